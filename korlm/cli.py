@@ -1,0 +1,258 @@
+"""What all commands share: Hydra around a stage, errors in one line, exit codes.
+
+Exit codes: 0 done; 1 a user's mistake, told in one line on stderr; 130 after Ctrl-C. All that
+happens before the settings are known to be valid stays light: no torch, konlpy or tensorboard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import logging
+import os
+import re
+import shutil
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from korlm import config
+from korlm.errors import ConfigError, Interrupted, KorlmError, writing
+
+logger = logging.getLogger(__name__)
+
+HYDRA_FLAGS = {
+    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
+    *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp"),
+    *("--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
+}
+
+
+def conf_dir() -> Path:
+    """The folder of the settings: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent
+    if (checkout / "pyproject.toml").exists() and (checkout / "conf").is_dir():
+        return checkout / "conf"
+    return package / "conf"
+
+
+def quote_hangul(override: str) -> str:
+    """Quotes the words of an override that hold letters outside ASCII.
+
+    Hydra's grammar takes such letters only in quotes, and file names in Korea are Korean.
+
+    >>> quote_hangul("corpus.files=[자료/글.txt,b.txt]")
+    "corpus.files=['자료/글.txt',b.txt]"
+    >>> quote_hangul("name='실험 1'")
+    "name='실험 1'"
+    """
+    key, equals, value = override.partition("=")
+    if not equals or value.isascii():
+        return override
+    pieces = re.split(r"""('[^']*'|"[^"]*")""", value)
+    word = re.compile(r"""[^\s\[\]{}(),:='"]*[^\x00-\x7f][^\s\[\]{}(),:='"]*""")
+    pieces[::2] = [word.sub(lambda match: f"'{match.group()}'", piece) for piece in pieces[::2]]
+    return key + equals + "".join(pieces)
+
+
+def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
+    """The directory of a run: a new one of its own, or the one to go on in."""
+    if resume:
+        if not (Path(resume) / "checkpoints" / "last.pt").is_file():
+            raise ConfigError(
+                f"resume={resume}: no checkpoints/last.pt in there; give the directory of a run "
+                "as the command that was broken off printed it"
+            )
+        return resume
+    stem = (
+        Path(outputs) / "runs" / (f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + f"_{name}" * bool(name))
+    )
+    path, number = stem, 1
+    while path.exists():
+        number += 1
+        path = stem.with_name(f"{stem.name}_{number}")
+    return str(path)
+
+
+def output_subdir(resume: str | None) -> str:
+    """Where Hydra keeps the settings of a command: a resumed run keeps its first ones."""
+    return f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}" if resume else ".hydra"
+
+
+def one_line(error: BaseException) -> str:
+    """What a user must know of a wrong setting, without the layers that Hydra wraps around it."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) and inner not in chain:
+        chain.append(inner)
+    for link in chain:
+        if isinstance(link, KorlmError):
+            return str(link)
+    texts = [str(link) for link in chain if isinstance(link, OmegaConfBaseException)]
+    if not texts:
+        text = re.sub(
+            r"\s*(Config search path:|See https://hydra\.cc).*", "", str(error), flags=re.S
+        )
+        return " ".join(re.sub(r"\b\w+_schema\b", "", text).split())
+    text = texts[-1]  # the innermost
+    message = text.splitlines()[0]
+    key = "".join(re.findall(r"full_key: (\S+)", text)[:1])
+    unknown = re.match(r"Key '([^']+)' (?:is )?not in", message)
+    if unknown:
+        wrong = key or unknown.group(1)
+        near = difflib.get_close_matches(wrong, all_keys(), n=3, cutoff=0.6)
+        hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the keys"
+        return f"{wrong}: there is no such setting; {hint}"
+    # OmegaConf leaves the names of its own template in some messages.
+    message = message.replace("Value '$VALUE' of type '$VALUE_TYPE' could", "the value could")
+    message = message.replace("Invalid value '$VALUE'", "invalid value")
+    where = key or str(error).splitlines()[0].removeprefix("Error merging override ")
+    return f"{where}: {message}" if where != message else message
+
+
+def all_keys() -> list[str]:
+    """Every setting that some choice of the groups knows, as key or group.key."""
+    keys = [f.name for f in dataclasses.fields(config.TrainSettings)]
+    for group, schemas in config.SCHEMAS.items():
+        if group:
+            for schema in schemas.values():
+                keys += [f"{group}.{f.name}" for f in dataclasses.fields(schema)]
+    return sorted(set(keys))
+
+
+def to_settings(tree: DictConfig) -> Any:
+    """Turns Hydra's tree into the dataclasses of ``korlm.config``, all checks done."""
+    missing = sorted(OmegaConf.missing_keys(tree))
+    if missing:
+        raise ConfigError(f"{missing[0]} must be given: {missing[0]}=VALUE")
+    return OmegaConf.to_object(tree)
+
+
+def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.TrainSettings:
+    """The settings that a checkpoint carries, with the overrides of a command on top.
+
+    Args:
+        plain: what ``plain_settings`` gave.
+        overrides: ``key=value`` each.
+    """
+    try:
+        tree = OmegaConf.structured(config.TrainSettings)
+        for group, schemas in config.SCHEMAS.items():
+            keys = set(plain.get(group, ()))
+            fitting = [
+                (len(fields), name)
+                for name, schema in schemas.items()
+                if keys <= (fields := {f.name for f in dataclasses.fields(schema)})
+            ]
+            if group and fitting:
+                tree[group] = OmegaConf.structured(schemas[min(fitting)[1]])
+        tree = OmegaConf.merge(tree, plain, OmegaConf.from_dotlist(overrides))
+        return typing.cast(config.TrainSettings, to_settings(typing.cast(DictConfig, tree)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(one_line(error)) from error
+
+
+def plain_settings(settings: config.TrainSettings) -> dict[str, Any]:
+    """Settings as plain dicts, lists, strings and numbers, as checkpoints hold them."""
+    tree = OmegaConf.to_container(OmegaConf.structured(settings), resolve=True, enum_to_str=True)
+    return typing.cast(dict[str, Any], tree)
+
+
+def command_overrides() -> list[str]:
+    """The overrides typed for this job."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def output_dir() -> Path:
+    """The folder that Hydra made for this job."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.write(f"korlm: {message}\n")
+    raise SystemExit(code)
+
+
+def _remove_fruitless(folder: Path) -> None:
+    """Removes a run directory in which nothing came to be, and its parents while they are empty."""
+    if (folder / "checkpoints").exists() or not (folder / ".hydra").exists():
+        return
+    for handler in list(logging.getLogger().handlers):
+        if isinstance(handler, logging.FileHandler):
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for parent in list(folder.parents)[:2]:
+            parent.rmdir()
+
+
+@contextlib.contextmanager
+def _ending(single: bool) -> Iterator[None]:
+    """Turns what ends a job into one line and an exit code; in a sweep it stays an exception."""
+    try:
+        with writing(output_dir()):
+            yield
+    except KorlmError as error:
+        if not single:
+            raise
+        _remove_fruitless(output_dir())
+        _stop(str(error), 1)
+    except Interrupted as stopped:
+        _stop(str(stopped), 130)
+    except KeyboardInterrupt:
+        _stop("interrupted", 130)
+
+
+def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
+    """Makes a command of a function that takes settings: Hydra around it, errors in one line."""
+
+    def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
+        def task(tree: DictConfig) -> Any:
+            with _ending(single=HydraConfig.get().mode == RunMode.RUN):
+                return function(to_settings(tree))
+
+        def command() -> None:
+            show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us; we print them, not Hydra
+            # PyTorch's OpenMP threads spin while they wait, which costs a busy machine dearly.
+            os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+            config.register()
+            OmegaConf.register_new_resolver("korlm_run_dir", run_dir, use_cache=True, replace=True)
+            OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)
+            sys.argv[1:] = [quote_hangul(argument) for argument in sys.argv[1:]]
+            for argument in sys.argv[1:]:
+                flag = argument.split("=")[0]
+                if flag.startswith("-") and flag not in HYDRA_FLAGS:
+                    _stop(f"{flag}: settings are written key=value, such as trainer.epochs=3", 1)
+            main = hydra.main(
+                version_base="1.3", config_path=str(conf_dir()), config_name=config_name
+            )
+            try:
+                main(task)()
+            except (KorlmError, HydraException, OmegaConfBaseException) as error:
+                if show_traceback:
+                    raise
+                _stop(one_line(error), 1)
+            except OSError as error:
+                if show_traceback:
+                    raise
+                _stop(f"{error.filename or 'outputs'}: {error.strerror or error}", 1)
+            except KeyboardInterrupt:
+                _stop("interrupted", 130)
+
+        return command
+
+    return decorate

@@ -1,0 +1,366 @@
+"""Prepared corpora: finds one that fits the settings, or makes it, once and whole.
+
+    outputs/prepared/<corpus>-<tokenizer>-<fingerprint>/
+        manifest.json           settings, fingerprints, counts of each split
+        tokens/*.parquet        analysed lines (korlm.data.shards)
+        vocab.tsv               tokens and counts (korlm.data.vocab)
+        ids/<split>.npy         the stream of ids (korlm.data.encode)
+        spelling.npz            what unknown words cost (korlm.data.spelling)
+
+The fingerprint is a hash of the text, the tokenizer and the vocabulary's settings. A folder is
+complete or absent: it is made beside its place and renamed. Another vocabulary over the same tokens
+shares their files, so that nothing is tokenized twice; two jobs that need the same tokens make them
+once. Work that was broken off keeps its finished shards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from korlm.config import CorpusConfig, Document, TokenizerConfig, VocabConfig
+from korlm.data.corpus import SPLITS, Line, Source, content_digest, find_sources, normalize
+from korlm.data.corpus import read_corpus as read_lines_of
+from korlm.data.encode import count_tokens, encode_split, spelling_nats, split_counts
+from korlm.data.pool import TokenizerPool
+from korlm.data.shards import Batch, Batcher, ShardCounts, ShardWriter, shard_path, shard_paths
+from korlm.data.spelling import SpellingModel
+from korlm.data.tokenizer import tokenizer_version
+from korlm.data.vocab import EOS_ID, UNK_ID, Vocab
+from korlm.errors import CorpusError, PreparedError, writing
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1  # of the folder; goes into the fingerprint
+
+
+@dataclass(frozen=True)
+class SplitStats:
+    """Counts of one split, as metrics.json names them, and what its unknown words cost."""
+
+    num_tokens: int
+    num_unk: int
+    num_eojeol: int
+    num_chars: int
+    num_lines: int
+    spelling_nats: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared corpus on disk, opened."""
+
+    folder: Path
+    fingerprint: str
+    vocab: Vocab
+    vocab_config: VocabConfig
+    spelling: SpellingModel
+    stats: dict[str, SplitStats]
+    manifest: dict[str, Any]
+
+    def ids(self, split: str) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """The ids of a split, memory-mapped; shape (num_tokens,)."""
+        path = self.folder / "ids" / f"{split}.npy"
+        try:
+            ids: npt.NDArray[np.unsignedinteger[Any]] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise PreparedError(
+                f"{path}: damaged ({error}); {_AGAIN.format(self.folder)}"
+            ) from error
+        expected = self.stats[split].num_tokens
+        if ids.ndim != 1 or len(ids) != expected:
+            raise PreparedError(
+                f"{path}: holds {ids.shape} ids, the manifest says {expected}; "
+                + _AGAIN.format(self.folder)
+            )
+        return ids
+
+
+_AGAIN = "delete the folder {} and run the same command again"
+
+
+def prepare(
+    corpus: CorpusConfig,
+    tokenizer: TokenizerConfig,
+    vocab: VocabConfig,
+    outputs: Path,
+    progress: bool = True,
+) -> Prepared:
+    """The prepared corpus of these settings: the one that is there, or a new one.
+
+    Args:
+        corpus: which text.
+        tokenizer: what makes tokens of it.
+        vocab: which tokens get an id.
+        outputs: the folder under which ``prepared/`` lies.
+        progress: whether to draw a progress bar when stderr is a terminal.
+
+    Raises:
+        KorlmError: text that cannot be read, an analyzer that does not start, a full disk.
+    """
+    sources = find_sources(corpus)
+    token_key = _token_settings(corpus, tokenizer, sources)
+    token_print = _hash(token_key)
+    fingerprint = _hash({"tokens": token_print, "vocab": _plain(vocab)})
+    root = outputs / "prepared"
+    stem = f"{corpus.name}-{tokenizer.name}"
+    target = root / f"{stem}-{fingerprint}"
+    if target.exists():
+        return open_prepared(target, fingerprint)
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        partial = root / f".{stem}-{token_print}.partial"
+        with _only_one(root / f".{stem}-{token_print}.lock"):
+            if not target.exists():
+                tokens = _find_tokens(root, stem, token_print)
+                if tokens is None:
+                    tokens = partial / "tokens"
+                    _tokenize(corpus, tokenizer, sources, tokens, progress)
+                settings = {
+                    "corpus": _plain(corpus),
+                    "tokenizer": _plain(tokenizer),
+                    "vocab": _plain(vocab),
+                }
+                manifest = {
+                    "format": FORMAT,
+                    "fingerprint": fingerprint,
+                    "tokens_fingerprint": token_print,
+                    "text": token_key,
+                    "settings": settings,
+                }
+                _assemble(target, tokens, vocab, manifest)
+                shutil.rmtree(partial, ignore_errors=True)
+    return open_prepared(target, fingerprint)
+
+
+def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
+    """Opens a prepared corpus and checks that it is whole and what it should be.
+
+    Raises:
+        PreparedError: it is missing, damaged, of another format or of another fingerprint.
+    """
+    if not folder.is_dir():
+        raise PreparedError(f"{folder}: there is no such prepared corpus")
+    again = _AGAIN.format(folder)
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        found = manifest["fingerprint"]
+        vocab_config = VocabConfig(**manifest["settings"]["vocab"])
+        stats = {name: SplitStats(**split) for name, split in manifest["splits"].items()}
+        version = manifest["format"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PreparedError(f"{folder}: no whole prepared corpus ({error!r}); {again}") from error
+    if version != FORMAT:
+        raise PreparedError(f"{folder}: format {version}, this korlm reads {FORMAT}; {again}")
+    computed = _hash({"tokens": manifest.get("tokens_fingerprint"), "vocab": _plain(vocab_config)})
+    for expected in (fingerprint or computed, computed):
+        if found != expected:
+            raise PreparedError(
+                f"{folder}: its fingerprint {found} does not fit, {expected} is needed; {again}"
+            )
+    vocab = Vocab.load(folder / "vocab.tsv", vocab_config)
+    if len(vocab) != manifest.get("vocab_size"):
+        raise PreparedError(
+            f"{folder / 'vocab.tsv'}: {len(vocab)} tokens, the manifest says "
+            f"{manifest.get('vocab_size')}; {again}"
+        )
+    try:
+        with np.load(folder / "spelling.npz", allow_pickle=False) as arrays:
+            spelling = SpellingModel.from_arrays(dict(arrays))
+    except (OSError, ValueError, KeyError) as error:
+        raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {again}") from error
+    return Prepared(folder, found, vocab, vocab_config, spelling, stats, manifest)
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """A settings dataclass as JSON can hold it."""
+    plain: dict[str, Any] = json.loads(
+        json.dumps(
+            dataclasses.asdict(config),
+            default=lambda value: value.value if isinstance(value, enum.Enum) else str(value),
+        )
+    )
+    return plain
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _token_settings(
+    corpus: CorpusConfig, tokenizer: TokenizerConfig, sources: list[Source]
+) -> dict[str, Any]:
+    """All that decides the tokens: text, documents, splits, tokenizer. Speed and paths do not."""
+    settings: dict[str, Any] = {
+        "format": FORMAT,
+        "tokenizer": [tokenizer.name, tokenizer_version(tokenizer)],
+        "encoding": corpus.encoding.value,
+        "document": corpus.document.value,
+        "columns": [corpus.text_column, corpus.document_column],
+        "files": [[source.name, source.split, content_digest(source)] for source in sources],
+    }
+    if any(source.split is None for source in sources):
+        settings["shares"] = [corpus.valid_share, corpus.test_share]
+    return settings
+
+
+class _only_one:  # noqa: N801 - reads as a statement
+    """Holds a lock among processes; says so when it has to wait for another one."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(path)
+
+    def __enter__(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("another process prepares the same corpus; waiting for it")
+            self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+def _find_tokens(root: Path, stem: str, token_print: str) -> Path | None:
+    """The tokens of a prepared corpus that differs in its vocabulary alone."""
+    for manifest in sorted(root.glob(f"{stem}-*/manifest.json")):
+        try:
+            found = json.loads(manifest.read_text(encoding="utf-8"))["tokens_fingerprint"]
+        except (OSError, ValueError, KeyError):
+            continue
+        if found == token_print:
+            return manifest.parent / "tokens"
+    return None
+
+
+def _scan(corpus: CorpusConfig, sources: list[Source]) -> int:
+    """Reads a corpus once before anything slow begins: bad text shows now, and so do empty splits.
+
+    Returns:
+        The number of characters, line ends included.
+    """
+    chars = dict.fromkeys(SPLITS, 0)
+    documents: set[int] = set()
+    for line in read_lines_of(corpus, sources):
+        chars[line.split] += len(line.text) + 1
+        if len(documents) < 100:
+            documents.add(hash(line.doc_id))
+    needed = ["train", "valid"]
+    if corpus.files and corpus.test_share > 0 and not corpus.test:
+        needed.append("test")
+    for split in needed:
+        if not chars[split]:
+            few = f"{len(documents)} document{'s' * (len(documents) != 1)}"
+            known = corpus.document is Document.file and corpus.files
+            raise CorpusError(
+                f"no text for {split}: none of {few if len(documents) < 100 else 'the documents'} "
+                f"fell to it (corpus.valid_share={corpus.valid_share}, corpus.test_share="
+                f"{corpus.test_share}); name its files with corpus.{split}=[...]"
+                + (", or make smaller documents with corpus.document=blank_line" * bool(known))
+            )
+    return sum(chars.values())
+
+
+def _tokenize(
+    corpus: CorpusConfig,
+    tokenizer: TokenizerConfig,
+    sources: list[Source],
+    folder: Path,
+    progress: bool,
+) -> None:
+    """Writes the shards that are not there yet; a failure leaves only whole shards behind."""
+    total = _scan(corpus, sources)
+    folder.mkdir(parents=True, exist_ok=True)
+    writers: dict[str, ShardWriter] = {}
+    bar = tqdm(
+        total=total,
+        desc=f"tokenizing ({tokenizer.name})",
+        unit="char",
+        unit_scale=True,
+        disable=None if progress else True,
+    )
+    logger.info("tokenizing %s characters with %s", f"{total:,}", tokenizer.name)
+    with bar, TokenizerPool(tokenizer) as pool:
+        waiting: list[Batch] = []
+
+        def texts() -> Iterator[list[str]]:
+            for batch in Batcher().batches(read_lines_of(corpus, sources)):
+                if shard_path(folder, batch.split, batch.shard).exists():
+                    bar.update(_num_chars(batch.lines))
+                    continue
+                waiting.append(batch)
+                yield [normalize(line.text) for line in batch.lines]
+
+        for analyses in pool.map(texts()):
+            batch = waiting.pop(0)
+            writers.setdefault(batch.split, ShardWriter(folder)).write(batch, analyses)
+            bar.update(_num_chars(batch.lines))
+
+
+def _num_chars(lines: list[Line]) -> int:
+    return sum(len(line.text) + 1 for line in lines)
+
+
+def _assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[str, Any]) -> None:
+    """Makes vocabulary, ids and manifest beside the tokens, then gives the folder its name."""
+    building = target.with_name(f".{target.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        (building / "tokens").mkdir(parents=True)
+        (building / "ids").mkdir()
+        for shard in sorted(tokens.glob("*.parquet")):
+            _link(shard, building / "tokens" / shard.name)
+        counts = count_tokens(tokens, "train")
+        vocab = Vocab(counts, config)
+        vocab.counts[EOS_ID] = split_counts(tokens, "train").num_sentences
+        vocab.save(building / "vocab.tsv")
+        spelling = SpellingModel.train(sorted(counts))
+        np.savez(building / "spelling.npz", **spelling.arrays())  # type: ignore[arg-type]
+        splits: dict[str, Any] = {}
+        status = ShardCounts()
+        for split in SPLITS:
+            if not shard_paths(tokens, split):
+                continue
+            stats = split_counts(tokens, split)
+            status.add(stats)
+            unspelt = encode_split(tokens, split, vocab, building / "ids" / f"{split}.npy")
+            unknown = vocab.encode(list(unspelt)) == UNK_ID
+            splits[split] = {
+                "num_tokens": stats.num_tokens,
+                "num_unk": sum(
+                    n for n, is_unk in zip(unspelt.values(), unknown, strict=True) if is_unk
+                ),
+                "num_eojeol": stats.num_eojeol,
+                "num_chars": stats.num_chars,
+                "num_lines": stats.num_lines,
+                "spelling_nats": spelling_nats(spelling, unspelt),
+            }
+        manifest |= {"vocab_size": len(vocab), "splits": splits, "status": status.status}
+        text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
+        (building / "manifest.json").write_text(text, encoding="utf-8")
+        os.replace(building, target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under a second name where the file system can do that, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

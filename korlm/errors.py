@@ -1,0 +1,77 @@
+"""The exceptions that users meet. Each message is one line: what, where, the limit, what to do.
+
+KorlmError                 a user's mistake or bad data: exit code 1, no traceback
+├── ConfigError            a setting that is unknown, ill-typed or out of range
+├── CorpusError            text that is missing, empty, binary, wrongly encoded or too small
+├── TokenizerError         an analyzer that does not start or dies for good
+├── VocabError             a vocabulary that cannot be made or read
+├── PreparedError          a prepared corpus that is damaged or belongs to other settings
+├── CheckpointError        a checkpoint that is missing, damaged or foreign
+├── TrainingError          a loss that is not finite
+└── OutputError            a disk that is full, a folder that cannot be written
+Interrupted                Ctrl-C, after everything worth keeping was kept: exit code 130
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class KorlmError(Exception):
+    """A user's mistake or bad data; the message says what, where, the limit and what to do."""
+
+
+class ConfigError(KorlmError):
+    """A setting that is unknown, ill-typed or out of range."""
+
+
+class CorpusError(KorlmError):
+    """Text that is missing, empty, binary, wrongly encoded or too small."""
+
+
+class TokenizerError(KorlmError):
+    """An analyzer that does not start or dies for good."""
+
+
+class VocabError(KorlmError):
+    """A vocabulary that cannot be made or read."""
+
+
+class PreparedError(KorlmError):
+    """A prepared corpus that is damaged or belongs to other settings."""
+
+
+class CheckpointError(KorlmError):
+    """A checkpoint that is missing, damaged or foreign."""
+
+
+class TrainingError(KorlmError):
+    """A loss that is not finite."""
+
+
+class OutputError(KorlmError):
+    """A disk that is full, a folder that cannot be written."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
+    """Ctrl-C, after everything worth keeping was kept; the message says how to go on."""
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turns the failures of writing under ``place`` into an ``OutputError`` of one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = "the disk is full: free some space and run the same command again"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason = "it cannot be written: change its permissions or give another outputs=FOLDER"
+        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+            reason = "a file stands in the way of the folder: move it or give outputs=FOLDER"
+        elif error.errno is None:
+            raise
+        else:
+            reason = f"writing failed ({error.strerror})"
+        raise OutputError(f"{error.filename or place}: {reason}") from error

@@ -1,0 +1,108 @@
+"""The output layer: hidden states -> log-probabilities or summed nats, the costly part of a step.
+
+In training the whole softmax and its gradient are done block by block in the forward pass: neither
+logits nor probabilities of a whole batch are ever kept in fp32, and what is read again is still in
+the processor's cache.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PAD_ID = 0
+BLOCK = 64  # rows done at once on a CPU; 64 x 8,600 fp32 are 2.2 MB
+GPU_BLOCK = 4096
+
+
+class _SummedNats(torch.autograd.Function):
+    """Sum over rows of -ln softmax(hidden W^T + b)[target], rows with target <pad> left out.
+
+    The gradient of row n's nats with respect to its logits is softmax - onehot(target), so that
+    forward has all it needs to work out the gradients; backward scales them by what comes in.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        rows, vocab_size = hidden.shape[0], weight.shape[0]
+        block = BLOCK if hidden.device.type == "cpu" else GPU_BLOCK
+        low, low_weight, low_bias = hidden.to(dtype), weight.to(dtype), bias.to(dtype)
+        slopes = torch.empty(rows, vocab_size, dtype=dtype, device=hidden.device)
+        nats = torch.empty(rows, dtype=torch.float32, device=hidden.device)
+        real = (targets != PAD_ID)[:, None]
+        for begin in range(0, rows, block):
+            part = slice(begin, begin + block)
+            logits = torch.addmm(low_bias, low[part], low_weight.t()).float()
+            wanted = targets[part, None]
+            log_total = torch.logsumexp(logits, dim=1, keepdim=True)
+            nats[part] = (log_total - logits.gather(1, wanted))[:, 0]
+            probs = logits.sub_(log_total).exp_()
+            probs.scatter_add_(1, wanted, probs.new_full(wanted.shape, -1.0))
+            slopes[part] = probs.mul_(real[part])
+        by_bias = slopes.sum(0, dtype=torch.float32)
+        ctx.save_for_backward(slopes @ low_weight, slopes.t() @ low, by_bias)
+        return (nats * real[:, 0]).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        by_hidden, by_weight, by_bias = ctx.saved_tensors
+        scale = grads[0]
+        # Scaled in fp32: bf16 would round the average away.
+        return by_hidden.float() * scale, by_weight.float() * scale, by_bias * scale, None, None
+
+
+class OutputLayer(nn.Module):
+    """A linear layer onto the vocabulary and the softmax after it.
+
+    Args:
+        hidden_dim: H of what comes in.
+        vocab_size: V.
+        weight: (V, H) to share with the embedding (Press and Wolf 2017), or None for an own one.
+    """
+
+    def __init__(self, hidden_dim: int, vocab_size: int, weight: Tensor | None) -> None:
+        super().__init__()
+        if weight is None:
+            weight = nn.Parameter(torch.empty(vocab_size, hidden_dim))
+            nn.init.uniform_(weight, -1 / math.sqrt(hidden_dim), 1 / math.sqrt(hidden_dim))
+        self.weight = weight
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """(..., H) -> float32 (..., V)."""
+        logits = F.linear(hidden, self.weight, self.bias)
+        return F.log_softmax(logits.float(), dim=-1)
+
+    def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """-ln p of each target, float32, 0 for <pad>: (N, H), (N,) -> (N,). No gradients."""
+        block = BLOCK if hidden.device.type == "cpu" else GPU_BLOCK
+        parts = [
+            F.cross_entropy(
+                F.linear(rows, self.weight, self.bias).float(),
+                wanted,
+                ignore_index=PAD_ID,
+                reduction="none",
+            )
+            for rows, wanted in zip(
+                torch.split(hidden, block), torch.split(targets, block), strict=True
+            )
+        ]
+        return torch.cat(parts)
+
+    def summed_nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """The sum of ``nats`` with its gradients: (N, H), (N,) -> scalar.
+
+        Matrix products run in bf16 under autocast, in fp32 otherwise; the softmax is always fp32.
+        """
+        device = hidden.device.type
+        low = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if low else hidden.dtype
+        with torch.autocast(device, enabled=False):
+            total: Tensor = _SummedNats.apply(hidden, self.weight, self.bias, targets, dtype)  # type: ignore[no-untyped-call]
+        return total

@@ -1,0 +1,88 @@
+"""The many-to-many language model: embedding -> recurrent layers -> linear, at every timestep.
+
+Axes: B batch, T time, E embedding, H units of the last layer, V vocabulary. Batches come as (B, T)
+and are turned to (T, B) while they are still ids, since recurrent kernels work along time.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from korlm.config import RecurrentConfig
+from korlm.models.base import LanguageModel, State
+from korlm.models.dropout import drop, drop_tokens
+from korlm.models.output import PAD_ID, OutputLayer
+from korlm.models.recurrent import RecurrentEncoder
+
+
+class RecurrentLM(LanguageModel):
+    """RNN, GRU or LSTM language model (Mikolov et al. 2010; Sundermeyer et al. 2012).
+
+    Args:
+        config: sizes, cell, dropouts.
+        vocab_size: V.
+    """
+
+    def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.config = config
+        self.embedding = nn.Embedding(vocab_size, config.embedding_dim)
+        # As output matrix a large spread would begin with sure and wrong predictions.
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        last_dim = config.embedding_dim if config.tie_weights else config.hidden_dim
+        self.encoder = RecurrentEncoder(config.embedding_dim, last_dim, config)
+        tied = self.embedding.weight if config.tie_weights else None
+        self.output = OutputLayer(last_dim, vocab_size, tied)
+
+    def begin(self, batch_size: int) -> State:
+        """The states of all layers, each (batch_size, units)."""
+        return self.encoder.begin(batch_size)
+
+    def _hidden(
+        self, inputs: Tensor, state: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """int64 (B, T) -> (T, B, H) and the new state."""
+        config, training = self.config, self.training
+        weight = drop_tokens(self.embedding.weight, config.dropout_embedding, training)
+        x = F.embedding(inputs.t(), weight)  # (T, B, E)
+        x = drop(x, config.dropout_input, training, config.variational)
+        x, state = self.encoder(x, state or self.begin(inputs.shape[0]), lengths)
+        return drop(x, config.dropout_output, training, config.variational), state
+
+    def log_probs(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """See ``LanguageModel.log_probs``."""
+        hidden, state = self._hidden(inputs, state, lengths)
+        return self.output.log_probs(hidden.transpose(0, 1)), state
+
+    def nats(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """See ``LanguageModel.nats``; never holds the log-probabilities of a whole batch."""
+        hidden, state = self._hidden(inputs, state, lengths)
+        nats = self.output.nats(hidden.flatten(0, 1), targets.t().flatten())
+        return nats.view(hidden.shape[:2]).t(), state
+
+    def loss(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """See ``LanguageModel.loss``."""
+        hidden, state = self._hidden(inputs, state, lengths)
+        return self.output.summed_nats(hidden.flatten(0, 1), targets.t().flatten()), state
+
+
+def build_model(config: RecurrentConfig, vocab_size: int) -> LanguageModel:
+    """The model of the settings; its padding is id 0."""
+    assert PAD_ID == 0
+    return RecurrentLM(config, vocab_size)

@@ -1,0 +1,62 @@
+"""Stage: corpus or prepared corpus -> run directory with a trained and evaluated model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from korlm import cli
+from korlm.config import TrainSettings
+from korlm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from korlm.data.prepared import Prepared
+
+
+@cli.stage("train")
+def main(settings: TrainSettings) -> float:
+    """Trains, or goes on training; gives valid perplexity, for sweepers to minimise."""
+    run_dir, resumed = cli.output_dir(), None
+    if settings.resume:
+        settings, resumed = _take_up(settings.resume)
+    prepared = _prepared(settings)
+
+    from korlm.training.run import Run
+
+    run = Run(settings, cli.plain_settings(settings), prepared, run_dir, resumed)
+    return run.fit()["valid"]["perplexity"]
+
+
+def _take_up(resume: str) -> tuple[TrainSettings, dict[str, object]]:
+    """The settings and the checkpoint of a broken-off run, with this command's overrides on top."""
+    overrides = [o for o in cli.command_overrides() if not o.lstrip("+").startswith("resume=")]
+    for override in overrides:
+        if not override.startswith(("trainer.", "outputs=", "prepared=")):
+            raise ConfigError(
+                f"{override}: a resumed run keeps its settings; only trainer.*, outputs and "
+                "prepared may change"
+            )
+    from korlm.training.checkpoint import load_checkpoint
+    from korlm.training.run import settings_of
+
+    path = Path(resume) / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(path)
+    return cli.settings_from_plain(settings_of(checkpoint, path), overrides), checkpoint
+
+
+def _prepared(settings: TrainSettings) -> Prepared:
+    """The prepared corpus that was named, or the one of the settings, made if it is missing."""
+    from korlm.data.prepared import open_prepared, prepare
+
+    if settings.prepared is None:
+        return prepare(settings.corpus, settings.tokenizer, settings.vocab, Path(settings.outputs))
+    for override in cli.command_overrides():
+        if override.startswith(("corpus", "tokenizer", "vocab")):
+            raise ConfigError(
+                f"{override}: has no effect beside prepared={settings.prepared}; leave one out"
+            )
+    return open_prepared(Path(settings.prepared))
+
+
+if __name__ == "__main__":
+    main()

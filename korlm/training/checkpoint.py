@@ -1,0 +1,102 @@
+"""Checkpoints: one plain dict each, enough by itself, opened with ``weights_only=True``.
+
+format        1
+config        settings as plain dicts, text and tokenizer included
+fingerprint   of the prepared corpus
+vocab         {"tokens": [...], "counts": [...]}
+spelling      {name: tensor} of the spelling model
+model         state dict
+optimizer     state dict; None in best.pt
+progress      steps, epoch, position in the data, best loss ...
+state         what the model had read, a list of tensors (stream) or None
+rng           states of the random number generators
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from korlm.errors import CheckpointError, OutputError
+
+FORMAT = 1
+KEYS = {"format", "config", "fingerprint", "vocab", "spelling", "model", "optimizer", "progress"}
+
+Checkpoint = dict[str, Any]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint; the one before it stays until the new one is whole and on the disk.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_suffix(".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, **checkpoint}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    # PyTorch's writer turns a full disk into a RuntimeError.
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) else "writing failed; disk full?"
+        raise OutputError(
+            f"{path}: {reason}; the checkpoint before it is kept: free some space and go on with "
+            f"resume={path.parent.parent}"
+        ) from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint onto the CPU; runs no code that a file may carry.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or no checkpoint of korlm.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such checkpoint") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{path}: damaged, or no checkpoint ({_first_line(error)}); use the other one of "
+            "last.pt and best.pt"
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint of korlm: it holds more than plain data and tensors, and "
+            "could run code when opened"
+        ) from error
+    if not isinstance(loaded, dict) or not loaded.keys() >= KEYS:
+        raise CheckpointError(f"{path}: a PyTorch file, but not a checkpoint of korlm")
+    if loaded["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: checkpoint format {loaded['format']}, this korlm reads {FORMAT}; use the "
+            "korlm that wrote it"
+        )
+    return loaded
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+def random_states() -> dict[str, Any]:
+    """The states of PyTorch's generators; nothing else draws random numbers in training."""
+    states: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Puts the generators back where ``random_states`` found them."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.device_count() == len(states["cuda"]):
+        torch.cuda.set_rng_state_all(states["cuda"])

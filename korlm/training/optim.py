@@ -1,0 +1,89 @@
+"""Optimizers and learning-rate schedules.
+
+A schedule is a function of the step, without memory, so that a resumed run needs none; only the
+plateau remembers, and ``Plateau`` says what.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from korlm.config import (
+    AdagradConfig,
+    AdamConfig,
+    DecayConfig,
+    OptimizerConfig,
+    PlateauConfig,
+    ScheduleConfig,
+    SGDConfig,
+)
+from korlm.errors import ConfigError
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The optimizer of the settings; weight decay spares biases and normalisation."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    # The fused form does the whole update in one pass over memory.
+    fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
+    if isinstance(config, AdamConfig):
+        kinds: dict[str, type[torch.optim.Adam]] = {
+            "adam": torch.optim.Adam,
+            "adamw": torch.optim.AdamW,
+        }
+        if config.name not in kinds:
+            raise ConfigError(f"optimizer.name={config.name}: must be adam or adamw")
+        betas = (config.beta1, config.beta2)
+        return kinds[config.name](groups, lr=config.lr, betas=betas, eps=config.eps, fused=fused)
+    if isinstance(config, SGDConfig):
+        return torch.optim.SGD(
+            groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
+        )
+    assert isinstance(config, AdagradConfig)
+    return torch.optim.Adagrad(groups, lr=config.lr, eps=config.eps)
+
+
+def learning_rate_factor(config: ScheduleConfig, step: int, total_steps: int) -> float:
+    """Rate of a step over its peak.
+
+    Args:
+        config: the schedule.
+        step: from 0 to total_steps - 1.
+        total_steps: planned for the whole run.
+    """
+    warmup = config.warmup_share * total_steps
+    if step < warmup:
+        done = step / warmup
+        if config.name == "one_cycle":  # Smith 2018, with the cosine that fastai made of it
+            done = (1 - math.cos(math.pi * done)) / 2
+        return config.start_factor + (1 - config.start_factor) * done
+    if isinstance(config, DecayConfig):
+        done = (step - warmup) / max(total_steps - 1 - warmup, 1)
+        falling = (1 + math.cos(math.pi * min(done, 1.0))) / 2
+        return config.end_factor + (1 - config.end_factor) * falling
+    return 1.0
+
+
+@dataclass
+class Plateau:
+    """What the plateau schedule remembers: how far the rate has fallen, and for how long not."""
+
+    factor: float = 1.0
+    bad_validations: int = 0
+
+    def update(self, config: ScheduleConfig, improved: bool) -> None:
+        """Takes notice of a validation."""
+        if not isinstance(config, PlateauConfig):
+            return
+        self.bad_validations = 0 if improved else self.bad_validations + 1
+        if self.bad_validations > config.patience:
+            self.factor = max(self.factor * config.factor, config.end_factor)
+            self.bad_validations = 0

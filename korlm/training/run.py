@@ -1,0 +1,284 @@
+"""One training run from settings to metrics.json: puts the parts together, knows no Hydra."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from korlm.config import Device, Mode, Precision, TrainerConfig, TrainSettings
+from korlm.data.batches import Batches, build_batches
+from korlm.data.prepared import Prepared
+from korlm.data.vocab import BOS_ID, EOS_ID
+from korlm.decoding.sampling import sample_ids
+from korlm.errors import CheckpointError, ConfigError, Interrupted, PreparedError
+from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table
+from korlm.models.base import LanguageModel, State
+from korlm.models.rnn_lm import build_model
+from korlm.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+)
+from korlm.training.loop import Progress, Stopped, StopSignal, Trainer, evaluate
+from korlm.training.optim import build_optimizer
+from korlm.training.tracker import Tracker
+
+logger = logging.getLogger(__name__)
+
+
+def choose_device(config: TrainerConfig) -> torch.device:
+    """The device of the settings; auto: CUDA, then MPS, then the CPU.
+
+    Raises:
+        ConfigError: it was asked for by name and is not there.
+    """
+    there = {
+        Device.cuda: torch.cuda.is_available(),
+        Device.mps: torch.backends.mps.is_available(),
+        Device.cpu: True,
+    }
+    if config.device is not Device.auto:
+        if not there[config.device]:
+            raise ConfigError(
+                f"trainer.device={config.device.value}: PyTorch {torch.__version__} finds no such "
+                "device here; use trainer.device=auto, or KORLM_TORCH=cuda scripts/train for a "
+                "build of PyTorch with CUDA"
+            )
+        return torch.device(config.device.value)
+    return torch.device(next(device.value for device, is_there in there.items() if is_there))
+
+
+def uses_bf16(config: TrainerConfig, device: torch.device) -> bool:
+    """Whether training runs in bf16; auto: where the processor or GPU multiplies it natively.
+
+    Elsewhere bf16 is emulated and slower than fp32. MPS stays in fp32.
+    """
+    if config.precision is not Precision.auto:
+        if config.precision is Precision.bf16 and device.type == "mps":
+            raise ConfigError("trainer.precision=bf16: not on MPS; use trainer.precision=fp32")
+        return config.precision is Precision.bf16
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, test, bool)() for test in tests)
+    return False
+
+
+class Run:
+    """A run directory and everything that works in it.
+
+    Args:
+        settings: of the run; on resuming, those that the checkpoint carries.
+        plain: the same as plain dicts, for checkpoints.
+        prepared: the text.
+        folder: the run directory.
+        resumed: last.pt of the session before, or None.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        plain: dict[str, Any],
+        prepared: Prepared,
+        folder: Path,
+        resumed: Checkpoint | None = None,
+    ) -> None:
+        self.settings, self.prepared, self.folder = settings, prepared, folder
+        # What the prepared corpus was made with, which prepared=DIR leaves open.
+        self.plain = {**plain, **prepared.manifest["settings"]}
+        if settings.trainer.threads is not None:
+            torch.set_num_threads(settings.trainer.threads)
+        self.device = choose_device(settings.trainer)
+        self.bf16 = uses_bf16(settings.trainer, self.device)
+        torch.manual_seed(settings.seed)
+        self.model: LanguageModel = build_model(settings.model, len(prepared.vocab))
+        self.model.to(self.device)
+        self.optimizer = build_optimizer(self.model, settings.optimizer)
+        self.progress = Progress()
+        state: State | None = None
+        if resumed is not None:
+            state = self._restore(resumed)
+        self.batches: dict[str, Batches] = {
+            split: self._batches(split, train=split == "train") for split in prepared.stats
+        }
+        self.checkpoints = folder / "checkpoints"
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        first_step = self.progress.step + 1 if resumed is not None else 0
+        self.tracker = Tracker(folder / "tensorboard", first_step)
+        self.stop = StopSignal()
+        self.trainer = Trainer(
+            model=self.model,
+            optimizer=self.optimizer,
+            schedule=settings.schedule,
+            config=settings.trainer,
+            train=self.batches["train"],
+            device=self.device,
+            bf16=self.bf16,
+            progress=self.progress,
+            state=state,
+            validate=self._validate,
+            save=self.save,
+            point=self.tracker.train_point,
+            stop=self.stop,
+        )
+
+    def _batches(self, split: str, train: bool) -> Batches:
+        ids, settings = self.prepared.ids(split), self.settings
+        return build_batches(ids, settings.batches, train, settings.seed, split)
+
+    def _restore(self, checkpoint: Checkpoint) -> State | None:
+        """Puts everything back where a session left it; gives what the model had read."""
+        if checkpoint["fingerprint"] != self.prepared.fingerprint:
+            raise PreparedError(
+                f"{self.prepared.folder}: its fingerprint {self.prepared.fingerprint} is not that "
+                f"of the checkpoint, {checkpoint['fingerprint']}: the text or its preparation has "
+                "changed since; start a new run, or bring back the text"
+            )
+        try:
+            self.model.load_state_dict(checkpoint["model"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            self.progress = Progress.restore(checkpoint["progress"])
+            restore_random_states(checkpoint["rng"])
+            state = checkpoint["state"]
+            return None if state is None else tuple(part.to(self.device) for part in state)
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(
+                f"{self.folder}/checkpoints/last.pt: does not fit its own settings ({reason})"
+            ) from error
+
+    def checkpoint(self) -> Checkpoint:
+        """Model, settings and vocabulary: what it takes to use the model anywhere."""
+        spelling = self.prepared.spelling.arrays()
+        return {
+            "config": self.plain,
+            "fingerprint": self.prepared.fingerprint,
+            "vocab": {
+                "tokens": list(self.prepared.vocab.tokens),
+                "counts": list(self.prepared.vocab.counts),
+            },
+            "spelling": {
+                name: torch.from_numpy(array.astype("int64")) for name, array in spelling.items()
+            },
+            "model": self.model.state_dict(),
+            "optimizer": None,
+            "progress": self.progress.plain(),
+        }
+
+    def save(self) -> None:
+        """Writes last.pt: the model and all that it takes to go on as if nothing had happened."""
+        state = self.trainer.state
+        checkpoint = {
+            **self.checkpoint(),
+            "optimizer": self.optimizer.state_dict(),
+            "state": None if state is None else [part.contiguous() for part in state],
+            "rng": random_states(),
+        }
+        save_checkpoint(self.checkpoints / "last.pt", checkpoint)
+
+    def _figures(self, split: str, progress: bool = False) -> dict[str, float]:
+        """The figures of metrics.json of a split, by a pass over it."""
+        reset_peak_memory()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        tally = evaluate(self.model, self.batches[split], self.device, self.stop, progress)
+        peak = peak_memory_mb()
+        if self.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self.device) / (1 << 20)
+        return metrics(tally, self.prepared.stats[split], peak)
+
+    def _validate(self) -> float:
+        """Measures valid, writes best.pt if it is the best yet, and lets the model write a text."""
+        figures = self._figures("valid")
+        loss, step = figures["loss"], self.progress.step
+        if loss < self.progress.best_loss:
+            best = {**self.progress.plain(), "best_loss": loss, "best_step": step}
+            save_checkpoint(self.checkpoints / "best.pt", {**self.checkpoint(), "progress": best})
+        self.tracker.valid_point(step, figures, min(loss, self.progress.best_loss))
+        if self.settings.trainer.sample_tokens:
+            self.tracker.sample(step, self._sample())
+        return loss
+
+    def _sample(self) -> str:
+        """Tokens drawn from the model as they are, parted by blanks, a line for each <eos>."""
+        mode, count = self.settings.batches.mode, self.settings.trainer.sample_tokens
+        start_id = EOS_ID if mode is Mode.stream else BOS_ID
+        self.model.eval()
+        ids = sample_ids(self.model, start_id, count, 0.8, self.settings.seed)
+        words = ["\n\n" if i == EOS_ID else self.prepared.vocab.tokens[i] for i in ids]
+        return " ".join(words)
+
+    def fit(self) -> dict[str, dict[str, float]]:
+        """Trains to the end, evaluates the best model on every split, writes metrics.json.
+
+        Raises:
+            Interrupted: on Ctrl-C, with last.pt written; the message tells how to go on.
+        """
+        self._announce()
+        try:
+            with self.stop:
+                self.trainer.run()
+                self.save()
+                splits = self._finish()
+        except Stopped:
+            self.save()
+            raise Interrupted(
+                f"stopped at step {self.progress.step} of {self.trainer.total_steps}; go on with: "
+                f"python -m korlm.train resume={self.folder}"
+            ) from None
+        finally:
+            self.tracker.close()
+        return splits
+
+    def _announce(self) -> None:
+        counts = self.prepared.stats["train"]
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        logger.info(
+            "%s: %s tokens of train, a vocabulary of %s",
+            self.prepared.folder,
+            f"{counts.num_tokens:,}",
+            f"{len(self.prepared.vocab):,}",
+        )
+        logger.info(
+            "training a %s of %s parameters on %s in %s for %s steps, %s, from step %s",
+            self.settings.model.name,
+            f"{parameters:,}",
+            self.device,
+            "bf16" if self.bf16 else "fp32",
+            f"{self.trainer.total_steps:,}",
+            self.folder,
+            self.progress.step,
+        )
+
+    def _finish(self) -> dict[str, dict[str, float]]:
+        """Figures of the best model."""
+        best = load_checkpoint(self.checkpoints / "best.pt")
+        self.model.load_state_dict(best["model"])
+        splits = {split: self._figures(split, progress=True) for split in self.batches}
+        text = json.dumps(splits, indent=2) + "\n"
+        temporary = self.folder / "metrics.json.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, self.folder / "metrics.json")
+        self.tracker.finish(self.progress.step, splits, self.plain)
+        logger.info("best model, of step %d:\n%s", best["progress"]["best_step"], table(splits))
+        logger.info("%s: metrics.json, checkpoints, tensorboard", self.folder)
+        return splits
+
+
+def settings_of(checkpoint: Checkpoint, source: Path) -> dict[str, Any]:
+    """The settings in a checkpoint, checked for being such."""
+    plain = checkpoint["config"]
+    if not isinstance(plain, dict) or not {
+        f.name for f in dataclasses.fields(TrainSettings)
+    } >= set(plain):
+        raise CheckpointError(f"{source}: its settings are not those of this korlm")
+    return plain

@@ -1,0 +1,97 @@
+"""TensorBoard: one writer a run, the tags that users were promised, x = optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from korlm.metrics import exp
+
+# Tags of the validation figures; the other splits are told once, at the end.
+QUALITY = ("bits_per_char", "eojeol_perplexity", "oov_rate")
+
+
+class Tracker:
+    """Writes what can be watched.
+
+    Args:
+        folder: of the event files.
+        first_step: points from this step on that an earlier, broken-off session wrote are hidden.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        self._writer = SummaryWriter(str(folder), purge_step=first_step or None)
+        self._writer.add_custom_scalars(
+            {
+                "train over valid": {
+                    name: ["Multiline", [f"{name}/train", f"{name}/valid"]]
+                    for name in ("loss", "perplexity")
+                }
+            }
+        )
+
+    def _add(self, tag: str, value: float, step: int) -> None:
+        self._writer.add_scalar(tag, value, step)
+
+    def train_point(
+        self, step: int, loss: float, lr: float, grad_norm: float, tokens_per_second: float
+    ) -> None:
+        """Training since the last point; loss in nats per token."""
+        self._add("loss/train", loss, step)
+        self._add("perplexity/train", exp(loss), step)
+        self._add("train/lr", lr, step)
+        self._add("train/grad_norm", grad_norm, step)
+        self._add("train/tokens_per_second", tokens_per_second, step)
+
+    def valid_point(self, step: int, figures: Mapping[str, float], best_loss: float) -> None:
+        """A validation; ``figures`` as in metrics.json."""
+        self._add("loss/valid", figures["loss"], step)
+        self._add("perplexity/valid", figures["perplexity"], step)
+        for key in QUALITY:
+            self._add(f"quality/{key}", figures[key], step)
+        self._add("best/valid_perplexity", exp(best_loss), step)
+        self._writer.flush()
+
+    def sample(self, step: int, text: str) -> None:
+        """Text that the model wrote."""
+        self._writer.add_text("samples", text, step)
+
+    def finish(
+        self, step: int, splits: Mapping[str, Mapping[str, float]], settings: Mapping[str, Any]
+    ) -> None:
+        """The final figures, and the settings beside them for the HParams tab."""
+        if "test" in splits:
+            self._add("loss/test", splits["test"]["loss"], step)
+            self._add("perplexity/test", splits["test"]["perplexity"], step)
+        # Names of the points that the HParams tab lays beside the settings.
+        figures = {"best/valid_perplexity": splits["valid"]["perplexity"]}
+        figures |= {"perplexity/test": splits["test"]["perplexity"]} if "test" in splits else {}
+        # The plain add_hparams would open a second writer, and with it a second run.
+        writer: Any = self._writer.file_writer
+        for summary in hparams(flat(settings), figures):  # type: ignore[no-untyped-call]
+            writer.add_summary(summary)
+
+    def close(self) -> None:
+        """Writes out what is pending."""
+        self._writer.close()
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+    """Settings as one level of dotted keys, the same ones in every run.
+
+    >>> flat({"model": {"name": "lstm", "dims": [1, 2]}, "seed": 1, "name": None})
+    {'model.name': 'lstm', 'model.dims': '[1, 2]', 'seed': 1, 'name': ''}
+    """
+    result: dict[str, str | int | float | bool] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{key}.")
+        elif value is None:
+            result[prefix + key] = ""
+        else:
+            result[prefix + key] = value if isinstance(value, (int, float, str)) else str(value)
+    return result
