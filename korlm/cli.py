@@ -136,7 +136,19 @@ def to_settings(tree: DictConfig) -> Any:
     missing = sorted(OmegaConf.missing_keys(tree))
     if missing:
         raise ConfigError(f"{missing[0]} must be given: {missing[0]}=VALUE")
-    return OmegaConf.to_object(tree)
+    settings = OmegaConf.to_object(tree)
+    _refuse_added_keys(settings)
+    return settings
+
+
+def _refuse_added_keys(settings: Any, prefix: str = "") -> None:
+    """``+group.key=value`` slips past the schemas: Hydra adds whatever it is told to."""
+    fields = {field.name for field in dataclasses.fields(settings)}
+    for key, value in vars(settings).items():
+        if key not in fields:
+            raise ConfigError(f"{prefix}{key}: there is no such setting; --help lists the keys")
+        if dataclasses.is_dataclass(value):
+            _refuse_added_keys(value, f"{prefix}{key}.")
 
 
 def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.TrainSettings:
@@ -213,7 +225,9 @@ def _ending(single: bool) -> Iterator[None]:
     except Interrupted as stopped:
         _stop(str(stopped), 130)
     except KeyboardInterrupt:
-        _stop("interrupted", 130)
+        if single:
+            _remove_fruitless(output_dir())
+        _stop("interrupted; the same command goes on with what is done", 130)
 
 
 def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:

@@ -13,7 +13,6 @@ import glob
 import hashlib
 import importlib.util
 import itertools
-import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,9 +88,16 @@ def find_sources(config: CorpusConfig) -> list[Source]:
     named = list({source.path.resolve(): source for source in sources}.values())
     names = collections.Counter(source.name for source in named)
     return [
-        source if names[source.name] == 1 else dataclasses.replace(source, name=str(source.path))
+        source
+        if names[source.name] == 1
+        else dataclasses.replace(source, name=_readable(str(source.path)))
         for source in named
     ]
+
+
+def _readable(name: str) -> str:
+    """A file's name as UTF-8 files can hold it: old archives unpack to names in cp949."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _expand(place: str, key: str, config: CorpusConfig) -> list[tuple[Path, str]]:
@@ -116,8 +122,9 @@ def _expand(place: str, key: str, config: CorpusConfig) -> list[tuple[Path, str]
     if not found:
         hint = f"; fetch it from {config.source}" if config.source else ""
         raise CorpusError(f"{key}: {place} is neither a file, a folder nor a glob of files{hint}")
-    # A glob names files from its last fixed folder on.
-    base = os.path.commonpath([str(p.parent) for p in found])
+    # A glob names files from its last fixed folder on, whatever it matches: names must not change
+    # when files are added.
+    base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
     return [(p, p.relative_to(base).as_posix()) for p in found]
 
 
@@ -126,9 +133,11 @@ def _source(path: Path, name: str, split: str | None) -> Source:
         size = path.stat().st_size
     except PermissionError:
         raise CorpusError(f"{path}: may not be read; change its permissions") from None
+    except FileNotFoundError:
+        raise CorpusError(f"{path}: there is no such file") from None
     if size == 0:
         raise CorpusError(f"{path}: the file is empty; leave it out")
-    return Source(path, name, split, size)
+    return Source(path, _readable(name), split, size)
 
 
 def content_digest(source: Source) -> str:
@@ -186,13 +195,14 @@ def _dealt(
     split = source.split
     if split is None:
         if key is None:
+            # Blank lines do not count: equal documents differ in how many follow them.
             head, size = [], 0
             for text in lines:
                 head.append(text)
-                size += len(text)
+                size += 0 if is_blank(text) else len(text)
                 if size >= KEY_CHARS:
                     break
-            key = "\n".join(head)[:KEY_CHARS]
+            key = "\n".join(text for text in head if not is_blank(text))[:KEY_CHARS]
             lines = itertools.chain(head, lines)
         split = split_of(normalize(key), config.valid_share, config.test_share)
     for number, text in enumerate(lines, 1):

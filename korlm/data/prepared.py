@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,15 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from korlm.config import CorpusConfig, Document, TokenizerConfig, VocabConfig
-from korlm.data.corpus import SPLITS, Line, Source, content_digest, find_sources, normalize
+from korlm.data.corpus import (
+    SPLITS,
+    Line,
+    Source,
+    content_digest,
+    find_sources,
+    is_blank,
+    normalize,
+)
 from korlm.data.corpus import read_corpus as read_lines_of
 from korlm.data.encode import count_tokens, encode_split, spelling_nats, split_counts
 from korlm.data.pool import TokenizerPool
@@ -77,7 +86,7 @@ class Prepared:
         path = self.folder / "ids" / f"{split}.npy"
         try:
             ids: npt.NDArray[np.unsignedinteger[Any]] = np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise PreparedError(
                 f"{path}: damaged ({error}); {_AGAIN.format(self.folder)}"
             ) from error
@@ -179,9 +188,12 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
             f"{manifest.get('vocab_size')}; {again}"
         )
     try:
-        with np.load(folder / "spelling.npz", allow_pickle=False) as arrays:
+        with (
+            open(folder / "spelling.npz", "rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
             spelling = SpellingModel.from_arrays(dict(arrays))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, TypeError) as error:
         raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {again}") from error
     return Prepared(folder, found, vocab, vocab_config, spelling, stats, manifest)
 
@@ -254,17 +266,20 @@ def _scan(corpus: CorpusConfig, sources: list[Source]) -> int:
     Returns:
         The number of characters, line ends included.
     """
-    chars = dict.fromkeys(SPLITS, 0)
+    chars = 0
+    filled: set[str] = set()
     documents: set[int] = set()
     for line in read_lines_of(corpus, sources):
-        chars[line.split] += len(line.text) + 1
+        chars += len(line.text) + 1
+        if line.split not in filled and not is_blank(line.text):
+            filled.add(line.split)
         if len(documents) < 100:
             documents.add(hash(line.doc_id))
     needed = ["train", "valid"]
     if corpus.files and corpus.test_share > 0 and not corpus.test:
         needed.append("test")
     for split in needed:
-        if not chars[split]:
+        if split not in filled:
             few = f"{len(documents)} document{'s' * (len(documents) != 1)}"
             known = corpus.document is Document.file and corpus.files
             raise CorpusError(
@@ -273,7 +288,7 @@ def _scan(corpus: CorpusConfig, sources: list[Source]) -> int:
                 f"{corpus.test_share}); name its files with corpus.{split}=[...]"
                 + (", or make smaller documents with corpus.document=blank_line" * bool(known))
             )
-    return sum(chars.values())
+    return chars
 
 
 def _tokenize(
@@ -352,7 +367,8 @@ def _assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[st
             }
         manifest |= {"vocab_size": len(vocab), "splits": splits, "status": status.status}
         text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
-        (building / "manifest.json").write_text(text, encoding="utf-8")
+        # A file name in another encoding becomes \\udc.., which JSON reads back as it was.
+        (building / "manifest.json").write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(building, target)
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -106,7 +106,7 @@ def read_lines(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[str]:
         first = True
         while True:
             data = stream.read(BLOCK)
-            if first and data:
+            if offset == len(rest) == 0:
                 _refuse_binary(path, data)
             block = rest + data
             if data:
@@ -154,20 +154,17 @@ def read_records(
     else:
         csv.field_size_limit(1 << 30)
         rows = csv.reader(line + "\n" for line in lines)
-    if text_column.isdecimal():
-        text_at = int(text_column) - 1
-        document_at = int(document_column) - 1 if document_column else None
-        start = 1
-    else:
-        header = next(rows, [])
+    numbers = itertools.count(1)
+    try:
+        header = None
+        if not text_column.isdecimal():
+            next(numbers)
+            header = next(rows, [])
         text_at = _column(path, header, text_column, "text_column")
         document_at = (
             _column(path, header, document_column, "document_column") if document_column else None
         )
-        start = 2
-    needed = max(text_at, document_at if document_at is not None else 0) + 1
-    numbers = itertools.count(start)
-    try:
+        needed = max(text_at, document_at if document_at is not None else 0) + 1
         for number, row in zip(numbers, rows):  # noqa: B905 - the numbers do not end
             if not row or row == [""]:
                 continue
@@ -180,7 +177,14 @@ def read_records(
         raise CorpusError(f"{path}: row {next(numbers) - 1}: {error}") from None
 
 
-def _column(path: Path, header: list[str], name: str, key: str) -> int:
+def _column(path: Path, header: list[str] | None, name: str, key: str) -> int:
+    if header is None:
+        if not name.isdecimal() or int(name) < 1:
+            raise CorpusError(
+                f"{path}: corpus.{key}={name}: must be a number from 1 on, since corpus.text_column "
+                "is a number"
+            )
+        return int(name) - 1
     if name not in header:
         raise CorpusError(
             f"{path}: has no column {name!r}, only {', '.join(header) or 'an empty first line'}; "
@@ -197,23 +201,24 @@ def _read_jsonl(
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CorpusError(f"{path}: line {number} is not JSON ({error})") from None
-        document = _value(path, number, record, document_key) if document_key else ""
-        # JSON can spell half a surrogate pair, which no UTF-8 file can hold.
-        text = _SURROGATE.sub("\ufffd", str(_value(path, number, record, text_key)))
-        yield text, str(document)
+        document = (
+            _value(path, number, record, document_key, "document_column") if document_key else ""
+        )
+        yield _value(path, number, record, text_key, "text_column"), document
 
 
-def _value(path: Path, number: int, record: Any, key: str) -> Any:
+def _value(path: Path, number: int, record: Any, key: str, setting: str) -> str:
     value = record.get(key) if isinstance(record, dict) else None
     if not isinstance(value, (str, int)):
         found = ", ".join(record) if isinstance(record, dict) else type(record).__name__
         raise CorpusError(
             f"{path}: line {number} has no text under {key!r} (it has {found}); "
-            "give corpus.text_column=KEY"
+            f"give corpus.{setting}=KEY"
         )
-    return value
+    # JSON can spell half a surrogate pair, which no UTF-8 file can hold.
+    return _SURROGATE.sub("\ufffd", str(value))
 
 
 def text_lines(text: str) -> list[str]:

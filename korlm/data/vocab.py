@@ -85,7 +85,8 @@ class Vocab:
 
     def _normalize(self, token: str) -> str | None:
         """The entry that a token of the text may have; None if it merely looks like a special."""
-        if token in SPECIALS or token == NUMBER:
+        spelt = token.lower() if self.lower else token
+        if spelt in SPECIALS or spelt == NUMBER:
             return None
         return normalize_token(token, self.lower, self.numbers)
 

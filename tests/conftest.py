@@ -1,0 +1,113 @@
+"""Fixtures that several stations share: a small corpus, and korlm's commands run in this process."""
+
+import os
+
+# As the commands do: PyTorch's threads must not spin while the other test process works.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import logging
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+WHO = ["나는", "너는", "친구가", "동생이", "어머니께서", "선생님은", "아이들이", "할머니는"]
+WHEN = ["오늘", "어제", "아침에", "저녁에", "주말마다", "가끔"]
+WHAT = ["학교에 갔다.", "밥을 먹었다.", "책을 읽는다.", "노래를 부른다.", "영화를 봤다.", "잠을 잔다."]
+
+
+def sentences(count: int, seed: int) -> list[str]:
+    """Simple Korean sentences, the same ones for the same seed."""
+    dice = random.Random(seed)
+    return [" ".join(dice.choice(words) for words in (WHO, WHEN, WHAT)) for _ in range(count)]
+
+
+@dataclass
+class TinyCorpus:
+    """Three files of simple sentences, as given splits."""
+
+    train: Path
+    valid: Path
+    test: Path
+
+    @property
+    def overrides(self) -> list[str]:
+        """What tells a command to read them."""
+        named = [f"corpus.{split}=[{getattr(self, split)}]" for split in ("train", "valid", "test")]
+        return ["corpus=text", *named]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
+    folder = tmp_path_factory.mktemp("tiny")
+    paths = []
+    for seed, (split, count) in enumerate((("train", 240), ("valid", 40), ("test", 40))):
+        path = folder / f"{split}.txt"
+        path.write_text("\n".join(sentences(count, seed)) + "\n", encoding="utf-8")
+        paths.append(path)
+    return TinyCorpus(*paths)
+
+
+SMALL = [
+    *("model.embedding_dim=16", "model.hidden_dim=16", "model.num_layers=1"),
+    *("batches.batch_size=4", "batches.bptt_length=8", "trainer.epochs=2", "trainer.threads=1"),
+    *("trainer.device=cpu", "trainer.precision=fp32", "optimizer.lr=0.01"),
+]
+LIGHT = ["tokenizer=syllable", *SMALL]
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line that a user's mistake is told in."""
+        lines = self.err.splitlines()
+        assert self.code == 1, f"exit code {self.code}, stderr: {self.err}"
+        assert len(lines) == 1, f"not one line: {self.err}"
+        return lines[0]
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def korlm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Runs ``korlm("train", "key=value", ...)`` in this process, in an empty folder."""
+    import korlm.prepare
+    import korlm.train
+
+    mains = {"train": korlm.train.main, "prepare": korlm.prepare.main}
+    monkeypatch.chdir(tmp_path)
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+
+    def run(command: str, *overrides: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", [command, *overrides])
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        capsys.readouterr()
+        code: object = 0
+        try:
+            mains[command]()
+        except SystemExit as end:
+            code = end.code
+        finally:
+            for handler in logging.getLogger().handlers[:]:
+                if handler not in handlers:
+                    logging.getLogger().removeHandler(handler)
+                    handler.close()
+            logging.getLogger().setLevel(level)
+        captured = capsys.readouterr()
+        return Ended(int(str(code or 0)), captured.out, captured.err)
+
+    return run

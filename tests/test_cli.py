@@ -1,0 +1,209 @@
+"""Wrong input: one line that names key or file, value and limit; exit code 1; nothing left behind."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import LIGHT, ROOT, Command, TinyCorpus
+
+from korlm.cli import quote_hangul
+
+MISTAKES = {
+    "trainer.epoks=3": ("trainer.epoks", "trainer.epochs"),
+    "epochs=3": ("epochs", "no such setting"),
+    "+trainer.foo=3": ("trainer.foo", "no such setting"),
+    "trainer.epochs=many": ("trainer.epochs=many", "Integer"),
+    "trainer.epochs=0": ("trainer.epochs=0", "must be 1 or more"),
+    "model=transformer": ("transformer", "lstm"),
+    "model.dropout_hidden=1.5": ("model.dropout_hidden=1.5", "between 0 and 1"),
+    "model.bidirectional=true": ("model.bidirectional", "seen"),
+    "model.initial_state=random": ("model.initial_state", "zero, learned"),
+    "optimizer.lr=-1": ("optimizer.lr=-1", "above 0"),
+    "optimizer.lr=nan": ("optimizer.lr=nan", "above 0"),
+    "vocab.min_freq=0": ("vocab.min_freq=0", "1 or more"),
+    "batches.batch_size=0": ("batches.batch_size=0", "1 or more"),
+    "corpus=nsmc": ("corpus.path", "https://github.com/e9t/nsmc"),
+    "corpus=text": ("corpus.files", "no text was named"),
+    "corpus.valid_share=0.95": ("corpus.valid_share=0.95", "test_share"),
+    "schedule.warmup_share=1": ("schedule.warmup_share=1", "between 0 and 1"),
+    "resume=nowhere": ("resume=nowhere", "last.pt"),
+    "prepared=nowhere": ("nowhere", "no such prepared corpus"),
+    "seed": ("seed", "EQUAL"),
+    "--epochs": ("--epochs", "key=value"),
+}
+
+
+@pytest.mark.parametrize("override", MISTAKES)
+def test_wrong_settings(korlm: Command, tmp_path: Path, override: str) -> None:
+    error = korlm("train", override).error
+    assert error.startswith("korlm: ")
+    for word in MISTAKES[override]:
+        assert word in error
+    assert "$" not in error and "Traceback" not in error
+    assert not list(tmp_path.rglob("*.*")), "something was left behind"
+
+
+def test_hangul_needs_no_quotes(korlm: Command) -> None:
+    assert "자료/없는글.txt" in korlm("train", "corpus=text", "corpus.files=[자료/없는글.txt]").error
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("name=실험", "name='실험'"),
+        ("a=b", "a=b"),
+        ("a=[가,b,'다 라']", "a=['가',b,'다 라']"),
+        ("a={b:가}", "a={b:'가'}"),
+        ("--help", "--help"),
+    ],
+)
+def test_quote_hangul(typed: str, meant: str) -> None:
+    assert quote_hangul(typed) == meant
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+BAD_FILES = {
+    "missing": (None, "neither a file, a folder nor a glob"),
+    "empty": (b"", "empty"),
+    "blank": (b"\n \n\t\n", "nothing but blank lines"),
+    "binary": (bytes(range(256)) * 8, "binary"),
+    "cp949": ("첫 줄\n둘째 줄\n".encode("cp949"), "line 1, byte 4"),
+    "utf16": ("첫 줄\n".encode("utf-16"), "UTF-16"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+@pytest.mark.parametrize("command", ["prepare", "train"])
+def test_bad_files(
+    korlm: Command, tmp_path: Path, tiny: TinyCorpus, kind: str, command: str
+) -> None:
+    data, words = BAD_FILES[kind]
+    path = tmp_path / "bad.txt"
+    if data is not None:
+        write(path, data)
+    error = korlm(
+        command, "corpus=text", f"corpus.train=[{path}]", f"corpus.valid=[{tiny.valid}]"
+    ).error
+    assert str(path) in error and words in error
+    assert not list(tmp_path.glob("outputs/runs/*"))
+
+
+def test_text_too_small(korlm: Command, tiny: TinyCorpus) -> None:
+    small = [*tiny.overrides, *LIGHT, "batches.batch_size=4000"]
+    assert "batches.batch_size=4000" in korlm("train", *small).error
+    small[-1:] = ["batches=sentence", "batches.batch_size=4000"]
+    assert "batches.batch_size=4000" in korlm("train", *small).error
+
+
+def test_no_known_token(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    error = korlm("prepare", *tiny.overrides, "tokenizer=eojeol", "vocab.min_freq=99999").error
+    assert "vocab.min_freq=99999" in error
+    assert not [p for p in (tmp_path / "outputs" / "prepared").iterdir() if p.name[0] != "."]
+
+
+def test_folder_in_the_way(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    write(tmp_path / "outputs", b"a file")
+    for command in ("prepare", "train"):
+        assert "outputs" in korlm(command, *tiny.overrides, "tokenizer=syllable").error
+
+
+@pytest.fixture
+def run(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> Path:
+    """A finished run of a few steps."""
+    ended = korlm("train", *tiny.overrides, *LIGHT, "trainer.epochs=1")
+    assert ended.code == 0, ended.err
+    return next((tmp_path / "outputs" / "runs").iterdir())
+
+
+def test_damaged_and_foreign_checkpoints(korlm: Command, run: Path) -> None:
+    last = run / "checkpoints" / "last.pt"
+    whole = last.read_bytes()
+    write(last, whole[: len(whole) // 2])
+    assert "last.pt: damaged" in korlm("train", f"resume={run}").error
+    torch.save({"model": torch.zeros(1)}, last)
+    assert "not a checkpoint of korlm" in korlm("train", f"resume={run}").error
+    torch.save({"x": Path("x")}, last)
+    assert "not a checkpoint of korlm" in korlm("train", f"resume={run}").error
+    assert run.exists(), "a failed resume must not remove the run"
+
+
+def test_resume_keeps_its_settings(korlm: Command, run: Path) -> None:
+    assert "optimizer.lr=1" in korlm("train", f"resume={run}", "optimizer.lr=1").error
+
+
+def test_prepared_that_does_not_fit(korlm: Command, run: Path, tmp_path: Path) -> None:
+    prepared = next(p for p in (tmp_path / "outputs/prepared").iterdir() if p.name[0] != ".")
+    ended = korlm("train", f"prepared={prepared}", "vocab.min_freq=3", *LIGHT[1:])
+    assert "vocab.min_freq=3" in ended.error
+    manifest = prepared / "manifest.json"
+    whole = manifest.read_text("utf-8")
+    manifest.write_text(whole.replace('"min_freq": 2', '"min_freq": 3'), "utf-8")
+    error = korlm("train", f"prepared={prepared}", *LIGHT[1:]).error
+    assert "fingerprint" in error and str(prepared) in error
+
+
+def test_text_that_changed_under_a_run(korlm: Command, run: Path, tiny: TinyCorpus) -> None:
+    before = tiny.train.read_text("utf-8")
+    try:
+        tiny.train.write_text(before + "새로운 줄이다.\n", "utf-8")
+        assert "fingerprint" in korlm("train", f"resume={run}", "trainer.epochs=3").error
+    finally:
+        tiny.train.write_text(before, "utf-8")
+
+
+def test_full_disk(korlm: Command, tiny: TinyCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet as pq
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device", "shard.tmp")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    error = korlm("prepare", *tiny.overrides, "tokenizer=eojeol").error
+    assert "disk is full" in error and "run the same command again" in error
+    monkeypatch.undo()
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or os.geteuid() != 0, reason="needs root to mount a small disk"
+)
+def test_a_really_full_disk(tiny: TinyCorpus, tmp_path: Path) -> None:
+    """On a file system of 200 kB: one line, and nothing half-written under the final names."""
+    command = [sys.executable, "-m", "korlm.train", *tiny.overrides, *LIGHT]
+    command += [f"outputs={tmp_path}/small/outputs", "model.hidden_dim=200"]
+    script = (
+        f"mkdir {tmp_path}/small && mount -t tmpfs -o size=200k none {tmp_path}/small || exit 77; "
+        f'"$@"; code=$?; find {tmp_path}/small -name "*.tmp" -o -name "*.building"; exit $code'
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", *command],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    if done.returncode == 77:
+        pytest.skip("cannot mount here")
+    assert done.returncode == 1, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert ".tmp" not in done.stdout and ".building" not in done.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "prepare"])
+def test_help(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"korlm.{command}", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert f"python -m korlm.{command} [key=value ...]" in done.stdout
+    assert "_schema" not in done.stdout

@@ -1,0 +1,92 @@
+"""Every file under conf/ composes, and every choice passes its own checks."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from korlm import cli, config
+
+CONF = ROOT / "conf"
+CHOICES = sorted(
+    (path.parent.relative_to(CONF).as_posix(), path.stem)
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF and "hydra" not in path.parts
+)
+NEEDS = {("corpus", "nsmc"): ["corpus.path=folder"]}
+OWN_TEXT = {("corpus", "text"), ("corpus", "tsv")}
+
+
+@pytest.fixture(autouse=True)
+def registered() -> None:
+    config.register()
+    OmegaConf.register_new_resolver("korlm_run_dir", cli.run_dir, replace=True)
+    OmegaConf.register_new_resolver("korlm_output_subdir", cli.output_subdir, replace=True)
+
+
+def settings(command: str, *overrides: str) -> object:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return cli.to_settings(compose(command, list(overrides)))
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_is_valid(group: str, choice: str) -> None:
+    overrides = [f"{'+' * (group == 'experiment')}{group}={choice}".removeprefix("+")]
+    overrides += NEEDS.get((group, choice), [])
+    if (group, choice) in OWN_TEXT:
+        overrides.append("corpus.files=[a.txt]")
+    assert isinstance(settings("train", *overrides), config.TrainSettings)
+
+
+@pytest.mark.parametrize("command", ["train", "prepare"])
+def test_the_defaults_are_valid(command: str) -> None:
+    assert dataclasses.is_dataclass(settings(command))
+
+
+def test_help_names_every_choice() -> None:
+    for command, groups in (("train", {g for g, _ in CHOICES}), ("prepare", None)):
+        text = (CONF / "hydra" / "help" / f"{command}.yaml").read_text(encoding="utf-8")
+        told = dict(re.findall(r"^  (\w+): +(.+)$", text.split("template:")[1], re.MULTILINE))
+        groups = groups or {"corpus", "tokenizer", "vocab"}
+        assert set(told) == groups
+        for group in groups:
+            assert set(told[group].split()) == {c for g, c in CHOICES if g == group}
+
+
+def test_siblings_have_the_same_keys_for_the_same_things() -> None:
+    for group in ("model", "optimizer", "schedule"):
+        schemas = config.SCHEMAS[group].values()
+        shared = set.intersection(*({f.name for f in dataclasses.fields(s)} for s in schemas))
+        assert "name" in shared
+        assert len(shared) >= 3
+
+
+def test_settings_survive_a_checkpoint() -> None:
+    for model in ("lstm", "gru", "rnn"):
+        for optimizer in ("adamw", "sgd", "adagrad"):
+            for schedule in ("one_cycle", "plateau", "constant"):
+                before = settings(
+                    "train",
+                    *(f"model={model}", f"optimizer={optimizer}", f"schedule={schedule}"),
+                    *("corpus=nsmc", "corpus.path=x", "seed=7", "trainer.clip_norm=null"),
+                )
+                assert isinstance(before, config.TrainSettings)
+                plain = cli.plain_settings(before)
+                assert cli.settings_from_plain(plain, []) == before
+                after = cli.settings_from_plain(plain, ["trainer.epochs=99"])
+                assert after.trainer.epochs == 99
+
+
+def test_conf_is_found_in_a_checkout_and_in_a_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.conf_dir() == CONF
+    package = tmp_path / "site-packages" / "korlm"
+    (package / "conf").mkdir(parents=True)
+    (tmp_path / "site-packages" / "conf").mkdir()  # somebody else's
+    monkeypatch.setattr(cli, "__file__", str(package / "cli.py"))
+    assert cli.conf_dir() == package / "conf"

