@@ -48,7 +48,9 @@ def test_wrong_settings(korlm: Command, tmp_path: Path, override: str) -> None:
 
 
 def test_hangul_needs_no_quotes(korlm: Command) -> None:
-    assert "자료/없는글.txt" in korlm("train", "corpus=text", "corpus.files=[자료/없는글.txt]").error
+    assert (
+        "자료/없는글.txt" in korlm("train", "corpus=text", "corpus.files=[자료/없는글.txt]").error
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,7 @@ def test_full_disk(korlm: Command, tiny: TinyCorpus, monkeypatch: pytest.MonkeyP
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device", "shard.tmp")
 
-    monkeypatch.setattr(pq, "write_table", full)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     error = korlm("prepare", *tiny.overrides, "tokenizer=eojeol").error
     assert "disk is full" in error and "run the same command again" in error
     monkeypatch.undo()

@@ -81,9 +81,7 @@ def test_a_second_run_tokenizes_nothing(
 def test_multirun_shares_a_process_and_the_prepared_text(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
-    ended = korlm(
-        "train", "-m", *tiny.overrides, *LIGHT, "model=rnn,gru", "optimizer.lr=0.01,0.02"
-    )
+    ended = korlm("train", "-m", *tiny.overrides, *LIGHT, "model=rnn,gru", "optimizer.lr=0.01,0.02")
     assert ended.code == 0, ended.err
     sweep = only_folder(tmp_path / "outputs" / "sweeps")
     jobs = sorted(path.name for path in sweep.iterdir() if path.is_dir())

@@ -199,10 +199,10 @@ def _dealt(
             head, size = [], 0
             for text in lines:
                 head.append(text)
-                size += 0 if is_blank(text) else len(text)
+                size += 0 if is_blank(text) else len(normalize(text))
                 if size >= KEY_CHARS:
                     break
-            key = "\n".join(text for text in head if not is_blank(text))[:KEY_CHARS]
+            key = normalize("\n".join(text for text in head if not is_blank(text)))[:KEY_CHARS]
             lines = itertools.chain(head, lines)
         split = split_of(normalize(key), config.valid_share, config.test_share)
     for number, text in enumerate(lines, 1):
@@ -251,7 +251,7 @@ def _read_rows(config: CorpusConfig, source: Source) -> Iterator[Line]:
     counts: dict[str, int] = {}
     for number, (text, document) in enumerate(rows, 1):
         doc_id = f"{source.name}#{document or number}"
-        key = f"{document}" if document else text[:KEY_CHARS]
+        key = document or normalize(text)[:KEY_CHARS]
         for line in _dealt(config, source, doc_id, iter(text_lines(text)), key):
             if document:  # rows of one document may lie apart: its lines are numbered on
                 counts[doc_id] = counts.get(doc_id, 0) + 1

@@ -54,14 +54,17 @@ def encode_split(folder: Path, split: str, vocab: Vocab, target: Path) -> Counte
         their counts: what the spelling model must pay for.
     """
     size = split_counts(folder, split).num_tokens
-    ids = np.lib.format.open_memmap(target, "w+", id_dtype(len(vocab)), (size,))
+    dtype = np.dtype(id_dtype(len(vocab))).newbyteorder("<")
     unspelt: Counter[str] = Counter()
-    at = 0
-    for batch_ids in _batches(folder, split, vocab, unspelt):
-        ids[at : at + len(batch_ids)] = batch_ids
-        at += len(batch_ids)
-    assert at == size, f"{split}: {at} ids written, {size} expected"
-    ids.flush()
+    written = 0
+    # Written in a row, not through a memory map, whose pages would count as this process's memory.
+    with open(target, "wb") as file:
+        header = {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for ids in _batches(folder, split, vocab, unspelt):
+            file.write(ids.astype(dtype).tobytes())
+            written += len(ids)
+    assert written == size, f"{split}: {written} ids written, {size} expected"
     return unspelt
 
 

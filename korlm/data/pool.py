@@ -92,6 +92,11 @@ class _Child:
         except OSError:
             pass
 
+    @property
+    def has_suspect(self) -> bool:
+        """Whether it is at a batch that a worker died with."""
+        return any(job.deaths for job in self.jobs.values())
+
     def last_words(self) -> str:
         """The last line that the process wrote to stderr."""
         self._stderr.seek(0)
@@ -153,6 +158,8 @@ class TokenizerPool:
         self, config: KkmaConfig, batches: Iterable[Sequence[str]]
     ) -> Iterator[list[Analysis]]:
         jobs = (_Job(number, texts) for number, texts in enumerate(batches))
+        if any(child.jobs for child in self._children):
+            self.__exit__()  # the last map was left in the middle: its results must not come now
         in_flight = config.workers * (self._threads + 2)
         waiting: collections.deque[_Job] = collections.deque()
         done: dict[int, list[Analysis]] = {}
@@ -164,13 +171,21 @@ class TokenizerPool:
                     self._children = [
                         _Child(config, self._threads, self._inbox) for _ in range(config.workers)
                     ]
-                while waiting:
-                    child = min(self._children, key=lambda c: len(c.jobs))
-                    child.give(waiting.popleft())
+                self._hand_out(waiting)
                 if not any(child.jobs for child in self._children):
                     return
                 self._receive(config, waiting, done)
             yield done.pop(number)
+
+    def _hand_out(self, waiting: collections.deque[_Job]) -> None:
+        """Gives batches to the least busy worker; one that a worker died with goes alone."""
+        for _ in range(len(waiting)):
+            job = waiting.popleft()
+            child = min(self._children, key=lambda c: (c.has_suspect, len(c.jobs)))
+            if child.jobs and (job.deaths or child.has_suspect):
+                waiting.append(job)  # until a worker is free
+            else:
+                child.give(job)
 
     def _receive(
         self,
@@ -180,9 +195,10 @@ class TokenizerPool:
     ) -> None:
         """Takes one message of a worker and acts on it."""
         try:
-            child, message = self._inbox.get(timeout=START_SECONDS)
+            child, message = self._inbox.get(timeout=START_SECONDS + config.seconds_per_line)
         except queue.Empty:
-            # Workers tell of slow lines themselves; one that is silent for so long does not live.
+            # Workers tell of each slow line and now and then that they go on; one that is silent
+            # for so long does not live.
             child, message = next(c for c in self._children if c.jobs), None
             child.close()
         if child not in self._children:
@@ -193,6 +209,8 @@ class TokenizerPool:
             raise TokenizerError(f"Kkma did not start: {message['failed']}")
         elif "ready" in message:
             child.ready = True
+        elif "alive" in message or message["id"] not in child.jobs:
+            return  # the second: a line was done just as it was called stuck
         elif "stuck" in message:
             job, index = child.jobs[message["id"]], message["stuck"]
             job.skip.add(index)

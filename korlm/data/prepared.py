@@ -193,7 +193,15 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
             np.load(file, allow_pickle=False) as arrays,
         ):
             spelling = SpellingModel.from_arrays(dict(arrays))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, TypeError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        BadZipFile,
+    ) as error:
         raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {again}") from error
     return Prepared(folder, found, vocab, vocab_config, spelling, stats, manifest)
 
@@ -321,10 +329,14 @@ def _tokenize(
                 waiting.append(batch)
                 yield [normalize(line.text) for line in batch.lines]
 
-        for analyses in pool.map(texts()):
-            batch = waiting.pop(0)
-            writers.setdefault(batch.split, ShardWriter(folder)).write(batch, analyses)
-            bar.update(_num_chars(batch.lines))
+        try:
+            for analyses in pool.map(texts()):
+                batch = waiting.pop(0)
+                writers.setdefault(batch.split, ShardWriter(folder)).write(batch, analyses)
+                bar.update(_num_chars(batch.lines))
+        finally:
+            for writer in writers.values():
+                writer.close()
 
 
 def _num_chars(lines: list[Line]) -> int:

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +28,7 @@ from korlm.data.tokenizer import Analysis
 from korlm.errors import PreparedError
 
 SHARD_CHARS = 1_000_000  # characters of text after which a shard is closed
+ROW_GROUP_CHARS = 250_000  # characters of text that are counted and mapped to ids at once
 BATCH_CHARS = 16_384  # characters of text that are tokenized at once
 _COUNTS = b"korlm"
 
@@ -128,32 +130,45 @@ def shard_paths(folder: Path, split: str) -> list[Path]:
 
 
 class ShardWriter:
-    """Writes the shards of one split, one after the other; memory holds one shard."""
+    """Writes the shards of one split, one after the other; memory holds one row group."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._writer: Any = None
+        self._temporary: Path | None = None
         self._tables: list[pa.Table] = []
+        self._chars = 0
         self._counts = ShardCounts()
 
     def write(self, batch: Batch, analyses: Sequence[Analysis]) -> None:
-        """Appends a batch; the last one of a shard writes the shard."""
+        """Appends a batch; the last one of a shard gives the shard its name."""
+        target = shard_path(self._folder, batch.split, batch.shard)
+        if self._writer is None:
+            self._temporary = target.with_suffix(".tmp")
+            self._writer = pq.ParquetWriter(self._temporary, SCHEMA, compression="zstd")
         self._tables.append(_table(batch.lines, analyses))
         self._counts.add(_count(batch.lines, analyses))
-        if not batch.last:
-            return
-        table = pa.concat_tables(self._tables).combine_chunks()
-        counts = json.dumps(dataclasses.asdict(self._counts), ensure_ascii=False)
-        table = table.replace_schema_metadata({_COUNTS: counts.encode()})
-        self._tables, self._counts = [], ShardCounts()
-        target = shard_path(self._folder, batch.split, batch.shard)
-        temporary = target.with_suffix(".tmp")
-        try:
-            # One row group a shard: what is counted and mapped at once should be large.
-            pq.write_table(table, temporary, compression="zstd", row_group_size=max(1, len(table)))
-            os.replace(temporary, target)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        self._chars += sum(len(line.text) + 1 for line in batch.lines)
+        if self._chars >= ROW_GROUP_CHARS or batch.last:
+            table = pa.concat_tables(self._tables)
+            self._writer.write_table(table, row_group_size=max(1, len(table)))
+            self._tables, self._chars = [], 0
+        if batch.last:
+            counts = json.dumps(dataclasses.asdict(self._counts), ensure_ascii=False)
+            self._writer.add_key_value_metadata({_COUNTS: counts.encode()})
+            self._writer.close()
+            self._writer, self._counts = None, ShardCounts()
+            os.replace(target.with_suffix(".tmp"), target)
+            # Arrow keeps freed memory for itself; a long corpus should not make it a collector.
+            pa.default_memory_pool().release_unused()
+
+    def close(self) -> None:
+        """Removes a shard that did not become whole."""
+        if self._writer is not None and self._temporary is not None:
+            with contextlib.suppress(OSError):  # a full disk may be why it did not
+                self._writer.close()
+            self._writer = None
+            self._temporary.unlink(missing_ok=True)
 
 
 def _table(lines: Sequence[Line], analyses: Sequence[Analysis]) -> pa.Table:
@@ -200,7 +215,9 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
     """The record batches of a shard, some of its columns only; memory holds one."""
     try:
         with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=1 << 30, columns=list(columns))
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=list(columns))
+                yield from table.combine_chunks().to_batches()
     except (pa.ArrowInvalid, OSError) as error:
         raise PreparedError(
             f"{path}: damaged ({error}); delete its prepared folder and run again"

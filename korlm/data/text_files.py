@@ -181,8 +181,8 @@ def _column(path: Path, header: list[str] | None, name: str, key: str) -> int:
     if header is None:
         if not name.isdecimal() or int(name) < 1:
             raise CorpusError(
-                f"{path}: corpus.{key}={name}: must be a number from 1 on, since corpus.text_column "
-                "is a number"
+                f"{path}: corpus.{key}={name} must be a number from 1 on, as corpus.text_column is "
+                "a number"
             )
         return int(name) - 1
     if name not in header:

@@ -102,11 +102,11 @@ class SyllableTokenizer(_Simple):
         if is_blank(text):
             return EMPTY
         morphs = [BLANK if c.isspace() else c for c in text]
-        eojeol, at = [], 0
-        for index, morph in enumerate(morphs):
+        eojeol, at, last = [], 0, len(text.split()) - 1
+        for index, char in enumerate(text):
             # A blank belongs to the eojeol that it ends.
-            eojeol.append(at)
-            if morph == BLANK and index and morphs[index - 1] != BLANK:
+            eojeol.append(min(at, last))
+            if char.isspace() and index and not text[index - 1].isspace():
                 at += 1
         return Analysis(morphs, [""] * len(morphs), eojeol)
 

@@ -2,8 +2,8 @@
 
 Every message is a frame: four bytes of length, then JSON. From the parent: ``{"id", "texts",
 "skip"}``, where ``skip`` numbers the lines not to be tried again. To the parent: ``{"ready"}``,
-``{"id", "results"}``, ``{"id", "stuck"}`` for a line that runs over its time, ``{"failed"}``. The
-parent ends a stuck worker; nothing else could end a running Java call. When stdin closes, because
+``{"id", "results"}``, ``{"id", "stuck"}`` for a line that runs over its time, ``{"alive"}`` now and
+then while a batch takes long, ``{"failed"}``. The parent ends a stuck worker; nothing else could end a running Java call. When stdin closes, because
 the parent is done or dead, the process ends at once.
 """
 
@@ -22,6 +22,7 @@ from korlm.data.tokenizer import Analysis, KkmaTokenizer, unread
 from korlm.errors import TokenizerError
 
 Message = dict[str, Any]
+ALIVE_SECONDS = 1.0  # between lines, at least, after which a worker says that it goes on
 
 
 def send(stream: IO[bytes], message: Message) -> None:
@@ -50,6 +51,7 @@ class _Worker:
     def __init__(self, output: IO[bytes], threads: int, heap_mb: int, seconds: float) -> None:
         self.output = output
         self.lock = threading.Lock()
+        self.said = 0.0  # when the last message went
         self.jobs: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.seconds = seconds
         self.at_work: dict[int, tuple[int, int, float]] = {}  # thread -> chunk, line, since when
@@ -63,6 +65,7 @@ class _Worker:
     def say(self, message: Message) -> None:
         with self.lock:
             send(self.output, message)
+            self.said = time.monotonic()
 
     def _analyze(self, number: int, analyzer: KkmaTokenizer) -> None:
         while True:
@@ -78,6 +81,8 @@ class _Worker:
                     results.append(analyzer.analyze(text))
                 except RecursionError:
                     results.append(unread(text, "RecursionError"))
+                if time.monotonic() - self.said > ALIVE_SECONDS:
+                    self.say({"alive": True})
             self.at_work.pop(number, None)
             self.say({"id": job["id"], "results": results})
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import pickle
-import zipfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         os.replace(temporary, path)
     # PyTorch's writer turns a full disk into a RuntimeError.
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) else "writing failed; disk full?"
         raise OutputError(
             f"{path}: {reason}; the checkpoint before it is kept: free some space and go on with "
             f"resume={path.parent.parent}"
         ) from error
+    finally:  # an interrupt leaves nothing half-written either
+        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -60,18 +61,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: the file is missing, damaged or no checkpoint of korlm.
     """
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's guesses at what a foreign file may be
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such checkpoint") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            f"{path}: damaged, or no checkpoint ({_first_line(error)}); use the other one of "
-            "last.pt and best.pt"
-        ) from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: not a checkpoint of korlm: it holds more than plain data and tensors, and "
             "could run code when opened"
+        ) from error
+    # Bytes that are no pickle bring up anything: IndexError, struct.error, AssertionError, ...
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: damaged, or no checkpoint ({_first_line(error)}); use the other one of "
+            "last.pt and best.pt"
         ) from error
     if not isinstance(loaded, dict) or not loaded.keys() >= KEYS:
         raise CheckpointError(f"{path}: a PyTorch file, but not a checkpoint of korlm")

@@ -221,15 +221,23 @@ class Trainer:
             disable=None,
         )
         with bar:
+            # A session that was stopped at the end of an epoch left these two undone.
             self._validate_if_due(bar)
+            self._end_epoch_if_due()
             while not self.is_done:
                 self._run_epoch(bar)
-                if progress.batch == len(self.train):
-                    progress.epoch += 1
-                    progress.batch = 0
-                    progress.epoch_nats, progress.epoch_tokens = 0.0, 0
-                    self.state = None
-                    self.save()
+                self._end_epoch_if_due()
+
+    def _end_epoch_if_due(self) -> None:
+        """Turns to the next pass over train when the current one is done."""
+        progress = self.progress
+        if progress.batch < len(self.train):
+            return
+        progress.epoch += 1
+        progress.batch = 0
+        progress.epoch_nats, progress.epoch_tokens = 0.0, 0
+        self.state = None
+        self.save()
 
     def _run_epoch(self, bar: tqdm[Any]) -> None:
         """The rest of one pass over train."""

@@ -1,0 +1,151 @@
+"""Tokens a second of a training step, against PyTorch's word_language_model example.
+
+    python scripts/bench/step.py --peer FOLDER [--threads 1] [--vocab-size 8600]
+
+FOLDER holds the example's model.py (github.com/pytorch/examples, word_language_model), fetched by
+hand: it is not part of korlm. Both train an LSTM of 2 x 200 units with tied weights on the same ids
+in batches of 20 x 35; the two take turns, so that a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import argparse
+import importlib.util
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from korlm.config import AdamConfig, LSTMConfig, ScheduleConfig, TrainerConfig
+from korlm.data.batches import Batch, StreamBatches
+from korlm.models.rnn_lm import build_model
+from korlm.training.loop import Progress, StopSignal, Trainer, _Pending
+from korlm.training.optim import build_optimizer
+
+BATCH, LENGTH, UNITS, LAYERS, DROPOUT = 20, 35, 200, 2, 0.2
+
+
+def endless(batches: StreamBatches) -> Iterator[Batch]:
+    """Batches without end."""
+    for epoch in itertools.count():
+        yield from batches.epoch(epoch)
+
+
+def peer_step(folder: Path, vocab_size: int, batches: StreamBatches) -> Callable[[], float]:
+    """A step as the example's main.py does it."""
+    spec = importlib.util.spec_from_file_location("peer_model", folder / "model.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model = module.RNNModel("LSTM", vocab_size, UNITS, UNITS, LAYERS, DROPOUT, True)
+    criterion = torch.nn.NLLLoss()
+    model.train()
+    stream = endless(batches)
+    hidden = model.init_hidden(BATCH)
+
+    def step() -> float:
+        nonlocal hidden
+        batch = next(stream)
+        inputs, targets = batch.inputs.t().contiguous(), batch.targets.t().reshape(-1)
+        model.zero_grad()
+        hidden = tuple(part.detach() for part in hidden)
+        output, hidden = model(inputs, hidden)
+        loss = criterion(output, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+        for parameter in model.parameters():
+            parameter.data.add_(parameter.grad, alpha=-0.1)
+        return float(loss.item())
+
+    return step
+
+
+def korlm_step(vocab_size: int, batches: StreamBatches, bf16: bool) -> Callable[[], float]:
+    """A step of korlm's own loop with its default optimizer."""
+    torch.manual_seed(1)
+    config = LSTMConfig(
+        name="lstm",
+        embedding_dim=UNITS,
+        hidden_dim=UNITS,
+        num_layers=LAYERS,
+        dropout_input=DROPOUT,
+        dropout_hidden=DROPOUT,
+        dropout_output=DROPOUT,
+        variational=True,  # as korlm's default
+    )
+    model = build_model(config, vocab_size)
+    trainer = Trainer(
+        model=model,
+        optimizer=build_optimizer(model, AdamConfig(name="adamw", lr=0.001)),
+        schedule=ScheduleConfig(name="constant"),
+        config=TrainerConfig(epochs=1_000_000),
+        train=batches,
+        device=torch.device("cpu"),
+        bf16=bf16,
+        progress=Progress(),
+        state=None,
+        validate=lambda: 0.0,
+        save=lambda: None,
+        point=lambda *_: None,
+        stop=StopSignal(),
+    )
+    stream = endless(batches)
+
+    def step() -> float:
+        pending = _Pending()
+        trainer._step(next(stream), pending)
+        return float(pending.losses[0]) / pending.tokens[0]
+
+    return step
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--peer", type=Path, required=True, help="folder with the peer's model.py")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--vocab-size", type=int, default=8600)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=4, help="steps of each in a round")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    # Zipf's law, as words have it: which rows of the embedding are touched matters little.
+    ranks = np.random.default_rng(1).zipf(1.2, 400_000) % (options.vocab_size - 4) + 4
+    batches = StreamBatches(ranks.astype(np.uint32), BATCH, LENGTH)
+    steps = {
+        "word_language_model": peer_step(options.peer, options.vocab_size, batches),
+        "korlm fp32": korlm_step(options.vocab_size, batches, bf16=False),
+        "korlm bf16": korlm_step(options.vocab_size, batches, bf16=True),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for round_number in range(options.rounds + 2):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            for _ in range(options.steps):
+                step()
+            if round_number >= 2:  # the first two warm up
+                seconds[name].append((time.perf_counter() - started) / options.steps)
+    print(
+        f"{options.threads} thread(s), vocabulary {options.vocab_size:,}, {LAYERS} x {UNITS}, "
+        f"batch {BATCH} x {LENGTH}, torch {torch.__version__}; medians of {options.rounds} rounds"
+    )
+    peer = seconds["word_language_model"]
+    for name, found in seconds.items():
+        ratios = [p / f for p, f in zip(peer, found, strict=True)]
+        print(
+            f"{name:22} {1000 * statistics.median(found):7.1f} ms a step "
+            f"{BATCH * LENGTH / statistics.median(found):9,.0f} tokens/s   "
+            f"{statistics.median(ratios):.2f} x (from {min(ratios):.2f} to {max(ratios):.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
