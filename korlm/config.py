@@ -25,6 +25,16 @@ class Document(enum.Enum):
     line = "line"
 
 
+class Layout(enum.Enum):
+    """How a file is laid out."""
+
+    auto = "auto"
+    txt = "txt"
+    tsv = "tsv"
+    csv = "csv"
+    jsonl = "jsonl"
+
+
 class Encoding(enum.Enum):
     """Encodings of Korean text files."""
 
@@ -114,6 +124,8 @@ class CorpusConfig(_Group):
     # files, folders or globs that belong to train as they are; the same for the next two
     valid: list[str] = field(default_factory=list)
     test: list[str] = field(default_factory=list)
+    layout: Layout = Layout.auto
+    # of all files; auto: what the ending of each says, .txt where it says nothing
     document: Document = Document.file
     # of .txt files: one document a file, parted by blank lines, or one a line
     encoding: Encoding = Encoding.utf8

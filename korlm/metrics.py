@@ -125,10 +125,11 @@ def table(splits: Mapping[str, Mapping[str, float]]) -> str:
             value = splits[name][key]
             if isinstance(value, int):
                 cells.append(f"{value:>14,}")
-            elif key in ("tokens_per_second", "peak_memory_mb"):
-                cells.append(f"{value:>14,.0f}")
+            elif abs(value) >= 1e7:
+                cells.append(f"{value:>14.4g}")
             else:
-                cells.append(f"{value:>14,.4f}" if abs(value) < 100 else f"{value:>14,.2f}")
+                places = 4 if abs(value) < 100 else 2 if abs(value) < 10_000 else 0
+                cells.append(f"{value:>14,.{places}f}")
         lines.append(f"{key:20}" + "".join(cells))
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Fixtures that several stations share: a small corpus, and korlm's commands run in this process."""
+"""Fixtures that several stations share: a small corpus, korlm's commands run in this process."""
 
 import os
 

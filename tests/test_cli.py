@@ -1,4 +1,4 @@
-"""Wrong input: one line that names key or file, value and limit; exit code 1; nothing left behind."""
+"""Wrong input: one line that names key or file, value, limit; exit code 1; nothing left behind."""
 
 import os
 import shutil

@@ -19,8 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from korlm.config import CorpusConfig, Document
-from korlm.data.text_files import PACKED, SUFFIXES, kind_of, read_lines, read_records, text_lines
+from korlm.config import CorpusConfig, Document, Layout
+from korlm.data.text_files import (
+    PACKED,
+    SUFFIXES,
+    kind_of,
+    layout_of,
+    read_lines,
+    read_records,
+    text_lines,
+)
 from korlm.errors import CorpusError
 
 SPLITS = ("train", "valid", "test")
@@ -179,7 +187,8 @@ def read_corpus(config: CorpusConfig, sources: list[Source]) -> Iterator[Line]:
         CorpusError: text that cannot be read, or a file with nothing but blank lines.
     """
     for source in sources:
-        documents = _read_text if kind_of(source.path) not in SUFFIXES[1:] else _read_rows
+        is_text = layout_of(source.path, config.layout) is Layout.txt
+        documents = _read_text if is_text else _read_rows
         seen_text = False
         for line in documents(config, source):
             seen_text = seen_text or not is_blank(line.text)
@@ -247,7 +256,8 @@ def _until_blank(start: list[str], lines: Iterator[str], following: list[str]) -
 
 
 def _read_rows(config: CorpusConfig, source: Source) -> Iterator[Line]:
-    rows = read_records(source.path, config.encoding, config.text_column, config.document_column)
+    columns = (config.text_column, config.document_column)
+    rows = read_records(source.path, config.encoding, *columns, config.layout)
     counts: dict[str, int] = {}
     for number, (text, document) in enumerate(rows, 1):
         doc_id = f"{source.name}#{document or number}"

@@ -33,7 +33,7 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from korlm.config import CorpusConfig, Document, TokenizerConfig, VocabConfig
+from korlm.config import CorpusConfig, Document, Layout, TokenizerConfig, VocabConfig
 from korlm.data.corpus import (
     SPLITS,
     Line,
@@ -48,6 +48,7 @@ from korlm.data.encode import count_tokens, encode_split, spelling_nats, split_c
 from korlm.data.pool import TokenizerPool
 from korlm.data.shards import Batch, Batcher, ShardCounts, ShardWriter, shard_path, shard_paths
 from korlm.data.spelling import SpellingModel
+from korlm.data.text_files import layout_of
 from korlm.data.tokenizer import tokenizer_version
 from korlm.data.vocab import EOS_ID, UNK_ID, Vocab
 from korlm.errors import CorpusError, PreparedError, writing
@@ -230,6 +231,7 @@ def _token_settings(
         "format": FORMAT,
         "tokenizer": [tokenizer.name, tokenizer_version(tokenizer)],
         "encoding": corpus.encoding.value,
+        "layout": corpus.layout.value,
         "document": corpus.document.value,
         "columns": [corpus.text_column, corpus.document_column],
         "files": [[source.name, source.split, content_digest(source)] for source in sources],
@@ -289,12 +291,13 @@ def _scan(corpus: CorpusConfig, sources: list[Source]) -> int:
     for split in needed:
         if split not in filled:
             few = f"{len(documents)} document{'s' * (len(documents) != 1)}"
-            known = corpus.document is Document.file and corpus.files
+            texts = [layout_of(s.path, corpus.layout) is Layout.txt for s in sources]
+            large = corpus.document is Document.file and corpus.files and any(texts)
             raise CorpusError(
                 f"no text for {split}: none of {few if len(documents) < 100 else 'the documents'} "
                 f"fell to it (corpus.valid_share={corpus.valid_share}, corpus.test_share="
                 f"{corpus.test_share}); name its files with corpus.{split}=[...]"
-                + (", or make smaller documents with corpus.document=blank_line" * bool(known))
+                + (", or make smaller documents with corpus.document=blank_line" * bool(large))
             )
     return chars
 

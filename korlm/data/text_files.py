@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from korlm.config import Encoding
+from korlm.config import Encoding, Layout
 from korlm.errors import CorpusError
 
 BLOCK = 1 << 20  # bytes read at once
@@ -38,6 +38,13 @@ _SIGNATURES = {
     b"PAR1": "a Parquet file; save it as .jsonl or .tsv first",
 }
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def layout_of(path: Path, layout: Layout = Layout.auto) -> Layout:
+    """How a file is laid out: as it was told, else as its ending says, else plain text."""
+    if layout is not Layout.auto:
+        return layout
+    return {f".{kind.value}": kind for kind in Layout}.get(kind_of(path), Layout.txt)
 
 
 def kind_of(path: Path) -> str:
@@ -130,26 +137,32 @@ def read_lines(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[str]:
 
 
 def read_records(
-    path: Path, encoding: Encoding, text_column: str, document_column: str
+    path: Path,
+    encoding: Encoding,
+    text_column: str,
+    document_column: str,
+    layout: Layout = Layout.auto,
 ) -> Iterator[tuple[str, str]]:
     """The rows of a .tsv, .csv or .jsonl file as (text, document), in file order.
 
     Args:
-        path: the file; its ending says how it is laid out.
+        path: the file.
         encoding: of the file.
         text_column: name of the column or key of the text; a number counts columns from 1 in a
             .tsv or .csv file that has no header.
         document_column: the same for what tells documents apart; empty: nothing does.
+        layout: tsv, csv or jsonl; auto: as the file's ending says.
 
     Raises:
         CorpusError: as ``read_lines``; a column is missing or a row is broken.
     """
     lines = read_lines(path, encoding)
-    if kind_of(path) == ".jsonl":
+    layout = layout_of(path, layout)
+    if layout is Layout.jsonl:
         yield from _read_jsonl(path, lines, text_column, document_column)
         return
     rows: Iterator[list[str]]
-    if kind_of(path) == ".tsv":
+    if layout is Layout.tsv:
         rows = (line.split("\t") for line in lines)
     else:
         csv.field_size_limit(1 << 30)

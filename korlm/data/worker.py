@@ -2,9 +2,10 @@
 
 Every message is a frame: four bytes of length, then JSON. From the parent: ``{"id", "texts",
 "skip"}``, where ``skip`` numbers the lines not to be tried again. To the parent: ``{"ready"}``,
-``{"id", "results"}``, ``{"id", "stuck"}`` for a line that runs over its time, ``{"alive"}`` now and
-then while a batch takes long, ``{"failed"}``. The parent ends a stuck worker; nothing else could end a running Java call. When stdin closes, because
-the parent is done or dead, the process ends at once.
+``{"id", "results"}``, ``{"id", "stuck"}`` for a line that runs over its time, ``{"alive"}`` between
+the lines of a batch that takes long, ``{"failed"}``. The parent ends a stuck worker; nothing else
+could end a running Java call. When stdin closes, because the parent is done or dead, the process
+ends at once.
 """
 
 from __future__ import annotations

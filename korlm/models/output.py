@@ -1,8 +1,8 @@
 """The output layer: hidden states -> log-probabilities or summed nats, the costly part of a step.
 
 In training the whole softmax and its gradient are done block by block in the forward pass: neither
-logits nor probabilities of a whole batch are ever kept twice, and what is read again is still in the
-processor's cache.
+logits nor probabilities of a whole batch are ever kept twice, and what is read again is still in
+the processor's cache.
 """
 
 from __future__ import annotations

@@ -249,14 +249,14 @@ class Run:
             f"{len(self.prepared.vocab):,}",
         )
         logger.info(
-            "training a %s of %s parameters on %s in %s for %s steps, %s, from step %s",
+            "training a %s of %s parameters on %s in %s for %s steps%s: %s",
             self.settings.model.name,
             f"{parameters:,}",
             self.device,
             "bf16" if self.bf16 else "fp32",
             f"{self.trainer.total_steps:,}",
+            f", from step {self.progress.step:,} on" if self.progress.step else "",
             self.folder,
-            self.progress.step,
         )
 
     def _finish(self) -> dict[str, dict[str, float]]:

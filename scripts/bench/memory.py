@@ -2,9 +2,9 @@
 
     python scripts/bench/memory.py FILE [--tokenizer syllable] [--times 10]
 
-FILE is a text with one document a line. The larger corpus is FILE written --times times, a mark before
-each copy of a line so that documents differ. Stated limit: 1.2 times the memory for 10 times the text.
-Workers' memory counts: the figure is the largest sum over the command and its children.
+FILE is a text with one document a line. The larger corpus is FILE written --times times, a mark
+before each copy of a line so that documents differ. Stated limit: 1.2 times the memory for 10 times
+the text. Workers' memory counts: the figure is the largest sum over the command and its children.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python scripts/bench/road.py [FOLDER]
 
-Stated limits, on 2 cores: the default run ends within 120 s, Java's start and tokenizing included; a
-second one takes its first step within 5 s of the command; --help and --cfg job answer within 1.5 s.
+Stated limits, on 2 cores: the default run ends within 120 s, Java's start and tokenizing included;
+a second one has begun to train within 5 s of the command; --help and --cfg job answer within 1.5 s.
 Works in FOLDER (default: a temporary one), which must be empty.
 """
 

@@ -1,0 +1,67 @@
+"""The README's commands run as they stand, but for two steps of training instead of all."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Command, sentences
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+LINES = [line.split(" #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+COMMANDS = [line for line in LINES if line.startswith(("scripts/train", "python -m korlm."))]
+SHORT = ["trainer.max_steps=2", "trainer.sample_tokens=5", "batches.batch_size=2"]
+
+
+def test_the_readme_has_them_all() -> None:
+    assert len(COMMANDS) >= 15
+    known = ("scripts/", "python -m korlm.", "tensorboard --logdir")
+    assert [line for line in LINES if line and not line.startswith(known)] == []
+    for script in re.findall(r"scripts/\w+", README):
+        assert (ROOT / script).exists()
+    for path in re.findall(r"`((?:korlm|tests|conf)/[\w/.]+)`", README):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.jvm
+def test_the_readmes_commands_run(
+    korlm: Command, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """All in one folder and in their order, as a reader would type them."""
+    texts = [sentences(60, seed) for seed in range(30)]
+    for number, lines in enumerate(texts):
+        for folder, kind in (("my_texts", "txt"), ("news", "txt.gz")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            write(tmp_path / folder / f"{number}.{kind}", lines)
+    write(tmp_path / "book.txt", "\n\n".join("\n".join(lines[:8]) for lines in texts).split("\n"))
+    write(tmp_path / "train.txt", texts[0])
+    write(tmp_path / "valid.txt", texts[1])
+    write(tmp_path / "reviews.tsv", ["id\treview", *(f"{i}\t{t}" for i, t in enumerate(texts[2]))])
+    (tmp_path / "nsmc").mkdir()
+    for name in ("ratings_train.txt", "ratings_test.txt"):
+        rows = (f"{i}\t{t}\t1" for i, t in enumerate(texts[3] + texts[4]))
+        write(tmp_path / "nsmc" / name, ["id\tdocument\tlabel", *rows])
+    for line in COMMANDS:
+        words = shlex.split(line)
+        if words[0] == "python":
+            words[:3] = [words[2].removeprefix("korlm.")]
+        else:
+            words[0] = words[0].removeprefix("scripts/")
+        for kind in ("runs", "prepared"):
+            made = sorted(p for p in tmp_path.glob(f"outputs/{kind}/*") if p.is_dir())
+            latest = [p.name for p in made if (p / "manifest.json").exists() or kind == "runs"]
+            words = [w.replace(f"{kind}/DIR", f"{kind}/{(latest or ['?'])[-1]}") for w in words]
+        resumed = any(word.startswith("resume=") for word in words)
+        if words[-1].startswith("corpus.") and "corpus=nsmc" not in words:
+            words.append("tokenizer=syllable")  # Java once more for each would take long
+        short = SHORT[:1] if resumed else SHORT * (words[0] == "train" and "--help" not in words)
+        ended = korlm(*words, *short) if "--help" not in words else korlm(*words)
+        assert ended.code == 0, f"{line}: {ended.err}"
+
+
+def write(path: Path, lines: list[str]) -> None:
+    import gzip
+
+    data = ("\n".join(lines) + "\n").encode("utf-8")
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
