@@ -255,15 +255,12 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
                 version_base="1.3", config_path=str(conf_dir()), config_name=config_name
             )
             try:
-                main(task)()
+                with writing(Path("outputs")):
+                    main(task)()
             except (KorlmError, HydraException, OmegaConfBaseException) as error:
                 if show_traceback:
                     raise
                 _stop(one_line(error), 1)
-            except OSError as error:
-                if show_traceback:
-                    raise
-                _stop(f"{error.filename or 'outputs'}: {error.strerror or error}", 1)
             except KeyboardInterrupt:
                 _stop("interrupted", 130)
 

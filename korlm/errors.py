@@ -73,5 +73,5 @@ def writing(place: Path) -> Iterator[None]:
         elif error.errno is None:
             raise
         else:
-            reason = f"writing failed ({error.strerror})"
+            reason = f"writing failed ({error.strerror}): mend that or give another outputs=FOLDER"
         raise OutputError(f"{error.filename or place}: {reason}") from error

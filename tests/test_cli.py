@@ -114,7 +114,15 @@ def test_no_known_token(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> Non
 def test_folder_in_the_way(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     write(tmp_path / "outputs", b"a file")
     for command in ("prepare", "train"):
-        assert "outputs" in korlm(command, *tiny.overrides, "tokenizer=syllable").error
+        error = korlm(command, *tiny.overrides, "tokenizer=syllable").error
+        assert "outputs" in error and "outputs=FOLDER" in error
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place where nobody may write")
+def test_folder_that_cannot_be_written(korlm: Command, tiny: TinyCorpus) -> None:
+    for command in ("prepare", "train"):
+        error = korlm(command, *tiny.overrides, "tokenizer=syllable", "outputs=/proc/korlm").error
+        assert "/proc/korlm" in error and "outputs=FOLDER" in error
 
 
 @pytest.fixture

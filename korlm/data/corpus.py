@@ -85,7 +85,11 @@ def find_sources(config: CorpusConfig) -> list[Source]:
     ):
         key = f"corpus.{split or 'files'}"
         for place in places:
-            sources += [_source(path, name, split) for path, name in _expand(place, key, config)]
+            try:
+                found = _expand(place, key, config)
+            except OSError as error:  # a folder that may not be searched, a name that is too long
+                raise CorpusError(f"{key}: {place} cannot be read ({error.strerror})") from error
+            sources += [_source(path, name, split) for path, name in found]
     seen: dict[Path, str | None] = {}
     for source in sources:
         real = source.path.resolve()
