@@ -1,0 +1,106 @@
+"""Text drawn from a model: from the right distribution, repeatable, without special tokens."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from korlm.data.vocab import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from korlm.decoding.sampling import sample_ids
+from korlm.models.base import LanguageModel, State
+
+V = 8
+
+
+class Bigrams(LanguageModel):
+    """Fixed probabilities of each token after each; the state counts what was read."""
+
+    def __init__(self, probs: Tensor) -> None:
+        super().__init__()
+        self.vocab_size = V
+        self.log_table = nn.Parameter(probs.log())
+        self.read: list[tuple[int, int]] = []
+
+    def begin(self, batch_size: int) -> State:
+        return (torch.zeros(batch_size, 1),)
+
+    def log_probs(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        (count,) = self.begin(inputs.shape[0]) if state is None else state
+        self.read.append((int(inputs[0, 0]), int(count[0])))
+        return self.log_table[inputs].log_softmax(-1), (count + inputs.shape[1],)
+
+
+def always_next() -> Bigrams:
+    """3 -> 4 -> 5 -> 6 -> 7 -> 3, nearly for sure."""
+    table = torch.full((V, V), 1e-9)
+    for token in range(3, V):
+        table[token, token + 1 if token + 1 < V else EOS_ID] = 1.0
+    return Bigrams(table)
+
+
+def test_follows_the_model_with_the_state_handed_on() -> None:
+    model = always_next()
+    assert sample_ids(model, EOS_ID, 7, 1.0, seed=1) == [4, 5, 6, 7, 3, 4, 5]
+    # What is read is what was drawn, after the start, and the state knows how much that was.
+    assert model.read == list(zip([EOS_ID, 4, 5, 6, 7, 3, 4], range(7), strict=True))
+
+
+def test_starts_where_it_is_told() -> None:
+    table = torch.full((V, V), 1e-9)
+    table[BOS_ID, 6] = table[EOS_ID, 5] = 1.0
+    assert sample_ids(Bigrams(table), BOS_ID, 1, 1.0, seed=1) == [6]
+    assert sample_ids(Bigrams(table), EOS_ID, 1, 1.0, seed=1) == [5]
+
+
+def test_no_tokens() -> None:
+    assert sample_ids(always_next(), EOS_ID, 0, 1.0, seed=1) == []
+
+
+def test_never_draws_padding_unknown_or_begin() -> None:
+    table = torch.full((V, V), 0.001)
+    table[:, [PAD_ID, UNK_ID, BOS_ID]] = 1000.0
+    drawn = set(sample_ids(Bigrams(table), BOS_ID, 300, 1.0, seed=2))
+    assert drawn == {EOS_ID, 4, 5, 6, 7}
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_draws_follow_the_sharpened_distribution(temperature: float) -> None:
+    """Shares of draws against p ** (1 / temperature), normalised by hand."""
+    probs = {EOS_ID: 0.1, 4: 0.4, 5: 0.2, 6: 0.05, 7: 0.25}
+    row = torch.full((V,), 1e-9)
+    for token, p in probs.items():
+        row[token] = p
+    num = 2000
+    counts = Counter(sample_ids(Bigrams(row.expand(V, V)), EOS_ID, num, temperature, seed=3))
+    sharp = {token: p ** (1 / temperature) for token, p in probs.items()}
+    for token, weight in sharp.items():
+        p = weight / sum(sharp.values())
+        assert counts[token] / num == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / num))
+
+
+def test_a_tiny_temperature_takes_the_best() -> None:
+    row = torch.tensor([1e-9, 1e-9, 1e-9, 0.3, 0.31, 0.1, 0.1, 0.19])
+    assert set(sample_ids(Bigrams(row.expand(V, V)), EOS_ID, 50, 0.001, seed=1)) == {4}
+
+
+def test_the_seed_decides_and_the_global_generator_does_not() -> None:
+    model = Bigrams(torch.ones(V, V))
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = sample_ids(model, EOS_ID, 40, 1.0, seed=1)
+    assert torch.equal(torch.get_rng_state(), before), "training would go on otherwise"
+    torch.manual_seed(2)
+    assert sample_ids(model, EOS_ID, 40, 1.0, seed=1) == first
+    assert sample_ids(model, EOS_ID, 40, 1.0, seed=2) != first
+
+
+def test_leaves_no_gradients() -> None:
+    model = always_next()
+    sample_ids(model, EOS_ID, 3, 1.0, seed=1)
+    assert model.log_table.grad is None

@@ -1,0 +1,110 @@
+"""Models small enough to check by hand, every kind of them with every option."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from korlm.config import GRUConfig, InitialState, LSTMConfig, Nonlinearity, RNNConfig
+from korlm.models.base import LanguageModel, State
+from korlm.models.rnn_lm import build_model
+
+VOCAB_SIZE = 11
+
+CELLS: dict[str, Callable[..., Any]] = {
+    "lstm": lambda **options: LSTMConfig(name="lstm", **options),
+    "gru": lambda **options: GRUConfig(name="gru", **options),
+    "tanh": lambda **options: RNNConfig(name="rnn", **options),
+    "relu": lambda **options: RNNConfig(name="rnn", nonlinearity=Nonlinearity.relu, **options),
+}
+
+DROPOUTS = {
+    "dropout_embedding": 0.3,
+    "dropout_input": 0.4,
+    "dropout_hidden": 0.5,
+    "dropout_output": 0.4,
+    "dropout_recurrent": 0.3,
+    "dropout_weight": 0.5,
+}
+
+# Embedding and hidden size differ, so that a mix-up of the two cannot go unseen.
+SIZES = {"embedding_dim": 5, "hidden_dim": 7, "num_layers": 2}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {"embedding_dim": 6, "hidden_dim": 6, "num_layers": 1},
+    "tied": {**SIZES, "tie_weights": True},
+    "untied": {**SIZES, "tie_weights": False},
+    "three_layers": {**SIZES, "num_layers": 3},
+    "learned_state": {**SIZES, "initial_state": InitialState.learned},
+    "layer_norm": {**SIZES, "layer_norm": True},
+    "dropouts": {**SIZES, **DROPOUTS},
+    "variational": {**SIZES, **DROPOUTS, "variational": True, "tie_weights": False},
+    "everything": {
+        **SIZES,
+        **DROPOUTS,
+        "variational": True,
+        "layer_norm": True,
+        "initial_state": InitialState.learned,
+    },
+}
+
+
+class PairsLM(LanguageModel):
+    """Looks at the last two tokens and has no more than a model must have: the rest is inherited.
+
+    Its state is of integers, as an n-gram's.
+    """
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.last = nn.Parameter(torch.empty(vocab_size, vocab_size))
+        self.before_last = nn.Parameter(torch.empty(vocab_size, vocab_size))
+
+    def begin(self, batch_size: int) -> State:
+        return (torch.zeros(batch_size, dtype=torch.int64),)
+
+    def log_probs(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        (last,) = self.begin(inputs.shape[0]) if state is None else state
+        before = torch.cat([last[:, None], inputs[:, :-1]], 1)
+        logits = self.last[inputs] + self.before_last[before]
+        ends = torch.full((len(inputs),), inputs.shape[1]) if lengths is None else lengths
+        return logits.log_softmax(-1), (inputs.gather(1, ends[:, None] - 1)[:, 0],)
+
+
+def scatter(module: nn.Module, seed: int = 1) -> None:
+    """Gives every parameter random values: zeros and ones would hide the parts they belong to."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+
+
+def make_config(cell: str, **options: Any) -> Any:
+    """Settings of a model with this recurrence."""
+    return CELLS[cell](**options)
+
+
+def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) -> LanguageModel:
+    """A model in evaluation mode, with random parameters and the named set of options."""
+    model: LanguageModel
+    if cell == "pairs":
+        model = PairsLM(VOCAB_SIZE)
+    else:
+        model = build_model(make_config(cell, **{**OPTIONS[option], **changes}), VOCAB_SIZE)
+    scatter(model, seed)
+    return model.eval()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """For a file that imports it: sums come in one order, and other processes are let live."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

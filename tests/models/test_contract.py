@@ -1,0 +1,272 @@
+"""What every language model promises, whatever is inside it."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from model_cases import CELLS, DROPOUTS, OPTIONS, VOCAB_SIZE, make_model
+from model_cases import one_thread as one_thread
+from torch import Tensor
+
+from korlm.models.base import LanguageModel, State, detach
+
+B, T, V = 4, 6, VOCAB_SIZE
+LENGTHS = torch.tensor([6, 4, 2, 1])
+PAD_ID = 0
+CLOSE = {"atol": 2e-6, "rtol": 2e-5}
+
+
+# A new kind of language model joins the contract here.
+CASES = [("pairs", "plain")] + [(cell, option) for cell in CELLS for option in OPTIONS]
+
+
+@pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
+def case(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Kind of model and set of options."""
+    return request.param
+
+
+@pytest.fixture
+def model(case: tuple[str, str]) -> LanguageModel:
+    """The model of the case, in evaluation mode."""
+    return make_model(*case)
+
+
+def random_ids(*shape: int, seed: int = 0) -> Tensor:
+    """Ids of real tokens: no <pad>."""
+    return torch.randint(1, V, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def ragged() -> tuple[Tensor, Tensor]:
+    """Inputs and targets (B, T) whose rows end as LENGTHS says, <pad> behind."""
+    behind = torch.arange(T) >= LENGTHS[:, None]
+    inputs, targets = random_ids(B, T, seed=1), random_ids(B, T, seed=2)
+    return inputs.masked_fill(behind, PAD_ID), targets.masked_fill(behind, PAD_ID)
+
+
+def read_state(model: LanguageModel, batch_size: int = B) -> State:
+    """A state in the midst of a text, different in every row."""
+    return detach(model.log_probs(random_ids(batch_size, 3, seed=3))[1])
+
+
+def assert_states_close(found: State, expected: State) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
+
+
+def test_probabilities_sum_to_one(model: LanguageModel) -> None:
+    log_probs, _ = model.log_probs(random_ids(B, T))
+    assert log_probs.shape == (B, T, V) == (B, T, model.vocab_size)
+    assert log_probs.dtype == torch.float32
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(B, T))
+
+
+def test_inputs_matter(model: LanguageModel) -> None:
+    """Without this, a model that looks at nothing would pass most of what follows."""
+    inputs = random_ids(B, T)
+    changed = inputs.clone()
+    changed[:, 2] = changed[:, 2] % (V - 1) + 1
+    before, after = model.log_probs(inputs)[0], model.log_probs(changed)[0]
+    assert ((before - after).abs().amax(-1) > 1e-4)[:, 2].all()
+    assert not torch.allclose(before[:, 3:], after[:, 3:], atol=1e-4)
+
+
+def test_begin_has_the_batch_first(model: LanguageModel) -> None:
+    state = model.begin(3)
+    assert isinstance(state, tuple)
+    assert all(part.shape[0] == 3 for part in state)
+
+
+def test_no_state_means_begin(model: LanguageModel) -> None:
+    inputs = random_ids(B, T)
+    torch.testing.assert_close(
+        model.log_probs(inputs)[0], model.log_probs(inputs, model.begin(B))[0], rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "midway"])
+def test_step_by_step_equals_at_once(model: LanguageModel, fresh: bool) -> None:
+    inputs = random_ids(B, T)
+    state = model.begin(B) if fresh else read_state(model)
+    at_once, after = model.log_probs(inputs, state)
+    for t in range(T):
+        log_probs, state = model.step(inputs[:, t], state)
+        assert log_probs.shape == (B, V)
+        torch.testing.assert_close(log_probs, at_once[:, t], **CLOSE)
+    assert_states_close(state, after)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 5])
+def test_two_halves_equal_the_whole(model: LanguageModel, cut: int) -> None:
+    inputs = random_ids(B, T)
+    whole, end = model.log_probs(inputs)
+    first, state = model.log_probs(inputs[:, :cut])
+    second, found = model.log_probs(inputs[:, cut:], state)
+    torch.testing.assert_close(torch.cat([first, second], 1), whole, **CLOSE)
+    assert_states_close(found, end)
+
+
+def test_the_future_does_not_matter(model: LanguageModel) -> None:
+    inputs = random_ids(B, T)
+    before = model.log_probs(inputs)[0]
+    for t in range(T - 1):
+        changed = inputs.clone()
+        changed[:, t + 1 :] = random_ids(B, T - t - 1, seed=100 + t)
+        after = model.log_probs(changed)[0]
+        torch.testing.assert_close(after[:, : t + 1], before[:, : t + 1], **CLOSE)
+
+
+def test_nothing_is_kept_on_the_model(model: LanguageModel) -> None:
+    inputs = random_ids(B, T)
+    state = read_state(model)
+    copy = tuple(part.clone() for part in state)
+    first = model.log_probs(inputs, state)[0]
+    model.log_probs(random_ids(B, T, seed=9))
+    second = model.log_probs(inputs, state)[0]
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    for part, before in zip(state, copy, strict=True):
+        torch.testing.assert_close(part, before, rtol=0, atol=0)
+
+
+def test_states_can_be_reordered(model: LanguageModel) -> None:
+    """As beam search does it: rows of a state are chosen, doubled and dropped."""
+    state, rows = read_state(model), torch.tensor([2, 0, 2])
+    inputs = random_ids(B, T)
+    chosen, _ = model.log_probs(inputs[rows], tuple(part[rows] for part in state))
+    torch.testing.assert_close(chosen, model.log_probs(inputs, state)[0][rows], **CLOSE)
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, None], ids=["lengths", "no_lengths"])
+def test_nats_are_the_log_probs_of_the_targets(
+    model: LanguageModel, lengths: Tensor | None
+) -> None:
+    inputs, targets = ragged()
+    state = read_state(model)
+    log_probs, after = model.log_probs(inputs, state, lengths)
+    nats, found = model.nats(inputs, targets, state, lengths)
+    assert nats.shape == (B, T)
+    assert nats.dtype == torch.float32
+    for b in range(B):
+        for t in range(T):
+            expected = -log_probs[b, t, targets[b, t]] if t < LENGTHS[b] else torch.tensor(0.0)
+            torch.testing.assert_close(nats[b, t], expected, **CLOSE)
+    assert_states_close(found, after)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_loss_is_the_sum_of_nats(case: tuple[str, str], training: bool) -> None:
+    no_dropout = dict.fromkeys(DROPOUTS, 0.0)
+    model = make_model(*case, **(no_dropout if training else {})).train(training)
+    inputs, targets = ragged()
+    state = read_state(model)
+    nats, after = model.nats(inputs, targets, state, LENGTHS)
+    loss, found = model.loss(inputs, targets, state, LENGTHS)
+    assert loss.shape == ()
+    torch.testing.assert_close(loss, nats.sum(), **CLOSE)
+    assert_states_close(found, after)
+
+
+@pytest.mark.parametrize("with_lengths", [True, False])
+def test_extra_padding_changes_nothing(model: LanguageModel, with_lengths: bool) -> None:
+    inputs, targets = ragged()
+    lengths = LENGTHS if with_lengths else None
+    wider = torch.zeros(B, 3, dtype=torch.int64)
+    loss, state = model.loss(inputs, targets, None, lengths)
+    padded, after = model.loss(
+        torch.cat([inputs, wider], 1), torch.cat([targets, wider], 1), None, lengths
+    )
+    torch.testing.assert_close(padded, loss, **CLOSE)
+    if with_lengths:
+        assert_states_close(after, state)
+
+
+def test_what_stands_in_the_padding_does_not_matter(model: LanguageModel) -> None:
+    inputs, targets = ragged()
+    other = torch.where(inputs == PAD_ID, random_ids(B, T, seed=5), inputs)
+    expected, state = model.nats(inputs, targets, None, LENGTHS)
+    found, after = model.nats(other, targets, None, LENGTHS)
+    torch.testing.assert_close(found, expected, **CLOSE)
+    assert_states_close(after, state)
+
+
+@pytest.mark.parametrize("order", [[3, 2, 1, 0], [1, 3, 0, 2]])
+def test_another_batch_order_changes_nothing(model: LanguageModel, order: list[int]) -> None:
+    """Lengths need not fall from row to row."""
+    inputs, targets = ragged()
+    state = read_state(model)
+    loss, after = model.loss(inputs, targets, state, LENGTHS)
+    turned, found = model.loss(
+        inputs[order], targets[order], tuple(part[order] for part in state), LENGTHS[order]
+    )
+    torch.testing.assert_close(turned, loss, **CLOSE)
+    assert_states_close(found, tuple(part[order] for part in after))
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "midway"])
+def test_a_row_in_a_batch_equals_the_row_alone(model: LanguageModel, fresh: bool) -> None:
+    inputs, targets = ragged()
+    state = model.begin(B) if fresh else read_state(model)
+    nats, after = model.nats(inputs, targets, state, LENGTHS)
+    for b, length in enumerate(LENGTHS.tolist()):
+        alone, end = model.nats(
+            inputs[b : b + 1, :length],
+            targets[b : b + 1, :length],
+            tuple(part[b : b + 1] for part in state),
+        )
+        torch.testing.assert_close(nats[b, :length], alone[0], **CLOSE)
+        assert_states_close(tuple(part[b : b + 1] for part in after), end)
+
+
+def test_saved_and_loaded_it_predicts_the_same(case: tuple[str, str]) -> None:
+    model, other = make_model(*case, seed=1), make_model(*case, seed=2)
+    inputs = random_ids(B, T)
+    expected = model.log_probs(inputs)[0]
+    assert not torch.allclose(other.log_probs(inputs)[0], expected, atol=1e-3)
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    torch.testing.assert_close(other.log_probs(inputs)[0], expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "midway"])
+def test_gradients_of_loss_equal_those_of_log_probs(model: LanguageModel, fresh: bool) -> None:
+    inputs, targets = ragged()
+    state = None if fresh else read_state(model)
+
+    def gradients(loss: Tensor) -> dict[str, Tensor]:
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    log_probs, _ = model.log_probs(inputs, state, LENGTHS)
+    picked = log_probs.gather(2, targets[..., None])[..., 0]
+    expected = gradients(-picked[targets != PAD_ID].sum())
+    found = gradients(model.loss(inputs, targets, state, LENGTHS)[0])
+    assert found.keys() == expected.keys()
+    unused = {n for n, _ in model.named_parameters() if fresh or not n.endswith(".initial")}
+    assert found.keys() == unused  # all but an initial state that was not begun with
+    for name, gradient in found.items():
+        assert gradient.abs().max() > 1e-4, f"{name} has no say in the loss"
+        torch.testing.assert_close(gradient, expected[name], atol=2e-5, rtol=2e-4)
+
+
+def test_gradients_flow_back_into_the_state(model: LanguageModel) -> None:
+    inputs, targets = ragged()
+    state = read_state(model)
+    floating = [part.requires_grad_() for part in state if part.is_floating_point()]
+    model.loss(inputs, targets, state, LENGTHS)[0].backward()
+    for part in floating:
+        assert part.grad is not None
+        assert part.grad.abs().max() > 1e-5
+
+
+def test_detach_cuts_the_gradients_off(model: LanguageModel) -> None:
+    _, state = model.log_probs(random_ids(B, T))
+    assert all(part.requires_grad for part in state if part.is_floating_point())
+    cut = detach(state)
+    assert not any(part.requires_grad for part in cut)
+    assert_states_close(cut, state)

@@ -1,0 +1,174 @@
+"""The output layer against PyTorch's linear layer and cross-entropy."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from model_cases import one_thread as one_thread
+from torch import Tensor
+
+from korlm.models.output import BLOCK, PAD_ID, OutputLayer, _SummedNats
+
+H, V = 6, 13
+CLOSE = {"atol": 2e-5, "rtol": 2e-5}
+ROWS = [1, 5, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7]
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def make_layer(seed: int = 1) -> OutputLayer:
+    layer = OutputLayer(H, V, None)
+    layer.weight.data.copy_(random(V, H, seed=seed))
+    layer.bias.data.copy_(random(V, seed=seed + 1))
+    return layer
+
+
+def make_rows(n: int, pads: str = "some") -> tuple[Tensor, Tensor]:
+    """Hidden states (n, H) and targets (n,), none, some or all of them <pad>."""
+    targets = torch.randint(1, V, (n,), generator=torch.Generator().manual_seed(n))
+    if pads == "some":
+        targets[::3] = PAD_ID
+    if pads == "all":
+        targets[:] = PAD_ID
+    return random(n, H, seed=n), targets
+
+
+def reference(layer: OutputLayer, hidden: Tensor, targets: Tensor) -> Tensor:
+    logits = F.linear(hidden, layer.weight, layer.bias)
+    return F.cross_entropy(logits, targets, reduction="sum", ignore_index=PAD_ID)
+
+
+def value_and_gradients(loss: Tensor, layer: OutputLayer, hidden: Tensor) -> tuple[Tensor, ...]:
+    return loss.detach(), *torch.autograd.grad(loss, (hidden, layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("pads", ["none", "some", "all"])
+@pytest.mark.parametrize("n", ROWS)
+def test_summed_nats_equal_cross_entropy(n: int, pads: str) -> None:
+    layer, (hidden, targets) = make_layer(), make_rows(n, pads)
+    hidden.requires_grad_()
+    found = value_and_gradients(layer.summed_nats(hidden, targets), layer, hidden)
+    expected = value_and_gradients(reference(layer, hidden, targets), layer, hidden)
+    if pads == "all":
+        assert found[0] == 0
+        assert all((gradient == 0).all() for gradient in found[1:])
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
+    assert (found[1][targets == PAD_ID] == 0).all()
+
+
+@pytest.mark.parametrize("block", [1, 2, 5, 1000])
+def test_the_size_of_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    layer, (hidden, targets) = make_layer(), make_rows(11)
+    hidden.requires_grad_()
+    expected = value_and_gradients(reference(layer, hidden, targets), layer, hidden)
+    monkeypatch.setattr("korlm.models.output.BLOCK", block)
+    found = value_and_gradients(layer.summed_nats(hidden, targets), layer, hidden)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
+    torch.testing.assert_close(layer.nats(hidden, targets).sum(), expected[0], **CLOSE)
+
+
+@pytest.mark.parametrize("scale", [1 / 700, 3.0, -2.0])
+def test_backward_scales(scale: float) -> None:
+    """As the loop divides by the number of tokens."""
+    layer, (hidden, targets) = make_layer(), make_rows(20)
+    hidden.requires_grad_()
+    found = value_and_gradients(layer.summed_nats(hidden, targets) * scale, layer, hidden)
+    expected = value_and_gradients(reference(layer, hidden, targets) * scale, layer, hidden)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
+
+
+def test_gradcheck_in_double() -> None:
+    """Against differences of the values: the softmax is fp32, hence the wide steps."""
+    hidden = random(5, H).double().requires_grad_()
+    weight = random(V, H, seed=1).double().requires_grad_()
+    bias = random(V, seed=2).double().requires_grad_()
+    targets = torch.tensor([3, PAD_ID, 12, 1, 3])
+
+    def summed(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return _SummedNats.apply(hidden, weight, bias, targets, torch.float64)
+
+    assert torch.autograd.gradcheck(
+        summed, (hidden, weight, bias), eps=1e-2, atol=2e-3, rtol=2e-3, raise_exception=True
+    )
+
+
+def test_gradients_reach_a_shared_matrix_from_both_sides() -> None:
+    """A tied matrix is embedding and output at once."""
+    shared = torch.nn.Parameter(random(V, H))
+    layer = OutputLayer(H, V, shared)
+    assert layer.weight is shared
+    inputs, targets = torch.tensor([4, 5, 6]), torch.tensor([5, 6, 7])
+    (found,) = torch.autograd.grad(layer.summed_nats(F.embedding(inputs, shared), targets), shared)
+    (wanted,) = torch.autograd.grad(reference(layer, F.embedding(inputs, shared), targets), shared)
+    torch.testing.assert_close(found, wanted, **CLOSE)
+
+
+@pytest.mark.parametrize("n", ROWS)
+def test_nats_equal_cross_entropy(n: int) -> None:
+    layer, (hidden, targets) = make_layer(), make_rows(n)
+    logits = F.linear(hidden, layer.weight, layer.bias)
+    expected = F.cross_entropy(logits, targets, reduction="none", ignore_index=PAD_ID)
+    found = layer.nats(hidden, targets)
+    torch.testing.assert_close(found, expected, **CLOSE)
+    assert found.dtype == torch.float32
+    assert (found[targets == PAD_ID] == 0).all()
+
+
+def test_log_probs_keep_the_leading_axes() -> None:
+    layer, hidden = make_layer(), random(2, 3, H)
+    found = layer.log_probs(hidden)
+    assert found.shape == (2, 3, V)
+    expected = F.linear(hidden, layer.weight, layer.bias).log_softmax(-1)
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def test_large_logits_do_not_overflow() -> None:
+    layer, (hidden, targets) = make_layer(), make_rows(8, "none")
+    hidden = (hidden * 1000).requires_grad_()
+    loss = layer.summed_nats(hidden, targets)
+    torch.testing.assert_close(loss, reference(layer, hidden, targets), rtol=1e-5, atol=1e-2)
+    assert all(part.isfinite().all() for part in value_and_gradients(loss, layer, hidden))
+
+
+@pytest.mark.parametrize("n", [7, 2 * BLOCK + 3])
+def test_bf16_is_close_to_fp32(n: int) -> None:
+    """Under autocast, with parameters, value and gradients still in fp32."""
+    layer, (hidden, targets) = make_layer(), make_rows(n)
+    hidden.requires_grad_()
+    expected = value_and_gradients(layer.summed_nats(hidden, targets) / n, layer, hidden)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = layer.summed_nats(hidden, targets)
+    assert loss.dtype == torch.float32
+    found = value_and_gradients(loss / n, layer, hidden)
+    assert not torch.equal(found[2], expected[2]), "this was not bf16"
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=0.05, atol=0.02 * other.abs().max().item())
+
+
+def test_bf16_hidden_states_get_a_gradient_of_their_kind() -> None:
+    """Recurrent kernels hand out bf16 under autocast."""
+    layer, (hidden, targets) = make_layer(), make_rows(9)
+    low = hidden.bfloat16().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = layer.summed_nats(low, targets)
+    loss.backward()
+    assert low.grad is not None
+    assert low.grad.dtype == torch.bfloat16
+    full = hidden.requires_grad_()
+    (expected,) = torch.autograd.grad(reference(layer, full, targets), full)
+    torch.testing.assert_close(low.grad.float(), expected, rtol=0.05, atol=0.05)
+
+
+def test_an_own_matrix_begins_within_bounds() -> None:
+    layer = OutputLayer(H, V, None)
+    assert isinstance(layer.weight, torch.nn.Parameter)
+    assert layer.weight.shape == (V, H)
+    assert 0 < layer.weight.abs().max() <= H**-0.5
+    assert (layer.bias == 0).all()

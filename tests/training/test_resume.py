@@ -1,0 +1,330 @@
+"""A run that was broken off and resumed equals one that was not, to the last bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_runs import (
+    BUSY_MODEL,
+    OPTIMIZERS,
+    Finished,
+    Splits,
+    break_off,
+    comparable,
+    finish,
+    make_settings,
+    prepare_tiny,
+    resume,
+    start,
+    stop_after,
+)
+from tiny_runs import one_thread as one_thread
+
+from korlm.config import (
+    DecayConfig,
+    InitialState,
+    LSTMConfig,
+    Mode,
+    PlateauConfig,
+    SGDConfig,
+)
+from korlm.data.batches import Batch
+from korlm.data.prepared import Prepared
+from korlm.errors import CheckpointError, PreparedError
+from korlm.training.checkpoint import load_checkpoint, save_checkpoint
+from korlm.training.run import Run, settings_of
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """A tiny corpus."""
+    return prepare_tiny(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module", params=list(Mode), ids=lambda mode: mode.value)
+def unbroken(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, prepared: Prepared
+) -> Finished:
+    """A run with dropout, momentum, a schedule and validations within epochs."""
+    settings = make_settings(
+        prepared,
+        trainer={"epochs": 3, "valid_every": 4, "sample_tokens": 3},
+        mode=request.param,
+        model=BUSY_MODEL,
+        schedule=DecayConfig(name="one_cycle", warmup_share=0.25),
+    )
+    return finish(settings, prepared, tmp_path_factory.mktemp("unbroken"))
+
+
+def assert_same_end(found: Run, splits: Splits, expected: Finished) -> None:
+    """Equal to the bit: weights, moments, random numbers, progress, figures."""
+    assert comparable(splits) == comparable(expected.splits)
+    for name in ("last.pt", "best.pt"):
+        mine = load_checkpoint(found.checkpoints / name)
+        theirs = load_checkpoint(expected.run.folder / "checkpoints" / name)
+        for checkpoint in (mine, theirs):
+            checkpoint["progress"].pop("seconds")
+        assert_equal(mine, theirs, name)
+
+
+def assert_equal(found: Any, expected: Any, where: str) -> None:
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for key, value in expected.items():
+            assert_equal(found[key], value, f"{where}.{key}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+            assert_equal(one, other, f"{where}[{number}]")
+    elif isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), where
+    else:
+        assert found == expected, where
+
+
+# Valid is measured at each 4th step and at the end of each epoch, which has 9 or 10 steps.
+@pytest.mark.parametrize("where", [1, 3, 4, 6, "epoch", "epoch + 1", "last - 1", "last"], ids=str)
+def test_stopped_after_a_step_and_resumed(
+    unbroken: Finished, prepared: Prepared, tmp_path: Path, where: Any
+) -> None:
+    per_epoch, total = unbroken.steps_per_epoch, unbroken.run.trainer.total_steps
+    places = {"epoch": per_epoch, "epoch + 1": per_epoch + 1, "last - 1": total - 1, "last": total}
+    step = places.get(where, where)
+    run = start(unbroken.run.settings, prepared, tmp_path)
+    stop_after(run, step)
+    message = break_off(run)
+    assert message.startswith(f"stopped at step {step} of {total};")
+    torch.rand(17)  # another process begins with other random numbers
+    resumed = resume(prepared, tmp_path)
+    assert resumed.progress.step == step
+    assert_same_end(resumed, resumed.fit(), unbroken)
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, -1])
+@pytest.mark.parametrize("batch", [0, 1])
+def test_stopped_during_a_validation_and_resumed(
+    unbroken: Finished, prepared: Prepared, tmp_path: Path, nth: int, batch: int
+) -> None:
+    run = start(unbroken.run.settings, prepared, tmp_path)
+    valid, passes = run.batches["valid"], 0
+    total = run.trainer.total_steps
+    due = [s for s in range(1, total + 1) if s % 4 == 0 or s % unbroken.steps_per_epoch == 0]
+    step = due[nth - 1] if nth > 0 else total
+    epoch = valid.epoch
+
+    def wishing(*arguments: int) -> Iterator[Batch]:
+        nonlocal passes
+        passes += 1
+        for number, part in enumerate(epoch(*arguments)):
+            if run.progress.step == step and number == batch:
+                run.stop.wished = True
+            yield part
+
+    valid.epoch = wishing  # type: ignore[method-assign]
+    break_off(run)
+    assert passes == (nth if nth > 0 else len(due))
+    resumed = resume(prepared, tmp_path)
+    assert resumed.progress.validated_step < resumed.progress.step == step
+    assert_same_end(resumed, resumed.fit(), unbroken)
+
+
+def test_stopped_during_the_last_figures_and_resumed(
+    unbroken: Finished, prepared: Prepared, tmp_path: Path
+) -> None:
+    run = start(unbroken.run.settings, prepared, tmp_path)
+    epoch = run.batches["test"].epoch
+
+    def wishing(*arguments: int) -> Iterator[Batch]:
+        run.stop.wished = True
+        return epoch(*arguments)
+
+    run.batches["test"].epoch = wishing  # type: ignore[method-assign]
+    break_off(run)
+    resumed = resume(prepared, tmp_path)
+    assert resumed.trainer.is_done
+    assert_same_end(resumed, resumed.fit(), unbroken)
+
+
+def test_stopped_again_and_again(unbroken: Finished, prepared: Prepared, tmp_path: Path) -> None:
+    run = start(unbroken.run.settings, prepared, tmp_path)
+    for step in (2, 5, unbroken.steps_per_epoch + 2):
+        stop_after(run, step)
+        break_off(run)
+        run = resume(prepared, tmp_path)
+    assert_same_end(run, run.fit(), unbroken)
+
+
+def test_stopped_between_two_reports(prepared: Prepared, tmp_path: Path) -> None:
+    settings = make_settings(prepared, trainer={"log_every": 5}, model=BUSY_MODEL)
+    expected = finish(settings, prepared, tmp_path / "whole")
+    run = start(settings, prepared, tmp_path / "broken")
+    stop_after(run, 7)
+    break_off(run)
+    resumed = resume(prepared, tmp_path / "broken")
+    assert_same_end(resumed, resumed.fit(), expected)
+
+
+class Crash(Exception):  # noqa: N818
+    """Power cut."""
+
+
+@pytest.mark.parametrize("minutes", [1e9, 1e-9], ids=["epoch_ends", "every_step"])
+def test_crashed_and_resumed(
+    unbroken: Finished,
+    prepared: Prepared,
+    tmp_path: Path,
+    minutes: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What last.pt holds is whole, though the session went on for a while."""
+    settings = dataclasses.replace(
+        unbroken.run.settings,
+        trainer=dataclasses.replace(unbroken.run.settings.trainer, checkpoint_minutes=minutes),
+    )
+    run = start(settings, prepared, tmp_path)
+    crash_at = unbroken.steps_per_epoch + 3
+
+    def hook(*arguments: object) -> None:
+        if run.progress.step + 1 == crash_at:
+            raise Crash
+
+    run.optimizer.register_step_post_hook(hook)
+    with pytest.raises(Crash):
+        run.fit()
+    # Event files are read in the order of the seconds in their names.
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 10)
+    resumed = resume(prepared, tmp_path, trainer=unbroken.run.settings.trainer)
+    assert resumed.progress.step == (crash_at - 1 if minutes < 1 else unbroken.steps_per_epoch)
+    assert_same_end(resumed, resumed.fit(), unbroken)
+    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0})
+    drawn = [event.step for event in events.Reload().Scalars("loss/train")]
+    assert drawn == list(range(1, unbroken.run.trainer.total_steps + 1))
+
+
+def test_the_plateau_is_remembered(prepared: Prepared, tmp_path: Path) -> None:
+    """A rate far too high: valid gets no better, and the rate falls again and again."""
+    settings = make_settings(
+        prepared,
+        trainer={"epochs": 4, "valid_every": 2},
+        optimizer=SGDConfig(name="sgd", lr=30.0, momentum=0.9),
+        schedule=PlateauConfig(name="plateau", factor=0.5, patience=1),
+    )
+    expected = finish(settings, prepared, tmp_path / "whole")
+    assert expected.run.progress.plateau.factor < 0.5
+    run = start(settings, prepared, tmp_path / "broken")
+    stop_after(run, 15)
+    break_off(run)
+    resumed = resume(prepared, tmp_path / "broken")
+    assert resumed.progress.plateau.factor < 1
+    assert_same_end(resumed, resumed.fit(), expected)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_resumes(prepared: Prepared, tmp_path: Path, optimizer: str) -> None:
+    model = LSTMConfig(
+        name="lstm",
+        embedding_dim=8,
+        hidden_dim=12,
+        layer_norm=True,
+        dropout_recurrent=0.1,
+        initial_state=InitialState.learned,
+    )
+    settings = make_settings(prepared, optimizer=OPTIMIZERS[optimizer], model=model)
+    expected = finish(settings, prepared, tmp_path / "whole")
+    run = start(settings, prepared, tmp_path / "broken")
+    stop_after(run, 5)
+    break_off(run)
+    resumed = resume(prepared, tmp_path / "broken")
+    assert_same_end(resumed, resumed.fit(), expected)
+
+
+def test_a_real_interrupt(prepared: Prepared, tmp_path: Path) -> None:
+    run = start(make_settings(prepared), prepared, tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+
+    def hook(*arguments: object) -> None:
+        if run.progress.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run.optimizer.register_step_post_hook(hook)
+    assert break_off(run).startswith("stopped at step 3 of ")
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.pt")["progress"]["step"] == 3
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_finished_run_can_be_given_more_epochs(prepared: Prepared, tmp_path: Path) -> None:
+    settings = make_settings(prepared, trainer={"epochs": 1})
+    run = start(settings, prepared, tmp_path)
+    run.fit()
+    longer = dataclasses.replace(settings.trainer, epochs=2)
+    resumed = resume(prepared, tmp_path, trainer=longer)
+    resumed.fit()
+    assert resumed.progress.step == 2 * run.progress.step
+    assert resumed.progress.epoch == 2
+
+
+def test_other_text_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    run = start(make_settings(prepared), prepared, tmp_path)
+    stop_after(run, 1)
+    break_off(run)
+    other = dataclasses.replace(prepared, fingerprint="0123456789ab")
+    with pytest.raises(PreparedError, match="0123456789ab") as caught:
+        resume(other, tmp_path)
+    message = str(caught.value)
+    assert prepared.fingerprint in message
+    assert len(message.splitlines()) == 1
+
+
+def damage_model(checkpoint: dict[str, Any]) -> None:
+    checkpoint["model"]["output.bias"] = torch.zeros(3)
+
+
+def damage_optimizer(checkpoint: dict[str, Any]) -> None:
+    checkpoint["optimizer"] = None
+
+
+def damage_progress(checkpoint: dict[str, Any]) -> None:
+    checkpoint["progress"]["unheard_of"] = 1
+
+
+def damage_rng(checkpoint: dict[str, Any]) -> None:
+    del checkpoint["rng"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [damage_model, damage_optimizer, damage_progress, damage_rng],
+    ids=lambda f: f.__name__,
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(
+    prepared: Prepared,
+    tmp_path: Path,
+    damage: Callable[[dict[str, Any]], None],
+) -> None:
+    run = start(make_settings(prepared), prepared, tmp_path)
+    stop_after(run, 1)
+    break_off(run)
+    path = tmp_path / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(path)
+    damage(checkpoint)
+    save_checkpoint(path, checkpoint)
+    with pytest.raises(CheckpointError, match=r"last\.pt: does not fit its own settings") as caught:
+        resume(prepared, tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_settings_of_another_korlm_are_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"^x/last\.pt: its settings are not"):
+        settings_of({"config": {"model": {}, "unheard_of": 1}}, Path("x/last.pt"))
+    with pytest.raises(CheckpointError):
+        settings_of({"config": "text"}, Path("x/last.pt"))

@@ -1,0 +1,399 @@
+"""Whole runs on a tiny corpus: they learn, keep what they promised, and resume to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import (
+    BUSY_MODEL,
+    OPTIMIZERS,
+    Finished,
+    Splits,
+    comparable,
+    finish,
+    make_settings,
+    prepare_tiny,
+    start,
+)
+from tiny_runs import one_thread as one_thread
+
+from korlm.cli import settings_from_plain
+from korlm.config import (
+    DecayConfig,
+    Device,
+    GRUConfig,
+    InitialState,
+    LSTMConfig,
+    Mode,
+    Nonlinearity,
+    PlateauConfig,
+    Precision,
+    RecurrentConfig,
+    RNNConfig,
+    ScheduleConfig,
+    TrainerConfig,
+    TrainSettings,
+)
+from korlm.data.batches import build_batches
+from korlm.data.prepared import Prepared
+from korlm.data.tokenizer import SyllableTokenizer
+from korlm.data.vocab import EOS_ID, Vocab
+from korlm.errors import ConfigError, KorlmError
+from korlm.metrics import Tally
+from korlm.models.rnn_lm import build_model
+from korlm.training.checkpoint import load_checkpoint
+from korlm.training.loop import evaluate
+from korlm.training.run import choose_device, settings_of, uses_bf16
+
+METRICS = {
+    *("num_tokens", "num_unk", "num_eojeol", "num_chars"),
+    *("loss", "perplexity", "perplexity_known", "oov_rate", "eojeol_perplexity", "bits_per_char"),
+    *("tokens_per_second", "seconds", "peak_memory_mb"),
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """A tiny corpus."""
+    return prepare_tiny(tmp_path_factory.mktemp("corpus"))
+
+
+# --- a run from start to end ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Finished:
+    """A run long enough to know its text by heart."""
+    settings = make_settings(
+        prepared,
+        trainer={"epochs": 25, "sample_tokens": 8, "log_every": 10},
+        model=LSTMConfig(name="lstm", embedding_dim=24, hidden_dim=32, num_layers=1),
+        name="finished",
+    )
+    return finish(settings, prepared, tmp_path_factory.mktemp("finished"))
+
+
+def test_learns_its_text_by_heart(finished: Finished) -> None:
+    vocab_size = len(finished.run.prepared.vocab)
+    assert vocab_size > 20
+    assert finished.splits["train"]["perplexity"] < 1.8
+    assert finished.splits["valid"]["perplexity"] < finished.run.trainer.total_steps
+    assert finished.run.progress.step == finished.run.trainer.total_steps
+
+
+def test_metrics_are_those_promised(finished: Finished) -> None:
+    found = json.loads((finished.run.folder / "metrics.json").read_text(encoding="utf-8"))
+    assert list(found) == ["train", "valid", "test"]
+    assert found == finished.splits
+    for split, figures in found.items():
+        assert set(figures) == METRICS
+        stats = finished.run.prepared.stats[split]
+        for count in ("num_tokens", "num_unk", "num_eojeol", "num_chars"):
+            assert figures[count] == getattr(stats, count)
+        assert figures["perplexity"] == pytest.approx(math.exp(figures["loss"]))
+        assert figures["oov_rate"] == figures["num_unk"] / figures["num_tokens"]
+        assert figures["seconds"] > 0
+    assert found["train"]["num_unk"] == 0 < found["valid"]["num_unk"]
+
+
+def test_the_folder_holds_what_was_promised_and_nothing_else(finished: Finished) -> None:
+    files = {
+        str(path.relative_to(finished.run.folder))
+        for path in finished.run.folder.rglob("*")
+        if path.is_file()
+    }
+    events = {name for name in files if name.startswith("tensorboard")}
+    assert len(events) == 1
+    assert files - events == {"metrics.json", "checkpoints/last.pt", "checkpoints/best.pt"}
+
+
+def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> None:
+    """A run that gets worse and worse: its second half throws the weights about."""
+    run = start(make_settings(prepared, trainer={"epochs": 4}), prepared, tmp_path)
+
+    def hook(*arguments: object) -> None:
+        if run.progress.step >= run.trainer.total_steps // 2:
+            with torch.no_grad():
+                for parameter in run.model.parameters():
+                    parameter.mul_(1.5)
+
+    run.optimizer.register_step_post_hook(hook)
+    splits, progress = run.fit(), run.progress
+    assert progress.best_step == progress.step // 2
+    best, last = (load_checkpoint(run.checkpoints / f"{name}.pt") for name in ("best", "last"))
+    assert best["progress"]["best_step"] == best["progress"]["step"] == progress.best_step
+    assert best["progress"]["best_loss"] == last["progress"]["best_loss"] == progress.best_loss
+    assert splits["valid"]["loss"] == progress.best_loss
+    for name, parameter in run.model.state_dict().items():
+        assert torch.equal(parameter, best["model"][name])
+    run.model.load_state_dict(last["model"])
+    assert evaluate(run.model, run.batches["valid"], run.device).loss > progress.best_loss + 0.1
+
+
+def test_best_is_enough_by_itself(finished: Finished) -> None:
+    """Nothing but the file and raw text: settings, vocabulary and weights are in it."""
+    path = finished.run.folder / "checkpoints" / "best.pt"
+    checkpoint = load_checkpoint(path)
+    settings = settings_from_plain(settings_of(checkpoint, path), [])
+    assert settings == finished.run.settings
+    vocab = Vocab.restore(**checkpoint["vocab"], config=settings.vocab)
+    model = build_model(settings.model, len(vocab))
+    model.load_state_dict(checkpoint["model"])
+    tokens: list[int] = []
+    for line in Path(settings.corpus.valid[0]).read_text(encoding="utf-8").splitlines():
+        tokens += [*vocab.encode(SyllableTokenizer().tokenize(line)).tolist(), EOS_ID]
+    batches = build_batches(
+        torch.tensor(tokens).numpy().astype("uint16"), settings.batches, False, 1, "valid"
+    )
+    tally = evaluate(model, batches, torch.device("cpu"))
+    assert tally.num_tokens == finished.splits["valid"]["num_tokens"]
+    assert tally.loss == pytest.approx(finished.splits["valid"]["loss"], rel=1e-6)
+
+
+def test_last_holds_what_best_does_and_the_way_on(finished: Finished) -> None:
+    folder = finished.run.folder / "checkpoints"
+    best, last = load_checkpoint(folder / "best.pt"), load_checkpoint(folder / "last.pt")
+    assert best["optimizer"] is None
+    assert last["optimizer"]["state"]
+    assert last["config"] == best["config"]
+    assert last["vocab"] == best["vocab"]
+    assert last["progress"]["step"] == finished.run.trainer.total_steps
+    assert last["rng"]["cpu"].dtype == torch.uint8
+
+
+def test_spelling_goes_along(finished: Finished) -> None:
+    checkpoint = load_checkpoint(finished.run.folder / "checkpoints" / "best.pt")
+    arrays = finished.run.prepared.spelling.arrays()
+    assert checkpoint["spelling"].keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert checkpoint["spelling"][name].tolist() == array.tolist()
+
+
+def test_a_prepared_corpus_tells_its_own_settings(
+    finished: Finished, prepared: Prepared, tmp_path: Path
+) -> None:
+    """With prepared=DIR the corpus of the command is not the one that was read."""
+    settings = make_settings(prepared, prepared=str(prepared.folder))
+    other = dataclasses.replace(settings.corpus, name="other", train=["nowhere.txt"])
+    run = start(dataclasses.replace(settings, corpus=other), prepared, tmp_path)
+    run.tracker.close()
+    checkpoint = run.checkpoint()
+    assert checkpoint["config"]["corpus"]["name"] == "tiny"
+    best = load_checkpoint(finished.run.folder / "checkpoints" / "best.pt")
+    assert checkpoint["config"]["corpus"] == best["config"]["corpus"]
+
+
+def test_tensorboard_holds_the_run(finished: Finished) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    guidance = {"scalars": 0, "tensors": 0}
+    events = EventAccumulator(str(finished.run.folder / "tensorboard"), size_guidance=guidance)
+    tags = events.Reload().Tags()
+    assert {"loss/train", "loss/valid", "loss/test", "best/valid_perplexity"} <= set(
+        tags["scalars"]
+    )
+    steps_per_epoch = len(finished.run.batches["train"])
+    assert [point.step for point in events.Scalars("loss/valid")] == [
+        steps_per_epoch * n for n in range(1, 26)
+    ]
+    best = [point.value for point in events.Scalars("best/valid_perplexity")]
+    assert best == sorted(best, reverse=True)
+    assert best[-1] == pytest.approx(finished.splits["valid"]["perplexity"], rel=1e-5)
+    text = events.Tensors("samples/text_summary")[-1].tensor_proto.string_val[0].decode()
+    known = set(finished.run.prepared.vocab.tokens)
+    assert len(text.split(" ")) == 8
+    assert set(text.split()) <= known
+
+
+def test_the_log_tells_where_training_stands(
+    prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="korlm"):
+        start(make_settings(prepared), prepared, tmp_path).fit()
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    assert "epoch 1/2  step 9  train perplexity" in text
+    assert "valid perplexity" in text
+    assert "bits_per_char" in text
+
+
+def test_sentence_batches_learn_as_well(prepared: Prepared, tmp_path: Path) -> None:
+    model = LSTMConfig(name="lstm", embedding_dim=24, hidden_dim=32, num_layers=1)
+    settings = make_settings(prepared, trainer={"epochs": 12}, mode=Mode.sentence, model=model)
+    splits = start(settings, prepared, tmp_path).fit()
+    assert splits["train"]["perplexity"] < 2.0
+    # Tokens are counted alike, however they were batched.
+    assert splits["train"]["num_tokens"] == prepared.stats["train"].num_tokens
+
+
+# --- kinds of everything -------------------------------------------------------------------------
+
+SCHEDULES: dict[str, ScheduleConfig] = {
+    "constant": ScheduleConfig(name="constant", warmup_share=0.1),
+    "cosine": DecayConfig(name="cosine", warmup_share=0.1),
+    "one_cycle": DecayConfig(name="one_cycle", warmup_share=0.25, end_factor=1e-4),
+    "plateau": PlateauConfig(name="plateau"),
+}
+MODELS: dict[str, RecurrentConfig] = {
+    "lstm": LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8),
+    "gru": GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, dropout_hidden=0.1),
+    "tanh": RNNConfig(name="rnn", embedding_dim=8, hidden_dim=8, dropout_weight=0.1),
+    "relu": RNNConfig(
+        name="rnn", embedding_dim=8, hidden_dim=8, nonlinearity=Nonlinearity.relu, layer_norm=True
+    ),
+    "learned": LSTMConfig(
+        name="lstm",
+        embedding_dim=8,
+        hidden_dim=12,
+        tie_weights=False,
+        layer_norm=True,
+        dropout_recurrent=0.1,
+        initial_state=InitialState.learned,
+    ),
+}
+
+
+def assert_learns(settings: TrainSettings, prepared: Prepared, folder: Path) -> Splits:
+    run = start(settings, prepared, folder)
+    before = evaluate(run.model, run.batches["train"], run.device).loss
+    splits = run.fit()
+    assert splits["train"]["loss"] < before - 0.3
+    return splits
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_with_every_schedule(
+    prepared: Prepared, tmp_path: Path, optimizer: str, schedule: str
+) -> None:
+    settings = make_settings(
+        prepared, optimizer=OPTIMIZERS[optimizer], schedule=SCHEDULES[schedule]
+    )
+    assert_learns(settings, prepared, tmp_path)
+
+
+@pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
+@pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16], ids=lambda p: p.value)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_in_both_modes_and_precisions(
+    prepared: Prepared,
+    tmp_path: Path,
+    model: str,
+    precision: Precision,
+    mode: Mode,
+) -> None:
+    settings = make_settings(
+        prepared, trainer={"precision": precision, "epochs": 3}, mode=mode, model=MODELS[model]
+    )
+    assert_learns(settings, prepared, tmp_path)
+
+
+# --- seeds ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
+def test_the_seed_decides(
+    prepared: Prepared,
+    tmp_path: Path,
+    mode: Mode,
+) -> None:
+    def run(name: str, seed: int) -> Splits:
+        settings = make_settings(prepared, model=BUSY_MODEL, seed=seed, mode=mode)
+        torch.rand(len(name))  # whatever was drawn before does not matter
+        return comparable(start(settings, prepared, tmp_path / name).fit())
+
+    first = run("first", 1)
+    assert run("second", 1) == first
+    assert run("another", 2)["valid"]["loss"] != first["valid"]["loss"]
+
+
+def test_sampling_and_logging_do_not_change_the_result(prepared: Prepared, tmp_path: Path) -> None:
+    results = []
+    for number, trainer in enumerate(({}, {"sample_tokens": 5, "log_every": 7})):
+        settings = make_settings(prepared, trainer=trainer, model=BUSY_MODEL)
+        results.append(comparable(start(settings, prepared, tmp_path / str(number)).fit()))
+    assert results[0] == results[1]
+
+
+# --- devices and precision -----------------------------------------------------------------------
+
+
+def no_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize("device", [Device.cuda, Device.mps])
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, device: Device) -> None:
+    no_accelerators(monkeypatch)
+    with pytest.raises(ConfigError, match=rf"^trainer\.device={device.value}: .*=auto") as caught:
+        choose_device(TrainerConfig(device=device))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "cuda, mps, expected", [(1, 1, "cuda"), (1, 0, "cuda"), (0, 1, "mps"), (0, 0, "cpu")]
+)
+def test_auto_takes_the_best_device(
+    monkeypatch: pytest.MonkeyPatch, cuda: int, mps: int, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cuda))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: bool(mps))
+    assert choose_device(TrainerConfig(device=Device.auto)).type == expected
+    assert choose_device(TrainerConfig(device=Device.cpu)).type == "cpu"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_precision_by_name_is_taken(device: str) -> None:
+    for precision, expected in ((Precision.bf16, True), (Precision.fp32, False)):
+        config = TrainerConfig(precision=precision)
+        assert uses_bf16(config, torch.device(device)) is expected
+
+
+@pytest.mark.parametrize("avx512, amx", [(True, False), (False, True), (False, False)])
+def test_auto_precision_of_a_cpu(monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    config = TrainerConfig(precision=Precision.auto)
+    assert uses_bf16(config, torch.device("cpu")) is (avx512 or amx)
+
+
+def test_auto_precision_of_a_pytorch_that_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+    assert uses_bf16(TrainerConfig(precision=Precision.auto), torch.device("cpu")) is False
+
+
+@pytest.mark.parametrize("capability, expected", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_auto_precision_of_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    config = TrainerConfig(precision=Precision.auto)
+    assert uses_bf16(config, torch.device("cuda")) is expected
+
+
+def test_mps_stays_in_fp32() -> None:
+    mps = torch.device("mps")
+    assert uses_bf16(TrainerConfig(precision=Precision.auto), mps) is False
+    with pytest.raises(ConfigError, match=r"^trainer\.precision=bf16: not on MPS"):
+        uses_bf16(TrainerConfig(precision=Precision.bf16), mps)
+
+
+# --- what goes wrong -----------------------------------------------------------------------------
+
+
+def test_too_little_text_for_the_batches(prepared: Prepared, tmp_path: Path) -> None:
+    settings = make_settings(prepared)
+    settings.batches.batch_size = 5000
+    with pytest.raises(KorlmError, match=r"batches\.batch_size=5000"):
+        start(settings, prepared, tmp_path)
+
+
+def test_figures_of_an_empty_pass() -> None:
+    assert math.isnan(Tally().loss)

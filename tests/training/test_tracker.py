@@ -1,0 +1,189 @@
+"""TensorBoard: the tags that users were promised, in one run, read back by TensorBoard itself."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from korlm.training.tracker import Tracker, flat
+
+TRAIN_TAGS = {
+    "loss/train",
+    "perplexity/train",
+    "train/lr",
+    "train/grad_norm",
+    "train/tokens_per_second",
+}
+VALID_TAGS = {
+    "loss/valid",
+    "perplexity/valid",
+    "quality/bits_per_char",
+    "quality/eojeol_perplexity",
+    "quality/oov_rate",
+    "best/valid_perplexity",
+}
+TEST_TAGS = {"loss/test", "perplexity/test"}
+
+FIGURES = {
+    "num_tokens": 10,
+    "loss": 2.0,
+    "perplexity": math.exp(2.0),
+    "bits_per_char": 3.5,
+    "eojeol_perplexity": 400.0,
+    "oov_rate": 0.25,
+}
+SETTINGS: dict[str, Any] = {
+    "model": {"name": "lstm", "hidden_dim": 8, "tie_weights": True},
+    "optimizer": {"lr": 0.5},
+    "name": None,
+    "corpus": {"train": ["가.txt"]},
+}
+
+
+def read(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+
+
+def points(events: EventAccumulator, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, pytest.approx(event.value)) for event in events.Scalars(tag)]
+
+
+@pytest.fixture
+def tracker(tmp_path: Path) -> Iterator[Tracker]:
+    """A fresh one in ``tmp_path``."""
+    opened = Tracker(tmp_path, 0)
+    yield opened
+    opened.close()
+
+
+def write_all(tracker: Tracker) -> None:
+    tracker.train_point(10, 4.0, 0.1, 1.5, 1000.0)
+    tracker.train_point(20, 3.0, 0.2, 0.5, 2000.0)
+    tracker.valid_point(20, FIGURES, best_loss=1.0)
+    tracker.sample(20, "나 는 학교 에")
+    tracker.finish(20, {"train": FIGURES, "valid": FIGURES, "test": FIGURES}, SETTINGS)
+    tracker.close()
+
+
+def test_tags_are_those_promised(tracker: Tracker, tmp_path: Path) -> None:
+    write_all(tracker)
+    events = read(tmp_path)
+    assert set(events.Tags()["scalars"]) == TRAIN_TAGS | VALID_TAGS | TEST_TAGS
+    assert "samples/text_summary" in events.Tags()["tensors"]
+
+
+def test_values_and_steps(tracker: Tracker, tmp_path: Path) -> None:
+    write_all(tracker)
+    events = read(tmp_path)
+    assert points(events, "loss/train") == [(10, 4.0), (20, 3.0)]
+    assert points(events, "perplexity/train") == [(10, math.exp(4)), (20, math.exp(3))]
+    assert points(events, "train/lr") == [(10, 0.1), (20, 0.2)]
+    assert points(events, "train/grad_norm") == [(10, 1.5), (20, 0.5)]
+    assert points(events, "train/tokens_per_second") == [(10, 1000.0), (20, 2000.0)]
+    assert points(events, "loss/valid") == [(20, 2.0)]
+    assert points(events, "perplexity/valid") == [(20, math.exp(2))]
+    assert points(events, "quality/bits_per_char") == [(20, 3.5)]
+    assert points(events, "quality/eojeol_perplexity") == [(20, 400.0)]
+    assert points(events, "quality/oov_rate") == [(20, 0.25)]
+    assert points(events, "best/valid_perplexity") == [(20, math.e)]
+    assert points(events, "loss/test") == [(20, 2.0)]
+    assert points(events, "perplexity/test") == [(20, math.exp(2))]
+    (text,) = events.Tensors("samples/text_summary")
+    assert text.step == 20
+    assert text.tensor_proto.string_val[0].decode() == "나 는 학교 에"
+
+
+def test_a_validation_can_be_seen_at_once(tracker: Tracker, tmp_path: Path) -> None:
+    tracker.train_point(10, 4.0, 0.1, 1.5, 1000.0)
+    tracker.valid_point(10, FIGURES, best_loss=2.0)
+    assert points(read(tmp_path), "loss/valid") == [(10, 2.0)]
+
+
+def test_one_run_has_one_file(tracker: Tracker, tmp_path: Path) -> None:
+    """``add_hparams`` and ``add_scalars`` of PyTorch would make folders, which show as runs."""
+    write_all(tracker)
+    (only,) = tmp_path.rglob("*")
+    assert only.name.startswith("events.out.tfevents.")
+
+
+def test_without_a_test_split(tracker: Tracker, tmp_path: Path) -> None:
+    tracker.finish(5, {"train": FIGURES, "valid": FIGURES}, SETTINGS)
+    tracker.close()
+    assert read(tmp_path).Tags()["scalars"] == []
+
+
+def test_an_endless_perplexity_does_no_harm(tracker: Tracker, tmp_path: Path) -> None:
+    tracker.train_point(10, 1000.0, 0.1, 1.5, 1000.0)
+    tracker.close()
+    assert read(tmp_path).Scalars("perplexity/train")[0].value == math.inf
+
+
+def test_custom_scalars_lay_train_over_valid(tracker: Tracker, tmp_path: Path) -> None:
+    tracker.close()
+    (event,) = read(tmp_path).Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    charts = [chart for category in layout.category for chart in category.chart]
+    assert {chart.title: list(chart.multiline.tag) for chart in charts} == {
+        "loss": ["loss/train", "loss/valid"],
+        "perplexity": ["perplexity/train", "perplexity/valid"],
+    }
+
+
+def hparams_of(folder: Path) -> dict[str, plugin_data_pb2.HParamsPluginData]:
+    events = read(folder)
+    tags = events.PluginTagToContent("hparams")
+    return {
+        tag: plugin_data_pb2.HParamsPluginData.FromString(content) for tag, content in tags.items()
+    }
+
+
+def test_hparams_go_to_the_same_run(tracker: Tracker, tmp_path: Path) -> None:
+    write_all(tracker)
+    data = hparams_of(tmp_path)
+    assert set(data) == {
+        "_hparams_/experiment",
+        "_hparams_/session_start_info",
+        "_hparams_/session_end_info",
+    }
+    start = data["_hparams_/session_start_info"].session_start_info.hparams
+    assert set(start) == set(flat(SETTINGS))
+    assert start["model.hidden_dim"].number_value == 8
+    assert start["model.name"].string_value == "lstm"
+    assert start["model.tie_weights"].number_value == 1  # PyTorch takes a bool for a number
+    assert start["optimizer.lr"].number_value == 0.5
+    metrics = data["_hparams_/experiment"].experiment.metric_infos
+    # The HParams tab shows a metric only where a scalar of that very tag exists.
+    names = {info.name.tag for info in metrics}
+    assert names == {"best/valid_perplexity", "perplexity/test"}
+    assert names <= set(read(tmp_path).Tags()["scalars"])
+
+
+def test_flat_settings_have_the_same_keys_whatever_the_values() -> None:
+    other = {**SETTINGS, "name": "가", "corpus": {"train": []}}
+    assert flat(other).keys() == flat(SETTINGS).keys()
+    assert all(isinstance(value, (str, int, float)) for value in flat(SETTINGS).values())
+
+
+def test_a_resumed_run_hides_what_a_crash_left_behind(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """last.pt was of step 20; the session got to 40 before it was killed."""
+    for step in (10, 20, 30, 40):
+        tracker.train_point(step, float(step), 0.1, 1.5, 1000.0)
+    tracker.close()
+    # Event files are read in the order of the seconds in their names.
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 10)
+    resumed = Tracker(tmp_path, first_step=21)
+    resumed.train_point(30, 300.0, 0.1, 1.5, 1000.0)
+    resumed.close()
+    assert points(read(tmp_path), "loss/train") == [(10, 10.0), (20, 20.0), (30, 300.0)]
+    assert len(list(tmp_path.rglob("*"))) == 2
