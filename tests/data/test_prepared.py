@@ -1,0 +1,605 @@
+"""A prepared corpus is made once and whole, found again, and never trusted when it is damaged."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import install_fake_kkma
+
+from korlm.config import (
+    CorpusConfig,
+    Document,
+    Encoding,
+    KkmaConfig,
+    TokenizerConfig,
+    VocabConfig,
+)
+from korlm.data import pool, prepared, shards
+from korlm.data.corpus import normalize, split_of
+from korlm.data.prepared import Prepared, SplitStats, open_prepared, prepare
+from korlm.data.shards import shard_paths
+from korlm.data.spelling import SpellingModel
+from korlm.data.tokenizer import Analysis
+from korlm.errors import CorpusError, KorlmError, OutputError, PreparedError, VocabError
+
+EOJEOL = TokenizerConfig(name="eojeol")
+TRAIN = "나는 간다\n\n나는 <eos> KBS\n나는 간다 12\n"
+VALID = "나는 온다\n없는 말 KBS\n"
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    return tmp_path / "outputs"
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> CorpusConfig:
+    """Two small files as splits of their own."""
+    places = {}
+    for split, text in (("train", TRAIN), ("valid", VALID)):
+        path = tmp_path / "text" / f"{split}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        places[split] = [str(path)]
+    return CorpusConfig(name="given", **places)
+
+
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
+    """A file of 400 documents, of which some shards and many batches become."""
+    monkeypatch.setattr(shards, "SHARD_CHARS", 400)
+    monkeypatch.setattr(shards, "BATCH_CHARS", 100)
+    path = tmp_path / "many.txt"
+    path.write_text(random_text(1), encoding="utf-8")
+    return CorpusConfig(name="many", files=[str(path)], document=Document.line)
+
+
+def random_text(seed: int, lines: int = 400) -> str:
+    dice = random.Random(seed)
+    words = ["나는", "너는", "학교에", "간다", "온다", "KBS", "12", "<eos>", "😀", "e\u0301"]
+    return "".join(" ".join(dice.choices(words, k=dice.randrange(9))) + "\n" for _ in range(lines))
+
+
+def make(
+    corpus: CorpusConfig,
+    outputs: Path,
+    tokenizer: TokenizerConfig = EOJEOL,
+    vocab: VocabConfig | None = None,
+) -> Prepared:
+    return prepare(corpus, tokenizer, vocab or VocabConfig(), outputs, progress=False)
+
+
+def forbid_tokenizing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(config: TokenizerConfig) -> None:
+        raise AssertionError("tokenized again")
+
+    monkeypatch.setattr(prepared, "TokenizerPool", explode)
+
+
+def seen(folder: Path) -> list[str]:
+    """What a user sees in a folder: everything but hidden files."""
+    if not folder.exists():
+        return []
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files of a prepared corpus that its text and settings decide."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".npz"  # a zip archive carries the time
+    }
+
+
+def error_of(kind: type[KorlmError], do: Callable[[], object], *words: str) -> None:
+    with pytest.raises(kind) as caught:
+        do()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+# What is made
+
+
+def test_the_folder(given: CorpusConfig, outputs: Path) -> None:
+    made = make(given, outputs)
+    assert made.folder == outputs / "prepared" / f"given-eojeol-{made.fingerprint}"
+    assert seen(outputs / "prepared") == [made.folder.name]
+    assert sorted(content(made.folder)) == [
+        "ids/train.npy",
+        "ids/valid.npy",
+        "manifest.json",
+        "tokens/train-00000.parquet",
+        "tokens/valid-00000.parquet",
+        "vocab.tsv",
+    ]
+    assert (made.folder / "spelling.npz").is_file()
+    manifest = json.loads((made.folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest == made.manifest
+    assert manifest["settings"]["tokenizer"] == {"name": "eojeol"}
+    assert manifest["settings"]["vocab"]["min_freq"] == 2
+    assert manifest["settings"]["corpus"]["document"] == "file"
+    assert manifest["status"] == {"empty": 1, "ok": 5}
+
+
+def test_ids_and_counts_by_hand(given: CorpusConfig, outputs: Path) -> None:
+    made = make(given, outputs)
+    assert made.vocab.tokens[4:] == ["나는", "간다"]
+    # <eos> stands at the end of three lines; the literal one, KBS and 12 are unknown.
+    assert made.vocab.counts == [0, 3, 0, 3, 3, 2]
+    assert made.ids("train").tolist() == [4, 5, 3, 4, 1, 1, 3, 4, 5, 1, 3]
+    assert made.ids("valid").tolist() == [4, 1, 3, 1, 1, 1, 3]
+    unknown = SpellingModel.train(["나는", "간다", "<eos>", "KBS", "12"])
+    costs = {
+        "train": sum(unknown.nats(["<eos>", "KBS", "12"])),
+        "valid": sum(unknown.nats(["온다", "없는", "말", "KBS"])),
+    }
+    assert made.stats == {
+        "train": SplitStats(
+            num_tokens=11,
+            num_unk=3,
+            num_eojeol=8,
+            num_chars=6 + 13 + 9,
+            num_lines=4,
+            spelling_nats=pytest.approx(costs["train"]),  # type: ignore[arg-type]
+        ),
+        "valid": SplitStats(
+            num_tokens=7,
+            num_unk=4,
+            num_eojeol=5,
+            num_chars=6 + 9,
+            num_lines=2,
+            spelling_nats=pytest.approx(costs["valid"]),  # type: ignore[arg-type]
+        ),
+    }
+
+
+def test_lowered_tokens_are_known_but_pay_for_spelling(given: CorpusConfig, outputs: Path) -> None:
+    vocab = VocabConfig(min_freq=1, lower=True, numbers=True)
+    made = make(given, outputs, vocab=vocab)
+    assert made.stats["train"].num_unk == 1  # the literal <eos>
+    model = SpellingModel.train(["나는", "간다", "<eos>", "KBS", "12"])
+    cost = float(model.nats(["<eos>", "KBS", "12"]).sum())
+    assert made.stats["train"].spelling_nats == pytest.approx(cost)
+
+
+def test_splits_of_a_larger_corpus(many: CorpusConfig, outputs: Path) -> None:
+    made = make(many, outputs)
+    assert sorted(made.stats) == ["test", "train", "valid"]
+    assert len(shard_paths(made.folder / "tokens", "train")) > 3
+    lines = random_text(1).split("\n")[:-1]
+    assert sum(stats.num_lines for stats in made.stats.values()) == len(lines)
+    for split, stats in made.stats.items():
+        ids = made.ids(split)
+        mine = [line for line in lines if split_of(normalize(line), 0.1, 0.1) == split]
+        assert len(ids) == stats.num_tokens
+        assert int((ids == 1).sum()) == stats.num_unk
+        assert int((ids == 3).sum()) == sum(bool(line.split()) for line in mine)
+        assert stats.num_eojeol == sum(len(line.split()) for line in mine)
+
+
+def test_kkma_in_child_processes(
+    given: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_fake_kkma(tmp_path / "fake", monkeypatch)
+    Path(given.train[0]).write_text("나는\n\nJAVA! 나\n", encoding="utf-8")
+    kkma = KkmaConfig(name="kkma", workers=1, threads=1)
+    made = make(given, outputs, kkma)
+    assert made.folder.name.startswith("given-kkma-")
+    assert made.manifest["status"] == {"empty": 1, "fallback: JException": 1, "ok": 3}
+    assert made.vocab.tokens[4:] == ["나"]
+    assert made.ids("train").tolist() == [4, 1, 3, 1, 4, 3]
+    # How fast it went decides nothing.
+    forbid_tokenizing(monkeypatch)
+    faster = KkmaConfig(name="kkma", workers=3, threads=2, heap_mb=2048, seconds_per_line=1.0)
+    assert make(given, outputs, faster).folder == made.folder
+
+
+# What is found again
+
+
+def test_the_same_settings_find_it(
+    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(given, outputs)
+    before = content(first.folder)
+    forbid_tokenizing(monkeypatch)
+    monkeypatch.setattr(prepared, "_assemble", None)
+    second = make(given, outputs)
+    assert (second.folder, second.stats) == (first.folder, first.stats)
+    assert content(second.folder) == before
+    assert open_prepared(first.folder).vocab.tokens == first.vocab.tokens
+
+
+def test_another_vocabulary_shares_the_tokens(
+    many: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(many, outputs)
+    forbid_tokenizing(monkeypatch)
+    other = make(many, outputs, vocab=VocabConfig(min_freq=1, lower=True))
+    assert other.folder != first.folder
+    assert "kbs" in other.vocab.tokens and "kbs" not in first.vocab.tokens
+    names = sorted(path.name for path in (first.folder / "tokens").iterdir())
+    assert names == sorted(path.name for path in (other.folder / "tokens").iterdir())
+    for name in names:
+        one, two = first.folder / "tokens" / name, other.folder / "tokens" / name
+        assert one.samefile(two) or one.read_bytes() == two.read_bytes()
+    # Either may be deleted.
+    shutil.rmtree(first.folder)
+    assert open_prepared(other.folder).ids("train").size > 0
+    assert make(many, outputs).stats == first.stats
+
+
+def test_tokens_are_copied_where_links_are_not_to_be_had(
+    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*args: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    made = make(given, outputs)
+    assert len(shard_paths(made.folder / "tokens", "train")) == 1
+
+
+def test_moved_files_are_the_same_text(
+    given: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(given, outputs)
+    shutil.move(tmp_path / "text", tmp_path / "elsewhere")
+    given.train = [str(tmp_path / "elsewhere" / "train.txt")]
+    given.valid = [str(tmp_path / "elsewhere" / "valid.txt")]
+    given.source = "https://example.org"
+    forbid_tokenizing(monkeypatch)
+    assert make(given, outputs).folder == first.folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": TRAIN.replace("간다", "온다")},
+        {"text": TRAIN + "\n"},
+        {"tokenizer": TokenizerConfig(name="syllable")},
+        {"document": Document.blank_line},
+        {"encoding": Encoding.cp949, "text": TRAIN},
+        {"text_column": "document"},
+        {"vocab": VocabConfig(min_freq=1)},
+        {"vocab": VocabConfig(max_size=1)},
+        {"vocab": VocabConfig(lower=True)},
+        {"vocab": VocabConfig(numbers=True)},
+        {"rename": "other.txt"},
+        {"swap": True},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_what_makes_another_corpus(
+    given: CorpusConfig, outputs: Path, change: dict[str, Any]
+) -> None:
+    first = make(given, outputs)
+    path = Path(given.train[0])
+    tokenizer = change.get("tokenizer", EOJEOL)
+    vocab = change.get("vocab", VocabConfig())
+    given.document = change.get("document", Document.file)
+    given.encoding = change.get("encoding", Encoding.utf8)
+    given.text_column = change.get("text_column", "text")
+    if "text" in change:
+        codec = "cp949" if given.encoding is Encoding.cp949 else "utf-8"
+        path.write_text(change["text"], encoding=codec)
+        if given.encoding is Encoding.cp949:
+            Path(given.valid[0]).write_text(VALID, encoding=codec)
+    if "rename" in change:  # a document's name decides its split
+        given.train = [str(path.rename(path.with_name(change["rename"])))]
+    if "swap" in change:
+        given.train, given.valid = given.valid, given.train
+        vocab = VocabConfig(min_freq=1)
+        first = make(given, outputs, vocab=vocab)
+        given.train, given.valid = given.valid, given.train
+    assert make(given, outputs, tokenizer, vocab).fingerprint != first.fingerprint
+    assert len(seen(outputs / "prepared")) >= 2
+
+
+def test_shares_count_where_documents_are_dealt(many: CorpusConfig, outputs: Path) -> None:
+    first = make(many, outputs)
+    many.valid_share = 0.3
+    second = make(many, outputs)
+    assert second.fingerprint != first.fingerprint
+    assert second.stats["valid"].num_lines > first.stats["valid"].num_lines
+
+
+def test_shares_do_not_count_where_splits_are_given(
+    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(given, outputs)
+    given.valid_share = 0.3
+    forbid_tokenizing(monkeypatch)
+    assert make(given, outputs).folder == first.folder
+
+
+# What is broken off
+
+
+class Breaking(pool.TokenizerPool):
+    """Fails after some batches, as a full disk or an impatient user would make it."""
+
+    good = 0
+    tokenized = 0
+
+    def map(self, batches: Iterable[Sequence[str]]) -> Iterator[list[Analysis]]:
+        for number, analyses in enumerate(super().map(batches)):
+            if number >= type(self).good:
+                raise KeyboardInterrupt
+            type(self).tokenized += len(analyses)
+            yield analyses
+
+
+def test_a_failure_leaves_whole_shards_and_the_next_run_goes_on(
+    many: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make(many, tmp_path / "unbroken")
+    for good in (20, 10):
+        monkeypatch.setattr(Breaking, "good", good)
+        monkeypatch.setattr(prepared, "TokenizerPool", Breaking)
+        with pytest.raises(KeyboardInterrupt):
+            make(many, outputs)
+        assert seen(outputs / "prepared") == []
+        (partial,) = (outputs / "prepared").glob(".*.partial")
+        assert all(path.suffix == ".parquet" for path in (partial / "tokens").iterdir())
+    finished = [path.name for path in (partial / "tokens").iterdir()]
+    assert 3 < len(finished) < len(list((whole.folder / "tokens").iterdir()))
+    kept = sum(shards.read_counts(partial / "tokens" / name).num_lines for name in finished)
+
+    monkeypatch.setattr(Breaking, "good", 10_000)
+    monkeypatch.setattr(Breaking, "tokenized", 0)
+    made = make(many, outputs)
+    assert Breaking.tokenized == 400 - kept  # nothing was tokenized twice
+    assert made.folder.name == whole.folder.name
+    for name, data in content(whole.folder).items():
+        if not name.startswith("tokens/") and name != "manifest.json":
+            assert (made.folder / name).read_bytes() == data, name
+    assert made.stats == whole.stats
+    assert not list((outputs / "prepared").glob(".*.partial"))
+
+
+def test_a_failure_while_ids_are_made_leaves_nothing_to_see(
+    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*args: object) -> None:
+        raise OSError(28, "No space left on device", "vocab.tsv")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared.Vocab, "save", no_space)
+        error_of(OutputError, lambda: make(given, outputs), "disk is full", "vocab.tsv")
+    assert seen(outputs / "prepared") == []
+    made = make(given, outputs)
+    assert seen(outputs / "prepared") == [made.folder.name]
+
+
+def test_a_vocabulary_that_cannot_be_made_leaves_the_tokens_for_the_next(
+    given: CorpusConfig, outputs: Path
+) -> None:
+    impossible = VocabConfig(min_freq=100)
+    error_of(VocabError, lambda: make(given, outputs, vocab=impossible), "vocab.min_freq=100")
+    assert seen(outputs / "prepared") == []
+    assert make(given, outputs).stats["train"].num_tokens == 11
+
+
+def test_a_file_in_the_way(given: CorpusConfig, outputs: Path) -> None:
+    outputs.write_text("a file", encoding="utf-8")
+    error_of(OutputError, lambda: make(given, outputs), str(outputs))
+
+
+OTHER = """
+import sys, time
+from pathlib import Path
+from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
+from korlm.data import prepared
+
+class Slow(prepared.TokenizerPool):
+    def map(self, batches):
+        print("tokenizing", flush=True)
+        for analyses in super().map(batches):
+            time.sleep(0.5)
+            yield analyses
+
+prepared.TokenizerPool = Slow
+train, valid, outputs = sys.argv[1:]
+corpus = CorpusConfig(name="given", train=[train], valid=[valid])
+made = prepared.prepare(corpus, TokenizerConfig(name="eojeol"), VocabConfig(), Path(outputs))
+print(made.folder)
+"""
+
+
+def test_processes_that_need_the_same_tokens_make_them_once(
+    given: CorpusConfig,
+    outputs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = str(Path(prepared.__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    forbid_tokenizing(monkeypatch)
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", OTHER, *given.train, *given.valid, str(outputs)],
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as other,
+        ThreadPoolExecutor() as threads,
+        caplog.at_level("INFO"),
+    ):
+        assert other.stdout is not None
+        assert other.stdout.readline() == "tokenizing\n"
+        # The other process holds the lock. A file lock keeps threads apart as it does processes.
+        same = threads.submit(make, given, outputs)
+        unlike = threads.submit(make, given, outputs, EOJEOL, VocabConfig(min_freq=1))
+        folders = [same.result(timeout=60).folder, unlike.result(timeout=60).folder]
+        assert other.stdout.read() == f"{folders[0]}\n"
+    assert other.returncode == 0
+    assert caplog.text.count("waiting for it") == 2
+    assert seen(outputs / "prepared") == sorted(folder.name for folder in folders)
+    assert [open_prepared(folder).ids("train").size for folder in folders] == [11, 11]
+
+
+# What cannot be made
+
+
+def test_no_document_falls_to_a_split(tmp_path: Path, outputs: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("가 나\n\n다 라\n", encoding="utf-8")
+    corpus = CorpusConfig(name="few", files=[str(path)])
+    error_of(
+        CorpusError, lambda: make(corpus, outputs), "no text for valid", "1 document ", "blank_line"
+    )
+    only_train = CorpusConfig(name="few", train=[str(path)])
+    error_of(CorpusError, lambda: make(only_train, outputs), "no text for valid", "corpus.valid=")
+    assert seen(outputs / "prepared") == []
+    assert not list((outputs / "prepared").glob(".*.partial"))
+
+
+def test_a_split_of_blank_lines_is_none(tmp_path: Path, outputs: Path) -> None:
+    keys = {split_of(str(n), 0.3, 0.0): str(n) for n in range(50)}
+    rows = [{"text": "가 나", "id": keys["train"]}, {"text": " \n ", "id": keys["valid"]}]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    corpus = CorpusConfig(
+        name="few", files=[str(path)], document_column="id", valid_share=0.3, test_share=0.0
+    )
+    error_of(CorpusError, lambda: make(corpus, outputs), "no text for valid")
+
+
+def test_bad_text_shows_before_any_work(
+    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(given.valid[0], "ab") as file:
+        file.write(b"\xff\n")
+    forbid_tokenizing(monkeypatch)
+    error_of(CorpusError, lambda: make(given, outputs), given.valid[0], "line 3, byte 1")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode here")
+def test_a_file_name_that_is_no_utf8(given: CorpusConfig, outputs: Path) -> None:
+    old = Path(given.train[0])
+    name = os.fsdecode(os.fsencode(old.parent) + "/글.txt".encode("cp949"))
+    given.train = [str(old.rename(name))]
+    made = make(given, outputs)
+    assert open_prepared(made.folder).manifest["settings"]["corpus"]["train"] == [name]
+
+
+# What is damaged
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**manifest, **changes}), encoding="utf-8")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"something else\n")
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 20] = b"\xff" * 20
+    path.write_bytes(bytes(data))
+
+
+def drop_last_line(path: Path) -> None:
+    path.write_bytes(b"\n".join(path.read_bytes().split(b"\n")[:-2]) + b"\n")
+
+
+def an_array_alone(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.save(file, np.zeros(3))
+
+
+DAMAGE: dict[str, list[Callable[[Path], object]]] = {
+    "manifest.json": [
+        Path.unlink,
+        cut,
+        empty,
+        overwrite,
+        lambda path: path.write_text("[]"),
+        lambda path: path.write_text("{}"),
+        lambda path: rewrite(path, format=99),
+        lambda path: rewrite(path, fingerprint="0" * 12),
+        lambda path: rewrite(path, tokens_fingerprint="0" * 12),
+        lambda path: rewrite(path, splits={"train": {}}),
+        lambda path: rewrite(path, splits=None),
+        lambda path: rewrite(path, settings={}),
+        lambda path: rewrite(path, vocab_size=99),
+    ],
+    "vocab.tsv": [Path.unlink, cut, empty, overwrite, drop_last_line],
+    "spelling.npz": [Path.unlink, cut, empty, overwrite, flip, an_array_alone],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), [(name, damage) for name, kinds in DAMAGE.items() for damage in kinds]
+)
+def test_damage_is_noticed(
+    given: CorpusConfig, outputs: Path, name: str, damage: Callable[[Path], object]
+) -> None:
+    made = make(given, outputs)
+    path = made.folder / name
+    damage(path)
+    for do in (lambda: open_prepared(made.folder), lambda: make(given, outputs)):
+        with pytest.raises((PreparedError, VocabError)) as caught:
+            do()
+        message = str(caught.value)
+        assert "\n" not in message and str(made.folder) in message and "delete" in message
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut, empty, overwrite])
+def test_damaged_ids_are_noticed(
+    given: CorpusConfig, outputs: Path, damage: Callable[[Path], object]
+) -> None:
+    made = make(given, outputs)
+    path = made.folder / "ids" / "train.npy"
+    damage(path)
+    opened = open_prepared(made.folder)
+    error_of(PreparedError, lambda: opened.ids("train"), str(path), "delete")
+    assert opened.ids("valid").size == 7
+
+
+def test_ids_of_another_corpus_are_noticed(given: CorpusConfig, outputs: Path) -> None:
+    made = make(given, outputs)
+    np.save(made.folder / "ids" / "train.npy", np.zeros(10, dtype=np.uint16))
+    error_of(PreparedError, lambda: made.ids("train"), "10", "11")
+
+
+def test_a_fingerprint_that_is_not_the_one_asked_for(given: CorpusConfig, outputs: Path) -> None:
+    made = make(given, outputs)
+    error_of(PreparedError, lambda: open_prepared(made.folder, "0" * 12), "000000000000")
+    assert open_prepared(made.folder, made.fingerprint).stats == made.stats
+
+
+def test_no_such_folder(outputs: Path) -> None:
+    error_of(PreparedError, lambda: open_prepared(outputs / "nothing"), "nothing")
+
+
+def test_ids_are_mapped_and_cannot_be_changed(given: CorpusConfig, outputs: Path) -> None:
+    ids = make(given, outputs).ids("train")
+    assert isinstance(ids, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        ids[0] = 1
