@@ -58,6 +58,10 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for i
     """Ctrl-C, after everything worth keeping was kept; the message says how to go on."""
 
 
+# What else the world, rather than a mistake of ours, may have against a file.
+_WRITING = {errno.ENOENT, errno.EIO, errno.EFBIG, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL}
+
+
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
     """Turns the failures of writing under ``place`` into an ``OutputError`` of one line."""
@@ -70,7 +74,7 @@ def writing(place: Path) -> Iterator[None]:
             reason = "it cannot be written: change its permissions or give another outputs=FOLDER"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
             reason = "a file stands in the way of the folder: move it or give outputs=FOLDER"
-        elif error.errno is None:
+        elif error.errno not in _WRITING:
             raise
         else:
             reason = f"writing failed ({error.strerror}): mend that or give another outputs=FOLDER"

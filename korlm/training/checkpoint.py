@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -60,23 +61,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: the file is missing, damaged or no checkpoint of korlm.
     """
+    damaged = f"{path}: damaged, or no checkpoint"
+    other = "use the other one of last.pt and best.pt"
     try:
+        with open(path, "rb") as file:
+            begins_as_pickle = file.read(1) == pickle.PROTO
+        if is_archive := zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:  # PyTorch writes checksums, but reads past them
+                if (part := archive.testzip()) is not None:
+                    raise CheckpointError(f"{damaged} ({part} has changed); {other}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's guesses at what a foreign file may be
             loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such checkpoint") from None
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: not a checkpoint of korlm: it holds more than plain data and tensors, and "
-            "could run code when opened"
-        ) from error
-    # Bytes that are no pickle bring up anything: IndexError, struct.error, AssertionError, ...
+    # Bytes that are no checkpoint bring up anything: IndexError, struct.error, AssertionError, ...
     except Exception as error:
-        raise CheckpointError(
-            f"{path}: damaged, or no checkpoint ({_first_line(error)}); use the other one of "
-            "last.pt and best.pt"
-        ) from error
+        if isinstance(error, pickle.UnpicklingError) and (is_archive or begins_as_pickle):
+            raise CheckpointError(
+                f"{path}: not a checkpoint of korlm: it holds more than plain data and tensors, "
+                "and could run code when opened"
+            ) from error
+        raise CheckpointError(f"{damaged} ({_first_line(error)}); {other}") from error
     if not isinstance(loaded, dict) or not loaded.keys() >= KEYS:
         raise CheckpointError(f"{path}: a PyTorch file, but not a checkpoint of korlm")
     if loaded["format"] != FORMAT:

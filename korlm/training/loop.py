@@ -297,7 +297,7 @@ class Trainer:
                 raise TrainingError(
                     f"the {what} is not finite at step {first + number + 1} (epoch "
                     f"{progress.epoch + 1}, batch {progress.batch - len(losses) + number + 1}): "
-                    "lower optimizer.lr or trainer.clip_norm; last.pt holds the last good state"
+                    "lower optimizer.lr or trainer.clip_norm; checkpoints hold what was good before"
                 )
         nats, tokens = math.fsum(losses), sum(pending.tokens)
         progress.epoch_nats += nats
@@ -326,6 +326,11 @@ class Trainer:
         progress = self.progress
         started = time.perf_counter()
         loss = self.validate()
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"valid loss is {loss} at step {progress.step}: lower optimizer.lr or "
+                "trainer.clip_norm; checkpoints hold what was good before"
+            )
         improved = loss < progress.best_loss
         progress.plateau.update(self.schedule, improved)
         progress.bad_validations = 0 if improved else progress.bad_validations + 1

@@ -25,9 +25,11 @@ from korlm.errors import ConfigError
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer of the settings; weight decay spares biases and normalisation."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    """The optimizer of the settings; weight decay is for matrices of weights alone."""
+    named = list(model.named_parameters())
+    is_matrix = {name: p.ndim > 1 and not name.endswith("initial") for name, p in named}
+    matrices = [p for name, p in named if is_matrix[name]]
+    vectors = [p for name, p in named if not is_matrix[name]]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},

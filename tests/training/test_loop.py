@@ -308,9 +308,11 @@ def test_without_patience_nothing_stops_early(make_trainer: Make) -> None:
     assert trainer.progress.bad_validations == 8
 
 
-def test_a_valid_loss_that_is_not_a_number_is_no_improvement(make_trainer: Make) -> None:
-    trainer, _ = make_trainer(valid_losses=[3.0, math.nan], epochs=2)
-    trainer.run()
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_valid_loss_that_is_not_finite_stops_the_run(make_trainer: Make, loss: float) -> None:
+    trainer, _ = make_trainer(valid_losses=[3.0, loss], epochs=2)
+    with pytest.raises(TrainingError, match="valid loss is .* at step 8"):
+        trainer.run()
     assert (trainer.progress.best_loss, trainer.progress.best_step) == (3.0, 4)
 
 

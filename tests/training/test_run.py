@@ -312,6 +312,17 @@ def test_the_seed_decides(
     assert run("another", 2)["valid"]["loss"] != first["valid"]["loss"]
 
 
+def test_the_seed_shuffles_the_sentences(prepared: Prepared, tmp_path: Path) -> None:
+    def inputs(split: str, seed: int) -> list[list[list[int]]]:
+        settings = make_settings(prepared, mode=Mode.sentence, seed=seed)
+        run = start(settings, prepared, tmp_path / str(seed))
+        run.tracker.close()
+        return [batch.inputs.tolist() for batch in run.batches[split].epoch(0)]
+
+    assert inputs("train", 1) != inputs("train", 2)
+    assert inputs("valid", 1) == inputs("valid", 2)
+
+
 def test_sampling_and_logging_do_not_change_the_result(prepared: Prepared, tmp_path: Path) -> None:
     results = []
     for number, trainer in enumerate(({}, {"sample_tokens": 5, "log_every": 7})):
