@@ -98,13 +98,24 @@ def find_sources(config: CorpusConfig) -> list[Source]:
             raise CorpusError(f"{source.path}: named in {both} of the corpus; name it once")
         seen[real] = source.split
     named = list({source.path.resolve(): source for source in sources}.values())
-    names = collections.Counter(source.name for source in named)
-    return [
-        source
-        if names[source.name] == 1
-        else dataclasses.replace(source, name=_readable(str(source.path)))
-        for source in named
-    ]
+    return _tell_apart(named)
+
+
+def _tell_apart(sources: list[Source]) -> list[Source]:
+    """Puts as many folders before equal names as it takes: a corpus that moves keeps its names."""
+    while True:
+        names = collections.Counter(source.name for source in sources)
+        longer = []
+        for source in sources:
+            parts = source.path.resolve().parts
+            size = source.name.count("/") + 2
+            if names[source.name] > 1 and size <= len(parts):
+                name = "/".join(parts[-size:])
+                source = dataclasses.replace(source, name=_readable(name))
+            longer.append(source)
+        if longer == sources:
+            return sources
+        sources = longer
 
 
 def _readable(name: str) -> str:

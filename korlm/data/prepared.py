@@ -22,7 +22,6 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,27 +30,16 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
-from korlm.config import CorpusConfig, Document, Layout, TokenizerConfig, VocabConfig
-from korlm.data.corpus import (
-    SPLITS,
-    Line,
-    Source,
-    content_digest,
-    find_sources,
-    is_blank,
-    normalize,
-)
-from korlm.data.corpus import read_corpus as read_lines_of
+from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
+from korlm.data.analysis import tokenize_corpus
+from korlm.data.corpus import SPLITS, Source, content_digest, find_sources
 from korlm.data.encode import count_tokens, encode_split, spelling_nats, split_counts
-from korlm.data.pool import TokenizerPool
-from korlm.data.shards import Batch, Batcher, ShardCounts, ShardWriter, shard_path, shard_paths
+from korlm.data.shards import ShardCounts, shard_paths
 from korlm.data.spelling import SpellingModel
-from korlm.data.text_files import layout_of
 from korlm.data.tokenizer import tokenizer_version
 from korlm.data.vocab import EOS_ID, UNK_ID, Vocab
-from korlm.errors import CorpusError, PreparedError, writing
+from korlm.errors import PreparedError, writing
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +127,7 @@ def prepare(
                 tokens = _find_tokens(root, stem, token_print)
                 if tokens is None:
                     tokens = partial / "tokens"
-                    _tokenize(corpus, tokenizer, sources, tokens, progress)
+                    tokenize_corpus(corpus, tokenizer, sources, tokens, progress)
                 settings = {
                     "corpus": _plain(corpus),
                     "tokenizer": _plain(tokenizer),
@@ -268,82 +256,6 @@ def _find_tokens(root: Path, stem: str, token_print: str) -> Path | None:
         if found == token_print:
             return manifest.parent / "tokens"
     return None
-
-
-def _scan(corpus: CorpusConfig, sources: list[Source]) -> int:
-    """Reads a corpus once before anything slow begins: bad text shows now, and so do empty splits.
-
-    Returns:
-        The number of characters, line ends included.
-    """
-    chars = 0
-    filled: set[str] = set()
-    documents: set[int] = set()
-    for line in read_lines_of(corpus, sources):
-        chars += len(line.text) + 1
-        if line.split not in filled and not is_blank(line.text):
-            filled.add(line.split)
-        if len(documents) < 100:
-            documents.add(hash(line.doc_id))
-    needed = ["train", "valid"]
-    if corpus.files and corpus.test_share > 0 and not corpus.test:
-        needed.append("test")
-    for split in needed:
-        if split not in filled:
-            few = f"{len(documents)} document{'s' * (len(documents) != 1)}"
-            texts = [layout_of(s.path, corpus.layout) is Layout.txt for s in sources]
-            large = corpus.document is Document.file and corpus.files and any(texts)
-            raise CorpusError(
-                f"no text for {split}: none of {few if len(documents) < 100 else 'the documents'} "
-                f"fell to it (corpus.valid_share={corpus.valid_share}, corpus.test_share="
-                f"{corpus.test_share}); name its files with corpus.{split}=[...]"
-                + (", or make smaller documents with corpus.document=blank_line" * bool(large))
-            )
-    return chars
-
-
-def _tokenize(
-    corpus: CorpusConfig,
-    tokenizer: TokenizerConfig,
-    sources: list[Source],
-    folder: Path,
-    progress: bool,
-) -> None:
-    """Writes the shards that are not there yet; a failure leaves only whole shards behind."""
-    total = _scan(corpus, sources)
-    folder.mkdir(parents=True, exist_ok=True)
-    writers: dict[str, ShardWriter] = {}
-    bar = tqdm(
-        total=total,
-        desc=f"tokenizing ({tokenizer.name})",
-        unit="char",
-        unit_scale=True,
-        disable=None if progress else True,
-    )
-    logger.info("tokenizing %s characters with %s", f"{total:,}", tokenizer.name)
-    with bar, TokenizerPool(tokenizer) as pool:
-        waiting: list[Batch] = []
-
-        def texts() -> Iterator[list[str]]:
-            for batch in Batcher().batches(read_lines_of(corpus, sources)):
-                if shard_path(folder, batch.split, batch.shard).exists():
-                    bar.update(_num_chars(batch.lines))
-                    continue
-                waiting.append(batch)
-                yield [normalize(line.text) for line in batch.lines]
-
-        try:
-            for analyses in pool.map(texts()):
-                batch = waiting.pop(0)
-                writers.setdefault(batch.split, ShardWriter(folder)).write(batch, analyses)
-                bar.update(_num_chars(batch.lines))
-        finally:
-            for writer in writers.values():
-                writer.close()
-
-
-def _num_chars(lines: list[Line]) -> int:
-    return sum(len(line.text) + 1 for line in lines)
 
 
 def _assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from korlm.config import (
     TokenizerConfig,
     VocabConfig,
 )
-from korlm.data import pool, prepared, shards
+from korlm.data import analysis, pool, prepared, shards
 from korlm.data.corpus import normalize, split_of
 from korlm.data.prepared import Prepared, SplitStats, open_prepared, prepare
 from korlm.data.shards import read_columns, shard_paths
@@ -83,7 +83,7 @@ def forbid_tokenizing(monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(config: TokenizerConfig) -> None:
         raise AssertionError("tokenized again")
 
-    monkeypatch.setattr(prepared, "TokenizerPool", explode)
+    monkeypatch.setattr(analysis, "TokenizerPool", explode)
 
 
 def seen(folder: Path) -> list[str]:
@@ -363,7 +363,7 @@ def test_a_failure_leaves_whole_shards_and_the_next_run_goes_on(
     whole = make(many, tmp_path / "unbroken")
     for good in (20, 10):
         monkeypatch.setattr(Breaking, "good", good)
-        monkeypatch.setattr(prepared, "TokenizerPool", Breaking)
+        monkeypatch.setattr(analysis, "TokenizerPool", Breaking)
         with pytest.raises(KeyboardInterrupt):
             make(many, outputs)
         assert seen(outputs / "prepared") == []
@@ -417,16 +417,16 @@ OTHER = """
 import sys, time
 from pathlib import Path
 from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
-from korlm.data import prepared
+from korlm.data import analysis, prepared
 
-class Slow(prepared.TokenizerPool):
+class Slow(analysis.TokenizerPool):
     def map(self, batches):
         print("tokenizing", flush=True)
         for analyses in super().map(batches):
             time.sleep(0.5)
             yield analyses
 
-prepared.TokenizerPool = Slow
+analysis.TokenizerPool = Slow
 train, valid, outputs = sys.argv[1:]
 corpus = CorpusConfig(name="given", train=[train], valid=[valid])
 made = prepared.prepare(corpus, TokenizerConfig(name="eojeol"), VocabConfig(), Path(outputs))

@@ -311,7 +311,7 @@ def test_without_patience_nothing_stops_early(make_trainer: Make) -> None:
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_valid_loss_that_is_not_finite_stops_the_run(make_trainer: Make, loss: float) -> None:
     trainer, _ = make_trainer(valid_losses=[3.0, loss], epochs=2)
-    with pytest.raises(TrainingError, match="valid loss is .* at step 8"):
+    with pytest.raises(TrainingError, match=r"valid loss is .* at step 8"):
         trainer.run()
     assert (trainer.progress.best_loss, trainer.progress.best_step) == (3.0, 4)
 
