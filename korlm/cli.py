@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -80,10 +80,16 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
         Path(outputs) / "runs" / (f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + f"_{name}" * bool(name))
     )
     path, number = stem, 1
-    while path.exists():
-        number += 1
-        path = stem.with_name(f"{stem.name}_{number}")
-    return str(path)
+    with writing(stem):
+        while True:
+            try:  # made here and now: two commands of the same second must not share it
+                path.mkdir(parents=True)
+                return str(path)
+            except FileExistsError:
+                if not path.is_dir():
+                    raise
+                number += 1
+                path = stem.with_name(f"{stem.name}_{number}")
 
 
 def output_subdir(resume: str | None) -> str:
@@ -104,19 +110,29 @@ def one_line(error: BaseException) -> str:
         text = re.sub(
             r"\s*(Config search path:|See https://hydra\.cc).*", "", str(error), flags=re.S
         )
-        return " ".join(re.sub(r"\b\w+_schema\b", "", text).split())
+        text = " ".join(re.sub(r"\b\w+_schema\b", "", text).split())
+        for link in chain:
+            if isinstance(link, OverrideParseException):
+                hint = "blanks, commas and signs need quotes within quotes: \"name='a b'\""
+                text = f"{link.override}: {text}; {hint}"
+                break
+        return text
     text = texts[-1]  # the innermost
     message = text.splitlines()[0]
     key = "".join(re.findall(r"full_key: (\S+)", text)[:1])
     unknown = re.match(r"Key '([^']+)' (?:is )?not in", message)
     if unknown:
         wrong = key or unknown.group(1)
+        if wrong in all_keys():
+            group = wrong.split(".")[0]
+            return f"{wrong}: belongs to another choice of {group} than the one that was made"
         near = difflib.get_close_matches(wrong, all_keys(), n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the keys"
         return f"{wrong}: there is no such setting; {hint}"
     # OmegaConf leaves the names of its own template in some messages.
     message = message.replace("Value '$VALUE' of type '$VALUE_TYPE' could", "the value could")
     message = message.replace("Invalid value '$VALUE'", "invalid value")
+    message = re.sub(r"field '[\w.]+' is not Optional", "must not be null", message)
     where = key or str(error).splitlines()[0].removeprefix("Error merging override ")
     return f"{where}: {message}" if where != message else message
 
@@ -219,6 +235,7 @@ def _ending(single: bool) -> Iterator[None]:
             yield
     except KorlmError as error:
         if not single:
+            logger.error("job %s of the sweep failed: %s", HydraConfig.get().job.num, error)
             raise
         _remove_fruitless(output_dir())
         _stop(str(error), 1)
@@ -227,7 +244,11 @@ def _ending(single: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         if single:
             _remove_fruitless(output_dir())
-        _stop("interrupted; the same command goes on with what is done", 130)
+        _stop("interrupted", 130)
+    except Exception:
+        if single:
+            _remove_fruitless(output_dir())
+        raise
 
 
 def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:

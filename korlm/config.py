@@ -9,6 +9,7 @@ nothing below a stage sees OmegaConf.
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -90,6 +91,10 @@ class _Group:
         value = getattr(self, key)
         shown = value.value if isinstance(value, enum.Enum) else value
         raise ConfigError(f"{path}={shown}: {limit}")
+
+    def _one_of(self, key: str, *allowed: str) -> None:
+        if getattr(self, key) not in allowed:
+            self._fail(key, f"must be {' or '.join(allowed)}; other choices are made by the group")
 
     def _at_least(self, low: float, *keys: str) -> None:
         for key in keys:
@@ -178,13 +183,19 @@ class TokenizerConfig(_Group):
     """Which tokenizer, for those that need no settings."""
 
     _group: ClassVar[str] = "tokenizer"
+    _names: ClassVar[tuple[str, ...]] = ("eojeol", "syllable")
 
     name: str = MISSING
+
+    def __post_init__(self) -> None:
+        self._one_of("name", *self._names)
 
 
 @dataclass
 class KkmaConfig(TokenizerConfig):
     """KoNLPy's Kkma in child processes, each of which owns one JVM."""
+
+    _names: ClassVar[tuple[str, ...]] = ("kkma",)
 
     workers: int = 1
     # child processes, each with a JVM and a dictionary of 0.3 to 0.5 GB
@@ -196,6 +207,7 @@ class KkmaConfig(TokenizerConfig):
     # a line that takes longer is given up: its worker is restarted and the line parted at blanks
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._at_least(1, "workers", "threads")
         self._at_least(512, "heap_mb")
         self._above(0, "seconds_per_line")
@@ -243,6 +255,7 @@ class RecurrentConfig(_Group):
     """Embedding, recurrent layers, linear layer: what RNN, GRU and LSTM have in common."""
 
     _group: ClassVar[str] = "model"
+    _names: ClassVar[tuple[str, ...]] = ("lstm", "gru", "rnn")
 
     name: str = MISSING
     embedding_dim: int = 200
@@ -270,6 +283,7 @@ class RecurrentConfig(_Group):
     bidirectional: bool = False
 
     def __post_init__(self) -> None:
+        self._one_of("name", *self._names)
         self._at_least(1, "embedding_dim", "hidden_dim", "num_layers")
         self._share(*(key for key in self.__dataclass_fields__ if key.startswith("dropout_")))
         if self.bidirectional:
@@ -284,6 +298,8 @@ class RecurrentConfig(_Group):
 class LSTMConfig(RecurrentConfig):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; Gers et al. 2000)."""
 
+    _names: ClassVar[tuple[str, ...]] = ("lstm",)
+
     forget_bias: float = 1.0
     # bias of the forget gate at the start: 1 or 2 (Jozefowicz et al. 2015), 0: PyTorch's default
 
@@ -296,10 +312,14 @@ class LSTMConfig(RecurrentConfig):
 class GRUConfig(RecurrentConfig):
     """Gated recurrent unit (Cho et al. 2014)."""
 
+    _names: ClassVar[tuple[str, ...]] = ("gru",)
+
 
 @dataclass
 class RNNConfig(RecurrentConfig):
     """Simple recurrent network (Elman 1990; Mikolov et al. 2010)."""
+
+    _names: ClassVar[tuple[str, ...]] = ("rnn",)
 
     nonlinearity: Nonlinearity = Nonlinearity.tanh
 
@@ -309,6 +329,7 @@ class OptimizerConfig(_Group):
     """What every optimizer has."""
 
     _group: ClassVar[str] = "optimizer"
+    _names: ClassVar[tuple[str, ...]] = ()
 
     name: str = MISSING
     lr: float = MISSING
@@ -316,6 +337,7 @@ class OptimizerConfig(_Group):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        self._one_of("name", *self._names)
         self._above(0, "lr")
         self._at_least(0, "weight_decay")
 
@@ -323,6 +345,8 @@ class OptimizerConfig(_Group):
 @dataclass
 class AdamConfig(OptimizerConfig):
     """Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019)."""
+
+    _names: ClassVar[tuple[str, ...]] = ("adamw", "adam")
 
     beta1: float = 0.9
     beta2: float = 0.999
@@ -338,6 +362,8 @@ class AdamConfig(OptimizerConfig):
 class SGDConfig(OptimizerConfig):
     """Stochastic gradient descent with momentum."""
 
+    _names: ClassVar[tuple[str, ...]] = ("sgd",)
+
     momentum: float = 0.0
     nesterov: bool = False
 
@@ -352,6 +378,8 @@ class SGDConfig(OptimizerConfig):
 class AdagradConfig(OptimizerConfig):
     """Adagrad (Duchi et al. 2011)."""
 
+    _names: ClassVar[tuple[str, ...]] = ("adagrad",)
+
     eps: float = 1e-10
 
     def __post_init__(self) -> None:
@@ -364,6 +392,7 @@ class ScheduleConfig(_Group):
     """How the learning rate goes from step to step; optimizer.lr is its peak."""
 
     _group: ClassVar[str] = "schedule"
+    _names: ClassVar[tuple[str, ...]] = ("constant",)
 
     name: str = MISSING
     warmup_share: float = 0.0
@@ -372,6 +401,7 @@ class ScheduleConfig(_Group):
     # rate at step 0 / peak, if warmup_share is above 0
 
     def __post_init__(self) -> None:
+        self._one_of("name", *self._names)
         self._share("warmup_share")
         self._share("start_factor", one=True)
 
@@ -379,6 +409,8 @@ class ScheduleConfig(_Group):
 @dataclass
 class DecayConfig(ScheduleConfig):
     """Cosine (Loshchilov and Hutter 2017) and one-cycle (Smith 2018) end at a share of the peak."""
+
+    _names: ClassVar[tuple[str, ...]] = ("one_cycle", "cosine")
 
     end_factor: float = 0.0
     # rate at the last step / peak
@@ -391,6 +423,8 @@ class DecayConfig(ScheduleConfig):
 @dataclass
 class PlateauConfig(ScheduleConfig):
     """The rate falls when valid loss has stopped falling."""
+
+    _names: ClassVar[tuple[str, ...]] = ("plateau",)
 
     factor: float = 0.25
     patience: int = 1
@@ -467,8 +501,10 @@ class TrainSettings(PrepareSettings):
 
     def __post_init__(self) -> None:
         self._at_least(0, "seed")
-        if self.name is not None and any(c in self.name for c in "/\\"):
-            self._fail("name", "must not contain a slash")
+        if self.seed >= 1 << 63:
+            self._fail("seed", "must be below 2^63")
+        if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
+            self._fail("name", "must be made of letters, digits, _, . and - alone")
 
 
 SCHEMAS: dict[str, dict[str, type]] = {

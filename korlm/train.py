@@ -19,7 +19,7 @@ def main(settings: TrainSettings) -> float:
     run_dir, resumed = cli.output_dir(), None
     if settings.resume:
         settings, resumed = _take_up(settings.resume)
-    prepared = _prepared(settings)
+    prepared = _prepared(settings, resumed)
 
     from korlm.training.run import Run
 
@@ -44,10 +44,13 @@ def _take_up(resume: str) -> tuple[TrainSettings, dict[str, object]]:
     return cli.settings_from_plain(settings_of(checkpoint, path), overrides), checkpoint
 
 
-def _prepared(settings: TrainSettings) -> Prepared:
+def _prepared(settings: TrainSettings, resumed: dict[str, object] | None) -> Prepared:
     """The prepared corpus that was named, or the one of the settings, made if it is missing."""
     from korlm.data.prepared import open_prepared, prepare
 
+    there = Path(str(resumed.get("prepared"))) if resumed else Path()
+    if settings.prepared is None and (there / "manifest.json").is_file():
+        return open_prepared(there)  # the very ids, whatever became of the text since
     if settings.prepared is None:
         return prepare(settings.corpus, settings.tokenizer, settings.vocab, Path(settings.outputs))
     for override in cli.command_overrides():

@@ -6,13 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import LIGHT, ROOT, Command, TinyCorpus
+from filelock import FileLock
 
-from korlm.cli import quote_hangul
+from korlm.cli import quote_hangul, run_dir
 
 MISTAKES = {
+    "model.name=foo": ("model.name=foo", "lstm"),
+    "schedule.name=foo": ("schedule.name=foo", "one_cycle or cosine"),
+    "seed=99999999999999999999": ("seed=99999999999999999999", "2^63"),
+    "name=a=b": ("name=a=b", "quotes"),
+    "name='a b'": ("name=a b", "letters"),
+    "trainer.epochs=null": ("trainer.epochs", "must not be null"),
+    "optimizer.momentum=0.9": ("optimizer.momentum", "another choice of optimizer"),
     "trainer.epoks=3": ("trainer.epoks", "trainer.epochs"),
     "epochs=3": ("epochs", "no such setting"),
     "+trainer.foo=3": ("trainer.foo", "no such setting"),
@@ -164,6 +173,9 @@ def test_text_that_changed_under_a_run(korlm: Command, run: Path, tiny: TinyCorp
     before = tiny.train.read_text("utf-8")
     try:
         tiny.train.write_text(before + "새로운 줄이다.\n", "utf-8")
+        # The prepared corpus is still there, and with it the very ids that the run began with.
+        assert korlm("train", f"resume={run}", "trainer.epochs=2").code == 0
+        shutil.rmtree(run.parent.parent / "prepared")
         assert "fingerprint" in korlm("train", f"resume={run}", "trainer.epochs=3").error
     finally:
         tiny.train.write_text(before, "utf-8")
@@ -217,3 +229,46 @@ def test_help(command: str) -> None:
     )
     assert f"python -m korlm.{command} [key=value ...]" in done.stdout
     assert "_schema" not in done.stdout
+
+
+def test_two_runs_of_one_second_have_two_directories(tmp_path: Path) -> None:
+    made = {run_dir(str(tmp_path), "same", None) for _ in range(3)}
+    assert len(made) == 3
+    assert all(Path(path).is_dir() for path in made)
+
+
+def test_an_unexpected_failure_leaves_no_empty_run(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import korlm.training.run as station
+
+    def fail(*args: object) -> None:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(station, "Run", fail)
+    with pytest.raises(RuntimeError, match="ours"):
+        korlm("train", *tiny.overrides, *LIGHT)
+    assert not list(tmp_path.glob("outputs/runs/*"))
+
+
+def test_a_failed_job_of_a_sweep_is_told_and_the_others_run(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path
+) -> None:
+    ended = korlm("train", "-m", *tiny.overrides, *LIGHT, "batches.batch_size=4,9999,5")
+    assert ended.code == 1
+    assert "job 1 of the sweep failed" in ended.out
+    assert len(list(tmp_path.glob("outputs/sweeps/*/*/metrics.json"))) == 2
+
+
+def test_damaged_ids(korlm: Command, run: Path) -> None:
+    ids = next((run.parent.parent / "prepared").glob("*/ids/train.npy"))
+    array = np.load(ids)
+    array[10] = 60_000
+    np.save(ids, array)
+    assert "holds the id 60000" in korlm("train", f"resume={run}").error
+
+
+def test_one_process_a_run(korlm: Command, run: Path) -> None:
+    with FileLock(run / "checkpoints" / ".lock"):
+        error = korlm("train", f"resume={run}", "trainer.epochs=3").error
+    assert str(run) in error and "another process" in error

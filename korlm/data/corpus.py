@@ -236,7 +236,7 @@ def _dealt(
 def _read_text(config: CorpusConfig, source: Source) -> Iterator[Line]:
     lines = read_lines(source.path, config.encoding)
     if config.document is Document.file:
-        yield from _dealt(config, source, source.name, lines, source.name)
+        yield from _dealt(config, source, source.name, lines, None)
         return
     if config.document is Document.line:
         for number, text in enumerate(lines, 1):

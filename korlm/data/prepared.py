@@ -22,6 +22,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,17 @@ class Prepared:
                 f"{path}: holds {ids.shape} ids, the manifest says {expected}; "
                 + _AGAIN.format(self.folder)
             )
+        largest = max((int(part.max()) for part in _blocks(ids)), default=0)
+        if largest >= len(self.vocab):
+            raise PreparedError(
+                f"{path}: damaged: holds the id {largest}, the vocabulary ends at "
+                f"{len(self.vocab) - 1}; {_AGAIN.format(self.folder)}"
+            )
         return ids
+
+
+def _blocks(ids: npt.NDArray[Any], size: int = 1 << 24) -> Iterator[npt.NDArray[Any]]:
+    return (ids[begin : begin + size] for begin in range(0, len(ids), size))
 
 
 _AGAIN = "delete the folder {} and run the same command again"

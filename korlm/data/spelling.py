@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 # Unicode has 1,114,112 code points, 2,048 of them halves of surrogate pairs; and one end of word.
 UNIFORM = 1.0 / (1_114_112 - 2_048 + 1)
-_START, _END, _BITS = 1, 2, 21  # a code point has 21 bits; NUL to STX never matter in words
+_START, _END, _BITS = 1, 2, 21  # a code point has 21 bits
 
 UInt64 = npt.NDArray[np.uint64]
 Int64 = npt.NDArray[np.int64]
@@ -103,7 +103,9 @@ class SpellingModel:
 
 def _codes(words: Sequence[str]) -> tuple[UInt64, Int64]:
     """Code points of all words in a row, marks around each of them; where each word starts."""
-    joined = "".join(f"{chr(_START)}{word}{chr(_END)}" for word in words)
+    # The two marks themselves, should a word hold them, are spelt as U+FFFD.
+    clean = (word.translate({_START: 0xFFFD, _END: 0xFFFD}) for word in words)
+    joined = "".join(f"{chr(_START)}{word}{chr(_END)}" for word in clean)
     codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype="<u4")
     lengths = np.fromiter((len(word) + 2 for word in words), np.int64, len(words))
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(words) else lengths

@@ -166,7 +166,8 @@ def read_records(
         rows = (line.split("\t") for line in lines)
     else:
         csv.field_size_limit(1 << 30)
-        rows = csv.reader(line + "\n" for line in lines)
+        # Strict: a quote that is never closed would swallow all that follows.
+        rows = csv.reader((line + "\n" for line in lines), strict=True)
     numbers = itertools.count(1)
     try:
         header = None

@@ -3,6 +3,7 @@
 format        1
 config        settings as plain dicts, text and tokenizer included
 fingerprint   of the prepared corpus
+prepared      the folder where it lay
 vocab         {"tokens": [...], "counts": [...]}
 spelling      {name: tensor} of the spelling model
 model         state dict

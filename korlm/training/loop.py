@@ -297,7 +297,7 @@ class Trainer:
                 raise TrainingError(
                     f"the {what} is not finite at step {first + number + 1} (epoch "
                     f"{progress.epoch + 1}, batch {progress.batch - len(losses) + number + 1}): "
-                    "lower optimizer.lr or trainer.clip_norm; checkpoints hold what was good before"
+                    "lower optimizer.lr or trainer.clip_norm; checkpoints, if any, are from before"
                 )
         nats, tokens = math.fsum(losses), sum(pending.tokens)
         progress.epoch_nats += nats
@@ -329,7 +329,7 @@ class Trainer:
         if not math.isfinite(loss):
             raise TrainingError(
                 f"valid loss is {loss} at step {progress.step}: lower optimizer.lr or "
-                "trainer.clip_norm; checkpoints hold what was good before"
+                "trainer.clip_norm; checkpoints, if any, are from before"
             )
         improved = loss < progress.best_loss
         progress.plateau.update(self.schedule, improved)

@@ -21,7 +21,6 @@ from korlm.config import (
     ScheduleConfig,
     SGDConfig,
 )
-from korlm.errors import ConfigError
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -41,8 +40,6 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
             "adam": torch.optim.Adam,
             "adamw": torch.optim.AdamW,
         }
-        if config.name not in kinds:
-            raise ConfigError(f"optimizer.name={config.name}: must be adam or adamw")
         betas = (config.beta1, config.beta2)
         return kinds[config.name](groups, lr=config.lr, betas=betas, eps=config.eps, fused=fused)
     if isinstance(config, SGDConfig):

@@ -5,18 +5,28 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from korlm.config import Device, Mode, Precision, TrainerConfig, TrainSettings
 from korlm.data.batches import Batches, build_batches
 from korlm.data.prepared import Prepared
 from korlm.data.vocab import BOS_ID, EOS_ID
 from korlm.decoding.sampling import sample_ids
-from korlm.errors import CheckpointError, ConfigError, Interrupted, PreparedError
+from korlm.errors import (
+    CheckpointError,
+    ConfigError,
+    Interrupted,
+    OutputError,
+    PreparedError,
+)
 from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table
 from korlm.models.base import LanguageModel, State
 from korlm.models.rnn_lm import build_model
@@ -107,9 +117,11 @@ class Run:
         state: State | None = None
         if resumed is not None:
             state = self._restore(resumed)
+        # All splits are evaluated in the same way, train included.
         self.batches: dict[str, Batches] = {
-            split: self._batches(split, train=split == "train") for split in prepared.stats
+            split: self._batches(split, train=False) for split in prepared.stats
         }
+        train = self._batches("train", train=True)
         self.checkpoints = folder / "checkpoints"
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         first_step = self.progress.step + 1 if resumed is not None else 0
@@ -120,7 +132,7 @@ class Run:
             optimizer=self.optimizer,
             schedule=settings.schedule,
             config=settings.trainer,
-            train=self.batches["train"],
+            train=train,
             device=self.device,
             bf16=self.bf16,
             progress=self.progress,
@@ -162,6 +174,7 @@ class Run:
         return {
             "config": self.plain,
             "fingerprint": self.prepared.fingerprint,
+            "prepared": str(self.prepared.folder.resolve()),
             "vocab": {
                 "tokens": list(self.prepared.vocab.tokens),
                 "counts": list(self.prepared.vocab.counts),
@@ -224,20 +237,36 @@ class Run:
             Interrupted: on Ctrl-C, with last.pt written; the message tells how to go on.
         """
         self._announce()
+        lock = FileLock(self.checkpoints / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise OutputError(
+                f"{self.folder}: another process trains in there; wait for it or end it first"
+            ) from None
         try:
             with self.stop:
-                self.trainer.run()
-                self.save()
-                splits = self._finish()
+                self._train()
+                # From here on the model is the best one, and last.pt must stay what it is.
+                return self._finish()
         except Stopped:
-            self.save()
             raise Interrupted(
                 f"stopped at step {self.progress.step} of {self.trainer.total_steps}; go on with: "
-                f"python -m korlm.train resume={self.folder}"
+                + resume_command(self.folder)
             ) from None
         finally:
             self.tracker.close()
-        return splits
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+    def _train(self) -> None:
+        """Trains to the end, or to where the user stops it; last.pt is written there."""
+        try:
+            self.trainer.run()
+        except Stopped:
+            self.save()
+            raise
+        self.save()
 
     def _announce(self) -> None:
         counts = self.prepared.stats["train"]
@@ -264,7 +293,12 @@ class Run:
         best = load_checkpoint(self.checkpoints / "best.pt")
         self.model.load_state_dict(best["model"])
         splits = {split: self._figures(split, progress=True) for split in self.batches}
-        text = json.dumps(splits, indent=2) + "\n"
+        # JSON has no infinity: a perplexity beyond all floats is null.
+        finite = {
+            split: {key: value if math.isfinite(value) else None for key, value in figures.items()}
+            for split, figures in splits.items()
+        }
+        text = json.dumps(finite, indent=2, allow_nan=False) + "\n"
         temporary = self.folder / "metrics.json.tmp"
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, self.folder / "metrics.json")
@@ -272,6 +306,13 @@ class Run:
         logger.info("best model, of step %d:\n%s", best["progress"]["best_step"], table(splits))
         logger.info("%s: metrics.json, checkpoints, tensorboard", self.folder)
         return splits
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with a run, as a shell and Hydra's grammar want it."""
+    value = str(folder)
+    quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"
+    return "python -m korlm.train " + shlex.quote(f"resume={quoted}")
 
 
 def settings_of(checkpoint: Checkpoint, source: Path) -> dict[str, Any]:

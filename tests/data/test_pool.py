@@ -16,7 +16,7 @@ from korlm.config import KkmaConfig, TokenizerConfig
 from korlm.data import pool as pool_module
 from korlm.data.pool import TokenizerPool, available_cores
 from korlm.data.tokenizer import Analysis, EojeolTokenizer, unread
-from korlm.errors import TokenizerError
+from korlm.errors import ConfigError, TokenizerError
 
 EMPTY = Analysis([], [], [], "empty")
 
@@ -122,8 +122,12 @@ def test_simple_tokenizers_read_no_further_than_asked() -> None:
 
 
 def test_unknown_tokenizer() -> None:
+    with pytest.raises(ConfigError, match=r"tokenizer\.name=nothing: must be eojeol or syllable"):
+        TokenizerConfig(name="nothing")
+    config = TokenizerConfig(name="eojeol")
+    config.name = "nothing"
     with pytest.raises(TokenizerError, match=r"tokenizer\.name=nothing"):
-        TokenizerPool(TokenizerConfig(name="nothing"))
+        TokenizerPool(config)
 
 
 def test_available_cores() -> None:

@@ -104,8 +104,8 @@ def test_settings_of_adam_reach_the_optimizer() -> None:
 
 
 def test_wrong_name_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^optimizer\.name=adamax: must be adam or adamw$"):
-        build_optimizer(Bowl(), AdamConfig(name="adamax", lr=0.1))
+    with pytest.raises(ConfigError, match=r"^optimizer\.name=adamax: must be adamw or adam;"):
+        AdamConfig(name="adamax", lr=0.1)
 
 
 def test_every_parameter_is_trained_once() -> None:

@@ -44,7 +44,7 @@ from korlm.data.batches import build_batches
 from korlm.data.prepared import Prepared
 from korlm.data.tokenizer import SyllableTokenizer
 from korlm.data.vocab import EOS_ID, Vocab
-from korlm.errors import ConfigError, KorlmError
+from korlm.errors import ConfigError, Interrupted, KorlmError
 from korlm.metrics import Tally
 from korlm.models.rnn_lm import build_model
 from korlm.training.checkpoint import load_checkpoint
@@ -198,7 +198,7 @@ def test_tensorboard_holds_the_run(finished: Finished) -> None:
     assert {"loss/train", "loss/valid", "loss/test", "best/valid_perplexity"} <= set(
         tags["scalars"]
     )
-    steps_per_epoch = len(finished.run.batches["train"])
+    steps_per_epoch = len(finished.run.trainer.train)
     assert [point.step for point in events.Scalars("loss/valid")] == [
         steps_per_epoch * n for n in range(1, 26)
     ]
@@ -317,7 +317,8 @@ def test_the_seed_shuffles_the_sentences(prepared: Prepared, tmp_path: Path) -> 
         settings = make_settings(prepared, mode=Mode.sentence, seed=seed)
         run = start(settings, prepared, tmp_path / str(seed))
         run.tracker.close()
-        return [batch.inputs.tolist() for batch in run.batches[split].epoch(0)]
+        batches = run.trainer.train if split == "train" else run.batches[split]
+        return [batch.inputs.tolist() for batch in batches.epoch(0)]
 
     assert inputs("train", 1) != inputs("train", 2)
     assert inputs("valid", 1) == inputs("valid", 2)
@@ -408,3 +409,31 @@ def test_too_little_text_for_the_batches(prepared: Prepared, tmp_path: Path) -> 
 
 def test_figures_of_an_empty_pass() -> None:
     assert math.isnan(Tally().loss)
+
+
+def test_stopped_in_the_final_evaluation_keeps_the_last_state(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then the model is the best one: writing it to last.pt would spoil a longer run."""
+    run = start(make_settings(prepared), prepared, tmp_path / "run")
+    first, figures = run.trainer.validate, run._figures
+    losses = iter([first])
+
+    def validate() -> float:
+        measure = next(losses, None)
+        return measure() if measure else 99.0
+
+    def stop_at_the_end(split: str, progress: bool = False) -> dict[str, float]:
+        run.stop.wished = progress
+        return figures(split, progress)
+
+    monkeypatch.setattr(run.trainer, "validate", validate)
+    monkeypatch.setattr(run, "_figures", stop_at_the_end)
+    with pytest.raises(Interrupted, match="go on with"):
+        run.fit()
+    last, best = (
+        torch.load(run.checkpoints / name, weights_only=True)["model"]
+        for name in ("last.pt", "best.pt")
+    )
+    assert any(not torch.equal(last[name], best[name]) for name in last)
+    assert all(torch.equal(run.model.state_dict()[name], best[name]) for name in best)

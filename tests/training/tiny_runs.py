@@ -127,7 +127,7 @@ class Finished:
 
     @property
     def steps_per_epoch(self) -> int:
-        return len(self.run.batches["train"])
+        return len(self.run.trainer.train)
 
 
 def start(settings: TrainSettings, prepared: Prepared, folder: Path) -> Run:
