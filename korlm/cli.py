@@ -202,6 +202,11 @@ def command_overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task)
 
 
+def is_sweep() -> bool:
+    """Whether this job is one of several (-m)."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
 def output_dir() -> Path:
     """The folder that Hydra made for this job."""
     return Path(HydraConfig.get().runtime.output_dir)
@@ -256,7 +261,7 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
 
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         def task(tree: DictConfig) -> Any:
-            with _ending(single=HydraConfig.get().mode == RunMode.RUN):
+            with _ending(single=not is_sweep()):
                 return function(to_settings(tree))
 
         def command() -> None:

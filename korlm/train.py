@@ -18,6 +18,8 @@ def main(settings: TrainSettings) -> float:
     """Trains, or goes on training; gives valid perplexity, for sweepers to minimise."""
     run_dir, resumed = cli.output_dir(), None
     if settings.resume:
+        if cli.is_sweep():
+            raise ConfigError(f"resume={settings.resume}: goes on with one run; leave out -m")
         settings, resumed = _take_up(settings.resume)
     prepared = _prepared(settings, resumed)
 

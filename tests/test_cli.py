@@ -158,6 +158,12 @@ def test_resume_keeps_its_settings(korlm: Command, run: Path) -> None:
     assert "optimizer.lr=1" in korlm("train", f"resume={run}", "optimizer.lr=1").error
 
 
+def test_resume_is_no_sweep(korlm: Command, run: Path) -> None:
+    ended = korlm("train", "-m", f"resume={run}")
+    assert ended.code == 1
+    assert "leave out -m" in ended.err
+
+
 def test_prepared_that_does_not_fit(korlm: Command, run: Path, tmp_path: Path) -> None:
     prepared = next(p for p in (tmp_path / "outputs/prepared").iterdir() if p.name[0] != ".")
     ended = korlm("train", f"prepared={prepared}", "vocab.min_freq=3", *LIGHT[1:])

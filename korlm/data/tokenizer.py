@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -54,13 +55,14 @@ class Tokenizer(Protocol):
         """The tokens of one line alone."""
 
 
-class _Simple:
+class _Simple(ABC):
     """The parts that tokenizers without an engine share."""
 
     version = "1"
 
+    @abstractmethod
     def analyze(self, text: str) -> Analysis:
-        raise NotImplementedError
+        """The tokens of one line."""
 
     def analyze_batch(self, texts: Sequence[str]) -> list[Analysis]:
         return [self.analyze(text) for text in texts]
