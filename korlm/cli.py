@@ -238,21 +238,18 @@ def _ending(single: bool) -> Iterator[None]:
     try:
         with writing(output_dir()):
             yield
-    except KorlmError as error:
-        if not single:
-            logger.error("job %s of the sweep failed: %s", HydraConfig.get().job.num, error)
-            raise
-        _remove_fruitless(output_dir())
-        _stop(str(error), 1)
     except Interrupted as stopped:
         _stop(str(stopped), 130)
-    except KeyboardInterrupt:
+    except (Exception, KeyboardInterrupt) as error:
         if single:
             _remove_fruitless(output_dir())
-        _stop("interrupted", 130)
-    except Exception:
+        if isinstance(error, KeyboardInterrupt):
+            _stop("interrupted", 130)
+        if not isinstance(error, KorlmError):
+            raise
         if single:
-            _remove_fruitless(output_dir())
+            _stop(str(error), 1)
+        logger.error("job %s of the sweep failed: %s", HydraConfig.get().job.num, error)
         raise
 
 

@@ -8,13 +8,25 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import logging
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums come in one order; runs set the number of threads and leave it so."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 WHO = ["나는", "너는", "친구가", "동생이", "어머니께서", "선생님은", "아이들이", "할머니는"]
 WHEN = ["오늘", "어제", "아침에", "저녁에", "주말마다", "가끔"]
 WHAT = [

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from korlm.config import CorpusConfig, Document, Layout, TokenizerConfig
-from korlm.data.corpus import Line, Source, is_blank, normalize, read_corpus
+from korlm.data.corpus import Source, is_blank, normalize, read_corpus
 from korlm.data.pool import TokenizerPool
 from korlm.data.shards import Batch, Batcher, ShardWriter, shard_path
 from korlm.data.text_files import layout_of
@@ -56,7 +56,7 @@ def tokenize_corpus(
         def texts() -> Iterator[list[str]]:
             for batch in Batcher().batches(read_corpus(corpus, sources)):
                 if shard_path(folder, batch.split, batch.shard).exists():
-                    bar.update(_num_chars(batch.lines))
+                    bar.update(batch.num_chars)
                     continue
                 waiting.append(batch)
                 yield [normalize(line.text) for line in batch.lines]
@@ -65,7 +65,7 @@ def tokenize_corpus(
             for analyses in pool.map(texts()):
                 batch = waiting.popleft()
                 writers.setdefault(batch.split, ShardWriter(folder)).write(batch, analyses)
-                bar.update(_num_chars(batch.lines))
+                bar.update(batch.num_chars)
         finally:
             for writer in writers.values():
                 writer.close()
@@ -101,7 +101,3 @@ def _scan(corpus: CorpusConfig, sources: list[Source]) -> int:
                 + (", or make smaller documents with corpus.document=blank_line" * bool(large))
             )
     return chars
-
-
-def _num_chars(lines: list[Line]) -> int:
-    return sum(len(line.text) + 1 for line in lines)

@@ -81,6 +81,11 @@ class Batch:
     last: bool  # of its shard
     lines: list[Line]
 
+    @property
+    def num_chars(self) -> int:
+        """Characters of text as read, one for each line end included."""
+        return sum(len(line.text) + 1 for line in self.lines)
+
 
 class Batcher:
     """Parts the lines of a corpus into batches, and tells which shard each belongs to.
@@ -148,7 +153,7 @@ class ShardWriter:
             self._writer = pq.ParquetWriter(self._temporary, SCHEMA, compression="zstd")
         self._tables.append(_table(batch.lines, analyses))
         self._counts.add(_count(batch.lines, analyses))
-        self._chars += sum(len(line.text) + 1 for line in batch.lines)
+        self._chars += batch.num_chars
         if self._chars >= ROW_GROUP_CHARS or batch.last:
             table = pa.concat_tables(self._tables)
             self._writer.write_table(table, row_group_size=max(1, len(table)))

@@ -117,11 +117,13 @@ class Run:
         state: State | None = None
         if resumed is not None:
             state = self._restore(resumed)
+        ids = {split: prepared.ids(split) for split in prepared.stats}
+        text, seed = settings.batches, settings.seed
+        train = build_batches(ids["train"], text, True, seed, "train")
         # All splits are evaluated in the same way, train included.
         self.batches: dict[str, Batches] = {
-            split: self._batches(split, train=False) for split in prepared.stats
+            split: build_batches(ids[split], text, False, seed, split) for split in ids
         }
-        train = self._batches("train", train=True)
         self.checkpoints = folder / "checkpoints"
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         first_step = self.progress.step + 1 if resumed is not None else 0
@@ -142,10 +144,6 @@ class Run:
             point=self.tracker.train_point,
             stop=self.stop,
         )
-
-    def _batches(self, split: str, train: bool) -> Batches:
-        ids, settings = self.prepared.ids(split), self.settings
-        return build_batches(ids, settings.batches, train, settings.seed, split)
 
     def _restore(self, checkpoint: Checkpoint) -> State | None:
         """Puts everything back where a session left it; gives what the model had read."""

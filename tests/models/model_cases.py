@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -99,12 +98,3 @@ def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) 
         model = build_model(make_config(cell, **{**OPTIONS[option], **changes}), VOCAB_SIZE)
     scatter(model, seed)
     return model.eval()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """For a file that imports it: sums come in one order, and other processes are let live."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -7,7 +7,6 @@ import io
 import pytest
 import torch
 from model_cases import CELLS, DROPOUTS, OPTIONS, VOCAB_SIZE, make_model
-from model_cases import one_thread as one_thread
 from torch import Tensor
 
 from korlm.models.base import LanguageModel, State, detach

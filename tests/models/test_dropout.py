@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from model_cases import CELLS, DROPOUTS, make_model
-from model_cases import one_thread as one_thread
 from torch import Tensor
 
 from korlm.models.dropout import drop, drop_tokens, drop_weight, mask_like

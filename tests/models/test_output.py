@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from model_cases import one_thread as one_thread
 from torch import Tensor
 
 from korlm.models.output import BLOCK, PAD_ID, OutputLayer, _SummedNats

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from model_cases import CELLS, make_config, scatter
-from model_cases import one_thread as one_thread
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -348,8 +347,9 @@ def test_recurrent_dropout_spares_the_memory_cell() -> None:
     torch.testing.assert_close(c, state[1])
 
 
-def test_recurrent_dropout_works_in_training_only(cell: str) -> None:
-    layer = RecurrentLayer(cell, I, H, make_config(cell, dropout_recurrent=0.5))
+@pytest.mark.parametrize("option", ["dropout_recurrent", "dropout_weight"])
+def test_dropout_within_works_in_training_only(cell: str, option: str) -> None:
+    layer = RecurrentLayer(cell, I, H, make_config(cell, **{option: 0.5}))
     plain = RecurrentLayer(cell, I, H, make_config(cell))
     plain.load_state_dict(layer.state_dict())
     x, state = random(T, B, I), make_state(layer)
@@ -395,20 +395,6 @@ def test_weight_dropout_reaches_the_raw_weight(cell: str) -> None:
         assert (gradient[~is_dropped] != 0).float().mean() > 0.5
     else:
         assert (gradient[~is_dropped] != 0).all()
-
-
-def test_weight_dropout_works_in_training_only(cell: str) -> None:
-    layer = RecurrentLayer(cell, I, H, make_config(cell, dropout_weight=0.5))
-    plain = RecurrentLayer(cell, I, H, make_config(cell))
-    plain.load_state_dict(layer.state_dict())
-    x, state = random(T, B, I), make_state(layer)
-    expected, _ = plain(x, state, None)
-    torch.testing.assert_close(layer.eval()(x, state, None)[0], expected)
-    layer.train()
-    torch.manual_seed(0)
-    first, second = layer(x, state, None)[0], layer(x, state, None)[0]
-    assert not torch.allclose(first, expected)
-    assert not torch.allclose(first, second)
 
 
 def test_bidirectional_is_refused(cell: str) -> None:

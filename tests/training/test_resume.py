@@ -27,7 +27,6 @@ from tiny_runs import (
     start,
     stop_after,
 )
-from tiny_runs import one_thread as one_thread
 
 from korlm.config import (
     DecayConfig,

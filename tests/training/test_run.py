@@ -21,7 +21,6 @@ from tiny_runs import (
     prepare_tiny,
     start,
 )
-from tiny_runs import one_thread as one_thread
 
 from korlm.cli import settings_from_plain
 from korlm.config import (

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from korlm.cli import plain_settings, settings_from_plain
 from korlm.config import (
@@ -60,15 +59,6 @@ BUSY_MODEL = LSTMConfig(
     dropout_weight=0.1,
     variational=True,
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """For a file that imports it: runs set the number of threads and leave it so."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def korean_lines(count: int, seed: int) -> list[str]:
