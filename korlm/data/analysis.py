@@ -1,16 +1,24 @@
-"""Station two: lines of a corpus -> token shards, through a pool of tokenizers, with progress."""
+"""Station two: lines of a corpus -> token shards, through a pool of tokenizers, with progress.
+
+What a slow tokenizer has done is kept batch by batch (``korlm.data.journal``), so that work which
+is broken off, however rudely, loses the few batches in flight. Light ones make their shard anew.
+"""
 
 from __future__ import annotations
 
 import collections
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 from tqdm import tqdm
 
 from korlm.config import CorpusConfig, Document, Layout, TokenizerConfig
-from korlm.data.corpus import Source, is_blank, normalize, read_corpus
+from korlm.data.corpus import Source, is_blank, read_corpus
+from korlm.data.journal import Journal
 from korlm.data.pool import TokenizerPool
 from korlm.data.shards import Batch, Batcher, ShardWriter, shard_path
 from korlm.data.text_files import layout_of
@@ -26,7 +34,7 @@ def tokenize_corpus(
     folder: Path,
     progress: bool,
 ) -> None:
-    """Writes the shards that are not there yet; a failure leaves only whole shards behind.
+    """Writes the shards that are not there yet; a failure leaves whole shards and journals behind.
 
     Args:
         corpus: how the files are to be read.
@@ -41,7 +49,6 @@ def tokenize_corpus(
     """
     total = _scan(corpus, sources)
     folder.mkdir(parents=True, exist_ok=True)
-    writers: dict[str, ShardWriter] = {}
     bar = tqdm(
         total=total,
         desc=f"tokenizing ({tokenizer.name})",
@@ -50,25 +57,105 @@ def tokenize_corpus(
         disable=None if progress else True,
     )
     logger.info("tokenizing %s characters with %s", f"{total:,}", tokenizer.name)
-    with bar, TokenizerPool(tokenizer) as pool:
-        waiting: collections.deque[Batch] = collections.deque()
+    with bar, TokenizerPool(tokenizer) as pool, _Work(folder, not pool.is_light) as work:
+        # Batches on their way through the pool; one of a journal stands among them, with its
+        # columns, if it has to wait for one before it.
+        waiting: collections.deque[tuple[Batch, pa.RecordBatch | None]] = collections.deque()
 
         def texts() -> Iterator[list[str]]:
             for batch in Batcher().batches(read_corpus(corpus, sources)):
-                if shard_path(folder, batch.split, batch.shard).exists():
-                    bar.update(batch.num_chars)
-                    continue
-                waiting.append(batch)
-                yield [normalize(line.text) for line in batch.lines]
+                if work.is_done(batch):
+                    _pass_over(bar, batch.num_chars)
+                elif (columns := work.recall(batch)) is None:
+                    waiting.append((batch, None))
+                    yield batch.normal
+                else:
+                    _pass_over(bar, batch.num_chars)
+                    if any(before.split == batch.split for before, _ in waiting):
+                        waiting.append((batch, columns))
+                    else:
+                        work.write(batch, columns)
 
-        try:
-            for analyses in pool.map(texts()):
-                batch = waiting.popleft()
-                writers.setdefault(batch.split, ShardWriter(folder)).write(batch, analyses)
-                bar.update(batch.num_chars)
-        finally:
-            for writer in writers.values():
-                writer.close()
+        for columns in pool.map(texts()):
+            batch, _ = waiting.popleft()
+            work.keep(batch, columns)
+            work.write(batch, columns)
+            bar.update(batch.num_chars)
+            while waiting and waiting[0][1] is not None:
+                work.write(*waiting.popleft())
+        work.finish()
+
+
+def _pass_over(bar: tqdm[Any], chars: int) -> None:
+    """Counts what an earlier run did; the rate shown stays that of this run."""
+    if not bar.disable:
+        bar.initial += chars
+        bar.n += chars
+        bar.last_print_n += chars
+        bar.update(0)
+
+
+class _Work:
+    """The shards that are not whole yet: a writer for each split; journals if the work is slow."""
+
+    def __init__(self, folder: Path, is_slow: bool) -> None:
+        self._folder = folder
+        self._is_slow = is_slow
+        self._done = set(folder.glob("*.parquet"))
+        for shard in self._done:  # it was killed between the shard's name and the journal's end
+            _journal_path(shard).unlink(missing_ok=True)
+        self._thread = ThreadPoolExecutor(1)
+        self._writers: dict[str, ShardWriter] = {}
+        self._journals: dict[Path, Journal] = {}
+
+    def __enter__(self) -> _Work:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        for journal in self._journals.values():
+            journal.close()
+        self._thread.shutdown()
+
+    def _shard(self, batch: Batch) -> Path:
+        return shard_path(self._folder, batch.split, batch.shard)
+
+    def is_done(self, batch: Batch) -> bool:
+        """Whether the shard of a batch is there."""
+        return self._shard(batch) in self._done
+
+    def recall(self, batch: Batch) -> pa.RecordBatch | None:
+        """What an earlier run made of a batch, if its journal knows."""
+        if not self._is_slow:
+            return None
+        shard = self._shard(batch)
+        if shard not in self._journals:
+            self._journals[shard] = Journal(_journal_path(shard))
+        return self._journals[shard].read(batch.texts)
+
+    def keep(self, batch: Batch, columns: pa.RecordBatch) -> None:
+        """Writes a batch to its journal."""
+        if self._is_slow:
+            self._journals[self._shard(batch)].append(batch.texts, columns)
+
+    def write(self, batch: Batch, columns: pa.RecordBatch) -> None:
+        """Writes a batch to its shard."""
+        if batch.split not in self._writers:
+            self._writers[batch.split] = ShardWriter(self._folder, self._thread)
+        self._writers[batch.split].write(batch, columns)
+        if batch.last and self._is_slow:
+            self._writers[batch.split].wait()  # until the shard is whole
+            self._journals.pop(self._shard(batch)).close(delete=True)
+
+    def finish(self) -> None:
+        """Until all is written; raises what went wrong with it."""
+        for writer in self._writers.values():
+            writer.wait()
+
+
+def _journal_path(shard: Path) -> Path:
+    return shard.with_suffix(".journal")
 
 
 def _scan(corpus: CorpusConfig, sources: list[Source]) -> int:
@@ -80,12 +167,12 @@ def _scan(corpus: CorpusConfig, sources: list[Source]) -> int:
     chars = 0
     filled: set[str] = set()
     documents: set[int] = set()
-    for line in read_corpus(corpus, sources):
-        chars += len(line.text) + 1
-        if line.split not in filled and not is_blank(line.text):
-            filled.add(line.split)
+    for lines in read_corpus(corpus, sources):
+        chars += sum(map(len, lines.texts)) + len(lines.texts)
+        if lines.split not in filled and not all(map(is_blank, lines.texts)):
+            filled.add(lines.split)
         if len(documents) < 100:
-            documents.add(hash(line.doc_id))
+            documents.add(hash(lines.doc_id))
     needed = ["train", "valid"]
     if corpus.files and corpus.test_share > 0 and not corpus.test:
         needed.append("test")

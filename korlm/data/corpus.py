@@ -25,7 +25,7 @@ from korlm.data.text_files import (
     SUFFIXES,
     kind_of,
     layout_of,
-    read_lines,
+    read_blocks,
     read_records,
     text_lines,
 )
@@ -33,18 +33,23 @@ from korlm.errors import CorpusError
 
 SPLITS = ("train", "valid", "test")
 KEY_CHARS = 4096  # of a document's beginning that decide its split
+# White space and control characters: what a blank line is made of.
+BLANKS = "".join(
+    c for c in map(chr, range(0x3001)) if c.isspace() or unicodedata.category(c) == "Cc"
+)
 
 
-class Line(NamedTuple):
-    """One line of a corpus.
+class Lines(NamedTuple):
+    """Lines of a document that follow each other: one object for many, or Python would be slow.
 
-    ``text`` is the line as read, ``line`` its number within the document, from 1.
+    ``texts`` are the lines as read, ``first`` is the number of the first one within the document,
+    from 1.
     """
 
     split: str
     doc_id: str
-    line: int
-    text: str
+    first: int
+    texts: list[str]
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,17 @@ def normalize(text: str) -> str:
     return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
 
 
+def normalize_all(texts: list[str]) -> list[str]:
+    """``normalize`` of every line; the very list where nothing is to be done, as is the rule."""
+    # A line end composes with nothing.
+    if unicodedata.is_normalized("NFC", "\n".join(texts)):
+        return texts
+    return [normalize(text) for text in texts]
+
+
 def is_blank(text: str) -> bool:
     """Whether a line holds nothing but white space and control characters."""
-    return not text.strip() or all(c.isspace() or unicodedata.category(c) == "Cc" for c in text)
+    return not text.strip(BLANKS)
 
 
 def find_sources(config: CorpusConfig) -> list[Source]:
@@ -193,7 +206,7 @@ def split_of(key: str, valid_share: float, test_share: float) -> str:
     return "valid" if place < test_share + valid_share else "train"
 
 
-def read_corpus(config: CorpusConfig, sources: list[Source]) -> Iterator[Line]:
+def read_corpus(config: CorpusConfig, sources: list[Source]) -> Iterator[Lines]:
     """All lines of a corpus, in the order of the files, one document after the other.
 
     Memory holds a block of a file and the beginning of one document.
@@ -205,80 +218,89 @@ def read_corpus(config: CorpusConfig, sources: list[Source]) -> Iterator[Line]:
         is_text = layout_of(source.path, config.layout) is Layout.txt
         documents = _read_text if is_text else _read_rows
         seen_text = False
-        for line in documents(config, source):
-            seen_text = seen_text or not is_blank(line.text)
-            yield line
+        for lines in documents(config, source):
+            seen_text = seen_text or not all(map(is_blank, lines.texts))
+            yield lines
         if not seen_text:
             raise CorpusError(f"{source.path}: holds nothing but blank lines; leave it out")
 
 
 def _dealt(
-    config: CorpusConfig, source: Source, doc_id: str, lines: Iterator[str], key: str | None
-) -> Iterator[Line]:
+    config: CorpusConfig,
+    source: Source,
+    doc_id: str,
+    blocks: Iterator[list[str]],
+    key: str | None,
+) -> Iterator[Lines]:
     """One document's lines with their split; ``key`` None: the document's beginning is the key."""
     split = source.split
     if split is None:
         if key is None:
             # Blank lines do not count: equal documents differ in how many follow them.
-            head, size = [], 0
-            for text in lines:
-                head.append(text)
-                size += 0 if is_blank(text) else len(normalize(text))
-                if size >= KEY_CHARS:
-                    break
-            key = normalize("\n".join(text for text in head if not is_blank(text)))[:KEY_CHARS]
-            lines = itertools.chain(head, lines)
+            head: list[list[str]] = []
+            start: list[str] = []
+            size = 0
+            while size < KEY_CHARS and (block := next(blocks, None)):
+                head.append(block)
+                for text in block:
+                    if not is_blank(text):
+                        start.append(normalize(text))
+                        size += len(start[-1])
+                        if size >= KEY_CHARS:
+                            break
+            key = "\n".join(start)[:KEY_CHARS]
+            blocks = itertools.chain(head, blocks)
         split = split_of(normalize(key), config.valid_share, config.test_share)
-    for number, text in enumerate(lines, 1):
-        yield Line(split, doc_id, number, text)
+    first = 1
+    for texts in blocks:
+        yield Lines(split, doc_id, first, texts)
+        first += len(texts)
 
 
-def _read_text(config: CorpusConfig, source: Source) -> Iterator[Line]:
-    lines = read_lines(source.path, config.encoding)
+def _read_text(config: CorpusConfig, source: Source) -> Iterator[Lines]:
+    blocks = read_blocks(source.path, config.encoding)
     if config.document is Document.file:
-        yield from _dealt(config, source, source.name, lines, None)
-        return
-    if config.document is Document.line:
-        for number, text in enumerate(lines, 1):
-            yield from _dealt(config, source, f"{source.name}#{number}", iter((text,)), text)
-        return
-    # A blank line goes with the document before it, leading ones with the first: no line is lost.
-    start: list[str] = []
-    for text in lines:
-        start.append(text)
-        if not is_blank(text):
-            break
-    document = 0
-    while start:
-        document += 1
-        following: list[str] = []
-        body = _until_blank(start, lines, following)
-        yield from _dealt(config, source, f"{source.name}#{document}", body, None)
-        start = following
+        yield from _dealt(config, source, source.name, blocks, None)
+    elif config.document is Document.line:
+        for number, text in enumerate(itertools.chain.from_iterable(blocks), 1):
+            yield from _dealt(config, source, f"{source.name}#{number}", iter(([text],)), text)
+    else:
+        parts = itertools.groupby(_parted(blocks), key=lambda part: part[0])
+        for number, document in parts:
+            body = (texts for _, texts in document)
+            yield from _dealt(config, source, f"{source.name}#{number}", body, None)
 
 
-def _until_blank(start: list[str], lines: Iterator[str], following: list[str]) -> Iterator[str]:
-    """The lines of one document; leaves the next document's first line in ``following``."""
-    yield from start
-    after_blank = False
-    for text in lines:
-        if is_blank(text):
-            after_blank = True
-        elif after_blank:
-            following.append(text)
-            return
-        yield text
+def _parted(blocks: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    """Lines with the number of their document, where blank lines part documents.
+
+    A blank line goes with the document before it, leading ones with the first: no line is lost.
+    """
+    document, has_text, after_blank = 1, False, False
+    for block in blocks:
+        begin = 0
+        for index, text in enumerate(block):
+            if not text.strip(BLANKS):
+                after_blank = has_text
+            elif after_blank:
+                if index > begin:
+                    yield document, block[begin:index]
+                document, begin, after_blank = document + 1, index, False
+            else:
+                has_text = True
+        yield document, block[begin:]
 
 
-def _read_rows(config: CorpusConfig, source: Source) -> Iterator[Line]:
+def _read_rows(config: CorpusConfig, source: Source) -> Iterator[Lines]:
     columns = (config.text_column, config.document_column)
     rows = read_records(source.path, config.encoding, *columns, config.layout)
     counts: dict[str, int] = {}
     for number, (text, document) in enumerate(rows, 1):
         doc_id = f"{source.name}#{document or number}"
         key = document or normalize(text)[:KEY_CHARS]
-        for line in _dealt(config, source, doc_id, iter(text_lines(text)), key):
+        for lines in _dealt(config, source, doc_id, iter((text_lines(text),)), key):
             if document:  # rows of one document may lie apart: its lines are numbered on
-                counts[doc_id] = counts.get(doc_id, 0) + 1
-                line = line._replace(line=counts[doc_id])
-            yield line
+                before = counts.get(doc_id, 0)
+                counts[doc_id] = before + len(lines.texts)
+                lines = lines._replace(first=before + 1)
+            yield lines

@@ -21,9 +21,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 import korlm
 from korlm.config import KkmaConfig, TokenizerConfig
-from korlm.data.tokenizer import Analysis, build_simple, unread
+from korlm.data.columns import Analysis, columns_of
+from korlm.data.kkma import unread
+from korlm.data.tokenizer import build_simple
 from korlm.data.worker import Message, receive, send
 from korlm.errors import TokenizerError
 
@@ -140,8 +144,13 @@ class TokenizerPool:
             child.close()
         self._children = []
 
-    def map(self, batches: Iterable[Sequence[str]]) -> Iterator[list[Analysis]]:
-        """The results of each batch of lines (NFC), in the order of the batches.
+    @property
+    def is_light(self) -> bool:
+        """Whether it works in this process, so fast that no result is worth keeping."""
+        return self._simple is not None
+
+    def map(self, batches: Iterable[Sequence[str]]) -> Iterator[pa.RecordBatch]:
+        """The columns of each batch of lines (NFC), in the order of the batches.
 
         Only a few batches a thread are in flight at a time, so that memory does not grow.
 
@@ -156,7 +165,7 @@ class TokenizerPool:
 
     def _map_in_children(
         self, config: KkmaConfig, batches: Iterable[Sequence[str]]
-    ) -> Iterator[list[Analysis]]:
+    ) -> Iterator[pa.RecordBatch]:
         jobs = (_Job(number, texts) for number, texts in enumerate(batches))
         if any(child.jobs for child in self._children):
             self.__exit__()  # the last map was left in the middle: its results must not come now
@@ -175,7 +184,7 @@ class TokenizerPool:
                 if not any(child.jobs for child in self._children):
                     return
                 self._receive(config, waiting, done)
-            yield done.pop(number)
+            yield columns_of(done.pop(number))
 
     def _hand_out(self, waiting: collections.deque[_Job]) -> None:
         """Gives batches to the least busy worker; one that a worker died with goes alone."""

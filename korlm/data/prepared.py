@@ -6,11 +6,12 @@
         vocab.tsv               tokens and counts (korlm.data.vocab)
         ids/<split>.npy         the stream of ids (korlm.data.encode)
         spelling.npz            what unknown words cost (korlm.data.spelling)
+        report.tsv              lines that did not go plainly (korlm.data.report)
 
 The fingerprint is a hash of the text, the tokenizer and the vocabulary's settings. A folder is
 complete or absent: it is made beside its place and renamed. Another vocabulary over the same tokens
 shares their files, so that nothing is tokenized twice; two jobs that need the same tokens make them
-once. Work that was broken off keeps its finished shards.
+once. Work that was broken off keeps its finished shards, and the journals of a slow tokenizer.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.data.analysis import tokenize_corpus
 from korlm.data.corpus import SPLITS, Source, content_digest, find_sources
 from korlm.data.encode import count_tokens, encode_split, spelling_nats, split_counts
+from korlm.data.report import summary, write_report
 from korlm.data.shards import ShardCounts, shard_paths
 from korlm.data.spelling import SpellingModel
 from korlm.data.tokenizer import tokenizer_version
@@ -44,7 +46,7 @@ from korlm.errors import PreparedError, writing
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # of the folder; goes into the fingerprint
+FORMAT = 2  # of the folder; goes into the fingerprint
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def prepare(
                     "tokenizer": _plain(tokenizer),
                     "vocab": _plain(vocab),
                 }
-                manifest = {
+                manifest: dict[str, Any] = {
                     "format": FORMAT,
                     "fingerprint": fingerprint,
                     "tokens_fingerprint": token_print,
@@ -152,6 +154,11 @@ def prepare(
                     "settings": settings,
                 }
                 _assemble(target, tokens, vocab, manifest)
+                logger.info(
+                    "lines: %s; those that did not go plainly: %s",
+                    summary(manifest["status"]),
+                    target / "report.tsv",
+                )
                 shutil.rmtree(partial, ignore_errors=True)
     return open_prepared(target, fingerprint)
 
@@ -278,6 +285,10 @@ def _assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[st
         (building / "ids").mkdir()
         for shard in sorted(tokens.glob("*.parquet")):
             _link(shard, building / "tokens" / shard.name)
+        if (report := tokens.parent / "report.tsv").exists():
+            _link(report, building / "report.tsv")  # of the prepared corpus that the tokens are of
+        else:
+            write_report(tokens, building / "report.tsv")
         counts = count_tokens(tokens, "train")
         vocab = Vocab(counts, config)
         vocab.counts[EOS_ID] = split_counts(tokens, "train").num_sentences
@@ -304,6 +315,7 @@ def _assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[st
                 "spelling_nats": spelling_nats(spelling, unspelt),
             }
         manifest |= {"vocab_size": len(vocab), "splits": splits, "status": status.status}
+        manifest["num_dropped"] = status.num_dropped
         text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
         # A file name in another encoding becomes \\udc.., which JSON reads back as it was.
         (building / "manifest.json").write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -5,32 +5,41 @@
     eojeol list<int32>, status string
 
 ``text`` is the line as read, so nothing is ever lost. A shard appears under its name only when it
-is whole; a rerun skips what is there. Its counts stand in its own metadata.
+is whole; a rerun skips what is there. Its counts stand in its own metadata. The same text gives the
+same bytes, however often the work was broken off: what took how long stands elsewhere.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import dataclasses
+import functools
+import itertools
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from korlm.data.corpus import Line, normalize
-from korlm.data.tokenizer import Analysis
+from korlm.data.corpus import Lines, normalize_all
+from korlm.data.report import report_rows, write_rows
+from korlm.data.units import count_units
 from korlm.errors import PreparedError
 
 SHARD_CHARS = 1_000_000  # characters of text after which a shard is closed
 ROW_GROUP_CHARS = 250_000  # characters of text that are counted and mapped to ids at once
 BATCH_CHARS = 16_384  # characters of text that are tokenized at once
 _COUNTS = b"korlm"
+_EMPTY = pa.scalar("empty", pa.string())
 
 SCHEMA = pa.schema(
     [
@@ -43,6 +52,12 @@ SCHEMA = pa.schema(
         ("status", pa.string()),
     ]
 )
+# Lines hardly ever repeat: a dictionary of them would cost time and save nothing.
+_DICTIONARIES = [
+    "doc_id",
+    *(f"{name}.list.element" for name in ("morphs", "tags", "eojeol")),
+    "status",
+]
 
 
 @dataclass
@@ -50,7 +65,8 @@ class ShardCounts:
     """What stands in one shard or, added up, in one split.
 
     Blank lines count in ``num_lines`` and ``status`` only: no token is predicted there.
-    ``num_chars`` counts NFC characters, one for the line end included.
+    ``num_chars`` counts NFC characters, one for the line end included; ``num_dropped`` those that
+    stand in no token.
     """
 
     num_lines: int = 0
@@ -59,6 +75,7 @@ class ShardCounts:
     num_eojeol: int = 0
     num_chars: int = 0
     status: dict[str, int] = field(default_factory=dict)
+    num_dropped: int = 0
 
     @property
     def num_tokens(self) -> int:
@@ -67,8 +84,8 @@ class ShardCounts:
 
     def add(self, other: ShardCounts) -> None:
         """Adds the counts of another shard."""
-        for key in ("num_lines", "num_sentences", "num_morphs", "num_eojeol", "num_chars"):
-            setattr(self, key, getattr(self, key) + getattr(other, key))
+        for name in (f.name for f in dataclasses.fields(self) if f.name.startswith("num_")):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         self.status = dict(sorted((Counter(self.status) + Counter(other.status)).items()))
 
 
@@ -79,12 +96,22 @@ class Batch:
     split: str
     shard: int
     last: bool  # of its shard
-    lines: list[Line]
+    lines: list[Lines]
 
-    @property
+    @functools.cached_property
+    def texts(self) -> list[str]:
+        """The lines as read."""
+        return list(itertools.chain.from_iterable(lines.texts for lines in self.lines))
+
+    @functools.cached_property
+    def normal(self) -> list[str]:
+        """The lines in NFC, as tokenizers see them."""
+        return normalize_all(self.texts)
+
+    @functools.cached_property
     def num_chars(self) -> int:
         """Characters of text as read, one for each line end included."""
-        return sum(len(line.text) + 1 for line in self.lines)
+        return sum(map(len, self.texts)) + len(self.texts)
 
 
 class Batcher:
@@ -94,21 +121,30 @@ class Batcher:
     """
 
     def __init__(self) -> None:
-        self._lines: dict[str, list[Line]] = {}
+        self._lines: dict[str, list[Lines]] = {}
         self._batch_chars: Counter[str] = Counter()
         self._shard_chars: Counter[str] = Counter()
         self._shard: Counter[str] = Counter()
 
-    def batches(self, lines: Iterator[Line]) -> Iterator[Batch]:
+    def batches(self, corpus: Iterator[Lines]) -> Iterator[Batch]:
         """Batches in the order in which they fill; those of one split stay in order."""
-        for line in lines:
-            split = line.split
-            self._lines.setdefault(split, []).append(line)
-            size = len(line.text) + 1
-            self._batch_chars[split] += size
-            self._shard_chars[split] += size
-            if self._batch_chars[split] >= BATCH_CHARS:
-                yield self._close(split, self._shard_chars[split] >= SHARD_CHARS)
+        for lines in corpus:
+            split, _, first, texts = lines
+            held = self._lines.setdefault(split, [])
+            ends = list(itertools.accumulate([len(text) + 1 for text in texts]))
+            begin = done = 0
+            while begin < len(texts):
+                missing = BATCH_CHARS - self._batch_chars[split]
+                end = bisect.bisect_left(ends, done + missing, begin) + 1
+                part = texts[begin:end]
+                held.append(lines._replace(first=first + begin, texts=part))
+                chars = ends[begin + len(part) - 1] - done
+                self._batch_chars[split] += chars
+                self._shard_chars[split] += chars
+                begin, done = end, done + chars
+                if self._batch_chars[split] >= BATCH_CHARS:
+                    yield self._close(split, self._shard_chars[split] >= SHARD_CHARS)
+                    held = self._lines[split]
         for split, rest in list(self._lines.items()):
             # An empty batch closes the shard that the last full one left open.
             if rest or self._shard_chars[split]:
@@ -135,70 +171,127 @@ def shard_paths(folder: Path, split: str) -> list[Path]:
 
 
 class ShardWriter:
-    """Writes the shards of one split, one after the other; memory holds one row group."""
+    """Writes the shards of one split, one after the other; memory holds two row groups at most.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: of the shards.
+        executor: writes while the next row group is gathered; None: ``write`` does it all itself.
+    """
+
+    def __init__(self, folder: Path, executor: Executor | None = None) -> None:
         self._folder = folder
+        self._executor = executor
+        self._pending: Future[None] | None = None
         self._writer: Any = None
         self._temporary: Path | None = None
-        self._tables: list[pa.Table] = []
+        self._batches: list[Batch] = []
+        self._columns: list[pa.RecordBatch] = []
         self._chars = 0
         self._counts = ShardCounts()
+        self._rows: list[str] = []  # of the report
 
-    def write(self, batch: Batch, analyses: Sequence[Analysis]) -> None:
+    def write(self, batch: Batch, columns: pa.RecordBatch) -> None:
         """Appends a batch; the last one of a shard gives the shard its name."""
         target = shard_path(self._folder, batch.split, batch.shard)
-        if self._writer is None:
-            self._temporary = target.with_suffix(".tmp")
-            self._writer = pq.ParquetWriter(self._temporary, SCHEMA, compression="zstd")
-        self._tables.append(_table(batch.lines, analyses))
-        self._counts.add(_count(batch.lines, analyses))
+        self._batches.append(batch)
+        self._columns.append(columns)
         self._chars += batch.num_chars
         if self._chars >= ROW_GROUP_CHARS or batch.last:
-            table = pa.concat_tables(self._tables)
-            self._writer.write_table(table, row_group_size=max(1, len(table)))
-            self._tables, self._chars = [], 0
-        if batch.last:
-            counts = json.dumps(dataclasses.asdict(self._counts), ensure_ascii=False)
-            self._writer.add_key_value_metadata({_COUNTS: counts.encode()})
-            self._writer.close()
-            self._writer, self._counts = None, ShardCounts()
-            os.replace(target.with_suffix(".tmp"), target)
-            # Arrow keeps freed memory for itself; a long corpus should not make it a collector.
-            pa.default_memory_pool().release_unused()
+            table = _table(self._batches, self._columns)
+            self._counts.add(_count(self._batches, self._columns, table))
+            measured = pa.Table.from_batches(self._columns)
+            self._rows += report_rows(table, measured["seconds"], measured["dropped"])
+            self._batches, self._columns, self._chars = [], [], 0
+            self.wait()  # until the row group before is written: memory holds two
+            end = (self._counts, self._rows) if batch.last else None
+            if batch.last:
+                self._counts, self._rows = ShardCounts(), []
+            if self._executor is None:
+                self._append(target, table, end)
+            else:
+                self._pending = self._executor.submit(self._append, target, table, end)
+
+    def wait(self) -> None:
+        """Until all is written that was given; raises what went wrong with it."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _append(
+        self, target: Path, table: pa.Table, end: tuple[ShardCounts, list[str]] | None
+    ) -> None:
+        """Writes a row group; with the last one, the counts and rows of the report come too."""
+        if self._writer is None:
+            self._temporary = target.with_suffix(".tmp")
+            self._writer = pq.ParquetWriter(
+                self._temporary,
+                SCHEMA,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=_DICTIONARIES,
+                write_statistics=["doc_id", "line"],  # of words, least and greatest tell nothing
+            )
+        self._writer.write_table(table, row_group_size=max(1, len(table)))
+        if end is not None:
+            self._finish(target, *end)
+
+    def _finish(self, target: Path, counts: ShardCounts, rows: list[str]) -> None:
+        """Gives a shard its name, when all that belongs to it is written."""
+        told = json.dumps(dataclasses.asdict(counts), ensure_ascii=False)
+        self._writer.add_key_value_metadata({_COUNTS: told.encode()})
+        self._writer.close()
+        self._writer = None
+        write_rows(target, rows)
+        os.replace(target.with_suffix(".tmp"), target)
+        # Arrow keeps freed memory for itself; a long corpus should not make it a collector.
+        pa.default_memory_pool().release_unused()
 
     def close(self) -> None:
         """Removes a shard that did not become whole."""
-        if self._writer is not None and self._temporary is not None:
+        with contextlib.suppress(Exception):  # whatever it was, this shard is not whole
+            self.wait()
+        if self._writer is not None:
             with contextlib.suppress(OSError):  # a full disk may be why it did not
                 self._writer.close()
             self._writer = None
+        if self._temporary is not None:
             self._temporary.unlink(missing_ok=True)
 
 
-def _table(lines: Sequence[Line], analyses: Sequence[Analysis]) -> pa.Table:
-    columns = [
-        [line.doc_id for line in lines],
-        [line.line for line in lines],
-        [line.text for line in lines],
-        [analysis.morphs for analysis in analyses],
-        [analysis.tags for analysis in analyses],
-        [analysis.eojeol for analysis in analyses],
-        [analysis.status for analysis in analyses],
+def _table(batches: Sequence[Batch], columns: Sequence[pa.RecordBatch]) -> pa.Table:
+    analysed = pa.Table.from_batches(columns)
+    lines = [part for batch in batches for part in batch.lines]
+    texts = [text for batch in batches for text in batch.texts]
+    lengths = np.array([len(part.texts) for part in lines], dtype=np.int64)
+    starts = np.array([part.first for part in lines], dtype=np.int64)
+    starts -= np.cumsum(lengths) - lengths
+    arrays = [
+        pa.array([part.doc_id for part in lines], pa.string()).take(
+            pa.array(np.repeat(np.arange(len(lines)), lengths))
+        ),
+        pa.array(np.repeat(starts, lengths) + np.arange(len(texts))),
+        pa.array(texts, pa.string()),
+        *(analysed.column(name) for name in SCHEMA.names[3:]),
     ]
-    arrays = [pa.array(c, type=f.type) for c, f in zip(columns, SCHEMA, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    return pa.Table.from_arrays(arrays, schema=SCHEMA).combine_chunks()
 
 
-def _count(lines: Sequence[Line], analyses: Sequence[Analysis]) -> ShardCounts:
-    counts = ShardCounts(num_lines=len(lines), status=dict(Counter(a.status for a in analyses)))
-    for line, analysis in zip(lines, analyses, strict=True):
-        if analysis.status != "empty":
-            counts.num_sentences += 1
-            counts.num_morphs += len(analysis.morphs)
-            counts.num_eojeol += len(line.text.split())
-            counts.num_chars += len(normalize(line.text)) + 1
-    return counts
+def _count(
+    batches: Sequence[Batch], columns: Sequence[pa.RecordBatch], table: pa.Table
+) -> ShardCounts:
+    morphs, status = (table.column(name).chunk(0) for name in ("morphs", "status"))
+    filled = pc.not_equal(status, _EMPTY).to_numpy(zero_copy_only=False)
+    normal = [text for batch in batches for text in batch.normal]
+    kinds = pc.value_counts(status)
+    return ShardCounts(
+        num_lines=len(table),
+        num_sentences=int(filled.sum()),
+        num_morphs=len(morphs.flatten()),
+        num_eojeol=int(count_units(normal)[filled].sum()),
+        num_chars=int((np.fromiter(map(len, normal), np.int64, len(table)) + 1)[filled].sum()),
+        status=dict(zip(kinds.field(0).to_pylist(), kinds.field(1).to_pylist(), strict=True)),
+        num_dropped=sum(pc.sum(c.column("dropped")).as_py() or 0 for c in columns),
+    )
 
 
 def read_counts(path: Path) -> ShardCounts:

@@ -101,9 +101,15 @@ def _decode(path: Path, block: bytes, encoding: Encoding, line: int, offset: int
 
 
 def read_lines(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[str]:
+    """The lines of a text file one by one, as ``read_blocks`` gives them."""
+    return itertools.chain.from_iterable(read_blocks(path, encoding))
+
+
+def read_blocks(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[list[str]]:
     """The lines of a text file without their ends; a byte-order mark at the start is dropped.
 
-    Reads a block at a time, so that memory holds one block or the longest line.
+    Reads a block at a time and gives its lines together, never none, so that memory holds one block
+    or the longest line.
 
     Raises:
         CorpusError: the file is missing, unreadable, damaged, binary or wrongly encoded.
@@ -124,13 +130,12 @@ def read_lines(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[str]:
                 if first and encoding is Encoding.utf8:
                     text = text.removeprefix("\ufeff")
                 first = False
-                parts = text.split("\n")
-                last = parts.pop()  # empty, but at the end of a file without a final line end
-                for part in parts:
-                    yield part.removesuffix("\r")
-                if last:
-                    yield last.removesuffix("\r")
-                line += len(parts)
+                lines = text_lines(text)
+                if not text or text.endswith("\n"):  # not so at the end of a file that has none
+                    lines.pop()
+                if lines:
+                    yield lines
+                line += block.count(b"\n")
                 offset += len(block)
             if not data:
                 return
@@ -236,5 +241,6 @@ def _value(path: Path, number: int, record: Any, key: str, setting: str) -> str:
 
 
 def text_lines(text: str) -> list[str]:
-    """The lines of a text that came whole, by the same rule as ``read_lines``."""
-    return [line.removesuffix("\r") for line in text.split("\n")]
+    """The lines of a text that came whole, by the same rule as ``read_blocks``."""
+    lines = text.split("\n")
+    return [line.removesuffix("\r") for line in lines] if "\r" in text else lines

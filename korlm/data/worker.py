@@ -19,7 +19,8 @@ import threading
 import time
 from typing import IO, Any
 
-from korlm.data.tokenizer import Analysis, KkmaTokenizer, unread
+from korlm.data.columns import Analysis
+from korlm.data.kkma import KkmaTokenizer, unread
 from korlm.errors import TokenizerError
 
 Message = dict[str, Any]

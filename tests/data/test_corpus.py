@@ -14,20 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import Line, one_by_one
 
 from korlm.config import CorpusConfig, Document
 from korlm.data import corpus as corpus_module
+from korlm.data import text_files
 from korlm.data.corpus import (
-    Line,
     Source,
     content_digest,
     find_sources,
     is_blank,
     normalize,
+    normalize_all,
     read_corpus,
     split_of,
 )
-from korlm.data.text_files import read_lines
+from korlm.data.text_files import read_blocks, read_lines
 from korlm.errors import CorpusError
 
 
@@ -46,7 +48,7 @@ def names_of(settings: CorpusConfig) -> list[str]:
 
 
 def lines_of(settings: CorpusConfig) -> list[Line]:
-    return list(read_corpus(settings, find_sources(settings)))
+    return one_by_one(read_corpus(settings, find_sources(settings)))
 
 
 def error_of(make: Callable[[], object], *words: str) -> None:
@@ -332,11 +334,12 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.Monk
 
     def counted(path: Path, encoding: object) -> Any:
         nonlocal taken
-        for line in read_lines(path):
-            taken += 1
-            yield line
+        for block in read_blocks(path):
+            taken += len(block)
+            yield block
 
-    monkeypatch.setattr(corpus_module, "read_lines", counted)
+    monkeypatch.setattr(text_files, "BLOCK", 20)  # two lines
+    monkeypatch.setattr(corpus_module, "read_blocks", counted)
     next(read_corpus(settings, find_sources(settings)))
     assert taken < 10  # a document's beginning, not all of it
 
@@ -469,7 +472,9 @@ def test_composed_and_decomposed_names_and_texts_agree(tmp_path: Path) -> None:
         [Source(Path(place), unicodedata.normalize(form, name), None, 1) for name in names]
         for form in ("NFC", "NFD")
     ]
-    splits = [[line.split for line in read_corpus(config(files=["x"]), s)] for s in sources]
+    splits = [
+        [line.split for line in one_by_one(read_corpus(config(files=["x"]), s))] for s in sources
+    ]
     assert splits[0] == splits[1]
 
 
@@ -505,6 +510,13 @@ def test_normalize() -> None:
 @pytest.mark.parametrize("text", ["", " ", "\t\r", "\u3000\xa0", "\0\x1f\x7f\x80", " \x0b\x85 "])
 def test_blank(text: str) -> None:
     assert is_blank(text)
+
+
+def test_normalize_all() -> None:
+    composed = ["한글", "", "e"]
+    assert normalize_all(composed) is composed
+    # A mark at the beginning of a line stays off the line before it.
+    assert normalize_all(["e", "\u0301", "e\u0301"]) == ["e", "\u0301", "é"]
 
 
 @pytest.mark.parametrize("text", ["가", ".", " a ", "\0가", "\u200b", "\ufeff", "😀"])

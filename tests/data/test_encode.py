@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import Line, packed
 
 from korlm.config import VocabConfig
 from korlm.data import shards
-from korlm.data.corpus import Line
+from korlm.data.columns import Analysis, columns_of
 from korlm.data.encode import count_tokens, encode_split, spelling_nats, split_counts
 from korlm.data.shards import Batcher, ShardWriter
 from korlm.data.spelling import SpellingModel
-from korlm.data.tokenizer import Analysis, EojeolTokenizer
+from korlm.data.tokenizer import EojeolTokenizer
 from korlm.data.vocab import EOS_ID, Vocab
 
 
@@ -22,8 +23,8 @@ def write(folder: Path, texts: list[str], split: str = "train") -> None:
     """Shards of lines, parted at blanks."""
     tokenizer, writer = EojeolTokenizer(), ShardWriter(folder)
     lines = (Line(split, "doc", number, text) for number, text in enumerate(texts, 1))
-    for batch in Batcher().batches(lines):
-        writer.write(batch, tokenizer.analyze_batch([line.text for line in batch.lines]))
+    for batch in Batcher().batches(packed(lines)):
+        writer.write(batch, tokenizer.analyze_batch(batch.texts))
 
 
 def encode(folder: Path, vocab: Vocab, split: str = "train") -> tuple[np.ndarray, Counter[str]]:  # type: ignore[type-arg]
@@ -59,7 +60,9 @@ def test_a_line_without_tokens_that_is_not_blank_ends_too(tmp_path: Path) -> Non
     # An analyzer may find nothing in a line of text.
     lines = [Line("train", "doc", number, "가") for number in range(1, 4)]
     analyses = [Analysis(["가"], [""], [0]), Analysis([], [], []), Analysis(["가"], [""], [0])]
-    ShardWriter(tmp_path).write(shards.Batch("train", 0, True, lines), analyses)
+    ShardWriter(tmp_path).write(
+        shards.Batch("train", 0, True, list(packed(lines))), columns_of(analyses)
+    )
     ids, _ = encode(tmp_path, Vocab({"가": 2}, VocabConfig()))
     assert ids.tolist() == [4, EOS_ID, EOS_ID, 4, EOS_ID]
 

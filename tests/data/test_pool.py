@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,10 @@ from fakes import install_fake_kkma
 
 from korlm.config import KkmaConfig, TokenizerConfig
 from korlm.data import pool as pool_module
+from korlm.data.columns import Analysis, analyses_of
+from korlm.data.kkma import unread
 from korlm.data.pool import TokenizerPool, available_cores
-from korlm.data.tokenizer import Analysis, EojeolTokenizer, unread
+from korlm.data.tokenizer import EojeolTokenizer
 from korlm.errors import ConfigError, TokenizerError
 
 EMPTY = Analysis([], [], [], "empty")
@@ -75,8 +77,12 @@ def pids(pool: TokenizerPool) -> list[int]:
 
 
 def map_one(pool: TokenizerPool, texts: Sequence[str]) -> list[Analysis]:
-    (results,) = pool.map([texts])
+    (results,) = map_all(pool, [texts])
     return results
+
+
+def map_all(pool: TokenizerPool, batches: Iterable[Sequence[str]]) -> list[list[Analysis]]:
+    return [analyses_of(columns) for columns in pool.map(batches)]
 
 
 def error_of(config: TokenizerConfig) -> str:
@@ -98,14 +104,17 @@ def test_simple_tokenizers_keep_the_order() -> None:
     with TokenizerPool(TokenizerConfig(name="eojeol")) as pool:
         results = list(pool.map(batches))
     assert results == [EojeolTokenizer().analyze_batch(batch) for batch in batches]
+    assert list(map(analyses_of, results)) == [
+        [EojeolTokenizer().analyze(text) for text in batch] for batch in batches
+    ]
 
 
 @pytest.mark.parametrize("name", ["eojeol", "syllable"])
 def test_simple_tokenizers_of_nothing(name: str) -> None:
     with TokenizerPool(TokenizerConfig(name=name)) as pool:
         assert list(pool.map([])) == []
-        assert list(pool.map([[]])) == [[]]
-        assert list(pool.map([[""], []])) == [[EMPTY], []]
+        assert map_all(pool, [[]]) == [[]]
+        assert map_all(pool, [[""], []]) == [[EMPTY], []]
 
 
 def test_simple_tokenizers_read_no_further_than_asked() -> None:
@@ -145,7 +154,7 @@ def test_order(fake: Path, workers: int, threads: int) -> None:
         for number in range(40)
     ]
     with TokenizerPool(kkma(workers, threads)) as pool:
-        results = list(pool.map(batches))
+        results = map_all(pool, batches)
         assert len(pids(pool)) == workers
     assert results == [[faked(text) for text in batch] for batch in batches]
 
@@ -158,7 +167,7 @@ def test_nothing_to_do_starts_no_process(fake: Path) -> None:
 
 def test_blank_lines_and_empty_batches(shared: TokenizerPool) -> None:
     batches = [[], ["", " \t", "\0"], ["가", "", "나"], []]
-    assert list(shared.map(batches)) == [[], [EMPTY] * 3, [faked("가"), EMPTY, faked("나")], []]
+    assert map_all(shared, batches) == [[], [EMPTY] * 3, [faked("가"), EMPTY, faked("나")], []]
 
 
 def test_few_batches_are_in_flight(shared: TokenizerPool) -> None:
@@ -188,7 +197,7 @@ def test_a_map_that_was_left_does_not_spoil_the_next(fake: Path) -> None:
         next(left)
         left.close()
         batches = [[f"new {number}"] for number in range(9)]
-        assert list(pool.map(batches)) == [[faked(text) for text in batch] for batch in batches]
+        assert map_all(pool, batches) == [[faked(text) for text in batch] for batch in batches]
 
 
 def test_java_exceptions_become_a_status(shared: TokenizerPool) -> None:
@@ -214,7 +223,7 @@ def test_a_line_that_hangs(fake: Path, caplog: pytest.LogCaptureFixture) -> None
     batches = [["가", "나 HANG! 다", "라", "HANG! 1", "HANG! 2"], ["마"], ["HANG!", "바"], ["사"]]
     with TokenizerPool(kkma(seconds_per_line=0.4)) as pool, caplog.at_level(logging.WARNING):
         began = time.monotonic()
-        results = list(pool.map(batches))
+        results = map_all(pool, batches)
         seconds = time.monotonic() - began
     assert results == [
         [
@@ -237,7 +246,7 @@ def test_a_worker_that_dies_once_loses_nothing(
 ) -> None:
     batches = [[f"{number}", "DIE-ONCE!" if number == 3 else "가"] for number in range(12)]
     with TokenizerPool(kkma()) as pool:
-        results = list(pool.map(batches))
+        results = map_all(pool, batches)
     assert results == [[faked(text) for text in batch] for batch in batches]
     assert "died (a last word)" in caplog.text
 
@@ -246,10 +255,10 @@ def test_a_worker_that_is_killed_loses_nothing(fake: Path) -> None:
     batches = [[f"{number}", "SLOW! 가", "나"] for number in range(8)]
     with TokenizerPool(kkma()) as pool:
         running = pool.map(batches)
-        results = [next(running) for _ in range(3)]
+        results = [analyses_of(next(running)) for _ in range(3)]
         (killed,) = pids(pool)
         os.kill(killed, getattr(signal, "SIGKILL", signal.SIGTERM))
-        results += running
+        results += map(analyses_of, running)
         assert pids(pool) != [killed]
     assert results == [[faked(text) for text in batch] for batch in batches]
 
@@ -258,7 +267,7 @@ def test_a_batch_that_always_ends_java_is_given_up_alone(fake: Path) -> None:
     # The others are at work when it happens, each time.
     batches = [[f"{number} 가", "나 DIE!" if number == 4 else "SLOW! 다"] for number in range(9)]
     with TokenizerPool(kkma()) as pool:
-        results = list(pool.map(batches))
+        results = map_all(pool, batches)
     expected = [[faked(text) for text in batch] for batch in batches]
     expected[4] = [unread(text, "Java died") for text in batches[4]]
     assert results == expected
@@ -300,7 +309,7 @@ def test_a_line_that_is_done_as_it_is_called_slow(
     monkeypatch.setattr(sys, "executable", str(script))
     batches = [[f"{number}"] for number in range(20)]
     with TokenizerPool(kkma()) as pool:
-        results = list(pool.map(batches))
+        results = map_all(pool, batches)
     assert results == [[Analysis([text], ["X"], [0])] for (text,) in batches]
 
 
@@ -421,7 +430,7 @@ def test_hostile_lines(java: TokenizerPool) -> None:
     texts = [text for pair in zip(HOSTILE, SENTENCES * 9, strict=False) for text in pair]
     results = map_one(java, texts)
     assert results[1::2] == [plain[number % 4] for number in range(len(HOSTILE))]
-    for (text, expected), (morphs, tags, eojeol, status) in zip(
+    for (text, expected), (morphs, tags, eojeol, status, *_) in zip(
         HOSTILE.items(), results[::2], strict=True
     ):
         assert len(morphs) == len(tags) == len(eojeol), text
@@ -437,10 +446,10 @@ def test_hostile_lines(java: TokenizerPool) -> None:
 def test_a_worker_of_kkma_that_is_killed_loses_nothing(java: TokenizerPool) -> None:
     plain = map_one(java, SENTENCES)
     running = java.map([[*SENTENCES, str(number)] for number in range(12)])
-    results = [next(running) for _ in range(3)]
+    results = [analyses_of(next(running)) for _ in range(3)]
     (killed,) = pids(java)
     os.kill(killed, getattr(signal, "SIGKILL", signal.SIGTERM))
-    results += running
+    results += map(analyses_of, running)
     assert [result[:4] for result in results] == [plain] * 12
     assert [result[4].morphs for result in results] == [[str(number)] for number in range(12)]
     assert pids(java) != [killed] and not is_alive(killed)
@@ -451,7 +460,8 @@ def test_a_line_on_which_kkma_hangs(java: TokenizerPool) -> None:
     plain = map_one(java, SENTENCES)
     hanging = "아" * 16
     began = time.monotonic()
-    results = list(java.map([[*SENTENCES[:2], f"{hanging} 끝", *SENTENCES[2:]], SENTENCES]))
+    batches = [[*SENTENCES[:2], f"{hanging} 끝", *SENTENCES[2:]], SENTENCES]
+    results = map_all(java, batches)
     seconds = time.monotonic() - began
     slow = Analysis([hanging, "끝"], ["UN", "UN"], [0, 1], "fallback: too slow")
     assert results == [[*plain[:2], slow, *plain[2:]], plain]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from fakes import install_fake_kkma
 
@@ -29,7 +30,6 @@ from korlm.data.corpus import normalize, split_of
 from korlm.data.prepared import Prepared, SplitStats, open_prepared, prepare
 from korlm.data.shards import read_columns, shard_paths
 from korlm.data.spelling import SpellingModel
-from korlm.data.tokenizer import Analysis
 from korlm.errors import CorpusError, KorlmError, OutputError, PreparedError, VocabError
 
 EOJEOL = TokenizerConfig(name="eojeol")
@@ -122,6 +122,7 @@ def test_the_folder(given: CorpusConfig, outputs: Path) -> None:
         "ids/train.npy",
         "ids/valid.npy",
         "manifest.json",
+        "report.tsv",
         "tokens/train-00000.parquet",
         "tokens/valid-00000.parquet",
         "vocab.tsv",
@@ -132,7 +133,9 @@ def test_the_folder(given: CorpusConfig, outputs: Path) -> None:
     assert manifest["settings"]["tokenizer"] == {"name": "eojeol"}
     assert manifest["settings"]["vocab"]["min_freq"] == 2
     assert manifest["settings"]["corpus"]["document"] == "file"
-    assert manifest["status"] == {"empty": 1, "ok": 5}
+    assert (manifest["status"], manifest["num_dropped"]) == ({"empty": 1, "ok": 5}, 0)
+    report = (made.folder / "report.tsv").read_text(encoding="utf-8")
+    assert report == "doc_id\tline\tstatus\tseconds\tdropped\ttext\n"
 
 
 def test_ids_and_counts_by_hand(given: CorpusConfig, outputs: Path) -> None:
@@ -349,12 +352,12 @@ class Breaking(pool.TokenizerPool):
     good = 0
     tokenized = 0
 
-    def map(self, batches: Iterable[Sequence[str]]) -> Iterator[list[Analysis]]:
-        for number, analyses in enumerate(super().map(batches)):
+    def map(self, batches: Iterable[Sequence[str]]) -> Iterator[pa.RecordBatch]:
+        for number, columns in enumerate(super().map(batches)):
             if number >= type(self).good:
                 raise KeyboardInterrupt
-            type(self).tokenized += len(analyses)
-            yield analyses
+            type(self).tokenized += len(columns)
+            yield columns
 
 
 def test_a_failure_leaves_whole_shards_and_the_next_run_goes_on(

@@ -2,14 +2,16 @@
 
 import itertools
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fakes import Line, one_by_one, packed
 
 from korlm.data import shards
-from korlm.data.corpus import Line
+from korlm.data.columns import Analysis, columns_of
 from korlm.data.shards import (
     Batch,
     Batcher,
@@ -20,7 +22,7 @@ from korlm.data.shards import (
     shard_path,
     shard_paths,
 )
-from korlm.data.tokenizer import Analysis, EojeolTokenizer
+from korlm.data.tokenizer import EojeolTokenizer
 from korlm.errors import PreparedError
 
 EMPTY = Analysis([], [], [], "empty")
@@ -38,7 +40,7 @@ def lines_of(texts: list[str], split: str = "train") -> list[Line]:
 
 
 def batches_of(lines: list[Line]) -> list[Batch]:
-    return list(Batcher().batches(iter(lines)))
+    return list(Batcher().batches(packed(lines)))
 
 
 def chars(lines: list[Line]) -> int:
@@ -47,10 +49,10 @@ def chars(lines: list[Line]) -> int:
 
 def write(folder: Path, lines: list[Line], analyses: list[Analysis] | None = None) -> Path:
     """One shard with these lines."""
-    analyses = analyses or EojeolTokenizer().analyze_batch([line.text for line in lines])
-    split = lines[0].split if lines else "train"
-    ShardWriter(folder).write(Batch(split, 0, True, lines), analyses)
-    return shard_path(folder, split, 0)
+    batch = Batch(lines[0].split if lines else "train", 0, True, list(packed(lines)))
+    columns = columns_of(analyses) if analyses else EojeolTokenizer().analyze_batch(batch.texts)
+    ShardWriter(folder).write(batch, columns)
+    return shard_path(folder, batch.split, 0)
 
 
 # The files
@@ -102,7 +104,7 @@ def test_counts_by_hand(tmp_path: Path) -> None:
         EMPTY,
         Analysis(["한", "글"], ["a"] * 2, [0, 1]),
         EMPTY,
-        Analysis(["크ㅋㅋ!!"], ["UN"], [0], "fallback: JException"),
+        Analysis(["크ㅋㅋ!!"], ["UN"], [0], "fallback: JException", 2, 1.5),
     ]
     counts = read_counts(write(tmp_path, lines, analyses))
     assert counts == ShardCounts(
@@ -112,14 +114,15 @@ def test_counts_by_hand(tmp_path: Path) -> None:
         num_eojeol=2 + 2 + 1,
         num_chars=(6 + 1) + (3 + 1) + (6 + 1),  # 한 is one character, as NFC has it
         status={"ok": 2, "empty": 2, "fallback: JException": 1},
+        num_dropped=2,
     )
     assert counts.num_tokens == 8 + 3
 
 
 def test_counts_add_up() -> None:
-    one = ShardCounts(1, 2, 3, 4, 5, {"ok": 2, "empty": 1})
-    one.add(ShardCounts(10, 20, 30, 40, 50, {"ok": 3, "fallback: x": 1}))
-    assert one == ShardCounts(11, 22, 33, 44, 55, {"empty": 1, "fallback: x": 1, "ok": 5})
+    one = ShardCounts(1, 2, 3, 4, 5, {"ok": 2, "empty": 1}, 6)
+    one.add(ShardCounts(10, 20, 30, 40, 50, {"ok": 3, "fallback: x": 1}, 60))
+    assert one == ShardCounts(11, 22, 33, 44, 55, {"empty": 1, "fallback: x": 1, "ok": 5}, 66)
 
 
 def test_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +131,8 @@ def test_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"{number} 번째 줄" for number in range(20)]
     writer = ShardWriter(tmp_path)
     for number, text in enumerate(texts):
-        batch = Batch("train", 0, number == 19, lines_of([text]))
-        writer.write(batch, [EojeolTokenizer().analyze(text)])
+        batch = Batch("train", 0, number == 19, list(packed(lines_of([text]))))
+        writer.write(batch, EojeolTokenizer().analyze_batch([text]))
     (path,) = shard_paths(tmp_path, "train")
     assert pq.read_metadata(path).num_row_groups > 5
     batches = list(read_columns(path, ["morphs", "text"]))
@@ -147,13 +150,40 @@ def test_a_shard_of_nothing_can_be_read(tmp_path: Path) -> None:
 
 def test_a_shard_appears_when_it_is_whole(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path)
-    writer.write(Batch("test", 3, False, lines_of(["가"], "test")), [Analysis(["가"], [""], [0])])
+    one, two = (list(packed(lines_of([text], "test"))) for text in ("가", "나 다"))
+    writer.write(Batch("test", 3, False, one), columns_of([Analysis(["가"], [""], [0])]))
     assert list(tmp_path.glob("*.parquet")) == []
-    writer.write(Batch("test", 3, True, []), [])
+    writer.write(Batch("test", 3, True, []), columns_of([]))
     assert [path.name for path in tmp_path.iterdir()] == ["test-00003.parquet"]
     # The next one begins anew.
-    writer.write(Batch("test", 4, True, lines_of(["나 다"], "test")), [EMPTY])
+    writer.write(Batch("test", 4, True, two), columns_of([EMPTY]))
     assert read_counts(tmp_path / "test-00004.parquet").num_lines == 1
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_a_row_group_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: int
+) -> None:
+    """In the other thread: the shard must not get its name, and the error must come through."""
+    monkeypatch.setattr(shards, "ROW_GROUP_CHARS", 1)
+    real, calls = pq.ParquetWriter.write_table, itertools.count()
+
+    def fail(self: pq.ParquetWriter, *arguments: object, **settings: object) -> None:
+        if next(calls) == bad:
+            raise OSError("No space left on device")
+        real(self, *arguments, **settings)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", fail)
+    with ThreadPoolExecutor(1) as thread:
+        writer = ShardWriter(tmp_path, thread)
+        with pytest.raises(OSError, match="No space left"):
+            for number in range(3):
+                lines = list(packed(lines_of(["가 나"])))
+                columns = EojeolTokenizer().analyze_batch(["가 나"])
+                writer.write(Batch("train", 0, number == 2, lines), columns)
+            writer.wait()
+        writer.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_shard_paths_in_order(tmp_path: Path) -> None:
@@ -198,7 +228,7 @@ def test_batches_by_hand(small: None) -> None:
     # Ten characters with their line ends fill a batch, forty a shard.
     texts = ["123456789", "1234", "1234", "12345678901234567890", "1", "2"]
     batches = batches_of(lines_of(texts))
-    assert [([line.text for line in b.lines], b.shard, b.last) for b in batches] == [
+    assert [(b.texts, b.shard, b.last) for b in batches] == [
         (["123456789"], 0, False),
         (["1234", "1234"], 0, False),
         (["12345678901234567890"], 0, True),
@@ -219,7 +249,7 @@ def test_text_that_ends_with_a_shard(small: None) -> None:
 def test_text_that_ends_with_a_batch(small: None) -> None:
     # The shard is still open: an empty batch closes it.
     batches = batches_of(lines_of(["123456789"] * 6))
-    assert [(len(batch.lines), batch.shard, batch.last) for batch in batches] == [
+    assert [(len(batch.texts), batch.shard, batch.last) for batch in batches] == [
         *[(1, 0, False)] * 3,
         (1, 0, True),
         *[(1, 1, False)] * 2,
@@ -244,19 +274,20 @@ def test_properties_of_batches(small: None, seed: int) -> None:
     for split in splits:
         mine = [batch for batch in batches if batch.split == split]
         given = [line for line in lines if line.split == split]
-        assert [line for batch in mine for line in batch.lines] == given
+        assert [line for batch in mine for line in one_by_one(batch.lines)] == given
         numbers = [batch.shard for batch in mine]
         assert sorted(set(numbers)) == list(range(len(set(numbers))))
         for number, group in itertools.groupby(mine, key=lambda batch: batch.shard):
             shard = list(group)
             assert [batch.last for batch in shard] == [False] * (len(shard) - 1) + [True]
-            size = sum(chars(batch.lines) for batch in shard)
+            size = sum(batch.num_chars for batch in shard)
             assert size > 0
             # Only the last shard of a split may be small; a batch ends with the line that fills it.
             assert size >= 40 or number == max(numbers)
             for batch in shard:
-                assert chars(batch.lines) >= 10 or batch is mine[-1]
-                assert chars(batch.lines[:-1]) < 10
+                assert batch.num_chars == chars(one_by_one(batch.lines))
+                assert batch.num_chars >= 10 or batch is mine[-1]
+                assert chars(one_by_one(batch.lines)[:-1]) < 10
     assert {line.split for line in lines} == {batch.split for batch in batches}
 
 
@@ -269,8 +300,7 @@ def test_what_is_written_comes_back(small: None, tmp_path: Path, seed: int) -> N
     ]
     tokenizer, writers = EojeolTokenizer(), {s: ShardWriter(tmp_path) for s in ("train", "valid")}
     for batch in batches_of(lines):
-        analyses = tokenizer.analyze_batch([line.text for line in batch.lines])
-        writers[batch.split].write(batch, analyses)
+        writers[batch.split].write(batch, tokenizer.analyze_batch(batch.texts))
     for split in ("train", "valid"):
         paths = shard_paths(tmp_path, split)
         assert len(paths) > 3

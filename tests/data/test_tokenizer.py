@@ -1,26 +1,17 @@
-"""Tokens, tags and eojeols of one line; Kkma's against KoNLPy itself, in a process of its own."""
+"""Tokens, tags and eojeols of lines, one by one and together."""
 
-import json
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from korlm.config import KkmaConfig, TokenizerConfig
+from korlm.data.columns import EMPTY, Analysis, analyses_of
 from korlm.data.tokenizer import (
     BLANK,
-    EMPTY,
-    Analysis,
     EojeolTokenizer,
     SyllableTokenizer,
     build_simple,
-    eojeol_starts,
-    kkma_version,
     tokenizer_version,
-    unread,
 )
 
 SIMPLE = [EojeolTokenizer(), SyllableTokenizer()]
@@ -60,7 +51,12 @@ def test_syllables_know_their_eojeol(text: str, morphs: str, eojeol: list[int]) 
 @pytest.mark.parametrize("tokenizer", SIMPLE, ids=lambda t: t.name)
 @pytest.mark.parametrize("text", BLANKS)
 def test_blank_lines(tokenizer: EojeolTokenizer, text: str) -> None:
-    assert tokenizer.analyze(text) == EMPTY == ([], [], [], "empty")
+    assert tokenizer.analyze(text) == EMPTY == ([], [], [], "empty", 0, 0.0)
+    assert analyses_of(tokenizer.analyze_batch([text, "가", text])) == [
+        EMPTY,
+        tokenizer.analyze("가"),
+        EMPTY,
+    ]
     assert tokenizer.tokenize(text) == []
 
 
@@ -68,9 +64,9 @@ def test_blank_lines(tokenizer: EojeolTokenizer, text: str) -> None:
 def test_properties_of_simple_tokenizers(tokenizer: EojeolTokenizer) -> None:
     dice = random.Random(7)
     texts = ["".join(dice.choices("가나 \t\xa0\u3000a▁.😀\u0301", k=n % 30)) for n in range(400)]
-    analyses = tokenizer.analyze_batch(texts)
+    analyses = analyses_of(tokenizer.analyze_batch(texts))
     assert analyses == [tokenizer.analyze(text) for text in texts]
-    for text, (morphs, tags, eojeol, status) in zip(texts, analyses, strict=True):
+    for text, (morphs, tags, eojeol, status, *_) in zip(texts, analyses, strict=True):
         assert len(morphs) == len(tags) == len(eojeol)
         assert morphs == tokenizer.tokenize(text)
         assert (status == "empty") == (not morphs) == (not text.split())
@@ -90,92 +86,9 @@ def test_text_can_be_rebuilt_but_for_blanks() -> None:
     assert "".join(SyllableTokenizer().tokenize(text)).replace(BLANK, " ") == "나는  학교에 간다. "
 
 
-def test_eojeol_starts() -> None:
-    assert eojeol_starts(" 가나 다\xa0라 ") == [0, 0, 1, 2]
-    assert eojeol_starts("  ") == []
-
-
-def test_unread() -> None:
-    assert unread("가나  다 ", "too slow") == Analysis(
-        ["가나", "다"], ["UN", "UN"], [0, 1], "fallback: too slow"
-    )
-
-
 def test_simple_tokenizers_by_name() -> None:
     for name, kind in (("eojeol", EojeolTokenizer), ("syllable", SyllableTokenizer)):
         made = build_simple(TokenizerConfig(name=name))
         assert isinstance(made, kind) and made.name == name
         assert tokenizer_version(TokenizerConfig(name=name)) == made.version
     assert build_simple(KkmaConfig(name="kkma")) is None
-
-
-def test_kkma_version_starts_no_java() -> None:
-    assert tokenizer_version(KkmaConfig(name="kkma")) == kkma_version()
-    assert kkma_version().startswith("konlpy 0.")
-    assert "jpype" not in sys.modules
-
-
-COMPARE = """
-import json, sys
-from korlm.config import CorpusConfig
-from korlm.data.corpus import find_sources
-from korlm.data.text_files import read_lines
-from korlm.data.tokenizer import KkmaTokenizer
-
-tokenizer = KkmaTokenizer(1024)
-from konlpy.tag import Kkma
-
-kkma = Kkma()
-differing, lines, wrong_eojeol, status = [], 0, [], set()
-for place, count in (("kolaw/constitution.txt", 40), ("kobill/1809890.txt", 100)):
-    (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + place]))
-    for text in list(read_lines(source.path))[:count]:
-        lines += 1
-        analysis = tokenizer.analyze(text)
-        # Kkma().morphs of blanks alone is a Java NullPointerException.
-        morphs, pos = (kkma.morphs(text), kkma.pos(text)) if text.strip() else ([], [])
-        if analysis.morphs != morphs or list(zip(analysis.morphs, analysis.tags)) != pos:
-            differing.append(text)
-        if tokenizer.tokenize(text) != morphs:
-            differing.append(text)
-        units = text.split()
-        rising = analysis.eojeol == sorted(analysis.eojeol)
-        if not rising or set(analysis.eojeol) != set(range(len(units))):
-            wrong_eojeol.append(text)
-        status.add(analysis.status)
-one = tokenizer.analyze("나는 학교에  갔다.")
-json.dump(
-    {
-        "lines": lines,
-        "differing": differing,
-        "wrong_eojeol": wrong_eojeol,
-        "status": sorted(status),
-        "one": [one.morphs, one.eojeol],
-    },
-    sys.stdout,
-)
-"""
-
-
-@pytest.mark.jvm
-def test_kkma_equals_konlpy(tmp_path: Path) -> None:
-    script = tmp_path / "compare.py"
-    script.write_text(COMPARE, encoding="utf-8")
-    source = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found == {
-        "lines": 140,
-        "differing": [],
-        "wrong_eojeol": [],
-        "status": ["empty", "ok"],
-        "one": [["나", "는", "학교", "에", "가", "었", "다", "."], [0, 0, 1, 1, 2, 2, 2, 2]],
-    }
