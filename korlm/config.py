@@ -81,6 +81,13 @@ class Precision(enum.Enum):
     bf16 = "bf16"
 
 
+class Engine(enum.Enum):
+    """What runs Kkma."""
+
+    fast = "fast"
+    konlpy = "konlpy"
+
+
 class _Group:
     """Range checks shared by all groups; a failure names key, value and limit."""
 
@@ -197,20 +204,27 @@ class KkmaConfig(TokenizerConfig):
 
     _names: ClassVar[tuple[str, ...]] = ("kkma",)
 
+    engine: Engine = Engine.fast
+    # konlpy: KoNLPy's own, five to ten times slower; same tokens wherever it comes to an end
     workers: int = 1
-    # child processes, each with a JVM and a dictionary of 0.3 to 0.5 GB
+    # child processes, each with a JVM and a dictionary of 0.3 GB
     threads: int | None = None
     # analyzers in each JVM; null: one for each core that this process may use, over all workers
-    heap_mb: int = 1024
-    # largest heap of each JVM in MB
+    heap: int | None = None
+    # largest heap of each JVM in MB; null: 768 and 128 for each thread
     seconds_per_line: float = 10.0
-    # a line that takes longer is given up: its worker is restarted and the line parted at blanks
+    # of a line or a part of it; one that takes longer costs its worker a restart and is parted
+    guard: bool = True
+    # bound the work on each word and cut those that are too much (아 sixteen times) into pieces
+    cache_mb: int = 2048
+    # size of outputs/cache, which keeps what became of each line for other corpora; 0: no cache
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "workers", "threads")
-        self._at_least(512, "heap_mb")
+        self._at_least(512, "heap")
         self._above(0, "seconds_per_line")
+        self._at_least(0, "cache_mb")
 
 
 @dataclass

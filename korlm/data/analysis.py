@@ -16,12 +16,15 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from korlm.config import CorpusConfig, Document, Layout, TokenizerConfig
+from korlm.config import CorpusConfig, Document, KkmaConfig, Layout, TokenizerConfig
+from korlm.data.cache import LineCache
+from korlm.data.cached import map_cached
 from korlm.data.corpus import Source, is_blank, read_corpus
 from korlm.data.journal import Journal
-from korlm.data.pool import TokenizerPool
+from korlm.data.pool import Task, TokenizerPool
 from korlm.data.shards import Batch, Batcher, ShardWriter, shard_path
 from korlm.data.text_files import layout_of
+from korlm.data.tokenizer import tokenizer_version
 from korlm.errors import CorpusError
 
 logger = logging.getLogger(__name__)
@@ -32,6 +35,7 @@ def tokenize_corpus(
     tokenizer: TokenizerConfig,
     sources: list[Source],
     folder: Path,
+    cache: Path,
     progress: bool,
 ) -> None:
     """Writes the shards that are not there yet; a failure leaves whole shards and journals behind.
@@ -41,6 +45,7 @@ def tokenize_corpus(
         tokenizer: what makes tokens of them.
         sources: the files.
         folder: of the shards.
+        cache: folder of what slow tokenizers made of single lines.
         progress: whether to draw a bar over characters when stderr is a terminal.
 
     Raises:
@@ -58,32 +63,38 @@ def tokenize_corpus(
     )
     logger.info("tokenizing %s characters with %s", f"{total:,}", tokenizer.name)
     with bar, TokenizerPool(tokenizer) as pool, _Work(folder, not pool.is_light) as work:
-        # Batches on their way through the pool; one of a journal stands among them, with its
-        # columns, if it has to wait for one before it.
-        waiting: collections.deque[tuple[Batch, pa.RecordBatch | None]] = collections.deque()
+        # Batches on their way through the pool, and whether an earlier run did them.
+        waiting: collections.deque[tuple[Batch, bool]] = collections.deque()
 
-        def texts() -> Iterator[list[str]]:
+        def batches() -> Iterator[Task]:
             for batch in Batcher().batches(read_corpus(corpus, sources)):
                 if work.is_done(batch):
                     _pass_over(bar, batch.num_chars)
-                elif (columns := work.recall(batch)) is None:
-                    waiting.append((batch, None))
-                    yield batch.normal
-                else:
-                    _pass_over(bar, batch.num_chars)
-                    if any(before.split == batch.split for before, _ in waiting):
-                        waiting.append((batch, columns))
-                    else:
-                        work.write(batch, columns)
+                    continue
+                columns = work.recall(batch)
+                waiting.append((batch, columns is not None))
+                yield batch.normal if columns is None else columns
 
-        for columns in pool.map(texts()):
-            batch, _ = waiting.popleft()
-            work.keep(batch, columns)
+        for columns in _map(pool, tokenizer, cache, batches()):
+            batch, recalled = waiting.popleft()
+            if recalled:
+                _pass_over(bar, batch.num_chars)
+            else:
+                work.keep(batch, columns)
+                bar.update(batch.num_chars)
             work.write(batch, columns)
-            bar.update(batch.num_chars)
-            while waiting and waiting[0][1] is not None:
-                work.write(*waiting.popleft())
         work.finish()
+
+
+def _map(
+    pool: TokenizerPool, tokenizer: TokenizerConfig, folder: Path, batches: Iterator[Task]
+) -> Iterator[pa.RecordBatch]:
+    """The pool's results, by way of the cache of lines where one is wanted."""
+    if isinstance(tokenizer, KkmaConfig) and tokenizer.cache_mb > 0:
+        with LineCache(folder, tokenizer_version(tokenizer), tokenizer.cache_mb) as cache:
+            yield from map_cached(pool, cache, batches)
+    else:
+        yield from pool.map(batches)
 
 
 def _pass_over(bar: tqdm[Any], chars: int) -> None:

@@ -1,8 +1,9 @@
-"""A pool of tokenizers: batches of lines in, a result for every line out, in order.
+"""A pool of tokenizers: batches of lines in, columns for every batch out, in order.
 
 Light tokenizers run in this process. Kkma runs in child processes (``korlm.data.worker``); the
-pool starts them, keeps each fed with a few batches, ends one that hangs or takes over from one that
-died, and gives up only on what cannot be read at all: no line is lost.
+pool starts them, keeps each fed with a few batches, ends one that hangs and takes over from one
+that died. What hung or killed is tried again in smaller parts until only that is left which cannot
+be read by itself: no line is lost, and none suffers for its neighbours.
 """
 
 from __future__ import annotations
@@ -19,28 +20,24 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 import korlm
 from korlm.config import KkmaConfig, TokenizerConfig
-from korlm.data.columns import Analysis, columns_of
-from korlm.data.kkma import unread
+from korlm.data.kkma import LATE, resolved
 from korlm.data.tokenizer import build_simple
-from korlm.data.worker import Message, receive, send
+from korlm.data.worker import Message, config_to_json, receive, send, unpack
 from korlm.errors import TokenizerError
 
 logger = logging.getLogger(__name__)
 
 START_SECONDS = 120.0  # Java and Kkma's dictionary take about 4 s on a quiet machine
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+DIED = "Java died"
+MAX_DEATHS = 5  # of workers that had not begun with any line of a batch
+Task: TypeAlias = Sequence[str] | pa.RecordBatch  # lines of a batch, or their columns
+Part = tuple[int, int, int]  # line of a batch, first character, end
 
 
 class _Job:
@@ -49,23 +46,37 @@ class _Job:
     def __init__(self, number: int, texts: Sequence[str]) -> None:
         self.number = number
         self.texts = list(texts)
-        self.skip: set[int] = set()
-        self.deaths = 0  # workers that died with it
+        self.known: dict[Part, str] = {}  # not to be tried again, and why
+        self.careful = False  # a worker died with it: the next one tells what it is about to try
+        self.next: Part | None = None
+        self.deaths: collections.Counter[Part | None] = collections.Counter()
+
+    def message(self) -> Message:
+        """What a worker is told."""
+        known = [[*part, why] for part, why in self.known.items()]
+        return {"id": self.number, "texts": self.texts, "known": known, "careful": self.careful}
+
+    def died(self) -> None:
+        """A worker ended with it: whoever was at work twice at such a time is to blame."""
+        self.deaths[self.next] += 1
+        if self.next is not None and self.deaths[self.next] >= 2:
+            self.known[self.next] = DIED
+        self.careful = True
+        self.next = None
 
 
 class _Child:
     """One worker process and the batches it was given."""
 
-    def __init__(self, config: KkmaConfig, threads: int, inbox: queue.SimpleQueue[Any]) -> None:
+    def __init__(self, config: KkmaConfig, inbox: queue.SimpleQueue[Any]) -> None:
         self.jobs: dict[int, _Job] = {}
         self.ready = False
         self._inbox = inbox
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        numbers = (str(threads), str(config.heap_mb), str(config.seconds_per_line))
         source = str(Path(korlm.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "korlm.data.worker", *numbers],
+            [sys.executable, "-m", "korlm.data.worker", config_to_json(config)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -79,27 +90,24 @@ class _Child:
         assert self.process.stdout is not None
         while True:
             try:
-                message = receive(self.process.stdout)
+                frame = receive(self.process.stdout)
             except (OSError, ValueError):
-                message = None
-            self._inbox.put((self, message))
-            if message is None:
+                frame = None
+            self._inbox.put((self, frame))
+            if frame is None:
                 return
 
     def give(self, job: _Job) -> None:
         """Hands a batch over; a dead worker is noticed by its listener."""
         self.jobs[job.number] = job
         assert self.process.stdin is not None
-        try:
-            message: Message = {"id": job.number, "texts": job.texts, "skip": sorted(job.skip)}
-            send(self.process.stdin, message)
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            send(self.process.stdin, job.message())
 
     @property
     def has_suspect(self) -> bool:
         """Whether it is at a batch that a worker died with."""
-        return any(job.deaths for job in self.jobs.values())
+        return any(job.careful for job in self.jobs.values())
 
     def last_words(self) -> str:
         """The last line that the process wrote to stderr."""
@@ -128,13 +136,14 @@ class TokenizerPool:
     def __init__(self, config: TokenizerConfig) -> None:
         self._config = config
         self._simple = build_simple(config)
-        self._inbox: queue.SimpleQueue[tuple[_Child, Message | None]] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[_Child, tuple[Message, bytes] | None]] = (
+            queue.SimpleQueue()
+        )
         self._children: list[_Child] = []
-        self._threads = 1
         if self._simple is None:
             if not isinstance(config, KkmaConfig):
                 raise TokenizerError(f"tokenizer.name={config.name}: there is no such tokenizer")
-            self._threads = config.threads or max(1, available_cores() // config.workers)
+            self._config = resolved(config)
 
     def __enter__(self) -> TokenizerPool:
         return self
@@ -149,49 +158,57 @@ class TokenizerPool:
         """Whether it works in this process, so fast that no result is worth keeping."""
         return self._simple is not None
 
-    def map(self, batches: Iterable[Sequence[str]]) -> Iterator[pa.RecordBatch]:
+    def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
         """The columns of each batch of lines (NFC), in the order of the batches.
 
-        Only a few batches a thread are in flight at a time, so that memory does not grow.
+        Only a few batches a thread are in flight at a time, so that memory does not grow. A batch
+        whose columns are known already comes back as it is, in its turn; no process starts for it.
 
         Raises:
-            TokenizerError: a worker does not start, or dies again and again.
+            TokenizerError: a worker does not start, or workers die whatever they are given.
         """
         if self._simple is not None:
-            for texts in batches:
-                yield self._simple.analyze_batch(texts)
+            for batch in batches:
+                known = isinstance(batch, pa.RecordBatch)
+                yield batch if known else self._simple.analyze_batch(batch)
         elif isinstance(self._config, KkmaConfig):
             yield from self._map_in_children(self._config, batches)
 
     def _map_in_children(
-        self, config: KkmaConfig, batches: Iterable[Sequence[str]]
+        self, config: KkmaConfig, batches: Iterable[Task]
     ) -> Iterator[pa.RecordBatch]:
-        jobs = (_Job(number, texts) for number, texts in enumerate(batches))
+        numbered = enumerate(batches)
         if any(child.jobs for child in self._children):
             self.__exit__()  # the last map was left in the middle: its results must not come now
-        in_flight = config.workers * (self._threads + 2)
+        in_flight = config.workers * ((config.threads or 1) + 2)
         waiting: collections.deque[_Job] = collections.deque()
-        done: dict[int, list[Analysis]] = {}
+        done: dict[int, pa.RecordBatch] = {}
         for number in itertools.count():
             while number not in done:
                 pending = sum(len(child.jobs) for child in self._children) + len(done)
-                waiting.extend(itertools.islice(jobs, max(0, in_flight - pending - len(waiting))))
+                for key, batch in itertools.islice(
+                    numbered, max(0, in_flight - pending - len(waiting))
+                ):
+                    if isinstance(batch, pa.RecordBatch):
+                        done[key] = batch
+                    else:
+                        waiting.append(_Job(key, batch))
                 if waiting and not self._children:
-                    self._children = [
-                        _Child(config, self._threads, self._inbox) for _ in range(config.workers)
-                    ]
+                    self._children = [_Child(config, self._inbox) for _ in range(config.workers)]
                 self._hand_out(waiting)
+                if number in done:
+                    break
                 if not any(child.jobs for child in self._children):
                     return
                 self._receive(config, waiting, done)
-            yield columns_of(done.pop(number))
+            yield done.pop(number)
 
     def _hand_out(self, waiting: collections.deque[_Job]) -> None:
         """Gives batches to the least busy worker; one that a worker died with goes alone."""
         for _ in range(len(waiting)):
             job = waiting.popleft()
             child = min(self._children, key=lambda c: (c.has_suspect, len(c.jobs)))
-            if child.jobs and (job.deaths or child.has_suspect):
+            if child.jobs and (job.careful or child.has_suspect):
                 waiting.append(job)  # until a worker is free
             else:
                 child.give(job)
@@ -200,45 +217,49 @@ class TokenizerPool:
         self,
         config: KkmaConfig,
         waiting: collections.deque[_Job],
-        done: dict[int, list[Analysis]],
+        done: dict[int, pa.RecordBatch],
     ) -> None:
         """Takes one message of a worker and acts on it."""
         try:
-            child, message = self._inbox.get(timeout=START_SECONDS + config.seconds_per_line)
+            child, frame = self._inbox.get(timeout=START_SECONDS + config.seconds_per_line)
         except queue.Empty:
-            # Workers tell of each slow line and now and then that they go on; one that is silent
-            # for so long does not live.
-            child, message = next(c for c in self._children if c.jobs), None
+            # Workers say each second that they live.
+            child, frame = next(c for c in self._children if c.jobs), None
             child.close()
         if child not in self._children:
             return  # a last word of a worker that was replaced
-        if message is None:
-            self._replace(config, child, waiting, done)
-        elif "failed" in message:
+        if frame is None:
+            self._replace(config, child, waiting)
+            return
+        message, data = frame
+        if "failed" in message:
             raise TokenizerError(f"Kkma did not start: {message['failed']}")
-        elif "ready" in message:
+        if "ready" in message:
             child.ready = True
         elif "alive" in message or message["id"] not in child.jobs:
             return  # the second: a line was done just as it was called stuck
+        elif "next" in message:
+            child.jobs[message["id"]].next = tuple(message["next"])
         elif "stuck" in message:
-            job, index = child.jobs[message["id"]], message["stuck"]
-            job.skip.add(index)
+            job = child.jobs[message["id"]]
+            line, begin, end = message["stuck"]
+            job.known[line, begin, end] = LATE
             logger.warning(
-                "Kkma took more than %g s for one line (%.20s...): it is parted at blanks instead",
+                "Kkma took more than %g s for %d characters (%.20s...): they are read in parts",
                 config.seconds_per_line,
-                job.texts[index],
+                end - begin,
+                job.texts[line][begin:end],
             )
-            self._replace(config, child, waiting, done, blame=False)
+            self._replace(config, child, waiting, blame=False)
         else:
             job = child.jobs.pop(message["id"])
-            done[job.number] = [Analysis(*result) for result in message["results"]]
+            done[job.number] = unpack(data)
 
     def _replace(
         self,
         config: KkmaConfig,
         child: _Child,
         waiting: collections.deque[_Job],
-        done: dict[int, list[Analysis]],
         blame: bool = True,
     ) -> None:
         """Starts a worker in the place of a dead or stuck one; its batches wait for their turn."""
@@ -248,15 +269,17 @@ class TokenizerPool:
             why = child.last_words()
             raise TokenizerError(
                 f"the worker of Kkma ended before it was ready ({why}); "
-                f"is there memory for tokenizer.heap_mb={config.heap_mb}?"
+                f"is there memory for tokenizer.heap={config.heap}?"
             )
         if blame:
             logger.warning("a worker of Kkma died (%s); another goes on", child.last_words())
-        for job in child.jobs.values():
-            job.deaths += blame
-            if job.deaths < 3:
-                waiting.append(job)
-            else:  # whatever is in this batch ends Java: part it at blanks rather than lose it
-                done[job.number] = [unread(text, "Java died") for text in job.texts]
+            for job in child.jobs.values():
+                job.died()
+                if job.deaths[None] > MAX_DEATHS:
+                    raise TokenizerError(
+                        f"workers of Kkma die again and again ({child.last_words()}); is there "
+                        f"memory for tokenizer.heap={config.heap}?"
+                    )
+        waiting.extend(child.jobs.values())
         child.close()
-        self._children[self._children.index(child)] = _Child(config, self._threads, self._inbox)
+        self._children[self._children.index(child)] = _Child(config, self._inbox)

@@ -140,7 +140,7 @@ def prepare(
                 tokens = _find_tokens(root, stem, token_print)
                 if tokens is None:
                     tokens = partial / "tokens"
-                    tokenize_corpus(corpus, tokenizer, sources, tokens, progress)
+                    tokenize_corpus(corpus, tokenizer, sources, tokens, outputs / "cache", progress)
                 settings = {
                     "corpus": _plain(corpus),
                     "tokenizer": _plain(tokenizer),

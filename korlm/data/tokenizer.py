@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from korlm.config import TokenizerConfig
+from korlm.config import KkmaConfig, TokenizerConfig
 from korlm.data.columns import EMPTY, Analysis, build_columns, columns_of
 from korlm.data.corpus import is_blank
 from korlm.data.kkma import kkma_version
@@ -121,4 +121,7 @@ def build_simple(config: TokenizerConfig) -> Tokenizer | None:
 def tokenizer_version(config: TokenizerConfig) -> str:
     """What tells two versions of a tokenizer apart, for fingerprints; starts nothing."""
     simple = build_simple(config)
-    return simple.version if simple else kkma_version()
+    if simple is None:
+        assert isinstance(config, KkmaConfig)
+        return kkma_version(config)
+    return simple.version

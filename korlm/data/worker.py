@@ -1,15 +1,21 @@
 """The child process that owns a JVM: lines in through stdin, analyses out through stdout.
 
-Every message is a frame: four bytes of length, then JSON. From the parent: ``{"id", "texts",
-"skip"}``, where ``skip`` numbers the lines not to be tried again. To the parent: ``{"ready"}``,
-``{"id", "results"}``, ``{"id", "stuck"}`` for a line that runs over its time, ``{"alive"}`` between
-the lines of a batch that takes long, ``{"failed"}``. The parent ends a stuck worker; nothing else
+A frame is the lengths of its two parts, a JSON message and bytes. From the parent:
+
+    id, texts   a batch of lines
+    known       [line, begin, end, why] for parts that are not to be tried (again)
+    careful     whether to say what comes next: a worker has died with this batch
+
+To the parent: ``ready`` or ``failed``; ``id`` with the columns of a batch as bytes; ``id`` and
+``stuck`` [line, begin, end] when these characters run over their time; ``id`` and ``next`` [line,
+begin, end] in a careful batch; ``alive`` each second. The parent ends a stuck worker; nothing else
 could end a running Java call. When stdin closes, because the parent is done or dead, the process
 ends at once.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import queue
@@ -17,104 +23,205 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import IO, Any
 
-from korlm.data.columns import Analysis
-from korlm.data.kkma import KkmaTokenizer, unread
+import pyarrow as pa
+
+from korlm.config import Engine, KkmaConfig
+from korlm.data.columns import ANALYSIS, EMPTY, Analysis, columns_of
+from korlm.data.corpus import is_blank
+from korlm.data.kkma import LATE, KkmaTokenizer, sound
+from korlm.data.parts import Span
 from korlm.errors import TokenizerError
 
 Message = dict[str, Any]
-ALIVE_SECONDS = 1.0  # between lines, at least, after which a worker says that it goes on
+ALIVE_SECONDS = 1.0
+HEAD = struct.Struct("<II")
 
 
-def send(stream: IO[bytes], message: Message) -> None:
+def send(stream: IO[bytes], message: Message, data: bytes = b"") -> None:
     """Writes one frame."""
     body = json.dumps(message).encode("ascii")
-    stream.write(struct.pack("<I", len(body)) + body)
+    stream.write(HEAD.pack(len(body), len(data)) + body + data)
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> Message | None:
+def receive(stream: IO[bytes]) -> tuple[Message, bytes] | None:
     """Reads one frame; None at the end of the stream."""
-    head = stream.read(4)
-    if len(head) < 4:
+    head = stream.read(HEAD.size)
+    if len(head) < HEAD.size:
         return None
-    (size,) = struct.unpack("<I", head)
-    body = stream.read(size)
-    if len(body) < size:
+    sizes = HEAD.unpack(head)
+    body = stream.read(sum(sizes))
+    if len(body) < sum(sizes):
         return None
-    message: Message = json.loads(body)
-    return message
+    message: Message = json.loads(body[: sizes[0]])
+    return message, body[sizes[0] :]
+
+
+def pack(columns: pa.RecordBatch) -> bytes:
+    """Columns as bytes."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, ANALYSIS) as stream:
+        stream.write_batch(columns)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def unpack(data: bytes) -> pa.RecordBatch:
+    """The columns of bytes."""
+    with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
+        return stream.read_next_batch()
+
+
+def config_to_json(config: KkmaConfig) -> str:
+    """Settings for the command line of a worker."""
+    return json.dumps({**dataclasses.asdict(config), "engine": config.engine.value})
+
+
+class _Thread:
+    """One analyzer in a thread of its own, and what the watch wants to know of it."""
+
+    def __init__(self, worker: _Worker, tokenizer: KkmaTokenizer) -> None:
+        self._worker = worker
+        self._tokenizer = tokenizer
+        self._job: Message = {}
+        self._spans: list[tuple[int, int, int]] = []  # of the lines that the analyzer has
+
+    def at_work(self) -> tuple[int, tuple[int, int, int], float] | None:
+        """Job, line and characters at work, and the seconds so far."""
+        job, spans = self._job, self._spans
+        number, seconds = self._tokenizer.analyzer.at_work()
+        if not 0 <= number < len(spans) or spans is not self._spans or job is not self._job:
+            return None
+        return job["id"], spans[number], seconds
+
+    def run(self) -> None:
+        """Does jobs until the process ends."""
+        while True:
+            job = self._worker.jobs.get()
+            self._job = {**job, "texts": [sound(text) for text in job["texts"]]}
+            columns = columns_of(self._analyses())
+            self._worker.say({"id": job["id"]}, pack(columns))
+
+    def _analyses(self) -> list[Analysis]:
+        texts: list[str] = self._job["texts"]
+        analyses = [EMPTY] * len(texts)
+        known: dict[int, dict[Span, str]] = {}
+        for line, begin, end, why in self._job["known"]:
+            known.setdefault(line, {})[Span(begin, end)] = why
+        plain = [n for n, text in enumerate(texts) if not is_blank(text) and n not in known]
+        for line, found in zip(plain, self._read(plain), strict=True):
+            if found == "OutOfMemoryError":  # the other threads' lines may have filled the heap
+                with self._worker.alone:
+                    (found,) = self._read([line])
+            if isinstance(found, str):
+                known[line] = {Span(0, len(texts[line])): found}
+            else:
+                analyses[line] = found
+        for line, parts in known.items():
+            analyses[line] = self._in_parts(line, parts)
+        return analyses
+
+    def _read(self, lines: Sequence[int]) -> list[Analysis | str]:
+        texts: list[str] = self._job["texts"]
+        step = 1 if self._job["careful"] else max(1, len(lines))
+        found: list[Analysis | str] = []
+        for at in range(0, len(lines), step):
+            spans = [(line, 0, len(texts[line])) for line in lines[at : at + step]]
+            found += self._attempt(spans)
+        return found
+
+    def _attempt(self, spans: list[tuple[int, int, int]]) -> list[Analysis | str]:
+        if self._job["careful"]:
+            self._worker.say({"id": self._job["id"], "next": spans[0]})
+        texts = self._job["texts"]
+        self._spans = spans
+        return self._tokenizer.analyzer.analyze([texts[n][begin:end] for n, begin, end in spans])
+
+    def _in_parts(self, line: int, known: dict[Span, str]) -> Analysis:
+        text: str = self._job["texts"][line]
+        # The longest part is the one that was found out first.
+        whole = max(known, key=lambda span: span.end - span.begin)
+
+        def attempt(span: Span) -> Analysis | str:
+            if span in known:
+                return known[span]
+            if is_blank(text[span.begin : span.end]):
+                return EMPTY
+            return self._attempt([(line, *span)])[0]
+
+        analysis = self._tokenizer.in_parts(text, known[whole], attempt)
+        late = sum(why == LATE for why in known.values()) * self._worker.seconds
+        return analysis._replace(seconds=analysis.seconds + late)
 
 
 class _Worker:
     """Threads with an analyzer each, and a watch over how long each of them is at one line."""
 
-    def __init__(self, output: IO[bytes], threads: int, heap_mb: int, seconds: float) -> None:
+    def __init__(self, output: IO[bytes], config: KkmaConfig, jobs: queue.SimpleQueue[Any]) -> None:
         self.output = output
-        self.lock = threading.Lock()
-        self.said = 0.0  # when the last message went
-        self.jobs: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self.seconds = seconds
-        self.at_work: dict[int, tuple[int, int, float]] = {}  # thread -> chunk, line, since when
+        self.jobs = jobs
+        self.seconds = config.seconds_per_line
+        self.alone = threading.Lock()  # held by the one line that is tried again for its memory
+        self._lock = threading.Lock()
+        self.threads = [_Thread(self, KkmaTokenizer(config)) for _ in range(config.threads or 1)]
+
+    def start(self) -> None:
+        """Begins to work."""
+        self.say({"ready": True})
         # Kkma recurses: runs of ㅋ overflow the usual stack of a thread.
         threading.stack_size(64 << 20)
-        for number in range(threads):
-            analyzer = KkmaTokenizer(heap_mb)
-            threading.Thread(target=self._analyze, args=(number, analyzer), daemon=True).start()
-        threading.Thread(target=self._watch, daemon=True).start()
+        for work in (*(thread.run for thread in self.threads), self._watch):
+            threading.Thread(target=work, daemon=True).start()
 
-    def say(self, message: Message) -> None:
-        with self.lock:
-            send(self.output, message)
-            self.said = time.monotonic()
-
-    def _analyze(self, number: int, analyzer: KkmaTokenizer) -> None:
-        while True:
-            job = self.jobs.get()
-            skip = set(job["skip"])
-            results: list[Analysis] = []
-            for index, text in enumerate(job["texts"]):
-                if index in skip:
-                    results.append(unread(text, "too slow"))
-                    continue
-                self.at_work[number] = (job["id"], index, time.monotonic())
-                try:
-                    results.append(analyzer.analyze(text))
-                except RecursionError:
-                    results.append(unread(text, "RecursionError"))
-                if time.monotonic() - self.said > ALIVE_SECONDS:
-                    self.say({"alive": True})
-            self.at_work.pop(number, None)
-            self.say({"id": job["id"], "results": results})
+    def say(self, message: Message, data: bytes = b"") -> None:
+        with self._lock:
+            send(self.output, message, data)
 
     def _watch(self) -> None:
-        told: set[tuple[int, int]] = set()
+        told: set[tuple[int, tuple[int, int, int]]] = set()
+        said = 0.0
         while True:
             time.sleep(min(self.seconds / 4, 0.5))
-            for chunk, index, since in list(self.at_work.values()):
-                late = time.monotonic() - since > self.seconds
-                if late and (chunk, index) not in told:
-                    told.add((chunk, index))
-                    self.say({"id": chunk, "stuck": index})
+            for thread in self.threads:
+                if (work := thread.at_work()) is None:
+                    continue
+                job, span, seconds = work
+                if seconds > self.seconds and (job, span) not in told:
+                    told.add((job, span))
+                    self.say({"id": job, "stuck": span})
+            if time.monotonic() - said > ALIVE_SECONDS:
+                self.say({"alive": True})
+                said = time.monotonic()
+
+
+def _read_jobs(jobs: queue.SimpleQueue[Any]) -> None:
+    while (frame := receive(sys.stdin.buffer)) is not None:
+        jobs.put(frame[0])
+    os._exit(0)  # threads may be deep in Java
 
 
 def main() -> None:
-    """Runs until stdin ends: ``python -m korlm.data.worker THREADS HEAP_MB SECONDS_PER_LINE``."""
+    """Runs until stdin ends: ``python -m korlm.data.worker SETTINGS``."""
     # Java and libraries may print; the frames must stay clean.
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    threads, heap_mb, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    settings = json.loads(sys.argv[1])
+    config = KkmaConfig(**{**settings, "engine": Engine(settings["engine"])})
+    jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    # While Java starts, too: a parent that is gone or impatient is noticed at once.
+    reader = threading.Thread(target=_read_jobs, args=(jobs,), daemon=True)
+    reader.start()
     try:
-        worker = _Worker(output, threads, heap_mb, seconds)
+        worker = _Worker(output, config, jobs)
     except TokenizerError as error:
         send(output, {"failed": str(error)})
         output.flush()
         os._exit(1)
-    worker.say({"ready": True})
-    while (job := receive(sys.stdin.buffer)) is not None:
-        worker.jobs.put(job)
-    os._exit(0)  # threads may be deep in Java
+    worker.start()
+    reader.join()
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def tokenize(text: Path, folder: Path, document: str) -> None:
     )
     started = time.perf_counter()
     sources = find_sources(corpus)
-    tokenize_corpus(corpus, TokenizerConfig(name="eojeol"), sources, folder, progress=False)
+    tokenize_corpus(corpus, TokenizerConfig(name="eojeol"), sources, folder, folder, progress=False)
     seconds = time.perf_counter() - started
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)  # of Linux: in KiB

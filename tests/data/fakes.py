@@ -57,7 +57,11 @@ import jpype
 
 HERE = Path(__file__).parent
 sys.modules["__main__"].ALIVE_SECONDS = 0.1  # of the worker
-GOLDEN = "아버지가방에들어가신다."
+GOLDEN = {
+    "아버지가방에들어가신다.": "아버지 가방 에 들어가 시 ㄴ다 .",
+    "나는 학교에 갔다.": "나 는 학교 에 가 었 다 .",
+    "영화가 정말 재미있었어요!": "영화 가 정말 재미있 었 어요 !",
+}
 
 
 class Morpheme:
@@ -80,10 +84,10 @@ class Interface:
     """Every character is a morpheme."""
 
     def morphAnalyzer(self, text):
-        if text == GOLDEN:
-            surfaces = "아버지 가방 에 들어가 시 ㄴ다 .".split()
+        if text in GOLDEN:
+            surfaces = GOLDEN[text].split()
             if (HERE / "no_dictionary").exists():
-                surfaces = [GOLDEN]
+                surfaces = [text]
             return [[Eojeol(map(Morpheme, surfaces))]]
         for eojeol in text.split():
             if eojeol == "JAVA!" or (eojeol == "ALONE!" and text != eojeol):

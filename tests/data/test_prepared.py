@@ -9,6 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from korlm.config import (
     CorpusConfig,
     Document,
     Encoding,
+    Engine,
     KkmaConfig,
     TokenizerConfig,
     VocabConfig,
@@ -212,7 +214,8 @@ def test_kkma_in_child_processes(
 ) -> None:
     install_fake_kkma(tmp_path / "fake", monkeypatch)
     Path(given.train[0]).write_text("나는\n\nJAVA! 나\n", encoding="utf-8")
-    kkma = KkmaConfig(name="kkma", workers=1, threads=1)
+    plain = partial(KkmaConfig, name="kkma", engine=Engine.konlpy, guard=False)
+    kkma = plain(threads=1)
     made = make(given, outputs, kkma)
     assert made.folder.name.startswith("given-kkma-")
     assert made.manifest["status"] == {"empty": 1, "fallback: JException": 1, "ok": 3}
@@ -220,7 +223,7 @@ def test_kkma_in_child_processes(
     assert made.ids("train").tolist() == [4, 1, 3, 1, 4, 3]
     # How fast it went decides nothing.
     forbid_tokenizing(monkeypatch)
-    faster = KkmaConfig(name="kkma", workers=3, threads=2, heap_mb=2048, seconds_per_line=1.0)
+    faster = plain(workers=3, threads=2, heap=2048, seconds_per_line=1.0, cache_mb=0)
     assert make(given, outputs, faster).folder == made.folder
 
 

@@ -1,0 +1,170 @@
+package korlm.kkma;
+
+import java.util.List;
+
+/** Analyses batches of lines for one thread; many engines share a lexicon and a memory. */
+public final class Engine {
+    /** What threads share. */
+    public static final class Shared {
+        private final Lexicon lexicon;
+        private final Memory memory;
+
+        /** Loads the dictionary; remembers about {@code readings} readings of words. */
+        public Shared(long readings) throws Exception {
+            lexicon = Lexicon.load();
+            memory = new Memory(readings);
+        }
+
+        /** Number of dictionary entries. */
+        public int numEntries() {
+            return lexicon.size();
+        }
+    }
+
+    private final Analyzer analyzer;
+    /** The line that is at work, -1 between batches; and since when, in nanoseconds. */
+    private volatile int line = -1;
+    private volatile long since;
+
+    /** {@code budget} bounds the work on a word where {@code guard} is set. */
+    public Engine(Shared shared, long budget, boolean guard) {
+        analyzer = new Analyzer(shared.lexicon, shared.memory, budget, guard);
+    }
+
+    /** The line that is at work, -1 between batches. */
+    public int line() {
+        return line;
+    }
+
+    /** Seconds since the line at work was begun. */
+    public double seconds() {
+        return (System.nanoTime() - since) / 1e9;
+    }
+
+    /**
+     * Analyses lines. One line of the answer for each: fields between tabs, which no morpheme holds.
+     *
+     * <p>The status (o; c: words were cut; f: parts of them are left as they were; e: blank; !NAME:
+     * an exception), the number of characters that stand in no token, microseconds, then morpheme,
+     * tag and eojeol by turns.
+     */
+    public String analyze(String[] lines) {
+        StringBuilder out = new StringBuilder(1 << 16);
+        for (int i = 0; i < lines.length; i++) {
+            since = System.nanoTime();
+            line = i;
+            int begin = out.length();
+            try {
+                analyze(lines[i], out);
+            } catch (StackOverflowError | OutOfMemoryError | Exception error) {
+                out.setLength(begin);
+                String name = error instanceof Budget.Spent ? "over budget"
+                        : error.getClass().getSimpleName();
+                out.append('!').append(name).append("\t0\t").append(micros());
+            }
+            out.append('\n');
+        }
+        line = -1;
+        return out.toString();
+    }
+
+    private long micros() {
+        return (System.nanoTime() - since) / 1000;
+    }
+
+    private void analyze(String text, StringBuilder out) throws Exception {
+        int begin = 0;
+        while (begin < text.length() && text.charAt(begin) <= ' ') begin++;
+        String trimmed = text.trim();
+        if (trimmed.isEmpty()) {
+            out.append("e\t0\t0");
+            return;
+        }
+        Writer writer = new Writer(text, begin);
+        List<Words.Word> words = analyzer.analyze(trimmed, writer);
+        writer.end();
+        out.append(analyzer.numGivenUp > 0 ? 'f' : analyzer.numCut > 0 ? 'c' : 'o').append('\t');
+        out.append(numDropped(text, words)).append('\t').append(micros());
+        out.append(writer.out);
+    }
+
+    /** Characters of the text, white space apart, less those that stand in words. */
+    private static int numDropped(String text, List<Words.Word> words) {
+        int dropped = 0;
+        for (int i = 0; i < text.length(); i++) if (!isBlank(text.charAt(i))) dropped++;
+        for (Words.Word word : words) {
+            for (int i = 0; i < word.text.length(); i++) {
+                if (!isBlank(word.text.charAt(i))) dropped--;
+            }
+        }
+        return Math.max(0, dropped);
+    }
+
+    /** White space as Python's str.split sees it. */
+    static boolean isBlank(char c) {
+        return c <= ' ' ? c == ' ' || c >= 9 && c <= 13 || c >= 0x1c && c <= 0x1f
+                : c == 0x85 || c == 0xa0 || c == 0x1680 || c >= 0x2000 && c <= 0x200a
+                || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+    }
+
+    /** Writes morphemes with the number of the eojeol in which their token begins. */
+    private static final class Writer implements Analyzer.Sink {
+        final StringBuilder out = new StringBuilder();
+        private final String text;
+        private final int offset;
+        private int at;
+        private int eojeol;
+        private int last;
+        private boolean inside;
+        private Morph high;
+        private int highEojeol;
+
+        Writer(String text, int offset) {
+            this.text = text;
+            this.offset = offset;
+        }
+
+        @Override
+        public void add(Morph morph, int begin) {
+            int now = eojeolAt(begin + offset);
+            String string = morph.text;
+            // Kkma takes the two halves of a character beyond the basic plane for two.
+            if (high != null && string.length() == 1 && Character.isLowSurrogate(string.charAt(0))) {
+                write(high.text + string, high.tagName(), highEojeol);
+                high = null;
+                return;
+            }
+            end();
+            if (string.length() == 1 && Character.isHighSurrogate(string.charAt(0))) {
+                high = morph;
+                highEojeol = now;
+                return;
+            }
+            write(string, morph.tagName(), now);
+        }
+
+        void end() {
+            if (high != null) write(high.text, high.tagName(), highEojeol);
+            high = null;
+        }
+
+        private void write(String morph, String tag, int number) {
+            out.append('\t').append(morph).append('\t').append(tag).append('\t').append(number);
+        }
+
+        /** The eojeol at a place; places mostly ascend, so that a line is walked once. */
+        private int eojeolAt(int place) {
+            if (place < at) {
+                at = 0;
+                eojeol = 0;
+                inside = false;
+            }
+            while (at <= place && at < text.length()) {
+                boolean blank = isBlank(text.charAt(at++));
+                if (!blank && !inside) eojeol++;
+                inside = !blank;
+            }
+            return Math.max(0, eojeol - 1);
+        }
+    }
+}

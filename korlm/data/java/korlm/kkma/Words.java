@@ -1,0 +1,201 @@
+package korlm.kkma;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.snu.ids.ha.ma.CharSetType;
+import org.snu.ids.ha.ma.Window;
+
+/**
+ * Parts a text into words of one kind of character each, as Kkma's tokenizer does.
+ *
+ * <p>Differs from it in cost only: a pattern is tried where a character that it needs is in the text,
+ * runs of ㅋ ㅠ ㅜ ㅎ are found without recursion, and a long run costs what its length says.
+ */
+final class Words {
+    /** A word and where it begins. */
+    static final class Word {
+        final String text;
+        final CharSetType kind;
+        final int begin;
+
+        Word(String text, CharSetType kind, int begin) {
+            this.text = text;
+            this.kind = kind;
+            this.begin = begin;
+        }
+    }
+
+    private static final CharSetType[] KINDS = kinds();
+    private static final int NUM_PATTERNS = Window.numPatterns();
+    private static final String LAUGHTER = "(ㅋ|ㅠ|ㅜ|ㅎ){2,}";
+    private static final String CARETS = "(\\^){3,}";
+    /** For each pattern, characters one of which stands in all that it matches; null: not known. */
+    private static final String[] NEEDED = needed();
+
+    private Words() {}
+
+    /** The words of a text, spaces among them, in the order in which they begin. */
+    static List<Word> of(String text) {
+        int length = text.length();
+        char[] chars = text.toCharArray();
+        boolean[] taken = null;
+        ArrayList<Word> words = new ArrayList<>();
+        long seen = 0;
+        for (char c : chars) seen |= bit(c);
+        StringBuilder buffer = null;
+        for (int number = 0; number < NUM_PATTERNS; number++) {
+            if ((seen & MASKS[number]) == 0) continue;
+            CharSetType kind = Window.kind(number);
+            Pattern pattern = Window.pattern(number);
+            String written = pattern.pattern();
+            int before = words.size();
+            if (written.equals(LAUGHTER)) {
+                findRuns(chars, "ㅋㅠㅜㅎ", 2, kind, words);
+            } else if (written.equals(CARETS)) {
+                findRuns(chars, "^", 3, kind, words);
+            } else {
+                if (buffer == null) {
+                    buffer = new StringBuilder(length).append(chars);
+                }
+                Matcher matcher = pattern.matcher(buffer);
+                while (matcher.find()) {
+                    words.add(new Word(matcher.group(), kind, matcher.start()));
+                    for (int i = matcher.start(); i < matcher.end(); i++) buffer.setCharAt(i, ' ');
+                }
+            }
+            for (int w = before; w < words.size(); w++) {
+                Word word = words.get(w);
+                if (taken == null) taken = new boolean[length];
+                for (int i = 0; i < word.text.length(); i++) {
+                    chars[word.begin + i] = ' ';
+                    taken[word.begin + i] = true;
+                    if (buffer != null) buffer.setCharAt(word.begin + i, ' ');
+                }
+            }
+        }
+        int found = words.size();
+        addRest(chars, taken, words);
+        if (found > 0) words.sort((a, b) -> a.begin - b.begin);
+        return words;
+    }
+
+    private static void addRest(char[] chars, boolean[] taken, List<Word> words) {
+        int begin = 0;
+        CharSetType kind = CharSetType.ETC;
+        for (int i = 0; i < chars.length; i++) {
+            char c = chars[i];
+            CharSetType before = kind;
+            kind = taken != null && taken[i] ? CharSetType.EMOTICON : KINDS[c];
+            if (i == 0) continue;
+            boolean same = before == kind;
+            if (same && (kind == CharSetType.ETC || kind == CharSetType.SYMBOL)) {
+                same = chars[i - 1] == c;
+            }
+            if (!same) {
+                if (before != CharSetType.EMOTICON) {
+                    words.add(new Word(new String(chars, begin, i - begin), before, begin));
+                }
+                begin = i;
+            }
+        }
+        String last = new String(chars, begin, chars.length - begin);
+        if (!last.trim().isEmpty()) words.add(new Word(last, kind, begin));
+    }
+
+    private static void findRuns(char[] chars, String set, int least, CharSetType kind,
+            List<Word> words) {
+        int begin = 0;
+        for (int i = 0; i <= chars.length; i++) {
+            if (i < chars.length && set.indexOf(chars[i]) >= 0) continue;
+            if (i - begin >= least) {
+                words.add(new Word(new String(chars, begin, i - begin), kind, begin));
+            }
+            begin = i + 1;
+        }
+    }
+
+    private static CharSetType[] kinds() {
+        CharSetType[] kinds = new CharSetType[1 << 16];
+        for (int i = 0; i < kinds.length; i++) kinds[i] = kindOf((char) i);
+        return kinds;
+    }
+
+    private static CharSetType kindOf(char c) {
+        Character.UnicodeBlock block = Character.UnicodeBlock.of(c);
+        if (block == Character.UnicodeBlock.HANGUL_SYLLABLES
+                || block == Character.UnicodeBlock.HANGUL_COMPATIBILITY_JAMO) {
+            return CharSetType.HANGUL;
+        }
+        if (block == Character.UnicodeBlock.CJK_COMPATIBILITY_IDEOGRAPHS
+                || block == Character.UnicodeBlock.CJK_UNIFIED_IDEOGRAPHS) {
+            return CharSetType.HANMUN;
+        }
+        if (c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z') return CharSetType.ENGLISH;
+        if (c >= '0' && c <= '9') return CharSetType.NUMBER;
+        if (c == ' ' || c == '\t' || c == '\r' || c == '\n') return CharSetType.SPACE;
+        if (block == Character.UnicodeBlock.LETTERLIKE_SYMBOLS
+                || block == Character.UnicodeBlock.CJK_COMPATIBILITY
+                || block == Character.UnicodeBlock.CJK_SYMBOLS_AND_PUNCTUATION
+                || block == Character.UnicodeBlock.HALFWIDTH_AND_FULLWIDTH_FORMS
+                || block == Character.UnicodeBlock.BASIC_LATIN) {
+            return CharSetType.SYMBOL;
+        }
+        return CharSetType.ETC;
+    }
+
+    private static final String SIGNS = "-^0123456789ㅋㅠㅜㅎㅡ_.<>¬'~(,;)";
+    private static final long[] MASKS = masks();
+
+    private static long bit(char c) {
+        int sign = c > 127 && c < 'ㄱ' && c != '¬' ? -1 : SIGNS.indexOf(c);
+        return sign < 0 ? 0 : 1L << sign;
+    }
+
+    private static long[] masks() {
+        long[] masks = new long[NUM_PATTERNS];
+        for (int number = 0; number < NUM_PATTERNS; number++) {
+            if (NEEDED[number] == null) {
+                masks[number] = -1;
+            } else {
+                for (char c : NEEDED[number].toCharArray()) masks[number] |= bit(c);
+            }
+        }
+        return masks;
+    }
+
+    private static String[] needed() {
+        String[] needed = new String[NUM_PATTERNS];
+        for (int number = 0; number < NUM_PATTERNS; number++) {
+            String written = Window.pattern(number).pattern();
+            if (written.equals(LAUGHTER)) {
+                needed[number] = "ㅋㅠㅜㅎ";
+            } else if (written.startsWith("[-]?[0-9]+")) {
+                needed[number] = "0123456789";
+            } else if (written.contains("[-][a-zA-Z0-9]+") || written.startsWith("[-](")
+                    || written.startsWith("[(][-]")) {
+                needed[number] = "-";
+            } else if (written.startsWith("[(]T")) {
+                needed[number] = "(";
+            } else if (written.contains("\\^")) {
+                needed[number] = "^";
+            } else if (written.startsWith("ㅜ") || written.startsWith("ㅡ[_.]?ㅜ")) {
+                needed[number] = "ㅜ";
+            } else if (written.startsWith("ㅠ") || written.startsWith("ㅡ[_.]?ㅠ")) {
+                needed[number] = "ㅠ";
+            } else if (written.startsWith("[ㅡ]")) {
+                needed[number] = "ㅡ";
+            } else if (written.startsWith("[>]") || written.startsWith("[(][>]")) {
+                needed[number] = ">";
+            } else if (written.startsWith("[¬]") || written.startsWith("[(][¬]")) {
+                needed[number] = "¬";
+            } else if (written.startsWith("[(]")) {
+                needed[number] = "(";
+            } else if (written.contains("[_.]")) {
+                needed[number] = "_.";
+            }
+        }
+        return needed;
+    }
+}
