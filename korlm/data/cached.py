@@ -26,8 +26,13 @@ class _Batch:
     sent: list[str] = field(default_factory=list)  # empty: nothing of it is left to do
 
     def columns(self) -> pa.RecordBatch:
-        """All lines, in order; a line that was not analysed now took no time."""
-        return columns_of([self.known[text] for text in self.texts])
+        """All lines, in order; the time that a line took stands at the first one of its kind."""
+        rows = []
+        for text in self.texts:
+            rows.append(self.known[text])
+            if rows[-1].seconds:
+                self.known[text] = rows[-1]._replace(seconds=0.0)
+        return columns_of(rows)
 
 
 def map_cached(

@@ -240,8 +240,7 @@ class KkmaTokenizer:
         """
 
         def mine(span: Span) -> Analysis | str:
-            part = text[span.begin : span.end]
-            return EMPTY if is_blank(part) else self.analyzer.analyze([part])[0]
+            return self.analyzer.analyze([text[span.begin : span.end]])[0]
 
         return in_parts(text, why, attempt or mine, self.config.guard)
 
@@ -311,7 +310,9 @@ def _start_java(config: KkmaConfig, jpype: Any) -> None:
     assert konlpy is not None and konlpy.origin is not None
     kkma = Path(konlpy.origin).parent / "java" / "kkma-2.0.jar"
     heap = config.heap or 0
-    options = [f"-Xmx{heap}m", "-XX:+UseParallelGC", "-Dfile.encoding=UTF8"]
+    # As many cores for collecting garbage as for what makes it.
+    collector = ["-XX:+UseParallelGC", f"-XX:ParallelGCThreads={config.threads}"]
+    options = [f"-Xmx{heap}m", *collector, "-Dfile.encoding=UTF8"]
     # Kkma's dictionary needs 450 MB while it is copied; all else dies young.
     if heap - LASTING > heap // 3:
         options.append(f"-Xmn{heap - LASTING}m")

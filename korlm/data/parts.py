@@ -13,7 +13,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from korlm.data.columns import Analysis
+from korlm.data.columns import EMPTY, Analysis
+from korlm.data.corpus import is_blank
 
 UNKNOWN_TAG = "UN"  # Kkma's own tag of what it does not know
 PIECE = 8  # characters; pieces of any text are short enough for Kkma
@@ -56,11 +57,17 @@ class _Parts:
         for begin, end in itertools.pairwise(bounds):
             if begin == end:
                 continue
-            found = self.attempt(Span(self.eojeol[begin].begin, self.eojeol[end - 1].end))
+            found = self._try(Span(self.eojeol[begin].begin, self.eojeol[end - 1].end))
             if isinstance(found, str):
                 self.part(begin, end, not halve)
             else:
                 self._add(found, begin)
+
+    def _try(self, span: Span) -> Analysis | str:
+        part = self.text[span.begin : span.end]
+        if is_blank(part):  # control characters, which are no tokens
+            return EMPTY._replace(dropped=len("".join(part.split())))
+        return self.attempt(span)
 
     def _cut(self, eojeol: int, span: Span, size: int) -> None:
         length = span.end - span.begin
@@ -72,7 +79,7 @@ class _Parts:
         size = size if length > size else (length + 1) // 2
         for begin in range(span.begin, span.end, size):
             piece = Span(begin, min(begin + size, span.end))
-            found = self.attempt(piece)
+            found = self._try(piece)
             if isinstance(found, str):
                 self._cut(eojeol, piece, size)
             else:
@@ -93,7 +100,7 @@ def in_parts(text: str, why: str, attempt: Attempt, cut: bool) -> Analysis:
     Args:
         text: the line, not blank.
         why: what became of the line as a whole; goes into the status.
-        attempt: analyses a part of the line by itself, or says in a word why it cannot.
+        attempt: analyses a part of the line, not blank, by itself, or says in a word why it cannot.
         cut: whether an eojeol may be cut; if not, it stays as it is.
 
     Returns:

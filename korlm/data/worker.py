@@ -23,6 +23,7 @@ import struct
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from typing import IO, Any
 
@@ -99,11 +100,16 @@ class _Thread:
 
     def run(self) -> None:
         """Does jobs until the process ends."""
-        while True:
-            job = self._worker.jobs.get()
-            self._job = {**job, "texts": [sound(text) for text in job["texts"]]}
-            columns = columns_of(self._analyses())
-            self._worker.say({"id": job["id"]}, pack(columns))
+        try:
+            while True:
+                job = self._worker.jobs.get()
+                self._job = {**job, "texts": [sound(text) for text in job["texts"]]}
+                columns = columns_of(self._analyses())
+                self._worker.say({"id": job["id"]}, pack(columns))
+        except BaseException:
+            # A thread that ended alone would leave its job without an answer for ever.
+            traceback.print_exc()
+            os._exit(1)
 
     def _analyses(self) -> list[Analysis]:
         texts: list[str] = self._job["texts"]
@@ -148,8 +154,6 @@ class _Thread:
         def attempt(span: Span) -> Analysis | str:
             if span in known:
                 return known[span]
-            if is_blank(text[span.begin : span.end]):
-                return EMPTY
             return self._attempt([(line, *span)])[0]
 
         analysis = self._tokenizer.in_parts(text, known[whole], attempt)
