@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import collections
+import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from korlm.data.cache import LineCache
-from korlm.data.columns import EMPTY, Analysis, analyses_of, columns_of
+from korlm.data.columns import ANALYSIS, EMPTY, Analysis, columns_of
 from korlm.data.corpus import is_blank
 from korlm.data.pool import Task, TokenizerPool
 
@@ -25,14 +29,27 @@ class _Batch:
     known: dict[str, Analysis] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)  # empty: nothing of it is left to do
 
-    def columns(self) -> pa.RecordBatch:
-        """All lines, in order; the time that a line took stands at the first one of its kind."""
-        rows = []
-        for text in self.texts:
-            rows.append(self.known[text])
-            if rows[-1].seconds:
-                self.known[text] = rows[-1]._replace(seconds=0.0)
-        return columns_of(rows)
+    def columns(self, new: pa.RecordBatch | None = None) -> pa.RecordBatch:
+        """All lines, in order; the time that a line took stands at the first one of its kind.
+
+        Args:
+            new: what the pool made of the lines that were sent.
+        """
+        if len(self.sent) == len(self.texts) and new is not None:
+            return new
+        parts = [columns_of(list(self.known.values()))]
+        if new is not None:
+            parts.append(new)
+        rows = {text: row for row, text in enumerate(itertools.chain(self.known, self.sent))}
+        at = np.fromiter((rows[text] for text in self.texts), np.int64, len(self.texts))
+        columns = [
+            pa.concat_arrays([part.column(name) for part in parts]).take(pa.array(at))
+            for name in ANALYSIS.names
+        ]
+        first = np.zeros(len(at), dtype=bool)
+        first[np.unique(at, return_index=True)[1]] = True
+        columns[-1] = pc.if_else(pa.array(first), columns[-1], pa.scalar(0, pa.float32()))
+        return pa.RecordBatch.from_arrays(columns, schema=ANALYSIS)
 
 
 def map_cached(
@@ -62,15 +79,12 @@ def map_cached(
         if not batch.sent:
             yield columns
             continue
-        analyses = analyses_of(columns)
-        kept = [
-            (text, analysis)
-            for text, analysis in zip(batch.sent, analyses, strict=True)
-            if analysis.status.startswith(_KEPT)
-        ]
-        cache.put([text for text, _ in kept], [analysis for _, analysis in kept])
-        batch.known.update(zip(batch.sent, analyses, strict=True))
-        yield columns if len(batch.sent) == len(batch.texts) else batch.columns()
+        assert columns.num_rows == len(batch.sent)
+        keep = functools.reduce(
+            pc.or_, (pc.starts_with(columns["status"], pattern=kind) for kind in _KEPT)
+        )
+        cache.put(list(itertools.compress(batch.sent, keep.to_pylist())), columns.filter(keep))
+        yield batch.columns(columns)
 
 
 def _look_up(cache: LineCache, texts: Sequence[str]) -> _Batch:

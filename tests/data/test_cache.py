@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -18,19 +19,19 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from conftest import ROOT, sentences
 
 from korlm.data import cache as cache_module
 from korlm.data.cache import LineCache
-from korlm.data.columns import EMPTY, Analysis
+from korlm.data.columns import ANALYSIS, EMPTY, Analysis, columns_of
 
 LINES = sentences(300, seed=1)
 LINES = [f"{number} {line}" for number, line in enumerate(LINES)]  # each one once
 ANY = 100  # MiB; no limit for these tests
 
-HALVES = ["\ud83d", "\ude00", "\ud83d\ude00"]
-CONTROLS = ["a\tb", "\n", "\0", "\x85\u2028"]
+CONTROLS = ["\0", "\r", "\x0b\x0c\x1c", "\x85\u2028"]
 AWKWARD = {
     "hangul": ("아버지가 방에", Analysis(["아버지", "가", "방", "에"], [*"NJNJ"], [0, 0, 1, 1])),
     "jamo": ("ㅋㅋ 갔다", Analysis(["ㅋㅋ", "가", "았", "ㄴ다", "ᆫ다"], [""] * 5, [0, 1, 1, 1, 1])),
@@ -38,14 +39,33 @@ AWKWARD = {
         "👍🏽 좋아",
         Analysis(["👍", "🏽", "좋", "아"], ["SW", "SW", "VA", "E"], [0, 0, 1, 1]),
     ),
-    "halves": ("\ud83d\ude00 \udc80", Analysis(HALVES, ["a"] * 3, [0] * 3)),
-    "controls": ("a\tb\0c\x85", Analysis(CONTROLS, ["\t", "\n", "", "\0"], [0] * 4)),
+    "halves": ("\ud83d\ude00 \udc80", Analysis(["😀"] * 3, ["a"] * 3, [0] * 3)),
+    "controls": ("a\tb\0c\x85\n", Analysis(CONTROLS, ["\r", "\x85", "", "\0"], [0] * 4)),
     "quotes": ('"] \\u0041', Analysis(['"', "]", "\\u0041"], ['","', "{}", "\\"], [0, 0, 1])),
     "empty tokens": ("x", Analysis(["", "", " "], ["", " ", ""], [0, 0, 0])),
     "nothing": ("   ", EMPTY),
-    "no text": ("", Analysis([], [], [], "fallback: 왜\n냐", 3)),
-    "leaps": ("a b", Analysis(["a"] * 5, ["b"] * 5, [7, 0, 2_000_000_000, 1, 1], "cut", 12)),
+    "no text": ("", Analysis([], [], [], "fallback: 왜 냐", 3)),
+    "one empty token": ("y", Analysis([""], [""], [0])),
+    "leaps": ("a b", Analysis(["a"] * 5, ["b"] * 5, [78, 78, 87, 88, 166], "cut", (1 << 31) - 1)),
     "long": ("가나 " * 50_000, Analysis(["가나"] * 50_000, ["MAG"] * 50_000, [*range(50_000)])),
+}
+
+TWO = Analysis(["가", "ㄴ다"], ["VV", "EFN"], [0, 0])
+NOT_KEPT = {
+    "tab": TWO._replace(morphs=["가\t", "ㄴ다"]),
+    "line break": TWO._replace(morphs=["가", "\n"]),
+    "tab in a tag": TWO._replace(tags=["VV", "\t"]),
+    "line break in a tag": TWO._replace(tags=["VV\n", "EFN"]),
+    "tab in the status": TWO._replace(status="cut\t"),
+    "line break in the status": TWO._replace(status="fallback: 왜\n냐"),
+    "no status": TWO._replace(status=""),
+    "long status": TWO._replace(status="x" * 1000),
+    "back": TWO._replace(eojeol=[1, 0]),
+    "negative": TWO._replace(eojeol=[-1, 0]),
+    "too far": TWO._replace(eojeol=[0, 79]),
+    "too far at once": TWO._replace(eojeol=[79, 79]),
+    "beyond 32 bits": TWO._replace(eojeol=[-(1 << 31), (1 << 31) - 1]),
+    "fewer than none": TWO._replace(dropped=-1),
 }
 
 
@@ -56,7 +76,7 @@ def fake(text: str) -> Analysis:
 
 
 def fill(cache: LineCache, texts: Sequence[str]) -> None:
-    cache.put(texts, [fake(text) for text in texts])
+    cache.put(texts, columns_of([fake(text) for text in texts]))
 
 
 def known(cache: LineCache, texts: Sequence[str]) -> list[bool]:
@@ -95,7 +115,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_round_trip(tmp_path: Path, name: str) -> None:
     text, analysis = AWKWARD[name]
     with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put([text], [analysis])
+        cache.put([text], columns_of([analysis]))
         assert cache.get([text]) == [analysis]
     with LineCache(tmp_path, "1", ANY) as cache:
         (found,) = cache.get([text])
@@ -105,33 +125,116 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
 
 def test_round_trip_of_anything(tmp_path: Path) -> None:
     dice = random.Random(2)
-    chars = '가나 ㄱ\t\n\0"\\,[]a\x7f\x85\u2028\ud800\udfff😀\U0010ffff'
+    chars = '가나 ㄱ\0"\\,[]a\r\x7f\x85\u2028😀\U0010ffff'
 
-    def text() -> str:
-        return "".join(dice.choices(chars, k=dice.randrange(6)))
+    def text(more: str = "") -> str:
+        return "".join(dice.choices(chars + more, k=dice.randrange(6)))
 
-    expected: dict[str, Analysis] = {}
-    for _ in range(500):
+    def plain(tokens: list[str]) -> bool:
+        return not set("".join(tokens)) & set("\t\n")
+
+    given: dict[str, Analysis] = {}
+    expected: list[Analysis | None] = []
+    while len(given) < 1000:
+        line = text("\t\n\ud800\udfff")
+        if line in given:
+            continue
         count = dice.randrange(5)
-        morphs, tags = ([text() for _ in range(count)] for _ in range(2))
-        eojeol = [dice.randrange(1 << 31) for _ in range(count)]
-        expected[text()] = Analysis(morphs, tags, eojeol, text(), dice.randrange(9))
+        odd = dice.choice(["", "", "\t\n"])
+        morphs, tags = ([text(odd) for _ in range(count)] for _ in range(2))
+        steps = [dice.choice([0, 1, 2, 78, dice.choice([0, 0, 0, 79, -1])]) for _ in range(count)]
+        eojeol = list(itertools.accumulate(steps))
+        status = dice.choice(["ok", "lost: 3 characters", "cut: 왜 '😀'", text()])
+        given[line] = Analysis(morphs, tags, eojeol, status, dice.randrange(9))
+        fits = plain(morphs) and plain(tags) and all(0 <= step <= 78 for step in steps)
+        expected.append(given[line] if fits and status and status.isprintable() else None)
+    assert 300 < expected.count(None) < 700
     with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(list(expected), list(expected.values()))
-        assert cache.get(list(expected)) == list(expected.values())
+        cache.put(list(given), columns_of(list(given.values())))
+        assert cache.get(list(given)) == expected
+
+
+@pytest.mark.parametrize("name", NOT_KEPT)
+def test_what_no_value_can_hold_is_not_kept(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = ["하나", "둘", "셋", "넷"]
+    analyses = [fake("하나"), NOT_KEPT[name], EMPTY, fake("넷")]
+    with LineCache(tmp_path, "1", ANY) as cache:
+        cache.put(texts, columns_of(analyses))
+        assert cache.get(texts) == [analyses[0], None, *analyses[2:]]
+    with opened(tmp_path) as connection:
+        assert connection.execute("SELECT count(*) FROM lines").fetchone() == (3,)
+    assert not warnings(caplog)
+
+
+def test_halves_of_a_character_are_no_tokens() -> None:
+    """Columns cannot hold them."""
+    with pytest.raises(UnicodeEncodeError):
+        columns_of([TWO._replace(morphs=["\ud83d", "\ude00"])])
+
+
+@pytest.mark.parametrize("column", ["morphs", "tags", "eojeol", "status", "dropped"])
+@pytest.mark.parametrize("within", [False, True])
+def test_a_line_with_a_hole_is_not_kept(tmp_path: Path, column: str, within: bool) -> None:
+    columns = columns_of([TWO, TWO, TWO])
+    number = ANALYSIS.get_field_index(column)
+    values = columns[column].to_pylist()
+    values[1] = [None, values[1][1]] if within and isinstance(values[1], list) else None
+    columns = columns.set_column(
+        number, ANALYSIS.field(number), pa.array(values, ANALYSIS.types[number])
+    )
+    with LineCache(tmp_path, "1", ANY) as cache:
+        cache.put(["하나", "둘", "셋"], columns)
+        assert cache.get(["하나", "둘", "셋"]) == [TWO, None, TWO]
+
+
+@pytest.mark.parametrize("column", ["morphs", "tags", "eojeol"])
+@pytest.mark.parametrize("change", [-1, 1])
+def test_counts_that_differ_are_not_kept(tmp_path: Path, column: str, change: int) -> None:
+    columns = columns_of([TWO, TWO, TWO])
+    number = ANALYSIS.get_field_index(column)
+    values = columns[column].to_pylist()
+    values[1] = values[1][:-1] if change < 0 else [*values[1], values[1][-1]]
+    columns = columns.set_column(
+        number, ANALYSIS.field(number), pa.array(values, ANALYSIS.types[number])
+    )
+    with LineCache(tmp_path, "1", ANY) as cache:
+        cache.put(["하나", "둘", "셋"], columns)
+        assert cache.get(["하나", "둘", "셋"]) == [TWO, None, TWO]
+    with opened(tmp_path) as connection:
+        assert connection.execute("SELECT count(*) FROM lines").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("tags", [["V\tV"], ["V\t", "V", "V"], [""]])
+def test_a_tab_does_not_stand_in_for_a_token(tmp_path: Path, tags: list[str]) -> None:
+    columns = columns_of([TWO, EMPTY])
+    values = pa.array([tags, [""]], ANALYSIS.types[1])
+    with LineCache(tmp_path, "1", ANY) as cache:
+        cache.put(["하나", ""], columns.set_column(1, ANALYSIS.field(1), values))
+        assert cache.get(["하나", ""]) == [None, None]
+    with opened(tmp_path) as connection:
+        assert connection.execute("SELECT count(*) FROM lines").fetchone() == (0,)
+
+
+def test_part_of_larger_columns(tmp_path: Path) -> None:
+    analyses = [fake(text)._replace(dropped=number) for number, text in enumerate(LINES)]
+    with LineCache(tmp_path, "1", ANY) as cache:
+        cache.put(LINES[100:200], columns_of(analyses).slice(100, 100))
+        assert cache.get(LINES) == [None] * 100 + analyses[100:200] + [None] * 100
 
 
 def test_the_time_a_line_took_is_not_kept(tmp_path: Path) -> None:
     slow = fake("간다")._replace(seconds=3.0, dropped=2, status="lost")
     with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(["간다"], [slow])
+        cache.put(["간다"], columns_of([slow]))
         assert cache.get(["간다"]) == [slow._replace(seconds=0.0)]
 
 
 def test_order_doubles_and_counts(tmp_path: Path) -> None:
     with LineCache(tmp_path, "1", ANY) as cache:
         assert cache.get([]) == []
-        cache.put([], [])
+        cache.put([], columns_of([]))
         fill(cache, ["하나", "둘", "둘"])
         assert cache.get(["둘", "셋", "하나", "둘"]) == [fake("둘"), None, fake("하나"), fake("둘")]
         assert (cache.hits, cache.misses) == (3, 1)
@@ -149,14 +252,14 @@ def test_more_lines_than_one_query_takes(tmp_path: Path) -> None:
 
 def test_the_last_analysis_holds(tmp_path: Path) -> None:
     with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(["간다"], [Analysis(["간다"], ["UN"], [0])])
+        cache.put(["간다"], columns_of([Analysis(["간다"], ["UN"], [0])]))
         fill(cache, ["간다"])
         assert cache.get(["간다"]) == [fake("간다")]
 
 
 def test_each_line_needs_its_analysis(tmp_path: Path) -> None:
     with LineCache(tmp_path, "1", ANY) as cache, pytest.raises(ValueError):
-        cache.put(["하나", "둘"], [fake("하나")])
+        cache.put(["하나", "둘"], columns_of([fake("하나")]))
 
 
 def test_values_are_small(tmp_path: Path) -> None:
@@ -165,7 +268,7 @@ def test_values_are_small(tmp_path: Path) -> None:
     tags = ["NNG", "JKS", "NNG", "JKM", "VV", "EPH", "EFN", "SF"]
     analysis = Analysis(morphs, tags, [0, 0, 0, 0, 0, 0, 0, 0])
     with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(["아버지가방에들어가신다."], [analysis])
+        cache.put(["아버지가방에들어가신다."], columns_of([analysis]))
     plain = len(json.dumps(analysis, ensure_ascii=False).encode())
     with opened(tmp_path) as connection:
         (packed,) = connection.execute("SELECT length(packed) FROM lines").fetchone()
@@ -286,33 +389,42 @@ def forge(cache: LineCache, folder: Path, text: str, raw: bytes) -> None:
     "raw",
     [
         b"",
-        b"[",
-        b"7",
-        b"{}",
         b"\xff\xfe",
-        b'["ok",0,[0],["A"]]',
-        b'["ok",0,[0],["A"],["a"],1]',
-        b'["ok",0,[0],["A","B"],["a"]]',
-        b'["ok",0,[0],["A"],["a","b"]]',
-        b'["ok",0,[0,0],["A"],["a"]]',
-        b'["ok",0,[],["A"],["a"]]',
-        b'["ok",0,[0],"A",["a"]]',
-        b'["ok",0,[0],["A"],"a"]',
-        b'["ok",0,{"a":0},["A"],["a"]]',
-        b'["ok",0,[0],["A"],[1]]',
-        b'["ok",0,[0],[null],["a"]]',
-        b'["ok",0,[0.0],["A"],["a"]]',
-        b'["ok",0,[true],["A"],["a"]]',
-        b'["ok",0,["0"],["A"],["a"]]',
-        b'["ok",0,[-1],["A"],["a"]]',
-        b'["ok",0,[2147483648],["A"],["a"]]',
-        b'["ok",0,[' + b"9" * 5000 + b'],["A"],["a"]]',
-        b'["ok",-1,[0],["A"],["a"]]',
-        b'["ok",0.5,[0],["A"],["a"]]',
-        b'["ok",null,[0],["A"],["a"]]',
-        b'[0,0,[0],["A"],["a"]]',
-        b"[" * 100_000,
-        b'["ok",0,[0],["A"],["a"]]' + b" " * (1 << 24),
+        b"ok\n0\n0\nA\n\xff",
+        b"ok\n0\n0\nA\n\xed\xa0\x80",
+        b'["ok",0,[0],["A"],["a"]]',
+        b"ok\n0\n0\nA",
+        b"ok\n0\n0\nA\na\n",
+        b"ok\n0\n0\nA\na\na",
+        b"ok\n0\n0\nA\tB\na",
+        b"ok\n0\n0\nA\na\tb",
+        b"ok\n0\n0\nA\tB\na\tb",
+        b"ok\n0\n00\nA\na",
+        b"ok\n0\n000\nA\tB\na\tb",
+        b"ok\n0\n\nA\na",
+        b"ok\n0\n\nA\n",
+        b"ok\n0\n\n\na",
+        b"ok\n0\n\n\t\n\t",
+        b"ok\n0\n/\nA\na",
+        b"ok\n0\n\x7f\nA\na",
+        b"ok\n0\n \nA\na",
+        "ok\n0\n０\nA\na".encode(),
+        "ok\n0\n\u0665\nA\na".encode(),
+        b"ok\n-1\n0\nA\na",
+        b"ok\n+1\n0\nA\na",
+        b"ok\n1_0\n0\nA\na",
+        b"ok\n0.5\n0\nA\na",
+        b"ok\n 0\n0\nA\na",
+        b"ok\n\n0\nA\na",
+        b"ok\n2147483648\n0\nA\na",
+        b"ok\n" + b"9" * 5000 + b"\n0\nA\na",
+        "ok\n１\n0\nA\na".encode(),
+        b"\n0\n0\nA\na",
+        b"o\tk\n0\n0\nA\na",
+        b"o\0k\n0\n0\nA\na",
+        b"x" * 1000 + b"\n0\n0\nA\na",
+        b"\t" * 100_000,
+        b"ok\n0\n0\nA\na" + b" " * (1 << 24),
     ],
     ids=lambda raw: raw[:30].decode("latin-1"),
 )
@@ -322,8 +434,8 @@ def test_a_forged_value_is_a_miss(
     with LineCache(tmp_path, "1", ANY) as cache:
         forge(cache, tmp_path, "간다", raw)
         assert cache.get(["간다"]) == [None]
-        forge(cache, tmp_path, "간다", b'["ok",0,[0],["A"],["a"]]')  # forging works
-        assert cache.get(["간다"]) == [Analysis(["a"], ["A"], [0])]
+        forge(cache, tmp_path, "간다", b"cut: x\n7\n02\nA\tB\na\tb")  # forging works
+        assert cache.get(["간다"]) == [Analysis(["a", "b"], ["A", "B"], [0, 2], "cut: x", 7)]
     assert not warnings(caplog)
 
 
@@ -618,15 +730,15 @@ READ_ONLY = """
 import logging, os, sys
 from pathlib import Path
 from korlm.data.cache import LineCache
-from korlm.data.columns import EMPTY
+from korlm.data.columns import EMPTY, columns_of
 logging.basicConfig(format="%(levelname)s %(message)s")
 folder = Path(sys.argv[1])
 if os.geteuid() == 0:
     os.setuid(65534)  # root may write anywhere
 with LineCache(folder, "1", 10) as cache:
-    cache.put(["a"], [EMPTY])
+    cache.put(["a"], columns_of([EMPTY]))
     print(cache.get(["a", "b"]))
-    cache.put(["a"], [EMPTY])
+    cache.put(["a"], columns_of([EMPTY]))
 """
 
 
@@ -727,7 +839,7 @@ WORKER = """
 import hashlib, itertools, logging, sys
 from pathlib import Path
 from korlm.data.cache import LineCache
-from korlm.data.columns import Analysis
+from korlm.data.columns import Analysis, columns_of
 logging.basicConfig(format="%(levelname)s %(message)s")
 folder, seed, limit, end = Path(sys.argv[1]), *map(int, sys.argv[2:])
 
@@ -748,7 +860,7 @@ with LineCache(folder, "1", limit) as cache:
         texts = lines(seed, number)
         for text, found in zip(texts, cache.get(texts)):
             assert found in (None, fake(text)), found
-        cache.put(texts, list(map(fake, texts)))
+        cache.put(texts, columns_of(list(map(fake, texts))))
         assert limit == 1 or cache.get(texts) == list(map(fake, texts))
         print(number, flush=True)
 """
@@ -848,11 +960,11 @@ def test_a_process_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
         import os, sys
         from pathlib import Path
         from korlm.data import cache
-        from korlm.data.columns import EMPTY
+        from korlm.data.columns import EMPTY, columns_of
         opened = cache.LineCache(Path(sys.argv[1]), "1", 10)
-        opened.put(["before"], [EMPTY])
+        opened.put(["before"], columns_of([EMPTY]))
         cache._drop_oldest = lambda *_: os.kill(os.getpid(), 9)
-        opened.put([str(number) for number in range(20_000)], [EMPTY] * 20_000)
+        opened.put([str(number) for number in range(20_000)], columns_of([EMPTY] * 20_000))
         """
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=False)

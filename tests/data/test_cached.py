@@ -14,7 +14,7 @@ from fakes import install_fake_kkma
 from korlm.config import Engine, KkmaConfig
 from korlm.data.cache import LineCache
 from korlm.data.cached import map_cached
-from korlm.data.columns import EMPTY, Analysis, analyses_of, columns_of
+from korlm.data.columns import ANALYSIS, EMPTY, Analysis, analyses_of, columns_of
 from korlm.data.corpus import is_blank
 from korlm.data.pool import Task, TokenizerPool
 
@@ -177,6 +177,64 @@ def test_a_line_that_is_not_kept_serves_its_batch(tmp_path: Path) -> None:
     assert found == expected([texts, texts])
 
 
+def test_a_line_that_the_cache_cannot_hold_is_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["가", "나 다", "", "나 다", "라 <lost>"]
+
+    def tabbed(text: str) -> Analysis:
+        analysis = fake(text)
+        return analysis._replace(morphs=[morph.replace("다", "다\t") for morph in analysis.morphs])
+
+    class Tabbed(FakePool):
+        def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
+            for columns in super().map(batches):
+                rows = analyses_of(columns)
+                yield columns_of(
+                    [
+                        tabbed(" ".join(row.morphs))._replace(status=row.status)
+                        if row.morphs
+                        else row
+                        for row in rows
+                    ]
+                )
+
+    for sent in (["가", "나 다", "라 <lost>"], ["나 다"]):
+        pool = Tabbed()
+        with LineCache(tmp_path, "1", 100) as cache:
+            (columns,) = mapped(pool, cache, [texts])
+        assert pool.lines == sent
+        morphs = columns["morphs"].to_pylist()
+        assert morphs == [["가"], ["나", "다\t"], [], ["나", "다\t"], ["라", "<lost>"]]
+
+
+def test_columns_may_be_part_of_larger_ones(tmp_path: Path) -> None:
+    """A pool may give a view into columns of its own; nothing of the rest gets through."""
+
+    class Slices(FakePool):
+        def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
+            for columns in super().map(batches):
+                odd = columns_of([fake("앞 <ok>"), fake("앞 뒤")])
+                table = pa.Table.from_batches([odd, columns, odd]).combine_chunks()
+                yield table.to_batches()[0].slice(2, columns.num_rows)
+
+    batches: list[Task] = [["가 나", "다 <cut: too slow>", "라"], ["가 나", "마", "마", "", "바"]]
+    with LineCache(tmp_path, "1", 100) as cache:
+        assert [plain(columns) for columns in mapped(Slices(), cache, batches)] == expected(batches)
+    pool, found = through(tmp_path, batches)
+    assert pool.sent == [["다 <cut: too slow>"]]
+    assert found == expected(batches)
+
+
+def test_time_stands_at_the_first_line_of_its_kind(tmp_path: Path) -> None:
+    through(tmp_path, [["가"]])
+    texts = ["", "나", "가", "나", "다", "가", "나", "다"]
+    with LineCache(tmp_path, "1", 100) as cache:
+        (columns,) = mapped(FakePool(), cache, [texts])
+    assert columns.schema == ANALYSIS
+    assert columns["seconds"].to_pylist() == [0.0, 2.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0]
+
+
 def test_blank_lines_do_not_reach_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,9 +246,9 @@ def test_blank_lines_do_not_reach_the_cache(
             asked.extend(texts)
             return super().get(texts)
 
-        def put(self, texts: Sequence[str], analyses: Sequence[Analysis]) -> None:
+        def put(self, texts: Sequence[str], columns: pa.RecordBatch) -> None:
             kept.extend(texts)
-            super().put(texts, analyses)
+            super().put(texts, columns)
 
     pool = FakePool()
     batches = [[*BLANK, "가"], BLANK, [], [" 나 "]]
