@@ -131,7 +131,9 @@ def one_line(error: BaseException) -> str:
         return f"{wrong}: there is no such setting; {hint}"
     # OmegaConf leaves the names of its own template in some messages.
     message = message.replace("Value '$VALUE' of type '$VALUE_TYPE' could", "the value could")
+    message = message.replace("Value '$VALUE' is not a", "the value is not a")
     message = message.replace("Invalid value '$VALUE'", "invalid value")
+    message = message.replace(" (type $VALUE_TYPE)", "")
     message = re.sub(r"field '[\w.]+' is not Optional", "must not be null", message)
     where = key or str(error).splitlines()[0].removeprefix("Error merging override ")
     return f"{where}: {message}" if where != message else message

@@ -109,6 +109,12 @@ class _Group:
             if value is not None and not value >= low:
                 self._fail(key, f"must be {low} or more")
 
+    def _at_most(self, high: float, *keys: str) -> None:
+        for key in keys:
+            value = getattr(self, key)
+            if value is not None and not value <= high:
+                self._fail(key, f"must be {high} or less")
+
     def _above(self, low: float, *keys: str) -> None:
         for key in keys:
             value = getattr(self, key)
@@ -222,6 +228,7 @@ class KkmaConfig(TokenizerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "workers", "threads")
+        self._at_most(256, "workers", "threads")
         self._at_least(512, "heap")
         self._above(0, "seconds_per_line")
         self._at_least(0, "cache_mb")

@@ -275,8 +275,13 @@ def eojeol_starts(text: str) -> list[int]:
 def kkma_version(config: KkmaConfig) -> str:
     """Which Kkma this is and how it is bounded, without starting Java."""
     version = f"konlpy {importlib.metadata.version('konlpy')}"
-    fast = f", fast {FAST_VERSION}" if config.engine is Engine.fast else ""
-    return version + fast + (", guard" if config.guard else "")
+    if config.engine is Engine.fast:
+        version += f", fast {FAST_VERSION}"
+    if config.guard:
+        version += ", guard"
+    if config.engine is Engine.konlpy or not config.guard:
+        version += f", {config.seconds_per_line:g} s"  # then it is the clock that gives lines up
+    return version
 
 
 def sound(text: str) -> str:

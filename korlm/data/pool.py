@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 START_SECONDS = 120.0  # Java and Kkma's dictionary take about 4 s on a quiet machine
 DIED = "Java died"
-MAX_DEATHS = 5  # of workers that had not begun with any line of a batch
+MAX_DEATHS = 5  # of workers that were not ready, or had not begun with any line of a batch
 Task: TypeAlias = Sequence[str] | pa.RecordBatch  # lines of a batch, or their columns
 Part = tuple[int, int, int]  # line of a batch, first character, end
 
@@ -140,6 +140,7 @@ class TokenizerPool:
             queue.SimpleQueue()
         )
         self._children: list[_Child] = []
+        self._false_starts: int | None = None  # of workers, since one was ready
         if self._simple is None:
             if not isinstance(config, KkmaConfig):
                 raise TokenizerError(f"tokenizer.name={config.name}: there is no such tokenizer")
@@ -236,6 +237,7 @@ class TokenizerPool:
             raise TokenizerError(f"Kkma did not start: {message['failed']}")
         if "ready" in message:
             child.ready = True
+            self._false_starts = 0
         elif "alive" in message or message["id"] not in child.jobs:
             return  # the second: a line was done just as it was called stuck
         elif "next" in message:
@@ -266,12 +268,14 @@ class TokenizerPool:
         child.process.kill()
         child.process.wait()
         if not child.ready:
-            why = child.last_words()
-            raise TokenizerError(
-                f"the worker of Kkma ended before it was ready ({why}); "
-                f"is there memory for tokenizer.heap={config.heap}?"
-            )
-        if blame:
+            # What was ready once may be killed as it starts again, by whoever is short of memory.
+            if self._false_starts is None or self._false_starts >= MAX_DEATHS:
+                raise TokenizerError(
+                    f"the worker of Kkma ended before it was ready ({child.last_words()}); "
+                    f"is there memory for tokenizer.heap={config.heap}?"
+                )
+            self._false_starts += 1
+        elif blame:
             logger.warning("a worker of Kkma died (%s); another goes on", child.last_words())
             for job in child.jobs.values():
                 job.died()

@@ -35,6 +35,7 @@ from filelock import FileLock, Timeout
 
 from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.data.analysis import tokenize_corpus
+from korlm.data.columns import PLAIN
 from korlm.data.corpus import SPLITS, Source, content_digest, find_sources
 from korlm.data.encode import count_tokens, encode_split, spelling_nats, split_counts
 from korlm.data.report import summary, write_report
@@ -154,11 +155,9 @@ def prepare(
                     "settings": settings,
                 }
                 _assemble(target, tokens, vocab, manifest)
-                logger.info(
-                    "lines: %s; those that did not go plainly: %s",
-                    summary(manifest["status"]),
-                    target / "report.tsv",
-                )
+                odd = set(manifest["status"]) - set(PLAIN) or manifest["num_dropped"]
+                where = f"; those that did not go plainly: {target / 'report.tsv'}" if odd else ""
+                logger.info("lines: %s%s", summary(manifest["status"]), where)
                 shutil.rmtree(partial, ignore_errors=True)
     return open_prepared(target, fingerprint)
 

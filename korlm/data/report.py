@@ -1,5 +1,7 @@
 r"""The report of a prepared corpus: every line that did not go plainly through the tokenizer.
 
+That is, whose status is neither ok nor empty, or some of whose characters stand in no token.
+
 ``report.tsv`` has the columns doc_id, line, status, seconds (0: not measured), dropped (characters
 that stand in no token) and text (its first 200 characters), in the order of the corpus within each
 split. Backslash, tab and line ends are written ``\\``, ``\t``, ``\n`` and ``\r``, other control
@@ -30,7 +32,8 @@ _ESCAPES |= str.maketrans({"\u2028": "\\u2028", "\u2029": "\\u2029"})  # line en
 
 def report_rows(table: pa.Table, seconds: pa.Array, dropped: pa.Array) -> list[str]:
     """The rows of a row group that belong to the report, each as JSON."""
-    odd = pc.invert(pc.is_in(table.column("status"), value_set=_PLAIN))
+    plain = pc.is_in(table.column("status"), value_set=_PLAIN)
+    odd = pc.or_(pc.invert(plain), pc.greater(dropped, 0))
     at = pa.array(np.flatnonzero(odd.to_numpy(zero_copy_only=False)))
     if not len(at):
         return []

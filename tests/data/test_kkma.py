@@ -1,5 +1,6 @@
 """Kkma and the fast engine against KoNLPy itself, in processes of their own."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -20,6 +21,7 @@ from korlm.data.kkma import JAR, eojeol_starts, kkma_version, resolved, sound
 from korlm.data.pool import TokenizerPool
 from korlm.data.text_files import read_lines
 from korlm.data.tokenizer import tokenizer_version
+from korlm.errors import ConfigError
 
 
 def config(engine: Engine = Engine.fast, threads: int = 2, guard: bool = True) -> KkmaConfig:
@@ -35,7 +37,17 @@ def test_kkma_version_starts_no_java() -> None:
     assert tokenizer_version(config()) == kkma_version(config())
     versions = {kkma_version(config(engine, 1, guard)) for engine in Engine for guard in (0, 1)}
     assert len(versions) == 4 and all(version.startswith("konlpy 0.") for version in versions)
+    # Where the clock gives words up, it decides what becomes of them.
+    for slower, same in ((config(), True), (config(guard=False), False)):
+        slow = dataclasses.replace(slower, seconds_per_line=60.0)
+        assert (kkma_version(slow) == kkma_version(slower)) == same
     assert "jpype" not in sys.modules
+
+
+@pytest.mark.parametrize("key", ["workers", "threads"])
+def test_too_many(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"tokenizer.{key}=257: must be 256 or less"):
+        KkmaConfig(name="kkma", **{key: 257})  # type: ignore[arg-type]
 
 
 def test_numbers_in_the_place_of_null(monkeypatch: pytest.MonkeyPatch) -> None:

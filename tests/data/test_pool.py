@@ -1,5 +1,6 @@
 """The pool gives a result for every line, in order, whatever becomes of its workers."""
 
+import collections
 import logging
 import os
 import signal
@@ -492,3 +493,16 @@ def test_a_line_on_which_kkma_hangs(java: TokenizerPool) -> None:
 def test_a_heap_larger_than_any_memory() -> None:
     message = error_of(kkma(heap=10**9))
     assert "tokenizer.heap=1000000000" in message
+
+
+def test_a_worker_that_is_killed_as_it_starts_again(fake: Path) -> None:
+    batches = [[f"{number}", "SLOW! 가"] for number in range(6)]
+    with TokenizerPool(kkma(threads=1)) as pool:
+        running = pool.map(batches)
+        results = [timeless(next(running))]
+        for _ in range(2):  # the second one is not ready yet
+            (child,) = pool._children
+            child.process.kill()
+            pool._replace(pool._config, child, collections.deque())  # type: ignore[arg-type]
+        results += map(timeless, pool.map(batches[1:]))
+    assert results == [[faked(text) for text in batch] for batch in batches]

@@ -223,7 +223,7 @@ def test_kkma_in_child_processes(
     assert made.ids("train").tolist() == [4, 1, 3, 1, 4, 3]
     # How fast it went decides nothing.
     forbid_tokenizing(monkeypatch)
-    faster = plain(workers=3, threads=2, heap=2048, seconds_per_line=1.0, cache_mb=0)
+    faster = plain(workers=3, threads=2, heap=2048, cache_mb=0)
     assert make(given, outputs, faster).folder == made.folder
 
 

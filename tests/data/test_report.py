@@ -23,6 +23,7 @@ def test_only_what_did_not_go_plainly(tmp_path: Path) -> None:
             ("a", 3, "empty", "", 0.0, 0),
             ("b#1", 7, "lost", "\ttab\\ \r\x00\x1b[0m\x85\u2028 끝", 0.25, 3),
             ("b#1", 8, "cut", "가", 0.0, 0),
+            ("b#1", 9, "ok", "\x01가", 0.0, 1),
         ]
     )
     write_rows(tmp_path / "train-00000.parquet", rows)
@@ -33,6 +34,7 @@ def test_only_what_did_not_go_plainly(tmp_path: Path) -> None:
         "a\t2\tfallback: too slow\t10.0\t0\t" + "아" * 200,
         "b#1\t7\tlost\t0.25\t3\t\\ttab\\\\ \\r\\x00\\x1b[0m\\x85\\u2028 끝",
         "b#1\t8\tcut\t0.0\t0\t가",
+        "b#1\t9\tok\t0.0\t1\t\\x01가",
     ]
 
 
