@@ -109,3 +109,19 @@ def analyses_of(batch: pa.RecordBatch) -> list[Analysis]:
     """The lines of a batch one by one, for tests and small uses."""
     columns = (batch.column(name).to_pylist() for name in Analysis._fields)
     return [Analysis(*row) for row in zip(*columns, strict=True)]
+
+
+def pack(columns: pa.RecordBatch, compression: str | None = None) -> bytes:
+    """Columns as bytes, an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(sink, ANALYSIS, options=options) as stream:
+        stream.write_batch(columns)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def unpack(packed: Any) -> pa.RecordBatch | None:
+    """The columns of bytes or an Arrow buffer; None if they are other columns than these."""
+    with pa.ipc.open_stream(packed) as stream:
+        return stream.read_next_batch() if stream.schema == ANALYSIS else None

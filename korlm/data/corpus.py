@@ -84,6 +84,13 @@ def is_blank(text: str) -> bool:
     return not text.strip(BLANKS)
 
 
+def konlpy_folder() -> Path:
+    """Where konlpy lies with its texts and Kkma's jar; not imported: it would import jpype."""
+    package = importlib.util.find_spec("konlpy")
+    assert package is not None and package.origin is not None
+    return Path(package.origin).parent
+
+
 def find_sources(config: CorpusConfig) -> list[Source]:
     """The files that the settings name, in a fixed order.
 
@@ -138,10 +145,8 @@ def _readable(name: str) -> str:
 
 def _expand(place: str, key: str, config: CorpusConfig) -> list[tuple[Path, str]]:
     if place.startswith("konlpy:"):
-        package = importlib.util.find_spec("konlpy")  # not imported: it would import jpype
-        assert package is not None and package.origin is not None
         relative = place.removeprefix("konlpy:")
-        return [(Path(package.origin).parent / "data" / "corpus" / relative, relative)]
+        return [(konlpy_folder() / "data" / "corpus" / relative, relative)]
     path = Path(place).expanduser()
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if kind_of(p) in SUFFIXES and p.is_file())

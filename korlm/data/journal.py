@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from korlm.data.columns import ANALYSIS
+from korlm.data.columns import pack, unpack
 
 _HEAD = struct.Struct("<II")
 _KEY = 16
@@ -58,17 +58,12 @@ class Journal:
         body = self._file.read(min(size, self.path.stat().st_size))
         if len(body) < size or zlib.crc32(body) != checksum or body[:_KEY] != key:
             return None
-        with pa.ipc.open_stream(pa.py_buffer(body).slice(_KEY)) as stream:
-            return stream.read_next_batch() if stream.schema == ANALYSIS else None
+        return unpack(pa.py_buffer(body).slice(_KEY))
 
     def append(self, texts: Sequence[str], columns: pa.RecordBatch) -> None:
         """Adds a batch; raises OSError if it cannot, and what of it was written does no harm."""
         assert not self._reads
-        sink = pa.BufferOutputStream()
-        options = pa.ipc.IpcWriteOptions(compression="zstd")
-        with pa.ipc.new_stream(sink, ANALYSIS, options=options) as stream:
-            stream.write_batch(columns)
-        body = _digest(texts) + sink.getvalue().to_pybytes()
+        body = _digest(texts) + pack(columns, compression="zstd")
         left = memoryview(_HEAD.pack(len(body), zlib.crc32(body)) + body)
         while left:
             left = left[self._file.write(left) :]

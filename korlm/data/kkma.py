@@ -15,7 +15,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import importlib.metadata
-import importlib.util
 import os
 import time
 import unicodedata
@@ -27,7 +26,7 @@ import pyarrow as pa
 
 from korlm.config import Engine, KkmaConfig
 from korlm.data.columns import EMPTY, Analysis, columns_of
-from korlm.data.corpus import is_blank
+from korlm.data.corpus import is_blank, konlpy_folder
 from korlm.data.parts import Attempt, Span, in_parts
 from korlm.errors import TokenizerError
 
@@ -311,9 +310,7 @@ def _find_java() -> None:
 def _start_java(config: KkmaConfig, jpype: Any) -> None:
     """Starts the JVM with Kkma and the fast engine."""
     _find_java()
-    konlpy = importlib.util.find_spec("konlpy")
-    assert konlpy is not None and konlpy.origin is not None
-    kkma = Path(konlpy.origin).parent / "java" / "kkma-2.0.jar"
+    kkma = konlpy_folder() / "java" / "kkma-2.0.jar"
     heap = config.heap or 0
     # As many cores for collecting garbage as for what makes it.
     collector = ["-XX:+UseParallelGC", f"-XX:ParallelGCThreads={config.threads}"]

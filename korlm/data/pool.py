@@ -26,9 +26,10 @@ import pyarrow as pa
 
 import korlm
 from korlm.config import KkmaConfig, TokenizerConfig
+from korlm.data.columns import unpack
 from korlm.data.kkma import LATE, resolved
 from korlm.data.tokenizer import build_simple
-from korlm.data.worker import Message, config_to_json, receive, send, unpack
+from korlm.data.worker import Message, config_to_json, receive, send
 from korlm.errors import TokenizerError
 
 logger = logging.getLogger(__name__)

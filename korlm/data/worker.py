@@ -27,10 +27,8 @@ import traceback
 from collections.abc import Sequence
 from typing import IO, Any
 
-import pyarrow as pa
-
 from korlm.config import Engine, KkmaConfig
-from korlm.data.columns import ANALYSIS, EMPTY, Analysis, columns_of
+from korlm.data.columns import EMPTY, Analysis, columns_of, pack
 from korlm.data.corpus import is_blank
 from korlm.data.kkma import LATE, KkmaTokenizer, sound
 from korlm.data.parts import Span
@@ -59,21 +57,6 @@ def receive(stream: IO[bytes]) -> tuple[Message, bytes] | None:
         return None
     message: Message = json.loads(body[: sizes[0]])
     return message, body[sizes[0] :]
-
-
-def pack(columns: pa.RecordBatch) -> bytes:
-    """Columns as bytes."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, ANALYSIS) as stream:
-        stream.write_batch(columns)
-    packed: bytes = sink.getvalue().to_pybytes()
-    return packed
-
-
-def unpack(data: bytes) -> pa.RecordBatch:
-    """The columns of bytes."""
-    with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
-        return stream.read_next_batch()
 
 
 def config_to_json(config: KkmaConfig) -> str:

@@ -97,7 +97,7 @@ def test_something_else_under_its_name(path: Path) -> None:
 def test_columns_of_another_version(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     older = pa.schema([("morphs", pa.list_(pa.string()))])
     with monkeypatch.context() as patch:
-        patch.setattr("korlm.data.journal.ANALYSIS", older)
+        patch.setattr("korlm.data.columns.ANALYSIS", older)
         journal = Journal(path)
         assert journal.read(BATCHES[0]) is None
         journal.append(BATCHES[0], pa.record_batch([[["가"]]], schema=older))

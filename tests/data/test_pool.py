@@ -304,8 +304,8 @@ def test_a_batch_of_slow_lines_is_no_dead_worker(
 SCRIPT = """#!{python}
 import sys
 sys.path.insert(0, {source!r})
-from korlm.data.columns import Analysis, columns_of
-from korlm.data.worker import pack, receive, send
+from korlm.data.columns import Analysis, columns_of, pack
+from korlm.data.worker import receive, send
 
 out, number = sys.stdout.buffer, 0
 send(out, {{"ready": True}})

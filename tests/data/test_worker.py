@@ -20,8 +20,8 @@ from conftest import ROOT
 from fakes import install_fake_kkma
 
 from korlm.config import Engine, KkmaConfig
-from korlm.data.columns import ANALYSIS, EMPTY, Analysis, analyses_of, columns_of
-from korlm.data.worker import HEAD, Message, config_to_json, pack, receive, send, unpack
+from korlm.data.columns import ANALYSIS, EMPTY, Analysis, analyses_of, columns_of, pack, unpack
+from korlm.data.worker import HEAD, Message, config_to_json, receive, send
 
 SECONDS = 30.0  # until a test gives up
 SOON = 10.0  # for what happens at once, on a busy machine

@@ -6,7 +6,6 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import org.snu.ids.ha.constants.Condition;
-import org.snu.ids.ha.dic.PDDictionary;
 import org.snu.ids.ha.ma.CharSetType;
 
 /** The analysis of one line: words, their readings, and the best path through these. */

@@ -30,14 +30,12 @@ final class Before {
     }
 
     private final Expression expression;
-    private final boolean takesAll;
     private Question[] asked = new Question[16];
     private int size;
 
     /** {@code expression} null: the beginning of the text. */
     Before(Expression expression) {
         this.expression = expression;
-        this.takesAll = expression == null || expression.isEmpty();
     }
 
     /** The questions so far, with their answers. */
@@ -59,35 +57,31 @@ final class Before {
                 return known.answer;
             }
         }
-        boolean answer = takesAll || answer(candidate);
+        boolean answer = answer(expression, apndbl, conds, excluded, tag, shortens);
         if (size == asked.length) asked = Arrays.copyOf(asked, size * 2);
         asked[size++] = new Question(apndbl, conds, excluded, tag, shortens, answer);
         return answer;
     }
 
-    private boolean answer(Candidate candidate) {
+    private static boolean answer(Expression expression, long apndbl, long conds, long excluded,
+            long tag, boolean shortens) {
+        if (expression == null || expression.isEmpty()) return true;
         for (Candidate before : expression.candidates) {
-            if (before.takesAfterBlank(candidate) || before.takes(candidate)) return true;
+            if (before.takesAfterBlank(tag, shortens)
+                    || before.takes(apndbl, conds, excluded, (tag & E) > 0)) {
+                return true;
+            }
         }
         return false;
     }
 
     /** Whether this word before answers all the questions as another one did. */
     static boolean answersAlike(Expression expression, Question[] questions) {
-        boolean takesAll = expression == null || expression.isEmpty();
-        for (Question question : questions) {
-            boolean answer = takesAll;
-            if (!takesAll) {
-                for (Candidate before : expression.candidates) {
-                    if (before.takesAfterBlank(question.tag, question.shortens)
-                            || before.takes(question.apndbl, question.conds, question.excluded,
-                                    (question.tag & E) > 0)) {
-                        answer = true;
-                        break;
-                    }
-                }
+        for (Question asked : questions) {
+            if (asked.answer != answer(expression, asked.apndbl, asked.conds, asked.excluded,
+                    asked.tag, asked.shortens)) {
+                return false;
             }
-            if (answer != question.answer) return false;
         }
         return true;
     }

@@ -31,10 +31,6 @@ final class Budget {
         left = limit;
     }
 
-    long spent() {
-        return limit - left;
-    }
-
     void spend(long pairs) {
         left -= pairs;
         if (left < 0) throw Spent.IT;

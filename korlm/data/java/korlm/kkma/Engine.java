@@ -114,7 +114,6 @@ public final class Engine {
         private final int offset;
         private int at;
         private int eojeol;
-        private int last;
         private boolean inside;
         private Morph high;
         private int highEojeol;
