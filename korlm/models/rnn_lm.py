@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from korlm.config import RecurrentConfig
 from korlm.models.base import LanguageModel, State
 from korlm.models.dropout import drop, drop_tokens
-from korlm.models.output import PAD_ID, OutputLayer
+from korlm.models.output import OutputLayer
 from korlm.models.recurrent import RecurrentEncoder
 
 
@@ -80,9 +80,3 @@ class RecurrentLM(LanguageModel):
         """See ``LanguageModel.loss``."""
         hidden, state = self._hidden(inputs, state, lengths)
         return self.output.summed_nats(hidden.flatten(0, 1), targets.t().flatten()), state
-
-
-def build_model(config: RecurrentConfig, vocab_size: int) -> LanguageModel:
-    """The model of the settings; its padding is id 0."""
-    assert PAD_ID == 0
-    return RecurrentLM(config, vocab_size)

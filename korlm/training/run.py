@@ -29,7 +29,7 @@ from korlm.errors import (
 )
 from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table
 from korlm.models.base import LanguageModel, State
-from korlm.models.rnn_lm import build_model
+from korlm.models.build import build_model
 from korlm.training.checkpoint import (
     Checkpoint,
     load_checkpoint,

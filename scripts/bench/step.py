@@ -26,7 +26,7 @@ import torch
 
 from korlm.config import AdamConfig, LSTMConfig, ScheduleConfig, TrainerConfig
 from korlm.data.batches import Batch, StreamBatches
-from korlm.models.rnn_lm import build_model
+from korlm.models.build import build_model
 from korlm.training.loop import Progress, StopSignal, Trainer, _Pending
 from korlm.training.optim import build_optimizer
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from korlm.config import GRUConfig, InitialState, LSTMConfig, Nonlinearity, RNNConfig
 from korlm.models.base import LanguageModel, State
-from korlm.models.rnn_lm import build_model
+from korlm.models.build import build_model
 
 VOCAB_SIZE = 11
 

@@ -21,7 +21,7 @@ from korlm.config import (
     SGDConfig,
 )
 from korlm.errors import ConfigError
-from korlm.models.rnn_lm import build_model
+from korlm.models.build import build_model
 from korlm.training.optim import Plateau, build_optimizer, learning_rate_factor
 
 OPTIMIZERS: dict[str, OptimizerConfig] = {

@@ -45,7 +45,7 @@ from korlm.data.tokenizer import SyllableTokenizer
 from korlm.data.vocab import EOS_ID, Vocab
 from korlm.errors import ConfigError, Interrupted, KorlmError
 from korlm.metrics import Tally
-from korlm.models.rnn_lm import build_model
+from korlm.models.build import build_model
 from korlm.training.checkpoint import load_checkpoint
 from korlm.training.loop import evaluate
 from korlm.training.run import choose_device, settings_of, uses_bf16

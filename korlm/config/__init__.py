@@ -1,0 +1,157 @@
+"""Typed settings: one dataclass per group of conf/, with the checks of its values.
+
+YAML holds values, the dataclasses here hold types and checks, everything else holds behaviour. Each
+file of a group begins with its schema, so that a misspelt key or a wrong type stops a run before
+any work; ``__post_init__`` does the rest. Stages turn Hydra's tree into these dataclasses at once:
+nothing below a stage sees OmegaConf.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from korlm.config.base import (
+    MISSING,
+    Group,
+)
+from korlm.config.data import (
+    BatchesConfig,
+    CorpusConfig,
+    Document,
+    Encoding,
+    Engine,
+    KkmaConfig,
+    Layout,
+    Mode,
+    NsmcConfig,
+    TokenizerConfig,
+    VocabConfig,
+)
+from korlm.config.model import (
+    GRUConfig,
+    InitialState,
+    LSTMConfig,
+    ModelConfig,
+    NeuralConfig,
+    Nonlinearity,
+    RecurrentConfig,
+    RNNConfig,
+)
+from korlm.config.training import (
+    AdagradConfig,
+    AdamConfig,
+    DecayConfig,
+    Device,
+    OptimizerConfig,
+    PlateauConfig,
+    Precision,
+    ScheduleConfig,
+    SGDConfig,
+    TrainerConfig,
+)
+
+__all__ = [
+    "MISSING",
+    "SCHEMAS",
+    "AdagradConfig",
+    "AdamConfig",
+    "BatchesConfig",
+    "CorpusConfig",
+    "DecayConfig",
+    "Device",
+    "Document",
+    "Encoding",
+    "Engine",
+    "GRUConfig",
+    "Group",
+    "InitialState",
+    "KkmaConfig",
+    "LSTMConfig",
+    "Layout",
+    "Mode",
+    "ModelConfig",
+    "NeuralConfig",
+    "Nonlinearity",
+    "NsmcConfig",
+    "OptimizerConfig",
+    "PlateauConfig",
+    "Precision",
+    "PrepareSettings",
+    "RNNConfig",
+    "RecurrentConfig",
+    "SGDConfig",
+    "ScheduleConfig",
+    "TokenizerConfig",
+    "TrainSettings",
+    "TrainerConfig",
+    "VocabConfig",
+    "register",
+]
+
+
+@dataclass
+class PrepareSettings(Group):
+    """python -m korlm.prepare: corpus -> prepared corpus."""
+
+    corpus: CorpusConfig = MISSING
+    tokenizer: TokenizerConfig = MISSING
+    vocab: VocabConfig = field(default_factory=VocabConfig)
+    outputs: str = "outputs"
+    # the folder for prepared corpora, runs and sweeps
+
+
+@dataclass
+class TrainSettings(PrepareSettings):
+    """python -m korlm.train: corpus or prepared corpus -> run."""
+
+    batches: BatchesConfig = MISSING
+    model: ModelConfig = MISSING
+    optimizer: OptimizerConfig = MISSING
+    schedule: ScheduleConfig = MISSING
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    seed: int = 1
+    name: str | None = None
+    # goes into the name of the run directory
+    prepared: str | None = None
+    # a prepared corpus to train on as it is, instead of corpus, tokenizer and vocab
+    resume: str | None = None
+    # the directory of a broken-off run to go on with
+
+    def __post_init__(self) -> None:
+        self._at_least(0, "seed")
+        if self.seed >= 1 << 63:
+            self._fail("seed", "must be below 2^63")
+        if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
+            self._fail("name", "must be made of letters, digits, _, . and - alone")
+
+
+SCHEMAS: dict[str, dict[str, type]] = {
+    "": {"prepare_schema": PrepareSettings, "train_schema": TrainSettings},
+    "corpus": {"text_schema": CorpusConfig, "nsmc_schema": NsmcConfig},
+    "tokenizer": {"plain_schema": TokenizerConfig, "kkma_schema": KkmaConfig},
+    "vocab": {"vocab_schema": VocabConfig},
+    "batches": {"batches_schema": BatchesConfig},
+    "model": {"lstm_schema": LSTMConfig, "gru_schema": GRUConfig, "rnn_schema": RNNConfig},
+    "optimizer": {
+        "adam_schema": AdamConfig,
+        "sgd_schema": SGDConfig,
+        "adagrad_schema": AdagradConfig,
+    },
+    "schedule": {
+        "constant_schema": ScheduleConfig,
+        "decay_schema": DecayConfig,
+        "plateau_schema": PlateauConfig,
+    },
+    "trainer": {"trainer_schema": TrainerConfig},
+}
+
+
+def register() -> None:
+    """Tells Hydra the schemas that the files under conf/ begin with."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    for group, schemas in SCHEMAS.items():
+        for name, node in schemas.items():
+            store.store(name=name, node=node, group=group or None)

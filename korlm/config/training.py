@@ -1,0 +1,175 @@
+"""Settings of training: optimizer, schedule, trainer."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import ClassVar
+
+from korlm.config.base import MISSING, Group
+
+
+class Device(enum.Enum):
+    """Where the model runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Precision(enum.Enum):
+    """Number format of the matrix products in training; evaluation is always in fp32."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+@dataclass
+class OptimizerConfig(Group):
+    """What every optimizer has."""
+
+    _group: ClassVar[str] = "optimizer"
+    _names: ClassVar[tuple[str, ...]] = ()
+
+    name: str = MISSING
+    lr: float = MISSING
+    # the largest learning rate of the schedule
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._one_of("name", *self._names)
+        self._above(0, "lr")
+        self._at_least(0, "weight_decay")
+
+
+@dataclass
+class AdamConfig(OptimizerConfig):
+    """Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019)."""
+
+    _names: ClassVar[tuple[str, ...]] = ("adamw", "adam")
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._share("beta1", "beta2")
+        self._above(0, "eps")
+
+
+@dataclass
+class SGDConfig(OptimizerConfig):
+    """Stochastic gradient descent with momentum."""
+
+    _names: ClassVar[tuple[str, ...]] = ("sgd",)
+
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._share("momentum")
+        if self.nesterov and self.momentum == 0:
+            self._fail("nesterov", "needs optimizer.momentum above 0")
+
+
+@dataclass
+class AdagradConfig(OptimizerConfig):
+    """Adagrad (Duchi et al. 2011)."""
+
+    _names: ClassVar[tuple[str, ...]] = ("adagrad",)
+
+    eps: float = 1e-10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._above(0, "eps")
+
+
+@dataclass
+class ScheduleConfig(Group):
+    """How the learning rate goes from step to step; optimizer.lr is its peak."""
+
+    _group: ClassVar[str] = "schedule"
+    _names: ClassVar[tuple[str, ...]] = ("constant",)
+
+    name: str = MISSING
+    warmup_share: float = 0.0
+    # share of all steps in which the rate rises to its peak
+    start_factor: float = 0.04
+    # rate at step 0 / peak, if warmup_share is above 0
+
+    def __post_init__(self) -> None:
+        self._one_of("name", *self._names)
+        self._share("warmup_share")
+        self._share("start_factor", one=True)
+
+
+@dataclass
+class DecayConfig(ScheduleConfig):
+    """Cosine (Loshchilov and Hutter 2017) and one-cycle (Smith 2018) end at a share of the peak."""
+
+    _names: ClassVar[tuple[str, ...]] = ("one_cycle", "cosine")
+
+    end_factor: float = 0.0
+    # rate at the last step / peak
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._share("end_factor", one=True)
+
+
+@dataclass
+class PlateauConfig(ScheduleConfig):
+    """The rate falls when valid loss has stopped falling."""
+
+    _names: ClassVar[tuple[str, ...]] = ("plateau",)
+
+    factor: float = 0.25
+    patience: int = 1
+    # validations without improvement before the rate falls
+    end_factor: float = 0.001
+    # the rate stays above this share of the peak
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._share("factor", "end_factor")
+        self._at_least(0, "patience")
+
+
+@dataclass
+class TrainerConfig(Group):
+    """How long, where and with what care the model is trained."""
+
+    _group: ClassVar[str] = "trainer"
+
+    device: Device = Device.auto
+    precision: Precision = Precision.auto
+    # auto: bf16 where the processor or GPU multiplies it natively, else fp32
+    threads: int | None = 1
+    # of PyTorch on the CPU; null: PyTorch's own choice. Recurrent steps are too small to share: of
+    # 2 x 200 units a step took 25 ms on one thread and 53 on two with a vocabulary of 1,200, 96 and
+    # 106 with 17,500 (2026-11-21). One thread also gives the very same numbers every time.
+    epochs: int = 30
+    max_steps: int | None = None
+    # stop after so many optimizer steps, whatever the epochs
+    clip_norm: float | None = 1.0
+    # gradients are scaled down to this L2 norm; null: never
+    patience: int | None = None
+    # validations without improvement before training stops early; null: never
+    valid_every: int | None = None
+    # steps between validations; null: once an epoch
+    log_every: int = 10
+    # steps between points in TensorBoard
+    checkpoint_minutes: float = 10.0
+    # last.pt is also written this often within an epoch
+    sample_tokens: int = 60
+    # length of the text sampled at each validation; 0: none
+
+    def __post_init__(self) -> None:
+        self._at_least(1, "threads", "epochs", "max_steps", "valid_every", "log_every", "patience")
+        self._at_least(0, "sample_tokens")
+        self._above(0, "clip_norm", "checkpoint_minutes")
