@@ -37,6 +37,7 @@ from korlm.config.model import (
     Nonlinearity,
     RecurrentConfig,
     RNNConfig,
+    Softmax,
 )
 from korlm.config.training import (
     AdagradConfig,
@@ -82,6 +83,7 @@ __all__ = [
     "RecurrentConfig",
     "SGDConfig",
     "ScheduleConfig",
+    "Softmax",
     "TokenizerConfig",
     "TrainSettings",
     "TrainerConfig",

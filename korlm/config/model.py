@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from korlm.config.base import MISSING, Group
@@ -21,6 +21,13 @@ class Nonlinearity(enum.Enum):
 
     tanh = "tanh"
     relu = "relu"
+
+
+class Softmax(enum.Enum):
+    """Output layers of the networks."""
+
+    full = "full"
+    adaptive = "adaptive"
 
 
 @dataclass
@@ -50,10 +57,16 @@ class NeuralConfig(ModelConfig):
     # between embedding and first layer
     dropout_output: float = 0.0
     # between last layer and output layer
+    softmax: Softmax = Softmax.full
+    # adaptive: rare tokens in clusters (Grave et al. 2017), several times faster; both are exact
+    cutoffs: list[int] = field(default_factory=lambda: [2000, 10000])
+    # adaptive: ids, in the order of falling frequency, at which the clusters begin
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "embedding_dim", "hidden_dim")
+        if not self.cutoffs or self.cutoffs[0] < 4 or self.cutoffs != sorted(set(self.cutoffs)):
+            self._fail("cutoffs", "must be numbers that rise, the first one 4 or more")
         self._share(*(key for key in self.__dataclass_fields__ if key.startswith("dropout_")))
 
 

@@ -1,67 +1,153 @@
 """The output layer: hidden states -> log-probabilities or summed nats, the costly part of a step.
 
-In training the whole softmax and its gradient are done block by block in the forward pass: neither
-logits nor probabilities of a whole batch are ever kept twice, and what is read again is still in
-the processor's cache.
+In training the whole softmax and its gradient are done in the forward pass: neither logits nor
+probabilities of a whole batch are ever kept twice, and what is read again is still in the
+processor's cache.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from korlm.config import NeuralConfig, Softmax
+
 PAD_ID = 0
 BLOCK = 64  # rows done at once on a CPU; 64 x 8,600 in bf16 are 1.1 MB
 GPU_BLOCK = 4096
+SAFE = 1e20  # sums of exponentials beyond it, or below its inverse, are done again with a shift
+
+
+def _block(device: torch.device) -> int:
+    return BLOCK if device.type == "cpu" else GPU_BLOCK
+
+
+def _nats_and_slopes(
+    read: Tensor, both: Tensor, targets: Tensor, real: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum of -ln softmax(read both^T)[target] over real rows, and its gradients.
+
+    The gradient of row n's nats with respect to its logits is softmax - onehot(target). With
+    e = exp(logits) and Z their sum, the rows e - Z onehot(target) go into the matrix products as
+    they are, and the division by Z is left to the small factor beside them: the large matrix is
+    written once by the product, once by exp, and read by two products.
+
+    Args:
+        read: (N, H + 1), hidden states and a column of ones, whose weight is the bias.
+        both: (V, H + 1), weight and bias, in ``dtype``.
+        targets: int64 (N,).
+        real: bool (N, 1), which rows count.
+        dtype: of the matrix products.
+
+    Returns:
+        The sum in read's kind; its gradients by ``read`` and by ``both``, (N, H + 1) in read's kind
+        and (V, H + 1) in ``dtype``.
+    """
+    rows, block = read.shape[0], _block(read.device)
+    low = read.to(dtype)
+    slopes = low.new_empty(rows, both.shape[0])
+    picked, sums = read.new_empty(rows, 1), read.new_empty(rows, 1)
+    # exp of logits up to 46 in size needs no shift, which saves two passes; a GPU would have to
+    # wait for the answer whether they are that small.
+    may_be_safe = read.device.type == "cpu"
+    for begin in range(0, rows, block):
+        part = slice(begin, begin + block)
+        for shift in (False, True) if may_be_safe else (True,):
+            logits = torch.mm(low[part], both.t(), out=slopes[part])
+            if shift:
+                logits -= logits.amax(1, keepdim=True)
+            picked[part] = logits.gather(1, targets[part, None])
+            sums[part] = logits.exp_().sum(1, keepdim=True, dtype=read.dtype)
+            if not shift and bool(((sums[part] > 1 / SAFE) & (sums[part] < SAFE)).all()):
+                break
+    nats = torch.where(real, sums.log() - picked, 0.0).sum()
+    at = torch.arange(rows, device=read.device) * both.shape[0] + targets
+    slopes.put_(at, -sums[:, 0].to(dtype), accumulate=True)
+    scale = real / sums
+    by_both = slopes.t() @ (read * scale).to(dtype)
+    return nats, (slopes @ both) * scale, by_both
+
+
+def _with_ones(hidden: Tensor) -> Tensor:
+    return torch.cat([hidden, hidden.new_ones(hidden.shape[0], 1)], 1)
 
 
 class _SummedNats(torch.autograd.Function):
-    """Sum over rows of -ln softmax(hidden W^T + b)[target], rows with target <pad> left out.
-
-    The gradient of row n's nats with respect to its logits is softmax - onehot(target), so that
-    forward has all it needs to work out the gradients; backward scales them by what comes in.
-    """
+    """Full softmax; forward works out the gradients, backward scales them by what comes in."""
 
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        rows, vocab_size = hidden.shape[0], weight.shape[0]
-        block = BLOCK if hidden.device.type == "cpu" else GPU_BLOCK
-        low, low_weight, low_bias = hidden.to(dtype), weight.to(dtype), bias.to(dtype)
-        slopes = torch.empty(rows, vocab_size, dtype=dtype, device=hidden.device)
-        nats = torch.empty(rows, 1, dtype=bias.dtype, device=hidden.device)
+        both = torch.cat([weight, bias[:, None]], 1).to(dtype)
         real = (targets != PAD_ID)[:, None]
-        for begin in range(0, rows, block):
-            part = slice(begin, begin + block)
-            wanted = targets[part, None]
-            logits = torch.addmm(low_bias, low[part], low_weight.t())
-            probs = torch.softmax(logits, dim=1, out=slopes[part])
-            # ln of the sum of exponentials, read off at the most probable token: one pass less than
-            # logsumexp, and nothing can underflow there.
-            largest, likeliest = logits.amax(1, keepdim=True), probs.amax(1, keepdim=True)
-            log_total = largest.to(nats.dtype) - likeliest.to(nats.dtype).log()
-            nats[part] = log_total - logits.gather(1, wanted)
-            probs.scatter_add_(1, wanted, probs.new_full(wanted.shape, -1.0))
-        if hidden.device.type != "cpu" or not bool(real.all()):  # asking a GPU would wait for it
-            slopes.mul_(real)
-        by_bias = slopes.new_ones(1, rows) @ slopes
-        ctx.wide = bias.dtype
-        ctx.save_for_backward(slopes @ low_weight, slopes.t() @ low, by_bias[0])
-        return (nats * real).sum()
+        nats, *grads = _nats_and_slopes(_with_ones(hidden), both, targets, real, dtype)
+        ctx.save_for_backward(*grads)
+        return nats
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        by_hidden, by_weight, by_bias = ctx.saved_tensors
+        by_read, by_both = ctx.saved_tensors
         scale = grads[0]
         # Scaled in the width of the parameters: bf16 would round once more.
-        wide = ctx.wide
-        found = (part.to(wide) * scale for part in (by_hidden, by_weight, by_bias))
-        return (*found, None, None)
+        by_both = by_both.to(scale.dtype) * scale
+        return by_read[:, :-1] * scale, by_both[:, :-1], by_both[:, -1], None, None
+
+
+class _AdaptiveNats(torch.autograd.Function):
+    """Adaptive softmax, the same way; ``clusters`` are the ranges of ids behind the shortlist."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        gates: Tensor,
+        gate_bias: Tensor,
+        targets: Tensor,
+        clusters: Sequence[tuple[int, int]],
+        dtype: torch.dtype,
+    ) -> Tensor:
+        both = torch.cat([weight, bias[:, None]], 1)
+        by_both = torch.zeros_like(both)
+        shortlist = clusters[0][0]
+        head = torch.cat([both[:shortlist], torch.cat([gates, gate_bias[:, None]], 1)])
+        read = _with_ones(hidden)
+        head_targets = targets
+        nats = hidden.new_zeros(())
+        by_read = torch.zeros_like(read)
+        for number, (begin, end) in enumerate(clusters):
+            rows = ((targets >= begin) & (targets < end)).nonzero()[:, 0]
+            head_targets = head_targets.index_fill(0, rows, shortlist + number)
+            if not len(rows):
+                continue
+            real = torch.ones(len(rows), 1, dtype=torch.bool, device=rows.device)
+            part = both[begin:end].to(dtype)
+            cost, by_rows, by_part = _nats_and_slopes(
+                read[rows], part, targets[rows] - begin, real, dtype
+            )
+            nats += cost
+            by_read.index_add_(0, rows, by_rows)
+            by_both[begin:end] = by_part
+        real = (targets != PAD_ID)[:, None]
+        cost, by_rows, by_head = _nats_and_slopes(read, head.to(dtype), head_targets, real, dtype)
+        by_both[:shortlist] = by_head[:shortlist]
+        ctx.save_for_backward(by_read + by_rows, by_both, by_head[shortlist:].to(bias.dtype))
+        return nats + cost
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        by_read, by_both, by_gates = (part * grads[0] for part in ctx.saved_tensors)
+        by_weight, by_bias = by_both[:, :-1], by_both[:, -1]
+        by_parameters = (by_weight, by_bias, by_gates[:, :-1], by_gates[:, -1])
+        return (by_read[:, :-1], *by_parameters, None, None, None)
 
 
 class OutputLayer(nn.Module):
@@ -88,19 +174,7 @@ class OutputLayer(nn.Module):
 
     def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """-ln p of each target, float32, 0 for <pad>: (N, H), (N,) -> (N,). No gradients."""
-        block = BLOCK if hidden.device.type == "cpu" else GPU_BLOCK
-        parts = [
-            F.cross_entropy(
-                F.linear(rows, self.weight, self.bias).float(),
-                wanted,
-                ignore_index=PAD_ID,
-                reduction="none",
-            )
-            for rows, wanted in zip(
-                torch.split(hidden, block), torch.split(targets, block), strict=True
-            )
-        ]
-        return torch.cat(parts)
+        return _cross_entropy(hidden, self.weight, self.bias, targets, PAD_ID)
 
     def summed_nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The sum of ``nats`` with its gradients: (N, H), (N,) -> scalar.
@@ -112,5 +186,109 @@ class OutputLayer(nn.Module):
         low = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if low else hidden.dtype
         with torch.autocast(device, enabled=False):
-            total: Tensor = _SummedNats.apply(hidden, self.weight, self.bias, targets, dtype)  # type: ignore[no-untyped-call]
+            return self._summed_nats(hidden.to(self.bias.dtype), targets, dtype)
+
+    def _summed_nats(self, hidden: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        total: Tensor = _SummedNats.apply(hidden, self.weight, self.bias, targets, dtype)  # type: ignore[no-untyped-call]
         return total
+
+
+class AdaptiveOutputLayer(OutputLayer):
+    """Adaptive softmax (Grave et al. 2017, "Efficient softmax approximation for GPUs").
+
+    The vocabulary is sorted by falling frequency. A first softmax chooses among the shortlist and
+    one gate for each cluster of rarer tokens, a second one within that cluster:
+    p(w) = p(cluster of w) p(w | cluster). So rare tokens cost work only where one of them stands,
+    and probabilities sum to one. Unlike Grave's, clusters keep the width of the rest, so that the
+    weights can be those of the embedding.
+
+    Args:
+        hidden_dim: H of what comes in.
+        vocab_size: V.
+        weight: (V, H) to share with the embedding, or None for an own one.
+        cutoffs: rising ids at which the clusters begin; those at V and beyond are of no use.
+    """
+
+    def __init__(
+        self, hidden_dim: int, vocab_size: int, weight: Tensor | None, cutoffs: Sequence[int]
+    ) -> None:
+        super().__init__(hidden_dim, vocab_size, weight)
+        bounds = [*(cutoff for cutoff in cutoffs if cutoff < vocab_size), vocab_size]
+        self.clusters = list(itertools.pairwise(bounds))
+        self.gates = nn.Parameter(torch.zeros(len(self.clusters), hidden_dim))
+        self.gate_bias = nn.Parameter(torch.zeros(len(self.clusters)))
+
+    @property
+    def _shortlist(self) -> int:
+        return self.clusters[0][0]
+
+    def _head(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the first softmax: shortlist, then gates."""
+        size = self._shortlist
+        return (
+            torch.cat([self.weight[:size], self.gates]),
+            torch.cat([self.bias[:size], self.gate_bias]),
+        )
+
+    def _tails(self) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+        """First and last id, weight and bias of each cluster."""
+        for begin, end in self.clusters:
+            yield begin, end, self.weight[begin:end], self.bias[begin:end]
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """(..., H) -> float32 (..., V)."""
+        head = F.log_softmax(F.linear(hidden, *self._head()).float(), dim=-1)
+        parts = [head[..., : self._shortlist]]
+        for number, (_, _, weight, bias) in enumerate(self._tails()):
+            gate = head[..., self._shortlist + number, None]
+            inside = F.log_softmax(F.linear(hidden, weight, bias).float(), dim=-1)
+            parts.append(gate + inside)
+        return torch.cat(parts, -1)
+
+    def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """See ``OutputLayer.nats``."""
+        head_targets = targets
+        rare: list[tuple[Tensor, Tensor]] = []
+        for number, (begin, end, weight, bias) in enumerate(self._tails()):
+            rows = ((targets >= begin) & (targets < end)).nonzero()[:, 0]
+            head_targets = head_targets.index_fill(0, rows, self._shortlist + number)
+            if len(rows):
+                wanted = targets[rows] - begin
+                rare.append((rows, _cross_entropy(hidden[rows], weight, bias, wanted, -1)))
+        nats = _cross_entropy(hidden, *self._head(), head_targets, PAD_ID)
+        for rows, costs in rare:
+            nats = nats.index_add(0, rows, costs)
+        return nats
+
+    def _summed_nats(self, hidden: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        gates = (self.gates, self.gate_bias)
+        total: Tensor = _AdaptiveNats.apply(  # type: ignore[no-untyped-call]
+            hidden, self.weight, self.bias, *gates, targets, self.clusters, dtype
+        )
+        return total
+
+
+def _cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, ignored: int
+) -> Tensor:
+    """-ln p of each target, float32 (N,), block by block; 0 where the target is ``ignored``."""
+    block = _block(hidden.device)
+    parts = [
+        F.cross_entropy(
+            F.linear(rows, weight, bias).float(), wanted, ignore_index=ignored, reduction="none"
+        )
+        for rows, wanted in zip(
+            torch.split(hidden, block), torch.split(targets, block), strict=True
+        )
+    ]
+    return torch.cat(parts)
+
+
+def build_output(
+    config: NeuralConfig, hidden_dim: int, vocab_size: int, weight: Tensor | None
+) -> OutputLayer:
+    """The output layer of the settings; arguments as of ``OutputLayer``."""
+    cutoffs = config.cutoffs
+    if config.softmax is Softmax.full or cutoffs[0] >= vocab_size:
+        return OutputLayer(hidden_dim, vocab_size, weight)
+    return AdaptiveOutputLayer(hidden_dim, vocab_size, weight, cutoffs)

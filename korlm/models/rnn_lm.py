@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from korlm.config import RecurrentConfig
 from korlm.models.base import LanguageModel, State
 from korlm.models.dropout import drop, drop_tokens
-from korlm.models.output import OutputLayer
+from korlm.models.output import build_output
 from korlm.models.recurrent import RecurrentEncoder
 
 
@@ -34,7 +34,7 @@ class RecurrentLM(LanguageModel):
         last_dim = config.embedding_dim if config.tie_weights else config.hidden_dim
         self.encoder = RecurrentEncoder(config.embedding_dim, last_dim, config)
         tied = self.embedding.weight if config.tie_weights else None
-        self.output = OutputLayer(last_dim, vocab_size, tied)
+        self.output = build_output(config, last_dim, vocab_size, tied)
 
     def begin(self, batch_size: int) -> State:
         """The states of all layers, each (batch_size, units)."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from korlm.config import GRUConfig, InitialState, LSTMConfig, Nonlinearity, RNNConfig
+from korlm.config import GRUConfig, InitialState, LSTMConfig, Nonlinearity, RNNConfig, Softmax
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
 
@@ -41,6 +41,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "layer_norm": {**SIZES, "layer_norm": True},
     "dropouts": {**SIZES, **DROPOUTS},
     "variational": {**SIZES, **DROPOUTS, "variational": True, "tie_weights": False},
+    "adaptive": {**SIZES, "softmax": Softmax.adaptive, "cutoffs": [5, 8]},
     "everything": {
         **SIZES,
         **DROPOUTS,

@@ -7,7 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from korlm.models.output import BLOCK, PAD_ID, OutputLayer, _SummedNats
+from korlm.config import LSTMConfig, Softmax
+from korlm.models.output import (
+    BLOCK,
+    PAD_ID,
+    AdaptiveOutputLayer,
+    OutputLayer,
+    _AdaptiveNats,
+    _SummedNats,
+    build_output,
+)
 
 H, V = 6, 13
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}
@@ -173,3 +182,77 @@ def test_an_own_matrix_begins_within_bounds() -> None:
     assert layer.weight.shape == (V, H)
     assert 0 < layer.weight.abs().max() <= H**-0.5
     assert (layer.bias == 0).all()
+
+
+@pytest.mark.parametrize("size", [30.0, 1e3, 1e6])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_large_logits_are_done_again_with_a_shift(size: float, sign: float) -> None:
+    """The exponentials of all logits of a row overflow, or are all 0."""
+    layer, (hidden, targets) = make_layer(), make_rows(2 * BLOCK + 3)
+    layer.bias.data += sign * size
+    hidden.requires_grad_()
+    found = value_and_gradients(layer.summed_nats(hidden, targets), layer, hidden)
+    expected = value_and_gradients(reference(layer, hidden, targets), layer, hidden)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3 * max(1, size / 1e3), rtol=1e-2)
+
+
+def make_adaptive(cutoffs: list[int]) -> AdaptiveOutputLayer:
+    layer = AdaptiveOutputLayer(H, V, None, cutoffs)
+    for number, parameter in enumerate(layer.parameters()):
+        parameter.data.copy_(random(*parameter.shape, seed=number))
+    return layer
+
+
+CUTOFFS = [[4], [12], [4, 5], [5, 9], [4, 5, 6, 12], [6, 13], [6, 40, 50]]
+
+
+@pytest.mark.parametrize("cutoffs", CUTOFFS)
+def test_adaptive_probabilities_are_those_of_two_softmaxes(cutoffs: list[int]) -> None:
+    layer, hidden = make_adaptive(cutoffs), random(3, H)
+    real = [c for c in cutoffs if c < V]
+    bounds = [*real, V]
+    first = torch.cat([layer.weight[: bounds[0]], layer.gates])
+    first_bias = torch.cat([layer.bias[: bounds[0]], layer.gate_bias])
+    head = (hidden @ first.T + first_bias).softmax(-1)
+    found = layer.log_probs(hidden).exp()
+    torch.testing.assert_close(found.sum(-1), torch.ones(3))
+    for token in range(V):
+        if token < bounds[0]:
+            expected = head[:, token]
+        else:
+            n = max(i for i, begin in enumerate(real) if begin <= token)
+            rows = slice(bounds[n], bounds[n + 1])
+            inside = (hidden @ layer.weight[rows].T + layer.bias[rows]).softmax(-1)
+            expected = head[:, bounds[0] + n] * inside[:, token - bounds[n]]
+        torch.testing.assert_close(found[:, token], expected)
+
+
+@pytest.mark.parametrize("pads", ["none", "some", "all"])
+@pytest.mark.parametrize("cutoffs", CUTOFFS)
+def test_adaptive_nats_and_gradients(cutoffs: list[int], pads: str) -> None:
+    layer, (hidden, targets) = make_adaptive(cutoffs), make_rows(BLOCK + 9, pads)
+    hidden.requires_grad_()
+    inputs = (hidden, *layer.parameters())
+    loss = layer.summed_nats(hidden, targets)
+    expected = F.nll_loss(layer.log_probs(hidden), targets, reduction="sum", ignore_index=PAD_ID)
+    torch.testing.assert_close(loss, expected, **CLOSE)
+    torch.testing.assert_close(layer.nats(hidden, targets).sum(), expected, **CLOSE)
+    wanted = torch.autograd.grad(3 * expected, inputs)
+    for one, other in zip(torch.autograd.grad(3 * loss, inputs), wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_adaptive_gradients_by_gradcheck() -> None:
+    layer, (hidden, targets) = make_adaptive([5, 9]).double(), make_rows(7)
+    inputs = [hidden.double().requires_grad_(), *layer.parameters()]
+    assert torch.autograd.gradcheck(
+        lambda h, *p: _AdaptiveNats.apply(h, *p, targets, layer.clusters, torch.float64), inputs
+    )
+
+
+def test_a_vocabulary_within_the_shortlist_needs_no_clusters() -> None:
+    config = LSTMConfig(name="lstm", softmax=Softmax.adaptive, cutoffs=[V])
+    assert type(build_output(config, H, V, None)) is OutputLayer
+    config = LSTMConfig(name="lstm", softmax=Softmax.adaptive, cutoffs=[V - 1])
+    assert type(build_output(config, H, V, None)) is AdaptiveOutputLayer
