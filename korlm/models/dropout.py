@@ -31,11 +31,21 @@ def drop(x: Tensor, p: float, training: bool, variational: bool) -> Tensor:
     return x * mask_like(x, p, 1, x.shape[1], x.shape[2])
 
 
-def drop_tokens(weight: Tensor, p: float, training: bool) -> Tensor:
-    """Embedding matrix (V, E) with whole rows dropped (Gal and Ghahramani 2016, section 4.2)."""
+def drop_tokens(x: Tensor, ids: Tensor, vocab_size: int, p: float, training: bool) -> Tensor:
+    """Embeddings with whole tokens dropped (Gal and Ghahramani 2016, section 4.2).
+
+    A dropped token is dropped wherever it stands in the batch.
+
+    Args:
+        x: (T, B, E), the embeddings of ``ids``.
+        ids: int64 (T, B).
+        vocab_size: V.
+        p: share of the V tokens that are dropped.
+        training: whether to drop at all.
+    """
     if not training or p == 0:
-        return weight
-    return weight * mask_like(weight, p, weight.shape[0], 1)
+        return x
+    return x * mask_like(x, p, vocab_size)[ids][..., None]
 
 
 def drop_weight(weight: Tensor, p: float, training: bool) -> Tensor:

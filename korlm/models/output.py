@@ -78,6 +78,16 @@ def _with_ones(hidden: Tensor) -> Tensor:
     return torch.cat([hidden, hidden.new_ones(hidden.shape[0], 1)], 1)
 
 
+def _with_bias(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """(V, H) and (V,) -> (V, H + 1)."""
+    return torch.cat([weight.to(dtype), bias[:, None].to(dtype)], 1)
+
+
+def _scaled(part: Tensor, scale: Tensor) -> Tensor:
+    """A gradient in the width of the scale, multiplied there: bf16 would round once more."""
+    return torch.mul(part, scale.view(1))  # one axis: a scalar would take the kind of the part
+
+
 class _SummedNats(torch.autograd.Function):
     """Full softmax; forward works out the gradients, backward scales them by what comes in."""
 
@@ -85,7 +95,7 @@ class _SummedNats(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        both = torch.cat([weight, bias[:, None]], 1).to(dtype)
+        both = _with_bias(weight, bias, dtype)
         real = (targets != PAD_ID)[:, None]
         nats, *grads = _nats_and_slopes(_with_ones(hidden), both, targets, real, dtype)
         ctx.save_for_backward(*grads)
@@ -95,9 +105,8 @@ class _SummedNats(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         by_read, by_both = ctx.saved_tensors
         scale = grads[0]
-        # Scaled in the width of the parameters: bf16 would round once more.
-        by_both = by_both.to(scale.dtype) * scale
-        return by_read[:, :-1] * scale, by_both[:, :-1], by_both[:, -1], None, None
+        by_weight, by_bias = _scaled(by_both[:, :-1], scale), _scaled(by_both[:, -1], scale)
+        return by_read[:, :-1] * scale, by_weight, by_bias, None, None
 
 
 class _AdaptiveNats(torch.autograd.Function):
@@ -115,39 +124,53 @@ class _AdaptiveNats(torch.autograd.Function):
         clusters: Sequence[tuple[int, int]],
         dtype: torch.dtype,
     ) -> Tensor:
-        both = torch.cat([weight, bias[:, None]], 1)
-        by_both = torch.zeros_like(both)
-        shortlist = clusters[0][0]
-        head = torch.cat([both[:shortlist], torch.cat([gates, gate_bias[:, None]], 1)])
         read = _with_ones(hidden)
-        head_targets = targets
-        nats = hidden.new_zeros(())
         by_read = torch.zeros_like(read)
+        nats = hidden.new_zeros(())
+        parts: list[Tensor] = []
+        shortlist = clusters[0][0]
+        head_targets = targets
         for number, (begin, end) in enumerate(clusters):
             rows = ((targets >= begin) & (targets < end)).nonzero()[:, 0]
             head_targets = head_targets.index_fill(0, rows, shortlist + number)
-            if not len(rows):
-                continue
-            real = torch.ones(len(rows), 1, dtype=torch.bool, device=rows.device)
-            part = both[begin:end].to(dtype)
+            both = _with_bias(weight[begin:end], bias[begin:end], dtype)
+            real = torch.ones_like(rows, dtype=torch.bool)[:, None]
             cost, by_rows, by_part = _nats_and_slopes(
-                read[rows], part, targets[rows] - begin, real, dtype
+                read[rows], both, targets[rows] - begin, real, dtype
             )
             nats += cost
             by_read.index_add_(0, rows, by_rows)
-            by_both[begin:end] = by_part
+            parts.append(by_part)
+        head = torch.cat(
+            [
+                _with_bias(weight[:shortlist], bias[:shortlist], dtype),
+                _with_bias(gates, gate_bias, dtype),
+            ]
+        )
         real = (targets != PAD_ID)[:, None]
-        cost, by_rows, by_head = _nats_and_slopes(read, head.to(dtype), head_targets, real, dtype)
-        by_both[:shortlist] = by_head[:shortlist]
-        ctx.save_for_backward(by_read + by_rows, by_both, by_head[shortlist:].to(bias.dtype))
+        cost, by_rows, by_head = _nats_and_slopes(read, head, head_targets, real, dtype)
+        ctx.save_for_backward(by_read + by_rows, by_head, *parts)
         return nats + cost
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        by_read, by_both, by_gates = (part * grads[0] for part in ctx.saved_tensors)
-        by_weight, by_bias = by_both[:, :-1], by_both[:, -1]
+        by_read, by_head, *parts = ctx.saved_tensors
+        scale = grads[0]
+        num_gates = len(parts)
+        by_gates = _scaled(by_head[-num_gates:], scale)
+        # Each part is widened, scaled and put in its place by one pass over memory.
+        parts.insert(0, by_head[:-num_gates])
+        size = sum(len(part) for part in parts)
+        by_weight = by_gates.new_empty(size, by_read.shape[1] - 1)
+        by_bias = by_gates.new_empty(size)
+        begin = 0
+        for part in parts:
+            end = begin + len(part)
+            torch.mul(part[:, :-1], scale.view(1), out=by_weight[begin:end])
+            torch.mul(part[:, -1], scale.view(1), out=by_bias[begin:end])
+            begin = end
         by_parameters = (by_weight, by_bias, by_gates[:, :-1], by_gates[:, -1])
-        return (by_read[:, :-1], *by_parameters, None, None, None)
+        return (by_read[:, :-1] * scale, *by_parameters, None, None, None)
 
 
 class OutputLayer(nn.Module):

@@ -6,7 +6,6 @@ and are turned to (T, B) while they are still ids, since recurrent kernels work 
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from korlm.config import RecurrentConfig
@@ -45,8 +44,9 @@ class RecurrentLM(LanguageModel):
     ) -> tuple[Tensor, State]:
         """int64 (B, T) -> (T, B, H) and the new state."""
         config, training = self.config, self.training
-        weight = drop_tokens(self.embedding.weight, config.dropout_embedding, training)
-        x = F.embedding(inputs.t(), weight)  # (T, B, E)
+        ids = inputs.t()
+        x = self.embedding(ids)  # (T, B, E)
+        x = drop_tokens(x, ids, self.vocab_size, config.dropout_embedding, training)
         x = drop(x, config.dropout_input, training, config.variational)
         x, state = self.encoder(x, state or self.begin(inputs.shape[0]), lengths)
         return drop(x, config.dropout_output, training, config.variational), state

@@ -68,16 +68,18 @@ def test_no_dropout_is_the_identity(training: bool, p: float) -> None:
     x, weight = torch.randn(T, B, F), torch.randn(9, F)
     for variational in (False, True):
         assert drop(x, p, training, variational) is x
-    assert drop_tokens(weight, p, training) is weight
+    assert drop_tokens(x, torch.zeros(T, B, dtype=torch.int64), 3, p, training) is x
     assert drop_weight(weight, p, training) is weight
 
 
-def test_token_dropout_drops_whole_rows() -> None:
-    weight = torch.randn(4000, 3)
-    kept = drop_tokens(weight, 0.3, True)
-    is_dropped = (kept == 0).all(1)
+def test_token_dropout_drops_a_token_wherever_it_stands() -> None:
+    ids = torch.arange(4000).repeat(2).view(80, 100)
+    x = torch.randn(80, 100, 3)
+    kept = drop_tokens(x, ids, 4000, 0.3, True)
+    is_dropped = (kept == 0).all(-1)
     assert is_dropped.double().mean() == pytest.approx(0.3, abs=0.03)
-    torch.testing.assert_close(kept[~is_dropped], weight[~is_dropped] / 0.7)
+    assert (is_dropped[:40] == is_dropped[40:]).all()
+    torch.testing.assert_close(kept[~is_dropped], x[~is_dropped] / 0.7)
 
 
 def test_weight_dropout_drops_entries_and_keeps_the_expectation() -> None:
