@@ -38,6 +38,7 @@ from korlm.training.checkpoint import (
     save_checkpoint,
 )
 from korlm.training.loop import Progress, Stopped, StopSignal, Trainer, evaluate
+from korlm.training.memory import keep_freed_memory
 from korlm.training.optim import build_optimizer
 from korlm.training.tracker import Tracker
 
@@ -108,6 +109,8 @@ class Run:
         if settings.trainer.threads is not None:
             torch.set_num_threads(settings.trainer.threads)
         self.device = choose_device(settings.trainer)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.bf16 = uses_bf16(settings.trainer, self.device)
         torch.manual_seed(settings.seed)
         self.model: LanguageModel = build_model(settings.model, len(prepared.vocab))

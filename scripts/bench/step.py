@@ -28,6 +28,7 @@ from korlm.config import AdamConfig, LSTMConfig, ScheduleConfig, TrainerConfig
 from korlm.data.batches import Batch, StreamBatches
 from korlm.models.build import build_model
 from korlm.training.loop import Progress, StopSignal, Trainer, _Pending
+from korlm.training.memory import keep_freed_memory
 from korlm.training.optim import build_optimizer
 
 BATCH, LENGTH, UNITS, LAYERS, DROPOUT = 20, 35, 200, 2, 0.2
@@ -117,6 +118,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="steps of each in a round")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as korlm's runs do; the peer gains from it as well
     # Zipf's law, as words have it: which rows of the embedding are touched matters little.
     ranks = np.random.default_rng(1).zipf(1.2, 400_000) % (options.vocab_size - 4) + 4
     batches = StreamBatches(ranks.astype(np.uint32), BATCH, LENGTH)
