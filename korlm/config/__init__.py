@@ -44,6 +44,7 @@ from korlm.config.training import (
     AdamConfig,
     DecayConfig,
     Device,
+    MuonConfig,
     OptimizerConfig,
     PlateauConfig,
     Precision,
@@ -72,6 +73,7 @@ __all__ = [
     "Layout",
     "Mode",
     "ModelConfig",
+    "MuonConfig",
     "NeuralConfig",
     "Nonlinearity",
     "NsmcConfig",
@@ -137,6 +139,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "model": {"lstm_schema": LSTMConfig, "gru_schema": GRUConfig, "rnn_schema": RNNConfig},
     "optimizer": {
         "adam_schema": AdamConfig,
+        "muon_schema": MuonConfig,
         "sgd_schema": SGDConfig,
         "adagrad_schema": AdagradConfig,
     },

@@ -61,6 +61,23 @@ class AdamConfig(OptimizerConfig):
 
 
 @dataclass
+class MuonConfig(AdamConfig):
+    """Muon (Jordan et al. 2024) for recurrent matrices, AdamW for everything else."""
+
+    _names: ClassVar[tuple[str, ...]] = ("muon",)
+
+    matrix_lr: float = 0.02
+    # the largest rate of recurrent matrices; `lr` is that of AdamW, and both follow the schedule
+    momentum: float = 0.95
+    # of recurrent matrices
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._above(0, "matrix_lr")
+        self._share("momentum")
+
+
+@dataclass
 class SGDConfig(OptimizerConfig):
     """Stochastic gradient descent with momentum."""
 

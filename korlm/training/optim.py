@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,25 +17,41 @@ from korlm.config import (
     AdagradConfig,
     AdamConfig,
     DecayConfig,
+    MuonConfig,
     OptimizerConfig,
     PlateauConfig,
     ScheduleConfig,
     SGDConfig,
 )
+from korlm.errors import ConfigError
+from korlm.models.recurrent import RecurrentLayer
+from korlm.training.muon import Muon
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer of the settings; weight decay is for matrices of weights alone."""
+    """The optimizer of the settings; weight decay is for matrices of weights alone.
+
+    Raises:
+        ConfigError: Muon, and the model has no recurrent matrices.
+    """
     named = list(model.named_parameters())
     is_matrix = {name: p.ndim > 1 and not name.endswith("initial") for name, p in named}
     matrices = [p for name, p in named if is_matrix[name]]
     vectors = [p for name, p in named if not is_matrix[name]]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
     # The fused form does the whole update in one pass over memory.
     fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
+    if isinstance(config, MuonConfig):
+        hidden = _recurrent_groups(model, config)
+        taken = {id(p) for group in hidden for p in group["params"]}
+        for group in groups:
+            group["params"] = [p for p in group["params"] if id(p) not in taken]
+        rates = (config.lr, config.matrix_lr, config.momentum)
+        betas = (config.beta1, config.beta2)
+        return Muon(hidden, groups, *rates, betas=betas, eps=config.eps, fused=fused)
     if isinstance(config, AdamConfig):
         kinds: dict[str, type[torch.optim.Adam]] = {
             "adam": torch.optim.Adam,
@@ -48,6 +65,24 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         )
     assert isinstance(config, AdagradConfig)
     return torch.optim.Adagrad(groups, lr=config.lr, eps=config.eps)
+
+
+def _recurrent_groups(model: nn.Module, config: MuonConfig) -> list[dict[str, Any]]:
+    """The matrices of recurrent layers, each with the number of its gates."""
+    layers = [module for module in model.modules() if isinstance(module, RecurrentLayer)]
+    if not layers:
+        raise ConfigError(
+            "optimizer=muon: is for recurrent matrices, which this model does not have; use "
+            "optimizer=adamw"
+        )
+    return [
+        {
+            "params": [layer.weight_ih, layer.weight_hh],
+            "gates": layer.weight_hh.shape[0] // layer.hidden_dim,
+            "weight_decay": config.weight_decay,
+        }
+        for layer in layers
+    ]
 
 
 def learning_rate_factor(config: ScheduleConfig, step: int, total_steps: int) -> float:

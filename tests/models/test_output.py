@@ -9,7 +9,6 @@ from torch import Tensor
 
 from korlm.config import LSTMConfig, Softmax
 from korlm.models.output import (
-    BLOCK,
     PAD_ID,
     AdaptiveOutputLayer,
     OutputLayer,
@@ -20,7 +19,14 @@ from korlm.models.output import (
 
 H, V = 6, 13
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}
+BLOCK = 64  # rows
 ROWS = [1, 5, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7]
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several blocks to a call."""
+    monkeypatch.setattr("korlm.models.output.BLOCK", BLOCK * V)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -73,7 +79,7 @@ def test_the_size_of_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch, blo
     layer, (hidden, targets) = make_layer(), make_rows(11)
     hidden.requires_grad_()
     expected = value_and_gradients(reference(layer, hidden, targets), layer, hidden)
-    monkeypatch.setattr("korlm.models.output.BLOCK", block)
+    monkeypatch.setattr("korlm.models.output.BLOCK", block * V)
     found = value_and_gradients(layer.summed_nats(hidden, targets), layer, hidden)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
