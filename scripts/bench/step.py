@@ -4,7 +4,9 @@
 
 FOLDER holds the example's model.py (github.com/pytorch/examples, word_language_model), fetched by
 hand: it is not part of korlm. Both train an LSTM of 2 x 200 units with tied weights on the same ids
-in batches of 20 x 35; the two take turns, so that a machine that slows down slows both.
+in batches of 20 x 35. Each has a process of its own, set up as its authors run it (korlm tells the C
+library to keep freed memory, which would help the peer as well); they take turns, so that a machine
+that slows down slows all.
 """
 
 from __future__ import annotations
@@ -16,15 +18,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import argparse
 import importlib.util
 import itertools
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from korlm.config import AdamConfig, LSTMConfig, ScheduleConfig, TrainerConfig
+from korlm.config import AdamConfig, LSTMConfig, ScheduleConfig, Softmax, TrainerConfig
 from korlm.data.batches import Batch, StreamBatches
 from korlm.models.build import build_model
 from korlm.training.loop import Progress, StopSignal, Trainer, _Pending
@@ -69,8 +73,11 @@ def peer_step(folder: Path, vocab_size: int, batches: StreamBatches) -> Callable
     return step
 
 
-def korlm_step(vocab_size: int, batches: StreamBatches, bf16: bool) -> Callable[[], float]:
+def korlm_step(
+    vocab_size: int, batches: StreamBatches, bf16: bool, softmax: Softmax
+) -> Callable[[], float]:
     """A step of korlm's own loop with its default optimizer."""
+    keep_freed_memory()
     torch.manual_seed(1)
     config = LSTMConfig(
         name="lstm",
@@ -81,6 +88,7 @@ def korlm_step(vocab_size: int, batches: StreamBatches, bf16: bool) -> Callable[
         dropout_hidden=DROPOUT,
         dropout_output=DROPOUT,
         variational=True,  # as korlm's default
+        softmax=softmax,
     )
     model = build_model(config, vocab_size)
     trainer = Trainer(
@@ -108,6 +116,28 @@ def korlm_step(vocab_size: int, batches: StreamBatches, bf16: bool) -> Callable[
     return step
 
 
+def worker(name: str, options: argparse.Namespace, pipe: Connection) -> None:
+    """A process of its own: answers each message with the seconds that a step took."""
+    torch.set_num_threads(options.threads)
+    # Zipf's law, as words have it: which rows of the embedding are touched matters little.
+    ranks = np.random.default_rng(1).zipf(1.2, 400_000) % (options.vocab_size - 4) + 4
+    batches = StreamBatches(ranks.astype(np.uint32), BATCH, LENGTH)
+    if name == PEER:
+        step = peer_step(options.peer, options.vocab_size, batches)
+    else:
+        softmax = Softmax.adaptive if "adaptive" in name else Softmax.full
+        step = korlm_step(options.vocab_size, batches, "bf16" in name, softmax)
+    while pipe.recv():
+        started = time.perf_counter()
+        for _ in range(options.steps):
+            step()
+        pipe.send((time.perf_counter() - started) / options.steps)
+
+
+PEER = "word_language_model"
+NAMES = (PEER, "korlm fp32", "korlm bf16", "korlm bf16 adaptive")
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
@@ -117,34 +147,29 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=4, help="steps of each in a round")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    keep_freed_memory()  # as korlm's runs do; the peer gains from it as well
-    # Zipf's law, as words have it: which rows of the embedding are touched matters little.
-    ranks = np.random.default_rng(1).zipf(1.2, 400_000) % (options.vocab_size - 4) + 4
-    batches = StreamBatches(ranks.astype(np.uint32), BATCH, LENGTH)
-    steps = {
-        "word_language_model": peer_step(options.peer, options.vocab_size, batches),
-        "korlm fp32": korlm_step(options.vocab_size, batches, bf16=False),
-        "korlm bf16": korlm_step(options.vocab_size, batches, bf16=True),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    context = multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    for name in NAMES:
+        pipes[name], other = context.Pipe()
+        context.Process(target=worker, args=(name, options, other), daemon=True).start()
+    seconds: dict[str, list[float]] = {name: [] for name in NAMES}
     for round_number in range(options.rounds + 2):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            for _ in range(options.steps):
-                step()
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            found = pipe.recv()
             if round_number >= 2:  # the first two warm up
-                seconds[name].append((time.perf_counter() - started) / options.steps)
+                seconds[name].append(found)
+    for pipe in pipes.values():
+        pipe.send(False)
     print(
         f"{options.threads} thread(s), vocabulary {options.vocab_size:,}, {LAYERS} x {UNITS}, "
         f"batch {BATCH} x {LENGTH}, torch {torch.__version__}; medians of {options.rounds} rounds"
     )
-    peer = seconds["word_language_model"]
-    for name, found in seconds.items():
-        ratios = [p / f for p, f in zip(peer, found, strict=True)]
+    for name, times in seconds.items():
+        ratios = [peer / own for peer, own in zip(seconds[PEER], times, strict=True)]
         print(
-            f"{name:22} {1000 * statistics.median(found):7.1f} ms a step "
-            f"{BATCH * LENGTH / statistics.median(found):9,.0f} tokens/s   "
+            f"{name:22} {1000 * statistics.median(times):7.1f} ms a step "
+            f"{BATCH * LENGTH / statistics.median(times):9,.0f} tokens/s   "
             f"{statistics.median(ratios):.2f} x (from {min(ratios):.2f} to {max(ratios):.2f})"
         )
 
