@@ -85,12 +85,17 @@ class RecurrentConfig(NeuralConfig):
     # one mask for all timesteps instead of one for each (Gal and Ghahramani 2016)
     layer_norm: bool = False
     # layer normalisation inside the recurrence (Ba et al. 2016); slow
+    activation_penalty: float = 0.0
+    # times the squares of the last layer's outputs, in training (AR; Merity et al. 2018)
+    change_penalty: float = 0.0
+    # times the squares of their change from one timestep to the next (TAR; the same)
     initial_state: InitialState = InitialState.zero
     bidirectional: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "num_layers")
+        self._at_least(0, "activation_penalty", "change_penalty")
         if self.bidirectional:
             self._fail(
                 "bidirectional",

@@ -74,6 +74,17 @@ class LanguageModel(nn.Module, ABC):
         nats, state = self.nats(inputs, targets, state, lengths)
         return nats.sum(), state
 
+    def objective(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, State]:
+        """What training makes small: ``loss`` with penalties on top, ``loss`` itself, new state."""
+        loss, state = self.loss(inputs, targets, state, lengths)
+        return loss, loss, state
+
 
 def detach(state: State) -> State:
     """The same state, cut off from the steps that led to it (truncated back-propagation)."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from korlm.config import RecurrentConfig
 from korlm.models.base import LanguageModel, State
 from korlm.models.dropout import drop, drop_tokens
-from korlm.models.output import build_output
+from korlm.models.output import PAD_ID, build_output
 from korlm.models.recurrent import RecurrentEncoder
 
 
@@ -41,21 +41,21 @@ class RecurrentLM(LanguageModel):
 
     def _hidden(
         self, inputs: Tensor, state: State | None, lengths: Tensor | None
-    ) -> tuple[Tensor, State]:
-        """int64 (B, T) -> (T, B, H) and the new state."""
+    ) -> tuple[Tensor, Tensor, State]:
+        """int64 (B, T) -> (T, B, H) without and with output dropout, and the new state."""
         config, training = self.config, self.training
         ids = inputs.t()
         x = self.embedding(ids)  # (T, B, E)
         x = drop_tokens(x, ids, self.vocab_size, config.dropout_embedding, training)
         x = drop(x, config.dropout_input, training, config.variational)
         x, state = self.encoder(x, state or self.begin(inputs.shape[0]), lengths)
-        return drop(x, config.dropout_output, training, config.variational), state
+        return x, drop(x, config.dropout_output, training, config.variational), state
 
     def log_probs(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.log_probs``."""
-        hidden, state = self._hidden(inputs, state, lengths)
+        _, hidden, state = self._hidden(inputs, state, lengths)
         return self.output.log_probs(hidden.transpose(0, 1)), state
 
     def nats(
@@ -66,7 +66,7 @@ class RecurrentLM(LanguageModel):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.nats``; never holds the log-probabilities of a whole batch."""
-        hidden, state = self._hidden(inputs, state, lengths)
+        _, hidden, state = self._hidden(inputs, state, lengths)
         nats = self.output.nats(hidden.flatten(0, 1), targets.t().flatten())
         return nats.view(hidden.shape[:2]).t(), state
 
@@ -78,5 +78,29 @@ class RecurrentLM(LanguageModel):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.loss``."""
-        hidden, state = self._hidden(inputs, state, lengths)
-        return self.output.summed_nats(hidden.flatten(0, 1), targets.t().flatten()), state
+        _, loss, state = self.objective(inputs, targets, state, lengths)
+        return loss, state
+
+    def objective(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, State]:
+        """See ``LanguageModel.objective``.
+
+        The penalties are those of Merity et al. 2018, section 4.4, on what the last layer gives:
+        its squares after dropout, and the squares of its change from one timestep to the next, each
+        a mean over units and a sum over tokens.
+        """
+        hidden, dropped, state = self._hidden(inputs, state, lengths)
+        loss = self.output.summed_nats(dropped.flatten(0, 1), targets.t().flatten())
+        total, real = loss, (targets.t() != PAD_ID)
+        if self.config.activation_penalty > 0:
+            squares = dropped.float().pow(2).mean(-1)
+            total = total + self.config.activation_penalty * squares[real].sum()
+        if self.config.change_penalty > 0:
+            changes = (hidden[1:] - hidden[:-1]).float().pow(2).mean(-1)
+            total = total + self.config.change_penalty * changes[real[1:]].sum()
+        return total, loss, state

@@ -272,9 +272,11 @@ class Trainer:
         batch = batch.to(self.device)
         state = detach(self.state) if self.state is not None and self.train.carries_state else None
         with autocast(self.device, self.bf16):
-            nats, self.state = self.model.loss(batch.inputs, batch.targets, state, batch.lengths)
+            total, nats, self.state = self.model.objective(
+                batch.inputs, batch.targets, state, batch.lengths
+            )
         self.optimizer.zero_grad(set_to_none=True)
-        (nats / batch.num_tokens).backward()  # type: ignore[no-untyped-call]
+        (total / batch.num_tokens).backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.config.clip_norm or math.inf
         )

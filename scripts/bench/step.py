@@ -4,9 +4,9 @@
 
 FOLDER holds the example's model.py (github.com/pytorch/examples, word_language_model), fetched by
 hand: it is not part of korlm. Both train an LSTM of 2 x 200 units with tied weights on the same ids
-in batches of 20 x 35. Each has a process of its own, set up as its authors run it (korlm tells the C
-library to keep freed memory, which would help the peer as well); they take turns, so that a machine
-that slows down slows all.
+in batches of 20 x 35. Each has a process of its own, set up as its authors run it: korlm tells
+the C library to keep freed memory, which would help the peer as well. They take turns, so that a
+machine that slows down slows all.
 """
 
 from __future__ import annotations
