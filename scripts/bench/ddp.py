@@ -5,11 +5,14 @@
 Equal batches (20 x 35 tokens that follow Zipf's law), an LSTM of 2 x 200 with a tied vocabulary of
 17,500, fp32, one thread each: the steps are the same ones, shared or not. One process and several
 are measured in turns, so that whatever else the machine does strikes both; medians over all steps.
+Processor time of one of the processes, messages included, tells how the work was divided even where
+other programs take part of the processor.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -29,8 +32,8 @@ from korlm.training.optim import build_optimizer
 BATCH, LENGTH, UNITS, LAYERS = 20, 35, 200, 2
 
 
-def measure(group: Group, vocab_size: int, steps: int) -> list[float]:
-    """Seconds of each step, after some to warm up."""
+def measure(group: Group, vocab_size: int, steps: int) -> list[tuple[float, float]]:
+    """Seconds of each step by the clock and of the processor, after some to warm up."""
     torch.set_num_threads(1)
     torch.manual_seed(1)
     config = LSTMConfig(name="lstm", embedding_dim=UNITS, hidden_dim=UNITS, num_layers=LAYERS)
@@ -58,10 +61,10 @@ def measure(group: Group, vocab_size: int, steps: int) -> list[float]:
     )
     seconds = []
     for _, batch in zip(range(steps + 5), batches.epoch(0), strict=False):
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         trainer._step(batch, _Pending())
         trainer.stop.is_agreed()
-        seconds.append(time.perf_counter() - began)
+        seconds.append((time.perf_counter() - began, time.process_time() - worked))
     return seconds[5:]
 
 
@@ -78,21 +81,24 @@ def main() -> None:
         with Group(place()) as group:
             seconds = measure(group, options.vocab_size, options.steps)
         if group.is_first:
-            print(" ".join(map(str, seconds)))
+            print(json.dumps(seconds))
         return
     run = [__file__, "--one-of", f"--vocab-size={options.vocab_size}", f"--steps={options.steps}"]
     torchrun = ["-m", "torch.distributed.run", "--standalone"]
     torchrun += ["--nproc-per-node", str(options.processes)]
-    found: dict[int, list[float]] = {1: [], options.processes: []}
+    found: dict[int, list[tuple[float, float]]] = {1: [], options.processes: []}
     for _ in range(options.rounds):
         for processes, words in ((1, run), (options.processes, [*torchrun, *run])):
             said = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, check=True)
-            found[processes] += [float(word) for word in said.stdout.split()]
-    one, several = (statistics.median(seconds) for seconds in found.values())
-    for processes, median in ((1, one), (options.processes, several)):
-        speed = BATCH * LENGTH / median
-        print(f"{processes} process(es): {1000 * median:.1f} ms a step, {speed:,.0f} tokens/s")
-    print(f"ratio {one / several:.2f}")
+            found[processes] += json.loads(said.stdout)
+    medians = [[statistics.median(s) for s in zip(*found[n], strict=True)] for n in found]
+    for processes, (clock, processor) in zip(found, medians, strict=True):
+        print(
+            f"{processes} process(es): {1000 * clock:.1f} ms a step, "
+            f"{BATCH * LENGTH / clock:,.0f} tokens/s; {1000 * processor:.1f} ms of a processor each"
+        )
+    by_clock, by_processor = (one / several for one, several in zip(*medians, strict=True))
+    print(f"ratio {by_clock:.2f} by the clock, {by_processor:.2f} of processor time")
 
 
 if __name__ == "__main__":

@@ -342,7 +342,7 @@ def test_a_batch_on_the_gpu_is_the_same() -> None:
 @pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
 def test_shares_make_up_the_whole(mode: Mode, size: int) -> None:
     """Each row with one process, every token predicted once, sizes as those of the whole."""
-    stream = np.array(([4, 5, 6, EOS_ID] + [7, EOS_ID]) * 7, dtype=np.uint16)
+    stream = np.array([4, 5, 6, EOS_ID, 7, EOS_ID] * 7, dtype=np.uint16)
     config = BatchesConfig(mode=mode, batch_size=3, eval_batch_size=3, bptt_length=3)
     whole = build_batches(stream, config, True, 1, "train")
     shares = [Share(whole, rank, size) for rank in range(size)]
