@@ -22,6 +22,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -170,7 +171,9 @@ def _talking() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0][:120]
+        reason = re.sub(r"^\[[^ ]*\] ", "", str(error).splitlines()[0])[
+            :120
+        ]  # a line of gloo's code
         raise TrainingError(
             f"the connection to another process broke off ({reason}): it has ended or died, for "
             "want of memory perhaps; go on from the last checkpoint with resume=DIR"
