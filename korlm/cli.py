@@ -27,7 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from korlm import config
+from korlm import config, torchrun
 from korlm.errors import ConfigError, Interrupted, KorlmError, writing
 
 logger = logging.getLogger(__name__)
@@ -69,12 +69,14 @@ def quote_hangul(override: str) -> str:
 
 def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
     """The directory of a run: a new one of its own, or the one to go on in."""
+    if resume and not (Path(resume) / "checkpoints" / "last.pt").is_file():
+        raise ConfigError(
+            f"resume={resume}: no checkpoints/last.pt in there; give the directory of a run "
+            "as the command that was broken off printed it"
+        )
+    if not torchrun.place().is_first:
+        return "."  # writes nothing; the first process tells it where the run lies
     if resume:
-        if not (Path(resume) / "checkpoints" / "last.pt").is_file():
-            raise ConfigError(
-                f"resume={resume}: no checkpoints/last.pt in there; give the directory of a run "
-                "as the command that was broken off printed it"
-            )
         return resume
     stem = (
         Path(outputs) / "runs" / (f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + f"_{name}" * bool(name))
@@ -92,8 +94,10 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
                 path = stem.with_name(f"{stem.name}_{number}")
 
 
-def output_subdir(resume: str | None) -> str:
+def output_subdir(resume: str | None) -> str | None:
     """Where Hydra keeps the settings of a command: a resumed run keeps its first ones."""
+    if not torchrun.place().is_first:
+        return None
     return f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}" if resume else ".hydra"
 
 
@@ -210,13 +214,19 @@ def is_sweep() -> bool:
 
 
 def output_dir() -> Path:
-    """The folder that Hydra made for this job."""
+    """The folder that Hydra made for this job, for the first process alone."""
     return Path(HydraConfig.get().runtime.output_dir)
 
 
 def _stop(message: str, code: int) -> NoReturn:
     sys.stdout.flush()
-    sys.stderr.write(f"korlm: {message}\n")
+    line, place = f"korlm: {message}\n", torchrun.place()
+    if place.is_alone:
+        sys.stderr.write(line)
+    else:
+        from korlm.training.distributed import say_farewell
+
+        say_farewell(place, line)
     raise SystemExit(code)
 
 
@@ -243,7 +253,7 @@ def _ending(single: bool) -> Iterator[None]:
     except Interrupted as stopped:
         _stop(str(stopped), 130)
     except (Exception, KeyboardInterrupt) as error:
-        if single:
+        if single and torchrun.place().is_first:
             _remove_fruitless(output_dir())
         if isinstance(error, KeyboardInterrupt):
             _stop("interrupted", 130)
@@ -260,6 +270,9 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
 
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         def task(tree: DictConfig) -> Any:
+            if not torchrun.place().is_first:  # one log, and no file of its own
+                logging.getLogger().setLevel(logging.WARNING)
+                logging.getLogger().handlers[:] = [logging.StreamHandler()]
             with _ending(single=not is_sweep()):
                 return function(to_settings(tree))
 
@@ -276,6 +289,13 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
                 flag = argument.split("=")[0]
                 if flag.startswith("-") and flag not in HYDRA_FLAGS:
                     _stop(f"{flag}: settings are written key=value, such as trainer.epochs=3", 1)
+            sweep = {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv[1:])
+            if sweep and not torchrun.place().is_alone:
+                _stop(
+                    f"{sweep.pop()}: a sweep starts its jobs itself, but torchrun has started "
+                    "processes for one: leave it out, or start the sweep without torchrun",
+                    1,
+                )
             main = hydra.main(
                 version_base="1.3", config_path=str(conf_dir()), config_name=config_name
             )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm import cli
+from korlm import cli, torchrun
 from korlm.config import TrainSettings
 from korlm.errors import ConfigError
 
 if TYPE_CHECKING:
     from korlm.data.prepared import Prepared
+    from korlm.training.distributed import Group
 
 
 @cli.stage("train")
@@ -21,12 +22,36 @@ def main(settings: TrainSettings) -> float:
         if cli.is_sweep():
             raise ConfigError(f"resume={settings.resume}: goes on with one run; leave out -m")
         settings, resumed = _take_up(settings.resume)
-    prepared = _prepared(settings, resumed)
+    place = torchrun.place()
+    if settings.batches.batch_size % place.size:
+        raise ConfigError(
+            f"batches.batch_size={settings.batches.batch_size}: {place.size} processes cannot "
+            f"divide it evenly: give a multiple of {place.size}, or another number of processes"
+        )
+    if place.is_first:
+        prepared = _prepared(settings, resumed)
+
+    from korlm.training.distributed import Group
+
+    group = Group(place)
+    if place.is_first:
+        group.tell(str(run_dir), str(prepared.folder.resolve()))
+    else:  # the first one alone prepares the corpus and has a run directory
+        run_dir, prepared = _hear(group)
 
     from korlm.training.run import Run
 
-    run = Run(settings, cli.plain_settings(settings), prepared, run_dir, resumed)
-    return run.fit()["valid"]["perplexity"]
+    with group:
+        run = Run(settings, cli.plain_settings(settings), prepared, run_dir, resumed, group)
+        return run.fit()["valid"]["perplexity"]
+
+
+def _hear(group: Group) -> tuple[Path, Prepared]:
+    """The run directory and the prepared corpus of the first process."""
+    from korlm.data.prepared import open_prepared
+
+    run_dir, folder = group.hear()
+    return Path(run_dir), open_prepared(Path(folder))
 
 
 def _take_up(resume: str) -> tuple[TrainSettings, dict[str, object]]:

@@ -19,7 +19,7 @@ LAYERS = [
     {"korlm.decoding"},
     {"korlm.models"},
     {"korlm.data"},
-    {"korlm.metrics", "korlm.config", "korlm.errors", "korlm"},
+    {"korlm.metrics", "korlm.config", "korlm.errors", "korlm.torchrun", "korlm"},
 ]
 # Where a library's words end.
 ONLY_IN = {
@@ -31,7 +31,7 @@ ONLY_IN = {
     "omegaconf": {"korlm.cli"},
     "tensorboard": set(),
     "torch.utils.tensorboard": {"korlm.training.tracker"},
-    "torch.distributed": set(),
+    "torch.distributed": {"korlm.training.distributed"},
 }
 
 

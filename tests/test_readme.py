@@ -16,7 +16,7 @@ SHORT = ["trainer.max_steps=2", "trainer.sample_tokens=5", "batches.batch_size=2
 
 def test_the_readme_has_them_all() -> None:
     assert len(COMMANDS) >= 15
-    known = ("scripts/", "python -m korlm.", "tensorboard --logdir")
+    known = ("scripts/", "python -m korlm.", "torchrun ", "tensorboard --logdir")
     assert [line for line in LINES if line and not line.startswith(known)] == []
     for script in re.findall(r"scripts/\w+", README):
         assert (ROOT / script).exists()

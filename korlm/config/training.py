@@ -167,9 +167,10 @@ class TrainerConfig(Group):
     precision: Precision = Precision.auto
     # auto: bf16 where the processor or GPU multiplies it natively, else fp32
     threads: int | None = 1
-    # of PyTorch on the CPU; null: PyTorch's own choice. Recurrent steps are too small to share: of
-    # 2 x 200 units a step took 25 ms on one thread and 53 on two with a vocabulary of 1,200, 96 and
-    # 106 with 17,500 (2026-11-21). One thread also gives the very same numbers every time.
+    # of PyTorch on the CPU, in each process; null: PyTorch's own choice. Recurrent steps are too
+    # small to share: of 2 x 200 units a step took 25 ms on one thread and 53 on two with a
+    # vocabulary of 1,200, 96 and 106 with 17,500 (2026-11-21). One thread also gives the very same
+    # numbers every time.
     epochs: int = 30
     max_steps: int | None = None
     # stop after so many optimizer steps, whatever the epochs

@@ -43,13 +43,22 @@ class Batch:
         targets: int64 (B, T), the token that follows each input, <pad> after the end of a row.
         lengths: int64 (B,) on the CPU, tokens in each row; None where all rows are full or nobody
             goes on from the end of a row.
-        num_tokens: targets that are not <pad>, over all rows.
+        num_tokens: targets that are not <pad>, over all rows, those of other processes included.
     """
 
     inputs: Tensor
     targets: Tensor
     lengths: Tensor | None
     num_tokens: int
+
+    def share(self, rank: int, size: int) -> Batch:
+        """The rows of one of several processes, every ``size``-th; num_tokens stays the batch's.
+
+        Every ``size``-th, so that long and short rows are spread evenly.
+        """
+        lengths = None if self.lengths is None else self.lengths[rank::size]
+        inputs, targets = self.inputs[rank::size], self.targets[rank::size]
+        return Batch(inputs, targets, lengths, self.num_tokens)
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device; lengths stay on the CPU, where packing wants them."""
@@ -68,8 +77,8 @@ class Batches(Protocol):
 
     Attributes:
         carries_state: whether a batch goes on where the one before it ended.
-        batch_size: rows of a batch, at most.
-        num_tokens: targets of one pass.
+        batch_size: rows of a batch, at most, over all processes.
+        num_tokens: targets of one pass, over all processes.
     """
 
     carries_state: bool
@@ -185,6 +194,36 @@ class SentenceBatches:
                 yield Batch(
                     batch.inputs, batch.targets, torch.from_numpy(lengths), batch.num_tokens
                 )
+
+
+class Share:
+    """What one of several processes works on: its rows of each batch, sometimes none.
+
+    Args:
+        whole: the batches of all of them.
+        rank: number of the process.
+        size: number of processes.
+
+    >>> ids = np.arange(4, 11, dtype=np.uint16)
+    >>> for batch in Share(StreamBatches(ids, batch_size=2, bptt_length=2), 1, 2).epoch(0):
+    ...     print(batch.targets.tolist(), batch.num_tokens)
+    [[8, 9]] 4
+    [[10, 0]] 3
+    """
+
+    def __init__(self, whole: Batches, rank: int, size: int) -> None:
+        self._whole, self._rank, self._size = whole, rank, size
+        self.carries_state = whole.carries_state
+        self.batch_size = whole.batch_size
+        self.num_tokens = whole.num_tokens
+
+    def __len__(self) -> int:
+        return len(self._whole)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The rows of this process of the whole's batches; a batch may have none."""
+        for batch in self._whole.epoch(epoch, first):
+            yield batch.share(self._rank, self._size)
 
 
 def _gather(ids: Ids, starts: Int64, steps: Int64, lengths: Int64, start_id: int) -> Batch:

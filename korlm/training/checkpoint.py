@@ -10,7 +10,7 @@ model         state dict
 optimizer     state dict; None in best.pt
 progress      steps, epoch, position in the data, best loss ...
 state         what the model had read, a list of tensors (stream) or None
-rng           states of the random number generators
+rng           states of the random number generators; of several processes: a list of theirs
 """
 
 from __future__ import annotations
@@ -104,12 +104,12 @@ def random_states() -> dict[str, Any]:
     """The states of PyTorch's generators; nothing else draws random numbers in training."""
     states: dict[str, Any] = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
+        states["cuda"] = [torch.cuda.get_rng_state()]  # of the GPU in use, and none besides
     return states
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
     """Puts the generators back where ``random_states`` found them."""
     torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.device_count() == len(states["cuda"]):
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"][0])

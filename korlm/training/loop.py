@@ -23,6 +23,7 @@ from korlm.data.vocab import UNK_ID
 from korlm.errors import TrainingError
 from korlm.metrics import Tally, exp
 from korlm.models.base import LanguageModel, State, detach
+from korlm.training.distributed import ALONE, Group
 from korlm.training.optim import Plateau, learning_rate_factor
 
 logger = logging.getLogger(__name__)
@@ -36,10 +37,14 @@ class StopSignal:
     """Turns the first SIGINT or SIGTERM into a wish that the loop looks at between steps.
 
     A second SIGINT interrupts at once.
+
+    Args:
+        group: the processes that stop together, whichever of them was told to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, group: Group = ALONE) -> None:
         self.wished = False
+        self._group = group
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -57,9 +62,13 @@ class StopSignal:
             raise KeyboardInterrupt
         self.wished = True
 
+    def is_agreed(self) -> bool:
+        """Whether a process of the group was told to stop; all ask at the same point."""
+        return self._group.any(self.wished)
+
     def check(self) -> None:
         """Raises ``Stopped`` if somebody wished it."""
-        if self.wished:
+        if self.is_agreed():
             raise Stopped
 
 
@@ -117,6 +126,7 @@ def evaluate(
     device: torch.device,
     stop: StopSignal | None = None,
     progress: bool = False,
+    group: Group = ALONE,
 ) -> Tally:
     """One pass without dropout, in fp32: what every token of a split costs.
 
@@ -126,6 +136,8 @@ def evaluate(
         device: where the model is.
         stop: looked at between batches.
         progress: whether to draw a bar when stderr is a terminal.
+        group: the processes among which the rows of ``batches`` are shared; all are given the sums
+            over all.
     """
     model.eval()
     started = time.perf_counter()
@@ -140,6 +152,10 @@ def evaluate(
         for batch in batches.epoch(0):
             if stop is not None:
                 stop.check()
+            tokens += batch.num_tokens
+            bar.update()
+            if not len(batch.inputs):
+                continue
             batch = batch.to(device)
             nats, after = model.nats(batch.inputs, batch.targets, state, batch.lengths)
             state = after if batches.carries_state else None
@@ -147,9 +163,8 @@ def evaluate(
             nats = nats.to(sums.device, torch.float64)
             sums += torch.stack([nats.sum(), nats[is_unk.to(sums.device)].sum()])
             unknown += is_unk.sum()
-            tokens += batch.num_tokens
-            bar.update()
-        total, of_unk = sums.tolist()
+        total, of_unk = group.sum(sums).tolist()
+        unknown = group.sum(unknown)
         return Tally(total, of_unk, tokens, int(unknown), time.perf_counter() - started)
 
 
@@ -176,6 +191,7 @@ class Trainer:
         save: writes last.pt.
         point: tells TensorBoard (step, loss, lr, gradient norm, tokens per second).
         stop: the user's wish to end.
+        group: the processes among which the rows of ``train`` are shared.
     """
 
     model: LanguageModel
@@ -191,6 +207,7 @@ class Trainer:
     save: Callable[[], None]
     point: Callable[[int, float, float, float, float], None]
     stop: StopSignal
+    group: Group = ALONE
 
     @property
     def total_steps(self) -> int:
@@ -218,7 +235,7 @@ class Trainer:
             initial=progress.step,
             unit="step",
             desc="training",
-            disable=None,
+            disable=None if self.group.is_first else True,
         )
         with bar:
             # A session that was stopped at the end of an epoch left these two undone.
@@ -248,13 +265,13 @@ class Trainer:
             self._step(batch, pending)
             if (
                 len(pending.losses) >= self.config.log_every
-                or self.stop.wished
+                or self.stop.is_agreed()
                 or self._is_validation_due()
             ):
                 self._report(pending, bar)
                 self.stop.check()
                 self._validate_if_due(bar)
-                if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+                if self.group.any(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
                     self.save()
                     saved = time.monotonic()
                 if self.is_done:
@@ -271,17 +288,21 @@ class Trainer:
         self.model.train()
         batch = batch.to(self.device)
         state = detach(self.state) if self.state is not None and self.train.carries_state else None
-        with autocast(self.device, self.bf16):
-            total, nats, self.state = self.model.objective(
-                batch.inputs, batch.targets, state, batch.lengths
-            )
+        if len(batch.inputs):
+            with autocast(self.device, self.bf16):
+                total, nats, after = self.model.objective(
+                    batch.inputs, batch.targets, state, batch.lengths
+                )
+            self.state = detach(after)
+        else:  # a small batch whose rows are with other processes
+            total = nats = torch.zeros((), device=self.device, requires_grad=True)
         self.optimizer.zero_grad(set_to_none=True)
         (total / batch.num_tokens).backward()  # type: ignore[no-untyped-call]
+        self.group.sum_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.config.clip_norm or math.inf
         )
         self.optimizer.step()
-        self.state = detach(self.state)
         progress.step += 1
         progress.batch += 1
         pending.add(nats.detach(), norm, batch.num_tokens, lr)
@@ -289,7 +310,7 @@ class Trainer:
     def _report(self, pending: _Pending, bar: tqdm[Any]) -> None:
         """Fetches the losses since the last report, all at once, and tells them."""
         progress = self.progress
-        losses = torch.stack(pending.losses).tolist()
+        losses = self.group.sum(torch.stack(pending.losses)).tolist()
         norms = torch.stack(pending.norms).tolist()
         seconds = time.perf_counter() - pending.started
         first = progress.step - len(losses)

@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from korlm.config import Device, Mode, Precision, TrainerConfig, TrainSettings
-from korlm.data.batches import Batches, build_batches
+from korlm.data.batches import Batches, Share, build_batches
 from korlm.data.prepared import Prepared
 from korlm.data.vocab import BOS_ID, EOS_ID
 from korlm.decoding.sampling import sample_ids
@@ -37,10 +37,11 @@ from korlm.training.checkpoint import (
     restore_random_states,
     save_checkpoint,
 )
+from korlm.training.distributed import ALONE, Group
 from korlm.training.loop import Progress, Stopped, StopSignal, Trainer, evaluate
 from korlm.training.memory import keep_freed_memory
 from korlm.training.optim import build_optimizer
-from korlm.training.tracker import Tracker
+from korlm.training.tracker import NoTracker, Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,28 @@ def uses_bf16(config: TrainerConfig, device: torch.device) -> bool:
     return False
 
 
+def device_in(group: Group, config: TrainerConfig) -> torch.device:
+    """The device of this process: each of several has a GPU of its own, or they share the CPU.
+
+    Raises:
+        ConfigError: more processes on this machine than GPUs.
+    """
+    device = choose_device(config)
+    if group.is_alone or device.type == "cpu":
+        return device
+    there, wanted = torch.cuda.device_count() if device.type == "cuda" else 1, group.place
+    if wanted.local_size > there:
+        raise ConfigError(
+            f"trainer.device={config.device.value}: {wanted.local_size} processes on this machine, "
+            f"{there} of {device.type}: give torchrun --nproc-per-node {there}, or "
+            "trainer.device=cpu"
+        )
+    device = torch.device(device.type, wanted.local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
 class Run:
     """A run directory and everything that works in it.
 
@@ -93,6 +116,7 @@ class Run:
         prepared: the text.
         folder: the run directory.
         resumed: last.pt of the session before, or None.
+        group: the processes that train together; the first one alone writes and tells.
     """
 
     def __init__(
@@ -102,36 +126,43 @@ class Run:
         prepared: Prepared,
         folder: Path,
         resumed: Checkpoint | None = None,
+        group: Group = ALONE,
     ) -> None:
+        self.group = group
         self.settings, self.prepared, self.folder = settings, prepared, folder
         # What the prepared corpus was made with, which prepared=DIR leaves open.
         self.plain = {**plain, **prepared.manifest["settings"]}
         if settings.trainer.threads is not None:
             torch.set_num_threads(settings.trainer.threads)
-        self.device = choose_device(settings.trainer)
+        self.device = device_in(group, settings.trainer)
         if self.device.type == "cpu":
             keep_freed_memory()
         self.bf16 = uses_bf16(settings.trainer, self.device)
         torch.manual_seed(settings.seed)
         self.model: LanguageModel = build_model(settings.model, len(prepared.vocab))
         self.model.to(self.device)
+        group.share_parameters(self.model)
+        if not group.is_first:  # dropout differs from process to process
+            torch.manual_seed(settings.seed + group.rank)
         self.optimizer = build_optimizer(self.model, settings.optimizer)
         self.progress = Progress()
         state: State | None = None
         if resumed is not None:
-            state = self._restore(resumed)
+            state = self._share_of(self._restore(resumed))
         ids = {split: prepared.ids(split) for split in prepared.stats}
         text, seed = settings.batches, settings.seed
-        train = build_batches(ids["train"], text, True, seed, "train")
+        train = self._share(build_batches(ids["train"], text, True, seed, "train"))
         # All splits are evaluated in the same way, train included.
         self.batches: dict[str, Batches] = {
-            split: build_batches(ids[split], text, False, seed, split) for split in ids
+            split: self._share(build_batches(ids[split], text, False, seed, split)) for split in ids
         }
         self.checkpoints = folder / "checkpoints"
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
         first_step = self.progress.step + 1 if resumed is not None else 0
-        self.tracker = Tracker(folder / "tensorboard", first_step)
-        self.stop = StopSignal()
+        self.tracker: Tracker = NoTracker()
+        if group.is_first:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.tracker = Tracker(folder / "tensorboard", first_step)
+        self.stop = StopSignal(group)
         self.trainer = Trainer(
             model=self.model,
             optimizer=self.optimizer,
@@ -146,7 +177,46 @@ class Run:
             save=self.save,
             point=self.tracker.train_point,
             stop=self.stop,
+            group=group,
         )
+
+    def _share(self, batches: Batches) -> Batches:
+        """What this process works on."""
+        group = self.group
+        return batches if group.is_alone else Share(batches, group.rank, group.size)
+
+    def _share_of(self, state: State | None) -> State | None:
+        """What the model had read in the rows of this process, of what it had read in all."""
+        if state is None or self.group.is_alone:
+            return state
+        return tuple(part[self.group.rank :: self.group.size] for part in state)
+
+    def _whole_state(self) -> State | None:
+        """What the model has read in the rows of all processes, in the order of the rows."""
+        state, size = self.trainer.state, self.group.size
+        if self.group.is_alone or not self.trainer.train.carries_state:
+            return state if self.group.is_alone else None
+        shares = self.group.gather(None if state is None else [part.cpu() for part in state])
+        if state is None:
+            return None
+        whole = tuple(part.new_empty(len(part) * size, *part.shape[1:]).cpu() for part in state)
+        for rank, share in enumerate(shares):
+            for place, part in zip(whole, share or [], strict=True):
+                place[rank::size] = part
+        return whole
+
+    def _restore_random(self, states: dict[str, Any] | list[dict[str, Any]]) -> None:
+        """Puts this process's random numbers back, if as many processes go on as were stopped."""
+        of_all = states if isinstance(states, list) else [states]
+        if len(of_all) == self.group.size:
+            restore_random_states(of_all[self.group.rank])
+        elif self.group.is_first:
+            logger.warning(
+                "%d processes go on where %d stopped: dropout draws other numbers from here on "
+                "than an unbroken run would have",
+                self.group.size,
+                len(of_all),
+            )
 
     def _restore(self, checkpoint: Checkpoint) -> State | None:
         """Puts everything back where a session left it; gives what the model had read."""
@@ -160,7 +230,7 @@ class Run:
             self.model.load_state_dict(checkpoint["model"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.progress = Progress.restore(checkpoint["progress"])
-            restore_random_states(checkpoint["rng"])
+            self._restore_random(checkpoint["rng"])
             state = checkpoint["state"]
             return None if state is None else tuple(part.to(self.device) for part in state)
         except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -190,12 +260,15 @@ class Run:
 
     def save(self) -> None:
         """Writes last.pt: the model and all that it takes to go on as if nothing had happened."""
-        state = self.trainer.state
+        state = self._whole_state()
+        rng = self.group.gather(random_states())
+        if not self.group.is_first:
+            return
         checkpoint = {
             **self.checkpoint(),
             "optimizer": self.optimizer.state_dict(),
             "state": None if state is None else [part.contiguous() for part in state],
-            "rng": random_states(),
+            "rng": rng[0] if self.group.is_alone else rng,
         }
         save_checkpoint(self.checkpoints / "last.pt", checkpoint)
 
@@ -204,7 +277,14 @@ class Run:
         reset_peak_memory()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        tally = evaluate(self.model, self.batches[split], self.device, self.stop, progress)
+        tally = evaluate(
+            self.model,
+            self.batches[split],
+            self.device,
+            self.stop,
+            progress and self.group.is_first,
+            self.group,
+        )
         peak = peak_memory_mb()
         if self.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.device) / (1 << 20)
@@ -214,6 +294,8 @@ class Run:
         """Measures valid, writes best.pt if it is the best yet, and lets the model write a text."""
         figures = self._figures("valid")
         loss, step = figures["loss"], self.progress.step
+        if not self.group.is_first:
+            return loss
         if loss < self.progress.best_loss:
             best = {**self.progress.plain(), "best_loss": loss, "best_step": step}
             save_checkpoint(self.checkpoints / "best.pt", {**self.checkpoint(), "progress": best})
@@ -240,7 +322,8 @@ class Run:
         self._announce()
         lock = FileLock(self.checkpoints / ".lock")
         try:
-            lock.acquire(timeout=0)
+            if self.group.is_first:
+                lock.acquire(timeout=0)
         except Timeout:
             raise OutputError(
                 f"{self.folder}: another process trains in there; wait for it or end it first"
@@ -253,12 +336,13 @@ class Run:
         except Stopped:
             raise Interrupted(
                 f"stopped at step {self.progress.step} of {self.trainer.total_steps}; go on with: "
-                + resume_command(self.folder)
+                + resume_command(self.folder, self.group.size)
             ) from None
         finally:
             self.tracker.close()
-            lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
+            if self.group.is_first:
+                lock.release()
+                Path(lock.lock_file).unlink(missing_ok=True)
 
     def _train(self) -> None:
         """Trains to the end, or to where the user stops it; last.pt is written there."""
@@ -279,10 +363,11 @@ class Run:
             f"{len(self.prepared.vocab):,}",
         )
         logger.info(
-            "training a %s of %s parameters on %s in %s for %s steps%s: %s",
+            "training a %s of %s parameters on %s%s in %s for %s steps%s: %s",
             self.settings.model.name,
             f"{parameters:,}",
-            self.device,
+            self.device.type if self.group.size > 1 else self.device,
+            f" by {self.group.size} processes" if self.group.size > 1 else "",
             "bf16" if self.bf16 else "fp32",
             f"{self.trainer.total_steps:,}",
             f", from step {self.progress.step:,} on" if self.progress.step else "",
@@ -291,9 +376,12 @@ class Run:
 
     def _finish(self) -> dict[str, dict[str, float]]:
         """Figures of the best model."""
+        self.group.any(False)  # the first has written its last checkpoint when all have come here
         best = load_checkpoint(self.checkpoints / "best.pt")
         self.model.load_state_dict(best["model"])
         splits = {split: self._figures(split, progress=True) for split in self.batches}
+        if not self.group.is_first:
+            return splits
         # JSON has no infinity: a perplexity beyond all floats is null.
         finite = {
             split: {key: value if math.isfinite(value) else None for key, value in figures.items()}
@@ -309,11 +397,12 @@ class Run:
         return splits
 
 
-def resume_command(folder: Path) -> str:
+def resume_command(folder: Path, size: int = 1) -> str:
     """What to type to go on with a run, as a shell and Hydra's grammar want it."""
     value = str(folder)
     quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"
-    return "python -m korlm.train " + shlex.quote(f"resume={quoted}")
+    start = "python" if size == 1 else f"torchrun --nproc-per-node {size}"
+    return f"{start} -m korlm.train " + shlex.quote(f"resume={quoted}")
 
 
 def settings_of(checkpoint: Checkpoint, source: Path) -> dict[str, Any]:

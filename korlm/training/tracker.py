@@ -80,6 +80,24 @@ class Tracker:
         self._writer.close()
 
 
+class NoTracker(Tracker):
+    """Of the processes that leave telling to the first."""
+
+    def __init__(self) -> None:
+        pass
+
+    def train_point(
+        self, step: int, loss: float, lr: float, grad_norm: float, tokens_per_second: float
+    ) -> None:
+        """Tells nothing."""
+
+    def valid_point(self, step: int, figures: Mapping[str, float], best_loss: float) -> None:
+        """Tells nothing."""
+
+    def close(self) -> None:
+        """Has nothing to write out."""
+
+
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
     """Settings as one level of dotted keys, the same ones in every run.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchtext.data import BPTTIterator, BucketIterator, Dataset, Example, Field
 
 from korlm.config import BatchesConfig, Mode
-from korlm.data.batches import Batch, SentenceBatches, StreamBatches, build_batches
+from korlm.data.batches import Batch, SentenceBatches, Share, StreamBatches, build_batches
 from korlm.data.vocab import BOS_ID, EOS_ID, PAD_ID
 from korlm.errors import CorpusError
 
@@ -333,3 +333,28 @@ def test_a_batch_on_the_gpu_is_the_same() -> None:
     assert there.lengths is not None and not there.lengths.is_cuda
     assert torch.equal(there.inputs.cpu(), batch.inputs)
     assert torch.equal(there.targets.cpu(), batch.targets)
+
+
+# --- several processes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
+def test_shares_make_up_the_whole(mode: Mode, size: int) -> None:
+    """Each row with one process, every token predicted once, sizes as those of the whole."""
+    stream = np.array([4, 5, 6, EOS_ID, 7, EOS_ID] * 7, dtype=np.uint16)
+    config = BatchesConfig(mode=mode, batch_size=3, eval_batch_size=3, bptt_length=3)
+    whole = build_batches(stream, config, True, 1, "train")
+    shares = [Share(whole, rank, size) for rank in range(size)]
+    for share in shares:
+        assert (len(share), share.num_tokens) == (len(whole), whole.num_tokens)
+        assert (share.carries_state, share.batch_size) == (whole.carries_state, whole.batch_size)
+    parts = zip(*(share.epoch(1, 2) for share in shares), strict=True)
+    for batch, mine in zip(whole.epoch(1, 2), parts, strict=True):
+        for rank, part in enumerate(mine):
+            assert part.num_tokens == batch.num_tokens
+            assert torch.equal(part.inputs, batch.inputs[rank::size])
+            assert torch.equal(part.targets, batch.targets[rank::size])
+            assert (part.lengths is None) == (batch.lengths is None)
+            if part.lengths is not None and batch.lengths is not None:
+                assert torch.equal(part.lengths, batch.lengths[rank::size])

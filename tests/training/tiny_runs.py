@@ -31,6 +31,7 @@ from korlm.config import (
 from korlm.data.prepared import Prepared, prepare
 from korlm.errors import Interrupted
 from korlm.training.checkpoint import load_checkpoint
+from korlm.training.distributed import ALONE, Group
 from korlm.training.run import Run, settings_of
 
 Make = Callable[..., TrainSettings]
@@ -120,9 +121,9 @@ class Finished:
         return len(self.run.trainer.train)
 
 
-def start(settings: TrainSettings, prepared: Prepared, folder: Path) -> Run:
+def start(settings: TrainSettings, prepared: Prepared, folder: Path, group: Group = ALONE) -> Run:
     """A new run."""
-    return Run(settings, plain_settings(settings), prepared, folder)
+    return Run(settings, plain_settings(settings), prepared, folder, group=group)
 
 
 def finish(settings: TrainSettings, prepared: Prepared, folder: Path) -> Finished:
@@ -131,13 +132,13 @@ def finish(settings: TrainSettings, prepared: Prepared, folder: Path) -> Finishe
     return Finished(run, run.fit())
 
 
-def resume(prepared: Prepared, folder: Path, **parts: Any) -> Run:
+def resume(prepared: Prepared, folder: Path, group: Group = ALONE, **parts: Any) -> Run:
     """As the command ``resume=folder`` does it: settings and all from last.pt."""
     path = folder / "checkpoints" / "last.pt"
     checkpoint = load_checkpoint(path)
     settings = settings_from_plain(settings_of(checkpoint, path), [])
     settings = dataclasses.replace(settings, **parts)
-    return Run(settings, plain_settings(settings), prepared, folder, checkpoint)
+    return Run(settings, plain_settings(settings), prepared, folder, checkpoint, group)
 
 
 def stop_after(run: Run, step: int) -> None:

@@ -1,0 +1,45 @@
+"""Who a process is among those that torchrun started."""
+
+from pathlib import Path
+
+import pytest
+
+from korlm.cli import output_subdir, run_dir
+from korlm.torchrun import Place, place
+
+VARIABLES = {
+    "TORCHELASTIC_RUN_ID": "none",
+    "RANK": "5",
+    "WORLD_SIZE": "8",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "4",
+}
+
+
+@pytest.fixture
+def sixth(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("sixth")
+def test_place() -> None:
+    assert place() == Place(rank=5, size=8, local_rank=1, local_size=4)
+    assert not place().is_first and not place().is_alone
+
+
+@pytest.mark.usefixtures("sixth")
+def test_what_a_cluster_sets_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    assert place() == Place()
+    assert place().is_first and place().is_alone
+
+
+@pytest.mark.usefixtures("sixth")
+def test_only_the_first_makes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_dir(str(tmp_path), "name", None) == "."
+    assert output_subdir(None) is None
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("RANK", "0")
+    assert run_dir(str(tmp_path), "name", None).endswith("_name")
+    assert output_subdir(None) == ".hydra"

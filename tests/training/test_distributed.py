@@ -1,0 +1,216 @@
+"""Two processes train as one does, write one run, stop together and go on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import two_processes
+from conftest import LIGHT, ROOT, TinyCorpus
+from tiny_runs import BUSY_MODEL, Splits, comparable, make_settings, prepare_tiny, resume, start
+from two_processes import Pair, Trained, ended
+
+from korlm.config import AdamConfig, BatchesConfig, InitialState, LSTMConfig, Mode
+from korlm.data.prepared import Prepared
+from korlm.errors import TrainingError
+from korlm.training.checkpoint import load_checkpoint
+from korlm.training.distributed import ALONE
+
+MODES = pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """A tiny corpus."""
+    return prepare_tiny(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """Two processes."""
+    both = Pair()
+    yield both
+    both.close()
+
+
+def settings_of(prepared: Prepared, mode: Mode, **parts: object) -> two_processes.TrainSettings:
+    """No dropout; batches of which the second process gets less, or nothing, now and then."""
+    return make_settings(
+        prepared,
+        trainer={"valid_every": 3, "sample_tokens": 3},
+        **{
+            "batches": BatchesConfig(mode=mode, batch_size=4, eval_batch_size=3, bptt_length=9),
+            "model": LSTMConfig(
+                name="lstm",
+                embedding_dim=8,
+                hidden_dim=8,
+                num_layers=2,
+                initial_state=InitialState.learned,
+            ),
+            # Adam alone would take away what all gradients have too much or too little of.
+            "optimizer": AdamConfig(name="adamw", lr=0.02, weight_decay=0.1, eps=1e-3),
+            **parts,
+        },
+    )
+
+
+def close_to(found: Trained, expected: Trained) -> None:
+    """Equal but for the order in which floats were added."""
+    assert found.step == expected.step
+    for name, parameter in expected.parameters.items():
+        torch.testing.assert_close(found.parameters[name], parameter, rtol=1e-4, atol=1e-5)
+    assert found.splits is not None and expected.splits is not None
+    same(found.splits, expected.splits)
+
+
+def same(found: Splits, expected: Splits) -> None:
+    for split, figures in comparable(expected).items():
+        assert comparable(found)[split] == pytest.approx(figures, rel=1e-4)
+
+
+@MODES
+def test_two_train_as_one(pair: Pair, prepared: Prepared, tmp_path: Path, mode: Mode) -> None:
+    settings = settings_of(prepared, mode)
+    run = start(settings, prepared, tmp_path / "one")
+    sizes = {len(batch.inputs) for batch in run.trainer.train.epoch(0)}
+    assert mode is Mode.stream or 1 in sizes, "no batch leaves the second process without rows"
+    one = ended(run)
+    first, second = pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "two")
+    close_to(first, one)
+    assert first.losses == pytest.approx(one.losses, rel=1e-5)
+    assert second.losses == first.losses
+    assert comparable(second.splits) == comparable(first.splits)
+    for name, parameter in first.parameters.items():
+        assert torch.equal(second.parameters[name], parameter)
+
+
+def test_stopped_and_resumed_to_the_bit(pair: Pair, prepared: Prepared, tmp_path: Path) -> None:
+    """With dropout: each process goes on with its own random numbers and its own columns."""
+    settings = settings_of(prepared, Mode.stream, model=BUSY_MODEL)
+    whole = pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "whole")
+    broken = tmp_path / "broken"
+    stopped = pair.ask(two_processes.train, settings, prepared.folder, broken, 5, 1)
+    assert [trained.step for trained in stopped] == [5, 5]
+    again = f"go on with: torchrun --nproc-per-node 2 -m korlm.train resume={broken}"
+    assert [again in (trained.interrupted or "") for trained in stopped] == [True, True]
+    random = load_checkpoint(broken / "checkpoints" / "last.pt")["rng"]
+    assert not torch.equal(random[0]["cpu"], random[1]["cpu"])
+    resumed = pair.ask(two_processes.go_on, prepared.folder, broken)
+    for mine, theirs in zip(resumed, whole, strict=True):
+        assert comparable(mine.splits) == comparable(theirs.splits)
+        for name, parameter in theirs.parameters.items():
+            assert torch.equal(mine.parameters[name], parameter)
+
+
+def test_another_number_of_processes_goes_on(
+    pair: Pair, prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What two had read is what one goes on from, and the other way round."""
+    settings = settings_of(prepared, Mode.stream)
+    one = ended(start(settings, prepared, tmp_path / "one"))
+    pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "from_two", 5)
+    with caplog.at_level(logging.WARNING):
+        close_to(ended(resume(prepared, tmp_path / "from_two")), one)
+    assert "1 processes go on where 2 stopped" in caplog.text
+    ended(start(settings, prepared, tmp_path / "from_one"), stop_step=5)
+    for trained in pair.ask(two_processes.go_on, prepared.folder, tmp_path / "from_one"):
+        close_to(trained, one)
+
+
+def test_one_run_directory(pair: Pair, tiny: TinyCorpus, tmp_path: Path) -> None:
+    few = ["trainer.max_steps=3", "trainer.valid_every=2"]
+    first, second = pair.ask(two_processes.command, tmp_path, *tiny.overrides, *LIGHT, *few)
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert "by 2 processes" in first[1]
+    assert second[1:] == ("", "")
+    (run,) = (tmp_path / "outputs" / "runs").iterdir()
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    events = {name for name in files if name.startswith("tensorboard")}
+    assert len(events) == 1
+    assert files - events == {
+        *("metrics.json", "train.log", "checkpoints/last.pt", "checkpoints/best.pt"),
+        *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")),
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {"outputs"}
+
+
+MISTAKES = {
+    "batches.batch_size=5": ("batches.batch_size=5", "a multiple of 2"),
+    "-m": ("-m", "without torchrun"),
+    "trainer.epochs=0": ("trainer.epochs=0", "1 or more"),
+    "corpus.train=[nowhere.txt]": ("nowhere.txt", "neither a file"),
+    "batches.batch_size=4000": ("batches.batch_size=4000", "lower one of them"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_once(pair: Pair, tiny: TinyCorpus, tmp_path: Path, mistake: str) -> None:
+    key = mistake.split("=")[0]
+    overrides = [o for o in (*tiny.overrides, *LIGHT) if not o.startswith(f"{key}=")]
+    first, second = pair.ask(two_processes.command, tmp_path, *overrides, mistake)
+    assert (first[0], second[0]) == (1, 1)
+    assert len(first[2].splitlines()) == 1, first[2]
+    for word in MISTAKES[mistake]:
+        assert word in first[2]
+    assert second[1:] == ("", "")
+    assert not list(tmp_path.glob("outputs/runs/*")) + list(tmp_path.glob(".hydra"))
+
+
+def test_what_one_alone_meets_is_told_by_it(pair: Pair) -> None:
+    first, second = pair.ask(two_processes.only_the_second_fails)
+    assert (first[2], second[2]) == ("", "process 1 of 2: korlm: here alone\n")
+
+
+def test_a_lost_process_is_told_in_one_line(pair: Pair) -> None:
+    first, _ = pair.ask(two_processes.one_leaves)
+    assert isinstance(first, TrainingError)
+    assert "the connection to another process broke off" in str(first)
+    assert len(str(first).splitlines()) == 1
+
+
+def test_meetings(pair: Pair) -> None:
+    assert pair.ask(two_processes.meet) == [(True, False, 4.0, [0, 1], 5.0)] * 2
+
+
+def test_gradients_that_only_some_have(pair: Pair) -> None:
+    expected = [[3.0, 3.0], [1.0, 2.0, 3.0], None, [3.0, 3.0, 3.0]]
+    assert pair.ask(two_processes.half_a_gradient) == [expected] * 2
+
+
+def test_hearing(pair: Pair) -> None:
+    assert pair.ask(two_processes.tell_and_hear)[1] == ["가", "b"]
+
+
+def test_alone_nothing_is_waited_for() -> None:
+    parameter = torch.nn.Parameter(torch.ones(1))
+    with ALONE as group:
+        group.tell("nobody")
+        group.sum_gradients([parameter])
+        assert parameter.grad is None
+        assert group.any(True) and not group.any(False)
+        assert group.sum(torch.ones(2)).tolist() == [1, 1]
+        assert group.gather("a") == ["a"]
+
+
+def test_torchrun(tiny: TinyCorpus, tmp_path: Path) -> None:
+    """The command as a user types it."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "korlm.train", *tiny.overrides, *LIGHT]
+    done = subprocess.run(
+        [*command, "trainer.max_steps=2"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("best model, of step 2") == 1
+    assert len(list(tmp_path.glob("outputs/runs/*/metrics.json"))) == 1
