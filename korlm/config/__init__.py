@@ -34,9 +34,11 @@ from korlm.config.model import (
     LSTMConfig,
     ModelConfig,
     NeuralConfig,
+    NgramConfig,
     Nonlinearity,
     RecurrentConfig,
     RNNConfig,
+    Smoothing,
 )
 from korlm.config.training import (
     AdagradConfig,
@@ -72,6 +74,7 @@ __all__ = [
     "Mode",
     "ModelConfig",
     "NeuralConfig",
+    "NgramConfig",
     "Nonlinearity",
     "NsmcConfig",
     "OptimizerConfig",
@@ -82,6 +85,7 @@ __all__ = [
     "RecurrentConfig",
     "SGDConfig",
     "ScheduleConfig",
+    "Smoothing",
     "TokenizerConfig",
     "TrainSettings",
     "TrainerConfig",
@@ -132,7 +136,12 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "tokenizer": {"plain_schema": TokenizerConfig, "kkma_schema": KkmaConfig},
     "vocab": {"vocab_schema": VocabConfig},
     "batches": {"batches_schema": BatchesConfig},
-    "model": {"lstm_schema": LSTMConfig, "gru_schema": GRUConfig, "rnn_schema": RNNConfig},
+    "model": {
+        "lstm_schema": LSTMConfig,
+        "gru_schema": GRUConfig,
+        "rnn_schema": RNNConfig,
+        "ngram_schema": NgramConfig,
+    },
     "optimizer": {
         "adam_schema": AdamConfig,
         "sgd_schema": SGDConfig,
