@@ -168,19 +168,22 @@ class NgramLM(LanguageModel):
         """See ``LanguageModel.log_probs``."""
         read = self._read(inputs, state)
         contexts = self._ending(read, self.order - 1)[: self.order - 1]
-        weights = [self._backoffs(k)[ids].double() for k, ids in enumerate(contexts, start=1)]
-        total = sum(weights, torch.zeros(inputs.shape, dtype=torch.float64, device=inputs.device))
-        result = total[..., None].float() + self._log_probs(1)  # (B, T, V)
+        # What the contexts of k tokens and more weigh together, for each k up to order.
+        total = torch.zeros(inputs.shape, dtype=torch.float64, device=inputs.device)
+        totals = [total]
+        for k, ids in reversed(list(enumerate(contexts, start=1))):
+            total = total + self._backoffs(k)[ids]
+            totals.insert(0, total)
+        result = totals[0][..., None].float() + self._log_probs(1)  # (B, T, V)
         rows = result.view(-1, self.vocab_size)
         for k, ids in enumerate(contexts, start=2):
-            total = total - weights[k - 2]  # what contexts longer than this one weigh
             table, parents = self._keys(k), ids.flatten() * self.vocab_size
             first = torch.searchsorted(table, parents)
             sizes = torch.searchsorted(table, parents + self.vocab_size) - first
             row = torch.repeat_interleave(sizes)
             nth = torch.arange(len(row), device=row.device) - (sizes.cumsum(0) - sizes)[row]
             at = first[row] + nth
-            known = self._log_probs(k)[at].double() + total.flatten()[row]
+            known = self._log_probs(k)[at] + totals[k - 1].flatten()[row]
             rows[row, table[at] - parents[row]] = known.float()
         return result, self._after(read, lengths)
 
@@ -196,7 +199,7 @@ class NgramLM(LanguageModel):
         grams = self._of_targets(read, targets)
         result = self._log_probs(1)[targets].double()
         for k, (context, found) in enumerate(grams, start=2):
-            backed_off = result + self._backoffs(k - 1)[context].double()
+            backed_off = result + self._backoffs(k - 1)[context]
             is_there = found < len(self._keys(k)) - 1
             result = torch.where(is_there, self._log_probs(k)[found].double(), backed_off)
         nats = torch.where(targets == PAD_ID, 0.0, -result).float()
