@@ -28,6 +28,11 @@ def main(settings: TrainSettings) -> float:
             f"batches.batch_size={settings.batches.batch_size}: {place.size} processes cannot "
             f"divide it evenly: give a multiple of {place.size}, or another number of processes"
         )
+    if settings.model.name == "ngram" and not place.is_alone:
+        raise ConfigError(
+            "model=ngram: is counted by one process, which reads the text once; start it without "
+            "torchrun"
+        )
     if place.is_first:
         prepared = _prepared(settings, resumed)
 

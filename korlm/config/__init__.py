@@ -34,9 +34,11 @@ from korlm.config.model import (
     LSTMConfig,
     ModelConfig,
     NeuralConfig,
+    NgramConfig,
     Nonlinearity,
     RecurrentConfig,
     RNNConfig,
+    Smoothing,
     Softmax,
 )
 from korlm.config.training import (
@@ -75,6 +77,7 @@ __all__ = [
     "ModelConfig",
     "MuonConfig",
     "NeuralConfig",
+    "NgramConfig",
     "Nonlinearity",
     "NsmcConfig",
     "OptimizerConfig",
@@ -85,6 +88,7 @@ __all__ = [
     "RecurrentConfig",
     "SGDConfig",
     "ScheduleConfig",
+    "Smoothing",
     "Softmax",
     "TokenizerConfig",
     "TrainSettings",
@@ -136,7 +140,12 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "tokenizer": {"plain_schema": TokenizerConfig, "kkma_schema": KkmaConfig},
     "vocab": {"vocab_schema": VocabConfig},
     "batches": {"batches_schema": BatchesConfig},
-    "model": {"lstm_schema": LSTMConfig, "gru_schema": GRUConfig, "rnn_schema": RNNConfig},
+    "model": {
+        "lstm_schema": LSTMConfig,
+        "gru_schema": GRUConfig,
+        "rnn_schema": RNNConfig,
+        "ngram_schema": NgramConfig,
+    },
     "optimizer": {
         "adam_schema": AdamConfig,
         "muon_schema": MuonConfig,

@@ -23,6 +23,14 @@ class Nonlinearity(enum.Enum):
     relu = "relu"
 
 
+class Smoothing(enum.Enum):
+    """How an n-gram model shares out probability among what it has and has not seen."""
+
+    kneser_ney = "kneser_ney"
+    maximum_likelihood = "maximum_likelihood"
+    add_k = "add_k"
+
+
 class Softmax(enum.Enum):
     """Output layers of the networks."""
 
@@ -132,3 +140,26 @@ class RNNConfig(RecurrentConfig):
     _names: ClassVar[tuple[str, ...]] = ("rnn",)
 
     nonlinearity: Nonlinearity = Nonlinearity.tanh
+
+
+@dataclass
+class NgramConfig(ModelConfig):
+    """N-gram model with backoff: counted in one pass, not trained by gradients."""
+
+    _names: ClassVar[tuple[str, ...]] = ("ngram",)
+
+    order: int = 5
+    # tokens of the longest n-grams: a token is predicted from order - 1 before it
+    smoothing: Smoothing = Smoothing.kneser_ney
+    # kneser_ney: interpolated, modified (Chen and Goodman 1998), the same figures as KenLM's lmplz
+    k: float = 1.0
+    # add_k: what is added to each count
+    arpa: str | None = None
+    # an ARPA file, plain or .gz, to read in place of counting; its words must be the vocabulary's
+    write_arpa: bool = False
+    # writes the model to ngram.arpa.gz in the run directory, for KenLM and others
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(1, "order")
+        self._above(0, "k")

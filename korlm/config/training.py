@@ -62,14 +62,14 @@ class AdamConfig(OptimizerConfig):
 
 @dataclass
 class MuonConfig(AdamConfig):
-    """Muon (Jordan et al. 2024) for recurrent matrices, AdamW for everything else."""
+    """Muon (Jordan et al. 2024) for matrices between hidden units, AdamW for everything else."""
 
     _names: ClassVar[tuple[str, ...]] = ("muon",)
 
     matrix_lr: float = 0.02
-    # the largest rate of recurrent matrices; `lr` is that of AdamW, and both follow the schedule
+    # the largest rate of these matrices; `lr` is that of AdamW, and both follow the schedule
     momentum: float = 0.95
-    # of recurrent matrices
+    # of these matrices
 
     def __post_init__(self) -> None:
         super().__post_init__()

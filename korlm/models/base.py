@@ -85,6 +85,10 @@ class LanguageModel(nn.Module, ABC):
         loss, state = self.loss(inputs, targets, state, lengths)
         return loss, loss, state
 
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        """Weights (gates * M, N) between hidden units, each with its number of gates."""
+        return []
+
 
 def detach(state: State) -> State:
     """The same state, cut off from the steps that led to it (truncated back-propagation)."""

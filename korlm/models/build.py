@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from korlm.config import ModelConfig, RecurrentConfig
+from korlm.config import ModelConfig, NgramConfig, RecurrentConfig
 from korlm.models.base import LanguageModel
+from korlm.models.ngram_lm import NgramLM
 from korlm.models.rnn_lm import RecurrentLM
 
 
@@ -14,5 +15,7 @@ def build_model(config: ModelConfig, vocab_size: int) -> LanguageModel:
         config: which kind, and its sizes.
         vocab_size: V; id 0 is padding.
     """
+    if isinstance(config, NgramConfig):
+        return NgramLM(config, vocab_size)
     assert isinstance(config, RecurrentConfig)
     return RecurrentLM(config, vocab_size)

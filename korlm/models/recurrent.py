@@ -189,6 +189,14 @@ class RecurrentEncoder(nn.Module):
             parts += layer.begin(batch_size)
         return parts
 
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        """Both matrices of every layer, with the number of gates that lie on top of each other."""
+        return [
+            (weight, weight.shape[0] // layer.hidden_dim)
+            for layer in self._layers()
+            for weight in (layer.weight_ih, layer.weight_hh)
+        ]
+
     def _layers(self) -> list[RecurrentLayer]:
         return [layer for layer in self.layers if isinstance(layer, RecurrentLayer)]
 

@@ -104,3 +104,7 @@ class RecurrentLM(LanguageModel):
             changes = (hidden[1:] - hidden[:-1]).float().pow(2).mean(-1)
             total = total + self.config.change_penalty * changes[real[1:]].sum()
         return total, loss, state
+
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        """See ``LanguageModel.hidden_matrices``."""
+        return self.encoder.hidden_matrices()

@@ -23,17 +23,12 @@ from korlm.config import (
     ScheduleConfig,
     SGDConfig,
 )
-from korlm.errors import ConfigError
-from korlm.models.recurrent import RecurrentLayer
+from korlm.models.base import LanguageModel
 from korlm.training.muon import Muon
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer of the settings; weight decay is for matrices of weights alone.
-
-    Raises:
-        ConfigError: Muon, and the model has no recurrent matrices.
-    """
+    """The optimizer of the settings; weight decay is for matrices of weights alone."""
     named = list(model.named_parameters())
     is_matrix = {name: p.ndim > 1 and not name.endswith("initial") for name, p in named}
     matrices = [p for name, p in named if is_matrix[name]]
@@ -45,8 +40,12 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     # The fused form does the whole update in one pass over memory.
     fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
     if isinstance(config, MuonConfig):
-        hidden = _recurrent_groups(model, config)
-        taken = {id(p) for group in hidden for p in group["params"]}
+        matrices_of = model.hidden_matrices() if isinstance(model, LanguageModel) else []
+        hidden = [
+            {"params": [weight], "gates": gates, "weight_decay": config.weight_decay}
+            for weight, gates in matrices_of
+        ]
+        taken = {id(weight) for weight, _ in matrices_of}
         for group in groups:
             group["params"] = [p for p in group["params"] if id(p) not in taken]
         rates = (config.lr, config.matrix_lr, config.momentum)
@@ -65,24 +64,6 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         )
     assert isinstance(config, AdagradConfig)
     return torch.optim.Adagrad(groups, lr=config.lr, eps=config.eps)
-
-
-def _recurrent_groups(model: nn.Module, config: MuonConfig) -> list[dict[str, Any]]:
-    """The matrices of recurrent layers, each with the number of its gates."""
-    layers = [module for module in model.modules() if isinstance(module, RecurrentLayer)]
-    if not layers:
-        raise ConfigError(
-            "optimizer=muon: is for recurrent matrices, which this model does not have; use "
-            "optimizer=adamw"
-        )
-    return [
-        {
-            "params": [layer.weight_ih, layer.weight_hh],
-            "gates": layer.weight_hh.shape[0] // layer.hidden_dim,
-            "weight_decay": config.weight_decay,
-        }
-        for layer in layers
-    ]
 
 
 def learning_rate_factor(config: ScheduleConfig, step: int, total_steps: int) -> float:

@@ -30,6 +30,7 @@ from korlm.errors import (
 from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
+from korlm.models.ngram_lm import NgramLM
 from korlm.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -37,6 +38,7 @@ from korlm.training.checkpoint import (
     restore_random_states,
     save_checkpoint,
 )
+from korlm.training.counting import Counter
 from korlm.training.distributed import ALONE, Group
 from korlm.training.loop import Progress, Stopped, StopSignal, Trainer, evaluate
 from korlm.training.memory import keep_freed_memory
@@ -140,6 +142,9 @@ class Run:
         self.bf16 = uses_bf16(settings.trainer, self.device)
         torch.manual_seed(settings.seed)
         self.model: LanguageModel = build_model(settings.model, len(prepared.vocab))
+        counted = isinstance(self.model, NgramLM)
+        if counted and self.device.type == "mps":  # has no float64
+            self.device = torch.device("cpu")
         self.model.to(self.device)
         group.share_parameters(self.model)
         if not group.is_first:  # dropout differs from process to process
@@ -151,7 +156,7 @@ class Run:
             state = self._share_of(self._restore(resumed))
         ids = {split: prepared.ids(split) for split in prepared.stats}
         text, seed = settings.batches, settings.seed
-        train = self._share(build_batches(ids["train"], text, True, seed, "train"))
+        train = self._share(build_batches(ids["train"], text, not counted, seed, "train"))
         # All splits are evaluated in the same way, train included.
         self.batches: dict[str, Batches] = {
             split: self._share(build_batches(ids[split], text, False, seed, split)) for split in ids
@@ -179,6 +184,11 @@ class Run:
             stop=self.stop,
             group=group,
         )
+        if counted:
+            tokens = prepared.vocab.tokens
+            self.trainer = Counter(
+                **vars(self.trainer), ids=ids["train"], tokens=tokens, folder=folder
+            )
 
     def _share(self, batches: Batches) -> Batches:
         """What this process works on."""
@@ -296,7 +306,8 @@ class Run:
         loss, step = figures["loss"], self.progress.step
         if not self.group.is_first:
             return loss
-        if loss < self.progress.best_loss:
+        # A counted model is its own best, even if its loss is infinite.
+        if loss < self.progress.best_loss or isinstance(self.trainer, Counter):
             best = {**self.progress.plain(), "best_loss": loss, "best_step": step}
             save_checkpoint(self.checkpoints / "best.pt", {**self.checkpoint(), "progress": best})
         self.tracker.valid_point(step, figures, min(loss, self.progress.best_loss))
@@ -355,13 +366,20 @@ class Run:
 
     def _announce(self) -> None:
         counts = self.prepared.stats["train"]
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
         logger.info(
             "%s: %s tokens of train, a vocabulary of %s",
             self.prepared.folder,
             f"{counts.num_tokens:,}",
             f"{len(self.prepared.vocab):,}",
         )
+        if isinstance(self.model, NgramLM):
+            config = self.model.config
+            what = (
+                f"reading {config.arpa}" if config.arpa else f"counting ({config.smoothing.value})"
+            )
+            logger.info("an n-gram model of order %d: %s: %s", config.order, what, self.folder)
+            return
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
         logger.info(
             "training a %s of %s parameters on %s%s in %s for %s steps%s: %s",
             self.settings.model.name,

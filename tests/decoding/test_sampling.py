@@ -51,6 +51,16 @@ def test_follows_the_model_with_the_state_handed_on() -> None:
     assert model.read == list(zip([EOS_ID, 4, 5, 6, 7, 3, 4], range(7), strict=True))
 
 
+def test_where_nothing_but_unknown_can_follow_the_sentence_ends() -> None:
+    """As in a model of plain counts, after a token that only <unk> ever followed."""
+    table = torch.zeros(V, V)
+    table[4, UNK_ID] = table[EOS_ID, 4] = 1.0
+    model = Bigrams(table)
+    model.log_table.data = model.log_table.data.clamp_min(-1e30)
+    model.log_table.data[4, [i for i in range(V) if i != UNK_ID]] = -torch.inf
+    assert sample_ids(model, 4, 3, 1.0, seed=1) == [EOS_ID, 4, EOS_ID]
+
+
 def test_starts_where_it_is_told() -> None:
     table = torch.full((V, V), 1e-9)
     table[BOS_ID, 6] = table[EOS_ID, 5] = 1.0

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from korlm.config import GRUConfig, InitialState, LSTMConfig, Nonlinearity, RNNConfig, Softmax
+from korlm.config import (
+    GRUConfig,
+    InitialState,
+    LSTMConfig,
+    NgramConfig,
+    Nonlinearity,
+    RNNConfig,
+    Smoothing,
+    Softmax,
+)
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
+from korlm.models.ngram_lm import NgramLM
 
 VOCAB_SIZE = 11
 
@@ -50,6 +61,21 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "initial_state": InitialState.learned,
     },
 }
+
+# Orders and smoothings of n-gram models. Unsmoothed ones know no continuation of most contexts, and
+# infinite losses would show little: test_ngram_lm.py has them.
+NGRAMS: dict[str, dict[str, Any]] = {
+    "order_3": {"order": 3},
+    "order_5": {"order": 5},
+    "add_k": {"order": 3, "smoothing": Smoothing.add_k, "k": 0.1},
+}
+
+
+def random_text(count: int, seed: int) -> np.ndarray:
+    """Ids of sentences of all tokens that a text can hold, some much more frequent than others."""
+    ids = [1, *range(3, VOCAB_SIZE)]
+    shares = 0.8 ** np.arange(len(ids))
+    return np.random.default_rng(seed).choice(ids, count, p=shares / shares.sum())
 
 
 class PairsLM(LanguageModel):
@@ -93,6 +119,10 @@ def make_config(cell: str, **options: Any) -> Any:
 def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) -> LanguageModel:
     """A model in evaluation mode, with random parameters and the named set of options."""
     model: LanguageModel
+    if cell == "ngram":
+        counted = NgramLM(NgramConfig(name="ngram", **NGRAMS[option]), VOCAB_SIZE)
+        counted.count(random_text(600, seed))
+        return counted.eval()
     if cell == "pairs":
         model = PairsLM(VOCAB_SIZE)
     else:

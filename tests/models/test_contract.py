@@ -6,19 +6,22 @@ import io
 
 import pytest
 import torch
-from model_cases import CELLS, DROPOUTS, OPTIONS, VOCAB_SIZE, make_model
+from model_cases import CELLS, DROPOUTS, NGRAMS, OPTIONS, VOCAB_SIZE, make_model
 from torch import Tensor
 
 from korlm.models.base import LanguageModel, State, detach
 
 B, T, V = 4, 6, VOCAB_SIZE
 LENGTHS = torch.tensor([6, 4, 2, 1])
-PAD_ID = 0
+PAD_ID, BOS_ID = 0, 2
 CLOSE = {"atol": 2e-6, "rtol": 2e-5}
 
 
 # A new kind of language model joins the contract here.
-CASES = [("pairs", "plain")] + [(cell, option) for cell in CELLS for option in OPTIONS]
+# Kinds whose parameters are trained, with gradients to check; and those that are counted.
+TRAINED = [("pairs", "plain")] + [(cell, option) for cell in CELLS for option in OPTIONS]
+COUNTED = [("ngram", option) for option in NGRAMS]
+CASES = TRAINED + COUNTED
 
 
 @pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
@@ -33,6 +36,12 @@ def model(case: tuple[str, str]) -> LanguageModel:
     return make_model(*case)
 
 
+@pytest.fixture(params=TRAINED, ids=["-".join(case) for case in TRAINED])
+def trained(request: pytest.FixtureRequest) -> LanguageModel:
+    """A model that learns by gradients, in evaluation mode."""
+    return make_model(*request.param)
+
+
 def random_ids(*shape: int, seed: int = 0) -> Tensor:
     """Ids of real tokens: no <pad>."""
     return torch.randint(1, V, shape, generator=torch.Generator().manual_seed(seed))
@@ -42,6 +51,7 @@ def ragged() -> tuple[Tensor, Tensor]:
     """Inputs and targets (B, T) whose rows end as LENGTHS says, <pad> behind."""
     behind = torch.arange(T) >= LENGTHS[:, None]
     inputs, targets = random_ids(B, T, seed=1), random_ids(B, T, seed=2)
+    targets = targets.where(targets != BOS_ID, 1)  # nothing that a text can hold
     return inputs.masked_fill(behind, PAD_ID), targets.masked_fill(behind, PAD_ID)
 
 
@@ -68,7 +78,8 @@ def test_inputs_matter(model: LanguageModel) -> None:
     inputs = random_ids(B, T)
     changed = inputs.clone()
     changed[:, 2] = changed[:, 2] % (V - 1) + 1
-    before, after = model.log_probs(inputs)[0], model.log_probs(changed)[0]
+    # Tokens that never come have -inf in both, and the difference of those is no number.
+    before, after = (model.log_probs(ids)[0].clamp_min(-99) for ids in (inputs, changed))
     assert ((before - after).abs().amax(-1) > 1e-4)[:, 2].all()
     assert not torch.allclose(before[:, 3:], after[:, 3:], atol=1e-4)
 
@@ -231,40 +242,45 @@ def test_saved_and_loaded_it_predicts_the_same(case: tuple[str, str]) -> None:
     torch.testing.assert_close(other.log_probs(inputs)[0], expected, rtol=0, atol=0)
 
 
+# --- gradients, of models that have some ----------------------------------------------------------
+
+
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "midway"])
-def test_gradients_of_loss_equal_those_of_log_probs(model: LanguageModel, fresh: bool) -> None:
+def test_gradients_of_loss_equal_those_of_log_probs(trained: LanguageModel, fresh: bool) -> None:
     inputs, targets = ragged()
-    state = None if fresh else read_state(model)
+    state = None if fresh else read_state(trained)
 
     def gradients(loss: Tensor) -> dict[str, Tensor]:
-        model.zero_grad(set_to_none=True)
+        trained.zero_grad(set_to_none=True)
         loss.backward()
-        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        return {
+            name: p.grad.clone() for name, p in trained.named_parameters() if p.grad is not None
+        }
 
-    log_probs, _ = model.log_probs(inputs, state, LENGTHS)
+    log_probs, _ = trained.log_probs(inputs, state, LENGTHS)
     picked = log_probs.gather(2, targets[..., None])[..., 0]
     expected = gradients(-picked[targets != PAD_ID].sum())
-    found = gradients(model.loss(inputs, targets, state, LENGTHS)[0])
+    found = gradients(trained.loss(inputs, targets, state, LENGTHS)[0])
     assert found.keys() == expected.keys()
-    unused = {n for n, _ in model.named_parameters() if fresh or not n.endswith(".initial")}
+    unused = {n for n, _ in trained.named_parameters() if fresh or not n.endswith(".initial")}
     assert found.keys() == unused  # all but an initial state that was not begun with
     for name, gradient in found.items():
         assert gradient.abs().max() > 1e-4, f"{name} has no say in the loss"
         torch.testing.assert_close(gradient, expected[name], atol=2e-5, rtol=2e-4)
 
 
-def test_gradients_flow_back_into_the_state(model: LanguageModel) -> None:
+def test_gradients_flow_back_into_the_state(trained: LanguageModel) -> None:
     inputs, targets = ragged()
-    state = read_state(model)
+    state = read_state(trained)
     floating = [part.requires_grad_() for part in state if part.is_floating_point()]
-    model.loss(inputs, targets, state, LENGTHS)[0].backward()
+    trained.loss(inputs, targets, state, LENGTHS)[0].backward()
     for part in floating:
         assert part.grad is not None
         assert part.grad.abs().max() > 1e-5
 
 
-def test_detach_cuts_the_gradients_off(model: LanguageModel) -> None:
-    _, state = model.log_probs(random_ids(B, T))
+def test_detach_cuts_the_gradients_off(trained: LanguageModel) -> None:
+    _, state = trained.log_probs(random_ids(B, T))
     assert all(part.requires_grad for part in state if part.is_floating_point())
     cut = detach(state)
     assert not any(part.requires_grad for part in cut)

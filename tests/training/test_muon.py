@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from korlm.config import AdamConfig, LSTMConfig, MuonConfig, RNNConfig
-from korlm.errors import ConfigError
 from korlm.models.build import build_model
 from korlm.training.muon import Muon, orthogonalize
 from korlm.training.optim import build_optimizer
@@ -100,8 +99,17 @@ def test_saved_and_restored_it_goes_on() -> None:
         assert torch.equal(one, other)
 
 
-def test_an_rnn_has_one_matrix_a_weight_and_others_have_none() -> None:
+def test_an_rnn_has_one_matrix_a_weight() -> None:
     model = build_model(RNNConfig(name="rnn", embedding_dim=5, hidden_dim=7), 11)
     assert {group["gates"] for group in build_optimizer(model, CONFIG).param_groups} == {0, 1}
-    with pytest.raises(ConfigError, match="optimizer=muon"):
-        build_optimizer(nn.Linear(3, 3), CONFIG)
+
+
+def test_a_model_without_hidden_matrices_is_adamws() -> None:
+    results = []
+    for config in (CONFIG, AdamConfig(name="adamw", lr=0.01)):
+        torch.manual_seed(1)
+        layer = nn.Linear(3, 3)
+        layer(torch.ones(3)).sum().backward()
+        build_optimizer(layer, config).step()
+        results.append(layer.weight.detach())
+    assert torch.equal(*results)

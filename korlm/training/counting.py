@@ -1,0 +1,76 @@
+"""Counting: how an n-gram model learns, in the place of the loop that follows gradients."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from korlm.metrics import exp
+from korlm.models.arpa import read_arpa, write_arpa
+from korlm.models.ngram_lm import NgramLM
+from korlm.training.loop import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Counter(Trainer):
+    """A trainer whose one step is a pass of counting over train; optimizer and epochs are unused.
+
+    Attributes:
+        ids: (N,) of train.
+        tokens: of all ids.
+        folder: the run directory.
+    """
+
+    ids: npt.NDArray[Any]
+    tokens: Sequence[str]
+    folder: Path
+
+    @property
+    def total_steps(self) -> int:
+        """Always one."""
+        return 1
+
+    def run(self) -> None:
+        """Counts, or reads the model's ARPA file, and measures valid.
+
+        Raises:
+            Stopped: the user wished it; what is not whole is done again on resuming.
+            ConfigError: too little text for the order, or an ARPA file that does not fit.
+        """
+        model, progress = self.model, self.progress
+        assert isinstance(model, NgramLM)
+        if progress.step == 0:
+            started = time.perf_counter()
+            if model.config.arpa is None:
+                model.count(self.ids, self.stop.check)
+            else:
+                model.set_tables(read_arpa(Path(model.config.arpa), self.tokens, model.order))
+            model.to(self.device)
+            progress.seconds += time.perf_counter() - started
+            progress.step = 1
+            logger.info("%s n-grams in %.1f s", f"{model.num_grams:,}", progress.seconds)
+            self.stop.check()
+        if progress.validated_step != progress.step:
+            loss = self.validate()
+            progress.best_loss, progress.best_step = loss, progress.step
+            progress.validated_step = progress.step
+            logger.info("valid perplexity %.2f", exp(loss))
+            if math.isinf(loss):
+                logger.warning(
+                    "model.smoothing=%s gives some tokens of valid the probability 0, so that its "
+                    "perplexity is infinite; kneser_ney gives none 0",
+                    model.config.smoothing.value,
+                )
+        if model.config.write_arpa:
+            path = self.folder / "ngram.arpa.gz"
+            write_arpa(path, model.tables(), self.tokens, self.stop.check)
+            logger.info("%s: written", path)
