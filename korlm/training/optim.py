@@ -27,8 +27,16 @@ from korlm.models.base import LanguageModel
 from korlm.training.muon import Muon
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer of the settings; weight decay is for matrices of weights alone."""
+def build_optimizer(
+    model: nn.Module, config: OptimizerConfig, bf16: bool = False
+) -> torch.optim.Optimizer:
+    """The optimizer of the settings; weight decay is for matrices of weights alone.
+
+    Args:
+        model: on its device.
+        config: which, and its rates.
+        bf16: whether its own matrix products, if it has any, run in bf16.
+    """
     named = list(model.named_parameters())
     is_matrix = {name: p.ndim > 1 and not name.endswith("initial") for name, p in named}
     matrices = [p for name, p in named if is_matrix[name]]
@@ -50,7 +58,8 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
             group["params"] = [p for p in group["params"] if id(p) not in taken]
         rates = (config.lr, config.matrix_lr, config.momentum)
         betas = (config.beta1, config.beta2)
-        return Muon(hidden, groups, *rates, betas=betas, eps=config.eps, fused=fused)
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        return Muon(hidden, groups, *rates, dtype, betas=betas, eps=config.eps, fused=fused)
     if isinstance(config, AdamConfig):
         kinds: dict[str, type[torch.optim.Adam]] = {
             "adam": torch.optim.Adam,

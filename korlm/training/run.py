@@ -149,7 +149,7 @@ class Run:
         group.share_parameters(self.model)
         if not group.is_first:  # dropout differs from process to process
             torch.manual_seed(settings.seed + group.rank)
-        self.optimizer = build_optimizer(self.model, settings.optimizer)
+        self.optimizer = build_optimizer(self.model, settings.optimizer, self.bf16)
         self.progress = Progress()
         state: State | None = None
         if resumed is not None:
