@@ -229,7 +229,7 @@ def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda_of(monkeypatch, 1)
     group = Group(Place(rank=0, size=2, local_rank=0, local_size=2))
-    with pytest.raises(ConfigError, match="2 processes on this machine, 1 of cuda: .*node 1"):
+    with pytest.raises(ConfigError, match=r"2 processes on this machine, 1 of cuda: .*node 1"):
         device_in(group, TrainerConfig(device=Device.cuda))
 
 
