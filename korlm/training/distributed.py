@@ -109,7 +109,7 @@ class Group:
         return [bool(flag) for flag in found.tolist()]
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all processes, as a new tensor on the CPU."""
+        """The sum over all processes, on the CPU; alone the values themselves."""
         if self.is_alone:
             return values
         total = values.detach().to("cpu", copy=True)
@@ -171,9 +171,8 @@ def _talking() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = re.sub(r"^\[[^ ]*\] ", "", str(error).splitlines()[0])[
-            :120
-        ]  # a line of gloo's code
+        where = r"^\[[^ ]*\] "  # the line of gloo's code
+        reason = re.sub(where, "", str(error).splitlines()[0])[:120]
         raise TrainingError(
             f"the connection to another process broke off ({reason}): it has ended or died, for "
             "want of memory perhaps; go on from the last checkpoint with resume=DIR"
