@@ -10,7 +10,7 @@ r"""ARPA files: n-gram models as text, the way SRILM and KenLM exchange them.
 <eos> is written <s> where it begins an n-gram and </s> where it ends one; <pad> and <bos> are left
 out. A probability of 0 is -99. ARPA parts tokens by blanks: a blank of any kind within a token is
 written as its code point, ``\u0020``, and so is the first letter of a token that merely looks like
-<s>, </s> or <unk>; a backslash is doubled. Files ending in .gz are compressed.
+<s>, </s> or <UNK>; a backslash is doubled. Files ending in .gz are compressed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, NoReturn, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from korlm.data.vocab import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from korlm.data.vocab import BOS_ID, EOS_ID, PAD_ID, SPECIALS, UNK_ID
 from korlm.errors import ConfigError, writing
 from korlm.models.smoothing import Table
 
@@ -45,7 +45,7 @@ def arpa_word(token: str) -> str:
     >>> arpa_word("New York"), arpa_word("<s>"), arpa_word("ㅠㅠ")
     ('New\\u0020York', '\\u003cs>', 'ㅠㅠ')
     """
-    if token in (BEGIN, END, UNKNOWN):
+    if token in (BEGIN, END, "<UNK>"):  # KenLM reads <UNK> as <unk>
         return f"\\u{ord('<'):04x}" + token[1:]
     if token.isalnum():  # most are, and there are many
         return token
@@ -171,9 +171,10 @@ class _Reader:
         self._place, self._order, self._tokens = place, order, tokens
         self._lines = enumerate(file, start=1)
         self._number, self._line = 0, ""
-        self._ids = {token: token_id for token_id, token in enumerate(tokens)}
+        ordinary = range(len(SPECIALS), len(tokens))
+        self._ids = {tokens[token_id]: token_id for token_id in ordinary}
         # As korlm writes them; other programs know no escapes and have tokens as they are.
-        self._ids |= {word: token_id for token_id, word in enumerate(_words(tokens))}
+        self._ids |= {arpa_word(tokens[token_id]): token_id for token_id in ordinary}
         self._ids |= {UNKNOWN: UNK_ID, END: EOS_ID, BEGIN: BOS_ID}
 
     def tables(self) -> list[Table]:

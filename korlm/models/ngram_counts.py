@@ -44,6 +44,14 @@ class Grams:
     at_start: npt.NDArray[np.bool_]
 
 
+def longest_order(ids: npt.NDArray[Any]) -> int:
+    """Of the n-grams that a stream holds: the longest sentence with both its ends."""
+    ends = np.flatnonzero(np.append(np.asarray(ids) == EOS_ID, False))
+    # The last sentence may have no end; where it has one, nothing follows.
+    lengths = np.diff(np.concatenate([[-1], ends, [len(ids) - 1]]))
+    return 1 + int(lengths.max())
+
+
 def count_grams(
     ids: npt.NDArray[Any], vocab_size: int, order: int, check: Callable[[], None]
 ) -> list[Grams]:
@@ -56,7 +64,7 @@ def count_grams(
         check: called now and then; may raise, to stop.
 
     Returns:
-        One entry for each order; fewer where no sentence is so long.
+        One entry for each order, none of which is beyond ``longest_order``.
     """
     stream = np.concatenate([[EOS_ID], ids]).astype(np.int32)
     zeros = np.zeros(vocab_size, dtype=np.int64)
@@ -77,8 +85,6 @@ def count_grams(
         starts = starts[: np.searchsorted(starts, len(stream) - k, side="right")]
         if k > 2:
             starts = starts[stream[starts + (k - 2)] != EOS_ID]
-        if not len(starts):
-            break
         keys = id_at[starts] * np.int64(vocab_size) + stream[starts + (k - 1)]
         by_key = np.argsort(keys)
         keys = keys[by_key]

@@ -28,7 +28,7 @@ from korlm.config import NgramConfig
 from korlm.data.vocab import BOS_ID, EOS_ID, PAD_ID
 from korlm.errors import ConfigError
 from korlm.models.base import LanguageModel, State
-from korlm.models.ngram_counts import count_grams
+from korlm.models.ngram_counts import count_grams, longest_order
 from korlm.models.smoothing import Table, estimate
 
 NO_KEY = np.iinfo(np.int64).max
@@ -88,12 +88,13 @@ class NgramLM(LanguageModel):
         Raises:
             ConfigError: the text has no n-gram so long.
         """
-        grams = count_grams(ids, self.vocab_size, self.order, check)
-        if len(grams) < self.order:
+        longest = longest_order(ids)
+        if longest < self.order:
             raise ConfigError(
                 f"model.order={self.order}: no sentence of train is so long, the longest n-grams "
-                f"are of order {len(grams)}: lower model.order to that or give more text"
+                f"are of order {longest}: lower model.order or give more text"
             )
+        grams = count_grams(ids, self.vocab_size, self.order, check)
         check()
         self.set_tables(estimate(grams, self.config))
 

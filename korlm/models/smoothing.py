@@ -101,8 +101,8 @@ def _discounts(adjusted: Int64, order: int) -> tuple[float, float, float]:
         if all(0 <= discount <= most for most, discount in enumerate(found, start=1)):
             return found
     logger.warning(
-        "order %d: too few n-grams to work out its discounts (%d stand once, %d twice, %d three "
-        "times, %d four times); takes %s, %s and %s: a lower model.order or more text avoids it",
+        "order %d: no discounts can be worked out from its n-grams (%d stand once, %d twice, %d "
+        "three times, %d four times); takes %s, %s and %s: more text or a lower model.order helps",
         *(order, n1, n2, n3, n4, *FALLBACK),
     )
     return FALLBACK

@@ -9,7 +9,7 @@ import pytest
 from model_cases import VOCAB_SIZE, random_text
 
 from korlm.data.vocab import EOS_ID
-from korlm.models.ngram_counts import Grams, count_grams
+from korlm.models.ngram_counts import Grams, count_grams, longest_order
 
 Gram = tuple[int, ...]
 
@@ -56,9 +56,22 @@ def test_all_orders_equal_a_dictionary(tail: list[int]) -> None:
         assert level.at_start.tolist() == [gram[0] == EOS_ID for gram in found]
 
 
-def test_stops_at_the_longest_sentence() -> None:
-    ids = np.array([4, EOS_ID, 5, 6, EOS_ID])
-    assert [len(level.keys) for level in count_grams(ids, 8, 9, nothing)] == [8, 5, 3, 1]
+@pytest.mark.parametrize(
+    ("ids", "longest"),
+    [
+        ([4, EOS_ID, 5, 6, EOS_ID], 4),
+        ([4, 5, 6, EOS_ID, 4, EOS_ID], 5),
+        ([4, EOS_ID, 5, 6, 7, 8], 5),
+        ([4], 2),
+        ([EOS_ID], 2),
+    ],
+)
+def test_the_longest_order_is_that_of_the_longest_sentence(ids: list[int], longest: int) -> None:
+    assert longest_order(np.array(ids)) == longest
+    found = count_grams(np.array(ids), 9, longest, nothing)
+    assert [int(level.counts.sum()) > 0 for level in found] == [True] * longest
+    assert max(len(gram) for gram in count_slowly(np.array(ids), longest)) == longest
+    assert not count_slowly(np.array(ids), longest + 1)
 
 
 def test_looks_up_between_two_orders() -> None:

@@ -43,7 +43,7 @@ def test_too_few_counts_take_the_fallback_and_say_so(
     with caplog.at_level(logging.WARNING):
         assert _discounts(np.array(counts), order=3) == FALLBACK
     assert "order 3" in caplog.text
-    assert "lower model.order" in caplog.text
+    assert "a lower model.order helps" in caplog.text
 
 
 def test_kneser_ney_by_hand() -> None:
