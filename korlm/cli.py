@@ -79,6 +79,11 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
     stem = (
         Path(outputs) / "runs" / (f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + f"_{name}" * bool(name))
     )
+    return _new_folder(stem)
+
+
+def _new_folder(stem: Path) -> str:
+    """Makes a folder of this name, or with a number behind it where it is taken."""
     path, number = stem, 1
     with writing(stem):
         while True:
@@ -90,6 +95,16 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
                     raise
                 number += 1
                 path = stem.with_name(f"{stem.name}_{number}")
+
+
+def evaluation_dir(run: str) -> str:
+    """The directory of an evaluation, in that of the run."""
+    if not (Path(run) / "checkpoints").is_dir():
+        raise ConfigError(
+            f"run={run}: no checkpoints in there; give the directory of a run, such as "
+            "outputs/runs/<date>_<time>"
+        )
+    return _new_folder(Path(run) / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
 
 
 def output_subdir(resume: str | None) -> str:
@@ -270,6 +285,9 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
             os.environ.setdefault("OMP_WAIT_POLICY", "passive")
             config.register()
             OmegaConf.register_new_resolver("korlm_run_dir", run_dir, use_cache=True, replace=True)
+            OmegaConf.register_new_resolver(
+                "korlm_evaluation_dir", evaluation_dir, use_cache=True, replace=True
+            )
             OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)
             sys.argv[1:] = [quote_hangul(argument) for argument in sys.argv[1:]]
             for argument in sys.argv[1:]:
