@@ -112,8 +112,13 @@ def output_subdir(resume: str | None) -> str:
     return f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}" if resume else ".hydra"
 
 
-def one_line(error: BaseException) -> str:
-    """What a user must know of a wrong setting, without the layers that Hydra wraps around it."""
+def one_line(error: BaseException, command: str = "train") -> str:
+    """What a user must know of a wrong setting, without the layers that Hydra wraps around it.
+
+    Args:
+        error: what Hydra or OmegaConf has raised.
+        command: whose settings were given.
+    """
     chain = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) and inner not in chain:
         chain.append(inner)
@@ -138,10 +143,10 @@ def one_line(error: BaseException) -> str:
     unknown = re.match(r"Key '([^']+)' (?:is )?not in", message)
     if unknown:
         wrong = key or unknown.group(1)
-        if wrong in all_keys():
+        if wrong in all_keys(command):
             group = wrong.split(".")[0]
             return f"{wrong}: belongs to another choice of {group} than the one that was made"
-        near = difflib.get_close_matches(wrong, all_keys(), n=3, cutoff=0.6)
+        near = difflib.get_close_matches(wrong, all_keys(command), n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the keys"
         return f"{wrong}: there is no such setting; {hint}"
     # OmegaConf leaves the names of its own template in some messages.
@@ -154,13 +159,16 @@ def one_line(error: BaseException) -> str:
     return f"{where}: {message}" if where != message else message
 
 
-def all_keys() -> list[str]:
-    """Every setting that some choice of the groups knows, as key or group.key."""
-    keys = [f.name for f in dataclasses.fields(config.TrainSettings)]
-    for group, schemas in config.SCHEMAS.items():
-        if group:
-            for schema in schemas.values():
-                keys += [f"{group}.{f.name}" for f in dataclasses.fields(schema)]
+def all_keys(command: str) -> list[str]:
+    """Every setting that a command knows with some choice of its groups, as key or group.key."""
+    keys: list[str] = []
+    for field in dataclasses.fields(config.SCHEMAS[""][f"{command}_schema"]):
+        default = field.default_factory
+        schemas = list(config.SCHEMAS.get(field.name, {}).values())
+        schemas += [default] if isinstance(default, type) else []
+        keys.append(field.name)
+        for schema in filter(dataclasses.is_dataclass, schemas):
+            keys += [f"{field.name}.{f.name}" for f in dataclasses.fields(schema)]
     return sorted(set(keys))
 
 
@@ -303,7 +311,7 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
             except (KorlmError, HydraException, OmegaConfBaseException) as error:
                 if show_traceback:
                     raise
-                _stop(one_line(error), 1)
+                _stop(one_line(error, config_name), 1)
             except KeyboardInterrupt:
                 _stop("interrupted", 130)
 
