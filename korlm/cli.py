@@ -81,6 +81,11 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
     stem = (
         Path(outputs) / "runs" / (f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + f"_{name}" * bool(name))
     )
+    return _new_folder(stem)
+
+
+def _new_folder(stem: Path) -> str:
+    """Makes a folder of this name, or with a number behind it where it is taken."""
     path, number = stem, 1
     with writing(stem):
         while True:
@@ -94,6 +99,16 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
                 path = stem.with_name(f"{stem.name}_{number}")
 
 
+def evaluation_dir(run: str) -> str:
+    """The directory of an evaluation, in that of the run."""
+    if not (Path(run) / "checkpoints").is_dir():
+        raise ConfigError(
+            f"run={run}: no checkpoints in there; give the directory of a run, such as "
+            "outputs/runs/<date>_<time>"
+        )
+    return _new_folder(Path(run) / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+
+
 def output_subdir(resume: str | None) -> str | None:
     """Where Hydra keeps the settings of a command: a resumed run keeps its first ones."""
     if not torchrun.place().is_first:
@@ -101,8 +116,13 @@ def output_subdir(resume: str | None) -> str | None:
     return f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}" if resume else ".hydra"
 
 
-def one_line(error: BaseException) -> str:
-    """What a user must know of a wrong setting, without the layers that Hydra wraps around it."""
+def one_line(error: BaseException, command: str = "train") -> str:
+    """What a user must know of a wrong setting, without the layers that Hydra wraps around it.
+
+    Args:
+        error: what Hydra or OmegaConf has raised.
+        command: whose settings were given.
+    """
     chain = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) and inner not in chain:
         chain.append(inner)
@@ -127,10 +147,10 @@ def one_line(error: BaseException) -> str:
     unknown = re.match(r"Key '([^']+)' (?:is )?not in", message)
     if unknown:
         wrong = key or unknown.group(1)
-        if wrong in all_keys():
+        if wrong in all_keys(command):
             group = wrong.split(".")[0]
             return f"{wrong}: belongs to another choice of {group} than the one that was made"
-        near = difflib.get_close_matches(wrong, all_keys(), n=3, cutoff=0.6)
+        near = difflib.get_close_matches(wrong, all_keys(command), n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the keys"
         return f"{wrong}: there is no such setting; {hint}"
     # OmegaConf leaves the names of its own template in some messages.
@@ -143,13 +163,16 @@ def one_line(error: BaseException) -> str:
     return f"{where}: {message}" if where != message else message
 
 
-def all_keys() -> list[str]:
-    """Every setting that some choice of the groups knows, as key or group.key."""
-    keys = [f.name for f in dataclasses.fields(config.TrainSettings)]
-    for group, schemas in config.SCHEMAS.items():
-        if group:
-            for schema in schemas.values():
-                keys += [f"{group}.{f.name}" for f in dataclasses.fields(schema)]
+def all_keys(command: str) -> list[str]:
+    """Every setting that a command knows with some choice of its groups, as key or group.key."""
+    keys: list[str] = []
+    for field in dataclasses.fields(config.SCHEMAS[""][f"{command}_schema"]):
+        default = field.default_factory
+        schemas = list(config.SCHEMAS.get(field.name, {}).values())
+        schemas += [default] if isinstance(default, type) else []
+        keys.append(field.name)
+        for schema in filter(dataclasses.is_dataclass, schemas):
+            keys += [f"{field.name}.{f.name}" for f in dataclasses.fields(schema)]
     return sorted(set(keys))
 
 
@@ -283,6 +306,9 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
             os.environ.setdefault("OMP_WAIT_POLICY", "passive")
             config.register()
             OmegaConf.register_new_resolver("korlm_run_dir", run_dir, use_cache=True, replace=True)
+            OmegaConf.register_new_resolver(
+                "korlm_evaluation_dir", evaluation_dir, use_cache=True, replace=True
+            )
             OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)
             sys.argv[1:] = [quote_hangul(argument) for argument in sys.argv[1:]]
             for argument in sys.argv[1:]:
@@ -290,6 +316,8 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
                 if flag.startswith("-") and flag not in HYDRA_FLAGS:
                     _stop(f"{flag}: settings are written key=value, such as trainer.epochs=3", 1)
             sweep = {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv[1:])
+            if config_name != "train" and not torchrun.place().is_alone:
+                _stop(f"korlm.{config_name} runs in one process: start it without torchrun", 1)
             if sweep and not torchrun.place().is_alone:
                 _stop(
                     f"{sweep.pop()}: a sweep starts its jobs itself, but torchrun has started "
@@ -305,7 +333,7 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
             except (KorlmError, HydraException, OmegaConfBaseException) as error:
                 if show_traceback:
                     raise
-                _stop(one_line(error), 1)
+                _stop(one_line(error, config_name), 1)
             except KeyboardInterrupt:
                 _stop("interrupted", 130)
 

@@ -104,10 +104,15 @@ def korlm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
     """Runs ``korlm("train", "key=value", ...)`` in this process, in an empty folder."""
+    import korlm.evaluate
     import korlm.prepare
     import korlm.train
 
-    mains = {"train": korlm.train.main, "prepare": korlm.prepare.main}
+    mains = {
+        "train": korlm.train.main,
+        "prepare": korlm.prepare.main,
+        "evaluate": korlm.evaluate.main,
+    }
     monkeypatch.chdir(tmp_path)
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
 

@@ -25,6 +25,7 @@ OWN_TEXT = {("corpus", "text"), ("corpus", "tsv")}
 def registered() -> None:
     config.register()
     OmegaConf.register_new_resolver("korlm_run_dir", cli.run_dir, replace=True)
+    OmegaConf.register_new_resolver("korlm_evaluation_dir", cli.evaluation_dir, replace=True)
     OmegaConf.register_new_resolver("korlm_output_subdir", cli.output_subdir, replace=True)
 
 
@@ -42,16 +43,21 @@ def test_every_choice_is_valid(group: str, choice: str) -> None:
     assert isinstance(settings("train", *overrides), config.TrainSettings)
 
 
-@pytest.mark.parametrize("command", ["train", "prepare"])
-def test_the_defaults_are_valid(command: str) -> None:
-    assert dataclasses.is_dataclass(settings(command))
+@pytest.mark.parametrize(
+    "command", [("train",), ("prepare",), ("evaluate", "run=x")], ids=lambda command: command[0]
+)
+def test_the_defaults_are_valid(command: tuple[str, ...]) -> None:
+    assert dataclasses.is_dataclass(settings(*command))
 
 
 def test_help_names_every_choice() -> None:
-    for command, groups in (("train", {g for g, _ in CHOICES}), ("prepare", None)):
+    for command, groups in (
+        ("train", {g for g, _ in CHOICES}),
+        ("prepare", {"corpus", "tokenizer", "vocab"}),
+        ("evaluate", set()),
+    ):
         text = (CONF / "hydra" / "help" / f"{command}.yaml").read_text(encoding="utf-8")
         told = dict(re.findall(r"^  (\w+): +(.+)$", text.split("template:")[1], re.MULTILINE))
-        groups = groups or {"corpus", "tokenizer", "vocab"}
         assert set(told) == groups
         for group in groups:
             assert set(told[group].split()) == {c for g, c in CHOICES if g == group}

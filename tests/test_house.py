@@ -13,10 +13,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Layers from the top: a module imports from its own layer or from those below it.
 LAYERS = [
-    {"korlm.train", "korlm.prepare"},
+    {"korlm.train", "korlm.prepare", "korlm.evaluate"},
+    {"korlm.runs"},
     {"korlm.cli"},
     {"korlm.training"},
-    {"korlm.decoding"},
+    {"korlm.decoding", "korlm.evaluation"},
     {"korlm.models"},
     {"korlm.data"},
     {"korlm.metrics", "korlm.config", "korlm.errors", "korlm.torchrun", "korlm"},
@@ -97,7 +98,7 @@ def test_every_module_says_what_it_is() -> None:
     assert not silent
 
 
-@pytest.mark.parametrize("command", ["train", "prepare"])
+@pytest.mark.parametrize("command", ["train", "prepare", "evaluate"])
 def test_nothing_heavy_before_the_settings_are_valid(command: str) -> None:
     code = (
         f"import sys, runpy; sys.argv = ['x', '--cfg', 'job']; import korlm.{command} as c\n"

@@ -28,6 +28,7 @@ from korlm.config.data import (
     TokenizerConfig,
     VocabConfig,
 )
+from korlm.config.evaluation import CacheConfig, DynamicConfig
 from korlm.config.model import (
     GRUConfig,
     InitialState,
@@ -61,12 +62,15 @@ __all__ = [
     "AdagradConfig",
     "AdamConfig",
     "BatchesConfig",
+    "CacheConfig",
     "CorpusConfig",
     "DecayConfig",
     "Device",
     "Document",
+    "DynamicConfig",
     "Encoding",
     "Engine",
+    "EvaluateSettings",
     "GRUConfig",
     "Group",
     "InitialState",
@@ -134,8 +138,36 @@ class TrainSettings(PrepareSettings):
             self._fail("name", "must be made of letters, digits, _, . and - alone")
 
 
+@dataclass
+class EvaluateSettings(Group):
+    """python -m korlm.evaluate: run -> a table of the ways to use its model."""
+
+    run: str = MISSING
+    # the directory of the run
+    ngram: str | None = None
+    # the directory of another run, of model=ngram as a rule, to mix with
+    mix: list[str] = field(default_factory=list)
+    # the directories of more runs to mix with
+    prepared: str | None = None
+    # where the text lies now; null: where it lay in training
+    test: bool = True
+    # report test too, if there is one, with the settings that are best on valid
+    device: Device = Device.auto
+    threads: int | None = 1
+    # of PyTorch on the CPU; null: PyTorch's own choice
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    dynamic: DynamicConfig = field(default_factory=DynamicConfig)
+
+    def __post_init__(self) -> None:
+        self._at_least(1, "threads")
+
+
 SCHEMAS: dict[str, dict[str, type]] = {
-    "": {"prepare_schema": PrepareSettings, "train_schema": TrainSettings},
+    "": {
+        "prepare_schema": PrepareSettings,
+        "train_schema": TrainSettings,
+        "evaluate_schema": EvaluateSettings,
+    },
     "corpus": {"text_schema": CorpusConfig, "nsmc_schema": NsmcConfig},
     "tokenizer": {"plain_schema": TokenizerConfig, "kkma_schema": KkmaConfig},
     "vocab": {"vocab_schema": VocabConfig},

@@ -90,6 +90,23 @@ class LanguageModel(nn.Module, ABC):
         return []
 
 
+class NeuralLM(LanguageModel, ABC):
+    """A language model that predicts from one vector, its hidden state, at every timestep.
+
+    ``nats`` of such a model is ``nats_of`` what ``hidden`` gives.
+    """
+
+    @abstractmethod
+    def hidden(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """What is predicted from: int64 (B, T) -> float32 (B, T, H), and the new state."""
+
+    @abstractmethod
+    def nats_of(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """-ln p of every target, 0 where it is <pad>: (B, T, H), (B, T) -> float32 (B, T)."""
+
+
 def detach(state: State) -> State:
     """The same state, cut off from the steps that led to it (truncated back-propagation)."""
     return tuple(part.detach() for part in state)

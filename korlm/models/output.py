@@ -199,7 +199,10 @@ class OutputLayer(nn.Module):
         return F.log_softmax(logits.float(), dim=-1)
 
     def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """-ln p of each target, float32, 0 for <pad>: (N, H), (N,) -> (N,). No gradients."""
+        """-ln p of each target, float32, 0 for <pad>: (N, H), (N,) -> (N,).
+
+        Has gradients too, but ``summed_nats`` is the faster way to those of a training step.
+        """
         return _cross_entropy(hidden, self.weight, self.bias, targets, PAD_ID)
 
     def summed_nats(self, hidden: Tensor, targets: Tensor) -> Tensor:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from korlm.config import RecurrentConfig
-from korlm.models.base import LanguageModel, State
+from korlm.models.base import NeuralLM, State
 from korlm.models.dropout import drop, drop_tokens
 from korlm.models.output import PAD_ID, build_output
 from korlm.models.recurrent import RecurrentEncoder
 
 
-class RecurrentLM(LanguageModel):
+class RecurrentLM(NeuralLM):
     """RNN, GRU or LSTM language model (Mikolov et al. 2010; Sundermeyer et al. 2012).
 
     Args:
@@ -50,6 +50,17 @@ class RecurrentLM(LanguageModel):
         x = drop(x, config.dropout_input, training, config.variational)
         x, state = self.encoder(x, state or self.begin(inputs.shape[0]), lengths)
         return x, drop(x, config.dropout_output, training, config.variational), state
+
+    def hidden(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """See ``NeuralLM.hidden``."""
+        _, hidden, state = self._hidden(inputs, state, lengths)
+        return hidden.transpose(0, 1), state
+
+    def nats_of(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """See ``NeuralLM.nats_of``."""
+        return self.output.nats(hidden.flatten(0, 1), targets.flatten()).view(targets.shape)
 
     def log_probs(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None

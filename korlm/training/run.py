@@ -48,8 +48,12 @@ from korlm.training.tracker import NoTracker, Tracker
 logger = logging.getLogger(__name__)
 
 
-def choose_device(config: TrainerConfig) -> torch.device:
+def choose_device(config: TrainerConfig, key: str = "trainer.device") -> torch.device:
     """The device of the settings; auto: CUDA, then MPS, then the CPU.
+
+    Args:
+        config: which device.
+        key: what a command calls the setting.
 
     Raises:
         ConfigError: it was asked for by name and is not there.
@@ -62,8 +66,8 @@ def choose_device(config: TrainerConfig) -> torch.device:
     if config.device is not Device.auto:
         if not there[config.device]:
             raise ConfigError(
-                f"trainer.device={config.device.value}: PyTorch {torch.__version__} finds no such "
-                "device here; use trainer.device=auto, or KORLM_TORCH=cuda scripts/train for a "
+                f"{key}={config.device.value}: PyTorch {torch.__version__} finds no such "
+                f"device here; use {key}=auto, or KORLM_TORCH=cuda scripts/train for a "
                 "build of PyTorch with CUDA"
             )
         return torch.device(config.device.value)

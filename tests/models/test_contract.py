@@ -9,7 +9,7 @@ import torch
 from model_cases import CELLS, DROPOUTS, NGRAMS, OPTIONS, VOCAB_SIZE, make_model
 from torch import Tensor
 
-from korlm.models.base import LanguageModel, State, detach
+from korlm.models.base import LanguageModel, NeuralLM, State, detach
 
 B, T, V = 4, 6, VOCAB_SIZE
 LENGTHS = torch.tensor([6, 4, 2, 1])
@@ -164,6 +164,18 @@ def test_nats_are_the_log_probs_of_the_targets(
             expected = -log_probs[b, t, targets[b, t]] if t < LENGTHS[b] else torch.tensor(0.0)
             torch.testing.assert_close(nats[b, t], expected, **CLOSE)
     assert_states_close(found, after)
+
+
+def test_nats_are_those_of_the_hidden_vectors(model: LanguageModel) -> None:
+    if not isinstance(model, NeuralLM):
+        pytest.skip("predicts from no vector")
+    inputs, targets = ragged()
+    state = read_state(model)
+    hidden, after = model.hidden(inputs, state, LENGTHS)
+    expected, end = model.nats(inputs, targets, state, LENGTHS)
+    assert hidden.shape[:2] == (B, T)
+    torch.testing.assert_close(model.nats_of(hidden, targets), expected, **CLOSE)
+    assert_states_close(after, end)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])

@@ -75,7 +75,7 @@ def corpus_in(folder: Path) -> CorpusConfig:
     return CorpusConfig(name="tiny", **named)
 
 
-def prepare_tiny(folder: Path) -> Prepared:
+def prepare_tiny(folder: Path, min_freq: int = 2) -> Prepared:
     """Characters of a few dozen sentences; valid and test hold some that train has not."""
     corpus = corpus_in(folder)
     for seed, ((path,), count) in enumerate(
@@ -83,7 +83,7 @@ def prepare_tiny(folder: Path) -> Prepared:
     ):
         lines = korean_lines(count, seed) + (["봄이 온다."] if path not in corpus.train else [])
         Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(), folder)
+    return prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(min_freq), folder)
 
 
 def make_settings(

@@ -1,0 +1,64 @@
+"""Settings of the ways in which a trained model is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from korlm.config.base import Group
+from korlm.errors import ConfigError
+
+
+@dataclass
+class CacheConfig(Group):
+    """The neural cache (Grave et al. 2017)."""
+
+    _group: ClassVar[str] = "cache"
+
+    sizes: list[int] = field(default_factory=lambda: [100, 500, 2000])
+    # hidden states that are kept; several values are tried on valid; []: no cache
+    thetas: list[float] = field(default_factory=lambda: [0.0, 0.1, 0.2, 0.4, 0.8])
+    # how much likeness of hidden states counts; several values are tried on valid
+
+    def __post_init__(self) -> None:
+        _all_above(self._group, "sizes", self.sizes, 0)
+        _all_above(self._group, "thetas", self.thetas, 0, equal=True)
+        if not self.thetas:
+            raise ConfigError("cache.thetas=[]: needs a value; cache.sizes=[] leaves the cache out")
+
+
+@dataclass
+class DynamicConfig(Group):
+    """Dynamic evaluation (Krause et al. 2018)."""
+
+    _group: ClassVar[str] = "dynamic"
+
+    segment: int = 20
+    # tokens after which the parameters change; fewer adapt sooner and take longer
+    rates: list[float] = field(default_factory=lambda: [1e-4, 2e-4, 4e-4, 8e-4])
+    # of learning, rising; tried on valid until one is worse; []: no dynamic evaluation
+    decays: list[float] = field(default_factory=lambda: [1e-3, 1e-2])
+    # back to the trained parameters, rising; tried on valid until one is worse than those before,
+    # of which the first is none
+    tune_tokens: int = 5000
+    # of valid on which rates and decays are tried
+    statistics_tokens: int = 10000
+    # of train on which the size of each parameter's gradients is measured
+
+    def __post_init__(self) -> None:
+        self._at_least(1, "segment", "tune_tokens", "statistics_tokens")
+        _all_above(self._group, "rates", self.rates, 0)
+        _all_above(self._group, "decays", self.decays, 0)
+
+
+def _all_above(
+    group: str, key: str, values: Sequence[float], low: float, equal: bool = False
+) -> None:
+    """Refuses a list with a number that is too small or not finite, or that is out of order."""
+    for value in values:
+        if not (low < value < float("inf") or (equal and value == low)):
+            limit = f"{low} or more" if equal else f"above {low}"
+            raise ConfigError(f"{group}.{key}={values}: each must be a finite number, {limit}")
+    if sorted(set(values)) != list(values):
+        raise ConfigError(f"{group}.{key}={values}: must rise from value to value")

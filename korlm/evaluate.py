@@ -1,0 +1,71 @@
+"""Stage: run -> a table of the ways to use its model, each tuned on valid."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from korlm import cli
+from korlm.config import EvaluateSettings, TrainerConfig
+
+if TYPE_CHECKING:
+    from korlm.evaluation.comparison import Reader
+    from korlm.evaluation.scoring import Ids
+    from korlm.runs import TrainedRun
+
+logger = logging.getLogger(__name__)
+
+
+@cli.stage("evaluate")
+def main(settings: EvaluateSettings) -> None:
+    """Judges the best model of a run on valid, and on test with what was chosen on valid."""
+    from korlm.evaluation.comparison import Comparison
+    from korlm.evaluation.report import comparison_table, figures_of, write_metrics
+    from korlm.runs import check_same_vocab, load_run, open_text
+
+    run = load_run(Path(settings.run))
+    prepared = open_text(run, Path(settings.prepared) if settings.prepared else None)
+    others: dict[str, TrainedRun] = {}
+    for folder in [*([settings.ngram] if settings.ngram else []), *settings.mix]:
+        other = load_run(Path(folder))
+        check_same_vocab(f"run={settings.run}", run.vocab, f"run {folder}", other.vocab)
+        name = "ngram" if folder == settings.ngram else Path(folder).name
+        others[folder if name in others else name] = other
+    ids = {split: prepared.ids(split) for split in prepared.stats}
+    readers = [_reader(settings, name, other, ids) for name, other in others.items()]
+    comparison = Comparison(
+        _reader(settings, "model", run, ids), readers, settings.cache, settings.dynamic
+    )
+    splits = ["valid", *(["test"] if settings.test and "test" in ids else [])]
+    if "test" not in ids:
+        logger.info("there is no test split: settings are chosen on valid and reported on valid")
+    found = {}
+    for split in splits:
+        counts = prepared.stats[split]
+        rows = comparison.rows(split)
+        found[split] = {name: figures_of(row, ids[split], counts) for name, row in rows.items()}
+        head = f"{split}, {counts.num_tokens:,} tokens"
+        logger.info("%s, each way with what is best on valid:", head)
+        logger.info("%s", comparison_table(found[split]))
+    write_metrics(cli.output_dir(), found)
+    logger.info("%s: metrics.json", cli.output_dir())
+
+
+def _reader(settings: EvaluateSettings, name: str, run: TrainedRun, ids: dict[str, Ids]) -> Reader:
+    """A run's model on the device of the settings, and the texts as it knows them."""
+    import torch
+
+    from korlm.evaluation.comparison import Reader
+    from korlm.evaluation.scoring import Text
+    from korlm.training.run import choose_device
+
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    device = choose_device(TrainerConfig(device=settings.device), "device")
+    texts = {split: Text(part, run.start_id, device) for split, part in ids.items()}
+    return Reader(name, run.model.to(device), texts)
+
+
+if __name__ == "__main__":
+    main()

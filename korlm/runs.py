@@ -1,0 +1,108 @@
+"""Trained runs, opened: what every command that uses a model begins with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from korlm import cli
+from korlm.config import Mode, TrainSettings, VocabConfig
+from korlm.data.prepared import Prepared, open_prepared
+from korlm.data.vocab import BOS_ID, EOS_ID, Vocab
+from korlm.errors import CheckpointError, PreparedError, VocabError
+from korlm.models.base import LanguageModel
+from korlm.models.build import build_model
+from korlm.training.checkpoint import load_checkpoint
+from korlm.training.run import settings_of
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """The best model of a run, and what it takes to use it.
+
+    Attributes:
+        folder: the run directory.
+        settings: that it was trained with.
+        vocab: that it knows.
+        model: on the CPU, in evaluation mode.
+        prepared: the folder where its text lay.
+        fingerprint: of that text.
+    """
+
+    folder: Path
+    settings: TrainSettings
+    vocab: Vocab
+    model: LanguageModel
+    prepared: Path
+    fingerprint: str
+
+    @property
+    def start_id(self) -> int:
+        """What the model was given before the first token of a sentence."""
+        return EOS_ID if self.settings.batches.mode is Mode.stream else BOS_ID
+
+
+def load_run(folder: Path) -> TrainedRun:
+    """Opens a run by its best.pt.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    path = folder / "checkpoints" / "best.pt"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder}: no checkpoints/best.pt in there; give the directory of a run that has come "
+            "to its first validation"
+        )
+    checkpoint = load_checkpoint(path)
+    settings = cli.settings_from_plain(settings_of(checkpoint, path), [])
+    words = checkpoint["vocab"]
+    try:
+        vocab = Vocab.restore(words["tokens"], words["counts"], settings.vocab or VocabConfig())
+        model = build_model(settings.model, len(vocab))
+        model.load_state_dict(checkpoint["model"])
+        prepared = Path(checkpoint["prepared"])
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: does not fit its own settings ({reason})") from error
+    return TrainedRun(folder, settings, vocab, model.eval(), prepared, checkpoint["fingerprint"])
+
+
+def open_text(run: TrainedRun, folder: Path | None) -> Prepared:
+    """The text that a run was trained on, or another one in the same tokens.
+
+    Args:
+        run: whose vocabulary the text must have.
+        folder: a prepared corpus; None: where the run's own lay.
+
+    Raises:
+        PreparedError: it is gone, damaged or has changed.
+        VocabError: it has another vocabulary.
+    """
+    if folder is None:
+        if not run.prepared.is_dir():
+            raise PreparedError(
+                f"{run.prepared}: the prepared corpus of {run.folder} is gone; give prepared=DIR "
+                "where it lies now, or prepare the same text again"
+            )
+        return open_prepared(run.prepared, run.fingerprint)
+    prepared = open_prepared(folder)
+    check_same_vocab(f"run={run.folder}", run.vocab, f"prepared={folder}", prepared.vocab)
+    return prepared
+
+
+def check_same_vocab(name: str, vocab: Vocab, other_name: str, other: Vocab) -> None:
+    """Refuses two vocabularies that give the same id to different tokens.
+
+    Raises:
+        VocabError: naming both, and the first token that differs.
+    """
+    if vocab.tokens == other.tokens:
+        return
+    pairs = zip(vocab.tokens, other.tokens, strict=False)
+    differing = [(i, a, b) for i, (a, b) in enumerate(pairs) if a != b][:1]
+    where = "".join(f"; id {i} is {a!r} in the one and {b!r} in the other" for i, a, b in differing)
+    raise VocabError(
+        f"{other_name}: not the vocabulary of {name} ({len(vocab):,} tokens against "
+        f"{len(other):,}{where}); train both on the same prepared=DIR"
+    )

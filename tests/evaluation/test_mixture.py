@@ -1,0 +1,58 @@
+"""EM finds what is known to be the best mixture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from korlm.evaluation.mixture import fit_weights, mix
+
+
+def random_nats(models: int, tokens: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).exponential(3.0, (models, tokens))
+
+
+def test_a_mixture_is_of_probabilities() -> None:
+    nats = random_nats(3, 50)
+    weights = np.array([0.2, 0.5, 0.3])
+    expected = -np.log(weights @ np.exp(-nats))
+    np.testing.assert_allclose(mix(nats, weights), expected, rtol=1e-12)
+
+
+def test_improbable_tokens_do_not_underflow() -> None:
+    nats = np.array([[2000.0, 1.0], [2001.0, np.inf]])
+    found = mix(nats, np.array([0.5, 0.5]))
+    expected = [2000 - np.log(0.5 * (1 + np.exp(-1))), 1 - np.log(0.5)]
+    np.testing.assert_allclose(found, expected)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+def test_the_known_optimum(share: float) -> None:
+    """Each model is sure of its own tokens: the weights are the shares of tokens."""
+    mine = np.arange(1000) < share * 1000
+    nats = -np.log(np.where([mine, ~mine], 0.9, 0.0 + 1e-12))
+    np.testing.assert_allclose(fit_weights(nats), [share, 1 - share], atol=1e-3)
+
+
+def test_no_weights_are_better() -> None:
+    nats = random_nats(2, 400)
+    found = mix(nats, fit_weights(nats)).mean()
+    for weight in np.linspace(0, 1, 101):
+        assert found <= mix(nats, np.array([weight, 1 - weight]) + 1e-300).mean() + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_never_worse_than_the_best_alone(seed: int) -> None:
+    nats = random_nats(4, 60, seed)
+    nats[1] -= 2.5  # nearly always the best
+    weights = fit_weights(nats)
+    assert weights.sum() == pytest.approx(1)
+    assert (weights >= 0).all()
+    assert mix(nats, weights).mean() <= nats.mean(1).min()
+
+
+def test_a_useless_model_gets_nothing() -> None:
+    nats = np.stack([np.full(50, 1.0), np.full(50, 9.0)])
+    assert fit_weights(nats).tolist() == [1.0, 0.0]
+    nats[1] = np.inf
+    assert fit_weights(nats).tolist() == [1.0, 0.0]
