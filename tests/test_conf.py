@@ -66,7 +66,7 @@ def test_siblings_have_the_same_keys_for_the_same_things() -> None:
 
 
 def test_settings_survive_a_checkpoint() -> None:
-    for model in ("lstm", "gru", "rnn"):
+    for model in ("lstm", "gru", "rnn", "window"):
         for optimizer in ("adamw", "sgd", "adagrad"):
             for schedule in ("one_cycle", "plateau", "constant"):
                 before = settings(

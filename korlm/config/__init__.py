@@ -37,6 +37,7 @@ from korlm.config.model import (
     Nonlinearity,
     RecurrentConfig,
     RNNConfig,
+    WindowConfig,
 )
 from korlm.config.training import (
     AdagradConfig,
@@ -86,6 +87,7 @@ __all__ = [
     "TrainSettings",
     "TrainerConfig",
     "VocabConfig",
+    "WindowConfig",
     "register",
 ]
 
@@ -132,7 +134,12 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "tokenizer": {"plain_schema": TokenizerConfig, "kkma_schema": KkmaConfig},
     "vocab": {"vocab_schema": VocabConfig},
     "batches": {"batches_schema": BatchesConfig},
-    "model": {"lstm_schema": LSTMConfig, "gru_schema": GRUConfig, "rnn_schema": RNNConfig},
+    "model": {
+        "lstm_schema": LSTMConfig,
+        "gru_schema": GRUConfig,
+        "rnn_schema": RNNConfig,
+        "window_schema": WindowConfig,
+    },
     "optimizer": {
         "adam_schema": AdamConfig,
         "sgd_schema": SGDConfig,

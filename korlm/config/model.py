@@ -114,3 +114,23 @@ class RNNConfig(RecurrentConfig):
     _names: ClassVar[tuple[str, ...]] = ("rnn",)
 
     nonlinearity: Nonlinearity = Nonlinearity.tanh
+
+
+@dataclass
+class WindowConfig(NeuralConfig):
+    """Feed-forward network over a window of tokens (Bengio et al. 2003)."""
+
+    _names: ClassVar[tuple[str, ...]] = ("window",)
+
+    window: int = 4
+    # tokens that are looked at
+    direct_connections: bool = False
+    # from the window to the output layer, past the tanh layer (W in equation 1)
+    dropout_hidden: float = 0.0
+    # between tanh layer and last layer, which there is with tie_weights alone
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(1, "window")
+        if self.dropout_hidden and not self.tie_weights:
+            self._fail("dropout_hidden", "needs model.tie_weights=true; use model.dropout_output")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from korlm.config import ModelConfig, RecurrentConfig
+from korlm.config import ModelConfig, RecurrentConfig, WindowConfig
 from korlm.models.base import LanguageModel
 from korlm.models.rnn_lm import RecurrentLM
+from korlm.models.window_lm import WindowLM
 
 
 def build_model(config: ModelConfig, vocab_size: int) -> LanguageModel:
@@ -14,5 +15,7 @@ def build_model(config: ModelConfig, vocab_size: int) -> LanguageModel:
         config: which kind, and its sizes.
         vocab_size: V; id 0 is padding.
     """
+    if isinstance(config, WindowConfig):
+        return WindowLM(config, vocab_size)
     assert isinstance(config, RecurrentConfig)
     return RecurrentLM(config, vocab_size)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from korlm.config import GRUConfig, InitialState, LSTMConfig, Nonlinearity, RNNConfig
+from korlm.config import (
+    GRUConfig,
+    InitialState,
+    LSTMConfig,
+    Nonlinearity,
+    RNNConfig,
+    WindowConfig,
+)
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
 
@@ -19,6 +27,10 @@ CELLS: dict[str, Callable[..., Any]] = {
     "gru": lambda **options: GRUConfig(name="gru", **options),
     "tanh": lambda **options: RNNConfig(name="rnn", **options),
     "relu": lambda **options: RNNConfig(name="rnn", nonlinearity=Nonlinearity.relu, **options),
+}
+KINDS: dict[str, Callable[..., Any]] = {
+    **CELLS,
+    "window": lambda **options: WindowConfig(name="window", **options),
 }
 
 DROPOUTS = {
@@ -48,6 +60,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "layer_norm": True,
         "initial_state": InitialState.learned,
     },
+}
+
+
+WINDOW = {"embedding_dim": 5, "hidden_dim": 7, "window": 3}
+WINDOW_OPTIONS: dict[str, dict[str, Any]] = {
+    "untied": {**WINDOW, "tie_weights": False},
+    "direct": {**WINDOW, "tie_weights": False, "direct_connections": True},
+    "tied": {**WINDOW, "dropout_hidden": 0.5},
+    "tied_direct": {**WINDOW, "direct_connections": True},
+    "dropouts": {**WINDOW, "dropout_embedding": 0.3, "dropout_input": 0.4, "dropout_output": 0.4},
+    "wider_than_the_batch": {**WINDOW, "window": 9},
 }
 
 
@@ -85,8 +108,8 @@ def scatter(module: nn.Module, seed: int = 1) -> None:
 
 
 def make_config(cell: str, **options: Any) -> Any:
-    """Settings of a model with this recurrence."""
-    return CELLS[cell](**options)
+    """Settings of a model of this kind."""
+    return KINDS[cell](**options)
 
 
 def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) -> LanguageModel:
@@ -95,6 +118,8 @@ def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) 
     if cell == "pairs":
         model = PairsLM(VOCAB_SIZE)
     else:
-        model = build_model(make_config(cell, **{**OPTIONS[option], **changes}), VOCAB_SIZE)
+        config = make_config(cell, **(WINDOW_OPTIONS if cell == "window" else OPTIONS)[option])
+        known = {name: value for name, value in changes.items() if hasattr(config, name)}
+        model = build_model(dataclasses.replace(config, **known), VOCAB_SIZE)
     scatter(model, seed)
     return model.eval()

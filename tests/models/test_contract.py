@@ -6,7 +6,7 @@ import io
 
 import pytest
 import torch
-from model_cases import CELLS, DROPOUTS, OPTIONS, VOCAB_SIZE, make_model
+from model_cases import CELLS, DROPOUTS, OPTIONS, VOCAB_SIZE, WINDOW_OPTIONS, make_model
 from torch import Tensor
 
 from korlm.models.base import LanguageModel, State, detach
@@ -19,6 +19,7 @@ CLOSE = {"atol": 2e-6, "rtol": 2e-5}
 
 # A new kind of language model joins the contract here.
 CASES = [("pairs", "plain")] + [(cell, option) for cell in CELLS for option in OPTIONS]
+CASES += [("window", option) for option in WINDOW_OPTIONS]
 
 
 @pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])

@@ -1,0 +1,114 @@
+"""The feed-forward model of Bengio et al. 2003: a window of tokens -> tanh layer -> next token.
+
+Equation 1 there: y = b + W x + U tanh(d + H x), where x is the embeddings of the last n tokens in
+a row. Axes: B batch, T time, E embedding, H units of the tanh layer, V vocabulary, n window.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from korlm.config import WindowConfig
+from korlm.models.base import LanguageModel, State
+from korlm.models.dropout import drop, drop_tokens
+from korlm.models.output import OutputLayer
+
+
+class WindowLM(LanguageModel):
+    """Predicts from the last ``config.window`` tokens and nothing else.
+
+    The state is the last n - 1 ids, int64 (B, n - 1), oldest first. Before the beginning stands
+    <pad>, which is never read elsewhere: its embedding is learned, and means "nothing yet".
+
+    Untied, it is the equation as it stands: one output layer over [tanh(d + H x), x] with the
+    matrix [U, W]. Tied, the output matrix is that of the embeddings, C: a linear layer P takes the
+    tanh units to E, and direct connections are y = C D x, those of the log-bilinear model (Mnih and
+    Hinton 2007), since an own W would be n times as large as C.
+
+    Args:
+        config: sizes, window, dropouts.
+        vocab_size: V.
+    """
+
+    def __init__(self, config: WindowConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.config = config
+        self.embedding = nn.Embedding(vocab_size, config.embedding_dim)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)  # as RecurrentLM, for the same reason
+        window_dim = config.window * config.embedding_dim
+        direct_dim = window_dim if config.direct_connections else 0
+        self.hidden = nn.Linear(window_dim, config.hidden_dim)
+        self.onto_embedding: nn.Linear | None = None
+        if config.tie_weights:
+            # [P, D]: what the tanh units and the window say, in terms of embeddings.
+            features = config.hidden_dim + direct_dim
+            self.onto_embedding = nn.Linear(features, config.embedding_dim, bias=False)
+            self.output = OutputLayer(config.embedding_dim, vocab_size, self.embedding.weight)
+        else:
+            self.output = OutputLayer(config.hidden_dim + direct_dim, vocab_size, None)
+
+    def begin(self, batch_size: int) -> State:
+        """Nothing but <pad>: (batch_size, n - 1)."""
+        device = self.embedding.weight.device
+        return (torch.zeros(batch_size, self.config.window - 1, dtype=torch.int64, device=device),)
+
+    def _features(
+        self, inputs: Tensor, state: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """int64 (B, T) -> what the output layer reads, (B, T, features), and the new state."""
+        config, training = self.config, self.training
+        rows, steps = inputs.shape
+        (before,) = state or self.begin(rows)
+        ids = torch.cat([before, inputs], 1)  # (B, n - 1 + T)
+        weight = drop_tokens(self.embedding.weight, config.dropout_embedding, training)
+        x = F.embedding(ids, weight)
+        x = drop(x, config.dropout_input, training, variational=False)
+        x = torch.cat([x[:, at : at + steps] for at in range(config.window)], 2)  # (B, T, n * E)
+        found = torch.tanh(self.hidden(x))
+        if config.direct_connections:
+            found = torch.cat([found, x], 2)
+        if self.onto_embedding is not None:
+            found = self.onto_embedding(drop(found, config.dropout_hidden, training, False))
+        found = drop(found, config.dropout_output, training, variational=False)
+        return found, (self._last(ids, lengths),)
+
+    def _last(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
+        """The n - 1 ids before the end of each row."""
+        size = self.config.window - 1
+        if lengths is None:
+            return ids[:, ids.shape[1] - size :]
+        at = lengths.to(ids.device)[:, None] + torch.arange(size, device=ids.device)
+        return ids.gather(1, at)
+
+    def log_probs(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """See ``LanguageModel.log_probs``."""
+        features, state = self._features(inputs, state, lengths)
+        return self.output.log_probs(features), state
+
+    def nats(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """See ``LanguageModel.nats``; never holds the log-probabilities of a whole batch."""
+        features, state = self._features(inputs, state, lengths)
+        nats = self.output.nats(features.flatten(0, 1), targets.flatten())
+        return nats.view(targets.shape), state
+
+    def loss(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """See ``LanguageModel.loss``."""
+        features, state = self._features(inputs, state, lengths)
+        return self.output.summed_nats(features.flatten(0, 1), targets.flatten()), state
