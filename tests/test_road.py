@@ -42,7 +42,7 @@ def test_the_road_without_java(
     run = only_folder(tmp_path / "outputs" / "runs")
     assert run.name.endswith("_walk")
     assert {path.name for path in run.iterdir()} == {
-        *(".hydra", "train.log", "metrics.json", "tensorboard", "checkpoints")
+        *(".hydra", "train.log", "metrics.json", "training.json", "tensorboard", "checkpoints")
     }
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
     metrics = json.loads((run / "metrics.json").read_text("utf-8"))

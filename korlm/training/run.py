@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +269,6 @@ class Run:
 
     def _announce(self) -> None:
         counts = self.prepared.stats["train"]
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
         logger.info(
             "%s: %s tokens of train, a vocabulary of %s",
             self.prepared.folder,
@@ -278,13 +278,37 @@ class Run:
         logger.info(
             "training a %s of %s parameters on %s in %s for %s steps%s: %s",
             self.settings.model.name,
-            f"{parameters:,}",
+            f"{self.num_parameters:,}",
             self.device,
             "bf16" if self.bf16 else "fp32",
             f"{self.trainer.total_steps:,}",
             f", from step {self.progress.step:,} on" if self.progress.step else "",
             self.folder,
         )
+
+    @property
+    def num_parameters(self) -> int:
+        """Those that are learned; what is shared counts once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def _training_figures(self) -> dict[str, float]:
+        """What training itself took; seconds are those of all sessions, validations included."""
+        progress = self.progress
+        tokens = progress.epoch * self.trainer.train.num_tokens + progress.epoch_tokens
+        return {
+            "num_parameters": self.num_parameters,
+            "steps": progress.step,
+            "best_step": progress.best_step,
+            "num_tokens": tokens,
+            "seconds": progress.seconds,
+            "tokens_per_second": tokens / max(progress.seconds, 1e-9),
+        }
+
+    def _write_json(self, name: str, figures: Mapping[str, Any]) -> None:
+        """A file of the run directory: there as a whole or not at all."""
+        temporary = self.folder / f"{name}.tmp"
+        temporary.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", "utf-8")
+        os.replace(temporary, self.folder / name)
 
     def _finish(self) -> dict[str, dict[str, float]]:
         """Figures of the best model."""
@@ -296,10 +320,8 @@ class Run:
             split: {key: value if math.isfinite(value) else None for key, value in figures.items()}
             for split, figures in splits.items()
         }
-        text = json.dumps(finite, indent=2, allow_nan=False) + "\n"
-        temporary = self.folder / "metrics.json.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.folder / "metrics.json")
+        self._write_json("training.json", self._training_figures())
+        self._write_json("metrics.json", finite)
         self.tracker.finish(self.progress.step, splits, self.plain)
         logger.info("best model, of step %d:\n%s", best["progress"]["best_step"], table(splits))
         logger.info("%s: metrics.json, checkpoints, tensorboard", self.folder)

@@ -109,7 +109,12 @@ def test_the_folder_holds_what_was_promised_and_nothing_else(finished: Finished)
     }
     events = {name for name in files if name.startswith("tensorboard")}
     assert len(events) == 1
-    assert files - events == {"metrics.json", "checkpoints/last.pt", "checkpoints/best.pt"}
+    assert files - events == {
+        "metrics.json",
+        "training.json",
+        "checkpoints/last.pt",
+        "checkpoints/best.pt",
+    }
 
 
 def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> None:
