@@ -28,7 +28,7 @@ def only_folder(parent: Path) -> Path:
 
 
 @pytest.mark.parametrize("batches", ["stream", "sentence"])
-@pytest.mark.parametrize("tokenizer", ["syllable", "eojeol"])
+@pytest.mark.parametrize("tokenizer", ["syllable", "eojeol", "jamo"])
 def test_the_road_without_java(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, tokenizer: str, batches: str
 ) -> None:
