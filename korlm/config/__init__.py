@@ -37,6 +37,7 @@ from korlm.config.model import (
     Nonlinearity,
     RecurrentConfig,
     RNNConfig,
+    Spelling,
     WindowConfig,
 )
 from korlm.config.training import (
@@ -83,6 +84,7 @@ __all__ = [
     "RecurrentConfig",
     "SGDConfig",
     "ScheduleConfig",
+    "Spelling",
     "TokenizerConfig",
     "TrainSettings",
     "TrainerConfig",

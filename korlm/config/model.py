@@ -23,6 +23,14 @@ class Nonlinearity(enum.Enum):
     relu = "relu"
 
 
+class Spelling(enum.Enum):
+    """Where a token's embedding also says how the token is spelt."""
+
+    none = "none"
+    input = "input"
+    both = "both"
+
+
 @dataclass
 class ModelConfig(Group):
     """Which language model."""
@@ -44,6 +52,8 @@ class NeuralConfig(ModelConfig):
     hidden_dim: int = 200
     tie_weights: bool = True
     # output layer = embedding matrix (Press and Wolf 2017); the last layer has embedding_dim units
+    spelling: Spelling = Spelling.none
+    # add what a token's syllables and jamo say to its embedding: as input, or also as output
     dropout_embedding: float = 0.0
     # whole tokens of the embedding matrix (Gal and Ghahramani 2016, section 4.2)
     dropout_input: float = 0.0
@@ -55,6 +65,8 @@ class NeuralConfig(ModelConfig):
         super().__post_init__()
         self._at_least(1, "embedding_dim", "hidden_dim")
         self._share(*(key for key in self.__dataclass_fields__ if key.startswith("dropout_")))
+        if self.spelling is Spelling.both and not self.tie_weights:
+            self._fail("spelling", "needs model.tie_weights=true; use model.spelling=input")
 
 
 @dataclass

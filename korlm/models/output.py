@@ -81,17 +81,18 @@ class OutputLayer(nn.Module):
         self.weight = weight
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
-    def log_probs(self, hidden: Tensor) -> Tensor:
-        """(..., H) -> float32 (..., V)."""
-        logits = F.linear(hidden, self.weight, self.bias)
+    def log_probs(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
+        """(..., H) -> float32 (..., V); with another matrix (V, H) than the own one, if given."""
+        logits = F.linear(hidden, self.weight if weight is None else weight, self.bias)
         return F.log_softmax(logits.float(), dim=-1)
 
-    def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """-ln p of each target, float32, 0 for <pad>: (N, H), (N,) -> (N,). No gradients."""
+        weight = self.weight if weight is None else weight
         block = BLOCK if hidden.device.type == "cpu" else GPU_BLOCK
         parts = [
             F.cross_entropy(
-                F.linear(rows, self.weight, self.bias).float(),
+                F.linear(rows, weight, self.bias).float(),
                 wanted,
                 ignore_index=PAD_ID,
                 reduction="none",
@@ -102,15 +103,16 @@ class OutputLayer(nn.Module):
         ]
         return torch.cat(parts)
 
-    def summed_nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def summed_nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """The sum of ``nats`` with its gradients: (N, H), (N,) -> scalar.
 
         Under autocast, logits and their gradients are rounded to bf16 while sums within matrix
         products and the softmax stay fp32: good for training, while ``nats`` is what to report.
         """
+        weight = self.weight if weight is None else weight
         device = hidden.device.type
         low = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if low else hidden.dtype
         with torch.autocast(device, enabled=False):
-            total: Tensor = _SummedNats.apply(hidden, self.weight, self.bias, targets, dtype)  # type: ignore[no-untyped-call]
+            total: Tensor = _SummedNats.apply(hidden, weight, self.bias, targets, dtype)  # type: ignore[no-untyped-call]
         return total

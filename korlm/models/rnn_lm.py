@@ -6,12 +6,14 @@ and are turned to (T, B) while they are still ids, since recurrent kernels work 
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from collections.abc import Sequence
+
+from torch import Tensor
 
 from korlm.config import RecurrentConfig
 from korlm.models.base import LanguageModel, State
-from korlm.models.dropout import drop, drop_tokens
+from korlm.models.composition import TokenEmbedding
+from korlm.models.dropout import drop
 from korlm.models.output import OutputLayer
 from korlm.models.recurrent import RecurrentEncoder
 
@@ -22,15 +24,16 @@ class RecurrentLM(LanguageModel):
     Args:
         config: sizes, cell, dropouts.
         vocab_size: V.
+        tokens: of all ids, if ``config.spelling`` needs them.
     """
 
-    def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
+    def __init__(
+        self, config: RecurrentConfig, vocab_size: int, tokens: Sequence[str] | None = None
+    ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
         self.config = config
-        self.embedding = nn.Embedding(vocab_size, config.embedding_dim)
-        # As output matrix a large spread would begin with sure and wrong predictions.
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.embedding = TokenEmbedding(config, vocab_size, tokens)
         last_dim = config.embedding_dim if config.tie_weights else config.hidden_dim
         self.encoder = RecurrentEncoder(config.embedding_dim, last_dim, config)
         tied = self.embedding.weight if config.tie_weights else None
@@ -42,21 +45,21 @@ class RecurrentLM(LanguageModel):
 
     def _hidden(
         self, inputs: Tensor, state: State | None, lengths: Tensor | None
-    ) -> tuple[Tensor, State]:
-        """int64 (B, T) -> (T, B, H) and the new state."""
+    ) -> tuple[Tensor, State, Tensor | None]:
+        """int64 (B, T) -> (T, B, H), the new state, and the output matrix if it is composed."""
         config, training = self.config, self.training
-        weight = drop_tokens(self.embedding.weight, config.dropout_embedding, training)
-        x = F.embedding(inputs.t(), weight)  # (T, B, E)
+        matrix = self.embedding.output_matrix()
+        x = self.embedding.read(inputs.t(), matrix)  # (T, B, E)
         x = drop(x, config.dropout_input, training, config.variational)
         x, state = self.encoder(x, state or self.begin(inputs.shape[0]), lengths)
-        return drop(x, config.dropout_output, training, config.variational), state
+        return drop(x, config.dropout_output, training, config.variational), state, matrix
 
     def log_probs(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.log_probs``."""
-        hidden, state = self._hidden(inputs, state, lengths)
-        return self.output.log_probs(hidden.transpose(0, 1)), state
+        hidden, state, matrix = self._hidden(inputs, state, lengths)
+        return self.output.log_probs(hidden.transpose(0, 1), matrix), state
 
     def nats(
         self,
@@ -66,8 +69,8 @@ class RecurrentLM(LanguageModel):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.nats``; never holds the log-probabilities of a whole batch."""
-        hidden, state = self._hidden(inputs, state, lengths)
-        nats = self.output.nats(hidden.flatten(0, 1), targets.t().flatten())
+        hidden, state, matrix = self._hidden(inputs, state, lengths)
+        nats = self.output.nats(hidden.flatten(0, 1), targets.t().flatten(), matrix)
         return nats.view(hidden.shape[:2]).t(), state
 
     def loss(
@@ -78,5 +81,5 @@ class RecurrentLM(LanguageModel):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.loss``."""
-        hidden, state = self._hidden(inputs, state, lengths)
-        return self.output.summed_nats(hidden.flatten(0, 1), targets.t().flatten()), state
+        hidden, state, matrix = self._hidden(inputs, state, lengths)
+        return self.output.summed_nats(hidden.flatten(0, 1), targets.t().flatten(), matrix), state

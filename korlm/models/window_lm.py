@@ -6,13 +6,15 @@ a row. Axes: B batch, T time, E embedding, H units of the tanh layer, V vocabula
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from korlm.config import WindowConfig
 from korlm.models.base import LanguageModel, State
-from korlm.models.dropout import drop, drop_tokens
+from korlm.models.composition import TokenEmbedding
+from korlm.models.dropout import drop
 from korlm.models.output import OutputLayer
 
 
@@ -30,14 +32,16 @@ class WindowLM(LanguageModel):
     Args:
         config: sizes, window, dropouts.
         vocab_size: V.
+        tokens: of all ids, if ``config.spelling`` needs them.
     """
 
-    def __init__(self, config: WindowConfig, vocab_size: int) -> None:
+    def __init__(
+        self, config: WindowConfig, vocab_size: int, tokens: Sequence[str] | None = None
+    ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
         self.config = config
-        self.embedding = nn.Embedding(vocab_size, config.embedding_dim)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)  # as RecurrentLM, for the same reason
+        self.embedding = TokenEmbedding(config, vocab_size, tokens)
         window_dim = config.window * config.embedding_dim
         direct_dim = window_dim if config.direct_connections else 0
         self.hidden = nn.Linear(window_dim, config.hidden_dim)
@@ -57,14 +61,17 @@ class WindowLM(LanguageModel):
 
     def _features(
         self, inputs: Tensor, state: State | None, lengths: Tensor | None
-    ) -> tuple[Tensor, State]:
-        """int64 (B, T) -> what the output layer reads, (B, T, features), and the new state."""
+    ) -> tuple[Tensor, State, Tensor | None]:
+        """int64 (B, T) -> what the output layer reads, (B, T, features), and the new state.
+
+        And the output matrix if it is composed.
+        """
         config, training = self.config, self.training
         rows, steps = inputs.shape
         (before,) = state or self.begin(rows)
         ids = torch.cat([before, inputs], 1)  # (B, n - 1 + T)
-        weight = drop_tokens(self.embedding.weight, config.dropout_embedding, training)
-        x = F.embedding(ids, weight)
+        matrix = self.embedding.output_matrix()
+        x = self.embedding.read(ids, matrix)
         x = drop(x, config.dropout_input, training, variational=False)
         x = torch.cat([x[:, at : at + steps] for at in range(config.window)], 2)  # (B, T, n * E)
         found = torch.tanh(self.hidden(x))
@@ -73,7 +80,7 @@ class WindowLM(LanguageModel):
         if self.onto_embedding is not None:
             found = self.onto_embedding(drop(found, config.dropout_hidden, training, False))
         found = drop(found, config.dropout_output, training, variational=False)
-        return found, (self._last(ids, lengths),)
+        return found, (self._last(ids, lengths),), matrix
 
     def _last(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
         """The n - 1 ids before the end of each row."""
@@ -87,8 +94,8 @@ class WindowLM(LanguageModel):
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.log_probs``."""
-        features, state = self._features(inputs, state, lengths)
-        return self.output.log_probs(features), state
+        features, state, matrix = self._features(inputs, state, lengths)
+        return self.output.log_probs(features, matrix), state
 
     def nats(
         self,
@@ -98,8 +105,8 @@ class WindowLM(LanguageModel):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.nats``; never holds the log-probabilities of a whole batch."""
-        features, state = self._features(inputs, state, lengths)
-        nats = self.output.nats(features.flatten(0, 1), targets.flatten())
+        features, state, matrix = self._features(inputs, state, lengths)
+        nats = self.output.nats(features.flatten(0, 1), targets.flatten(), matrix)
         return nats.view(targets.shape), state
 
     def loss(
@@ -110,5 +117,5 @@ class WindowLM(LanguageModel):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.loss``."""
-        features, state = self._features(inputs, state, lengths)
-        return self.output.summed_nats(features.flatten(0, 1), targets.flatten()), state
+        features, state, matrix = self._features(inputs, state, lengths)
+        return self.output.summed_nats(features.flatten(0, 1), targets.flatten(), matrix), state

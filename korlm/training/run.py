@@ -111,7 +111,9 @@ class Run:
         self.device = choose_device(settings.trainer)
         self.bf16 = uses_bf16(settings.trainer, self.device)
         torch.manual_seed(settings.seed)
-        self.model: LanguageModel = build_model(settings.model, len(prepared.vocab))
+        self.model: LanguageModel = build_model(
+            settings.model, len(prepared.vocab), prepared.vocab.tokens
+        )
         self.model.to(self.device)
         self.optimizer = build_optimizer(self.model, settings.optimizer)
         self.progress = Progress()

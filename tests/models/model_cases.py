@@ -15,12 +15,14 @@ from korlm.config import (
     LSTMConfig,
     Nonlinearity,
     RNNConfig,
+    Spelling,
     WindowConfig,
 )
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
 
-VOCAB_SIZE = 11
+TOKENS = ["<pad>", "<unk>", "<bos>", "<eos>", "가", "각", "간다", "다", "가나다", "ab", "나가"]
+VOCAB_SIZE = len(TOKENS)
 
 CELLS: dict[str, Callable[..., Any]] = {
     "lstm": lambda **options: LSTMConfig(name="lstm", **options),
@@ -53,9 +55,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "layer_norm": {**SIZES, "layer_norm": True},
     "dropouts": {**SIZES, **DROPOUTS},
     "variational": {**SIZES, **DROPOUTS, "variational": True, "tie_weights": False},
+    "spelling_input": {**SIZES, "spelling": Spelling.input, "tie_weights": False},
+    "spelling_both": {**SIZES, "spelling": Spelling.both, "num_layers": 1},
     "everything": {
         **SIZES,
         **DROPOUTS,
+        "spelling": Spelling.both,
         "variational": True,
         "layer_norm": True,
         "initial_state": InitialState.learned,
@@ -70,6 +75,7 @@ WINDOW_OPTIONS: dict[str, dict[str, Any]] = {
     "tied": {**WINDOW, "dropout_hidden": 0.5},
     "tied_direct": {**WINDOW, "direct_connections": True},
     "dropouts": {**WINDOW, "dropout_embedding": 0.3, "dropout_input": 0.4, "dropout_output": 0.4},
+    "spelling": {**WINDOW, "spelling": Spelling.both},
     "wider_than_the_batch": {**WINDOW, "window": 9},
 }
 
@@ -120,6 +126,6 @@ def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) 
     else:
         config = make_config(cell, **(WINDOW_OPTIONS if cell == "window" else OPTIONS)[option])
         known = {name: value for name, value in changes.items() if hasattr(config, name)}
-        model = build_model(dataclasses.replace(config, **known), VOCAB_SIZE)
+        model = build_model(dataclasses.replace(config, **known), VOCAB_SIZE, TOKENS)
     scatter(model, seed)
     return model.eval()
