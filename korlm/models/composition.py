@@ -118,7 +118,10 @@ class TokenEmbedding(nn.Embedding):
             matrix: what ``output_matrix`` gave.
         """
         if self.spelling is Spelling.input:
-            rows, ids = torch.unique(ids, return_inverse=True)
-            matrix = F.embedding(rows, self.weight) + self.composition(rows)
+            if ids.device.type == "cpu":
+                rows, ids = torch.unique(ids, return_inverse=True)
+                matrix = F.embedding(rows, self.weight) + self.composition(rows)
+            else:  # asking a GPU how many different ones there are would wait for it
+                matrix = self.weight + self.composition()
         matrix = self.weight if matrix is None else matrix
         return F.embedding(ids, drop_tokens(matrix, self.dropout, self.training))

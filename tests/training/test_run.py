@@ -30,14 +30,16 @@ from korlm.config import (
     InitialState,
     LSTMConfig,
     Mode,
+    ModelConfig,
     Nonlinearity,
     PlateauConfig,
     Precision,
-    RecurrentConfig,
     RNNConfig,
     ScheduleConfig,
+    Spelling,
     TrainerConfig,
     TrainSettings,
+    WindowConfig,
 )
 from korlm.data.batches import build_batches
 from korlm.data.prepared import Prepared
@@ -243,7 +245,7 @@ SCHEDULES: dict[str, ScheduleConfig] = {
     "one_cycle": DecayConfig(name="one_cycle", warmup_share=0.25, end_factor=1e-4),
     "plateau": PlateauConfig(name="plateau"),
 }
-MODELS: dict[str, RecurrentConfig] = {
+MODELS: dict[str, ModelConfig] = {
     "lstm": LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8),
     "gru": GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, dropout_hidden=0.1),
     "tanh": RNNConfig(name="rnn", embedding_dim=8, hidden_dim=8, dropout_weight=0.1),
@@ -258,6 +260,13 @@ MODELS: dict[str, RecurrentConfig] = {
         layer_norm=True,
         dropout_recurrent=0.1,
         initial_state=InitialState.learned,
+    ),
+    "spelling": LSTMConfig(
+        name="lstm", embedding_dim=8, hidden_dim=8, num_layers=1, spelling=Spelling.both
+    ),
+    "window": WindowConfig(name="window", embedding_dim=8, hidden_dim=8, dropout_hidden=0.1),
+    "paper": WindowConfig(
+        name="window", embedding_dim=8, hidden_dim=8, tie_weights=False, direct_connections=True
     ),
 }
 
