@@ -60,7 +60,7 @@ def test_equals_a_loop() -> None:
 @pytest.mark.parametrize("rows", [[], [4], [0, 0], [10, 4, 4, 0, 9, 7], list(range(VOCAB_SIZE))])
 def test_some_rows_are_those_of_all(rows: list[int]) -> None:
     composition = Composition(TOKENS, E)
-    found = composition(torch.tensor(rows, dtype=torch.int64))
+    found = composition.some(torch.tensor(rows, dtype=torch.int64))
     assert found.shape == (len(rows), E)
     torch.testing.assert_close(found, composition()[rows])
 
@@ -74,12 +74,31 @@ def test_the_same_parts_give_the_same_sum() -> None:
     assert not alone.any()
 
 
+def test_the_gradient_is_that_of_a_loop() -> None:
+    """That of all tokens takes a way of its own; each token weighs differently here."""
+    composition = Composition(TOKENS, E)
+    weigh = torch.randn(VOCAB_SIZE, E, generator=torch.Generator().manual_seed(3))
+    (expected,) = torch.autograd.grad(
+        (by_loop(composition, TOKENS) * weigh).sum(), composition.weight
+    )
+    for found in (composition(), composition.some(torch.arange(VOCAB_SIZE))):
+        (gradient,) = torch.autograd.grad((found * weigh).sum(), composition.weight)
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_tokens_that_share_nothing() -> None:
+    composition = Composition([*SPECIALS, "a", "b"], E)
+    assert not composition().any()
+    composition().sum().backward()
+    assert composition.weight.grad is not None and not composition.weight.grad.any()
+
+
 def test_gradients() -> None:
     composition = Composition(TOKENS, E).double()
     rows = torch.tensor([4, 8, 4, 0])
 
     def composed(weight: Tensor) -> Tensor:
-        return torch.cat([composition(), composition(rows)])
+        return torch.cat([composition(), composition.some(rows)])
 
     assert torch.autograd.gradcheck(composed, [composition.weight])
 
