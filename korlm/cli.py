@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config, torchrun
 from korlm.errors import ConfigError, Interrupted, KorlmError, writing
+from korlm.sweep import SweepTable, note_failure
 
 logger = logging.getLogger(__name__)
 
@@ -280,6 +281,8 @@ def _ending(single: bool) -> Iterator[None]:
             _remove_fruitless(output_dir())
         if isinstance(error, KeyboardInterrupt):
             _stop("interrupted", 130)
+        if not single:
+            note_failure(output_dir(), error)
         if not isinstance(error, KorlmError):
             raise
         if single:
@@ -329,7 +332,10 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
             )
             try:
                 with writing(Path("outputs")):
-                    main(task)()
+                    try:
+                        main(task)()
+                    finally:
+                        SweepTable.tell()
             except (KorlmError, HydraException, OmegaConfBaseException) as error:
                 if show_traceback:
                     raise

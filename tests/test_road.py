@@ -28,7 +28,7 @@ def only_folder(parent: Path) -> Path:
 
 
 @pytest.mark.parametrize("batches", ["stream", "sentence"])
-@pytest.mark.parametrize("tokenizer", ["syllable", "eojeol"])
+@pytest.mark.parametrize("tokenizer", ["syllable", "eojeol", "jamo"])
 def test_the_road_without_java(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, tokenizer: str, batches: str
 ) -> None:
@@ -42,7 +42,7 @@ def test_the_road_without_java(
     run = only_folder(tmp_path / "outputs" / "runs")
     assert run.name.endswith("_walk")
     assert {path.name for path in run.iterdir()} == {
-        *(".hydra", "train.log", "metrics.json", "tensorboard", "checkpoints")
+        *(".hydra", "train.log", "metrics.json", "training.json", "tensorboard", "checkpoints")
     }
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
     metrics = json.loads((run / "metrics.json").read_text("utf-8"))

@@ -41,6 +41,8 @@ from korlm.config.model import (
     RNNConfig,
     Smoothing,
     Softmax,
+    Spelling,
+    WindowConfig,
 )
 from korlm.config.training import (
     AdagradConfig,
@@ -94,10 +96,12 @@ __all__ = [
     "ScheduleConfig",
     "Smoothing",
     "Softmax",
+    "Spelling",
     "TokenizerConfig",
     "TrainSettings",
     "TrainerConfig",
     "VocabConfig",
+    "WindowConfig",
     "register",
 ]
 
@@ -177,6 +181,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "gru_schema": GRUConfig,
         "rnn_schema": RNNConfig,
         "ngram_schema": NgramConfig,
+        "window_schema": WindowConfig,
     },
     "optimizer": {
         "adam_schema": AdamConfig,

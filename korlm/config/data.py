@@ -117,7 +117,7 @@ class TokenizerConfig(Group):
     """Which tokenizer, for those that need no settings."""
 
     _group: ClassVar[str] = "tokenizer"
-    _names: ClassVar[tuple[str, ...]] = ("eojeol", "syllable")
+    _names: ClassVar[tuple[str, ...]] = ("eojeol", "syllable", "jamo")
 
     name: str = MISSING
 

@@ -38,6 +38,14 @@ class Softmax(enum.Enum):
     adaptive = "adaptive"
 
 
+class Spelling(enum.Enum):
+    """Where a token's embedding also says how the token is spelt."""
+
+    none = "none"
+    input = "input"
+    both = "both"
+
+
 @dataclass
 class ModelConfig(Group):
     """Which language model."""
@@ -59,6 +67,8 @@ class NeuralConfig(ModelConfig):
     hidden_dim: int = 200
     tie_weights: bool = True
     # output layer = embedding matrix (Press and Wolf 2017); the last layer has embedding_dim units
+    spelling: Spelling = Spelling.none
+    # add what a token's syllables and jamo say to its embedding: as input, or also as output
     dropout_embedding: float = 0.0
     # whole tokens of the embedding matrix (Gal and Ghahramani 2016, section 4.2)
     dropout_input: float = 0.0
@@ -76,6 +86,8 @@ class NeuralConfig(ModelConfig):
         if not self.cutoffs or self.cutoffs[0] < 4 or self.cutoffs != sorted(set(self.cutoffs)):
             self._fail("cutoffs", "must be numbers that rise, the first one 4 or more")
         self._share(*(key for key in self.__dataclass_fields__ if key.startswith("dropout_")))
+        if self.spelling is Spelling.both and not self.tie_weights:
+            self._fail("spelling", "needs model.tie_weights=true; use model.spelling=input")
 
 
 @dataclass
@@ -163,3 +175,23 @@ class NgramConfig(ModelConfig):
         super().__post_init__()
         self._at_least(1, "order")
         self._above(0, "k")
+
+
+@dataclass
+class WindowConfig(NeuralConfig):
+    """Feed-forward network over a window of tokens (Bengio et al. 2003)."""
+
+    _names: ClassVar[tuple[str, ...]] = ("window",)
+
+    window: int = 4
+    # tokens that are looked at
+    direct_connections: bool = False
+    # from the window to the output layer, past the tanh layer (W in equation 1)
+    dropout_hidden: float = 0.0
+    # between tanh layer and last layer, which there is with tie_weights alone
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(1, "window")
+        if self.dropout_hidden and not self.tie_weights:
+            self._fail("dropout_hidden", "needs model.tie_weights=true; use model.dropout_output")

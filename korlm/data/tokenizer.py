@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.config import KkmaConfig, TokenizerConfig
+from korlm.data.characters import jamo_of
 from korlm.data.columns import EMPTY, Analysis, build_columns, columns_of
 from korlm.data.corpus import is_blank
 from korlm.data.kkma import kkma_version
@@ -106,9 +107,32 @@ class SyllableTokenizer(_Simple):
         return Analysis(morphs, [""] * len(morphs), eojeol)
 
 
+class JamoTokenizer(_Simple):
+    """Letters: as syllables, but each Hangul syllable becomes its two or three conjoining jamo.
+
+    They stand in the code points of Unicode's NFD, where the consonant that begins a syllable is
+    another letter than the same one at its end. So NFC of all tokens in a row is the text again,
+    but for the kind of its blanks; letters that were written one by one (ㅋㅋ) stay as they are.
+
+    >>> JamoTokenizer().tokenize("간 ㅋ")
+    ['ᄀ', 'ᅡ', 'ᆫ', '▁', 'ㅋ']
+    """
+
+    name = "jamo"
+
+    def analyze(self, text: str) -> Analysis:
+        """The tokens of one line."""
+        whole = SyllableTokenizer().analyze(text)
+        letters = [jamo_of(token) for token in whole.morphs]
+        morphs = [letter for parts in letters for letter in parts]
+        eojeol = [at for at, parts in zip(whole.eojeol, letters, strict=True) for _ in parts]
+        return Analysis(morphs, [""] * len(morphs), eojeol, whole.status)
+
+
 _SIMPLE: dict[str, Callable[[], Tokenizer]] = {
     "eojeol": EojeolTokenizer,
     "syllable": SyllableTokenizer,
+    "jamo": JamoTokenizer,
 }
 
 

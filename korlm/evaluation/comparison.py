@@ -35,7 +35,8 @@ from korlm.evaluation.scoring import (
     score,
     score_sentences,
 )
-from korlm.models.base import LanguageModel, NeuralLM
+from korlm.models.base import LanguageModel
+from korlm.models.neural import NeuralLM
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from korlm.data.vocab import EOS_ID, PAD_ID
 from korlm.evaluation.cache import CacheSetting, NeuralCache
-from korlm.models.base import LanguageModel, NeuralLM, State
+from korlm.models.base import LanguageModel, State
+from korlm.models.neural import NeuralLM
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 Nats = npt.NDArray[np.float64]

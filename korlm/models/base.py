@@ -85,26 +85,9 @@ class LanguageModel(nn.Module, ABC):
         loss, state = self.loss(inputs, targets, state, lengths)
         return loss, loss, state
 
-    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+    def hidden_matrices(self) -> list[tuple[Tensor, int]]:
         """Weights (gates * M, N) between hidden units, each with its number of gates."""
         return []
-
-
-class NeuralLM(LanguageModel, ABC):
-    """A language model that predicts from one vector, its hidden state, at every timestep.
-
-    ``nats`` of such a model is ``nats_of`` what ``hidden`` gives.
-    """
-
-    @abstractmethod
-    def hidden(
-        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """What is predicted from: int64 (B, T) -> float32 (B, T, H), and the new state."""
-
-    @abstractmethod
-    def nats_of(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """-ln p of every target, 0 where it is <pad>: (B, T, H), (B, T) -> float32 (B, T)."""
 
 
 def detach(state: State) -> State:

@@ -193,32 +193,36 @@ class OutputLayer(nn.Module):
         self.weight = weight
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
-    def log_probs(self, hidden: Tensor) -> Tensor:
-        """(..., H) -> float32 (..., V)."""
-        logits = F.linear(hidden, self.weight, self.bias)
+    def log_probs(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
+        """(..., H) -> float32 (..., V); with another matrix (V, H) than the own one, if given."""
+        logits = F.linear(hidden, self.weight if weight is None else weight, self.bias)
         return F.log_softmax(logits.float(), dim=-1)
 
-    def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """-ln p of each target, float32, 0 for <pad>: (N, H), (N,) -> (N,).
 
         Has gradients too, but ``summed_nats`` is the faster way to those of a training step.
         """
-        return _cross_entropy(hidden, self.weight, self.bias, targets, PAD_ID)
+        weight = self.weight if weight is None else weight
+        return _cross_entropy(hidden, weight, self.bias, targets, PAD_ID)
 
-    def summed_nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def summed_nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """The sum of ``nats`` with its gradients: (N, H), (N,) -> scalar.
 
         Under autocast, logits and their gradients are rounded to bf16 while sums within matrix
         products and the softmax stay fp32: good for training, while ``nats`` is what to report.
         """
+        weight = self.weight if weight is None else weight
         device = hidden.device.type
         low = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if low else hidden.dtype
         with torch.autocast(device, enabled=False):
-            return self._summed_nats(hidden.to(self.bias.dtype), targets, dtype)
+            return self._summed_nats(hidden.to(self.bias.dtype), targets, weight, dtype)
 
-    def _summed_nats(self, hidden: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        total: Tensor = _SummedNats.apply(hidden, self.weight, self.bias, targets, dtype)  # type: ignore[no-untyped-call]
+    def _summed_nats(
+        self, hidden: Tensor, targets: Tensor, weight: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        total: Tensor = _SummedNats.apply(hidden, weight, self.bias, targets, dtype)  # type: ignore[no-untyped-call]
         return total
 
 
@@ -251,48 +255,52 @@ class AdaptiveOutputLayer(OutputLayer):
     def _shortlist(self) -> int:
         return self.clusters[0][0]
 
-    def _head(self) -> tuple[Tensor, Tensor]:
+    def _head(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias of the first softmax: shortlist, then gates."""
         size = self._shortlist
         return (
-            torch.cat([self.weight[:size], self.gates]),
+            torch.cat([weight[:size], self.gates]),
             torch.cat([self.bias[:size], self.gate_bias]),
         )
 
-    def _tails(self) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    def _tails(self, weight: Tensor) -> Iterator[tuple[int, int, Tensor, Tensor]]:
         """First and last id, weight and bias of each cluster."""
         for begin, end in self.clusters:
-            yield begin, end, self.weight[begin:end], self.bias[begin:end]
+            yield begin, end, weight[begin:end], self.bias[begin:end]
 
-    def log_probs(self, hidden: Tensor) -> Tensor:
-        """(..., H) -> float32 (..., V)."""
-        head = F.log_softmax(F.linear(hidden, *self._head()).float(), dim=-1)
+    def log_probs(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
+        """See ``OutputLayer.log_probs``."""
+        weight = self.weight if weight is None else weight
+        head = F.log_softmax(F.linear(hidden, *self._head(weight)).float(), dim=-1)
         parts = [head[..., : self._shortlist]]
-        for number, (_, _, weight, bias) in enumerate(self._tails()):
+        for number, (_, _, part, bias) in enumerate(self._tails(weight)):
             gate = head[..., self._shortlist + number, None]
-            inside = F.log_softmax(F.linear(hidden, weight, bias).float(), dim=-1)
+            inside = F.log_softmax(F.linear(hidden, part, bias).float(), dim=-1)
             parts.append(gate + inside)
         return torch.cat(parts, -1)
 
-    def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """See ``OutputLayer.nats``."""
+        weight = self.weight if weight is None else weight
         head_targets = targets
         rare: list[tuple[Tensor, Tensor]] = []
-        for number, (begin, end, weight, bias) in enumerate(self._tails()):
+        for number, (begin, end, part, bias) in enumerate(self._tails(weight)):
             rows = ((targets >= begin) & (targets < end)).nonzero()[:, 0]
             head_targets = head_targets.index_fill(0, rows, self._shortlist + number)
             if len(rows):
                 wanted = targets[rows] - begin
-                rare.append((rows, _cross_entropy(hidden[rows], weight, bias, wanted, -1)))
-        nats = _cross_entropy(hidden, *self._head(), head_targets, PAD_ID)
+                rare.append((rows, _cross_entropy(hidden[rows], part, bias, wanted, -1)))
+        nats = _cross_entropy(hidden, *self._head(weight), head_targets, PAD_ID)
         for rows, costs in rare:
             nats = nats.index_add(0, rows, costs)
         return nats
 
-    def _summed_nats(self, hidden: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    def _summed_nats(
+        self, hidden: Tensor, targets: Tensor, weight: Tensor, dtype: torch.dtype
+    ) -> Tensor:
         gates = (self.gates, self.gate_bias)
         total: Tensor = _AdaptiveNats.apply(  # type: ignore[no-untyped-call]
-            hidden, self.weight, self.bias, *gates, targets, self.clusters, dtype
+            hidden, weight, self.bias, *gates, targets, self.clusters, dtype
         )
         return total
 

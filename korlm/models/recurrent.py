@@ -189,7 +189,7 @@ class RecurrentEncoder(nn.Module):
             parts += layer.begin(batch_size)
         return parts
 
-    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+    def hidden_matrices(self) -> list[tuple[Tensor, int]]:
         """Both matrices of every layer, with the number of gates that lie on top of each other."""
         return [
             (weight, weight.shape[0] // layer.hidden_dim)

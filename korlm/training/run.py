@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,9 @@ class Run:
             keep_freed_memory()
         self.bf16 = uses_bf16(settings.trainer, self.device)
         torch.manual_seed(settings.seed)
-        self.model: LanguageModel = build_model(settings.model, len(prepared.vocab))
+        self.model: LanguageModel = build_model(
+            settings.model, len(prepared.vocab), prepared.vocab.tokens
+        )
         counted = isinstance(self.model, NgramLM)
         if counted and self.device.type == "mps":  # has no float64
             self.device = torch.device("cpu")
@@ -383,11 +386,10 @@ class Run:
             )
             logger.info("an n-gram model of order %d: %s: %s", config.order, what, self.folder)
             return
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
         logger.info(
             "training a %s of %s parameters on %s%s in %s for %s steps%s: %s",
             self.settings.model.name,
-            f"{parameters:,}",
+            f"{self.num_parameters:,}",
             self.device.type if self.group.size > 1 else self.device,
             f" by {self.group.size} processes" if self.group.size > 1 else "",
             "bf16" if self.bf16 else "fp32",
@@ -395,6 +397,30 @@ class Run:
             f", from step {self.progress.step:,} on" if self.progress.step else "",
             self.folder,
         )
+
+    @property
+    def num_parameters(self) -> int:
+        """Those that are learned; what is shared counts once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def _training_figures(self) -> dict[str, float]:
+        """What training itself took; seconds are those of all sessions, validations included."""
+        progress = self.progress
+        tokens = progress.epoch * self.trainer.train.num_tokens + progress.epoch_tokens
+        return {
+            "num_parameters": self.num_parameters,
+            "steps": progress.step,
+            "best_step": progress.best_step,
+            "num_tokens": tokens,
+            "seconds": progress.seconds,
+            "tokens_per_second": tokens / max(progress.seconds, 1e-9),
+        }
+
+    def _write_json(self, name: str, figures: Mapping[str, Any]) -> None:
+        """A file of the run directory: there as a whole or not at all."""
+        temporary = self.folder / f"{name}.tmp"
+        temporary.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", "utf-8")
+        os.replace(temporary, self.folder / name)
 
     def _finish(self) -> dict[str, dict[str, float]]:
         """Figures of the best model."""
@@ -409,10 +435,8 @@ class Run:
             split: {key: value if math.isfinite(value) else None for key, value in figures.items()}
             for split, figures in splits.items()
         }
-        text = json.dumps(finite, indent=2, allow_nan=False) + "\n"
-        temporary = self.folder / "metrics.json.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.folder / "metrics.json")
+        self._write_json("training.json", self._training_figures())
+        self._write_json("metrics.json", finite)
         self.tracker.finish(self.progress.step, splits, self.plain)
         logger.info("best model, of step %d:\n%s", best["progress"]["best_step"], table(splits))
         logger.info("%s: metrics.json, checkpoints, tensorboard", self.folder)

@@ -123,7 +123,7 @@ def test_simple_tokenizers_keep_the_order() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["eojeol", "syllable"])
+@pytest.mark.parametrize("name", ["eojeol", "syllable", "jamo"])
 def test_simple_tokenizers_of_nothing(name: str) -> None:
     with TokenizerPool(TokenizerConfig(name=name)) as pool:
         assert list(pool.map([])) == []
@@ -145,7 +145,9 @@ def test_simple_tokenizers_read_no_further_than_asked() -> None:
 
 
 def test_unknown_tokenizer() -> None:
-    with pytest.raises(ConfigError, match=r"tokenizer\.name=nothing: must be eojeol or syllable"):
+    with pytest.raises(
+        ConfigError, match=r"tokenizer\.name=nothing: must be eojeol or syllable or jamo"
+    ):
         TokenizerConfig(name="nothing")
     config = TokenizerConfig(name="eojeol")
     config.name = "nothing"

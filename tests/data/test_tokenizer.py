@@ -1,20 +1,23 @@
 """Tokens, tags and eojeols of lines, one by one and together."""
 
 import random
+import unicodedata
 
 import pytest
 
 from korlm.config import KkmaConfig, TokenizerConfig
+from korlm.data.characters import jamo_of
 from korlm.data.columns import EMPTY, Analysis, analyses_of
 from korlm.data.tokenizer import (
     BLANK,
     EojeolTokenizer,
+    JamoTokenizer,
     SyllableTokenizer,
     build_simple,
     tokenizer_version,
 )
 
-SIMPLE = [EojeolTokenizer(), SyllableTokenizer()]
+SIMPLE = [EojeolTokenizer(), SyllableTokenizer(), JamoTokenizer()]
 BLANKS = ["", " ", "\t \u3000", "\xa0", "\0\x1f", "\r"]
 
 
@@ -63,7 +66,8 @@ def test_blank_lines(tokenizer: EojeolTokenizer, text: str) -> None:
 @pytest.mark.parametrize("tokenizer", SIMPLE, ids=lambda t: t.name)
 def test_properties_of_simple_tokenizers(tokenizer: EojeolTokenizer) -> None:
     dice = random.Random(7)
-    texts = ["".join(dice.choices("가나 \t\xa0\u3000a▁.😀\u0301", k=n % 30)) for n in range(400)]
+    chars = "가나힣 \t\xa0\u3000a▁.😀ㅋ\u0301"
+    texts = ["".join(dice.choices(chars, k=n % 30)) for n in range(400)]
     analyses = analyses_of(tokenizer.analyze_batch(texts))
     assert analyses == [tokenizer.analyze(text) for text in texts]
     for text, (morphs, tags, eojeol, status, *_) in zip(texts, analyses, strict=True):
@@ -73,11 +77,17 @@ def test_properties_of_simple_tokenizers(tokenizer: EojeolTokenizer) -> None:
         assert eojeol == sorted(eojeol)
         # The tokens of an eojeol, blanks aside, are that eojeol.
         units = text.split()
-        surfaces = text if tokenizer.name == "syllable" else units
+        surfaces = {
+            "eojeol": units,
+            "syllable": list(text),
+            "jamo": [part for c in text for part in jamo_of(c)],
+        }[tokenizer.name]
         rebuilt = [""] * len(units)
         for surface, index in zip(surfaces if units else [], eojeol, strict=True):
             rebuilt[index] += surface.strip()
-        assert rebuilt == units
+        assert [unicodedata.normalize("NFC", unit) for unit in rebuilt] == [
+            unicodedata.normalize("NFC", unit) for unit in units
+        ]
 
 
 def test_text_can_be_rebuilt_but_for_blanks() -> None:
@@ -86,8 +96,49 @@ def test_text_can_be_rebuilt_but_for_blanks() -> None:
     assert "".join(SyllableTokenizer().tokenize(text)).replace(BLANK, " ") == "나는  학교에 간다. "
 
 
+def test_jamo() -> None:
+    assert JamoTokenizer().analyze("간 나a ㅋㅋ.") == Analysis(
+        ["\u1100", "\u1161", "\u11ab", BLANK, "\u1102", "\u1161", "a", BLANK, "ㅋ", "ㅋ", "."],
+        [""] * 11,
+        [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2],
+        "ok",
+    )
+
+
+def test_jamo_of_every_syllable() -> None:
+    """The arithmetic of the Unicode standard, section 3.12."""
+    for number in range(0xD7A3 - 0xAC00 + 1):
+        rest, last = divmod(number, 28)
+        first, vowel = divmod(rest, 21)
+        jamo = [0x1100 + first, 0x1161 + vowel, *([0x11A7 + last] if last else [])]
+        assert list(map(ord, jamo_of(chr(0xAC00 + number)))) == jamo
+
+
+@pytest.mark.parametrize("char", "ㅋㄳㅏ\u1100\u1161\u11ab\u119eaé漢一😀\ud7a4\uabff▁")
+def test_all_else_has_no_jamo(char: str) -> None:
+    assert jamo_of(char) == char
+    assert JamoTokenizer().tokenize(char) == [char]
+
+
+def test_nfc_of_jamo_is_the_text() -> None:
+    """Of any NFC text, old Hangul and jamo that stand alone included; blanks become one kind."""
+    dice = random.Random(11)
+    old = "\u1112\u119e\u11ab"  # a syllable without a code point of its own
+    chars = [*"가각힣뷁가a é漢ㅋㅏ.😀\u0301\u1100\u1161\u11ab", old, " ", "\t"]
+    for n in range(500):
+        text = unicodedata.normalize("NFC", "".join(dice.choices(chars, k=1 + n % 20)))
+        tokens = JamoTokenizer().tokenize(text)
+        if not text.split():
+            continue
+        rebuilt = unicodedata.normalize("NFC", "".join(tokens).replace(BLANK, " "))
+        assert rebuilt == text.replace("\t", " ")
+        assert not any("가" <= token <= "힣" for token in tokens)
+        assert all(len(token) == 1 for token in tokens)
+
+
 def test_simple_tokenizers_by_name() -> None:
-    for name, kind in (("eojeol", EojeolTokenizer), ("syllable", SyllableTokenizer)):
+    kinds = {"eojeol": EojeolTokenizer, "syllable": SyllableTokenizer, "jamo": JamoTokenizer}
+    for name, kind in kinds.items():
         made = build_simple(TokenizerConfig(name=name))
         assert isinstance(made, kind) and made.name == name
         assert tokenizer_version(TokenizerConfig(name=name)) == made.version

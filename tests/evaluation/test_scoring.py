@@ -12,7 +12,8 @@ import korlm.evaluation.scoring as scoring
 from korlm.data.vocab import BOS_ID, EOS_ID
 from korlm.evaluation.cache import NeuralCache
 from korlm.evaluation.scoring import read_carried, score, score_sentences
-from korlm.models.base import LanguageModel, NeuralLM
+from korlm.models.base import LanguageModel
+from korlm.models.neural import NeuralLM
 
 MODELS = ["pairs", "lstm", "gru"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -18,18 +19,25 @@ from korlm.config import (
     RNNConfig,
     Smoothing,
     Softmax,
+    Spelling,
+    WindowConfig,
 )
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
 from korlm.models.ngram_lm import NgramLM
 
-VOCAB_SIZE = 11
+TOKENS = ["<pad>", "<unk>", "<bos>", "<eos>", "가", "각", "간다", "다", "가나다", "ab", "나가"]
+VOCAB_SIZE = len(TOKENS)
 
 CELLS: dict[str, Callable[..., Any]] = {
     "lstm": lambda **options: LSTMConfig(name="lstm", **options),
     "gru": lambda **options: GRUConfig(name="gru", **options),
     "tanh": lambda **options: RNNConfig(name="rnn", **options),
     "relu": lambda **options: RNNConfig(name="rnn", nonlinearity=Nonlinearity.relu, **options),
+}
+KINDS: dict[str, Callable[..., Any]] = {
+    **CELLS,
+    "window": lambda **options: WindowConfig(name="window", **options),
 }
 
 DROPOUTS = {
@@ -53,9 +61,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dropouts": {**SIZES, **DROPOUTS},
     "variational": {**SIZES, **DROPOUTS, "variational": True, "tie_weights": False},
     "adaptive": {**SIZES, "softmax": Softmax.adaptive, "cutoffs": [5, 8]},
+    "spelling_input": {**SIZES, "spelling": Spelling.input, "tie_weights": False},
+    "spelling_both": {**SIZES, "spelling": Spelling.both, "num_layers": 1},
+    "spelling_adaptive": {
+        **SIZES,
+        "spelling": Spelling.both,
+        "softmax": Softmax.adaptive,
+        "cutoffs": [5, 8],
+        "num_layers": 1,
+    },
     "everything": {
         **SIZES,
         **DROPOUTS,
+        "spelling": Spelling.both,
         "variational": True,
         "layer_norm": True,
         "initial_state": InitialState.learned,
@@ -76,6 +94,18 @@ def random_text(count: int, seed: int) -> np.ndarray:
     ids = [1, *range(3, VOCAB_SIZE)]
     shares = 0.8 ** np.arange(len(ids))
     return np.random.default_rng(seed).choice(ids, count, p=shares / shares.sum())
+
+
+WINDOW = {"embedding_dim": 5, "hidden_dim": 7, "window": 3}
+WINDOW_OPTIONS: dict[str, dict[str, Any]] = {
+    "untied": {**WINDOW, "tie_weights": False},
+    "direct": {**WINDOW, "tie_weights": False, "direct_connections": True},
+    "tied": {**WINDOW, "dropout_hidden": 0.5},
+    "tied_direct": {**WINDOW, "direct_connections": True},
+    "dropouts": {**WINDOW, "dropout_embedding": 0.3, "dropout_input": 0.4, "dropout_output": 0.4},
+    "spelling": {**WINDOW, "spelling": Spelling.both},
+    "wider_than_the_batch": {**WINDOW, "window": 9},
+}
 
 
 class PairsLM(LanguageModel):
@@ -112,8 +142,8 @@ def scatter(module: nn.Module, seed: int = 1) -> None:
 
 
 def make_config(cell: str, **options: Any) -> Any:
-    """Settings of a model with this recurrence."""
-    return CELLS[cell](**options)
+    """Settings of a model of this kind."""
+    return KINDS[cell](**options)
 
 
 def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) -> LanguageModel:
@@ -126,6 +156,8 @@ def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) 
     if cell == "pairs":
         model = PairsLM(VOCAB_SIZE)
     else:
-        model = build_model(make_config(cell, **{**OPTIONS[option], **changes}), VOCAB_SIZE)
+        config = make_config(cell, **(WINDOW_OPTIONS if cell == "window" else OPTIONS)[option])
+        known = {name: value for name, value in changes.items() if hasattr(config, name)}
+        model = build_model(dataclasses.replace(config, **known), VOCAB_SIZE, TOKENS)
     scatter(model, seed)
     return model.eval()

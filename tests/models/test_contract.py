@@ -6,10 +6,11 @@ import io
 
 import pytest
 import torch
-from model_cases import CELLS, DROPOUTS, NGRAMS, OPTIONS, VOCAB_SIZE, make_model
+from model_cases import CELLS, DROPOUTS, NGRAMS, OPTIONS, VOCAB_SIZE, WINDOW_OPTIONS, make_model
 from torch import Tensor
 
-from korlm.models.base import LanguageModel, NeuralLM, State, detach
+from korlm.models.base import LanguageModel, State, detach
+from korlm.models.neural import NeuralLM
 
 B, T, V = 4, 6, VOCAB_SIZE
 LENGTHS = torch.tensor([6, 4, 2, 1])
@@ -20,6 +21,7 @@ CLOSE = {"atol": 2e-6, "rtol": 2e-5}
 # A new kind of language model joins the contract here.
 # Kinds whose parameters are trained, with gradients to check; and those that are counted.
 TRAINED = [("pairs", "plain")] + [(cell, option) for cell in CELLS for option in OPTIONS]
+TRAINED += [("window", option) for option in WINDOW_OPTIONS]
 COUNTED = [("ngram", option) for option in NGRAMS]
 CASES = TRAINED + COUNTED
 

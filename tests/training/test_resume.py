@@ -33,13 +33,18 @@ from korlm.config import (
     InitialState,
     LSTMConfig,
     Mode,
+    NeuralConfig,
     PlateauConfig,
     SGDConfig,
+    Spelling,
+    WindowConfig,
 )
 from korlm.data.batches import Batch
 from korlm.data.prepared import Prepared
 from korlm.errors import CheckpointError, PreparedError
+from korlm.models.build import build_model
 from korlm.training.checkpoint import load_checkpoint, save_checkpoint
+from korlm.training.loop import evaluate
 from korlm.training.run import Run, settings_of
 
 
@@ -245,6 +250,35 @@ def test_every_optimizer_resumes(prepared: Prepared, tmp_path: Path, optimizer: 
     break_off(run)
     resumed = resume(prepared, tmp_path / "broken")
     assert_same_end(resumed, resumed.fit(), expected)
+
+
+SPELT: dict[str, Any] = {"embedding_dim": 8, "hidden_dim": 8, "spelling": Spelling.both}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LSTMConfig(name="lstm", num_layers=1, **SPELT),
+        WindowConfig(name="window", dropout_input=0.1, **SPELT),
+    ],
+    ids=lambda model: model.name,
+)
+def test_models_that_know_spelling_resume(
+    prepared: Prepared, tmp_path: Path, model: NeuralConfig
+) -> None:
+    """Their units come from the vocabulary, which a checkpoint carries."""
+    settings = make_settings(prepared, model=model)
+    expected = finish(settings, prepared, tmp_path / "whole")
+    run = start(settings, prepared, tmp_path / "broken")
+    stop_after(run, 5)
+    break_off(run)
+    resumed = resume(prepared, tmp_path / "broken")
+    assert_same_end(resumed, resumed.fit(), expected)
+    best = load_checkpoint(resumed.checkpoints / "best.pt")
+    restored = build_model(model, len(best["vocab"]["tokens"]), best["vocab"]["tokens"])
+    restored.load_state_dict(best["model"])
+    loss = evaluate(restored, resumed.batches["valid"], resumed.device).loss
+    assert loss == expected.splits["valid"]["loss"]
 
 
 def test_a_real_interrupt(prepared: Prepared, tmp_path: Path) -> None:

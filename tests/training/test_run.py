@@ -30,14 +30,16 @@ from korlm.config import (
     InitialState,
     LSTMConfig,
     Mode,
+    ModelConfig,
     Nonlinearity,
     PlateauConfig,
     Precision,
-    RecurrentConfig,
     RNNConfig,
     ScheduleConfig,
+    Spelling,
     TrainerConfig,
     TrainSettings,
+    WindowConfig,
 )
 from korlm.data.batches import build_batches
 from korlm.data.prepared import Prepared
@@ -109,7 +111,12 @@ def test_the_folder_holds_what_was_promised_and_nothing_else(finished: Finished)
     }
     events = {name for name in files if name.startswith("tensorboard")}
     assert len(events) == 1
-    assert files - events == {"metrics.json", "checkpoints/last.pt", "checkpoints/best.pt"}
+    assert files - events == {
+        "metrics.json",
+        "training.json",
+        "checkpoints/last.pt",
+        "checkpoints/best.pt",
+    }
 
 
 def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> None:
@@ -238,7 +245,7 @@ SCHEDULES: dict[str, ScheduleConfig] = {
     "one_cycle": DecayConfig(name="one_cycle", warmup_share=0.25, end_factor=1e-4),
     "plateau": PlateauConfig(name="plateau"),
 }
-MODELS: dict[str, RecurrentConfig] = {
+MODELS: dict[str, ModelConfig] = {
     "lstm": LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8),
     "gru": GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, dropout_hidden=0.1),
     "tanh": RNNConfig(name="rnn", embedding_dim=8, hidden_dim=8, dropout_weight=0.1),
@@ -253,6 +260,13 @@ MODELS: dict[str, RecurrentConfig] = {
         layer_norm=True,
         dropout_recurrent=0.1,
         initial_state=InitialState.learned,
+    ),
+    "spelling": LSTMConfig(
+        name="lstm", embedding_dim=8, hidden_dim=8, num_layers=1, spelling=Spelling.both
+    ),
+    "window": WindowConfig(name="window", embedding_dim=8, hidden_dim=8, dropout_hidden=0.1),
+    "paper": WindowConfig(
+        name="window", embedding_dim=8, hidden_dim=8, tie_weights=False, direct_connections=True
     ),
 }
 

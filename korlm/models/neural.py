@@ -1,0 +1,101 @@
+"""What all networks have in common: embeddings, something that reads, an output layer.
+
+Axes: B batch, T time, H what the output layer reads, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from korlm.models.base import LanguageModel, State
+from korlm.models.composition import TokenEmbedding
+from korlm.models.output import PAD_ID, OutputLayer
+
+
+class NeuralLM(LanguageModel, ABC):
+    """A language model that predicts from one vector, its hidden state, at every timestep.
+
+    Attributes:
+        embedding: of the tokens.
+        output: hidden state -> probabilities.
+    """
+
+    embedding: TokenEmbedding
+    output: OutputLayer
+
+    @abstractmethod
+    def _read(
+        self, inputs: Tensor, state: State | None, lengths: Tensor | None, matrix: Tensor | None
+    ) -> tuple[Tensor, Tensor, State]:
+        """Hidden states (B, T, H) without and with output dropout, and the new state.
+
+        Args:
+            inputs: int64 (B, T).
+            state: what was read before.
+            lengths: int64 (B,), where rows end.
+            matrix: the embeddings (V, E), if they are composed for input and output at once.
+        """
+
+    def hidden(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """What is predicted from: int64 (B, T) -> float32 (B, T, H), and the new state."""
+        _, hidden, state = self._read(inputs, state, lengths, self.embedding.output_matrix())
+        return hidden, state
+
+    def nats_of(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """-ln p of every target, 0 where it is <pad>: (B, T, H), (B, T) -> float32 (B, T)."""
+        matrix = self.embedding.output_matrix()
+        nats = self.output.nats(hidden.flatten(0, 1), targets.flatten(), matrix)
+        return nats.view(targets.shape)
+
+    def log_probs(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """See ``LanguageModel.log_probs``."""
+        matrix = self.embedding.output_matrix()
+        _, hidden, state = self._read(inputs, state, lengths, matrix)
+        return self.output.log_probs(hidden, matrix), state
+
+    def nats(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """See ``LanguageModel.nats``; never holds the log-probabilities of a whole batch."""
+        matrix = self.embedding.output_matrix()
+        _, hidden, state = self._read(inputs, state, lengths, matrix)
+        nats = self.output.nats(hidden.flatten(0, 1), targets.flatten(), matrix)
+        return nats.view(targets.shape), state
+
+    def loss(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """See ``LanguageModel.loss``."""
+        _, loss, state = self.objective(inputs, targets, state, lengths)
+        return loss, state
+
+    def objective(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, State]:
+        """See ``LanguageModel.objective``."""
+        matrix = self.embedding.output_matrix()
+        plain, hidden, state = self._read(inputs, state, lengths, matrix)
+        loss = self.output.summed_nats(hidden.flatten(0, 1), targets.flatten(), matrix)
+        return loss + self._penalty(plain, hidden, targets != PAD_ID), loss, state
+
+    def _penalty(self, plain: Tensor, hidden: Tensor, real: Tensor) -> Tensor | float:
+        """What training adds to the loss; arguments (B, T, H), (B, T, H) and bool (B, T)."""
+        return 0.0
