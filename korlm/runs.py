@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from korlm import cli
-from korlm.config import Mode, TrainSettings, VocabConfig
+from korlm.config import Mode, TrainSettings
 from korlm.data.prepared import Prepared, open_prepared
 from korlm.data.vocab import BOS_ID, EOS_ID, Vocab
 from korlm.errors import CheckpointError, PreparedError, VocabError
@@ -58,7 +58,7 @@ def load_run(folder: Path) -> TrainedRun:
     settings = cli.settings_from_plain(settings_of(checkpoint, path), [])
     words = checkpoint["vocab"]
     try:
-        vocab = Vocab.restore(words["tokens"], words["counts"], settings.vocab or VocabConfig())
+        vocab = Vocab.restore(words["tokens"], words["counts"], settings.vocab)
         model = build_model(settings.model, len(vocab))
         model.load_state_dict(checkpoint["model"])
         prepared = Path(checkpoint["prepared"])
