@@ -46,7 +46,7 @@ class Grams:
 
 def longest_order(ids: npt.NDArray[Any]) -> int:
     """Of the n-grams that a stream holds: the longest sentence with both its ends."""
-    ends = np.flatnonzero(np.append(np.asarray(ids) == EOS_ID, False))
+    ends = np.flatnonzero(np.asarray(ids) == EOS_ID)
     # The last sentence may have no end; where it has one, nothing follows.
     lengths = np.diff(np.concatenate([[-1], ends, [len(ids) - 1]]))
     return 1 + int(lengths.max())

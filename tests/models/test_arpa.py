@@ -74,6 +74,7 @@ def test_the_text_of_a_file(tmp_path: Path) -> None:
     assert lines[-3:] == ["", "\\end\\", ""]
     words = [line.split("\t")[1] for line in lines[5 : 5 + sizes[0]]]
     plain = ["집", "New\\u0020York", "\\u003cs>", "\\u003c/s>", "\\\\u0020", "\\u3000\\u0009"]
+    assert lines[7].split("\t")[1:] == ["</s>", "0"]  # no context ends there
     assert words == ["<s>", "<unk>", "</s>", *plain, "\\u003cUNK>"]
     bigrams = [line.split("\t")[1].split(" ") for line in lines if line.count("\t") == 1]
     assert len(bigrams) == sizes[1]
