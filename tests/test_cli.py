@@ -21,7 +21,7 @@ MISTAKES = {
     "name=a=b": ("name=a=b", "quotes"),
     "name='a b'": ("name=a b", "letters"),
     "trainer.epochs=null": ("trainer.epochs", "must not be null"),
-    "optimizer.momentum=0.9": ("optimizer.momentum", "another choice of optimizer"),
+    "optimizer.nesterov=true": ("optimizer.nesterov", "another choice of optimizer"),
     "trainer.epoks=3": ("trainer.epoks", "trainer.epochs"),
     "epochs=3": ("epochs", "no such setting"),
     "+trainer.foo=3": ("trainer.foo", "no such setting"),

@@ -74,7 +74,7 @@ def test_siblings_have_the_same_keys_for_the_same_things() -> None:
 
 def test_settings_survive_a_checkpoint() -> None:
     for model in ("lstm", "gru", "rnn", "window", "ngram"):
-        for optimizer in ("adamw", "sgd", "adagrad"):
+        for optimizer in ("adamw", "muon", "sgd", "adagrad"):
             for schedule in ("one_cycle", "plateau", "constant"):
                 before = settings(
                     "train",
