@@ -59,7 +59,7 @@ def load_run(folder: Path) -> TrainedRun:
     words = checkpoint["vocab"]
     try:
         vocab = Vocab.restore(words["tokens"], words["counts"], settings.vocab)
-        model = build_model(settings.model, len(vocab))
+        model = build_model(settings.model, len(vocab), vocab.tokens)
         model.load_state_dict(checkpoint["model"])
         prepared = Path(checkpoint["prepared"])
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
