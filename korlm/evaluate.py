@@ -23,6 +23,7 @@ def main(settings: EvaluateSettings) -> None:
     from korlm.evaluation.comparison import Comparison
     from korlm.evaluation.report import comparison_table, figures_of, write_metrics
     from korlm.runs import check_same_vocab, load_run, open_text
+    from korlm.training.device import tf32
 
     run = load_run(Path(settings.run))
     prepared = open_text(run, Path(settings.prepared) if settings.prepared else None)
@@ -43,7 +44,8 @@ def main(settings: EvaluateSettings) -> None:
     found = {}
     for split in splits:
         counts = prepared.stats[split]
-        rows = comparison.rows(split)
+        with tf32(False):
+            rows = comparison.rows(split)
         found[split] = {name: figures_of(row, ids[split], counts) for name, row in rows.items()}
         head = f"{split}, {counts.num_tokens:,} tokens"
         logger.info("%s, each way with what is best on valid:", head)
@@ -58,7 +60,7 @@ def _reader(settings: EvaluateSettings, name: str, run: TrainedRun, ids: dict[st
 
     from korlm.evaluation.comparison import Reader
     from korlm.evaluation.scoring import Text
-    from korlm.training.run import choose_device
+    from korlm.training.device import choose_device
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)

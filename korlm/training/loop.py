@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import signal
@@ -23,6 +22,7 @@ from korlm.data.vocab import UNK_ID
 from korlm.errors import TrainingError
 from korlm.metrics import Tally, exp
 from korlm.models.base import LanguageModel, State, detach
+from korlm.training.device import autocast, tf32
 from korlm.training.distributed import ALONE, Group
 from korlm.training.optim import Plateau, learning_rate_factor
 
@@ -112,13 +112,6 @@ class Progress:
         return cls(**{**plain, "plateau": Plateau(**plain["plateau"])})
 
 
-def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager[Any]:
-    """bf16 for matrix products and recurrent kernels, or nothing."""
-    if not bf16:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
 @torch.inference_mode()
 def evaluate(
     model: LanguageModel,
@@ -148,7 +141,7 @@ def evaluate(
     bar = tqdm(
         total=len(batches), desc="evaluating", leave=False, disable=None if progress else True
     )
-    with bar:
+    with bar, tf32(False):
         for batch in batches.epoch(0):
             if stop is not None:
                 stop.check()
@@ -237,7 +230,7 @@ class Trainer:
             desc="training",
             disable=None if self.group.is_first else True,
         )
-        with bar:
+        with bar, tf32(True):
             # A session that was stopped at the end of an epoch left these two undone.
             self._validate_if_due(bar)
             self._end_epoch_if_due()

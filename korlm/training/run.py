@@ -16,14 +16,13 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from korlm.config import Device, Mode, Precision, TrainerConfig, TrainSettings
+from korlm.config import Mode, TrainSettings
 from korlm.data.batches import Batches, Share, build_batches
 from korlm.data.prepared import Prepared
 from korlm.data.vocab import BOS_ID, EOS_ID
 from korlm.decoding.sampling import sample_ids
 from korlm.errors import (
     CheckpointError,
-    ConfigError,
     Interrupted,
     OutputError,
     PreparedError,
@@ -40,6 +39,7 @@ from korlm.training.checkpoint import (
     save_checkpoint,
 )
 from korlm.training.counting import Counter
+from korlm.training.device import device_in, uses_bf16
 from korlm.training.distributed import ALONE, Group
 from korlm.training.loop import Progress, Stopped, StopSignal, Trainer, evaluate
 from korlm.training.memory import keep_freed_memory
@@ -47,71 +47,6 @@ from korlm.training.optim import build_optimizer
 from korlm.training.tracker import NoTracker, Tracker
 
 logger = logging.getLogger(__name__)
-
-
-def choose_device(config: TrainerConfig, key: str = "trainer.device") -> torch.device:
-    """The device of the settings; auto: CUDA, then MPS, then the CPU.
-
-    Args:
-        config: which device.
-        key: what a command calls the setting.
-
-    Raises:
-        ConfigError: it was asked for by name and is not there.
-    """
-    there = {
-        Device.cuda: torch.cuda.is_available(),
-        Device.mps: torch.backends.mps.is_available(),
-        Device.cpu: True,
-    }
-    if config.device is not Device.auto:
-        if not there[config.device]:
-            raise ConfigError(
-                f"{key}={config.device.value}: PyTorch {torch.__version__} finds no such "
-                f"device here; use {key}=auto, or KORLM_TORCH=cuda scripts/train for a "
-                "build of PyTorch with CUDA"
-            )
-        return torch.device(config.device.value)
-    return torch.device(next(device.value for device, is_there in there.items() if is_there))
-
-
-def uses_bf16(config: TrainerConfig, device: torch.device) -> bool:
-    """Whether training runs in bf16; auto: where the processor or GPU multiplies it natively.
-
-    Elsewhere bf16 is emulated and slower than fp32. MPS stays in fp32.
-    """
-    if config.precision is not Precision.auto:
-        if config.precision is Precision.bf16 and device.type == "mps":
-            raise ConfigError("trainer.precision=bf16: not on MPS; use trainer.precision=fp32")
-        return config.precision is Precision.bf16
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return any(getattr(torch.cpu, test, bool)() for test in tests)
-    return False
-
-
-def device_in(group: Group, config: TrainerConfig) -> torch.device:
-    """The device of this process: each of several has a GPU of its own, or they share the CPU.
-
-    Raises:
-        ConfigError: more processes on this machine than GPUs.
-    """
-    device = choose_device(config)
-    if group.is_alone or device.type == "cpu":
-        return device
-    there, wanted = torch.cuda.device_count() if device.type == "cuda" else 1, group.place
-    if wanted.local_size > there:
-        raise ConfigError(
-            f"trainer.device={config.device.value}: {wanted.local_size} processes on this machine, "
-            f"{there} of {device.type}: give torchrun --nproc-per-node {there}, or "
-            "trainer.device=cpu"
-        )
-    device = torch.device(device.type, wanted.local_rank)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    return device
 
 
 class Run:

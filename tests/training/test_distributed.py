@@ -19,18 +19,14 @@ from two_processes import Pair, Trained, ended
 from korlm.config import (
     AdamConfig,
     BatchesConfig,
-    Device,
     InitialState,
     LSTMConfig,
     Mode,
-    TrainerConfig,
 )
 from korlm.data.prepared import Prepared
-from korlm.errors import ConfigError, TrainingError
-from korlm.torchrun import Place
+from korlm.errors import TrainingError
 from korlm.training.checkpoint import load_checkpoint
-from korlm.training.distributed import ALONE, Group
-from korlm.training.run import device_in
+from korlm.training.distributed import ALONE
 
 MODES = pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
 
@@ -206,31 +202,6 @@ def test_alone_nothing_is_waited_for() -> None:
         assert group.any(True) and not group.any(False)
         assert group.sum(torch.ones(2)).tolist() == [1, 1]
         assert group.gather("a") == ["a"]
-
-
-def cuda_of(monkeypatch: pytest.MonkeyPatch, gpus: int) -> list[object]:
-    """Makes believe that there are so many GPUs; gives those that are chosen."""
-    chosen: list[object] = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    return chosen
-
-
-def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = cuda_of(monkeypatch, 2)
-    second = Group(Place(rank=3, size=4, local_rank=1, local_size=2))
-    assert device_in(second, TrainerConfig(device=Device.auto)) == torch.device("cuda", 1)
-    assert chosen == [torch.device("cuda", 1)]
-    assert device_in(ALONE, TrainerConfig(device=Device.cuda)) == torch.device("cuda")
-    assert device_in(second, TrainerConfig(device=Device.cpu)) == torch.device("cpu")
-
-
-def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda_of(monkeypatch, 1)
-    group = Group(Place(rank=0, size=2, local_rank=0, local_size=2))
-    with pytest.raises(ConfigError, match=r"2 processes on this machine, 1 of cuda: .*node 1"):
-        device_in(group, TrainerConfig(device=Device.cuda))
 
 
 def test_torchrun(tiny: TinyCorpus, tmp_path: Path) -> None:

@@ -217,6 +217,22 @@ def make_trainer(make_fixed: Make) -> Callable[..., tuple[Trainer, Notes]]:
     return make
 
 
+def test_gpus_may_round_in_training_and_not_in_evaluation(make_trainer: Make) -> None:
+    trainer, _ = make_trainer(epochs=1)
+    seen: list[tuple[bool, bool]] = []
+
+    def note(number: int, nats: Tensor) -> Tensor:
+        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return nats
+
+    trainer.model.before_call = note  # type: ignore[assignment]
+    trainer.run()
+    assert set(seen) == {(True, True)}
+    seen.clear()
+    evaluate(trainer.model, trainer.train, CPU)
+    assert set(seen) == {(False, False)}
+
+
 def test_runs_all_epochs(make_trainer: Make) -> None:
     trainer, notes = make_trainer(epochs=3)
     trainer.run()

@@ -25,7 +25,6 @@ from tiny_runs import (
 from korlm.cli import settings_from_plain
 from korlm.config import (
     DecayConfig,
-    Device,
     GRUConfig,
     InitialState,
     LSTMConfig,
@@ -37,7 +36,6 @@ from korlm.config import (
     RNNConfig,
     ScheduleConfig,
     Spelling,
-    TrainerConfig,
     TrainSettings,
     WindowConfig,
 )
@@ -45,12 +43,12 @@ from korlm.data.batches import build_batches
 from korlm.data.prepared import Prepared
 from korlm.data.tokenizer import SyllableTokenizer
 from korlm.data.vocab import EOS_ID, Vocab
-from korlm.errors import ConfigError, Interrupted, KorlmError
+from korlm.errors import Interrupted, KorlmError
 from korlm.metrics import Tally
 from korlm.models.build import build_model
 from korlm.training.checkpoint import load_checkpoint
 from korlm.training.loop import evaluate
-from korlm.training.run import choose_device, settings_of, uses_bf16
+from korlm.training.run import settings_of
 
 METRICS = {
     *("num_tokens", "num_unk", "num_eojeol", "num_chars"),
@@ -343,71 +341,6 @@ def test_sampling_and_logging_do_not_change_the_result(prepared: Prepared, tmp_p
         settings = make_settings(prepared, trainer=trainer, model=BUSY_MODEL)
         results.append(comparable(start(settings, prepared, tmp_path / str(number)).fit()))
     assert results[0] == results[1]
-
-
-# --- devices and precision -----------------------------------------------------------------------
-
-
-def no_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-
-
-@pytest.mark.parametrize("device", [Device.cuda, Device.mps])
-def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, device: Device) -> None:
-    no_accelerators(monkeypatch)
-    with pytest.raises(ConfigError, match=rf"^trainer\.device={device.value}: .*=auto") as caught:
-        choose_device(TrainerConfig(device=device))
-    assert len(str(caught.value).splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    "cuda, mps, expected", [(1, 1, "cuda"), (1, 0, "cuda"), (0, 1, "mps"), (0, 0, "cpu")]
-)
-def test_auto_takes_the_best_device(
-    monkeypatch: pytest.MonkeyPatch, cuda: int, mps: int, expected: str
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cuda))
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: bool(mps))
-    assert choose_device(TrainerConfig(device=Device.auto)).type == expected
-    assert choose_device(TrainerConfig(device=Device.cpu)).type == "cpu"
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_precision_by_name_is_taken(device: str) -> None:
-    for precision, expected in ((Precision.bf16, True), (Precision.fp32, False)):
-        config = TrainerConfig(precision=precision)
-        assert uses_bf16(config, torch.device(device)) is expected
-
-
-@pytest.mark.parametrize("avx512, amx", [(True, False), (False, True), (False, False)])
-def test_auto_precision_of_a_cpu(monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
-    config = TrainerConfig(precision=Precision.auto)
-    assert uses_bf16(config, torch.device("cpu")) is (avx512 or amx)
-
-
-def test_auto_precision_of_a_pytorch_that_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
-    assert uses_bf16(TrainerConfig(precision=Precision.auto), torch.device("cpu")) is False
-
-
-@pytest.mark.parametrize("capability, expected", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
-def test_auto_precision_of_a_gpu(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: bool
-) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    config = TrainerConfig(precision=Precision.auto)
-    assert uses_bf16(config, torch.device("cuda")) is expected
-
-
-def test_mps_stays_in_fp32() -> None:
-    mps = torch.device("mps")
-    assert uses_bf16(TrainerConfig(precision=Precision.auto), mps) is False
-    with pytest.raises(ConfigError, match=r"^trainer\.precision=bf16: not on MPS"):
-        uses_bf16(TrainerConfig(precision=Precision.bf16), mps)
 
 
 # --- what goes wrong -----------------------------------------------------------------------------

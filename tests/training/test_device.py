@@ -1,0 +1,116 @@
+"""Which device and which precision a run takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from korlm.config import Device, Precision, TrainerConfig
+from korlm.errors import ConfigError
+from korlm.torchrun import Place
+from korlm.training.device import choose_device, device_in, tf32, uses_bf16
+from korlm.training.distributed import ALONE, Group
+
+
+def no_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize("device", [Device.cuda, Device.mps])
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, device: Device) -> None:
+    no_accelerators(monkeypatch)
+    with pytest.raises(ConfigError, match=rf"^trainer\.device={device.value}: .*=auto") as caught:
+        choose_device(TrainerConfig(device=device))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "cuda, mps, expected", [(1, 1, "cuda"), (1, 0, "cuda"), (0, 1, "mps"), (0, 0, "cpu")]
+)
+def test_auto_takes_the_best_device(
+    monkeypatch: pytest.MonkeyPatch, cuda: int, mps: int, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cuda))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: bool(mps))
+    assert choose_device(TrainerConfig(device=Device.auto)).type == expected
+    assert choose_device(TrainerConfig(device=Device.cpu)).type == "cpu"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_precision_by_name_is_taken(device: str) -> None:
+    for precision, expected in ((Precision.bf16, True), (Precision.fp32, False)):
+        config = TrainerConfig(precision=precision)
+        assert uses_bf16(config, torch.device(device)) is expected
+
+
+@pytest.mark.parametrize("avx512, amx", [(True, False), (False, True), (False, False)])
+def test_auto_precision_of_a_cpu(monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    config = TrainerConfig(precision=Precision.auto)
+    assert uses_bf16(config, torch.device("cpu")) is (avx512 or amx)
+
+
+def test_auto_precision_of_a_pytorch_that_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+    assert uses_bf16(TrainerConfig(precision=Precision.auto), torch.device("cpu")) is False
+
+
+@pytest.mark.parametrize("capability, expected", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_auto_precision_of_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    config = TrainerConfig(precision=Precision.auto)
+    assert uses_bf16(config, torch.device("cuda")) is expected
+
+
+def test_mps_stays_in_fp32() -> None:
+    mps = torch.device("mps")
+    assert uses_bf16(TrainerConfig(precision=Precision.auto), mps) is False
+    with pytest.raises(ConfigError, match=r"^trainer\.precision=bf16: not on MPS"):
+        uses_bf16(TrainerConfig(precision=Precision.bf16), mps)
+
+
+def cuda_of(monkeypatch: pytest.MonkeyPatch, gpus: int) -> list[object]:
+    """Makes believe that there are so many GPUs; gives those that are chosen."""
+    chosen: list[object] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    return chosen
+
+
+def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = cuda_of(monkeypatch, 2)
+    second = Group(Place(rank=3, size=4, local_rank=1, local_size=2))
+    assert device_in(second, TrainerConfig(device=Device.auto)) == torch.device("cuda", 1)
+    assert chosen == [torch.device("cuda", 1)]
+    assert device_in(ALONE, TrainerConfig(device=Device.cuda)) == torch.device("cuda")
+    assert device_in(second, TrainerConfig(device=Device.cpu)) == torch.device("cpu")
+
+
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_of(monkeypatch, 1)
+    group = Group(Place(rank=0, size=2, local_rank=0, local_size=2))
+    with pytest.raises(ConfigError, match=r"2 processes on this machine, 1 of cuda: .*node 1"):
+        device_in(group, TrainerConfig(device=Device.cuda))
+
+
+def flags() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def test_tf32_lasts_as_long_as_it_is_said() -> None:
+    before = flags()
+    with tf32(True):
+        assert flags() == (True, True)
+        with tf32(False):
+            assert flags() == (False, False)
+        assert flags() == (True, True)
+    assert flags() == before
+    with pytest.raises(ZeroDivisionError), tf32(not before[0]):
+        raise ZeroDivisionError
+    assert flags() == before
