@@ -101,6 +101,8 @@ class RecurrentLayer(nn.Module):
     ) -> tuple[Tensor, State]:
         """One call of PyTorch's kernel, over packed rows where they differ in length."""
         run = _FUSED[self.cell]
+        if x.device.type == "cuda":
+            weights = in_one_piece(weights)
         hx = before if self.cell == "lstm" else before[0]
         options = (True, 1, 0.0, self.training, False)
         if lengths is None:
@@ -158,6 +160,17 @@ class RecurrentLayer(nn.Module):
             return ((1 - z) * n + z * state[0],)
         both = from_input + from_state
         return (torch.tanh(both) if self.cell == "tanh" else torch.relu(both),)
+
+
+def in_one_piece(weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Copies of the weights that lie behind each other in memory, as cuDNN wants them.
+
+    Otherwise PyTorch would copy them there itself, and warn; and dropped weights are new ones in
+    each step, so that they cannot be laid out once and for all. Gradients flow back.
+    """
+    pieces = torch.cat([weight.flatten() for weight in weights])
+    parts = pieces.split([weight.numel() for weight in weights])
+    return tuple(part.view_as(weight) for part, weight in zip(parts, weights, strict=True))
 
 
 class RecurrentEncoder(nn.Module):

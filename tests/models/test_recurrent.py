@@ -15,7 +15,7 @@ import korlm.models.recurrent as recurrent
 from korlm.config import InitialState
 from korlm.errors import ConfigError
 from korlm.models.dropout import drop_weight
-from korlm.models.recurrent import RecurrentEncoder, RecurrentLayer, cell_of
+from korlm.models.recurrent import RecurrentEncoder, RecurrentLayer, cell_of, in_one_piece
 
 T, B, I, H = 6, 4, 5, 7  # noqa: E741
 LENGTHS = torch.tensor([3, 6, 1, 4])
@@ -400,3 +400,14 @@ def test_weight_dropout_reaches_the_raw_weight(cell: str) -> None:
 def test_bidirectional_is_refused(cell: str) -> None:
     with pytest.raises(ConfigError, match=r"^model\.bidirectional=True: .*next token"):
         make_config(cell, bidirectional=True)
+
+
+def test_weights_in_one_piece_lie_behind_each_other() -> None:
+    weights = [torch.randn(8, 3, requires_grad=True), torch.randn(5, requires_grad=True)]
+    pieces = in_one_piece(weights)
+    for piece, weight in zip(pieces, weights, strict=True):
+        assert torch.equal(piece, weight)
+        assert piece.is_contiguous()
+    assert pieces[1].data_ptr() == pieces[0].data_ptr() + 4 * pieces[0].numel()
+    sum((2 * piece).sum() for piece in pieces).backward()
+    assert all((weight.grad == 2).all() for weight in weights)
