@@ -169,7 +169,7 @@ def in_one_piece(weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
     each step, so that they cannot be laid out once and for all. Gradients flow back.
     """
     pieces = torch.cat([weight.flatten() for weight in weights])
-    parts = pieces.split([weight.numel() for weight in weights])
+    parts = torch.split(pieces, [weight.numel() for weight in weights])
     return tuple(part.view_as(weight) for part, weight in zip(parts, weights, strict=True))
 
 
