@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from korlm import cli
 from korlm.config import EvaluateSettings, TrainerConfig
+from korlm.errors import ConfigError
 
 if TYPE_CHECKING:
     from korlm.evaluation.comparison import Reader
@@ -20,8 +21,9 @@ logger = logging.getLogger(__name__)
 @cli.stage("evaluate")
 def main(settings: EvaluateSettings) -> None:
     """Judges the best model of a run on valid, and on test with what was chosen on valid."""
-    from korlm.evaluation.comparison import Comparison
+    from korlm.evaluation.comparison import ROWS, Comparison
     from korlm.evaluation.report import comparison_table, figures_of, write_metrics
+    from korlm.metrics import reset_peak_memory
     from korlm.runs import check_same_vocab, load_run, open_text
     from korlm.training.device import tf32
 
@@ -32,7 +34,10 @@ def main(settings: EvaluateSettings) -> None:
         other = load_run(Path(folder))
         check_same_vocab(f"run={settings.run}", run.vocab, f"run {folder}", other.vocab)
         name = "ngram" if folder == settings.ngram else Path(folder).name
-        others[folder if name in others else name] = other
+        name = folder if name in others or name in ROWS else name
+        if name in others:
+            raise ConfigError(f"mix={folder}: is named twice; leave one out")
+        others[name] = other
     ids = {split: prepared.ids(split) for split in prepared.stats}
     readers = [_reader(settings, name, other, ids) for name, other in others.items()]
     comparison = Comparison(
@@ -44,6 +49,7 @@ def main(settings: EvaluateSettings) -> None:
     found = {}
     for split in splits:
         counts = prepared.stats[split]
+        reset_peak_memory()
         with tf32(False):
             rows = comparison.rows(split)
         found[split] = {name: figures_of(row, ids[split], counts) for name, row in rows.items()}
@@ -65,6 +71,8 @@ def _reader(settings: EvaluateSettings, name: str, run: TrainedRun, ids: dict[st
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     device = choose_device(TrainerConfig(device=settings.device), "device")
+    if device.type == "mps":  # has no float64, in which probabilities are summed
+        device = torch.device("cpu")
     texts = {split: Text(part, run.start_id, device) for split, part in ids.items()}
     return Reader(name, run.model.to(device), texts)
 

@@ -69,7 +69,7 @@ def load_run(folder: Path) -> TrainedRun:
 
 
 def open_text(run: TrainedRun, folder: Path | None) -> Prepared:
-    """The text that a run was trained on, or another one in the same tokens.
+    """The text that a run was trained on, where it lay or where it lies now.
 
     Args:
         run: whose vocabulary the text must have.

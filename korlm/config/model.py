@@ -115,7 +115,9 @@ class RecurrentConfig(NeuralConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "num_layers")
-        self._at_least(0, "activation_penalty", "change_penalty")
+        for key in ("activation_penalty", "change_penalty"):
+            if not 0 <= getattr(self, key) < float("inf"):
+                self._fail(key, "must be a finite number, 0 or more")
         if self.bidirectional:
             self._fail(
                 "bidirectional",

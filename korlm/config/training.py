@@ -165,7 +165,8 @@ class TrainerConfig(Group):
 
     device: Device = Device.auto
     precision: Precision = Precision.auto
-    # auto: bf16 where the processor or GPU multiplies it natively, else fp32
+    # auto: bf16 where the processor or GPU multiplies it natively, else fp32, which GPUs may round
+    # to TF32; fp32: fp32 throughout
     threads: int | None = 1
     # of PyTorch on the CPU, in each process; null: PyTorch's own choice. Recurrent steps are too
     # small to share: of 2 x 200 units a step took 25 ms on one thread and 53 on two with a

@@ -27,7 +27,7 @@ def sample_ids(
     ids = [start_id]
     for _ in range(num_tokens):
         log_probs, state = model.step(torch.tensor(ids[-1:], device=device), state)
-        scores = log_probs[0].double().cpu() / temperature
+        scores = log_probs[0].cpu().double() / temperature
         scores[[PAD_ID, BOS_ID, UNK_ID]] = -torch.inf
         if not scores.isfinite().any():  # unsmoothed counts may know nothing but <unk> here
             scores[EOS_ID] = 0.0

@@ -38,6 +38,8 @@ from korlm.evaluation.scoring import (
 from korlm.models.base import LanguageModel
 from korlm.models.neural import NeuralLM
 
+ROWS = ("model", "carried", "reset", "cache", "dynamic", "mix", "all")  # names of no other run
+
 
 @dataclass(frozen=True)
 class Reader:

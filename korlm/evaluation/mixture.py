@@ -18,9 +18,11 @@ ENOUGH = 1e-8  # nats per token by which a round must still help
 
 
 def mix(nats: Nats, weights: Weights) -> Nats:
-    """-ln of the mixed probabilities: (K, N), (K,) -> (N,)."""
+    """-ln of the mixed probabilities: (K, N), (K,) -> (N,); infinite where no model has any."""
     best = nats.min(0)
-    mixed: Nats = best - np.log(weights @ np.exp(best - nats))
+    possible = np.isfinite(best)
+    mixed: Nats = best.copy()
+    mixed[possible] -= np.log(weights @ np.exp(best[possible] - nats[:, possible]))
     return mixed
 
 
@@ -34,6 +36,9 @@ def fit_weights(nats: Nats) -> Weights:
         (K,), which sum to 1; the mixture costs no more than any of the models alone.
     """
     models = len(nats)
+    nats = nats[:, np.isfinite(nats.min(0))]  # what no model holds for possible says nothing
+    if not nats.size:
+        return np.full(models, 1 / models)
     probs = np.exp(nats.min(0) - nats)
     weights = np.full(models, 1 / models)
     loss = np.inf

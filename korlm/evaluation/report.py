@@ -18,7 +18,10 @@ Figures = dict[str, Any]
 
 
 def figures_of(row: Row, ids: Ids, counts: SplitCounts) -> Figures:
-    """The figures of metrics.json for one way to use the model, and what was chosen for it."""
+    """The figures of metrics.json for one way to use the model, and what was chosen for it.
+
+    The ways share passes over the text: the peak of memory is that of all of them.
+    """
     unknown = ids[:] == UNK_ID
     unk_nats = float(row.nats[unknown].sum())
     tally = Tally(float(row.nats.sum()), unk_nats, len(row.nats), int(unknown.sum()), row.seconds)
@@ -33,7 +36,7 @@ def comparison_table(rows: Mapping[str, Figures]) -> str:
         f"{'':{width}}  perplexity  change    loss  bits/char  tokens/s  settings chosen on valid"
     ]
     for name, row in rows.items():
-        change = 100 * (row["perplexity"] / first - 1)
+        change = 100 * (row["perplexity"] / first - 1) if math.isfinite(first) else math.nan
         lines.append(
             f"{name:{width}}  {row['perplexity']:10,.2f} {change:+6.1f} % {row['loss']:7.4f} "
             f"{row['bits_per_char']:10.4f} {row['tokens_per_second']:9,.0f}  "

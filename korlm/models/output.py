@@ -68,8 +68,10 @@ def _nats_and_slopes(
             if not shift and bool(((sums[part] > 1 / SAFE) & (sums[part] < SAFE)).all()):
                 break
     nats = torch.where(real, sums.log() - picked, 0.0).sum()
-    at = torch.arange(rows, device=read.device) * both.shape[0] + targets
-    slopes.put_(at, -sums[:, 0].to(dtype), accumulate=True)
+    # Subtracted in the width of the sums: where a token is all but certain, little is left, and Z
+    # rounded to bf16 would drown it.
+    own = slopes.gather(1, targets[:, None]).to(sums.dtype)
+    slopes.scatter_(1, targets[:, None], (own - sums).to(dtype))
     scale = real / sums
     # This way round the product is an eighth faster than slopes^T times the rest.
     by_both = ((read * scale).to(dtype).t() @ slopes).t()

@@ -68,8 +68,8 @@ class RecurrentLM(NeuralLM):
         total: Tensor | float = 0.0
         if self.config.activation_penalty > 0:
             squares = hidden.float().pow(2).mean(-1)
-            total = total + self.config.activation_penalty * squares[real].sum()
+            total = total + self.config.activation_penalty * (squares * real).sum()
         if self.config.change_penalty > 0:
             changes = (plain[:, 1:] - plain[:, :-1]).float().pow(2).mean(-1)
-            total = total + self.config.change_penalty * changes[real[:, 1:]].sum()
+            total = total + self.config.change_penalty * (changes * real[:, 1:]).sum()
         return total

@@ -56,7 +56,7 @@ class Counter(Trainer):
                 model.set_tables(read_arpa(Path(model.config.arpa), self.tokens, model.order))
             model.to(self.device)
             progress.seconds += time.perf_counter() - started
-            progress.step = 1
+            progress.step = progress.epoch = 1
             logger.info("%s n-grams in %.1f s", f"{model.num_grams:,}", progress.seconds)
             self.stop.check()
         if progress.validated_step != progress.step:
@@ -65,10 +65,11 @@ class Counter(Trainer):
             progress.validated_step = progress.step
             logger.info("valid perplexity %.2f", exp(loss))
             if math.isinf(loss):
+                arpa, smoothing = model.config.arpa, model.config.smoothing.value
                 logger.warning(
-                    "model.smoothing=%s gives some tokens of valid the probability 0, so that its "
-                    "perplexity is infinite; kneser_ney gives none 0",
-                    model.config.smoothing.value,
+                    "%s gives some tokens of valid the probability 0, so that its perplexity is "
+                    "infinite; model.smoothing=kneser_ney gives none 0",
+                    f"model.arpa={arpa}" if arpa else f"model.smoothing={smoothing}",
                 )
         if model.config.write_arpa:
             path = self.folder / "ngram.arpa.gz"

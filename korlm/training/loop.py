@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from korlm.config import ScheduleConfig, TrainerConfig
+from korlm.config import Precision, ScheduleConfig, TrainerConfig
 from korlm.data.batches import Batch, Batches
 from korlm.data.vocab import UNK_ID
 from korlm.errors import TrainingError
@@ -27,6 +27,11 @@ from korlm.training.distributed import ALONE, Group
 from korlm.training.optim import Plateau, learning_rate_factor
 
 logger = logging.getLogger(__name__)
+
+_ADVICE = (
+    "lower optimizer.lr, trainer.clip_norm or, with optimizer=muon, optimizer.matrix_lr; "
+    "checkpoints, if any, are from before"
+)
 
 
 class Stopped(Exception):  # noqa: N818 - the user asked for it
@@ -230,7 +235,7 @@ class Trainer:
             desc="training",
             disable=None if self.group.is_first else True,
         )
-        with bar, tf32(True):
+        with bar, tf32(self.config.precision is not Precision.fp32):
             # A session that was stopped at the end of an epoch left these two undone.
             self._validate_if_due(bar)
             self._end_epoch_if_due()
@@ -313,7 +318,7 @@ class Trainer:
                 raise TrainingError(
                     f"the {what} is not finite at step {first + number + 1} (epoch "
                     f"{progress.epoch + 1}, batch {progress.batch - len(losses) + number + 1}): "
-                    "lower optimizer.lr or trainer.clip_norm; checkpoints, if any, are from before"
+                    + _ADVICE
                 )
         nats, tokens = math.fsum(losses), sum(pending.tokens)
         progress.epoch_nats += nats
@@ -343,10 +348,7 @@ class Trainer:
         started = time.perf_counter()
         loss = self.validate()
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"valid loss is {loss} at step {progress.step}: lower optimizer.lr or "
-                "trainer.clip_norm; checkpoints, if any, are from before"
-            )
+            raise TrainingError(f"valid loss is {loss} at step {progress.step}: " + _ADVICE)
         improved = loss < progress.best_loss
         progress.plateau.update(self.schedule, improved)
         progress.bad_validations = 0 if improved else progress.bad_validations + 1

@@ -335,7 +335,9 @@ class Run:
 
     @property
     def num_parameters(self) -> int:
-        """Those that are learned; what is shared counts once."""
+        """Those that are learned, what is shared counted once; of an n-gram model its n-grams."""
+        if isinstance(self.model, NgramLM):
+            return self.model.num_grams
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def _training_figures(self) -> dict[str, float]:

@@ -56,3 +56,14 @@ def test_a_useless_model_gets_nothing() -> None:
     assert fit_weights(nats).tolist() == [1.0, 0.0]
     nats[1] = np.inf
     assert fit_weights(nats).tolist() == [1.0, 0.0]
+
+
+def test_what_no_model_holds_for_possible() -> None:
+    """The mixture costs infinitely much there, and the weights come from the rest."""
+    nats = np.array([[1.0, np.inf, np.inf], [2.0, 3.0, np.inf]])
+    weights = fit_weights(nats)
+    np.testing.assert_allclose(weights, fit_weights(nats[:, :2]))
+    mixed = mix(nats, weights)
+    assert np.isfinite(mixed[:2]).all()
+    assert mixed[2] == np.inf
+    assert fit_weights(np.full((2, 3), np.inf)).tolist() == [0.5, 0.5]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -201,6 +203,21 @@ def test_large_logits_are_done_again_with_a_shift(size: float, sign: float) -> N
     expected = value_and_gradients(reference(layer, hidden, targets), layer, hidden)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-3 * max(1, size / 1e3), rtol=1e-2)
+
+
+@pytest.mark.parametrize("sure", [0.99, 0.999, 0.9999])
+def test_what_is_left_of_a_sure_token_is_not_drowned_in_bf16(sure: float) -> None:
+    """The slope of its logit, p - 1, is minus the others' p, whatever is rounded on the way."""
+    layer, targets = make_layer(), torch.tensor([3])
+    layer.weight.data.zero_()
+    layer.bias.data.zero_()
+    layer.bias.data[3] = math.log(sure / (1 - sure) * (V - 1))
+    layer.bias.data[3] = layer.bias.data[3].bfloat16()  # so that both kinds see the same logits
+    gradients = []
+    for dtype in (torch.float32, torch.bfloat16):
+        loss = _SummedNats.apply(random(1, H), layer.weight, layer.bias, targets, dtype)
+        gradients.append(torch.autograd.grad(loss, layer.bias)[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0.02, atol=0)
 
 
 def make_adaptive(cutoffs: list[int]) -> AdaptiveOutputLayer:
