@@ -127,8 +127,7 @@ def read(
     """One window of a single column (1, T), read on from a state."""
     hidden = None
     if isinstance(model, NeuralLM):
-        hidden, state = model.hidden(inputs, state)
-        nats = model.nats_of(hidden, targets)
+        hidden, nats, state = model.hidden_and_nats(inputs, targets, state)
         hidden = hidden[0].detach()
     else:
         nats, state = model.nats(inputs, targets, state)

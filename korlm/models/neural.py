@@ -38,18 +38,28 @@ class NeuralLM(LanguageModel, ABC):
             matrix: the embeddings (V, E), if they are composed for input and output at once.
         """
 
-    def hidden(
-        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """What is predicted from: int64 (B, T) -> float32 (B, T, H), and the new state."""
-        _, hidden, state = self._read(inputs, state, lengths, self.embedding.output_matrix())
-        return hidden, state
+    def hidden_and_nats(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, State]:
+        """What is predicted from, what each target costs, and the new state.
 
-    def nats_of(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """-ln p of every target, 0 where it is <pad>: (B, T, H), (B, T) -> float32 (B, T)."""
+        Args:
+            inputs: int64 (B, T).
+            targets: int64 (B, T).
+            state: what was read before.
+            lengths: int64 (B,) on the CPU; where a row ends.
+
+        Returns:
+            float32 (B, T, H); ``nats``, float32 (B, T); the state.
+        """
         matrix = self.embedding.output_matrix()
+        _, hidden, state = self._read(inputs, state, lengths, matrix)
         nats = self.output.nats(hidden.flatten(0, 1), targets.flatten(), matrix)
-        return nats.view(targets.shape)
+        return hidden, nats.view(targets.shape), state
 
     def log_probs(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
@@ -67,10 +77,8 @@ class NeuralLM(LanguageModel, ABC):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.nats``; never holds the log-probabilities of a whole batch."""
-        matrix = self.embedding.output_matrix()
-        _, hidden, state = self._read(inputs, state, lengths, matrix)
-        nats = self.output.nats(hidden.flatten(0, 1), targets.flatten(), matrix)
-        return nats.view(targets.shape), state
+        _, nats, state = self.hidden_and_nats(inputs, targets, state, lengths)
+        return nats, state
 
     def loss(
         self,

@@ -71,8 +71,8 @@ def test_hidden_vectors_explain_the_nats() -> None:
     for window in read_carried(model, text):
         assert window.hidden is not None
         with torch.inference_mode():
-            again = model.nats_of(window.hidden[None], window.targets[None])
-        torch.testing.assert_close(again[0], window.nats)
+            again = model.output.nats(window.hidden, window.targets)
+        torch.testing.assert_close(again, window.nats)
 
 
 def test_a_model_without_hidden_vectors_has_none() -> None:

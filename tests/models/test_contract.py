@@ -173,11 +173,14 @@ def test_nats_are_those_of_the_hidden_vectors(model: LanguageModel) -> None:
         pytest.skip("predicts from no vector")
     inputs, targets = ragged()
     state = read_state(model)
-    hidden, after = model.hidden(inputs, state, LENGTHS)
+    hidden, found, after = model.hidden_and_nats(inputs, targets, state, LENGTHS)
     expected, end = model.nats(inputs, targets, state, LENGTHS)
     assert hidden.shape[:2] == (B, T)
-    torch.testing.assert_close(model.nats_of(hidden, targets), expected, **CLOSE)
+    torch.testing.assert_close(found, expected, **CLOSE)
     assert_states_close(after, end)
+    matrix = model.embedding.output_matrix()
+    again = model.output.nats(hidden.flatten(0, 1), targets.flatten(), matrix)
+    torch.testing.assert_close(again.view(B, T), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
