@@ -36,7 +36,10 @@ def settings(prepared: Prepared, mode: Mode = Mode.stream, **model: object) -> T
 def test_a_run_holds_what_was_promised(prepared: Prepared, tmp_path: Path, mode: Mode) -> None:
     found = finish(settings(prepared, mode), prepared, tmp_path)
     names = {p.name for p in tmp_path.iterdir()}
-    assert names == {"checkpoints", "metrics.json", "tensorboard"}
+    assert names == {"checkpoints", "metrics.json", "training.json", "tensorboard"}
+    training = json.loads((tmp_path / "training.json").read_text())
+    assert training["num_parameters"] == found.run.model.num_grams
+    assert training["num_tokens"] == found.splits["train"]["num_tokens"]
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"best.pt", "last.pt"}
     assert json.loads((tmp_path / "metrics.json").read_text()) == found.splits
     assert 1 < found.splits["train"]["perplexity"] < found.splits["valid"]["perplexity"] < 10
