@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def main(settings: EvaluateSettings) -> None:
     """Judges the best model of a run on valid, and on test with what was chosen on valid."""
     from korlm.evaluation.comparison import ROWS, Comparison
-    from korlm.evaluation.report import comparison_table, figures_of, write_metrics
+    from korlm.evaluation.figures import comparison_table, figures_of, write_metrics
     from korlm.metrics import reset_peak_memory
     from korlm.runs import check_same_vocab, load_run, open_text
     from korlm.training.device import tf32

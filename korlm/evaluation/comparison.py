@@ -24,9 +24,9 @@ import numpy as np
 
 from korlm.config import CacheConfig, DynamicConfig
 from korlm.data.vocab import BOS_ID
-from korlm.evaluation.cache import CacheSetting, NeuralCache
 from korlm.evaluation.dynamic import DynamicEvaluation
 from korlm.evaluation.mixture import Weights, fit_weights, mix
+from korlm.evaluation.neural_cache import CacheSetting, NeuralCache
 from korlm.evaluation.scoring import (
     Nats,
     Score,

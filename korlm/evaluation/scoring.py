@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from korlm.data.vocab import EOS_ID, PAD_ID
-from korlm.evaluation.cache import CacheSetting, NeuralCache
+from korlm.evaluation.neural_cache import CacheSetting, NeuralCache
 from korlm.models.base import LanguageModel, State
 from korlm.models.neural import NeuralLM
 

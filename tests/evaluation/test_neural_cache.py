@@ -9,7 +9,7 @@ import torch
 from texts import VOCAB_SIZE
 from torch import Tensor
 
-from korlm.evaluation.cache import NeuralCache
+from korlm.evaluation.neural_cache import NeuralCache
 
 
 def by_definition(

@@ -10,7 +10,7 @@ import pytest
 
 from korlm.data.prepared import SplitStats
 from korlm.evaluation.comparison import Row
-from korlm.evaluation.report import comparison_table, figures_of, write_metrics
+from korlm.evaluation.figures import comparison_table, figures_of, write_metrics
 
 COUNTS = SplitStats(
     num_tokens=4, num_unk=1, num_eojeol=2, num_chars=10, num_lines=1, spelling_nats=3.0
