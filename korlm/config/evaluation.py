@@ -36,7 +36,7 @@ class DynamicConfig(Group):
 
     segment: int = 20
     # tokens after which the parameters change; fewer adapt sooner and take longer
-    rates: list[float] = field(default_factory=lambda: [1e-4, 2e-4, 4e-4, 8e-4])
+    rates: list[float] = field(default_factory=lambda: [1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3])
     # of learning, rising; tried on valid until one is worse; []: no dynamic evaluation
     decays: list[float] = field(default_factory=lambda: [1e-3, 1e-2])
     # back to the trained parameters, rising; tried on valid until one is worse than those before,
