@@ -18,7 +18,7 @@ class CacheConfig(Group):
 
     sizes: list[int] = field(default_factory=lambda: [100, 500, 2000])
     # hidden states that are kept; several values are tried on valid; []: no cache
-    thetas: list[float] = field(default_factory=lambda: [0.0, 0.1, 0.2, 0.4, 0.8])
+    thetas: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.4, 0.8, 1.6])
     # how much likeness of hidden states counts; several values are tried on valid
 
     def __post_init__(self) -> None:

@@ -70,8 +70,8 @@ def _nats_and_slopes(
     nats = torch.where(real, sums.log() - picked, 0.0).sum()
     # Subtracted in the width of the sums: where a token is all but certain, little is left, and Z
     # rounded to bf16 would drown it.
-    own = slopes.gather(1, targets[:, None]).to(sums.dtype)
-    slopes.scatter_(1, targets[:, None], (own - sums).to(dtype))
+    at = (torch.arange(rows, device=read.device), targets)
+    slopes[at] = (slopes[at].to(sums.dtype) - sums[:, 0]).to(dtype)
     scale = real / sums
     # This way round the product is an eighth faster than slopes^T times the rest.
     by_both = ((read * scale).to(dtype).t() @ slopes).t()

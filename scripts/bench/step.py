@@ -76,7 +76,7 @@ def peer_step(folder: Path, vocab_size: int, batches: StreamBatches) -> Callable
 def korlm_step(
     vocab_size: int, batches: StreamBatches, bf16: bool, softmax: Softmax
 ) -> Callable[[], float]:
-    """A step of korlm's own loop with its default optimizer."""
+    """A step of korlm's own loop; the peer's network, without what korlm's default adds to it."""
     keep_freed_memory()
     torch.manual_seed(1)
     config = LSTMConfig(

@@ -140,7 +140,13 @@ def test_one_run_directory(pair: Pair, tiny: TinyCorpus, tmp_path: Path) -> None
     events = {name for name in files if name.startswith("tensorboard")}
     assert len(events) == 1
     assert files - events == {
-        *("metrics.json", "train.log", "checkpoints/last.pt", "checkpoints/best.pt"),
+        *(
+            "metrics.json",
+            "training.json",
+            "train.log",
+            "checkpoints/last.pt",
+            "checkpoints/best.pt",
+        ),
         *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")),
     }
     assert {path.name for path in tmp_path.iterdir()} == {"outputs"}
