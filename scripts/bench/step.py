@@ -28,7 +28,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from korlm.config import AdamConfig, LSTMConfig, ScheduleConfig, Softmax, TrainerConfig
+from korlm.config import (
+    AdamConfig,
+    LSTMConfig,
+    MuonConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    Softmax,
+    TrainerConfig,
+)
 from korlm.data.batches import Batch, StreamBatches
 from korlm.models.build import build_model
 from korlm.training.loop import Progress, StopSignal, Trainer, _Pending
@@ -74,7 +82,11 @@ def peer_step(folder: Path, vocab_size: int, batches: StreamBatches) -> Callable
 
 
 def korlm_step(
-    vocab_size: int, batches: StreamBatches, bf16: bool, softmax: Softmax
+    vocab_size: int,
+    batches: StreamBatches,
+    bf16: bool,
+    softmax: Softmax,
+    optimizer: OptimizerConfig,
 ) -> Callable[[], float]:
     """A step of korlm's own loop; the peer's network, without what korlm's default adds to it."""
     keep_freed_memory()
@@ -93,7 +105,7 @@ def korlm_step(
     model = build_model(config, vocab_size)
     trainer = Trainer(
         model=model,
-        optimizer=build_optimizer(model, AdamConfig(name="adamw", lr=0.001)),
+        optimizer=build_optimizer(model, optimizer, bf16),
         schedule=ScheduleConfig(name="constant"),
         config=TrainerConfig(epochs=1_000_000),
         train=batches,
@@ -126,7 +138,9 @@ def worker(name: str, options: argparse.Namespace, pipe: Connection) -> None:
         step = peer_step(options.peer, options.vocab_size, batches)
     else:
         softmax = Softmax.adaptive if "adaptive" in name else Softmax.full
-        step = korlm_step(options.vocab_size, batches, "bf16" in name, softmax)
+        optimizer = MuonConfig if "muon" in name else AdamConfig
+        chosen = optimizer(name="muon" if "muon" in name else "adamw", lr=0.001)
+        step = korlm_step(options.vocab_size, batches, "bf16" in name, softmax, chosen)
     while pipe.recv():
         started = time.perf_counter()
         for _ in range(options.steps):
@@ -135,7 +149,14 @@ def worker(name: str, options: argparse.Namespace, pipe: Connection) -> None:
 
 
 PEER = "word_language_model"
-NAMES = (PEER, "korlm fp32", "korlm bf16", "korlm bf16 adaptive")
+NAMES = (
+    PEER,
+    "korlm fp32",
+    "korlm bf16",
+    "korlm bf16 adaptive",
+    "korlm bf16 muon",
+    "korlm bf16 adaptive muon",
+)
 
 
 def main() -> None:
@@ -168,7 +189,7 @@ def main() -> None:
     for name, times in seconds.items():
         ratios = [peer / own for peer, own in zip(seconds[PEER], times, strict=True)]
         print(
-            f"{name:22} {1000 * statistics.median(times):7.1f} ms a step "
+            f"{name:24} {1000 * statistics.median(times):7.1f} ms a step "
             f"{BATCH * LENGTH / statistics.median(times):9,.0f} tokens/s   "
             f"{statistics.median(ratios):.2f} x (from {min(ratios):.2f} to {max(ratios):.2f})"
         )
