@@ -48,7 +48,9 @@ def main(settings: TrainSettings) -> float:
 
     with group:
         run = Run(settings, cli.plain_settings(settings), prepared, run_dir, resumed, group)
-        return run.fit()["valid"]["perplexity"]
+        splits = run.fit()
+        group.part()
+    return splits["valid"]["perplexity"]
 
 
 def _hear(group: Group) -> tuple[Path, Prepared]:

@@ -80,6 +80,7 @@ def main() -> None:
     if options.one_of:
         with Group(place()) as group:
             seconds = measure(group, options.vocab_size, options.steps)
+            group.part()
         if group.is_first:
             print(json.dumps(seconds))
         return
