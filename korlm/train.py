@@ -48,9 +48,7 @@ def main(settings: TrainSettings) -> float:
 
     with group:
         run = Run(settings, cli.plain_settings(settings), prepared, run_dir, resumed, group)
-        splits = run.fit()
-        group.part()
-    return splits["valid"]["perplexity"]
+        return run.fit()["valid"]["perplexity"]
 
 
 def _hear(group: Group) -> tuple[Path, Prepared]:
@@ -96,4 +94,5 @@ def _prepared(settings: TrainSettings, resumed: dict[str, object] | None) -> Pre
 
 
 if __name__ == "__main__":
-    main()
+    with torchrun.leaving():
+        main()

@@ -1,5 +1,8 @@
 """Who a process is among those that torchrun started."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,19 @@ def test_only_the_first_makes_a_folder(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("RANK", "0")
     assert run_dir(str(tmp_path), "name", None).endswith("_name")
     assert output_subdir(None) == ".hydra"
+
+
+@pytest.mark.parametrize("end, code", [("pass", 0), ("sys.exit(130)", 130), ("sys.exit('no')", 1)])
+@pytest.mark.parametrize("together", [True, False])
+def test_leaving(together: bool, end: str, code: int) -> None:
+    """Of several, a process ends without Python's own end; what was written is there."""
+    script = (
+        "import atexit, sys\nfrom korlm.torchrun import leaving\n"
+        f"atexit.register(print, 'ended by Python')\nprint('done')\nwith leaving():\n    {end}\n"
+    )
+    env = {**os.environ, **(VARIABLES if together else {})}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=env, check=False
+    )
+    assert done.returncode == code
+    assert done.stdout == ("done\n" if together else "done\nended by Python\n")

@@ -108,14 +108,6 @@ class Group:
             dist.all_reduce(found, dist.ReduceOp.MAX)
         return [bool(flag) for flag in found.tolist()]
 
-    def part(self) -> None:
-        """Waits for all at the end of the work.
-
-        A process that took its connections down while another still talked was aborted at its end
-        one time in four.
-        """
-        self.any(False)
-
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, on the CPU; alone the values themselves."""
         if self.is_alone:

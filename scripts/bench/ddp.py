@@ -24,7 +24,7 @@ import torch
 from korlm.config import AdamConfig, LSTMConfig, ScheduleConfig, TrainerConfig
 from korlm.data.batches import Batches, Share, StreamBatches
 from korlm.models.build import build_model
-from korlm.torchrun import place
+from korlm.torchrun import leaving, place
 from korlm.training.distributed import Group
 from korlm.training.loop import Progress, StopSignal, Trainer, _Pending
 from korlm.training.optim import build_optimizer
@@ -80,7 +80,6 @@ def main() -> None:
     if options.one_of:
         with Group(place()) as group:
             seconds = measure(group, options.vocab_size, options.steps)
-            group.part()
         if group.is_first:
             print(json.dumps(seconds))
         return
@@ -103,4 +102,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with leaving():
+        main()
