@@ -21,13 +21,15 @@ _STEPS = 5
 
 def orthogonalize(matrices: Tensor) -> Tensor:
     """U V^T, nearly, of matrices with singular value decomposition U S V^T: (..., M, N)."""
-    x: Tensor = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)
+    x = matrices.reshape(-1, *matrices.shape[-2:])
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     is_tall = x.shape[-2] > x.shape[-1]
     x = x.mT if is_tall else x
-    for _ in range(_STEPS):
+    for _ in range(_STEPS):  # x becomes A x + (B G + C G G) x with G = x x^T
         gram = x @ x.mT
-        x = _A * x + (_B * gram + _C * gram @ gram) @ x
-    return x.mT if is_tall else x
+        inner = torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C)
+        x = torch.baddbmm(x, inner, x, beta=_A)
+    return (x.mT if is_tall else x).reshape(matrices.shape)
 
 
 class Muon(torch.optim.AdamW):
@@ -94,4 +96,4 @@ class Muon(torch.optim.AdamW):
         size = max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
         if group["weight_decay"]:
             parameter.mul_(1 - lr * group["weight_decay"])
-        parameter.add_(orthogonalize(matrices).view_as(parameter), alpha=-lr * size)
+        parameter.add_(orthogonalize(matrices).reshape(parameter.shape), alpha=-lr * size)
