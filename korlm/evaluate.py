@@ -11,8 +11,10 @@ from korlm.config import EvaluateSettings, TrainerConfig
 from korlm.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
+    from korlm.data.batches import Ids
     from korlm.evaluation.comparison import Reader
-    from korlm.evaluation.scoring import Ids
     from korlm.runs import TrainedRun
 
 logger = logging.getLogger(__name__)
@@ -22,8 +24,8 @@ logger = logging.getLogger(__name__)
 def main(settings: EvaluateSettings) -> None:
     """Judges the best model of a run on valid, and on test with what was chosen on valid."""
     from korlm.evaluation.comparison import ROWS, Comparison
-    from korlm.evaluation.figures import comparison_table, figures_of, write_metrics
-    from korlm.metrics import reset_peak_memory
+    from korlm.evaluation.figures import comparison_table, figures_of
+    from korlm.metrics import reset_peak_memory, write_figures
     from korlm.runs import check_same_vocab, load_run, open_text
     from korlm.training.device import tf32
 
@@ -39,9 +41,10 @@ def main(settings: EvaluateSettings) -> None:
             raise ConfigError(f"mix={folder}: is named twice; leave one out")
         others[name] = other
     ids = {split: prepared.ids(split) for split in prepared.stats}
-    readers = [_reader(settings, name, other, ids) for name, other in others.items()]
+    device = _device(settings)
+    readers = [_reader(name, other, ids, device) for name, other in others.items()]
     comparison = Comparison(
-        _reader(settings, "model", run, ids), readers, settings.cache, settings.dynamic
+        _reader("model", run, ids, device), readers, settings.cache, settings.dynamic
     )
     splits = ["valid", *(["test"] if settings.test and "test" in ids else [])]
     if "test" not in ids:
@@ -56,23 +59,28 @@ def main(settings: EvaluateSettings) -> None:
         head = f"{split}, {counts.num_tokens:,} tokens"
         logger.info("%s, each way with what is best on valid:", head)
         logger.info("%s", comparison_table(found[split]))
-    write_metrics(cli.output_dir(), found)
+    write_figures(cli.output_dir() / "metrics.json", found)
     logger.info("%s: metrics.json", cli.output_dir())
 
 
-def _reader(settings: EvaluateSettings, name: str, run: TrainedRun, ids: dict[str, Ids]) -> Reader:
-    """A run's model on the device of the settings, and the texts as it knows them."""
+def _device(settings: EvaluateSettings) -> torch.device:
+    """The device of the settings, with as many threads as they say."""
     import torch
 
-    from korlm.evaluation.comparison import Reader
-    from korlm.evaluation.scoring import Text
     from korlm.training.device import choose_device
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     device = choose_device(TrainerConfig(device=settings.device), "device")
-    if device.type == "mps":  # has no float64, in which probabilities are summed
-        device = torch.device("cpu")
+    # MPS has no float64, in which probabilities are summed.
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _reader(name: str, run: TrainedRun, ids: dict[str, Ids], device: torch.device) -> Reader:
+    """A run's model on the device, and the texts as it knows them."""
+    from korlm.evaluation.comparison import Reader
+    from korlm.evaluation.scoring import Text
+
     texts = {split: Text(part, run.start_id, device) for split, part in ids.items()}
     return Reader(name, run.model.to(device), texts)
 

@@ -7,12 +7,14 @@ batches differ in length: two full batches and a short easy one gave 148 where 3
 from __future__ import annotations
 
 import contextlib
+import json
 import math
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 MAX_NATS = 700.0  # exp of more is no float64
 
@@ -113,6 +115,20 @@ def metrics(tally: Tally, counts: SplitCounts, peak_memory_mb: float) -> dict[st
         "seconds": tally.seconds,
         "peak_memory_mb": peak_memory_mb,
     }
+
+
+def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
+    """Writes figures as JSON, whole or not at all; null for what is beyond all floats."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: finite(part) for key, part in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    temporary = path.with_name(path.name + ".tmp")
+    text = json.dumps(finite(figures), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def table(splits: Mapping[str, Mapping[str, float]]) -> str:

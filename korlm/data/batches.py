@@ -152,10 +152,7 @@ class SentenceBatches:
         self.num_tokens = len(ids)
         self.batch_size = batch_size
         self._seed = shuffle_seed
-        ends = np.flatnonzero(np.asarray(ids) == EOS_ID) + 1
-        if not len(ends) or ends[-1] != len(ids):
-            ends = np.append(ends, len(ids))
-        starts = np.concatenate([[0], ends[:-1]])
+        starts, ends = sentence_bounds(ids)
         pieces = -(-(ends - starts) // max_length)
         sentence = np.repeat(np.arange(len(starts)), pieces)
         nth = np.arange(len(sentence)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
@@ -224,6 +221,14 @@ class Share:
         """The rows of this process of the whole's batches; a batch may have none."""
         for batch in self._whole.epoch(epoch, first):
             yield batch.share(self._rank, self._size)
+
+
+def sentence_bounds(ids: Ids) -> tuple[Int64, Int64]:
+    """Where each sentence of a stream begins, and where it ends, its <eos> included."""
+    ends = np.flatnonzero(np.asarray(ids) == EOS_ID) + 1
+    if not len(ends) or ends[-1] != len(ids):
+        ends = np.append(ends, len(ids))
+    return np.concatenate([[0], ends[:-1]]), ends
 
 
 def _gather(ids: Ids, starts: Int64, steps: Int64, lengths: Int64, start_id: int) -> Batch:

@@ -1,17 +1,14 @@
-"""The comparison as a table and as metrics.json."""
+"""The comparison as a table and as the figures of metrics.json."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from korlm.data.batches import Ids
 from korlm.data.vocab import UNK_ID
 from korlm.evaluation.comparison import Row
-from korlm.evaluation.scoring import Ids
 from korlm.metrics import SplitCounts, Tally, metrics, peak_memory_mb
 
 Figures = dict[str, Any]
@@ -54,17 +51,3 @@ def _told(settings: Mapping[str, Any]) -> str:
         else:
             words.append(f"{key}={value:g}")
     return ", ".join(words)
-
-
-def write_metrics(folder: Path, splits: Mapping[str, Mapping[str, Figures]]) -> None:
-    """metrics.json: split -> way -> figures; null where a figure is beyond all floats."""
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: finite(part) for key, part in value.items()}
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    temporary = folder / "metrics.json.tmp"
-    text = json.dumps(finite(splits), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, folder / "metrics.json")

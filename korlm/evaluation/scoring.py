@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +16,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from korlm.data.batches import Ids, sentence_bounds
 from korlm.data.vocab import EOS_ID, PAD_ID
 from korlm.evaluation.neural_cache import CacheSetting, NeuralCache
 from korlm.models.base import LanguageModel, State
 from korlm.models.neural import NeuralLM
 
-Ids = npt.NDArray[np.unsignedinteger[Any]]
 Nats = npt.NDArray[np.float64]
 
 WINDOW = 256  # tokens read at once, and looked up in the cache at once
@@ -73,10 +72,7 @@ class Text:
             Where each target stands in the text, -1 for padding, then inputs and targets; int64
             (B, T) all three.
         """
-        ends = np.flatnonzero(np.asarray(self.ids) == EOS_ID) + 1
-        if not len(ends) or ends[-1] != len(self):
-            ends = np.append(ends, len(self))
-        starts = np.concatenate([[0], ends[:-1]])
+        starts, ends = sentence_bounds(self.ids)
         order = np.argsort(starts - ends, kind="stable")  # the longest first
         for first in range(0, len(order), rows):
             chosen = order[first : first + rows]

@@ -93,6 +93,15 @@ def _scaled(part: Tensor, scale: Tensor) -> Tensor:
     return torch.mul(part, scale.view(1), out=scale.new_empty(part.shape))
 
 
+def _deal(targets: Tensor, clusters: Sequence[tuple[int, int]]) -> tuple[Tensor, list[Tensor]]:
+    """What the first softmax is to choose, int64 (N,), and which rows each cluster decides."""
+    head_targets, rows_of = targets, []
+    for gate, (begin, end) in enumerate(clusters, start=clusters[0][0]):
+        rows_of.append(((targets >= begin) & (targets < end)).nonzero()[:, 0])
+        head_targets = head_targets.index_fill(0, rows_of[-1], gate)
+    return head_targets, rows_of
+
+
 class _SummedNats(torch.autograd.Function):
     """Full softmax; forward works out the gradients, backward scales them by what comes in."""
 
@@ -134,10 +143,8 @@ class _AdaptiveNats(torch.autograd.Function):
         nats = hidden.new_zeros(())
         parts: list[Tensor] = []
         shortlist = clusters[0][0]
-        head_targets = targets
-        for number, (begin, end) in enumerate(clusters):
-            rows = ((targets >= begin) & (targets < end)).nonzero()[:, 0]
-            head_targets = head_targets.index_fill(0, rows, shortlist + number)
+        head_targets, rows_of = _deal(targets, clusters)
+        for rows, (begin, end) in zip(rows_of, clusters, strict=True):
             both = _with_bias(weight[begin:end], bias[begin:end], dtype)
             real = torch.ones_like(rows, dtype=torch.bool)[:, None]
             cost, by_rows, by_part = _nats_and_slopes(
@@ -265,17 +272,17 @@ class AdaptiveOutputLayer(OutputLayer):
             torch.cat([self.bias[:size], self.gate_bias]),
         )
 
-    def _tails(self, weight: Tensor) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-        """First and last id, weight and bias of each cluster."""
+    def _tails(self, weight: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """First id, weight and bias of each cluster."""
         for begin, end in self.clusters:
-            yield begin, end, weight[begin:end], self.bias[begin:end]
+            yield begin, weight[begin:end], self.bias[begin:end]
 
     def log_probs(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
         """See ``OutputLayer.log_probs``."""
         weight = self.weight if weight is None else weight
         head = F.log_softmax(F.linear(hidden, *self._head(weight)).float(), dim=-1)
         parts = [head[..., : self._shortlist]]
-        for number, (_, _, part, bias) in enumerate(self._tails(weight)):
+        for number, (_, part, bias) in enumerate(self._tails(weight)):
             gate = head[..., self._shortlist + number, None]
             inside = F.log_softmax(F.linear(hidden, part, bias).float(), dim=-1)
             parts.append(gate + inside)
@@ -284,17 +291,12 @@ class AdaptiveOutputLayer(OutputLayer):
     def nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """See ``OutputLayer.nats``."""
         weight = self.weight if weight is None else weight
-        head_targets = targets
-        rare: list[tuple[Tensor, Tensor]] = []
-        for number, (begin, end, part, bias) in enumerate(self._tails(weight)):
-            rows = ((targets >= begin) & (targets < end)).nonzero()[:, 0]
-            head_targets = head_targets.index_fill(0, rows, self._shortlist + number)
-            if len(rows):
-                wanted = targets[rows] - begin
-                rare.append((rows, _cross_entropy(hidden[rows], part, bias, wanted, -1)))
+        head_targets, rows_of = _deal(targets, self.clusters)
         nats = _cross_entropy(hidden, *self._head(weight), head_targets, PAD_ID)
-        for rows, costs in rare:
-            nats = nats.index_add(0, rows, costs)
+        for rows, (begin, part, bias) in zip(rows_of, self._tails(weight), strict=True):
+            if len(rows):
+                inside = _cross_entropy(hidden[rows], part, bias, targets[rows] - begin, -1)
+                nats = nats.index_add(0, rows, inside)
         return nats
 
     def _summed_nats(

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from korlm.config import (
     AdagradConfig,
@@ -37,29 +36,29 @@ def build_optimizer(
         config: which, and its rates.
         bf16: whether its own matrix products, if it has any, run in bf16.
     """
-    named = list(model.named_parameters())
+    hidden: list[tuple[Tensor, int]] = []
+    if isinstance(config, MuonConfig) and isinstance(model, LanguageModel):
+        hidden = model.hidden_matrices()
+    taken = {id(weight) for weight, _ in hidden}
+    named = [(name, p) for name, p in model.named_parameters() if id(p) not in taken]
     is_matrix = {name: p.ndim > 1 and not name.endswith("initial") for name, p in named}
     matrices = [p for name, p in named if is_matrix[name]]
     vectors = [p for name, p in named if not is_matrix[name]]
-    groups: list[dict[str, Any]] = [
+    groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
     # The fused form does the whole update in one pass over memory.
     fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
     if isinstance(config, MuonConfig):
-        matrices_of = model.hidden_matrices() if isinstance(model, LanguageModel) else []
-        hidden = [
+        by_gates = [
             {"params": [weight], "gates": gates, "weight_decay": config.weight_decay}
-            for weight, gates in matrices_of
+            for weight, gates in hidden
         ]
-        taken = {id(weight) for weight, _ in matrices_of}
-        for group in groups:
-            group["params"] = [p for p in group["params"] if id(p) not in taken]
         rates = (config.lr, config.matrix_lr, config.momentum)
         betas = (config.beta1, config.beta2)
         dtype = torch.bfloat16 if bf16 else torch.float32
-        return Muon(hidden, groups, *rates, dtype, betas=betas, eps=config.eps, fused=fused)
+        return Muon(by_gates, groups, *rates, dtype, betas=betas, eps=config.eps, fused=fused)
     if isinstance(config, AdamConfig):
         kinds: dict[str, type[torch.optim.Adam]] = {
             "adam": torch.optim.Adam,

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import math
-import os
 import re
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +23,7 @@ from korlm.errors import (
     OutputError,
     PreparedError,
 )
-from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table
+from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table, write_figures
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
 from korlm.models.ngram_lm import NgramLM
@@ -353,12 +349,6 @@ class Run:
             "tokens_per_second": tokens / max(progress.seconds, 1e-9),
         }
 
-    def _write_json(self, name: str, figures: Mapping[str, Any]) -> None:
-        """A file of the run directory: there as a whole or not at all."""
-        temporary = self.folder / f"{name}.tmp"
-        temporary.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", "utf-8")
-        os.replace(temporary, self.folder / name)
-
     def _finish(self) -> dict[str, dict[str, float]]:
         """Figures of the best model."""
         self.group.any(False)  # the first has written its last checkpoint when all have come here
@@ -367,13 +357,8 @@ class Run:
         splits = {split: self._figures(split, progress=True) for split in self.batches}
         if not self.group.is_first:
             return splits
-        # JSON has no infinity: a perplexity beyond all floats is null.
-        finite = {
-            split: {key: value if math.isfinite(value) else None for key, value in figures.items()}
-            for split, figures in splits.items()
-        }
-        self._write_json("training.json", self._training_figures())
-        self._write_json("metrics.json", finite)
+        write_figures(self.folder / "training.json", self._training_figures())
+        write_figures(self.folder / "metrics.json", splits)
         self.tracker.finish(self.progress.step, splits, self.plain)
         logger.info("best model, of step %d:\n%s", best["progress"]["best_step"], table(splits))
         logger.info("%s: metrics.json, checkpoints, tensorboard", self.folder)

@@ -10,7 +10,8 @@ import pytest
 
 from korlm.data.prepared import SplitStats
 from korlm.evaluation.comparison import Row
-from korlm.evaluation.figures import comparison_table, figures_of, write_metrics
+from korlm.evaluation.figures import comparison_table, figures_of
+from korlm.metrics import write_figures
 
 COUNTS = SplitStats(
     num_tokens=4, num_unk=1, num_eojeol=2, num_chars=10, num_lines=1, spelling_nats=3.0
@@ -39,7 +40,7 @@ def test_table_and_file(tmp_path: Path) -> None:
     assert lines[1].split()[:4] == ["carried", "2.00", "+0.0", "%"]
     assert lines[2].split()[:4] == ["cache", "1.50", "-25.0", "%"]
     assert lines[2].endswith("0.75 model + 0.25 cache, cache_size=500, theta=0.2")
-    write_metrics(tmp_path, {"valid": rows})
+    write_figures(tmp_path / "metrics.json", {"valid": rows})
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
     found = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["valid"]
     assert found["hopeless"]["perplexity"] is None
