@@ -20,13 +20,14 @@ import time
 
 import numpy as np
 import torch
+from bare import bare_trainer
 
-from korlm.config import AdamConfig, LSTMConfig, ScheduleConfig, TrainerConfig
+from korlm.config import AdamConfig, LSTMConfig
 from korlm.data.batches import Batches, Share, StreamBatches
 from korlm.models.build import build_model
 from korlm.torchrun import leaving, place
 from korlm.training.distributed import Group
-from korlm.training.loop import Progress, StopSignal, Trainer, _Pending
+from korlm.training.loop import _Pending
 from korlm.training.optim import build_optimizer
 
 BATCH, LENGTH, UNITS, LAYERS = 20, 35, 200, 2
@@ -43,22 +44,8 @@ def measure(group: Group, vocab_size: int, steps: int) -> list[tuple[float, floa
     batches: Batches = StreamBatches(ranks.astype(np.uint32), BATCH, LENGTH)
     if not group.is_alone:
         batches = Share(batches, group.rank, group.size)
-    trainer = Trainer(
-        model=model,
-        optimizer=build_optimizer(model, AdamConfig(name="adamw", lr=0.001)),
-        schedule=ScheduleConfig(name="constant"),
-        config=TrainerConfig(epochs=1_000_000),
-        train=batches,
-        device=torch.device("cpu"),
-        bf16=False,
-        progress=Progress(),
-        state=None,
-        validate=lambda: 0.0,
-        save=lambda: None,
-        point=lambda *_: None,
-        stop=StopSignal(group),
-        group=group,
-    )
+    optimizer = build_optimizer(model, AdamConfig(name="adamw", lr=0.001))
+    trainer = bare_trainer(model, optimizer, batches, False, group)
     seconds = []
     for _, batch in zip(range(steps + 5), batches.epoch(0), strict=False):
         began, worked = time.perf_counter(), time.process_time()

@@ -27,19 +27,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bare import bare_trainer
 
 from korlm.config import (
     AdamConfig,
     LSTMConfig,
     MuonConfig,
     OptimizerConfig,
-    ScheduleConfig,
     Softmax,
-    TrainerConfig,
 )
 from korlm.data.batches import Batch, StreamBatches
 from korlm.models.build import build_model
-from korlm.training.loop import Progress, StopSignal, Trainer, _Pending
+from korlm.training.loop import _Pending
 from korlm.training.memory import keep_freed_memory
 from korlm.training.optim import build_optimizer
 
@@ -103,21 +102,7 @@ def korlm_step(
         softmax=softmax,
     )
     model = build_model(config, vocab_size)
-    trainer = Trainer(
-        model=model,
-        optimizer=build_optimizer(model, optimizer, bf16),
-        schedule=ScheduleConfig(name="constant"),
-        config=TrainerConfig(epochs=1_000_000),
-        train=batches,
-        device=torch.device("cpu"),
-        bf16=bf16,
-        progress=Progress(),
-        state=None,
-        validate=lambda: 0.0,
-        save=lambda: None,
-        point=lambda *_: None,
-        stop=StopSignal(),
-    )
+    trainer = bare_trainer(model, build_optimizer(model, optimizer, bf16), batches, bf16)
     stream = endless(batches)
 
     def step() -> float:

@@ -1,0 +1,37 @@
+"""A trainer without a run around it: what the benchmarks of a step have in common."""
+
+from __future__ import annotations
+
+import torch
+
+from korlm.config import ScheduleConfig, TrainerConfig
+from korlm.data.batches import Batches
+from korlm.models.base import LanguageModel
+from korlm.training.distributed import ALONE, Group
+from korlm.training.loop import Progress, StopSignal, Trainer
+
+
+def bare_trainer(
+    model: LanguageModel,
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    bf16: bool,
+    group: Group = ALONE,
+) -> Trainer:
+    """Trains on the CPU at a constant rate; validates, saves and tells nothing."""
+    return Trainer(
+        model=model,
+        optimizer=optimizer,
+        schedule=ScheduleConfig(name="constant"),
+        config=TrainerConfig(epochs=1_000_000),
+        train=batches,
+        device=torch.device("cpu"),
+        bf16=bf16,
+        progress=Progress(),
+        state=None,
+        validate=lambda: 0.0,
+        save=lambda: None,
+        point=lambda *_: None,
+        stop=StopSignal(group),
+        group=group,
+    )
