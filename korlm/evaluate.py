@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm import cli
-from korlm.config import EvaluateSettings, TrainerConfig
+from korlm.config import EvaluateSettings
 from korlm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def main(settings: EvaluateSettings) -> None:
     from korlm.evaluation.figures import comparison_table, figures_of
     from korlm.metrics import reset_peak_memory, write_figures
     from korlm.runs import check_same_vocab, load_run, open_text
-    from korlm.training.device import tf32
+    from korlm.training.device import device_of, tf32
 
     run = load_run(Path(settings.run))
     prepared = open_text(run, Path(settings.prepared) if settings.prepared else None)
@@ -41,7 +41,7 @@ def main(settings: EvaluateSettings) -> None:
             raise ConfigError(f"mix={folder}: is named twice; leave one out")
         others[name] = other
     ids = {split: prepared.ids(split) for split in prepared.stats}
-    device = _device(settings)
+    device = device_of(settings)
     readers = [_reader(name, other, ids, device) for name, other in others.items()]
     comparison = Comparison(
         _reader("model", run, ids, device), readers, settings.cache, settings.dynamic
@@ -61,19 +61,6 @@ def main(settings: EvaluateSettings) -> None:
         logger.info("%s", comparison_table(found[split]))
     write_figures(cli.output_dir() / "metrics.json", found)
     logger.info("%s: metrics.json", cli.output_dir())
-
-
-def _device(settings: EvaluateSettings) -> torch.device:
-    """The device of the settings, with as many threads as they say."""
-    import torch
-
-    from korlm.training.device import choose_device
-
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    device = choose_device(TrainerConfig(device=settings.device), "device")
-    # MPS has no float64, in which probabilities are summed.
-    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _reader(name: str, run: TrainedRun, ids: dict[str, Ids], device: torch.device) -> Reader:

@@ -8,6 +8,8 @@ from pathlib import Path
 from korlm import cli
 from korlm.config import Mode, TrainSettings
 from korlm.data.prepared import Prepared, open_prepared
+from korlm.data.reading import Reader
+from korlm.data.spelling import SpellingModel
 from korlm.data.vocab import BOS_ID, EOS_ID, Vocab
 from korlm.errors import CheckpointError, PreparedError, VocabError
 from korlm.models.base import LanguageModel
@@ -24,6 +26,7 @@ class TrainedRun:
         folder: the run directory.
         settings: that it was trained with.
         vocab: that it knows.
+        spelling: what it costs to spell what is not in there.
         model: on the CPU, in evaluation mode.
         prepared: the folder where its text lay.
         fingerprint: of that text.
@@ -32,6 +35,7 @@ class TrainedRun:
     folder: Path
     settings: TrainSettings
     vocab: Vocab
+    spelling: SpellingModel
     model: LanguageModel
     prepared: Path
     fingerprint: str
@@ -40,6 +44,10 @@ class TrainedRun:
     def start_id(self) -> int:
         """What the model was given before the first token of a sentence."""
         return EOS_ID if self.settings.batches.mode is Mode.stream else BOS_ID
+
+    def reader(self) -> Reader:
+        """Reads any text as the run's own was read; a context manager."""
+        return Reader(self.settings.tokenizer, self.vocab, self.spelling)
 
 
 def load_run(folder: Path) -> TrainedRun:
@@ -59,13 +67,16 @@ def load_run(folder: Path) -> TrainedRun:
     words = checkpoint["vocab"]
     try:
         vocab = Vocab.restore(words["tokens"], words["counts"], settings.vocab)
+        parts = {name: part.numpy() for name, part in checkpoint["spelling"].items()}
+        spelling = SpellingModel.from_arrays(parts)
         model = build_model(settings.model, len(vocab), vocab.tokens)
         model.load_state_dict(checkpoint["model"])
         prepared = Path(checkpoint["prepared"])
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: does not fit its own settings ({reason})") from error
-    return TrainedRun(folder, settings, vocab, model.eval(), prepared, checkpoint["fingerprint"])
+    fingerprint = checkpoint["fingerprint"]
+    return TrainedRun(folder, settings, vocab, spelling, model.eval(), prepared, fingerprint)
 
 
 def open_text(run: TrainedRun, folder: Path | None) -> Prepared:

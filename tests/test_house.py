@@ -13,6 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Layers from the top: a module imports from its own layer or from those below it.
 LAYERS = [
+    {"korlm"},  # korlm.load
     {"korlm.train", "korlm.prepare", "korlm.evaluate"},
     {"korlm.runs"},
     {"korlm.cli"},
@@ -21,7 +22,7 @@ LAYERS = [
     {"korlm.decoding", "korlm.evaluation"},
     {"korlm.models"},
     {"korlm.data"},
-    {"korlm.metrics", "korlm.config", "korlm.errors", "korlm.torchrun", "korlm"},
+    {"korlm.metrics", "korlm.config", "korlm.errors", "korlm.torchrun"},
 ]
 # Where a library's words end.
 ONLY_IN = {

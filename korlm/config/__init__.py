@@ -28,7 +28,7 @@ from korlm.config.data import (
     TokenizerConfig,
     VocabConfig,
 )
-from korlm.config.evaluation import CacheConfig, DynamicConfig
+from korlm.config.evaluation import CacheConfig, DynamicConfig, EvaluateSettings
 from korlm.config.model import (
     GRUConfig,
     InitialState,
@@ -57,6 +57,7 @@ from korlm.config.training import (
     SGDConfig,
     TrainerConfig,
 )
+from korlm.config.using import UseSettings
 
 __all__ = [
     "MISSING",
@@ -100,6 +101,7 @@ __all__ = [
     "TokenizerConfig",
     "TrainSettings",
     "TrainerConfig",
+    "UseSettings",
     "VocabConfig",
     "WindowConfig",
     "register",
@@ -140,30 +142,6 @@ class TrainSettings(PrepareSettings):
             self._fail("seed", "must be below 2^63")
         if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
             self._fail("name", "must be made of letters, digits, _, . and - alone")
-
-
-@dataclass
-class EvaluateSettings(Group):
-    """python -m korlm.evaluate: run -> a table of the ways to use its model."""
-
-    run: str = MISSING
-    # the directory of the run
-    ngram: str | None = None
-    # the directory of another run, of model=ngram as a rule, to mix with
-    mix: list[str] = field(default_factory=list)
-    # the directories of more runs to mix with
-    prepared: str | None = None
-    # where the text lies now; null: where it lay in training
-    test: bool = True
-    # report test too, if there is one, with the settings that are best on valid
-    device: Device = Device.auto
-    threads: int | None = 1
-    # of PyTorch on the CPU; null: PyTorch's own choice
-    cache: CacheConfig = field(default_factory=CacheConfig)
-    dynamic: DynamicConfig = field(default_factory=DynamicConfig)
-
-    def __post_init__(self) -> None:
-        self._at_least(1, "threads")
 
 
 SCHEMAS: dict[str, dict[str, type]] = {

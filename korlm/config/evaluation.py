@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from korlm.config.base import Group
+from korlm.config.using import UseSettings
 from korlm.errors import ConfigError
 
 
@@ -50,6 +51,22 @@ class DynamicConfig(Group):
         self._at_least(1, "segment", "tune_tokens", "statistics_tokens")
         _all_above(self._group, "rates", self.rates, 0)
         _all_above(self._group, "decays", self.decays, 0)
+
+
+@dataclass
+class EvaluateSettings(UseSettings):
+    """python -m korlm.evaluate: run -> a table of the ways to use its model."""
+
+    ngram: str | None = None
+    # the directory of another run, of model=ngram as a rule, to mix with
+    mix: list[str] = field(default_factory=list)
+    # the directories of more runs to mix with
+    prepared: str | None = None
+    # where the text lies now; null: where it lay in training
+    test: bool = True
+    # report test too, if there is one, with the settings that are best on valid
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    dynamic: DynamicConfig = field(default_factory=DynamicConfig)
 
 
 def _all_above(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,28 +74,59 @@ def _batches(
 ) -> Iterator[npt.NDArray[np.int64]]:
     for path in shard_paths(folder, split):
         for batch in read_columns(path, ["morphs", "status"]):
-            morphs = batch.column("morphs")
-            encoded = morphs.flatten().dictionary_encode()
-            tokens = encoded.dictionary.to_pylist()
-            token_ids = vocab.encode(tokens)
-            indices = encoded.indices.to_numpy(zero_copy_only=False)
+            tokens, indices, token_ids, spelt = encode_morphs(batch.column("morphs"), vocab)
             totals = np.bincount(indices, minlength=len(tokens))
-            for token, token_id, total in zip(tokens, token_ids, totals, strict=True):
-                if not vocab.is_spelt(token, int(token_id)):
-                    unspelt[token] += int(total)
-            yield _with_ends(token_ids[indices], morphs, batch.column("status"))
+            for at in np.flatnonzero(~spelt):
+                unspelt[tokens[at]] += int(totals[at])
+            ends = line_ends(batch.column("morphs"), batch.column("status"))
+            yield with_ends(token_ids[indices], ends, EOS_ID)
 
 
-def _with_ends(
-    flat: npt.NDArray[np.int64], morphs: pa.ListArray, status: pa.StringArray
-) -> npt.NDArray[np.int64]:
-    """Puts <eos> after the ids of each line that is not blank."""
-    lengths = pc.list_value_length(morphs).to_numpy(zero_copy_only=False)
-    filled = pc.not_equal(status, "empty").to_numpy(zero_copy_only=False)
-    lengths = lengths[filled].astype(np.int64)
-    result = np.full(len(flat) + len(lengths), EOS_ID, dtype=np.int64)
+def encode_morphs(
+    morphs: pa.ListArray, vocab: Vocab
+) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """The tokens of some lines, each different one looked up once.
+
+    Args:
+        morphs: of each line.
+        vocab: gives the ids.
+
+    Returns:
+        The K different tokens; for all N tokens of the lines their place among those, (N,); the id
+        of each different token and whether it gives the token back to the letter, (K,) both.
+    """
+    encoded = morphs.flatten().dictionary_encode()
+    tokens = encoded.dictionary.to_pylist()
+    token_ids = vocab.encode(tokens)
+    pairs = zip(tokens, token_ids.tolist(), strict=True)
+    spelt = np.fromiter((vocab.is_spelt(*pair) for pair in pairs), np.bool_, len(tokens))
+    return tokens, encoded.indices.to_numpy(zero_copy_only=False), token_ids, spelt
+
+
+def line_ends(morphs: pa.ListArray, status: pa.StringArray) -> npt.NDArray[np.int64]:
+    """Where <eos> goes: how many tokens, <eos> itself included, each line has that is not blank."""
+    lengths = pc.list_value_length(morphs).to_numpy(zero_copy_only=False).astype(np.int64) + 1
+    filled: npt.NDArray[np.int64] = lengths[filled_lines(status)]
+    return filled
+
+
+def filled_lines(status: pa.StringArray) -> npt.NDArray[np.bool_]:
+    """Which lines are not blank."""
+    filled: npt.NDArray[np.bool_] = pc.not_equal(status, "empty").to_numpy(zero_copy_only=False)
+    return filled
+
+
+def with_ends(flat: npt.NDArray[Any], lengths: npt.NDArray[np.int64], end: Any) -> Any:
+    """Puts ``end`` behind the values of each line.
+
+    Args:
+        flat: of the tokens of all lines.
+        lengths: of the lines that are not blank, the end included.
+        end: what to put there.
+    """
+    result = np.full(len(flat) + len(lengths), end, dtype=flat.dtype)
     is_token = np.ones(len(result), dtype=bool)
-    is_token[np.cumsum(lengths + 1) - 1] = False
+    is_token[np.cumsum(lengths) - 1] = False
     result[is_token] = flat
     return result
 

@@ -197,7 +197,7 @@ class ShardWriter:
         self._columns.append(columns)
         self._chars += batch.num_chars
         if self._chars >= ROW_GROUP_CHARS or batch.last:
-            table = _table(self._batches, self._columns)
+            table = table_of(self._batches, self._columns)
             self._counts.add(_count(self._batches, self._columns, table))
             measured = pa.Table.from_batches(self._columns)
             self._rows += report_rows(table, measured["seconds"], measured["dropped"])
@@ -258,7 +258,8 @@ class ShardWriter:
             self._temporary.unlink(missing_ok=True)
 
 
-def _table(batches: Sequence[Batch], columns: Sequence[pa.RecordBatch]) -> pa.Table:
+def table_of(batches: Sequence[Batch], columns: Sequence[pa.RecordBatch]) -> pa.Table:
+    """Lines and what was made of them, as a shard holds them: a row of SCHEMA for each."""
     analysed = pa.Table.from_batches(columns)
     lines = [part for batch in batches for part in batch.lines]
     texts = [text for batch in batches for text in batch.texts]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from korlm.config import Device, Precision, TrainerConfig
+from korlm.config import Device, Precision, TrainerConfig, UseSettings
 from korlm.errors import ConfigError
 from korlm.training.distributed import Group
 
@@ -37,6 +37,19 @@ def choose_device(config: TrainerConfig, key: str = "trainer.device") -> torch.d
             )
         return torch.device(config.device.value)
     return torch.device(next(device.value for device, is_there in there.items() if is_there))
+
+
+def device_of(settings: UseSettings) -> torch.device:
+    """Where a trained model is used; the CPU gets as many threads as the settings say.
+
+    Raises:
+        ConfigError: the device was asked for by name and is not there.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    device = choose_device(TrainerConfig(device=settings.device), "device")
+    # MPS has no float64, in which probabilities are summed.
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def uses_bf16(config: TrainerConfig, device: torch.device) -> bool:

@@ -1,0 +1,22 @@
+"""What the settings of all commands that use a trained run begin with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from korlm.config.base import MISSING, Group
+from korlm.config.training import Device
+
+
+@dataclass
+class UseSettings(Group):
+    """A run, and what computes with its model."""
+
+    run: str = MISSING
+    # the directory of the run
+    device: Device = Device.auto
+    threads: int | None = 1
+    # of PyTorch on the CPU; null: PyTorch's own choice
+
+    def __post_init__(self) -> None:
+        self._at_least(1, "threads")

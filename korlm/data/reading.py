@@ -1,0 +1,147 @@
+"""Any text -> the ids that a trained model knows it by, a batch of lines at a time.
+
+What a run was trained on comes out of token shards, everything else out of its tokenizer; both give
+the same ``Reading``, so that whoever uses a model need not ask where a text came from.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from korlm.config import TokenizerConfig
+from korlm.data.corpus import Lines, normalize_all
+from korlm.data.encode import encode_morphs, filled_lines, line_ends, with_ends
+from korlm.data.pool import TokenizerPool
+from korlm.data.shards import SCHEMA, Batch, Batcher, read_columns, shard_paths, table_of
+from korlm.data.spelling import SpellingModel
+from korlm.data.units import count_units
+from korlm.data.vocab import EOS_ID, Vocab
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Some lines in their order, N tokens in all, <eos> behind each line that is not blank.
+
+    Attributes:
+        table: a row of ``korlm.data.shards.SCHEMA`` for each line, blank ones included: doc_id,
+            line, text, morphs, tags, eojeol, status.
+        ids: (N,).
+        spelling_nats: (N,), what it costs to spell each token that its id does not give back; 0
+            for the others.
+        lengths: (lines,), tokens of each line, <eos> included; 0 of a blank one.
+        num_eojeol: (lines,), units between blanks; 0 of a blank line.
+        num_chars: (lines,), characters in NFC, one for the line end included; 0 of a blank line.
+    """
+
+    table: pa.Table
+    ids: npt.NDArray[np.int64]
+    spelling_nats: npt.NDArray[np.float64]
+    lengths: npt.NDArray[np.int64]
+    num_eojeol: npt.NDArray[np.int64]
+    num_chars: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, table: pa.Table, vocab: Vocab, spelling: SpellingModel) -> Reading:
+        """Lines that are analysed, as a vocabulary knows them.
+
+        Args:
+            table: with the columns of ``korlm.data.shards.SCHEMA``.
+            vocab: gives the ids.
+            spelling: tells what it costs to spell what ids do not give back.
+        """
+        table = table.combine_chunks()
+        # Of no rows there are no chunks.
+        columns = [table.column(name) for name in ("morphs", "status", "text")]
+        morphs, status, text = (
+            c.chunk(0) if c.num_chunks else pa.array([], c.type) for c in columns
+        )
+        tokens, indices, token_ids, spelt = encode_morphs(morphs, vocab)
+        costs = np.zeros(len(tokens))
+        unspelt = np.flatnonzero(~spelt)
+        costs[unspelt] = spelling.nats([tokens[at] for at in unspelt])
+        ends, filled = line_ends(morphs, status), filled_lines(status)
+        lengths = np.zeros(len(table), dtype=np.int64)
+        lengths[filled] = ends
+        texts = normalize_all(text.to_pylist())
+        num_chars = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
+        return cls(
+            table,
+            with_ends(token_ids[indices], ends, EOS_ID),
+            with_ends(costs[indices], ends, 0.0),
+            lengths,
+            np.where(filled, count_units(texts), 0) if texts else lengths,
+            np.where(filled, num_chars, 0),
+        )
+
+
+class Reader:
+    """Reads any text with the tokenizer and the vocabulary of a run; a context manager.
+
+    Kkma starts with the first line that is read (about 5 s) and stays until the end.
+
+    Args:
+        tokenizer: of the run.
+        vocab: of the run.
+        spelling: of the run.
+    """
+
+    def __init__(self, tokenizer: TokenizerConfig, vocab: Vocab, spelling: SpellingModel) -> None:
+        self._vocab, self._spelling = vocab, spelling
+        self._pool = TokenizerPool(tokenizer)
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.__exit__(*error)
+
+    def read(self, lines: Iterable[Lines]) -> Iterator[Reading]:
+        """Lines of documents, some 16 thousand characters at a time; memory does not grow.
+
+        Args:
+            lines: all of one split.
+
+        Raises:
+            TokenizerError: the tokenizer does not start.
+        """
+        waiting: collections.deque[Batch] = collections.deque()
+
+        def texts() -> Iterator[list[str]]:
+            for batch in Batcher().batches(iter(lines)):
+                waiting.append(batch)
+                yield batch.normal
+
+        for columns in self._pool.map(texts()):
+            yield self._reading(waiting.popleft(), columns)
+
+    def read_texts(self, texts: Sequence[str], doc_id: str = "") -> Reading:
+        """A few lines at once, as one document."""
+        batch = Batch("text", 0, True, [Lines("text", doc_id, 1, list(texts))])
+        (columns,) = self._pool.map([batch.normal])
+        return self._reading(batch, columns)
+
+    def _reading(self, batch: Batch, columns: pa.RecordBatch) -> Reading:
+        return Reading.of(table_of([batch], [columns]), self._vocab, self._spelling)
+
+
+def read_prepared(
+    folder: Path, split: str, vocab: Vocab, spelling: SpellingModel
+) -> Iterator[Reading]:
+    """The lines of a split as they were analysed for training, a row group at a time.
+
+    Args:
+        folder: of the prepared corpus.
+        split: its name.
+        vocab: of the run.
+        spelling: of the run.
+    """
+    for path in shard_paths(folder / "tokens", split):
+        for batch in read_columns(path, SCHEMA.names):
+            yield Reading.of(pa.Table.from_batches([batch]), vocab, spelling)
