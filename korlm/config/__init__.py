@@ -44,6 +44,7 @@ from korlm.config.model import (
     Spelling,
     WindowConfig,
 )
+from korlm.config.serving import ServeSettings
 from korlm.config.training import (
     AdagradConfig,
     AdamConfig,
@@ -95,6 +96,7 @@ __all__ = [
     "RecurrentConfig",
     "SGDConfig",
     "ScheduleConfig",
+    "ServeSettings",
     "Smoothing",
     "Softmax",
     "Spelling",
@@ -149,6 +151,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "prepare_schema": PrepareSettings,
         "train_schema": TrainSettings,
         "evaluate_schema": EvaluateSettings,
+        "serve_schema": ServeSettings,
     },
     "corpus": {"text_schema": CorpusConfig, "nsmc_schema": NsmcConfig},
     "tokenizer": {"plain_schema": TokenizerConfig, "kkma_schema": KkmaConfig},

@@ -1,0 +1,59 @@
+"""Stage: run -> a page on this machine where one types Korean and sees what the model thinks."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import socket
+
+from korlm import cli
+from korlm.config import ServeSettings
+from korlm.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+@cli.stage("serve")
+def main(settings: ServeSettings) -> None:
+    """Serves the page and its JSON interface until Ctrl-C."""
+    for package in ("fastapi", "uvicorn"):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(f"{package} is not installed: pip install 'korlm[serve]'")
+    import uvicorn
+
+    import korlm
+    from korlm.serving.app import LOOPBACK, build_app
+    from korlm.serving.engine import Engine
+    from korlm.training.device import device_of
+
+    listening = _listen(settings)
+    run = korlm.load(settings.run)
+    with listening, Engine(run, device_of(settings)) as engine:
+        app = build_app(engine, settings)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        logger.info("http://%s:%d  (Ctrl-C ends it)", host, listening.getsockname()[1])
+        if settings.host not in LOOPBACK:
+            logger.warning("host=%s: everyone who reaches this machine may use it", settings.host)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(settings: ServeSettings) -> socket.socket:
+    """A socket that listens where the settings say.
+
+    Raises:
+        ConfigError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host, settings.port), family=family)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no such address"
+        raise ConfigError(
+            f"host={settings.host} port={settings.port}: cannot listen there ({reason}); end what "
+            "does, or give another port (port=0: any free one)"
+        ) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"use strict";
+
+const byId = (id) => document.getElementById(id);
+const text = byId("text");
+const running = {}; // one question of each kind at a time: a newer one ends the older
+
+async function ask(kind, question) {
+  running[kind]?.abort();
+  const control = (running[kind] = new AbortController());
+  try {
+    const response = await fetch(`/api/${kind}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(question),
+      signal: control.signal,
+    });
+    if (!response.ok) throw new Error((await response.json()).error);
+    byId("error").hidden = true;
+    return response;
+  } catch (error) {
+    if (error.name !== "AbortError") showError(error.message);
+    return null;
+  }
+}
+
+function showError(message) {
+  byId("error").textContent = message;
+  byId("error").hidden = false;
+}
+
+function element(tag, className, content) {
+  const made = document.createElement(tag);
+  made.className = className;
+  if (content !== undefined) made.textContent = content;
+  return made;
+}
+
+/* What stands before the cursor is completed; a syllable still in the making is part of it. */
+const typed = () => text.value.slice(0, text.selectionEnd);
+
+function accept(completion) {
+  const before = typed();
+  const start = Math.max(...[" ", "\n", "\t"].map((blank) => before.lastIndexOf(blank))) + 1;
+  text.setRangeText(completion.eojeol + " ", start, before.length, "end");
+  text.focus();
+  changed();
+}
+
+let shown = [];
+async function complete() {
+  const started = performance.now();
+  const response = await ask("complete", { text: typed(), k: 5 });
+  if (!response) return;
+  const answer = await response.json();
+  shown = answer.completions;
+  const rows = shown.map((completion, place) => {
+    const row = element("li", "");
+    const button = element("button", "");
+    button.type = "button";
+    button.append(
+      element("kbd", "", place + 1),
+      element("span", "", completion.eojeol),
+      element("small", "", `${(100 * completion.probability).toFixed(1)} %`),
+    );
+    button.addEventListener("click", () => accept(completion));
+    row.append(button);
+    return row;
+  });
+  byId("completions").replaceChildren(...rows);
+  byId("latency").textContent = `${Math.round(performance.now() - started)} ms`;
+}
+
+/* 0 bits: nearly clear; 20 and more: red. */
+function colour(bits) {
+  const share = Math.min(bits / 20, 1);
+  return `hsl(${150 * (1 - share)} ${55 + 25 * share}% ${50 + 2 * share}% / ${0.08 + 0.77 * share})`;
+}
+
+function drawn(token) {
+  const made = element("span", token.unknown ? "morph unknown" : "morph", token.morph);
+  const bits = token.surprisal === null ? "∞" : token.surprisal.toFixed(1);
+  made.style.background = colour(token.surprisal ?? Infinity);
+  made.title = `${token.tag} ${bits} bits` + (token.unknown ? ", 모르는 말 (unknown)" : "");
+  made.append(element("b", "", bits));
+  return made;
+}
+
+async function judge() {
+  const response = await ask("surprisal", { text: text.value });
+  if (!response) return;
+  const answer = await response.json();
+  const lines = answer.lines.map((line) => {
+    const row = element("p", "");
+    let at = null;
+    let box = null;
+    for (const token of line.tokens) {
+      if (token.eojeol !== at) {
+        at = token.eojeol;
+        box = element("span", "eojeol");
+        row.append(box, " ");
+      }
+      box.append(drawn(token));
+    }
+    if (line.tokens.length) row.append(element("span", "end", `= ${line.bits === null ? "∞" : line.bits.toFixed(1)} bits`));
+    return row;
+  });
+  byId("surprisal").replaceChildren(...lines);
+}
+
+let waiting;
+function changed() {
+  clearTimeout(waiting);
+  complete();
+  waiting = setTimeout(judge, 300);
+}
+
+async function write(event) {
+  event.preventDefault();
+  const prompt = text.value;
+  const response = await ask("generate", {
+    prompt,
+    temperature: Number(byId("temperature").value),
+    seed: Number(byId("seed").value),
+  });
+  if (!response) return;
+  const sample = byId("sample");
+  sample.replaceChildren(element("span", "prompt", prompt));
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      for (const line of lines) {
+        const piece = JSON.parse(line);
+        if (piece.error) showError(piece.error);
+        else sample.append(piece.text);
+      }
+    }
+  } catch (error) {
+    if (error.name !== "AbortError") throw error;
+  }
+  byId("seed").value = Number(byId("seed").value) + 1;
+}
+
+text.addEventListener("input", changed);
+text.addEventListener("keydown", (event) => {
+  if (event.isComposing) return;
+  const place = event.key === "Tab" && !event.shiftKey ? 1 : event.altKey ? Number(event.code.replace("Digit", "")) : 0;
+  if (shown[place - 1]) {
+    event.preventDefault();
+    accept(shown[place - 1]);
+  }
+});
+byId("settings").addEventListener("submit", write);
+byId("temperature").addEventListener("input", showTemperature);
+function showTemperature() {
+  byId("temperature").nextElementSibling.textContent = byId("temperature").value;
+}
+showTemperature();
+
+(async () => {
+  const info = await (await fetch("/api/info")).json();
+  byId("info").textContent = info.description;
+  text.maxLength = info.max_chars;
+  complete();
+})();

@@ -1,0 +1,250 @@
+"""The JSON interface over a made-up model: answers, limits, and who is turned away."""
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra: pip install 'korlm[serve]'")
+import uvicorn
+
+from korlm.config import ServeSettings
+from korlm.errors import TokenizerError
+from korlm.serving.app import Wish, build_app
+
+
+@dataclass
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+@dataclass
+class Client:
+    """Asks a server on this machine."""
+
+    port: int
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        with contextlib.closing(connection):
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, named)
+            answer = connection.getresponse()
+            kept = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, kept, answer.read().decode())
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.ask("GET", path, **headers)
+
+    def post(self, path: str, body: Any) -> Answer:
+        return self.ask("POST", path, json.dumps(body).encode(), content_type="application/json")
+
+
+@contextlib.contextmanager
+def served(backend: Any, **settings: Any) -> Iterator[Client]:
+    """A real server in a thread."""
+    app = build_app(backend, ServeSettings(run="x", **settings))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield Client(listening.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+class Echo:
+    """Answers with what it was asked."""
+
+    def info(self) -> dict:
+        return {"description": "메아리"}
+
+    def complete(self, text: str, k: int) -> dict:
+        return {"completions": [{"eojeol": text, "probability": 1 / k}]}
+
+    def surprisal(self, text: str) -> dict:
+        if text == "죽음":
+            raise TokenizerError("Kkma did not start: no memory")
+        return {"lines": [{"text": text, "tokens": []}]}
+
+    def write(self, wish: Wish) -> Iterator[str]:
+        yield wish.prompt
+        for number in range(wish.max_morphs - 1):
+            yield f" {number}"
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with served(Echo(), rate=1000.0, burst=1000) as client:
+        yield client
+
+
+def test_answers(client: Client) -> None:
+    assert client.get("/api/info").json == {"description": "메아리", "max_chars": 2000}
+    answer = client.post("/api/complete", {"text": "오늘 날", "k": 2})
+    assert answer.json == {"completions": [{"eojeol": "오늘 날", "probability": 0.5}]}
+    assert client.post("/api/surprisal", {"text": "가"}).json["lines"][0]["text"] == "가"
+    lines = client.post("/api/generate", {"prompt": "가", "max_morphs": 3}).text.splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["가", " 0", " 1"]
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/page.css"])
+def test_the_page_asks_nobody_else(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status == 200
+    assert "http://" not in answer.text and "https://" not in answer.text
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("complete", {"text": "가" * 2001}, 413, "text: 2,001 characters, at most 2,000"),
+        ("complete", {"k": 3}, 422, "text: Field required"),
+        ("complete", {"text": "가", "k": 0}, 422, "k: Input should be greater than or equal to 1"),
+        ("complete", {"text": "가", "model": "x"}, 422, "model: Extra inputs are not permitted"),
+        ("generate", {"prompt": "가" * 2001}, 413, "prompt: 2,001 characters"),
+        ("generate", {"max_morphs": 401}, 413, "max_morphs: 401, at most 400"),
+        ("generate", {"temperature": -1}, 422, "temperature: "),
+        ("surprisal", {"text": "죽음"}, 400, "Kkma did not start"),
+        ("surprisal", {"text": "가" * 100_000}, 413, "content-length: must be told, and be 25,024"),
+    ],
+)
+def test_a_wrong_question_gets_one_line(
+    client: Client, path: str, body: dict, status: int, message: str
+) -> None:
+    answer = client.post(f"/api/{path}", body)
+    assert answer.status == status
+    assert answer.json["error"].startswith(message)
+    assert "\n" not in answer.json["error"]
+
+
+def test_json_that_is_none(client: Client) -> None:
+    answer = client.ask("POST", "/api/complete", b'{"text": ', content_type="application/json")
+    assert answer.status == 422
+    assert "JSON decode error" in answer.json["error"]
+
+
+def test_other_pages_are_turned_away(client: Client) -> None:
+    # What a form or a script of another site can send without asking.
+    body = b'{"text": "x"}'
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        answer = client.ask("POST", "/api/complete", body, content_type=kind)
+        assert answer.status == 415
+    # A name of theirs that points here.
+    assert client.get("/api/info", host=f"evil.example:{client.port}").status == 400
+    assert client.get("/api/info", host=f"localhost:{client.port}").status == 200
+
+
+def test_behind_a_name_of_the_network() -> None:
+    with served(Echo(), host="0.0.0.0") as client:
+        assert client.get("/api/info", host="pc.example").status == 200
+
+
+def test_too_fast() -> None:
+    with served(Echo(), rate=0.01, burst=2) as client:
+        answers = [client.post("/api/complete", {"text": "가"}) for _ in range(3)]
+        assert [a.status for a in answers] == [200, 200, 429]
+        assert answers[2].json["error"].startswith("too fast: at most 0.01 requests a second")
+        assert int(answers[2].headers["retry-after"]) > 1
+        assert client.get("/api/info").status == 200
+
+
+class Slow(Echo):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.go = threading.Semaphore(0), threading.Event()
+
+    def complete(self, text: str, k: int) -> dict:
+        self.asked.release()
+        assert self.go.wait(10)
+        return super().complete(text, k)
+
+
+def test_few_wait_for_the_model() -> None:
+    slow = Slow()
+    with served(slow, max_waiting=1) as client:
+        found: list[int] = []
+
+        def ask() -> None:
+            found.append(client.post("/api/complete", {"text": "가"}).status)
+
+        first = threading.Thread(target=ask)
+        first.start()
+        assert slow.asked.acquire(timeout=10)
+        turned_away = client.post("/api/complete", {"text": "나"})
+        slow.go.set()
+        first.join(10)
+        assert turned_away.status == 503
+        assert turned_away.json["error"] == "1 questions wait already; ask again soon"
+        assert found == [200]
+        assert client.post("/api/complete", {"text": "다"}).status == 200
+
+
+class Patient(Echo):
+    """Writes a piece each time it is told to, and says when it has ended."""
+
+    def __init__(self) -> None:
+        self.go = threading.Semaphore(0)
+
+    def write(self, wish: Wish) -> Iterator[str]:
+        for number in range(1000):
+            assert self.go.acquire(timeout=10)
+            if number == 3:
+                raise TokenizerError("Kkma died")
+            yield str(number)
+
+
+def test_text_comes_as_it_is_written() -> None:
+    patient = Patient()
+    with served(patient) as client:
+        connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
+        with contextlib.closing(connection):
+            connection.request("POST", "/api/generate", b"{}", {"content-type": "application/json"})
+            patient.go.release()
+            answer = connection.getresponse()
+            assert answer.readline() == b'{"text": "0"}\n'  # the next one was not begun
+            for _ in range(3):
+                patient.go.release()
+            assert answer.read() == b'{"text": "1"}\n{"text": "2"}\n{"error": "Kkma died"}\n'
+
+
+def test_whoever_leaves_frees_the_model() -> None:
+    patient = Patient()
+    with served(patient, max_waiting=1, burst=500) as client:
+        connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
+        connection.request("POST", "/api/generate", b"{}", {"content-type": "application/json"})
+        patient.go.release()
+        answer = connection.getresponse()
+        answer.readline()
+        answer.close()
+        connection.close()
+        patient.go.release()  # the piece at which it was
+        for _ in range(200):
+            if client.post("/api/complete", {"text": "가"}).status == 200:
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("the model is still busy")
+
+
+def test_no_documentation_that_loads_scripts(client: Client) -> None:
+    assert client.get("/docs").status == client.get("/redoc").status == 404
