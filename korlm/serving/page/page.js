@@ -4,7 +4,8 @@ const byId = (id) => document.getElementById(id);
 const text = byId("text");
 const running = {}; // one question of each kind at a time: a newer one ends the older
 
-async function ask(kind, question) {
+/* Asks, and uses the answer unless a newer question of the kind has come. */
+async function ask(kind, question, use) {
   running[kind]?.abort();
   const control = (running[kind] = new AbortController());
   try {
@@ -16,10 +17,9 @@ async function ask(kind, question) {
     });
     if (!response.ok) throw new Error((await response.json()).error);
     byId("error").hidden = true;
-    return response;
+    await use(response);
   } catch (error) {
     if (error.name !== "AbortError") showError(error.message);
-    return null;
   }
 }
 
@@ -47,27 +47,27 @@ function accept(completion) {
 }
 
 let shown = [];
-async function complete() {
+function complete() {
   const started = performance.now();
-  const response = await ask("complete", { text: typed(), k: 5 });
-  if (!response) return;
-  const answer = await response.json();
-  shown = answer.completions;
-  const rows = shown.map((completion, place) => {
-    const row = element("li", "");
-    const button = element("button", "");
-    button.type = "button";
-    button.append(
-      element("kbd", "", place + 1),
-      element("span", "", completion.eojeol),
-      element("small", "", `${(100 * completion.probability).toFixed(1)} %`),
-    );
-    button.addEventListener("click", () => accept(completion));
-    row.append(button);
-    return row;
+  ask("complete", { text: typed(), k: 5 }, async (response) => {
+    shown = (await response.json()).completions;
+    byId("completions").replaceChildren(...shown.map(offered));
+    byId("latency").textContent = `${Math.round(performance.now() - started)} ms`;
   });
-  byId("completions").replaceChildren(...rows);
-  byId("latency").textContent = `${Math.round(performance.now() - started)} ms`;
+}
+
+function offered(completion, place) {
+  const row = element("li", "");
+  const button = element("button", "");
+  button.type = "button";
+  button.append(
+    element("kbd", "", place + 1),
+    element("span", "", completion.eojeol),
+    element("small", "", `${(100 * completion.probability).toFixed(1)} %`),
+  );
+  button.addEventListener("click", () => accept(completion));
+  row.append(button);
+  return row;
 }
 
 /* 0 bits: nearly clear; 20 and more: red. */
@@ -85,26 +85,28 @@ function drawn(token) {
   return made;
 }
 
-async function judge() {
-  const response = await ask("surprisal", { text: text.value });
-  if (!response) return;
-  const answer = await response.json();
-  const lines = answer.lines.map((line) => {
-    const row = element("p", "");
-    let at = null;
-    let box = null;
-    for (const token of line.tokens) {
-      if (token.eojeol !== at) {
-        at = token.eojeol;
-        box = element("span", "eojeol");
-        row.append(box, " ");
-      }
-      box.append(drawn(token));
-    }
-    if (line.tokens.length) row.append(element("span", "end", `= ${line.bits === null ? "∞" : line.bits.toFixed(1)} bits`));
-    return row;
+function judge() {
+  ask("surprisal", { text: text.value }, async (response) => {
+    const lines = (await response.json()).lines;
+    byId("surprisal").replaceChildren(...lines.map(judged));
   });
-  byId("surprisal").replaceChildren(...lines);
+}
+
+function judged(line) {
+  const row = element("p", "");
+  let at = null;
+  let box = null;
+  for (const token of line.tokens) {
+    if (token.eojeol !== at) {
+      at = token.eojeol;
+      box = element("span", "eojeol");
+      row.append(box, " ");
+    }
+    box.append(drawn(token));
+  }
+  const bits = line.bits === null ? "∞" : line.bits.toFixed(1);
+  if (line.tokens.length) row.append(element("span", "end", `= ${bits} bits`));
+  return row;
 }
 
 let waiting;
@@ -114,35 +116,27 @@ function changed() {
   waiting = setTimeout(judge, 300);
 }
 
-async function write(event) {
+function write(event) {
   event.preventDefault();
   const prompt = text.value;
-  const response = await ask("generate", {
-    prompt,
-    temperature: Number(byId("temperature").value),
-    seed: Number(byId("seed").value),
-  });
-  if (!response) return;
-  const sample = byId("sample");
-  sample.replaceChildren(element("span", "prompt", prompt));
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  try {
+  const question = { prompt, temperature: Number(byId("temperature").value), seed: Number(byId("seed").value) };
+  ask("generate", question, async (response) => {
+    const sample = byId("sample");
+    sample.replaceChildren(element("span", "prompt", prompt));
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
       const lines = (rest + value).split("\n");
       rest = lines.pop();
-      for (const line of lines) {
-        const piece = JSON.parse(line);
-        if (piece.error) showError(piece.error);
-        else sample.append(piece.text);
+      for (const piece of lines.map((line) => JSON.parse(line))) {
+        if (piece.error) throw new Error(piece.error);
+        sample.append(piece.text);
       }
     }
-  } catch (error) {
-    if (error.name !== "AbortError") throw error;
-  }
-  byId("seed").value = Number(byId("seed").value) + 1;
+    byId("seed").value = question.seed + 1;
+  });
 }
 
 text.addEventListener("input", changed);

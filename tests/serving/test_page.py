@@ -1,0 +1,123 @@
+"""The page in a real browser: what is typed, taken, coloured and written."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra: pip install 'korlm[serve]'")
+pytest.importorskip("playwright", reason="needs playwright, of the extra test")
+from local_server import Client, Echo, served
+from playwright.sync_api import Page, expect, sync_playwright
+
+from korlm.serving.app import Wish
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+
+class Made(Echo):
+    """Answers as a model might."""
+
+    def complete(self, text: str, k: int) -> dict:
+        ends = {"먹ㅇ": ["먹어", "먹을"], "먹어 ": ["<b>봐</b>"]}.get(text, [])
+        return {"completions": [{"eojeol": e, "probability": 0.25} for e in ends]}
+
+    def surprisal(self, text: str) -> dict:
+        tokens = [
+            {"morph": "먹", "tag": "VV", "eojeol": 0, "surprisal": 3.25, "unknown": False},
+            {"morph": "어", "tag": "ECS", "eojeol": 0, "surprisal": None, "unknown": True},
+        ]
+        return {"lines": [{"tokens": tokens, "bits": None}] if text else []}
+
+    def write(self, wish: Wish) -> Iterator[str]:
+        yield f" 봤다 ({wish.temperature}"
+        yield f", {wish.seed})"
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with served(Made(), max_chars=50, burst=1000) as client, sync_playwright() as tools:
+        options = ["--no-sandbox", "--disable-gpu"]
+        browser = tools.chromium.launch(executable_path=CHROMIUM, args=options)
+        page = browser.new_page()
+        page.asked = []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("pageerror", lambda error: page.asked.append(f"error: {error}"))
+        page.home = home_of(client)
+        yield page
+        browser.close()
+    # Not once in all these tests was anybody else asked, or a script at a loss.
+    assert page.asked
+    assert not [url for url in page.asked if not url.startswith((page.home, "data:,"))]
+
+
+def home_of(client: Client) -> str:
+    return f"http://127.0.0.1:{client.port}/"
+
+
+@pytest.fixture
+def text(page: Page):
+    """The field in which one types, on a fresh page."""
+    page.goto(page.home)
+    expect(page.locator("#info")).to_have_text("메아리")
+    return page.locator("#text")
+
+
+def test_an_eojeol_is_completed_and_taken(page: Page, text) -> None:
+    text.press_sequentially("먹ㅇ")
+    expect(page.locator("#completions span")).to_have_text(["먹어", "먹을"])
+    expect(page.locator("#completions small")).to_have_text(["25.0 %", "25.0 %"])
+    page.locator("#completions button").nth(1).click()
+    expect(text).to_have_value("먹을 ")
+
+
+def test_keys_take_completions_and_markup_is_text(page: Page, text) -> None:
+    text.press_sequentially("먹ㅇ")
+    expect(page.locator("#completions span")).to_have_count(2)
+    text.press("Alt+2")
+    expect(text).to_have_value("먹을 ")
+    text.fill("먹ㅇ")
+    expect(page.locator("#completions span")).to_have_count(2)
+    text.press("Tab")
+    expect(text).to_have_value("먹어 ")
+    expect(page.locator("#completions span")).to_have_text(["<b>봐</b>"])
+
+
+def test_only_the_eojeol_at_the_cursor_is_replaced(page: Page, text) -> None:
+    text.fill("먹ㅇ 말")
+    text.evaluate("field => field.setSelectionRange(2, 2)")
+    text.dispatch_event("input")
+    expect(page.locator("#completions span")).to_have_count(2)
+    page.locator("#completions button").first.click()
+    expect(text).to_have_value("먹어  말")
+
+
+def test_surprisal_is_coloured(page: Page, text) -> None:
+    text.fill("먹어")
+    morphs = page.locator(".morph")
+    expect(morphs).to_have_text(["먹3.3", "어∞"])
+    expect(morphs.nth(1)).to_have_class("morph unknown")
+    expect(page.locator(".end")).to_have_text("= ∞ bits")
+    colours = morphs.evaluate_all("all => all.map(one => getComputedStyle(one).backgroundColor)")
+    assert colours[0] != colours[1]
+
+
+def test_text_is_written(page: Page, text) -> None:
+    text.fill("먹어")
+    page.locator("#temperature").fill("0.5")
+    page.locator("#seed").fill("7")
+    page.locator("#write").click()
+    expect(page.locator("#sample")).to_have_text("먹어 봤다 (0.5, 7)")
+    expect(page.locator("#seed")).to_have_value("8")
+
+
+def test_a_refusal_is_shown(page: Page, text) -> None:
+    text.evaluate("field => { field.removeAttribute('maxlength'); field.value = '가'.repeat(60) }")
+    text.dispatch_event("input")
+    message = "text: 60 characters, at most 50 (max_chars)"
+    expect(page.locator("#error")).to_have_text(message)
+    text.fill("먹어")
+    expect(page.locator("#error")).to_be_hidden()
