@@ -25,6 +25,7 @@ from korlm.config.data import (
     Layout,
     Mode,
     NsmcConfig,
+    TextConfig,
     TokenizerConfig,
     VocabConfig,
 )
@@ -45,6 +46,7 @@ from korlm.config.model import (
     WindowConfig,
 )
 from korlm.config.serving import ServeSettings
+from korlm.config.scoring import Context, Level, ScoreSettings
 from korlm.config.training import (
     AdagradConfig,
     AdamConfig,
@@ -67,6 +69,7 @@ __all__ = [
     "AdamConfig",
     "BatchesConfig",
     "CacheConfig",
+    "Context",
     "CorpusConfig",
     "DecayConfig",
     "Device",
@@ -81,6 +84,7 @@ __all__ = [
     "KkmaConfig",
     "LSTMConfig",
     "Layout",
+    "Level",
     "Mode",
     "ModelConfig",
     "MuonConfig",
@@ -97,9 +101,11 @@ __all__ = [
     "SGDConfig",
     "ScheduleConfig",
     "ServeSettings",
+    "ScoreSettings",
     "Smoothing",
     "Softmax",
     "Spelling",
+    "TextConfig",
     "TokenizerConfig",
     "TrainSettings",
     "TrainerConfig",
@@ -152,6 +158,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "train_schema": TrainSettings,
         "evaluate_schema": EvaluateSettings,
         "serve_schema": ServeSettings,
+        "score_schema": ScoreSettings,
     },
     "corpus": {"text_schema": CorpusConfig, "nsmc_schema": NsmcConfig},
     "tokenizer": {"plain_schema": TokenizerConfig, "kkma_schema": KkmaConfig},

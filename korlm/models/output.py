@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from korlm.config import NeuralConfig, Softmax
+from korlm.models.base import entropy_of
 
 PAD_ID = 0
 BLOCK = 1 << 20  # logits done at once on a CPU: 122 rows of 8,600, which are 2 MB in bf16
@@ -214,6 +215,28 @@ class OutputLayer(nn.Module):
         """
         weight = self.weight if weight is None else weight
         return _cross_entropy(hidden, weight, self.bias, targets, PAD_ID)
+
+    def nats_and_entropy(
+        self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """-ln p of each target and the entropy it was chosen from, float32 nats, block by block.
+
+        Args:
+            hidden: (N, H).
+            targets: int64 (N,), no <pad> among them.
+            weight: another matrix (V, H) than the own one, if given.
+
+        Returns:
+            (N,) both.
+        """
+        block = _block_rows(hidden.device, self.bias.shape[0])
+        nats, entropy = hidden.new_empty(len(targets)), hidden.new_empty(len(targets))
+        for begin in range(0, len(targets), block):
+            part = slice(begin, begin + block)
+            log_probs = self.log_probs(hidden[part], weight)
+            nats[part] = -log_probs.gather(1, targets[part, None])[:, 0]
+            entropy[part] = entropy_of(log_probs)
+        return nats, entropy
 
     def summed_nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """The sum of ``nats`` with its gradients: (N, H), (N,) -> scalar.
