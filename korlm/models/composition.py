@@ -143,6 +143,27 @@ def _scale(sizes: Tensor, like: Tensor) -> Tensor:
     return sizes.clamp(min=1).to(like.dtype).rsqrt()[:, None]
 
 
+class _LookUp(torch.autograd.Function):
+    """Rows of a matrix, and the matrix itself for whoever needs it next.
+
+    So both gradients arrive together, and that of the rows is added to that of the matrix where it
+    lies. On its own it would be a second matrix of zeros with few rows in it: for a vocabulary of
+    17,568 and 256 units 3 ms of a step of 125 (2026-11-21).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(ids)
+        return F.embedding(ids, matrix), matrix.view_as(matrix)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (ids,) = ctx.saved_tensors
+        by_rows, by_matrix = grads
+        # The output layer made it for nobody else; zeros, if there was no output layer.
+        return by_matrix.index_add_(0, ids.flatten(), by_rows.reshape(-1, by_rows.shape[-1])), None
+
+
 class TokenEmbedding(nn.Embedding):
     """The embeddings of all tokens, composed or plain.
 
@@ -159,6 +180,7 @@ class TokenEmbedding(nn.Embedding):
         nn.init.uniform_(self.weight, -RADIUS, RADIUS)
         self.dropout = config.dropout_embedding
         self.spelling = config.spelling
+        self.is_tied = config.tie_weights
         if config.spelling is not Spelling.none:
             assert tokens is not None and len(tokens) == vocab_size
             self.composition = Composition(tokens, config.embedding_dim)
@@ -173,19 +195,27 @@ class TokenEmbedding(nn.Embedding):
         composed: Tensor = self.composition(self.weight)
         return composed
 
-    def read(self, ids: Tensor, matrix: Tensor | None) -> Tensor:
+    def read(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """Ids of any shape -> their embeddings (..., E), whole tokens dropped in training.
 
         Args:
             ids: int64.
-            matrix: what ``output_matrix`` gave.
+
+        Returns:
+            The embeddings; if they are the output layer's as well, the matrix (V, E) that it is to
+            use. Nobody else may, as its gradient is added to in place.
         """
-        places = ids
-        if self.spelling is Spelling.input:
-            if ids.device.type == "cpu":
-                rows, places = torch.unique(ids, return_inverse=True)
-                matrix = F.embedding(rows, self.weight) + self.composition.some(rows)
-            else:  # asking a GPU how many different ones there are would wait for it
-                matrix = self.composition(self.weight)
-        found = F.embedding(places, self.weight if matrix is None else matrix)
-        return drop_tokens(found, ids, self.num_embeddings, self.dropout, self.training)
+        matrix: Tensor | None = None
+        if self.is_tied and self.spelling is not Spelling.input:
+            whole = self.output_matrix()
+            whole = self.weight if whole is None else whole
+            found, matrix = _LookUp.apply(whole, ids)  # type: ignore[no-untyped-call]
+        elif self.spelling is Spelling.none:
+            found = F.embedding(ids, self.weight)
+        elif ids.device.type == "cpu":
+            rows, places = torch.unique(ids, return_inverse=True)
+            few = F.embedding(rows, self.weight) + self.composition.some(rows)
+            found = F.embedding(places, few)
+        else:  # asking a GPU how many different ones there are would wait for it
+            found = F.embedding(ids, self.composition(self.weight))
+        return drop_tokens(found, ids, self.num_embeddings, self.dropout, self.training), matrix

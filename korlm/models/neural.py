@@ -27,15 +27,18 @@ class NeuralLM(LanguageModel, ABC):
 
     @abstractmethod
     def _read(
-        self, inputs: Tensor, state: State | None, lengths: Tensor | None, matrix: Tensor | None
-    ) -> tuple[Tensor, Tensor, State]:
-        """Hidden states (B, T, H) without and with output dropout, and the new state.
+        self, inputs: Tensor, state: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor, State, Tensor | None]:
+        """Reads a batch.
 
         Args:
             inputs: int64 (B, T).
             state: what was read before.
             lengths: int64 (B,), where rows end.
-            matrix: the embeddings (V, E), if they are composed for input and output at once.
+
+        Returns:
+            Hidden states (B, T, H) without and with output dropout; the new state; the matrix
+            (V, H) for the output layer, if the embedding has it.
         """
 
     def hidden_and_nats(
@@ -56,8 +59,7 @@ class NeuralLM(LanguageModel, ABC):
         Returns:
             float32 (B, T, H); ``nats``, float32 (B, T); the state.
         """
-        matrix = self.embedding.output_matrix()
-        _, hidden, state = self._read(inputs, state, lengths, matrix)
+        _, hidden, state, matrix = self._read(inputs, state, lengths)
         nats = self.output.nats(hidden.flatten(0, 1), targets.flatten(), matrix)
         return hidden, nats.view(targets.shape), state
 
@@ -65,8 +67,7 @@ class NeuralLM(LanguageModel, ABC):
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.log_probs``."""
-        matrix = self.embedding.output_matrix()
-        _, hidden, state = self._read(inputs, state, lengths, matrix)
+        _, hidden, state, matrix = self._read(inputs, state, lengths)
         return self.output.log_probs(hidden, matrix), state
 
     def nats(
@@ -99,8 +100,7 @@ class NeuralLM(LanguageModel, ABC):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See ``LanguageModel.objective``."""
-        matrix = self.embedding.output_matrix()
-        plain, hidden, state = self._read(inputs, state, lengths, matrix)
+        plain, hidden, state, matrix = self._read(inputs, state, lengths)
         loss = self.output.summed_nats(hidden.flatten(0, 1), targets.flatten(), matrix)
         return loss + self._penalty(plain, hidden, targets != PAD_ID), loss, state
 

@@ -49,15 +49,15 @@ class RecurrentLM(NeuralLM):
         return self.encoder.hidden_matrices()
 
     def _read(
-        self, inputs: Tensor, state: State | None, lengths: Tensor | None, matrix: Tensor | None
-    ) -> tuple[Tensor, Tensor, State]:
+        self, inputs: Tensor, state: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor, State, Tensor | None]:
         """See ``NeuralLM._read``."""
         config, training = self.config, self.training
-        x = self.embedding.read(inputs.t(), matrix)  # (T, B, E)
+        x, matrix = self.embedding.read(inputs.t())  # (T, B, E)
         x = drop(x, config.dropout_input, training, config.variational)
         x, state = self.encoder(x, state or self.begin(inputs.shape[0]), lengths)
         dropped = drop(x, config.dropout_output, training, config.variational)
-        return x.transpose(0, 1), dropped.transpose(0, 1), state
+        return x.transpose(0, 1), dropped.transpose(0, 1), state, matrix
 
     def _penalty(self, plain: Tensor, hidden: Tensor, real: Tensor) -> Tensor | float:
         """Those of Merity et al. 2018, section 4.4, on what the last layer gives.
