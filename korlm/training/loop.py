@@ -24,7 +24,7 @@ from korlm.metrics import Tally, exp
 from korlm.models.base import LanguageModel, State, detach
 from korlm.training.device import autocast, tf32
 from korlm.training.distributed import ALONE, Group
-from korlm.training.optim import Plateau, learning_rate_factor
+from korlm.training.optim import Plateau, clip_gradients, learning_rate_factor
 
 logger = logging.getLogger(__name__)
 
@@ -297,9 +297,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         (total / batch.num_tokens).backward()  # type: ignore[no-untyped-call]
         self.group.sum_gradients(self.model.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.config.clip_norm or math.inf
-        )
+        norm = clip_gradients(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         progress.step += 1
         progress.batch += 1
