@@ -159,11 +159,12 @@ def evaluate(
             state = after if batches.carries_state else None
             is_unk = batch.targets == UNK_ID
             nats = nats.to(sums.device, torch.float64)
-            sums += torch.stack([nats.sum(), nats[is_unk.to(sums.device)].sum()])
+            of_unk = torch.where(is_unk.to(sums.device), nats, 0.0)  # an index would make us wait
+            sums += torch.stack([nats.sum(), of_unk.sum()])
             unknown += is_unk.sum()
-        total, of_unk = group.sum(sums).tolist()
+        total, unk_nats = group.sum(sums).tolist()
         unknown = group.sum(unknown)
-        return Tally(total, of_unk, tokens, int(unknown), time.perf_counter() - started)
+        return Tally(total, unk_nats, tokens, int(unknown), time.perf_counter() - started)
 
 
 def _double(device: torch.device) -> torch.device:

@@ -93,11 +93,12 @@ class Run:
         if resumed is not None:
             state = self._share_of(self._restore(resumed))
         ids = {split: prepared.ids(split) for split in prepared.stats}
-        text, seed = settings.batches, settings.seed
-        train = self._share(build_batches(ids["train"], text, not counted, seed, "train"))
+        text, seed, device = settings.batches, settings.seed, self.device
+        train = self._share(build_batches(ids["train"], text, not counted, seed, "train", device))
         # All splits are evaluated in the same way, train included.
         self.batches: dict[str, Batches] = {
-            split: self._share(build_batches(ids[split], text, False, seed, split)) for split in ids
+            split: self._share(build_batches(ids[split], text, False, seed, split, device))
+            for split in ids
         }
         self.checkpoints = folder / "checkpoints"
         first_step = self.progress.step + 1 if resumed is not None else 0
