@@ -84,7 +84,9 @@ def _with_ones(hidden: Tensor) -> Tensor:
 
 def _with_bias(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
     """(V, H) and (V,) -> (V, H + 1)."""
-    return torch.cat([weight.to(dtype), bias[:, None].to(dtype)], 1)
+    both = weight.new_empty(weight.shape[0], weight.shape[1] + 1, dtype=dtype)
+    both[:, :-1], both[:, -1] = weight, bias  # narrowed and put in place by one pass
+    return both
 
 
 def _put_scaled(place: Tensor, part: Tensor, scale: Tensor) -> Tensor:
