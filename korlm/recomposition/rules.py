@@ -1,0 +1,239 @@
+"""Rules of Korean spelling: what a morph may do to the end of the word that it is joined to.
+
+``operations`` gives every way of joining that some rule allows, the likeliest first; which one it
+is, counts decide (``korlm.recomposition.decisions``). An operation takes a few characters off the
+end of what is written so far and adds others. The names of operations are stored in files.
+
+The rules are those of Kkma's morphs, which are stems and endings in their basic form: ending jamo
+stand alone (하+ㄴ -> 한), irregular stems are regular (돕+아 -> 도와), the copula is always 이.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from korlm.recomposition.hangul import Syllable, build, is_letter, is_syllable, split, tail_of
+
+REACH = 3  # characters at the end of the surface that the rules look at
+COPULA = "이"
+_SWAP = {"ㅏ": "ㅓ", "ㅓ": "ㅏ", "ㅕ": "ㅓ"}  # what else an ending's vowel may become
+_MERGE = "ㅏㅓㅕㅐㅔㅖ"  # vowels that swallow the ending's
+_CONTRACT = {"ㅗ": "ㅘ", "ㅜ": "ㅝ", "ㅣ": "ㅕ", "ㅚ": "ㅙ"}
+_H_STEM = {"ㅑ": "ㅒ", "ㅕ": "ㅖ"}  # 하얗+아 -> 하얘, 허옇+어 -> 허예; else ㅐ: 그렇+어 -> 그래
+
+
+class Operation(NamedTuple):
+    """A way of joining: ``cut`` characters go, ``add`` comes."""
+
+    name: str
+    cut: int
+    add: str
+
+    def on(self, surface: str) -> str:
+        """The surface afterwards.
+
+        >>> Operation("ㅂ>ㅘ", 1, "도와").on("돕")
+        '도와'
+        """
+        return surface[: len(surface) - self.cut] + self.add
+
+
+@lru_cache(maxsize=1 << 16)
+def operations(end: str, left: str, right: str) -> tuple[Operation, ...]:
+    """The ways of joining a morph to a surface, the likeliest first; each writes something else.
+
+    Args:
+        end: the last ``REACH`` characters of the surface.
+        left: the morph that the surface ends with, in its basic form; empty at the beginning.
+        right: the morph that is added.
+
+    >>> [o.on("흐르") for o in operations("흐르", "흐르", "어")]
+    ['흘러', '흐러', '흘라', '흐라', '흐르러', '흐르어', '흐르아']
+    """
+    found: dict[tuple[int, str], Operation] = {}
+    for operation in (*_ways(end, left, right), Operation("plain", 0, right)):
+        # The least that is cut for the same text.
+        add, cut = operation.add, operation.cut
+        while cut and add and add[0] == end[len(end) - cut]:
+            add, cut = add[1:], cut - 1
+        found.setdefault((cut, add), Operation(operation.name, cut, add))
+    return tuple(found.values())
+
+
+# One morph for each way in which the rules may change what stands before it.
+_PROBES = ("ㄴ", "아", "어", "여", "았", "으니", "은", "니", "는", "를", "에요")
+
+
+@lru_cache(maxsize=1 << 16)
+def _reach(end: str, left: str) -> int:
+    ways = (operation for probe in _PROBES for operation in operations(end, left, probe))
+    return max(operation.cut for operation in ways)
+
+
+def reach(surface: str, left: str) -> int:
+    """How many of the last characters of a surface the rules may change.
+
+    >>> reach("돕", "돕"), reach("흐르", "흐르"), reach("먹", "먹")
+    (1, 2, 0)
+    """
+    return _reach(surface[-REACH:], left)
+
+
+def _ways(end: str, left: str, right: str) -> Iterator[Operation]:
+    last = end[-1:]
+    if left == COPULA == last and right:
+        yield from _copula(end, right)
+    if not is_syllable(last) or not right:
+        return
+    parts = split(last)
+    if is_bare_ending(right):
+        yield from _bare(parts, right)
+    elif is_syllable(right[0]):
+        head = split(right[0])
+        if head.lead == "ㅇ" and head.vowel in _SWAP and head.tail in ("", "ㅆ"):
+            yield from _vowel(end, parts, head, right[1:])
+        elif head.lead == "ㅇ" and head.vowel == "ㅡ":
+            yield from _eu(parts, head, right)
+        else:
+            yield from _consonant(parts, head, right)
+
+
+def is_bare_ending(morph: str) -> bool:
+    """Whether a morph begins with a consonant that goes under the syllable before it.
+
+    >>> is_bare_ending("ㅂ니다"), is_bare_ending("ㄴ"), is_bare_ending("ㄴㄴ"), is_bare_ending("ㅋ")
+    (True, True, False, False)
+    """
+    return morph[:1] in ("ㄴ", "ㄹ", "ㅁ", "ㅂ") and not is_letter(morph[1:2])
+
+
+def _copula(end: str, right: str) -> Iterator[Operation]:
+    """이 is dropped after an open syllable, or makes one syllable with what follows."""
+    before = end[-2:-1]
+    drops = is_syllable(before) and not tail_of(before)
+    if is_bare_ending(right):
+        yield Operation("tail", 1, build("ㅇ", "ㅣ", right[0]) + right[1:])
+        if drops:
+            lead, vowel, _ = split(before)
+            yield Operation("copula", 2, build(lead, vowel, right[0]) + right[1:])
+        return
+    if right[0] == "에":  # 이+에요 -> 예요
+        yield Operation("예", 1, "예" + right[1:])
+    if right[:1] in ("어", "었") and not drops:
+        yield Operation("plain", 0, right)
+    elif not (is_syllable(right[0]) and split(right[0])[:2] in (("ㅇ", "ㅓ"), ("ㅇ", "ㅕ"))):
+        yield Operation("copula" if drops else "plain", int(drops), right)
+    yield from _vowel_after_copula(right)
+    yield Operation("plain" if drops else "copula", int(not drops), right)
+
+
+def _vowel_after_copula(right: str) -> Iterator[Operation]:
+    if is_syllable(right[0]) and split(right[0])[:2] == ("ㅇ", "ㅓ"):
+        yield Operation("ㅕ", 1, build("ㅇ", "ㅕ", split(right[0]).tail) + right[1:])
+
+
+def _bare(last: Syllable, right: str) -> Iterator[Operation]:
+    """Endings that begin with ㄴ, ㄹ, ㅁ or ㅂ: 하+ㄴ, 알+ㅂ니다, 돕+ㄹ, 짓+ㅁ."""
+    (lead, vowel, tail), bare, rest = last, right[0], right[1:]
+    eu = build("ㅇ", "ㅡ", bare) + rest
+    if not tail:
+        yield Operation("tail", 1, build(lead, vowel, bare) + rest)
+        return
+    if tail == "ㄹ":
+        yield Operation("-ㄹ", 1, build(lead, vowel, "ㄻ" if bare == "ㅁ" else bare) + rest)
+    elif tail == "ㅎ":
+        yield Operation("-ㅎ", 1, build(lead, vowel, bare) + rest)
+    elif tail == "ㅂ":
+        yield Operation("ㅂ>ㅜ", 1, build(lead, vowel) + build("ㅇ", "ㅜ", bare) + rest)
+    elif tail == "ㅅ":
+        yield Operation("-ㅅ", 1, build(lead, vowel) + eu)
+    elif tail == "ㄷ":
+        yield Operation("ㄷ>ㄹ", 1, build(lead, vowel, "ㄹ") + eu)
+    yield Operation("으", 0, eu)
+    if tail == "ㅅ":  # 것+ㄹ -> 걸
+        yield Operation("for tail", 1, build(lead, vowel, bare) + rest)
+
+
+def _vowel(end: str, last: Syllable, head: Syllable, rest: str) -> Iterator[Operation]:
+    """Endings in 아, 어 or 여: contractions, irregular stems, then what harmony may change."""
+    lead, vowel, tail = last
+    same, other = head.vowel, _SWAP[head.vowel]
+
+    def written(name: str, cut: int, start: str, lead: str, vowel: str) -> Operation:
+        return Operation(name, cut, start + build(lead, vowel, head.tail) + rest)
+
+    if not tail:
+        if vowel == "ㅡ":
+            yield from _eu_stem(end, last, head, rest)
+        elif end[-1] == "하":
+            if same == "ㅕ":  # 하+여: Kkma writes 하+어 where it is contracted
+                yield Operation("plain", 0, build(*head) + rest)
+            yield written("ㅐ", 1, "", lead, "ㅐ")
+            yield written("ㅕ", 0, "", "ㅇ", "ㅕ")
+            yield written("merge", 1, "", lead, vowel)
+        elif end[-1] == "푸":
+            yield written("ㅓ", 1, "", lead, "ㅓ")
+        elif vowel in _MERGE:
+            yield written("merge", 1, "", lead, vowel)
+        if vowel in _CONTRACT:
+            yield written("contract", 1, "", lead, _CONTRACT[vowel])
+    elif tail == "ㅂ":
+        bright = "ㅘ" if end[-1] in "돕곱" else "ㅝ"
+        for glide in (bright, "ㅘ" if bright == "ㅝ" else "ㅝ"):
+            yield written(f"ㅂ>{glide}", 1, build(lead, vowel), "ㅇ", glide)
+    elif tail == "ㅎ":
+        yield written("-ㅎ", 1, "", lead, _H_STEM.get(vowel, "ㅐ"))
+    elif tail in ("ㅅ", "ㄷ"):
+        start = build(lead, vowel, "ㄹ" if tail == "ㄷ" else "")
+        yield written("-ㅅ" if tail == "ㅅ" else "ㄷ>ㄹ", 1, start, "ㅇ", same)
+        yield written("-ㅅ, swap" if tail == "ㅅ" else "ㄷ>ㄹ, swap", 1, start, "ㅇ", other)
+    yield written("plain", 0, "", "ㅇ", same)
+    yield written("swap", 0, "", "ㅇ", other)
+    if tail == "ㄹ":  # 말+아 -> 마
+        yield written("-ㄹ", 1, "", lead, vowel)
+
+
+def _eu_stem(end: str, last: Syllable, head: Syllable, rest: str) -> Iterator[Operation]:
+    """Stems in ㅡ: 쓰+어 -> 써, 아프+아 -> 아파, 모르+아 -> 몰라, 이르+어 -> 이르러."""
+    before = end[-2:-1]
+    vowels = [(head.vowel, ""), (_SWAP[head.vowel], ", swap")]
+    for vowel, swapped in vowels:
+        ending = build(last.lead, vowel, head.tail) + rest
+        if end[-1] == "르" and is_syllable(before) and not tail_of(before):
+            lead, middle, _ = split(before)
+            yield Operation("르" + swapped, 2, build(lead, middle, "ㄹ") + ending)
+        yield Operation("-ㅡ" + swapped, 1, ending)
+    if end[-1] == "르":
+        yield Operation("러", 0, build("ㄹ", "ㅓ", head.tail) + rest)
+
+
+def _eu(last: Syllable, head: Syllable, right: str) -> Iterator[Operation]:
+    """Endings and particles in 으: 으 goes after an open syllable or ㄹ, and stays elsewhere."""
+    lead, vowel, tail = last
+    rest = right[1:]
+    if tail == "ㄹ" and not head.tail:
+        yield Operation("-으", 0, rest)
+    yield Operation("plain", 0, right)
+    if tail == "ㅂ":
+        yield Operation("ㅂ>ㅜ", 1, build(lead, vowel) + build("ㅇ", "ㅜ", head.tail) + rest)
+    elif tail == "ㅅ":
+        yield Operation("-ㅅ", 1, build(lead, vowel) + right)
+    elif tail == "ㄷ":
+        yield Operation("ㄷ>ㄹ", 1, build(lead, vowel, "ㄹ") + right)
+    if tail in ("", "ㄹ", "ㅎ", "ㅅ"):  # 가+은 -> 간, 그렇+으면 -> 그러면, 것+을 -> 걸
+        yield Operation("for tail", 1, build(lead, vowel, head.tail) + rest)
+
+
+def _consonant(last: Syllable, head: Syllable, right: str) -> Iterator[Operation]:
+    """Endings in a consonant: ㄹ and ㅎ go before ㄴ, ㅅ and 오; particles that shrink (난, 날)."""
+    lead, vowel, tail = last
+    drops = head.lead in "ㄴㅅ" or right[0] == "오"
+    if tail == "ㄹ" and drops:
+        yield Operation("-ㄹ", 1, build(lead, vowel) + right)
+    yield Operation("plain", 0, right)
+    if tail == "ㅎ" and head.lead == "ㄴ":
+        yield Operation("-ㅎ", 1, build(lead, vowel) + right)
+    if right in ("는", "를") and tail in ("", "ㅅ"):  # 나+는 -> 난
+        yield Operation("short", 1, build(lead, vowel, head.tail))
