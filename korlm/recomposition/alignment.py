@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from korlm.recomposition.decisions import LITERAL, Join, operation_of
-from korlm.recomposition.rules import REACH, operations
+from korlm.recomposition.hangul import is_letter, is_syllable
+from korlm.recomposition.rules import operations
 
-_OPEN = 2  # characters at the end of a surface that later joins may change
+_OPEN = 3  # characters at the end of a surface that later joins may change, by rules or literally
 
 
 class Step(NamedTuple):
@@ -60,7 +61,7 @@ def _advance(states: _States, left: str, right: str, written: str) -> _States:
     """All surfaces after one more morph, with the best way to each."""
     found: _States = {}
     for surface, (cost, steps) in states.items():
-        for rank, operation in enumerate(operations(surface[-REACH:], left, right)):
+        for rank, operation in enumerate(operations(surface, left, right)):
             after = operation.on(surface)
             if not written.startswith(after[:-_OPEN]):
                 continue
@@ -89,25 +90,35 @@ def _with_literal(
 
 
 def _literals(surface: str, right: str, written: str) -> Iterator[tuple[int, str, str]]:
-    """Rewritten ends that agree with the eojeol: cost, name, surface afterwards."""
+    """Rewritten ends that agree with the eojeol: cost, name, surface afterwards.
+
+    Kkma rewrites Hangul alone. An eojeol's first morph had better be rewritten when the second one
+    comes, which is a finer context: 저+의 -> 제, and not 저 -> 제.
+    """
     same = 0
     while same < min(len(surface), len(written)) and surface[same] == written[same]:
         same += 1
     old = surface[same:]
-    if len(old) > REACH:
+    if len(old) > _OPEN or not _is_hangul(old + right):
         return
     expected = len(surface) + len(right)
     for end in range(max(same, expected - 2), min(len(written), expected + 2) + 1):
+        if not _is_hangul(written[same:end]):
+            continue
         differs = end == 0 or written[end - 1] != right[-1:]
-        cost = 10 + 4 * len(old) + 4 * abs(expected - end) + 3 * differs
+        cost = 10 + 2 * len(old) + 4 * abs(expected - end) + 6 * differs + 4 * (not surface)
         yield cost, f"{LITERAL}{old}>{written[same:end]}", written[:end]
+
+
+def _is_hangul(text: str) -> bool:
+    return all(is_syllable(char) or is_letter(char) for char in text)
 
 
 def _replay(morphs: Sequence[str], names: Sequence[str] | None) -> Iterator[Step]:
     """The joins of the operations of these names; None: of the rules' first ones."""
     surface = left = ""
     for number, right in enumerate(morphs):
-        operation = operations(surface[-REACH:], left, right)[0]
+        operation = operations(surface, left, right)[0]
         if names is not None and operation.name != names[number]:
             named = operation_of(names[number], Join(surface, left, right))
             assert named is not None

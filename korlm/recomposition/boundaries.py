@@ -72,7 +72,7 @@ class BoundaryModel:
         known = ids < rare
         classes = np.zeros(len(ids), np.int64)
         classes[known] = self.classes[ids[known]]
-        for place in np.flatnonzero(~known):
+        for place in np.flatnonzero(~known).tolist():
             classes[place] = self.shapes[SHAPES.index(shape_of(morphs[place]))]
         return ids, classes
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
-from korlm.errors import writing
+from korlm.errors import OutputError, writing
 from korlm.recomposition.learning import learn
 from korlm.recomposition.morphs import FILE, KkmaRecomposer, rules_alone
 from korlm.recomposition.recomposer import (
@@ -20,6 +21,7 @@ from korlm.recomposition.samples import read_samples
 logger = logging.getLogger(__name__)
 
 MAX_TOKENS = 3_000_000  # that are learnt from; more add little
+KKMA = "kkma"
 _SIMPLE: dict[str, type[Recomposer]] = {
     "eojeol": EojeolRecomposer,
     "syllable": SyllableRecomposer,
@@ -47,38 +49,48 @@ def build_recomposer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Recompos
         if (folder / "tokens").is_dir():
             return learn_from_prepared(folder)
     logger.warning(
-        "no %s in %s: text is put together by rules alone, blanks are not known",
+        "no %s in %s: text is put together by rules alone, and where blanks stand is not known",
         FILE,
-        ", ".join(map(str, folders)) or "any folder",
+        " or ".join(map(str, folders)) or "any folder",
     )
     return KkmaRecomposer({}, rules_alone())
 
 
 def learn_from_prepared(folder: Path) -> KkmaRecomposer:
-    """What the training split of a prepared corpus of Kkma's tokens says.
+    """Learns from the training split of Kkma's tokens, and writes ``recomposition.npz`` beside it.
+
+    Args:
+        folder: of a prepared corpus; if it cannot be written, a warning says so.
 
     Raises:
         PreparedError: its shards are damaged.
     """
-    return learn(read_samples(folder, "train", MAX_TOKENS))
+    logger.info("%s: learning how its morphs are written", folder)
+    recomposer = learn(read_samples(folder, "train", MAX_TOKENS))
+    try:
+        recomposer.save(folder / FILE)
+    except OutputError as error:
+        logger.warning("%s; the next command will have to learn it again", error)
+    return recomposer
 
 
 def provide(tokenizer: str, prepared: Path) -> None:
-    """Makes ``recomposition.npz`` in a prepared corpus, if its tokenizer needs it and it is not there.
+    """Sees to it that a prepared corpus of Kkma's tokens has its ``recomposition.npz``.
 
     Raises:
-        KorlmError: its shards are damaged; the folder cannot be written.
+        PreparedError: its shards are damaged.
     """
-    if tokenizer not in _SIMPLE and not (prepared / FILE).exists():
-        learn_from_prepared(prepared).save(prepared / FILE)
+    if tokenizer == KKMA and not (prepared / FILE).exists():
+        learn_from_prepared(prepared)
 
 
 def keep(prepared: Path, run: Path) -> None:
-    """Copies what a prepared corpus has learnt into a run directory, so that a run needs no other.
+    """Copies ``recomposition.npz`` into a run directory, which then needs no prepared corpus.
 
     Raises:
         OutputError: the run directory cannot be written.
     """
     if (prepared / FILE).is_file() and not (run / FILE).exists():
         with writing(run):
-            shutil.copyfile(prepared / FILE, run / FILE)
+            shutil.copyfile(prepared / FILE, run / f".{FILE}.tmp")
+            os.replace(run / f".{FILE}.tmp", run / FILE)

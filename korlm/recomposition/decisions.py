@@ -1,9 +1,9 @@
 """Which way of joining it is: a decision list over contexts, from coarse ones to fine ones.
 
-The rules (``korlm.recomposition.rules``) leave choices open: 하+었 is 했 or 하였, 오르+아 follows 르
-and 따르+아 does not, and 낳+ㄴ is 난 wherever Kkma took 난 for it. Each context of a join may name
-an operation: a rule's, or a literal one, ``=OLD>NEW``, which rewrites the end of the surface. The
-finest context that names one decides (Rivest 1987).
+The rules (``korlm.recomposition.rules``) leave choices open: 되+었 is 됐 or 되었, 오르+아 doubles its
+ㄹ and 따르+아 does not, and 낳+ㄴ is 난 wherever Kkma took 난 for it. Each context of a join may
+name an operation: a rule's, or a literal one, ``=OLD>NEW``, which rewrites the end of the surface.
+The finest context that names one decides (Rivest 1987).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from korlm.recomposition.hangul import is_syllable, split
-from korlm.recomposition.rules import REACH, Operation, operations
+from korlm.recomposition.rules import Operation, operations
 
 LITERAL = "="
-LEVELS = 9  # of contexts; the last three need tags
-_UNTAGGED = 6
+LEVELS = 10  # of contexts; the last three need tags
+_UNTAGGED = 7
 
 
 class Join(NamedTuple):
@@ -51,16 +51,16 @@ def context(level: int, join: Join) -> str:
         return f"2\x1f{last}\x1f{right}"
     if level == 3:
         return f"3\x1f{left}\x1f{right}"
-    if level == 4:
-        return f"4\x1f{surface[-REACH:]}\x1f{left}\x1f{right}"
-    if level == 5:
-        return f"5\x1f{surface}\x1f{left}\x1f{right}"
-    tags = f"{left_tag}\x1f{right_tag}"
+    if level in (4, 5):  # the last two characters, the last three
+        return f"{level}\x1f{surface[2 - level :]}\x1f{left}\x1f{right}"
     if level == 6:
-        return f"6\x1f{last}\x1f{right}\x1f{tags}"
+        return f"6\x1f{surface}\x1f{left}\x1f{right}"
+    tags = f"{left_tag}\x1f{right_tag}"
     if level == 7:
-        return f"7\x1f{left}\x1f{right}\x1f{tags}"
-    return f"8\x1f{surface}\x1f{left}\x1f{right}\x1f{tags}"
+        return f"7\x1f{last}\x1f{right}\x1f{tags}"
+    if level == 8:
+        return f"8\x1f{left}\x1f{right}\x1f{tags}"
+    return f"9\x1f{surface}\x1f{left}\x1f{right}\x1f{tags}"
 
 
 def operation_of(name: str, join: Join) -> Operation | None:
@@ -68,7 +68,7 @@ def operation_of(name: str, join: Join) -> Operation | None:
     if name.startswith(LITERAL):
         old, _, new = name[1:].partition(">")
         return Operation(name, len(old), new) if join.surface.endswith(old) else None
-    for operation in operations(join.surface[-REACH:], join.left, join.right):
+    for operation in operations(join.surface, join.left, join.right):
         if operation.name == name:
             return operation
     return None
@@ -81,4 +81,4 @@ def decide(entries: Mapping[str, str], join: Join) -> Operation:
         name = entries.get(context(level, join))
         if name is not None and (operation := operation_of(name, join)) is not None:
             return operation
-    return operations(join.surface[-REACH:], join.left, join.right)[0]
+    return operations(join.surface, join.left, join.right)[0]

@@ -9,10 +9,11 @@ from korlm.recomposition.alignment import align
 from korlm.recomposition.boundaries import BoundaryModel
 from korlm.recomposition.decisions import LEVELS, Join, context, operation_of
 from korlm.recomposition.morphs import KkmaRecomposer
-from korlm.recomposition.rules import REACH, operations
+from korlm.recomposition.rules import operations
 from korlm.recomposition.samples import Samples
 
 Seen = Mapping[Join, Mapping[str, int]]
+_GAIN = (1, 1, 1, 1, 1, 1, 2, 1, 1, 2)  # joins that an entry of each level must mend
 _LONGEST = 60  # morphs of an eojeol that is learnt from; longer ones are no words
 
 
@@ -45,7 +46,7 @@ def learn_decisions(seen: Seen) -> dict[str, str]:
     Only contexts in which the levels before err are looked at, which are few.
     """
     joins = list(seen)
-    now = [operations(join.surface[-REACH:], join.left, join.right)[0].name for join in joins]
+    now = [operations(join.surface, join.left, join.right)[0].name for join in joins]
     by_right: defaultdict[str, list[int]] = defaultdict(list)
     for index, join in enumerate(joins):
         by_right[join.right].append(index)
@@ -59,13 +60,14 @@ def learn_decisions(seen: Seen) -> dict[str, str]:
             if (key := context(level, joins[index])) in keys:
                 members[key].append(index)
         for key in sorted(members):
-            _settle(entries, key, members[key], joins, seen, now)
+            _settle(level, entries, key, members[key], joins, seen, now)
             wrong.update(members[key])
         wrong = {i for i in wrong if any(name != now[i] for name in seen[joins[i]])}
     return entries
 
 
 def _settle(
+    level: int,
     entries: dict[str, str],
     key: str,
     members: Iterable[int],
@@ -79,7 +81,7 @@ def _settle(
         votes.update(seen[joins[index]])
     right = sum(seen[joins[index]].get(now[index], 0) for index in members)
     name, count = max(votes.items(), key=lambda vote: (vote[1], vote[0]))
-    if count <= right:
+    if count - right < _GAIN[level]:
         return
     entries[key] = name
     for index in members:

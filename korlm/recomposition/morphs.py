@@ -39,15 +39,15 @@ class KkmaRecomposer(Recomposer):
         blanks: where blanks stand.
 
     >>> recomposer = KkmaRecomposer({}, rules_alone())
-    >>> recomposer.compose(["하늘", "이", "맑", "고", "푸르", "었", "다"], eojeol=[0, 0, 1, 1, 2, 2, 2])
-    '하늘이 맑고 풀렀다'
+    >>> recomposer.compose(["하늘", "이", "맑", "고", "크", "었", "다"], eojeol=[0, 0, 1, 1, 2, 2, 2])
+    '하늘이 맑고 컸다'
     """
 
     def __init__(self, decisions: dict[str, str], blanks: BoundaryModel) -> None:
         super().__init__()
         self.decisions, self.blanks = decisions, blanks
         self._olds: dict[str, set[str]] = {}
-        for key, name in decisions.items():
+        for name in decisions.values():
             if name.startswith(LITERAL) and (old := name[1:].partition(">")[0]):
                 self._olds.setdefault(old[-1], set()).add(old)
         self._cache: OrderedDict[str, npt.NDArray[np.float32]] = OrderedDict()

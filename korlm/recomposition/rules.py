@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from korlm.recomposition.hangul import Syllable, build, is_letter, is_syllable, split, tail_of
 
-REACH = 3  # characters at the end of the surface that the rules look at
+REACH = 2  # characters at the end of a surface that rules look at, and the most that they change
 COPULA = "이"
 _SWAP = {"ㅏ": "ㅓ", "ㅓ": "ㅏ", "ㅕ": "ㅓ"}  # what else an ending's vowel may become
 _MERGE = "ㅏㅓㅕㅐㅔㅖ"  # vowels that swallow the ending's
@@ -40,36 +40,48 @@ class Operation(NamedTuple):
         return surface[: len(surface) - self.cut] + self.add
 
 
-@lru_cache(maxsize=1 << 16)
-def operations(end: str, left: str, right: str) -> tuple[Operation, ...]:
+def operations(surface: str, left: str, right: str) -> tuple[Operation, ...]:
     """The ways of joining a morph to a surface, the likeliest first; each writes something else.
 
     Args:
-        end: the last ``REACH`` characters of the surface.
-        left: the morph that the surface ends with, in its basic form; empty at the beginning.
+        surface: the eojeol so far.
+        left: the morph that it ends with, in its basic form; empty at the beginning.
         right: the morph that is added.
 
     >>> [o.on("흐르") for o in operations("흐르", "흐르", "어")]
     ['흘러', '흐러', '흘라', '흐라', '흐르러', '흐르어', '흐르아']
     """
+    if left != COPULA and not _touches(surface[-1:], right[:1]):
+        return (Operation("plain", 0, right),)
+    return _operations(surface[-REACH:], left == COPULA, right)
+
+
+@lru_cache(maxsize=1 << 16)
+def _touches(last: str, first: str) -> bool:
+    """Whether anything but writing one after the other may happen between two characters."""
+    if not is_syllable(last):
+        return False
+    if not is_syllable(first):
+        return is_bare_ending(first)
+    head, tail = split(first), split(last).tail
+    if head.lead == "ㅇ":
+        return head.vowel in "ㅏㅓㅕㅡ" or (first == "오" and tail == "ㄹ")
+    return first in ("는", "를") or (tail in ("ㄹ", "ㅎ") and head.lead in "ㄴㅅ")
+
+
+@lru_cache(maxsize=1 << 16)
+def _operations(end: str, is_copula: bool, right: str) -> tuple[Operation, ...]:
     found: dict[tuple[int, str], Operation] = {}
-    for operation in (*_ways(end, left, right), Operation("plain", 0, right)):
-        # The least that is cut for the same text.
-        add, cut = operation.add, operation.cut
-        while cut and add and add[0] == end[len(end) - cut]:
-            add, cut = add[1:], cut - 1
-        found.setdefault((cut, add), Operation(operation.name, cut, add))
+    for operation in (*_ways(end, is_copula, right), Operation("plain", 0, right)):
+        name, cut, add = operation
+        if cut and add[:1] == end[len(end) - cut]:  # 영화+이+에요 -> 예요: 화 stays
+            cut, add = cut - 1, add[1:]
+        found.setdefault((cut, add), Operation(name, cut, add))
     return tuple(found.values())
 
 
 # One morph for each way in which the rules may change what stands before it.
 _PROBES = ("ㄴ", "아", "어", "여", "았", "으니", "은", "니", "는", "를", "에요")
-
-
-@lru_cache(maxsize=1 << 16)
-def _reach(end: str, left: str) -> int:
-    ways = (operation for probe in _PROBES for operation in operations(end, left, probe))
-    return max(operation.cut for operation in ways)
 
 
 def reach(surface: str, left: str) -> int:
@@ -78,26 +90,25 @@ def reach(surface: str, left: str) -> int:
     >>> reach("돕", "돕"), reach("흐르", "흐르"), reach("먹", "먹")
     (1, 2, 0)
     """
-    return _reach(surface[-REACH:], left)
+    return max(way.cut for probe in _PROBES for way in operations(surface, left, probe))
 
 
-def _ways(end: str, left: str, right: str) -> Iterator[Operation]:
+def _ways(end: str, is_copula: bool, right: str) -> Iterator[Operation]:
     last = end[-1:]
-    if left == COPULA == last and right:
-        yield from _copula(end, right)
     if not is_syllable(last) or not right:
         return
-    parts = split(last)
+    if is_copula and last == COPULA:
+        yield from _copula(end, right)
     if is_bare_ending(right):
-        yield from _bare(parts, right)
+        yield from _bare(split(last), right)
     elif is_syllable(right[0]):
         head = split(right[0])
         if head.lead == "ㅇ" and head.vowel in _SWAP and head.tail in ("", "ㅆ"):
-            yield from _vowel(end, parts, head, right[1:])
+            yield from _vowel(end, split(last), head, right[1:])
         elif head.lead == "ㅇ" and head.vowel == "ㅡ":
-            yield from _eu(parts, head, right)
+            yield from _eu(split(last), head, right)
         else:
-            yield from _consonant(parts, head, right)
+            yield from _consonant(split(last), head, right)
 
 
 def is_bare_ending(morph: str) -> bool:
@@ -121,17 +132,15 @@ def _copula(end: str, right: str) -> Iterator[Operation]:
         return
     if right[0] == "에":  # 이+에요 -> 예요
         yield Operation("예", 1, "예" + right[1:])
-    if right[:1] in ("어", "었") and not drops:
-        yield Operation("plain", 0, right)
-    elif not (is_syllable(right[0]) and split(right[0])[:2] in (("ㅇ", "ㅓ"), ("ㅇ", "ㅕ"))):
-        yield Operation("copula" if drops else "plain", int(drops), right)
-    yield from _vowel_after_copula(right)
-    yield Operation("plain" if drops else "copula", int(not drops), right)
-
-
-def _vowel_after_copula(right: str) -> Iterator[Operation]:
-    if is_syllable(right[0]) and split(right[0])[:2] == ("ㅇ", "ㅓ"):
-        yield Operation("ㅕ", 1, build("ㅇ", "ㅕ", split(right[0]).tail) + right[1:])
+    head = split(right[0]) if is_syllable(right[0]) else None
+    vowel = head is not None and head.lead == "ㅇ" and head.vowel in _SWAP
+    if head is not None and head.lead == "ㅇ" and head.vowel == "ㅓ":  # 이+었 -> 였
+        short = Operation("ㅕ", 1, build("ㅇ", "ㅕ", head.tail) + right[1:])
+        yield from (short,) if drops else (Operation("plain", 0, right), short)
+    if drops and not vowel:
+        yield Operation("copula", 1, right)
+    yield Operation("plain", 0, right)
+    yield Operation("copula", 1, right)
 
 
 def _bare(last: Syllable, right: str) -> Iterator[Operation]:
