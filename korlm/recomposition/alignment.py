@@ -42,8 +42,8 @@ def align(morphs: Sequence[str], written: str) -> list[Step] | None:
 
     >>> [step.name for step in align(["하", "었", "다"], "했다")]
     ['plain', 'ㅐ', 'plain']
-    >>> [step.name for step in align(["저", "의"], "제")]
-    ['plain', '=저>제']
+    >>> [step.name for step in align(["울", "ㄴ들"], "운들네")]
+    ['plain', '=울>운들네']
     """
     steps = list(_replay(morphs, None))
     if steps[-1].after == written:
@@ -106,7 +106,7 @@ def _literals(surface: str, right: str, written: str) -> Iterator[tuple[int, str
         if not _is_hangul(written[same:end]):
             continue
         differs = end == 0 or written[end - 1] != right[-1:]
-        cost = 10 + 2 * len(old) + 4 * abs(expected - end) + 6 * differs + 4 * (not surface)
+        cost = 10 + 4 * len(old) + 4 * abs(expected - end) + 6 * differs + 4 * (not surface)
         yield cost, f"{LITERAL}{old}>{written[same:end]}", written[:end]
 
 

@@ -14,7 +14,7 @@ from korlm.recomposition.samples import Samples
 
 Seen = Mapping[Join, Mapping[str, int]]
 _GAIN = (1, 1, 1, 1, 1, 1, 2, 1, 1, 2)  # joins that an entry of each level must mend
-_LONGEST = 60  # morphs of an eojeol that is learnt from; longer ones are no words
+_LONGEST = 20  # morphs of an eojeol that is learnt from; longer ones lack their blanks
 
 
 def learn(samples: Samples) -> KkmaRecomposer:

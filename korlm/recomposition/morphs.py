@@ -39,8 +39,8 @@ class KkmaRecomposer(Recomposer):
         blanks: where blanks stand.
 
     >>> recomposer = KkmaRecomposer({}, rules_alone())
-    >>> recomposer.compose(["하늘", "이", "맑", "고", "크", "었", "다"], eojeol=[0, 0, 1, 1, 2, 2, 2])
-    '하늘이 맑고 컸다'
+    >>> recomposer.compose(["물", "이", "맑", "고", "크", "었", "다"], None, [0, 0, 1, 1, 2, 2, 2])
+    '물이 맑고 컸다'
     """
 
     def __init__(self, decisions: dict[str, str], blanks: BoundaryModel) -> None:

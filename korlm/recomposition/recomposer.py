@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from korlm.data.tokenizer import BLANK
 from korlm.data.vocab import EOS, NUMBER, SPECIALS
-from korlm.recomposition.hangul import show_letters
+from korlm.recomposition.hangul import show_letters, tail_of
 
 DIGIT = "0"  # what is written for <num>, which stands for any number
 
@@ -161,8 +161,8 @@ class JamoRecomposer(SyllableRecomposer):
         return _compose_letters(super()._join(surface, left, right))
 
     def unstable(self, surface: str, left: str) -> int:
-        """1 while the last syllable may get a vowel or a tail."""
-        return int(bool(surface) and "\u1100" <= left <= "\u1175")
+        """1 while the last syllable or letter may get a vowel or a tail."""
+        return int(tail_of(surface[-1:]) == "" or "\u1100" <= left <= "\u1112")
 
 
 def _compose_letters(text: str) -> str:

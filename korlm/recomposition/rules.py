@@ -10,11 +10,12 @@ stand alone (하+ㄴ -> 한), irregular stems are regular (돕+아 -> 도와), t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 from korlm.recomposition.hangul import Syllable, build, is_letter, is_syllable, split, tail_of
+from korlm.recomposition.words import BEFORE_COPULA, RIGHTS, SHRUNK, class_of_reu, is_regular
 
 REACH = 2  # characters at the end of a surface that rules look at, and the most that they change
 COPULA = "이"
@@ -51,7 +52,7 @@ def operations(surface: str, left: str, right: str) -> tuple[Operation, ...]:
     >>> [o.on("흐르") for o in operations("흐르", "흐르", "어")]
     ['흘러', '흐러', '흘라', '흐라', '흐르러', '흐르어', '흐르아']
     """
-    if left != COPULA and not _touches(surface[-1:], right[:1]):
+    if left != COPULA and right not in RIGHTS and not _touches(surface[-1:], right[:1]):
         return (Operation("plain", 0, right),)
     return _operations(surface[-REACH:], left == COPULA, right)
 
@@ -72,7 +73,8 @@ def _touches(last: str, first: str) -> bool:
 @lru_cache(maxsize=1 << 16)
 def _operations(end: str, is_copula: bool, right: str) -> tuple[Operation, ...]:
     found: dict[tuple[int, str], Operation] = {}
-    for operation in (*_ways(end, is_copula, right), Operation("plain", 0, right)):
+    ways = (*_ways(end, is_copula, right), Operation("plain", 0, right), *_shrunk(end, right))
+    for operation in ways:
         name, cut, add = operation
         if cut and add[:1] == end[len(end) - cut]:  # 영화+이+에요 -> 예요: 화 stays
             cut, add = cut - 1, add[1:]
@@ -81,7 +83,7 @@ def _operations(end: str, is_copula: bool, right: str) -> tuple[Operation, ...]:
 
 
 # One morph for each way in which the rules may change what stands before it.
-_PROBES = ("ㄴ", "아", "어", "여", "았", "으니", "은", "니", "는", "를", "에요")
+_PROBES = ("ㄴ", "아", "어", "여", "았", "으니", "은", "니", "는", "를", "에요", *RIGHTS)
 
 
 def reach(surface: str, left: str) -> int:
@@ -99,8 +101,9 @@ def _ways(end: str, is_copula: bool, right: str) -> Iterator[Operation]:
         return
     if is_copula and last == COPULA:
         yield from _copula(end, right)
+        yield from _shrunk_copula(end, right)
     if is_bare_ending(right):
-        yield from _bare(split(last), right)
+        yield from _bare(end, split(last), right)
     elif is_syllable(right[0]):
         head = split(right[0])
         if head.lead == "ㅇ" and head.vowel in _SWAP and head.tail in ("", "ㅆ"):
@@ -109,6 +112,14 @@ def _ways(end: str, is_copula: bool, right: str) -> Iterator[Operation]:
             yield from _eu(split(last), head, right)
         else:
             yield from _consonant(split(last), head, right)
+
+
+def _shrunk(end: str, right: str) -> Iterator[Operation]:
+    """Words with a way of their own."""
+    if right in RIGHTS:
+        for stem in (end, end[-1:]):
+            for written in SHRUNK.get((stem, right), ()):
+                yield Operation(f"{stem}>{written}", len(stem), written)
 
 
 def is_bare_ending(morph: str) -> bool:
@@ -130,26 +141,39 @@ def _copula(end: str, right: str) -> Iterator[Operation]:
             lead, vowel, _ = split(before)
             yield Operation("copula", 2, build(lead, vowel, right[0]) + right[1:])
         return
-    if right[0] == "에":  # 이+에요 -> 예요
+    if right[0] == "에" and drops:  # 이+에요 -> 예요
         yield Operation("예", 1, "예" + right[1:])
     head = split(right[0]) if is_syllable(right[0]) else None
-    vowel = head is not None and head.lead == "ㅇ" and head.vowel in _SWAP
+    is_vowel = head is not None and head.lead == "ㅇ" and head.vowel in _SWAP
     if head is not None and head.lead == "ㅇ" and head.vowel == "ㅓ":  # 이+었 -> 였
         short = Operation("ㅕ", 1, build("ㅇ", "ㅕ", head.tail) + right[1:])
         yield from (short,) if drops else (Operation("plain", 0, right), short)
-    if drops and not vowel:
+    if drops and not is_vowel:
         yield Operation("copula", 1, right)
     yield Operation("plain", 0, right)
     yield Operation("copula", 1, right)
+    if right[0] == "에":
+        yield Operation("예", 1, "예" + right[1:])
 
 
-def _bare(last: Syllable, right: str) -> Iterator[Operation]:
+def _shrunk_copula(end: str, right: str) -> Iterator[Operation]:
+    """Words before the copula that swallow it."""
+    if (short := BEFORE_COPULA.get(end[:-1])) is not None:
+        add = short + right
+        if is_bare_ending(right):
+            add = build(*split(short)[:2], right[0]) + right[1:]
+        yield Operation(f"{end}>{short}", 2, add)
+
+
+def _bare(end: str, last: Syllable, right: str) -> Iterator[Operation]:
     """Endings that begin with ㄴ, ㄹ, ㅁ or ㅂ: 하+ㄴ, 알+ㅂ니다, 돕+ㄹ, 짓+ㅁ."""
     (lead, vowel, tail), bare, rest = last, right[0], right[1:]
     eu = build("ㅇ", "ㅡ", bare) + rest
     if not tail:
         yield Operation("tail", 1, build(lead, vowel, bare) + rest)
         return
+    if is_regular(end, tail):
+        yield Operation("으", 0, eu)
     if tail == "ㄹ":
         yield Operation("-ㄹ", 1, build(lead, vowel, "ㄻ" if bare == "ㅁ" else bare) + rest)
     elif tail == "ㅎ":
@@ -188,34 +212,53 @@ def _vowel(end: str, last: Syllable, head: Syllable, rest: str) -> Iterator[Oper
             yield written("merge", 1, "", lead, vowel)
         if vowel in _CONTRACT:
             yield written("contract", 1, "", lead, _CONTRACT[vowel])
-    elif tail == "ㅂ":
-        bright = "ㅘ" if end[-1] in "돕곱" else "ㅝ"
-        for glide in (bright, "ㅘ" if bright == "ㅝ" else "ㅝ"):
-            yield written(f"ㅂ>{glide}", 1, build(lead, vowel), "ㅇ", glide)
-    elif tail == "ㅎ":
-        yield written("-ㅎ", 1, "", lead, _H_STEM.get(vowel, "ㅐ"))
-    elif tail in ("ㅅ", "ㄷ"):
-        start = build(lead, vowel, "ㄹ" if tail == "ㄷ" else "")
-        yield written("-ㅅ" if tail == "ㅅ" else "ㄷ>ㄹ", 1, start, "ㅇ", same)
-        yield written("-ㅅ, swap" if tail == "ㅅ" else "ㄷ>ㄹ, swap", 1, start, "ㅇ", other)
+    else:
+        if is_regular(end, tail):
+            yield written("plain", 0, "", "ㅇ", same)
+        yield from _irregular(end, last, head, written)
     yield written("plain", 0, "", "ㅇ", same)
     yield written("swap", 0, "", "ㅇ", other)
     if tail == "ㄹ":  # 말+아 -> 마
         yield written("-ㄹ", 1, "", lead, vowel)
 
 
+def _irregular(
+    end: str,
+    last: Syllable,
+    head: Syllable,
+    written: Callable[[str, int, str, str, str], Operation],
+) -> Iterator[Operation]:
+    """Stems whose last consonant changes before a vowel."""
+    lead, vowel, tail = last
+    if tail == "ㅂ":
+        glides = ("ㅘ", "ㅝ") if end[-1] in "돕곱" else ("ㅝ", "ㅘ")
+        for glide in glides:
+            yield written(f"ㅂ>{glide}", 1, build(lead, vowel), "ㅇ", glide)
+    elif tail == "ㅎ":
+        yield written("-ㅎ", 1, "", lead, _H_STEM.get(vowel, "ㅐ"))
+    elif tail in ("ㅅ", "ㄷ"):
+        name, start = (
+            ("-ㅅ", build(lead, vowel)) if tail == "ㅅ" else ("ㄷ>ㄹ", build(lead, vowel, "ㄹ"))
+        )
+        yield written(name, 1, start, "ㅇ", head.vowel)
+        yield written(f"{name}, swap", 1, start, "ㅇ", _SWAP[head.vowel])
+
+
 def _eu_stem(end: str, last: Syllable, head: Syllable, rest: str) -> Iterator[Operation]:
-    """Stems in ㅡ: 쓰+어 -> 써, 아프+아 -> 아파, 모르+아 -> 몰라, 이르+어 -> 이르러."""
+    """Stems in ㅡ: 쓰+어 -> 써, 모르+아 -> 몰라, 따르+아 -> 따라, 푸르+어 -> 푸르러."""
     before = end[-2:-1]
-    vowels = [(head.vowel, ""), (_SWAP[head.vowel], ", swap")]
-    for vowel, swapped in vowels:
+    found: list[Operation] = []
+    for vowel, swapped in ((head.vowel, ""), (_SWAP[head.vowel], ", swap")):
         ending = build(last.lead, vowel, head.tail) + rest
         if end[-1] == "르" and is_syllable(before) and not tail_of(before):
-            lead, middle, _ = split(before)
-            yield Operation("르" + swapped, 2, build(lead, middle, "ㄹ") + ending)
-        yield Operation("-ㅡ" + swapped, 1, ending)
+            doubled = build(*split(before)[:2], "ㄹ") + ending
+            found.append(Operation("르" + swapped, 2, doubled))
+        found.append(Operation("-ㅡ" + swapped, 1, ending))
     if end[-1] == "르":
-        yield Operation("러", 0, build("ㄹ", "ㅓ", head.tail) + rest)
+        found.append(Operation("러", 0, build("ㄹ", "ㅓ", head.tail) + rest))
+        first = class_of_reu(end)
+        found.sort(key=lambda operation: operation.name != first)
+    yield from found
 
 
 def _eu(last: Syllable, head: Syllable, right: str) -> Iterator[Operation]:

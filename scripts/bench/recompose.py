@@ -1,4 +1,4 @@
-"""How much of a text comes back from Kkma's morphs: eojeols that are equal, characters that are not.
+"""How much of a text comes back from Kkma's morphs, in equal eojeols and in errors.
 
     python scripts/bench/recompose.py outputs/prepared/FOLDER [--split valid]
 
