@@ -1,9 +1,9 @@
 """Which way of joining it is: a decision list over contexts, from coarse ones to fine ones.
 
 The rules (``korlm.recomposition.rules``) leave choices open: 되+었 is 됐 or 되었, 이르+어 is 일러
-or 이르러, and 낳+ㄴ is 난 wherever Kkma took 난 for it. Each context of a join may name an operation:
-a rule's, or a literal one, ``=OLD>NEW``, which rewrites the end of the surface. The finest context
-that names one decides (Rivest 1987).
+or 이르러, and 낳+ㄴ is 난 wherever Kkma took 난 for it. Each context of a join may name an
+operation: a rule's, or a literal one, ``=OLD>NEW``, which rewrites the end of the surface. The
+finest context that names one decides (Rivest 1987).
 """
 
 from __future__ import annotations

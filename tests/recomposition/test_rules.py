@@ -11,8 +11,8 @@ def examples(table: str) -> dict[str, str]:
     return dict(example.split("=") for example in table.split())
 
 
-# The rules' first choice: regular stems; ㅂ ㅅ ㄷ ㅎ 르 ㅡ ㄹ 우 여; contractions; endings with a bare
-# consonant in front; nouns and particles, which stay as they are.
+# The rules' first choice: regular stems; ㅂ ㅅ ㄷ ㅎ 르 ㅡ ㄹ 우 여; contractions; endings with a
+# bare consonant in front; nouns and particles, which stay as they are.
 FIRST = examples(
     """
     먹+어=먹어 굳+어=굳어 벗+어=벗어 좋+아=좋아 따르+아=따라 치르+어=치러
