@@ -21,6 +21,7 @@ LAYERS = [
     {"korlm.training"},
     {"korlm.decoding", "korlm.evaluation"},
     {"korlm.models"},
+    {"korlm.recomposition"},
     {"korlm.data"},
     {"korlm.metrics", "korlm.config", "korlm.errors", "korlm.torchrun"},
 ]

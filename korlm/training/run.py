@@ -27,6 +27,7 @@ from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table, wri
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
 from korlm.models.ngram_lm import NgramLM
+from korlm.recomposition.build import keep
 from korlm.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -105,6 +106,7 @@ class Run:
         self.tracker: Tracker = NoTracker()
         if group.is_first:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
+            keep(prepared.folder, folder)
             self.tracker = Tracker(folder / "tensorboard", first_step)
         self.stop = StopSignal(group)
         self.trainer = Trainer(
