@@ -510,8 +510,9 @@ def test_inputs_come_in_the_order_given(tmp_path: Path, monkeypatch: pytest.Monk
     sources = find_inputs(["b.txt", "-", "?.txt"], "input")
     assert [source.name for source in sources] == ["b.txt", "stdin", "a.txt"]
     assert {source.split for source in sources} == {INPUT}
-    lines = [(part.doc_id, part.texts) for part in read_corpus(TextConfig(), sources)]
-    assert lines == [("b.txt", ["b.txt"]), ("stdin", ["가", "나"]), ("a.txt", ["a.txt"])]
+    parts = read_corpus(TextConfig(), sources)
+    lines = [(part.doc_id, text) for part in parts for text in part.texts]
+    assert lines == [("b.txt", "b.txt"), ("stdin", "가"), ("stdin", "나"), ("a.txt", "a.txt")]
     with pytest.raises(CorpusError, match=r"^input: gone is neither a file"):
         find_inputs(["gone"], "input")
 
