@@ -169,8 +169,8 @@ def all_keys(command: str) -> list[str]:
     keys: list[str] = []
     for field in dataclasses.fields(config.SCHEMAS[""][f"{command}_schema"]):
         default = field.default_factory
-        schemas = list(config.SCHEMAS.get(field.name, {}).values())
-        schemas += [default] if isinstance(default, type) else []
+        choices = list(config.SCHEMAS.get(field.name, {}).values())
+        schemas = [default] if isinstance(default, type) else choices
         keys.append(field.name)
         for schema in filter(dataclasses.is_dataclass, schemas):
             keys += [f"{field.name}.{f.name}" for f in dataclasses.fields(schema)]
@@ -256,6 +256,8 @@ def _stop(message: str, code: int) -> NoReturn:
 
 def _remove_fruitless(folder: Path) -> None:
     """Removes a run directory in which nothing came to be, and its parents while they are empty."""
+    if HydraConfig.get().output_subdir is None:  # the folder is not of this command's making
+        return
     if (folder / "checkpoints").exists() or not (folder / ".hydra").exists():
         return
     for handler in list(logging.getLogger().handlers):

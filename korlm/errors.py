@@ -63,19 +63,24 @@ _WRITING = {errno.ENOENT, errno.EIO, errno.EFBIG, errno.EISDIR, errno.ENAMETOOLO
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Turns the failures of writing under ``place`` into an ``OutputError`` of one line."""
+def writing(place: Path, key: str = "outputs=FOLDER") -> Iterator[None]:
+    """Turns the failures of writing under ``place`` into an ``OutputError`` of one line.
+
+    Args:
+        place: what is named where the system names no file.
+        key: the setting that leads to another place.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             reason = "the disk is full: free some space and run the same command again"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = "it cannot be written: change its permissions or give another outputs=FOLDER"
+            reason = f"it cannot be written: change its permissions or give another {key}"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
-            reason = "a file stands in the way of the folder: move it or give outputs=FOLDER"
+            reason = f"a file stands in the way of the folder: move it or give {key}"
         elif error.errno not in _WRITING:
             raise
         else:
-            reason = f"writing failed ({error.strerror}): mend that or give another outputs=FOLDER"
+            reason = f"writing failed ({error.strerror}): mend that or give another {key}"
         raise OutputError(f"{error.filename or place}: {reason}") from error

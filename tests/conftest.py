@@ -106,12 +106,14 @@ def korlm(
     """Runs ``korlm("train", "key=value", ...)`` in this process, in an empty folder."""
     import korlm.evaluate
     import korlm.prepare
+    import korlm.score
     import korlm.train
 
     mains = {
         "train": korlm.train.main,
         "prepare": korlm.prepare.main,
         "evaluate": korlm.evaluate.main,
+        "score": korlm.score.main,
     }
     monkeypatch.chdir(tmp_path)
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level

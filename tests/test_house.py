@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Layers from the top: a module imports from its own layer or from those below it.
 LAYERS = [
     {"korlm"},  # korlm.load
-    {"korlm.train", "korlm.prepare", "korlm.evaluate"},
+    {"korlm.train", "korlm.prepare", "korlm.evaluate", "korlm.score"},
     {"korlm.runs"},
     {"korlm.cli"},
     {"korlm.sweep"},
@@ -101,7 +101,7 @@ def test_every_module_says_what_it_is() -> None:
     assert not silent
 
 
-@pytest.mark.parametrize("command", ["train", "prepare", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "prepare", "evaluate", "score"])
 def test_nothing_heavy_before_the_settings_are_valid(command: str) -> None:
     code = (
         f"import sys, runpy; sys.argv = ['x', '--cfg', 'job']; import korlm.{command} as c\n"

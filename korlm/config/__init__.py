@@ -25,6 +25,7 @@ from korlm.config.data import (
     Layout,
     Mode,
     NsmcConfig,
+    TextConfig,
     TokenizerConfig,
     VocabConfig,
 )
@@ -44,6 +45,7 @@ from korlm.config.model import (
     Spelling,
     WindowConfig,
 )
+from korlm.config.scoring import Context, Level, ScoreSettings
 from korlm.config.training import (
     AdagradConfig,
     AdamConfig,
@@ -66,6 +68,7 @@ __all__ = [
     "AdamConfig",
     "BatchesConfig",
     "CacheConfig",
+    "Context",
     "CorpusConfig",
     "DecayConfig",
     "Device",
@@ -80,6 +83,7 @@ __all__ = [
     "KkmaConfig",
     "LSTMConfig",
     "Layout",
+    "Level",
     "Mode",
     "ModelConfig",
     "MuonConfig",
@@ -95,9 +99,11 @@ __all__ = [
     "RecurrentConfig",
     "SGDConfig",
     "ScheduleConfig",
+    "ScoreSettings",
     "Smoothing",
     "Softmax",
     "Spelling",
+    "TextConfig",
     "TokenizerConfig",
     "TrainSettings",
     "TrainerConfig",
@@ -149,6 +155,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "prepare_schema": PrepareSettings,
         "train_schema": TrainSettings,
         "evaluate_schema": EvaluateSettings,
+        "score_schema": ScoreSettings,
     },
     "corpus": {"text_schema": CorpusConfig, "nsmc_schema": NsmcConfig},
     "tokenizer": {"plain_schema": TokenizerConfig, "kkma_schema": KkmaConfig},

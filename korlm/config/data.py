@@ -50,19 +50,11 @@ class Engine(enum.Enum):
 
 
 @dataclass
-class CorpusConfig(Group):
-    """Which text is read, what a document is, and how documents are dealt to the splits."""
+class TextConfig(Group):
+    """How files of text are read, and what a document is."""
 
     _group: ClassVar[str] = "corpus"
 
-    name: str = MISSING
-    # stands in the name of the prepared folder
-    files: list[str] = field(default_factory=list)
-    # files, folders or globs whose documents are dealt to train, valid and test by a stable hash
-    train: list[str] = field(default_factory=list)
-    # files, folders or globs that belong to train as they are; the same for the next two
-    valid: list[str] = field(default_factory=list)
-    test: list[str] = field(default_factory=list)
     layout: Layout = Layout.auto
     # of all files; auto: what the ending of each says, .txt where it says nothing
     document: Document = Document.file
@@ -73,6 +65,20 @@ class CorpusConfig(Group):
     # from 1 in a file without a header
     document_column: str = ""
     # of .tsv, .csv and .jsonl: rows with the same value here are one document; empty: each row
+
+
+@dataclass
+class CorpusConfig(TextConfig):
+    """Which text is read, and how its documents are dealt to the splits."""
+
+    name: str = MISSING
+    # stands in the name of the prepared folder
+    files: list[str] = field(default_factory=list)
+    # files, folders or globs whose documents are dealt to train, valid and test by a stable hash
+    train: list[str] = field(default_factory=list)
+    # files, folders or globs that belong to train as they are; the same for the next two
+    valid: list[str] = field(default_factory=list)
+    test: list[str] = field(default_factory=list)
     valid_share: float = 0.1
     # share of the documents of `files` that go to valid
     test_share: float = 0.1

@@ -14,14 +14,15 @@ import hashlib
 import importlib.util
 import itertools
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from korlm.config import CorpusConfig, Document, Layout
+from korlm.config import CorpusConfig, Document, Layout, TextConfig
 from korlm.data.text_files import (
     PACKED,
+    STDIN,
     SUFFIXES,
     kind_of,
     layout_of,
@@ -32,6 +33,7 @@ from korlm.data.text_files import (
 from korlm.errors import CorpusError
 
 SPLITS = ("train", "valid", "test")
+INPUT = "input"  # the one split of a text that is read as it is
 KEY_CHARS = 4096  # of a document's beginning that decide its split
 # White space and control characters: what a blank line is made of.
 BLANKS = "".join(
@@ -98,18 +100,58 @@ def find_sources(config: CorpusConfig) -> list[Source]:
         CorpusError: a file or pattern that matches nothing, an empty or unreadable file, or a file
             named for two splits.
     """
+    sources = _sources_at(config.files, "corpus.files", None, config.source)
+    for split in SPLITS:
+        places: list[str] = getattr(config, split)
+        sources += _sources_at(places, f"corpus.{split}", split, config.source)
+    return _told_apart(sources)
+
+
+def find_inputs(places: Sequence[str], key: str) -> list[Source]:
+    """The files of a text that is no corpus of its own, all in one split, in the order given.
+
+    Args:
+        places: files, folders or globs; ``-`` is standard input.
+        key: the setting that names them.
+
+    Raises:
+        CorpusError: as ``find_sources``.
+    """
     sources: list[Source] = []
-    for split, places in (
-        (None, config.files),
-        *((name, getattr(config, name)) for name in SPLITS),
-    ):
-        key = f"corpus.{split or 'files'}"
-        for place in places:
-            try:
-                found = _expand(place, key, config)
-            except OSError as error:  # a folder that may not be searched, a name that is too long
-                raise CorpusError(f"{key}: {place} cannot be read ({error.strerror})") from error
-            sources += [_source(path, name, split) for path, name in found]
+    for place in places:
+        if place == "-":
+            sources.append(Source(STDIN, "stdin", INPUT, 0))
+        else:
+            sources += _sources_at([place], key, INPUT)
+    return _told_apart(sources)
+
+
+def _sources_at(
+    places: Sequence[str], key: str, split: str | None, origin: str = ""
+) -> list[Source]:
+    """The files at some places, in a fixed order.
+
+    Args:
+        places: files, folders or globs.
+        key: the setting that names them.
+        split: that they belong to; None: their documents are dealt.
+        origin: where the text can be had; told when a file is missing.
+
+    Raises:
+        CorpusError: a file or pattern that matches nothing, an empty or unreadable file.
+    """
+    sources: list[Source] = []
+    for place in places:
+        try:
+            found = _expand(place, key, origin)
+        except OSError as error:  # a folder that may not be searched, a name that is too long
+            raise CorpusError(f"{key}: {place} cannot be read ({error.strerror})") from error
+        sources += [_source(path, name, split) for path, name in found]
+    return sources
+
+
+def _told_apart(sources: list[Source]) -> list[Source]:
+    """Each file once, each with a name of its own."""
     seen: dict[Path, str | None] = {}
     for source in sources:
         real = source.path.resolve()
@@ -143,7 +185,7 @@ def _readable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _expand(place: str, key: str, config: CorpusConfig) -> list[tuple[Path, str]]:
+def _expand(place: str, key: str, origin: str) -> list[tuple[Path, str]]:
     if place.startswith("konlpy:"):
         relative = place.removeprefix("konlpy:")
         return [(konlpy_folder() / "data" / "corpus" / relative, relative)]
@@ -161,7 +203,7 @@ def _expand(place: str, key: str, config: CorpusConfig) -> list[tuple[Path, str]
         return [(path, path.name)]
     found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
     if not found:
-        hint = f"; fetch it from {config.source}" if config.source else ""
+        hint = f"; fetch it from {origin}" if origin else ""
         raise CorpusError(f"{key}: {place} is neither a file, a folder nor a glob of files{hint}")
     # A glob names files from its last fixed folder on, whatever it matches: names must not change
     # when files are added.
@@ -211,10 +253,14 @@ def split_of(key: str, valid_share: float, test_share: float) -> str:
     return "valid" if place < test_share + valid_share else "train"
 
 
-def read_corpus(config: CorpusConfig, sources: list[Source]) -> Iterator[Lines]:
+def read_corpus(config: TextConfig, sources: list[Source]) -> Iterator[Lines]:
     """All lines of a corpus, in the order of the files, one document after the other.
 
     Memory holds a block of a file and the beginning of one document.
+
+    Args:
+        config: how the files are read; where a source has no split, a ``CorpusConfig``.
+        sources: the files.
 
     Raises:
         CorpusError: text that cannot be read, or a file with nothing but blank lines.
@@ -231,7 +277,7 @@ def read_corpus(config: CorpusConfig, sources: list[Source]) -> Iterator[Lines]:
 
 
 def _dealt(
-    config: CorpusConfig,
+    config: TextConfig,
     source: Source,
     doc_id: str,
     blocks: Iterator[list[str]],
@@ -255,6 +301,7 @@ def _dealt(
                             break
             key = "\n".join(start)[:KEY_CHARS]
             blocks = itertools.chain(head, blocks)
+        assert isinstance(config, CorpusConfig)
         split = split_of(normalize(key), config.valid_share, config.test_share)
     first = 1
     for texts in blocks:
@@ -262,7 +309,7 @@ def _dealt(
         first += len(texts)
 
 
-def _read_text(config: CorpusConfig, source: Source) -> Iterator[Lines]:
+def _read_text(config: TextConfig, source: Source) -> Iterator[Lines]:
     blocks = read_blocks(source.path, config.encoding)
     if config.document is Document.file:
         yield from _dealt(config, source, source.name, blocks, None)
@@ -296,7 +343,7 @@ def _parted(blocks: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
         yield document, block[begin:]
 
 
-def _read_rows(config: CorpusConfig, source: Source) -> Iterator[Lines]:
+def _read_rows(config: TextConfig, source: Source) -> Iterator[Lines]:
     columns = (config.text_column, config.document_column)
     rows = read_records(source.path, config.encoding, *columns, config.layout)
     counts: dict[str, int] = {}

@@ -7,6 +7,7 @@ the same ``Reading``, so that whoever uses a model need not ask where a text cam
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,14 @@ class Reading:
             np.where(filled, count_units(texts), 0) if texts else lengths,
             np.where(filled, num_chars, 0),
         )
+
+    @classmethod
+    def joined(cls, readings: Sequence[Reading]) -> Reading:
+        """Readings that follow each other as one."""
+        tables = [reading.table for reading in readings]
+        names = [field.name for field in dataclasses.fields(cls)][1:]
+        arrays = (np.concatenate([getattr(part, name) for part in readings]) for name in names)
+        return cls(pa.concat_tables(tables).combine_chunks(), *arrays)
 
 
 class Reader:

@@ -12,6 +12,7 @@ import gzip
 import itertools
 import json
 import re
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from korlm.errors import CorpusError
 BLOCK = 1 << 20  # bytes read at once
 SUFFIXES = (".txt", ".tsv", ".csv", ".jsonl")
 PACKED = (".gz", ".zst")
+STDIN = Path("<stdin>")  # stands for the text that a command is given on standard input
 _CODECS = {Encoding.utf8: "utf-8", Encoding.cp949: "cp949"}
 _SIGNATURES = {
     b"\xff\xfe": "UTF-16 text; turn it into UTF-8 first (iconv -f UTF-16 -t UTF-8)",
@@ -58,6 +60,11 @@ def kind_of(path: Path) -> str:
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Opens a file for reading, unpacked; any failure becomes a ``CorpusError``."""
+    if path == STDIN:
+        if sys.stdin is None:
+            raise CorpusError(f"{path}: is closed; give it a text, or name a file")
+        yield sys.stdin.buffer
+        return
     try:
         with open(path, "rb") as raw:
             if path.suffix.lower() == ".gz":

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 State = tuple[Tensor, ...]
+
+BLOCK = 1 << 20  # log-probabilities held at once where only their entropy is wanted
 
 
 class LanguageModel(nn.Module, ABC):
@@ -63,6 +66,35 @@ class LanguageModel(nn.Module, ABC):
         found = log_probs.gather(2, targets[..., None])[..., 0]
         return torch.where(targets == 0, 0.0, -found), state
 
+    def nats_and_entropy(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, State]:
+        """What each target costs, how open the choice was, and the new state.
+
+        Memory does not hold the log-probabilities of a whole batch.
+
+        Returns:
+            ``nats``; the entropy in nats of the distribution that predicts each target, float32
+            (B, T), of no use where the target is <pad>; the state.
+        """
+        nats, after = self.nats(inputs, targets, state, lengths)
+        state = self.begin(len(inputs)) if state is None else state
+        rows_at_once = max(1, BLOCK // self.vocab_size)
+        entropy = torch.empty_like(nats)
+        for begin in range(0, len(inputs), rows_at_once):
+            rows = slice(begin, begin + rows_at_once)
+            part_state = tuple(part[rows] for part in state)
+            steps = max(1, rows_at_once // len(inputs[rows]))
+            for step in range(0, inputs.shape[1], steps):
+                part = np.s_[rows, step : step + steps]
+                log_probs, part_state = self.log_probs(inputs[part], part_state)
+                entropy[part] = entropy_of(log_probs)
+        return nats, entropy, after
+
     def loss(
         self,
         inputs: Tensor,
@@ -88,6 +120,18 @@ class LanguageModel(nn.Module, ABC):
     def hidden_matrices(self) -> list[tuple[Tensor, int]]:
         """Weights (gates * M, N) between hidden units, each with its number of gates."""
         return []
+
+
+def entropy_of(log_probs: Tensor) -> Tensor:
+    """-sum p ln p in nats: (..., V) -> (...).
+
+    >>> entropy_of(torch.tensor([0.5, 0.5, 0.0]).log())
+    tensor(0.6931)
+    """
+    # What never comes adds nothing: 0 ln 0 is 0.
+    finite = log_probs.clamp(min=torch.finfo(log_probs.dtype).min)
+    entropy: Tensor = -torch.linalg.vecdot(log_probs.exp(), finite)
+    return entropy
 
 
 def detach(state: State) -> State:

@@ -81,6 +81,21 @@ class NeuralLM(LanguageModel, ABC):
         _, nats, state = self.hidden_and_nats(inputs, targets, state, lengths)
         return nats, state
 
+    def nats_and_entropy(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, State]:
+        """See ``LanguageModel.nats_and_entropy``; reads the text once."""
+        matrix = self.embedding.output_matrix()
+        _, hidden, state = self._read(inputs, state, lengths, matrix)
+        real = targets != PAD_ID
+        found = self.output.nats_and_entropy(hidden[real], targets[real], matrix)
+        nats, entropy = (hidden.new_zeros(targets.shape).masked_scatter(real, f) for f in found)
+        return nats, entropy, state
+
     def loss(
         self,
         inputs: Tensor,

@@ -218,6 +218,36 @@ class OutputLayer(nn.Module):
         weight = self.weight if weight is None else weight
         return _cross_entropy(hidden, weight, self.bias, targets, PAD_ID)
 
+    def nats_and_entropy(
+        self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """-ln p of each target and the entropy it was chosen from, float32 nats, block by block.
+
+        Args:
+            hidden: (N, H).
+            targets: int64 (N,), no <pad> among them.
+            weight: another matrix (V, H) than the own one, if given.
+
+        Returns:
+            (N,) both.
+        """
+        weight = self.weight if weight is None else weight
+        # Matrix products like more rows than a block that is read four times.
+        block = 3 * _block_rows(hidden.device, weight.shape[0])
+        found = [
+            self._block_nats_and_entropy(rows, wanted, weight)
+            for rows, wanted in zip(
+                torch.split(hidden, block), torch.split(targets, block), strict=True
+            )
+        ]
+        return torch.cat([nats for nats, _ in found]), torch.cat([entropy for _, entropy in found])
+
+    def _block_nats_and_entropy(
+        self, hidden: Tensor, targets: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        logits, log_sums, entropy = _choice(hidden, weight, self.bias)
+        return log_sums - logits.gather(1, targets[:, None])[:, 0], entropy
+
     def summed_nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """The sum of ``nats`` with its gradients: (N, H), (N,) -> scalar.
 
@@ -302,6 +332,22 @@ class AdaptiveOutputLayer(OutputLayer):
                 nats = nats.index_add(0, rows, inside)
         return nats
 
+    def _block_nats_and_entropy(
+        self, hidden: Tensor, targets: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The chain rule: the entropy of the first softmax, and p(cluster) times that within."""
+        head_targets, rows_of = _deal(targets, self.clusters)
+        logits, log_sums, entropy = _choice(hidden, *self._head(weight))
+        nats = log_sums - logits.gather(1, head_targets[:, None])[:, 0]
+        gates = (logits[:, self._shortlist :] - log_sums[:, None]).exp()
+        tails = zip(rows_of, self._tails(weight), gates.unbind(1), strict=True)
+        for rows, (begin, part, bias), gate in tails:
+            logits, log_sums, inside = _choice(hidden, part, bias)
+            entropy = entropy + gate * inside
+            chosen = logits[rows, targets[rows] - begin]
+            nats = nats.index_add(0, rows, log_sums[rows] - chosen)
+        return nats, entropy
+
     def _summed_nats(
         self, hidden: Tensor, targets: Tensor, weight: Tensor, dtype: torch.dtype
     ) -> Tensor:
@@ -326,6 +372,29 @@ def _cross_entropy(
         )
     ]
     return torch.cat(parts)
+
+
+def _choice(hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One softmax, with a single pass of exp.
+
+    With logits l <= 0 and Z the sum of their exponentials, ln p = l - ln Z and the entropy is
+    ln Z - sum(e^l l) / Z: both terms are positive, and nothing is lost between them.
+
+    Args:
+        hidden: (N, H).
+        weight: (V, H).
+        bias: (V,).
+
+    Returns:
+        Logits (N, V), of which the largest of each row is 0; ln Z and entropy in nats, (N,) both;
+        float32.
+    """
+    logits = F.linear(hidden, weight, bias).float()
+    logits -= logits.amax(1, keepdim=True)
+    exps = logits.exp()
+    sums = exps.sum(1)
+    log_sums = sums.log()
+    return logits, log_sums, log_sums - torch.linalg.vecdot(exps, logits) / sums
 
 
 def build_output(

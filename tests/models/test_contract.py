@@ -302,3 +302,21 @@ def test_detach_cuts_the_gradients_off(trained: LanguageModel) -> None:
     cut = detach(state)
     assert not any(part.requires_grad for part in cut)
     assert_states_close(cut, state)
+
+
+@pytest.mark.parametrize("with_lengths", [True, False])
+def test_entropy_is_that_of_the_log_probs(
+    model: LanguageModel, with_lengths: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("korlm.models.base.BLOCK", 3 * V)
+    monkeypatch.setattr("korlm.models.output.BLOCK", 2 * V)
+    (inputs, targets), state = ragged(), read_state(model)
+    lengths = LENGTHS if with_lengths else None
+    nats, entropy, after = model.nats_and_entropy(inputs, targets, state, lengths)
+    expected, expected_after = model.nats(inputs, targets, state, lengths)
+    torch.testing.assert_close(nats, expected, **CLOSE)
+    assert_states_close(after, expected_after)
+    p = model.log_probs(inputs, state, lengths)[0].double().exp()
+    real = targets != PAD_ID
+    exact = -torch.special.xlogy(p, p).sum(-1).float()
+    torch.testing.assert_close(entropy[real], exact[real], **CLOSE)

@@ -1,0 +1,108 @@
+"""Files of text -> tables of surprisal, window by window, with progress and a summary."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from korlm.config import Encoding, Layout, Level, TextConfig
+from korlm.data.corpus import Source, read_corpus
+from korlm.data.reading import Reader
+from korlm.data.report import summary as lines_by_status
+from korlm.data.tables import TableWriter
+from korlm.data.text_files import PACKED, STDIN, layout_of
+from korlm.evaluation.surprisal import Costs, Scorer
+from korlm.evaluation.surprisal_rows import rows_of
+
+
+@dataclass
+class Summary:
+    """What was read, added up.
+
+    Attributes:
+        status: of lines, with their numbers.
+        num_tokens: <eos> included.
+        num_unk: unknown ones among them.
+        surprisal: sum over all tokens, in bits.
+        open_surprisal: the same with the bits that spell what ids do not give back.
+    """
+
+    status: Counter[str] = field(default_factory=Counter)
+    num_tokens: int = 0
+    num_unk: int = 0
+    surprisal: float = 0.0
+    open_surprisal: float = 0.0
+
+    def add(self, costs: Costs) -> None:
+        """Adds a window."""
+        kinds = pc.value_counts(costs.reading.table.column("status"))
+        self.status.update({kind["values"]: kind["counts"] for kind in kinds.to_pylist()})
+        self.num_tokens += len(costs.unknown)
+        self.num_unk += int(costs.unknown.sum())
+        self.surprisal += float(costs.surprisal.sum())
+        self.open_surprisal += float(costs.open_surprisal.sum())
+
+    def __str__(self) -> str:
+        mean = self.surprisal / max(self.num_tokens, 1)
+        return (
+            f"{self.status.total():,} lines ({lines_by_status(self.status)}), "
+            f"{self.num_tokens:,} tokens, {self.num_unk:,} unknown, {mean:.4f} bits a token"
+        )
+
+
+def score_files(
+    sources: Sequence[Source],
+    config: TextConfig,
+    reader: Reader,
+    scorer: Scorer,
+    writers: Sequence[tuple[Level, TableWriter]],
+) -> Summary:
+    """Scores all files in their order and writes the rows.
+
+    Args:
+        sources: the files, all of one split.
+        config: how they are read.
+        reader: of the run.
+        scorer: with the run's model.
+        writers: tables to write, and what has a row in each.
+
+    Raises:
+        CorpusError: text that cannot be read.
+        OutputError: a table that cannot be written.
+        BrokenPipeError: nobody reads standard output any more.
+    """
+    summary = Summary()
+    on_terminal = any(writer.is_stdout for _, writer in writers) and sys.stdout.isatty()
+    bar: tqdm[Any] = tqdm(
+        total=_num_bytes(sources, config),
+        desc="scoring",
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        disable=True if on_terminal else None,
+    )
+    with bar:
+        for costs in scorer.score(reader.read(read_corpus(config, list(sources)))):
+            for level, writer in writers:
+                writer.write(rows_of(costs, level))
+            summary.add(costs)
+            text = costs.reading.table.column("text")
+            bar.update((pc.sum(pc.binary_length(text)).as_py() or 0) + len(text))
+    return summary
+
+
+def _num_bytes(sources: Sequence[Source], config: TextConfig) -> int | None:
+    """How much text there is, where that can be told without reading it."""
+    told = config.encoding is Encoding.utf8 and all(
+        source.path != STDIN
+        and source.path.suffix.lower() not in PACKED
+        and layout_of(source.path, config.layout) is Layout.txt
+        for source in sources
+    )
+    return sum(source.size for source in sources) if told else None

@@ -1,0 +1,97 @@
+"""Stage: run and text -> the surprisal of every morph, eojeol or sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from korlm import cli
+from korlm.config import Context, Level, ScoreSettings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from korlm.data.reading import Reader
+    from korlm.runs import TrainedRun
+
+logger = logging.getLogger(__name__)
+
+
+@cli.stage("score")
+def main(settings: ScoreSettings) -> None:
+    """Writes the tables of the settings, and tells what was read."""
+    with contextlib.suppress(BrokenPipeError):  # whoever read standard output has seen enough
+        _score(settings)
+
+
+def _score(settings: ScoreSettings) -> None:
+    from korlm.data.corpus import find_inputs
+    from korlm.data.tables import TableWriter
+    from korlm.evaluation.surprisal import Scorer
+    from korlm.evaluation.surprisal_files import score_files
+    from korlm.evaluation.surprisal_rows import schema_of
+    from korlm.runs import load_run
+    from korlm.training.device import device_of, tf32
+
+    sources = find_inputs(settings.inputs, "input")
+    run = load_run(Path(settings.run))
+    device = device_of(settings)
+    with contextlib.ExitStack() as stack:
+        writers = []
+        for key, (target, level) in settings.tables().items():
+            writer = TableWriter(target, schema_of(level, settings.entropy), key)
+            writers.append((level, stack.enter_context(writer)))
+        scorer = Scorer(
+            run.model.to(device),
+            run.start_id,
+            settings.context,
+            settings.entropy,
+            settings.batch_tokens,
+        )
+        reader = stack.enter_context(run.reader())
+        stack.enter_context(tf32(False))
+        summary = score_files(sources, settings.corpus, reader, scorer, writers)
+    logger.info("%s", summary)
+
+
+def surprisals(
+    run: TrainedRun,
+    texts: Sequence[str],
+    level: Level | str = Level.morph,
+    context: Context | str = Context.line,
+    entropy: bool = True,
+    reader: Reader | None = None,
+) -> pa.Table:
+    """The surprisal of every morph, eojeol or sentence of a few lines, in bits.
+
+        run = korlm.load("outputs/runs/DIR")
+        surprisals(run, ["나는 학교에 간다.", "너도 간다."], level="eojeol").to_pandas()
+
+    Args:
+        run: whose model is asked, where it is.
+        texts: a line each, together one document.
+        level: what has a row: morph, eojeol or sentence.
+        context: what a token is predicted from: line, document or carried.
+        entropy: whether to give that of each prediction.
+        reader: ``run.reader()``, to ask again and again without starting Kkma anew.
+
+    Returns:
+        The columns that ``python -m korlm.score`` writes.
+    """
+    from korlm.evaluation.surprisal import Scorer
+    from korlm.evaluation.surprisal_rows import rows_of, schema_of
+
+    level = Level(level)
+    if reader is None:
+        with run.reader() as reader:
+            return surprisals(run, texts, level, context, entropy, reader)
+    scorer = Scorer(run.model, run.start_id, Context(context), entropy)
+    tables = [rows_of(costs, level) for costs in scorer.score([reader.read_texts(texts)])]
+    return schema_of(level, entropy).empty_table() if not tables else tables[0]
+
+
+if __name__ == "__main__":
+    main()
