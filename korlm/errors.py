@@ -8,6 +8,8 @@ KorlmError                 a user's mistake or bad data: exit code 1, no traceba
 ├── PreparedError          a prepared corpus that is damaged or belongs to other settings
 ├── CheckpointError        a checkpoint that is missing, damaged or foreign
 ├── TrainingError          a loss that is not finite
+├── ExportError            a model that cannot be exported
+├── MissingPackageError    a package that only some commands need and that is not installed
 └── OutputError            a disk that is full, a folder that cannot be written
 Interrupted                Ctrl-C, after everything worth keeping was kept: exit code 130
 """
@@ -50,6 +52,14 @@ class TrainingError(KorlmError):
     """A loss that is not finite."""
 
 
+class ExportError(KorlmError):
+    """A model that cannot be exported."""
+
+
+class MissingPackageError(KorlmError):
+    """A package that only some commands need and that is not installed."""
+
+
 class OutputError(KorlmError):
     """A disk that is full, a folder that cannot be written."""
 
@@ -63,19 +73,35 @@ _WRITING = {errno.ENOENT, errno.EIO, errno.EFBIG, errno.EISDIR, errno.ENAMETOOLO
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Turns the failures of writing under ``place`` into an ``OutputError`` of one line."""
+def writing(place: Path, key: str = "outputs") -> Iterator[None]:
+    """Turns the failures of writing under ``place`` into an ``OutputError`` of one line.
+
+    Args:
+        place: a folder or file.
+        key: the setting that names another place.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             reason = "the disk is full: free some space and run the same command again"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = "it cannot be written: change its permissions or give another outputs=FOLDER"
+            reason = f"it cannot be written: change its permissions or give another {key}=FOLDER"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
-            reason = "a file stands in the way of the folder: move it or give outputs=FOLDER"
+            reason = f"a file stands in the way of the folder: move it or give {key}=FOLDER"
         elif error.errno not in _WRITING:
             raise
         else:
-            reason = f"writing failed ({error.strerror}): mend that or give another outputs=FOLDER"
+            reason = f"writing failed ({error.strerror}): mend that or give another {key}=FOLDER"
         raise OutputError(f"{error.filename or place}: {reason}") from error
+
+
+@contextmanager
+def optional(extra: str) -> Iterator[None]:
+    """Turns the failure to import a package into one line that names korlm's extra with it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"the package {error.name} is not installed: pip install 'korlm[{extra}]'"
+        ) from error

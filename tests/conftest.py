@@ -105,6 +105,7 @@ def korlm(
 ) -> Command:
     """Runs ``korlm("train", "key=value", ...)`` in this process, in an empty folder."""
     import korlm.evaluate
+    import korlm.export
     import korlm.prepare
     import korlm.train
 
@@ -112,6 +113,7 @@ def korlm(
         "train": korlm.train.main,
         "prepare": korlm.prepare.main,
         "evaluate": korlm.evaluate.main,
+        "export": korlm.export.main,
     }
     monkeypatch.chdir(tmp_path)
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level

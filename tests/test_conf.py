@@ -44,7 +44,9 @@ def test_every_choice_is_valid(group: str, choice: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("train",), ("prepare",), ("evaluate", "run=x")], ids=lambda command: command[0]
+    "command",
+    [("train",), ("prepare",), ("evaluate", "run=x"), ("export", "run=x")],
+    ids=lambda command: command[0],
 )
 def test_the_defaults_are_valid(command: tuple[str, ...]) -> None:
     assert dataclasses.is_dataclass(settings(*command))
@@ -55,6 +57,7 @@ def test_help_names_every_choice() -> None:
         ("train", {g for g, _ in CHOICES}),
         ("prepare", {"corpus", "tokenizer", "vocab"}),
         ("evaluate", set()),
+        ("export", set()),
     ):
         text = (CONF / "hydra" / "help" / f"{command}.yaml").read_text(encoding="utf-8")
         told = dict(re.findall(r"^  (\w+): +(.+)$", text.split("template:")[1], re.MULTILINE))

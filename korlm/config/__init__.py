@@ -29,6 +29,7 @@ from korlm.config.data import (
     VocabConfig,
 )
 from korlm.config.evaluation import CacheConfig, DynamicConfig, EvaluateSettings
+from korlm.config.exporting import ExportFormat, ExportSettings
 from korlm.config.model import (
     GRUConfig,
     InitialState,
@@ -74,6 +75,8 @@ __all__ = [
     "Encoding",
     "Engine",
     "EvaluateSettings",
+    "ExportFormat",
+    "ExportSettings",
     "GRUConfig",
     "Group",
     "InitialState",
@@ -149,6 +152,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "prepare_schema": PrepareSettings,
         "train_schema": TrainSettings,
         "evaluate_schema": EvaluateSettings,
+        "export_schema": ExportSettings,
     },
     "corpus": {"text_schema": CorpusConfig, "nsmc_schema": NsmcConfig},
     "tokenizer": {"plain_schema": TokenizerConfig, "kkma_schema": KkmaConfig},
