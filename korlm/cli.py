@@ -102,7 +102,7 @@ def _new_folder(stem: Path) -> str:
 
 def evaluation_dir(run: str) -> str:
     """The directory of an evaluation, in that of the run."""
-    if not (Path(run) / "checkpoints").is_dir():
+    if not any((Path(run) / name).exists() for name in ("checkpoints", "model.safetensors")):
         raise ConfigError(
             f"run={run}: no checkpoints in there; give the directory of a run, such as "
             "outputs/runs/<date>_<time>"
@@ -260,6 +260,8 @@ def _remove_fruitless(folder: Path) -> None:
         return
     if (folder / "checkpoints").exists() or not (folder / ".hydra").exists():
         return
+    if HydraConfig.get().output_subdir is None:
+        return  # the folder, and what Hydra once wrote there, are another command's
     for handler in list(logging.getLogger().handlers):
         if isinstance(handler, logging.FileHandler):
             logging.getLogger().removeHandler(handler)

@@ -16,6 +16,7 @@ from korlm.models.base import LanguageModel
 from korlm.models.build import build_model
 from korlm.training.checkpoint import load_checkpoint
 from korlm.training.run import settings_of
+from korlm.training.weights import MODEL, load_weights
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,20 @@ class TrainedRun:
 
 
 def load_run(folder: Path) -> TrainedRun:
-    """Opens a run by its best.pt.
+    """Opens a run by its best.pt, or what korlm.export has made of it.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    path = folder / "checkpoints" / "best.pt"
-    if not path.is_file():
+    if (path := folder / MODEL).is_file():
+        checkpoint = load_weights(folder)
+    elif (path := folder / "checkpoints" / "best.pt").is_file():
+        checkpoint = load_checkpoint(path)
+    else:
         raise CheckpointError(
             f"{folder}: no checkpoints/best.pt in there; give the directory of a run that has come "
-            "to its first validation"
+            "to its first validation, or of an export with model.safetensors"
         )
-    checkpoint = load_checkpoint(path)
     settings = cli.settings_from_plain(settings_of(checkpoint, path), [])
     words = checkpoint["vocab"]
     try:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import COMMANDS, ROOT
 
 PACKAGE = ROOT / "korlm"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -14,7 +14,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Layers from the top: a module imports from its own layer or from those below it.
 LAYERS = [
     {"korlm"},  # korlm.load
-    {"korlm.train", "korlm.prepare", "korlm.evaluate", "korlm.score"},
+    {f"korlm.{command}" for command in COMMANDS},
+    {"korlm.exporting"},
     {"korlm.runs"},
     {"korlm.cli"},
     {"korlm.sweep"},
@@ -23,7 +24,7 @@ LAYERS = [
     {"korlm.models"},
     {"korlm.recomposition"},
     {"korlm.data"},
-    {"korlm.metrics", "korlm.config", "korlm.errors", "korlm.torchrun"},
+    {"korlm.metrics", "korlm.config", "korlm.errors", "korlm.torchrun", "korlm.__version__"},
 ]
 # Where a library's words end.
 ONLY_IN = {
@@ -36,6 +37,9 @@ ONLY_IN = {
     "tensorboard": set(),
     "torch.utils.tensorboard": {"korlm.training.tracker"},
     "torch.distributed": {"korlm.training.distributed"},
+    "safetensors": {"korlm.training.weights"},
+    "onnx": {"korlm.exporting.graph"},
+    "onnxruntime": {"korlm.exporting.runtime"},
 }
 
 
@@ -101,7 +105,7 @@ def test_every_module_says_what_it_is() -> None:
     assert not silent
 
 
-@pytest.mark.parametrize("command", ["train", "prepare", "evaluate", "score"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_nothing_heavy_before_the_settings_are_valid(command: str) -> None:
     code = (
         f"import sys, runpy; sys.argv = ['x', '--cfg', 'job']; import korlm.{command} as c\n"

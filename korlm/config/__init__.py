@@ -30,6 +30,7 @@ from korlm.config.data import (
     VocabConfig,
 )
 from korlm.config.evaluation import CacheConfig, DynamicConfig, EvaluateSettings
+from korlm.config.exporting import ExportFormat, ExportSettings
 from korlm.config.model import (
     GRUConfig,
     InitialState,
@@ -77,6 +78,8 @@ __all__ = [
     "Encoding",
     "Engine",
     "EvaluateSettings",
+    "ExportFormat",
+    "ExportSettings",
     "GRUConfig",
     "Group",
     "InitialState",
@@ -156,6 +159,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "train_schema": TrainSettings,
         "evaluate_schema": EvaluateSettings,
         "score_schema": ScoreSettings,
+        "export_schema": ExportSettings,
     },
     "corpus": {"text_schema": CorpusConfig, "nsmc_schema": NsmcConfig},
     "tokenizer": {"plain_schema": TokenizerConfig, "kkma_schema": KkmaConfig},
