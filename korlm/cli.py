@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import glob
 import logging
 import os
 import re
@@ -100,14 +101,39 @@ def _new_folder(stem: Path) -> str:
                 path = stem.with_name(f"{stem.name}_{number}")
 
 
-def evaluation_dir(run: str) -> str:
-    """The directory of an evaluation, in that of the run."""
-    if not (Path(run) / "checkpoints").is_dir():
-        raise ConfigError(
-            f"run={run}: no checkpoints in there; give the directory of a run, such as "
-            "outputs/runs/<date>_<time>"
-        )
-    return _new_folder(Path(run) / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+def run_folders(run: Any) -> list[Path]:
+    """The run directories that a setting names, each once.
+
+    Args:
+        run: a directory, a list of them, or globs, of whose matches those count that hold a model.
+
+    Raises:
+        ConfigError: a directory that is no run, or a glob that matches none.
+    """
+    found: dict[Path, Path] = {}
+    for place in config.run_list(run):
+        path = Path(place)
+        if (path / "checkpoints").is_dir():
+            folders = [path]
+        elif glob.has_magic(place):
+            matches = map(Path, sorted(glob.glob(place, recursive=True)))
+            folders = [match for match in matches if (match / "checkpoints" / "best.pt").is_file()]
+            if not folders:
+                raise ConfigError(f"run={place}: matches no directory with checkpoints/best.pt")
+        else:
+            raise ConfigError(
+                f"run={place}: no checkpoints in there; give the directory of a run, such as "
+                "outputs/runs/<date>_<time>"
+            )
+        found |= {folder.resolve(): folder for folder in folders}
+    return list(found.values())
+
+
+def evaluation_dir(run: Any, outputs: str) -> str:
+    """The directory of an evaluation: in that of the run, or among those of several runs."""
+    folders = run_folders(run)
+    place = folders[0] if len(folders) == 1 else Path(outputs)
+    return _new_folder(place / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
 
 
 def output_subdir(resume: str | None) -> str | None:

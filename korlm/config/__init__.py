@@ -28,7 +28,13 @@ from korlm.config.data import (
     TokenizerConfig,
     VocabConfig,
 )
-from korlm.config.evaluation import CacheConfig, DynamicConfig, EvaluateSettings
+from korlm.config.evaluation import (
+    BootstrapConfig,
+    CacheConfig,
+    DynamicConfig,
+    EvaluateSettings,
+    run_list,
+)
 from korlm.config.model import (
     GRUConfig,
     InitialState,
@@ -65,6 +71,7 @@ __all__ = [
     "AdagradConfig",
     "AdamConfig",
     "BatchesConfig",
+    "BootstrapConfig",
     "CacheConfig",
     "CorpusConfig",
     "DecayConfig",
@@ -105,6 +112,7 @@ __all__ = [
     "VocabConfig",
     "WindowConfig",
     "register",
+    "run_list",
 ]
 
 
