@@ -38,8 +38,8 @@ def main(settings: EvaluateSettings) -> None:
     ways = _ways(settings, runs)
     found = _judge(runs, _materials(settings, runs, ways), ways)
     figures = {text: compare(rows, settings.bootstrap) for text, rows in found.items()}
-    for text, rows in figures.items():
-        _tell(text, rows, len(runs))
+    for text, part in figures.items():
+        _tell(text, part, len(runs))
     folder = cli.output_dir()
     write_breakdowns(folder, found)
     if settings.plot:
@@ -121,7 +121,10 @@ def _own(settings: EvaluateSettings, runs: Runs, tuning: bool = False) -> dict[s
 
 
 def _judge(runs: Runs, materials: dict[str, Material], ways: Ways) -> Found:
-    """All rows: of one run the ways to use it, of several the run itself and its other ways."""
+    """All rows: of one run the ways to use it, of several the run itself and its other ways.
+
+    An n-gram model is the same, carried or reset: it does not look beyond a sentence.
+    """
     from korlm.evaluation.material import judge_run
     from korlm.metrics import reset_peak_memory
     from korlm.training.device import tf32
@@ -134,9 +137,11 @@ def _judge(runs: Runs, materials: dict[str, Material], ways: Ways) -> Found:
         for text, rows in texts.items():
             if len(runs) == 1:
                 return texts
+            part = found.setdefault(text, {})
             for way, judged in sorted(rows.items(), key=lambda row: not row[1].as_trained):
                 row = way if way in ways.others else name if judged.as_trained else f"{name} {way}"
-                found.setdefault(text, {}).setdefault(row, judged)
+                if row not in part and (row == name or not judged.same_as(part[name])):
+                    part[row] = judged
     return found
 
 

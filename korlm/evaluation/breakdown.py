@@ -58,8 +58,7 @@ class Sums:
         """The sums of units that belong together; ``groups`` (U,) says which do."""
 
         def summed(values: Floats | Ints) -> Floats:
-            found: Floats = np.bincount(groups, weights=values, minlength=num_groups)
-            return found
+            return np.bincount(groups, weights=values, minlength=num_groups).astype(np.float64)
 
         def counted(values: Ints) -> Ints:
             return np.rint(summed(values)).astype(np.int64)

@@ -59,6 +59,10 @@ class Judged:
         groups = np.arange(len(sums.nats)) // block
         return sums.grouped(groups, int(groups[-1]) + 1) if block > 1 else sums
 
+    def same_as(self, other: Judged) -> bool:
+        """Whether both cost the same, sentence by sentence."""
+        return np.array_equal(self.sentences.open_nats, other.sentences.open_nats)
+
     def same_tokens(self, other: Judged) -> bool:
         """Whether losses can be compared: the same tokens of the same vocabulary."""
         return self.vocab.tokens == other.vocab.tokens and np.array_equal(

@@ -52,10 +52,8 @@ def own_material(run: Loaded, prepared: Prepared, test: bool) -> Material:
         prepared: the text.
         test: whether test is wanted, if there is one.
     """
-    splits = [split for split in ("valid", "test") if split in prepared.stats]
-    texts = {
-        split: read_split(prepared.folder, split, run) for split in (splits if test else splits[:1])
-    }
+    splits = ["valid", *(["test"] if test and "test" in prepared.stats else [])]
+    texts = {split: read_split(prepared.folder, split, run) for split in splits}
     return Material(texts, Tuning(texts["valid"], prepared.ids("train")))
 
 

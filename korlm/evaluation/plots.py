@@ -134,7 +134,7 @@ def _draw_units(axes: Axes, rows: Mapping[str, Judged], colors: Mapping[str, str
     if np.isfinite(every).any():
         low, high = np.nanquantile(every, [0.002, 0.99])
         axes.set_xlim(low, high if high > low else low + 1)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_ylabel(f"of {num_units:,} {first.unit}s, at most so many bits")
 
 
@@ -160,7 +160,7 @@ def _draw_shares(axes: Axes, first: Figures, name: str) -> None:
         places = np.arange(len(bands)) + 0.4 * at - 0.2
         axes.bar(places, np.nan_to_num(heights), 0.38, color=color, label=label)
     axes.set_xticks(range(len(bands)), [BAND_LABELS[band] for band in bands], fontsize=8)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.grid(visible=False, axis="x")
     axes.legend(frameon=False, fontsize=8)
     axes.set_title(f"shares of the bands: {name}")

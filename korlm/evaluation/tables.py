@@ -95,9 +95,9 @@ def drawn(row: Figures) -> str:
     """What the intervals stand on, and what is wrong with it."""
     found = row["intervals"]
     unit, number = found["unit"], found["num_units"]
-    blocks = f" in blocks of {found['block']}" if found["block"] > 1 else ""
-    told = f"intervals: {found['samples']:,} draws of {number:,} {unit}s{blocks}"
-    if unit == "sentence":
+    blocks = f"blocks of {found['block']} " if found["block"] > 1 else ""
+    told = f"intervals: {found['samples']:,} draws of {number:,} {blocks}{unit}s"
+    if unit == "sentence" and not blocks:
         told += "; they are one document, whose sentences lean on each other: rather too narrow"
     elif number < FEW_UNITS:
         told += "; so few: rather too narrow"
