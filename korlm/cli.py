@@ -203,6 +203,27 @@ def all_keys(command: str) -> list[str]:
     return sorted(set(keys))
 
 
+def check_groups(command: str, arguments: list[str]) -> None:
+    """Refuses keys of a group that may be left out and was: Hydra would break down over them.
+
+    Args:
+        command: whose settings were given.
+        arguments: as they were typed.
+
+    Raises:
+        ConfigError: naming the key, and how to choose the group.
+    """
+    fields = dataclasses.fields(config.SCHEMAS[""][f"{command}_schema"])
+    optional = {f.name for f in fields if f.default is None} & set(config.SCHEMAS)
+    for argument in arguments:
+        key, _, value = argument.lstrip("+").partition("=")
+        group = key.split(".")[0]
+        chosen = any(other.startswith(f"{group}=") for other in arguments)
+        if group in optional and (value.startswith("{") or not chosen):
+            names = "|".join(sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")))
+            raise ConfigError(f"{argument}: choose the group as well: {group}={names}")
+
+
 def to_settings(tree: DictConfig) -> Any:
     """Turns Hydra's tree into the dataclasses of ``korlm.config``, all checks done."""
     missing = sorted(OmegaConf.missing_keys(tree))
@@ -359,6 +380,7 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
             try:
                 with writing(Path("outputs")):
                     try:
+                        check_groups(config_name, sys.argv[1:])
                         main(task)()
                     finally:
                         SweepTable.tell()

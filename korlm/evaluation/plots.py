@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 import numpy as np
@@ -24,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 MAX_LINES = 8  # beyond it only what was read as it was trained, and no more than there are colours
 MAX_NAMED = 24  # documents that are named one by one
-MAX_LABEL = 26  # characters of a name
+MAX_LABEL = 30  # width of a name in Latin letters
 COLORS = ("#0b6e99", "#d9730d", "#4d8f3c", "#ad1a72", "#6940a5", "#8a6d3b", "#c2a200", "#787774")
 LATIN = "DejaVu Sans"  # comes with matplotlib
 HANGUL = (
@@ -60,18 +62,20 @@ def draw_breakdown(
     with matplotlib.style.context(["default", {**STYLE, "font.family": _fonts()}]):
         names = dict(zip(rows, _labels(list(rows), "row"), strict=True))
         figure = Figure(figsize=(12, 7.5 + 0.2 * max(len(rows) - 8, 0)), layout="constrained")
-        grid = figure.add_gridspec(2, 6)
+        halves: Any = figure.subfigures(2, 1)  # each with margins of its own
+        top, bottom = halves[0].subplots(1, 2), halves[1].subplots(1, 3)
         shown = _shown(rows)
         colors = {row: COLORS[at % len(COLORS)] for at, row in enumerate(shown)}
-        _draw_intervals(figure.add_subplot(grid[0, :3]), figures, names, colors)
-        _draw_units(figure.add_subplot(grid[0, 3:]), {row: rows[row] for row in shown}, colors)
-        _draw_bands(figure.add_subplot(grid[1, :2]), figures, colors)
+        _draw_intervals(top[0], figures, names, colors)
+        _draw_units(top[1], {row: rows[row] for row in shown}, colors)
+        _draw_bands(bottom[0], figures, colors)
         first, found = next(iter(figures.items()))
-        _draw_shares(figure.add_subplot(grid[1, 2:4]), found, names[first])
-        _draw_positions(figure.add_subplot(grid[1, 4:]), figures, colors)
-        lines = [figure.axes[2].get_lines()[at] for at in range(len(shown))]
+        _draw_shares(bottom[1], found, names[first])
+        _draw_positions(bottom[2], figures, colors)
         labels = [names[row] for row in shown]
-        figure.legend(lines, labels, loc="outside lower center", ncols=8, frameon=False)
+        figure.legend(
+            bottom[0].get_lines(), labels, loc="outside lower center", ncols=8, frameon=False
+        )
         (title,) = _labels([text], "text")
         size = f"{found['num_chars']:,} characters, {found['num_eojeol']:,} eojeol"
         figure.suptitle(f"{title}: {size}", x=0.01, ha="left", fontsize=12, weight="bold")
@@ -218,8 +222,8 @@ def _labels(names: Sequence[str], kind: str) -> list[str]:
     """Names as they can be drawn; a number in place of one with letters that no font has."""
     labels, numbered = [], 0
     for number, name in enumerate(names, 1):
-        short = name if len(name) <= MAX_LABEL else "…" + name[1 - MAX_LABEL :]
-        if all(ord(letter) in _letters() for letter in short):
+        short = _shortened(name)
+        if short.isprintable() and all(ord(letter) in _letters() for letter in short):
             # A dollar begins a formula, an underscore keeps a name out of the legend.
             labels.append((" " + short if short.startswith("_") else short).replace("$", r"\$"))
         else:
@@ -232,3 +236,15 @@ def _labels(names: Sequence[str], kind: str) -> list[str]:
             numbered,
         )
     return labels
+
+
+def _shortened(name: str) -> str:
+    """The end of a name that is too long: a path begins like its neighbours."""
+    widths = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name]
+    if sum(widths) <= MAX_LABEL:
+        return name
+    room, at = MAX_LABEL - 1, len(name)
+    while room >= widths[at - 1]:
+        at -= 1
+        room -= widths[at]
+    return "…" + name[at:]
