@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import glob
 import logging
 import os
 import re
@@ -100,14 +101,44 @@ def _new_folder(stem: Path) -> str:
                 path = stem.with_name(f"{stem.name}_{number}")
 
 
-def evaluation_dir(run: str) -> str:
-    """The directory of an evaluation, in that of the run."""
-    if not any((Path(run) / name).exists() for name in ("checkpoints", "model.safetensors")):
-        raise ConfigError(
-            f"run={run}: no checkpoints in there; give the directory of a run, such as "
-            "outputs/runs/<date>_<time>"
-        )
-    return _new_folder(Path(run) / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+def run_folders(run: Any) -> list[Path]:
+    """The run directories that a setting names, each once.
+
+    Args:
+        run: a directory, a list of them, or globs, of whose matches those count that hold a model.
+
+    Raises:
+        ConfigError: a directory that is no run, or a glob that matches none.
+    """
+    found: dict[Path, Path] = {}
+    for place in config.run_list(run):
+        path = Path(place)
+        if _holds(path, "checkpoints"):
+            folders = [path]
+        elif glob.has_magic(place):
+            matches = map(Path, sorted(glob.glob(place, recursive=True)))
+            folders = [match for match in matches if _holds(match, "checkpoints/best.pt")]
+            if not folders:
+                raise ConfigError(f"run={place}: matches no directory with checkpoints/best.pt")
+        else:
+            raise ConfigError(
+                f"run={place}: no checkpoints in there; give the directory of a run, such as "
+                "outputs/runs/<date>_<time>"
+            )
+        found |= {folder.resolve(): folder for folder in folders}
+    return list(found.values())
+
+
+def _holds(folder: Path, name: str) -> bool:
+    """Whether a run directory holds something, or is an export, which is whole by nature."""
+    return (folder / name).exists() or (folder / "model.safetensors").is_file()
+
+
+def evaluation_dir(run: Any, outputs: str) -> str:
+    """The directory of an evaluation: in that of the run, or among those of several runs."""
+    folders = run_folders(run)
+    place = folders[0] if len(folders) == 1 else Path(outputs)
+    return _new_folder(place / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
 
 
 def output_subdir(resume: str | None) -> str | None:
@@ -175,6 +206,27 @@ def all_keys(command: str) -> list[str]:
         for schema in filter(dataclasses.is_dataclass, schemas):
             keys += [f"{field.name}.{f.name}" for f in dataclasses.fields(schema)]
     return sorted(set(keys))
+
+
+def check_groups(command: str, arguments: list[str]) -> None:
+    """Refuses keys of a group that may be left out and was: Hydra would break down over them.
+
+    Args:
+        command: whose settings were given.
+        arguments: as they were typed.
+
+    Raises:
+        ConfigError: naming the key, and how to choose the group.
+    """
+    fields = dataclasses.fields(config.SCHEMAS[""][f"{command}_schema"])
+    optional = {f.name for f in fields if f.default is None} & set(config.SCHEMAS)
+    for argument in arguments:
+        key, _, value = argument.lstrip("+").partition("=")
+        group = key.split(".")[0]
+        chosen = any(other.startswith(f"{group}=") for other in arguments)
+        if group in optional and (value.startswith("{") or not chosen):
+            names = "|".join(sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")))
+            raise ConfigError(f"{argument}: choose the group as well: {group}={names}")
 
 
 def to_settings(tree: DictConfig) -> Any:
@@ -337,6 +389,7 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
             try:
                 with writing(Path("outputs")):
                     try:
+                        check_groups(config_name, sys.argv[1:])
                         main(task)()
                     finally:
                         SweepTable.tell()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +82,21 @@ def load_run(folder: Path) -> TrainedRun:
         raise CheckpointError(f"{path}: does not fit its own settings ({reason})") from error
     fingerprint = checkpoint["fingerprint"]
     return TrainedRun(folder, settings, vocab, spelling, model.eval(), prepared, fingerprint)
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """A name for each of several runs: what follows date and time, if that tells them apart.
+
+    >>> short_names([Path("runs/2026-11-21_18-10-22_lstm"), Path("runs/2026-11-21_18-25-25_gru")])
+    ['lstm', 'gru']
+    """
+    stamp = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_(?=.)")
+    whole = [folder.resolve().name for folder in folders]
+    short = [stamp.sub("", name) for name in whole]
+    for names in (short, whole):
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
 
 
 def open_text(run: TrainedRun, folder: Path | None) -> Prepared:

@@ -35,6 +35,7 @@ ONLY_IN = {
     "hydra": {"korlm.cli", "korlm.config", "korlm.sweep"},
     "omegaconf": {"korlm.cli", "korlm.sweep"},
     "tensorboard": set(),
+    "matplotlib": {"korlm.evaluation.plots"},
     "torch.utils.tensorboard": {"korlm.training.tracker"},
     "torch.distributed": {"korlm.training.distributed"},
     "safetensors": {"korlm.training.weights"},
@@ -111,6 +112,7 @@ def test_nothing_heavy_before_the_settings_are_valid(command: str) -> None:
         f"import sys, runpy; sys.argv = ['x', '--cfg', 'job']; import korlm.{command} as c\n"
         "c.main()\n"
         "heavy = {'torch', 'konlpy', 'jpype', 'tensorboard', 'torchtext', 'pyarrow', 'numpy'}\n"
+        "heavy |= {'matplotlib'}\n"
         "print(heavy & set(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run(

@@ -31,6 +31,13 @@ from korlm.config.data import (
 )
 from korlm.config.evaluation import CacheConfig, DynamicConfig, EvaluateSettings
 from korlm.config.exporting import ExportFormat, ExportSettings
+from korlm.config.evaluation import (
+    BootstrapConfig,
+    CacheConfig,
+    DynamicConfig,
+    EvaluateSettings,
+    run_list,
+)
 from korlm.config.model import (
     GRUConfig,
     InitialState,
@@ -68,6 +75,7 @@ __all__ = [
     "AdagradConfig",
     "AdamConfig",
     "BatchesConfig",
+    "BootstrapConfig",
     "CacheConfig",
     "Context",
     "CorpusConfig",
@@ -114,6 +122,7 @@ __all__ = [
     "VocabConfig",
     "WindowConfig",
     "register",
+    "run_list",
 ]
 
 
