@@ -22,10 +22,10 @@ def main(settings: RescoreSettings) -> None:
     """Puts the hypotheses of n-best lists in the order that a trained model would have them."""
     from korlm.rescoring.lists import format_of, open_lists, read_references
     from korlm.rescoring.nbest import check_references
-    from korlm.rescoring.output import check_output, writer
     from korlm.rescoring.pipeline import Job, rescore_lists
-    from korlm.rescoring.rescore import Combination
+    from korlm.rescoring.reorder import Combination
     from korlm.rescoring.scorer import Scorer
+    from korlm.rescoring.writers import check_output, writer
     from korlm.training.device import device_of, tf32
 
     layout = _layout(settings)

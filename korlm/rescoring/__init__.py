@@ -4,7 +4,7 @@
 """
 
 from korlm.rescoring.nbest import Hypothesis, NBest
-from korlm.rescoring.rescore import Combination, Rescored, rescore
+from korlm.rescoring.reorder import Combination, Rescored, rescore
 from korlm.rescoring.scorer import Scorer
 
 __all__ = ["Combination", "Hypothesis", "NBest", "Rescored", "Scorer", "rescore"]

@@ -14,10 +14,10 @@ from korlm.config import ErrorRate
 from korlm.rescoring.accuracy import NAMES, ErrorTally, count_errors
 from korlm.rescoring.features import Features, best
 from korlm.rescoring.nbest import Lists, NBest, batches_of
-from korlm.rescoring.output import Writer
-from korlm.rescoring.rescore import Combination, features_of, reorder
+from korlm.rescoring.reorder import Combination, features_of, reorder
 from korlm.rescoring.scorer import Scorer
 from korlm.rescoring.tuning import tune
+from korlm.rescoring.writers import Writer
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TextIO
 from korlm.config import Length, ListFormat
 from korlm.errors import ConfigError, writing
 from korlm.rescoring.json_lines import list_key
-from korlm.rescoring.rescore import RescoredList
+from korlm.rescoring.reorder import RescoredList
 
 
 class Writer(Protocol):
