@@ -64,12 +64,10 @@ def open_lists(path: Path, layout: Layout = Layout()) -> Lists:
     if layout.costs and found is not ListFormat.text:
         raise ConfigError(f"scores: only for format=text, but {path} is {found.value}")
     if found is ListFormat.espnet:
-        return Lists(path, lambda: read_espnet(path, layout.sign), layout.sign)
+        return Lists(path, lambda: read_espnet(path, layout.sign))
     if found is ListFormat.jsonl:
-        return Lists(path, lambda: read_jsonl(path, layout.sign, layout.score_field), layout.sign)
-    return Lists(
-        path, lambda: read_text(path, layout.sign, layout.numbered, layout.costs), layout.sign
-    )
+        return Lists(path, lambda: read_jsonl(path, layout.sign, layout.score_field))
+    return Lists(path, lambda: read_text(path, layout.sign, layout.numbered, layout.costs))
 
 
 def read_references(path: Path) -> dict[str, str]:

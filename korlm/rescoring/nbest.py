@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -122,12 +122,10 @@ class Lists:
     Attributes:
         path: of the file or folder.
         read_all: reads them as they are laid out.
-        sign: -1 if the file has costs.
     """
 
     path: Path
     read_all: Callable[[], Iterator[NBest]]
-    sign: int = 1
 
     def __iter__(self) -> Iterator[NBest]:
         """Reads them from the beginning.
@@ -170,18 +168,16 @@ def batches_of(lists: Iterable[NBest], size: int) -> Iterator[list[NBest]]:
         yield batch
 
 
-def check_references(
-    utterances: Sequence[str] | set[str], references: Mapping[str, str], path: Path
-) -> int:
+def check_references(utterances: set[str], references: Mapping[str, str], path: Path) -> int:
     """How many references have no list; refuses lists without a reference.
 
     Raises:
         NbestError: naming the first of them.
     """
-    missing = sorted(set(utterances) - references.keys())
+    missing = sorted(utterances - references.keys())
     if missing:
         raise NbestError(
             f"{path}: no reference for {len(missing):,} of {len(utterances):,} utterances, the "
             f"first is {missing[0]}; error rates need one for each n-best list"
         )
-    return len(references.keys() - set(utterances))
+    return len(references.keys() - utterances)

@@ -131,7 +131,8 @@ class Scorer:
         batches = [texts[at : at + 1000] for at in range(0, len(texts), 1000)]
         nats = [self._token_nats(self._groups[0], part) for _, (part,) in self._read(batches)]
         self.shares = np.round(fit_weights(np.concatenate(nats, 1)), 4)
-        self.shares[self.shares.argmax()] += 1 - self.shares.sum()
+        most = self.shares.argmax()
+        self.shares[most] = np.round(self.shares[most] + 1 - self.shares.sum(), 4)
 
     def _read(
         self, batches: Iterable[Sequence[str]]
