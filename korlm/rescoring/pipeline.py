@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from korlm.config import ErrorRate
-from korlm.rescoring.accuracy import NAMES, ErrorTally, count_errors
+from korlm.rescoring.accuracy import NAMES, Counts, ErrorTally, count_errors
 from korlm.rescoring.features import Features, best
 from korlm.rescoring.nbest import Lists, NBest, batches_of
 from korlm.rescoring.reorder import Combination, features_of, reorder
@@ -21,7 +21,22 @@ from korlm.rescoring.writers import Writer
 
 logger = logging.getLogger(__name__)
 
-Batch = tuple[Sequence[NBest], Features]
+
+@dataclass(frozen=True)
+class Batch:
+    """Some lists, what speaks for their hypotheses, and what is wrong with them.
+
+    Attributes:
+        lists: U utterances, M hypotheses.
+        features: of all hypotheses.
+        errors: (M,) of each kind; empty without references.
+        lengths: (U,), of the references, of each kind.
+    """
+
+    lists: Sequence[NBest]
+    features: Features
+    errors: Counts
+    lengths: Counts
 
 
 @dataclass(frozen=True)
@@ -56,8 +71,7 @@ def rescore_lists(lists: Lists, scorer: Scorer, job: Job, target: Writer, tuning
     combination = job.combination
     if tuning and scorer.linear and len(scorer.runs) > 1 and not len(combination.shares):
         scorer.fit_shares(list(job.references.values()))
-    batches: Iterable[Batch] = features_of(batches_of(lists, job.batch_size), scorer, combination)
-    batches = _with_bar(batches, job.num_hyps)
+    batches: Iterable[Batch] = _read(lists, scorer, job)
     if tuning:
         batches = list(batches)
         combination = find_weights(batches, job)
@@ -65,8 +79,9 @@ def rescore_lists(lists: Lists, scorer: Scorer, job: Job, target: Writer, tuning
         logger.info("%s", _told(combination, shares, len(scorer.runs)))
     tally = ErrorTally()
     num_utterances = num_changed = 0
-    for batch, features in batches:
-        found = reorder(batch, features, combination)
+    for batch in batches:
+        features = batch.features
+        found = reorder(batch.lists, features, combination)
         target.write(found)
         num_utterances += len(found)
         num_changed += sum(hyps[0].hypothesis is not nbest.hyps[0] for nbest, hyps in found)
@@ -74,8 +89,8 @@ def rescore_lists(lists: Lists, scorer: Scorer, job: Job, target: Writer, tuning
             totals = features.totals(
                 combination.weights(len(features.log_probs)), combination.bonus
             )
-            errors, lengths = count_errors(batch, job.references)
-            tally.add(errors, lengths, features.sizes, best(totals, features.sizes))
+            chosen = best(totals, features.sizes)
+            tally.add(batch.errors, batch.lengths, features.sizes, chosen)
     logger.info(
         "%s hypotheses of %s utterances; %s utterances have another best one",
         *(f"{count:,}" for count in (job.num_hyps, num_utterances, num_changed)),
@@ -86,9 +101,8 @@ def rescore_lists(lists: Lists, scorer: Scorer, job: Job, target: Writer, tuning
 
 def find_weights(batches: Sequence[Batch], job: Job) -> Combination:
     """The combination with the fewest errors on these lists, never more than the one given."""
-    features = Features.joined([features for _, features in batches])
-    counted = [count_errors(batch, job.references)[0][job.target] for batch, _ in batches]
-    errors = np.concatenate(counted)
+    features = Features.joined([batch.features for batch in batches])
+    errors = np.concatenate([batch.errors[job.target] for batch in batches])
     start = job.combination.weights(len(features.log_probs))
     found = tune(features, errors, start, job.combination.bonus)
     weight = float(found.weights.sum())
@@ -105,8 +119,11 @@ def _told(combination: Combination, shares: np.ndarray, num_models: int) -> str:
     return told + " (give them with other lists)"
 
 
-def _with_bar(batches: Iterable[Batch], num_hyps: int) -> Iterator[Batch]:
-    with tqdm(total=num_hyps, desc="rescore", unit="hyp", leave=False, disable=None) as bar:
-        for batch, features in batches:
-            yield batch, features
+def _read(lists: Lists, scorer: Scorer, job: Job) -> Iterator[Batch]:
+    """All lists, batch by batch, with a progress bar."""
+    batches = features_of(batches_of(lists, job.batch_size), scorer, job.combination)
+    with tqdm(total=job.num_hyps, desc="rescore", unit="hyp", leave=False, disable=None) as bar:
+        for part, features in batches:
+            counted = count_errors(part, job.references) if job.references else ({}, {})
+            yield Batch(part, features, *counted)
             bar.update(len(features.scores))
