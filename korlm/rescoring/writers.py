@@ -18,6 +18,10 @@ from korlm.rescoring.json_lines import list_key
 from korlm.rescoring.reorder import RescoredList
 
 
+# As in metrics.json.
+LENGTHS = {Length.token: "num_tokens", Length.eojeol: "num_eojeol", Length.char: "num_chars"}
+
+
 class Writer(Protocol):
     """Takes lists one after the other."""
 
@@ -66,7 +70,7 @@ class JsonWriter:
     """
 
     def __init__(self, file: TextIO, sign: int, length: Length) -> None:
-        self.file, self.sign, self.length = file, sign, f"num_{length.value}"
+        self.file, self.sign, self.length = file, sign, LENGTHS[length]
 
     def write(self, lists: list[RescoredList]) -> None:
         """See ``Writer``."""

@@ -75,7 +75,7 @@ def test_json_keeps_what_it_was_given(tmp_path: Path) -> None:
     }
     with writer(str(path), ListFormat.jsonl, False, 1, Length.char) as target:
         target.write(lists_of(nbests()))
-    assert json.loads(path.read_text("utf-8").splitlines()[1])["num_char"] == 4
+    assert json.loads(path.read_text("utf-8").splitlines()[1])["num_chars"] == 4
 
 
 @pytest.mark.parametrize("layout", [ListFormat.text, ListFormat.jsonl, ListFormat.espnet])
