@@ -17,7 +17,6 @@ from korlm.errors import ConfigError, writing
 from korlm.rescoring.json_lines import list_key
 from korlm.rescoring.reorder import RescoredList
 
-
 # As in metrics.json.
 LENGTHS = {Length.token: "num_tokens", Length.eojeol: "num_eojeol", Length.char: "num_chars"}
 
