@@ -312,8 +312,6 @@ def _remove_fruitless(folder: Path) -> None:
         return
     if (folder / "checkpoints").exists() or not (folder / ".hydra").exists():
         return
-    if HydraConfig.get().output_subdir is None:
-        return  # the folder, and what Hydra once wrote there, are another command's
     for handler in list(logging.getLogger().handlers):
         if isinstance(handler, logging.FileHandler):
             logging.getLogger().removeHandler(handler)

@@ -7,6 +7,7 @@ KorlmError                 a user's mistake or bad data: exit code 1, no traceba
 ├── VocabError             a vocabulary that cannot be made or read
 ├── PreparedError          a prepared corpus that is damaged or belongs to other settings
 ├── CheckpointError        a checkpoint that is missing, damaged or foreign
+├── NbestError             n-best lists, scores or references that are missing, broken or do not fit
 ├── TrainingError          a loss that is not finite
 ├── ExportError            a model that cannot be exported
 ├── MissingPackageError    a package that only some commands need and that is not installed
@@ -46,6 +47,10 @@ class PreparedError(KorlmError):
 
 class CheckpointError(KorlmError):
     """A checkpoint that is missing, damaged or foreign."""
+
+
+class NbestError(KorlmError):
+    """N-best lists, scores or references that are missing, broken or do not fit."""
 
 
 class TrainingError(KorlmError):

@@ -22,6 +22,7 @@ COMMANDS: dict[str, list[str]] = {
     "train": [],
     "evaluate": ["run=x"],
     "score": ["run=x", "input=x"],
+    "rescore": ["run=x", "nbest=x"],
     "export": ["run=x"],
 }
 ROOT = Path(__file__).resolve().parent.parent

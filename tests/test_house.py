@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"korlm"},  # korlm.load
     {f"korlm.{command}" for command in COMMANDS},
-    {"korlm.exporting"},
+    {"korlm.exporting", "korlm.rescoring"},
     {"korlm.runs"},
     {"korlm.cli"},
     {"korlm.sweep"},
