@@ -29,7 +29,6 @@ from korlm.config.data import (
     TokenizerConfig,
     VocabConfig,
 )
-from korlm.config.evaluation import CacheConfig, DynamicConfig, EvaluateSettings
 from korlm.config.exporting import ExportFormat, ExportSettings
 from korlm.config.evaluation import (
     BootstrapConfig,

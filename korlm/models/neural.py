@@ -105,8 +105,7 @@ class NeuralLM(LanguageModel, ABC):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See ``LanguageModel.nats_and_entropy``; reads the text once."""
-        matrix = self.embedding.output_matrix()
-        _, hidden, state = self._read(inputs, state, lengths, matrix)
+        _, hidden, state, matrix = self._read(inputs, state, lengths)
         real = targets != PAD_ID
         found = self.output.nats_and_entropy(hidden[real], targets[real], matrix)
         nats, entropy = (hidden.new_zeros(targets.shape).masked_scatter(real, f) for f in found)
