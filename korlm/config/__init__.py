@@ -38,6 +38,7 @@ from korlm.config.evaluation import (
     EvaluateSettings,
     run_list,
 )
+from korlm.config.generation import GenerateSettings
 from korlm.config.model import (
     GRUConfig,
     InitialState,
@@ -99,6 +100,7 @@ __all__ = [
     "ExportFormat",
     "ExportSettings",
     "GRUConfig",
+    "GenerateSettings",
     "Group",
     "InitialState",
     "KkmaConfig",
@@ -186,6 +188,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "score_schema": ScoreSettings,
         "export_schema": ExportSettings,
         "rescore_schema": RescoreSettings,
+        "generate_schema": GenerateSettings,
     },
     "corpus": {"text_schema": CorpusConfig, "nsmc_schema": NsmcConfig},
     "tokenizer": {"plain_schema": TokenizerConfig, "kkma_schema": KkmaConfig},
