@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from korlm.data.vocab import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from korlm.models.base import LanguageModel
+from korlm.models.base import LanguageModel, State
 
 UNWRITABLE = (PAD_ID, BOS_ID, UNK_ID)
 
@@ -65,9 +65,7 @@ class Sampling:
         kept[before >= self.top_p] = 0.0
         return torch.zeros_like(probs).index_copy(0, order, kept / kept.sum())
 
-    def draw(
-        self, scores: Tensor, generator: torch.Generator, used: Collection[int] = ()
-    ) -> int:
+    def draw(self, scores: Tensor, generator: torch.Generator, used: Collection[int] = ()) -> int:
         """A token drawn from ``probs``; arguments as there.
 
         Args:
@@ -78,16 +76,44 @@ class Sampling:
         return int(torch.multinomial(self.probs(scores.cpu(), used), 1, generator=generator))
 
 
-def writable(log_probs: Tensor, banned: Collection[int] = UNWRITABLE) -> Tensor:
+def writable(
+    log_probs: Tensor, banned: Collection[int] = UNWRITABLE, begins: bool = False
+) -> Tensor:
     """Scores of what may be written next, a copy: log-probabilities (V,), -inf where it may not.
 
     Unsmoothed counts may know nothing but <unk> here: then the sentence ends.
+
+    Args:
+        log_probs: of the model.
+        banned: tokens that are never written.
+        begins: a sentence begins here, and none ends before it has a token.
     """
     scores = log_probs.clone()
-    scores[list(banned)] = -torch.inf
+    scores[[*banned, *([EOS_ID] if begins else [])]] = -torch.inf
     if not scores.isfinite().any():
         scores[EOS_ID] = 0.0
     return scores
+
+
+def read_on(model: LanguageModel, ids: Tensor, state: State, start_id: int) -> tuple[Tensor, State]:
+    """One token further, as ``LanguageModel.step``, across the ends of sentences.
+
+    Args:
+        model: in evaluation mode.
+        ids: int64 (B,).
+        state: before them.
+        start_id: what stands before a sentence: <eos>, which is read on, or <bos>, with which the
+            model begins afresh.
+    """
+    ended = ids == EOS_ID
+    if start_id != EOS_ID and bool(ended.any()):
+        fresh = model.begin(len(ids))
+        state = tuple(
+            torch.where(ended.view(-1, *[1] * (old.dim() - 1)), new, old)
+            for new, old in zip(fresh, state, strict=True)
+        )
+        ids = ids.masked_fill(ended, start_id)
+    return model.step(ids, state)
 
 
 @torch.inference_mode()
