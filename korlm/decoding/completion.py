@@ -1,6 +1,6 @@
 """Completion: how the eojeol under the cursor may end, with probabilities.
 
-    with Completer(korlm.load("outputs/runs/DIR"), recomposer) as completer:
+    with Completer(korlm.load("outputs/runs/DIR")) as completer:
         completer.complete("밥을 먹ㅇ", k=3)
 
 Of a text, whatever stands before its last blank is read by the model; the rest is taken as typed
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from korlm.decoding.context import Context, ContextReader, Recomposer, Run, unwritable
+from korlm.decoding.context import Context, ContextReader, Run, unwritable
 from korlm.decoding.eojeols import EojeolTree, Found, Lexicon
 from korlm.decoding.keys import keys_of
 
@@ -59,16 +59,13 @@ class Completer:
 
     Args:
         run: an opened run (``korlm.load``).
-        recomposer: of its tokenizer (``korlm.recomposition``).
         device: where the model runs; None: where it is.
     """
 
-    def __init__(
-        self, run: Run, recomposer: Recomposer, device: torch.device | None = None
-    ) -> None:
+    def __init__(self, run: Run, device: torch.device | None = None) -> None:
         self.reader = ContextReader(run, device)
-        self.lexicon = Lexicon(run.vocab.tokens, recomposer, unwritable(run.vocab))
-        self._last: tuple[str, EojeolTree] | None = None
+        self.lexicon = Lexicon(run.vocab.tokens, run.recomposer(), unwritable(run.vocab))
+        self._last: tuple[str, Context, EojeolTree] | None = None
 
     def __enter__(self) -> Completer:
         return self
@@ -100,17 +97,18 @@ class Completer:
     def search(self, text: str, k: int, effort: int = EFFORT) -> Found:
         """As ``complete``, with the rows of tokens that spell the eojeols."""
         before, typed = split_typed(text)
-        return self._tree(before).search(keys_of(typed), k, effort)
+        return self._known(before)[1].search(keys_of(typed), k, effort)
 
     def context(self, text: str) -> Context:
         """What the model says after a text."""
-        return self.reader.read(text)
+        return self._known(text)[0]
 
-    def _tree(self, before: str) -> EojeolTree:
-        if self._last is None or self._last[0] != before or self._last[1].num_read > MAX_READ:
-            context = self.reader.read(before)
-            self._last = before, EojeolTree(self.reader.model, self.lexicon, context)
-        return self._last[1]
+    def _known(self, text: str) -> tuple[Context, EojeolTree]:
+        if self._last is None or self._last[0] != text or self._last[2].num_read > MAX_READ:
+            context = self.reader.read(text)
+            tree = EojeolTree(self.reader.model, self.lexicon, context)
+            self._last = text, context, tree
+        return self._last[1:]
 
 
 def split_typed(text: str) -> tuple[str, str]:

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,6 +17,7 @@ from korlm.data.reading import Reader
 from korlm.data.vocab import EOS_ID, NUMBER, Vocab
 from korlm.decoding.sampling import UNWRITABLE
 from korlm.models.base import LanguageModel, State
+from korlm.recomposition.recomposer import Recomposer
 
 
 class Run(Protocol):
@@ -33,25 +32,7 @@ class Run(Protocol):
     @property
     def start_id(self) -> int: ...  # noqa: D102
     def reader(self) -> Reader: ...  # noqa: D102
-
-
-class Recomposer(Protocol):
-    """What of a recomposer (``korlm.recomposition``) it takes to write text."""
-
-    def join(self, surface: str, left: str, right: str) -> str:
-        """The eojeol so far, whose last morph is ``left``, with ``right`` added."""
-
-    def boundary(self, left: str, right: str) -> float:
-        """The probability of a blank between two morphs."""
-
-    def boundaries(self, left: str) -> npt.NDArray[np.float32]:
-        """The same for every morph of the vocabulary, (V,)."""
-
-    def over(self, tokens: Sequence[str]) -> None:
-        """Names the vocabulary."""
-
-    def unstable(self, surface: str, left: str) -> int:
-        """How many characters at the end of an eojeol so far may still change."""
+    def recomposer(self) -> Recomposer: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -59,11 +40,13 @@ class Context:
     """Where a text has come to.
 
     Attributes:
-        left: its last token; empty at the start of a line.
+        ids: of its tokens, as far as the model remembers them.
+        left: the last token of its last line; empty at the start of a line.
         log_probs: natural logs of the probabilities of the next token, float32 (V,).
         state: after all of it, each tensor (1, ...).
     """
 
+    ids: tuple[int, ...]
     left: str
     log_probs: Tensor
     state: State
@@ -112,25 +95,26 @@ class ContextReader:
     def read(self, text: str) -> Context:
         """What may follow a text; its last line goes on."""
         earlier, _, line = text.rpartition("\n")
-        last_id, state = self._after(earlier)
+        before, state = self._after(earlier)
         ids, left = self._tokens([line])
-        ids = [last_id, *ids[:-1]]  # without the <eos> of the line
-        if len(ids) > 1:
-            state = self.model.read(self._tensor(ids[:-1])[None], state)
-        log_probs, state = self.model.step(self._tensor(ids[-1:]), state)
-        return Context(left, log_probs[0], state)
+        ids = ids[:-1]  # the line does not end here
+        unread = [self.start_id, *ids]
+        if len(unread) > 1:
+            state = self.model.read(self._tensor(unread[:-1])[None], state)
+        log_probs, state = self.model.step(self._tensor(unread[-1:]), state)
+        return Context((*before, *ids), left, log_probs[0], state)
 
-    def _after(self, earlier: str) -> tuple[int, State]:
-        """What was read last before a line, not yet in the state, and the state."""
+    def _after(self, earlier: str) -> tuple[list[int], State]:
+        """The ids of earlier lines, and the state after all of them but the last <eos>."""
         if self.start_id != EOS_ID:  # each sentence is read by itself
-            return self.start_id, self.model.begin(1)
+            return [], self.model.begin(1)
         if self._earlier is None or self._earlier[0] != earlier:
             ids, _ = self._tokens(earlier.split("\n"))
             state = self.model.begin(1)
             if ids:
                 state = self.model.read(self._tensor([self.start_id, *ids[:-1]])[None], state)
             self._earlier = earlier, ids, state
-        return self.start_id, self._earlier[2]
+        return self._earlier[1:]
 
     def _tokens(self, lines: Sequence[str]) -> tuple[list[int], str]:
         """The ids of lines, <eos> behind each that is not blank; the last token before it."""

@@ -27,21 +27,27 @@ import torch
 from torch import Tensor
 
 from korlm.data.vocab import EOS_ID
-from korlm.decoding.context import Context, Recomposer
+from korlm.decoding.context import Context
 from korlm.decoding.keys import keys_of
 from korlm.models.base import LanguageModel, State
+from korlm.recomposition.recomposer import Recomposer
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 _NONE = np.zeros(0, dtype=np.int64)
+_TINY = float(np.finfo(np.float32).tiny)
+_NO_MASSES = np.zeros(0, dtype=np.float32)
 
 BATCH = 16  # rows read at once: a step of so many takes about twice as long as one of a single row
-LIKELY = 64  # next tokens tried whatever they look like, for they may change what stands before
-FITTING = 64  # next tokens tried of those that go on as typed
+LIKELY = 64  # next tokens tried where any fits
+FITTING = 48  # next tokens tried of those that go on as typed
+CHANGING = 32  # next tokens tried since they may change what stands before them
+DOUBTFUL = 0.1  # weight of rows that a change alone can make fit
 # What the vowel of a last syllable may become by the ending that follows, besides itself.
-_CHANGES = dict(
-    pair.split(":") for pair in "ㅡ:ㅓㅏ ㅣ:ㅕ ㅏ:ㅐㅓ ㅓ:ㅔㅏ ㅑ:ㅒ ㅕ:ㅖ ㅜ:ㅓ".split()
-)
+_CHANGES = {
+    **{"ㅏ": "ㅐㅓ", "ㅑ": "ㅒ", "ㅓ": "ㅔㅏ", "ㅕ": "ㅖ"},
+    **{"ㅜ": "ㅓ", "ㅡ": "ㅓㅏ", "ㅣ": "ㅕ"},
+}
 # The first keys of tokens that may change what stands before them: 아, 으면, 는, ㄹ, ㅁ, ㅂ니다.
 _CHANGERS = frozenset("ㅇㄴㄹㅁㅂ")
 
@@ -93,7 +99,7 @@ class Node:
         state: after the last token, each tensor (1, ...); None until it is read.
         ends: the probability that the eojeol is these tokens.
         onwards: the masses of these and one token more, (V,).
-        order: the likeliest of those tokens, falling.
+        likely: the likeliest of those tokens, falling.
         children: with one token more, as far as they were looked at.
     """
 
@@ -104,8 +110,8 @@ class Node:
     parent: Node | None
     state: State | None = None
     ends: float = 0.0
-    onwards: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
-    order: list[int] | None = None
+    onwards: Floats = field(default_factory=lambda: _NO_MASSES)
+    likely: Ints | None = None
     children: dict[int, Node] = field(default_factory=dict)
 
 
@@ -141,7 +147,7 @@ class Lexicon:
         self._sorted = [keys for keys, _ in pairs]
         self._ids = np.array([i for _, i in pairs], dtype=np.int64)
         first_keys = [keys_of(token[:1])[:1] for token in tokens]
-        self.may_change = np.array([key in _CHANGERS for key in first_keys]) & inner
+        self.changing = np.flatnonzero(np.array([k in _CHANGERS for k in first_keys]) & inner)
 
     def fixed(self, surface: str, left: str) -> Fixed:
         """What of an eojeol so far, whose last token is ``left``, can no more change."""
@@ -165,8 +171,22 @@ class Lexicon:
         if left and left not in self._blank_tokens:
             first *= self.blanks(left)
         first[self.is_blank] = 0.0
-        total = first.sum()
-        return first / total if total > 0 else first
+        return np.asarray(first / max(float(first.sum()), _TINY), dtype=np.float32)
+
+    def behind(self, left: str, probs: Floats) -> Floats:
+        """The probabilities of what follows an eojeol: <eos>, a blank, the next one's first token.
+
+        Args:
+            left: the eojeol's last token.
+            probs: of all tokens, as the model says, (V,).
+        """
+        found = probs * self.blanks(left)
+        return np.asarray(found / max(float(found.sum()), _TINY), dtype=np.float32)
+
+    def probs(self, log_probs: Tensor) -> Floats:
+        """Probabilities of the tokens that can be read, normalised; float32 (..., V)."""
+        probs = log_probs.exp().cpu().numpy() * self.readable
+        return np.asarray(probs / np.maximum(probs.sum(-1, keepdims=True), _TINY), np.float32)
 
     def beginning_with(self, keys: str) -> Ints:
         """Ids of the tokens that begin with these keys for sure."""
@@ -184,7 +204,7 @@ class Lexicon:
         return np.array(parts, dtype=np.int64)
 
 
-# Minus the mass, the tokens (no two rows have the same), the row, its place among its siblings.
+# Minus the weight, the tokens (no two rows have the same), the row, its place among its siblings.
 _Entry = tuple[float, tuple[int, ...], Node, int | None]
 
 
@@ -213,7 +233,7 @@ class EojeolTree:
 
     def __init__(self, model: LanguageModel, lexicon: Lexicon, context: Context) -> None:
         self._model, self._lexicon = model, lexicon
-        first = lexicon.first(context.left, self._probs(context.log_probs[None])[0])
+        first = lexicon.first(context.left, lexicon.probs(context.log_probs))
         self.root = Node((), "", 1.0, Fixed("", None), None, context.state, onwards=first)
         self.num_read = 0
 
@@ -274,9 +294,9 @@ class EojeolTree:
             node: was read.
             place: of the token, among the likeliest.
         """
-        order = self._order(node)
-        if place < len(order) and node.onwards[order[place]] > 0:
-            child = self._child(node, order[place])
+        likely = self._likely(node)
+        if place < len(likely):
+            child = self._child(node, int(likely[place]))
             heapq.heappush(heap, (-child.mass, child.ids, child, place))
 
     def _open(self, node: Node, typed: str, heap: list[_Entry]) -> float:
@@ -291,32 +311,32 @@ class EojeolTree:
             The mass of what begins as typed for sure.
         """
         lexicon, keys = self._lexicon, keys_of(node.surface)
-        tried = self._order(node)
-        if typed.startswith(keys) and typed != keys:
-            surely = lexicon.beginning_with(typed[len(keys) :])
-            fitting = np.concatenate([surely, lexicon.on_the_way_to(typed[len(keys) :])])
-            tried = [*tried, *_largest(node.onwards, fitting, FITTING)]
-        else:
-            surely = np.flatnonzero(node.onwards) if keys.startswith(typed) else _NONE
-        mass = float(node.onwards[surely].sum(dtype=np.float64))
-        surely_set = set(surely.tolist())
-        for token_id in dict.fromkeys(tried):
+        surely = tried = _NONE
+        if keys.startswith(typed):
+            surely, tried = np.flatnonzero(node.onwards), self._likely(node)
+        elif typed.startswith(keys):
+            rest = typed[len(keys) :]
+            surely = lexicon.beginning_with(rest)
+            fitting = np.concatenate([surely, lexicon.on_the_way_to(rest)])
+            tried = _largest(node.onwards, fitting, FITTING)
+        tried = np.union1d(tried, _largest(node.onwards, lexicon.changing, CHANGING))
+        mass = float(node.onwards[surely].sum() - node.onwards[np.intersect1d(surely, tried)].sum())
+        for token_id in tried.tolist():
             child = self._child(node, token_id)
-            mass -= child.mass * (token_id in surely_set)
-            if child.mass > 0 and child.fixed.admits(typed):
+            if child.fixed.admits(typed):
                 mass += child.mass * child.fixed.keys.startswith(typed)
-                heapq.heappush(heap, (-child.mass, child.ids, child, None))
+                keys = keys_of(child.surface)
+                fits = keys.startswith(typed) or typed.startswith(keys)
+                weight = child.mass if fits else child.mass * DOUBTFUL
+                heapq.heappush(heap, (-weight, child.ids, child, None))
         return mass
 
-    def _order(self, node: Node) -> list[int]:
-        """The likeliest next tokens, falling; of those that may change what is there yet more."""
-        if node.order is None:
-            changing = np.flatnonzero(self._lexicon.may_change)
-            every = np.arange(len(node.onwards))
-            likely = [*_largest(node.onwards, every, LIKELY)]
-            likely += _largest(node.onwards, changing, LIKELY)
-            node.order = sorted(set(likely), key=lambda i: (-float(node.onwards[i]), i))
-        return node.order
+    def _likely(self, node: Node) -> Ints:
+        """The likeliest next tokens, falling."""
+        if node.likely is None:
+            ids = _largest(node.onwards, np.arange(len(node.onwards)), LIKELY)
+            node.likely = ids[np.argsort(-node.onwards[ids], kind="stable")]
+        return node.likely
 
     def _child(self, node: Node, token_id: int) -> Node:
         """A row with one token more."""
@@ -336,26 +356,21 @@ class EojeolTree:
         """Lets the model read the last tokens of rows, all at once."""
         if not nodes:
             return
+        lexicon = self._lexicon
         self.num_read += len(nodes)
         states = [node.parent.state for node in nodes if node.parent and node.parent.state]
         state = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
         ids = torch.tensor([node.ids[-1] for node in nodes], device=state[0].device)
         log_probs, state = self._model.step(ids, state)
-        for row, (node, probs) in enumerate(zip(nodes, self._probs(log_probs), strict=True)):
-            blanks = self._lexicon.blanks(self._lexicon.tokens[node.ids[-1]])
+        for row, (node, probs) in enumerate(zip(nodes, lexicon.probs(log_probs), strict=True)):
+            blanks = lexicon.blanks(lexicon.tokens[node.ids[-1]])
             node.ends = node.mass * float(probs @ blanks)
             node.onwards = node.mass * probs * (1 - blanks)
             node.state = tuple(part[row : row + 1] for part in state)
 
-    def _probs(self, log_probs: Tensor) -> Floats:
-        """Probabilities of the tokens that can be read, normalised; float32 (N, V)."""
-        probs = log_probs.exp().cpu().numpy() * self._lexicon.readable
-        probs /= np.maximum(probs.sum(1, keepdims=True), np.finfo(np.float32).tiny)
-        return np.asarray(probs, dtype=np.float32)
 
-
-def _largest(values: Floats, ids: Ints, count: int) -> list[int]:
-    """Those of the ids whose values are largest, in any order."""
+def _largest(values: Floats, ids: Ints, count: int) -> Ints:
+    """Those of the ids whose values are largest and not 0, in any order."""
     if len(ids) > count:
         ids = ids[np.argpartition(values[ids], -count)[-count:]]
-    return [int(i) for i in ids if values[i] > 0]
+    return ids[values[ids] > 0]
