@@ -11,13 +11,13 @@ from korlm import cli
 from korlm.config import GenerateSettings
 
 if TYPE_CHECKING:
-    from korlm.decoding.generate import Generator
+    from korlm.decoding.generator import Generator
 
 
 @cli.stage("generate", literal=("prompt",))
 def main(settings: GenerateSettings) -> None:
     """Writes to standard output, each eojeol as soon as it is final."""
-    from korlm.decoding.generate import Generator
+    from korlm.decoding.generator import Generator
     from korlm.decoding.prompts import read_prompts
     from korlm.runs import load_run
     from korlm.training.device import device_of
@@ -39,7 +39,7 @@ def _texts(
     generator: Generator, prompt: str, settings: GenerateSettings
 ) -> Iterator[Iterator[str]]:
     """What a prompt gives: several texts, each in pieces."""
-    from korlm.decoding.generate import Length
+    from korlm.decoding.generator import Length
     from korlm.decoding.sampling import Sampling
 
     length = Length(settings.max_tokens, settings.sentences)

@@ -12,7 +12,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from korlm.config import TrainSettings
 from korlm.data.reading import Reader
 from korlm.data.vocab import EOS_ID, NUMBER, Vocab
 from korlm.decoding.sampling import UNWRITABLE
@@ -27,8 +26,6 @@ class Run(Protocol):
     def model(self) -> LanguageModel: ...  # noqa: D102
     @property
     def vocab(self) -> Vocab: ...  # noqa: D102
-    @property
-    def settings(self) -> TrainSettings: ...  # noqa: D102
     @property
     def start_id(self) -> int: ...  # noqa: D102
     def reader(self) -> Reader: ...  # noqa: D102

@@ -43,8 +43,8 @@ class Sampling:
             scores: natural logs of probabilities, (V,); -inf: never. One at least is finite.
             used: tokens that the text has already.
 
-        >>> Sampling(top_p=0.6).probs(torch.tensor([0.5, 0.3, 0.2]).double().log()).tolist()
-        [0.625, 0.375, 0.0]
+        >>> Sampling(top_p=0.6).probs(torch.tensor([0.5, 0.3, 0.2]).log())
+        tensor([0.6250, 0.3750, 0.0000], dtype=torch.float64)
         """
         scores = scores.double()
         if self.repetition_penalty != 1 and used:
