@@ -16,7 +16,7 @@ import re
 import shutil
 import sys
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -67,6 +67,32 @@ def quote_hangul(override: str) -> str:
     word = re.compile(r"""[^\s\[\]{}(),:='"]*[^\x00-\x7f][^\s\[\]{}(),:='"]*""")
     pieces[::2] = [word.sub(lambda match: f"'{match.group()}'", piece) for piece in pieces[::2]]
     return key + equals + "".join(pieces)
+
+
+def quote_literal(text: str) -> str:
+    r"""Quotes a text so that Hydra and OmegaConf give it back to the letter.
+
+    A backslash has a meaning of its own before a quote (Hydra) and before ``${`` (OmegaConf) alone.
+
+    >>> print(quote_literal("나는, '너'는 ${그}"))
+    '나는, \'너\'는 \${그}'
+    """
+    text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
+    text = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", text)
+    return "'" + re.sub(r"\\+\Z", lambda match: match[0] * 2, text) + "'"
+
+
+def quoted(argument: str, literal: Collection[str] = ()) -> str:
+    """An argument of the command line in Hydra's grammar.
+
+    Args:
+        argument: as it was typed.
+        literal: keys behind whose equal sign everything is text.
+    """
+    key, equals, value = argument.partition("=")
+    if equals and key in literal:
+        return f"{key}={quote_literal(value)}"
+    return quote_hangul(argument)
 
 
 def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
@@ -345,8 +371,15 @@ def _ending(single: bool) -> Iterator[None]:
         raise
 
 
-def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
-    """Makes a command of a function that takes settings: Hydra around it, errors in one line."""
+def stage(
+    config_name: str, literal: Collection[str] = ()
+) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
+    """Makes a command of a function that takes settings: Hydra around it, errors in one line.
+
+    Args:
+        config_name: the command's file under conf/.
+        literal: keys whose values are text, and taken to the letter.
+    """
 
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         def task(tree: DictConfig) -> Any:
@@ -367,7 +400,7 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
                 "korlm_evaluation_dir", evaluation_dir, use_cache=True, replace=True
             )
             OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)
-            sys.argv[1:] = [quote_hangul(argument) for argument in sys.argv[1:]]
+            sys.argv[1:] = [quoted(argument, literal) for argument in sys.argv[1:]]
             for argument in sys.argv[1:]:
                 flag = argument.split("=")[0]
                 if flag.startswith("-") and flag not in HYDRA_FLAGS:

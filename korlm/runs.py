@@ -16,6 +16,8 @@ from korlm.data.vocab import BOS_ID, EOS_ID, Vocab
 from korlm.errors import CheckpointError, PreparedError, VocabError
 from korlm.models.base import LanguageModel
 from korlm.models.build import build_model
+from korlm.recomposition.build import build_recomposer
+from korlm.recomposition.recomposer import Recomposer
 from korlm.training.checkpoint import load_checkpoint
 from korlm.training.run import settings_of
 from korlm.training.weights import MODEL, load_weights
@@ -51,6 +53,10 @@ class TrainedRun:
     def reader(self) -> Reader:
         """Reads any text as the run's own was read; a context manager."""
         return Reader(self.settings.tokenizer, self.vocab, self.spelling)
+
+    def recomposer(self) -> Recomposer:
+        """Writes the run's tokens as Korean text."""
+        return build_recomposer(self.settings.tokenizer.name, (self.folder, self.prepared))
 
 
 def load_run(folder: Path) -> TrainedRun:

@@ -24,6 +24,7 @@ COMMANDS: dict[str, list[str]] = {
     "score": ["run=x", "input=x"],
     "rescore": ["run=x", "nbest=x"],
     "export": ["run=x"],
+    "generate": ["run=x"],
 }
 ROOT = Path(__file__).resolve().parent.parent
 

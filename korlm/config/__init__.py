@@ -37,6 +37,7 @@ from korlm.config.evaluation import (
     EvaluateSettings,
     run_list,
 )
+from korlm.config.generation import GenerateSettings
 from korlm.config.model import (
     GRUConfig,
     InitialState,
@@ -98,6 +99,7 @@ __all__ = [
     "ExportFormat",
     "ExportSettings",
     "GRUConfig",
+    "GenerateSettings",
     "Group",
     "InitialState",
     "KkmaConfig",
@@ -185,6 +187,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "score_schema": ScoreSettings,
         "export_schema": ExportSettings,
         "rescore_schema": RescoreSettings,
+        "generate_schema": GenerateSettings,
     },
     "corpus": {"text_schema": CorpusConfig, "nsmc_schema": NsmcConfig},
     "tokenizer": {"plain_schema": TokenizerConfig, "kkma_schema": KkmaConfig},

@@ -9,6 +9,7 @@ by ``tensor[rows]`` and never ask which model it came from.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -53,6 +54,17 @@ class LanguageModel(nn.Module, ABC):
         """One token further: ids int64 (B,) -> log-probabilities (B, V) of the next, new state."""
         log_probs, state = self.log_probs(ids[:, None], state)
         return log_probs[:, 0], state
+
+    def read(self, inputs: Tensor, state: State | None = None) -> State:
+        """The state after int64 (B, T), where nothing is to be predicted on the way."""
+        return self.log_probs(inputs, state)[1]
+
+    def frozen(self) -> LanguageModel:
+        """A copy for use alone: what is made of the parameters in every call is made here, once.
+
+        It follows neither training nor loading that come later.
+        """
+        return copy.deepcopy(self).requires_grad_(False).eval()
 
     def nats(
         self,

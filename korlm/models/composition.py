@@ -195,6 +195,14 @@ class TokenEmbedding(nn.Embedding):
         composed: Tensor = self.composition(self.weight)
         return composed
 
+    def compose_for_good(self) -> None:
+        """From now on plain embeddings, equal to the composed ones; the output layer's stay."""
+        if self.spelling is not Spelling.none:
+            composed: Tensor = self.composition(self.weight)
+            self.weight = nn.Parameter(composed, self.weight.requires_grad)
+            self.spelling, self.is_tied = Spelling.none, False
+            del self.composition
+
     def read(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """Ids of any shape -> their embeddings (..., E), whole tokens dropped in training.
 

@@ -5,9 +5,10 @@ Axes: B batch, T time, H what the output layer reads, V vocabulary.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from korlm.models.base import LanguageModel, State
 from korlm.models.composition import TokenEmbedding
@@ -85,6 +86,19 @@ class NeuralLM(LanguageModel, ABC):
         """See ``LanguageModel.log_probs``."""
         _, hidden, state, matrix = self._read(inputs, state, lengths)
         return self.output.log_probs(hidden, matrix), state
+
+    def read(self, inputs: Tensor, state: State | None = None) -> State:
+        """See ``LanguageModel.read``."""
+        return self._read(inputs, state, None)[2]
+
+    def frozen(self) -> NeuralLM:
+        """See ``LanguageModel.frozen``; the embeddings are composed here."""
+        model = copy.deepcopy(self).requires_grad_(False).eval()
+        matrix = model.embedding.output_matrix()
+        if matrix is not None:
+            model.output.weight = nn.Parameter(matrix, requires_grad=False)
+        model.embedding.compose_for_good()
+        return model
 
     def nats(
         self,
