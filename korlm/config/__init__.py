@@ -29,7 +29,6 @@ from korlm.config.data import (
     TokenizerConfig,
     VocabConfig,
 )
-from korlm.config.exporting import ExportFormat, ExportSettings
 from korlm.config.evaluation import (
     BootstrapConfig,
     CacheConfig,
@@ -37,6 +36,7 @@ from korlm.config.evaluation import (
     EvaluateSettings,
     run_list,
 )
+from korlm.config.exporting import ExportFormat, ExportSettings
 from korlm.config.generation import GenerateSettings
 from korlm.config.model import (
     GRUConfig,

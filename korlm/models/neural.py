@@ -42,21 +42,19 @@ class NeuralLM(LanguageModel, ABC):
             (V, H) for the output layer, if the embedding has it.
         """
 
-    def hidden(self, inputs: Tensor, state: State, matrix: Tensor | None) -> tuple[Tensor, State]:
+    def hidden(self, inputs: Tensor, state: State) -> tuple[Tensor, State, Tensor | None]:
         """What is predicted from, before anything is predicted.
-
-        For those who read single tokens many times: the embeddings are composed once for all.
 
         Args:
             inputs: int64 (B, T).
             state: what was read before.
-            matrix: what ``embedding.output_matrix`` gave.
 
         Returns:
-            float32 (B, T, H), as the output layer takes it; the state.
+            float32 (B, T, H), as the output layer takes it; the state; the matrix (V, H) for the
+            output layer, if the embedding has it.
         """
-        _, hidden, state = self._read(inputs, state, None, matrix)
-        return hidden, state
+        _, hidden, state, matrix = self._read(inputs, state, None)
+        return hidden, state, matrix
 
     def hidden_and_nats(
         self,

@@ -113,7 +113,6 @@ def _neural(
 
     Reading goes level by level. Predictions, which cost more, wait for many rows at once.
     """
-    matrix = model.embedding.output_matrix()
     state, read = model.begin(1), torch.tensor([start_id], device=device)
     vectors: list[Tensor] = []
     targets: list[Tensor] = []
@@ -122,7 +121,7 @@ def _neural(
         inner, parent = (torch.from_numpy(part).to(device) for part in level.inner())
         ids = torch.from_numpy(level.ids).to(device)
         before = tuple(part[inner] for part in state)
-        hidden, after = model.hidden(read[inner, None], before, matrix)
+        hidden, after, matrix = model.hidden(read[inner, None], before)
         state, read = tuple(part[parent] for part in after), ids
         vectors.append(hidden[parent, 0])
         targets.append(ids)

@@ -74,8 +74,7 @@ class Scorer:
         self.open_vocabulary = open_vocabulary
         self.device = device or torch.device("cpu")
         self.shares = np.array(shares or [1 / len(runs)] * len(runs))
-        for run in runs:
-            run.model.to(self.device)
+        self._models = [run.model.frozen().to(self.device) for run in runs]
         self._groups = _groups(self.runs)
         assert not linear or len(self._groups) == 1
         self._stack = contextlib.ExitStack()
@@ -158,8 +157,10 @@ class Scorer:
     def _token_nats(self, group: Sequence[int], tokens: _Tokens) -> Nats:
         """What each model takes for each token, (models, N)."""
         tree = PrefixTree.of(tokens.ids, tokens.lengths)
-        runs = [self.runs[row] for row in group]
-        rows = [tree_nats(run.model, tree, run.start_id, self.device) for run in runs]
+        rows = [
+            tree_nats(self._models[row], tree, self.runs[row].start_id, self.device)
+            for row in group
+        ]
         return np.stack(rows)[:, tree.node_of]
 
     def _refuse_impossible(self, log_probs: Floats, texts: Sequence[str]) -> None:
