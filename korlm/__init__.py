@@ -20,10 +20,10 @@ def load(run: str | Path) -> TrainedRun:
     """The best model of a run, with all that it takes to use it.
 
     Args:
-        run: its directory.
+        run: its directory, or one that korlm.export wrote.
 
     Raises:
-        CheckpointError: there is no best.pt, or it is damaged.
+        CheckpointError: there is no best.pt or model.safetensors, or it is damaged.
     """
     from korlm.runs import load_run  # brings PyTorch along
 

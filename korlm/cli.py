@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import glob
 import logging
 import os
 import re
 import shutil
 import sys
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -68,6 +69,32 @@ def quote_hangul(override: str) -> str:
     return key + equals + "".join(pieces)
 
 
+def quote_literal(text: str) -> str:
+    r"""Quotes a text so that Hydra and OmegaConf give it back to the letter.
+
+    A backslash has a meaning of its own before a quote (Hydra) and before ``${`` (OmegaConf) alone.
+
+    >>> print(quote_literal("나는, '너'는 ${그}"))
+    '나는, \'너\'는 \${그}'
+    """
+    text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
+    text = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", text)
+    return "'" + re.sub(r"\\+\Z", lambda match: match[0] * 2, text) + "'"
+
+
+def quoted(argument: str, literal: Collection[str] = ()) -> str:
+    """An argument of the command line in Hydra's grammar.
+
+    Args:
+        argument: as it was typed.
+        literal: keys behind whose equal sign everything is text.
+    """
+    key, equals, value = argument.partition("=")
+    if equals and key in literal:
+        return f"{key}={quote_literal(value)}"
+    return quote_hangul(argument)
+
+
 def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
     """The directory of a run: a new one of its own, or the one to go on in."""
     if resume and not (Path(resume) / "checkpoints" / "last.pt").is_file():
@@ -100,14 +127,44 @@ def _new_folder(stem: Path) -> str:
                 path = stem.with_name(f"{stem.name}_{number}")
 
 
-def evaluation_dir(run: str) -> str:
-    """The directory of an evaluation, in that of the run."""
-    if not (Path(run) / "checkpoints").is_dir():
-        raise ConfigError(
-            f"run={run}: no checkpoints in there; give the directory of a run, such as "
-            "outputs/runs/<date>_<time>"
-        )
-    return _new_folder(Path(run) / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+def run_folders(run: Any) -> list[Path]:
+    """The run directories that a setting names, each once.
+
+    Args:
+        run: a directory, a list of them, or globs, of whose matches those count that hold a model.
+
+    Raises:
+        ConfigError: a directory that is no run, or a glob that matches none.
+    """
+    found: dict[Path, Path] = {}
+    for place in config.run_list(run):
+        path = Path(place)
+        if _holds(path, "checkpoints"):
+            folders = [path]
+        elif glob.has_magic(place):
+            matches = map(Path, sorted(glob.glob(place, recursive=True)))
+            folders = [match for match in matches if _holds(match, "checkpoints/best.pt")]
+            if not folders:
+                raise ConfigError(f"run={place}: matches no directory with checkpoints/best.pt")
+        else:
+            raise ConfigError(
+                f"run={place}: no checkpoints in there; give the directory of a run, such as "
+                "outputs/runs/<date>_<time>"
+            )
+        found |= {folder.resolve(): folder for folder in folders}
+    return list(found.values())
+
+
+def _holds(folder: Path, name: str) -> bool:
+    """Whether a run directory holds something, or is an export, which is whole by nature."""
+    return (folder / name).exists() or (folder / "model.safetensors").is_file()
+
+
+def evaluation_dir(run: Any, outputs: str) -> str:
+    """The directory of an evaluation: in that of the run, or among those of several runs."""
+    folders = run_folders(run)
+    place = folders[0] if len(folders) == 1 else Path(outputs)
+    return _new_folder(place / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
 
 
 def output_subdir(resume: str | None) -> str | None:
@@ -175,6 +232,27 @@ def all_keys(command: str) -> list[str]:
         for schema in filter(dataclasses.is_dataclass, schemas):
             keys += [f"{field.name}.{f.name}" for f in dataclasses.fields(schema)]
     return sorted(set(keys))
+
+
+def check_groups(command: str, arguments: list[str]) -> None:
+    """Refuses keys of a group that may be left out and was: Hydra would break down over them.
+
+    Args:
+        command: whose settings were given.
+        arguments: as they were typed.
+
+    Raises:
+        ConfigError: naming the key, and how to choose the group.
+    """
+    fields = dataclasses.fields(config.SCHEMAS[""][f"{command}_schema"])
+    optional = {f.name for f in fields if f.default is None} & set(config.SCHEMAS)
+    for argument in arguments:
+        key, _, value = argument.lstrip("+").partition("=")
+        group = key.split(".")[0]
+        chosen = any(other.startswith(f"{group}=") for other in arguments)
+        if group in optional and (value.startswith("{") or not chosen):
+            names = "|".join(sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")))
+            raise ConfigError(f"{argument}: choose the group as well: {group}={names}")
 
 
 def to_settings(tree: DictConfig) -> Any:
@@ -293,8 +371,15 @@ def _ending(single: bool) -> Iterator[None]:
         raise
 
 
-def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
-    """Makes a command of a function that takes settings: Hydra around it, errors in one line."""
+def stage(
+    config_name: str, literal: Collection[str] = ()
+) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
+    """Makes a command of a function that takes settings: Hydra around it, errors in one line.
+
+    Args:
+        config_name: the command's file under conf/.
+        literal: keys whose values are text, and taken to the letter.
+    """
 
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         def task(tree: DictConfig) -> Any:
@@ -315,7 +400,7 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
                 "korlm_evaluation_dir", evaluation_dir, use_cache=True, replace=True
             )
             OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)
-            sys.argv[1:] = [quote_hangul(argument) for argument in sys.argv[1:]]
+            sys.argv[1:] = [quoted(argument, literal) for argument in sys.argv[1:]]
             for argument in sys.argv[1:]:
                 flag = argument.split("=")[0]
                 if flag.startswith("-") and flag not in HYDRA_FLAGS:
@@ -335,6 +420,7 @@ def stage(config_name: str) -> Callable[[Callable[[Any], Any]], Callable[[], Non
             try:
                 with writing(Path("outputs")):
                     try:
+                        check_groups(config_name, sys.argv[1:])
                         main(task)()
                     finally:
                         SweepTable.tell()

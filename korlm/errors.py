@@ -7,7 +7,10 @@ KorlmError                 a user's mistake or bad data: exit code 1, no traceba
 ├── VocabError             a vocabulary that cannot be made or read
 ├── PreparedError          a prepared corpus that is damaged or belongs to other settings
 ├── CheckpointError        a checkpoint that is missing, damaged or foreign
+├── NbestError             n-best lists, scores or references that are missing, broken or do not fit
 ├── TrainingError          a loss that is not finite
+├── ExportError            a model that cannot be exported
+├── MissingPackageError    a package that only some commands need and that is not installed
 └── OutputError            a disk that is full, a folder that cannot be written
 Interrupted                Ctrl-C, after everything worth keeping was kept: exit code 130
 """
@@ -46,8 +49,20 @@ class CheckpointError(KorlmError):
     """A checkpoint that is missing, damaged or foreign."""
 
 
+class NbestError(KorlmError):
+    """N-best lists, scores or references that are missing, broken or do not fit."""
+
+
 class TrainingError(KorlmError):
     """A loss that is not finite."""
+
+
+class ExportError(KorlmError):
+    """A model that cannot be exported."""
+
+
+class MissingPackageError(KorlmError):
+    """A package that only some commands need and that is not installed."""
 
 
 class OutputError(KorlmError):
@@ -84,3 +99,14 @@ def writing(place: Path, key: str = "outputs=FOLDER") -> Iterator[None]:
         else:
             reason = f"writing failed ({error.strerror}): mend that or give another {key}"
         raise OutputError(f"{error.filename or place}: {reason}") from error
+
+
+@contextmanager
+def optional(extra: str) -> Iterator[None]:
+    """Turns the failure to import a package into one line that names korlm's extra with it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"the package {error.name} is not installed: pip install 'korlm[{extra}]'"
+        ) from error

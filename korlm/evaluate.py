@@ -1,4 +1,7 @@
-"""Stage: run -> a table of the ways to use its model, each tuned on valid."""
+"""Stage: runs and a text -> figures, breakdowns, intervals and tests of what the models are worth.
+
+Of one run every way to use its model is tried, each tuned on valid; of several each is a row.
+"""
 
 from __future__ import annotations
 
@@ -7,69 +10,163 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm import cli
-from korlm.config import EvaluateSettings
+from korlm.config import CacheConfig, DynamicConfig, EvaluateSettings
 from korlm.errors import ConfigError
 
 if TYPE_CHECKING:
-    import torch
-
-    from korlm.data.batches import Ids
-    from korlm.evaluation.comparison import Reader
+    from korlm.evaluation.figures import Figures
+    from korlm.evaluation.judging import Judged
+    from korlm.evaluation.material import Material, Ways
     from korlm.runs import TrainedRun
+
+    Runs = dict[str, TrainedRun]
+    Found = dict[str, dict[str, Judged]]  # text -> row
 
 logger = logging.getLogger(__name__)
 
 
 @cli.stage("evaluate")
 def main(settings: EvaluateSettings) -> None:
-    """Judges the best model of a run on valid, and on test with what was chosen on valid."""
-    from korlm.evaluation.comparison import ROWS, Comparison
-    from korlm.evaluation.figures import comparison_table, figures_of
-    from korlm.metrics import reset_peak_memory, write_figures
-    from korlm.runs import check_same_vocab, load_run, open_text
-    from korlm.training.device import device_of, tf32
+    """Judges the best model of each run, and says how sure that is."""
+    from korlm.evaluation.files import write_breakdowns
+    from korlm.evaluation.judging import compare
+    from korlm.metrics import write_figures
+    from korlm.runs import load_run, short_names
 
-    run = load_run(Path(settings.run))
-    prepared = open_text(run, Path(settings.prepared) if settings.prepared else None)
-    others: dict[str, TrainedRun] = {}
+    folders = cli.run_folders(settings.run)
+    runs = dict(zip(short_names(folders), map(load_run, folders), strict=True))
+    ways = _ways(settings, runs)
+    found = _judge(runs, _materials(settings, runs, ways), ways)
+    figures = {text: compare(rows, settings.bootstrap) for text, rows in found.items()}
+    for text, part in figures.items():
+        _tell(text, part, len(runs))
+    folder = cli.output_dir()
+    write_breakdowns(folder, found)
+    if settings.plot:
+        from korlm.evaluation.plots import draw_breakdown
+
+        for text, rows in found.items():
+            draw_breakdown(folder / f"breakdown_{text}.png", text, rows, figures[text])
+    write_figures(folder / "metrics.json", figures)
+    logger.info("%s: %s", folder, ", ".join(sorted(p.name for p in folder.glob("*.[jtp][sn]*"))))
+
+
+def _ways(settings: EvaluateSettings, runs: Runs) -> Ways:
+    """What is tried besides carrying the state over and resetting it."""
+    from korlm.evaluation.comparison import ROWS
+    from korlm.evaluation.material import Ways
+    from korlm.runs import check_same_vocab, load_run
+    from korlm.training.device import device_of
+
+    others: Runs = {}
     for folder in [*([settings.ngram] if settings.ngram else []), *settings.mix]:
         other = load_run(Path(folder))
-        check_same_vocab(f"run={settings.run}", run.vocab, f"run {folder}", other.vocab)
+        for run in runs.values():
+            check_same_vocab(f"run={run.folder}", run.vocab, f"run {folder}", other.vocab)
         name = "ngram" if folder == settings.ngram else Path(folder).name
-        name = folder if name in others or name in ROWS else name
+        name = folder if name in {*others, *ROWS, *runs} else name
         if name in others:
             raise ConfigError(f"mix={folder}: is named twice; leave one out")
         others[name] = other
-    ids = {split: prepared.ids(split) for split in prepared.stats}
-    device = device_of(settings)
-    readers = [_reader(name, other, ids, device) for name, other in others.items()]
-    comparison = Comparison(
-        _reader("model", run, ids, device), readers, settings.cache, settings.dynamic
-    )
-    splits = ["valid", *(["test"] if settings.test and "test" in ids else [])]
-    if "test" not in ids:
-        logger.info("there is no test split: settings are chosen on valid and reported on valid")
-    found = {}
-    for split in splits:
-        counts = prepared.stats[split]
+    adapt = len(runs) == 1 if settings.adapt is None else settings.adapt
+    cache = settings.cache if adapt else CacheConfig(sizes=[])
+    dynamic = settings.dynamic if adapt else DynamicConfig(rates=[])
+    return Ways(others, cache, dynamic, device_of(settings))
+
+
+def _materials(settings: EvaluateSettings, runs: Runs, ways: Ways) -> dict[str, Material]:
+    """What each run is judged on; runs that were trained on the same text share it."""
+    from korlm.data.report import summary
+    from korlm.evaluation.material import Material, check_same_text
+    from korlm.evaluation.texts import read_texts
+
+    if settings.corpus is None:
+        own = _own(settings, runs)
+        found = {name: own[run.fingerprint] for name, run in runs.items()}
+        check_same_text(found)
+        if settings.test and not any("test" in material.texts for material in found.values()):
+            logger.info("there is no test split: what is chosen on valid is reported on valid")
+        return found
+    own = _own(settings, runs, tuning=True) if ways.to_choose else {}
+    texts = read_texts(settings.corpus, list(runs.values()))
+    told = {
+        run.settings.tokenizer.name: text for run, text in zip(runs.values(), texts, strict=True)
+    }
+    for name, text in told.items():
+        logger.info("%s: lines: %s", name, summary(text.status))
+    return {
+        name: Material({settings.corpus.name: text}, own.get(run.fingerprint, Material({})).tuning)
+        for (name, run), text in zip(runs.items(), texts, strict=True)
+    }
+
+
+def _own(settings: EvaluateSettings, runs: Runs, tuning: bool = False) -> dict[str, Material]:
+    """What runs were trained with, by its fingerprint; for tuning alone it may be gone."""
+    from korlm.evaluation.material import own_material
+    from korlm.runs import open_text
+
+    given = Path(settings.prepared) if settings.prepared else None
+    found: dict[str, Material] = {}
+    for run in runs.values():
+        if tuning and not (given or run.prepared.is_dir()):
+            logger.warning(
+                "%s is gone, on whose valid part numbers are chosen: %s goes without cache and "
+                "dynamic evaluation, mixtures are of equal shares; prepared=DIR says where it lies",
+                *(run.prepared, run.folder),
+            )
+        elif run.fingerprint not in found:
+            prepared = open_text(run, given)
+            found[run.fingerprint] = own_material(run, prepared, settings.test and not tuning)
+    return found
+
+
+def _judge(runs: Runs, materials: dict[str, Material], ways: Ways) -> Found:
+    """All rows: of one run the ways to use it, of several the run itself and its other ways.
+
+    An n-gram model is the same, carried or reset: it does not look beyond a sentence.
+    """
+    from korlm.evaluation.material import judge_run
+    from korlm.metrics import reset_peak_memory
+    from korlm.training.device import tf32
+
+    found: Found = {}
+    for name, run in runs.items():
         reset_peak_memory()
         with tf32(False):
-            rows = comparison.rows(split)
-        found[split] = {name: figures_of(row, ids[split], counts) for name, row in rows.items()}
-        head = f"{split}, {counts.num_tokens:,} tokens"
-        logger.info("%s, each way with what is best on valid:", head)
-        logger.info("%s", comparison_table(found[split]))
-    write_figures(cli.output_dir() / "metrics.json", found)
-    logger.info("%s: metrics.json", cli.output_dir())
+            texts = judge_run(run, materials[name], ways)
+        for text, rows in texts.items():
+            if len(runs) == 1:
+                return texts
+            part = found.setdefault(text, {})
+            for way, judged in sorted(rows.items(), key=lambda row: not row[1].as_trained):
+                row = way if way in ways.others else name if judged.as_trained else f"{name} {way}"
+                if row not in part and (row == name or not judged.same_as(part[name])):
+                    part[row] = judged
+    return found
 
 
-def _reader(name: str, run: TrainedRun, ids: dict[str, Ids], device: torch.device) -> Reader:
-    """A run's model on the device, and the texts as it knows them."""
-    from korlm.evaluation.comparison import Reader
-    from korlm.evaluation.scoring import Text
+def _tell(text: str, rows: dict[str, Figures], num_runs: int) -> None:
+    """The tables of one text."""
+    from korlm.evaluation.tables import (
+        against_table,
+        bands_table,
+        comparison_table,
+        drawn,
+        runs_table,
+    )
 
-    texts = {split: Text(part, run.start_id, device) for split, part in ids.items()}
-    return Reader(name, run.model.to(device), texts)
+    first = next(iter(rows.values()))
+    size = f"{text}, {first['num_chars']:,} characters"
+    if num_runs == 1:
+        head = f"{size}, {first['num_tokens']:,} tokens, each way with what is best on valid"
+        logger.info("%s:\n%s", head, comparison_table(rows))
+    else:
+        logger.info("%s:\n%s", size, runs_table(rows))
+    logger.info("%s", drawn(first))
+    if len(rows) > 1:
+        logger.info("%s", against_table(rows))
+    if num_runs == 1:
+        logger.info("%s", bands_table(first))
 
 
 if __name__ == "__main__":

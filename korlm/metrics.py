@@ -123,6 +123,8 @@ def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
     def finite(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {key: finite(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [finite(part) for part in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     temporary = path.with_name(path.name + ".tmp")

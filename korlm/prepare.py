@@ -15,8 +15,10 @@ logger = logging.getLogger(__name__)
 def main(settings: PrepareSettings) -> None:
     """Prepares the corpus of the settings and tells where it lies."""
     from korlm.data.prepared import prepare
+    from korlm.recomposition.build import provide
 
     prepared = prepare(settings.corpus, settings.tokenizer, settings.vocab, Path(settings.outputs))
+    provide(settings.tokenizer.name, prepared.folder)
     for split, stats in prepared.stats.items():
         logger.info(
             "%-5s %10s tokens  %9s eojeol  %10s characters  %.2f %% unknown",

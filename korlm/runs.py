@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +16,11 @@ from korlm.data.vocab import BOS_ID, EOS_ID, Vocab
 from korlm.errors import CheckpointError, PreparedError, VocabError
 from korlm.models.base import LanguageModel
 from korlm.models.build import build_model
+from korlm.recomposition.build import build_recomposer
+from korlm.recomposition.recomposer import Recomposer
 from korlm.training.checkpoint import load_checkpoint
 from korlm.training.run import settings_of
+from korlm.training.weights import MODEL, load_weights
 
 
 @dataclass(frozen=True)
@@ -49,20 +54,26 @@ class TrainedRun:
         """Reads any text as the run's own was read; a context manager."""
         return Reader(self.settings.tokenizer, self.vocab, self.spelling)
 
+    def recomposer(self) -> Recomposer:
+        """Writes the run's tokens as Korean text."""
+        return build_recomposer(self.settings.tokenizer.name, (self.folder, self.prepared))
+
 
 def load_run(folder: Path) -> TrainedRun:
-    """Opens a run by its best.pt.
+    """Opens a run by its best.pt, or what korlm.export has made of it.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    path = folder / "checkpoints" / "best.pt"
-    if not path.is_file():
+    if (path := folder / MODEL).is_file():
+        checkpoint = load_weights(folder)
+    elif (path := folder / "checkpoints" / "best.pt").is_file():
+        checkpoint = load_checkpoint(path)
+    else:
         raise CheckpointError(
             f"{folder}: no checkpoints/best.pt in there; give the directory of a run that has come "
-            "to its first validation"
+            "to its first validation, or of an export with model.safetensors"
         )
-    checkpoint = load_checkpoint(path)
     settings = cli.settings_from_plain(settings_of(checkpoint, path), [])
     words = checkpoint["vocab"]
     try:
@@ -77,6 +88,21 @@ def load_run(folder: Path) -> TrainedRun:
         raise CheckpointError(f"{path}: does not fit its own settings ({reason})") from error
     fingerprint = checkpoint["fingerprint"]
     return TrainedRun(folder, settings, vocab, spelling, model.eval(), prepared, fingerprint)
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """A name for each of several runs: what follows date and time, if that tells them apart.
+
+    >>> short_names([Path("runs/2026-11-21_18-10-22_lstm"), Path("runs/2026-11-21_18-25-25_gru")])
+    ['lstm', 'gru']
+    """
+    stamp = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_(?=.)")
+    whole = [folder.resolve().name for folder in folders]
+    short = [stamp.sub("", name) for name in whole]
+    for names in (short, whole):
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
 
 
 def open_text(run: TrainedRun, folder: Path | None) -> Prepared:

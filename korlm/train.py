@@ -34,7 +34,10 @@ def main(settings: TrainSettings) -> float:
             "torchrun"
         )
     if place.is_first:
+        from korlm.recomposition.build import provide
+
         prepared = _prepared(settings, resumed)
+        provide(prepared.manifest["settings"]["tokenizer"]["name"], prepared.folder)
 
     from korlm.training.distributed import Group
 

@@ -5,6 +5,7 @@ import os
 # As the commands do: PyTorch's threads must not spin while the other test process works.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import importlib
 import logging
 import random
 import sys
@@ -15,6 +16,17 @@ from pathlib import Path
 import pytest
 import torch
 
+# Every command, and what must be given to it.
+COMMANDS: dict[str, list[str]] = {
+    "prepare": [],
+    "train": [],
+    "evaluate": ["run=x"],
+    "score": ["run=x", "input=x"],
+    "rescore": ["run=x", "nbest=x"],
+    "serve": ["run=x"],
+    "export": ["run=x"],
+    "generate": ["run=x"],
+}
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -104,15 +116,7 @@ def korlm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
     """Runs ``korlm("train", "key=value", ...)`` in this process, in an empty folder."""
-    import korlm.evaluate
-    import korlm.prepare
-    import korlm.train
-
-    mains = {
-        "train": korlm.train.main,
-        "prepare": korlm.prepare.main,
-        "evaluate": korlm.evaluate.main,
-    }
+    mains = {name: importlib.import_module(f"korlm.{name}").main for name in COMMANDS}
     monkeypatch.chdir(tmp_path)
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
 

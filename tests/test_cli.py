@@ -1,6 +1,7 @@
 """Wrong input: one line that names key or file, value, limit; exit code 1; nothing left behind."""
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import pytest
 import torch
 from conftest import LIGHT, ROOT, Command, TinyCorpus
 from filelock import FileLock
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
-from korlm.cli import quote_hangul, run_dir
+from korlm.cli import quote_hangul, quoted, run_dir
 
 MISTAKES = {
     "model.name=foo": ("model.name=foo", "lstm"),
@@ -74,6 +77,17 @@ def test_hangul_needs_no_quotes(korlm: Command) -> None:
 )
 def test_quote_hangul(typed: str, meant: str) -> None:
     assert quote_hangul(typed) == meant
+
+
+def test_literal_values_come_through_to_the_letter() -> None:
+    parser, dice = OverridesParser.create(), random.Random(1)
+    letters = "ab가 \\\\\\'\"${}:,=[]()#\n\t?~+-ㅋ"
+    for _ in range(1000):
+        text = "".join(dice.choices(letters, k=dice.randrange(9)))
+        override = parser.parse_override(quoted(f"prompt={text}", {"prompt"}))
+        tree = OmegaConf.create({"prompt": override.value()})
+        assert tree.prompt == text or text == "???", override
+    assert quoted("name=가", {"prompt"}) == quote_hangul("name=가")
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -224,7 +238,7 @@ def test_a_really_full_disk(tiny: TinyCorpus, tmp_path: Path) -> None:
     assert ".tmp" not in done.stdout and ".building" not in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "prepare"])
+@pytest.mark.parametrize("command", ["train", "prepare", "score"])
 def test_help(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"korlm.{command}", "--help"],
@@ -233,7 +247,7 @@ def test_help(command: str) -> None:
         check=True,
         cwd=ROOT,
     )
-    assert f"python -m korlm.{command} [key=value ...]" in done.stdout
+    assert f"python -m korlm.{command} " in done.stdout and "[key=value ...]" in done.stdout
     assert "_schema" not in done.stdout
 
 

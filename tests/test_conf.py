@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import COMMANDS, ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -45,7 +45,7 @@ def test_every_choice_is_valid(group: str, choice: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("train",), ("prepare",), ("evaluate", "run=x"), ("serve", "run=x")],
+    [(name, *needed) for name, needed in COMMANDS.items()],
     ids=lambda command: command[0],
 )
 def test_the_defaults_are_valid(command: tuple[str, ...]) -> None:
@@ -56,8 +56,8 @@ def test_help_names_every_choice() -> None:
     for command, groups in (
         ("train", {g for g, _ in CHOICES}),
         ("prepare", {"corpus", "tokenizer", "vocab"}),
-        ("evaluate", set()),
-        ("serve", set()),
+        ("evaluate", {"corpus"}),
+        *((name, set()) for name in COMMANDS if name not in ("train", "prepare", "evaluate")),
     ):
         text = (CONF / "hydra" / "help" / f"{command}.yaml").read_text(encoding="utf-8")
         told = dict(re.findall(r"^  (\w+): +(.+)$", text.split("template:")[1], re.MULTILINE))

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import COMMANDS, ROOT
 
 PACKAGE = ROOT / "korlm"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -14,16 +14,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Layers from the top: a module imports from its own layer or from those below it.
 LAYERS = [
     {"korlm"},  # korlm.load
-    {"korlm.train", "korlm.prepare", "korlm.evaluate", "korlm.serve"},
-    {"korlm.serving"},
+    {f"korlm.{command}" for command in COMMANDS},
+    {"korlm.exporting", "korlm.rescoring", "korlm.serving"},
     {"korlm.runs"},
     {"korlm.cli"},
     {"korlm.sweep"},
     {"korlm.training"},
     {"korlm.decoding", "korlm.evaluation"},
     {"korlm.models"},
+    {"korlm.recomposition"},
     {"korlm.data"},
-    {"korlm.metrics", "korlm.config", "korlm.errors", "korlm.torchrun"},
+    {"korlm.metrics", "korlm.config", "korlm.errors", "korlm.torchrun", "korlm.__version__"},
 ]
 # Where a library's words end.
 ONLY_IN = {
@@ -34,8 +35,12 @@ ONLY_IN = {
     "hydra": {"korlm.cli", "korlm.config", "korlm.sweep"},
     "omegaconf": {"korlm.cli", "korlm.sweep"},
     "tensorboard": set(),
+    "matplotlib": {"korlm.evaluation.plots"},
     "torch.utils.tensorboard": {"korlm.training.tracker"},
     "torch.distributed": {"korlm.training.distributed"},
+    "safetensors": {"korlm.training.weights"},
+    "onnx": {"korlm.exporting.graph"},
+    "onnxruntime": {"korlm.exporting.runtime"},
     "fastapi": {"korlm.serving.app"},
     "uvicorn": {"korlm.serve"},
 }
@@ -103,12 +108,13 @@ def test_every_module_says_what_it_is() -> None:
     assert not silent
 
 
-@pytest.mark.parametrize("command", ["train", "prepare", "evaluate", "serve"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_nothing_heavy_before_the_settings_are_valid(command: str) -> None:
     code = (
         f"import sys, runpy; sys.argv = ['x', '--cfg', 'job']; import korlm.{command} as c\n"
         "c.main()\n"
         "heavy = {'torch', 'konlpy', 'jpype', 'tensorboard', 'torchtext', 'pyarrow', 'numpy'}\n"
+        "heavy |= {'matplotlib'}\n"
         "print(heavy & set(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run(

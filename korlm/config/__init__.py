@@ -29,7 +29,15 @@ from korlm.config.data import (
     TokenizerConfig,
     VocabConfig,
 )
-from korlm.config.evaluation import CacheConfig, DynamicConfig, EvaluateSettings
+from korlm.config.evaluation import (
+    BootstrapConfig,
+    CacheConfig,
+    DynamicConfig,
+    EvaluateSettings,
+    run_list,
+)
+from korlm.config.exporting import ExportFormat, ExportSettings
+from korlm.config.generation import GenerateSettings
 from korlm.config.model import (
     GRUConfig,
     InitialState,
@@ -46,6 +54,15 @@ from korlm.config.model import (
     WindowConfig,
 )
 from korlm.config.serving import ServeSettings
+from korlm.config.rescoring import (
+    ErrorRate,
+    Length,
+    ListFormat,
+    Mixing,
+    Normalize,
+    RescoreSettings,
+    ScoreKind,
+)
 from korlm.config.scoring import Context, Level, ScoreSettings
 from korlm.config.training import (
     AdagradConfig,
@@ -68,6 +85,7 @@ __all__ = [
     "AdagradConfig",
     "AdamConfig",
     "BatchesConfig",
+    "BootstrapConfig",
     "CacheConfig",
     "Context",
     "CorpusConfig",
@@ -77,20 +95,28 @@ __all__ = [
     "DynamicConfig",
     "Encoding",
     "Engine",
+    "ErrorRate",
     "EvaluateSettings",
+    "ExportFormat",
+    "ExportSettings",
     "GRUConfig",
+    "GenerateSettings",
     "Group",
     "InitialState",
     "KkmaConfig",
     "LSTMConfig",
     "Layout",
+    "Length",
     "Level",
+    "ListFormat",
+    "Mixing",
     "Mode",
     "ModelConfig",
     "MuonConfig",
     "NeuralConfig",
     "NgramConfig",
     "Nonlinearity",
+    "Normalize",
     "NsmcConfig",
     "OptimizerConfig",
     "PlateauConfig",
@@ -98,9 +124,11 @@ __all__ = [
     "PrepareSettings",
     "RNNConfig",
     "RecurrentConfig",
+    "RescoreSettings",
     "SGDConfig",
     "ScheduleConfig",
     "ServeSettings",
+    "ScoreKind",
     "ScoreSettings",
     "Smoothing",
     "Softmax",
@@ -113,6 +141,7 @@ __all__ = [
     "VocabConfig",
     "WindowConfig",
     "register",
+    "run_list",
 ]
 
 
@@ -159,6 +188,9 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "evaluate_schema": EvaluateSettings,
         "serve_schema": ServeSettings,
         "score_schema": ScoreSettings,
+        "export_schema": ExportSettings,
+        "rescore_schema": RescoreSettings,
+        "generate_schema": GenerateSettings,
     },
     "corpus": {"text_schema": CorpusConfig, "nsmc_schema": NsmcConfig},
     "tokenizer": {"plain_schema": TokenizerConfig, "kkma_schema": KkmaConfig},

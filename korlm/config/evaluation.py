@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from korlm.config.base import Group
+from korlm.config.base import MISSING, Group
+from korlm.config.data import CorpusConfig
 from korlm.config.using import UseSettings
 from korlm.errors import ConfigError
 
@@ -54,19 +55,71 @@ class DynamicConfig(Group):
 
 
 @dataclass
-class EvaluateSettings(UseSettings):
-    """python -m korlm.evaluate: run -> a table of the ways to use its model."""
+class BootstrapConfig(Group):
+    """How sure the figures are: what is drawn with replacement, and how often."""
 
+    _group: ClassVar[str] = "bootstrap"
+
+    samples: int = 2000
+    # draws; as many random signs for the tests of two rows
+    seed: int = 1
+    # of the draws
+    block: int = 1
+    # documents that follow each other and are drawn together: more than 1 where neighbours belong
+    # together, such as the lines of articles that are a document each
+
+    def __post_init__(self) -> None:
+        self._at_least(100, "samples")
+        self._at_most(1_000_000, "samples")
+        self._at_least(0, "seed")
+        self._at_least(1, "block")
+
+
+@dataclass
+class EvaluateSettings(UseSettings):
+    """python -m korlm.evaluate: runs -> a table of what they are worth on a text."""
+
+    run: Any = MISSING
+    # the directory of a run; several: a list, or a glob such as 'outputs/runs/*'
+    corpus: CorpusConfig | None = None
+    # any text, all of its documents; null: valid and test of what the run was trained on
     ngram: str | None = None
     # the directory of another run, of model=ngram as a rule, to mix with
     mix: list[str] = field(default_factory=list)
     # the directories of more runs to mix with
     prepared: str | None = None
-    # where the text lies now; null: where it lay in training
+    # where the text of the run lies now; null: where it lay in training
     test: bool = True
     # report test too, if there is one, with the settings that are best on valid
+    adapt: bool | None = None
+    # neural cache and dynamic evaluation; null: for one run alone
     cache: CacheConfig = field(default_factory=CacheConfig)
     dynamic: DynamicConfig = field(default_factory=DynamicConfig)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    plot: bool = True
+    # draw breakdown_<text>.png
+    outputs: str = "outputs"
+    # the folder under which evaluations of several runs go; that of one goes into the run's own
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.run = run_list(self.run)
+        if self.corpus is not None and self.corpus.name in ("train", "valid", "test"):
+            raise ConfigError(
+                f"corpus.name={self.corpus.name}: is the name of a split; give the text another"
+            )
+
+
+def run_list(run: Any) -> list[str]:
+    """The runs that a setting names: one, or a list of them.
+
+    >>> run_list("outputs/runs/*")
+    ['outputs/runs/*']
+    """
+    runs = list(run) if isinstance(run, Sequence) and not isinstance(run, str) else [run]
+    if not runs or not all(isinstance(part, str | int) and str(part) for part in runs):
+        raise ConfigError(f"run={run}: must be the directory of a run, a list of such, or a glob")
+    return [str(part) for part in runs]
 
 
 def _all_above(

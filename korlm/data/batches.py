@@ -10,7 +10,8 @@ stream     the split is one long stream cut into B columns; a batch is a window 
            differ in length by one at most; the shorter ones end in <pad>.
 sentence   each sentence by itself, from <bos> to <eos>, beside others of similar length, padded
 
-``inputs`` are ``targets`` one step earlier. Knows nothing of models.
+``inputs`` are ``targets`` one step earlier. Ids lie where they were read from, mapped from disk as
+a rule, or, if they fit, on the GPU, which then makes its own batches. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from korlm.errors import CorpusError
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
 
+RESIDENT = 1 << 28  # bytes of a split's ids on a GPU, at four a token
 POOL = 100  # batches whose sentences are sorted by length together, as torchtext's BucketIterator
 
 
@@ -62,7 +65,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device; lengths stay on the CPU, where packing wants them."""
-        if device.type == "cpu":
+        if self.inputs.device.type == device.type:
             return self
         inputs, targets = self.inputs, self.targets
         if device.type == "cuda":
@@ -92,6 +95,66 @@ class Batches(Protocol):
         """The batches of one pass from the ``first``-th on; the same ones for the same epoch."""
 
 
+class _HostIds:
+    """Ids in memory or mapped from disk."""
+
+    def __init__(self, ids: Ids) -> None:
+        self._ids = ids
+
+    def rows(
+        self, starts: Int64, lengths: Int64, fresh: Bool, window: range, start_id: int
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a batch, int64 (B, T), <pad> where a row has ended.
+
+        Args:
+            starts: (B,), where the rows begin.
+            lengths: (B,), of the rows.
+            fresh: (B,), rows before whose first token stands ``start_id`` and not the token before.
+            window: steps of all rows, T of them.
+            start_id: <bos> or <eos>.
+        """
+        at = starts[:, None] + np.arange(window.start, window.stop)
+        real = at < (starts + lengths)[:, None]
+        last = len(self._ids) - 1
+        targets = np.where(real, self._ids[np.minimum(at, last)], PAD_ID).astype(np.int64)
+        inputs = np.where(real, self._ids[np.clip(at - 1, 0, last)], PAD_ID).astype(np.int64)
+        if window.start == 0:
+            inputs[fresh, 0] = start_id
+        return torch.from_numpy(inputs), torch.from_numpy(targets)
+
+
+class _DeviceIds:
+    """Ids on a device, which is told where the rows of a batch lie and gathers them without us.
+
+    The same as ``_HostIds`` with PyTorch's operators; none of them makes the host wait.
+    """
+
+    def __init__(self, ids: Ids, device: torch.device) -> None:
+        self._ids = torch.from_numpy(np.asarray(ids).astype(np.int32)).to(device)
+
+    def rows(
+        self, starts: Int64, lengths: Int64, fresh: Bool, window: range, start_id: int
+    ) -> tuple[Tensor, Tensor]:
+        """See ``_HostIds.rows``."""
+        device = self._ids.device
+        places = torch.from_numpy(np.stack([starts, starts + lengths, fresh]))
+        if device.type == "cuda":
+            places = places.pin_memory()
+        begin, end, is_fresh = places.to(device, non_blocking=True)[..., None]  # each (B, 1)
+        steps = torch.arange(window.start, window.stop, device=device)
+        at = begin + steps
+        real = at < end
+        last = len(self._ids) - 1
+        targets = torch.where(real, self._ids[at.clamp(max=last)], PAD_ID)
+        inputs = torch.where(real, self._ids[(at - 1).clamp(0, last)], PAD_ID)
+        inputs = inputs.masked_fill((is_fresh > 0) & (steps == 0), start_id)
+        return inputs.long(), targets.long()
+
+
+def _source(ids: Ids, device: torch.device | None) -> _HostIds | _DeviceIds:
+    return _HostIds(ids) if device is None else _DeviceIds(ids, device)
+
+
 class StreamBatches:
     """One long stream in columns.
 
@@ -99,6 +162,7 @@ class StreamBatches:
         ids: (N,) of the split.
         batch_size: columns; fewer if there are fewer tokens.
         bptt_length: steps of a window.
+        device: where to keep the ids; None: where they are.
 
     >>> batches = StreamBatches(np.arange(4, 11, dtype=np.uint16), batch_size=2, bptt_length=2)
     >>> for batch in batches.epoch(0):
@@ -109,8 +173,10 @@ class StreamBatches:
 
     carries_state = True
 
-    def __init__(self, ids: Ids, batch_size: int, bptt_length: int) -> None:
-        self._ids = ids
+    def __init__(
+        self, ids: Ids, batch_size: int, bptt_length: int, device: torch.device | None = None
+    ) -> None:
+        self._source = _source(ids, device)
         self.num_tokens = len(ids)
         self.batch_size = min(batch_size, len(ids))
         self._bptt_length = bptt_length
@@ -126,8 +192,11 @@ class StreamBatches:
         """The windows from the ``first``-th on; every epoch has the same."""
         for number in range(first, len(self)):
             begin = number * self._bptt_length
-            steps = np.arange(begin, min(begin + self._bptt_length, int(self._lengths[0])))
-            yield _gather(self._ids, self._starts[:, None], steps, self._lengths[:, None], EOS_ID)
+            window = range(begin, min(begin + self._bptt_length, int(self._lengths[0])))
+            rows = (self._starts, self._lengths, self._starts == 0)
+            inputs, targets = self._source.rows(*rows, window, EOS_ID)
+            num_tokens = int(np.clip(self._lengths - begin, 0, len(window)).sum())
+            yield Batch(inputs, targets, None, num_tokens)
 
 
 class SentenceBatches:
@@ -141,14 +210,20 @@ class SentenceBatches:
         shuffle_seed: None: sorted by length, the same in each epoch. Otherwise sentences are
             shuffled anew for each epoch, sorted within pools of 100 batches, and the batches
             shuffled.
+        device: where to keep the ids; None: where they are.
     """
 
     carries_state = False
 
     def __init__(
-        self, ids: Ids, batch_size: int, max_length: int, shuffle_seed: int | None = None
+        self,
+        ids: Ids,
+        batch_size: int,
+        max_length: int,
+        shuffle_seed: int | None = None,
+        device: torch.device | None = None,
     ) -> None:
-        self._ids = ids
+        self._source = _source(ids, device)
         self.num_tokens = len(ids)
         self.batch_size = batch_size
         self._seed = shuffle_seed
@@ -182,15 +257,11 @@ class SentenceBatches:
         """The batches of an epoch from the ``first``-th on; rows fall in length."""
         for rows in self._order(epoch)[first:]:
             lengths = self._lengths[rows]
-            steps = np.arange(int(lengths.max()))
-            batch = _gather(self._ids, self._starts[rows, None], steps, lengths[:, None], BOS_ID)
-            batch.inputs[torch.from_numpy(self._is_first[rows]), 0] = BOS_ID
-            if (lengths == lengths[0]).all():
-                yield batch
-            else:
-                yield Batch(
-                    batch.inputs, batch.targets, torch.from_numpy(lengths), batch.num_tokens
-                )
+            places = (self._starts[rows], lengths, self._is_first[rows])
+            inputs, targets = self._source.rows(*places, range(int(lengths.max())), BOS_ID)
+            is_full = bool((lengths == lengths[0]).all())
+            known = None if is_full else torch.from_numpy(lengths)
+            yield Batch(inputs, targets, known, int(lengths.sum()))
 
 
 class Share:
@@ -231,18 +302,14 @@ def sentence_bounds(ids: Ids) -> tuple[Int64, Int64]:
     return np.concatenate([[0], ends[:-1]]), ends
 
 
-def _gather(ids: Ids, starts: Int64, steps: Int64, lengths: Int64, start_id: int) -> Batch:
-    """Rows ``ids[start + step]`` as targets and ``ids[start + step - 1]`` as inputs."""
-    at = starts + steps  # (B, T)
-    real = steps < lengths
-    last = len(ids) - 1
-    targets = np.where(real, ids[np.minimum(at, last)], PAD_ID).astype(np.int64)
-    inputs = np.where(real, ids[np.clip(at - 1, 0, last)], PAD_ID).astype(np.int64)
-    inputs[at == 0] = start_id
-    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), None, int(real.sum()))
-
-
-def build_batches(ids: Ids, config: BatchesConfig, train: bool, seed: int, split: str) -> Batches:
+def build_batches(
+    ids: Ids,
+    config: BatchesConfig,
+    train: bool,
+    seed: int,
+    split: str,
+    device: torch.device | None = None,
+) -> Batches:
     """The batches of a split under the settings.
 
     Args:
@@ -251,11 +318,14 @@ def build_batches(ids: Ids, config: BatchesConfig, train: bool, seed: int, split
         train: whether to use the training batch size and to shuffle sentences.
         seed: of the shuffling.
         split: its name, for messages.
+        device: where the model is; a GPU keeps the ids, if they take no more than ``RESIDENT``.
 
     Raises:
         CorpusError: too little text for the batch size and length.
     """
     size = config.batch_size if train else config.eval_batch_size
+    if device is not None and (device.type != "cuda" or 4 * len(ids) > RESIDENT):
+        device = None
     if config.mode is Mode.stream:
         needed = size * config.bptt_length if train else 1
         if len(ids) < needed:
@@ -264,8 +334,8 @@ def build_batches(ids: Ids, config: BatchesConfig, train: bool, seed: int, split
                 f"batches.bptt_length={config.bptt_length} needs {needed:,}: lower one of them or "
                 "give more text"
             )
-        return StreamBatches(ids, size, config.bptt_length)
-    batches = SentenceBatches(ids, size, config.bptt_length, seed if train else None)
+        return StreamBatches(ids, size, config.bptt_length, device)
+    batches = SentenceBatches(ids, size, config.bptt_length, seed if train else None, device)
     if train and int((np.asarray(ids) == EOS_ID).sum()) < size:
         raise CorpusError(
             f"{split} has less than batches.batch_size={size} sentences: lower it or give more text"

@@ -64,8 +64,16 @@ def write_report(tokens: Path, target: Path) -> None:
             for path in sorted(tokens.glob(f"{split}-*.report.jsonl")):
                 with open(path, encoding="ascii") as rows:
                     for row in rows:
-                        cells = (str(cell).translate(_ESCAPES) for cell in json.loads(row))
-                        file.write("\t".join(cells) + "\n")
+                        file.write("\t".join(map(tsv_cell, json.loads(row))) + "\n")
+
+
+def tsv_cell(value: object) -> str:
+    r"""A value as it stands in a TSV file.
+
+    >>> print(tsv_cell("a\tb"))
+    a\tb
+    """
+    return str(value).translate(_ESCAPES)
 
 
 def summary(status: Mapping[str, int]) -> str:

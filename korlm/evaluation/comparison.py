@@ -86,6 +86,8 @@ class Comparison:
         others: the models to mix with.
         cache: what may be chosen.
         dynamic: what may be chosen.
+        tune: whether there is a text to choose on; without one models are mixed in equal shares,
+            and there is neither cache nor dynamic evaluation.
     """
 
     def __init__(
@@ -94,7 +96,10 @@ class Comparison:
         others: Sequence[Reader],
         cache: CacheConfig,
         dynamic: DynamicConfig,
+        tune: bool = True,
     ) -> None:
+        assert tune or not (cache.sizes or dynamic.rates)
+        self._tune = tune
         self._reader, self._others = reader, others
         self._cache, self._dynamic = cache, dynamic
         self._adapting: DynamicEvaluation | None = None
@@ -158,7 +163,8 @@ class Comparison:
         """The mixture of several scores."""
         nats = np.stack([part.nats for part in parts.values()])
         if row not in self._weights:
-            self._weights[row] = fit_weights(nats)
+            equal = np.full(len(nats), 1 / len(nats))
+            self._weights[row] = fit_weights(nats) if self._tune else equal
         weights = self._weights[row]
         settings: dict[str, Any] = {
             "weights": dict(zip(parts, (round(float(w), 4) for w in weights), strict=True))

@@ -9,6 +9,7 @@ by ``tensor[rows]`` and never ask which model it came from.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 State = tuple[Tensor, ...]
 
-BLOCK = 1 << 22  # log-probabilities held at once where only their entropy is wanted
+BLOCK = 1 << 20  # log-probabilities held at once where only their entropy is wanted
 
 
 class LanguageModel(nn.Module, ABC):
@@ -53,6 +54,17 @@ class LanguageModel(nn.Module, ABC):
         """One token further: ids int64 (B,) -> log-probabilities (B, V) of the next, new state."""
         log_probs, state = self.log_probs(ids[:, None], state)
         return log_probs[:, 0], state
+
+    def read(self, inputs: Tensor, state: State | None = None) -> State:
+        """The state after int64 (B, T), where nothing is to be predicted on the way."""
+        return self.log_probs(inputs, state)[1]
+
+    def frozen(self) -> LanguageModel:
+        """A copy for use alone: what is made of the parameters in every call is made here, once.
+
+        It follows neither training nor loading that come later.
+        """
+        return copy.deepcopy(self).requires_grad_(False).eval()
 
     def nats(
         self,
@@ -123,16 +135,15 @@ class LanguageModel(nn.Module, ABC):
 
 
 def entropy_of(log_probs: Tensor) -> Tensor:
-    """-sum p ln p in nats: (..., V) -> (...); NaN where nothing has a chance.
+    """-sum p ln p in nats: (..., V) -> (...).
 
-    >>> entropy_of(torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]).log())
-    tensor([0.6931,    nan])
+    >>> entropy_of(torch.tensor([0.5, 0.5, 0.0]).log())
+    tensor(0.6931)
     """
-    # 0 ln 0 is 0 here; unsmoothed counts know contexts after which nothing comes.
-    surprises = log_probs.clamp(min=torch.finfo(log_probs.dtype).min)
-    entropy: Tensor = -torch.linalg.vecdot(log_probs.exp(), surprises)
-    nothing = log_probs.amax(-1) == -torch.inf
-    return torch.where(nothing, torch.nan, entropy)
+    # What never comes adds nothing: 0 ln 0 is 0.
+    finite = log_probs.clamp(min=torch.finfo(log_probs.dtype).min)
+    entropy: Tensor = -torch.linalg.vecdot(log_probs.exp(), finite)
+    return entropy
 
 
 def detach(state: State) -> State:

@@ -5,9 +5,10 @@ Axes: B batch, T time, H what the output layer reads, V vocabulary.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from korlm.models.base import LanguageModel, State
 from korlm.models.composition import TokenEmbedding
@@ -27,16 +28,33 @@ class NeuralLM(LanguageModel, ABC):
 
     @abstractmethod
     def _read(
-        self, inputs: Tensor, state: State | None, lengths: Tensor | None, matrix: Tensor | None
-    ) -> tuple[Tensor, Tensor, State]:
-        """Hidden states (B, T, H) without and with output dropout, and the new state.
+        self, inputs: Tensor, state: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor, State, Tensor | None]:
+        """Reads a batch.
 
         Args:
             inputs: int64 (B, T).
             state: what was read before.
             lengths: int64 (B,), where rows end.
-            matrix: the embeddings (V, E), if they are composed for input and output at once.
+
+        Returns:
+            Hidden states (B, T, H) without and with output dropout; the new state; the matrix
+            (V, H) for the output layer, if the embedding has it.
         """
+
+    def hidden(self, inputs: Tensor, state: State) -> tuple[Tensor, State, Tensor | None]:
+        """What is predicted from, before anything is predicted.
+
+        Args:
+            inputs: int64 (B, T).
+            state: what was read before.
+
+        Returns:
+            float32 (B, T, H), as the output layer takes it; the state; the matrix (V, H) for the
+            output layer, if the embedding has it.
+        """
+        _, hidden, state, matrix = self._read(inputs, state, None)
+        return hidden, state, matrix
 
     def hidden_and_nats(
         self,
@@ -56,8 +74,7 @@ class NeuralLM(LanguageModel, ABC):
         Returns:
             float32 (B, T, H); ``nats``, float32 (B, T); the state.
         """
-        matrix = self.embedding.output_matrix()
-        _, hidden, state = self._read(inputs, state, lengths, matrix)
+        _, hidden, state, matrix = self._read(inputs, state, lengths)
         nats = self.output.nats(hidden.flatten(0, 1), targets.flatten(), matrix)
         return hidden, nats.view(targets.shape), state
 
@@ -65,9 +82,21 @@ class NeuralLM(LanguageModel, ABC):
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.log_probs``."""
-        matrix = self.embedding.output_matrix()
-        _, hidden, state = self._read(inputs, state, lengths, matrix)
+        _, hidden, state, matrix = self._read(inputs, state, lengths)
         return self.output.log_probs(hidden, matrix), state
+
+    def read(self, inputs: Tensor, state: State | None = None) -> State:
+        """See ``LanguageModel.read``."""
+        return self._read(inputs, state, None)[2]
+
+    def frozen(self) -> NeuralLM:
+        """See ``LanguageModel.frozen``; the embeddings are composed here."""
+        model = copy.deepcopy(self).requires_grad_(False).eval()
+        matrix = model.embedding.output_matrix()
+        if matrix is not None:
+            model.output.weight = nn.Parameter(matrix, requires_grad=False)
+        model.embedding.compose_for_good()
+        return model
 
     def nats(
         self,
@@ -88,8 +117,7 @@ class NeuralLM(LanguageModel, ABC):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See ``LanguageModel.nats_and_entropy``; reads the text once."""
-        matrix = self.embedding.output_matrix()
-        _, hidden, state = self._read(inputs, state, lengths, matrix)
+        _, hidden, state, matrix = self._read(inputs, state, lengths)
         real = targets != PAD_ID
         found = self.output.nats_and_entropy(hidden[real], targets[real], matrix)
         nats, entropy = (hidden.new_zeros(targets.shape).masked_scatter(real, f) for f in found)
@@ -114,8 +142,7 @@ class NeuralLM(LanguageModel, ABC):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See ``LanguageModel.objective``."""
-        matrix = self.embedding.output_matrix()
-        plain, hidden, state = self._read(inputs, state, lengths, matrix)
+        plain, hidden, state, matrix = self._read(inputs, state, lengths)
         loss = self.output.summed_nats(hidden.flatten(0, 1), targets.flatten(), matrix)
         return loss + self._penalty(plain, hidden, targets != PAD_ID), loss, state
 

@@ -188,6 +188,10 @@ class NgramLM(LanguageModel):
             rows[row, table[at] - parents[row]] = known.float()
         return result, self._after(read, lengths)
 
+    def read(self, inputs: Tensor, state: State | None = None) -> State:
+        """See ``LanguageModel.read``."""
+        return self._after(self._read(inputs, state), None)
+
     def nats(
         self,
         inputs: Tensor,

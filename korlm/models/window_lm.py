@@ -66,14 +66,14 @@ class WindowLM(NeuralLM):
         return [(self.tanh_layer.weight, 1)]
 
     def _read(
-        self, inputs: Tensor, state: State | None, lengths: Tensor | None, matrix: Tensor | None
-    ) -> tuple[Tensor, Tensor, State]:
+        self, inputs: Tensor, state: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor, State, Tensor | None]:
         """See ``NeuralLM._read``."""
         config, training = self.config, self.training
         rows, steps = inputs.shape
         (before,) = state or self.begin(rows)
         ids = torch.cat([before, inputs], 1)  # (B, n - 1 + T)
-        x = self.embedding.read(ids, matrix)
+        x, matrix = self.embedding.read(ids)
         x = drop(x, config.dropout_input, training, variational=False)
         x = torch.cat([x[:, at : at + steps] for at in range(config.window)], 2)  # (B, T, n * E)
         found = torch.tanh(self.tanh_layer(x))
@@ -82,7 +82,7 @@ class WindowLM(NeuralLM):
         if self.onto_embedding is not None:
             found = self.onto_embedding(drop(found, config.dropout_hidden, training, False))
         dropped = drop(found, config.dropout_output, training, variational=False)
-        return found, dropped, (self._last(ids, lengths),)
+        return found, dropped, (self._last(ids, lengths),), matrix
 
     def _last(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
         """The n - 1 ids before the end of each row."""

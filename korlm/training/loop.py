@@ -24,7 +24,7 @@ from korlm.metrics import Tally, exp
 from korlm.models.base import LanguageModel, State, detach
 from korlm.training.device import autocast, tf32
 from korlm.training.distributed import ALONE, Group
-from korlm.training.optim import Plateau, learning_rate_factor
+from korlm.training.optim import Plateau, clip_gradients, learning_rate_factor
 
 logger = logging.getLogger(__name__)
 
@@ -159,11 +159,12 @@ def evaluate(
             state = after if batches.carries_state else None
             is_unk = batch.targets == UNK_ID
             nats = nats.to(sums.device, torch.float64)
-            sums += torch.stack([nats.sum(), nats[is_unk.to(sums.device)].sum()])
+            of_unk = torch.where(is_unk.to(sums.device), nats, 0.0)  # an index would make us wait
+            sums += torch.stack([nats.sum(), of_unk.sum()])
             unknown += is_unk.sum()
-        total, of_unk = group.sum(sums).tolist()
+        total, unk_nats = group.sum(sums).tolist()
         unknown = group.sum(unknown)
-        return Tally(total, of_unk, tokens, int(unknown), time.perf_counter() - started)
+        return Tally(total, unk_nats, tokens, int(unknown), time.perf_counter() - started)
 
 
 def _double(device: torch.device) -> torch.device:
@@ -297,9 +298,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         (total / batch.num_tokens).backward()  # type: ignore[no-untyped-call]
         self.group.sum_gradients(self.model.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.config.clip_norm or math.inf
-        )
+        norm = clip_gradients(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         progress.step += 1
         progress.batch += 1

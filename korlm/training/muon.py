@@ -14,22 +14,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Of the quintic iteration: singular values in (0, 1] end between 0.7 and 1.2.
+# Of the iteration x -> A x + B x^3 + C x^5: singular values in (0, 1] end between 0.7 and 1.2.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _STEPS = 5
+# The same for y = C^(1/4) x, the square completed: y -> ((y^2 + _SHIFT)^2 + _REST) y.
+_SCALE: float = _C**0.25
+_SHIFT: float = _B / (2 * _C**0.5)
+_REST: float = _A - _SHIFT**2
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
     """U V^T, nearly, of matrices with singular value decomposition U S V^T: (..., M, N)."""
     x = matrices.reshape(-1, *matrices.shape[-2:])
-    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
+    norm: Tensor = torch.linalg.matrix_norm(x, keepdim=True)
+    x = x * (_SCALE / (norm + 1e-7))
     is_tall = x.shape[-2] > x.shape[-1]
     x = x.mT if is_tall else x
-    for _ in range(_STEPS):  # x becomes A x + (B G + C G G) x with G = x x^T
+    for _ in range(_STEPS):
+        # Three plain products; what else there is concerns diagonals alone.
         gram = x @ x.mT
-        inner = torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C)
-        x = torch.baddbmm(x, inner, x, beta=_A)
-    return (x.mT if is_tall else x).reshape(matrices.shape)
+        gram.diagonal(dim1=-2, dim2=-1).add_(_SHIFT)
+        gram = gram @ gram
+        gram.diagonal(dim1=-2, dim2=-1).add_(_REST)
+        x = gram @ x
+    x = x.mT if is_tall else x
+    return x.reshape(matrices.shape) / _SCALE
 
 
 class Muon(torch.optim.AdamW):
@@ -67,13 +76,14 @@ class Muon(torch.optim.AdamW):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update of all parameters that have a gradient."""
         assert closure is None
-        hidden = [group for group in self.param_groups if group["gates"]]
-        for group in hidden:
-            # What share of its peak the schedule has the rate at.
-            share = group["lr"] / self.defaults["lr"]
-            for parameter in group["params"]:
+        alike: dict[tuple[int, ...], list[tuple[Tensor, dict[str, Any]]]] = {}
+        for group in self.param_groups:
+            for parameter in group["params"] if group["gates"] else ():
                 if parameter.grad is not None:
-                    self._turn(parameter, group, share * group["matrix_lr"])
+                    shape = (group["gates"], *parameter.shape)
+                    alike.setdefault(shape, []).append((parameter, group))
+        for (gates, _, columns), members in alike.items():
+            self._turn(members, (gates, -1, columns))
         groups, self.param_groups = (
             self.param_groups,
             [g for g in self.param_groups if not g["gates"]],
@@ -83,17 +93,26 @@ class Muon(torch.optim.AdamW):
         finally:
             self.param_groups = groups
 
-    def _turn(self, parameter: Tensor, group: dict[str, Any], lr: float) -> None:
-        """The step of one hidden matrix (gates * M, N)."""
-        state = self.state[parameter]
+    def _turn(
+        self, members: list[tuple[Tensor, dict[str, Any]]], shape: tuple[int, int, int]
+    ) -> None:
+        """The step of hidden matrices of one shape, each with its group: one batch of gates."""
+        ahead = [self._ahead(parameter, group["momentum"]) for parameter, group in members]
+        turned = orthogonalize(torch.stack([part.to(self._dtype).view(shape) for part in ahead]))
+        size = max(1.0, turned.shape[-2] / turned.shape[-1]) ** 0.5
+        for (parameter, group), update in zip(members, turned, strict=True):
+            # What share of its peak the schedule has the rate at.
+            lr = group["lr"] / self.defaults["lr"] * group["matrix_lr"]
+            if group["weight_decay"]:
+                parameter.mul_(1 - lr * group["weight_decay"])
+            parameter.add_(update.reshape(parameter.shape), alpha=-lr * size)
+
+    def _ahead(self, parameter: Tensor, momentum: float) -> Tensor:
+        """Nesterov's momentum of a parameter, its own average brought forward."""
+        state, grad = self.state[parameter], parameter.grad
+        assert grad is not None
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
             state["step"] = torch.zeros(())  # AdamW looks for one in every state that it loads
-        average, grad = state["momentum"], parameter.grad
-        average.lerp_(grad, 1 - group["momentum"])
-        ahead = grad.lerp(average, group["momentum"])  # type: ignore[union-attr]
-        matrices = ahead.view(group["gates"], -1, parameter.shape[1]).to(self._dtype)
-        size = max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
-        if group["weight_decay"]:
-            parameter.mul_(1 - lr * group["weight_decay"])
-        parameter.add_(orthogonalize(matrices).reshape(parameter.shape), alpha=-lr * size)
+        average: Tensor = state["momentum"].lerp_(grad, 1 - momentum)
+        return grad.lerp(average, momentum)

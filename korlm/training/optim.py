@@ -7,6 +7,7 @@ plateau remembers, and ``Plateau`` says what.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +73,21 @@ def build_optimizer(
         )
     assert isinstance(config, AdagradConfig)
     return torch.optim.Adagrad(groups, lr=config.lr, eps=config.eps)
+
+
+def clip_gradients(parameters: Iterable[Tensor], limit: float | None) -> Tensor:
+    """Scales all gradients down to an L2 norm; gives the norm they had, a scalar on their device.
+
+    Args:
+        parameters: some may have no gradient.
+        limit: largest norm; None: any.
+    """
+    learned = list(parameters)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
+    # Few steps need it. A GPU would have to be waited for to know, and multiplies by 1 instead.
+    if limit is not None and (norm.device.type != "cpu" or norm > limit):
+        torch.nn.utils.clip_grads_with_norm_(learned, limit, norm)
+    return norm
 
 
 def learning_rate_factor(config: ScheduleConfig, step: int, total_steps: int) -> float:

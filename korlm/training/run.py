@@ -27,6 +27,7 @@ from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table, wri
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
 from korlm.models.ngram_lm import NgramLM
+from korlm.recomposition.build import keep
 from korlm.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -93,17 +94,19 @@ class Run:
         if resumed is not None:
             state = self._share_of(self._restore(resumed))
         ids = {split: prepared.ids(split) for split in prepared.stats}
-        text, seed = settings.batches, settings.seed
-        train = self._share(build_batches(ids["train"], text, not counted, seed, "train"))
+        text, seed, device = settings.batches, settings.seed, self.device
+        train = self._share(build_batches(ids["train"], text, not counted, seed, "train", device))
         # All splits are evaluated in the same way, train included.
         self.batches: dict[str, Batches] = {
-            split: self._share(build_batches(ids[split], text, False, seed, split)) for split in ids
+            split: self._share(build_batches(ids[split], text, False, seed, split, device))
+            for split in ids
         }
         self.checkpoints = folder / "checkpoints"
         first_step = self.progress.step + 1 if resumed is not None else 0
         self.tracker: Tracker = NoTracker()
         if group.is_first:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
+            keep(prepared.folder, folder)
             self.tracker = Tracker(folder / "tensorboard", first_step)
         self.stop = StopSignal(group)
         self.trainer = Trainer(

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchtext.data import BPTTIterator, BucketIterator, Dataset, Example, Field
 
+import korlm.data.batches
 from korlm.config import BatchesConfig, Mode
 from korlm.data.batches import Batch, SentenceBatches, Share, StreamBatches, build_batches
 from korlm.data.vocab import BOS_ID, EOS_ID, PAD_ID
@@ -358,3 +360,72 @@ def test_shares_make_up_the_whole(mode: Mode, size: int) -> None:
             assert (part.lengths is None) == (batch.lengths is None)
             if part.lengths is not None and batch.lengths is not None:
                 assert torch.equal(part.lengths, batch.lengths[rank::size])
+
+
+# Ids on a device
+
+
+@pytest.mark.parametrize(
+    "size, batch_size, length", [(1, 4, 3), (7, 2, 2), (50, 4, 5), (53, 5, 60)]
+)
+def test_a_device_makes_the_same_stream(size: int, batch_size: int, length: int) -> None:
+    """The CPU stands for the GPU: the same operators, and no place where the host looks at ids."""
+    ids = stream_of(size)
+    host = StreamBatches(ids, batch_size, length)
+    device = StreamBatches(ids, batch_size, length, torch.device("cpu"))
+    assert len(host) == len(device)
+    check_same(list(host.epoch(0)), list(device.epoch(0)))
+    check_same(list(host.epoch(0, 1)), list(device.epoch(0, 1)))
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("max_length", [3, 100])
+def test_a_device_makes_the_same_sentences(seed: int | None, max_length: int) -> None:
+    ids = joined(sentences_of(40, 9))
+    host = SentenceBatches(ids, 6, max_length, seed)
+    device = SentenceBatches(ids, 6, max_length, seed, torch.device("cpu"))
+    for epoch in (0, 1):
+        check_same(list(host.epoch(epoch)), list(device.epoch(epoch)))
+    share = Share(device, 1, 2).epoch(0)
+    check_same([batch.share(1, 2) for batch in host.epoch(0)], list(share))
+
+
+def test_a_device_is_not_waited_for() -> None:
+    """Nothing that a GPU would have to finish before the host can go on."""
+    seen: set[str] = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            seen.add(func.name())
+            return func(*args, **(kwargs or {}))
+
+    cpu, ids = torch.device("cpu"), joined(sentences_of(40, 9))
+    for batches in (StreamBatches(ids, 4, 5, cpu), SentenceBatches(ids, 6, 5, 1, cpu)):
+        with Watch():
+            list(batches.epoch(0))
+    assert "aten::index.Tensor" in seen
+    assert not seen & {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select"}
+
+
+def check_same(batches: list[Batch], others: list[Batch]) -> None:
+    for one, other in zip(batches, others, strict=True):
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.targets, other.targets)
+        assert one.inputs.dtype == other.inputs.dtype == other.targets.dtype == torch.int64
+        assert one.num_tokens == other.num_tokens
+        assert (one.lengths is None) == (other.lengths is None)
+        if one.lengths is not None and other.lengths is not None:
+            assert torch.equal(one.lengths, other.lengths)
+
+
+def test_a_gpu_keeps_ids_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device | None] = []
+    monkeypatch.setattr(korlm.data.batches, "_source", lambda ids, device: asked.append(device))
+    ids = np.append(stream_of(99), EOS_ID)
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    for mode in (Mode.stream, Mode.sentence):
+        config = BatchesConfig(mode=mode, batch_size=1, bptt_length=10)
+        for limit, device in ((400, cuda), (399, cuda), (400, cpu), (400, None)):
+            monkeypatch.setattr(korlm.data.batches, "RESIDENT", limit)
+            build_batches(ids, config, False, 1, "train", device)
+    assert asked == [cuda, None, None, None] * 2

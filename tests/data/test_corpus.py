@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 from fakes import Line, one_by_one
 
-from korlm.config import CorpusConfig, Document
+from korlm.config import CorpusConfig, Document, TextConfig
 from korlm.data import corpus as corpus_module
 from korlm.data import text_files
 from korlm.data.corpus import (
+    INPUT,
     Source,
     content_digest,
+    find_inputs,
     find_sources,
     is_blank,
     normalize,
@@ -498,6 +500,31 @@ def test_long_documents_agree_in_both_forms(
 
 
 # Small parts
+
+
+def test_inputs_come_in_the_order_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "b.txt"):
+        Path(name).write_text(f"{name}\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("가\n나".encode())))
+    sources = find_inputs(["b.txt", "-", "?.txt"], "input")
+    assert [source.name for source in sources] == ["b.txt", "stdin", "a.txt"]
+    assert {source.split for source in sources} == {INPUT}
+    parts = read_corpus(TextConfig(), sources)
+    lines = [(part.doc_id, text) for part in parts for text in part.texts]
+    assert lines == [("b.txt", "b.txt"), ("stdin", "가"), ("stdin", "나"), ("a.txt", "a.txt")]
+    with pytest.raises(CorpusError, match=r"^input: gone is neither a file"):
+        find_inputs(["gone"], "input")
+
+
+def test_standard_input_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    for data, what in ((b"\0" * 50, "a binary file"), (b"\xb5", "line 1, byte 1")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        with pytest.raises(CorpusError, match=f"^<stdin>: .*{what}"):
+            list(read_corpus(TextConfig(), find_inputs(["-"], "input")))
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(CorpusError, match="<stdin>: is closed"):
+        list(read_corpus(TextConfig(), find_inputs(["-"], "input")))
 
 
 def test_normalize() -> None:

@@ -1,4 +1,4 @@
-"""Figures, table and file of a comparison."""
+"""The figures of one reading, and their file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from korlm.data.prepared import SplitStats
 from korlm.evaluation.comparison import Row
-from korlm.evaluation.figures import comparison_table, figures_of
+from korlm.evaluation.figures import figures_of
 from korlm.metrics import write_figures
 
 COUNTS = SplitStats(
@@ -29,19 +29,16 @@ def test_figures() -> None:
     assert found["settings"] == {"theta": 0.2}
 
 
-def test_table_and_file(tmp_path: Path) -> None:
+def test_file(tmp_path: Path) -> None:
     settings = {"weights": {"model": 0.75, "cache": 0.25}, "cache_size": 500, "theta": 0.2}
     rows = {
-        "carried": figures_of(Row(np.log([2.0] * 4), 1.0, {}), IDS, COUNTS),
         "cache": figures_of(Row(np.log([1.5] * 4), 1.0, settings), IDS, COUNTS),
         "hopeless": figures_of(Row(np.array([1.0, 9e9, 1.0, 1.0]), 1.0, {}), IDS, COUNTS),
     }
-    lines = comparison_table(rows).splitlines()
-    assert lines[1].split()[:4] == ["carried", "2.00", "+0.0", "%"]
-    assert lines[2].split()[:4] == ["cache", "1.50", "-25.0", "%"]
-    assert lines[2].endswith("0.75 model + 0.25 cache, cache_size=500, theta=0.2")
+    rows["hopeless"]["interval"] = [float("nan"), 1.0]
     write_figures(tmp_path / "metrics.json", {"valid": rows})
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
     found = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["valid"]
     assert found["hopeless"]["perplexity"] is None
+    assert found["hopeless"]["interval"] == [None, 1.0]
     assert found["cache"] == {**rows["cache"], "peak_memory_mb": found["cache"]["peak_memory_mb"]}

@@ -118,19 +118,42 @@ def test_none_is_a_plain_embedding_to_the_bit() -> None:
     assert list(found.state_dict()) == ["weight"]
     assert found.output_matrix() is None
     ids = torch.tensor([[4, 0], [7, 4]])
-    assert torch.equal(found.read(ids, None), plain(ids))
+    assert torch.equal(found.read(ids)[0], plain(ids))
 
 
 def test_input_and_both_read_the_same_sum() -> None:
     one, both = embedding(Spelling.input), embedding(Spelling.both)
     ids = torch.tensor([[4, 0, 8], [7, 4, 10]])
     expected = (one.weight + by_loop(one.composition, TOKENS))[ids]
-    torch.testing.assert_close(one.read(ids, None), expected)
+    torch.testing.assert_close(one.read(ids)[0], expected)
     matrix = both.output_matrix()
     assert one.output_matrix() is None
     assert matrix is not None
     torch.testing.assert_close(matrix, both.weight + both.composition())
-    torch.testing.assert_close(both.read(ids, matrix), expected)
+    torch.testing.assert_close(both.read(ids)[0], expected)
+
+
+@pytest.mark.parametrize("spelling", [Spelling.none, Spelling.both])
+def test_gradients_of_rows_and_matrix_add_up(spelling: Spelling) -> None:
+    """As autograd adds them when the matrix is simply used twice; one id stands there twice."""
+    model = embedding(spelling)
+    ids = torch.tensor([[4, 0, 8], [7, 4, 10]])
+    hidden, weigh = torch.randn(2, E), torch.randn(2, 3, E)
+    for used in ("both", "rows", "matrix"):
+        results = []
+        for together in (True, False):
+            if together:
+                found, matrix = model.read(ids)
+            else:
+                whole = model.output_matrix()
+                matrix = model.weight if whole is None else whole
+                found = matrix[ids]
+            assert matrix is not None
+            losses = {"rows": (found * weigh).sum(), "matrix": (hidden @ matrix.t()).exp().sum()}
+            loss = sum(losses.values()) if used == "both" else losses[used]
+            results.append(torch.autograd.grad(loss, list(model.parameters())))
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other)
 
 
 def test_it_begins_as_wide_as_without() -> None:
@@ -147,12 +170,12 @@ def test_whole_tokens_are_dropped() -> None:
     ids = torch.arange(4, VOCAB_SIZE).repeat(30)
     for spelling in (Spelling.input, Spelling.both):
         model = embedding(spelling, dropout_embedding=0.5)
-        read = model.read(ids, model.output_matrix()).view(30, -1, E)
+        read = model.read(ids)[0].view(30, -1, E)
         assert torch.equal(read, read[:1].expand_as(read))  # one mask for all places
         dropped = (read[0] == 0).all(-1)
         assert 0 < dropped.sum() < len(dropped)
         model.eval()
-        assert model.read(ids, model.output_matrix()).abs().sum(-1).min() > 0
+        assert model.read(ids)[0].abs().sum(-1).min() > 0
 
 
 @pytest.mark.parametrize("kind", ["lstm", "window"])

@@ -10,6 +10,7 @@ from model_cases import CELLS, DROPOUTS, NGRAMS, OPTIONS, VOCAB_SIZE, WINDOW_OPT
 from torch import Tensor
 
 from korlm.models.base import LanguageModel, State, detach
+from korlm.models.composition import Composition
 from korlm.models.neural import NeuralLM
 
 B, T, V = 4, 6, VOCAB_SIZE
@@ -73,6 +74,31 @@ def test_probabilities_sum_to_one(model: LanguageModel) -> None:
     assert log_probs.shape == (B, T, V) == (B, T, model.vocab_size)
     assert log_probs.dtype == torch.float32
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(B, T))
+
+
+def test_reading_leaves_the_state_of_predicting(model: LanguageModel) -> None:
+    inputs, before = random_ids(B, T), read_state(model)
+    assert_states_close(model.read(inputs, before), model.log_probs(inputs, before)[1])
+    assert_states_close(model.read(inputs), model.log_probs(inputs)[1])
+
+
+def test_frozen_it_says_the_same_and_stays(model: LanguageModel) -> None:
+    inputs = random_ids(B, T)
+    expected = model.log_probs(inputs)[0]
+    frozen = model.frozen()
+    assert not frozen.training and not any(p.requires_grad for p in frozen.parameters())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    torch.testing.assert_close(frozen.log_probs(inputs)[0], expected, **CLOSE)
+
+
+@pytest.mark.parametrize("option", ["spelling_both", "spelling_input", "spelling_adaptive"])
+def test_frozen_it_composes_nothing(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen = make_model("lstm", option).frozen()
+    monkeypatch.setattr(Composition, "forward", None)
+    monkeypatch.setattr(Composition, "some", None)
+    frozen.step(torch.tensor([4]), frozen.begin(1))
 
 
 def test_inputs_matter(model: LanguageModel) -> None:
@@ -302,3 +328,21 @@ def test_detach_cuts_the_gradients_off(trained: LanguageModel) -> None:
     cut = detach(state)
     assert not any(part.requires_grad for part in cut)
     assert_states_close(cut, state)
+
+
+@pytest.mark.parametrize("with_lengths", [True, False])
+def test_entropy_is_that_of_the_log_probs(
+    model: LanguageModel, with_lengths: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("korlm.models.base.BLOCK", 3 * V)
+    monkeypatch.setattr("korlm.models.output.BLOCK", 2 * V)
+    (inputs, targets), state = ragged(), read_state(model)
+    lengths = LENGTHS if with_lengths else None
+    nats, entropy, after = model.nats_and_entropy(inputs, targets, state, lengths)
+    expected, expected_after = model.nats(inputs, targets, state, lengths)
+    torch.testing.assert_close(nats, expected, **CLOSE)
+    assert_states_close(after, expected_after)
+    p = model.log_probs(inputs, state, lengths)[0].double().exp()
+    real = targets != PAD_ID
+    exact = -torch.special.xlogy(p, p).sum(-1).float()
+    torch.testing.assert_close(entropy[real], exact[real], **CLOSE)

@@ -30,6 +30,22 @@ def test_mask_holds_zero_and_the_scale() -> None:
     assert (mask == 0).double().mean() == pytest.approx(0.2, abs=0.04)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_draws_of_a_mask_are_independent(dtype: torch.dtype) -> None:
+    """Four draws come of one random word: each place of it, and each pair of places."""
+    mask = mask_like(torch.ones(1, dtype=dtype), 0.3, 100_000, 4) == 0
+    assert mask.double().mean(0).tolist() == pytest.approx([0.3] * 4, abs=0.006)
+    both = mask.double().t() @ mask.double() / len(mask)
+    expected = torch.full((4, 4), 0.09, dtype=torch.float64).fill_diagonal_(0.3)
+    torch.testing.assert_close(both, expected, atol=0.006, rtol=0)
+
+
+@pytest.mark.parametrize("p", [1e-6, 0.001, 0.999])
+def test_masks_at_the_ends(p: float) -> None:
+    mask = mask_like(torch.ones(1), p, 1_000_001)
+    assert (mask == 0).double().mean() == pytest.approx(p, abs=2e-4)
+
+
 @VARIATIONAL
 def test_drop_keeps_the_expectation(variational: bool) -> None:
     kept = torch.stack([drop(torch.ones(T, B, F), 0.25, True, variational) for _ in range(200)])

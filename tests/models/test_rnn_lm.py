@@ -10,7 +10,7 @@ from model_cases import OPTIONS, make_config, scatter
 from torch import Tensor
 
 from korlm.models.build import build_model
-from korlm.models.rnn_lm import RecurrentLM
+from korlm.models.rnn_lm import RecurrentLM, _Change, _SumOfSquares
 
 PENALTIES = [(2.0, 0.0), (0.0, 3.0), (2.0, 3.0), (0.0, 0.0)]
 
@@ -65,3 +65,17 @@ def test_activations_are_penalised_after_dropout_and_changes_before() -> None:
         sums.append(((total - loss).item(), (other - other_loss).item()))
     assert sums[0][0] != pytest.approx(sums[0][1])
     assert sums[1][0] == pytest.approx(sums[1][1])
+
+
+def test_gradients_of_penalties() -> None:
+    torch.manual_seed(1)
+    plain = torch.randn(2, 4, 3, requires_grad=True)
+    weights = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
+    found = torch.autograd.grad(_SumOfSquares.apply(_Change.apply(plain), weights[:, 1:]), plain)
+    changes = ((plain[:, 1:] - plain[:, :-1]) ** 2).mean(-1)
+    expected = torch.autograd.grad((changes * weights[:, 1:]).sum(), plain)
+    torch.testing.assert_close(found, expected)
+    low = plain.detach().bfloat16().requires_grad_()
+    found = torch.autograd.grad(_SumOfSquares.apply(low, weights), low)
+    expected = torch.autograd.grad(((plain**2).mean(-1) * weights).sum(), plain)
+    torch.testing.assert_close(found[0].float(), expected[0], atol=0.01, rtol=0.01)

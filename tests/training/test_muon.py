@@ -80,6 +80,40 @@ def test_momentum_and_schedule() -> None:
     torch.testing.assert_close(weight.detach(), expected)
 
 
+def test_the_iteration_is_the_quintic_one() -> None:
+    """As its authors write it, in double precision."""
+    for shape in ((5, 8), (8, 5), (2, 6, 6)):
+        matrix = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        x = matrix / (torch.linalg.matrix_norm(matrix, keepdim=True) + 1e-7)
+        for _ in range(5):
+            cube = x @ x.mT @ x
+            x = 3.4445 * x - 4.7750 * cube + 2.0315 * (x @ x.mT @ cube)
+        torch.testing.assert_close(orthogonalize(matrix), x, atol=1e-9, rtol=0)
+    matrix = torch.randn(4, 60, 60, generator=torch.Generator().manual_seed(2))
+    low = orthogonalize(matrix.bfloat16()).float()
+    assert (low - orthogonalize(matrix)).norm() < 0.03 * low.norm()
+
+
+def test_matrices_of_one_shape_are_turned_together_as_they_are_alone() -> None:
+    results = []
+    for together in (True, False):
+        torch.manual_seed(4)
+        weights = [nn.Parameter(torch.randn(shape)) for shape in ((8, 3), (8, 3), (8, 4), (8, 3))]
+        gates = (2, 2, 2, 4)
+        groups = [
+            {"params": [weight], "gates": count, "weight_decay": 0.1 * number}
+            for number, (weight, count) in enumerate(zip(weights, gates, strict=True))
+        ]
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape)
+        weights[3].grad = None if together else weights[3].grad
+        for part in [groups] if together else [[group] for group in groups[:3]]:
+            Muon(part, [], 1.0, 0.1, 0.9).step()
+        results.append([weight.detach() for weight in weights])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_saved_and_restored_it_goes_on() -> None:
     results = []
     for restored in (False, True):

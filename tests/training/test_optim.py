@@ -22,7 +22,12 @@ from korlm.config import (
 )
 from korlm.errors import ConfigError
 from korlm.models.build import build_model
-from korlm.training.optim import Plateau, build_optimizer, learning_rate_factor
+from korlm.training.optim import (
+    Plateau,
+    build_optimizer,
+    clip_gradients,
+    learning_rate_factor,
+)
 
 OPTIMIZERS: dict[str, OptimizerConfig] = {
     "adam": AdamConfig(name="adam", lr=0.05),
@@ -273,3 +278,17 @@ def test_other_schedules_do_not_fall_at_a_plateau(config: ScheduleConfig) -> Non
 def test_plateau_settings_warm_up_as_the_others() -> None:
     config = PlateauConfig(name="plateau", warmup_share=0.5, start_factor=0.5)
     assert rates(config, 4) == pytest.approx([0.5, 0.75, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("limit", [0.5, 3.0, 10.0, None])
+def test_clipping_is_pytorchs(limit: float | None) -> None:
+    results = []
+    for clip in (clip_gradients, torch.nn.utils.clip_grad_norm_):
+        weights = [nn.Parameter(torch.zeros(size)) for size in (3, 4, 5)]
+        weights[0].grad = torch.tensor([1.0, -2.0, 0.0])
+        weights[2].grad = torch.tensor([2.0, 0.0, 0.0, 0.0, 0.0])
+        norm = clip(weights, math.inf if limit is None and clip is not clip_gradients else limit)
+        assert norm.item() == pytest.approx(3.0)
+        assert weights[1].grad is None
+        results.append((weights[0].grad, weights[2].grad))
+    torch.testing.assert_close(*results)

@@ -1,0 +1,54 @@
+"""Stage: run -> a folder to give away: safetensors, and one step in ONNX, float32 and int8."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from korlm import cli
+from korlm.config import ExportSettings
+from korlm.errors import PreparedError
+
+if TYPE_CHECKING:
+    from korlm.data.batches import Ids
+    from korlm.runs import TrainedRun
+
+logger = logging.getLogger(__name__)
+
+
+@cli.stage("export")
+def main(settings: ExportSettings) -> None:
+    """Exports the best model of a run and tells what the export is worth."""
+    from korlm.exporting.folder import export_run, export_table
+    from korlm.runs import load_run
+    from korlm.training.device import device_of
+
+    run = load_run(Path(settings.run))
+    device_of(settings)  # sets the threads
+    folder = Path(settings.output) if settings.output else Path(settings.run) / "export"
+    ids = _valid(run, settings)
+    figures = export_run(run, folder, settings.formats, ids, settings.threads)
+    if "step.onnx" in figures["models"]:
+        text = f"{figures['num_tokens']:,} tokens of valid" if ids is not None else "random tokens"
+        logger.info("on %s, threads: %s", text, settings.threads or "as many as there are")
+    logger.info("%s", export_table(figures))
+    logger.info("%s: %s", folder, ", ".join(sorted(path.name for path in folder.iterdir())))
+
+
+def _valid(run: TrainedRun, settings: ExportSettings) -> Ids | None:
+    """The beginning of valid; None if nobody has said where it lies and it lies there no more."""
+    from korlm.runs import open_text
+
+    try:
+        prepared = open_text(run, Path(settings.prepared) if settings.prepared else None)
+    except PreparedError as error:
+        if settings.prepared:
+            raise
+        logger.info("no perplexity is measured: %s", error)
+        return None
+    return prepared.ids("valid")[: settings.tokens]
+
+
+if __name__ == "__main__":
+    main()

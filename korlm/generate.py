@@ -1,0 +1,67 @@
+"""Stage: run, prompts -> text in readable Korean, or the likeliest next eojeols."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from korlm import cli
+from korlm.config import GenerateSettings
+
+if TYPE_CHECKING:
+    from korlm.decoding.generator import Generator
+
+
+@cli.stage("generate", literal=("prompt",))
+def main(settings: GenerateSettings) -> None:
+    """Writes to standard output, each eojeol as soon as it is final."""
+    from korlm.decoding.generator import Generator
+    from korlm.decoding.prompts import read_prompts
+    from korlm.runs import load_run
+    from korlm.training.device import device_of
+
+    run = load_run(Path(settings.run))
+    many_lines = settings.complete or settings.sentences > 1
+    with Generator(run, device_of(settings)) as generator:
+        place = 0
+        for prompt in read_prompts(settings.prompt, settings.prompts):
+            for text in _texts(generator, prompt, settings):
+                if place and many_lines:
+                    _write("\n")
+                for piece in text:
+                    _write(piece)
+                place += 1
+
+
+def _texts(
+    generator: Generator, prompt: str, settings: GenerateSettings
+) -> Iterator[Iterator[str]]:
+    """What a prompt gives: several texts, each in pieces."""
+    from korlm.decoding.generator import Length
+    from korlm.decoding.sampling import Sampling
+
+    length = Length(settings.max_tokens, settings.sentences)
+    if settings.complete:
+        found = generator.completer.complete(prompt, settings.k, settings.effort)
+        yield (f"{eojeol.text}\t{eojeol.probability:.6f}\n" for eojeol in found.eojeols)
+    elif settings.beams is not None:
+        best = generator.best(prompt, settings.beams, length, settings.length_penalty)
+        for text, _ in best[: settings.num_samples]:
+            yield iter([text])
+    else:
+        sampling = Sampling(
+            *(settings.temperature, settings.top_k, settings.top_p, settings.repetition_penalty)
+        )
+        for number in range(settings.num_samples):
+            yield generator.stream(prompt, sampling, length, settings.seed + number)
+
+
+def _write(piece: str) -> None:
+    sys.stdout.write(piece)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Recomposition: the tokens of a tokenizer -> written Korean with its blanks."""

@@ -1,0 +1,102 @@
+"""Stage: run and n-best lists -> lists in a better order, and weights that are best for them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from korlm import cli
+from korlm.config import RescoreSettings
+from korlm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from korlm.rescoring.lists import Layout
+    from korlm.runs import TrainedRun
+
+logger = logging.getLogger(__name__)
+
+
+@cli.stage("rescore")
+def main(settings: RescoreSettings) -> None:
+    """Puts the hypotheses of n-best lists in the order that a trained model would have them."""
+    from korlm.rescoring.lists import format_of, open_lists, read_references
+    from korlm.rescoring.nbest import check_references
+    from korlm.rescoring.pipeline import Job, rescore_lists
+    from korlm.rescoring.reorder import Combination
+    from korlm.rescoring.scorer import Scorer
+    from korlm.rescoring.writers import check_output, writer
+    from korlm.training.device import device_of, tf32
+
+    layout = _layout(settings)
+    path = Path(settings.nbest)
+    found = format_of(path, settings.format)
+    check_output(settings.output, found, settings.best)
+    lists = open_lists(path, layout)
+    utterances, num_hyps = lists.size()
+    references: dict[str, str] = {}
+    if reference := settings.tune or settings.reference:
+        from korlm.rescoring.accuracy import check_jiwer
+
+        check_jiwer("tune" if settings.tune else "reference")
+        references = read_references(Path(reference))
+        left = check_references(utterances, references, Path(reference))
+        if left:
+            logger.warning(
+                "%s: %s references have no list and do not count", reference, f"{left:,}"
+            )
+    runs = _runs(settings)
+    linear = _is_linear(settings, runs)
+    combination = Combination(
+        settings.weight, settings.bonus, settings.shares, settings.length, settings.normalize
+    )
+    job = Job(combination, settings.target, settings.batch_size, references, num_hyps)
+    device = device_of(settings)
+    with (
+        tf32(False),
+        Scorer(runs, linear, settings.shares, settings.open_vocabulary, device) as scorer,
+        writer(settings.output, found, settings.best, layout.sign, settings.length) as target,
+    ):
+        rescore_lists(lists, scorer, job, target, tuning=settings.tune is not None)
+
+
+def _layout(settings: RescoreSettings) -> Layout:
+    """How the lists are to be read."""
+    from korlm.config import ScoreKind
+    from korlm.rescoring.kaldi import CostFile
+    from korlm.rescoring.lists import Layout
+
+    scales = settings.scales or [1.0] * len(settings.scores)
+    costs = [CostFile(Path(p), s) for p, s in zip(settings.scores, scales, strict=True)]
+    sign = -1 if settings.score_kind is ScoreKind.cost else 1
+    return Layout(settings.format, sign, settings.score_field, settings.numbered, costs)
+
+
+def _runs(settings: RescoreSettings) -> list[TrainedRun]:
+    """The run, and those it is mixed with."""
+    from korlm.runs import load_run
+
+    others = [*([settings.ngram] if settings.ngram else []), *settings.mix]
+    folders = [settings.run, *others]
+    for folder in others:
+        if folders.count(folder) > 1:
+            raise ConfigError(f"mix={folder}: is named twice; leave one out")
+    return [load_run(Path(folder)) for folder in folders]
+
+
+def _is_linear(settings: RescoreSettings, runs: list[TrainedRun]) -> bool:
+    """Whether models are mixed token by token; one alone is a mixture of one."""
+    from korlm.config import Mixing
+    from korlm.rescoring.scorer import same_vocab
+    from korlm.runs import check_same_vocab
+
+    if settings.mixing is Mixing.linear:
+        for run in runs[1:]:
+            check_same_vocab(f"run={settings.run}", runs[0].vocab, f"run {run.folder}", run.vocab)
+    if settings.mixing is not Mixing.auto:
+        return settings.mixing is Mixing.linear
+    return all(same_vocab(run, runs[0]) for run in runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What a training step spends its time on: products, recurrent kernel, softmax, the rest by name.
+
+    python scripts/bench/shares.py prepared=FOLDER [experiment=documents] [any override of train]
+
+One thread, random weights, the steps of korlm's own loop on the given text. Profiled steps and
+plain ones take turns; times by operator are those of the profiled steps, and their share is told of
+these and of the plain steps, which the profiler does not slow down. An operator's time is its own,
+without that of the operators it calls. (PyTorch's profiler writes lines on stderr.)
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import itertools
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from bare import bare_trainer
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile
+
+from korlm import cli, config
+from korlm.data.batches import Batch, Batches, build_batches
+from korlm.data.prepared import open_prepared
+from korlm.models.build import build_model
+from korlm.training.device import uses_bf16
+from korlm.training.loop import Trainer, _Pending
+from korlm.training.memory import keep_freed_memory
+from korlm.training.optim import build_optimizer
+
+ROUNDS, STEPS = 4, 16
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mkldnn_linear")
+# Of these only what the output layer calls.
+SOFTMAX = ("exp_", "exp", "sum", "log", "gather", "amax", "sub_", "log_softmax")
+OUTPUT = ("_SummedNats", "_AdaptiveNats")
+
+
+def class_of(event: FunctionEvent) -> str:
+    """What an operator is counted as."""
+    name = event.name.removeprefix("aten::")
+    if name in PRODUCTS:
+        return "matrix products"
+    if "_rnn_layer" in name or name in ("lstm", "gru"):
+        return "recurrent kernel"
+    parent: FunctionEvent | None = event
+    while parent is not None:
+        if parent.name in OUTPUT:
+            return "softmax" if name in SOFTMAX else f"{name} of the output layer"
+        parent = parent.cpu_parent
+    return name
+
+
+def settings_of(overrides: list[str]) -> config.TrainSettings:
+    """As ``python -m korlm.train`` would have them."""
+    config.register()
+    OmegaConf.register_new_resolver("korlm_run_dir", cli.run_dir)
+    OmegaConf.register_new_resolver("korlm_output_subdir", cli.output_subdir)
+    with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
+        settings = cli.to_settings(compose("train", [cli.quote_hangul(o) for o in overrides]))
+    assert isinstance(settings, config.TrainSettings)
+    return settings
+
+
+def endless(batches: Batches) -> Iterator[Batch]:
+    """Batches without end."""
+    for epoch in itertools.count():
+        yield from batches.epoch(epoch)
+
+
+def build(settings: config.TrainSettings) -> Trainer:
+    """A trainer at its first step."""
+    if settings.prepared is None:
+        raise SystemExit("prepared=FOLDER must be given: the text to take steps on")
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    torch.manual_seed(settings.seed)
+    prepared = open_prepared(Path(settings.prepared))
+    if settings.model.name == "ngram":
+        raise SystemExit("model=ngram: is counted, there are no steps")
+    model = build_model(settings.model, len(prepared.vocab), prepared.vocab.tokens)
+    bf16 = uses_bf16(settings.trainer, torch.device("cpu"))
+    ids = prepared.ids("train")
+    batches = build_batches(ids, settings.batches, True, settings.seed, "train")
+    return bare_trainer(model, build_optimizer(model, settings.optimizer, bf16), batches, bf16)
+
+
+def main() -> None:
+    """Measures and prints."""
+    trainer = build(settings_of(sys.argv[1:]))
+    stream = endless(trainer.train)
+
+    def steps() -> float:
+        """Takes some and gives milliseconds a step."""
+        started = time.perf_counter()
+        for _ in range(STEPS):
+            trainer._step(next(stream), _Pending())
+        return 1000 * (time.perf_counter() - started) / STEPS
+
+    steps()
+    plain: list[float] = []
+    profiled: list[float] = []
+    found: Counter[str] = Counter()
+    for _ in range(ROUNDS):
+        plain.append(steps())
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            profiled.append(steps())
+        for event in profiler.events() or []:
+            found[class_of(event)] += event.self_cpu_time_total / 1000 / STEPS / ROUNDS
+    step = statistics.median(plain)
+    print(f"a step {step:.1f} ms; profiled {statistics.mean(profiled):.1f} ms, of which:")
+    core = 0.0
+    for name in ("matrix products", "recurrent kernel", "softmax"):
+        spent = found.pop(name, 0.0)
+        core += spent
+        print(f"  {name:32} {spent:7.2f} ms  {spent / statistics.mean(profiled):6.1%}")
+    print(
+        f"  {'these three':32} {core:7.2f} ms  {core / statistics.mean(profiled):6.1%}, "
+        f"{core / step:.1%} of a plain step"
+    )
+    for name, spent in found.most_common(24):
+        print(f"    {name:30} {spent:7.2f} ms  {spent / statistics.mean(profiled):6.1%}")
+
+
+if __name__ == "__main__":
+    main()

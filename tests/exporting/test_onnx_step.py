@@ -1,0 +1,103 @@
+"""The step in onnxruntime is the step in PyTorch, for every kind of network with every option."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from model_cases import CELLS, OPTIONS, VOCAB_SIZE, WINDOW_OPTIONS, make_config, make_model, scatter
+
+from korlm.exporting.graph import Graph
+from korlm.exporting.onnx_step import begin_state, build_step
+from korlm.models.build import build_model
+from korlm.models.neural import NeuralLM
+
+CASES = [(cell, option) for cell in CELLS for option in OPTIONS]
+CASES += [("window", option) for option in WINDOW_OPTIONS]
+START_ID = 3
+
+
+def network(cell: str, option: str) -> NeuralLM:
+    model = make_model(cell, option)
+    assert isinstance(model, NeuralLM)
+    return model
+
+
+def session(model: NeuralLM) -> onnxruntime.InferenceSession:
+    packed = build_step(model, Graph(), START_ID)
+    return onnxruntime.InferenceSession(packed, providers=["CPUExecutionProvider"])
+
+
+def assert_same_steps(model: NeuralLM, rows: int, steps: int = 12) -> None:
+    running = session(model)
+    state = model.begin(rows)
+    found = {name: np.repeat(part, rows, axis=0) for name, part in begin_state(model).items()}
+    dice = torch.Generator().manual_seed(rows)
+    for ids in torch.randint(0, model.vocab_size, (steps, rows), generator=dice):
+        with torch.inference_mode():
+            expected, state = model.step(ids, state)
+        log_probs, *after = running.run(None, {"ids": ids.numpy(), **found})
+        found = dict(zip(found, after, strict=True))
+        assert log_probs.shape == (rows, model.vocab_size)
+        for one, other in zip([log_probs, *after], [expected, *state], strict=True):
+            assert one.dtype == other.numpy().dtype
+            # relu has no upper bound: its states grow into the hundreds here
+            np.testing.assert_allclose(one, other.numpy(), atol=1e-5, rtol=2e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize(("cell", "option"), CASES, ids=["-".join(case) for case in CASES])
+def test_it_predicts_what_the_model_predicts(cell: str, option: str, rows: int) -> None:
+    assert_same_steps(network(cell, option), rows)
+
+
+def test_a_window_of_one_token_remembers_nothing() -> None:
+    model = build_model(make_config("window", embedding_dim=5, hidden_dim=7, window=1), VOCAB_SIZE)
+    assert isinstance(model, NeuralLM)
+    scatter(model)
+    assert_same_steps(model.eval(), 3)
+
+
+def test_names_shapes_and_metadata() -> None:
+    model = network("lstm", "tied")
+    running = session(model)
+    assert [(one.name, one.type) for one in running.get_inputs()] == [
+        ("ids", "tensor(int64)"),
+        *((name, "tensor(float)") for name in ("h0", "c0", "h1", "c1")),
+    ]
+    names = ["log_probs", "next_h0", "next_c0", "next_h1", "next_c1"]
+    assert [one.name for one in running.get_outputs()] == names
+    assert running.get_inputs()[1].shape == ["batch", 7]
+    assert running.get_outputs()[0].shape == ["batch", VOCAB_SIZE]
+    assert running.get_modelmeta().custom_metadata_map == {
+        "korlm_format": "1",
+        "vocab_size": str(VOCAB_SIZE),
+        "start_id": "3",
+        "state": "h0 c0 h1 c1",
+    }
+
+
+def test_a_learned_state_is_what_it_begins_with() -> None:
+    model = network("gru", "learned_state")
+    begin = begin_state(model)
+    assert list(begin) == ["h0", "h1"]
+    assert np.abs(begin["h0"]).max() > 0.1
+    np.testing.assert_array_equal(begin["h1"], model.begin(1)[1].detach())
+
+
+@pytest.mark.parametrize(
+    ("option", "matrices"), [("tied", 1), ("untied", 2), ("spelling_both", 1), ("adaptive", 1)]
+)
+def test_a_matrix_that_is_shared_is_stored_once(option: str, matrices: int) -> None:
+    graph = onnx.load_from_string(build_step(network("lstm", option), Graph(), START_ID)).graph
+    large = [one.name for one in graph.initializer if one.dims[:1] == [VOCAB_SIZE]]
+    assert len([name for name in large if name != "output.bias"]) == matrices
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+    packed = [build_step(network("lstm", "everything"), Graph(), START_ID) for _ in range(2)]
+    assert packed[0] == packed[1]

@@ -1,0 +1,68 @@
+"""Numbers of hypotheses, by hand; orders are permutations, equal ones stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from korlm.config import Length, Normalize
+from korlm.rescoring.features import Features, best, orders
+from korlm.rescoring.nbest import Hypothesis, NBest
+from korlm.rescoring.scorer import TextScores
+
+BATCH = [
+    NBest("a", [Hypothesis("나는 간다", -3.0), Hypothesis("나는  가 안다 ", -2.0)]),
+    NBest("b", [Hypothesis("", -1.0)]),
+]
+SCORES = TextScores(np.array([[-8.0, -12.0, -4.0]]), np.array([4, 6, 1]))
+
+
+@pytest.mark.parametrize(
+    ("length", "lengths"),
+    [(Length.token, [4, 6, 1]), (Length.eojeol, [2, 3, 0]), (Length.char, [5, 7, 0])],
+)
+def test_lengths(length: Length, lengths: list[int]) -> None:
+    features = Features.of(BATCH, SCORES, length, Normalize.none)
+    assert features.lengths.tolist() == lengths
+    assert features.sizes.tolist() == [2, 1]
+    totals = features.totals(np.array([0.5]), 2.0)
+    assert totals.tolist() == [-7 + 2 * lengths[0], -8 + 2 * lengths[1], -3 + 2 * lengths[2]]
+
+
+@pytest.mark.parametrize(
+    ("normalize", "log_probs"),
+    [
+        (Normalize.none, [-8, -12, -4]),
+        (Normalize.token, [-2, -2, -4]),
+        (Normalize.eojeol, [-4, -4, -4]),
+    ],
+)
+def test_normalized(normalize: Normalize, log_probs: list[float]) -> None:
+    assert Features.of(BATCH, SCORES, Length.token, normalize).log_probs.tolist() == [log_probs]
+
+
+def test_equal_ones_stay_in_their_order() -> None:
+    totals, sizes = np.array([1.0, 2.0, 2.0, 5.0, 5.0, 5.0]), np.array([3, 1, 2])
+    assert [order.tolist() for order in orders(totals, sizes)] == [[1, 2, 0], [0], [0, 1]]
+    assert best(totals, sizes).tolist() == [1, 3, 4]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_order_is_a_permutation(seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    sizes = dice.integers(1, 7, 20)
+    totals = dice.integers(0, 4, int(sizes.sum())).astype(float)
+    found = orders(totals, sizes)
+    begins = np.cumsum(sizes) - sizes
+    for order, size, begin, first in zip(found, sizes, begins, best(totals, sizes), strict=True):
+        assert sorted(order) == list(range(size))
+        assert (np.diff(totals[begin + order]) <= 0).all()
+        assert begin + order[0] == first
+
+
+def test_joined() -> None:
+    one = Features.of(BATCH, SCORES, Length.token, Normalize.none)
+    both = Features.joined([one, one])
+    assert both.sizes.tolist() == [2, 1, 2, 1]
+    assert both.begins.tolist() == [0, 2, 3, 5]
+    assert both.log_probs.shape == (1, 6)

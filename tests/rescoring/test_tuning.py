@@ -1,0 +1,102 @@
+"""Tuning: exact along lines, finds what was hidden, never worse than the start."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from korlm.rescoring.features import Features, best
+from korlm.rescoring.tuning import search_line, tune
+
+
+def random_features(seed: int, num_models: int = 1) -> tuple[Features, np.ndarray]:
+    """Lists of different sizes with errors that have nothing to do with them."""
+    dice = np.random.default_rng(seed)
+    sizes = dice.integers(1, 9, 40)
+    total = int(sizes.sum())
+    features = Features(
+        dice.normal(size=total),
+        dice.normal(size=(num_models, total)) * 5,
+        dice.integers(1, 12, total),
+        sizes,
+    )
+    return features, dice.integers(0, 5, total)
+
+
+def errors_at(features: Features, errors: np.ndarray, weights: np.ndarray, bonus: float) -> int:
+    return int(errors[best(features.totals(weights, bonus), features.sizes)].sum())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_line_is_searched_exactly(seed: int) -> None:
+    features, errors = random_features(seed)
+    base, slopes, sizes = features.scores, features.log_probs[0], features.sizes
+    grid = np.linspace(0, 3, 4001)[1:-1]
+    on_grid = min(int(errors[best(base + x * slopes, sizes)].sum()) for x in grid)
+    at = search_line(base, slopes, errors, sizes, 0.0, 3.0)
+    assert 0 <= at <= 3
+    assert int(errors[best(base + at * slopes, sizes)].sum()) <= on_grid
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_endless_line(seed: int) -> None:
+    features, errors = random_features(seed)
+    base, slopes, sizes = features.scores, features.lengths.astype(float), features.sizes
+    grid = np.concatenate([np.linspace(-5, 5, 2001), [-1e4, 1e4]])
+    on_grid = min(int(errors[best(base + x * slopes, sizes)].sum()) for x in grid)
+    at = search_line(base, slopes, errors, sizes, -np.inf, np.inf)
+    assert int(errors[best(base + at * slopes, sizes)].sum()) <= on_grid
+
+
+def test_the_middle_of_the_widest_range() -> None:
+    # The first hypothesis is best up to x = 1, the second up to 3, the third from there.
+    base, slopes = np.array([0.0, -1.0, -4.0]), np.array([0.0, 1.0, 2.0])
+    sizes = np.array([3])
+    for errors, low, high, expected in (
+        ([1, 0, 1], 0, 9, 2.0),
+        ([0, 1, 1], 0, 9, 0.5),
+        ([1, 1, 0], 0, 9, 6.0),
+        ([1, 1, 0], 0, np.inf, 3.3),
+        ([0, 1, 1], -np.inf, np.inf, 0.9),
+        ([0, 1, 0], 0, 9, 6.0),
+        ([0, 0, 1], 0, 9, 1.5),
+    ):
+        assert search_line(base, slopes, np.array(errors), sizes, low, high) == pytest.approx(
+            expected
+        )
+
+
+@pytest.mark.parametrize("num_models", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_never_worse_and_always_the_same(seed: int, num_models: int) -> None:
+    features, errors = random_features(seed, num_models)
+    start = np.full(num_models, 0.7)
+    found = tune(features, errors, start, -0.3)
+    assert found.num_errors <= errors_at(features, errors, start, -0.3)
+    assert found.num_errors == errors_at(features, errors, found.weights, found.bonus)
+    assert (found.weights >= 0).all()
+    again = tune(features, errors, start, -0.3)
+    assert found.weights.tolist() == again.weights.tolist()
+    assert found.bonus == again.bonus
+
+
+def test_finds_what_was_hidden() -> None:
+    # Right is what has the highest score + 2 * lm - 1.5 * length, by a small margin.
+    dice = np.random.default_rng(7)
+    sizes = np.full(200, 10)
+    log_probs, lengths = dice.normal(size=(1, 2000)) * 3, dice.integers(3, 15, 2000)
+    hidden = dice.normal(size=2000)
+    features = Features(hidden - 2 * log_probs[0] + 1.5 * lengths, log_probs, lengths, sizes)
+    errors = np.ones(2000, dtype=np.int64)
+    errors[best(hidden, sizes)] = 0
+    assert errors_at(features, errors, np.array([0.5]), 0.0) > 100
+    found = tune(features, errors, np.array([0.5]), 0.0)
+    assert found.num_errors <= 2
+    assert found.weights[0] == pytest.approx(2, abs=0.05)
+    assert found.bonus == pytest.approx(-1.5, abs=0.05)
+
+
+def test_nothing_to_choose() -> None:
+    features = Features(np.zeros(3), np.zeros((1, 3)), np.ones(3, np.int64), np.ones(3, np.int64))
+    found = tune(features, np.array([2, 0, 1]), np.array([0.5]), 0.25)
+    assert (found.weights.tolist(), found.bonus, found.num_errors) == ([0.5], 0.25, 3)

@@ -1,0 +1,126 @@
+"""The command as users call it: prompts in, text out and nothing else, mistakes in one line."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Command
+from tiny_runs import finish, make_settings, prepare_tiny
+
+from korlm.config import Mode
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("runs")
+    prepared = prepare_tiny(folder)
+    for mode in Mode:
+        settings = make_settings(prepared, {"epochs": 4}, mode=mode)
+        finish(settings, prepared, folder / mode.value)
+    return {mode.value: folder / mode.value for mode in Mode}
+
+
+@pytest.fixture(params=[mode.value for mode in Mode])
+def run(request: pytest.FixtureRequest, runs: dict[str, Path]) -> str:
+    return f"run={runs[request.param]}"
+
+
+def test_a_sentence(korlm: Command, run: str, tmp_path: Path) -> None:
+    ended = korlm("generate", run)
+    assert ended.code == 0 and ended.err == ""
+    assert len(ended.out.splitlines()) == 1 and ended.out.strip()
+    assert not list(tmp_path.iterdir()), "nothing is written"
+    assert korlm("generate", run).out == ended.out
+    assert korlm("generate", run, "seed=2").out != ended.out
+
+
+@pytest.mark.parametrize(
+    "prompt", ["나는 학교에, 그리고 ", "[가] = {나}: \"다\" '라' ", "${run} \\ ", "a=b, c ", "~!? "]
+)
+def test_a_prompt_needs_no_quotes(korlm: Command, run: str, prompt: str) -> None:
+    ended = korlm("generate", run, f"prompt={prompt}", "max_tokens=5")
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith(prompt) and len(ended.out.strip()) > len(prompt)
+
+
+def test_several_texts(korlm: Command, run: str) -> None:
+    lines = korlm("generate", run, "num_samples=3").out.splitlines()
+    assert len(lines) == 3
+    assert korlm("generate", run, "seed=2").out.splitlines() == lines[1:2]
+    texts = korlm("generate", run, "num_samples=2", "sentences=2", "max_tokens=300").out
+    assert [len(text.splitlines()) for text in texts.split("\n\n")] == [2, 2]
+
+
+def test_beams(korlm: Command, run: str) -> None:
+    best = korlm("generate", run, "beams=6", "num_samples=3", "prompt=나는 ").out.splitlines()
+    assert len(set(best)) == 3 and all(text.startswith("나는 ") for text in best)
+
+
+def test_prompts_of_a_file_and_of_standard_input(
+    korlm: Command, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "나는 집에\n너는 \n"
+    (tmp_path / "글.txt").write_text(text, encoding="utf-8")
+    lines = korlm("generate", run, "prompts=글.txt").out.splitlines()
+    assert len(lines) == 2 and lines[0].startswith("나는 집에") and lines[1].startswith("너는 ")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert korlm("generate", run, "prompts=-").out.splitlines() == lines
+    assert korlm("generate", run, "prompt=너는 ").out.splitlines() == lines[1:]
+
+
+def test_completion(korlm: Command, run: str, tmp_path: Path) -> None:
+    ended = korlm("generate", run, "complete=true", "prompt=나는 ㅈ", "k=3")
+    rows = [line.split("\t") for line in ended.out.splitlines()]
+    assert 1 <= len(rows) <= 3 and ended.err == ""
+    probabilities = [float(probability) for _, probability in rows]
+    assert probabilities == sorted(probabilities, reverse=True) and sum(probabilities) <= 1
+    assert rows[0][0].startswith(("자", "잔", "지", "집"))
+    (tmp_path / "a.txt").write_text("나는 ㅈ\n나는 집\n", encoding="utf-8")
+    both = korlm("generate", run, "complete=true", "prompts=a.txt", "k=3").out
+    assert both.startswith(ended.out + "\n") and both.count("\n\n") == 1
+
+
+MISTAKES = {
+    "temperature=-1": "temperature=-1.0: must be 0 or more",
+    "temperature=nan": "temperature=nan: must be 0 or more",
+    "top_p=0": "top_p=0.0: must be a finite number above 0",
+    "top_p=1.5": "top_p=1.5: must be 1 or less",
+    "top_k=0": "top_k=0: must be 1 or more",
+    "repetition_penalty=0": "repetition_penalty=0.0: must be a finite number above 0",
+    "num_samples=0": "num_samples=0: must be 1 or more",
+    "max_tokens=0": "max_tokens=0: must be 1 or more",
+    "k=0": "k=0: must be 1 or more",
+    "seed=-1": "seed=-1: must be 0 or more",
+    "prompts=nowhere.txt": "nowhere.txt: there is no such file",
+    "tempreture=1": "did you mean temperature",
+    "prompts=x prompt=y": "prompts=x: prompt= is given as well",
+    "beams=2 num_samples=3": "num_samples=3: beams=2 give no more than 2 texts",
+    "temperature=0 num_samples=3": "num_samples=3: temperature=0 gives one text",
+    "beams=2 complete=true": "beams=2: complete=true has a search of its own",
+}
+
+
+@pytest.mark.parametrize("overrides", MISTAKES)
+def test_mistakes(korlm: Command, runs: dict[str, Path], overrides: str, tmp_path: Path) -> None:
+    error = korlm("generate", f"run={runs['stream']}", *overrides.split(" ")).error
+    assert MISTAKES[overrides] in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_run(korlm: Command, tmp_path: Path) -> None:
+    assert "run must be given" in korlm("generate").error
+    assert "no checkpoints/best.pt in there" in korlm("generate", "run=nowhere").error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_leaves_a_folder_alone_that_looks_like_a_run(
+    korlm: Command, tmp_path: Path
+) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "metrics.json").write_text("{}")
+    assert korlm("generate", "run=nowhere").code == 1
+    assert (tmp_path / "metrics.json").exists()

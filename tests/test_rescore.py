@@ -1,0 +1,244 @@
+"""The command as users call it: lists in, lists out, error rates told, mistakes in one line."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, Command
+from tiny_runs import finish, korean_lines, make_settings, prepare_tiny
+
+from korlm import load
+from korlm.config import NgramConfig
+from korlm.rescoring import Combination, Hypothesis, NBest, Scorer, rescore
+
+
+class Runs:
+    """Two models of one vocabulary and one of another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lstm, self.ngram, self.foreign = (folder / n for n in ("lstm", "ngram", "foreign"))
+        for name, min_freq in (("text", 2), ("other", 15)):
+            (folder / name).mkdir()
+            prepared = prepare_tiny(folder / name, min_freq)
+            if name == "text":
+                finish(make_settings(prepared, {"epochs": 12}), prepared, self.lstm)
+                ngram = make_settings(prepared, model=NgramConfig(name="ngram", order=3))
+                finish(ngram, prepared, self.ngram)
+            else:
+                finish(make_settings(prepared, {"epochs": 1}), prepared, self.foreign)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    torch.set_num_threads(1)
+    return Runs(tmp_path_factory.mktemp("rescored"))
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> tuple[Path, Path]:
+    """Lists whose right hypothesis comes second, and what was said."""
+    lines = korean_lines(12, 77)
+    rows = [
+        f"u{at} -2.0 {line[::-1]}\nu{at} -2.5 {line}\nu{at} -9 {line} {line}\n"
+        for at, line in enumerate(lines)
+    ]
+    references = [f"u{at} {line}\n" for at, line in enumerate(lines)]
+    paths = tmp_path / "dev.txt", tmp_path / "dev.ref"
+    for path, content in zip(paths, (rows, references), strict=True):
+        path.write_text("".join(content), encoding="utf-8")
+    return paths
+
+
+def read(path: Path) -> list[tuple[str, float, str]]:
+    rows = (line.split(maxsplit=2) for line in path.read_text("utf-8").splitlines())
+    return [(utt, float(score), text) for utt, score, text in rows]
+
+
+def rates(err: str, way: str) -> list[float]:
+    (line,) = re.findall(rf"^{way} .*$", err, re.MULTILINE)
+    return [float(cell) for cell in re.findall(r"[\d.]+", line)]
+
+
+def test_tuned_weights_help_and_can_be_given_again(
+    korlm: Command, runs: Runs, dev: tuple[Path, Path]
+) -> None:
+    lists, references = dev
+    ended = korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", f"tune={references}", "weight=0")
+    assert ended.code == 0, ended.err
+    assert rates(ended.err, "after") == rates(ended.err, "oracle") == [0, 0, 0]
+    assert min(rates(ended.err, "before")) > 30
+    assert "36 hypotheses of 12 utterances; 12 utterances have another best one" in ended.err
+    told = re.findall(r"^(weight=\S+) (bonus=\S+)", ended.err, re.MULTILINE)[0]
+    again = korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", *told, f"reference={references}")
+    assert again.out == ended.out
+    assert rates(again.err, "after") == [0, 0, 0]
+    assert not [path for path in Path().iterdir() if path.name not in ("dev.txt", "dev.ref")]
+
+
+def test_every_list_is_a_permutation_and_falls(
+    korlm: Command, runs: Runs, dev: tuple[Path, Path]
+) -> None:
+    lists, _ = dev
+    ended = korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", "output=new.txt", "batch_size=7")
+    assert (ended.code, ended.out) == (0, "")
+    before, after = read(lists), read(Path("new.txt"))
+    assert [utt for utt, _, _ in before] == [utt for utt, _, _ in after]
+    assert sorted((u, t) for u, _, t in before) == sorted((u, t) for u, _, t in after)
+    for at in range(0, len(after), 3):
+        totals = [score for _, score, _ in after[at : at + 3]]
+        assert totals == sorted(totals, reverse=True)
+    whole = korlm("rescore", f"run={runs.lstm}", f"nbest={lists}")
+    assert whole.out == Path("new.txt").read_text("utf-8")
+
+
+def test_the_sum_by_hand(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> None:
+    lists, _ = dev
+    options = ["weight=0.3", "bonus=1.5", "length=char", "normalize=token"]
+    assert korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", *options, "output=o").code == 0
+    given = {(utt, text): score for utt, score, text in read(lists)}
+    run = load(runs.lstm)
+    with Scorer([run]) as scorer:
+        for utt, total, text in read(Path("o")):
+            found = scorer.score([text])
+            log_prob = found.log_probs[0, 0] / found.num_tokens[0]
+            expected = given[utt, text] + 0.3 * log_prob + 1.5 * len(text)
+            assert total == pytest.approx(expected, abs=1e-4)
+
+
+def test_in_python(runs: Runs) -> None:
+    lists = [NBest("a", [Hypothesis("다간 에집 는나", -1.0), Hypothesis("나는 집에 간다.", -1.5)])]
+    with Scorer([load(runs.lstm)]) as scorer:
+        ((nbest, hyps),) = rescore(lists, scorer, Combination(weight=1.0))
+        ((_, as_given),) = rescore(lists, scorer, Combination(weight=0.0))
+    assert nbest.utt == "a"
+    assert [hyp.hypothesis.text for hyp in hyps] == ["나는 집에 간다.", "다간 에집 는나"]
+    assert hyps[0].total == pytest.approx(-1.5 + hyps[0].log_prob)
+    assert [hyp.total for hyp in as_given] == [-1.0, -1.5]
+
+
+@pytest.mark.parametrize("mixing", ["auto", "linear", "log_linear"])
+def test_mixed(korlm: Command, runs: Runs, dev: tuple[Path, Path], mixing: str) -> None:
+    lists, references = dev
+    command = ("rescore", f"run={runs.lstm}", f"ngram={runs.ngram}", f"nbest={lists}")
+    ended = korlm(*command, f"tune={references}", f"mixing={mixing}", "weight=0")
+    assert ended.code == 0, ended.err
+    assert rates(ended.err, "after")[0] <= rates(ended.err, "before")[0]
+    shares = re.findall(r"shares=\[(.*?)\]", ended.err)[0].split(",")
+    assert sum(map(float, shares)) == pytest.approx(1)
+    told = re.findall(r"^(weight=\S+) (bonus=\S+) (shares=\S+)", ended.err, re.MULTILINE)[0]
+    again = korlm(*command, *told, f"mixing={mixing}")
+    assert again.out == ended.out
+
+
+def test_other_vocabularies(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> None:
+    lists, references = dev
+    command = ("rescore", f"run={runs.lstm}", f"mix=[{runs.foreign}]", f"nbest={lists}")
+    ended = korlm(*command, f"tune={references}", "weight=0")
+    assert ended.code == 0, ended.err
+    assert rates(ended.err, "after")[0] <= rates(ended.err, "before")[0]
+    assert "not the vocabulary of" in korlm(*command, "mixing=linear").error
+
+
+def test_layouts(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> None:
+    lists, _ = dev
+    plain = korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", "best=true").out
+    assert plain.splitlines()[0].startswith("u0 ")
+    rows = read(lists)
+    records = [{"utt": utt, "text": text, "score": score} for utt, score, text in rows]
+    Path("n.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records))
+    for rank in (1, 2, 3):
+        folder = Path(f"logdir/output.1/{rank}best_recog")
+        folder.mkdir(parents=True)
+        mine = rows[rank - 1 :: 3]
+        (folder / "text").write_text("".join(f"{utt} {text}\n" for utt, _, text in mine), "utf-8")
+        scores = "".join(f"{utt} tensor({score})\n" for utt, score, _ in mine)
+        (folder / "score").write_text(scores)
+    numbers = [1 + at % 3 for at in range(len(rows))]
+    names = [f"{utt}-{number}" for (utt, _, _), number in zip(rows, numbers, strict=True)]
+    pairs = list(zip(names, rows, strict=True))
+    Path("words").write_text("".join(f"{name} {row[2]}\n" for name, row in pairs), "utf-8")
+    Path("ac_cost").write_text("".join(f"{name} {-4 * row[1]}\n" for name, row in pairs))
+    kaldi = ("nbest=words", "scores=[ac_cost]", "scales=[0.25]", "score_kind=cost")
+    for source in (("nbest=n.jsonl",), ("nbest=logdir",), kaldi):
+        ended = korlm("rescore", f"run={runs.lstm}", *source, "best=true")
+        assert (ended.code, ended.out) == (0, plain), ended.err
+    assert korlm("rescore", f"run={runs.lstm}", "nbest=logdir", "output=new").code == 0
+    again = korlm("rescore", f"run={runs.lstm}", "nbest=new", "weight=0", "best=true")
+    assert again.out == plain
+    costs = korlm("rescore", f"run={runs.lstm}", *kaldi).out.splitlines()
+    assert costs[0].split()[0] in ("u0-1", "u0-2", "u0-3")
+    assert float(costs[0].split()[1]) < float(costs[1].split()[1])
+
+
+def test_mistakes(korlm: Command, runs: Runs, dev: tuple[Path, Path], tmp_path: Path) -> None:
+    lists, references = dev
+    run, nbest = f"run={runs.lstm}", f"nbest={lists}"
+
+    def told(*overrides: str) -> str:
+        error = korlm("rescore", *overrides).error
+        assert sorted(path.name for path in tmp_path.iterdir() if path.name != "bad") == [
+            "dev.ref",
+            "dev.txt",
+        ]
+        return error
+
+    assert "run must be given: run=VALUE" in told(nbest)
+    assert "nbest must be given: nbest=VALUE" in told(run)
+    assert "nowhere: no checkpoints/best.pt" in told("run=nowhere", nbest)
+    assert "nowhere: there is no such file" in told(run, "nbest=nowhere")
+    assert "weight=-1.0: must be 0 or more" in told(run, nbest, "weight=-1")
+    assert "bonus=nan: must be a finite number" in told(run, nbest, "bonus=nan")
+    assert "shares" in told(run, nbest, "shares=[0.5,0.5]")
+    assert "sum to 1" in told(run, nbest, "shares=[0.7]")
+    assert "scales" in told(run, nbest, "scales=[1]")
+    assert "is named twice" in told(run, nbest, f"mix=[{runs.lstm}]")
+    assert "leave it out" in told(run, nbest, "tune=a", "reference=b")
+    assert "did you mean weight?" in told(run, nbest, "wieght=1")
+    short = tmp_path / "bad"
+    short.write_text("".join(references.read_text("utf-8").splitlines(keepends=True)[1:]), "utf-8")
+    assert "no reference for 1 of 12 utterances, the first is u0" in told(
+        run, nbest, f"tune={short}", "output=new.txt"
+    )
+    short.write_text("u0 -1 가\nu0 NaN 나\n", "utf-8")
+    assert f"{short}:2: the score is nan" in told(run, f"nbest={short}", "output=new.txt")
+    short.write_text("")
+    assert "there is no hypothesis in there" in told(run, f"nbest={short}")
+
+
+def test_a_damaged_run(korlm: Command, dev: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "best.pt").write_bytes(b"PK nothing")
+    error = korlm("rescore", f"run={folder.parent}", f"nbest={dev[0]}", "output=new.txt").error
+    assert "damaged" in error
+    assert not Path("new.txt").exists()
+
+
+def test_the_folder_it_is_called_in_is_left_alone(
+    korlm: Command, runs: Runs, dev: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A failed command removes its own folder; this one has none, and works where it is called."""
+    (tmp_path / ".hydra").mkdir()
+    assert korlm("rescore", f"run={runs.lstm}", "nbest=nowhere").code == 1
+    assert (tmp_path / ".hydra").is_dir()
+    assert dev[0].exists()
+
+
+def test_who_reads_may_stop(runs: Runs, tmp_path: Path) -> None:
+    path = tmp_path / "n.txt"
+    path.write_text("".join(f"u{at} -1 나는 집에 간다.\n" for at in range(5000)), "utf-8")
+    command = [sys.executable, "-m", "korlm.rescore", f"run={runs.lstm}", f"nbest={path}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith(b"u0 ")
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+        assert process.wait() == 0
