@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import socket
+from pathlib import Path
 
 from korlm import cli
 from korlm.config import ServeSettings
-from korlm.errors import ConfigError
+from korlm.errors import ConfigError, optional
 
 logger = logging.getLogger(__name__)
 
@@ -16,19 +16,18 @@ logger = logging.getLogger(__name__)
 @cli.stage("serve")
 def main(settings: ServeSettings) -> None:
     """Serves the page and its JSON interface until Ctrl-C."""
-    for package in ("fastapi", "uvicorn"):
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"{package} is not installed: pip install 'korlm[serve]'")
-    import uvicorn
+    with optional("serve"):
+        import uvicorn
 
-    import korlm
-    from korlm.serving.app import LOOPBACK, build_app
-    from korlm.serving.engine import Engine
+        from korlm.serving.app import LOOPBACK, build_app
+        from korlm.serving.engine import Engine
+    from korlm.runs import load_run
     from korlm.training.device import device_of
 
     listening = _listen(settings)
-    run = korlm.load(settings.run)
+    run = load_run(Path(settings.run))
     with listening, Engine(run, device_of(settings)) as engine:
+        engine.warm_up()
         app = build_app(engine, settings)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         logger.info("http://%s:%d  (Ctrl-C ends it)", host, listening.getsockname()[1])

@@ -53,7 +53,6 @@ from korlm.config.model import (
     Spelling,
     WindowConfig,
 )
-from korlm.config.serving import ServeSettings
 from korlm.config.rescoring import (
     ErrorRate,
     Length,
@@ -64,6 +63,7 @@ from korlm.config.rescoring import (
     ScoreKind,
 )
 from korlm.config.scoring import Context, Level, ScoreSettings
+from korlm.config.serving import ServeSettings
 from korlm.config.training import (
     AdagradConfig,
     AdamConfig,
@@ -127,9 +127,9 @@ __all__ = [
     "RescoreSettings",
     "SGDConfig",
     "ScheduleConfig",
-    "ServeSettings",
     "ScoreKind",
     "ScoreSettings",
+    "ServeSettings",
     "Smoothing",
     "Softmax",
     "Spelling",

@@ -33,7 +33,7 @@ class Made(Echo):
         return {"lines": [{"tokens": tokens, "bits": None}] if text else []}
 
     def write(self, wish: Wish) -> Iterator[str]:
-        yield f" 봤다 ({wish.temperature}"
+        yield f"{wish.prompt} 봤다 ({wish.temperature}"
         yield f", {wish.seed})"
 
 

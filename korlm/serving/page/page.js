@@ -118,11 +118,14 @@ function changed() {
 
 function write(event) {
   event.preventDefault();
-  const prompt = text.value;
-  const question = { prompt, temperature: Number(byId("temperature").value), seed: Number(byId("seed").value) };
+  const question = {
+    prompt: text.value,
+    temperature: Number(byId("temperature").value),
+    seed: Number(byId("seed").value),
+  };
   ask("generate", question, async (response) => {
     const sample = byId("sample");
-    sample.replaceChildren(element("span", "prompt", prompt));
+    sample.replaceChildren();
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
