@@ -45,7 +45,7 @@ def _score(settings: ScoreSettings) -> None:
             writer = TableWriter(target, schema_of(level, settings.entropy), key)
             writers.append((level, stack.enter_context(writer)))
         scorer = Scorer(
-            run.model.to(device),
+            run.model.frozen().to(device),
             run.start_id,
             settings.context,
             settings.entropy,

@@ -92,7 +92,12 @@ def reach(surface: str, left: str) -> int:
     >>> reach("돕", "돕"), reach("흐르", "흐르"), reach("먹", "먹")
     (1, 2, 0)
     """
-    return max(way.cut for probe in _PROBES for way in operations(surface, left, probe))
+    return _reach(surface[-REACH:], left == COPULA)
+
+
+@lru_cache(maxsize=1 << 16)
+def _reach(end: str, is_copula: bool) -> int:
+    return max(way.cut for probe in _PROBES for way in _operations(end, is_copula, probe))
 
 
 def _ways(end: str, is_copula: bool, right: str) -> Iterator[Operation]:
