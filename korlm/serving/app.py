@@ -86,7 +86,7 @@ class Wish(_Question):
     prompt: str = ""
     seed: int = Field(default=1, ge=0, lt=1 << 63)
     temperature: float = Field(default=0.8, ge=0, le=5)
-    top_k: int = Field(default=0, ge=0)
+    top_k: int | None = Field(default=None, ge=1)
     top_p: float = Field(default=0.95, gt=0, le=1)
     repetition_penalty: float = Field(default=1.1, ge=1, le=10)
     max_morphs: int = Field(default=60, ge=1)
