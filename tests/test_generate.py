@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,15 @@ def test_completion(korlm: Command, run: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("나는 ㅈ\n나는 집\n", encoding="utf-8")
     both = korlm("generate", run, "complete=true", "prompts=a.txt", "k=3").out
     assert both.startswith(ended.out + "\n") and both.count("\n\n") == 1
+
+
+def test_whoever_reads_may_stop(run: str) -> None:
+    command = [sys.executable, "-m", "korlm.generate", run, "num_samples=200", "sentences=9"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(3)
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 0
 
 
 MISTAKES = {
