@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from pathlib import Path
@@ -24,9 +25,10 @@ def main(settings: ServeSettings) -> None:
     from korlm.runs import load_run
     from korlm.training.device import device_of
 
-    listening = _listen(settings)
-    run = load_run(Path(settings.run))
-    with listening, Engine(run, device_of(settings)) as engine:
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(_listen(settings))
+        run = load_run(Path(settings.run))
+        engine = stack.enter_context(Engine(run, device_of(settings)))
         engine.warm_up()
         app = build_app(engine, settings)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
