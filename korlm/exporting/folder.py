@@ -132,7 +132,7 @@ def _export_steps(
 
     read = _random_ids(len(run.vocab)) if ids is None else ids
     sample = columns(read[: CHECKED[0] * CHECKED[1]], CHECKED[1]).inputs
-    exact = runtime.TorchStep(run.model)
+    exact = runtime.TorchStep(run.model.frozen())
     steps: dict[str, runtime.Step] = {"PyTorch": exact}
     for name, graph in {"step.onnx": Graph(), **({INT8: Int8Graph()} if has_int8 else {})}.items():
         (folder / name).write_bytes(build_step(run.model, graph, run.start_id))

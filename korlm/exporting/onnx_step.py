@@ -96,9 +96,9 @@ def _add_embeddings(model: NeuralLM, graph: Graph) -> str:
     embedding = model.embedding
     table: Tensor = embedding.weight
     if embedding.spelling is not Spelling.none:
-        table = table + embedding.composition()
+        table = embedding.composition(table)
     graph.matrix("embedding", _values(table))
-    if model.output.weight is embedding.weight and embedding.spelling is not Spelling.input:
+    if embedding.is_tied and embedding.spelling is not Spelling.input:
         return "embedding"
     graph.matrix("output", _values(model.output.weight))
     return "output"
