@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ def main(settings: GenerateSettings) -> None:
     many_lines = settings.complete or settings.sentences > 1
     with Generator(run, device_of(settings)) as generator:
         place = 0
+        gc.freeze()  # Python looks through all that is there now and then, for 0.2 s
         for prompt in read_prompts(settings.prompt, settings.prompts):
             for text in _texts(generator, prompt, settings):
                 if place and many_lines:

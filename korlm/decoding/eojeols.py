@@ -41,7 +41,7 @@ _NO_MASSES = np.zeros(0, dtype=np.float32)
 BATCH = 16  # rows read at once: a step of so many takes about twice as long as one of a single row
 LIKELY = 64  # next tokens tried where any fits
 FITTING = 48  # next tokens tried of those that go on as typed
-CHANGING = 32  # next tokens tried since they may change what stands before them
+CHANGING = 16  # next tokens tried since they may change what stands before them
 DOUBTFUL = 0.1  # weight of rows that a change alone can make fit
 # What the vowel of a last syllable may become by the ending that follows, besides itself.
 _CHANGES = {

@@ -11,6 +11,7 @@ a key. Saved is 1 - keys typed / keys without completion, for k shown and for on
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import time
 from collections.abc import Iterator
@@ -90,6 +91,7 @@ def main() -> None:
     lines = random.Random(options.seed).sample(lines, min(options.lines, len(lines)))
     with Completer(korlm.load(options.run)) as completer:
         completer.complete("시작 ")  # Kkma starts
+        gc.freeze()  # as the command does
         typist = Typist(completer, options.shown, options.effort)
         for line in lines:
             typist.type_line(line)
