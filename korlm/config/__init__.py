@@ -21,6 +21,7 @@ from korlm.config.data import (
     Document,
     Encoding,
     Engine,
+    JavaConfig,
     KkmaConfig,
     Layout,
     Mode,
@@ -28,6 +29,7 @@ from korlm.config.data import (
     TextConfig,
     TokenizerConfig,
     VocabConfig,
+    WorkerConfig,
 )
 from korlm.config.evaluation import (
     BootstrapConfig,
@@ -103,6 +105,7 @@ __all__ = [
     "GenerateSettings",
     "Group",
     "InitialState",
+    "JavaConfig",
     "KkmaConfig",
     "LSTMConfig",
     "Layout",
@@ -140,6 +143,7 @@ __all__ = [
     "UseSettings",
     "VocabConfig",
     "WindowConfig",
+    "WorkerConfig",
     "register",
     "run_list",
 ]

@@ -132,23 +132,17 @@ class TokenizerConfig(Group):
 
 
 @dataclass
-class KkmaConfig(TokenizerConfig):
-    """KoNLPy's Kkma in child processes, each of which owns one JVM."""
+class WorkerConfig(TokenizerConfig):
+    """Settings of tokenizers that run in child processes."""
 
-    _names: ClassVar[tuple[str, ...]] = ("kkma",)
+    _names: ClassVar[tuple[str, ...]] = ()
 
-    engine: Engine = Engine.fast
-    # konlpy: KoNLPy's own, five to ten times slower; same tokens wherever it comes to an end
     workers: int = 1
-    # child processes, each with a JVM and a dictionary of 0.3 GB
+    # child processes, each with a dictionary of its own
     threads: int | None = None
-    # analyzers in each JVM; null: one for each core that this process may use, over all workers
-    heap: int | None = None
-    # largest heap of each JVM in MB; null: 768 and 128 for each thread
+    # analyzers in each of them; null: one for each core that this process may use, over all workers
     seconds_per_line: float = 10.0
     # of a line or a part of it; one that takes longer costs its worker a restart and is parted
-    guard: bool = True
-    # bound the work on each word and cut those that are too much (아 sixteen times) into pieces
     cache_mb: int = 2048
     # size of outputs/cache, which keeps what became of each line for other corpora; 0: no cache
 
@@ -156,9 +150,32 @@ class KkmaConfig(TokenizerConfig):
         super().__post_init__()
         self._at_least(1, "workers", "threads")
         self._at_most(256, "workers", "threads")
-        self._at_least(512, "heap")
         self._above(0, "seconds_per_line")
         self._at_least(0, "cache_mb")
+
+
+@dataclass
+class JavaConfig(WorkerConfig):
+    """The same for tokenizers written in Java: each child process owns one JVM."""
+
+    heap: int | None = None
+    # largest heap of each JVM in MB; null: 768 and 128 for each thread
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(512, "heap")
+
+
+@dataclass
+class KkmaConfig(JavaConfig):
+    """KoNLPy's Kkma; its dictionary takes 0.3 GB of each JVM."""
+
+    _names: ClassVar[tuple[str, ...]] = ("kkma",)
+
+    engine: Engine = Engine.fast
+    # konlpy: KoNLPy's own, five to ten times slower; same tokens wherever it comes to an end
+    guard: bool = True
+    # bound the work on each word and cut those that are too much (아 sixteen times) into pieces
 
 
 @dataclass

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from korlm.config import CorpusConfig, Document, KkmaConfig, Layout, TokenizerConfig
+from korlm.config import CorpusConfig, Document, Layout, TokenizerConfig, WorkerConfig
+from korlm.data.build import tokenizer_version
 from korlm.data.cache import LineCache
 from korlm.data.cached import map_cached
 from korlm.data.corpus import Source, is_blank, read_corpus
@@ -24,7 +25,6 @@ from korlm.data.journal import Journal
 from korlm.data.pool import Task, TokenizerPool
 from korlm.data.shards import Batch, Batcher, ShardWriter, shard_path
 from korlm.data.text_files import layout_of
-from korlm.data.tokenizer import tokenizer_version
 from korlm.errors import CorpusError
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def _map(
     pool: TokenizerPool, tokenizer: TokenizerConfig, folder: Path, batches: Iterator[Task]
 ) -> Iterator[pa.RecordBatch]:
     """The pool's results, by way of the cache of lines where one is wanted."""
-    if isinstance(tokenizer, KkmaConfig) and tokenizer.cache_mb > 0:
+    if isinstance(tokenizer, WorkerConfig) and tokenizer.cache_mb > 0:
         with LineCache(folder, tokenizer_version(tokenizer), tokenizer.cache_mb) as cache:
             yield from map_cached(pool, cache, batches)
     else:

@@ -17,7 +17,6 @@ from fakes import install_fake_kkma
 from korlm.config import Engine, KkmaConfig, TokenizerConfig
 from korlm.data import pool as pool_module
 from korlm.data.columns import Analysis, analyses_of
-from korlm.data.kkma import available_cores
 from korlm.data.pool import TokenizerPool
 from korlm.data.tokenizer import EojeolTokenizer
 from korlm.errors import ConfigError, TokenizerError
@@ -153,10 +152,6 @@ def test_unknown_tokenizer() -> None:
     config.name = "nothing"
     with pytest.raises(TokenizerError, match=r"tokenizer\.name=nothing"):
         TokenizerPool(config)
-
-
-def test_available_cores() -> None:
-    assert 1 <= available_cores() <= (os.cpu_count() or 1)
 
 
 # Worker processes with the fake Kkma
