@@ -133,9 +133,9 @@ class TokenizerConfig(Group):
 
 @dataclass
 class WorkerConfig(TokenizerConfig):
-    """Settings of tokenizers that run in child processes."""
+    """Tokenizers that run in child processes: Kiwi and MeCab-ko, written in C++."""
 
-    _names: ClassVar[tuple[str, ...]] = ()
+    _names: ClassVar[tuple[str, ...]] = ("kiwi", "mecab")
 
     workers: int = 1
     # child processes, each with a dictionary of its own
@@ -156,7 +156,9 @@ class WorkerConfig(TokenizerConfig):
 
 @dataclass
 class JavaConfig(WorkerConfig):
-    """The same for tokenizers written in Java: each child process owns one JVM."""
+    """KoNLPy's Okt, Komoran and Hannanum, written in Java: each child process owns one JVM."""
+
+    _names: ClassVar[tuple[str, ...]] = ("okt", "komoran", "hannanum")
 
     heap: int | None = None
     # largest heap of each JVM in MB; null: 768 and 128 for each thread
@@ -176,6 +178,27 @@ class KkmaConfig(JavaConfig):
     # konlpy: KoNLPy's own, five to ten times slower; same tokens wherever it comes to an end
     guard: bool = True
     # bound the work on each word and cut those that are too much (아 sixteen times) into pieces
+
+
+@dataclass
+class SentencePieceConfig(TokenizerConfig):
+    """Pieces that sentencepiece's unigram model learns from train."""
+
+    _names: ClassVar[tuple[str, ...]] = ("sentencepiece",)
+
+    vocab_size: int = 8000
+    # pieces at most; a small text gives fewer
+    character_coverage: float = 0.9995
+    # share of train's characters that have pieces; the others, rare ones, stay as they are
+    byte_fallback: bool = False
+    # write characters without a piece as the bytes of their UTF-8 instead, one token each
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(1, "vocab_size")
+        self._at_most(1_000_000, "vocab_size")
+        self._at_least(0.98, "character_coverage")  # sentencepiece takes no less
+        self._at_most(1, "character_coverage")
 
 
 @dataclass

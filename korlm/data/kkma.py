@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import collections
 import importlib.metadata
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from korlm.data.columns import Analysis
 from korlm.data.corpus import konlpy_folder
 from korlm.data.jvm import find_java, java_exceptions, start_java
 from korlm.data.slow import Analyzer, LineByLine, SlowTokenizer, resolved
+from korlm.data.spans import eojeol_starts, loss
 from korlm.errors import TokenizerError
 
 JAR = Path(__file__).parent / "java" / "kkma.jar"
@@ -135,11 +135,7 @@ class KonlpyKkma(LineByLine):
                 position += len(surfaces[-1])
         lost = collections.Counter("".join(text.split()))
         lost.subtract("".join(surfaces))
-        dropped = {char: count for char, count in lost.items() if count > 0}
-        # Control and format characters are no loss.
-        grave = sum(n for char, n in dropped.items() if unicodedata.category(char)[0] != "C")
-        status = f"lost: {grave} characters" if grave else "ok"
-        return Analysis(morphs, tags, eojeol, status, sum(dropped.values()))
+        return Analysis(morphs, tags, eojeol, *loss(lost.elements()))
 
 
 class KkmaTokenizer(SlowTokenizer):
@@ -163,11 +159,6 @@ class KkmaTokenizer(SlowTokenizer):
             morphs = found if isinstance(found, str) else " ".join(found.morphs)
             if morphs != expected:
                 raise _not_whole(f"Kkma reads {text!r} as {morphs!r}, not {expected!r}", config)
-
-
-def eojeol_starts(text: str) -> list[int]:
-    """For every character of ``text`` that is not white space, the index of its eojeol, from 0."""
-    return [index for index, eojeol in enumerate(text.split()) for _ in eojeol]
 
 
 def kkma_version(config: KkmaConfig) -> str:

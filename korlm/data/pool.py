@@ -26,7 +26,7 @@ import pyarrow as pa
 
 import korlm
 from korlm.config import JavaConfig, TokenizerConfig, WorkerConfig
-from korlm.data.build import build_light
+from korlm.data.build import build_light, tokenizer_version
 from korlm.data.columns import unpack
 from korlm.data.slow import LATE, resolved
 from korlm.data.worker import Message, config_to_json, receive, send
@@ -131,11 +131,15 @@ class TokenizerPool:
 
     Args:
         config: which tokenizer, and for slow ones how many processes and threads.
+        learned: what it learned from train, if it had to (``korlm.data.build.learn``).
+
+    Raises:
+        TokenizerError: a package that it needs is not installed, or what it learned is damaged.
     """
 
-    def __init__(self, config: TokenizerConfig) -> None:
+    def __init__(self, config: TokenizerConfig, learned: bytes | None = None) -> None:
         self._config = config
-        self._light = build_light(config)
+        self._light = build_light(config, learned)
         self._title = config.name.capitalize()
         self._inbox: queue.SimpleQueue[tuple[_Child, tuple[Message, bytes] | None]] = (
             queue.SimpleQueue()
@@ -145,6 +149,7 @@ class TokenizerPool:
         if self._light is None:
             if not isinstance(config, WorkerConfig):
                 raise TokenizerError(f"tokenizer.name={config.name}: there is no such tokenizer")
+            tokenizer_version(config)  # tells here and now if a package is missing
             self._config = resolved(config)
 
     def __enter__(self) -> TokenizerPool:
@@ -227,7 +232,6 @@ class TokenizerPool:
         except queue.Empty:
             # Workers say each second that they live.
             child, frame = next(c for c in self._children if c.jobs), None
-            child.close()
         if child not in self._children:
             return  # a last word of a worker that was replaced
         if frame is None:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from korlm.data.characters import jamo_of
 from korlm.data.columns import EMPTY, Analysis, build_columns, columns_of
 from korlm.data.corpus import is_blank
+from korlm.data.spans import eojeol_of
 from korlm.data.units import split_units
 
 BLANK = "▁"  # a blank among the tokens of the syllable tokenizer
@@ -99,13 +100,7 @@ class SyllableTokenizer(LightTokenizer):
         if is_blank(text):
             return EMPTY
         morphs = [BLANK if c.isspace() else c for c in text]
-        eojeol, at, last = [], 0, len(text.split()) - 1
-        for index, char in enumerate(text):
-            # A blank belongs to the eojeol that it ends.
-            eojeol.append(min(at, last))
-            if char.isspace() and index and not text[index - 1].isspace():
-                at += 1
-        return Analysis(morphs, [""] * len(morphs), eojeol)
+        return Analysis(morphs, [""] * len(morphs), eojeol_of(text))
 
 
 class JamoTokenizer(LightTokenizer):

@@ -18,7 +18,7 @@ from korlm.config import CorpusConfig, Engine, KkmaConfig
 from korlm.data.build import tokenizer_version
 from korlm.data.columns import Analysis, analyses_of
 from korlm.data.corpus import find_sources, normalize
-from korlm.data.kkma import JAR, eojeol_starts, kkma_version
+from korlm.data.kkma import JAR, kkma_version
 from korlm.data.pool import TokenizerPool
 from korlm.data.text_files import read_lines
 from korlm.errors import ConfigError
@@ -26,11 +26,6 @@ from korlm.errors import ConfigError
 
 def config(engine: Engine = Engine.fast, threads: int = 2, guard: bool = True) -> KkmaConfig:
     return KkmaConfig(name="kkma", engine=engine, threads=threads, guard=guard)
-
-
-def test_eojeol_starts() -> None:
-    assert eojeol_starts(" 가나 다\xa0라 ") == [0, 0, 1, 2]
-    assert eojeol_starts("  ") == []
 
 
 def test_kkma_version_starts_no_java() -> None:

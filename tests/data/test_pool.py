@@ -346,6 +346,11 @@ def test_a_worker_that_dies_as_it_starts(fake: Path) -> None:
     assert "not enough memory" in message and "tokenizer.heap=4096" in message
 
 
+def test_a_worker_that_never_becomes_ready(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "START_SECONDS", 0.0)
+    assert "ended before it was ready" in error_of(kkma(seconds_per_line=0.01))
+
+
 def test_a_wrong_java_home(fake: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nowhere"))
     assert f"JAVA_HOME={tmp_path / 'nowhere'}" in error_of(kkma())
