@@ -35,6 +35,7 @@ class TrainedRun:
         model: on the CPU, in evaluation mode.
         prepared: the folder where its text lay.
         fingerprint: of that text.
+        learned: by its tokenizer from train, if it had to learn something.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class TrainedRun:
     model: LanguageModel
     prepared: Path
     fingerprint: str
+    learned: bytes | None
 
     @property
     def start_id(self) -> int:
@@ -52,7 +54,7 @@ class TrainedRun:
 
     def reader(self) -> Reader:
         """Reads any text as the run's own was read; a context manager."""
-        return Reader(self.settings.tokenizer, self.vocab, self.spelling)
+        return Reader(self.settings.tokenizer, self.vocab, self.spelling, self.learned)
 
     def recomposer(self) -> Recomposer:
         """Writes the run's tokens as Korean text."""
@@ -83,11 +85,15 @@ def load_run(folder: Path) -> TrainedRun:
         model = build_model(settings.model, len(vocab), vocab.tokens)
         model.load_state_dict(checkpoint["model"])
         prepared = Path(checkpoint["prepared"])
+        learned = checkpoint.get("learned")
+        learned = None if learned is None else learned.numpy().tobytes()
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: does not fit its own settings ({reason})") from error
     fingerprint = checkpoint["fingerprint"]
-    return TrainedRun(folder, settings, vocab, spelling, model.eval(), prepared, fingerprint)
+    return TrainedRun(
+        folder, settings, vocab, spelling, model.eval(), prepared, fingerprint, learned
+    )
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:

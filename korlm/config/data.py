@@ -132,23 +132,17 @@ class TokenizerConfig(Group):
 
 
 @dataclass
-class KkmaConfig(TokenizerConfig):
-    """KoNLPy's Kkma in child processes, each of which owns one JVM."""
+class WorkerConfig(TokenizerConfig):
+    """Tokenizers that run in child processes: Kiwi and MeCab-ko, written in C++."""
 
-    _names: ClassVar[tuple[str, ...]] = ("kkma",)
+    _names: ClassVar[tuple[str, ...]] = ("kiwi", "mecab")
 
-    engine: Engine = Engine.fast
-    # konlpy: KoNLPy's own, five to ten times slower; same tokens wherever it comes to an end
     workers: int = 1
-    # child processes, each with a JVM and a dictionary of 0.3 GB
+    # child processes, each with a dictionary of its own
     threads: int | None = None
-    # analyzers in each JVM; null: one for each core that this process may use, over all workers
-    heap: int | None = None
-    # largest heap of each JVM in MB; null: 768 and 128 for each thread
+    # analyzers in each of them; null: one for each core that this process may use, over all workers
     seconds_per_line: float = 10.0
     # of a line or a part of it; one that takes longer costs its worker a restart and is parted
-    guard: bool = True
-    # bound the work on each word and cut those that are too much (아 sixteen times) into pieces
     cache_mb: int = 2048
     # size of outputs/cache, which keeps what became of each line for other corpora; 0: no cache
 
@@ -156,9 +150,55 @@ class KkmaConfig(TokenizerConfig):
         super().__post_init__()
         self._at_least(1, "workers", "threads")
         self._at_most(256, "workers", "threads")
-        self._at_least(512, "heap")
         self._above(0, "seconds_per_line")
         self._at_least(0, "cache_mb")
+
+
+@dataclass
+class JavaConfig(WorkerConfig):
+    """KoNLPy's Okt, Komoran and Hannanum, written in Java: each child process owns one JVM."""
+
+    _names: ClassVar[tuple[str, ...]] = ("okt", "komoran", "hannanum")
+
+    heap: int | None = None
+    # largest heap of each JVM in MB; null: 768 and 128 for each thread
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(512, "heap")
+
+
+@dataclass
+class KkmaConfig(JavaConfig):
+    """KoNLPy's Kkma; its dictionary takes 0.3 GB of each JVM."""
+
+    _names: ClassVar[tuple[str, ...]] = ("kkma",)
+
+    engine: Engine = Engine.fast
+    # konlpy: KoNLPy's own, five to ten times slower; same tokens wherever it comes to an end
+    guard: bool = True
+    # bound the work on each word and cut those that are too much (아 sixteen times) into pieces
+
+
+@dataclass
+class SentencePieceConfig(TokenizerConfig):
+    """Pieces that sentencepiece's unigram model learns from train."""
+
+    _names: ClassVar[tuple[str, ...]] = ("sentencepiece",)
+
+    vocab_size: int = 8000
+    # pieces at most; a small text gives fewer
+    character_coverage: float = 0.9995
+    # share of train's characters that have pieces; the others, rare ones, stay as they are
+    byte_fallback: bool = False
+    # write characters without a piece as the bytes of their UTF-8 instead, one token each
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(1, "vocab_size")
+        self._at_most(1_000_000, "vocab_size")
+        self._at_least(0.98, "character_coverage")  # sentencepiece takes no less
+        self._at_most(1, "character_coverage")
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,18 +17,20 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from korlm.config import CorpusConfig, Document, KkmaConfig, Layout, TokenizerConfig
+from korlm.config import CorpusConfig, Document, Layout, TokenizerConfig, WorkerConfig
+from korlm.data.build import learn, tokenizer_version
 from korlm.data.cache import LineCache
 from korlm.data.cached import map_cached
-from korlm.data.corpus import Source, is_blank, read_corpus
+from korlm.data.corpus import Source, is_blank, normalize_all, read_corpus
 from korlm.data.journal import Journal
 from korlm.data.pool import Task, TokenizerPool
 from korlm.data.shards import Batch, Batcher, ShardWriter, shard_path
 from korlm.data.text_files import layout_of
-from korlm.data.tokenizer import tokenizer_version
 from korlm.errors import CorpusError
 
 logger = logging.getLogger(__name__)
+
+LEARNED = "sentencepiece.model"  # what a tokenizer learned from train, beside the tokens
 
 
 def tokenize_corpus(
@@ -44,7 +47,7 @@ def tokenize_corpus(
         corpus: how the files are to be read.
         tokenizer: what makes tokens of them.
         sources: the files.
-        folder: of the shards.
+        folder: of the shards; what the tokenizer has to learn first is written beside it.
         cache: folder of what slow tokenizers made of single lines.
         progress: whether to draw a bar over characters when stderr is a terminal.
 
@@ -53,6 +56,7 @@ def tokenize_corpus(
         TokenizerError: the tokenizer does not start.
     """
     total = _scan(corpus, sources)
+    learned = _learn(corpus, tokenizer, sources, folder.with_name(LEARNED))
     folder.mkdir(parents=True, exist_ok=True)
     bar = tqdm(
         total=total,
@@ -62,7 +66,7 @@ def tokenize_corpus(
         disable=None if progress else True,
     )
     logger.info("tokenizing %s characters with %s", f"{total:,}", tokenizer.name)
-    with bar, TokenizerPool(tokenizer) as pool, _Work(folder, not pool.is_light) as work:
+    with bar, TokenizerPool(tokenizer, learned) as pool, _Work(folder, not pool.is_light) as work:
         # Batches on their way through the pool, and whether an earlier run did them.
         waiting: collections.deque[tuple[Batch, bool]] = collections.deque()
 
@@ -86,11 +90,32 @@ def tokenize_corpus(
         work.finish()
 
 
+def _learn(
+    corpus: CorpusConfig, tokenizer: TokenizerConfig, sources: list[Source], path: Path
+) -> bytes | None:
+    """What the tokenizer learns from train, or learned when this work was begun."""
+    if path.exists():
+        return path.read_bytes()
+    train = (
+        text
+        for lines in read_corpus(corpus, sources)
+        if lines.split == "train"
+        for text in normalize_all(lines.texts)
+    )
+    learned = learn(tokenizer, train)
+    if learned is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(learned)
+        os.replace(temporary, path)
+    return learned
+
+
 def _map(
     pool: TokenizerPool, tokenizer: TokenizerConfig, folder: Path, batches: Iterator[Task]
 ) -> Iterator[pa.RecordBatch]:
     """The pool's results, by way of the cache of lines where one is wanted."""
-    if isinstance(tokenizer, KkmaConfig) and tokenizer.cache_mb > 0:
+    if isinstance(tokenizer, WorkerConfig) and tokenizer.cache_mb > 0:
         with LineCache(folder, tokenizer_version(tokenizer), tokenizer.cache_mb) as cache:
             yield from map_cached(pool, cache, batches)
     else:

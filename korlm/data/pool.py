@@ -1,7 +1,7 @@
 """A pool of tokenizers: batches of lines in, columns for every batch out, in order.
 
-Light tokenizers run in this process. Kkma runs in child processes (``korlm.data.worker``); the
-pool starts them, keeps each fed with a few batches, ends one that hangs and takes over from one
+Light tokenizers run in this process, slow ones in child processes (``korlm.data.worker``). The
+pool starts these, keeps each fed with a few batches, ends one that hangs and takes over from one
 that died. What hung or killed is tried again in smaller parts until only that is left which cannot
 be read by itself: no line is lost, and none suffers for its neighbours.
 """
@@ -25,17 +25,16 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 import korlm
-from korlm.config import KkmaConfig, TokenizerConfig
+from korlm.config import JavaConfig, TokenizerConfig, WorkerConfig
+from korlm.data.build import build_light, tokenizer_version
 from korlm.data.columns import unpack
-from korlm.data.kkma import LATE, resolved
-from korlm.data.tokenizer import build_simple
+from korlm.data.slow import LATE, resolved
 from korlm.data.worker import Message, config_to_json, receive, send
 from korlm.errors import TokenizerError
 
 logger = logging.getLogger(__name__)
 
-START_SECONDS = 120.0  # Java and Kkma's dictionary take about 4 s on a quiet machine
-DIED = "Java died"
+START_SECONDS = 120.0  # Java and a dictionary take 4 to 8 s on a quiet machine
 MAX_DEATHS = 5  # of workers that were not ready, or had not begun with any line of a batch
 Task: TypeAlias = Sequence[str] | pa.RecordBatch  # lines of a batch, or their columns
 Part = tuple[int, int, int]  # line of a batch, first character, end
@@ -57,11 +56,11 @@ class _Job:
         known = [[*part, why] for part, why in self.known.items()]
         return {"id": self.number, "texts": self.texts, "known": known, "careful": self.careful}
 
-    def died(self) -> None:
+    def died(self, why: str) -> None:
         """A worker ended with it: whoever was at work twice at such a time is to blame."""
         self.deaths[self.next] += 1
         if self.next is not None and self.deaths[self.next] >= 2:
-            self.known[self.next] = DIED
+            self.known[self.next] = why
         self.careful = True
         self.next = None
 
@@ -69,7 +68,7 @@ class _Job:
 class _Child:
     """One worker process and the batches it was given."""
 
-    def __init__(self, config: KkmaConfig, inbox: queue.SimpleQueue[Any]) -> None:
+    def __init__(self, config: WorkerConfig, inbox: queue.SimpleQueue[Any]) -> None:
         self.jobs: dict[int, _Job] = {}
         self.ready = False
         self._inbox = inbox
@@ -131,20 +130,26 @@ class TokenizerPool:
     """Runs a tokenizer over batches of lines; a context manager that leaves no process behind.
 
     Args:
-        config: which tokenizer, and for Kkma how many processes and threads.
+        config: which tokenizer, and for slow ones how many processes and threads.
+        learned: what it learned from train, if it had to (``korlm.data.build.learn``).
+
+    Raises:
+        TokenizerError: a package that it needs is not installed, or what it learned is damaged.
     """
 
-    def __init__(self, config: TokenizerConfig) -> None:
+    def __init__(self, config: TokenizerConfig, learned: bytes | None = None) -> None:
         self._config = config
-        self._simple = build_simple(config)
+        self._light = build_light(config, learned)
+        self._title = config.name.capitalize()
         self._inbox: queue.SimpleQueue[tuple[_Child, tuple[Message, bytes] | None]] = (
             queue.SimpleQueue()
         )
         self._children: list[_Child] = []
         self._false_starts: int | None = None  # of workers, since one was ready
-        if self._simple is None:
-            if not isinstance(config, KkmaConfig):
+        if self._light is None:
+            if not isinstance(config, WorkerConfig):
                 raise TokenizerError(f"tokenizer.name={config.name}: there is no such tokenizer")
+            tokenizer_version(config)  # tells here and now if a package is missing
             self._config = resolved(config)
 
     def __enter__(self) -> TokenizerPool:
@@ -158,7 +163,7 @@ class TokenizerPool:
     @property
     def is_light(self) -> bool:
         """Whether it works in this process, so fast that no result is worth keeping."""
-        return self._simple is not None
+        return self._light is not None
 
     def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
         """The columns of each batch of lines (NFC), in the order of the batches.
@@ -169,15 +174,15 @@ class TokenizerPool:
         Raises:
             TokenizerError: a worker does not start, or workers die whatever they are given.
         """
-        if self._simple is not None:
+        if self._light is not None:
             for batch in batches:
                 known = isinstance(batch, pa.RecordBatch)
-                yield batch if known else self._simple.analyze_batch(batch)
-        elif isinstance(self._config, KkmaConfig):
+                yield batch if known else self._light.analyze_batch(batch)
+        elif isinstance(self._config, WorkerConfig):
             yield from self._map_in_children(self._config, batches)
 
     def _map_in_children(
-        self, config: KkmaConfig, batches: Iterable[Task]
+        self, config: WorkerConfig, batches: Iterable[Task]
     ) -> Iterator[pa.RecordBatch]:
         numbered = enumerate(batches)
         if any(child.jobs for child in self._children):
@@ -217,7 +222,7 @@ class TokenizerPool:
 
     def _receive(
         self,
-        config: KkmaConfig,
+        config: WorkerConfig,
         waiting: collections.deque[_Job],
         done: dict[int, pa.RecordBatch],
     ) -> None:
@@ -227,7 +232,6 @@ class TokenizerPool:
         except queue.Empty:
             # Workers say each second that they live.
             child, frame = next(c for c in self._children if c.jobs), None
-            child.close()
         if child not in self._children:
             return  # a last word of a worker that was replaced
         if frame is None:
@@ -235,7 +239,7 @@ class TokenizerPool:
             return
         message, data = frame
         if "failed" in message:
-            raise TokenizerError(f"Kkma did not start: {message['failed']}")
+            raise TokenizerError(f"{self._title} did not start: {message['failed']}")
         if "ready" in message:
             child.ready = True
             self._false_starts = 0
@@ -248,7 +252,8 @@ class TokenizerPool:
             line, begin, end = message["stuck"]
             job.known[line, begin, end] = LATE
             logger.warning(
-                "Kkma took more than %g s for %d characters (%.20s...): they are read in parts",
+                "%s took more than %g s for %d characters (%.20s...): they are read in parts",
+                self._title,
                 config.seconds_per_line,
                 end - begin,
                 job.texts[line][begin:end],
@@ -260,7 +265,7 @@ class TokenizerPool:
 
     def _replace(
         self,
-        config: KkmaConfig,
+        config: WorkerConfig,
         child: _Child,
         waiting: collections.deque[_Job],
         blame: bool = True,
@@ -272,19 +277,25 @@ class TokenizerPool:
             # What was ready once may be killed as it starts again, by whoever is short of memory.
             if self._false_starts is None or self._false_starts >= MAX_DEATHS:
                 raise TokenizerError(
-                    f"the worker of Kkma ended before it was ready ({child.last_words()}); "
-                    f"is there memory for tokenizer.heap={config.heap}?"
+                    f"the worker of {self._title} ended before it was ready "
+                    f"({child.last_words()}); {_is_there_memory(config)}"
                 )
             self._false_starts += 1
         elif blame:
-            logger.warning("a worker of Kkma died (%s); another goes on", child.last_words())
+            said = child.last_words()
+            logger.warning("a worker of %s died (%s); another goes on", self._title, said)
             for job in child.jobs.values():
-                job.died()
+                job.died("Java died" if isinstance(config, JavaConfig) else "process died")
                 if job.deaths[None] > MAX_DEATHS:
                     raise TokenizerError(
-                        f"workers of Kkma die again and again ({child.last_words()}); is there "
-                        f"memory for tokenizer.heap={config.heap}?"
+                        f"workers of {self._title} die again and again ({said}); "
+                        + _is_there_memory(config)
                     )
         waiting.extend(child.jobs.values())
         child.close()
         self._children[self._children.index(child)] = _Child(config, self._inbox)
+
+
+def _is_there_memory(config: WorkerConfig) -> str:
+    heap = f" for tokenizer.heap={config.heap}" if isinstance(config, JavaConfig) else ""
+    return f"is there memory{heap}?"

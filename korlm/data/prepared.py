@@ -7,6 +7,7 @@
         ids/<split>.npy         the stream of ids (korlm.data.encode)
         spelling.npz            what unknown words cost (korlm.data.spelling)
         report.tsv              lines that did not go plainly (korlm.data.report)
+        sentencepiece.model     what tokenizer=sentencepiece learned from train (korlm.data.pieces)
 
 The fingerprint is a hash of the text, the tokenizer and the vocabulary's settings. A folder is
 complete or absent: it is made beside its place and renamed. Another vocabulary over the same tokens
@@ -34,14 +35,14 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
-from korlm.data.analysis import tokenize_corpus
+from korlm.data.analysis import LEARNED, tokenize_corpus
+from korlm.data.build import tokenizer_version
 from korlm.data.columns import PLAIN
 from korlm.data.corpus import SPLITS, Source, content_digest, find_sources
 from korlm.data.encode import count_tokens, encode_split, spelling_nats, split_counts
 from korlm.data.report import summary, write_report
 from korlm.data.shards import ShardCounts, shard_paths
 from korlm.data.spelling import SpellingModel
-from korlm.data.tokenizer import tokenizer_version
 from korlm.data.vocab import EOS_ID, UNK_ID, Vocab
 from korlm.errors import PreparedError, writing
 
@@ -73,6 +74,7 @@ class Prepared:
     spelling: SpellingModel
     stats: dict[str, SplitStats]
     manifest: dict[str, Any]
+    learned: bytes | None  # by the tokenizer, from train
 
     def ids(self, split: str) -> npt.NDArray[np.unsignedinteger[Any]]:
         """The ids of a split, memory-mapped; shape (num_tokens,)."""
@@ -209,7 +211,22 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         BadZipFile,
     ) as error:
         raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {again}") from error
-    return Prepared(folder, found, vocab, vocab_config, spelling, stats, manifest)
+    learned = _read_learned(folder, manifest.get("learned"))
+    return Prepared(folder, found, vocab, vocab_config, spelling, stats, manifest, learned)
+
+
+def _read_learned(folder: Path, digest: str | None) -> bytes | None:
+    """What the tokenizer learned, which must be what the manifest says."""
+    if digest is None:
+        return None
+    path = folder / LEARNED
+    try:
+        learned = path.read_bytes()
+    except OSError as error:
+        raise PreparedError(f"{path}: {error.strerror}; {_AGAIN.format(folder)}") from error
+    if _digest(learned) != digest:
+        raise PreparedError(f"{path}: damaged, or of other text; {_AGAIN.format(folder)}")
+    return learned
 
 
 def _plain(config: Any) -> dict[str, Any]:
@@ -224,8 +241,11 @@ def _plain(config: Any) -> dict[str, Any]:
 
 
 def _hash(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True)
-    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    return _digest(json.dumps(value, sort_keys=True, ensure_ascii=True).encode())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=6).hexdigest()
 
 
 def _token_settings(
@@ -288,6 +308,9 @@ def _assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[st
             _link(report, building / "report.tsv")  # of the prepared corpus that the tokens are of
         else:
             write_report(tokens, building / "report.tsv")
+        if (learned := tokens.with_name(LEARNED)).exists():
+            _link(learned, building / LEARNED)
+            manifest["learned"] = _digest(learned.read_bytes())
         counts = count_tokens(tokens, "train")
         vocab = Vocab(counts, config)
         vocab.counts[EOS_ID] = split_counts(tokens, "train").num_sentences

@@ -99,11 +99,21 @@ class Reader:
         tokenizer: of the run.
         vocab: of the run.
         spelling: of the run.
+        learned: by its tokenizer, if it had to learn something.
+
+    Raises:
+        TokenizerError: a package of the tokenizer is missing, or what it learned is damaged.
     """
 
-    def __init__(self, tokenizer: TokenizerConfig, vocab: Vocab, spelling: SpellingModel) -> None:
+    def __init__(
+        self,
+        tokenizer: TokenizerConfig,
+        vocab: Vocab,
+        spelling: SpellingModel,
+        learned: bytes | None = None,
+    ) -> None:
         self._vocab, self._spelling = vocab, spelling
-        self._pool = TokenizerPool(tokenizer)
+        self._pool = TokenizerPool(tokenizer, learned)
 
     def __enter__(self) -> Reader:
         return self

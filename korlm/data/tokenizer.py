@@ -1,23 +1,22 @@
 """Tokenizers: lines of text -> their tokens, each with a tag and the eojeol it stands in.
 
-The light ones are here; Kkma, which needs Java and a process of its own, is ``korlm.data.kkma``.
+The light ones are here, which need no process of their own (the others: ``korlm.data.slow``).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from korlm.config import KkmaConfig, TokenizerConfig
 from korlm.data.characters import jamo_of
 from korlm.data.columns import EMPTY, Analysis, build_columns, columns_of
 from korlm.data.corpus import is_blank
-from korlm.data.kkma import kkma_version
+from korlm.data.spans import eojeol_of
 from korlm.data.units import split_units
 
 BLANK = "▁"  # a blank among the tokens of the syllable tokenizer
@@ -41,9 +40,10 @@ class Tokenizer(Protocol):
         """The tokens of one line alone."""
 
 
-class _Simple(ABC):
-    """The parts that tokenizers without an engine share."""
+class LightTokenizer(ABC):
+    """What tokenizers share that run in this process."""
 
+    name: str
     version = "1"
 
     @abstractmethod
@@ -51,13 +51,15 @@ class _Simple(ABC):
         """The tokens of one line."""
 
     def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
+        """One row for every line."""
         return columns_of([self.analyze(text) for text in texts])
 
     def tokenize(self, text: str) -> list[str]:
+        """The tokens of one line alone."""
         return self.analyze(text).morphs
 
 
-class EojeolTokenizer(_Simple):
+class EojeolTokenizer(LightTokenizer):
     """Units between white space. Text can be rebuilt but for the kind and number of blanks.
 
     >>> EojeolTokenizer().tokenize("나는  학교에 간다.")
@@ -82,7 +84,7 @@ class EojeolTokenizer(_Simple):
         return build_columns(lengths, morphs, pa.repeat(_NO_TAG, len(morphs)), eojeol, status)
 
 
-class SyllableTokenizer(_Simple):
+class SyllableTokenizer(LightTokenizer):
     """Characters, which in Korean are mostly syllables; white space becomes ``▁``.
 
     Text can be rebuilt but for the kind of its blanks.
@@ -98,16 +100,10 @@ class SyllableTokenizer(_Simple):
         if is_blank(text):
             return EMPTY
         morphs = [BLANK if c.isspace() else c for c in text]
-        eojeol, at, last = [], 0, len(text.split()) - 1
-        for index, char in enumerate(text):
-            # A blank belongs to the eojeol that it ends.
-            eojeol.append(min(at, last))
-            if char.isspace() and index and not text[index - 1].isspace():
-                at += 1
-        return Analysis(morphs, [""] * len(morphs), eojeol)
+        return Analysis(morphs, [""] * len(morphs), eojeol_of(text))
 
 
-class JamoTokenizer(_Simple):
+class JamoTokenizer(LightTokenizer):
     """Letters: as syllables, but each Hangul syllable becomes its two or three conjoining jamo.
 
     They stand in the code points of Unicode's NFD, where the consonant that begins a syllable is
@@ -127,25 +123,3 @@ class JamoTokenizer(_Simple):
         morphs = [letter for parts in letters for letter in parts]
         eojeol = [at for at, parts in zip(whole.eojeol, letters, strict=True) for _ in parts]
         return Analysis(morphs, [""] * len(morphs), eojeol, whole.status)
-
-
-_SIMPLE: dict[str, Callable[[], Tokenizer]] = {
-    "eojeol": EojeolTokenizer,
-    "syllable": SyllableTokenizer,
-    "jamo": JamoTokenizer,
-}
-
-
-def build_simple(config: TokenizerConfig) -> Tokenizer | None:
-    """The tokenizer of the settings, if it needs no process of its own."""
-    make = _SIMPLE.get(config.name)
-    return make() if make else None
-
-
-def tokenizer_version(config: TokenizerConfig) -> str:
-    """What tells two versions of a tokenizer apart, for fingerprints; starts nothing."""
-    simple = build_simple(config)
-    if simple is None:
-        assert isinstance(config, KkmaConfig)
-        return kkma_version(config)
-    return simple.version

@@ -1,4 +1,4 @@
-"""The child process that owns a JVM: lines in through stdin, analyses out through stdout.
+"""The child process of a slow tokenizer: lines in through stdin, analyses out through stdout.
 
 A frame is the lengths of its two parts, a JSON message and bytes. From the parent:
 
@@ -9,13 +9,14 @@ A frame is the lengths of its two parts, a JSON message and bytes. From the pare
 To the parent: ``ready`` or ``failed``; ``id`` with the columns of a batch as bytes; ``id`` and
 ``stuck`` [line, begin, end] when these characters run over their time; ``id`` and ``next`` [line,
 begin, end] in a careful batch; ``alive`` each second. The parent ends a stuck worker; nothing else
-could end a running Java call. When stdin closes, because the parent is done or dead, the process
-ends at once.
+could end a running call of Java or C++. When stdin closes, because the parent is done or dead, the
+process ends at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import os
 import queue
@@ -24,14 +25,16 @@ import sys
 import threading
 import time
 import traceback
+import typing
 from collections.abc import Sequence
 from typing import IO, Any
 
-from korlm.config import Engine, KkmaConfig
+from korlm.config import SCHEMAS, WorkerConfig
+from korlm.data.build import build_slow
 from korlm.data.columns import EMPTY, Analysis, columns_of, pack
 from korlm.data.corpus import is_blank
-from korlm.data.kkma import LATE, KkmaTokenizer, sound
 from korlm.data.parts import Span
+from korlm.data.slow import LATE, SlowTokenizer, sound
 from korlm.errors import TokenizerError
 
 Message = dict[str, Any]
@@ -59,15 +62,26 @@ def receive(stream: IO[bytes]) -> tuple[Message, bytes] | None:
     return message, body[sizes[0] :]
 
 
-def config_to_json(config: KkmaConfig) -> str:
+def config_to_json(config: WorkerConfig) -> str:
     """Settings for the command line of a worker."""
-    return json.dumps({**dataclasses.asdict(config), "engine": config.engine.value})
+    kind = type(config).__name__
+    return json.dumps([kind, dataclasses.asdict(config)], default=lambda member: member.value)
+
+
+def config_from_json(text: str) -> WorkerConfig:
+    """The settings that ``config_to_json`` was given."""
+    name, values = json.loads(text)
+    (kind,) = (schema for schema in SCHEMAS["tokenizer"].values() if schema.__name__ == name)
+    for key, hint in typing.get_type_hints(kind).items():
+        if isinstance(hint, enum.EnumMeta):
+            values[key] = hint(values[key])
+    return typing.cast(WorkerConfig, kind(**values))
 
 
 class _Thread:
     """One analyzer in a thread of its own, and what the watch wants to know of it."""
 
-    def __init__(self, worker: _Worker, tokenizer: KkmaTokenizer) -> None:
+    def __init__(self, worker: _Worker, tokenizer: SlowTokenizer) -> None:
         self._worker = worker
         self._tokenizer = tokenizer
         self._job: Message = {}
@@ -147,13 +161,15 @@ class _Thread:
 class _Worker:
     """Threads with an analyzer each, and a watch over how long each of them is at one line."""
 
-    def __init__(self, output: IO[bytes], config: KkmaConfig, jobs: queue.SimpleQueue[Any]) -> None:
+    def __init__(
+        self, output: IO[bytes], config: WorkerConfig, jobs: queue.SimpleQueue[Any]
+    ) -> None:
         self.output = output
         self.jobs = jobs
         self.seconds = config.seconds_per_line
         self.alone = threading.Lock()  # held by the one line that is tried again for its memory
         self._lock = threading.Lock()
-        self.threads = [_Thread(self, KkmaTokenizer(config)) for _ in range(config.threads or 1)]
+        self.threads = [_Thread(self, build_slow(config)) for _ in range(config.threads or 1)]
 
     def start(self) -> None:
         """Begins to work."""
@@ -187,7 +203,7 @@ class _Worker:
 def _read_jobs(jobs: queue.SimpleQueue[Any]) -> None:
     while (frame := receive(sys.stdin.buffer)) is not None:
         jobs.put(frame[0])
-    os._exit(0)  # threads may be deep in Java
+    os._exit(0)  # threads may be deep in Java or C++
 
 
 def main() -> None:
@@ -195,10 +211,9 @@ def main() -> None:
     # Java and libraries may print; the frames must stay clean.
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    settings = json.loads(sys.argv[1])
-    config = KkmaConfig(**{**settings, "engine": Engine(settings["engine"])})
+    config = config_from_json(sys.argv[1])
     jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    # While Java starts, too: a parent that is gone or impatient is noticed at once.
+    # While the analyzers start, too: a parent that is gone or impatient is noticed at once.
     reader = threading.Thread(target=_read_jobs, args=(jobs,), daemon=True)
     reader.start()
     try:

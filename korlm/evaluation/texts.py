@@ -23,11 +23,11 @@ from tqdm import tqdm
 
 from korlm.config import CorpusConfig, TokenizerConfig, TrainSettings
 from korlm.data.batches import Ids
+from korlm.data.build import tokenizer_version
 from korlm.data.corpus import Lines, find_sources, read_corpus
 from korlm.data.prepared import SplitStats
 from korlm.data.reading import Reader, Reading, read_prepared
 from korlm.data.spelling import SpellingModel
-from korlm.data.tokenizer import tokenizer_version
 from korlm.data.vocab import UNK_ID, Vocab, id_dtype
 from korlm.errors import CorpusError
 from korlm.models.base import LanguageModel

@@ -6,6 +6,7 @@ fingerprint   of the prepared corpus
 prepared      the folder where it lay
 vocab         {"tokens": [...], "counts": [...]}
 spelling      {name: tensor} of the spelling model
+learned       what the tokenizer learned from train, a tensor of bytes, or None
 model         state dict
 optimizer     state dict; None in best.pt
 progress      steps, epoch, position in the data, best loss ...

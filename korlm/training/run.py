@@ -192,7 +192,7 @@ class Run:
 
     def checkpoint(self) -> Checkpoint:
         """Model, settings and vocabulary: what it takes to use the model anywhere."""
-        spelling = self.prepared.spelling.arrays()
+        spelling, learned = self.prepared.spelling.arrays(), self.prepared.learned
         return {
             "config": self.plain,
             "fingerprint": self.prepared.fingerprint,
@@ -204,6 +204,9 @@ class Run:
             "spelling": {
                 name: torch.from_numpy(array.astype("int64")) for name, array in spelling.items()
             },
+            "learned": None
+            if learned is None
+            else torch.frombuffer(bytearray(learned), dtype=torch.uint8),
             "model": self.model.state_dict(),
             "optimizer": None,
             "progress": self.progress.plain(),

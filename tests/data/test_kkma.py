@@ -15,22 +15,17 @@ import pytest
 from conftest import ROOT
 
 from korlm.config import CorpusConfig, Engine, KkmaConfig
+from korlm.data.build import tokenizer_version
 from korlm.data.columns import Analysis, analyses_of
 from korlm.data.corpus import find_sources, normalize
-from korlm.data.kkma import JAR, eojeol_starts, kkma_version, resolved, sound
+from korlm.data.kkma import JAR, kkma_version
 from korlm.data.pool import TokenizerPool
 from korlm.data.text_files import read_lines
-from korlm.data.tokenizer import tokenizer_version
 from korlm.errors import ConfigError
 
 
 def config(engine: Engine = Engine.fast, threads: int = 2, guard: bool = True) -> KkmaConfig:
     return KkmaConfig(name="kkma", engine=engine, threads=threads, guard=guard)
-
-
-def test_eojeol_starts() -> None:
-    assert eojeol_starts(" 가나 다\xa0라 ") == [0, 0, 1, 2]
-    assert eojeol_starts("  ") == []
 
 
 def test_kkma_version_starts_no_java() -> None:
@@ -48,25 +43,6 @@ def test_kkma_version_starts_no_java() -> None:
 def test_too_many(key: str) -> None:
     with pytest.raises(ConfigError, match=f"tokenizer.{key}=257: must be 256 or less"):
         KkmaConfig(name="kkma", **{key: 257})  # type: ignore[arg-type]
-
-
-def test_numbers_in_the_place_of_null(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("korlm.data.kkma.available_cores", lambda: 6)
-    assert resolved(KkmaConfig(name="kkma", workers=2, heap=700)).threads == 3
-    assert resolved(KkmaConfig(name="kkma", workers=8, heap=700)).threads == 1
-    assert resolved(KkmaConfig(name="kkma", threads=2, heap=700)).heap == 700
-    if not hasattr(os, "sysconf"):
-        return
-    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1 << 20}.get(name, 16_000))
-    assert resolved(KkmaConfig(name="kkma", threads=2)).heap == 1024
-    assert resolved(KkmaConfig(name="kkma", threads=8)).heap == 1792
-    assert resolved(KkmaConfig(name="kkma", threads=8, workers=8)).heap == 1000
-    assert resolved(KkmaConfig(name="kkma", threads=8, workers=80)).heap == 512
-
-
-def test_lone_surrogates_do_not_cross() -> None:
-    assert sound("가\ud800 😀 a") == "가\ufffd 😀 a"
-    assert sound("가 a") == "가 a"
 
 
 # The jar

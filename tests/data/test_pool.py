@@ -17,7 +17,6 @@ from fakes import install_fake_kkma
 from korlm.config import Engine, KkmaConfig, TokenizerConfig
 from korlm.data import pool as pool_module
 from korlm.data.columns import Analysis, analyses_of
-from korlm.data.kkma import available_cores
 from korlm.data.pool import TokenizerPool
 from korlm.data.tokenizer import EojeolTokenizer
 from korlm.errors import ConfigError, TokenizerError
@@ -153,10 +152,6 @@ def test_unknown_tokenizer() -> None:
     config.name = "nothing"
     with pytest.raises(TokenizerError, match=r"tokenizer\.name=nothing"):
         TokenizerPool(config)
-
-
-def test_available_cores() -> None:
-    assert 1 <= available_cores() <= (os.cpu_count() or 1)
 
 
 # Worker processes with the fake Kkma
@@ -349,6 +344,11 @@ def test_a_worker_that_dies_as_it_starts(fake: Path) -> None:
     (fake / "dead_at_start").touch()
     message = error_of(kkma(workers=2, heap=4096))
     assert "not enough memory" in message and "tokenizer.heap=4096" in message
+
+
+def test_a_worker_that_never_becomes_ready(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "START_SECONDS", 0.0)
+    assert "ended before it was ready" in error_of(kkma(seconds_per_line=0.01))
 
 
 def test_a_wrong_java_home(fake: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A prepared corpus is made once and whole, found again, and never trusted when it is damaged."""
 
+import dataclasses
+import importlib.metadata
 import json
 import os
 import random
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import sentences
 from fakes import install_fake_kkma
 
 from korlm.config import (
@@ -24,15 +27,24 @@ from korlm.config import (
     Encoding,
     Engine,
     KkmaConfig,
+    SentencePieceConfig,
     TokenizerConfig,
     VocabConfig,
 )
 from korlm.data import analysis, pool, prepared, shards
-from korlm.data.corpus import normalize, split_of
+from korlm.data.build import learn
+from korlm.data.corpus import find_sources, normalize, split_of
 from korlm.data.prepared import Prepared, SplitStats, open_prepared, prepare
 from korlm.data.shards import read_columns, shard_paths
 from korlm.data.spelling import SpellingModel
-from korlm.errors import CorpusError, KorlmError, OutputError, PreparedError, VocabError
+from korlm.errors import (
+    CorpusError,
+    KorlmError,
+    OutputError,
+    PreparedError,
+    TokenizerError,
+    VocabError,
+)
 
 EOJEOL = TokenizerConfig(name="eojeol")
 TRAIN = "나는 간다\n\n나는 <eos> KBS\n나는 간다 12\n"
@@ -225,6 +237,103 @@ def test_kkma_in_child_processes(
     forbid_tokenizing(monkeypatch)
     faster = plain(workers=3, threads=2, heap=2048, cache_mb=0)
     assert make(given, outputs, faster).folder == made.folder
+
+
+FINGERPRINTS = {  # of konlpy 0.6.0; a change makes all that users have prepared anew
+    "eojeol": "27a8397570fc",
+    "syllable": "6115e299d3f0",
+    "jamo": "5b5539fab037",
+    "kkma": "eec6996c2c13",
+}
+
+
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_fingerprints_stay(name: str, given: CorpusConfig) -> None:
+    if name == "kkma" and importlib.metadata.version("konlpy") != "0.6.0":
+        pytest.skip("another konlpy")
+    kind = KkmaConfig if name == "kkma" else TokenizerConfig
+    key = prepared._token_settings(given, kind(name=name), find_sources(given))
+    tokens = prepared._hash(key)
+    assert FINGERPRINTS[name] == prepared._hash(
+        {"tokens": tokens, "vocab": prepared._plain(VocabConfig())}
+    )
+
+
+# A tokenizer that learns from train
+
+PIECES = SentencePieceConfig(name="sentencepiece", vocab_size=60)
+
+
+@pytest.fixture
+def learnable(given: CorpusConfig) -> CorpusConfig:
+    pytest.importorskip("sentencepiece")
+    Path(given.train[0]).write_text("\n".join(sentences(60, 1)) + "\n", encoding="utf-8")
+    return given
+
+
+def test_pieces_are_learned_from_train_alone(learnable: CorpusConfig, outputs: Path) -> None:
+    first = make(learnable, outputs, PIECES)
+    assert first.learned == (first.folder / "sentencepiece.model").read_bytes()
+    assert first.manifest["settings"]["tokenizer"]["vocab_size"] == 60
+    assert open_prepared(first.folder).learned == first.learned
+    # The text of valid makes other tokens, and no other pieces.
+    Path(learnable.valid[0]).write_text("\n".join(["뷁뷁 없는말"] * 500) + "\n", encoding="utf-8")
+    second = make(learnable, outputs, PIECES)
+    assert second.folder != first.folder and second.learned == first.learned
+    Path(learnable.train[0]).write_text("\n".join(sentences(90, 2)) + "\n", encoding="utf-8")
+    assert make(learnable, outputs, PIECES).learned != first.learned
+
+
+def test_pieces_of_documents_that_are_dealt(outputs: Path, tmp_path: Path) -> None:
+    """Of one file, too, only the documents of train are learned from."""
+    pytest.importorskip("sentencepiece")
+    lines = sentences(300, 4)
+    path = tmp_path / "all.txt"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    corpus = CorpusConfig(name="dealt", files=[str(path)], document=Document.line)
+    made = make(corpus, outputs, PIECES)
+    shards_of_train = shard_paths(made.folder / "tokens", "train")
+    train = [
+        text
+        for shard in shards_of_train
+        for batch in read_columns(shard, ["text"])
+        for text in batch.column("text").to_pylist()
+    ]
+    assert 0 < len(train) < len(lines)
+    assert made.learned == learn(PIECES, train) != learn(PIECES, lines)
+
+
+def test_other_settings_make_other_pieces(learnable: CorpusConfig, outputs: Path) -> None:
+    made = {make(learnable, outputs, PIECES).folder}
+    for changed in ({"vocab_size": 65}, {"character_coverage": 0.99}):
+        made.add(make(learnable, outputs, dataclasses.replace(PIECES, **changed)).folder)  # type: ignore[arg-type]
+    assert len(made) == 3
+
+
+def test_another_vocabulary_shares_the_pieces(
+    learnable: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(learnable, outputs, PIECES)
+    forbid_tokenizing(monkeypatch)
+    second = make(learnable, outputs, PIECES, VocabConfig(min_freq=1))
+    assert second.folder != first.folder and second.learned == first.learned
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"x"])
+def test_damaged_pieces(learnable: CorpusConfig, outputs: Path, damage: bytes | None) -> None:
+    made = make(learnable, outputs, PIECES)
+    path = made.folder / "sentencepiece.model"
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    error_of(PreparedError, lambda: open_prepared(made.folder), str(path), "delete the folder")
+
+
+def test_too_few_pieces_leave_nothing(learnable: CorpusConfig, outputs: Path) -> None:
+    few = dataclasses.replace(PIECES, vocab_size=5)
+    error_of(TokenizerError, lambda: make(learnable, outputs, few), "tokenizer.vocab_size=5")
+    assert [path.suffix for path in (outputs / "prepared").iterdir()] == [".lock"]
 
 
 # What is found again

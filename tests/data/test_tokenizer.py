@@ -5,7 +5,6 @@ import unicodedata
 
 import pytest
 
-from korlm.config import KkmaConfig, TokenizerConfig
 from korlm.data.characters import jamo_of
 from korlm.data.columns import EMPTY, Analysis, analyses_of
 from korlm.data.tokenizer import (
@@ -13,8 +12,6 @@ from korlm.data.tokenizer import (
     EojeolTokenizer,
     JamoTokenizer,
     SyllableTokenizer,
-    build_simple,
-    tokenizer_version,
 )
 
 SIMPLE = [EojeolTokenizer(), SyllableTokenizer(), JamoTokenizer()]
@@ -134,12 +131,3 @@ def test_nfc_of_jamo_is_the_text() -> None:
         assert rebuilt == text.replace("\t", " ")
         assert not any("가" <= token <= "힣" for token in tokens)
         assert all(len(token) == 1 for token in tokens)
-
-
-def test_simple_tokenizers_by_name() -> None:
-    kinds = {"eojeol": EojeolTokenizer, "syllable": SyllableTokenizer, "jamo": JamoTokenizer}
-    for name, kind in kinds.items():
-        made = build_simple(TokenizerConfig(name=name))
-        assert isinstance(made, kind) and made.name == name
-        assert tokenizer_version(TokenizerConfig(name=name)) == made.version
-    assert build_simple(KkmaConfig(name="kkma")) is None

