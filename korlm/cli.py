@@ -16,7 +16,7 @@ import re
 import shutil
 import sys
 import typing
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -93,6 +93,26 @@ def quoted(argument: str, literal: Collection[str] = ()) -> str:
     if equals and key in literal:
         return f"{key}={quote_literal(value)}"
     return quote_hangul(argument)
+
+
+def whole(arguments: Sequence[str], literal: Collection[str]) -> list[str]:
+    """Arguments with the words of a text together again that the shell took apart.
+
+    Args:
+        arguments: as the shell gave them.
+        literal: keys behind whose equal sign everything is text, up to the next setting.
+
+    >>> whole(["prompt=나는", "학교에", "k=3"], {"prompt"})
+    ['prompt=나는 학교에', 'k=3']
+    """
+    joined: list[str] = []
+    for argument in arguments:
+        goes_on = joined and joined[-1].partition("=")[0] in literal
+        if goes_on and "=" not in argument and argument not in HYDRA_FLAGS:
+            joined[-1] += f" {argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
@@ -400,7 +420,7 @@ def stage(
                 "korlm_evaluation_dir", evaluation_dir, use_cache=True, replace=True
             )
             OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)
-            sys.argv[1:] = [quoted(argument, literal) for argument in sys.argv[1:]]
+            sys.argv[1:] = [quoted(word, literal) for word in whole(sys.argv[1:], literal)]
             for argument in sys.argv[1:]:
                 flag = argument.split("=")[0]
                 if flag.startswith("-") and flag not in HYDRA_FLAGS:

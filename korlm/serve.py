@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import socket
 from pathlib import Path
@@ -30,6 +31,7 @@ def main(settings: ServeSettings) -> None:
         run = load_run(Path(settings.run))
         engine = stack.enter_context(Engine(run, device_of(settings)))
         engine.warm_up()
+        gc.freeze()  # Python's collector would go through the vocabulary in the midst of an answer
         app = build_app(engine, settings)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         logger.info("http://%s:%d  (Ctrl-C ends it)", host, listening.getsockname()[1])

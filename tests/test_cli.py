@@ -15,7 +15,7 @@ from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from korlm.cli import quote_hangul, quoted, run_dir
+from korlm.cli import quote_hangul, quoted, run_dir, whole
 
 MISTAKES = {
     "model.name=foo": ("model.name=foo", "lstm"),
@@ -77,6 +77,14 @@ def test_hangul_needs_no_quotes(korlm: Command) -> None:
 )
 def test_quote_hangul(typed: str, meant: str) -> None:
     assert quote_hangul(typed) == meant
+
+
+def test_words_of_a_text_come_together_again() -> None:
+    typed = ["run=x", "prompt=모든", "국민은", "-", "k=3", "-m", "법"]
+    assert whole(typed, {"prompt"}) == ["run=x", "prompt=모든 국민은 -", "k=3", "-m", "법"]
+    assert whole(["prompt=가", "--help"], {"prompt"}) == ["prompt=가", "--help"]
+    assert whole(typed, ()) == typed
+    assert whole([], {"prompt"}) == []
 
 
 def test_literal_values_come_through_to_the_letter() -> None:
