@@ -18,12 +18,12 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from korlm.config import CorpusConfig, Document, Layout, TokenizerConfig, WorkerConfig
-from korlm.data.build import learn, tokenizer_version
 from korlm.data.cache import LineCache
 from korlm.data.cached import map_cached
 from korlm.data.corpus import Source, is_blank, normalize_all, read_corpus
 from korlm.data.journal import Journal
 from korlm.data.pool import Task, TokenizerPool
+from korlm.data.registry import learn, tokenizer_version
 from korlm.data.shards import Batch, Batcher, ShardWriter, shard_path
 from korlm.data.text_files import layout_of
 from korlm.errors import CorpusError

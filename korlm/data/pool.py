@@ -26,8 +26,8 @@ import pyarrow as pa
 
 import korlm
 from korlm.config import JavaConfig, TokenizerConfig, WorkerConfig
-from korlm.data.build import build_light, tokenizer_version
 from korlm.data.columns import unpack
+from korlm.data.registry import build_light, tokenizer_version
 from korlm.data.slow import LATE, resolved
 from korlm.data.worker import Message, config_to_json, receive, send
 from korlm.errors import TokenizerError
@@ -131,7 +131,7 @@ class TokenizerPool:
 
     Args:
         config: which tokenizer, and for slow ones how many processes and threads.
-        learned: what it learned from train, if it had to (``korlm.data.build.learn``).
+        learned: what it learned from train, if it had to (``korlm.data.registry.learn``).
 
     Raises:
         TokenizerError: a package that it needs is not installed, or what it learned is damaged.

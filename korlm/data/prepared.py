@@ -36,10 +36,10 @@ from filelock import FileLock, Timeout
 
 from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.data.analysis import LEARNED, tokenize_corpus
-from korlm.data.build import tokenizer_version
 from korlm.data.columns import PLAIN
 from korlm.data.corpus import SPLITS, Source, content_digest, find_sources
 from korlm.data.encode import count_tokens, encode_split, spelling_nats, split_counts
+from korlm.data.registry import tokenizer_version
 from korlm.data.report import summary, write_report
 from korlm.data.shards import ShardCounts, shard_paths
 from korlm.data.spelling import SpellingModel

@@ -30,10 +30,10 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from korlm.config import SCHEMAS, WorkerConfig
-from korlm.data.build import build_slow
 from korlm.data.columns import EMPTY, Analysis, columns_of, pack
 from korlm.data.corpus import is_blank
 from korlm.data.parts import Span
+from korlm.data.registry import build_slow
 from korlm.data.slow import LATE, SlowTokenizer, sound
 from korlm.errors import TokenizerError
 

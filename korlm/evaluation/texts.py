@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from korlm.config import CorpusConfig, TokenizerConfig, TrainSettings
+from korlm.config import CorpusConfig, TrainSettings
 from korlm.data.batches import Ids
-from korlm.data.build import tokenizer_version
 from korlm.data.corpus import Lines, find_sources, read_corpus
 from korlm.data.prepared import SplitStats
 from korlm.data.reading import Reader, Reading, read_prepared
+from korlm.data.registry import tokenizer_version
 from korlm.data.spelling import SpellingModel
 from korlm.data.vocab import UNK_ID, Vocab, id_dtype
 from korlm.errors import CorpusError
@@ -60,6 +60,10 @@ class Loaded(Protocol):
     @property
     def model(self) -> LanguageModel:
         """In evaluation mode."""
+
+    @property
+    def learned(self) -> bytes | None:
+        """By its tokenizer, from train."""
 
     @property
     def fingerprint(self) -> str:
@@ -200,18 +204,19 @@ def read_texts(corpus: CorpusConfig, runs: Sequence[Loaded]) -> list[Sentences]:
         named = ", ".join(str(source.path) for source in sources[:3])
         more = f" and {len(sources) - 3:,} more" if len(sources) > 3 else ""
         raise CorpusError(f"corpus={corpus.name}: no Hangul in {named}{more}; give Korean text")
-    by_tokenizer: dict[tuple[str, str], dict[str, Loaded]] = {}
+    by_tokenizer: dict[tuple[str, str, bytes | None], dict[str, Loaded]] = {}
     for run in runs:
-        by_tokenizer.setdefault(_kind(run.settings.tokenizer), {})[run.fingerprint] = run
+        by_tokenizer.setdefault(_kind(run), {})[run.fingerprint] = run
     found: dict[str, Sentences] = {}
     for sharing in by_tokenizer.values():
         found |= _read_once(read_corpus(corpus, sources), sharing)
     return [found[run.fingerprint] for run in runs]
 
 
-def _kind(tokenizer: TokenizerConfig) -> tuple[str, str]:
-    """All of its settings that decide the tokens."""
-    return tokenizer.name, tokenizer_version(tokenizer)
+def _kind(run: Loaded) -> tuple[str, str, bytes | None]:
+    """All that decides the tokens of a text."""
+    tokenizer = run.settings.tokenizer
+    return tokenizer.name, tokenizer_version(tokenizer), run.learned
 
 
 def _read_once(lines: Iterator[Lines], runs: dict[str, Loaded]) -> dict[str, Sentences]:

@@ -13,6 +13,7 @@ from korlm.recomposition.morphs import FILE, KkmaRecomposer, rules_alone
 from korlm.recomposition.recomposer import (
     EojeolRecomposer,
     JamoRecomposer,
+    PieceRecomposer,
     Recomposer,
     SyllableRecomposer,
 )
@@ -26,6 +27,7 @@ _SIMPLE: dict[str, type[Recomposer]] = {
     "eojeol": EojeolRecomposer,
     "syllable": SyllableRecomposer,
     "jamo": JamoRecomposer,
+    "sentencepiece": PieceRecomposer,
 }
 
 
@@ -33,7 +35,7 @@ def build_recomposer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Recompos
     """The recomposer of a tokenizer.
 
     Args:
-        tokenizer: its name, ``kkma``, ``eojeol``, ``syllable`` or ``jamo``.
+        tokenizer: its name; what is written here of Kkma holds for all others that make morphs.
         folders: a run directory, a prepared corpus: the first one that has ``recomposition.npz``
             gives what was learnt; a prepared corpus without it is learnt from.
 

@@ -6,6 +6,7 @@ or one token after another (``join`` within an eojeol, ``boundary`` between eoje
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from korlm.data.tokenizer import BLANK
 from korlm.data.vocab import EOS, NUMBER, SPECIALS
 from korlm.recomposition.hangul import show_letters, tail_of
 
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 DIGIT = "0"  # what is written for <num>, which stands for any number
 
 
@@ -163,6 +165,26 @@ class JamoRecomposer(SyllableRecomposer):
     def unstable(self, surface: str, left: str) -> int:
         """1 while the last syllable or letter may get a vowel or a tail."""
         return int(tail_of(surface[-1:]) == "" or "\u1100" <= left <= "\u1112")
+
+
+class PieceRecomposer(Recomposer):
+    """Pieces of sentencepiece: a blank stands before those that begin with ▁.
+
+    Bytes (``<0xEB>``) become characters in a whole line alone; one by one they stay as they are.
+    """
+
+    def _line(self, morphs: list[str], tags: list[str] | None, eojeol: list[int] | None) -> str:
+        written = (
+            bytes([int(piece[3:5], 16)]) if _BYTE.fullmatch(piece) else piece.encode()
+            for piece in morphs
+        )
+        return b"".join(written).decode(errors="replace").replace(BLANK, " ").removeprefix(" ")
+
+    def _join(self, surface: str, left: str, right: str) -> str:
+        return surface + right.removeprefix(BLANK)
+
+    def _blanks(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
+        return np.array([right.startswith(BLANK) for right in rights], np.float32)
 
 
 def _compose_letters(text: str) -> str:

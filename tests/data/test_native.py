@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from korlm.config import WorkerConfig
-from korlm.data.build import tokenizer_version
 from korlm.data.columns import Analysis, analyses_of
 from korlm.data.pool import TokenizerPool
+from korlm.data.registry import tokenizer_version
 from korlm.errors import TokenizerError
 
 LINES = [

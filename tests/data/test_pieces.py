@@ -10,9 +10,9 @@ pytest.importorskip("sentencepiece")
 from conftest import sentences
 
 from korlm.config import SentencePieceConfig
-from korlm.data.build import learn, tokenizer_version
 from korlm.data.columns import EMPTY, analyses_of
 from korlm.data.pieces import PieceTokenizer, train_pieces
+from korlm.data.registry import learn, tokenizer_version
 from korlm.errors import ConfigError, TokenizerError
 
 CONFIG = SentencePieceConfig(name="sentencepiece", vocab_size=60)

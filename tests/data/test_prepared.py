@@ -32,9 +32,9 @@ from korlm.config import (
     VocabConfig,
 )
 from korlm.data import analysis, pool, prepared, shards
-from korlm.data.build import learn
 from korlm.data.corpus import find_sources, normalize, split_of
 from korlm.data.prepared import Prepared, SplitStats, open_prepared, prepare
+from korlm.data.registry import learn
 from korlm.data.shards import read_columns, shard_paths
 from korlm.data.spelling import SpellingModel
 from korlm.errors import (

@@ -15,7 +15,7 @@ from korlm.recomposition.build import build_recomposer
 from korlm.recomposition.learning import learn
 from korlm.recomposition.recomposer import JamoRecomposer, Recomposer
 
-NAMES = ["kkma", "eojeol", "syllable", "jamo"]
+NAMES = ["kkma", "eojeol", "syllable", "jamo", "sentencepiece"]
 SIMPLE: list[Tokenizer] = [EojeolTokenizer(), SyllableTokenizer(), JamoTokenizer()]
 CONJOINING = re.compile("[\u1100-\u11ff]")
 JAMO = [
@@ -53,6 +53,15 @@ def test_simple_tokens_give_the_text_back_up_to_blanks(tokenizer: Tokenizer, tex
     if not CONJOINING.search(text):
         assert written.split() == text.split()
     assert recomposer.compose(tokens.morphs) == written
+
+
+def test_pieces() -> None:
+    pieces = build_recomposer("sentencepiece")
+    assert pieces.compose(["▁나는", "▁", "뷁", "▁학교", "에", "."]) == "나는 뷁 학교에."
+    assert pieces.compose(["▁", "<0xEB>", "<0xB7>", "<0x81>", "▁간다"]) == "뷁 간다"
+    assert pieces.compose(["가", "<0xEB>"]) == "가\ufffd"
+    assert pieces.boundary("▁나는", "▁학교") == 1 and pieces.boundary("▁학교", "에") == 0
+    assert pieces.join("", "", "▁학교") == "학교" and pieces.join("학교", "▁학교", "에") == "학교에"
 
 
 def test_no_conjoining_jamo_and_no_special_token_is_ever_written(recomposer: Recomposer) -> None:

@@ -1,7 +1,7 @@
 """Each name of conf/tokenizer gives its tokenizer, and a version that starts nothing."""
 
 from korlm.config import KkmaConfig, TokenizerConfig
-from korlm.data.build import build_light, tokenizer_version
+from korlm.data.registry import build_light, tokenizer_version
 from korlm.data.tokenizer import EojeolTokenizer, JamoTokenizer, SyllableTokenizer
 
 
