@@ -13,7 +13,12 @@ from conftest import ROOT, Command, sentences
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 LINES = [line.split(" #")[0].strip() for block in BLOCKS for line in block.splitlines()]
-COMMANDS = [line for line in LINES if line.startswith(("scripts/train", "python -m korlm."))]
+ENDLESS = "python -m korlm.serve"  # tests/serving has the page
+COMMANDS = [
+    line
+    for line in LINES
+    if line.startswith(("scripts/train", "python -m korlm.")) and not line.startswith(ENDLESS)
+]
 SHORT = ["trainer.max_steps=2", "trainer.sample_tokens=5", "batches.batch_size=2"]
 
 
@@ -41,6 +46,11 @@ def test_the_readmes_commands_run(
     write(tmp_path / "train.txt", texts[0])
     write(tmp_path / "valid.txt", texts[1])
     write(tmp_path / "reviews.tsv", ["id\treview", *(f"{i}\t{t}" for i, t in enumerate(texts[2]))])
+    hypotheses = (
+        f"utt{i} -{n}.5 {t}" for i, t in enumerate(texts[3]) for n, t in ((1, t), (2, t[:-2]))
+    )
+    write(tmp_path / "nbest.txt", list(hypotheses))
+    write(tmp_path / "references.txt", [f"utt{i} {t}" for i, t in enumerate(texts[3])])
     (tmp_path / "nsmc").mkdir()
     for name in ("ratings_train.txt", "ratings_test.txt"):
         rows = (f"{i}\t{t}\t1" for i, t in enumerate(texts[3] + texts[4]))
@@ -56,9 +66,10 @@ def test_the_readmes_commands_run(
             latest = [p.name for p in made if (p / "manifest.json").exists() or kind == "runs"]
             words = [w.replace(f"{kind}/DIR", f"{kind}/{(latest or ['?'])[-1]}") for w in words]
         resumed = any(word.startswith("resume=") for word in words)
-        if words[-1].startswith("corpus.") and "corpus=nsmc" not in words:
+        trains = words[0] == "train"
+        if trains and words[-1].startswith("corpus."):
             words.append("tokenizer=syllable")  # Java once more for each would take long
-        short = SHORT[:1] if resumed else SHORT * (words[0] == "train" and "--help" not in words)
+        short = SHORT[:1] if resumed else SHORT * (trains and "--help" not in words)
         if words[0] == "evaluate" and "dynamic.rates=[]" not in words:
             short = ["dynamic.rates=[]"]
         ended = korlm(*words, *short) if "--help" not in words else korlm(*words)

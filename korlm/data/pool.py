@@ -34,7 +34,7 @@ from korlm.errors import TokenizerError
 
 logger = logging.getLogger(__name__)
 
-START_SECONDS = 120.0  # Java and a dictionary take 4 to 8 s on a quiet machine
+START_SECONDS = 300.0  # Java and a dictionary take 4 to 8 s, or 60 beside ten other processes
 MAX_DEATHS = 5  # of workers that were not ready, or had not begun with any line of a batch
 Task: TypeAlias = Sequence[str] | pa.RecordBatch  # lines of a batch, or their columns
 Part = tuple[int, int, int]  # line of a batch, first character, end
