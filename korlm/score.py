@@ -29,7 +29,7 @@ def main(settings: ScoreSettings) -> None:
 
 def _score(settings: ScoreSettings) -> None:
     from korlm.data.corpus import find_inputs
-    from korlm.data.tables import TableWriter
+    from korlm.data.table_files import TableWriter
     from korlm.evaluation.surprisal import Scorer
     from korlm.evaluation.surprisal_files import score_files
     from korlm.evaluation.surprisal_rows import schema_of

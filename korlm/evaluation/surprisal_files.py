@@ -15,7 +15,7 @@ from korlm.config import Encoding, Layout, Level, TextConfig
 from korlm.data.corpus import Source, read_corpus
 from korlm.data.reading import Reader
 from korlm.data.report import summary as lines_by_status
-from korlm.data.tables import TableWriter
+from korlm.data.table_files import TableWriter
 from korlm.data.text_files import PACKED, STDIN, layout_of
 from korlm.evaluation.surprisal import Costs, Scorer
 from korlm.evaluation.surprisal_rows import rows_of

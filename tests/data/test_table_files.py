@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from korlm.data.tables import TableWriter, tsv_lines
+from korlm.data.table_files import TableWriter, tsv_lines
 from korlm.errors import OutputError
 
 TABLE = pa.table(
