@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import os
 import random
 import shutil
@@ -289,7 +290,10 @@ class CountingPool:
 
 @pytest.mark.parametrize("document", [Document.file, Document.line])
 def test_a_corpus_that_grows_has_its_new_lines_tokenized_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: Document
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    document: Document,
 ) -> None:
     monkeypatch.setattr(analysis, "TokenizerPool", CountingPool)
     monkeypatch.setattr(shards, "SHARD_CHARS", 3000)
@@ -315,9 +319,12 @@ def test_a_corpus_that_grows_has_its_new_lines_tokenized_alone(
     (texts / "a.txt").write_text("\n".join(added) + "\n", encoding="utf-8")
     with open(texts / "c.txt", "a", encoding="utf-8") as file:
         file.write("맨 끝에 새 줄\n")
-    grown = make(corpus, tmp_path / "outputs", kkma)
+    with caplog.at_level(logging.INFO):
+        grown = make(corpus, tmp_path / "outputs", kkma)
     new = {*added, "맨 끝에 새 줄"} - before
     assert 40 < len(new) < 60 and sorted(CountingPool.lines) == sorted(new)
+
+    assert f"known from before, {len(new)} new to kkma" in caplog.text
 
     scratch = make(corpus, tmp_path / "elsewhere", kkma)
     assert len(CountingPool.lines) > len(new) * 5
