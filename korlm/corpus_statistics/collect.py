@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from korlm.corpus_statistics.laws import Coverage, PowerLaw, fit_heaps, fit_zipf
 from korlm.corpus_statistics.splits import Ints, SplitScan, lines_at, marks, scan_split
+from korlm.data.corpus import SPLITS
 from korlm.data.encode import split_counts
 from korlm.data.prepared import Prepared
 from korlm.data.shards import ShardCounts
@@ -39,24 +41,17 @@ def collect(prepared: Prepared) -> tuple[Statistics, Ints]:
     Raises:
         PreparedError: shards are damaged or missing.
     """
-    tokens = prepared.folder / "tokens"
+    counts = _checked_counts(prepared)
+    total = sum(split.num_lines for split in counts.values())
     scans: dict[str, SplitScan] = {}
-    splits: Statistics = {}
-    hashes = known = np.empty(0, np.int64)
-    for split, stats in prepared.stats.items():
-        counts = split_counts(tokens, split)
-        if (counts.num_lines, counts.num_tokens) != (stats.num_lines, stats.num_tokens):
-            raise PreparedError(
-                f"{tokens}: holds {counts.num_lines} lines of {split}, the manifest says "
-                f"{stats.num_lines}; give report=false, or delete the folder {prepared.folder} "
-                "and run the same command again"
-            )
-        scan = scan_split(tokens, split, known)
-        splits[split] = _split(scan, counts, leaks=split != "train")
-        if split == "train":
-            hashes = scan.hashes
-            known = np.unique(hashes)
-        scans[split] = scan
+    known = np.empty(0, np.int64)
+    with tqdm(
+        total=total, desc="counting", unit="line", unit_scale=True, delay=1, disable=None
+    ) as bar:
+        for split in counts:
+            scans[split] = scan_split(prepared.folder / "tokens", split, known, bar.update)
+            if split == "train":
+                known = np.unique(scans[split].hashes)
     train = scans["train"]
     ranked = sorted(train.counts.items(), key=lambda item: (-item[1], item[0]))
     frequencies = np.fromiter((count for _, count in ranked), np.int64, len(ranked))
@@ -64,17 +59,36 @@ def collect(prepared: Prepared) -> tuple[Statistics, Ints]:
     found = {
         "fingerprint": prepared.fingerprint,
         "tokenizer": prepared.manifest["settings"]["tokenizer"]["name"],
-        "splits": splits,
+        "splits": {
+            split: _split(scan, counts[split], leaks=split != "train")
+            for split, scan in scans.items()
+        },
         "ranks": [
             {"rank": rank, "morph": ranked[rank - 1][0], "count": ranked[rank - 1][1]}
             for rank in ranks
         ],
-        "repeated_lines": _repeated(prepared, hashes),
+        "repeated_lines": _repeated(prepared, train.hashes),
         "unknown": _unknown(prepared, scans),
         "zipf": _law(fit_zipf(frequencies), "least squares of log frequency, weights 1 / rank"),
         "heaps": _law(fit_heaps(train.growth), "least squares of log types at the points of types"),
     }
     return found, frequencies
+
+
+def _checked_counts(prepared: Prepared) -> dict[str, ShardCounts]:
+    """The counts of each split, train first, as shards and manifest agree on them."""
+    found = {}
+    for split in (name for name in SPLITS if name in prepared.stats):
+        stats = prepared.stats[split]
+        counts = split_counts(prepared.folder / "tokens", split)
+        if (counts.num_lines, counts.num_tokens) != (stats.num_lines, stats.num_tokens):
+            raise PreparedError(
+                f"{prepared.folder / 'tokens'}: holds {counts.num_lines} lines of {split}, the "
+                f"manifest says {stats.num_lines}; give report=false, or delete the folder "
+                f"{prepared.folder} and run the same command again"
+            )
+        found[split] = counts
+    return found
 
 
 def write(prepared: Prepared, statistics: Statistics, frequencies: Ints) -> None:

@@ -29,7 +29,7 @@ def describe(statistics: Statistics) -> str:
 _ROWS: tuple[tuple[str, Callable[[Statistics], str]], ...] = (
     ("lines", lambda s: _count(s["num_lines"])),
     ("  blank", lambda s: _count(s["num_blank_lines"])),
-    ("  duplicates of others", lambda s: _of(s["num_duplicate_lines"], s["duplicate_share"])),
+    ("  repeats of earlier ones", lambda s: _of(s["num_duplicate_lines"], s["duplicate_share"])),
     ("  that stand in train", lambda s: _leak(s)),
     ("    share of the morphs", lambda s: _percent(s.get("morphs_in_train_share"))),
     ("characters", lambda s: _count(s["num_chars"])),

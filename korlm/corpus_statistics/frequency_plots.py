@@ -65,7 +65,7 @@ def _draw_unknown(axes: Axes, statistics: Statistics) -> None:
     )  # fmt: skip
     axes.plot(
         chosen["size"], chosen["rate"], "D", color=COLORS[1], markersize=8,
-        label=f"this corpus: {chosen['size']:,}, {100 * chosen['rate']:.2f} %",
+        label=f"this vocabulary: {chosen['size']:,} morphs, {100 * chosen['rate']:.2f} %",
     )  # fmt: skip
     for row in unknown["by_min_freq"]:
         if row["min_freq"] in NAMED_LEAST:

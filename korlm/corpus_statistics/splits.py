@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,13 +117,19 @@ class SplitScan:
             self.growth.append((self.num_morphs, len(self.counts)))
 
 
-def scan_split(tokens: Path, split: str, known: Ints | None = None) -> SplitScan:
+def scan_split(
+    tokens: Path,
+    split: str,
+    known: Ints | None = None,
+    progress: Callable[[int], object] = lambda lines: None,
+) -> SplitScan:
     """Reads the shards of a split.
 
     Args:
         tokens: the folder of the shards.
         split: its name.
         known: the sorted hashes of the lines of train, to be looked for here.
+        progress: is told of lines that were read.
 
     Raises:
         PreparedError: a shard is damaged.
@@ -132,6 +138,7 @@ def scan_split(tokens: Path, split: str, known: Ints | None = None) -> SplitScan
     for path in shard_paths(tokens, split):
         for batch in read_columns(path, ["doc_id", "line", "text", "morphs", "status"]):
             scan.add(batch)
+            progress(batch.num_rows)
     scan.finish()
     return scan
 

@@ -10,22 +10,22 @@ from korlm.corpus_statistics.describe import describe
 
 TRAIN = ["나 간다", "", "나 온다 또\x07", "나 간다", "나 간다", "너 온다"]
 REPORT = """\
-                                train        valid
-lines                               6            2
-  blank                             1            0
-  duplicates of others    2 (40.00 %)   0 (0.00 %)
-  that stand in train                  1 (50.00 %)
-    share of the morphs                    28.57 %
-characters                         28           17
-eojeol                             11            7
-morphs                             11            7
-  an eojeol                      1.00         1.00
-  a line: mean                    2.2          3.5
-          median                    2          3.5
-          most                      3            5
-types (different morphs)            5            6
-  once only (hapaxes)     2 (40.00 %)  5 (83.33 %)
-types / morphs                 0.4545       0.8571
+                                 train        valid
+lines                                6            2
+  blank                              1            0
+  repeats of earlier ones  2 (40.00 %)   0 (0.00 %)
+  that stand in train                   1 (50.00 %)
+    share of the morphs                     28.57 %
+characters                          28           17
+eojeol                              11            7
+morphs                              11            7
+  an eojeol                       1.00         1.00
+  a line: mean                     2.2          3.5
+          median                     2          3.5
+          most                       3            5
+types (different morphs)             5            6
+  once only (hapaxes)      2 (40.00 %)  5 (83.33 %)
+types / morphs                  0.4545       0.8571
 
 longest lines  characters  morphs   document  line
   train                 7       3  train.txt     3
