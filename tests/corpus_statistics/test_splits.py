@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from corpora import made, random_lines
 
+from korlm.config import VocabConfig
 from korlm.corpus_statistics import splits
 from korlm.corpus_statistics.splits import LongLine, hash_lines, lines_at, marks, scan_split
 from korlm.data import shards
@@ -89,3 +90,11 @@ def test_lines_that_look_alike_are_not_duplicates(tmp_path: Path) -> None:
 def test_marks() -> None:
     assert list(marks(1, 99)) == []
     assert list(marks(101, 1000)) == [200, 500, 1000]
+
+
+def test_growth_where_no_morph_comes_twice(tmp_path: Path) -> None:
+    prepared = made(
+        tmp_path, VocabConfig(min_freq=1), train=[f"말{n}" for n in range(250)], valid=["가"]
+    )
+    growth = scan_split(prepared.folder / "tokens", "train").growth
+    assert growth == [(100, 100), (200, 200), (250, 250)]
