@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from korlm import cli
 from korlm.config import PrepareSettings
+
+if TYPE_CHECKING:
+    from korlm.data.prepared import Prepared
 
 logger = logging.getLogger(__name__)
 
 
 @cli.stage("prepare")
 def main(settings: PrepareSettings) -> None:
-    """Prepares the corpus of the settings and tells where it lies."""
+    """Prepares the corpus of the settings, tells what it is like and where it lies."""
     from korlm.data.prepared import prepare
     from korlm.recomposition.build import provide
 
@@ -28,7 +32,19 @@ def main(settings: PrepareSettings) -> None:
             f"{stats.num_chars:,}",
             100 * stats.num_unk / max(stats.num_tokens, 1),
         )
+    if settings.report:
+        _report(prepared)
     logger.info("%s: a vocabulary of %s", prepared.folder, f"{len(prepared.vocab):,}")
+
+
+def _report(prepared: Prepared) -> None:
+    """Tells what the corpus is like, and keeps it beside the tokens."""
+    from korlm.corpus_statistics.collect import collect, write
+    from korlm.corpus_statistics.describe import describe
+
+    statistics, frequencies = collect(prepared)
+    logger.info("\n%s\n", describe(statistics))
+    write(prepared, statistics, frequencies)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,10 @@ LAYERS = [
     {"korlm.training"},
     {"korlm.decoding", "korlm.evaluation"},
     {"korlm.models"},
-    {"korlm.recomposition"},
+    {"korlm.recomposition", "korlm.corpus_statistics"},
     {"korlm.data"},
-    {"korlm.metrics", "korlm.config", "korlm.errors", "korlm.torchrun", "korlm.__version__"},
+    {"korlm.metrics", "korlm.config", "korlm.drawing"}
+    | {"korlm.errors", "korlm.torchrun", "korlm.__version__"},
 ]
 # Where a library's words end.
 ONLY_IN = {
@@ -38,7 +39,9 @@ ONLY_IN = {
     "hydra": {"korlm.cli", "korlm.config", "korlm.sweep"},
     "omegaconf": {"korlm.cli", "korlm.sweep"},
     "tensorboard": set(),
-    "matplotlib": {"korlm.evaluation.plots"},
+    "matplotlib": {
+        *("korlm.drawing", "korlm.corpus_statistics.frequency_plots", "korlm.evaluation.plots")
+    },
     "torch.utils.tensorboard": {"korlm.training.tracker"},
     "torch.distributed": {"korlm.training.distributed"},
     "safetensors": {"korlm.training.weights"},

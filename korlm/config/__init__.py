@@ -92,6 +92,7 @@ __all__ = [
     "CacheConfig",
     "Context",
     "CorpusConfig",
+    "CorpusSettings",
     "DecayConfig",
     "Device",
     "Document",
@@ -152,8 +153,8 @@ __all__ = [
 
 
 @dataclass
-class PrepareSettings(Group):
-    """python -m korlm.prepare: corpus -> prepared corpus."""
+class CorpusSettings(Group):
+    """What makes a prepared corpus of a corpus."""
 
     corpus: CorpusConfig = MISSING
     tokenizer: TokenizerConfig = MISSING
@@ -163,7 +164,15 @@ class PrepareSettings(Group):
 
 
 @dataclass
-class TrainSettings(PrepareSettings):
+class PrepareSettings(CorpusSettings):
+    """python -m korlm.prepare: corpus -> prepared corpus."""
+
+    report: bool = True
+    # print what the corpus is like, and keep that beside it: statistics.json, frequencies.png
+
+
+@dataclass
+class TrainSettings(CorpusSettings):
     """python -m korlm.train: corpus or prepared corpus -> run."""
 
     batches: BatchesConfig = MISSING

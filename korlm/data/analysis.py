@@ -79,7 +79,7 @@ def tokenize_corpus(
                 waiting.append((batch, columns is not None))
                 yield batch.normal if columns is None else columns
 
-        for columns in _map(pool, tokenizer, cache, batches()):
+        for columns in _map(pool, tokenizer, cache, batches(), bar):
             batch, recalled = waiting.popleft()
             if recalled:
                 _pass_over(bar, batch.num_chars)
@@ -112,12 +112,19 @@ def _learn(
 
 
 def _map(
-    pool: TokenizerPool, tokenizer: TokenizerConfig, folder: Path, batches: Iterator[Task]
+    pool: TokenizerPool,
+    tokenizer: TokenizerConfig,
+    folder: Path,
+    batches: Iterator[Task],
+    bar: tqdm[Any],
 ) -> Iterator[pa.RecordBatch]:
     """The pool's results, by way of the cache of lines where one is wanted."""
     if isinstance(tokenizer, WorkerConfig) and tokenizer.cache_mb > 0:
         with LineCache(folder, tokenizer_version(tokenizer), tokenizer.cache_mb) as cache:
             yield from map_cached(pool, cache, batches)
+            bar.clear()
+            known, new = f"{cache.hits:,}", f"{cache.misses:,}"
+            logger.info("lines: %s known from before, %s new to %s", known, new, tokenizer.name)
     else:
         yield from pool.map(batches)
 

@@ -8,6 +8,7 @@
         spelling.npz            what unknown words cost (korlm.data.spelling)
         report.tsv              lines that did not go plainly (korlm.data.report)
         sentencepiece.model     what tokenizer=sentencepiece learned from train (korlm.data.pieces)
+        statistics.json, frequencies.png   what the corpus is like (korlm.corpus_statistics)
 
 The fingerprint is a hash of the text, the tokenizer and the vocabulary's settings. A folder is
 complete or absent: it is made beside its place and renamed. Another vocabulary over the same tokens

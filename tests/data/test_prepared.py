@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import os
 import random
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,7 @@ from korlm.config import (
     VocabConfig,
 )
 from korlm.data import analysis, pool, prepared, shards
+from korlm.data.columns import Analysis, columns_of
 from korlm.data.corpus import find_sources, normalize, split_of
 from korlm.data.prepared import Prepared, SplitStats, open_prepared, prepare
 from korlm.data.registry import learn
@@ -257,6 +259,81 @@ def test_fingerprints_stay(name: str, given: CorpusConfig) -> None:
     assert FINGERPRINTS[name] == prepared._hash(
         {"tokens": tokens, "vocab": prepared._plain(VocabConfig())}
     )
+
+
+# A corpus that grows
+
+
+class CountingPool:
+    """A slow tokenizer in this process: every eojeol is a token; it notes what it is asked."""
+
+    lines: ClassVar[list[str]] = []
+    is_light = False
+
+    def __init__(self, *args: object) -> None:
+        self.lines.clear()
+
+    def __enter__(self) -> "CountingPool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def map(self, batches: Iterable[Any]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if not isinstance(batch, pa.RecordBatch):
+                self.lines.extend(batch)
+                units = [text.split() for text in batch]
+                batch = columns_of([Analysis(u, ["N"] * len(u), [*range(len(u))]) for u in units])
+            yield batch
+
+
+@pytest.mark.parametrize("document", [Document.file, Document.line])
+def test_a_corpus_that_grows_has_its_new_lines_tokenized_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    document: Document,
+) -> None:
+    monkeypatch.setattr(analysis, "TokenizerPool", CountingPool)
+    monkeypatch.setattr(shards, "SHARD_CHARS", 3000)
+    monkeypatch.setattr(shards, "BATCH_CHARS", 500)
+    kkma = KkmaConfig(name="kkma", engine=Engine.konlpy)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name in "bcdefghijk":
+        (texts / f"{name}.txt").write_text(random_text(ord(name), 60), encoding="utf-8")
+    corpus = CorpusConfig(
+        name="growing",
+        files=[str(texts)],
+        document=document,
+        valid_share=0.3,
+        test_share=0 if document is Document.file else 0.1,
+    )
+    before = {normalize(line) for path in texts.iterdir() for line in lines_of(path)}
+    make(corpus, tmp_path / "outputs", kkma)
+    assert sorted(CountingPool.lines) == sorted(line for line in before if line.strip())
+
+    # One file comes first of all, so that no batch holds the lines it held; one file has more.
+    added = [*sentences(50, 1), "나는 간다", ""]
+    (texts / "a.txt").write_text("\n".join(added) + "\n", encoding="utf-8")
+    with open(texts / "c.txt", "a", encoding="utf-8") as file:
+        file.write("맨 끝에 새 줄\n")
+    with caplog.at_level(logging.INFO):
+        grown = make(corpus, tmp_path / "outputs", kkma)
+    new = {*added, "맨 끝에 새 줄"} - before
+    assert 40 < len(new) < 60 and sorted(CountingPool.lines) == sorted(new)
+
+    assert f"known from before, {len(new)} new to kkma" in caplog.text
+
+    scratch = make(corpus, tmp_path / "elsewhere", kkma)
+    assert len(CountingPool.lines) > len(new) * 5
+    assert content(scratch.folder) == content(grown.folder)
+    assert grown.ids("train").tolist() == scratch.ids("train").tolist()
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
 # A tokenizer that learns from train

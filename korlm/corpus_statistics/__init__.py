@@ -1,0 +1,1 @@
+"""What a prepared corpus is like: counts, repeated lines, unknown words, laws of frequency."""

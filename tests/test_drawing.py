@@ -1,0 +1,63 @@
+"""Names are drawn in a font that has their letters, or numbers stand for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+from korlm import drawing
+
+
+@pytest.fixture(autouse=True)
+def fonts_anew() -> Iterator[None]:
+    drawing.fonts.cache_clear()
+    drawing.letters.cache_clear()
+    yield
+    drawing.fonts.cache_clear()
+    drawing.letters.cache_clear()
+
+
+def test_without_a_font_numbers_stand_for_names(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    latin = [e for e in font_manager.fontManager.ttflist if e.name == drawing.LATIN]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", latin)
+    with caplog.at_level("INFO"):
+        told = drawing.labels(["a.txt", "글.txt", "b"], "document")
+    assert told == ["a.txt", "document 2", "b"]
+    assert "no font for 1 names in the picture" in caplog.text
+
+
+def test_hangul_is_drawn_where_there_is_a_font() -> None:
+    there = {entry.name for entry in font_manager.fontManager.ttflist}
+    if not there & set(drawing.HANGUL):
+        pytest.skip("no font with Hangul is installed")
+    assert drawing.labels(["글.txt"], "document") == ["글.txt"]
+
+
+def test_long_and_odd_names() -> None:
+    assert drawing.labels(["_a", "$x^$"], "row") == [" _a", r"\$x^\$"]
+    (short,) = drawing.labels(["folder/" * 9 + "end"], "row")
+    assert short.startswith("…") and short.endswith("folder/end")
+    assert len(short) == drawing.MAX_LABEL
+
+
+def test_a_picture_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    with drawing.styled():
+        drawing.save(Figure(), path)
+    before = path.read_bytes()
+    assert before.startswith(b"\x89PNG") and list(tmp_path.iterdir()) == [path]
+
+    def broken(*args: object, **options: object) -> None:
+        raise OSError("no space left")
+
+    figure = Figure()
+    monkeypatch.setattr(figure, "savefig", broken)
+    with pytest.raises(OSError, match="no space"):
+        drawing.save(figure, path)
+    assert path.read_bytes() == before
