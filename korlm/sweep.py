@@ -19,7 +19,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from korlm.errors import KorlmError
-from korlm.metrics import cost
+from korlm.metrics import LARGER_IS_BETTER, cost
 from korlm.sweep_folder import found_jobs, is_finished, jobs_by_settings
 
 logger = logging.getLogger(__name__)
@@ -120,12 +120,28 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
         _aligned(rows[: MAX_SHOWN + 1]),
         f"\n… and {len(jobs) - MAX_SHOWN} more" if len(jobs) > MAX_SHOWN else "",
     )
+    _draw(folder / "sweep.png", jobs, objective)
 
 
 def note_failure(folder: Path, error: Exception) -> None:
     """Leaves the reason of a failed job in its folder."""
     reason = str(error) if isinstance(error, KorlmError) else f"{type(error).__name__}: {error}"
     (folder / "failed.txt").write_text(" ".join(reason.split()) + "\n", encoding="utf-8")
+
+
+def _draw(path: Path, jobs: Sequence[Job], objective: str) -> None:
+    """Writes the picture, if the jobs differ in a setting and have results."""
+    done = [job for job in jobs if not job.failure]
+    keys = varying(done)
+    if not keys:
+        return
+    from korlm.evaluation.sweep_plot import draw_sweep  # matplotlib takes its time
+
+    values = [job.figures.get(column_of(objective), math.nan) for job in done]
+    settings = {key: [job.overrides.get(key, "") for job in done] for key in keys}
+    larger = objective.partition(".")[2] in LARGER_IS_BETTER
+    if draw_sweep(path, (objective, values), settings, larger):
+        logger.info("%s: the picture of the sweep", path)
 
 
 def column_of(objective: str) -> str:

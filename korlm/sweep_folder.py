@@ -12,15 +12,17 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import yaml  # OmegaConf reads and writes with it
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # what OmegaConf reads with
 
 from korlm.errors import ConfigError, writing
 
 # What may differ between two commands that mean the same job.
 OF_THE_COMMAND = ("resume", "outputs", "objective")
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML has it
 
 
 def key_of(override: str) -> str:
@@ -41,7 +43,9 @@ def job_settings(overrides: Iterable[str]) -> dict[str, str]:
 def found_jobs(sweep: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """The folders of a sweep's jobs with their settings."""
     for path in sweep.glob("*/.hydra/overrides.yaml"):
-        yield path.parents[1], job_settings(str(typed) for typed in OmegaConf.load(path))
+        typed = yaml.load(path.read_text("utf-8"), _LOADER)
+        overrides = typed if isinstance(typed, list) else []  # empty where the job was killed
+        yield path.parents[1], job_settings(map(str, overrides))
 
 
 def is_finished(job: Path) -> bool:
@@ -116,7 +120,7 @@ def _stored(sweep: Path) -> list[str]:
     try:
         typed = OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task")
         overrides = [str(override) for override in typed]
-    except (OmegaConfBaseException, YAMLError, TypeError, ValueError, OSError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{path}: damaged ({reason}); type the whole sweep again") from error
     # A file may come from elsewhere: settings alone, no flag, and nothing that Hydra would call.

@@ -39,7 +39,7 @@ ONLY_IN = {
     "hydra": {"korlm.cli", "korlm.config", "korlm.sweep"},
     "omegaconf": {"korlm.cli", "korlm.sweep", "korlm.sweep_folder"},
     "tensorboard": set(),
-    "matplotlib": {"korlm.evaluation.plots"},
+    "matplotlib": {f"korlm.evaluation.{name}" for name in ("lettering", "plots", "sweep_plot")},
     "torch.utils.tensorboard": {"korlm.training.tracker"},
     "torch.distributed": {"korlm.training.distributed"},
     "safetensors": {"korlm.training.weights"},

@@ -15,7 +15,7 @@ from korlm.errors import ConfigError
 from korlm.sweep_folder import go_on_command, job_dir, job_settings, jobs_by_settings, with_stored
 from korlm.training.tracker import Tracker
 
-SHORT = [*LIGHT, "trainer.max_steps=30", "trainer.valid_every=10", "trainer.sample_tokens=0"]
+SHORT = [*LIGHT, "trainer.max_steps=6", "trainer.valid_every=2", "trainer.sample_tokens=0"]
 
 
 @pytest.fixture(autouse=True)
@@ -52,13 +52,13 @@ def test_a_value_more(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     assert "3 jobs, the best first by test.loss, 2 finished before" in ended.out
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {path.name for path in sweep.iterdir()} == {
-        *("0", "1", "2", "multirun.yaml", "results.tsv")
+        *("0", "1", "2", "multirun.yaml", "results.tsv", "sweep.png")
     }
     assert set(results(sweep)) == {"- seed=1", "- seed=2", "- seed=7"}
     assert korlm("train", "-m", f"resume={sweep}").code == 0
     assert len(results(sweep)) == 3
     config = (sweep / "2" / ".hydra" / "config.yaml").read_text("utf-8")
-    assert "max_steps: 30" in config, "what began the sweep holds for the jobs added to it"
+    assert "max_steps: 6" in config, "what began the sweep holds for the jobs added to it"
 
 
 def test_broken_off_anywhere(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_ctrl_c(
     assert ended.err.splitlines()[-1] == f"korlm: interrupted; go on with: {command}"
     assert "2 jobs" in ended.out and "not finished" in ended.out
     assert korlm("train", *command.split()[3:]).code == 0
-    assert steps == [10, 20, 30, 10]
+    assert steps == [2, 4, 6, 2]
     assert results(sweep) == results(next(tmp_path.glob("whole/sweeps/*")))
 
 

@@ -2,49 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.style
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from korlm.evaluation.breakdown import BANDS, POSITIONS
 from korlm.evaluation.figures import Figures
 from korlm.evaluation.judging import Judged
+from korlm.evaluation.lettering import COLORS, drawable, save, style
 
 logger = logging.getLogger(__name__)
 
 MAX_LINES = 8  # beyond it only what was read as it was trained, and no more than there are colours
 MAX_NAMED = 24  # documents that are named one by one
-MAX_LABEL = 30  # width of a name in Latin letters
-COLORS = ("#0b6e99", "#d9730d", "#4d8f3c", "#ad1a72", "#6940a5", "#8a6d3b", "#c2a200", "#787774")
-LATIN = "DejaVu Sans"  # comes with matplotlib
-HANGUL = (
-    *("Noto Sans CJK KR", "Noto Sans KR", "Pretendard", "NanumGothic", "NanumBarunGothic"),
-    *("Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic", "Nanum Gothic", "UnDotum"),
-    *("Source Han Sans K", "Source Han Sans KR", "Noto Sans CJK JP", "Baekmuk Dotum", "Gulim"),
-)
 BAND_LABELS = {
     **{"0": "unknown", "1": "1", "2-9": "2–9", "10-99": "10–99", "100-999": "100–\n999"},
     **{"1000-9999": "1,000–\n9,999", "10000+": "10,000+"},
 }
 WIDE = {"21-30": 24, "31-50": 28, "51+": 32}  # where groups of places are drawn
-STYLE = {
-    **{"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9a9a97"},
-    **{"axes.grid": True, "grid.color": "#e6e6e3", "axes.axisbelow": True, "font.size": 9.0},
-    **{"axes.titlesize": 10.0, "axes.titlelocation": "left", "axes.titleweight": "bold"},
-    **{"xtick.color": "#55534e", "ytick.color": "#55534e", "figure.facecolor": "white"},
-}
 
 
 def draw_breakdown(
@@ -58,9 +39,8 @@ def draw_breakdown(
         rows: what was judged on it.
         figures: of the same rows, with their intervals.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # tells of every font it looks at
-    with matplotlib.style.context(["default", {**STYLE, "font.family": _fonts()}]):
-        names = dict(zip(rows, _labels(list(rows), "row"), strict=True))
+    with style():
+        names = dict(zip(rows, drawable(list(rows), "row"), strict=True))
         figure = Figure(figsize=(12, 7.5 + 0.2 * max(len(rows) - 8, 0)), layout="constrained")
         halves: Any = figure.subfigures(2, 1)  # each with margins of its own
         top, bottom = halves[0].subplots(1, 2), halves[1].subplots(1, 3)
@@ -76,12 +56,10 @@ def draw_breakdown(
         figure.legend(
             bottom[0].get_lines(), labels, loc="outside lower center", ncols=8, frameon=False
         )
-        (title,) = _labels([text], "text")
+        (title,) = drawable([text], "text")
         size = f"{found['num_chars']:,} characters, {found['num_eojeol']:,} eojeol"
         figure.suptitle(f"{title}: {size}", x=0.01, ha="left", fontsize=12, weight="bold")
-        temporary = path.with_name(path.name + ".tmp")
-        figure.savefig(temporary, format="png", dpi=130)
-        os.replace(temporary, path)
+        save(figure, path)
 
 
 def _shown(rows: Mapping[str, Judged]) -> list[str]:
@@ -128,7 +106,7 @@ def _draw_units(axes: Axes, rows: Mapping[str, Judged], colors: Mapping[str, str
         for row, bits in found.items():
             axes.plot(bits, range(num_units), "o", color=colors[row], markersize=5, alpha=0.8)
         size = min(9.0, 180 / num_units)
-        axes.set_yticks(range(num_units), _labels(first.doc_ids, "document"), fontsize=size)
+        axes.set_yticks(range(num_units), drawable(first.doc_ids, "document"), fontsize=size)
         axes.set_ylim(num_units - 0.5, -0.5)
         return
     for row, bits in found.items():
@@ -202,49 +180,3 @@ def _logarithmic(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=steps))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-@functools.cache
-def _fonts() -> list[str]:
-    """The fonts to draw with: the first is looked for each letter first."""
-    there = {entry.name for entry in font_manager.fontManager.ttflist}
-    return [LATIN, *[name for name in HANGUL if name in there][:1]]
-
-
-@functools.cache
-def _letters() -> frozenset[int]:
-    """All that these fonts can draw."""
-    paths = [font_manager.findfont(name) for name in _fonts()]
-    return frozenset(code for path in paths for code in FT2Font(path).get_charmap())
-
-
-def _labels(names: Sequence[str], kind: str) -> list[str]:
-    """Names as they can be drawn; a number in place of one with letters that no font has."""
-    labels, numbered = [], 0
-    for number, name in enumerate(names, 1):
-        short = _shortened(name)
-        if short.isprintable() and all(ord(letter) in _letters() for letter in short):
-            # A dollar begins a formula, an underscore keeps a name out of the legend.
-            labels.append((" " + short if short.startswith("_") else short).replace("$", r"\$"))
-        else:
-            labels.append(f"{kind} {number}")
-            numbered += 1
-    if numbered:
-        logger.info(
-            "no font for %d names in the picture: numbers stand for them; fonts-nanum or Noto Sans "
-            "CJK have Hangul",
-            numbered,
-        )
-    return labels
-
-
-def _shortened(name: str) -> str:
-    """The end of a name that is too long: a path begins like its neighbours."""
-    widths = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name]
-    if sum(widths) <= MAX_LABEL:
-        return name
-    room, at = MAX_LABEL - 1, len(name)
-    while room >= widths[at - 1]:
-        at -= 1
-        room -= widths[at]
-    return "…" + name[at:]

@@ -12,7 +12,7 @@ import pytest
 from matplotlib import font_manager
 from texts import costs, judged_of, sentences_of
 
-import korlm.evaluation.plots as plots
+import korlm.evaluation.lettering as lettering
 from korlm.config import BootstrapConfig
 from korlm.evaluation.judging import Judged, compare
 from korlm.evaluation.plots import draw_breakdown
@@ -22,11 +22,11 @@ HEAD = b"\x89PNG\r\n\x1a\n"
 
 @pytest.fixture(autouse=True)
 def fonts_anew() -> Iterator[None]:
-    plots._fonts.cache_clear()
-    plots._letters.cache_clear()
+    lettering.fonts.cache_clear()
+    lettering.letters.cache_clear()
     yield
-    plots._fonts.cache_clear()
-    plots._letters.cache_clear()
+    lettering.fonts.cache_clear()
+    lettering.letters.cache_clear()
 
 
 def draw(path: Path, rows: dict[str, Judged]) -> None:
@@ -60,9 +60,9 @@ def test_more_rows_than_colours(tmp_path: Path) -> None:
 def test_without_a_font_numbers_stand_for_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    latin = [e for e in font_manager.fontManager.ttflist if e.name == plots.LATIN]
+    latin = [e for e in font_manager.fontManager.ttflist if e.name == lettering.LATIN]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", latin)
-    assert plots._labels(["a.txt", "글.txt", "b"], "document") == ["a.txt", "document 2", "b"]
+    assert lettering.drawable(["a.txt", "글.txt", "b"], "document") == ["a.txt", "document 2", "b"]
     text = sentences_of(300)
     with caplog.at_level(logging.INFO):
         draw(tmp_path / "a.png", {"a": judged_of(text, costs(text))})
@@ -71,6 +71,6 @@ def test_without_a_font_numbers_stand_for_names(
 
 def test_hangul_is_drawn_where_there_is_a_font() -> None:
     there = {entry.name for entry in font_manager.fontManager.ttflist}
-    if not there & set(plots.HANGUL):
+    if not there & set(lettering.HANGUL):
         pytest.skip("no font with Hangul is installed")
-    assert plots._labels(["글.txt"], "document") == ["글.txt"]
+    assert lettering.drawable(["글.txt"], "document") == ["글.txt"]
