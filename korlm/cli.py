@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import gc
 import glob
 import logging
 import os
 import re
 import shutil
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
@@ -30,7 +32,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config, torchrun
 from korlm.errors import ConfigError, Interrupted, KorlmError, writing
+from korlm.metrics import check_objective
 from korlm.sweep import SweepTable, note_failure
+from korlm.sweep_folder import go_on_command, is_finished, job_dir, sweep_dir, with_stored
 
 logger = logging.getLogger(__name__)
 
@@ -118,10 +122,10 @@ def whole(arguments: Sequence[str], literal: Collection[str]) -> list[str]:
 def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
     """The directory of a run: a new one of its own, or the one to go on in."""
     if resume and not (Path(resume) / "checkpoints" / "last.pt").is_file():
-        raise ConfigError(
-            f"resume={resume}: no checkpoints/last.pt in there; give the directory of a run "
-            "as the command that was broken off printed it"
-        )
+        hint = "give the directory of a run as the command that was broken off printed it"
+        if (Path(resume) / "multirun.yaml").is_file():
+            hint = f"it is a sweep: {go_on_command(Path(resume))}"
+        raise ConfigError(f"resume={resume}: no checkpoints/last.pt in there; {hint}")
     if not torchrun.place().is_first:
         return "."  # writes nothing; the first process tells it where the run lies
     if resume:
@@ -187,11 +191,18 @@ def evaluation_dir(run: Any, outputs: str) -> str:
     return _new_folder(place / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
 
 
-def output_subdir(resume: str | None) -> str | None:
-    """Where Hydra keeps the settings of a command: a resumed run keeps its first ones."""
-    if not torchrun.place().is_first:
+def output_subdir(folder: str) -> str | None:
+    """Where Hydra keeps the settings of a command: a resumed run keeps its first ones.
+
+    Args:
+        folder: the directory of the run, or of a job of a sweep.
+    """
+    path = Path(folder)
+    if not torchrun.place().is_first or (is_sweep() and is_finished(path)):
         return None
-    return f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}" if resume else ".hydra"
+    if (path / ".hydra" / "overrides.yaml").is_file():
+        return f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    return ".hydra"
 
 
 def one_line(error: BaseException, command: str = "train") -> str:
@@ -374,21 +385,61 @@ def _ending(single: bool) -> Iterator[None]:
     try:
         with writing(output_dir()):
             yield
-    except Interrupted as stopped:
-        _stop(str(stopped), 130)
     except (Exception, KeyboardInterrupt) as error:
-        if single and torchrun.place().is_first:
+        if not single:
+            _end_job(error)
+        if isinstance(error, Interrupted):
+            _stop(str(error), 130)
+        if torchrun.place().is_first:
             _remove_fruitless(output_dir())
         if isinstance(error, KeyboardInterrupt):
             _stop("interrupted", 130)
-        if not single:
-            note_failure(output_dir(), error)
         if not isinstance(error, KorlmError):
             raise
-        if single:
-            _stop(str(error), 1)
-        logger.error("job %s of the sweep failed: %s", HydraConfig.get().job.num, error)
-        raise
+        _stop(str(error), 1)
+    finally:
+        if not single:
+            gc.collect()  # a run and its parts know each other; the next job needs their memory
+
+
+def _end_job(error: BaseException) -> NoReturn:
+    """Ends a job of a sweep by its exception: Hydra goes on with the next one."""
+    if isinstance(error, (Interrupted, KeyboardInterrupt)):
+        raise KeyboardInterrupt from None  # the whole sweep ends
+    assert isinstance(error, Exception)
+    note_failure(output_dir(), error)
+    unexpected = not isinstance(error, KorlmError)
+    logger.error("job %s of the sweep failed: %s", output_dir().name, error, exc_info=unexpected)
+    link: BaseException | None = error
+    while link is not None:  # Hydra keeps the exception to the end, and it would keep the model
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    raise error
+
+
+def register_resolvers() -> None:
+    """Tells OmegaConf where the commands write, as the files under conf/ call it."""
+    for name, resolver in (
+        ("korlm_run_dir", run_dir),
+        ("korlm_evaluation_dir", evaluation_dir),
+        ("korlm_sweep_dir", sweep_dir),
+    ):
+        OmegaConf.register_new_resolver(name, resolver, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("korlm_job_dir", job_dir, replace=True)
+    OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)
+
+
+def complete_sweep() -> None:
+    """Adds what a sweep to go on with was begun with to the arguments of this command.
+
+    Raises:
+        ConfigError: there is no such sweep, or its objective is none.
+    """
+    sys.argv[1:] = with_stored(sys.argv[1:])
+    for argument in sys.argv[1:]:
+        key, _, value = argument.partition("=")
+        if key == "objective":  # one line before any job, not one for each
+            check_objective(value)
 
 
 def stage(
@@ -407,6 +458,8 @@ def stage(
                 logging.getLogger().setLevel(logging.WARNING)
                 logging.getLogger().handlers[:] = [logging.StreamHandler()]
             with _ending(single=not is_sweep()):
+                if is_sweep():
+                    (output_dir() / "failed.txt").unlink(missing_ok=True)
                 return function(to_settings(tree))
 
         def command() -> None:
@@ -415,11 +468,7 @@ def stage(
             # PyTorch's OpenMP threads spin while they wait, which costs a busy machine dearly.
             os.environ.setdefault("OMP_WAIT_POLICY", "passive")
             config.register()
-            OmegaConf.register_new_resolver("korlm_run_dir", run_dir, use_cache=True, replace=True)
-            OmegaConf.register_new_resolver(
-                "korlm_evaluation_dir", evaluation_dir, use_cache=True, replace=True
-            )
-            OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)
+            register_resolvers()
             sys.argv[1:] = [quoted(word, literal) for word in whole(sys.argv[1:], literal)]
             for argument in sys.argv[1:]:
                 flag = argument.split("=")[0]
@@ -437,19 +486,23 @@ def stage(
             main = hydra.main(
                 version_base="1.3", config_path=str(conf_dir()), config_name=config_name
             )
+            typed, folder = sys.argv[1:], None
             try:
                 with writing(Path("outputs")):
                     try:
+                        if sweep and config_name == "train":
+                            complete_sweep()
                         check_groups(config_name, sys.argv[1:])
                         main(task)()
                     finally:
-                        SweepTable.tell()
+                        folder = SweepTable.tell()
             except (KorlmError, HydraException, OmegaConfBaseException) as error:
                 if show_traceback:
                     raise
                 _stop(one_line(error, config_name), 1)
             except KeyboardInterrupt:
-                _stop("interrupted", 130)
+                hint = f"; go on with: {go_on_command(folder, typed)}" if folder else ""
+                _stop(f"interrupted{hint}", 130)
 
         return command
 

@@ -1,4 +1,4 @@
-"""The end of a sweep (-m): one table of all its jobs, printed and kept as results.tsv.
+"""The end of a sweep (-m): one table of its jobs, printed and kept as results.tsv, and a picture.
 
 Knows nothing but what the jobs left in their folders (``.hydra/overrides.yaml``, ``metrics.json``,
 ``training.json``, ``failed.txt``), so that jobs may have run anywhere and at any time.
@@ -9,20 +9,24 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from korlm.errors import KorlmError
+from korlm.metrics import LARGER_IS_BETTER, cost
+from korlm.sweep_folder import found_jobs, is_finished, jobs_by_settings
 
 logger = logging.getLogger(__name__)
 
+Figure = tuple[str, ...]
 # Column of the table, file and keys of the figure.
-FIGURES: dict[str, tuple[str, ...]] = {
+FIGURES: dict[str, Figure] = {
     "valid_perplexity": ("metrics.json", "valid", "perplexity"),
     "test_perplexity": ("metrics.json", "test", "perplexity"),
     "valid_bits_per_char": ("metrics.json", "valid", "bits_per_char"),
@@ -33,25 +37,32 @@ FIGURES: dict[str, tuple[str, ...]] = {
 }
 
 
+# Figures per token: they cannot be compared where the tokens differ.
+PER_TOKEN = ("loss", "perplexity", "perplexity_known")
+MAX_SHOWN = 60  # jobs in the printed table
+
+
 @dataclass(frozen=True)
 class Job:
     """What a job of a sweep left behind.
 
     Attributes:
-        name: of its folder, the job's number.
+        name: of its folder, as a rule the job's number.
         overrides: key -> value of its settings, as typed.
-        figures: those of FIGURES that there are; infinite where metrics.json has null.
+        figures: column -> value of those that there are; infinite where metrics.json has null.
         failure: why it has no figures, in one line; empty if it has.
+        tokens: what tells whether another job has the same tokens.
     """
 
     name: str
     overrides: dict[str, str]
     figures: dict[str, float]
     failure: str
+    tokens: tuple[Any, ...] = ()
 
-    def order(self, figure: str) -> tuple[bool, float, int, str]:
+    def order(self, objective: str) -> tuple[bool, float, int, str]:
         """The best first, failures last."""
-        value = self.figures.get(figure, math.inf)
+        value = cost(objective, self.figures.get(column_of(objective)))
         return (bool(self.failure), value, len(self.name), self.name)
 
 
@@ -60,25 +71,56 @@ class SweepTable(Callback):
 
     Attributes:
         folder: of the sweep that this process began, if it did.
+        objective: of that sweep.
+        finished: how many of its jobs earlier commands had finished.
     """
 
     folder: ClassVar[Path | None] = None
+    objective: ClassVar[str] = "valid.perplexity"
+    finished: ClassVar[int] = 0
 
     def on_multirun_start(self, config: DictConfig, **others: Any) -> None:
         """Called before the first job."""
-        SweepTable.folder = Path(str(config.hydra.sweep.dir)).absolute()
+        folder = Path(str(config.hydra.sweep.dir)).absolute()
+        SweepTable.folder, SweepTable.objective = folder, config.objective
+        jobs_by_settings.cache_clear()
+        SweepTable.finished = sum(is_finished(job) for job, _ in found_jobs(folder))
 
     @classmethod
-    def tell(cls) -> None:
-        """Writes and prints the table of the sweep that has ended, if there was one."""
+    def tell(cls) -> Path | None:
+        """Writes and prints the table of the sweep that has ended; gives its folder."""
         folder, cls.folder = cls.folder, None
-        jobs = read_jobs(folder) if folder else []
-        if folder and jobs:
-            rows = build_rows(jobs)
-            path = folder / "results.tsv"
-            lines = ["\t".join(_cell(value) for value in row) + "\n" for row in rows]
-            path.write_text("".join(lines), encoding="utf-8")
-            logger.info("%d jobs, the best first; %s:\n%s", len(jobs), path, _aligned(rows))
+        if folder and (jobs := read_jobs(folder, cls.objective)):
+            _write_table(folder, jobs, cls.finished)
+        return folder
+
+
+def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
+    objective = comparable(jobs, SweepTable.objective)
+    if objective != SweepTable.objective:
+        logger.warning(
+            "the jobs differ in their tokens, and so %s cannot be compared: ordered by %s",
+            SweepTable.objective,
+            objective,
+        )
+    rows = build_rows(jobs, objective)
+    path = folder / "results.tsv"
+    temporary = path.with_name(path.name + ".tmp")
+    lines = ["\t".join(_cell(value) for value in row) + "\n" for row in rows]
+    temporary.write_text("".join(lines), encoding="utf-8")
+    os.replace(temporary, path)
+    failed = sum(bool(job.failure) for job in jobs)
+    logger.info(
+        "%d jobs, the best first by %s%s%s; %s:\n%s%s",
+        len(jobs),
+        objective,
+        f", {finished} finished before" if finished else "",
+        f", {failed} without result" if failed else "",
+        path,
+        _aligned(rows[: MAX_SHOWN + 1]),
+        f"\n… and {len(jobs) - MAX_SHOWN} more" if len(jobs) > MAX_SHOWN else "",
+    )
+    _draw(folder / "sweep.png", jobs, objective)
 
 
 def note_failure(folder: Path, error: Exception) -> None:
@@ -87,26 +129,54 @@ def note_failure(folder: Path, error: Exception) -> None:
     (folder / "failed.txt").write_text(" ".join(reason.split()) + "\n", encoding="utf-8")
 
 
-def read_jobs(folder: Path) -> list[Job]:
-    """All jobs of a sweep, the best first."""
-    jobs = [_read_job(path.parents[1]) for path in folder.glob("*/.hydra/overrides.yaml")]
-    tokens = {
-        tuple(pair for pair in job.overrides.items() if pair[0].startswith(("tokenizer", "vocab")))
-        for job in jobs
-    }
-    # Perplexities of other tokens cannot be compared.
-    figure = "valid_perplexity" if len(tokens) == 1 else "valid_bits_per_char"
-    return sorted(jobs, key=lambda job: job.order(figure))
+def _draw(path: Path, jobs: Sequence[Job], objective: str) -> None:
+    """Writes the picture, if the jobs differ in a setting and have results."""
+    done = [job for job in jobs if not job.failure]
+    keys = varying(done)
+    if not keys:
+        return
+    from korlm.evaluation.sweep_plot import draw_sweep  # matplotlib takes its time
+
+    values = [job.figures.get(column_of(objective), math.nan) for job in done]
+    settings = {key: [job.overrides.get(key, "") for job in done] for key in keys}
+    larger = objective.partition(".")[2] in LARGER_IS_BETTER
+    if draw_sweep(path, (objective, values), settings, larger):
+        logger.info("%s: the picture of the sweep", path)
 
 
-def _read_job(folder: Path) -> Job:
-    typed = OmegaConf.to_object(OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
-    assert isinstance(typed, list)
-    pairs = (str(override).partition("=") for override in typed)
-    overrides = {key.lstrip("+~"): value for key, _, value in pairs}
+def column_of(objective: str) -> str:
+    """The column of a figure of metrics.json.
+
+    >>> column_of("valid.perplexity")
+    'valid_perplexity'
+    """
+    return objective.replace(".", "_")
+
+
+def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[Job]:
+    """All jobs of a sweep, the best first.
+
+    Args:
+        folder: of the sweep.
+        objective: SPLIT.KEY of metrics.json.
+    """
+    wanted = {**FIGURES, column_of(objective): ("metrics.json", *objective.split("."))}
+    jobs = [_read_job(job, settings, wanted) for job, settings in found_jobs(folder)]
+    used = comparable(jobs, objective)
+    return sorted(jobs, key=lambda job: job.order(used))
+
+
+def comparable(jobs: Sequence[Job], objective: str) -> str:
+    """The objective, or bits per character of its split where the jobs' tokens differ."""
+    split, _, key = objective.partition(".")
+    tokens = {job.tokens for job in jobs if not job.failure}
+    return f"{split}.bits_per_char" if key in PER_TOKEN and len(tokens) > 1 else objective
+
+
+def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Figure]) -> Job:
     files = {name: _read_json(folder / name) for name in ("metrics.json", "training.json")}
     figures = {}
-    for column, (name, *keys) in FIGURES.items():
+    for column, (name, *keys) in wanted.items():
         value: Any = files[name]
         for key in keys:
             value = value.get(key, math.nan) if isinstance(value, dict) else value
@@ -116,15 +186,26 @@ def _read_job(folder: Path) -> Job:
     if not files["metrics.json"]:
         failed = folder / "failed.txt"
         failure = failed.read_text("utf-8").strip() if failed.exists() else "not finished"
-    return Job(folder.name, overrides, figures, failure)
+    valid = files["metrics.json"].get("valid", {})
+    tokens = (valid.get("num_tokens"), valid.get("num_unk"))
+    choice = (pair for pair in settings.items() if pair[0].startswith(("tokenizer", "vocab")))
+    return Job(folder.name, settings, figures, failure, (*tokens, *sorted(choice)))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
 
 
-def build_rows(jobs: Sequence[Job]) -> list[list[str | float]]:
+def varying(jobs: Sequence[Job]) -> list[str]:
+    """The settings in which the jobs differ."""
+    keys = dict.fromkeys(key for job in jobs for key in job.overrides)
+    return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
+
+
+def build_rows(jobs: Sequence[Job], objective: str = "valid.perplexity") -> list[list[str | float]]:
     """The table: a head, and a row for each job with the settings in which the jobs differ.
+
+    The first column of figures is the objective.
 
     >>> build_rows([Job("0", {"seed": "1", "name": "a"}, {"valid_perplexity": 7.0}, ""),
     ...             Job("1", {"seed": "2", "name": "a"}, {}, "the disk is full")])
@@ -133,13 +214,16 @@ def build_rows(jobs: Sequence[Job]) -> list[list[str | float]]:
      ['0', '1', 7.0, ''],
      ['1', '2', '', 'the disk is full']]
     """
-    keys = list(dict.fromkeys(key for job in jobs for key in job.overrides))
-    varying = [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
-    columns = [column for column in FIGURES if any(column in job.figures for job in jobs)]
+    keys = varying(jobs)
+    columns = [
+        column
+        for column in dict.fromkeys((column_of(objective), *FIGURES))
+        if any(column in job.figures for job in jobs)
+    ]
     failures = ["failure"] if any(job.failure for job in jobs) else []
-    rows: list[list[str | float]] = [["job", *varying, *columns, *failures]]
+    rows: list[list[str | float]] = [["job", *keys, *columns, *failures]]
     for job in jobs:
-        settings = [job.overrides.get(key, "") for key in varying]
+        settings = [job.overrides.get(key, "") for key in keys]
         figures = [job.figures.get(column, "") for column in columns]
         rows.append([job.name, *settings, *figures, *([job.failure] if failures else [])])
     return rows

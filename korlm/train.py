@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm import cli, torchrun
 from korlm.config import TrainSettings
 from korlm.errors import ConfigError
+from korlm.metrics import cost
+from korlm.sweep_folder import is_finished
 
 if TYPE_CHECKING:
     from korlm.data.prepared import Prepared
     from korlm.training.distributed import Group
 
+logger = logging.getLogger(__name__)
+
 
 @cli.stage("train")
 def main(settings: TrainSettings) -> float:
-    """Trains, or goes on training; gives valid perplexity, for sweepers to minimise."""
-    run_dir, resumed = cli.output_dir(), None
+    """Trains, or goes on training; gives the objective, for sweepers to minimise."""
+    run_dir, resumed, objective = cli.output_dir(), None, settings.objective
+    if cli.is_sweep():
+        if is_finished(run_dir):
+            logger.info("%s: finished before", run_dir)
+            return _objective(objective, json.loads((run_dir / "metrics.json").read_text("utf-8")))
+        broken = (run_dir / "checkpoints" / "last.pt").is_file()
+        settings = dataclasses.replace(settings, resume=str(run_dir) if broken else None)
     if settings.resume:
-        if cli.is_sweep():
-            raise ConfigError(f"resume={settings.resume}: goes on with one run; leave out -m")
         settings, resumed = _take_up(settings.resume)
     place = torchrun.place()
     if settings.batches.batch_size % place.size:
@@ -51,7 +62,13 @@ def main(settings: TrainSettings) -> float:
 
     with group:
         run = Run(settings, cli.plain_settings(settings), prepared, run_dir, resumed, group)
-        return run.fit()["valid"]["perplexity"]
+        return _objective(objective, run.fit())
+
+
+def _objective(name: str, splits: dict[str, dict[str, float]]) -> float:
+    """What a sweeper minimises."""
+    split, _, key = name.partition(".")
+    return cost(name, splits[split][key])
 
 
 def _hear(group: Group) -> tuple[Path, Prepared]:
@@ -65,11 +82,13 @@ def _hear(group: Group) -> tuple[Path, Prepared]:
 def _take_up(resume: str) -> tuple[TrainSettings, dict[str, object]]:
     """The settings and the checkpoint of a broken-off run, with this command's overrides on top."""
     overrides = [o for o in cli.command_overrides() if not o.lstrip("+").startswith("resume=")]
+    if cli.is_sweep():
+        overrides = []  # the job is known by them: they are in the checkpoint
     for override in overrides:
-        if not override.startswith(("trainer.", "outputs=", "prepared=")):
+        if not override.startswith(("trainer.", "outputs=", "prepared=", "objective=")):
             raise ConfigError(
-                f"{override}: a resumed run keeps its settings; only trainer.*, outputs and "
-                "prepared may change"
+                f"{override}: a resumed run keeps its settings; only trainer.*, outputs, prepared "
+                "and objective may change"
             )
     from korlm.training.checkpoint import load_checkpoint
     from korlm.training.run import settings_of

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from conftest import COMMANDS, ROOT
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from korlm import cli, config
 
@@ -24,9 +23,7 @@ OWN_TEXT = {("corpus", "text"), ("corpus", "tsv")}
 @pytest.fixture(autouse=True)
 def registered() -> None:
     config.register()
-    OmegaConf.register_new_resolver("korlm_run_dir", cli.run_dir, replace=True)
-    OmegaConf.register_new_resolver("korlm_evaluation_dir", cli.evaluation_dir, replace=True)
-    OmegaConf.register_new_resolver("korlm_output_subdir", cli.output_subdir, replace=True)
+    cli.register_resolvers()
 
 
 def settings(command: str, *overrides: str) -> object:

@@ -19,6 +19,7 @@ LAYERS = [
     {"korlm.runs"},
     {"korlm.cli"},
     {"korlm.sweep"},
+    {"korlm.sweep_folder"},
     {"korlm.training"},
     {"korlm.decoding", "korlm.evaluation"},
     {"korlm.models"},
@@ -37,10 +38,11 @@ ONLY_IN = {
     "sentencepiece": {"korlm.data.pieces"},
     "torchtext": {"korlm.data.vocab"},
     "hydra": {"korlm.cli", "korlm.config", "korlm.sweep"},
-    "omegaconf": {"korlm.cli", "korlm.sweep"},
+    "omegaconf": {"korlm.cli", "korlm.sweep", "korlm.sweep_folder"},
     "tensorboard": set(),
     "matplotlib": {
-        *("korlm.drawing", "korlm.corpus_statistics.frequency_plots", "korlm.evaluation.plots")
+        *("korlm.drawing", "korlm.corpus_statistics.frequency_plots"),
+        *("korlm.evaluation.plots", "korlm.evaluation.sweep_plot"),
     },
     "torch.utils.tensorboard": {"korlm.training.tracker"},
     "torch.distributed": {"korlm.training.distributed"},

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from korlm.errors import ConfigError
 from korlm.metrics import (
+    KEYS,
     Tally,
+    check_objective,
+    cost,
     exp,
     metrics,
     peak_memory_mb,
@@ -151,3 +155,20 @@ def test_peak_memory() -> None:
     assert peak_memory_mb() >= before + 90
     del held
     assert peak_memory_mb() >= before + 90  # the peak stays
+
+
+def test_objectives_are_the_figures_that_there_are() -> None:
+    found = metrics(Tally(nats=1.0, num_tokens=1), Counts(1, 1, 0.0), 0.0)
+    assert tuple(found) == KEYS
+    for key in KEYS:
+        check_objective(f"test.{key}")
+    for wrong in ("perplexity", "valid.", "valid.perplexities", "dev.loss", "", "valid.loss.x"):
+        with pytest.raises(ConfigError, match="objective="):
+            check_objective(wrong)
+
+
+def test_what_is_minimised() -> None:
+    assert cost("valid.loss", 2.0) == 2.0
+    assert cost("train.tokens_per_second", 2.0) == -2.0
+    for never in (None, math.nan, math.inf):
+        assert cost("valid.perplexity", never) == cost("valid.tokens_per_second", never) == math.inf

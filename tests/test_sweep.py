@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import math
+import time
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import LIGHT, Command, TinyCorpus
 
 from korlm.errors import OutputError
-from korlm.sweep import Job, SweepTable, build_rows, note_failure, read_jobs
+from korlm.sweep import Job, SweepTable, build_rows, comparable, note_failure, read_jobs
+from korlm.training.run import Run
 
 Row = dict[str, str]
 
@@ -58,7 +63,8 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
         assert row["failure"].startswith("train has ")
         assert "batches.batch_size=9999" in row["failure"]
     assert "4 jobs, the best first" in ended.out
-    told = ended.out[ended.out.index("the best first") :].splitlines()[1:]
+    assert ended.out.splitlines()[-1].endswith("sweep.png: the picture of the sweep")
+    told = ended.out[ended.out.index("the best first") :].splitlines()[1:-1]
     assert [line.split()[0] for line in told] == ["job", *(row["job"] for row in rows)]
 
 
@@ -167,3 +173,86 @@ def test_no_jobs_no_table(folder: Path | None, tmp_path: Path) -> None:
 def test_overrides_with_a_plus(tmp_path: Path) -> None:
     leave(tmp_path, "0", ["+experiment=smoke", "name='a=b'"], 2.0)
     assert read_jobs(tmp_path)[0].overrides == {"experiment": "smoke", "name": "'a=b'"}
+
+
+def test_any_figure_orders_the_table(tmp_path: Path) -> None:
+    for name, (loss, speed) in {"0": (1.0, 5.0), "1": (2.0, 9.0), "2": (None, None)}.items():
+        leave(tmp_path, name, [f"seed={name}"])
+        figures = {"test": {"loss": loss, "tokens_per_second": speed}}
+        (tmp_path / name / "metrics.json").write_text(json.dumps(figures), "utf-8")
+    leave(tmp_path, "3", ["seed=3"])
+    for objective, order in {
+        "test.loss": ["0", "1", "2", "3"],
+        "test.tokens_per_second": ["1", "0", "2", "3"],  # the only one that should be large
+    }.items():
+        jobs = read_jobs(tmp_path, objective)
+        assert [job.name for job in jobs] == order
+        assert build_rows(jobs, objective)[0][2] == objective.replace(".", "_")
+
+
+def test_unlike_tokens_are_seen_in_the_counts_too(tmp_path: Path) -> None:
+    """As with prepared=one,other, which no override tells."""
+    for name, count in {"0": 10, "1": 11}.items():
+        leave(tmp_path, name, [f"prepared={name}"])
+        figures = {"valid": {"num_tokens": count, "num_unk": 1, "perplexity": 2.0}}
+        (tmp_path / name / "metrics.json").write_text(json.dumps(figures), "utf-8")
+    jobs = read_jobs(tmp_path)
+    assert comparable(jobs, "test.loss") == "test.bits_per_char"
+    assert comparable(jobs, "test.seconds") == "test.seconds"
+    assert comparable(jobs[:1], "test.loss") == "test.loss"
+
+
+def test_a_thousand_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(1000):
+        leave(tmp_path, str(number), [f"seed={number}", "optimizer.lr=0.1"], 5 + number)
+    SweepTable.folder = tmp_path
+    start = time.perf_counter()
+    with caplog.at_level(logging.INFO):
+        assert SweepTable.tell() == tmp_path
+    assert time.perf_counter() - start < 30, "two seconds where nothing else runs"
+    assert len((tmp_path / "results.tsv").read_text("utf-8").splitlines()) == 1001
+    assert "1000 jobs, the best first by valid.perplexity" in caplog.text
+    assert "… and 940 more" in caplog.text
+    assert (tmp_path / "sweep.png").is_file()
+
+
+def test_a_failed_job_gives_its_memory_back(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra keeps its exception to the end of the sweep; our own mistakes are told in full."""
+    living: list[weakref.ref[Run]] = []
+    alive: list[int] = []
+
+    def fail(self: Run) -> None:
+        alive.append(sum(ref() is not None for ref in living))
+        living.append(weakref.ref(self))
+        raise ValueError("ours")
+
+    monkeypatch.setattr(Run, "fit", fail)
+    with pytest.raises(ValueError, match="ours"):
+        korlm("train", "-m", *tiny.overrides, *LIGHT, "seed=1,2,3")
+    assert alive == [0, 0, 0]
+    logs = [path.read_text("utf-8") for path in tmp_path.glob("outputs/sweeps/*/*/train.log")]
+    assert len(logs) == 3 and all("Traceback" in log for log in logs)
+
+
+@pytest.mark.parametrize("objective", ["valid.perplexity", "train.tokens_per_second"])
+def test_the_command_gives_what_sweepers_minimise(
+    korlm: Command,
+    tiny: TinyCorpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    objective: str,
+) -> None:
+    given: list[float] = []
+
+    def note(self: SweepTable, config: Any, job_return: Any, **others: Any) -> None:
+        given.append(job_return.return_value)
+
+    monkeypatch.setattr(SweepTable, "on_job_end", note)
+    command = [*tiny.overrides, *LIGHT, "trainer.max_steps=1", f"objective={objective}"]
+    for _ in range(2):  # the second finds the job finished
+        assert korlm("train", "-m", *command, "hydra.sweep.dir=here").code == 0
+    split, key = objective.split(".")
+    value = json.loads((tmp_path / "here/0/metrics.json").read_text("utf-8"))[split][key]
+    assert given == [-value if key == "tokens_per_second" else value] * 2

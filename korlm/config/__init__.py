@@ -81,6 +81,7 @@ from korlm.config.training import (
     TrainerConfig,
 )
 from korlm.config.using import UseSettings
+from korlm.metrics import check_objective
 
 __all__ = [
     "MISSING",
@@ -186,9 +187,13 @@ class TrainSettings(CorpusSettings):
     prepared: str | None = None
     # a prepared corpus to train on as it is, instead of corpus, tokenizer and vocab
     resume: str | None = None
-    # the directory of a broken-off run to go on with
+    # the directory of a broken-off run to go on with; with -m that of a sweep
+    objective: str = "valid.perplexity"
+    # SPLIT.KEY of metrics.json: orders the table of a sweep, and sweepers that search minimise it
+    # (the negative of tokens_per_second, of which more is better)
 
     def __post_init__(self) -> None:
+        check_objective(self.objective)
         self._at_least(0, "seed")
         if self.seed >= 1 << 63:
             self._fail("seed", "must be below 2^63")

@@ -1,0 +1,144 @@
+"""The folder of a sweep (-m): which jobs it holds, and how a later command goes on with it.
+
+A job is known by its overrides, never by its number: a sweep to which a value was added finds what
+it has finished. ``multirun.yaml``, which Hydra writes first, holds what was typed.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml  # OmegaConf reads and writes with it
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from korlm.errors import ConfigError, writing
+
+# What may differ between two commands that mean the same job.
+OF_THE_COMMAND = ("resume", "outputs", "objective")
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML has it
+
+
+def key_of(override: str) -> str:
+    """The key of an override, without the signs before it.
+
+    >>> key_of("+experiment=smoke"), key_of("~schedule")
+    ('experiment', 'schedule')
+    """
+    return override.lstrip("+~").partition("=")[0]
+
+
+def job_settings(overrides: Iterable[str]) -> dict[str, str]:
+    """Key -> value as typed, of all that makes a job what it is."""
+    pairs = ((key_of(override), override.partition("=")[2]) for override in overrides)
+    return {key: value for key, value in pairs if key not in OF_THE_COMMAND}
+
+
+def found_jobs(sweep: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The folders of a sweep's jobs with their settings."""
+    for path in sweep.glob("*/.hydra/overrides.yaml"):
+        typed = yaml.load(path.read_text("utf-8"), _LOADER)
+        overrides = typed if isinstance(typed, list) else []  # empty where the job was killed
+        yield path.parents[1], job_settings(map(str, overrides))
+
+
+def is_finished(job: Path) -> bool:
+    """Whether a job has come to its end; metrics.json is the last that it writes."""
+    return (job / "metrics.json").is_file()
+
+
+def sweep_dir(outputs: str, resume: str | None) -> str:
+    """The folder of a sweep: one of its own, or the one to go on with."""
+    return resume or f"{outputs}/sweeps/{datetime.now():%Y-%m-%d_%H-%M-%S}"
+
+
+def job_dir(sweep: str, number: int, overrides: Sequence[str]) -> str:
+    """The name of a job's folder: that of the same job in an earlier command, or a new number."""
+    place = Path(sweep)
+    name = jobs_by_settings(place).get(_signature(job_settings(overrides)))
+    while name is None:
+        with writing(place):
+            try:  # made here and now: jobs that other processes start must not share it
+                (place / str(number)).mkdir(parents=True)
+                name = str(number)
+            except FileExistsError:
+                number += 1
+    return name
+
+
+@functools.cache
+def jobs_by_settings(sweep: Path) -> dict[frozenset[tuple[str, str]], str]:
+    """Names of the jobs that earlier commands have left, finished ones first."""
+    jobs = sorted(found_jobs(sweep), key=lambda job: (is_finished(job[0]), job[0].name))
+    return {_signature(settings): folder.name for folder, settings in jobs}
+
+
+def _signature(settings: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    return frozenset(settings.items())
+
+
+def with_stored(arguments: list[str]) -> list[str]:
+    """The arguments of a command that goes on with a sweep, completed by what began it.
+
+    What is typed anew replaces what was typed for the same key.
+
+    Args:
+        arguments: of a command with -m.
+
+    Raises:
+        ConfigError: resume=FOLDER is no sweep.
+    """
+    places = [at for at, argument in enumerate(arguments) if argument.startswith("resume=")]
+    if not places:
+        return arguments
+    if any(argument.startswith("hydra.sweep.dir=") for argument in arguments):
+        raise ConfigError(
+            f"{arguments[places[-1]]}: names the folder of the sweep, and so does hydra.sweep.dir: "
+            "leave one out"
+        )
+    folder = Path(arguments[places[-1]].partition("=")[2].strip("'\""))
+    keys = {key_of(argument) for argument in arguments}
+    stored = [override for override in _stored(folder) if key_of(override) not in keys]
+    at = places[-1] + 1  # settings stand together: argparse wants it so
+    return [*arguments[:at], *stored, *arguments[at:]]
+
+
+def _stored(sweep: Path) -> list[str]:
+    """The settings that a sweep was begun with; those of Hydra itself must be typed again."""
+    path = sweep / "multirun.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"resume={sweep}: no multirun.yaml in there; with -m give the folder of a sweep, such "
+            "as outputs/sweeps/<date>_<time>; to go on with one run, leave out -m"
+        )
+    try:
+        typed = OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task")
+        overrides = [str(override) for override in typed]
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"{path}: damaged ({reason}); type the whole sweep again") from error
+    # A file may come from elsewhere: settings alone, no flag, and nothing that Hydra would call.
+    plain = re.compile(r"[+~]{0,2}(?!hydra\b)[A-Za-z_][\w./@-]*(=.*)?", re.DOTALL)
+    return [override for override in overrides if plain.fullmatch(override)]
+
+
+def go_on_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
+    """What to type to go on with a sweep.
+
+    Args:
+        sweep: its folder.
+        arguments: of the command that began it; launcher and sweeper are named anew.
+
+    >>> go_on_command(Path("outputs/sweeps/a"), ["-m", "seed=1,2", "hydra/launcher=joblib"])
+    'python -m korlm.train -m resume=outputs/sweeps/a hydra/launcher=joblib'
+    """
+    value = str(sweep)
+    quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"
+    own = [a for a in arguments if re.match(r"\+*hydra[./](?!sweep\.dir=|mode=)", a)]
+    return "python -m korlm.train -m " + shlex.join([f"resume={quoted}", *own])
