@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"korlm"},  # korlm.load
     {f"korlm.{command}" for command in COMMANDS},
-    {"korlm.exporting", "korlm.rescoring", "korlm.serving"},
+    {"korlm.exporting", "korlm.reporting", "korlm.rescoring", "korlm.serving"},
     {"korlm.runs"},
     {"korlm.cli"},
     {"korlm.sweep"},
@@ -37,8 +37,8 @@ ONLY_IN = {
     "torchtext": {"korlm.data.vocab"},
     "hydra": {"korlm.cli", "korlm.config", "korlm.sweep"},
     "omegaconf": {"korlm.cli", "korlm.sweep"},
-    "tensorboard": set(),
-    "matplotlib": {"korlm.evaluation.plots"},
+    "tensorboard": {"korlm.reporting.events"},
+    "matplotlib": {"korlm.evaluation.plots", "korlm.reporting.drawing"},
     "torch.utils.tensorboard": {"korlm.training.tracker"},
     "torch.distributed": {"korlm.training.distributed"},
     "safetensors": {"korlm.training.weights"},
