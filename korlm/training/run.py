@@ -26,6 +26,7 @@ from korlm.errors import (
 from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table, write_figures
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
+from korlm.models.neural import NeuralLM
 from korlm.models.ngram_lm import NgramLM
 from korlm.recomposition.build import keep
 from korlm.training.checkpoint import (
@@ -365,10 +366,20 @@ class Run:
             return splits
         write_figures(self.folder / "training.json", self._training_figures())
         write_figures(self.folder / "metrics.json", splits)
+        self._show_embeddings()
         self.tracker.finish(self.progress.step, splits, self.plain)
         logger.info("best model, of step %d:\n%s", best["progress"]["best_step"], table(splits))
         logger.info("%s: metrics.json, checkpoints, tensorboard", self.folder)
         return splits
+
+    def _show_embeddings(self) -> None:
+        """Those of the best model, for TensorBoard's projector; n-grams have none."""
+        number = self.settings.trainer.projected_tokens
+        if number and isinstance(self.model, NeuralLM):
+            vocab = self.prepared.vocab
+            with torch.no_grad():
+                matrix = self.model.embedding.whole()
+            self.tracker.embeddings(matrix, vocab.tokens, vocab.counts, number)
 
 
 def resume_command(folder: Path, size: int = 1) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from korlm.metrics import exp
+from korlm.training.projector import write_projector
 
 # Tags of the validation figures; the other splits are told once, at the end.
 QUALITY = ("bits_per_char", "eojeol_perplexity", "oov_rate")
@@ -24,6 +26,7 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
+        self._folder = folder
         self._writer = SummaryWriter(str(folder), purge_step=first_step or None)
         self._writer.add_custom_scalars(
             {
@@ -59,6 +62,12 @@ class Tracker:
     def sample(self, step: int, text: str) -> None:
         """Text that the model wrote."""
         self._writer.add_text("samples", text, step)
+
+    def embeddings(
+        self, matrix: Tensor, tokens: Sequence[str], counts: Sequence[int], number: int
+    ) -> None:
+        """The most frequent tokens for the projector; arguments as of ``write_projector``."""
+        write_projector(self._folder, matrix, tokens, counts, number)
 
     def finish(
         self, step: int, splits: Mapping[str, Mapping[str, float]], settings: Mapping[str, Any]
