@@ -76,12 +76,12 @@ class Tracker:
         if "test" in splits:
             self._add("loss/test", splits["test"]["loss"], step)
             self._add("perplexity/test", splits["test"]["perplexity"], step)
-        # Names of the points that the HParams tab lays beside the settings.
-        figures = {"best/valid_perplexity": splits["valid"]["perplexity"]}
-        figures |= {"perplexity/test": splits["test"]["perplexity"]} if "test" in splits else {}
-        # The plain add_hparams would open a second writer, and with it a second run.
+        # The plain add_hparams would open a second writer, and with it a second run. Its summary of
+        # the experiment is left out: without one, the HParams tab looks through all runs, and shows
+        # first the settings in which they differ, and every tag, best/valid_perplexity first.
+        _, start, end = hparams(flat(settings), {})  # type: ignore[no-untyped-call]
         writer: Any = self._writer.file_writer
-        for summary in hparams(flat(settings), figures):  # type: ignore[no-untyped-call]
+        for summary in (start, end):
             writer.add_summary(summary)
 
     def close(self) -> None:
