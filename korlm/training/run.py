@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import re
 import shlex
@@ -15,8 +16,9 @@ from filelock import FileLock, Timeout
 from korlm.config import Mode, TrainSettings
 from korlm.data.batches import Batches, Share, build_batches
 from korlm.data.prepared import Prepared
-from korlm.data.vocab import BOS_ID, EOS_ID
+from korlm.data.vocab import BOS_ID, EOS, EOS_ID
 from korlm.decoding.sampling import sample_ids
+from korlm.decoding.writing import TextStream
 from korlm.errors import (
     CheckpointError,
     Interrupted,
@@ -28,7 +30,8 @@ from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
 from korlm.models.neural import NeuralLM
 from korlm.models.ngram_lm import NgramLM
-from korlm.recomposition.build import keep
+from korlm.recomposition.build import keep, kept_recomposer
+from korlm.recomposition.recomposer import Recomposer
 from korlm.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -260,14 +263,24 @@ class Run:
             self.tracker.sample(step, self._sample())
         return loss
 
-    def _sample(self) -> str:
-        """Tokens drawn from the model as they are, parted by blanks, a line for each <eos>."""
+    def _sample(self) -> dict[str, str]:
+        """Tokens drawn from the model as they are, and what they make as Korean text."""
         mode, count = self.settings.batches.mode, self.settings.trainer.sample_tokens
         start_id = EOS_ID if mode is Mode.stream else BOS_ID
         self.model.eval()
         ids = sample_ids(self.model, start_id, count, 0.8, self.settings.seed)
-        words = ["\n\n" if i == EOS_ID else self.prepared.vocab.tokens[i] for i in ids]
-        return " ".join(words)
+        tokens = [self.prepared.vocab.tokens[i] for i in ids]
+        drawn = " ".join("\n\n" if token == EOS else token for token in tokens)
+        if self._recomposer is None:
+            return {"samples": drawn}
+        stream = TextStream(self._recomposer)
+        text = "".join(map(stream.add, tokens)) + stream.end()
+        return {"samples": text.replace("\n", "\n\n"), "samples/tokens": drawn}
+
+    @functools.cached_property
+    def _recomposer(self) -> Recomposer | None:
+        """Writes tokens as text, if that is known of the run's tokenizer."""
+        return kept_recomposer(self.plain["tokenizer"]["name"], self.folder)
 
     def fit(self) -> dict[str, dict[str, float]]:
         """Trains to the end, evaluates the best model on every split, writes metrics.json.

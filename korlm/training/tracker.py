@@ -59,9 +59,10 @@ class Tracker:
         self._add("best/valid_perplexity", exp(best_loss), step)
         self._writer.flush()
 
-    def sample(self, step: int, text: str) -> None:
-        """Text that the model wrote."""
-        self._writer.add_text("samples", text, step)
+    def sample(self, step: int, texts: Mapping[str, str]) -> None:
+        """Text that the model wrote, in Markdown, by its tag: ``samples``, ``samples/tokens``."""
+        for tag, text in texts.items():
+            self._writer.add_text(tag, text, step)
 
     def embeddings(
         self, matrix: Tensor, tokens: Sequence[str], counts: Sequence[int], number: int

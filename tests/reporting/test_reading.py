@@ -32,7 +32,7 @@ def make_run(folder: Path, loss: float = 2.0, tokens: int = 10, settings: str = 
     figures |= {"perplexity": math.exp(loss), "bits_per_char": loss, "oov_rate": 0.1}
     figures["eojeol_perplexity"] = 9.0
     tracker.valid_point(20, figures, loss)
-    tracker.sample(20, "나 는 <b>학교</b> 에")
+    tracker.sample(20, {"samples": "나는 <b>학교</b>에"})
     tracker.close()
     (folder / "metrics.json").write_text(json.dumps({"valid": figures}))
     (folder / "training.json").write_text('{"num_parameters": 7, "steps": 20, "seconds": 1.5}')
@@ -48,7 +48,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert run.settings == {"model.name": "lstm", "name": "실험"}
     assert run.curve("loss/train") == [(10, pytest.approx(2.1)), (20, pytest.approx(2.05))]
     assert run.curve("loss/valid") == [(20, 2.0)]
-    assert run.told.sample == (20, "나 는 <b>학교</b> 에")
+    assert run.told.sample == (20, "나는 <b>학교</b>에")
     assert run.figure("valid", "perplexity") == math.exp(2)
     assert math.isnan(run.figure("test", "perplexity"))
     assert run.training["num_parameters"] == 7

@@ -73,7 +73,7 @@ def write_all(tracker: Tracker, settings: dict[str, Any] = SETTINGS) -> None:
     tracker.train_point(10, 4.0, 0.1, 1.5, 1000.0)
     tracker.train_point(20, 3.0, 0.2, 0.5, 2000.0)
     tracker.valid_point(20, FIGURES, best_loss=1.0)
-    tracker.sample(20, "나 는 학교 에")
+    tracker.sample(20, {"samples": "나는 학교에", "samples/tokens": "나 는 학교 에"})
     tracker.finish(20, {"train": FIGURES, "valid": FIGURES, "test": FIGURES}, settings)
     tracker.close()
 
@@ -103,6 +103,8 @@ def test_values_and_steps(tracker: Tracker, tmp_path: Path) -> None:
     assert points(events, "perplexity/test") == [(20, math.exp(2))]
     (text,) = events.Tensors("samples/text_summary")
     assert text.step == 20
+    assert text.tensor_proto.string_val[0].decode() == "나는 학교에"
+    (text,) = events.Tensors("samples/tokens/text_summary")
     assert text.tensor_proto.string_val[0].decode() == "나 는 학교 에"
 
 
