@@ -275,7 +275,9 @@ class Run:
             return {"samples": drawn}
         stream = TextStream(self._recomposer)
         text = "".join(map(stream.add, tokens)) + stream.end()
-        return {"samples": text.replace("\n", "\n\n"), "samples/tokens": drawn}
+        # Four blanks would begin a line of program code in Markdown.
+        lines = (" ".join(line.split()) for line in text.splitlines())
+        return {"samples": "\n\n".join(lines), "samples/tokens": drawn}
 
     @functools.cached_property
     def _recomposer(self) -> Recomposer | None:
