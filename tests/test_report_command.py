@@ -18,6 +18,7 @@ def test_a_run_and_a_sweep_become_pages(korlm: Command, tiny: TinyCorpus, tmp_pa
     assert page.count("<svg role") == 1
     sweep = tmp_path / "sweep"
     sweep.mkdir()
+    assert korlm("report", f"runs={run.parent}/*").code == 0
     run.rename(sweep / "0")
     assert korlm("report", f"sweep={sweep}").code == 0
     assert "Sweep sweep" in (tmp_path / "report.html").read_text("utf-8")

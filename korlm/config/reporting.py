@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from korlm.config.base import Group
 from korlm.errors import ConfigError
@@ -13,8 +14,8 @@ from korlm.errors import ConfigError
 class ReportSettings(Group):
     """python -m korlm.report: runs or a sweep -> one HTML page."""
 
-    runs: list[str] = field(default_factory=list)
-    # directories of runs, or globs
+    runs: Any = None
+    # the directory of a run, a list of them, or globs
     sweep: str | None = None
     # the directory of a sweep, in place of runs
     output: str = "report.html"
@@ -23,6 +24,8 @@ class ReportSettings(Group):
     # of the page; empty: what it is made of
 
     def __post_init__(self) -> None:
+        runs = self.runs if isinstance(self.runs, list) else [self.runs] if self.runs else []
+        self.runs = [str(run) for run in runs]
         if bool(self.runs) == bool(self.sweep):
             raise ConfigError(
                 "give either runs=[DIR,...] or sweep=DIR: the runs that the page is to tell of"
