@@ -26,6 +26,7 @@ COMMANDS: dict[str, list[str]] = {
     "serve": ["run=x"],
     "export": ["run=x"],
     "generate": ["run=x"],
+    "report": ["runs=[x]"],
 }
 ROOT = Path(__file__).resolve().parent.parent
 

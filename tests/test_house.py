@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"korlm"},  # korlm.load
     {f"korlm.{command}" for command in COMMANDS},
-    {"korlm.exporting", "korlm.rescoring", "korlm.serving"},
+    {"korlm.exporting", "korlm.reporting", "korlm.rescoring", "korlm.serving"},
     {"korlm.runs"},
     {"korlm.cli"},
     {"korlm.sweep"},
@@ -39,9 +39,9 @@ ONLY_IN = {
     "torchtext": {"korlm.data.vocab"},
     "hydra": {"korlm.cli", "korlm.config", "korlm.sweep"},
     "omegaconf": {"korlm.cli", "korlm.sweep", "korlm.sweep_folder"},
-    "tensorboard": set(),
+    "tensorboard": {"korlm.reporting.events"},
     "matplotlib": {
-        *("korlm.drawing", "korlm.corpus_statistics.frequency_plots"),
+        *("korlm.drawing", "korlm.corpus_statistics.frequency_plots", "korlm.reporting.drawing"),
         *("korlm.evaluation.plots", "korlm.evaluation.sweep_plot"),
     },
     "torch.utils.tensorboard": {"korlm.training.tracker"},

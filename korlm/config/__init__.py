@@ -56,6 +56,7 @@ from korlm.config.model import (
     Spelling,
     WindowConfig,
 )
+from korlm.config.reporting import ReportSettings
 from korlm.config.rescoring import (
     ErrorRate,
     Length,
@@ -130,6 +131,7 @@ __all__ = [
     "PrepareSettings",
     "RNNConfig",
     "RecurrentConfig",
+    "ReportSettings",
     "RescoreSettings",
     "SGDConfig",
     "ScheduleConfig",
@@ -208,6 +210,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "evaluate_schema": EvaluateSettings,
         "serve_schema": ServeSettings,
         "score_schema": ScoreSettings,
+        "report_schema": ReportSettings,
         "export_schema": ExportSettings,
         "rescore_schema": RescoreSettings,
         "generate_schema": GenerateSettings,

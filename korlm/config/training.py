@@ -187,8 +187,10 @@ class TrainerConfig(Group):
     # last.pt is also written this often within an epoch
     sample_tokens: int = 60
     # length of the text sampled at each validation; 0: none
+    projected_tokens: int = 2000
+    # the most frequent ones, whose embeddings TensorBoard's projector shows; 0: none
 
     def __post_init__(self) -> None:
         self._at_least(1, "threads", "epochs", "max_steps", "valid_every", "log_every", "patience")
-        self._at_least(0, "sample_tokens")
+        self._at_least(0, "sample_tokens", "projected_tokens")
         self._above(0, "clip_norm", "checkpoint_minutes")

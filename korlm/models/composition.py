@@ -195,11 +195,17 @@ class TokenEmbedding(nn.Embedding):
         composed: Tensor = self.composition(self.weight)
         return composed
 
+    def whole(self) -> Tensor:
+        """What is read for each token, (V, E)."""
+        if self.spelling is Spelling.none:
+            return self.weight
+        composed: Tensor = self.composition(self.weight)
+        return composed
+
     def compose_for_good(self) -> None:
         """From now on plain embeddings, equal to the composed ones; the output layer's stay."""
         if self.spelling is not Spelling.none:
-            composed: Tensor = self.composition(self.weight)
-            self.weight = nn.Parameter(composed, self.weight.requires_grad)
+            self.weight = nn.Parameter(self.whole(), self.weight.requires_grad)
             self.spelling, self.is_tied = Spelling.none, False
             del self.composition
 

@@ -58,6 +58,20 @@ def build_recomposer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Recompos
     return KkmaRecomposer({}, rules_alone())
 
 
+def kept_recomposer(tokenizer: str, run: Path) -> Recomposer | None:
+    """The recomposer that a run directory can give without learning; None if there is none.
+
+    >>> kept_recomposer("kiwi", Path("nowhere")) is None
+    True
+
+    Raises:
+        PreparedError: the file is damaged.
+    """
+    if tokenizer in _SIMPLE or (run / FILE).is_file():
+        return build_recomposer(tokenizer, (run,))
+    return None
+
+
 def learn_from_prepared(folder: Path) -> KkmaRecomposer:
     """Learns from the training split of Kkma's tokens, and writes ``recomposition.npz`` beside it.
 

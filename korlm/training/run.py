@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import re
 import shlex
@@ -15,8 +16,9 @@ from filelock import FileLock, Timeout
 from korlm.config import Mode, TrainSettings
 from korlm.data.batches import Batches, Share, build_batches
 from korlm.data.prepared import Prepared
-from korlm.data.vocab import BOS_ID, EOS_ID
+from korlm.data.vocab import BOS_ID, EOS, EOS_ID
 from korlm.decoding.sampling import sample_ids
+from korlm.decoding.writing import TextStream
 from korlm.errors import (
     CheckpointError,
     Interrupted,
@@ -26,8 +28,10 @@ from korlm.errors import (
 from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table, write_figures
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
+from korlm.models.neural import NeuralLM
 from korlm.models.ngram_lm import NgramLM
-from korlm.recomposition.build import keep
+from korlm.recomposition.build import keep, kept_recomposer
+from korlm.recomposition.recomposer import Recomposer
 from korlm.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -259,14 +263,26 @@ class Run:
             self.tracker.sample(step, self._sample())
         return loss
 
-    def _sample(self) -> str:
-        """Tokens drawn from the model as they are, parted by blanks, a line for each <eos>."""
+    def _sample(self) -> dict[str, str]:
+        """Tokens drawn from the model as they are, and what they make as Korean text."""
         mode, count = self.settings.batches.mode, self.settings.trainer.sample_tokens
         start_id = EOS_ID if mode is Mode.stream else BOS_ID
         self.model.eval()
         ids = sample_ids(self.model, start_id, count, 0.8, self.settings.seed)
-        words = ["\n\n" if i == EOS_ID else self.prepared.vocab.tokens[i] for i in ids]
-        return " ".join(words)
+        tokens = [self.prepared.vocab.tokens[i] for i in ids]
+        drawn = " ".join("\n\n" if token == EOS else token for token in tokens)
+        if self._recomposer is None:
+            return {"samples": drawn}
+        stream = TextStream(self._recomposer)
+        text = "".join(map(stream.add, tokens)) + stream.end()
+        # Four blanks would begin a line of program code in Markdown.
+        lines = (" ".join(line.split()) for line in text.splitlines())
+        return {"samples": "\n\n".join(lines), "samples/tokens": drawn}
+
+    @functools.cached_property
+    def _recomposer(self) -> Recomposer | None:
+        """Writes tokens as text, if that is known of the run's tokenizer."""
+        return kept_recomposer(self.plain["tokenizer"]["name"], self.folder)
 
     def fit(self) -> dict[str, dict[str, float]]:
         """Trains to the end, evaluates the best model on every split, writes metrics.json.
@@ -365,10 +381,20 @@ class Run:
             return splits
         write_figures(self.folder / "training.json", self._training_figures())
         write_figures(self.folder / "metrics.json", splits)
+        self._show_embeddings()
         self.tracker.finish(self.progress.step, splits, self.plain)
         logger.info("best model, of step %d:\n%s", best["progress"]["best_step"], table(splits))
         logger.info("%s: metrics.json, checkpoints, tensorboard", self.folder)
         return splits
+
+    def _show_embeddings(self) -> None:
+        """Those of the best model, for TensorBoard's projector; n-grams have none."""
+        number = self.settings.trainer.projected_tokens
+        if number and isinstance(self.model, NeuralLM):
+            vocab = self.prepared.vocab
+            with torch.no_grad():
+                matrix = self.model.embedding.whole()
+            self.tracker.embeddings(matrix, vocab.tokens, vocab.counts, number)
 
 
 def resume_command(folder: Path, size: int = 1) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from korlm.metrics import exp
+from korlm.training.projector import write_projector
 
 # Tags of the validation figures; the other splits are told once, at the end.
 QUALITY = ("bits_per_char", "eojeol_perplexity", "oov_rate")
@@ -24,6 +26,7 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
+        self._folder = folder
         self._writer = SummaryWriter(str(folder), purge_step=first_step or None)
         self._writer.add_custom_scalars(
             {
@@ -56,9 +59,16 @@ class Tracker:
         self._add("best/valid_perplexity", exp(best_loss), step)
         self._writer.flush()
 
-    def sample(self, step: int, text: str) -> None:
-        """Text that the model wrote."""
-        self._writer.add_text("samples", text, step)
+    def sample(self, step: int, texts: Mapping[str, str]) -> None:
+        """Text that the model wrote, in Markdown, by its tag: ``samples``, ``samples/tokens``."""
+        for tag, text in texts.items():
+            self._writer.add_text(tag, text, step)
+
+    def embeddings(
+        self, matrix: Tensor, tokens: Sequence[str], counts: Sequence[int], number: int
+    ) -> None:
+        """The most frequent tokens for the projector; arguments as of ``write_projector``."""
+        write_projector(self._folder, matrix, tokens, counts, number)
 
     def finish(
         self, step: int, splits: Mapping[str, Mapping[str, float]], settings: Mapping[str, Any]
@@ -67,12 +77,12 @@ class Tracker:
         if "test" in splits:
             self._add("loss/test", splits["test"]["loss"], step)
             self._add("perplexity/test", splits["test"]["perplexity"], step)
-        # Names of the points that the HParams tab lays beside the settings.
-        figures = {"best/valid_perplexity": splits["valid"]["perplexity"]}
-        figures |= {"perplexity/test": splits["test"]["perplexity"]} if "test" in splits else {}
-        # The plain add_hparams would open a second writer, and with it a second run.
+        # The plain add_hparams would open a second writer, and with it a second run. Its summary of
+        # the experiment is left out: without one, the HParams tab looks through all runs, and shows
+        # first the settings in which they differ, and every tag, best/valid_perplexity first.
+        _, start, end = hparams(flat(settings), {})  # type: ignore[no-untyped-call]
         writer: Any = self._writer.file_writer
-        for summary in hparams(flat(settings), figures):  # type: ignore[no-untyped-call]
+        for summary in (start, end):
             writer.add_summary(summary)
 
     def close(self) -> None:

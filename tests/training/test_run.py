@@ -108,7 +108,12 @@ def test_the_folder_holds_what_was_promised_and_nothing_else(finished: Finished)
         if path.is_file()
     }
     events = {name for name in files if name.startswith("tensorboard")}
-    assert len(events) == 1
+    projector = {
+        "tensorboard/projector_config.pbtxt",
+        "tensorboard/embeddings/metadata.tsv",
+        "tensorboard/embeddings/tensors.tsv",
+    }
+    assert len(events - projector) == 1 and projector < events
     assert files - events == {
         "metrics.json",
         "training.json",
@@ -209,10 +214,14 @@ def test_tensorboard_holds_the_run(finished: Finished) -> None:
     best = [point.value for point in events.Scalars("best/valid_perplexity")]
     assert best == sorted(best, reverse=True)
     assert best[-1] == pytest.approx(finished.splits["valid"]["perplexity"], rel=1e-5)
-    text = events.Tensors("samples/text_summary")[-1].tensor_proto.string_val[0].decode()
-    known = set(finished.run.prepared.vocab.tokens)
-    assert len(text.split(" ")) == 8
-    assert set(text.split()) <= known
+    sampled = {
+        tag: events.Tensors(f"{tag}/text_summary")[-1].tensor_proto.string_val[0].decode()
+        for tag in ("samples", "samples/tokens")
+    }
+    tokens = sampled["samples/tokens"].split(" ")
+    assert len(tokens) == 8
+    assert set(tokens) - {"\n\n"} <= set(finished.run.prepared.vocab.tokens)
+    assert sampled["samples"].split() == "".join(tokens).replace("▁", " ").split()
 
 
 def test_the_log_tells_where_training_stands(

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.hparams.backend_context import Context
 
 from korlm.training.tracker import Tracker, flat
 
@@ -64,12 +69,12 @@ def tracker(tmp_path: Path) -> Iterator[Tracker]:
     opened.close()
 
 
-def write_all(tracker: Tracker) -> None:
+def write_all(tracker: Tracker, settings: dict[str, Any] = SETTINGS) -> None:
     tracker.train_point(10, 4.0, 0.1, 1.5, 1000.0)
     tracker.train_point(20, 3.0, 0.2, 0.5, 2000.0)
     tracker.valid_point(20, FIGURES, best_loss=1.0)
-    tracker.sample(20, "나 는 학교 에")
-    tracker.finish(20, {"train": FIGURES, "valid": FIGURES, "test": FIGURES}, SETTINGS)
+    tracker.sample(20, {"samples": "나는 학교에", "samples/tokens": "나 는 학교 에"})
+    tracker.finish(20, {"train": FIGURES, "valid": FIGURES, "test": FIGURES}, settings)
     tracker.close()
 
 
@@ -98,6 +103,8 @@ def test_values_and_steps(tracker: Tracker, tmp_path: Path) -> None:
     assert points(events, "perplexity/test") == [(20, math.exp(2))]
     (text,) = events.Tensors("samples/text_summary")
     assert text.step == 20
+    assert text.tensor_proto.string_val[0].decode() == "나는 학교에"
+    (text,) = events.Tensors("samples/tokens/text_summary")
     assert text.tensor_proto.string_val[0].decode() == "나 는 학교 에"
 
 
@@ -149,7 +156,6 @@ def test_hparams_go_to_the_same_run(tracker: Tracker, tmp_path: Path) -> None:
     write_all(tracker)
     data = hparams_of(tmp_path)
     assert set(data) == {
-        "_hparams_/experiment",
         "_hparams_/session_start_info",
         "_hparams_/session_end_info",
     }
@@ -159,11 +165,24 @@ def test_hparams_go_to_the_same_run(tracker: Tracker, tmp_path: Path) -> None:
     assert start["model.name"].string_value == "lstm"
     assert start["model.tie_weights"].number_value == 1  # PyTorch takes a bool for a number
     assert start["optimizer.lr"].number_value == 0.5
-    metrics = data["_hparams_/experiment"].experiment.metric_infos
-    # The HParams tab shows a metric only where a scalar of that very tag exists.
-    names = {info.name.tag for info in metrics}
-    assert names == {"best/valid_perplexity", "perplexity/test"}
-    assert names <= set(read(tmp_path).Tags()["scalars"])
+    assert start["corpus.train"].string_value == "['가.txt']"
+
+
+def test_the_hparams_tab_begins_with_what_varies(tmp_path: Path) -> None:
+    for name, lr, said in (("0", 0.5, "가"), ("1", 0.25, "나"), ("2", 0.5, "나")):
+        settings = {**SETTINGS, "optimizer": {"lr": lr}, "name": said}
+        write_all(Tracker(tmp_path / name, 0), settings)
+    runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
+    runs.Reload()
+    asked, logdir = RequestContext(), str(tmp_path)
+    tab = Context(TBContext(logdir=logdir, data_provider=MultiplexerDataProvider(runs, logdir)))
+    told = tab.hparams_metadata(asked, "")
+    experiment = tab.experiment_from_metadata(asked, "", True, told, [])
+    infos = experiment.hparam_infos
+    assert [info.name for info in infos if info.differs] == ["name", "optimizer.lr"]
+    assert [info.name for info in infos][:2] == ["name", "optimizer.lr"]
+    assert {info.name for info in infos} == set(flat(SETTINGS))
+    assert experiment.metric_infos[0].name.tag == "best/valid_perplexity"
 
 
 def test_flat_settings_have_the_same_keys_whatever_the_values() -> None:

@@ -1,0 +1,40 @@
+"""Stage: runs or a sweep -> one HTML page that can be sent by mail."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from tqdm import tqdm
+
+from korlm import cli
+from korlm.config import ReportSettings
+
+logger = logging.getLogger(__name__)
+
+
+@cli.stage("report", literal=("title",))
+def main(settings: ReportSettings) -> None:
+    """Reads what the runs left behind; opens no model."""
+    from korlm.reporting.page import build_page, write_page
+    from korlm.reporting.reading import best_first, find_runs, jobs_of, read_run
+
+    folders = jobs_of(Path(settings.sweep)) if settings.sweep else find_runs(settings.runs)
+    runs = best_first(
+        [
+            read_run(folder, name)
+            for name, folder in tqdm(folders.items(), "reading", unit="run", disable=None)
+        ]
+    )
+    for run in runs:
+        for problem in run.problems:
+            logger.warning("%s: %s", run.folder, problem)
+    number = f"{len(runs)} runs" if len(runs) > 1 else f"Run {runs[0].name}"
+    title = settings.title or (f"Sweep {Path(settings.sweep).name}" if settings.sweep else number)
+    output = Path(settings.output)
+    write_page(output, build_page(title, runs))
+    logger.info("%s: %s, %s bytes", output, number, f"{output.stat().st_size:,}")
+
+
+if __name__ == "__main__":
+    main()

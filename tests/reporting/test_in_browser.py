@@ -1,0 +1,43 @@
+"""The page in a real browser: it asks nobody for anything and runs nothing, in light and dark."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright", reason="needs playwright, of the extra test")
+from playwright.sync_api import sync_playwright
+
+from korlm.reporting.events import Told
+from korlm.reporting.page import build_page, write_page
+from korlm.reporting.reading import RunTold
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+EVIL = "</title></style><script>document.title='taken'</script><img src=http://127.0.0.1:9/x>"
+
+
+def test_nothing_is_asked_for_and_ink_follows_the_scheme(tmp_path: Path) -> None:
+    curves = {"loss/train": [(1, 3.0), (2, 2.0)], "loss/valid": [(2, 2.0)]}
+    run = RunTold(EVIL, Path("a"), {"name": EVIL}, told=Told(curves, (2, EVIL)))
+    write_page(tmp_path / "한.html", build_page("두 실행", [run]))
+    asked, inks = [], []
+    with sync_playwright() as tools:
+        options = ["--no-sandbox", "--disable-gpu"]
+        browser = tools.chromium.launch(executable_path=CHROMIUM, args=options)
+        for scheme in ("light", "dark"):
+            page = browser.new_page(color_scheme=scheme)
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto((tmp_path / "한.html").as_uri())
+            assert page.title() == "두 실행"
+            assert page.locator("svg[role] path").count() > 10
+            text = page.locator("svg[role] text").first
+            inks.append(text.evaluate("node => getComputedStyle(node).fill"))
+            assert page.locator("blockquote").inner_text() == EVIL
+        browser.close()
+    assert len(asked) == 2 and all(url.startswith("file:") for url in asked)
+    assert inks == ["rgb(36, 38, 43)", "rgb(227, 229, 233)"]

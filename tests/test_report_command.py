@@ -1,0 +1,43 @@
+"""python -m korlm.report as a user meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import LIGHT, Command, TinyCorpus
+
+
+def test_a_run_and_a_sweep_become_pages(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    typed = [*LIGHT, "trainer.epochs=1", "trainer.max_steps=5", *tiny.overrides]
+    assert korlm("train", "name=실험", *typed).code == 0
+    (run,) = (tmp_path / "outputs" / "runs").iterdir()
+    assert korlm("report", f"runs=[{run}]", "output=한.html", "title=나, '너'").code == 0
+    page = (tmp_path / "한.html").read_text("utf-8")
+    assert "나, &#x27;너&#x27;" in page and "실험" in page
+    assert page.count("<svg role") == 1
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    assert korlm("report", f"runs={run.parent}/*").code == 0
+    run.rename(sweep / "0")
+    assert korlm("report", f"sweep={sweep}").code == 0
+    assert "Sweep sweep" in (tmp_path / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ([], ("runs=[DIR,...]", "sweep=DIR")),
+        (["runs=[a]", "sweep=b"], ("runs=[DIR,...]", "sweep=DIR")),
+        (["runs=[nowhere]"], ("runs=nowhere", "outputs/runs")),
+        (["sweep=nowhere"], ("sweep=nowhere", "outputs/sweeps")),
+        (["runs=[x]", "output=no/page.html"], ("output=no/page.html", "no folder no")),
+        (["runs=[x]", "output=."], ("output=.", "is a folder")),
+    ],
+)
+def test_mistakes_are_told_in_a_line(
+    korlm: Command, tmp_path: Path, typed: list[str], words: tuple[str, ...]
+) -> None:
+    error = korlm("report", *typed).error
+    assert all(word in error for word in words), error
+    assert not list(tmp_path.iterdir())
