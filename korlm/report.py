@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def main(settings: ReportSettings) -> None:
     """Reads what the runs left behind; opens no model."""
     from korlm.reporting.page import build_page, write_page
-    from korlm.reporting.reading import best_first, find_runs, jobs_of, read_run
+    from korlm.reporting.run_files import best_first, find_runs, jobs_of, read_run
 
     folders = jobs_of(Path(settings.sweep)) if settings.sweep else find_runs(settings.runs)
     runs = best_first(

@@ -41,7 +41,7 @@ ONLY_IN = {
     "omegaconf": {"korlm.cli", "korlm.sweep", "korlm.sweep_folder"},
     "tensorboard": {"korlm.reporting.events"},
     "matplotlib": {
-        *("korlm.drawing", "korlm.corpus_statistics.frequency_plots", "korlm.reporting.drawing"),
+        *("korlm.drawing", "korlm.corpus_statistics.frequency_plots", "korlm.reporting.pictures"),
         *("korlm.evaluation.plots", "korlm.evaluation.sweep_plot"),
     },
     "torch.utils.tensorboard": {"korlm.training.tracker"},

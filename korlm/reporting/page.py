@@ -15,8 +15,8 @@ from html import escape
 from pathlib import Path
 
 from korlm.errors import writing
-from korlm.reporting.drawing import Pen, draw_curves, draw_groups, pens
-from korlm.reporting.reading import TOKENS, RunTold, comparable, number, varying
+from korlm.reporting.pictures import Pen, draw_curves, draw_groups, pens
+from korlm.reporting.run_files import TOKENS, RunTold, comparable, number, varying
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 MAX_KEYS = 3  # settings that stand before the figures and beside a line; more stand behind

@@ -12,7 +12,7 @@ import pytest
 from korlm.errors import OutputError
 from korlm.reporting.events import Told
 from korlm.reporting.page import build_page, write_page
-from korlm.reporting.reading import RunTold
+from korlm.reporting.run_files import RunTold
 
 EVIL = "<script>alert(1)</script>\"'&<img src=http://example.com/x>"
 VALID = {"num_tokens": 10, "num_unk": 1, "num_chars": 30, "perplexity": 7.389, "bits_per_char": 1.5}

@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 
 from korlm.reporting.events import Told
 from korlm.reporting.page import build_page, write_page
-from korlm.reporting.reading import RunTold
+from korlm.reporting.run_files import RunTold
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

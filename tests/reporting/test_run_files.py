@@ -11,7 +11,7 @@ import pytest
 
 from korlm.errors import ConfigError
 from korlm.reporting.events import read_events
-from korlm.reporting.reading import (
+from korlm.reporting.run_files import (
     best_first,
     comparable,
     find_runs,

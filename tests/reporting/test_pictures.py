@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from xml.etree import ElementTree
 
-from korlm.reporting.drawing import MAX_POINTS, draw_curves, draw_groups, pens, thinned
+from korlm.reporting.pictures import MAX_POINTS, draw_curves, draw_groups, pens, thinned
 
 
 def test_pens_differ() -> None:
