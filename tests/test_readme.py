@@ -61,9 +61,9 @@ def test_the_readmes_commands_run(
             words[:3] = [words[2].removeprefix("korlm.")]
         else:
             words[0] = words[0].removeprefix("scripts/")
-        for kind in ("runs", "prepared"):
+        for kind in ("runs", "prepared", "sweeps"):
             made = sorted(p for p in tmp_path.glob(f"outputs/{kind}/*") if p.is_dir())
-            latest = [p.name for p in made if (p / "manifest.json").exists() or kind == "runs"]
+            latest = [p.name for p in made if (p / "manifest.json").exists() or kind != "prepared"]
             words = [w.replace(f"{kind}/DIR", f"{kind}/{(latest or ['?'])[-1]}") for w in words]
         resumed = any(word.startswith("resume=") for word in words)
         trains = words[0] == "train"
