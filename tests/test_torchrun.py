@@ -41,7 +41,7 @@ def test_what_a_cluster_sets_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.usefixtures("sixth")
 def test_only_the_first_makes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_dir(str(tmp_path), "name", None) == "."
-    assert output_subdir(None) is None
+    assert output_subdir(".") is None
     assert not list(tmp_path.iterdir())
     monkeypatch.setenv("RANK", "0")
     assert run_dir(str(tmp_path), "name", None).endswith("_name")
