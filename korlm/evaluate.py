@@ -59,14 +59,16 @@ def _ways(settings: EvaluateSettings, runs: Runs) -> Ways:
     from korlm.training.device import device_of
 
     others: Runs = {}
-    for folder in [*([settings.ngram] if settings.ngram else []), *settings.mix]:
+    folders = [*([settings.ngram] if settings.ngram else []), *settings.mix]
+    places = [Path(folder).resolve() for folder in folders]
+    for folder in folders:
+        if places.count(Path(folder).resolve()) > 1:
+            raise ConfigError(f"mix={folder}: is named twice; leave one out")
         other = load_run(Path(folder))
         for run in runs.values():
             check_same_vocab(f"run={run.folder}", run.vocab, f"run {folder}", other.vocab)
         name = "ngram" if folder == settings.ngram else Path(folder).name
         name = folder if name in {*others, *ROWS, *runs} else name
-        if name in others:
-            raise ConfigError(f"mix={folder}: is named twice; leave one out")
         others[name] = other
     adapt = len(runs) == 1 if settings.adapt is None else settings.adapt
     cache = settings.cache if adapt else CacheConfig(sizes=[])

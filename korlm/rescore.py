@@ -45,6 +45,7 @@ def main(settings: RescoreSettings) -> None:
             logger.warning(
                 "%s: %s references have no list and do not count", reference, f"{left:,}"
             )
+        references = {utt: text for utt, text in references.items() if utt in utterances}
     runs = _runs(settings)
     linear = _is_linear(settings, runs)
     combination = Combination(

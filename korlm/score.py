@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from korlm import cli
 from korlm.config import Context, Level, ScoreSettings
+from korlm.errors import OutputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,8 +24,13 @@ logger = logging.getLogger(__name__)
 @cli.stage("score")
 def main(settings: ScoreSettings) -> None:
     """Writes the tables of the settings, and tells what was read."""
-    with contextlib.suppress(BrokenPipeError):  # whoever read standard output has seen enough
+    try:
         _score(settings)
+    except BrokenPipeError:  # whoever read standard output has seen enough
+        if lost := [place for place, _ in settings.tables().values() if place != "-"]:
+            raise OutputError(
+                f"standard output was closed: {', '.join(lost)} not written; give output=FILE"
+            ) from None
 
 
 def _score(settings: ScoreSettings) -> None:

@@ -37,7 +37,13 @@ def main(settings: ServeSettings) -> None:
         logger.info("http://%s:%d  (Ctrl-C ends it)", host, listening.getsockname()[1])
         if settings.host not in LOOPBACK:
             logger.warning("host=%s: everyone who reaches this machine may use it", settings.host)
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            # What a client says of proxies would give it another name for each request.
+            app,
+            log_level="warning",
+            timeout_graceful_shutdown=2,
+            proxy_headers=False,
+        )
         uvicorn.Server(config).run(sockets=[listening])
 
 

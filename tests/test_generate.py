@@ -135,3 +135,8 @@ def test_a_mistake_leaves_a_folder_alone_that_looks_like_a_run(
     (tmp_path / "metrics.json").write_text("{}")
     assert korlm("generate", "run=nowhere").code == 1
     assert (tmp_path / "metrics.json").exists()
+
+
+def test_a_prompt_that_is_not_utf8(korlm: Command, run: str) -> None:
+    ended = korlm("generate", run, "prompt=\udcb3")
+    assert (ended.code, ended.error) == (1, "korlm: prompt: is not UTF-8; set the terminal to it")

@@ -142,16 +142,19 @@ def test_from_pipe_to_pipe(run: Path) -> None:
     assert err.decode().startswith("2 lines (2 ok), ")
 
 
-def test_nobody_reads_on(run: Path, tmp_path: Path) -> None:
-    path = tmp_path / "long.txt"
+@pytest.mark.parametrize("also", [False, True])
+def test_nobody_reads_on(run: Path, tmp_path: Path, also: bool) -> None:
+    """Whoever read standard output has seen enough, but may want the other table."""
+    path, other = tmp_path / "long.txt", tmp_path / "e.tsv"
     path.write_text("나는 집에 간다.\n" * 30_000, encoding="utf-8")
-    given = [f"input={path}", "entropy=false", f"eojeols={tmp_path / 'e.tsv'}"]
+    given = [f"input={path}", "entropy=false", *([f"eojeols={other}"] if also else [])]
     process = start(run, *given, stdin=subprocess.DEVNULL)
     assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline().startswith(b"doc_id")
     process.stdout.close()
-    assert process.wait(60) == 0
-    assert process.stderr.read() == b""
+    told = f"korlm: standard output was closed: {other} not written; give output=FILE\n"
+    assert process.wait(60) == int(also)
+    assert process.stderr.read().decode() == (told if also else "")
     process.stderr.close()
     assert [p.name for p in tmp_path.iterdir()] == ["long.txt"]
 

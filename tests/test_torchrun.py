@@ -45,7 +45,8 @@ def test_only_the_first_makes_a_folder(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list(tmp_path.iterdir())
     monkeypatch.setenv("RANK", "0")
     assert run_dir(str(tmp_path), "name", None).endswith("_name")
-    assert output_subdir(None) == ".hydra"
+    monkeypatch.setattr("korlm.cli.is_sweep", lambda: False)
+    assert output_subdir(str(tmp_path)) == ".hydra"
 
 
 @pytest.mark.parametrize("end, code", [("pass", 0), ("sys.exit(130)", 130), ("sys.exit('no')", 1)])

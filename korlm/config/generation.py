@@ -39,7 +39,7 @@ class GenerateSettings(UseSettings):
     # the likeliest next eojeols with their probabilities, in place of a text
     k: int = 5
     # eojeols that complete=true gives
-    effort: int = 32
+    effort: int = 64
     # tokens that complete=true reads at most to find them: more find rarer ones and take longer
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +62,7 @@ class ScoreSettings(UseSettings):
             if not target.endswith(ENDINGS) and not (key == "output" and target == "-"):
                 also = ", or be -" if key == "output" else ""
                 self._fail(key, f"must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}{also}")
-            if [place for place, _ in self.tables().values()].count(target) > 1:
+            if [_real(place) for place, _ in self.tables().values()].count(_real(target)) > 1:
                 self._fail(key, "is to hold two tables; give each a file of its own")
 
     @property
@@ -78,3 +79,8 @@ class ScoreSettings(UseSettings):
             "sentences": (self.sentences, Level.sentence),
         }
         return {key: (place, level) for key, (place, level) in named.items() if place is not None}
+
+
+def _real(place: str) -> str:
+    """One name for one file, however it was written."""
+    return place if place == "-" else os.path.realpath(place)

@@ -247,6 +247,11 @@ def _value(path: Path, number: int, record: Any, key: str, setting: str) -> str:
     return _SURROGATE.sub("\ufffd", str(value))
 
 
+def has_half_characters(text: str) -> bool:
+    """Whether a text holds half a surrogate pair, which no UTF-8 file can hold."""
+    return _SURROGATE.search(text) is not None
+
+
 def text_lines(text: str) -> list[str]:
     """The lines of a text that came whole, by the same rule as ``read_blocks``."""
     lines = text.split("\n")

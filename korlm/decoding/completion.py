@@ -17,7 +17,7 @@ from korlm.decoding.context import Context, ContextReader, Run, unwritable
 from korlm.decoding.eojeols import EojeolTree, Found, Lexicon
 from korlm.decoding.keys import keys_of
 
-EFFORT = 32  # rows of tokens looked at: two batches
+EFFORT = 64  # rows of tokens looked at: two batches
 MAX_READ = 1500  # rows of tokens kept for the next keystroke, some 80 kB each
 
 

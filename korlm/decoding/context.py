@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from korlm.data.reading import Reader
-from korlm.data.vocab import EOS_ID, NUMBER, Vocab
+from korlm.data.vocab import EOS_ID, NUMBER, SPECIALS, Vocab
 from korlm.decoding.sampling import UNWRITABLE
 from korlm.models.base import LanguageModel, State
 from korlm.recomposition.recomposer import Recomposer
@@ -121,7 +121,8 @@ class ContextReader:
             self._reader = self._run.reader()
         reading = self._reader.read_texts(lines)
         morphs = reading.table.column("morphs")[-1].as_py() or [""]
-        return reading.ids.tolist(), morphs[-1]
+        # Text that looks like a special token is none.
+        return reading.ids.tolist(), "" if morphs[-1] in SPECIALS else morphs[-1]
 
     def _tensor(self, ids: Sequence[int]) -> Tensor:
         device = next((p.device for p in self.model.state_dict().values()), None)

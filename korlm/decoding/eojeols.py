@@ -251,7 +251,7 @@ class EojeolTree:
         """
         found: dict[str, tuple[float, Node]] = {}
         heap: list[_Entry] = []
-        mass = 1.0
+        mass = float(self.root.onwards.any())
         if typed:
             mass = self._open(self.root, typed, heap)
         else:
@@ -264,7 +264,7 @@ class EojeolTree:
             self._read([node for node in batch if node.state is None])
             for node in batch:
                 matches = keys_of(node.surface).startswith(typed)
-                if matches and node.ends > 0:
+                if matches and node.surface and node.ends > 0:
                     before, spelt_by = found.get(node.surface, (0.0, node))
                     spelt_by = node if node.ends > spelt_by.ends else spelt_by
                     found[node.surface] = before + node.ends, spelt_by

@@ -28,6 +28,7 @@ from korlm.decoding.sampling import Sampling, read_on, writable
 from korlm.decoding.writing import TextStream
 from korlm.models.base import State
 
+ENDINGS_EFFORT = 400  # rows of tokens looked at for them, once a text
 MAX_ENDINGS = 200  # eojeols that the last one of a prompt may become
 
 
@@ -196,7 +197,7 @@ class Generator:
         """
         if not split_typed(prompt)[1]:
             return []
-        found = self.completer.search(prompt, MAX_ENDINGS)
+        found = self.completer.search(prompt, MAX_ENDINGS, ENDINGS_EFFORT)
         falling = sorted(found.eojeols.values(), key=lambda item: (-item[0], item[1].surface))
         return [(node, math.log(p / found.mass)) for p, node in falling[:MAX_ENDINGS]]
 
@@ -215,7 +216,8 @@ class Generator:
             assert ending.parent is not None and ending.parent.state is not None
             last = torch.tensor([ending.ids[-1]], device=ending.parent.state[0].device)
             log_probs, state = self._model.step(last, ending.parent.state)
-            written, ids, left = before, ending.ids, lexicon.tokens[ending.ids[-1]]
+            written, left = before, lexicon.tokens[ending.ids[-1]]
+            ids = (*self.completer.context(before).ids, *ending.ids)
             probs = lexicon.behind(left, lexicon.probs(log_probs[0]))
             stream = TextStream(self._recomposer, left, ending.surface)
         scores = torch.from_numpy(probs).log()

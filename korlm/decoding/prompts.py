@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from korlm.data.text_files import read_lines
+from korlm.data.text_files import has_half_characters, read_lines
 from korlm.errors import CorpusError
 
 STDIN = "-"
@@ -23,6 +23,8 @@ def read_prompts(prompt: str | None, file: str | None) -> Iterator[str]:
         CorpusError: the file is missing or no text; a line is blank, or there is none.
     """
     if file is None:
+        if has_half_characters(prompt or ""):
+            raise CorpusError("prompt: is not UTF-8; set the terminal to it")
         yield prompt or ""
         return
     lines = _stdin_lines() if file == STDIN else read_lines(Path(file))

@@ -52,7 +52,7 @@ class Sampling:
             scores = scores.index_copy(0, rows, scores[rows] * self.repetition_penalty)
         if self.temperature == 0:
             return torch.zeros_like(scores).index_fill(0, scores.argmax(), 1.0)
-        probs = (scores / self.temperature).softmax(0)
+        probs = ((scores - scores.max()) / self.temperature).softmax(0)
         if self.top_k is None and self.top_p == 1:
             return probs
         # Stable: of equal tokens the one with the smaller id counts as likelier.

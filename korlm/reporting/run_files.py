@@ -66,7 +66,10 @@ def number(figures: Any, key: str) -> float:
     """
     value = figures.get(key, math.nan) if isinstance(figures, Mapping) else math.nan
     value = math.inf if value is None else value
-    return float(value) if isinstance(value, int | float) else math.nan
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return math.inf
 
 
 def find_runs(places: Sequence[str]) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from korlm.data.text_files import has_half_characters
 from korlm.errors import NbestError
 from korlm.rescoring.nbest import Hypothesis, NBest, Row, grouped, lines_of, parse_score
 
@@ -55,6 +56,8 @@ def records_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise NbestError(f"{where}: is not JSON ({error})") from None
+        if has_half_characters(json.dumps(record, ensure_ascii=False)):
+            raise NbestError(f"{where}: holds half a surrogate pair, which no UTF-8 file can hold")
         if not isinstance(record, dict):
             raise NbestError(f"{where}: must be an object {{...}}, not {type(record).__name__}")
         yield where, record

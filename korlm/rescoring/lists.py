@@ -42,6 +42,8 @@ def format_of(path: Path, wanted: ListFormat = ListFormat.auto) -> ListFormat:
     """
     if not path.exists():
         raise NbestError(f"{path}: there is no such file or folder")
+    if not (path.is_file() or path.is_dir()):
+        raise NbestError(f"{path}: is read more than once, as a pipe cannot be; give a file")
     if wanted is not ListFormat.auto:
         return wanted
     if path.is_dir():

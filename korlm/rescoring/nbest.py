@@ -98,7 +98,8 @@ def lines_of(path: Path) -> Iterator[tuple[str, str]]:
             if line.strip():
                 yield f"{path}:{number}", line.strip()
     except CorpusError as error:
-        raise NbestError(str(error)) from error
+        told, *advice = str(error).split("; corpus.encoding=")  # a setting that is not here
+        raise NbestError(told + "; turn it into UTF-8 first" * bool(advice)) from error
 
 
 def keyed_lines(path: Path) -> Iterator[tuple[str, str, str]]:

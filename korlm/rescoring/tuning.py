@@ -70,6 +70,8 @@ def _descend(features: Features, errors: Ints, start: Floats) -> Tuned:
         for direction in np.vstack([np.eye(len(start)), turns]):
             base = features.totals(point[:-1], point[-1])
             low, high = _range(point[:-1], direction[:-1])
+            if not low < high:  # two weights of 0 that pull apart: nowhere to go
+                continue
             at = search_line(base, direction @ rows, errors, features.sizes, low, high)
             there = np.array([float(f"{value:.6g}") for value in point + at * direction])
             there[:-1] = np.maximum(there[:-1], 0.0)

@@ -37,7 +37,8 @@ class BestWriter:
     def write(self, lists: list[RescoredList]) -> None:
         """See ``Writer``."""
         for nbest, hyps in lists:
-            self.file.write(f"{nbest.utt} {hyps[0].hypothesis.text}".rstrip() + "\n")
+            # Texts of JSON may have line ends.
+            self.file.write(" ".join([nbest.utt, *hyps[0].hypothesis.text.split()]) + "\n")
 
 
 class TextWriter:
@@ -89,7 +90,7 @@ class JsonWriter:
                 self._line(record)
 
     def _line(self, record: dict[str, Any]) -> None:
-        self.file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 class EspnetWriter:
@@ -179,7 +180,11 @@ def _new_file(output: str) -> Iterator[TextIO]:
     if output == "-":
         yield from _stdout()
         return
-    path = Path(output)
+    path = Path(output).resolve()  # a link stays one
+    if path.exists() and not path.is_file():  # a device or a pipe is written to, not replaced
+        with writing(path), open(path, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+        return
     temporary = path.with_name(path.name + ".tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from korlm.config import ServeSettings
+from korlm.data.text_files import has_half_characters
 from korlm.errors import KorlmError
 from korlm.serving.limits import RateLimit
 
@@ -158,6 +159,8 @@ def build_app(backend: Backend, settings: ServeSettings) -> FastAPI:
         if len(text) > settings.max_chars:
             most = f"{settings.max_chars:,} (max_chars)"
             raise _Refused(413, f"{name}: {len(text):,} characters, at most {most}")
+        if has_half_characters(text):
+            raise _Refused(422, f"{name}: holds half a surrogate pair")
         return text
 
     @app.exception_handler(_Refused)
@@ -239,7 +242,8 @@ class _Door:
         most = 12 * settings.max_chars + 1024  # a pair of \\uXXXX for a character, and other keys
         if kind != "application/json":
             return _answer(_Refused(415, "content-type: must be application/json"))
-        if not length.isdecimal() or int(length) > most:
+        chunked = "transfer-encoding" in request.headers  # which tells no length
+        if chunked or not length.isdecimal() or len(length) > 12 or int(length) > most:
             return _answer(_Refused(413, f"content-length: must be told, and be {most:,} or less"))
         if wait := self._limit.wait(request.client.host if request.client else ""):
             rate = f"{settings.rate:g} requests a second"

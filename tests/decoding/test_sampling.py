@@ -199,3 +199,8 @@ def test_single_sentences_begin_afresh_behind_an_end() -> None:
     assert fresh.flatten().tolist() == [8, 1, 10]
     read_on(model, ids[1:2], (state[0][1:2],), BOS_ID)
     assert model.seen[-1] == (BOS_ID, 0)
+
+
+def test_a_temperature_near_nothing_takes_the_likeliest() -> None:
+    scores = torch.tensor([0.2, 0.5, 0.3]).log()
+    assert Sampling(temperature=1e-310).probs(scores).tolist() == [0.0, 1.0, 0.0]

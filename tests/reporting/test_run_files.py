@@ -139,3 +139,7 @@ def test_the_best_comes_first_by_what_can_be_compared(tmp_path: Path) -> None:
     other = read_run(make_run(tmp_path / "d", tokens=99), "d")
     assert not comparable([a, other], "num_tokens")
     assert comparable([a, other], "num_chars")
+
+
+def test_a_figure_beyond_all_floats() -> None:
+    assert number({"perplexity": 10**400}, "perplexity") == float("inf")

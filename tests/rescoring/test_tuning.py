@@ -100,3 +100,13 @@ def test_nothing_to_choose() -> None:
     features = Features(np.zeros(3), np.zeros((1, 3)), np.ones(3, np.int64), np.ones(3, np.int64))
     found = tune(features, np.array([2, 0, 1]), np.array([0.5]), 0.25)
     assert (found.weights.tolist(), found.bonus, found.num_errors) == ([0.5], 0.25, 3)
+
+
+def test_weights_of_zero_that_pull_apart() -> None:
+    """A direction in which nothing is allowed to move is passed over."""
+    log_probs = np.array([[-5.0, -6, -5, -7], [-4.0, -6, -8, -9]])
+    lengths = np.array([3.0, 3, 4, 3])
+    features = Features(np.array([0.0, -1, 0, -1]), log_probs, lengths, np.array([2, 2]))
+    for errors in ([0, 1, 0, 1], [1, 1, 1, 1]):
+        found = tune(features, np.array(errors), np.array([0.25, 0.25]), 0.0)
+        assert found.num_errors == errors[0] + errors[2]

@@ -55,7 +55,7 @@ class Client:
 def served(backend: Any, **settings: Any) -> Iterator[Client]:
     """A real server in a thread."""
     app = build_app(backend, ServeSettings(run="x", **settings))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=False))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

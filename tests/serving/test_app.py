@@ -174,3 +174,32 @@ def test_whoever_leaves_frees_the_model() -> None:
 
 def test_no_documentation_that_loads_scripts(client: Client) -> None:
     assert client.get("/docs").status == client.get("/redoc").status == 404
+
+
+def test_a_body_that_tells_no_length(client: Client) -> None:
+    """As h11 would read it: chunked counts, whatever length is told."""
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
+    with contextlib.closing(connection):
+        connection.putrequest("POST", "/api/complete")
+        for name, value in (("Content-Type", "application/json"), ("Content-Length", "10")):
+            connection.putheader(name, value)
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert answer.status == 413
+
+
+def test_a_client_has_one_name() -> None:
+    with served(Echo(), rate=0.01, burst=1) as client:
+        body, names = b'{"text": "x"}', {"content_type": "application/json"}
+        found = [
+            client.ask("POST", "/api/complete", body, **names, x_forwarded_for=f"10.0.0.{n}").status
+            for n in range(3)
+        ]
+        assert found == [200, 429, 429]
+
+
+def test_half_a_character(client: Client) -> None:
+    for path, key in (("surprisal", "text"), ("complete", "text"), ("generate", "prompt")):
+        answer = client.post(f"/api/{path}", {key: "\ud800"})
+        assert (answer.status, answer.json["error"]) == (422, f"{key}: holds half a surrogate pair")

@@ -121,3 +121,10 @@ def test_a_refusal_is_shown(page: Page, text) -> None:
     expect(page.locator("#error")).to_have_text(message)
     text.fill("먹어")
     expect(page.locator("#error")).to_be_hidden()
+
+
+def test_completions_of_another_place_are_not_taken(page: Page, text) -> None:
+    text.fill("말 먹ㅇ")
+    text.evaluate("field => field.setSelectionRange(1, 1)")
+    text.press("Tab")  # at once, before anything is asked anew
+    expect(text).to_have_value("말 먹ㅇ")

@@ -40,6 +40,7 @@ const typed = () => text.value.slice(0, text.selectionEnd);
 
 function accept(completion) {
   const before = typed();
+  if (before !== shownFor) return; // the answer to what is there now is on its way
   const start = Math.max(...[" ", "\n", "\t"].map((blank) => before.lastIndexOf(blank))) + 1;
   text.setRangeText(completion.eojeol + " ", start, before.length, "end");
   text.focus();
@@ -47,10 +48,13 @@ function accept(completion) {
 }
 
 let shown = [];
+let shownFor = null; // what stood before the cursor when they were asked for
 function complete() {
   const started = performance.now();
-  ask("complete", { text: typed(), k: 5 }, async (response) => {
+  const asked = typed();
+  ask("complete", { text: asked, k: 5 }, async (response) => {
     shown = (await response.json()).completions;
+    shownFor = asked;
     byId("completions").replaceChildren(...shown.map(offered));
     byId("latency").textContent = `${Math.round(performance.now() - started)} ms`;
   });
@@ -143,10 +147,13 @@ function write(event) {
 }
 
 text.addEventListener("input", changed);
+document.addEventListener("selectionchange", () => {
+  if (document.activeElement === text && typed() !== shownFor) complete();
+});
 text.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
   const place = event.key === "Tab" && !event.shiftKey ? 1 : event.altKey ? Number(event.code.replace("Digit", "")) : 0;
-  if (shown[place - 1]) {
+  if (shown[place - 1] && shownFor === typed()) {
     event.preventDefault();
     accept(shown[place - 1]);
   }
