@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ import matplotlib.style
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
+
+from korlm.whole_files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +47,8 @@ def styled() -> Iterator[None]:
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a picture as PNG, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, format="png", dpi=130)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
 
 
 @functools.cache

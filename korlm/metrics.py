@@ -10,7 +10,6 @@ import contextlib
 import difflib
 import json
 import math
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from korlm.errors import ConfigError
+from korlm.whole_files import replacing
 
 MAX_NATS = 700.0  # exp of more is no float64
 SPLITS = ("train", "valid", "test")
@@ -171,10 +171,9 @@ def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
             return [finite(part) for part in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    temporary = path.with_name(path.name + ".tmp")
     text = json.dumps(finite(figures), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def table(splits: Mapping[str, Mapping[str, float]]) -> str:

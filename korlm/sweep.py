@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from omegaconf import DictConfig
 from korlm.errors import KorlmError
 from korlm.metrics import LARGER_IS_BETTER, cost
 from korlm.sweep_folder import found_jobs, is_finished, jobs_by_settings
+from korlm.text_tables import aligned
+from korlm.whole_files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -105,10 +106,9 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
         )
     rows = build_rows(jobs, objective)
     path = folder / "results.tsv"
-    temporary = path.with_name(path.name + ".tmp")
     lines = ["\t".join(_cell(value) for value in row) + "\n" for row in rows]
-    temporary.write_text("".join(lines), encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
     failed = sum(bool(job.failure) for job in jobs)
     logger.info(
         "%d jobs, the best first by %s%s%s; %s:\n%s%s",
@@ -117,7 +117,7 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
         f", {finished} finished before" if finished else "",
         f", {failed} without result" if failed else "",
         path,
-        _aligned(rows[: MAX_SHOWN + 1]),
+        _shown(rows[: MAX_SHOWN + 1]),
         f"\n… and {len(jobs) - MAX_SHOWN} more" if len(jobs) > MAX_SHOWN else "",
     )
     _draw(folder / "sweep.png", jobs, objective)
@@ -234,19 +234,12 @@ def _cell(value: str | float) -> str:
     return " ".join(value.split()) if isinstance(value, str) else str(value)
 
 
-def _aligned(rows: Sequence[Sequence[str | float]]) -> str:
+def _shown(rows: Sequence[Sequence[str | float]]) -> str:
     """As people read it: rounded, in columns, numbers to the right."""
+    columns = zip(*rows[1:], strict=True)
+    texts = [at for at, column in enumerate(columns) if all(isinstance(v, str) for v in column)]
     cells = [[_rounded(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    is_text = [all(isinstance(v, str) for v in column) for column in zip(*rows[1:], strict=True)]
-    lines = (
-        "  ".join(
-            cell.ljust(width) if text else cell.rjust(width)
-            for cell, width, text in zip(row, widths, is_text, strict=True)
-        ).rstrip()
-        for row in cells
-    )
-    return "\n".join(lines)
+    return "\n".join(line.rstrip() for line in aligned(cells, left=texts))
 
 
 def _rounded(value: str | float) -> str:

@@ -25,8 +25,8 @@ LAYERS = [
     {"korlm.models"},
     {"korlm.recomposition", "korlm.corpus_statistics"},
     {"korlm.data"},
-    {"korlm.metrics", "korlm.config", "korlm.drawing"}
-    | {"korlm.errors", "korlm.torchrun", "korlm.__version__"},
+    {"korlm.metrics", "korlm.config", "korlm.drawing", "korlm.whole_files"}
+    | {"korlm.errors", "korlm.text_tables", "korlm.torchrun", "korlm.__version__"},
 ]
 # Where a library's words end.
 ONLY_IN = {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from korlm.corpus_statistics.collect import Statistics
 from korlm.data.columns import PLAIN
 from korlm.data.report import tsv_cell
+from korlm.text_tables import aligned
 
 TEXT_CHARS = 50
 
@@ -48,7 +48,7 @@ _ROWS: tuple[tuple[str, Callable[[Statistics], str]], ...] = (
 def _splits(splits: Statistics) -> str:
     cells = [["", *splits]]
     cells += [[head, *(tell(split) for split in splits.values())] for head, tell in _ROWS]
-    return "\n".join(_aligned(cells))
+    return "\n".join(line.rstrip() for line in aligned(cells))
 
 
 def _count(number: int) -> str:
@@ -94,7 +94,7 @@ def _longest(splits: Statistics) -> str:
         for line in found["longest_lines"]:
             sizes = (_count(line["num_chars"]), _count(line["num_morphs"]))
             cells.append([f"  {split}", *sizes, _shown(line["doc_id"]), _count(line["line"])])
-    return "\n".join(_aligned(cells))
+    return "\n".join(line.rstrip() for line in aligned(cells))
 
 
 def _repeated(lines: Sequence[Statistics]) -> str:
@@ -114,7 +114,7 @@ def _unknown(unknown: Statistics) -> str:
     cells += [["  the most frequent", *_row(row)] for row in unknown["by_size"]]
     cells += [[f"  vocab.min_freq={row['min_freq']}", *_row(row)] for row in unknown["by_min_freq"]]
     cells.append(["  as it is", *_row(chosen)])
-    return "\n".join(_aligned(cells))
+    return "\n".join(line.rstrip() for line in aligned(cells))
 
 
 def _row(row: Statistics) -> list[str]:
@@ -141,15 +141,3 @@ def _laws(statistics: Statistics) -> str:
 def _shown(text: str) -> str:
     short = text if len(text) <= TEXT_CHARS else text[: TEXT_CHARS - 1] + "…"
     return tsv_cell(short)
-
-
-def _aligned(cells: Sequence[Sequence[Any]]) -> list[str]:
-    """Columns beside each other: the first one to the left, all others to the right."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if at == 0 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    ]

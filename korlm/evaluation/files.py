@@ -9,7 +9,6 @@ A figure that is not defined is nan; one beyond all floats is inf.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from korlm.data.report import tsv_cell
 from korlm.evaluation.judging import Judged
+from korlm.whole_files import replacing
 
 Found = Mapping[str, Mapping[str, Judged]]  # text -> row
 
@@ -54,10 +54,8 @@ def _groups(found: Found, key: str) -> Iterator[list[object]]:
 
 
 def _write(path: Path, heads: list[str], lines: Iterable[list[object]]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write("\t".join(heads) + "\n")
         for line in lines:
             cells = (f"{c:.6g}" if isinstance(c, float) else tsv_cell(c) for c in line)
             file.write("\t".join(cells) + "\n")
-    os.replace(temporary, path)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from korlm.evaluation.figures import Figures
+from korlm.text_tables import aligned
 
 FEW_UNITS = 20  # below it even the wider intervals cover less than they say
 
@@ -29,7 +30,7 @@ def comparison_table(rows: Mapping[str, Figures]) -> str:
             ]
         )
     told = ["settings chosen on valid", *(_told(row["settings"]) for row in rows.values())]
-    lines = zip(_aligned(cells), told, strict=True)
+    lines = zip(aligned(cells), told, strict=True)
     return "\n".join(f"{line}  {settings}".rstrip() for line, settings in lines)
 
 
@@ -52,7 +53,7 @@ def runs_table(rows: Mapping[str, Figures]) -> str:
                 f"{row['tokens_per_second']:,.0f}",
             ]
         )
-    return "\n".join(_aligned(cells))
+    return "\n".join(aligned(cells))
 
 
 def against_table(rows: Mapping[str, Figures]) -> str:
@@ -72,7 +73,7 @@ def against_table(rows: Mapping[str, Figures]) -> str:
             if key == "bits_per_char":
                 found.append(f"{test['p']:.4f}")
         cells.append(found)
-    return "\n".join(_aligned(cells))
+    return "\n".join(aligned(cells))
 
 
 def bands_table(row: Figures) -> str:
@@ -88,7 +89,7 @@ def bands_table(row: Figures) -> str:
                     f"{100 * part['nats_share']:.1f} %",
                 ]
             )
-    return "\n".join(_aligned(cells))
+    return "\n".join(aligned(cells))
 
 
 def drawn(row: Figures) -> str:
@@ -107,18 +108,6 @@ def drawn(row: Figures) -> str:
 def _interval(ends: Sequence[float]) -> str:
     low, high = ends
     return f"{low:.4f} to {high:.4f}"
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Columns beside each other: the first one to the left, all others to the right."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if at == 0 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in cells
-    ]
 
 
 def _told(settings: Mapping[str, Any]) -> str:

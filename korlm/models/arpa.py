@@ -18,7 +18,6 @@ from __future__ import annotations
 import functools
 import gzip
 import math
-import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ import numpy.typing as npt
 from korlm.data.vocab import BOS_ID, EOS_ID, PAD_ID, SPECIALS, UNK_ID
 from korlm.errors import ConfigError, writing
 from korlm.models.smoothing import Table
+from korlm.whole_files import replacing
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 ZERO = -99.0  # log10 of what has no probability
@@ -77,16 +77,15 @@ def write_arpa(
         tokens: of all ids.
         check: called now and then; may raise, to stop.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    with writing(path):
-        try:
-            with _open(temporary, path.suffix == ".gz", "wt") as file:
-                for part in _text(tables, _words(tokens)):
-                    check()
-                    file.write(part)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    is_compressed = path.suffix == ".gz"
+    with (
+        writing(path),
+        replacing(path) as temporary,
+        _open(temporary, is_compressed, "wt") as file,
+    ):
+        for part in _text(tables, _words(tokens)):
+            check()
+            file.write(part)
 
 
 def _open(path: Path, is_compressed: bool, mode: str) -> TextIO:

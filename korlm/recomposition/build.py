@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from korlm.recomposition.recomposer import (
     SyllableRecomposer,
 )
 from korlm.recomposition.samples import read_samples
+from korlm.whole_files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +107,5 @@ def keep(prepared: Path, run: Path) -> None:
         OutputError: the run directory cannot be written.
     """
     if (prepared / FILE).is_file() and not (run / FILE).exists():
-        with writing(run):
-            shutil.copyfile(prepared / FILE, run / f".{FILE}.tmp")
-            os.replace(run / f".{FILE}.tmp", run / FILE)
+        with writing(run), replacing(run / FILE) as temporary:
+            shutil.copyfile(prepared / FILE, temporary)

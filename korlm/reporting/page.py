@@ -7,7 +7,6 @@ run's name or text may hold.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -17,6 +16,7 @@ from pathlib import Path
 from korlm.errors import writing
 from korlm.reporting.pictures import Pen, draw_curves, draw_groups, pens
 from korlm.reporting.run_files import TOKENS, RunTold, comparable, number, varying
+from korlm.whole_files import replacing
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 MAX_KEYS = 3  # settings that stand before the figures and beside a line; more stand behind
@@ -80,13 +80,8 @@ def write_page(path: Path, page: str) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with writing(path, "output=FILE"):
-        try:
-            temporary.write_text(page, encoding="utf-8", errors="replace")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with writing(path, "output=FILE"), replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="replace")
 
 
 def shown(value: float) -> str:

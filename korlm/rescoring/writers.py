@@ -16,6 +16,7 @@ from korlm.config import Length, ListFormat
 from korlm.errors import ConfigError, writing
 from korlm.rescoring.json_lines import list_key
 from korlm.rescoring.reorder import RescoredList
+from korlm.whole_files import replacing
 
 # As in metrics.json.
 LENGTHS = {Length.token: "num_tokens", Length.eojeol: "num_eojeol", Length.char: "num_chars"}
@@ -185,15 +186,13 @@ def _new_file(output: str) -> Iterator[TextIO]:
         with writing(path), open(path, "w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    temporary = path.with_name(path.name + ".tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-                yield file
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with (
+            replacing(path) as temporary,
+            open(temporary, "w", encoding="utf-8", newline="\n") as file,
+        ):
+            yield file
 
 
 def _stdout() -> Iterator[TextIO]:

@@ -10,13 +10,13 @@ They lie beside the event files of a run and hold no events, so that no second r
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from korlm.data.vocab import SPECIALS
+from korlm.whole_files import replacing
 
 CONFIG = """\
 embeddings {
@@ -47,9 +47,9 @@ def write_projector(
     points = "".join("\t".join(f"{value:.5g}" for value in row) + "\n" for row in rows)
     names = "".join(f"{written(tokens[i])}\t{counts[i]}\n" for i in ids)
     (folder / "embeddings").mkdir(exist_ok=True)
-    _replace(folder / "embeddings" / "tensors.tsv", points)
-    _replace(folder / "embeddings" / "metadata.tsv", "token\tcount\n" + names)
-    _replace(folder / "projector_config.pbtxt", CONFIG)
+    _write(folder / "embeddings" / "tensors.tsv", points)
+    _write(folder / "embeddings" / "metadata.tsv", "token\tcount\n" + names)
+    _write(folder / "projector_config.pbtxt", CONFIG)
 
 
 def written(token: str) -> str:
@@ -63,7 +63,6 @@ def written(token: str) -> str:
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in token)
 
 
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
