@@ -11,6 +11,7 @@ import os
 import random
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,7 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
 def check(victims: Victims, folder: Path, expected: Undisturbed, deaths: list[Any]) -> None:
     """Kills a command at some moments, one life after the other; then lets it end."""
     said = f"KORLM_FAULTS={SEED}: {deaths}"
-    command = expected.command
+    command = again(folder, expected.command)
     for death in deaths:
         ended = victims.run(folder, *command, **death)
         assert ended.code in (-9, 0), f"{said}\n{ended.err}"
@@ -188,6 +189,31 @@ def test_killed_at_any_moment(
     else:  # twice, right before something changes on the disk
         deaths = [{"change": dice.randrange(len(expected.ended.changes))} for _ in range(2)]
     check(victims, tmp_path, expected, deaths)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("kind", ["prepare", "train"])
+def test_asked_to_end_at_any_moment(
+    victims: Victims,
+    undisturbed: dict[str, Undisturbed],
+    tmp_path: Path,
+    kind: str,
+    name: str,
+) -> None:
+    """A cluster's time is up, or the terminal closes: as Ctrl-C."""
+    expected, dice = undisturbed[kind], random.Random(f"{SEED} {kind} {name}")
+    after = dice.uniform(0.1, expected.ended.seconds)
+    number = int(getattr(signal, name))
+    ended = victims.run(tmp_path, *expected.command, after=after, number=number)
+    said = f"KORLM_FAULTS={SEED}: {name} after {after} s: {ended}"
+    assert ended.code in (0, 130), said
+    if ended.code:
+        assert len(ended.err.splitlines()) == 1, said
+        assert "interrupted" in ended.err or "go on with: " in ended.err, said
+        if "interrupted" in ended.err:
+            assert not list(tmp_path.glob("outputs/runs/*")), said
+        assert not list(tmp_path.rglob("*.tmp")), said
+    check(victims, tmp_path, expected, [])
 
 
 @pytest.mark.skipif(ASKED != "all", reason="takes minutes: KORLM_FAULTS=all")
