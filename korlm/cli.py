@@ -33,6 +33,7 @@ from omegaconf.errors import OmegaConfBaseException
 from korlm import config, torchrun
 from korlm.errors import ConfigError, Interrupted, KorlmError, writing
 from korlm.metrics import check_objective
+from korlm.signals import interrupting
 from korlm.sweep import SweepTable, note_failure
 from korlm.sweep_folder import go_on_command, is_finished, job_dir, sweep_dir, with_stored
 
@@ -352,10 +353,12 @@ def output_dir() -> Path:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # a pipe or a terminal that is closed
+        sys.stdout.flush()
     line, place = f"korlm: {message}\n", torchrun.place()
     if place.is_alone:
-        sys.stderr.write(line)
+        with contextlib.suppress(OSError):
+            sys.stderr.write(line)
     else:
         from korlm.training.distributed import say_farewell
 
@@ -467,6 +470,8 @@ def stage(
             os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us; we print them, not Hydra
             # PyTorch's OpenMP threads spin while they wait, which costs a busy machine dearly.
             os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+            # A line that nobody reads, or that the disk has no room for, must not end a run.
+            logging.raiseExceptions = False
             config.register()
             register_resolvers()
             sys.argv[1:] = [quoted(word, literal) for word in whole(sys.argv[1:], literal)]
@@ -488,7 +493,11 @@ def stage(
             )
             typed, folder = sys.argv[1:], None
             try:
-                with writing(Path("outputs")):
+                alone = torchrun.place().is_alone  # torchrun ends its processes together
+                with (
+                    interrupting() if alone else contextlib.nullcontext(),
+                    writing(Path("outputs")),
+                ):
                     try:
                         if sweep and config_name == "train":
                             complete_sweep()

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from korlm.errors import KorlmError
 from korlm.metrics import LARGER_IS_BETTER, cost
-from korlm.sweep_folder import found_jobs, is_finished, jobs_by_settings
+from korlm.sweep_folder import found_jobs, is_finished, jobs_by_settings, remove_nameless
 from korlm.text_tables import aligned
 from korlm.whole_files import replacing
 
@@ -85,6 +85,7 @@ class SweepTable(Callback):
         folder = Path(str(config.hydra.sweep.dir)).absolute()
         SweepTable.folder, SweepTable.objective = folder, config.objective
         jobs_by_settings.cache_clear()
+        remove_nameless(folder)
         SweepTable.finished = sum(is_finished(job) for job, _ in found_jobs(folder))
 
     @classmethod

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import shlex
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -44,8 +45,19 @@ def found_jobs(sweep: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """The folders of a sweep's jobs with their settings."""
     for path in sweep.glob("*/.hydra/overrides.yaml"):
         typed = yaml.load(path.read_text("utf-8"), _LOADER)
-        overrides = typed if isinstance(typed, list) else []  # empty where the job was killed
-        yield path.parents[1], job_settings(map(str, overrides))
+        if isinstance(typed, list):  # empty where the job was killed
+            yield path.parents[1], job_settings(map(str, typed))
+
+
+def remove_nameless(sweep: Path) -> None:
+    """Removes folders of jobs that were killed before their settings were written down.
+
+    Nobody could go on with them, and the jobs would get other numbers than their own.
+    """
+    named = {job for job, _ in found_jobs(sweep)}
+    for folder in sweep.glob("[0-9]*"):
+        if folder not in named and all(path.name == ".hydra" for path in folder.iterdir()):
+            shutil.rmtree(folder)
 
 
 def is_finished(job: Path) -> bool:

@@ -26,7 +26,8 @@ LAYERS = [
     {"korlm.recomposition", "korlm.corpus_statistics"},
     {"korlm.data"},
     {"korlm.metrics", "korlm.config", "korlm.drawing", "korlm.whole_files"}
-    | {"korlm.errors", "korlm.text_tables", "korlm.torchrun", "korlm.__version__"},
+    | {"korlm.errors", "korlm.text_tables", "korlm.torchrun", "korlm.signals"}
+    | {"korlm.__version__"},
 ]
 # Where a library's words end.
 ONLY_IN = {

@@ -173,3 +173,22 @@ def test_the_command_is_one_for_the_shell() -> None:
     assert go_on_command(Path("내 것/a b"), typed) == (
         "python -m korlm.train -m 'resume='\"'\"'내 것/a b'\"'\"'' hydra/launcher=joblib"
     )
+
+
+@pytest.mark.parametrize("written", [None, ""], ids=["no file", "empty file"])
+def test_a_job_that_was_killed_before_its_settings_were_written(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, written: str | None
+) -> None:
+    """Its folder goes: nobody knows whose it was, and it would stand in the table for ever."""
+    assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2").code == 0
+    sweep = only_sweep(tmp_path)
+    shutil.rmtree(sweep / "1")
+    (sweep / "1" / ".hydra").mkdir(parents=True)
+    if written is not None:
+        (sweep / "1" / ".hydra" / "overrides.yaml").write_text(written, "utf-8")
+    (sweep / "2" / "checkpoints").mkdir(parents=True)  # whatever it is, it is not empty
+    ended = korlm("train", "-m", f"resume={sweep}")
+    assert ended.code == 0, ended.err
+    assert "2 jobs, the best first" in ended.out
+    assert sorted(path.name for path in sweep.glob("[0-9]*")) == ["0", "1", "2"]
+    assert (sweep / "1" / "metrics.json").is_file()

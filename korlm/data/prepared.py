@@ -18,6 +18,7 @@ once. Work that was broken off keeps its finished shards, and the journals of a 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import hashlib
@@ -134,12 +135,14 @@ def prepare(
     root = outputs / "prepared"
     stem = f"{corpus.name}-{tokenizer.name}"
     target = root / f"{stem}-{fingerprint}"
+    partial = root / f".{stem}-{token_print}.partial"
+    lock = partial.with_suffix(".lock")
     if target.exists():
+        _remove_left(partial, lock)
         return open_prepared(target, fingerprint)
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
-        partial = root / f".{stem}-{token_print}.partial"
-        with _only_one(root / f".{stem}-{token_print}.lock"):
+        with _only_one(lock):
             if not target.exists():
                 tokens = _find_tokens(root, stem, token_print)
                 if tokens is None:
@@ -265,6 +268,14 @@ def _token_settings(
     if any(source.split is None for source in sources):
         settings["shares"] = [corpus.valid_share, corpus.test_share]
     return settings
+
+
+def _remove_left(partial: Path, lock: Path) -> None:
+    """Removes what a process left that was killed when all was done, unless another is at it."""
+    with contextlib.suppress(OSError, Timeout):  # a folder that may only be read stays as it is
+        if partial.exists():
+            with FileLock(lock, timeout=0):
+                shutil.rmtree(partial)
 
 
 class _only_one:  # noqa: N801 - reads as a statement

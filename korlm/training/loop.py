@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -22,6 +21,7 @@ from korlm.data.vocab import UNK_ID
 from korlm.errors import TrainingError
 from korlm.metrics import Tally, exp
 from korlm.models.base import LanguageModel, State, detach
+from korlm.signals import ending
 from korlm.training.device import autocast, tf32
 from korlm.training.distributed import ALONE, Group
 from korlm.training.optim import Plateau, clip_gradients, learning_rate_factor
@@ -39,7 +39,7 @@ class Stopped(Exception):  # noqa: N818 - the user asked for it
 
 
 class StopSignal:
-    """Turns the first SIGINT or SIGTERM into a wish that the loop looks at between steps.
+    """Turns the first SIGINT, SIGTERM or SIGHUP into a wish that is looked at between steps.
 
     A second SIGINT interrupts at once.
 
@@ -53,9 +53,8 @@ class StopSignal:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._wish)
+        for number in ending():
+            self._before[number] = signal.signal(number, self._wish)
         return self
 
     def __exit__(self, *error: object) -> None:

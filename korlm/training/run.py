@@ -380,9 +380,10 @@ class Run:
         if not self.group.is_first:
             return splits
         write_figures(self.folder / "training.json", self._training_figures())
-        write_figures(self.folder / "metrics.json", splits)
         self._show_embeddings()
         self.tracker.finish(self.progress.step, splits, self.plain)
+        self.tracker.close()
+        write_figures(self.folder / "metrics.json", splits)  # the last: with it a run is finished
         logger.info("best model, of step %d:\n%s", best["progress"]["best_step"], table(splits))
         logger.info("%s: metrics.json, checkpoints, tensorboard", self.folder)
         return splits

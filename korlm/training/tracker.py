@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from korlm.training.projector import write_projector
 # Tags of the validation figures; the other splits are told once, at the end.
 QUALITY = ("bits_per_char", "eojeol_perplexity", "oov_rate")
 
+_EVENTS = "events.out.tfevents."  # the seconds, the machine and more follow
+
 
 class Tracker:
     """Writes what can be watched.
@@ -27,8 +31,14 @@ class Tracker:
 
     def __init__(self, folder: Path, first_step: int) -> None:
         self._folder = folder
-        self._writer = SummaryWriter(str(folder), purge_step=first_step or None)
-        self._writer.add_custom_scalars(
+        self._first_step = first_step
+
+    @functools.cached_property
+    def _writer(self) -> SummaryWriter:
+        """Begins with the first point: who finds that another process trains here writes none."""
+        began = date_back(self._folder, int(time.time()))
+        writer = SummaryWriter(str(self._folder), purge_step=self._first_step if began else None)
+        writer.add_custom_scalars(
             {
                 "train over valid": {
                     name: ["Multiline", [f"{name}/train", f"{name}/valid"]]
@@ -36,6 +46,7 @@ class Tracker:
                 }
             }
         )
+        return writer
 
     def _add(self, tag: str, value: float, step: int) -> None:
         self._writer.add_scalar(tag, value, step)
@@ -87,7 +98,8 @@ class Tracker:
 
     def close(self) -> None:
         """Writes out what is pending."""
-        self._writer.close()
+        if "_writer" in vars(self):
+            self._writer.close()
 
 
 class NoTracker(Tracker):
@@ -106,6 +118,29 @@ class NoTracker(Tracker):
 
     def close(self) -> None:
         """Has nothing to write out."""
+
+
+def date_back(folder: Path, now: int) -> bool:
+    """Sees to it that the event files in a folder sort before one that is begun now.
+
+    TensorBoard reads them in the order of the seconds in their names and never looks back: after
+    a clock was set back it would not see the new session.
+
+    Args:
+        folder: of the event files.
+        now: seconds since 1970.
+
+    Returns:
+        Whether there are any.
+    """
+    paths = sorted(folder.glob(f"{_EVENTS}*"), reverse=True)
+    for path in paths:
+        stamp, dot, rest = path.name.removeprefix(_EVENTS).partition(".")
+        if stamp.isdecimal():
+            if int(stamp) >= now:
+                path.rename(folder / f"{_EVENTS}{now - 1:010d}{dot}{rest}")
+            now = min(int(stamp), now - 1)
+    return bool(paths)
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:

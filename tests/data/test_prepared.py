@@ -21,6 +21,7 @@ import pyarrow as pa
 import pytest
 from conftest import sentences
 from fakes import install_fake_kkma
+from filelock import FileLock
 
 from korlm.config import (
     CorpusConfig,
@@ -575,6 +576,19 @@ def test_a_failure_leaves_whole_shards_and_the_next_run_goes_on(
             assert (made.folder / name).read_bytes() == data, name
     assert made.stats == whole.stats
     assert not list((outputs / "prepared").glob(".*.partial"))
+
+
+def test_what_was_left_of_a_kill_at_the_very_end_goes(given: CorpusConfig, outputs: Path) -> None:
+    """Killed after the folder had its name, while what it was made from was being removed."""
+    made = prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
+    (lock,) = made.folder.parent.glob(".*.lock")
+    left = lock.with_suffix(".partial")
+    (left / "tokens").mkdir(parents=True)
+    with FileLock(lock):  # another process makes another vocabulary of them
+        prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
+        assert left.is_dir()
+    prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
+    assert not left.exists()
 
 
 def test_a_failure_while_ids_are_made_leaves_nothing_to_see(

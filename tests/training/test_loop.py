@@ -514,8 +514,10 @@ def test_a_finished_run_has_nothing_to_do(make_trainer: Make) -> None:
 
 # --- signals -------------------------------------------------------------------------------------
 
+SIGNALS = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_becomes_a_wish(number: int) -> None:
     with StopSignal() as stop:
         stop.check()
@@ -543,16 +545,15 @@ def test_a_second_request_to_end_is_patient() -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_handlers_are_put_back(fails: bool) -> None:
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in numbers]
+    before = [signal.getsignal(number) for number in SIGNALS]
     try:
         with StopSignal():
-            assert [signal.getsignal(number) for number in numbers] != before
+            assert [signal.getsignal(number) for number in SIGNALS] != before
             if fails:
                 raise ValueError
     except ValueError:
         pass
-    assert [signal.getsignal(number) for number in numbers] == before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_a_thread_leaves_signals_alone() -> None:

@@ -18,7 +18,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 
-from korlm.training.tracker import Tracker, flat
+from korlm.training.tracker import Tracker, date_back, flat
 
 TRAIN_TAGS = {
     "loss/train",
@@ -134,6 +134,7 @@ def test_an_endless_perplexity_does_no_harm(tracker: Tracker, tmp_path: Path) ->
 
 
 def test_custom_scalars_lay_train_over_valid(tracker: Tracker, tmp_path: Path) -> None:
+    tracker.train_point(1, 1.0, 0.1, 1.5, 1000.0)
     tracker.close()
     (event,) = read(tmp_path).Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
@@ -191,18 +192,48 @@ def test_flat_settings_have_the_same_keys_whatever_the_values() -> None:
     assert all(isinstance(value, (str, int, float)) for value in flat(SETTINGS).values())
 
 
+@pytest.mark.parametrize("seconds", [10, 0, -7200])
 def test_a_resumed_run_hides_what_a_crash_left_behind(
-    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
-    """last.pt was of step 20; the session got to 40 before it was killed."""
+    """last.pt was of step 20; the session got to 40 before it was killed; the clock may jump."""
     for step in (10, 20, 30, 40):
         tracker.train_point(step, float(step), 0.1, 1.5, 1000.0)
     tracker.close()
     # Event files are read in the order of the seconds in their names.
     real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() + 10)
+    monkeypatch.setattr(time, "time", lambda: real() + seconds)
     resumed = Tracker(tmp_path, first_step=21)
     resumed.train_point(30, 300.0, 0.1, 1.5, 1000.0)
     resumed.close()
     assert points(read(tmp_path), "loss/train") == [(10, 10.0), (20, 20.0), (30, 300.0)]
     assert len(list(tmp_path.rglob("*"))) == 2
+
+
+def test_a_job_that_begins_anew_hides_all_that_was_there(tracker: Tracker, tmp_path: Path) -> None:
+    """It was killed before its first checkpoint."""
+    for step in (10, 20):
+        tracker.train_point(step, 1.0, 0.1, 1.5, 1000.0)
+    tracker.close()
+    anew = Tracker(tmp_path, first_step=0)
+    anew.train_point(10, 2.0, 0.1, 1.5, 1000.0)
+    anew.close()
+    assert points(read(tmp_path), "loss/train") == [(10, 2.0)]
+
+
+def test_event_files_keep_their_order_when_the_clock_goes_back(tmp_path: Path) -> None:
+    names = {"0000000090.a": "first", "0000000200.b": "second", "0000000300.a": "third"}
+    for name, text in names.items():
+        (tmp_path / f"events.out.tfevents.{name}").write_text(text, "utf-8")
+    assert date_back(tmp_path, 92)
+    paths = sorted(tmp_path.iterdir())
+    assert [path.read_text("utf-8") for path in paths] == ["first", "second", "third"]
+    assert [path.name[20:30] for path in paths] == ["0000000089", "0000000090", "0000000091"]
+    assert date_back(tmp_path, 92), "nothing left to do"
+    assert sorted(tmp_path.iterdir()) == paths
+    assert not date_back(tmp_path / "nowhere", 92)
+
+
+def test_no_file_before_the_first_point(tracker: Tracker, tmp_path: Path) -> None:
+    tracker.close()
+    assert not list(tmp_path.iterdir())

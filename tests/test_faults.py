@@ -1,0 +1,234 @@
+"""kill -9 at any moment: the same command again ends with the results of an undisturbed run.
+
+The moments change from run to run. What fails prints a line such as ``KORLM_FAULTS=1234`` that
+repeats it; ``KORLM_FAULTS=all`` kills before each change to the file system in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import LIGHT, TinyCorpus
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from victims import Ended, Victims
+
+from korlm.training.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="victims are forked")
+
+ASKED = os.environ.get("KORLM_FAULTS", "")
+SEED = int(ASKED) if ASKED.isdecimal() else random.SystemRandom().randrange(10**6)
+# Killed at random moments; each number is one kill more than that many in a run of the tests.
+TRIES = {"prepare": 4, "train": 6, "sweep": 4}
+TIMES = ("seconds", "tokens_per_second", "peak_memory_mb")
+FEW_STEPS = [
+    *LIGHT,
+    *("batches.batch_size=20", "trainer.valid_every=7", "trainer.log_every=2"),
+    # As often as it is looked at.
+    *("trainer.checkpoint_minutes=0.00001", "trainer.sample_tokens=5"),
+]
+
+
+@pytest.fixture(scope="module")
+def victims() -> Iterator[Victims]:
+    with Victims() as started:
+        yield started
+
+
+def commands(tiny: TinyCorpus) -> dict[str, list[str]]:
+    train = [*tiny.overrides, *FEW_STEPS]
+    return {
+        "prepare": ["prepare", *tiny.overrides, "tokenizer=syllable"],
+        "train": ["train", *train],
+        "sweep": ["train", "-m", *train, "trainer.epochs=1", "seed=1,2"],
+    }
+
+
+@dataclass
+class Undisturbed:
+    """What a command comes to if nothing disturbs it."""
+
+    command: list[str]
+    ended: Ended
+    results: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    victims: Victims, tiny: TinyCorpus, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Undisturbed]:
+    found = {}
+    for kind, command in commands(tiny).items():
+        folder = tmp_path_factory.mktemp(kind)
+        ended = victims.run(folder, *command)
+        assert ended.code == 0, ended.err
+        found[kind] = Undisturbed(command, ended, results(folder))
+        shutil.rmtree(folder)
+    return found
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """All that a command was given for, without times; nothing half-written may be there."""
+    outputs = folder / "outputs"
+    found: dict[str, Any] = {}
+    for path in (outputs / "prepared").rglob("*"):
+        if path.is_file() and path.suffix != ".lock":
+            found[str(path.relative_to(outputs))] = path.read_bytes()
+    runs = [path.parent for path in outputs.rglob("metrics.json")]
+    for number, run in enumerate(sorted(runs, key=_seed)):
+        found |= {f"run {number}, {name}": value for name, value in run_results(run).items()}
+    for table in outputs.glob("sweeps/*/results.tsv"):
+        assert (table.parent / "sweep.png").is_file()
+        rows = [line.split("\t") for line in table.read_text("utf-8").splitlines()]
+        kept = [at for at, name in enumerate(rows[0]) if name not in ("job", *TIMES)]
+        found["table"] = [[row[at] for at in kept] for row in rows]
+    given_up = [run for run in outputs.glob("runs/*") if run not in runs]
+    for path in outputs.rglob("*"):
+        if not any(path.is_relative_to(run) for run in given_up):
+            assert path.suffix not in (".tmp", ".partial", ".building"), path
+            assert path.name != ".lock", path
+    return found
+
+
+def _seed(run: Path) -> str:
+    return "".join(re.findall(r"seed=\d+", (run / ".hydra" / "overrides.yaml").read_text("utf-8")))
+
+
+def run_results(run: Path) -> dict[str, Any]:
+    """Figures, weights and curves of a run, without times."""
+    found: dict[str, Any] = {}
+    for name in ("metrics.json", "training.json"):
+        text = (run / name).read_text("utf-8")
+        found[name] = json.loads(text, object_hook=without_times)
+    for name in ("last.pt", "best.pt"):
+        checkpoint = load_checkpoint(run / "checkpoints" / name)
+        checkpoint["progress"] = without_times(checkpoint["progress"])
+        del checkpoint["prepared"]  # where it lay
+        found[name] = flat(checkpoint)
+    events = EventAccumulator(str(run / "tensorboard"), {"scalars": 0, "tensors": 0}).Reload()
+    for tag in events.Tags()["scalars"]:
+        if "tokens_per_second" not in tag:
+            found[tag] = sorted({(point.step, point.value) for point in events.Scalars(tag)})
+    found["tags"] = sorted(events.Tags()["tensors"])
+    for path in (run / "tensorboard").rglob("*.tsv"):
+        found[path.name] = path.read_text("utf-8")
+    return found
+
+
+def without_times(figures: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in figures.items() if key not in TIMES}
+
+
+def flat(tree: Any) -> Any:
+    """Tensors as lists, which can be compared."""
+    if isinstance(tree, torch.Tensor):
+        return tree.tolist()
+    if isinstance(tree, dict):
+        return {str(key): flat(value) for key, value in tree.items()}
+    return [flat(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def again(folder: Path, command: list[str]) -> list[str]:
+    """What a user types after a kill: the same, or what goes on with a run or sweep."""
+    if "-m" in command:
+        sweeps = [path.parent for path in folder.glob("outputs/sweeps/*/multirun.yaml")]
+        if sweeps and (sweeps[-1] / "multirun.yaml").stat().st_size:
+            return ["train", "-m", f"resume={sweeps[-1]}"]
+    for last in folder.glob("outputs/runs/*/checkpoints/last.pt"):
+        return ["train", f"resume={last.parents[1]}"]
+    return command
+
+
+def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    return [key for key in sorted({*found, *expected}) if found.get(key) != expected.get(key)]
+
+
+def check(victims: Victims, folder: Path, expected: Undisturbed, deaths: list[Any]) -> None:
+    """Kills a command at some moments, one life after the other; then lets it end."""
+    said = f"KORLM_FAULTS={SEED}: {deaths}"
+    command = again(folder, expected.command)
+    for death in deaths:
+        ended = victims.run(folder, *command, **death)
+        assert ended.code in (-9, 0), f"{said}\n{ended.err}"
+        if ended.code == 0:
+            break
+        command = again(folder, expected.command)
+    ended = victims.run(folder, *command)
+    assert ended.code == 0, f"{said}\n{command}\n{ended.err}"
+    assert not ended.err, f"{said}\n{ended.err}"
+    assert not differences(results(folder), expected.results), f"{said}\n{folder}\n{ended.out}"
+
+
+KILLS = [(kind, number) for kind, count in TRIES.items() for number in range(count)]
+
+
+@pytest.mark.skipif(ASKED == "all", reason="all moments are tried")
+@pytest.mark.parametrize(("kind", "number"), KILLS)
+def test_killed_at_any_moment(
+    victims: Victims,
+    undisturbed: dict[str, Undisturbed],
+    tmp_path: Path,
+    kind: str,
+    number: int,
+) -> None:
+    dice = random.Random(f"{SEED} {kind} {number}")
+    expected = undisturbed[kind]
+    if number % 2:  # by the clock, between any two instructions
+        deaths = [{"after": dice.uniform(0, expected.ended.seconds)}]
+    else:  # twice, right before something changes on the disk
+        deaths = [{"change": dice.randrange(len(expected.ended.changes))} for _ in range(2)]
+    check(victims, tmp_path, expected, deaths)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("kind", ["prepare", "train"])
+def test_asked_to_end_at_any_moment(
+    victims: Victims,
+    undisturbed: dict[str, Undisturbed],
+    tmp_path: Path,
+    kind: str,
+    name: str,
+) -> None:
+    """A cluster's time is up, or the terminal closes: as Ctrl-C."""
+    expected, dice = undisturbed[kind], random.Random(f"{SEED} {kind} {name}")
+    after = dice.uniform(0.1, expected.ended.seconds)
+    number = int(getattr(signal, name))
+    ended = victims.run(tmp_path, *expected.command, after=after, number=number)
+    said = f"KORLM_FAULTS={SEED}: {name} after {after} s: {ended}"
+    assert ended.code in (0, 130), said
+    if ended.code:
+        assert len(ended.err.splitlines()) == 1, said
+        assert "interrupted" in ended.err or "go on with: " in ended.err, said
+        if "interrupted" in ended.err:
+            assert not list(tmp_path.glob("outputs/runs/*")), said
+        assert not list(tmp_path.rglob("*.tmp")), said
+    check(victims, tmp_path, expected, [])
+
+
+@pytest.mark.skipif(ASKED != "all", reason="takes minutes: KORLM_FAULTS=all")
+@pytest.mark.parametrize("kind", TRIES)
+def test_killed_at_every_change(
+    victims: Victims, undisturbed: dict[str, Undisturbed], tmp_path: Path, kind: str
+) -> None:
+    failed = []
+    for change, what in enumerate(undisturbed[kind].ended.changes):
+        folder = tmp_path / str(change)
+        try:
+            check(victims, folder, undisturbed[kind], [{"change": change}])
+        except AssertionError as error:
+            failed.append(f"{change} {what}: {error}"[:1500])
+        else:
+            shutil.rmtree(folder)
+    print(f"{kind}: killed at {len(undisturbed[kind].ended.changes)} changes")
+    assert not failed, "\n".join(failed)
