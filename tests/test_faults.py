@@ -12,6 +12,7 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ SEED = int(ASKED) if ASKED.isdecimal() else random.SystemRandom().randrange(10**
 # Killed at random moments; each number is one kill more than that many in a run of the tests.
 TRIES = {"prepare": 4, "train": 6, "sweep": 4}
 TIMES = ("seconds", "tokens_per_second", "peak_memory_mb")
+PAGE = 4096  # bytes, of which disks are made
 FEW_STEPS = [
     *LIGHT,
     *("batches.batch_size=20", "trainer.valid_every=7", "trainer.log_every=2"),
@@ -61,6 +63,7 @@ class Undisturbed:
 
     command: list[str]
     ended: Ended
+    pages: int
     results: dict[str, Any]
 
 
@@ -73,13 +76,19 @@ def undisturbed(
         folder = tmp_path_factory.mktemp(kind)
         ended = victims.run(folder, *command)
         assert ended.code == 0, ended.err
-        found[kind] = Undisturbed(command, ended, results(folder))
+        pages = sum(-(-path.stat().st_size // PAGE) for path in folder.rglob("*") if path.is_file())
+        found[kind] = Undisturbed(command, ended, pages, results(folder))
         shutil.rmtree(folder)
     return found
 
 
-def results(folder: Path) -> dict[str, Any]:
-    """All that a command was given for, without times; nothing half-written may be there."""
+def results(folder: Path, finished: bool = True) -> dict[str, Any]:
+    """All that a command was given for, without times; nothing half-written may be there.
+
+    Args:
+        folder: the command's working directory.
+        finished: whether it came to its end: else what it will go on with may be there.
+    """
     outputs = folder / "outputs"
     found: dict[str, Any] = {}
     for path in (outputs / "prepared").rglob("*"):
@@ -89,15 +98,15 @@ def results(folder: Path) -> dict[str, Any]:
     for number, run in enumerate(sorted(runs, key=_seed)):
         found |= {f"run {number}, {name}": value for name, value in run_results(run).items()}
     for table in outputs.glob("sweeps/*/results.tsv"):
-        assert (table.parent / "sweep.png").is_file()
+        assert not finished or (table.parent / "sweep.png").is_file()
         rows = [line.split("\t") for line in table.read_text("utf-8").splitlines()]
         kept = [at for at, name in enumerate(rows[0]) if name not in ("job", *TIMES)]
         found["table"] = [[row[at] for at in kept] for row in rows]
     given_up = [run for run in outputs.glob("runs/*") if run not in runs]
     for path in outputs.rglob("*"):
         if not any(path.is_relative_to(run) for run in given_up):
-            assert path.suffix not in (".tmp", ".partial", ".building"), path
-            assert path.name != ".lock", path
+            assert path.suffix not in (".tmp", ".building"), path
+            assert not finished or (path.suffix != ".partial" and path.name != ".lock"), path
     return found
 
 
@@ -232,3 +241,81 @@ def test_killed_at_every_change(
             shutil.rmtree(folder)
     print(f"{kind}: killed at {len(undisturbed[kind].ended.changes)} changes")
     assert not failed, "\n".join(failed)
+
+
+# --- a full disk ---------------------------------------------------------------------------------
+
+
+class Disk:
+    """A small file system in memory; a context manager."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self._mount("-t", "tmpfs", "-o", f"size={size}", "none")
+
+    def _mount(self, *words: str) -> None:
+        subprocess.run(["mount", *words, str(self.folder)], check=True, capture_output=True)
+
+    def __enter__(self) -> Disk:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        subprocess.run(["umount", str(self.folder)], check=True)
+
+    def grow(self, size: int) -> None:
+        """Somebody freed some space."""
+        self._mount("-o", f"remount,size={size}")
+
+
+@pytest.fixture(scope="module")
+def mounting(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skips where nobody may mount."""
+    try:
+        Disk(tmp_path_factory.mktemp("disk") / "small", PAGE).__exit__()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("cannot mount a small disk")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TRIES for _ in range(2)])
+def test_the_disk_is_full_at_any_moment(
+    mounting: None,
+    victims: Victims,
+    undisturbed: dict[str, Undisturbed],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    kind: str,
+) -> None:
+    expected = undisturbed[kind]
+    most = expected.pages
+    sizes = [random.Random(f"{SEED} {request.node.name}").randrange(2, most)]
+    if ASKED == "all":
+        sizes = list(range(2, most))
+    failed = []
+    for size in sizes:
+        with Disk(tmp_path / str(size), size * PAGE) as disk:
+            try:
+                fill(victims, disk, expected, f"KORLM_FAULTS={SEED}: {size} of {most} pages")
+            except AssertionError as error:
+                failed.append(str(error)[:1500])
+    assert not failed, "\n".join(failed)
+
+
+def fill(victims: Victims, disk: Disk, expected: Undisturbed, said: str) -> None:
+    """Runs a command on a disk that is too small, frees some space and runs it again."""
+    ended = victims.run(disk.folder, *expected.command)
+    said += f"\n{ended.err}"
+    assert ended.code in (0, 1), said
+    if ended.code == 1 and "-m" not in expected.command:
+        assert len(ended.err.splitlines()) == 1, said
+        assert "resume=" in ended.err or "run the same command again" in ended.err, said
+    assert "Traceback" not in ended.err, said
+    results(disk.folder, finished=False)
+    disk.grow(1 << 30)
+    command = again(disk.folder, expected.command)
+    if "resume=" in ended.err:
+        assert command != expected.command, said
+    ended = victims.run(disk.folder, *command)
+    assert ended.code == 0, f"{said}\n{command}\n{ended.err}"
+    found = differences(results(disk.folder), expected.results)
+    assert not found, f"{said}\n{command}\n{found}\n{ended.out}"

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ class Victims:
     """Starts victims; a context manager that leaves no process behind."""
 
     def __enter__(self) -> Victims:
+        self._told = tempfile.TemporaryDirectory()
         self._server = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
@@ -58,6 +60,7 @@ class Victims:
         self._server.stdin.close()
         self._server.wait()
         self._server.stdout.close()
+        self._told.cleanup()
 
     def run(self, folder: Path, command: str, *overrides: str, **death: Any) -> Ended:
         """Runs a command in a folder of its own, to its end or to its death.
@@ -70,16 +73,19 @@ class Victims:
                 which it is to be killed; ``after``: seconds; ``number``: the signal, else SIGKILL.
         """
         folder.mkdir(exist_ok=True)
-        ask = {"folder": str(folder), "argv": [command, *overrides], **death}
+        ask = {
+            "folder": str(folder),
+            "told": self._told.name,
+            "argv": [command, *overrides],
+            **death,
+        }
         assert self._server.stdin is not None and self._server.stdout is not None
         self._server.stdin.write(json.dumps(ask) + "\n")
         self._server.stdin.flush()
         code, seconds = json.loads(self._server.stdout.readline())
-        told = {name: folder / f"{name}.txt" for name in ("changes", "out", "err")}
+        told = {name: Path(self._told.name) / name for name in ("changes", "out", "err")}
         changes = told["changes"].read_text("utf-8").splitlines()
         out, err = (told[name].read_text("utf-8", "replace") for name in ("out", "err"))
-        for path in told.values():
-            path.unlink()
         return Ended(code, changes, seconds, out, err)
 
 
@@ -115,9 +121,10 @@ def _live(ask: dict[str, Any]) -> None:
     folder = Path(ask["folder"])
     os.chdir(folder)
     command, *overrides = ask["argv"]
-    for number, name in ((1, "out.txt"), (2, "err.txt")):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    told = os.open("changes.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    fresh = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{ask['told']}/{name}", fresh), number)
+    told = os.open(f"{ask['told']}/changes", fresh)
     sys.argv = [command, *overrides]
     main = importlib.import_module(f"korlm.{command}").main
     _watch(folder, ask.get("change"), told)
