@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,7 +30,7 @@ from korlm.config import JavaConfig, TokenizerConfig, WorkerConfig
 from korlm.data.columns import unpack
 from korlm.data.registry import build_light, tokenizer_version
 from korlm.data.slow import LATE, resolved
-from korlm.data.worker import Message, config_to_json, receive, send
+from korlm.data.worker import ALIVE_SECONDS, Message, config_to_json, receive, send
 from korlm.errors import TokenizerError
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class _Child:
     def __init__(self, config: WorkerConfig, inbox: queue.SimpleQueue[Any]) -> None:
         self.jobs: dict[int, _Job] = {}
         self.ready = False
+        self.silent = 0.0  # seconds since its last message that somebody waited for one
         self._inbox = inbox
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         source = str(Path(korlm.__file__).resolve().parent.parent)
@@ -226,12 +228,24 @@ class TokenizerPool:
         waiting: collections.deque[_Job],
         done: dict[int, pa.RecordBatch],
     ) -> None:
-        """Takes one message of a worker and acts on it."""
-        try:
-            child, frame = self._inbox.get(timeout=START_SECONDS + config.seconds_per_line)
-        except queue.Empty:
-            # Workers say each second that they live.
-            child, frame = next(c for c in self._children if c.jobs), None
+        """Takes one message of a worker and acts on it; does not wait for long."""
+        patience = START_SECONDS + config.seconds_per_line
+        for child in self._children:  # they say each second that they live
+            if child.jobs and child.silent > patience:
+                self._replace(config, child, waiting)
+                return
+        began, timeout = time.monotonic(), min(ALIVE_SECONDS, patience)
+        message_of = frame = None
+        with contextlib.suppress(queue.Empty):
+            message_of, frame = self._inbox.get(timeout=timeout)
+        # What this process slept itself, after Ctrl-Z, is nobody's silence.
+        waited = min(time.monotonic() - began, timeout)
+        for child in self._children:
+            child.silent += waited
+        if message_of is None:
+            return
+        child = message_of
+        child.silent = 0.0
         if child not in self._children:
             return  # a last word of a worker that was replaced
         if frame is None:

@@ -275,6 +275,22 @@ def test_a_worker_that_is_killed_loses_nothing(fake: Path) -> None:
     assert results == [[faked(text) for text in batch] for batch in batches]
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows has no SIGSTOP")
+def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
+    fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = [[f"{number}", "SLOW! 가", "나"] for number in range(12)]
+    with TokenizerPool(kkma(workers=2, seconds_per_line=1.0)) as pool:
+        running = pool.map(batches)
+        results = [timeless(next(running)) for _ in range(3)]
+        stopped, other = pids(pool)
+        monkeypatch.setattr(pool_module, "START_SECONDS", 1.0)
+        os.kill(stopped, signal.SIGSTOP)
+        results += map(timeless, running)
+        assert stopped not in pids(pool) and other in pids(pool)
+    assert results == [[faked(text) for text in batch] for batch in batches]
+
+
 def test_a_batch_that_always_ends_java_is_given_up_alone(fake: Path) -> None:
     # The others are at work when it happens, each time.
     batches = [[f"{number} 가", "나 DIE!" if number == 4 else "SLOW! 다"] for number in range(9)]
