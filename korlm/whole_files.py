@@ -2,22 +2,70 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+if sys.platform != "win32":  # there, two that write one file at once meet an error
+    import fcntl
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a place beside ``path`` to write to, and renames it when all is written.
 
-    Whatever goes wrong within leaves the old file as it was and nothing half-written.
+    Whatever goes wrong within leaves the old file as it was and nothing half-written; what a killed
+    process left there is overwritten. Processes that write the same file take turns.
     """
     temporary = path.with_name(path.name + ".tmp")
+    with _my_turn(temporary):
+        try:
+            yield temporary
+            to_disk(temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            if temporary.is_file():  # not a folder that stands in the way
+                temporary.unlink()
+            raise
+
+
+def to_disk(path: Path) -> None:
+    """Waits until what a file holds is on the disk.
+
+    A name given before that may stand before an empty file when the power has failed.
+    """
+    # Windows wants to see that it may be written; elsewhere it may belong to somebody else.
+    descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        os.fsync(descriptor)
     finally:
-        if temporary.is_file():  # not a folder that stands in the way
-            temporary.unlink()
+        os.close(descriptor)
+
+
+@contextmanager
+def _my_turn(path: Path) -> Iterator[None]:
+    """Makes a file, or waits until no living process holds it; the system lets go for the dead."""
+    if sys.platform == "win32":
+        yield
+        return
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            with contextlib.suppress(OSError):  # a network folder may have no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(descriptor, path):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has this name: the one waited for may have been renamed."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import logging
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +26,7 @@ from korlm.data.registry import learn, tokenizer_version
 from korlm.data.shards import Batch, Batcher, ShardWriter, shard_path
 from korlm.data.text_files import layout_of
 from korlm.errors import CorpusError
+from korlm.whole_files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +105,8 @@ def _learn(
     learned = learn(tokenizer, train)
     if learned is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(learned)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(learned)
     return learned
 
 

@@ -47,6 +47,7 @@ from korlm.data.shards import ShardCounts, shard_paths
 from korlm.data.spelling import SpellingModel
 from korlm.data.vocab import EOS_ID, UNK_ID, Vocab
 from korlm.errors import PreparedError, writing
+from korlm.whole_files import to_disk
 
 logger = logging.getLogger(__name__)
 
@@ -353,6 +354,9 @@ def _assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[st
         text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
         # A file name in another encoding becomes \\udc.., which JSON reads back as it was.
         (building / "manifest.json").write_text(text, encoding="utf-8", errors="backslashreplace")
+        for path in building.rglob("*"):
+            if path.is_file():
+                to_disk(path)
         os.replace(building, target)
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from korlm.data.columns import PLAIN
 from korlm.data.corpus import BLANKS, SPLITS
+from korlm.whole_files import to_disk
 
 COLUMNS = ("doc_id", "line", "status", "seconds", "dropped", "text")
 TEXT_CHARS = 200
@@ -48,6 +49,7 @@ def write_rows(shard: Path, rows: Sequence[str]) -> None:
     path = _side_file(shard)
     if rows:
         path.write_text("\n".join(rows) + "\n", encoding="ascii")
+        to_disk(path)
     else:
         path.unlink(missing_ok=True)
 

@@ -34,6 +34,7 @@ from korlm.data.corpus import Lines, normalize_all
 from korlm.data.report import report_rows, write_rows
 from korlm.data.units import count_units
 from korlm.errors import PreparedError
+from korlm.whole_files import to_disk
 
 SHARD_CHARS = 1_000_000  # characters of text after which a shard is closed
 ROW_GROUP_CHARS = 250_000  # characters of text that are counted and mapped to ids at once
@@ -242,6 +243,7 @@ class ShardWriter:
         self._writer.close()
         self._writer = None
         write_rows(target, rows)
+        to_disk(target.with_suffix(".tmp"))
         os.replace(target.with_suffix(".tmp"), target)
         # Arrow keeps freed memory for itself; a long corpus should not make it a collector.
         pa.default_memory_pool().release_unused()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from korlm.recomposition.boundaries import SHAPES, BoundaryModel
 from korlm.recomposition.decisions import LITERAL, Join, decide
 from korlm.recomposition.recomposer import Recomposer, breaks
 from korlm.recomposition.rules import reach
+from korlm.whole_files import replacing
 
 FILE = "recomposition.npz"
 FORMAT = 1
@@ -119,13 +119,8 @@ class KkmaRecomposer(Recomposer):
         }
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with writing(path):
-            try:
-                temporary.write_bytes(buffer.getvalue())
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with writing(path), replacing(path) as temporary:
+            temporary.write_bytes(buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> KkmaRecomposer:
