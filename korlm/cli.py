@@ -35,7 +35,14 @@ from korlm.errors import ConfigError, Interrupted, KorlmError, writing
 from korlm.metrics import check_objective
 from korlm.signals import interrupting
 from korlm.sweep import SweepTable, note_failure
-from korlm.sweep_folder import go_on_command, is_finished, job_dir, sweep_dir, with_stored
+from korlm.sweep_folder import (
+    go_on_command,
+    is_finished,
+    job_dir,
+    new_folder,
+    sweep_dir,
+    with_stored,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -134,22 +141,7 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
     stem = (
         Path(outputs) / "runs" / (f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + f"_{name}" * bool(name))
     )
-    return _new_folder(stem)
-
-
-def _new_folder(stem: Path) -> str:
-    """Makes a folder of this name, or with a number behind it where it is taken."""
-    path, number = stem, 1
-    with writing(stem):
-        while True:
-            try:  # made here and now: two commands of the same second must not share it
-                path.mkdir(parents=True)
-                return str(path)
-            except FileExistsError:
-                if not path.is_dir():
-                    raise
-                number += 1
-                path = stem.with_name(f"{stem.name}_{number}")
+    return new_folder(stem)
 
 
 def run_folders(run: Any) -> list[Path]:
@@ -189,7 +181,7 @@ def evaluation_dir(run: Any, outputs: str) -> str:
     """The directory of an evaluation: in that of the run, or among those of several runs."""
     folders = run_folders(run)
     place = folders[0] if len(folders) == 1 else Path(outputs)
-    return _new_folder(place / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    return new_folder(place / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
 
 
 def output_subdir(folder: str) -> str | None:
@@ -375,7 +367,8 @@ def _remove_fruitless(folder: Path) -> None:
     for handler in list(logging.getLogger().handlers):
         if isinstance(handler, logging.FileHandler):
             logging.getLogger().removeHandler(handler)
-            handler.close()
+            with contextlib.suppress(OSError):  # a full disk may be why nothing came to be
+                handler.close()
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         for parent in list(folder.parents)[:2]:

@@ -78,18 +78,21 @@ _WRITING = {errno.ENOENT, errno.EIO, errno.EFBIG, errno.EISDIR, errno.ENAMETOOLO
 
 
 @contextmanager
-def writing(place: Path, key: str = "outputs=FOLDER") -> Iterator[None]:
+def writing(
+    place: Path, key: str = "outputs=FOLDER", again: str = "run the same command again"
+) -> Iterator[None]:
     """Turns the failures of writing under ``place`` into an ``OutputError`` of one line.
 
     Args:
         place: what is named where the system names no file.
         key: the setting that leads to another place.
+        again: what to do when there is room on the disk.
     """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "the disk is full: free some space and run the same command again"
+            reason = f"the disk is full: free some space and {again}"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason = f"it cannot be written: change its permissions or give another {key}"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):

@@ -67,7 +67,22 @@ def is_finished(job: Path) -> bool:
 
 def sweep_dir(outputs: str, resume: str | None) -> str:
     """The folder of a sweep: one of its own, or the one to go on with."""
-    return resume or f"{outputs}/sweeps/{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    return resume or new_folder(Path(outputs, "sweeps", f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
+
+
+def new_folder(stem: Path) -> str:
+    """Makes a folder of this name, or with a number behind it where it is taken."""
+    path, number = stem, 1
+    with writing(stem):
+        while True:
+            try:  # made here and now: two commands of the same second must not share it
+                path.mkdir(parents=True)
+                return str(path)
+            except FileExistsError:
+                if not path.is_dir():
+                    raise
+                number += 1
+                path = stem.with_name(f"{stem.name}_{number}")
 
 
 def job_dir(sweep: str, number: int, overrides: Sequence[str]) -> str:

@@ -12,7 +12,14 @@ import pytest
 from conftest import LIGHT, Command, TinyCorpus
 
 from korlm.errors import ConfigError
-from korlm.sweep_folder import go_on_command, job_dir, job_settings, jobs_by_settings, with_stored
+from korlm.sweep_folder import (
+    go_on_command,
+    job_dir,
+    job_settings,
+    jobs_by_settings,
+    sweep_dir,
+    with_stored,
+)
 from korlm.training.tracker import Tracker
 
 SHORT = [*LIGHT, "trainer.max_steps=6", "trainer.valid_every=2", "trainer.sample_tokens=0"]
@@ -192,3 +199,11 @@ def test_a_job_that_was_killed_before_its_settings_were_written(
     assert "2 jobs, the best first" in ended.out
     assert sorted(path.name for path in sweep.glob("[0-9]*")) == ["0", "1", "2"]
     assert (sweep / "1" / "metrics.json").is_file()
+
+
+def test_sweeps_of_the_same_second_share_no_folder(tmp_path: Path) -> None:
+    """Nor do those after a clock was set back."""
+    made = {sweep_dir(str(tmp_path), None) for _ in range(3)}
+    assert len(made) == 3
+    assert all(Path(folder).is_dir() for folder in made)
+    assert sweep_dir(str(tmp_path), "there") == "there"

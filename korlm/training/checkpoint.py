@@ -49,10 +49,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     # PyTorch's writer turns a full disk into a RuntimeError.
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "writing failed; disk full?"
-        raise OutputError(
-            f"{path}: {reason}; the checkpoint before it is kept: free some space and go on with "
-            f"resume={path.parent.parent}"
-        ) from error
+        again = "free some space and run the same command again"
+        if (path.parent / "last.pt").is_file():
+            again = (
+                "the checkpoint before it is kept: free some space and go on with "
+                f"resume={path.parent.parent}"
+            )
+        raise OutputError(f"{path}: {reason}; {again}") from error
     finally:  # an interrupt leaves nothing half-written either
         temporary.unlink(missing_ok=True)
 

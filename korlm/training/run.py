@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -24,6 +25,7 @@ from korlm.errors import (
     Interrupted,
     OutputError,
     PreparedError,
+    writing,
 )
 from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table, write_figures
 from korlm.models.base import LanguageModel, State
@@ -304,16 +306,26 @@ class Run:
                 self._train()
                 # From here on the model is the best one, and last.pt must stay what it is.
                 return self._finish()
+        except OSError:
+            with writing(self.folder, again=self._again()):
+                raise
         except Stopped:
             raise Interrupted(
                 f"stopped at step {self.progress.step} of {self.trainer.total_steps}; go on with: "
                 + resume_command(self.folder, self.group.size)
             ) from None
         finally:
-            self.tracker.close()
+            with contextlib.suppress(OSError):  # a full disk has had its say
+                self.tracker.close()
             if self.group.is_first:
                 lock.release()
                 Path(lock.lock_file).unlink(missing_ok=True)
+
+    def _again(self) -> str:
+        """What to do when what broke off this run is mended."""
+        if (self.checkpoints / "last.pt").is_file():
+            return f"go on with: {resume_command(self.folder, self.group.size)}"
+        return "run the same command again"
 
     def _train(self) -> None:
         """Trains to the end, or to where the user stops it; last.pt is written there."""
