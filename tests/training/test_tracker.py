@@ -237,3 +237,19 @@ def test_event_files_keep_their_order_when_the_clock_goes_back(tmp_path: Path) -
 def test_no_file_before_the_first_point(tracker: Tracker, tmp_path: Path) -> None:
     tracker.close()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("cut", [1, 7, 40])
+def test_a_torn_end_of_the_events_hides_nothing_else(
+    tracker: Tracker, tmp_path: Path, cut: int
+) -> None:
+    """Killed in the midst of a write."""
+    for step in (10, 20):
+        tracker.train_point(step, float(step), 0.1, 1.5, 1000.0)
+    tracker.close()
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-cut])
+    resumed = Tracker(tmp_path, first_step=21)
+    resumed.train_point(30, 30.0, 0.1, 1.5, 1000.0)
+    resumed.close()
+    assert points(read(tmp_path), "loss/train") == [(10, 10.0), (20, 20.0), (30, 30.0)]

@@ -1,0 +1,78 @@
+"""What TensorBoard costs: its share of a training step, measured inside a run.
+
+    python scripts/bench/tracking.py prepared=FOLDER [any override of train]
+
+The run has the command's own settings (a point each trainer.log_every=10 steps) and trains 300
+steps unless trainer.max_steps says otherwise. Counted are the seconds in which the loop waits for
+the tracker, and the processor time of the thread that writes the events; both against the steps
+themselves, validation left out. A resumed or validating run writes more, but not more often.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+
+from korlm import cli, config
+from korlm.data.prepared import open_prepared
+from korlm.training.run import Run
+
+
+class Timed:
+    """A function that adds up the seconds spent in it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.seconds, self.calls = function, 0.0, 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Calls the function."""
+        began = time.perf_counter()
+        try:
+            return self.function(*arguments)
+        finally:
+            self.seconds += time.perf_counter() - began
+            self.calls += 1
+
+
+def main() -> None:
+    """Trains, and tells the shares."""
+    config.register()
+    cli.register_resolvers()
+    overrides = ["trainer.max_steps=300", *map(cli.quote_hangul, sys.argv[1:])]
+    with initialize_config_dir(version_base="1.3", config_dir=str(cli.conf_dir())):
+        settings = cli.to_settings(compose("train", overrides))
+    if settings.prepared is None:
+        raise SystemExit("usage: tracking.py prepared=FOLDER [any override of train]")
+    before = set(threading.enumerate())
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = open_prepared(Path(settings.prepared))
+        run = Run(settings, cli.plain_settings(settings), prepared, Path(folder))
+        trainer = run.trainer
+        trainer.point = point = Timed(trainer.point)
+        trainer.validate = validate = Timed(trainer.validate)
+        trainer.run()
+        seconds = run.progress.seconds - validate.seconds
+        writing = sum(
+            time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
+            for thread in set(threading.enumerate()) - before
+            if "Writer" in type(thread).__name__
+        )
+        run.tracker.close()
+    print(f"{run.progress.step} steps in {seconds:.2f} s, {point.calls} points in TensorBoard")
+    print(f"the loop waits for the tracker: {100 * point.seconds / seconds:.3f} % of a step")
+    print(f"a thread writes the events: {100 * writing / seconds:.3f} % (processor time)")
+
+
+if __name__ == "__main__":
+    main()
