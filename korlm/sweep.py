@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from korlm.errors import KorlmError
 from korlm.metrics import LARGER_IS_BETTER, cost
@@ -82,7 +83,10 @@ class SweepTable(Callback):
 
     def on_multirun_start(self, config: DictConfig, **others: Any) -> None:
         """Called before the first job."""
-        folder = Path(str(config.hydra.sweep.dir)).absolute()
+        try:
+            folder = Path(str(config.hydra.sweep.dir)).absolute()
+        except OmegaConfBaseException:  # the sweeper meets it next, and what it says is heard
+            return
         SweepTable.folder, SweepTable.objective = folder, config.objective
         jobs_by_settings.cache_clear()
         remove_nameless(folder)

@@ -144,8 +144,8 @@ def test_no_known_token(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> Non
 
 def test_folder_in_the_way(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     write(tmp_path / "outputs", b"a file")
-    for command in ("prepare", "train"):
-        error = korlm(command, *tiny.overrides, "tokenizer=syllable").error
+    for command in (["prepare"], ["train"], ["train", "-m", "seed=1,2"]):
+        error = korlm(*command, *tiny.overrides, "tokenizer=syllable").error
         assert "outputs" in error and "outputs=FOLDER" in error
 
 
