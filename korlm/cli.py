@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 import traceback
 import typing
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -376,6 +377,26 @@ def _remove_fruitless(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Keeps the logging and other threads from telling tracebacks of pipes and disks on stderr.
+
+    A line of the log that nobody reads, or that a full disk has no room for, must not end a run;
+    a thread that cannot write its file fails whoever waits for it, and that is told in one line.
+    """
+    before, raising = threading.excepthook, logging.raiseExceptions
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not issubclass(failed.exc_type, OSError):
+            before(failed)
+
+    threading.excepthook, logging.raiseExceptions = hook, False
+    try:
+        yield
+    finally:
+        threading.excepthook, logging.raiseExceptions = before, raising
+
+
+@contextlib.contextmanager
 def _ending(single: bool) -> Iterator[None]:
     """Turns what ends a job into one line and an exit code; in a sweep it stays an exception."""
     try:
@@ -463,8 +484,6 @@ def stage(
             os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us; we print them, not Hydra
             # PyTorch's OpenMP threads spin while they wait, which costs a busy machine dearly.
             os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-            # A line that nobody reads, or that the disk has no room for, must not end a run.
-            logging.raiseExceptions = False
             config.register()
             register_resolvers()
             sys.argv[1:] = [quoted(word, literal) for word in whole(sys.argv[1:], literal)]
@@ -486,11 +505,7 @@ def stage(
             )
             typed, folder = sys.argv[1:], None
             try:
-                alone = torchrun.place().is_alone  # torchrun ends its processes together
-                with (
-                    interrupting() if alone else contextlib.nullcontext(),
-                    writing(Path("outputs")),
-                ):
+                with _one_voice(), interrupting(), writing(Path("outputs")):
                     try:
                         if sweep and config_name == "train":
                             complete_sweep()
