@@ -6,6 +6,7 @@ victim is a process of its own, with the command's own ``main``, and nothing sof
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -71,22 +72,32 @@ class Victims:
             overrides: its arguments.
             death: one of ``change``: the number of the change to the file system (from 0) before
                 which it is to be killed; ``after``: seconds; ``number``: the signal, else SIGKILL.
+                ``clock``: the seconds by which its clock is wrong, jumping back and forth;
+                ``unheard``: whether nobody reads what it says, as behind ``| head -1``.
         """
+        (ended,) = self.together(folder, [[command, *overrides]], **death)
+        return ended
+
+    def together(self, folder: Path, commands: list[list[str]], **death: Any) -> list[Ended]:
+        """Runs commands at the same time; arguments as of ``run``."""
         folder.mkdir(exist_ok=True)
-        ask = {
-            "folder": str(folder),
-            "told": self._told.name,
-            "argv": [command, *overrides],
-            **death,
-        }
+        told = [f"{self._told.name}/{number}" for number in range(len(commands))]
+        asks = [
+            {"folder": str(folder), "told": place, "argv": argv, **death}
+            for place, argv in zip(told, commands, strict=True)
+        ]
         assert self._server.stdin is not None and self._server.stdout is not None
-        self._server.stdin.write(json.dumps(ask) + "\n")
+        self._server.stdin.write(json.dumps(asks) + "\n")
         self._server.stdin.flush()
-        code, seconds = json.loads(self._server.stdout.readline())
-        told = {name: Path(self._told.name) / name for name in ("changes", "out", "err")}
-        changes = told["changes"].read_text("utf-8").splitlines()
-        out, err = (told[name].read_text("utf-8", "replace") for name in ("out", "err"))
-        return Ended(code, changes, seconds, out, err)
+        ends = json.loads(self._server.stdout.readline())
+        found = []
+        for place, (code, seconds) in zip(told, ends, strict=True):
+            changes, out, err = (
+                Path(f"{place}-{name}").read_text("utf-8", "replace")
+                for name in ("changes", "out", "err")
+            )
+            found.append(Ended(code, changes.splitlines(), seconds, out, err))
+        return found
 
 
 def _watch(folder: Path, change: int | None, told: Any) -> None:
@@ -114,6 +125,13 @@ def _watch(folder: Path, change: int | None, told: Any) -> None:
     sys.addaudithook(hook)
 
 
+def _set_clock(wrong: float) -> None:
+    """Makes the clock on the wall jump; the one that measures time goes on as ever."""
+    real, calls = time.time, itertools.count()
+    if wrong:
+        time.time = lambda: real() + (wrong if next(calls) % 40 < 20 else -wrong)
+
+
 def _live(ask: dict[str, Any]) -> None:
     """The life of a victim."""
     import importlib
@@ -123,9 +141,14 @@ def _live(ask: dict[str, Any]) -> None:
     command, *overrides = ask["argv"]
     fresh = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(f"{ask['told']}/{name}", fresh), number)
-    told = os.open(f"{ask['told']}/changes", fresh)
+        os.dup2(os.open(f"{ask['told']}-{name}", fresh), number)
+    told = os.open(f"{ask['told']}-changes", fresh)
     sys.argv = [command, *overrides]
+    if ask.get("unheard"):
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, 1)
+    _set_clock(ask.get("clock", 0.0))
     main = importlib.import_module(f"korlm.{command}").main
     _watch(folder, ask.get("change"), told)
     code: object = 0
@@ -152,21 +175,27 @@ def _serve() -> None:
     import korlm.training.run  # noqa: F401
 
     for line in sys.stdin:
-        ask = json.loads(line)
-        started = time.monotonic()
-        victim = os.fork()
-        if victim == 0:
-            _live(ask)
-        found, status = 0, 0
-        while not found:
-            found, status = os.waitpid(victim, os.WNOHANG if "after" in ask else 0)
-            if not found and time.monotonic() - started > ask["after"]:
-                os.kill(victim, ask.get("number", signal.SIGKILL))
-                found, status = os.waitpid(victim, 0)
-            elif not found:
-                time.sleep(0.002)
-        seconds = time.monotonic() - started
-        print(json.dumps([os.waitstatus_to_exitcode(status), seconds]), flush=True)
+        asks, started = json.loads(line), time.monotonic()
+        victims = []
+        for ask in asks:
+            victims.append(os.fork())
+            if victims[-1] == 0:
+                _live(ask)
+        ends = [_await(victim, started, ask) for victim, ask in zip(victims, asks, strict=True)]
+        print(json.dumps(ends), flush=True)
+
+
+def _await(victim: int, started: float, ask: dict[str, Any]) -> tuple[int, float]:
+    """Waits for the end of a victim or brings it about; gives its code and its seconds."""
+    found, status = 0, 0
+    while not found:
+        found, status = os.waitpid(victim, os.WNOHANG if "after" in ask else 0)
+        if not found and time.monotonic() - started > ask["after"]:
+            os.kill(victim, ask.get("number", signal.SIGKILL))
+            found, status = os.waitpid(victim, 0)
+        elif not found:
+            time.sleep(0.002)
+    return os.waitstatus_to_exitcode(status), time.monotonic() - started
 
 
 if __name__ == "__main__":
