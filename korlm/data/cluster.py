@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -53,7 +54,7 @@ class Crew:
         self._config = config
         self._logs = logs
         self._stack = contextlib.ExitStack()
-        self._asked = 0.0
+        self._asked: float | None = None
         self._cluster: Any = None
         if isinstance(tokenizer, WorkerConfig) and tokenizer.workers != 1:
             raise ConfigError(
@@ -64,21 +65,27 @@ class Crew:
     def __enter__(self) -> Crew:
         with self._stack:
             self._stack.enter_context(dask.config.set(_DASK))
-            loud = logging.getLogger("distributed")
-            self._stack.callback(loud.setLevel, loud.level)
-            loud.setLevel(logging.CRITICAL)  # korlm tells itself what became of workers
+            for name in ("distributed", "asyncio"):  # korlm tells itself what became of workers
+                loud = logging.getLogger(name)
+                self._stack.callback(loud.setLevel, loud.level)
+                loud.setLevel(logging.CRITICAL)
             if self.place == LOCAL:
                 self._cluster = self._local()
             elif self.place == SLURM:
                 self._cluster = self._slurm()
             if self._cluster is not None:
-                self._stack.callback(self._cluster.close, timeout=30)
+                self._stack.callback(self._close)
             self.client = self._connect()
             self._stack = self._stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
+
+    def _close(self) -> None:
+        # SLURM may have refused a job, which Dask takes for a mistake of its own.
+        with contextlib.suppress(AssertionError, TimeoutError):
+            self._cluster.close(timeout=30)
 
     def _connect(self) -> Client:
         place = self.place if self._cluster is None else self._cluster
@@ -129,6 +136,11 @@ class Crew:
     def _slurm(self) -> Any:
         with optional("cluster"):
             from dask_jobqueue import SLURMCluster
+        if shutil.which("sbatch") is None:
+            raise ClusterError(
+                "prepare.cluster=slurm: there is no sbatch on this machine; give the command on "
+                "one from which jobs are sent to SLURM"
+            )
         config, threads = self._config, self._threads()
         source = str(Path(korlm.__file__).resolve().parent.parent)
         return SLURMCluster(
@@ -148,10 +160,30 @@ class Crew:
         )
 
     def ask(self) -> None:
-        """Asks SLURM for the workers that are missing, now and then."""
-        if self.place == SLURM and time.monotonic() - self._asked > ASK_SECONDS:
-            self._asked = time.monotonic()
-            self._cluster.scale(self._config.workers)
+        """Asks SLURM for the workers that are missing, now and then.
+
+        Raises:
+            ClusterError: SLURM takes none of them.
+        """
+        is_first = self._asked is None
+        if self.place != SLURM or (self._asked or -ASK_SECONDS) > time.monotonic() - ASK_SECONDS:
+            return
+        self._asked = time.monotonic()
+        try:
+            self._cluster.sync(self._fill)
+        except RuntimeError as error:  # with all that sbatch said
+            said = str(error).partition("stderr:")[2] or str(error)
+            told = " ".join(said.replace("sbatch: error: ", "").split())
+            if is_first:
+                raise ClusterError(f"prepare.cluster=slurm: sbatch says: {told}") from error
+            logger.warning("sbatch says: %s", told)
+
+    async def _fill(self) -> None:
+        """What ``scale`` does, but its failures come to light; jobs that ended are sent anew."""
+        specs, wanted = self._cluster.worker_spec, self._config.workers or 1
+        while len(specs) < wanted:
+            specs.update(self._cluster.new_worker_spec())
+        await self._cluster._correct_state()
 
     def count(self) -> int:
         """How many workers there are now."""

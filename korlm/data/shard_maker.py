@@ -28,7 +28,7 @@ from korlm.data.report import side_file
 from korlm.data.shards import Batch, ShardWriter, shard_path
 from korlm.errors import ClusterError, TokenizerError
 
-BESIDE_HEAP = 1536  # MB of a worker that its JVM's heap does not get
+BESIDE_HEAP = 1024  # MB of a worker that its JVM's heap does not get: Python takes some 200
 LEAST_HEAP = 512  # MB
 
 
