@@ -35,7 +35,7 @@ class ClusterConfig(Group):
     interface: str | None = None
     # network interface by which workers reach this process, such as ib0
     sbatch: list[str] = field(default_factory=list)
-    # more options of sbatch, such as [--constraint=amd]
+    # more options of sbatch, such as '["--constraint=amd"]'
 
     def __post_init__(self) -> None:
         self._at_least(1, "workers", "memory_gb")

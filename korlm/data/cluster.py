@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import shutil
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Status
 
 import korlm
 from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfig
@@ -83,8 +84,7 @@ class Crew:
         self._stack.close()
 
     def _close(self) -> None:
-        # SLURM may have refused a job, which Dask takes for a mistake of its own.
-        with contextlib.suppress(AssertionError, TimeoutError):
+        with contextlib.suppress(TimeoutError):
             self._cluster.close(timeout=30)
 
     def _connect(self) -> Client:
@@ -152,7 +152,7 @@ class Crew:
             walltime=config.walltime,
             interface=config.interface,
             job_extra_directives=list(config.sbatch),
-            job_script_prologue=[f"export PYTHONPATH={source}:$PYTHONPATH"],
+            job_script_prologue=[f"export PYTHONPATH={shlex.quote(source)}:$PYTHONPATH"],
             log_directory=str(self._logs),
             python=sys.executable,
             scheduler_options={"dashboard_address": "127.0.0.1:0"},
@@ -183,7 +183,13 @@ class Crew:
         specs, wanted = self._cluster.worker_spec, self._config.workers or 1
         while len(specs) < wanted:
             specs.update(self._cluster.new_worker_spec())
-        await self._cluster._correct_state()
+        try:
+            await self._cluster._correct_state()
+        except RuntimeError:
+            for job in self._cluster._created:  # else Dask, when it ends, waits for refused ones
+                if job.status is Status.created:
+                    job.status = Status.failed
+            raise
 
     def count(self) -> int:
         """How many workers there are now."""
