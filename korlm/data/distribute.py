@@ -221,7 +221,7 @@ class _Work:
         if self._num_workers < before:
             gone = before - self._num_workers
             logger.warning("%d of %d workers ended; others do their shards again", gone, before)
-        self._bar.set_postfix(workers=self._num_workers, refresh=False)
+        self._bar.set_postfix(workers=self._num_workers, refresh=self._num_workers != before)
 
     def _judge(self, given: _Given, error: BaseException) -> None:
         """Sets a shard aside, or gives up where that would help nobody."""

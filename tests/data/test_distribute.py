@@ -10,6 +10,7 @@ from typing import Any
 import deadly
 import pyarrow.parquet as pq
 import pytest
+from conftest import LIGHT, Command, TinyCorpus
 
 pytest.importorskip("distributed", reason="pip install 'korlm[cluster]'")
 
@@ -176,6 +177,21 @@ def test_when_nothing_goes_it_ends_soon(
     monkeypatch.setattr(distribute, "make_shard", deadly.failing)
     with pytest.raises(ClusterError, match=r"first 4 shards failed.*No space left"):
         make("two", address)
+
+
+def test_training_prepares_in_the_same_way(
+    korlm: Command, tiny: TinyCorpus, address: str, tmp_path: Path
+) -> None:
+    asked = ("train", *tiny.overrides, *LIGHT, "trainer.max_steps=1")
+    made = korlm(*asked, f"prepare.cluster={address}")
+    assert made.code == 0, made.err
+    assert len(list((tmp_path / "outputs/prepared").glob("*/tokens/*.parquet"))) == 3
+    (run,) = (tmp_path / "outputs/runs").iterdir()
+    assert f"cluster: {address}" in (run / ".hydra/config.yaml").read_text("utf-8")
+    assert (
+        "has no effect beside prepared=x"
+        in korlm(*asked, "prepared=x", "prepare.cluster=local").error
+    )
 
 
 @pytest.mark.jvm
