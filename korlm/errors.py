@@ -4,6 +4,7 @@ KorlmError                 a user's mistake or bad data: exit code 1, no traceba
 ├── ConfigError            a setting that is unknown, ill-typed or out of range
 ├── CorpusError            text that is missing, empty, binary, wrongly encoded or too small
 ├── TokenizerError         an analyzer that does not start or dies for good
+├── ClusterError           a cluster that cannot be reached, does not fit or loses its workers
 ├── VocabError             a vocabulary that cannot be made or read
 ├── PreparedError          a prepared corpus that is damaged or belongs to other settings
 ├── CheckpointError        a checkpoint that is missing, damaged or foreign
@@ -35,6 +36,10 @@ class CorpusError(KorlmError):
 
 class TokenizerError(KorlmError):
     """An analyzer that does not start or dies for good."""
+
+
+class ClusterError(KorlmError):
+    """A cluster that cannot be reached, does not fit or loses its workers."""
 
 
 class VocabError(KorlmError):

@@ -21,7 +21,13 @@ def main(settings: PrepareSettings) -> None:
     from korlm.data.prepared import prepare
     from korlm.recomposition.build import provide
 
-    prepared = prepare(settings.corpus, settings.tokenizer, settings.vocab, Path(settings.outputs))
+    prepared = prepare(
+        settings.corpus,
+        settings.tokenizer,
+        settings.vocab,
+        Path(settings.outputs),
+        cluster=settings.prepare,
+    )
     provide(settings.tokenizer.name, prepared.folder)
     for split, stats in prepared.stats.items():
         logger.info(

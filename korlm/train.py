@@ -85,10 +85,10 @@ def _take_up(resume: str) -> tuple[TrainSettings, dict[str, object]]:
     if cli.is_sweep():
         overrides = []  # the job is known by them: they are in the checkpoint
     for override in overrides:
-        if not override.startswith(("trainer.", "outputs=", "prepared=", "objective=")):
+        if not override.startswith(("trainer.", "prepare.", "outputs=", "prepared=", "objective=")):
             raise ConfigError(
-                f"{override}: a resumed run keeps its settings; only trainer.*, outputs, prepared "
-                "and objective may change"
+                f"{override}: a resumed run keeps its settings; only trainer.*, prepare.*, "
+                "outputs, prepared and objective may change"
             )
     from korlm.training.checkpoint import load_checkpoint
     from korlm.training.run import settings_of
@@ -106,9 +106,15 @@ def _prepared(settings: TrainSettings, resumed: dict[str, object] | None) -> Pre
     if settings.prepared is None and (there / "manifest.json").is_file():
         return open_prepared(there)  # the very ids, whatever became of the text since
     if settings.prepared is None:
-        return prepare(settings.corpus, settings.tokenizer, settings.vocab, Path(settings.outputs))
+        return prepare(
+            settings.corpus,
+            settings.tokenizer,
+            settings.vocab,
+            Path(settings.outputs),
+            cluster=settings.prepare,
+        )
     for override in cli.command_overrides():
-        if override.startswith(("corpus", "tokenizer", "vocab")):
+        if override.startswith(("corpus", "tokenizer", "vocab", "prepare.")):
             raise ConfigError(
                 f"{override}: has no effect beside prepared={settings.prepared}; leave one out"
             )

@@ -88,6 +88,16 @@ def test_settings_survive_a_checkpoint() -> None:
                 assert after.trainer.epochs == 99
 
 
+def test_checkpoints_of_before_there_were_clusters() -> None:
+    before = settings("train", "corpus=nsmc", "corpus.path=x")
+    assert isinstance(before, config.TrainSettings)
+    plain = cli.plain_settings(before)
+    del plain["prepare"]
+    assert cli.settings_from_plain(plain, []) == before
+    asked = ["prepare.cluster=local", "prepare.workers=2"]
+    assert cli.settings_from_plain(plain, asked).prepare.workers == 2
+
+
 def test_conf_is_found_in_a_checkout_and_in_a_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

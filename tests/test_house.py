@@ -52,6 +52,9 @@ ONLY_IN = {
     "onnxruntime": {"korlm.exporting.runtime"},
     "fastapi": {"korlm.serving.app"},
     "uvicorn": {"korlm.serve"},
+    "distributed": {"korlm.data.cluster", "korlm.data.distribute", "korlm.data.shard_maker"},
+    "dask": {"korlm.data.cluster"},
+    "dask_jobqueue": {"korlm.data.cluster"},
 }
 
 

@@ -15,6 +15,7 @@ from korlm.config.base import (
     MISSING,
     Group,
 )
+from korlm.config.cluster import ClusterConfig
 from korlm.config.data import (
     BatchesConfig,
     CorpusConfig,
@@ -92,6 +93,7 @@ __all__ = [
     "BatchesConfig",
     "BootstrapConfig",
     "CacheConfig",
+    "ClusterConfig",
     "Context",
     "CorpusConfig",
     "CorpusSettings",
@@ -162,6 +164,7 @@ class CorpusSettings(Group):
     corpus: CorpusConfig = MISSING
     tokenizer: TokenizerConfig = MISSING
     vocab: VocabConfig = field(default_factory=VocabConfig)
+    prepare: ClusterConfig = field(default_factory=ClusterConfig)
     outputs: str = "outputs"
     # the folder for prepared corpora, runs and sweeps
 

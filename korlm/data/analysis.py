@@ -7,6 +7,7 @@ is broken off, however rudely, loses the few batches in flight. Light ones make 
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +17,24 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from korlm.config import CorpusConfig, Document, Layout, TokenizerConfig, WorkerConfig
+from korlm.config import (
+    ClusterConfig,
+    CorpusConfig,
+    Document,
+    Layout,
+    TokenizerConfig,
+    WorkerConfig,
+)
 from korlm.data.cache import LineCache
 from korlm.data.cached import map_cached
 from korlm.data.corpus import Source, is_blank, normalize_all, read_corpus
 from korlm.data.journal import Journal
 from korlm.data.pool import Task, TokenizerPool
+from korlm.data.progress import pass_over, progress_bar
 from korlm.data.registry import learn, tokenizer_version
 from korlm.data.shards import Batch, Batcher, ShardWriter, shard_path
 from korlm.data.text_files import layout_of
-from korlm.errors import CorpusError
+from korlm.errors import CorpusError, optional
 from korlm.whole_files import replacing
 
 logger = logging.getLogger(__name__)
@@ -40,6 +49,7 @@ def tokenize_corpus(
     folder: Path,
     cache: Path,
     progress: bool,
+    cluster: ClusterConfig | None = None,
 ) -> None:
     """Writes the shards that are not there yet; a failure leaves whole shards and journals behind.
 
@@ -50,39 +60,62 @@ def tokenize_corpus(
         folder: of the shards; what the tokenizer has to learn first is written beside it.
         cache: folder of what slow tokenizers made of single lines.
         progress: whether to draw a bar over characters when stderr is a terminal.
+        cluster: who tokenizes; None: this machine.
 
     Raises:
         CorpusError: text that cannot be read, or a split without text; before anything slow begins.
         TokenizerError: the tokenizer does not start.
+        ClusterError: the cluster is not there, or some shards could not be made by it.
     """
-    total = _scan(corpus, sources)
-    learned = _learn(corpus, tokenizer, sources, folder.with_name(LEARNED))
-    folder.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(
-        total=total,
-        desc=f"tokenizing ({tokenizer.name})",
-        unit="char",
-        unit_scale=True,
-        disable=None if progress else True,
-    )
-    logger.info("tokenizing %s characters with %s", f"{total:,}", tokenizer.name)
-    with bar, TokenizerPool(tokenizer, learned) as pool, _Work(folder, not pool.is_light) as work:
+    with contextlib.ExitStack() as stack:
+        crew = None
+        if cluster is not None and cluster.cluster is not None:
+            with optional("cluster"):
+                from korlm.data.cluster import Crew
+                from korlm.data.distribute import tokenize_on
+            # Before the text is read: whether it is there shows at once.
+            crew = stack.enter_context(Crew(cluster, tokenizer, folder.with_name("slurm")))
+        total = _scan(corpus, sources)
+        learned = _learn(corpus, tokenizer, sources, folder.with_name(LEARNED))
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def batches() -> Iterator[Batch]:
+            return Batcher().batches(read_corpus(corpus, sources))
+
+        logger.info("tokenizing %s characters with %s", f"{total:,}", tokenizer.name)
+        bar = stack.enter_context(progress_bar(total, f"tokenizing ({tokenizer.name})", progress))
+        if crew is None:
+            _tokenize_here(tokenizer, learned, batches(), folder, cache, bar)
+        else:
+            tokenize_on(crew, learned, batches, folder, bar)
+
+
+def _tokenize_here(
+    tokenizer: TokenizerConfig,
+    learned: bytes | None,
+    batches: Iterator[Batch],
+    folder: Path,
+    cache: Path,
+    bar: tqdm[Any],
+) -> None:
+    """Writes the shards by way of this machine's pool."""
+    with TokenizerPool(tokenizer, learned) as pool, _Work(folder, not pool.is_light) as work:
         # Batches on their way through the pool, and whether an earlier run did them.
         waiting: collections.deque[tuple[Batch, bool]] = collections.deque()
 
-        def batches() -> Iterator[Task]:
-            for batch in Batcher().batches(read_corpus(corpus, sources)):
+        def tasks() -> Iterator[Task]:
+            for batch in batches:
                 if work.is_done(batch):
-                    _pass_over(bar, batch.num_chars)
+                    pass_over(bar, batch.num_chars)
                     continue
                 columns = work.recall(batch)
                 waiting.append((batch, columns is not None))
                 yield batch.normal if columns is None else columns
 
-        for columns in _map(pool, tokenizer, cache, batches(), bar):
+        for columns in _map(pool, tokenizer, cache, tasks(), bar):
             batch, recalled = waiting.popleft()
             if recalled:
-                _pass_over(bar, batch.num_chars)
+                pass_over(bar, batch.num_chars)
             else:
                 work.keep(batch, columns)
                 bar.update(batch.num_chars)
@@ -126,15 +159,6 @@ def _map(
             logger.info("lines: %s known from before, %s new to %s", known, new, tokenizer.name)
     else:
         yield from pool.map(batches)
-
-
-def _pass_over(bar: tqdm[Any], chars: int) -> None:
-    """Counts what an earlier run did; the rate shown stays that of this run."""
-    if not bar.disable:
-        bar.initial += chars
-        bar.n += chars
-        bar.last_print_n += chars
-        bar.update(0)
 
 
 class _Work:

@@ -36,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
+from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.data.analysis import LEARNED, tokenize_corpus
 from korlm.data.columns import PLAIN
 from korlm.data.corpus import SPLITS, Source, content_digest, find_sources
@@ -116,6 +116,7 @@ def prepare(
     vocab: VocabConfig,
     outputs: Path,
     progress: bool = True,
+    cluster: ClusterConfig | None = None,
 ) -> Prepared:
     """The prepared corpus of these settings: the one that is there, or a new one.
 
@@ -125,6 +126,7 @@ def prepare(
         vocab: which tokens get an id.
         outputs: the folder under which ``prepared/`` lies.
         progress: whether to draw a progress bar when stderr is a terminal.
+        cluster: who tokenizes; None: this machine. The result is the same.
 
     Raises:
         KorlmError: text that cannot be read, an analyzer that does not start, a full disk.
@@ -148,7 +150,15 @@ def prepare(
                 tokens = _find_tokens(root, stem, token_print)
                 if tokens is None:
                     tokens = partial / "tokens"
-                    tokenize_corpus(corpus, tokenizer, sources, tokens, outputs / "cache", progress)
+                    tokenize_corpus(
+                        corpus,
+                        tokenizer,
+                        sources,
+                        tokens,
+                        outputs / "cache",
+                        progress,
+                        cluster or ClusterConfig(),
+                    )
                 settings = {
                     "corpus": _plain(corpus),
                     "tokenizer": _plain(tokenizer),

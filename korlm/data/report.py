@@ -46,7 +46,7 @@ def report_rows(table: pa.Table, seconds: pa.Array, dropped: pa.Array) -> list[s
 
 def write_rows(shard: Path, rows: Sequence[str]) -> None:
     """Writes the side file of a shard; none if there is nothing to tell."""
-    path = _side_file(shard)
+    path = side_file(shard)
     if rows:
         path.write_text("\n".join(rows) + "\n", encoding="ascii")
         to_disk(path)
@@ -54,7 +54,8 @@ def write_rows(shard: Path, rows: Sequence[str]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _side_file(shard: Path) -> Path:
+def side_file(shard: Path) -> Path:
+    """Where the rows of a shard lie, if it has any."""
     return shard.with_suffix(".report.jsonl")
 
 

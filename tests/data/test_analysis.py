@@ -26,7 +26,7 @@ from korlm.config import (
     TokenizerConfig,
     VocabConfig,
 )
-from korlm.data import analysis, pool, prepared, shards
+from korlm.data import analysis, pool, prepared, progress, shards
 from korlm.data.analysis import tokenize_corpus
 from korlm.data.corpus import find_sources
 from korlm.data.journal import Journal
@@ -278,7 +278,7 @@ def test_the_bar_counts_what_was_there_but_not_as_speed(
             super().__init__(**settings)
             made.append(self)
 
-    monkeypatch.setattr(analysis, "tqdm", Seen)
+    monkeypatch.setattr(progress, "tqdm", Seen)
     for good in (30, 10_000):
         run(corpus, tmp_path / "tokens", monkeypatch, good=good)
     first, second = made

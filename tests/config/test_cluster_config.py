@@ -1,0 +1,43 @@
+"""Settings of a cluster that cannot work are refused before anything begins."""
+
+from typing import Any
+
+import pytest
+
+from korlm.config import ClusterConfig
+from korlm.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        {},
+        {"cluster": "local", "workers": 3, "memory_gb": 2.5},
+        {"cluster": "slurm", "workers": 64, "queue": "main", "sbatch": ["--nice=5"]},
+        {"cluster": "slurm", "workers": 1, "walltime": "2-00:30:00"},
+        {"cluster": "tcp://node-1.local:8786"},
+        {"cluster": "tls://[::1]:8786"},
+    ],
+)
+def test_taken(good: dict[str, Any]) -> None:
+    assert ClusterConfig(**good).cluster == good.get("cluster")
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ({"cluster": "node:8786"}, "prepare.cluster=node:8786: must be local, slurm or an address"),
+        ({"cluster": "tcp://node"}, "such as tcp://HOST:8786"),
+        ({"cluster": "slurm"}, "prepare.workers=None: how many workers"),
+        ({"cluster": "local", "workers": 0}, "prepare.workers=0: must be 1 or more"),
+        ({"cluster": "local", "memory_gb": 0.5}, "prepare.memory_gb=0.5: must be 1 or more"),
+        ({"workers": 2}, "prepare.workers=2: has no effect without prepare.cluster=local or slurm"),
+        ({"cluster": "tcp://a:1", "memory_gb": 2}, "prepare.memory_gb=2: has no effect"),
+        ({"cluster": "local", "queue": "x"}, "prepare.queue=x: has no effect without"),
+        ({"cluster": "slurm", "workers": 1, "walltime": "soon"}, "must be hours:minutes:seconds"),
+    ],
+)
+def test_refused(bad: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ClusterConfig(**bad)
+    assert told in str(caught.value)
