@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import gc
 import glob
+import importlib
 import logging
 import os
 import re
@@ -31,7 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config, plugins, torchrun
-from korlm.errors import ConfigError, Interrupted, KorlmError, writing
+from korlm.errors import ConfigError, Interrupted, KorlmError, OutputError, writing
 from korlm.metrics import check_objective
 from korlm.signals import interrupting
 from korlm.sweep import SweepTable, note_failure
@@ -39,6 +40,8 @@ from korlm.sweep_folder import go_on_command, is_finished, job_dir, sweep_dir, w
 
 logger = logging.getLogger(__name__)
 
+VERSION_BASE = "1.3"  # of Hydra's behaviour
+_TASKS: dict[str, Callable[[DictConfig], Any]] = {}  # command -> what it does with one job
 HYDRA_FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
     *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp"),
@@ -410,7 +413,8 @@ def _end_job(error: BaseException) -> NoReturn:
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         raise KeyboardInterrupt from None  # the whole sweep ends
     assert isinstance(error, Exception)
-    note_failure(output_dir(), error)
+    if torchrun.place().is_first:
+        note_failure(output_dir(), error)
     unexpected = not isinstance(error, KorlmError)
     logger.error("job %s of the sweep failed: %s", output_dir().name, error, exc_info=unexpected)
     link: BaseException | None = error
@@ -430,6 +434,47 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver(name, resolver, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("korlm_job_dir", job_dir, replace=True)
     OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)
+
+
+def task_of(command: str) -> Callable[[DictConfig], Any]:
+    """What a command does with one job, for a process that was not started by that command.
+
+    Args:
+        command: its module in korlm.
+    """
+    # As a rule the command's own module is __main__ instead, and that of another process.
+    importlib.import_module(f"korlm.{command}")
+    hydra.version.setbase(VERSION_BASE)
+    config.register()
+    register_resolvers()
+    return _TASKS[command]
+
+
+@contextlib.contextmanager
+def alone_in(job: Path) -> Iterator[None]:
+    """Around a job of a sweep, which other processes may have found in its folder as well.
+
+    Raises:
+        OutputError: another one works on it.
+    """
+    if not torchrun.place().is_first or is_finished(job):
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(job / ".lock")
+    try:
+        with writing(job):
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputError(
+            f"{job}: another process works on this job: wait for it, or end it first"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        (job / ".lock").unlink(missing_ok=True)
 
 
 def complete_sweep() -> None:
@@ -460,10 +505,14 @@ def stage(
             if not torchrun.place().is_first:  # one log, and no file of its own
                 logging.getLogger().setLevel(logging.WARNING)
                 logging.getLogger().handlers[:] = [logging.StreamHandler()]
-            with _ending(single=not is_sweep()):
-                if is_sweep():
-                    (output_dir() / "failed.txt").unlink(missing_ok=True)
+            if not is_sweep():
+                with _ending(single=True):
+                    return function(to_settings(tree))
+            with alone_in(output_dir()), _ending(single=False):
+                (output_dir() / "failed.txt").unlink(missing_ok=True)
                 return function(to_settings(tree))
+
+        _TASKS[config_name] = task
 
         def command() -> None:
             show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -490,7 +539,7 @@ def stage(
                     1,
                 )
             main = hydra.main(
-                version_base="1.3", config_path=str(conf_dir()), config_name=config_name
+                version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=config_name
             )
             typed, folder = sys.argv[1:], None
             try:

@@ -10,7 +10,10 @@ from __future__ import annotations
 from hydra.core.plugins import Plugins
 from hydra.plugins.plugin import Plugin
 
-CLASSES: tuple[type[Plugin], ...] = ()
+from korlm.launching.joblib_launcher import JoblibLauncher
+from korlm.launching.submitit_launcher import LocalLauncher, SlurmLauncher
+
+CLASSES: tuple[type[Plugin], ...] = (JoblibLauncher, LocalLauncher, SlurmLauncher)
 
 
 def register() -> None:

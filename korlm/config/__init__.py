@@ -41,6 +41,14 @@ from korlm.config.evaluation import (
 )
 from korlm.config.exporting import ExportFormat, ExportSettings
 from korlm.config.generation import GenerateSettings
+from korlm.config.launching import (
+    LAUNCHERS,
+    JoblibConfig,
+    LauncherConfig,
+    LocalConfig,
+    SlurmConfig,
+    SubmititConfig,
+)
 from korlm.config.model import (
     GRUConfig,
     InitialState,
@@ -85,6 +93,7 @@ from korlm.config.using import UseSettings
 from korlm.metrics import check_objective
 
 __all__ = [
+    "LAUNCHERS",
     "MISSING",
     "SCHEMAS",
     "AdagradConfig",
@@ -110,12 +119,15 @@ __all__ = [
     "Group",
     "InitialState",
     "JavaConfig",
+    "JoblibConfig",
     "KkmaConfig",
     "LSTMConfig",
+    "LauncherConfig",
     "Layout",
     "Length",
     "Level",
     "ListFormat",
+    "LocalConfig",
     "Mixing",
     "Mode",
     "ModelConfig",
@@ -139,9 +151,11 @@ __all__ = [
     "ScoreSettings",
     "SentencePieceConfig",
     "ServeSettings",
+    "SlurmConfig",
     "Smoothing",
     "Softmax",
     "Spelling",
+    "SubmititConfig",
     "TextConfig",
     "TokenizerConfig",
     "TrainSettings",
@@ -255,3 +269,5 @@ def register() -> None:
     for group, schemas in SCHEMAS.items():
         for name, node in schemas.items():
             store.store(name=name, node=node, group=group or None)
+    for name, node in LAUNCHERS.items():
+        store.store(name=name, node=node, group="hydra/launcher")
