@@ -509,7 +509,8 @@ def stage(
                 with _ending(single=True):
                     return function(to_settings(tree))
             with alone_in(output_dir()), _ending(single=False):
-                (output_dir() / "failed.txt").unlink(missing_ok=True)
+                if torchrun.place().is_first:
+                    (output_dir() / "failed.txt").unlink(missing_ok=True)
                 return function(to_settings(tree))
 
         _TASKS[config_name] = task
@@ -535,9 +536,14 @@ def stage(
             if sweep and not torchrun.place().is_alone:
                 _stop(
                     f"{sweep.pop()}: a sweep starts its jobs itself, but torchrun has started "
-                    "processes for one: leave it out, or start the sweep without torchrun",
+                    "processes for one: leave it out, or start the sweep without torchrun; with "
+                    "hydra/launcher=submitit_local hydra.launcher.tasks_per_node=2 each of its "
+                    "jobs has two processes",
                     1,
                 )
+            launcher = [word for word in sys.argv[1:] if word.startswith("hydra/launcher=")]
+            if launcher and not sweep and not set(sys.argv[1:]) & {"--cfg", "-c", "--help", "-h"}:
+                _stop(f"{launcher[0]}: starts the jobs of a sweep: add -m", 1)
             main = hydra.main(
                 version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=config_name
             )

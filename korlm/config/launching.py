@@ -85,7 +85,7 @@ class SlurmConfig(SubmititConfig):
     setup: list[str] = field(default_factory=list)
     # commands before Python, such as "module load cuda"
     additional_parameters: dict[str, Any] = field(default_factory=dict)
-    # of sbatch, as {gres: "gpu:1"}
+    # of sbatch, as +hydra.launcher.additional_parameters.nice=5
 
     def __post_init__(self) -> None:
         super().__post_init__()

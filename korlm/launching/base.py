@@ -58,8 +58,8 @@ class KorlmLauncher(Launcher):
                 configure_log(hydra.hydra_logging, hydra.verbose)
         missing = [order for order in orders if order.number not in found]
         if missing:
-            typed = frozenset(map(str, hydra.overrides.task))
-            found |= self.run_all(missing, Telling(self.config.objective, len(missing), typed))
+            telling = Telling(self.config.objective, len(missing), self._shared(job_overrides))
+            found |= self.run_all(missing, telling)
         return [_as_hydra_has_it(order, found[order.number]) for order in orders]
 
     def _order(self, overrides: Sequence[str], number: int) -> Order:
@@ -68,6 +68,12 @@ class KorlmLauncher(Launcher):
         own = [override for override in overrides if not key_of(override).startswith("hydra")]
         folder = place / job_dir(str(place), number, own)
         return Order(self.context, self.config, tuple(overrides), number, folder)
+
+    def _shared(self, job_overrides: Sequence[Sequence[str]]) -> frozenset[str]:
+        """Overrides that all jobs have, or were typed where there is one job."""
+        if len(job_overrides) == 1:
+            return frozenset(map(str, self.config.hydra.overrides.task))
+        return frozenset(job_overrides[0]).intersection(*job_overrides)
 
     @abstractmethod
     def run_all(self, orders: Sequence[Order], telling: Telling) -> dict[int, Outcome]:
@@ -96,19 +102,19 @@ class Telling:
     Attributes:
         objective: what the value of an outcome is.
         total: how many jobs there are.
-        typed: overrides of the command, which all jobs have.
+        shared: overrides that all jobs have.
     """
 
     objective: str
     total: int
-    typed: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
     ended: int = 0
     starts: dict[int, float] = field(default_factory=dict)
 
     def start(self, order: Order, where: str = "") -> None:
         """A job starts."""
         self.starts[order.number] = time.monotonic()
-        own = [override for override in order.overrides if override not in self.typed]
+        own = [override for override in order.overrides if override not in self.shared]
         logger.info("job %s starts%s: %s", order.folder.name, where, " ".join(own))
 
     def end(self, order: Order, outcome: Outcome) -> Outcome:

@@ -172,7 +172,7 @@ class SlurmLauncher(SubmititLauncher):
 
     def submit(self, orders: Sequence[Order], running: set[int]) -> Iterator[tuple[Order, Any]]:
         """Submits an array."""
-        from submitit import SlurmExecutor
+        from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError
 
         from korlm.launching.submitted import Submitted
@@ -180,7 +180,9 @@ class SlurmLauncher(SubmititLauncher):
         if not orders:
             return
         settings = self.settings
-        executor = SlurmExecutor(settings.folder, max_num_timeout=settings.max_num_timeout)
+        executor = AutoExecutor(
+            settings.folder, cluster="slurm", slurm_max_num_timeout=settings.max_num_timeout
+        )
         executor.update_parameters(**_sbatch_parameters(settings))
         try:
             jobs = executor.map_array(Submitted(), orders)
@@ -198,14 +200,15 @@ class SlurmLauncher(SubmititLauncher):
 
 def _sbatch_parameters(settings: SlurmConfig) -> dict[str, Any]:
     """As submitit names them; what is null is left to the cluster."""
-    own = ("folder", "max_num_timeout", "additional_parameters")
-    found = {key: value for key, value in vars(settings).items() if not key.startswith("_")}
-    found = {key: value for key, value in found.items() if key not in own and value}
+    shared = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node")
+    own = ("signal_delay_s", "array_parallelism", "partition", "account", "qos", "constraint")
     return {
-        **found,
-        "stderr_to_stdout": True,
+        **{key: getattr(settings, key) for key in (*shared, "tasks_per_node")},
+        **{f"slurm_{key}": getattr(settings, key) for key in own},
+        "slurm_setup": settings.setup or None,
         # Without it some clusters refuse to queue a job again that has come to its limit.
-        "additional_parameters": {"requeue": True, **settings.additional_parameters},
+        "slurm_additional_parameters": {"requeue": True, **settings.additional_parameters},
+        "stderr_to_stdout": True,
     }
 
 
