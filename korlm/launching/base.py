@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from abc import abstractmethod
@@ -59,7 +60,12 @@ class KorlmLauncher(Launcher):
         missing = [order for order in orders if order.number not in found]
         if missing:
             telling = Telling(self.config.objective, len(missing), self._shared(job_overrides))
-            found |= self.run_all(missing, telling)
+            try:
+                found |= self.run_all(missing, telling)
+            finally:
+                for order in missing:
+                    with contextlib.suppress(OSError):
+                        order.folder.rmdir()  # empty: the sweep has ended before
         return [_as_hydra_has_it(order, found[order.number]) for order in orders]
 
     def _order(self, overrides: Sequence[str], number: int) -> Order:

@@ -77,7 +77,7 @@ def test_a_killed_process_loses_its_own_job(
     ended = korlm("train", *JOBLIB, "resume=b")
     assert ended.code == 130
     last = ended.err.splitlines()[-1]
-    assert last.endswith("-m resume=b hydra/launcher=joblib hydra.launcher.n_jobs=2")
+    assert last.endswith("/b hydra/launcher=joblib hydra.launcher.n_jobs=2")
     assert (tmp_path / "b/0/checkpoints/last.pt").is_file()
     assert "job 0 stopped" in ended.out
     jobs_by_settings.cache_clear()

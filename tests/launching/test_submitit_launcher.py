@@ -12,7 +12,7 @@ import pytest
 from conftest import LIGHT, ROOT, Command, TinyCorpus
 from sweep_results import results, when
 
-from korlm.launching.submitit_launcher import SlurmLauncher
+from korlm.launching.submitit_launcher import LocalLauncher, SlurmLauncher
 from korlm.sweep_folder import jobs_by_settings
 
 pytest.importorskip("submitit")
@@ -71,13 +71,23 @@ def test_two_processes_a_job(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -
         assert two["0"][split] == pytest.approx(figures, rel=1e-5)
 
 
-def test_ctrl_c(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+def test_ctrl_c(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of jobs that were not begun nothing is left."""
     last = tmp_path / "outputs/sweeps"
-    sweep = [*tiny.overrides, *SHORT, "trainer.max_steps=100000", "trainer.epochs=1000", "seed=1"]
+    sweep = [
+        *tiny.overrides,
+        *SHORT,
+        "trainer.max_steps=100000",
+        "trainer.epochs=1000",
+        "seed=1,2,3",
+    ]
+    monkeypatch.setattr(LocalLauncher, "_shares", lambda *_: [{}])
     when(lambda: bool(list(last.glob("*/0/checkpoints/best.pt"))), lambda: os.kill(os.getpid(), 2))
     ended = korlm("train", *LOCAL, *sweep)
     assert ended.code == 130
-    (job,) = last.glob("*/0")
+    (job,) = last.glob("*/[0-9]")
     assert (job / "checkpoints/last.pt").is_file() and not (job / "failed.txt").exists()
     assert "hydra/launcher=submitit_local" in ended.err.splitlines()[-1]
 
