@@ -445,6 +445,7 @@ def task_of(command: str) -> Callable[[DictConfig], Any]:
     # As a rule the command's own module is __main__ instead, and that of another process.
     importlib.import_module(f"korlm.{command}")
     hydra.version.setbase(VERSION_BASE)
+    logging.raiseExceptions = False  # as below
     config.register()
     register_resolvers()
     return _TASKS[command]

@@ -25,11 +25,11 @@ from korlm.errors import optional
 from korlm.launching.base import KorlmLauncher, Telling, note_death
 from korlm.launching.jobs import Order, Outcome, described, run
 from korlm.launching.sharing import VISIBLE, environments, jobs_at_a_time, visible_gpus
-from korlm.launching.signals import stoppable
+from korlm.signals import interrupting
 
 logger = logging.getLogger(__name__)
 
-OUTPUT = "output.log"  # what a job would have said on a terminal of its own
+OUTPUT = ".joblib"  # in the sweep's folder: what jobs would have said on a terminal
 ORPHAN_SECONDS = 5.0
 
 
@@ -44,23 +44,22 @@ class JoblibLauncher(KorlmLauncher):
     def run_all(self, orders: Sequence[Order], telling: Telling) -> dict[int, Outcome]:
         """Does jobs, the next one as soon as a place is free."""
         workers = [Worker(share) for share in self._shares(len(orders))]
-        _tell_shares(workers, self.threads)
+        _tell_shares(workers, self.threads, orders[0].folder.parent / OUTPUT)
         found: dict[int, Outcome] = {}
         waiting = list(reversed(orders))
         running: dict[Future[Outcome], tuple[Worker, Order]] = {}
         try:
-            with stoppable():
-                while waiting or running:
-                    busy = {id(worker) for worker, _ in running.values()}
-                    for worker in workers:
-                        if waiting and id(worker) not in busy:
-                            order = waiting.pop()
-                            telling.start(order)
-                            running[worker.start(order)] = (worker, order)
-                    # With a limit: Windows hears no Ctrl-C in an endless wait.
-                    for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
-                        worker, order = running.pop(future)
-                        found[order.number] = telling.end(order, worker.outcome(future, order))
+            while waiting or running:
+                busy = {id(worker) for worker, _ in running.values()}
+                for worker in workers:
+                    if waiting and id(worker) not in busy:
+                        order = waiting.pop()
+                        telling.start(order)
+                        running[worker.start(order)] = (worker, order)
+                # With a limit: Windows hears no Ctrl-C in an endless wait.
+                for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
+                    worker, order = running.pop(future)
+                    found[order.number] = telling.end(order, worker.outcome(future, order))
             return found
         except KeyboardInterrupt:
             if running:
@@ -85,12 +84,12 @@ class JoblibLauncher(KorlmLauncher):
         return environments(self.settings.n_jobs or default, cores, self.threads, gpus)[:num_jobs]
 
 
-def _tell_shares(workers: Sequence[Worker], threads: int | None) -> None:
+def _tell_shares(workers: Sequence[Worker], threads: int | None, folder: Path) -> None:
     first = workers[0].environment
     each = str(threads or first["OMP_NUM_THREADS"])
     gpus = {worker.environment.get(VISIBLE) for worker in workers} - {None}
-    text = "%d jobs at a time, threads each: %s%s; what they say stands in JOB/%s"
-    logger.info(text, len(workers), each, f", GPUs: {len(gpus)}" if gpus else "", OUTPUT)
+    text = "%d jobs at a time, threads each: %s%s; what they say stands in %s"
+    logger.info(text, len(workers), each, f", GPUs: {len(gpus)}" if gpus else "", folder)
 
 
 class Worker:
@@ -151,7 +150,6 @@ class Worker:
 def _begin_process(parent: int) -> None:
     """In the new process: the terminal's Ctrl-C is the parent's affair, and so is its output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _say_into(Path(os.devnull))
     if sys.platform != "win32":
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
@@ -168,12 +166,13 @@ def _watch(parent: int) -> None:
 
 
 def run_quietly(order: Order) -> Outcome:
-    """In the process: does a job, its output in its folder; SIGTERM stops it."""
-    order.folder.mkdir(parents=True, exist_ok=True)
-    _say_into(order.folder / OUTPUT)
+    """In the process: does a job, its output in a file; SIGTERM stops it."""
+    place = order.folder.parent / OUTPUT
+    place.mkdir(parents=True, exist_ok=True)
+    _say_into(place / f"{order.folder.name}.log")
     _at_work.set()
     try:
-        with stoppable():
+        with interrupting():
             return run(order)
     except KeyboardInterrupt:
         return Outcome()

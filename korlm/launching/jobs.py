@@ -15,6 +15,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from korlm.errors import KorlmError
+from korlm.sweep_folder import job_settings, key_of, settings_in
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ def run(order: Order) -> Outcome:
     """Does a job in this process, as Hydra's own launcher would; leaves what it leaves."""
     from korlm import cli
 
+    own = [override for override in order.overrides if not key_of(override).startswith("hydra")]
+    if settings_in(order.folder) not in (None, job_settings(own)):  # it waited in a queue too long
+        return Outcome(failure=f"{order.folder}: has become the folder of another job meanwhile")
     task = cli.task_of(order.config.hydra.job.config_name)
     Plugins.instance()  # finds the readers of files that load_sweep_config needs
     setup_globals()

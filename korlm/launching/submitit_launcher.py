@@ -24,7 +24,6 @@ from korlm.errors import ConfigError, optional
 from korlm.launching.base import KorlmLauncher, Telling, note_death
 from korlm.launching.jobs import Order, Outcome
 from korlm.launching.sharing import VISIBLE, environments, visible_gpus
-from korlm.launching.signals import stoppable
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class SubmititLauncher(KorlmLauncher):
         found: dict[int, Outcome] = {}
         waiting, running = list(orders), dict[int, tuple[Any, Order]]()
         try:
-            with stoppable(), _importable():
+            with _importable():
                 while waiting or running:
                     count = self.room(len(running))
                     for order, job in self.submit(waiting[:count], set(running)):

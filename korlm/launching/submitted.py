@@ -18,7 +18,7 @@ from submitit.helpers import DelayedSubmission
 
 from korlm import torchrun
 from korlm.launching.jobs import Order, Outcome, run
-from korlm.launching.signals import stoppable
+from korlm.signals import interrupting
 
 
 class Submitted:
@@ -28,7 +28,6 @@ class Submitted:
         """Does a job; its first process gives the outcome."""
         os.environ.update(order.environment)
         environment = JobEnvironment()
-        take_place(environment)
         limit, at_limit = environment._usr_sig(), list[int]()
         queue_again: Any = signal.getsignal(limit)
 
@@ -38,7 +37,8 @@ class Submitted:
 
         signal.signal(limit, stop)
         try:
-            with stoppable():
+            with interrupting():
+                take_place(environment)
                 outcome = run(order)
         except KeyboardInterrupt:
             outcome = Outcome()

@@ -38,7 +38,7 @@ def test_the_figures_of_jobs_one_by_one(korlm: Command, tiny: TinyCorpus, tmp_pa
     assert results(tmp_path / "b") == results(tmp_path / "a")
     assert "job 0 starts: batches.batch_size=4" in ended.out
     assert "best model" not in ended.out
-    assert "best model" in (tmp_path / "b/0/output.log").read_text("utf-8")
+    assert "best model" in (tmp_path / "b/.joblib/0.log").read_text("utf-8")
     assert (tmp_path / "outputs/prepared").is_dir(), "not in the folder of a job"
     again = korlm("train", *JOBLIB, *sweep, "batches.batch_size=4", "hydra.sweep.dir=b")
     assert again.code == 0, again.err
@@ -49,7 +49,7 @@ def test_a_killed_process_loses_its_own_job(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And Ctrl-C, while going on with it: whatever happens, the figures are the same at last."""
-    sweep = [*tiny.overrides, *SHORT, "seed=1,2", "trainer.max_steps=60"]
+    sweep = [*tiny.overrides, *SHORT, "seed=1,2", "trainer.max_steps=60", "trainer.valid_every=10"]
     assert korlm("train", "-m", *sweep, "hydra.sweep.dir=whole").code == 0
     workers: list[Worker] = []
     begin = Worker.__init__
