@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import gc
 import glob
+import importlib
 import logging
 import os
 import re
@@ -31,8 +32,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from korlm import config, torchrun
-from korlm.errors import ConfigError, Interrupted, KorlmError, writing
+from korlm import config, plugins, torchrun
+from korlm.errors import ConfigError, Interrupted, KorlmError, OutputError, writing
 from korlm.metrics import check_objective
 from korlm.signals import interrupting
 from korlm.sweep import SweepTable, note_failure
@@ -47,6 +48,8 @@ from korlm.sweep_folder import (
 
 logger = logging.getLogger(__name__)
 
+VERSION_BASE = "1.3"  # of Hydra's behaviour
+_TASKS: dict[str, Callable[[DictConfig], Any]] = {}  # command -> what it does with one job
 HYDRA_FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
     *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp"),
@@ -424,7 +427,8 @@ def _end_job(error: BaseException) -> NoReturn:
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         raise KeyboardInterrupt from None  # the whole sweep ends
     assert isinstance(error, Exception)
-    note_failure(output_dir(), error)
+    if torchrun.place().is_first:
+        note_failure(output_dir(), error)
     unexpected = not isinstance(error, KorlmError)
     logger.error("job %s of the sweep failed: %s", output_dir().name, error, exc_info=unexpected)
     link: BaseException | None = error
@@ -444,6 +448,48 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver(name, resolver, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("korlm_job_dir", job_dir, replace=True)
     OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)
+
+
+def task_of(command: str) -> Callable[[DictConfig], Any]:
+    """What a command does with one job, for a process that was not started by that command.
+
+    Args:
+        command: its module in korlm.
+    """
+    # As a rule the command's own module is __main__ instead, and that of another process.
+    importlib.import_module(f"korlm.{command}")
+    hydra.version.setbase(VERSION_BASE)
+    logging.raiseExceptions = False  # as below
+    config.register()
+    register_resolvers()
+    return _TASKS[command]
+
+
+@contextlib.contextmanager
+def alone_in(job: Path) -> Iterator[None]:
+    """Around a job of a sweep, which other processes may have found in its folder as well.
+
+    Raises:
+        OutputError: another one works on it.
+    """
+    if not torchrun.place().is_first or is_finished(job):
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(job / ".lock")
+    try:
+        with writing(job):
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputError(
+            f"{job}: another process works on this job: wait for it, or end it first"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        (job / ".lock").unlink(missing_ok=True)
 
 
 def complete_sweep() -> None:
@@ -474,10 +520,15 @@ def stage(
             if not torchrun.place().is_first:  # one log, and no file of its own
                 logging.getLogger().setLevel(logging.WARNING)
                 logging.getLogger().handlers[:] = [logging.StreamHandler()]
-            with _ending(single=not is_sweep()):
-                if is_sweep():
+            if not is_sweep():
+                with _ending(single=True):
+                    return function(to_settings(tree))
+            with alone_in(output_dir()), _ending(single=False):
+                if torchrun.place().is_first:
                     (output_dir() / "failed.txt").unlink(missing_ok=True)
                 return function(to_settings(tree))
+
+        _TASKS[config_name] = task
 
         def command() -> None:
             show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -485,6 +536,7 @@ def stage(
             # PyTorch's OpenMP threads spin while they wait, which costs a busy machine dearly.
             os.environ.setdefault("OMP_WAIT_POLICY", "passive")
             config.register()
+            plugins.register()
             register_resolvers()
             sys.argv[1:] = [quoted(word, literal) for word in whole(sys.argv[1:], literal)]
             for argument in sys.argv[1:]:
@@ -497,11 +549,16 @@ def stage(
             if sweep and not torchrun.place().is_alone:
                 _stop(
                     f"{sweep.pop()}: a sweep starts its jobs itself, but torchrun has started "
-                    "processes for one: leave it out, or start the sweep without torchrun",
+                    "processes for one: leave it out, or start the sweep without torchrun; with "
+                    "hydra/launcher=submitit_local hydra.launcher.tasks_per_node=2 each of its "
+                    "jobs has two processes",
                     1,
                 )
+            launcher = [word for word in sys.argv[1:] if word.startswith("hydra/launcher=")]
+            if launcher and not sweep and not set(sys.argv[1:]) & {"--cfg", "-c", "--help", "-h"}:
+                _stop(f"{launcher[0]}: starts the jobs of a sweep: add -m", 1)
             main = hydra.main(
-                version_base="1.3", config_path=str(conf_dir()), config_name=config_name
+                version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=config_name
             )
             typed, folder = sys.argv[1:], None
             try:

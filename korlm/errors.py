@@ -11,6 +11,7 @@ KorlmError                 a user's mistake or bad data: exit code 1, no traceba
 ├── NbestError             n-best lists, scores or references that are missing, broken or do not fit
 ├── TrainingError          a loss that is not finite
 ├── ExportError            a model that cannot be exported
+├── SweepError             a job of a sweep that failed in a process of its own
 ├── MissingPackageError    a package that only some commands need and that is not installed
 └── OutputError            a disk that is full, a folder that cannot be written
 Interrupted                Ctrl-C, after everything worth keeping was kept: exit code 130
@@ -64,6 +65,10 @@ class TrainingError(KorlmError):
 
 class ExportError(KorlmError):
     """A model that cannot be exported."""
+
+
+class SweepError(KorlmError):
+    """A job of a sweep that failed in a process of its own."""
 
 
 class MissingPackageError(KorlmError):

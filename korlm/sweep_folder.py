@@ -44,9 +44,18 @@ def job_settings(overrides: Iterable[str]) -> dict[str, str]:
 def found_jobs(sweep: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """The folders of a sweep's jobs with their settings."""
     for path in sweep.glob("*/.hydra/overrides.yaml"):
-        typed = yaml.load(path.read_text("utf-8"), _LOADER)
-        if isinstance(typed, list):  # empty where the job was killed
-            yield path.parents[1], job_settings(map(str, typed))
+        settings = settings_in(path.parents[1])
+        if settings is not None:
+            yield path.parents[1], settings
+
+
+def settings_in(job: Path) -> dict[str, str] | None:
+    """The settings of the job whose folder this is, if it has written them down."""
+    path = job / ".hydra" / "overrides.yaml"
+    if not path.exists():
+        return None
+    typed = yaml.load(path.read_text("utf-8"), _LOADER)  # empty where the job was killed
+    return job_settings(map(str, typed)) if isinstance(typed, list) else None
 
 
 def remove_nameless(sweep: Path) -> None:

@@ -42,7 +42,7 @@ def main(settings: TrainSettings) -> float:
     if settings.model.name == "ngram" and not place.is_alone:
         raise ConfigError(
             "model=ngram: is counted by one process, which reads the text once; start it without "
-            "torchrun"
+            "torchrun, in a sweep with hydra.launcher.tasks_per_node=1"
         )
     if place.is_first:
         from korlm.recomposition.build import provide

@@ -17,7 +17,7 @@ LAYERS = [
     {f"korlm.{command}" for command in COMMANDS},
     {"korlm.exporting", "korlm.reporting", "korlm.rescoring", "korlm.serving"},
     {"korlm.runs"},
-    {"korlm.cli"},
+    {"korlm.cli", "korlm.plugins", "korlm.launching"},  # a job is a command again
     {"korlm.sweep"},
     {"korlm.sweep_folder"},
     {"korlm.training"},
@@ -38,8 +38,16 @@ ONLY_IN = {
     "mecab": {"korlm.data.native"},
     "sentencepiece": {"korlm.data.pieces"},
     "torchtext": {"korlm.data.vocab"},
-    "hydra": {"korlm.cli", "korlm.config", "korlm.sweep"},
-    "omegaconf": {"korlm.cli", "korlm.sweep", "korlm.sweep_folder"},
+    "hydra": {
+        *("korlm.cli", "korlm.config", "korlm.plugins", "korlm.sweep"),
+        *("korlm.launching.base", "korlm.launching.jobs"),
+    },
+    "omegaconf": {
+        *("korlm.cli", "korlm.sweep", "korlm.sweep_folder"),
+        *("korlm.launching.base", "korlm.launching.jobs"),
+    },
+    "joblib": {"korlm.launching.joblib_launcher"},
+    "submitit": {"korlm.launching.submitit_launcher", "korlm.launching.submitted"},
     "tensorboard": {"korlm.reporting.events"},
     "matplotlib": {
         *("korlm.drawing", "korlm.corpus_statistics.frequency_plots", "korlm.reporting.pictures"),

@@ -42,6 +42,14 @@ from korlm.config.evaluation import (
 )
 from korlm.config.exporting import ExportFormat, ExportSettings
 from korlm.config.generation import GenerateSettings
+from korlm.config.launching import (
+    LAUNCHERS,
+    JoblibConfig,
+    LauncherConfig,
+    LocalConfig,
+    SlurmConfig,
+    SubmititConfig,
+)
 from korlm.config.model import (
     GRUConfig,
     InitialState,
@@ -86,6 +94,7 @@ from korlm.config.using import UseSettings
 from korlm.metrics import check_objective
 
 __all__ = [
+    "LAUNCHERS",
     "MISSING",
     "SCHEMAS",
     "AdagradConfig",
@@ -112,12 +121,15 @@ __all__ = [
     "Group",
     "InitialState",
     "JavaConfig",
+    "JoblibConfig",
     "KkmaConfig",
     "LSTMConfig",
+    "LauncherConfig",
     "Layout",
     "Length",
     "Level",
     "ListFormat",
+    "LocalConfig",
     "Mixing",
     "Mode",
     "ModelConfig",
@@ -141,9 +153,11 @@ __all__ = [
     "ScoreSettings",
     "SentencePieceConfig",
     "ServeSettings",
+    "SlurmConfig",
     "Smoothing",
     "Softmax",
     "Spelling",
+    "SubmititConfig",
     "TextConfig",
     "TokenizerConfig",
     "TrainSettings",
@@ -258,3 +272,5 @@ def register() -> None:
     for group, schemas in SCHEMAS.items():
         for name, node in schemas.items():
             store.store(name=name, node=node, group=group or None)
+    for name, node in LAUNCHERS.items():
+        store.store(name=name, node=node, group="hydra/launcher")
