@@ -30,7 +30,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from korlm import config, torchrun
+from korlm import config, plugins, torchrun
 from korlm.errors import ConfigError, Interrupted, KorlmError, writing
 from korlm.metrics import check_objective
 from korlm.signals import interrupting
@@ -473,6 +473,7 @@ def stage(
             # A line that nobody reads, or that the disk has no room for, must not end a run.
             logging.raiseExceptions = False
             config.register()
+            plugins.register()
             register_resolvers()
             sys.argv[1:] = [quoted(word, literal) for word in whole(sys.argv[1:], literal)]
             for argument in sys.argv[1:]:

@@ -18,6 +18,7 @@ LAYERS = [
     {"korlm.exporting", "korlm.reporting", "korlm.rescoring", "korlm.serving"},
     {"korlm.runs"},
     {"korlm.cli"},
+    {"korlm.plugins"},
     {"korlm.sweep"},
     {"korlm.sweep_folder"},
     {"korlm.training"},
@@ -38,7 +39,7 @@ ONLY_IN = {
     "mecab": {"korlm.data.native"},
     "sentencepiece": {"korlm.data.pieces"},
     "torchtext": {"korlm.data.vocab"},
-    "hydra": {"korlm.cli", "korlm.config", "korlm.sweep"},
+    "hydra": {"korlm.cli", "korlm.config", "korlm.plugins", "korlm.sweep"},
     "omegaconf": {"korlm.cli", "korlm.sweep", "korlm.sweep_folder"},
     "tensorboard": {"korlm.reporting.events"},
     "matplotlib": {
