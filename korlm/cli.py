@@ -14,6 +14,7 @@ import glob
 import logging
 import os
 import re
+import shlex
 import shutil
 import sys
 import traceback
@@ -31,8 +32,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config, plugins, torchrun
-from korlm.errors import ConfigError, Interrupted, KorlmError, writing
+from korlm.errors import ConfigError, Interrupted, KorlmError, Pruned, writing
 from korlm.metrics import check_objective
+from korlm.search.watching import Watcher, watching
 from korlm.signals import interrupting
 from korlm.sweep import SweepTable, note_failure
 from korlm.sweep_folder import go_on_command, is_finished, job_dir, sweep_dir, with_stored
@@ -347,6 +349,17 @@ def is_sweep() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def watching_trial(objective: str) -> contextlib.AbstractContextManager[Watcher | None]:
+    """What watches over this job, if it is a trial of a search.
+
+    Args:
+        objective: SPLIT.KEY that is minimised.
+    """
+    if not is_sweep():
+        return contextlib.nullcontext()
+    return watching(output_dir().parent, command_overrides(), objective)
+
+
 def output_dir() -> Path:
     """The folder that Hydra made for this job, for the first process alone."""
     return Path(HydraConfig.get().runtime.output_dir)
@@ -411,6 +424,9 @@ def _end_job(error: BaseException) -> NoReturn:
         raise KeyboardInterrupt from None  # the whole sweep ends
     assert isinstance(error, Exception)
     note_failure(output_dir(), error)
+    if isinstance(error, Pruned):
+        logger.info("job %s of the sweep: %s", output_dir().name, error)
+        raise error
     unexpected = not isinstance(error, KorlmError)
     logger.error("job %s of the sweep failed: %s", output_dir().name, error, exc_info=unexpected)
     link: BaseException | None = error
@@ -483,6 +499,14 @@ def stage(
             sweep = {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv[1:])
             if config_name != "train" and not torchrun.place().is_alone:
                 _stop(f"korlm.{config_name} runs in one process: start it without torchrun", 1)
+            searches = [word for word in sys.argv[1:] if re.match(r"sweep=(?!null$)", word)]
+            asks = HYDRA_FLAGS & {word.split("=")[0] for word in sys.argv[1:]}
+            if config_name == "train" and searches and not sweep and not asks:
+                _stop(
+                    f"{searches[0]}: a search runs many jobs: python -m korlm.train -m "
+                    + shlex.join(sys.argv[1:]),
+                    1,
+                )
             if sweep and not torchrun.place().is_alone:
                 _stop(
                     f"{sweep.pop()}: a sweep starts its jobs itself, but torchrun has started "

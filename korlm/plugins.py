@@ -10,7 +10,9 @@ from __future__ import annotations
 from hydra.core.plugins import Plugins
 from hydra.plugins.plugin import Plugin
 
-CLASSES: tuple[type[Plugin], ...] = ()
+from korlm.search.sweeper import OptunaSweeper
+
+CLASSES: tuple[type[Plugin], ...] = (OptunaSweeper,)
 
 
 def register() -> None:

@@ -19,6 +19,7 @@ LAYERS = [
     {"korlm.runs"},
     {"korlm.cli"},
     {"korlm.plugins"},
+    {"korlm.search"},
     {"korlm.sweep"},
     {"korlm.sweep_folder"},
     {"korlm.training"},
@@ -39,8 +40,13 @@ ONLY_IN = {
     "mecab": {"korlm.data.native"},
     "sentencepiece": {"korlm.data.pieces"},
     "torchtext": {"korlm.data.vocab"},
-    "hydra": {"korlm.cli", "korlm.config", "korlm.plugins", "korlm.sweep"},
-    "omegaconf": {"korlm.cli", "korlm.sweep", "korlm.sweep_folder"},
+    "hydra": {
+        *("korlm.cli", "korlm.config", "korlm.plugins", "korlm.sweep"),
+        *("korlm.search.space", "korlm.search.sweeper"),
+    },
+    "omegaconf": {"korlm.cli", "korlm.search.sweeper", "korlm.sweep", "korlm.sweep_folder"},
+    "optuna": {"korlm.search.study", "korlm.search.watching"},
+    "sqlalchemy": {"korlm.search.study"},
     "tensorboard": {"korlm.reporting.events"},
     "matplotlib": {
         *("korlm.drawing", "korlm.corpus_statistics.frequency_plots", "korlm.reporting.pictures"),
@@ -124,7 +130,7 @@ def test_nothing_heavy_before_the_settings_are_valid(command: str) -> None:
         f"import sys, runpy; sys.argv = ['x', '--cfg', 'job']; import korlm.{command} as c\n"
         "c.main()\n"
         "heavy = {'torch', 'konlpy', 'jpype', 'tensorboard', 'torchtext', 'pyarrow', 'numpy'}\n"
-        "heavy |= {'matplotlib'}\n"
+        "heavy |= {'matplotlib', 'optuna', 'sqlalchemy'}\n"
         "print(heavy & set(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run(

@@ -67,6 +67,7 @@ from korlm.config.rescoring import (
     ScoreKind,
 )
 from korlm.config.scoring import Context, Level, ScoreSettings
+from korlm.config.searching import Pruner, Sampler, SearchConfig
 from korlm.config.serving import ServeSettings
 from korlm.config.training import (
     AdagradConfig,
@@ -129,14 +130,17 @@ __all__ = [
     "PlateauConfig",
     "Precision",
     "PrepareSettings",
+    "Pruner",
     "RNNConfig",
     "RecurrentConfig",
     "ReportSettings",
     "RescoreSettings",
     "SGDConfig",
+    "Sampler",
     "ScheduleConfig",
     "ScoreKind",
     "ScoreSettings",
+    "SearchConfig",
     "SentencePieceConfig",
     "ServeSettings",
     "Smoothing",
@@ -255,3 +259,4 @@ def register() -> None:
     for group, schemas in SCHEMAS.items():
         for name, node in schemas.items():
             store.store(name=name, node=node, group=group or None)
+    store.store(name="optuna_schema", node=SearchConfig, group="hydra/sweeper")
