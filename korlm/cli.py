@@ -19,7 +19,7 @@ import shutil
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -462,13 +462,15 @@ def complete_sweep() -> None:
 
 
 def stage(
-    config_name: str, literal: Collection[str] = ()
+    config_name: str, literal: Collection[str] = (), renamed: Mapping[str, str] | None = None
 ) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
     """Makes a command of a function that takes settings: Hydra around it, errors in one line.
 
     Args:
         config_name: the command's file under conf/.
         literal: keys whose values are text, and taken to the letter.
+        renamed: key as typed -> key of the settings, where another command has a group of that
+            name under conf/: Hydra would take the value for a choice of it.
     """
 
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
@@ -491,7 +493,10 @@ def stage(
             config.register()
             plugins.register()
             register_resolvers()
-            sys.argv[1:] = [quoted(word, literal) for word in whole(sys.argv[1:], literal)]
+            words = whole(sys.argv[1:], literal)
+            for key, own in (renamed or {}).items():
+                words = [re.sub(f"^{key}=", f"{own}=", word) for word in words]
+            sys.argv[1:] = [quoted(word, literal) for word in words]
             for argument in sys.argv[1:]:
                 flag = argument.split("=")[0]
                 if flag.startswith("-") and flag not in HYDRA_FLAGS:

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm.config import SearchConfig
@@ -44,6 +44,12 @@ class OptunaSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         self.hydra_context, self.config = hydra_context, config
+        # Jobs are composed without the file of the sweep group, but with what was typed of Hydra's
+        # own settings: hydra.sweeper.n_trials is one only where this sweeper is chosen.
+        chosen = f"hydra/sweeper={config.hydra.runtime.choices['hydra/sweeper']}"
+        if chosen not in config.hydra.overrides.hydra:
+            with read_write(config):
+                config.hydra.overrides.hydra.insert(0, chosen)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
