@@ -37,6 +37,14 @@ class Dimension:
     log: bool = False
     whole: bool = False
 
+    def example(self) -> Value:
+        """One of the values; no whole number where there need not be one."""
+        if self.choices:
+            return self.choices[0]
+        if self.whole:
+            return int(self.low)
+        return float(self.low) + (0.0 if self.step else 0.6180339 * (self.high - self.low))
+
     def text(self, value: Value) -> str:
         """A value as an override has it; four digits are enough for anything that is searched.
 
@@ -79,11 +87,7 @@ class Space:
 
     def corner(self) -> list[str]:
         """The overrides of some trial."""
-        first = {
-            key: dim.choices[0] if dim.choices else int(dim.low) if dim.whole else float(dim.low)
-            for key, dim in self.searched.items()
-        }
-        return self.overrides(first)
+        return self.overrides({key: dim.example() for key, dim in self.searched.items()})
 
 
 def read_space(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import optuna
 from filelock import FileLock, Timeout
+from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -160,6 +161,19 @@ class Search:
             else:
                 self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
+    def greet(self) -> None:
+        """Tells how far earlier commands have come."""
+        trials = self.trials
+        if trials:
+            ended = sum(trial.state.is_finished() for trial in trials)
+            logger.info(
+                "%s: %d of %d trials done before, %d taken up again",
+                self.folder / DATABASE,
+                ended,
+                max(self.config.n_trials, len(trials)),
+                len(trials) - ended,
+            )
+
     def propose(self, count: int) -> list[Proposal]:
         """The next trials to run; none when there are as many as were asked for.
 
@@ -301,6 +315,8 @@ def _shown(value: float | None) -> str:
 def reason_of(error: BaseException) -> str:
     """Why a job failed, in one line."""
     text = str(error) if isinstance(error, KorlmError) else f"{type(error).__name__}: {error}"
+    if isinstance(error.__cause__, OmegaConfBaseException):  # Hydra names the setting, it the why
+        text = f"{error}: {str(error.__cause__).splitlines()[0]}"
     return " ".join(text.split())
 
 
@@ -364,6 +380,7 @@ def opened(folder: Path, space: Space, config: SearchConfig, objective: str) -> 
         with storage_of(folder) as storage:
             search = Search(storage, space, config, objective, folder)
             search.release()
+            search.greet()
             try:
                 yield search
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from conftest import LIGHT, Command, Ended, TinyCorpus
 
 from korlm.search.study import STUDY, storage_of
 from korlm.sweep_folder import jobs_by_settings, run_command
+from korlm.training.run import Run
 from korlm.training.tracker import Tracker
 
 SHORT = [*LIGHT[:-1], "trainer.max_steps=6", "trainer.valid_every=2", "trainer.sample_tokens=0"]
@@ -105,6 +107,7 @@ def test_ctrl_c(
     assert [trial.state.name for trial in trials_of(tmp_path / "here")] == ["COMPLETE", "WAITING"]
     resumed, more = stopped(korlm, monkeypatch, 99, "-m", f"resume={tmp_path / 'here'}")
     assert resumed.code == 0, resumed.err
+    assert "search.db: 1 of 3 trials done before, 1 taken up again" in resumed.out
     assert steps + more == [2, 4, 6] * 3
     whole = korlm("train", *(word.replace("=here", "=whole") for word in command))
     assert whole.code == 0
@@ -172,6 +175,16 @@ def test_nothing_but_failures(korlm: Command, tiny: TinyCorpus) -> None:
     assert len(table_of(Path("here"))) == 5
 
 
+def test_figures_that_are_no_numbers(
+    korlm: Command, tiny: TinyCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([math.nan, 7.0, math.inf])
+    monkeypatch.setattr(Run, "fit", lambda self: {"valid": {"perplexity": next(figures)}})
+    ended = korlm("train", *SEARCH, *tiny.overrides, *SHORT, RATES, "hydra.sweeper.n_trials=3")
+    assert ended.code == 0, ended.err
+    assert [trial.value for trial in trials_of(Path("here"))] == [math.inf, 7.0, math.inf]
+
+
 def test_infinite_figures(korlm: Command, tiny: TinyCorpus) -> None:
     """Zero probabilities are worse than anything, and no crash."""
     ended = korlm(
@@ -212,6 +225,7 @@ def test_files_of_a_search_say_all_in_params(
         (["optimizer.lr=interval(0,"], "optimizer.lr=interval(0,: "),
         (["optimizer.lr=tag(log,interval(0,1))"], "a logarithm needs numbers above 0"),
         (["optimizer.lr=0.1"], "nothing to search"),
+        (["model.hidden_dim=interval(10,20)"], "model.hidden_dim=16.18"),
         ([RATES, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be 1 or more"),
         ([RATES, "hydra.sweeper.sampler=tpee"], "hydra.sweeper.sampler=tpee: invalid value"),
         ([RATES, "hydra.sweeper.trials=3"], "hydra.sweeper.trials: there is no such setting"),
