@@ -46,14 +46,15 @@ def job_settings(overrides: Iterable[str]) -> dict[str, str]:
 def found_jobs(sweep: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """The folders of a sweep's jobs with their settings."""
     for path in sweep.glob("*/.hydra/overrides.yaml"):
-        if overrides := _overrides(path):  # none where the job was killed
+        overrides = _overrides(path)
+        if overrides is not None:
             yield path.parents[1], job_settings(overrides)
 
 
-def _overrides(path: Path) -> list[str]:
-    """Those of a job, as typed."""
+def _overrides(path: Path) -> list[str] | None:
+    """Those of a job, as typed; None where it was killed before they were written."""
     typed = yaml.load(path.read_text("utf-8"), _LOADER)
-    return list(map(str, typed)) if isinstance(typed, list) else []
+    return list(map(str, typed)) if isinstance(typed, list) else None
 
 
 def remove_nameless(sweep: Path) -> None:
@@ -158,7 +159,7 @@ def run_command(job: Path) -> str:
     Args:
         job: its folder.
     """
-    overrides = _overrides(job / ".hydra" / "overrides.yaml")
+    overrides = _overrides(job / ".hydra" / "overrides.yaml") or []
     own = [override for override in overrides if key_of(override) not in OF_THE_COMMAND]
     return shlex.join(["python", "-m", "korlm.train", *own])
 
