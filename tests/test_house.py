@@ -45,8 +45,11 @@ ONLY_IN = {
         *("korlm.search.space", "korlm.search.sweeper"),
     },
     "omegaconf": {"korlm.cli", "korlm.search.sweeper", "korlm.sweep", "korlm.sweep_folder"},
-    "optuna": {"korlm.search.study", "korlm.search.watching"},
-    "sqlalchemy": {"korlm.search.study"},
+    "optuna": {
+        f"korlm.search.{name}"
+        for name in ("database", "outcomes", "proposing", "study", "watching")
+    },
+    "sqlalchemy": {"korlm.search.database"},
     "tensorboard": {"korlm.reporting.events"},
     "matplotlib": {
         *("korlm.drawing", "korlm.corpus_statistics.frequency_plots", "korlm.reporting.pictures"),

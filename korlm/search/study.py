@@ -9,8 +9,6 @@ undisturbed one would have, and not its first trials anew.
 from __future__ import annotations
 
 import logging
-import math
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,28 +16,20 @@ from pathlib import Path
 
 import optuna
 from filelock import FileLock, Timeout
-from omegaconf.errors import OmegaConfBaseException
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from korlm.config import Pruner, Sampler, SearchConfig
-from korlm.errors import ConfigError, KorlmError, OutputError, Pruned, SearchError, TrainingError
-from korlm.search.space import Dimension, Space
-from korlm.search.watching import DATABASE, MOMENTS, PRUNED
-from korlm.sweep_folder import job_settings
+from korlm.config import SearchConfig
+from korlm.errors import ConfigError, OutputError, Pruned, SearchError, TrainingError
+from korlm.search.database import STUDY, Settings, settings_of, storage_of
+from korlm.search.outcomes import best_of, last_reason, reason, reason_of, shown
+from korlm.search.proposing import distribution, sampler_of
+from korlm.search.space import Space
+from korlm.search.watching import DATABASE, PRUNED
 
 logger = logging.getLogger(__name__)
 
-STUDY = "korlm"
 GIVE_UP = 5  # trials: when the first so many have all failed, so will the next ones
-Settings = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -58,52 +48,6 @@ class Proposal:
     def settings(self) -> Settings:
         """What makes the job what it is."""
         return settings_of(self.overrides)
-
-
-def settings_of(overrides: Sequence[str]) -> Settings:
-    """What makes a job what it is, of the overrides it was given."""
-    return frozenset(job_settings(overrides).items())
-
-
-@contextmanager
-def storage_of(folder: Path) -> Iterator[RDBStorage]:
-    """The database of a search, closed at the end.
-
-    Raises:
-        OutputError: it is damaged, or cannot be written.
-    """
-    path = (folder / DATABASE).resolve()
-    with _usable(path):
-        # A writer waits for the others: jobs may run side by side.
-        waiting = {"connect_args": {"timeout": 60}}
-        storage = RDBStorage(f"sqlite:///{path}", engine_kwargs=waiting)
-        try:
-            yield storage
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
-
-
-@contextmanager
-def _usable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
-        raise OutputError(
-            f"{path}: the search cannot use it ({reason}); make room on the disk, or remove the "
-            "file: the search begins anew, and jobs that are done are not run again"
-        ) from error
-
-
-def distribution(dim: Dimension) -> BaseDistribution:
-    """A dimension in Optuna's words."""
-    if dim.choices:
-        return CategoricalDistribution(dim.choices)
-    if dim.whole:
-        step = 1 if dim.step is None else int(dim.step)
-        return IntDistribution(int(dim.low), int(dim.high), log=dim.log, step=step)
-    return FloatDistribution(float(dim.low), float(dim.high), log=dim.log, step=dim.step)
 
 
 class Search:
@@ -184,7 +128,7 @@ class Search:
         """
         proposals: dict[Settings, Proposal] = {}
         while len(proposals) < count and (number := self._upcoming()) is not None:
-            self.study.sampler = _sampler(self.config, number)
+            self.study.sampler = sampler_of(self.config, number)
             trial = self.study.ask(self.distributions)
             overrides = self.space.overrides(trial.params)
             trial.set_user_attr("overrides", overrides)
@@ -193,7 +137,7 @@ class Search:
             earlier = self._finished(proposal.settings)
             if earlier is not None:
                 logger.info("trial %d: the settings of trial %d", trial.number, earlier.number)
-                self._end(trial.number, earlier.state, earlier.values, earlier.user_attrs)
+                self._end(trial.number, earlier.state, earlier.values, reason(earlier))
             elif (first := proposals.get(proposal.settings)) is not None:
                 self._twins[trial.number] = first.number
             else:
@@ -234,11 +178,11 @@ class Search:
         for each in (number, *twins):
             self._twins.pop(each, None)
             if not isinstance(result, BaseException):
-                self._end(each, TrialState.COMPLETE, [result], {})
+                self._end(each, TrialState.COMPLETE, [result])
                 continue
             about_settings = isinstance(result, (Pruned, TrainingError))
             state = TrialState.PRUNED if about_settings else TrialState.FAIL
-            self._end(each, state, None, {"reason": reason_of(result)})
+            self._end(each, state, None, reason_of(result))
         logger.info("%s", self._line(number))
 
     def _end(
@@ -246,11 +190,11 @@ class Search:
         number: int,
         state: TrialState,
         values: Sequence[float] | None,
-        attrs: dict[str, object],
+        why: str = "",
     ) -> None:
         trial = self._running.pop(number)
-        if "reason" in attrs:
-            trial.set_user_attr("reason", attrs["reason"])
+        if why:
+            trial.set_user_attr("reason", why)
         told = values if state is TrialState.COMPLETE else None
         self.study.tell(trial, told, state=state)
 
@@ -259,8 +203,8 @@ class Search:
         trials = self.trials
         trial, best = trials[number], best_of(trials)
         settings = (f"{k}={d.text(trial.params[k])}" for k, d in self.space.searched.items())
-        result = reason(trial) or f"{self.objective} {_shown(trial.value)}"
-        known = f" (best: {_shown(best.value)}, trial {best.number})" if best else ""
+        result = reason(trial) or f"{self.objective} {shown(trial.value)}"
+        known = f" (best: {shown(best.value)}, trial {best.number})" if best else ""
         total = max(self.config.n_trials, len(trials))
         ended = sum(trial.state.is_finished() for trial in trials)
         return f"trial {number} ({ended} of {total}): {result}{known}; {' '.join(settings)}"
@@ -274,7 +218,9 @@ class Search:
         ended = [trial for trial in self.trials if trial.state.is_finished()]
         failed = [trial for trial in ended if trial.state is TrialState.FAIL]
         if len(ended) == len(failed) >= min(GIVE_UP, self.config.n_trials):
-            raise SearchError(f"all of the first {len(failed)} trials failed, {_last(failed)}")
+            raise SearchError(
+                f"all of the first {len(failed)} trials failed, {last_reason(failed)}"
+            )
 
     def conclude(self) -> None:
         """Says that the search is over.
@@ -286,78 +232,8 @@ class Search:
         if best_of(trials) is None:
             raise SearchError(
                 f"none of the {len(trials)} trials has come to a finite {self.objective}, "
-                + _last(trials)
+                + last_reason(trials)
             )
-
-
-def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The trial of the smallest finite value."""
-    whole = [t for t in trials if t.state is TrialState.COMPLETE and math.isfinite(t.value or 0.0)]
-    return min(whole, key=lambda trial: trial.value or 0.0, default=None)
-
-
-def _last(trials: Sequence[FrozenTrial]) -> str:
-    reasons = [text for trial in trials if (text := reason(trial))]
-    return f"the last with: {reasons[-1]}" if reasons else "each being beyond all floats"
-
-
-def reason(trial: FrozenTrial) -> str:
-    """Why a trial has no figure; empty if it has one."""
-    has_figure = trial.state is TrialState.COMPLETE
-    return "" if has_figure else str(trial.user_attrs.get("reason", trial.user_attrs.get(PRUNED)))
-
-
-def _shown(value: float | None) -> str:
-    assert value is not None
-    return f"{abs(value):,.4f}" if math.isfinite(value) else "infinite"
-
-
-def reason_of(error: BaseException) -> str:
-    """Why a job failed, in one line."""
-    text = str(error) if isinstance(error, KorlmError) else f"{type(error).__name__}: {error}"
-    if isinstance(error.__cause__, OmegaConfBaseException):  # Hydra names the setting, it the why
-        text = f"{error}: {str(error.__cause__).splitlines()[0]}"
-    return " ".join(text.split())
-
-
-def _sampler(config: SearchConfig, number: int) -> optuna.samplers.BaseSampler:
-    """Who proposes the trial of this number."""
-    seed = (config.seed * 1_000_003 + number) % 2**32
-    if config.sampler is Sampler.random:
-        return optuna.samplers.RandomSampler(seed)
-    with warnings.catch_warnings():  # Optuna warns of its own default being experimental
-        warnings.simplefilter("ignore")
-        return optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=config.startup_trials, multivariate=True, constant_liar=True
-        )
-
-
-def study_for_jobs(storage: RDBStorage) -> optuna.Study:
-    """The search as its jobs see it, with the pruner that it was opened with."""
-    study = optuna.load_study(
-        study_name=STUDY, storage=storage, sampler=optuna.samplers.RandomSampler(0)
-    )
-    name, trials, share = study.user_attrs["pruner"]
-    if name == Pruner.median.value:
-        warmup = round(share * MOMENTS)
-        study.pruner = optuna.pruners.MedianPruner(trials, warmup, n_min_trials=trials)
-    else:
-        study.pruner = optuna.pruners.NopPruner()
-    return study
-
-
-def running_trial(study: optuna.Study, overrides: Sequence[str]) -> int | None:
-    """The id of the trial that a job runs for.
-
-    Args:
-        study: the search.
-        overrides: of the job.
-    """
-    mine = settings_of(overrides)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if settings_of(trial.user_attrs.get("overrides", ())) == mine:
-            return trial._trial_id
-    return None
 
 
 @contextmanager

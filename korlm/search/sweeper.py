@@ -120,7 +120,8 @@ class OptunaSweeper(Sweeper):
         try:
             self.validate_batch_is_legal([proposal.overrides])
         except (HydraException, OmegaConfBaseException) as error:
-            search.tell(proposal.number, error)
+            why = f": {error.__cause__}".splitlines()[0] if error.__cause__ else ""
+            search.tell(proposal.number, ConfigError(f"{error}{why}"))
             return False
         return True
 

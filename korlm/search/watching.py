@@ -80,7 +80,7 @@ def watching(sweep: Path, overrides: Sequence[str], objective: str) -> Iterator[
         yield None
         return
     with optional("sweep"):
-        from korlm.search.study import running_trial, storage_of, study_for_jobs
+        from korlm.search.database import running_trial, storage_of, study_for_jobs
     with storage_of(sweep) as storage:
         study = study_for_jobs(storage)
         trial_id = running_trial(study, overrides)

@@ -17,7 +17,8 @@ from searches import SPACE, BreakError, figure, search, space_of
 
 from korlm.config import Sampler, SearchConfig
 from korlm.errors import ConfigError, OutputError, Pruned, SearchError, TrainingError
-from korlm.search.study import STUDY, opened, storage_of
+from korlm.search.database import STUDY, storage_of
+from korlm.search.study import opened
 
 N = 6  # more than are drawn at random
 
@@ -205,12 +206,6 @@ def test_all_trials_fail(tmp_path: Path) -> None:
         search(tmp_path / "c", lambda _: math.inf, n_trials=6)
     with pytest.raises(SearchError, match=told + "the last with: the loss is"):
         search(tmp_path / "d", lambda _: TrainingError("the loss is nan"), n_trials=6)
-
-
-def test_a_damaged_database(tmp_path: Path) -> None:
-    (tmp_path / "search.db").write_bytes(b"no database" * 1000)
-    with pytest.raises(OutputError, match=r"search\.db: the search cannot use it .*not a database"):
-        search(tmp_path)
 
 
 def test_pruned_and_killed_before_the_search_knew(tmp_path: Path) -> None:

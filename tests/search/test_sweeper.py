@@ -16,7 +16,7 @@ import optuna
 import pytest
 from conftest import LIGHT, Command, Ended, TinyCorpus
 
-from korlm.search.study import STUDY, storage_of
+from korlm.search.database import STUDY, storage_of
 from korlm.sweep_folder import jobs_by_settings, run_command
 from korlm.training.run import Run
 from korlm.training.tracker import Tracker
