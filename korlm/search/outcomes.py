@@ -26,7 +26,7 @@ def last_reason(trials: Sequence[FrozenTrial]) -> str:
 def reason(trial: FrozenTrial) -> str:
     """Why a trial has no figure; empty if it has one."""
     has_figure = trial.state is TrialState.COMPLETE
-    return "" if has_figure else str(trial.user_attrs.get("reason", trial.user_attrs.get(PRUNED)))
+    return "" if has_figure else str(trial.user_attrs.get(PRUNED, trial.user_attrs.get("reason")))
 
 
 def shown(value: float | None) -> str:

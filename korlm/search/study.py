@@ -163,7 +163,8 @@ class Search:
         """Notes how the job of a trial ended, and tells the user.
 
         A loss that was not finite speaks against the settings, and the sampler learns it as it
-        learns of pruned trials; other failures say nothing about them.
+        learns of pruned trials; other failures say nothing about them. The job itself has noted
+        that in the database: launchers may give another exception than it ended with.
 
         Args:
             number: of the trial.
@@ -180,7 +181,8 @@ class Search:
             if not isinstance(result, BaseException):
                 self._end(each, TrialState.COMPLETE, [result])
                 continue
-            about_settings = isinstance(result, (Pruned, TrainingError))
+            noted = PRUNED in self.trials[number].user_attrs
+            about_settings = noted or isinstance(result, (Pruned, TrainingError))
             state = TrialState.PRUNED if about_settings else TrialState.FAIL
             self._end(each, state, None, reason_of(result))
         logger.info("%s", self._line(number))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm.errors import Pruned, optional
+from korlm.errors import Pruned, TrainingError, optional
 from korlm.metrics import cost
 
 if TYPE_CHECKING:
@@ -63,8 +63,12 @@ class Watcher:
                 f"pruned at step {step}, {share:.0%} of its training: valid.{key} {value:.4g}, "
                 "worse than the median of the trials before it"
             )
-            storage.set_trial_user_attr(self.trial_id, PRUNED, reason)
+            self.note(reason)
             raise Pruned(reason)
+
+    def note(self, reason: str) -> None:
+        """Tells the search why the settings are hopeless; an exception may not reach it whole."""
+        self.study._storage.set_trial_user_attr(self.trial_id, PRUNED, reason)
 
 
 @contextmanager
@@ -84,4 +88,12 @@ def watching(sweep: Path, overrides: Sequence[str], objective: str) -> Iterator[
     with storage_of(sweep) as storage:
         study = study_for_jobs(storage)
         trial_id = running_trial(study, overrides)
-        yield None if trial_id is None else Watcher(study, trial_id, objective)
+        if trial_id is None:
+            yield None
+            return
+        watcher = Watcher(study, trial_id, objective)
+        try:
+            yield watcher
+        except TrainingError as error:
+            watcher.note(str(error))
+            raise

@@ -8,7 +8,8 @@ import pytest
 from searches import space_of
 
 from korlm.config import Pruner, SearchConfig
-from korlm.errors import Pruned
+from korlm.errors import Pruned, TrainingError
+from korlm.search.outcomes import reason
 from korlm.search.study import Search, opened
 from korlm.search.watching import watching
 
@@ -74,6 +75,23 @@ def test_a_trial_that_was_resumed_tells_again(tmp_path: Path) -> None:
     with opened(tmp_path, space_of(), SearchConfig(n_trials=1), PERPLEXITY) as search:
         trial(search, tmp_path, {0.5: 7.0, 1.0: 6.0})
         assert search.trials[0].intermediate_values == {500_000: 7.0, 1_000_000: 6.0}
+
+
+def test_the_search_knows_whatever_the_launcher_says(tmp_path: Path) -> None:
+    """One that runs jobs elsewhere may give an exception of its own."""
+    with opened(tmp_path, space_of(), SearchConfig(n_trials=2), PERPLEXITY) as search:
+        (proposal,) = search.propose(1)
+        with (
+            pytest.raises(TrainingError),
+            watching(tmp_path, proposal.overrides, PERPLEXITY),
+        ):
+            raise TrainingError("the loss is not finite")
+        search.tell(proposal.number, RuntimeError("job 0: the loss is not finite"))
+        assert search.trials[0].state.name == "PRUNED"
+        assert reason(search.trials[0]) == "the loss is not finite"
+        (proposal,) = search.propose(1)
+        search.tell(proposal.number, RuntimeError("job 1: no memory"))
+        assert search.trials[1].state.name == "FAIL"
 
 
 def test_other_jobs_are_not_watched(tmp_path: Path) -> None:
