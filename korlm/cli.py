@@ -15,12 +15,13 @@ import importlib
 import logging
 import os
 import re
+import shlex
 import shutil
 import sys
 import threading
 import traceback
 import typing
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,8 +34,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config, plugins, torchrun
-from korlm.errors import ConfigError, Interrupted, KorlmError, OutputError, writing
+from korlm.errors import ConfigError, Interrupted, KorlmError, OutputError, Pruned, writing
 from korlm.metrics import check_objective
+from korlm.search.watching import Watcher, watching
 from korlm.signals import interrupting
 from korlm.sweep import SweepTable, note_failure
 from korlm.sweep_folder import (
@@ -343,6 +345,17 @@ def is_sweep() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def watching_trial(objective: str) -> contextlib.AbstractContextManager[Watcher | None]:
+    """What watches over this job, if it is a trial of a search.
+
+    Args:
+        objective: SPLIT.KEY that is minimised.
+    """
+    if not is_sweep():
+        return contextlib.nullcontext()
+    return watching(output_dir().parent, command_overrides(), objective)
+
+
 def output_dir() -> Path:
     """The folder that Hydra made for this job, for the first process alone."""
     return Path(HydraConfig.get().runtime.output_dir)
@@ -429,6 +442,9 @@ def _end_job(error: BaseException) -> NoReturn:
     assert isinstance(error, Exception)
     if torchrun.place().is_first:
         note_failure(output_dir(), error)
+    if isinstance(error, Pruned):
+        logger.info("job %s of the sweep: %s", output_dir().name, error)
+        raise error
     unexpected = not isinstance(error, KorlmError)
     logger.error("job %s of the sweep failed: %s", output_dir().name, error, exc_info=unexpected)
     link: BaseException | None = error
@@ -506,13 +522,15 @@ def complete_sweep() -> None:
 
 
 def stage(
-    config_name: str, literal: Collection[str] = ()
+    config_name: str, literal: Collection[str] = (), renamed: Mapping[str, str] | None = None
 ) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
     """Makes a command of a function that takes settings: Hydra around it, errors in one line.
 
     Args:
         config_name: the command's file under conf/.
         literal: keys whose values are text, and taken to the letter.
+        renamed: key as typed -> key of the settings, where another command has a group of that
+            name under conf/: Hydra would take the value for a choice of it.
     """
 
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
@@ -538,7 +556,10 @@ def stage(
             config.register()
             plugins.register()
             register_resolvers()
-            sys.argv[1:] = [quoted(word, literal) for word in whole(sys.argv[1:], literal)]
+            words = whole(sys.argv[1:], literal)
+            for key, own in (renamed or {}).items():
+                words = [re.sub(f"^{key}=", f"{own}=", word) for word in words]
+            sys.argv[1:] = [quoted(word, literal) for word in words]
             for argument in sys.argv[1:]:
                 flag = argument.split("=")[0]
                 if flag.startswith("-") and flag not in HYDRA_FLAGS:
@@ -546,6 +567,14 @@ def stage(
             sweep = {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv[1:])
             if config_name != "train" and not torchrun.place().is_alone:
                 _stop(f"korlm.{config_name} runs in one process: start it without torchrun", 1)
+            searches = [word for word in sys.argv[1:] if re.match(r"sweep=(?!null$)", word)]
+            asks = HYDRA_FLAGS & {word.split("=")[0] for word in sys.argv[1:]}
+            if config_name == "train" and searches and not sweep and not asks:
+                _stop(
+                    f"{searches[0]}: a search runs many jobs: python -m korlm.train -m "
+                    + shlex.join(sys.argv[1:]),
+                    1,
+                )
             if sweep and not torchrun.place().is_alone:
                 _stop(
                     f"{sweep.pop()}: a sweep starts its jobs itself, but torchrun has started "

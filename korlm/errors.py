@@ -10,6 +10,8 @@ KorlmError                 a user's mistake or bad data: exit code 1, no traceba
 ├── CheckpointError        a checkpoint that is missing, damaged or foreign
 ├── NbestError             n-best lists, scores or references that are missing, broken or do not fit
 ├── TrainingError          a loss that is not finite
+├── Pruned                 a trial of a search that was ended early, as others do better
+├── SearchError            a search of which no trial comes to a figure
 ├── ExportError            a model that cannot be exported
 ├── SweepError             a job of a sweep that failed in a process of its own
 ├── MissingPackageError    a package that only some commands need and that is not installed
@@ -61,6 +63,14 @@ class NbestError(KorlmError):
 
 class TrainingError(KorlmError):
     """A loss that is not finite."""
+
+
+class Pruned(KorlmError):  # noqa: N818 - a search wished it
+    """A trial of a search that was ended early, as others do better."""
+
+
+class SearchError(KorlmError):
+    """A search of which no trial comes to a figure."""
 
 
 class ExportError(KorlmError):

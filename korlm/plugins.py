@@ -12,8 +12,9 @@ from hydra.plugins.plugin import Plugin
 
 from korlm.launching.joblib_launcher import JoblibLauncher
 from korlm.launching.submitit_launcher import LocalLauncher, SlurmLauncher
+from korlm.search.sweeper import OptunaSweeper
 
-CLASSES: tuple[type[Plugin], ...] = (JoblibLauncher, LocalLauncher, SlurmLauncher)
+CLASSES: tuple[type[Plugin], ...] = (JoblibLauncher, LocalLauncher, SlurmLauncher, OptunaSweeper)
 
 
 def register() -> None:

@@ -13,13 +13,13 @@ from korlm.config import ReportSettings
 logger = logging.getLogger(__name__)
 
 
-@cli.stage("report", literal=("title",))
+@cli.stage("report", literal=("title",), renamed={"sweep": "sweep_dir"})
 def main(settings: ReportSettings) -> None:
     """Reads what the runs left behind; opens no model."""
     from korlm.reporting.page import build_page, write_page
     from korlm.reporting.run_files import best_first, find_runs, jobs_of, read_run
 
-    folders = jobs_of(Path(settings.sweep)) if settings.sweep else find_runs(settings.runs)
+    folders = jobs_of(Path(settings.sweep_dir)) if settings.sweep_dir else find_runs(settings.runs)
     runs = best_first(
         [
             read_run(folder, name)
@@ -30,9 +30,9 @@ def main(settings: ReportSettings) -> None:
         for problem in run.problems:
             logger.warning("%s: %s", run.folder, problem)
     number = f"{len(runs)} runs" if len(runs) > 1 else f"Run {runs[0].name}"
-    title = settings.title or (f"Sweep {Path(settings.sweep).name}" if settings.sweep else number)
+    default = f"Sweep {Path(settings.sweep_dir).name}" if settings.sweep_dir else number
     output = Path(settings.output)
-    write_page(output, build_page(title, runs))
+    write_page(output, build_page(settings.title or default, runs))
     logger.info("%s: %s, %s bytes", output, number, f"{output.stat().st_size:,}")
 
 

@@ -20,7 +20,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korlm.errors import KorlmError
 from korlm.metrics import LARGER_IS_BETTER, cost
-from korlm.sweep_folder import found_jobs, is_finished, jobs_by_settings, remove_nameless
+from korlm.sweep_folder import (
+    found_jobs,
+    is_finished,
+    jobs_by_settings,
+    remove_nameless,
+    run_command,
+)
 from korlm.text_tables import aligned
 from korlm.whole_files import replacing
 
@@ -62,10 +68,16 @@ class Job:
     failure: str
     tokens: tuple[Any, ...] = ()
 
-    def order(self, objective: str) -> tuple[bool, float, int, str]:
-        """The best first, failures last."""
+    @property
+    def is_pruned(self) -> bool:
+        """Whether a search has ended it early."""
+        return self.failure.startswith("pruned at step ")
+
+    def order(self, objective: str) -> tuple[int, float, int, str]:
+        """The best first, then those that were pruned, failures last."""
         value = cost(objective, self.figures.get(column_of(objective)))
-        return (bool(self.failure), value, len(self.name), self.name)
+        rank = bool(self.failure) * (1 if self.is_pruned else 2)
+        return (rank, value, len(self.name), self.name)
 
 
 class SweepTable(Callback):
@@ -114,18 +126,22 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
     lines = ["\t".join(_cell(value) for value in row) + "\n" for row in rows]
     with replacing(path) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
-    failed = sum(bool(job.failure) for job in jobs)
+    pruned = sum(job.is_pruned for job in jobs)
+    failed = sum(bool(job.failure) for job in jobs) - pruned
     logger.info(
-        "%d jobs, the best first by %s%s%s; %s:\n%s%s",
+        "%d jobs, the best first by %s%s%s%s; %s:\n%s%s",
         len(jobs),
         objective,
         f", {finished} finished before" if finished else "",
+        f", {pruned} pruned" if pruned else "",
         f", {failed} without result" if failed else "",
         path,
         _shown(rows[: MAX_SHOWN + 1]),
         f"\n… and {len(jobs) - MAX_SHOWN} more" if len(jobs) > MAX_SHOWN else "",
     )
     _draw(folder / "sweep.png", jobs, objective)
+    if not jobs[0].failure:
+        logger.info("best: %s", run_command(folder / jobs[0].name))
 
 
 def note_failure(folder: Path, error: Exception) -> None:

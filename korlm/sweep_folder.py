@@ -23,6 +23,8 @@ from korlm.errors import ConfigError, writing
 
 # What may differ between two commands that mean the same job.
 OF_THE_COMMAND = ("resume", "outputs", "objective")
+# What is typed of a search: words and numbers, nothing that Hydra would call.
+_SEARCH = re.compile(r"hydra/sweeper=optuna|hydra\.sweeper\.[a-z]+(_[a-z]+)*=[\w.]+")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML has it
 
 
@@ -51,11 +53,15 @@ def found_jobs(sweep: Path) -> Iterator[tuple[Path, dict[str, str]]]:
 
 def settings_in(job: Path) -> dict[str, str] | None:
     """The settings of the job whose folder this is, if it has written them down."""
+    overrides = overrides_in(job)
+    return None if overrides is None else job_settings(overrides)
+
+
+def overrides_in(job: Path) -> list[str] | None:
+    """What was typed for a job, if it was not killed before it wrote that down."""
     path = job / ".hydra" / "overrides.yaml"
-    if not path.exists():
-        return None
-    typed = yaml.load(path.read_text("utf-8"), _LOADER)  # empty where the job was killed
-    return job_settings(map(str, typed)) if isinstance(typed, list) else None
+    typed = yaml.load(path.read_text("utf-8"), _LOADER) if path.exists() else None
+    return list(map(str, typed)) if isinstance(typed, list) else None
 
 
 def remove_nameless(sweep: Path) -> None:
@@ -146,7 +152,10 @@ def with_stored(arguments: list[str]) -> list[str]:
 
 
 def _stored(sweep: Path) -> list[str]:
-    """The settings that a sweep was begun with; those of Hydra itself must be typed again."""
+    """The settings that a sweep was begun with, those of its search too.
+
+    A launcher must be typed again: the next command may run elsewhere.
+    """
     path = sweep / "multirun.yaml"
     if not path.is_file():
         raise ConfigError(
@@ -154,14 +163,27 @@ def _stored(sweep: Path) -> list[str]:
             "as outputs/sweeps/<date>_<time>; to go on with one run, leave out -m"
         )
     try:
-        typed = OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task")
-        overrides = [str(override) for override in typed]
+        stored = OmegaConf.load(path)
+        overrides = [str(override) for override in OmegaConf.select(stored, "hydra.overrides.task")]
+        hydra = OmegaConf.select(stored, "hydra.overrides.hydra") or []
+        searching = [str(override) for override in hydra if _SEARCH.fullmatch(str(override))]
     except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{path}: damaged ({reason}); type the whole sweep again") from error
     # A file may come from elsewhere: settings alone, no flag, and nothing that Hydra would call.
     plain = re.compile(r"[+~]{0,2}(?!hydra\b)[A-Za-z_][\w./@-]*(=.*)?", re.DOTALL)
-    return [override for override in overrides if plain.fullmatch(override)]
+    return [*(override for override in overrides if plain.fullmatch(override)), *searching]
+
+
+def run_command(job: Path) -> str:
+    """What to type to train a job's model by itself.
+
+    Args:
+        job: its folder.
+    """
+    overrides = overrides_in(job) or []
+    own = [override for override in overrides if key_of(override) not in OF_THE_COMMAND]
+    return shlex.join(["python", "-m", "korlm.train", *own])
 
 
 def go_on_command(sweep: Path, arguments: Sequence[str] = ()) -> str:

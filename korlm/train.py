@@ -60,8 +60,9 @@ def main(settings: TrainSettings) -> float:
 
     from korlm.training.run import Run
 
-    with group:
-        run = Run(settings, cli.plain_settings(settings), prepared, run_dir, resumed, group)
+    plain = cli.plain_settings(settings)
+    with group, cli.watching_trial(objective) as watch:
+        run = Run(settings, plain, prepared, run_dir, resumed, group, watch)
         return _objective(objective, run.fit())
 
 

@@ -18,6 +18,7 @@ LAYERS = [
     {"korlm.exporting", "korlm.reporting", "korlm.rescoring", "korlm.serving"},
     {"korlm.runs"},
     {"korlm.cli", "korlm.plugins", "korlm.launching"},  # a job is a command again
+    {"korlm.search"},
     {"korlm.sweep"},
     {"korlm.sweep_folder"},
     {"korlm.training"},
@@ -41,13 +42,19 @@ ONLY_IN = {
     "hydra": {
         *("korlm.cli", "korlm.config", "korlm.plugins", "korlm.sweep"),
         *("korlm.launching.base", "korlm.launching.jobs"),
+        *("korlm.search.space", "korlm.search.sweeper"),
     },
     "omegaconf": {
-        *("korlm.cli", "korlm.sweep", "korlm.sweep_folder"),
+        *("korlm.cli", "korlm.sweep", "korlm.sweep_folder", "korlm.search.sweeper"),
         *("korlm.launching.base", "korlm.launching.jobs"),
     },
     "joblib": {"korlm.launching.joblib_launcher"},
     "submitit": {"korlm.launching.submitit_launcher", "korlm.launching.submitted"},
+    "optuna": {
+        f"korlm.search.{name}"
+        for name in ("database", "outcomes", "proposing", "study", "watching")
+    },
+    "sqlalchemy": {"korlm.search.database"},
     "tensorboard": {"korlm.reporting.events"},
     "matplotlib": {
         *("korlm.drawing", "korlm.corpus_statistics.frequency_plots", "korlm.reporting.pictures"),
@@ -134,7 +141,7 @@ def test_nothing_heavy_before_the_settings_are_valid(command: str) -> None:
         f"import sys, runpy; sys.argv = ['x', '--cfg', 'job']; import korlm.{command} as c\n"
         "c.main()\n"
         "heavy = {'torch', 'konlpy', 'jpype', 'tensorboard', 'torchtext', 'pyarrow', 'numpy'}\n"
-        "heavy |= {'matplotlib'}\n"
+        "heavy |= {'matplotlib', 'optuna', 'sqlalchemy'}\n"
         "print(heavy & set(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run(

@@ -63,8 +63,10 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
         assert row["failure"].startswith("train has ")
         assert "batches.batch_size=9999" in row["failure"]
     assert "4 jobs, the best first" in ended.out
-    assert ended.out.splitlines()[-1].endswith("sweep.png: the picture of the sweep")
-    told = ended.out[ended.out.index("the best first") :].splitlines()[1:-1]
+    *_, picture, best = ended.out.splitlines()
+    assert picture.endswith("sweep.png: the picture of the sweep")
+    assert " best: python -m korlm.train model=" in best
+    told = ended.out[ended.out.index("the best first") :].splitlines()[1:-2]
     assert [line.split()[0] for line in told] == ["job", *(row["job"] for row in rows)]
 
 

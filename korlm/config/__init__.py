@@ -76,6 +76,7 @@ from korlm.config.rescoring import (
     ScoreKind,
 )
 from korlm.config.scoring import Context, Level, ScoreSettings
+from korlm.config.searching import Pruner, Sampler, SearchConfig
 from korlm.config.serving import ServeSettings
 from korlm.config.training import (
     AdagradConfig,
@@ -143,14 +144,17 @@ __all__ = [
     "PlateauConfig",
     "Precision",
     "PrepareSettings",
+    "Pruner",
     "RNNConfig",
     "RecurrentConfig",
     "ReportSettings",
     "RescoreSettings",
     "SGDConfig",
+    "Sampler",
     "ScheduleConfig",
     "ScoreKind",
     "ScoreSettings",
+    "SearchConfig",
     "SentencePieceConfig",
     "ServeSettings",
     "SlurmConfig",
@@ -274,3 +278,4 @@ def register() -> None:
             store.store(name=name, node=node, group=group or None)
     for name, node in LAUNCHERS.items():
         store.store(name=name, node=node, group="hydra/launcher")
+    store.store(name="optuna_schema", node=SearchConfig, group="hydra/sweeper")

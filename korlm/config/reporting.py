@@ -16,8 +16,8 @@ class ReportSettings(Group):
 
     runs: Any = None
     # the directory of a run, a list of them, or globs
-    sweep: str | None = None
-    # the directory of a sweep, in place of runs
+    sweep_dir: str | None = None
+    # the directory of a sweep, in place of runs; typed sweep=DIR
     output: str = "report.html"
     # the page; one that is there is replaced
     title: str = ""
@@ -26,7 +26,7 @@ class ReportSettings(Group):
     def __post_init__(self) -> None:
         runs = self.runs if isinstance(self.runs, list) else [self.runs] if self.runs else []
         self.runs = [str(run) for run in runs]
-        if bool(self.runs) == bool(self.sweep):
+        if bool(self.runs) == bool(self.sweep_dir):
             raise ConfigError(
                 "give either runs=[DIR,...] or sweep=DIR: the runs that the page is to tell of"
             )

@@ -8,6 +8,7 @@ import functools
 import logging
 import re
 import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ from korlm.training.tracker import NoTracker, Tracker
 
 logger = logging.getLogger(__name__)
 
+Watch = Callable[[int, float, Mapping[str, float]], None]
+
 
 class Run:
     """A run directory and everything that works in it.
@@ -62,6 +65,8 @@ class Run:
         folder: the run directory.
         resumed: last.pt of the session before, or None.
         group: the processes that train together; the first one alone writes and tells.
+        watch: told (step, share of all steps, figures of valid) of each validation; ends the run by
+            an exception.
     """
 
     def __init__(
@@ -72,8 +77,9 @@ class Run:
         folder: Path,
         resumed: Checkpoint | None = None,
         group: Group = ALONE,
+        watch: Watch | None = None,
     ) -> None:
-        self.group = group
+        self.group, self.watch = group, watch
         self.settings, self.prepared, self.folder = settings, prepared, folder
         # What the prepared corpus was made with, which prepared=DIR leaves open.
         self.plain = {**plain, **prepared.manifest["settings"]}
@@ -263,6 +269,8 @@ class Run:
         self.tracker.valid_point(step, figures, min(loss, self.progress.best_loss))
         if self.settings.trainer.sample_tokens:
             self.tracker.sample(step, self._sample())
+        if self.watch is not None:
+            self.watch(step, step / self.trainer.total_steps, figures)
         return loss
 
     def _sample(self) -> dict[str, str]:
