@@ -249,3 +249,19 @@ def test_optuna_is_not_installed(korlm: Command, monkeypatch: pytest.MonkeyPatch
     monkeypatch.delitem(sys.modules, "korlm.search.study")
     told = "korlm: the package optuna is not installed: pip install 'korlm[sweep]'"
     assert korlm("train", *SEARCH, RATES).error == told
+
+
+def test_pruned_in_another_process(korlm: Command, tiny: TinyCorpus) -> None:
+    """The launcher knows nothing of searches; the job finds its trial by its overrides."""
+    long = [word.replace("max_steps=6", "max_steps=20") for word in SHORT]
+    command = [*SEARCH, *tiny.overrides, *long, "optimizer.lr=choice(0.05,1e-6)"]
+    ended = korlm(
+        *("train", *command, "hydra/launcher=joblib", "hydra.sweeper.seed=29"),
+        *("hydra.sweeper.n_trials=2", "hydra.sweeper.prune_trials=1"),
+    )
+    assert ended.code == 0, ended.err
+    whole, pruned = trials_of(Path("here"))
+    assert (whole.params, whole.state.name) == ({"optimizer.lr": "0.05"}, "COMPLETE")
+    assert (pruned.params, pruned.state.name) == ({"optimizer.lr": "1e-06"}, "PRUNED")
+    assert list(pruned.intermediate_values) == [100_000, 200_000, 300_000]
+    assert table_of(Path("here"))[1]["failure"].startswith("pruned at step 6, 30% of its training")
