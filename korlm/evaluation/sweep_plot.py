@@ -19,6 +19,7 @@ from korlm.drawing import COLORS, labels, save, styled
 
 MAX_SETTINGS = 8  # that are drawn, the first ones
 MAX_TICKS = 9  # values of a setting that are named one by one
+MIN_GAP = 0.05  # of the axis between two of them, as a search leaves it
 BEST = COLORS[1]
 # Largest / smallest, from which on a logarithm shows more: of settings, of the objective.
 WIDE_SPAN, WIDE_GOAL = 20, 3
@@ -120,7 +121,9 @@ def scale_of(name: str, values: Sequence[str], span: float = WIDE_SPAN) -> Scale
     low, high = numbers.min(), numbers.max()
     log = bool(low > 0 and (name.endswith("lr") or high / low >= span))
     distinct = np.unique(numbers)
-    if len(distinct) > MAX_TICKS:
+    known = np.log10(distinct) if log else distinct
+    gap = np.diff(known).min(initial=math.inf) / ((known[-1] - known[0]) or 1.0)
+    if len(distinct) > MAX_TICKS or gap < MIN_GAP:
         distinct = np.geomspace(low, high, 5) if log else np.linspace(low, high, 5)
     told = [f"{value:,.4g}" for value in distinct]
     ticks = (np.log10(distinct) if log else distinct).tolist()
@@ -169,7 +172,7 @@ def _draw_setting(axes: Axes, scale: Scale, goal: Scale, order: np.ndarray) -> N
     true_places, true_heights = (
         10**part if log else part for part, log in ((places, scale.log), (heights, goal.log))
     )
-    if scale.numeric and len(places) <= MAX_TICKS:
+    if scale.numeric and len(places) == len(scale.ticks):
         axes.plot(true_places, true_heights, color="#c9c7c1", linewidth=1.2, zorder=1)
     x = 10**scale.places if scale.log else scale.places
     y = 10**goal.places if goal.log else goal.places

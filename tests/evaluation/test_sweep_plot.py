@@ -65,6 +65,12 @@ def test_the_best_job_is_the_orange_one(tmp_path: Path) -> None:
     assert columns[0] < 400 < columns[1]
 
 
+def test_values_of_a_search_lie_close_together() -> None:
+    scale = scale_of("model.dropout_input", ["0.3", "0.301", "0.1", "0.5"])
+    assert list(scale.labels) == ["0.1", "0.2", "0.3", "0.4", "0.5"]
+    assert list(scale_of("seed", ["1", "2", "3"]).labels) == ["1", "2", "3"]
+
+
 def test_scales() -> None:
     rates = scale_of(LR, ["1e-3", "0.01", "0.1"])
     assert rates.log and rates.labels == ["0.001", "0.01", "0.1"]
