@@ -19,7 +19,7 @@ from korlm.drawing import COLORS, labels, save, styled
 
 MAX_SETTINGS = 8  # that are drawn, the first ones
 MAX_TICKS = 9  # values of a setting that are named one by one
-MIN_GAP = 0.05  # of the axis between two of them, as a search leaves it
+MIN_GAP = 0.1  # of the axis between two of them, as a search leaves it
 BEST = COLORS[1]
 # Largest / smallest, from which on a logarithm shows more: of settings, of the objective.
 WIDE_SPAN, WIDE_GOAL = 20, 3
