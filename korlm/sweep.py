@@ -6,6 +6,7 @@ Knows nothing but what the jobs left in their folders (``.hydra/overrides.yaml``
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -110,6 +111,10 @@ class SweepTable(Callback):
         folder, cls.folder = cls.folder, None
         if folder and (jobs := read_jobs(folder, cls.objective)):
             _write_table(folder, jobs, cls.finished)
+        elif folder:
+            with contextlib.suppress(OSError):  # those that hold something stay
+                for empty in (folder, *list(folder.parents)[:2]):
+                    empty.rmdir()
         return folder
 
 

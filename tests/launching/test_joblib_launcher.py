@@ -6,14 +6,19 @@ import builtins
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import LIGHT, Command, TinyCorpus
 from sweep_results import results, when
 
+from korlm.config import Device
+from korlm.errors import ConfigError
 from korlm.launching import joblib_launcher
-from korlm.launching.joblib_launcher import Worker
+from korlm.launching.joblib_launcher import JoblibLauncher, Worker
+from korlm.launching.sharing import VISIBLE
+from korlm.launching.submitit_launcher import LocalLauncher
 from korlm.sweep_folder import jobs_by_settings
 
 pytest.importorskip("joblib")
@@ -96,6 +101,23 @@ def test_a_process_has_its_own_share(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         for worker in workers:
             worker.end(at_once=False)
+
+
+def test_gpus_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "4,7")
+
+    def visible(launcher: Any, device: Device = Device.auto) -> list[str | None]:
+        launcher.config = SimpleNamespace(trainer=SimpleNamespace(threads=1, device=device))
+        return [share.get(VISIBLE) for share in launcher._shares(5)]
+
+    assert visible(JoblibLauncher()) == ["4", "7"]
+    assert visible(JoblibLauncher(n_jobs=3)) == ["4", "7", "4"]
+    assert set(visible(JoblibLauncher(), Device.cpu)) == {None}
+    assert visible(LocalLauncher(folder="x/%j")) == ["4", "7"]
+    assert visible(LocalLauncher(folder="x/%j", tasks_per_node=2)) == ["4,7"]
+    assert set(visible(LocalLauncher(folder="x/%j", gpus_per_node=0))) == {""}
+    with pytest.raises(ConfigError, match="3 GPUs for each job, but there are 2"):
+        visible(LocalLauncher(folder="x/%j", tasks_per_node=3))
 
 
 def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
