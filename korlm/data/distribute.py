@@ -10,6 +10,7 @@ too, it is set aside and named, and all others are made.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -33,6 +34,7 @@ from korlm.whole_files import replacing
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # between two looks at who is there
+IDLE_SECONDS = 15.0  # without any worker, after which that is told
 HOPELESS = 4  # shards that fail before any is made
 
 
@@ -155,8 +157,10 @@ class _Work:
         self._num_workers = 0
         self._num_made = 0
         self._looked = -LOOK_SECONDS
+        self._idle_since: float | None = None  # no worker is there; inf: that was told
 
     def __enter__(self) -> _Work:
+        self._look()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -218,9 +222,18 @@ class _Work:
         self._looked = time.monotonic()
         self._crew.ask()
         before, self._num_workers = self._num_workers, self._crew.count()
-        if self._num_workers < before:
+        if self._num_workers > before:
+            self._crew.check()
+        elif self._num_workers < before:
             gone = before - self._num_workers
             logger.warning("%d of %d workers ended; others do their shards again", gone, before)
+        if self._num_workers:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = self._looked
+        elif self._looked - self._idle_since > IDLE_SECONDS:
+            self._idle_since = math.inf
+            logger.warning("%s", self._crew.missing())
         self._bar.set_postfix(workers=self._num_workers, refresh=self._num_workers != before)
 
     def _judge(self, given: _Given, error: BaseException) -> None:
