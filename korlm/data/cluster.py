@@ -66,7 +66,8 @@ class Crew:
     def __enter__(self) -> Crew:
         with self._stack:
             self._stack.enter_context(dask.config.set(_DASK))
-            for name in ("distributed", "asyncio"):  # korlm tells itself what became of workers
+            # korlm tells itself what became of workers.
+            for name in ("asyncio", "distributed", "distributed.client"):
                 loud = logging.getLogger(name)
                 self._stack.callback(loud.setLevel, loud.level)
                 loud.setLevel(logging.CRITICAL)
@@ -77,6 +78,7 @@ class Crew:
             if self._cluster is not None:
                 self._stack.callback(self._close)
             self.client = self._connect()
+            self.check()
             self._stack = self._stack.pop_all()
         return self
 
@@ -190,6 +192,39 @@ class Crew:
                 if job.status is Status.created:
                     job.status = Status.failed
             raise
+
+    def missing(self) -> str:
+        """What is told when nobody works."""
+        if self.place == SLURM:
+            return "SLURM has not started any worker; squeue --me tells why"
+        if self.place == LOCAL:
+            return "no worker is there; another one is being started"
+        return f"no worker is there; start some with: dask worker {self.place}"
+
+    def check(self) -> None:
+        """Looks whether korlm is there where others started scheduler and workers.
+
+        What cannot be unpacked ends a worker of Dask, without a word to whom it came from.
+
+        Raises:
+            ClusterError: naming one where it is not.
+        """
+        if self._cluster is not None:
+            return
+
+        def has_korlm() -> bool:  # goes there by value, as functions within functions do
+            from importlib.util import find_spec
+
+            return find_spec("korlm") is not None
+
+        there = {"scheduler": self.client.run_on_scheduler(has_korlm)}
+        there |= self.client.run(has_korlm, on_error="ignore")  # of those that are gone by now
+        for place, has in there.items():
+            if not has:
+                raise ClusterError(
+                    f"prepare.cluster={self.place}: korlm is not installed where {place} runs; "
+                    "install it there as it is here"
+                )
 
     def count(self) -> int:
         """How many workers there are now."""

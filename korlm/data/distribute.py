@@ -10,8 +10,7 @@ too, it is set aside and named, and all others are made.
 from __future__ import annotations
 
 import logging
-import queue
-import threading
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distributed import CancelledError, Future, KilledWorker
+from distributed import CancelledError, Future, KilledWorker, as_completed
 from tqdm import tqdm
 
 from korlm.data.cluster import Crew, lost
@@ -32,7 +31,9 @@ from korlm.whole_files import replacing
 
 logger = logging.getLogger(__name__)
 
+WAIT_SECONDS = 0.01  # between two looks whether a shard is made
 LOOK_SECONDS = 1.0  # between two looks at who is there
+IDLE_SECONDS = 15.0  # without any worker, after which that is told
 HOPELESS = 4  # shards that fail before any is made
 
 
@@ -57,20 +58,20 @@ def tokenize_on(
     """
     kit = Kit(crew.tokenizer, learned, versions(crew.tokenizer))
     done = {path.name for path in folder.glob("*.parquet")}
-    with _Work(crew, kit, folder, bar, "is to be tried once more, alone") as work:
-        for shard in _whole(batches()):
-            if shard_path(folder, shard[0].split, shard[0].shard).name in done:
-                pass_over(bar, sum(batch.num_chars for batch in shard))
-            else:
-                work.give(shard)
-        work.finish()
+    work = _Work(crew, kit, folder, bar, "is to be tried once more, alone")
+    for shard in _whole(batches()):
+        if shard_path(folder, shard[0].split, shard[0].shard).name in done:
+            pass_over(bar, sum(batch.num_chars for batch in shard))
+        else:
+            work.give(shard)
+    work.finish()
     suspects = work.failed
     if suspects:
-        with _Work(crew, kit, folder, bar, "is set aside") as work:
-            for shard in _whole(batches()):
-                if _name(shard) in suspects:
-                    work.give(shard)
-                    work.finish()
+        work = _Work(crew, kit, folder, bar, "is set aside")
+        for shard in _whole(batches()):
+            if _name(shard) in suspects:
+                work.give(shard)
+                work.finish()
     if work.failed:
         named = "; ".join(f"{name} ({place}): {why}" for name, (place, why) in work.failed.items())
         raise ClusterError(
@@ -122,14 +123,6 @@ class _Given:
     target: Path
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What went wrong, there or here."""
-
-    of_worker: BaseException | None = None
-    of_disk: BaseException | None = None
-
-
 class _Work:
     """Shards on their way through a cluster; what did not come back is in ``failed``.
 
@@ -148,20 +141,14 @@ class _Work:
         self._folder = folder
         self._bar = bar
         self._verdict = verdict
-        self._given: dict[_Given, Future] = {}
-        self._ended: queue.SimpleQueue[tuple[_Given, _Outcome]] = queue.SimpleQueue()
-        self._writing = threading.Lock()
-        self._is_over = False
+        self._given: dict[Future, _Given] = {}
+        # Dask fetches what is made while this thread reads on.
+        self._ended = as_completed(with_results=True, raise_errors=False, loop=crew.client.loop)
         self._num_workers = 0
         self._num_made = 0
         self._looked = -LOOK_SECONDS
-
-    def __enter__(self) -> _Work:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        with self._writing:  # nothing is written after work that was broken off
-            self._is_over = True
+        self._idle_since: float | None = None  # no worker is there; inf: that was told
+        self._look()
 
     def give(self, shard: list[Batch]) -> None:
         """Sends a shard to the workers, as soon as they have little to do."""
@@ -173,44 +160,28 @@ class _Work:
         future = self._crew.client.submit(
             make_shard, self._kit, ShardText.of(shard), key=f"{given.name}-{uuid.uuid4().hex}"
         )
-        self._given[given] = future
-        future.add_done_callback(lambda ended: self._end(given, ended))
+        self._given[future] = given
+        self._ended.add(future)
 
     def finish(self) -> None:
         """Until all have ended that were given."""
         while self._given:
             self._take()
 
-    def _end(self, given: _Given, future: Future) -> None:
-        """Writes a shard, in the thread in which Dask tells what became of it."""
-        try:
-            made: MadeShard = future.result()
-        except BaseException as error:  # whatever it is, the other thread has to know
-            self._ended.put((given, _Outcome(of_worker=error)))
-            return
-        try:
-            with self._writing:
-                if not self._is_over:
-                    _write(given.target, made)
-            self._ended.put((given, _Outcome()))
-        except BaseException as error:
-            self._ended.put((given, _Outcome(of_disk=error)))
-
     def _take(self) -> None:
-        """Waits for a shard to end, or for a second, and looks who is there."""
+        """Waits for a shard to end and writes it; looks now and then who is there."""
         self._look()
-        try:
-            given, outcome = self._ended.get(timeout=LOOK_SECONDS)
-        except queue.Empty:
+        if not self._ended.has_ready():
+            time.sleep(WAIT_SECONDS)
             return
-        del self._given[given]  # and Dask forgets it
-        if outcome.of_disk is not None:
-            raise outcome.of_disk
-        if outcome.of_worker is not None:
-            self._judge(given, outcome.of_worker)
-        else:
+        future, made = next(self._ended)
+        given = self._given.pop(future)  # and Dask forgets it
+        if isinstance(made, MadeShard):
+            _write(given.target, made)
             self._num_made += 1
             self._bar.update(given.chars)
+        else:
+            self._judge(given, made[1] if isinstance(made, tuple) else made)
 
     def _look(self) -> None:
         if time.monotonic() - self._looked < LOOK_SECONDS:
@@ -218,9 +189,18 @@ class _Work:
         self._looked = time.monotonic()
         self._crew.ask()
         before, self._num_workers = self._num_workers, self._crew.count()
-        if self._num_workers < before:
+        if self._num_workers > before:
+            self._crew.check()
+        elif self._num_workers < before:
             gone = before - self._num_workers
             logger.warning("%d of %d workers ended; others do their shards again", gone, before)
+        if self._num_workers:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = self._looked
+        elif self._looked - self._idle_since > IDLE_SECONDS:
+            self._idle_since = math.inf
+            logger.warning("%s", self._crew.missing())
         self._bar.set_postfix(workers=self._num_workers, refresh=self._num_workers != before)
 
     def _judge(self, given: _Given, error: BaseException) -> None:

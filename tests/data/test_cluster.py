@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from conftest import Command, TinyCorpus
 pytest.importorskip("distributed", reason="pip install 'korlm[cluster]'")
 pytest.importorskip("dask_jobqueue", reason="pip install 'korlm[cluster]'")
 
-from korlm.config import ClusterConfig, KkmaConfig
+from korlm.config import ClusterConfig, KkmaConfig, TokenizerConfig
 from korlm.data import cluster
 from korlm.data.cluster import Crew
+from korlm.errors import ClusterError
 
 # As SLURM's: takes a script, gives a number; what it says of a job's memory and cores stays behind.
 SBATCH = """#!/bin/sh
@@ -41,6 +43,20 @@ def test_nobody_there(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "REACH_SECONDS", 1)
     told = korlm("prepare", "tokenizer=syllable", "prepare.cluster=tcp://127.0.0.1:1").error
     assert "prepare.cluster=tcp://127.0.0.1:1: no Dask scheduler answers there" in told
+
+
+def test_workers_that_others_started_must_know_korlm(tmp_path: Path) -> None:
+    class Client:
+        def run_on_scheduler(self, asked: Callable[[], bool]) -> bool:
+            return asked()
+
+        def run(self, asked: Callable[[], bool], on_error: str) -> dict[str, bool]:
+            return {"tcp://a:1": asked(), "tcp://b:2": not asked()}
+
+    crew = Crew(ClusterConfig(cluster="tcp://a:9"), TokenizerConfig(name="syllable"), tmp_path)
+    crew.client = Client()
+    with pytest.raises(ClusterError, match="korlm is not installed where tcp://b:2 runs"):
+        crew.check()
 
 
 @pytest.mark.parametrize("package", ["distributed", "dask_jobqueue"])
