@@ -326,8 +326,10 @@ class Run:
             with contextlib.suppress(OSError):  # a full disk has had its say
                 self.tracker.close()
             if self.group.is_first:
+                # Before it is let go: who waits for it must not have the file taken away.
+                with contextlib.suppress(PermissionError):  # Windows keeps what is open
+                    Path(lock.lock_file).unlink(missing_ok=True)
                 lock.release()
-                Path(lock.lock_file).unlink(missing_ok=True)
 
     def _again(self) -> str:
         """What to do when what broke off this run is mended."""
