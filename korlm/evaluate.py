@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from korlm import cli
 from korlm.config import CacheConfig, DynamicConfig, EvaluateSettings
 from korlm.errors import ConfigError
+from korlm.folders import output_dir, run_folders
 
 if TYPE_CHECKING:
     from korlm.evaluation.figures import Figures
@@ -33,14 +34,14 @@ def main(settings: EvaluateSettings) -> None:
     from korlm.metrics import write_figures
     from korlm.runs import load_run, short_names
 
-    folders = cli.run_folders(settings.run)
+    folders = run_folders(settings.run)
     runs = dict(zip(short_names(folders), map(load_run, folders), strict=True))
     ways = _ways(settings, runs)
     found = _judge(runs, _materials(settings, runs, ways), ways)
     figures = {text: compare(rows, settings.bootstrap) for text, rows in found.items()}
     for text, part in figures.items():
         _tell(text, part, len(runs))
-    folder = cli.output_dir()
+    folder = output_dir()
     write_breakdowns(folder, found)
     if settings.plot:
         from korlm.evaluation.plots import draw_breakdown

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from korlm import cli
 from korlm.config import Mode, TrainSettings
 from korlm.data.prepared import Prepared, open_prepared
 from korlm.data.reading import Reader
@@ -18,6 +17,7 @@ from korlm.models.base import LanguageModel
 from korlm.models.build import build_model
 from korlm.recomposition.build import build_recomposer
 from korlm.recomposition.recomposer import Recomposer
+from korlm.settings import settings_from_plain
 from korlm.training.checkpoint import load_checkpoint
 from korlm.training.run import settings_of
 from korlm.training.weights import MODEL, load_weights
@@ -76,7 +76,7 @@ def load_run(folder: Path) -> TrainedRun:
             f"{folder}: no checkpoints/best.pt in there; give the directory of a run that has come "
             "to its first validation, or of an export with model.safetensors"
         )
-    settings = cli.settings_from_plain(settings_of(checkpoint, path), [])
+    settings = settings_from_plain(settings_of(checkpoint, path), [])
     words = checkpoint["vocab"]
     try:
         vocab = Vocab.restore(words["tokens"], words["counts"], settings.vocab)

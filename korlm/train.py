@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from korlm import cli, torchrun
 from korlm.config import TrainSettings
 from korlm.errors import ConfigError
+from korlm.folders import is_sweep, output_dir
 from korlm.metrics import cost
+from korlm.settings import plain_settings, settings_from_plain
 from korlm.sweep_folder import is_finished
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ logger = logging.getLogger(__name__)
 @cli.stage("train")
 def main(settings: TrainSettings) -> float:
     """Trains, or goes on training; gives the objective, for sweepers to minimise."""
-    run_dir, resumed, objective = cli.output_dir(), None, settings.objective
-    if cli.is_sweep():
+    run_dir, resumed, objective = output_dir(), None, settings.objective
+    if is_sweep():
         if is_finished(run_dir):
             logger.info("%s: finished before", run_dir)
             return _objective(objective, json.loads((run_dir / "metrics.json").read_text("utf-8")))
@@ -60,7 +62,7 @@ def main(settings: TrainSettings) -> float:
 
     from korlm.training.run import Run
 
-    plain = cli.plain_settings(settings)
+    plain = plain_settings(settings)
     with group, cli.watching_trial(objective) as watch:
         run = Run(settings, plain, prepared, run_dir, resumed, group, watch)
         return _objective(objective, run.fit())
@@ -83,7 +85,7 @@ def _hear(group: Group) -> tuple[Path, Prepared]:
 def _take_up(resume: str) -> tuple[TrainSettings, dict[str, object]]:
     """The settings and the checkpoint of a broken-off run, with this command's overrides on top."""
     overrides = [o for o in cli.command_overrides() if not o.lstrip("+").startswith("resume=")]
-    if cli.is_sweep():
+    if is_sweep():
         overrides = []  # the job is known by them: they are in the checkpoint
     for override in overrides:
         if not override.startswith(("trainer.", "prepare.", "outputs=", "prepared=", "objective=")):
@@ -96,7 +98,7 @@ def _take_up(resume: str) -> tuple[TrainSettings, dict[str, object]]:
 
     path = Path(resume) / "checkpoints" / "last.pt"
     checkpoint = load_checkpoint(path)
-    return cli.settings_from_plain(settings_of(checkpoint, path), overrides), checkpoint
+    return settings_from_plain(settings_of(checkpoint, path), overrides), checkpoint
 
 
 def _prepared(settings: TrainSettings, resumed: dict[str, object] | None) -> Prepared:

@@ -1,7 +1,6 @@
 """Wrong input: one line that names key or file, value, limit; exit code 1; nothing left behind."""
 
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -12,10 +11,6 @@ import pytest
 import torch
 from conftest import LIGHT, ROOT, Command, TinyCorpus
 from filelock import FileLock
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
-
-from korlm.cli import quote_hangul, quoted, run_dir, whole
 
 MISTAKES = {
     "model.name=foo": ("model.name=foo", "lstm"),
@@ -63,39 +58,6 @@ def test_hangul_needs_no_quotes(korlm: Command) -> None:
     assert (
         "자료/없는글.txt" in korlm("train", "corpus=text", "corpus.files=[자료/없는글.txt]").error
     )
-
-
-@pytest.mark.parametrize(
-    ("typed", "meant"),
-    [
-        ("name=실험", "name='실험'"),
-        ("a=b", "a=b"),
-        ("a=[가,b,'다 라']", "a=['가',b,'다 라']"),
-        ("a={b:가}", "a={b:'가'}"),
-        ("--help", "--help"),
-    ],
-)
-def test_quote_hangul(typed: str, meant: str) -> None:
-    assert quote_hangul(typed) == meant
-
-
-def test_words_of_a_text_come_together_again() -> None:
-    typed = ["run=x", "prompt=모든", "국민은", "-", "k=3", "-m", "법"]
-    assert whole(typed, {"prompt"}) == ["run=x", "prompt=모든 국민은 -", "k=3", "-m", "법"]
-    assert whole(["prompt=가", "--help"], {"prompt"}) == ["prompt=가", "--help"]
-    assert whole(typed, ()) == typed
-    assert whole([], {"prompt"}) == []
-
-
-def test_literal_values_come_through_to_the_letter() -> None:
-    parser, dice = OverridesParser.create(), random.Random(1)
-    letters = "ab가 \\\\\\'\"${}:,=[]()#\n\t?~+-ㅋ"
-    for _ in range(1000):
-        text = "".join(dice.choices(letters, k=dice.randrange(9)))
-        override = parser.parse_override(quoted(f"prompt={text}", {"prompt"}))
-        tree = OmegaConf.create({"prompt": override.value()})
-        assert tree.prompt == text or text == "???", override
-    assert quoted("name=가", {"prompt"}) == quote_hangul("name=가")
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -257,12 +219,6 @@ def test_help(command: str) -> None:
     )
     assert f"python -m korlm.{command} " in done.stdout and "[key=value ...]" in done.stdout
     assert "_schema" not in done.stdout
-
-
-def test_two_runs_of_one_second_have_two_directories(tmp_path: Path) -> None:
-    made = {run_dir(str(tmp_path), "same", None) for _ in range(3)}
-    assert len(made) == 3
-    assert all(Path(path).is_dir() for path in made)
 
 
 def test_an_unexpected_failure_leaves_no_empty_run(

@@ -8,7 +8,9 @@ import pytest
 from conftest import COMMANDS, ROOT
 from hydra import compose, initialize_config_dir
 
-from korlm import cli, config
+from korlm import config
+from korlm.folders import register_resolvers
+from korlm.settings import conf_dir, plain_settings, settings_from_plain, to_settings
 
 CONF = ROOT / "conf"
 CHOICES = sorted(
@@ -23,12 +25,12 @@ OWN_TEXT = {("corpus", "text"), ("corpus", "tsv")}
 @pytest.fixture(autouse=True)
 def registered() -> None:
     config.register()
-    cli.register_resolvers()
+    register_resolvers()
 
 
 def settings(command: str, *overrides: str) -> object:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return cli.to_settings(compose(command, list(overrides)))
+        return to_settings(compose(command, list(overrides)))
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
@@ -82,28 +84,28 @@ def test_settings_survive_a_checkpoint() -> None:
                     *("corpus=nsmc", "corpus.path=x", "seed=7", "trainer.clip_norm=null"),
                 )
                 assert isinstance(before, config.TrainSettings)
-                plain = cli.plain_settings(before)
-                assert cli.settings_from_plain(plain, []) == before
-                after = cli.settings_from_plain(plain, ["trainer.epochs=99"])
+                plain = plain_settings(before)
+                assert settings_from_plain(plain, []) == before
+                after = settings_from_plain(plain, ["trainer.epochs=99"])
                 assert after.trainer.epochs == 99
 
 
 def test_checkpoints_of_before_there_were_clusters() -> None:
     before = settings("train", "corpus=nsmc", "corpus.path=x")
     assert isinstance(before, config.TrainSettings)
-    plain = cli.plain_settings(before)
+    plain = plain_settings(before)
     del plain["prepare"]
-    assert cli.settings_from_plain(plain, []) == before
+    assert settings_from_plain(plain, []) == before
     asked = ["prepare.cluster=local", "prepare.workers=2"]
-    assert cli.settings_from_plain(plain, asked).prepare.workers == 2
+    assert settings_from_plain(plain, asked).prepare.workers == 2
 
 
 def test_conf_is_found_in_a_checkout_and_in_a_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cli.conf_dir() == CONF
+    assert conf_dir() == CONF
     package = tmp_path / "site-packages" / "korlm"
     (package / "conf").mkdir(parents=True)
     (tmp_path / "site-packages" / "conf").mkdir()  # somebody else's
-    monkeypatch.setattr(cli, "__file__", str(package / "cli.py"))
-    assert cli.conf_dir() == package / "conf"
+    monkeypatch.setattr("korlm.settings.__file__", str(package / "settings.py"))
+    assert conf_dir() == package / "conf"

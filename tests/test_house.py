@@ -18,8 +18,8 @@ LAYERS = [
     {"korlm.exporting", "korlm.reporting", "korlm.rescoring", "korlm.serving"},
     {"korlm.runs"},
     {"korlm.cli", "korlm.plugins", "korlm.launching"},  # a job is a command again
-    {"korlm.search"},
-    {"korlm.sweep"},
+    {"korlm.search", "korlm.command_line"},
+    {"korlm.sweep", "korlm.settings", "korlm.folders"},
     {"korlm.sweep_folder"},
     {"korlm.training"},
     {"korlm.decoding", "korlm.evaluation"},
@@ -40,12 +40,14 @@ ONLY_IN = {
     "sentencepiece": {"korlm.data.pieces"},
     "torchtext": {"korlm.data.vocab"},
     "hydra": {
-        *("korlm.cli", "korlm.config", "korlm.plugins", "korlm.sweep"),
+        *("korlm.cli", "korlm.config", "korlm.plugins", "korlm.sweep", "korlm.settings"),
+        "korlm.folders",
         *("korlm.launching.base", "korlm.launching.jobs"),
         *("korlm.search.space", "korlm.search.sweeper"),
     },
     "omegaconf": {
         *("korlm.cli", "korlm.sweep", "korlm.sweep_folder", "korlm.search.sweeper"),
+        *("korlm.settings", "korlm.folders"),
         *("korlm.launching.base", "korlm.launching.jobs"),
     },
     "joblib": {"korlm.launching.joblib_launcher"},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from korlm.cli import output_subdir, run_dir
+from korlm.folders import output_subdir, run_dir
 from korlm.torchrun import Place, place
 
 VARIABLES = {
@@ -45,7 +45,7 @@ def test_only_the_first_makes_a_folder(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list(tmp_path.iterdir())
     monkeypatch.setenv("RANK", "0")
     assert run_dir(str(tmp_path), "name", None).endswith("_name")
-    monkeypatch.setattr("korlm.cli.is_sweep", lambda: False)
+    monkeypatch.setattr("korlm.folders.is_sweep", lambda: False)
     assert output_subdir(str(tmp_path)) == ".hydra"
 
 

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from korlm import cli
 from korlm.config import ExportFormat, Mode
 from korlm.data.batches import Ids
 from korlm.errors import ExportError, optional, writing
 from korlm.metrics import write_figures
 from korlm.models.neural import NeuralLM
 from korlm.runs import TrainedRun
+from korlm.settings import plain_settings
 from korlm.training.weights import MODEL, save_config, save_weights
 
 Figures = dict[str, Any]
@@ -99,7 +99,7 @@ def _checkpoint_of(run: TrainedRun) -> dict[str, Any]:
     """The parts of best.pt that it takes to use a model."""
     spelling = run.spelling.arrays().items()
     return {
-        "config": cli.plain_settings(run.settings),
+        "config": plain_settings(run.settings),
         "fingerprint": run.fingerprint,
         "prepared": str(run.prepared),
         "vocab": {"tokens": run.vocab.tokens, "counts": run.vocab.counts},

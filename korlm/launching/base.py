@@ -136,6 +136,8 @@ class Telling:
             logger.info(text, name, count, seconds, self.objective, value)
         elif outcome.is_stopped:
             logger.info("job %s stopped (%s) after %.0f s", name, count, seconds)
+        elif outcome.is_pruned:
+            logger.info("job %s ended (%s) after %.0f s: %s", name, count, seconds, outcome.failure)
         else:
             logger.error(
                 "job %s failed (%s) after %.0f s: %s", name, count, seconds, outcome.failure

@@ -14,7 +14,7 @@ from hydra.core.utils import JobStatus, run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
-from korlm.errors import KorlmError
+from korlm.errors import KorlmError, Pruned
 from korlm.sweep_folder import job_settings, key_of, settings_in
 
 
@@ -46,10 +46,12 @@ class Outcome:
     Attributes:
         value: what a sweeper minimises, if it came to its end.
         failure: why it did not, in one line; empty if it was stopped by a signal.
+        is_pruned: whether a search ended it early, which is no failure of its own.
     """
 
     value: float | None = None
     failure: str = ""
+    is_pruned: bool = False
 
     @property
     def is_stopped(self) -> bool:
@@ -85,7 +87,8 @@ def run(order: Order) -> Outcome:
     if ended.status is JobStatus.COMPLETED:
         return Outcome(value=ended.return_value)
     error = ended._return_value  # the property raises it
-    return Outcome(failure=str(error) if isinstance(error, KorlmError) else described(error))
+    reason = str(error) if isinstance(error, KorlmError) else described(error)
+    return Outcome(failure=reason, is_pruned=isinstance(error, Pruned))
 
 
 def described(error: BaseException) -> str:

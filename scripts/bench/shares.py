@@ -30,9 +30,11 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 from korlm import cli, config
+from korlm.command_line import quote_hangul
 from korlm.data.batches import Batch, Batches, build_batches
 from korlm.data.prepared import open_prepared
 from korlm.models.build import build_model
+from korlm.settings import conf_dir, to_settings
 from korlm.training.device import uses_bf16
 from korlm.training.loop import Trainer, _Pending
 from korlm.training.memory import keep_freed_memory
@@ -65,8 +67,8 @@ def settings_of(overrides: list[str]) -> config.TrainSettings:
     config.register()
     OmegaConf.register_new_resolver("korlm_run_dir", cli.run_dir)
     OmegaConf.register_new_resolver("korlm_output_subdir", cli.output_subdir)
-    with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
-        settings = cli.to_settings(compose("train", [cli.quote_hangul(o) for o in overrides]))
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        settings = to_settings(compose("train", [quote_hangul(o) for o in overrides]))
     assert isinstance(settings, config.TrainSettings)
     return settings
 

@@ -24,8 +24,11 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from korlm import cli, config
+from korlm import config
+from korlm.command_line import quote_hangul
 from korlm.data.prepared import open_prepared
+from korlm.folders import register_resolvers
+from korlm.settings import conf_dir, plain_settings, to_settings
 from korlm.training.run import Run
 
 
@@ -48,16 +51,16 @@ class Timed:
 def main() -> None:
     """Trains, and tells the shares."""
     config.register()
-    cli.register_resolvers()
-    overrides = ["trainer.max_steps=300", *map(cli.quote_hangul, sys.argv[1:])]
-    with initialize_config_dir(version_base="1.3", config_dir=str(cli.conf_dir())):
-        settings = cli.to_settings(compose("train", overrides))
+    register_resolvers()
+    overrides = ["trainer.max_steps=300", *map(quote_hangul, sys.argv[1:])]
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        settings = to_settings(compose("train", overrides))
     if settings.prepared is None:
         raise SystemExit("usage: tracking.py prepared=FOLDER [any override of train]")
     before = set(threading.enumerate())
     with tempfile.TemporaryDirectory() as folder:
         prepared = open_prepared(Path(settings.prepared))
-        run = Run(settings, cli.plain_settings(settings), prepared, Path(folder))
+        run = Run(settings, plain_settings(settings), prepared, Path(folder))
         trainer = run.trainer
         trainer.point = point = Timed(trainer.point)
         trainer.validate = validate = Timed(trainer.validate)

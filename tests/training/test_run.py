@@ -22,7 +22,6 @@ from tiny_runs import (
     start,
 )
 
-from korlm.cli import settings_from_plain
 from korlm.config import (
     DecayConfig,
     GRUConfig,
@@ -46,6 +45,7 @@ from korlm.data.vocab import EOS_ID, Vocab
 from korlm.errors import Interrupted, KorlmError
 from korlm.metrics import Tally
 from korlm.models.build import build_model
+from korlm.settings import settings_from_plain
 from korlm.training.checkpoint import load_checkpoint
 from korlm.training.loop import evaluate
 from korlm.training.run import settings_of

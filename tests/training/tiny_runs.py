@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from korlm.cli import plain_settings, settings_from_plain
 from korlm.config import (
     AdagradConfig,
     AdamConfig,
@@ -30,6 +29,7 @@ from korlm.config import (
 )
 from korlm.data.prepared import Prepared, prepare
 from korlm.errors import Interrupted
+from korlm.settings import plain_settings, settings_from_plain
 from korlm.training.checkpoint import load_checkpoint
 from korlm.training.distributed import ALONE, Group
 from korlm.training.run import Run, settings_of

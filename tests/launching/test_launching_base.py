@@ -1,0 +1,33 @@
+"""What is told of a job, as people read it on the terminal."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from hydra.types import HydraContext
+from omegaconf import OmegaConf
+
+from korlm.launching.base import Telling
+from korlm.launching.jobs import Order, Outcome
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level", "told"),
+    [
+        (Outcome(value=40.0), "INFO", "job 7 finished (1 of 3) after 0 s: valid.perplexity 40"),
+        (Outcome(failure="the disk is full"), "ERROR", "failed (1 of 3) after 0 s: the disk is"),
+        (Outcome(failure="pruned at step 9", is_pruned=True), "INFO", "ended (1 of 3) after 0 s"),
+        (Outcome(), "INFO", "job 7 stopped (1 of 3) after 0 s"),
+    ],
+)
+def test_how_a_job_ended(
+    caplog: pytest.LogCaptureFixture, outcome: Outcome, level: str, told: str
+) -> None:
+    context: HydraContext = None  # type: ignore[assignment]
+    order = Order(context, OmegaConf.create(), ("seed=1", "lr=2"), 7, Path("sweep/7"))
+    telling = Telling("valid.perplexity", 3, frozenset(["seed=1"]))
+    with caplog.at_level(logging.INFO):
+        telling.start(order)
+        telling.end(order, outcome)
+    assert caplog.messages[0] == "job 7 starts: lr=2"
+    assert told in caplog.messages[1] and caplog.records[1].levelname == level
