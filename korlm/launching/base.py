@@ -15,6 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from korlm import errors
 from korlm.errors import ConfigError, SweepError
 from korlm.launching.jobs import Order, Outcome, run
 from korlm.metrics import LARGER_IS_BETTER
@@ -152,7 +153,10 @@ def _as_hydra_has_it(order: Order, outcome: Outcome) -> JobReturn:
     else:
         reason = outcome.failure or "stopped by a signal"
         job.status = JobStatus.FAILED
-        job.return_value = SweepError(f"job {order.folder.name}: {reason}")
+        kind = getattr(errors, outcome.kind, None)  # a search asks what kind of failure it was
+        job.return_value = (
+            kind(reason) if kind else SweepError(f"job {order.folder.name}: {reason}")
+        )
     return job
 
 

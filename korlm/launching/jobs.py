@@ -46,17 +46,22 @@ class Outcome:
     Attributes:
         value: what a sweeper minimises, if it came to its end.
         failure: why it did not, in one line; empty if it was stopped by a signal.
-        is_pruned: whether a search ended it early, which is no failure of its own.
+        kind: class of korlm.errors that says it; empty for what no user can be blamed for.
     """
 
     value: float | None = None
     failure: str = ""
-    is_pruned: bool = False
+    kind: str = ""
 
     @property
     def is_stopped(self) -> bool:
         """Whether somebody stopped it; last.pt is written, if there was anything to write."""
         return self.value is None and not self.failure
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether a search ended it early, which is no failure of its own."""
+        return self.kind == Pruned.__name__
 
 
 def run(order: Order) -> Outcome:
@@ -87,8 +92,9 @@ def run(order: Order) -> Outcome:
     if ended.status is JobStatus.COMPLETED:
         return Outcome(value=ended.return_value)
     error = ended._return_value  # the property raises it
-    reason = str(error) if isinstance(error, KorlmError) else described(error)
-    return Outcome(failure=reason, is_pruned=isinstance(error, Pruned))
+    if isinstance(error, KorlmError):
+        return Outcome(failure=str(error), kind=type(error).__name__)
+    return Outcome(failure=described(error))
 
 
 def described(error: BaseException) -> str:
