@@ -21,6 +21,7 @@ from distributed import Client, LocalCluster, Status
 import korlm
 from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfig
 from korlm.config.cluster import LOCAL, SLURM
+from korlm.data import shard_maker
 from korlm.data.shard_maker import BESIDE_HEAP, fitted, let_go
 from korlm.data.slow import available_cores
 from korlm.errors import ClusterError, ConfigError, optional
@@ -133,6 +134,7 @@ class Crew:
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
+            preload=[shard_maker.__name__],
         )
 
     def _slurm(self) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,6 +122,14 @@ def make_shard(kit: Kit, shard: ShardText) -> MadeShard:
         path = shard_path(Path(folder), shard.split, shard.number)
         report = side_file(path)
         return MadeShard(path.read_bytes(), report.read_bytes() if report.exists() else None)
+
+
+def dask_setup(worker: object) -> None:
+    """What Dask calls where this module is preloaded: in a worker of this machine's own.
+
+    A terminal's Ctrl-C reaches it as well; it is for the process that asked, which ends the worker.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def let_go() -> None:
