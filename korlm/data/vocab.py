@@ -7,6 +7,8 @@ ends within a token are written ``\\``, ``\t``, ``\n`` and ``\r``.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -101,6 +103,8 @@ class Vocab:
 
     def encode(self, tokens: Iterable[str]) -> npt.NDArray[np.int64]:
         """Ids of tokens as the text has them; ``<unk>`` where there is none."""
+        if not self._merges:
+            return np.fromiter(map(self._plain_ids.get, tokens, itertools.repeat(UNK_ID)), np.int64)
         stoi: Mapping[str, int] = self._vocab.stoi
         found = (self._normalize(token) for token in tokens)
         # stoi[token] would insert an unseen token; get does not.
@@ -111,9 +115,27 @@ class Vocab:
         """Tokens of ids."""
         return [self.tokens[token_id] for token_id in ids]
 
-    def is_spelt(self, token: str, token_id: int) -> bool:
-        """Whether the id gives the token back to the letter; otherwise it must pay for spelling."""
-        return token_id != UNK_ID and self.tokens[token_id] == token
+    @property
+    def _merges(self) -> bool:
+        """Whether different tokens may have the same id."""
+        return self.lower or self.numbers
+
+    @functools.cached_property
+    def _plain_ids(self) -> dict[str, int]:
+        """Token of the text -> id, where nothing is merged; specials are none of the text."""
+        found = dict(self._vocab.stoi)
+        for name in (*SPECIALS, NUMBER):
+            found.pop(name, None)
+        return found
+
+    def are_spelt(self, tokens: Sequence[str], ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether ids give tokens back to the letter; the others must pay for their spelling."""
+        known: npt.NDArray[np.bool_] = ids != UNK_ID
+        if self._merges:
+            own = self.tokens
+            pairs = zip(tokens, ids.tolist(), strict=True)
+            known &= np.fromiter((own[at] == token for token, at in pairs), np.bool_, len(tokens))
+        return known
 
     def save(self, path: Path) -> None:
         """Writes vocab.tsv."""

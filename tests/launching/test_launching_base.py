@@ -11,7 +11,6 @@ from korlm.errors import OutputError, SweepError
 from korlm.launching.base import Telling, _as_hydra_has_it
 from korlm.launching.jobs import Order, Outcome
 
-
 CONTEXT: HydraContext = None  # type: ignore[assignment]
 ORDER = Order(CONTEXT, OmegaConf.create(), ("seed=1", "lr=2"), 7, Path("sweep/7"))
 
