@@ -192,7 +192,7 @@ def test_utf8_read_as_cp949(path: Path) -> None:
         (b"PK\x03\x04rest", "zip"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "HWP"),
         (b"PAR1\x15\x04", "Parquet"),
-        (gzip.compress(b"text\n"), ".gz"),
+        (gzip.compress(b"text\n", mtime=0), ".gz"),
         (b"\x28\xb5\x2f\xfd\x04", ".zst"),
         (struct.pack("<100I", *range(100)), "binary"),
         (b"a\0b\0c\0\n\0", "binary"),
