@@ -34,7 +34,7 @@ from korlm.search.watching import Watcher, watching
 from korlm.settings import check_groups, conf_dir, one_line, to_settings
 from korlm.signals import interrupting
 from korlm.sweep import SweepTable, note_failure
-from korlm.sweep_folder import go_on_command, is_finished, with_stored
+from korlm.sweep_folder import FAILED, go_on_command, is_finished, with_stored
 
 logger = logging.getLogger(__name__)
 
@@ -230,7 +230,7 @@ def stage(
                     return function(to_settings(tree))
             with alone_in(output_dir()), _ending(single=False):
                 if torchrun.place().is_first:
-                    (output_dir() / "failed.txt").unlink(missing_ok=True)
+                    (output_dir() / FAILED).unlink(missing_ok=True)
                 return function(to_settings(tree))
 
         _TASKS[config_name] = task

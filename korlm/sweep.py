@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from korlm.errors import KorlmError
 from korlm.metrics import LARGER_IS_BETTER, cost
 from korlm.sweep_folder import (
+    FAILED,
     found_jobs,
     is_finished,
     jobs_by_settings,
@@ -152,7 +153,7 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
 def note_failure(folder: Path, error: Exception) -> None:
     """Leaves the reason of a failed job in its folder."""
     reason = str(error) if isinstance(error, KorlmError) else f"{type(error).__name__}: {error}"
-    (folder / "failed.txt").write_text(" ".join(reason.split()) + "\n", encoding="utf-8")
+    (folder / FAILED).write_text(" ".join(reason.split()) + "\n", encoding="utf-8")
 
 
 def _draw(path: Path, jobs: Sequence[Job], objective: str) -> None:
@@ -210,7 +211,7 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Figur
             figures[column] = math.inf if value is None else value
     failure = ""
     if not files["metrics.json"]:
-        failed = folder / "failed.txt"
+        failed = folder / FAILED
         failure = failed.read_text("utf-8").strip() if failed.exists() else "not finished"
     valid = files["metrics.json"].get("valid", {})
     tokens = (valid.get("num_tokens"), valid.get("num_unk"))

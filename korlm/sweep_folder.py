@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korlm.errors import ConfigError, writing
 
+FAILED = "failed.txt"  # why a job has no figures
 # What may differ between two commands that mean the same job.
 OF_THE_COMMAND = ("resume", "outputs", "objective")
 # What is typed of a search: words and numbers, nothing that Hydra would call.

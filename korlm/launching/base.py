@@ -19,7 +19,7 @@ from korlm import errors
 from korlm.errors import ConfigError, SweepError
 from korlm.launching.jobs import Order, Outcome, run
 from korlm.metrics import LARGER_IS_BETTER
-from korlm.sweep_folder import is_finished, job_dir, key_of
+from korlm.sweep_folder import FAILED, is_finished, job_dir, key_of
 
 logger = logging.getLogger(__name__)
 
@@ -153,14 +153,14 @@ def _as_hydra_has_it(order: Order, outcome: Outcome) -> JobReturn:
     else:
         reason = outcome.failure or "stopped by a signal"
         job.status = JobStatus.FAILED
-        kind = getattr(errors, outcome.kind, None)  # a search asks what kind of failure it was
-        job.return_value = (
-            kind(reason) if kind else SweepError(f"job {order.folder.name}: {reason}")
-        )
+        # A search asks what kind of failure it was, and has words of its own for pruned trials.
+        kind = getattr(errors, outcome.kind, SweepError)
+        where = "" if outcome.is_pruned else f"job {order.folder.name}: "
+        job.return_value = kind(where + reason)
     return job
 
 
 def note_death(order: Order, reason: str) -> Outcome:
     """The outcome of a job whose process could not say anything itself."""
-    (order.folder / "failed.txt").write_text(reason + "\n", encoding="utf-8")
+    (order.folder / FAILED).write_text(reason + "\n", encoding="utf-8")
     return Outcome(failure=reason)

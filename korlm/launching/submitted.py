@@ -11,6 +11,8 @@ import os
 import random
 import signal
 import sys
+import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from submitit import JobEnvironment
@@ -19,6 +21,9 @@ from submitit.helpers import DelayedSubmission
 from korlm import torchrun
 from korlm.launching.jobs import Order, Outcome, run
 from korlm.signals import interrupting
+from korlm.sweep_folder import FAILED
+
+TELLING_SECONDS = 30.0
 
 
 class Submitted:
@@ -43,12 +48,8 @@ class Submitted:
         except KeyboardInterrupt:
             outcome = Outcome()
         place = torchrun.place()
-        if outcome.failure and not place.is_alone:
-            from korlm.training.distributed import say_farewell
-
-            say_farewell(place, f"{outcome.failure}\n")
         if not place.is_first:
-            _end(0)
+            _end(0 if not outcome.failure or _is_told(order.folder) else 1)
         if outcome.is_stopped:
             if at_limit:
                 try:
@@ -61,6 +62,17 @@ class Submitted:
     def checkpoint(self, order: Order) -> DelayedSubmission:
         """What submitit is to do after the time limit: the same, which finds last.pt."""
         return DelayedSubmission(self, order)
+
+
+def _is_told(job: Path) -> bool:
+    """Waits for the first process to tell of a mistake, which all of them make as a rule.
+
+    A process that fails alone must end by its own word: the others wait for it.
+    """
+    until = time.monotonic() + TELLING_SECONDS
+    while not (told := (job / FAILED).is_file()) and time.monotonic() < until:
+        time.sleep(0.1)
+    return told
 
 
 def take_place(environment: JobEnvironment) -> None:

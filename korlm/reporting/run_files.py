@@ -18,6 +18,7 @@ import yaml
 from korlm.errors import ConfigError
 from korlm.reporting.events import Curve, Told, read_events
 from korlm.runs import short_names
+from korlm.sweep_folder import FAILED
 
 MARKS = (".hydra", "tensorboard", "metrics.json", "training.json")  # each tells a run directory
 UNTOLD = ("resume", "outputs")  # settings of the command rather than of the run
@@ -115,7 +116,7 @@ def read_run(folder: Path, name: str) -> RunTold:
     problems: list[str] = []
     told = read_events(folder / "tensorboard")
     metrics = _figures(folder / "metrics.json", problems)
-    failed = folder / "failed.txt"
+    failed = folder / FAILED
     if not metrics and not problems:
         reason = failed.read_text("utf-8", "replace").strip()[:500] if failed.is_file() else ""
         problems.append(reason or "not finished: no metrics.json")

@@ -37,7 +37,7 @@ def test_how_a_job_ended(
 
 def test_a_failure_keeps_its_kind_on_the_way_from_another_process() -> None:
     full = _as_hydra_has_it(ORDER, Outcome(failure="the disk is full", kind="OutputError"))
-    with pytest.raises(OutputError, match=r"^the disk is full$"):
+    with pytest.raises(OutputError, match=r"^job 7: the disk is full$"):
         _ = full.return_value
     died = _as_hydra_has_it(ORDER, Outcome(failure="its process died"))
     with pytest.raises(SweepError, match=r"^job 7: its process died$"):
