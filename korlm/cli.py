@@ -38,6 +38,7 @@ from korlm.sweep_folder import FAILED, go_on_command, is_finished, with_stored
 
 logger = logging.getLogger(__name__)
 
+_FULL_ERROR = "HYDRA_FULL_ERROR"
 VERSION_BASE = "1.3"  # of Hydra's behaviour
 _TASKS: dict[str, Callable[[DictConfig], Any]] = {}  # command -> what it does with one job
 
@@ -107,6 +108,19 @@ def _one_voice() -> Iterator[None]:
         yield
     finally:
         threading.excepthook, logging.raiseExceptions = before, raising
+
+
+@contextlib.contextmanager
+def _raising_hydra() -> Iterator[None]:
+    """Has Hydra raise exceptions, which we print; left to itself it prints and exits."""
+    before = os.environ.get(_FULL_ERROR)
+    os.environ[_FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_FULL_ERROR]
+        if before is not None:
+            os.environ[_FULL_ERROR] = before
 
 
 @contextlib.contextmanager
@@ -250,8 +264,7 @@ def _do(
     renamed: Mapping[str, str],
 ) -> None:
     """Does a command from its first word to its exit code."""
-    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us; we print them, not Hydra
+    show_traceback = os.environ.get(_FULL_ERROR) == "1"
     # PyTorch's OpenMP threads spin while they wait, which costs a busy machine dearly.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     config.register()
@@ -262,7 +275,7 @@ def _do(
     sys.argv[1:] = typed
     try:
         check_words(name, typed)
-        with _one_voice(), interrupting(), writing(Path("outputs")):
+        with _one_voice(), _raising_hydra(), interrupting(), writing(Path("outputs")):
             try:
                 if is_multirun(typed) and name == "train":
                     complete_sweep()

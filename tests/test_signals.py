@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from korlm.signals import ending, interrupting
+from korlm.signals import ctrl_c_as_it_was, ending, interrupting
 
 POLITE = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
@@ -44,3 +44,10 @@ def test_other_threads_hear_nothing() -> None:
     thread.start()
     thread.join()
     assert heard == [[]]
+
+
+def test_a_library_that_takes_ctrl_c_gives_it_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with ctrl_c_as_it_was():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGINT) is before

@@ -25,6 +25,7 @@ from korlm.data import shard_maker
 from korlm.data.shard_maker import BESIDE_HEAP, fitted, let_go
 from korlm.data.slow import available_cores
 from korlm.errors import ClusterError, ConfigError, optional
+from korlm.signals import ctrl_c_as_it_was
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class Crew:
         )
 
     def _slurm(self) -> Any:
-        with optional("cluster"):
+        with optional("cluster"), ctrl_c_as_it_was():
             from dask_jobqueue import SLURMCluster
         if shutil.which("sbatch") is None:
             raise ClusterError(

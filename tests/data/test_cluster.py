@@ -1,7 +1,9 @@
 """Workers are found, asked for and let go; what stands in the way is told in one line."""
 
+import importlib.util
 import os
 import re
+import signal
 import stat
 import sys
 from collections.abc import Callable
@@ -11,7 +13,8 @@ import pytest
 from conftest import Command, TinyCorpus
 
 pytest.importorskip("distributed", reason="pip install 'korlm[cluster]'")
-pytest.importorskip("dask_jobqueue", reason="pip install 'korlm[cluster]'")
+if importlib.util.find_spec("dask_jobqueue") is None:
+    pytest.skip("pip install 'korlm[cluster]'", allow_module_level=True)
 
 from korlm.config import ClusterConfig, KkmaConfig, TokenizerConfig
 from korlm.data import cluster
@@ -90,6 +93,7 @@ def test_slurm(korlm: Command, tiny: TinyCorpus, slurm: Path) -> None:
     assert "sbatch says: no such partition" in korlm(*command, *asked).error
     (slurm / "refused").unlink()
     assert korlm(*command, *asked, "prepare.interface=lo").code == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert korlm(*command, "outputs=alone").code == 0
     (folder,) = (p for p in (slurm / "alone/prepared").iterdir() if p.name[0] != ".")
     for path in folder.rglob("*"):
