@@ -163,7 +163,18 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     return [key for key in sorted({*found, *expected}) if found.get(key) != expected.get(key)]
 
 
-def check(victims: Victims, folder: Path, expected: Undisturbed, deaths: list[Any]) -> None:
+# Between two points of these curves lie trainer.log_every steps: after a stop in between, which
+# writes a point of its own, they are counted anew. Checkpoints after a kill lie at such points.
+COUNTED_ANEW = ("loss/train", "perplexity/train", "train/grad_norm", "train/lr")
+
+
+def check(
+    victims: Victims,
+    folder: Path,
+    expected: Undisturbed,
+    deaths: list[Any],
+    ignored: tuple[str, ...] = (),
+) -> None:
     """Kills a command at some moments, one life after the other; then lets it end."""
     said = f"KORLM_FAULTS={SEED}: {deaths}"
     command = again(folder, expected.command)
@@ -176,7 +187,9 @@ def check(victims: Victims, folder: Path, expected: Undisturbed, deaths: list[An
     ended = victims.run(folder, *command)
     assert ended.code == 0, f"{said}\n{command}\n{ended.err}"
     assert not ended.err, f"{said}\n{ended.err}"
-    assert not differences(results(folder), expected.results), f"{said}\n{folder}\n{ended.out}"
+    different = differences(results(folder), expected.results)
+    different = [name for name in different if not name.endswith(ignored)]
+    assert not different, f"{said}\n{folder}\n{ended.out}"
 
 
 KILLS = [(kind, number) for kind, count in TRIES.items() for number in range(count)]
@@ -222,7 +235,7 @@ def test_asked_to_end_at_any_moment(
         if "interrupted" in ended.err:
             assert not list(tmp_path.glob("outputs/runs/*")), said
         assert not list(tmp_path.rglob("*.tmp")), said
-    check(victims, tmp_path, expected, [])
+    check(victims, tmp_path, expected, [], ignored=COUNTED_ANEW if ended.code else ())
 
 
 @pytest.mark.skipif(ASKED != "all", reason="takes minutes: KORLM_FAULTS=all")
