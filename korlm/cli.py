@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config, plugins, torchrun
 from korlm.command_line import check_words, in_hydras_grammar, is_multirun
-from korlm.errors import Interrupted, KorlmError, OutputError, Pruned, writing
+from korlm.errors import Interrupted, KorlmError, Pruned, writing
 from korlm.folders import is_sweep, output_dir, register_resolvers
 from korlm.metrics import check_objective
 from korlm.search.watching import Watcher, watching
@@ -190,23 +190,11 @@ def alone_in(job: Path) -> Iterator[None]:
     if not torchrun.place().is_first or is_finished(job):
         yield
         return
-    from filelock import FileLock, Timeout
+    from korlm.locks import alone  # filelock takes its time
 
-    lock = FileLock(job / ".lock")
-    try:
-        with writing(job):
-            lock.acquire(timeout=0)
-    except Timeout:
-        raise OutputError(
-            f"{job}: another process works on this job: wait for it, or end it first"
-        ) from None
-    try:
+    taken = f"{job}: another process works on this job: wait for it, or end it first"
+    with writing(job), alone(job / ".lock", taken):
         yield
-    finally:
-        # Before it is let go: who waits for it must not have the file taken away.
-        with contextlib.suppress(PermissionError):  # Windows keeps what is open
-            (job / ".lock").unlink(missing_ok=True)
-        lock.release()
 
 
 def complete_sweep() -> None:

@@ -133,3 +133,9 @@ def optional(extra: str) -> Iterator[None]:
         raise MissingPackageError(
             f"the package {error.name} is not installed: pip install 'korlm[{extra}]'"
         ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in one line; what is no user's mistake is told with its kind."""
+    text = str(error) if isinstance(error, KorlmError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())

@@ -19,7 +19,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from korlm.errors import KorlmError
+from korlm.errors import reason_of
 from korlm.metrics import LARGER_IS_BETTER, cost
 from korlm.sweep_folder import (
     FAILED,
@@ -104,7 +104,8 @@ class SweepTable(Callback):
         SweepTable.folder, SweepTable.objective = folder, config.objective
         jobs_by_settings.cache_clear()
         remove_nameless(folder)
-        SweepTable.finished = sum(is_finished(job) for job, _ in found_jobs(folder))
+        names = jobs_by_settings(folder).values()  # which the jobs ask for next
+        SweepTable.finished = sum(is_finished(folder / name) for name in names)
 
     @classmethod
     def tell(cls) -> Path | None:
@@ -152,8 +153,7 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
 
 def note_failure(folder: Path, error: Exception) -> None:
     """Leaves the reason of a failed job in its folder."""
-    reason = str(error) if isinstance(error, KorlmError) else f"{type(error).__name__}: {error}"
-    (folder / FAILED).write_text(" ".join(reason.split()) + "\n", encoding="utf-8")
+    (folder / FAILED).write_text(reason_of(error) + "\n", encoding="utf-8")
 
 
 def _draw(path: Path, jobs: Sequence[Job], objective: str) -> None:

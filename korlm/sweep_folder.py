@@ -10,7 +10,7 @@ import functools
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korlm.errors import ConfigError, writing
 
+Settings = frozenset[tuple[str, str]]
 FAILED = "failed.txt"  # why a job has no figures
 # What may differ between two commands that mean the same job.
 OF_THE_COMMAND = ("resume", "outputs", "objective")
@@ -42,6 +43,11 @@ def job_settings(overrides: Iterable[str]) -> dict[str, str]:
     """Key -> value as typed, of all that makes a job what it is."""
     pairs = ((key_of(override), override.partition("=")[2]) for override in overrides)
     return {key: value for key, value in pairs if key not in OF_THE_COMMAND}
+
+
+def settings_of(overrides: Iterable[str]) -> Settings:
+    """The same, to compare jobs by."""
+    return frozenset(job_settings(overrides).items())
 
 
 def found_jobs(sweep: Path) -> Iterator[tuple[Path, dict[str, str]]]:
@@ -70,9 +76,9 @@ def remove_nameless(sweep: Path) -> None:
 
     Nobody could go on with them, and the jobs would get other numbers than their own.
     """
-    named = {job for job, _ in found_jobs(sweep)}
     for folder in sweep.glob("[0-9]*"):
-        if folder not in named and all(path.name == ".hydra" for path in folder.iterdir()):
+        is_bare = all(path.name == ".hydra" for path in folder.iterdir())
+        if is_bare and settings_in(folder) is None:
             shutil.rmtree(folder)
 
 
@@ -104,7 +110,7 @@ def new_folder(stem: Path) -> str:
 def job_dir(sweep: str, number: int, overrides: Sequence[str]) -> str:
     """The name of a job's folder: that of the same job in an earlier command, or a new number."""
     place = Path(sweep)
-    name = jobs_by_settings(place).get(_signature(job_settings(overrides)))
+    name = jobs_by_settings(place).get(settings_of(overrides))
     while name is None:
         with writing(place):
             try:  # made here and now: jobs that other processes start must not share it
@@ -116,14 +122,10 @@ def job_dir(sweep: str, number: int, overrides: Sequence[str]) -> str:
 
 
 @functools.cache
-def jobs_by_settings(sweep: Path) -> dict[frozenset[tuple[str, str]], str]:
+def jobs_by_settings(sweep: Path) -> dict[Settings, str]:
     """Names of the jobs that earlier commands have left, finished ones first."""
     jobs = sorted(found_jobs(sweep), key=lambda job: (is_finished(job[0]), job[0].name))
-    return {_signature(settings): folder.name for folder, settings in jobs}
-
-
-def _signature(settings: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    return frozenset(settings.items())
+    return {frozenset(settings.items()): folder.name for folder, settings in jobs}
 
 
 def with_stored(arguments: list[str]) -> list[str]:

@@ -40,6 +40,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def fonts_anew() -> Iterator[None]:
+    """Looks for fonts again, before and after a test that hides them."""
+    from korlm import drawing
+
+    for found in (drawing.fonts, drawing.letters):
+        found.cache_clear()
+    yield
+    for found in (drawing.fonts, drawing.letters):
+        found.cache_clear()
+
+
 WHO = ["나는", "너는", "친구가", "동생이", "어머니께서", "선생님은", "아이들이", "할머니는"]
 WHEN = ["오늘", "어제", "아침에", "저녁에", "주말마다", "가끔"]
 WHAT = [

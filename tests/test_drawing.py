@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,7 @@ from matplotlib.figure import Figure
 
 from korlm import drawing
 
-
-@pytest.fixture(autouse=True)
-def fonts_anew() -> Iterator[None]:
-    drawing.fonts.cache_clear()
-    drawing.letters.cache_clear()
-    yield
-    drawing.fonts.cache_clear()
-    drawing.letters.cache_clear()
+pytestmark = pytest.mark.usefixtures("fonts_anew")
 
 
 def test_without_a_font_numbers_stand_for_names(

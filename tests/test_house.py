@@ -27,7 +27,7 @@ LAYERS = [
     {"korlm.recomposition", "korlm.corpus_statistics"},
     {"korlm.data"},
     {"korlm.metrics", "korlm.config", "korlm.drawing", "korlm.whole_files"}
-    | {"korlm.errors", "korlm.text_tables", "korlm.torchrun", "korlm.signals"}
+    | {"korlm.errors", "korlm.text_tables", "korlm.torchrun", "korlm.signals", "korlm.locks"}
     | {"korlm.__version__"},
 ]
 # Where a library's words end.

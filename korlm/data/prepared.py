@@ -157,7 +157,7 @@ def prepare(
                         tokens,
                         outputs / "cache",
                         progress,
-                        cluster or ClusterConfig(),
+                        cluster,
                     )
                 settings = {
                     "corpus": _plain(corpus),

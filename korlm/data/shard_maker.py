@@ -27,6 +27,7 @@ from korlm.data.pool import TokenizerPool
 from korlm.data.registry import tokenizer_version
 from korlm.data.report import side_file
 from korlm.data.shards import Batch, ShardWriter, shard_path
+from korlm.data.slow import roomy_heap
 from korlm.errors import ClusterError, TokenizerError
 
 BESIDE_HEAP = 1024  # MB of a worker that its JVM's heap does not get: Python takes some 200
@@ -153,7 +154,7 @@ def fitted(tokenizer: TokenizerConfig, threads: int, memory: int | None) -> Toke
     tokenizer = dataclasses.replace(tokenizer, workers=1, threads=tokenizer.threads or threads)
     if isinstance(tokenizer, JavaConfig):
         free = None if memory is None else memory - BESIDE_HEAP
-        wanted = tokenizer.heap or 768 + 128 * (tokenizer.threads or 1)
+        wanted = tokenizer.heap or roomy_heap(tokenizer.threads or 1)
         least = tokenizer.heap or LEAST_HEAP
         if free is not None and free < least:
             raise TokenizerError(

@@ -125,6 +125,11 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def roomy_heap(threads: int) -> int:
+    """MB of a JVM's heap that suffice for so many threads."""
+    return 768 + 128 * threads
+
+
 def resolved(config: Config) -> Config:
     """The settings with numbers in the place of null: threads by cores, heap by threads and memory.
 
@@ -133,7 +138,7 @@ def resolved(config: Config) -> Config:
     threads = config.threads or max(1, available_cores() // config.workers)
     config = dataclasses.replace(config, threads=threads)
     if isinstance(config, JavaConfig) and config.heap is None:
-        heap = 768 + 128 * threads
+        heap = roomy_heap(threads)
         if hasattr(os, "sysconf"):
             memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
             heap = max(512, min(heap, memory // 2 // config.workers))

@@ -17,9 +17,10 @@ from omegaconf import DictConfig
 
 from korlm import errors
 from korlm.errors import ConfigError, SweepError
-from korlm.launching.jobs import Order, Outcome, run
+from korlm.launching.jobs import Order, Outcome, of_the_job, run
 from korlm.metrics import LARGER_IS_BETTER
-from korlm.sweep_folder import FAILED, is_finished, job_dir, key_of
+from korlm.sweep import note_failure
+from korlm.sweep_folder import is_finished, job_dir
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +73,7 @@ class KorlmLauncher(Launcher):
     def _order(self, overrides: Sequence[str], number: int) -> Order:
         """The folder is chosen here: jobs that start together must not have to agree on it."""
         place = Path(str(self.config.hydra.sweep.dir)).absolute()
-        own = [override for override in overrides if not key_of(override).startswith("hydra")]
-        folder = place / job_dir(str(place), number, own)
+        folder = place / job_dir(str(place), number, of_the_job(overrides))
         return Order(self.context, self.config, tuple(overrides), number, folder)
 
     def _shared(self, job_overrides: Sequence[Sequence[str]]) -> frozenset[str]:
@@ -162,5 +162,5 @@ def _as_hydra_has_it(order: Order, outcome: Outcome) -> JobReturn:
 
 def note_death(order: Order, reason: str) -> Outcome:
     """The outcome of a job whose process could not say anything itself."""
-    (order.folder / FAILED).write_text(reason + "\n", encoding="utf-8")
+    note_failure(order.folder, SweepError(reason))
     return Outcome(failure=reason)

@@ -6,6 +6,7 @@ korlm, tells OmegaConf and Hydra what the command line would tell them, and does
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,8 +69,8 @@ def run(order: Order) -> Outcome:
     """Does a job in this process, as Hydra's own launcher would; leaves what it leaves."""
     from korlm import cli
 
-    own = [override for override in order.overrides if not key_of(override).startswith("hydra")]
-    if settings_in(order.folder) not in (None, job_settings(own)):  # it waited in a queue too long
+    own = job_settings(of_the_job(order.overrides))
+    if settings_in(order.folder) not in (None, own):  # it waited in a queue too long
         return Outcome(failure=f"{order.folder}: has become the folder of another job meanwhile")
     task = cli.task_of(order.config.hydra.job.config_name)
     Plugins.instance()  # finds the readers of files that load_sweep_config needs
@@ -95,6 +96,11 @@ def run(order: Order) -> Outcome:
     if isinstance(error, KorlmError):
         return Outcome(failure=str(error), kind=type(error).__name__)
     return Outcome(failure=described(error))
+
+
+def of_the_job(overrides: Sequence[str]) -> list[str]:
+    """Those that make a job what it is; Hydra's own say where and how it runs."""
+    return [override for override in overrides if not key_of(override).startswith("hydra")]
 
 
 def described(error: BaseException) -> str:

@@ -15,15 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from korlm.config import Pruner
 from korlm.errors import OutputError
 from korlm.search.watching import DATABASE, MOMENTS
-from korlm.sweep_folder import job_settings
+from korlm.sweep_folder import settings_of
 
 STUDY = "korlm"
-Settings = frozenset[tuple[str, str]]
-
-
-def settings_of(overrides: Sequence[str]) -> Settings:
-    """What makes a job what it is, of the overrides it was given."""
-    return frozenset(job_settings(overrides).items())
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from korlm.errors import KorlmError
 from korlm.search.watching import PRUNED
 
 
@@ -33,9 +32,3 @@ def shown(value: float | None) -> str:
     """A figure of merit, whatever its sign."""
     assert value is not None
     return f"{abs(value):,.4f}" if math.isfinite(value) else "infinite"
-
-
-def reason_of(error: BaseException) -> str:
-    """Why a job failed, in one line."""
-    text = str(error) if isinstance(error, KorlmError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())

@@ -15,17 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from korlm.config import SearchConfig
-from korlm.errors import ConfigError, OutputError, Pruned, SearchError, TrainingError
-from korlm.search.database import STUDY, Settings, settings_of, storage_of
-from korlm.search.outcomes import best_of, last_reason, reason, reason_of, shown
+from korlm.errors import (
+    ConfigError,
+    OutputError,
+    Pruned,
+    SearchError,
+    TrainingError,
+    reason_of,
+)
+from korlm.locks import alone
+from korlm.search.database import STUDY, storage_of
+from korlm.search.outcomes import best_of, last_reason, reason, shown
 from korlm.search.proposing import distribution, sampler_of
 from korlm.search.space import Space
 from korlm.search.watching import DATABASE, PRUNED
+from korlm.sweep_folder import Settings, settings_of
 
 logger = logging.getLogger(__name__)
 
@@ -247,21 +255,12 @@ def opened(folder: Path, space: Space, config: SearchConfig, objective: str) -> 
         ConfigError: the search that was begun there is another one.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    lock = FileLock(folder / ".search.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OutputError(
-            f"{folder}: another process searches in there; wait for it or end it first"
-        ) from None
-    try:
-        with storage_of(folder) as storage:
-            search = Search(storage, space, config, objective, folder)
+    taken = f"{folder}: another process searches in there; wait for it or end it first"
+    with alone(folder / ".search.lock", taken), storage_of(folder) as storage:
+        search = Search(storage, space, config, objective, folder)
+        search.release()
+        search.greet()
+        try:
+            yield search
+        finally:
             search.release()
-            search.greet()
-            try:
-                yield search
-            finally:
-                search.release()
-    finally:
-        lock.release()

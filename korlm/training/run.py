@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from korlm.config import Mode, TrainSettings
 from korlm.data.batches import Batches, Share, build_batches
@@ -24,10 +23,10 @@ from korlm.decoding.writing import TextStream
 from korlm.errors import (
     CheckpointError,
     Interrupted,
-    OutputError,
     PreparedError,
     writing,
 )
+from korlm.locks import alone
 from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table, write_figures
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
@@ -301,14 +300,14 @@ class Run:
             Interrupted: on Ctrl-C, with last.pt written; the message tells how to go on.
         """
         self._announce()
-        lock = FileLock(self.checkpoints / ".lock")
-        try:
+        taken = f"{self.folder}: another process trains in there; wait for it or end it first"
+        with contextlib.ExitStack() as stack:
             if self.group.is_first:
-                lock.acquire(timeout=0)
-        except Timeout:
-            raise OutputError(
-                f"{self.folder}: another process trains in there; wait for it or end it first"
-            ) from None
+                stack.enter_context(alone(self.checkpoints / ".lock", taken))
+            return self._fit()
+
+    def _fit(self) -> dict[str, dict[str, float]]:
+        """Trains and evaluates; whatever ends it, TensorBoard has what there is to tell."""
         try:
             with self.stop:
                 self._train()
@@ -325,11 +324,6 @@ class Run:
         finally:
             with contextlib.suppress(OSError):  # a full disk has had its say
                 self.tracker.close()
-            if self.group.is_first:
-                # Before it is let go: who waits for it must not have the file taken away.
-                with contextlib.suppress(PermissionError):  # Windows keeps what is open
-                    Path(lock.lock_file).unlink(missing_ok=True)
-                lock.release()
 
     def _again(self) -> str:
         """What to do when what broke off this run is mended."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +19,7 @@ from korlm.evaluation.plots import draw_breakdown
 HEAD = b"\x89PNG\r\n\x1a\n"
 
 
-@pytest.fixture(autouse=True)
-def fonts_anew() -> Iterator[None]:
-    drawing.fonts.cache_clear()
-    drawing.letters.cache_clear()
-    yield
-    drawing.fonts.cache_clear()
-    drawing.letters.cache_clear()
+pytestmark = pytest.mark.usefixtures("fonts_anew")
 
 
 def draw(path: Path, rows: dict[str, Judged]) -> None:

@@ -6,8 +6,8 @@ import math
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from korlm.errors import TrainingError
-from korlm.search.outcomes import best_of, last_reason, reason, reason_of, shown
+from korlm.errors import TrainingError, reason_of
+from korlm.search.outcomes import best_of, last_reason, reason, shown
 
 
 def ended(state: TrialState, value: float | None = None, **attrs: str) -> FrozenTrial:
