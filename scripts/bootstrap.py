@@ -51,7 +51,7 @@ def one_at_a_time() -> Iterator[None]:
     """Lets a second set-up of the same checkout wait for the first."""
     lock = open(ROOT / ".venv.lock", "a+")  # noqa: SIM115 - closed below, after unlocking
     try:
-        if os.name == "nt":
+        if sys.platform == "win32":
             import msvcrt
 
             lock.seek(0)

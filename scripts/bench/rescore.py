@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -87,9 +88,12 @@ def main() -> None:
         print(f"tokenizing: {len(texts) / (time.perf_counter() - begun):,.0f} hypotheses a second")
     tokens = sum(len(ids) for ids, _ in batches)
     nodes = sum(len(level.ids) for batch in batches for level in PrefixTree.of(*batch).levels)
-    ways = {"shared": lambda: [shared(run, *batch) for batch in batches]}
+    ways: dict[str, Callable[[], object]] = {}
+    ways["shared"] = lambda: [shared(run, *batch) for batch in batches]
     for rows in (16, 64, 256):
-        ways[f"padded, {rows} rows"] = lambda n=rows: [padded(run, *b, n) for b in batches]
+        ways[f"padded, {rows} rows"] = partial(
+            lambda n: [padded(run, *batch, n) for batch in batches], rows
+        )
     seconds = fastest(ways)
     for name, taken in seconds.items():
         print(f"{name}: {len(texts) / taken:,.0f} hypotheses a second")

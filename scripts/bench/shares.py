@@ -25,14 +25,14 @@ from pathlib import Path
 import torch
 from bare import bare_trainer
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
-from korlm import cli, config
+from korlm import config
 from korlm.command_line import quote_hangul
 from korlm.data.batches import Batch, Batches, build_batches
 from korlm.data.prepared import open_prepared
+from korlm.folders import register_resolvers
 from korlm.models.build import build_model
 from korlm.settings import conf_dir, to_settings
 from korlm.training.device import uses_bf16
@@ -65,8 +65,7 @@ def class_of(event: FunctionEvent) -> str:
 def settings_of(overrides: list[str]) -> config.TrainSettings:
     """As ``python -m korlm.train`` would have them."""
     config.register()
-    OmegaConf.register_new_resolver("korlm_run_dir", cli.run_dir)
-    OmegaConf.register_new_resolver("korlm_output_subdir", cli.output_subdir)
+    register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         settings = to_settings(compose("train", [quote_hangul(o) for o in overrides]))
     assert isinstance(settings, config.TrainSettings)

@@ -35,8 +35,12 @@ NAMES = [
 
 def config_of(name: str, threads: int) -> TokenizerConfig:
     """The default settings of a tokenizer."""
-    (kind,) = (schema for schema in SCHEMAS["tokenizer"].values() if name in schema._names)
-    config: TokenizerConfig = kind(name=name)
+    (kind,) = (
+        schema
+        for schema in SCHEMAS["tokenizer"].values()
+        if issubclass(schema, TokenizerConfig) and name in schema._names
+    )
+    config = kind(name=name)
     if isinstance(config, WorkerConfig):
         config.threads = threads
     return config
