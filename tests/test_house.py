@@ -69,9 +69,12 @@ ONLY_IN = {
     "onnxruntime": {"korlm.exporting.runtime"},
     "fastapi": {"korlm.serving.app"},
     "uvicorn": {"korlm.serve"},
-    "distributed": {"korlm.data.cluster", "korlm.data.distribute", "korlm.data.shard_maker"},
+    "distributed": {
+        *("korlm.data.cluster", "korlm.data.slurm"),
+        *("korlm.data.distribute", "korlm.data.shard_maker"),
+    },
     "dask": {"korlm.data.cluster"},
-    "dask_jobqueue": {"korlm.data.cluster"},
+    "dask_jobqueue": {"korlm.data.slurm"},
 }
 
 

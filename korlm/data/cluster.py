@@ -8,30 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shlex
-import shutil
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Status
+from distributed import Client, LocalCluster
 
-import korlm
 from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfig
 from korlm.config.cluster import LOCAL, SLURM
 from korlm.data import shard_maker
 from korlm.data.shard_maker import BESIDE_HEAP, fitted, let_go
 from korlm.data.slow import available_cores
-from korlm.errors import ClusterError, ConfigError, optional
-from korlm.signals import ctrl_c_as_it_was
+from korlm.data.slurm import Jobs
+from korlm.errors import ClusterError, ConfigError
 
 logger = logging.getLogger(__name__)
 
 THREADS = 4  # of a JVM, which share its dictionary
 REACH_SECONDS = 15  # for the scheduler of an address to answer
-ASK_SECONDS = 30.0  # between two askings for the workers that are missing
 # Deaths of workers that a shard survives, of whatever cause: it is tried again alone afterwards.
 _DASK = {"distributed.scheduler.allowed-failures": 1}
 
@@ -57,7 +51,7 @@ class Crew:
         self._config = config
         self._logs = logs
         self._stack = contextlib.ExitStack()
-        self._asked: float | None = None
+        self._jobs: Jobs | None = None
         self._cluster: Any = None
         if isinstance(tokenizer, WorkerConfig) and tokenizer.workers != 1:
             raise ConfigError(
@@ -76,7 +70,10 @@ class Crew:
             if self.place == LOCAL:
                 self._cluster = self._local()
             elif self.place == SLURM:
-                self._cluster = self._slurm()
+                threads = self._threads()
+                memory = self._memory(threads)
+                self._jobs = Jobs(self._config, threads, memory, self._logs)
+                self._cluster = self._jobs.cluster
             if self._cluster is not None:
                 self._stack.callback(self._close)
             self.client = self._connect()
@@ -138,63 +135,14 @@ class Crew:
             preload=[shard_maker.__name__],
         )
 
-    def _slurm(self) -> Any:
-        with optional("cluster"), ctrl_c_as_it_was():
-            from dask_jobqueue import SLURMCluster
-        if shutil.which("sbatch") is None:
-            raise ClusterError(
-                "prepare.cluster=slurm: there is no sbatch on this machine; give the command on "
-                "one from which jobs are sent to SLURM"
-            )
-        config, threads = self._config, self._threads()
-        source = str(Path(korlm.__file__).resolve().parent.parent)
-        return SLURMCluster(
-            cores=threads,
-            processes=1,
-            memory=f"{self._memory(threads)} MiB",
-            queue=config.queue,
-            account=config.account,
-            walltime=config.walltime,
-            interface=config.interface,
-            job_extra_directives=list(config.sbatch),
-            job_script_prologue=[f"export PYTHONPATH={shlex.quote(source)}:$PYTHONPATH"],
-            log_directory=str(self._logs),
-            python=sys.executable,
-            scheduler_options={"dashboard_address": "127.0.0.1:0"},
-            silence_logs=logging.CRITICAL,
-        )
-
     def ask(self) -> None:
         """Asks SLURM for the workers that are missing, now and then.
 
         Raises:
-            ClusterError: SLURM takes none of them.
+            ClusterError: SLURM takes none of them, or they end before they begin to work.
         """
-        is_first = self._asked is None
-        if self.place != SLURM or (self._asked or -ASK_SECONDS) > time.monotonic() - ASK_SECONDS:
-            return
-        self._asked = time.monotonic()
-        try:
-            self._cluster.sync(self._fill)
-        except RuntimeError as error:  # with all that sbatch said
-            said = str(error).partition("stderr:")[2] or str(error)
-            told = " ".join(said.replace("sbatch: error: ", "").split())
-            if is_first:
-                raise ClusterError(f"prepare.cluster=slurm: sbatch says: {told}") from error
-            logger.warning("sbatch says: %s", told)
-
-    async def _fill(self) -> None:
-        """What ``scale`` does, but its failures come to light; jobs that ended are sent anew."""
-        specs, wanted = self._cluster.worker_spec, self._config.workers or 1
-        while len(specs) < wanted:
-            specs.update(self._cluster.new_worker_spec())
-        try:
-            await self._cluster._correct_state()
-        except RuntimeError:
-            for job in self._cluster._created:  # else Dask, when it ends, waits for refused ones
-                if job.status is Status.created:
-                    job.status = Status.failed
-            raise
+        if self._jobs is not None:
+            self._jobs.ask()
 
     def missing(self) -> str:
         """What is told when nobody works."""
