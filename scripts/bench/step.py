@@ -7,6 +7,9 @@ hand: it is not part of korlm. Both train an LSTM of 2 x 200 units with tied wei
 in batches of 20 x 35. Each has a process of its own, set up as its authors run it: korlm tells
 the C library to keep freed memory, which would help the peer as well. They take turns, so that a
 machine that slows down slows all; ratios of processor time leave out what other programs took.
+
+The floor of a step is what its matrix products would take at the highest rate that this machine
+multiplies bf16 with, measured in the same run on large square matrices.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from korlm.config import (
     LSTMConfig,
     MuonConfig,
     OptimizerConfig,
+    SGDConfig,
     Softmax,
 )
 from korlm.data.batches import Batch, StreamBatches
@@ -123,8 +127,7 @@ def worker(name: str, options: argparse.Namespace, pipe: Connection) -> None:
         step = peer_step(options.peer, options.vocab_size, batches)
     else:
         softmax = Softmax.adaptive if "adaptive" in name else Softmax.full
-        optimizer = MuonConfig if "muon" in name else AdamConfig
-        chosen = optimizer(name="muon" if "muon" in name else "adamw", lr=0.001)
+        chosen = next(config for word, config in OPTIMIZERS.items() if word in name)
         step = korlm_step(options.vocab_size, batches, "bf16" in name, softmax, chosen)
     while pipe.recv():
         started, worked = time.perf_counter(), time.process_time()
@@ -134,11 +137,32 @@ def worker(name: str, options: argparse.Namespace, pipe: Connection) -> None:
         pipe.send([seconds / options.steps for seconds in spent])
 
 
+def floor_seconds(vocab_size: int) -> float:
+    """What the products of a step with exact softmax take at the machine's best rate in bf16."""
+    size = 2048
+    matrix = torch.randn(size, size).to(torch.bfloat16)
+    taken = []
+    for _ in range(12):
+        started = time.perf_counter()
+        matrix @ matrix
+        taken.append(time.perf_counter() - started)
+    weights = UNITS * vocab_size + LAYERS * 4 * UNITS * 2 * UNITS
+    forward = 2 * BATCH * LENGTH * weights
+    return 3 * forward * min(taken) / (2 * size**3)  # the gradients are two products more
+
+
 PEER = "word_language_model"
+OPTIMIZERS = {
+    "sgd": SGDConfig(name="sgd", lr=0.1),  # the peer's own
+    "muon": MuonConfig(name="muon", lr=0.001),
+    "": AdamConfig(name="adamw", lr=0.001),
+}
+EXACT = "korlm bf16"
 NAMES = (
     PEER,
     "korlm fp32",
-    "korlm bf16",
+    EXACT,
+    "korlm bf16 sgd",
     "korlm bf16 adaptive",
     "korlm bf16 muon",
     "korlm bf16 adaptive muon",
@@ -154,6 +178,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=4, help="steps of each in a round")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    floor = floor_seconds(options.vocab_size)
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     for name in NAMES:
@@ -183,6 +209,12 @@ def main() -> None:
             f"{statistics.median(ratios):.2f} x (from {min(ratios):.2f} to {max(ratios):.2f}), "
             f"{processor:.2f} x by processor time"
         )
+    taken = statistics.median(seconds[EXACT])
+    print(
+        f"floor of a step with exact softmax {1000 * floor:.1f} ms, which is "
+        f"{floor / taken:.0%} of what {EXACT} takes and would be "
+        f"{statistics.median(seconds[PEER]) / floor:.2f} x"
+    )
 
 
 if __name__ == "__main__":
