@@ -39,6 +39,7 @@ from korlm.sweep_folder import FAILED, go_on_command, is_finished, with_stored
 logger = logging.getLogger(__name__)
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+SPINS = "3000"  # turns of libgomp, some ten microseconds
 VERSION_BASE = "1.3"  # of Hydra's behaviour
 _TASKS: dict[str, Callable[[DictConfig], Any]] = {}  # command -> what it does with one job
 
@@ -253,8 +254,11 @@ def _do(
 ) -> None:
     """Does a command from its first word to its exit code."""
     show_traceback = os.environ.get(_FULL_ERROR) == "1"
-    # PyTorch's OpenMP threads spin while they wait, which costs a busy machine dearly.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Threads that spin while they wait cost a busy machine dearly; threads that go to sleep at once
+    # are woken so slowly that two take longer than one. So PyTorch's spin for some microseconds.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     config.register()
     plugins.register()
     register_resolvers()

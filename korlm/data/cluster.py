@@ -16,9 +16,9 @@ from distributed import Client, LocalCluster
 
 from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfig
 from korlm.config.cluster import LOCAL, SLURM
+from korlm.cores import available_cores
 from korlm.data import shard_maker
 from korlm.data.shard_maker import BESIDE_HEAP, fitted, let_go
-from korlm.data.slow import available_cores
 from korlm.data.slurm import Jobs
 from korlm.errors import ClusterError, ConfigError
 

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import pyarrow as pa
 
 from korlm.config import JavaConfig, WorkerConfig
+from korlm.cores import available_cores
 from korlm.data.columns import EMPTY, Analysis, columns_of
 from korlm.data.corpus import is_blank
 from korlm.data.parts import Attempt, Span, in_parts
@@ -116,13 +117,6 @@ class SlowTokenizer:
             return self.analyzer.analyze([text[span.begin : span.end]])[0]
 
         return in_parts(text, why, attempt or mine, self._cut)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def roomy_heap(threads: int) -> int:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config import JoblibConfig
+from korlm.cores import available_cores
 from korlm.errors import optional
 from korlm.launching.base import KorlmLauncher, Telling, note_death
 from korlm.launching.jobs import Order, Outcome, described, run
@@ -76,8 +77,6 @@ class JoblibLauncher(KorlmLauncher):
                 worker.end(at_once=bool(running))
 
     def _shares(self, num_jobs: int) -> list[dict[str, str]]:
-        from korlm.data.slow import available_cores
-
         cores = available_cores()
         gpus = visible_gpus() if self.may_use_gpus else []
         default = jobs_at_a_time(num_jobs, cores, self.threads, len(gpus))

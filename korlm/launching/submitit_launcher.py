@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config import LocalConfig, SlurmConfig, SubmititConfig
+from korlm.cores import available_cores
 from korlm.errors import ConfigError, optional
 from korlm.launching.base import KorlmLauncher, Telling, note_death
 from korlm.launching.jobs import Order, Outcome
@@ -95,8 +96,6 @@ class LocalLauncher(SubmititLauncher):
 
     def _shares(self, num_jobs: int) -> list[dict[str, str]]:
         """The environment of each place; GPUs as in hydra/launcher=joblib."""
-        from korlm.data.slow import available_cores
-
         settings, cores = self.settings, available_cores()
         gpus = visible_gpus() if self.may_use_gpus and settings.gpus_per_node != 0 else []
         each = settings.gpus_per_node or settings.tasks_per_node

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from korlm.config import NeuralConfig, Spelling
 from korlm.data.characters import jamo_of
 from korlm.data.vocab import NUMBER, SPECIALS
+from korlm.models import threads
 from korlm.models.dropout import drop_tokens
 
 RADIUS = 0.1  # as output matrix a large spread would begin with sure and wrong predictions
@@ -69,7 +70,8 @@ _Lists = tuple[Tensor, Tensor, Tensor]
 def _bags(weight: Tensor, lists: _Lists) -> Tensor:
     """The weighted sum of each list's rows of ``weight``."""
     members, starts, shares = lists
-    return F.embedding_bag(members, weight, starts, mode="sum", per_sample_weights=shares)
+    with threads.passing(len(members) * weight.shape[1]):
+        return F.embedding_bag(members, weight, starts, mode="sum", per_sample_weights=shares)
 
 
 class Composition(nn.Module):

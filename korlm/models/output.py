@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from korlm.config import NeuralConfig, Softmax
+from korlm.models import threads
 
 PAD_ID = 0
 BLOCK = 1 << 20  # logits done at once on a CPU: 122 rows of 8,600, which are 2 MB in bf16
@@ -26,7 +27,8 @@ SAFE = 1e20  # sums of exponentials beyond it, or below its inverse, are done ag
 
 def _block_rows(device: torch.device, vocab_size: int) -> int:
     """Rows done at once."""
-    return max(1, (BLOCK if device.type == "cpu" else GPU_BLOCK) // vocab_size)
+    block = BLOCK * torch.get_num_threads() if device.type == "cpu" else GPU_BLOCK
+    return max(1, block // vocab_size)
 
 
 def _nats_and_slopes(
@@ -50,32 +52,33 @@ def _nats_and_slopes(
         The sum in read's kind; its gradients by ``read`` and by ``both``, (N, H + 1) in read's kind
         and (V, H + 1) in ``dtype``.
     """
-    rows, block = read.shape[0], _block_rows(read.device, both.shape[0])
-    low = read.to(dtype)
-    slopes = low.new_empty(rows, both.shape[0])
-    picked, sums = read.new_empty(rows, 1), read.new_empty(rows, 1)
-    # exp of logits up to 46 in size needs no shift, which saves two passes; a GPU would have to
-    # wait for the answer whether they are that small.
-    may_be_safe = read.device.type == "cpu"
-    for begin in range(0, rows, block):
-        part = slice(begin, begin + block)
-        for shift in (False, True) if may_be_safe else (True,):
-            logits = torch.mm(low[part], both.t(), out=slopes[part])
-            if shift:
-                logits -= logits.amax(1, keepdim=True)
-            picked[part] = logits.gather(1, targets[part, None])
-            sums[part] = logits.exp_().sum(1, keepdim=True, dtype=read.dtype)
-            if not shift and bool(((sums[part] > 1 / SAFE) & (sums[part] < SAFE)).all()):
-                break
-    nats = torch.where(real, sums.log() - picked, 0.0).sum()
-    # Subtracted in the width of the sums: where a token is all but certain, little is left, and Z
-    # rounded to bf16 would drown it.
-    at = (torch.arange(rows, device=read.device), targets)
-    slopes[at] = (slopes[at].to(sums.dtype) - sums[:, 0]).to(dtype)
-    scale = real / sums
-    # The other way round the product is a twentieth faster, but turning its result is dearer.
-    by_both = slopes.t() @ (read * scale).to(dtype)
-    return nats, (slopes @ both) * scale, by_both
+    with threads.product(len(read) * both.numel()):
+        rows, block = read.shape[0], _block_rows(read.device, both.shape[0])
+        low = read.to(dtype)
+        slopes = low.new_empty(rows, both.shape[0])
+        picked, sums = read.new_empty(rows, 1), read.new_empty(rows, 1)
+        # exp of logits up to 46 in size needs no shift, which saves two passes; a GPU would have to
+        # wait for the answer whether they are that small.
+        may_be_safe = read.device.type == "cpu"
+        for begin in range(0, rows, block):
+            part = slice(begin, begin + block)
+            for shift in (False, True) if may_be_safe else (True,):
+                logits = torch.mm(low[part], both.t(), out=slopes[part])
+                if shift:
+                    logits -= logits.amax(1, keepdim=True)
+                picked[part] = logits.gather(1, targets[part, None])
+                sums[part] = logits.exp_().sum(1, keepdim=True, dtype=read.dtype)
+                if not shift and bool(((sums[part] > 1 / SAFE) & (sums[part] < SAFE)).all()):
+                    break
+        nats = torch.where(real, sums.log() - picked, 0.0).sum()
+        # Subtracted in the width of the sums: where a token is all but certain, little is left, and
+        # Z rounded to bf16 would drown it.
+        at = (torch.arange(rows, device=read.device), targets)
+        slopes[at] = (slopes[at].to(sums.dtype) - sums[:, 0]).to(dtype)
+        scale = real / sums
+        # The other way round the product is a twentieth faster, but turning its result is dearer.
+        by_both = slopes.t() @ (read * scale).to(dtype)
+        return nats, (slopes @ both) * scale, by_both
 
 
 def _with_ones(hidden: Tensor) -> Tensor:
@@ -91,7 +94,8 @@ def _with_bias(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _put_scaled(place: Tensor, part: Tensor, scale: Tensor) -> Tensor:
     """Writes a gradient times a scalar, multiplied in the width of the place; gives the place."""
-    return place.copy_(part).mul_(scale)
+    with threads.passing(part.numel()):
+        return place.copy_(part).mul_(scale)
 
 
 def _deal(targets: Tensor, clusters: Sequence[tuple[int, int]]) -> tuple[Tensor, list[Tensor]]:
@@ -362,16 +366,17 @@ def _cross_entropy(
     hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, ignored: int
 ) -> Tensor:
     """-ln p of each target, float32 (N,), block by block; 0 where the target is ``ignored``."""
-    block = _block_rows(hidden.device, weight.shape[0])
-    parts = [
-        F.cross_entropy(
-            F.linear(rows, weight, bias).float(), wanted, ignore_index=ignored, reduction="none"
-        )
-        for rows, wanted in zip(
-            torch.split(hidden, block), torch.split(targets, block), strict=True
-        )
-    ]
-    return torch.cat(parts)
+    with threads.product(len(hidden) * weight.numel()):
+        block = _block_rows(hidden.device, weight.shape[0])
+        parts = [
+            F.cross_entropy(
+                F.linear(rows, weight, bias).float(), wanted, ignore_index=ignored, reduction="none"
+            )
+            for rows, wanted in zip(
+                torch.split(hidden, block), torch.split(targets, block), strict=True
+            )
+        ]
+        return torch.cat(parts)
 
 
 def _choice(hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -89,7 +89,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 f"{path}: not a checkpoint of korlm: it holds more than plain data and tensors, "
                 "and could run code when opened"
             ) from error
-        raise CheckpointError(f"{damaged} ({_first_line(error)}); {other}") from error
+        raise CheckpointError(f"{damaged} ({_first_sentence(error)}); {other}") from error
     if not isinstance(loaded, dict) or not loaded.keys() >= KEYS:
         raise CheckpointError(f"{path}: a PyTorch file, but not a checkpoint of korlm")
     if loaded["format"] != FORMAT:
@@ -100,8 +100,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return loaded
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+def _first_sentence(error: Exception) -> str:
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line.partition(". ")[0][:120]
 
 
 def random_states() -> dict[str, Any]:

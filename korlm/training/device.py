@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from korlm.config import Device, Precision, TrainerConfig, UseSettings
 from korlm.errors import ConfigError
+from korlm.models import threads
 from korlm.training.distributed import Group
 
 
@@ -45,8 +47,7 @@ def device_of(settings: UseSettings) -> torch.device:
     Raises:
         ConfigError: the device was asked for by name and is not there.
     """
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    threads.share_out(settings.threads, sys.maxsize)
     device = choose_device(TrainerConfig(device=settings.device), "device")
     # MPS has no float64, in which probabilities are summed.
     return torch.device("cpu") if device.type == "mps" else device

@@ -20,6 +20,7 @@ from korlm.data.batches import Batch, Batches
 from korlm.data.vocab import UNK_ID
 from korlm.errors import TrainingError
 from korlm.metrics import Tally, exp
+from korlm.models import threads
 from korlm.models.base import LanguageModel, State, detach
 from korlm.signals import ending
 from korlm.training.device import autocast, tf32
@@ -298,7 +299,8 @@ class Trainer:
         (total / batch.num_tokens).backward()  # type: ignore[no-untyped-call]
         self.group.sum_gradients(self.model.parameters())
         norm = clip_gradients(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
+        with threads.passing(sum(p.numel() for p in self.model.parameters())):
+            self.optimizer.step()
         progress.step += 1
         progress.batch += 1
         pending.add(nats.detach(), norm, batch.num_tokens, lr)

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from korlm.models import threads
+
 # Of the iteration x -> A x + B x^3 + C x^5: singular values in (0, 1] end between 0.7 and 1.2.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _STEPS = 5
@@ -98,7 +100,9 @@ class Muon(torch.optim.AdamW):
     ) -> None:
         """The step of hidden matrices of one shape, each with its group: one batch of gates."""
         ahead = [self._ahead(parameter, group["momentum"]) for parameter, group in members]
-        turned = orthogonalize(torch.stack([part.to(self._dtype).view(shape) for part in ahead]))
+        stack = torch.stack([part.to(self._dtype).view(shape) for part in ahead])
+        with threads.product(stack.numel() * min(stack.shape[-2:])):
+            turned = orthogonalize(stack)
         size = max(1.0, turned.shape[-2] / turned.shape[-1]) ** 0.5
         for (parameter, group), update in zip(members, turned, strict=True):
             # What share of its peak the schedule has the rate at.

@@ -28,6 +28,7 @@ from korlm.errors import (
 )
 from korlm.locks import alone
 from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table, write_figures
+from korlm.models import threads
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
 from korlm.models.neural import NeuralLM
@@ -82,8 +83,6 @@ class Run:
         self.settings, self.prepared, self.folder = settings, prepared, folder
         # What the prepared corpus was made with, which prepared=DIR leaves open.
         self.plain = {**plain, **prepared.manifest["settings"]}
-        if settings.trainer.threads is not None:
-            torch.set_num_threads(settings.trainer.threads)
         self.device = device_in(group, settings.trainer)
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -92,6 +91,9 @@ class Run:
         self.model: LanguageModel = build_model(
             settings.model, len(prepared.vocab), prepared.vocab.tokens
         )
+        matrices = [weight.numel() for weight, _ in self.model.hidden_matrices()]
+        rows = settings.batches.batch_size // group.size
+        threads.share_out(settings.trainer.threads, rows * max(matrices, default=0))
         counted = isinstance(self.model, NgramLM)
         if counted and self.device.type == "mps":  # has no float64
             self.device = torch.device("cpu")

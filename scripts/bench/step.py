@@ -5,7 +5,8 @@
 FOLDER holds the example's model.py (github.com/pytorch/examples, word_language_model), fetched by
 hand: it is not part of korlm. Both train an LSTM of 2 x 200 units with tied weights on the same ids
 in batches of 20 x 35. Each has a process of its own, set up as its authors run it: korlm tells
-the C library to keep freed memory, which would help the peer as well. They take turns, so that a
+the C library to keep freed memory and threads how to wait for each other, which would help the peer
+as well. They take turns, so that a
 machine that slows down slows all; ratios of processor time leave out what other programs took.
 
 The floor of a step is what its matrix products would take at the highest rate that this machine
@@ -14,14 +15,11 @@ multiplies bf16 with, measured in the same run on large square matrices.
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 import argparse
 import importlib.util
 import itertools
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +30,7 @@ import numpy as np
 import torch
 from bare import bare_trainer
 
+from korlm.cli import SPINS
 from korlm.config import (
     AdamConfig,
     LSTMConfig,
@@ -41,6 +40,7 @@ from korlm.config import (
     Softmax,
 )
 from korlm.data.batches import Batch, StreamBatches
+from korlm.models import threads
 from korlm.models.build import build_model
 from korlm.training.loop import _Pending
 from korlm.training.memory import keep_freed_memory
@@ -119,7 +119,9 @@ def korlm_step(
 
 def worker(name: str, options: argparse.Namespace, pipe: Connection) -> None:
     """A process of its own: answers each message with a step's seconds, by clock and processor."""
-    torch.set_num_threads(options.threads)
+    threads.share_out(options.threads, BATCH * 4 * UNITS * UNITS)
+    if name == PEER:
+        torch.set_num_threads(options.threads)
     # Zipf's law, as words have it: which rows of the embedding are touched matters little.
     ranks = np.random.default_rng(1).zipf(1.2, 400_000) % (options.vocab_size - 4) + 4
     batches = StreamBatches(ranks.astype(np.uint32), BATCH, LENGTH)
@@ -152,6 +154,7 @@ def floor_seconds(vocab_size: int) -> float:
 
 
 PEER = "word_language_model"
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPINS}
 OPTIMIZERS = {
     "sgd": SGDConfig(name="sgd", lr=0.1),  # the peer's own
     "muon": MuonConfig(name="muon", lr=0.001),
@@ -183,6 +186,10 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     for name in NAMES:
+        for key, value in WAITING.items():
+            os.environ[key] = value
+            if name == PEER:
+                del os.environ[key]
         pipes[name], other = context.Pipe()
         context.Process(target=worker, args=(name, options, other), daemon=True).start()
     seconds: dict[str, list[float]] = {name: [] for name in NAMES}

@@ -5,11 +5,7 @@ import os
 import pytest
 
 from korlm.config import KkmaConfig
-from korlm.data.slow import available_cores, resolved, sound
-
-
-def test_available_cores() -> None:
-    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+from korlm.data.slow import resolved, sound
 
 
 def test_numbers_in_the_place_of_null(monkeypatch: pytest.MonkeyPatch) -> None:
