@@ -90,7 +90,7 @@ class Run:
         self.bf16 = uses_bf16(settings.trainer, self.device)
         torch.manual_seed(settings.seed)
         self.model: LanguageModel = build_model(
-            settings.model, len(prepared.vocab), prepared.vocab.tokens
+            settings.model, len(prepared.vocab), prepared.vocab.tokens, prepared.vocab.counts
         )
         counted = isinstance(self.model, NgramLM)
         if counted and self.device.type == "mps":  # has no float64
