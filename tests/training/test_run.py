@@ -125,7 +125,7 @@ def test_the_folder_holds_what_was_promised_and_nothing_else(finished: Finished)
 
 def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> None:
     """A run that gets worse and worse: its second half throws the weights about."""
-    run = start(make_settings(prepared, trainer={"epochs": 4}), prepared, tmp_path)
+    run = start(make_settings(prepared, trainer={"epochs": 2}), prepared, tmp_path)
 
     def hook(*arguments: object) -> None:
         if run.progress.step >= run.trainer.total_steps // 2:
