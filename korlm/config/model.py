@@ -38,6 +38,13 @@ class Softmax(enum.Enum):
     adaptive = "adaptive"
 
 
+class OutputBias(enum.Enum):
+    """What the output layer predicts before it has learned anything."""
+
+    zero = "zero"
+    unigram = "unigram"
+
+
 class Spelling(enum.Enum):
     """Where a token's embedding also says how the token is spelt."""
 
@@ -75,6 +82,8 @@ class NeuralConfig(ModelConfig):
     # between embedding and first layer
     dropout_output: float = 0.0
     # between last layer and output layer
+    output_bias: OutputBias = OutputBias.zero
+    # at the start; unigram: the log of each token's share of train (Meister et al. 2023)
     softmax: Softmax = Softmax.full
     # adaptive: rare tokens in clusters (Grave et al. 2017), several times faster; both are exact
     cutoffs: list[int] = field(default_factory=lambda: [2000, 10000])

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from korlm.config import ModelConfig, NgramConfig, RecurrentConfig, WindowConfig
+from korlm.config import ModelConfig, NgramConfig, OutputBias, RecurrentConfig, WindowConfig
 from korlm.models.base import LanguageModel
+from korlm.models.neural import NeuralLM
 from korlm.models.ngram_lm import NgramLM
 from korlm.models.rnn_lm import RecurrentLM
 from korlm.models.window_lm import WindowLM
 
 
 def build_model(
-    config: ModelConfig, vocab_size: int, tokens: Sequence[str] | None = None
+    config: ModelConfig,
+    vocab_size: int,
+    tokens: Sequence[str] | None = None,
+    counts: Sequence[int] | None = None,
 ) -> LanguageModel:
     """The untrained model of the settings.
 
@@ -20,10 +24,16 @@ def build_model(
         config: which kind, and its sizes.
         vocab_size: V; id 0 is padding.
         tokens: of all ids, for models that look at their spelling.
+        counts: of all ids in train, for ``output_bias``; None where weights are read from a file.
     """
     if isinstance(config, NgramConfig):
         return NgramLM(config, vocab_size)
+    model: NeuralLM
     if isinstance(config, WindowConfig):
-        return WindowLM(config, vocab_size, tokens)
-    assert isinstance(config, RecurrentConfig)
-    return RecurrentLM(config, vocab_size, tokens)
+        model = WindowLM(config, vocab_size, tokens)
+    else:
+        assert isinstance(config, RecurrentConfig)
+        model = RecurrentLM(config, vocab_size, tokens)
+    if counts is not None and config.output_bias is OutputBias.unigram:
+        model.output.begin_with(counts)
+    return model

@@ -22,7 +22,7 @@ from korlm.data.vocab import NUMBER, SPECIALS
 from korlm.models import threads
 from korlm.models.dropout import drop_tokens
 
-RADIUS = 0.1  # as output matrix a large spread would begin with sure and wrong predictions
+RADIUS = 0.2  # as output matrix a large spread would begin with sure and wrong predictions
 
 
 def units_of(token: str) -> list[str]:

@@ -209,6 +209,20 @@ class OutputLayer(nn.Module):
         self.weight = weight
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
+    @torch.no_grad()
+    def begin_with(self, counts: Sequence[int]) -> None:
+        """Sets the biases so that a hidden state of zeros gives each token its share of train.
+
+        Otherwise the first hundreds of steps go into learning how frequent each token is, and the
+        recurrent weights learn it with the biases (Meister et al. 2023).
+
+        Args:
+            counts: of all ids; half a token is added to each, as a share of 0 has no log.
+        """
+        smoothed = torch.tensor(counts, dtype=torch.float64) + 0.5
+        # Over the mean share: as small as they can be, since bf16 rounds by size.
+        self.bias.copy_((smoothed / smoothed.mean()).log())
+
     def log_probs(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
         """(..., H) -> float32 (..., V); with another matrix (V, H) than the own one, if given."""
         logits = F.linear(hidden, self.weight if weight is None else weight, self.bias)
@@ -296,6 +310,13 @@ class AdaptiveOutputLayer(OutputLayer):
         self.clusters = list(itertools.pairwise(bounds))
         self.gates = nn.Parameter(torch.zeros(len(self.clusters), hidden_dim))
         self.gate_bias = nn.Parameter(torch.zeros(len(self.clusters)))
+
+    @torch.no_grad()
+    def begin_with(self, counts: Sequence[int]) -> None:
+        """See ``OutputLayer.begin_with``; a gate begins with the share of its cluster."""
+        super().begin_with(counts)
+        for number, (begin, end) in enumerate(self.clusters):
+            self.gate_bias[number] = self.bias[begin:end].logsumexp(0)
 
     @property
     def _shortlist(self) -> int:

@@ -89,7 +89,7 @@ class Run:
         self.bf16 = uses_bf16(settings.trainer, self.device)
         torch.manual_seed(settings.seed)
         self.model: LanguageModel = build_model(
-            settings.model, len(prepared.vocab), prepared.vocab.tokens
+            settings.model, len(prepared.vocab), prepared.vocab.tokens, prepared.vocab.counts
         )
         matrices = [weight.numel() for weight, _ in self.model.hidden_matrices()]
         rows = settings.batches.batch_size // group.size

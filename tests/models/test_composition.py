@@ -15,7 +15,7 @@ from korlm.config import LSTMConfig, Spelling
 from korlm.data.vocab import NUMBER, SPECIALS
 from korlm.errors import ConfigError
 from korlm.models.build import build_model
-from korlm.models.composition import Composition, TokenEmbedding, units_of
+from korlm.models.composition import RADIUS, Composition, TokenEmbedding, units_of
 
 E = 5
 
@@ -113,7 +113,7 @@ def test_none_is_a_plain_embedding_to_the_bit() -> None:
     found = embedding(Spelling.none)
     torch.manual_seed(1)
     plain = nn.Embedding(VOCAB_SIZE, E)
-    nn.init.uniform_(plain.weight, -0.1, 0.1)
+    nn.init.uniform_(plain.weight, -RADIUS, RADIUS)
     assert torch.equal(found.weight, plain.weight)
     assert list(found.state_dict()) == ["weight"]
     assert found.output_matrix() is None
@@ -161,7 +161,7 @@ def test_it_begins_as_wide_as_without() -> None:
     config = LSTMConfig(name="lstm", spelling=Spelling.both)
     found = TokenEmbedding(config, len(tokens), tokens).output_matrix()
     assert found is not None
-    plain = 0.1 / 3**0.5
+    plain = RADIUS / 3**0.5
     assert found[4:].std().item() == pytest.approx(plain, rel=0.05)
 
 

@@ -274,6 +274,25 @@ def test_adaptive_gradients_by_gradcheck() -> None:
     )
 
 
+@pytest.mark.parametrize("cutoffs", [None, *CUTOFFS])
+def test_it_begins_with_the_share_of_each_token(cutoffs: list[int] | None) -> None:
+    """Those of counts and a half; whatever the weights, as nothing was read yet."""
+    layer = make_adaptive(cutoffs) if cutoffs else make_layer()
+    counts = [0, 7, 0, 40, 100_000, *range(V - 5)]
+    layer.begin_with(counts)
+    found = layer.log_probs(torch.zeros(1, H))[0].exp()
+    total = sum(counts) + V / 2
+    expected = torch.tensor([(count + 0.5) / total for count in counts])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    assert layer.bias.requires_grad
+
+
+def test_even_counts_are_biases_of_zero() -> None:
+    layer = make_layer()
+    layer.begin_with([3] * V)
+    assert (layer.bias == 0).all()
+
+
 def test_a_vocabulary_within_the_shortlist_needs_no_clusters() -> None:
     config = LSTMConfig(name="lstm", softmax=Softmax.adaptive, cutoffs=[V])
     assert type(build_output(config, H, V, None)) is OutputLayer

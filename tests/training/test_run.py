@@ -30,6 +30,7 @@ from korlm.config import (
     Mode,
     ModelConfig,
     Nonlinearity,
+    OutputBias,
     PlateauConfig,
     Precision,
     RNNConfig,
@@ -124,7 +125,7 @@ def test_the_folder_holds_what_was_promised_and_nothing_else(finished: Finished)
 
 def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> None:
     """A run that gets worse and worse: its second half throws the weights about."""
-    run = start(make_settings(prepared, trainer={"epochs": 4}), prepared, tmp_path)
+    run = start(make_settings(prepared, trainer={"epochs": 2}), prepared, tmp_path)
 
     def hook(*arguments: object) -> None:
         if run.progress.step >= run.trainer.total_steps // 2:
@@ -143,6 +144,18 @@ def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> No
         assert torch.equal(parameter, best["model"][name])
     run.model.load_state_dict(last["model"])
     assert evaluate(run.model, run.batches["valid"], run.device).loss > progress.best_loss + 0.1
+
+
+def test_it_begins_with_how_frequent_tokens_are(prepared: Prepared, tmp_path: Path) -> None:
+    """Before the first step valid costs nearly what the unigrams of train make of it."""
+    model = LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8, output_bias=OutputBias.unigram)
+    run = start(make_settings(prepared, model=model), prepared, tmp_path)
+    counts = torch.tensor(prepared.vocab.counts) + 0.5
+    ids = torch.from_numpy(prepared.ids("valid").astype("int64"))
+    expected = -(counts / counts.sum()).log()[ids].mean().item()
+    found = evaluate(run.model, run.batches["valid"], run.device).loss
+    assert found == pytest.approx(expected, rel=0.01)
+    assert found < math.log(len(prepared.vocab)) - 0.2
 
 
 def test_best_is_enough_by_itself(finished: Finished) -> None:
