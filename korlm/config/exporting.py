@@ -28,6 +28,8 @@ class ExportSettings(UseSettings):
     # the new folder; null: RUN/export
     prepared: str | None = None
     # where the text lies now; null: where it lay in training
+    threads: int | None = 1
+    # of the CPU while speed is measured; null: the libraries' own choice
     tokens: int = 100_000
     # of valid, from its beginning, that perplexity is measured on
 

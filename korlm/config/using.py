@@ -15,8 +15,8 @@ class UseSettings(Group):
     run: str = MISSING
     # the directory of the run
     device: Device = Device.auto
-    threads: int | None = 1
-    # of PyTorch on the CPU; null: PyTorch's own choice
+    threads: int | None = None
+    # of the CPU; null: all cores that are left to it; steps of a recurrent network take one
 
     def __post_init__(self) -> None:
         self._at_least(1, "threads")

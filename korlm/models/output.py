@@ -225,8 +225,9 @@ class OutputLayer(nn.Module):
 
     def log_probs(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
         """(..., H) -> float32 (..., V); with another matrix (V, H) than the own one, if given."""
-        logits = F.linear(hidden, self.weight if weight is None else weight, self.bias)
-        return F.log_softmax(logits.float(), dim=-1)
+        weight = self.weight if weight is None else weight
+        with threads.product(hidden.numel() * len(weight)):
+            return F.log_softmax(F.linear(hidden, weight, self.bias).float(), dim=-1)
 
     def nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """-ln p of each target, float32, 0 for <pad>: (N, H), (N,) -> (N,).
@@ -250,14 +251,15 @@ class OutputLayer(nn.Module):
             (N,) both.
         """
         weight = self.weight if weight is None else weight
-        # Matrix products like more rows than a block that is read four times.
-        block = 3 * _block_rows(hidden.device, weight.shape[0])
-        found = [
-            self._block_nats_and_entropy(rows, wanted, weight)
-            for rows, wanted in zip(
-                torch.split(hidden, block), torch.split(targets, block), strict=True
-            )
-        ]
+        with threads.product(hidden.numel() * len(weight)):
+            # Matrix products like more rows than a block that is read four times.
+            block = 3 * _block_rows(hidden.device, weight.shape[0])
+            found = [
+                self._block_nats_and_entropy(rows, wanted, weight)
+                for rows, wanted in zip(
+                    torch.split(hidden, block), torch.split(targets, block), strict=True
+                )
+            ]
         return torch.cat([nats for nats, _ in found]), torch.cat([entropy for _, entropy in found])
 
     def _block_nats_and_entropy(
@@ -338,13 +340,14 @@ class AdaptiveOutputLayer(OutputLayer):
     def log_probs(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
         """See ``OutputLayer.log_probs``."""
         weight = self.weight if weight is None else weight
-        head = F.log_softmax(F.linear(hidden, *self._head(weight)).float(), dim=-1)
-        parts = [head[..., : self._shortlist]]
-        for number, (_, part, bias) in enumerate(self._tails(weight)):
-            gate = head[..., self._shortlist + number, None]
-            inside = F.log_softmax(F.linear(hidden, part, bias).float(), dim=-1)
-            parts.append(gate + inside)
-        return torch.cat(parts, -1)
+        with threads.product(hidden.numel() * len(weight)):
+            head = F.log_softmax(F.linear(hidden, *self._head(weight)).float(), dim=-1)
+            parts = [head[..., : self._shortlist]]
+            for number, (_, part, bias) in enumerate(self._tails(weight)):
+                gate = head[..., self._shortlist + number, None]
+                inside = F.log_softmax(F.linear(hidden, part, bias).float(), dim=-1)
+                parts.append(gate + inside)
+            return torch.cat(parts, -1)
 
     def nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """See ``OutputLayer.nats``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,7 +46,7 @@ def device_of(settings: UseSettings) -> torch.device:
     Raises:
         ConfigError: the device was asked for by name and is not there.
     """
-    threads.share_out(settings.threads, sys.maxsize)
+    threads.share_out(settings.threads, 0)
     device = choose_device(TrainerConfig(device=settings.device), "device")
     # MPS has no float64, in which probabilities are summed.
     return torch.device("cpu") if device.type == "mps" else device
