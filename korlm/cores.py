@@ -7,16 +7,19 @@ import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+SLURM = "SLURM_CPUS_PER_TASK"  # not all of SLURM's machines hold a task to what it asked for
 
 
 def available_cores() -> int:
-    """Cores that this process may use: of the machine, of its affinity, of its container."""
+    """Cores that this process may use, by its affinity, its container and SLURM."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
     quota = _quota(CGROUP)
-    return cores if quota is None else min(cores, math.ceil(quota))
+    cores = cores if quota is None else min(cores, math.ceil(quota))
+    granted = os.environ.get(SLURM, "")
+    return max(1, min(cores, int(granted))) if granted.isdigit() else cores
 
 
 def _quota(root: Path) -> float | None:

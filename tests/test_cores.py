@@ -11,6 +11,7 @@ from korlm import cores
 @pytest.fixture(autouse=True)
 def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A control group of its own, on a machine of eight cores."""
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     monkeypatch.setattr(cores, "CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     return tmp_path
@@ -34,4 +35,12 @@ def test_a_container_of_the_first_version(group: Path, quota: str, count: int) -
     (group / "cpu").mkdir()
     (group / "cpu/cpu.cfs_quota_us").write_text(quota)
     (group / "cpu/cpu.cfs_period_us").write_text("100000\n")
+    assert cores.available_cores() == count
+
+
+@pytest.mark.parametrize(("granted", "count"), [("3", 3), ("64", 8), ("0", 1), ("", 8)])
+def test_a_task_of_slurm_has_what_it_asked_for(
+    granted: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", granted)
     assert cores.available_cores() == count

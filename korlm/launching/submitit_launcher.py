@@ -107,7 +107,8 @@ class LocalLauncher(SubmititLauncher):
         cpus = (settings.cpus_per_task or 1) * settings.tasks_per_node
         default = len(gpus) // each if gpus else max(1, cores // cpus)
         count = settings.array_parallelism or default
-        shares = environments(count, cores, self.threads, gpus, each)[:num_jobs]
+        of_task = cores // settings.tasks_per_node  # all processes of a job have its environment
+        shares = environments(count, of_task, self.threads, gpus, each)[:num_jobs]
         logger.info("%d jobs at a time; what they say stands in %s", len(shares), self._folder())
         return [{VISIBLE: "", **share} for share in shares]
 
