@@ -236,12 +236,13 @@ class Trainer:
             desc="training",
             disable=None if self.group.is_first else True,
         )
+        neighbours = threads.Neighbours(self.bf16)
         with bar, tf32(self.config.precision is not Precision.fp32):
             # A session that was stopped at the end of an epoch left these two undone.
             self._validate_if_due(bar)
             self._end_epoch_if_due()
             while not self.is_done:
-                self._run_epoch(bar)
+                self._run_epoch(bar, neighbours)
                 self._end_epoch_if_due()
 
     def _end_epoch_if_due(self) -> None:
@@ -255,7 +256,7 @@ class Trainer:
         self.state = None
         self.save()
 
-    def _run_epoch(self, bar: tqdm[Any]) -> None:
+    def _run_epoch(self, bar: tqdm[Any], neighbours: threads.Neighbours) -> None:
         """The rest of one pass over train."""
         progress = self.progress
         pending = _Pending()
@@ -268,6 +269,7 @@ class Trainer:
                 or self._is_validation_due()
             ):
                 self._report(pending, bar)
+                neighbours.look()
                 self.stop.check()
                 self._validate_if_due(bar)
                 if self.group.any(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):

@@ -93,7 +93,10 @@ class Run:
         )
         matrices = [weight.numel() for weight, _ in self.model.hidden_matrices()]
         rows = settings.batches.batch_size // group.size
-        threads.share_out(settings.trainer.threads, rows * max(matrices, default=0))
+        most = settings.trainer.threads
+        if most is None and not self.bf16:  # figures are not to depend on the machine's cores
+            most = min(threads.all_threads(), threads.SAME_IN_FP32)
+        threads.share_out(most, rows * max(matrices, default=0))
         counted = isinstance(self.model, NgramLM)
         if counted and self.device.type == "mps":  # has no float64
             self.device = torch.device("cpu")

@@ -84,3 +84,56 @@ def _gradients(model: LanguageModel, ids: Tensor) -> list[Tensor]:
     loss, _ = model.loss(ids[:, :-1], ids[:, 1:])
     loss.backward()  # type: ignore[no-untyped-call]
     return [loss, *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+class Machine:
+    """A clock, and how long threads have waited for a core by then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = self.waited = 100.0
+        monkeypatch.setattr(threads.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(threads, "_waited_for_cores", lambda: self.waited)
+
+    def goes_on(self, seconds: float, share: float, neighbours: threads.Neighbours) -> int:
+        """Some seconds, of which threads wait a share; gives the threads afterwards."""
+        self.now += seconds
+        self.waited += share * seconds
+        neighbours.look()
+        return torch.get_num_threads()
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def test_one_thread_while_others_want_the_cores(machine: Machine) -> None:
+    threads.share_out(MOST, 1 << 60)
+    neighbours = threads.Neighbours(bf16=True)
+    assert machine.goes_on(3, 0.05, neighbours) == MOST
+    assert machine.goes_on(3, 0.5, neighbours) == 1
+    with threads.product(1 << 60):
+        assert torch.get_num_threads() == 1
+    first, longest = threads.PAUSES
+    assert machine.goes_on(first - 1, 0, neighbours) == 1
+    assert machine.goes_on(1, 0, neighbours) == MOST
+    assert machine.goes_on(3, 0.5, neighbours) == 1
+    assert machine.goes_on(first, 0, neighbours) == 1, "the second pause is longer"
+    assert machine.goes_on(first, 0, neighbours) == MOST
+    for _ in range(9):
+        machine.goes_on(3, 2.0, neighbours)
+        assert machine.goes_on(longest, 0, neighbours) == MOST
+    machine.goes_on(3, 0, neighbours)
+    machine.goes_on(3, 0.5, neighbours)
+    assert machine.goes_on(first, 0, neighbours) == MOST, "after calm the first pause again"
+
+
+@pytest.mark.parametrize(("most", "bf16"), [(1, True), (threads.SAME_IN_FP32 + 1, False)])
+def test_neighbours_change_no_number(most: int, bf16: bool, machine: Machine) -> None:
+    threads.share_out(most, 1 << 60)
+    assert machine.goes_on(3, 0.9, threads.Neighbours(bf16)) == most
+
+
+def test_waiting_for_cores_is_told_where_the_system_tells_it() -> None:
+    before = threads._waited_for_cores()
+    assert 0 <= before <= threads._waited_for_cores() + 1
