@@ -188,13 +188,19 @@ def alone_in(job: Path) -> Iterator[None]:
     Raises:
         OutputError: another one works on it.
     """
-    if not torchrun.place().is_first or is_finished(job):
+    lock = job / ".lock"
+    if not torchrun.place().is_first:
+        yield
+        return
+    if is_finished(job):
+        with contextlib.suppress(OSError):  # of a process that was killed in its last moment
+            lock.unlink(missing_ok=True)
         yield
         return
     from korlm.locks import alone  # filelock takes its time
 
     taken = f"{job}: another process works on this job: wait for it, or end it first"
-    with writing(job), alone(job / ".lock", taken):
+    with writing(job), alone(lock, taken):
         yield
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from korlm import cli
 from korlm.errors import OutputError
 from korlm.locks import alone
 
@@ -17,3 +18,11 @@ def test_a_second_one_is_told_and_nothing_is_left(tmp_path: Path) -> None:
     assert not path.exists()
     with alone(path, "taken"):
         pass
+
+
+def test_a_finished_job_is_nobodys(tmp_path: Path) -> None:
+    """Its lock is there if a process was killed after the last file and before the lock's end."""
+    for name in (".lock", "metrics.json"):
+        (tmp_path / name).touch()
+    with cli.alone_in(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
