@@ -28,8 +28,9 @@ from korlm.cores import available_cores
 STEP, PRODUCT, PASS = 3_000_000, 8_000_000, 100_000
 
 SAME_IN_FP32 = 4  # threads with which products in fp32 still give the same numbers
-CROWDED = 0.1  # seconds that threads wait for a core, in a second, from which one does better
-PAUSES = 20.0, 320.0  # seconds on one thread before more are tried again, the first and the longest
+CROWDED = 0.25  # seconds that threads wait for a core, in a second, from which one does better
+LOOK = 1.0  # seconds that are judged at once
+PAUSES = 5.0, 160.0  # seconds on one thread before more are tried again, the first and the longest
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +101,10 @@ class Neighbours:
 
     def look(self) -> None:
         """To be called now and then, between two steps."""
-        if not self._heeded:
+        at = time.monotonic()
+        if not self._heeded or at - self._at < LOOK:
             return
-        at, waited = time.monotonic(), _waited_for_cores()
+        waited = _waited_for_cores()
         is_crowded = waited - self._waited > CROWDED * (at - self._at)
         self._at, self._waited = at, waited
         if self._alone_since is None:
