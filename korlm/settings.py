@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config
 from korlm.errors import ConfigError, KorlmError
+from korlm.stored import check_settings
 
 
 def conf_dir() -> Path:
@@ -50,9 +51,13 @@ def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.T
     """The settings that a checkpoint carries, with the overrides of a command on top.
 
     Args:
-        plain: what ``plain_settings`` gave.
-        overrides: ``key=value`` each.
+        plain: what ``plain_settings`` gave, from a file that may be anybody's.
+        overrides: ``key=value`` each, of this command.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or value, or one that is not plain.
     """
+    check_settings(plain, "stored settings")
     try:
         tree = OmegaConf.structured(config.TrainSettings)
         for group, schemas in config.SCHEMAS.items():

@@ -7,7 +7,6 @@ Knows nothing but what the jobs left in their folders (``.hydra/overrides.yaml``
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from korlm.errors import reason_of
+from korlm.errors import ConfigError, reason_of
 from korlm.metrics import LARGER_IS_BETTER, cost
+from korlm.stored import read_json
 from korlm.sweep_folder import (
     FAILED,
     found_jobs,
@@ -103,8 +103,11 @@ class SweepTable(Callback):
             return
         SweepTable.folder, SweepTable.objective = folder, config.objective
         jobs_by_settings.cache_clear()
-        remove_nameless(folder)
-        names = jobs_by_settings(folder).values()  # which the jobs ask for next
+        try:
+            remove_nameless(folder)
+            names = jobs_by_settings(folder).values()  # which the jobs ask for next
+        except ConfigError:  # a damaged job: as above
+            return
         SweepTable.finished = sum(is_finished(folder / name) for name in names)
 
     @classmethod
@@ -201,26 +204,36 @@ def comparable(jobs: Sequence[Job], objective: str) -> str:
 
 
 def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Figure]) -> Job:
-    files = {name: _read_json(folder / name) for name in ("metrics.json", "training.json")}
+    files: dict[str, dict[str, Any]] = {}
+    failure = ""
+    for name in ("training.json", "metrics.json"):
+        try:
+            files[name] = read_json(folder / name) if (folder / name).exists() else {}
+        except (OSError, ValueError) as error:
+            files[name] = {}
+            failure = damaged_figures(folder / name, error) if name == "metrics.json" else ""
     figures = {}
     for column, (name, *keys) in wanted.items():
         value: Any = files[name]
         for key in keys:
-            value = value.get(key, math.nan) if isinstance(value, dict) else value
-        if value is None or not math.isnan(value):
+            value = value.get(key, math.nan) if isinstance(value, dict) else math.nan
+        if value is None or (isinstance(value, (int, float)) and not math.isnan(value)):
             figures[column] = math.inf if value is None else value
-    failure = ""
-    if not files["metrics.json"]:
+    if not files["metrics.json"] and not failure:
         failed = folder / FAILED
-        failure = failed.read_text("utf-8").strip() if failed.exists() else "not finished"
-    valid = files["metrics.json"].get("valid", {})
-    tokens = (valid.get("num_tokens"), valid.get("num_unk"))
+        failure = (
+            failed.read_text("utf-8", "replace").strip() if failed.exists() else "not finished"
+        )
+    valid = files["metrics.json"].get("valid")
+    counts = valid if isinstance(valid, dict) else {}
+    tokens = (str(counts.get("num_tokens")), str(counts.get("num_unk")))
     choice = (pair for pair in settings.items() if pair[0].startswith(("tokenizer", "vocab")))
     return Job(folder.name, settings, figures, failure, (*tokens, *sorted(choice)))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
+def damaged_figures(path: Path, error: Exception) -> str:
+    """Return what to do about a file of figures that cannot be read, in one line."""
+    return f"{path}: damaged ({error}); delete it, and go on with the sweep: the job is done again"
 
 
 def varying(jobs: Sequence[Job]) -> list[str]:

@@ -13,21 +13,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import yaml  # OmegaConf reads and writes with it
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from korlm.errors import ConfigError, writing
+from korlm.stored import check_override, read_yaml
 
 Settings = frozenset[tuple[str, str]]
 FAILED = "failed.txt"  # why a job has no figures
 # What may differ between two commands that mean the same job.
-OF_THE_COMMAND = ("resume", "outputs", "objective")
-# What is typed of a search: words and numbers, nothing that Hydra would call.
-_SEARCH = re.compile(r"hydra/sweeper=optuna|hydra\.sweeper\.[a-z]+(_[a-z]+)*=[\w.]+")
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML has it
+OF_THE_COMMAND = ("resume", "resume_from", "outputs", "objective", "prepare")
 
 
 def key_of(override: str) -> str:
@@ -42,7 +35,16 @@ def key_of(override: str) -> str:
 def job_settings(overrides: Iterable[str]) -> dict[str, str]:
     """Key -> value as typed, of all that makes a job what it is."""
     pairs = ((key_of(override), override.partition("=")[2]) for override in overrides)
-    return {key: value for key, value in pairs if key not in OF_THE_COMMAND}
+    return {key: value for key, value in pairs if not is_of_the_command(key)}
+
+
+def is_of_the_command(key: str) -> bool:
+    """Return whether a setting says how a command runs rather than what its job is.
+
+    >>> is_of_the_command("prepare.cluster"), is_of_the_command("model.hidden_dim")
+    (True, False)
+    """
+    return key.partition(".")[0] in OF_THE_COMMAND
 
 
 def settings_of(overrides: Iterable[str]) -> Settings:
@@ -65,10 +67,22 @@ def settings_in(job: Path) -> dict[str, str] | None:
 
 
 def overrides_in(job: Path) -> list[str] | None:
-    """What was typed for a job, if it was not killed before it wrote that down."""
+    """What was typed for a job, if it was not killed before it wrote that down.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
     path = job / ".hydra" / "overrides.yaml"
-    typed = yaml.load(path.read_text("utf-8"), _LOADER) if path.exists() else None
-    return list(map(str, typed)) if isinstance(typed, list) else None
+    try:
+        typed = read_yaml(path) if path.exists() else None
+        if not (typed is None or isinstance(typed, list)):
+            raise ValueError("not a list")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: damaged ({error}); move the folder of this job out of the sweep, and go on "
+            "with the sweep: the job is done again"
+        ) from error
+    return None if typed is None else list(map(str, typed))
 
 
 def remove_nameless(sweep: Path) -> None:
@@ -150,6 +164,14 @@ def with_stored(arguments: list[str]) -> list[str]:
     folder = Path(arguments[places[-1]].partition("=")[2].strip("'\""))
     keys = {key_of(argument) for argument in arguments}
     stored = [override for override in _stored(folder) if key_of(override) not in keys]
+    path = folder / "multirun.yaml"
+    for override in stored:
+        check_override(override, str(path))
+        _check_outputs(override, folder)
+    for job in sorted(folder.glob("*/.hydra/overrides.yaml")):
+        for override in overrides_in(job.parents[1]) or []:
+            if key_of(override) not in keys:
+                check_override(override, str(job))
     at = places[-1] + 1  # settings stand together: argparse wants it so
     return [*arguments[:at], *stored, *arguments[at:]]
 
@@ -157,7 +179,8 @@ def with_stored(arguments: list[str]) -> list[str]:
 def _stored(sweep: Path) -> list[str]:
     """The settings that a sweep was begun with, those of its search too.
 
-    A launcher must be typed again: the next command may run elsewhere.
+    A launcher and the workers of ``prepare.*`` must be typed again: the next command may run
+    elsewhere, and somebody else's file must not choose what this machine starts or talks to.
     """
     path = sweep / "multirun.yaml"
     if not path.is_file():
@@ -166,16 +189,29 @@ def _stored(sweep: Path) -> list[str]:
             "as outputs/sweeps/<date>_<time>; to go on with one run, leave out -m"
         )
     try:
-        stored = OmegaConf.load(path)
-        overrides = [str(override) for override in OmegaConf.select(stored, "hydra.overrides.task")]
-        hydra = OmegaConf.select(stored, "hydra.overrides.hydra") or []
-        searching = [str(override) for override in hydra if _SEARCH.fullmatch(str(override))]
-    except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, OSError) as error:
+        overrides = read_yaml(path)["hydra"]["overrides"]
+        task = [str(override) for override in overrides["task"]]
+        hydra = [str(override) for override in overrides["hydra"] or []]
+    except (LookupError, TypeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{path}: damaged ({reason}); type the whole sweep again") from error
-    # A file may come from elsewhere: settings alone, no flag, and nothing that Hydra would call.
-    plain = re.compile(r"[+~]{0,2}(?!hydra\b)[A-Za-z_][\w./@-]*(=.*)?", re.DOTALL)
-    return [*(override for override in overrides if plain.fullmatch(override)), *searching]
+    searching = [o for o in hydra if re.match(r"hydra[/.]sweeper\b", key_of(o))]
+    return [*(o for o in task if key_of(o).partition(".")[0] != "prepare"), *searching]
+
+
+def _check_outputs(override: str, sweep: Path) -> None:
+    """Refuse a stored ``outputs`` in which the sweep does not lie: korlm would write there."""
+    value = override.partition("=")[2].strip("'\"")
+    if key_of(override) == "outputs" and not lies_in(sweep, Path(value)):
+        raise ConfigError(
+            f"{sweep / 'multirun.yaml'}: outputs={value}: this sweep does not lie in that folder; "
+            "type outputs=FOLDER to say where prepared corpora go"
+        )
+
+
+def lies_in(path: Path, folder: Path) -> bool:
+    """Return whether a file or folder lies somewhere below a folder."""
+    return folder.resolve() in path.resolve().parents
 
 
 def run_command(job: Path) -> str:
@@ -185,7 +221,7 @@ def run_command(job: Path) -> str:
         job: its folder.
     """
     overrides = overrides_in(job) or []
-    own = [override for override in overrides if key_of(override) not in OF_THE_COMMAND]
+    own = [override for override in overrides if not is_of_the_command(key_of(override))]
     return shlex.join(["python", "-m", "korlm.train", *own])
 
 

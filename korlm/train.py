@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm import cli, torchrun
 from korlm.config import TrainSettings
-from korlm.errors import ConfigError
+from korlm.errors import CheckpointError, ConfigError
 from korlm.folders import is_sweep, output_dir
 from korlm.metrics import cost
 from korlm.settings import plain_settings, settings_from_plain
-from korlm.sweep_folder import is_finished
+from korlm.stored import read_json
+from korlm.sweep import damaged_figures
+from korlm.sweep_folder import is_finished, key_of, lies_in
 
 if TYPE_CHECKING:
     from korlm.data.prepared import Prepared
@@ -30,11 +31,11 @@ def main(settings: TrainSettings) -> float:
     if is_sweep():
         if is_finished(run_dir):
             logger.info("%s: finished before", run_dir)
-            return _objective(objective, json.loads((run_dir / "metrics.json").read_text("utf-8")))
+            return _finished_objective(objective, run_dir / "metrics.json")
         broken = (run_dir / "checkpoints" / "last.pt").is_file()
         settings = dataclasses.replace(settings, resume=str(run_dir) if broken else None)
     if settings.resume:
-        settings, resumed = _take_up(settings.resume)
+        settings, resumed = _take_up(settings)
     place = torchrun.place()
     if settings.batches.batch_size % place.size:
         raise ConfigError(
@@ -68,6 +69,18 @@ def main(settings: TrainSettings) -> float:
         return _objective(objective, run.fit())
 
 
+def _finished_objective(name: str, path: Path) -> float:
+    """Return the objective of a job that is finished.
+
+    Raises:
+        CheckpointError: its metrics.json is damaged.
+    """
+    try:
+        return _objective(name, read_json(path))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(damaged_figures(path, error)) from error
+
+
 def _objective(name: str, splits: dict[str, dict[str, float]]) -> float:
     """What a sweeper minimises."""
     split, _, key = name.partition(".")
@@ -82,9 +95,16 @@ def _hear(group: Group) -> tuple[Path, Prepared]:
     return Path(run_dir), open_prepared(Path(folder))
 
 
-def _take_up(resume: str) -> tuple[TrainSettings, dict[str, object]]:
-    """The settings and the checkpoint of a broken-off run, with this command's overrides on top."""
-    overrides = [o for o in cli.command_overrides() if not o.lstrip("+").startswith("resume=")]
+def _take_up(command: TrainSettings) -> tuple[TrainSettings, dict[str, object]]:
+    """Return the settings and the checkpoint of a broken-off run, with this command's on top.
+
+    Args:
+        command: settings of this command. Where prepared corpora go and who tokenizes is its
+            affair: a run that somebody else made must not choose folders and hosts here.
+    """
+    assert command.resume is not None
+    own = ("resume", "resume_from")
+    overrides = [o for o in cli.command_overrides() if key_of(o) not in own]
     if is_sweep():
         overrides = []  # the job is known by them: they are in the checkpoint
     for override in overrides:
@@ -96,9 +116,15 @@ def _take_up(resume: str) -> tuple[TrainSettings, dict[str, object]]:
     from korlm.training.checkpoint import load_checkpoint
     from korlm.training.run import settings_of
 
-    path = Path(resume) / "checkpoints" / "last.pt"
+    run_dir = Path(command.resume)
+    path = run_dir / "checkpoints" / f"{command.resume_from.value}.pt"
     checkpoint = load_checkpoint(path)
-    return settings_from_plain(settings_of(checkpoint, path), overrides), checkpoint
+    settings = settings_from_plain(settings_of(checkpoint, path), overrides)
+    chosen = any(key_of(override) == "outputs" for override in overrides)
+    if not chosen and not lies_in(run_dir, Path(settings.outputs)):
+        settings = dataclasses.replace(settings, outputs=command.outputs)
+    own_settings = {"prepare": command.prepare, "resume_from": command.resume_from}
+    return dataclasses.replace(settings, **own_settings), checkpoint
 
 
 def _prepared(settings: TrainSettings, resumed: dict[str, object] | None) -> Prepared:

@@ -26,6 +26,7 @@ LAYERS = [
     {"korlm.models"},
     {"korlm.recomposition", "korlm.corpus_statistics"},
     {"korlm.data"},
+    {"korlm.stored"},
     {"korlm.metrics", "korlm.config", "korlm.drawing", "korlm.whole_files"}
     | {"korlm.errors", "korlm.text_tables", "korlm.torchrun", "korlm.signals", "korlm.locks"}
     | {"korlm.cores"}
@@ -42,12 +43,12 @@ ONLY_IN = {
     "torchtext": {"korlm.data.vocab"},
     "hydra": {
         *("korlm.cli", "korlm.config", "korlm.plugins", "korlm.sweep", "korlm.settings"),
-        "korlm.folders",
+        *("korlm.folders", "korlm.stored"),
         *("korlm.launching.base", "korlm.launching.jobs"),
         *("korlm.search.space", "korlm.search.sweeper"),
     },
     "omegaconf": {
-        *("korlm.cli", "korlm.sweep", "korlm.sweep_folder", "korlm.search.sweeper"),
+        *("korlm.cli", "korlm.sweep", "korlm.search.sweeper"),
         *("korlm.settings", "korlm.folders"),
         *("korlm.launching.base", "korlm.launching.jobs"),
     },

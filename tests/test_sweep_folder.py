@@ -156,9 +156,17 @@ def test_what_is_typed_replaces_what_was_stored(tmp_path: Path) -> None:
 
 
 def test_a_sweep_from_elsewhere_runs_no_code(tmp_path: Path) -> None:
-    evil = ["hydra.callbacks.x._target_=os.system", "+hydra.a=1", "hydra/launcher=x", "--cd=x"]
-    store(tmp_path, *evil, "seed=1")
-    assert with_stored([f"resume={tmp_path}"]) == [f"resume={tmp_path}", "seed=1"]
+    for evil in ("hydra.callbacks.x._target_=os.system", "+hydra.a=1", "--cd=x", "seed=${a}"):
+        store(tmp_path, evil, "seed=1")
+        with pytest.raises(ConfigError, match=r"multirun\.yaml: "):
+            with_stored([f"resume={tmp_path}"])
+    evil_file = tmp_path / "x.yaml"
+    evil_file.write_text(
+        "# @package _global_\nhydra: {callbacks: {x: {_target_: os.abort}}}", "utf-8"
+    )
+    store(tmp_path, f"experiment=../../../../../../../../..{tmp_path}/x", "seed=1")
+    with pytest.raises(ConfigError, match="must name files of conf/experiment"):
+        with_stored([f"resume={tmp_path}"])
     (tmp_path / "multirun.yaml").write_text("a: 1", "utf-8")
     with pytest.raises(ConfigError, match="damaged"):
         with_stored([f"resume={tmp_path}"])

@@ -88,6 +88,7 @@ from korlm.config.training import (
     OptimizerConfig,
     PlateauConfig,
     Precision,
+    ResumeFrom,
     ScheduleConfig,
     SGDConfig,
     TrainerConfig,
@@ -151,6 +152,7 @@ __all__ = [
     "RecurrentConfig",
     "ReportSettings",
     "RescoreSettings",
+    "ResumeFrom",
     "SGDConfig",
     "Sampler",
     "ScheduleConfig",
@@ -213,6 +215,9 @@ class TrainSettings(CorpusSettings):
     # a prepared corpus to train on as it is, instead of corpus, tokenizer and vocab
     resume: str | None = None
     # the directory of a broken-off run to go on with; with -m that of a sweep
+    resume_from: ResumeFrom = ResumeFrom.last
+    # last: where the run broke off; best: from its best model, where last.pt is damaged; the
+    # optimizer begins anew, so that the figures differ from those of an unbroken run
     objective: str = "valid.perplexity"
     # SPLIT.KEY of metrics.json: orders the table of a sweep, and sweepers that search minimise it
     # (the negative of tokens_per_second, of which more is better)

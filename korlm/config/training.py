@@ -26,6 +26,13 @@ class Precision(enum.Enum):
     bf16 = "bf16"
 
 
+class ResumeFrom(enum.Enum):
+    """Checkpoint that a broken-off run goes on from."""
+
+    last = "last"
+    best = "best"
+
+
 @dataclass
 class OptimizerConfig(Group):
     """What every optimizer has."""

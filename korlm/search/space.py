@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
 from korlm.errors import ConfigError
-from korlm.sweep_folder import OF_THE_COMMAND, key_of
+from korlm.sweep_folder import is_of_the_command, key_of
 
 Value = int | float | str
 
@@ -82,7 +82,7 @@ class Space:
 
     def description(self) -> dict[str, str]:
         """Key -> what was typed, of all that makes two searches the same."""
-        fixed = {key: text for key, text in self.fixed.items() if key not in OF_THE_COMMAND}
+        fixed = {key: text for key, text in self.fixed.items() if not is_of_the_command(key)}
         return fixed | {key_of(key): f"{key}={dim.typed}" for key, dim in self.searched.items()}
 
     def corner(self) -> list[str]:

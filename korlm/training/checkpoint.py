@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+import shlex
 import warnings
 import zipfile
 from pathlib import Path
@@ -67,7 +69,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: the file is missing, damaged or no checkpoint of korlm.
     """
     damaged = f"{path}: damaged, or no checkpoint"
-    other = "use the other one of last.pt and best.pt"
+    other = _instead_of(path)
     try:
         with open(path, "rb") as file:
             begins_as_pickle = file.read(1) == pickle.PROTO
@@ -98,6 +100,32 @@ def load_checkpoint(path: Path) -> Checkpoint:
             "korlm that wrote it"
         )
     return loaded
+
+
+def _instead_of(path: Path) -> str:
+    """Return what to do without a checkpoint that is damaged."""
+    run = path.parent.parent
+    if path.name == "best.pt":
+        return "to use the model of the last step instead, copy last.pt over it"
+    if path.name == "last.pt" and path.with_name("best.pt").is_file():
+        return f"go on from the best model: {resume_command(run)} resume_from=best"
+    return "there is no other checkpoint in its run: train again"
+
+
+def resume_command(folder: Path, size: int = 1) -> str:
+    """Return the command to go on with a run, as a shell and Hydra's grammar need it.
+
+    Args:
+        folder: of the run.
+        size: number of processes that train together.
+
+    >>> resume_command(Path("outputs/runs/a"), 2)
+    'torchrun --nproc-per-node 2 -m korlm.train resume=outputs/runs/a'
+    """
+    value = str(folder)
+    quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"
+    start = "python" if size == 1 else f"torchrun --nproc-per-node {size}"
+    return f"{start} -m korlm.train " + shlex.quote(f"resume={quoted}")
 
 
 def _first_sentence(error: Exception) -> str:

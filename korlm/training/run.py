@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import logging
-import re
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from korlm.config import Mode, TrainSettings
+from korlm.config import Mode, ResumeFrom, TrainSettings
 from korlm.data.batches import Batches, Share, build_batches
 from korlm.data.prepared import Prepared
 from korlm.data.vocab import BOS_ID, EOS, EOS_ID
@@ -35,11 +32,13 @@ from korlm.models.neural import NeuralLM
 from korlm.models.ngram_lm import NgramLM
 from korlm.recomposition.build import keep, kept_recomposer
 from korlm.recomposition.recomposer import Recomposer
+from korlm.stored import check_settings
 from korlm.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
     random_states,
     restore_random_states,
+    resume_command,
     save_checkpoint,
 )
 from korlm.training.counting import Counter
@@ -195,16 +194,29 @@ class Run:
             )
         try:
             self.model.load_state_dict(checkpoint["model"])
-            self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.progress = Progress.restore(checkpoint["progress"])
+            if self.settings.resume_from is ResumeFrom.best:
+                return self._begin_at_best()
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
             self._restore_random(checkpoint["rng"])
             state = checkpoint["state"]
             return None if state is None else tuple(part.to(self.device) for part in state)
         except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(
-                f"{self.folder}/checkpoints/last.pt: does not fit its own settings ({reason})"
+                f"{self.folder}/checkpoints/{self.settings.resume_from.value}.pt: does not fit its "
+                f"own settings ({reason})"
             ) from error
+
+    def _begin_at_best(self) -> None:
+        """Go on from best.pt, which holds neither moments nor random numbers nor a state."""
+        self.progress.validated_step = self.progress.step
+        if self.group.is_first:
+            logger.warning(
+                "going on from the best model, of step %d, with a new state of the optimizer: the "
+                "figures will differ from those of an unbroken run",
+                self.progress.step,
+            )
 
     def checkpoint(self) -> Checkpoint:
         """Model, settings and vocabulary: what it takes to use the model anywhere."""
@@ -419,19 +431,12 @@ class Run:
             self.tracker.embeddings(matrix, vocab.tokens, vocab.counts, number)
 
 
-def resume_command(folder: Path, size: int = 1) -> str:
-    """What to type to go on with a run, as a shell and Hydra's grammar want it."""
-    value = str(folder)
-    quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"
-    start = "python" if size == 1 else f"torchrun --nproc-per-node {size}"
-    return f"{start} -m korlm.train " + shlex.quote(f"resume={quoted}")
-
-
 def settings_of(checkpoint: Checkpoint, source: Path) -> dict[str, Any]:
-    """The settings in a checkpoint, checked for being such."""
-    plain = checkpoint["config"]
-    if not isinstance(plain, dict) or not {
-        f.name for f in dataclasses.fields(TrainSettings)
-    } >= set(plain):
-        raise CheckpointError(f"{source}: its settings are not those of this korlm")
+    """Return the settings in a checkpoint.
+
+    Raises:
+        CheckpointError: they are not plain values under the keys of this korlm.
+    """
+    check_settings(checkpoint["config"], str(source), CheckpointError)
+    plain: dict[str, Any] = checkpoint["config"]
     return plain
