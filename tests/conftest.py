@@ -6,15 +6,19 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import importlib
+import json
 import logging
 import random
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from korlm import checksums
 
 # Every command, and what must be given to it.
 COMMANDS: dict[str, list[str]] = {
@@ -94,6 +98,24 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
         path.write_text("\n".join(sentences(count, seed)) + "\n", encoding="utf-8")
         paths.append(path)
     return TinyCorpus(*paths)
+
+
+def reseal(path: Path, **changes: Any) -> None:
+    """Change values of manifest.json or config.json, and renew the checksums of all files.
+
+    So whoever changes files on purpose would do it; what damages them by accident does not.
+    """
+    values = {**json.loads(path.read_text("utf-8")), **changes}
+    names = [name for name in values.get(checksums.KEY, ()) if (path.parent / name).is_file()]
+    whole = checksums.sealed(values, path.parent, [path.parent / name for name in names])
+    path.write_text(json.dumps(whole), "utf-8")
+
+
+def flip_bit(path: Path, place: float) -> None:
+    """Flip one bit of a file, at a share of its length."""
+    data = bytearray(path.read_bytes())
+    data[min(int(place * len(data)), len(data) - 1)] ^= 0x10
+    path.write_bytes(data)
 
 
 SMALL = [

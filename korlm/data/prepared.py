@@ -1,7 +1,7 @@
 """Prepared corpora: finds one that fits the settings, or makes it, once and whole.
 
     outputs/prepared/<corpus>-<tokenizer>-<fingerprint>/
-        manifest.json           settings, fingerprints, counts of each split
+        manifest.json           settings, fingerprints, counts of each split, checksums of all files
         tokens/*.parquet        analysed lines (korlm.data.shards)
         vocab.tsv               tokens and counts (korlm.data.vocab)
         ids/<split>.npy         the stream of ids (korlm.data.encode)
@@ -30,14 +30,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
+from korlm import checksums
 from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.data.analysis import LEARNED, tokenize_corpus
+from korlm.data.arrays import read_arrays
 from korlm.data.columns import PLAIN
 from korlm.data.corpus import SPLITS, Source, content_digest, find_sources
 from korlm.data.encode import count_tokens, encode_split, spelling_nats, split_counts
@@ -45,13 +46,15 @@ from korlm.data.registry import tokenizer_version
 from korlm.data.report import summary, write_report
 from korlm.data.shards import ShardCounts, shard_paths
 from korlm.data.spelling import SpellingModel
-from korlm.data.vocab import EOS_ID, UNK_ID, Vocab
+from korlm.data.vocab import EOS_ID, UNK_ID, Vocab, id_dtype
 from korlm.errors import PreparedError, writing
+from korlm.stored import check_settings, read_json
 from korlm.whole_files import to_disk
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2  # of the folder; goes into the fingerprint
+FORMAT = 3  # of the folder
+TEXT_FORMAT = 2  # of what is made of the same text; goes into the fingerprint
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,14 @@ class Prepared:
     learned: bytes | None  # by the tokenizer, from train
 
     def ids(self, split: str) -> npt.NDArray[np.unsignedinteger[Any]]:
-        """The ids of a split, memory-mapped; shape (num_tokens,)."""
+        """The ids of a split, memory-mapped and checked; shape (num_tokens,)."""
         path = self.folder / "ids" / f"{split}.npy"
         try:
+            checksums.check_file(path, self.folder, self.manifest[checksums.KEY])
             ids: npt.NDArray[np.unsignedinteger[Any]] = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
+            if ids.dtype != id_dtype(len(self.vocab)):
+                raise ValueError(f"holds {ids.dtype}, not {np.dtype(id_dtype(len(self.vocab)))}")
+        except (OSError, ValueError, EOFError, SyntaxError, OverflowError) as error:
             raise PreparedError(
                 f"{path}: damaged ({error}); {_AGAIN.format(self.folder)}"
             ) from error
@@ -189,15 +195,18 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         raise PreparedError(f"{folder}: there is no such prepared corpus")
     again = _AGAIN.format(folder)
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_json(folder / "manifest.json")
+        if (version := manifest["format"]) != FORMAT:
+            raise PreparedError(f"{folder}: format {version}, this korlm reads {FORMAT}; {again}")
+        checksums.check_seal(manifest)
+        check_settings(manifest["settings"], str(folder / "manifest.json"), PreparedError)
         found = manifest["fingerprint"]
         vocab_config = VocabConfig(**manifest["settings"]["vocab"])
+        str(manifest["settings"]["tokenizer"]["name"])
         stats = {name: SplitStats(**split) for name, split in manifest["splits"].items()}
-        version = manifest["format"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PreparedError(f"{folder}: no whole prepared corpus ({error!r}); {again}") from error
-    if version != FORMAT:
-        raise PreparedError(f"{folder}: format {version}, this korlm reads {FORMAT}; {again}")
+    _check_file(folder / "vocab.tsv", folder, manifest)
     computed = _hash({"tokens": manifest.get("tokens_fingerprint"), "vocab": _plain(vocab_config)})
     for expected in (fingerprint or computed, computed):
         if found != expected:
@@ -210,24 +219,27 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
             f"{folder / 'vocab.tsv'}: {len(vocab)} tokens, the manifest says "
             f"{manifest.get('vocab_size')}; {again}"
         )
+    _check_file(folder / "spelling.npz", folder, manifest)
     try:
-        with (
-            open(folder / "spelling.npz", "rb") as file,
-            np.load(file, allow_pickle=False) as arrays,
-        ):
-            spelling = SpellingModel.from_arrays(dict(arrays))
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        EOFError,
-        TypeError,
-        AttributeError,
-        BadZipFile,
-    ) as error:
+        spelling = SpellingModel.from_arrays(read_arrays(folder / "spelling.npz"))
+    except (OSError, ValueError, LookupError, MemoryError) as error:
         raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {again}") from error
     learned = _read_learned(folder, manifest.get("learned"))
     return Prepared(folder, found, vocab, vocab_config, spelling, stats, manifest, learned)
+
+
+def _check_file(path: Path, folder: Path, manifest: dict[str, Any]) -> None:
+    """Check a file of a prepared corpus against its checksum.
+
+    Raises:
+        PreparedError: it is missing or has changed.
+    """
+    try:
+        checksums.check_file(path, folder, manifest[checksums.KEY])
+    except (OSError, ValueError) as error:
+        raise PreparedError(
+            f"{path}: damaged or missing ({error}); {_AGAIN.format(folder)}"
+        ) from error
 
 
 def _read_learned(folder: Path, digest: str | None) -> bytes | None:
@@ -268,7 +280,7 @@ def _token_settings(
 ) -> dict[str, Any]:
     """All that decides the tokens: text, documents, splits, tokenizer. Speed and paths do not."""
     settings: dict[str, Any] = {
-        "format": FORMAT,
+        "format": TEXT_FORMAT,
         "tokenizer": [tokenizer.name, tokenizer_version(tokenizer)],
         "encoding": corpus.encoding.value,
         "layout": corpus.layout.value,
@@ -310,10 +322,12 @@ def _find_tokens(root: Path, stem: str, token_print: str) -> Path | None:
     """The tokens of a prepared corpus that differs in its vocabulary alone."""
     for manifest in sorted(root.glob(f"{stem}-*/manifest.json")):
         try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))["tokens_fingerprint"]
+            found = read_json(manifest)
+            is_whole = found["format"] == FORMAT and found["tokens_fingerprint"] == token_print
+            checksums.check_seal(found)
         except (OSError, ValueError, KeyError):
             continue
-        if found == token_print:
+        if is_whole:
             return manifest.parent / "tokens"
     return None
 
@@ -361,6 +375,8 @@ def _assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[st
             }
         manifest |= {"vocab_size": len(vocab), "splits": splits, "status": status.status}
         manifest["num_dropped"] = status.num_dropped
+        files = [*building.glob("*/*"), *building.glob("*.*")]
+        manifest = checksums.sealed(manifest, building, files)
         text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
         # A file name in another encoding becomes \\udc.., which JSON reads back as it was.
         (building / "manifest.json").write_text(text, encoding="utf-8", errors="backslashreplace")

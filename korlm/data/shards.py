@@ -30,10 +30,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from korlm import checksums
 from korlm.data.corpus import Lines, normalize_all
 from korlm.data.report import report_rows, write_rows
 from korlm.data.units import count_units
 from korlm.errors import PreparedError
+from korlm.stored import read_json
 from korlm.whole_files import to_disk
 
 SHARD_CHARS = 1_000_000  # characters of text after which a shard is closed
@@ -231,6 +233,7 @@ class ShardWriter:
                 compression_level=1,
                 use_dictionary=_DICTIONARIES,
                 write_statistics=["doc_id", "line"],  # of words, least and greatest tell nothing
+                write_page_checksum=True,
             )
         self._writer.write_table(table, row_group_size=max(1, len(table)))
         if end is not None:
@@ -304,9 +307,10 @@ def read_counts(path: Path) -> ShardCounts:
         PreparedError: the file is damaged or no shard of korlm.
     """
     try:
+        _check(path)
         metadata = pq.read_metadata(path).metadata or {}
         return ShardCounts(**json.loads(metadata[_COUNTS]))
-    except (pa.ArrowInvalid, OSError, KeyError, ValueError, TypeError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         raise PreparedError(
             f"{path}: damaged or no token shard ({error}); delete its prepared folder and run again"
         ) from error
@@ -315,11 +319,37 @@ def read_counts(path: Path) -> ShardCounts:
 def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The record batches of a shard, some of its columns only; memory holds one."""
     try:
-        with pq.ParquetFile(path) as file:
+        _check(path)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=list(columns))
                 yield from table.combine_chunks().to_batches()
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise PreparedError(
             f"{path}: damaged ({error}); delete its prepared folder and run again"
         ) from error
+
+
+def _check(path: Path) -> None:
+    """Check a shard of a prepared corpus against the manifest beside it.
+
+    The checksums of Parquet's pages leave out the rest of the file, such as its counts; shards that
+    are still being made have nothing else.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: the shard has changed.
+    """
+    folder = path.parent.parent
+    manifest = folder / "manifest.json"
+    if path.parent.name == "tokens" and manifest.is_file():
+        found = manifest.stat()
+        checksums.check_file(path, folder, _sums(manifest, found.st_mtime_ns, found.st_ino))
+
+
+@functools.lru_cache(maxsize=8)
+def _sums(manifest: Path, *state: int) -> dict[str, str]:
+    """Return the checksums that a manifest lists; a process reads the same one once."""
+    found = read_json(manifest)
+    checksums.check_seal(found)
+    return dict(found[checksums.KEY])

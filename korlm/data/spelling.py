@@ -93,8 +93,21 @@ class SpellingModel:
 
     @classmethod
     def from_arrays(cls, named: dict[str, npt.NDArray[np.generic]]) -> SpellingModel:
-        """The model that ``arrays`` gave."""
+        """Return the model that ``arrays`` gave.
+
+        Raises:
+            ValueError: the arrays are not those of a model.
+        """
         order = len(named) // 2
+        for k in range(order):
+            grams, counts = named.get(f"grams{k}"), named.get(f"counts{k}")
+            if grams is None or counts is None:
+                raise ValueError("its arrays are not those of a spelling model")
+            if grams.ndim != 1 or grams.shape != counts.shape:
+                raise ValueError("its arrays do not fit together")
+            are_whole = all(array.dtype.kind in "iu" for array in (grams, counts))
+            if not are_whole or (len(counts) and counts.min() < 1):  # type: ignore[operator]
+                raise ValueError("its counts are not positive whole numbers")
         return cls(
             tuple(named[f"grams{k}"].astype(np.uint64) for k in range(order)),
             tuple(named[f"counts{k}"].astype(np.int64) for k in range(order)),

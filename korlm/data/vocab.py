@@ -167,6 +167,8 @@ class Vocab:
         """The vocabulary with just these tokens, as files and checkpoints hold it."""
         if tuple(tokens[: len(SPECIALS)]) != SPECIALS or len(set(tokens)) != len(tokens):
             raise ValueError(f"must begin with {' '.join(SPECIALS)} and have no token twice")
+        if not all(isinstance(token, str) for token in tokens) or len(counts) != len(tokens):
+            raise ValueError("must have a text and a count for each token")
         vocab = cls.__new__(cls)
         vocab.lower, vocab.numbers = config.lower, config.numbers
         vocab._vocab = TorchtextVocab(Counter(), specials=list(SPECIALS))

@@ -1,6 +1,6 @@
 """Writes the folder that a trained model is given away in, and checks what it has written.
 
-config.json vocab.tsv                  settings and vocabulary (``korlm.training.weights``)
+config.json vocab.tsv                  settings, checksums, words (``korlm.training.weights``)
 model.safetensors spelling.safetensors all weights, so that korlm.load opens the folder as a run
 begin.npz                              the state before anything was read, name -> (1, ...)
 step.onnx step.int8.onnx               one step (``korlm.exporting.onnx_step``)
@@ -79,7 +79,6 @@ def export_run(
         try:
             building.mkdir(parents=True)
             checkpoint = _checkpoint_of(run)
-            save_config(building, checkpoint, run.start_id)
             if ExportFormat.safetensors in formats:
                 save_weights(building, checkpoint)
                 figures["models"]["PyTorch"] = {"size_mb": _megabytes(building / MODEL)}
@@ -88,6 +87,7 @@ def export_run(
                 _export_steps(run, building, has_int8, ids, threads, figures["models"])
             for path in sorted(run.folder.glob("recomposition.*")):
                 shutil.copyfile(path, building / path.name)
+            save_config(building, checkpoint, run.start_id)
             write_figures(building / "export.json", figures)
             building.rename(folder)
         finally:

@@ -7,11 +7,11 @@ import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from korlm.data.arrays import read_arrays
 from korlm.data.vocab import EOS
 from korlm.errors import PreparedError, writing
 from korlm.recomposition.boundaries import SHAPES, BoundaryModel
@@ -130,14 +130,14 @@ class KkmaRecomposer(Recomposer):
             PreparedError: the file is missing or damaged.
         """
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                if arrays["format"].tolist() != [FORMAT]:
-                    raise ValueError(f"format {arrays['format'].tolist()}, not {FORMAT}")
-                decisions = json.loads(arrays["decisions"].tobytes())
-                morphs = json.loads(arrays["morphs"].tobytes())
-                classes, shapes, weights = (arrays[n] for n in ("classes", "shapes", "weights"))
+            arrays = read_arrays(path)
+            if arrays["format"].tolist() != [FORMAT]:
+                raise ValueError(f"format {arrays['format'].tolist()}, not {FORMAT}")
+            decisions = json.loads(arrays["decisions"].tobytes())
+            morphs = json.loads(arrays["morphs"].tobytes())
+            classes, shapes, weights = (arrays[n] for n in ("classes", "shapes", "weights"))
             _check(decisions, morphs, classes, shapes, weights)
-        except (OSError, ValueError, LookupError, EOFError, TypeError, BadZipFile) as error:
+        except (OSError, ValueError, LookupError, RecursionError) as error:
             raise PreparedError(
                 f"{path}: missing or damaged ({error}); delete it, and the next korlm.train or "
                 "korlm.prepare over its text makes it again"

@@ -6,18 +6,16 @@ All files are somebody's: what is missing or damaged is told, and the rest is sh
 from __future__ import annotations
 
 import glob
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from korlm.errors import ConfigError
 from korlm.reporting.events import Curve, Told, read_events
 from korlm.runs import short_names
+from korlm.stored import read_json, read_yaml
 from korlm.sweep_folder import FAILED
 
 MARKS = (".hydra", "tensorboard", "metrics.json", "training.json")  # each tells a run directory
@@ -135,13 +133,10 @@ def _figures(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError("too large")
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        return read_json(path)
+    except (OSError, ValueError):
         problems.append(f"{path.name} is damaged: it is no JSON object")
         return {}
-    return found
 
 
 def _settings(folder: Path, problems: list[str]) -> dict[str, str]:
@@ -149,14 +144,14 @@ def _settings(folder: Path, problems: list[str]) -> dict[str, str]:
     hydra = folder / ".hydra"
     settings: dict[str, str] = {}
     try:
-        tree = yaml.safe_load((hydra / "config.yaml").read_text("utf-8"))
+        tree = read_yaml(hydra / "config.yaml")
         settings = flattened(tree) if isinstance(tree, dict) else {}
         for path in sorted(hydra.glob("resumed_*/overrides.yaml")):
-            typed = (str(one).partition("=") for one in yaml.safe_load(path.read_text("utf-8")))
+            typed = (str(one).partition("=") for one in read_yaml(path))
             settings |= {key.lstrip("+~"): value for key, _, value in typed}
     except FileNotFoundError:
         problems.append("no .hydra/config.yaml: its settings are not known")
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
+    except (OSError, ValueError, TypeError):
         problems.append("its settings under .hydra are damaged")
     return {key: value for key, value in settings.items() if key not in UNTOLD}
 

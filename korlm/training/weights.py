@@ -1,6 +1,7 @@
 """A trained model as files that any language reads, without pickle: what is in best.pt, unpacked.
 
-config.json          format, korlm's version, tokenizer, special ids, start_id, settings
+config.json          format, korlm's version, tokenizer, special ids, start_id, settings, and the
+                     CRC-32 of each other file
 vocab.tsv            as in a prepared corpus (``korlm.data.vocab``)
 spelling.safetensors the spelling model
 model.safetensors    the state dict; a weight that stands there under two names is stored once, and
@@ -14,13 +15,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from korlm import __version__
+from korlm import __version__, checksums
 from korlm.config import VocabConfig
 from korlm.data.vocab import SPECIALS, Vocab
 from korlm.errors import CheckpointError, VocabError, optional
+from korlm.stored import check_settings, read_json
 from korlm.training.checkpoint import Checkpoint
 
-FORMAT = 1
+FORMAT = 2
 CONFIG, VOCAB, MODEL, SPELLING = (
     "config.json",
     "vocab.tsv",
@@ -30,10 +32,10 @@ CONFIG, VOCAB, MODEL, SPELLING = (
 
 
 def save_config(folder: Path, checkpoint: Checkpoint, start_id: int) -> None:
-    """Writes config.json and vocab.tsv into a folder.
+    """Writes vocab.tsv and config.json into a folder; the latter has the checksums of all files.
 
     Args:
-        folder: that is there.
+        folder: that holds everything else already.
         checkpoint: ``config``, ``vocab``, ``fingerprint`` and ``prepared`` of it.
         start_id: what stands before the first token of a sentence.
     """
@@ -49,10 +51,11 @@ def save_config(folder: Path, checkpoint: Checkpoint, start_id: int) -> None:
         "prepared": checkpoint["prepared"],
         "settings": settings,
     }
-    text = json.dumps(config, indent=2, ensure_ascii=False)
-    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
     vocab_config = VocabConfig(**settings["vocab"])
     Vocab.restore(words["tokens"], words["counts"], vocab_config).save(folder / VOCAB)
+    config = checksums.sealed(config, folder, folder.iterdir())
+    text = json.dumps(config, indent=2, ensure_ascii=False)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def save_weights(folder: Path, checkpoint: Checkpoint) -> None:
@@ -88,17 +91,24 @@ def load_weights(folder: Path) -> Checkpoint:
     """
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        version, settings = config["format"], config["settings"]
+        config = read_json(path)
+        if (version := config["format"]) != FORMAT:
+            raise CheckpointError(
+                f"{path}: export format {version}, this korlm reads {FORMAT}: export the run "
+                "again, or use the korlm that wrote it"
+            )
+        checksums.check_seal(config)
+        settings = config["settings"]
+        check_settings(settings, str(path), CheckpointError)
         vocab_config = VocabConfig(**settings["vocab"])
         found = {key: str(config[key]) for key in ("fingerprint", "prepared")}
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise _damaged(path, error) from error
-    if version != FORMAT:
-        raise CheckpointError(
-            f"{path}: export format {version}, this korlm reads {FORMAT}; use the korlm that "
-            "wrote it"
-        )
+    for name in (VOCAB, MODEL, SPELLING):
+        try:
+            checksums.check_file(folder / name, folder, config[checksums.KEY])
+        except (OSError, ValueError) as error:
+            raise _damaged(folder / name, error) from error
     try:
         vocab = Vocab.load(folder / VOCAB, vocab_config)
     except VocabError as error:
@@ -121,7 +131,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             names = file.keys()
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, MemoryError, RuntimeError) as error:
         raise _damaged(path, error) from error
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import io
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import unicodedata
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,9 +19,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from conftest import sentences
+from conftest import flip_bit, reseal, sentences
 from fakes import install_fake_kkma
 from filelock import FileLock
 
@@ -720,9 +724,10 @@ def test_a_file_name_that_is_no_utf8(given: CorpusConfig, outputs: Path) -> None
 # What is damaged
 
 
-def rewrite(path: Path, **changes: Any) -> None:
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**manifest, **changes}), encoding="utf-8")
+def replace_value(path: Path) -> None:
+    """As a changed bit would, which leaves the manifest whole."""
+    text = path.read_text("utf-8")
+    path.write_text(text.replace('"num_chars": ', '"num_chars": 1'), "utf-8")
 
 
 def cut(path: Path) -> None:
@@ -761,13 +766,15 @@ DAMAGE: dict[str, list[Callable[[Path], object]]] = {
         overwrite,
         lambda path: path.write_text("[]"),
         lambda path: path.write_text("{}"),
-        lambda path: rewrite(path, format=99),
-        lambda path: rewrite(path, fingerprint="0" * 12),
-        lambda path: rewrite(path, tokens_fingerprint="0" * 12),
-        lambda path: rewrite(path, splits={"train": {}}),
-        lambda path: rewrite(path, splits=None),
-        lambda path: rewrite(path, settings={}),
-        lambda path: rewrite(path, vocab_size=99),
+        lambda path: path.write_text('{"a":' + "[" * 100_000),
+        replace_value,
+        lambda path: reseal(path, format=99),
+        lambda path: reseal(path, fingerprint="0" * 12),
+        lambda path: reseal(path, tokens_fingerprint="0" * 12),
+        lambda path: reseal(path, splits={"train": {}}),
+        lambda path: reseal(path, splits=None),
+        lambda path: reseal(path, settings={}),
+        lambda path: reseal(path, vocab_size=99),
     ],
     "vocab.tsv": [Path.unlink, cut, empty, overwrite, drop_last_line],
     "spelling.npz": [Path.unlink, cut, empty, overwrite, flip, an_array_alone],
@@ -802,10 +809,97 @@ def test_damaged_ids_are_noticed(
     assert opened.ids("valid").size == 7
 
 
+def other_ids(made: Prepared, ids: npt.NDArray[Any]) -> Prepared:
+    """Ids that somebody put there on purpose, checksums and all."""
+    np.save(made.folder / "ids" / "train.npy", ids)
+    reseal(made.folder / "manifest.json")
+    return open_prepared(made.folder)
+
+
 def test_ids_of_another_corpus_are_noticed(given: CorpusConfig, outputs: Path) -> None:
-    made = make(given, outputs)
-    np.save(made.folder / "ids" / "train.npy", np.zeros(10, dtype=np.uint16))
+    made = other_ids(make(given, outputs), np.zeros(10, dtype=np.uint16))
     error_of(PreparedError, lambda: made.ids("train"), "10", "11")
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        (np.full(11, 6, np.uint16), "holds the id 6, the vocabulary ends at 5"),
+        (np.array([4] * 10 + [65535], np.uint16), "holds the id 65535"),
+        (np.full(11, -1, np.int16), "holds int16, not uint16"),
+        (np.full(11, np.nan), "holds float64, not uint16"),
+        (np.full(11, 4, np.uint32), "holds uint32, not uint16"),
+        (np.full((11, 1), 4, np.uint16), "holds (11, 1) ids"),
+    ],
+    ids=["one too large", "far too large", "negative", "NaN", "wide", "matrix"],
+)
+def test_ids_that_are_none_are_refused(
+    given: CorpusConfig, outputs: Path, ids: npt.NDArray[Any], told: str
+) -> None:
+    made = other_ids(make(given, outputs), ids)
+    error_of(PreparedError, lambda: made.ids("train"), str(made.folder / "ids"), told)
+
+
+FILES = [
+    "manifest.json",
+    "vocab.tsv",
+    "spelling.npz",
+    "ids/train.npy",
+    "tokens/train-00000.parquet",
+]
+
+
+@pytest.mark.parametrize("name", [*FILES, "tokens/train-00000.parquet"])
+def test_a_changed_bit_is_noticed_wherever_it_is(
+    given: CorpusConfig, outputs: Path, name: str
+) -> None:
+    made = make(given, outputs)
+    path = made.folder / name
+    whole = path.read_bytes()
+    for place in np.linspace(0, 1, 15):
+        flip_bit(path, place)
+        with pytest.raises((PreparedError, VocabError)) as caught:
+            opened = open_prepared(made.folder)
+            opened.ids("train")
+            list(shards.read_columns(path, ["morphs"]))
+        assert "\n" not in str(caught.value) and str(made.folder) in str(caught.value)
+        path.write_bytes(whole)
+    open_prepared(made.folder).ids("train")
+
+
+def test_pages_of_shards_that_are_being_made_have_checksums(
+    given: CorpusConfig, outputs: Path, tmp_path: Path
+) -> None:
+    """No manifest lists them yet."""
+    path = tmp_path / "train-00000.parquet"
+    path.write_bytes((make(given, outputs).folder / "tokens" / path.name).read_bytes())
+    column = pq.read_metadata(path).row_group(0).column(2)
+    data = bytearray(path.read_bytes())
+    data[column.data_page_offset + column.total_compressed_size - 2] ^= 1
+    path.write_bytes(data)
+    error_of(PreparedError, lambda: list(shards.read_columns(path, ["text"])), "damaged", "CRC")
+
+
+def test_an_older_folder_is_named(given: CorpusConfig, outputs: Path) -> None:
+    made = make(given, outputs)
+    reseal(made.folder / "manifest.json", format=2)
+    error_of(PreparedError, lambda: open_prepared(made.folder), "format 2", "reads 3", "delete")
+
+
+def test_spelling_that_declares_more_than_it_holds(given: CorpusConfig, outputs: Path) -> None:
+    """3,000,000,000 numbers of 8 bytes; numpy would ask for the memory first."""
+    made = make(given, outputs)
+    path = made.folder / "spelling.npz"
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<u8", "fortran_order": False, "shape": (3_000_000_000,)}
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("grams0", "counts0"):
+            archive.writestr(f"{name}.npy", header.getvalue() + bytes(64))
+    reseal(made.folder / "manifest.json")
+    told = "grams0.npy declares 24,000,000,000 bytes and holds 64"
+    error_of(PreparedError, lambda: open_prepared(made.folder), str(path), told)
 
 
 def test_a_fingerprint_that_is_not_the_one_asked_for(given: CorpusConfig, outputs: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import flip_bit, reseal
 from safetensors.torch import load_file, save_file
 from tiny_runs import finish, make_settings, prepare_tiny
 
@@ -39,8 +40,8 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture
 def export(run: Path, tmp_path: Path) -> Path:
     checkpoint = load_checkpoint(run / "checkpoints" / "best.pt")
-    save_config(tmp_path, checkpoint, 3)
     save_weights(tmp_path, checkpoint)
+    save_config(tmp_path, checkpoint, 3)
     return tmp_path
 
 
@@ -74,7 +75,7 @@ def test_a_tied_matrix_is_stored_once(run: Path, export: Path) -> None:
 
 def test_config_in_plain_json(export: Path) -> None:
     config = json.loads((export / "config.json").read_text("utf-8"))
-    assert config["format"] == 1 and config["korlm"] == korlm.__version__
+    assert config["format"] == 2 and config["korlm"] == korlm.__version__
     assert config["tokenizer"] == "syllable" and config["start_id"] == 3
     assert config["special_ids"] == {"<pad>": 0, "<unk>": 1, "<bos>": 2, "<eos>": 3}
     lines = (export / "vocab.tsv").read_text("utf-8").splitlines()
@@ -91,21 +92,29 @@ def cut(path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])
 
 
-def change_config(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), "utf-8")
+def settings_in(path: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(path.read_text("utf-8"))["settings"]
+    return settings
 
 
 def change_model(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path, {"output.weight": "embedding.weight"})
+    reseal(path.with_name("config.json"))
+
+
+def cut_on_purpose(path: Path) -> None:
+    cut(path)
+    reseal(path.with_name("config.json"))
 
 
 DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "cut weights": ("model.safetensors", cut, "damaged or missing"),
     "cut spelling": ("spelling.safetensors", cut, "damaged or missing"),
     "cut config": ("config.json", cut, "damaged or missing"),
-    "cut vocabulary": ("vocab.tsv", cut, "does not fit its own settings"),
+    "cut vocabulary": ("vocab.tsv", cut, "damaged or missing"),
+    "another vocabulary": ("vocab.tsv", cut_on_purpose, "does not fit its own settings"),
     "no spelling": ("spelling.safetensors", Path.unlink, "damaged or missing"),
     "no config": ("config.json", Path.unlink, "damaged or missing"),
     "no vocabulary": ("vocab.tsv", Path.unlink, "damaged or missing"),
@@ -113,8 +122,19 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a text": ("model.safetensors", lambda p: p.write_text("weights"), "damaged or missing"),
     "a list": ("config.json", lambda p: p.write_text("[]"), "damaged or missing"),
     "deep": ("config.json", lambda p: p.write_text("[" * 100_000), "damaged or missing"),
-    "a later format": ("config.json", lambda p: change_config(p, format=2), "export format 2"),
-    "no settings": ("config.json", lambda p: change_config(p, settings={}), "damaged or missing"),
+    "a later format": ("config.json", lambda p: reseal(p, format=3), "export format 3"),
+    "an earlier format": ("config.json", lambda p: reseal(p, format=1), "export the run again"),
+    "interpolation": (
+        "config.json",
+        lambda p: reseal(p, settings={**settings_in(p), "name": "${oc.env:HOME}"}),
+        "name=${oc.env:HOME}: a stored setting must be a plain value",
+    ),
+    "a changed value": (
+        "config.json",
+        lambda p: p.write_text(p.read_text("utf-8").replace('"seed": 1', '"seed": 3'), "utf-8"),
+        "its checksum does not fit",
+    ),
+    "no settings": ("config.json", lambda p: reseal(p, settings={}), "damaged or missing"),
     "a wrong shape": (
         "model.safetensors",
         lambda p: change_model(p, lambda t: t.update({"output.bias": torch.zeros(3)})),
@@ -145,6 +165,22 @@ def test_damaged_files(export: Path, damage: str) -> None:
     assert words in message and len(message.splitlines()) == 1
     fits = name == "vocab.tsv" and "fit" in words  # nobody knows which of the two is wrong
     assert str(export / ("model.safetensors" if fits else name)) in message
+
+
+@pytest.mark.parametrize("run", ["tied"], indirect=True)
+@pytest.mark.parametrize(
+    "name", ["config.json", "vocab.tsv", "model.safetensors", "spelling.safetensors"]
+)
+def test_a_changed_bit_is_noticed_wherever_it_is(export: Path, name: str) -> None:
+    path = export / name
+    whole = path.read_bytes()
+    for place in (0.0, 0.2, 0.4, 0.6, 0.8, 0.99):
+        flip_bit(path, place)
+        with pytest.raises(CheckpointError, match=r"damaged or missing|export format") as caught:
+            korlm.load(export)
+        assert len(str(caught.value).splitlines()) == 1
+        path.write_bytes(whole)
+    korlm.load(export)
 
 
 @pytest.mark.parametrize("run", ["tied"], indirect=True)

@@ -1,0 +1,70 @@
+"""Reads .npz files that may be damaged, or made to fill all memory."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+LARGEST = 1 << 30  # bytes that compressed arrays may grow to; korlm's own take some megabytes
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read all arrays of a .npz file.
+
+    Args:
+        path: of what ``numpy.savez`` or ``numpy.savez_compressed`` wrote.
+
+    Returns:
+        Name -> array.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged, holds Python objects, or declares arrays larger than what it
+            holds; the message is one line.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                _check_member(archive, member, path.stat().st_size)
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except OSError:
+        raise
+    except MemoryError:
+        raise ValueError("larger than the memory of this machine") from None
+    # zipfile and numpy meet damaged bytes with almost anything.
+    except (
+        *(ValueError, LookupError, EOFError, TypeError, AttributeError, NotImplementedError),
+        *(RuntimeError, RecursionError, SyntaxError, zipfile.BadZipFile, zlib.error),
+    ) as error:
+        raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+
+
+def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file_size: int) -> None:
+    """Check that an array is as large as its header says before numpy takes memory for it."""
+    is_stored = member.compress_type == zipfile.ZIP_STORED
+    if member.file_size > (file_size if is_stored else LARGEST):
+        raise ValueError(f"{member.filename} declares {member.file_size:,} bytes")
+    with archive.open(member) as part:
+        version = np.lib.format.read_magic(part)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read_header is None:
+            raise ValueError(f"{member.filename} has format {version} of numpy")
+        shape, _, dtype = read_header(part)
+        declared = math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or min(shape, default=0) < 0:
+            raise ValueError(f"{member.filename} is not an array of numbers")
+        if declared != member.file_size - part.tell():
+            raise ValueError(
+                f"{member.filename} declares {declared:,} bytes and holds "
+                f"{member.file_size - part.tell():,}"
+            )
