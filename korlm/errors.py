@@ -20,6 +20,7 @@ Interrupted                Ctrl-C, after everything worth keeping was kept: exit
 """
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,6 +134,28 @@ def optional(extra: str) -> Iterator[None]:
         raise MissingPackageError(
             f"the package {error.name} is not installed: pip install 'korlm[{extra}]'"
         ) from error
+
+
+@contextmanager
+def enough_memory(what: str, advice: str) -> Iterator[None]:
+    """Turn a failed allocation, on the CPU or a GPU, into a ``ConfigError`` of one line.
+
+    Args:
+        what: needs the memory.
+        advice: what to do about it.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch raises RuntimeError: "can't allocate memory: you tried to allocate 8 bytes",
+        # "CUDA out of memory", "Storage size calculation overflowed with sizes=[...]".
+        text = str(error)
+        pattern = r"allocate memory|out of memory|not enough memory|size calculation overflowed"
+        if not (isinstance(error, MemoryError) or re.search(pattern, text)):
+            raise
+        wanted = re.search(r"tried to allocate (\d+) bytes", text)
+        size = f" ({int(wanted[1]) / 1e9:,.1f} GB at once)" if wanted else ""
+        raise ConfigError(f"{what}: needs more memory than there is{size}; {advice}") from error
 
 
 def reason_of(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from korlm.data.prepared import Prepared, open_prepared
 from korlm.data.reading import Reader
 from korlm.data.spelling import SpellingModel
 from korlm.data.vocab import BOS_ID, EOS_ID, Vocab
-from korlm.errors import CheckpointError, PreparedError, VocabError
+from korlm.errors import CheckpointError, PreparedError, VocabError, enough_memory
 from korlm.models.base import LanguageModel
 from korlm.models.build import build_model
 from korlm.recomposition.build import build_recomposer
@@ -82,7 +82,8 @@ def load_run(folder: Path) -> TrainedRun:
         vocab = Vocab.restore(words["tokens"], words["counts"], settings.vocab)
         parts = {name: part.numpy() for name, part in checkpoint["spelling"].items()}
         spelling = SpellingModel.from_arrays(parts)
-        model = build_model(settings.model, len(vocab), vocab.tokens)
+        with enough_memory(str(path), "use a machine with more"):
+            model = build_model(settings.model, len(vocab), vocab.tokens)
         model.load_state_dict(checkpoint["model"])
         prepared = Path(checkpoint["prepared"])
         learned = checkpoint.get("learned")

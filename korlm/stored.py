@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import json
 import re
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def check_override(override: str, source: str) -> None:
         parsed = OverridesParser.create().parse_override(override)
     except (HydraException, RecursionError) as error:
         raise ConfigError(f"{source}: {_shown(override)}: not an override of Hydra") from error
-    key, value = parsed.key_or_group, parsed._value
+    key, value = parsed.key_or_group, typing.cast(Any, parsed._value)
     group, _, name = key.partition(".")
     is_group = not name and group in (*config.SCHEMAS, *_NOT_SETTINGS)
     known = _known()

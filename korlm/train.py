@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from korlm import cli, torchrun
 from korlm.config import TrainSettings
-from korlm.errors import CheckpointError, ConfigError
+from korlm.errors import CheckpointError, ConfigError, enough_memory
 from korlm.folders import is_sweep, output_dir
 from korlm.metrics import cost
 from korlm.settings import plain_settings, settings_from_plain
@@ -64,7 +64,9 @@ def main(settings: TrainSettings) -> float:
     from korlm.training.run import Run
 
     plain = plain_settings(settings)
-    with group, cli.watching_trial(objective) as watch:
+    advice = "lower model.hidden_dim, model.embedding_dim or batches.batch_size"
+    memory = enough_memory(f"model={settings.model.name}", advice)
+    with group, cli.watching_trial(objective) as watch, memory:
         run = Run(settings, plain, prepared, run_dir, resumed, group, watch)
         return _objective(objective, run.fit())
 
@@ -123,8 +125,10 @@ def _take_up(command: TrainSettings) -> tuple[TrainSettings, dict[str, object]]:
     chosen = any(key_of(override) == "outputs" for override in overrides)
     if not chosen and not lies_in(run_dir, Path(settings.outputs)):
         settings = dataclasses.replace(settings, outputs=command.outputs)
-    own_settings = {"prepare": command.prepare, "resume_from": command.resume_from}
-    return dataclasses.replace(settings, **own_settings), checkpoint
+    settings = dataclasses.replace(
+        settings, prepare=command.prepare, resume_from=command.resume_from
+    )
+    return settings, checkpoint
 
 
 def _prepared(settings: TrainSettings, resumed: dict[str, object] | None) -> Prepared:

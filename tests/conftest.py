@@ -118,6 +118,24 @@ def flip_bit(path: Path, place: float) -> None:
     path.write_bytes(data)
 
 
+def note_disk(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is waited for on the disk, and what is given its name, in this order."""
+    events: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(descriptor: int) -> None:
+        events.append("fsync")
+        fsync(descriptor)
+
+    def note_replace(source: Any, target: Any) -> None:
+        events.append(f"replace {Path(target).name}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    return events
+
+
 SMALL = [
     *("model.embedding_dim=16", "model.hidden_dim=16", "model.num_layers=1"),
     *("batches.batch_size=4", "batches.bptt_length=8", "trainer.epochs=2", "trainer.threads=1"),

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import note_disk
 
 from korlm.whole_files import replacing
 
@@ -17,6 +18,15 @@ def test_whole(tmp_path: Path) -> None:
         assert path.read_text("utf-8") == "old"
     assert path.read_text("utf-8") == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["a.tsv"]
+
+
+def test_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = note_disk(monkeypatch)
+    with replacing(tmp_path / "a.tsv") as temporary:
+        temporary.write_text("new", "utf-8")
+    assert events == ["fsync", "replace a.tsv"]
 
 
 def test_not_at_all(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class SpellingModel:
             if grams.ndim != 1 or grams.shape != counts.shape:
                 raise ValueError("its arrays do not fit together")
             are_whole = all(array.dtype.kind in "iu" for array in (grams, counts))
-            if not are_whole or (len(counts) and counts.min() < 1):  # type: ignore[operator]
+            if not are_whole or (len(counts) and counts.min() < 1):
                 raise ValueError("its counts are not positive whole numbers")
         return cls(
             tuple(named[f"grams{k}"].astype(np.uint64) for k in range(order)),

@@ -29,7 +29,7 @@ from korlm.training.optim import Plateau, clip_gradients, learning_rate_factor
 
 logger = logging.getLogger(__name__)
 
-_ADVICE = (
+ADVICE = (
     "lower optimizer.lr, trainer.clip_norm or, with optimizer=muon, optimizer.matrix_lr; "
     "checkpoints, if any, are from before"
 )
@@ -320,7 +320,7 @@ class Trainer:
                 raise TrainingError(
                     f"the {what} is not finite at step {first + number + 1} (epoch "
                     f"{progress.epoch + 1}, batch {progress.batch - len(losses) + number + 1}): "
-                    + _ADVICE
+                    + ADVICE
                 )
         nats, tokens = math.fsum(losses), sum(pending.tokens)
         progress.epoch_nats += nats
@@ -350,8 +350,9 @@ class Trainer:
         started = time.perf_counter()
         loss = self.validate()
         if not math.isfinite(loss):
-            raise TrainingError(f"valid loss is {loss} at step {progress.step}: " + _ADVICE)
-        improved = loss < progress.best_loss
+            raise TrainingError(f"valid loss is {loss} at step {progress.step}: " + ADVICE)
+        # A perplexity beyond all floats is not a result, even if the one before was worse.
+        improved = loss < progress.best_loss and math.isfinite(exp(loss))
         progress.plateau.update(self.schedule, improved)
         progress.bad_validations = 0 if improved else progress.bad_validations + 1
         if improved:

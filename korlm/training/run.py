@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from korlm.errors import (
     CheckpointError,
     Interrupted,
     PreparedError,
+    TrainingError,
     writing,
 )
 from korlm.locks import alone
-from korlm.metrics import metrics, peak_memory_mb, reset_peak_memory, table, write_figures
+from korlm.metrics import exp, metrics, peak_memory_mb, reset_peak_memory, table, write_figures
 from korlm.models import threads
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
@@ -44,7 +46,7 @@ from korlm.training.checkpoint import (
 from korlm.training.counting import Counter
 from korlm.training.device import device_in, uses_bf16
 from korlm.training.distributed import ALONE, Group
-from korlm.training.loop import Progress, Stopped, StopSignal, Trainer, evaluate
+from korlm.training.loop import ADVICE, Progress, Stopped, StopSignal, Trainer, evaluate
 from korlm.training.memory import keep_freed_memory
 from korlm.training.optim import build_optimizer
 from korlm.training.tracker import NoTracker, Tracker
@@ -196,7 +198,8 @@ class Run:
             self.model.load_state_dict(checkpoint["model"])
             self.progress = Progress.restore(checkpoint["progress"])
             if self.settings.resume_from is ResumeFrom.best:
-                return self._begin_at_best()
+                self._begin_at_best()
+                return None
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self._restore_random(checkpoint["rng"])
             state = checkpoint["state"]
@@ -278,8 +281,9 @@ class Run:
         loss, step = figures["loss"], self.progress.step
         if not self.group.is_first:
             return loss
+        is_best = loss < self.progress.best_loss and math.isfinite(figures["perplexity"])
         # A counted model is its own best, even if its loss is infinite.
-        if loss < self.progress.best_loss or isinstance(self.trainer, Counter):
+        if is_best or isinstance(self.trainer, Counter):
             best = {**self.progress.plain(), "best_loss": loss, "best_step": step}
             save_checkpoint(self.checkpoints / "best.pt", {**self.checkpoint(), "progress": best})
         self.tracker.valid_point(step, figures, min(loss, self.progress.best_loss))
@@ -407,6 +411,20 @@ class Run:
     def _finish(self) -> dict[str, dict[str, float]]:
         """Figures of the best model."""
         self.group.any(False)  # the first has written its last checkpoint when all have come here
+        best_loss = self.progress.best_loss
+        if not isinstance(self.trainer, Counter):
+            if math.isinf(best_loss):
+                raise TrainingError(
+                    f"the training has diverged: valid perplexity was infinite at each validation "
+                    f"up to step {self.progress.step}, and there is no best model: " + ADVICE
+                )
+            if best_loss > math.log(len(self.prepared.vocab)) and self.group.is_first:
+                logger.warning(
+                    "the best valid perplexity, %.4g, is worse than guessing among the %s tokens "
+                    "of the vocabulary: train longer, or lower optimizer.lr and optimizer.matrix_lr",
+                    exp(best_loss),
+                    f"{len(self.prepared.vocab):,}",
+                )
         best = load_checkpoint(self.checkpoints / "best.pt")
         self.model.load_state_dict(best["model"])
         splits = {split: self._figures(split, progress=True) for split in self.batches}

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import flip_bit, reseal, sentences
+from conftest import flip_bit, note_disk, reseal, sentences
 from fakes import install_fake_kkma
 from filelock import FileLock
 
@@ -878,6 +878,18 @@ def test_pages_of_shards_that_are_being_made_have_checksums(
     data[column.data_page_offset + column.total_compressed_size - 2] ^= 1
     path.write_bytes(data)
     error_of(PreparedError, lambda: list(shards.read_columns(path, ["text"])), "damaged", "CRC")
+
+
+def test_all_files_are_on_the_disk_before_they_have_their_names(
+    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = note_disk(monkeypatch)
+    folder = make(given, outputs).folder
+    for split in ("train", "valid"):
+        named = events.index(f"replace {split}-00000.parquet")
+        assert events[named - 1] == "fsync"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert events[-1 - len(files) :] == ["fsync"] * len(files) + [f"replace {folder.name}"]
 
 
 def test_an_older_folder_is_named(given: CorpusConfig, outputs: Path) -> None:

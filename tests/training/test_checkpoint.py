@@ -6,12 +6,14 @@ import errno
 import os
 import pickle
 import random
+import struct
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import note_disk
 
 from korlm.errors import CheckpointError, OutputError
 from korlm.training.checkpoint import (
@@ -180,6 +182,38 @@ def test_damaged_bytes_never_end_in_anything_else(path: Path) -> None:
         except CheckpointError:
             refused += 1
     assert refused > 20
+
+
+def test_a_changed_bit_of_a_weight_is_noticed(path: Path) -> None:
+    """PyTorch writes checksums, but opens the file without looking at them."""
+    checkpoint = make_checkpoint()
+    checkpoint["model"] = {"weight": torch.full((1000,), 1.5)}
+    save_checkpoint(path, checkpoint)
+    data = bytearray(path.read_bytes())
+    data[data.index(1000 * struct.pack("<f", 1.5)) + 2000] ^= 1
+    path.write_bytes(data)
+    assert torch.load(path, weights_only=True)["model"]["weight"].unique().numel() == 2
+    assert "has changed" in error_of(path)
+
+
+def test_what_to_do_without_it(path: Path) -> None:
+    run = path.parent.parent
+    best = path.with_name("best.pt")
+    path.write_bytes(b"")
+    assert error_of(path).endswith("there is no other checkpoint in its run: train again")
+    save_checkpoint(best, make_checkpoint())
+    command = f"python -m korlm.train resume={run} resume_from=best"
+    assert error_of(path).endswith(f"go on from the best model: {command}")
+    best.write_bytes(b"")
+    assert error_of(best).endswith("copy last.pt over it")
+
+
+def test_it_is_on_the_disk_before_it_has_its_name(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = note_disk(monkeypatch)
+    save_checkpoint(path, make_checkpoint())
+    assert events == ["fsync", "replace last.pt"]
 
 
 @pytest.mark.parametrize("content", [torch.zeros(3), {"model": {}}, [1, 2], "text"])

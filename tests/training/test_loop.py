@@ -324,6 +324,34 @@ def test_without_patience_nothing_stops_early(make_trainer: Make) -> None:
     assert trainer.progress.bad_validations == 8
 
 
+def test_a_perplexity_beyond_all_floats_is_never_the_best(make_trainer: Make) -> None:
+    trainer, notes = make_trainer(valid_losses=[5000.0, 900.0, 800.0, 3.0, 750.0], epochs=5)
+    trainer.run()
+    assert notes.validations == [4, 8, 12, 16, 20]
+    assert (trainer.progress.best_loss, trainer.progress.best_step) == (3.0, 16)
+    trainer, _ = make_trainer(valid_losses=[5000.0, 900.0, 800.0], epochs=20, patience=3)
+    trainer.run()
+    assert (trainer.progress.best_loss, trainer.progress.step) == (math.inf, 12)
+
+
+@pytest.mark.parametrize("log_every", [1, 3, 10])
+def test_the_sums_of_an_epoch_begin_anew(make_trainer: Make, log_every: int) -> None:
+    """Train perplexity at each validation is that of the epoch alone: 24 tokens, ever cheaper."""
+    trainer, _ = make_trainer(epochs=3, log_every=log_every, lr=1.0)
+    progress, validate = trainer.progress, trainer.validate
+    sums: list[tuple[int, float]] = []
+
+    def note() -> float:
+        sums.append((progress.epoch_tokens, progress.epoch_nats))
+        return validate()
+
+    trainer.validate = note
+    trainer.run()
+    assert [tokens for tokens, _ in sums] == [24, 24, 24]
+    assert sums[0][1] > sums[1][1] > sums[2][1]
+    assert (progress.epoch_tokens, progress.epoch_nats) == (0, 0.0)
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_valid_loss_that_is_not_finite_stops_the_run(make_trainer: Make, loss: float) -> None:
     trainer, _ = make_trainer(valid_losses=[3.0, loss], epochs=2)

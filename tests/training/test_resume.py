@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_runs import (
     BUSY_MODEL,
@@ -304,6 +305,28 @@ def test_a_finished_run_can_be_given_more_epochs(prepared: Prepared, tmp_path: P
     resumed.fit()
     assert resumed.progress.step == 2 * run.progress.step
     assert resumed.progress.epoch == 2
+
+
+def test_from_the_best_model_where_last_is_damaged(
+    prepared: Prepared, tmp_path: Path, korlm: Command
+) -> None:
+    """The message names a command that does it."""
+    settings = make_settings(prepared, trainer={"valid_every": 4}, outputs=str(tmp_path))
+    run = start(settings, prepared, tmp_path / "run")
+    stop_after(run, 7)
+    break_off(run)
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    last.write_bytes(last.read_bytes()[:1000])
+    command = f"resume={tmp_path / 'run'} resume_from=best"
+    error = korlm("train", f"resume={tmp_path / 'run'}").error
+    assert "last.pt: damaged" in error and error.endswith(f"python -m korlm.train {command}")
+    ended = korlm("train", *command.split())
+    assert ended.code == 0, ended.err
+    assert "going on from the best model, of step 4, with a new state" in ended.out
+    assert load_checkpoint(last)["progress"]["step"] == run.trainer.total_steps
+    assert (tmp_path / "run" / "metrics.json").is_file()
+    # The valid loss of step 4 is known: it counts neither again nor as one that got no better.
+    assert "step 8" in ended.out and " step 4 " not in ended.out
 
 
 def test_other_text_is_refused(prepared: Prepared, tmp_path: Path) -> None:

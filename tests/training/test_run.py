@@ -39,11 +39,11 @@ from korlm.config import (
     TrainSettings,
     WindowConfig,
 )
-from korlm.data.batches import build_batches
+from korlm.data.batches import Batches, build_batches
 from korlm.data.prepared import Prepared
 from korlm.data.tokenizer import SyllableTokenizer
 from korlm.data.vocab import EOS_ID, Vocab
-from korlm.errors import Interrupted, KorlmError
+from korlm.errors import ConfigError, Interrupted, KorlmError, TrainingError, enough_memory
 from korlm.metrics import Tally
 from korlm.models.build import build_model
 from korlm.settings import settings_from_plain
@@ -377,6 +377,52 @@ def test_too_little_text_for_the_batches(prepared: Prepared, tmp_path: Path) -> 
 
 def test_figures_of_an_empty_pass() -> None:
     assert math.isnan(Tally().loss)
+
+
+def diverged(monkeypatch: pytest.MonkeyPatch, loss: float) -> None:
+    """Every pass of evaluation costs so many nats per token."""
+
+    def costly(model: object, batches: Batches, *others: object) -> Tally:
+        return Tally(loss * batches.num_tokens, 0.0, batches.num_tokens, 0, 1.0)
+
+    monkeypatch.setattr("korlm.training.run.evaluate", costly)
+
+
+def test_a_run_that_has_diverged_is_no_success(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loss is finite, its perplexity is not."""
+    diverged(monkeypatch, 1000.0)
+    run = start(make_settings(prepared), prepared, tmp_path)
+    with pytest.raises(
+        TrainingError, match=r"^the training has diverged: .* no best model"
+    ) as told:
+        run.fit()
+    assert len(str(told.value).splitlines()) == 1 and "lower optimizer.lr" in str(told.value)
+    assert not (tmp_path / "metrics.json").exists()
+    assert [path.name for path in run.checkpoints.iterdir()] == ["last.pt"]
+
+
+def test_worse_than_guessing_is_told(
+    prepared: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for loss, is_worse in ((600.0, True), (math.log(len(prepared.vocab)) - 0.1, False)):
+        diverged(monkeypatch, loss)
+        caplog.clear()
+        start(make_settings(prepared), prepared, tmp_path / str(loss)).fit()
+        assert ("worse than guessing" in caplog.text) == is_worse
+
+
+def test_a_model_larger_than_memory_is_told_in_one_line() -> None:
+    told = r"^model=lstm: needs more memory than there is \(.* GB at once\); lower it$"
+    config = LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=2_000_000)
+    with pytest.raises(ConfigError, match=told), enough_memory("model=lstm", "lower it"):
+        build_model(config, 5)
+    with pytest.raises(RuntimeError, match="shapes"), enough_memory("model=lstm", "lower it"):
+        raise RuntimeError("shapes differ")
 
 
 def test_stopped_in_the_final_evaluation_keeps_the_last_state(
