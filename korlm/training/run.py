@@ -421,7 +421,7 @@ class Run:
             if best_loss > math.log(len(self.prepared.vocab)) and self.group.is_first:
                 logger.warning(
                     "the best valid perplexity, %.4g, is worse than guessing among the %s tokens "
-                    "of the vocabulary: train longer, or lower optimizer.lr and optimizer.matrix_lr",
+                    "of the vocabulary: train longer or lower optimizer.lr and matrix_lr",
                     exp(best_loss),
                     f"{len(self.prepared.vocab):,}",
                 )

@@ -326,7 +326,7 @@ def test_from_the_best_model_where_last_is_damaged(
     assert load_checkpoint(last)["progress"]["step"] == run.trainer.total_steps
     assert (tmp_path / "run" / "metrics.json").is_file()
     # The valid loss of step 4 is known: it counts neither again nor as one that got no better.
-    assert "step 8" in ended.out and " step 4 " not in ended.out
+    assert "  step 8  " in ended.out and "  step 4  " not in ended.out
 
 
 def test_other_text_is_refused(prepared: Prepared, tmp_path: Path) -> None:
