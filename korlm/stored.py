@@ -27,6 +27,7 @@ DEEPEST = 50  # levels of a YAML file; Hydra's own have less than ten
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML has it
 _NOT_SETTINGS = ("experiment", "sweep")  # groups that set keys of other groups
 _SWEEPER = "hydra.sweeper."
+_TYPED = "; if it is yours, type it on the command line again"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -148,9 +149,9 @@ def check_override(override: str, source: str) -> None:
                     "and ending"
                 )
         elif isinstance(plain, list):
-            _check_value(key, [getattr(p, "text", p) for p in plain], source, ConfigError)
+            _check_value(key, [getattr(p, "text", p) for p in plain], source, ConfigError, _TYPED)
         else:
-            _check_value(key, plain, source, ConfigError)
+            _check_value(key, plain, source, ConfigError, _TYPED)
 
 
 def _sets_search(override: str) -> bool:
@@ -161,18 +162,20 @@ def _sets_search(override: str) -> bool:
     return key.startswith(_SWEEPER) and name in names and bool(re.fullmatch(r"[\w.]+", value))
 
 
-def _check_value(key: str, value: Any, source: str, kind: type[KorlmError]) -> None:
+def _check_value(
+    key: str, value: Any, source: str, kind: type[KorlmError], advice: str = ""
+) -> None:
     """Refuse what is neither a plain value nor a list of them."""
     for part in value if isinstance(value, list) else [value]:
         if isinstance(part, str) and "${" in part:
             raise kind(
                 f"{source}: {key}={_shown(part)}: a stored setting must be a plain value, without "
-                "${...}"
+                "${...}" + advice
             )
         if not (part is None or isinstance(part, (bool, int, float, str))):
             raise kind(
                 f"{source}: {key}={_shown(part)}: a stored setting must be a text, a number or a "
-                "list of them"
+                "list of them" + advice
             )
 
 

@@ -21,7 +21,8 @@ class ClusterConfig(Group):
 
     cluster: str | None = None
     # local: processes of this machine; slurm: jobs of SLURM; or the address of a Dask scheduler
-    # that runs, such as tcp://HOST:8786; null: no cluster
+    # that runs, such as tcp://HOST:8786; null: no cluster. A resumed run or sweep does not remember
+    # prepare.*: type them again
     workers: int | None = None
     # processes, each with at most one JVM of tokenizer.threads threads (null: 4); null: local:
     # cores / threads; slurm needs a number

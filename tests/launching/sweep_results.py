@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,24 @@ def results(sweep: Path) -> dict[str, Any]:
     return found
 
 
-def when(is_so: Callable[[], bool], act: Callable[[], None]) -> None:
-    """Does something as soon as something else is so."""
+@contextmanager
+def when(is_so: Callable[[], bool], act: Callable[[], None]) -> Iterator[None]:
+    """Act once, as soon as something is so while this lasts, and never afterwards.
+
+    What acts by sending a signal to this process would otherwise hit whichever test runs by then.
+    """
+    ended = threading.Event()
 
     def wait() -> None:
-        until = time.monotonic() + 60
-        while not is_so() and time.monotonic() < until:
-            time.sleep(0.01)
-        act()
+        while not ended.wait(0.01):
+            if is_so():
+                act()
+                return
 
-    threading.Thread(target=wait, daemon=True).start()
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

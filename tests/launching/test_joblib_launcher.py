@@ -69,17 +69,18 @@ def test_a_killed_process_loses_its_own_job(
         (pid,) = workers[0]._pool._processes
         os.kill(pid, signal.SIGKILL)
 
-    when((tmp_path / "b/0/checkpoints/best.pt").exists, kill)
-    ended = korlm("train", *JOBLIB, *sweep, "hydra.sweep.dir=b")
+    best = tmp_path / "b/0/checkpoints/best.pt"
+    with when(best.exists, kill):
+        ended = korlm("train", *JOBLIB, *sweep, "hydra.sweep.dir=b")
     assert ended.code == 1
     reason = "its process died (SIGKILL(-9)), for want of memory perhaps; go on with -m resume"
     assert (tmp_path / "b/0/failed.txt").read_text("utf-8") == f"{reason}\n"
     assert set(results(tmp_path / "b")) == {"1"}
 
     jobs_by_settings.cache_clear()
-    (tmp_path / "b/0/checkpoints/best.pt").unlink()
-    when((tmp_path / "b/0/checkpoints/best.pt").exists, lambda: os.kill(os.getpid(), signal.SIGINT))
-    ended = korlm("train", *JOBLIB, "resume=b")
+    best.unlink()
+    with when(best.exists, lambda: os.kill(os.getpid(), signal.SIGINT)):
+        ended = korlm("train", *JOBLIB, "resume=b")
     assert ended.code == 130
     last = ended.err.splitlines()[-1]
     assert last.endswith("/b hydra/launcher=joblib hydra.launcher.n_jobs=2")

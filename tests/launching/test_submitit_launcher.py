@@ -84,8 +84,9 @@ def test_ctrl_c(
         "seed=1,2,3",
     ]
     monkeypatch.setattr(LocalLauncher, "_shares", lambda *_: [{}])
-    when(lambda: bool(list(last.glob("*/0/checkpoints/best.pt"))), lambda: os.kill(os.getpid(), 2))
-    ended = korlm("train", *LOCAL, *sweep)
+    best = "*/0/checkpoints/best.pt"
+    with when(lambda: bool(list(last.glob(best))), lambda: os.kill(os.getpid(), signal.SIGINT)):
+        ended = korlm("train", *LOCAL, *sweep)
     assert ended.code == 130
     (job,) = last.glob("*/[0-9]")
     assert (job / "checkpoints/last.pt").is_file() and not (job / "failed.txt").exists()
