@@ -17,7 +17,14 @@ __version__ = "0.1.0"
 
 
 def load(run: str | Path) -> TrainedRun:
-    """The best model of a run, with all that it takes to use it.
+    """Return the best model of a run, with all that it takes to use it.
+
+    Processes that use it must be started by ``spawn`` and load it themselves, as with any use of
+    PyTorch: a process that is forked after PyTorch has computed anything hangs at its next
+    operation, because the threads of PyTorch are not copied.
+
+        multiprocessing.get_context("spawn").Pool(2)
+        ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
 
     Args:
         run: its directory, or one that korlm.export wrote.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from korlm import cli
 from korlm.config import Context, Level, ScoreSettings
-from korlm.errors import OutputError
+from korlm.errors import CorpusError, OutputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,7 +65,7 @@ def _score(settings: ScoreSettings) -> None:
 
 def surprisals(
     run: TrainedRun,
-    texts: Sequence[str],
+    texts: str | Sequence[str],
     level: Level | str = Level.morph,
     context: Context | str = Context.line,
     entropy: bool = True,
@@ -76,9 +76,12 @@ def surprisals(
         run = korlm.load("outputs/runs/DIR")
         surprisals(run, ["나는 학교에 간다.", "너도 간다."], level="eojeol").to_pandas()
 
+    Threads may share a run and a reader. Processes must be started by ``spawn``: PyTorch hangs in a
+    process that was forked after it has computed anything, see ``korlm.load``.
+
     Args:
         run: whose model is asked, where it is.
-        texts: a line each, together one document.
+        texts: a line each, together one document; a str is a single line.
         level: what has a row: morph, eojeol or sentence.
         context: what a token is predicted from: line, document or carried.
         entropy: whether to give that of each prediction.
@@ -86,11 +89,19 @@ def surprisals(
 
     Returns:
         The columns that ``python -m korlm.score`` writes.
+
+    Raises:
+        CorpusError: a text is no str, or holds half of a surrogate pair.
+        TokenizerError: the tokenizer of the run does not start.
     """
     from korlm.evaluation.surprisal import Scorer
     from korlm.evaluation.surprisal_rows import rows_of, schema_of
 
     level = Level(level)
+    if isinstance(texts, str):
+        texts = [texts]
+    if texts is None:
+        raise CorpusError("texts is None: give a str for each line")
     if reader is None:
         with run.reader() as reader:
             return surprisals(run, texts, level, context, entropy, reader)

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ import torch
 from conftest import ROOT, Command
 from tiny_runs import finish, make_settings, prepare_tiny
 
+from korlm.errors import CorpusError
 from korlm.score import surprisals
 
 TEXT = "나는 집에 간다.\n\n \n우리는 책을 본다.\n뷁\t밥을 먹는다."
@@ -234,4 +236,23 @@ def test_in_python(korlm: Command, run: Path, text: Path) -> None:
         fast = surprisals(trained, TEXT.split("\n"), entropy=False, reader=reader)
         assert "entropy" not in fast.column_names
         assert len(surprisals(trained, [], context="carried", reader=reader)) == 0
+        whole = surprisals(trained, "나는 간다", level="eojeol", reader=reader)
+        assert whole.equals(surprisals(trained, ["나는 간다"], level="eojeol", reader=reader))
     assert sum(fast["surprisal"].to_pylist()) == pytest.approx(sum(found), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (None, "texts is None: give a str"),
+        (["가", None], "text 2 is None: give a str"),
+        (["가", 3.5], r"text 2 is 3\.5: give a str"),
+        ([b"abc"], "text 1 is b'abc': give a str"),
+        ("가\ud800", r"text 1 has a lone surrogate \(U\+D800\) as character 2"),
+    ],
+)
+def test_what_is_no_text(run: Path, texts: Any, message: str) -> None:
+    import korlm as package
+
+    with pytest.raises(CorpusError, match=f"^{message}"):
+        surprisals(package.load(run), texts)

@@ -142,7 +142,8 @@ class WorkerConfig(TokenizerConfig):
     threads: int | None = None
     # analyzers in each of them; null: one for each core that this process may use, over all workers
     seconds_per_line: float = 10.0
-    # of a line or a part of it; one that takes longer costs its worker a restart and is parted
+    # of a line or a part of it; one that takes longer costs its worker a restart and is parted.
+    # Without effect on Kkma's fast engine, which counts its steps instead
     cache_mb: int = 2048
     # size of outputs/cache, which keeps what became of each line for other corpora; 0: no cache
 
@@ -177,7 +178,8 @@ class KkmaConfig(JavaConfig):
     engine: Engine = Engine.fast
     # konlpy: KoNLPy's own, five to ten times slower; same tokens wherever it comes to an end
     guard: bool = True
-    # bound the work on each word and cut those that are too much (아 sixteen times) into pieces
+    # cut words that have too many readings (ㄷ forty times) into pieces; false: leave them whole.
+    # Either way the fast engine bounds the work on each word, and seconds_per_line KoNLPy's
 
 
 @dataclass

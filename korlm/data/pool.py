@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 import korlm
-from korlm.config import JavaConfig, TokenizerConfig, WorkerConfig
+from korlm.config import Engine, JavaConfig, KkmaConfig, TokenizerConfig, WorkerConfig
 from korlm.data.columns import unpack
 from korlm.data.registry import build_light, tokenizer_version
 from korlm.data.slow import LATE, resolved
@@ -112,11 +112,10 @@ class _Child:
         return any(job.careful for job in self.jobs.values())
 
     def last_words(self) -> str:
-        """The last line that the process wrote to stderr."""
+        """Return why the process ended, in one line: see ``reason_of``; or its exit code."""
         self._stderr.seek(0)
-        lines = self._stderr.read().decode("utf-8", "replace").split("\n")
-        said = [line.strip() for line in lines if line.strip() and not line.startswith("WARNING")]
-        return said[-1] if said else f"exit code {self.process.wait()}"
+        text = self._stderr.read().decode("utf-8", "replace")
+        return reason_of(text) or f"exit code {self.process.wait()}"
 
     def close(self) -> None:
         """Ends the process, whatever it is doing."""
@@ -126,6 +125,24 @@ class _Child:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
+
+
+def reason_of(stderr: str) -> str:
+    r"""Return the line of a worker's stderr that says why it ended; empty if there is none.
+
+    That is the first line of a report of the JVM, whose last lines only say where to send it, or
+    the last line of anything else.
+
+    >>> reason_of("ready\n#\n# There is insufficient memory.\n# Saved as:\n# /tmp/a.log\n#\n")
+    'There is insufficient memory.'
+    """
+    lines = [line.strip() for line in stderr.split("\n")]
+    report = [line.lstrip("# ") for line in lines if line.startswith("#") and line.strip("# ")]
+    if report and report[0].startswith("A fatal error"):  # the headline; what it was comes next
+        del report[0]
+    noise = ("WARNING", "Picked up ")
+    other = [line for line in lines if line and not line.startswith(noise)]
+    return report[0] if report else other[-1] if other else ""
 
 
 class TokenizerPool:
@@ -147,6 +164,8 @@ class TokenizerPool:
             queue.SimpleQueue()
         )
         self._children: list[_Child] = []
+        # Held by a thread until its map has ended. The same thread may begin another one.
+        self._lock = threading.RLock()
         self._false_starts: int | None = None  # of workers, since one was ready
         if self._light is None:
             if not isinstance(config, WorkerConfig):
@@ -173,15 +192,18 @@ class TokenizerPool:
         Only a few batches a thread are in flight at a time, so that memory does not grow. A batch
         whose columns are known already comes back as it is, in its turn; no process starts for it.
 
+        Threads may share a pool: each waits until the iteration of another one has ended.
+
         Raises:
             TokenizerError: a worker does not start, or workers die whatever they are given.
         """
-        if self._light is not None:
-            for batch in batches:
-                known = isinstance(batch, pa.RecordBatch)
-                yield batch if known else self._light.analyze_batch(batch)
-        elif isinstance(self._config, WorkerConfig):
-            yield from self._map_in_children(self._config, batches)
+        with self._lock:
+            if self._light is not None:
+                for batch in batches:
+                    known = isinstance(batch, pa.RecordBatch)
+                    yield batch if known else self._light.analyze_batch(batch)
+            elif isinstance(self._config, WorkerConfig):
+                yield from self._map_in_children(self._config, batches)
 
     def _map_in_children(
         self, config: WorkerConfig, batches: Iterable[Task]
@@ -232,7 +254,9 @@ class TokenizerPool:
         patience = START_SECONDS + config.seconds_per_line
         for child in self._children:  # they say each second that they live
             if child.jobs and child.silent > patience:
-                self._replace(config, child, waiting)
+                # A busy or frozen machine makes any worker silent. Where no clock limits a line,
+                # the line is not to blame: another worker reads it whole.
+                self._replace(config, child, waiting, silent=not has_clock(config))
                 return
         began, timeout = time.monotonic(), min(ALIVE_SECONDS, patience)
         message_of = frame = None
@@ -283,8 +307,17 @@ class TokenizerPool:
         child: _Child,
         waiting: collections.deque[_Job],
         blame: bool = True,
+        silent: bool = False,
     ) -> None:
-        """Starts a worker in the place of a dead or stuck one; its batches wait for their turn."""
+        """Starts a worker in the place of a dead or stuck one; its batches wait for their turn.
+
+        Args:
+            config: of the new worker.
+            child: the worker that is ended.
+            waiting: where its batches go.
+            blame: whether the line at work may be what ended it.
+            silent: whether it was ended for its silence alone, which is no fault of any line.
+        """
         child.process.kill()
         child.process.wait()
         if not child.ready:
@@ -299,7 +332,10 @@ class TokenizerPool:
             said = child.last_words()
             logger.warning("a worker of %s died (%s); another goes on", self._title, said)
             for job in child.jobs.values():
-                job.died("Java died" if isinstance(config, JavaConfig) else "process died")
+                if silent:
+                    job.deaths[None] += 1
+                else:
+                    job.died("Java died" if isinstance(config, JavaConfig) else "process died")
                 if job.deaths[None] > MAX_DEATHS:
                     raise TokenizerError(
                         f"workers of {self._title} die again and again ({said}); "
@@ -308,6 +344,11 @@ class TokenizerPool:
         waiting.extend(child.jobs.values())
         child.close()
         self._children[self._children.index(child)] = _Child(config, self._inbox)
+
+
+def has_clock(config: WorkerConfig) -> bool:
+    """Return whether ``seconds_per_line`` limits a line; Kkma's fast engine counts its steps."""
+    return not (isinstance(config, KkmaConfig) and config.engine is Engine.fast)
 
 
 def _is_there_memory(config: WorkerConfig) -> str:

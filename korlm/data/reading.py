@@ -24,6 +24,7 @@ from korlm.data.shards import SCHEMA, Batch, Batcher, read_columns, shard_paths,
 from korlm.data.spelling import SpellingModel
 from korlm.data.units import count_units
 from korlm.data.vocab import EOS_ID, Vocab
+from korlm.errors import CorpusError
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Reading:
 class Reader:
     """Reads any text with the tokenizer and the vocabulary of a run; a context manager.
 
-    Kkma starts with the first line that is read (about 5 s) and stays until the end.
+    Kkma starts with the first line that is read (about 5 s) and stays until the end. Threads may
+    share a reader, which serves one of them at a time.
 
     Args:
         tokenizer: of the run.
@@ -141,13 +143,33 @@ class Reader:
             yield self._reading(waiting.popleft(), columns)
 
     def read_texts(self, texts: Sequence[str], doc_id: str = "") -> Reading:
-        """A few lines at once, as one document."""
+        """Read a few lines at once, as one document.
+
+        Raises:
+            CorpusError: one of them is no string, or holds half of a surrogate pair.
+            TokenizerError: the tokenizer does not start.
+        """
+        for number, text in enumerate(texts, 1):
+            _check_text(number, text)
         batch = Batch("text", 0, True, [Lines("text", doc_id, 1, list(texts))])
         (columns,) = self._pool.map([batch.normal])
         return self._reading(batch, columns)
 
     def _reading(self, batch: Batch, columns: pa.RecordBatch) -> Reading:
         return Reading.of(table_of([batch], [columns]), self._vocab, self._spelling)
+
+
+def _check_text(number: int, text: object) -> None:
+    if not isinstance(text, str):
+        raise CorpusError(f"text {number} is {text!r:.80}: give a str")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CorpusError(
+            f"text {number} has a lone surrogate (U+{ord(text[error.start]):04X}) as character "
+            f"{error.start + 1}, which is no character of Unicode; decode its bytes again, with "
+            "errors='replace' if need be"
+        ) from None
 
 
 def read_prepared(

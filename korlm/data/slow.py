@@ -32,7 +32,10 @@ class Analyzer(Protocol):
         """An analysis of each line, or in a word why there is none. No line is blank."""
 
     def at_work(self) -> tuple[int, float]:
-        """The line at work and its seconds so far; -1 between batches. For another thread."""
+        """Return the line at work and its seconds so far, for another thread.
+
+        -1 for the line between batches, and always for analyzers that no clock may end.
+        """
 
 
 class LineByLine(ABC):

@@ -9,6 +9,7 @@ recurrence and need a loop over time.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -93,6 +94,11 @@ class RecurrentLayer(nn.Module):
         if self.norm_ih is not None or recurrent_mask:
             return self._loop(x, state, lengths, weight_hh)
         weights = (self.weight_ih, weight_hh, self.bias_ih, self.bias_hh)
+        if self.cell == "lstm" and _is_without_bf16(x.device):
+            # As autocast does with every operation that has no kernel of bf16.
+            with torch.autocast("cpu", enabled=False):
+                before = tuple(part[None].float().contiguous() for part in state)
+                return self._fused(x.float(), before, lengths, weights)
         before = tuple(part[None].to(x.dtype).contiguous() for part in state)  # (1, B, H)
         return self._fused(x, before, lengths, weights)
 
@@ -160,6 +166,28 @@ class RecurrentLayer(nn.Module):
             return ((1 - z) * n + z * state[0],)
         both = from_input + from_state
         return (torch.tanh(both) if self.cell == "tanh" else torch.relu(both),)
+
+
+@functools.cache
+def lstm_runs_in_bf16() -> bool:
+    """Return whether PyTorch's fused LSTM runs in bf16 on this CPU.
+
+    oneDNN has no such kernel for CPUs without AVX-512, or with ``ONEDNN_MAX_CPU_ISA=AVX2``; asking
+    for it is the only test that sees both.
+    """
+    x, h, matrix, bias = (torch.zeros(*shape) for shape in ((1, 1, 1), (1, 1, 1), (4, 1), (4,)))
+    try:
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.lstm(x, (h, h), (matrix, matrix, bias, bias), True, 1, 0.0, True, False, False)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _is_without_bf16(device: torch.device) -> bool:
+    """Return whether autocast would ask for an LSTM in bf16 that the device does not have."""
+    asked = device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return asked and not lstm_runs_in_bf16()
 
 
 def in_one_piece(weights: Sequence[Tensor]) -> tuple[Tensor, ...]:

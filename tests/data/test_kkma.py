@@ -32,8 +32,12 @@ def test_kkma_version_starts_no_java() -> None:
     assert tokenizer_version(config()) == kkma_version(config())
     versions = {kkma_version(config(engine, 1, guard)) for engine in Engine for guard in (0, 1)}
     assert len(versions) == 4 and all(version.startswith("konlpy 0.") for version in versions)
-    # Where the clock gives words up, it decides what becomes of them.
-    for slower, same in ((config(), True), (config(guard=False), False)):
+    # A clock limits the lines of KoNLPy's own engine only.
+    for slower, same in (
+        (config(), True),
+        (config(guard=False), True),
+        (config(Engine.konlpy), False),
+    ):
         slow = dataclasses.replace(slower, seconds_per_line=60.0)
         assert (kkma_version(slow) == kkma_version(slower)) == same
     assert "jpype" not in sys.modules
@@ -236,6 +240,9 @@ HOSTILE = {
     "ㅋ" * 100_000: "ok",
     "ㅋㅠ" * 3000 + " 좋다": "ok",
     "a" * 40_000: "ok",
+    "a" * 40_000 + " b-c": "ok",
+    "1" + ",000" * 10_000: "ok",
+    "a1" * 8_000: "cut: over budget",
     "가나다 " * (LONG // 40): "ok",
     "a b " * (LONG // 4): "ok",
     "아" * 16 + " 끝": "ok",
@@ -274,10 +281,23 @@ def test_hostile_lines() -> None:
 
 
 @pytest.mark.jvm
-def test_without_a_guard_the_clock_decides() -> None:
+def test_without_a_guard_a_word_over_budget_stays_whole() -> None:
     texts = ["나는 " + "ㄷ" * 60 + " 간다", SENTENCES[0]]
-    settings = KkmaConfig(name="kkma", threads=1, guard=False, seconds_per_line=1.0)
-    first, second = analyses(settings, texts)
-    assert first.status.startswith("fallback: ") and second.status == "ok"
+    first, second = analyses(config(threads=1, guard=False), texts)
+    assert first.status == "fallback: over budget" and second.status == "ok"
     assert first.morphs == ["나", "는", "ㄷ" * 60, "갈", "ㄴ다"]
-    assert first.seconds >= 1.0
+    assert first.tags[2] == "UN" and first.eojeol == [0, 0, 1, 2, 2]
+
+
+@pytest.mark.jvm
+def test_no_clock_ends_a_long_line() -> None:
+    """However slow the machine is: any line takes longer than a microsecond."""
+    text = "학교에 간다. "
+    settings = KkmaConfig(name="kkma", threads=1, seconds_per_line=1e-6)
+    short, long = analyses(settings, [text, text * (128_000 // len(text))])
+    count = 128_000 // len(text)
+    assert short.status == long.status == "ok"
+    assert long.morphs == short.morphs * count and long.tags == short.tags * count
+    units = range(2 * count)
+    assert long.eojeol == [2 * (n // 5) + short.eojeol[n % 5] for n in range(5 * count)]
+    assert long.eojeol[-1] == units[-1] and long.dropped == 0

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pytest
 from fakes import install_fake_kkma
 
-from korlm.config import Engine, KkmaConfig, TokenizerConfig
+from korlm.config import Engine, KkmaConfig, TokenizerConfig, WorkerConfig
 from korlm.data import pool as pool_module
 from korlm.data.columns import Analysis, analyses_of
 from korlm.data.pool import TokenizerPool
@@ -291,6 +292,56 @@ def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
     assert results == [[faked(text) for text in batch] for batch in batches]
 
 
+def test_silence_is_no_fault_of_a_line_without_a_clock(
+    fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "MAX_DEATHS", 3)
+    with TokenizerPool(kkma(threads=1)) as pool:
+        assert isinstance(pool._config, KkmaConfig)
+        running = pool.map([["가"], ["나 SLOW! 다"]])
+        assert timeless(next(running)) == [faked("가")]
+        for silence in range(4):
+            (child,) = pool._children
+            child.ready = True
+            waiting: collections.deque[pool_module._Job] = collections.deque()
+            if silence == 3:
+                with pytest.raises(TokenizerError, match="die again and again"):
+                    pool._replace(pool._config, child, waiting, silent=True)
+                break
+            pool._replace(pool._config, child, waiting, silent=True)
+            (job,) = waiting
+            assert not job.careful and not job.known
+            pool._children[0].give(job)
+            if silence == 2:
+                assert timeless(next(running)) == [faked("나 SLOW! 다")]
+                pool._children[0].give(job)
+
+
+@pytest.mark.parametrize("engine", list(Engine), ids=lambda engine: engine.value)
+def test_which_engine_has_a_clock(engine: Engine) -> None:
+    assert pool_module.has_clock(kkma(engine=engine)) == (engine is Engine.konlpy)
+    assert pool_module.has_clock(WorkerConfig(name="kiwi"))
+
+
+def test_threads_share_a_pool(fake: Path) -> None:
+    found: dict[str, list[Analysis]] = {}
+
+    def read(name: str, pool: TokenizerPool) -> None:
+        for number in range(10):
+            text = f"{name} {number}"
+            found[text] = map_one(pool, [text, name])
+
+    with TokenizerPool(kkma(threads=2)) as pool:
+        started = [threading.Thread(target=read, args=(name, pool)) for name in "가나다라"]
+        for thread in started:
+            thread.start()
+        for thread in started:
+            thread.join()
+    assert len(found) == 40
+    for text, analyses in found.items():
+        assert analyses == [faked(text), faked(text[0])]
+
+
 def test_a_batch_that_always_ends_java_is_given_up_alone(fake: Path) -> None:
     # The others are at work when it happens, each time.
     batches = [[f"{number} 가", "나 DIE!" if number == 4 else "SLOW! 다"] for number in range(9)]
@@ -505,6 +556,24 @@ def test_a_line_on_which_kkma_hangs(java: TokenizerPool) -> None:
     assert slow.tags[1] != "UN" and slow.status == "fallback: too slow"
     assert results == [plain, plain]
     assert seconds < 60  # by itself it would take hours
+
+
+@pytest.mark.jvm
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_a_crash_of_java_leaves_nothing_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("here", "temporary"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    with TokenizerPool(kkma(threads=1, engine=Engine.fast, guard=True)) as pool:
+        first = map_one(pool, SENTENCES)
+        running = pool.map([SENTENCES, SENTENCES])
+        os.kill(pids(pool)[0], signal.SIGSEGV)
+        assert [timeless(columns) for columns in running] == [first, first]
+    assert "died (SIGSEGV" in caplog.text
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 @pytest.mark.jvm

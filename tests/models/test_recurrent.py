@@ -411,3 +411,36 @@ def test_weights_in_one_piece_lie_behind_each_other() -> None:
     assert pieces[1].data_ptr() == pieces[0].data_ptr() + 4 * pieces[0].numel()
     sum((2 * piece).sum() for piece in pieces).backward()
     assert all((weight.grad == 2).all() for weight in weights)
+
+
+# bf16 on a CPU
+
+
+@pytest.mark.parametrize("there", [True, False, None], ids=["there", "not_there", "this_cpu"])
+@pytest.mark.parametrize("low", [True, False], ids=["bf16_input", "fp32_input"])
+@pytest.mark.parametrize("lengths", [LENGTHS, None], ids=["lengths", "no_lengths"])
+def test_under_autocast(
+    cell: str,
+    lengths: Tensor | None,
+    low: bool,
+    there: bool | None,
+    layer: RecurrentLayer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a kernel of bf16 an LSTM is computed in fp32, on whatever CPU this runs."""
+    if there is not None:
+        if there and cell == "lstm" and not recurrent.lstm_runs_in_bf16():
+            pytest.skip("this CPU has no kernel of bf16")
+        monkeypatch.setattr(recurrent, "lstm_runs_in_bf16", lambda: there)
+    x = random(T, B, I).bfloat16()
+    x, state = (x if low else x.float()), make_state(layer)
+    expected, after = layer(x.float(), state, lengths)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, found_after = layer(x, state, lengths)
+        found.float().square().sum().backward()
+    is_exact = cell == "lstm" and not (recurrent.lstm_runs_in_bf16() if there is None else there)
+    close = CLOSE if is_exact else {"atol": 0.1, "rtol": 0.1}
+    torch.testing.assert_close(found.float(), expected, **close)
+    for one, other in zip(found_after, after, strict=True):
+        torch.testing.assert_close(one.float(), other, **close)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())

@@ -45,12 +45,15 @@ final class Analyzer {
     private final Lexicon lexicon;
     private final Search search;
     private final Budget budget;
+    /** Whether a word over budget is cut into pieces; if not, it is left as it is. */
+    private final boolean cut;
     /** Of the last line: words that were cut, and words left as they were. */
     int numCut, numGivenUp;
 
-    Analyzer(Lexicon lexicon, Memory memory, long limit, boolean guard) {
+    Analyzer(Lexicon lexicon, Memory memory, long limit, boolean cut) {
         this.lexicon = lexicon;
-        this.budget = new Budget(guard ? limit : 0);
+        this.cut = cut;
+        this.budget = new Budget(limit);
         this.search = new Search(lexicon, memory, budget);
     }
 
@@ -117,7 +120,7 @@ final class Analyzer {
     /** A word over budget: its pieces, as if it had blanks; a syllable that is too much is left. */
     private void addPieces(ArrayList<Unit> units, String word, int begin) {
         int length = word.length();
-        if (length == 1) {
+        if (!cut || length == 1) {
             numGivenUp++;
             addUnit(units, new Expression(word, Candidate.unknown(word, lexicon)), begin);
             return;
@@ -141,16 +144,28 @@ final class Analyzer {
     private void joinUnits(ArrayList<Unit> units) {
         // Written into the same list, behind the place that is read: what is joined moves up.
         int size = 1;
+        budget.begin();
         for (int i = 1; i < units.size(); i++) {
             Unit unit = units.get(i);
             Unit last = units.get(size - 1);
-            if (!joins(last, unit)) units.set(size++, unit);
+            boolean joins = false;
+            try {
+                joins = joins(last, unit);
+            } catch (Budget.Spent spent) {
+                numCut++;
+            }
+            if (joins) continue;
+            units.set(size++, unit);
+            budget.begin();
         }
         units.subList(size, units.size()).clear();
     }
 
     private boolean joins(Unit last, Unit unit) {
         if (unit.expression.isComplete() && !last.mayJoin() && !unit.mayJoin()) return false;
+        // What is joined already is copied: without this, a long chain would cost its square.
+        int copied = last.expression.text.length() + last.begins.length;
+        budget.spend((long) last.expression.candidates.length * (1 + copied / Search.CHARS));
         Expression joint;
         if (last.isForeign()) {
             if (last.begins[0] + last.numChars() != unit.begins[0]) return false;
@@ -172,7 +187,6 @@ final class Analyzer {
     }
 
     private Expression derived(Unit last, Unit unit) {
-        budget.begin();
         return last.expression.followedBy(unit.expression, true, lexicon, budget);
     }
 

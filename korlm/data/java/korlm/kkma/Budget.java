@@ -21,9 +21,8 @@ final class Budget {
     private final long limit;
     private long left;
 
-    /** {@code limit} 0: without bounds. */
     Budget(long limit) {
-        this.limit = limit == 0 ? Long.MAX_VALUE : limit;
+        this.limit = limit;
         begin();
     }
 

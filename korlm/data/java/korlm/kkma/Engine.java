@@ -22,23 +22,17 @@ public final class Engine {
     }
 
     private final Analyzer analyzer;
-    /** The line that is at work, -1 between batches; and since when, in nanoseconds. */
-    private volatile int line = -1;
-    private volatile long since;
+    /** Start time of the current line, in nanoseconds; reported, never used to limit the work. */
+    private long since;
 
-    /** {@code budget} bounds the work on a word where {@code guard} is set. */
+    /**
+     * Creates an engine.
+     *
+     * @param budget work allowed for each word
+     * @param guard whether a word over budget is cut into pieces; if not, it is left as it is
+     */
     public Engine(Shared shared, long budget, boolean guard) {
         analyzer = new Analyzer(shared.lexicon, shared.memory, budget, guard);
-    }
-
-    /** The line that is at work, -1 between batches. */
-    public int line() {
-        return line;
-    }
-
-    /** Seconds since the line at work was begun. */
-    public double seconds() {
-        return (System.nanoTime() - since) / 1e9;
     }
 
     /**
@@ -52,7 +46,6 @@ public final class Engine {
         StringBuilder out = new StringBuilder(1 << 16);
         for (int i = 0; i < lines.length; i++) {
             since = System.nanoTime();
-            line = i;
             int begin = out.length();
             try {
                 analyze(lines[i], out);
@@ -64,7 +57,6 @@ public final class Engine {
             }
             out.append('\n');
         }
-        line = -1;
         return out.toString();
     }
 
@@ -110,22 +102,20 @@ public final class Engine {
     /** Writes morphemes with the number of the eojeol in which their token begins. */
     private static final class Writer implements Analyzer.Sink {
         final StringBuilder out = new StringBuilder();
-        private final String text;
         private final int offset;
-        private int at;
-        private int eojeol;
-        private boolean inside;
+        /** Eojeol index of each character of the text; for a blank, that of the eojeol before it. */
+        private final int[] eojeols;
         private Morph high;
         private int highEojeol;
 
         Writer(String text, int offset) {
-            this.text = text;
             this.offset = offset;
+            eojeols = eojeolsOf(text);
         }
 
         @Override
         public void add(Morph morph, int begin) {
-            int now = eojeolAt(begin + offset);
+            int now = eojeols[Math.min(begin + offset, eojeols.length - 1)];
             String string = morph.text;
             // Kkma takes the two halves of a character beyond the basic plane for two.
             if (high != null && string.length() == 1 && Character.isLowSurrogate(string.charAt(0))) {
@@ -151,19 +141,17 @@ public final class Engine {
             out.append('\t').append(morph).append('\t').append(tag).append('\t').append(number);
         }
 
-        /** The eojeol at a place; places mostly ascend, so that a line is walked once. */
-        private int eojeolAt(int place) {
-            if (place < at) {
-                at = 0;
-                eojeol = 0;
-                inside = false;
-            }
-            while (at <= place && at < text.length()) {
-                boolean blank = isBlank(text.charAt(at++));
-                if (!blank && !inside) eojeol++;
+        private static int[] eojeolsOf(String text) {
+            int[] eojeols = new int[text.length()];
+            int count = 0;
+            boolean inside = false;
+            for (int i = 0; i < eojeols.length; i++) {
+                boolean blank = isBlank(text.charAt(i));
+                if (!blank && !inside) count++;
                 inside = !blank;
+                eojeols[i] = Math.max(0, count - 1);
             }
-            return Math.max(0, eojeol - 1);
+            return eojeols;
         }
     }
 }

@@ -1,5 +1,7 @@
 package korlm.kkma;
 
+import java.util.ArrayList;
+
 /**
  * Kkma's search for the readings of one word of Hangul.
  *
@@ -9,6 +11,9 @@ package korlm.kkma;
  * readings are never copied, and that an analysis made once is remembered (see Before).
  */
 final class Search {
+    /** Characters of an unknown stretch that cost as much as a pair of readings looked at. */
+    static final int CHARS = 8;
+
     private final Lexicon lexicon;
     private final Memory memory;
     private final Budget budget;
@@ -45,19 +50,20 @@ final class Search {
     }
 
     private Expression[] search(String word, Before before) {
-        java.util.ArrayList<Expression> parts = new java.util.ArrayList<>();
-        String rest = word;
-        Expression[] chart = new Expression[rest.length()];
+        ArrayList<Expression> parts = new ArrayList<>();
+        // The part of the word from here on is still to be read; chart and end count from here.
+        int from = 0;
+        ArrayList<Expression> chart = new ArrayList<>();
         int end = 1;
-        while (end <= rest.length()) {
-            Expression whole = lexicon.readings(rest, 0, end);
+        while (from + end <= word.length()) {
+            Expression whole = readings(word, from, from + end);
             Expression.Builder current = new Expression.Builder(whole.text, Expression.NONE);
             for (Candidate candidate : whole.candidates) {
                 if (before.takes(candidate)) current.add(candidate);
             }
             for (int middle = 1; middle < end; middle++) {
-                Expression head = chart[middle - 1];
-                Expression tail = lexicon.readings(rest, middle, end);
+                Expression head = chart.get(middle - 1);
+                Expression tail = readings(word, from + middle, from + end);
                 Expression.Builder derived =
                         new Expression.Builder(whole.text, Expression.NONE);
                 head.derive(tail, derived, false, lexicon, budget);
@@ -67,9 +73,10 @@ final class Search {
                 current.prune();
             }
             Expression now = current.build();
-            chart[end - 1] = now;
+            chart.add(now);
             String head = null;
-            if (end < rest.length() && (now.isComplete() || end >= 11) && rest.length() > 5
+            int length = word.length() - from;
+            if (end < length && (now.isComplete() || end >= 11) && length > 5
                     && now.candidates.length > 3 && end > 4) {
                 head = now.commonHead();
             }
@@ -78,17 +85,18 @@ final class Search {
                 String tail = now.text.substring(size);
                 parts.add(now.divided(head, tail, lexicon)[0]);
                 before = new Before(parts.get(parts.size() - 1));
-                rest = rest.substring(size);
-                Expression[] tails = new Expression[rest.length()];
+                from += size;
+                ArrayList<Expression> tails = new ArrayList<>();
                 for (int i = 0; i < tail.length(); i++) {
-                    tails[i] = chart[size + i].divided(head, tail.substring(0, i + 1), lexicon)[1];
+                    String begin = tail.substring(0, i + 1);
+                    tails.add(chart.get(size + i).divided(head, begin, lexicon)[1]);
                 }
                 chart = tails;
                 end = tail.length();
             }
             end++;
         }
-        parts.add(chart[chart.length - 1]);
+        parts.add(chart.get(chart.size() - 1));
         Expression[] found = new Expression[parts.size()];
         for (int i = 0; i < found.length; i++) {
             Expression part = parts.get(i);
@@ -100,5 +108,11 @@ final class Search {
             found[i] = part;
         }
         return found;
+    }
+
+    /** The readings of a stretch, paid for by its length: long ones are not in the dictionary. */
+    private Expression readings(String word, int begin, int end) {
+        budget.spend(1 + (end - begin) / CHARS);
+        return lexicon.readings(word, begin, end);
     }
 }

@@ -11,7 +11,7 @@ import org.snu.ids.ha.ma.Window;
  * Parts a text into words of one kind of character each, as Kkma's tokenizer does.
  *
  * <p>Differs from it in cost only: a pattern is tried where a character that it needs is in the text,
- * runs of ㅋ ㅠ ㅜ ㅎ are found without recursion, and a long run costs what its length says.
+ * runs of ㅋ ㅠ ㅜ ㅎ are found without recursion, and the cost is linear in the length of the text.
  */
 final class Words {
     /** A word and where it begins. */
@@ -31,6 +31,7 @@ final class Words {
     private static final int NUM_PATTERNS = Window.numPatterns();
     private static final String LAUGHTER = "(ㅋ|ㅠ|ㅜ|ㅎ){2,}";
     private static final String CARETS = "(\\^){3,}";
+    private static final String COMBINED = "[a-zA-Z0-9]+[-][a-zA-Z0-9]+";
     /** For each pattern, characters one of which stands in all that it matches; null: not known. */
     private static final String[] NEEDED = needed();
 
@@ -55,6 +56,8 @@ final class Words {
                 findRuns(chars, "ㅋㅠㅜㅎ", 2, kind, words);
             } else if (written.equals(CARETS)) {
                 findRuns(chars, "^", 3, kind, words);
+            } else if (written.equals(COMBINED)) {
+                findCombined(chars, kind, words);
             } else {
                 if (buffer == null) {
                     buffer = new StringBuilder(length).append(chars);
@@ -114,6 +117,35 @@ final class Words {
             }
             begin = i + 1;
         }
+    }
+
+    /** Letters and digits with a hyphen between; as a pattern, quadratic in runs without one. */
+    private static void findCombined(char[] chars, CharSetType kind, List<Word> words) {
+        int begin = 0;
+        while (begin < chars.length) {
+            int middle = endOfRun(chars, begin);
+            int end = middle;
+            if (middle > begin && middle < chars.length && chars[middle] == '-') {
+                end = endOfRun(chars, middle + 1);
+            }
+            if (end > middle + 1) {
+                words.add(new Word(new String(chars, begin, end - begin), kind, begin));
+                begin = end;
+            } else {
+                begin = middle + 1;
+            }
+        }
+    }
+
+    /** The end of the letters and digits that begin at a place. */
+    private static int endOfRun(char[] chars, int begin) {
+        int end = begin;
+        while (end < chars.length && isLetterOrDigit(chars[end])) end++;
+        return end;
+    }
+
+    private static boolean isLetterOrDigit(char c) {
+        return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9';
     }
 
     private static CharSetType[] kinds() {
