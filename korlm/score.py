@@ -85,7 +85,8 @@ def surprisals(
         reader: ``run.reader()``, to ask again and again without starting Kkma anew.
 
     Returns:
-        The columns that ``python -m korlm.score`` writes.
+        The columns that ``python -m korlm.score`` writes. ``to_pandas()`` of such a table needs the
+        package pandas.
     """
     from korlm.evaluation.surprisal import Scorer
     from korlm.evaluation.surprisal_rows import rows_of, schema_of

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 @cli.stage("serve")
 def main(settings: ServeSettings) -> None:
     """Serves the page and its JSON interface until Ctrl-C."""
-    with optional("serve"):
+    with optional("fastapi", "uvicorn"):
         import uvicorn
 
         from korlm.serving.app import LOOPBACK, build_app

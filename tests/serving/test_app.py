@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.importorskip("fastapi", reason="needs the extra: pip install 'korlm[serve]'")
+pytest.importorskip("fastapi", reason="serving needs it")
 from local_server import Client, Echo, served
 
 from korlm.errors import TokenizerError

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.importorskip("fastapi", reason="needs the extra: pip install 'korlm[serve]'")
+pytest.importorskip("fastapi", reason="serving needs it")
 pytest.importorskip("playwright", reason="needs playwright, of the extra test")
 from local_server import Client, Echo, served
 from playwright.sync_api import Page, expect, sync_playwright
