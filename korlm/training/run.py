@@ -364,9 +364,7 @@ class Run:
         )
         if isinstance(self.model, NgramLM):
             config = self.model.config
-            what = (
-                f"of {config.arpa}" if config.arpa else f"counting ({config.smoothing.value})"
-            )
+            what = f"of {config.arpa}" if config.arpa else f"counting ({config.smoothing.value})"
             logger.info("an n-gram model of order %d: %s: %s", config.order, what, self.folder)
             return
         logger.info(

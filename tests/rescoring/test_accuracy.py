@@ -54,6 +54,8 @@ def test_sums_are_divided_once() -> None:
 def test_jiwer_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     check_jiwer("tune")
     command, find = install_command("jiwer"), importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jiwer" else find(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "jiwer" else find(name)
+    )
     with pytest.raises(ConfigError, match="tune: .* " + re.escape(command)):
         check_jiwer("tune")
