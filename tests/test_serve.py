@@ -39,6 +39,7 @@ def test_what_cannot_be(korlm: Command, tmp_path: Path, option: str, message: st
 
 def test_without_the_package(korlm: Command, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "korlm.serving.connections", raising=False)
     ended = korlm("serve", f"run={tmp_path}")
     assert (ended.code, ended.error) == (
         1,

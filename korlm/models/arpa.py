@@ -220,7 +220,7 @@ class _Reader:
         while self._next().strip() != "\\data\\":  # what comes before is a comment
             if self._line.split()[:1] in (["iARPA"], ["qARPA"]):
                 self._fail(
-                    "the format of IRSTLM's own tools; its compile-lm --text=yes writes an ARPA file"
+                    "the format of IRSTLM's own tools; compile-lm --text=yes turns it into ARPA"
                 )
         self._awaited = "\\end\\"
         sizes: list[int] = []

@@ -131,7 +131,7 @@ def put(line: int, text: str) -> Callable[[list[str]], None]:
     ("damage", "message"),
     [
         (put(1, "data"), r"the file ends here, before \\data\\"),
-        (put(1, "iARPA"), r"line 1: the format of IRSTLM's own tools; its compile-lm --text=yes"),
+        (put(1, "iARPA"), r"line 1: the format of IRSTLM's own tools; compile-lm --text=yes"),
         (put(2, "ngram 2=3"), "line 2: the number of n-grams of order 1"),
         (drop(3), "a model of order 1, model.order is 2: set model.order=1"),
         (put(2, "ngram 1=9"), "10 n-grams of order 1, the head of the file says 9"),
