@@ -20,10 +20,17 @@ Interrupted                Ctrl-C, after everything worth keeping was kept: exit
 """
 
 import errno
+import importlib.util
+import os
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 class KorlmError(Exception):
@@ -125,14 +132,44 @@ def writing(
         raise OutputError(f"{error.filename or place}: {reason}") from error
 
 
+def install_command(*packages: str) -> str:
+    """Return the shell command that installs packages for the Python that runs korlm.
+
+    It works for a checkout and for an installed korlm alike. In the ``.venv`` that scripts/train
+    makes, the versions of constraints.txt are kept.
+
+    Args:
+        packages: names on PyPI.
+    """
+    python = sys.executable or "python"
+    if Path(python).is_relative_to(Path.cwd()):
+        python = str(Path(python).relative_to(Path.cwd()))
+    if importlib.util.find_spec("pip") is None:  # environments that uv makes
+        words = ["uv", "pip", "install", "--python", python]
+    else:
+        words = [python, "-m", "pip", "install"]
+    constraints = CHECKOUT / "constraints.txt"
+    if Path(sys.prefix).resolve() == CHECKOUT / ".venv" and constraints.exists():
+        words += ["-c", os.path.relpath(constraints) if os.name != "nt" else str(constraints)]
+    words += packages
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
 @contextmanager
-def optional(extra: str) -> Iterator[None]:
-    """Turns the failure to import a package into one line that names korlm's extra with it."""
+def optional(*packages: str) -> Iterator[None]:
+    """Turn the failure to import a package into one line with the command that installs it.
+
+    Args:
+        packages: names on PyPI of what is imported.
+
+    Raises:
+        MissingPackageError: one of them, or something that it needs, is not installed.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         raise MissingPackageError(
-            f"the package {error.name} is not installed: pip install 'korlm[{extra}]'"
+            f"the package {error.name} is not installed: {install_command(*packages)}"
         ) from error
 
 

@@ -88,7 +88,8 @@ def surprisals(
         reader: ``run.reader()``, to ask again and again without starting Kkma anew.
 
     Returns:
-        The columns that ``python -m korlm.score`` writes.
+        The columns that ``python -m korlm.score`` writes. ``to_pandas()`` of such a table needs the
+        package pandas.
 
     Raises:
         CorpusError: a text is no str, or holds half of a surrogate pair.

@@ -18,10 +18,9 @@ logger = logging.getLogger(__name__)
 @cli.stage("serve")
 def main(settings: ServeSettings) -> None:
     """Serves the page and its JSON interface until Ctrl-C."""
-    with optional("serve"):
-        import uvicorn
-
+    with optional("fastapi", "uvicorn"):
         from korlm.serving.app import LOOPBACK, build_app
+        from korlm.serving.connections import server_of
         from korlm.serving.engine import Engine
     from korlm.runs import load_run
     from korlm.training.device import device_of
@@ -37,14 +36,7 @@ def main(settings: ServeSettings) -> None:
         logger.info("http://%s:%d  (Ctrl-C ends it)", host, listening.getsockname()[1])
         if settings.host not in LOOPBACK:
             logger.warning("host=%s: everyone who reaches this machine may use it", settings.host)
-        config = uvicorn.Config(
-            # What a client says of proxies would give it another name for each request.
-            app,
-            log_level="warning",
-            timeout_graceful_shutdown=2,
-            proxy_headers=False,
-        )
-        uvicorn.Server(config).run(sockets=[listening])
+        server_of(app).run(sockets=[listening])
 
 
 def _listen(settings: ServeSettings) -> socket.socket:

@@ -3,6 +3,9 @@
 Needs nothing but Python's standard library. The work of one set-up is keyed by a hash of the two
 files, the Python version and KORLM_TORCH, kept in a stamp inside .venv: with the stamp there a call
 costs a few milliseconds, and an interrupted set-up leaves no stamp and is simply done again.
+
+KORLM_TORCH=cpu, cuda or the URL of a package index selects the build of torch. Without it, Linux
+machines that have no NVIDIA driver take the CPU build, which is smaller by gigabytes.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ TORCH_INDEXES = {
     "cpu": "https://download.pytorch.org/whl/cpu",
     "cuda": "https://download.pytorch.org/whl/cu130",
 }
+# What Linux shows of an NVIDIA driver; the last one is the virtual GPU of WSL.
+NVIDIA = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
 
 
 def venv_python() -> Path:
@@ -68,12 +73,42 @@ def one_at_a_time() -> Iterator[None]:
         lock.close()
 
 
-def pip(*arguments: str) -> None:
-    """Runs pip inside .venv; a failure ends the set-up with what to do."""
+def pip_install(*arguments: str) -> list[str]:
+    """Return the command that installs something into .venv, pinned by constraints.txt."""
     command = [str(venv_python()), "-m", "pip", "install", "--quiet", "--no-input"]
-    command += ["--disable-pip-version-check", "-c", str(ROOT / "constraints.txt"), *arguments]
-    if subprocess.run(command, check=False).returncode != 0:
+    command += ["--disable-pip-version-check", "-c", str(ROOT / "constraints.txt")]
+    return [*command, *arguments]
+
+
+def pip(*arguments: str) -> None:
+    """Run pip inside .venv; a failure ends the set-up with what to do."""
+    if subprocess.run(pip_install(*arguments), check=False).returncode != 0:
         stop("pip could not install (its message is above); mend that and run the same again")
+
+
+def has_nvidia_driver() -> bool:
+    """Return whether an NVIDIA driver is loaded, or WSL passes one on."""
+    return any(Path(path).exists() for path in NVIDIA)
+
+
+def install_torch() -> None:
+    """Install the build of torch that KORLM_TORCH names, or else the CPU build where it is enough.
+
+    Where the CPU build cannot be fetched, what follows takes the build of the default index.
+    """
+    build = os.environ.get("KORLM_TORCH", "")
+    if build:
+        pip("torch", "--index-url", TORCH_INDEXES.get(build, build))
+    elif sys.platform == "linux" and not has_nvidia_driver():
+        # A torch that is there already is kept. What torch needs comes from the default index.
+        command = pip_install("torch", "--no-deps", "--index-url", TORCH_INDEXES["cpu"])
+        command += ["--retries", "1", "--timeout", "10"]
+        if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+            host = TORCH_INDEXES["cpu"].split("/")[2]
+            sys.stderr.write(
+                f"korlm set-up: cannot fetch the CPU build of torch from {host}; taking the "
+                "default build, which may be larger by gigabytes\n"
+            )
 
 
 def install(extra: str) -> None:
@@ -88,9 +123,7 @@ def install(extra: str) -> None:
             venv.create(VENV, clear=VENV.exists(), with_pip=True, symlinks=os.name != "nt")
         except subprocess.CalledProcessError:
             stop("this Python has no ensurepip; on Debian and Ubuntu: apt-get install python3-venv")
-    torch = os.environ.get("KORLM_TORCH", "")
-    if torch:
-        pip("torch", "--index-url", TORCH_INDEXES.get(torch, torch))
+    install_torch()
     pip("-e", f"{ROOT}[{extra}]" if extra else str(ROOT))
 
 

@@ -70,7 +70,7 @@ ONLY_IN = {
     "onnx": {"korlm.exporting.graph"},
     "onnxruntime": {"korlm.exporting.runtime"},
     "fastapi": {"korlm.serving.app"},
-    "uvicorn": {"korlm.serve"},
+    "uvicorn": {"korlm.serving.connections"},
     "distributed": {
         *("korlm.data.cluster", "korlm.data.slurm"),
         *("korlm.data.distribute", "korlm.data.shard_maker"),

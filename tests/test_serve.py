@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
-pytest.importorskip("fastapi", reason="needs the extra: pip install 'korlm[serve]'")
+from korlm.errors import install_command
+
+pytest.importorskip("fastapi", reason="serving needs it")
 
 
 def test_a_port_that_is_taken(korlm: Command, tmp_path: Path) -> None:
@@ -35,11 +37,12 @@ def test_what_cannot_be(korlm: Command, tmp_path: Path, option: str, message: st
     assert message in ended.error
 
 
-def test_without_the_extra(korlm: Command, tmp_path: Path, monkeypatch) -> None:
+def test_without_the_package(korlm: Command, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "korlm.serving.connections", raising=False)
     ended = korlm("serve", f"run={tmp_path}")
     assert (ended.code, ended.error) == (
         1,
-        "korlm: the package uvicorn is not installed: pip install 'korlm[serve]'",
+        f"korlm: the package uvicorn is not installed: {install_command('fastapi', 'uvicorn')}",
     )
     assert not list(tmp_path.iterdir())

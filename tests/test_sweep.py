@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import LIGHT, Command, TinyCorpus
 
-from korlm.errors import OutputError
+from korlm.errors import OutputError, install_command
 from korlm.sweep import Job, SweepTable, build_rows, comparable, note_failure, read_jobs
 from korlm.training.run import Run
 
@@ -141,7 +141,7 @@ def test_a_tokenizer_that_is_not_installed_fails_alone(
     assert [row["tokenizer"] for row in rows] == ["syllable", "kiwi", "mecab"]
     assert rows[0]["failure"] == "" and float(rows[0]["valid_bits_per_char"]) > 0
     assert rows[1]["failure"] == (
-        "tokenizer=kiwi: kiwipiepy is not installed: pip install 'korlm[kiwi]'"
+        f"tokenizer=kiwi: kiwipiepy is not installed: {install_command('kiwipiepy')}"
     )
 
 

@@ -16,6 +16,7 @@ class ListFormat(enum.Enum):
     auto = "auto"
     text = "text"
     espnet = "espnet"
+    espnet_json = "espnet_json"
     jsonl = "jsonl"
 
 
@@ -63,9 +64,11 @@ class RescoreSettings(UseSettings):
     """python -m korlm.rescore: run and n-best lists -> lists in a better order."""
 
     nbest: str = MISSING
-    # the n-best lists: a file, or ESPnet's folder of 1best_recog, 2best_recog, ...
+    # the n-best lists: a file, or ESPnet's folder of 1best_recog, 2best_recog, ...; a file may be
+    # ESPnet1's data.json
     format: ListFormat = ListFormat.auto
-    # text: "utterance score text" a line; jsonl; espnet; auto: what it looks like
+    # text: "utterance score text" a line; jsonl; espnet: a folder; espnet_json: data.json of
+    # ESPnet1; auto: what it looks like
     score_kind: ScoreKind = ScoreKind.log_prob
     # log_prob: natural logs, more is better; cost: less is better, as in Kaldi
     score_field: str = "score"
@@ -96,7 +99,8 @@ class RescoreSettings(UseSettings):
     open_vocabulary: bool = True
     # a token that its id does not give back also pays for its spelling
     tune: str | None = None
-    # a file of references, "utterance text" or JSON lines: finds shares, weight and bonus
+    # a file of references, "utterance text", JSON lines, ESPnet1's data.json or icefall's recogs
+    # file: finds shares, weight and bonus
     target: ErrorRate = ErrorRate.cer
     # what tune makes small
     reference: str | None = None

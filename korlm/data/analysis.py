@@ -70,7 +70,7 @@ def tokenize_corpus(
     with contextlib.ExitStack() as stack:
         crew = None
         if cluster is not None and cluster.cluster is not None:
-            with optional("cluster"):
+            with optional("distributed", "dask-jobqueue"):
                 from korlm.data.cluster import Crew
                 from korlm.data.distribute import tokenize_on
             # Before the text is read: whether it is there shows at once.

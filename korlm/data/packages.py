@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from korlm.errors import TokenizerError
+from korlm.errors import TokenizerError, install_command
 
 
 def version_of(package: str, tokenizer: str) -> str:
@@ -12,7 +12,7 @@ def version_of(package: str, tokenizer: str) -> str:
 
     Args:
         package: its name on PyPI.
-        tokenizer: that needs it; also the name of korlm's extra.
+        tokenizer: that needs it.
 
     Raises:
         TokenizerError: it is not there.
@@ -21,5 +21,5 @@ def version_of(package: str, tokenizer: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         raise TokenizerError(
-            f"tokenizer={tokenizer}: {package} is not installed: pip install 'korlm[{tokenizer}]'"
+            f"tokenizer={tokenizer}: {package} is not installed: {install_command(package)}"
         ) from None

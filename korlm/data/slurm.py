@@ -46,7 +46,7 @@ class Jobs:
     """
 
     def __init__(self, config: ClusterConfig, threads: int, memory: int, logs: Path) -> None:
-        with optional("cluster"), ctrl_c_as_it_was():
+        with optional("distributed", "dask-jobqueue"), ctrl_c_as_it_was():
             from dask_jobqueue import SLURMCluster
         if shutil.which("sbatch") is None:
             raise ClusterError(

@@ -117,7 +117,7 @@ def _export_steps(
     models: dict[str, Figures],
 ) -> None:
     """Writes begin.npz and the steps, and adds what each is worth to ``models``."""
-    with optional("export"):
+    with optional("onnx", "onnxruntime"):
         from korlm.exporting import runtime
         from korlm.exporting.graph import Graph
         from korlm.exporting.onnx_step import begin_state, build_step

@@ -85,7 +85,7 @@ class LocalLauncher(SubmititLauncher):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = LocalConfig(**settings)
-        with optional("slurm"):
+        with optional("submitit"):
             import submitit  # noqa: F401 - before anything is written
 
     def run_all(self, orders: Sequence[Order], telling: Telling) -> dict[int, Outcome]:
@@ -157,7 +157,7 @@ class SlurmLauncher(SubmititLauncher):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = SlurmConfig(**settings)
-        with optional("slurm"):
+        with optional("submitit"):
             import submitit  # noqa: F401 - before anything is written
         if not (shutil.which("sbatch") and shutil.which("srun")):
             raise ConfigError(

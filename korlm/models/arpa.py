@@ -11,6 +11,8 @@ r"""ARPA files: n-gram models as text, the way SRILM and KenLM exchange them.
 out. A probability of 0 is -99. ARPA parts tokens by blanks: a blank of any kind within a token is
 written as its code point, ``\u0020``, and so is the first letter of a token that merely looks like
 <s>, </s> or <UNK>; a backslash is doubled. Files ending in .gz are compressed.
+
+Text before \data\, a byte-order mark and <UNK> for <unk>, as SRILM and IRSTLM write them, are read.
 """
 
 from __future__ import annotations
@@ -90,7 +92,8 @@ def write_arpa(
 
 def _open(path: Path, is_compressed: bool, mode: str) -> TextIO:
     opener: Any = functools.partial(gzip.open, compresslevel=6) if is_compressed else open
-    file: TextIO = opener(path, mode, encoding="utf-8", newline="\n")
+    encoding = "utf-8-sig" if mode == "rt" else "utf-8"  # a byte-order mark may come first
+    file: TextIO = opener(path, mode, encoding=encoding, newline="\n")
     return file
 
 
@@ -170,11 +173,13 @@ class _Reader:
         self._place, self._order, self._tokens = place, order, tokens
         self._lines = enumerate(file, start=1)
         self._number, self._line = 0, ""
+        self._awaited = "\\data\\"
         ordinary = range(len(SPECIALS), len(tokens))
         self._ids = {tokens[token_id]: token_id for token_id in ordinary}
         # As korlm writes them; other programs know no escapes and have tokens as they are.
         self._ids |= {arpa_word(tokens[token_id]): token_id for token_id in ordinary}
         self._ids |= {UNKNOWN: UNK_ID, END: EOS_ID, BEGIN: BOS_ID}
+        self._ids.setdefault(UNKNOWN.upper(), UNK_ID)  # as some programs write it
 
     def tables(self) -> list[Table]:
         """The tables of all orders."""
@@ -208,12 +213,16 @@ class _Reader:
             self._line = line.rstrip("\r\n")
             if self._line:
                 return self._line
-        self._fail("the file ends here, before \\end\\")
+        self._fail(f"the file ends here, before {self._awaited}")
 
     def _header(self) -> list[int]:
         """How many n-grams there are of each order."""
-        if self._next() != "\\data\\":
-            self._fail("\\data\\ is expected here")
+        while self._next().strip() != "\\data\\":  # what comes before is a comment
+            if self._line.split()[:1] in (["iARPA"], ["qARPA"]):
+                self._fail(
+                    "the format of IRSTLM's own tools; compile-lm --text=yes turns it into ARPA"
+                )
+        self._awaited = "\\end\\"
         sizes: list[int] = []
         while match := _PLACE.fullmatch(self._next()):
             if int(match[1]) != len(sizes) + 1:
@@ -268,6 +277,11 @@ class _Reader:
         logs = np.full((len(self._tokens), 2), -np.inf)
         logs[:, 1] = 0
         logs[token_ids] = _natural(values)
+        if BOS_ID not in token_ids:
+            self._fail(
+                f"{BEGIN} is missing among the unigrams above, so that nothing is known of how "
+                "sentences begin"
+            )
         missing = np.setdiff1d(np.arange(EOS_ID, len(self._tokens)), token_ids)
         if len(missing):
             self._misfit(

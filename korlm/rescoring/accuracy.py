@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from korlm.config import ErrorRate
-from korlm.errors import ConfigError
+from korlm.errors import ConfigError, install_command
 from korlm.rescoring.nbest import NBest
 from korlm.rescoring.prefixes import Ints
 from korlm.rescoring.scorer import plain_text
@@ -37,7 +37,7 @@ def check_jiwer(key: str) -> None:
         ConfigError: it is not.
     """
     if importlib.util.find_spec("jiwer") is None:
-        raise ConfigError(f"{key}: errors are counted by jiwer: pip install 'korlm[rescore]'")
+        raise ConfigError(f"{key}: errors are counted by jiwer: {install_command('jiwer')}")
 
 
 def count_errors(batch: Sequence[NBest], references: Mapping[str, str]) -> tuple[Counts, Counts]:

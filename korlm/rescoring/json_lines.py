@@ -55,6 +55,11 @@ def records_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
+            if line in ("{", "["):
+                raise NbestError(
+                    f"{where}: one JSON value over several lines; JSON lines, with a whole object "
+                    "on each, or the data.json of ESPnet1 are expected"
+                ) from None
             raise NbestError(f"{where}: is not JSON ({error})") from None
         if has_half_characters(json.dumps(record, ensure_ascii=False)):
             raise NbestError(f"{where}: holds half a surrogate pair, which no UTF-8 file can hold")

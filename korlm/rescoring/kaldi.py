@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from korlm.errors import NbestError
+from korlm.rescoring.icefall import is_recogs
 from korlm.rescoring.nbest import Hypothesis, NBest, Row, grouped, keyed_lines, parse_score
 
 
@@ -51,6 +52,11 @@ def _rows(path: Path, sign: int, numbered: bool, costs: Sequence[CostFile]) -> I
         if tables:
             score = sum(_cost(table, source, name, where) for source, table in tables)
         else:
+            if is_recogs(name, text):
+                raise NbestError(
+                    f"{where}: icefall's recogs file: it has one hypothesis an utterance and no "
+                    "scores; give n-best lists, and this file as tune= or reference="
+                )
             first, *rest = text.split(maxsplit=1) or [""]
             if not first:
                 raise NbestError(f"{where}: {name} has no score: a line is 'utterance score text'")

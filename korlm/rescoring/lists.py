@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,8 @@ from korlm.config import ListFormat
 from korlm.data.text_files import kind_of
 from korlm.errors import ConfigError, NbestError
 from korlm.rescoring.espnet import read_espnet
+from korlm.rescoring.espnet_json import BEGIN, read_espnet_json, references_of
+from korlm.rescoring.icefall import icefall_references
 from korlm.rescoring.json_lines import name_of, read_jsonl, records_of, text_of
 from korlm.rescoring.kaldi import CostFile, read_text
 from korlm.rescoring.nbest import Lists, keyed_lines, lines_of
@@ -20,7 +24,7 @@ class Layout:
     """How lists are to be read.
 
     Attributes:
-        format: text, jsonl or espnet; auto: what it looks like.
+        format: text, jsonl, espnet or espnet_json; auto: what it looks like.
         sign: -1 if scores are costs.
         score_field: what a hypothesis in JSON has its score under.
         numbered: hypotheses in text are named utterance-1, utterance-2, ...
@@ -48,11 +52,13 @@ def format_of(path: Path, wanted: ListFormat = ListFormat.auto) -> ListFormat:
         return wanted
     if path.is_dir():
         return ListFormat.espnet
-    if kind_of(path) in (".jsonl", ".json"):
-        return ListFormat.jsonl
-    first = next(lines_of(path), None)
-    looks_json = first is not None and first[1].startswith("{")
-    return ListFormat.jsonl if looks_json else ListFormat.text
+    is_json = kind_of(path) in (".jsonl", ".json")
+    with contextlib.suppress(NbestError):  # which is raised again when the file is read
+        first = [line for _, line in itertools.islice(lines_of(path), 2)]
+        if BEGIN.match("".join(first)):
+            return ListFormat.espnet_json
+        is_json = is_json or first[:1] == ["["] or "".join(first).startswith("{")
+    return ListFormat.jsonl if is_json else ListFormat.text
 
 
 def open_lists(path: Path, layout: Layout = Layout()) -> Lists:
@@ -67,23 +73,30 @@ def open_lists(path: Path, layout: Layout = Layout()) -> Lists:
         raise ConfigError(f"scores: only for format=text, but {path} is {found.value}")
     if found is ListFormat.espnet:
         return Lists(path, lambda: read_espnet(path, layout.sign))
+    if found is ListFormat.espnet_json:
+        return Lists(path, lambda: read_espnet_json(path, layout.sign, layout.score_field))
     if found is ListFormat.jsonl:
         return Lists(path, lambda: read_jsonl(path, layout.sign, layout.score_field))
     return Lists(path, lambda: read_text(path, layout.sign, layout.numbered, layout.costs))
 
 
 def read_references(path: Path) -> dict[str, str]:
-    """Utterance -> what was said, from lines ``utterance text`` or JSON lines.
+    """Return utterance -> what was said, from any of the formats that hold references.
+
+    These are lines ``utterance text``, JSON lines, ESPnet1's data.json and icefall's recogs files.
 
     Raises:
         NbestError: naming file and line.
     """
     found: dict[str, str] = {}
     rows: Iterator[tuple[str, str, str]]
-    if format_of(path) is ListFormat.jsonl:
+    layout = format_of(path)
+    if layout is ListFormat.espnet_json:
+        rows = references_of(path)
+    elif layout is ListFormat.jsonl:
         rows = ((w, name_of(record, w), text_of(record, w)) for w, record in records_of(path))
     else:
-        rows = keyed_lines(path)
+        rows = icefall_references(keyed_lines(path))
     for where, utt, text in rows:
         if utt in found:
             raise NbestError(f"{where}: utterance {utt} stands further above as well")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -139,12 +140,20 @@ class Lists:
             if nbest.utt in seen:
                 raise NbestError(
                     f"{nbest.where}: utterance {nbest.utt} stands further above as well; its "
-                    "hypotheses must follow each other, sort the file by utterance"
+                    f"hypotheses must follow each other{self._sort_command(nbest)}"
                 )
             seen.add(nbest.utt)
             yield nbest
         if not seen:
             raise NbestError(f"{self.path}: there is no hypothesis in there")
+
+    def _sort_command(self, nbest: NBest) -> str:
+        """Return the command that brings hypotheses together and keeps their order."""
+        if nbest.hyps[0].fields:  # JSON
+            return ", in the recogniser's order"
+        # Names end in -1, ..., -10 where hypotheses are numbered.
+        keys = "-s -k1,1" if nbest.hyps[0].name == nbest.utt else "-V -k1,1"
+        return f": sort {keys} {shlex.quote(str(self.path))} keeps their order"
 
     def size(self) -> tuple[set[str], int]:
         """Reads them through: the utterances, and the number of hypotheses."""
@@ -173,12 +182,17 @@ def check_references(utterances: set[str], references: Mapping[str, str], path: 
     """How many references have no list; refuses lists without a reference.
 
     Raises:
-        NbestError: naming the first of them.
+        NbestError: naming the first of them, or no reference has any text.
     """
     missing = sorted(utterances - references.keys())
     if missing:
         raise NbestError(
             f"{path}: no reference for {len(missing):,} of {len(utterances):,} utterances, the "
             f"first is {missing[0]}; error rates need one for each n-best list"
+        )
+    if not any(references[utt].strip() for utt in utterances):
+        raise NbestError(
+            f"{path}: no reference has any text, so that there are no error rates and nothing to "
+            "tune on; give a file with what was said"
         )
     return len(references.keys() - utterances)

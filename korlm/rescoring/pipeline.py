@@ -115,7 +115,7 @@ def _told(combination: Combination, shares: np.ndarray, num_models: int) -> str:
     """The weights as a user gives them to another command."""
     told = f"weight={combination.weight!r} bonus={combination.bonus!r}"
     if num_models > 1:
-        told += f" shares=[{','.join(repr(float(share)) for share in shares)}]"
+        told += f" 'shares=[{','.join(repr(float(share)) for share in shares)}]'"
     return told + " (give them with other lists)"
 
 

@@ -8,14 +8,15 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from korlm.config import Length, ListFormat
 from korlm.errors import ConfigError, writing
+from korlm.rescoring.espnet_json import OUTPUT
 from korlm.rescoring.json_lines import list_key
-from korlm.rescoring.reorder import RescoredList
+from korlm.rescoring.reorder import Rescored, RescoredList
 from korlm.whole_files import replacing
 
 # As in metrics.json.
@@ -76,22 +77,45 @@ class JsonWriter:
     def write(self, lists: list[RescoredList]) -> None:
         """See ``Writer``."""
         for nbest, hyps in lists:
-            records = [
-                {
-                    **hyp.hypothesis.fields,
-                    "total_score": self.sign * hyp.total,
-                    "lm_log_prob": hyp.log_prob,
-                    self.length: hyp.length,
-                }
-                for hyp in hyps
-            ]
+            records = self._records(hyps)
             key = nbest.fields and list_key(nbest.fields)
             whole = [{**nbest.fields, key: records}] if nbest.fields and key else records
             for record in whole:
-                self._line(record)
+                self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
-    def _line(self, record: dict[str, Any]) -> None:
-        self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    def _records(self, hyps: Sequence[Rescored]) -> list[dict[str, Any]]:
+        return [
+            {
+                **hyp.hypothesis.fields,
+                "total_score": self.sign * hyp.total,
+                "lm_log_prob": hyp.log_prob,
+                self.length: hyp.length,
+            }
+            for hyp in hyps
+        ]
+
+
+class EspnetJsonWriter(JsonWriter):
+    """ESPnet1's data.json as it was read, ``output`` in its new order and with the same keys added.
+
+    ``close`` writes the end of the file.
+    """
+
+    def __init__(self, file: TextIO, sign: int, length: Length) -> None:
+        super().__init__(file, sign, length)
+        self._before = '{"utts": {\n'
+
+    def write(self, lists: list[RescoredList]) -> None:
+        """See ``Writer``."""
+        for nbest, hyps in lists:
+            record = {**(nbest.fields or {}), OUTPUT: self._records(hyps)}
+            name, value = (json.dumps(part, ensure_ascii=False) for part in (nbest.utt, record))
+            self.file.write(f"{self._before}{name}: {value}")
+            self._before = ",\n"
+
+    def close(self) -> None:
+        """Write the end of the file."""
+        self.file.write("\n}}\n")
 
 
 class EspnetWriter:
@@ -157,6 +181,10 @@ def writer(
     with _new_file(output) as file:
         if best:
             yield BestWriter(file)
+        elif layout is ListFormat.espnet_json:
+            target = EspnetJsonWriter(file, sign, length)
+            yield target
+            target.close()
         elif layout is ListFormat.jsonl:
             yield JsonWriter(file, sign, length)
         else:

@@ -67,7 +67,7 @@ class OptunaSweeper(Sweeper):
         loader = self.hydra_context.config_loader
         space = read_space(self.settings.params, arguments, loader)
         objective = self._objective(space, arguments)
-        with optional("sweep"):
+        with optional("optuna"):
             from korlm.search.study import opened
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)

@@ -83,7 +83,7 @@ def watching(sweep: Path, overrides: Sequence[str], objective: str) -> Iterator[
     if not (sweep / DATABASE).is_file():
         yield None
         return
-    with optional("sweep"):
+    with optional("optuna"):
         from korlm.search.database import running_trial, storage_of, study_for_jobs
     with storage_of(sweep) as storage:
         study = study_for_jobs(storage)

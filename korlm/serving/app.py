@@ -6,15 +6,17 @@
     POST /api/surprisal {"text"} -> every morpheme with its surprisal
     POST /api/generate  {"prompt", "seed", "temperature", ...} -> text, as it is written
 
-A page of another site cannot use it: requests must name this host (no DNS rebinding) and come as
-``application/json``, which browsers send to other origins only when they are allowed to.
+A page of another site cannot use it: requests must name this host (no DNS rebinding), come from a
+page of it if they have an ``Origin``, and come as ``application/json``, which browsers send to
+other origins only when they are allowed to. Whatever is refused is answered by ``{"error": ...}``.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -25,7 +27,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import MutableHeaders
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from korlm.config import ServeSettings
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "page"
 FILES = {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css"}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+NAMES = (*LOOPBACK[:2], "[::1]")  # of this machine, in a header
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -151,9 +154,6 @@ def build_app(backend: Backend, settings: ServeSettings) -> FastAPI:
     app = FastAPI(title="korlm", docs_url=None, redoc_url=None)
     app.add_middleware(_Door, settings=settings)
     desk = _Desk(settings.max_waiting)
-    # Behind 0.0.0.0 or a name of the network the host that a browser names is not known.
-    if settings.host in LOOPBACK:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK[:2], "[::1]"])
 
     def checked(text: str, name: str) -> str:
         if len(text) > settings.max_chars:
@@ -176,6 +176,16 @@ def build_app(backend: Backend, settings: ServeSettings) -> FastAPI:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
         return _answer(_Refused(422, f"{where}: {first['msg']}"))
+
+    @app.exception_handler(HTTPException)
+    async def refuse_request(request: Request, error: HTTPException) -> Response:
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        return _answer(_Refused(error.status_code, message), error.headers)
+
+    @app.exception_handler(Exception)
+    async def apologize(request: Request, error: Exception) -> Response:
+        # Its traceback follows on stderr.
+        return _answer(_Refused(500, f"a fault of the server ({type(error).__name__})"))
 
     def page(name: str) -> Callable[[], Awaitable[FileResponse]]:
         async def file() -> FileResponse:
@@ -230,12 +240,26 @@ class _Door:
             await send(message)
 
         app: ASGIApp = self._app
-        if scope["type"] == "http" and scope["method"] == "POST":
-            app = self._refusal(Request(scope)) or app
+        if scope["type"] == "http":
+            request = Request(scope)
+            app = self._refusal_of_host(request) or app
+            if app is self._app and scope["method"] == "POST":
+                app = self._refusal(request) or app
         await app(scope, receive, send_with_headers)
 
+    def _refusal_of_host(self, request: Request) -> Response | None:
+        """Return the answer to a request that names another host, or comes from another page."""
+        host = request.headers.get("host", "").lower()
+        # Behind 0.0.0.0 or a name of the network the host that a browser names is not known.
+        if self._settings.host in LOOPBACK and re.sub(r":\d*$", "", host) not in NAMES:
+            return _answer(_Refused(400, f"host: must be one of {', '.join(NAMES)}"))
+        origin = request.headers.get("origin")
+        if origin is not None and origin.lower().partition("://")[2] != host:
+            return _answer(_Refused(403, "origin: requests of other sites are refused"))
+        return None
+
     def _refusal(self, request: Request) -> Response | None:
-        """The answer to a request that is not to be read at all."""
+        """Return the answer to a request whose body is not to be read at all."""
         settings = self._settings
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         length = request.headers.get("content-length", "")
@@ -251,6 +275,6 @@ class _Door:
         return None
 
 
-def _answer(refused: _Refused) -> Response:
-    headers = {"Retry-After": f"{max(1, round(refused.wait))}"} if refused.wait else {}
-    return JSONResponse({"error": refused.message}, refused.status, headers)
+def _answer(refused: _Refused, headers: Mapping[str, str] | None = None) -> Response:
+    more = {"Retry-After": f"{max(1, round(refused.wait))}"} if refused.wait else {}
+    return JSONResponse({"error": refused.message}, refused.status, {**(headers or {}), **more})

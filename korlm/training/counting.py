@@ -13,7 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from korlm.metrics import exp
-from korlm.models.arpa import read_arpa, write_arpa
+from korlm.models.arpa import write_arpa
 from korlm.models.ngram_lm import NgramLM
 from korlm.training.loop import Trainer
 
@@ -40,11 +40,11 @@ class Counter(Trainer):
         return 1
 
     def run(self) -> None:
-        """Counts, or reads the model's ARPA file, and measures valid.
+        """Count, unless an ARPA file was read, and measure valid.
 
         Raises:
             Stopped: the user wished it; what is not whole is done again on resuming.
-            ConfigError: too little text for the order, or an ARPA file that does not fit.
+            ConfigError: too little text for the order.
         """
         model, progress = self.model, self.progress
         assert isinstance(model, NgramLM)
@@ -52,9 +52,7 @@ class Counter(Trainer):
             started = time.perf_counter()
             if model.config.arpa is None:
                 model.count(self.ids, self.stop.check)
-            else:
-                model.set_tables(read_arpa(Path(model.config.arpa), self.tokens, model.order))
-            model.to(self.device)
+                model.to(self.device)
             progress.seconds += time.perf_counter() - started
             progress.step = progress.epoch = 1
             logger.info("%s n-grams in %.1f s", f"{model.num_grams:,}", progress.seconds)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from korlm.errors import (
 from korlm.locks import alone
 from korlm.metrics import exp, metrics, peak_memory_mb, reset_peak_memory, table, write_figures
 from korlm.models import threads
+from korlm.models.arpa import read_arpa
 from korlm.models.base import LanguageModel, State
 from korlm.models.build import build_model
 from korlm.models.neural import NeuralLM
@@ -110,6 +112,13 @@ class Run:
         state: State | None = None
         if resumed is not None:
             state = self._share_of(self._restore(resumed))
+        if isinstance(self.model, NgramLM) and self.model.config.arpa and not self.progress.step:
+            # Before anything is written: a file that is refused leaves no run directory behind.
+            started = time.perf_counter()
+            arpa = Path(self.model.config.arpa)
+            self.model.set_tables(read_arpa(arpa, prepared.vocab.tokens, self.model.order))
+            self.model.to(self.device)
+            self.progress.seconds += time.perf_counter() - started
         ids = {split: prepared.ids(split) for split in prepared.stats}
         text, seed, device = settings.batches, settings.seed, self.device
         train = self._share(build_batches(ids["train"], text, not counted, seed, "train", device))
@@ -371,9 +380,7 @@ class Run:
         )
         if isinstance(self.model, NgramLM):
             config = self.model.config
-            what = (
-                f"reading {config.arpa}" if config.arpa else f"counting ({config.smoothing.value})"
-            )
+            what = f"of {config.arpa}" if config.arpa else f"counting ({config.smoothing.value})"
             logger.info("an n-gram model of order %d: %s: %s", config.order, what, self.folder)
             return
         logger.info(

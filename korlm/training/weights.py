@@ -65,7 +65,7 @@ def save_weights(folder: Path, checkpoint: Checkpoint) -> None:
         folder: that is there.
         checkpoint: ``model`` and ``spelling`` of it.
     """
-    with optional("export"):
+    with optional("safetensors"):
         from safetensors.torch import save
 
     weights: dict[str, Tensor] = {}
@@ -125,7 +125,7 @@ def load_weights(folder: Path) -> Checkpoint:
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a file, on the CPU, and its metadata."""
-    with optional("export"):
+    with optional("safetensors"):
         from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, framework="pt") as file:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
-pytest.importorskip("distributed", reason="pip install 'korlm[cluster]'")
+pytest.importorskip("distributed", reason="needs korlm[cluster]")
 if importlib.util.find_spec("dask_jobqueue") is None:
-    pytest.skip("pip install 'korlm[cluster]'", allow_module_level=True)
+    pytest.skip("needs korlm[cluster]", allow_module_level=True)
 
 from korlm.config import ClusterConfig, TokenizerConfig
 from korlm.data import cluster
 from korlm.data.cluster import Crew
-from korlm.errors import ClusterError
+from korlm.errors import ClusterError, install_command
 
 
 def test_nobody_there(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +44,7 @@ def test_without_the_package(package: str, korlm: Command, monkeypatch: pytest.M
         monkeypatch.delitem(sys.modules, f"korlm.data.{name}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     wanted = ["tokenizer=syllable", "prepare.cluster=slurm", "prepare.workers=2"]
-    assert "pip install 'korlm[cluster]'" in korlm("prepare", *wanted).error
+    assert install_command("distributed", "dask-jobqueue") in korlm("prepare", *wanted).error
 
 
 def test_settings_that_do_not_fit(korlm: Command) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import LIGHT, Command, TinyCorpus
 
-pytest.importorskip("distributed", reason="pip install 'korlm[cluster]'")
+pytest.importorskip("distributed", reason="needs korlm[cluster]")
 
 import dask
 from distributed import LocalCluster

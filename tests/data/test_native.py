@@ -9,7 +9,7 @@ from korlm.config import WorkerConfig
 from korlm.data.columns import Analysis, analyses_of
 from korlm.data.pool import TokenizerPool
 from korlm.data.registry import tokenizer_version
-from korlm.errors import TokenizerError
+from korlm.errors import TokenizerError, install_command
 
 LINES = [
     "나는  학교에 갔다. 😀 \t ㅋㅋ http://a.b/c",
@@ -114,7 +114,7 @@ def test_lines_that_hang_kill_or_fail_are_not_lost() -> None:
 def test_a_package_that_is_missing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", no_package)
     package = {"kiwi": "kiwipiepy", "mecab": "python-mecab-ko"}[name]
-    line = f"tokenizer={name}: {package} is not installed: pip install 'korlm[{name}]'"
+    line = f"tokenizer={name}: {package} is not installed: {install_command(package)}"
     with pytest.raises(TokenizerError) as caught:
         TokenizerPool(WorkerConfig(name=name))
     assert str(caught.value) == line

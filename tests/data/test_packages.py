@@ -5,7 +5,7 @@ import importlib.metadata
 import pytest
 
 from korlm.data.packages import version_of
-from korlm.errors import TokenizerError
+from korlm.errors import TokenizerError, install_command
 
 
 def test_versions() -> None:
@@ -13,5 +13,5 @@ def test_versions() -> None:
     with pytest.raises(TokenizerError) as caught:
         version_of("no-such-package", "kiwi")
     assert str(caught.value) == (
-        "tokenizer=kiwi: no-such-package is not installed: pip install 'korlm[kiwi]'"
+        f"tokenizer=kiwi: no-such-package is not installed: {install_command('no-such-package')}"
     )

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import Command, TinyCorpus
 
-pytest.importorskip("distributed", reason="pip install 'korlm[cluster]'")
+pytest.importorskip("distributed", reason="needs korlm[cluster]")
 if importlib.util.find_spec("dask_jobqueue") is None:
-    pytest.skip("pip install 'korlm[cluster]'", allow_module_level=True)
+    pytest.skip("needs korlm[cluster]", allow_module_level=True)
 
 from korlm.config import ClusterConfig, KkmaConfig
 from korlm.data import slurm as station

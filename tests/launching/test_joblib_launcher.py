@@ -14,7 +14,7 @@ from conftest import LIGHT, Command, TinyCorpus
 from sweep_results import results, when
 
 from korlm.config import Device
-from korlm.errors import ConfigError
+from korlm.errors import ConfigError, install_command
 from korlm.launching import joblib_launcher
 from korlm.launching.joblib_launcher import JoblibLauncher, Worker
 from korlm.launching.sharing import VISIBLE
@@ -140,5 +140,5 @@ def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return imported(name, *others)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert "pip install 'korlm[joblib]'" in korlm("train", *JOBLIB).error
+    assert install_command("joblib") in korlm("train", *JOBLIB).error
     assert not list(tmp_path.iterdir())

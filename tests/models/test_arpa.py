@@ -95,6 +95,30 @@ def test_words_differ_as_tokens_do() -> None:
     assert len({arpa_word(token) for token in TOKENS} | {"<s>", "</s>", "<unk>"}) == len(TOKENS) + 2
 
 
+@pytest.mark.parametrize("preamble", ["", "\ufeff", "\n", "\ufeffmade by ngram-count\n\n -1 x\n"])
+def test_files_of_other_programs(tmp_path: Path, preamble: str) -> None:
+    """Text before the header, a byte-order mark, <UNK>: the same model."""
+    path, tokens = tmp_path / "model.arpa", [*TOKENS[:-1], "unknown"]
+    write_arpa(path, make_model(2).tables(), tokens)
+    expected = read_arpa(path, tokens, 2)
+    text = path.read_text("utf-8").replace("<unk>", "<UNK>")
+    path.write_text(preamble + text, encoding="utf-8")
+    for found, table in zip(read_arpa(path, tokens, 2), expected, strict=True):
+        assert found.keys.tolist() == table.keys.tolist()
+        assert found.log_probs.tolist() == table.log_probs.tolist()
+
+
+def test_a_file_without_a_beginning_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.arpa"
+    write_arpa(path, make_model(1).tables(), TOKENS)
+    lines = path.read_text("utf-8").split("\n")
+    lines = [line for line in lines if line.split("\t")[1:2] != ["<s>"]]
+    size = int(lines[1].split("=")[1])
+    path.write_text("\n".join(lines).replace(f"1={size}", f"1={size - 1}"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="<s> is missing among the unigrams"):
+        read_arpa(path, TOKENS, 1)
+
+
 def drop(line: int) -> Callable[[list[str]], None]:
     return lambda lines: lines.pop(line - 1) and None
 
@@ -106,7 +130,8 @@ def put(line: int, text: str) -> Callable[[list[str]], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (put(1, "data"), r"line 1: \\data\\ is expected"),
+        (put(1, "data"), r"the file ends here, before \\data\\"),
+        (put(1, "iARPA"), r"line 1: the format of IRSTLM's own tools; compile-lm --text=yes"),
         (put(2, "ngram 2=3"), "line 2: the number of n-grams of order 1"),
         (drop(3), "a model of order 1, model.order is 2: set model.order=1"),
         (put(2, "ngram 1=9"), "10 n-grams of order 1, the head of the file says 9"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 
 import numpy as np
 import pytest
 
 from korlm.config import ErrorRate
-from korlm.errors import ConfigError
+from korlm.errors import ConfigError, install_command
 from korlm.rescoring.accuracy import ErrorTally, check_jiwer, count_errors
 from korlm.rescoring.nbest import Hypothesis, NBest
 
@@ -52,6 +53,9 @@ def test_sums_are_divided_once() -> None:
 
 def test_jiwer_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     check_jiwer("tune")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"tune: .* pip install 'korlm\[rescore\]'"):
+    command, find = install_command("jiwer"), importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "jiwer" else find(name)
+    )
+    with pytest.raises(ConfigError, match="tune: .* " + re.escape(command)):
         check_jiwer("tune")

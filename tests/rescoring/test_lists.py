@@ -111,6 +111,34 @@ def test_no_scores(text: object) -> None:
         parse_score(text, "f:1")
 
 
+def espnet_json(folder: Path) -> Path:
+    """As ESPnet1 writes it: indented, with <eos> at the end and ▁ for blanks."""
+    outputs = [
+        {"name": "target1", "text": "나는 간다", "rec_text": "▁나는▁간다<eos>", "score": -1.5},
+        {"name": "target1", "text": "나는 간다", "rec_text": "▁나는▁잔다<eos>", "score": -2},
+    ]
+    whole = {"utts": {"a": {"input": [], "output": outputs}, "b": {"output": outputs[1:]}}}
+    text = json.dumps(whole, indent=4, ensure_ascii=False)
+    return put(folder, "data.json", *text.split("\n"))
+
+
+def test_espnet_json(tmp_path: Path) -> None:
+    path = espnet_json(tmp_path)
+    assert format_of(path) is ListFormat.espnet_json
+    first, second = ("나는 간다", -1.5), ("나는 잔다", -2.0)
+    assert plain(list(open_lists(path))) == [("a", [first, second]), ("b", [second])]
+    assert plain(list(open_lists(path, Layout(sign=-1))))[1] == ("b", [("나는 잔다", 2.0)])
+    assert read_references(path) == {"a": "나는 간다", "b": "나는 간다"}
+    on_one_line = json.dumps(json.loads(path.read_text("utf-8")))
+    assert format_of(put(tmp_path, "x", on_one_line)) is ListFormat.espnet_json
+
+
+def test_hypotheses_with_numbers_are_sorted_by_them(tmp_path: Path) -> None:
+    path = put(tmp_path, "my n.txt", "a-1 -1 가", "b-1 -1 가", "a-2 -2 나")
+    with pytest.raises(NbestError, match=r"must follow each other: sort -V -k1,1 '.*my n\.txt' "):
+        list(open_lists(path, Layout(numbered=True)))
+
+
 @pytest.mark.parametrize(
     ("name", "lines", "message"),
     [
@@ -120,7 +148,17 @@ def test_no_scores(text: object) -> None:
         ("n.txt", ["a 가 나"], "n.txt:1: the score '가' is not a number"),
         ("n.txt", ["a -1 가", "", "a nan 가"], "n.txt:3: the score is nan; it must be finite"),
         ("n.txt", ["a -1 가", "b -1 가", "a -2 나"], "n.txt:3: utterance a stands further above"),
-        ("n.jsonl", ["{"], "n.jsonl:1: is not JSON"),
+        ("n.txt", ["a -1 가", "b -1 가", "a -2 나"], "must follow each other: sort -s -k1,1 "),
+        ("n.txt", ["u1:\tref=['가']", "u1:\thyp=['가']"], "n.txt:1: icefall's recogs file: it has"),
+        ("n.json", ["{", '"utt": "a"', "}"], "n.json:1: one JSON value over several lines"),
+        ("n.json", ["[", '{"utt": "a"}', "]"], "n.json:1: one JSON value over several lines"),
+        ("n.txt", ["["], "n.txt:1: one JSON value over several lines"),
+        ("n.json", ['{"utts": {"a": {}}}'], "utterance a has no list of objects under 'output'"),
+        ("n.json", ['{"utts": {"a": {"output": [{}]}}}'], "hypothesis 1 of utterance a: no text"),
+        ("n.json", ['{"utts": {"a": {"output": [{"rec_text": "가"}]}}}'], "no score under 'score'"),
+        ("n.json", ['{"utts": [1]}'], "no object under 'utts', as ESPnet's data.json has"),
+        ("n.json", ["{", '"utts": {', "}"], "n.json: is not JSON"),
+        ("n.jsonl", ["{x"], "n.jsonl:1: is not JSON"),
         ("n.jsonl", ["[1]"], "n.jsonl:1: must be an object {...}, not list"),
         ("n.jsonl", ['{"hyps": []}'], "n.jsonl:1: no utterance under utt or id"),
         ("n.jsonl", ['{"utt": "a b", "hyps": []}'], "no utterance under utt or id"),
@@ -179,11 +217,18 @@ def test_references(tmp_path: Path) -> None:
     assert read_references(path) == {"a": "나는  간다", "b": ""}
     json_path = put(tmp_path, "ref.jsonl", '{"utt": "a", "text": "가"}', '{"id": 2, "text": ""}')
     assert read_references(json_path) == {"a": "가", "2": ""}
+    rows = ["a:\tref=['나는', '간다']", "a:\thyp=['나는']", "b:\tref=[]", "b:\thyp=[]"]
+    assert read_references(put(tmp_path, "recogs", *rows)) == {"a": "나는 간다", "b": ""}
+    with pytest.raises(NbestError, match="recogs:1: a list of words is expected after ref="):
+        read_references(put(tmp_path, "recogs", "a:\tref=[가]"))
     with pytest.raises(NbestError, match="ref:2: utterance a stands further above"):
         read_references(put(tmp_path, "ref", "a 가", "a 나"))
     with pytest.raises(NbestError, match="there is no reference in there"):
         read_references(put(tmp_path, "ref"))
-    assert check_references({"a"}, {"a": "", "b": ""}, path) == 1
+    assert check_references({"a"}, {"a": "가", "b": ""}, path) == 1
+    assert check_references({"a", "b"}, {"a": "가", "b": ""}, path) == 0
+    with pytest.raises(NbestError, match=r"ref: no reference has any text, .* nothing to tune on"):
+        check_references({"a", "b"}, {"a": "", "b": " ", "c": "가"}, path)
     with pytest.raises(NbestError, match="no reference for 2 of 3 utterances, the first is b"):
         check_references({"a", "b", "c"}, {"a": ""}, path)
 

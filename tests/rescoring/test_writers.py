@@ -78,6 +78,23 @@ def test_json_keeps_what_it_was_given(tmp_path: Path) -> None:
     assert json.loads(path.read_text("utf-8").splitlines()[1])["num_chars"] == 4
 
 
+def test_espnet_json_keeps_what_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    rows = [{"rec_text": text, "score": score} for text, score in (("가", 0.0), ("나", -1.0))]
+    hyps = [Hypothesis(r["rec_text"], r["score"], "a", r) for r in rows]  # type: ignore[arg-type]
+    lists = [NBest(utt, hyps, fields={"x": 1, "output": rows}) for utt in "ab"]
+    with writer(str(path), ListFormat.espnet_json, False, 1, Length.token) as target:
+        for one in lists_of(lists):
+            target.write([one])
+    whole = json.loads(path.read_text("utf-8"))
+    assert list(whole["utts"]) == ["a", "b"] and whole["utts"]["a"]["x"] == 1
+    assert whole["utts"]["b"]["output"][0] == {
+        **rows[1],
+        **{"total_score": -0.5, "lm_log_prob": -9.5, "num_tokens": 4},
+    }
+    assert read_again(path) == [(utt, [("나", -1.0), ("가", 0.0)]) for utt in "ab"]
+
+
 @pytest.mark.parametrize("layout", [ListFormat.text, ListFormat.jsonl, ListFormat.espnet])
 def test_the_best_alone(
     tmp_path: Path, layout: ListFormat, capsys: pytest.CaptureFixture[str]

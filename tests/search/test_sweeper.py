@@ -16,6 +16,7 @@ import optuna
 import pytest
 from conftest import LIGHT, Command, Ended, TinyCorpus
 
+from korlm.errors import install_command
 from korlm.search.database import STUDY, storage_of
 from korlm.sweep_folder import jobs_by_settings, run_command
 from korlm.training.run import Run
@@ -246,8 +247,8 @@ def test_a_search_needs_m(korlm: Command) -> None:
 
 def test_optuna_is_not_installed(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.delitem(sys.modules, "korlm.search.study")
-    told = "korlm: the package optuna is not installed: pip install 'korlm[sweep]'"
+    monkeypatch.delitem(sys.modules, "korlm.search.study", raising=False)
+    told = f"korlm: the package optuna is not installed: {install_command('optuna')}"
     assert korlm("train", *SEARCH, RATES).error == told
 
 

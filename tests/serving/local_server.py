@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
-
 from korlm.config import ServeSettings
 from korlm.errors import TokenizerError
 from korlm.serving.app import Wish, build_app
+from korlm.serving.connections import server_of
 
 
 @dataclass
@@ -55,7 +54,7 @@ class Client:
 def served(backend: Any, **settings: Any) -> Iterator[Client]:
     """A real server in a thread."""
     app = build_app(backend, ServeSettings(run="x", **settings))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=False))
+    server = server_of(app)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -3,17 +3,19 @@
 import contextlib
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-pytest.importorskip("fastapi", reason="needs the extra: pip install 'korlm[serve]'")
+pytest.importorskip("fastapi", reason="serving needs it")
 from local_server import Client, Echo, served
 
 from korlm.errors import TokenizerError
 from korlm.serving.app import Wish
+from korlm.serving.connections import Connection
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +77,125 @@ def test_other_pages_are_turned_away(client: Client) -> None:
         answer = client.ask("POST", "/api/complete", body, content_type=kind)
         assert answer.status == 415
     # A name of theirs that points here.
-    assert client.get("/api/info", host=f"evil.example:{client.port}").status == 400
-    assert client.get("/api/info", host=f"localhost:{client.port}").status == 200
+    answer = client.get("/api/info", host=f"evil.example:{client.port}")
+    assert (answer.status, answer.json["error"].split(":")[0]) == (400, "host")
+    for name in ("localhost", f"localhost:{client.port}", "[::1]:80"):
+        assert client.get("/api/info", host=name).status == 200
+
+
+def test_requests_from_pages_of_other_sites(client: Client) -> None:
+    home = f"127.0.0.1:{client.port}"
+    for origin in ("https://evil.example", "null", f"http://evil.example:{client.port}", ""):
+        answer = client.ask("GET", "/api/info", origin=origin)
+        assert (answer.status, answer.json["error"].split(":")[0]) == (403, "origin")
+        body, kind = b'{"text": "x"}', "application/json"
+        answer = client.ask("POST", "/api/complete", body, content_type=kind, origin=origin)
+        assert answer.status == 403
+    assert client.get("/api/info", origin=f"http://{home}").status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nowhere", 404), ("GET", "/api/complete", 405), ("DELETE", "/", 405)],
+)
+def test_one_format_of_errors(client: Client, method: str, path: str, status: int) -> None:
+    answer = client.ask(method, path)
+    assert answer.status == status
+    assert answer.json["error"].startswith(f"{method} {path}: ")
+    assert answer.headers["content-type"] == "application/json"
+    if status == 405:
+        assert answer.headers["allow"]
+
+
+def test_a_fault_of_the_server_has_the_same_format() -> None:
+    class Broken(Echo):
+        def complete(self, text: str, k: int) -> dict:
+            raise ZeroDivisionError
+
+    with served(Broken()) as client:
+        answer = client.post("/api/complete", {"text": "가"})
+    assert (answer.status, answer.json) == (
+        500,
+        {"error": "a fault of the server (ZeroDivisionError)"},
+    )
+
+
+def raw(client: Client, sent: bytes) -> bytes:
+    """All that comes back until the server closes the connection."""
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+        connection.sendall(sent)
+        return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /api/complete HTTP/1.1\r\nHost: loc",
+        b"POST /api/complete HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b'Content-Length: 13\r\n\r\n{"text"',
+    ],
+)
+def test_half_a_request_is_not_awaited_for_ever(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Connection, "request_seconds", 0.1)
+    with served(Echo()) as client:
+        head, _, body = raw(client, sent).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 408 ")
+        assert json.loads(body) == {"error": "no complete request within 0.1 seconds"}
+    assert capfd.readouterr().err == ""
+
+
+def test_half_a_second_request_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "request_seconds", 0.1)
+    get = b"GET /api/info HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with served(Echo()) as client:
+        found = raw(client, get + get[:20])
+    assert found.startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_answer_may_take_longer_than_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "request_seconds", 0.05)
+    slow = Slow()
+    with served(slow) as client:
+        threading.Timer(0.2, slow.go.set).start()
+        assert client.post("/api/complete", {"text": "가"}).status == 200
+
+
+def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "max_connections", 2)
+    with served(Echo()) as client, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            place = ("127.0.0.1", client.port)
+            held = stack.enter_context(socket.create_connection(place, timeout=20))
+            held.sendall(b"GET /api/info HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert held.recv(4096).startswith(b"HTTP/1.1 200 ")
+        refused = raw(client, b"")
+        assert refused.startswith(b"HTTP/1.1 503 ") and b'{"error": "at most 2 conn' in refused
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_what_is_no_http(client: Client, sent: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    head, _, body = raw(client, sent).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body) == {"error": "Invalid HTTP request received"}
+    assert capfd.readouterr().err == ""
+
+
+def test_an_upgrade_is_ignored_without_a_word(
+    client: Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = {"connection": "upgrade", "upgrade": "websocket"}
+    assert client.get("/api/info", **names).status == 200
+    assert capfd.readouterr().err == ""
 
 
 def test_behind_a_name_of_the_network() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_runs import finish, make_settings, prepare_tiny
 
-pytest.importorskip("fastapi", reason="needs the extra: pip install 'korlm[serve]'")
+pytest.importorskip("fastapi", reason="serving needs it")
 import korlm
 from korlm.decoding.completion import Completer
 from korlm.evaluation.scoring import Text, read_carried

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.importorskip("fastapi", reason="needs the extra: pip install 'korlm[serve]'")
+pytest.importorskip("fastapi", reason="serving needs it")
 pytest.importorskip("playwright", reason="needs playwright, of the extra test")
 from local_server import Client, Echo, served
 from playwright.sync_api import Page, expect, sync_playwright
@@ -121,6 +121,15 @@ def test_a_refusal_is_shown(page: Page, text) -> None:
     expect(page.locator("#error")).to_have_text(message)
     text.fill("먹어")
     expect(page.locator("#error")).to_be_hidden()
+
+
+@pytest.mark.parametrize("body", ["<html>", "{}"])
+def test_a_refusal_without_a_reason_is_shown_as_well(page: Page, text, body: str) -> None:
+    """Of a proxy, say."""
+    page.route("**/api/complete", lambda route: route.fulfill(status=502, body=body))
+    text.fill("먹ㅇ")
+    expect(page.locator("#error")).to_have_text("502 Bad Gateway")
+    page.unroute("**/api/complete")
 
 
 def test_completions_of_another_place_are_not_taken(page: Page, text) -> None:

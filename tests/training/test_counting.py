@@ -101,6 +101,7 @@ def test_a_file_of_another_order_stops_the_run(prepared: Prepared, tmp_path: Pat
     other = settings(prepared, order=2, arpa=str(tmp_path / "a" / "ngram.arpa.gz"))
     with pytest.raises(ConfigError, match=r"set model\.order=3"):
         start(other, prepared, tmp_path / "b").fit()
+    assert not (tmp_path / "b").exists()
 
 
 def test_an_order_beyond_all_sentences_stops_the_run(prepared: Prepared, tmp_path: Path) -> None:

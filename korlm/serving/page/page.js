@@ -15,12 +15,18 @@ async function ask(kind, question, use) {
       body: JSON.stringify(question),
       signal: control.signal,
     });
-    if (!response.ok) throw new Error((await response.json()).error);
+    if (!response.ok) throw new Error(await reasonOf(response));
     byId("error").hidden = true;
     await use(response);
   } catch (error) {
     if (error.name !== "AbortError") showError(error.message);
   }
+}
+
+/* What the server says of a refusal; the status where something else has answered. */
+async function reasonOf(response) {
+  const answer = await response.json().catch(() => ({}));
+  return answer.error ?? `${response.status} ${response.statusText}`;
 }
 
 function showError(message) {
@@ -166,7 +172,9 @@ function showTemperature() {
 showTemperature();
 
 (async () => {
-  const info = await (await fetch("/api/info")).json();
+  const response = await fetch("/api/info");
+  if (!response.ok) return showError(await reasonOf(response));
+  const info = await response.json();
   byId("info").textContent = info.description;
   text.maxLength = info.max_chars;
   complete();
