@@ -59,12 +59,12 @@ def test_a_value_more(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     assert "3 jobs, the best first by test.loss, 2 finished before" in ended.out
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {path.name for path in sweep.iterdir()} == {
-        *("0", "1", "2", "multirun.yaml", "results.tsv", "sweep.png")
+        *("seed=1", "seed=2", "seed=7", "multirun.yaml", "results.tsv", "sweep.png")
     }
     assert set(results(sweep)) == {"- seed=1", "- seed=2", "- seed=7"}
     assert korlm("train", "-m", f"resume={sweep}").code == 0
     assert len(results(sweep)) == 3
-    config = (sweep / "2" / ".hydra" / "config.yaml").read_text("utf-8")
+    config = (sweep / "seed=7" / ".hydra" / "config.yaml").read_text("utf-8")
     assert "max_steps: 6" in config, "what began the sweep holds for the jobs added to it"
 
 
@@ -73,12 +73,12 @@ def test_broken_off_anywhere(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -
     assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2,3,4,5").code == 0
     sweep = only_sweep(tmp_path)
     whole = results(sweep)
-    for name in ("0", "1", "3"):
+    for name in ("seed=1", "seed=2", "seed=4"):
         (sweep / name / "metrics.json").unlink()
-    shutil.rmtree(sweep / "0" / "checkpoints")
-    shutil.rmtree(sweep / "2")
-    shutil.rmtree(sweep / "3" / "checkpoints")
-    (sweep / "3" / "failed.txt").write_text("the disk is full\n", "utf-8")
+    shutil.rmtree(sweep / "seed=1" / "checkpoints")
+    shutil.rmtree(sweep / "seed=3")
+    shutil.rmtree(sweep / "seed=4" / "checkpoints")
+    (sweep / "seed=4" / "failed.txt").write_text("the disk is full\n", "utf-8")
     ended = korlm("train", "-m", f"resume={sweep}")
     assert ended.code == 0, ended.err
     assert "5 jobs, the best first by valid.perplexity, 1 finished before;" in ended.out
@@ -117,7 +117,7 @@ def test_a_folder_of_the_users_own(korlm: Command, tiny: TinyCorpus, tmp_path: P
     """The very same command, typed twice."""
     command = ["-m", *tiny.overrides, *SHORT, "seed=1,2", "hydra.sweep.dir=mine"]
     assert korlm("train", *command).code == 0
-    (tmp_path / "mine" / "1" / "metrics.json").unlink()
+    (tmp_path / "mine" / "seed=2" / "metrics.json").unlink()
     ended = korlm("train", *command)
     assert ended.code == 0, ended.err
     assert "2 jobs, the best first by valid.perplexity, 1 finished before" in ended.out
@@ -171,7 +171,7 @@ def test_jobs_are_known_by_their_settings(tmp_path: Path) -> None:
     jobs_by_settings.cache_clear()
     same = ["resume=x", "seed=1", "outputs=y", "experiment=smoke", "objective=test.loss"]
     assert job_dir(str(tmp_path), 0, same) == "3"
-    assert job_dir(str(tmp_path), 3, ["seed=2"]) == "4", "a number that is taken"
+    assert job_dir(str(tmp_path), 3, ["seed=2"]) == "3_2", "a number that is taken"
     assert job_settings(same) == {"seed": "1", "experiment": "smoke"}
 
 
@@ -189,16 +189,16 @@ def test_a_job_that_was_killed_before_its_settings_were_written(
     """Its folder goes: nobody knows whose it was, and it would stand in the table for ever."""
     assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2").code == 0
     sweep = only_sweep(tmp_path)
-    shutil.rmtree(sweep / "1")
-    (sweep / "1" / ".hydra").mkdir(parents=True)
+    shutil.rmtree(sweep / "seed=2")
+    (sweep / "seed=2" / ".hydra").mkdir(parents=True)
     if written is not None:
-        (sweep / "1" / ".hydra" / "overrides.yaml").write_text(written, "utf-8")
-    (sweep / "2" / "checkpoints").mkdir(parents=True)  # whatever it is, it is not empty
+        (sweep / "seed=2" / ".hydra" / "overrides.yaml").write_text(written, "utf-8")
+    (sweep / "seed=3" / "checkpoints").mkdir(parents=True)  # whatever it is, it is not empty
     ended = korlm("train", "-m", f"resume={sweep}")
     assert ended.code == 0, ended.err
     assert "2 jobs, the best first" in ended.out
-    assert sorted(path.name for path in sweep.glob("[0-9]*")) == ["0", "1", "2"]
-    assert (sweep / "1" / "metrics.json").is_file()
+    assert sorted(path.name for path in sweep.glob("seed*")) == ["seed=1", "seed=2", "seed=3"]
+    assert (sweep / "seed=2" / "metrics.json").is_file()
 
 
 def test_sweeps_of_the_same_second_share_no_folder(tmp_path: Path) -> None:
