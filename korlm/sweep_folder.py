@@ -243,7 +243,8 @@ def run_command(job: Path) -> str:
         job: its folder.
     """
     overrides = overrides_in(job) or []
-    own = [override for override in overrides if key_of(override) not in ("resume", "objective")]
+    kept = (*(key for key in map(key_of, overrides) if key not in OF_THE_COMMAND), "outputs")
+    own = [override for override in overrides if key_of(override) in kept]
     return shlex.join(["python", "-m", "korlm.train", *own])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import LIGHT, Command, TinyCorpus
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 
 from korlm.errors import OutputError
 from korlm.sweep import Job, SweepTable, build_rows, comparable, note_failure, read_jobs
@@ -69,6 +70,27 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
     assert " best: python -m korlm.train model=" in best
     told = ended.out[ended.out.index("the best first") :].splitlines()[1:-2]
     assert [line.split()[0] for line in told] == ["model", *(row["model"] for row in rows)]
+
+
+def test_networks_beside_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    """TensorBoard names jobs by their models; the n-gram model is a line as long as the others."""
+    settings = ["tokenizer=syllable", "model=ngram,window", "trainer.max_steps=3", "name=b"]
+    ended = korlm("train", "-m", *tiny.overrides, *settings, "trainer.device=cpu")
+    assert ended.code == 0, ended.err
+    (sweep,) = tmp_path.glob("outputs/sweeps/*")
+    watched = EventMultiplexer(size_guidance={"tensors": 0, "scalars": 0})
+    watched.AddRunsFromDirectory("outputs").Reload()
+    names = {job: f"sweeps/{sweep.name}/model={job}/tensorboard" for job in ("ngram", "window")}
+    assert set(watched.Runs()) == set(names.values())
+    for tag in ("loss/valid", "perplexity/valid", "perplexity/test", "quality/bits_per_char"):
+        line, curve = (
+            [(e.step, e.tensor_proto) for e in watched.Tensors(names[job], tag)] for job in names
+        )
+        assert [step for step, _ in line] == [1, 3] and line[0][1] == line[1][1]
+        assert curve[-1][0] == 3
+    told = [line.split()[0] for line in ended.out.splitlines()[-4:-2]]
+    assert sorted(told) == ["ngram", "window"]
+    assert f" model={told[0]} " in ended.out.splitlines()[-1]
 
 
 def test_without_failures_there_is_no_such_column(

@@ -13,10 +13,12 @@ from conftest import LIGHT, Command, TinyCorpus
 
 from korlm.errors import ConfigError
 from korlm.sweep_folder import (
+    begin_sweep,
     go_on_command,
     job_dir,
     job_settings,
     jobs_by_settings,
+    run_command,
     sweep_dir,
     with_stored,
 )
@@ -173,6 +175,27 @@ def test_jobs_are_known_by_their_settings(tmp_path: Path) -> None:
     assert job_dir(str(tmp_path), 0, same) == "3"
     assert job_dir(str(tmp_path), 3, ["seed=2"]) == "3_2", "a number that is taken"
     assert job_settings(same) == {"seed": "1", "experiment": "smoke"}
+
+
+def test_jobs_are_named_by_what_varies(tmp_path: Path) -> None:
+    begin_sweep(tmp_path, ["model=lstm,gru", "name='a','a b','a-b'", "seed=1", "b=interval(0,1)"])
+    assert job_dir(str(tmp_path), 0, ["model=lstm", "name=a", "seed=1"]) == "model=lstm_name=a"
+    same = [job_dir(str(tmp_path), 1, ["model=gru", f"name='{name}'"]) for name in ("a b", "a-b")]
+    assert same == ["model=gru_name=a-b", "model=gru_name=a-b_2"], "each has a folder of its own"
+    long = job_dir(str(tmp_path), 5, ["model=gru", f"name={'긴' * 90}"])
+    assert long.startswith("5_model=gru_name=긴긴") and len(long.encode()) < 250
+    assert job_dir(str(tmp_path), 6, ["seed=1"]) == "6"
+    assert {path.name for path in tmp_path.iterdir()} == {*("model=lstm_name=a", *same, long, "6")}
+    (tmp_path / "my=notes").write_text("kept", "utf-8")
+    begin_sweep(tmp_path, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["my=notes"], "jobs that left nothing"
+
+
+def test_the_command_of_a_job_writes_where_the_sweep_did(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    typed = "[outputs=my, seed=1, resume=x, objective=test.loss]"
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(typed, "utf-8")
+    assert run_command(tmp_path) == "python -m korlm.train outputs=my seed=1"
 
 
 def test_the_command_is_one_for_the_shell() -> None:
