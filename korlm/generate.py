@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from korlm.config import GenerateSettings
 
 if TYPE_CHECKING:
     from korlm.decoding.generator import Generator
+
+
+logger = logging.getLogger(__name__)
 
 
 @cli.stage("generate", literal=("prompt",))
@@ -48,6 +52,13 @@ def _texts(
     length = Length(settings.max_tokens, settings.sentences)
     if settings.complete:
         found = generator.completer.complete(prompt, settings.k, settings.effort)
+        if not found.eojeols:
+            logger.warning(
+                "prompt=%s: no completion: the model knows no eojeol that begins like this; type "
+                "fewer letters, raise effort=%d, or use a model of more text",
+                prompt,
+                settings.effort,
+            )
         yield (f"{eojeol.text}\t{eojeol.probability:.6f}\n" for eojeol in found.eojeols)
     elif settings.beams is not None:
         best = generator.best(prompt, settings.beams, length, settings.length_penalty)

@@ -7,14 +7,20 @@ they are written in, so that other processes can unpickle them; those must impor
 
 from __future__ import annotations
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.plugin import Plugin
 
+from korlm.config import GridConfig
 from korlm.launching.joblib_launcher import JoblibLauncher
 from korlm.launching.submitit_launcher import LocalLauncher, SlurmLauncher
+from korlm.search.grid import GridSweeper
 from korlm.search.sweeper import OptunaSweeper
 
-CLASSES: tuple[type[Plugin], ...] = (JoblibLauncher, LocalLauncher, SlurmLauncher, OptunaSweeper)
+CLASSES: tuple[type[Plugin], ...] = (
+    *(JoblibLauncher, LocalLauncher, SlurmLauncher),
+    *(GridSweeper, OptunaSweeper),
+)
 
 
 def register() -> None:
@@ -23,3 +29,5 @@ def register() -> None:
     for found in CLASSES:
         plugins.register(found)
         plugins.class_name_to_class[f"hydra_plugins.korlm.{found.__name__}"] = found
+    # In the place of Hydra's own, which its plugins have registered by now.
+    ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=GridConfig)

@@ -20,6 +20,7 @@ def main(settings: PrepareSettings) -> None:
     """Prepares the corpus of the settings, tells what it is like and where it lies."""
     from korlm.data.prepared import prepare
     from korlm.recomposition.build import provide
+    from korlm.training.advice import on_unknown
 
     prepared = prepare(
         settings.corpus,
@@ -38,6 +39,9 @@ def main(settings: PrepareSettings) -> None:
             f"{stats.num_chars:,}",
             100 * stats.num_unk / max(stats.num_tokens, 1),
         )
+    unknown = on_unknown(prepared.stats["valid"], prepared.vocab_config)
+    if unknown:
+        logger.warning("%s", unknown)
     if settings.report:
         _report(prepared)
     logger.info("%s: a vocabulary of %s", prepared.folder, f"{len(prepared.vocab):,}")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from tqdm import tqdm
-
 from korlm import cli
 from korlm.config import ReportSettings
+from korlm.data.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ def main(settings: ReportSettings) -> None:
     runs = best_first(
         [
             read_run(folder, name)
-            for name, folder in tqdm(folders.items(), "reading", unit="run", disable=None)
+            for name, folder in ProgressBar(folders.items(), "reading", unit="run")
         ]
     )
     for run in runs:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -23,10 +24,10 @@ from korlm.metrics import LARGER_IS_BETTER, cost
 from korlm.stored import read_json
 from korlm.sweep_folder import (
     FAILED,
+    begin_sweep,
     found_jobs,
     is_finished,
     jobs_by_settings,
-    remove_nameless,
     run_command,
 )
 from korlm.text_tables import aligned
@@ -57,7 +58,7 @@ class Job:
     """What a job of a sweep left behind.
 
     Attributes:
-        name: of its folder, as a rule the job's number.
+        name: of its folder, as a rule the overrides in which it differs from the others.
         overrides: key -> value of its settings, as typed.
         figures: column -> value of those that there are; infinite where metrics.json has null.
         failure: why it has no figures, in one line; empty if it has.
@@ -103,10 +104,13 @@ class SweepTable(Callback):
             return
         SweepTable.folder, SweepTable.objective = folder, config.objective
         jobs_by_settings.cache_clear()
+        params = config.hydra.sweeper.get("params") or {}
+        in_file = (f"{key}={value}" for key, value in params.items())
         try:
             remove_nameless(folder)
+            begin_sweep(folder, [*in_file, *config.hydra.overrides.task])
             names = jobs_by_settings(folder).values()  # which the jobs ask for next
-        except ConfigError:  # a damaged job: as above
+        except (ConfigError, HydraException):  # a damaged job, or a wrong override: as above
             return
         SweepTable.finished = sum(is_finished(folder / name) for name in names)
 
@@ -170,7 +174,8 @@ def _draw(path: Path, jobs: Sequence[Job], objective: str) -> None:
     values = [job.figures.get(column_of(objective), math.nan) for job in done]
     settings = {key: [job.overrides.get(key, "") for job in done] for key in keys}
     larger = objective.partition(".")[2] in LARGER_IS_BETTER
-    if draw_sweep(path, (objective, values), settings, larger):
+    counted = [job.overrides.get("model") == "ngram" for job in done]
+    if draw_sweep(path, (objective, values), settings, larger, counted):
         logger.info("%s: the picture of the sweep", path)
 
 
@@ -243,16 +248,17 @@ def varying(jobs: Sequence[Job]) -> list[str]:
 
 
 def build_rows(jobs: Sequence[Job], objective: str = "valid.perplexity") -> list[list[str | float]]:
-    """The table: a head, and a row for each job with the settings in which the jobs differ.
+    """Build the table: a head, and a row for each job.
 
-    The first column of figures is the objective.
+    The settings in which the jobs differ come first, then the figures, of which the objective is
+    the first one, then the names of the jobs' folders.
 
     >>> build_rows([Job("0", {"seed": "1", "name": "a"}, {"valid_perplexity": 7.0}, ""),
     ...             Job("1", {"seed": "2", "name": "a"}, {}, "the disk is full")])
     ... # doctest: +NORMALIZE_WHITESPACE
-    [['job', 'seed', 'valid_perplexity', 'failure'],
-     ['0', '1', 7.0, ''],
-     ['1', '2', '', 'the disk is full']]
+    [['seed', 'valid_perplexity', 'job', 'failure'],
+     ['1', 7.0, '0', ''],
+     ['2', '', '1', 'the disk is full']]
     """
     keys = varying(jobs)
     columns = [
@@ -261,11 +267,11 @@ def build_rows(jobs: Sequence[Job], objective: str = "valid.perplexity") -> list
         if any(column in job.figures for job in jobs)
     ]
     failures = ["failure"] if any(job.failure for job in jobs) else []
-    rows: list[list[str | float]] = [["job", *keys, *columns, *failures]]
+    rows: list[list[str | float]] = [[*keys, *columns, "job", *failures]]
     for job in jobs:
         settings = [job.overrides.get(key, "") for key in keys]
         figures = [job.figures.get(column, "") for column in columns]
-        rows.append([job.name, *settings, *figures, *([job.failure] if failures else [])])
+        rows.append([*settings, *figures, job.name, *([job.failure] if failures else [])])
     return rows
 
 

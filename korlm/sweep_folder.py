@@ -1,7 +1,7 @@
 """The folder of a sweep (-m): which jobs it holds, and how a later command goes on with it.
 
-A job is known by its overrides, never by its number: a sweep to which a value was added finds what
-it has finished. ``multirun.yaml``, which Hydra writes first, holds what was typed.
+A job is known by its overrides, never by the name of its folder: a sweep to which a value was added
+finds what it has finished. ``multirun.yaml``, which Hydra writes first, holds what was typed.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ import functools
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from korlm.errors import ConfigError, writing
 from korlm.stored import check_override, read_yaml
 
 Settings = frozenset[tuple[str, str]]
 FAILED = "failed.txt"  # why a job has no figures
+MAX_NAME = (
+    80  # characters of a job's name; file systems allow 255 bytes, a Hangul syllable is three
+)
 # What may differ between two commands that mean the same job.
 OF_THE_COMMAND = ("resume", "resume_from", "outputs", "objective", "prepare")
 
@@ -88,9 +93,10 @@ def overrides_in(job: Path) -> list[str] | None:
 def remove_nameless(sweep: Path) -> None:
     """Removes folders of jobs that were killed before their settings were written down.
 
-    Nobody could go on with them, and the jobs would get other numbers than their own.
+    Nobody could go on with them, and the jobs would get other names than their own.
     """
-    for folder in sweep.glob("[0-9]*"):
+    named = (path for path in sweep.glob("*") if path.name.isdecimal() or "=" in path.name)
+    for folder in filter(Path.is_dir, named):
         is_bare = all(path.name == ".hydra" for path in folder.iterdir())
         if is_bare and settings_in(folder) is None:
             shutil.rmtree(folder)
@@ -121,18 +127,71 @@ def new_folder(stem: Path) -> str:
                 path = stem.with_name(f"{stem.name}_{number}")
 
 
+def swept_keys(arguments: Iterable[str]) -> frozenset[str]:
+    """Return the keys to which a command gives several values.
+
+    Args:
+        arguments: overrides as typed, or KEY=SWEEP from ``hydra.sweeper.params``.
+
+    Raises:
+        HydraException: an argument does not follow Hydra's grammar.
+
+    >>> sorted(swept_keys(["model=lstm,gru", "optimizer.lr=interval(0,1)", "seed=1"]))
+    ['model', 'optimizer.lr']
+    """
+    parsed = OverridesParser.create().parse_overrides(list(arguments))
+    return frozenset(
+        key_of(str(override.input_line)) for override in parsed if override.is_sweep_override()
+    )
+
+
+def job_name(number: int, overrides: Sequence[str], swept: Collection[str]) -> str:
+    """Return the name of a job's folder, which TensorBoard and tables show as well.
+
+    Args:
+        number: of the job, its name where nothing varies and part of it where the rest is too long.
+        overrides: of the job.
+        swept: the keys that vary.
+
+    >>> job_name(0, ["model=lstm", "seed=1", "trainer.epochs=3"], {"model", "seed"})
+    'model=lstm_seed=1'
+    >>> job_name(3, ["corpus.files=['자료/a b.txt','c']"], {"corpus.files"})
+    'corpus.files=자료-a-b.txt-c'
+    >>> job_name(3, ["seed=1"], ())
+    '3'
+    """
+    own = (override.lstrip("+~") for override in overrides if key_of(override) in swept)
+    plain = (re.sub(r"""[\[\]{}"']""", "", override) for override in own)
+    name = "_".join(re.sub(r"[^\w.=+-]+", "-", override) for override in plain)
+    return f"{number}_{name[:MAX_NAME]}" if len(name) > MAX_NAME else name or str(number)
+
+
 def job_dir(sweep: str, number: int, overrides: Sequence[str]) -> str:
-    """The name of a job's folder: that of the same job in an earlier command, or a new number."""
+    """Return the name of a job's folder: that of the same job in an earlier command, or a new one.
+
+    A new folder is made here and now: jobs that other processes start must not share it.
+    """
     place = Path(sweep)
-    name = jobs_by_settings(place).get(settings_of(overrides))
-    while name is None:
-        with writing(place):
-            try:  # made here and now: jobs that other processes start must not share it
-                (place / str(number)).mkdir(parents=True)
-                name = str(number)
-            except FileExistsError:
-                number += 1
-    return name
+    known = jobs_by_settings(place).get(settings_of(overrides))
+    if known is not None:
+        return known
+    name = job_name(number, overrides, _swept.get(place.absolute(), frozenset()))
+    return Path(new_folder(place / name)).name
+
+
+_swept: dict[Path, frozenset[str]] = {}  # sweep of this process -> the keys that vary in it
+
+
+def begin_sweep(sweep: Path, arguments: Iterable[str]) -> None:
+    """Prepare this process for giving the jobs of a sweep their folders.
+
+    Args:
+        sweep: its folder.
+        arguments: as of ``swept_keys``.
+    """
+    jobs_by_settings.cache_clear()
+    remove_nameless(sweep)
+    _swept[sweep.absolute()] = swept_keys(arguments)
 
 
 @functools.cache
@@ -215,13 +274,15 @@ def lies_in(path: Path, folder: Path) -> bool:
 
 
 def run_command(job: Path) -> str:
-    """What to type to train a job's model by itself.
+    """Return what to type to train a job's model by itself, with its files where the sweep's are.
 
     Args:
         job: its folder.
     """
     overrides = overrides_in(job) or []
-    own = [override for override in overrides if not is_of_the_command(key_of(override))]
+    keys = (key for key in map(key_of, overrides) if not is_of_the_command(key))
+    kept = (*keys, "outputs")
+    own = [override for override in overrides if key_of(override) in kept]
     return shlex.join(["python", "-m", "korlm.train", *own])
 
 

@@ -240,7 +240,7 @@ def test_a_failed_job_of_a_sweep_is_told_and_the_others_run(
 ) -> None:
     ended = korlm("train", "-m", *tiny.overrides, *LIGHT, "batches.batch_size=4,9999,5")
     assert ended.code == 1
-    assert "job 1 of the sweep failed" in ended.out
+    assert "job batches.batch_size=9999 of the sweep failed" in ended.out
     assert len(list(tmp_path.glob("outputs/sweeps/*/*/metrics.json"))) == 2
 
 

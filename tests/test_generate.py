@@ -86,6 +86,14 @@ def test_completion(korlm: Command, run: str, tmp_path: Path) -> None:
     assert both.startswith(ended.out + "\n") and both.count("\n\n") == 1
 
 
+def test_nothing_to_complete(korlm: Command, run: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("나는 xyz\n나는 집\n", encoding="utf-8")
+    ended = korlm("generate", run, "complete=true", "prompts=a.txt", "k=3")
+    assert ended.code == 0 and "집" in ended.out
+    assert ended.err.startswith("prompt=나는 xyz: no completion: the model knows no eojeol that ")
+    assert len(ended.err.splitlines()) == 1
+
+
 def test_whoever_reads_may_stop(run: str) -> None:
     command = [sys.executable, "-m", "korlm.generate", run, "num_samples=200", "sentences=9"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import LIGHT, Command, TinyCorpus
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 
 from korlm.errors import OutputError, install_command
 from korlm.sweep import Job, SweepTable, build_rows, comparable, note_failure, read_jobs
@@ -37,9 +38,9 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
     assert ended.code == 1
     rows = read_table(tmp_path)
     assert list(rows[0]) == [
-        *("job", "model", "batches.batch_size", "valid_perplexity", "test_perplexity"),
+        *("model", "batches.batch_size", "valid_perplexity", "test_perplexity"),
         *("valid_bits_per_char", "valid_eojeol_perplexity", "num_parameters"),
-        *("tokens_per_second", "seconds", "failure"),
+        *("tokens_per_second", "seconds", "job", "failure"),
     ]
     perplexities = [float(row["valid_perplexity"]) for row in rows[:2]]
     assert perplexities == sorted(perplexities)
@@ -56,7 +57,8 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
         assert training["num_tokens"] == 3 * 4 * 8
         assert row["batches.batch_size"] == "4"
         assert row["failure"] == ""
-        assert row["model"] in (job / ".hydra" / "overrides.yaml").read_text("utf-8")
+        assert row["job"] == f"model={row['model']}_batches.batch_size=4"
+        assert f"model={row['model']}" in (job / ".hydra" / "overrides.yaml").read_text("utf-8")
     assert int(rows[0]["num_parameters"]) != int(rows[1]["num_parameters"])
     for row in rows[2:]:
         assert row["valid_perplexity"] == ""
@@ -67,7 +69,28 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
     assert picture.endswith("sweep.png: the picture of the sweep")
     assert " best: python -m korlm.train model=" in best
     told = ended.out[ended.out.index("the best first") :].splitlines()[1:-2]
-    assert [line.split()[0] for line in told] == ["job", *(row["job"] for row in rows)]
+    assert [line.split()[0] for line in told] == ["model", *(row["model"] for row in rows)]
+
+
+def test_networks_beside_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    """TensorBoard names jobs by their models; the n-gram model is a line as long as the others."""
+    settings = ["tokenizer=syllable", "model=ngram,window", "trainer.max_steps=3", "name=b"]
+    ended = korlm("train", "-m", *tiny.overrides, *settings, "trainer.device=cpu")
+    assert ended.code == 0, ended.err
+    (sweep,) = tmp_path.glob("outputs/sweeps/*")
+    watched = EventMultiplexer(size_guidance={"tensors": 0, "scalars": 0})
+    watched.AddRunsFromDirectory("outputs").Reload()
+    names = {job: f"sweeps/{sweep.name}/model={job}/tensorboard" for job in ("ngram", "window")}
+    assert set(watched.Runs()) == set(names.values())
+    for tag in ("loss/valid", "perplexity/valid", "perplexity/test", "quality/bits_per_char"):
+        line, curve = (
+            [(e.step, e.tensor_proto) for e in watched.Tensors(names[job], tag)] for job in names
+        )
+        assert [step for step, _ in line] == [1, 3] and line[0][1] == line[1][1]
+        assert curve[-1][0] == 3
+    told = [line.split()[0] for line in ended.out.splitlines()[-4:-2]]
+    assert sorted(told) == ["ngram", "window"]
+    assert f" model={told[0]} " in ended.out.splitlines()[-1]
 
 
 def test_without_failures_there_is_no_such_column(
@@ -75,7 +98,8 @@ def test_without_failures_there_is_no_such_column(
 ) -> None:
     ended = korlm("train", "-m", *tiny.overrides, *LIGHT, "trainer.max_steps=2", "seed=1,2")
     assert ended.code == 0, ended.err
-    assert [list(row)[:2] for row in read_table(tmp_path)] == [["job", "seed"]] * 2
+    assert [next(iter(row)) for row in read_table(tmp_path)] == ["seed"] * 2
+    assert {row["job"] for row in read_table(tmp_path)} == {"seed=1", "seed=2"}
     assert "failure" not in read_table(tmp_path)[0]
 
 
@@ -109,9 +133,9 @@ def test_the_best_is_first_and_failures_are_last(tmp_path: Path) -> None:
     assert jobs[3].figures["valid_perplexity"] == math.inf
     assert [job.failure for job in jobs[-2:]] == ["the disk is full; make room", "not finished"]
     head, *rows = build_rows(jobs)
-    assert head == ["job", "seed", "valid_perplexity", "valid_bits_per_char", "failure"]
-    assert rows[0] == ["2", "5", 3.5, 1.0, ""]
-    assert rows[-1] == ["3", "6", "", "", "not finished"]
+    assert head == ["seed", "valid_perplexity", "valid_bits_per_char", "job", "failure"]
+    assert rows[0] == ["5", 3.5, 1.0, "2", ""]
+    assert rows[-1] == ["6", "", "", "3", "not finished"]
 
 
 def test_other_tokens_are_ordered_by_what_can_be_compared(tmp_path: Path) -> None:
@@ -121,9 +145,9 @@ def test_other_tokens_are_ordered_by_what_can_be_compared(tmp_path: Path) -> Non
         metrics = {"perplexity": perplexity, "bits_per_char": bits, "eojeol_perplexity": eojeol}
         (tmp_path / name / "metrics.json").write_text(json.dumps({"valid": metrics}), "utf-8")
     head, *rows = build_rows(read_jobs(tmp_path))
-    assert head[2:] == ["valid_perplexity", "valid_bits_per_char", "valid_eojeol_perplexity"]
+    assert head[1:-1] == ["valid_perplexity", "valid_bits_per_char", "valid_eojeol_perplexity"]
     assert [row[0] for row in rows] == ["okt", "kkma", "syllable"]
-    assert rows[0][2:] == [60.0, 3.9, 7e5]
+    assert rows[0][1:-1] == [60.0, 3.9, 7e5]
 
 
 def test_a_tokenizer_that_is_not_installed_fails_alone(
@@ -158,9 +182,9 @@ def test_settings_that_vary() -> None:
         Job("1", {"a": "1", "b": "y", "c": "[1,2]"}, {"seconds": 2.0}, ""),
     ]
     assert build_rows(jobs) == [
-        ["job", "b", "c", "seconds"],
-        ["0", "x", "", 1.0],
-        ["1", "y", "[1,2]", 2.0],
+        ["b", "c", "seconds", "job"],
+        ["x", "", 1.0, "0"],
+        ["y", "[1,2]", 2.0, "1"],
     ]
 
 
@@ -189,7 +213,7 @@ def test_any_figure_orders_the_table(tmp_path: Path) -> None:
     }.items():
         jobs = read_jobs(tmp_path, objective)
         assert [job.name for job in jobs] == order
-        assert build_rows(jobs, objective)[0][2] == objective.replace(".", "_")
+        assert build_rows(jobs, objective)[0][1] == objective.replace(".", "_")
 
 
 def test_unlike_tokens_are_seen_in_the_counts_too(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from conftest import LIGHT, Command, TinyCorpus
 
 from korlm.errors import ConfigError
 from korlm.sweep_folder import (
+    begin_sweep,
     go_on_command,
     job_dir,
     job_settings,
     jobs_by_settings,
+    run_command,
     sweep_dir,
     with_stored,
 )
@@ -59,12 +61,12 @@ def test_a_value_more(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     assert "3 jobs, the best first by test.loss, 2 finished before" in ended.out
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {path.name for path in sweep.iterdir()} == {
-        *("0", "1", "2", "multirun.yaml", "results.tsv", "sweep.png")
+        *("seed=1", "seed=2", "seed=7", "multirun.yaml", "results.tsv", "sweep.png")
     }
     assert set(results(sweep)) == {"- seed=1", "- seed=2", "- seed=7"}
     assert korlm("train", "-m", f"resume={sweep}").code == 0
     assert len(results(sweep)) == 3
-    config = (sweep / "2" / ".hydra" / "config.yaml").read_text("utf-8")
+    config = (sweep / "seed=7" / ".hydra" / "config.yaml").read_text("utf-8")
     assert "max_steps: 6" in config, "what began the sweep holds for the jobs added to it"
 
 
@@ -73,12 +75,12 @@ def test_broken_off_anywhere(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -
     assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2,3,4,5").code == 0
     sweep = only_sweep(tmp_path)
     whole = results(sweep)
-    for name in ("0", "1", "3"):
+    for name in ("seed=1", "seed=2", "seed=4"):
         (sweep / name / "metrics.json").unlink()
-    shutil.rmtree(sweep / "0" / "checkpoints")
-    shutil.rmtree(sweep / "2")
-    shutil.rmtree(sweep / "3" / "checkpoints")
-    (sweep / "3" / "failed.txt").write_text("the disk is full\n", "utf-8")
+    shutil.rmtree(sweep / "seed=1" / "checkpoints")
+    shutil.rmtree(sweep / "seed=3")
+    shutil.rmtree(sweep / "seed=4" / "checkpoints")
+    (sweep / "seed=4" / "failed.txt").write_text("the disk is full\n", "utf-8")
     ended = korlm("train", "-m", f"resume={sweep}")
     assert ended.code == 0, ended.err
     assert "5 jobs, the best first by valid.perplexity, 1 finished before;" in ended.out
@@ -117,7 +119,7 @@ def test_a_folder_of_the_users_own(korlm: Command, tiny: TinyCorpus, tmp_path: P
     """The very same command, typed twice."""
     command = ["-m", *tiny.overrides, *SHORT, "seed=1,2", "hydra.sweep.dir=mine"]
     assert korlm("train", *command).code == 0
-    (tmp_path / "mine" / "1" / "metrics.json").unlink()
+    (tmp_path / "mine" / "seed=2" / "metrics.json").unlink()
     ended = korlm("train", *command)
     assert ended.code == 0, ended.err
     assert "2 jobs, the best first by valid.perplexity, 1 finished before" in ended.out
@@ -179,8 +181,29 @@ def test_jobs_are_known_by_their_settings(tmp_path: Path) -> None:
     jobs_by_settings.cache_clear()
     same = ["resume=x", "seed=1", "outputs=y", "experiment=smoke", "objective=test.loss"]
     assert job_dir(str(tmp_path), 0, same) == "3"
-    assert job_dir(str(tmp_path), 3, ["seed=2"]) == "4", "a number that is taken"
+    assert job_dir(str(tmp_path), 3, ["seed=2"]) == "3_2", "a number that is taken"
     assert job_settings(same) == {"seed": "1", "experiment": "smoke"}
+
+
+def test_jobs_are_named_by_what_varies(tmp_path: Path) -> None:
+    begin_sweep(tmp_path, ["model=lstm,gru", "name='a','a b','a-b'", "seed=1", "b=interval(0,1)"])
+    assert job_dir(str(tmp_path), 0, ["model=lstm", "name=a", "seed=1"]) == "model=lstm_name=a"
+    same = [job_dir(str(tmp_path), 1, ["model=gru", f"name='{name}'"]) for name in ("a b", "a-b")]
+    assert same == ["model=gru_name=a-b", "model=gru_name=a-b_2"], "each has a folder of its own"
+    long = job_dir(str(tmp_path), 5, ["model=gru", f"name={'긴' * 90}"])
+    assert long.startswith("5_model=gru_name=긴긴") and len(long.encode()) < 250
+    assert job_dir(str(tmp_path), 6, ["seed=1"]) == "6"
+    assert {path.name for path in tmp_path.iterdir()} == {*("model=lstm_name=a", *same, long, "6")}
+    (tmp_path / "my=notes").write_text("kept", "utf-8")
+    begin_sweep(tmp_path, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["my=notes"], "jobs that left nothing"
+
+
+def test_the_command_of_a_job_writes_where_the_sweep_did(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    typed = "[outputs=my, seed=1, resume=x, objective=test.loss]"
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(typed, "utf-8")
+    assert run_command(tmp_path) == "python -m korlm.train outputs=my seed=1"
 
 
 def test_the_command_is_one_for_the_shell() -> None:
@@ -197,16 +220,16 @@ def test_a_job_that_was_killed_before_its_settings_were_written(
     """Its folder goes: nobody knows whose it was, and it would stand in the table for ever."""
     assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2").code == 0
     sweep = only_sweep(tmp_path)
-    shutil.rmtree(sweep / "1")
-    (sweep / "1" / ".hydra").mkdir(parents=True)
+    shutil.rmtree(sweep / "seed=2")
+    (sweep / "seed=2" / ".hydra").mkdir(parents=True)
     if written is not None:
-        (sweep / "1" / ".hydra" / "overrides.yaml").write_text(written, "utf-8")
-    (sweep / "2" / "checkpoints").mkdir(parents=True)  # whatever it is, it is not empty
+        (sweep / "seed=2" / ".hydra" / "overrides.yaml").write_text(written, "utf-8")
+    (sweep / "seed=3" / "checkpoints").mkdir(parents=True)  # whatever it is, it is not empty
     ended = korlm("train", "-m", f"resume={sweep}")
     assert ended.code == 0, ended.err
     assert "2 jobs, the best first" in ended.out
-    assert sorted(path.name for path in sweep.glob("[0-9]*")) == ["0", "1", "2"]
-    assert (sweep / "1" / "metrics.json").is_file()
+    assert sorted(path.name for path in sweep.glob("seed*")) == ["seed=1", "seed=2", "seed=3"]
+    assert (sweep / "seed=2" / "metrics.json").is_file()
 
 
 def test_sweeps_of_the_same_second_share_no_folder(tmp_path: Path) -> None:

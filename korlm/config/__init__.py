@@ -77,7 +77,7 @@ from korlm.config.rescoring import (
     ScoreKind,
 )
 from korlm.config.scoring import Context, Level, ScoreSettings
-from korlm.config.searching import Pruner, Sampler, SearchConfig
+from korlm.config.searching import GridConfig, Pruner, Sampler, SearchConfig
 from korlm.config.serving import ServeSettings
 from korlm.config.training import (
     AdagradConfig,
@@ -121,6 +121,7 @@ __all__ = [
     "ExportSettings",
     "GRUConfig",
     "GenerateSettings",
+    "GridConfig",
     "Group",
     "InitialState",
     "JavaConfig",

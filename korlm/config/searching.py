@@ -24,6 +24,22 @@ class Pruner(enum.Enum):
 
 
 @dataclass
+class GridConfig(Group):
+    """hydra/sweeper=basic, the default of -m: all combinations of the values that were given."""
+
+    _group: ClassVar[str] = "hydra.sweeper"
+
+    _target_: str = "hydra_plugins.korlm.GridSweeper"
+    max_batch_size: int | None = None
+    # jobs that are given to the launcher at once; null: all
+    params: dict[str, Any] | None = None
+    # setting -> values, such as 0.01,0.02; what is typed for the same setting replaces them
+
+    def __post_init__(self) -> None:
+        self._at_least(1, "max_batch_size")
+
+
+@dataclass
 class SearchConfig(Group):
     """hydra/sweeper=optuna: a search in place of all combinations."""
 

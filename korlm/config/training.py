@@ -179,6 +179,7 @@ class TrainerConfig(Group):
     # of the CPU, in each process; null: all cores that are left to it. Small operations take fewer:
     # steps of a recurrent network with 20 rows and 200 units take two of them
     epochs: int = 30
+    # passes over train; with fewer than 500 optimizer steps in all, n-grams are often better
     max_steps: int | None = None
     # stop after so many optimizer steps, whatever the epochs
     clip_norm: float | None = 1.0

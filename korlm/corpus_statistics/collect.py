@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from korlm.corpus_statistics.laws import Coverage, PowerLaw, fit_heaps, fit_zipf
 from korlm.corpus_statistics.splits import Ints, SplitScan, lines_at, marks, scan_split
 from korlm.data.corpus import SPLITS
 from korlm.data.encode import split_counts
 from korlm.data.prepared import Prepared
+from korlm.data.progress import ProgressBar
 from korlm.data.shards import ShardCounts
 from korlm.data.vocab import SPECIALS
 from korlm.errors import OutputError, PreparedError, writing
@@ -45,9 +45,7 @@ def collect(prepared: Prepared) -> tuple[Statistics, Ints]:
     total = sum(split.num_lines for split in counts.values())
     scans: dict[str, SplitScan] = {}
     known = np.empty(0, np.int64)
-    with tqdm(
-        total=total, desc="counting", unit="line", unit_scale=True, delay=1, disable=None
-    ) as bar:
+    with ProgressBar(total=total, desc="counting", unit="line", unit_scale=True, delay=1) as bar:
         for split in counts:
             scans[split] = scan_split(prepared.folder / "tokens", split, known, bar.update)
             if split == "train":

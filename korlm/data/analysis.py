@@ -12,10 +12,8 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from korlm.config import (
     ClusterConfig,
@@ -30,7 +28,7 @@ from korlm.data.cached import map_cached
 from korlm.data.corpus import Source, is_blank, normalize_all, read_corpus
 from korlm.data.journal import Journal
 from korlm.data.pool import Task, TokenizerPool
-from korlm.data.progress import pass_over, progress_bar
+from korlm.data.progress import ProgressBar, progress_bar
 from korlm.data.registry import learn, tokenizer_version
 from korlm.data.shards import Batch, Batcher, ShardWriter, shard_path
 from korlm.data.text_files import layout_of
@@ -96,7 +94,7 @@ def _tokenize_here(
     batches: Iterator[Batch],
     folder: Path,
     cache: Path,
-    bar: tqdm[Any],
+    bar: ProgressBar,
 ) -> None:
     """Writes the shards by way of this machine's pool."""
     with TokenizerPool(tokenizer, learned) as pool, _Work(folder, not pool.is_light) as work:
@@ -106,7 +104,7 @@ def _tokenize_here(
         def tasks() -> Iterator[Task]:
             for batch in batches:
                 if work.is_done(batch):
-                    pass_over(bar, batch.num_chars)
+                    bar.skip(batch.num_chars)
                     continue
                 columns = work.recall(batch)
                 waiting.append((batch, columns is not None))
@@ -115,7 +113,7 @@ def _tokenize_here(
         for columns in _map(pool, tokenizer, cache, tasks(), bar):
             batch, recalled = waiting.popleft()
             if recalled:
-                pass_over(bar, batch.num_chars)
+                bar.skip(batch.num_chars)
             else:
                 work.keep(batch, columns)
                 bar.update(batch.num_chars)
@@ -148,7 +146,7 @@ def _map(
     tokenizer: TokenizerConfig,
     folder: Path,
     batches: Iterator[Task],
-    bar: tqdm[Any],
+    bar: ProgressBar,
 ) -> Iterator[pa.RecordBatch]:
     """The pool's results, by way of the cache of lines where one is wanted."""
     if isinstance(tokenizer, WorkerConfig) and tokenizer.cache_mb > 0:

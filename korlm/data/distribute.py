@@ -16,13 +16,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distributed import CancelledError, Future, KilledWorker, as_completed
-from tqdm import tqdm
 
 from korlm.data.cluster import Crew, lost
-from korlm.data.progress import pass_over
+from korlm.data.progress import ProgressBar
 from korlm.data.report import side_file
 from korlm.data.shard_maker import Kit, MadeShard, ShardText, make_shard, versions
 from korlm.data.shards import Batch, shard_path
@@ -42,7 +40,7 @@ def tokenize_on(
     learned: bytes | None,
     batches: Callable[[], Iterator[Batch]],
     folder: Path,
-    bar: tqdm[Any],
+    bar: ProgressBar,
 ) -> None:
     """Writes the shards that are not there yet, made by the workers of a cluster.
 
@@ -61,7 +59,7 @@ def tokenize_on(
     work = _Work(crew, kit, folder, bar, "is to be tried once more, alone")
     for shard in _whole(batches()):
         if shard_path(folder, shard[0].split, shard[0].shard).name in done:
-            pass_over(bar, sum(batch.num_chars for batch in shard))
+            bar.skip(sum(batch.num_chars for batch in shard))
         else:
             work.give(shard)
     work.finish()
@@ -134,7 +132,7 @@ class _Work:
         verdict: what becomes of a shard that did not come back.
     """
 
-    def __init__(self, crew: Crew, kit: Kit, folder: Path, bar: tqdm[Any], verdict: str) -> None:
+    def __init__(self, crew: Crew, kit: Kit, folder: Path, bar: ProgressBar, verdict: str) -> None:
         self.failed: dict[str, tuple[str, str]] = {}  # name: which text, and why
         self._crew = crew
         self._kit = kit

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from korlm.data.batches import Ids, sentence_bounds
+from korlm.data.progress import ProgressBar
 from korlm.data.vocab import EOS_ID, PAD_ID
 from korlm.evaluation.neural_cache import CacheSetting, NeuralCache
 from korlm.models.base import LanguageModel, State
@@ -153,7 +153,7 @@ def score(
     started, in_cache = time.perf_counter(), 0.0
     nats: list[Tensor] = []
     probs: list[Tensor] = []
-    with tqdm(total=num_tokens, desc=what, unit="token", leave=False, disable=None) as bar:
+    with ProgressBar(total=num_tokens, desc=what, unit="token", leave=False) as bar:
         for window in _joined(windows):
             nats.append(window.nats.cpu().double())
             if cache is not None and window.hidden is not None:
@@ -198,7 +198,7 @@ def score_sentences(model: LanguageModel, text: Text) -> Score:
     """Each sentence by itself: the state is reset at its beginning."""
     started = time.perf_counter()
     found = np.empty(len(text))
-    with tqdm(total=len(text), desc="reset", unit="token", leave=False, disable=None) as bar:
+    with ProgressBar(total=len(text), desc="reset", unit="token", leave=False) as bar:
         for places, inputs, targets in text.sentences(ROWS):
             state: State | None = None
             # In windows, so that one endless sentence needs no more memory than others. Rows that

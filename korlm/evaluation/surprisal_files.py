@@ -6,13 +6,12 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from korlm.config import Encoding, Layout, Level, TextConfig
 from korlm.data.corpus import Source, read_corpus
+from korlm.data.progress import ProgressBar
 from korlm.data.reading import Reader
 from korlm.data.report import summary as lines_by_status
 from korlm.data.table_files import TableWriter
@@ -79,13 +78,13 @@ def score_files(
     """
     summary = Summary()
     on_terminal = any(writer.is_stdout for _, writer in writers) and sys.stdout.isatty()
-    bar: tqdm[Any] = tqdm(
+    bar = ProgressBar(
         total=_num_bytes(sources, config),
         desc="scoring",
         unit="B",
         unit_scale=True,
         leave=False,
-        disable=True if on_terminal else None,
+        shown=not on_terminal,
     )
     with bar:
         for costs in scorer.score(reader.read(read_corpus(config, list(sources)))):

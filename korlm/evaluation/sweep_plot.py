@@ -21,6 +21,7 @@ MAX_SETTINGS = 8  # that are drawn, the first ones
 MAX_TICKS = 9  # values of a setting that are named one by one
 MIN_GAP = 0.1  # of the axis between two of them, as a search leaves it
 BEST = COLORS[1]
+BASELINE = "#55534e"
 # Largest / smallest, from which on a logarithm shows more: of settings, of the objective.
 WIDE_SPAN, WIDE_GOAL = 20, 3
 
@@ -56,14 +57,18 @@ def draw_sweep(
     objective: tuple[str, Sequence[float]],
     settings: Mapping[str, Sequence[str]],
     larger_is_better: bool = False,
+    counted: Sequence[bool] = (),
 ) -> bool:
     """Draws the jobs of a sweep.
+
+    N-gram models among networks are a level line: the settings of networks do not concern them.
 
     Args:
         path: of the PNG.
         objective: its name, and its value in each job; jobs without a finite one are left out.
         settings: name -> value in each job, as typed, of those in which the jobs differ.
         larger_is_better: whether the best job has the largest value.
+        counted: whether each job is an n-gram model; empty: none is.
 
     Returns:
         Whether there was something to draw: two jobs at least that differ in a setting.
@@ -79,6 +84,7 @@ def draw_sweep(
         goal = scale_of(name, [repr(values[at]) for at in there], WIDE_GOAL)
         # From the worst to the best: what is drawn last lies on top.
         order = np.argsort(goal.places if larger_is_better else -goal.places, kind="stable")
+        baselines = np.array([bool(counted) and counted[at] for at in there])[order]
         rows = math.ceil(len(scales) / 4)
         figure = Figure(figsize=(12, 4.2 + 2.9 * rows), layout="constrained")
         halves: Any = figure.subfigures(2, 1, height_ratios=[4.2, 2.9 * rows])
@@ -86,7 +92,7 @@ def draw_sweep(
         panels = halves[1].subplots(rows, min(len(scales), 4), squeeze=False, sharey=True)
         for at, axes in enumerate(panels.flat):
             if at < len(scales):
-                _draw_setting(axes, scales[at], goal, order)
+                _draw_setting(axes, scales[at], goal, order, baselines)
             else:
                 axes.set_visible(False)
         for row in panels:
@@ -96,7 +102,8 @@ def draw_sweep(
         title = (
             f"{len(there):,} jobs, {'larger' if larger_is_better else 'smaller'} {name} is better"
         )
-        figure.suptitle(title + more, x=0.01, ha="left", fontsize=12, weight="bold")
+        level = "; dashed: the best n-gram model" if 0 < baselines.sum() < len(there) else ""
+        figure.suptitle(title + level + more, x=0.01, ha="left", fontsize=12, weight="bold")
         save(figure, path)
     return True
 
@@ -164,8 +171,24 @@ def _draw_coordinates(axes: Axes, scales: Sequence[Scale], order: np.ndarray) ->
     axes.set_title("a line for each job, the darker the better; the best one in orange")
 
 
-def _draw_setting(axes: Axes, scale: Scale, goal: Scale, order: np.ndarray) -> None:
-    """A dot for each job; a line through the best of each value."""
+def _draw_setting(
+    axes: Axes, scale: Scale, goal: Scale, order: np.ndarray, baselines: np.ndarray
+) -> None:
+    """Draw a dot for each job, and a line through the best of each value.
+
+    Args:
+        axes: to draw on.
+        scale: of the setting.
+        goal: of the objective.
+        order: (jobs,) from the worst to the best.
+        baselines: (jobs,) bool, in this order: n-gram models, of which the best is a level line.
+    """
+    winner = order[-1]
+    if baselines.any() and not baselines.all():
+        height = goal.places[order[baselines][-1]]
+        axes.axhline(10**height if goal.log else height, color=BASELINE, linestyle="--", zorder=0)
+        if scale.name != "model":
+            order = order[~baselines]
     best = dict(zip(scale.places[order], goal.places[order], strict=True))  # the last one stays
     places = np.array(sorted(best))
     heights = np.array([best[place] for place in places])
@@ -174,10 +197,11 @@ def _draw_setting(axes: Axes, scale: Scale, goal: Scale, order: np.ndarray) -> N
     )
     if scale.numeric and len(places) == len(scale.ticks):
         axes.plot(true_places, true_heights, color="#c9c7c1", linewidth=1.2, zorder=1)
-    x = 10**scale.places if scale.log else scale.places
-    y = 10**goal.places if goal.log else goal.places
+    x = (10**scale.places if scale.log else scale.places)[order]
+    y = (10**goal.places if goal.log else goal.places)[order]
     axes.plot(x, y, "o", color=COLORS[0], markersize=5, alpha=min(0.8, max(0.2, 60 / len(y))))
-    axes.plot(x[order[-1]], y[order[-1]], "o", color=BEST, markersize=7)
+    if order[-1] == winner:
+        axes.plot(x[-1], y[-1], "o", color=BEST, markersize=7)
     if scale.log:
         axes.set_xscale("log")
     if goal.log:

@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from korlm.config import CorpusConfig, TrainSettings
 from korlm.data.batches import Ids
 from korlm.data.corpus import Lines, find_sources, read_corpus
 from korlm.data.prepared import SplitStats
+from korlm.data.progress import ProgressBar
 from korlm.data.reading import Reader, Reading, read_prepared
 from korlm.data.registry import tokenizer_version
 from korlm.data.spelling import SpellingModel
@@ -226,7 +226,7 @@ def _read_once(lines: Iterator[Lines], runs: dict[str, Loaded]) -> dict[str, Sen
     what = first.settings.tokenizer.name
     with (
         first.reader() as reader,
-        tqdm(desc=what, unit="line", leave=False, disable=None) as bar,
+        ProgressBar(desc=what, unit="line", leave=False) as bar,
     ):
         for reading in reader.read(part._replace(split="text") for part in lines):
             gatherings[0].add(reading)

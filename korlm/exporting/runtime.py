@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
-from tqdm import tqdm
 
 from korlm.data.batches import Ids
+from korlm.data.progress import ProgressBar
 from korlm.data.vocab import EOS_ID, PAD_ID
 from korlm.exporting.graph import Array
 from korlm.metrics import exp
@@ -146,8 +146,8 @@ def perplexity(step: Step, columns: Columns, what: str) -> float:
     """
     begin = step.begin(columns.inputs.shape[1])
     state, nats, num_tokens = begin, 0.0, 0
-    for inputs, targets, resets in tqdm(
-        zip(*columns, strict=True), what, len(columns.inputs), leave=False, disable=None
+    for inputs, targets, resets in ProgressBar(
+        zip(*columns, strict=True), what, len(columns.inputs), leave=False
     ):
         if resets.any():
             state = [

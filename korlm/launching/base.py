@@ -61,7 +61,7 @@ class KorlmLauncher(Launcher):
                 configure_log(hydra.hydra_logging, hydra.verbose)
         missing = [order for order in orders if order.number not in found]
         if missing:
-            telling = Telling(self.config.objective, len(missing), self._shared(job_overrides))
+            telling = Telling(self.config.objective, len(missing))
             try:
                 found |= self.run_all(missing, telling)
             finally:
@@ -75,12 +75,6 @@ class KorlmLauncher(Launcher):
         place = Path(str(self.config.hydra.sweep.dir)).absolute()
         folder = place / job_dir(str(place), number, of_the_job(overrides))
         return Order(self.context, self.config, tuple(overrides), number, folder)
-
-    def _shared(self, job_overrides: Sequence[Sequence[str]]) -> frozenset[str]:
-        """Overrides that all jobs have, or were typed where there is one job."""
-        if len(job_overrides) == 1:
-            return frozenset(map(str, self.config.hydra.overrides.task))
-        return frozenset(job_overrides[0]).intersection(*job_overrides)
 
     @abstractmethod
     def run_all(self, orders: Sequence[Order], telling: Telling) -> dict[int, Outcome]:
@@ -109,20 +103,17 @@ class Telling:
     Attributes:
         objective: what the value of an outcome is.
         total: how many jobs there are.
-        shared: overrides that all jobs have.
     """
 
     objective: str
     total: int
-    shared: frozenset[str] = frozenset()
     ended: int = 0
     starts: dict[int, float] = field(default_factory=dict)
 
     def start(self, order: Order, where: str = "") -> None:
         """A job starts."""
         self.starts[order.number] = time.monotonic()
-        own = [override for override in order.overrides if override not in self.shared]
-        logger.info("job %s starts%s: %s", order.folder.name, where, " ".join(own))
+        logger.info("job %s starts%s", order.folder.name, where)
 
     def end(self, order: Order, outcome: Outcome) -> Outcome:
         """A job has ended."""

@@ -107,11 +107,19 @@ def pen_mark(pen: Pen) -> str:
 
 
 def _labels(runs: Sequence[RunTold]) -> dict[str, str]:
-    """What a run is called beside its line: with what sets it apart, if that is little."""
+    """Return the name of a run beside its line: with what sets it apart, if that is little.
+
+    Jobs of a sweep have the settings in their names as a rule.
+    """
     keys = [key for key in varying(runs) if key != "name"]
     if len(keys) > MAX_KEYS:
         return {run.name: run.name for run in runs}
-    values = {run.name: [run.settings.get(key, "") for key in keys] for run in runs}
+    values = {
+        run.name: [
+            value for key in keys if f"={(value := run.settings.get(key, ''))}" not in run.name
+        ]
+        for run in runs
+    }
     return {name: ", ".join(filter(None, [name, *found])) for name, found in values.items()}
 
 
@@ -169,7 +177,8 @@ def _curves(runs: Sequence[RunTold], drawn: Mapping[str, Pen], labels: Mapping[s
         return ""
     used = {labels[run.name]: drawn[run.name] for run in with_points}
     train, valid, rates = ([run.curve(tag) for run in with_points] for tag in tags)
-    picture = draw_curves(train, valid, rates, list(used.values()))
+    counted = [run.is_counted for run in with_points]
+    picture = draw_curves(train, valid, rates, list(used.values()), counted)
     return f"<h2>Training</h2>\n{_legend(used)}\n{picture}"
 
 

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from korlm.metrics import MAX_NATS
 from korlm.reporting.events import Curve
 
 MAX_POINTS = 400  # of a curve; more are averaged, since nobody sees them
@@ -61,7 +62,11 @@ def pens(count: int) -> list[Pen]:
 
 
 def draw_curves(
-    train: Sequence[Curve], valid: Sequence[Curve], rates: Sequence[Curve], drawn: Sequence[Pen]
+    train: Sequence[Curve],
+    valid: Sequence[Curve],
+    rates: Sequence[Curve],
+    drawn: Sequence[Pen],
+    counted: Sequence[bool],
 ) -> str:
     """Perplexity and learning rate over optimizer steps, a line for each run.
 
@@ -70,13 +75,19 @@ def draw_curves(
         valid: the same.
         rates: learning rates.
         drawn: a pen for each run.
+        counted: whether it is an n-gram model: a level line across the picture.
     """
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(2, 1))
         for losses, pen in zip(train, drawn, strict=True):
             _plot(left, losses, pen, math.exp, linewidth=1.0, alpha=0.45)
-        for losses, pen in zip(valid, drawn, strict=True):
+        for losses, pen, is_level in zip(valid, drawn, counted, strict=True):
+            if is_level:
+                if losses and losses[-1][1] < MAX_NATS:
+                    height = math.exp(losses[-1][1])
+                    left.axhline(height, color=pen.color, linestyle=pen.style, linewidth=2.0)
+                continue
             marker = "o" if len(losses) <= 40 else ""
             _plot(left, losses, pen, math.exp, linewidth=2.0, marker=marker, markersize=4)
         _logarithmic(left)
@@ -144,7 +155,7 @@ def thinned(curve: Curve) -> tuple[list[float], list[float]]:
 def _plot(axes: Axes, curve: Curve, pen: Pen, scale: object, **how: object) -> None:
     steps, values = thinned(curve)
     assert callable(scale)
-    heights = [scale(value) if value < 700 else math.nan for value in values]
+    heights = [scale(value) if value < MAX_NATS else math.nan for value in values]
     axes.plot(steps, heights, color=pen.color, linestyle=pen.style, **how)  # type: ignore[arg-type]
 
 

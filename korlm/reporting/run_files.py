@@ -48,6 +48,11 @@ class RunTold:
     told: Told = field(default_factory=Told)
     problems: tuple[str, ...] = ()
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is an n-gram model, whose figures do not change from step to step."""
+        return self.settings.get("model.name") == "ngram"
+
     def figure(self, split: str, key: str) -> float:
         """A figure of a split; nan if there is none."""
         return number(self.metrics.get(split), key)

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from korlm.config import ErrorRate
+from korlm.data.progress import ProgressBar
 from korlm.rescoring.accuracy import NAMES, Counts, ErrorTally, count_errors
 from korlm.rescoring.features import Features, best
 from korlm.rescoring.nbest import Lists, NBest, batches_of
@@ -122,7 +122,7 @@ def _told(combination: Combination, shares: np.ndarray, num_models: int) -> str:
 def _read(lists: Lists, scorer: Scorer, job: Job) -> Iterator[Batch]:
     """All lists, batch by batch, with a progress bar."""
     batches = features_of(batches_of(lists, job.batch_size), scorer, job.combination)
-    with tqdm(total=job.num_hyps, desc="rescore", unit="hyp", leave=False, disable=None) as bar:
+    with ProgressBar(total=job.num_hyps, desc="rescore", unit="hyp", leave=False) as bar:
         for part, features in batches:
             counted = count_errors(part, job.references) if job.references else ({}, {})
             yield Batch(part, features, *counted)

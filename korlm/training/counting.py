@@ -39,6 +39,11 @@ class Counter(Trainer):
         """Always one."""
         return 1
 
+    @property
+    def network_steps(self) -> int:
+        """Steps of a network with the same settings: how far its curves reach in TensorBoard."""
+        return super().total_steps
+
     def run(self) -> None:
         """Count, unless an ARPA file was read, and measure valid.
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from korlm.config import Precision, ScheduleConfig, TrainerConfig
 from korlm.data.batches import Batch, Batches
+from korlm.data.progress import ProgressBar
 from korlm.data.vocab import UNK_ID
 from korlm.errors import TrainingError
 from korlm.metrics import Tally, exp
@@ -133,7 +133,7 @@ def evaluate(
         batches: of the split.
         device: where the model is.
         stop: looked at between batches.
-        progress: whether to draw a bar when stderr is a terminal.
+        progress: whether to show how far it is.
         group: the processes among which the rows of ``batches`` are shared; all are given the sums
             over all.
     """
@@ -143,9 +143,7 @@ def evaluate(
     unknown = torch.zeros((), dtype=torch.int64, device=device)
     tokens = 0
     state: State | None = None
-    bar = tqdm(
-        total=len(batches), desc="evaluating", leave=False, disable=None if progress else True
-    )
+    bar = ProgressBar(total=len(batches), desc="evaluating", leave=False, shown=progress)
     with bar, tf32(False):
         for batch in batches.epoch(0):
             if stop is not None:
@@ -229,12 +227,12 @@ class Trainer:
             TrainingError: a loss is not finite.
         """
         progress = self.progress
-        bar = tqdm(
+        bar = ProgressBar(
             total=self.total_steps,
             initial=progress.step,
             unit="step",
             desc="training",
-            disable=None if self.group.is_first else True,
+            shown=self.group.is_first,
         )
         neighbours = threads.Neighbours(self.bf16)
         with bar, tf32(self.config.precision is not Precision.fp32):
@@ -256,7 +254,7 @@ class Trainer:
         self.state = None
         self.save()
 
-    def _run_epoch(self, bar: tqdm[Any], neighbours: threads.Neighbours) -> None:
+    def _run_epoch(self, bar: ProgressBar, neighbours: threads.Neighbours) -> None:
         """The rest of one pass over train."""
         progress = self.progress
         pending = _Pending()
@@ -307,7 +305,7 @@ class Trainer:
         progress.batch += 1
         pending.add(nats.detach(), norm, batch.num_tokens, lr)
 
-    def _report(self, pending: _Pending, bar: tqdm[Any]) -> None:
+    def _report(self, pending: _Pending, bar: ProgressBar) -> None:
         """Fetches the losses since the last report, all at once, and tells them."""
         progress = self.progress
         losses = self.group.sum(torch.stack(pending.losses)).tolist()
@@ -342,7 +340,7 @@ class Trainer:
         at_end = progress.batch == len(self.train) or progress.step >= self.total_steps
         return at_end or (every is not None and progress.step % every == 0)
 
-    def _validate_if_due(self, bar: tqdm[Any]) -> None:
+    def _validate_if_due(self, bar: ProgressBar) -> None:
         """Measures valid, remembers whether it got better, and tells it in one line."""
         if not self._is_validation_due():
             return

@@ -37,6 +37,7 @@ from korlm.models.ngram_lm import NgramLM
 from korlm.recomposition.build import keep, kept_recomposer
 from korlm.recomposition.recomposer import Recomposer
 from korlm.stored import check_settings
+from korlm.training import advice
 from korlm.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -371,6 +372,8 @@ class Run:
         self.save()
 
     def _announce(self) -> None:
+        if not self.group.is_first:
+            return
         counts = self.prepared.stats["train"]
         logger.info(
             "%s: %s tokens of train, a vocabulary of %s",
@@ -378,6 +381,9 @@ class Run:
             f"{counts.num_tokens:,}",
             f"{len(self.prepared.vocab):,}",
         )
+        unknown = advice.on_unknown(self.prepared.stats["valid"], self.prepared.vocab_config)
+        if unknown:
+            logger.warning("%s", unknown)
         if isinstance(self.model, NgramLM):
             config = self.model.config
             what = f"of {config.arpa}" if config.arpa else f"counting ({config.smoothing.value})"
@@ -394,6 +400,10 @@ class Run:
             f", from step {self.progress.step:,} on" if self.progress.step else "",
             self.folder,
         )
+        steps = (len(self.trainer.train), self.trainer.total_steps)
+        if few := advice.on_steps(self.settings.trainer, *steps):
+            logger.warning("%s", few)
+        logger.info("%s", advice.PERPLEXITIES)
 
     @property
     def num_parameters(self) -> int:
@@ -440,6 +450,8 @@ class Run:
         write_figures(self.folder / "training.json", self._training_figures())
         self._show_embeddings()
         self.tracker.finish(self.progress.step, splits, self.plain)
+        if isinstance(self.trainer, Counter) and self.trainer.network_steps > self.progress.step:
+            self.tracker.baseline(self.trainer.network_steps, splits)
         self.tracker.close()
         write_figures(self.folder / "metrics.json", splits)  # the last: with it a run is finished
         logger.info("best model, of step %d:\n%s", best["progress"]["best_step"], table(splits))

@@ -81,13 +81,26 @@ class Tracker:
         """The most frequent tokens for the projector; arguments as of ``write_projector``."""
         write_projector(self._folder, matrix, tokens, counts, number)
 
+    def _test_point(self, step: int, splits: Mapping[str, Mapping[str, float]]) -> None:
+        if "test" in splits:
+            self._add("loss/test", splits["test"]["loss"], step)
+            self._add("perplexity/test", splits["test"]["perplexity"], step)
+
+    def baseline(self, last_step: int, splits: Mapping[str, Mapping[str, float]]) -> None:
+        """Repeat the final figures at a later step: a level line beside the curves of networks.
+
+        Args:
+            last_step: of the networks.
+            splits: figures as in metrics.json.
+        """
+        self.valid_point(last_step, splits["valid"], splits["valid"]["loss"])
+        self._test_point(last_step, splits)
+
     def finish(
         self, step: int, splits: Mapping[str, Mapping[str, float]], settings: Mapping[str, Any]
     ) -> None:
         """The final figures, and the settings beside them for the HParams tab."""
-        if "test" in splits:
-            self._add("loss/test", splits["test"]["loss"], step)
-            self._add("perplexity/test", splits["test"]["perplexity"], step)
+        self._test_point(step, splits)
         # The plain add_hparams would open a second writer, and with it a second run. Its summary of
         # the experiment is left out: without one, the HParams tab looks through all runs, and shows
         # first the settings in which they differ, and every tag, best/valid_perplexity first.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import pytest
 from numpy.testing import assert_allclose
 
+from korlm.evaluation import sweep_plot
 from korlm.evaluation.sweep_plot import draw_sweep, scale_of
 
 LR = "optimizer.lr"
@@ -63,6 +65,29 @@ def test_the_best_job_is_the_orange_one(tmp_path: Path) -> None:
         panel = orange[pixels.shape[0] * 6 // 10 :]  # the setting's own
         columns.append(float(panel.nonzero()[1].mean()))
     assert columns[0] < 400 < columns[1]
+
+
+def test_n_gram_models_are_a_level_line(tmp_path: Path) -> None:
+    """Their dots stand in the panel of the models alone."""
+    settings = {"model": ["ngram", "lstm"] * 2, LR: ["0.1", "0.1", "0.01", "0.01"]}
+    drawn: list[list[Any]] = []
+    for counted in ([True, False] * 2, [False] * 4, [True] * 4):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(sweep_plot, "save", lambda figure, path: drawn.append(axes_of(figure)))
+            values = [40.0, 30.0, 40.0, 35.0]
+            assert draw_sweep(tmp_path / "a.png", ("valid.loss", values), settings, False, counted)
+    for panels, is_level, dots in zip(drawn, (True, False, False), (2, 4, 4), strict=True):
+        for axes, expected in zip(panels, (4, dots), strict=True):
+            lines = axes.get_lines()
+            level = [line for line in lines if line.get_linestyle() == "--"]
+            assert [set(line.get_ydata()) for line in level] == [{40.0}] * is_level
+            (cloud, _) = (line for line in lines if line.get_marker() == "o")
+            assert len(cloud.get_xdata()) == expected
+
+
+def axes_of(figure: Any) -> list[Any]:
+    """The panels of the settings."""
+    return [axes for axes in figure.subfigs[1].axes if axes.get_visible()]
 
 
 def test_values_of_a_search_lie_close_together() -> None:

@@ -37,17 +37,19 @@ def test_the_figures_of_jobs_one_by_one(korlm: Command, tiny: TinyCorpus, tmp_pa
     assert korlm("train", "-m", *sweep, "hydra.sweep.dir=a").code == 1
     ended = korlm("train", *JOBLIB, *sweep, "hydra.sweep.dir=b")
     assert ended.code == 1
-    assert "batches.batch_size=9999" in (tmp_path / "b/1/failed.txt").read_text("utf-8")
-    assert ended.err.splitlines()[-1].startswith("korlm: job 1: train has ")
-    assert set(results(tmp_path / "a")) == {"0"}
+    assert "batches.batch_size=9999" in (
+        tmp_path / "b/batches.batch_size=9999/failed.txt"
+    ).read_text("utf-8")
+    assert ended.err.splitlines()[-1].startswith("korlm: job batches.batch_size=9999: train has ")
+    assert set(results(tmp_path / "a")) == {"batches.batch_size=4"}
     assert results(tmp_path / "b") == results(tmp_path / "a")
-    assert "job 0 starts: batches.batch_size=4" in ended.out
+    assert "job batches.batch_size=4 starts\n" in ended.out
     assert "best model" not in ended.out
-    assert "best model" in (tmp_path / "b/.joblib/0.log").read_text("utf-8")
+    assert "best model" in (tmp_path / "b/.joblib/batches.batch_size=4.log").read_text("utf-8")
     assert (tmp_path / "outputs/prepared").is_dir(), "not in the folder of a job"
     again = korlm("train", *JOBLIB, *sweep, "batches.batch_size=4", "hydra.sweep.dir=b")
     assert again.code == 0, again.err
-    assert "job 0 starts" not in again.out
+    assert "starts" not in again.out
 
 
 def test_a_killed_process_loses_its_own_job(
@@ -69,13 +71,13 @@ def test_a_killed_process_loses_its_own_job(
         (pid,) = workers[0]._pool._processes
         os.kill(pid, signal.SIGKILL)
 
-    best = tmp_path / "b/0/checkpoints/best.pt"
+    best = tmp_path / "b/seed=1/checkpoints/best.pt"
     with when(best.exists, kill):
         ended = korlm("train", *JOBLIB, *sweep, "hydra.sweep.dir=b")
     assert ended.code == 1
     reason = "its process died (SIGKILL(-9)), for want of memory perhaps; go on with -m resume"
-    assert (tmp_path / "b/0/failed.txt").read_text("utf-8") == f"{reason}\n"
-    assert set(results(tmp_path / "b")) == {"1"}
+    assert (tmp_path / "b/seed=1/failed.txt").read_text("utf-8") == f"{reason}\n"
+    assert set(results(tmp_path / "b")) == {"seed=2"}
 
     jobs_by_settings.cache_clear()
     best.unlink()
@@ -84,8 +86,8 @@ def test_a_killed_process_loses_its_own_job(
     assert ended.code == 130
     last = ended.err.splitlines()[-1]
     assert last.endswith("/b hydra/launcher=joblib hydra.launcher.n_jobs=2")
-    assert (tmp_path / "b/0/checkpoints/last.pt").is_file()
-    assert "job 0 stopped" in ended.out
+    assert (tmp_path / "b/seed=1/checkpoints/last.pt").is_file()
+    assert "job seed=1 stopped" in ended.out
     jobs_by_settings.cache_clear()
     assert korlm("train", "-m", "resume=b").code == 0, "any launcher goes on"
     assert results(tmp_path / "b") == results(tmp_path / "whole")

@@ -27,11 +27,11 @@ ORDER = Order(CONTEXT, OmegaConf.create(), ("seed=1", "lr=2"), 7, Path("sweep/7"
 def test_how_a_job_ended(
     caplog: pytest.LogCaptureFixture, outcome: Outcome, level: str, told: str
 ) -> None:
-    telling = Telling("valid.perplexity", 3, frozenset(["seed=1"]))
+    telling = Telling("valid.perplexity", 3)
     with caplog.at_level(logging.INFO):
         telling.start(ORDER)
         telling.end(ORDER, outcome)
-    assert caplog.messages[0] == "job 7 starts: lr=2"
+    assert caplog.messages[0] == "job 7 starts"
     assert told in caplog.messages[1] and caplog.records[1].levelname == level
 
 

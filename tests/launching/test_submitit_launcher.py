@@ -63,12 +63,15 @@ def test_two_processes_a_job(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -
     assert korlm("train", "-m", *even, "hydra.sweep.dir=one").code == 0
     ended = korlm("train", *LOCAL, "hydra.launcher.tasks_per_node=2", *even, "hydra.sweep.dir=two")
     assert ended.code == 1
-    assert "2 processes cannot divide it" in (tmp_path / "two/1/failed.txt").read_text("utf-8")
-    assert "by 2 processes" in (tmp_path / "two/0/train.log").read_text("utf-8")
+    assert "2 processes cannot divide it" in (
+        tmp_path / "two/batches.batch_size=5/failed.txt"
+    ).read_text("utf-8")
+    assert "by 2 processes" in (tmp_path / "two/batches.batch_size=4/train.log").read_text("utf-8")
     one, two = results(tmp_path / "one"), results(tmp_path / "two")
-    assert set(two) == {"0"}
-    for split, figures in one["0"].items():
-        assert two["0"][split] == pytest.approx(figures, rel=1e-5)
+    (job,) = two
+    assert job == "batches.batch_size=4"
+    for split, figures in one[job].items():
+        assert two[job][split] == pytest.approx(figures, rel=1e-5)
 
 
 def test_ctrl_c(
@@ -84,11 +87,11 @@ def test_ctrl_c(
         "seed=1,2,3",
     ]
     monkeypatch.setattr(LocalLauncher, "_shares", lambda *_: [{}])
-    best = "*/0/checkpoints/best.pt"
+    best = "*/seed=1/checkpoints/best.pt"
     with when(lambda: bool(list(last.glob(best))), lambda: os.kill(os.getpid(), signal.SIGINT)):
         ended = korlm("train", *LOCAL, *sweep)
     assert ended.code == 130
-    (job,) = last.glob("*/[0-9]")
+    (job,) = last.glob("*/seed=*")
     assert (job / "checkpoints/last.pt").is_file() and not (job / "failed.txt").exists()
     assert "hydra/launcher=submitit_local" in ended.err.splitlines()[-1]
 
@@ -138,8 +141,8 @@ def test_an_array(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     ended = korlm("train", *SLURM, *own, *sweep, "hydra.sweep.dir=s")
     assert ended.code == 1
     assert "batches.batch_size=9999" in ended.err.splitlines()[-1]
-    assert set(results(tmp_path / "s")) == {"0"}
-    assert "job 1 starts as job 77_1 of the queue: batches.batch_size=9999" in ended.out
+    assert set(results(tmp_path / "s")) == {"batches.batch_size=4"}
+    assert "job batches.batch_size=9999 starts as job 77_1 of the queue\n" in ended.out
     (path,) = tmp_path.glob("s/.submitit/*.sh") or tmp_path.glob("s/.submitit/*/*.sh")
     script = path.read_text("utf-8")
     for line in (

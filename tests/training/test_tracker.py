@@ -253,3 +253,15 @@ def test_a_torn_end_of_the_events_hides_nothing_else(
     resumed.train_point(30, 30.0, 0.1, 1.5, 1000.0)
     resumed.close()
     assert points(read(tmp_path), "loss/train") == [(10, 10.0), (20, 20.0), (30, 30.0)]
+
+
+def test_a_baseline_is_level(tracker: Tracker, tmp_path: Path) -> None:
+    splits = {"valid": FIGURES, "test": FIGURES}
+    tracker.valid_point(1, FIGURES, best_loss=FIGURES["loss"])
+    tracker.finish(1, splits, SETTINGS)
+    tracker.baseline(50, splits)
+    tracker.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    for tag in ("loss/valid", "perplexity/test", "best/valid_perplexity", "quality/oov_rate"):
+        (first, value), (last, same) = points(events, tag)
+        assert (first, last) == (1, 50) and value == same
