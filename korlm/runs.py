@@ -54,7 +54,8 @@ class TrainedRun:
 
     def reader(self) -> Reader:
         """Reads any text as the run's own was read; a context manager."""
-        return Reader(self.settings.tokenizer, self.vocab, self.spelling, self.learned)
+        unicode = self.settings.corpus.unicode
+        return Reader(self.settings.tokenizer, self.vocab, self.spelling, self.learned, unicode)
 
     def recomposer(self) -> Recomposer:
         """Writes the run's tokens as Korean text."""

@@ -28,6 +28,7 @@ from korlm.sweep_folder import (
     found_jobs,
     is_finished,
     jobs_by_settings,
+    remove_nameless,
     run_command,
 )
 from korlm.text_tables import aligned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import enum
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -26,6 +27,7 @@ class Layout(enum.Enum):
     tsv = "tsv"
     csv = "csv"
     jsonl = "jsonl"
+    json = "json"
 
 
 class Encoding(enum.Enum):
@@ -33,6 +35,50 @@ class Encoding(enum.Enum):
 
     utf8 = "utf8"
     cp949 = "cp949"
+    johab = "johab"
+    utf16 = "utf16"
+    utf16le = "utf16le"
+    utf16be = "utf16be"
+
+
+# Names of Python's codecs; EUC-KR files of Windows programs hold characters of cp949 as well.
+_ENCODINGS = {
+    "utf-8": Encoding.utf8,
+    "utf-8-sig": Encoding.utf8,
+    "ascii": Encoding.utf8,
+    "cp949": Encoding.cp949,
+    "euc_kr": Encoding.cp949,
+    "johab": Encoding.johab,
+    "utf-16": Encoding.utf16,
+    "utf-16-le": Encoding.utf16le,
+    "utf-16-be": Encoding.utf16be,
+}
+
+
+class Separator(enum.Enum):
+    """What stands between the columns of a table."""
+
+    auto = "auto"
+    tab = "tab"
+    comma = "comma"
+    semicolon = "semicolon"
+    pipe = "pipe"
+
+
+class Quoting(enum.Enum):
+    """What a double quote means in a table."""
+
+    auto = "auto"
+    csv = "csv"
+    none = "none"
+
+
+class Unicode(enum.Enum):
+    """Normalization of the lines that tokenizers see."""
+
+    nfc = "nfc"
+    nfkc = "nfkc"
+    none = "none"
 
 
 class Mode(enum.Enum):
@@ -59,12 +105,40 @@ class TextConfig(Group):
     # of all files; auto: what the ending of each says, .txt where it says nothing
     document: Document = Document.file
     # of .txt files: one document a file, parted by blank lines, or one a line
-    encoding: Encoding = Encoding.utf8
+    encoding: str = "utf8"
+    # utf8, cp949 (also for EUC-KR), johab, utf16, utf16le or utf16be; usual spellings such as
+    # UTF-8 and euc-kr are accepted, and a byte-order mark at the start of a file comes first
     text_column: str = "text"
-    # of .tsv, .csv and .jsonl: the column or key that holds the text; a number counts columns
-    # from 1 in a file without a header
+    # of tables and JSON: the column or key that holds the text. A number counts columns from 1 in a
+    # file without a header; in JSON, data.doc.text is a path of keys through objects and lists
     document_column: str = ""
-    # of .tsv, .csv and .jsonl: rows with the same value here are one document; empty: each row
+    # of tables and JSON: rows with the same value here are one document; empty: each row is one (in
+    # .json each item of the outermost list on the path of the text)
+    separator: Separator = Separator.auto
+    # of the columns of .tsv and .csv: tab, comma, semicolon or pipe; auto: the one that finds the
+    # named columns in the header, else what the ending says
+    quoting: Quoting = Quoting.auto
+    # csv: a cell in double quotes may hold separators, line ends and doubled quotes; none: a quote
+    # is text; auto: csv for .csv, and for .tsv if the whole file can only be read so
+    skip_without_text: bool = False
+    # leave out rows of JSON without a string as their text (null, number, list, no such key)
+    # instead of refusing the file; how many is reported
+
+    def __post_init__(self) -> None:
+        self.encoding = self._encoding().value
+        if not self.text_column:
+            self._fail("text_column", "must name a column, a key or a number from 1")
+
+    def _encoding(self) -> Encoding:
+        name = "".join(c for c in self.encoding.lower() if c.isalnum())
+        try:
+            return _ENCODINGS[codecs.lookup(self.encoding.replace("windows-", "cp")).name]
+        except (LookupError, ValueError):
+            known = {encoding.value: encoding for encoding in Encoding}
+            if name in known:
+                return known[name]
+            self._fail("encoding", f"must be {', '.join(known)}, or another name of one of them")
+            raise
 
 
 @dataclass
@@ -83,10 +157,16 @@ class CorpusConfig(TextConfig):
     # share of the documents of `files` that go to valid
     test_share: float = 0.1
     # share of the documents of `files` that go to test
+    unicode: Unicode = Unicode.nfc
+    # what tokenizers see of a line: nfc, or nfkc (full-width letters and ligatures become plain
+    # ones, and ㅋ a conjoining letter), both without invisible characters (U+200B, U+FEFF, soft
+    # hyphens, marks of direction, variation selectors); none: the line as it is. Commands that use
+    # a trained model read every text as the model's own was read
     source: str = ""
     # where the text can be had; told when a file is missing
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._share("valid_share", "test_share")
         if self.valid_share + self.test_share >= 1:
             self._fail(

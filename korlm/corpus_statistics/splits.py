@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from korlm.data.corpus import normalize_all
 from korlm.data.encode import filled_lines
+from korlm.data.normalization import normalize_all
 from korlm.data.shards import read_columns, shard_paths
 
 NUM_LONGEST = 5  # lines that are named

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,25 +19,26 @@ import pyarrow as pa
 from korlm.config import (
     ClusterConfig,
     CorpusConfig,
-    Document,
-    Layout,
     TokenizerConfig,
+    Unicode,
     WorkerConfig,
 )
 from korlm.data.cache import LineCache
 from korlm.data.cached import map_cached
-from korlm.data.corpus import Source, is_blank, normalize_all, read_corpus
+from korlm.data.corpus import SPLITS, BlockSplit, Source, has_text, read_corpus
 from korlm.data.journal import Journal
+from korlm.data.normalization import INVISIBLE, normalize_all
+from korlm.data.notes import Notes
 from korlm.data.pool import Task, TokenizerPool
 from korlm.data.progress import ProgressBar, progress_bar
 from korlm.data.registry import learn, tokenizer_version
 from korlm.data.shards import Batch, Batcher, ShardWriter, shard_path
-from korlm.data.text_files import layout_of
 from korlm.errors import CorpusError, optional
 from korlm.whole_files import replacing
 
 logger = logging.getLogger(__name__)
 
+MANY = 100  # documents; more are not counted
 LEARNED = "sentencepiece.model"  # what a tokenizer learned from train, beside the tokens
 
 
@@ -73,12 +75,12 @@ def tokenize_corpus(
                 from korlm.data.distribute import tokenize_on
             # Before the text is read: whether it is there shows at once.
             crew = stack.enter_context(Crew(cluster, tokenizer, folder.with_name("slurm")))
-        total = _scan(corpus, sources)
-        learned = _learn(corpus, tokenizer, sources, folder.with_name(LEARNED))
+        total, blocks = _scan(corpus, sources)
+        learned = _learn(corpus, tokenizer, sources, blocks, folder.with_name(LEARNED))
         folder.mkdir(parents=True, exist_ok=True)
 
         def batches() -> Iterator[Batch]:
-            return Batcher().batches(read_corpus(corpus, sources))
+            return Batcher(corpus.unicode).batches(read_corpus(corpus, sources, blocks=blocks))
 
         logger.info("tokenizing %s characters with %s", f"{total:,}", tokenizer.name)
         bar = stack.enter_context(progress_bar(total, f"tokenizing ({tokenizer.name})", progress))
@@ -122,16 +124,20 @@ def _tokenize_here(
 
 
 def _learn(
-    corpus: CorpusConfig, tokenizer: TokenizerConfig, sources: list[Source], path: Path
+    corpus: CorpusConfig,
+    tokenizer: TokenizerConfig,
+    sources: list[Source],
+    blocks: BlockSplit | None,
+    path: Path,
 ) -> bytes | None:
     """What the tokenizer learns from train, or learned when this work was begun."""
     if path.exists():
         return path.read_bytes()
     train = (
         text
-        for lines in read_corpus(corpus, sources)
+        for lines in read_corpus(corpus, sources, blocks=blocks)
         if lines.split == "train"
-        for text in normalize_all(lines.texts)
+        for text in normalize_all(lines.texts, corpus.unicode)
     )
     learned = learn(tokenizer, train)
     if learned is not None:
@@ -222,33 +228,99 @@ def _journal_path(shard: Path) -> Path:
     return shard.with_suffix(".journal")
 
 
-def _scan(corpus: CorpusConfig, sources: list[Source]) -> int:
+def _scan(corpus: CorpusConfig, sources: list[Source]) -> tuple[int, BlockSplit | None]:
     """Reads a corpus once before anything slow begins: bad text shows now, and so do empty splits.
 
+    What is remarkable about the text is logged.
+
     Returns:
-        The number of characters, line ends included.
+        The number of characters, line ends included; and the blocks that split the text if its
+        documents are too few to do so.
     """
-    chars = 0
+    notes, invisible = Notes(), _Invisible()
+    chars = num_chars = num_lines = 0  # of all lines; of those with text that are to be split
     filled: set[str] = set()
     documents: set[int] = set()
-    for lines in read_corpus(corpus, sources):
-        chars += sum(map(len, lines.texts)) + len(lines.texts)
-        if lines.split not in filled and not all(map(is_blank, lines.texts)):
-            filled.add(lines.split)
-        if len(documents) < 100:
-            documents.add(hash(lines.doc_id))
-    needed = ["train", "valid"]
-    if corpus.files and corpus.test_share > 0 and not corpus.test:
-        needed.append("test")
-    for split in needed:
-        if split not in filled:
-            few = f"{len(documents)} document{'s' * (len(documents) != 1)}"
-            texts = [layout_of(s.path, corpus.layout) is Layout.txt for s in sources]
-            large = corpus.document is Document.file and corpus.files and any(texts)
-            raise CorpusError(
-                f"no text for {split}: none of {few if len(documents) < 100 else 'the documents'} "
-                f"fell to it (corpus.valid_share={corpus.valid_share}, corpus.test_share="
-                f"{corpus.test_share}); name its files with corpus.{split}=[...]"
-                + (", or make smaller documents with corpus.document=blank_line" * bool(large))
-            )
-    return chars
+    for source in sources:
+        for lines in read_corpus(corpus, [source], notes):
+            chars += sum(map(len, lines.texts)) + len(lines.texts)
+            if lines.split not in filled and any(map(has_text, lines.texts)):
+                filled.add(lines.split)
+            if source.split is None:
+                sizes = [len(text) + 1 for text in lines.texts if has_text(text)]
+                num_chars, num_lines = num_chars + sum(sizes), num_lines + len(sizes)
+                if len(documents) < MANY:
+                    documents.add(hash(lines.doc_id))
+            joined = "\n".join(lines.texts)
+            if "\r" in joined:
+                told = "carriage returns within lines are read as blanks"
+                notes.add(told, lines.doc_id, joined.count("\r"))
+            invisible.count(joined, lines.doc_id)
+    for line in notes.lines() + invisible.lines(corpus.unicode):
+        logger.warning("corpus: %s", line)
+    missing = [split for split in _needed(corpus) if split not in filled]
+    if not missing:
+        return chars, None
+    blocks = _blocks(corpus, num_chars, num_lines)
+    few = f"{len(documents)} document{'s' * (len(documents) != 1)}"
+    if not num_lines or not set(missing) <= set(blocks.shares):
+        raise CorpusError(
+            f"no text for {missing[0]}: no file is named for it, and corpus.valid_share="
+            f"{corpus.valid_share} and corpus.test_share={corpus.test_share} of corpus.files leave "
+            f"it none; name its files with corpus.{missing[0]}=[...]"
+        )
+    names = " and ".join([", ".join(list(blocks.shares)[:-1]), list(blocks.shares)[-1]])
+    if num_lines < len(blocks.shares):
+        raise CorpusError(
+            f"no text for {missing[0]}: {few} with {num_lines} line{'s' * (num_lines != 1)} of "
+            f"text cannot fill {names}; give more text, shorter lines, or files for each with "
+            f"corpus.{missing[0]}=[...]"
+        )
+    shares = ", ".join(f"{split} {share:.0%}" for split, share in blocks.shares.items())
+    logger.warning(
+        "corpus.files: %s cannot fill %s, so contiguous blocks of lines do: %s of the text, in "
+        "this order",
+        *(few if len(documents) < MANY else "the documents", names, shares),
+    )
+    return chars, blocks
+
+
+def _needed(corpus: CorpusConfig) -> list[str]:
+    """The splits that must hold text."""
+    has_test = bool(corpus.files) and corpus.test_share > 0 and not corpus.test
+    return list(SPLITS) if has_test else ["train", "valid"]
+
+
+def _blocks(corpus: CorpusConfig, num_chars: int, num_lines: int) -> BlockSplit:
+    """Blocks for train and for the splits that have a share and no files of their own."""
+    wanted = {"valid": (corpus.valid_share, corpus.valid), "test": (corpus.test_share, corpus.test)}
+    shares = {split: share for split, (share, own) in wanted.items() if share > 0 and not own}
+    return BlockSplit({"train": 1 - sum(shares.values())} | shares, num_chars, num_lines)
+
+
+class _Invisible:
+    """Counts the invisible characters of a corpus."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first = ""
+
+    def count(self, text: str, where: str) -> None:
+        """Counts those of some lines."""
+        if not text.isascii() and INVISIBLE.search(text):
+            self._counts.update(INVISIBLE.findall(text))
+            self._first = self._first or where
+
+    def lines(self, unicode: Unicode) -> list[str]:
+        """One line on all of them, if there are any."""
+        if not self._counts:
+            return []
+        kinds = [f"U+{ord(char):04X} {n:,}" for char, n in self._counts.most_common(5)]
+        more = ", ..." * (len(self._counts) > 5)
+        done = (
+            "become tokens or parts of them (corpus.unicode=nfc leaves them out)"
+            if unicode is Unicode.none
+            else "are left out of the tokens (corpus.unicode=none keeps them)"
+        )
+        told = f"{self._counts.total():,} invisible characters {done}: {', '.join(kinds)}{more}"
+        return [f"{told} (first in {self._first})"]

@@ -2,6 +2,7 @@
 
 Documents are dealt to the splits by a stable hash and never torn apart. Shuffled lines would leak:
 with kobill's near-duplicate lines a 5-gram scores perplexity 11 split by line and 114 by document.
+Where documents are too few to fill the splits, contiguous blocks of lines do (``BlockSplit``).
 Knows nothing of tokens.
 """
 
@@ -13,24 +14,29 @@ import glob
 import hashlib
 import importlib.util
 import itertools
+import logging
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from korlm.config import CorpusConfig, Document, Layout, TextConfig
+from korlm.config import CorpusConfig, Document, Encoding, Layout, TextConfig
+from korlm.data.normalization import INVISIBLE, normalize
+from korlm.data.notes import Notes
 from korlm.data.text_files import (
     PACKED,
     STDIN,
     SUFFIXES,
+    inspect_file,
     kind_of,
-    layout_of,
     read_blocks,
     read_records,
     text_lines,
 )
 from korlm.errors import CorpusError
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
 INPUT = "input"  # the one split of a text that is read as it is
@@ -64,26 +70,78 @@ class Source:
     size: int
 
 
-def normalize(text: str) -> str:
-    r"""NFC: what tokenizers see and characters are counted in.
-
-    >>> len(normalize("\u1112\u1161\u11ab"))  # 한 as three jamo, as macOS writes file contents
-    1
-    """
-    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
-
-
-def normalize_all(texts: list[str]) -> list[str]:
-    """``normalize`` of every line; the very list where nothing is to be done, as is the rule."""
-    # A line end composes with nothing.
-    if unicodedata.is_normalized("NFC", "\n".join(texts)):
-        return texts
-    return [normalize(text) for text in texts]
-
-
 def is_blank(text: str) -> bool:
     """Whether a line holds nothing but white space and control characters."""
     return not text.strip(BLANKS)
+
+
+def has_text(text: str) -> bool:
+    r"""Return whether a line holds anything but blanks and invisible characters.
+
+    >>> has_text("\u200b \ufeff"), has_text("가")
+    (False, True)
+    """
+    return not is_blank(text) and (text.isascii() or not is_blank(INVISIBLE.sub("", text)))
+
+
+@dataclass(frozen=True)
+class BlockSplit:
+    """Splits of a text with too few documents: contiguous blocks of its lines, in their order.
+
+    Each split gets about its share of the characters, and at least one line with text.
+
+    Attributes:
+        shares: of the splits, in their order; they add up to 1.
+        num_chars: of all lines with text, one for each line end included.
+        num_lines: with text; as many as splits or more.
+    """
+
+    shares: Mapping[str, float]
+    num_chars: int
+    num_lines: int
+
+    def divide(self) -> BlockDivider:
+        """Return what assigns the lines, from the first one on."""
+        return BlockDivider(self)
+
+
+class BlockDivider:
+    """Assigns the lines of a text to the splits of a ``BlockSplit``; they must come in order."""
+
+    def __init__(self, blocks: BlockSplit) -> None:
+        self._blocks = blocks
+        self._splits = list(blocks.shares)
+        self._ends = list(itertools.accumulate(blocks.shares.values()))
+        self._at = 0  # of the current split
+        self._num_here = 0  # lines with text in it
+        self._num_left = blocks.num_lines
+        self._chars = 0
+
+    def assign(self, lines: Lines) -> Iterator[Lines]:
+        """Divide lines of one document that follow each other by their splits."""
+        begin, at = 0, self._at
+        for index, text in enumerate(lines.texts):
+            if has_text(text):
+                self._take(len(text) + 1)
+                if self._at != at:
+                    if index > begin:
+                        yield self._part(lines, begin, index, at)
+                    begin, at = index, self._at
+        yield self._part(lines, begin, len(lines.texts), at)
+
+    def _part(self, lines: Lines, begin: int, end: int, at: int) -> Lines:
+        return Lines(self._splits[at], lines.doc_id, lines.first + begin, lines.texts[begin:end])
+
+    def _take(self, size: int) -> None:
+        """Moves to the next split if the next line, of ``size`` characters, belongs there."""
+        middle = (self._chars + size / 2) / self._blocks.num_chars
+        num_after = len(self._splits) - 1 - self._at
+        is_due = middle >= self._ends[self._at] or self._num_left <= num_after
+        if num_after and self._num_here and is_due:
+            self._at, self._num_here = self._at + 1, 0
+        self._num_here += 1
+        self._num_left -= 1
+        self._chars += size
 
 
 def konlpy_folder() -> Path:
@@ -191,13 +249,15 @@ def _expand(place: str, key: str, origin: str) -> list[tuple[Path, str]]:
         return [(konlpy_folder() / "data" / "corpus" / relative, relative)]
     path = Path(place).expanduser()
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if kind_of(p) in SUFFIXES and p.is_file())
+        inside = sorted(p for p in path.rglob("*") if p.is_file())
+        found = [p for p in inside if kind_of(p) in SUFFIXES]
         if not found:
             endings = " ".join(SUFFIXES)
             raise CorpusError(
                 f"{key}: the folder {place} holds no text file ({endings}, plain or "
                 f"{' or '.join(PACKED)})"
             )
+        _log_left_out(key, place, inside)
         return [(p, p.relative_to(path).as_posix()) for p in found]
     if path.exists():
         return [(path, path.name)]
@@ -209,6 +269,22 @@ def _expand(place: str, key: str, origin: str) -> list[tuple[Path, str]]:
     # when files are added.
     base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
     return [(p, p.relative_to(base).as_posix()) for p in found]
+
+
+def _log_left_out(key: str, place: str, inside: Sequence[Path]) -> None:
+    """Says which files of a folder are not read; nothing of hidden ones."""
+    kinds = collections.Counter(
+        "".join(p.suffixes[-2:]) or "no ending"
+        for p in inside
+        if kind_of(p) not in SUFFIXES and not p.name.startswith(".")
+    )
+    if kinds:
+        most = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))
+        most += ", ..." * (len(kinds) > 5)
+        logger.info(
+            "%s: %d files in %s have other endings and are not read (%s)",
+            *(key, kinds.total(), place, most),
+        )
 
 
 def _source(path: Path, name: str, split: str | None) -> Source:
@@ -253,7 +329,12 @@ def split_of(key: str, valid_share: float, test_share: float) -> str:
     return "valid" if place < test_share + valid_share else "train"
 
 
-def read_corpus(config: TextConfig, sources: list[Source]) -> Iterator[Lines]:
+def read_corpus(
+    config: TextConfig,
+    sources: list[Source],
+    notes: Notes | None = None,
+    blocks: BlockSplit | None = None,
+) -> Iterator[Lines]:
     """All lines of a corpus, in the order of the files, one document after the other.
 
     Memory holds a block of a file and the beginning of one document.
@@ -261,17 +342,30 @@ def read_corpus(config: TextConfig, sources: list[Source]) -> Iterator[Lines]:
     Args:
         config: how the files are read; where a source has no split, a ``CorpusConfig``.
         sources: the files.
+        notes: what is remarkable is counted there.
+        blocks: splits the sources that have no split; None: by the hash of each document.
 
     Raises:
         CorpusError: text that cannot be read, or a file with nothing but blank lines.
     """
+    notes = notes or Notes()
+    divider = None if blocks is None else blocks.divide()
     for source in sources:
-        is_text = layout_of(source.path, config.layout) is Layout.txt
-        documents = _read_text if is_text else _read_rows
+        found = inspect_file(source.path, Encoding(config.encoding), config.layout)
+        divided = divider is not None and source.split is None
+        if divided:
+            source = dataclasses.replace(source, split=SPLITS[0])  # until the divider says which
+        if found.layout is Layout.txt:
+            documents = _read_text(config, source)
+        else:
+            documents = _read_rows(config, source, found.layout, notes)
         seen_text = False
-        for lines in documents(config, source):
-            seen_text = seen_text or not all(map(is_blank, lines.texts))
-            yield lines
+        for lines in documents:
+            seen_text = seen_text or any(map(has_text, lines.texts))
+            if divider is not None and divided:
+                yield from divider.assign(lines)
+            else:
+                yield lines
         if not seen_text:
             raise CorpusError(f"{source.path}: holds nothing but blank lines; leave it out")
 
@@ -310,7 +404,7 @@ def _dealt(
 
 
 def _read_text(config: TextConfig, source: Source) -> Iterator[Lines]:
-    blocks = read_blocks(source.path, config.encoding)
+    blocks = read_blocks(source.path, Encoding(config.encoding))
     if config.document is Document.file:
         yield from _dealt(config, source, source.name, blocks, None)
     elif config.document is Document.line:
@@ -343,9 +437,18 @@ def _parted(blocks: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
         yield document, block[begin:]
 
 
-def _read_rows(config: TextConfig, source: Source) -> Iterator[Lines]:
-    columns = (config.text_column, config.document_column)
-    rows = read_records(source.path, config.encoding, *columns, config.layout)
+def _read_rows(config: TextConfig, source: Source, layout: Layout, notes: Notes) -> Iterator[Lines]:
+    rows = read_records(
+        source.path,
+        Encoding(config.encoding),
+        config.text_column,
+        config.document_column,
+        layout,
+        config.separator,
+        config.quoting,
+        config.skip_without_text,
+        notes,
+    )
     counts: dict[str, int] = {}
     for number, (text, document) in enumerate(rows, 1):
         doc_id = f"{source.name}#{document or number}"

@@ -36,7 +36,16 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from korlm import checksums
-from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
+from korlm.config import (
+    ClusterConfig,
+    CorpusConfig,
+    Encoding,
+    Quoting,
+    Separator,
+    TokenizerConfig,
+    Unicode,
+    VocabConfig,
+)
 from korlm.data.analysis import LEARNED, tokenize_corpus
 from korlm.data.arrays import read_arrays
 from korlm.data.columns import PLAIN
@@ -55,6 +64,12 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 3  # of the folder
 TEXT_FORMAT = 2  # of what is made of the same text; goes into the fingerprint
+_LATER = {
+    "separator": Separator.auto,
+    "quoting": Quoting.auto,
+    "skip_without_text": False,
+    "unicode": Unicode.nfc,
+}
 
 
 @dataclass(frozen=True)
@@ -282,7 +297,7 @@ def _token_settings(
     settings: dict[str, Any] = {
         "format": TEXT_FORMAT,
         "tokenizer": [tokenizer.name, tokenizer_version(tokenizer)],
-        "encoding": corpus.encoding.value,
+        "encoding": Encoding(corpus.encoding).value,
         "layout": corpus.layout.value,
         "document": corpus.document.value,
         "columns": [corpus.text_column, corpus.document_column],
@@ -290,6 +305,10 @@ def _token_settings(
     }
     if any(source.split is None for source in sources):
         settings["shares"] = [corpus.valid_share, corpus.test_share]
+    # Settings that came later stand there only where they differ from the way it always was.
+    for key, default in _LATER.items():
+        if (value := getattr(corpus, key)) is not default:
+            settings[key] = value.value if isinstance(value, enum.Enum) else value
     return settings
 
 

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from korlm.config import TokenizerConfig
-from korlm.data.corpus import Lines, normalize_all
+from korlm.config import TokenizerConfig, Unicode
+from korlm.data.corpus import Lines
 from korlm.data.encode import encode_morphs, filled_lines, line_ends, with_ends
+from korlm.data.normalization import normalize_all
 from korlm.data.pool import TokenizerPool
 from korlm.data.shards import SCHEMA, Batch, Batcher, read_columns, shard_paths, table_of
 from korlm.data.spelling import SpellingModel
@@ -39,7 +40,9 @@ class Reading:
             for the others.
         lengths: (lines,), tokens of each line, <eos> included; 0 of a blank one.
         num_eojeol: (lines,), units between blanks; 0 of a blank line.
-        num_chars: (lines,), characters in NFC, one for the line end included; 0 of a blank line.
+        num_chars: (lines,), characters of the normalized line, one for the line end included; 0 of
+            a blank line.
+        unicode: normalization of the lines.
     """
 
     table: pa.Table
@@ -48,15 +51,23 @@ class Reading:
     lengths: npt.NDArray[np.int64]
     num_eojeol: npt.NDArray[np.int64]
     num_chars: npt.NDArray[np.int64]
+    unicode: Unicode = Unicode.nfc
 
     @classmethod
-    def of(cls, table: pa.Table, vocab: Vocab, spelling: SpellingModel) -> Reading:
+    def of(
+        cls,
+        table: pa.Table,
+        vocab: Vocab,
+        spelling: SpellingModel,
+        unicode: Unicode = Unicode.nfc,
+    ) -> Reading:
         """Lines that are analysed, as a vocabulary knows them.
 
         Args:
             table: with the columns of ``korlm.data.shards.SCHEMA``.
             vocab: gives the ids.
             spelling: tells what it costs to spell what ids do not give back.
+            unicode: normalization that the lines were analysed in.
         """
         table = table.combine_chunks()
         # Of no rows there are no chunks.
@@ -71,7 +82,7 @@ class Reading:
         ends, filled = line_ends(morphs, status), filled_lines(status)
         lengths = np.zeros(len(table), dtype=np.int64)
         lengths[filled] = ends
-        texts = normalize_all(text.to_pylist())
+        texts = normalize_all(text.to_pylist(), unicode)
         num_chars = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
         return cls(
             table,
@@ -80,15 +91,17 @@ class Reading:
             lengths,
             np.where(filled, count_units(texts), 0) if texts else lengths,
             np.where(filled, num_chars, 0),
+            unicode,
         )
 
     @classmethod
     def joined(cls, readings: Sequence[Reading]) -> Reading:
         """Readings that follow each other as one."""
         tables = [reading.table for reading in readings]
-        names = [field.name for field in dataclasses.fields(cls)][1:]
+        names = [field.name for field in dataclasses.fields(cls)][1:-1]
         arrays = (np.concatenate([getattr(part, name) for part in readings]) for name in names)
-        return cls(pa.concat_tables(tables).combine_chunks(), *arrays)
+        table = pa.concat_tables(tables).combine_chunks()
+        return cls(table, *arrays, unicode=readings[0].unicode)
 
 
 class Reader:
@@ -102,6 +115,7 @@ class Reader:
         vocab: of the run.
         spelling: of the run.
         learned: by its tokenizer, if it had to learn something.
+        unicode: normalization of the run's own text.
 
     Raises:
         TokenizerError: a package of the tokenizer is missing, or what it learned is damaged.
@@ -113,7 +127,9 @@ class Reader:
         vocab: Vocab,
         spelling: SpellingModel,
         learned: bytes | None = None,
+        unicode: Unicode = Unicode.nfc,
     ) -> None:
+        self._unicode = unicode
         self._vocab, self._spelling = vocab, spelling
         self._pool = TokenizerPool(tokenizer, learned)
 
@@ -135,7 +151,7 @@ class Reader:
         waiting: collections.deque[Batch] = collections.deque()
 
         def texts() -> Iterator[list[str]]:
-            for batch in Batcher().batches(iter(lines)):
+            for batch in Batcher(self._unicode).batches(iter(lines)):
                 waiting.append(batch)
                 yield batch.normal
 
@@ -151,12 +167,14 @@ class Reader:
         """
         for number, text in enumerate(texts, 1):
             _check_text(number, text)
-        batch = Batch("text", 0, True, [Lines("text", doc_id, 1, list(texts))])
+        lines = [Lines("text", doc_id, 1, list(texts))]
+        batch = Batch("text", 0, True, lines, self._unicode)
         (columns,) = self._pool.map([batch.normal])
         return self._reading(batch, columns)
 
     def _reading(self, batch: Batch, columns: pa.RecordBatch) -> Reading:
-        return Reading.of(table_of([batch], [columns]), self._vocab, self._spelling)
+        table = table_of([batch], [columns])
+        return Reading.of(table, self._vocab, self._spelling, self._unicode)
 
 
 def _check_text(number: int, text: object) -> None:
@@ -173,7 +191,11 @@ def _check_text(number: int, text: object) -> None:
 
 
 def read_prepared(
-    folder: Path, split: str, vocab: Vocab, spelling: SpellingModel
+    folder: Path,
+    split: str,
+    vocab: Vocab,
+    spelling: SpellingModel,
+    unicode: Unicode = Unicode.nfc,
 ) -> Iterator[Reading]:
     """The lines of a split as they were analysed for training, a row group at a time.
 
@@ -182,7 +204,8 @@ def read_prepared(
         split: its name.
         vocab: of the run.
         spelling: of the run.
+        unicode: normalization of the prepared corpus.
     """
     for path in shard_paths(folder / "tokens", split):
         for batch in read_columns(path, SCHEMA.names):
-            yield Reading.of(pa.Table.from_batches([batch]), vocab, spelling)
+            yield Reading.of(pa.Table.from_batches([batch]), vocab, spelling, unicode)

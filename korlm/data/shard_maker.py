@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from korlm import __version__
-from korlm.config import JavaConfig, TokenizerConfig, WorkerConfig
+from korlm.config import JavaConfig, TokenizerConfig, Unicode, WorkerConfig
 from korlm.data.corpus import Lines
 from korlm.data.pool import TokenizerPool
 from korlm.data.registry import tokenizer_version
@@ -52,6 +52,7 @@ class ShardText:
 
     ``parts`` is JSON: for each batch its parts of documents, [doc_id, first, number of lines] each.
     ``lengths`` are the characters of each line (int32), ``text`` is all of them in UTF-8.
+    ``unicode`` is the normalization of the corpus.
     """
 
     split: str
@@ -59,6 +60,7 @@ class ShardText:
     parts: str
     lengths: bytes
     text: bytes
+    unicode: Unicode = Unicode.nfc
 
     @classmethod
     def of(cls, batches: Sequence[Batch]) -> ShardText:
@@ -67,7 +69,8 @@ class ShardText:
         texts = [text for batch in batches for part in batch.lines for text in part.texts]
         lengths = np.fromiter(map(len, texts), np.int32, len(texts)).tobytes()
         data = "".join(texts).encode("utf-8", "surrogatepass")
-        return cls(batches[0].split, batches[0].shard, json.dumps(parts), lengths, data)
+        first = batches[0]
+        return cls(first.split, first.shard, json.dumps(parts), lengths, data, first.unicode)
 
     def batches(self) -> list[Batch]:
         """The batches that were packed."""
@@ -81,7 +84,8 @@ class ShardText:
             for doc_id, first, count in parts:
                 lines.append(Lines(self.split, doc_id, first, texts[at : at + count]))
                 at += count
-            batches.append(Batch(self.split, self.number, number == len(parted), lines))
+            is_last = number == len(parted)
+            batches.append(Batch(self.split, self.number, is_last, lines, self.unicode))
         return batches
 
 

@@ -31,7 +31,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from korlm import checksums
-from korlm.data.corpus import Lines, normalize_all
+from korlm.config import Unicode
+from korlm.data.corpus import Lines
+from korlm.data.normalization import normalize_all
 from korlm.data.report import report_rows, write_rows
 from korlm.data.units import count_units
 from korlm.errors import PreparedError
@@ -68,8 +70,8 @@ class ShardCounts:
     """What stands in one shard or, added up, in one split.
 
     Blank lines count in ``num_lines`` and ``status`` only: no token is predicted there.
-    ``num_chars`` counts NFC characters, one for the line end included; ``num_dropped`` those that
-    stand in no token.
+    ``num_chars`` counts characters of the normalized lines, one for the line end included;
+    ``num_dropped`` those that stand in no token.
     """
 
     num_lines: int = 0
@@ -100,6 +102,7 @@ class Batch:
     shard: int
     last: bool  # of its shard
     lines: list[Lines]
+    unicode: Unicode = Unicode.nfc  # of the corpus
 
     @functools.cached_property
     def texts(self) -> list[str]:
@@ -108,8 +111,8 @@ class Batch:
 
     @functools.cached_property
     def normal(self) -> list[str]:
-        """The lines in NFC, as tokenizers see them."""
-        return normalize_all(self.texts)
+        """The lines as tokenizers see them: normalized as the corpus says."""
+        return normalize_all(self.texts, self.unicode)
 
     @functools.cached_property
     def num_chars(self) -> int:
@@ -121,9 +124,13 @@ class Batcher:
     """Parts the lines of a corpus into batches, and tells which shard each belongs to.
 
     Depends on the text alone, so that a rerun makes the same batches and the same shards.
+
+    Args:
+        unicode: normalization of the corpus.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unicode: Unicode = Unicode.nfc) -> None:
+        self._unicode = unicode
         self._lines: dict[str, list[Lines]] = {}
         self._batch_chars: Counter[str] = Counter()
         self._shard_chars: Counter[str] = Counter()
@@ -154,7 +161,7 @@ class Batcher:
                 yield self._close(split, last=True)
 
     def _close(self, split: str, last: bool) -> Batch:
-        batch = Batch(split, self._shard[split], last, self._lines[split])
+        batch = Batch(split, self._shard[split], last, self._lines[split], self._unicode)
         self._lines[split] = []
         self._batch_chars[split] = 0
         if last:

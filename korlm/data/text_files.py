@@ -1,119 +1,256 @@
-"""Text files -> lines or rows: plain, .gz or .zst; UTF-8 or cp949; one block at a time.
+r"""Text files -> lines or rows, one block at a time: the one gate that every text comes through.
 
-A line ends at LF or CR LF and nowhere else: ``str.splitlines`` would also part lines at VT, FF,
-U+0085 or U+2028, which Kkma reads as part of a line. Whatever cannot be read is a ``CorpusError``
-that names the file, and the line and byte where there is one.
+``inspect_file`` looks at a file once: packed or plain (``korlm.data.containers``), byte-order mark
+and encoding, line ends, and whether the content is what its ending says. ``read_blocks`` gives the
+lines, ``read_records`` the rows of tables and JSON.
+
+A line ends at LF or CR LF; at CR only in files without any LF near their beginning, as old Macs
+wrote them. ``str.splitlines`` would also part lines at VT, FF, U+0085 or U+2028, which Kkma reads
+as part of a line. Whatever cannot be read is a ``CorpusError`` that names the file, and the line
+and byte where there is one.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
+import codecs
 import itertools
-import json
 import re
-import sys
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from korlm.config import Encoding, Layout
+from korlm.config import Encoding, Layout, Quoting, Separator
+from korlm.data.containers import PACKED, STDIN, check_signature, opened
+from korlm.data.delimited import TableFormat, read_table
+from korlm.data.json_files import JsonKeys, has_half_characters, read_json, read_json_lines
+from korlm.data.notes import Notes
 from korlm.errors import CorpusError
 
+__all__ = [
+    "PACKED",
+    "STDIN",
+    "SUFFIXES",
+    "FileFormat",
+    "has_half_characters",
+    "inspect_file",
+    "kind_of",
+    "layout_of",
+    "read_blocks",
+    "read_lines",
+    "read_records",
+    "text_lines",
+]
+
 BLOCK = 1 << 20  # bytes read at once
-SUFFIXES = (".txt", ".tsv", ".csv", ".jsonl")
-PACKED = (".gz", ".zst")
-STDIN = Path("<stdin>")  # stands for the text that a command is given on standard input
-_CODECS = {Encoding.utf8: "utf-8", Encoding.cp949: "cp949"}
-_SIGNATURES = {
-    b"\xff\xfe": "UTF-16 text; turn it into UTF-8 first (iconv -f UTF-16 -t UTF-8)",
-    b"\xfe\xff": "UTF-16 text; turn it into UTF-8 first (iconv -f UTF-16 -t UTF-8)",
-    b"\x1f\x8b": "packed by gzip; give it the ending .gz",
-    b"\x28\xb5\x2f\xfd": "packed by zstd; give it the ending .zst",
-    b"PK\x03\x04": "a zip archive or an office document; save it as text first",
-    b"%PDF": "a PDF; save it as text first",
-    b"\xd0\xcf\x11\xe0": "an office or HWP document; save it as text first",
-    b"PAR1": "a Parquet file; save it as .jsonl or .tsv first",
+HEAD = 1 << 16  # bytes at the beginning that decide how a file is read
+_LAYOUTS = {
+    ".txt": Layout.txt,
+    ".tsv": Layout.tsv,
+    ".csv": Layout.csv,
+    ".jsonl": Layout.jsonl,
+    ".ndjson": Layout.jsonl,
+    ".json": Layout.json,
 }
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SUFFIXES = tuple(_LAYOUTS)
+_CODECS = {
+    Encoding.utf8: "utf-8",
+    Encoding.cp949: "cp949",
+    Encoding.johab: "johab",
+    Encoding.utf16: "utf-16-le",  # without a byte-order mark: as Windows writes it
+    Encoding.utf16le: "utf-16-le",
+    Encoding.utf16be: "utf-16-be",
+}
+_WIDE = (Encoding.utf16, Encoding.utf16le, Encoding.utf16be)
+_MARKS = {
+    codecs.BOM_UTF8: Encoding.utf8,
+    codecs.BOM_UTF16_LE: Encoding.utf16le,
+    codecs.BOM_UTF16_BE: Encoding.utf16be,
+}
+_LONE_CR = re.compile(rb"\r(?!\n)")
+_JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"[^"\n]*"\s*:')
+_MARKUP = re.compile(rb"\s*<(?:\?xml|!doctype|html)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """What a look at the beginning of a file tells.
+
+    Attributes:
+        packer: that it is packed by; empty: it is plain.
+        encoding: as its byte-order mark says, else as the settings say.
+        layout: how its text is laid out, never auto.
+    """
+
+    packer: str
+    encoding: Encoding
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class _Text:
+    """An opened text: its bytes behind the byte-order mark, in ``encoding``, with LF line ends."""
+
+    packer: str
+    encoding: Encoding
+    mark_bytes: int
+    chunks: Iterator[bytes]
 
 
 def layout_of(path: Path, layout: Layout = Layout.auto) -> Layout:
-    """How a file is laid out: as it was told, else as its ending says, else plain text."""
+    """Return how a file is laid out: as the settings say, else as its ending says, else text."""
     if layout is not Layout.auto:
         return layout
-    return {f".{kind.value}": kind for kind in Layout}.get(kind_of(path), Layout.txt)
+    return _LAYOUTS.get(kind_of(path), Layout.txt)
 
 
 def kind_of(path: Path) -> str:
-    """The ending that tells how a file is laid out, a packer's ending left aside."""
+    """Return the ending that tells how a file is laid out, a packer's ending left aside."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in PACKED:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Opens a file for reading, unpacked; any failure becomes a ``CorpusError``."""
+def inspect_file(
+    path: Path, encoding: Encoding = Encoding.utf8, layout: Layout = Layout.auto
+) -> FileFormat:
+    """Look at the beginning of a file and decide how it is read.
+
+    Args:
+        path: the file; of standard input, which cannot be read twice, nothing is looked at.
+        encoding: where no byte-order mark says otherwise.
+        layout: of the file; auto: as its ending says, and then the content must not contradict.
+
+    Raises:
+        CorpusError: the file is missing, unreadable, an archive, binary, or holds JSON or markup
+            although its name says plain text.
+    """
+    found = layout_of(path, layout)
     if path == STDIN:
-        if sys.stdin is None:
-            raise CorpusError(f"{path}: is closed; give it a text, or name a file")
-        yield sys.stdin.buffer
-        return
+        return FileFormat("", encoding, found)
+    with _text_of(path, encoding) as text:
+        head, _ = _peek(text.chunks)
+        if layout is Layout.auto and found is Layout.txt:
+            for pattern, what, advice in (
+                (_JSON, "JSON", "give corpus.layout=json, or"),
+                (_MARKUP, "HTML or XML", "save it as text, or give"),
+            ):
+                if pattern.match(head):
+                    raise CorpusError(
+                        f"{path}: begins as {what}, which is not plain text; {advice} "
+                        "corpus.layout=txt to read its marks as text"
+                    )
+        return FileFormat(text.packer, text.encoding, found)
+
+
+@contextmanager
+def _text_of(path: Path, encoding: Encoding) -> Iterator[_Text]:
+    with opened(path) as (packer, stream):
+        head, chunks = _peek(_chunks(stream))
+        check_signature(path, head, packer)
+        mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
+        if mark and head.startswith(codecs.BOM_UTF32_LE):
+            raise CorpusError(f"{path}: is UTF-32; save it as UTF-8 first")
+        encoding = _MARKS.get(mark, encoding)
+        chunks = _behind(chunks, len(mark))
+        if encoding in _WIDE:
+            chunks = _to_utf8(path, chunks, encoding, len(mark))
+        else:
+            first = next(chunks, b"")
+            if first.count(0) > len(first) // 100:
+                raise CorpusError(
+                    f"{path}: a binary file, not text; leave it out (UTF-16 without a byte-order "
+                    "mark is read with corpus.encoding=utf16le or utf16be)"
+                )
+            chunks = itertools.chain([first], chunks)
+        head, chunks = _peek(chunks)
+        if b"\n" not in head and b"\r" in head[: HEAD - 1]:
+            chunks = _cr_to_lf(chunks)
+        yield _Text(packer, Encoding.utf8 if encoding in _WIDE else encoding, len(mark), chunks)
+
+
+def _chunks(stream: Any) -> Iterator[bytes]:
+    while data := stream.read(BLOCK):
+        yield data
+
+
+def _peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """The first ``HEAD`` bytes, and all chunks from the first one on."""
+    held: list[bytes] = []
+    size = 0
+    while size < HEAD and (data := next(chunks, b"")):
+        held.append(data)
+        size += len(data)
+    return b"".join(held)[:HEAD], itertools.chain(held, chunks)
+
+
+def _behind(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Chunks without the first bytes."""
+    for data in chunks:
+        if rest := data[size:]:
+            yield rest
+        size -= min(size, len(data))
+
+
+def _to_utf8(
+    path: Path, chunks: Iterator[bytes], encoding: Encoding, offset: int
+) -> Iterator[bytes]:
+    """UTF-16 as UTF-8, whose line ends single bytes tell."""
+    codec = _CODECS[encoding]
+    decoder = codecs.getincrementaldecoder(codec)()
+    for data in itertools.chain(chunks, [b""]):
+        begin = offset - len(decoder.getstate()[0])
+        offset += len(data)
+        try:
+            text = decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            raise CorpusError(
+                f"{path}: byte {begin + error.start} of the file is not {codec}; "
+                "corpus.encoding=utf8 is the default"
+            ) from None
+        if text:
+            yield text.encode()
+
+
+def _cr_to_lf(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """CR as LF, and CR LF as it is, so that places in the file stay the same."""
+    held = b""
+    for data in chunks:
+        data = held + data
+        held = b"\r" if data.endswith(b"\r") else b""
+        if ready := data[: len(data) - len(held)]:
+            yield _LONE_CR.sub(b"\n", ready)
+    if held:
+        yield b"\n"
+
+
+def _decode(path: Path, block: bytes, text: _Text, line: int, offset: int) -> str:
+    codec = _CODECS[text.encoding]
     try:
-        with open(path, "rb") as raw:
-            if path.suffix.lower() == ".gz":
-                yield gzip.GzipFile(fileobj=raw)
-            elif path.suffix.lower() == ".zst":
-                yield pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
-            else:
-                yield raw
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: there is no such file") from None
-    except IsADirectoryError:
-        raise CorpusError(f"{path}: is a folder, not a file") from None
-    except PermissionError:
-        raise CorpusError(f"{path}: may not be read; change its permissions") from None
-    except (EOFError, zlib.error, OSError) as error:
-        raise CorpusError(f"{path}: cannot be read or unpacked ({error})") from error
-
-
-def _refuse_binary(path: Path, head: bytes) -> None:
-    for signature, what in _SIGNATURES.items():
-        if head.startswith(signature):
-            raise CorpusError(f"{path}: this is {what}")
-    if head.count(0) > len(head) // 100:
-        raise CorpusError(f"{path}: a binary file, not text; leave it out")
-
-
-def _decode(path: Path, block: bytes, encoding: Encoding, line: int, offset: int) -> str:
-    try:
-        return block.decode(_CODECS[encoding])
+        return block.decode(codec)
     except UnicodeDecodeError as error:
         line += block.count(b"\n", 0, error.start)
         column = error.start - (block.rfind(b"\n", 0, error.start) + 1) + 1
-        other = {
-            Encoding.utf8: "corpus.encoding=cp949 reads files of the old Windows encoding",
-            Encoding.cp949: "corpus.encoding=utf8 is the default",
-        }[encoding]
+        column += text.mark_bytes if line == 1 else 0
+        if text.encoding is Encoding.utf8:
+            other = "corpus.encoding=cp949 reads files of the old Windows encoding"
+        else:
+            other = "corpus.encoding=utf8 is the default"
         raise CorpusError(
             f"{path}: line {line}, byte {column} (0x{block[error.start]:02x}, byte "
-            f"{offset + error.start} of the file) is not {_CODECS[encoding]}; {other}"
+            f"{offset + error.start} of the file) is not {codec}; {other}"
         ) from None
 
 
 def read_lines(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[str]:
-    """The lines of a text file one by one, as ``read_blocks`` gives them."""
+    """Return the lines of a text file one by one, as ``read_blocks`` gives them."""
     return itertools.chain.from_iterable(read_blocks(path, encoding))
 
 
 def read_blocks(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[list[str]]:
-    """The lines of a text file without their ends; a byte-order mark at the start is dropped.
+    """Read the lines of a text file without their ends; a byte-order mark at the start is dropped.
 
     Reads a block at a time and gives its lines together, never none, so that memory holds one block
     or the longest line.
@@ -121,31 +258,21 @@ def read_blocks(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[list
     Raises:
         CorpusError: the file is missing, unreadable, damaged, binary or wrongly encoded.
     """
-    line, offset, rest = 1, 0, b""
-    with opened(path) as stream:
-        first = True
-        while True:
-            data = stream.read(BLOCK)
-            if offset == len(rest) == 0:
-                _refuse_binary(path, data)
+    with _text_of(path, encoding) as text:
+        line, offset, rest = 1, text.mark_bytes, b""
+        for data in itertools.chain(text.chunks, [b""]):
             block = rest + data
             if data:
                 cut = block.rfind(b"\n") + 1
                 block, rest = block[:cut], block[cut:]
             if block:
-                text = _decode(path, block, encoding, line, offset)
-                if first and encoding is Encoding.utf8:
-                    text = text.removeprefix("\ufeff")
-                first = False
-                lines = text_lines(text)
-                if not text or text.endswith("\n"):  # not so at the end of a file that has none
+                decoded = _decode(path, block, text, line, offset)
+                lines = text_lines(decoded)
+                if decoded.endswith("\n"):  # not so at the end of a file that has none
                     lines.pop()
-                if lines:
-                    yield lines
+                yield lines
                 line += block.count(b"\n")
                 offset += len(block)
-            if not data:
-                return
 
 
 def read_records(
@@ -154,105 +281,41 @@ def read_records(
     text_column: str,
     document_column: str,
     layout: Layout = Layout.auto,
+    separator: Separator = Separator.auto,
+    quoting: Quoting = Quoting.auto,
+    skip_without_text: bool = False,
+    notes: Notes | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """The rows of a .tsv, .csv or .jsonl file as (text, document), in file order.
+    """Read the rows of a table or the records of JSON as (text, document), in file order.
 
     Args:
         path: the file.
         encoding: of the file.
-        text_column: name of the column or key of the text; a number counts columns from 1 in a
-            .tsv or .csv file that has no header.
+        text_column: name of the column, or path of keys, of the text; a number counts columns from
+            1 in a table that has no header.
         document_column: the same for what tells documents apart; empty: nothing does.
-        layout: tsv, csv or jsonl; auto: as the file's ending says.
+        layout: tsv, csv, jsonl or json; auto: as the file's ending says.
+        separator: of the columns of a table.
+        quoting: what quotes mean in a table.
+        skip_without_text: leave out values of JSON that are no strings.
+        notes: what is remarkable is counted there.
 
     Raises:
         CorpusError: as ``read_lines``; a column is missing or a row is broken.
     """
-    lines = read_lines(path, encoding)
+    notes = notes or Notes()
     layout = layout_of(path, layout)
-    if layout is Layout.jsonl:
-        yield from _read_jsonl(path, lines, text_column, document_column)
-        return
-    rows: Iterator[list[str]]
-    if layout is Layout.tsv:
-        rows = (line.split("\t") for line in lines)
-    else:
-        csv.field_size_limit(1 << 30)
-        # Strict: a quote that is never closed would swallow all that follows.
-        rows = csv.reader((line + "\n" for line in lines), strict=True)
-    numbers = itertools.count(1)
-    try:
-        header = None
-        if not text_column.isdecimal():
-            next(numbers)
-            header = next(rows, [])
-        text_at = _column(path, header, text_column, "text_column")
-        document_at = (
-            _column(path, header, document_column, "document_column") if document_column else None
-        )
-        needed = max(text_at, document_at if document_at is not None else 0) + 1
-        for number, row in zip(numbers, rows):  # noqa: B905 - the numbers do not end
-            if not row or row == [""]:
-                continue
-            if len(row) < needed:
-                raise CorpusError(
-                    f"{path}: row {number} has {len(row)} columns, {needed} are needed"
-                )
-            yield row[text_at], row[document_at] if document_at is not None else ""
-    except csv.Error as error:
-        raise CorpusError(f"{path}: row {next(numbers) - 1}: {error}") from None
-
-
-def _column(path: Path, header: list[str] | None, name: str, key: str) -> int:
-    if header is None:
-        if not name.isdecimal() or int(name) < 1:
-            raise CorpusError(
-                f"{path}: corpus.{key}={name} must be a number from 1 on, as corpus.text_column is "
-                "a number"
-            )
-        return int(name) - 1
-    if name not in header:
-        raise CorpusError(
-            f"{path}: has no column {name!r}, only {', '.join(header) or 'an empty first line'}; "
-            f"give corpus.{key}=NAME, or its number if the file has no header"
-        )
-    return header.index(name)
-
-
-def _read_jsonl(
-    path: Path, lines: Iterable[str], text_key: str, document_key: str
-) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise CorpusError(f"{path}: line {number} is not JSON ({error})") from None
-        document = (
-            _value(path, number, record, document_key, "document_column") if document_key else ""
-        )
-        yield _value(path, number, record, text_key, "text_column"), document
-
-
-def _value(path: Path, number: int, record: Any, key: str, setting: str) -> str:
-    value = record.get(key) if isinstance(record, dict) else None
-    if not isinstance(value, (str, int)):
-        found = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-        raise CorpusError(
-            f"{path}: line {number} has no text under {key!r} (it has {found}); "
-            f"give corpus.{setting}=KEY"
-        )
-    # JSON can spell half a surrogate pair, which no UTF-8 file can hold.
-    return _SURROGATE.sub("\ufffd", str(value))
-
-
-def has_half_characters(text: str) -> bool:
-    """Whether a text holds half a surrogate pair, which no UTF-8 file can hold."""
-    return _SURROGATE.search(text) is not None
+    if layout in (Layout.json, Layout.jsonl):
+        keys = JsonKeys(text_column, document_column, skip_without_text)
+        lines = read_lines(path, encoding)
+        if layout is Layout.jsonl:
+            return read_json_lines(path, lines, keys, notes)
+        return read_json(path, "\n".join(lines), keys, notes)
+    table = TableFormat(text_column, document_column, layout, separator, quoting)
+    return read_table(path, lambda: read_lines(path, encoding), table, notes, path != STDIN)
 
 
 def text_lines(text: str) -> list[str]:
-    """The lines of a text that came whole, by the same rule as ``read_blocks``."""
+    """Return the lines of a text that came whole, by the same rule as ``read_blocks``."""
     lines = text.split("\n")
     return [line.removesuffix("\r") for line in lines] if "\r" in text else lines

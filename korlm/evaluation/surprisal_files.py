@@ -15,7 +15,7 @@ from korlm.data.progress import ProgressBar
 from korlm.data.reading import Reader
 from korlm.data.report import summary as lines_by_status
 from korlm.data.table_files import TableWriter
-from korlm.data.text_files import PACKED, STDIN, layout_of
+from korlm.data.text_files import STDIN, inspect_file
 from korlm.evaluation.surprisal import Costs, Scorer
 from korlm.evaluation.surprisal_rows import rows_of
 
@@ -98,10 +98,9 @@ def score_files(
 
 def _num_bytes(sources: Sequence[Source], config: TextConfig) -> int | None:
     """How much text there is, where that can be told without reading it."""
-    told = config.encoding is Encoding.utf8 and all(
-        source.path != STDIN
-        and source.path.suffix.lower() not in PACKED
-        and layout_of(source.path, config.layout) is Layout.txt
-        for source in sources
-    )
-    return sum(source.size for source in sources) if told else None
+    for source in sources:
+        found = inspect_file(source.path, Encoding(config.encoding), config.layout)
+        is_plain = not found.packer and found.encoding is Encoding.utf8
+        if source.path == STDIN or not is_plain or found.layout is not Layout.txt:
+            return None
+    return sum(source.size for source in sources)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from korlm.config import Level
-from korlm.data.corpus import normalize_all
+from korlm.config import Level, Unicode
+from korlm.data.normalization import normalize_all
 from korlm.data.units import split_units
 from korlm.data.vocab import EOS
 from korlm.evaluation.surprisal import Costs
@@ -91,7 +91,7 @@ def _morph_columns(costs: Costs) -> dict[str, Any]:
         "doc_id": table.column("doc_id").take(pa.array(lines)),
         "line": table.column("line").take(pa.array(lines)),
         "eojeol": eojeol,
-        "eojeol_text": _written(table, lines, eojeol),
+        "eojeol_text": _written(table, lines, eojeol, costs.reading.unicode),
         "morph": _flat(table, "morphs").take(places).fill_null(EOS),
         "tag": _flat(table, "tags").take(places),
         "surprisal": costs.surprisal,
@@ -166,15 +166,18 @@ def _morph_places(lengths: npt.NDArray[np.int64]) -> pa.Array:
     return pa.array(np.cumsum(~is_end) - 1, mask=is_end)
 
 
-def _written(table: pa.Table, lines: npt.NDArray[np.int64], eojeol: pa.Array) -> pa.Array:
-    """The unit between blanks that each token stands in, as the line has it (NFC).
+def _written(
+    table: pa.Table, lines: npt.NDArray[np.int64], eojeol: pa.Array, unicode: Unicode
+) -> pa.Array:
+    """The unit between blanks that each token stands in, as the normalized line has it.
 
     Args:
         table: of the lines.
         lines: (N,), the line of each token.
         eojeol: (N,), which unit of it, from 0; null for <eos>.
+        unicode: normalization of the lines.
     """
-    lengths, units = split_units(normalize_all(table.column("text").to_pylist()))
+    lengths, units = split_units(normalize_all(table.column("text").to_pylist(), unicode))
     starts = np.cumsum(lengths) - lengths
     places = pa.array(starts[lines])
     return units.take(pc.add(places, eojeol.cast(pa.int64())))

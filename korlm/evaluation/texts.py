@@ -180,7 +180,8 @@ def gather(readings: Iterable[Reading], vocab_size: int) -> Sentences:
 
 def read_split(folder: Path, split: str, run: Loaded) -> Sentences:
     """A split of a prepared corpus, as the run knows it."""
-    return gather(read_prepared(folder, split, run.vocab, run.spelling), len(run.vocab))
+    unicode = run.settings.corpus.unicode
+    return gather(read_prepared(folder, split, run.vocab, run.spelling, unicode), len(run.vocab))
 
 
 def read_texts(corpus: CorpusConfig, runs: Sequence[Loaded]) -> list[Sentences]:
@@ -204,7 +205,7 @@ def read_texts(corpus: CorpusConfig, runs: Sequence[Loaded]) -> list[Sentences]:
         named = ", ".join(str(source.path) for source in sources[:3])
         more = f" and {len(sources) - 3:,} more" if len(sources) > 3 else ""
         raise CorpusError(f"corpus={corpus.name}: no Hangul in {named}{more}; give Korean text")
-    by_tokenizer: dict[tuple[str, str, bytes | None], dict[str, Loaded]] = {}
+    by_tokenizer: dict[tuple[object, ...], dict[str, Loaded]] = {}
     for run in runs:
         by_tokenizer.setdefault(_kind(run), {})[run.fingerprint] = run
     found: dict[str, Sentences] = {}
@@ -213,10 +214,10 @@ def read_texts(corpus: CorpusConfig, runs: Sequence[Loaded]) -> list[Sentences]:
     return [found[run.fingerprint] for run in runs]
 
 
-def _kind(run: Loaded) -> tuple[str, str, bytes | None]:
+def _kind(run: Loaded) -> tuple[object, ...]:
     """All that decides the tokens of a text."""
-    tokenizer = run.settings.tokenizer
-    return tokenizer.name, tokenizer_version(tokenizer), run.learned
+    tokenizer, unicode = run.settings.tokenizer, run.settings.corpus.unicode
+    return tokenizer.name, tokenizer_version(tokenizer), run.learned, unicode
 
 
 def _read_once(lines: Iterator[Lines], runs: dict[str, Loaded]) -> dict[str, Sentences]:
@@ -231,6 +232,6 @@ def _read_once(lines: Iterator[Lines], runs: dict[str, Loaded]) -> dict[str, Sen
         for reading in reader.read(part._replace(split="text") for part in lines):
             gatherings[0].add(reading)
             for gathering, run in zip(gatherings[1:], others, strict=True):
-                gathering.add(Reading.of(reading.table, run.vocab, run.spelling))
+                gathering.add(Reading.of(reading.table, run.vocab, run.spelling, reading.unicode))
             bar.update(len(reading.table))
     return {name: part.done() for name, part in zip(runs, gatherings, strict=True)}

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from korlm.data.corpus import Lines, normalize
+from korlm.data.corpus import Lines
+from korlm.data.normalization import normalize
 from korlm.data.reading import Reader
 from korlm.data.vocab import EOS_ID
 from korlm.errors import ConfigError

@@ -92,7 +92,8 @@ def measure(file: Path, count: int) -> bool:
     """Measures one file; whether all limits hold."""
     import pyarrow as pa
 
-    from korlm.data.corpus import is_blank, normalize
+    from korlm.data.corpus import is_blank
+    from korlm.data.normalization import normalize
 
     texts = [normalize(line) for line in file.read_text(encoding="utf-8").split("\n")]
     texts = [text for text in texts if not is_blank(text)]

@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 from korlm.config import SCHEMAS, TokenizerConfig, WorkerConfig
-from korlm.data.corpus import is_blank, normalize
+from korlm.data.corpus import is_blank
+from korlm.data.normalization import normalize
 from korlm.data.pool import TokenizerPool
 from korlm.data.registry import learn
 from korlm.errors import TokenizerError

@@ -12,7 +12,7 @@ from korlm.config import VocabConfig
 from korlm.corpus_statistics import splits
 from korlm.corpus_statistics.splits import LongLine, hash_lines, lines_at, marks, scan_split
 from korlm.data import shards
-from korlm.data.corpus import normalize
+from korlm.data.normalization import normalize
 from korlm.data.shards import shard_paths
 
 

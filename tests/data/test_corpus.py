@@ -26,11 +26,10 @@ from korlm.data.corpus import (
     find_inputs,
     find_sources,
     is_blank,
-    normalize,
-    normalize_all,
     read_corpus,
     split_of,
 )
+from korlm.data.normalization import normalize, normalize_all
 from korlm.data.text_files import read_blocks, read_lines
 from korlm.errors import CorpusError
 

@@ -16,8 +16,9 @@ from conftest import ROOT
 
 from korlm.config import CorpusConfig, Engine, KkmaConfig
 from korlm.data.columns import Analysis, analyses_of
-from korlm.data.corpus import find_sources, normalize
+from korlm.data.corpus import find_sources
 from korlm.data.kkma import JAR, kkma_version
+from korlm.data.normalization import normalize
 from korlm.data.pool import TokenizerPool
 from korlm.data.registry import tokenizer_version
 from korlm.data.text_files import read_lines

@@ -12,8 +12,9 @@ from conftest import ROOT
 
 from korlm.config import CorpusConfig, JavaConfig
 from korlm.data.columns import Analysis, analyses_of
-from korlm.data.corpus import find_sources, normalize
+from korlm.data.corpus import find_sources
 from korlm.data.konlpy_taggers import TAGGERS, _hannanum_units, _komoran_places
+from korlm.data.normalization import normalize
 from korlm.data.pool import TokenizerPool
 from korlm.data.registry import tokenizer_version
 from korlm.data.text_files import read_lines

@@ -30,16 +30,19 @@ from filelock import FileLock
 from korlm.config import (
     CorpusConfig,
     Document,
-    Encoding,
     Engine,
     KkmaConfig,
+    Quoting,
     SentencePieceConfig,
+    Separator,
     TokenizerConfig,
+    Unicode,
     VocabConfig,
 )
 from korlm.data import analysis, pool, prepared, shards
 from korlm.data.columns import Analysis, columns_of
-from korlm.data.corpus import find_sources, normalize, split_of
+from korlm.data.corpus import find_sources, split_of
+from korlm.data.normalization import normalize
 from korlm.data.prepared import Prepared, SplitStats, open_prepared, prepare
 from korlm.data.registry import learn
 from korlm.data.shards import read_columns, shard_paths
@@ -483,7 +486,11 @@ def test_moved_files_are_the_same_text(
         {"text": TRAIN + "\n"},
         {"tokenizer": TokenizerConfig(name="syllable")},
         {"document": Document.blank_line},
-        {"encoding": Encoding.cp949, "text": TRAIN},
+        {"encoding": "cp949", "text": TRAIN},
+        {"unicode": Unicode.nfkc},
+        {"quoting": Quoting.none},
+        {"separator": Separator.pipe},
+        {"skip_without_text": True},
         {"text_column": "document"},
         {"vocab": VocabConfig(min_freq=1)},
         {"vocab": VocabConfig(max_size=1)},
@@ -502,12 +509,16 @@ def test_what_makes_another_corpus(
     tokenizer = change.get("tokenizer", EOJEOL)
     vocab = change.get("vocab", VocabConfig())
     given.document = change.get("document", Document.file)
-    given.encoding = change.get("encoding", Encoding.utf8)
+    given.encoding = change.get("encoding", "utf8")
+    given.unicode = change.get("unicode", Unicode.nfc)
+    given.quoting = change.get("quoting", Quoting.auto)
+    given.separator = change.get("separator", Separator.auto)
+    given.skip_without_text = change.get("skip_without_text", False)
     given.text_column = change.get("text_column", "text")
     if "text" in change:
-        codec = "cp949" if given.encoding is Encoding.cp949 else "utf-8"
+        codec = "cp949" if given.encoding == "cp949" else "utf-8"
         path.write_text(change["text"], encoding=codec)
-        if given.encoding is Encoding.cp949:
+        if given.encoding == "cp949":
             Path(given.valid[0]).write_text(VALID, encoding=codec)
     if "rename" in change:  # a document's name decides its split
         given.train = [str(path.rename(path.with_name(change["rename"])))]
@@ -683,9 +694,8 @@ def test_no_document_falls_to_a_split(tmp_path: Path, outputs: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("가 나\n\n다 라\n", encoding="utf-8")
     corpus = CorpusConfig(name="few", files=[str(path)])
-    error_of(
-        CorpusError, lambda: make(corpus, outputs), "no text for valid", "1 document ", "blank_line"
-    )
+    too_few = "1 document with 2 lines of text cannot fill train, valid and test"
+    error_of(CorpusError, lambda: make(corpus, outputs), "no text for valid", too_few)
     only_train = CorpusConfig(name="few", train=[str(path)])
     error_of(CorpusError, lambda: make(only_train, outputs), "no text for valid", "corpus.valid=")
     assert seen(outputs / "prepared") == []

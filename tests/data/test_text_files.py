@@ -86,15 +86,26 @@ def test_only_lf_and_cr_lf_end_a_line(path: Path) -> None:
     assert list(read_lines(path)) == [line, line]
 
 
+CODECS = {
+    Encoding.utf8: "utf-8",
+    Encoding.cp949: "cp949",
+    Encoding.johab: "johab",
+    Encoding.utf16: "utf-16",
+    Encoding.utf16le: "utf-16-le",
+    Encoding.utf16be: "utf-16-be",
+}
+
+
 @pytest.mark.parametrize("encoding", Encoding)
 def test_blocks_do_not_show(
     path: Path, encoding: Encoding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dice = random.Random(1)
-    letters = "가힣나a 1\t" if encoding is Encoding.cp949 else "가힣나a 1\t\u1112\u0300😀\x85"
-    codec = {Encoding.utf8: "utf-8", Encoding.cp949: "cp949"}[encoding]
+    is_korean_alone = encoding in (Encoding.cp949, Encoding.johab)
+    letters = "가힣나a 1\t" if is_korean_alone else "가힣나a 1\t\u1112\u0300😀\x85"
+    codec = CODECS[encoding]
     lines = ["".join(dice.choices(letters, k=dice.choice([0, 1, 5, 40]))) for _ in range(200)]
-    data = "\n".join(lines).encode(codec) + b"\n"
+    data = ("\n".join(lines) + "\n").encode(codec)
     path.write_bytes(data)
     for block in [*range(1, 12), len(data) - 1, len(data), len(data) + 1]:
         monkeypatch.setattr(text_files, "BLOCK", block)
@@ -186,14 +197,15 @@ def test_utf8_read_as_cp949(path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        ("가나다".encode("utf-16"), "iconv"),
-        (b"\xfe\xff\xac\x00", "iconv"),
+        ("가나다".encode("utf-32"), "UTF-32"),
         (b"%PDF-1.7\n", "PDF"),
         (b"PK\x03\x04rest", "zip"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "HWP"),
         (b"PAR1\x15\x04", "Parquet"),
-        (gzip.compress(b"text\n", mtime=0), ".gz"),
-        (b"\x28\xb5\x2f\xfd\x04", ".zst"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "7z"),
+        (b"ALZ\x01\n\0\0\0", "ALZip"),
+        (b"{\\rtf1\\ansi", "RTF"),
+        ("가 나 다\n".encode("utf-16-le"), "corpus.encoding=utf16le"),
         (struct.pack("<100I", *range(100)), "binary"),
         (b"a\0b\0c\0\n\0", "binary"),
     ],
@@ -290,10 +302,11 @@ def test_table_errors(tmp_path: Path, ending: str) -> None:
     assert "'text'" in message and "a, b" in message and "corpus.text_column" in message
     assert "corpus.document_column" in row_error_of(path, "a", "id")
     # The header is row 1.
-    assert "row 3 has 1 columns, 2 are needed" in row_error_of(path, "b")
-    assert "row 3 has 1 columns, 2 are needed" in row_error_of(path, "a", "b")
-    assert "row 1 has 2 columns, 3 are needed" in row_error_of(path, "3")
-    assert rows_of(path, "a") == [("가", ""), ("나", "")]
+    assert "row 3 has 1 columns, the header has 2" in row_error_of(path, "b")
+    assert "row 3 has 1 columns, the header has 2" in row_error_of(path, "a", "b")
+    assert "row 3 has 1 columns, the header has 2" in row_error_of(path, "a")
+    assert "row 3 has 1 columns, row 1 has 2" in row_error_of(path, "1")
+    assert "row 1 has 2 columns, corpus.text_column=3" in row_error_of(path, "3")
 
 
 def test_column_numbers_are_counted_from_1(tmp_path: Path) -> None:
