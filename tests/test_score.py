@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import ROOT, Command
+from conftest import LIGHT, ROOT, Command, TinyCorpus
 from tiny_runs import finish, make_settings, prepare_tiny
 
 from korlm.score import surprisals
@@ -44,6 +44,21 @@ def rows_in(tsv: str) -> list[dict[str, str]]:
 
 def total(rows: list[dict[str, str]], name: str = "surprisal") -> float:
     return sum(float(row[name]) for row in rows)
+
+
+def test_text_is_normalized_as_the_text_of_the_run_was(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path
+) -> None:
+    options = [*tiny.overrides, *LIGHT, "trainer.max_steps=1", "hydra.run.dir=run"]
+    trained = korlm("train", *options, "corpus.unicode=nfkc")
+    assert trained.code == 0, trained.err
+    text = tmp_path / "글.txt"
+    text.write_text("나는 ¨ ＡＢ\u200b를 본다.\n", encoding="utf-8")
+    for level, place in (("morph", "eojeol_text"), ("eojeol", "eojeol_text")):
+        ended = korlm("score", "run=run", f"input={text}", "device=cpu", f"level={level}")
+        assert ended.code == 0, ended.err
+        written = [row[place] for row in rows_in(ended.out)]
+        assert list(dict.fromkeys(written))[:4] == ["나는", "\u0308", "AB를", "본다."]
 
 
 def test_a_row_a_morph_on_standard_output(korlm: Command, run: Path, text: Path) -> None:
