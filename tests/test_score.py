@@ -61,6 +61,16 @@ def test_text_is_normalized_as_the_text_of_the_run_was(
         assert list(dict.fromkeys(written))[:4] == ["나는", "\u0308", "AB를", "본다."]
 
 
+def test_rows_of_json_without_text_are_counted(korlm: Command, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "나는 간다."}\n{"text": null}\n', encoding="utf-8")
+    command = ("score", f"run={run}", f"input={path}", "device=cpu", "level=sentence")
+    assert "line 2 has null under 'text'" in korlm(*command).error
+    ended = korlm(*command, "corpus.skip_without_text=true")
+    assert ended.code == 0 and len(rows_in(ended.out)) == 1
+    assert "left out: 1 (first in" in ended.err
+
+
 def test_a_row_a_morph_on_standard_output(korlm: Command, run: Path, text: Path) -> None:
     ended = korlm("score", f"run={run}", f"input={text}", "device=cpu")
     assert ended.code == 0, ended.err

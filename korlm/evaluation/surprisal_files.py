@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -13,12 +14,15 @@ from tqdm import tqdm
 
 from korlm.config import Encoding, Layout, Level, TextConfig
 from korlm.data.corpus import Source, read_corpus
+from korlm.data.notes import Notes
 from korlm.data.reading import Reader
 from korlm.data.report import summary as lines_by_status
 from korlm.data.table_files import TableWriter
 from korlm.data.text_files import STDIN, inspect_file
 from korlm.evaluation.surprisal import Costs, Scorer
 from korlm.evaluation.surprisal_rows import rows_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -77,7 +81,7 @@ def score_files(
         OutputError: a table that cannot be written.
         BrokenPipeError: nobody reads standard output any more.
     """
-    summary = Summary()
+    summary, notes = Summary(), Notes()
     on_terminal = any(writer.is_stdout for _, writer in writers) and sys.stdout.isatty()
     bar: tqdm[Any] = tqdm(
         total=_num_bytes(sources, config),
@@ -88,12 +92,14 @@ def score_files(
         disable=True if on_terminal else None,
     )
     with bar:
-        for costs in scorer.score(reader.read(read_corpus(config, list(sources)))):
+        for costs in scorer.score(reader.read(read_corpus(config, list(sources), notes))):
             for level, writer in writers:
                 writer.write(rows_of(costs, level))
             summary.add(costs)
             text = costs.reading.table.column("text")
             bar.update((pc.sum(pc.binary_length(text)).as_py() or 0) + len(text))
+    for line in notes.lines():
+        logger.warning("%s", line)
     return summary
 
 
