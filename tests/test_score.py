@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import ROOT, Command
+from conftest import LIGHT, ROOT, Command, TinyCorpus
 from tiny_runs import finish, make_settings, prepare_tiny
 
 from korlm.errors import CorpusError
@@ -46,6 +46,31 @@ def rows_in(tsv: str) -> list[dict[str, str]]:
 
 def total(rows: list[dict[str, str]], name: str = "surprisal") -> float:
     return sum(float(row[name]) for row in rows)
+
+
+def test_text_is_normalized_as_the_text_of_the_run_was(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path
+) -> None:
+    options = [*tiny.overrides, *LIGHT, "trainer.max_steps=1", "hydra.run.dir=run"]
+    trained = korlm("train", *options, "corpus.unicode=nfkc")
+    assert trained.code == 0, trained.err
+    text = tmp_path / "글.txt"
+    text.write_text("나는 ¨ ＡＢ\u200b를 본다.\n", encoding="utf-8")
+    for level, place in (("morph", "eojeol_text"), ("eojeol", "eojeol_text")):
+        ended = korlm("score", "run=run", f"input={text}", "device=cpu", f"level={level}")
+        assert ended.code == 0, ended.err
+        written = [row[place] for row in rows_in(ended.out)]
+        assert list(dict.fromkeys(written))[:4] == ["나는", "\u0308", "AB를", "본다."]
+
+
+def test_rows_of_json_without_text_are_counted(korlm: Command, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "나는 간다."}\n{"text": null}\n', encoding="utf-8")
+    command = ("score", f"run={run}", f"input={path}", "device=cpu", "level=sentence")
+    assert "line 2 has null under 'text'" in korlm(*command).error
+    ended = korlm(*command, "corpus.skip_without_text=true")
+    assert ended.code == 0 and len(rows_in(ended.out)) == 1
+    assert "left out: 1 (first in" in ended.err
 
 
 def test_a_row_a_morph_on_standard_output(korlm: Command, run: Path, text: Path) -> None:

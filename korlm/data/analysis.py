@@ -253,7 +253,7 @@ def _scan(corpus: CorpusConfig, sources: list[Source]) -> tuple[int, BlockSplit 
                     documents.add(hash(lines.doc_id))
             joined = "\n".join(lines.texts)
             if "\r" in joined:
-                told = "carriage returns within lines are read as blanks"
+                told = "carriage returns within lines, read as blanks"
                 notes.add(told, lines.doc_id, joined.count("\r"))
             invisible.count(joined, lines.doc_id)
     for line in notes.lines() + invisible.lines(corpus.unicode):
@@ -318,9 +318,9 @@ class _Invisible:
         kinds = [f"U+{ord(char):04X} {n:,}" for char, n in self._counts.most_common(5)]
         more = ", ..." * (len(self._counts) > 5)
         done = (
-            "become tokens or parts of them (corpus.unicode=nfc leaves them out)"
+            "kept in the tokens (corpus.unicode=nfc leaves them out)"
             if unicode is Unicode.none
-            else "are left out of the tokens (corpus.unicode=none keeps them)"
+            else "left out of the tokens (corpus.unicode=none keeps them)"
         )
-        told = f"{self._counts.total():,} invisible characters {done}: {', '.join(kinds)}{more}"
-        return [f"{told} (first in {self._first})"]
+        told = f"invisible characters, {done}: {self._counts.total():,}"
+        return [f"{told}, {', '.join(kinds)}{more} (first in {self._first})"]

@@ -282,8 +282,8 @@ def _log_left_out(key: str, place: str, inside: Sequence[Path]) -> None:
         most = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))
         most += ", ..." * (len(kinds) > 5)
         logger.info(
-            "%s: %d files in %s have other endings and are not read (%s)",
-            *(key, kinds.total(), place, most),
+            "%s: files in %s with other endings, which are not read: %d (%s)",
+            *(key, place, kinds.total(), most),
         )
 
 

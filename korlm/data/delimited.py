@@ -86,13 +86,13 @@ def read_table(
         quoting, kept = find_quoting(reread(), separator, table.has_header)
         if kept:
             notes.add(
-                "cells keep the double quotes around them; corpus.quoting=csv removes these",
+                "cells that keep their double quotes (corpus.quoting=csv removes them)",
                 str(path),
                 kept,
             )
     columns: tuple[int, int | None] | None = None
     width, header = 0, ""
-    for place, row in _rows(path, lines(), separator, quoting):
+    for number, line, row in _rows(path, lines(), separator, quoting):
         if columns is None:
             width, header = len(row), "the header" if table.has_header else "row 1"
             columns = _columns(path, row, table)
@@ -100,8 +100,8 @@ def read_table(
                 continue
         if len(row) != width:
             raise CorpusError(
-                f"{path}: {place} has {len(row)} columns, {header} has {width}; mend the row"
-                + _quoting_advice(row, quoting)
+                f"{path}: {_place(number, line)} has {len(row)} columns, {header} has {width}; "
+                "mend the row" + _quoting_advice(row, quoting)
             )
         text_at, document_at = columns
         yield row[text_at], "" if document_at is None else row[document_at]
@@ -168,8 +168,9 @@ def find_quoting(lines: Iterable[str], separator: str, has_header: bool) -> tupl
         if not held and '"' not in line:
             if line:
                 all_quoted = False
-                width = width or line.count(separator) + 1
-                if line.count(separator) + 1 != width:
+                num_columns = line.count(separator) + 1
+                width = width or num_columns
+                if num_columns != width:
                     return Quoting.none, 0
             continue
         held.append(line)
@@ -199,28 +200,31 @@ def find_quoting(lines: Iterable[str], separator: str, has_header: bool) -> tupl
 
 def _rows(
     path: Path, lines: Iterable[str], separator: str, quoting: Quoting
-) -> Iterator[tuple[str, list[str]]]:
-    """The rows that are not blank, each with its number and, where it differs, its line."""
+) -> Iterator[tuple[int, int, list[str]]]:
+    """The rows that are not blank, each with its number and the line where it begins."""
     if quoting is Quoting.none:
         for number, line in enumerate(lines, 1):
             if line:
-                yield f"row {number}", line.split(separator)
+                yield number, number, line.split(separator)
         return
     csv.field_size_limit(_FIELD_CHARS)
     # Strict: a quote that is never closed would swallow all that follows.
     reader = csv.reader((line + "\n" for line in lines), delimiter=separator, strict=True)
     number = 0
     while True:
-        number, line = number + 1, reader.line_num + 1
-        place = f"row {number}" + f" (line {line})" * (line != number)
+        number, first = number + 1, reader.line_num + 1
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            raise CorpusError(f"{path}: {place}: {_cause(error)}") from None
+            raise CorpusError(f"{path}: {_place(number, first)}: {_cause(error)}") from None
         if row and row != [""]:
-            yield place, row
+            yield number, first, row
+
+
+def _place(row: int, line: int) -> str:
+    return f"row {row}" + f" (line {line})" * (row != line)
 
 
 def _cause(error: csv.Error) -> str:

@@ -67,10 +67,9 @@ def read_json(path: Path, text: str, keys: JsonKeys, notes: Notes) -> Iterator[t
     if len(values) > 1:
         found = enumerate(values, 1)
         wanted = keys.text.split(".")
-        records = ((f"value {n}", value, wanted, list[str]()) for n, value in found)
-    else:
-        records = _records(values[0], keys.text.split("."))
-    return _checked(records, path, keys, notes)
+        several = ((f"value {n}", value, wanted, list[str]()) for n, value in found)
+        return _checked(several, path, keys, notes)
+    return _checked(_records(values[0], keys.text.split(".")), path, keys, notes)
 
 
 # Where a record stands, the record, the keys from there to the text, and those that led there.
@@ -100,7 +99,7 @@ def _parsed_lines(path: Path, lines: Iterable[str], wanted: str) -> Iterator[_Re
 def _parsed(path: Path, text: str) -> list[Any]:
     """All JSON values of a text, which are one as a rule."""
     decoder = json.JSONDecoder()
-    values = []
+    values: list[Any] = []
     at = _BLANK.match(text).end()  # type: ignore[union-attr]
     try:
         while at < len(text) or not values:
@@ -172,7 +171,7 @@ def _checked(
                 raise error
             first_error = first_error or error
             notes.add(
-                f"values of JSON without text under {keys.text!r} are left out",
+                f"values under {keys.text!r} that are no text and are left out",
                 f"{path}, {where}" if where else str(path),
             )
         if texts:
@@ -207,8 +206,8 @@ def _error(
         paths = list(_string_paths(record, done))
         example = max(paths, key=paths.count) if paths else "KEY"
         return CorpusError(
-            f"{place} has no text under {wanted!r}{_has(record, done)}; give a path of keys such as "
-            f"corpus.text_column={example}, or leave out such records with "
+            f"{place} has no text under {wanted!r}{_has(record, done)}; give a path of keys "
+            f"such as corpus.text_column={example}, or leave out such records with "
             "corpus.skip_without_text=true"
         )
     return CorpusError(

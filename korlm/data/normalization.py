@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Literal
 
 from korlm.config import Unicode
 
@@ -51,5 +52,5 @@ def normalize_all(texts: list[str], unicode: Unicode = Unicode.nfc) -> list[str]
     return [normalize(text, unicode) for text in texts]
 
 
-def _form(unicode: Unicode) -> str:
-    return str(unicode.value).upper()
+def _form(unicode: Unicode) -> Literal["NFC", "NFKC"]:
+    return "NFC" if unicode is Unicode.nfc else "NFKC"

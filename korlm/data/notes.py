@@ -7,10 +7,10 @@ class Notes:
     """Counts of remarks, each with the place where it was met first.
 
     >>> notes = Notes()
-    >>> notes.add("rows without text are left out", "a.jsonl, line 2")
-    >>> notes.add("rows without text are left out", "a.jsonl, line 9")
+    >>> notes.add("rows left out", "a.jsonl, line 2")
+    >>> notes.add("rows left out", "a.jsonl, line 9")
     >>> notes.lines()
-    ['2 rows without text are left out (first in a.jsonl, line 2)']
+    ['rows left out: 2 (first in a.jsonl, line 2)']
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Notes:
         """Count a remark.
 
         Args:
-            remark: follows its count: ``"rows are left out"``.
+            remark: what is counted: ``"rows left out"``.
             where: file and, where there is one, row or line.
             count: how often.
         """
@@ -30,6 +30,6 @@ class Notes:
     def lines(self) -> list[str]:
         """Return a line for each remark, in the order in which they were met."""
         return [
-            f"{count:,} {remark} (first in {where})"
+            f"{remark}: {count:,} (first in {where})"
             for remark, (count, where) in self._found.items()
         ]

@@ -40,10 +40,7 @@ from korlm.config import (
     ClusterConfig,
     CorpusConfig,
     Encoding,
-    Quoting,
-    Separator,
     TokenizerConfig,
-    Unicode,
     VocabConfig,
 )
 from korlm.data.analysis import LEARNED, tokenize_corpus
@@ -62,14 +59,7 @@ from korlm.whole_files import to_disk
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3  # of the folder
-TEXT_FORMAT = 2  # of what is made of the same text; goes into the fingerprint
-_LATER = {
-    "separator": Separator.auto,
-    "quoting": Quoting.auto,
-    "skip_without_text": False,
-    "unicode": Unicode.nfc,
-}
+FORMAT = 3  # of the folder; goes into the fingerprint
 
 
 @dataclass(frozen=True)
@@ -295,20 +285,20 @@ def _token_settings(
 ) -> dict[str, Any]:
     """All that decides the tokens: text, documents, splits, tokenizer. Speed and paths do not."""
     settings: dict[str, Any] = {
-        "format": TEXT_FORMAT,
+        "format": FORMAT,
         "tokenizer": [tokenizer.name, tokenizer_version(tokenizer)],
         "encoding": Encoding(corpus.encoding).value,
         "layout": corpus.layout.value,
         "document": corpus.document.value,
         "columns": [corpus.text_column, corpus.document_column],
+        "separator": corpus.separator.value,
+        "quoting": corpus.quoting.value,
+        "skip_without_text": corpus.skip_without_text,
+        "unicode": corpus.unicode.value,
         "files": [[source.name, source.split, content_digest(source)] for source in sources],
     }
     if any(source.split is None for source in sources):
         settings["shares"] = [corpus.valid_share, corpus.test_share]
-    # Settings that came later stand there only where they differ from the way it always was.
-    for key, default in _LATER.items():
-        if (value := getattr(corpus, key)) is not default:
-            settings[key] = value.value if isinstance(value, enum.Enum) else value
     return settings
 
 

@@ -99,9 +99,10 @@ class Reading:
         """Readings that follow each other as one."""
         tables = [reading.table for reading in readings]
         names = [field.name for field in dataclasses.fields(cls)][1:-1]
-        arrays = (np.concatenate([getattr(part, name) for part in readings]) for name in names)
+        parts = {name: [getattr(reading, name) for reading in readings] for name in names}
+        arrays = {name: np.concatenate(arrays) for name, arrays in parts.items()}
         table = pa.concat_tables(tables).combine_chunks()
-        return cls(table, *arrays, unicode=readings[0].unicode)
+        return cls(table, **arrays, unicode=readings[0].unicode)
 
 
 class Reader:

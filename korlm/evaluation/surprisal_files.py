@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 
 from korlm.config import Encoding, Layout, Level, TextConfig
 from korlm.data.corpus import Source, read_corpus
+from korlm.data.notes import Notes
 from korlm.data.progress import ProgressBar
 from korlm.data.reading import Reader
 from korlm.data.report import summary as lines_by_status
@@ -18,6 +20,8 @@ from korlm.data.table_files import TableWriter
 from korlm.data.text_files import STDIN, inspect_file
 from korlm.evaluation.surprisal import Costs, Scorer
 from korlm.evaluation.surprisal_rows import rows_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -76,7 +80,7 @@ def score_files(
         OutputError: a table that cannot be written.
         BrokenPipeError: nobody reads standard output any more.
     """
-    summary = Summary()
+    summary, notes = Summary(), Notes()
     on_terminal = any(writer.is_stdout for _, writer in writers) and sys.stdout.isatty()
     bar = ProgressBar(
         total=_num_bytes(sources, config),
@@ -87,12 +91,14 @@ def score_files(
         shown=not on_terminal,
     )
     with bar:
-        for costs in scorer.score(reader.read(read_corpus(config, list(sources)))):
+        for costs in scorer.score(reader.read(read_corpus(config, list(sources), notes))):
             for level, writer in writers:
                 writer.write(rows_of(costs, level))
             summary.add(costs)
             text = costs.reading.table.column("text")
             bar.update((pc.sum(pc.binary_length(text)).as_py() or 0) + len(text))
+    for line in notes.lines():
+        logger.warning("%s", line)
     return summary
 
 

@@ -8,6 +8,7 @@ What a run was trained on comes out of its prepared corpus, any other text out o
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ import pyarrow.compute as pc
 from korlm.config import CorpusConfig, TrainSettings
 from korlm.data.batches import Ids
 from korlm.data.corpus import Lines, find_sources, read_corpus
+from korlm.data.notes import Notes
 from korlm.data.prepared import SplitStats
 from korlm.data.progress import ProgressBar
 from korlm.data.reading import Reader, Reading, read_prepared
@@ -31,6 +33,8 @@ from korlm.data.spelling import SpellingModel
 from korlm.data.vocab import UNK_ID, Vocab, id_dtype
 from korlm.errors import CorpusError
 from korlm.models.base import LanguageModel
+
+logger = logging.getLogger(__name__)
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -209,8 +213,12 @@ def read_texts(corpus: CorpusConfig, runs: Sequence[Loaded]) -> list[Sentences]:
     for run in runs:
         by_tokenizer.setdefault(_kind(run), {})[run.fingerprint] = run
     found: dict[str, Sentences] = {}
+    notes = Notes()
     for sharing in by_tokenizer.values():
-        found |= _read_once(read_corpus(corpus, sources), sharing)
+        notes = Notes()  # the same for each tokenizer
+        found |= _read_once(read_corpus(corpus, sources, notes), sharing)
+    for line in notes.lines():
+        logger.warning("%s", line)
     return [found[run.fingerprint] for run in runs]
 
 

@@ -16,15 +16,17 @@ from typing import Any
 import pytest
 from fakes import Line, one_by_one
 
-from korlm.config import CorpusConfig, Document, TextConfig
+from korlm.config import CorpusConfig, Document, Layout, TextConfig
 from korlm.data import corpus as corpus_module
 from korlm.data import text_files
 from korlm.data.corpus import (
     INPUT,
+    BlockSplit,
     Source,
     content_digest,
     find_inputs,
     find_sources,
+    has_text,
     is_blank,
     read_corpus,
     split_of,
@@ -67,7 +69,7 @@ def error_of(make: Callable[[], object], *words: str) -> None:
 def test_a_file_a_folder_and_a_glob(tmp_path: Path) -> None:
     for name in ("b.txt", "a.txt", "sub/c.tsv", "sub/d.jsonl.gz", "sub/e.txt.zst", "f.csv"):
         write(tmp_path / "texts" / name)
-    for name in ("notes.md", "picture.png", "sub/archive.gz", "noending"):
+    for name in ("notes.md", "picture.png", "sub/archive.gz", "noending", ".hidden"):
         write(tmp_path / "texts" / name)
     folder = tmp_path / "texts"
     assert names_of(config(files=[str(folder / "b.txt")])) == ["b.txt"]
@@ -203,6 +205,25 @@ def test_digest_is_of_the_content(tmp_path: Path) -> None:
     write(tmp_path / "c.txt", "가나라")
     digests = [content_digest(source) for source in find_sources(config(files=[str(tmp_path)]))]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_folder_holds_json_and_says_what_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for name in ("a.json", "b.ndjson", "c.json.xz", "d.txt.bz2"):
+        write(tmp_path / name)
+    assert names_of(config(files=[str(tmp_path)])) == [
+        "a.json",
+        "b.ndjson",
+        "c.json.xz",
+        "d.txt.bz2",
+    ]
+    assert caplog.text == ""
+    for name in ("e.md", "f.md", "g.tar.gz", ".hidden"):
+        write(tmp_path / name)
+    names_of(config(files=[str(tmp_path)]))
+    assert "with other endings, which are not read: 3 (2 .md, 1 .tar.gz)" in caplog.text
 
 
 # Which lines
@@ -345,7 +366,85 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     assert taken < 10  # a document's beginning, not all of it
 
 
+@pytest.mark.parametrize("name", ["a.txt", "글.TXT", "noending"])
+def test_json_under_another_name_is_no_text(tmp_path: Path, name: str) -> None:
+    place = write(tmp_path / name, '[{"text": "가"}]')
+    error_of(lambda: lines_of(config(files=[place])), place, "JSON", "corpus.layout=json")
+    read_as = {
+        layout: lines_of(config(files=[place], layout=layout))
+        for layout in (Layout.json, Layout.txt)
+    }
+    assert [line.text for line in read_as[Layout.json]] == ["가"]
+    assert [line.text for line in read_as[Layout.txt]] == ['[{"text": "가"}]']
+
+
+def test_paragraphs_of_json_are_one_document(tmp_path: Path) -> None:
+    documents = [{"p": [{"form": f"글 {n}"}, {"form": "둘째\n셋째"}]} for n in range(60)]
+    place = write(tmp_path / "a.json", json.dumps({"document": documents}))
+    found = documents_of(config(files=[place], text_column="document.p.form"))
+    assert found["a.json#2"] == ["글 1", "둘째", "셋째"] and len(found) == 60
+
+
 # Which split
+
+
+def blocks_of(shares: dict[str, float], texts: list[str]) -> BlockSplit:
+    sizes = [len(text) + 1 for text in texts if has_text(text)]
+    return BlockSplit(shares, sum(sizes), len(sizes))
+
+
+SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_blocks_are_contiguous_and_none_is_empty(tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    num_lines = dice.choice([3, 3, 4, 5, 20, 200])
+    texts = ["", *(dice.choice(["가", "나 다", "라" * 50, "\u200b"]) for _ in range(num_lines))]
+    texts += dice.choices(["가", "나 다" * dice.choice([1, 900])], k=3)
+    cut = dice.randrange(1, len(texts) + 1)
+    places = [
+        write(tmp_path / f"{n}.txt", "\n".join(part) + "\n가")
+        for n, part in enumerate((texts[:cut], texts[cut:]))
+    ]
+    sources = find_sources(config(files=places))
+    expected = [*texts[:cut], "가", *(texts[cut:] or [""]), "가"]
+    blocks = blocks_of(SHARES, expected)
+    lines = one_by_one(read_corpus(config(files=places), sources, blocks=blocks))
+    assert [line.text for line in lines] == expected
+    splits = [line.split for line in lines]
+    assert splits == sorted(splits, key=["train", "valid", "test"].index)
+    for split in SHARES:
+        assert any(line.split == split and has_text(line.text) for line in lines)
+    # Lines are numbered within their documents, wherever these are cut.
+    for n, size in enumerate((cut + 1, len(expected) - cut - 1)):
+        numbers = [line.line for line in lines if line.doc_id == f"{n}.txt"]
+        assert numbers == list(range(1, size + 1))
+
+
+def test_blocks_have_about_their_shares(tmp_path: Path) -> None:
+    texts = [f"줄 {number:04}" for number in range(1000)]
+    place = write(tmp_path / "a.txt", "\n".join(texts))
+    settings = config(files=[place])
+    blocks = blocks_of({"train": 0.75, "valid": 0.2, "test": 0.05}, texts)
+    found = Counter(
+        line.split
+        for line in one_by_one(read_corpus(settings, find_sources(settings), None, blocks))
+    )
+    assert found == {"train": 750, "valid": 200, "test": 50}
+
+
+def test_blocks_leave_files_with_a_split_of_their_own_alone(tmp_path: Path) -> None:
+    book = write(tmp_path / "a.txt", "가\n" * 10)
+    other = write(tmp_path / "b.txt", "나\n" * 10)
+    settings = config(files=[book], test=[other])
+    blocks = blocks_of({"train": 0.5, "valid": 0.5}, ["가"] * 10)
+    lines = one_by_one(read_corpus(settings, find_sources(settings), None, blocks))
+    assert Counter((line.doc_id, line.split) for line in lines) == {
+        ("a.txt", "train"): 5,
+        ("a.txt", "valid"): 5,
+        ("b.txt", "test"): 10,
+    }
 
 
 def test_split_of_pinned_keys() -> None:

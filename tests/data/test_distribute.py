@@ -24,6 +24,7 @@ from korlm.config import (
     KkmaConfig,
     SentencePieceConfig,
     TokenizerConfig,
+    Unicode,
 )
 from korlm.data import distribute, shards
 from korlm.data.analysis import tokenize_corpus
@@ -97,6 +98,20 @@ def test_what_was_learned_travels(make: Make, address: str) -> None:
     pytest.importorskip("sentencepiece")
     pieces = SentencePieceConfig(name="sentencepiece", vocab_size=40)
     assert make("two", address, pieces) == make("alone", tokenizer=pieces)
+
+
+def test_a_single_document_is_split_and_normalized_alike(
+    make: Make, corpus: CorpusConfig, address: str
+) -> None:
+    corpus.document, corpus.unicode = Document.file, Unicode.nfkc
+    path = Path(corpus.files[0])
+    path.write_text(path.read_text(encoding="utf-8").replace("KBS", "ＫＢＳ"), encoding="utf-8")
+    alone = make("alone")
+    assert {name.split("-")[0] for name in alone} == {"train", "valid", "test"}
+    assert make("two", address) == alone
+    table = pq.read_table(path.parent / "two" / "tokens" / "train-00000.parquet")
+    assert "ＫＢＳ" in " ".join(table["text"].to_pylist())
+    assert not any("Ｋ" in morph for morphs in table["morphs"].to_pylist() for morph in morphs)
 
 
 def test_a_worker_that_dies_in_the_midst(

@@ -250,10 +250,10 @@ def test_kkma_in_child_processes(
 
 
 FINGERPRINTS = {  # of konlpy 0.6.0; a change makes all that users have prepared anew
-    "eojeol": "27a8397570fc",
-    "syllable": "6115e299d3f0",
-    "jamo": "5b5539fab037",
-    "kkma": "eec6996c2c13",
+    "eojeol": "466ea5b5d074",
+    "syllable": "4a518c17957f",
+    "jamo": "6fcdce1a8c2f",
+    "kkma": "43d4e3603749",
 }
 
 
@@ -700,6 +700,103 @@ def test_no_document_falls_to_a_split(tmp_path: Path, outputs: Path) -> None:
     error_of(CorpusError, lambda: make(only_train, outputs), "no text for valid", "corpus.valid=")
     assert seen(outputs / "prepared") == []
     assert not list((outputs / "prepared").glob(".*.partial"))
+
+
+def splits_in(made: Prepared) -> dict[str, list[tuple[str, int, str]]]:
+    """Document, number and text of the lines of each split."""
+    return {
+        split: [
+            (row["doc_id"], row["line"], row["text"])
+            for path in shard_paths(made.folder / "tokens", split)
+            for batch in read_columns(path, ["doc_id", "line", "text"])
+            for row in batch.to_pylist()
+        ]
+        for split in ("train", "valid", "test")
+    }
+
+
+def test_a_single_document_is_split_by_blocks(
+    tmp_path: Path, outputs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "book.txt"
+    texts = [f"줄 {number:02}" for number in range(50)]
+    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    corpus = CorpusConfig(name="book", files=[str(path)])
+    made = make(corpus, outputs)
+    lines = [("book.txt", number, text) for number, text in enumerate(texts, 1)]
+    assert splits_in(made) == {"train": lines[:40], "valid": lines[40:45], "test": lines[45:]}
+    (told,) = [r.getMessage() for r in caplog.records if "contiguous blocks" in r.getMessage()]
+    assert "1 document cannot fill train, valid and test" in told
+    assert "train 80%, valid 10%, test 10%" in told
+    shares = CorpusConfig(name="book", files=[str(path)], valid_share=0.5, test_share=0.0)
+    halves = {"train": lines[:25], "valid": lines[25:], "test": []}
+    assert splits_in(make(shares, outputs)) == halves
+    # What is learned from train comes from the same block.
+    made = make(corpus, outputs, SentencePieceConfig(name="sentencepiece", vocab_size=30))
+    assert made.learned == learn(
+        SentencePieceConfig(name="sentencepiece", vocab_size=30), iter(texts[:40])
+    )
+
+
+def test_few_documents_are_split_by_blocks_only_if_the_hash_leaves_a_split_empty(
+    tmp_path: Path, outputs: Path
+) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    keys = [f"{number:03}" for number in range(200)]
+    split_by_key = {key: split_of(key, 0.1, 0.1) for key in keys}
+    train = [key for key in keys if split_by_key[key] == "train"][:12]
+    for key in train:
+        (texts / f"{key}.txt").write_text(f"{key}\n", encoding="utf-8")
+    corpus = CorpusConfig(name="few", files=[str(texts)])
+    vocab = VocabConfig(min_freq=1)
+    few = splits_in(make(corpus, outputs, vocab=vocab))
+    assert [line[2] for lines in few.values() for line in lines] == train and all(few.values())
+    for split in ("valid", "test"):
+        key = next(key for key in keys if split_by_key[key] == split)
+        (texts / f"{key}.txt").write_text(f"{key}\n", encoding="utf-8")
+    for split, lines in splits_in(make(corpus, outputs, vocab=vocab)).items():
+        assert lines and {split_by_key[line[2]] for line in lines} == {split}
+
+
+def test_one_line_of_text_cannot_be_split(tmp_path: Path, outputs: Path) -> None:
+    path = tmp_path / "line.txt"
+    path.write_text("가 나 다 " * 1000, encoding="utf-8")
+    corpus = CorpusConfig(name="line", files=[str(path)])
+    too_few = "1 document with 1 line of text cannot fill train, valid and test"
+    error_of(CorpusError, lambda: make(corpus, outputs), "no text for ", too_few)
+    none = CorpusConfig(name="line", files=[str(path)], valid_share=0.0)
+    error_of(CorpusError, lambda: make(none, outputs), "no text for ", "corpus.valid_share=0.0")
+    assert seen(outputs / "prepared") == []
+
+
+@pytest.mark.parametrize(
+    ("unicode", "tokens"),
+    [
+        (Unicode.nfc, ["Ａ", "가나", "¨"]),
+        (Unicode.nfkc, ["A", "가나", "\u0308"]),
+        (Unicode.none, ["\ufeffＡ", "가\u200b나", "¨", "\u202a"]),
+    ],
+)
+def test_unicode_of_tokens(
+    given: CorpusConfig,
+    outputs: Path,
+    caplog: pytest.LogCaptureFixture,
+    unicode: Unicode,
+    tokens: list[str],
+) -> None:
+    lines = ["", "\ufeffＡ 가\u200b나 ¨", "\u202a", "\r나"]
+    Path(given.train[0]).write_bytes("\n".join(lines).encode())
+    given.unicode = unicode
+    made = make(given, outputs, vocab=VocabConfig(min_freq=1))
+    assert set(made.vocab.tokens[4:]) == {*tokens, "나"}
+    # Text is stored as it was read, and counted as tokenizers see it.
+    assert [line[2] for line in splits_in(made)["train"]] == lines
+    num_chars = {Unicode.nfc: 10, Unicode.nfkc: 11, Unicode.none: 14}[unicode]
+    assert made.stats["train"].num_chars == num_chars
+    assert ("kept in" if unicode is Unicode.none else "left out of") in caplog.text
+    assert "invisible characters" in caplog.text and ": 3, U+" in caplog.text
+    assert "carriage returns within lines, read as blanks: 1" in caplog.text
 
 
 def test_a_split_of_blank_lines_is_none(tmp_path: Path, outputs: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from korlm.config import CorpusConfig, Document, TokenizerConfig, VocabConfig
+from korlm.config import CorpusConfig, Document, TokenizerConfig, Unicode, VocabConfig
 from korlm.data.corpus import Lines, find_sources, read_corpus
+from korlm.data.normalization import normalize
 from korlm.data.prepared import Prepared, prepare
 from korlm.data.reading import Reader, Reading, read_prepared
 from korlm.data.vocab import EOS_ID, UNK_ID
@@ -45,6 +46,35 @@ def test_read_anew_and_from_shards_alike(tmp_path: Path, tokenizer: str) -> None
     assert joined(anew, "spelling_nats").sum() == pytest.approx(stats.spelling_nats)
     assert joined(anew, "num_eojeol").sum() == stats.num_eojeol
     assert joined(anew, "num_chars").sum() == stats.num_chars
+
+
+@pytest.mark.parametrize("unicode", Unicode)
+@pytest.mark.parametrize("tokenizer", ["eojeol", "syllable"])
+def test_text_is_normalized_as_the_corpus_was(
+    tmp_path: Path, tokenizer: str, unicode: Unicode
+) -> None:
+    lines = ["\ufeffＡ나는 ¨ 가\u200b다", "\u200b", "\u1112\u1161\u11ab ①"]
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.txt").write_text("\n".join(["가", *lines]), encoding="utf-8")
+    places = {split: [str(tmp_path / f"{split}.txt")] for split in ("train", "valid")}
+    corpus = CorpusConfig(name="t", **places, unicode=unicode)
+    config = TokenizerConfig(tokenizer)
+    prepared = prepare(corpus, config, VocabConfig(min_freq=1), tmp_path, progress=False)
+    known = prepared.vocab, prepared.spelling
+    (shard,) = read_prepared(prepared.folder, "valid", *known, unicode)
+    with Reader(config, *known, unicode=unicode) as reader:
+        anew = reader.read_texts(["가", *lines])
+    for name in ("ids", "lengths", "num_eojeol", "num_chars"):
+        assert getattr(shard, name).tolist() == getattr(anew, name).tolist()
+    stats = prepared.stats["valid"]
+    assert anew.num_eojeol.sum() == stats.num_eojeol and anew.num_chars.sum() == stats.num_chars
+    assert anew.unicode is shard.unicode is Reading.joined([anew, anew]).unicode is unicode
+    assert anew.table["text"].to_pylist()[1:] == lines
+    # The eojeols that tokens stand in are those of the normalized lines.
+    rows = anew.table.to_pylist()
+    for row, count in zip(rows, anew.num_eojeol.tolist(), strict=True):
+        last = max(row["eojeol"], default=-1)
+        assert last + 1 == count == len(normalize(row["text"], unicode).split())
 
 
 def test_a_few_lines(tmp_path: Path) -> None:

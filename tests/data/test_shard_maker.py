@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from korlm.config import KkmaConfig, TokenizerConfig
+from korlm.config import KkmaConfig, TokenizerConfig, Unicode
 from korlm.data.corpus import Lines
 from korlm.data.shard_maker import BESIDE_HEAP, LEAST_HEAP, ShardText, fitted, versions
 from korlm.data.shards import Batch
@@ -19,6 +19,8 @@ def test_text_comes_back_as_it_was() -> None:
     ]
     assert ShardText.of(batches).batches() == batches
     assert ShardText.of(batches[2:]).batches() == batches[2:]
+    plain = [Batch("train", 0, True, [Lines("train", "a", 1, ["Ａ"])], Unicode.nfkc)]
+    assert ShardText.of(plain).batches()[0].normal == ["A"]
 
 
 def test_a_heap_that_fits() -> None:

@@ -10,9 +10,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from korlm.config import Encoding
+from korlm.config import Encoding, Layout
 from korlm.data import text_files
-from korlm.data.text_files import kind_of, read_lines, read_records, text_lines
+from korlm.data.text_files import (
+    FileFormat,
+    inspect_file,
+    kind_of,
+    read_lines,
+    read_records,
+    text_lines,
+)
 from korlm.errors import CorpusError
 
 # What str.splitlines parts lines at, and Kkma does not.
@@ -77,6 +84,110 @@ def test_lines(
     monkeypatch.setattr(text_files, "BLOCK", block)
     path.write_bytes(data)
     assert list(read_lines(path)) == lines
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b"a\rb\r", ["a", "b"]),
+        (b"a\rb", ["a", "b"]),
+        (b"a\r\rb\r", ["a", "", "b"]),
+        (b"\r", [""]),
+        (b"\xef\xbb\xbf\ra", ["", "a"]),
+        ("가\r나\r".encode("utf-16"), ["가", "나"]),
+        ("가\r나\r".encode("utf-16-be"), ["가", "나"]),
+    ],
+)
+@pytest.mark.parametrize("block", [1, 2, 3, 1 << 20])
+def test_cr_alone_ends_lines_where_there_is_no_lf(
+    path: Path, data: bytes, lines: list[str], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_files, "BLOCK", block)
+    path.write_bytes(data)
+    encoding = Encoding.utf16be if data.startswith(b"\xac") else Encoding.utf8
+    assert list(read_lines(path, encoding)) == lines
+
+
+def test_the_beginning_of_a_file_decides_its_line_ends(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_files, "HEAD", 8)
+    for block in (1, 3, 64):
+        monkeypatch.setattr(text_files, "BLOCK", block)
+        path.write_bytes(b"abc\rdef\rghi\r\njkl\nmno\r")
+        assert list(read_lines(path)) == ["abc", "def", "ghi", "jkl", "mno"]
+        path.write_bytes(b"abc\ndef\rghi")
+        assert list(read_lines(path)) == ["abc", "def\rghi"]
+        path.write_bytes(b"abcdefg\r\nhi")  # the head ends between CR and LF
+        assert list(read_lines(path)) == ["abcdefg", "hi"]
+
+
+def test_a_wrong_byte_behind_cr_line_ends_is_told_exactly(path: Path) -> None:
+    path.write_bytes("가나\r다\r".encode() + b"a\xff\r")
+    assert "line 3, byte 2 (0xff, byte 12 of the file)" in error_of(path)
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("block", [1, 3, 1 << 20])
+def test_utf16_by_its_mark_or_by_name(
+    path: Path, codec: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_files, "BLOCK", block)
+    text = "가 나\r\n\u0a0a😀\n"  # whose bytes are those of line ends
+    path.write_bytes(text.encode(codec))
+    encoding = {"utf-16-be": Encoding.utf16be}.get(codec, Encoding.utf16)
+    assert list(read_lines(path, encoding)) == ["가 나", "\u0a0a😀"]
+    path.write_bytes(("\ufeff" * (codec != "utf-16") + text).encode(codec))
+    for stated in Encoding:  # the mark comes first
+        assert list(read_lines(path, stated)) == ["가 나", "\u0a0a😀"]
+
+
+def test_broken_utf16(path: Path) -> None:
+    path.write_bytes("가나".encode("utf-16")[:-1])
+    assert "byte 4 of the file is not utf-16-le" in error_of(path)
+    path.write_bytes(b"\xff\xfe" + "가".encode("utf-16-le") + b"\x00\xd8a\x00")
+    assert "byte 4 of the file is not utf-16-le" in error_of(path)
+
+
+def test_a_mark_of_utf8_comes_before_the_settings(path: Path) -> None:
+    path.write_bytes("\ufeff가\n".encode())
+    assert list(read_lines(path, Encoding.cp949)) == ["가"]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('[{"text": "가"}]', "JSON"),
+        ('\n{\n "document": [', "JSON"),
+        ('{"text": "가"}\n{"text": "나"}\n', "corpus.layout=json"),
+        ('<?xml version="1.0"?>\n<a>', "XML"),
+        ("<!DOCTYPE html>\n", "HTML"),
+        ("\n <HTML>", "HTML"),
+    ],
+)
+def test_what_is_not_what_its_name_says(path: Path, text: str, what: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CorpusError) as caught:
+        inspect_file(path)
+    message = str(caught.value)
+    assert what in message and "corpus.layout=txt" in message and "\n" not in message
+    assert inspect_file(path, layout=Layout.txt).layout is Layout.txt
+
+
+@pytest.mark.parametrize("text", ["[1] 각주\n", "{가}\n", "<나> 다\n", '"{" 괄호\n', "[\n"])
+def test_what_only_looks_like_it(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    assert inspect_file(path) == FileFormat("", Encoding.utf8, Layout.txt)
+
+
+def test_a_look_at_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json.gz"
+    path.write_bytes(gzip.compress("[]".encode("utf-16")))
+    assert inspect_file(path) == FileFormat("gzip", Encoding.utf8, Layout.json)
+    path.write_bytes(b"")
+    assert inspect_file(path).packer == ""
+    with pytest.raises(CorpusError, match="no such file"):
+        inspect_file(tmp_path / "missing.txt")
 
 
 def test_only_lf_and_cr_lf_end_a_line(path: Path) -> None:
@@ -246,7 +357,8 @@ def test_a_file_that_may_not_be_read(path: Path) -> None:
 
 def test_kind_of() -> None:
     names = ["a.txt", "a.TSV", "a.csv.gz", "a.jsonl.zst", "a.1.tsv", "a", "a.gz", "gz.txt.txt"]
-    kinds = [".txt", ".tsv", ".csv", ".jsonl", ".tsv", "", "", ".txt"]
+    names += ["a.json.xz", "a.tar.bz2"]
+    kinds = [".txt", ".tsv", ".csv", ".jsonl", ".tsv", "", "", ".txt", ".json", ".tar"]
     assert [kind_of(Path(name)) for name in names] == kinds
 
 
