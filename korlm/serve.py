@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import logging
 import socket
@@ -58,9 +59,14 @@ def _listen(settings: ServeSettings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no such address"
+        advice = {
+            errno.EADDRINUSE: "end what does, or give another port (port=0: any free one)",
+            errno.EACCES: "give a port above 1023 (port=0: any free one)",
+        }
+        other = "give an address of this machine, such as host=127.0.0.1"
         raise ConfigError(
-            f"host={settings.host} port={settings.port}: cannot listen there ({reason}); end what "
-            "does, or give another port (port=0: any free one)"
+            f"host={settings.host} port={settings.port}: cannot listen there ({reason}); "
+            + advice.get(getattr(error, "errno", 0), other)
         ) from error
 
 

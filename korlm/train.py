@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from korlm import cli, torchrun
 from korlm.config import TrainSettings
 from korlm.errors import ConfigError
-from korlm.folders import is_sweep, output_dir
+from korlm.folders import is_sweep, output_dir, resumed_checkpoint
 from korlm.metrics import cost
 from korlm.settings import plain_settings, settings_from_plain
 from korlm.sweep_folder import is_finished
@@ -96,7 +96,7 @@ def _take_up(resume: str) -> tuple[TrainSettings, dict[str, object]]:
     from korlm.training.checkpoint import load_checkpoint
     from korlm.training.run import settings_of
 
-    path = Path(resume) / "checkpoints" / "last.pt"
+    path = resumed_checkpoint(resume)
     checkpoint = load_checkpoint(path)
     return settings_from_plain(settings_of(checkpoint, path), overrides), checkpoint
 

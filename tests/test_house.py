@@ -28,7 +28,7 @@ LAYERS = [
     {"korlm.data"},
     {"korlm.metrics", "korlm.config", "korlm.drawing", "korlm.whole_files"}
     | {"korlm.errors", "korlm.text_tables", "korlm.torchrun", "korlm.signals", "korlm.locks"}
-    | {"korlm.cores"}
+    | {"korlm.cores", "korlm.paths", "korlm.streams"}
     | {"korlm.__version__"},
 ]
 # Where a library's words end.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from korlm.config.base import MISSING, Group
+from korlm.config.base import MISSING, Group, path_field, paths_field
 from korlm.errors import ConfigError
 
 
@@ -73,12 +73,12 @@ class CorpusConfig(TextConfig):
 
     name: str = MISSING
     # stands in the name of the prepared folder
-    files: list[str] = field(default_factory=list)
+    files: list[str] = paths_field()
     # files, folders or globs whose documents are dealt to train, valid and test by a stable hash
-    train: list[str] = field(default_factory=list)
+    train: list[str] = paths_field()
     # files, folders or globs that belong to train as they are; the same for the next two
-    valid: list[str] = field(default_factory=list)
-    test: list[str] = field(default_factory=list)
+    valid: list[str] = paths_field()
+    test: list[str] = paths_field()
     valid_share: float = 0.1
     # share of the documents of `files` that go to valid
     test_share: float = 0.1
@@ -106,7 +106,7 @@ class CorpusConfig(TextConfig):
 class NsmcConfig(CorpusConfig):
     """The Naver sentiment movie corpus (Park 2015): 200,000 film reviews in two ratings files."""
 
-    path: str = ""
+    path: str = path_field("")
     # the folder that holds ratings_train.txt and ratings_test.txt
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from korlm.config.base import path_field
 from korlm.config.using import UseSettings
 
 
@@ -13,7 +14,7 @@ class GenerateSettings(UseSettings):
 
     prompt: str | None = None
     # what the text begins with, to the letter: it needs no quotes; null: the start of a sentence
-    prompts: str | None = None
+    prompts: str | None = path_field(None)
     # a file with a prompt on each line; -: standard input
     num_samples: int = 1
     # texts for each prompt; with beams the best ones

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from korlm.config.base import MISSING, Group
+from korlm.config.base import MISSING, Group, path_field
 
 
 class InitialState(enum.Enum):
@@ -177,7 +177,7 @@ class NgramConfig(ModelConfig):
     # kneser_ney: interpolated, modified (Chen and Goodman 1998), the same figures as KenLM's lmplz
     k: float = 1.0
     # add_k: what is added to each count
-    arpa: str | None = None
+    arpa: str | None = path_field(None)
     # an ARPA file, plain or .gz, to read in place of counting; its words must be the vocabulary's
     write_arpa: bool = False
     # writes the model to ngram.arpa.gz in the run directory, for KenLM and others

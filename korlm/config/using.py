@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from korlm.config.base import MISSING, Group
+from korlm.config.base import Group, path_field
 from korlm.config.training import Device
 
 
@@ -12,7 +12,7 @@ from korlm.config.training import Device
 class UseSettings(Group):
     """A run, and what computes with its model."""
 
-    run: str = MISSING
+    run: str = path_field()
     # the directory of the run
     device: Device = Device.auto
     threads: int | None = None

@@ -47,6 +47,7 @@ from korlm.data.shards import ShardCounts, shard_paths
 from korlm.data.spelling import SpellingModel
 from korlm.data.vocab import EOS_ID, UNK_ID, Vocab
 from korlm.errors import PreparedError, writing
+from korlm.paths import mend_prepared
 from korlm.whole_files import to_disk
 
 logger = logging.getLogger(__name__)
@@ -86,28 +87,25 @@ class Prepared:
             ids: npt.NDArray[np.unsignedinteger[Any]] = np.load(path, mmap_mode="r")
         except (OSError, ValueError, EOFError) as error:
             raise PreparedError(
-                f"{path}: damaged ({error}); {_AGAIN.format(self.folder)}"
+                f"{path}: damaged ({error}); {mend_prepared(self.folder)}"
             ) from error
         expected = self.stats[split].num_tokens
         if ids.ndim != 1 or len(ids) != expected:
             raise PreparedError(
                 f"{path}: holds {ids.shape} ids, the manifest says {expected}; "
-                + _AGAIN.format(self.folder)
+                + mend_prepared(self.folder)
             )
         largest = max((int(part.max()) for part in _blocks(ids)), default=0)
         if largest >= len(self.vocab):
             raise PreparedError(
                 f"{path}: damaged: holds the id {largest}, the vocabulary ends at "
-                f"{len(self.vocab) - 1}; {_AGAIN.format(self.folder)}"
+                f"{len(self.vocab) - 1}; {mend_prepared(self.folder)}"
             )
         return ids
 
 
 def _blocks(ids: npt.NDArray[Any], size: int = 1 << 24) -> Iterator[npt.NDArray[Any]]:
     return (ids[begin : begin + size] for begin in range(0, len(ids), size))
-
-
-_AGAIN = "delete the folder {} and run the same command again"
 
 
 def prepare(
@@ -187,7 +185,12 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
     """
     if not folder.is_dir():
         raise PreparedError(f"{folder}: there is no such prepared corpus")
-    again = _AGAIN.format(folder)
+    if not (folder / "manifest.json").is_file():
+        raise PreparedError(
+            f"{folder}: not a prepared corpus: it holds no manifest.json; give a folder such as "
+            f"outputs/prepared/NAME"
+        )
+    advice = mend_prepared(folder)
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         found = manifest["fingerprint"]
@@ -195,20 +198,20 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         stats = {name: SplitStats(**split) for name, split in manifest["splits"].items()}
         version = manifest["format"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PreparedError(f"{folder}: no whole prepared corpus ({error!r}); {again}") from error
+        raise PreparedError(f"{folder}: no whole prepared corpus ({error!r}); {advice}") from error
     if version != FORMAT:
-        raise PreparedError(f"{folder}: format {version}, this korlm reads {FORMAT}; {again}")
+        raise PreparedError(f"{folder}: format {version}, this korlm reads {FORMAT}; {advice}")
     computed = _hash({"tokens": manifest.get("tokens_fingerprint"), "vocab": _plain(vocab_config)})
     for expected in (fingerprint or computed, computed):
         if found != expected:
             raise PreparedError(
-                f"{folder}: its fingerprint {found} does not fit, {expected} is needed; {again}"
+                f"{folder}: its fingerprint {found} does not fit, {expected} is needed; {advice}"
             )
     vocab = Vocab.load(folder / "vocab.tsv", vocab_config)
     if len(vocab) != manifest.get("vocab_size"):
         raise PreparedError(
             f"{folder / 'vocab.tsv'}: {len(vocab)} tokens, the manifest says "
-            f"{manifest.get('vocab_size')}; {again}"
+            f"{manifest.get('vocab_size')}; {advice}"
         )
     try:
         with (
@@ -225,7 +228,7 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         AttributeError,
         BadZipFile,
     ) as error:
-        raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {again}") from error
+        raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {advice}") from error
     learned = _read_learned(folder, manifest.get("learned"))
     return Prepared(folder, found, vocab, vocab_config, spelling, stats, manifest, learned)
 
@@ -238,9 +241,9 @@ def _read_learned(folder: Path, digest: str | None) -> bytes | None:
     try:
         learned = path.read_bytes()
     except OSError as error:
-        raise PreparedError(f"{path}: {error.strerror}; {_AGAIN.format(folder)}") from error
+        raise PreparedError(f"{path}: {error.strerror}; {mend_prepared(folder)}") from error
     if _digest(learned) != digest:
-        raise PreparedError(f"{path}: damaged, or of other text; {_AGAIN.format(folder)}")
+        raise PreparedError(f"{path}: damaged, or of other text; {mend_prepared(folder)}")
     return learned
 
 

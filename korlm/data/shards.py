@@ -34,6 +34,7 @@ from korlm.data.corpus import Lines, normalize_all
 from korlm.data.report import report_rows, write_rows
 from korlm.data.units import count_units
 from korlm.errors import PreparedError
+from korlm.paths import mend_prepared
 from korlm.whole_files import to_disk
 
 SHARD_CHARS = 1_000_000  # characters of text after which a shard is closed
@@ -308,7 +309,7 @@ def read_counts(path: Path) -> ShardCounts:
         return ShardCounts(**json.loads(metadata[_COUNTS]))
     except (pa.ArrowInvalid, OSError, KeyError, ValueError, TypeError) as error:
         raise PreparedError(
-            f"{path}: damaged or no token shard ({error}); delete its prepared folder and run again"
+            f"{path}: damaged or no token shard ({error}); {mend_prepared(path.parents[1])}"
         ) from error
 
 
@@ -321,5 +322,5 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
                 yield from table.combine_chunks().to_batches()
     except (pa.ArrowInvalid, OSError) as error:
         raise PreparedError(
-            f"{path}: damaged ({error}); delete its prepared folder and run again"
+            f"{path}: damaged ({error}); {mend_prepared(path.parents[1])}"
         ) from error

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from korlm.errors import ConfigError
+from korlm.paths import run_directory
 from korlm.reporting.events import Curve, Told, read_events
 from korlm.runs import short_names
 from korlm.sweep_folder import FAILED
@@ -85,7 +86,8 @@ def find_runs(places: Sequence[str]) -> dict[str, Path]:
     found: dict[Path, Path] = {}
     for place in places:
         is_glob = glob.has_magic(place) and not Path(place).exists()
-        matches = map(Path, sorted(glob.glob(place, recursive=True)) if is_glob else [place])
+        found_paths = sorted(glob.glob(place, recursive=True)) if is_glob else [place]
+        matches = dict.fromkeys(run_directory(Path(path)) for path in found_paths)
         folders = [match for match in matches if any((match / mark).exists() for mark in MARKS)]
         if not folders:
             reason = "matches no run" if is_glob else f"no run: holds none of {', '.join(MARKS)}"

@@ -166,7 +166,7 @@ def writer(
 @contextlib.contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
     building = path.with_name(path.name + ".tmp")
-    with writing(path):
+    with writing(path, "output=FOLDER"):
         shutil.rmtree(building, ignore_errors=True)  # of a command that was killed
         building.mkdir(parents=True)
         try:
@@ -183,10 +183,10 @@ def _new_file(output: str) -> Iterator[TextIO]:
         return
     path = Path(output).resolve()  # a link stays one
     if path.exists() and not path.is_file():  # a device or a pipe is written to, not replaced
-        with writing(path), open(path, "w", encoding="utf-8", newline="\n") as file:
+        with writing(path, "output=FILE"), open(path, "w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    with writing(path):
+    with writing(path, "output=FILE"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             replacing(path) as temporary,
