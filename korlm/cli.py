@@ -130,7 +130,7 @@ def _raising_hydra() -> Iterator[None]:
         return job._return_value
 
     setter = value_of_job.fset  # type: ignore[attr-defined]  # a property
-    JobReturn.return_value = property(value_or_raise, setter)  # type: ignore[method-assign]
+    JobReturn.return_value = property(value_or_raise, setter)  # type: ignore[assignment, method-assign]
     os.environ[_FULL_ERROR] = "1"
     try:
         yield

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from conftest import ROOT, TinyCorpus
 
-from korlm.streams import set_up_streams
+from korlm.data.table_files import TableWriter
+from korlm.streams import set_up_streams, shows_text
 
 
 @pytest.mark.parametrize("encoding", ["cp949", "euc-kr", "ascii", "utf-8"])
@@ -23,6 +25,22 @@ def test_what_cannot_be_encoded_is_escaped(monkeypatch: pytest.MonkeyPatch, enco
         stream.flush()
     shown = "나👍\udcff".encode(encoding, "backslashreplace")
     assert raw.getvalue() == shown * 2
+
+
+def test_data_on_a_terminal_of_another_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    terminal = io.TextIOWrapper(raw, encoding="cp949", errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert not shows_text(), "a file or a pipe takes UTF-8"
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    assert shows_text()
+    writer = TableWriter("-", pa.schema([("token", pa.string())]), "output")
+    writer.write(pa.table({"token": ["나", "👍"]}))
+    assert raw.getvalue().decode("cp949").split() == ["token", "나", r"\U0001f44d"]
+    monkeypatch.setattr(
+        sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="UTF8", errors="strict")
+    )
+    assert not shows_text()
 
 
 def test_closed_streams_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:

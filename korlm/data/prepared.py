@@ -186,12 +186,11 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
     """
     if not folder.is_dir():
         raise PreparedError(f"{folder}: there is no such prepared corpus")
+    advice = mend_prepared(folder)
     if not (folder / "manifest.json").is_file():
         raise PreparedError(
-            f"{folder}: not a prepared corpus: it holds no manifest.json; give a folder such as "
-            f"outputs/prepared/NAME"
+            f"{folder}: no whole prepared corpus: it holds no manifest.json; {advice}"
         )
-    advice = mend_prepared(folder)
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         found = manifest["fingerprint"]
