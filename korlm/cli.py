@@ -7,6 +7,8 @@ happens before the settings are known to be valid stays light: no torch, konlpy 
 from __future__ import annotations
 
 import contextlib
+import enum
+import functools
 import gc
 import importlib
 import logging
@@ -15,31 +17,34 @@ import shutil
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config, plugins, torchrun
-from korlm.command_line import check_words, in_hydras_grammar, is_multirun
-from korlm.errors import Interrupted, KorlmError, Pruned, writing
-from korlm.folders import is_sweep, output_dir, register_resolvers
+from korlm.command_line import check_words, flags_first, in_hydras_grammar, is_multirun, whole
+from korlm.errors import ConfigError, Interrupted, KorlmError, OutputKey, Pruned, writing
+from korlm.folders import Refused, RunFolder, is_sweep, output_dir, register_resolvers
 from korlm.metrics import check_objective
 from korlm.search.watching import Watcher, watching
-from korlm.settings import check_groups, conf_dir, one_line, to_settings
+from korlm.settings import HYDRA_PATHS, check_groups, conf_dir, one_line, path_keys, to_settings
 from korlm.signals import interrupting
+from korlm.streams import set_up_streams
 from korlm.sweep import SweepTable, note_failure
-from korlm.sweep_folder import FAILED, go_on_command, is_finished, with_stored
+from korlm.sweep_folder import FAILED, go_on_command, is_finished, key_of, with_stored
 
 logger = logging.getLogger(__name__)
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 SPINS = "3000"  # turns of libgomp, some ten microseconds
+WRONG_SETTINGS = (KorlmError, HydraException, OmegaConfBaseException)
 VERSION_BASE = "1.3"  # of Hydra's behaviour
 _TASKS: dict[str, Callable[[DictConfig], Any]] = {}  # command -> what it does with one job
 
@@ -76,8 +81,8 @@ def _stop(message: str, code: int) -> NoReturn:
 
 def _remove_fruitless(folder: Path) -> None:
     """Removes a run directory in which nothing came to be, and its parents while they are empty."""
-    if HydraConfig.get().output_subdir is None:  # the folder is not of this command's making
-        return
+    if HydraConfig.get().output_subdir is None or RunFolder.was_there:
+        return  # the folder is not of this command's making
     if (folder / "checkpoints").exists() or not (folder / ".hydra").exists():
         return
     for handler in list(logging.getLogger().handlers):
@@ -113,12 +118,24 @@ def _one_voice() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _raising_hydra() -> Iterator[None]:
-    """Has Hydra raise exceptions, which we print; left to itself it prints and exits."""
-    before = os.environ.get(_FULL_ERROR)
+    """Has Hydra raise exceptions, which we print; left to itself it prints and exits.
+
+    It also prints the overrides of a job that failed, before it raises what the job raised.
+    """
+    before, value_of_job = os.environ.get(_FULL_ERROR), JobReturn.return_value
+
+    def value_or_raise(job: JobReturn) -> Any:
+        if job.status is JobStatus.FAILED:
+            raise job._return_value
+        return job._return_value
+
+    setter = value_of_job.fset  # type: ignore[attr-defined]  # a property
+    JobReturn.return_value = property(value_or_raise, setter)  # type: ignore[assignment, method-assign]
     os.environ[_FULL_ERROR] = "1"
     try:
         yield
     finally:
+        JobReturn.return_value = value_of_job  # type: ignore[method-assign]
         del os.environ[_FULL_ERROR]
         if before is not None:
             os.environ[_FULL_ERROR] = before
@@ -145,6 +162,34 @@ def _ending(single: bool) -> Iterator[None]:
     finally:
         if not single:
             gc.collect()  # a run and its parts know each other; the next job needs their memory
+
+
+def _settings_of(tree: DictConfig, command: str) -> Any:
+    """Return the settings of a job.
+
+    Raises:
+        ConfigError: they are not valid.
+    """
+    try:
+        settings = to_settings(tree)
+    except OmegaConfBaseException as error:
+        raise ConfigError(one_line(error, command)) from error
+    if torchrun.place().is_first:
+        _warn_without_effect(settings)
+    return settings
+
+
+def _warn_without_effect(settings: config.Group) -> None:
+    """Log a warning for each setting that was typed and has no effect beside the others."""
+    typed = {key_of(override) for override in command_overrides()}
+    groups = {f"{key}.": value for key, value in vars(settings).items()}
+    for prefix, group in {"": settings, **groups}.items():
+        if isinstance(group, config.Group):
+            for key, reason in group.without_effect().items():
+                if prefix + key in typed:
+                    value = getattr(group, key)
+                    shown = value.value if isinstance(value, enum.Enum) else value
+                    logger.warning("%s%s=%s has no effect: %s", prefix, key, shown, reason)
 
 
 def _end_job(error: BaseException) -> NoReturn:
@@ -236,11 +281,11 @@ def stage(
                 logging.getLogger().handlers[:] = [logging.StreamHandler()]
             if not is_sweep():
                 with _ending(single=True):
-                    return function(to_settings(tree))
+                    return function(_settings_of(tree, config_name))
             with alone_in(output_dir()), _ending(single=False):
                 if torchrun.place().is_first:
                     (output_dir() / FAILED).unlink(missing_ok=True)
-                return function(to_settings(tree))
+                return function(_settings_of(tree, config_name))
 
         _TASKS[config_name] = task
 
@@ -259,6 +304,7 @@ def _do(
     renamed: Mapping[str, str],
 ) -> None:
     """Does a command from its first word to its exit code."""
+    set_up_streams()
     show_traceback = os.environ.get(_FULL_ERROR) == "1"
     # Threads that spin while they wait cost a busy machine dearly; threads that go to sleep at once
     # are woken so slowly that two take longer than one. So PyTorch's spin for some microseconds.
@@ -269,22 +315,54 @@ def _do(
     plugins.register()
     register_resolvers()
     main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)
-    typed, folder = in_hydras_grammar(sys.argv[1:], literal, renamed), None
-    sys.argv[1:] = typed
+    has_begun = False
+
+    @functools.wraps(task)
+    def begun(tree: DictConfig) -> Any:
+        nonlocal has_begun
+        has_begun = True
+        return task(tree)
+
+    typed = flags_first(whole(sys.argv[1:], literal))
+    folder, words = None, typed
+    OutputKey.name = _output_key(name, typed)
     try:
         check_words(name, typed)
+        words = in_hydras_grammar(typed, literal, renamed, path_keys(name))
+        sys.argv[1:] = words
         with _one_voice(), _raising_hydra(), interrupting(), writing(Path("outputs")):
             try:
-                if is_multirun(typed) and name == "train":
+                if is_multirun(words) and name == "train":
                     complete_sweep()
                 check_groups(name, sys.argv[1:])
-                main(task)()
+                main(begun)()
             finally:
                 folder = SweepTable.tell()
-    except (KorlmError, HydraException, OmegaConfBaseException) as error:
-        if show_traceback:
+    except Exception as error:
+        # Before any job, whatever is raised is Hydra's word about the settings.
+        if show_traceback or ((has_begun or folder) and not isinstance(error, WRONG_SETTINGS)):
             raise
-        _stop(one_line(error, name), 1)
+        _stop(_as_typed(one_line(error, name), words, typed), 1)
+    except Refused as refused:
+        _stop(_as_typed(str(refused), words, typed), 1)
     except KeyboardInterrupt:
-        hint = f"; go on with: {go_on_command(folder, typed)}" if folder else ""
+        hint = f"; go on with: {go_on_command(folder, words)}" if folder else ""
         _stop(f"interrupted{hint}", 130)
+
+
+def _output_key(command: str, typed: Sequence[str]) -> str:
+    """Return the setting that leads to another place to write to."""
+    keys = {word.partition("=")[0] for word in typed}
+    for key in HYDRA_PATHS:
+        if key in keys:
+            return f"{key}=FOLDER"
+    own = {"prepare": "outputs=FOLDER", "train": "outputs=FOLDER", "evaluate": "output=FOLDER"}
+    return own.get(command, "")
+
+
+def _as_typed(message: str, words: Sequence[str], typed: Sequence[str]) -> str:
+    """Return a message with arguments as the user typed them, not as Hydra took them."""
+    for word, own in zip(words, typed, strict=True):
+        if word != own:
+            message = message.replace(word, own)
+    return message

@@ -8,12 +8,22 @@ from collections.abc import Collection, Mapping, Sequence
 
 from korlm import torchrun
 from korlm.errors import ConfigError
+from korlm.paths import expand_home, path_value, quote_string
 
 HYDRA_FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
     *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp"),
     *("--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
 }
+_FOLDER_FLAGS = {"--config-path", "-cp", "--config-dir", "-cd"}
+_VALUE_FLAGS = {
+    *_FOLDER_FLAGS,
+    *("--config-name", "-cn", "--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+}
+_PRINTS, _PRINTABLE = ("--cfg", "-c"), ("job", "hydra", "all")
+# What names one folder for all jobs of a sweep.
+_OF_THE_SWEEP = {"outputs", "resume", "hydra.run.dir", "hydra.sweep.dir"}
+_KEY = re.compile(r"(\+{0,2}|~)[\w$][\w$./@:-]*")
 _QUESTIONS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}
 
 
@@ -44,22 +54,7 @@ def quote_literal(text: str) -> str:
     >>> print(quote_literal("나는, '너'는 ${그}"))
     '나는, \'너\'는 \${그}'
     """
-    text = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
-    text = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", text)
-    return "'" + re.sub(r"\\+\Z", lambda match: match[0] * 2, text) + "'"
-
-
-def quoted(argument: str, literal: Collection[str] = ()) -> str:
-    """An argument of the command line in Hydra's grammar.
-
-    Args:
-        argument: as it was typed.
-        literal: keys behind whose equal sign everything is text.
-    """
-    key, equals, value = argument.partition("=")
-    if equals and key in literal:
-        return f"{key}={quote_literal(value)}"
-    return quote_hangul(argument)
+    return quote_string(re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text))
 
 
 def whole(arguments: Sequence[str], literal: Collection[str]) -> list[str]:
@@ -82,20 +77,64 @@ def whole(arguments: Sequence[str], literal: Collection[str]) -> list[str]:
     return joined
 
 
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with flags before settings: Hydra wants settings to stand together.
+
+    >>> flags_first(["seed=1,2", "-m", "model=gru", "--config-dir", "mine"])
+    ['-m', '--config-dir', 'mine', 'seed=1,2', 'model=gru']
+    """
+    flags: list[str] = []
+    settings: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("-"):
+            settings.append(word)
+            continue
+        flags.append(word)
+        if word in _VALUE_FLAGS and (value := next(words, None)) is not None:
+            flags.append(value)
+    return flags + settings
+
+
 def in_hydras_grammar(
-    arguments: Sequence[str], literal: Collection[str], renamed: Mapping[str, str]
+    arguments: Sequence[str],
+    literal: Collection[str] = (),
+    renamed: Mapping[str, str] | None = None,
+    paths: Mapping[str, bool] | None = None,
 ) -> list[str]:
-    """The arguments of a command as Hydra takes them.
+    """Return the arguments of a command as Hydra takes them.
 
     Args:
-        arguments: as the shell gave them.
+        arguments: whole texts, flags first.
         literal: keys behind whose equal sign everything is text.
         renamed: key as typed -> key of the settings.
+        paths: keys of paths -> whether they hold a list; see ``korlm.paths.path_value``. With -m a
+            comma outside quotes separates the values of a sweep, except for the folder of the
+            sweep itself.
+
+    Raises:
+        ConfigError: a path is empty, or begins with the name of no home folder.
     """
-    words = whole(arguments, literal)
-    for key, own in renamed.items():
-        words = [re.sub(f"^{key}=", f"{own}=", word) for word in words]
-    return [quoted(word, literal) for word in words]
+    sweeps = is_multirun(arguments)
+    found = []
+    for word in arguments:
+        key, equals, value = word.partition("=")
+        key = (renamed or {}).get(key, key)
+        name = key.lstrip("+")
+        if key in _FOLDER_FLAGS and equals:
+            own = f"{key}={expand_home(value, key)}"
+        elif not equals or key.startswith("-"):
+            own = word
+        elif key in literal:
+            own = f"{key}={quote_literal(value)}"
+        elif paths and name in paths:
+            separates = sweeps and name not in _OF_THE_SWEEP
+            typed = word.partition("=")[0]
+            own = f"{key}={path_value(value, typed, paths[name], separates)}"
+        else:
+            own = quote_hangul(f"{key}={value}")
+        found.append(own)
+    return found
 
 
 def is_multirun(words: Collection[str]) -> bool:
@@ -108,15 +147,30 @@ def check_words(command: str, words: Sequence[str]) -> None:
 
     Args:
         command: that was typed.
-        words: in Hydra's grammar.
+        words: as they were typed, flags first.
 
     Raises:
         ConfigError: a flag that there is none of, or a sweep where there can be none.
     """
+    before = ""
     for word in words:
-        flag = word.split("=")[0]
-        if flag.startswith("-") and flag not in HYDRA_FLAGS:
-            raise ConfigError(f"{flag}: settings are written key=value, such as trainer.epochs=3")
+        key, equals, value = word.partition("=")
+        written = "settings are written key=value, such as trainer.epochs=3"
+        if word.startswith("-"):
+            if key not in HYDRA_FLAGS:
+                raise ConfigError(f"{key}: {written}")
+            if key in _PRINTS and equals and value not in _PRINTABLE:
+                raise ConfigError(f"{word}: must be one of {', '.join(_PRINTABLE)}")
+        elif before in _PRINTS and word not in _PRINTABLE:
+            raise ConfigError(f"{before} {word}: must be one of {', '.join(_PRINTABLE)}")
+        elif not (equals or word.startswith("~")) and before not in {*_VALUE_FLAGS, "--info", "-i"}:
+            joined = f"; if it belongs to {before}, quote both: '{before} {word}'"
+            raise ConfigError(f"{word}: {written}{joined * ('=' in before)}")
+        elif equals and not _KEY.fullmatch(key):
+            raise ConfigError(f"{word}: {key!r} is not the name of a setting; {written}")
+        before = word
+    if before in _VALUE_FLAGS:
+        raise ConfigError(f"{before}: a value is missing behind it")
     is_alone, is_sweep = torchrun.place().is_alone, is_multirun(words)
     if command != "train" and not is_alone:
         raise ConfigError(f"korlm.{command} runs in one process: start it without torchrun")

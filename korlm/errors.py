@@ -105,30 +105,42 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for i
 _WRITING = {errno.ENOENT, errno.EIO, errno.EFBIG, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL}
 
 
+class OutputKey:
+    """The setting by which the command that runs names the folder it writes to.
+
+    Attributes:
+        name: such as ``outputs=FOLDER``; empty for a command that writes no folder.
+    """
+
+    name: str = "outputs=FOLDER"
+
+
 @contextmanager
 def writing(
-    place: Path, key: str = "outputs=FOLDER", again: str = "run the same command again"
+    place: Path, key: str | None = None, again: str = "run the same command again"
 ) -> Iterator[None]:
     """Turns the failures of writing under ``place`` into an ``OutputError`` of one line.
 
     Args:
         place: what is named where the system names no file.
-        key: the setting that leads to another place.
+        key: the setting that leads to another place; None: that of the command.
         again: what to do when there is room on the disk.
     """
     try:
         yield
     except OSError as error:
+        key = key or OutputKey.name
+        other = f" or give another {key}" if key else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             reason = f"the disk is full: free some space and {again}"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = f"it cannot be written: change its permissions or give another {key}"
+            reason = f"it cannot be written: change its permissions{other}"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
-            reason = f"a file stands in the way of the folder: move it or give {key}"
+            reason = f"a file stands in the way of the folder: move it{other}"
         elif error.errno not in _WRITING:
             raise
         else:
-            reason = f"writing failed ({error.strerror}): mend that or give another {key}"
+            reason = f"writing failed ({error.strerror}): mend that{other}"
         raise OutputError(f"{error.filename or place}: {reason}") from error
 
 

@@ -13,6 +13,7 @@ from korlm import cli
 from korlm.config import CacheConfig, DynamicConfig, EvaluateSettings
 from korlm.errors import ConfigError
 from korlm.folders import output_dir, run_folders
+from korlm.paths import run_directory
 
 if TYPE_CHECKING:
     from korlm.evaluation.figures import Figures
@@ -61,14 +62,14 @@ def _ways(settings: EvaluateSettings, runs: Runs) -> Ways:
 
     others: Runs = {}
     folders = [*([settings.ngram] if settings.ngram else []), *settings.mix]
-    places = [Path(folder).resolve() for folder in folders]
-    for folder in folders:
-        if places.count(Path(folder).resolve()) > 1:
+    places = [run_directory(Path(folder)).resolve() for folder in folders]
+    for folder, place in zip(folders, places, strict=True):
+        if places.count(place) > 1:
             raise ConfigError(f"mix={folder}: is named twice; leave one out")
         other = load_run(Path(folder))
         for run in runs.values():
             check_same_vocab(f"run={run.folder}", run.vocab, f"run {folder}", other.vocab)
-        name = "ngram" if folder == settings.ngram else Path(folder).name
+        name = "ngram" if folder == settings.ngram else place.name
         name = folder if name in {*others, *ROWS, *runs} else name
         others[name] = other
     adapt = len(runs) == 1 if settings.adapt is None else settings.adapt

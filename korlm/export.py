@@ -26,7 +26,7 @@ def main(settings: ExportSettings) -> None:
 
     run = load_run(Path(settings.run))
     device_of(settings)  # sets the threads
-    folder = Path(settings.output) if settings.output else Path(settings.run) / "export"
+    folder = Path(settings.output) if settings.output else run.folder / "export"
     ids = _valid(run, settings)
     figures = export_run(run, folder, settings.formats, ids, settings.threads)
     if "step.onnx" in figures["models"]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import glob
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config, torchrun
-from korlm.errors import ConfigError
+from korlm.errors import ConfigError, writing
+from korlm.paths import CHECKPOINTS, expand_home, run_directory
 from korlm.sweep_folder import go_on_command, is_finished, job_dir, new_folder, sweep_dir
 
 
@@ -28,7 +31,7 @@ def output_dir() -> Path:
 
 def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
     """The directory of a run: a new one of its own, or the one to go on in."""
-    if resume and not (Path(resume) / "checkpoints" / "last.pt").is_file():
+    if resume and not resumed_checkpoint(resume).is_file():
         hint = "give the directory of a run as the command that was broken off printed it"
         if (Path(resume) / "multirun.yaml").is_file():
             hint = f"it is a sweep: {go_on_command(Path(resume))}"
@@ -36,11 +39,57 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
     if not torchrun.place().is_first:
         return "."  # writes nothing; the first process tells it where the run lies
     if resume:
-        return resume
+        return str(resumed_checkpoint(resume).parent.parent)
+    outputs = expand_home(outputs, "outputs")
     stem = (
         Path(outputs) / "runs" / (f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + f"_{name}" * bool(name))
     )
     return new_folder(stem)
+
+
+def resumed_checkpoint(resume: str, which: str = "last") -> Path:
+    """Return the checkpoint that a run is resumed from.
+
+    Args:
+        resume: the run, or a path inside it.
+        which: last, or best, which holds no state of the optimizer.
+    """
+    return run_directory(Path(expand_home(resume, "resume"))) / CHECKPOINTS / f"{which}.pt"
+
+
+def holds_run(folder: Path) -> bool:
+    """Return whether a training has left its results, or its checkpoints, in a folder."""
+    return any(folder.glob(f"{CHECKPOINTS}/*.pt")) or is_finished(folder)
+
+
+class Refused(BaseException):
+    """A run directory that must not be used; Hydra ignores any other exception of a callback."""
+
+
+class RunFolder(Callback):
+    """Checks the folder of a job before Hydra writes its first file there.
+
+    Attributes:
+        was_there: whether the folder holds files of others, which must not be removed.
+    """
+
+    was_there: ClassVar[bool] = False
+
+    def on_run_start(self, config: DictConfig, **others: Any) -> None:
+        """Refuse a folder that holds a run, unless it is the one to go on with."""
+        RunFolder.was_there = False
+        try:
+            folder = Path(str(config.hydra.run.dir))
+        except OmegaConfBaseException:  # Hydra meets the same error next, and it is printed
+            return
+        resume = config.get("resume")
+        same = resume and folder.resolve() == run_directory(Path(resume)).resolve()
+        if not same and torchrun.place().is_first and holds_run(folder):
+            raise Refused(
+                f"hydra.run.dir={folder}: holds a run already: resume={folder} goes on with it, "
+                "or give another folder"
+            )
+        RunFolder.was_there = folder.is_dir() and any(folder.iterdir())
 
 
 def run_folders(run: Any) -> list[Path]:
@@ -54,11 +103,13 @@ def run_folders(run: Any) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for place in config.run_list(run):
-        path = Path(place)
+        place = expand_home(place, "run")
+        path = run_directory(Path(place))
         if _holds(path, "checkpoints"):
             folders = [path]
         elif glob.has_magic(place):
-            matches = map(Path, sorted(glob.glob(place, recursive=True)))
+            found_paths = sorted(glob.glob(place, recursive=True))
+            matches = dict.fromkeys(run_directory(Path(match)) for match in found_paths)
             folders = [match for match in matches if _holds(match, "checkpoints/best.pt")]
             if not folders:
                 raise ConfigError(f"run={place}: matches no directory with checkpoints/best.pt")
@@ -76,11 +127,35 @@ def _holds(folder: Path, name: str) -> bool:
     return (folder / name).exists() or (folder / "model.safetensors").is_file()
 
 
-def evaluation_dir(run: Any, outputs: str) -> str:
-    """The directory of an evaluation: in that of the run, or among those of several runs."""
+def evaluation_dir(run: Any, outputs: str, output: str | None = None) -> str:
+    """The directory of an evaluation: in that of the run, or among those of several runs.
+
+    Args:
+        run: as the setting names it, one or several.
+        outputs: the folder for evaluations of several runs.
+        output: the folder itself, if it was named.
+
+    Raises:
+        ConfigError: a run is none, or the folder that was named is not new.
+        OutputError: the folder cannot be made.
+    """
     folders = run_folders(run)
-    place = folders[0] if len(folders) == 1 else Path(outputs)
-    return new_folder(place / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    if output is not None:
+        named = Path(expand_home(output, "output"))
+        with writing(named, "output=FOLDER"):
+            named.mkdir(parents=True, exist_ok=True)
+            if any(named.iterdir()):
+                raise ConfigError(f"output={output}: is not empty; give the name of a new folder")
+        return str(named)
+    is_one = len(folders) == 1
+    place = folders[0] if is_one else Path(expand_home(outputs, "outputs"))
+    stem = place / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    return new_folder(stem, "output=FOLDER" if is_one else "outputs=FOLDER")
+
+
+def _sweep_dir(outputs: str, resume: str | None) -> str:
+    home = resume and expand_home(resume, "resume")
+    return sweep_dir(expand_home(outputs, "outputs"), home)
 
 
 def output_subdir(folder: str) -> str | None:
@@ -102,7 +177,7 @@ def register_resolvers() -> None:
     for name, resolver in (
         ("korlm_run_dir", run_dir),
         ("korlm_evaluation_dir", evaluation_dir),
-        ("korlm_sweep_dir", sweep_dir),
+        ("korlm_sweep_dir", _sweep_dir),
     ):
         OmegaConf.register_new_resolver(name, resolver, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("korlm_job_dir", job_dir, replace=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from korlm import cli
 from korlm.config import RescoreSettings
 from korlm.errors import ConfigError
+from korlm.paths import run_directory
 
 if TYPE_CHECKING:
     from korlm.rescoring.lists import Layout
@@ -79,8 +80,9 @@ def _runs(settings: RescoreSettings) -> list[TrainedRun]:
 
     others = [*([settings.ngram] if settings.ngram else []), *settings.mix]
     folders = [settings.run, *others]
-    for folder in others:
-        if folders.count(folder) > 1:
+    places = [run_directory(Path(folder)).resolve() for folder in folders]
+    for folder, place in zip(others, places[1:], strict=True):
+        if places.count(place) > 1:
             raise ConfigError(f"mix={folder}: is named twice; leave one out")
     return [load_run(Path(folder)) for folder in folders]
 

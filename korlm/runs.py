@@ -15,6 +15,7 @@ from korlm.data.vocab import BOS_ID, EOS_ID, Vocab
 from korlm.errors import CheckpointError, PreparedError, VocabError, enough_memory
 from korlm.models.base import LanguageModel
 from korlm.models.build import build_model
+from korlm.paths import run_directory
 from korlm.recomposition.build import build_recomposer
 from korlm.recomposition.recomposer import Recomposer
 from korlm.settings import settings_from_plain
@@ -65,9 +66,13 @@ class TrainedRun:
 def load_run(folder: Path) -> TrainedRun:
     """Opens a run by its best.pt, or what korlm.export has made of it.
 
+    Args:
+        folder: a run directory, an export, or a path inside one (``korlm.paths.run_directory``).
+
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
+    folder = run_directory(folder)
     if (path := folder / MODEL).is_file():
         checkpoint = load_weights(folder)
     elif (path := folder / "checkpoints" / "best.pt").is_file():

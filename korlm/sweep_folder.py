@@ -112,10 +112,15 @@ def sweep_dir(outputs: str, resume: str | None) -> str:
     return resume or new_folder(Path(outputs, "sweeps", f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
 
 
-def new_folder(stem: Path) -> str:
-    """Makes a folder of this name, or with a number behind it where it is taken."""
+def new_folder(stem: Path, key: str = "outputs=FOLDER") -> str:
+    """Makes a folder of this name, or with a number behind it where it is taken.
+
+    Args:
+        stem: the name.
+        key: the setting that leads to another place, for the message.
+    """
     path, number = stem, 1
-    with writing(stem):
+    with writing(stem, key):
         while True:
             try:  # made here and now: two commands of the same second must not share it
                 path.mkdir(parents=True)

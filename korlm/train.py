@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from korlm import cli, torchrun
 from korlm.config import TrainSettings
 from korlm.errors import CheckpointError, ConfigError, enough_memory
-from korlm.folders import is_sweep, output_dir
+from korlm.folders import is_sweep, output_dir, resumed_checkpoint
 from korlm.metrics import cost
 from korlm.settings import plain_settings, settings_from_plain
 from korlm.stored import read_json
@@ -118,8 +118,8 @@ def _take_up(command: TrainSettings) -> tuple[TrainSettings, dict[str, object]]:
     from korlm.training.checkpoint import load_checkpoint
     from korlm.training.run import settings_of
 
-    run_dir = Path(command.resume)
-    path = run_dir / "checkpoints" / f"{command.resume_from.value}.pt"
+    path = resumed_checkpoint(command.resume, command.resume_from.value)
+    run_dir = path.parents[1]
     checkpoint = load_checkpoint(path)
     settings = settings_from_plain(settings_of(checkpoint, path), overrides)
     chosen = any(key_of(override) == "outputs" for override in overrides)

@@ -7,7 +7,12 @@ from conftest import Command
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from korlm.command_line import check_words, quote_hangul, quoted, whole
+from korlm.command_line import (
+    check_words,
+    in_hydras_grammar,
+    quote_hangul,
+    whole,
+)
 from korlm.errors import ConfigError
 
 
@@ -38,10 +43,11 @@ def test_literal_values_come_through_to_the_letter() -> None:
     letters = "ab가 \\\\\\'\"${}:,=[]()#\n\t?~+-ㅋ"
     for _ in range(1000):
         text = "".join(dice.choices(letters, k=dice.randrange(9)))
-        override = parser.parse_override(quoted(f"prompt={text}", {"prompt"}))
+        (word,) = in_hydras_grammar([f"prompt={text}"], {"prompt"})
+        override = parser.parse_override(word)
         tree = OmegaConf.create({"prompt": override.value()})
         assert tree.prompt == text or text == "???", override
-    assert quoted("name=가", {"prompt"}) == quote_hangul("name=가")
+    assert in_hydras_grammar(["name=가"], {"prompt"}) == [quote_hangul("name=가")]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ LAYERS = [
     {"korlm.stored"},
     {"korlm.metrics", "korlm.config", "korlm.drawing", "korlm.whole_files"}
     | {"korlm.errors", "korlm.text_tables", "korlm.torchrun", "korlm.signals", "korlm.locks"}
-    | {"korlm.cores", "korlm.checksums"}
+    | {"korlm.cores", "korlm.checksums", "korlm.paths", "korlm.streams"}
     | {"korlm.__version__"},
 ]
 # Where a library's words end.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from korlm.config.base import (
     MISSING,
     Group,
+    path_field,
 )
 from korlm.config.cluster import ClusterConfig
 from korlm.config.data import (
@@ -194,7 +195,7 @@ class CorpusSettings(Group):
     tokenizer: TokenizerConfig = MISSING
     vocab: VocabConfig = field(default_factory=VocabConfig)
     prepare: ClusterConfig = field(default_factory=ClusterConfig)
-    outputs: str = "outputs"
+    outputs: str = path_field("outputs")
     # the folder for prepared corpora, runs and sweeps
 
 
@@ -218,9 +219,9 @@ class TrainSettings(CorpusSettings):
     seed: int = 1
     name: str | None = None
     # goes into the name of the run directory
-    prepared: str | None = None
+    prepared: str | None = path_field(None)
     # a prepared corpus to train on as it is, instead of corpus, tokenizer and vocab
-    resume: str | None = None
+    resume: str | None = path_field(None)
     # the directory of a broken-off run to go on with; with -m that of a sweep
     resume_from: ResumeFrom = ResumeFrom.last
     # last: where the run broke off; best: from its best model, where last.pt is damaged; the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from typing import Any, ClassVar
 
@@ -9,11 +10,41 @@ from korlm.errors import ConfigError
 
 MISSING: Any = "???"  # OmegaConf's mark of a value that must be given
 
+_KIND = "korlm_path"
+ONE, MANY = "one", "many"
+
+
+def path_field(default: Any = MISSING) -> Any:
+    """Declare a setting that holds one path; ``korlm.paths`` says how it is read."""
+    return dataclasses.field(default=default, metadata={_KIND: ONE})
+
+
+def paths_field(**default: Any) -> Any:
+    """Declare a setting that holds a list of paths, empty unless a ``default`` is given."""
+    default = default or {"default_factory": list}
+    return dataclasses.field(**default, metadata={_KIND: MANY})
+
+
+def path_kinds(schema: Any) -> dict[str, str]:
+    """Return ``ONE`` or ``MANY`` for each field of a dataclass that holds paths."""
+    return {
+        field.name: field.metadata[_KIND]
+        for field in dataclasses.fields(schema)
+        if _KIND in field.metadata
+    }
+
+
+MAX_THREADS = 1024
+
 
 class Group:
     """Range checks shared by all groups; a failure names key, value and limit."""
 
     _group: ClassVar[str] = ""
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the settings of this group that the others leave without effect -> why."""
+        return {}
 
     def _fail(self, key: str, limit: str) -> None:
         path = f"{self._group}.{key}" if self._group else key

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import codecs
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from korlm.config.base import MISSING, Group
+from korlm.config.base import MISSING, Group, path_field, paths_field
 from korlm.errors import ConfigError
 
 
@@ -147,12 +147,12 @@ class CorpusConfig(TextConfig):
 
     name: str = MISSING
     # stands in the name of the prepared folder
-    files: list[str] = field(default_factory=list)
+    files: list[str] = paths_field()
     # files, folders or globs whose documents are dealt to train, valid and test by a stable hash
-    train: list[str] = field(default_factory=list)
+    train: list[str] = paths_field()
     # files, folders or globs that belong to train as they are; the same for the next two
-    valid: list[str] = field(default_factory=list)
-    test: list[str] = field(default_factory=list)
+    valid: list[str] = paths_field()
+    test: list[str] = paths_field()
     valid_share: float = 0.1
     # share of the documents of `files` that go to valid
     test_share: float = 0.1
@@ -181,12 +181,17 @@ class CorpusConfig(TextConfig):
             )
             raise ConfigError(f"corpus.files=[]: no text was named{where}; {example}")
 
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        reason = "it deals the documents of corpus.files, which is empty"
+        return {} if self.files else dict.fromkeys(("valid_share", "test_share"), reason)
+
 
 @dataclass
 class NsmcConfig(CorpusConfig):
     """The Naver sentiment movie corpus (Park 2015): 200,000 film reviews in two ratings files."""
 
-    path: str = ""
+    path: str = path_field("")
     # the folder that holds ratings_train.txt and ratings_test.txt
 
     def __post_init__(self) -> None:
@@ -247,6 +252,7 @@ class JavaConfig(WorkerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(512, "heap")
+        self._at_most(1 << 20, "heap")
 
 
 @dataclass
@@ -318,3 +324,4 @@ class BatchesConfig(Group):
 
     def __post_init__(self) -> None:
         self._at_least(1, "batch_size", "eval_batch_size", "bptt_length")
+        self._at_most(1_000_000, "batch_size", "eval_batch_size", "bptt_length")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from korlm.config.base import MISSING, Group
+from korlm.config.base import MISSING, Group, path_field, paths_field
 from korlm.config.data import CorpusConfig
 from korlm.config.using import UseSettings
 from korlm.errors import ConfigError
@@ -79,15 +79,15 @@ class BootstrapConfig(Group):
 class EvaluateSettings(UseSettings):
     """python -m korlm.evaluate: runs -> a table of what they are worth on a text."""
 
-    run: Any = MISSING
+    run: Any = paths_field(default=MISSING)
     # the directory of a run; several: a list, or a glob such as 'outputs/runs/*'
     corpus: CorpusConfig | None = None
     # any text, all of its documents; null: valid and test of what the run was trained on
-    ngram: str | None = None
+    ngram: str | None = path_field(None)
     # the directory of another run, of model=ngram as a rule, to mix with
-    mix: list[str] = field(default_factory=list)
+    mix: list[str] = paths_field()
     # the directories of more runs to mix with
-    prepared: str | None = None
+    prepared: str | None = path_field(None)
     # where the text of the run lies now; null: where it lay in training
     test: bool = True
     # report test too, if there is one, with the settings that are best on valid
@@ -98,8 +98,11 @@ class EvaluateSettings(UseSettings):
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     plot: bool = True
     # draw breakdown_<text>.png
-    outputs: str = "outputs"
+    outputs: str = path_field("outputs")
     # the folder under which evaluations of several runs go; that of one goes into the run's own
+    output: str | None = path_field(None)
+    # a new folder for this evaluation, such as for a run on a disk that cannot be written; null:
+    # RUN/evaluations/<date>_<time>, of several runs OUTPUTS/evaluations/<date>_<time>
 
     def __post_init__(self) -> None:
         super().__post_init__()

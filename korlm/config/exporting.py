@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from korlm.config.base import path_field
 from korlm.config.training import Device
 from korlm.config.using import UseSettings
 from korlm.errors import ConfigError
@@ -24,9 +25,9 @@ class ExportSettings(UseSettings):
 
     formats: list[ExportFormat] = field(default_factory=lambda: list(ExportFormat))
     # safetensors: all weights; onnx: one step in float32; int8: one step with quantised weights
-    output: str | None = None
+    output: str | None = path_field(None)
     # the new folder; null: RUN/export
-    prepared: str | None = None
+    prepared: str | None = path_field(None)
     # where the text lies now; null: where it lay in training
     threads: int | None = 1
     # of the CPU while speed is measured; null: the libraries' own choice

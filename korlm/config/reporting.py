@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from korlm.config.base import Group
+from korlm.config.base import Group, path_field, paths_field
 from korlm.errors import ConfigError
 
 
@@ -14,11 +14,11 @@ from korlm.errors import ConfigError
 class ReportSettings(Group):
     """python -m korlm.report: runs or a sweep -> one HTML page."""
 
-    runs: Any = None
+    runs: Any = paths_field(default=None)
     # the directory of a run, a list of them, or globs
-    sweep_dir: str | None = None
+    sweep_dir: str | None = path_field(None)
     # the directory of a sweep, in place of runs; typed sweep=DIR
-    output: str = "report.html"
+    output: str = path_field("report.html")
     # the page; one that is there is replaced
     title: str = ""
     # of the page; empty: what it is made of

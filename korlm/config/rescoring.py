@@ -6,7 +6,7 @@ import enum
 import math
 from dataclasses import dataclass, field
 
-from korlm.config.base import MISSING
+from korlm.config.base import path_field, paths_field
 from korlm.config.using import UseSettings
 
 
@@ -63,7 +63,7 @@ class ErrorRate(enum.Enum):
 class RescoreSettings(UseSettings):
     """python -m korlm.rescore: run and n-best lists -> lists in a better order."""
 
-    nbest: str = MISSING
+    nbest: str = path_field()
     # the n-best lists: a file, or ESPnet's folder of 1best_recog, 2best_recog, ...; a file may be
     # ESPnet1's data.json
     format: ListFormat = ListFormat.auto
@@ -75,14 +75,14 @@ class RescoreSettings(UseSettings):
     # where a hypothesis in JSON has its score; am_score: without the recogniser's own model
     numbered: bool = False
     # hypotheses are named utterance-1, utterance-2, ... as by Kaldi's nbest-to-linear
-    scores: list[str] = field(default_factory=list)
+    scores: list[str] = paths_field()
     # files of "utterance-1 score", such as Kaldi's ac_cost and lm_cost; lists are then numbered and
     # hold no scores
     scales: list[float] = field(default_factory=list)
     # what each of them is multiplied by before they are added up; []: 1
-    ngram: str | None = None
+    ngram: str | None = path_field(None)
     # the directory of another run, of model=ngram as a rule, to mix with
-    mix: list[str] = field(default_factory=list)
+    mix: list[str] = paths_field()
     # the directories of more runs to mix with
     mixing: Mixing = Mixing.auto
     # linear: of probabilities, token by token; log_linear: of the log-probabilities of hypotheses
@@ -98,14 +98,14 @@ class RescoreSettings(UseSettings):
     # divides the model's log-probability by the tokens or eojeols of the hypothesis
     open_vocabulary: bool = True
     # a token that its id does not give back also pays for its spelling
-    tune: str | None = None
+    tune: str | None = path_field(None)
     # a file of references, "utterance text", JSON lines, ESPnet1's data.json or icefall's recogs
     # file: finds shares, weight and bonus
     target: ErrorRate = ErrorRate.cer
     # what tune makes small
-    reference: str | None = None
+    reference: str | None = path_field(None)
     # a file of references: tells error rates and tunes nothing
-    output: str = "-"
+    output: str = path_field("-")
     # a file, a folder for espnet; -: stdout
     best: bool = False
     # write "utterance text" of the best hypothesis alone
@@ -115,6 +115,7 @@ class RescoreSettings(UseSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "batch_size")
+        self._at_most(1_000_000, "batch_size")
         self._at_least(0, "weight")
         for key in ("weight", "bonus"):
             if not math.isfinite(getattr(self, key)):

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from korlm.config.base import MISSING
+from korlm.config.base import MISSING, path_field, paths_field
 from korlm.config.data import TextConfig
 from korlm.config.using import UseSettings
 
@@ -34,19 +34,19 @@ class Level(enum.Enum):
 class ScoreSettings(UseSettings):
     """python -m korlm.score: run and text -> the surprisal of every morph, eojeol or sentence."""
 
-    input: Any = MISSING
+    input: Any = paths_field(default=MISSING)
     # a file, folder or glob, or several: [FILE,FILE]; -: standard input
     corpus: TextConfig = field(default_factory=TextConfig)
     # how the text is read, with the keys of training
     context: Context = Context.line
     # what a token is predicted from: the tokens before it in its line, in its document, or in all
-    output: str = "-"
+    output: str = path_field("-")
     # FILE.tsv, FILE.tsv.gz or FILE.parquet; -: standard output, as TSV
     level: Level = Level.morph
     # what has a row of `output`: each morph, eojeol or sentence
-    eojeols: str | None = None
+    eojeols: str | None = path_field(None)
     # another file of the same pass, with a row for each eojeol
-    sentences: str | None = None
+    sentences: str | None = path_field(None)
     # another file of the same pass, with a row for each sentence
     entropy: bool = True
     # give the entropy of each prediction too; false is faster
@@ -56,6 +56,7 @@ class ScoreSettings(UseSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "batch_tokens")
+        self._at_most(10_000_000, "batch_tokens")
         if not self.inputs or not all(self.inputs):
             self._fail("input", "give a file, a list of files [FILE,FILE], or - (standard input)")
         for key, (target, _) in self.tables().items():

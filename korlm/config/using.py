@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from korlm.config.base import MISSING, Group
+from korlm.config.base import MAX_THREADS, Group, path_field
 from korlm.config.training import Device
 
 
@@ -12,7 +12,7 @@ from korlm.config.training import Device
 class UseSettings(Group):
     """A run, and what computes with its model."""
 
-    run: str = MISSING
+    run: str = path_field()
     # the directory of the run
     device: Device = Device.auto
     threads: int | None = None
@@ -20,3 +20,4 @@ class UseSettings(Group):
 
     def __post_init__(self) -> None:
         self._at_least(1, "threads")
+        self._at_most(MAX_THREADS, "threads")

@@ -20,6 +20,7 @@ from korlm.data.shards import ShardCounts
 from korlm.data.vocab import SPECIALS
 from korlm.errors import OutputError, PreparedError, writing
 from korlm.metrics import write_figures
+from korlm.paths import mend_prepared
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,8 @@ def _checked_counts(prepared: Prepared) -> dict[str, ShardCounts]:
         if (counts.num_lines, counts.num_tokens) != (stats.num_lines, stats.num_tokens):
             raise PreparedError(
                 f"{prepared.folder / 'tokens'}: holds {counts.num_lines} lines of {split}, the "
-                f"manifest says {stats.num_lines}; give report=false, or delete the folder "
-                f"{prepared.folder} and run the same command again"
+                f"manifest says {stats.num_lines}; give report=false, or "
+                + mend_prepared(prepared.folder)
             )
         found[split] = counts
     return found

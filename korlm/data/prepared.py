@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from korlm import checksums
 from korlm.config import (
@@ -54,6 +54,8 @@ from korlm.data.shards import ShardCounts, shard_paths
 from korlm.data.spelling import SpellingModel
 from korlm.data.vocab import EOS_ID, UNK_ID, Vocab, id_dtype
 from korlm.errors import PreparedError, writing
+from korlm.locks import held
+from korlm.paths import mend_prepared
 from korlm.stored import check_settings, read_json
 from korlm.whole_files import to_disk
 
@@ -97,28 +99,25 @@ class Prepared:
                 raise ValueError(f"holds {ids.dtype}, not {np.dtype(id_dtype(len(self.vocab)))}")
         except (OSError, ValueError, EOFError, SyntaxError, OverflowError) as error:
             raise PreparedError(
-                f"{path}: damaged ({error}); {_AGAIN.format(self.folder)}"
+                f"{path}: damaged ({error}); {mend_prepared(self.folder)}"
             ) from error
         expected = self.stats[split].num_tokens
         if ids.ndim != 1 or len(ids) != expected:
             raise PreparedError(
                 f"{path}: holds {ids.shape} ids, the manifest says {expected}; "
-                + _AGAIN.format(self.folder)
+                + mend_prepared(self.folder)
             )
         largest = max((int(part.max()) for part in _blocks(ids)), default=0)
         if largest >= len(self.vocab):
             raise PreparedError(
                 f"{path}: damaged: holds the id {largest}, the vocabulary ends at "
-                f"{len(self.vocab) - 1}; {_AGAIN.format(self.folder)}"
+                f"{len(self.vocab) - 1}; {mend_prepared(self.folder)}"
             )
         return ids
 
 
 def _blocks(ids: npt.NDArray[Any], size: int = 1 << 24) -> Iterator[npt.NDArray[Any]]:
     return (ids[begin : begin + size] for begin in range(0, len(ids), size))
-
-
-_AGAIN = "delete the folder {} and run the same command again"
 
 
 def prepare(
@@ -198,11 +197,15 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
     """
     if not folder.is_dir():
         raise PreparedError(f"{folder}: there is no such prepared corpus")
-    again = _AGAIN.format(folder)
+    advice = mend_prepared(folder)
+    if not (folder / "manifest.json").is_file():
+        raise PreparedError(
+            f"{folder}: no whole prepared corpus: it holds no manifest.json; {advice}"
+        )
     try:
         manifest = read_json(folder / "manifest.json")
         if (version := manifest["format"]) != FORMAT:
-            raise PreparedError(f"{folder}: format {version}, this korlm reads {FORMAT}; {again}")
+            raise PreparedError(f"{folder}: format {version}, this korlm reads {FORMAT}; {advice}")
         checksums.check_seal(manifest)
         check_settings(manifest["settings"], str(folder / "manifest.json"), PreparedError)
         found = manifest["fingerprint"]
@@ -210,25 +213,25 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         str(manifest["settings"]["tokenizer"]["name"])
         stats = {name: SplitStats(**split) for name, split in manifest["splits"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PreparedError(f"{folder}: no whole prepared corpus ({error!r}); {again}") from error
+        raise PreparedError(f"{folder}: no whole prepared corpus ({error!r}); {advice}") from error
     _check_file(folder / "vocab.tsv", folder, manifest)
     computed = _hash({"tokens": manifest.get("tokens_fingerprint"), "vocab": _plain(vocab_config)})
     for expected in (fingerprint or computed, computed):
         if found != expected:
             raise PreparedError(
-                f"{folder}: its fingerprint {found} does not fit, {expected} is needed; {again}"
+                f"{folder}: its fingerprint {found} does not fit, {expected} is needed; {advice}"
             )
     vocab = Vocab.load(folder / "vocab.tsv", vocab_config)
     if len(vocab) != manifest.get("vocab_size"):
         raise PreparedError(
             f"{folder / 'vocab.tsv'}: {len(vocab)} tokens, the manifest says "
-            f"{manifest.get('vocab_size')}; {again}"
+            f"{manifest.get('vocab_size')}; {advice}"
         )
     _check_file(folder / "spelling.npz", folder, manifest)
     try:
         spelling = SpellingModel.from_arrays(read_arrays(folder / "spelling.npz"))
     except (OSError, ValueError, LookupError, MemoryError) as error:
-        raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {again}") from error
+        raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {advice}") from error
     learned = _read_learned(folder, manifest.get("learned"))
     return Prepared(folder, found, vocab, vocab_config, spelling, stats, manifest, learned)
 
@@ -243,7 +246,7 @@ def _check_file(path: Path, folder: Path, manifest: dict[str, Any]) -> None:
         checksums.check_file(path, folder, manifest[checksums.KEY])
     except (OSError, ValueError) as error:
         raise PreparedError(
-            f"{path}: damaged or missing ({error}); {_AGAIN.format(folder)}"
+            f"{path}: damaged or missing ({error}); {mend_prepared(folder)}"
         ) from error
 
 
@@ -255,9 +258,9 @@ def _read_learned(folder: Path, digest: str | None) -> bytes | None:
     try:
         learned = path.read_bytes()
     except OSError as error:
-        raise PreparedError(f"{path}: {error.strerror}; {_AGAIN.format(folder)}") from error
+        raise PreparedError(f"{path}: {error.strerror}; {mend_prepared(folder)}") from error
     if _digest(learned) != digest:
-        raise PreparedError(f"{path}: damaged, or of other text; {_AGAIN.format(folder)}")
+        raise PreparedError(f"{path}: damaged, or of other text; {mend_prepared(folder)}")
     return learned
 
 
@@ -305,26 +308,21 @@ def _token_settings(
 def _remove_left(partial: Path, lock: Path) -> None:
     """Removes what a process left that was killed when all was done, unless another is at it."""
     with contextlib.suppress(OSError, Timeout):  # a folder that may only be read stays as it is
-        if partial.exists():
-            with FileLock(lock, timeout=0):
-                shutil.rmtree(partial)
+        if partial.exists() or lock.exists():
+            with held(lock, timeout=0):
+                shutil.rmtree(partial, ignore_errors=True)
 
 
-class _only_one:  # noqa: N801 - reads as a statement
+@contextlib.contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
     """Holds a lock among processes; says so when it has to wait for another one."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path)
-
-    def __enter__(self) -> None:
+    with contextlib.ExitStack() as stack:
         try:
-            self._lock.acquire(timeout=0)
+            stack.enter_context(held(lock, timeout=0))
         except Timeout:
             logger.info("another process prepares the same corpus; waiting for it")
-            self._lock.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
+            stack.enter_context(held(lock))
+        yield
 
 
 def _find_tokens(root: Path, stem: str, token_print: str) -> Path | None:

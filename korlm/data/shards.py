@@ -37,6 +37,7 @@ from korlm.data.normalization import normalize_all
 from korlm.data.report import report_rows, write_rows
 from korlm.data.units import count_units
 from korlm.errors import PreparedError
+from korlm.paths import mend_prepared
 from korlm.stored import read_json
 from korlm.whole_files import to_disk
 
@@ -319,7 +320,7 @@ def read_counts(path: Path) -> ShardCounts:
         return ShardCounts(**json.loads(metadata[_COUNTS]))
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         raise PreparedError(
-            f"{path}: damaged or no token shard ({error}); delete its prepared folder and run again"
+            f"{path}: damaged or no token shard ({error}); {mend_prepared(path.parents[1])}"
         ) from error
 
 
@@ -333,7 +334,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
                 yield from table.combine_chunks().to_batches()
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise PreparedError(
-            f"{path}: damaged ({error}); delete its prepared folder and run again"
+            f"{path}: damaged ({error}); {mend_prepared(path.parents[1])}"
         ) from error
 
 

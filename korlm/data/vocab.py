@@ -20,6 +20,7 @@ from torchtext.vocab import Vocab as TorchtextVocab
 
 from korlm.config import VocabConfig
 from korlm.errors import VocabError
+from korlm.paths import mend_prepared
 
 PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<bos>", "<eos>"
 SPECIALS = (PAD, UNK, BOS, EOS)
@@ -159,7 +160,7 @@ class Vocab:
             return cls.restore(tokens, [int(count) for _, count in rows], config)
         except (OSError, ValueError) as error:
             raise VocabError(
-                f"{path}: damaged or missing ({error}); delete its folder and run again"
+                f"{path}: damaged or missing ({error}); {mend_prepared(path.parent)}"
             ) from error
 
     @classmethod

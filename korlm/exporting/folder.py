@@ -72,7 +72,7 @@ def export_run(
             "formats=[safetensors], or train with model.write_arpa=true for an ARPA file"
         )
     if folder.exists():
-        raise ExportError(f"{folder}: is there already; delete it or give another output=FOLDER")
+        raise ExportError(f"{folder}: is there already; give another output=FOLDER")
     building = folder.with_name(f".{folder.name}.{os.getpid()}.building")
     figures: Figures = {"num_tokens": 0 if ids is None else len(ids), "models": {}}
     with writing(folder, "output=FOLDER"):

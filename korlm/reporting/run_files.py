@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from korlm.errors import ConfigError
+from korlm.paths import run_directory
 from korlm.reporting.events import Curve, Told, read_events
 from korlm.runs import short_names
 from korlm.stored import read_json, read_yaml
@@ -88,7 +89,8 @@ def find_runs(places: Sequence[str]) -> dict[str, Path]:
     found: dict[Path, Path] = {}
     for place in places:
         is_glob = glob.has_magic(place) and not Path(place).exists()
-        matches = map(Path, sorted(glob.glob(place, recursive=True)) if is_glob else [place])
+        found_paths = sorted(glob.glob(place, recursive=True)) if is_glob else [place]
+        matches = dict.fromkeys(run_directory(Path(path)) for path in found_paths)
         folders = [match for match in matches if any((match / mark).exists() for mark in MARKS)]
         if not folders:
             reason = "matches no run" if is_glob else f"no run: holds none of {', '.join(MARKS)}"

@@ -17,6 +17,7 @@ from korlm.errors import ConfigError, writing
 from korlm.rescoring.espnet_json import OUTPUT
 from korlm.rescoring.json_lines import list_key
 from korlm.rescoring.reorder import Rescored, RescoredList
+from korlm.streams import shows_text
 from korlm.whole_files import replacing
 
 # As in metrics.json.
@@ -194,7 +195,7 @@ def writer(
 @contextlib.contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
     building = path.with_name(path.name + ".tmp")
-    with writing(path):
+    with writing(path, "output=FOLDER"):
         shutil.rmtree(building, ignore_errors=True)  # of a command that was killed
         building.mkdir(parents=True)
         try:
@@ -211,10 +212,10 @@ def _new_file(output: str) -> Iterator[TextIO]:
         return
     path = Path(output).resolve()  # a link stays one
     if path.exists() and not path.is_file():  # a device or a pipe is written to, not replaced
-        with writing(path), open(path, "w", encoding="utf-8", newline="\n") as file:
+        with writing(path, "output=FILE"), open(path, "w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    with writing(path):
+    with writing(path, "output=FILE"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             replacing(path) as temporary,
@@ -225,7 +226,7 @@ def _new_file(output: str) -> Iterator[TextIO]:
 
 def _stdout() -> Iterator[TextIO]:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:  # Windows has encodings of its own
+    if reconfigure is not None and not shows_text():  # Windows has encodings of its own
         reconfigure(encoding="utf-8", newline="\n")
     try:
         yield sys.stdout
