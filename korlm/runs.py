@@ -14,7 +14,7 @@ from korlm.data.spelling import SpellingModel
 from korlm.data.vocab import BOS_ID, EOS_ID, Vocab
 from korlm.errors import CheckpointError, PreparedError, VocabError, enough_memory
 from korlm.models.base import LanguageModel
-from korlm.models.build import build_model
+from korlm.models.build import build_model, fewest_weights
 from korlm.paths import run_directory
 from korlm.recomposition.build import build_recomposer
 from korlm.recomposition.recomposer import Recomposer
@@ -88,6 +88,10 @@ def load_run(folder: Path) -> TrainedRun:
         vocab = Vocab.restore(words["tokens"], words["counts"], settings.vocab)
         parts = {name: part.numpy() for name, part in checkpoint["spelling"].items()}
         spelling = SpellingModel.from_arrays(parts)
+        # A file may claim any size, and building such a model would fill the memory.
+        numbers = sum(part.numel() for part in checkpoint["model"].values())
+        if fewest_weights(settings.model, len(vocab)) > numbers:
+            raise ValueError(f"it holds {numbers:,} weights, which are fewer than they ask for")
         with enough_memory(str(path), "use a machine with more"):
             model = build_model(settings.model, len(vocab), vocab.tokens)
         model.load_state_dict(checkpoint["model"])

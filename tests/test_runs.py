@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from korlm.config import SentencePieceConfig
 from korlm.data.prepared import Prepared
 from korlm.data.reading import read_prepared
 from korlm.errors import CheckpointError
+from korlm.folders import register_resolvers
+from korlm.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,40 @@ def test_what_a_tokenizer_learned_travels_with_the_run(tmp_path: Path) -> None:
     with run.reader() as reader:
         anew = reader.read_texts(shard.table["text"].to_pylist())
     assert anew.ids.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("group", "changes", "told"),
+    [
+        ("model", {"embedding_dim": 10_000_000}, "fewer than they ask for"),
+        ("model", {"num_layers": 1_000_000_000}, "fewer than they ask for"),
+        ("model", {"name": "${oc.env:HOME}"}, "must be a plain value"),
+        ("trainer", {"device": "${oc.env:HOME}"}, "must be a plain value"),
+        ("corpus", {"files": ["${korlm_sweep_dir:made,null}"]}, "must be a plain value"),
+        ("model", {"_target_": "os.abort"}, "not those of this korlm: model._target_"),
+    ],
+)
+def test_settings_that_somebody_made_up(
+    trained: tuple[Path, Prepared],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    group: str,
+    changes: dict[str, Any],
+    told: str,
+) -> None:
+    """Nothing is run, read or made, and no memory is filled."""
+    monkeypatch.chdir(tmp_path)
+    register_resolvers()
+    checkpoint = load_checkpoint(trained[0] / "checkpoints" / "best.pt")
+    checkpoint["config"][group] |= changes
+    path = tmp_path / "run" / "checkpoints" / "best.pt"
+    path.parent.mkdir(parents=True)
+    save_checkpoint(path, checkpoint)
+    with pytest.raises(CheckpointError) as caught:
+        korlm.load(tmp_path / "run")
+    message = str(caught.value)
+    assert str(path) in message and told in message and len(message.splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:

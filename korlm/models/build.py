@@ -37,3 +37,22 @@ def build_model(
     if counts is not None and config.output_bias is OutputBias.unigram:
         model.output.begin_with(counts)
     return model
+
+
+def fewest_weights(config: ModelConfig, vocab_size: int) -> int:
+    """Return a lower bound of the numbers in a model, to compare with a file before building it.
+
+    >>> from korlm.config import LSTMConfig
+    >>> fewest_weights(LSTMConfig(name="lstm", embedding_dim=2, hidden_dim=10, num_layers=3), 5)
+    210
+    """
+    if isinstance(config, NgramConfig):
+        return 0
+    if isinstance(config, WindowConfig):
+        layers = config.window * config.embedding_dim * config.hidden_dim
+    else:
+        assert isinstance(config, RecurrentConfig)
+        layers = (config.num_layers - 1) * config.hidden_dim**2  # the last may have embedding_dim
+        if not config.tie_weights:
+            layers += config.hidden_dim**2
+    return vocab_size * config.embedding_dim + layers

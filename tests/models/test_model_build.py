@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_cases import TOKENS, VOCAB_SIZE, make_config
+from model_cases import KINDS, OPTIONS, TOKENS, VOCAB_SIZE, WINDOW_OPTIONS, make_config
 
 from korlm.config import OutputBias, Softmax
-from korlm.models.build import build_model
+from korlm.models.build import build_model, fewest_weights
 from korlm.models.neural import NeuralLM
 
 COUNTS = [2 * number for number in range(VOCAB_SIZE)]
@@ -32,6 +32,16 @@ def test_output_biases_begin_with_the_shares_of_train(kind: str, softmax: Softma
     found = model.log_probs(torch.tensor([[5, 3]]))[0].exp()
     shares = (torch.tensor(COUNTS) + 0.5) / (sum(COUNTS) + VOCAB_SIZE / 2)
     torch.testing.assert_close(found, shares.expand(1, 2, -1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_model_has_fewer_weights_than_the_bound(kind: str) -> None:
+    """A file with fewer is refused before anything is built."""
+    for options in (WINDOW_OPTIONS if kind == "window" else OPTIONS).values():
+        config = make_config(kind, **options)
+        model = build_model(config, VOCAB_SIZE, TOKENS)
+        numbers = sum(part.numel() for part in model.state_dict().values())
+        assert 0 < fewest_weights(config, VOCAB_SIZE) <= numbers
 
 
 def test_nothing_else_changes() -> None:
