@@ -24,6 +24,7 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(module)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(module, "NVIDIA", (str(tmp_path / "driver"),))
+    monkeypatch.setattr(module, "VENV", tmp_path)
     monkeypatch.delenv("KORLM_TORCH", raising=False)
     return module
 
@@ -77,7 +78,12 @@ def test_the_build_that_was_asked_for(
 ) -> None:
     monkeypatch.setenv("KORLM_TORCH", build)
     bootstrap.install_torch()
-    assert ran[0][-3:] == ["torch", "--index-url", index]
+    assert ran[0][-4:] == ["--force-reinstall", "torch", "--index-url", index]
+    bootstrap.install_torch()
+    assert len(ran) == 1  # it is there already
+    monkeypatch.setenv("KORLM_TORCH", "cuda")
+    bootstrap.install_torch()
+    assert "--force-reinstall" in ran[1]
 
 
 def pins() -> dict[str, list[str]]:
