@@ -98,7 +98,11 @@ def install_torch() -> None:
     """
     build = os.environ.get("KORLM_TORCH", "")
     if build:
-        pip("torch", "--index-url", TORCH_INDEXES.get(build, build))
+        taken = VENV / ".korlm-torch"
+        if not taken.exists() or taken.read_text() != build:
+            # Another build of the same version counts as installed already.
+            pip("--force-reinstall", "torch", "--index-url", TORCH_INDEXES.get(build, build))
+            taken.write_text(build)
     elif sys.platform == "linux" and not has_nvidia_driver():
         # A torch that is there already is kept. What torch needs comes from the default index.
         command = pip_install("torch", "--no-deps", "--index-url", TORCH_INDEXES["cpu"])

@@ -291,7 +291,7 @@ def test_runs_of_different_texts(korlm: Command, runs: Runs, tmp_path: Path) -> 
     both = [f"run=[{runs.lstm},{folder / 'run'}]", *FEW]
     error = korlm("evaluate", *both).error
     assert error.startswith("korlm: valid of lstm (")
-    assert "not the same text" in error and "corpus=text corpus.files=[FILE]" in error
+    assert "not the same text" in error and "corpus=text 'corpus.files=[FILE]'" in error
     assert not (tmp_path / "outputs").exists()
     assert korlm("evaluate", *both, *text_of(runs)).code == 0
 

@@ -1,6 +1,7 @@
 """The house stays as it was drawn: who may import what, and what stands at the top."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ LAYERS = [
     | {"korlm.cores", "korlm.checksums", "korlm.paths", "korlm.streams"}
     | {"korlm.__version__"},
 ]
+# zsh takes an unquoted list for a pattern of file names and refuses it.
+UNQUOTED = re.compile(r"(?:^|\s)[a-z_]+(?:\.[a-z_]+)*=\[[^\]]*\](?=[\s;,]|$)")
 # Where a library's words end.
 ONLY_IN = {
     "konlpy": {"korlm.data.kkma"},
@@ -155,3 +158,17 @@ def test_nothing_heavy_before_the_settings_are_valid(command: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert done.stderr.strip() == "set()"
+
+
+def test_lists_on_command_lines_are_quoted() -> None:
+    shown = {
+        f"{path.relative_to(ROOT)}:{number}": line
+        for path in (ROOT / "conf").rglob("*.yaml")
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+    }
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                shown[f"{path.relative_to(ROOT)}:{node.lineno}: {node.value}"] = node.value
+    assert not [place for place, text in shown.items() if UNQUOTED.search(text)]
+    assert UNQUOTED.search("train corpus.files=[a.txt] x=1") and not UNQUOTED.search("'a=[b]'")

@@ -130,7 +130,7 @@ def test_mixed(korlm: Command, runs: Runs, dev: tuple[Path, Path], mixing: str) 
     assert rates(ended.err, "after")[0] <= rates(ended.err, "before")[0]
     shares = re.findall(r"shares=\[(.*?)\]", ended.err)[0].split(",")
     assert sum(map(float, shares)) == pytest.approx(1)
-    told = re.findall(r"^(weight=\S+) (bonus=\S+) (shares=\S+)", ended.err, re.MULTILINE)[0]
+    told = re.findall(r"^(weight=\S+) (bonus=\S+) '(shares=\S+)'", ended.err, re.MULTILINE)[0]
     again = korlm(*command, *told, f"mixing={mixing}")
     assert again.out == ended.out
 

@@ -177,7 +177,8 @@ class CorpusConfig(TextConfig):
         if not (self.files or self.train):
             where = f" ({self.source})" if self.source else ""
             example = (
-                "give corpus.files=[FILE,FOLDER,'GLOB'] or corpus.train=[...] corpus.valid=[...]"
+                "give 'corpus.files=[FILE,FOLDER,GLOB]' or 'corpus.train=[...]' "
+                "'corpus.valid=[...]'"
             )
             raise ConfigError(f"corpus.files=[]: no text was named{where}; {example}")
 

@@ -27,7 +27,9 @@ class CacheConfig(Group):
         _all_above(self._group, "sizes", self.sizes, 0)
         _all_above(self._group, "thetas", self.thetas, 0, equal=True)
         if not self.thetas:
-            raise ConfigError("cache.thetas=[]: needs a value; cache.sizes=[] leaves the cache out")
+            raise ConfigError(
+                "cache.thetas=[]: needs a value; 'cache.sizes=[]' leaves the cache out"
+            )
 
 
 @dataclass

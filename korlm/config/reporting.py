@@ -28,7 +28,7 @@ class ReportSettings(Group):
         self.runs = [str(run) for run in runs]
         if bool(self.runs) == bool(self.sweep_dir):
             raise ConfigError(
-                "give either runs=[DIR,...] or sweep=DIR: the runs that the page is to tell of"
+                "give either 'runs=[DIR,...]' or sweep=DIR: the runs that the page is to tell of"
             )
         folder = Path(self.output).parent
         if Path(self.output).is_dir():

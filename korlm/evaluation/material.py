@@ -73,7 +73,7 @@ def check_same_text(materials: Mapping[str, Material]) -> None:
             if mine is None or theirs is None or not mine.same_text(theirs):
                 raise CorpusError(
                     f"{split} of {first} ({_size(mine)}) and of {name} ({_size(theirs)}): not the "
-                    "same text; give one that all are to read: corpus=text corpus.files=[FILE]"
+                    "same text; give one that all are to read: corpus=text 'corpus.files=[FILE]'"
                 )
 
 

@@ -69,7 +69,7 @@ def export_run(
     if ExportFormat.onnx in formats and not isinstance(run.model, NeuralLM):
         raise ExportError(
             f"{run.folder}: model={run.settings.model.name} is counted and has no ONNX step: give "
-            "formats=[safetensors], or train with model.write_arpa=true for an ARPA file"
+            "'formats=[safetensors]', or train with model.write_arpa=true for an ARPA file"
         )
     if folder.exists():
         raise ExportError(f"{folder}: is there already; give another output=FOLDER")
@@ -141,7 +141,7 @@ def _export_steps(
         if name != INT8 and not difference <= LIMIT:
             raise ExportError(
                 f"{run.folder}: log-probabilities of onnxruntime differ by {difference:.2g} from "
-                f"those of PyTorch, {LIMIT:g} is allowed; formats=[safetensors] exports the "
+                f"those of PyTorch, {LIMIT:g} is allowed; 'formats=[safetensors]' exports the "
                 "weights alone"
             )
         models[name] = {"size_mb": _megabytes(folder / name), "max_abs_diff": difference}

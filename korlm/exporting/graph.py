@@ -108,7 +108,7 @@ class Graph:
         if size > LARGEST_MB * 1e6:
             raise ExportError(
                 f"the weights have {size / 1e6:,.0f} MB and an ONNX file holds {LARGEST_MB:,}: "
-                "give formats=[safetensors], or train a smaller model"
+                "give 'formats=[safetensors]', or train a smaller model"
             )
         entries, exits = (
             [helper.make_tensor_value_info(name, *kind) for name, kind in values.items()]

@@ -110,7 +110,7 @@ def jobs_of(sweep: Path) -> dict[str, Path]:
     if not jobs:
         raise ConfigError(
             f"sweep={sweep}: no job in there; give outputs/sweeps/<date>_<time>, the folder of a "
-            "command with -m; a single run is told of with runs=[DIR]"
+            "command with -m; a single run is told of with 'runs=[DIR]'"
         )
     jobs.sort(key=lambda job: (len(job.name), job.name))
     return {job.name: job for job in jobs}

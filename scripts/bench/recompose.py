@@ -5,7 +5,7 @@
 Learns on train, puts the split together again and compares with the text. Rows: what is told beside
 the morphs. An eojeol counts as equal where it stands in the longest common sequence of the eojeols
 of its line; errors are edits over the characters of the text, blanks included. With kiwipiepy
-(pip install kiwipiepy) its join does the same with the same morphemes; it needs their tags.
+its join does the same with the same morphemes; it needs their tags.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import NamedTuple
 from rapidfuzz.distance import LCSseq, Levenshtein
 
 from korlm.data.shards import read_columns, shard_paths
+from korlm.errors import install_command
 from korlm.recomposition.build import MAX_TOKENS
 from korlm.recomposition.learning import learn
 from korlm.recomposition.morphs import KkmaRecomposer, rules_alone
@@ -86,7 +87,7 @@ def kiwi_writers() -> dict[str, Writer]:
     try:
         from kiwipiepy import Kiwi
     except ImportError as error:
-        print(f"kiwipiepy's join: left out ({error}); pip install kiwipiepy")
+        print(f"kiwipiepy's join: skipped ({error}): {install_command('kiwipiepy')}")
         return {}
     kiwi = Kiwi()
 

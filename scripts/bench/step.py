@@ -1,6 +1,6 @@
 """Tokens a second of a training step, against PyTorch's word_language_model example.
 
-    python scripts/bench/step.py --peer FOLDER [--threads 1] [--vocab-size 8600]
+    python scripts/bench/step.py [--peer FOLDER] [--threads 1] [--vocab-size 8600]
 
 FOLDER holds the example's model.py (github.com/pytorch/examples, word_language_model), fetched by
 hand: it is not part of korlm. Both train an LSTM of 2 x 200 units with tied weights on the same ids
@@ -8,6 +8,9 @@ in batches of 20 x 35. Each has a process of its own, set up as its authors run 
 the C library to keep freed memory and threads how to wait for each other, which would help the peer
 as well. They take turns, so that a
 machine that slows down slows all; ratios of processor time leave out what other programs took.
+
+Without --peer the ratios are those to korlm in fp32. Rows in bf16 are skipped where the processor
+does not multiply bf16 natively: emulated it is slow, and oneDNN has no LSTM for it.
 
 The floor of a step is what its matrix products would take at the highest rate that this machine
 multiplies bf16 with, measured in the same run on large square matrices.
@@ -18,6 +21,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
+import math
 import multiprocessing
 import os
 import statistics
@@ -38,10 +42,12 @@ from korlm.config import (
     OptimizerConfig,
     SGDConfig,
     Softmax,
+    TrainerConfig,
 )
 from korlm.data.batches import Batch, StreamBatches
 from korlm.models import threads
 from korlm.models.build import build_model
+from korlm.training.device import uses_bf16
 from korlm.training.loop import _Pending
 from korlm.training.memory import keep_freed_memory
 from korlm.training.optim import build_optimizer
@@ -172,28 +178,47 @@ NAMES = (
 )
 
 
+def names_here(peer: Path | None) -> list[str]:
+    """Return the rows that this machine can measure; print those that it skips."""
+    skipped = {}
+    if peer is None:
+        skipped[PEER] = "no --peer FOLDER was given"
+    elif not (peer / "model.py").is_file():
+        skipped[PEER] = f"{peer} has no model.py"
+    if not uses_bf16(TrainerConfig(), torch.device("cpu")):
+        skipped |= dict.fromkeys(
+            (name for name in NAMES if "bf16" in name),
+            "this processor does not multiply bf16 natively",
+        )
+    for name, reason in skipped.items():
+        print(f"{name:24} skipped: {reason}")
+    return [name for name in NAMES if name not in skipped]
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--peer", type=Path, required=True, help="folder with the peer's model.py")
+    parser.add_argument("--peer", type=Path, help="folder with the peer's model.py")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--vocab-size", type=int, default=8600)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=4, help="steps of each in a round")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    floor = floor_seconds(options.vocab_size)
+    names = names_here(options.peer)
+    base = names[0]
+    floor = floor_seconds(options.vocab_size) if EXACT in names else math.nan
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
-    for name in NAMES:
+    for name in names:
         for key, value in WAITING.items():
             os.environ[key] = value
             if name == PEER:
                 del os.environ[key]
         pipes[name], other = context.Pipe()
         context.Process(target=worker, args=(name, options, other), daemon=True).start()
-    seconds: dict[str, list[float]] = {name: [] for name in NAMES}
-    worked: dict[str, list[float]] = {name: [] for name in NAMES}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    worked: dict[str, list[float]] = {name: [] for name in names}
     for round_number in range(options.rounds + 2):
         for name, pipe in pipes.items():
             pipe.send(True)
@@ -208,19 +233,21 @@ def main() -> None:
         f"batch {BATCH} x {LENGTH}, torch {torch.__version__}; medians of {options.rounds} rounds"
     )
     for name, times in seconds.items():
-        ratios = [peer / own for peer, own in zip(seconds[PEER], times, strict=True)]
-        processor = statistics.median(worked[PEER]) / statistics.median(worked[name])
+        ratios = [peer / own for peer, own in zip(seconds[base], times, strict=True)]
+        processor = statistics.median(worked[base]) / statistics.median(worked[name])
         print(
             f"{name:24} {1000 * statistics.median(times):7.1f} ms a step "
             f"{BATCH * LENGTH / statistics.median(times):9,.0f} tokens/s   "
-            f"{statistics.median(ratios):.2f} x (from {min(ratios):.2f} to {max(ratios):.2f}), "
-            f"{processor:.2f} x by processor time"
+            f"{statistics.median(ratios):.2f} x {base} (from {min(ratios):.2f} "
+            f"to {max(ratios):.2f}), {processor:.2f} x by processor time"
         )
+    if EXACT not in names:
+        return
     taken = statistics.median(seconds[EXACT])
     print(
         f"floor of a step with exact softmax {1000 * floor:.1f} ms, which is "
         f"{floor / taken:.0%} of what {EXACT} takes and would be "
-        f"{statistics.median(seconds[PEER]) / floor:.2f} x"
+        f"{statistics.median(seconds[base]) / floor:.2f} x {base}"
     )
 
 

@@ -81,7 +81,7 @@ def main() -> None:
             try:
                 speed = measure(name, threads, train[: options.warm], lines, train)
             except TokenizerError as error:
-                print(f"{name:14} {error}")
+                print(f"{name:14} skipped: {error}")
                 continue
             first = first or speed
             print(
