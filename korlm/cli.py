@@ -7,6 +7,7 @@ happens before the settings are known to be valid stays light: no torch, konlpy 
 from __future__ import annotations
 
 import contextlib
+import enum
 import functools
 import gc
 import importlib
@@ -37,7 +38,7 @@ from korlm.settings import HYDRA_PATHS, check_groups, conf_dir, one_line, path_k
 from korlm.signals import interrupting
 from korlm.streams import set_up_streams
 from korlm.sweep import SweepTable, note_failure
-from korlm.sweep_folder import FAILED, go_on_command, is_finished, with_stored
+from korlm.sweep_folder import FAILED, go_on_command, is_finished, key_of, with_stored
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def _raising_hydra() -> Iterator[None]:
         return job._return_value
 
     setter = value_of_job.fset  # type: ignore[attr-defined]  # a property
-    JobReturn.return_value = property(value_or_raise, setter)  # type: ignore[method-assign]
+    JobReturn.return_value = property(value_or_raise, setter)  # type: ignore[assignment, method-assign]
     os.environ[_FULL_ERROR] = "1"
     try:
         yield
@@ -170,9 +171,25 @@ def _settings_of(tree: DictConfig, command: str) -> Any:
         ConfigError: they are not valid.
     """
     try:
-        return to_settings(tree)
+        settings = to_settings(tree)
     except OmegaConfBaseException as error:
         raise ConfigError(one_line(error, command)) from error
+    if torchrun.place().is_first:
+        _warn_without_effect(settings)
+    return settings
+
+
+def _warn_without_effect(settings: config.Group) -> None:
+    """Log a warning for each setting that was typed and has no effect beside the others."""
+    typed = {key_of(override) for override in command_overrides()}
+    groups = {f"{key}.": value for key, value in vars(settings).items()}
+    for prefix, group in {"": settings, **groups}.items():
+        if isinstance(group, config.Group):
+            for key, reason in group.without_effect().items():
+                if prefix + key in typed:
+                    value = getattr(group, key)
+                    shown = value.value if isinstance(value, enum.Enum) else value
+                    logger.warning("%s%s=%s has no effect: %s", prefix, key, shown, reason)
 
 
 def _end_job(error: BaseException) -> NoReturn:

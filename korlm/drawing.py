@@ -5,8 +5,10 @@ Pictures are drawn without a screen.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,8 +56,24 @@ def save(figure: Figure, path: Path) -> None:
 @functools.cache
 def fonts() -> list[str]:
     """The fonts to draw with: the first is looked for each letter first."""
-    there = {entry.name for entry in font_manager.fontManager.ttflist}
-    return [LATIN, *[name for name in HANGUL if name in there][:1]]
+    if not _hangul_fonts():
+        _add_new_fonts()
+    return [LATIN, *_hangul_fonts()[:1]]
+
+
+def _hangul_fonts() -> list[str]:
+    """Return the fonts with Hangul that matplotlib knows and whose files exist, the best first."""
+    entries = font_manager.fontManager.ttflist
+    there = {entry.name for entry in entries if os.path.exists(entry.fname)}
+    return [name for name in HANGUL if name in there]
+
+
+def _add_new_fonts() -> None:
+    """Add the fonts that were installed after matplotlib wrote the list that it keeps."""
+    known = {entry.fname for entry in font_manager.fontManager.ttflist}
+    for path in sorted(set(font_manager.findSystemFonts()) - known):
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # no font that it can read
+            font_manager.fontManager.addfont(path)
 
 
 @functools.cache

@@ -48,11 +48,12 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
 
 
 def resumed_checkpoint(resume: str) -> Path:
-    """Return the checkpoint to go on from: the one that is named, or last.pt of a run."""
-    path = Path(expand_home(resume, "resume"))
-    if path.is_file() and path.parent.name == CHECKPOINTS:
-        return path
-    return run_directory(path) / CHECKPOINTS / "last.pt"
+    """Return the checkpoint that a run goes on from; best.pt holds no state of the optimizer.
+
+    Args:
+        resume: the run, or a path inside it.
+    """
+    return run_directory(Path(expand_home(resume, "resume"))) / CHECKPOINTS / "last.pt"
 
 
 def holds_run(folder: Path) -> bool:

@@ -69,7 +69,7 @@ def mend_prepared(folder: Path) -> str:
     )
     if is_ours:
         return f"delete the folder {folder} and run the same command again"
-    return "prepare the same text again, or name another prepared corpus"
+    return "name a prepared corpus, such as outputs/prepared/NAME, or prepare the text again"
 
 
 def quote_string(text: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import gc
 import logging
+import os
 import socket
 from pathlib import Path
 
@@ -58,7 +59,8 @@ def _listen(settings: ServeSettings) -> socket.socket:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         return socket.create_server((settings.host, settings.port), family=family)
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no such address"
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else "no such address"
         advice = {
             errno.EADDRINUSE: "end what does, or give another port (port=0: any free one)",
             errno.EACCES: "give a port above 1023 (port=0: any free one)",
@@ -66,7 +68,7 @@ def _listen(settings: ServeSettings) -> socket.socket:
         other = "give an address of this machine, such as host=127.0.0.1"
         raise ConfigError(
             f"host={settings.host} port={settings.port}: cannot listen there ({reason}); "
-            + advice.get(getattr(error, "errno", 0), other)
+            + advice.get(number, other)
         ) from error
 
 

@@ -47,7 +47,7 @@ def _expand_paths(tree: DictConfig, prefix: str = "") -> None:
     """Replace ``~`` in every path of the settings, wherever it was written."""
     schema = OmegaConf.get_type(tree)
     kinds = path_kinds(schema) if dataclasses.is_dataclass(schema) else {}
-    for key in tree:
+    for key in map(str, tree):
         value, name = tree[key], f"{prefix}{key}"
         if isinstance(value, DictConfig):
             _expand_paths(value, f"{name}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 
@@ -21,6 +22,27 @@ def set_up_streams() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None and stream.errors in ("strict", "surrogateescape"):
             reconfigure(errors="backslashreplace")
+
+
+def shows_text() -> bool:
+    """Return whether standard output is a terminal that takes another encoding than UTF-8.
+
+    Data that goes to a file or a pipe is UTF-8; on such a terminal it must be readable.
+    """
+    return sys.stdout.isatty() and codecs.lookup(sys.stdout.encoding).name != "utf-8"
+
+
+class TerminalBytes:
+    """Shows UTF-8 on a terminal of another encoding, like a binary file that is written to."""
+
+    def write(self, data: bytes) -> int:
+        """Write whole characters."""
+        sys.stdout.write(bytes(data).decode("utf-8"))
+        return len(data)
+
+    def flush(self) -> None:
+        """Flush standard output."""
+        sys.stdout.flush()
 
 
 def _open_descriptors() -> None:

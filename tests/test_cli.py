@@ -51,6 +51,7 @@ MISTAKES = {
     "model=": ("model=", "lstm"),
     "model=[lstm,gru]": ("model=[lstm,gru]", "must be one of"),
     "seed=${seed}": ("seed", "Recursive"),
+    "trainer.threads=100000": ("trainer.threads=100000", "1024 or less"),
     "outputs=": ("outputs=", "empty"),
     "corpus.files=": ("corpus.files=", "empty"),
     "corpus.files=[a.txt,]": ("corpus.files=", "empty"),
@@ -271,3 +272,87 @@ def test_one_process_a_run(korlm: Command, run: Path) -> None:
     with FileLock(run / "checkpoints" / ".lock"):
         error = korlm("train", f"resume={run}", "trainer.epochs=3").error
     assert str(run) in error and "another process" in error
+
+
+def test_settings_without_effect(korlm: Command, tiny: TinyCorpus) -> None:
+    words = [word for word in LIGHT if not word.startswith("model.hidden_dim")]
+    typed = ["model.hidden_dim=300", "model.dropout_hidden=0.1", "model.dropout_input=0.1"]
+    ended = korlm("train", *tiny.overrides, *words, *typed, "trainer.epochs=1")
+    assert ended.code == 0, ended.err
+    assert "model.hidden_dim=300 has no effect: a single layer with model.tie_weights" in ended.out
+    assert "model.dropout_hidden=0.1 has no effect" in ended.out
+    assert ended.out.count("has no effect") == 2
+
+
+def test_the_folder_of_a_run_is_kept(korlm: Command, run: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    told = "holds a run already: resume="
+    assert told in korlm("train", *LIGHT, f"hydra.run.dir={run}").error
+    assert told in korlm("evaluate", f"run={run}", f"hydra.run.dir={run}").error
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_files_in_the_folder_of_a_failed_run_are_kept(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    write(tmp_path / "mine" / "thesis.txt", b"years of work")
+    words = [*tiny.overrides, *LIGHT, "batches.batch_size=9999", "hydra.run.dir=mine"]
+    assert "batches.batch_size=9999" in korlm("train", *words).error
+    assert (tmp_path / "mine" / "thesis.txt").read_bytes() == b"years of work"
+
+
+def test_no_advice_to_delete_what_is_not_ours(korlm: Command, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    for content in (None, b"{}", b'{"fingerprint": 1}'):
+        if content is not None:
+            write(tmp_path / "home" / "manifest.json", content)
+        error = korlm("train", "prepared=home").error
+        assert "home" in error and "delete" not in error and "prepared" in error
+
+
+def test_hints_name_the_key_that_was_typed(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path
+) -> None:
+    write(tmp_path / "file", b"")
+    error = korlm("train", *tiny.overrides, *LIGHT, "hydra.run.dir=file/run").error
+    assert "hydra.run.dir=FOLDER" in error and "outputs=" not in error
+
+
+def test_an_evaluation_elsewhere(korlm: Command, run: Path, tmp_path: Path) -> None:
+    """The run is named by its checkpoint, and nothing is written into its folder."""
+    before = sorted(run.rglob("*"))
+    named = f"run={run}/checkpoints/best.pt"
+    elsewhere = ["output=my results", "adapt=false", "bootstrap.samples=100", "plot=false"]
+    ended = korlm("evaluate", named, *elsewhere)
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "my results" / "metrics.json").is_file()
+    assert sorted(run.rglob("*")) == before
+    assert "not empty" in korlm("evaluate", named, *elsewhere).error
+    write(run / "evaluations", b"")
+    assert "output=FOLDER" in korlm("evaluate", named, "adapt=false").error
+    assert korlm("train", f"resume={run}/checkpoints", "trainer.epochs=1").code == 0
+
+
+BROKEN = {
+    "a: [\n": ("line 2", "not YAML"),
+    "- a\n": ("experiment/mine.yaml", "# @package _global_"),
+    "# @package _global_\na: 1\na: 2\n": ("line 3", "duplicate key"),
+    "# @package _global_\nseed: ${oc.env:KORLM_NO}\n": ("seed", "KORLM_NO"),
+    "# @package _global_\nseed: ${seed}\n": ("seed", "Recursive"),
+    "# @package _global_\ndefaults: 3\n": ("experiment/mine", "must be a list"),
+    "# @package _global_\ntrainer: null\n": ("trainer", "null", "experiment/mine.yaml"),
+    "# @package _global_\ncorpus:\n  files: a.txt\n": ("corpus.files", "must be a list"),
+    "# @package _global_\nmodel:\n  order: 3\n": ("model.order", "experiment/mine.yaml"),
+    "# 한글\n": ("mine.yaml", "UTF-8"),
+}
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_broken_files_of_settings(korlm: Command, tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "conf" / "experiment"
+    folder.mkdir(parents=True)
+    write(folder / "mine.yaml", text.encode("cp949"))
+    error = korlm("train", "experiment=mine", "--config-dir", "conf").error
+    assert all(word in error for word in BROKEN[text]), error
+    assert "Traceback" not in error and not (tmp_path / "outputs").exists()

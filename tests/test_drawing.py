@@ -31,6 +31,18 @@ def test_hangul_is_drawn_where_there_is_a_font() -> None:
     assert drawing.labels(["글.txt"], "document") == ["글.txt"]
 
 
+def test_a_font_that_is_newer_than_matplotlibs_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its list names a font whose file is gone, and not the one that was installed since."""
+    latin = [e for e in font_manager.fontManager.ttflist if e.name == drawing.LATIN]
+    path = latin[0].fname
+    gone = font_manager.FontEntry(fname="/gone.ttf", name="NanumGothic")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [gone])
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: ["/no font.ttf", path])
+    monkeypatch.setattr(drawing, "HANGUL", ("NanumGothic", drawing.LATIN))
+    assert drawing.fonts() == [drawing.LATIN, drawing.LATIN]
+    assert path in [entry.fname for entry in font_manager.fontManager.ttflist]
+
+
 def test_long_and_odd_names() -> None:
     assert drawing.labels(["_a", "$x^$"], "row") == [" _a", r"\$x^\$"]
     (short,) = drawing.labels(["folder/" * 9 + "end"], "row")

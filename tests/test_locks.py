@@ -1,12 +1,13 @@
 """Who works in a folder works there alone, and leaves nothing of the lock."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from korlm import cli
 from korlm.errors import OutputError
-from korlm.locks import alone
+from korlm.locks import alone, held
 
 
 def test_a_second_one_is_told_and_nothing_is_left(tmp_path: Path) -> None:
@@ -18,6 +19,25 @@ def test_a_second_one_is_told_and_nothing_is_left(tmp_path: Path) -> None:
     assert not path.exists()
     with alone(path, "taken"):
         pass
+
+
+def test_one_that_waits_gets_the_lock_though_its_file_is_removed(tmp_path: Path) -> None:
+    path, order = tmp_path / ".lock", []
+    started = threading.Event()
+
+    def wait() -> None:
+        started.set()
+        with held(path):
+            order.append("second")
+            assert path.exists()
+
+    thread = threading.Thread(target=wait)
+    with held(path):
+        thread.start()
+        started.wait()
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"] and not path.exists()
 
 
 def test_a_finished_job_is_nobodys(tmp_path: Path) -> None:

@@ -34,10 +34,17 @@ def path_kinds(schema: Any) -> dict[str, str]:
     }
 
 
+MAX_THREADS = 1024
+
+
 class Group:
     """Range checks shared by all groups; a failure names key, value and limit."""
 
     _group: ClassVar[str] = ""
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the settings of this group that the others leave without effect -> why."""
+        return {}
 
     def _fail(self, key: str, limit: str) -> None:
         path = f"{self._group}.{key}" if self._group else key

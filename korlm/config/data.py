@@ -101,6 +101,11 @@ class CorpusConfig(TextConfig):
             )
             raise ConfigError(f"corpus.files=[]: no text was named{where}; {example}")
 
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        reason = "it deals the documents of corpus.files, which is empty"
+        return {} if self.files else dict.fromkeys(("valid_share", "test_share"), reason)
+
 
 @dataclass
 class NsmcConfig(CorpusConfig):
@@ -166,6 +171,7 @@ class JavaConfig(WorkerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(512, "heap")
+        self._at_most(1 << 20, "heap")
 
 
 @dataclass
@@ -236,3 +242,4 @@ class BatchesConfig(Group):
 
     def __post_init__(self) -> None:
         self._at_least(1, "batch_size", "eval_batch_size", "bptt_length")
+        self._at_most(1_000_000, "batch_size", "eval_batch_size", "bptt_length")

@@ -46,6 +46,8 @@ class GenerateSettings(UseSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "num_samples", "max_tokens", "sentences", "top_k", "beams", "k", "effort")
+        self._at_most(1_000_000, "num_samples", "max_tokens", "sentences", "k", "effort")
+        self._at_most(10_000, "beams")
         self._at_least(0, "temperature", "length_penalty", "seed")
         self._above(0, "top_p", "repetition_penalty")
         self._at_most(1, "top_p")
@@ -62,3 +64,14 @@ class GenerateSettings(UseSettings):
             self._fail("beams", "complete=true has a search of its own; leave one of them out")
         elif self.num_samples > self.beams:
             self._fail("num_samples", f"beams={self.beams} give no more than {self.beams} texts")
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        drawing = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
+        writing = ("num_samples", "max_tokens", "sentences", "length_penalty")
+        if self.complete:
+            return dict.fromkeys((*drawing, *writing), "complete=true draws and writes no text")
+        found = dict.fromkeys(("k", "effort"), "complete=true needs it, and complete is false")
+        if self.beams is not None:
+            return found | dict.fromkeys(drawing, "with beams= nothing is drawn")
+        return found | {"length_penalty": "it belongs to beam search, and beams= is not given"}

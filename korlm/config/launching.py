@@ -29,6 +29,7 @@ class JoblibConfig(LauncherConfig):
 
     def __post_init__(self) -> None:
         self._at_least(1, "n_jobs")
+        self._at_most(4096, "n_jobs")
 
 
 @dataclass

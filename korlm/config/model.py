@@ -92,11 +92,16 @@ class NeuralConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "embedding_dim", "hidden_dim")
+        self._at_most(65_536, "embedding_dim", "hidden_dim")
         if not self.cutoffs or self.cutoffs[0] < 4 or self.cutoffs != sorted(set(self.cutoffs)):
             self._fail("cutoffs", "must be numbers that rise, the first one 4 or more")
         self._share(*(key for key in self.__dataclass_fields__ if key.startswith("dropout_")))
         if self.spelling is Spelling.both and not self.tie_weights:
             self._fail("spelling", "needs model.tie_weights=true; use model.spelling=input")
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        return {} if self.softmax is Softmax.adaptive else {"cutoffs": "model.softmax is full"}
 
 
 @dataclass
@@ -124,6 +129,7 @@ class RecurrentConfig(NeuralConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "num_layers")
+        self._at_most(256, "num_layers")
         for key in ("activation_penalty", "change_penalty"):
             if not 0 <= getattr(self, key) < float("inf"):
                 self._fail(key, "must be a finite number, 0 or more")
@@ -133,6 +139,18 @@ class RecurrentConfig(NeuralConfig):
                 "a language model predicts the next token, and a bidirectional one would have seen "
                 "it already; leave it false",
             )
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        found = super().without_effect()
+        if self.num_layers == 1:
+            found["dropout_hidden"] = "there is one layer, and it lies between layers"
+            if self.tie_weights:
+                found["hidden_dim"] = (
+                    "a single layer with model.tie_weights=true has "
+                    f"model.embedding_dim={self.embedding_dim} units"
+                )
+        return found
 
 
 @dataclass
@@ -185,7 +203,14 @@ class NgramConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "order")
+        self._at_most(100, "order")
         self._above(0, "k")
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        if self.arpa is not None:
+            return dict.fromkeys(("order", "smoothing", "k"), "model.arpa holds a counted model")
+        return {} if self.smoothing is Smoothing.add_k else {"k": "it belongs to smoothing=add_k"}
 
 
 @dataclass
@@ -204,5 +229,6 @@ class WindowConfig(NeuralConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "window")
+        self._at_most(4096, "window")
         if self.dropout_hidden and not self.tie_weights:
             self._fail("dropout_hidden", "needs model.tie_weights=true; use model.dropout_output")

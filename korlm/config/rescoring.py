@@ -111,6 +111,7 @@ class RescoreSettings(UseSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "batch_size")
+        self._at_most(1_000_000, "batch_size")
         self._at_least(0, "weight")
         for key in ("weight", "bonus"):
             if not math.isfinite(getattr(self, key)):

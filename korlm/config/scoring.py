@@ -56,6 +56,7 @@ class ScoreSettings(UseSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "batch_tokens")
+        self._at_most(10_000_000, "batch_tokens")
         if not self.inputs or not all(self.inputs):
             self._fail("input", "give a file, a list of files [FILE,FILE], or - (standard input)")
         for key, (target, _) in self.tables().items():

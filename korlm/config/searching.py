@@ -54,6 +54,8 @@ class SearchConfig(Group):
 
     def __post_init__(self) -> None:
         self._at_least(1, "n_trials", "n_jobs", "startup_trials", "prune_trials")
+        self._at_most(1_000_000, "n_trials")
+        self._at_most(4096, "n_jobs")
         self._at_least(0, "seed")
         self._at_most(2**32 - 1, "seed")
         self._share("prune_share")

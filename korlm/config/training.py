@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
-from korlm.config.base import MISSING, Group
+from korlm.config.base import MAX_THREADS, MISSING, Group
 
 
 class Device(enum.Enum):
@@ -124,6 +124,10 @@ class ScheduleConfig(Group):
         self._share("warmup_share")
         self._share("start_factor", one=True)
 
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        return {} if self.warmup_share else {"start_factor": "schedule.warmup_share is 0"}
+
 
 @dataclass
 class DecayConfig(ScheduleConfig):
@@ -190,5 +194,8 @@ class TrainerConfig(Group):
 
     def __post_init__(self) -> None:
         self._at_least(1, "threads", "epochs", "max_steps", "valid_every", "log_every", "patience")
+        self._at_most(MAX_THREADS, "threads")
+        self._at_most(1_000_000, "epochs", "projected_tokens")
+        self._at_most(100_000, "sample_tokens")
         self._at_least(0, "sample_tokens", "projected_tokens")
         self._above(0, "clip_norm", "checkpoint_minutes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from korlm.config.base import Group, path_field
+from korlm.config.base import MAX_THREADS, Group, path_field
 from korlm.config.training import Device
 
 
@@ -20,3 +20,4 @@ class UseSettings(Group):
 
     def __post_init__(self) -> None:
         self._at_least(1, "threads")
+        self._at_most(MAX_THREADS, "threads")

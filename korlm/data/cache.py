@@ -38,9 +38,9 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from filelock import FileLock
 
 from korlm.data.columns import Analysis
+from korlm.locks import held
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -490,8 +490,8 @@ def _filled(connection: sqlite3.Connection) -> int:
 # Files
 
 
-def _lock(path: Path) -> FileLock:
-    return FileLock(path.parent / "lines.lock", timeout=BUSY_SECONDS)
+def _lock(path: Path) -> contextlib.AbstractContextManager[None]:
+    return held(path.parent / "lines.lock", timeout=BUSY_SECONDS)
 
 
 def _parts(path: Path) -> list[Path]:

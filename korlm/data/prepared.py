@@ -34,7 +34,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.data.analysis import LEARNED, tokenize_corpus
@@ -47,6 +47,7 @@ from korlm.data.shards import ShardCounts, shard_paths
 from korlm.data.spelling import SpellingModel
 from korlm.data.vocab import EOS_ID, UNK_ID, Vocab
 from korlm.errors import PreparedError, writing
+from korlm.locks import held
 from korlm.paths import mend_prepared
 from korlm.whole_files import to_disk
 
@@ -185,12 +186,11 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
     """
     if not folder.is_dir():
         raise PreparedError(f"{folder}: there is no such prepared corpus")
+    advice = mend_prepared(folder)
     if not (folder / "manifest.json").is_file():
         raise PreparedError(
-            f"{folder}: not a prepared corpus: it holds no manifest.json; give a folder such as "
-            f"outputs/prepared/NAME"
+            f"{folder}: no whole prepared corpus: it holds no manifest.json; {advice}"
         )
-    advice = mend_prepared(folder)
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         found = manifest["fingerprint"]
@@ -287,26 +287,21 @@ def _token_settings(
 def _remove_left(partial: Path, lock: Path) -> None:
     """Removes what a process left that was killed when all was done, unless another is at it."""
     with contextlib.suppress(OSError, Timeout):  # a folder that may only be read stays as it is
-        if partial.exists():
-            with FileLock(lock, timeout=0):
-                shutil.rmtree(partial)
+        if partial.exists() or lock.exists():
+            with held(lock, timeout=0):
+                shutil.rmtree(partial, ignore_errors=True)
 
 
-class _only_one:  # noqa: N801 - reads as a statement
+@contextlib.contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
     """Holds a lock among processes; says so when it has to wait for another one."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path)
-
-    def __enter__(self) -> None:
+    with contextlib.ExitStack() as stack:
         try:
-            self._lock.acquire(timeout=0)
+            stack.enter_context(held(lock, timeout=0))
         except Timeout:
             logger.info("another process prepares the same corpus; waiting for it")
-            self._lock.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
+            stack.enter_context(held(lock))
+        yield
 
 
 def _find_tokens(root: Path, stem: str, token_print: str) -> Path | None:

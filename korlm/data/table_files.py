@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from korlm.errors import OutputError, writing
+from korlm.streams import TerminalBytes, shows_text
 
 STDOUT = "-"
 DECIMALS = 5
@@ -72,7 +73,7 @@ class TableWriter:
         try:
             with self._writing():
                 if self._path is None:
-                    self._file = sys.stdout.buffer
+                    self._file = TerminalBytes() if shows_text() else sys.stdout.buffer
                 else:
                     self._open(self._path, schema)
                 if not isinstance(self._file, pq.ParquetWriter):

@@ -16,6 +16,7 @@ from korlm.config import Length, ListFormat
 from korlm.errors import ConfigError, writing
 from korlm.rescoring.json_lines import list_key
 from korlm.rescoring.reorder import RescoredList
+from korlm.streams import shows_text
 from korlm.whole_files import replacing
 
 # As in metrics.json.
@@ -197,7 +198,7 @@ def _new_file(output: str) -> Iterator[TextIO]:
 
 def _stdout() -> Iterator[TextIO]:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:  # Windows has encodings of its own
+    if reconfigure is not None and not shows_text():  # Windows has encodings of its own
         reconfigure(encoding="utf-8", newline="\n")
     try:
         yield sys.stdout
