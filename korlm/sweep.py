@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korlm.errors import reason_of
 from korlm.metrics import LARGER_IS_BETTER, cost
+from korlm.search.space import swept_keys
 from korlm.sweep_folder import (
     FAILED,
     begin_sweep,
@@ -106,7 +107,7 @@ class SweepTable(Callback):
         params = config.hydra.sweeper.get("params") or {}
         in_file = (f"{key}={value}" for key, value in params.items())
         with contextlib.suppress(HydraException):  # likewise
-            begin_sweep(folder, [*in_file, *config.hydra.overrides.task])
+            begin_sweep(folder, swept_keys([*in_file, *config.hydra.overrides.task]))
         names = jobs_by_settings(folder).values()  # which the jobs ask for next
         SweepTable.finished = sum(is_finished(folder / name) for name in names)
 

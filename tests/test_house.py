@@ -44,10 +44,11 @@ ONLY_IN = {
         *("korlm.cli", "korlm.config", "korlm.plugins", "korlm.sweep", "korlm.settings"),
         "korlm.folders",
         *("korlm.launching.base", "korlm.launching.jobs"),
-        *("korlm.search.space", "korlm.search.sweeper"),
+        *("korlm.search.grid", "korlm.search.space", "korlm.search.sweeper"),
     },
     "omegaconf": {
         *("korlm.cli", "korlm.sweep", "korlm.sweep_folder", "korlm.search.sweeper"),
+        "korlm.search.grid",
         *("korlm.settings", "korlm.folders"),
         *("korlm.launching.base", "korlm.launching.jobs"),
     },
