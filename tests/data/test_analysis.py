@@ -278,7 +278,7 @@ def test_the_bar_counts_what_was_there_but_not_as_speed(
 
     class Seen(ProgressBar):
         def __init__(self, *arguments: Any, **settings: Any) -> None:
-            super().__init__(*arguments, **settings, file=Terminal())
+            super().__init__(*arguments, **settings | {"shown": True, "file": Terminal()})
             made.append(self)
 
     monkeypatch.setattr(progress, "ProgressBar", Seen)
