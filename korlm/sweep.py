@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korlm.errors import ConfigError, reason_of
 from korlm.metrics import LARGER_IS_BETTER, cost
+from korlm.search.space import swept_keys
 from korlm.stored import read_json
 from korlm.sweep_folder import (
     FAILED,
@@ -109,7 +110,7 @@ class SweepTable(Callback):
         in_file = (f"{key}={value}" for key, value in params.items())
         try:
             remove_nameless(folder)
-            begin_sweep(folder, [*in_file, *config.hydra.overrides.task])
+            begin_sweep(folder, swept_keys([*in_file, *config.hydra.overrides.task]))
             names = jobs_by_settings(folder).values()  # which the jobs ask for next
         except (ConfigError, HydraException):  # a damaged job, or a wrong override: as above
             return

@@ -14,8 +14,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
 from korlm.errors import ConfigError, writing
 from korlm.stored import check_override, read_yaml
 
@@ -132,24 +130,6 @@ def new_folder(stem: Path, key: str = "outputs=FOLDER") -> str:
                 path = stem.with_name(f"{stem.name}_{number}")
 
 
-def swept_keys(arguments: Iterable[str]) -> frozenset[str]:
-    """Return the keys to which a command gives several values.
-
-    Args:
-        arguments: overrides as typed, or KEY=SWEEP from ``hydra.sweeper.params``.
-
-    Raises:
-        HydraException: an argument does not follow Hydra's grammar.
-
-    >>> sorted(swept_keys(["model=lstm,gru", "optimizer.lr=interval(0,1)", "seed=1"]))
-    ['model', 'optimizer.lr']
-    """
-    parsed = OverridesParser.create().parse_overrides(list(arguments))
-    return frozenset(
-        key_of(str(override.input_line)) for override in parsed if override.is_sweep_override()
-    )
-
-
 def job_name(number: int, overrides: Sequence[str], swept: Collection[str]) -> str:
     """Return the name of a job's folder, which TensorBoard and tables show as well.
 
@@ -187,16 +167,16 @@ def job_dir(sweep: str, number: int, overrides: Sequence[str]) -> str:
 _swept: dict[Path, frozenset[str]] = {}  # sweep of this process -> the keys that vary in it
 
 
-def begin_sweep(sweep: Path, arguments: Iterable[str]) -> None:
+def begin_sweep(sweep: Path, swept: frozenset[str]) -> None:
     """Prepare this process for giving the jobs of a sweep their folders.
 
     Args:
         sweep: its folder.
-        arguments: as of ``swept_keys``.
+        swept: the keys that vary.
     """
     jobs_by_settings.cache_clear()
     remove_nameless(sweep)
-    _swept[sweep.absolute()] = swept_keys(arguments)
+    _swept[sweep.absolute()] = swept
 
 
 @functools.cache

@@ -48,10 +48,10 @@ ONLY_IN = {
         *("korlm.cli", "korlm.config", "korlm.plugins", "korlm.sweep", "korlm.settings"),
         *("korlm.folders", "korlm.stored"),
         *("korlm.launching.base", "korlm.launching.jobs"),
-        *("korlm.search.space", "korlm.search.sweeper"),
+        *("korlm.search.grid", "korlm.search.space", "korlm.search.sweeper"),
     },
     "omegaconf": {
-        *("korlm.cli", "korlm.sweep", "korlm.search.sweeper"),
+        *("korlm.cli", "korlm.sweep", "korlm.search.sweeper", "korlm.search.grid"),
         *("korlm.settings", "korlm.folders"),
         *("korlm.launching.base", "korlm.launching.jobs"),
     },

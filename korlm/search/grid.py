@@ -19,8 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korlm.config import CorpusConfig, GridConfig, PrepareSettings, TrainSettings
 from korlm.errors import ConfigError, KorlmError
+from korlm.search.space import swept_keys
 from korlm.settings import one_line, to_settings
-from korlm.sweep_folder import job_name, swept_keys
+from korlm.sweep_folder import job_name
 
 
 class GridSweeper(Sweeper):

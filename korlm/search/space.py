@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +130,24 @@ def read_space(
             "'optimizer.lr=tag(log,interval(0.001,0.1))', or choose a file: sweep=lstm_small"
         )
     return Space(fixed, searched)
+
+
+def swept_keys(arguments: Iterable[str]) -> frozenset[str]:
+    """Return the keys to which a command gives several values.
+
+    Args:
+        arguments: overrides as typed, or KEY=SWEEP from ``hydra.sweeper.params``.
+
+    Raises:
+        HydraException: an argument does not follow Hydra's grammar.
+
+    >>> sorted(swept_keys(["model=lstm,gru", "optimizer.lr=interval(0,1)", "seed=1"]))
+    ['model', 'optimizer.lr']
+    """
+    parsed = OverridesParser.create().parse_overrides(list(arguments))
+    return frozenset(
+        key_of(str(override.input_line)) for override in parsed if override.is_sweep_override()
+    )
 
 
 def _plain(value: Any) -> str:

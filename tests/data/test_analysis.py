@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fakes import install_fake_kkma
-from tqdm import tqdm
 
 from korlm.config import (
     CorpusConfig,
@@ -31,6 +30,7 @@ from korlm.data.analysis import tokenize_corpus
 from korlm.data.corpus import find_sources
 from korlm.data.journal import Journal
 from korlm.data.pool import Task
+from korlm.data.progress import ProgressBar
 from korlm.errors import OutputError
 
 KKMA = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, guard=False, cache_mb=0)
@@ -272,13 +272,16 @@ def test_the_bar_counts_what_was_there_but_not_as_speed(
 ) -> None:
     made: list[Any] = []
 
-    class Seen(tqdm):  # type: ignore[type-arg]
-        def __init__(self, **settings: Any) -> None:
-            settings |= {"file": io.StringIO(), "disable": False}
-            super().__init__(**settings)
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    class Seen(ProgressBar):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings | {"shown": True, "file": Terminal()})
             made.append(self)
 
-    monkeypatch.setattr(progress, "tqdm", Seen)
+    monkeypatch.setattr(progress, "ProgressBar", Seen)
     for good in (30, 10_000):
         run(corpus, tmp_path / "tokens", monkeypatch, good=good)
     first, second = made
