@@ -9,14 +9,11 @@ from __future__ import annotations
 import contextlib
 import enum
 import functools
-import gc
-import importlib
 import logging
 import os
 import shutil
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,17 +25,20 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from korlm import config, plugins, torchrun
-from korlm.command_line import check_words, flags_first, in_hydras_grammar, is_multirun, whole
-from korlm.errors import ConfigError, Interrupted, KorlmError, OutputKey, Pruned, writing
-from korlm.folders import Refused, RunFolder, is_sweep, output_dir, register_resolvers
-from korlm.metrics import check_objective
-from korlm.search.watching import Watcher, watching
+from korlm import config, torchrun
+from korlm.command_line import (
+    check_words,
+    flags_first,
+    in_hydras_grammar,
+    is_multirun,
+    key_of,
+    whole,
+)
+from korlm.errors import ConfigError, Interrupted, KorlmError, OutputKey, writing
+from korlm.folders import Refused, RunFolder, output_dir, register_resolvers
 from korlm.settings import HYDRA_PATHS, check_groups, conf_dir, one_line, path_keys, to_settings
 from korlm.signals import interrupting
 from korlm.streams import set_up_streams
-from korlm.sweep import SweepTable, note_failure
-from korlm.sweep_folder import FAILED, go_on_command, is_finished, key_of, with_stored
 
 logger = logging.getLogger(__name__)
 
@@ -46,23 +46,12 @@ _FULL_ERROR = "HYDRA_FULL_ERROR"
 SPINS = "3000"  # turns of libgomp, some ten microseconds
 WRONG_SETTINGS = (KorlmError, HydraException, OmegaConfBaseException)
 VERSION_BASE = "1.3"  # of Hydra's behaviour
-_TASKS: dict[str, Callable[[DictConfig], Any]] = {}  # command -> what it does with one job
+TASKS: dict[str, Callable[[DictConfig], Any]] = {}  # command -> what it does with one job
 
 
 def command_overrides() -> list[str]:
     """The overrides typed for this job."""
     return list(HydraConfig.get().overrides.task)
-
-
-def watching_trial(objective: str) -> contextlib.AbstractContextManager[Watcher | None]:
-    """What watches over this job, if it is a trial of a search.
-
-    Args:
-        objective: SPLIT.KEY that is minimised.
-    """
-    if not is_sweep():
-        return contextlib.nullcontext()
-    return watching(output_dir().parent, command_overrides(), objective)
 
 
 def _stop(message: str, code: int) -> NoReturn:
@@ -141,27 +130,40 @@ def _raising_hydra() -> Iterator[None]:
             os.environ[_FULL_ERROR] = before
 
 
-@contextlib.contextmanager
-def _ending(single: bool) -> Iterator[None]:
-    """Turns what ends a job into one line and an exit code; in a sweep it stays an exception."""
-    try:
-        with writing(output_dir()):
-            yield
-    except (Exception, KeyboardInterrupt) as error:
-        if not single:
-            _end_job(error)
-        if isinstance(error, Interrupted):
-            _stop(str(error), 130)
-        if torchrun.place().is_first:
-            _remove_fruitless(output_dir())
-        if isinstance(error, KeyboardInterrupt):
-            _stop("interrupted", 130)
-        if not isinstance(error, KorlmError):
-            raise
-        _stop(str(error), 1)
-    finally:
-        if not single:
-            gc.collect()  # a run and its parts know each other; the next job needs their memory
+class SingleRun:
+    """Runs a command once; ``korlm.sweep_command.Multirun`` extends it by Hydra's multirun."""
+
+    def register(self) -> None:
+        """Register the Hydra plugins and resolvers that the command needs."""
+        register_resolvers()
+
+    def complete_arguments(self, command: str) -> None:
+        """Add stored arguments of an earlier command to ``sys.argv``."""
+
+    @contextlib.contextmanager
+    def job(self) -> Iterator[None]:
+        """Turn an exception of the job into one line on stderr and an exit code."""
+        try:
+            with writing(output_dir()):
+                yield
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, Interrupted):
+                _stop(str(error), 130)
+            if torchrun.place().is_first:
+                _remove_fruitless(output_dir())
+            if isinstance(error, KeyboardInterrupt):
+                _stop("interrupted", 130)
+            if not isinstance(error, KorlmError):
+                raise
+            _stop(str(error), 1)
+
+    def finish(self) -> Path | None:
+        """Write what belongs to all jobs together; return their folder, if there are several."""
+        return None
+
+    def resume_hint(self, folder: Path, arguments: Sequence[str]) -> str:
+        """Return the command that resumes the jobs in a folder."""
+        raise AssertionError(folder)  # a single run has no such folder
 
 
 def _settings_of(tree: DictConfig, command: str) -> Any:
@@ -192,105 +194,37 @@ def _warn_without_effect(settings: config.Group) -> None:
                     logger.warning("%s%s=%s has no effect: %s", prefix, key, shown, reason)
 
 
-def _end_job(error: BaseException) -> NoReturn:
-    """Ends a job of a sweep by its exception: Hydra goes on with the next one."""
-    if isinstance(error, (Interrupted, KeyboardInterrupt)):
-        raise KeyboardInterrupt from None  # the whole sweep ends
-    assert isinstance(error, Exception)
-    if torchrun.place().is_first:
-        note_failure(output_dir(), error)
-    if isinstance(error, Pruned):
-        logger.info("job %s of the sweep: %s", output_dir().name, error)
-        raise error
-    unexpected = not isinstance(error, KorlmError)
-    logger.error("job %s of the sweep failed: %s", output_dir().name, error, exc_info=unexpected)
-    link: BaseException | None = error
-    while link is not None:  # Hydra keeps the exception to the end, and it would keep the model
-        traceback.clear_frames(link.__traceback__)
-        link = link.__cause__ or link.__context__
-    raise error
-
-
-def task_of(command: str) -> Callable[[DictConfig], Any]:
-    """What a command does with one job, for a process that was not started by that command.
-
-    Args:
-        command: its module in korlm.
-    """
-    # As a rule the command's own module is __main__ instead, and that of another process.
-    importlib.import_module(f"korlm.{command}")
-    hydra.version.setbase(VERSION_BASE)
-    logging.raiseExceptions = False  # as below
-    config.register()
-    register_resolvers()
-    return _TASKS[command]
-
-
-@contextlib.contextmanager
-def alone_in(job: Path) -> Iterator[None]:
-    """Around a job of a sweep, which other processes may have found in its folder as well.
-
-    Raises:
-        OutputError: another one works on it.
-    """
-    lock = job / ".lock"
-    if not torchrun.place().is_first:
-        yield
-        return
-    if is_finished(job):
-        with contextlib.suppress(OSError):  # of a process that was killed in its last moment
-            lock.unlink(missing_ok=True)
-        yield
-        return
-    from korlm.locks import alone  # filelock takes its time
-
-    taken = f"{job}: another process works on this job: wait for it, or end it first"
-    with writing(job), alone(lock, taken):
-        yield
-
-
-def complete_sweep() -> None:
-    """Adds what a sweep to go on with was begun with to the arguments of this command.
-
-    Raises:
-        ConfigError: there is no such sweep, or its objective is none.
-    """
-    sys.argv[1:] = with_stored(sys.argv[1:])
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key == "objective":  # one line before any job, not one for each
-            check_objective(value)
-
-
 def stage(
-    config_name: str, literal: Collection[str] = (), renamed: Mapping[str, str] | None = None
+    config_name: str,
+    literal: Collection[str] = (),
+    renamed: Mapping[str, str] | None = None,
+    runner: SingleRun | None = None,
 ) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
-    """Makes a command of a function that takes settings: Hydra around it, errors in one line.
+    """Return a decorator that turns a function of settings into a command.
+
+    The command composes the settings with Hydra, and ends with one line and an exit code.
 
     Args:
         config_name: the command's file under conf/.
         literal: keys whose values are text, and taken to the letter.
         renamed: key as typed -> key of the settings, where another command has a group of that
             name under conf/: Hydra would take the value for a choice of it.
+        runner: how jobs are run; default: once.
     """
+    runs = runner or SingleRun()
 
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         def task(tree: DictConfig) -> Any:
             if not torchrun.place().is_first:  # one log, and no file of its own
                 logging.getLogger().setLevel(logging.WARNING)
                 logging.getLogger().handlers[:] = [logging.StreamHandler()]
-            if not is_sweep():
-                with _ending(single=True):
-                    return function(_settings_of(tree, config_name))
-            with alone_in(output_dir()), _ending(single=False):
-                if torchrun.place().is_first:
-                    (output_dir() / FAILED).unlink(missing_ok=True)
+            with runs.job():
                 return function(_settings_of(tree, config_name))
 
-        _TASKS[config_name] = task
+        TASKS[config_name] = task
 
         def command() -> None:
-            _do(config_name, task, literal, renamed or {})
+            _do(config_name, task, literal, renamed or {}, runs)
 
         return command
 
@@ -302,6 +236,7 @@ def _do(
     task: Callable[[DictConfig], Any],
     literal: Collection[str],
     renamed: Mapping[str, str],
+    runner: SingleRun,
 ) -> None:
     """Does a command from its first word to its exit code."""
     set_up_streams()
@@ -312,8 +247,7 @@ def _do(
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     config.register()
-    plugins.register()
-    register_resolvers()
+    runner.register()
     main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)
     has_begun = False
 
@@ -332,12 +266,12 @@ def _do(
         sys.argv[1:] = words
         with _one_voice(), _raising_hydra(), interrupting(), writing(Path("outputs")):
             try:
-                if is_multirun(words) and name == "train":
-                    complete_sweep()
+                if is_multirun(words):
+                    runner.complete_arguments(name)
                 check_groups(name, sys.argv[1:])
                 main(begun)()
             finally:
-                folder = SweepTable.tell()
+                folder = runner.finish()
     except Exception as error:
         # Before any job, whatever is raised is Hydra's word about the settings.
         if show_traceback or ((has_begun or folder) and not isinstance(error, WRONG_SETTINGS)):
@@ -346,7 +280,7 @@ def _do(
     except Refused as refused:
         _stop(_as_typed(str(refused), words, typed), 1)
     except KeyboardInterrupt:
-        hint = f"; go on with: {go_on_command(folder, words)}" if folder else ""
+        hint = f"; go on with: {runner.resume_hint(folder, words)}" if folder else ""
         _stop(f"interrupted{hint}", 130)
 
 

@@ -27,6 +27,15 @@ _KEY = re.compile(r"(\+{0,2}|~)[\w$][\w$./@:-]*")
 _QUESTIONS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}
 
 
+def key_of(override: str) -> str:
+    """The key of an override, without the signs before it.
+
+    >>> key_of("+experiment=smoke"), key_of("~schedule")
+    ('experiment', 'schedule')
+    """
+    return override.lstrip("+~").partition("=")[0]
+
+
 def quote_hangul(override: str) -> str:
     """Quotes the words of an override that hold letters outside ASCII.
 

@@ -9,11 +9,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm import cli
 from korlm.config import CacheConfig, DynamicConfig, EvaluateSettings
 from korlm.errors import ConfigError
 from korlm.folders import output_dir, run_folders
 from korlm.paths import run_directory
+from korlm.sweep_command import stage
 
 if TYPE_CHECKING:
     from korlm.evaluation.figures import Figures
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@cli.stage("evaluate")
+@stage("evaluate")
 def main(settings: EvaluateSettings) -> None:
     """Judges the best model of each run, and says how sure that is."""
     from korlm.evaluation.files import write_breakdowns

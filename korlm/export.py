@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm import cli
 from korlm.config import ExportSettings
 from korlm.errors import PreparedError
+from korlm.sweep_command import stage
 
 if TYPE_CHECKING:
     from korlm.data.batches import Ids
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@cli.stage("export")
+@stage("export")
 def main(settings: ExportSettings) -> None:
     """Exports the best model of a run and tells what the export is worth."""
     from korlm.exporting.folder import export_run, export_table

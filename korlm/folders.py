@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from korlm import config, torchrun
 from korlm.errors import ConfigError, writing
 from korlm.paths import CHECKPOINTS, expand_home, run_directory
-from korlm.sweep_folder import go_on_command, is_finished, job_dir, new_folder, sweep_dir
+from korlm.whole_files import new_folder
+
+FAILED = "failed.txt"  # in the folder of a sweep's job: why it has no metrics
+SWEEP_COMMAND = ("python", "-m", "korlm.train", "-m")
 
 
 def is_sweep() -> bool:
@@ -34,7 +38,7 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
     if resume and not resumed_checkpoint(resume).is_file():
         hint = "give the directory of a run as the command that was broken off printed it"
         if (Path(resume) / "multirun.yaml").is_file():
-            hint = f"it is a sweep: {go_on_command(Path(resume))}"
+            hint = f"it is a sweep: {shlex.join([*SWEEP_COMMAND, f'resume={resume}'])}"
         raise ConfigError(f"resume={resume}: no checkpoints/last.pt in there; {hint}")
     if not torchrun.place().is_first:
         return "."  # writes nothing; the first process tells it where the run lies
@@ -55,6 +59,11 @@ def resumed_checkpoint(resume: str, which: str = "last") -> Path:
         which: last, or best, which holds no state of the optimizer.
     """
     return run_directory(Path(expand_home(resume, "resume"))) / CHECKPOINTS / f"{which}.pt"
+
+
+def is_finished(job: Path) -> bool:
+    """Whether a job has come to its end; metrics.json is the last that it writes."""
+    return (job / "metrics.json").is_file()
 
 
 def holds_run(folder: Path) -> bool:
@@ -153,11 +162,6 @@ def evaluation_dir(run: Any, outputs: str, output: str | None = None) -> str:
     return new_folder(stem, "output=FOLDER" if is_one else "outputs=FOLDER")
 
 
-def _sweep_dir(outputs: str, resume: str | None) -> str:
-    home = resume and expand_home(resume, "resume")
-    return sweep_dir(expand_home(outputs, "outputs"), home)
-
-
 def output_subdir(folder: str) -> str | None:
     """Where Hydra keeps the settings of a command: a resumed run keeps its first ones.
 
@@ -177,8 +181,6 @@ def register_resolvers() -> None:
     for name, resolver in (
         ("korlm_run_dir", run_dir),
         ("korlm_evaluation_dir", evaluation_dir),
-        ("korlm_sweep_dir", _sweep_dir),
     ):
         OmegaConf.register_new_resolver(name, resolver, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("korlm_job_dir", job_dir, replace=True)
     OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)

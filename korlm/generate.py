@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm import cli
 from korlm.config import GenerateSettings
+from korlm.sweep_command import stage
 
 if TYPE_CHECKING:
     from korlm.decoding.generator import Generator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@cli.stage("generate", literal=("prompt",))
+@stage("generate", literal=("prompt",))
 def main(settings: GenerateSettings) -> None:
     """Writes to standard output, each eojeol as soon as it is final."""
     from korlm.decoding.generator import Generator

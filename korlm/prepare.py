@@ -6,8 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm import cli
 from korlm.config import PrepareSettings
+from korlm.sweep_command import stage
 
 if TYPE_CHECKING:
     from korlm.data.prepared import Prepared
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@cli.stage("prepare")
+@stage("prepare")
 def main(settings: PrepareSettings) -> None:
     """Prepares the corpus of the settings, tells what it is like and where it lies."""
     from korlm.data.prepared import prepare

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from korlm import cli
 from korlm.config import ReportSettings
 from korlm.data.progress import ProgressBar
+from korlm.sweep_command import stage
 
 logger = logging.getLogger(__name__)
 
 
-@cli.stage("report", literal=("title",), renamed={"sweep": "sweep_dir"})
+@stage("report", literal=("title",), renamed={"sweep": "sweep_dir"})
 def main(settings: ReportSettings) -> None:
     """Reads what the runs left behind; opens no model."""
     from korlm.reporting.page import build_page, write_page

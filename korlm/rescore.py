@@ -6,10 +6,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm import cli
 from korlm.config import RescoreSettings
 from korlm.errors import ConfigError
 from korlm.paths import run_directory
+from korlm.sweep_command import stage
 
 if TYPE_CHECKING:
     from korlm.rescoring.lists import Layout
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@cli.stage("rescore")
+@stage("rescore")
 def main(settings: RescoreSettings) -> None:
     """Puts the hypotheses of n-best lists in the order that a trained model would have them."""
     from korlm.rescoring.lists import format_of, open_lists, read_references

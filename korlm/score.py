@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm import cli
 from korlm.config import Context, Level, ScoreSettings
 from korlm.errors import CorpusError, OutputError
+from korlm.sweep_command import stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@cli.stage("score")
+@stage("score")
 def main(settings: ScoreSettings) -> None:
     """Writes the tables of the settings, and tells what was read."""
     try:

@@ -10,14 +10,14 @@ import os
 import socket
 from pathlib import Path
 
-from korlm import cli
 from korlm.config import ServeSettings
 from korlm.errors import ConfigError, optional
+from korlm.sweep_command import stage
 
 logger = logging.getLogger(__name__)
 
 
-@cli.stage("serve")
+@stage("serve")
 def main(settings: ServeSettings) -> None:
     """Serves the page and its JSON interface until Ctrl-C."""
     with optional("fastapi", "uvicorn"):

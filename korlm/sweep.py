@@ -20,14 +20,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm.errors import ConfigError, reason_of
+from korlm.folders import FAILED, is_finished
 from korlm.metrics import LARGER_IS_BETTER, cost
 from korlm.search.space import swept_keys
 from korlm.stored import read_json
 from korlm.sweep_folder import (
-    FAILED,
     begin_sweep,
     found_jobs,
-    is_finished,
     jobs_by_settings,
     remove_nameless,
     run_command,

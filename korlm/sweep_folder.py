@@ -14,25 +14,21 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from korlm.errors import ConfigError, writing
+from omegaconf import OmegaConf
+
+from korlm.command_line import key_of
+from korlm.errors import ConfigError
+from korlm.folders import is_finished
+from korlm.paths import expand_home
 from korlm.stored import check_override, read_yaml
+from korlm.whole_files import new_folder
 
 Settings = frozenset[tuple[str, str]]
-FAILED = "failed.txt"  # why a job has no figures
 MAX_NAME = (
     80  # characters of a job's name; file systems allow 255 bytes, a Hangul syllable is three
 )
 # What may differ between two commands that mean the same job.
 OF_THE_COMMAND = ("resume", "resume_from", "outputs", "objective", "prepare")
-
-
-def key_of(override: str) -> str:
-    """The key of an override, without the signs before it.
-
-    >>> key_of("+experiment=smoke"), key_of("~schedule")
-    ('experiment', 'schedule')
-    """
-    return override.lstrip("+~").partition("=")[0]
 
 
 def job_settings(overrides: Iterable[str]) -> dict[str, str]:
@@ -100,34 +96,9 @@ def remove_nameless(sweep: Path) -> None:
             shutil.rmtree(folder)
 
 
-def is_finished(job: Path) -> bool:
-    """Whether a job has come to its end; metrics.json is the last that it writes."""
-    return (job / "metrics.json").is_file()
-
-
 def sweep_dir(outputs: str, resume: str | None) -> str:
     """The folder of a sweep: one of its own, or the one to go on with."""
     return resume or new_folder(Path(outputs, "sweeps", f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
-
-
-def new_folder(stem: Path, key: str = "outputs=FOLDER") -> str:
-    """Makes a folder of this name, or with a number behind it where it is taken.
-
-    Args:
-        stem: the name.
-        key: the setting that leads to another place, for the message.
-    """
-    path, number = stem, 1
-    with writing(stem, key):
-        while True:
-            try:  # made here and now: two commands of the same second must not share it
-                path.mkdir(parents=True)
-                return str(path)
-            except FileExistsError:
-                if not path.is_dir():
-                    raise
-                number += 1
-                path = stem.with_name(f"{stem.name}_{number}")
 
 
 def job_name(number: int, overrides: Sequence[str], swept: Collection[str]) -> str:
@@ -285,3 +256,14 @@ def go_on_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
     quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"
     own = [a for a in arguments if re.match(r"\+*hydra[./](?!sweep\.dir=|mode=)", a)]
     return "python -m korlm.train -m " + shlex.join([f"resume={quoted}", *own])
+
+
+def _sweep_dir(outputs: str, resume: str | None) -> str:
+    home = resume and expand_home(resume, "resume")
+    return sweep_dir(expand_home(outputs, "outputs"), home)
+
+
+def register_resolvers() -> None:
+    """Register the resolvers that conf/train.yaml names the folders of a sweep with."""
+    OmegaConf.register_new_resolver("korlm_sweep_dir", _sweep_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("korlm_job_dir", job_dir, replace=True)

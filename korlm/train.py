@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm import cli, torchrun
+from korlm.command_line import key_of
 from korlm.config import TrainSettings
 from korlm.errors import CheckpointError, ConfigError, enough_memory
-from korlm.folders import is_sweep, output_dir, resumed_checkpoint
+from korlm.folders import is_finished, is_sweep, output_dir, resumed_checkpoint
 from korlm.metrics import cost
 from korlm.settings import plain_settings, settings_from_plain
 from korlm.stored import read_json
 from korlm.sweep import damaged_figures
-from korlm.sweep_folder import is_finished, key_of, lies_in
+from korlm.sweep_command import stage, watching_trial
+from korlm.sweep_folder import lies_in
 
 if TYPE_CHECKING:
     from korlm.data.prepared import Prepared
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@cli.stage("train")
+@stage("train")
 def main(settings: TrainSettings) -> float:
     """Trains, or goes on training; gives the objective, for sweepers to minimise."""
     run_dir, resumed, objective = output_dir(), None, settings.objective
@@ -66,7 +68,7 @@ def main(settings: TrainSettings) -> float:
     plain = plain_settings(settings)
     advice = "lower model.hidden_dim, model.embedding_dim or batches.batch_size"
     memory = enough_memory(f"model={settings.model.name}", advice)
-    with group, cli.watching_trial(objective) as watch, memory:
+    with group, watching_trial(objective) as watch, memory:
         run = Run(settings, plain, prepared, run_dir, resumed, group, watch)
         return _objective(objective, run.fit())
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from korlm.errors import writing
+
 if sys.platform != "win32":  # there, two that write one file at once meet an error
     import fcntl
 
@@ -69,3 +71,23 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+def new_folder(stem: Path, key: str = "outputs=FOLDER") -> str:
+    """Makes a folder of this name, or with a number behind it where it is taken.
+
+    Args:
+        stem: the name.
+        key: the setting that leads to another place, for the message.
+    """
+    path, number = stem, 1
+    with writing(stem, key):
+        while True:
+            try:  # made here and now: two commands of the same second must not share it
+                path.mkdir(parents=True)
+                return str(path)
+            except FileExistsError:
+                if not path.is_dir():
+                    raise
+                number += 1
+                path = stem.with_name(f"{stem.name}_{number}")

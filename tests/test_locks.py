@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from korlm import cli
 from korlm.errors import OutputError
 from korlm.locks import alone, held
+from korlm.sweep_command import alone_in
 
 
 def test_a_second_one_is_told_and_nothing_is_left(tmp_path: Path) -> None:
@@ -44,5 +44,5 @@ def test_a_finished_job_is_nobodys(tmp_path: Path) -> None:
     """Its lock is there if a process was killed after the last file and before the lock's end."""
     for name in (".lock", "metrics.json"):
         (tmp_path / name).touch()
-    with cli.alone_in(tmp_path):
+    with alone_in(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]

@@ -17,10 +17,11 @@ from omegaconf import DictConfig
 
 from korlm import errors
 from korlm.errors import ConfigError, SweepError
+from korlm.folders import is_finished
 from korlm.launching.jobs import Order, Outcome, of_the_job, run
 from korlm.metrics import LARGER_IS_BETTER
 from korlm.sweep import note_failure
-from korlm.sweep_folder import is_finished, job_dir
+from korlm.sweep_folder import job_dir
 
 logger = logging.getLogger(__name__)
 

@@ -6,17 +6,23 @@ korlm, tells OmegaConf and Hydra what the command line would tell them, and does
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import hydra
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus, run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
+from korlm import cli, config, folders
+from korlm.command_line import key_of
 from korlm.errors import KorlmError, Pruned
-from korlm.sweep_folder import job_settings, key_of, settings_in
+from korlm.sweep_folder import job_settings, register_resolvers, settings_in
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,10 @@ class Outcome:
 
 def run(order: Order) -> Outcome:
     """Does a job in this process, as Hydra's own launcher would; leaves what it leaves."""
-    from korlm import cli
-
     own = job_settings(of_the_job(order.overrides))
     if settings_in(order.folder) not in (None, own):  # it waited in a queue too long
         return Outcome(failure=f"{order.folder}: has become the folder of another job meanwhile")
-    task = cli.task_of(order.config.hydra.job.config_name)
+    task = _task_of(order.config.hydra.job.config_name)
     Plugins.instance()  # finds the readers of files that load_sweep_config needs
     setup_globals()
     config = order.context.config_loader.load_sweep_config(order.config, list(order.overrides))
@@ -107,3 +111,19 @@ def described(error: BaseException) -> str:
     """What is not a user's mistake, in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}"
+
+
+def _task_of(command: str) -> Callable[[DictConfig], Any]:
+    """Return what a command does with one job, in a process that it did not start.
+
+    Args:
+        command: its module in korlm.
+    """
+    # As a rule the command's own module is __main__ instead, and that of another process.
+    importlib.import_module(f"korlm.{command}")
+    hydra.version.setbase(cli.VERSION_BASE)
+    logging.raiseExceptions = False  # as in a command's own process
+    config.register()
+    folders.register_resolvers()
+    register_resolvers()
+    return cli.TASKS[command]

@@ -19,9 +19,9 @@ from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission
 
 from korlm import torchrun
+from korlm.folders import FAILED
 from korlm.launching.jobs import Order, Outcome, run
 from korlm.signals import interrupting
-from korlm.sweep_folder import FAILED
 
 TELLING_SECONDS = 30.0
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from korlm.errors import ConfigError
+from korlm.folders import FAILED
 from korlm.paths import run_directory
 from korlm.reporting.events import Curve, Told, read_events
 from korlm.runs import short_names
 from korlm.stored import read_json, read_yaml
-from korlm.sweep_folder import FAILED
 
 MARKS = (".hydra", "tensorboard", "metrics.json", "training.json")  # each tells a run directory
 UNTOLD = ("resume", "outputs")  # settings of the command rather than of the run

@@ -9,8 +9,9 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
+from korlm.command_line import key_of
 from korlm.errors import ConfigError
-from korlm.sweep_folder import is_of_the_command, key_of
+from korlm.sweep_folder import is_of_the_command
 
 Value = int | float | str
 
