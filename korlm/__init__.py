@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from korlm._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from korlm.runs import TrainedRun
-
-__version__ = "0.1.0"
 
 
 def load(run: str | Path) -> TrainedRun:

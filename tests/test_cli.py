@@ -240,7 +240,7 @@ def test_help(command: str) -> None:
 def test_an_unexpected_failure_leaves_no_empty_run(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import korlm.training.run as station
+    from korlm.training import run as station
 
     def fail(*args: object) -> None:
         raise RuntimeError("ours")

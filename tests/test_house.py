@@ -34,7 +34,7 @@ LAYERS = [
     {"korlm.metrics", "korlm.config", "korlm.drawing", "korlm.whole_files"}
     | {"korlm.errors", "korlm.text_tables", "korlm.torchrun", "korlm.signals", "korlm.locks"}
     | {"korlm.cores", "korlm.checksums", "korlm.paths", "korlm.streams"}
-    | {"korlm.__version__"},
+    | {"korlm.__version__", "korlm._version"},
 ]
 # zsh takes an unquoted list for a pattern of file names and refuses it.
 UNQUOTED = re.compile(r"(?:^|\s)[a-z_]+(?:\.[a-z_]+)*=\[[^\]]*\](?=[\s;,]|$)")

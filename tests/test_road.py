@@ -74,7 +74,7 @@ def test_a_second_run_tokenizes_nothing(
     korlm: Command, tiny: TinyCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert korlm("prepare", *tiny.overrides, "tokenizer=syllable").code == 0
-    import korlm.data.analysis as station
+    from korlm.data import analysis as station
 
     def refuse(*args: object) -> None:
         raise AssertionError("tokenized twice")

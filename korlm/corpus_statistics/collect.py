@@ -12,14 +12,13 @@ import numpy as np
 
 from korlm.corpus_statistics.laws import Coverage, PowerLaw, fit_heaps, fit_zipf
 from korlm.corpus_statistics.splits import Ints, SplitScan, lines_at, marks, scan_split
-from korlm.data.corpus import SPLITS
 from korlm.data.encode import split_counts
 from korlm.data.prepared import Prepared
 from korlm.data.progress import ProgressBar
 from korlm.data.shards import ShardCounts
 from korlm.data.vocab import SPECIALS
 from korlm.errors import OutputError, PreparedError, writing
-from korlm.metrics import write_figures
+from korlm.metrics import SPLITS, write_figures
 from korlm.paths import mend_prepared
 
 logger = logging.getLogger(__name__)

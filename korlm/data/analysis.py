@@ -25,7 +25,7 @@ from korlm.config import (
 )
 from korlm.data.cache import LineCache
 from korlm.data.cached import map_cached
-from korlm.data.corpus import SPLITS, BlockSplit, Source, has_text, read_corpus
+from korlm.data.corpus import BlockSplit, Source, has_text, read_corpus
 from korlm.data.journal import Journal
 from korlm.data.normalization import INVISIBLE, normalize_all
 from korlm.data.notes import Notes
@@ -34,6 +34,7 @@ from korlm.data.progress import ProgressBar, progress_bar
 from korlm.data.registry import learn, tokenizer_version
 from korlm.data.shards import Batch, Batcher, ShardWriter, shard_path
 from korlm.errors import CorpusError, optional
+from korlm.metrics import SPLITS
 from korlm.whole_files import replacing
 
 logger = logging.getLogger(__name__)

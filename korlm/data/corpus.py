@@ -35,10 +35,10 @@ from korlm.data.text_files import (
     text_lines,
 )
 from korlm.errors import CorpusError
+from korlm.metrics import SPLITS
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "valid", "test")
 INPUT = "input"  # the one split of a text that is read as it is
 KEY_CHARS = 4096  # of a document's beginning that decide its split
 # White space and control characters: what a blank line is made of.

@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-import korlm
+from korlm import _version
 from korlm.config import Engine, JavaConfig, KkmaConfig, TokenizerConfig, WorkerConfig
 from korlm.data.columns import unpack
 from korlm.data.registry import build_light, tokenizer_version
@@ -75,7 +75,7 @@ class _Child:
         self.silent = 0.0  # seconds since its last message that somebody waited for one
         self._inbox = inbox
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        source = str(Path(korlm.__file__).resolve().parent.parent)
+        source = str(Path(_version.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "korlm.data.worker", config_to_json(config)],

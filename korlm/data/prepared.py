@@ -46,7 +46,7 @@ from korlm.config import (
 from korlm.data.analysis import LEARNED, tokenize_corpus
 from korlm.data.arrays import read_arrays
 from korlm.data.columns import PLAIN
-from korlm.data.corpus import SPLITS, Source, content_digest, find_sources
+from korlm.data.corpus import Source, content_digest, find_sources
 from korlm.data.encode import count_tokens, encode_split, spelling_nats, split_counts
 from korlm.data.registry import tokenizer_version
 from korlm.data.report import summary, write_report
@@ -55,6 +55,7 @@ from korlm.data.spelling import SpellingModel
 from korlm.data.vocab import EOS_ID, UNK_ID, Vocab, id_dtype
 from korlm.errors import PreparedError, writing
 from korlm.locks import held
+from korlm.metrics import SPLITS
 from korlm.paths import mend_prepared
 from korlm.stored import check_settings, read_json
 from korlm.whole_files import to_disk

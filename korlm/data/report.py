@@ -20,15 +20,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.data.columns import PLAIN
-from korlm.data.corpus import BLANKS, SPLITS
+from korlm.data.corpus import BLANKS
+from korlm.metrics import SPLITS
 from korlm.whole_files import to_disk
 
 COLUMNS = ("doc_id", "line", "status", "seconds", "dropped", "text")
 TEXT_CHARS = 200
 _PLAIN = pa.array(PLAIN, pa.string())
-_ESCAPES = {ord(c): f"\\x{ord(c):02x}" for c in BLANKS if not c.isprintable() and ord(c) < 0xA0}
-_ESCAPES |= str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-_ESCAPES |= str.maketrans({"\u2028": "\\u2028", "\u2029": "\\u2029"})  # line ends to some readers
+_VISIBLE_BLANKS = {
+    ord(c): f"\\x{ord(c):02x}" for c in BLANKS if not c.isprintable() and ord(c) < 0xA0
+}
+_VISIBLE_BLANKS |= str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_VISIBLE_BLANKS |= str.maketrans(
+    {"\u2028": "\\u2028", "\u2029": "\\u2029"}
+)  # line ends to some readers
 
 
 def report_rows(table: pa.Table, seconds: pa.Array, dropped: pa.Array) -> list[str]:
@@ -76,7 +81,7 @@ def tsv_cell(value: object) -> str:
     >>> print(tsv_cell("a\tb"))
     a\tb
     """
-    return str(value).translate(_ESCAPES)
+    return str(value).translate(_VISIBLE_BLANKS)
 
 
 def summary(status: Mapping[str, int]) -> str:

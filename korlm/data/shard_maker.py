@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow as pa
 
-from korlm import __version__
+from korlm._version import __version__
 from korlm.config import JavaConfig, TokenizerConfig, Unicode, WorkerConfig
 from korlm.data.corpus import Lines
 from korlm.data.pool import TokenizerPool

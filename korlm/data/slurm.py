@@ -14,7 +14,7 @@ from typing import Any
 
 from distributed import Status
 
-import korlm
+from korlm import _version
 from korlm.config import ClusterConfig
 from korlm.config.cluster import SLURM
 from korlm.errors import ClusterError, optional
@@ -58,7 +58,7 @@ class Jobs:
         self._asked: float | None = None
         self._there: set[str] = set()  # names of workers that were ever there
         self._num_ended = 0  # jobs without one
-        source = str(Path(korlm.__file__).resolve().parent.parent)
+        source = str(Path(_version.__file__).resolve().parent.parent)
         self.cluster: Any = SLURMCluster(
             cores=threads,
             processes=1,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from korlm import __version__
+from korlm._version import __version__
 from korlm.errors import ExportError
 
 OPSET, IR_VERSION = 17, 8

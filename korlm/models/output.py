@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from korlm.config import NeuralConfig, Softmax
+from korlm.data.vocab import PAD_ID
 from korlm.models import threads
 
-PAD_ID = 0
 BLOCK = 1 << 20  # logits done at once on a CPU: 122 rows of 8,600, which are 2 MB in bf16
 GPU_BLOCK = 1 << 25
 SAFE = 1e20  # sums of exponentials beyond it, or below its inverse, are done again with a shift

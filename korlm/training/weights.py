@@ -15,7 +15,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from korlm import __version__, checksums
+from korlm import checksums
+from korlm._version import __version__
 from korlm.config import VocabConfig
 from korlm.data.vocab import SPECIALS, Vocab
 from korlm.errors import CheckpointError, VocabError, optional

@@ -90,7 +90,7 @@ def test_columns_there_and_back(lines: list[Analysis]) -> None:
 
 # main() reads its settings; what it made of them comes back as its complaint.
 TELL = """
-import korlm.data.worker as worker
+from korlm.data import worker as worker
 from korlm.errors import TokenizerError
 
 def tell(output, config, jobs):

@@ -8,8 +8,8 @@ import torch
 from model_cases import make_model
 from texts import VOCAB_SIZE, UnigramLM, random_text
 
-import korlm.evaluation.scoring as scoring
 from korlm.data.vocab import BOS_ID, EOS_ID
+from korlm.evaluation import scoring as scoring
 from korlm.evaluation.neural_cache import NeuralCache
 from korlm.evaluation.scoring import read_carried, score, score_sentences
 from korlm.models.base import LanguageModel

@@ -12,10 +12,10 @@ import torch
 from model_cases import VOCAB_SIZE, make_model
 from texts import CPU, random_text
 
-import korlm.evaluation.surprisal as surprisal
 from korlm.config import Context, NgramConfig, Smoothing
 from korlm.data.reading import Reading
 from korlm.data.vocab import BOS_ID, EOS_ID, UNK_ID
+from korlm.evaluation import surprisal as surprisal
 from korlm.evaluation.scoring import Text, read_carried, score, score_sentences
 from korlm.evaluation.surprisal import Scorer, gathered
 from korlm.models.base import LanguageModel

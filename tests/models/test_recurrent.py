@@ -11,9 +11,9 @@ from model_cases import CELLS, make_config, scatter
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-import korlm.models.recurrent as recurrent
 from korlm.config import InitialState
 from korlm.errors import ConfigError
+from korlm.models import recurrent as recurrent
 from korlm.models.dropout import drop_weight
 from korlm.models.recurrent import RecurrentEncoder, RecurrentLayer, cell_of, in_one_piece
 
