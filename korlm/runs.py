@@ -12,7 +12,7 @@ from korlm.data.prepared import Prepared, open_prepared
 from korlm.data.reading import Reader
 from korlm.data.spelling import SpellingModel
 from korlm.data.vocab import BOS_ID, EOS_ID, Vocab
-from korlm.errors import CheckpointError, PreparedError, VocabError, enough_memory
+from korlm.errors import CheckpointError, ConfigError, PreparedError, VocabError, enough_memory
 from korlm.models.base import LanguageModel
 from korlm.models.build import build_model, fewest_weights
 from korlm.paths import run_directory
@@ -82,7 +82,10 @@ def load_run(folder: Path) -> TrainedRun:
             f"{folder}: no checkpoints/best.pt in there; give the directory of a run that has come "
             "to its first validation, or of an export with model.safetensors"
         )
-    settings = settings_from_plain(settings_of(checkpoint, path), [])
+    try:
+        settings = settings_from_plain(settings_of(checkpoint, path), [])
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     words = checkpoint["vocab"]
     try:
         vocab = Vocab.restore(words["tokens"], words["counts"], settings.vocab)

@@ -157,7 +157,8 @@ def check_override(override: str, source: str) -> None:
 def _sets_search(override: str) -> bool:
     """Whether an override sets a plain value of a search, and nothing that Hydra would call."""
     key, _, value = override.partition("=")
-    names = {f.name for f in dataclasses.fields(config.SearchConfig)} - {"_target_", "params"}
+    kinds = (config.SearchConfig, config.GridConfig)
+    names = {f.name for kind in kinds for f in dataclasses.fields(kind)} - {"_target_", "params"}
     name = key.removeprefix(_SWEEPER)
     return key.startswith(_SWEEPER) and name in names and bool(re.fullmatch(r"[\w.]+", value))
 

@@ -322,7 +322,7 @@ def test_runs_that_are_none(korlm: Command, runs: Runs, tmp_path: Path) -> None:
     error = korlm("evaluate", f"run=[{runs.lstm},nowhere]").error
     assert error.startswith("korlm: run=nowhere: no checkpoints")
     assert "must be the directory of a run, a list" in korlm("evaluate", "run=[]").error
-    assert "must be the directory of a run, a list" in korlm("evaluate", "run={a:b}").error
+    assert korlm("evaluate", "run={a:b}").error.startswith("korlm: run={a:b}: no checkpoints")
     assert not list(tmp_path.iterdir())
 
 

@@ -91,7 +91,7 @@ def test_multirun_shares_a_process_and_the_prepared_text(
     assert ended.code == 0, ended.err
     sweep = only_folder(tmp_path / "outputs" / "sweeps")
     jobs = sorted(path.name for path in sweep.iterdir() if path.is_dir())
-    assert jobs == ["0", "1", "2", "3"]
+    assert jobs == [f"optimizer.lr={lr}_model={m}" for lr in (0.01, 0.02) for m in ("gru", "rnn")]
     for job in jobs:
         assert len(list((sweep / job / "tensorboard").glob("events*"))) == 1
         assert (sweep / job / "metrics.json").exists()

@@ -175,5 +175,5 @@ def test_ctrl_c_leaves_nothing(
 
 def test_a_place_that_cannot_be_written(run: TrainedRun, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"give output=FOLDER"):
+    with pytest.raises(OutputError, match=r"give another output=FOLDER"):
         export_run(run, tmp_path / "file" / "export")

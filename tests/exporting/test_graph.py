@@ -34,5 +34,5 @@ def test_weights_too_large_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = Graph()
     graph.add("Add", "x", graph.weight("w", np.zeros(300_000, dtype=np.float32)), name="y")
     one = {"x": (FLOAT, [300_000])}
-    with pytest.raises(ExportError, match=r"have 1 MB and an ONNX file holds 1: give formats="):
+    with pytest.raises(ExportError, match=r"have 1 MB and an ONNX file holds 1: give 'formats="):
         graph.build(one, {"y": (FLOAT, [300_000])}, {})

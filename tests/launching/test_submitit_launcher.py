@@ -44,9 +44,10 @@ def test_the_time_limit(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> Non
     sweep = [*tiny.overrides, *SHORT, "seed=1"]
     assert korlm("train", "-m", *sweep, "hydra.sweep.dir=whole").code == 0
     limited = tmp_path / "limited"
-    when((limited / "0/checkpoints/best.pt").exists, lambda: send(signal.SIGUSR2, limited))
+    best = limited / "0/checkpoints/best.pt"
     minutes = "hydra.launcher.timeout_min=5"
-    ended = korlm("train", *LOCAL, minutes, *sweep, f"hydra.sweep.dir={limited}")
+    with when(best.exists, lambda: send(signal.SIGUSR2, limited)):
+        ended = korlm("train", *LOCAL, minutes, *sweep, f"hydra.sweep.dir={limited}")
     assert ended.code == 0, ended.err
     said = "".join(path.read_text("utf-8") for path in limited.glob(".submitit/*/*_log.*"))
     assert "(99 remaining timeouts)" in said and "timed-out" in said

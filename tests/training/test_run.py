@@ -418,7 +418,8 @@ def test_worse_than_guessing_is_told(
 
 def test_a_model_larger_than_memory_is_told_in_one_line() -> None:
     told = r"^model=lstm: needs more memory than there is \(.* GB at once\); lower it$"
-    config = LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=2_000_000)
+    config = LSTMConfig(name="lstm", embedding_dim=8)
+    config.hidden_dim = 2_000_000  # above the bound of the setting: more than any machine has
     with pytest.raises(ConfigError, match=told), enough_memory("model=lstm", "lower it"):
         build_model(config, 5)
     with pytest.raises(RuntimeError, match="shapes"), enough_memory("model=lstm", "lower it"):
