@@ -10,9 +10,10 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from korlm.data.vocab import PAD_ID
 from korlm.models.base import LanguageModel, State
 from korlm.models.composition import TokenEmbedding
-from korlm.models.output import PAD_ID, OutputLayer
+from korlm.models.output import OutputLayer
 
 
 class NeuralLM(LanguageModel, ABC):
