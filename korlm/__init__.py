@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from korlm._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from korlm.runs import TrainedRun
+    from korlm.runs.trained_run import TrainedRun
 
 
 def load(run: str | Path) -> TrainedRun:
@@ -32,6 +32,6 @@ def load(run: str | Path) -> TrainedRun:
     Raises:
         CheckpointError: there is no best.pt or model.safetensors, or it is damaged.
     """
-    from korlm.runs import load_run  # brings PyTorch along
+    from korlm.runs.trained_run import load_run  # brings PyTorch along
 
     return load_run(Path(run))

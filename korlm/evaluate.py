@@ -9,17 +9,16 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from korlm.cli.output_dirs import output_dir
 from korlm.config import CacheConfig, DynamicConfig, EvaluateSettings
-from korlm.errors import ConfigError
-from korlm.folders import output_dir, run_folders
-from korlm.paths import run_directory
-from korlm.sweep_command import stage
+from korlm.config.paths import run_directory
+from korlm.runs.directories import run_folders
+from korlm.sweeps.command import stage
+from korlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
-    from korlm.evaluation.figures import Figures
-    from korlm.evaluation.judging import Judged
-    from korlm.evaluation.material import Material, Ways
-    from korlm.runs import TrainedRun
+    from korlm.evaluation.evaluate import Figures, Judged, Material, Ways
+    from korlm.runs.trained_run import TrainedRun
 
     Runs = dict[str, TrainedRun]
     Found = dict[str, dict[str, Judged]]  # text -> row
@@ -30,10 +29,10 @@ logger = logging.getLogger(__name__)
 @stage("evaluate")
 def main(settings: EvaluateSettings) -> None:
     """Judges the best model of each run, and says how sure that is."""
-    from korlm.evaluation.files import write_breakdowns
-    from korlm.evaluation.judging import compare
-    from korlm.metrics import write_figures
-    from korlm.runs import load_run, short_names
+    from korlm.evaluation.evaluate import compare
+    from korlm.evaluation.output.tsv import write_breakdowns
+    from korlm.runs.trained_run import load_run, short_names
+    from korlm.utils.io.atomic_files import write_figures
 
     folders = run_folders(settings.run)
     runs = dict(zip(short_names(folders), map(load_run, folders), strict=True))
@@ -45,7 +44,7 @@ def main(settings: EvaluateSettings) -> None:
     folder = output_dir()
     write_breakdowns(folder, found)
     if settings.plot:
-        from korlm.evaluation.plots import draw_breakdown
+        from korlm.evaluation.output.plots import draw_breakdown
 
         for text, rows in found.items():
             draw_breakdown(folder / f"breakdown_{text}.png", text, rows, figures[text])
@@ -55,10 +54,10 @@ def main(settings: EvaluateSettings) -> None:
 
 def _ways(settings: EvaluateSettings, runs: Runs) -> Ways:
     """What is tried besides carrying the state over and resetting it."""
-    from korlm.evaluation.comparison import ROWS
-    from korlm.evaluation.material import Ways
-    from korlm.runs import check_same_vocab, load_run
-    from korlm.training.device import device_of
+    from korlm.evaluation.evaluate import Ways
+    from korlm.evaluation.modes import ROWS
+    from korlm.runs.device import device_of
+    from korlm.runs.trained_run import check_same_vocab, load_run
 
     others: Runs = {}
     folders = [*([settings.ngram] if settings.ngram else []), *settings.mix]
@@ -80,8 +79,8 @@ def _ways(settings: EvaluateSettings, runs: Runs) -> Ways:
 
 def _materials(settings: EvaluateSettings, runs: Runs, ways: Ways) -> dict[str, Material]:
     """What each run is judged on; runs that were trained on the same text share it."""
-    from korlm.data.report import summary
-    from korlm.evaluation.material import Material, check_same_text
+    from korlm.dataset.statistics.tokenization_report import summary
+    from korlm.evaluation.evaluate import Material, check_same_text
     from korlm.evaluation.texts import read_texts
 
     if settings.corpus is None:
@@ -106,8 +105,8 @@ def _materials(settings: EvaluateSettings, runs: Runs, ways: Ways) -> dict[str, 
 
 def _own(settings: EvaluateSettings, runs: Runs, tuning: bool = False) -> dict[str, Material]:
     """What runs were trained with, by its fingerprint; for tuning alone it may be gone."""
-    from korlm.evaluation.material import own_material
-    from korlm.runs import open_text
+    from korlm.evaluation.evaluate import own_material
+    from korlm.runs.trained_run import open_text
 
     given = Path(settings.prepared) if settings.prepared else None
     found: dict[str, Material] = {}
@@ -129,9 +128,9 @@ def _judge(runs: Runs, materials: dict[str, Material], ways: Ways) -> Found:
 
     An n-gram model is the same, carried or reset: it does not look beyond a sentence.
     """
-    from korlm.evaluation.material import judge_run
-    from korlm.metrics import reset_peak_memory
-    from korlm.training.device import tf32
+    from korlm.evaluation.evaluate import judge_run
+    from korlm.utils.memory import reset_peak_memory
+    from korlm.utils.torch_backend import tf32
 
     found: Found = {}
     for name, run in runs.items():
@@ -151,7 +150,7 @@ def _judge(runs: Runs, materials: dict[str, Material], ways: Ways) -> Found:
 
 def _tell(text: str, rows: dict[str, Figures], num_runs: int) -> None:
     """The tables of one text."""
-    from korlm.evaluation.tables import (
+    from korlm.evaluation.output.tables import (
         against_table,
         bands_table,
         comparison_table,

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm.config import ExportSettings
-from korlm.errors import PreparedError
-from korlm.sweep_command import stage
+from korlm.sweeps.command import stage
+from korlm.utils.errors import PreparedError
 
 if TYPE_CHECKING:
-    from korlm.data.batches import Ids
-    from korlm.runs import TrainedRun
+    from korlm.dataset.batches import Ids
+    from korlm.runs.trained_run import TrainedRun
 
 logger = logging.getLogger(__name__)
 
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 @stage("export")
 def main(settings: ExportSettings) -> None:
     """Exports the best model of a run and tells what the export is worth."""
-    from korlm.exporting.folder import export_run, export_table
-    from korlm.runs import load_run
-    from korlm.training.device import device_of
+    from korlm.exporting.export_run import export_run, export_table
+    from korlm.runs.device import device_of
+    from korlm.runs.trained_run import load_run
 
     run = load_run(Path(settings.run))
     device_of(settings)  # sets the threads
@@ -38,7 +38,7 @@ def main(settings: ExportSettings) -> None:
 
 def _valid(run: TrainedRun, settings: ExportSettings) -> Ids | None:
     """The beginning of valid; None if nobody has said where it lies and it lies there no more."""
-    from korlm.runs import open_text
+    from korlm.runs.trained_run import open_text
 
     try:
         prepared = open_text(run, Path(settings.prepared) if settings.prepared else None)

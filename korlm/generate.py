@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm.config import GenerateSettings
-from korlm.sweep_command import stage
+from korlm.sweeps.command import stage
 
 if TYPE_CHECKING:
-    from korlm.decoding.generator import Generator
+    from korlm.generation.generator import Generator
 
 
 logger = logging.getLogger(__name__)
@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 @stage("generate", literal=("prompt",))
 def main(settings: GenerateSettings) -> None:
     """Writes to standard output, each eojeol as soon as it is final."""
-    from korlm.decoding.generator import Generator
-    from korlm.decoding.prompts import read_prompts
-    from korlm.runs import load_run
-    from korlm.training.device import device_of
+    from korlm.generation.generator import Generator
+    from korlm.generation.prompts import read_prompts
+    from korlm.runs.device import device_of
+    from korlm.runs.trained_run import load_run
 
     run = load_run(Path(settings.run))
     many_lines = settings.complete or settings.sentences > 1
@@ -46,8 +46,8 @@ def _texts(
     generator: Generator, prompt: str, settings: GenerateSettings
 ) -> Iterator[Iterator[str]]:
     """What a prompt gives: several texts, each in pieces."""
-    from korlm.decoding.generator import Length
-    from korlm.decoding.sampling import Sampling
+    from korlm.generation.generator import Length
+    from korlm.generation.sampling import Sampling
 
     length = Length(settings.max_tokens, settings.sentences)
     if settings.complete:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm.config import PrepareSettings
-from korlm.sweep_command import stage
+from korlm.sweeps.command import stage
 
 if TYPE_CHECKING:
-    from korlm.data.prepared import Prepared
+    from korlm.dataset.prepared import Prepared
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 @stage("prepare")
 def main(settings: PrepareSettings) -> None:
     """Prepares the corpus of the settings, tells what it is like and where it lies."""
-    from korlm.data.prepared import prepare
-    from korlm.recomposition.build import provide
+    from korlm.dataset.prepare import prepare
+    from korlm.detokenizers.registry import provide
     from korlm.training.advice import on_unknown
 
     prepared = prepare(
@@ -49,8 +49,8 @@ def main(settings: PrepareSettings) -> None:
 
 def _report(prepared: Prepared) -> None:
     """Tells what the corpus is like, and keeps it beside the tokens."""
-    from korlm.corpus_statistics.collect import collect, write
-    from korlm.corpus_statistics.describe import describe
+    from korlm.dataset.statistics.collect import collect, write
+    from korlm.dataset.statistics.text_report import describe
 
     statistics, frequencies = collect(prepared)
     logger.info("\n%s\n", describe(statistics))

@@ -6,8 +6,8 @@ import logging
 from pathlib import Path
 
 from korlm.config import ReportSettings
-from korlm.data.progress import ProgressBar
-from korlm.sweep_command import stage
+from korlm.sweeps.command import stage
+from korlm.utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 @stage("report", literal=("title",), renamed={"sweep": "sweep_dir"})
 def main(settings: ReportSettings) -> None:
     """Reads what the runs left behind; opens no model."""
-    from korlm.reporting.page import build_page, write_page
-    from korlm.reporting.run_files import best_first, find_runs, jobs_of, read_run
+    from korlm.reporting.html import build_page, write_page
+    from korlm.reporting.run_summary import best_first, find_runs, jobs_of, read_run
 
     folders = jobs_of(Path(settings.sweep_dir)) if settings.sweep_dir else find_runs(settings.runs)
     runs = best_first(

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm.config import RescoreSettings
-from korlm.errors import ConfigError
-from korlm.paths import run_directory
-from korlm.sweep_command import stage
+from korlm.config.paths import run_directory
+from korlm.sweeps.command import stage
+from korlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
-    from korlm.rescoring.lists import Layout
-    from korlm.runs import TrainedRun
+    from korlm.rescoring.formats.reader import Layout
+    from korlm.runs.trained_run import TrainedRun
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +21,14 @@ logger = logging.getLogger(__name__)
 @stage("rescore")
 def main(settings: RescoreSettings) -> None:
     """Puts the hypotheses of n-best lists in the order that a trained model would have them."""
-    from korlm.rescoring.lists import format_of, open_lists, read_references
+    from korlm.rescoring.formats.reader import format_of, open_lists, read_references
+    from korlm.rescoring.formats.writer import check_output, writer
+    from korlm.rescoring.lm_scorer import Scorer
     from korlm.rescoring.nbest import check_references
     from korlm.rescoring.pipeline import Job, rescore_lists
-    from korlm.rescoring.reorder import Combination
-    from korlm.rescoring.scorer import Scorer
-    from korlm.rescoring.writers import check_output, writer
-    from korlm.training.device import device_of, tf32
+    from korlm.rescoring.rescore import Combination
+    from korlm.runs.device import device_of
+    from korlm.utils.torch_backend import tf32
 
     layout = _layout(settings)
     path = Path(settings.nbest)
@@ -37,7 +38,7 @@ def main(settings: RescoreSettings) -> None:
     utterances, num_hyps = lists.size()
     references: dict[str, str] = {}
     if reference := settings.tune or settings.reference:
-        from korlm.rescoring.accuracy import check_jiwer
+        from korlm.rescoring.error_rates import check_jiwer
 
         check_jiwer("tune" if settings.tune else "reference")
         references = read_references(Path(reference))
@@ -65,8 +66,8 @@ def main(settings: RescoreSettings) -> None:
 def _layout(settings: RescoreSettings) -> Layout:
     """How the lists are to be read."""
     from korlm.config import ScoreKind
-    from korlm.rescoring.kaldi import CostFile
-    from korlm.rescoring.lists import Layout
+    from korlm.rescoring.formats.kaldi import CostFile
+    from korlm.rescoring.formats.reader import Layout
 
     scales = settings.scales or [1.0] * len(settings.scores)
     costs = [CostFile(Path(p), s) for p, s in zip(settings.scores, scales, strict=True)]
@@ -76,7 +77,7 @@ def _layout(settings: RescoreSettings) -> Layout:
 
 def _runs(settings: RescoreSettings) -> list[TrainedRun]:
     """The run, and those it is mixed with."""
-    from korlm.runs import load_run
+    from korlm.runs.trained_run import load_run
 
     others = [*([settings.ngram] if settings.ngram else []), *settings.mix]
     folders = [settings.run, *others]
@@ -90,8 +91,8 @@ def _runs(settings: RescoreSettings) -> list[TrainedRun]:
 def _is_linear(settings: RescoreSettings, runs: list[TrainedRun]) -> bool:
     """Whether models are mixed token by token; one alone is a mixture of one."""
     from korlm.config import Mixing
-    from korlm.rescoring.scorer import same_vocab
-    from korlm.runs import check_same_vocab
+    from korlm.rescoring.lm_scorer import same_vocab
+    from korlm.runs.trained_run import check_same_vocab
 
     if settings.mixing is Mixing.linear:
         for run in runs[1:]:

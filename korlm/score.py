@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm.config import Context, Level, ScoreSettings
-from korlm.errors import CorpusError, OutputError
-from korlm.sweep_command import stage
+from korlm.sweeps.command import stage
+from korlm.utils.errors import CorpusError, OutputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from korlm.data.reading import Reader
-    from korlm.runs import TrainedRun
+    from korlm.dataset.text_encoder import Reader
+    from korlm.runs.trained_run import TrainedRun
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +34,14 @@ def main(settings: ScoreSettings) -> None:
 
 
 def _score(settings: ScoreSettings) -> None:
-    from korlm.data.corpus import find_inputs
-    from korlm.data.table_files import TableWriter
-    from korlm.evaluation.surprisal import Scorer
-    from korlm.evaluation.surprisal_files import score_files
-    from korlm.evaluation.surprisal_rows import schema_of
-    from korlm.runs import load_run
-    from korlm.training.device import device_of, tf32
+    from korlm.corpus.sources import find_inputs
+    from korlm.evaluation.surprisal.files import score_files
+    from korlm.evaluation.surprisal.scorer import Scorer
+    from korlm.evaluation.surprisal.tables import schema_of
+    from korlm.runs.device import device_of
+    from korlm.runs.trained_run import load_run
+    from korlm.utils.io.table_files import TableWriter
+    from korlm.utils.torch_backend import tf32
 
     sources = find_inputs(settings.inputs, "input")
     run = load_run(Path(settings.run))
@@ -95,8 +96,8 @@ def surprisals(
         CorpusError: a text is no str, or holds half of a surrogate pair.
         TokenizerError: the tokenizer of the run does not start.
     """
-    from korlm.evaluation.surprisal import Scorer
-    from korlm.evaluation.surprisal_rows import rows_of, schema_of
+    from korlm.evaluation.surprisal.scorer import Scorer
+    from korlm.evaluation.surprisal.tables import rows_of, schema_of
 
     level = Level(level)
     if isinstance(texts, str):

@@ -11,8 +11,8 @@ import socket
 from pathlib import Path
 
 from korlm.config import ServeSettings
-from korlm.errors import ConfigError, optional
-from korlm.sweep_command import stage
+from korlm.sweeps.command import stage
+from korlm.utils.errors import ConfigError, optional
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +24,8 @@ def main(settings: ServeSettings) -> None:
         from korlm.serving.app import LOOPBACK, build_app
         from korlm.serving.connections import server_of
         from korlm.serving.engine import Engine
-    from korlm.runs import load_run
-    from korlm.training.device import device_of
+    from korlm.runs.device import device_of
+    from korlm.runs.trained_run import load_run
 
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(_listen(settings))

@@ -7,20 +7,22 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm import cli, torchrun
-from korlm.command_line import key_of
+from korlm.cli import command as cli
+from korlm.cli.arguments import key_of
+from korlm.cli.output_dirs import is_sweep, output_dir
 from korlm.config import TrainSettings
-from korlm.errors import CheckpointError, ConfigError, enough_memory
-from korlm.folders import is_finished, is_sweep, output_dir, resumed_checkpoint
-from korlm.metrics import cost
-from korlm.settings import plain_settings, settings_from_plain
-from korlm.stored import read_json
-from korlm.sweep import damaged_figures
-from korlm.sweep_command import stage, watching_trial
-from korlm.sweep_folder import lies_in
+from korlm.config.objective import cost
+from korlm.config.serialization import plain_settings, settings_from_plain
+from korlm.config.stored import read_json
+from korlm.runs.directories import is_finished, resumed_checkpoint
+from korlm.sweeps.command import stage, watching_trial
+from korlm.sweeps.folder import lies_in
+from korlm.sweeps.results import damaged_figures
+from korlm.utils import dist_env
+from korlm.utils.errors import CheckpointError, ConfigError, enough_memory
 
 if TYPE_CHECKING:
-    from korlm.data.prepared import Prepared
+    from korlm.dataset.prepared import Prepared
     from korlm.training.distributed import Group
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ def main(settings: TrainSettings) -> float:
         settings = dataclasses.replace(settings, resume=str(run_dir) if broken else None)
     if settings.resume:
         settings, resumed = _take_up(settings)
-    place = torchrun.place()
+    place = dist_env.place()
     if settings.batches.batch_size % place.size:
         raise ConfigError(
             f"batches.batch_size={settings.batches.batch_size}: {place.size} processes cannot "
@@ -50,7 +52,7 @@ def main(settings: TrainSettings) -> float:
             "torchrun, in a sweep with hydra.launcher.tasks_per_node=1"
         )
     if place.is_first:
-        from korlm.recomposition.build import provide
+        from korlm.detokenizers.registry import provide
 
         prepared = _prepared(settings, resumed)
         provide(prepared.manifest["settings"]["tokenizer"]["name"], prepared.folder)
@@ -63,7 +65,7 @@ def main(settings: TrainSettings) -> float:
     else:  # the first one alone prepares the corpus and has a run directory
         run_dir, prepared = _hear(group)
 
-    from korlm.training.run import Run
+    from korlm.training.session import Run
 
     plain = plain_settings(settings)
     advice = "lower model.hidden_dim, model.embedding_dim or batches.batch_size"
@@ -93,7 +95,7 @@ def _objective(name: str, splits: dict[str, dict[str, float]]) -> float:
 
 def _hear(group: Group) -> tuple[Path, Prepared]:
     """The run directory and the prepared corpus of the first process."""
-    from korlm.data.prepared import open_prepared
+    from korlm.dataset.prepared import open_prepared
 
     run_dir, folder = group.hear()
     return Path(run_dir), open_prepared(Path(folder))
@@ -117,8 +119,7 @@ def _take_up(command: TrainSettings) -> tuple[TrainSettings, dict[str, object]]:
                 f"{override}: a resumed run keeps its settings; only trainer.*, prepare.*, "
                 "outputs, prepared and objective may change"
             )
-    from korlm.training.checkpoint import load_checkpoint
-    from korlm.training.run import settings_of
+    from korlm.runs.checkpoint import load_checkpoint, settings_of
 
     path = resumed_checkpoint(command.resume, command.resume_from.value)
     run_dir = path.parents[1]
@@ -135,7 +136,8 @@ def _take_up(command: TrainSettings) -> tuple[TrainSettings, dict[str, object]]:
 
 def _prepared(settings: TrainSettings, resumed: dict[str, object] | None) -> Prepared:
     """The prepared corpus that was named, or the one of the settings, made if it is missing."""
-    from korlm.data.prepared import open_prepared, prepare
+    from korlm.dataset.prepare import prepare
+    from korlm.dataset.prepared import open_prepared
 
     there = Path(str(resumed.get("prepared"))) if resumed else Path()
     if settings.prepared is None and (there / "manifest.json").is_file():
@@ -157,5 +159,5 @@ def _prepared(settings: TrainSettings, resumed: dict[str, object] | None) -> Pre
 
 
 if __name__ == "__main__":
-    with torchrun.leaving():
+    with dist_env.leaving():
         main()

@@ -1,4 +1,4 @@
-"""Builds korlm/data/java/kkma.jar, the fast Kkma engine, from the Java sources beside it.
+"""Builds korlm/tokenizers/java/kkma.jar, the fast Kkma engine, from the Java sources beside it.
 
     python scripts/build_jar.py [--check]
 
@@ -21,7 +21,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent.parent / "korlm" / "data" / "java"
+FOLDER = Path(__file__).resolve().parent.parent / "korlm" / "tokenizers" / "java"
 JAR = FOLDER / "kkma.jar"
 # Release 11 is the oldest Java that runs the classes.
 OPTIONS = ["-Xlint:all", "-Werror", "-g:none", "--release", "11", "-encoding", "UTF-8"]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from korlm import checksums
+from korlm.utils.io import checksums
 
 # Every command, and what must be given to it.
 COMMANDS: dict[str, list[str]] = {
@@ -47,12 +47,12 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def fonts_anew() -> Iterator[None]:
     """Looks for fonts again, before and after a test that hides them."""
-    from korlm import drawing
+    from korlm.utils import plotting
 
-    for found in (drawing.fonts, drawing.letters):
+    for found in (plotting.fonts, plotting.letters):
         found.cache_clear()
     yield
-    for found in (drawing.fonts, drawing.letters):
+    for found in (plotting.fonts, plotting.letters):
         found.cache_clear()
 
 

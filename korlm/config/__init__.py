@@ -11,12 +11,29 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from korlm.config.base import (
-    MISSING,
-    Group,
-    path_field,
-)
 from korlm.config.cluster import ClusterConfig
+from korlm.config.commands.evaluate import (
+    BootstrapConfig,
+    CacheConfig,
+    DynamicConfig,
+    EvaluateSettings,
+    run_list,
+)
+from korlm.config.commands.export import ExportFormat, ExportSettings
+from korlm.config.commands.generate import GenerateSettings
+from korlm.config.commands.inference import UseSettings
+from korlm.config.commands.report import ReportSettings
+from korlm.config.commands.rescore import (
+    ErrorRate,
+    Length,
+    ListFormat,
+    Mixing,
+    Normalize,
+    RescoreSettings,
+    ScoreKind,
+)
+from korlm.config.commands.score import Context, Level, ScoreSettings
+from korlm.config.commands.serve import ServeSettings
 from korlm.config.data import (
     BatchesConfig,
     CorpusConfig,
@@ -37,23 +54,6 @@ from korlm.config.data import (
     VocabConfig,
     WorkerConfig,
 )
-from korlm.config.evaluation import (
-    BootstrapConfig,
-    CacheConfig,
-    DynamicConfig,
-    EvaluateSettings,
-    run_list,
-)
-from korlm.config.exporting import ExportFormat, ExportSettings
-from korlm.config.generation import GenerateSettings
-from korlm.config.launching import (
-    LAUNCHERS,
-    JoblibConfig,
-    LauncherConfig,
-    LocalConfig,
-    SlurmConfig,
-    SubmititConfig,
-)
 from korlm.config.model import (
     GRUConfig,
     InitialState,
@@ -70,19 +70,19 @@ from korlm.config.model import (
     Spelling,
     WindowConfig,
 )
-from korlm.config.reporting import ReportSettings
-from korlm.config.rescoring import (
-    ErrorRate,
-    Length,
-    ListFormat,
-    Mixing,
-    Normalize,
-    RescoreSettings,
-    ScoreKind,
+from korlm.config.objective import check_objective
+from korlm.config.sweeps import (
+    LAUNCHERS,
+    GridConfig,
+    JoblibConfig,
+    LauncherConfig,
+    LocalConfig,
+    Pruner,
+    Sampler,
+    SearchConfig,
+    SlurmConfig,
+    SubmititConfig,
 )
-from korlm.config.scoring import Context, Level, ScoreSettings
-from korlm.config.searching import GridConfig, Pruner, Sampler, SearchConfig
-from korlm.config.serving import ServeSettings
 from korlm.config.training import (
     AdagradConfig,
     AdamConfig,
@@ -97,8 +97,7 @@ from korlm.config.training import (
     SGDConfig,
     TrainerConfig,
 )
-from korlm.config.using import UseSettings
-from korlm.metrics import check_objective
+from korlm.config.validation import MISSING, Group, path_field
 
 __all__ = [
     "LAUNCHERS",

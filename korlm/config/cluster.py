@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from korlm.config.base import Group
+from korlm.config.validation import Group
 
 LOCAL, SLURM = "local", "slurm"
 _SLURM_ALONE = ("queue", "account", "walltime", "interface", "sbatch")

@@ -7,8 +7,8 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
-from korlm.config.base import MISSING, Group, path_field, paths_field
-from korlm.errors import ConfigError
+from korlm.config.validation import MISSING, Group, path_field, paths_field
+from korlm.utils.errors import ConfigError
 
 
 class Document(enum.Enum):

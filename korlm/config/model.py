@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from korlm.config.base import MISSING, Group, path_field
+from korlm.config.validation import MISSING, Group, path_field
 
 
 class InitialState(enum.Enum):

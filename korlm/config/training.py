@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
-from korlm.config.base import MAX_THREADS, MISSING, Group
+from korlm.config.validation import MAX_THREADS, MISSING, Group
 
 
 class Device(enum.Enum):

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from korlm.data.vocab import UNK_ID
-from korlm.evaluation.scoring import Nats
+from korlm.dataset.vocab import UNK_ID
+from korlm.evaluation.metrics import exp
 from korlm.evaluation.texts import Floats, Ints, Sentences
-from korlm.metrics import exp
+from korlm.evaluation.token_scores import Nats
 
 Places = npt.NDArray[np.int8]
 Group = dict[str, float]

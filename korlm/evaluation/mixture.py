@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from korlm.evaluation.scoring import Nats
+from korlm.evaluation.token_scores import Nats
 
 Weights = npt.NDArray[np.float64]
 

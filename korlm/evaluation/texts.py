@@ -22,17 +22,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.config import CorpusConfig, TrainSettings
-from korlm.data.batches import Ids
-from korlm.data.corpus import Lines, find_sources, read_corpus
-from korlm.data.notes import Notes
-from korlm.data.prepared import SplitStats
-from korlm.data.progress import ProgressBar
-from korlm.data.reading import Reader, Reading, read_prepared
-from korlm.data.registry import tokenizer_version
-from korlm.data.spelling import SpellingModel
-from korlm.data.vocab import UNK_ID, Vocab, id_dtype
-from korlm.errors import CorpusError
+from korlm.corpus.lines import Lines
+from korlm.corpus.notes import Notes
+from korlm.corpus.reader import read_corpus
+from korlm.corpus.sources import find_sources
+from korlm.dataset.batches import Ids
+from korlm.dataset.prepared import SplitStats
+from korlm.dataset.spelling_model import SpellingModel
+from korlm.dataset.text_encoder import Reader, Reading, read_prepared
+from korlm.dataset.vocab import UNK_ID, Vocab, id_dtype
 from korlm.models.base import LanguageModel
+from korlm.tokenizers.registry import tokenizer_version
+from korlm.utils.errors import CorpusError
+from korlm.utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 

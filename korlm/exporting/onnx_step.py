@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from korlm.config import Spelling
-from korlm.exporting.graph import FLOAT, INT64, Array, Graph, Shapes
+from korlm.exporting.onnx_graph import FLOAT, INT64, Array, Graph, Shapes
+from korlm.models.feedforward import WindowLM
 from korlm.models.neural import NeuralLM
-from korlm.models.output import AdaptiveOutputLayer
-from korlm.models.recurrent import RecurrentLayer
-from korlm.models.rnn_lm import RecurrentLM
-from korlm.models.window_lm import WindowLM
+from korlm.models.rnn import RecurrentLM
+from korlm.modules.adaptive_softmax import AdaptiveOutputLayer
+from korlm.modules.rnn import RecurrentLayer
 
 IDS, LOG_PROBS, NEXT = "ids", "log_probs", "next_"
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-State = tuple[Tensor, ...]
+from korlm.modules.state import State
 
 BLOCK = 1 << 20  # log-probabilities held at once where only their entropy is wanted
 
@@ -144,8 +144,3 @@ def entropy_of(log_probs: Tensor) -> Tensor:
     finite = log_probs.clamp(min=torch.finfo(log_probs.dtype).min)
     entropy: Tensor = -torch.linalg.vecdot(log_probs.exp(), finite)
     return entropy
-
-
-def detach(state: State) -> State:
-    """The same state, cut off from the steps that led to it (truncated back-propagation)."""
-    return tuple(part.detach() for part in state)

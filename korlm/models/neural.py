@@ -10,10 +10,11 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from korlm.data.vocab import PAD_ID
-from korlm.models.base import LanguageModel, State
-from korlm.models.composition import TokenEmbedding
-from korlm.models.output import OutputLayer
+from korlm.dataset.vocab import PAD_ID
+from korlm.models.base import LanguageModel
+from korlm.modules.embedding import TokenEmbedding
+from korlm.modules.softmax import OutputLayer
+from korlm.modules.state import State
 
 
 class NeuralLM(LanguageModel, ABC):

@@ -3,8 +3,8 @@
 >>> from korlm.rescoring import Combination, Hypothesis, NBest, Scorer, rescore
 """
 
+from korlm.rescoring.lm_scorer import Scorer
 from korlm.rescoring.nbest import Hypothesis, NBest
-from korlm.rescoring.reorder import Combination, Rescored, rescore
-from korlm.rescoring.scorer import Scorer
+from korlm.rescoring.rescore import Combination, Rescored, rescore
 
 __all__ = ["Combination", "Hypothesis", "NBest", "Rescored", "Scorer", "rescore"]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from korlm.config import Length, Normalize
+from korlm.rescoring.lm_scorer import Floats, TextScores, plain_text
 from korlm.rescoring.nbest import NBest
-from korlm.rescoring.prefixes import Ints
-from korlm.rescoring.scorer import Floats, TextScores, plain_text
+from korlm.rescoring.prefix_tree import Ints
 
 
 @dataclass(frozen=True)

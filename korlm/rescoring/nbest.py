@@ -17,8 +17,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from korlm.data.text_files import read_lines
-from korlm.errors import CorpusError, NbestError
+from korlm.corpus.files import read_lines
+from korlm.utils.errors import CorpusError, NbestError
 
 _TENSOR = re.compile(r"tensor\(\s*([^,()\s]+).*\)")
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from korlm.config import ErrorRate
-from korlm.data.progress import ProgressBar
-from korlm.rescoring.accuracy import NAMES, Counts, ErrorTally, count_errors
+from korlm.rescoring.error_rates import NAMES, Counts, ErrorTally, count_errors
 from korlm.rescoring.features import Features, best
+from korlm.rescoring.formats.writer import Writer
+from korlm.rescoring.lm_scorer import Scorer
 from korlm.rescoring.nbest import Lists, NBest, batches_of
-from korlm.rescoring.reorder import Combination, features_of, reorder
-from korlm.rescoring.scorer import Scorer
+from korlm.rescoring.rescore import Combination, features_of, reorder
 from korlm.rescoring.tuning import tune
-from korlm.rescoring.writers import Writer
+from korlm.utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 

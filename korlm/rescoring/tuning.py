@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from korlm.rescoring.features import Features, best
-from korlm.rescoring.prefixes import Ints
-from korlm.rescoring.scorer import Floats
+from korlm.rescoring.lm_scorer import Floats
+from korlm.rescoring.prefix_tree import Ints
 
 STARTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # weights to begin at, beside those that were given
 DIRECTIONS = 4  # searched in each round, beside those of single weights

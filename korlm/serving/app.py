@@ -31,9 +31,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from korlm.config import ServeSettings
-from korlm.data.text_files import has_half_characters
-from korlm.errors import KorlmError
-from korlm.serving.limits import RateLimit
+from korlm.corpus.files import has_half_characters
+from korlm.serving.rate_limit import RateLimit
+from korlm.utils.errors import KorlmError
 
 logger = logging.getLogger(__name__)
 

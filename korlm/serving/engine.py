@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from korlm.config import Context, Level
-from korlm.data.reading import Reader
-from korlm.data.vocab import EOS
-from korlm.decoding.generator import Generator, Length
-from korlm.decoding.sampling import Sampling
-from korlm.evaluation.surprisal import Scorer
-from korlm.evaluation.surprisal_rows import rows_of
-from korlm.recomposition.recomposer import Recomposer
-from korlm.runs import TrainedRun
+from korlm.dataset.text_encoder import Reader
+from korlm.dataset.vocab import EOS
+from korlm.detokenizers.base import Recomposer
+from korlm.evaluation.surprisal.scorer import Scorer
+from korlm.evaluation.surprisal.tables import rows_of
+from korlm.generation.generator import Generator, Length
+from korlm.generation.sampling import Sampling
+from korlm.runs.trained_run import TrainedRun
 from korlm.serving.app import Answer, Wish
 
 

@@ -1,8 +1,9 @@
 """Several processes that train one model as one process would: torchrun starts them.
 
 Each process holds the whole model and works on its rows of every batch (``Share`` in
-korlm.data.batches). Losses are summed and divided by the tokens of the whole batch before gradients
-flow back, so that the sum of the processes' gradients is the gradient of the batch, however its
+korlm.dataset.batches). Losses are summed and divided by the tokens of the whole batch before
+gradients flow back, so that the sum of the processes' gradients is the gradient of the batch,
+however its
 tokens are spread.
 
 This is data parallelism as DistributedDataParallel does it (Li et al. 2020), without its wrapper.
@@ -35,8 +36,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from korlm.errors import TrainingError
-from korlm.torchrun import Place
+from korlm.utils.dist_env import Place
+from korlm.utils.errors import TrainingError
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from korlm.models import threads
+from korlm.utils import threads
 
 # Of the iteration x -> A x + B x^3 + C x^5: singular values in (0, 1] end between 0.7 and 1.2.
 _A, _B, _C = 3.4445, -4.7750, 2.0315

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 
 from korlm.config import ScheduleConfig, TrainerConfig
-from korlm.data.batches import Batches
+from korlm.dataset.batches import Batches
 from korlm.models.base import LanguageModel
 from korlm.training.distributed import ALONE, Group
-from korlm.training.loop import Progress, StopSignal, Trainer
+from korlm.training.state import Progress
+from korlm.training.stop import StopSignal
+from korlm.training.trainer import Trainer
 
 
 def bare_trainer(

@@ -25,19 +25,15 @@ from typing import Any, TypeVar
 
 import psutil
 
-from korlm.config import (
-    ClusterConfig,
-    CorpusConfig,
-    KkmaConfig,
-    TokenizerConfig,
-    VocabConfig,
-)
-from korlm.data.analysis import tokenize_corpus
-from korlm.data.corpus import content_digest, find_sources, read_corpus
-from korlm.data.pool import TokenizerPool
-from korlm.data.prepared import _assemble
-from korlm.data.shard_maker import ShardText
-from korlm.data.shards import Batch, Batcher, ShardWriter, shard_path
+from korlm.config import ClusterConfig, CorpusConfig, KkmaConfig, TokenizerConfig, VocabConfig
+from korlm.corpus.reader import read_corpus
+from korlm.corpus.sources import content_digest, find_sources
+from korlm.dataset.cluster.task import ShardText
+from korlm.dataset.prepare import _assemble
+from korlm.dataset.shards import ShardWriter, shard_path
+from korlm.dataset.text_batches import Batch, Batcher
+from korlm.dataset.tokenize import tokenize_corpus
+from korlm.tokenizers.workers.pool import TokenizerPool
 
 Result = TypeVar("Result")
 

@@ -23,12 +23,12 @@ import torch
 from bare import bare_trainer
 
 from korlm.config import AdamConfig, LSTMConfig
-from korlm.data.batches import Batches, Share, StreamBatches
-from korlm.models.build import build_model
-from korlm.torchrun import leaving, place
+from korlm.dataset.batches import Batches, Share, StreamBatches
+from korlm.models.registry import build_model
 from korlm.training.distributed import Group
-from korlm.training.loop import _Pending
-from korlm.training.optim import build_optimizer
+from korlm.training.optimizers import build_optimizer
+from korlm.training.trainer import _Pending
+from korlm.utils.dist_env import leaving, place
 
 BATCH, LENGTH, UNITS, LAYERS = 20, 35, 200, 2
 

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 import korlm
-from korlm.data.text_files import read_lines
-from korlm.decoding.completion import EFFORT, Completer
-from korlm.decoding.keys import keys_of
+from korlm.corpus.files import read_lines
+from korlm.generation.completion import EFFORT, Completer
+from korlm.text.keyboard import keys_of
 
 
 def prefixes(eojeol: str) -> Iterator[tuple[str, int]]:

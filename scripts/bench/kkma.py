@@ -70,7 +70,7 @@ class Peak(threading.Thread):
 def run_pool(lines: list[str], warm: list[str], threads: int) -> tuple[float, float, list[object]]:
     """Seconds for the lines, seconds for the second half of the warm-up, and the columns."""
     from korlm.config import KkmaConfig
-    from korlm.data.pool import TokenizerPool
+    from korlm.tokenizers.workers.pool import TokenizerPool
 
     def batches(texts: list[str]) -> list[list[str]]:
         return [texts[begin : begin + BATCH] for begin in range(0, len(texts), BATCH)]
@@ -92,8 +92,8 @@ def measure(file: Path, count: int) -> bool:
     """Measures one file; whether all limits hold."""
     import pyarrow as pa
 
-    from korlm.data.corpus import is_blank
-    from korlm.data.normalization import normalize
+    from korlm.corpus.normalization import normalize
+    from korlm.text.unicode import is_blank
 
     texts = [normalize(line) for line in file.read_text(encoding="utf-8").split("\n")]
     texts = [text for text in texts if not is_blank(text)]

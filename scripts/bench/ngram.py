@@ -20,12 +20,12 @@ import numpy.typing as npt
 import torch
 
 from korlm.config import BatchesConfig, Mode, NgramConfig, Smoothing
-from korlm.data.batches import build_batches
-from korlm.data.prepared import open_prepared
-from korlm.data.vocab import EOS_ID
-from korlm.metrics import peak_memory_mb
-from korlm.models.ngram_lm import NgramLM
-from korlm.training.loop import evaluate
+from korlm.dataset.batches import build_batches
+from korlm.dataset.prepared import open_prepared
+from korlm.dataset.vocab import EOS_ID
+from korlm.models.ngram.model import NgramLM
+from korlm.training.validation import evaluate
+from korlm.utils.memory import peak_memory_mb
 
 
 def zipf_ids(count: int, vocab_size: int, seed: int) -> npt.NDArray[np.uint32]:

@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import LCSseq, Levenshtein
 
-from korlm.data.shards import read_columns, shard_paths
-from korlm.errors import install_command
-from korlm.recomposition.build import MAX_TOKENS
-from korlm.recomposition.learning import learn
-from korlm.recomposition.morphs import KkmaRecomposer, rules_alone
-from korlm.recomposition.samples import read_samples
+from korlm.dataset.shards import read_columns, shard_paths
+from korlm.detokenizers.kkma.detokenizer import KkmaRecomposer, rules_alone
+from korlm.detokenizers.kkma.training import learn
+from korlm.detokenizers.kkma.training_data import read_samples
+from korlm.detokenizers.registry import MAX_TOKENS
+from korlm.utils.errors import install_command
 
 # Kkma's tags that the Sejong tags of kiwi spell in another way.
 SEJONG = {

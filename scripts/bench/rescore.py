@@ -20,11 +20,11 @@ import numpy.typing as npt
 import torch
 
 import korlm
-from korlm.data.corpus import Lines
-from korlm.rescoring.lists import open_lists
-from korlm.rescoring.prefixes import PrefixTree, tree_nats
-from korlm.rescoring.scorer import plain_text
-from korlm.runs import TrainedRun
+from korlm.corpus.lines import Lines
+from korlm.rescoring.formats.reader import open_lists
+from korlm.rescoring.lm_scorer import plain_text
+from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
+from korlm.runs.trained_run import TrainedRun
 
 Ints = npt.NDArray[np.int64]
 CPU = torch.device("cpu")

@@ -29,16 +29,17 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 from korlm import config
-from korlm.command_line import quote_hangul
-from korlm.data.batches import Batch, Batches, build_batches
-from korlm.data.prepared import open_prepared
-from korlm.folders import register_resolvers
-from korlm.models.build import build_model
-from korlm.settings import conf_dir, to_settings
-from korlm.training.device import uses_bf16
-from korlm.training.loop import Trainer, _Pending
-from korlm.training.memory import keep_freed_memory
-from korlm.training.optim import build_optimizer
+from korlm.cli.arguments import quote_hangul
+from korlm.cli.output_dirs import register_resolvers
+from korlm.config.keys import conf_dir
+from korlm.config.serialization import to_settings
+from korlm.dataset.batches import Batch, Batches, build_batches
+from korlm.dataset.prepared import open_prepared
+from korlm.models.registry import build_model
+from korlm.training.optimizers import build_optimizer
+from korlm.training.session import uses_bf16
+from korlm.training.trainer import Trainer, _Pending
+from korlm.utils.memory import keep_freed_memory
 
 ROUNDS, STEPS = 4, 16
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mkldnn_linear")

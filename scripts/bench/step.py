@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from bare import bare_trainer
 
-from korlm.cli import SPINS
+from korlm.cli.command import SPINS
 from korlm.config import (
     AdamConfig,
     LSTMConfig,
@@ -44,13 +44,13 @@ from korlm.config import (
     Softmax,
     TrainerConfig,
 )
-from korlm.data.batches import Batch, StreamBatches
-from korlm.models import threads
-from korlm.models.build import build_model
-from korlm.training.device import uses_bf16
-from korlm.training.loop import _Pending
-from korlm.training.memory import keep_freed_memory
-from korlm.training.optim import build_optimizer
+from korlm.dataset.batches import Batch, StreamBatches
+from korlm.models.registry import build_model
+from korlm.training.optimizers import build_optimizer
+from korlm.training.session import uses_bf16
+from korlm.training.trainer import _Pending
+from korlm.utils import threads
+from korlm.utils.memory import keep_freed_memory
 
 BATCH, LENGTH, UNITS, LAYERS, DROPOUT = 20, 35, 200, 2, 0.2
 

@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from korlm.metrics import write_figures
-from korlm.sweep import SweepTable
+from korlm.sweeps.callback import SweepTable
+from korlm.utils.io.atomic_files import write_figures
 
 FIGURES = ("perplexity", "bits_per_char", "eojeol_perplexity")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from korlm.cli import SPINS
+from korlm.cli.command import SPINS
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
@@ -21,9 +21,9 @@ import time
 
 from shares import build, endless, settings_of
 
-from korlm.cores import available_cores
-from korlm.models import threads
-from korlm.training.loop import _Pending
+from korlm.training.trainer import _Pending
+from korlm.utils import threads
+from korlm.utils.cpu import available_cores
 
 ROUNDS, STEPS = 10, 10
 

@@ -43,8 +43,8 @@ def write_corpus(source: Path, target: Path, megabytes: int) -> None:
 def tokenize(text: Path, folder: Path, document: str) -> None:
     """What is measured, in a process that does nothing else."""
     from korlm.config import CorpusConfig, Document, TokenizerConfig
-    from korlm.data.analysis import tokenize_corpus
-    from korlm.data.corpus import find_sources
+    from korlm.corpus.sources import find_sources
+    from korlm.dataset.tokenize import tokenize_corpus
 
     # Given splits: a text of one document has to be in one of them.
     valid = text.with_name("valid.txt")

@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 from korlm.config import SCHEMAS, TokenizerConfig, WorkerConfig
-from korlm.data.corpus import is_blank
-from korlm.data.normalization import normalize
-from korlm.data.pool import TokenizerPool
-from korlm.data.registry import learn
-from korlm.errors import TokenizerError
+from korlm.corpus.normalization import normalize
+from korlm.text.unicode import is_blank
+from korlm.tokenizers.registry import learn
+from korlm.tokenizers.workers.pool import TokenizerPool
+from korlm.utils.errors import TokenizerError
 
 NAMES = [
     "kkma",

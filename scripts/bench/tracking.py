@@ -25,11 +25,12 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 
 from korlm import config
-from korlm.command_line import quote_hangul
-from korlm.data.prepared import open_prepared
-from korlm.folders import register_resolvers
-from korlm.settings import conf_dir, plain_settings, to_settings
-from korlm.training.run import Run
+from korlm.cli.arguments import quote_hangul
+from korlm.cli.output_dirs import register_resolvers
+from korlm.config.keys import conf_dir
+from korlm.config.serialization import plain_settings, to_settings
+from korlm.dataset.prepared import open_prepared
+from korlm.training.session import Run
 
 
 class Timed:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from korlm.config import ClusterConfig
-from korlm.errors import ConfigError
+from korlm.utils.errors import ConfigError
 
 
 @pytest.mark.parametrize(

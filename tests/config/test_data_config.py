@@ -3,7 +3,7 @@
 import pytest
 
 from korlm.config import Encoding, TextConfig
-from korlm.errors import ConfigError
+from korlm.utils.errors import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from korlm.evaluation import bootstrap as bootstrap
+from korlm.evaluation import bootstrap
 from korlm.evaluation.bootstrap import interval, resampled_sums, sign_flip_p
 
 

@@ -9,14 +9,8 @@ import numpy as np
 import pytest
 from texts import costs, known_run, sentences_of
 
-from korlm.data.vocab import UNK_ID
-from korlm.evaluation.breakdown import (
-    BANDS,
-    POSITIONS,
-    by_frequency,
-    by_position,
-    by_sentence,
-)
+from korlm.dataset.vocab import UNK_ID
+from korlm.evaluation.breakdown import BANDS, POSITIONS, by_frequency, by_position, by_sentence
 
 
 @pytest.mark.parametrize("kind", ["bands", "positions"])

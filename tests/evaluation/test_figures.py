@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from korlm.data.prepared import SplitStats
-from korlm.evaluation.comparison import Row
-from korlm.evaluation.figures import figures_of
-from korlm.metrics import write_figures
+from korlm.dataset.prepared import SplitStats
+from korlm.evaluation.evaluate import figures_of
+from korlm.evaluation.modes import Row
+from korlm.utils.io.atomic_files import write_figures
 
 COUNTS = SplitStats(
     num_tokens=4, num_unk=1, num_eojeol=2, num_chars=10, num_lines=1, spelling_nats=3.0

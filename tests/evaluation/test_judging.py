@@ -11,7 +11,7 @@ from texts import costs, judged_of, known_run, sentences_of
 
 from korlm.config import BootstrapConfig
 from korlm.evaluation.bootstrap import sign_flip_p
-from korlm.evaluation.judging import compare, evaluate
+from korlm.evaluation.evaluate import compare, evaluate
 from korlm.evaluation.texts import Sentences
 
 CONFIG = BootstrapConfig(samples=500)

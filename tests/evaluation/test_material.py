@@ -11,9 +11,9 @@ from model_cases import make_model
 from texts import KnownRun, known_run, sentences_of
 
 from korlm.config import CacheConfig, DynamicConfig
-from korlm.data.vocab import BOS_ID, Vocab
-from korlm.errors import CorpusError
-from korlm.evaluation.material import Material, Tuning, Ways, check_same_text, judge_run
+from korlm.dataset.vocab import BOS_ID, Vocab
+from korlm.evaluation.evaluate import Material, Tuning, Ways, check_same_text, judge_run
+from korlm.utils.errors import CorpusError
 
 CACHE = CacheConfig(sizes=[5, 20], thetas=[0.0, 0.3])
 NOTHING = CacheConfig(sizes=[]), DynamicConfig(rates=[])

@@ -11,10 +11,10 @@ import pytest
 import torch
 from model_cases import CELLS, OPTIONS, VOCAB_SIZE, WINDOW_OPTIONS, make_config, make_model, scatter
 
-from korlm.exporting.graph import Graph
+from korlm.exporting.onnx_graph import Graph
 from korlm.exporting.onnx_step import begin_state, build_step
-from korlm.models.build import build_model
 from korlm.models.neural import NeuralLM
+from korlm.models.registry import build_model
 
 CASES = [(cell, option) for cell in CELLS for option in OPTIONS]
 CASES += [("window", option) for option in WINDOW_OPTIONS]

@@ -9,9 +9,10 @@ import torch
 from model_cases import CELLS, DROPOUTS, NGRAMS, OPTIONS, VOCAB_SIZE, WINDOW_OPTIONS, make_model
 from torch import Tensor
 
-from korlm.models.base import LanguageModel, State, detach
-from korlm.models.composition import Composition
+from korlm.models.base import LanguageModel
 from korlm.models.neural import NeuralLM
+from korlm.modules.state import State, detach
+from korlm.modules.subword_embedding import Composition
 
 B, T, V = 4, 6, VOCAB_SIZE
 LENGTHS = torch.tensor([6, 4, 2, 1])
@@ -335,7 +336,7 @@ def test_entropy_is_that_of_the_log_probs(
     model: LanguageModel, with_lengths: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("korlm.models.base.BLOCK", 3 * V)
-    monkeypatch.setattr("korlm.models.output.BLOCK", 2 * V)
+    monkeypatch.setattr("korlm.modules.fused_cross_entropy.BLOCK", 2 * V)
     (inputs, targets), state = ragged(), read_state(model)
     lengths = LENGTHS if with_lengths else None
     nats, entropy, after = model.nats_and_entropy(inputs, targets, state, lengths)

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("playwright", reason="needs playwright, of the extra test")
 from playwright.sync_api import sync_playwright
 
-from korlm.reporting.events import Told
-from korlm.reporting.page import build_page, write_page
-from korlm.reporting.run_files import RunTold
+from korlm.reporting.html import build_page, write_page
+from korlm.reporting.run_summary import RunTold
+from korlm.reporting.tensorboard_events import Told
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

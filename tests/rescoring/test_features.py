@@ -7,8 +7,8 @@ import pytest
 
 from korlm.config import Length, Normalize
 from korlm.rescoring.features import Features, best, orders
+from korlm.rescoring.lm_scorer import TextScores
 from korlm.rescoring.nbest import Hypothesis, NBest
-from korlm.rescoring.scorer import TextScores
 
 BATCH = [
     NBest("a", [Hypothesis("나는 간다", -3.0), Hypothesis("나는  가 안다 ", -2.0)]),

@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("fastapi", reason="serving needs it")
 from local_server import Client, Echo, served
 
-from korlm.errors import TokenizerError
 from korlm.serving.app import Wish
 from korlm.serving.connections import Connection
+from korlm.utils.errors import TokenizerError
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from tiny_runs import finish, make_settings, prepare_tiny
 
 pytest.importorskip("fastapi", reason="serving needs it")
 import korlm
-from korlm.decoding.completion import Completer
-from korlm.evaluation.scoring import Text, read_carried
+from korlm.evaluation.token_scores import Text, read_carried
+from korlm.generation.completion import Completer
 from korlm.serving.app import Wish
 from korlm.serving.engine import Engine
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import LIGHT, Command, TinyCorpus
 
 from korlm.config import TrainerConfig, VocabConfig
-from korlm.data.prepared import SplitStats
+from korlm.dataset.prepared import SplitStats
 from korlm.training.advice import FEW_STEPS, PERPLEXITIES, on_steps, on_unknown
 
 

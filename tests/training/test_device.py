@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from korlm.config import Device, Precision, TrainerConfig
-from korlm.errors import ConfigError
-from korlm.torchrun import Place
-from korlm.training.device import choose_device, device_in, tf32, uses_bf16
+from korlm.runs.device import choose_device
 from korlm.training.distributed import ALONE, Group
+from korlm.training.session import device_in, uses_bf16
+from korlm.utils.dist_env import Place
+from korlm.utils.errors import ConfigError
+from korlm.utils.torch_backend import tf32
 
 
 def no_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:

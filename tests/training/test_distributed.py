@@ -16,17 +16,11 @@ from conftest import LIGHT, ROOT, TinyCorpus
 from tiny_runs import BUSY_MODEL, Splits, comparable, make_settings, prepare_tiny, resume, start
 from two_processes import Pair, Trained, ended
 
-from korlm.config import (
-    AdamConfig,
-    BatchesConfig,
-    InitialState,
-    LSTMConfig,
-    Mode,
-)
-from korlm.data.prepared import Prepared
-from korlm.errors import TrainingError
-from korlm.training.checkpoint import load_checkpoint
+from korlm.config import AdamConfig, BatchesConfig, InitialState, LSTMConfig, Mode
+from korlm.dataset.prepared import Prepared
+from korlm.runs.checkpoint import load_checkpoint
 from korlm.training.distributed import ALONE
+from korlm.utils.errors import TrainingError
 
 MODES = pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
 

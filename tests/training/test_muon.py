@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from korlm.config import AdamConfig, LSTMConfig, MuonConfig, RNNConfig
-from korlm.models.build import build_model
+from korlm.models.registry import build_model
 from korlm.training.muon import Muon, orthogonalize
-from korlm.training.optim import build_optimizer
+from korlm.training.optimizers import build_optimizer
 
 CONFIG = MuonConfig(name="muon", lr=0.01, matrix_lr=0.05)
 

@@ -40,13 +40,13 @@ from korlm.config import (
     Spelling,
     WindowConfig,
 )
-from korlm.data.batches import Batch
-from korlm.data.prepared import Prepared
-from korlm.errors import CheckpointError, PreparedError
-from korlm.models.build import build_model
-from korlm.training.checkpoint import load_checkpoint, save_checkpoint
-from korlm.training.loop import evaluate
-from korlm.training.run import Run, settings_of
+from korlm.dataset.batches import Batch
+from korlm.dataset.prepared import Prepared
+from korlm.models.registry import build_model
+from korlm.runs.checkpoint import load_checkpoint, save_checkpoint, settings_of
+from korlm.training.session import Run
+from korlm.training.validation import evaluate
+from korlm.utils.errors import CheckpointError, PreparedError
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def deaf_to_signals_from_outside(
     of the test under way at another step than the test had asked for, and failed that test alone.
     """
     if request.node.name != "test_a_real_interrupt":
-        monkeypatch.setattr("korlm.training.loop.ending", lambda: [])
+        monkeypatch.setattr("korlm.training.trainer.ending", lambda: [])
 
 
 def assert_same_end(found: Run, splits: Splits, expected: Finished) -> None:

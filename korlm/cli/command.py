@@ -1,0 +1,315 @@
+"""What all commands share: Hydra around a stage, errors in one line, exit codes.
+
+Exit codes: 0 done; 1 a user's mistake, told in one line on stderr; 130 after Ctrl-C. All that
+happens before the settings are known to be valid stays light: no torch, konlpy or tensorboard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import functools
+import logging
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from korlm import config
+from korlm.cli.arguments import (
+    check_groups,
+    check_words,
+    flags_first,
+    in_hydras_grammar,
+    is_multirun,
+    key_of,
+    whole,
+)
+from korlm.cli.output_dirs import Refused, RunFolder, output_dir, register_resolvers
+from korlm.config.error_messages import one_line
+from korlm.config.keys import HYDRA_PATHS, conf_dir, path_keys
+from korlm.config.serialization import to_settings
+from korlm.utils import dist_env
+from korlm.utils.errors import ConfigError, Interrupted, KorlmError, OutputKey, writing
+from korlm.utils.io.streams import set_up_streams
+from korlm.utils.signals import interrupting
+
+logger = logging.getLogger(__name__)
+
+
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+SPINS = "3000"  # turns of libgomp, some ten microseconds
+
+
+WRONG_SETTINGS = (KorlmError, HydraException, OmegaConfBaseException)
+
+
+VERSION_BASE = "1.3"  # of Hydra's behaviour
+
+
+TASKS: dict[str, Callable[[DictConfig], Any]] = {}  # command -> what it does with one job
+
+
+def command_overrides() -> list[str]:
+    """The overrides typed for this job."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    with contextlib.suppress(OSError):  # a pipe or a terminal that is closed
+        sys.stdout.flush()
+    line, place = f"korlm: {message}\n", dist_env.place()
+    if place.is_alone:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(line)
+    else:
+        from korlm.training.distributed import say_farewell
+
+        say_farewell(place, line)
+    raise SystemExit(code)
+
+
+def _remove_fruitless(folder: Path) -> None:
+    """Removes a run directory in which nothing came to be, and its parents while they are empty."""
+    if HydraConfig.get().output_subdir is None or RunFolder.was_there:
+        return  # the folder is not of this command's making
+    if (folder / "checkpoints").exists() or not (folder / ".hydra").exists():
+        return
+    for handler in list(logging.getLogger().handlers):
+        if isinstance(handler, logging.FileHandler):
+            logging.getLogger().removeHandler(handler)
+            with contextlib.suppress(OSError):  # a full disk may be why nothing came to be
+                handler.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for parent in list(folder.parents)[:2]:
+            parent.rmdir()
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Keeps the logging and other threads from telling tracebacks of pipes and disks on stderr.
+
+    A line of the log that nobody reads, or that a full disk has no room for, must not end a run;
+    a thread that cannot write its file fails whoever waits for it, and that is told in one line.
+    """
+    before, raising = threading.excepthook, logging.raiseExceptions
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not issubclass(failed.exc_type, OSError):
+            before(failed)
+
+    threading.excepthook, logging.raiseExceptions = hook, False
+    try:
+        yield
+    finally:
+        threading.excepthook, logging.raiseExceptions = before, raising
+
+
+@contextlib.contextmanager
+def _raising_hydra() -> Iterator[None]:
+    """Has Hydra raise exceptions, which we print; left to itself it prints and exits.
+
+    It also prints the overrides of a job that failed, before it raises what the job raised.
+    """
+    before, value_of_job = os.environ.get(_FULL_ERROR), JobReturn.return_value
+
+    def value_or_raise(job: JobReturn) -> Any:
+        if job.status is JobStatus.FAILED:
+            raise job._return_value
+        return job._return_value
+
+    setter = value_of_job.fset  # type: ignore[attr-defined]  # a property
+    JobReturn.return_value = property(value_or_raise, setter)  # type: ignore[assignment, method-assign]
+    os.environ[_FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        JobReturn.return_value = value_of_job  # type: ignore[method-assign]
+        del os.environ[_FULL_ERROR]
+        if before is not None:
+            os.environ[_FULL_ERROR] = before
+
+
+class SingleRun:
+    """Runs a command once; ``korlm.sweeps.command.Multirun`` extends it by Hydra's multirun."""
+
+    def register(self) -> None:
+        """Register the Hydra plugins and resolvers that the command needs."""
+        register_resolvers()
+
+    def complete_arguments(self, command: str) -> None:
+        """Add stored arguments of an earlier command to ``sys.argv``."""
+
+    @contextlib.contextmanager
+    def job(self) -> Iterator[None]:
+        """Turn an exception of the job into one line on stderr and an exit code."""
+        try:
+            with writing(output_dir()):
+                yield
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, Interrupted):
+                _stop(str(error), 130)
+            if dist_env.place().is_first:
+                _remove_fruitless(output_dir())
+            if isinstance(error, KeyboardInterrupt):
+                _stop("interrupted", 130)
+            if not isinstance(error, KorlmError):
+                raise
+            _stop(str(error), 1)
+
+    def finish(self) -> Path | None:
+        """Write what belongs to all jobs together; return their folder, if there are several."""
+        return None
+
+    def resume_hint(self, folder: Path, arguments: Sequence[str]) -> str:
+        """Return the command that resumes the jobs in a folder."""
+        raise AssertionError(folder)  # a single run has no such folder
+
+
+def _settings_of(tree: DictConfig, command: str) -> Any:
+    """Return the settings of a job.
+
+    Raises:
+        ConfigError: they are not valid.
+    """
+    try:
+        settings = to_settings(tree)
+    except OmegaConfBaseException as error:
+        raise ConfigError(one_line(error, command)) from error
+    if dist_env.place().is_first:
+        _warn_without_effect(settings)
+    return settings
+
+
+def _warn_without_effect(settings: config.Group) -> None:
+    """Log a warning for each setting that was typed and has no effect beside the others."""
+    typed = {key_of(override) for override in command_overrides()}
+    groups = {f"{key}.": value for key, value in vars(settings).items()}
+    for prefix, group in {"": settings, **groups}.items():
+        if isinstance(group, config.Group):
+            for key, reason in group.without_effect().items():
+                if prefix + key in typed:
+                    value = getattr(group, key)
+                    shown = value.value if isinstance(value, enum.Enum) else value
+                    logger.warning("%s%s=%s has no effect: %s", prefix, key, shown, reason)
+
+
+def stage(
+    config_name: str,
+    literal: Collection[str] = (),
+    renamed: Mapping[str, str] | None = None,
+    runner: SingleRun | None = None,
+) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
+    """Return a decorator that turns a function of settings into a command.
+
+    The command composes the settings with Hydra, and ends with one line and an exit code.
+
+    Args:
+        config_name: the command's file under conf/.
+        literal: keys whose values are text, and taken to the letter.
+        renamed: key as typed -> key of the settings, where another command has a group of that
+            name under conf/: Hydra would take the value for a choice of it.
+        runner: how jobs are run; default: once.
+    """
+    runs = runner or SingleRun()
+
+    def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
+        def task(tree: DictConfig) -> Any:
+            if not dist_env.place().is_first:  # one log, and no file of its own
+                logging.getLogger().setLevel(logging.WARNING)
+                logging.getLogger().handlers[:] = [logging.StreamHandler()]
+            with runs.job():
+                return function(_settings_of(tree, config_name))
+
+        TASKS[config_name] = task
+
+        def command() -> None:
+            _do(config_name, task, literal, renamed or {}, runs)
+
+        return command
+
+    return decorate
+
+
+def _do(
+    name: str,
+    task: Callable[[DictConfig], Any],
+    literal: Collection[str],
+    renamed: Mapping[str, str],
+    runner: SingleRun,
+) -> None:
+    """Does a command from its first word to its exit code."""
+    set_up_streams()
+    show_traceback = os.environ.get(_FULL_ERROR) == "1"
+    # Threads that spin while they wait cost a busy machine dearly; threads that go to sleep at once
+    # are woken so slowly that two take longer than one. So PyTorch's spin for some microseconds.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    config.register()
+    runner.register()
+    main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)
+    has_begun = False
+
+    @functools.wraps(task)
+    def begun(tree: DictConfig) -> Any:
+        nonlocal has_begun
+        has_begun = True
+        return task(tree)
+
+    typed = flags_first(whole(sys.argv[1:], literal))
+    folder, words = None, typed
+    OutputKey.name = _output_key(name, typed)
+    try:
+        check_words(name, typed)
+        words = in_hydras_grammar(typed, literal, renamed, path_keys(name))
+        sys.argv[1:] = words
+        with _one_voice(), _raising_hydra(), interrupting(), writing(Path("outputs")):
+            try:
+                if is_multirun(words):
+                    runner.complete_arguments(name)
+                check_groups(name, sys.argv[1:])
+                main(begun)()
+            finally:
+                folder = runner.finish()
+    except Exception as error:
+        # Before any job, whatever is raised is Hydra's word about the settings.
+        if show_traceback or ((has_begun or folder) and not isinstance(error, WRONG_SETTINGS)):
+            raise
+        _stop(_as_typed(one_line(error, name), words, typed), 1)
+    except Refused as refused:
+        _stop(_as_typed(str(refused), words, typed), 1)
+    except KeyboardInterrupt:
+        hint = f"; go on with: {runner.resume_hint(folder, words)}" if folder else ""
+        _stop(f"interrupted{hint}", 130)
+
+
+def _output_key(command: str, typed: Sequence[str]) -> str:
+    """Return the setting that leads to another place to write to."""
+    keys = {word.partition("=")[0] for word in typed}
+    for key in HYDRA_PATHS:
+        if key in keys:
+            return f"{key}=FOLDER"
+    own = {"prepare": "outputs=FOLDER", "train": "outputs=FOLDER", "evaluate": "output=FOLDER"}
+    return own.get(command, "")
+
+
+def _as_typed(message: str, words: Sequence[str], typed: Sequence[str]) -> str:
+    """Return a message with arguments as the user typed them, not as Hydra took them."""
+    for word, own in zip(words, typed, strict=True):
+        if word != own:
+            message = message.replace(word, own)
+    return message

@@ -1,0 +1,1 @@
+"""Settings of the commands other than prepare and train."""

@@ -1,0 +1,183 @@
+"""Paths that users type or write into settings: the home folder, and what names a run.
+
+A setting that holds a path is marked in its dataclass with ``korlm.config.validation.path_field``.
+What is typed for such a setting is read here, before Hydra's grammar sees it: everything behind the
+equal sign is the path, with its blanks, commas and signs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from korlm.utils.errors import ConfigError
+
+CHECKPOINTS = "checkpoints"
+
+
+EXPORTED = "model.safetensors"
+
+
+# What Hydra's grammar reads as one string without quotes.
+_PLAIN = re.compile(r"(?:[\w./:@%+*?-]|\$\{[\w.:/%-]*\})+", re.ASCII)
+
+
+_QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
+
+
+_OTHER_TYPES = re.compile(r"null|true|false", re.IGNORECASE)
+
+
+_CHOICE = re.compile(r"(choice|shuffle|sort|tag)\(.*\)", re.DOTALL)
+
+
+def expand_home(path: str, key: str) -> str:
+    """Return a path with ``~`` and ``~user`` replaced by the home folder.
+
+    Args:
+        path: as typed, or as a settings file holds it.
+        key: the setting, for the message.
+
+    Raises:
+        ConfigError: there is no such home folder; a folder named ``~`` is never meant.
+    """
+    expanded = os.path.expanduser(path) if path.startswith("~") else path
+    if expanded.startswith("~"):
+        raise ConfigError(
+            f"{key}={path}: there is no home folder {Path(path).parts[0]}; for a file or folder "
+            f"of this name write ./{path}"
+        )
+    return expanded
+
+
+def run_directory(path: Path) -> Path:
+    """Return the run, or the export, that a path inside it belongs to.
+
+    Args:
+        path: a run directory, its ``checkpoints`` folder or a checkpoint in there, an export or a
+            file in it. Any other path is returned as it is.
+    """
+    if path.is_file():
+        if path.parent.name == CHECKPOINTS and path.suffix == ".pt":
+            return path.parent.parent
+        if (path.parent / EXPORTED).is_file():
+            return path.parent
+    elif path.name == CHECKPOINTS and any(path.glob("*.pt")):
+        return path.parent
+    return path
+
+
+def mend_prepared(folder: Path) -> str:
+    """Return what to do about a damaged prepared corpus.
+
+    Deleting is advised for a folder of the name that ``prepare`` gives, with its files, and for no
+    other: ``prepared=`` may name any folder by mistake.
+    """
+    is_ours = re.search(r"-[0-9a-f]{12}$", folder.name) and (
+        (folder / "manifest.json").is_file() or (folder / "tokens").is_dir()
+    )
+    if is_ours:
+        return f"delete the folder {folder} and run the same command again"
+    return "name a prepared corpus, such as outputs/prepared/NAME, or prepare the text again"
+
+
+def quote_string(text: str) -> str:
+    r"""Quote a string for Hydra's grammar; interpolations stay what they are.
+
+    A backslash has a meaning of its own only before a quote and at the end.
+
+    >>> print(quote_string("it's, mine"))
+    'it\'s, mine'
+    """
+    text = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", text)
+    return "'" + re.sub(r"\\+\Z", lambda match: match[0] * 2, text) + "'"
+
+
+def split_outside_quotes(text: str, nested: bool = False) -> list[str]:
+    """Split a text at its commas, except those within quotes.
+
+    Args:
+        text: such as ``a.txt,'b, c.txt'``.
+        nested: whether commas within brackets do not count either.
+    """
+    parts, begin, at, depth = [], 0, 0, 0
+    while at < len(text):
+        starts_item = not text[begin:at].strip() or (nested and text[at - 1] in "[,")
+        quoted = _QUOTED.match(text, at) if starts_item else None
+        if quoted:
+            at = quoted.end()
+            continue
+        if nested and text[at] in "[]":
+            depth += 1 if text[at] == "[" else -1
+        if text[at] == "," and depth <= 0:
+            parts.append(text[begin:at])
+            begin = at + 1
+        at += 1
+    return [part.strip() for part in [*parts, text[begin:]]]
+
+
+def path_value(typed: str, key: str, is_list: bool = False, sweeps: bool = False) -> str:
+    """Return what was typed for a path in Hydra's grammar.
+
+    Quotes around a whole path, as Hydra's grammar wants them, may be there or not. ``null`` stays
+    null, and ``${...}`` stays an interpolation.
+
+    Args:
+        typed: all that stands behind the equal sign.
+        key: the setting, for messages.
+        is_list: whether the setting holds a list; one path is then a list of one.
+        sweeps: whether commas outside quotes and brackets separate the values of a sweep.
+
+    Raises:
+        ConfigError: a path is empty, or begins with the name of no home folder.
+
+    >>> path_value("my text, 2nd.txt", "corpus.files", is_list=True)
+    "['my text, 2nd.txt']"
+    >>> path_value("[a.txt, 'b, c.txt']", "corpus.files", is_list=True)
+    "[a.txt,'b, c.txt']"
+    """
+    typed = typed.strip()
+    if sweeps:
+        if _CHOICE.fullmatch(typed):
+            return typed
+        choices = split_outside_quotes(typed, nested=True)
+        if len(choices) > 1:
+            return ",".join(path_value(choice, key, is_list) for choice in choices)
+    if typed.lower() == "null":
+        return typed
+    if not is_list:
+        return _one_path(typed, key)
+    if typed.startswith("[") and typed.endswith("]"):
+        items = split_outside_quotes(typed[1:-1]) if typed[1:-1].strip() else []
+        return "[" + ",".join(_one_path(item, key) for item in items) + "]"
+    return f"[{_one_path(typed, key)}]"
+
+
+def _one_path(typed: str, key: str) -> str:
+    quoted = _QUOTED.fullmatch(typed)
+    path = typed if quoted is None else _unquoted(quoted)
+    if not path.strip():
+        raise ConfigError(f"{key}={typed}: is empty; name a file or folder, or leave {key} out")
+    path = expand_home(path, key)
+    if path == typed and _is_plain(path):
+        return path
+    return quote_string(path)
+
+
+def _unquoted(quoted: re.Match[str]) -> str:
+    """Return the string within quotes, as Hydra reads it."""
+    text, quote = quoted.group()[1:-1], quoted.group()[0]
+    text = re.sub(rf"(\\+){quote}", lambda match: match[1][: len(match[1]) // 2] + quote, text)
+    return re.sub(r"\\+\Z", lambda match: match[0][: len(match[0]) // 2], text)
+
+
+def _is_plain(path: str) -> bool:
+    """Return whether Hydra reads a path as this very string without quotes."""
+    if not _PLAIN.fullmatch(path) or _OTHER_TYPES.fullmatch(path):
+        return False
+    try:
+        float(path)
+    except ValueError:
+        return True
+    return False

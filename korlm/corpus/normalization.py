@@ -1,0 +1,67 @@
+"""Unicode normalization of lines: the form in which tokenizers see them and characters are counted.
+
+Invisible characters are removed from that form. They come with text from the web, word processors
+and concatenated files, differ from writer to writer, and would otherwise become tokens, or make
+two tokens of what reads as one word. The text of a corpus is stored as it was read.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Literal
+
+from korlm.config import Unicode
+from korlm.text.unicode import is_blank
+
+
+def has_text(text: str) -> bool:
+    r"""Return whether a line holds anything but blanks and invisible characters.
+
+    >>> has_text("\u200b \ufeff"), has_text("가")
+    (False, True)
+    """
+    return not is_blank(text) and (text.isascii() or not is_blank(INVISIBLE.sub("", text)))
+
+
+# Joiners (U+200C, U+200D) stay: emoji and other scripts are made with them.
+INVISIBLE = re.compile(
+    "["
+    "\u00ad"  # soft hyphen
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"  # direction of writing
+    "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"  # variation selectors
+    "\u200b\u2060-\u2064\ufeff"  # zero width: space, word joiner, operators, byte-order mark
+    "]"
+)
+
+
+def normalize(text: str, unicode: Unicode = Unicode.nfc) -> str:
+    r"""Return a line in the form that tokenizers see.
+
+    >>> len(normalize("\u1112\u1161\u11ab"))  # 한 as three jamo, as macOS writes file contents
+    1
+    >>> normalize("\ufeff나\u200b는"), normalize("Ａ①", Unicode.nfkc)
+    ('나는', 'A1')
+    """
+    if unicode is Unicode.none:
+        return text
+    form = _form(unicode)
+    text = INVISIBLE.sub("", text)
+    return text if unicodedata.is_normalized(form, text) else unicodedata.normalize(form, text)
+
+
+def normalize_all(texts: list[str], unicode: Unicode = Unicode.nfc) -> list[str]:
+    """Return ``normalize`` of every line; the same list if nothing changes, as is the rule."""
+    if unicode is Unicode.none:
+        return texts
+    # A line end composes with nothing.
+    joined = "\n".join(texts)
+    if joined.isascii() or (
+        unicodedata.is_normalized(_form(unicode), joined) and not INVISIBLE.search(joined)
+    ):
+        return texts
+    return [normalize(text, unicode) for text in texts]
+
+
+def _form(unicode: Unicode) -> Literal["NFC", "NFKC"]:
+    return "NFC" if unicode is Unicode.nfc else "NFKC"

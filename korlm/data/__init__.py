@@ -1,1 +1,0 @@
-"""From raw text to batches: corpora, tokenizers, token shards, vocabulary, ids."""

@@ -1,0 +1,1 @@
+"""Tokenizing on a Dask cluster."""

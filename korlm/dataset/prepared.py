@@ -1,0 +1,153 @@
+"""Opens a prepared corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from korlm.config import VocabConfig
+from korlm.config.paths import mend_prepared
+from korlm.config.stored import check_settings, read_json
+from korlm.dataset.fingerprint import FORMAT, _digest, _hash, _plain
+from korlm.dataset.spelling_model import SpellingModel
+from korlm.dataset.tokenize import LEARNED
+from korlm.dataset.vocab import Vocab, id_dtype
+from korlm.utils.errors import PreparedError
+from korlm.utils.io import checksums
+from korlm.utils.io.arrays import read_arrays
+
+
+@dataclass(frozen=True)
+class SplitStats:
+    """Counts of one split, as metrics.json names them, and what its unknown words cost."""
+
+    num_tokens: int
+    num_unk: int
+    num_eojeol: int
+    num_chars: int
+    num_lines: int
+    spelling_nats: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared corpus on disk, opened."""
+
+    folder: Path
+    fingerprint: str
+    vocab: Vocab
+    vocab_config: VocabConfig
+    spelling: SpellingModel
+    stats: dict[str, SplitStats]
+    manifest: dict[str, Any]
+    learned: bytes | None  # by the tokenizer, from train
+
+    def ids(self, split: str) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """The ids of a split, memory-mapped and checked; shape (num_tokens,)."""
+        path = self.folder / "ids" / f"{split}.npy"
+        try:
+            checksums.check_file(path, self.folder, self.manifest[checksums.KEY])
+            ids: npt.NDArray[np.unsignedinteger[Any]] = np.load(path, mmap_mode="r")
+            if ids.dtype != id_dtype(len(self.vocab)):
+                raise ValueError(f"holds {ids.dtype}, not {np.dtype(id_dtype(len(self.vocab)))}")
+        except (OSError, ValueError, EOFError, SyntaxError, OverflowError) as error:
+            raise PreparedError(
+                f"{path}: damaged ({error}); {mend_prepared(self.folder)}"
+            ) from error
+        expected = self.stats[split].num_tokens
+        if ids.ndim != 1 or len(ids) != expected:
+            raise PreparedError(
+                f"{path}: holds {ids.shape} ids, the manifest says {expected}; "
+                + mend_prepared(self.folder)
+            )
+        largest = max((int(part.max()) for part in _blocks(ids)), default=0)
+        if largest >= len(self.vocab):
+            raise PreparedError(
+                f"{path}: damaged: holds the id {largest}, the vocabulary ends at "
+                f"{len(self.vocab) - 1}; {mend_prepared(self.folder)}"
+            )
+        return ids
+
+
+def _blocks(ids: npt.NDArray[Any], size: int = 1 << 24) -> Iterator[npt.NDArray[Any]]:
+    return (ids[begin : begin + size] for begin in range(0, len(ids), size))
+
+
+def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
+    """Opens a prepared corpus and checks that it is whole and what it should be.
+
+    Raises:
+        PreparedError: it is missing, damaged, of another format or of another fingerprint.
+    """
+    if not folder.is_dir():
+        raise PreparedError(f"{folder}: there is no such prepared corpus")
+    advice = mend_prepared(folder)
+    if not (folder / "manifest.json").is_file():
+        raise PreparedError(
+            f"{folder}: no whole prepared corpus: it holds no manifest.json; {advice}"
+        )
+    try:
+        manifest = read_json(folder / "manifest.json")
+        if (version := manifest["format"]) != FORMAT:
+            raise PreparedError(f"{folder}: format {version}, this korlm reads {FORMAT}; {advice}")
+        checksums.check_seal(manifest)
+        check_settings(manifest["settings"], str(folder / "manifest.json"), PreparedError)
+        found = manifest["fingerprint"]
+        vocab_config = VocabConfig(**manifest["settings"]["vocab"])
+        str(manifest["settings"]["tokenizer"]["name"])
+        stats = {name: SplitStats(**split) for name, split in manifest["splits"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PreparedError(f"{folder}: no whole prepared corpus ({error!r}); {advice}") from error
+    _check_file(folder / "vocab.tsv", folder, manifest)
+    computed = _hash({"tokens": manifest.get("tokens_fingerprint"), "vocab": _plain(vocab_config)})
+    for expected in (fingerprint or computed, computed):
+        if found != expected:
+            raise PreparedError(
+                f"{folder}: its fingerprint {found} does not fit, {expected} is needed; {advice}"
+            )
+    vocab = Vocab.load(folder / "vocab.tsv", vocab_config)
+    if len(vocab) != manifest.get("vocab_size"):
+        raise PreparedError(
+            f"{folder / 'vocab.tsv'}: {len(vocab)} tokens, the manifest says "
+            f"{manifest.get('vocab_size')}; {advice}"
+        )
+    _check_file(folder / "spelling.npz", folder, manifest)
+    try:
+        spelling = SpellingModel.from_arrays(read_arrays(folder / "spelling.npz"))
+    except (OSError, ValueError, LookupError, MemoryError) as error:
+        raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {advice}") from error
+    learned = _read_learned(folder, manifest.get("learned"))
+    return Prepared(folder, found, vocab, vocab_config, spelling, stats, manifest, learned)
+
+
+def _check_file(path: Path, folder: Path, manifest: dict[str, Any]) -> None:
+    """Check a file of a prepared corpus against its checksum.
+
+    Raises:
+        PreparedError: it is missing or has changed.
+    """
+    try:
+        checksums.check_file(path, folder, manifest[checksums.KEY])
+    except (OSError, ValueError) as error:
+        raise PreparedError(
+            f"{path}: damaged or missing ({error}); {mend_prepared(folder)}"
+        ) from error
+
+
+def _read_learned(folder: Path, digest: str | None) -> bytes | None:
+    """What the tokenizer learned, which must be what the manifest says."""
+    if digest is None:
+        return None
+    path = folder / LEARNED
+    try:
+        learned = path.read_bytes()
+    except OSError as error:
+        raise PreparedError(f"{path}: {error.strerror}; {mend_prepared(folder)}") from error
+    if _digest(learned) != digest:
+        raise PreparedError(f"{path}: damaged, or of other text; {mend_prepared(folder)}")
+    return learned

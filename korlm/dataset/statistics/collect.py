@@ -1,0 +1,191 @@
+"""All statistics of a prepared corpus, as ``statistics.json`` holds them beside its manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+
+from korlm.config.objective import SPLITS
+from korlm.config.paths import mend_prepared
+from korlm.dataset.numericalize import split_counts
+from korlm.dataset.prepared import Prepared
+from korlm.dataset.shards import ShardCounts
+from korlm.dataset.statistics.power_laws import Coverage, PowerLaw, fit_heaps, fit_zipf
+from korlm.dataset.statistics.scan import Ints, SplitScan, lines_at, marks, scan_split
+from korlm.dataset.statistics.schema import Statistics
+from korlm.dataset.vocab import SPECIALS
+from korlm.utils.errors import OutputError, PreparedError, writing
+from korlm.utils.io.atomic_files import write_figures
+from korlm.utils.progress import ProgressBar
+
+logger = logging.getLogger(__name__)
+
+
+JSON, PICTURE = "statistics.json", "frequencies.png"
+
+
+MAX_MIN_FREQ = 5
+
+
+FIRST_RANKS = (*range(1, 11), 20, 50)  # that are named, and those at 100, 200, 500 ...
+
+
+NUM_REPEATED = 5  # lines of train that are named
+
+
+TEXT_CHARS = 200
+
+
+def collect(prepared: Prepared) -> tuple[Statistics, Ints]:
+    """Reads the tokens of a prepared corpus and counts.
+
+    Returns:
+        The statistics, and how often each morph stands in train, falling; shape (types,).
+
+    Raises:
+        PreparedError: shards are damaged or missing.
+    """
+    counts = _checked_counts(prepared)
+    total = sum(split.num_lines for split in counts.values())
+    scans: dict[str, SplitScan] = {}
+    known = np.empty(0, np.int64)
+    with ProgressBar(total=total, desc="counting", unit="line", unit_scale=True, delay=1) as bar:
+        for split in counts:
+            scans[split] = scan_split(prepared.folder / "tokens", split, known, bar.update)
+            if split == "train":
+                known = np.unique(scans[split].hashes)
+    train = scans["train"]
+    ranked = sorted(train.counts.items(), key=lambda item: (-item[1], item[0]))
+    frequencies = np.fromiter((count for _, count in ranked), np.int64, len(ranked))
+    ranks = [*(rank for rank in FIRST_RANKS if rank <= len(ranked)), *marks(100, len(ranked))]
+    found = {
+        "fingerprint": prepared.fingerprint,
+        "tokenizer": prepared.manifest["settings"]["tokenizer"]["name"],
+        "splits": {
+            split: _split(scan, counts[split], leaks=split != "train")
+            for split, scan in scans.items()
+        },
+        "ranks": [
+            {"rank": rank, "morph": ranked[rank - 1][0], "count": ranked[rank - 1][1]}
+            for rank in ranks
+        ],
+        "repeated_lines": _repeated(prepared, train.hashes),
+        "unknown": _unknown(prepared, scans),
+        "zipf": _law(fit_zipf(frequencies), "least squares of log frequency, weights 1 / rank"),
+        "heaps": _law(fit_heaps(train.growth), "least squares of log types at the points of types"),
+    }
+    return found, frequencies
+
+
+def _checked_counts(prepared: Prepared) -> dict[str, ShardCounts]:
+    """The counts of each split, train first, as shards and manifest agree on them."""
+    found = {}
+    for split in (name for name in SPLITS if name in prepared.stats):
+        stats = prepared.stats[split]
+        counts = split_counts(prepared.folder / "tokens", split)
+        if (counts.num_lines, counts.num_tokens) != (stats.num_lines, stats.num_tokens):
+            raise PreparedError(
+                f"{prepared.folder / 'tokens'}: holds {counts.num_lines} lines of {split}, the "
+                f"manifest says {stats.num_lines}; give report=false, or "
+                + mend_prepared(prepared.folder)
+            )
+        found[split] = counts
+    return found
+
+
+def write(prepared: Prepared, statistics: Statistics, frequencies: Ints) -> None:
+    """Writes both files into the prepared corpus; if they cannot be written, a warning says so."""
+    from korlm.dataset.statistics.plots import draw_frequencies
+
+    try:
+        with writing(prepared.folder):
+            write_figures(prepared.folder / JSON, statistics)
+            draw_frequencies(prepared.folder / PICTURE, statistics, frequencies)
+    except OutputError as error:
+        logger.warning("%s; the report is not kept", error)
+    else:
+        logger.info("%s: %s, %s", prepared.folder, JSON, PICTURE)
+
+
+def _split(scan: SplitScan, counts: ShardCounts, leaks: bool) -> Statistics:
+    lengths = scan.line_lengths
+    num_duplicates = counts.num_sentences - len(np.unique(scan.hashes))
+    found: Statistics = {
+        "num_lines": counts.num_lines,
+        "num_blank_lines": counts.num_lines - counts.num_sentences,
+        "num_sentences": counts.num_sentences,
+        "num_eojeol": counts.num_eojeol,
+        "num_morphs": counts.num_morphs,
+        "num_chars": counts.num_chars,
+        "num_types": len(scan.counts),
+        "num_hapaxes": sum(count == 1 for count in scan.counts.values()),
+        "type_token_ratio": len(scan.counts) / max(counts.num_morphs, 1),
+        "morphs_per_line": {
+            "mean": counts.num_morphs / max(counts.num_sentences, 1),
+            "median": _median(lengths),
+            "max": max(lengths, default=0),
+        },
+        "num_duplicate_lines": num_duplicates,
+        "duplicate_share": num_duplicates / max(counts.num_sentences, 1),
+    }
+    if leaks:
+        found |= {
+            "num_lines_in_train": scan.num_known,
+            "lines_in_train_share": scan.num_known / max(counts.num_sentences, 1),
+            "morphs_in_train_share": scan.num_known_morphs / max(counts.num_morphs, 1),
+        }
+    return found | {
+        "status": counts.status,
+        "num_dropped": counts.num_dropped,
+        "longest_lines": [line._asdict() for line in scan.longest],
+        "types": [{"num_morphs": n, "num_types": types} for n, types in scan.growth],
+    }
+
+
+def _median(lengths: Counter[int]) -> float:
+    """Of values with their counts; the mean of the two in the middle if they are two."""
+    if not lengths:
+        return 0.0
+    sizes = np.array(sorted(lengths))
+    ends = np.cumsum([lengths[size] for size in sizes.tolist()])
+    middle = [(ends[-1] - 1) // 2, ends[-1] // 2]
+    return float(sizes[np.searchsorted(ends, middle, side="right")].mean())
+
+
+def _repeated(prepared: Prepared, hashes: Ints) -> list[Statistics]:
+    """The lines that stand in train most often."""
+    _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+    at = np.lexsort((first, -counts))[:NUM_REPEATED]
+    at = at[counts[at] > 1]
+    lines = lines_at(prepared.folder / "tokens", "train", first[at].tolist())
+    return [
+        {"count": int(count), "doc_id": doc_id, "line": line, "text": text[:TEXT_CHARS]}
+        for count, (doc_id, line, text) in zip(counts[at], lines, strict=True)
+    ]
+
+
+def _unknown(prepared: Prepared, scans: Mapping[str, SplitScan]) -> Statistics:
+    """Unknown tokens of valid for vocabularies of train; rates count <eos> among the tokens."""
+    coverage = Coverage(scans["train"].counts, scans["valid"].counts, prepared.vocab_config)
+    num_tokens = prepared.stats["valid"].num_tokens
+    num_types = len(coverage.frequencies)
+    sizes = [*(size for size in marks(100, num_types) if size < num_types), num_types]
+    least = [coverage.size_of(min_freq) for min_freq in range(1, MAX_MIN_FREQ + 1)]
+    return {
+        "split": "valid",
+        "num_tokens": num_tokens,
+        "chosen": coverage.row(len(prepared.vocab) - len(SPECIALS), num_tokens),
+        "by_size": [coverage.row(size, num_tokens) for size in sizes],
+        "by_min_freq": [
+            {"min_freq": min_freq, **coverage.row(size, num_tokens)}
+            for min_freq, size in enumerate(least, 1)
+        ],
+    }
+
+
+def _law(law: PowerLaw | None, method: str) -> Statistics | None:
+    return None if law is None else {**dataclasses.asdict(law), "method": method}

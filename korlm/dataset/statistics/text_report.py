@@ -1,0 +1,142 @@
+"""The statistics of a corpus as text that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from korlm.dataset.statistics.schema import Statistics
+from korlm.tokenizers.analysis import PLAIN
+from korlm.utils.io.tables import aligned, tsv_cell
+
+TEXT_CHARS = 50
+
+
+def describe(statistics: Statistics) -> str:
+    """The whole report."""
+    parts = [
+        _splits(statistics["splits"]),
+        _set_aside(statistics["splits"]),
+        _longest(statistics["splits"]),
+        _repeated(statistics["repeated_lines"]),
+        _ranks(statistics["ranks"]),
+        _unknown(statistics["unknown"]),
+        _laws(statistics),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+_ROWS: tuple[tuple[str, Callable[[Statistics], str]], ...] = (
+    ("lines", lambda s: _count(s["num_lines"])),
+    ("  blank", lambda s: _count(s["num_blank_lines"])),
+    ("  repeats of earlier ones", lambda s: _of(s["num_duplicate_lines"], s["duplicate_share"])),
+    ("  that stand in train", lambda s: _leak(s)),
+    ("    share of the morphs", lambda s: _percent(s.get("morphs_in_train_share"))),
+    ("characters", lambda s: _count(s["num_chars"])),
+    ("eojeol", lambda s: _count(s["num_eojeol"])),
+    ("morphs", lambda s: _count(s["num_morphs"])),
+    ("  an eojeol", lambda s: f"{s['num_morphs'] / max(s['num_eojeol'], 1):.2f}"),
+    ("  a line: mean", lambda s: f"{s['morphs_per_line']['mean']:,.1f}"),
+    ("          median", lambda s: f"{s['morphs_per_line']['median']:,.10g}"),
+    ("          most", lambda s: _count(s["morphs_per_line"]["max"])),
+    ("types (different morphs)", lambda s: _count(s["num_types"])),
+    ("  once only (hapaxes)", lambda s: _hapaxes(s)),
+    ("types / morphs", lambda s: f"{s['type_token_ratio']:.4f}"),
+)
+
+
+def _splits(splits: Statistics) -> str:
+    cells = [["", *splits]]
+    cells += [[head, *(tell(split) for split in splits.values())] for head, tell in _ROWS]
+    return "\n".join(line.rstrip() for line in aligned(cells))
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f} %"
+
+
+def _of(number: int, share: float) -> str:
+    return f"{number:,} ({_percent(share)})"
+
+
+def _leak(split: Statistics) -> str:
+    number = split.get("num_lines_in_train")
+    return "" if number is None else _of(number, split["lines_in_train_share"])
+
+
+def _hapaxes(split: Statistics) -> str:
+    return _of(split["num_hapaxes"], split["num_hapaxes"] / max(split["num_types"], 1))
+
+
+def _set_aside(splits: Statistics) -> str:
+    """What did not go plainly, and why."""
+    told = [
+        f"  {split}: {count:,} lines {status}"
+        for split, found in splits.items()
+        for status, count in found["status"].items()
+        if status not in PLAIN
+    ]
+    told += [
+        f"  {split}: {found['num_dropped']:,} characters in no token"
+        for split, found in splits.items()
+        if found["num_dropped"]
+    ]
+    return "\n".join(["not plainly read (report.tsv names each line):", *told]) if told else ""
+
+
+def _longest(splits: Statistics) -> str:
+    cells = [["longest lines", "characters", "morphs", "document", "line"]]
+    for split, found in splits.items():
+        for line in found["longest_lines"]:
+            sizes = (_count(line["num_chars"]), _count(line["num_morphs"]))
+            cells.append([f"  {split}", *sizes, _shown(line["doc_id"]), _count(line["line"])])
+    return "\n".join(line.rstrip() for line in aligned(cells))
+
+
+def _repeated(lines: Sequence[Statistics]) -> str:
+    told = [f"  {line['count']:>7,} times  {_shown(line['text'])}" for line in lines]
+    return "\n".join(["lines that stand in train most often:", *told]) if told else ""
+
+
+def _ranks(ranks: Sequence[Statistics]) -> str:
+    told = [f"{row['rank']:,} {_shown(row['morph'])} {row['count']:,}" for row in ranks]
+    lines = [told[begin : begin + 10] for begin in range(0, len(told), 10)]
+    return "\n".join(["rank, morph, count in train:", *("  " + " · ".join(row) for row in lines)])
+
+
+def _unknown(unknown: Statistics) -> str:
+    chosen = unknown["chosen"]
+    cells = [[f"unknown in {unknown['split']}", "vocabulary", "tokens", "rate"]]
+    cells += [["  the most frequent", *_row(row)] for row in unknown["by_size"]]
+    cells += [[f"  vocab.min_freq={row['min_freq']}", *_row(row)] for row in unknown["by_min_freq"]]
+    cells.append(["  as it is", *_row(chosen)])
+    return "\n".join(line.rstrip() for line in aligned(cells))
+
+
+def _row(row: Statistics) -> list[str]:
+    return [_count(row["size"]), _count(row["num_unk"]), _percent(row["rate"])]
+
+
+def _laws(statistics: Statistics) -> str:
+    told = []
+    if (zipf := statistics["zipf"]) is not None:
+        told.append(
+            f"Zipf: frequency ~ rank^{zipf['slope']:.3f} (R² {zipf['r_squared']:.3f}; "
+            f"{zipf['method']})"
+        )
+    if (heaps := statistics["heaps"]) is not None:
+        points = statistics["splits"]["train"]["types"]
+        shown = [point for at, point in enumerate(points) if at % 3 == 0 or at == len(points) - 1]
+        told.append(
+            f"Heaps: types ~ morphs^{heaps['slope']:.3f} (R² {heaps['r_squared']:.3f}): "
+            + ", ".join(f"{p['num_types']:,} in {p['num_morphs']:,}" for p in shown)
+        )
+    return "\n".join(told)
+
+
+def _shown(text: str) -> str:
+    short = text if len(text) <= TEXT_CHARS else text[: TEXT_CHARS - 1] + "…"
+    return tsv_cell(short)

@@ -1,0 +1,3 @@
+"""Tokens -> written Korean."""
+
+from __future__ import annotations

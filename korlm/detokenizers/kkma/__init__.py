@@ -1,0 +1,1 @@
+"""Detokenizer for Kkma's morphemes: spelling rules, counts of forms, spacing."""

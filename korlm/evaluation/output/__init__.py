@@ -1,0 +1,1 @@
+"""Tables, TSV files and plots of an evaluation."""

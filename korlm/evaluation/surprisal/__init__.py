@@ -1,0 +1,1 @@
+"""Surprisal of every token and eojeol of a text, as tables."""

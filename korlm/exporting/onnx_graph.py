@@ -1,0 +1,137 @@
+"""An ONNX graph under construction: nodes and weights in the order in which they are added.
+
+Operator set 17 (ONNX 1.12, 2022) is the oldest with LayerNormalization: every onnxruntime since
+1.12 runs it. Axes: B batch, N outputs of a matrix, M its inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from korlm._version import __version__
+from korlm.utils.errors import ExportError
+
+OPSET, IR_VERSION = 17, 8
+
+
+FLOAT, INT64 = int(TensorProto.FLOAT), int(TensorProto.INT64)
+
+
+LARGEST_MB = 2_000  # a protocol buffer ends at 2^31 bytes
+
+
+Array = npt.NDArray[Any]
+
+
+# name -> (element type of onnx.TensorProto, shape; a string is an axis of any length)
+Shapes = Mapping[str, tuple[int, list[str | int]]]
+
+
+class Graph:
+    """Nodes and weights; values are known by their names.
+
+    Weights are (N, M), as PyTorch has them, and are read in two ways, as matrices and as tables of
+    rows; a matrix that is both is stored once.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: dict[str, onnx.TensorProto] = {}
+        self._known: dict[tuple[str, ...], str] = {}
+
+    def weight(self, name: str, values: Array) -> str:
+        """Stores an array under a name, which it gives back."""
+        assert name not in self._weights
+        self._weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        return name
+
+    def add(self, op: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
+        """A node with one output.
+
+        Args:
+            op: of the operator set.
+            inputs: names; "" for one that is left out.
+            name: of the output; None: any.
+            attributes: of the operator.
+        """
+        return self.add_many(op, *inputs, names=[name or self._new_name(op)], **attributes)[0]
+
+    def add_many(self, op: str, *inputs: str, names: list[str], **attributes: Any) -> list[str]:
+        """A node with several outputs, named so."""
+        self._nodes.append(helper.make_node(op, list(inputs), names, **attributes))
+        return names
+
+    def once(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """As ``add``, but the same node again is the one that is there."""
+        key = (op, *inputs)
+        if key not in self._known:
+            self._known[key] = self.add(op, *inputs, **attributes)
+        return self._known[key]
+
+    def split(self, value: str, sizes: list[int]) -> list[str]:
+        """Parts of these sizes along the last axis."""
+        names = [self._new_name("Split", part) for part in range(len(sizes))]
+        return self.add_many("Split", value, self.integers(sizes), names=names, axis=-1)
+
+    def integers(self, values: list[int]) -> str:
+        """An int64 vector as a weight."""
+        name = "integers_" + "_".join(map(str, values))
+        if name not in self._weights:
+            self.weight(name, np.array(values, dtype=np.int64))
+        return name
+
+    def matrix(self, name: str, values: Array) -> None:
+        """Stores float32 (N, M), for ``linear`` and ``look_up``."""
+        self.weight(name, values)
+
+    def linear(self, x: str, matrix: str, bias: str = "") -> str:
+        """(B, M) -> (B, N): x matrix^T + bias."""
+        return self.add("Gemm", x, matrix, *([bias] if bias else []), transB=1)
+
+    def look_up(self, matrix: str, ids: str) -> str:
+        """Rows of a matrix: int64 (...) -> float32 (..., M)."""
+        return self.add("Gather", matrix, ids)
+
+    def _new_name(self, op: str, part: int = 0) -> str:
+        return f"{op}_{len(self._nodes)}_{part}"
+
+    def build(self, inputs: Shapes, outputs: Shapes, metadata: Mapping[str, str]) -> bytes:
+        """The whole graph as an .onnx file holds it, checked by onnx.
+
+        Args:
+            inputs: of the graph.
+            outputs: of the graph, names that nodes gave.
+            metadata: to be stored with it.
+
+        Raises:
+            ExportError: the weights are too large for one file.
+        """
+        size = sum(len(weight.raw_data) for weight in self._weights.values())
+        if size > LARGEST_MB * 1e6:
+            raise ExportError(
+                f"the weights have {size / 1e6:,.0f} MB and an ONNX file holds {LARGEST_MB:,}: "
+                "give 'formats=[safetensors]', or train a smaller model"
+            )
+        entries, exits = (
+            [helper.make_tensor_value_info(name, *kind) for name, kind in values.items()]
+            for values in (inputs, outputs)
+        )
+        weights = list(self._weights.values())
+        graph = helper.make_graph(self._nodes, "step", entries, exits, weights)
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="korlm",
+            producer_version=__version__,
+        )
+        helper.set_model_props(model, dict(metadata))
+        onnx.checker.check_model(model, full_check=True)
+        packed: bytes = model.SerializeToString(deterministic=True)
+        return packed

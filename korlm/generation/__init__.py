@@ -1,0 +1,3 @@
+"""Text out of language models."""
+
+from __future__ import annotations

@@ -1,0 +1,329 @@
+r"""ARPA files: n-gram models as text, the way SRILM and KenLM exchange them.
+
+    \data\
+    ngram 1=5                   how many of each order
+    \1-grams:
+    -0.7       집      -0.3     log10 of the probability, the tokens, log10 of the backoff weight
+    ...
+    \end\
+
+<eos> is written <s> where it begins an n-gram and </s> where it ends one; <pad> and <bos> are left
+out. A probability of 0 is -99. ARPA parts tokens by blanks: a blank of any kind within a token is
+written as its code point, ``\u0020``, and so is the first letter of a token that merely looks like
+<s>, </s> or <UNK>; a backslash is doubled. Files ending in .gz are compressed.
+
+Text before \data\, a byte-order mark and <UNK> for <unk>, as SRILM and IRSTLM write them, are read.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import math
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, SPECIALS, UNK_ID
+from korlm.models.ngram.smoothing import Table
+from korlm.utils.errors import ConfigError, writing
+from korlm.utils.io.atomic_files import replacing
+
+BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
+
+
+ZERO = -99.0  # log10 of what has no probability
+
+
+LINES = 100_000  # made at once
+
+
+_PLACE = re.compile(r"ngram +(\d+) *= *(\d+)")
+
+
+def arpa_word(token: str) -> str:
+    r"""A token as ARPA files can hold it.
+
+    >>> arpa_word("New York"), arpa_word("<s>"), arpa_word("ㅠㅠ")
+    ('New\\u0020York', '\\u003cs>', 'ㅠㅠ')
+    """
+    if token in (BEGIN, END, "<UNK>"):  # KenLM reads <UNK> as <unk>
+        return f"\\u{ord('<'):04x}" + token[1:]
+    if token.isalnum():  # most are, and there are many
+        return token
+    escaped = token.replace("\\", "\\\\")
+    return "".join(f"\\u{ord(c):04x}" if c.isspace() or c == "\0" else c for c in escaped)
+
+
+def _words(tokens: Sequence[str]) -> list[str]:
+    """Tokens of all ids as they stand within n-grams; <eos> as at the end of one."""
+    words = [arpa_word(token) for token in tokens]
+    words[UNK_ID], words[EOS_ID] = UNKNOWN, END
+    return words
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def write_arpa(
+    path: Path,
+    tables: Sequence[Table],
+    tokens: Sequence[str],
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Writes a model; the file appears when it is whole.
+
+    Args:
+        path: ends in .gz if it shall be compressed.
+        tables: of all orders.
+        tokens: of all ids.
+        check: called now and then; may raise, to stop.
+    """
+    is_compressed = path.suffix == ".gz"
+    with (
+        writing(path),
+        replacing(path) as temporary,
+        _open(temporary, is_compressed, "wt") as file,
+    ):
+        for part in _text(tables, _words(tokens)):
+            check()
+            file.write(part)
+
+
+def _open(path: Path, is_compressed: bool, mode: str) -> TextIO:
+    opener: Any = functools.partial(gzip.open, compresslevel=6) if is_compressed else open
+    encoding = "utf-8-sig" if mode == "rt" else "utf-8"  # a byte-order mark may come first
+    file: TextIO = opener(path, mode, encoding=encoding, newline="\n")
+    return file
+
+
+def _text(tables: Sequence[Table], words: Sequence[str]) -> Iterator[str]:
+    # <pad> and <bos> are not written, and <s> has a line of its own.
+    sizes = [len(words) - 1, *(len(table.keys) for table in tables[1:])]
+    counts = (f"ngram {k}={size}\n" for k, size in enumerate(sizes, start=1))
+    yield "\\data\\\n" + "".join(counts)
+    for k, table in enumerate(tables, start=1):
+        yield f"\n\\{k}-grams:\n"
+        has_backoffs = k < len(tables)
+        log_probs = _log10(table.log_probs)
+        backoffs = _log10(table.backoffs) if has_backoffs else []
+        if k == 1:
+            end = f"\t{backoffs[EOS_ID]:.7g}" if has_backoffs else ""
+            yield f"0\t{BEGIN}{end}\n"
+        for first in range(0, len(table.keys), LINES):
+            places = np.arange(first, min(first + LINES, len(table.keys)))
+            if k == 1:
+                places = places[(places != PAD_ID) & (places != BOS_ID)]
+            lines = []
+            for place, gram in zip(places, _spell(tables, k, places, words), strict=True):
+                # No context ends in </s>, whose backoff weight here is that of <s>.
+                backoff = 0.0 if k == 1 and place == EOS_ID else backoffs[place] if backoffs else 0
+                end = f"\t{backoff:.7g}" if has_backoffs else ""
+                lines.append(f"{log_probs[place]:.7g}\t{gram}{end}\n")
+            yield "".join(lines)
+    yield "\n\\end\\\n"
+
+
+def _log10(logs: npt.NDArray[np.float64]) -> list[float]:
+    values: list[float] = np.maximum(logs / math.log(10), ZERO).tolist()
+    return values
+
+
+def _spell(
+    tables: Sequence[Table], k: int, places: npt.NDArray[np.int64], words: Sequence[str]
+) -> list[str]:
+    """The n-grams of order k with these ids, as text."""
+    columns = []
+    for order in range(k, 1, -1):
+        places, last = np.divmod(tables[order - 1].keys[places], len(words))
+        columns.append([words[i] for i in last.tolist()])
+    columns.append([BEGIN if i == EOS_ID and k > 1 else words[i] for i in places.tolist()])
+    return [" ".join(gram) for gram in zip(*columns[::-1], strict=True)]
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def read_arpa(path: Path, tokens: Sequence[str], order: int) -> list[Table]:
+    """Reads a model whose tokens are those of a vocabulary.
+
+    Args:
+        path: plain or compressed, whatever its name.
+        tokens: of all ids.
+        order: that the model must have.
+
+    Raises:
+        ConfigError: the file is missing, damaged, of another order or of another vocabulary.
+    """
+    place = f"model.arpa={path}"
+    try:
+        with open(path, "rb") as file:
+            is_compressed = file.read(2) == b"\x1f\x8b"
+        with _open(path, is_compressed, "rt") as text:
+            return _Reader(place, text, tokens, order).tables()
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or f"damaged, or no ARPA file ({error})"
+        raise ConfigError(f"{place}: {reason}; give another file") from error
+
+
+class _Reader:
+    """One pass over the lines of a file; every complaint names the line."""
+
+    def __init__(self, place: str, file: TextIO, tokens: Sequence[str], order: int) -> None:
+        self._place, self._order, self._tokens = place, order, tokens
+        self._lines = enumerate(file, start=1)
+        self._number, self._line = 0, ""
+        self._awaited = "\\data\\"
+        ordinary = range(len(SPECIALS), len(tokens))
+        self._ids = {tokens[token_id]: token_id for token_id in ordinary}
+        # As korlm writes them; other programs know no escapes and have tokens as they are.
+        self._ids |= {arpa_word(tokens[token_id]): token_id for token_id in ordinary}
+        self._ids |= {UNKNOWN: UNK_ID, END: EOS_ID, BEGIN: BOS_ID}
+        self._ids.setdefault(UNKNOWN.upper(), UNK_ID)  # as some programs write it
+
+    def tables(self) -> list[Table]:
+        """The tables of all orders."""
+        sizes = self._header()
+        tables: list[Table] = []
+        for k, size in enumerate(sizes, start=1):
+            if self._line != f"\\{k}-grams:":
+                self._fail(f"\\{k}-grams: is expected here")
+            numbers, grams, values = self._section(k, k < len(sizes))
+            if len(grams) != size:
+                self._fail(f"{len(grams):,} n-grams of order {k}, the head of the file says {size}")
+            tables.append(
+                self._unigrams(grams, values)
+                if k == 1
+                else self._table(tables, numbers, grams, values)
+            )
+        if self._line != "\\end\\":
+            self._fail("\\end\\ is expected here")
+        return tables
+
+    def _fail(self, reason: str, number: int | None = None) -> NoReturn:
+        raise ConfigError(
+            f"{self._place}: line {number or self._number}: {reason}; the file is damaged or no "
+            "ARPA file: give another one"
+        )
+
+    def _next(self) -> str:
+        """The next line that is not blank."""
+        for number, line in self._lines:
+            self._number = number
+            self._line = line.rstrip("\r\n")
+            if self._line:
+                return self._line
+        self._fail(f"the file ends here, before {self._awaited}")
+
+    def _header(self) -> list[int]:
+        """How many n-grams there are of each order."""
+        while self._next().strip() != "\\data\\":  # what comes before is a comment
+            if self._line.split()[:1] in (["iARPA"], ["qARPA"]):
+                self._fail(
+                    "the format of IRSTLM's own tools; compile-lm --text=yes turns it into ARPA"
+                )
+        self._awaited = "\\end\\"
+        sizes: list[int] = []
+        while match := _PLACE.fullmatch(self._next()):
+            if int(match[1]) != len(sizes) + 1:
+                self._fail(f"the number of n-grams of order {len(sizes) + 1} is expected here")
+            sizes.append(int(match[2]))
+        if len(sizes) != self._order:
+            raise ConfigError(
+                f"{self._place}: a model of order {len(sizes)}, model.order is {self._order}: set "
+                f"model.order={len(sizes)} or give another file"
+            )
+        return sizes
+
+    def _section(
+        self, k: int, may_back_off: bool
+    ) -> tuple[list[int], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Line numbers, ids (N, k) and log10 of probabilities and backoff weights (N, 2)."""
+        numbers, rows, values, ids = [], [], [], self._ids
+        while not self._next().startswith("\\"):
+            fields = self._line.replace("\t", " ").split(" ")
+            if len(fields) != k + 1 and not (may_back_off and len(fields) == k + 2):
+                self._fail(f"a probability and {k} tokens are expected here")
+            row = [ids.get(word, -1) for word in fields[1 : k + 1]]
+            if -1 in row:
+                self._misfit(f"{fields[1 + row.index(-1)]!r} is not in the run's vocabulary")
+            if k > 1:
+                if BOS_ID in row[1:] or EOS_ID in row[:-1]:
+                    self._fail(f"{BEGIN} may only begin, {END} only end an n-gram")
+                row = [EOS_ID if token_id == BOS_ID else token_id for token_id in row]
+            try:
+                log_prob = float(fields[0])
+                backoff = float(fields[k + 1]) if len(fields) == k + 2 else 0.0
+            except ValueError:
+                self._fail("numbers are expected before and after the tokens")
+            if not (log_prob <= 1e-6 and math.isfinite(backoff)):
+                self._fail("the log10 of a probability is at most 0")
+            numbers.append(self._number)
+            rows.append(row)
+            values.append((log_prob, backoff))
+        grams = np.array(rows, dtype=np.int64).reshape(-1, k)
+        return numbers, grams, np.array(values, dtype=np.float64).reshape(-1, 2)
+
+    def _misfit(self, reason: str) -> NoReturn:
+        raise ConfigError(
+            f"{self._place}: line {self._number}: {reason}: give a file made of the same tokens, "
+            "or set corpus, tokenizer and vocab to those that it was made of"
+        )
+
+    def _unigrams(self, grams: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> Table:
+        token_ids = grams[:, 0]
+        if len(np.unique(token_ids)) != len(token_ids):
+            self._fail("a token stands twice among the unigrams above")
+        logs = np.full((len(self._tokens), 2), -np.inf)
+        logs[:, 1] = 0
+        logs[token_ids] = _natural(values)
+        if BOS_ID not in token_ids:
+            self._fail(
+                f"{BEGIN} is missing among the unigrams above, so that nothing is known of how "
+                "sentences begin"
+            )
+        missing = np.setdiff1d(np.arange(EOS_ID, len(self._tokens)), token_ids)
+        if len(missing):
+            self._misfit(
+                f"{len(missing):,} tokens of the run's vocabulary are missing above, such as "
+                f"{_words(self._tokens)[missing[0]]!r}"
+            )
+        # Contexts that begin with <s> begin with <eos> in korlm.
+        logs[EOS_ID, 1], logs[BOS_ID] = logs[BOS_ID, 1], (-np.inf, 0)
+        return Table(np.arange(len(self._tokens)), logs[:, 0], logs[:, 1])
+
+    def _table(
+        self,
+        shorter: Sequence[Table],
+        numbers: Sequence[int],
+        grams: npt.NDArray[np.int64],
+        values: npt.NDArray[np.float64],
+    ) -> Table:
+        vocab_size, prefixes = len(self._tokens), grams[:, 0]
+        for column, table in enumerate(shorter[1:], start=1):
+            keys = prefixes * vocab_size + grams[:, column]
+            prefixes = np.searchsorted(table.keys, keys)
+            there = np.append(table.keys, -1)[prefixes] == keys
+            if not there.all():
+                self._fail(
+                    "the n-gram without its last token is missing among the shorter ones",
+                    numbers[int(np.argmin(there))],
+                )
+        keys = prefixes * vocab_size + grams[:, -1]
+        by_key = np.argsort(keys, kind="stable")
+        keys = keys[by_key]
+        twice = np.flatnonzero(keys[1:] == keys[:-1])
+        if len(twice):
+            self._fail("the n-gram stands there twice", numbers[by_key[twice[0] + 1]])
+        logs = _natural(values[by_key])
+        return Table(keys, logs[:, 0], logs[:, 1])
+
+
+def _natural(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Log10 -> natural logs; ZERO and less: -inf."""
+    return np.where(values <= ZERO, -np.inf, values * math.log(10))

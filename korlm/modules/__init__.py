@@ -1,0 +1,1 @@
+"""Building blocks (`nn.Module`) that models and tasks share."""

@@ -1,0 +1,84 @@
+"""Token embeddings, with or without the subwords of each token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from korlm.config import NeuralConfig, Spelling
+from korlm.modules.dropout import drop_tokens
+from korlm.modules.subword_embedding import RADIUS, Composition, _LookUp
+
+
+class TokenEmbedding(nn.Embedding):
+    """The embeddings of all tokens, composed or plain.
+
+    Args:
+        config: size, and where spelling counts.
+        vocab_size: V.
+        tokens: of all ids; needed where spelling counts.
+    """
+
+    def __init__(
+        self, config: NeuralConfig, vocab_size: int, tokens: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(vocab_size, config.embedding_dim)
+        nn.init.uniform_(self.weight, -RADIUS, RADIUS)
+        self.dropout = config.dropout_embedding
+        self.spelling = config.spelling
+        self.is_tied = config.tie_weights
+        if config.spelling is not Spelling.none:
+            assert tokens is not None and len(tokens) == vocab_size
+            self.composition = Composition(tokens, config.embedding_dim)
+            with torch.no_grad():  # both parts together spread as the plain embedding does
+                for part in (self.weight, self.composition.weight):
+                    part.mul_(0.5**0.5)
+
+    def output_matrix(self) -> Tensor | None:
+        """The composed matrix (V, E), if it is the output layer's as well: costly, once a step."""
+        if self.spelling is not Spelling.both:
+            return None
+        composed: Tensor = self.composition(self.weight)
+        return composed
+
+    def whole(self) -> Tensor:
+        """What is read for each token, (V, E)."""
+        if self.spelling is Spelling.none:
+            return self.weight
+        composed: Tensor = self.composition(self.weight)
+        return composed
+
+    def compose_for_good(self) -> None:
+        """From now on plain embeddings, equal to the composed ones; the output layer's stay."""
+        if self.spelling is not Spelling.none:
+            self.weight = nn.Parameter(self.whole(), self.weight.requires_grad)
+            self.spelling, self.is_tied = Spelling.none, False
+            del self.composition
+
+    def read(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Ids of any shape -> their embeddings (..., E), whole tokens dropped in training.
+
+        Args:
+            ids: int64.
+
+        Returns:
+            The embeddings; if they are the output layer's as well, the matrix (V, E) that it is to
+            use. Nobody else may, as its gradient is added to in place.
+        """
+        matrix: Tensor | None = None
+        if self.is_tied and self.spelling is not Spelling.input:
+            whole = self.output_matrix()
+            whole = self.weight if whole is None else whole
+            found, matrix = _LookUp.apply(whole, ids)  # type: ignore[no-untyped-call]
+        elif self.spelling is Spelling.none:
+            found = F.embedding(ids, self.weight)
+        elif ids.device.type == "cpu":
+            rows, places = torch.unique(ids, return_inverse=True)
+            few = F.embedding(rows, self.weight) + self.composition.some(rows)
+            found = F.embedding(places, few)
+        else:  # asking a GPU how many different ones there are would wait for it
+            found = F.embedding(ids, self.composition(self.weight))
+        return drop_tokens(found, ids, self.num_embeddings, self.dropout, self.training), matrix

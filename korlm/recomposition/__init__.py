@@ -1,1 +1,0 @@
-"""Recomposition: the tokens of a tokenizer -> written Korean with its blanks."""

@@ -1,0 +1,85 @@
+"""ESPnet1's data.json: one object, ``{"utts": {UTT: {"output": [{"rec_text", "score"}, ...]}}}``.
+
+``asr_recog.py --nbest N`` writes a hypothesis to each element of ``output``, with the reference
+under ``text``. In ``rec_text``, <eos> ends the text and ▁ stands for a blank of subword units.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from korlm.corpus.files import has_half_characters
+from korlm.rescoring.nbest import Hypothesis, NBest, lines_of, parse_score
+from korlm.utils.errors import NbestError
+
+OUTPUT, TEXT, REFERENCE = "output", "rec_text", "text"
+
+
+BEGIN = re.compile(r'\{\s*"utts"\s*:')
+
+
+def read_espnet_json(path: Path, sign: int, score_field: str) -> Iterator[NBest]:
+    """Yield the n-best lists of a file, which is read into memory whole.
+
+    Args:
+        path: of the file.
+        sign: -1 if scores are costs.
+        score_field: the key of a hypothesis' score.
+
+    Raises:
+        NbestError: the file has another structure, or a hypothesis has no text or score.
+    """
+    for utt, record, outputs in _utterances(path):
+        hyps = []
+        for number, output in enumerate(outputs, 1):
+            where = f"{path}: hypothesis {number} of utterance {utt}"
+            text = _text(output, TEXT, where)
+            if score_field not in output:
+                raise NbestError(
+                    f"{where}: no score under {score_field!r} (there is {', '.join(output)}); "
+                    "score_field=KEY names another one"
+                )
+            text = " ".join(text.removesuffix("<eos>").replace("▁", " ").split())
+            score = sign * parse_score(output[score_field], where)
+            hyps.append(Hypothesis(text, score, utt, output))
+        yield NBest(utt, hyps, str(path), record)
+
+
+def references_of(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield file, utterance and reference of each utterance."""
+    for utt, _, outputs in _utterances(path):
+        yield str(path), utt, _text(outputs[0], REFERENCE, f"{path}: utterance {utt}")
+
+
+def _utterances(path: Path) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
+    """Yield name, object and hypotheses of each utterance."""
+    try:
+        whole = json.loads("\n".join(line for _, line in lines_of(path)))
+    except (ValueError, RecursionError) as error:
+        raise NbestError(f"{path}: is not JSON ({error})") from None
+    utterances = whole.get("utts") if isinstance(whole, dict) else None
+    if not isinstance(utterances, dict):
+        raise NbestError(f"{path}: has no object under 'utts', as ESPnet's data.json has")
+    if has_half_characters(json.dumps(whole, ensure_ascii=False)):
+        raise NbestError(f"{path}: holds half a surrogate pair, which no UTF-8 file can hold")
+    for utt, record in utterances.items():
+        outputs = record.get(OUTPUT) if isinstance(record, dict) else None
+        is_list = isinstance(outputs, list) and all(isinstance(one, dict) for one in outputs)
+        if not outputs or not is_list:
+            raise NbestError(
+                f"{path}: utterance {utt} has no list of objects under {OUTPUT!r}, or an empty one"
+            )
+        if utt.split() != [utt]:
+            raise NbestError(f"{path}: utterance {utt!r}: a name without blanks is expected")
+        yield utt, record, outputs
+
+
+def _text(output: dict[str, Any], key: str, where: str) -> str:
+    text = output.get(key)
+    if not isinstance(text, str):
+        raise NbestError(f"{where}: no text under {key!r} (there is {', '.join(output)})")
+    return text

@@ -1,0 +1,44 @@
+r"""icefall's recogs files: two lines an utterance, ``UTT:\tref=[...]`` and ``UTT:\thyp=[...]``.
+
+They hold references, and one hypothesis an utterance without its score: no n-best lists.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+
+from korlm.utils.errors import NbestError
+
+_ROW = re.compile(r"(ref|hyp)=(\[.*\])")
+
+
+def is_recogs(key: str, rest: str) -> bool:
+    """Return whether the first word and the rest of a line are those of a recogs file.
+
+    >>> is_recogs("u1:", "ref=['나는', '간다']"), is_recogs("u1", "나는 간다")
+    (True, False)
+    """
+    return key.endswith(":") and _ROW.fullmatch(rest) is not None
+
+
+def icefall_references(rows: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
+    """Yield the references of a recogs file; rows of other files are passed on as they are.
+
+    Args:
+        rows: of ``file:line``, the first word of a line and the rest of it.
+
+    Raises:
+        NbestError: what follows ref= is no list of words.
+    """
+    for where, key, rest in rows:
+        match = _ROW.fullmatch(rest) if key.endswith(":") else None
+        if match is None:
+            yield where, key, rest
+        elif match[1] == "ref":
+            try:
+                words = ast.literal_eval(match[2])
+                yield where, key[:-1], " ".join(words)
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                raise NbestError(f"{where}: a list of words is expected after ref=") from None

@@ -1,0 +1,1 @@
+"""A trained run on disk: checkpoints, exported weights and settings."""

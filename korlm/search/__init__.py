@@ -1,1 +1,0 @@
-"""Search of settings: proposes jobs of a sweep, learns from their figures, ends bad ones early."""

@@ -1,0 +1,1 @@
+"""Hydra multirun: folders, results, launchers and hyperparameter search."""

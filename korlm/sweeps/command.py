@@ -1,0 +1,136 @@
+"""The parts of a command that only a sweep needs: resuming, locking jobs and recording failures."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from korlm.cli import command as cli
+from korlm.cli.output_dirs import is_sweep, output_dir
+from korlm.config.objective import check_objective
+from korlm.runs.directories import FAILED, is_finished
+from korlm.sweeps import hydra_plugins
+from korlm.sweeps.callback import SweepTable
+from korlm.sweeps.folder import go_on_command, register_resolvers, with_stored
+from korlm.sweeps.results import note_failure
+from korlm.sweeps.search.pruning import Watcher, watching
+from korlm.utils import dist_env
+from korlm.utils.errors import Interrupted, KorlmError, Pruned, writing
+
+logger = logging.getLogger(__name__)
+
+
+class Multirun(cli.SingleRun):
+    """Runs a command once, or with ``-m`` once for each combination of settings."""
+
+    def register(self) -> None:
+        """Register sweepers, launchers and the resolvers of a sweep's folders."""
+        super().register()
+        hydra_plugins.register()
+        register_resolvers()
+
+    def complete_arguments(self, command: str) -> None:
+        """Add the arguments that a sweep was started with, if one is resumed.
+
+        Raises:
+            ConfigError: there is no such sweep, or its objective is none.
+        """
+        if command != "train":
+            return
+        sys.argv[1:] = with_stored(sys.argv[1:])
+        for argument in sys.argv[1:]:
+            key, _, value = argument.partition("=")
+            if key == "objective":  # one line before any job, not one for each
+                check_objective(value)
+
+    @contextlib.contextmanager
+    def job(self) -> Iterator[None]:
+        """Run a job; in a sweep an exception ends the job alone and is recorded in its folder."""
+        if not is_sweep():
+            with super().job():
+                yield
+            return
+        with alone_in(output_dir()):
+            try:
+                with writing(output_dir()):
+                    if dist_env.place().is_first:
+                        (output_dir() / FAILED).unlink(missing_ok=True)
+                    yield
+            except (Exception, KeyboardInterrupt) as error:
+                _end_job(error)
+            finally:
+                gc.collect()  # a run and its parts know each other; the next job needs their memory
+
+    def finish(self) -> Path | None:
+        """Write and print the table of a sweep; return its folder."""
+        return SweepTable.tell()
+
+    def resume_hint(self, folder: Path, arguments: Sequence[str]) -> str:
+        """Return the command that resumes a sweep."""
+        return go_on_command(folder, arguments)
+
+
+def stage(
+    config_name: str, literal: Collection[str] = (), renamed: Mapping[str, str] | None = None
+) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
+    """Return a decorator for a command that takes ``-m``; see ``korlm.cli.command.stage``."""
+    return cli.stage(config_name, literal, renamed, Multirun())
+
+
+def watching_trial(objective: str) -> contextlib.AbstractContextManager[Watcher | None]:
+    """What watches over this job, if it is a trial of a search.
+
+    Args:
+        objective: SPLIT.KEY that is minimised.
+    """
+    if not is_sweep():
+        return contextlib.nullcontext()
+    return watching(output_dir().parent, cli.command_overrides(), objective)
+
+
+def _end_job(error: BaseException) -> NoReturn:
+    """Ends a job of a sweep by its exception: Hydra goes on with the next one."""
+    if isinstance(error, (Interrupted, KeyboardInterrupt)):
+        raise KeyboardInterrupt from None  # the whole sweep ends
+    assert isinstance(error, Exception)
+    if dist_env.place().is_first:
+        note_failure(output_dir(), error)
+    if isinstance(error, Pruned):
+        logger.info("job %s of the sweep: %s", output_dir().name, error)
+        raise error
+    unexpected = not isinstance(error, KorlmError)
+    logger.error("job %s of the sweep failed: %s", output_dir().name, error, exc_info=unexpected)
+    link: BaseException | None = error
+    while link is not None:  # Hydra keeps the exception to the end, and it would keep the model
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    raise error
+
+
+@contextlib.contextmanager
+def alone_in(job: Path) -> Iterator[None]:
+    """Around a job of a sweep, which other processes may have found in its folder as well.
+
+    Raises:
+        OutputError: another one works on it.
+    """
+    lock = job / ".lock"
+    if not dist_env.place().is_first:
+        yield
+        return
+    if is_finished(job):
+        with contextlib.suppress(OSError):  # of a process that was killed in its last moment
+            lock.unlink(missing_ok=True)
+        yield
+        return
+    from korlm.utils.io.locks import alone  # filelock takes its time
+
+    taken = f"{job}: another process works on this job: wait for it, or end it first"
+    with writing(job), alone(lock, taken):
+        yield

@@ -1,0 +1,38 @@
+"""A search in Optuna's words: what may be proposed, and by whom."""
+
+from __future__ import annotations
+
+import warnings
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from korlm.config import Sampler, SearchConfig
+from korlm.sweeps.search.space import Dimension
+
+
+def distribution(dim: Dimension) -> BaseDistribution:
+    """A dimension in Optuna's words."""
+    if dim.choices:
+        return CategoricalDistribution(dim.choices)
+    if dim.whole:
+        step = 1 if dim.step is None else int(dim.step)
+        return IntDistribution(int(dim.low), int(dim.high), log=dim.log, step=step)
+    return FloatDistribution(float(dim.low), float(dim.high), log=dim.log, step=dim.step)
+
+
+def sampler_of(config: SearchConfig, number: int) -> optuna.samplers.BaseSampler:
+    """Who proposes the trial of this number."""
+    seed = (config.seed * 1_000_003 + number) % 2**32
+    if config.sampler is Sampler.random:
+        return optuna.samplers.RandomSampler(seed)
+    with warnings.catch_warnings():  # Optuna warns of its own default being experimental
+        warnings.simplefilter("ignore")
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=config.startup_trials, multivariate=True, constant_liar=True
+        )

@@ -1,0 +1,1 @@
+"""Unicode and Hangul; knows nothing else of korlm."""

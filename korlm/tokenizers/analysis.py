@@ -1,0 +1,137 @@
+"""Analysed lines as columns: one Arrow record batch for a batch of lines, one row for each.
+
+``dropped`` counts the characters of a line that stand in no token, ``seconds`` is the time that the
+line took, 0 where it was not measured. Lists of Python objects for every line would cost more time
+and memory than the light tokenizers themselves.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+
+class Span(NamedTuple):
+    """A part of a line, in characters."""
+
+    begin: int
+    end: int
+
+
+ANALYSIS = pa.schema(
+    [
+        ("morphs", pa.list_(pa.string())),
+        ("tags", pa.list_(pa.string())),
+        ("eojeol", pa.list_(pa.int32())),
+        ("status", pa.string()),
+        ("dropped", pa.int32()),
+        ("seconds", pa.float32()),
+    ]
+)
+
+
+PLAIN = ("ok", "empty")  # what a status says of a line that went as it should
+
+
+class Analysis(NamedTuple):
+    """What became of one line.
+
+    ``morphs[i]`` has the tag ``tags[i]`` and stands in the ``eojeol[i]``-th unit between blanks of
+    the line, from 0. ``status`` is ``KIND`` or ``KIND: WHY``: ``ok``; ``empty`` for a blank line;
+    ``lost`` where characters of the line are in no token; ``cut`` where it was analysed in pieces;
+    ``fallback`` where parts of it are left as they were written.
+    """
+
+    morphs: list[str]
+    tags: list[str]
+    eojeol: list[int]
+    status: str = "ok"
+    dropped: int = 0
+    seconds: float = 0.0
+
+
+EMPTY = Analysis([], [], [], "empty")
+
+
+def build_columns(
+    lengths: npt.NDArray[np.integer[Any]],
+    morphs: Any,
+    tags: Any,
+    eojeol: Any,
+    status: Any,
+    dropped: Any = None,
+    seconds: Any = None,
+) -> pa.RecordBatch:
+    """A batch from flat lists: the morphs, tags and eojeols of all lines, one line after another.
+
+    Args:
+        lengths: how many tokens each line has; shape (lines,).
+        morphs: of all lines; a sequence or an Arrow array, as are the next ones.
+        tags: of all morphs.
+        eojeol: of all morphs, counted within their lines.
+        status: of each line.
+        dropped: of each line; None: 0.
+        seconds: of each line; None: 0.
+    """
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    zeros = np.zeros(len(lengths), dtype=np.int32)
+    starts = pa.array(offsets)
+    columns = [
+        pa.ListArray.from_arrays(starts, _array(morphs, pa.string())),
+        pa.ListArray.from_arrays(starts, _array(tags, pa.string())),
+        pa.ListArray.from_arrays(starts, _array(eojeol, pa.int32())),
+        _array(status, pa.string()),
+        _array(zeros if dropped is None else dropped, pa.int32()),
+        _array(zeros if seconds is None else seconds, pa.float32()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=ANALYSIS)
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, type=kind)
+
+
+def columns_of(analyses: Sequence[Analysis]) -> pa.RecordBatch:
+    """Analyses of single lines as one batch.
+
+    >>> columns_of([Analysis(["가", "나"], ["", ""], [0, 0]), EMPTY])["status"].to_pylist()
+    ['ok', 'empty']
+    """
+    flat = itertools.chain.from_iterable
+    return build_columns(
+        np.fromiter((len(a.morphs) for a in analyses), np.int32, len(analyses)),
+        list(flat(a.morphs for a in analyses)),
+        list(flat(a.tags for a in analyses)),
+        list(flat(a.eojeol for a in analyses)),
+        [a.status for a in analyses],
+        [a.dropped for a in analyses],
+        [a.seconds for a in analyses],
+    )
+
+
+def analyses_of(batch: pa.RecordBatch) -> list[Analysis]:
+    """The lines of a batch one by one, for tests and small uses."""
+    columns = (batch.column(name).to_pylist() for name in Analysis._fields)
+    return [Analysis(*row) for row in zip(*columns, strict=True)]
+
+
+def pack(columns: pa.RecordBatch, compression: str | None = None) -> bytes:
+    """Columns as bytes, an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(sink, ANALYSIS, options=options) as stream:
+        stream.write_batch(columns)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def unpack(packed: Any) -> pa.RecordBatch | None:
+    """The columns of bytes or an Arrow buffer; None if they are other columns than these."""
+    with pa.ipc.open_stream(packed) as stream:
+        return stream.read_next_batch() if stream.schema == ANALYSIS else None

@@ -1,0 +1,58 @@
+"""Tokenizers written in C++, each from a package of its own: Kiwi and MeCab-ko.
+
+They run in child processes like those in Java: a crash costs a worker and not a run, and what their
+models take (0.4 GB for Kiwi) is given back before training.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from korlm.config import WorkerConfig
+from korlm.tokenizers.analysis import Analysis, Span
+from korlm.tokenizers.mecab import Mecab
+from korlm.tokenizers.offsets import analysis_of
+from korlm.tokenizers.workers.external import LineByLine
+from korlm.utils.packages import version_of
+
+VERSION = 1  # of what is made of their answers
+
+
+class Kiwi(LineByLine):
+    """Forms and tags of ``Kiwi().tokenize(line)``; the threads of a process share the model."""
+
+    exceptions = (RuntimeError, ValueError)
+    _shared: ClassVar[Any] = None
+
+    def __init__(self, config: WorkerConfig) -> None:
+        super().__init__()
+        import kiwipiepy
+
+        if Kiwi._shared is None:
+            Kiwi._shared = kiwipiepy.Kiwi(num_workers=config.threads)
+
+    def analyze_line(self, text: str) -> Analysis:
+        """The tokens of one line."""
+        # Of a list, Kiwi lets other threads run meanwhile, the watch among them; not of a string.
+        (tokens,) = self._shared.tokenize([text])
+        spans = [Span(token.start, token.start + token.len) for token in tokens]
+        return analysis_of(text, [t.form for t in tokens], [str(t.tag) for t in tokens], spans)
+
+
+ANALYZERS: dict[str, type[Kiwi] | type[Mecab]] = {"kiwi": Kiwi, "mecab": Mecab}
+
+
+_PACKAGES = {
+    "kiwi": ("kiwipiepy", "kiwipiepy-model"),
+    "mecab": ("python-mecab-ko", "python-mecab-ko-dic"),
+}
+
+
+def native_version(config: WorkerConfig) -> str:
+    """Which tokenizer this is; the clock gives its lines up.
+
+    Raises:
+        TokenizerError: its package is not installed.
+    """
+    packages = [f"{name} {version_of(name, config.name)}" for name in _PACKAGES[config.name]]
+    return ", ".join([str(VERSION), *packages, f"{config.seconds_per_line:g} s"])

@@ -1,0 +1,27 @@
+"""MeCab-ko by python-mecab-ko."""
+
+from __future__ import annotations
+
+from korlm.config import WorkerConfig
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.offsets import analysis_of, find_spans
+from korlm.tokenizers.workers.external import LineByLine
+
+
+class Mecab(LineByLine):
+    """Surfaces and tags of ``MeCab().pos(line)`` of python-mecab-ko, with mecab-ko-dic."""
+
+    exceptions = (RuntimeError, ValueError)
+
+    def __init__(self, config: WorkerConfig) -> None:
+        super().__init__()
+        import mecab
+
+        self._mecab = mecab.MeCab()
+
+    def analyze_line(self, text: str) -> Analysis:
+        """The tokens of one line."""
+        tokens = self._mecab.pos(text)
+        morphs = [morph for morph, _ in tokens]
+        # Its own spans (1.3.7) do not count blanks at the head of a line.
+        return analysis_of(text, morphs, [tag for _, tag in tokens], find_spans(text, morphs))

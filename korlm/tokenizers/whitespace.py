@@ -1,0 +1,39 @@
+"""Eojeols (words between spaces) as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from korlm.text.eojeol import split_units
+from korlm.text.unicode import is_blank
+from korlm.tokenizers.analysis import EMPTY, Analysis, build_columns
+from korlm.tokenizers.base import _EMPTY, _NO_TAG, _OK, LightTokenizer
+
+
+class EojeolTokenizer(LightTokenizer):
+    """Units between white space. Text can be rebuilt but for the kind and number of blanks.
+
+    >>> EojeolTokenizer().tokenize("나는  학교에 간다.")
+    ['나는', '학교에', '간다.']
+    """
+
+    name = "eojeol"
+
+    def analyze(self, text: str) -> Analysis:
+        """The tokens of one line."""
+        morphs = text.split()
+        if not morphs or is_blank(text):
+            return EMPTY
+        return Analysis(morphs, [""] * len(morphs), list(range(len(morphs))))
+
+    def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
+        """One row for every line, made of all lines at once."""
+        lengths, morphs = split_units(texts)
+        starts = np.cumsum(lengths) - lengths
+        eojeol = np.arange(len(morphs), dtype=np.int32) - np.repeat(starts, lengths)
+        status = pc.if_else(pa.array(lengths > 0), _OK, _EMPTY)
+        return build_columns(lengths, morphs, pa.repeat(_NO_TAG, len(morphs)), eojeol, status)

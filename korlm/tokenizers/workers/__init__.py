@@ -1,0 +1,1 @@
+"""Tokenizers in child processes, with a cache of analyzed lines."""

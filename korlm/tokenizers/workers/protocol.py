@@ -1,0 +1,56 @@
+"""Messages between the pool of tokenizer processes and its workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import struct
+import typing
+from typing import IO, Any
+
+from korlm.config import SCHEMAS, WorkerConfig
+
+Message = dict[str, Any]
+
+
+ALIVE_SECONDS = 1.0
+
+
+HEAD = struct.Struct("<II")
+
+
+def send(stream: IO[bytes], message: Message, data: bytes = b"") -> None:
+    """Writes one frame."""
+    body = json.dumps(message).encode("ascii")
+    stream.write(HEAD.pack(len(body), len(data)) + body + data)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> tuple[Message, bytes] | None:
+    """Reads one frame; None at the end of the stream."""
+    head = stream.read(HEAD.size)
+    if len(head) < HEAD.size:
+        return None
+    sizes = HEAD.unpack(head)
+    body = stream.read(sum(sizes))
+    if len(body) < sum(sizes):
+        return None
+    message: Message = json.loads(body[: sizes[0]])
+    return message, body[sizes[0] :]
+
+
+def config_to_json(config: WorkerConfig) -> str:
+    """Settings for the command line of a worker."""
+    kind = type(config).__name__
+    return json.dumps([kind, dataclasses.asdict(config)], default=lambda member: member.value)
+
+
+def config_from_json(text: str) -> WorkerConfig:
+    """The settings that ``config_to_json`` was given."""
+    name, values = json.loads(text)
+    (kind,) = (schema for schema in SCHEMAS["tokenizer"].values() if schema.__name__ == name)
+    for key, hint in typing.get_type_hints(kind).items():
+        if isinstance(hint, enum.EnumMeta):
+            values[key] = hint(values[key])
+    return typing.cast(WorkerConfig, kind(**values))

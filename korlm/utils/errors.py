@@ -1,0 +1,215 @@
+"""The exceptions that users meet. Each message is one line: what, where, the limit, what to do.
+
+KorlmError                 a user's mistake or bad data: exit code 1, no traceback
+├── ConfigError            a setting that is unknown, ill-typed or out of range
+├── CorpusError            text that is missing, empty, binary, wrongly encoded or too small
+├── TokenizerError         an analyzer that does not start or dies for good
+├── ClusterError           a cluster that cannot be reached, does not fit or loses its workers
+├── VocabError             a vocabulary that cannot be made or read
+├── PreparedError          a prepared corpus that is damaged or belongs to other settings
+├── CheckpointError        a checkpoint that is missing, damaged or foreign
+├── NbestError             n-best lists, scores or references that are missing, broken or do not fit
+├── TrainingError          a loss that is not finite
+├── Pruned                 a trial of a search that was ended early, as others do better
+├── SearchError            a search of which no trial comes to a figure
+├── ExportError            a model that cannot be exported
+├── SweepError             a job of a sweep that failed in a process of its own
+├── MissingPackageError    a package that only some commands need and that is not installed
+└── OutputError            a disk that is full, a folder that cannot be written
+Interrupted                Ctrl-C, after everything worth keeping was kept: exit code 130
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class KorlmError(Exception):
+    """A user's mistake or bad data; the message says what, where, the limit and what to do."""
+
+
+class ConfigError(KorlmError):
+    """A setting that is unknown, ill-typed or out of range."""
+
+
+class CorpusError(KorlmError):
+    """Text that is missing, empty, binary, wrongly encoded or too small."""
+
+
+class TokenizerError(KorlmError):
+    """An analyzer that does not start or dies for good."""
+
+
+class ClusterError(KorlmError):
+    """A cluster that cannot be reached, does not fit or loses its workers."""
+
+
+class VocabError(KorlmError):
+    """A vocabulary that cannot be made or read."""
+
+
+class PreparedError(KorlmError):
+    """A prepared corpus that is damaged or belongs to other settings."""
+
+
+class CheckpointError(KorlmError):
+    """A checkpoint that is missing, damaged or foreign."""
+
+
+class NbestError(KorlmError):
+    """N-best lists, scores or references that are missing, broken or do not fit."""
+
+
+class TrainingError(KorlmError):
+    """A loss that is not finite."""
+
+
+class Pruned(KorlmError):  # noqa: N818 - a search wished it
+    """A trial of a search that was ended early, as others do better."""
+
+
+class SearchError(KorlmError):
+    """A search of which no trial comes to a figure."""
+
+
+class ExportError(KorlmError):
+    """A model that cannot be exported."""
+
+
+class SweepError(KorlmError):
+    """A job of a sweep that failed in a process of its own."""
+
+
+class MissingPackageError(KorlmError):
+    """A package that only some commands need and that is not installed."""
+
+
+class OutputError(KorlmError):
+    """A disk that is full, a folder that cannot be written."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
+    """Ctrl-C, after everything worth keeping was kept; the message says how to go on."""
+
+
+# What else the world, rather than a mistake of ours, may have against a file.
+_WRITING = {errno.ENOENT, errno.EIO, errno.EFBIG, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL}
+
+
+class OutputKey:
+    """The setting by which the command that runs names the folder it writes to.
+
+    Attributes:
+        name: such as ``outputs=FOLDER``; empty for a command that writes no folder.
+    """
+
+    name: str = "outputs=FOLDER"
+
+
+@contextmanager
+def writing(
+    place: Path, key: str | None = None, again: str = "run the same command again"
+) -> Iterator[None]:
+    """Turns the failures of writing under ``place`` into an ``OutputError`` of one line.
+
+    Args:
+        place: what is named where the system names no file.
+        key: the setting that leads to another place; None: that of the command.
+        again: what to do when there is room on the disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        key = key or OutputKey.name
+        other = f" or give another {key}" if key else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = f"the disk is full: free some space and {again}"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason = f"it cannot be written: change its permissions{other}"
+        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+            reason = f"a file stands in the way of the folder: move it{other}"
+        elif error.errno not in _WRITING:
+            raise
+        else:
+            reason = f"writing failed ({error.strerror}): mend that{other}"
+        raise OutputError(f"{error.filename or place}: {reason}") from error
+
+
+def install_command(*packages: str) -> str:
+    """Return the shell command that installs packages for the Python that runs korlm.
+
+    It works for a checkout and for an installed korlm alike. In the ``.venv`` that scripts/train
+    makes, the versions of constraints.txt are kept.
+
+    Args:
+        packages: names on PyPI.
+    """
+    python = sys.executable or "python"
+    if Path(python).is_relative_to(Path.cwd()):
+        python = str(Path(python).relative_to(Path.cwd()))
+    if importlib.util.find_spec("pip") is None:  # environments that uv makes
+        words = ["uv", "pip", "install", "--python", python]
+    else:
+        words = [python, "-m", "pip", "install"]
+    constraints = CHECKOUT / "constraints.txt"
+    if Path(sys.prefix).resolve() == CHECKOUT / ".venv" and constraints.exists():
+        words += ["-c", os.path.relpath(constraints) if os.name != "nt" else str(constraints)]
+    words += packages
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+@contextmanager
+def optional(*packages: str) -> Iterator[None]:
+    """Turn the failure to import a package into one line with the command that installs it.
+
+    Args:
+        packages: names on PyPI of what is imported.
+
+    Raises:
+        MissingPackageError: one of them, or something that it needs, is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"the package {error.name} is not installed: {install_command(*packages)}"
+        ) from error
+
+
+@contextmanager
+def enough_memory(what: str, advice: str) -> Iterator[None]:
+    """Turn a failed allocation, on the CPU or a GPU, into a ``ConfigError`` of one line.
+
+    Args:
+        what: needs the memory.
+        advice: what to do about it.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch raises RuntimeError: "can't allocate memory: you tried to allocate 8 bytes",
+        # "CUDA out of memory", "Storage size calculation overflowed with sizes=[...]".
+        text = str(error)
+        pattern = r"allocate memory|out of memory|not enough memory|size calculation overflowed"
+        if not (isinstance(error, MemoryError) or re.search(pattern, text)):
+            raise
+        wanted = re.search(r"tried to allocate (\d+) bytes", text)
+        size = f" ({int(wanted[1]) / 1e9:,.1f} GB at once)" if wanted else ""
+        raise ConfigError(f"{what}: needs more memory than there is{size}; {advice}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in one line; what is no user's mistake is told with its kind."""
+    text = str(error) if isinstance(error, KorlmError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())

@@ -1,0 +1,1 @@
+"""Files, locks, checksums, tables and the standard streams."""

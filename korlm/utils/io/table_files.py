@@ -1,0 +1,159 @@
+r"""Tables that grow as they are written: TSV, packed or not, or Parquet, whole or not at all.
+
+A TSV has a header and no quotes. Backslash, tab and line ends within a cell are written ``\\``,
+``\t``, ``\n`` and ``\r``, as in ``vocab.tsv``; numbers have five decimals at most; a cell that
+holds nothing is empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from korlm.utils.errors import OutputError, writing
+from korlm.utils.io.streams import TerminalBytes, shows_text
+
+STDOUT = "-"
+
+
+DECIMALS = 5
+
+
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+
+def tsv_lines(table: pa.Table) -> bytes:
+    r"""The rows of a table as lines of TSV.
+
+    >>> table = pa.table({"text": ["a\tb", None], "bits": [1.234567, float("inf")]})
+    >>> tsv_lines(table).decode().split("\n")
+    ['a\\tb\t1.23457', '\tinf', '']
+    """
+    cells = [_cells(column.combine_chunks()) for column in table.columns]
+    options = {"null_handling": "replace", "null_replacement": ""}
+    rows = pc.binary_join_element_wise(*cells, "\t", **options).to_pylist()
+    return "".join(f"{row}\n" for row in rows).encode()
+
+
+def _cells(column: pa.Array) -> pa.Array:
+    if pa.types.is_floating(column.type):
+        column = pc.round(column, DECIMALS)
+    if not pa.types.is_string(column.type):
+        return pc.cast(column, pa.string())
+    for char, escaped in _ESCAPES.items():
+        column = pc.replace_substring(column, char, escaped)
+    return column
+
+
+class TableWriter:
+    """Writes a table part by part; a context manager.
+
+    A file has its name when it is whole; if anything fails, nothing is left.
+
+    Args:
+        target: FILE.tsv, FILE.tsv.gz, FILE.parquet, or ``-`` for TSV on standard output.
+        schema: of the table.
+        key: the setting that names the target.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+
+    def __init__(self, target: str, schema: pa.Schema, key: str) -> None:
+        self._path = None if target == STDOUT else Path(target)
+        self._place = Path("standard output") if self._path is None else self._path
+        self._key = key
+        self._file: Any = None
+        self._temporary: Path | None = None
+        try:
+            with self._writing():
+                if self._path is None:
+                    self._file = TerminalBytes() if shows_text() else sys.stdout.buffer
+                else:
+                    self._open(self._path, schema)
+                if not isinstance(self._file, pq.ParquetWriter):
+                    self._file.write(("\t".join(schema.names) + "\n").encode())
+        except OutputError as error:
+            self.__exit__(error)
+            raise
+
+    @property
+    def is_stdout(self) -> bool:
+        """Whether it writes to standard output."""
+        return self._path is None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with writing(self._place, f"{self._key}=FILE"):
+            try:
+                yield
+            except OSError:
+                if self._path is None:
+                    _drop_stdout()
+                raise
+
+    def _open(self, path: Path, schema: pa.Schema) -> None:
+        if path.is_dir():
+            raise OutputError(f"{self._key}={path}: is a folder; name a file")
+        if not path.parent.is_dir():
+            raise OutputError(
+                f"{self._key}={path}: there is no folder {path.parent}; make it, or give another "
+                f"{self._key}=FILE"
+            )
+        self._temporary = path.with_name(path.name + ".tmp")
+        if path.suffix == ".parquet":
+            self._file = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+        elif path.suffix == ".gz":
+            self._file = gzip.open(self._temporary, "wb", 6)  # noqa: SIM115
+        else:
+            self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by __exit__
+
+    def write(self, table: pa.Table) -> None:
+        """Appends rows.
+
+        Raises:
+            OutputError: they cannot be written.
+            BrokenPipeError: nobody reads on.
+        """
+        with self._writing():
+            if isinstance(self._file, pq.ParquetWriter):
+                self._file.write_table(table)
+            else:
+                self._file.write(tsv_lines(table))
+                if self._path is None:
+                    self._file.flush()
+
+    def __enter__(self) -> TableWriter:
+        return self
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        if self._path is None or self._temporary is None:
+            return
+        try:
+            if kind is None:
+                with self._writing():
+                    self._file.close()
+                    os.replace(self._temporary, self._path)
+            elif self._file is not None:
+                with contextlib.suppress(OSError):  # a full disk may be what went wrong
+                    self._file.close()
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+def _drop_stdout() -> None:
+    """Sends what standard output still holds to nowhere, when it cannot be written.
+
+    Python would try once more as it ends, and complain.
+    """
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

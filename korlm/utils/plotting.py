@@ -1,0 +1,129 @@
+"""What korlm's pictures share: one style, fonts that have Hangul, PNG files that are whole.
+
+Pictures are drawn without a screen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+
+from korlm.utils.io.atomic_files import replacing
+
+logger = logging.getLogger(__name__)
+
+
+MAX_LABEL = 30  # width of a name in Latin letters
+
+
+COLORS = ("#0b6e99", "#d9730d", "#4d8f3c", "#ad1a72", "#6940a5", "#8a6d3b", "#c2a200", "#787774")
+
+
+LATIN = "DejaVu Sans"  # comes with matplotlib
+
+
+HANGUL = (
+    *("Noto Sans CJK KR", "Noto Sans KR", "Pretendard", "NanumGothic", "NanumBarunGothic"),
+    *("Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic", "Nanum Gothic", "UnDotum"),
+    *("Source Han Sans K", "Source Han Sans KR", "Noto Sans CJK JP", "Baekmuk Dotum", "Gulim"),
+)
+
+
+STYLE = {
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9a9a97"},
+    **{"axes.grid": True, "grid.color": "#e6e6e3", "axes.axisbelow": True, "font.size": 9.0},
+    **{"axes.titlesize": 10.0, "axes.titlelocation": "left", "axes.titleweight": "bold"},
+    **{"xtick.color": "#55534e", "ytick.color": "#55534e", "figure.facecolor": "white"},
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draws in korlm's style what is drawn within."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # tells of every font it looks at
+    with matplotlib.style.context(["default", {**STYLE, "font.family": fonts()}]):
+        yield
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a picture as PNG, whole or not at all."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
+
+
+@functools.cache
+def fonts() -> list[str]:
+    """The fonts to draw with: the first is looked for each letter first."""
+    if not _hangul_fonts():
+        _add_new_fonts()
+    return [LATIN, *_hangul_fonts()[:1]]
+
+
+def _hangul_fonts() -> list[str]:
+    """Return the fonts with Hangul that matplotlib knows and whose files exist, the best first."""
+    entries = font_manager.fontManager.ttflist
+    there = {entry.name for entry in entries if os.path.exists(entry.fname)}
+    return [name for name in HANGUL if name in there]
+
+
+def _add_new_fonts() -> None:
+    """Add the fonts that were installed after matplotlib wrote the list that it keeps."""
+    known = {entry.fname for entry in font_manager.fontManager.ttflist}
+    for path in sorted(set(font_manager.findSystemFonts()) - known):
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # no font that it can read
+            font_manager.fontManager.addfont(path)
+
+
+@functools.cache
+def letters() -> frozenset[int]:
+    """All that these fonts can draw."""
+    paths = [font_manager.findfont(name) for name in fonts()]
+    return frozenset(code for path in paths for code in FT2Font(path).get_charmap())
+
+
+def labels(names: Sequence[str], kind: str) -> list[str]:
+    """Names as they can be drawn; a number in place of one with letters that no font has.
+
+    Args:
+        names: of rows, documents, tokens.
+        kind: what the names name, which stands before the number.
+    """
+    told, numbered = [], 0
+    for number, name in enumerate(names, 1):
+        short = _shortened(name)
+        if short.isprintable() and all(ord(letter) in letters() for letter in short):
+            # A dollar begins a formula, an underscore keeps a name out of the legend.
+            told.append((" " + short if short.startswith("_") else short).replace("$", r"\$"))
+        else:
+            told.append(f"{kind} {number}")
+            numbered += 1
+    if numbered:
+        logger.info(
+            "no font for %d names in the picture: numbers stand for them; fonts-nanum or Noto Sans "
+            "CJK have Hangul",
+            numbered,
+        )
+    return told
+
+
+def _shortened(name: str) -> str:
+    """The end of a name that is too long: a path begins like its neighbours."""
+    widths = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name]
+    if sum(widths) <= MAX_LABEL:
+        return name
+    room, at = MAX_LABEL - 1, len(name)
+    while room >= widths[at - 1]:
+        at -= 1
+        room -= widths[at]
+    return "…" + name[at:]

@@ -1,0 +1,116 @@
+"""Progress of long phases: a bar where stderr is a terminal, else a log line every minute."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+
+if TYPE_CHECKING:
+    _Bar = tqdm[Any]
+else:
+    _Bar = tqdm
+
+
+LOG_SECONDS = 60.0  # between two lines of the log; shorter phases have none
+
+
+class ProgressBar(_Bar):
+    """A tqdm bar whose progress can be followed in log files, under cron or ``nohup`` as well.
+
+    Args:
+        iterable: what to go through; None: progress is given by ``update``.
+        desc: what is being done.
+        total: how much there is to do; None: not known.
+        unit: of the total.
+        unit_scale: whether large numbers are shortened, as in 1.2M.
+        shown: whether progress is shown at all.
+        options: of tqdm.
+    """
+
+    def __init__(
+        self,
+        iterable: Any = None,
+        desc: str = "",
+        total: float | None = None,
+        unit: str = "it",
+        unit_scale: bool = False,
+        shown: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            *(iterable, desc, total),
+            unit=unit,
+            unit_scale=unit_scale,
+            disable=None if shown else True,
+            **options,
+        )
+        # A disabled tqdm has no attributes but a few, and counts nothing.
+        self._is_logged = shown and self.disable
+        self._title, self._is_scaled = desc, unit_scale
+        self._units = unit if unit == "B" else f"{unit}s"
+        self._first = self.n = options.get("initial", 0)
+        self._started = self._logged = time.monotonic()
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self._is_logged:
+            yield from super().__iter__()
+            return
+        for item in self.iterable:
+            yield item
+            self.update()
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count what was done."""
+        if not self._is_logged:
+            return super().update(n)
+        self.n += n or 0
+        now = time.monotonic()
+        if now - self._logged >= LOG_SECONDS:
+            self._logged = now
+            logger.info("%s", self._line(now - self._started))
+        return None
+
+    def skip(self, n: float) -> None:
+        """Count what an earlier run did; the rate shown remains that of this run."""
+        self._first += n
+        self.n += n
+        if not self.disable:
+            self.initial += n
+            self.last_print_n += n
+            self.update(0)
+
+    def _line(self, seconds: float) -> str:
+        """Return how far it has come, and how long the rest will take at this rate."""
+        done = f"{self._number(self.n)} {self._units}"
+        left = ""
+        if self.total:
+            share = min(1.0, self.n / self.total)
+            done = (
+                f"{share:.0%} ({self._number(self.n)} of {self._number(self.total)} {self._units})"
+            )
+            if self.n > self._first:
+                rest = seconds * max(0.0, self.total - self.n) / (self.n - self._first)
+                left = f", about {tqdm.format_interval(rest)} left"
+        postfix = f"; {self.postfix}" if getattr(self, "postfix", None) else ""
+        return f"{self._title}: {done} in {tqdm.format_interval(seconds)}{left}{postfix}"
+
+    def _number(self, value: float) -> str:
+        return str(tqdm.format_sizeof(value)) if self._is_scaled else f"{value:,}"
+
+
+def progress_bar(total: int, title: str, progress: bool) -> ProgressBar:
+    """Return a bar over characters.
+
+    Args:
+        total: characters, line ends included.
+        title: what is being done.
+        progress: whether to show it.
+    """
+    return ProgressBar(None, title, total, "char", unit_scale=True, shown=progress)

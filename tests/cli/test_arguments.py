@@ -1,0 +1,77 @@
+"""What was typed reaches Hydra as it was meant, or is refused in one line."""
+
+import random
+
+import pytest
+from conftest import Command
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from korlm.cli.arguments import check_words, in_hydras_grammar, quote_hangul, whole
+from korlm.utils.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("name=실험", "name='실험'"),
+        ("a=b", "a=b"),
+        ("a=[가,b,'다 라']", "a=['가',b,'다 라']"),
+        ("a={b:가}", "a={b:'가'}"),
+        ("--help", "--help"),
+    ],
+)
+def test_quote_hangul(typed: str, meant: str) -> None:
+    assert quote_hangul(typed) == meant
+
+
+def test_words_of_a_text_come_together_again() -> None:
+    typed = ["run=x", "prompt=모든", "국민은", "-", "k=3", "-m", "법"]
+    assert whole(typed, {"prompt"}) == ["run=x", "prompt=모든 국민은 -", "k=3", "-m", "법"]
+    assert whole(["prompt=가", "--help"], {"prompt"}) == ["prompt=가", "--help"]
+    assert whole(typed, ()) == typed
+    assert whole([], {"prompt"}) == []
+
+
+def test_literal_values_come_through_to_the_letter() -> None:
+    parser, dice = OverridesParser.create(), random.Random(1)
+    letters = "ab가 \\\\\\'\"${}:,=[]()#\n\t?~+-ㅋ"
+    for _ in range(1000):
+        text = "".join(dice.choices(letters, k=dice.randrange(9)))
+        (word,) = in_hydras_grammar([f"prompt={text}"], {"prompt"})
+        override = parser.parse_override(word)
+        tree = OmegaConf.create({"prompt": override.value()})
+        assert tree.prompt == text or text == "???", override
+    assert in_hydras_grammar(["name=가"], {"prompt"}) == [quote_hangul("name=가")]
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "told"),
+    [
+        ("train", ["--epochs=3"], "--epochs: settings are written key=value"),
+        ("train", ["sweep=lstm_small"], "python -m korlm.train -m sweep=lstm_small"),
+        ("train", ["hydra/launcher=joblib"], "add -m"),
+    ],
+)
+def test_words_that_cannot_be_meant(command: str, words: list[str], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_words(command, words)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train", ["sweep=lstm_small", "-m"]),
+        ("train", ["sweep=lstm_small", "--cfg", "job"]),
+        ("train", ["sweep=null"]),
+        ("report", ["sweep_dir=x"]),
+        ("train", ["hydra/launcher=joblib", "hydra.mode=MULTIRUN"]),
+    ],
+)
+def test_words_that_can(command: str, words: list[str]) -> None:
+    check_words(command, words)
+
+
+def test_a_flag_of_another_program_is_one_line(korlm: Command) -> None:
+    assert korlm("train", "--lr=3").error.startswith("korlm: --lr: settings are written key=value")

@@ -1,0 +1,135 @@
+"""The command as users call it, and what they do with the folder it gives."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, Command
+from tiny_runs import finish, make_settings, prepare_tiny
+
+from korlm import exporting
+from korlm.dataset.prepared import Prepared
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepare_tiny(tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture
+def run(prepared: Prepared, tmp_path: Path) -> Path:
+    torch.set_num_threads(1)
+    finish(make_settings(prepared, {"epochs": 1}), prepared, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_table_and_a_folder(korlm: Command, run: Path, prepared: Prepared) -> None:
+    ended = korlm("export", f"run={run}")
+    assert ended.code == 0, ended.err
+    assert ended.err == ""
+    lines = ended.out.splitlines()
+    num_tokens = prepared.stats["valid"].num_tokens
+    assert lines[0] == f"on {num_tokens} tokens of valid, threads: 1"
+    assert lines[1].split() == ["size_mb", "step_ms", "max_abs_diff", "perplexity"]
+    assert [line.split()[0] for line in lines[2:5]] == ["PyTorch", "step.onnx", "step.int8.onnx"]
+    assert lines[5].startswith(f"{run / 'export'}: begin.npz, config.json")
+    assert {path.name for path in run.iterdir()} >= {"checkpoints", "export"}
+    assert "is there already" in korlm("export", f"run={run}").error
+
+
+def test_commands_take_an_export_for_a_run(korlm: Command, run: Path, tmp_path: Path) -> None:
+    assert korlm("export", f"run={run}", "output=given", "formats=[safetensors]").code == 0
+    found = []
+    for folder in (run, tmp_path / "given"):
+        ended = korlm("evaluate", f"run={folder}", "cache.sizes=[]", "dynamic.rates=[]")
+        assert ended.code == 0, ended.err
+        (written,) = (folder / "evaluations").iterdir()
+        found.append(json.loads((written / "metrics.json").read_text("utf-8")))
+    one, two = ({name: row["loss"] for name, row in part["test"].items()} for part in found)
+    assert one == two
+
+
+def test_fewer_tokens(korlm: Command, run: Path) -> None:
+    ended = korlm("export", f"run={run}", "tokens=20", "formats=[onnx]", "threads=null")
+    assert ended.out.startswith("on 20 tokens of valid, threads: as many as there are")
+    assert "int8" not in ended.out
+
+
+def test_text_that_is_gone(korlm: Command, run: Path, prepared: Prepared) -> None:
+    moved = prepared.folder.rename(prepared.folder.with_name("moved"))
+    try:
+        ended = korlm("export", f"run={run}")
+        assert ended.code == 0, ended.err
+        assert "no perplexity is measured" in ended.out and "give prepared=DIR" in ended.out
+        assert "on random tokens" in ended.out
+        ended = korlm("export", f"run={run}", f"prepared={moved}", "output=two")
+        assert "tokens of valid" in ended.out
+        assert "no such prepared corpus" in korlm("export", f"run={run}", "prepared=no").error
+    finally:
+        moved.rename(prepared.folder)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("run=nowhere", "nowhere: no checkpoints/best.pt in there"),
+        ("formats=[]", "formats=[]: name one or more of safetensors, onnx, int8"),
+        ("formats=[int8]", "formats=[int8]: int8 is judged beside onnx"),
+        ("formats=[pickle]", "formats"),
+        ("tokens=0", "tokens=0: must be 1 or more"),
+        ("device=cuda", "device=cuda: exports are checked on the CPU"),
+    ],
+)
+def test_mistakes(korlm: Command, run: Path, tmp_path: Path, override: str, words: str) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert words in korlm("export", f"run={run}", override).error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_mistake_harms_no_folder_of_another_command(korlm: Command, tmp_path: Path) -> None:
+    """An evaluation, say, in which the user stands."""
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "metrics.json").write_text("{}")
+    assert "no checkpoints" in korlm("export", "run=nowhere").error
+    assert {path.name for path in tmp_path.iterdir()} == {".hydra", "metrics.json"}
+
+
+WITHOUT_TORCH = "import sys\nsys.modules['torch'] = sys.modules['korlm'] = None\n"
+
+
+def test_the_example_runs_as_it_stands(korlm: Command, run: Path, tmp_path: Path) -> None:
+    doc = exporting.__doc__
+    assert doc is not None
+    example = textwrap.dedent(doc[doc.index("    import numpy") :])
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert all(block == example for block in blocks if "onnxruntime" in block)
+    assert korlm("export", f"run={run}", "output=export").code == 0
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH + example],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    nats, perplexity = re.fullmatch(r"([\d.]+) nats, perplexity ([\d.]+)\n", done.stdout).groups()
+    assert own_nats(run, "나 는 학교 에 가 ㄴ다 . <eos>") == pytest.approx(float(nats), abs=2e-3)
+    assert float(perplexity) > 1
+
+
+def own_nats(folder: Path, sentence: str) -> float:
+    from korlm.runs.trained_run import load_run
+
+    run = load_run(folder)
+    targets = torch.from_numpy(run.vocab.encode(sentence.split()))
+    targets[-1] = 3
+    inputs = torch.cat([torch.tensor([run.start_id]), targets[:-1]])
+    with torch.inference_mode():
+        return float(run.model.nats(inputs[None], targets[None])[0].sum())

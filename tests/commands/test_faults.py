@@ -1,0 +1,375 @@
+"""kill -9 at any moment: the same command again ends with the results of an undisturbed run.
+
+The moments change from run to run. What fails prints a line such as ``KORLM_FAULTS=1234`` that
+repeats it; ``KORLM_FAULTS=all`` kills before each change to the file system in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import LIGHT, TinyCorpus
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from victims import Ended, Victims
+
+from korlm.runs.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="victims are forked")
+
+ASKED = os.environ.get("KORLM_FAULTS", "")
+SEED = int(ASKED) if ASKED.isdecimal() else random.SystemRandom().randrange(10**6)
+# Killed at random moments, every other one twice: 16 kills in a run of the tests.
+TRIES = {"prepare": 3, "train": 4, "sweep": 3}
+TIMES = ("seconds", "tokens_per_second", "peak_memory_mb")
+PAGE = 4096  # bytes, of which disks are made
+FEW_STEPS = [
+    *LIGHT,
+    *("batches.batch_size=20", "trainer.valid_every=7", "trainer.log_every=2"),
+    # As often as it is looked at.
+    *("trainer.checkpoint_minutes=0.00001", "trainer.sample_tokens=5"),
+]
+
+
+@pytest.fixture(scope="module")
+def victims() -> Iterator[Victims]:
+    with Victims() as started:
+        yield started
+
+
+def commands(tiny: TinyCorpus) -> dict[str, list[str]]:
+    train = [*tiny.overrides, *FEW_STEPS]
+    return {
+        "prepare": ["prepare", *tiny.overrides, "tokenizer=syllable"],
+        "train": ["train", *train],
+        "sweep": ["train", "-m", *train, "trainer.epochs=1", "seed=1,2"],
+    }
+
+
+@dataclass
+class Undisturbed:
+    """What a command comes to if nothing disturbs it."""
+
+    command: list[str]
+    ended: Ended
+    pages: int
+    results: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    victims: Victims, tiny: TinyCorpus, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Undisturbed]:
+    found = {}
+    for kind, command in commands(tiny).items():
+        folder = tmp_path_factory.mktemp(kind)
+        ended = victims.run(folder, *command)
+        assert ended.code == 0, ended.err
+        pages = sum(-(-path.stat().st_size // PAGE) for path in folder.rglob("*") if path.is_file())
+        found[kind] = Undisturbed(command, ended, pages, results(folder))
+        shutil.rmtree(folder)
+    return found
+
+
+def results(folder: Path, finished: bool = True) -> dict[str, Any]:
+    """All that a command was given for, without times; nothing half-written may be there.
+
+    Args:
+        folder: the command's working directory.
+        finished: whether it came to its end: else what it will go on with may be there.
+    """
+    outputs = folder / "outputs"
+    found: dict[str, Any] = {}
+    for path in (outputs / "prepared").rglob("*"):
+        if path.is_file() and path.suffix != ".lock":
+            found[str(path.relative_to(outputs))] = path.read_bytes()
+    runs = [path.parent for path in outputs.rglob("metrics.json")]
+    for number, run in enumerate(sorted(runs, key=_seed)):
+        found |= {f"run {number}, {name}": value for name, value in run_results(run).items()}
+    for table in outputs.glob("sweeps/*/results.tsv"):
+        assert not finished or (table.parent / "sweep.png").is_file()
+        rows = [line.split("\t") for line in table.read_text("utf-8").splitlines()]
+        kept = [at for at, name in enumerate(rows[0]) if name not in ("job", *TIMES)]
+        found["table"] = [[row[at] for at in kept] for row in rows]
+    given_up = [run for run in outputs.glob("runs/*") if run not in runs]
+    for path in outputs.rglob("*"):
+        if not any(path.is_relative_to(run) for run in given_up):
+            assert path.suffix not in (".tmp", ".building"), path
+            assert not finished or (path.suffix != ".partial" and path.name != ".lock"), path
+    return found
+
+
+def _seed(run: Path) -> str:
+    return "".join(re.findall(r"seed=\d+", (run / ".hydra" / "overrides.yaml").read_text("utf-8")))
+
+
+def run_results(run: Path) -> dict[str, Any]:
+    """Figures, weights and curves of a run, without times."""
+    found: dict[str, Any] = {}
+    for name in ("metrics.json", "training.json"):
+        text = (run / name).read_text("utf-8")
+        found[name] = json.loads(text, object_hook=without_times)
+    for name in ("last.pt", "best.pt"):
+        checkpoint = load_checkpoint(run / "checkpoints" / name)
+        checkpoint["progress"] = without_times(checkpoint["progress"])
+        del checkpoint["prepared"]  # where it lay
+        found[name] = flat(checkpoint)
+    events = EventAccumulator(str(run / "tensorboard"), {"scalars": 0, "tensors": 0}).Reload()
+    for tag in events.Tags()["scalars"]:
+        if "tokens_per_second" not in tag:
+            found[tag] = sorted({(point.step, point.value) for point in events.Scalars(tag)})
+    found["tags"] = sorted(events.Tags()["tensors"])
+    for path in (run / "tensorboard").rglob("*.tsv"):
+        found[path.name] = path.read_text("utf-8")
+    return found
+
+
+def without_times(figures: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in figures.items() if key not in TIMES}
+
+
+def flat(tree: Any) -> Any:
+    """Tensors as lists, which can be compared."""
+    if isinstance(tree, torch.Tensor):
+        return tree.tolist()
+    if isinstance(tree, dict):
+        return {str(key): flat(value) for key, value in tree.items()}
+    return [flat(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def again(folder: Path, command: list[str]) -> list[str]:
+    """What a user types after a kill: the same, or what goes on with a run or sweep."""
+    if "-m" in command:
+        sweeps = [path.parent for path in folder.glob("outputs/sweeps/*/multirun.yaml")]
+        if sweeps and (sweeps[-1] / "multirun.yaml").stat().st_size:
+            return ["train", "-m", f"resume={sweeps[-1]}"]
+    for last in folder.glob("outputs/runs/*/checkpoints/last.pt"):
+        return ["train", f"resume={last.parents[1]}"]
+    return command
+
+
+def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    return [key for key in sorted({*found, *expected}) if found.get(key) != expected.get(key)]
+
+
+# Between two points of these curves lie trainer.log_every steps: after a stop in between, which
+# writes a point of its own, they are counted anew. Checkpoints after a kill lie at such points.
+COUNTED_ANEW = ("loss/train", "perplexity/train", "train/grad_norm", "train/lr")
+
+
+def check(
+    victims: Victims,
+    folder: Path,
+    expected: Undisturbed,
+    deaths: list[Any],
+    ignored: tuple[str, ...] = (),
+) -> None:
+    """Kills a command at some moments, one life after the other; then lets it end."""
+    said = f"KORLM_FAULTS={SEED}: {deaths}"
+    command = again(folder, expected.command)
+    for death in deaths:
+        ended = victims.run(folder, *command, **death)
+        assert ended.code in (-9, 0), f"{said}\n{ended.err}"
+        command = again(folder, expected.command)
+        if ended.code == 0:  # it was quicker than its death
+            break
+    ended = victims.run(folder, *command)
+    assert ended.code == 0, f"{said}\n{command}\n{ended.err}"
+    assert not ended.err, f"{said}\n{ended.err}"
+    different = differences(results(folder), expected.results)
+    different = [name for name in different if not name.endswith(ignored)]
+    assert not different, f"{said}\n{folder}\n{ended.out}"
+
+
+KILLS = [(kind, number) for kind, count in TRIES.items() for number in range(count)]
+
+
+@pytest.mark.skipif(ASKED == "all", reason="all moments are tried")
+@pytest.mark.parametrize(("kind", "number"), KILLS)
+def test_killed_at_any_moment(
+    victims: Victims,
+    undisturbed: dict[str, Undisturbed],
+    tmp_path: Path,
+    kind: str,
+    number: int,
+) -> None:
+    dice = random.Random(f"{SEED} {kind} {number}")
+    expected = undisturbed[kind]
+    if number % 2:  # by the clock, between any two instructions
+        deaths = [{"after": dice.uniform(0, expected.ended.seconds)}]
+    else:  # twice, right before something changes on the disk
+        deaths = [{"change": dice.randrange(len(expected.ended.changes))} for _ in range(2)]
+    check(victims, tmp_path, expected, deaths)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("kind", ["prepare", "train"])
+def test_asked_to_end_at_any_moment(
+    victims: Victims,
+    undisturbed: dict[str, Undisturbed],
+    tmp_path: Path,
+    kind: str,
+    name: str,
+) -> None:
+    """A cluster's time is up, or the terminal closes: as Ctrl-C."""
+    expected, dice = undisturbed[kind], random.Random(f"{SEED} {kind} {name}")
+    after = dice.uniform(0.1, expected.ended.seconds)
+    number = int(getattr(signal, name))
+    ended = victims.run(tmp_path, *expected.command, after=after, number=number)
+    said = f"KORLM_FAULTS={SEED}: {name} after {after} s: {ended}"
+    if ended.code == -number:  # the signal came before the command could handle it
+        assert not list(tmp_path.iterdir()), said
+    else:
+        assert ended.code in (0, 130), said
+    if ended.code == 130:
+        assert len(ended.err.splitlines()) == 1, said
+        assert "interrupted" in ended.err or "go on with: " in ended.err, said
+        if "interrupted" in ended.err:
+            assert not list(tmp_path.glob("outputs/runs/*")), said
+        assert not list(tmp_path.rglob("*.tmp")), said
+    check(victims, tmp_path, expected, [], ignored=COUNTED_ANEW if ended.code else ())
+
+
+@pytest.mark.skipif(ASKED != "all", reason="takes minutes: KORLM_FAULTS=all")
+@pytest.mark.parametrize("kind", TRIES)
+def test_killed_at_every_change(
+    victims: Victims, undisturbed: dict[str, Undisturbed], tmp_path: Path, kind: str
+) -> None:
+    failed = []
+    for change, what in enumerate(undisturbed[kind].ended.changes):
+        folder = tmp_path / str(change)
+        try:
+            check(victims, folder, undisturbed[kind], [{"change": change}])
+        except AssertionError as error:
+            failed.append(f"{change} {what}: {error}"[:1500])
+        else:
+            shutil.rmtree(folder)
+    print(f"{kind}: killed at {len(undisturbed[kind].ended.changes)} changes")
+    assert not failed, "\n".join(failed)
+
+
+def test_the_clock_jumps(
+    victims: Victims, undisturbed: dict[str, Undisturbed], tmp_path: Path
+) -> None:
+    """By hours within each life, and from one life to the next."""
+    expected, dice = undisturbed["train"], random.Random(f"{SEED} clock")
+    after = dice.uniform(0.5, 1) * expected.ended.seconds
+    deaths = [{"after": after, "clock": 7200.0}, {"after": after / 2, "clock": -7200.0}]
+    check(victims, tmp_path, expected, deaths)
+
+
+@pytest.mark.parametrize("kind", ["train", "sweep"])
+def test_nobody_reads_what_is_said(
+    victims: Victims, undisturbed: dict[str, Undisturbed], tmp_path: Path, kind: str
+) -> None:
+    expected = undisturbed[kind]
+    ended = victims.run(tmp_path, *expected.command, unheard=True)
+    assert (ended.code, ended.err) == (0, "")
+    assert not differences(results(tmp_path), expected.results)
+
+
+def test_commands_that_start_together_prepare_once(
+    victims: Victims, undisturbed: dict[str, Undisturbed], tmp_path: Path
+) -> None:
+    prepare, train, sweep = (undisturbed[kind] for kind in TRIES)
+    commands = [train.command, prepare.command, sweep.command, train.command]
+    ends = victims.together(tmp_path, commands)
+    assert [ended.code for ended in ends] == [0] * 4, ends
+    assert not any(ended.err for ended in ends), ends
+    assert sum("tokenizing " in ended.out for ended in ends) == 1
+    runs = list(tmp_path.glob("outputs/runs/*"))
+    assert len(runs) == 2
+    for run in runs:
+        found = {f"run 0, {name}": value for name, value in run_results(run).items()}
+        assert not differences(found, {name: train.results[name] for name in found})
+    shutil.rmtree(tmp_path / "outputs" / "runs")
+    assert not differences(results(tmp_path), {**sweep.results, **prepare.results})
+
+
+# --- a full disk ---------------------------------------------------------------------------------
+
+
+class Disk:
+    """A small file system in memory; a context manager."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self._mount("-t", "tmpfs", "-o", f"size={size}", "none")
+
+    def _mount(self, *words: str) -> None:
+        subprocess.run(["mount", *words, str(self.folder)], check=True, capture_output=True)
+
+    def __enter__(self) -> Disk:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        subprocess.run(["umount", str(self.folder)], check=True)
+
+    def grow(self, size: int) -> None:
+        """Somebody freed some space."""
+        self._mount("-o", f"remount,size={size}")
+
+
+@pytest.fixture(scope="module")
+def mounting(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skips where nobody may mount."""
+    try:
+        Disk(tmp_path_factory.mktemp("disk") / "small", PAGE).__exit__()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("cannot mount a small disk")
+
+
+@pytest.mark.parametrize("kind", TRIES)
+def test_the_disk_is_full_at_any_moment(
+    mounting: None,
+    victims: Victims,
+    undisturbed: dict[str, Undisturbed],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    kind: str,
+) -> None:
+    expected = undisturbed[kind]
+    most = expected.pages
+    sizes = [random.Random(f"{SEED} {request.node.name}").randrange(2, most)]
+    if ASKED == "all":
+        sizes = list(range(2, most))
+    failed = []
+    for size in sizes:
+        with Disk(tmp_path / str(size), size * PAGE) as disk:
+            try:
+                fill(victims, disk, expected, f"KORLM_FAULTS={SEED}: {size} of {most} pages")
+            except AssertionError as error:
+                failed.append(str(error)[:1500])
+    assert not failed, "\n".join(failed)
+
+
+def fill(victims: Victims, disk: Disk, expected: Undisturbed, said: str) -> None:
+    """Runs a command on a disk that is too small, frees some space and runs it again."""
+    ended = victims.run(disk.folder, *expected.command)
+    said += f"\n{ended.err}"
+    assert ended.code in (0, 1), said
+    if ended.code == 1 and "-m" not in expected.command:
+        assert len(ended.err.splitlines()) == 1, said
+        assert "resume=/" in ended.err or "run the same command again" in ended.err, said
+    assert "Traceback" not in ended.err, said
+    results(disk.folder, finished=False)
+    disk.grow(1 << 30)
+    command = again(disk.folder, expected.command)
+    if "resume=/" in ended.err:
+        assert command != expected.command, said
+    ended = victims.run(disk.folder, *command)
+    assert ended.code == 0, f"{said}\n{command}\n{ended.err}"
+    found = differences(results(disk.folder), expected.results)
+    assert not found, f"{said}\n{command}\n{found}\n{ended.out}"

@@ -1,0 +1,283 @@
+"""The command as users call it: tables in files and pipes, mistakes in one line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import LIGHT, ROOT, Command, TinyCorpus
+from tiny_runs import finish, make_settings, prepare_tiny
+
+from korlm.score import surprisals
+from korlm.utils.errors import CorpusError
+
+TEXT = "나는 집에 간다.\n\n \n우리는 책을 본다.\n뷁\t밥을 먹는다."
+COLUMNS = "doc_id line eojeol eojeol_text morph tag surprisal entropy unknown open_surprisal"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("scored")
+    prepared = prepare_tiny(folder)
+    finish(make_settings(prepared), prepared, folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "글.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def rows_in(tsv: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(tsv), delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def total(rows: list[dict[str, str]], name: str = "surprisal") -> float:
+    return sum(float(row[name]) for row in rows)
+
+
+def test_text_is_normalized_as_the_text_of_the_run_was(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path
+) -> None:
+    options = [*tiny.overrides, *LIGHT, "trainer.max_steps=1", "hydra.run.dir=run"]
+    trained = korlm("train", *options, "corpus.unicode=nfkc")
+    assert trained.code == 0, trained.err
+    text = tmp_path / "글.txt"
+    text.write_text("나는 ¨ ＡＢ\u200b를 본다.\n", encoding="utf-8")
+    for level, place in (("morph", "eojeol_text"), ("eojeol", "eojeol_text")):
+        ended = korlm("score", "run=run", f"input={text}", "device=cpu", f"level={level}")
+        assert ended.code == 0, ended.err
+        written = [row[place] for row in rows_in(ended.out)]
+        assert list(dict.fromkeys(written))[:4] == ["나는", "\u0308", "AB를", "본다."]
+
+
+def test_rows_of_json_without_text_are_counted(korlm: Command, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "나는 간다."}\n{"text": null}\n', encoding="utf-8")
+    command = ("score", f"run={run}", f"input={path}", "device=cpu", "level=sentence")
+    assert "line 2 has null under 'text'" in korlm(*command).error
+    ended = korlm(*command, "corpus.skip_without_text=true")
+    assert ended.code == 0 and len(rows_in(ended.out)) == 1
+    assert "left out: 1 (first in" in ended.err
+
+
+def test_a_row_a_morph_on_standard_output(korlm: Command, run: Path, text: Path) -> None:
+    ended = korlm("score", f"run={run}", f"input={text}", "device=cpu")
+    assert ended.code == 0, ended.err
+    rows = rows_in(ended.out)
+    assert list(rows[0]) == COLUMNS.split()
+    assert "".join(row["morph"] for row in rows).replace("<eos>", "|") == (
+        "나는▁집에▁간다.|우리는▁책을▁본다.|뷁▁밥을▁먹는다.|"
+    )
+    assert [row["line"] for row in rows if row["morph"] == "<eos>"] == ["1", "4", "5"]
+    assert {row["doc_id"] for row in rows} == {"글.txt"}
+    assert [row["eojeol_text"] for row in rows[:3]] == ["나는"] * 3
+    (unknown,) = [row for row in rows if row["morph"] == "뷁"]
+    assert unknown["unknown"] == "true"
+    assert float(unknown["open_surprisal"]) > float(unknown["surprisal"])
+    assert all(0 <= float(row["entropy"]) <= 6 for row in rows)
+    assert len(ended.err.splitlines()) == 1
+    assert f"5 lines (3 ok, 2 empty), {len(rows)} tokens, " in ended.err
+    assert "1 unknown" in ended.err
+    assert not list(text.parent.glob("outputs*")) and not list(text.parent.glob(".hydra"))
+
+
+def test_all_tables_of_one_pass(korlm: Command, run: Path, text: Path) -> None:
+    ended = korlm(
+        "score",
+        *(f"run={run}", f"input={text}", "context=carried", "output=m.parquet"),
+        *("eojeols=e.tsv.gz", "sentences=s.tsv"),
+    )
+    assert ended.code == 0, ended.err
+    assert ended.out == ""
+    morphs = pq.read_table("m.parquet")
+    assert morphs.column_names == COLUMNS.split()
+    eojeols = rows_in(gzip.decompress(Path("e.tsv.gz").read_bytes()).decode())
+    sentences = rows_in(Path("s.tsv").read_text("utf-8"))
+    assert [row["eojeol_text"] for row in eojeols[:4]] == ["나는", "집에", "간다.", ""]
+    texts = [row["text"] for row in sentences]
+    assert texts == [
+        "나는 집에 간다.",
+        "우리는 책을 본다.",
+        "뷁\\t밥을 먹는다.",
+    ]
+    for name in ("surprisal", "open_surprisal"):
+        exact = sum(morphs[name].to_pylist())
+        assert total(eojeols, name) == pytest.approx(exact, abs=1e-3)
+        assert total(sentences, name) == pytest.approx(exact, abs=1e-3)
+    assert not list(text.parent.glob("*.tmp"))
+
+
+def test_the_sum_is_the_loss_of_training(korlm: Command, run: Path) -> None:
+    # Evaluation in training begins afresh in each of two columns, a whole pass does not.
+    assert korlm("evaluate", f"run={run}", "dynamic.rates=[]", "cache.sizes=[]").code == 0
+    (found,) = run.glob("evaluations/*/metrics.json")
+    figures = json.loads(found.read_text("utf-8"))["valid"]
+    valid = run.parent / "valid.txt"
+    for context, way in (("line", "reset"), ("carried", "carried")):
+        for entropy in ("true", "false"):
+            given = [f"run={run}", f"input={valid}", f"context={context}", f"entropy={entropy}"]
+            rows = rows_in(korlm("score", *given).out)
+            assert len(rows) == figures[way]["num_tokens"]
+            loss = total(rows) * 0.6931471805599453 / len(rows)
+            assert loss == pytest.approx(figures[way]["loss"], abs=1e-5)
+            bits = total(rows, "open_surprisal") / figures[way]["num_chars"]
+            assert bits == pytest.approx(figures[way]["bits_per_char"], abs=1e-5)
+
+
+def test_several_inputs_and_layouts(korlm: Command, run: Path, text: Path) -> None:
+    Path("rows.tsv").write_text("id\t말\n1\t나는 간다.\n2\t너는 잔다.\n", encoding="utf-8")
+    given = f"input=[{text.name},rows.tsv]"
+    ended = korlm("score", f"run={run}", given, "corpus.text_column=말", "level=sentence")
+    assert ended.code == 0, ended.err
+    places = [(row["doc_id"], row["line"]) for row in rows_in(ended.out)]
+    assert places[:3] == [("글.txt", "1"), ("글.txt", "4"), ("글.txt", "5")]
+    assert places[3:] == [("rows.tsv#1", "1"), ("rows.tsv#2", "1")]
+    given = ["input='*.txt'", "corpus.document=blank_line", "level=sentence"]
+    ended = korlm("score", f"run={run}", *given)
+    assert [row["doc_id"] for row in rows_in(ended.out)] == ["글.txt#1", "글.txt#2", "글.txt#2"]
+
+
+def start(run: Path, *given: str, **options: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "korlm.score", f"run={run}", *given]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, **{**pipes, **options})  # type: ignore[call-overload]
+
+
+def test_from_pipe_to_pipe(run: Path) -> None:
+    out, err = start(run, "input=-", "level=eojeol").communicate("나는 간다.\n너도".encode())
+    found = [row["eojeol_text"] for row in rows_in(out.decode())]
+    assert found == [
+        "나는",
+        "간다.",
+        "",
+        "너도",
+        "",
+    ]
+    assert err.decode().startswith("2 lines (2 ok), ")
+
+
+@pytest.mark.parametrize("also", [False, True])
+def test_nobody_reads_on(run: Path, tmp_path: Path, also: bool) -> None:
+    """Whoever read standard output has seen enough, but may want the other table."""
+    path, other = tmp_path / "long.txt", tmp_path / "e.tsv"
+    path.write_text("나는 집에 간다.\n" * 30_000, encoding="utf-8")
+    given = [f"input={path}", "entropy=false", *([f"eojeols={other}"] if also else [])]
+    process = start(run, *given, stdin=subprocess.DEVNULL)
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.readline().startswith(b"doc_id")
+    process.stdout.close()
+    told = f"korlm: standard output was closed: {other} not written; give output=FILE\n"
+    assert process.wait(60) == int(also)
+    assert process.stderr.read().decode() == (told if also else "")
+    process.stderr.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["long.txt"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_standard_output_is_full(run: Path, text: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        process = start(run, f"input={text}", stdout=full, stdin=subprocess.DEVNULL)
+        _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.decode() == (
+        "korlm: standard output: the disk is full: free some space and run the same command again\n"
+    )
+
+
+MISTAKES = {
+    "input=gone.txt": "input: gone.txt is neither a file, a folder nor a glob of files",
+    "input=empty.txt": "empty.txt: the file is empty; leave it out",
+    "input=blank.txt": "blank.txt: holds nothing but blank lines; leave it out",
+    "input=binary.txt": "binary.txt: a binary file, not text",
+    "input=cp949.txt": "cp949.txt: line 2, byte 1 (0xb5",
+    "input=[]": "input=[]: give a file, a list of files",
+    "input=null": "input=None: give a file, a list of files",
+    "output=o.xlsx": "output=o.xlsx: must end in .tsv, .tsv.gz or .parquet, or be -",
+    "eojeols=-": "eojeols=-: must end in .tsv, .tsv.gz or .parquet",
+    "output=missing/o.tsv": "output=missing/o.tsv: there is no folder missing; make it",
+    "run=nowhere": "nowhere: no checkpoints/best.pt in there",
+    "context=word": "context",
+    "level=word": "level",
+    "batch_tokens=0": "batch_tokens=0: must be 1 or more",
+    "corpus.files=[a.txt]": "corpus.files: there is no such setting",
+    "corpus.encodin=cp949": "did you mean corpus.encoding",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(korlm: Command, run: Path, text: Path, mistake: str) -> None:
+    for name, data in (
+        ("empty.txt", b""),
+        ("blank.txt", b"\n \n"),
+        ("binary.txt", bytes(range(16)) * 8),
+        ("cp949.txt", b"ok\n" + "둘째 줄".encode("cp949")),
+    ):
+        Path(name).write_bytes(data)
+    given = {"run": str(run), "input": str(text), "output": "kept.tsv"}
+    key, _, value = mistake.partition("=")
+    given[key] = value
+    before = sorted(Path().iterdir())
+    error = korlm("score", *(f"{k}={v}" for k, v in given.items())).error
+    assert MISTAKES[mistake] in error
+    assert sorted(Path().iterdir()) == before
+
+
+def test_two_tables_in_one_file(korlm: Command, run: Path, text: Path) -> None:
+    error = korlm("score", f"run={run}", f"input={text}", "output=o.tsv", "eojeols=o.tsv").error
+    assert "output=o.tsv: is to hold two tables" in error
+
+
+def test_a_mistake_in_a_folder_of_somebody_else_removes_nothing(
+    korlm: Command, run: Path, text: Path
+) -> None:
+    Path(".hydra").mkdir()
+    assert korlm("score", f"run={run}", "input=gone.txt").code == 1
+    assert text.exists() and Path(".hydra").exists()
+
+
+def test_in_python(korlm: Command, run: Path, text: Path) -> None:
+    import korlm as package  # the fixture has its name
+
+    trained = package.load(run)
+    command = rows_in(korlm("score", f"run={run}", f"input={text}", "level=eojeol").out)
+    table = surprisals(trained, TEXT.split("\n"), level="eojeol")
+    assert table["eojeol_text"].to_pylist() == [row["eojeol_text"] or None for row in command]
+    found = [float(row["surprisal"]) for row in command]
+    assert table["surprisal"].to_pylist() == pytest.approx(found, abs=1e-5)
+    with trained.reader() as reader:
+        fast = surprisals(trained, TEXT.split("\n"), entropy=False, reader=reader)
+        assert "entropy" not in fast.column_names
+        assert len(surprisals(trained, [], context="carried", reader=reader)) == 0
+        whole = surprisals(trained, "나는 간다", level="eojeol", reader=reader)
+        assert whole.equals(surprisals(trained, ["나는 간다"], level="eojeol", reader=reader))
+    assert sum(fast["surprisal"].to_pylist()) == pytest.approx(sum(found), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (None, "texts is None: give a str"),
+        (["가", None], "text 2 is None: give a str"),
+        (["가", 3.5], r"text 2 is 3\.5: give a str"),
+        ([b"abc"], "text 1 is b'abc': give a str"),
+        ("가\ud800", r"text 1 has a lone surrogate \(U\+D800\) as character 2"),
+    ],
+)
+def test_what_is_no_text(run: Path, texts: Any, message: str) -> None:
+    import korlm as package
+
+    with pytest.raises(CorpusError, match=f"^{message}"):
+        surprisals(package.load(run), texts)

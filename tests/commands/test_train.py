@@ -1,0 +1,208 @@
+"""The whole road, walked as users walk it: raw text to metrics.json and TensorBoard."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import LIGHT, ROOT, SMALL, Command, TinyCorpus
+
+KEYS = {
+    *("num_tokens", "num_unk", "num_eojeol", "num_chars", "loss", "perplexity"),
+    *("perplexity_known", "oov_rate", "eojeol_perplexity", "bits_per_char"),
+    *("tokens_per_second", "seconds", "peak_memory_mb"),
+}
+
+
+def only_folder(parent: Path) -> Path:
+    folders = [path for path in parent.iterdir() if not path.name.startswith(".")]
+    assert len(folders) == 1, folders
+    return folders[0]
+
+
+@pytest.mark.parametrize("batches", ["stream", "sentence"])
+@pytest.mark.parametrize("tokenizer", ["syllable", "eojeol", "jamo"])
+def test_the_road_without_java(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, tokenizer: str, batches: str
+) -> None:
+    length = 40 if tokenizer == "jamo" else 20  # in which a sentence finds room
+    ended = korlm(
+        "train",
+        *(*tiny.overrides, *SMALL, f"tokenizer={tokenizer}", f"batches={batches}", "name=walk"),
+        *(
+            "batches.batch_size=8",
+            f"batches.bptt_length={length}",
+            f"trainer.epochs={15 * length // 20}",
+        ),
+        *("model.hidden_dim=48", "model.embedding_dim=48", "optimizer.lr=0.02"),
+    )
+    assert ended.code == 0, ended.err
+    run = only_folder(tmp_path / "outputs" / "runs")
+    assert run.name.endswith("_walk")
+    assert {path.name for path in run.iterdir()} == {
+        *(".hydra", "train.log", "metrics.json", "training.json", "tensorboard", "checkpoints")
+    }
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    assert list(metrics) == ["train", "valid", "test"]
+    assert all(set(split) == KEYS for split in metrics.values())
+    # A sentence is one of 8 x 6 x 6 = 288 with equal chances: no model can do better than ln 288
+    # nats a sentence, but for the luck of 40 draws, and this one must come close.
+    ideal = 288 ** (40 / metrics["valid"]["num_tokens"])
+    assert 0.95 * ideal < metrics["valid"]["perplexity"] < 1.15 * ideal
+    assert "perplexity" in ended.out and str(run.name) in ended.out
+    prepared = only_folder(tmp_path / "outputs" / "prepared")
+    assert prepared.name.startswith(f"text-{tokenizer}-")
+    for split in metrics:
+        ids = np.load(prepared / "ids" / f"{split}.npy", mmap_mode="r")
+        assert ids.dtype == np.uint16
+        assert len(ids) == metrics[split]["num_tokens"]
+        text = getattr(tiny, split).read_text("utf-8")
+        assert metrics[split]["num_chars"] == len(text)
+        assert metrics[split]["num_eojeol"] == len(text.split())
+
+
+def test_a_second_run_tokenizes_nothing(
+    korlm: Command, tiny: TinyCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert korlm("prepare", *tiny.overrides, "tokenizer=syllable").code == 0
+    from korlm.dataset import tokenize as station
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("tokenized twice")
+
+    monkeypatch.setattr(station, "TokenizerPool", refuse)
+    for override in ("trainer.epochs=1", "vocab.min_freq=3"):
+        assert korlm("train", *tiny.overrides, *LIGHT, override).code == 0
+
+
+def test_multirun_shares_a_process_and_the_prepared_text(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path
+) -> None:
+    ended = korlm("train", "-m", *tiny.overrides, *LIGHT, "model=rnn,gru", "optimizer.lr=0.01,0.02")
+    assert ended.code == 0, ended.err
+    sweep = only_folder(tmp_path / "outputs" / "sweeps")
+    jobs = sorted(path.name for path in sweep.iterdir() if path.is_dir())
+    assert jobs == [f"optimizer.lr={lr}_model={m}" for lr in (0.01, 0.02) for m in ("gru", "rnn")]
+    for job in jobs:
+        assert len(list((sweep / job / "tensorboard").glob("events*"))) == 1
+        assert (sweep / job / "metrics.json").exists()
+    only_folder(tmp_path / "outputs" / "prepared")
+
+
+@pytest.mark.jvm
+def test_the_road_with_kkma(korlm: Command, tmp_path: Path) -> None:
+    """Kkma on one bill: what `python -m korlm.train` does, but smaller."""
+    bill = "konlpy:kobill/1809894.txt"
+    ended = korlm(
+        "train",
+        *("corpus=konlpy", f"corpus.train=[{bill}]", "corpus.valid=[konlpy:kobill/1809895.txt]"),
+        *("corpus.test=[]", "vocab.min_freq=1", *SMALL),
+    )
+    assert ended.code == 0, ended.err
+    run = only_folder(tmp_path / "outputs" / "runs")
+    assert list(json.loads((run / "metrics.json").read_text("utf-8"))) == ["train", "valid"]
+    prepared = only_folder(tmp_path / "outputs" / "prepared")
+    table = pq.read_table(prepared / "tokens" / "train-00000.parquet").to_pydict()
+    assert set(table) == {"doc_id", "line", "text", "morphs", "tags", "eojeol", "status"}
+    assert any("ETD" in tags for tags in table["tags"])
+    ended = korlm("generate", f"run={run}", "prompt=법", "max_tokens=20")
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("법") and re.search("[가-힣]{2}", ended.out)
+    (tmp_path / "text.txt").write_text("이 법은 공포한 날부터 시행한다.\n", "utf-8")
+    scored = korlm("score", f"run={run}", "input=text.txt", "output=scores.tsv")
+    assert scored.code == 0, scored.err
+    rows = (tmp_path / "scores.tsv").read_text("utf-8").splitlines()
+    assert rows[1].split("\t")[3:6] == ["이", "이", "MDT"] and "\t<eos>\t" in rows[-1]
+    assert "jpype" not in sys.modules, "Java belongs to the child process alone"
+
+
+def start(tiny: TinyCorpus, folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "korlm.train", *tiny.overrides, *LIGHT, *overrides],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path: Path, pattern: str, seconds: float = 60) -> Path:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := sorted(path.glob(pattern)):
+            return found[0]
+        time.sleep(0.05)
+    raise AssertionError(f"{pattern} did not appear under {path}")
+
+
+LONG = ["trainer.epochs=6", "batches.batch_size=2", "model.dropout_hidden=0.2"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny: TinyCorpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    child = start(tiny, folder, *LONG)
+    assert child.wait(timeout=120) == 0, child.communicate()
+    child.communicate()
+    return only_folder(folder / "outputs" / "runs")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_broken_off_and_resumed(
+    tiny: TinyCorpus, tmp_path: Path, unbroken: Path, korlm: Command, how: signal.Signals
+) -> None:
+    """Ctrl-C and kill -9 in the middle: the resumed run ends with the very same numbers."""
+    child = start(tiny, tmp_path, *LONG)
+    last = wait_for(tmp_path, "outputs/runs/*/checkpoints/last.pt")
+    child.send_signal(how)
+    out, err = child.communicate(timeout=60)
+    run = last.parent.parent
+    if how == signal.SIGINT:
+        assert child.returncode == 130, (out, err)
+        assert f"python -m korlm.train resume={run}" in err
+    if not (run / "metrics.json").exists():
+        assert torch.load(last, weights_only=True)["progress"]["epoch"] >= 1
+    ended = korlm("train", f"resume={run}")
+    assert ended.code == 0, ended.err
+    there, here = (
+        torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
+        for folder in (unbroken, run)
+    )
+    assert there["progress"]["step"] == here["progress"]["step"]
+    for name, tensor in there["model"].items():
+        assert torch.equal(tensor, here["model"][name]), name
+    for key in ("num_tokens", "loss", "bits_per_char"):
+        both = [
+            json.loads((folder / "metrics.json").read_text("utf-8"))["valid"][key]
+            for folder in (unbroken, run)
+        ]
+        assert both[0] == both[1], key
+    assert len(list((run / ".hydra").glob("resumed_*"))) == 1
+    assert "resume" not in (run / ".hydra" / "overrides.yaml").read_text("utf-8")
+
+
+def test_ctrl_c_while_tokenizing_keeps_what_is_done(tiny: TinyCorpus, tmp_path: Path) -> None:
+    """Broken off before training: exit code 130, no run directory, no half-made corpus."""
+    big = tmp_path / "big.txt"
+    big.write_text(tiny.train.read_text("utf-8") * 4000, "utf-8")
+    child = start(tiny, tmp_path, f"corpus.train=[{big}]")
+    wait_for(tmp_path, "outputs/prepared/.*.partial/tokens/*.parquet")
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130, (out, err)
+    assert "Traceback" not in err
+    prepared = tmp_path / "outputs" / "prepared"
+    assert not [path for path in prepared.iterdir() if not path.name.startswith(".")]
+    assert not list(tmp_path.glob("outputs/runs/*"))
+    assert not list(prepared.rglob("*.tmp"))

@@ -1,0 +1,112 @@
+"""Every file under conf/ composes, and every choice passes its own checks."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from conftest import COMMANDS, ROOT
+from hydra import compose, initialize_config_dir
+
+from korlm import config
+from korlm.cli.output_dirs import register_resolvers
+from korlm.config.keys import conf_dir
+from korlm.config.serialization import plain_settings, settings_from_plain, to_settings
+
+CONF = ROOT / "conf"
+CHOICES = sorted(
+    (path.parent.relative_to(CONF).as_posix(), path.stem)
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF and "hydra" not in path.parts
+)
+NEEDS = {("corpus", "nsmc"): ["corpus.path=folder"]}
+OWN_TEXT = {("corpus", "text"), ("corpus", "tsv")}
+
+
+@pytest.fixture(autouse=True)
+def registered() -> None:
+    config.register()
+    register_resolvers()
+
+
+def settings(command: str, *overrides: str) -> object:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return to_settings(compose(command, list(overrides)))
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_is_valid(group: str, choice: str) -> None:
+    overrides = [f"{'+' * (group == 'experiment')}{group}={choice}".removeprefix("+")]
+    overrides += NEEDS.get((group, choice), [])
+    if (group, choice) in OWN_TEXT:
+        overrides.append("corpus.files=[a.txt]")
+    assert isinstance(settings("train", *overrides), config.TrainSettings)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [(name, *needed) for name, needed in COMMANDS.items()],
+    ids=lambda command: command[0],
+)
+def test_the_defaults_are_valid(command: tuple[str, ...]) -> None:
+    assert dataclasses.is_dataclass(settings(*command))
+
+
+def test_help_names_every_choice() -> None:
+    for command, groups in (
+        ("train", {g for g, _ in CHOICES}),
+        ("prepare", {"corpus", "tokenizer", "vocab"}),
+        ("evaluate", {"corpus"}),
+        *((name, set()) for name in COMMANDS if name not in ("train", "prepare", "evaluate")),
+    ):
+        text = (CONF / "hydra" / "help" / f"{command}.yaml").read_text(encoding="utf-8")
+        told = dict(re.findall(r"^  (\w+): +(.+)$", text.split("template:")[1], re.MULTILINE))
+        assert set(told) == groups
+        for group in groups:
+            assert set(told[group].split()) == {c for g, c in CHOICES if g == group}
+
+
+def test_siblings_have_the_same_keys_for_the_same_things() -> None:
+    for group in ("model", "optimizer", "schedule"):
+        # A model that is counted has no more than its name in common with networks.
+        schemas = [s for s in config.SCHEMAS[group].values() if s is not config.NgramConfig]
+        shared = set.intersection(*({f.name for f in dataclasses.fields(s)} for s in schemas))
+        assert "name" in shared
+        assert len(shared) >= 3
+
+
+def test_settings_survive_a_checkpoint() -> None:
+    for model in ("lstm", "gru", "rnn", "window", "ngram"):
+        for optimizer in ("adamw", "muon", "sgd", "adagrad"):
+            for schedule in ("one_cycle", "plateau", "constant"):
+                before = settings(
+                    "train",
+                    *(f"model={model}", f"optimizer={optimizer}", f"schedule={schedule}"),
+                    *("corpus=nsmc", "corpus.path=x", "seed=7", "trainer.clip_norm=null"),
+                )
+                assert isinstance(before, config.TrainSettings)
+                plain = plain_settings(before)
+                assert settings_from_plain(plain, []) == before
+                after = settings_from_plain(plain, ["trainer.epochs=99"])
+                assert after.trainer.epochs == 99
+
+
+def test_checkpoints_of_before_there_were_clusters() -> None:
+    before = settings("train", "corpus=nsmc", "corpus.path=x")
+    assert isinstance(before, config.TrainSettings)
+    plain = plain_settings(before)
+    del plain["prepare"]
+    assert settings_from_plain(plain, []) == before
+    asked = ["prepare.cluster=local", "prepare.workers=2"]
+    assert settings_from_plain(plain, asked).prepare.workers == 2
+
+
+def test_conf_is_found_in_a_checkout_and_in_a_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert conf_dir() == CONF
+    package = tmp_path / "site-packages" / "korlm"
+    (package / "conf").mkdir(parents=True)
+    (tmp_path / "site-packages" / "conf").mkdir()  # somebody else's
+    monkeypatch.setattr("korlm.config.keys.__file__", str(package / "config" / "keys.py"))
+    assert conf_dir() == package / "conf"

@@ -1,0 +1,128 @@
+"""Paths as users type them reach the settings to the letter; ~ is the home folder everywhere."""
+
+import dataclasses
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import COMMANDS, Command, TinyCorpus
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from korlm import config
+from korlm.cli.arguments import in_hydras_grammar
+from korlm.config.keys import all_keys, path_keys
+from korlm.config.paths import expand_home, path_value, run_directory
+from korlm.utils.errors import ConfigError
+
+
+def parsed(word: str) -> Any:
+    value = OverridesParser.create().parse_override(word).value()
+    return OmegaConf.to_container(OmegaConf.create({"value": value}))["value"]
+
+
+def test_paths_come_through_to_the_letter() -> None:
+    dice = random.Random(1)
+    letters = "ab1가 \\'\",;:=()[]{}#!&|<>*?%@^~-+._\t"
+    for _ in range(2000):
+        path = "/" + "".join(dice.choices(letters, k=dice.randrange(9))).strip()
+        assert parsed(f"outputs={path_value(path, 'outputs')}") == path
+        assert parsed(f"corpus.files={path_value(path, 'corpus.files', True)}") == [path]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("a.txt", ["a.txt"]),
+        ("a, b.txt", ["a, b.txt"]),
+        ("[a.txt, b c.txt]", ["a.txt", "b c.txt"]),
+        ("['a, b.txt',\"it's\",글.txt]", ["a, b.txt", "it's", "글.txt"]),
+        ("'~/x'", ["HOME/x"]),
+        ("[~/x,~]", ["HOME/x", "HOME"]),
+        ("[ab]*.txt", ["[ab]*.txt"]),
+        ("1_000", ["1_000"]),
+        ("[true,12,'null']", ["true", "12", "null"]),
+        ("[]", []),
+        ("null", None),
+    ],
+)
+def test_lists_of_paths(monkeypatch: pytest.MonkeyPatch, typed: str, meant: list[str]) -> None:
+    monkeypatch.setenv("HOME", "HOME")
+    assert parsed(f"corpus.files={path_value(typed, 'corpus.files', True)}") == meant
+
+
+@pytest.mark.parametrize("word", ["corpus.files=[a.txt,b*.txt]", "outputs=a/b", "resume=a-1.b"])
+def test_plain_paths_stay_as_typed(word: str) -> None:
+    """Jobs of a sweep are known by what was typed for them."""
+    assert in_hydras_grammar([word], paths=path_keys("train")) == [word]
+
+
+def test_a_comma_separates_jobs_of_a_sweep() -> None:
+    """Unless it stands in quotes or brackets, or names the folder of the sweep itself."""
+    typed = [
+        *("-m", "prepared=a,b c", "prepared='a,b'", "corpus.files=[a,b],[c]", "outputs=a,b"),
+        *("prepared=choice(a,b)", "seed=1,2"),
+    ]
+    assert in_hydras_grammar(typed, paths=path_keys("train")) == [
+        *("-m", "prepared=a,'b c'", "prepared='a,b'", "corpus.files=[a,b],[c]", "outputs='a,b'"),
+        *("prepared=choice(a,b)", "seed=1,2"),
+    ]
+    assert in_hydras_grammar(["prepared=a,b"], paths=path_keys("train")) == ["prepared='a,b'"]
+
+
+@pytest.mark.parametrize("typed", ["", "''", " ", "[a,,b]", "[a,]", "~no-user-of-this-name/x"])
+def test_no_path(typed: str) -> None:
+    with pytest.raises(ConfigError, match=r"corpus\.files="):
+        path_value(typed, "corpus.files", True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_setting_that_names_a_file_is_marked(command: str) -> None:
+    """By its name: a new one must not be forgotten."""
+    names = {"run", "runs", "outputs", "output", "prepared", "resume", "files", "ngram", "mix"}
+    names |= {"path", "input", "nbest", "tune", "reference", "scores", "arpa", "prompts"}
+    keys = {key for key in all_keys(command) if key.split(".")[-1] in names}
+    assert keys <= set(path_keys(command))
+
+
+def test_home_in_files_of_settings(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ncorpus:\n  valid: ['~/none.txt']\noutputs: ~/out\n", "utf-8"
+    )
+    mine = ["--config-dir", "conf", "corpus=text", f"corpus.train={tiny.train}", "experiment=mine"]
+    assert f"{tmp_path}/home/none.txt is neither" in korlm("train", *mine).error
+    words = [*tiny.overrides, "tokenizer=eojeol"]
+    assert korlm("prepare", *words, "outputs='~/out'").code == 0
+    assert len(list(tmp_path.glob("home/out/prepared/text-eojeol-*"))) == 1
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_path_is_one_of_a_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for name in ("checkpoints/best.pt", "export/model.safetensors", "export/step.onnx"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).touch()
+    for name in ("checkpoints", "checkpoints/best.pt", "."):
+        assert run_directory(run / name) == run
+    for name in ("model.safetensors", "step.onnx", "."):
+        assert run_directory(run / "export" / name) == run / "export"
+    assert run_directory(tmp_path / "none.pt") == tmp_path / "none.pt"
+
+
+def test_unknown_home() -> None:
+    assert expand_home("a~b", "outputs") == "a~b"
+    with pytest.raises(ConfigError, match=r"~no-one: there is no home folder ~no-one"):
+        expand_home("~no-one", "outputs")
+
+
+def test_marks_are_of_strings() -> None:
+    for schemas in config.SCHEMAS.values():
+        for schema in schemas.values():
+            for field in dataclasses.fields(schema):
+                marked = bool(field.metadata)
+                assert not marked or "str" in str(field.type) or field.type == "Any"

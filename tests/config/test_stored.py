@@ -1,0 +1,163 @@
+"""Settings in files of other people are data: plain values under known keys, or one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from korlm.cli.output_dirs import register_resolvers
+from korlm.config import Mode
+from korlm.config.serialization import plain_settings, settings_from_plain
+from korlm.config.stored import check_override, check_settings, read_json, read_yaml
+from korlm.sweeps.folder import with_stored
+from korlm.utils.errors import CheckpointError, ConfigError
+
+
+def one_line(error: BaseException) -> str:
+    assert len(str(error).splitlines()) == 1
+    return str(error)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("seed=1,2", "+experiment=smoke", "experiment=[smoke,reviews]", "experiment=glob(*)"),
+        *("name='실험 1'", "~schedule", "model=lstm,gru", "model=choice(lstm,gru)", "sweep=null"),
+        *("corpus.files=['a b.txt',../c.txt]", "corpus.files=[a],[b]", "trainer.threads=null"),
+        *("optimizer.lr=tag(log,interval(0.1,1))", "seed=range(1,4)", "seed=shuffle(1,2)"),
+        *("hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.sampler=random"),
+    ],
+)
+def test_what_a_sweep_may_store(override: str) -> None:
+    check_override(override, "multirun.yaml")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("experiment=../../x", "experiment='../x'", "experiment=a.b", "experiment=[smoke,../x]"),
+        *("experiment=choice(smoke,'/tmp/x')", "experiment=smoke,${oc.env:HOME}", "model={a:1}"),
+        *("model@hydra.callbacks=lstm", "+experiment@_global_=smoke", "hydra={callbacks:{}}"),
+        *("hydra.callbacks.y._target_=numpy.load", "+hydra.a=1", "hydra/launcher=joblib"),
+        *("hydra/sweeper=basic", "hydra.sweeper._target_=os.system", "hydra.sweeper.params={a:1}"),
+        *("+hydra.sweeper.n_trials=3", "hydra.sweeper.n_trials=${oc.env:HOME}", "unheard.of=1"),
+        *("name=${oc.env:HOME}", "name='${oc.env:HOME}'", "corpus.files=[a,'${oc.env:HOME}']"),
+        *("name=${korlm_run_dir:x,y,null}", "name=choice(a,'${x}')", "model.hidden_dim={a:1}"),
+        *("seed=[[1]]", "--cd=x", "-m", "no override", "", "name=" + 3000 * "["),
+    ],
+)
+def test_what_a_sweep_may_not_store(override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_override(override, "multirun.yaml")
+    assert one_line(caught.value).startswith("multirun.yaml: ")
+
+
+def stored_sweep(folder: Path, *task: str, job: tuple[str, ...] = ()) -> list[str]:
+    """A folder as a sweep leaves it; the arguments that go on with it."""
+    overrides = {"hydra": ["hydra.mode=MULTIRUN", "hydra/launcher=joblib"], "task": list(task)}
+    tree = {"hydra": {"overrides": overrides}}
+    (folder / "multirun.yaml").write_text(json.dumps(tree, ensure_ascii=False), "utf-8")
+    if job:
+        (folder / "0" / ".hydra").mkdir(parents=True)
+        (folder / "0" / ".hydra" / "overrides.yaml").write_text(json.dumps(job), "utf-8")
+    return ["-m", f"resume={folder}"]
+
+
+def test_workers_are_typed_again(tmp_path: Path) -> None:
+    """Somebody else's file must not choose the hosts that this machine talks to."""
+    arguments = stored_sweep(tmp_path, "prepare.cluster=tcp://evil:1", "seed=1")
+    assert with_stored(arguments) == [*arguments, "seed=1"]
+
+
+def test_outputs_of_somebody_else(tmp_path: Path) -> None:
+    sweep = tmp_path / "outputs" / "sweeps" / "a"
+    sweep.mkdir(parents=True)
+    arguments = stored_sweep(sweep, f"outputs={tmp_path / 'outputs'}")
+    assert len(with_stored(arguments)) == 3
+    arguments = stored_sweep(sweep, f"outputs={tmp_path / 'elsewhere'}")
+    with pytest.raises(ConfigError, match="type outputs=FOLDER"):
+        with_stored(arguments)
+    assert with_stored([*arguments, "outputs=x"]) == [*arguments, "outputs=x"]
+
+
+def test_jobs_are_checked_before_hydra_sees_them(tmp_path: Path) -> None:
+    arguments = stored_sweep(tmp_path, "seed=1", job=("seed=1", "experiment=../../x"))
+    with pytest.raises(ConfigError, match=r"overrides\.yaml: experiment=\.\./\.\./x: must name"):
+        with_stored(arguments)
+    with_stored([*arguments, "experiment=smoke"])  # typed anew: its key is the user's
+
+
+@pytest.mark.parametrize("text", ["[seed=1", "seed", "&a [*a]", 60 * "[" + 60 * "]", "\ud800"])
+def test_a_damaged_job_is_named(tmp_path: Path, text: str) -> None:
+    arguments = stored_sweep(tmp_path, "seed=1", job=("seed=1",))
+    path = tmp_path / "0" / ".hydra" / "overrides.yaml"
+    path.write_text(text, "utf-8", "surrogatepass")
+    with pytest.raises(ConfigError, match=r"damaged .* move the folder") as caught:
+        with_stored(arguments)
+    assert one_line(caught.value).startswith(f"{path}: ")
+
+
+PLAIN: dict[str, Any] = {
+    "corpus": {"name": "a", "files": ["나.txt"]},
+    "tokenizer": {"name": "syllable"},
+    "batches": {"mode": "stream"},
+    "model": {"name": "window", "hidden_dim": 7},
+    "optimizer": {"name": "adagrad", "lr": 0.1},
+    "schedule": {"name": "constant"},
+    "seed": 3,
+}
+
+
+def test_plain_settings_are_taken() -> None:
+    settings = settings_from_plain(PLAIN, [])
+    assert settings.seed == 3 and settings.batches.mode is Mode.stream
+    check_settings(plain_settings(settings), "x")
+
+
+@pytest.mark.parametrize(
+    ("group", "value"),
+    [
+        ("name", "${oc.env:HOME}"),
+        ("outputs", "${korlm_run_dir:made,null,null}"),
+        ("corpus", {"name": "a", "files": ["${korlm_sweep_dir:made,null}"]}),
+        ("model", {"name": "gru", "_target_": "os.system"}),
+        ("model", {"name": "gru", "hidden_dim": {"a": 1}}),
+        ("model", "${oc.env:HOME}"),
+        ("corpus", {"name": "a", "files": [["b"]]}),
+        ("hydra", {"run": {}}),
+        (3, 4),
+    ],
+)
+def test_other_settings_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: Any, value: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    register_resolvers()
+    with pytest.raises(ConfigError) as caught:
+        settings_from_plain({**PLAIN, group: value}, [])
+    one_line(caught.value)
+    assert not list(tmp_path.iterdir()), "no resolver of korlm's own has made a folder"
+    with pytest.raises(CheckpointError, match=r"^best\.pt: "):
+        check_settings({**PLAIN, group: value}, "best.pt", CheckpointError)
+
+
+def test_json_and_yaml_of_any_kind(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for text in ("[1]", '{"a": ', 100_000 * "[", '{"a":' + 100_000 * "[", "", "\udcff"):
+        path.write_text(text, "utf-8", "surrogateescape")
+        with pytest.raises(ValueError) as caught:
+            read_json(path)
+        one_line(caught.value)
+    laughs = "a: &a [1]\n" + "".join(
+        f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(20)
+    )
+    for text in (laughs, 100_000 * "[", "!!python/object/apply:os.system [ls]", "a: [", "\udcff"):
+        path.write_text(text, "utf-8", "surrogateescape")
+        with pytest.raises(ValueError) as caught:
+            read_yaml(path)
+        one_line(caught.value)
+    path.write_text("a: [1, 나]", "utf-8")
+    assert read_yaml(path) == {"a": [1, "나"]}

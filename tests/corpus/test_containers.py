@@ -1,0 +1,126 @@
+"""A file is what its bytes say: packed text is unpacked, archives and documents are refused."""
+
+import bz2
+import gzip
+import io
+import lzma
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from korlm.corpus.containers import STDIN, opened
+from korlm.corpus.files import read_lines
+from korlm.utils.errors import CorpusError
+
+TEXT = "가 나\n다\n".encode()
+
+
+def zstd(data: bytes) -> bytes:
+    packed: bytes = pa.compress(data, codec="zstd", asbytes=True)
+    return packed
+
+
+PACKERS = {"gzip": gzip.compress, "zstd": zstd, "xz": lzma.compress, "bzip2": bz2.compress}
+ENDINGS = {"gzip": ".gz", "zstd": ".zst", "xz": ".xz", "bzip2": ".bz2"}
+
+
+def tar(data: bytes) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        entry = tarfile.TarInfo("글.txt")
+        entry.size = len(data)
+        archive.addfile(entry, io.BytesIO(data))
+    return stream.getvalue()
+
+
+def error_of(path: Path) -> str:
+    with pytest.raises(CorpusError) as caught:
+        list(read_lines(path))
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("is_named", [True, False])
+def test_packed_text_is_unpacked_whatever_its_name(
+    tmp_path: Path, packer: str, is_named: bool
+) -> None:
+    path = tmp_path / f"text.txt{ENDINGS[packer] if is_named else ''}"
+    path.write_bytes(PACKERS[packer](TEXT))
+    assert list(read_lines(path)) == ["가 나", "다"]
+    with opened(path) as (found, _):
+        assert found == packer
+
+
+@pytest.mark.parametrize("packer", ["xz", "bzip2"])
+def test_parts_that_follow_each_other(tmp_path: Path, packer: str) -> None:
+    path = tmp_path / f"log.txt{ENDINGS[packer]}"
+    path.write_bytes(PACKERS[packer](TEXT) + PACKERS[packer](TEXT))
+    assert list(read_lines(path)) == ["가 나", "다"] * 2
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_damaged_packed_text(tmp_path: Path, packer: str) -> None:
+    path = tmp_path / f"cut.txt{ENDINGS[packer]}"
+    path.write_bytes(PACKERS[packer](TEXT * 1000)[:-9])
+    assert "unpacked" in error_of(path)
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_a_name_that_belongs_to_another_packer(tmp_path: Path, packer: str) -> None:
+    path = tmp_path / f"a.txt{ENDINGS[packer]}"
+    path.write_bytes(TEXT)
+    assert "is not packed" in error_of(path)
+    other = "xz" if packer == "gzip" else "gzip"
+    path.write_bytes(PACKERS[other](TEXT))
+    assert f"is packed by {other}" in error_of(path)
+
+
+@pytest.mark.parametrize("packer", [None, *PACKERS])
+def test_a_tar_archive(tmp_path: Path, packer: str | None) -> None:
+    path = tmp_path / f"corpus.tar{ENDINGS[packer] if packer else ''}"
+    data = tar(TEXT)
+    path.write_bytes(PACKERS[packer](data) if packer else data)
+    message = error_of(path)
+    assert "archive" in message and "tar" in message and "tar -xf" in message
+
+
+def test_a_zip_archive(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.txt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("글.txt", TEXT)
+    assert "zip archive" in error_of(path)
+
+
+def test_packed_twice(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(lzma.compress(TEXT)))
+    assert "packed twice, by gzip and xz" in error_of(path)
+
+
+def test_text_that_begins_as_bzip2_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("BZh는 압축의 표지다\n", encoding="utf-8")
+    assert list(read_lines(path)) == ["BZh는 압축의 표지다"]
+
+
+class Pipe(io.BytesIO):
+    """A stream that gives a few bytes at a time and cannot go back."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(3 if size is None or size < 0 else min(size, 3))
+
+
+@pytest.mark.parametrize("data", [TEXT, gzip.compress(TEXT * 99), zstd(TEXT), b""])
+def test_standard_input_that_cannot_seek(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(data)))
+    lines = {TEXT: 2, b"": 0, zstd(TEXT): 2}.get(data, 198)
+    assert list(read_lines(STDIN)) == (["가 나", "다"] * 99)[:lines]

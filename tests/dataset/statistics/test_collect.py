@@ -1,0 +1,143 @@
+"""The statistics of a small corpus by hand, and what becomes of their files."""
+
+import errno
+import json
+import logging
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from corpora import made, random_lines
+
+from korlm.dataset.prepared import Prepared, open_prepared
+from korlm.dataset.statistics import collect as station
+from korlm.dataset.statistics.collect import collect, write
+from korlm.utils.errors import PreparedError
+
+TRAIN = ["나 간다", "", "나 온다 또", "나 간다", "나 간다", "너 온다"]
+VALID = ["나 간다", "그 가 간다 또 온다", "나 간다"]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Prepared:
+    return made(tmp_path, train=TRAIN, valid=VALID)
+
+
+def test_by_hand(small: Prepared) -> None:
+    found, frequencies = collect(small)
+    assert frequencies.tolist() == [4, 3, 2, 1, 1]
+    train, valid = found["splits"]["train"], found["splits"]["valid"]
+    assert train == {
+        "num_lines": 6,
+        "num_blank_lines": 1,
+        "num_sentences": 5,
+        "num_eojeol": 11,
+        "num_morphs": 11,
+        "num_chars": 4 * 5 + 7,
+        "num_types": 5,
+        "num_hapaxes": 2,
+        "type_token_ratio": 5 / 11,
+        "morphs_per_line": {"mean": 2.2, "median": 2.0, "max": 3},
+        "num_duplicate_lines": 2,
+        "duplicate_share": 0.4,
+        "status": {"empty": 1, "ok": 5},
+        "num_dropped": 0,
+        "longest_lines": [
+            {"num_chars": 6, "num_morphs": 3, "doc_id": "train.txt", "line": 3},
+            *(
+                {"num_chars": 4, "num_morphs": 2, "doc_id": "train.txt", "line": line}
+                for line in (1, 4, 5, 6)
+            ),
+        ],
+        "types": [{"num_morphs": 11, "num_types": 5}],
+    }
+    # Each line that train has counts, those that come again, too.
+    assert valid["num_lines_in_train"] == 2
+    assert valid["lines_in_train_share"] == pytest.approx(2 / 3)
+    assert valid["morphs_in_train_share"] == pytest.approx(4 / 9)
+    assert valid["num_duplicate_lines"] == 1
+    assert found["repeated_lines"] == [
+        {"count": 3, "doc_id": "train.txt", "line": 1, "text": "나 간다"}
+    ]
+    assert found["ranks"] == [
+        {"rank": rank, "morph": morph, "count": count}
+        for rank, (morph, count) in enumerate(
+            [("나", 4), ("간다", 3), ("온다", 2), ("너", 1), ("또", 1)], 1
+        )
+    ]
+    # 12 tokens with <eos>; of 그 가 또 none is known when a token must stand in train twice.
+    unknown = found["unknown"]
+    assert (unknown["split"], unknown["num_tokens"]) == ("valid", 12)
+    assert unknown["chosen"] == {"size": 3, "num_unk": 3, "rate": 0.25}
+    assert [(row["size"], row["num_unk"]) for row in unknown["by_min_freq"]] == [
+        *((5, 2), (3, 3), (2, 4), (1, 7), (0, 9))
+    ]
+    assert [(row["size"], row["num_unk"]) for row in unknown["by_size"]] == [(5, 2)]
+    assert found["heaps"] is None and found["zipf"]["slope"] < 0
+    assert found["fingerprint"] == small.fingerprint and found["tokenizer"] == "eojeol"
+
+
+def test_medians_and_repeated_lines_of_a_larger_corpus(tmp_path: Path) -> None:
+    train = random_lines(3, 501)
+    found, _ = collect(made(tmp_path, train=train, valid=random_lines(4, 20), test=train[:9]))
+    filled = [line for line in train if line]
+    lengths = [len(line.split()) for line in filled]
+    assert found["splits"]["train"]["morphs_per_line"] == {
+        "mean": pytest.approx(np.mean(lengths)),
+        "median": np.median(lengths),
+        "max": max(lengths),
+    }
+    expected = Counter(filled).most_common(station.NUM_REPEATED)  # the first ones of equals
+    assert [(row["text"], row["count"]) for row in found["repeated_lines"]] == expected
+    assert [row["line"] for row in found["repeated_lines"]] == [
+        train.index(text) + 1 for text, _ in expected
+    ]
+    assert found["splits"]["test"]["lines_in_train_share"] == 1
+    assert found["unknown"]["by_size"][0]["size"] == 100
+
+
+@pytest.mark.parametrize(("lengths", "median"), [([3], 3), ([1, 4], 2.5), ([1, 1, 9], 1), ([], 0)])
+def test_median(lengths: list[int], median: float) -> None:
+    assert station._median(Counter(lengths)) == median
+
+
+def test_files(small: Prepared) -> None:
+    before = sorted(path.name for path in small.folder.iterdir())
+    found, frequencies = collect(small)
+    for _ in range(2):
+        write(small, found, frequencies)
+        names = sorted(path.name for path in small.folder.iterdir())
+        assert names == sorted([*before, "statistics.json", "frequencies.png"])
+    told = json.loads((small.folder / "statistics.json").read_text(encoding="utf-8"))
+    assert told == found
+    assert (small.folder / "frequencies.png").read_bytes().startswith(b"\x89PNG")
+    assert open_prepared(small.folder).stats == small.stats
+
+
+@pytest.mark.parametrize("reason", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_a_folder_that_cannot_be_written(
+    small: Prepared, reason: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: Path, figures: object) -> None:
+        raise OSError(reason, os.strerror(reason), str(path))
+
+    monkeypatch.setattr(station, "write_figures", refuse)
+    before = sorted(small.folder.iterdir())
+    with caplog.at_level(logging.INFO):
+        write(small, *collect(small))
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and "\n" not in record.getMessage()
+    assert str(small.folder) in record.getMessage() and "not kept" in record.getMessage()
+    assert sorted(small.folder.iterdir()) == before
+
+
+def test_shards_that_are_gone(small: Prepared) -> None:
+    (small.folder / "tokens" / "valid-00000.parquet").unlink()
+    with pytest.raises(PreparedError, match=r"0 lines of valid, .* 3; give report=false"):
+        collect(small)
+    shutil.rmtree(small.folder / "tokens")
+    with pytest.raises(PreparedError, match=r"0 lines of train, .* 6; give report=false"):
+        collect(small)

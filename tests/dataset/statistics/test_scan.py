@@ -1,0 +1,101 @@
+"""The pass over a split finds what a slow look at each line finds."""
+
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from corpora import made, random_lines
+
+from korlm.config import VocabConfig
+from korlm.corpus.normalization import normalize
+from korlm.dataset import shards, text_batches
+from korlm.dataset import text_batches as dataset_text_batches
+from korlm.dataset.shards import shard_paths
+from korlm.dataset.statistics import scan as splits
+from korlm.dataset.statistics.scan import LongLine, hash_lines, lines_at, marks, scan_split
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_batches, "SHARD_CHARS", 6000)
+    monkeypatch.setattr(shards, "ROW_GROUP_CHARS", 900)
+    monkeypatch.setattr(dataset_text_batches, "BATCH_CHARS", 300)
+
+
+def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
+    train = [normalize(line) for line in random_lines(1, 700)]
+    valid = [normalize(line) for line in random_lines(2, 60)]
+    valid += train[::50]
+    tokens = made(tmp_path, train=train, valid=valid).folder / "tokens"
+    assert len(shard_paths(tokens, "train")) > 2
+    scan = scan_split(tokens, "train")
+
+    filled = [(number, line) for number, line in enumerate(train, 1) if line]
+    morphs = [token for _, line in filled for token in line.split()]
+    assert scan.counts == Counter(morphs)
+    assert list(scan.counts) == list(dict.fromkeys(morphs))
+    points = [*marks(1, len(morphs)), len(morphs)]
+    assert points[:3] == [100, 200, 500] and len(points) > 4
+    assert scan.growth == [(n, len(set(morphs[:n]))) for n in points]
+    assert scan.line_lengths == Counter(len(line.split()) for _, line in filled)
+    assert len(np.unique(scan.hashes)) == len({line for _, line in filled})
+    assert len(scan.hashes) == len(filled)
+    by_length = sorted(filled, key=lambda row: -len(row[1]))[: splits.NUM_LONGEST]
+    assert scan.longest == [
+        LongLine(len(line), len(line.split()), "train.txt", number) for number, line in by_length
+    ]
+    assert (scan.num_known, scan.num_known_morphs) == (0, 0)
+
+    leaked = [line for line in valid if line and line in set(train)]
+    found = scan_split(tokens, "valid", np.unique(scan.hashes))
+    assert found.num_known == len(leaked) > 10
+    assert found.num_known_morphs == sum(len(line.split()) for line in leaked)
+
+    places = [len(filled) - 1, 0, 333, 0]
+    wanted = [("train.txt", *filled[place]) for place in places]
+    assert lines_at(tokens, "train", places) == wanted
+    assert lines_at(tokens, "train", []) == []
+
+
+def test_nothing_but_blank_lines(tmp_path: Path) -> None:
+    """As whole row groups may hold."""
+    prepared = made(tmp_path, train=[*[""] * 2000, "가 가", *["\t"] * 2000], valid=["가"])
+    scan = scan_split(prepared.folder / "tokens", "train", np.array([7]))
+    assert (scan.growth, scan.longest) == ([(2, 1)], [LongLine(3, 2, "train.txt", 2001)])
+    assert (len(scan.hashes), scan.counts, scan.line_lengths) == (1, {"가": 2}, {2: 1})
+    assert lines_at(prepared.folder / "tokens", "train", [0]) == [("train.txt", 2001, "가 가")]
+
+
+def test_one_point_of_growth_where_a_mark_is_the_end(tmp_path: Path) -> None:
+    prepared = made(tmp_path, train=["가 나"] * 50, valid=["가"])
+    assert scan_split(prepared.folder / "tokens", "train").growth == [(100, 2)]
+
+
+def test_lines_in_decomposed_letters_are_the_same_lines(tmp_path: Path) -> None:
+    lines = ["한글", unicodedata.normalize("NFD", "한글")]
+    prepared = made(tmp_path, train=lines, valid=["가"])
+    scan = scan_split(prepared.folder / "tokens", "train")
+    assert len(np.unique(scan.hashes)) == 1 and {line.num_chars for line in scan.longest} == {2}
+
+
+def test_lines_that_look_alike_are_not_duplicates(tmp_path: Path) -> None:
+    lines = ["가 나", "가  나", "가 나 ", "가 나"]
+    prepared = made(tmp_path, train=lines, valid=["가"])
+    scan = scan_split(prepared.folder / "tokens", "train")
+    assert len(np.unique(scan.hashes)) == 3
+    assert hash_lines([]).shape == (0,)
+
+
+def test_marks() -> None:
+    assert list(marks(1, 99)) == []
+    assert list(marks(101, 1000)) == [200, 500, 1000]
+
+
+def test_growth_where_no_morph_comes_twice(tmp_path: Path) -> None:
+    prepared = made(
+        tmp_path, VocabConfig(min_freq=1), train=[f"말{n}" for n in range(250)], valid=["가"]
+    )
+    growth = scan_split(prepared.folder / "tokens", "train").growth
+    assert growth == [(100, 100), (200, 200), (250, 250)]

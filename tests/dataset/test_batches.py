@@ -1,0 +1,431 @@
+"""Batches: every token is a target exactly once; torchtext's iterators as oracles."""
+
+import itertools
+import random
+from collections import Counter
+from pathlib import Path
+
+import korlm.data.batches
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torchtext.data import BPTTIterator, BucketIterator, Dataset, Example, Field
+
+from korlm.config import BatchesConfig, Mode
+from korlm.dataset.batches import Batch, SentenceBatches, Share, StreamBatches, build_batches
+from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID
+from korlm.utils.errors import CorpusError
+
+Sentences = list[list[int]]
+
+
+def stream_of(size: int, seed: int = 0) -> np.ndarray:  # type: ignore[type-arg]
+    """Distinct ids, so that each target tells where it came from."""
+    return np.random.default_rng(seed).permutation(size).astype(np.uint16) + 10
+
+
+def sentences_of(count: int, longest: int, seed: int = 0) -> Sentences:
+    """Sentences of distinct ids, each with its <eos>; some are nothing but <eos>."""
+    dice, ids = random.Random(seed), itertools.count(10)
+    return [[*itertools.islice(ids, dice.randint(0, longest - 1)), EOS_ID] for _ in range(count)]
+
+
+def joined(sentences: Sentences) -> np.ndarray:  # type: ignore[type-arg]
+    return np.array(list(itertools.chain(*sentences)), dtype=np.uint32)
+
+
+def rows_of(batches: list[Batch]) -> list[tuple[list[int], list[int]]]:
+    """(inputs, targets) of every row, without its padding."""
+    rows = []
+    for batch in batches:
+        for inputs, targets in zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True):
+            size = len(targets) - targets[::-1].count(PAD_ID) if PAD_ID in targets else len(targets)
+            assert inputs[size:] == targets[size:] == [PAD_ID] * (len(targets) - size)
+            rows.append((inputs[:size], targets[:size]))
+    return rows
+
+
+def check_batch(batch: Batch) -> None:
+    """What holds for every batch."""
+    assert batch.inputs.shape == batch.targets.shape
+    assert batch.inputs.dtype == batch.targets.dtype == torch.int64
+    real = batch.targets != PAD_ID
+    assert batch.num_tokens == int(real.sum())
+    assert torch.equal(batch.inputs == PAD_ID, ~real)
+    if batch.lengths is not None:
+        assert batch.lengths.dtype == torch.int64
+        assert batch.lengths.tolist() == real.sum(1).tolist()
+
+
+# Stream
+
+
+def columns(batches: list[Batch]) -> tuple[Tensor, Tensor]:
+    """Windows laid side by side again: (B, longest column)."""
+    inputs = torch.cat([batch.inputs for batch in batches], dim=1)
+    return inputs, torch.cat([batch.targets for batch in batches], dim=1)
+
+
+def test_stream_by_hand() -> None:
+    ids = np.arange(10, 21, dtype=np.uint16)  # 11 tokens in 3 columns: 4, 4 and 3
+    first, second = StreamBatches(ids, batch_size=3, bptt_length=3).epoch(0)
+    assert first.targets.tolist() == [[10, 11, 12], [14, 15, 16], [18, 19, 20]]
+    assert first.inputs.tolist() == [[EOS_ID, 10, 11], [13, 14, 15], [17, 18, 19]]
+    assert second.targets.tolist() == [[13], [17], [PAD_ID]]
+    assert second.inputs.tolist() == [[12], [16], [PAD_ID]]
+    assert (first.num_tokens, second.num_tokens) == (9, 2)
+    assert first.lengths is second.lengths is None
+
+
+@pytest.mark.parametrize(
+    ("size", "batch_size", "bptt_length"),
+    [(1, 1, 1), (1, 5, 3), (7, 2, 3), (100, 4, 5), (101, 4, 5), (99, 7, 100), (500, 13, 8)],
+)
+def test_each_token_of_a_stream_is_a_target_once(
+    size: int, batch_size: int, bptt_length: int
+) -> None:
+    ids = stream_of(size)
+    batches = StreamBatches(ids, batch_size, bptt_length)
+    windows = list(batches.epoch(0))
+    assert len(windows) == len(batches)
+    assert batches.num_tokens == size == sum(window.num_tokens for window in windows)
+    for window in windows:
+        check_batch(window)
+        assert window.targets.shape[1] <= bptt_length
+        assert window.targets.shape[0] == batches.batch_size == min(batch_size, size)
+    inputs, targets = columns(windows)
+    # Down the columns, one after the other, the targets are the stream.
+    real = targets != PAD_ID
+    assert targets[real].tolist() == ids.tolist()
+    assert inputs[real].tolist() == [EOS_ID, *ids.tolist()[:-1]]
+    lengths = real.sum(1)
+    assert int(lengths.max() - lengths.min()) <= 1
+    # Padding stands at the ends of columns alone.
+    assert all(row.tolist() == sorted(row.tolist(), reverse=True) for row in real)
+
+
+@pytest.mark.parametrize(("batch_size", "bptt_length"), [(4, 5), (5, 7), (1, 30), (20, 3)])
+def test_stream_against_torchtext(batch_size: int, bptt_length: int) -> None:
+    ids = stream_of(600)
+    text = Field(use_vocab=False, batch_first=True)
+    example = Example.fromlist([ids.tolist()], [("text", text)])
+    oracle = list(
+        BPTTIterator(Dataset([example], [("text", text)]), batch_size, bptt_length, repeat=False)
+    )
+    their_inputs = torch.cat([batch.text for batch in oracle], dim=1)
+    their_targets = torch.cat([batch.target for batch in oracle], dim=1)
+    inputs, targets = columns(list(StreamBatches(ids, batch_size, bptt_length).epoch(0)))
+    # torchtext never predicts the first token of a column; the rest is the same.
+    assert torch.equal(inputs[:, 1:], their_inputs)
+    assert torch.equal(targets[:, 1:], their_targets)
+    assert targets[:, 0].tolist() == ids[:: len(ids) // batch_size].tolist()
+
+
+def test_a_stream_goes_on_from_any_window() -> None:
+    batches = StreamBatches(stream_of(101), 4, 5)
+    whole = list(batches.epoch(0))
+    for first in range(len(whole) + 1):
+        rest = list(batches.epoch(3, first))
+        assert len(rest) == len(whole) - first
+        for one, other in zip(rest, whole[first:], strict=True):
+            assert torch.equal(one.inputs, other.inputs)
+            assert torch.equal(one.targets, other.targets)
+
+
+def test_a_stream_carries_its_state() -> None:
+    assert StreamBatches(stream_of(9), 2, 2).carries_state
+    assert not SentenceBatches(stream_of(9), 2, 2).carries_state
+
+
+# Sentences
+
+
+def test_sentences_by_hand() -> None:
+    ids = joined([[10, 11, EOS_ID], [EOS_ID], [12, 13, 14, 15, 16, EOS_ID], [17, EOS_ID]])
+    first, second, third = SentenceBatches(ids, batch_size=2, max_length=4).epoch(0)
+    # 12 to 15 fill a row; 16 and <eos> go on in a row of their own, from the token before them.
+    assert first.targets.tolist() == [[12, 13, 14, 15], [10, 11, EOS_ID, PAD_ID]]
+    assert first.inputs.tolist() == [[BOS_ID, 12, 13, 14], [BOS_ID, 10, 11, PAD_ID]]
+    assert first.lengths is not None and first.lengths.tolist() == [4, 3]
+    assert second.targets.tolist() == [[16, EOS_ID], [17, EOS_ID]]
+    assert second.inputs.tolist() == [[15, 16], [BOS_ID, 17]]
+    assert second.lengths is None  # all rows are full
+    assert third.targets.tolist() == [[EOS_ID]] and third.inputs.tolist() == [[BOS_ID]]
+    assert [batch.num_tokens for batch in (first, second, third)] == [7, 4, 1]
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("max_length", [1, 3, 7, 100])
+@pytest.mark.parametrize("batch_size", [1, 4, 1000])
+def test_each_token_of_a_sentence_is_a_target_once(
+    seed: int | None, max_length: int, batch_size: int
+) -> None:
+    sentences = sentences_of(150, longest=12)
+    pieces = [
+        ([BOS_ID, *sentence][begin : begin + max_length], sentence[begin : begin + max_length])
+        for sentence in sentences
+        for begin in range(0, len(sentence), max_length)
+    ]
+    pieces = [(inputs[: len(targets)], targets) for inputs, targets in pieces]
+    batches = SentenceBatches(joined(sentences), batch_size, max_length, seed)
+    found = list(batches.epoch(0))
+    assert len(found) == len(batches)
+    for batch in found:
+        check_batch(batch)
+        lengths = (batch.targets != PAD_ID).sum(1).tolist()
+        assert lengths == sorted(lengths, reverse=True)  # as packing wants them
+        assert (batch.lengths is None) == (len(set(lengths)) == 1)
+        assert batch.targets.shape[1] == lengths[0] <= max_length
+        assert len(lengths) <= batch_size
+    assert sorted(rows_of(found)) == sorted(pieces)
+    total = sum(map(len, sentences))
+    assert batches.num_tokens == total == sum(batch.num_tokens for batch in found)
+
+
+def test_a_last_sentence_without_its_end() -> None:
+    ids = np.array([10, EOS_ID, 11, 12], dtype=np.uint16)
+    (batch,) = SentenceBatches(ids, 5, 10).epoch(0)
+    assert rows_of([batch]) == [([BOS_ID, 10], [10, EOS_ID]), ([BOS_ID, 11], [11, 12])]
+
+
+@pytest.mark.parametrize("batch_size", [4, 7])
+def test_sentences_against_torchtext(batch_size: int) -> None:
+    # Three pools of 100 batches and a bit.
+    sentences = sentences_of(330 * batch_size, longest=40)
+    text = Field(use_vocab=False, batch_first=True, pad_token=PAD_ID, include_lengths=True)
+    examples = [Example.fromlist([sentence], [("text", text)]) for sentence in sentences]
+    random.seed(1)
+    oracle = BucketIterator(
+        Dataset(examples, [("text", text)]),
+        batch_size,
+        sort_key=lambda example: len(example.text),
+        sort_within_batch=True,
+        train=True,
+    )
+    theirs: Counter[tuple[int, ...]] = Counter()
+    their_padding = 0
+    for batch in oracle:
+        ids, lengths = batch.text
+        their_padding += ids.numel() - int(lengths.sum())
+        theirs.update(tuple(row[:n]) for row, n in zip(ids.tolist(), lengths.tolist(), strict=True))
+    batches = SentenceBatches(joined(sentences), batch_size, 100, shuffle_seed=1)
+    found = list(batches.epoch(0))
+    assert len(found) == len(oracle)
+    assert Counter(tuple(targets) for _, targets in rows_of(found)) == theirs
+    padding = sum(batch.targets.numel() - batch.num_tokens for batch in found)
+    assert 0 < padding < 1.2 * their_padding
+    unsorted = sum(
+        max(map(len, group)) * len(group) - sum(map(len, group))
+        for group in (
+            sentences[at : at + batch_size] for at in range(0, len(sentences), batch_size)
+        )
+    )
+    assert padding < 0.1 * unsorted
+
+
+def epoch_of(batches: SentenceBatches, epoch: int, first: int = 0) -> list[list[list[int]]]:
+    return [batch.targets.tolist() for batch in batches.epoch(epoch, first)]
+
+
+def test_the_order_follows_from_seed_and_epoch() -> None:
+    ids = joined(sentences_of(300, longest=9))
+    batches = SentenceBatches(ids, 8, 20, shuffle_seed=5)
+    again = SentenceBatches(ids, 8, 20, shuffle_seed=5)
+    assert epoch_of(batches, 2) == epoch_of(again, 2)
+    assert epoch_of(batches, 0) == epoch_of(again, 0)
+    orders = [epoch_of(batches, epoch) for epoch in range(3)]
+    orders.append(epoch_of(SentenceBatches(ids, 8, 20, shuffle_seed=6), 0))
+    assert all(one != other for one, other in itertools.combinations(orders, 2))
+    # Nor do long sentences come first: batches of one pool are shuffled.
+    widths = [len(batch[0]) for batch in orders[0]]
+    assert widths != sorted(widths, reverse=True)
+    # Not the order of batches alone: sentences have other neighbours.
+    as_sets = [{str(batch) for batch in order} for order in orders]
+    assert len(as_sets[0] & as_sets[1]) < len(as_sets[0]) / 2
+
+
+def test_without_a_seed_every_epoch_is_the_same() -> None:
+    batches = SentenceBatches(joined(sentences_of(100, longest=9)), 8, 20)
+    assert epoch_of(batches, 0) == epoch_of(batches, 7)
+    widths = [len(batch[0]) for batch in epoch_of(batches, 0)]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_sentences_go_on_from_any_batch() -> None:
+    batches = SentenceBatches(joined(sentences_of(60, longest=9)), 8, 20, shuffle_seed=1)
+    whole = epoch_of(batches, 4)
+    for first in range(len(whole) + 1):
+        assert epoch_of(batches, 4, first) == whole[first:]
+
+
+def test_ids_may_be_mapped_from_a_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "ids.npy", joined(sentences_of(20, longest=5)))
+    ids = np.load(tmp_path / "ids.npy", mmap_mode="r")
+    for batches in (StreamBatches(ids, 2, 4), SentenceBatches(ids, 2, 4, 1)):
+        assert sum(batch.num_tokens for batch in batches.epoch(0)) == len(ids)
+
+
+# From settings
+
+
+def config(mode: Mode, **sizes: int) -> BatchesConfig:
+    return BatchesConfig(mode=mode, **sizes)
+
+
+def test_settings_of_a_stream() -> None:
+    ids = stream_of(100)
+    settings = config(Mode.stream, batch_size=5, eval_batch_size=2, bptt_length=10)
+    train = build_batches(ids, settings, train=True, seed=1, split="train")
+    valid = build_batches(ids, settings, train=False, seed=1, split="valid")
+    assert isinstance(train, StreamBatches) and isinstance(valid, StreamBatches)
+    assert (train.batch_size, len(train)) == (5, 2)
+    assert (valid.batch_size, len(valid)) == (2, 5)
+    # However little text there is, it can be evaluated.
+    tiny = build_batches(ids[:1], settings, train=False, seed=1, split="test")
+    assert [batch.num_tokens for batch in tiny.epoch(0)] == [1]
+
+
+def test_settings_of_sentences() -> None:
+    ids = joined(sentences_of(40, longest=9))
+    settings = config(Mode.sentence, batch_size=8, eval_batch_size=4, bptt_length=3)
+    train = build_batches(ids, settings, train=True, seed=1, split="train")
+    valid = build_batches(ids, settings, train=False, seed=1, split="valid")
+    assert isinstance(train, SentenceBatches) and isinstance(valid, SentenceBatches)
+    assert epoch_of(train, 0) == epoch_of(SentenceBatches(ids, 8, 3, 1), 0) != epoch_of(train, 1)
+    assert epoch_of(valid, 0) == epoch_of(SentenceBatches(ids, 4, 3), 0) == epoch_of(valid, 1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "train", "ids", "words"),
+    [
+        (Mode.stream, True, stream_of(49), ["train has 49 tokens", "batches.bptt_length=10", "50"]),
+        (Mode.stream, False, stream_of(0), ["train has 0 tokens"]),
+        (Mode.sentence, True, joined([[10, EOS_ID]] * 4), ["batches.batch_size=5", "sentences"]),
+    ],
+)
+def test_too_little_text(mode: Mode, train: bool, ids: np.ndarray, words: list[str]) -> None:  # type: ignore[type-arg]
+    settings = config(mode, batch_size=5, eval_batch_size=5, bptt_length=10)
+    with pytest.raises(CorpusError) as caught:
+        build_batches(ids, settings, train=train, seed=1, split="train")
+    message = str(caught.value)
+    assert "\n" not in message and all(word in message for word in words)
+
+
+def test_just_enough_text() -> None:
+    settings = config(Mode.stream, batch_size=5, eval_batch_size=5, bptt_length=10)
+    assert len(build_batches(stream_of(50), settings, True, 1, "train")) == 1
+    settings = config(Mode.sentence, batch_size=5, eval_batch_size=5, bptt_length=10)
+    assert len(build_batches(joined([[10, EOS_ID]] * 5), settings, True, 1, "train")) == 1
+
+
+def test_a_batch_on_the_cpu_stays_where_it_is() -> None:
+    (batch,) = StreamBatches(stream_of(6), 2, 3).epoch(0)
+    assert batch.to(torch.device("cpu")) is batch
+
+
+@pytest.mark.gpu
+def test_a_batch_on_the_gpu_is_the_same() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    (batch,) = SentenceBatches(joined([[10, EOS_ID], [EOS_ID]]), 2, 9).epoch(0)
+    there = batch.to(torch.device("cuda"))
+    assert there.inputs.is_cuda and there.targets.is_cuda
+    assert there.lengths is not None and not there.lengths.is_cuda
+    assert torch.equal(there.inputs.cpu(), batch.inputs)
+    assert torch.equal(there.targets.cpu(), batch.targets)
+
+
+# --- several processes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
+def test_shares_make_up_the_whole(mode: Mode, size: int) -> None:
+    """Each row with one process, every token predicted once, sizes as those of the whole."""
+    stream = np.array([4, 5, 6, EOS_ID, 7, EOS_ID] * 7, dtype=np.uint16)
+    config = BatchesConfig(mode=mode, batch_size=3, eval_batch_size=3, bptt_length=3)
+    whole = build_batches(stream, config, True, 1, "train")
+    shares = [Share(whole, rank, size) for rank in range(size)]
+    for share in shares:
+        assert (len(share), share.num_tokens) == (len(whole), whole.num_tokens)
+        assert (share.carries_state, share.batch_size) == (whole.carries_state, whole.batch_size)
+    parts = zip(*(share.epoch(1, 2) for share in shares), strict=True)
+    for batch, mine in zip(whole.epoch(1, 2), parts, strict=True):
+        for rank, part in enumerate(mine):
+            assert part.num_tokens == batch.num_tokens
+            assert torch.equal(part.inputs, batch.inputs[rank::size])
+            assert torch.equal(part.targets, batch.targets[rank::size])
+            assert (part.lengths is None) == (batch.lengths is None)
+            if part.lengths is not None and batch.lengths is not None:
+                assert torch.equal(part.lengths, batch.lengths[rank::size])
+
+
+# Ids on a device
+
+
+@pytest.mark.parametrize(
+    "size, batch_size, length", [(1, 4, 3), (7, 2, 2), (50, 4, 5), (53, 5, 60)]
+)
+def test_a_device_makes_the_same_stream(size: int, batch_size: int, length: int) -> None:
+    """The CPU stands for the GPU: the same operators, and no place where the host looks at ids."""
+    ids = stream_of(size)
+    host = StreamBatches(ids, batch_size, length)
+    device = StreamBatches(ids, batch_size, length, torch.device("cpu"))
+    assert len(host) == len(device)
+    check_same(list(host.epoch(0)), list(device.epoch(0)))
+    check_same(list(host.epoch(0, 1)), list(device.epoch(0, 1)))
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("max_length", [3, 100])
+def test_a_device_makes_the_same_sentences(seed: int | None, max_length: int) -> None:
+    ids = joined(sentences_of(40, 9))
+    host = SentenceBatches(ids, 6, max_length, seed)
+    device = SentenceBatches(ids, 6, max_length, seed, torch.device("cpu"))
+    for epoch in (0, 1):
+        check_same(list(host.epoch(epoch)), list(device.epoch(epoch)))
+    share = Share(device, 1, 2).epoch(0)
+    check_same([batch.share(1, 2) for batch in host.epoch(0)], list(share))
+
+
+def test_a_device_is_not_waited_for() -> None:
+    """Nothing that a GPU would have to finish before the host can go on."""
+    seen: set[str] = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            seen.add(func.name())
+            return func(*args, **(kwargs or {}))
+
+    cpu, ids = torch.device("cpu"), joined(sentences_of(40, 9))
+    for batches in (StreamBatches(ids, 4, 5, cpu), SentenceBatches(ids, 6, 5, 1, cpu)):
+        with Watch():
+            list(batches.epoch(0))
+    assert "aten::index.Tensor" in seen
+    assert not seen & {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select"}
+
+
+def check_same(batches: list[Batch], others: list[Batch]) -> None:
+    for one, other in zip(batches, others, strict=True):
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.targets, other.targets)
+        assert one.inputs.dtype == other.inputs.dtype == other.targets.dtype == torch.int64
+        assert one.num_tokens == other.num_tokens
+        assert (one.lengths is None) == (other.lengths is None)
+        if one.lengths is not None and other.lengths is not None:
+            assert torch.equal(one.lengths, other.lengths)
+
+
+def test_a_gpu_keeps_ids_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device | None] = []
+    monkeypatch.setattr(korlm.data.batches, "_source", lambda ids, device: asked.append(device))
+    ids = np.append(stream_of(99), EOS_ID)
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    for mode in (Mode.stream, Mode.sentence):
+        config = BatchesConfig(mode=mode, batch_size=1, bptt_length=10)
+        for limit, device in ((400, cuda), (399, cuda), (400, cpu), (400, None)):
+            monkeypatch.setattr(korlm.data.batches, "RESIDENT", limit)
+            build_batches(ids, config, False, 1, "train", device)
+    assert asked == [cuda, None, None, None] * 2

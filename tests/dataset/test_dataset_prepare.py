@@ -1,0 +1,1049 @@
+"""A prepared corpus is made once and whole, found again, and never trusted when it is damaged."""
+
+import dataclasses
+import importlib.metadata
+import io
+import json
+import logging
+import os
+import random
+import shutil
+import subprocess
+import sys
+import unicodedata
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import flip_bit, note_disk, reseal, sentences
+from fakes import install_fake_kkma
+from filelock import FileLock
+
+from korlm.config import (
+    CorpusConfig,
+    Document,
+    Engine,
+    KkmaConfig,
+    Quoting,
+    SentencePieceConfig,
+    Separator,
+    TokenizerConfig,
+    Unicode,
+    VocabConfig,
+)
+from korlm.corpus.normalization import normalize
+from korlm.corpus.sources import find_sources
+from korlm.corpus.splits import split_of
+from korlm.dataset import fingerprint, shards, text_batches, tokenize
+from korlm.dataset import fingerprint as dataset_fingerprint
+from korlm.dataset import prepare as prepared
+from korlm.dataset import text_batches as dataset_text_batches
+from korlm.dataset.prepare import prepare
+from korlm.dataset.prepared import Prepared, SplitStats, open_prepared
+from korlm.dataset.shards import read_columns, shard_paths
+from korlm.dataset.spelling_model import SpellingModel
+from korlm.tokenizers.analysis import Analysis, columns_of
+from korlm.tokenizers.registry import learn
+from korlm.tokenizers.workers import pool
+from korlm.utils.errors import (
+    CorpusError,
+    KorlmError,
+    OutputError,
+    PreparedError,
+    TokenizerError,
+    VocabError,
+)
+
+EOJEOL = TokenizerConfig(name="eojeol")
+TRAIN = "나는 간다\n\n나는 <eos> KBS\n나는 간다 12\n"
+VALID = "나는 온다\n없는 말 KBS\n"
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    return tmp_path / "outputs"
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> CorpusConfig:
+    """Two small files as splits of their own."""
+    places = {}
+    for split, text in (("train", TRAIN), ("valid", VALID)):
+        path = tmp_path / "text" / f"{split}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        places[split] = [str(path)]
+    return CorpusConfig(name="given", **places)
+
+
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
+    """A file of 400 documents, of which some shards and many batches become."""
+    monkeypatch.setattr(text_batches, "SHARD_CHARS", 400)
+    monkeypatch.setattr(dataset_text_batches, "BATCH_CHARS", 100)
+    path = tmp_path / "many.txt"
+    path.write_text(random_text(1), encoding="utf-8")
+    return CorpusConfig(name="many", files=[str(path)], document=Document.line)
+
+
+def random_text(seed: int, lines: int = 400) -> str:
+    dice = random.Random(seed)
+    words = ["나는", "너는", "학교에", "간다", "온다", "KBS", "12", "<eos>", "😀", "e\u0301"]
+    return "".join(" ".join(dice.choices(words, k=dice.randrange(9))) + "\n" for _ in range(lines))
+
+
+def make(
+    corpus: CorpusConfig,
+    outputs: Path,
+    tokenizer: TokenizerConfig = EOJEOL,
+    vocab: VocabConfig | None = None,
+) -> Prepared:
+    return prepare(corpus, tokenizer, vocab or VocabConfig(), outputs, progress=False)
+
+
+def forbid_tokenizing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(config: TokenizerConfig) -> None:
+        raise AssertionError("tokenized again")
+
+    monkeypatch.setattr(tokenize, "TokenizerPool", explode)
+
+
+def seen(folder: Path) -> list[str]:
+    """What a user sees in a folder: everything but hidden files."""
+    if not folder.exists():
+        return []
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files of a prepared corpus that its text and settings decide."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".npz"  # a zip archive carries the time
+    }
+
+
+def error_of(kind: type[KorlmError], do: Callable[[], object], *words: str) -> None:
+    with pytest.raises(kind) as caught:
+        do()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+# What is made
+
+
+def test_the_folder(given: CorpusConfig, outputs: Path) -> None:
+    made = make(given, outputs)
+    assert made.folder == outputs / "prepared" / f"given-eojeol-{made.fingerprint}"
+    assert seen(outputs / "prepared") == [made.folder.name]
+    assert sorted(content(made.folder)) == [
+        "ids/train.npy",
+        "ids/valid.npy",
+        "manifest.json",
+        "report.tsv",
+        "tokens/train-00000.parquet",
+        "tokens/valid-00000.parquet",
+        "vocab.tsv",
+    ]
+    assert (made.folder / "spelling.npz").is_file()
+    manifest = json.loads((made.folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest == made.manifest
+    assert manifest["settings"]["tokenizer"] == {"name": "eojeol"}
+    assert manifest["settings"]["vocab"]["min_freq"] == 2
+    assert manifest["settings"]["corpus"]["document"] == "file"
+    assert (manifest["status"], manifest["num_dropped"]) == ({"empty": 1, "ok": 5}, 0)
+    report = (made.folder / "report.tsv").read_text(encoding="utf-8")
+    assert report == "doc_id\tline\tstatus\tseconds\tdropped\ttext\n"
+
+
+def test_ids_and_counts_by_hand(given: CorpusConfig, outputs: Path) -> None:
+    made = make(given, outputs)
+    assert made.vocab.tokens[4:] == ["나는", "간다"]
+    # <eos> stands at the end of three lines; the literal one, KBS and 12 are unknown.
+    assert made.vocab.counts == [0, 3, 0, 3, 3, 2]
+    assert made.ids("train").tolist() == [4, 5, 3, 4, 1, 1, 3, 4, 5, 1, 3]
+    assert made.ids("valid").tolist() == [4, 1, 3, 1, 1, 1, 3]
+    unknown = SpellingModel.train(["나는", "간다", "<eos>", "KBS", "12"])
+    costs = {
+        "train": sum(unknown.nats(["<eos>", "KBS", "12"])),
+        "valid": sum(unknown.nats(["온다", "없는", "말", "KBS"])),
+    }
+    assert made.stats == {
+        "train": SplitStats(
+            num_tokens=11,
+            num_unk=3,
+            num_eojeol=8,
+            num_chars=6 + 13 + 9,
+            num_lines=4,
+            spelling_nats=pytest.approx(costs["train"]),  # type: ignore[arg-type]
+        ),
+        "valid": SplitStats(
+            num_tokens=7,
+            num_unk=4,
+            num_eojeol=5,
+            num_chars=6 + 9,
+            num_lines=2,
+            spelling_nats=pytest.approx(costs["valid"]),  # type: ignore[arg-type]
+        ),
+    }
+
+
+def test_lowered_tokens_are_known_but_pay_for_spelling(given: CorpusConfig, outputs: Path) -> None:
+    vocab = VocabConfig(min_freq=1, lower=True, numbers=True)
+    made = make(given, outputs, vocab=vocab)
+    assert made.stats["train"].num_unk == 1  # the literal <eos>
+    model = SpellingModel.train(["나는", "간다", "<eos>", "KBS", "12"])
+    cost = float(model.nats(["<eos>", "KBS", "12"]).sum())
+    assert made.stats["train"].spelling_nats == pytest.approx(cost)
+
+
+def test_splits_of_a_larger_corpus(many: CorpusConfig, outputs: Path) -> None:
+    made = make(many, outputs)
+    assert sorted(made.stats) == ["test", "train", "valid"]
+    assert len(shard_paths(made.folder / "tokens", "train")) > 3
+    lines = random_text(1).split("\n")[:-1]
+    assert sum(stats.num_lines for stats in made.stats.values()) == len(lines)
+    for split, stats in made.stats.items():
+        ids = made.ids(split)
+        mine = [line for line in lines if split_of(normalize(line), 0.1, 0.1) == split]
+        assert len(ids) == stats.num_tokens
+        assert int((ids == 1).sum()) == stats.num_unk
+        assert int((ids == 3).sum()) == sum(bool(line.split()) for line in mine)
+        assert stats.num_eojeol == sum(len(line.split()) for line in mine)
+
+
+def test_tokens_are_composed_and_the_text_stays_as_it_was(
+    given: CorpusConfig, outputs: Path
+) -> None:
+    decomposed = unicodedata.normalize("NFD", TRAIN)
+    Path(given.train[0]).write_text(decomposed, encoding="utf-8")
+    made = make(given, outputs)
+    assert made.vocab.tokens[4:] == ["나는", "간다"]
+    assert made.stats["train"].num_chars == 6 + 13 + 9
+    (shard,) = shard_paths(made.folder / "tokens", "train")
+    texts = [row["text"] for batch in read_columns(shard, ["text"]) for row in batch.to_pylist()]
+    assert "\n".join(texts) + "\n" == decomposed
+
+
+def test_kkma_in_child_processes(
+    given: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_fake_kkma(tmp_path / "fake", monkeypatch)
+    Path(given.train[0]).write_text("나는\n\nJAVA! 나\n", encoding="utf-8")
+    plain = partial(KkmaConfig, name="kkma", engine=Engine.konlpy, guard=False)
+    kkma = plain(threads=1)
+    made = make(given, outputs, kkma)
+    assert made.folder.name.startswith("given-kkma-")
+    assert made.manifest["status"] == {"empty": 1, "fallback: JException": 1, "ok": 3}
+    assert made.vocab.tokens[4:] == ["나"]
+    assert made.ids("train").tolist() == [4, 1, 3, 1, 4, 3]
+    # How fast it went decides nothing.
+    forbid_tokenizing(monkeypatch)
+    faster = plain(workers=3, threads=2, heap=2048, cache_mb=0)
+    assert make(given, outputs, faster).folder == made.folder
+
+
+FINGERPRINTS = {  # of konlpy 0.6.0; a change makes all that users have prepared anew
+    "eojeol": "466ea5b5d074",
+    "syllable": "4a518c17957f",
+    "jamo": "6fcdce1a8c2f",
+    "kkma": "43d4e3603749",
+}
+
+
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_fingerprints_stay(name: str, given: CorpusConfig) -> None:
+    if name == "kkma" and importlib.metadata.version("konlpy") != "0.6.0":
+        pytest.skip("another konlpy")
+    kind = KkmaConfig if name == "kkma" else TokenizerConfig
+    key = fingerprint._token_settings(given, kind(name=name), find_sources(given))
+    tokens = dataset_fingerprint._hash(key)
+    assert FINGERPRINTS[name] == dataset_fingerprint._hash(
+        {"tokens": tokens, "vocab": dataset_fingerprint._plain(VocabConfig())}
+    )
+
+
+# A corpus that grows
+
+
+class CountingPool:
+    """A slow tokenizer in this process: every eojeol is a token; it notes what it is asked."""
+
+    lines: ClassVar[list[str]] = []
+    is_light = False
+
+    def __init__(self, *args: object) -> None:
+        self.lines.clear()
+
+    def __enter__(self) -> "CountingPool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def map(self, batches: Iterable[Any]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if not isinstance(batch, pa.RecordBatch):
+                self.lines.extend(batch)
+                units = [text.split() for text in batch]
+                batch = columns_of([Analysis(u, ["N"] * len(u), [*range(len(u))]) for u in units])
+            yield batch
+
+
+@pytest.mark.parametrize("document", [Document.file, Document.line])
+def test_a_corpus_that_grows_has_its_new_lines_tokenized_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    document: Document,
+) -> None:
+    monkeypatch.setattr(tokenize, "TokenizerPool", CountingPool)
+    monkeypatch.setattr(dataset_text_batches, "SHARD_CHARS", 3000)
+    monkeypatch.setattr(dataset_text_batches, "BATCH_CHARS", 500)
+    kkma = KkmaConfig(name="kkma", engine=Engine.konlpy)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name in "bcdefghijk":
+        (texts / f"{name}.txt").write_text(random_text(ord(name), 60), encoding="utf-8")
+    corpus = CorpusConfig(
+        name="growing",
+        files=[str(texts)],
+        document=document,
+        valid_share=0.3,
+        test_share=0 if document is Document.file else 0.1,
+    )
+    before = {normalize(line) for path in texts.iterdir() for line in lines_of(path)}
+    make(corpus, tmp_path / "outputs", kkma)
+    assert sorted(CountingPool.lines) == sorted(line for line in before if line.strip())
+
+    # One file comes first of all, so that no batch holds the lines it held; one file has more.
+    added = [*sentences(50, 1), "나는 간다", ""]
+    (texts / "a.txt").write_text("\n".join(added) + "\n", encoding="utf-8")
+    with open(texts / "c.txt", "a", encoding="utf-8") as file:
+        file.write("맨 끝에 새 줄\n")
+    with caplog.at_level(logging.INFO):
+        grown = make(corpus, tmp_path / "outputs", kkma)
+    new = {*added, "맨 끝에 새 줄"} - before
+    assert 40 < len(new) < 60 and sorted(CountingPool.lines) == sorted(new)
+
+    assert f"known from before, {len(new)} new to kkma" in caplog.text
+
+    scratch = make(corpus, tmp_path / "elsewhere", kkma)
+    assert len(CountingPool.lines) > len(new) * 5
+    assert content(scratch.folder) == content(grown.folder)
+    assert grown.ids("train").tolist() == scratch.ids("train").tolist()
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+# A tokenizer that learns from train
+
+PIECES = SentencePieceConfig(name="sentencepiece", vocab_size=60)
+
+
+@pytest.fixture
+def learnable(given: CorpusConfig) -> CorpusConfig:
+    pytest.importorskip("sentencepiece")
+    Path(given.train[0]).write_text("\n".join(sentences(60, 1)) + "\n", encoding="utf-8")
+    return given
+
+
+def test_pieces_are_learned_from_train_alone(learnable: CorpusConfig, outputs: Path) -> None:
+    first = make(learnable, outputs, PIECES)
+    assert first.learned == (first.folder / "sentencepiece.model").read_bytes()
+    assert first.manifest["settings"]["tokenizer"]["vocab_size"] == 60
+    assert open_prepared(first.folder).learned == first.learned
+    # The text of valid makes other tokens, and no other pieces.
+    Path(learnable.valid[0]).write_text("\n".join(["뷁뷁 없는말"] * 500) + "\n", encoding="utf-8")
+    second = make(learnable, outputs, PIECES)
+    assert second.folder != first.folder and second.learned == first.learned
+    Path(learnable.train[0]).write_text("\n".join(sentences(90, 2)) + "\n", encoding="utf-8")
+    assert make(learnable, outputs, PIECES).learned != first.learned
+
+
+def test_pieces_of_documents_that_are_dealt(outputs: Path, tmp_path: Path) -> None:
+    """Of one file, too, only the documents of train are learned from."""
+    pytest.importorskip("sentencepiece")
+    lines = sentences(300, 4)
+    path = tmp_path / "all.txt"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    corpus = CorpusConfig(name="dealt", files=[str(path)], document=Document.line)
+    made = make(corpus, outputs, PIECES)
+    shards_of_train = shard_paths(made.folder / "tokens", "train")
+    train = [
+        text
+        for shard in shards_of_train
+        for batch in read_columns(shard, ["text"])
+        for text in batch.column("text").to_pylist()
+    ]
+    assert 0 < len(train) < len(lines)
+    assert made.learned == learn(PIECES, train) != learn(PIECES, lines)
+
+
+def test_other_settings_make_other_pieces(learnable: CorpusConfig, outputs: Path) -> None:
+    made = {make(learnable, outputs, PIECES).folder}
+    for changed in ({"vocab_size": 65}, {"character_coverage": 0.99}):
+        made.add(make(learnable, outputs, dataclasses.replace(PIECES, **changed)).folder)  # type: ignore[arg-type]
+    assert len(made) == 3
+
+
+def test_another_vocabulary_shares_the_pieces(
+    learnable: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(learnable, outputs, PIECES)
+    forbid_tokenizing(monkeypatch)
+    second = make(learnable, outputs, PIECES, VocabConfig(min_freq=1))
+    assert second.folder != first.folder and second.learned == first.learned
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"x"])
+def test_damaged_pieces(learnable: CorpusConfig, outputs: Path, damage: bytes | None) -> None:
+    made = make(learnable, outputs, PIECES)
+    path = made.folder / "sentencepiece.model"
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    error_of(PreparedError, lambda: open_prepared(made.folder), str(path), "delete the folder")
+
+
+def test_too_few_pieces_leave_nothing(learnable: CorpusConfig, outputs: Path) -> None:
+    few = dataclasses.replace(PIECES, vocab_size=5)
+    error_of(TokenizerError, lambda: make(learnable, outputs, few), "tokenizer.vocab_size=5")
+    assert not list((outputs / "prepared").iterdir())
+
+
+# What is found again
+
+
+def test_the_same_settings_find_it(
+    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(given, outputs)
+    before = content(first.folder)
+    forbid_tokenizing(monkeypatch)
+    monkeypatch.setattr(prepared, "_assemble", None)
+    second = make(given, outputs)
+    assert (second.folder, second.stats) == (first.folder, first.stats)
+    assert content(second.folder) == before
+    assert open_prepared(first.folder).vocab.tokens == first.vocab.tokens
+
+
+def test_another_vocabulary_shares_the_tokens(
+    many: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(many, outputs)
+    forbid_tokenizing(monkeypatch)
+    other = make(many, outputs, vocab=VocabConfig(min_freq=1, lower=True))
+    assert other.folder != first.folder
+    assert "kbs" in other.vocab.tokens and "kbs" not in first.vocab.tokens
+    names = sorted(path.name for path in (first.folder / "tokens").iterdir())
+    assert names == sorted(path.name for path in (other.folder / "tokens").iterdir())
+    for name in names:
+        one, two = first.folder / "tokens" / name, other.folder / "tokens" / name
+        assert one.samefile(two) or one.read_bytes() == two.read_bytes()
+    # Either may be deleted.
+    shutil.rmtree(first.folder)
+    assert open_prepared(other.folder).ids("train").size > 0
+    assert make(many, outputs).stats == first.stats
+
+
+def test_tokens_are_copied_where_links_are_not_to_be_had(
+    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*args: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    made = make(given, outputs)
+    assert len(shard_paths(made.folder / "tokens", "train")) == 1
+
+
+def test_moved_files_are_the_same_text(
+    given: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(given, outputs)
+    shutil.move(tmp_path / "text", tmp_path / "elsewhere")
+    given.train = [str(tmp_path / "elsewhere" / "train.txt")]
+    given.valid = [str(tmp_path / "elsewhere" / "valid.txt")]
+    given.source = "https://example.org"
+    forbid_tokenizing(monkeypatch)
+    assert make(given, outputs).folder == first.folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": TRAIN.replace("간다", "온다")},
+        {"text": TRAIN + "\n"},
+        {"tokenizer": TokenizerConfig(name="syllable")},
+        {"document": Document.blank_line},
+        {"encoding": "cp949", "text": TRAIN},
+        {"unicode": Unicode.nfkc},
+        {"quoting": Quoting.none},
+        {"separator": Separator.pipe},
+        {"skip_without_text": True},
+        {"text_column": "document"},
+        {"vocab": VocabConfig(min_freq=1)},
+        {"vocab": VocabConfig(max_size=1)},
+        {"vocab": VocabConfig(lower=True)},
+        {"vocab": VocabConfig(numbers=True)},
+        {"rename": "other.txt"},
+        {"swap": True},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_what_makes_another_corpus(
+    given: CorpusConfig, outputs: Path, change: dict[str, Any]
+) -> None:
+    first = make(given, outputs)
+    path = Path(given.train[0])
+    tokenizer = change.get("tokenizer", EOJEOL)
+    vocab = change.get("vocab", VocabConfig())
+    given.document = change.get("document", Document.file)
+    given.encoding = change.get("encoding", "utf8")
+    given.unicode = change.get("unicode", Unicode.nfc)
+    given.quoting = change.get("quoting", Quoting.auto)
+    given.separator = change.get("separator", Separator.auto)
+    given.skip_without_text = change.get("skip_without_text", False)
+    given.text_column = change.get("text_column", "text")
+    if "text" in change:
+        codec = "cp949" if given.encoding == "cp949" else "utf-8"
+        path.write_text(change["text"], encoding=codec)
+        if given.encoding == "cp949":
+            Path(given.valid[0]).write_text(VALID, encoding=codec)
+    if "rename" in change:  # a document's name decides its split
+        given.train = [str(path.rename(path.with_name(change["rename"])))]
+    if "swap" in change:
+        given.train, given.valid = given.valid, given.train
+        vocab = VocabConfig(min_freq=1)
+        first = make(given, outputs, vocab=vocab)
+        given.train, given.valid = given.valid, given.train
+    assert make(given, outputs, tokenizer, vocab).fingerprint != first.fingerprint
+    assert len(seen(outputs / "prepared")) >= 2
+
+
+def test_shares_count_where_documents_are_dealt(many: CorpusConfig, outputs: Path) -> None:
+    first = make(many, outputs)
+    many.valid_share = 0.3
+    second = make(many, outputs)
+    assert second.fingerprint != first.fingerprint
+    assert second.stats["valid"].num_lines > first.stats["valid"].num_lines
+
+
+def test_shares_do_not_count_where_splits_are_given(
+    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(given, outputs)
+    given.valid_share = 0.3
+    forbid_tokenizing(monkeypatch)
+    assert make(given, outputs).folder == first.folder
+
+
+# What is broken off
+
+
+class Breaking(pool.TokenizerPool):
+    """Fails after some batches, as a full disk or an impatient user would make it."""
+
+    good = 0
+    tokenized = 0
+
+    def map(self, batches: Iterable[Sequence[str]]) -> Iterator[pa.RecordBatch]:
+        for number, columns in enumerate(super().map(batches)):
+            if number >= type(self).good:
+                raise KeyboardInterrupt
+            type(self).tokenized += len(columns)
+            yield columns
+
+
+def test_a_failure_leaves_whole_shards_and_the_next_run_goes_on(
+    many: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make(many, tmp_path / "unbroken")
+    for good in (20, 10):
+        monkeypatch.setattr(Breaking, "good", good)
+        monkeypatch.setattr(tokenize, "TokenizerPool", Breaking)
+        with pytest.raises(KeyboardInterrupt):
+            make(many, outputs)
+        assert seen(outputs / "prepared") == []
+        (partial,) = (outputs / "prepared").glob(".*.partial")
+        assert all(path.suffix == ".parquet" for path in (partial / "tokens").iterdir())
+    finished = [path.name for path in (partial / "tokens").iterdir()]
+    assert 3 < len(finished) < len(list((whole.folder / "tokens").iterdir()))
+    kept = sum(shards.read_counts(partial / "tokens" / name).num_lines for name in finished)
+
+    monkeypatch.setattr(Breaking, "good", 10_000)
+    monkeypatch.setattr(Breaking, "tokenized", 0)
+    made = make(many, outputs)
+    assert Breaking.tokenized == 400 - kept  # nothing was tokenized twice
+    assert made.folder.name == whole.folder.name
+    for name, data in content(whole.folder).items():
+        if not name.startswith("tokens/") and name != "manifest.json":
+            assert (made.folder / name).read_bytes() == data, name
+    assert made.stats == whole.stats
+    assert not list((outputs / "prepared").glob(".*.partial"))
+
+
+def test_what_was_left_of_a_kill_at_the_very_end_goes(given: CorpusConfig, outputs: Path) -> None:
+    """Killed after the folder had its name, while what it was made from was being removed."""
+    made = prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
+    assert not list(made.folder.parent.glob(".*")), "no lock is left"
+    name, root = made.folder.name.rpartition("-")[0], made.folder.parent
+    left = root / f".{name}-{made.manifest['tokens_fingerprint']}.partial"
+    lock = left.with_suffix(".lock")
+    (left / "tokens").mkdir(parents=True)
+    with FileLock(lock):  # another process makes another vocabulary of them
+        prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
+        assert left.is_dir()
+    prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
+    assert not left.exists() and not lock.exists()
+    lock.touch()  # of an earlier version
+    prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
+    assert not lock.exists()
+
+
+def test_a_failure_while_ids_are_made_leaves_nothing_to_see(
+    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*args: object) -> None:
+        raise OSError(28, "No space left on device", "vocab.tsv")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared.Vocab, "save", no_space)
+        error_of(OutputError, lambda: make(given, outputs), "disk is full", "vocab.tsv")
+    assert seen(outputs / "prepared") == []
+    made = make(given, outputs)
+    assert seen(outputs / "prepared") == [made.folder.name]
+
+
+def test_a_vocabulary_that_cannot_be_made_leaves_the_tokens_for_the_next(
+    given: CorpusConfig, outputs: Path
+) -> None:
+    impossible = VocabConfig(min_freq=100)
+    error_of(VocabError, lambda: make(given, outputs, vocab=impossible), "vocab.min_freq=100")
+    assert seen(outputs / "prepared") == []
+    assert make(given, outputs).stats["train"].num_tokens == 11
+
+
+def test_a_file_in_the_way(given: CorpusConfig, outputs: Path) -> None:
+    outputs.write_text("a file", encoding="utf-8")
+    error_of(OutputError, lambda: make(given, outputs), str(outputs))
+
+
+OTHER = """
+import sys, time
+from pathlib import Path
+from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
+from korlm.dataset import analysis, prepared
+
+class Slow(analysis.TokenizerPool):
+    def map(self, batches):
+        print("tokenizing", flush=True)
+        for analyses in super().map(batches):
+            time.sleep(0.5)
+            yield analyses
+
+analysis.TokenizerPool = Slow
+train, valid, outputs = sys.argv[1:]
+corpus = CorpusConfig(name="given", train=[train], valid=[valid])
+made = prepared.prepare(corpus, TokenizerConfig(name="eojeol"), VocabConfig(), Path(outputs))
+print(made.folder)
+"""
+
+
+def test_processes_that_need_the_same_tokens_make_them_once(
+    given: CorpusConfig,
+    outputs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = str(Path(prepared.__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    forbid_tokenizing(monkeypatch)
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", OTHER, *given.train, *given.valid, str(outputs)],
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as other,
+        ThreadPoolExecutor() as threads,
+        caplog.at_level("INFO"),
+    ):
+        assert other.stdout is not None
+        assert other.stdout.readline() == "tokenizing\n"
+        # The other process holds the lock. A file lock keeps threads apart as it does processes.
+        same = threads.submit(make, given, outputs)
+        unlike = threads.submit(make, given, outputs, EOJEOL, VocabConfig(min_freq=1))
+        folders = [same.result(timeout=60).folder, unlike.result(timeout=60).folder]
+        assert other.stdout.read() == f"{folders[0]}\n"
+    assert other.returncode == 0
+    assert caplog.text.count("waiting for it") == 2
+    assert seen(outputs / "prepared") == sorted(folder.name for folder in folders)
+    assert [open_prepared(folder).ids("train").size for folder in folders] == [11, 11]
+
+
+# What cannot be made
+
+
+def test_no_document_falls_to_a_split(tmp_path: Path, outputs: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("가 나\n\n다 라\n", encoding="utf-8")
+    corpus = CorpusConfig(name="few", files=[str(path)])
+    too_few = "1 document with 2 lines of text cannot fill train, valid and test"
+    error_of(CorpusError, lambda: make(corpus, outputs), "no text for valid", too_few)
+    only_train = CorpusConfig(name="few", train=[str(path)])
+    error_of(CorpusError, lambda: make(only_train, outputs), "no text for valid", "corpus.valid=")
+    assert seen(outputs / "prepared") == []
+    assert not list((outputs / "prepared").glob(".*.partial"))
+
+
+def splits_in(made: Prepared) -> dict[str, list[tuple[str, int, str]]]:
+    """Document, number and text of the lines of each split."""
+    return {
+        split: [
+            (row["doc_id"], row["line"], row["text"])
+            for path in shard_paths(made.folder / "tokens", split)
+            for batch in read_columns(path, ["doc_id", "line", "text"])
+            for row in batch.to_pylist()
+        ]
+        for split in ("train", "valid", "test")
+    }
+
+
+def test_a_single_document_is_split_by_blocks(
+    tmp_path: Path, outputs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "book.txt"
+    texts = [f"줄 {number:02}" for number in range(50)]
+    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    corpus = CorpusConfig(name="book", files=[str(path)])
+    made = make(corpus, outputs)
+    lines = [("book.txt", number, text) for number, text in enumerate(texts, 1)]
+    assert splits_in(made) == {"train": lines[:40], "valid": lines[40:45], "test": lines[45:]}
+    (told,) = [r.getMessage() for r in caplog.records if "contiguous blocks" in r.getMessage()]
+    assert "1 document cannot fill train, valid and test" in told
+    assert "train 80%, valid 10%, test 10%" in told
+    shares = CorpusConfig(name="book", files=[str(path)], valid_share=0.5, test_share=0.0)
+    halves = {"train": lines[:25], "valid": lines[25:], "test": []}
+    assert splits_in(make(shares, outputs)) == halves
+    # What is learned from train comes from the same block.
+    made = make(corpus, outputs, SentencePieceConfig(name="sentencepiece", vocab_size=30))
+    assert made.learned == learn(
+        SentencePieceConfig(name="sentencepiece", vocab_size=30), iter(texts[:40])
+    )
+
+
+def test_few_documents_are_split_by_blocks_only_if_the_hash_leaves_a_split_empty(
+    tmp_path: Path, outputs: Path
+) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    keys = [f"{number:03}" for number in range(200)]
+    split_by_key = {key: split_of(key, 0.1, 0.1) for key in keys}
+    train = [key for key in keys if split_by_key[key] == "train"][:12]
+    for key in train:
+        (texts / f"{key}.txt").write_text(f"{key}\n", encoding="utf-8")
+    corpus = CorpusConfig(name="few", files=[str(texts)])
+    vocab = VocabConfig(min_freq=1)
+    few = splits_in(make(corpus, outputs, vocab=vocab))
+    assert [line[2] for lines in few.values() for line in lines] == train and all(few.values())
+    for split in ("valid", "test"):
+        key = next(key for key in keys if split_by_key[key] == split)
+        (texts / f"{key}.txt").write_text(f"{key}\n", encoding="utf-8")
+    for split, lines in splits_in(make(corpus, outputs, vocab=vocab)).items():
+        assert lines and {split_by_key[line[2]] for line in lines} == {split}
+
+
+def test_one_line_of_text_cannot_be_split(tmp_path: Path, outputs: Path) -> None:
+    path = tmp_path / "line.txt"
+    path.write_text("가 나 다 " * 1000, encoding="utf-8")
+    corpus = CorpusConfig(name="line", files=[str(path)])
+    too_few = "1 document with 1 line of text cannot fill train, valid and test"
+    error_of(CorpusError, lambda: make(corpus, outputs), "no text for ", too_few)
+    none = CorpusConfig(name="line", files=[str(path)], valid_share=0.0)
+    error_of(CorpusError, lambda: make(none, outputs), "no text for ", "corpus.valid_share=0.0")
+    assert seen(outputs / "prepared") == []
+
+
+@pytest.mark.parametrize(
+    ("unicode", "tokens"),
+    [
+        (Unicode.nfc, ["Ａ", "가나", "¨"]),
+        (Unicode.nfkc, ["A", "가나", "\u0308"]),
+        (Unicode.none, ["\ufeffＡ", "가\u200b나", "¨", "\u202a"]),
+    ],
+)
+def test_unicode_of_tokens(
+    given: CorpusConfig,
+    outputs: Path,
+    caplog: pytest.LogCaptureFixture,
+    unicode: Unicode,
+    tokens: list[str],
+) -> None:
+    lines = ["", "\ufeffＡ 가\u200b나 ¨", "\u202a", "\r나"]
+    Path(given.train[0]).write_bytes("\n".join(lines).encode())
+    given.unicode = unicode
+    made = make(given, outputs, vocab=VocabConfig(min_freq=1))
+    assert set(made.vocab.tokens[4:]) == {*tokens, "나"}
+    # Text is stored as it was read, and counted as tokenizers see it.
+    assert [line[2] for line in splits_in(made)["train"]] == lines
+    num_chars = {Unicode.nfc: 10, Unicode.nfkc: 11, Unicode.none: 14}[unicode]
+    assert made.stats["train"].num_chars == num_chars
+    assert ("kept in" if unicode is Unicode.none else "left out of") in caplog.text
+    assert "invisible characters" in caplog.text and ": 3, U+" in caplog.text
+    assert "carriage returns within lines, read as blanks: 1" in caplog.text
+
+
+def test_a_split_of_blank_lines_is_none(tmp_path: Path, outputs: Path) -> None:
+    keys = {split_of(str(n), 0.3, 0.0): str(n) for n in range(50)}
+    rows = [{"text": "가 나", "id": keys["train"]}, {"text": " \n ", "id": keys["valid"]}]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    corpus = CorpusConfig(
+        name="few", files=[str(path)], document_column="id", valid_share=0.3, test_share=0.0
+    )
+    error_of(CorpusError, lambda: make(corpus, outputs), "no text for valid")
+
+
+def test_bad_text_shows_before_any_work(
+    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(given.valid[0], "ab") as file:
+        file.write(b"\xff\n")
+    forbid_tokenizing(monkeypatch)
+    error_of(CorpusError, lambda: make(given, outputs), given.valid[0], "line 3, byte 1")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode here")
+def test_a_file_name_that_is_no_utf8(given: CorpusConfig, outputs: Path) -> None:
+    old = Path(given.train[0])
+    name = os.fsdecode(os.fsencode(old.parent) + "/글.txt".encode("cp949"))
+    given.train = [str(old.rename(name))]
+    made = make(given, outputs)
+    assert open_prepared(made.folder).manifest["settings"]["corpus"]["train"] == [name]
+
+
+# What is damaged
+
+
+def replace_value(path: Path) -> None:
+    """As a changed bit would, which leaves the manifest whole."""
+    text = path.read_text("utf-8")
+    path.write_text(text.replace('"num_chars": ', '"num_chars": 1'), "utf-8")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"something else\n")
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 20] = b"\xff" * 20
+    path.write_bytes(bytes(data))
+
+
+def drop_last_line(path: Path) -> None:
+    path.write_bytes(b"\n".join(path.read_bytes().split(b"\n")[:-2]) + b"\n")
+
+
+def an_array_alone(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.save(file, np.zeros(3))
+
+
+DAMAGE: dict[str, list[Callable[[Path], object]]] = {
+    "manifest.json": [
+        Path.unlink,
+        cut,
+        empty,
+        overwrite,
+        lambda path: path.write_text("[]"),
+        lambda path: path.write_text("{}"),
+        lambda path: path.write_text('{"a":' + "[" * 100_000),
+        replace_value,
+        lambda path: reseal(path, format=99),
+        lambda path: reseal(path, fingerprint="0" * 12),
+        lambda path: reseal(path, tokens_fingerprint="0" * 12),
+        lambda path: reseal(path, splits={"train": {}}),
+        lambda path: reseal(path, splits=None),
+        lambda path: reseal(path, settings={}),
+        lambda path: reseal(path, vocab_size=99),
+    ],
+    "vocab.tsv": [Path.unlink, cut, empty, overwrite, drop_last_line],
+    "spelling.npz": [Path.unlink, cut, empty, overwrite, flip, an_array_alone],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), [(name, damage) for name, kinds in DAMAGE.items() for damage in kinds]
+)
+def test_damage_is_noticed(
+    given: CorpusConfig, outputs: Path, name: str, damage: Callable[[Path], object]
+) -> None:
+    made = make(given, outputs)
+    path = made.folder / name
+    damage(path)
+    for do in (lambda: open_prepared(made.folder), lambda: make(given, outputs)):
+        with pytest.raises((PreparedError, VocabError)) as caught:
+            do()
+        message = str(caught.value)
+        assert "\n" not in message and str(made.folder) in message and "delete" in message
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut, empty, overwrite])
+def test_damaged_ids_are_noticed(
+    given: CorpusConfig, outputs: Path, damage: Callable[[Path], object]
+) -> None:
+    made = make(given, outputs)
+    path = made.folder / "ids" / "train.npy"
+    damage(path)
+    opened = open_prepared(made.folder)
+    error_of(PreparedError, lambda: opened.ids("train"), str(path), "delete")
+    assert opened.ids("valid").size == 7
+
+
+def other_ids(made: Prepared, ids: npt.NDArray[Any]) -> Prepared:
+    """Ids that somebody put there on purpose, checksums and all."""
+    np.save(made.folder / "ids" / "train.npy", ids)
+    reseal(made.folder / "manifest.json")
+    return open_prepared(made.folder)
+
+
+def test_ids_of_another_corpus_are_noticed(given: CorpusConfig, outputs: Path) -> None:
+    made = other_ids(make(given, outputs), np.zeros(10, dtype=np.uint16))
+    error_of(PreparedError, lambda: made.ids("train"), "10", "11")
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        (np.full(11, 6, np.uint16), "holds the id 6, the vocabulary ends at 5"),
+        (np.array([4] * 10 + [65535], np.uint16), "holds the id 65535"),
+        (np.full(11, -1, np.int16), "holds int16, not uint16"),
+        (np.full(11, np.nan), "holds float64, not uint16"),
+        (np.full(11, 4, np.uint32), "holds uint32, not uint16"),
+        (np.full((11, 1), 4, np.uint16), "holds (11, 1) ids"),
+    ],
+    ids=["one too large", "far too large", "negative", "NaN", "wide", "matrix"],
+)
+def test_ids_that_are_none_are_refused(
+    given: CorpusConfig, outputs: Path, ids: npt.NDArray[Any], told: str
+) -> None:
+    made = other_ids(make(given, outputs), ids)
+    error_of(PreparedError, lambda: made.ids("train"), str(made.folder / "ids"), told)
+
+
+FILES = [
+    "manifest.json",
+    "vocab.tsv",
+    "spelling.npz",
+    "ids/train.npy",
+    "tokens/train-00000.parquet",
+]
+
+
+@pytest.mark.parametrize("name", [*FILES, "tokens/train-00000.parquet"])
+def test_a_changed_bit_is_noticed_wherever_it_is(
+    given: CorpusConfig, outputs: Path, name: str
+) -> None:
+    made = make(given, outputs)
+    path = made.folder / name
+    whole = path.read_bytes()
+    for place in np.linspace(0, 1, 15):
+        flip_bit(path, place)
+        with pytest.raises((PreparedError, VocabError)) as caught:
+            opened = open_prepared(made.folder)
+            opened.ids("train")
+            list(shards.read_columns(path, ["morphs"]))
+        assert "\n" not in str(caught.value) and str(made.folder) in str(caught.value)
+        path.write_bytes(whole)
+    open_prepared(made.folder).ids("train")
+
+
+def test_pages_of_shards_that_are_being_made_have_checksums(
+    given: CorpusConfig, outputs: Path, tmp_path: Path
+) -> None:
+    """No manifest lists them yet."""
+    path = tmp_path / "train-00000.parquet"
+    path.write_bytes((make(given, outputs).folder / "tokens" / path.name).read_bytes())
+    column = pq.read_metadata(path).row_group(0).column(2)
+    data = bytearray(path.read_bytes())
+    data[column.data_page_offset + column.total_compressed_size - 2] ^= 1
+    path.write_bytes(data)
+    error_of(PreparedError, lambda: list(shards.read_columns(path, ["text"])), "damaged", "CRC")
+
+
+def test_all_files_are_on_the_disk_before_they_have_their_names(
+    given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = note_disk(monkeypatch)
+    folder = make(given, outputs).folder
+    for split in ("train", "valid"):
+        named = events.index(f"replace {split}-00000.parquet")
+        assert events[named - 1] == "fsync"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert events[-1 - len(files) :] == ["fsync"] * len(files) + [f"replace {folder.name}"]
+
+
+def test_an_older_folder_is_named(given: CorpusConfig, outputs: Path) -> None:
+    made = make(given, outputs)
+    reseal(made.folder / "manifest.json", format=2)
+    error_of(PreparedError, lambda: open_prepared(made.folder), "format 2", "reads 3", "delete")
+
+
+def test_spelling_that_declares_more_than_it_holds(given: CorpusConfig, outputs: Path) -> None:
+    """3,000,000,000 numbers of 8 bytes; numpy would ask for the memory first."""
+    made = make(given, outputs)
+    path = made.folder / "spelling.npz"
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<u8", "fortran_order": False, "shape": (3_000_000_000,)}
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("grams0", "counts0"):
+            archive.writestr(f"{name}.npy", header.getvalue() + bytes(64))
+    reseal(made.folder / "manifest.json")
+    told = "grams0.npy declares 24,000,000,000 bytes and holds 64"
+    error_of(PreparedError, lambda: open_prepared(made.folder), str(path), told)
+
+
+def test_a_fingerprint_that_is_not_the_one_asked_for(given: CorpusConfig, outputs: Path) -> None:
+    made = make(given, outputs)
+    error_of(PreparedError, lambda: open_prepared(made.folder, "0" * 12), "000000000000")
+    assert open_prepared(made.folder, made.fingerprint).stats == made.stats
+
+
+def test_no_such_folder(outputs: Path) -> None:
+    error_of(PreparedError, lambda: open_prepared(outputs / "nothing"), "nothing")
+
+
+def test_ids_are_mapped_and_cannot_be_changed(given: CorpusConfig, outputs: Path) -> None:
+    ids = make(given, outputs).ids("train")
+    assert isinstance(ids, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        ids[0] = 1

@@ -1,0 +1,141 @@
+"""The contract that all recomposers keep, and the text that comes back from simple tokens."""
+
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from analysed import LINES, analysis, samples
+from conftest import sentences
+
+from korlm.dataset.vocab import EOS, NUMBER, SPECIALS
+from korlm.detokenizers.base import JamoRecomposer, Recomposer
+from korlm.detokenizers.kkma.training import learn
+from korlm.detokenizers.registry import build_recomposer
+from korlm.tokenizers.base import Tokenizer
+from korlm.tokenizers.characters import JamoTokenizer, SyllableTokenizer
+from korlm.tokenizers.whitespace import EojeolTokenizer
+
+NAMES = ["kkma", "eojeol", "syllable", "jamo", "sentencepiece"]
+SIMPLE: list[Tokenizer] = [EojeolTokenizer(), SyllableTokenizer(), JamoTokenizer()]
+CONJOINING = re.compile("[\u1100-\u11ff]")
+JAMO = [
+    chr(code)
+    for first, last in ((0x1100, 0x1113), (0x1161, 0x1176), (0x11A8, 0x11C3))
+    for code in range(first, last)
+]
+MORPHS = [
+    *sorted({m for _, eojeols in LINES for m in analysis(eojeols).morphs}),
+    *("ㄴ", "ㄹ", "ㅁ", "ㅂ니다", "이", "었", "아", "여", "에요", "3", "KBS", "ㅋㅋ", "…", "▁"),
+]
+
+
+def tokens_of(recomposer: Recomposer) -> list[str]:
+    return MORPHS + JAMO if isinstance(recomposer, JamoRecomposer) else MORPHS
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def recomposer(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Recomposer:
+    if request.param == "kkma":
+        return learn(samples(tmp_path_factory.mktemp("text") / "prepared"))
+    return build_recomposer(request.param)
+
+
+@pytest.mark.parametrize("tokenizer", SIMPLE, ids=lambda t: t.name)
+@pytest.mark.parametrize(
+    "text", [*sentences(20, 1), "  값진  ㅋㅋ 3.5%\u3000韓國 ", "각 ᆨ", "뷁 ㄱㅏ é"]
+)
+def test_simple_tokens_give_the_text_back_up_to_blanks(tokenizer: Tokenizer, text: str) -> None:
+    recomposer = build_recomposer(tokenizer.name)
+    tokens = tokenizer.analyze(text)
+    written = recomposer.compose(tokens.morphs, tokens.tags, tokens.eojeol)
+    if not CONJOINING.search(text):
+        assert written.split() == text.split()
+    assert recomposer.compose(tokens.morphs) == written
+
+
+def test_pieces() -> None:
+    pieces = build_recomposer("sentencepiece")
+    assert pieces.compose(["▁나는", "▁", "뷁", "▁학교", "에", "."]) == "나는 뷁 학교에."
+    assert pieces.compose(["▁", "<0xEB>", "<0xB7>", "<0x81>", "▁간다"]) == "뷁 간다"
+    assert pieces.compose(["가", "<0xEB>"]) == "가\ufffd"
+    assert pieces.boundary("▁나는", "▁학교") == 1 and pieces.boundary("▁학교", "에") == 0
+    assert pieces.join("", "", "▁학교") == "학교" and pieces.join("학교", "▁학교", "에") == "학교에"
+
+
+def test_no_conjoining_jamo_and_no_special_token_is_ever_written(recomposer: Recomposer) -> None:
+    dice = random.Random(0)
+    tokens = [*tokens_of(recomposer), *SPECIALS, NUMBER]
+    for _ in range(200):
+        text = recomposer.compose(dice.choices(tokens, k=dice.randint(0, 12)))
+        assert not any(special in text for special in (*SPECIALS, NUMBER))
+        assert not CONJOINING.search(text)
+
+
+def test_jamo_show_as_letters_until_they_make_syllables() -> None:
+    recomposer = build_recomposer("jamo")
+    assert recomposer.compose(["\u1100", "\u1100", "\u1161", "\u11ab", "\u1161"]) == "ㄱ간ㅏ"
+    assert not CONJOINING.search(recomposer.compose(JAMO))
+
+
+@pytest.mark.parametrize("text", sentences(10, 2))
+def test_jamo_join_letter_by_letter(text: str) -> None:
+    recomposer = build_recomposer("jamo")
+    surface = left = ""
+    for letter in JamoTokenizer().tokenize(text):
+        stable = len(surface) - recomposer.unstable(surface, left)
+        after = recomposer.join(surface, left, letter)
+        assert after[:stable] == surface[:stable]
+        surface, left = after, letter
+    assert surface == text
+
+
+def test_join_is_deterministic_and_leaves_the_stable_part(recomposer: Recomposer) -> None:
+    dice = random.Random(1)
+    for _ in range(300):
+        surface = left = ""
+        for _ in range(6):
+            right = dice.choice(tokens_of(recomposer))
+            after = recomposer.join(surface, left, right)
+            assert after == recomposer.join(surface, left, right)
+            stable = len(surface) - recomposer.unstable(surface, left)
+            assert 0 <= stable <= len(surface)
+            assert after[:stable] == surface[:stable]
+            surface, left = after, right
+
+
+def test_special_tokens_add_nothing(recomposer: Recomposer) -> None:
+    for special in SPECIALS:
+        assert recomposer.join("학교", "학교", special) == "학교"
+    assert recomposer.compose([EOS]) == ""
+    assert recomposer.compose(["<unk>", "학교", EOS, "책"]) == "학교\n책"
+    assert recomposer.compose([NUMBER]) == "0"
+
+
+def test_boundaries_are_boundary_over_the_vocabulary(recomposer: Recomposer) -> None:
+    tokens = [*SPECIALS, NUMBER, *MORPHS]
+    recomposer.over(tokens)
+    for left in ("", "는", "학교", "없던말", EOS, NUMBER):
+        found = recomposer.boundaries(left)
+        assert found.shape == (len(tokens),)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, [recomposer.boundary(left, t) for t in tokens], rtol=1e-6)
+        assert ((found >= 0) & (found <= 1)).all()
+    assert recomposer.boundaries("").max() == 0
+
+
+def test_compose_is_join_after_join(tmp_path: Path) -> None:
+    recomposer = learn(samples(tmp_path))
+    for text, eojeols in LINES:
+        tokens = analysis(eojeols)
+        surface = left = ""
+        for right in tokens.morphs:
+            if left and recomposer.boundary(left, right) > 0.5:
+                surface, left = surface + " ", ""
+            word = surface.rpartition(" ")[2]
+            surface = surface[: len(surface) - len(word)] + recomposer.join(word, left, right)
+            left = right
+        assert surface == recomposer.compose(tokens.morphs) == text

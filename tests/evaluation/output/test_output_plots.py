@@ -1,0 +1,61 @@
+"""The picture is one, whatever the names and figures are; warnings are errors here."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import font_manager
+from texts import costs, judged_of, sentences_of
+
+from korlm.config import BootstrapConfig
+from korlm.evaluation.evaluate import Judged, compare
+from korlm.evaluation.output.plots import draw_breakdown
+from korlm.utils import plotting
+
+HEAD = b"\x89PNG\r\n\x1a\n"
+
+
+pytestmark = pytest.mark.usefixtures("fonts_anew")
+
+
+def draw(path: Path, rows: dict[str, Judged]) -> None:
+    draw_breakdown(path, "valid", rows, compare(rows, BootstrapConfig(samples=100)))
+    assert path.read_bytes().startswith(HEAD)
+    assert path.stat().st_size > 10_000
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(("num_docs", "num_tokens"), [(1, 50), (5, 300), (40, 1500)])
+def test_few_and_many_documents(tmp_path: Path, num_docs: int, num_tokens: int) -> None:
+    text = sentences_of(num_tokens, num_docs)
+    draw(tmp_path / "a.png", {name: judged_of(text, costs(text, n)) for n, name in enumerate("ab")})
+
+
+def test_odd_names_and_figures(tmp_path: Path) -> None:
+    text = dataclasses.replace(
+        sentences_of(300), doc_ids=["_a", "$x^", "한글 이름.txt" * 9, "\ue123", "\n"]
+    )
+    nats = costs(text)
+    never = np.where(np.arange(len(nats)) == 0, np.inf, nats)
+    rows = {"_carried": judged_of(text, never), "$한글": judged_of(text, nats)}
+    draw(tmp_path / "a.png", {**rows, "never": judged_of(text, np.full(len(nats), np.inf))})
+
+
+def test_more_rows_than_colours(tmp_path: Path) -> None:
+    text = sentences_of(300)
+    draw(tmp_path / "a.png", {f"run {n}": judged_of(text, costs(text, n)) for n in range(12)})
+
+
+def test_without_a_font_numbers_stand_for_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    latin = [e for e in font_manager.fontManager.ttflist if e.name == plotting.LATIN]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", latin)
+    text = sentences_of(300)
+    with caplog.at_level(logging.INFO):
+        draw(tmp_path / "a.png", {"a": judged_of(text, costs(text))})
+    assert "no font for 5 names in the picture: numbers stand for them" in caplog.text

@@ -1,0 +1,179 @@
+"""The folder that a model is given away in: whole and checked, or not there."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import finish, make_settings, prepare_tiny
+
+import korlm
+from korlm.config import ExportFormat, GRUConfig, InitialState, Mode, NgramConfig
+from korlm.dataset.prepared import Prepared
+from korlm.exporting import export_run as station
+from korlm.exporting.export_run import export_run, export_table
+from korlm.runs.trained_run import TrainedRun
+from korlm.utils.errors import ExportError, MissingPackageError, OutputError, install_command
+
+FILES = {
+    *("config.json", "vocab.tsv", "model.safetensors", "spelling.safetensors"),
+    *("begin.npz", "step.onnx", "step.int8.onnx", "export.json"),
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepare_tiny(tmp_path_factory.mktemp("text"))
+
+
+def train(prepared: Prepared, folder: Path, **parts: Any) -> TrainedRun:
+    torch.set_num_threads(1)
+    finish(make_settings(prepared, {"epochs": 6}, **parts), prepared, folder)
+    return korlm.load(folder)
+
+
+@pytest.fixture(scope="module")
+def run(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    return train(prepared, tmp_path_factory.mktemp("lstm") / "run")
+
+
+def test_all_of_it(run: TrainedRun, prepared: Prepared, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "export"
+    figures = export_run(run, folder, ids=prepared.ids("valid"))
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert list(folder.parent.iterdir()) == [folder]
+    assert json.loads((folder / "export.json").read_text("utf-8")) == figures
+    assert figures["num_tokens"] == prepared.stats["valid"].num_tokens
+    torch_row, exact, small = figures["models"].values()
+    assert exact["max_abs_diff"] < 1e-5 < small["max_abs_diff"] < 0.5
+    trained = json.loads((run.folder / "metrics.json").read_text("utf-8"))["valid"]["loss"]
+    loss = math.log(exact["perplexity"])
+    assert loss == pytest.approx(trained, rel=0.03)  # that was measured in two columns
+    assert math.log(small["perplexity"]) == pytest.approx(loss, abs=0.02)
+    assert all(row["step_ms"] > 0 for row in (torch_row, exact, small))
+    size = (folder / "step.int8.onnx").stat().st_size
+    assert small["size_mb"] == size / 1e6 < exact["size_mb"]
+    table = export_table(figures)
+    assert len({len(line) for line in table.splitlines()}) == 1
+    assert table.splitlines()[1].split()[0] == "PyTorch" and " - " in table
+
+
+def test_a_model_of_sentences_that_learned_to_begin(prepared: Prepared, tmp_path: Path) -> None:
+    model = GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, initial_state=InitialState.learned)
+    run = train(prepared, tmp_path / "run", mode=Mode.sentence, model=model)
+    figures = export_run(run, tmp_path / "export", ids=prepared.ids("valid"))
+    trained = json.loads((run.folder / "metrics.json").read_text("utf-8"))["valid"]["loss"]
+    assert math.log(figures["models"]["step.onnx"]["perplexity"]) == pytest.approx(trained)
+    with np.load(tmp_path / "export" / "begin.npz", allow_pickle=False) as begin:
+        assert {name: part.shape for name, part in begin.items()} == {"h0": (1, 8), "h1": (1, 8)}
+        assert begin["h0"].any()
+
+
+def test_without_text_random_ids_are_read(run: TrainedRun, tmp_path: Path) -> None:
+    figures = export_run(run, tmp_path / "export")
+    assert figures["num_tokens"] == 0
+    assert figures["models"]["step.onnx"]["max_abs_diff"] < 1e-5
+    assert "perplexity" not in figures["models"]["step.onnx"]
+    assert export_table(figures).count(" - ") == 1
+
+
+def test_one_format_alone(run: TrainedRun, tmp_path: Path) -> None:
+    export_run(run, tmp_path / "one", [ExportFormat.safetensors])
+    onnx = {"begin.npz", "step.onnx", "step.int8.onnx"}
+    assert {path.name for path in (tmp_path / "one").iterdir()} == FILES - onnx
+    export_run(run, tmp_path / "two", [ExportFormat.onnx])
+    expected = {"config.json", "vocab.tsv", "export.json", "begin.npz", "step.onnx"}
+    assert {path.name for path in (tmp_path / "two").iterdir()} == expected
+
+
+def test_what_puts_morphs_together_comes_along(run: TrainedRun, tmp_path: Path) -> None:
+    path = run.folder / "recomposition.npz"
+    path.write_bytes(b"rules")
+    try:
+        export_run(run, tmp_path / "export", [ExportFormat.safetensors])
+    finally:
+        path.unlink()
+    assert (tmp_path / "export" / "recomposition.npz").read_bytes() == b"rules"
+
+
+def test_an_export_of_an_export(run: TrainedRun, tmp_path: Path) -> None:
+    for name, of in (("one", run.folder), ("two", tmp_path / "one")):
+        export_run(korlm.load(of), tmp_path / name)
+    for name in FILES - {"export.json"}:
+        one, two = ((tmp_path / folder / name).read_bytes() for folder in ("one", "two"))
+        assert one == two, name
+
+
+def test_ngrams_have_weights_but_no_step(prepared: Prepared, tmp_path: Path) -> None:
+    run = train(prepared, tmp_path / "run", model=NgramConfig(name="ngram", order=3))
+    with pytest.raises(ExportError, match=r"model=ngram .* model\.write_arpa=true"):
+        export_run(run, tmp_path / "export")
+    assert not (tmp_path / "export").exists()
+    export_run(run, tmp_path / "export", [ExportFormat.safetensors])
+    assert korlm.load(tmp_path / "export").model.vocab_size == len(run.vocab)
+
+
+def test_a_folder_that_is_there_stays_as_it_is(run: TrainedRun, tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    with pytest.raises(ExportError, match=r"is there already; give another output="):
+        export_run(run, tmp_path / "export")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "export"]
+
+
+def test_a_step_that_predicts_otherwise(
+    run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(station, "LIMIT", 0.0)
+    with pytest.raises(ExportError, match=r"differ by .* from those of PyTorch, 0 is allowed"):
+        export_run(run, tmp_path / "export")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_no_numbers(run: TrainedRun, tmp_path: Path) -> None:
+    broken = korlm.load(run.folder)
+    with torch.no_grad():
+        next(broken.model.parameters()).fill_(math.nan)
+    with pytest.raises(ExportError, match=r"differ by nan"):
+        export_run(broken, tmp_path / "export")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_without_the_packages(
+    run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    for name in ("graph", "onnx_step", "quantize", "runtime"):
+        monkeypatch.delitem(sys.modules, f"korlm.exporting.{name}", raising=False)
+        monkeypatch.delattr(f"korlm.exporting.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    line = f"the package {package} is not installed: {install_command('onnx', 'onnxruntime')}"
+    with pytest.raises(MissingPackageError, match=re.escape(line)):
+        export_run(run, tmp_path / "export")
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_leaves_nothing(
+    run: TrainedRun, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from korlm.exporting import verify
+
+    def interrupted(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify, "perplexity", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_run(run, tmp_path / "export", ids=prepared.ids("valid"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written(run: TrainedRun, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"give another output=FOLDER"):
+        export_run(run, tmp_path / "file" / "export")

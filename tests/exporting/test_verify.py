@@ -1,0 +1,114 @@
+"""Steps compared, judged and timed."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from model_cases import VOCAB_SIZE, make_model
+
+from korlm.dataset.vocab import BOS_ID, EOS_ID
+from korlm.evaluation.token_scores import Text, read_carried, score_sentences
+from korlm.exporting.onnx_graph import Array, Graph
+from korlm.exporting.onnx_step import begin_state, build_step
+from korlm.exporting.verify import (
+    Columns,
+    Ints,
+    OnnxStep,
+    State,
+    TorchStep,
+    largest_difference,
+    milliseconds,
+    perplexity,
+)
+from korlm.models.neural import NeuralLM
+
+
+def text(num_tokens: int) -> Ints:
+    random = np.random.default_rng(0)
+    ids = random.integers(4, VOCAB_SIZE, num_tokens)
+    ids[random.random(num_tokens) < 1 / 5] = EOS_ID
+    ids[-1] = EOS_ID
+    return ids
+
+
+class Shifted:
+    """A step that adds something to the log-probabilities of another, from some token on."""
+
+    def __init__(self, step: TorchStep, by: float, token_id: int) -> None:
+        self.step, self.by, self.token_id = step, by, token_id
+
+    def begin(self, rows: int) -> State:
+        return self.step.begin(rows)
+
+    def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
+        log_probs, state = self.step(ids, state)
+        return log_probs + self.by * (ids == self.token_id)[:, None], state
+
+
+def network(cell: str = "lstm", option: str = "tied") -> NeuralLM:
+    model = make_model(cell, option)
+    assert isinstance(model, NeuralLM)
+    return model
+
+
+def test_columns() -> None:
+    ids = np.array([5, 6, EOS_ID, 7, 8, 9, EOS_ID], dtype=np.uint16)
+    inputs, targets, resets = Columns.of(ids, 2, BOS_ID, by_sentence=True)
+    assert inputs.T.tolist() == [[BOS_ID, 5, 6, BOS_ID], [7, 8, 9, BOS_ID]]
+    assert targets.T.tolist() == [[5, 6, EOS_ID, 7], [8, 9, EOS_ID, 0]]
+    assert resets.T.tolist() == [[True, False, False, True], [False, False, False, True]]
+    carried = Columns.of(ids, 2, EOS_ID, by_sentence=False)
+    assert not carried.resets.any()
+    assert carried.inputs[:, 0].tolist() == [EOS_ID, 5, 6, EOS_ID]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "window"])
+def test_perplexity_is_that_of_the_models_own_nats(cell: str) -> None:
+    model, ids = network(cell), text(200)
+    read = Text(ids.astype(np.uint16), EOS_ID, torch.device("cpu"))
+    nats = torch.cat([window.nats for window in read_carried(model, read)])
+    carried = perplexity(TorchStep(model), Columns.of(ids, 1, EOS_ID, by_sentence=False), "")
+    assert carried == pytest.approx(math.exp(nats.double().mean()), rel=1e-6)
+    by_sentence = Text(ids.astype(np.uint16), BOS_ID, torch.device("cpu"))
+    reset = perplexity(TorchStep(model), Columns.of(ids, 1, BOS_ID, by_sentence=True), "")
+    expected = math.exp(score_sentences(model, by_sentence).nats.mean())
+    assert reset == pytest.approx(expected, rel=1e-6) != carried
+
+
+def test_padding_does_not_count() -> None:
+    """Each column of the same sentence once more, the last one cut short."""
+    step, sentence = TorchStep(network()), text(10)
+    whole = perplexity(step, Columns.of(sentence, 1, EOS_ID, by_sentence=True), "")
+    three = Columns.of(np.tile(sentence, 3), 3, EOS_ID, by_sentence=True)
+    assert perplexity(step, three, "") == pytest.approx(whole)
+    assert not three.targets.size % 3
+    short = Columns.of(np.tile(sentence, 2)[:-1], 2, EOS_ID, by_sentence=True)
+    assert short.targets[-1, 1] == 0
+    assert perplexity(step, short, "") != pytest.approx(whole)
+
+
+@pytest.mark.parametrize("by", [0.5, -0.5, math.nan])
+def test_the_largest_difference_is_found_wherever_it_is(by: float) -> None:
+    step = TorchStep(network())
+    inputs = np.full((5, 3), 6)
+    inputs[3, 1] = 7
+    found = largest_difference(step, Shifted(step, by, 7), inputs)
+    assert found == pytest.approx(0.5) if by == by else math.isnan(found)
+    assert largest_difference(step, Shifted(step, 0.5, 8), inputs) == 0
+
+
+@pytest.mark.parametrize("option", ["tied", "learned_state"])
+def test_onnxruntime_reads_on_as_pytorch_does(tmp_path: Path, option: str) -> None:
+    model = network("gru", option)
+    path = tmp_path / "step.onnx"
+    path.write_bytes(build_step(model, Graph(), EOS_ID))
+    one, other = TorchStep(model), OnnxStep(path, begin_state(model))
+    columns = Columns.of(text(100), 4, EOS_ID, by_sentence=True)
+    assert largest_difference(one, other, columns.inputs) < 1e-5
+    found = perplexity(other, columns, "")
+    assert found == pytest.approx(perplexity(one, columns, ""), rel=1e-5)
+    assert 0 < milliseconds(other, columns.inputs[:, 0]) < 1000

@@ -1,0 +1,224 @@
+"""ARPA files: what is written is read back, and what does not fit is told with its line."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from model_cases import VOCAB_SIZE, random_text
+
+from korlm.config import NgramConfig, Smoothing
+from korlm.dataset.vocab import SPECIALS
+from korlm.models.ngram.arpa import arpa_word, read_arpa, write_arpa
+from korlm.models.ngram.model import NgramLM
+from korlm.utils.errors import ConfigError, OutputError
+
+LMPLZ = Path(__file__).parent / "lmplz"  # its README tells where it is from
+ODD = ["집", "New York", "<s>", "</s>", "\\u0020", "\u3000\t"]  # blanks and look-alikes
+TOKENS = [*SPECIALS, *ODD, "<UNK>"]
+assert len(TOKENS) == VOCAB_SIZE
+
+
+def make_model(order: int = 3, **config: object) -> NgramLM:
+    model = NgramLM(NgramConfig(name="ngram", order=order, **config), VOCAB_SIZE)
+    model.count(random_text(400, seed=1))
+    return model
+
+
+@pytest.mark.parametrize("name", ["model.arpa", "model.arpa.gz"])
+@pytest.mark.parametrize("smoothing", Smoothing)
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_what_is_written_is_read_back(
+    tmp_path: Path, name: str, smoothing: Smoothing, order: int
+) -> None:
+    model = make_model(order, smoothing=smoothing)
+    path = tmp_path / name
+    write_arpa(path, model.tables(), TOKENS)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert (path.read_bytes()[:2] == b"\x1f\x8b") == name.endswith(".gz")
+    again = NgramLM(model.config, VOCAB_SIZE)
+    again.set_tables(read_arpa(path, TOKENS, order))
+    inputs = torch.tensor(random_text(50, seed=2))[None]
+    before, after = (m.log_probs(inputs)[0] for m in (model, again))
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
+    assert again.num_grams == model.num_grams
+
+
+def test_the_file_of_kenlm_is_read_as_it_is() -> None:
+    text = (LMPLZ / "train.txt").read_text(encoding="utf-8")
+    tokens = [*SPECIALS, *sorted(set(text.split()))]
+    ids = {token: number for number, token in enumerate(tokens)}
+    stream = [i for line in text.splitlines() for i in [*(ids[w] for w in line.split()), 3]]
+    counted = NgramLM(NgramConfig(name="ngram", order=3), len(tokens))
+    counted.count(np.array(stream))
+    tables = read_arpa(LMPLZ / "order3.arpa", tokens, 3)
+    for found, expected in zip(tables, counted.tables(), strict=True):
+        assert found.keys.tolist() == expected.keys.tolist()
+        np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=5e-6)
+        np.testing.assert_allclose(found.backoffs, expected.backoffs, atol=5e-6)
+
+
+def test_the_text_of_a_file(tmp_path: Path) -> None:
+    """Specials in ARPA's words, one line of n-grams for each, no blanks within words."""
+    path = tmp_path / "model.arpa"
+    model = make_model(2)
+    write_arpa(path, model.tables(), TOKENS)
+    lines = path.read_text(encoding="utf-8").split("\n")
+    sizes = [VOCAB_SIZE - 1, len(model.tables()[1].keys)]
+    assert lines[:4] == ["\\data\\", f"ngram 1={sizes[0]}", f"ngram 2={sizes[1]}", ""]
+    assert lines[4] == "\\1-grams:"
+    assert lines[-3:] == ["", "\\end\\", ""]
+    words = [line.split("\t")[1] for line in lines[5 : 5 + sizes[0]]]
+    plain = ["집", "New\\u0020York", "\\u003cs>", "\\u003c/s>", "\\\\u0020", "\\u3000\\u0009"]
+    assert lines[7].split("\t")[1:] == ["</s>", "0"]  # no context ends there
+    assert words == ["<s>", "<unk>", "</s>", *plain, "\\u003cUNK>"]
+    bigrams = [line.split("\t")[1].split(" ") for line in lines if line.count("\t") == 1]
+    assert len(bigrams) == sizes[1]
+    assert all(len(bigram) == 2 for bigram in bigrams)
+    assert not any(first == "</s>" or last == "<s>" for first, last in bigrams)
+
+
+def test_words_of_other_programs_may_look_like_escapes(tmp_path: Path) -> None:
+    """They write a backslash as it is."""
+    path = tmp_path / "model.arpa"
+    write_arpa(path, make_model(1).tables(), TOKENS)
+    tokens = [token.replace("\\u0020", "^\\^") for token in TOKENS]
+    path.write_text(path.read_text("utf-8").replace("\\\\u0020", "^\\^"), encoding="utf-8")
+    assert len(read_arpa(path, tokens, 1)[0].keys) == VOCAB_SIZE
+
+
+def test_words_differ_as_tokens_do() -> None:
+    assert len({arpa_word(token) for token in TOKENS} | {"<s>", "</s>", "<unk>"}) == len(TOKENS) + 2
+
+
+@pytest.mark.parametrize("preamble", ["", "\ufeff", "\n", "\ufeffmade by ngram-count\n\n -1 x\n"])
+def test_files_of_other_programs(tmp_path: Path, preamble: str) -> None:
+    """Text before the header, a byte-order mark, <UNK>: the same model."""
+    path, tokens = tmp_path / "model.arpa", [*TOKENS[:-1], "unknown"]
+    write_arpa(path, make_model(2).tables(), tokens)
+    expected = read_arpa(path, tokens, 2)
+    text = path.read_text("utf-8").replace("<unk>", "<UNK>")
+    path.write_text(preamble + text, encoding="utf-8")
+    for found, table in zip(read_arpa(path, tokens, 2), expected, strict=True):
+        assert found.keys.tolist() == table.keys.tolist()
+        assert found.log_probs.tolist() == table.log_probs.tolist()
+
+
+def test_a_file_without_a_beginning_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.arpa"
+    write_arpa(path, make_model(1).tables(), TOKENS)
+    lines = path.read_text("utf-8").split("\n")
+    lines = [line for line in lines if line.split("\t")[1:2] != ["<s>"]]
+    size = int(lines[1].split("=")[1])
+    path.write_text("\n".join(lines).replace(f"1={size}", f"1={size - 1}"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="<s> is missing among the unigrams"):
+        read_arpa(path, TOKENS, 1)
+
+
+def drop(line: int) -> Callable[[list[str]], None]:
+    return lambda lines: lines.pop(line - 1) and None
+
+
+def put(line: int, text: str) -> Callable[[list[str]], None]:
+    return lambda lines: lines.__setitem__(line - 1, text)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (put(1, "data"), r"the file ends here, before \\data\\"),
+        (put(1, "iARPA"), r"line 1: the format of IRSTLM's own tools; compile-lm --text=yes"),
+        (put(2, "ngram 2=3"), "line 2: the number of n-grams of order 1"),
+        (drop(3), "a model of order 1, model.order is 2: set model.order=1"),
+        (put(2, "ngram 1=9"), "10 n-grams of order 1, the head of the file says 9"),
+        (put(5, "\\2-grams:"), r"line 5: \\1-grams: is expected"),
+        (put(7, "-1"), "line 7: a probability and 1 tokens"),
+        (put(7, "one\t<unk>\t0"), "line 7: numbers"),
+        (put(7, "0.5\t<unk>\t0"), "line 7: the log10 of a probability"),
+        (put(7, "nan\t<unk>\t0"), "line 7: the log10 of a probability"),
+        (put(7, "-1\t집\t0"), "a token stands twice"),
+        (put(9, "-1\t방\t0"), "line 9: '방' is not in the run's vocabulary"),
+        (put(9, "-1\t<pad>\t0"), "line 9: '<pad>' is not in the run's vocabulary"),
+        (put(18, "-1\t</s> 집"), "line 18: <s> may only begin"),
+        (put(18, "-1\t집 <s>"), "line 18: <s> may only begin"),
+        (put(19, "-1\t<unk> <unk>"), "line 19: the n-gram stands there twice"),
+        (lambda lines: lines.remove("\\end\\"), "the file ends here"),
+    ],
+)
+def test_damage_is_told_in_one_line(
+    tmp_path: Path, damage: Callable[[list[str]], None], message: str
+) -> None:
+    path = tmp_path / "model.arpa"
+    write_arpa(path, make_model(2).tables(), TOKENS)
+    lines = path.read_text(encoding="utf-8").split("\n")
+    assert lines[16].endswith("-grams:") and lines[17].endswith("<unk> <unk>")
+    damage(lines)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_arpa(path, TOKENS, 2)
+    assert str(caught.value).startswith(f"model.arpa={path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_tokens_and_contexts_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.arpa"
+    model = make_model(3)
+    write_arpa(path, model.tables(), TOKENS)
+    with pytest.raises(ConfigError, match=r"1 tokens of the run's vocabulary .* 'new'"):
+        read_arpa(path, [*TOKENS, "new"], 3)
+    lines = path.read_text(encoding="utf-8").split("\n")
+    trigram = next(line for line in lines if line.count(" ") == 2 and "ngram" not in line)
+    context = trigram.split("\t")[1].rpartition(" ")[0]
+    place = next(n for n, line in enumerate(lines) if f"\t{context}\t" in line)
+    lines[2] = f"ngram 2={int(lines[2].split('=')[1]) - 1}"
+    lines.pop(place)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    number = lines.index(trigram) + 1
+    with pytest.raises(ConfigError, match=f"line {number}: the n-gram without its last token"):
+        read_arpa(path, TOKENS, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.arpa", None, "No such file"),
+        ("folder", None, "Is a directory|Permission denied"),
+        ("binary.arpa", b"\xff\xfe\x00", "damaged, or no ARPA file"),
+        (
+            "cut.gz",
+            gzip.compress(b"\\data\\\nngram 1=3\n" * 99, mtime=0)[:30],
+            "damaged, or no ARPA file",
+        ),
+        ("broken.gz", b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 9, "damaged, or no ARPA file"),
+        ("empty.arpa", b"", "the file ends here"),
+    ],
+)
+def test_files_that_are_none(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_arpa(path, TOKENS, 2)
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_off_it_leaves_nothing(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_arpa(tmp_path / "model.arpa.gz", make_model().tables(), TOKENS, stop)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError):
+        write_arpa(tmp_path / "absent" / "model.arpa", make_model().tables(), TOKENS)

@@ -1,0 +1,80 @@
+"""Counts at array speed equal those of a dictionary."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from model_cases import VOCAB_SIZE, random_text
+
+from korlm.dataset.vocab import EOS_ID
+from korlm.models.ngram.counts import Grams, count_grams, longest_order
+
+Gram = tuple[int, ...]
+
+
+def nothing() -> None:
+    """Never stops."""
+
+
+def spell(grams: list[Grams], order: int, vocab_size: int = VOCAB_SIZE) -> list[Gram]:
+    """The n-grams of an order as tuples of ids."""
+    if order == 1:
+        return [(int(key),) for key in grams[0].keys]
+    shorter = spell(grams, order - 1, vocab_size)
+    keys = grams[order - 1].keys.tolist()
+    return [(*shorter[key // vocab_size], key % vocab_size) for key in keys]
+
+
+def count_slowly(ids: np.ndarray, order: int) -> Counter[Gram]:
+    """N-grams of each sentence by itself, <eos> before and after it."""
+    counts: Counter[Gram] = Counter()
+    sentence = [EOS_ID]
+    for number, token_id in enumerate(ids.tolist(), start=1):
+        sentence.append(token_id)
+        if token_id == EOS_ID or number == len(ids):
+            counts.update(tuple(sentence[i : i + order]) for i in range(len(sentence) - order + 1))
+            sentence = [EOS_ID]
+    return counts
+
+
+@pytest.mark.parametrize("tail", [[], [4, 5]], ids=["whole", "cut"])
+def test_all_orders_equal_a_dictionary(tail: list[int]) -> None:
+    """Also where the text stops within a sentence."""
+    ids = np.concatenate([random_text(300, seed=1), [EOS_ID], tail]).astype(np.uint16)
+    grams = count_grams(ids, VOCAB_SIZE, 5, nothing)
+    assert len(grams) == 5
+    assert grams[0].counts.tolist() == np.bincount(ids, minlength=VOCAB_SIZE).tolist()
+    for order in range(2, 6):
+        level, found = grams[order - 1], spell(grams, order)
+        assert (np.diff(level.keys) > 0).all()
+        assert dict(zip(found, level.counts.tolist(), strict=True)) == count_slowly(ids, order)
+        shorter = spell(grams, order - 1)
+        assert [shorter[i] for i in level.prefixes] == [gram[:-1] for gram in found]
+        assert [shorter[i] for i in level.suffixes] == [gram[1:] for gram in found]
+        assert level.at_start.tolist() == [gram[0] == EOS_ID for gram in found]
+
+
+@pytest.mark.parametrize(
+    ("ids", "longest"),
+    [
+        ([4, EOS_ID, 5, 6, EOS_ID], 4),
+        ([4, 5, 6, EOS_ID, 4, EOS_ID], 5),
+        ([4, EOS_ID, 5, 6, 7, 8], 5),
+        ([4], 2),
+        ([EOS_ID], 2),
+    ],
+)
+def test_the_longest_order_is_that_of_the_longest_sentence(ids: list[int], longest: int) -> None:
+    assert longest_order(np.array(ids)) == longest
+    found = count_grams(np.array(ids), 9, longest, nothing)
+    assert [int(level.counts.sum()) > 0 for level in found] == [True] * longest
+    assert max(len(gram) for gram in count_slowly(np.array(ids), longest)) == longest
+    assert not count_slowly(np.array(ids), longest + 1)
+
+
+def test_looks_up_between_two_orders() -> None:
+    calls: list[int] = []
+    count_grams(random_text(100, seed=1), VOCAB_SIZE, 4, lambda: calls.append(1))
+    assert len(calls) == 3

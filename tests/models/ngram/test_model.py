@@ -1,0 +1,209 @@
+"""The n-gram model against KenLM's rules, and what its state means."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from model_cases import VOCAB_SIZE, random_text
+from torch import Tensor
+
+from korlm.config import NgramConfig, Smoothing
+from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, SPECIALS, UNK_ID
+from korlm.models.ngram.model import NgramLM
+from korlm.models.registry import build_model
+from korlm.utils.errors import ConfigError
+
+LMPLZ = Path(__file__).parent / "lmplz"  # its README tells where it is from
+
+
+class Oracle:
+    """The ARPA file, read with the least of code, and the text that it was made of."""
+
+    def __init__(self) -> None:
+        text = (LMPLZ / "train.txt").read_text(encoding="utf-8")
+        self.sentences = [line.split() for line in text.splitlines()]
+        self.tokens = [*SPECIALS, *sorted({word for s in self.sentences for word in s})]
+        self.id_of = {token: number for number, token in enumerate(self.tokens)}
+        self.entries: dict[tuple[str, ...], tuple[float, float]] = {}
+        for line in (LMPLZ / "order3.arpa").read_text(encoding="utf-8").splitlines():
+            if "\t" in line:
+                log_prob, gram, *backoff = line.split("\t")
+                backoff_value = float(backoff[0]) if backoff else 0.0
+                self.entries[tuple(gram.split(" "))] = (float(log_prob), backoff_value)
+
+    def ids(self, *words: str) -> list[int]:
+        """Ids; unknown words are <unk>."""
+        return [self.id_of.get(word, UNK_ID) for word in words]
+
+    def stream(self) -> np.ndarray:
+        """Ids of all sentences, <eos> after each."""
+        return np.array([i for s in self.sentences for i in [*self.ids(*s), EOS_ID]])
+
+    def score(self, *gram: str) -> float:
+        """Log10 of the last word's probability after the others, by ARPA's rule."""
+        if gram in self.entries:
+            return self.entries[gram][0]
+        backoff = self.entries.get(gram[:-1], (0.0, 0.0))[1]
+        return backoff + self.score(*gram[1:])
+
+    def scores(self, sentence: list[str]) -> list[float]:
+        """Of each word of a sentence and of its end."""
+        words = [word if word in self.id_of else "<unk>" for word in sentence]
+        padded = ["<s>", *words, "</s>"]
+        return [self.score(*padded[max(0, i - 2) : i + 1]) for i in range(1, len(padded))]
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Oracle:
+    """KenLM's model of order 3."""
+    return Oracle()
+
+
+@pytest.fixture(scope="module")
+def model(oracle: Oracle) -> NgramLM:
+    """The same, counted here."""
+    found = NgramLM(NgramConfig(name="ngram", order=3), len(oracle.tokens))
+    found.count(oracle.stream())
+    return found
+
+
+def log10(nats: Tensor) -> list[float]:
+    return (-nats.double() / math.log(10)).tolist()
+
+
+def test_every_ngram_of_the_oracle_is_there(oracle: Oracle, model: NgramLM) -> None:
+    assert model.num_grams == len(oracle.entries) + 1  # <pad> and <bos> here, <s> there
+    spelt: dict[tuple[str, ...], tuple[float, float]] = {}
+    grams = [(token,) for token in oracle.tokens]
+    for order, table in enumerate(model.tables(), start=1):
+        if order > 1:
+            parted = (divmod(key, len(oracle.tokens)) for key in table.keys.tolist())
+            grams = [(*grams[prefix], oracle.tokens[last]) for prefix, last in parted]
+        values = zip(table.log_probs / math.log(10), table.backoffs / math.log(10), strict=True)
+        spelt |= dict(zip(grams, values, strict=True))
+    for gram, (log_prob, backoff) in oracle.entries.items():
+        here = [("<eos>" if word in ("<s>", "</s>") else word) for word in gram]
+        found = spelt[tuple(here)]
+        if gram != ("<s>",):
+            assert found[0] == pytest.approx(log_prob, abs=2e-6)
+        if gram[-1] != "</s>":
+            assert found[1] == pytest.approx(backoff, abs=2e-6)
+
+
+def test_text_scores_as_with_kenlm(oracle: Oracle, model: NgramLM) -> None:
+    """Known sentences, others of the same words, and words that nobody knows, as one stream."""
+    known = oracle.sentences[:20]
+    turned = [sentence[::-1] for sentence in known]
+    strange = [["좌빨", *sentence[1:], "좌빨"] for sentence in known]
+    sentences = known + turned + strange
+    targets = [i for s in sentences for i in [*oracle.ids(*s), EOS_ID]]
+    inputs = torch.tensor([[EOS_ID, *targets[:-1]]])
+    expected = [score for s in sentences for score in oracle.scores(s)]
+    nats, _ = model.nats(inputs, torch.tensor([targets]))
+    assert log10(nats[0]) == pytest.approx(expected, abs=2e-6)
+    log_probs, _ = model.log_probs(inputs)
+    picked = log_probs[0].gather(1, torch.tensor(targets)[:, None])[:, 0]
+    assert log10(-picked) == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize("start", [BOS_ID, EOS_ID])
+def test_a_sentence_knows_nothing_of_the_one_before(
+    oracle: Oracle, model: NgramLM, start: int
+) -> None:
+    sentence = oracle.sentences[0]
+    targets = torch.tensor([[*oracle.ids(*sentence), EOS_ID]])
+    inputs = torch.cat([torch.tensor([[start]]), targets[:, :-1]], 1)
+    before = oracle.ids(*oracle.sentences[1])
+    _, state = model.log_probs(torch.tensor([[start, *before]]))
+    for read in (None, state):
+        nats, _ = model.nats(inputs, targets, read)
+        assert log10(nats[0]) == pytest.approx(oracle.scores(sentence), abs=2e-6)
+
+
+def test_text_that_was_read_on_and_single_targets_agree() -> None:
+    """Targets that are the next inputs are found on a shorter way than others."""
+    model = NgramLM(NgramConfig(name="ngram", order=4), VOCAB_SIZE)
+    model.count(random_text(500, seed=1))
+    row = torch.tensor(random_text(60, seed=2)).view(3, 20)
+    row[1, 12:] = PAD_ID
+    inputs, targets = row[:, :-1], row[:, 1:]
+    nats, _ = model.nats(inputs, targets)
+    log_probs, _ = model.log_probs(inputs)
+    picked = -log_probs.gather(2, targets[..., None])[..., 0]
+    torch.testing.assert_close(nats, torch.where(targets == PAD_ID, 0.0, picked))
+
+
+def test_a_target_is_never_the_beginning_of_a_sentence() -> None:
+    """Though <bos> is read as <eos>: neither where it comes next nor where it does not."""
+    model = NgramLM(NgramConfig(name="ngram", order=3), VOCAB_SIZE)
+    model.count(random_text(500, seed=1))
+    for inputs in ([[4, BOS_ID]], [[4, 5]]):
+        nats, _ = model.nats(torch.tensor(inputs), torch.tensor([[BOS_ID, 5]]))
+        assert nats[0].isinf().tolist() == [True, False]
+
+
+def test_the_state_is_the_last_ids() -> None:
+    model = NgramLM(NgramConfig(name="ngram", order=4), VOCAB_SIZE)
+    (state,) = model.begin(2)
+    assert state.tolist() == [[PAD_ID] * 3] * 2
+    _, (state,) = model.step(torch.tensor([5, BOS_ID]), (state,))
+    assert state.dtype == torch.int64
+    assert state.tolist() == [[0, 0, 5], [0, 0, EOS_ID]]
+    rows = torch.tensor([[6, 7, 8, 9], [6, PAD_ID, PAD_ID, PAD_ID]])
+    _, (after,) = model.log_probs(rows, (state,), torch.tensor([4, 1]))
+    assert after.tolist() == [[7, 8, 9], [0, EOS_ID, 6]]
+
+
+def test_order_1_reads_nothing() -> None:
+    model = NgramLM(NgramConfig(name="ngram", order=1), VOCAB_SIZE)
+    model.count(random_text(500, seed=1))
+    log_probs, (state,) = model.log_probs(torch.tensor([[4, 5], [6, 7]]))
+    assert state.shape == (2, 0)
+    assert (log_probs == log_probs[0, 0]).all()
+    nats, _ = model.nats(torch.tensor([[4, 5]]), torch.tensor([[5, 6]]))
+    torch.testing.assert_close(nats[0], -log_probs[0, 0, [5, 6]])
+
+
+def test_untrained_it_is_uniform() -> None:
+    model = build_model(NgramConfig(name="ngram", order=3), VOCAB_SIZE)
+    probs = model.log_probs(torch.tensor([[3, 4, 5]]))[0].exp()
+    shares = [0 if i in (PAD_ID, BOS_ID) else 1 / (VOCAB_SIZE - 2) for i in range(VOCAB_SIZE)]
+    torch.testing.assert_close(probs, torch.tensor(shares).expand(1, 3, -1))
+
+
+def test_a_checkpoint_brings_its_own_sizes() -> None:
+    config = NgramConfig(name="ngram", order=3)
+    counted = NgramLM(config, VOCAB_SIZE)
+    counted.count(random_text(500, seed=1))
+    empty = build_model(config, VOCAB_SIZE)
+    empty.load_state_dict(counted.state_dict())
+    inputs = torch.tensor(random_text(30, seed=2))[None]
+    torch.testing.assert_close(empty.log_probs(inputs)[0], counted.log_probs(inputs)[0])
+    for other in (NgramConfig(name="ngram", order=4), NgramConfig(name="ngram", order=2)):
+        with pytest.raises(RuntimeError, match="keys_"):
+            build_model(other, VOCAB_SIZE).load_state_dict(counted.state_dict())
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        build_model(config, VOCAB_SIZE + 1).load_state_dict(counted.state_dict())
+
+
+def test_too_short_a_text_is_told_in_one_line() -> None:
+    model = NgramLM(NgramConfig(name="ngram", order=5), VOCAB_SIZE)
+    with pytest.raises(ConfigError, match=r"^model\.order=5: .*order 4: lower model\.order") as e:
+        model.count(np.array([4, 5, EOS_ID, 4, EOS_ID]))
+    assert "\n" not in str(e.value)
+
+
+def test_plain_counts_make_a_new_sentence_impossible() -> None:
+    """The zero-probability problem, which smoothing is for."""
+    text, new = random_text(500, seed=1), torch.tensor(random_text(100, seed=2))[None]
+    losses = {}
+    for smoothing in Smoothing:
+        model = NgramLM(NgramConfig(name="ngram", order=3, smoothing=smoothing), VOCAB_SIZE)
+        model.count(text)
+        losses[smoothing.value] = float(model.loss(new[:, :-1], new[:, 1:])[0]) / 99
+    assert math.isinf(losses["maximum_likelihood"])
+    assert max(losses["kneser_ney"], losses["add_k"]) < math.log(VOCAB_SIZE - 2)

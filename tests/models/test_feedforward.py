@@ -1,0 +1,141 @@
+"""The window model equals equation 1 of Bengio et al. 2003, position by position."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from model_cases import VOCAB_SIZE, WINDOW, make_config, scatter
+from torch import Tensor
+
+from korlm.config import WindowConfig
+from korlm.models.feedforward import WindowLM
+from korlm.utils.errors import ConfigError
+
+B, T = 3, 6
+
+
+def make(**options: object) -> WindowLM:
+    model = WindowLM(make_config("window", **{**WINDOW, **options}), VOCAB_SIZE)
+    scatter(model)
+    return model.eval()
+
+
+def ids(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randint(1, VOCAB_SIZE, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def by_the_paper(model: WindowLM, history: list[int]) -> Tensor:
+    """Y = b + W x + U tanh(d + H x) after a whole history, and its softmax."""
+    config = model.config
+    seen = ([0] * config.window + history)[-config.window :]
+    x = torch.cat([model.embedding.weight[i] for i in seen])
+    both = model.output.weight  # [U, W]
+    if model.onto_embedding is not None:
+        both = model.embedding.weight @ model.onto_embedding.weight  # C [P, D]
+    U, W = both[:, : config.hidden_dim], both[:, config.hidden_dim :]
+    y = model.output.bias + U @ torch.tanh(model.tanh_layer.bias + model.tanh_layer.weight @ x)
+    assert W.shape[1] == (len(x) if config.direct_connections else 0)
+    return (y + W @ x if config.direct_connections else y).log_softmax(0)
+
+
+@pytest.mark.parametrize("window", [1, 2, 4, 9])
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("direct", [False, True], ids=["no_direct", "direct"])
+def test_equals_the_equation(window: int, tied: bool, direct: bool) -> None:
+    model = make(window=window, tie_weights=tied, direct_connections=direct)
+    inputs = ids(B, T)
+    found, state = model.log_probs(inputs[:, :4])
+    rest, _ = model.log_probs(inputs[:, 4:], state)
+    found = torch.cat([found, rest], 1)
+    for b in range(B):
+        for t in range(T):
+            expected = by_the_paper(model, inputs[b, : t + 1].tolist())
+            torch.testing.assert_close(found[b, t], expected, atol=2e-6, rtol=2e-5)
+
+
+def test_without_direct_connections_the_window_speaks_through_tanh_alone() -> None:
+    model = make(tie_weights=False)
+    assert model.output.weight.shape == (VOCAB_SIZE, WINDOW["hidden_dim"])
+    with torch.no_grad():
+        model.tanh_layer.weight.zero_()
+    inputs = ids(B, T)
+    assert torch.allclose(*(model.log_probs(i)[0] for i in (inputs, inputs % (VOCAB_SIZE - 1) + 1)))
+    model = make(tie_weights=False, direct_connections=True)
+    with torch.no_grad():
+        model.tanh_layer.weight.zero_()
+    assert not torch.allclose(
+        *(model.log_probs(i)[0] for i in (inputs, inputs % (VOCAB_SIZE - 1) + 1)), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_what_lies_further_back_does_not_matter(window: int) -> None:
+    model = make(window=window)
+    inputs = ids(B, T)
+    changed = inputs.clone()
+    changed[:, 1] = changed[:, 1] % (VOCAB_SIZE - 1) + 1
+    before, after = model.log_probs(inputs)[0], model.log_probs(changed)[0]
+    assert torch.equal(before[:, :1], after[:, :1])
+    for t in range(1, 1 + window):
+        assert not torch.allclose(before[:, t], after[:, t], atol=1e-4)
+    assert torch.equal(before[:, 1 + window :], after[:, 1 + window :])
+
+
+def test_the_state_is_the_last_ids() -> None:
+    model = make(window=4)
+    inputs = ids(B, T)
+    assert torch.equal(model.begin(B)[0], torch.zeros(B, 3, dtype=torch.int64))
+    (state,) = model.log_probs(inputs)[1]
+    assert torch.equal(state, inputs[:, -3:])
+    (state,) = model.log_probs(inputs, None, torch.tensor([6, 4, 1]))[1]
+    assert state.tolist() == [
+        inputs[0, 3:6].tolist(),
+        inputs[1, 1:4].tolist(),
+        [0, 0, int(inputs[2, 0])],
+    ]
+
+
+def test_the_beginning_is_learned() -> None:
+    """<pad> stands before the beginning, and its embedding gets a gradient from there alone."""
+    model = make(window=3, tie_weights=False)
+    inputs, targets = ids(B, T), ids(B, T, seed=1)
+    model.loss(inputs, targets)[0].backward()
+    grad = model.embedding.weight.grad
+    assert grad is not None and grad[0].abs().max() > 1e-4
+    model.zero_grad()
+    model.loss(inputs, targets, (ids(B, 2, seed=2),))[0].backward()
+    grad = model.embedding.weight.grad
+    assert grad is not None and not grad[0].any()
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_gradients(tied: bool) -> None:
+    """Against finite differences, in double precision."""
+    model = make(tie_weights=tied, direct_connections=True).double()
+    inputs, targets = ids(2, 4), ids(2, 4, seed=1)
+    parameters = list(model.parameters())
+
+    def loss(*values: Tensor) -> Tensor:
+        return model.loss(inputs, targets)[0]
+
+    assert torch.autograd.gradcheck(loss, parameters, atol=1e-5)
+
+
+DROPOUTS = ["dropout_embedding", "dropout_input", "dropout_hidden", "dropout_output"]
+
+
+@pytest.mark.parametrize("name", DROPOUTS)
+def test_each_dropout_works_in_training_alone(name: str) -> None:
+    model = make(**{name: 0.5})
+    inputs, plain = ids(B, T), make().log_probs(ids(B, T))[0]
+    assert torch.equal(model.log_probs(inputs)[0], plain)
+    torch.manual_seed(1)
+    model.train()
+    assert not torch.allclose(model.log_probs(inputs)[0], plain, atol=1e-3)
+
+
+def test_settings() -> None:
+    with pytest.raises(ConfigError, match=r"model\.window=0: must be 1 or more"):
+        WindowConfig(name="window", window=0)
+    with pytest.raises(ConfigError, match=r"model\.dropout_hidden=0\.5: needs model\.tie_weights"):
+        WindowConfig(name="window", dropout_hidden=0.5, tie_weights=False)

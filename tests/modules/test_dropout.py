@@ -1,0 +1,145 @@
+"""Kinds of dropout: what they drop, what they scale, and that none acts outside training."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from model_cases import CELLS, DROPOUTS, make_model
+from torch import Tensor
+
+from korlm.modules.dropout import drop, drop_tokens, drop_weight, mask_like
+
+T, B, F = 7, 5, 40
+VARIATIONAL = pytest.mark.parametrize("variational", [False, True], ids=["plain", "variational"])
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(5)
+
+
+def is_constant(mask: Tensor, dim: int) -> bool:
+    return bool((mask == mask.narrow(dim, 0, 1)).all())
+
+
+def test_mask_holds_zero_and_the_scale() -> None:
+    mask = mask_like(torch.ones(1, dtype=torch.float64), 0.2, 3, 1, 500)
+    assert mask.shape == (3, 1, 500)
+    assert mask.dtype == torch.float64
+    torch.testing.assert_close(mask.unique(), torch.tensor([0.0, 1.25], dtype=torch.float64))
+    assert (mask == 0).double().mean() == pytest.approx(0.2, abs=0.04)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_draws_of_a_mask_are_independent(dtype: torch.dtype) -> None:
+    """Four draws come of one random word: each place of it, and each pair of places."""
+    mask = mask_like(torch.ones(1, dtype=dtype), 0.3, 100_000, 4) == 0
+    assert mask.double().mean(0).tolist() == pytest.approx([0.3] * 4, abs=0.006)
+    both = mask.double().t() @ mask.double() / len(mask)
+    expected = torch.full((4, 4), 0.09, dtype=torch.float64).fill_diagonal_(0.3)
+    torch.testing.assert_close(both, expected, atol=0.006, rtol=0)
+
+
+@pytest.mark.parametrize("p", [1e-6, 0.001, 0.999])
+def test_masks_at_the_ends(p: float) -> None:
+    mask = mask_like(torch.ones(1), p, 1_000_001)
+    assert (mask == 0).double().mean() == pytest.approx(p, abs=2e-4)
+
+
+@VARIATIONAL
+def test_drop_keeps_the_expectation(variational: bool) -> None:
+    kept = torch.stack([drop(torch.ones(T, B, F), 0.25, True, variational) for _ in range(200)])
+    torch.testing.assert_close(kept.unique(), torch.tensor([0.0, 1 / 0.75]))
+    assert kept.mean() == pytest.approx(1.0, abs=0.02)
+    torch.testing.assert_close(kept.mean(0), torch.ones(T, B, F), atol=0.25, rtol=0)
+
+
+def test_variational_mask_is_constant_over_time_only() -> None:
+    mask = drop(torch.ones(T, B, F), 0.5, True, variational=True)
+    assert is_constant(mask, 0)
+    assert not is_constant(mask, 1)
+    assert not is_constant(mask, 2)
+
+
+def test_plain_mask_differs_over_time() -> None:
+    mask = drop(torch.ones(T, B, F), 0.5, True, variational=False)
+    assert not any(is_constant(mask, dim) for dim in range(3))
+
+
+@VARIATIONAL
+def test_each_call_draws_a_new_mask(variational: bool) -> None:
+    x = torch.ones(T, B, F)
+    assert not torch.equal(drop(x, 0.5, True, variational), drop(x, 0.5, True, variational))
+
+
+@VARIATIONAL
+def test_drop_scales_what_it_keeps(variational: bool) -> None:
+    x = torch.randn(T, B, F)
+    kept = drop(x, 0.5, True, variational)
+    torch.testing.assert_close(kept[kept != 0], 2 * x[kept != 0])
+
+
+@pytest.mark.parametrize("training, p", [(False, 0.5), (True, 0.0)])
+def test_no_dropout_is_the_identity(training: bool, p: float) -> None:
+    x, weight = torch.randn(T, B, F), torch.randn(9, F)
+    for variational in (False, True):
+        assert drop(x, p, training, variational) is x
+    assert drop_tokens(x, torch.zeros(T, B, dtype=torch.int64), 3, p, training) is x
+    assert drop_weight(weight, p, training) is weight
+
+
+def test_token_dropout_drops_a_token_wherever_it_stands() -> None:
+    ids = torch.arange(4000).repeat(2).view(80, 100)
+    x = torch.randn(80, 100, 3)
+    kept = drop_tokens(x, ids, 4000, 0.3, True)
+    is_dropped = (kept == 0).all(-1)
+    assert is_dropped.double().mean() == pytest.approx(0.3, abs=0.03)
+    assert (is_dropped[:40] == is_dropped[40:]).all()
+    torch.testing.assert_close(kept[~is_dropped], x[~is_dropped] / 0.7)
+
+
+def test_weight_dropout_drops_entries_and_keeps_the_expectation() -> None:
+    weight = torch.randn(12, 8)
+    kept = torch.stack([drop_weight(weight, 0.4, True) for _ in range(4000)])
+    share = (kept == 0).double().mean()
+    assert share == pytest.approx(0.4, abs=0.01)
+    torch.testing.assert_close(kept.mean(0), weight, atol=0.15, rtol=0)
+    assert not is_constant(kept[0] == 0, 0)
+    assert not is_constant(kept[0] == 0, 1)
+
+
+def test_gradients_pass_scaled_or_not_at_all() -> None:
+    x = torch.randn(T, B, F, requires_grad=True)
+    kept = drop(x, 0.5, True, variational=True)
+    (gradient,) = torch.autograd.grad(kept.sum(), x)
+    torch.testing.assert_close(gradient, (kept != 0) * 2.0)
+
+
+@VARIATIONAL
+@pytest.mark.parametrize("setting", DROPOUTS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_each_setting_acts_in_training_only(cell: str, setting: str, variational: bool) -> None:
+    """A setting that no layer reads would change nothing in training either."""
+    changes = {setting: 0.5, "variational": variational}
+    model, plain = make_model(cell, "tied", **changes), make_model(cell, "tied")
+    inputs = torch.randint(1, model.vocab_size, (3, 6))
+    targets = torch.randint(1, model.vocab_size, (3, 6))
+    expected = plain.nats(inputs, targets)[0]
+    torch.testing.assert_close(model.nats(inputs, targets)[0], expected)
+    model.train()
+    first, second = model.nats(inputs, targets)[0], model.nats(inputs, targets)[0]
+    assert not torch.allclose(first, expected)
+    assert not torch.allclose(first, second)
+
+
+def test_variational_settings_reach_the_model() -> None:
+    """With the state cut out of play, equal inputs give equal outputs at all times, or not."""
+    for variational in (True, False):
+        model = make_model("tanh", "tied", dropout_output=0.5, variational=variational).train()
+        for name, parameter in model.named_parameters():
+            if "weight_hh" in name:
+                torch.nn.init.zeros_(parameter)
+        inputs = torch.full((2, 8), 4)
+        nats = model.nats(inputs, inputs, None)[0].detach()
+        assert torch.allclose(nats, nats[:, :1].expand_as(nats), atol=1e-6) is variational
+        assert not torch.allclose(nats[0], nats[1])

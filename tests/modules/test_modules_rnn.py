@@ -1,0 +1,446 @@
+"""Recurrent layers against PyTorch's own, and their options against formulas written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from model_cases import CELLS, make_config, scatter
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from korlm.config import InitialState
+from korlm.modules import rnn
+from korlm.modules.dropout import drop_weight
+from korlm.modules.rnn import RecurrentEncoder, RecurrentLayer, cell_of, in_one_piece
+from korlm.utils.errors import ConfigError
+
+T, B, I, H = 6, 4, 5, 7  # noqa: E741
+LENGTHS = torch.tensor([3, 6, 1, 4])
+CLOSE = {"atol": 2e-6, "rtol": 2e-5}
+BACK_CLOSE = {"atol": 1e-5, "rtol": 1e-4}
+
+
+@pytest.fixture(params=list(CELLS))
+def cell(request: pytest.FixtureRequest) -> str:
+    """Kind of recurrence."""
+    return request.param
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def make_state(layer: RecurrentLayer, dim: int = H) -> tuple[Tensor, ...]:
+    return tuple(random(B, dim, seed=10 + i) * 0.5 for i in range(layer.num_states))
+
+
+@pytest.fixture
+def layer(cell: str) -> RecurrentLayer:
+    """A layer with every option off and random parameters."""
+    plain = RecurrentLayer(cell, I, H, make_config(cell))
+    scatter(plain)
+    return plain
+
+
+def torch_module(cell: str, input_dim: int, hidden_dim: int, num_layers: int = 1) -> Any:
+    if cell in ("tanh", "relu"):
+        return nn.RNN(input_dim, hidden_dim, num_layers, nonlinearity=cell)
+    return {"lstm": nn.LSTM, "gru": nn.GRU}[cell](input_dim, hidden_dim, num_layers)
+
+
+def with_weights_of(layers: list[RecurrentLayer]) -> Any:
+    """PyTorch's module with the same weights."""
+    first = layers[0]
+    module = torch_module(first.cell, first.weight_ih.shape[1], first.hidden_dim, len(layers))
+    for number, layer in enumerate(layers):
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            getattr(module, f"{name}_l{number}").data.copy_(getattr(layer, name).data)
+    return module
+
+
+def run_torch(module: Any, x: Tensor, states: list[tuple[Tensor, ...]], lengths: Tensor | None):
+    """Output (T, B, H) and the states of all layers, with PyTorch's conventions taken away."""
+    stacked = tuple(torch.stack(parts) for parts in zip(*states, strict=True))  # (layers, B, H)
+    if lengths is not None:
+        x = pack_padded_sequence(x, lengths, enforce_sorted=False)
+    out, after = module(x, stacked if len(stacked) == 2 else stacked[0])
+    if lengths is not None:
+        out, _ = pad_packed_sequence(out, total_length=T)
+    return out, after if isinstance(after, tuple) else (after,)
+
+
+def real_part(out: Tensor, lengths: Tensor | None) -> Tensor:
+    """What lies behind a row's end is of no use and set to 0."""
+    if lengths is None:
+        return out
+    return out * (torch.arange(T)[:, None] < lengths)[..., None]
+
+
+def gradients(module: nn.Module, *results: Tensor) -> dict[str, Tensor]:
+    """Of a sum in which every element of the results has a weight of its own."""
+    loss = sum((r * random(*r.shape, seed=20 + i)).sum() for i, r in enumerate(results))
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "packed"])
+def test_plain_layer_equals_pytorch(
+    layer: RecurrentLayer, lengths: Tensor | None, training: bool
+) -> None:
+    layer.train(training)
+    module = with_weights_of([layer]).train(training)
+    x, state = random(T, B, I), make_state(layer)
+    out, after = layer(x, state, lengths)
+    expected, expected_after = run_torch(module, x, [state], lengths)
+    out, expected = real_part(out, lengths), real_part(expected, lengths)
+    torch.testing.assert_close(out, expected, **CLOSE)
+    assert len(after) == len(expected_after) == layer.num_states
+    for part, expected_part in zip(after, expected_after, strict=True):
+        torch.testing.assert_close(part, expected_part[0], **CLOSE)
+    found = gradients(layer, out, *after)
+    wanted = gradients(module, expected, *(part[0] for part in expected_after))
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, wanted[f"{name}_l0"], **BACK_CLOSE)
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "packed"])
+def test_layers_on_each_other_equal_pytorch(cell: str, lengths: Tensor | None) -> None:
+    encoder = RecurrentEncoder(I, H, make_config(cell, hidden_dim=H, num_layers=3))
+    scatter(encoder)
+    layers = [layer for layer in encoder.layers if isinstance(layer, RecurrentLayer)]
+    states = [tuple(part + n for part in make_state(layers[0])) for n in range(3)]
+    x = random(T, B, I)
+    out, after = encoder(x, sum(states, ()), lengths)
+    expected, expected_after = run_torch(with_weights_of(layers), x, states, lengths)
+    torch.testing.assert_close(real_part(out, lengths), real_part(expected, lengths), **CLOSE)
+    # The lowest layer comes first, and h before c.
+    in_order = [part[n] for n in range(3) for part in expected_after]
+    for part, expected_part in zip(after, in_order, strict=True):
+        torch.testing.assert_close(part, expected_part, **CLOSE)
+
+
+@pytest.mark.parametrize("num_layers, dims", [(1, [3]), (2, [H, 3]), (3, [H, H, 3])])
+def test_the_last_layer_has_its_own_size(cell: str, num_layers: int, dims: list[int]) -> None:
+    encoder = RecurrentEncoder(I, 3, make_config(cell, hidden_dim=H, num_layers=num_layers))
+    out, after = encoder(random(T, B, I), encoder.begin(B), None)
+    assert out.shape == (T, B, 3)
+    per_layer = 2 if cell == "lstm" else 1
+    assert [part.shape for part in after] == [(B, d) for d in dims for _ in range(per_layer)]
+    assert [part.shape for part in encoder.begin(B)] == [part.shape for part in after]
+
+
+def test_cell_of_tells_the_recurrence(cell: str) -> None:
+    assert cell_of(make_config(cell)) == cell
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "lengths"])
+def test_the_loop_equals_the_fused_kernel(layer: RecurrentLayer, lengths: Tensor | None) -> None:
+    x, state = random(T, B, I), make_state(layer)
+    fused, fused_after = layer(x, state, lengths)
+    looped, looped_after = layer._loop(x, state, lengths, layer.weight_hh)
+    fused, looped = real_part(fused, lengths), real_part(looped, lengths)
+    torch.testing.assert_close(looped, fused, **CLOSE)
+    for part, expected in zip(looped_after, fused_after, strict=True):
+        torch.testing.assert_close(part, expected, **CLOSE)
+    wanted = gradients(layer, fused, *fused_after)
+    for name, gradient in gradients(layer, looped, *looped_after).items():
+        torch.testing.assert_close(gradient, wanted[name], **BACK_CLOSE)
+
+
+@pytest.mark.parametrize(
+    "options, training, looped",
+    [
+        ({}, True, False),
+        ({"dropout_weight": 0.5, "dropout_hidden": 0.5}, True, False),
+        ({"dropout_recurrent": 0.5}, True, True),
+        ({"dropout_recurrent": 0.5}, False, False),
+        ({"layer_norm": True}, False, True),
+    ],
+)
+def test_only_what_needs_the_loop_takes_it(
+    cell: str,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    training: bool,
+    looped: bool,
+) -> None:
+    taken: list[str] = []
+    for name in ("_loop", "_fused"):
+        real = getattr(RecurrentLayer, name)
+
+        def spy(*args: Any, _name: str = name, _real: Any = real) -> Any:
+            taken.append(_name)
+            return _real(*args)
+
+        monkeypatch.setattr(RecurrentLayer, name, spy)
+    layer = RecurrentLayer(cell, I, H, make_config(cell, **options)).train(training)
+    layer(random(T, B, I), layer.begin(B), None)
+    assert taken == ["_loop" if looped else "_fused"]
+
+
+# --- forget bias ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("forget_bias", [1.0, 2.5])
+def test_forget_bias_is_the_sum_of_both_biases(forget_bias: float) -> None:
+    def build(value: float) -> RecurrentLayer:
+        torch.manual_seed(3)
+        return RecurrentLayer("lstm", I, H, make_config("lstm", forget_bias=value))
+
+    layer, untouched = build(forget_bias), build(0.0)
+    total = (layer.bias_ih + layer.bias_hh).detach()
+    torch.testing.assert_close(total[H : 2 * H], torch.full((H,), forget_bias))
+    others = torch.arange(4 * H) // H != 1
+    for name in ("bias_ih", "bias_hh"):
+        mine, plain = getattr(layer, name).detach(), getattr(untouched, name).detach()
+        torch.testing.assert_close(mine[others], plain[others], rtol=0, atol=0)
+        assert (plain != 0).all()  # 0: PyTorch's default, random biases
+    torch.testing.assert_close(layer.weight_hh, untouched.weight_hh, rtol=0, atol=0)
+
+
+def test_the_forget_gate_is_the_second_of_pytorch() -> None:
+    """With all else 0, a large bias there keeps the cell, and a large negative one clears it."""
+    module, cell_before = nn.LSTM(I, H), random(1, 1, H)
+    for bias, share in ((50.0, 1.0), (-50.0, 0.0)):
+        for parameter in module.parameters():
+            nn.init.zeros_(parameter)
+        module.bias_ih_l0.data[H : 2 * H] = bias
+        _, (_, cell_after) = module(random(1, 1, I), (random(1, 1, H), cell_before))
+        torch.testing.assert_close(cell_after, cell_before * share)
+
+
+def test_other_cells_have_no_forget_bias() -> None:
+    for cell in ("gru", "tanh", "relu"):
+        with pytest.raises(TypeError, match="forget_bias"):
+            make_config(cell, forget_bias=1.0)
+
+
+# --- initial state -------------------------------------------------------------------------------
+
+
+def test_zero_initial_state(layer: RecurrentLayer) -> None:
+    state = layer.begin(3)
+    assert len(state) == layer.num_states
+    for part in state:
+        torch.testing.assert_close(part, torch.zeros(3, H))
+
+
+def test_learned_initial_state_is_a_parameter(cell: str) -> None:
+    config = make_config(cell, initial_state=InitialState.learned)
+    layer = RecurrentLayer(cell, I, H, config)
+    assert layer.initial is not None
+    assert "initial" in dict(layer.named_parameters())
+    assert (layer.initial == 0).all()  # begins as the plain layer
+    nn.init.normal_(layer.initial)
+    state = layer.begin(3)
+    for number, part in enumerate(state):
+        for row in part:
+            torch.testing.assert_close(row, layer.initial[number])
+    out, _ = layer(random(T, 3, I), state, None)
+    (gradient,) = torch.autograd.grad(out.pow(2).sum(), layer.initial)
+    assert (gradient.abs().amax(1) > 0).all()
+
+
+# --- layer normalisation -------------------------------------------------------------------------
+
+
+def norm(z: Tensor, gain: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+    mean = z.mean(-1, keepdim=True)
+    variance = ((z - mean) ** 2).mean(-1, keepdim=True)
+    return gain * (z - mean) / torch.sqrt(variance + 1e-5) + bias
+
+
+def reference_lstm(p: dict[str, Tensor], x: Tensor, h: Tensor, c: Tensor):
+    """Ba et al. 2016, equations 20 to 22."""
+    outputs = []
+    for x_t in x:
+        z = norm(h @ p["weight_hh"].T, p["norm_hh.weight"])
+        z = z + norm(x_t @ p["weight_ih"].T, p["norm_ih.weight"])
+        z = z + p["bias_ih"] + p["bias_hh"]
+        i, f, g, o = z[:, :H], z[:, H : 2 * H], z[:, 2 * H : 3 * H], z[:, 3 * H :]
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(norm(c, p["norm_cell.weight"], p["norm_cell.bias"]))
+        outputs.append(h)
+    return torch.stack(outputs), (h, c)
+
+
+def reference_gru(p: dict[str, Tensor], x: Tensor, h: Tensor):
+    outputs = []
+    for x_t in x:
+        a = norm(x_t @ p["weight_ih"].T, p["norm_ih.weight"]) + p["bias_ih"]
+        b = norm(h @ p["weight_hh"].T, p["norm_hh.weight"]) + p["bias_hh"]
+        r = torch.sigmoid(a[:, :H] + b[:, :H])
+        z = torch.sigmoid(a[:, H : 2 * H] + b[:, H : 2 * H])
+        n = torch.tanh(a[:, 2 * H :] + r * b[:, 2 * H :])
+        h = (1 - z) * n + z * h
+        outputs.append(h)
+    return torch.stack(outputs), (h,)
+
+
+def reference_tanh(p: dict[str, Tensor], x: Tensor, h: Tensor):
+    outputs = []
+    for x_t in x:
+        a = norm(x_t @ p["weight_ih"].T, p["norm_ih.weight"]) + p["bias_ih"]
+        h = torch.tanh(a + norm(h @ p["weight_hh"].T, p["norm_hh.weight"]) + p["bias_hh"])
+        outputs.append(h)
+    return torch.stack(outputs), (h,)
+
+
+@pytest.mark.parametrize(
+    "kind, reference", [("lstm", reference_lstm), ("gru", reference_gru), ("tanh", reference_tanh)]
+)
+def test_layer_norm_equals_the_formulas(kind: str, reference: Callable[..., Any]) -> None:
+    layer = RecurrentLayer(kind, I, H, make_config(kind, layer_norm=True))
+    scatter(layer)
+    x, state = random(T, B, I), make_state(layer)
+    parameters = dict(layer.named_parameters())
+    expected, expected_after = reference(parameters, x, *state)
+    out, after = layer(x, state, None)
+    torch.testing.assert_close(out, expected, **CLOSE)
+    for part, expected_part in zip(after, expected_after, strict=True):
+        torch.testing.assert_close(part, expected_part, **CLOSE)
+    wanted = gradients(layer, expected, *expected_after)
+    for name, gradient in gradients(layer, out, *after).items():
+        torch.testing.assert_close(gradient, wanted[name], atol=5e-5, rtol=5e-4)
+
+
+# --- dropout inside the recurrence ---------------------------------------------------------------
+
+
+def test_recurrent_dropout_has_one_mask_a_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state that a step is given is masked, in every step by the same mask."""
+    layer = RecurrentLayer("tanh", I, H, make_config("tanh", dropout_recurrent=0.4)).train()
+    scatter(layer)
+    masks: list[Tensor] = []
+    real = rnn.mask_like
+
+    def spy(*args: Any) -> Tensor:
+        masks.append(real(*args))
+        return masks[-1]
+
+    monkeypatch.setattr(rnn, "mask_like", spy)
+    torch.manual_seed(0)
+    x, (h,) = random(T, B, I), make_state(layer)
+    out, _ = layer(x, (h,), None)
+    (mask,) = masks
+    assert mask.shape == (B, H)
+    assert len(set(map(tuple, mask.tolist()))) > 1, "rows have masks of their own"
+    torch.testing.assert_close(mask.unique(), torch.tensor([0.0, 1 / 0.6]))
+    for t in range(T):
+        from_input = x[t] @ layer.weight_ih.T + layer.bias_ih
+        h = torch.tanh(from_input + (h * mask) @ layer.weight_hh.T + layer.bias_hh)
+        torch.testing.assert_close(out[t], h, **CLOSE)
+
+
+def test_recurrent_dropout_spares_the_memory_cell() -> None:
+    """Of an LSTM: an open forget gate keeps what it knows, however much is dropped."""
+    layer = RecurrentLayer("lstm", I, H, make_config("lstm", dropout_recurrent=0.9)).train()
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    layer.bias_ih.data[H : 2 * H] = 50.0
+    state = make_state(layer)
+    _, (_, c) = layer(random(T, B, I), state, None)
+    torch.testing.assert_close(c, state[1])
+
+
+@pytest.mark.parametrize("option", ["dropout_recurrent", "dropout_weight"])
+def test_dropout_within_works_in_training_only(cell: str, option: str) -> None:
+    layer = RecurrentLayer(cell, I, H, make_config(cell, **{option: 0.5}))
+    plain = RecurrentLayer(cell, I, H, make_config(cell))
+    plain.load_state_dict(layer.state_dict())
+    x, state = random(T, B, I), make_state(layer)
+    expected, _ = plain(x, state, None)
+    torch.testing.assert_close(layer.eval()(x, state, None)[0], expected)
+    layer.train()
+    torch.manual_seed(0)
+    first, second = layer(x, state, None)[0], layer(x, state, None)[0]
+    assert not torch.allclose(first, expected)
+    assert not torch.allclose(first, second)
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "packed"])
+def test_weight_dropout_runs_pytorch_on_dropped_weights(cell: str, lengths: Tensor | None) -> None:
+    layer = RecurrentLayer(cell, I, H, make_config(cell, dropout_weight=0.5)).train()
+    scatter(layer)
+    x, state = random(T, B, I), make_state(layer)
+    raw = layer.weight_hh.detach().clone()
+    torch.manual_seed(7)
+    out, _ = layer(x, state, lengths)
+    torch.manual_seed(7)
+    dropped = drop_weight(raw, 0.5, training=True)
+    assert 0 < (dropped == 0).sum() < dropped.numel()
+    module = with_weights_of([layer])
+    module.weight_hh_l0.data.copy_(dropped)
+    expected, _ = run_torch(module, x, [state], lengths)
+    torch.testing.assert_close(real_part(out, lengths), real_part(expected, lengths), **CLOSE)
+    torch.testing.assert_close(layer.weight_hh.detach(), raw, rtol=0, atol=0)
+
+
+def test_weight_dropout_reaches_the_raw_weight(cell: str) -> None:
+    """Its gradient is 0 just where the weight was dropped."""
+    layer = RecurrentLayer(cell, I, H, make_config(cell, dropout_weight=0.5)).train()
+    scatter(layer)
+    x, state = random(T, B, I), make_state(layer)
+    torch.manual_seed(7)
+    out, _ = layer(x, state, None)
+    torch.manual_seed(7)
+    is_dropped = drop_weight(layer.weight_hh.detach(), 0.5, training=True) == 0
+    (gradient,) = torch.autograd.grad(out.pow(2).sum(), layer.weight_hh)
+    assert (gradient[is_dropped] == 0).all()
+    if cell == "relu":  # units that are off in every row and step pass nothing back
+        assert (gradient[~is_dropped] != 0).float().mean() > 0.5
+    else:
+        assert (gradient[~is_dropped] != 0).all()
+
+
+def test_bidirectional_is_refused(cell: str) -> None:
+    with pytest.raises(ConfigError, match=r"^model\.bidirectional=True: .*next token"):
+        make_config(cell, bidirectional=True)
+
+
+def test_weights_in_one_piece_lie_behind_each_other() -> None:
+    weights = [torch.randn(8, 3, requires_grad=True), torch.randn(5, requires_grad=True)]
+    pieces = in_one_piece(weights)
+    for piece, weight in zip(pieces, weights, strict=True):
+        assert torch.equal(piece, weight)
+        assert piece.is_contiguous()
+    assert pieces[1].data_ptr() == pieces[0].data_ptr() + 4 * pieces[0].numel()
+    sum((2 * piece).sum() for piece in pieces).backward()
+    assert all((weight.grad == 2).all() for weight in weights)
+
+
+# bf16 on a CPU
+
+
+@pytest.mark.parametrize("there", [True, False, None], ids=["there", "not_there", "this_cpu"])
+@pytest.mark.parametrize("low", [True, False], ids=["bf16_input", "fp32_input"])
+@pytest.mark.parametrize("lengths", [LENGTHS, None], ids=["lengths", "no_lengths"])
+def test_under_autocast(
+    cell: str,
+    lengths: Tensor | None,
+    low: bool,
+    there: bool | None,
+    layer: RecurrentLayer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a kernel of bf16 an LSTM is computed in fp32, on whatever CPU this runs."""
+    if there is not None:
+        if there and cell == "lstm" and not rnn.lstm_runs_in_bf16():
+            pytest.skip("this CPU has no kernel of bf16")
+        monkeypatch.setattr(rnn, "lstm_runs_in_bf16", lambda: there)
+    x = random(T, B, I).bfloat16()
+    x, state = (x if low else x.float()), make_state(layer)
+    expected, after = layer(x.float(), state, lengths)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, found_after = layer(x, state, lengths)
+        found.float().square().sum().backward()
+    is_exact = cell == "lstm" and not (rnn.lstm_runs_in_bf16() if there is None else there)
+    close = CLOSE if is_exact else {"atol": 0.1, "rtol": 0.1}
+    torch.testing.assert_close(found.float(), expected, **close)
+    for one, other in zip(found_after, after, strict=True):
+        torch.testing.assert_close(one.float(), other, **close)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())

@@ -1,0 +1,212 @@
+"""Embeddings of spelling against a loop over units, and their way into models."""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from collections import Counter
+
+import pytest
+import torch
+from model_cases import SIZES, TOKENS, VOCAB_SIZE, make_config, make_model
+from torch import Tensor, nn
+
+from korlm.config import LSTMConfig, Spelling
+from korlm.dataset.vocab import NUMBER, SPECIALS
+from korlm.models.registry import build_model
+from korlm.modules.embedding import TokenEmbedding
+from korlm.modules.subword_embedding import RADIUS, Composition, units_of
+from korlm.utils.errors import ConfigError
+
+E = 5
+
+
+def by_loop(composition: Composition, tokens: list[str]) -> Tensor:
+    """The sum over each token's shared units, over the root of their number."""
+    shared = Counter(unit for token in tokens for unit in set(units_of(token)))
+    kept = [[u for u in units_of(token) if shared[u] > 1] for token in tokens]
+    ids: dict[str, int] = {}
+    for unit in (unit for units in kept for unit in units):
+        ids.setdefault(unit, len(ids))
+    rows = []
+    for units in kept:
+        total = torch.zeros(composition.weight.shape[1], dtype=composition.weight.dtype)
+        for unit in units:
+            total = total + composition.weight[ids[unit]] / len(units) ** 0.5
+        rows.append(total)
+    return torch.stack(rows)
+
+
+def test_units() -> None:
+    jamo = list(unicodedata.normalize("NFD", "간다"))
+    assert units_of("간다") == ["간", "다", *jamo, "<간", "간다", "다>"]
+    assert units_of("ㅋa") == ["ㅋ", "a", "<ㅋ", "ㅋa", "a>"]
+    assert set(units_of("각")) & set(units_of("가")) == {"ᄀ", "ᅡ"}
+    assert "\u11a8" in units_of("각")
+
+
+@pytest.mark.parametrize("token", [*SPECIALS, NUMBER])
+def test_special_tokens_have_no_units(token: str) -> None:
+    assert units_of(token) == []
+    composition = Composition([*TOKENS, NUMBER], E)
+    row = [*TOKENS, NUMBER].index(token)
+    assert not composition()[row].any()
+
+
+def test_equals_a_loop() -> None:
+    composition = Composition(TOKENS, E)
+    torch.testing.assert_close(composition(), by_loop(composition, TOKENS))
+
+
+@pytest.mark.parametrize("rows", [[], [4], [0, 0], [10, 4, 4, 0, 9, 7], list(range(VOCAB_SIZE))])
+def test_some_rows_are_those_of_all(rows: list[int]) -> None:
+    composition = Composition(TOKENS, E)
+    found = composition.some(torch.tensor(rows, dtype=torch.int64))
+    assert found.shape == (len(rows), E)
+    torch.testing.assert_close(found, composition()[rows])
+
+
+def test_the_same_parts_give_the_same_sum() -> None:
+    """Two tokens that share all that any token shares; a third one that shares less."""
+    composition = Composition(["가나", "가나", "나가", "b"], E)
+    one, same, other, alone = composition()
+    assert torch.equal(one, same)
+    assert not torch.allclose(one, other, atol=1e-3)
+    assert not alone.any()
+
+
+def test_the_gradient_is_that_of_a_loop() -> None:
+    """That of all tokens takes a way of its own; each token weighs differently here."""
+    composition = Composition(TOKENS, E)
+    weigh = torch.randn(VOCAB_SIZE, E, generator=torch.Generator().manual_seed(3))
+    (expected,) = torch.autograd.grad(
+        (by_loop(composition, TOKENS) * weigh).sum(), composition.weight
+    )
+    for found in (composition(), composition.some(torch.arange(VOCAB_SIZE))):
+        (gradient,) = torch.autograd.grad((found * weigh).sum(), composition.weight)
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_tokens_that_share_nothing() -> None:
+    composition = Composition([*SPECIALS, "a", "b"], E)
+    assert not composition().any()
+    composition().sum().backward()
+    assert composition.weight.grad is not None and not composition.weight.grad.any()
+
+
+def test_gradients() -> None:
+    composition = Composition(TOKENS, E).double()
+    rows = torch.tensor([4, 8, 4, 0])
+
+    def composed(weight: Tensor) -> Tensor:
+        return torch.cat([composition(), composition.some(rows)])
+
+    assert torch.autograd.gradcheck(composed, [composition.weight])
+
+
+def embedding(spelling: Spelling, seed: int = 1, **options: object) -> TokenEmbedding:
+    torch.manual_seed(seed)
+    config = make_config("lstm", **{**SIZES, "spelling": spelling, **options})
+    return TokenEmbedding(config, VOCAB_SIZE, TOKENS)
+
+
+def test_none_is_a_plain_embedding_to_the_bit() -> None:
+    found = embedding(Spelling.none)
+    torch.manual_seed(1)
+    plain = nn.Embedding(VOCAB_SIZE, E)
+    nn.init.uniform_(plain.weight, -RADIUS, RADIUS)
+    assert torch.equal(found.weight, plain.weight)
+    assert list(found.state_dict()) == ["weight"]
+    assert found.output_matrix() is None
+    ids = torch.tensor([[4, 0], [7, 4]])
+    assert torch.equal(found.read(ids)[0], plain(ids))
+
+
+def test_input_and_both_read_the_same_sum() -> None:
+    one, both = embedding(Spelling.input), embedding(Spelling.both)
+    ids = torch.tensor([[4, 0, 8], [7, 4, 10]])
+    expected = (one.weight + by_loop(one.composition, TOKENS))[ids]
+    torch.testing.assert_close(one.read(ids)[0], expected)
+    matrix = both.output_matrix()
+    assert one.output_matrix() is None
+    assert matrix is not None
+    torch.testing.assert_close(matrix, both.weight + both.composition())
+    torch.testing.assert_close(both.read(ids)[0], expected)
+
+
+@pytest.mark.parametrize("spelling", [Spelling.none, Spelling.both])
+def test_gradients_of_rows_and_matrix_add_up(spelling: Spelling) -> None:
+    """As autograd adds them when the matrix is simply used twice; one id stands there twice."""
+    model = embedding(spelling)
+    ids = torch.tensor([[4, 0, 8], [7, 4, 10]])
+    hidden, weigh = torch.randn(2, E), torch.randn(2, 3, E)
+    for used in ("both", "rows", "matrix"):
+        results = []
+        for together in (True, False):
+            if together:
+                found, matrix = model.read(ids)
+            else:
+                whole = model.output_matrix()
+                matrix = model.weight if whole is None else whole
+                found = matrix[ids]
+            assert matrix is not None
+            losses = {"rows": (found * weigh).sum(), "matrix": (hidden @ matrix.t()).exp().sum()}
+            loss = sum(losses.values()) if used == "both" else losses[used]
+            results.append(torch.autograd.grad(loss, list(model.parameters())))
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_it_begins_as_wide_as_without() -> None:
+    tokens = [*SPECIALS, *("".join(map(chr, (44032 + i, 45032 + i % 40))) for i in range(2000))]
+    config = LSTMConfig(name="lstm", spelling=Spelling.both)
+    found = TokenEmbedding(config, len(tokens), tokens).output_matrix()
+    assert found is not None
+    plain = RADIUS / 3**0.5
+    assert found[4:].std().item() == pytest.approx(plain, rel=0.05)
+
+
+def test_whole_tokens_are_dropped() -> None:
+    torch.manual_seed(1)
+    ids = torch.arange(4, VOCAB_SIZE).repeat(30)
+    for spelling in (Spelling.input, Spelling.both):
+        model = embedding(spelling, dropout_embedding=0.5)
+        read = model.read(ids)[0].view(30, -1, E)
+        assert torch.equal(read, read[:1].expand_as(read))  # one mask for all places
+        dropped = (read[0] == 0).all(-1)
+        assert 0 < dropped.sum() < len(dropped)
+        model.eval()
+        assert model.read(ids)[0].abs().sum(-1).min() > 0
+
+
+@pytest.mark.parametrize("kind", ["lstm", "window"])
+def test_the_output_layer_is_composed_with_both_alone(kind: str) -> None:
+    """The units of a token that is never read: only as a target can it teach them."""
+    inputs = torch.tensor([[9, 9]])
+    targets = torch.tensor([[9, 9]])
+    for spelling, reaches in ((Spelling.input, False), (Spelling.both, True)):
+        option = "spelling" if kind == "window" else "spelling_both"
+        model = make_model(kind, option, spelling=spelling)
+        model.loss(inputs, targets)[0].backward()
+        found = model.get_submodule("embedding.composition").get_parameter("weight").grad
+        assert found is not None
+        assert bool(found.any()) == reaches
+
+
+def test_a_checkpoint_holds_the_units() -> None:
+    model, other = (make_model("lstm", "spelling_both", seed=seed) for seed in (1, 2))
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    assert state["embedding.composition.units"].dtype == torch.int64
+    other.load_state_dict(state)
+    ids = torch.arange(VOCAB_SIZE)[None]
+    assert torch.equal(other.log_probs(ids)[0], model.log_probs(ids)[0])
+
+
+def test_settings() -> None:
+    with pytest.raises(ConfigError, match=r"model\.spelling=both: needs model\.tie_weights=true"):
+        LSTMConfig(name="lstm", spelling=Spelling.both, tie_weights=False)
+    config = LSTMConfig(name="lstm", spelling=Spelling.input, tie_weights=False, embedding_dim=4)
+    assert build_model(config, VOCAB_SIZE, TOKENS).vocab_size == VOCAB_SIZE

@@ -1,0 +1,133 @@
+"""Texts -> log-probabilities: as each by itself, mixed as probabilities are, unknown words paid."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import finish, korean_lines, make_settings, prepare_tiny
+
+import korlm
+from korlm.config import GRUConfig, Mode, NgramConfig
+from korlm.dataset.prepared import Prepared
+from korlm.rescoring import Scorer
+from korlm.runs.trained_run import TrainedRun
+from korlm.utils.errors import ConfigError
+
+TEXTS = [*korean_lines(6, 5), "나는 집에 간다.", "봄비가 뷁 온다.", "", "나는  집에 간다. ", "뷁"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainedRun]:
+    """Three models of one vocabulary, one of another."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("scored")
+    prepared, other = (_prepare(folder / name, n) for name, n in (("same", 2), ("other", 15)))
+    gru = GRUConfig(name="gru", embedding_dim=6, hidden_dim=6, num_layers=1)
+    ngram = NgramConfig(name="ngram", order=3)
+    finish(make_settings(prepared), prepared, folder / "lstm")
+    finish(make_settings(prepared, mode=Mode.sentence, model=gru), prepared, folder / "gru")
+    finish(make_settings(prepared, model=ngram), prepared, folder / "ngram")
+    finish(make_settings(other, {"epochs": 1}), other, folder / "foreign")
+    return {name: korlm.load(folder / name) for name in ("lstm", "gru", "ngram", "foreign")}
+
+
+def _prepare(folder: Path, min_freq: int) -> Prepared:
+    folder.mkdir()
+    return prepare_tiny(folder, min_freq)
+
+
+def token_nats(run: TrainedRun, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """What a text's tokens cost, and what their spelling does; the text all by itself."""
+    with run.reader() as reader:
+        reading = reader.read_texts([" ".join(text.split())])
+    ids, spelling = (reading.ids, reading.spelling_nats) if text.strip() else (np.array([3]), 0.0)
+    targets = torch.tensor(ids.astype(np.int64))[None]
+    inputs = torch.cat([torch.tensor([[run.start_id]]), targets[:, :-1]], 1)
+    with torch.no_grad():
+        return run.model.nats(inputs, targets)[0][0].double().numpy(), np.asarray(spelling)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "ngram", "foreign"])
+@pytest.mark.parametrize("open_vocabulary", [True, False])
+def test_as_each_text_by_itself(
+    runs: dict[str, TrainedRun], name: str, open_vocabulary: bool
+) -> None:
+    with Scorer([runs[name]], linear=True, open_vocabulary=open_vocabulary) as scorer:
+        found = scorer.score(TEXTS)
+    for at, text in enumerate(TEXTS):
+        nats, spelling = token_nats(runs[name], text)
+        expected = -nats.sum() - spelling.sum() * open_vocabulary
+        assert found.log_probs[0, at] == pytest.approx(expected, abs=1e-4)
+        assert found.num_tokens[at] == len(nats)
+
+
+def test_unknown_words_do_not_win_cheaply(runs: dict[str, TrainedRun]) -> None:
+    with Scorer([runs["lstm"]], open_vocabulary=True) as scorer:
+        paid = scorer.score(["뷁", "나는"]).log_probs[0]
+    with Scorer([runs["lstm"]], open_vocabulary=False) as scorer:
+        cheap = scorer.score(["뷁", "나는"]).log_probs[0]
+    assert paid[0] < cheap[0] - 1
+    assert paid[1] == cheap[1]
+
+
+def test_a_linear_mixture_mixes_probabilities(runs: dict[str, TrainedRun]) -> None:
+    names, shares = ["lstm", "gru", "ngram"], [0.5, 0.2, 0.3]
+    with Scorer([runs[n] for n in names], linear=True, shares=shares) as scorer:
+        found = scorer.score(TEXTS).log_probs
+    assert found.shape == (1, len(TEXTS))
+    for at, text in enumerate(TEXTS):
+        rows = [token_nats(runs[name], text) for name in names]
+        probs = sum(s * np.exp(-nats) for s, (nats, _) in zip(shares, rows, strict=True))
+        expected = np.log(probs).sum() - rows[0][1].sum()
+        assert found[0, at] == pytest.approx(expected, abs=1e-4)
+
+
+def test_other_vocabularies_stay_apart(runs: dict[str, TrainedRun]) -> None:
+    names = ["lstm", "foreign", "ngram"]
+    with Scorer([runs[n] for n in names]) as scorer:
+        found = scorer.score(TEXTS)
+    for row, name in enumerate(names):
+        with Scorer([runs[name]]) as alone:
+            expected = alone.score(TEXTS).log_probs[0]
+        assert found.log_probs[row] == pytest.approx(expected, abs=1e-4)
+
+
+def test_batches_of_any_size_give_the_same(runs: dict[str, TrainedRun]) -> None:
+    texts = korean_lines(700, 9)  # more characters than the reader reads at once
+    with Scorer([runs["lstm"], runs["foreign"]]) as scorer:
+        whole = scorer.score(texts).log_probs
+        parts = list(scorer.score_all(texts[at : at + 33] for at in range(0, 700, 33)))
+    assert len(parts) == 22
+    joined = np.concatenate([part.log_probs for part in parts], 1)
+    assert joined == pytest.approx(whole, abs=1e-4)
+
+
+def test_shares_of_a_mixture_are_fitted(runs: dict[str, TrainedRun]) -> None:
+    texts = korean_lines(20, 11)
+    chosen = [runs["gru"], runs["ngram"]]
+    with Scorer(chosen, linear=True) as scorer:
+        equal = scorer.score(texts).log_probs.sum()
+        scorer.fit_shares(texts)
+        fitted = scorer.score(texts).log_probs.sum()
+        assert scorer.shares.sum() == pytest.approx(1, abs=1e-9)
+    alone = []
+    for run in chosen:
+        with Scorer([run]) as scorer:
+            alone.append(scorer.score(texts).log_probs.sum())
+    assert fitted >= max(equal, *alone) - 0.01
+
+
+def test_no_chance_at_all_is_told(runs: dict[str, TrainedRun]) -> None:
+    broken = dataclasses.replace(runs["ngram"], model=korlm.load(runs["ngram"].folder).model)
+    broken.model.get_buffer("log_probs_1").fill_(-torch.inf)
+    broken.model.get_buffer("log_probs_2").fill_(-torch.inf)
+    broken.model.get_buffer("log_probs_3").fill_(-torch.inf)
+    with (
+        Scorer([broken]) as scorer,
+        pytest.raises(ConfigError, match="ln p of '나는 간다' is -inf"),
+    ):
+        scorer.score(["나는 간다"])

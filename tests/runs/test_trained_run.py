@@ -1,0 +1,93 @@
+"""korlm.load: what a run directory gives back in Python."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_runs import finish, make_settings, prepare_tiny
+
+import korlm
+from korlm.cli.output_dirs import register_resolvers
+from korlm.config import SentencePieceConfig
+from korlm.dataset.prepared import Prepared
+from korlm.dataset.text_encoder import read_prepared
+from korlm.runs.checkpoint import load_checkpoint, save_checkpoint
+from korlm.utils.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prepared]:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("trained")
+    prepared = prepare_tiny(folder)
+    finish(make_settings(prepared, {"epochs": 1}), prepared, folder / "run")
+    return folder / "run", prepared
+
+
+def test_a_run_reads_text_as_it_read_its_own(trained: tuple[Path, Prepared]) -> None:
+    folder, prepared = trained
+    run = korlm.load(str(folder))
+    assert run.vocab.tokens == prepared.vocab.tokens
+    assert not run.model.training
+    (shard,) = read_prepared(prepared.folder, "valid", run.vocab, run.spelling)
+    with run.reader() as reader:
+        anew = reader.read_texts(shard.table["text"].to_pylist())
+    assert anew.ids.tolist() == prepared.ids("valid").tolist()
+    assert anew.spelling_nats.sum() == pytest.approx(prepared.stats["valid"].spelling_nats)
+
+
+def test_what_a_tokenizer_learned_travels_with_the_run(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    tokenizer = SentencePieceConfig(name="sentencepiece", vocab_size=40)
+    prepared = prepare_tiny(tmp_path, tokenizer=tokenizer)
+    finish(make_settings(prepared, {"epochs": 1}), prepared, tmp_path / "run")
+    expected = prepared.ids("valid").tolist()
+    (shard,) = read_prepared(prepared.folder, "valid", prepared.vocab, prepared.spelling)
+    shutil.rmtree(prepared.folder)
+    run = korlm.load(tmp_path / "run")
+    assert run.settings.tokenizer == tokenizer and run.learned == prepared.learned
+    with run.reader() as reader:
+        anew = reader.read_texts(shard.table["text"].to_pylist())
+    assert anew.ids.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("group", "changes", "told"),
+    [
+        ("model", {"embedding_dim": 60_000}, "fewer than they ask for"),
+        ("model", {"num_layers": 256}, "fewer than they ask for"),
+        ("model", {"num_layers": 257}, "model.num_layers=257: must be 256 or less"),
+        ("model", {"name": "${oc.env:HOME}"}, "must be a plain value"),
+        ("trainer", {"device": "${oc.env:HOME}"}, "must be a plain value"),
+        ("corpus", {"files": ["${korlm_sweep_dir:made,null}"]}, "must be a plain value"),
+        ("model", {"_target_": "os.abort"}, "not those of this korlm: model._target_"),
+    ],
+)
+def test_settings_that_somebody_made_up(
+    trained: tuple[Path, Prepared],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    group: str,
+    changes: dict[str, Any],
+    told: str,
+) -> None:
+    """Nothing is run, read or made, and no memory is filled."""
+    monkeypatch.chdir(tmp_path)
+    register_resolvers()
+    checkpoint = load_checkpoint(trained[0] / "checkpoints" / "best.pt")
+    checkpoint["config"][group] |= changes
+    path = tmp_path / "run" / "checkpoints" / "best.pt"
+    path.parent.mkdir(parents=True)
+    save_checkpoint(path, checkpoint)
+    with pytest.raises(CheckpointError) as caught:
+        korlm.load(tmp_path / "run")
+    message = str(caught.value)
+    assert str(path) in message and told in message and len(message.splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoints/best\.pt in there"):
+        korlm.load(tmp_path)

@@ -1,0 +1,139 @@
+"""What tests of several modules share: lines one by one, and a Kkma without Java.
+
+The real worker process and pool run with the fake within a tenth of the time.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from korlm.corpus.lines import Lines
+
+
+class Line(NamedTuple):
+    """One line of a corpus by itself, as tests like to look at it."""
+
+    split: str
+    doc_id: str
+    line: int
+    text: str
+
+
+def one_by_one(runs: Iterable[Lines]) -> list[Line]:
+    """The lines of a corpus without their packing."""
+    return [
+        Line(split, doc_id, number, text)
+        for split, doc_id, first, texts in runs
+        for number, text in enumerate(texts, first)
+    ]
+
+
+def packed(lines: Iterable[Line]) -> Iterator[Lines]:
+    """Lines as the corpus gives them: those that follow each other together."""
+    held: Lines | None = None
+    for split, doc_id, number, text in lines:
+        if held is None or held[:2] != (split, doc_id) or held.first + len(held.texts) != number:
+            if held is not None:
+                yield held
+            held = Lines(split, doc_id, number, [])
+        held.texts.append(text)
+    if held is not None:
+        yield held
+
+
+# In place of konlpy.tag in the child process. Some eojeols make it misbehave:
+#   JAVA! a Java exception     ALONE! the same, but where it stands alone
+#   DIE!  ends the process     DIE-ONCE! the same, but only once
+#   HANG! never comes back     SLOW! takes a tenth of a second      SPEAK! writes to stdout
+TAG = '''
+import os
+import sys
+import time
+from pathlib import Path
+
+import jpype
+
+HERE = Path(__file__).parent
+sys.modules["__main__"].ALIVE_SECONDS = 0.1  # of the worker
+GOLDEN = {
+    "아버지가방에들어가신다.": "아버지 가방 에 들어가 시 ㄴ다 .",
+    "나는 학교에 갔다.": "나 는 학교 에 가 었 다 .",
+    "영화가 정말 재미있었어요!": "영화 가 정말 재미있 었 어요 !",
+}
+
+
+class Morpheme:
+    def __init__(self, text):
+        self.text = text
+
+    def getString(self):
+        return self.text
+
+    def getTag(self):
+        return f"U+{ord(self.text[0]):04X}"
+
+
+class Eojeol(list):
+    def getExp(self):
+        return "".join(morpheme.text for morpheme in self)
+
+
+class Interface:
+    """Every character is a morpheme."""
+
+    def morphAnalyzer(self, text):
+        if text in GOLDEN:
+            surfaces = GOLDEN[text].split()
+            if (HERE / "no_dictionary").exists():
+                surfaces = [text]
+            return [[Eojeol(map(Morpheme, surfaces))]]
+        for eojeol in text.split():
+            if eojeol == "JAVA!" or (eojeol == "ALONE!" and text != eojeol):
+                raise jpype.JException("a Java exception")
+            if eojeol == "DIE!" or (eojeol == "DIE-ONCE!" and not (HERE / "died").exists()):
+                (HERE / "died").touch()
+                print("a last word", file=sys.stderr)
+                sys.stderr.flush()
+                os._exit(3)
+            if eojeol == "HANG!":
+                time.sleep(1000)
+            if eojeol == "SLOW!":
+                time.sleep(0.1)
+            if eojeol == "SPEAK!":
+                os.write(1, b"noise on stdout\\n")
+                print("noise", file=sys.stderr)
+        return [[Eojeol(map(Morpheme, eojeol)) for eojeol in text.split()]]
+
+
+class Kkma:
+    def __init__(self, max_heap_size):
+        if (HERE / "no_java").exists():
+            raise RuntimeError("no\\nJava")
+        if (HERE / "dead_at_start").exists():
+            print("not enough memory", file=sys.stderr)
+            os._exit(1)
+        self.jki = Interface()
+'''
+
+JPYPE = """
+class JException(Exception):
+    pass
+"""
+
+
+def install_fake_kkma(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Puts the fake before konlpy and jpype on the way of child processes.
+
+    Returns:
+        A folder where files named ``no_java``, ``no_dictionary`` or ``dead_at_start`` make the fake
+        fail as it starts.
+    """
+    package = folder / "konlpy"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "tag.py").write_text(TAG, encoding="utf-8")
+    (folder / "jpype.py").write_text(JPYPE, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return package

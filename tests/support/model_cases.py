@@ -1,0 +1,164 @@
+"""Models small enough to check by hand, every kind of them with every option."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from korlm.config import (
+    GRUConfig,
+    InitialState,
+    LSTMConfig,
+    NgramConfig,
+    Nonlinearity,
+    RNNConfig,
+    Smoothing,
+    Softmax,
+    Spelling,
+    WindowConfig,
+)
+from korlm.models.base import LanguageModel
+from korlm.models.ngram.model import NgramLM
+from korlm.models.registry import build_model
+from korlm.modules.state import State
+
+TOKENS = ["<pad>", "<unk>", "<bos>", "<eos>", "가", "각", "간다", "다", "가나다", "ab", "나가"]
+VOCAB_SIZE = len(TOKENS)
+
+CELLS: dict[str, Callable[..., Any]] = {
+    "lstm": lambda **options: LSTMConfig(name="lstm", **options),
+    "gru": lambda **options: GRUConfig(name="gru", **options),
+    "tanh": lambda **options: RNNConfig(name="rnn", **options),
+    "relu": lambda **options: RNNConfig(name="rnn", nonlinearity=Nonlinearity.relu, **options),
+}
+KINDS: dict[str, Callable[..., Any]] = {
+    **CELLS,
+    "window": lambda **options: WindowConfig(name="window", **options),
+}
+
+DROPOUTS = {
+    "dropout_embedding": 0.3,
+    "dropout_input": 0.4,
+    "dropout_hidden": 0.5,
+    "dropout_output": 0.4,
+    "dropout_recurrent": 0.3,
+    "dropout_weight": 0.5,
+}
+
+# Embedding and hidden size differ, so that a mix-up of the two cannot go unseen.
+SIZES = {"embedding_dim": 5, "hidden_dim": 7, "num_layers": 2}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {"embedding_dim": 6, "hidden_dim": 6, "num_layers": 1},
+    "tied": {**SIZES, "tie_weights": True},
+    "untied": {**SIZES, "tie_weights": False},
+    "three_layers": {**SIZES, "num_layers": 3},
+    "learned_state": {**SIZES, "initial_state": InitialState.learned},
+    "layer_norm": {**SIZES, "layer_norm": True},
+    "dropouts": {**SIZES, **DROPOUTS},
+    "variational": {**SIZES, **DROPOUTS, "variational": True, "tie_weights": False},
+    "adaptive": {**SIZES, "softmax": Softmax.adaptive, "cutoffs": [5, 8]},
+    "spelling_input": {**SIZES, "spelling": Spelling.input, "tie_weights": False},
+    "spelling_both": {**SIZES, "spelling": Spelling.both, "num_layers": 1},
+    "spelling_adaptive": {
+        **SIZES,
+        "spelling": Spelling.both,
+        "softmax": Softmax.adaptive,
+        "cutoffs": [5, 8],
+        "num_layers": 1,
+    },
+    "everything": {
+        **SIZES,
+        **DROPOUTS,
+        "spelling": Spelling.both,
+        "variational": True,
+        "layer_norm": True,
+        "initial_state": InitialState.learned,
+    },
+}
+
+# Orders and smoothings of n-gram models. Unsmoothed ones know no continuation of most contexts, and
+# infinite losses would show little: test_ngram_lm.py has them.
+NGRAMS: dict[str, dict[str, Any]] = {
+    "order_3": {"order": 3},
+    "order_5": {"order": 5},
+    "add_k": {"order": 3, "smoothing": Smoothing.add_k, "k": 0.1},
+}
+
+
+def random_text(count: int, seed: int) -> np.ndarray:
+    """Ids of sentences of all tokens that a text can hold, some much more frequent than others."""
+    ids = [1, *range(3, VOCAB_SIZE)]
+    shares = 0.8 ** np.arange(len(ids))
+    return np.random.default_rng(seed).choice(ids, count, p=shares / shares.sum())
+
+
+WINDOW = {"embedding_dim": 5, "hidden_dim": 7, "window": 3}
+WINDOW_OPTIONS: dict[str, dict[str, Any]] = {
+    "untied": {**WINDOW, "tie_weights": False},
+    "direct": {**WINDOW, "tie_weights": False, "direct_connections": True},
+    "tied": {**WINDOW, "dropout_hidden": 0.5},
+    "tied_direct": {**WINDOW, "direct_connections": True},
+    "dropouts": {**WINDOW, "dropout_embedding": 0.3, "dropout_input": 0.4, "dropout_output": 0.4},
+    "spelling": {**WINDOW, "spelling": Spelling.both},
+    "wider_than_the_batch": {**WINDOW, "window": 9},
+}
+
+
+class PairsLM(LanguageModel):
+    """Looks at the last two tokens and has no more than a model must have: the rest is inherited.
+
+    Its state is of integers, as an n-gram's.
+    """
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.last = nn.Parameter(torch.empty(vocab_size, vocab_size))
+        self.before_last = nn.Parameter(torch.empty(vocab_size, vocab_size))
+
+    def begin(self, batch_size: int) -> State:
+        return (torch.zeros(batch_size, dtype=torch.int64),)
+
+    def log_probs(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        (last,) = self.begin(inputs.shape[0]) if state is None else state
+        before = torch.cat([last[:, None], inputs[:, :-1]], 1)
+        logits = self.last[inputs] + self.before_last[before]
+        ends = torch.full((len(inputs),), inputs.shape[1]) if lengths is None else lengths
+        return logits.log_softmax(-1), (inputs.gather(1, ends[:, None] - 1)[:, 0],)
+
+
+def scatter(module: nn.Module, seed: int = 1) -> None:
+    """Gives every parameter random values: zeros and ones would hide the parts they belong to."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+
+
+def make_config(cell: str, **options: Any) -> Any:
+    """Settings of a model of this kind."""
+    return KINDS[cell](**options)
+
+
+def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) -> LanguageModel:
+    """A model in evaluation mode, with random parameters and the named set of options."""
+    model: LanguageModel
+    if cell == "ngram":
+        counted = NgramLM(NgramConfig(name="ngram", **NGRAMS[option]), VOCAB_SIZE)
+        counted.count(random_text(600, seed))
+        return counted.eval()
+    if cell == "pairs":
+        model = PairsLM(VOCAB_SIZE)
+    else:
+        config = make_config(cell, **(WINDOW_OPTIONS if cell == "window" else OPTIONS)[option])
+        known = {name: value for name, value in changes.items() if hasattr(config, name)}
+        model = build_model(dataclasses.replace(config, **known), VOCAB_SIZE, TOKENS)
+    scatter(model, seed)
+    return model.eval()

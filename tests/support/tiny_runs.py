@@ -1,0 +1,174 @@
+"""A tiny corpus, runs of it that take a fraction of a second, and how to break one off."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from korlm.config import (
+    AdagradConfig,
+    AdamConfig,
+    BatchesConfig,
+    CorpusConfig,
+    Device,
+    LSTMConfig,
+    Mode,
+    OptimizerConfig,
+    Precision,
+    ScheduleConfig,
+    SGDConfig,
+    TokenizerConfig,
+    TrainerConfig,
+    TrainSettings,
+    VocabConfig,
+)
+from korlm.config.serialization import plain_settings, settings_from_plain
+from korlm.dataset.prepare import prepare
+from korlm.dataset.prepared import Prepared
+from korlm.runs.checkpoint import load_checkpoint, settings_of
+from korlm.training.distributed import ALONE, Group
+from korlm.training.session import Run
+from korlm.utils.errors import Interrupted
+
+Make = Callable[..., TrainSettings]
+Splits = dict[str, dict[str, float]]
+
+# What a clock or the system decides, not the model.
+MEASURED = {"tokens_per_second", "seconds", "peak_memory_mb"}
+
+OPTIMIZERS: dict[str, OptimizerConfig] = {
+    "adamw": AdamConfig(name="adamw", lr=0.02, weight_decay=0.01),
+    "adam": AdamConfig(name="adam", lr=0.02),
+    "sgd": SGDConfig(name="sgd", lr=1.0, momentum=0.5),
+    "adagrad": AdagradConfig(name="adagrad", lr=0.1),
+}
+
+# All kinds of dropout at once.
+BUSY_MODEL = LSTMConfig(
+    name="lstm",
+    embedding_dim=6,
+    hidden_dim=8,
+    dropout_embedding=0.1,
+    dropout_input=0.2,
+    dropout_hidden=0.2,
+    dropout_output=0.2,
+    dropout_recurrent=0.1,
+    dropout_weight=0.1,
+    variational=True,
+)
+
+
+def korean_lines(count: int, seed: int) -> list[str]:
+    """Short sentences of few words; the same ones for the same seed."""
+    dice = random.Random(seed)
+    who, what = ["나는", "너는", "우리는"], ["집에 간다.", "밥을 먹는다.", "잔다.", "책을 본다."]
+    return [f"{dice.choice(who)} {dice.choice(what)}" for _ in range(count)]
+
+
+def corpus_in(folder: Path) -> CorpusConfig:
+    """Settings of the corpus whose files lie in a folder."""
+    named = {split: [str(folder / f"{split}.txt")] for split in ("train", "valid", "test")}
+    return CorpusConfig(name="tiny", **named)
+
+
+def prepare_tiny(
+    folder: Path, min_freq: int = 2, tokenizer: TokenizerConfig | None = None
+) -> Prepared:
+    """Characters of a few dozen sentences; valid and test hold some that train has not."""
+    corpus = corpus_in(folder)
+    for seed, ((path,), count) in enumerate(
+        ((corpus.train, 40), (corpus.valid, 8), (corpus.test, 8))
+    ):
+        lines = korean_lines(count, seed) + (["봄이 온다."] if path not in corpus.train else [])
+        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    tokenizer = tokenizer or TokenizerConfig(name="syllable")
+    return prepare(corpus, tokenizer, VocabConfig(min_freq), folder)
+
+
+def make_settings(
+    prepared: Prepared,
+    /,
+    trainer: dict[str, Any] | None = None,
+    mode: Mode = Mode.stream,
+    **parts: Any,
+) -> TrainSettings:
+    """Two epochs of a small LSTM on one CPU thread, but for what is given."""
+    basics = {"device": Device.cpu, "precision": Precision.fp32, "threads": 1, "log_every": 1}
+    few = {"epochs": 2, "sample_tokens": 0, **basics, **(trainer or {})}
+    settings: dict[str, Any] = {
+        "corpus": corpus_in(prepared.folder.parents[1]),
+        "tokenizer": TokenizerConfig(name="syllable"),
+        "vocab": VocabConfig(),
+        "batches": BatchesConfig(mode=mode, batch_size=4, eval_batch_size=2, bptt_length=12),
+        "model": LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8, num_layers=1),
+        "optimizer": AdamConfig(name="adamw", lr=0.02),
+        "schedule": ScheduleConfig(name="constant"),
+        "trainer": TrainerConfig(**few),
+    }
+    return TrainSettings(**{**settings, **parts})
+
+
+@dataclasses.dataclass
+class Finished:
+    """A run that came to its end."""
+
+    run: Run
+    splits: Splits
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.run.trainer.train)
+
+
+def start(settings: TrainSettings, prepared: Prepared, folder: Path, group: Group = ALONE) -> Run:
+    """A new run."""
+    return Run(settings, plain_settings(settings), prepared, folder, group=group)
+
+
+def finish(settings: TrainSettings, prepared: Prepared, folder: Path) -> Finished:
+    """A new run, done."""
+    run = start(settings, prepared, folder)
+    return Finished(run, run.fit())
+
+
+def resume(prepared: Prepared, folder: Path, group: Group = ALONE, **parts: Any) -> Run:
+    """As the command ``resume=folder`` does it: settings and all from last.pt."""
+    path = folder / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(path)
+    settings = settings_from_plain(settings_of(checkpoint, path), [])
+    settings = dataclasses.replace(settings, **parts)
+    return Run(settings, plain_settings(settings), prepared, folder, checkpoint, group)
+
+
+def stop_after(run: Run, step: int) -> None:
+    """Wishes to stop while the given step is under way, as a signal would."""
+
+    def hook(*arguments: object) -> None:
+        if run.progress.step + 1 == step:
+            run.stop.wished = True
+
+    run.optimizer.register_step_post_hook(hook)
+
+
+def break_off(run: Run) -> str:
+    """Runs until it is stopped; gives the message."""
+    with pytest.raises(Interrupted) as caught:
+        run.fit()
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert message.endswith(f"python -m korlm.train resume={run.folder}")
+    assert not (run.folder / "metrics.json").exists()
+    return message
+
+
+def comparable(splits: Splits) -> Splits:
+    """The figures without what the clock decides."""
+    return {
+        split: {key: value for key, value in figures.items() if key not in MEASURED}
+        for split, figures in splits.items()
+    }

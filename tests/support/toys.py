@@ -1,0 +1,94 @@
+"""A language of nine morphs whose eojeols can all be enumerated, and a run that speaks it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from korlm.config import TokenizerConfig, VocabConfig
+from korlm.dataset.spelling_model import SpellingModel
+from korlm.dataset.text_encoder import Reader
+from korlm.dataset.vocab import SPECIALS, Vocab
+from korlm.detokenizers.base import Recomposer, SyllableRecomposer
+from korlm.detokenizers.kkma.detokenizer import KkmaRecomposer, rules_alone
+from korlm.models.base import LanguageModel
+from korlm.modules.state import State
+
+MORPHS = ["도", "돕", "먹", "하", "아", "어", "을", "ㄴ", "고"]
+TOKENS = [*SPECIALS, *MORPHS]
+V = len(TOKENS)
+ENDINGS = {"아", "어", "을", "ㄴ", "고"}  # mostly ends an eojeol
+
+
+class ToyRecomposer(KkmaRecomposer):
+    """The rules of Kkma's recomposer, with blanks that depend on the left morph alone."""
+
+    def __init__(self) -> None:
+        super().__init__({}, rules_alone())
+        self.over(TOKENS)
+
+    def _blanks(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
+        return np.full(len(rights), 0.95 if left in ENDINGS else 0.6, np.float32)
+
+    def boundaries(self, left: str) -> npt.NDArray[np.float32]:
+        return Recomposer.boundaries(self, left)
+
+
+class PairsModel(LanguageModel):
+    """Random probabilities of each token after the last two."""
+
+    def __init__(self, vocab_size: int = V, seed: int = 1, spread: float = 2.0) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        generator = torch.Generator().manual_seed(seed)
+        shape = (vocab_size, vocab_size, vocab_size)
+        self.table = nn.Parameter(torch.randn(shape, generator=generator) * spread)
+
+    def begin(self, batch_size: int) -> State:
+        return (torch.zeros(batch_size, dtype=torch.int64),)
+
+    def log_probs(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        (last,) = self.begin(len(inputs)) if state is None else state
+        before = torch.cat([last[:, None], inputs[:, :-1]], 1)
+        return self.table[before, inputs].log_softmax(-1), (inputs[:, -1],)
+
+
+@dataclasses.dataclass
+class ToyRun:
+    """What of a run is looked at; its tokenizer parts at blanks or into characters."""
+
+    model: LanguageModel
+    vocab: Vocab
+    start_id: int = 3
+    tokenizer: str = "eojeol"
+    made: Recomposer = dataclasses.field(default_factory=ToyRecomposer)
+
+    def reader(self) -> Reader:
+        spelling = SpellingModel.train(["가나"])
+        return Reader(TokenizerConfig(name=self.tokenizer), self.vocab, spelling)
+
+    def recomposer(self) -> Recomposer:
+        return self.made
+
+
+def toy_vocab(tokens: Sequence[str] = TOKENS) -> Vocab:
+    return Vocab.restore(tokens, [1] * len(tokens), VocabConfig())
+
+
+def toy_run(seed: int = 1, start_id: int = 3) -> ToyRun:
+    """Kkma's rules over the nine morphs; prompts are morphs between blanks."""
+    return ToyRun(PairsModel(seed=seed), toy_vocab(), start_id)
+
+
+def syllable_run(seed: int = 1) -> ToyRun:
+    """Characters and blanks."""
+    tokens = [*SPECIALS, *"▁가나다."]
+    model = PairsModel(len(tokens), seed)
+    return ToyRun(model, toy_vocab(tokens), 3, "syllable", SyllableRecomposer())

@@ -1,0 +1,213 @@
+"""Two processes that live through a whole test file, and what they are asked to do.
+
+A spawned process takes seconds to import PyTorch, so they are started once. What torchrun's agent
+would do is done here: the environment, and the store that the processes find each other by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from tiny_runs import Splits, resume, start
+
+import korlm.train
+from korlm.config import TrainSettings
+from korlm.dataset.prepared import open_prepared
+from korlm.training import distributed
+from korlm.training.distributed import Group
+from korlm.utils.dist_env import place
+from korlm.utils.errors import Interrupted
+
+SIZE = 2
+
+
+class Pair:
+    """Asks two processes to do the same thing at the same time."""
+
+    def __init__(self) -> None:
+        self._store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+        self._asked = 0
+        context = multiprocessing.get_context("spawn")
+        self._pipes, self._processes = [], []
+        for rank in range(SIZE):
+            here, there = context.Pipe()
+            process = context.Process(
+                target=_serve, args=(there, rank, self._store.port), daemon=True
+            )
+            process.start()
+            self._pipes.append(here)
+            self._processes.append(process)
+
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """What each of them gives, by rank; an exception is given as it is."""
+        self._asked += 1
+        for pipe in self._pipes:
+            pipe.send((self._asked, function, arguments))
+        answers = []
+        for pipe in self._pipes:
+            assert pipe.poll(300), "a process hangs"
+            answers.append(pipe.recv())
+        return answers
+
+    def close(self) -> None:
+        """Ends both."""
+        for process in self._processes:
+            process.kill()
+            process.join()
+
+
+def _serve(pipe: Connection, rank: int, port: int) -> None:
+    """What each of the two does until it is killed."""
+    torch.set_num_threads(1)
+    size = str(SIZE)
+    os.environ |= {
+        **{"TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_USE_AGENT_STORE": "True"},
+        **{"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)},
+        **{"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        **{"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size},
+    }
+    while True:
+        number, function, arguments = pipe.recv()
+        # As after a restart by torchrun: notes of before are not read.
+        os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)
+        distributed._store.cache_clear()
+        try:
+            answer = function(*arguments)
+        except Exception as error:
+            answer = error
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        pipe.send(answer)
+
+
+@dataclass
+class Trained:
+    """How a run ended in one process."""
+
+    splits: Splits | None
+    interrupted: str | None
+    step: int
+    parameters: dict[str, torch.Tensor]
+    losses: list[float]
+
+
+def train(
+    settings: TrainSettings, prepared: Path, folder: Path, stop_step: int = 0, stop_rank: int = 0
+) -> Trained:
+    """A new run in the two processes; a signal reaches one of them at a step."""
+    with Group(place()) as group:
+        return ended(start(settings, open_prepared(prepared), folder, group), stop_step, stop_rank)
+
+
+def go_on(prepared: Path, folder: Path) -> Trained:
+    """A resumed run in the two processes."""
+    with Group(place()) as group:
+        return ended(resume(open_prepared(prepared), folder, group))
+
+
+def ended(run: Any, stop_step: int = 0, stop_rank: int = 0) -> Trained:
+    """Lets a run go to its end, or to where a signal stops it."""
+    losses: list[float] = []
+    tell = run.trainer.point
+
+    def point(step: int, loss: float, *others: float) -> None:
+        losses.append(loss)
+        tell(step, loss, *others)
+
+    def hook(*arguments: object) -> None:
+        if run.progress.step + 1 == stop_step and run.group.rank == stop_rank:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run.trainer.point = point
+    run.optimizer.register_step_post_hook(hook)
+    splits = interrupted = None
+    try:
+        splits = run.fit()
+    except Interrupted as stopped:
+        interrupted = str(stopped)
+    parameters = {name: part.clone() for name, part in run.model.state_dict().items()}
+    return Trained(splits, interrupted, run.progress.step, parameters, losses)
+
+
+def command(folder: Path, *overrides: str) -> tuple[int, str, str]:
+    """``korlm.train`` in a folder: exit code, stdout, stderr."""
+    os.chdir(folder)
+    sys.argv = ["train", *overrides]
+    os.environ.pop("HYDRA_FULL_ERROR", None)
+    code: object = 0
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+    ):
+        try:
+            korlm.train.main()
+        except SystemExit as end:
+            code = end.code
+    logging.getLogger().handlers[:] = []
+    return int(str(code or 0)), out.getvalue(), err.getvalue()
+
+
+def half_a_gradient() -> list[list[float] | None]:
+    """Gradients of four parameters: everywhere, here or there, nowhere, and a large one."""
+    with Group(place()) as group:
+        sizes = (2, 3, 2, distributed.SMALL)
+        parameters = [torch.nn.Parameter(torch.zeros(size)) for size in sizes]
+        for number in (0, 3):
+            parameters[number].grad = torch.full((sizes[number],), 1.0 + group.rank)
+        if group.rank == 1:
+            parameters[1].grad = torch.tensor([1.0, 2.0, 3.0])
+        group.sum_gradients(parameters)
+        return [None if p.grad is None else p.grad[:3].tolist() for p in parameters]
+
+
+def meet() -> tuple[bool, bool, float, list[int], float]:
+    """One of everything that processes do together."""
+    with Group(place()) as group:
+        model = torch.nn.Linear(1, 1)
+        torch.nn.init.constant_(model.weight, group.rank + 5.0)
+        group.share_parameters(model)
+        return (
+            group.any(group.rank == 1),
+            group.any(False),
+            float(group.sum(torch.tensor(1.5 + group.rank, dtype=torch.float64))),
+            group.gather(group.rank),
+            model.weight.item(),
+        )
+
+
+def one_leaves() -> bool:
+    """The second process leaves while the first waits for it."""
+    with Group(place()) as group:
+        return group.rank == 1 or group.any(True)
+
+
+def only_the_second_fails() -> tuple[int, str, str]:
+    """A mistake that the first process does not make: nobody but the second can tell it."""
+    distributed.FAREWELL_SECONDS = 0.2
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        if place().rank == 1:
+            distributed.say_farewell(place(), "korlm: here alone\n")
+    distributed.FAREWELL_SECONDS = 10.0
+    return 0, "", err.getvalue()
+
+
+def tell_and_hear() -> list[str]:
+    """What the first tells reaches the second."""
+    group = Group(place())
+    if group.is_first:
+        group.tell("가", "b")
+        return []
+    return group.hear()

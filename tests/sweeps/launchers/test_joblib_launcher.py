@@ -1,0 +1,146 @@
+"""Jobs of a sweep side by side: the same figures, whatever becomes of one of them."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import LIGHT, Command, TinyCorpus
+from sweep_results import results, when
+
+from korlm.config import Device
+from korlm.sweeps.folder import jobs_by_settings
+from korlm.sweeps.launchers import joblib_launcher
+from korlm.sweeps.launchers.joblib_launcher import JoblibLauncher, Worker
+from korlm.sweeps.launchers.resources import VISIBLE
+from korlm.sweeps.launchers.submitit_launcher import LocalLauncher
+from korlm.utils.errors import ConfigError, install_command
+
+pytest.importorskip("joblib")
+SHORT = [*LIGHT, "trainer.max_steps=6", "trainer.valid_every=2", "trainer.sample_tokens=0"]
+JOBLIB = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+@pytest.fixture(autouse=True)
+def anew() -> None:
+    jobs_by_settings.cache_clear()
+
+
+def test_the_figures_of_jobs_one_by_one(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    """One job fails; a finished sweep is read and not done again."""
+    sweep = [*tiny.overrides, *SHORT, "batches.batch_size=4,9999"]
+    assert korlm("train", "-m", *sweep, "hydra.sweep.dir=a").code == 1
+    ended = korlm("train", *JOBLIB, *sweep, "hydra.sweep.dir=b")
+    assert ended.code == 1
+    assert "batches.batch_size=9999" in (
+        tmp_path / "b/batches.batch_size=9999/failed.txt"
+    ).read_text("utf-8")
+    assert ended.err.splitlines()[-1].startswith("korlm: job batches.batch_size=9999: train has ")
+    assert set(results(tmp_path / "a")) == {"batches.batch_size=4"}
+    assert results(tmp_path / "b") == results(tmp_path / "a")
+    assert "job batches.batch_size=4 starts\n" in ended.out
+    assert "best model" not in ended.out
+    assert "best model" in (tmp_path / "b/.joblib/batches.batch_size=4.log").read_text("utf-8")
+    assert (tmp_path / "outputs/prepared").is_dir(), "not in the folder of a job"
+    again = korlm("train", *JOBLIB, *sweep, "batches.batch_size=4", "hydra.sweep.dir=b")
+    assert again.code == 0, again.err
+    assert "starts" not in again.out
+
+
+def test_a_killed_process_loses_its_own_job(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And Ctrl-C, while going on with it: whatever happens, the figures are the same at last."""
+    sweep = [*tiny.overrides, *SHORT, "seed=1,2", "trainer.max_steps=60", "trainer.valid_every=10"]
+    assert korlm("train", "-m", *sweep, "hydra.sweep.dir=whole").code == 0
+    workers: list[Worker] = []
+    begin = Worker.__init__
+
+    def keep(self: Worker, environment: dict[str, str]) -> None:
+        begin(self, environment)
+        workers.append(self)
+
+    monkeypatch.setattr(Worker, "__init__", keep)
+
+    def kill() -> None:
+        (pid,) = workers[0]._pool._processes
+        os.kill(pid, signal.SIGKILL)
+
+    best = tmp_path / "b/seed=1/checkpoints/best.pt"
+    with when(best.exists, kill):
+        ended = korlm("train", *JOBLIB, *sweep, "hydra.sweep.dir=b")
+    assert ended.code == 1
+    reason = "its process died (SIGKILL(-9)), for want of memory perhaps; go on with -m resume"
+    assert (tmp_path / "b/seed=1/failed.txt").read_text("utf-8") == f"{reason}\n"
+    assert set(results(tmp_path / "b")) == {"seed=2"}
+
+    jobs_by_settings.cache_clear()
+    best.unlink()
+    with when(best.exists, lambda: os.kill(os.getpid(), signal.SIGINT)):
+        ended = korlm("train", *JOBLIB, "resume=b")
+    assert ended.code == 130
+    last = ended.err.splitlines()[-1]
+    assert last.endswith("/b hydra/launcher=joblib hydra.launcher.n_jobs=2")
+    assert (tmp_path / "b/seed=1/checkpoints/last.pt").is_file()
+    assert "job seed=1 stopped" in ended.out
+    jobs_by_settings.cache_clear()
+    assert korlm("train", "-m", "resume=b").code == 0, "any launcher goes on"
+    assert results(tmp_path / "b") == results(tmp_path / "whole")
+
+
+def test_a_process_has_its_own_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joblib_launcher, "run_quietly", os.getenv)
+    shares = [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+    workers = [Worker(share) for share in shares]
+    try:
+        told: Any = "CUDA_VISIBLE_DEVICES"
+        futures = [worker.start(told) for worker in workers]
+        assert [future.result() for future in futures] == ["3", "5"]
+    finally:
+        for worker in workers:
+            worker.end(at_once=False)
+
+
+def test_gpus_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "4,7")
+
+    def visible(launcher: Any, device: Device = Device.auto) -> list[str | None]:
+        launcher.config = SimpleNamespace(trainer=SimpleNamespace(threads=1, device=device))
+        return [share.get(VISIBLE) for share in launcher._shares(5)]
+
+    assert visible(JoblibLauncher()) == ["4", "7"]
+    assert visible(JoblibLauncher(n_jobs=3)) == ["4", "7", "4"]
+    assert set(visible(JoblibLauncher(), Device.cpu)) == {None}
+    assert visible(LocalLauncher(folder="x/%j")) == ["4", "7"]
+    assert visible(LocalLauncher(folder="x/%j", tasks_per_node=2)) == ["4,7"]
+    assert set(visible(LocalLauncher(folder="x/%j", gpus_per_node=0))) == {""}
+    with pytest.raises(ConfigError, match="3 GPUs for each job, but there are 2"):
+        visible(LocalLauncher(folder="x/%j", tasks_per_node=3))
+
+
+def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = "hydra.launcher.n_jobs=0"
+    for arguments, words in {
+        ("train", *JOBLIB[:2], few): (f"korlm: {few}: must be 1 or more",),
+        ("train", *JOBLIB, "hydra.launcher.jobs=2"): ("jobs",),
+        ("train", "-m", "hydra/launcher=nowhere"): ("nowhere", "joblib", "submitit_slurm"),
+        ("train", "hydra/launcher=joblib"): ("hydra/launcher=joblib", "add -m"),
+        ("prepare", *JOBLIB): ("hydra/launcher=joblib", "korlm.train, not of korlm.prepare"),
+    }.items():
+        error = korlm(*arguments).error
+        assert all(word in error for word in words), error
+    imported = builtins.__import__
+
+    def without(name: str, *others: Any) -> Any:
+        if name.startswith("joblib"):
+            raise ModuleNotFoundError(name=name)
+        return imported(name, *others)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert install_command("joblib") in korlm("train", *JOBLIB).error
+    assert not list(tmp_path.iterdir())

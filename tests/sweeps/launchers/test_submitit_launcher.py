@@ -1,0 +1,190 @@
+"""Jobs of a cluster: queued again at their time limit, of several processes, cancelled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import LIGHT, ROOT, Command, TinyCorpus
+from sweep_results import results, when
+
+from korlm.sweeps.folder import jobs_by_settings
+from korlm.sweeps.launchers.submitit_launcher import LocalLauncher, SlurmLauncher
+
+pytest.importorskip("submitit")
+SHORT = [*LIGHT, "trainer.max_steps=60", "trainer.valid_every=10", "trainer.sample_tokens=0"]
+LOCAL = ["-m", "hydra/launcher=submitit_local"]
+SLURM = ["-m", "hydra/launcher=submitit_slurm"]
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+
+
+@pytest.fixture(autouse=True)
+def anew() -> None:
+    jobs_by_settings.cache_clear()
+
+
+def send(number: int, folder: Path) -> None:
+    """Sends a signal to the processes of all jobs of a sweep."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"submitit.core._submit" in words and str(folder).encode() in b" ".join(words):
+            os.kill(int(path.parent.name), number)
+
+
+@needs_proc
+def test_the_time_limit(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    """The signal before it comes in the midst of training; the figures are of an unbroken run."""
+    sweep = [*tiny.overrides, *SHORT, "seed=1"]
+    assert korlm("train", "-m", *sweep, "hydra.sweep.dir=whole").code == 0
+    limited = tmp_path / "limited"
+    best = limited / "0/checkpoints/best.pt"
+    minutes = "hydra.launcher.timeout_min=5"
+    with when(best.exists, lambda: send(signal.SIGUSR2, limited)):
+        ended = korlm("train", *LOCAL, minutes, *sweep, f"hydra.sweep.dir={limited}")
+    assert ended.code == 0, ended.err
+    said = "".join(path.read_text("utf-8") for path in limited.glob(".submitit/*/*_log.*"))
+    assert "(99 remaining timeouts)" in said and "timed-out" in said
+    log = (limited / "0/train.log").read_text("utf-8")
+    assert log.count("training a lstm") == 2 and ", from step " in log
+    assert results(limited) == results(tmp_path / "whole")
+
+
+def test_two_processes_a_job(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    """The figures of one process; and a mistake of one job, which all its processes make."""
+    parts = ("input", "hidden", "output", "embedding", "weight")
+    even = [f"model.dropout_{part}=0" for part in parts]
+    even += [*tiny.overrides, *SHORT, "trainer.max_steps=4", "batches.batch_size=4,5"]
+    assert korlm("train", "-m", *even, "hydra.sweep.dir=one").code == 0
+    ended = korlm("train", *LOCAL, "hydra.launcher.tasks_per_node=2", *even, "hydra.sweep.dir=two")
+    assert ended.code == 1
+    assert "2 processes cannot divide it" in (
+        tmp_path / "two/batches.batch_size=5/failed.txt"
+    ).read_text("utf-8")
+    assert "by 2 processes" in (tmp_path / "two/batches.batch_size=4/train.log").read_text("utf-8")
+    one, two = results(tmp_path / "one"), results(tmp_path / "two")
+    (job,) = two
+    assert job == "batches.batch_size=4"
+    for split, figures in one[job].items():
+        assert two[job][split] == pytest.approx(figures, rel=1e-5)
+
+
+def test_ctrl_c(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of jobs that were not begun nothing is left."""
+    last = tmp_path / "outputs/sweeps"
+    sweep = [
+        *tiny.overrides,
+        *SHORT,
+        "trainer.max_steps=100000",
+        "trainer.epochs=1000",
+        "seed=1,2,3",
+    ]
+    monkeypatch.setattr(LocalLauncher, "_shares", lambda *_: [{}])
+    best = "*/seed=1/checkpoints/best.pt"
+    with when(lambda: bool(list(last.glob(best))), lambda: os.kill(os.getpid(), signal.SIGINT)):
+        ended = korlm("train", *LOCAL, *sweep)
+    assert ended.code == 130
+    (job,) = last.glob("*/seed=*")
+    assert (job / "checkpoints/last.pt").is_file() and not (job / "failed.txt").exists()
+    assert "hydra/launcher=submitit_local" in ended.err.splitlines()[-1]
+
+
+SBATCH = """
+import os, re, subprocess, sys
+script = open(sys.argv[1]).read()
+count = int(re.search(r"--array=0-(\\d+)%", script).group(1)) + 1
+for task in range(count):
+    own = {"SLURM_JOB_ID": str(78 + task), "SLURM_ARRAY_JOB_ID": "77"}
+    own |= {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1"}
+    own |= {"SLURM_NODEID": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    with open(os.devnull) as nothing, open(os.devnull, "w") as nowhere:
+        subprocess.Popen(
+            ["sh", sys.argv[1]], env={**os.environ, **own}, stdin=nothing, stdout=nowhere,
+            stderr=nowhere, start_new_session=True,
+        )
+print("Submitted batch job 77")
+"""
+SRUN = """
+import os, sys
+at = next(at for at, word in enumerate(sys.argv) if "python" in word and at)
+os.execv(sys.argv[at], sys.argv[at:])
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands named as SLURM's, which run an array on this machine."""
+    place = tmp_path / "slurm"
+    place.mkdir()
+    for name, text in {"sbatch": SBATCH, "srun": SRUN, "sacct": "", "scancel": ""}.items():
+        (place / name).write_text(f"#!{sys.executable}\n{text}", encoding="utf-8")
+        (place / name).chmod(0o755 | stat.S_IEXEC)
+    monkeypatch.setenv("PATH", f"{place}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(SlurmLauncher, "poll_seconds", 0.2)
+    return place
+
+
+@pytest.mark.usefixtures("slurm")
+def test_an_array(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    own = ["partition=gpu", "gpus_per_node=1", "timeout_min=90", "setup=['export KORLM_X=1']"]
+    own += ["mem_gb=8", "array_parallelism=1"]
+    own = [f"hydra.launcher.{setting}" for setting in own]
+    own.append("+hydra.launcher.additional_parameters.nice=5")
+    sweep = [*tiny.overrides, *SHORT, "trainer.max_steps=4", "batches.batch_size=4,9999"]
+    ended = korlm("train", *SLURM, *own, *sweep, "hydra.sweep.dir=s")
+    assert ended.code == 1
+    assert "batches.batch_size=9999" in ended.err.splitlines()[-1]
+    assert set(results(tmp_path / "s")) == {"batches.batch_size=4"}
+    assert "job batches.batch_size=9999 starts as job 77_1 of the queue\n" in ended.out
+    (path,) = tmp_path.glob("s/.submitit/*.sh") or tmp_path.glob("s/.submitit/*/*.sh")
+    script = path.read_text("utf-8")
+    for line in (
+        *("array=0-1%1", "partition=gpu", "gpus-per-node=1", "time=90", "mem=8GB", "nice=5"),
+        *("requeue", "signal=USR2@120", "cpus-per-task=1", "ntasks-per-node=1"),
+    ):
+        assert f"#SBATCH --{line}\n" in script
+    assert "export KORLM_X=1" in script
+
+
+def test_a_refusal(korlm: Command, slurm: Path, tmp_path: Path) -> None:
+    (slurm / "sbatch").write_text("#!/bin/sh\necho 'invalid partition: x' >&2; exit 1\n", "utf-8")
+    ended = korlm("train", *SLURM, "seed=1,2")
+    assert ended.code == 1
+    line = ended.err.splitlines()[-1]
+    assert "sbatch refuses" in line and "invalid partition: x" in line
+
+
+def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for arguments, words in {
+        tuple(SLURM): ("submitit_slurm", "no sbatch", "submitit_local"),
+        (*LOCAL, "hydra.launcher.tasks_per_node=0"): ("tasks_per_node=0", "1 or more"),
+        (*LOCAL, "hydra.launcher.nodes=2"): ("nodes=2", "1 or less"),
+        (*LOCAL, "hydra.launcher.timeout_min=2"): ("signal_delay_s=120", "timeout_min=2"),
+        (*LOCAL, "hydra.launcher.gpus_per_node=2"): ("2 GPUs for each job", "there are 0"),
+    }.items():
+        ended = korlm("train", *arguments)
+        assert all(word in ended.err.splitlines()[-1] for word in words), ended.err
+        assert len(ended.err.splitlines()) == 1
+
+
+def test_korlm_is_found_by_the_processes_of_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from korlm.sweeps.launchers.submitit_launcher import _importable
+
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    with _importable():
+        assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "elsewhere"]
+    assert os.environ["PYTHONPATH"] == "elsewhere"
+    monkeypatch.delenv("PYTHONPATH")
+    with _importable():
+        assert os.environ["PYTHONPATH"] == str(ROOT)
+    assert "PYTHONPATH" not in os.environ

@@ -1,0 +1,39 @@
+"""How trials ended, in one line each."""
+
+from __future__ import annotations
+
+import math
+
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from korlm.sweeps.search.study import best_of, last_reason, reason, shown
+from korlm.utils.errors import TrainingError, reason_of
+
+
+def ended(state: TrialState, value: float | None = None, **attrs: str) -> FrozenTrial:
+    return create_trial(state=state, value=value, user_attrs=attrs)
+
+
+def test_the_best_is_finite() -> None:
+    whole = [ended(TrialState.COMPLETE, value) for value in (math.inf, -3.0, 0.0)]
+    assert best_of(whole) is whole[1]
+    assert best_of([whole[0], ended(TrialState.FAIL)]) is None
+
+
+def test_reasons() -> None:
+    trials = [
+        ended(TrialState.COMPLETE, 1.0, reason="of another time"),
+        ended(TrialState.FAIL, reason="a disk"),
+        ended(TrialState.PRUNED, pruned="pruned at step 3"),
+    ]
+    assert [reason(trial) for trial in trials] == ["", "a disk", "pruned at step 3"]
+    assert last_reason(trials) == "the last with: pruned at step 3"
+    assert last_reason(trials[:1]) == "each being beyond all floats"
+    assert reason_of(ValueError("one\nline")) == "ValueError: one line"
+    assert reason_of(TrainingError("the loss is nan")) == "the loss is nan"
+
+
+def test_figures_have_no_sign() -> None:
+    """Speeds are minimised as negative numbers."""
+    assert shown(-1234.5) == "1,234.5000"
+    assert shown(math.inf) == "infinite"

@@ -1,0 +1,103 @@
+"""Hopeless trials end early; good ones, young ones and last validations do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from searches import space_of
+
+from korlm.config import Pruner, SearchConfig
+from korlm.sweeps.search.pruning import watching
+from korlm.sweeps.search.study import Search, opened, reason
+from korlm.utils.errors import Pruned, TrainingError
+
+PERPLEXITY = "valid.perplexity"
+
+
+def trial(
+    search: Search, folder: Path, values: dict[float, float], objective: str = PERPLEXITY
+) -> str:
+    """Runs the next trial through some validations; gives why it was pruned, if it was."""
+    (proposal,) = search.propose(1)
+    with watching(folder, proposal.overrides, objective) as watch:
+        assert watch is not None
+        try:
+            for share, value in values.items():
+                watch(round(100 * share), share, {"perplexity": value, "seconds": value})
+        except Pruned as error:
+            search.tell(proposal.number, error)
+            return str(error)
+    search.tell(proposal.number, min(values.values()))
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("values", "pruned_at"),
+    [
+        ({0.25: 90.0, 0.5: 80.0, 1: 70.0}, 50),  # worse from the share on from which it counts
+        ({0.25: 90.0, 0.5: 50.0, 1: 99.0}, None),  # the end is no place to end early
+        ({0.25: 20.0, 0.5: 80.0, 1: 70.0}, None),  # its best counts, not its last
+        ({0.3: 90.0, 0.6: 90.0, 1: 70.0}, None),  # nobody else was seen at these shares
+    ],
+)
+def test_the_hopeless_end_early(
+    tmp_path: Path, values: dict[float, float], pruned_at: int | None
+) -> None:
+    config = SearchConfig(n_trials=9, prune_trials=3, prune_share=0.3)
+    with opened(tmp_path, space_of(), config, PERPLEXITY) as search:
+        for best in (50.0, 60.0, 70.0):
+            assert trial(search, tmp_path, {0.25: best + 20, 0.5: best, 1: best - 10}) == ""
+        told = trial(search, tmp_path, values)
+        assert (f"pruned at step {pruned_at}, " in told) == (pruned_at is not None)
+        assert bool(told) == (pruned_at is not None)
+        assert search.trials[-1].state.name == ("PRUNED" if told else "COMPLETE")
+
+
+@pytest.mark.parametrize(
+    ("objective", "pruner", "before"),
+    [
+        ("valid.perplexity", Pruner.none, 3),
+        ("valid.seconds", Pruner.median, 3),  # speed says nothing before the end
+        ("valid.perplexity", Pruner.median, 2),  # too few others
+    ],
+)
+def test_nothing_is_pruned(tmp_path: Path, objective: str, pruner: Pruner, before: int) -> None:
+    config = SearchConfig(n_trials=9, prune_trials=3, prune_share=0.0, pruner=pruner)
+    with opened(tmp_path, space_of(), config, objective) as search:
+        for _ in range(before):
+            trial(search, tmp_path, {0.5: 5.0, 1: 5.0}, objective)
+        assert trial(search, tmp_path, {0.5: 99.0, 1: 99.0}, objective) == ""
+
+
+def test_a_trial_that_was_resumed_tells_again(tmp_path: Path) -> None:
+    with opened(tmp_path, space_of(), SearchConfig(n_trials=1), PERPLEXITY) as search:
+        trial(search, tmp_path, {0.5: 7.0, 1.0: 6.0})
+        assert search.trials[0].intermediate_values == {500_000: 7.0, 1_000_000: 6.0}
+
+
+def test_the_search_knows_whatever_the_launcher_says(tmp_path: Path) -> None:
+    """One that runs jobs elsewhere may give an exception of its own."""
+    with opened(tmp_path, space_of(), SearchConfig(n_trials=2), PERPLEXITY) as search:
+        (proposal,) = search.propose(1)
+        with (
+            pytest.raises(TrainingError),
+            watching(tmp_path, proposal.overrides, PERPLEXITY),
+        ):
+            raise TrainingError("the loss is not finite")
+        search.tell(proposal.number, RuntimeError("job 0: the loss is not finite"))
+        assert search.trials[0].state.name == "PRUNED"
+        assert reason(search.trials[0]) == "the loss is not finite"
+        (proposal,) = search.propose(1)
+        search.tell(proposal.number, RuntimeError("job 1: no memory"))
+        assert search.trials[1].state.name == "FAIL"
+
+
+def test_other_jobs_are_not_watched(tmp_path: Path) -> None:
+    with watching(tmp_path, ["seed=1"], PERPLEXITY) as watch:
+        assert watch is None
+    assert not list(tmp_path.iterdir())
+    with opened(tmp_path, space_of(), SearchConfig(n_trials=1), PERPLEXITY) as search:
+        search.propose(1)
+        with watching(tmp_path, ["seed=1"], PERPLEXITY) as watch:
+            assert watch is None

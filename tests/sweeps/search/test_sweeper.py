@@ -1,0 +1,271 @@
+"""A search as users meet it: python -m korlm.train -m with hydra/sweeper=optuna."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from conftest import LIGHT, Command, Ended, TinyCorpus
+
+from korlm.sweeps.folder import jobs_by_settings, run_command
+from korlm.sweeps.search.storage import STUDY, storage_of
+from korlm.training.session import Run
+from korlm.training.tensorboard import Tracker
+from korlm.utils.errors import install_command
+
+SHORT = [*LIGHT[:-1], "trainer.max_steps=6", "trainer.valid_every=2", "trainer.sample_tokens=0"]
+RATES = "optimizer.lr=tag(log,interval(0.001,0.1))"
+SEARCH = ["-m", "hydra/sweeper=optuna", "hydra.sweep.dir=here"]
+
+
+@pytest.fixture(autouse=True)
+def anew() -> None:
+    jobs_by_settings.cache_clear()
+
+
+def trials_of(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    with storage_of(folder) as storage:
+        return optuna.load_study(study_name=STUDY, storage=storage).get_trials()
+
+
+def table_of(folder: Path) -> list[dict[str, str]]:
+    head, *rows = (row.split("\t") for row in (folder / "results.tsv").read_text().splitlines())
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def jobs_of(folder: Path) -> dict[str, list[str]]:
+    """Folder of each job -> its overrides."""
+    files = folder.glob("*/.hydra/overrides.yaml")
+    return {path.parents[1].name: path.read_text("utf-8").splitlines() for path in files}
+
+
+def test_a_search_and_more_trials(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    command = [*SEARCH, *tiny.overrides, *SHORT, RATES, "hydra.sweeper.n_trials=3"]
+    ended = korlm("train", *command)
+    assert ended.code == 0, ended.err
+    before = jobs_of(tmp_path / "here")
+    assert all(re.fullmatch(r"optimizer\.lr=0\.\d+", name) for name in before) and len(before) == 3
+    assert "trial 2 (3 of 3): valid.perplexity " in ended.out
+    trials = trials_of(tmp_path / "here")
+    names = [trial.user_attrs["overrides"][-1] for trial in trials]
+    figures = [
+        json.loads((tmp_path / "here" / name / "metrics.json").read_text())["valid"]
+        for name in names
+    ]
+    values = [trial.value for trial in trials]
+    assert values == [each["perplexity"] for each in figures]
+    best = run_command(tmp_path / "here" / table_of(tmp_path / "here")[0]["job"])
+    assert ended.out.splitlines()[-1].endswith(f"best: {best}")
+    assert "optimizer.lr=0." in best and "hydra" not in best
+
+    again = korlm("train", "-m", "resume=here")  # there are three, as was asked for
+    assert again.code == 0, again.err
+    assert jobs_of(tmp_path / "here") == before
+    more = korlm("train", "-m", "resume=here", "hydra.sweeper.n_trials=5")
+    assert more.code == 0, more.err
+    assert len(trials_of(tmp_path / "here")) == len(table_of(tmp_path / "here")) == 5
+    after = jobs_of(tmp_path / "here")
+    assert {name: after[name] for name in before} == before
+    assert len(set(map(str, after.values()))) == len(after) == 5
+    other = korlm("train", "-m", "resume=here", "optimizer.lr=0.01,0.02")
+    assert "this search was begun with optimizer.lr=tag(log,interval(0.001,0.1))" in other.error
+    assert len(table_of(tmp_path / "here")) == 5
+
+
+def stopped(
+    korlm: Command, monkeypatch: pytest.MonkeyPatch, at: int, *command: str
+) -> tuple[Ended, list[int]]:
+    """Runs a command that Ctrl-C meets at a validation, counted from 1."""
+    valid_point, steps = Tracker.valid_point, []
+
+    def point(self: Tracker, step: int, *others: Any) -> None:
+        valid_point(self, step, *others)
+        steps.append(step)
+        if len(steps) == at:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tracker, "valid_point", point)
+        return korlm("train", *command), steps
+
+
+def test_ctrl_c(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the second trial: it is resumed where it was, and the others are those there would be."""
+    command = [*SEARCH, *tiny.overrides, *SHORT, RATES, "hydra.sweeper.n_trials=3"]
+    ended, steps = stopped(korlm, monkeypatch, 4, *command)
+    assert ended.code == 130
+    hint = f"python -m korlm.train -m resume={tmp_path / 'here'} hydra/sweeper=optuna"
+    assert hint + " hydra.sweeper.n_trials=3" in ended.err
+    assert [trial.state.name for trial in trials_of(tmp_path / "here")] == ["COMPLETE", "WAITING"]
+    resumed, more = stopped(korlm, monkeypatch, 99, "-m", f"resume={tmp_path / 'here'}")
+    assert resumed.code == 0, resumed.err
+    assert "search.db: 1 of 3 trials done before, 1 taken up again" in resumed.out
+    assert steps + more == [2, 4, 6] * 3
+    whole = korlm("train", *(word.replace("=here", "=whole") for word in command))
+    assert whole.code == 0
+    for found, expected in zip(
+        trials_of(tmp_path / "here"), trials_of(tmp_path / "whole"), strict=True
+    ):
+        assert found.params == expected.params
+        assert found.value == expected.value
+    assert len(jobs_of(tmp_path / "here")) == 3
+
+
+def test_kill(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    command = [*SEARCH, *tiny.overrides, *SHORT, RATES, "hydra.sweeper.n_trials=3"]
+    long = [word.replace("max_steps=6", "max_steps=40") for word in command]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "korlm.train", *long],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    here = tmp_path / "here"
+    deadline = time.monotonic() + 120
+    while len(list(here.glob("*/checkpoints/best.pt"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert [trial.state.name for trial in trials_of(here)] == ["COMPLETE", "RUNNING"]
+    before = jobs_of(here)
+    ended = korlm("train", "-m", "resume=here")
+    assert ended.code == 0, ended.err
+    assert [trial.state.name for trial in trials_of(here)] == ["COMPLETE"] * 3
+    assert len(jobs_of(here)) == 3 and before.items() <= jobs_of(here).items()
+    assert len(table_of(here)) == 3
+
+
+def test_pruned_and_failed_trials(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    """A rate at which nothing is learned ends early; a batch that is too large fails alone."""
+    command = [
+        *(*SEARCH, *tiny.overrides, *SHORT, "trainer.max_steps=20"),
+        *("optimizer.lr=choice(0.05,1e-6)", "batches.batch_size=choice(4,9999)"),
+        *("hydra.sweeper.n_trials=5", "hydra.sweeper.prune_trials=1", "hydra.sweeper.seed=11"),
+    ]
+    ended = korlm("train", *(word for word in command if "max_steps=6" not in word))
+    assert ended.code == 0, ended.err
+    rows = {(row["optimizer.lr"], row["batches.batch_size"]): row for row in table_of(Path("here"))}
+    assert len(rows) == len(table_of(Path("here")))
+    assert rows["0.05", "4"]["failure"] == ""
+    told = rows["1e-06", "4"]["failure"]
+    assert told.startswith("pruned at step 6, 30% of its training: valid.perplexity ")
+    assert {rows[key]["failure"][:9] for key in rows if key[1] == "9999"} == {"train has"}
+    assert ", 1 pruned, " in ended.out and "Traceback" not in ended.out
+    states = {trial.state.name for trial in trials_of(Path("here"))}
+    assert states == {"COMPLETE", "PRUNED", "FAIL"}
+    report = korlm("report", "sweep=here")
+    assert report.code == 0, report.err
+    steps = ended.out.count("pruned at step")
+    again = korlm("train", "-m", "resume=here")
+    assert again.code == 0 and again.out.count("pruned at step") < steps, again.err
+
+
+def test_nothing_but_failures(korlm: Command, tiny: TinyCorpus) -> None:
+    ended = korlm("train", *SEARCH, *tiny.overrides, *SHORT, RATES, "batches.batch_size=9999")
+    assert ended.error.startswith("korlm: all of the first 5 trials failed, the last with: train")
+    assert len(table_of(Path("here"))) == 5
+
+
+def test_figures_that_are_no_numbers(
+    korlm: Command, tiny: TinyCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([math.nan, 7.0, math.inf])
+    monkeypatch.setattr(Run, "fit", lambda self: {"valid": {"perplexity": next(figures)}})
+    ended = korlm("train", *SEARCH, *tiny.overrides, *SHORT, RATES, "hydra.sweeper.n_trials=3")
+    assert ended.code == 0, ended.err
+    assert [trial.value for trial in trials_of(Path("here"))] == [math.inf, 7.0, math.inf]
+
+
+def test_infinite_figures(korlm: Command, tiny: TinyCorpus) -> None:
+    """Zero probabilities are worse than anything, and no crash."""
+    ended = korlm(
+        *("train", *SEARCH, *tiny.overrides, "tokenizer=eojeol", "model=ngram"),
+        *("model.smoothing=maximum_likelihood,kneser_ney", "hydra.sweeper.n_trials=4"),
+        "vocab.min_freq=1",
+    )
+    assert ended.code == 0, ended.err
+    values = {trial.value for trial in trials_of(Path("here"))}
+    assert float("inf") in values and len(values) == 2
+
+
+def test_files_of_a_search_say_all_in_params(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path
+) -> None:
+    """What such a file sets elsewhere would not be in the command of the best trial."""
+    (tmp_path / "own" / "sweep").mkdir(parents=True)
+    text = "# @package _global_\ndefaults:\n  - override /hydra/sweeper: optuna\n"
+    params = f"  params:\n{6 * ' '}optimizer.lr: interval(0.01, 0.02)\n"
+    sweeper = f"hydra:\n sweeper:\n  n_trials: 1\n{params}      trainer.max_steps: 1\n"
+    own = tmp_path / "own" / "sweep"
+    (own / "good.yaml").write_text(text + sweeper, "utf-8")
+    (own / "bad.yaml").write_text(text + "seed: 3\n" + sweeper, "utf-8")
+    few = [word for word in SHORT if "max_steps" not in word]
+    command = ["-m", "--config-dir", str(tmp_path / "own"), *tiny.overrides, *few]
+    bad = korlm("train", *command, "sweep=bad")
+    assert "sweep=bad: sets something outside hydra.sweeper.params" in bad.error
+    good = korlm("train", *command, "sweep=good")
+    assert good.code == 0, good.err
+    best = good.out.splitlines()[-1]
+    assert "trainer.max_steps=1 " in best and "sweep=" not in best
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["optimizer.lrr=interval(0,1)"], "optimizer.lrr: there is no such setting"),
+        (["optimizer.lr=interval(0,"], "optimizer.lr=interval(0,: "),
+        (["optimizer.lr=tag(log,interval(0,1))"], "a logarithm needs numbers above 0"),
+        (["optimizer.lr=0.1"], "nothing to search"),
+        (["model.hidden_dim=interval(10,20)"], "model.hidden_dim=16.18"),
+        ([RATES, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be 1 or more"),
+        ([RATES, "hydra.sweeper.sampler=tpee"], "hydra.sweeper.sampler=tpee: invalid value"),
+        ([RATES, "hydra.sweeper.trials=3"], "hydra.sweeper.trials: there is no such setting"),
+        ([RATES, "objective=valid.x"], "objective=valid.x: must be SPLIT.KEY"),
+        (["sweep=lstm_smal"], "sweep/lstm_smal"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(korlm: Command, typed: list[str], told: str) -> None:
+    assert told in korlm("train", *SEARCH, *typed).error
+    assert not list(Path("here").glob("*"))
+
+
+def test_a_search_needs_m(korlm: Command) -> None:
+    told = "korlm: sweep=lstm_small: a search runs many jobs: python -m korlm.train -m "
+    assert korlm("train", "sweep=lstm_small", "seed=2").error == told + "sweep=lstm_small seed=2"
+    assert korlm("train", "sweep=lstm_small", "--cfg", "job").code == 0
+
+
+def test_optuna_is_not_installed(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.delitem(sys.modules, "korlm.sweeps.search.study", raising=False)
+    told = f"korlm: the package optuna is not installed: {install_command('optuna')}"
+    assert korlm("train", *SEARCH, RATES).error == told
+
+
+def test_pruned_in_another_process(korlm: Command, tiny: TinyCorpus) -> None:
+    """The launcher knows nothing of searches; the job finds its trial by its overrides."""
+    long = [word.replace("max_steps=6", "max_steps=20") for word in SHORT]
+    command = [*SEARCH, *tiny.overrides, *long, "optimizer.lr=choice(0.05,1e-6)"]
+    ended = korlm(
+        *("train", *command, "hydra/launcher=joblib", "hydra.sweeper.seed=29"),
+        *("hydra.sweeper.n_trials=2", "hydra.sweeper.prune_trials=1"),
+    )
+    assert ended.code == 0, ended.err
+    whole, pruned = trials_of(Path("here"))
+    assert (whole.params, whole.state.name) == ({"optimizer.lr": "0.05"}, "COMPLETE")
+    assert (pruned.params, pruned.state.name) == ({"optimizer.lr": "1e-06"}, "PRUNED")
+    assert list(pruned.intermediate_values) == [100_000, 200_000, 300_000]
+    assert table_of(Path("here"))[1]["failure"].startswith("pruned at step 6, 30% of its training")

@@ -1,0 +1,285 @@
+"""A sweep ends in one table, whatever became of its jobs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import math
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import LIGHT, Command, TinyCorpus
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+
+from korlm.sweeps.callback import SweepTable
+from korlm.sweeps.results import Job, build_rows, comparable, note_failure, read_jobs
+from korlm.training.session import Run
+from korlm.utils.errors import OutputError, install_command
+
+Row = dict[str, str]
+
+
+def read_table(folder: Path) -> list[Row]:
+    (path,) = folder.glob("outputs/sweeps/*/results.tsv")
+    head, *rows = (line.split("\t") for line in path.read_text("utf-8").splitlines())
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    """Two models, each with a batch size that works and one that does not."""
+    ended = korlm(
+        "train",
+        *("-m", "model=gru,rnn", *tiny.overrides, *LIGHT, "trainer.max_steps=3"),
+        *("batches.batch_size=9999,4", "model.hidden_dim=8"),
+    )
+    assert ended.code == 1
+    rows = read_table(tmp_path)
+    assert list(rows[0]) == [
+        *("model", "batches.batch_size", "valid_perplexity", "test_perplexity"),
+        *("valid_bits_per_char", "valid_eojeol_perplexity", "num_parameters"),
+        *("tokens_per_second", "seconds", "job", "failure"),
+    ]
+    perplexities = [float(row["valid_perplexity"]) for row in rows[:2]]
+    assert perplexities == sorted(perplexities)
+    for row in rows[:2]:
+        job = next(tmp_path.glob("outputs/sweeps/*")) / row["job"]
+        metrics = json.loads((job / "metrics.json").read_text("utf-8"))
+        training = json.loads((job / "training.json").read_text("utf-8"))
+        assert float(row["valid_perplexity"]) == metrics["valid"]["perplexity"]
+        assert float(row["test_perplexity"]) == metrics["test"]["perplexity"]
+        assert float(row["valid_bits_per_char"]) == metrics["valid"]["bits_per_char"]
+        assert int(row["num_parameters"]) == training["num_parameters"]
+        assert float(row["seconds"]) == training["seconds"] > 0
+        assert training["steps"] == 3
+        assert training["num_tokens"] == 3 * 4 * 8
+        assert row["batches.batch_size"] == "4"
+        assert row["failure"] == ""
+        assert row["job"] == f"model={row['model']}_batches.batch_size=4"
+        assert f"model={row['model']}" in (job / ".hydra" / "overrides.yaml").read_text("utf-8")
+    assert int(rows[0]["num_parameters"]) != int(rows[1]["num_parameters"])
+    for row in rows[2:]:
+        assert row["valid_perplexity"] == ""
+        assert row["failure"].startswith("train has ")
+        assert "batches.batch_size=9999" in row["failure"]
+    assert "4 jobs, the best first" in ended.out
+    *_, picture, best = ended.out.splitlines()
+    assert picture.endswith("sweep.png: the picture of the sweep")
+    assert " best: python -m korlm.train model=" in best
+    told = ended.out[ended.out.index("the best first") :].splitlines()[1:-2]
+    assert [line.split()[0] for line in told] == ["model", *(row["model"] for row in rows)]
+
+
+def test_networks_beside_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    """TensorBoard names jobs by their models; the n-gram model is a line as long as the others."""
+    settings = ["tokenizer=syllable", "model=ngram,window", "trainer.max_steps=3", "name=b"]
+    ended = korlm("train", "-m", *tiny.overrides, *settings, "trainer.device=cpu")
+    assert ended.code == 0, ended.err
+    (sweep,) = tmp_path.glob("outputs/sweeps/*")
+    watched = EventMultiplexer(size_guidance={"tensors": 0, "scalars": 0})
+    watched.AddRunsFromDirectory("outputs").Reload()
+    names = {job: f"sweeps/{sweep.name}/model={job}/tensorboard" for job in ("ngram", "window")}
+    assert set(watched.Runs()) == set(names.values())
+    for tag in ("loss/valid", "perplexity/valid", "perplexity/test", "quality/bits_per_char"):
+        line, curve = (
+            [(e.step, e.tensor_proto) for e in watched.Tensors(names[job], tag)] for job in names
+        )
+        assert [step for step, _ in line] == [1, 3] and line[0][1] == line[1][1]
+        assert curve[-1][0] == 3
+    told = [line.split()[0] for line in ended.out.splitlines()[-4:-2]]
+    assert sorted(told) == ["ngram", "window"]
+    assert f" model={told[0]} " in ended.out.splitlines()[-1]
+
+
+def test_without_failures_there_is_no_such_column(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path
+) -> None:
+    ended = korlm("train", "-m", *tiny.overrides, *LIGHT, "trainer.max_steps=2", "seed=1,2")
+    assert ended.code == 0, ended.err
+    assert [next(iter(row)) for row in read_table(tmp_path)] == ["seed"] * 2
+    assert {row["job"] for row in read_table(tmp_path)} == {"seed=1", "seed=2"}
+    assert "failure" not in read_table(tmp_path)[0]
+
+
+def test_a_run_by_itself_has_no_table(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    ended = korlm("train", *tiny.overrides, *LIGHT, "trainer.max_steps=2")
+    assert ended.code == 0, ended.err
+    assert not list(tmp_path.rglob("results.tsv"))
+    assert "the best first" not in ended.out
+
+
+def leave(folder: Path, name: str, overrides: list[str], perplexity: object = ...) -> None:
+    """A job's folder, as a job leaves it."""
+    (folder / name / ".hydra").mkdir(parents=True)
+    text = "".join(f"- {override}\n" for override in overrides)
+    (folder / name / ".hydra" / "overrides.yaml").write_text(text, "utf-8")
+    if perplexity is not ...:
+        metrics = {"valid": {"perplexity": perplexity, "bits_per_char": 1.0}}
+        (folder / name / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+
+
+def test_the_best_is_first_and_failures_are_last(tmp_path: Path) -> None:
+    leave(tmp_path, "10", ["seed=1"], 5)
+    leave(tmp_path, "9", ["seed=2"], 5)
+    leave(tmp_path, "0", ["seed=3"])
+    leave(tmp_path, "1", ["seed=4"], None)  # beyond all floats
+    leave(tmp_path, "2", ["seed=5"], 3.5)
+    leave(tmp_path, "3", ["seed=6"])
+    note_failure(tmp_path / "0", OutputError("the disk\tis full;\nmake room"))
+    jobs = read_jobs(tmp_path)
+    assert [job.name for job in jobs] == ["2", "9", "10", "1", "0", "3"]
+    assert jobs[3].figures["valid_perplexity"] == math.inf
+    assert [job.failure for job in jobs[-2:]] == ["the disk is full; make room", "not finished"]
+    head, *rows = build_rows(jobs)
+    assert head == ["seed", "valid_perplexity", "valid_bits_per_char", "job", "failure"]
+    assert rows[0] == ["5", 3.5, 1.0, "2", ""]
+    assert rows[-1] == ["6", "", "", "3", "not finished"]
+
+
+def test_other_tokens_are_ordered_by_what_can_be_compared(tmp_path: Path) -> None:
+    figures = {"kkma": (40.0, 4.0, 9e5), "syllable": (20.0, 4.5, 8e5), "okt": (60.0, 3.9, 7e5)}
+    for name, (perplexity, bits, eojeol) in figures.items():
+        leave(tmp_path, name, [f"tokenizer={name}"], perplexity)
+        metrics = {"perplexity": perplexity, "bits_per_char": bits, "eojeol_perplexity": eojeol}
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"valid": metrics}), "utf-8")
+    head, *rows = build_rows(read_jobs(tmp_path))
+    assert head[1:-1] == ["valid_perplexity", "valid_bits_per_char", "valid_eojeol_perplexity"]
+    assert [row[0] for row in rows] == ["okt", "kkma", "syllable"]
+    assert rows[0][1:-1] == [60.0, 3.9, 7e5]
+
+
+def test_a_tokenizer_that_is_not_installed_fails_alone(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    named = "tokenizer=kiwi,syllable,mecab"
+    few = [setting for setting in LIGHT if not setting.startswith("tokenizer")]
+    ended = korlm("train", "-m", *tiny.overrides, *few, named, "trainer.max_steps=2")
+    assert ended.code == 1
+    rows = read_table(tmp_path)
+    assert [row["tokenizer"] for row in rows] == ["syllable", "kiwi", "mecab"]
+    assert rows[0]["failure"] == "" and float(rows[0]["valid_bits_per_char"]) > 0
+    assert rows[1]["failure"] == (
+        f"tokenizer=kiwi: kiwipiepy is not installed: {install_command('kiwipiepy')}"
+    )
+
+
+def test_what_is_not_ours_is_named_by_its_kind(tmp_path: Path) -> None:
+    note_failure(tmp_path, RuntimeError("mat1 and mat2\ncannot be multiplied"))
+    text = (tmp_path / "failed.txt").read_text("utf-8")
+    assert text == "RuntimeError: mat1 and mat2 cannot be multiplied\n"
+
+
+def test_settings_that_vary() -> None:
+    """One that only some jobs have, and one with a plus before it."""
+    jobs = [
+        Job("0", {"a": "1", "b": "x"}, {"seconds": 1.0}, ""),
+        Job("1", {"a": "1", "b": "y", "c": "[1,2]"}, {"seconds": 2.0}, ""),
+    ]
+    assert build_rows(jobs) == [
+        ["b", "c", "seconds", "job"],
+        ["x", "", 1.0, "0"],
+        ["y", "[1,2]", 2.0, "1"],
+    ]
+
+
+@pytest.mark.parametrize("folder", [None, Path("nowhere")])
+def test_no_jobs_no_table(folder: Path | None, tmp_path: Path) -> None:
+    SweepTable.folder = folder and tmp_path / folder
+    SweepTable.tell()
+    assert SweepTable.folder is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_overrides_with_a_plus(tmp_path: Path) -> None:
+    leave(tmp_path, "0", ["+experiment=smoke", "name='a=b'"], 2.0)
+    assert read_jobs(tmp_path)[0].overrides == {"experiment": "smoke", "name": "'a=b'"}
+
+
+def test_any_figure_orders_the_table(tmp_path: Path) -> None:
+    for name, (loss, speed) in {"0": (1.0, 5.0), "1": (2.0, 9.0), "2": (None, None)}.items():
+        leave(tmp_path, name, [f"seed={name}"])
+        figures = {"test": {"loss": loss, "tokens_per_second": speed}}
+        (tmp_path / name / "metrics.json").write_text(json.dumps(figures), "utf-8")
+    leave(tmp_path, "3", ["seed=3"])
+    for objective, order in {
+        "test.loss": ["0", "1", "2", "3"],
+        "test.tokens_per_second": ["1", "0", "2", "3"],  # the only one that should be large
+    }.items():
+        jobs = read_jobs(tmp_path, objective)
+        assert [job.name for job in jobs] == order
+        assert build_rows(jobs, objective)[0][1] == objective.replace(".", "_")
+
+
+def test_unlike_tokens_are_seen_in_the_counts_too(tmp_path: Path) -> None:
+    """As with prepared=one,other, which no override tells."""
+    for name, count in {"0": 10, "1": 11}.items():
+        leave(tmp_path, name, [f"prepared={name}"])
+        figures = {"valid": {"num_tokens": count, "num_unk": 1, "perplexity": 2.0}}
+        (tmp_path / name / "metrics.json").write_text(json.dumps(figures), "utf-8")
+    jobs = read_jobs(tmp_path)
+    assert comparable(jobs, "test.loss") == "test.bits_per_char"
+    assert comparable(jobs, "test.seconds") == "test.seconds"
+    assert comparable(jobs[:1], "test.loss") == "test.loss"
+
+
+def test_a_thousand_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(1000):
+        leave(tmp_path, str(number), [f"seed={number}", "optimizer.lr=0.1"], 5 + number)
+    SweepTable.folder = tmp_path
+    start = time.perf_counter()
+    with caplog.at_level(logging.INFO):
+        assert SweepTable.tell() == tmp_path
+    assert time.perf_counter() - start < 30, "two seconds where nothing else runs"
+    assert len((tmp_path / "results.tsv").read_text("utf-8").splitlines()) == 1001
+    assert "1000 jobs, the best first by valid.perplexity" in caplog.text
+    assert "… and 940 more" in caplog.text
+    assert (tmp_path / "sweep.png").is_file()
+
+
+def test_a_failed_job_gives_its_memory_back(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra keeps its exception to the end of the sweep; our own mistakes are told in full."""
+    living: list[weakref.ref[Run]] = []
+    alive: list[int] = []
+
+    def fail(self: Run) -> None:
+        alive.append(sum(ref() is not None for ref in living))
+        living.append(weakref.ref(self))
+        raise ValueError("ours")
+
+    monkeypatch.setattr(Run, "fit", fail)
+    with pytest.raises(ValueError, match="ours"):
+        korlm("train", "-m", *tiny.overrides, *LIGHT, "seed=1,2,3")
+    assert alive == [0, 0, 0]
+    logs = [path.read_text("utf-8") for path in tmp_path.glob("outputs/sweeps/*/*/train.log")]
+    assert len(logs) == 3 and all("Traceback" in log for log in logs)
+
+
+@pytest.mark.parametrize("objective", ["valid.perplexity", "train.tokens_per_second"])
+def test_the_command_gives_what_sweepers_minimise(
+    korlm: Command,
+    tiny: TinyCorpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    objective: str,
+) -> None:
+    given: list[float] = []
+
+    def note(self: SweepTable, config: Any, job_return: Any, **others: Any) -> None:
+        given.append(job_return.return_value)
+
+    monkeypatch.setattr(SweepTable, "on_job_end", note)
+    command = [*tiny.overrides, *LIGHT, "trainer.max_steps=1", f"objective={objective}"]
+    for _ in range(2):  # the second finds the job finished
+        assert korlm("train", "-m", *command, "hydra.sweep.dir=here").code == 0
+    split, key = objective.split(".")
+    value = json.loads((tmp_path / "here/0/metrics.json").read_text("utf-8"))[split][key]
+    assert given == [-value if key == "tokens_per_second" else value] * 2

@@ -1,0 +1,32 @@
+"""Arithmetic of syllables, with Unicode's own normalisation as the oracle."""
+
+import unicodedata
+
+import pytest
+
+from korlm.text.hangul import LEADS, TAILS, VOWELS, build, show_letters, split, tail_of
+
+SYLLABLES = [chr(code) for code in range(0xAC00, 0xD7A4)]
+
+
+def test_split_and_build_are_inverse_for_every_syllable() -> None:
+    assert [build(*split(char)) for char in SYLLABLES] == SYLLABLES
+
+
+def test_letters_are_those_of_nfd() -> None:
+    for char in SYLLABLES:
+        lead, vowel, tail = split(char)
+        jamo = [chr(0x1100 + LEADS.index(lead)), chr(0x1161 + VOWELS.index(vowel))]
+        jamo += [chr(0x11A7 + TAILS.index(tail))] if tail else []
+        assert unicodedata.normalize("NFD", char) == "".join(jamo)
+
+
+@pytest.mark.parametrize("char", ["", "a", "ㅋ", "가나", "\u1100"])
+def test_what_is_no_syllable_has_no_tail(char: str) -> None:
+    assert tail_of(char) is None
+
+
+def test_conjoining_jamo_are_shown_as_letters() -> None:
+    shown = show_letters("".join(map(chr, [*range(0x1100, 0x1113), *range(0x1161, 0x1176)])))
+    assert shown == LEADS + VOWELS
+    assert show_letters("".join(map(chr, range(0x11A8, 0x11C3)))) == "".join(TAILS)

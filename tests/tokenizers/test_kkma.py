@@ -1,0 +1,304 @@
+"""Kkma and the fast engine against KoNLPy itself, in processes of their own."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from conftest import ROOT
+
+from korlm.config import CorpusConfig, Engine, KkmaConfig
+from korlm.corpus.files import read_lines
+from korlm.corpus.normalization import normalize
+from korlm.corpus.sources import find_sources
+from korlm.tokenizers.analysis import Analysis, analyses_of
+from korlm.tokenizers.kkma import JAR, kkma_version
+from korlm.tokenizers.registry import tokenizer_version
+from korlm.tokenizers.workers.pool import TokenizerPool
+from korlm.utils.errors import ConfigError
+
+
+def config(engine: Engine = Engine.fast, threads: int = 2, guard: bool = True) -> KkmaConfig:
+    return KkmaConfig(name="kkma", engine=engine, threads=threads, guard=guard)
+
+
+def test_kkma_version_starts_no_java() -> None:
+    assert tokenizer_version(config()) == kkma_version(config())
+    versions = {kkma_version(config(engine, 1, guard)) for engine in Engine for guard in (0, 1)}
+    assert len(versions) == 4 and all(version.startswith("konlpy 0.") for version in versions)
+    # A clock limits the lines of KoNLPy's own engine only.
+    for slower, same in (
+        (config(), True),
+        (config(guard=False), True),
+        (config(Engine.konlpy), False),
+    ):
+        slow = dataclasses.replace(slower, seconds_per_line=60.0)
+        assert (kkma_version(slow) == kkma_version(slower)) == same
+    assert "jpype" not in sys.modules
+
+
+@pytest.mark.parametrize("key", ["workers", "threads"])
+def test_too_many(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"tokenizer.{key}=257: must be 256 or less"):
+        KkmaConfig(name="kkma", **{key: 257})  # type: ignore[arg-type]
+
+
+# The jar
+
+
+@pytest.fixture(scope="module")
+def build_jar() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_jar", ROOT / "scripts" / "build_jar.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_jar_was_built_from_its_sources(
+    build_jar: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert build_jar.JAR == JAR
+    assert build_jar.built_digest() == build_jar.source_digest()
+    shutil.copytree(build_jar.FOLDER, tmp_path / "java")
+    monkeypatch.setattr(build_jar, "FOLDER", tmp_path / "java")
+    assert build_jar.built_digest() == build_jar.source_digest()
+    with open(build_jar.sources()[0], "a") as file:
+        file.write("// changed")
+    assert build_jar.built_digest() != build_jar.source_digest()
+
+
+# konlpy's Kkma as it is
+
+COMPARE = """
+import json, sys
+from korlm.config import CorpusConfig, Engine, KkmaConfig
+from korlm.corpus.reader import find_sources
+from korlm.tokenizers.kkma import KkmaTokenizer
+from korlm.corpus.files import read_lines
+
+tokenizer = KkmaTokenizer(KkmaConfig(name="kkma", engine=Engine.konlpy))
+from konlpy.tag import Kkma
+
+kkma = Kkma()
+differing, lines, wrong_eojeol, status = [], 0, [], set()
+for place, count in (("kolaw/constitution.txt", 40), ("kobill/1809890.txt", 100)):
+    (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + place]))
+    for text in list(read_lines(source.path))[:count]:
+        lines += 1
+        analysis = tokenizer.analyze(text)
+        # Kkma().morphs of blanks alone is a Java NullPointerException.
+        morphs, pos = (kkma.morphs(text), kkma.pos(text)) if text.strip() else ([], [])
+        if analysis.morphs != morphs or list(zip(analysis.morphs, analysis.tags)) != pos:
+            differing.append(text)
+        if tokenizer.tokenize(text) != morphs:
+            differing.append(text)
+        units = text.split()
+        rising = analysis.eojeol == sorted(analysis.eojeol)
+        if not rising or set(analysis.eojeol) != set(range(len(units))):
+            wrong_eojeol.append(text)
+        status.add(analysis.status)
+one = tokenizer.analyze("나는 학교에  갔다.")
+json.dump(
+    {
+        "lines": lines,
+        "differing": differing,
+        "wrong_eojeol": wrong_eojeol,
+        "status": sorted(status),
+        "one": [one.morphs, one.eojeol],
+    },
+    sys.stdout,
+)
+"""
+
+
+@pytest.mark.jvm
+def test_the_plain_engine_equals_konlpy(tmp_path: Path) -> None:
+    script = tmp_path / "compare.py"
+    script.write_text(COMPARE, encoding="utf-8")
+    source = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found == {
+        "lines": 140,
+        "differing": [],
+        "wrong_eojeol": [],
+        "status": ["empty", "ok"],
+        "one": [["나", "는", "학교", "에", "가", "었", "다", "."], [0, 0, 1, 1, 2, 2, 2, 2]],
+    }
+
+
+# The fast engine
+
+SIGNS = [
+    "-^0_.<>¬'~(,;)", "ㅋㅠㅜㅎㅡ-_.^", "(T_T)>;oO_.^dbm3", "가나다라마바사아자차카타파하",
+    "은는이가을를에서도만의로", "ㄱㄴㄷㄹㅁㅂㅇㅏㅑㅣㅢ", "하였했다니까요습니다었겠네",
+    "0123456789,.-", "abcXYZ", " ", "  \t", "국회의원대통령영화감독", "年月日漢字",
+    "★♥ⓒ㎡·…“”", "\u00a0\u3000ｱＡ！",
+]  # fmt: skip
+
+
+RANDOM = 300
+
+
+def random_lines(seed: int, count: int) -> list[str]:
+    """Lines of everything that Kkma has a rule for, mixed up."""
+    dice = random.Random(seed)
+    lines = []
+    for _ in range(count):
+        signs = dice.choice(SIGNS)
+        line = ""
+        for _ in range(dice.randrange(1, 25)):
+            if dice.random() < 0.3:
+                signs = dice.choice(SIGNS)
+            line += dice.choice(signs)
+        lines.append(line)
+    return lines
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    """The constitution whole, some bills, and what nobody would write."""
+    texts = []
+    for place, count in (("kolaw/constitution.txt", 1000), ("kobill/1809890.txt", 150)):
+        (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + place]))
+        texts += [normalize(line) for line in list(read_lines(source.path))[:count]]
+    return texts + random_lines(1, RANDOM)
+
+
+def analyses(settings: KkmaConfig, lines: list[str], size: int = 50) -> list[Analysis]:
+    batches = [lines[begin : begin + size] for begin in range(0, len(lines), size)]
+    with TokenizerPool(settings) as pool:
+        return [analysis for columns in pool.map(batches) for analysis in analyses_of(columns)]
+
+
+@pytest.fixture(scope="module")
+def fast(lines: list[str]) -> list[Analysis]:
+    return analyses(config(threads=2), lines)
+
+
+@pytest.mark.jvm
+def test_the_fast_engine_equals_konlpy(lines: list[str], fast: list[Analysis]) -> None:
+    plain = analyses(config(Engine.konlpy), lines)
+    ended = [number for number, analysis in enumerate(plain) if analysis.status == "ok"]
+    assert len(ended) > 0.7 * len(lines)
+    for number in ended:
+        assert fast[number][:2] == plain[number][:2], lines[number]
+        assert fast[number].status == "ok" and fast[number].dropped == 0
+    # Java's exceptions (a pair of blanks in the midst of signs) are konlpy's alone.
+    assert {a.status for a in fast} == {"ok", "empty"}
+    # Kkma joins words across a blank; only the fast engine knows where each was written.
+    written = [n for n in ended if n < len(lines) - RANDOM]
+    odd = [n for n in written if fast[n].eojeol != plain[n].eojeol]
+    assert len(written) > 250 and len(odd) < len(written) / 50
+
+
+@pytest.mark.jvm
+@pytest.mark.parametrize("threads", [1, 8])
+def test_threads_change_nothing(lines: list[str], fast: list[Analysis], threads: int) -> None:
+    # Other threads, other neighbours in the batch, another state of what is remembered.
+    backwards = analyses(config(threads=threads), lines[::-1], size=7 * threads)[::-1]
+    for line, one, other in zip(lines, fast, backwards, strict=True):
+        assert one[:5] == other[:5], line
+
+
+LONG = 1 << 20
+HOSTILE = {
+    "": "empty",
+    "   ": "empty",
+    "\0": "empty",
+    "\x01\x02\x1b\x7f": "empty",
+    "\0가 간다\x01": "ok",
+    "😀 나는 간다": "ok",
+    "🇰🇷 👨‍👩‍👧‍👦": "ok",
+    "가😀나": "ok",
+    "\ud800 가": "ok",
+    "\u200b\ufeff가\u200b": "ok",
+    "a\xa0b\u3000c": "ok",
+    "\u1112\u119e\u11ab\u1100\u1173\u11af 나랏말ᄊᆞ미": "ok",
+    "대한".encode().decode() + "\u1103\u1162": "ok",
+    "大韓民國 憲法": "ok",
+    "مرحبا بالعالم": "ok",
+    "가\t나\t다": "ok",
+    "가\r나\x0b다\x85라\u2028마": "ok",
+    "(((((((((((((((((": "ok",
+    "http://example.org/?q=가&r=%20 #태그 @누구": "ok",
+    "ㅋ" * 100_000: "ok",
+    "ㅋㅠ" * 3000 + " 좋다": "ok",
+    "a" * 40_000: "ok",
+    "a" * 40_000 + " b-c": "ok",
+    "1" + ",000" * 10_000: "ok",
+    "a1" * 8_000: "cut: over budget",
+    "가나다 " * (LONG // 40): "ok",
+    "a b " * (LONG // 4): "ok",
+    "아" * 16 + " 끝": "ok",
+    "굿" * 16: "ok",
+    "ㄷ" * 17: "ok",
+    "사랑해" * 300: "ok",
+    "ㄷ" * 40 + " 좋다": "cut: over budget",
+    "나는 " + "뷁똠방" * 60 + " 간다": "cut: over budget",
+    "황시욬" * 20: "cut: over budget",
+    "ㄹㅇㄴㅁ" * 20: "cut: over budget",
+}
+SENTENCES = ["나는 학교에 갔다.", "대한민국은 민주공화국이다.", "날씨가 참 좋네요!"]
+
+
+@pytest.mark.jvm
+def test_hostile_lines() -> None:
+    texts = [text for pair in zip(HOSTILE, SENTENCES * 20, strict=False) for text in pair]
+    found = analyses(config(threads=2), texts + SENTENCES, size=9)
+    plain = found[-3:]
+    assert all(analysis.status == "ok" for analysis in plain)
+    for number, (text, status) in enumerate(HOSTILE.items()):
+        analysis = found[2 * number]
+        assert analysis.status == status, text[:20]
+        units = len(text.split())
+        assert analysis.eojeol == sorted(analysis.eojeol), text[:20]
+        assert all(0 <= index < units for index in analysis.eojeol), text[:20]
+        assert "".join(analysis.morphs + analysis.tags).encode("utf-8") is not None
+        if status.startswith("cut"):
+            # The neighbours of the word that was cut are read as ever.
+            assert "간다" not in text or analysis.morphs[-2:] == ["갈", "ㄴ다"]
+            assert "좋다" not in text or analysis.morphs[-2:] == ["좋", "다"]
+        assert found[2 * number + 1][:4] == plain[number % 3][:4], text[:20]
+    by_text = dict(zip(texts, found, strict=False))
+    assert by_text["😀 나는 간다"].morphs == ["😀", "나", "는", "갈", "ㄴ다"]
+    assert by_text["\0가 간다\x01"].dropped == 2
+
+
+@pytest.mark.jvm
+def test_without_a_guard_a_word_over_budget_stays_whole() -> None:
+    texts = ["나는 " + "ㄷ" * 60 + " 간다", SENTENCES[0]]
+    first, second = analyses(config(threads=1, guard=False), texts)
+    assert first.status == "fallback: over budget" and second.status == "ok"
+    assert first.morphs == ["나", "는", "ㄷ" * 60, "갈", "ㄴ다"]
+    assert first.tags[2] == "UN" and first.eojeol == [0, 0, 1, 2, 2]
+
+
+@pytest.mark.jvm
+def test_no_clock_ends_a_long_line() -> None:
+    """However slow the machine is: any line takes longer than a microsecond."""
+    text = "학교에 간다. "
+    settings = KkmaConfig(name="kkma", threads=1, seconds_per_line=1e-6)
+    short, long = analyses(settings, [text, text * (128_000 // len(text))])
+    count = 128_000 // len(text)
+    assert short.status == long.status == "ok"
+    assert long.morphs == short.morphs * count and long.tags == short.tags * count
+    units = range(2 * count)
+    assert long.eojeol == [2 * (n // 5) + short.eojeol[n % 5] for n in range(5 * count)]
+    assert long.eojeol[-1] == units[-1] and long.dropped == 0

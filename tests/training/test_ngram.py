@@ -1,0 +1,150 @@
+"""Runs that count: the same folder, figures and ways to stop as those that follow gradients."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_runs import break_off, comparable, finish, make_settings, prepare_tiny, resume, start
+
+from korlm.config import Mode, NgramConfig, Smoothing, TrainSettings
+from korlm.dataset.prepared import Prepared
+from korlm.models.ngram.model import NgramLM
+from korlm.models.registry import build_model
+from korlm.runs.checkpoint import load_checkpoint
+from korlm.utils.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """The tiny corpus."""
+    return prepare_tiny(tmp_path_factory.mktemp("corpus"))
+
+
+def settings(prepared: Prepared, mode: Mode = Mode.stream, **model: object) -> TrainSettings:
+    """Of a run that counts trigrams, unless another order is given."""
+    config = NgramConfig(**{"name": "ngram", "order": 3, **model})
+    return make_settings(prepared, trainer={"sample_tokens": 5}, mode=mode, model=config)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_run_holds_what_was_promised(prepared: Prepared, tmp_path: Path, mode: Mode) -> None:
+    found = finish(settings(prepared, mode), prepared, tmp_path)
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"checkpoints", "metrics.json", "training.json", "tensorboard"}
+    training = json.loads((tmp_path / "training.json").read_text())
+    assert training["num_parameters"] == found.run.model.num_grams
+    assert training["num_tokens"] == found.splits["train"]["num_tokens"]
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"best.pt", "last.pt"}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == found.splits
+    assert 1 < found.splits["train"]["perplexity"] < found.splits["valid"]["perplexity"] < 10
+    best, last = (load_checkpoint(tmp_path / "checkpoints" / f"{n}.pt") for n in ("best", "last"))
+    assert best["optimizer"] is None
+    assert best["progress"]["step"] == last["progress"]["step"] == 1
+    assert last["progress"]["best_loss"] == found.splits["valid"]["loss"]
+    for checkpoint in (best, last):
+        model = build_model(NgramConfig(name="ngram", order=3), len(prepared.vocab))
+        model.load_state_dict(checkpoint["model"])
+        assert isinstance(model, NgramLM)
+        assert model.num_grams == found.run.model.num_grams
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    tags = events.Tags()
+    assert {"loss/valid", "perplexity/valid", "perplexity/test"} <= set(tags["scalars"])
+    assert events.Scalars("perplexity/valid")[0].value == pytest.approx(
+        found.splits["valid"]["perplexity"]
+    )
+
+
+def test_both_ways_of_batching_see_the_same_sentences(prepared: Prepared, tmp_path: Path) -> None:
+    """But for columns and long sentences, whose first token is predicted from less."""
+    parts = [
+        finish(settings(prepared, mode, order=2), prepared, tmp_path / mode.value).splits
+        for mode in Mode
+    ]
+    assert parts[0]["valid"]["loss"] == pytest.approx(parts[1]["valid"]["loss"], rel=0.05)
+
+
+def test_text_for_a_batch_is_not_needed(prepared: Prepared, tmp_path: Path) -> None:
+    changed = settings(prepared)
+    batches = dataclasses.replace(changed.batches, batch_size=10_000)
+    assert finish(dataclasses.replace(changed, batches=batches), prepared, tmp_path).splits
+
+
+def test_plain_counts_have_no_finite_perplexity(
+    prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ml = settings(prepared, smoothing=Smoothing.maximum_likelihood)
+    with caplog.at_level(logging.INFO):
+        splits = finish(ml, prepared, tmp_path).splits
+    assert math.isinf(splits["valid"]["perplexity"])
+    assert splits["train"]["perplexity"] < 10
+    assert json.loads((tmp_path / "metrics.json").read_text())["valid"]["perplexity"] is None
+    assert "model.smoothing=maximum_likelihood gives some tokens of valid" in caplog.text
+    assert "inf" in caplog.text
+
+
+def test_written_and_read_again_it_is_the_same_model(prepared: Prepared, tmp_path: Path) -> None:
+    written = finish(settings(prepared, write_arpa=True), prepared, tmp_path / "a")
+    path = tmp_path / "a" / "ngram.arpa.gz"
+    read = finish(settings(prepared, arpa=str(path)), prepared, tmp_path / "b")
+    for split, figures in comparable(written.splits).items():
+        assert comparable(read.splits)[split] == pytest.approx(figures, rel=1e-5)
+
+
+def test_a_file_of_another_order_stops_the_run(prepared: Prepared, tmp_path: Path) -> None:
+    finish(settings(prepared, write_arpa=True), prepared, tmp_path / "a")
+    other = settings(prepared, order=2, arpa=str(tmp_path / "a" / "ngram.arpa.gz"))
+    with pytest.raises(ConfigError, match=r"set model\.order=3"):
+        start(other, prepared, tmp_path / "b").fit()
+    assert not (tmp_path / "b").exists()
+
+
+def test_an_order_beyond_all_sentences_stops_the_run(prepared: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.order=99: no sentence of train"):
+        start(settings(prepared, order=99), prepared, tmp_path).fit()
+
+
+@pytest.mark.parametrize("moment", ["counting", "validation", "writing"])
+def test_stopped_and_resumed_it_ends_the_same(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    unbroken = finish(settings(prepared, write_arpa=True), prepared, tmp_path / "a")
+    run = start(settings(prepared, write_arpa=True), prepared, tmp_path / "b")
+
+    def wish(*_: object) -> None:
+        run.stop.wished = True
+
+    with monkeypatch.context() as patch:
+        if moment == "counting":
+            wish()
+        elif moment == "validation":
+            patch.setattr(run, "_sample", wish)
+            patch.setattr(run.tracker, "sample", wish)
+        else:
+            patch.setattr("korlm.training.ngram.exp", lambda loss: wish() or loss)
+        message = break_off(run)
+    assert message.startswith(f"stopped at step {0 if moment == 'counting' else 1} of 1")
+    assert not list(tmp_path.glob("b/ngram.arpa.gz*"))
+    splits = resume(prepared, tmp_path / "b").fit()
+    assert comparable(splits) == comparable(unbroken.splits)
+    assert (tmp_path / "b" / "ngram.arpa.gz").is_file()
+
+
+def test_a_finished_run_can_be_resumed(prepared: Prepared, tmp_path: Path) -> None:
+    finished = finish(settings(prepared), prepared, tmp_path)
+    assert comparable(resume(prepared, tmp_path).fit()) == comparable(finished.splits)
+
+
+def test_the_log_tells_what_is_done(
+    prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        found = finish(settings(prepared), prepared, tmp_path)
+    assert "an n-gram model of order 3: counting (kneser_ney)" in caplog.text
+    assert f"{found.run.model.num_grams:,} n-grams" in caplog.text
+    assert "parameters" not in caplog.text

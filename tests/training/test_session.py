@@ -1,0 +1,453 @@
+"""Whole runs on a tiny corpus: they learn, keep what they promised, and resume to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import (
+    BUSY_MODEL,
+    OPTIMIZERS,
+    Finished,
+    Splits,
+    comparable,
+    finish,
+    make_settings,
+    prepare_tiny,
+    start,
+)
+
+from korlm.config import (
+    DecayConfig,
+    GRUConfig,
+    InitialState,
+    LSTMConfig,
+    Mode,
+    ModelConfig,
+    Nonlinearity,
+    OutputBias,
+    PlateauConfig,
+    Precision,
+    RNNConfig,
+    ScheduleConfig,
+    Spelling,
+    TrainSettings,
+    WindowConfig,
+)
+from korlm.config.serialization import settings_from_plain
+from korlm.dataset.batches import Batches, build_batches
+from korlm.dataset.prepared import Prepared
+from korlm.dataset.vocab import EOS_ID, Vocab
+from korlm.evaluation.metrics import Tally
+from korlm.models.registry import build_model
+from korlm.runs.checkpoint import load_checkpoint, settings_of
+from korlm.tokenizers.characters import SyllableTokenizer
+from korlm.training.validation import evaluate
+from korlm.utils.errors import ConfigError, Interrupted, KorlmError, TrainingError, enough_memory
+
+METRICS = {
+    *("num_tokens", "num_unk", "num_eojeol", "num_chars"),
+    *("loss", "perplexity", "perplexity_known", "oov_rate", "eojeol_perplexity", "bits_per_char"),
+    *("tokens_per_second", "seconds", "peak_memory_mb"),
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """A tiny corpus."""
+    return prepare_tiny(tmp_path_factory.mktemp("corpus"))
+
+
+# --- a run from start to end ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Finished:
+    """A run long enough to know its text by heart."""
+    settings = make_settings(
+        prepared,
+        trainer={"epochs": 25, "sample_tokens": 8, "log_every": 10},
+        model=LSTMConfig(name="lstm", embedding_dim=24, hidden_dim=32, num_layers=1),
+        name="finished",
+    )
+    return finish(settings, prepared, tmp_path_factory.mktemp("finished"))
+
+
+def test_learns_its_text_by_heart(finished: Finished) -> None:
+    vocab_size = len(finished.run.prepared.vocab)
+    assert vocab_size > 20
+    assert finished.splits["train"]["perplexity"] < 1.8
+    assert finished.splits["valid"]["perplexity"] < finished.run.trainer.total_steps
+    assert finished.run.progress.step == finished.run.trainer.total_steps
+
+
+def test_metrics_are_those_promised(finished: Finished) -> None:
+    found = json.loads((finished.run.folder / "metrics.json").read_text(encoding="utf-8"))
+    assert list(found) == ["train", "valid", "test"]
+    assert found == finished.splits
+    for split, figures in found.items():
+        assert set(figures) == METRICS
+        stats = finished.run.prepared.stats[split]
+        for count in ("num_tokens", "num_unk", "num_eojeol", "num_chars"):
+            assert figures[count] == getattr(stats, count)
+        assert figures["perplexity"] == pytest.approx(math.exp(figures["loss"]))
+        assert figures["oov_rate"] == figures["num_unk"] / figures["num_tokens"]
+        assert figures["seconds"] > 0
+    assert found["train"]["num_unk"] == 0 < found["valid"]["num_unk"]
+
+
+def test_the_folder_holds_what_was_promised_and_nothing_else(finished: Finished) -> None:
+    files = {
+        str(path.relative_to(finished.run.folder))
+        for path in finished.run.folder.rglob("*")
+        if path.is_file()
+    }
+    events = {name for name in files if name.startswith("tensorboard")}
+    projector = {
+        "tensorboard/projector_config.pbtxt",
+        "tensorboard/embeddings/metadata.tsv",
+        "tensorboard/embeddings/tensors.tsv",
+    }
+    assert len(events - projector) == 1 and projector < events
+    assert files - events == {
+        "metrics.json",
+        "training.json",
+        "checkpoints/last.pt",
+        "checkpoints/best.pt",
+    }
+
+
+def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> None:
+    """A run that gets worse and worse: its second half throws the weights about."""
+    run = start(make_settings(prepared, trainer={"epochs": 2}), prepared, tmp_path)
+
+    def hook(*arguments: object) -> None:
+        if run.progress.step >= run.trainer.total_steps // 2:
+            with torch.no_grad():
+                for parameter in run.model.parameters():
+                    parameter.mul_(1.5)
+
+    run.optimizer.register_step_post_hook(hook)
+    splits, progress = run.fit(), run.progress
+    assert progress.best_step == progress.step // 2
+    best, last = (load_checkpoint(run.checkpoints / f"{name}.pt") for name in ("best", "last"))
+    assert best["progress"]["best_step"] == best["progress"]["step"] == progress.best_step
+    assert best["progress"]["best_loss"] == last["progress"]["best_loss"] == progress.best_loss
+    assert splits["valid"]["loss"] == progress.best_loss
+    for name, parameter in run.model.state_dict().items():
+        assert torch.equal(parameter, best["model"][name])
+    run.model.load_state_dict(last["model"])
+    assert evaluate(run.model, run.batches["valid"], run.device).loss > progress.best_loss + 0.1
+
+
+def test_it_begins_with_how_frequent_tokens_are(prepared: Prepared, tmp_path: Path) -> None:
+    """Before the first step valid costs nearly what the unigrams of train make of it."""
+    model = LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8, output_bias=OutputBias.unigram)
+    run = start(make_settings(prepared, model=model), prepared, tmp_path)
+    counts = torch.tensor(prepared.vocab.counts) + 0.5
+    ids = torch.from_numpy(prepared.ids("valid").astype("int64"))
+    expected = -(counts / counts.sum()).log()[ids].mean().item()
+    found = evaluate(run.model, run.batches["valid"], run.device).loss
+    assert found == pytest.approx(expected, rel=0.01)
+    assert found < math.log(len(prepared.vocab)) - 0.2
+
+
+def test_best_is_enough_by_itself(finished: Finished) -> None:
+    """Nothing but the file and raw text: settings, vocabulary and weights are in it."""
+    path = finished.run.folder / "checkpoints" / "best.pt"
+    checkpoint = load_checkpoint(path)
+    settings = settings_from_plain(settings_of(checkpoint, path), [])
+    assert settings == finished.run.settings
+    vocab = Vocab.restore(**checkpoint["vocab"], config=settings.vocab)
+    model = build_model(settings.model, len(vocab))
+    model.load_state_dict(checkpoint["model"])
+    tokens: list[int] = []
+    for line in Path(settings.corpus.valid[0]).read_text(encoding="utf-8").splitlines():
+        tokens += [*vocab.encode(SyllableTokenizer().tokenize(line)).tolist(), EOS_ID]
+    batches = build_batches(
+        torch.tensor(tokens).numpy().astype("uint16"), settings.batches, False, 1, "valid"
+    )
+    tally = evaluate(model, batches, torch.device("cpu"))
+    assert tally.num_tokens == finished.splits["valid"]["num_tokens"]
+    assert tally.loss == pytest.approx(finished.splits["valid"]["loss"], rel=1e-6)
+
+
+def test_last_holds_what_best_does_and_the_way_on(finished: Finished) -> None:
+    folder = finished.run.folder / "checkpoints"
+    best, last = load_checkpoint(folder / "best.pt"), load_checkpoint(folder / "last.pt")
+    assert best["optimizer"] is None
+    assert last["optimizer"]["state"]
+    assert last["config"] == best["config"]
+    assert last["vocab"] == best["vocab"]
+    assert last["progress"]["step"] == finished.run.trainer.total_steps
+    assert last["rng"]["cpu"].dtype == torch.uint8
+
+
+def test_spelling_goes_along(finished: Finished) -> None:
+    checkpoint = load_checkpoint(finished.run.folder / "checkpoints" / "best.pt")
+    arrays = finished.run.prepared.spelling.arrays()
+    assert checkpoint["spelling"].keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert checkpoint["spelling"][name].tolist() == array.tolist()
+
+
+def test_a_prepared_corpus_tells_its_own_settings(
+    finished: Finished, prepared: Prepared, tmp_path: Path
+) -> None:
+    """With prepared=DIR the corpus of the command is not the one that was read."""
+    settings = make_settings(prepared, prepared=str(prepared.folder))
+    other = dataclasses.replace(settings.corpus, name="other", train=["nowhere.txt"])
+    run = start(dataclasses.replace(settings, corpus=other), prepared, tmp_path)
+    run.tracker.close()
+    checkpoint = run.checkpoint()
+    assert checkpoint["config"]["corpus"]["name"] == "tiny"
+    best = load_checkpoint(finished.run.folder / "checkpoints" / "best.pt")
+    assert checkpoint["config"]["corpus"] == best["config"]["corpus"]
+
+
+def test_tensorboard_holds_the_run(finished: Finished) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    guidance = {"scalars": 0, "tensors": 0}
+    events = EventAccumulator(str(finished.run.folder / "tensorboard"), size_guidance=guidance)
+    tags = events.Reload().Tags()
+    assert {"loss/train", "loss/valid", "loss/test", "best/valid_perplexity"} <= set(
+        tags["scalars"]
+    )
+    steps_per_epoch = len(finished.run.trainer.train)
+    assert [point.step for point in events.Scalars("loss/valid")] == [
+        steps_per_epoch * n for n in range(1, 26)
+    ]
+    best = [point.value for point in events.Scalars("best/valid_perplexity")]
+    assert best == sorted(best, reverse=True)
+    assert best[-1] == pytest.approx(finished.splits["valid"]["perplexity"], rel=1e-5)
+    sampled = {
+        tag: events.Tensors(f"{tag}/text_summary")[-1].tensor_proto.string_val[0].decode()
+        for tag in ("samples", "samples/tokens")
+    }
+    tokens = sampled["samples/tokens"].split(" ")
+    assert len(tokens) == 8
+    assert set(tokens) - {"\n\n"} <= set(finished.run.prepared.vocab.tokens)
+    assert sampled["samples"].split() == "".join(tokens).replace("▁", " ").split()
+
+
+def test_the_log_tells_where_training_stands(
+    prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="korlm"):
+        start(make_settings(prepared), prepared, tmp_path).fit()
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    assert "epoch 1/2  step 9  train perplexity" in text
+    assert "valid perplexity" in text
+    assert "bits_per_char" in text
+
+
+def test_sentence_batches_learn_as_well(prepared: Prepared, tmp_path: Path) -> None:
+    model = LSTMConfig(name="lstm", embedding_dim=24, hidden_dim=32, num_layers=1)
+    settings = make_settings(prepared, trainer={"epochs": 12}, mode=Mode.sentence, model=model)
+    splits = start(settings, prepared, tmp_path).fit()
+    assert splits["train"]["perplexity"] < 2.0
+    # Tokens are counted alike, however they were batched.
+    assert splits["train"]["num_tokens"] == prepared.stats["train"].num_tokens
+
+
+# --- kinds of everything -------------------------------------------------------------------------
+
+SCHEDULES: dict[str, ScheduleConfig] = {
+    "constant": ScheduleConfig(name="constant", warmup_share=0.1),
+    "cosine": DecayConfig(name="cosine", warmup_share=0.1),
+    "one_cycle": DecayConfig(name="one_cycle", warmup_share=0.25, end_factor=1e-4),
+    "plateau": PlateauConfig(name="plateau"),
+}
+MODELS: dict[str, ModelConfig] = {
+    "lstm": LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8),
+    "gru": GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, dropout_hidden=0.1),
+    "tanh": RNNConfig(name="rnn", embedding_dim=8, hidden_dim=8, dropout_weight=0.1),
+    "relu": RNNConfig(
+        name="rnn", embedding_dim=8, hidden_dim=8, nonlinearity=Nonlinearity.relu, layer_norm=True
+    ),
+    "learned": LSTMConfig(
+        name="lstm",
+        embedding_dim=8,
+        hidden_dim=12,
+        tie_weights=False,
+        layer_norm=True,
+        dropout_recurrent=0.1,
+        initial_state=InitialState.learned,
+    ),
+    "spelling": LSTMConfig(
+        name="lstm", embedding_dim=8, hidden_dim=8, num_layers=1, spelling=Spelling.both
+    ),
+    "window": WindowConfig(name="window", embedding_dim=8, hidden_dim=8, dropout_hidden=0.1),
+    "paper": WindowConfig(
+        name="window", embedding_dim=8, hidden_dim=8, tie_weights=False, direct_connections=True
+    ),
+}
+
+
+def assert_learns(settings: TrainSettings, prepared: Prepared, folder: Path) -> Splits:
+    run = start(settings, prepared, folder)
+    before = evaluate(run.model, run.batches["train"], run.device).loss
+    splits = run.fit()
+    assert splits["train"]["loss"] < before - 0.3
+    return splits
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_with_every_schedule(
+    prepared: Prepared, tmp_path: Path, optimizer: str, schedule: str
+) -> None:
+    settings = make_settings(
+        prepared, optimizer=OPTIMIZERS[optimizer], schedule=SCHEDULES[schedule]
+    )
+    assert_learns(settings, prepared, tmp_path)
+
+
+@pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
+@pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16], ids=lambda p: p.value)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_in_both_modes_and_precisions(
+    prepared: Prepared,
+    tmp_path: Path,
+    model: str,
+    precision: Precision,
+    mode: Mode,
+) -> None:
+    settings = make_settings(
+        prepared, trainer={"precision": precision, "epochs": 3}, mode=mode, model=MODELS[model]
+    )
+    assert_learns(settings, prepared, tmp_path)
+
+
+# --- seeds ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
+def test_the_seed_decides(
+    prepared: Prepared,
+    tmp_path: Path,
+    mode: Mode,
+) -> None:
+    def run(name: str, seed: int) -> Splits:
+        settings = make_settings(prepared, model=BUSY_MODEL, seed=seed, mode=mode)
+        torch.rand(len(name))  # whatever was drawn before does not matter
+        return comparable(start(settings, prepared, tmp_path / name).fit())
+
+    first = run("first", 1)
+    assert run("second", 1) == first
+    assert run("another", 2)["valid"]["loss"] != first["valid"]["loss"]
+
+
+def test_the_seed_shuffles_the_sentences(prepared: Prepared, tmp_path: Path) -> None:
+    def inputs(split: str, seed: int) -> list[list[list[int]]]:
+        settings = make_settings(prepared, mode=Mode.sentence, seed=seed)
+        run = start(settings, prepared, tmp_path / str(seed))
+        run.tracker.close()
+        batches = run.trainer.train if split == "train" else run.batches[split]
+        return [batch.inputs.tolist() for batch in batches.epoch(0)]
+
+    assert inputs("train", 1) != inputs("train", 2)
+    assert inputs("valid", 1) == inputs("valid", 2)
+
+
+def test_sampling_and_logging_do_not_change_the_result(prepared: Prepared, tmp_path: Path) -> None:
+    results = []
+    for number, trainer in enumerate(({}, {"sample_tokens": 5, "log_every": 7})):
+        settings = make_settings(prepared, trainer=trainer, model=BUSY_MODEL)
+        results.append(comparable(start(settings, prepared, tmp_path / str(number)).fit()))
+    assert results[0] == results[1]
+
+
+# --- what goes wrong -----------------------------------------------------------------------------
+
+
+def test_too_little_text_for_the_batches(prepared: Prepared, tmp_path: Path) -> None:
+    settings = make_settings(prepared)
+    settings.batches.batch_size = 5000
+    with pytest.raises(KorlmError, match=r"batches\.batch_size=5000"):
+        start(settings, prepared, tmp_path)
+
+
+def test_figures_of_an_empty_pass() -> None:
+    assert math.isnan(Tally().loss)
+
+
+def diverged(monkeypatch: pytest.MonkeyPatch, loss: float) -> None:
+    """Every pass of evaluation costs so many nats per token."""
+
+    def costly(model: object, batches: Batches, *others: object) -> Tally:
+        return Tally(loss * batches.num_tokens, 0.0, batches.num_tokens, 0, 1.0)
+
+    monkeypatch.setattr("korlm.training.session.evaluate", costly)
+
+
+def test_a_run_that_has_diverged_is_no_success(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loss is finite, its perplexity is not."""
+    diverged(monkeypatch, 1000.0)
+    run = start(make_settings(prepared), prepared, tmp_path)
+    with pytest.raises(
+        TrainingError, match=r"^the training has diverged: .* no best model"
+    ) as told:
+        run.fit()
+    assert len(str(told.value).splitlines()) == 1 and "lower optimizer.lr" in str(told.value)
+    assert not (tmp_path / "metrics.json").exists()
+    assert [path.name for path in run.checkpoints.iterdir()] == ["last.pt"]
+
+
+def test_worse_than_guessing_is_told(
+    prepared: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for loss, is_worse in ((600.0, True), (math.log(len(prepared.vocab)) - 0.1, False)):
+        diverged(monkeypatch, loss)
+        caplog.clear()
+        start(make_settings(prepared), prepared, tmp_path / str(loss)).fit()
+        assert ("worse than guessing" in caplog.text) == is_worse
+
+
+def test_a_model_larger_than_memory_is_told_in_one_line() -> None:
+    told = r"^model=lstm: needs more memory than there is \(.* GB at once\); lower it$"
+    config = LSTMConfig(name="lstm", embedding_dim=8)
+    config.hidden_dim = 2_000_000  # above the bound of the setting: more than any machine has
+    with pytest.raises(ConfigError, match=told), enough_memory("model=lstm", "lower it"):
+        build_model(config, 5)
+    with pytest.raises(RuntimeError, match="shapes"), enough_memory("model=lstm", "lower it"):
+        raise RuntimeError("shapes differ")
+
+
+def test_stopped_in_the_final_evaluation_keeps_the_last_state(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then the model is the best one: writing it to last.pt would spoil a longer run."""
+    run = start(make_settings(prepared), prepared, tmp_path / "run")
+    first, figures = run.trainer.validate, run._figures
+    losses = iter([first])
+
+    def validate() -> float:
+        measure = next(losses, None)
+        return measure() if measure else 99.0
+
+    def stop_at_the_end(split: str, progress: bool = False) -> dict[str, float]:
+        run.stop.wished = progress
+        return figures(split, progress)
+
+    monkeypatch.setattr(run.trainer, "validate", validate)
+    monkeypatch.setattr(run, "_figures", stop_at_the_end)
+    with pytest.raises(Interrupted, match="go on with"):
+        run.fit()
+    last, best = (
+        torch.load(run.checkpoints / name, weights_only=True)["model"]
+        for name in ("last.pt", "best.pt")
+    )
+    assert any(not torch.equal(last[name], best[name]) for name in last)
+    assert all(torch.equal(run.model.state_dict()[name], best[name]) for name in best)

@@ -1,0 +1,267 @@
+"""TensorBoard: the tags that users were promised, in one run, read back by TensorBoard itself."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.hparams.backend_context import Context
+
+from korlm.training.tensorboard import Tracker, date_back, flat
+
+TRAIN_TAGS = {
+    "loss/train",
+    "perplexity/train",
+    "train/lr",
+    "train/grad_norm",
+    "train/tokens_per_second",
+}
+VALID_TAGS = {
+    "loss/valid",
+    "perplexity/valid",
+    "quality/bits_per_char",
+    "quality/eojeol_perplexity",
+    "quality/oov_rate",
+    "best/valid_perplexity",
+}
+TEST_TAGS = {"loss/test", "perplexity/test"}
+
+FIGURES = {
+    "num_tokens": 10,
+    "loss": 2.0,
+    "perplexity": math.exp(2.0),
+    "bits_per_char": 3.5,
+    "eojeol_perplexity": 400.0,
+    "oov_rate": 0.25,
+}
+SETTINGS: dict[str, Any] = {
+    "model": {"name": "lstm", "hidden_dim": 8, "tie_weights": True},
+    "optimizer": {"lr": 0.5},
+    "name": None,
+    "corpus": {"train": ["가.txt"]},
+}
+
+
+def read(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+
+
+def points(events: EventAccumulator, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, pytest.approx(event.value)) for event in events.Scalars(tag)]
+
+
+@pytest.fixture
+def tracker(tmp_path: Path) -> Iterator[Tracker]:
+    """A fresh one in ``tmp_path``."""
+    opened = Tracker(tmp_path, 0)
+    yield opened
+    opened.close()
+
+
+def write_all(tracker: Tracker, settings: dict[str, Any] = SETTINGS) -> None:
+    tracker.train_point(10, 4.0, 0.1, 1.5, 1000.0)
+    tracker.train_point(20, 3.0, 0.2, 0.5, 2000.0)
+    tracker.valid_point(20, FIGURES, best_loss=1.0)
+    tracker.sample(20, {"samples": "나는 학교에", "samples/tokens": "나 는 학교 에"})
+    tracker.finish(20, {"train": FIGURES, "valid": FIGURES, "test": FIGURES}, settings)
+    tracker.close()
+
+
+def test_tags_are_those_promised(tracker: Tracker, tmp_path: Path) -> None:
+    write_all(tracker)
+    events = read(tmp_path)
+    assert set(events.Tags()["scalars"]) == TRAIN_TAGS | VALID_TAGS | TEST_TAGS
+    assert "samples/text_summary" in events.Tags()["tensors"]
+
+
+def test_values_and_steps(tracker: Tracker, tmp_path: Path) -> None:
+    write_all(tracker)
+    events = read(tmp_path)
+    assert points(events, "loss/train") == [(10, 4.0), (20, 3.0)]
+    assert points(events, "perplexity/train") == [(10, math.exp(4)), (20, math.exp(3))]
+    assert points(events, "train/lr") == [(10, 0.1), (20, 0.2)]
+    assert points(events, "train/grad_norm") == [(10, 1.5), (20, 0.5)]
+    assert points(events, "train/tokens_per_second") == [(10, 1000.0), (20, 2000.0)]
+    assert points(events, "loss/valid") == [(20, 2.0)]
+    assert points(events, "perplexity/valid") == [(20, math.exp(2))]
+    assert points(events, "quality/bits_per_char") == [(20, 3.5)]
+    assert points(events, "quality/eojeol_perplexity") == [(20, 400.0)]
+    assert points(events, "quality/oov_rate") == [(20, 0.25)]
+    assert points(events, "best/valid_perplexity") == [(20, math.e)]
+    assert points(events, "loss/test") == [(20, 2.0)]
+    assert points(events, "perplexity/test") == [(20, math.exp(2))]
+    (text,) = events.Tensors("samples/text_summary")
+    assert text.step == 20
+    assert text.tensor_proto.string_val[0].decode() == "나는 학교에"
+    (text,) = events.Tensors("samples/tokens/text_summary")
+    assert text.tensor_proto.string_val[0].decode() == "나 는 학교 에"
+
+
+def test_a_validation_can_be_seen_at_once(tracker: Tracker, tmp_path: Path) -> None:
+    tracker.train_point(10, 4.0, 0.1, 1.5, 1000.0)
+    tracker.valid_point(10, FIGURES, best_loss=2.0)
+    assert points(read(tmp_path), "loss/valid") == [(10, 2.0)]
+
+
+def test_one_run_has_one_file(tracker: Tracker, tmp_path: Path) -> None:
+    """``add_hparams`` and ``add_scalars`` of PyTorch would make folders, which show as runs."""
+    write_all(tracker)
+    (only,) = tmp_path.rglob("*")
+    assert only.name.startswith("events.out.tfevents.")
+
+
+def test_without_a_test_split(tracker: Tracker, tmp_path: Path) -> None:
+    tracker.finish(5, {"train": FIGURES, "valid": FIGURES}, SETTINGS)
+    tracker.close()
+    assert read(tmp_path).Tags()["scalars"] == []
+
+
+def test_an_endless_perplexity_does_no_harm(tracker: Tracker, tmp_path: Path) -> None:
+    tracker.train_point(10, 1000.0, 0.1, 1.5, 1000.0)
+    tracker.close()
+    assert read(tmp_path).Scalars("perplexity/train")[0].value == math.inf
+
+
+def test_custom_scalars_lay_train_over_valid(tracker: Tracker, tmp_path: Path) -> None:
+    tracker.train_point(1, 1.0, 0.1, 1.5, 1000.0)
+    tracker.close()
+    (event,) = read(tmp_path).Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    charts = [chart for category in layout.category for chart in category.chart]
+    assert {chart.title: list(chart.multiline.tag) for chart in charts} == {
+        "loss": ["loss/train", "loss/valid"],
+        "perplexity": ["perplexity/train", "perplexity/valid"],
+    }
+
+
+def hparams_of(folder: Path) -> dict[str, plugin_data_pb2.HParamsPluginData]:
+    events = read(folder)
+    tags = events.PluginTagToContent("hparams")
+    return {
+        tag: plugin_data_pb2.HParamsPluginData.FromString(content) for tag, content in tags.items()
+    }
+
+
+def test_hparams_go_to_the_same_run(tracker: Tracker, tmp_path: Path) -> None:
+    write_all(tracker)
+    data = hparams_of(tmp_path)
+    assert set(data) == {
+        "_hparams_/session_start_info",
+        "_hparams_/session_end_info",
+    }
+    start = data["_hparams_/session_start_info"].session_start_info.hparams
+    assert set(start) == set(flat(SETTINGS))
+    assert start["model.hidden_dim"].number_value == 8
+    assert start["model.name"].string_value == "lstm"
+    assert start["model.tie_weights"].number_value == 1  # PyTorch takes a bool for a number
+    assert start["optimizer.lr"].number_value == 0.5
+    assert start["corpus.train"].string_value == "['가.txt']"
+
+
+def test_the_hparams_tab_begins_with_what_varies(tmp_path: Path) -> None:
+    for name, lr, said in (("0", 0.5, "가"), ("1", 0.25, "나"), ("2", 0.5, "나")):
+        settings = {**SETTINGS, "optimizer": {"lr": lr}, "name": said}
+        write_all(Tracker(tmp_path / name, 0), settings)
+    runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
+    runs.Reload()
+    asked, logdir = RequestContext(), str(tmp_path)
+    tab = Context(TBContext(logdir=logdir, data_provider=MultiplexerDataProvider(runs, logdir)))
+    told = tab.hparams_metadata(asked, "")
+    experiment = tab.experiment_from_metadata(asked, "", True, told, [])
+    infos = experiment.hparam_infos
+    assert [info.name for info in infos if info.differs] == ["name", "optimizer.lr"]
+    assert [info.name for info in infos][:2] == ["name", "optimizer.lr"]
+    assert {info.name for info in infos} == set(flat(SETTINGS))
+    assert experiment.metric_infos[0].name.tag == "best/valid_perplexity"
+
+
+def test_flat_settings_have_the_same_keys_whatever_the_values() -> None:
+    other = {**SETTINGS, "name": "가", "corpus": {"train": []}}
+    assert flat(other).keys() == flat(SETTINGS).keys()
+    assert all(isinstance(value, (str, int, float)) for value in flat(SETTINGS).values())
+
+
+@pytest.mark.parametrize("seconds", [10, 0, -7200])
+def test_a_resumed_run_hides_what_a_crash_left_behind(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """last.pt was of step 20; the session got to 40 before it was killed; the clock may jump."""
+    for step in (10, 20, 30, 40):
+        tracker.train_point(step, float(step), 0.1, 1.5, 1000.0)
+    tracker.close()
+    # Event files are read in the order of the seconds in their names.
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + seconds)
+    resumed = Tracker(tmp_path, first_step=21)
+    resumed.train_point(30, 300.0, 0.1, 1.5, 1000.0)
+    resumed.close()
+    assert points(read(tmp_path), "loss/train") == [(10, 10.0), (20, 20.0), (30, 300.0)]
+    assert len(list(tmp_path.rglob("*"))) == 2
+
+
+def test_a_job_that_begins_anew_hides_all_that_was_there(tracker: Tracker, tmp_path: Path) -> None:
+    """It was killed before its first checkpoint."""
+    for step in (10, 20):
+        tracker.train_point(step, 1.0, 0.1, 1.5, 1000.0)
+    tracker.close()
+    anew = Tracker(tmp_path, first_step=0)
+    anew.train_point(10, 2.0, 0.1, 1.5, 1000.0)
+    anew.close()
+    assert points(read(tmp_path), "loss/train") == [(10, 2.0)]
+
+
+def test_event_files_keep_their_order_when_the_clock_goes_back(tmp_path: Path) -> None:
+    names = {"0000000090.a": "first", "0000000200.b": "second", "0000000300.a": "third"}
+    for name, text in names.items():
+        (tmp_path / f"events.out.tfevents.{name}").write_text(text, "utf-8")
+    assert date_back(tmp_path, 92)
+    paths = sorted(tmp_path.iterdir())
+    assert [path.read_text("utf-8") for path in paths] == ["first", "second", "third"]
+    assert [path.name[20:30] for path in paths] == ["0000000089", "0000000090", "0000000091"]
+    assert date_back(tmp_path, 92), "nothing left to do"
+    assert sorted(tmp_path.iterdir()) == paths
+    assert not date_back(tmp_path / "nowhere", 92)
+
+
+def test_no_file_before_the_first_point(tracker: Tracker, tmp_path: Path) -> None:
+    tracker.close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("cut", [1, 7, 40])
+def test_a_torn_end_of_the_events_hides_nothing_else(
+    tracker: Tracker, tmp_path: Path, cut: int
+) -> None:
+    """Killed in the midst of a write."""
+    for step in (10, 20):
+        tracker.train_point(step, float(step), 0.1, 1.5, 1000.0)
+    tracker.close()
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-cut])
+    resumed = Tracker(tmp_path, first_step=21)
+    resumed.train_point(30, 30.0, 0.1, 1.5, 1000.0)
+    resumed.close()
+    assert points(read(tmp_path), "loss/train") == [(10, 10.0), (20, 20.0), (30, 30.0)]
+
+
+def test_a_baseline_is_level(tracker: Tracker, tmp_path: Path) -> None:
+    splits = {"valid": FIGURES, "test": FIGURES}
+    tracker.valid_point(1, FIGURES, best_loss=FIGURES["loss"])
+    tracker.finish(1, splits, SETTINGS)
+    tracker.baseline(50, splits)
+    tracker.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    for tag in ("loss/valid", "perplexity/test", "best/valid_perplexity", "quality/oov_rate"):
+        (first, value), (last, same) = points(events, tag)
+        assert (first, last) == (1, 50) and value == same

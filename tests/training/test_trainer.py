@@ -1,0 +1,625 @@
+"""The loop and the evaluation pass, with models whose figures can be worked out by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from korlm.config import PlateauConfig, ScheduleConfig, SGDConfig, TrainerConfig
+from korlm.dataset.batches import Batches, SentenceBatches, StreamBatches
+from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from korlm.models.base import LanguageModel
+from korlm.modules.state import State
+from korlm.training.optimizers import build_optimizer, learning_rate_factor
+from korlm.training.state import Progress
+from korlm.training.stop import Stopped, StopSignal
+from korlm.training.trainer import Trainer, autocast
+from korlm.training.validation import evaluate
+from korlm.utils.errors import TrainingError
+
+CPU = torch.device("cpu")
+V = 8
+
+Make = Callable[..., Any]
+
+
+def ids(*values: int) -> np.ndarray:
+    return np.array(values, dtype=np.uint16)
+
+
+class FixedModel(LanguageModel):
+    """Probabilities of each token after each, as a table; the state counts the tokens read.
+
+    Attributes:
+        seen: what the state said at the start of each call.
+        before_call: called with the number of the call, from 1, and the sum of nats, which it may
+            replace; tests meddle with training there.
+    """
+
+    def __init__(self, probs: Tensor) -> None:
+        super().__init__()
+        self.vocab_size = probs.shape[0]
+        self.log_table = nn.Parameter(probs.log())
+        self.seen: list[list[float]] = []
+        self.before_call: Callable[[int, Tensor], Tensor] = lambda number, nats: nats
+
+    def begin(self, batch_size: int) -> State:
+        return (torch.zeros(batch_size, 1),)
+
+    def log_probs(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        (count,) = self.begin(inputs.shape[0]) if state is None else state
+        assert not count.requires_grad, "the graph of the batches before hangs on"
+        self.seen.append(count[:, 0].tolist())
+        log_probs = self.log_table[inputs].log_softmax(-1)
+        # As of a real model, the state hangs on the parameters.
+        return log_probs, (count + inputs.shape[1] + 0 * self.log_table.sum(),)
+
+    def nats(self, *arguments: Any, **named: Any) -> tuple[Tensor, State]:
+        nats, state = super().nats(*arguments, **named)
+        return self.before_call(len(self.seen), nats), state
+
+
+@pytest.fixture
+def make_fixed() -> Callable[..., FixedModel]:
+    """``make_fixed(probs)``: a model with the table (V, V) of probabilities; uniform without."""
+    return lambda probs=None, size=8: FixedModel(
+        torch.full((size, size), 1 / size) if probs is None else probs
+    )
+
+
+# --- evaluation ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def probs() -> Tensor:
+    """Rows that sum to 1 and differ: p[i, j] goes with (i + 2 j + 1) % 7 + 1."""
+    rows = torch.arange(V)[:, None]
+    table = ((rows + 2 * torch.arange(V) + 1) % 7 + 1).float()
+    return table / table.sum(1, keepdim=True)
+
+
+def test_evaluate_sums_what_each_token_costs(make_fixed: Make, probs: Tensor) -> None:
+    stream = ids(4, 5, UNK_ID, 6, EOS_ID, 7, UNK_ID, 5, 4, EOS_ID, 6)
+    before = [EOS_ID, *stream[:-1].tolist()]
+    costs = [-math.log(probs[i, j]) for i, j in zip(before, stream.tolist(), strict=True)]
+    for batch_size in (1, 2, 3, 11):
+        for length in (1, 2, 4, 50):
+            batches = StreamBatches(stream, batch_size, length)
+            tally = evaluate(make_fixed(probs), batches, CPU)
+            assert tally.nats == pytest.approx(sum(costs), rel=1e-6)
+            assert tally.unk_nats == pytest.approx(costs[2] + costs[6], rel=1e-6)
+            assert (tally.num_tokens, tally.num_unk) == (11, 2)
+            assert tally.seconds > 0
+
+
+def test_evaluate_sentences(make_fixed: Make, probs: Tensor) -> None:
+    tally = evaluate(
+        make_fixed(probs), SentenceBatches(ids(4, 5, 6, EOS_ID, UNK_ID, EOS_ID), 4, 100), CPU
+    )
+    first = [(BOS_ID, 4), (4, 5), (5, 6), (6, EOS_ID)]
+    second = [(BOS_ID, UNK_ID), (UNK_ID, EOS_ID)]
+    assert tally.nats == pytest.approx(-sum(math.log(probs[i, j]) for i, j in first + second))
+    assert tally.unk_nats == pytest.approx(-math.log(probs[BOS_ID, UNK_ID]))
+    assert (tally.num_tokens, tally.num_unk) == (6, 1)
+
+
+def test_evaluate_carries_the_state_of_a_stream(make_fixed: Make) -> None:
+    model = make_fixed()
+    evaluate(model, StreamBatches(ids(*[4] * 10), 2, 2), CPU)
+    assert model.seen == [[0, 0], [2, 2], [4, 4]]
+
+
+def test_evaluate_begins_anew_with_each_batch_of_sentences(make_fixed: Make) -> None:
+    model = make_fixed()
+    evaluate(model, SentenceBatches(ids(*[4, EOS_ID] * 5), 2, 100), CPU)
+    assert model.seen == [[0, 0], [0, 0], [0]]
+
+
+def test_evaluate_leaves_the_model_in_evaluation_mode(make_fixed: Make) -> None:
+    model = make_fixed().train()
+    modes = []
+    model.before_call = lambda number, nats: (modes.append(model.training), nats)[1]
+    evaluate(model, StreamBatches(ids(4, 5, 6), 1, 2), CPU)
+    assert modes == [False, False]
+    assert not model.training
+
+
+def test_evaluate_keeps_no_gradients(make_fixed: Make) -> None:
+    kept = []
+    model = make_fixed()
+    model.before_call = lambda number, nats: (kept.append(nats.requires_grad), nats)[1]
+    evaluate(model, StreamBatches(ids(4, 5, 6), 1, 3), CPU)
+    assert kept == [False]
+
+
+def test_evaluate_stops_between_two_batches(make_fixed: Make) -> None:
+    model, stop = make_fixed(), StopSignal()
+
+    def wish(number: int, nats: Tensor) -> Tensor:
+        stop.wished = number == 2
+        return nats
+
+    model.before_call = wish
+    with pytest.raises(Stopped):
+        evaluate(model, StreamBatches(ids(*[4] * 10), 1, 2), CPU, stop)
+    assert len(model.seen) == 2
+
+
+def test_evaluate_adds_up_in_double_precision(make_fixed: Make) -> None:
+    """A thousand small costs beside a large one, each below its rounding in fp32."""
+    model = make_fixed()
+    costs = [2.0**24, *[1.0] * 1000]
+    model.before_call = lambda number, nats: torch.full_like(nats, costs[number - 1])
+    tally = evaluate(model, StreamBatches(ids(*[4] * 1001), 1, 1), CPU)
+    assert tally.nats == 2.0**24 + 1000
+
+
+# --- the loop ------------------------------------------------------------------------------------
+
+
+class Notes:
+    """What a trainer told while it ran."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, float, float, float, float]] = []
+        self.validations: list[int] = []
+        self.saves: list[tuple[int, int, int]] = []
+
+
+@pytest.fixture
+def make_trainer(make_fixed: Make) -> Callable[..., tuple[Trainer, Notes]]:
+    """``make_trainer(valid_losses=..., batches=..., **trainer settings)`` with a fixed model.
+
+    The stream has 4 batches of 2 x 3 tokens; SGD with rate 0.1.
+    """
+
+    def make(
+        valid_losses: list[float] | None = None,
+        batches: Batches | None = None,
+        schedule: ScheduleConfig | None = None,
+        lr: float = 0.1,
+        **changes: Any,
+    ) -> tuple[Trainer, Notes]:
+        notes, model = Notes(), make_fixed()
+        progress = Progress()
+        losses = iter(valid_losses or [])
+
+        def validate() -> float:
+            notes.validations.append(progress.step)
+            return next(losses, 1.0)
+
+        trainer = Trainer(
+            model=model,
+            optimizer=build_optimizer(model, SGDConfig(name="sgd", lr=lr)),
+            schedule=schedule or ScheduleConfig(name="constant"),
+            config=TrainerConfig(**{"epochs": 2, "log_every": 1, "clip_norm": None, **changes}),
+            train=batches or StreamBatches(ids(*[4, 5, 6, 7] * 6), 2, 3),
+            device=CPU,
+            bf16=False,
+            progress=progress,
+            state=None,
+            validate=validate,
+            save=lambda: notes.saves.append((progress.step, progress.epoch, progress.batch)),
+            point=lambda *figures: notes.points.append(figures),
+            stop=StopSignal(),
+        )
+        return trainer, notes
+
+    return make
+
+
+def test_gpus_may_round_in_training_and_not_in_evaluation(make_trainer: Make) -> None:
+    trainer, _ = make_trainer(epochs=1)
+    seen: list[tuple[bool, bool]] = []
+
+    def note(number: int, nats: Tensor) -> Tensor:
+        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return nats
+
+    trainer.model.before_call = note  # type: ignore[assignment]
+    trainer.run()
+    assert set(seen) == {(True, True)}
+    seen.clear()
+    evaluate(trainer.model, trainer.train, CPU)
+    assert set(seen) == {(False, False)}
+
+
+def test_runs_all_epochs(make_trainer: Make) -> None:
+    trainer, notes = make_trainer(epochs=3)
+    trainer.run()
+    assert trainer.is_done
+    assert trainer.progress.step == trainer.total_steps == 12
+    assert (trainer.progress.epoch, trainer.progress.batch) == (3, 0)
+    assert notes.validations == [4, 8, 12]
+    assert notes.saves == [(4, 1, 0), (8, 2, 0), (12, 3, 0)]
+
+
+def test_the_state_goes_through_an_epoch_and_begins_anew(make_trainer: Make) -> None:
+    trainer, _ = make_trainer(epochs=2)
+    trainer.run()
+    assert trainer.model.seen == [[0, 0], [3, 3], [6, 6], [9, 9]] * 2
+
+
+def test_sentences_have_no_state(make_trainer: Make) -> None:
+    batches = SentenceBatches(ids(*[4, 5, EOS_ID] * 6), 2, 100)
+    trainer, _ = make_trainer(batches=batches, epochs=1)
+    trainer.run()
+    assert trainer.model.seen == [[0, 0]] * 3
+
+
+def test_each_epoch_is_told_its_number(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sentences are shuffled by it."""
+    trainer, _ = make_trainer(epochs=3)
+    trainer.progress.epoch, trainer.progress.batch, trainer.progress.step = 1, 2, 6
+    asked: list[tuple[int, ...]] = []
+    epoch = trainer.train.epoch
+    monkeypatch.setattr(trainer.train, "epoch", lambda *at: (asked.append(at), epoch(*at))[1])
+    trainer.run()
+    assert asked == [(1, 2), (2, 0)]
+
+
+def test_gradients_stop_at_the_batch(make_trainer: Make) -> None:
+    trainer, _ = make_trainer(epochs=1)
+    trainer.run()
+    assert trainer.state is None
+    trainer, _ = make_trainer(max_steps=2)
+    trainer.run()
+    assert trainer.state is not None
+    assert not any(part.requires_grad for part in trainer.state)
+
+
+@pytest.mark.parametrize("max_steps, epoch, batch", [(3, 0, 3), (4, 1, 0), (6, 1, 2)])
+def test_max_steps_end_a_run(make_trainer: Make, max_steps: int, epoch: int, batch: int) -> None:
+    trainer, notes = make_trainer(epochs=5, max_steps=max_steps)
+    trainer.run()
+    assert trainer.progress.step == trainer.total_steps == max_steps
+    assert (trainer.progress.epoch, trainer.progress.batch) == (epoch, batch)
+    assert notes.validations[-1] == max_steps
+
+
+def test_more_max_steps_than_steps(make_trainer: Make) -> None:
+    trainer, _ = make_trainer(epochs=1, max_steps=1000)
+    trainer.run()
+    assert trainer.progress.step == trainer.total_steps == 4
+
+
+@pytest.mark.parametrize("log_every", [1, 10])
+def test_valid_every_comes_on_top_of_epoch_ends(make_trainer: Make, log_every: int) -> None:
+    trainer, notes = make_trainer(valid_every=3, log_every=log_every, epochs=3)
+    trainer.run()
+    assert notes.validations == [3, 4, 6, 8, 9, 12]
+
+
+def test_patience_stops_early(make_trainer: Make) -> None:
+    losses = [5.0, 4.0, 4.5, 3.0, 3.5, 3.0, 1.0]
+    trainer, notes = make_trainer(valid_losses=losses, epochs=20, patience=2)
+    trainer.run()
+    # An equal loss is no improvement.
+    assert notes.validations == [4, 8, 12, 16, 20, 24]
+    assert trainer.is_done
+    assert (trainer.progress.best_loss, trainer.progress.best_step) == (3.0, 16)
+    assert trainer.progress.bad_validations == 2
+
+
+def test_patience_stops_early_within_an_epoch(make_trainer: Make) -> None:
+    trainer, notes = make_trainer(valid_losses=[2.0, 3.0], valid_every=1, patience=1)
+    trainer.run()
+    assert notes.validations == [1, 2]
+    assert (trainer.progress.step, trainer.progress.batch) == (2, 2)
+
+
+def test_without_patience_nothing_stops_early(make_trainer: Make) -> None:
+    trainer, _ = make_trainer(valid_losses=[float(n) for n in range(9)], epochs=9)
+    trainer.run()
+    assert trainer.progress.step == 36
+    assert trainer.progress.bad_validations == 8
+
+
+def test_a_perplexity_beyond_all_floats_is_never_the_best(make_trainer: Make) -> None:
+    trainer, notes = make_trainer(valid_losses=[5000.0, 900.0, 800.0, 3.0, 750.0], epochs=5)
+    trainer.run()
+    assert notes.validations == [4, 8, 12, 16, 20]
+    assert (trainer.progress.best_loss, trainer.progress.best_step) == (3.0, 16)
+    trainer, _ = make_trainer(valid_losses=[5000.0, 900.0, 800.0], epochs=20, patience=3)
+    trainer.run()
+    assert (trainer.progress.best_loss, trainer.progress.step) == (math.inf, 12)
+
+
+@pytest.mark.parametrize("log_every", [1, 3, 10])
+def test_the_sums_of_an_epoch_begin_anew(make_trainer: Make, log_every: int) -> None:
+    """Train perplexity at each validation is that of the epoch alone: 24 tokens, ever cheaper."""
+    trainer, _ = make_trainer(epochs=3, log_every=log_every, lr=1.0)
+    progress, validate = trainer.progress, trainer.validate
+    sums: list[tuple[int, float]] = []
+
+    def note() -> float:
+        sums.append((progress.epoch_tokens, progress.epoch_nats))
+        return validate()
+
+    trainer.validate = note
+    trainer.run()
+    assert [tokens for tokens, _ in sums] == [24, 24, 24]
+    assert sums[0][1] > sums[1][1] > sums[2][1]
+    assert (progress.epoch_tokens, progress.epoch_nats) == (0, 0.0)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_valid_loss_that_is_not_finite_stops_the_run(make_trainer: Make, loss: float) -> None:
+    trainer, _ = make_trainer(valid_losses=[3.0, loss], epochs=2)
+    with pytest.raises(TrainingError, match=r"valid loss is .* at step 8"):
+        trainer.run()
+    assert (trainer.progress.best_loss, trainer.progress.best_step) == (3.0, 4)
+
+
+def test_points_hold_means_over_tokens(make_trainer: Make) -> None:
+    """10 tokens in 2 columns of windows of 2: two batches of 4 and one of 2."""
+    batches = StreamBatches(ids(*[4, 5, 6, 7, 4, 5, 6, 7, 4, 5]), 2, 2)
+    trainer, notes = make_trainer(batches=batches, epochs=1, log_every=10, lr=1e-9)
+    costs = {1: 4.0, 2: 8.0, 3: 1.0}
+    trainer.model.before_call = lambda number, nats: nats * 0 + costs[number]
+    trainer.run()
+    ((step, loss, lr, norm, speed),) = notes.points
+    assert (step, lr, norm) == (3, 1e-9, 0.0)
+    assert loss == pytest.approx((4 * 4 + 4 * 8 + 2 * 1) / 10)
+    assert speed > 0
+
+
+@pytest.mark.parametrize("log_every, steps", [(1, [1, 2, 3, 4]), (3, [3, 4]), (100, [4])])
+def test_points_come_every_so_many_steps(
+    make_trainer: Make, log_every: int, steps: list[int]
+) -> None:
+    trainer, notes = make_trainer(log_every=log_every, epochs=1)
+    trainer.run()
+    assert [point[0] for point in notes.points] == steps
+
+
+@pytest.mark.parametrize("num_ids", [24, 5], ids=["full", "padded"])
+def test_the_step_is_that_of_plain_sgd(make_trainer: Make, num_ids: int) -> None:
+    """Gradient of the mean over the tokens of the batch; padding counts for nothing."""
+    batches = StreamBatches(ids(*([4, 5, 6, 7] * 6)[:num_ids]), 2, 3)
+    trainer, notes = make_trainer(max_steps=1, batches=batches)
+    table = trainer.model.log_table.detach().clone().requires_grad_()
+    batch = next(iter(batches.epoch(0)))
+    log_probs = table[batch.inputs].log_softmax(-1)
+    picked = log_probs.gather(2, batch.targets[..., None])[..., 0]
+    loss = -picked[batch.targets != PAD_ID].mean()
+    (gradient,) = torch.autograd.grad(loss, table)
+    trainer.run()
+    torch.testing.assert_close(trainer.model.log_table.detach(), table - 0.1 * gradient)
+    assert notes.points[0][1] == pytest.approx(loss.item())
+    assert notes.points[0][3] == pytest.approx(gradient.norm().item())
+
+
+def test_gradients_are_clipped_and_told_unclipped(make_trainer: Make) -> None:
+    trainer, notes = make_trainer(max_steps=1, clip_norm=0.01)
+    before = trainer.model.log_table.detach().clone()
+    trainer.run()
+    moved = (trainer.model.log_table.detach() - before).norm().item()
+    assert moved == pytest.approx(0.1 * 0.01, rel=1e-3)
+    assert notes.points[0][3] > 0.1
+
+
+def test_training_lowers_the_loss(make_trainer: Make) -> None:
+    trainer, notes = make_trainer(epochs=20, lr=2.0)
+    trainer.run()
+    assert notes.points[0][1] == pytest.approx(math.log(V), rel=1e-5)
+    assert notes.points[-1][1] < 0.3
+
+
+def test_the_rate_follows_the_schedule(make_trainer: Make) -> None:
+    schedule = ScheduleConfig(name="constant", warmup_share=0.5, start_factor=0.1)
+    trainer, notes = make_trainer(schedule=schedule, epochs=2, lr=0.5)
+    trainer.run()
+    expected = [0.5 * learning_rate_factor(schedule, step, 8) for step in range(8)]
+    assert [point[2] for point in notes.points] == pytest.approx(expected)
+    assert notes.points[0][2] < notes.points[7][2]
+
+
+def test_the_rate_falls_at_a_plateau(make_trainer: Make) -> None:
+    schedule = PlateauConfig(name="plateau", factor=0.5, patience=1)
+    losses = [3.0, 2.0, 2.0, 2.0, 1.0]
+    trainer, notes = make_trainer(schedule=schedule, valid_losses=losses, epochs=5, lr=0.2)
+    trainer.run()
+    rates = [point[2] for point in notes.points]
+    assert rates == pytest.approx([0.2] * 16 + [0.1] * 4)
+    assert trainer.optimizer.defaults["lr"] == 0.2
+
+
+def test_checkpoints_within_an_epoch(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step takes a minute by this clock."""
+    batches = StreamBatches(ids(*[4] * 11), 1, 1)
+    trainer, notes = make_trainer(batches=batches, epochs=1, checkpoint_minutes=3.5)
+    monkeypatch.setattr(time, "monotonic", lambda: 60.0 * trainer.progress.step)
+    trainer.run()
+    assert notes.saves == [(4, 0, 4), (8, 0, 8), (11, 1, 0)]
+
+
+# --- what ends it badly --------------------------------------------------------------------------
+
+
+def spoil(at: int, value: float) -> Callable[[int, Tensor], Tensor]:
+    return lambda number, nats: nats * value if number == at else nats
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+@pytest.mark.parametrize("log_every", [1, 10])
+@pytest.mark.parametrize(
+    "at, where", [(3, r"step 3 \(epoch 1, batch 3\)"), (6, r"step 6 \(epoch 2, batch 2\)")]
+)
+def test_a_loss_that_is_not_finite_stops(
+    make_trainer: Make, value: float, log_every: int, at: int, where: str
+) -> None:
+    trainer, notes = make_trainer(log_every=log_every)
+    trainer.model.before_call = spoil(at, value)
+    with pytest.raises(TrainingError, match=rf"^the loss is not finite at {where}: .*") as caught:
+        trainer.run()
+    assert len(str(caught.value).splitlines()) == 1
+    # Neither kept nor measured nor drawn.
+    assert all(step < at for step, _, _ in notes.saves)
+    assert all(step < at for step in notes.validations)
+    assert all(math.isfinite(point[1]) for point in notes.points)
+
+
+def test_a_gradient_that_is_not_finite_stops(make_trainer: Make) -> None:
+    trainer, _ = make_trainer()
+
+    def steep(number: int, nats: Tensor) -> Tensor:
+        if number != 2:
+            return nats
+        zero = nats - nats.detach()
+        return nats + torch.sqrt(zero.clamp(min=0))  # finite, with an endless slope at 0
+
+    trainer.model.before_call = steep
+    with pytest.raises(TrainingError, match=r"^the gradient is not finite at step 2 \(epoch 1"):
+        trainer.run()
+
+
+def test_a_bad_loss_is_not_saved_when_the_user_stops(make_trainer: Make) -> None:
+    trainer, notes = make_trainer(log_every=100)
+
+    def wish(number: int, nats: Tensor) -> Tensor:
+        trainer.stop.wished = number == 3
+        return nats * (math.inf if number == 2 else 1.0)
+
+    trainer.model.before_call = wish
+    with pytest.raises(TrainingError, match="step 2"):
+        trainer.run()
+    assert notes.saves == []
+
+
+@pytest.mark.parametrize("log_every", [1, 100])
+def test_a_wish_to_stop_is_heard_after_the_step(make_trainer: Make, log_every: int) -> None:
+    trainer, notes = make_trainer(log_every=log_every)
+
+    def wish(number: int, nats: Tensor) -> Tensor:
+        trainer.stop.wished |= number == 3
+        return nats
+
+    trainer.model.before_call = wish
+    with pytest.raises(Stopped):
+        trainer.run()
+    progress = trainer.progress
+    assert (progress.step, progress.batch, progress.epoch_tokens) == (3, 3, 18)
+    assert progress.epoch_nats > 0
+    assert notes.points[-1][0] == 3
+    assert notes.validations == []
+
+
+def test_a_stopped_run_goes_on_with_its_validation(make_trainer: Make) -> None:
+    """Stopped after the last step of an epoch, before valid was measured."""
+    trainer, notes = make_trainer(epochs=2)
+
+    def wish(number: int, nats: Tensor) -> Tensor:
+        trainer.stop.wished = number == 4
+        return nats
+
+    trainer.model.before_call = wish
+    with pytest.raises(Stopped):
+        trainer.run()
+    assert notes.validations == []
+    trainer.stop.wished = False
+    trainer.run()
+    assert notes.validations == [4, 8]
+    assert trainer.model.seen == [[0, 0], [3, 3], [6, 6], [9, 9]] * 2
+
+
+def test_a_finished_run_has_nothing_to_do(make_trainer: Make) -> None:
+    trainer, notes = make_trainer()
+    trainer.run()
+    told = dataclasses.astuple(trainer.progress), list(notes.points), list(notes.validations)
+    trainer.run()
+    assert told == (dataclasses.astuple(trainer.progress), notes.points, notes.validations)
+
+
+# --- signals -------------------------------------------------------------------------------------
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_becomes_a_wish(number: int) -> None:
+    with StopSignal() as stop:
+        stop.check()
+        assert not stop.wished
+        os.kill(os.getpid(), number)
+        assert stop.wished
+        with pytest.raises(Stopped):
+            stop.check()
+
+
+def test_a_second_interrupt_is_heard_at_once() -> None:
+    with StopSignal() as stop, pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wished
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_request_to_end_is_patient() -> None:
+    """Clusters send SIGTERM more than once before they kill."""
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wished
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_handlers_are_put_back(fails: bool) -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    try:
+        with StopSignal():
+            assert [signal.getsignal(number) for number in SIGNALS] != before
+            if fails:
+                raise ValueError
+    except ValueError:
+        pass
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_thread_leaves_signals_alone() -> None:
+    """Python lets the main thread set handlers only; a sweep may run jobs in others."""
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with StopSignal() as stop:
+                stop.check()
+        except BaseException as error:
+            errors.append(error)
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert errors == []
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+# --- progress and precision ----------------------------------------------------------------------
+
+
+def test_progress_survives_as_plain_numbers() -> None:
+    progress = Progress(step=7, epoch=2, batch=3, best_loss=1.5, best_step=6, validated_step=6)
+    progress.plateau.factor, progress.plateau.bad_validations = 0.25, 1
+    plain = progress.plain()
+    assert plain["plateau"] == {"factor": 0.25, "bad_validations": 1}
+    assert Progress.restore(plain) == progress
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_autocast(bf16: bool) -> None:
+    with autocast(CPU, bf16):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype is (torch.bfloat16 if bf16 else torch.float32)

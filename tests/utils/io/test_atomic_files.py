@@ -1,0 +1,75 @@
+"""A file appears whole, or the old one stays and nothing else."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import note_disk
+
+from korlm.utils.io.atomic_files import replacing
+
+
+def test_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("old", "utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text("new", "utf-8")
+        assert path.read_text("utf-8") == "old"
+    assert path.read_text("utf-8") == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tsv"]
+
+
+def test_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = note_disk(monkeypatch)
+    with replacing(tmp_path / "a.tsv") as temporary:
+        temporary.write_text("new", "utf-8")
+    assert events == ["fsync", "replace a.tsv"]
+
+
+def test_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_text("ne", "utf-8")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_the_way_stays(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv.tmp").mkdir()
+    with pytest.raises(OSError), replacing(tmp_path / "a.tsv") as temporary:
+        temporary.write_text("new", "utf-8")
+    assert (tmp_path / "a.tsv.tmp").is_dir()
+
+
+def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv.tmp").write_text("half of something long", "utf-8")
+    with replacing(tmp_path / "a.tsv") as temporary:
+        temporary.write_text("new", "utf-8")
+    assert (tmp_path / "a.tsv").read_text("utf-8") == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tsv"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_many_write_the_same_file(tmp_path: Path) -> None:
+    """Whoever looks sees one of them whole; nobody meets an error."""
+    path, size = tmp_path / "a.tsv", 200_000
+    path.write_text("0" * size, "utf-8")
+
+    def write(letter: str) -> None:
+        for _ in range(5):
+            with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+                for _ in range(10):
+                    file.write(letter * (size // 10))
+                    file.flush()
+
+    with ThreadPoolExecutor(4) as threads:
+        writers = [threads.submit(write, letter) for letter in "abcd"]
+        while not all(writer.done() for writer in writers):
+            text = path.read_text("utf-8")
+            assert len(text) == size and len(set(text)) == 1
+        for writer in writers:
+            writer.result()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tsv"]

@@ -1,0 +1,48 @@
+"""Who works in a folder works there alone, and leaves nothing of the lock."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from korlm.sweeps.command import alone_in
+from korlm.utils.errors import OutputError
+from korlm.utils.io.locks import alone, held
+
+
+def test_a_second_one_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    with alone(path, "taken"):
+        with pytest.raises(OutputError, match=r"^taken$"), alone(path, "taken"):
+            pass
+        assert path.exists()
+    assert not path.exists()
+    with alone(path, "taken"):
+        pass
+
+
+def test_one_that_waits_gets_the_lock_though_its_file_is_removed(tmp_path: Path) -> None:
+    path, order = tmp_path / ".lock", []
+    started = threading.Event()
+
+    def wait() -> None:
+        started.set()
+        with held(path):
+            order.append("second")
+            assert path.exists()
+
+    thread = threading.Thread(target=wait)
+    with held(path):
+        thread.start()
+        started.wait()
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"] and not path.exists()
+
+
+def test_a_finished_job_is_nobodys(tmp_path: Path) -> None:
+    """Its lock is there if a process was killed after the last file and before the lock's end."""
+    for name in (".lock", "metrics.json"):
+        (tmp_path / name).touch()
+    with alone_in(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]

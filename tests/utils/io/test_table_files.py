@@ -1,0 +1,73 @@
+"""Tables whole or not at all, and cells that survive."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from korlm.utils.errors import OutputError
+from korlm.utils.io.table_files import TableWriter, tsv_lines
+
+TABLE = pa.table(
+    {
+        "text": ["탭\t줄\n\r역\\", None],
+        "line": pa.array([1, None], pa.int64()),
+        "bits": [1 / 3, float("inf")],
+        "unknown": [True, False],
+    }
+)
+TSV = "text\tline\tbits\tunknown\n탭\\t줄\\n\\r역\\\\\t1\t0.33333\ttrue\n\t\tinf\tfalse\n"
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "t.tsv.gz", "t.parquet"])
+def test_files(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with TableWriter(str(path), TABLE.schema, "output") as writer:
+        writer.write(TABLE[:1])
+        writer.write(TABLE[1:])
+        assert not path.exists() and not writer.is_stdout
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    if name == "t.parquet":
+        assert pq.read_table(path).to_pylist() == TABLE.to_pylist()
+    else:
+        data = path.read_bytes()
+        assert (gzip.decompress(data) if name.endswith("gz") else data).decode() == TSV
+
+
+def test_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", out)
+    with TableWriter("-", TABLE.schema, "output") as writer:
+        writer.write(TABLE)
+        assert writer.is_stdout
+    assert isinstance(out.buffer, io.BytesIO) and out.buffer.getvalue().decode() == TSV
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "t.tsv.gz", "t.parquet"])
+def test_a_failure_leaves_what_was_there(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"before")
+    writer = TableWriter(str(path), TABLE.schema, "output")
+    with pytest.raises(KeyboardInterrupt), writer:
+        writer.write(TABLE)
+        raise KeyboardInterrupt
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert path.read_bytes() == b"before"
+
+
+def test_places_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").mkdir()
+    with pytest.raises(OutputError, match=r"output=.*t\.tsv: is a folder"):
+        TableWriter(str(tmp_path / "t.tsv"), TABLE.schema, "output")
+    with pytest.raises(OutputError, match=r"there is no folder .*missing; make it, or"):
+        TableWriter(str(tmp_path / "missing" / "t.tsv"), TABLE.schema, "eojeols")
+
+
+def test_no_rows() -> None:
+    assert tsv_lines(TABLE[:0]) == b""

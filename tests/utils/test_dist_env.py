@@ -1,0 +1,65 @@
+"""Who a process is among those that torchrun started."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from korlm.cli.output_dirs import output_subdir, run_dir
+from korlm.utils.dist_env import Place, place
+
+VARIABLES = {
+    "TORCHELASTIC_RUN_ID": "none",
+    "RANK": "5",
+    "WORLD_SIZE": "8",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "4",
+}
+
+
+@pytest.fixture
+def sixth(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("sixth")
+def test_place() -> None:
+    assert place() == Place(rank=5, size=8, local_rank=1, local_size=4)
+    assert not place().is_first and not place().is_alone
+
+
+@pytest.mark.usefixtures("sixth")
+def test_what_a_cluster_sets_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    assert place() == Place()
+    assert place().is_first and place().is_alone
+
+
+@pytest.mark.usefixtures("sixth")
+def test_only_the_first_makes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_dir(str(tmp_path), "name", None) == "."
+    assert output_subdir(".") is None
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("RANK", "0")
+    assert run_dir(str(tmp_path), "name", None).endswith("_name")
+    monkeypatch.setattr("korlm.cli.output_dirs.is_sweep", lambda: False)
+    assert output_subdir(str(tmp_path)) == ".hydra"
+
+
+@pytest.mark.parametrize("end, code", [("pass", 0), ("sys.exit(130)", 130), ("sys.exit('no')", 1)])
+@pytest.mark.parametrize("together", [True, False])
+def test_leaving(together: bool, end: str, code: int) -> None:
+    """Of several, a process ends without Python's own end; what was written is there."""
+    script = (
+        "import atexit, sys\nfrom korlm.utils.dist_env import leaving\n"
+        f"atexit.register(print, 'ended by Python')\nprint('done')\nwith leaving():\n    {end}\n"
+    )
+    env = {**os.environ, **(VARIABLES if together else {})}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=env, check=False
+    )
+    assert done.returncode == code
+    assert done.stdout == ("done\n" if together else "done\nended by Python\n")

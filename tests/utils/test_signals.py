@@ -1,0 +1,53 @@
+"""Signals that end a command end it as Ctrl-C does, once."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from korlm.utils.signals import ctrl_c_as_it_was, ending, interrupting
+
+POLITE = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+
+@pytest.mark.parametrize("number", POLITE)
+def test_the_first_one_counts(number: int) -> None:
+    before = [signal.getsignal(polite) for polite in POLITE]
+    with interrupting():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        for again in POLITE:
+            os.kill(os.getpid(), again)
+    assert [signal.getsignal(polite) for polite in POLITE] == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_nohup_is_honoured() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in ending()
+        with interrupting():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_other_threads_hear_nothing() -> None:
+    heard: list[list[int]] = []
+
+    def work() -> None:
+        with interrupting():
+            heard.append(ending())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert heard == [[]]
+
+
+def test_a_library_that_takes_ctrl_c_gives_it_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with ctrl_c_as_it_was():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,139 @@
+"""Operations get the threads that they are worth, and change nothing but the time."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from model_cases import make_model
+from torch import Tensor
+
+from korlm.models.base import LanguageModel
+from korlm.utils import threads
+
+MOST = 4
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(threads, "_fewest", 0)
+    monkeypatch.setattr(threads, "_most", 0)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_nothing_is_shared_out_unasked() -> None:
+    torch.set_num_threads(3)
+    with threads.product(1 << 60), threads.passing(1 << 60):
+        assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(("step", "count"), [(0, 1), (1, 1), (3_000_001, 2), (1 << 60, MOST)])
+def test_recurrent_steps(step: int, count: int) -> None:
+    threads.share_out(MOST, step)
+    assert torch.get_num_threads() == count
+
+
+def test_all_cores_but_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_CHOICE", 6)
+    monkeypatch.setattr(threads, "available_cores", lambda: 5)
+    threads.share_out(None, 1 << 60)
+    assert torch.get_num_threads() == 5
+
+
+def test_large_operations_have_more_as_long_as_they_last() -> None:
+    threads.share_out(MOST, 0)
+    with threads.product(2 * threads.PRODUCT):
+        assert torch.get_num_threads() == 2
+        with threads.passing(100 * threads.PASS):
+            assert torch.get_num_threads() == MOST
+            with threads.product(1):
+                assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 1
+    with pytest.raises(KeyError), threads.product(1 << 60):
+        raise KeyError
+    assert torch.get_num_threads() == 1
+
+
+def test_nothing_has_less_than_a_recurrent_step() -> None:
+    threads.share_out(MOST, 1 << 60)
+    with threads.passing(1):
+        assert torch.get_num_threads() == MOST
+
+
+@pytest.mark.parametrize("option", ["plain", "adaptive", "spelling_adaptive"])
+def test_the_number_of_threads_changes_no_number(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("lstm", option)
+    ids = torch.randint(4, model.vocab_size, (6, 9))
+    monkeypatch.setattr(threads, "PRODUCT", 1)  # or all would be too small to be shared
+    monkeypatch.setattr(threads, "PASS", 1)
+
+    def gradients(most: int) -> list[Tensor]:
+        threads.share_out(most, 1 << 60)
+        return _gradients(model, ids)
+
+    for alone, shared in zip(gradients(1), gradients(MOST), strict=True):
+        torch.testing.assert_close(alone, shared, rtol=1e-5, atol=1e-6)
+
+
+def _gradients(model: LanguageModel, ids: Tensor) -> list[Tensor]:
+    model.zero_grad()
+    loss, _ = model.loss(ids[:, :-1], ids[:, 1:])
+    loss.backward()  # type: ignore[no-untyped-call]
+    return [loss, *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+class Machine:
+    """A clock, and how long threads have waited for a core by then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = self.waited = 100.0
+        monkeypatch.setattr(threads.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(threads, "_waited_for_cores", lambda: self.waited)
+
+    def goes_on(self, seconds: float, share: float, neighbours: threads.Neighbours) -> int:
+        """Some seconds, of which threads wait a share; gives the threads afterwards."""
+        self.now += seconds
+        self.waited += share * seconds
+        neighbours.look()
+        return torch.get_num_threads()
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def test_one_thread_while_others_want_the_cores(machine: Machine) -> None:
+    threads.share_out(MOST, 1 << 60)
+    neighbours = threads.Neighbours(bf16=True)
+    assert machine.goes_on(3, 0.05, neighbours) == MOST
+    assert machine.goes_on(3, 0.5, neighbours) == 1
+    with threads.product(1 << 60):
+        assert torch.get_num_threads() == 1
+    first, longest = threads.PAUSES
+    assert machine.goes_on(first - 1, 0, neighbours) == 1
+    assert machine.goes_on(1, 0, neighbours) == MOST
+    assert machine.goes_on(3, 0.5, neighbours) == 1
+    assert machine.goes_on(first, 0, neighbours) == 1, "the second pause is longer"
+    assert machine.goes_on(first, 0, neighbours) == MOST
+    for _ in range(9):
+        machine.goes_on(3, 2.0, neighbours)
+        assert machine.goes_on(longest, 0, neighbours) == MOST
+    machine.goes_on(3, 0, neighbours)
+    machine.goes_on(3, 0.5, neighbours)
+    assert machine.goes_on(first, 0, neighbours) == MOST, "after calm the first pause again"
+
+
+@pytest.mark.parametrize(("most", "bf16"), [(1, True), (threads.SAME_IN_FP32 + 1, False)])
+def test_neighbours_change_no_number(most: int, bf16: bool, machine: Machine) -> None:
+    threads.share_out(most, 1 << 60)
+    assert machine.goes_on(3, 0.9, threads.Neighbours(bf16)) == most
+
+
+def test_waiting_for_cores_is_told_where_the_system_tells_it() -> None:
+    before = threads._waited_for_cores()
+    assert 0 <= before <= threads._waited_for_cores() + 1
