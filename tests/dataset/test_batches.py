@@ -5,7 +5,6 @@ import random
 from collections import Counter
 from pathlib import Path
 
-import korlm.data.batches
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchtext.data import BPTTIterator, BucketIterator, Dataset, Example, Field
 
 from korlm.config import BatchesConfig, Mode
+from korlm.dataset import batches as batches_module
 from korlm.dataset.batches import Batch, SentenceBatches, Share, StreamBatches, build_batches
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID
 from korlm.utils.errors import CorpusError
@@ -420,12 +420,12 @@ def check_same(batches: list[Batch], others: list[Batch]) -> None:
 
 def test_a_gpu_keeps_ids_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.device | None] = []
-    monkeypatch.setattr(korlm.data.batches, "_source", lambda ids, device: asked.append(device))
+    monkeypatch.setattr(batches_module, "_source", lambda ids, device: asked.append(device))
     ids = np.append(stream_of(99), EOS_ID)
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
     for mode in (Mode.stream, Mode.sentence):
         config = BatchesConfig(mode=mode, batch_size=1, bptt_length=10)
         for limit, device in ((400, cuda), (399, cuda), (400, cpu), (400, None)):
-            monkeypatch.setattr(korlm.data.batches, "RESIDENT", limit)
+            monkeypatch.setattr(batches_module, "RESIDENT", limit)
             build_batches(ids, config, False, 1, "train", device)
     assert asked == [cuda, None, None, None] * 2

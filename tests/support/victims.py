@@ -168,9 +168,9 @@ def _live(ask: dict[str, Any]) -> None:
 
 def _serve() -> None:
     """Forks and buries until stdin ends."""
-    import korlm.corpus_statistics.collect
-    import korlm.evaluation.sweep_plot
-    import korlm.training.run  # noqa: F401
+    import korlm.dataset.statistics.collect
+    import korlm.sweeps.plot
+    import korlm.training.session  # noqa: F401
 
     for line in sys.stdin:
         asks, started = json.loads(line), time.monotonic()
