@@ -119,7 +119,11 @@ class Pipe(io.BytesIO):
         return super().read(3 if size is None or size < 0 else min(size, 3))
 
 
-@pytest.mark.parametrize("data", [TEXT, gzip.compress(TEXT * 99), zstd(TEXT), b""])
+@pytest.mark.parametrize(
+    "data",
+    [TEXT, gzip.compress(TEXT * 99), zstd(TEXT), b""],
+    ids=["plain", "gzip", "zstd", "empty"],  # without them the bytes, and so the time, of gzip
+)
 def test_standard_input_that_cannot_seek(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(data)))
     lines = {TEXT: 2, b"": 0, zstd(TEXT): 2}.get(data, 198)
