@@ -649,7 +649,8 @@ OTHER = """
 import sys, time
 from pathlib import Path
 from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
-from korlm.dataset import analysis, prepared
+from korlm.dataset import prepare as prepared
+from korlm.dataset import tokenize as analysis
 
 class Slow(analysis.TokenizerPool):
     def map(self, batches):

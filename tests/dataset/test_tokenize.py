@@ -135,12 +135,13 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from korlm.config import CorpusConfig, Document, Engine, KkmaConfig
-from korlm.dataset import analysis, shards
-from korlm.corpus.reader import find_sources
+from korlm.corpus.sources import find_sources
+from korlm.dataset import shards, text_batches
+from korlm.dataset import tokenize as analysis
 from korlm.dataset.journal import Journal
 
 text, folder, kill_after = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-shards.BATCH_CHARS, shards.SHARD_CHARS, shards.ROW_GROUP_CHARS = 40, 400, 150
+text_batches.BATCH_CHARS, text_batches.SHARD_CHARS, shards.ROW_GROUP_CHARS = 40, 400, 150
 
 class Killing(Journal):
     def append(self, texts, columns):

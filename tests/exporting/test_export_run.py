@@ -149,7 +149,7 @@ def test_weights_that_are_no_numbers(run: TrainedRun, tmp_path: Path) -> None:
 def test_without_the_packages(
     run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    for name in ("graph", "onnx_step", "quantize", "runtime"):
+    for name in ("onnx_graph", "onnx_step", "int8", "verify"):
         monkeypatch.delitem(sys.modules, f"korlm.exporting.{name}", raising=False)
         monkeypatch.delattr(f"korlm.exporting.{name}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)

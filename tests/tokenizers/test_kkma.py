@@ -80,7 +80,7 @@ def test_the_jar_was_built_from_its_sources(
 COMPARE = """
 import json, sys
 from korlm.config import CorpusConfig, Engine, KkmaConfig
-from korlm.corpus.reader import find_sources
+from korlm.corpus.sources import find_sources
 from korlm.tokenizers.kkma import KkmaTokenizer
 from korlm.corpus.files import read_lines
 

@@ -80,7 +80,7 @@ def deaf_to_signals_from_outside(
     of the test under way at another step than the test had asked for, and failed that test alone.
     """
     if request.node.name != "test_a_real_interrupt":
-        monkeypatch.setattr("korlm.training.trainer.ending", lambda: [])
+        monkeypatch.setattr("korlm.training.stop.ending", lambda: [])
 
 
 def assert_same_end(found: Run, splits: Splits, expected: Finished) -> None:

@@ -40,8 +40,8 @@ def test_workers_that_others_started_must_know_korlm(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("package", ["distributed", "dask_jobqueue"])
 def test_without_the_package(package: str, korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("cluster", "distribute", "shard_maker"):
-        monkeypatch.delitem(sys.modules, f"korlm.dataset.{name}", raising=False)
+    for name in ("client", "scheduler", "task", "slurm"):
+        monkeypatch.delitem(sys.modules, f"korlm.dataset.cluster.{name}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     wanted = ["tokenizer=syllable", "prepare.cluster=slurm", "prepare.workers=2"]
     assert install_command("distributed", "dask-jobqueue") in korlm("prepare", *wanted).error

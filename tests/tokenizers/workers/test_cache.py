@@ -959,7 +959,7 @@ def test_a_process_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
         """
         import os, sys
         from pathlib import Path
-        from korlm.dataset import cache
+        from korlm.tokenizers.workers import line_cache as cache
         from korlm.tokenizers.analysis import EMPTY, columns_of
         opened = cache.LineCache(Path(sys.argv[1]), "1", 10)
         opened.put(["before"], columns_of([EMPTY]))

@@ -98,7 +98,7 @@ def test_columns_there_and_back(lines: list[Analysis]) -> None:
 
 # main() reads its settings; what it made of them comes back as its complaint.
 TELL = """
-from korlm.dataset import worker as worker
+from korlm.tokenizers.workers import worker
 from korlm.utils.errors import TokenizerError
 
 def tell(output, config, jobs):
