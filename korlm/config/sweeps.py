@@ -1,7 +1,4 @@
-"""How the jobs of a sweep (-m) are started: the group hydra/launcher.
-
-Settings of a search: how many trials, who proposes them, which are ended early.
-"""
+"""Settings of sweeps (-m): launchers, the grid of settings, and hyperparameter search."""
 
 from __future__ import annotations
 

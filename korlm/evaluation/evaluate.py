@@ -1,4 +1,4 @@
-"""One way to use one model on one text, judged: figures, breakdowns, intervals, paired tests.
+"""Evaluation of a model on a text: metrics, breakdowns, confidence intervals and paired tests.
 
     run = korlm.load("outputs/runs/DIR")
     (text,) = read_texts(CorpusConfig(name="mine", files=["mine.txt"]), [run])
@@ -7,9 +7,8 @@
 
 and of several, ``compare({"a": evaluate(a, text_of_a), "b": ...}, BootstrapConfig())``.
 
-A reading of a text as the figures of metrics.json.
-
-A run on several texts, used in several ways: what is read, and what is chosen on what.
+A run is evaluated in several modes (state carried, reset, cache, dynamic, mixture) on several
+texts; hyperparameters of a mode are chosen on one of them and kept for the others.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Hangul syllables and the letters they are made of.
-
-Arithmetic of Hangul syllables: lead, vowel and tail as numbers, in the order of Unicode.
+"""Hangul syllables and the jamo they are composed of, as text and as numbers.
 
 The Unicode Standard, section 3.12: syllable = 0xAC00 + (lead * 21 + vowel) * 28 + tail, where the
 tail 0 is none. Letters here are compatibility jamo (ㄱ, U+3131), as Kkma and keyboards write them.

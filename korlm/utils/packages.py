@@ -1,4 +1,4 @@
-"""Packages that only some tokenizers need."""
+"""Versions of optional packages, and the folder of konlpy's texts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""How trials ended, in words.
-
-The memory of a search: its trials in search.db, by Optuna (Akiba et al. 2019).
+"""The study of a search: its trials in search.db and how they ended (Optuna; Akiba et al. 2019).
 
 A trial is RUNNING while its job is; whatever ends the command turns it back to WAITING, and the
 next command takes it up under its number, with its settings and so in its folder. Each proposal has

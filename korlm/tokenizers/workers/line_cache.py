@@ -19,7 +19,7 @@ The cache can only save time: whatever happens to it, the run goes on, at worst 
 WAL lets many processes read while one writes and outlives a kill at any moment. It needs a local
 disk: among several machines on one network folder its locks do not hold.
 
-A pool behind the cache of lines: only lines that nobody has analysed yet reach the tokenizer.
+``map_cached`` puts the cache before a pool: only lines that it lacks reach the tokenizer.
 """
 
 from __future__ import annotations
