@@ -17,11 +17,16 @@ from korlm.sweeps.command import stage
 from korlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
-    from korlm.evaluation.evaluate import Figures, Judged, Material, Ways
+    from korlm.evaluation.evaluate import (
+        EvaluationInputs,
+        EvaluationModes,
+        EvaluationResult,
+        Figures,
+    )
     from korlm.runs.trained_run import TrainedRun
 
     Runs = dict[str, TrainedRun]
-    Found = dict[str, dict[str, Judged]]  # text -> row
+    Found = dict[str, dict[str, EvaluationResult]]  # text -> row
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +42,7 @@ def main(settings: EvaluateSettings) -> None:
     folders = run_folders(settings.run)
     runs = dict(zip(short_names(folders), map(load_run, folders), strict=True))
     ways = _ways(settings, runs)
-    found = _judge(runs, _materials(settings, runs, ways), ways)
+    found = _evaluate(runs, _materials(settings, runs, ways), ways)
     figures = {text: compare(rows, settings.bootstrap) for text, rows in found.items()}
     for text, part in figures.items():
         _tell(text, part, len(runs))
@@ -52,11 +57,11 @@ def main(settings: EvaluateSettings) -> None:
     logger.info("%s: %s", folder, ", ".join(sorted(p.name for p in folder.glob("*.[jtp][sn]*"))))
 
 
-def _ways(settings: EvaluateSettings, runs: Runs) -> Ways:
+def _ways(settings: EvaluateSettings, runs: Runs) -> EvaluationModes:
     """What is tried besides carrying the state over and resetting it."""
-    from korlm.evaluation.evaluate import Ways
+    from korlm.evaluation.evaluate import EvaluationModes
     from korlm.evaluation.modes import ROWS
-    from korlm.runs.device import device_of
+    from korlm.runs.device import inference_device
     from korlm.runs.trained_run import check_same_vocab, load_run
 
     others: Runs = {}
@@ -74,13 +79,15 @@ def _ways(settings: EvaluateSettings, runs: Runs) -> Ways:
     adapt = len(runs) == 1 if settings.adapt is None else settings.adapt
     cache = settings.cache if adapt else CacheConfig(sizes=[])
     dynamic = settings.dynamic if adapt else DynamicConfig(rates=[])
-    return Ways(others, cache, dynamic, device_of(settings))
+    return EvaluationModes(others, cache, dynamic, inference_device(settings))
 
 
-def _materials(settings: EvaluateSettings, runs: Runs, ways: Ways) -> dict[str, Material]:
+def _materials(
+    settings: EvaluateSettings, runs: Runs, ways: EvaluationModes
+) -> dict[str, EvaluationInputs]:
     """What each run is judged on; runs that were trained on the same text share it."""
     from korlm.dataset.statistics.tokenization_report import summary
-    from korlm.evaluation.evaluate import Material, check_same_text
+    from korlm.evaluation.evaluate import EvaluationInputs, check_same_text
     from korlm.evaluation.texts import read_texts
 
     if settings.corpus is None:
@@ -90,7 +97,7 @@ def _materials(settings: EvaluateSettings, runs: Runs, ways: Ways) -> dict[str, 
         if settings.test and not any("test" in material.texts for material in found.values()):
             logger.info("there is no test split: what is chosen on valid is reported on valid")
         return found
-    own = _own(settings, runs, tuning=True) if ways.to_choose else {}
+    own = _own(settings, runs, tuning=True) if ways.needs_tuning else {}
     texts = read_texts(settings.corpus, list(runs.values()))
     told = {
         run.settings.tokenizer.name: text for run, text in zip(runs.values(), texts, strict=True)
@@ -98,18 +105,22 @@ def _materials(settings: EvaluateSettings, runs: Runs, ways: Ways) -> dict[str, 
     for name, text in told.items():
         logger.info("%s: lines: %s", name, summary(text.status))
     return {
-        name: Material({settings.corpus.name: text}, own.get(run.fingerprint, Material({})).tuning)
+        name: EvaluationInputs(
+            {settings.corpus.name: text}, own.get(run.fingerprint, EvaluationInputs({})).tuning
+        )
         for (name, run), text in zip(runs.items(), texts, strict=True)
     }
 
 
-def _own(settings: EvaluateSettings, runs: Runs, tuning: bool = False) -> dict[str, Material]:
+def _own(
+    settings: EvaluateSettings, runs: Runs, tuning: bool = False
+) -> dict[str, EvaluationInputs]:
     """What runs were trained with, by its fingerprint; for tuning alone it may be gone."""
     from korlm.evaluation.evaluate import own_material
     from korlm.runs.trained_run import open_text
 
     given = Path(settings.prepared) if settings.prepared else None
-    found: dict[str, Material] = {}
+    found: dict[str, EvaluationInputs] = {}
     for run in runs.values():
         if tuning and not (given or run.prepared.is_dir()):
             logger.warning(
@@ -123,12 +134,12 @@ def _own(settings: EvaluateSettings, runs: Runs, tuning: bool = False) -> dict[s
     return found
 
 
-def _judge(runs: Runs, materials: dict[str, Material], ways: Ways) -> Found:
+def _evaluate(runs: Runs, materials: dict[str, EvaluationInputs], ways: EvaluationModes) -> Found:
     """All rows: of one run the ways to use it, of several the run itself and its other ways.
 
     An n-gram model is the same, carried or reset: it does not look beyond a sentence.
     """
-    from korlm.evaluation.evaluate import judge_run
+    from korlm.evaluation.evaluate import evaluate_run
     from korlm.utils.memory import reset_peak_memory
     from korlm.utils.torch_backend import tf32
 
@@ -136,7 +147,7 @@ def _judge(runs: Runs, materials: dict[str, Material], ways: Ways) -> Found:
     for name, run in runs.items():
         reset_peak_memory()
         with tf32(False):
-            texts = judge_run(run, materials[name], ways)
+            texts = evaluate_run(run, materials[name], ways)
         for text, rows in texts.items():
             if len(runs) == 1:
                 return texts
@@ -151,10 +162,10 @@ def _judge(runs: Runs, materials: dict[str, Material], ways: Ways) -> Found:
 def _tell(text: str, rows: dict[str, Figures], num_runs: int) -> None:
     """The tables of one text."""
     from korlm.evaluation.output.tables import (
-        against_table,
         bands_table,
         comparison_table,
-        drawn,
+        interval_note,
+        paired_test_table,
         runs_table,
     )
 
@@ -165,9 +176,9 @@ def _tell(text: str, rows: dict[str, Figures], num_runs: int) -> None:
         logger.info("%s:\n%s", head, comparison_table(rows))
     else:
         logger.info("%s:\n%s", size, runs_table(rows))
-    logger.info("%s", drawn(first))
+    logger.info("%s", interval_note(first))
     if len(rows) > 1:
-        logger.info("%s", against_table(rows))
+        logger.info("%s", paired_test_table(rows))
     if num_runs == 1:
         logger.info("%s", bands_table(first))
 

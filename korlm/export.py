@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 def main(settings: ExportSettings) -> None:
     """Exports the best model of a run and tells what the export is worth."""
     from korlm.exporting.export_run import export_run, export_table
-    from korlm.runs.device import device_of
+    from korlm.runs.device import inference_device
     from korlm.runs.trained_run import load_run
 
     run = load_run(Path(settings.run))
-    device_of(settings)  # sets the threads
+    inference_device(settings)  # sets the threads
     folder = Path(settings.output) if settings.output else run.folder / "export"
     ids = _valid(run, settings)
     figures = export_run(run, folder, settings.formats, ids, settings.threads)

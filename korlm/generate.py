@@ -25,12 +25,12 @@ def main(settings: GenerateSettings) -> None:
     """Writes to standard output, each eojeol as soon as it is final."""
     from korlm.generation.generator import Generator
     from korlm.generation.prompts import read_prompts
-    from korlm.runs.device import device_of
+    from korlm.runs.device import inference_device
     from korlm.runs.trained_run import load_run
 
     run = load_run(Path(settings.run))
     many_lines = settings.complete or settings.sentences > 1
-    with Generator(run, device_of(settings)) as generator:
+    with Generator(run, inference_device(settings)) as generator:
         place = 0
         gc.freeze()  # Python looks through all that is there now and then, for 0.2 s
         for prompt in read_prompts(settings.prompt, settings.prompts):
@@ -46,10 +46,10 @@ def _texts(
     generator: Generator, prompt: str, settings: GenerateSettings
 ) -> Iterator[Iterator[str]]:
     """What a prompt gives: several texts, each in pieces."""
-    from korlm.generation.generator import Length
+    from korlm.generation.generator import StoppingCriteria
     from korlm.generation.sampling import Sampling
 
-    length = Length(settings.max_tokens, settings.sentences)
+    length = StoppingCriteria(settings.max_tokens, settings.sentences)
     if settings.complete:
         found = generator.completer.complete(prompt, settings.k, settings.effort)
         if not found.eojeols:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 def main(settings: PrepareSettings) -> None:
     """Prepares the corpus of the settings, tells what it is like and where it lies."""
     from korlm.dataset.prepare import prepare
-    from korlm.detokenizers.registry import provide
+    from korlm.detokenizers.registry import ensure_trained
     from korlm.training.advice import on_unknown
 
     prepared = prepare(
@@ -29,7 +29,7 @@ def main(settings: PrepareSettings) -> None:
         Path(settings.outputs),
         cluster=settings.prepare,
     )
-    provide(settings.tokenizer.name, prepared.folder)
+    ensure_trained(settings.tokenizer.name, prepared.folder)
     for split, stats in prepared.stats.items():
         logger.info(
             "%-5s %10s tokens  %9s eojeol  %10s characters  %.2f %% unknown",

@@ -23,11 +23,11 @@ def main(settings: RescoreSettings) -> None:
     """Puts the hypotheses of n-best lists in the order that a trained model would have them."""
     from korlm.rescoring.formats.reader import format_of, open_lists, read_references
     from korlm.rescoring.formats.writer import check_output, writer
-    from korlm.rescoring.lm_scorer import Scorer
+    from korlm.rescoring.lm_scorer import LMScorer
     from korlm.rescoring.nbest import check_references
-    from korlm.rescoring.pipeline import Job, rescore_lists
-    from korlm.rescoring.rescore import Combination
-    from korlm.runs.device import device_of
+    from korlm.rescoring.pipeline import RescoringJob, rescore_lists
+    from korlm.rescoring.rescore import ScoreWeights
+    from korlm.runs.device import inference_device
     from korlm.utils.torch_backend import tf32
 
     layout = _layout(settings)
@@ -50,14 +50,14 @@ def main(settings: RescoreSettings) -> None:
         references = {utt: text for utt, text in references.items() if utt in utterances}
     runs = _runs(settings)
     linear = _is_linear(settings, runs)
-    combination = Combination(
+    combination = ScoreWeights(
         settings.weight, settings.bonus, settings.shares, settings.length, settings.normalize
     )
-    job = Job(combination, settings.target, settings.batch_size, references, num_hyps)
-    device = device_of(settings)
+    job = RescoringJob(combination, settings.target, settings.batch_size, references, num_hyps)
+    device = inference_device(settings)
     with (
         tf32(False),
-        Scorer(runs, linear, settings.shares, settings.open_vocabulary, device) as scorer,
+        LMScorer(runs, linear, settings.shares, settings.open_vocabulary, device) as scorer,
         writer(settings.output, found, settings.best, layout.sign, settings.length) as target,
     ):
         rescore_lists(lists, scorer, job, target, tuning=settings.tune is not None)

@@ -15,7 +15,7 @@ from korlm.utils.errors import CorpusError, OutputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from korlm.dataset.text_encoder import Reader
+    from korlm.dataset.text_encoder import TextEncoder
     from korlm.runs.trained_run import TrainedRun
 
 logger = logging.getLogger(__name__)
@@ -36,23 +36,23 @@ def main(settings: ScoreSettings) -> None:
 def _score(settings: ScoreSettings) -> None:
     from korlm.corpus.sources import find_inputs
     from korlm.evaluation.surprisal.files import score_files
-    from korlm.evaluation.surprisal.scorer import Scorer
+    from korlm.evaluation.surprisal.scorer import SurprisalScorer
     from korlm.evaluation.surprisal.tables import schema_of
-    from korlm.runs.device import device_of
+    from korlm.runs.device import inference_device
     from korlm.runs.trained_run import load_run
     from korlm.utils.io.table_files import TableWriter
     from korlm.utils.torch_backend import tf32
 
     sources = find_inputs(settings.inputs, "input")
     run = load_run(Path(settings.run))
-    device = device_of(settings)
+    device = inference_device(settings)
     with contextlib.ExitStack() as stack:
         writers = []
         for key, (target, level) in settings.tables().items():
             writer = TableWriter(target, schema_of(level, settings.entropy), key)
             writers.append((level, stack.enter_context(writer)))
-        scorer = Scorer(
-            run.model.frozen().to(device),
+        scorer = SurprisalScorer(
+            run.model.inference_copy().to(device),
             run.start_id,
             settings.context,
             settings.entropy,
@@ -70,7 +70,7 @@ def surprisals(
     level: Level | str = Level.morph,
     context: Context | str = Context.line,
     entropy: bool = True,
-    reader: Reader | None = None,
+    reader: TextEncoder | None = None,
 ) -> pa.Table:
     """The surprisal of every morph, eojeol or sentence of a few lines, in bits.
 
@@ -96,7 +96,7 @@ def surprisals(
         CorpusError: a text is no str, or holds half of a surrogate pair.
         TokenizerError: the tokenizer of the run does not start.
     """
-    from korlm.evaluation.surprisal.scorer import Scorer
+    from korlm.evaluation.surprisal.scorer import SurprisalScorer
     from korlm.evaluation.surprisal.tables import rows_of, schema_of
 
     level = Level(level)
@@ -107,7 +107,7 @@ def surprisals(
     if reader is None:
         with run.reader() as reader:
             return surprisals(run, texts, level, context, entropy, reader)
-    scorer = Scorer(run.model, run.start_id, Context(context), entropy)
+    scorer = SurprisalScorer(run.model, run.start_id, Context(context), entropy)
     tables = [rows_of(costs, level) for costs in scorer.score([reader.read_texts(texts)])]
     return schema_of(level, entropy).empty_table() if not tables else tables[0]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from korlm.config import ServeSettings
 from korlm.sweeps.command import stage
-from korlm.utils.errors import ConfigError, optional
+from korlm.utils.errors import ConfigError, require_extra
 
 logger = logging.getLogger(__name__)
 
@@ -20,17 +20,17 @@ logger = logging.getLogger(__name__)
 @stage("serve")
 def main(settings: ServeSettings) -> None:
     """Serves the page and its JSON interface until Ctrl-C."""
-    with optional("fastapi", "uvicorn"):
+    with require_extra("fastapi", "uvicorn"):
         from korlm.serving.app import LOOPBACK, build_app
         from korlm.serving.connections import server_of
         from korlm.serving.engine import Engine
-    from korlm.runs.device import device_of
+    from korlm.runs.device import inference_device
     from korlm.runs.trained_run import load_run
 
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(_listen(settings))
         run = load_run(Path(settings.run))
-        engine = stack.enter_context(Engine(run, device_of(settings)))
+        engine = stack.enter_context(Engine(run, inference_device(settings)))
         engine.warm_up()
         gc.freeze()  # Python's collector would go through the vocabulary in the midst of an answer
         app = build_app(engine, settings)

@@ -23,7 +23,7 @@ from korlm.utils.errors import CheckpointError, ConfigError, enough_memory
 
 if TYPE_CHECKING:
     from korlm.dataset.prepared import Prepared
-    from korlm.training.distributed import Group
+    from korlm.training.distributed import ProcessGroup
 
 logger = logging.getLogger(__name__)
 
@@ -51,27 +51,27 @@ def main(settings: TrainSettings) -> float:
             "model=ngram: is counted by one process, which reads the text once; start it without "
             "torchrun, in a sweep with hydra.launcher.tasks_per_node=1"
         )
-    if place.is_first:
-        from korlm.detokenizers.registry import provide
+    if place.is_main_process:
+        from korlm.detokenizers.registry import ensure_trained
 
         prepared = _prepared(settings, resumed)
-        provide(prepared.manifest["settings"]["tokenizer"]["name"], prepared.folder)
+        ensure_trained(prepared.manifest["settings"]["tokenizer"]["name"], prepared.folder)
 
-    from korlm.training.distributed import Group
+    from korlm.training.distributed import ProcessGroup
 
-    group = Group(place)
-    if place.is_first:
+    group = ProcessGroup(place)
+    if place.is_main_process:
         group.tell(str(run_dir), str(prepared.folder.resolve()))
     else:  # the first one alone prepares the corpus and has a run directory
         run_dir, prepared = _hear(group)
 
-    from korlm.training.session import Run
+    from korlm.training.session import TrainingSession
 
     plain = plain_settings(settings)
     advice = "lower model.hidden_dim, model.embedding_dim or batches.batch_size"
     memory = enough_memory(f"model={settings.model.name}", advice)
     with group, watching_trial(objective) as watch, memory:
-        run = Run(settings, plain, prepared, run_dir, resumed, group, watch)
+        run = TrainingSession(settings, plain, prepared, run_dir, resumed, group, watch)
         return _objective(objective, run.fit())
 
 
@@ -93,7 +93,7 @@ def _objective(name: str, splits: dict[str, dict[str, float]]) -> float:
     return cost(name, splits[split][key])
 
 
-def _hear(group: Group) -> tuple[Path, Prepared]:
+def _hear(group: ProcessGroup) -> tuple[Path, Prepared]:
     """The run directory and the prepared corpus of the first process."""
     from korlm.dataset.prepared import open_prepared
 
@@ -159,5 +159,5 @@ def _prepared(settings: TrainSettings, resumed: dict[str, object] | None) -> Pre
 
 
 if __name__ == "__main__":
-    with dist_env.leaving():
+    with dist_env.exit_immediately():
         main()

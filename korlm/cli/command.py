@@ -36,13 +36,13 @@ from korlm.cli.arguments import (
     whole,
 )
 from korlm.cli.output_dirs import Refused, RunFolder, output_dir, register_resolvers
-from korlm.config.error_messages import one_line
+from korlm.config.error_messages import format_config_error
 from korlm.config.keys import HYDRA_PATHS, conf_dir, path_keys
 from korlm.config.serialization import to_settings
 from korlm.utils import dist_env
-from korlm.utils.errors import ConfigError, Interrupted, KorlmError, OutputKey, writing
+from korlm.utils.errors import ConfigError, Interrupted, KorlmError, OutputKey, output_errors
 from korlm.utils.io.streams import set_up_streams
-from korlm.utils.signals import interrupting
+from korlm.utils.signals import signals_as_keyboard_interrupt
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +75,13 @@ def _stop(message: str, code: int) -> NoReturn:
         with contextlib.suppress(OSError):
             sys.stderr.write(line)
     else:
-        from korlm.training.distributed import say_farewell
+        from korlm.training.distributed import report_error_once
 
-        say_farewell(place, line)
+        report_error_once(place, line)
     raise SystemExit(code)
 
 
-def _remove_fruitless(folder: Path) -> None:
+def _remove_empty_run_dir(folder: Path) -> None:
     """Removes a run directory in which nothing came to be, and its parents while they are empty."""
     if HydraConfig.get().output_subdir is None or RunFolder.was_there:
         return  # the folder is not of this command's making
@@ -99,7 +99,7 @@ def _remove_fruitless(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _one_voice() -> Iterator[None]:
+def _silence_io_errors() -> Iterator[None]:
     """Keeps the logging and other threads from telling tracebacks of pipes and disks on stderr.
 
     A line of the log that nobody reads, or that a full disk has no room for, must not end a run;
@@ -157,13 +157,13 @@ class SingleRun:
     def job(self) -> Iterator[None]:
         """Turn an exception of the job into one line on stderr and an exit code."""
         try:
-            with writing(output_dir()):
+            with output_errors(output_dir()):
                 yield
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, Interrupted):
                 _stop(str(error), 130)
-            if dist_env.place().is_first:
-                _remove_fruitless(output_dir())
+            if dist_env.place().is_main_process:
+                _remove_empty_run_dir(output_dir())
             if isinstance(error, KeyboardInterrupt):
                 _stop("interrupted", 130)
             if not isinstance(error, KorlmError):
@@ -188,8 +188,8 @@ def _settings_of(tree: DictConfig, command: str) -> Any:
     try:
         settings = to_settings(tree)
     except OmegaConfBaseException as error:
-        raise ConfigError(one_line(error, command)) from error
-    if dist_env.place().is_first:
+        raise ConfigError(format_config_error(error, command)) from error
+    if dist_env.place().is_main_process:
         _warn_without_effect(settings)
     return settings
 
@@ -228,7 +228,7 @@ def stage(
 
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         def task(tree: DictConfig) -> Any:
-            if not dist_env.place().is_first:  # one log, and no file of its own
+            if not dist_env.place().is_main_process:  # one log, and no file of its own
                 logging.getLogger().setLevel(logging.WARNING)
                 logging.getLogger().handlers[:] = [logging.StreamHandler()]
             with runs.job():
@@ -277,7 +277,12 @@ def _do(
         check_words(name, typed)
         words = in_hydras_grammar(typed, literal, renamed, path_keys(name))
         sys.argv[1:] = words
-        with _one_voice(), _raising_hydra(), interrupting(), writing(Path("outputs")):
+        with (
+            _silence_io_errors(),
+            _raising_hydra(),
+            signals_as_keyboard_interrupt(),
+            output_errors(Path("outputs")),
+        ):
             try:
                 if is_multirun(words):
                     runner.complete_arguments(name)
@@ -289,7 +294,7 @@ def _do(
         # Before any job, whatever is raised is Hydra's word about the settings.
         if show_traceback or ((has_begun or folder) and not isinstance(error, WRONG_SETTINGS)):
             raise
-        _stop(_as_typed(one_line(error, name), words, typed), 1)
+        _stop(_as_typed(format_config_error(error, name), words, typed), 1)
     except Refused as refused:
         _stop(_as_typed(str(refused), words, typed), 1)
     except KeyboardInterrupt:

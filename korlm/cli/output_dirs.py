@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from korlm.config.paths import expand_home, run_directory
 from korlm.runs.directories import holds_run, is_finished, resumed_checkpoint, run_folders
 from korlm.utils import dist_env
-from korlm.utils.errors import ConfigError, writing
+from korlm.utils.errors import ConfigError, output_errors
 from korlm.utils.io.atomic_files import new_folder
 
 SWEEP_COMMAND = ("python", "-m", "korlm.train", "-m")
@@ -39,7 +39,7 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
         if (Path(resume) / "multirun.yaml").is_file():
             hint = f"it is a sweep: {shlex.join([*SWEEP_COMMAND, f'resume={resume}'])}"
         raise ConfigError(f"resume={resume}: no checkpoints/last.pt in there; {hint}")
-    if not dist_env.place().is_first:
+    if not dist_env.place().is_main_process:
         return "."  # writes nothing; the first process tells it where the run lies
     if resume:
         return str(resumed_checkpoint(resume).parent.parent)
@@ -72,7 +72,7 @@ class RunFolder(Callback):
             return
         resume = config.get("resume")
         same = resume and folder.resolve() == run_directory(Path(resume)).resolve()
-        if not same and dist_env.place().is_first and holds_run(folder):
+        if not same and dist_env.place().is_main_process and holds_run(folder):
             raise Refused(
                 f"hydra.run.dir={folder}: holds a run already: resume={folder} goes on with it, "
                 "or give another folder"
@@ -95,7 +95,7 @@ def evaluation_dir(run: Any, outputs: str, output: str | None = None) -> str:
     folders = run_folders(run)
     if output is not None:
         named = Path(expand_home(output, "output"))
-        with writing(named, "output=FOLDER"):
+        with output_errors(named, "output=FOLDER"):
             named.mkdir(parents=True, exist_ok=True)
             if any(named.iterdir()):
                 raise ConfigError(f"output={output}: is not empty; give the name of a new folder")
@@ -113,7 +113,7 @@ def output_subdir(folder: str) -> str | None:
         folder: the directory of the run, or of a job of a sweep.
     """
     path = Path(folder)
-    if not dist_env.place().is_first or (is_sweep() and is_finished(path)):
+    if not dist_env.place().is_main_process or (is_sweep() and is_finished(path)):
         return None
     if (path / ".hydra" / "overrides.yaml").is_file():
         return f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}"

@@ -14,7 +14,7 @@ from korlm.config.keys import all_keys
 from korlm.utils.errors import KorlmError
 
 
-def one_line(error: BaseException, command: str = "train") -> str:
+def format_config_error(error: BaseException, command: str = "train") -> str:
     """What a user must know of a wrong setting, without the layers that Hydra wraps around it.
 
     Args:

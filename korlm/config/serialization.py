@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config
-from korlm.config.error_messages import one_line
+from korlm.config.error_messages import format_config_error
 from korlm.config.paths import expand_home
 from korlm.config.stored import check_settings
 from korlm.config.validation import path_kinds
@@ -77,7 +77,7 @@ def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.T
         tree = OmegaConf.merge(tree, plain, OmegaConf.from_dotlist(overrides))
         return typing.cast(config.TrainSettings, to_settings(typing.cast(DictConfig, tree)))
     except OmegaConfBaseException as error:
-        raise ConfigError(one_line(error)) from error
+        raise ConfigError(format_config_error(error)) from error
 
 
 def plain_settings(settings: config.TrainSettings) -> dict[str, Any]:

@@ -35,7 +35,7 @@ _FIELD_CHARS = 1 << 30  # Python's own limit is 131,072
 _SHOWN_COLUMNS, _SHOWN_CHARS = 12, 40  # of a header in messages
 
 
-Lines = Callable[[], Iterable[str]]  # reads a file from its beginning
+LineBlock = Callable[[], Iterable[str]]  # reads a file from its beginning
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TableFormat:
 
 
 def read_table(
-    path: Path, lines: Lines, table: TableFormat, notes: Notes, can_reread: bool = True
+    path: Path, lines: LineBlock, table: TableFormat, notes: Notes, can_reread: bool = True
 ) -> Iterator[tuple[str, str]]:
     """Read the rows of a table as (text, document), in file order; blank rows are left out.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Lines(NamedTuple):
+class LineBlock(NamedTuple):
     """Lines of a document that follow each other: one object for many, or Python would be slow.
 
     ``texts`` are the lines as read, ``first`` is the number of the first one within the document,

@@ -20,7 +20,7 @@ from korlm.corpus.files import (
     read_records,
     text_lines,
 )
-from korlm.corpus.lines import Lines
+from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import has_text, normalize
 from korlm.corpus.notes import Notes
 from korlm.corpus.sources import Source
@@ -36,7 +36,7 @@ def read_corpus(
     sources: list[Source],
     notes: Notes | None = None,
     blocks: BlockSplit | None = None,
-) -> Iterator[Lines]:
+) -> Iterator[LineBlock]:
     """All lines of a corpus, in the order of the files, one document after the other.
 
     Memory holds a block of a file and the beginning of one document.
@@ -72,13 +72,13 @@ def read_corpus(
             raise CorpusError(f"{source.path}: holds nothing but blank lines; leave it out")
 
 
-def _dealt(
+def _assign_split(
     config: TextConfig,
     source: Source,
     doc_id: str,
     blocks: Iterator[list[str]],
     key: str | None,
-) -> Iterator[Lines]:
+) -> Iterator[LineBlock]:
     """One document's lines with their split; ``key`` None: the document's beginning is the key."""
     split = source.split
     if split is None:
@@ -101,25 +101,27 @@ def _dealt(
         split = split_of(normalize(key), config.valid_share, config.test_share)
     first = 1
     for texts in blocks:
-        yield Lines(split, doc_id, first, texts)
+        yield LineBlock(split, doc_id, first, texts)
         first += len(texts)
 
 
-def _read_text(config: TextConfig, source: Source) -> Iterator[Lines]:
+def _read_text(config: TextConfig, source: Source) -> Iterator[LineBlock]:
     blocks = read_blocks(source.path, Encoding(config.encoding))
     if config.document is Document.file:
-        yield from _dealt(config, source, source.name, blocks, None)
+        yield from _assign_split(config, source, source.name, blocks, None)
     elif config.document is Document.line:
         for number, text in enumerate(itertools.chain.from_iterable(blocks), 1):
-            yield from _dealt(config, source, f"{source.name}#{number}", iter(([text],)), text)
+            yield from _assign_split(
+                config, source, f"{source.name}#{number}", iter(([text],)), text
+            )
     else:
-        parts = itertools.groupby(_parted(blocks), key=lambda part: part[0])
+        parts = itertools.groupby(_split_at_blank_lines(blocks), key=lambda part: part[0])
         for number, document in parts:
             body = (texts for _, texts in document)
-            yield from _dealt(config, source, f"{source.name}#{number}", body, None)
+            yield from _assign_split(config, source, f"{source.name}#{number}", body, None)
 
 
-def _parted(blocks: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+def _split_at_blank_lines(blocks: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
     """Lines with the number of their document, where blank lines part documents.
 
     A blank line goes with the document before it, leading ones with the first: no line is lost.
@@ -139,7 +141,9 @@ def _parted(blocks: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
         yield document, block[begin:]
 
 
-def _read_rows(config: TextConfig, source: Source, layout: Layout, notes: Notes) -> Iterator[Lines]:
+def _read_rows(
+    config: TextConfig, source: Source, layout: Layout, notes: Notes
+) -> Iterator[LineBlock]:
     rows = read_records(
         source.path,
         Encoding(config.encoding),
@@ -155,7 +159,7 @@ def _read_rows(config: TextConfig, source: Source, layout: Layout, notes: Notes)
     for number, (text, document) in enumerate(rows, 1):
         doc_id = f"{source.name}#{document or number}"
         key = document or normalize(text)[:KEY_CHARS]
-        for lines in _dealt(config, source, doc_id, iter((text_lines(text),)), key):
+        for lines in _assign_split(config, source, doc_id, iter((text_lines(text),)), key):
             if document:  # rows of one document may lie apart: its lines are numbered on
                 before = counts.get(doc_id, 0)
                 counts[doc_id] = before + len(lines.texts)

@@ -50,7 +50,7 @@ def find_sources(config: CorpusConfig) -> list[Source]:
     for split in SPLITS:
         places: list[str] = getattr(config, split)
         sources += _sources_at(places, f"corpus.{split}", split, config.source)
-    return _told_apart(sources)
+    return _deduplicate(sources)
 
 
 def find_inputs(places: Sequence[str], key: str) -> list[Source]:
@@ -69,7 +69,7 @@ def find_inputs(places: Sequence[str], key: str) -> list[Source]:
             sources.append(Source(STDIN, "stdin", INPUT, 0))
         else:
             sources += _sources_at([place], key, INPUT)
-    return _told_apart(sources)
+    return _deduplicate(sources)
 
 
 def _sources_at(
@@ -96,7 +96,7 @@ def _sources_at(
     return sources
 
 
-def _told_apart(sources: list[Source]) -> list[Source]:
+def _deduplicate(sources: list[Source]) -> list[Source]:
     """Each file once, each with a name of its own."""
     seen: dict[Path, str | None] = {}
     for source in sources:
@@ -106,10 +106,10 @@ def _told_apart(sources: list[Source]) -> list[Source]:
             raise CorpusError(f"{source.path}: named in {both} of the corpus; name it once")
         seen[real] = source.split
     named = list({source.path.resolve(): source for source in sources}.values())
-    return _tell_apart(named)
+    return _disambiguate_names(named)
 
 
-def _tell_apart(sources: list[Source]) -> list[Source]:
+def _disambiguate_names(sources: list[Source]) -> list[Source]:
     """Puts as many folders before equal names as it takes: a corpus that moves keeps its names."""
     while True:
         names = collections.Counter(source.name for source in sources)

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from korlm.corpus.lines import Lines
+from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import has_text
 
 
@@ -44,7 +44,7 @@ class BlockDivider:
         self._num_left = blocks.num_lines
         self._chars = 0
 
-    def assign(self, lines: Lines) -> Iterator[Lines]:
+    def assign(self, lines: LineBlock) -> Iterator[LineBlock]:
         """Divide lines of one document that follow each other by their splits."""
         begin, at = 0, self._at
         for index, text in enumerate(lines.texts):
@@ -56,8 +56,10 @@ class BlockDivider:
                     begin, at = index, self._at
         yield self._part(lines, begin, len(lines.texts), at)
 
-    def _part(self, lines: Lines, begin: int, end: int, at: int) -> Lines:
-        return Lines(self._splits[at], lines.doc_id, lines.first + begin, lines.texts[begin:end])
+    def _part(self, lines: LineBlock, begin: int, end: int, at: int) -> LineBlock:
+        return LineBlock(
+            self._splits[at], lines.doc_id, lines.first + begin, lines.texts[begin:end]
+        )
 
     def _take(self, size: int) -> None:
         """Moves to the next split if the next line, of ``size`` characters, belongs there."""

@@ -38,10 +38,12 @@ Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 
-RESIDENT = 1 << 28  # bytes of a split's ids on a GPU, at four a token
+MAX_DEVICE_BYTES = 1 << 28  # bytes of a split's ids on a GPU, at four a token
 
 
-POOL = 100  # batches whose sentences are sorted by length together, as torchtext's BucketIterator
+BUCKET_BATCHES = (
+    100  # batches whose sentences are sorted by length together, as torchtext's BucketIterator
+)
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,14 @@ class _HostIds:
         self._ids = ids
 
     def rows(
-        self, starts: Int64, lengths: Int64, fresh: Bool, window: range, start_id: int
+        self, starts: Int64, lengths: Int64, starts_sequence: Bool, window: range, start_id: int
     ) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a batch, int64 (B, T), <pad> where a row has ended.
 
         Args:
             starts: (B,), where the rows begin.
             lengths: (B,), of the rows.
-            fresh: (B,), rows before whose first token stands ``start_id`` and not the token before.
+            starts_sequence: (B,), True for rows whose first input is ``start_id``.
             window: steps of all rows, T of them.
             start_id: <bos> or <eos>.
         """
@@ -126,7 +128,7 @@ class _HostIds:
         targets = np.where(real, self._ids[np.minimum(at, last)], PAD_ID).astype(np.int64)
         inputs = np.where(real, self._ids[np.clip(at - 1, 0, last)], PAD_ID).astype(np.int64)
         if window.start == 0:
-            inputs[fresh, 0] = start_id
+            inputs[starts_sequence, 0] = start_id
         return torch.from_numpy(inputs), torch.from_numpy(targets)
 
 
@@ -140,11 +142,11 @@ class _DeviceIds:
         self._ids = torch.from_numpy(np.asarray(ids).astype(np.int32)).to(device)
 
     def rows(
-        self, starts: Int64, lengths: Int64, fresh: Bool, window: range, start_id: int
+        self, starts: Int64, lengths: Int64, starts_sequence: Bool, window: range, start_id: int
     ) -> tuple[Tensor, Tensor]:
         """See ``_HostIds.rows``."""
         device = self._ids.device
-        places = torch.from_numpy(np.stack([starts, starts + lengths, fresh]))
+        places = torch.from_numpy(np.stack([starts, starts + lengths, starts_sequence]))
         if device.type == "cuda":
             places = places.pin_memory()
         begin, end, is_fresh = places.to(device, non_blocking=True)[..., None]  # each (B, 1)
@@ -206,7 +208,7 @@ class StreamBatches:
             yield Batch(inputs, targets, None, num_tokens)
 
 
-class SentenceBatches:
+class BucketedSentenceBatches:
     """Padded sentences of similar length.
 
     Args:
@@ -254,8 +256,8 @@ class SentenceBatches:
         random = np.random.default_rng([self._seed, epoch])
         order = random.permutation(len(self._lengths))
         batches: list[Int64] = []
-        for begin in range(0, len(order), size * POOL):
-            pool = order[begin : begin + size * POOL]
+        for begin in range(0, len(order), size * BUCKET_BATCHES):
+            pool = order[begin : begin + size * BUCKET_BATCHES]
             pool = pool[np.argsort(-self._lengths[pool], kind="stable")]
             batches += [pool[i : i + size] for i in range(0, len(pool), size)]
         return [batches[i] for i in random.permutation(len(batches))]
@@ -271,7 +273,7 @@ class SentenceBatches:
             yield Batch(inputs, targets, known, int(lengths.sum()))
 
 
-class Share:
+class RankBatches:
     """What one of several processes works on: its rows of each batch, sometimes none.
 
     Args:
@@ -280,7 +282,7 @@ class Share:
         size: number of processes.
 
     >>> ids = np.arange(4, 11, dtype=np.uint16)
-    >>> for batch in Share(StreamBatches(ids, batch_size=2, bptt_length=2), 1, 2).epoch(0):
+    >>> for batch in RankBatches(StreamBatches(ids, batch_size=2, bptt_length=2), 1, 2).epoch(0):
     ...     print(batch.targets.tolist(), batch.num_tokens)
     [[8, 9]] 4
     [[10, 0]] 3
@@ -325,13 +327,13 @@ def build_batches(
         train: whether to use the training batch size and to shuffle sentences.
         seed: of the shuffling.
         split: its name, for messages.
-        device: where the model is; a GPU keeps the ids, if they take no more than ``RESIDENT``.
+        device: where the model is; a GPU keeps the ids if they fit in ``MAX_DEVICE_BYTES``.
 
     Raises:
         CorpusError: too little text for the batch size and length.
     """
     size = config.batch_size if train else config.eval_batch_size
-    if device is not None and (device.type != "cuda" or 4 * len(ids) > RESIDENT):
+    if device is not None and (device.type != "cuda" or 4 * len(ids) > MAX_DEVICE_BYTES):
         device = None
     if config.mode is Mode.stream:
         needed = size * config.bptt_length if train else 1
@@ -342,7 +344,9 @@ def build_batches(
                 "give more text"
             )
         return StreamBatches(ids, size, config.bptt_length, device)
-    batches = SentenceBatches(ids, size, config.bptt_length, seed if train else None, device)
+    batches = BucketedSentenceBatches(
+        ids, size, config.bptt_length, seed if train else None, device
+    )
     if train and int((np.asarray(ids) == EOS_ID).sum()) < size:
         raise CorpusError(
             f"{split} has less than batches.batch_size={size} sentences: lower it or give more text"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.dataset.shards import ShardCounts, read_columns, read_counts, shard_paths
-from korlm.dataset.spelling_model import SpellingModel
+from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.vocab import EOS_ID, Vocab, id_dtype
 
 
@@ -57,30 +57,30 @@ def encode_split(folder: Path, split: str, vocab: Vocab, target: Path) -> Counte
     """
     size = split_counts(folder, split).num_tokens
     dtype = np.dtype(id_dtype(len(vocab))).newbyteorder("<")
-    unspelt: Counter[str] = Counter()
+    lossy_tokens: Counter[str] = Counter()
     written = 0
     # Written in a row, not through a memory map, whose pages would count as this process's memory.
     with open(target, "wb") as file:
         header = {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
         np.lib.format.write_array_header_1_0(file, header)
-        for ids in _batches(folder, split, vocab, unspelt):
+        for ids in _batches(folder, split, vocab, lossy_tokens):
             file.write(ids.astype(dtype).tobytes())
             written += len(ids)
     assert written == size, f"{split}: {written} ids written, {size} expected"
-    return unspelt
+    return lossy_tokens
 
 
 def _batches(
-    folder: Path, split: str, vocab: Vocab, unspelt: Counter[str]
+    folder: Path, split: str, vocab: Vocab, lossy_tokens: Counter[str]
 ) -> Iterator[npt.NDArray[np.int64]]:
     for path in shard_paths(folder, split):
         for batch in read_columns(path, ["morphs", "status"]):
             tokens, indices, token_ids, spelt = encode_morphs(batch.column("morphs"), vocab)
             totals = np.bincount(indices, minlength=len(tokens))
             for at in np.flatnonzero(~spelt):
-                unspelt[tokens[at]] += int(totals[at])
+                lossy_tokens[tokens[at]] += int(totals[at])
             ends = line_ends(batch.column("morphs"), batch.column("status"))
-            yield with_ends(token_ids[indices], ends, EOS_ID)
+            yield insert_eos(token_ids[indices], ends, EOS_ID)
 
 
 def encode_morphs(
@@ -100,7 +100,7 @@ def encode_morphs(
     tokens = _plain(encoded.dictionary)
     token_ids = vocab.encode(tokens)
     indices = encoded.indices.to_numpy(zero_copy_only=False)
-    return tokens, indices, token_ids, vocab.are_spelt(tokens, token_ids)
+    return tokens, indices, token_ids, vocab.is_lossless(tokens, token_ids)
 
 
 def _plain(array: pa.Array) -> list[Any]:
@@ -122,7 +122,7 @@ def filled_lines(status: pa.StringArray) -> npt.NDArray[np.bool_]:
     return filled
 
 
-def with_ends(flat: npt.NDArray[Any], lengths: npt.NDArray[np.int64], end: Any) -> Any:
+def insert_eos(flat: npt.NDArray[Any], lengths: npt.NDArray[np.int64], end: Any) -> Any:
     """Puts ``end`` behind the values of each line.
 
     Args:
@@ -137,8 +137,8 @@ def with_ends(flat: npt.NDArray[Any], lengths: npt.NDArray[np.int64], end: Any) 
     return result
 
 
-def spelling_nats(model: SpellingModel, unspelt: Counter[str]) -> float:
+def spelling_nats(model: CharNgramModel, lossy_tokens: Counter[str]) -> float:
     """What the tokens that ids do not give back cost in all, in nats."""
-    tokens = sorted(unspelt)
-    counts = np.array([unspelt[token] for token in tokens], dtype=np.float64)
+    tokens = sorted(lossy_tokens)
+    counts = np.array([lossy_tokens[token] for token in tokens], dtype=np.float64)
     return float(model.nats(tokens) @ counts)

@@ -38,14 +38,14 @@ from korlm.dataset.fingerprint import FORMAT, _digest, _hash, _plain, _token_set
 from korlm.dataset.numericalize import count_tokens, encode_split, spelling_nats, split_counts
 from korlm.dataset.prepared import Prepared, open_prepared
 from korlm.dataset.shards import ShardCounts, shard_paths
-from korlm.dataset.spelling_model import SpellingModel
+from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.statistics.tokenization_report import summary, write_report
-from korlm.dataset.tokenize import LEARNED, tokenize_corpus
+from korlm.dataset.tokenize import TOKENIZER_MODEL_FILE, tokenize_corpus
 from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab
-from korlm.tokenizers.analysis import PLAIN
-from korlm.utils.errors import writing
+from korlm.tokenizers.analysis import NORMAL_STATUSES
+from korlm.utils.errors import output_errors
 from korlm.utils.io import checksums
-from korlm.utils.io.atomic_files import to_disk
+from korlm.utils.io.atomic_files import fsync_file
 from korlm.utils.io.locks import held
 
 logger = logging.getLogger(__name__)
@@ -74,21 +74,21 @@ def prepare(
     """
     sources = find_sources(corpus)
     token_key = _token_settings(corpus, tokenizer, sources)
-    token_print = _hash(token_key)
-    fingerprint = _hash({"tokens": token_print, "vocab": _plain(vocab)})
+    tokens_fingerprint = _hash(token_key)
+    fingerprint = _hash({"tokens": tokens_fingerprint, "vocab": _plain(vocab)})
     root = outputs / "prepared"
     stem = f"{corpus.name}-{tokenizer.name}"
     target = root / f"{stem}-{fingerprint}"
-    partial = root / f".{stem}-{token_print}.partial"
+    partial = root / f".{stem}-{tokens_fingerprint}.partial"
     lock = partial.with_suffix(".lock")
     if target.exists():
-        _remove_left(partial, lock)
+        _remove_stale(partial, lock)
         return open_prepared(target, fingerprint)
-    with writing(root):
+    with output_errors(root):
         root.mkdir(parents=True, exist_ok=True)
-        with _only_one(lock):
+        with _exclusive(lock):
             if not target.exists():
-                tokens = _find_tokens(root, stem, token_print)
+                tokens = _find_tokens(root, stem, tokens_fingerprint)
                 if tokens is None:
                     tokens = partial / "tokens"
                     tokenize_corpus(
@@ -108,19 +108,19 @@ def prepare(
                 manifest: dict[str, Any] = {
                     "format": FORMAT,
                     "fingerprint": fingerprint,
-                    "tokens_fingerprint": token_print,
+                    "tokens_fingerprint": tokens_fingerprint,
                     "text": token_key,
                     "settings": settings,
                 }
                 _assemble(target, tokens, vocab, manifest)
-                odd = set(manifest["status"]) - set(PLAIN) or manifest["num_dropped"]
+                odd = set(manifest["status"]) - set(NORMAL_STATUSES) or manifest["num_dropped"]
                 where = f"; those that did not go plainly: {target / 'report.tsv'}" if odd else ""
                 logger.info("lines: %s%s", summary(manifest["status"]), where)
                 shutil.rmtree(partial, ignore_errors=True)
     return open_prepared(target, fingerprint)
 
 
-def _remove_left(partial: Path, lock: Path) -> None:
+def _remove_stale(partial: Path, lock: Path) -> None:
     """Removes what a process left that was killed when all was done, unless another is at it."""
     with contextlib.suppress(OSError, Timeout):  # a folder that may only be read stays as it is
         if partial.exists() or lock.exists():
@@ -129,7 +129,7 @@ def _remove_left(partial: Path, lock: Path) -> None:
 
 
 @contextlib.contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
+def _exclusive(lock: Path) -> Iterator[None]:
     """Holds a lock among processes; says so when it has to wait for another one."""
     with contextlib.ExitStack() as stack:
         try:
@@ -140,12 +140,14 @@ def _only_one(lock: Path) -> Iterator[None]:
         yield
 
 
-def _find_tokens(root: Path, stem: str, token_print: str) -> Path | None:
+def _find_tokens(root: Path, stem: str, tokens_fingerprint: str) -> Path | None:
     """The tokens of a prepared corpus that differs in its vocabulary alone."""
     for manifest in sorted(root.glob(f"{stem}-*/manifest.json")):
         try:
             found = read_json(manifest)
-            is_whole = found["format"] == FORMAT and found["tokens_fingerprint"] == token_print
+            is_whole = (
+                found["format"] == FORMAT and found["tokens_fingerprint"] == tokens_fingerprint
+            )
             checksums.check_seal(found)
         except (OSError, ValueError, KeyError):
             continue
@@ -167,14 +169,14 @@ def _assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[st
             _link(report, building / "report.tsv")  # of the prepared corpus that the tokens are of
         else:
             write_report(tokens, building / "report.tsv")
-        if (learned := tokens.with_name(LEARNED)).exists():
-            _link(learned, building / LEARNED)
+        if (learned := tokens.with_name(TOKENIZER_MODEL_FILE)).exists():
+            _link(learned, building / TOKENIZER_MODEL_FILE)
             manifest["learned"] = _digest(learned.read_bytes())
         counts = count_tokens(tokens, "train")
         vocab = Vocab(counts, config)
         vocab.counts[EOS_ID] = split_counts(tokens, "train").num_sentences
         vocab.save(building / "vocab.tsv")
-        spelling = SpellingModel.train(sorted(counts))
+        spelling = CharNgramModel.train(sorted(counts))
         np.savez(building / "spelling.npz", **spelling.arrays())  # type: ignore[arg-type]
         splits: dict[str, Any] = {}
         status = ShardCounts()
@@ -183,17 +185,17 @@ def _assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[st
                 continue
             stats = split_counts(tokens, split)
             status.add(stats)
-            unspelt = encode_split(tokens, split, vocab, building / "ids" / f"{split}.npy")
-            unknown = vocab.encode(list(unspelt)) == UNK_ID
+            lossy_tokens = encode_split(tokens, split, vocab, building / "ids" / f"{split}.npy")
+            unknown = vocab.encode(list(lossy_tokens)) == UNK_ID
             splits[split] = {
                 "num_tokens": stats.num_tokens,
                 "num_unk": sum(
-                    n for n, is_unk in zip(unspelt.values(), unknown, strict=True) if is_unk
+                    n for n, is_unk in zip(lossy_tokens.values(), unknown, strict=True) if is_unk
                 ),
                 "num_eojeol": stats.num_eojeol,
                 "num_chars": stats.num_chars,
                 "num_lines": stats.num_lines,
-                "spelling_nats": spelling_nats(spelling, unspelt),
+                "spelling_nats": spelling_nats(spelling, lossy_tokens),
             }
         manifest |= {"vocab_size": len(vocab), "splits": splits, "status": status.status}
         manifest["num_dropped"] = status.num_dropped
@@ -204,7 +206,7 @@ def _assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[st
         (building / "manifest.json").write_text(text, encoding="utf-8", errors="backslashreplace")
         for path in building.rglob("*"):
             if path.is_file():
-                to_disk(path)
+                fsync_file(path)
         os.replace(building, target)
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -14,8 +14,8 @@ from korlm.config import VocabConfig
 from korlm.config.paths import mend_prepared
 from korlm.config.stored import check_settings, read_json
 from korlm.dataset.fingerprint import FORMAT, _digest, _hash, _plain
-from korlm.dataset.spelling_model import SpellingModel
-from korlm.dataset.tokenize import LEARNED
+from korlm.dataset.spelling_model import CharNgramModel
+from korlm.dataset.tokenize import TOKENIZER_MODEL_FILE
 from korlm.dataset.vocab import Vocab, id_dtype
 from korlm.utils.errors import PreparedError
 from korlm.utils.io import checksums
@@ -42,7 +42,7 @@ class Prepared:
     fingerprint: str
     vocab: Vocab
     vocab_config: VocabConfig
-    spelling: SpellingModel
+    spelling: CharNgramModel
     stats: dict[str, SplitStats]
     manifest: dict[str, Any]
     learned: bytes | None  # by the tokenizer, from train
@@ -118,7 +118,7 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         )
     _check_file(folder / "spelling.npz", folder, manifest)
     try:
-        spelling = SpellingModel.from_arrays(read_arrays(folder / "spelling.npz"))
+        spelling = CharNgramModel.from_arrays(read_arrays(folder / "spelling.npz"))
     except (OSError, ValueError, LookupError, MemoryError) as error:
         raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {advice}") from error
     learned = _read_learned(folder, manifest.get("learned"))
@@ -143,7 +143,7 @@ def _read_learned(folder: Path, digest: str | None) -> bytes | None:
     """What the tokenizer learned, which must be what the manifest says."""
     if digest is None:
         return None
-    path = folder / LEARNED
+    path = folder / TOKENIZER_MODEL_FILE
     try:
         learned = path.read_bytes()
     except OSError as error:

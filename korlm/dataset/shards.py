@@ -35,7 +35,7 @@ from korlm.dataset.text_batches import Batch
 from korlm.text.eojeol import count_units
 from korlm.utils.errors import PreparedError
 from korlm.utils.io import checksums
-from korlm.utils.io.atomic_files import to_disk
+from korlm.utils.io.atomic_files import fsync_file
 
 ROW_GROUP_CHARS = 250_000  # characters of text that are counted and mapped to ids at once
 
@@ -179,7 +179,7 @@ class ShardWriter:
         self._writer.close()
         self._writer = None
         write_rows(target, rows)
-        to_disk(target.with_suffix(".tmp"))
+        fsync_file(target.with_suffix(".tmp"))
         os.replace(target.with_suffix(".tmp"), target)
         # Arrow keeps freed memory for itself; a long corpus should not make it a collector.
         pa.default_memory_pool().release_unused()

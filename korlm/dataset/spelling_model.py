@@ -33,7 +33,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class SpellingModel:
+class CharNgramModel:
     """Character n-grams of one order up to ``order``.
 
     ``grams[k]`` holds the sorted different (k + 1)-grams, packed 21 bits a character, and
@@ -49,7 +49,7 @@ class SpellingModel:
         return len(self.grams)
 
     @classmethod
-    def train(cls, words: Iterable[str], order: int = 3) -> SpellingModel:
+    def train(cls, words: Iterable[str], order: int = 3) -> CharNgramModel:
         """Counts the n-grams of different words.
 
         Args:
@@ -97,7 +97,7 @@ class SpellingModel:
         return named
 
     @classmethod
-    def from_arrays(cls, named: dict[str, npt.NDArray[np.generic]]) -> SpellingModel:
+    def from_arrays(cls, named: dict[str, npt.NDArray[np.generic]]) -> CharNgramModel:
         """Return the model that ``arrays`` gave.
 
         Raises:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from korlm.config import Unicode
-from korlm.corpus.lines import Lines
+from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
 
 SHARD_CHARS = 1_000_000  # characters of text after which a shard is closed
@@ -26,7 +26,7 @@ class Batch:
     split: str
     shard: int
     last: bool  # of its shard
-    lines: list[Lines]
+    lines: list[LineBlock]
     unicode: Unicode = Unicode.nfc  # of the corpus
 
     @functools.cached_property
@@ -56,12 +56,12 @@ class Batcher:
 
     def __init__(self, unicode: Unicode = Unicode.nfc) -> None:
         self._unicode = unicode
-        self._lines: dict[str, list[Lines]] = {}
+        self._lines: dict[str, list[LineBlock]] = {}
         self._batch_chars: Counter[str] = Counter()
         self._shard_chars: Counter[str] = Counter()
         self._shard: Counter[str] = Counter()
 
-    def batches(self, corpus: Iterator[Lines]) -> Iterator[Batch]:
+    def batches(self, corpus: Iterator[LineBlock]) -> Iterator[Batch]:
         """Batches in the order in which they fill; those of one split stay in order."""
         for lines in corpus:
             split, _, first, texts = lines

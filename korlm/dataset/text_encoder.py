@@ -1,7 +1,7 @@
 """Any text -> the ids that a trained model knows it by, a batch of lines at a time.
 
 What a run was trained on comes out of token shards, everything else out of its tokenizer; both give
-the same ``Reading``, so that whoever uses a model need not ask where a text came from.
+the same ``EncodedText``, so that whoever uses a model need not ask where a text came from.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from korlm.config import TokenizerConfig, Unicode
-from korlm.corpus.lines import Lines
+from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
-from korlm.dataset.numericalize import encode_morphs, filled_lines, line_ends, with_ends
+from korlm.dataset.numericalize import encode_morphs, filled_lines, insert_eos, line_ends
 from korlm.dataset.shards import SCHEMA, read_columns, shard_paths, table_of
-from korlm.dataset.spelling_model import SpellingModel
+from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.text_batches import Batch, Batcher
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.text.eojeol import count_units
@@ -30,7 +30,7 @@ from korlm.utils.errors import CorpusError
 
 
 @dataclass(frozen=True)
-class Reading:
+class EncodedText:
     """Some lines in their order, N tokens in all, <eos> behind each line that is not blank.
 
     Attributes:
@@ -59,9 +59,9 @@ class Reading:
         cls,
         table: pa.Table,
         vocab: Vocab,
-        spelling: SpellingModel,
+        spelling: CharNgramModel,
         unicode: Unicode = Unicode.nfc,
-    ) -> Reading:
+    ) -> EncodedText:
         """Lines that are analysed, as a vocabulary knows them.
 
         Args:
@@ -78,8 +78,8 @@ class Reading:
         )
         tokens, indices, token_ids, spelt = encode_morphs(morphs, vocab)
         costs = np.zeros(len(tokens))
-        unspelt = np.flatnonzero(~spelt)
-        costs[unspelt] = spelling.nats([tokens[at] for at in unspelt])
+        lossy_tokens = np.flatnonzero(~spelt)
+        costs[lossy_tokens] = spelling.nats([tokens[at] for at in lossy_tokens])
         ends, filled = line_ends(morphs, status), filled_lines(status)
         lengths = np.zeros(len(table), dtype=np.int64)
         lengths[filled] = ends
@@ -87,8 +87,8 @@ class Reading:
         num_chars = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
         return cls(
             table,
-            with_ends(token_ids[indices], ends, EOS_ID),
-            with_ends(costs[indices], ends, 0.0),
+            insert_eos(token_ids[indices], ends, EOS_ID),
+            insert_eos(costs[indices], ends, 0.0),
             lengths,
             np.where(filled, count_units(texts), 0) if texts else lengths,
             np.where(filled, num_chars, 0),
@@ -96,7 +96,7 @@ class Reading:
         )
 
     @classmethod
-    def joined(cls, readings: Sequence[Reading]) -> Reading:
+    def joined(cls, readings: Sequence[EncodedText]) -> EncodedText:
         """Readings that follow each other as one."""
         tables = [reading.table for reading in readings]
         names = [field.name for field in dataclasses.fields(cls)][1:-1]
@@ -106,7 +106,7 @@ class Reading:
         return cls(table, **arrays, unicode=readings[0].unicode)
 
 
-class Reader:
+class TextEncoder:
     """Reads any text with the tokenizer and the vocabulary of a run; a context manager.
 
     Kkma starts with the first line that is read (about 5 s) and stays until the end. Threads may
@@ -127,7 +127,7 @@ class Reader:
         self,
         tokenizer: TokenizerConfig,
         vocab: Vocab,
-        spelling: SpellingModel,
+        spelling: CharNgramModel,
         learned: bytes | None = None,
         unicode: Unicode = Unicode.nfc,
     ) -> None:
@@ -135,13 +135,13 @@ class Reader:
         self._vocab, self._spelling = vocab, spelling
         self._pool = TokenizerPool(tokenizer, learned)
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> TextEncoder:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._pool.__exit__(*error)
 
-    def read(self, lines: Iterable[Lines]) -> Iterator[Reading]:
+    def read(self, lines: Iterable[LineBlock]) -> Iterator[EncodedText]:
         """Lines of documents, some 16 thousand characters at a time; memory does not grow.
 
         Args:
@@ -160,7 +160,7 @@ class Reader:
         for columns in self._pool.map(texts()):
             yield self._reading(waiting.popleft(), columns)
 
-    def read_texts(self, texts: Sequence[str], doc_id: str = "") -> Reading:
+    def read_texts(self, texts: Sequence[str], doc_id: str = "") -> EncodedText:
         """Read a few lines at once, as one document.
 
         Raises:
@@ -169,14 +169,14 @@ class Reader:
         """
         for number, text in enumerate(texts, 1):
             _check_text(number, text)
-        lines = [Lines("text", doc_id, 1, list(texts))]
+        lines = [LineBlock("text", doc_id, 1, list(texts))]
         batch = Batch("text", 0, True, lines, self._unicode)
         (columns,) = self._pool.map([batch.normal])
         return self._reading(batch, columns)
 
-    def _reading(self, batch: Batch, columns: pa.RecordBatch) -> Reading:
+    def _reading(self, batch: Batch, columns: pa.RecordBatch) -> EncodedText:
         table = table_of([batch], [columns])
-        return Reading.of(table, self._vocab, self._spelling, self._unicode)
+        return EncodedText.of(table, self._vocab, self._spelling, self._unicode)
 
 
 def _check_text(number: int, text: object) -> None:
@@ -196,9 +196,9 @@ def read_prepared(
     folder: Path,
     split: str,
     vocab: Vocab,
-    spelling: SpellingModel,
+    spelling: CharNgramModel,
     unicode: Unicode = Unicode.nfc,
-) -> Iterator[Reading]:
+) -> Iterator[EncodedText]:
     """The lines of a split as they were analysed for training, a row group at a time.
 
     Args:
@@ -210,4 +210,4 @@ def read_prepared(
     """
     for path in shard_paths(folder / "tokens", split):
         for batch in read_columns(path, SCHEMA.names):
-            yield Reading.of(pa.Table.from_batches([batch]), vocab, spelling, unicode)
+            yield EncodedText.of(pa.Table.from_batches([batch]), vocab, spelling, unicode)

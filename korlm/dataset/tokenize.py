@@ -27,11 +27,11 @@ from korlm.corpus.splits import BlockSplit
 from korlm.dataset.journal import Journal
 from korlm.dataset.shards import ShardWriter, shard_path
 from korlm.dataset.text_batches import Batch, Batcher
-from korlm.tokenizers.registry import learn, tokenizer_version
+from korlm.tokenizers.registry import tokenizer_version, train_tokenizer
 from korlm.tokenizers.workers.line_cache import LineCache, map_cached
 from korlm.tokenizers.workers.pool import Task, TokenizerPool
-from korlm.utils.errors import CorpusError, optional
-from korlm.utils.io.atomic_files import replacing
+from korlm.utils.errors import CorpusError, require_extra
+from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.progress import ProgressBar, progress_bar
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,9 @@ logger = logging.getLogger(__name__)
 MANY = 100  # documents; more are not counted
 
 
-LEARNED = "sentencepiece.model"  # what a tokenizer learned from train, beside the tokens
+TOKENIZER_MODEL_FILE = (
+    "sentencepiece.model"  # what a tokenizer learned from train, beside the tokens
+)
 
 
 def tokenize_corpus(
@@ -71,13 +73,13 @@ def tokenize_corpus(
     with contextlib.ExitStack() as stack:
         crew = None
         if cluster is not None and cluster.cluster is not None:
-            with optional("distributed", "dask-jobqueue"):
-                from korlm.dataset.cluster.client import Crew
+            with require_extra("distributed", "dask-jobqueue"):
+                from korlm.dataset.cluster.client import ClusterClient
                 from korlm.dataset.cluster.scheduler import tokenize_on
             # Before the text is read: whether it is there shows at once.
-            crew = stack.enter_context(Crew(cluster, tokenizer, folder.with_name("slurm")))
-        total, blocks = _scan(corpus, sources)
-        learned = _learn(corpus, tokenizer, sources, blocks, folder.with_name(LEARNED))
+            crew = stack.enter_context(ClusterClient(cluster, tokenizer, folder.with_name("slurm")))
+        total, blocks = validate_corpus(corpus, sources)
+        learned = _learn(corpus, tokenizer, sources, blocks, folder.with_name(TOKENIZER_MODEL_FILE))
         folder.mkdir(parents=True, exist_ok=True)
 
         def batches() -> Iterator[Batch]:
@@ -109,7 +111,7 @@ def _tokenize_here(
                 if work.is_done(batch):
                     bar.skip(batch.num_chars)
                     continue
-                columns = work.recall(batch)
+                columns = work.read_journal(batch)
                 waiting.append((batch, columns is not None))
                 yield batch.normal if columns is None else columns
 
@@ -140,10 +142,10 @@ def _learn(
         if lines.split == "train"
         for text in normalize_all(lines.texts, corpus.unicode)
     )
-    learned = learn(tokenizer, train)
+    learned = train_tokenizer(tokenizer, train)
     if learned is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(learned)
     return learned
 
@@ -196,7 +198,7 @@ class _Work:
         """Whether the shard of a batch is there."""
         return self._shard(batch) in self._done
 
-    def recall(self, batch: Batch) -> pa.RecordBatch | None:
+    def read_journal(self, batch: Batch) -> pa.RecordBatch | None:
         """What an earlier run made of a batch, if its journal knows."""
         if not self._is_slow:
             return None
@@ -229,7 +231,7 @@ def _journal_path(shard: Path) -> Path:
     return shard.with_suffix(".journal")
 
 
-def _scan(corpus: CorpusConfig, sources: list[Source]) -> tuple[int, BlockSplit | None]:
+def validate_corpus(corpus: CorpusConfig, sources: list[Source]) -> tuple[int, BlockSplit | None]:
     """Reads a corpus once before anything slow begins: bad text shows now, and so do empty splits.
 
     What is remarkable about the text is logged.

@@ -140,7 +140,9 @@ class Vocab:
             found.pop(name, None)
         return found
 
-    def are_spelt(self, tokens: Sequence[str], ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    def is_lossless(
+        self, tokens: Sequence[str], ids: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
         """Whether ids give tokens back to the letter; the others must pay for their spelling."""
         known: npt.NDArray[np.bool_] = ids != UNK_ID
         if self._merges:

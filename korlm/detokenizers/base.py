@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from korlm.dataset.vocab import EOS, NUMBER, SPECIALS
 from korlm.text.hangul import show_letters, tail_of
-from korlm.tokenizers.base import BLANK
+from korlm.tokenizers.base import SPACE_SYMBOL
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
@@ -24,7 +24,7 @@ _BYTE = re.compile("<0x[0-9A-F]{2}>")
 DIGIT = "0"  # what is written for <num>, which stands for any number
 
 
-class Recomposer(ABC):
+class Detokenizer(ABC):
     """Tokens of one tokenizer -> written text.
 
     Special tokens are never written: <eos> ends a line, <num> becomes ``0``, the others leave
@@ -110,7 +110,7 @@ class Recomposer(ABC):
         blanks = self._blanks(_written(left), self._vocab)
         return np.where([token == EOS for token in self._vocab], np.float32(0), blanks)
 
-    def unstable(self, surface: str, left: str) -> int:
+    def num_unstable_chars(self, surface: str, left: str) -> int:
         """How many of the last characters of an eojeol another morph may still change.
 
         Args:
@@ -124,7 +124,7 @@ def _written(token: str) -> str:
     return DIGIT if token == NUMBER else token
 
 
-class EojeolRecomposer(Recomposer):
+class EojeolDetokenizer(Detokenizer):
     """Every token is an eojeol."""
 
     def _line(self, morphs: list[str], tags: list[str] | None, eojeol: list[int] | None) -> str:
@@ -137,20 +137,20 @@ class EojeolRecomposer(Recomposer):
         return np.ones(len(rights), np.float32)
 
 
-class SyllableRecomposer(Recomposer):
+class SyllableDetokenizer(Detokenizer):
     """Every token is a character; blanks are tokens themselves, so none stands between two."""
 
     def _line(self, morphs: list[str], tags: list[str] | None, eojeol: list[int] | None) -> str:
-        return "".join(morphs).replace(BLANK, " ")
+        return "".join(morphs).replace(SPACE_SYMBOL, " ")
 
     def _join(self, surface: str, left: str, right: str) -> str:
-        return surface + (" " if right == BLANK else right)
+        return surface + (" " if right == SPACE_SYMBOL else right)
 
     def _blanks(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
         return np.zeros(len(rights), np.float32)
 
 
-class JamoRecomposer(SyllableRecomposer):
+class JamoDetokenizer(SyllableDetokenizer):
     """Every token is a letter or another character; NFC makes syllables of the letters.
 
     Conjoining jamo that make no syllable are written as letters that can be read (ㄱ).
@@ -164,12 +164,12 @@ class JamoRecomposer(SyllableRecomposer):
             surface = surface[:-1] + left  # a letter that was shown for want of the next one
         return _compose_letters(super()._join(surface, left, right))
 
-    def unstable(self, surface: str, left: str) -> int:
+    def num_unstable_chars(self, surface: str, left: str) -> int:
         """1 while the last syllable or letter may get a vowel or a tail."""
         return int(tail_of(surface[-1:]) == "" or "\u1100" <= left <= "\u1112")
 
 
-class PieceRecomposer(Recomposer):
+class SentencePieceDetokenizer(Detokenizer):
     """Pieces of sentencepiece: a blank stands before those that begin with ▁.
 
     Bytes (``<0xEB>``) become characters in a whole line alone; one by one they stay as they are.
@@ -180,13 +180,15 @@ class PieceRecomposer(Recomposer):
             bytes([int(piece[3:5], 16)]) if _BYTE.fullmatch(piece) else piece.encode()
             for piece in morphs
         )
-        return b"".join(written).decode(errors="replace").replace(BLANK, " ").removeprefix(" ")
+        return (
+            b"".join(written).decode(errors="replace").replace(SPACE_SYMBOL, " ").removeprefix(" ")
+        )
 
     def _join(self, surface: str, left: str, right: str) -> str:
-        return surface + right.removeprefix(BLANK)
+        return surface + right.removeprefix(SPACE_SYMBOL)
 
     def _blanks(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
-        return np.array([right.startswith(BLANK) for right in rights], np.float32)
+        return np.array([right.startswith(SPACE_SYMBOL) for right in rights], np.float32)
 
 
 def _compose_letters(text: str) -> str:

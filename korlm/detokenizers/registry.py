@@ -7,17 +7,17 @@ import shutil
 from pathlib import Path
 
 from korlm.detokenizers.base import (
-    EojeolRecomposer,
-    JamoRecomposer,
-    PieceRecomposer,
-    Recomposer,
-    SyllableRecomposer,
+    Detokenizer,
+    EojeolDetokenizer,
+    JamoDetokenizer,
+    SentencePieceDetokenizer,
+    SyllableDetokenizer,
 )
-from korlm.detokenizers.kkma.detokenizer import FILE, KkmaRecomposer, rules_alone
+from korlm.detokenizers.kkma.detokenizer import FILE, KkmaDetokenizer, untrained_spacing
 from korlm.detokenizers.kkma.training import learn
 from korlm.detokenizers.kkma.training_data import read_samples
-from korlm.utils.errors import OutputError, writing
-from korlm.utils.io.atomic_files import replacing
+from korlm.utils.errors import OutputError, output_errors
+from korlm.utils.io.atomic_files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +28,15 @@ MAX_TOKENS = 3_000_000  # that are learnt from; more add little
 KKMA = "kkma"
 
 
-_SIMPLE: dict[str, type[Recomposer]] = {
-    "eojeol": EojeolRecomposer,
-    "syllable": SyllableRecomposer,
-    "jamo": JamoRecomposer,
-    "sentencepiece": PieceRecomposer,
+_SIMPLE: dict[str, type[Detokenizer]] = {
+    "eojeol": EojeolDetokenizer,
+    "syllable": SyllableDetokenizer,
+    "jamo": JamoDetokenizer,
+    "sentencepiece": SentencePieceDetokenizer,
 }
 
 
-def build_recomposer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Recomposer:
+def build_detokenizer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Detokenizer:
     """The recomposer of a tokenizer.
 
     Args:
@@ -51,7 +51,7 @@ def build_recomposer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Recompos
         return _SIMPLE[tokenizer]()
     for folder in folders:
         if (folder / FILE).is_file():
-            return KkmaRecomposer.load(folder / FILE)
+            return KkmaDetokenizer.load(folder / FILE)
     for folder in folders:
         if (folder / "tokens").is_dir():
             return learn_from_prepared(folder)
@@ -60,24 +60,24 @@ def build_recomposer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Recompos
         FILE,
         " or ".join(map(str, folders)) or "any folder",
     )
-    return KkmaRecomposer({}, rules_alone())
+    return KkmaDetokenizer({}, untrained_spacing())
 
 
-def kept_recomposer(tokenizer: str, run: Path) -> Recomposer | None:
+def load_from_run(tokenizer: str, run: Path) -> Detokenizer | None:
     """The recomposer that a run directory can give without learning; None if there is none.
 
-    >>> kept_recomposer("kiwi", Path("nowhere")) is None
+    >>> load_from_run("kiwi", Path("nowhere")) is None
     True
 
     Raises:
         PreparedError: the file is damaged.
     """
     if tokenizer in _SIMPLE or (run / FILE).is_file():
-        return build_recomposer(tokenizer, (run,))
+        return build_detokenizer(tokenizer, (run,))
     return None
 
 
-def learn_from_prepared(folder: Path) -> KkmaRecomposer:
+def learn_from_prepared(folder: Path) -> KkmaDetokenizer:
     """Learns from the training split of Kkma's tokens, and writes ``recomposition.npz`` beside it.
 
     Args:
@@ -87,15 +87,15 @@ def learn_from_prepared(folder: Path) -> KkmaRecomposer:
         PreparedError: its shards are damaged.
     """
     logger.info("%s: learning how its morphs are written", folder)
-    recomposer = learn(read_samples(folder, "train", MAX_TOKENS))
+    detokenizer = learn(read_samples(folder, "train", MAX_TOKENS))
     try:
-        recomposer.save(folder / FILE)
+        detokenizer.save(folder / FILE)
     except OutputError as error:
         logger.warning("%s; the next command will have to learn it again", error)
-    return recomposer
+    return detokenizer
 
 
-def provide(tokenizer: str, prepared: Path) -> None:
+def ensure_trained(tokenizer: str, prepared: Path) -> None:
     """Sees to it that a prepared corpus of Kkma's tokens has its ``recomposition.npz``.
 
     Raises:
@@ -105,12 +105,12 @@ def provide(tokenizer: str, prepared: Path) -> None:
         learn_from_prepared(prepared)
 
 
-def keep(prepared: Path, run: Path) -> None:
+def copy_to_run(prepared: Path, run: Path) -> None:
     """Copies ``recomposition.npz`` into a run directory, which then needs no prepared corpus.
 
     Raises:
         OutputError: the run directory cannot be written.
     """
     if (prepared / FILE).is_file() and not (run / FILE).exists():
-        with writing(run), replacing(run / FILE) as temporary:
+        with output_errors(run), atomic_write(run / FILE) as temporary:
             shutil.copyfile(prepared / FILE, temporary)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from korlm.dataset.vocab import EOS
-from korlm.detokenizers.base import Recomposer
+from korlm.detokenizers.base import Detokenizer
 
 
-class TextStream:
+class StreamingDetokenizer:
     r"""Puts tokens together to text, eojeol by eojeol.
 
     Args:
@@ -14,14 +14,14 @@ class TextStream:
         left: the last token of ``surface``.
         surface: an eojeol that has ended, but for the blank behind it.
 
-    >>> from korlm.detokenizers.registry import build_recomposer
-    >>> stream = TextStream(build_recomposer("eojeol"))
+    >>> from korlm.detokenizers.registry import build_detokenizer
+    >>> stream = StreamingDetokenizer(build_detokenizer("eojeol"))
     >>> [stream.add(token) for token in ("나는", "간다.", "<eos>", "너는")], stream.end()
     (['', '나는 ', '간다.\n', ''], '너는')
     """
 
-    def __init__(self, recomposer: Recomposer, left: str = "", surface: str = "") -> None:
-        self._recomposer = recomposer
+    def __init__(self, detokenizer: Detokenizer, left: str = "", surface: str = "") -> None:
+        self._recomposer = detokenizer
         self._left, self._surface, self._has_ended = left, surface, bool(surface)
 
     def add(self, token: str) -> str:

@@ -11,14 +11,22 @@ import numpy.typing as npt
 
 from korlm.dataset.vocab import UNK_ID
 from korlm.evaluation.metrics import exp
-from korlm.evaluation.texts import Floats, Ints, Sentences
+from korlm.evaluation.texts import EvaluationText, Floats, Ints
 from korlm.evaluation.token_scores import Nats
 
 Places = npt.NDArray[np.int8]
 Group = dict[str, float]
 
 # A band's least count in train; unknown tokens have none.
-BANDS = {"0": 0, "1": 1, "2-9": 2, "10-99": 10, "100-999": 100, "1000-9999": 1000, "10000+": 10_000}
+FREQUENCY_BINS = {
+    "0": 0,
+    "1": 1,
+    "2-9": 2,
+    "10-99": 10,
+    "100-999": 100,
+    "1000-9999": 1000,
+    "10000+": 10_000,
+}
 # The first place of each group, counted from 1.
 POSITIONS = {str(place): place for place in range(1, 21)} | {"21-30": 21, "31-50": 31, "51+": 51}
 
@@ -73,7 +81,7 @@ class Sums:
         )
 
 
-def by_sentence(nats: Nats, text: Sentences) -> Sums:
+def by_sentence(nats: Nats, text: EvaluationText) -> Sums:
     """What each sentence costs.
 
     Args:
@@ -91,7 +99,7 @@ def by_sentence(nats: Nats, text: Sentences) -> Sums:
     )
 
 
-def by_frequency(nats: Nats, text: Sentences, counts: Sequence[int]) -> dict[str, Group]:
+def by_frequency(nats: Nats, text: EvaluationText, counts: Sequence[int]) -> dict[str, Group]:
     """What tokens cost that stand in train so often.
 
     Args:
@@ -101,18 +109,22 @@ def by_frequency(nats: Nats, text: Sentences, counts: Sequence[int]) -> dict[str
     """
     known = np.array(counts)
     known[UNK_ID] = 0
-    bands = (np.searchsorted(list(BANDS.values()), known, side="right") - 1).astype(np.int8)
-    return _groups(nats, text, bands[text.ids], list(BANDS))
+    bands = (np.searchsorted(list(FREQUENCY_BINS.values()), known, side="right") - 1).astype(
+        np.int8
+    )
+    return _groups(nats, text, bands[text.ids], list(FREQUENCY_BINS))
 
 
-def by_position(nats: Nats, text: Sentences) -> dict[str, Group]:
+def by_position(nats: Nats, text: EvaluationText) -> dict[str, Group]:
     """What tokens cost at each place of their sentence, the first being 1."""
     places = np.arange(1, len(text.ids) + 1) - np.repeat(text.starts, text.lengths)
     groups = np.searchsorted(list(POSITIONS.values()), places, side="right") - 1
     return _groups(nats, text, groups.astype(np.int8), list(POSITIONS))
 
 
-def _groups(nats: Nats, text: Sentences, groups: Places, names: Sequence[str]) -> dict[str, Group]:
+def _groups(
+    nats: Nats, text: EvaluationText, groups: Places, names: Sequence[str]
+) -> dict[str, Group]:
     """The sums of each group; ``nats_share`` is of all that the text costs, spelling included."""
     num_tokens = np.bincount(groups, minlength=len(names))
     sums = np.bincount(groups, nats, len(names))

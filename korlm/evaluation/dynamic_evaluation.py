@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from korlm.evaluation.token_scores import Text, Window, read
+from korlm.evaluation.token_scores import TokenStream, Window, read
 from korlm.models.base import LanguageModel
-from korlm.modules.state import State, detach
+from korlm.modules.state import State, detach_state
 
 
 class DynamicEvaluation:
@@ -31,7 +31,7 @@ class DynamicEvaluation:
         tokens: of train that are looked at.
     """
 
-    def __init__(self, model: LanguageModel, train: Text, segment: int, tokens: int) -> None:
+    def __init__(self, model: LanguageModel, train: TokenStream, segment: int, tokens: int) -> None:
         self.model = model
         self.segment = segment
         self._parameters = [p for p in model.parameters() if p.requires_grad]
@@ -40,7 +40,7 @@ class DynamicEvaluation:
         self._steps = [1 / (part + mean) for part in rms]
         self._pulls = [part / mean for part in rms]
 
-    def _gradient_statistics(self, train: Text, tokens: int) -> list[Tensor]:
+    def _gradient_statistics(self, train: TokenStream, tokens: int) -> list[Tensor]:
         """The root mean square of each parameter's gradient over the segments of train."""
         squares = [torch.zeros_like(parameter) for parameter in self._parameters]
         count = 0
@@ -52,7 +52,7 @@ class DynamicEvaluation:
         return [square.div_(count).sqrt_() for square in squares]
 
     def read(
-        self, text: Text, rate: float, decay: float, end: int | None = None
+        self, text: TokenStream, rate: float, decay: float, end: int | None = None
     ) -> Iterator[Window]:
         """The text in its order, the state carried over and the parameters adapted on the way.
 
@@ -68,21 +68,21 @@ class DynamicEvaluation:
         try:
             for window in self._segments(text, end):
                 yield window
-                self._learn(rate, each)
+                self._sgd_step(rate, each)
         finally:
             with torch.no_grad():
                 for parameter, origin, _, _ in each:
                     parameter.copy_(origin)
 
     @torch.no_grad()
-    def _learn(self, rate: float, each: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
+    def _sgd_step(self, rate: float, each: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
         """One update, from the gradients that the parameters hold."""
         for parameter, origin, step, pull in each:
             if parameter.grad is not None:  # a learned initial state has one at the beginning only
                 parameter.addcmul_(parameter.grad, step, value=-rate)
                 parameter.lerp_(origin, pull)
 
-    def _segments(self, text: Text, end: int | None) -> Iterator[Window]:
+    def _segments(self, text: TokenStream, end: int | None) -> Iterator[Window]:
         """Segment by segment, each with the gradients of its mean loss on the parameters."""
         state: State | None = None
         try:
@@ -92,7 +92,7 @@ class DynamicEvaluation:
                 with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
                     window, state = read(self.model, inputs, targets, state)
                     window.nats.mean().backward()  # type: ignore[no-untyped-call]
-                state = detach(state)
+                state = detach_state(state)
                 yield Window(window.targets, window.nats.detach(), window.hidden)
         finally:
             self.model.zero_grad(set_to_none=True)

@@ -27,16 +27,16 @@ from korlm.dataset.prepared import Prepared
 from korlm.dataset.vocab import BOS_ID, UNK_ID, Vocab
 from korlm.evaluation.bootstrap import LEVEL, interval, resampled_sums, sign_flip_p
 from korlm.evaluation.breakdown import Sums, by_frequency, by_position, by_sentence
-from korlm.evaluation.metrics import SplitCounts, Tally, metrics
-from korlm.evaluation.modes import Comparison, Reader, Row
-from korlm.evaluation.texts import Floats, Loaded, Sentences, read_split
-from korlm.evaluation.token_scores import Text
+from korlm.evaluation.metrics import LossSums, SplitCounts, metrics
+from korlm.evaluation.modes import Comparison, EvaluatedModel, ModeResult
+from korlm.evaluation.texts import EvaluationText, Floats, Loaded, read_split
+from korlm.evaluation.token_scores import TokenStream
 from korlm.utils.errors import CorpusError
 from korlm.utils.memory import peak_memory_mb
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluationResult:
     """What one way to use a model gave on a text.
 
     Attributes:
@@ -66,18 +66,20 @@ class Judged:
         groups = np.arange(len(sums.nats)) // block
         return sums.grouped(groups, int(groups[-1]) + 1) if block > 1 else sums
 
-    def same_as(self, other: Judged) -> bool:
+    def same_as(self, other: EvaluationResult) -> bool:
         """Whether both cost the same, sentence by sentence."""
         return np.array_equal(self.sentences.open_nats, other.sentences.open_nats)
 
-    def same_tokens(self, other: Judged) -> bool:
+    def same_tokens(self, other: EvaluationResult) -> bool:
         """Whether losses can be compared: the same tokens of the same vocabulary."""
         return self.vocab.tokens == other.vocab.tokens and np.array_equal(
             self.sentences.num_tokens, other.sentences.num_tokens
         )
 
 
-def judge(row: Row, text: Sentences, run: Loaded, as_trained: bool = True) -> Judged:
+def summarize(
+    row: ModeResult, text: EvaluationText, run: Loaded, as_trained: bool = True
+) -> EvaluationResult:
     """What a reading of a text says.
 
     Args:
@@ -90,17 +92,19 @@ def judge(row: Row, text: Sentences, run: Loaded, as_trained: bool = True) -> Ju
         "run": str(run.folder),
         "model": run.settings.model.name,
         "tokenizer": run.settings.tokenizer.name,
-        **figures_of(row, text.ids, text.counts),
+        **compute_metrics(row, text.ids, text.counts),
         "lines": text.status,
         "bands": by_frequency(row.nats, text, run.vocab.counts),
         "positions": by_position(row.nats, text),
     }
     sentences = by_sentence(row.nats, text)
     documents = sentences.grouped(text.documents, len(text.doc_ids))
-    return Judged(figures, documents, sentences, text.doc_ids, run.vocab, as_trained)
+    return EvaluationResult(figures, documents, sentences, text.doc_ids, run.vocab, as_trained)
 
 
-def evaluate(run: Loaded, text: Sentences, device: torch.device | str = "cpu") -> Judged:
+def evaluate(
+    run: Loaded, text: EvaluationText, device: torch.device | str = "cpu"
+) -> EvaluationResult:
     """A run on a text, read in the way that its model was trained in.
 
     Args:
@@ -109,12 +113,14 @@ def evaluate(run: Loaded, text: Sentences, device: torch.device | str = "cpu") -
         device: that computes.
     """
     place = torch.device(device)
-    reader = Reader("model", run.model.to(place), {"text": Text(text.ids, run.start_id, place)})
+    reader = EvaluatedModel(
+        "model", run.model.to(place), {"text": TokenStream(text.ids, run.start_id, place)}
+    )
     found = reader.as_trained("text")
-    return judge(Row(found.nats, found.seconds, {}), text, run)
+    return summarize(ModeResult(found.nats, found.seconds, {}), text, run)
 
 
-def compare(judged: Mapping[str, Judged], config: BootstrapConfig) -> dict[str, Figures]:
+def compare(judged: Mapping[str, EvaluationResult], config: BootstrapConfig) -> dict[str, Figures]:
     """The figures of several ways on the same text, with intervals and tests against the first.
 
     Args:
@@ -145,10 +151,10 @@ def compare(judged: Mapping[str, Judged], config: BootstrapConfig) -> dict[str, 
             },
         }
         if name != first:
-            pair = Pair(units[name], units[first], drawn[name], drawn[first])
-            test = {"row": first, "bits_per_char": pair.differing(_bits_per_char)}
+            pair = PairedComparison(units[name], units[first], drawn[name], drawn[first])
+            test = {"row": first, "bits_per_char": pair.difference(_bits_per_char)}
             if found.same_tokens(judged[first]):
-                test["loss"] = pair.differing(_loss)
+                test["loss"] = pair.difference(_loss)
             result[name]["against"] = test | {"p": pair.p(config)}
     return result
 
@@ -180,7 +186,7 @@ def _interval(replicates: Floats, num_units: int) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairedComparison:
     """Two ways on the same units.
 
     Attributes:
@@ -195,7 +201,7 @@ class Pair:
     drawn: Floats
     first_drawn: Floats
 
-    def differing(self, figure: Callable[[Floats], Floats]) -> dict[str, Any]:
+    def difference(self, figure: Callable[[Floats], Floats]) -> dict[str, Any]:
         """The difference in a figure, and its interval."""
         one, other = (np.array([c.sum() for c in _columns(s)]) for s in (self.sums, self.first))
         with np.errstate(invalid="ignore"):  # infinite, both
@@ -213,14 +219,16 @@ class Pair:
 Figures = dict[str, Any]
 
 
-def figures_of(row: Row, ids: Ids, counts: SplitCounts) -> Figures:
+def compute_metrics(row: ModeResult, ids: Ids, counts: SplitCounts) -> Figures:
     """The figures of metrics.json for one way to use the model, and what was chosen for it.
 
     The ways share passes over the text: the peak of memory is that of all of them.
     """
     unknown = ids[:] == UNK_ID
     unk_nats = float(row.nats[unknown].sum())
-    tally = Tally(float(row.nats.sum()), unk_nats, len(row.nats), int(unknown.sum()), row.seconds)
+    tally = LossSums(
+        float(row.nats.sum()), unk_nats, len(row.nats), int(unknown.sum()), row.seconds
+    )
     return {**metrics(tally, counts, peak_memory_mb()), "settings": row.settings}
 
 
@@ -233,12 +241,12 @@ class Tuning:
         train: on which dynamic evaluation measures gradients.
     """
 
-    valid: Sentences
+    valid: EvaluationText
     train: Ids
 
 
 @dataclass(frozen=True)
-class Material:
+class EvaluationInputs:
     """What a run reads.
 
     Attributes:
@@ -246,11 +254,11 @@ class Material:
         tuning: None: it is gone, and nothing is left but mixtures of equal shares.
     """
 
-    texts: dict[str, Sentences]
+    texts: dict[str, EvaluationText]
     tuning: Tuning | None = None
 
 
-def own_material(run: Loaded, prepared: Prepared, test: bool) -> Material:
+def own_material(run: Loaded, prepared: Prepared, test: bool) -> EvaluationInputs:
     """The splits that a run was trained with: valid, on which it is tuned, and test.
 
     Args:
@@ -260,10 +268,10 @@ def own_material(run: Loaded, prepared: Prepared, test: bool) -> Material:
     """
     splits = ["valid", *(["test"] if test and "test" in prepared.stats else [])]
     texts = {split: read_split(prepared.folder, split, run) for split in splits}
-    return Material(texts, Tuning(texts["valid"], prepared.ids("train")))
+    return EvaluationInputs(texts, Tuning(texts["valid"], prepared.ids("train")))
 
 
-def check_same_text(materials: Mapping[str, Material]) -> None:
+def check_same_text(materials: Mapping[str, EvaluationInputs]) -> None:
     """Refuses runs that would be judged on different texts.
 
     Args:
@@ -283,14 +291,14 @@ def check_same_text(materials: Mapping[str, Material]) -> None:
                 )
 
 
-def _size(text: Sentences | None) -> str:
+def _size(text: EvaluationText | None) -> str:
     if text is None:
         return "none"
     return f"{text.counts.num_chars:,} characters in {len(text.doc_ids):,} documents"
 
 
 @dataclass(frozen=True)
-class Ways:
+class EvaluationModes:
     """What is tried besides carrying the state over and resetting it.
 
     Attributes:
@@ -306,12 +314,14 @@ class Ways:
     device: torch.device
 
     @property
-    def to_choose(self) -> bool:
+    def needs_tuning(self) -> bool:
         """Whether there are numbers to be chosen."""
         return bool(self.others or self.cache.sizes or self.dynamic.rates)
 
 
-def judge_run(run: Loaded, material: Material, ways: Ways) -> dict[str, dict[str, Judged]]:
+def evaluate_run(
+    run: Loaded, material: EvaluationInputs, ways: EvaluationModes
+) -> dict[str, dict[str, EvaluationResult]]:
     """Every way to use a run's model, on each of its texts.
 
     Returns:
@@ -328,19 +338,21 @@ def judge_run(run: Loaded, material: Material, ways: Ways) -> dict[str, dict[str
         for name, part in {"model": run, **ways.others}.items()
     )
     comparison = Comparison(model, others, cache, dynamic, material.tuning is not None)
-    if material.tuning is not None and ways.to_choose and "valid" not in material.texts:
+    if material.tuning is not None and ways.needs_tuning and "valid" not in material.texts:
         comparison.rows("valid")
     trained = "reset" if run.start_id == BOS_ID else "carried"
     return {
         name: {
-            way: judge(row, text, ways.others.get(way, run), way == trained or way in ways.others)
+            way: summarize(
+                row, text, ways.others.get(way, run), way == trained or way in ways.others
+            )
             for way, row in comparison.rows(name).items()
         }
         for name, text in material.texts.items()
     }
 
 
-def _reader(name: str, run: Loaded, ids: Mapping[str, Ids], device: torch.device) -> Reader:
+def _reader(name: str, run: Loaded, ids: Mapping[str, Ids], device: torch.device) -> EvaluatedModel:
     """A run's model on the device, and the texts as it knows them."""
-    texts = {split: Text(part, run.start_id, device) for split, part in ids.items()}
-    return Reader(name, run.model.to(device), texts)
+    texts = {split: TokenStream(part, run.start_id, device) for split, part in ids.items()}
+    return EvaluatedModel(name, run.model.to(device), texts)

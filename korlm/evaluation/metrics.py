@@ -31,7 +31,7 @@ class SplitCounts(Protocol):
 
 
 @dataclass
-class Tally:
+class LossSums:
     """Sums over predicted tokens; ``+`` merges those of two passes, or of two processes.
 
     Attributes:
@@ -41,7 +41,7 @@ class Tally:
         num_unk: unknown ones among them.
         seconds: what the pass took.
 
-    >>> both = Tally(nats=6.0, num_tokens=2) + Tally(nats=2.0, num_tokens=6)
+    >>> both = LossSums(nats=6.0, num_tokens=2) + LossSums(nats=2.0, num_tokens=6)
     >>> both.loss  # not the mean of 3 and 1/3
     1.0
     """
@@ -52,8 +52,8 @@ class Tally:
     num_unk: int = 0
     seconds: float = 0.0
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
+    def __add__(self, other: LossSums) -> LossSums:
+        return LossSums(
             self.nats + other.nats,
             self.unk_nats + other.unk_nats,
             self.num_tokens + other.num_tokens,
@@ -81,7 +81,7 @@ def exp(nats: float) -> float:
     return math.exp(nats) if not nats > MAX_NATS else math.inf
 
 
-def metrics(tally: Tally, counts: SplitCounts, peak_memory_mb: float) -> dict[str, float]:
+def metrics(tally: LossSums, counts: SplitCounts, peak_memory_mb: float) -> dict[str, float]:
     """The figures of metrics.json for one split.
 
     The open-vocabulary figures add what it costs to spell, character by character, each token that

@@ -14,7 +14,7 @@ from korlm.evaluation.token_scores import Nats
 Weights = npt.NDArray[np.float64]
 
 MAX_ITERATIONS = 500
-ENOUGH = 1e-8  # nats per token by which a round must still help
+TOLERANCE = 1e-8  # nats per token by which a round must still help
 
 
 def mix(nats: Nats, weights: Weights) -> Nats:
@@ -45,7 +45,7 @@ def fit_weights(nats: Nats) -> Weights:
     for _ in range(MAX_ITERATIONS):
         mixed = weights @ probs
         before, loss = loss, -np.log(mixed).mean()
-        if before - loss < ENOUGH:
+        if before - loss < TOLERANCE:
             break
         weights = weights * (probs / mixed).mean(1)
     alone = -np.log(np.maximum(probs, np.finfo(float).tiny)).mean(1)

@@ -27,7 +27,14 @@ from korlm.dataset.vocab import BOS_ID
 from korlm.evaluation.dynamic_evaluation import DynamicEvaluation
 from korlm.evaluation.mixture import Weights, fit_weights, mix
 from korlm.evaluation.neural_cache import CacheSetting, NeuralCache
-from korlm.evaluation.token_scores import Nats, Score, Text, read_carried, score, score_sentences
+from korlm.evaluation.token_scores import (
+    Nats,
+    TokenScores,
+    TokenStream,
+    score,
+    score_continuous,
+    score_sentences,
+)
 from korlm.models.base import LanguageModel
 from korlm.models.neural import NeuralLM
 
@@ -35,7 +42,7 @@ ROWS = ("model", "carried", "reset", "cache", "dynamic", "mix", "all")  # names 
 
 
 @dataclass(frozen=True)
-class Reader:
+class EvaluatedModel:
     """A model and the texts as it reads them.
 
     Attributes:
@@ -46,18 +53,18 @@ class Reader:
 
     name: str
     model: LanguageModel
-    texts: Mapping[str, Text]
+    texts: Mapping[str, TokenStream]
 
-    def as_trained(self, split: str) -> Score:
+    def as_trained(self, split: str) -> TokenScores:
         """What a split costs, read in the way that the model was trained in."""
         text = self.texts[split]
         if text.start_id == BOS_ID:
             return score_sentences(self.model, text)
-        return score(read_carried(self.model, text), len(text), self.name)
+        return score(score_continuous(self.model, text), len(text), self.name)
 
 
 @dataclass(frozen=True)
-class Row:
+class ModeResult:
     """One way to use the model.
 
     Attributes:
@@ -85,8 +92,8 @@ class Comparison:
 
     def __init__(
         self,
-        reader: Reader,
-        others: Sequence[Reader],
+        reader: EvaluatedModel,
+        others: Sequence[EvaluatedModel],
         cache: CacheConfig,
         dynamic: DynamicConfig,
         tune: bool = True,
@@ -100,16 +107,16 @@ class Comparison:
         self._caches: dict[str, CacheSetting] = {}
         self._weights: dict[str, Weights] = {}
 
-    def rows(self, split: str) -> dict[str, Row]:
+    def rows(self, split: str) -> dict[str, ModeResult]:
         """Every way that this model can go, on the same tokens; the first split is tuned on."""
         reader, text = self._reader, self._reader.texts[split]
-        rows: dict[str, Row] = {}
+        rows: dict[str, ModeResult] = {}
         carried = score(
-            read_carried(reader.model, text), len(text), "carried", self._new_cache("carried")
+            score_continuous(reader.model, text), len(text), "carried", self._new_cache("carried")
         )
         reset = score_sentences(reader.model, text)
-        rows["carried"] = Row(carried.nats, carried.seconds, {})
-        rows["reset"] = Row(reset.nats, reset.seconds, {})
+        rows["carried"] = ModeResult(carried.nats, carried.seconds, {})
+        rows["reset"] = ModeResult(reset.nats, reset.seconds, {})
         own = reset if text.start_id == BOS_ID else carried
         parts = {"model": own}
         if carried.cached:
@@ -117,7 +124,7 @@ class Comparison:
             rows["cache"] = self._mixed("cache", {"model": carried, "cache": cached})
             parts["cache"] = cached
         if dynamic := self._read_dynamic(split):
-            rows["dynamic"] = Row(
+            rows["dynamic"] = ModeResult(
                 dynamic.nats, dynamic.seconds, {"rate": self._rate, "decay": self._decay}
             )
             parts["dynamic"] = dynamic
@@ -125,7 +132,7 @@ class Comparison:
                 parts["cache"] = self._best_cache("dynamic", dynamic)
         others = {other.name: other.as_trained(split) for other in self._others}
         for name, found in others.items():
-            rows[name] = Row(found.nats, found.seconds, {})
+            rows[name] = ModeResult(found.nats, found.seconds, {})
         if others:
             rows["mix"] = self._mixed("mix", {"model": own, **others})
         if parts.keys() > {"model"}:
@@ -141,7 +148,7 @@ class Comparison:
             settings = [self._caches[row]]
         return NeuralCache(self._reader.model.vocab_size, settings)
 
-    def _best_cache(self, row: str, found: Score) -> Score:
+    def _best_cache(self, row: str, found: TokenScores) -> TokenScores:
         """What the text costs under the cache that helps most."""
         if row not in self._caches:
 
@@ -152,7 +159,7 @@ class Comparison:
             self._caches[row] = min(found.cached, key=mixed_loss)
         return found.cached[self._caches[row]]
 
-    def _mixed(self, row: str, parts: Mapping[str, Score]) -> Row:
+    def _mixed(self, row: str, parts: Mapping[str, TokenScores]) -> ModeResult:
         """The mixture of several scores."""
         nats = np.stack([part.nats for part in parts.values()])
         if row not in self._weights:
@@ -167,9 +174,11 @@ class Comparison:
             settings["cache_size"], settings["theta"] = chosen
         if "dynamic" in parts:
             settings |= {"rate": self._rate, "decay": self._decay}
-        return Row(mix(nats, weights), sum(part.seconds for part in parts.values()), settings)
+        return ModeResult(
+            mix(nats, weights), sum(part.seconds for part in parts.values()), settings
+        )
 
-    def _read_dynamic(self, split: str) -> Score | None:
+    def _read_dynamic(self, split: str) -> TokenScores | None:
         """Dynamic evaluation, tuned at the first time; None if the model cannot learn."""
         reader, config = self._reader, self._dynamic
         if not config.rates or not any(p.requires_grad for p in reader.model.parameters()):
@@ -183,7 +192,7 @@ class Comparison:
         windows = self._adapting.read(text, self._rate, self._decay)
         return score(windows, len(text), "dynamic", self._new_cache("dynamic"))
 
-    def _tune_dynamic(self, adapting: DynamicEvaluation, text: Text) -> None:
+    def _tune_dynamic(self, adapting: DynamicEvaluation, text: TokenStream) -> None:
         """Rates without decay and then decays, each upwards until it gets worse."""
         tokens = min(self._dynamic.tune_tokens, len(text))
 

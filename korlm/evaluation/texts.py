@@ -22,14 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.config import CorpusConfig, TrainSettings
-from korlm.corpus.lines import Lines
+from korlm.corpus.lines import LineBlock
 from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import find_sources
 from korlm.dataset.batches import Ids
 from korlm.dataset.prepared import SplitStats
-from korlm.dataset.spelling_model import SpellingModel
-from korlm.dataset.text_encoder import Reader, Reading, read_prepared
+from korlm.dataset.spelling_model import CharNgramModel
+from korlm.dataset.text_encoder import EncodedText, TextEncoder, read_prepared
 from korlm.dataset.vocab import UNK_ID, Vocab, id_dtype
 from korlm.models.base import LanguageModel
 from korlm.tokenizers.registry import tokenizer_version
@@ -60,7 +60,7 @@ class Loaded(Protocol):
         """That it knows."""
 
     @property
-    def spelling(self) -> SpellingModel:
+    def spelling(self) -> CharNgramModel:
         """What it costs to spell what is not in there."""
 
     @property
@@ -79,12 +79,12 @@ class Loaded(Protocol):
     def start_id(self) -> int:
         """The input before the first token of a sentence."""
 
-    def reader(self) -> Reader:
+    def reader(self) -> TextEncoder:
         """Reads any text as the run's own was read."""
 
 
 @dataclass(frozen=True)
-class Sentences:
+class EvaluationText:
     """A text of N tokens: S sentences, which are its lines that are not blank, in D documents.
 
     Attributes:
@@ -124,7 +124,7 @@ class Sentences:
             spelling_nats=float(self.spelling_nats.sum()),
         )
 
-    def same_text(self, other: Sentences) -> bool:
+    def same_text(self, other: EvaluationText) -> bool:
         """Whether both are the same documents of the same length, whatever their tokens are."""
         return self.doc_ids == other.doc_ids and all(
             np.array_equal(getattr(self, name), getattr(other, name))
@@ -132,7 +132,7 @@ class Sentences:
         )
 
 
-class Gathering:
+class TextBuilder:
     """Readings that come one by one, put together.
 
     Args:
@@ -149,7 +149,7 @@ class Gathering:
         self._places: dict[str, int] = {}
         self._status: Counter[str] = Counter()
 
-    def add(self, reading: Reading) -> None:
+    def add(self, reading: EncodedText) -> None:
         """The lines that come next."""
         filled = reading.lengths > 0
         self._ids.append(reading.ids.astype(self._dtype))
@@ -165,32 +165,32 @@ class Gathering:
         indices = named.indices.to_numpy(zero_copy_only=False)
         self._documents.append(np.array(places, dtype=np.int64)[indices])
 
-    def done(self) -> Sentences:
+    def done(self) -> EvaluationText:
         """All of them."""
         joined = {name: np.concatenate(parts) for name, parts in self._parts.items()}
         documents = np.concatenate(self._documents)
         status = dict(sorted(self._status.items()))
         ids = np.concatenate(self._ids)
-        return Sentences(
+        return EvaluationText(
             ids, **joined, documents=documents, doc_ids=list(self._places), status=status
         )
 
 
-def gather(readings: Iterable[Reading], vocab_size: int) -> Sentences:
+def gather(readings: Iterable[EncodedText], vocab_size: int) -> EvaluationText:
     """Readings of one text, put together; there must be one at least."""
-    gathering = Gathering(vocab_size)
+    gathering = TextBuilder(vocab_size)
     for reading in readings:
         gathering.add(reading)
     return gathering.done()
 
 
-def read_split(folder: Path, split: str, run: Loaded) -> Sentences:
+def read_split(folder: Path, split: str, run: Loaded) -> EvaluationText:
     """A split of a prepared corpus, as the run knows it."""
     unicode = run.settings.corpus.unicode
     return gather(read_prepared(folder, split, run.vocab, run.spelling, unicode), len(run.vocab))
 
 
-def read_texts(corpus: CorpusConfig, runs: Sequence[Loaded]) -> list[Sentences]:
+def read_texts(corpus: CorpusConfig, runs: Sequence[Loaded]) -> list[EvaluationText]:
     """All documents that the settings name as one text, as each of the runs knows it.
 
     Each tokenizer reads the text once, and runs that were trained on the same text share the
@@ -214,7 +214,7 @@ def read_texts(corpus: CorpusConfig, runs: Sequence[Loaded]) -> list[Sentences]:
     by_tokenizer: dict[tuple[object, ...], dict[str, Loaded]] = {}
     for run in runs:
         by_tokenizer.setdefault(_kind(run), {})[run.fingerprint] = run
-    found: dict[str, Sentences] = {}
+    found: dict[str, EvaluationText] = {}
     notes = Notes()
     for sharing in by_tokenizer.values():
         notes = Notes()  # the same for each tokenizer
@@ -230,10 +230,10 @@ def _kind(run: Loaded) -> tuple[object, ...]:
     return tokenizer.name, tokenizer_version(tokenizer), run.learned, unicode
 
 
-def _read_once(lines: Iterator[Lines], runs: dict[str, Loaded]) -> dict[str, Sentences]:
+def _read_once(lines: Iterator[LineBlock], runs: dict[str, Loaded]) -> dict[str, EvaluationText]:
     """A text as several runs of one tokenizer know it, by their fingerprints."""
     first, *others = runs.values()
-    gatherings = [Gathering(len(run.vocab)) for run in runs.values()]
+    gatherings = [TextBuilder(len(run.vocab)) for run in runs.values()]
     what = first.settings.tokenizer.name
     with (
         first.reader() as reader,
@@ -242,6 +242,8 @@ def _read_once(lines: Iterator[Lines], runs: dict[str, Loaded]) -> dict[str, Sen
         for reading in reader.read(part._replace(split="text") for part in lines):
             gatherings[0].add(reading)
             for gathering, run in zip(gatherings[1:], others, strict=True):
-                gathering.add(Reading.of(reading.table, run.vocab, run.spelling, reading.unicode))
+                gathering.add(
+                    EncodedText.of(reading.table, run.vocab, run.spelling, reading.unicode)
+                )
             bar.update(len(reading.table))
     return {name: part.done() for name, part in zip(runs, gatherings, strict=True)}

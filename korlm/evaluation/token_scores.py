@@ -33,7 +33,7 @@ ROWS = 32  # sentences read side by side
 
 
 @dataclass(frozen=True)
-class Text:
+class TokenStream:
     """A split as one column, and what a model knows as the beginning of a sentence.
 
     Attributes:
@@ -107,7 +107,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Score:
+class TokenScores:
     """What a text costs, read in one way.
 
     Attributes:
@@ -118,7 +118,7 @@ class Score:
 
     nats: Nats
     seconds: float
-    cached: dict[CacheSetting, Score] = field(default_factory=dict)
+    cached: dict[CacheSetting, TokenScores] = field(default_factory=dict)
 
 
 def read(
@@ -127,7 +127,7 @@ def read(
     """One window of a single column (1, T), read on from a state."""
     hidden = None
     if isinstance(model, NeuralLM):
-        hidden, nats, state = model.hidden_and_nats(inputs, targets, state)
+        hidden, nats, state = model.encode_and_nll(inputs, targets, state)
         hidden = hidden[0].detach()
     else:
         nats, state = model.nats(inputs, targets, state)
@@ -135,7 +135,7 @@ def read(
 
 
 @torch.inference_mode()
-def read_carried(model: LanguageModel, text: Text) -> Iterator[Window]:
+def score_continuous(model: LanguageModel, text: TokenStream) -> Iterator[Window]:
     """The whole text in its order, the state carried over from sentence to sentence."""
     state: State | None = None
     for inputs, targets in text.windows(WINDOW):
@@ -145,7 +145,7 @@ def read_carried(model: LanguageModel, text: Text) -> Iterator[Window]:
 
 def score(
     windows: Iterator[Window], num_tokens: int, what: str, cache: NeuralCache | None = None
-) -> Score:
+) -> TokenScores:
     """What a text costs in all.
 
     Args:
@@ -165,15 +165,15 @@ def score(
                 probs.append(cache.look_up(window.hidden, window.targets).cpu())
                 in_cache += time.perf_counter() - begun
             bar.update(len(window.targets))
-    cached: dict[CacheSetting, Score] = {}
+    cached: dict[CacheSetting, TokenScores] = {}
     if cache is not None and probs:
         costs = -torch.cat(probs, 1).log().numpy()
         cached = {
-            setting: Score(cost, in_cache)
+            setting: TokenScores(cost, in_cache)
             for setting, cost in zip(cache.settings, costs, strict=True)
         }
     seconds = time.perf_counter() - started - in_cache
-    return Score(torch.cat(nats).numpy(), seconds, cached)
+    return TokenScores(torch.cat(nats).numpy(), seconds, cached)
 
 
 def _joined(windows: Iterator[Window]) -> Iterator[Window]:
@@ -198,7 +198,7 @@ def _joined(windows: Iterator[Window]) -> Iterator[Window]:
 
 
 @torch.inference_mode()
-def score_sentences(model: LanguageModel, text: Text) -> Score:
+def score_sentences(model: LanguageModel, text: TokenStream) -> TokenScores:
     """Each sentence by itself: the state is reset at its beginning."""
     started = time.perf_counter()
     found = np.empty(len(text))
@@ -213,4 +213,4 @@ def score_sentences(model: LanguageModel, text: Text) -> Score:
                 real = places[part] >= 0
                 found[places[part][real]] = nats.cpu().numpy()[real]
             bar.update(int((places >= 0).sum()))
-    return Score(found, time.perf_counter() - started)
+    return TokenScores(found, time.perf_counter() - started)

@@ -25,7 +25,7 @@ from korlm.dataset.batches import Ids
 from korlm.models.neural import NeuralLM
 from korlm.runs.safetensors import MODEL, save_config, save_weights
 from korlm.runs.trained_run import TrainedRun
-from korlm.utils.errors import ExportError, optional, writing
+from korlm.utils.errors import ExportError, output_errors, require_extra
 from korlm.utils.io.atomic_files import write_figures
 
 Figures = dict[str, Any]
@@ -82,7 +82,7 @@ def export_run(
         raise ExportError(f"{folder}: is there already; give another output=FOLDER")
     building = folder.with_name(f".{folder.name}.{os.getpid()}.building")
     figures: Figures = {"num_tokens": 0 if ids is None else len(ids), "models": {}}
-    with writing(folder, "output=FOLDER"):
+    with output_errors(folder, "output=FOLDER"):
         try:
             building.mkdir(parents=True)
             checkpoint = _checkpoint_of(run)
@@ -124,7 +124,7 @@ def _export_steps(
     models: dict[str, Figures],
 ) -> None:
     """Writes begin.npz and the steps, and adds what each is worth to ``models``."""
-    with optional("onnx", "onnxruntime"):
+    with require_extra("onnx", "onnxruntime"):
         from korlm.exporting import verify
         from korlm.exporting.int8 import Int8Graph
         from korlm.exporting.onnx_graph import Graph
@@ -139,7 +139,7 @@ def _export_steps(
 
     read = _random_ids(len(run.vocab)) if ids is None else ids
     sample = columns(read[: CHECKED[0] * CHECKED[1]], CHECKED[1]).inputs
-    exact = verify.TorchStep(run.model.frozen())
+    exact = verify.TorchStep(run.model.inference_copy())
     steps: dict[str, verify.Step] = {"PyTorch": exact}
     for name, graph in {"step.onnx": Graph(), **({INT8: Int8Graph()} if has_int8 else {})}.items():
         (folder / name).write_bytes(build_step(run.model, graph, run.start_id))

@@ -47,8 +47,8 @@ class Int8Graph(Graph):
         """See ``Graph.linear``."""
         small, scale, zero = self._quantized(x)
         # onnxruntime turns the matrix round once, when it loads the graph.
-        turned = self.once("Transpose", f"{matrix}.int8", perm=[1, 0])
-        sums = self.add("Cast", self.add("MatMulInteger", small, turned, zero), to=FLOAT)
+        transposed = self.once("Transpose", f"{matrix}.int8", perm=[1, 0])
+        sums = self.add("Cast", self.add("MatMulInteger", small, transposed, zero), to=FLOAT)
         found = self.add("Mul", sums, self.add("Mul", scale, f"{matrix}.scale"))
         return self.add("Add", found, bias) if bias else found
 

@@ -20,7 +20,7 @@ from korlm.exporting.onnx_graph import FLOAT, INT64, Array, Graph, Shapes
 from korlm.models.feedforward import WindowLM
 from korlm.models.neural import NeuralLM
 from korlm.models.rnn import RecurrentLM
-from korlm.modules.adaptive_softmax import AdaptiveOutputLayer
+from korlm.modules.adaptive_softmax import AdaptiveSoftmaxHead
 from korlm.modules.rnn import RecurrentLayer
 
 IDS, LOG_PROBS, NEXT = "ids", "log_probs", "next_"
@@ -111,11 +111,11 @@ def _read_window(model: WindowLM, graph: Graph) -> str:
     end = graph.integers([model.config.window])
     graph.add("Slice", ids, graph.integers([1]), end, graph.integers([1]), name=NEXT + "last_ids")
     x = graph.add("Reshape", graph.look_up("embedding", ids), graph.integers([0, -1]))  # (B, n * E)
-    found = graph.add("Tanh", _linear(graph, x, "tanh_layer", model.tanh_layer))
+    found = graph.add("Tanh", _linear(graph, x, "tanh_layer", model.hidden_layer))
     if model.config.direct_connections:
         found = graph.add("Concat", found, x, axis=-1)
-    if model.onto_embedding is not None:
-        found = _linear(graph, found, "onto_embedding", model.onto_embedding)
+    if model.projection is not None:
+        found = _linear(graph, found, "onto_embedding", model.projection)
     return found
 
 
@@ -129,9 +129,9 @@ def _read_layers(layers: list[RecurrentLayer], graph: Graph) -> str:
     """What the last layer gives, (B, H)."""
     x = graph.look_up("embedding", IDS)
     for number, layer in enumerate(layers):
-        from_input = _onto_gates(graph, x, layer, number, "ih")
-        from_state = _onto_gates(graph, f"h{number}", layer, number, "hh")
-        x = _cell(graph, layer, number, from_input, from_state)
+        gates_x = _onto_gates(graph, x, layer, number, "ih")
+        gates_h = _onto_gates(graph, f"h{number}", layer, number, "hh")
+        x = _cell(graph, layer, number, gates_x, gates_h)
     return x
 
 
@@ -156,23 +156,21 @@ def _norm(graph: Graph, x: str, name: str, norm: nn.LayerNorm) -> str:
     return graph.add("LayerNormalization", x, *weights, axis=-1, epsilon=norm.eps)
 
 
-def _cell(
-    graph: Graph, layer: RecurrentLayer, number: int, from_input: str, from_state: str
-) -> str:
+def _cell(graph: Graph, layer: RecurrentLayer, number: int, gates_x: str, gates_h: str) -> str:
     """The new state from what input and state say, (B, G * H) each; gives the name of h.
 
     See ``RecurrentLayer._cell``.
     """
     add, after, H = graph.add, f"{NEXT}h{number}", layer.hidden_dim
     if layer.cell == "gru":
-        r_input, z_input, n_input = graph.split(from_input, [H] * 3)
-        r_state, z_state, n_state = graph.split(from_state, [H] * 3)
+        r_input, z_input, n_input = graph.split(gates_x, [H] * 3)
+        r_state, z_state, n_state = graph.split(gates_h, [H] * 3)
         r = add("Sigmoid", add("Add", r_input, r_state))
         z = add("Sigmoid", add("Add", z_input, z_state))
         n = add("Tanh", add("Add", n_input, add("Mul", r, n_state)))
         change = add("Mul", z, add("Sub", f"h{number}", n))
         return add("Add", n, change, name=after)  # (1 - z) n + z h
-    both = add("Add", from_input, from_state)
+    both = add("Add", gates_x, gates_h)
     if layer.cell != "lstm":
         return add("Tanh" if layer.cell == "tanh" else "Relu", both, name=after)
     i, f, g, o = graph.split(both, [H] * 4)
@@ -184,10 +182,10 @@ def _cell(
 
 
 def _predict(model: NeuralLM, graph: Graph, hidden: str, matrix: str) -> None:
-    """The log-probabilities, (B, V); see ``AdaptiveOutputLayer.log_probs``."""
+    """The log-probabilities, (B, V); see ``AdaptiveSoftmaxHead.log_probs``."""
     output = model.output
     logits = graph.linear(hidden, matrix, graph.weight("output.bias", _values(output.bias)))
-    if not isinstance(output, AdaptiveOutputLayer):
+    if not isinstance(output, AdaptiveSoftmaxHead):
         graph.add("LogSoftmax", logits, axis=-1, name=LOG_PROBS)
         return
     graph.matrix("gates", _values(output.gates))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from korlm.dataset.vocab import EOS_ID
-from korlm.generation.sampling import UNWRITABLE, read_on, writable
+from korlm.generation.sampling import UNWRITABLE, mask_banned, next_step
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State
 
@@ -99,10 +99,10 @@ def beam_search(
         total = torch.tensor([log_prob for _, _, log_prob in kept], dtype=torch.float64)
         last = torch.tensor([ids[-1] for ids in live], device=scores.device)
         picked = torch.tensor(rows, device=scores.device)
-        log_probs, state = read_on(model, last, tuple(part[picked] for part in state), start_id)
+        log_probs, state = next_step(model, last, tuple(part[picked] for part in state), start_id)
         begins = [ids[-1] == EOS_ID for ids in live]
         scores = torch.stack(
-            [writable(row, banned, new) for row, new in zip(log_probs, begins, strict=True)]
+            [mask_banned(row, banned, new) for row, new in zip(log_probs, begins, strict=True)]
         )
     return done
 

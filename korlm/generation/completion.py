@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from korlm.generation.context import Context, ContextReader, Run, unwritable
-from korlm.generation.eojeol_search import EojeolTree, Found, Lexicon
+from korlm.generation.context import Context, ContextReader, Run, banned_token_ids
+from korlm.generation.eojeol_search import EojeolSearch, Lexicon, SearchResult
 from korlm.text.keyboard import keys_of
 
 EFFORT = 64  # rows of tokens looked at: two batches
@@ -66,8 +66,8 @@ class Completer:
 
     def __init__(self, run: Run, device: torch.device | None = None) -> None:
         self.reader = ContextReader(run, device)
-        self.lexicon = Lexicon(run.vocab.tokens, run.recomposer(), unwritable(run.vocab))
-        self._last: tuple[str, Context, EojeolTree] | None = None
+        self.lexicon = Lexicon(run.vocab.tokens, run.detokenizer(), banned_token_ids(run.vocab))
+        self._last: tuple[str, Context, EojeolSearch] | None = None
 
     def __enter__(self) -> Completer:
         return self
@@ -96,7 +96,7 @@ class Completer:
         rest = max(0.0, 1.0 - sum(completion.probability for completion in eojeols))
         return Completions(eojeols, found.mass, rest)
 
-    def search(self, text: str, k: int, effort: int = EFFORT) -> Found:
+    def search(self, text: str, k: int, effort: int = EFFORT) -> SearchResult:
         """As ``complete``, with the rows of tokens that spell the eojeols."""
         before, typed = split_typed(text)
         return self._known(before)[1].search(keys_of(typed), k, effort)
@@ -105,10 +105,10 @@ class Completer:
         """What the model says after a text."""
         return self._known(text)[0]
 
-    def _known(self, text: str) -> tuple[Context, EojeolTree]:
+    def _known(self, text: str) -> tuple[Context, EojeolSearch]:
         if self._last is None or self._last[0] != text or self._last[2].num_read > MAX_READ:
             context = self.reader.read(text)
-            tree = EojeolTree(self.reader.model, self.lexicon, context)
+            tree = EojeolSearch(self.reader.model, self.lexicon, context)
             self._last = text, context, tree
         return self._last[1:]
 

@@ -12,9 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from korlm.dataset.text_encoder import Reader
+from korlm.dataset.text_encoder import TextEncoder
 from korlm.dataset.vocab import EOS_ID, NUMBER, SPECIALS, Vocab
-from korlm.detokenizers.base import Recomposer
+from korlm.detokenizers.base import Detokenizer
 from korlm.generation.sampling import UNWRITABLE
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State
@@ -29,8 +29,8 @@ class Run(Protocol):
     def vocab(self) -> Vocab: ...  # noqa: D102
     @property
     def start_id(self) -> int: ...  # noqa: D102
-    def reader(self) -> Reader: ...  # noqa: D102
-    def recomposer(self) -> Recomposer: ...  # noqa: D102
+    def reader(self) -> TextEncoder: ...  # noqa: D102
+    def detokenizer(self) -> Detokenizer: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Context:
     state: State
 
 
-def unwritable(vocab: Vocab) -> tuple[int, ...]:
+def banned_token_ids(vocab: Vocab) -> tuple[int, ...]:
     """Ids of tokens that stand for no text: the special ones, <eos> aside, and <num>."""
     numbers = [vocab.tokens.index(NUMBER)] if vocab.numbers and NUMBER in vocab.tokens else []
     return (*UNWRITABLE, *numbers)
@@ -68,13 +68,13 @@ class ContextReader:
     """
 
     def __init__(self, run: Run, device: torch.device | None = None) -> None:
-        self.model = run.model.frozen()
+        self.model = run.model.inference_copy()
         if device is not None:
             self.model.to(device)
         self.vocab = run.vocab
         self.start_id = run.start_id
         self._run = run
-        self._reader: Reader | None = None
+        self._reader: TextEncoder | None = None
         self._earlier: tuple[str, list[int], State] | None = None
 
     def __enter__(self) -> ContextReader:

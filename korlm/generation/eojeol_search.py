@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from korlm.dataset.vocab import EOS_ID
-from korlm.detokenizers.base import Recomposer
+from korlm.detokenizers.base import Detokenizer
 from korlm.generation.context import Context
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State
@@ -75,7 +75,7 @@ _CHANGERS = frozenset("ㅇㄴㄹㅁㅂ")
 
 
 @dataclass(frozen=True)
-class Fixed:
+class StablePrefix:
     """The keys of an eojeol so far that stay whatever follows, and those that may come next.
 
     ``after`` is None where any may.
@@ -84,7 +84,7 @@ class Fixed:
     keys: str
     after: str | None
 
-    def admits(self, typed: str) -> bool:
+    def is_compatible(self, typed: str) -> bool:
         """Whether some eojeol may begin so and begin as typed."""
         if len(typed) <= len(self.keys):
             return self.keys.startswith(typed)
@@ -93,20 +93,20 @@ class Fixed:
         return self.after is None or typed[len(self.keys)] in self.after
 
 
-def fixed_part(surface: str, num_unstable: int) -> Fixed:
+def fixed_part(surface: str, num_unstable: int) -> StablePrefix:
     """What of an eojeol so far can no more change, if its last ``num_unstable`` characters may.
 
     The first consonant of the first of them stays, and its vowel has few ways to change; 심상하+지
     -> 심상치 is among the few words (1 join of 900 in film reviews) that are missed for that.
 
     >>> fixed_part("아름답", 1)
-    Fixed(keys='ㅇㅏㄹㅡㅁㄷ', after='ㅏㅐㅓ')
+    StablePrefix(keys='ㅇㅏㄹㅡㅁㄷ', after='ㅏㅐㅓ')
     """
     end = len(surface) - num_unstable
     keys, rest = keys_of(surface[:end]), keys_of(surface[end : end + 1])
     if len(rest) < 2:
-        return Fixed(keys, None)
-    return Fixed(keys + rest[0], rest[1] + _CHANGES.get(rest[1], ""))
+        return StablePrefix(keys, None)
+    return StablePrefix(keys + rest[0], rest[1] + _CHANGES.get(rest[1], ""))
 
 
 @dataclass(eq=False)
@@ -129,11 +129,11 @@ class Node:
     ids: tuple[int, ...]
     surface: str
     mass: float
-    fixed: Fixed
+    fixed: StablePrefix
     parent: Node | None
     state: State | None = None
     ends: float = 0.0
-    onwards: Floats = field(default_factory=lambda: _NO_MASSES)
+    next_token_mass: Floats = field(default_factory=lambda: _NO_MASSES)
     likely: Ints | None = None
     children: dict[int, Node] = field(default_factory=dict)
 
@@ -148,19 +148,19 @@ class Lexicon:
     """
 
     def __init__(
-        self, tokens: Sequence[str], recomposer: Recomposer, unwritable: Sequence[int]
+        self, tokens: Sequence[str], detokenizer: Detokenizer, banned_token_ids: Sequence[int]
     ) -> None:
-        self.tokens, self.recomposer = tokens, recomposer
-        recomposer.over(tokens)
+        self.tokens, self.detokenizer = tokens, detokenizer
+        detokenizer.over(tokens)
         self.readable = np.ones(len(tokens), dtype=bool)
-        self.readable[list(unwritable)] = False
+        self.readable[list(banned_token_ids)] = False
         inner = self.readable.copy()
         inner[EOS_ID] = False
         # Some tokenizers have tokens that are blanks themselves.
         self.is_blank = np.zeros(len(tokens), dtype=bool)
-        self._fixed: dict[int, Fixed] = {}
+        self._fixed: dict[int, StablePrefix] = {}
         for i in np.flatnonzero(inner).tolist():
-            surface = recomposer.join("", "", tokens[i])
+            surface = detokenizer.join("", "", tokens[i])
             self.is_blank[i] = surface.isspace()
             self._fixed[i] = self.fixed(surface, tokens[i])
         inner &= ~self.is_blank
@@ -172,13 +172,13 @@ class Lexicon:
         first_keys = [keys_of(token[:1])[:1] for token in tokens]
         self.changing = np.flatnonzero(np.array([k in _CHANGERS for k in first_keys]) & inner)
 
-    def fixed(self, surface: str, left: str) -> Fixed:
+    def fixed(self, surface: str, left: str) -> StablePrefix:
         """What of an eojeol so far, whose last token is ``left``, can no more change."""
-        return fixed_part(surface, self.recomposer.unstable(surface, left))
+        return fixed_part(surface, self.detokenizer.num_unstable_chars(surface, left))
 
     def blanks(self, left: str) -> Floats:
         """The probability that an eojeol ends between a token and each other, (V,)."""
-        found = np.array(self.recomposer.boundaries(left), dtype=np.float32)
+        found = np.array(self.detokenizer.boundaries(left), dtype=np.float32)
         found[self.is_blank] = found[EOS_ID] = 1.0
         return found
 
@@ -216,14 +216,14 @@ class Lexicon:
         first = bisect.bisect_left(self._sorted, keys)
         return self._ids[first : bisect.bisect_left(self._sorted, keys + chr(0x10FFFF))]
 
-    def on_the_way_to(self, keys: str) -> Ints:
+    def prefixes_of(self, keys: str) -> Ints:
         """Ids of the tokens after which, or after a change of which, these keys may go on."""
         parts = []
         for length in range(len(keys)):
             first = bisect.bisect_left(self._sorted, keys[:length])
             last = bisect.bisect_right(self._sorted, keys[:length])
             ids = self._ids[first:last].tolist()
-            parts += [i for i in ids if self._fixed[i].admits(keys)]
+            parts += [i for i in ids if self._fixed[i].is_compatible(keys)]
         return np.array(parts, dtype=np.int64)
 
 
@@ -232,7 +232,7 @@ _Entry = tuple[float, tuple[int, ...], Node, int | None]
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search has found.
 
     Attributes:
@@ -245,7 +245,7 @@ class Found:
     mass: float
 
 
-class EojeolTree:
+class EojeolSearch:
     """Everything that is known of the eojeols after one context; grows with each search.
 
     Args:
@@ -257,10 +257,12 @@ class EojeolTree:
     def __init__(self, model: LanguageModel, lexicon: Lexicon, context: Context) -> None:
         self._model, self._lexicon = model, lexicon
         first = lexicon.first(context.left, lexicon.probs(context.log_probs))
-        self.root = Node((), "", 1.0, Fixed("", None), None, context.state, onwards=first)
+        self.root = Node(
+            (), "", 1.0, StablePrefix("", None), None, context.state, next_token_mass=first
+        )
         self.num_read = 0
 
-    def search(self, typed: str, num_eojeols: int, effort: int) -> Found:
+    def search(self, typed: str, num_eojeols: int, effort: int) -> SearchResult:
         """The likeliest eojeols that begin as typed.
 
         What it finds does not depend on the searches before, only its time does.
@@ -273,7 +275,7 @@ class EojeolTree:
         """
         found: dict[str, tuple[float, Node]] = {}
         heap: list[_Entry] = []
-        mass = float(self.root.onwards.any())
+        mass = float(self.root.next_token_mass.any())
         if typed:
             mass = self._open(self.root, typed, heap)
         else:
@@ -296,7 +298,7 @@ class EojeolTree:
                     mass += node.ends * matches + self._open(node, typed, heap)
             if not batch:
                 break
-        return Found(found, mass)
+        return SearchResult(found, mass)
 
     def _pop(self, heap: list[_Entry], count: int, enough: float) -> list[Node]:
         """The heaviest rows, at most ``count`` of them and each heavier than ``enough``."""
@@ -336,19 +338,22 @@ class EojeolTree:
         lexicon, keys = self._lexicon, keys_of(node.surface)
         surely = tried = _NONE
         if keys.startswith(typed):
-            surely, tried = np.flatnonzero(node.onwards), self._likely(node)
+            surely, tried = np.flatnonzero(node.next_token_mass), self._likely(node)
         elif typed.startswith(keys):
             rest = typed[len(keys) :]
             surely = lexicon.beginning_with(rest)
-            fitting = np.concatenate([surely, lexicon.on_the_way_to(rest)])
-            tried = _largest(node.onwards, fitting, FITTING)
+            fitting = np.concatenate([surely, lexicon.prefixes_of(rest)])
+            tried = _largest(node.next_token_mass, fitting, FITTING)
         else:  # 이 of 영화+이+다 goes, whatever follows
             tried = self._likely(node)[:CHANGING]
-        tried = np.union1d(tried, _largest(node.onwards, lexicon.changing, CHANGING))
-        mass = float(node.onwards[surely].sum() - node.onwards[np.intersect1d(surely, tried)].sum())
+        tried = np.union1d(tried, _largest(node.next_token_mass, lexicon.changing, CHANGING))
+        mass = float(
+            node.next_token_mass[surely].sum()
+            - node.next_token_mass[np.intersect1d(surely, tried)].sum()
+        )
         for token_id in tried.tolist():
             child = self._child(node, token_id)
-            if child.fixed.admits(typed):
+            if child.fixed.is_compatible(typed):
                 mass += child.mass * child.fixed.keys.startswith(typed)
                 keys = keys_of(child.surface)
                 fits = keys.startswith(typed) or typed.startswith(keys)
@@ -359,8 +364,8 @@ class EojeolTree:
     def _likely(self, node: Node) -> Ints:
         """The likeliest next tokens, falling."""
         if node.likely is None:
-            ids = _largest(node.onwards, np.arange(len(node.onwards)), LIKELY)
-            node.likely = ids[np.argsort(-node.onwards[ids], kind="stable")]
+            ids = _largest(node.next_token_mass, np.arange(len(node.next_token_mass)), LIKELY)
+            node.likely = ids[np.argsort(-node.next_token_mass[ids], kind="stable")]
         return node.likely
 
     def _child(self, node: Node, token_id: int) -> Node:
@@ -369,8 +374,8 @@ class EojeolTree:
         if child is None:
             left = self._lexicon.tokens[node.ids[-1]] if node.ids else ""
             right = self._lexicon.tokens[token_id]
-            surface = self._lexicon.recomposer.join(node.surface, left, right)
-            mass, fixed = float(node.onwards[token_id]), self._lexicon.fixed(surface, right)
+            surface = self._lexicon.detokenizer.join(node.surface, left, right)
+            mass, fixed = float(node.next_token_mass[token_id]), self._lexicon.fixed(surface, right)
             child = node.children[token_id] = Node(
                 (*node.ids, token_id), surface, mass, fixed, node
             )
@@ -390,7 +395,7 @@ class EojeolTree:
         for row, (node, probs) in enumerate(zip(nodes, lexicon.probs(log_probs), strict=True)):
             blanks = lexicon.blanks(lexicon.tokens[node.ids[-1]])
             node.ends = node.mass * float(probs @ blanks)
-            node.onwards = node.mass * probs * (1 - blanks)
+            node.next_token_mass = node.mass * probs * (1 - blanks)
             node.state = tuple(part[row : row + 1] for part in state)
 
 

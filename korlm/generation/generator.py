@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from korlm.dataset.vocab import EOS_ID
-from korlm.detokenizers.streaming import TextStream
+from korlm.detokenizers.streaming import StreamingDetokenizer
 from korlm.generation.beam_search import Start, beam_search
 from korlm.generation.completion import Completer, split_typed
-from korlm.generation.context import Run, unwritable
+from korlm.generation.context import Run, banned_token_ids
 from korlm.generation.eojeol_search import Node
-from korlm.generation.sampling import Sampling, read_on, writable
+from korlm.generation.sampling import Sampling, mask_banned, next_step
 from korlm.modules.state import State
 
 ENDINGS_EFFORT = 400  # rows of tokens looked at for them, once a text
@@ -35,7 +35,7 @@ MAX_ENDINGS = 200  # eojeols that the last one of a prompt may become
 
 
 @dataclass(frozen=True)
-class Length:
+class StoppingCriteria:
     """Where a text ends.
 
     Attributes:
@@ -48,7 +48,7 @@ class Length:
 
 
 @dataclass(frozen=True)
-class _Opening:
+class Continuation:
     """Where a text goes on from.
 
     Attributes:
@@ -60,7 +60,7 @@ class _Opening:
     """
 
     written: str
-    stream: TextStream
+    stream: StreamingDetokenizer
     scores: Tensor
     state: State
     ids: tuple[int, ...]
@@ -78,9 +78,9 @@ class Generator:
 
     def __init__(self, run: Run, device: torch.device | None = None) -> None:
         self.completer = Completer(run, device)
-        self._recomposer, self._vocab = self.completer.lexicon.recomposer, run.vocab
+        self._recomposer, self._vocab = self.completer.lexicon.detokenizer, run.vocab
         self._model, self._start_id = self.completer.reader.model, run.start_id
-        self._banned = unwritable(run.vocab)
+        self._banned = banned_token_ids(run.vocab)
 
     def __enter__(self) -> Generator:
         return self
@@ -96,7 +96,7 @@ class Generator:
         self,
         prompt: str = "",
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
-        length: Length = Length(),
+        length: StoppingCriteria = StoppingCriteria(),
         seed: int = 1,
     ) -> Iterator[str]:
         """A text drawn from the model, in pieces that are final; together they are the text.
@@ -121,7 +121,7 @@ class Generator:
         self,
         prompt: str = "",
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
-        length: Length = Length(),
+        length: StoppingCriteria = StoppingCriteria(),
         seed: int = 1,
         num_samples: int = 1,
     ) -> list[str]:
@@ -135,7 +135,7 @@ class Generator:
         self,
         prompt: str = "",
         beams: int = 8,
-        length: Length = Length(),
+        length: StoppingCriteria = StoppingCriteria(),
         length_penalty: float = 0.6,
     ) -> list[tuple[str, float]]:
         """The best texts of a beam search, at most ``beams``, with their scores, falling.
@@ -171,7 +171,11 @@ class Generator:
 
     @torch.inference_mode()
     def _draw(
-        self, opening: _Opening, sampling: Sampling, length: Length, generator: torch.Generator
+        self,
+        opening: Continuation,
+        sampling: Sampling,
+        length: StoppingCriteria,
+        generator: torch.Generator,
     ) -> Iterator[str]:
         """The text behind an opening, in pieces."""
         stream, scores, state = opening.stream, opening.scores, opening.state
@@ -188,8 +192,8 @@ class Generator:
                 used.add(token_id)
             if place + 1 < length.max_tokens:
                 ids = torch.tensor([token_id], device=state[0].device)
-                log_probs, state = read_on(self._model, ids, state, self._start_id)
-                scores = writable(log_probs[0], self._banned, begins=token_id == EOS_ID)
+                log_probs, state = next_step(self._model, ids, state, self._start_id)
+                scores = mask_banned(log_probs[0], self._banned, begins=token_id == EOS_ID)
         yield stream.end() + "\n"
 
     def _endings(self, prompt: str) -> list[tuple[Node, float]]:
@@ -204,7 +208,7 @@ class Generator:
         return [(node, math.log(p / found.mass)) for p, node in falling[:MAX_ENDINGS]]
 
     @torch.inference_mode()
-    def _opening(self, prompt: str, ending: Node | None) -> _Opening:
+    def _opening(self, prompt: str, ending: Node | None) -> Continuation:
         """Where a text goes on from, behind a prompt or behind an ending of its last eojeol."""
         lexicon = self.completer.lexicon
         before, typed = split_typed(prompt)
@@ -213,7 +217,7 @@ class Generator:
             context = self.completer.context(written)
             ids, state = context.ids, context.state
             probs = lexicon.first(context.left, lexicon.probs(context.log_probs))
-            stream = TextStream(self._recomposer)
+            stream = StreamingDetokenizer(self._recomposer)
         else:
             assert ending.parent is not None and ending.parent.state is not None
             last = torch.tensor([ending.ids[-1]], device=ending.parent.state[0].device)
@@ -221,8 +225,8 @@ class Generator:
             written, left = before, lexicon.tokens[ending.ids[-1]]
             ids = (*self.completer.context(before).ids, *ending.ids)
             probs = lexicon.behind(left, lexicon.probs(log_probs[0]))
-            stream = TextStream(self._recomposer, left, ending.surface)
+            stream = StreamingDetokenizer(self._recomposer, left, ending.surface)
         scores = torch.from_numpy(probs).log()
         if not scores.isfinite().any():  # unsmoothed counts may know nothing that follows
             scores[EOS_ID] = 0.0
-        return _Opening(written, stream, scores, state, ids)
+        return Continuation(written, stream, scores, state, ids)

@@ -77,7 +77,7 @@ class Sampling:
         return int(torch.multinomial(self.probs(scores.cpu(), used), 1, generator=generator))
 
 
-def writable(
+def mask_banned(
     log_probs: Tensor, banned: Collection[int] = UNWRITABLE, begins: bool = False
 ) -> Tensor:
     """Scores of what may be written next, a copy: log-probabilities (V,), -inf where it may not.
@@ -96,7 +96,9 @@ def writable(
     return scores
 
 
-def read_on(model: LanguageModel, ids: Tensor, state: State, start_id: int) -> tuple[Tensor, State]:
+def next_step(
+    model: LanguageModel, ids: Tensor, state: State, start_id: int
+) -> tuple[Tensor, State]:
     """One token further, as ``LanguageModel.step``, across the ends of sentences.
 
     Args:
@@ -137,5 +139,5 @@ def sample_ids(
     ids = [start_id]
     for _ in range(num_tokens):
         log_probs, state = model.step(torch.tensor(ids[-1:], device=device), state)
-        ids.append(sampling.draw(writable(log_probs[0]), generator))
+        ids.append(sampling.draw(mask_banned(log_probs[0]), generator))
     return ids[1:]

@@ -59,7 +59,7 @@ class LanguageModel(nn.Module, ABC):
         """The state after int64 (B, T), where nothing is to be predicted on the way."""
         return self.log_probs(inputs, state)[1]
 
-    def frozen(self) -> LanguageModel:
+    def inference_copy(self) -> LanguageModel:
         """A copy for use alone: what is made of the parameters in every call is made here, once.
 
         It follows neither training nor loading that come later.
@@ -78,7 +78,7 @@ class LanguageModel(nn.Module, ABC):
         found = log_probs.gather(2, targets[..., None])[..., 0]
         return torch.where(targets == 0, 0.0, -found), state
 
-    def nats_and_entropy(
+    def token_nll_and_entropy(
         self,
         inputs: Tensor,
         targets: Tensor,
@@ -129,7 +129,7 @@ class LanguageModel(nn.Module, ABC):
         loss, state = self.loss(inputs, targets, state, lengths)
         return loss, loss, state
 
-    def hidden_matrices(self) -> list[tuple[Tensor, int]]:
+    def muon_weights(self) -> list[tuple[Tensor, int]]:
         """Weights (gates * M, N) between hidden units, each with its number of gates."""
         return []
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from korlm.config import WindowConfig
 from korlm.models.neural import NeuralLM
 from korlm.modules.adaptive_softmax import build_output
-from korlm.modules.dropout import drop
+from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.state import State
 
@@ -45,12 +45,12 @@ class WindowLM(NeuralLM):
         self.embedding = TokenEmbedding(config, vocab_size, tokens)
         window_dim = config.window * config.embedding_dim
         direct_dim = window_dim if config.direct_connections else 0
-        self.tanh_layer = nn.Linear(window_dim, config.hidden_dim)
+        self.hidden_layer = nn.Linear(window_dim, config.hidden_dim)
         features = config.hidden_dim + direct_dim
-        self.onto_embedding: nn.Linear | None = None
+        self.projection: nn.Linear | None = None
         if config.tie_weights:
             # [P, D]: what the tanh units and the window say, in terms of embeddings.
-            self.onto_embedding = nn.Linear(features, config.embedding_dim, bias=False)
+            self.projection = nn.Linear(features, config.embedding_dim, bias=False)
             weight = self.embedding.weight
             self.output = build_output(config, config.embedding_dim, vocab_size, weight)
         else:
@@ -61,9 +61,9 @@ class WindowLM(NeuralLM):
         device = self.embedding.weight.device
         return (torch.zeros(batch_size, self.config.window - 1, dtype=torch.int64, device=device),)
 
-    def hidden_matrices(self) -> list[tuple[Tensor, int]]:
-        """See ``LanguageModel.hidden_matrices``."""
-        return [(self.tanh_layer.weight, 1)]
+    def muon_weights(self) -> list[tuple[Tensor, int]]:
+        """See ``LanguageModel.muon_weights``."""
+        return [(self.hidden_layer.weight, 1)]
 
     def _read(
         self, inputs: Tensor, state: State | None, lengths: Tensor | None
@@ -74,14 +74,14 @@ class WindowLM(NeuralLM):
         (before,) = state or self.begin(rows)
         ids = torch.cat([before, inputs], 1)  # (B, n - 1 + T)
         x, matrix = self.embedding.read(ids)
-        x = drop(x, config.dropout_input, training, variational=False)
+        x = sequence_dropout(x, config.dropout_input, training, variational=False)
         x = torch.cat([x[:, at : at + steps] for at in range(config.window)], 2)  # (B, T, n * E)
-        found = torch.tanh(self.tanh_layer(x))
+        found = torch.tanh(self.hidden_layer(x))
         if config.direct_connections:
             found = torch.cat([found, x], 2)
-        if self.onto_embedding is not None:
-            found = self.onto_embedding(drop(found, config.dropout_hidden, training, False))
-        dropped = drop(found, config.dropout_output, training, variational=False)
+        if self.projection is not None:
+            found = self.projection(sequence_dropout(found, config.dropout_hidden, training, False))
+        dropped = sequence_dropout(found, config.dropout_output, training, variational=False)
         return found, dropped, (self._last(ids, lengths),), matrix
 
     def _last(self, ids: Tensor, lengths: Tensor | None) -> Tensor:

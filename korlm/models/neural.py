@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from korlm.dataset.vocab import PAD_ID
 from korlm.models.base import LanguageModel
 from korlm.modules.embedding import TokenEmbedding
-from korlm.modules.softmax import OutputLayer
+from korlm.modules.softmax import SoftmaxHead
 from korlm.modules.state import State
 
 
@@ -26,7 +26,7 @@ class NeuralLM(LanguageModel, ABC):
     """
 
     embedding: TokenEmbedding
-    output: OutputLayer
+    output: SoftmaxHead
 
     @abstractmethod
     def _read(
@@ -58,7 +58,7 @@ class NeuralLM(LanguageModel, ABC):
         _, hidden, state, matrix = self._read(inputs, state, None)
         return hidden, state, matrix
 
-    def hidden_and_nats(
+    def encode_and_nll(
         self,
         inputs: Tensor,
         targets: Tensor,
@@ -91,13 +91,13 @@ class NeuralLM(LanguageModel, ABC):
         """See ``LanguageModel.read``."""
         return self._read(inputs, state, None)[2]
 
-    def frozen(self) -> NeuralLM:
-        """See ``LanguageModel.frozen``; the embeddings are composed here."""
+    def inference_copy(self) -> NeuralLM:
+        """See ``LanguageModel.inference_copy``; the embeddings are composed here."""
         model = copy.deepcopy(self).requires_grad_(False).eval()
         matrix = model.embedding.output_matrix()
         if matrix is not None:
             model.output.weight = nn.Parameter(matrix, requires_grad=False)
-        model.embedding.compose_for_good()
+        model.embedding.materialize()
         return model
 
     def nats(
@@ -108,20 +108,20 @@ class NeuralLM(LanguageModel, ABC):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.nats``; never holds the log-probabilities of a whole batch."""
-        _, nats, state = self.hidden_and_nats(inputs, targets, state, lengths)
+        _, nats, state = self.encode_and_nll(inputs, targets, state, lengths)
         return nats, state
 
-    def nats_and_entropy(
+    def token_nll_and_entropy(
         self,
         inputs: Tensor,
         targets: Tensor,
         state: State | None = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
-        """See ``LanguageModel.nats_and_entropy``; reads the text once."""
+        """See ``LanguageModel.token_nll_and_entropy``; reads the text once."""
         _, hidden, state, matrix = self._read(inputs, state, lengths)
         real = targets != PAD_ID
-        found = self.output.nats_and_entropy(hidden[real], targets[real], matrix)
+        found = self.output.token_nll_and_entropy(hidden[real], targets[real], matrix)
         nats, entropy = (hidden.new_zeros(targets.shape).masked_scatter(real, f) for f in found)
         return nats, entropy, state
 
@@ -145,9 +145,11 @@ class NeuralLM(LanguageModel, ABC):
     ) -> tuple[Tensor, Tensor, State]:
         """See ``LanguageModel.objective``."""
         plain, hidden, state, matrix = self._read(inputs, state, lengths)
-        loss = self.output.summed_nats(hidden.flatten(0, 1), targets.flatten(), matrix)
-        return loss + self._penalty(plain, hidden, targets != PAD_ID), loss, state
+        loss = self.output.cross_entropy_sum(hidden.flatten(0, 1), targets.flatten(), matrix)
+        return loss + self._activation_regularization(plain, hidden, targets != PAD_ID), loss, state
 
-    def _penalty(self, plain: Tensor, hidden: Tensor, real: Tensor) -> Tensor | float:
+    def _activation_regularization(
+        self, plain: Tensor, hidden: Tensor, real: Tensor
+    ) -> Tensor | float:
         """What training adds to the loss; arguments (B, T, H), (B, T, H) and bool (B, T)."""
         return 0.0

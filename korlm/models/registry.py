@@ -35,7 +35,7 @@ def build_model(
         assert isinstance(config, RecurrentConfig)
         model = RecurrentLM(config, vocab_size, tokens)
     if counts is not None and config.output_bias is OutputBias.unigram:
-        model.output.begin_with(counts)
+        model.output.init_bias_from_counts(counts)
     return model
 
 

@@ -16,13 +16,13 @@ from torch import Tensor
 from korlm.config import RecurrentConfig
 from korlm.models.neural import NeuralLM
 from korlm.modules.adaptive_softmax import build_output
-from korlm.modules.dropout import drop
+from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.rnn import RecurrentEncoder
 from korlm.modules.state import State
 
 
-class _SumOfSquares(torch.autograd.Function):
+class _WeightedSquaredNorm(torch.autograd.Function):
     """Squares as a mean over units and a weighted sum over tokens: (B, T, H), (B, T) -> scalar.
 
     In one pass each way, where plain operators take five.
@@ -41,7 +41,7 @@ class _SumOfSquares(torch.autograd.Function):
         return x * (weights * (2 * grads[0] / x.shape[-1]))[..., None], None
 
 
-class _Change(torch.autograd.Function):
+class _TemporalDifference(torch.autograd.Function):
     """What changes from one timestep to the next: (B, T, H) -> (B, T - 1, H)."""
 
     @staticmethod
@@ -79,9 +79,9 @@ class RecurrentLM(NeuralLM):
         """The states of all layers, each (batch_size, units)."""
         return self.encoder.begin(batch_size)
 
-    def hidden_matrices(self) -> list[tuple[Tensor, int]]:
-        """See ``LanguageModel.hidden_matrices``."""
-        return self.encoder.hidden_matrices()
+    def muon_weights(self) -> list[tuple[Tensor, int]]:
+        """See ``LanguageModel.muon_weights``."""
+        return self.encoder.muon_weights()
 
     def _read(
         self, inputs: Tensor, state: State | None, lengths: Tensor | None
@@ -89,12 +89,14 @@ class RecurrentLM(NeuralLM):
         """See ``NeuralLM._read``."""
         config, training = self.config, self.training
         x, matrix = self.embedding.read(inputs.t())  # (T, B, E)
-        x = drop(x, config.dropout_input, training, config.variational)
+        x = sequence_dropout(x, config.dropout_input, training, config.variational)
         x, state = self.encoder(x, state or self.begin(inputs.shape[0]), lengths)
-        dropped = drop(x, config.dropout_output, training, config.variational)
+        dropped = sequence_dropout(x, config.dropout_output, training, config.variational)
         return x.transpose(0, 1), dropped.transpose(0, 1), state, matrix
 
-    def _penalty(self, plain: Tensor, hidden: Tensor, real: Tensor) -> Tensor | float:
+    def _activation_regularization(
+        self, plain: Tensor, hidden: Tensor, real: Tensor
+    ) -> Tensor | float:
         """Those of Merity et al. 2018, section 4.4, on what the last layer gives.
 
         Its squares after dropout, and the squares of its change from one timestep to the next,
@@ -103,10 +105,10 @@ class RecurrentLM(NeuralLM):
         config = self.config
         total: Tensor | float = 0.0
         if config.activation_penalty > 0:
-            squares = _SumOfSquares.apply(hidden, real)  # type: ignore[no-untyped-call]
+            squares = _WeightedSquaredNorm.apply(hidden, real)  # type: ignore[no-untyped-call]
             total = total + config.activation_penalty * squares
         if config.change_penalty > 0:
-            change = _Change.apply(plain)  # type: ignore[no-untyped-call]
-            squares = _SumOfSquares.apply(change, real[:, 1:])  # type: ignore[no-untyped-call]
+            change = _TemporalDifference.apply(plain)  # type: ignore[no-untyped-call]
+            squares = _WeightedSquaredNorm.apply(change, real[:, 1:])  # type: ignore[no-untyped-call]
             total = total + config.change_penalty * squares
         return total

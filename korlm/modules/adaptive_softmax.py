@@ -13,18 +13,20 @@ from torch import Tensor, nn
 from korlm.config import NeuralConfig, Softmax
 from korlm.dataset.vocab import PAD_ID
 from korlm.modules.fused_cross_entropy import (
-    _choice,
     _cross_entropy,
-    _nats_and_slopes,
-    _put_scaled,
     _with_bias,
     _with_ones,
+    copy_scaled_,
+    cross_entropy_forward_backward,
+    log_softmax_with_entropy,
 )
-from korlm.modules.softmax import OutputLayer
+from korlm.modules.softmax import SoftmaxHead
 from korlm.utils import threads
 
 
-def _deal(targets: Tensor, clusters: Sequence[tuple[int, int]]) -> tuple[Tensor, list[Tensor]]:
+def _assign_clusters(
+    targets: Tensor, clusters: Sequence[tuple[int, int]]
+) -> tuple[Tensor, list[Tensor]]:
     """What the first softmax is to choose, int64 (N,), and which rows each cluster decides."""
     head_targets, rows_of = targets, []
     for gate, (begin, end) in enumerate(clusters, start=clusters[0][0]):
@@ -49,19 +51,19 @@ class _AdaptiveNats(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> Tensor:
         read = _with_ones(hidden)
-        by_read = torch.zeros_like(read)
+        grad_hidden = torch.zeros_like(read)
         nats = hidden.new_zeros(())
         parts: list[Tensor] = []
         shortlist = clusters[0][0]
-        head_targets, rows_of = _deal(targets, clusters)
+        head_targets, rows_of = _assign_clusters(targets, clusters)
         for rows, (begin, end) in zip(rows_of, clusters, strict=True):
-            both = _with_bias(weight[begin:end], bias[begin:end], dtype)
+            weight_bias = _with_bias(weight[begin:end], bias[begin:end], dtype)
             real = torch.ones_like(rows, dtype=torch.bool)[:, None]
-            cost, by_rows, by_part = _nats_and_slopes(
-                read[rows], both, targets[rows] - begin, real, dtype
+            cost, by_rows, by_part = cross_entropy_forward_backward(
+                read[rows], weight_bias, targets[rows] - begin, real, dtype
             )
             nats += cost
-            by_read.index_add_(0, rows, by_rows)
+            grad_hidden.index_add_(0, rows, by_rows)
             parts.append(by_part)
         head = torch.cat(
             [
@@ -70,32 +72,34 @@ class _AdaptiveNats(torch.autograd.Function):
             ]
         )
         real = (targets != PAD_ID)[:, None]
-        cost, by_rows, by_head = _nats_and_slopes(read, head, head_targets, real, dtype)
-        ctx.save_for_backward(by_read + by_rows, by_head, *parts)
+        cost, by_rows, by_head = cross_entropy_forward_backward(
+            read, head, head_targets, real, dtype
+        )
+        ctx.save_for_backward(grad_hidden + by_rows, by_head, *parts)
         return nats + cost
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        by_read, by_head, *parts = ctx.saved_tensors
+        grad_hidden, by_head, *parts = ctx.saved_tensors
         scale = grads[0]
         num_gates = len(parts)
         gates = by_head[-num_gates:]
-        by_gates = _put_scaled(scale.new_empty(gates.shape), gates, scale)
+        by_gates = copy_scaled_(scale.new_empty(gates.shape), gates, scale)
         parts.insert(0, by_head[:-num_gates])
         size = sum(len(part) for part in parts)
-        by_weight = by_gates.new_empty(size, by_read.shape[1] - 1)
+        by_weight = by_gates.new_empty(size, grad_hidden.shape[1] - 1)
         by_bias = by_gates.new_empty(size)
         begin = 0
         for part in parts:
             end = begin + len(part)
-            _put_scaled(by_weight[begin:end], part[:, :-1], scale)
-            _put_scaled(by_bias[begin:end], part[:, -1], scale)
+            copy_scaled_(by_weight[begin:end], part[:, :-1], scale)
+            copy_scaled_(by_bias[begin:end], part[:, -1], scale)
             begin = end
         by_parameters = (by_weight, by_bias, by_gates[:, :-1], by_gates[:, -1])
-        return (by_read[:, :-1] * scale, *by_parameters, None, None, None)
+        return (grad_hidden[:, :-1] * scale, *by_parameters, None, None, None)
 
 
-class AdaptiveOutputLayer(OutputLayer):
+class AdaptiveSoftmaxHead(SoftmaxHead):
     """Adaptive softmax (Grave et al. 2017, "Efficient softmax approximation for GPUs").
 
     The vocabulary is sorted by falling frequency. A first softmax chooses among the shortlist and
@@ -121,9 +125,9 @@ class AdaptiveOutputLayer(OutputLayer):
         self.gate_bias = nn.Parameter(torch.zeros(len(self.clusters)))
 
     @torch.no_grad()
-    def begin_with(self, counts: Sequence[int]) -> None:
-        """See ``OutputLayer.begin_with``; a gate begins with the share of its cluster."""
-        super().begin_with(counts)
+    def init_bias_from_counts(self, counts: Sequence[int]) -> None:
+        """See ``SoftmaxHead``; a gate begins with the share of its cluster."""
+        super().init_bias_from_counts(counts)
         for number, (begin, end) in enumerate(self.clusters):
             self.gate_bias[number] = self.bias[begin:end].logsumexp(0)
 
@@ -145,9 +149,9 @@ class AdaptiveOutputLayer(OutputLayer):
             yield begin, weight[begin:end], self.bias[begin:end]
 
     def log_probs(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
-        """See ``OutputLayer.log_probs``."""
+        """See ``SoftmaxHead.log_probs``."""
         weight = self.weight if weight is None else weight
-        with threads.product(hidden.numel() * len(weight)):
+        with threads.matmul_threads(hidden.numel() * len(weight)):
             head = F.log_softmax(F.linear(hidden, *self._head(weight)).float(), dim=-1)
             parts = [head[..., : self._shortlist]]
             for number, (_, part, bias) in enumerate(self._tails(weight)):
@@ -157,9 +161,9 @@ class AdaptiveOutputLayer(OutputLayer):
             return torch.cat(parts, -1)
 
     def nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
-        """See ``OutputLayer.nats``."""
+        """See ``SoftmaxHead.nats``."""
         weight = self.weight if weight is None else weight
-        head_targets, rows_of = _deal(targets, self.clusters)
+        head_targets, rows_of = _assign_clusters(targets, self.clusters)
         nats = _cross_entropy(hidden, *self._head(weight), head_targets, PAD_ID)
         for rows, (begin, part, bias) in zip(rows_of, self._tails(weight), strict=True):
             if len(rows):
@@ -171,13 +175,13 @@ class AdaptiveOutputLayer(OutputLayer):
         self, hidden: Tensor, targets: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The chain rule: the entropy of the first softmax, and p(cluster) times that within."""
-        head_targets, rows_of = _deal(targets, self.clusters)
-        logits, log_sums, entropy = _choice(hidden, *self._head(weight))
+        head_targets, rows_of = _assign_clusters(targets, self.clusters)
+        logits, log_sums, entropy = log_softmax_with_entropy(hidden, *self._head(weight))
         nats = log_sums - logits.gather(1, head_targets[:, None])[:, 0]
         gates = (logits[:, self._shortlist :] - log_sums[:, None]).exp()
         tails = zip(rows_of, self._tails(weight), gates.unbind(1), strict=True)
         for rows, (begin, part, bias), gate in tails:
-            logits, log_sums, inside = _choice(hidden, part, bias)
+            logits, log_sums, inside = log_softmax_with_entropy(hidden, part, bias)
             entropy = entropy + gate * inside
             chosen = logits[rows, targets[rows] - begin]
             nats = nats.index_add(0, rows, log_sums[rows] - chosen)
@@ -195,9 +199,9 @@ class AdaptiveOutputLayer(OutputLayer):
 
 def build_output(
     config: NeuralConfig, hidden_dim: int, vocab_size: int, weight: Tensor | None
-) -> OutputLayer:
-    """The output layer of the settings; arguments as of ``OutputLayer``."""
+) -> SoftmaxHead:
+    """The output layer of the settings; arguments as of ``SoftmaxHead``."""
     cutoffs = config.cutoffs
     if config.softmax is Softmax.full or cutoffs[0] >= vocab_size:
-        return OutputLayer(hidden_dim, vocab_size, weight)
-    return AdaptiveOutputLayer(hidden_dim, vocab_size, weight, cutoffs)
+        return SoftmaxHead(hidden_dim, vocab_size, weight)
+    return AdaptiveSoftmaxHead(hidden_dim, vocab_size, weight, cutoffs)

@@ -13,7 +13,7 @@ from torch import Tensor
 _WORD, _PARTS = 64, 4  # bits of a random word, and draws made of it
 
 
-def mask_like(reference: Tensor, p: float, *shape: int) -> Tensor:
+def dropout_mask(reference: Tensor, p: float, *shape: int) -> Tensor:
     """A mask of 0 and 1 / (1 - p), of the reference's kind and of the given shape.
 
     On a CPU p is met to within 1 / 131072: each random word of 64 bits makes four draws of 16.
@@ -29,7 +29,7 @@ def mask_like(reference: Tensor, p: float, *shape: int) -> Tensor:
     return torch.ge(draws, bound, out=reference.new_empty(shape)).mul_(1 / (1 - p))
 
 
-def drop(x: Tensor, p: float, training: bool, variational: bool) -> Tensor:
+def sequence_dropout(x: Tensor, p: float, training: bool, variational: bool) -> Tensor:
     """Dropout of features of a sequence (T, B, F).
 
     Args:
@@ -41,10 +41,10 @@ def drop(x: Tensor, p: float, training: bool, variational: bool) -> Tensor:
     """
     if not training or p == 0:
         return x
-    return x * mask_like(x, p, 1 if variational else x.shape[0], x.shape[1], x.shape[2])
+    return x * dropout_mask(x, p, 1 if variational else x.shape[0], x.shape[1], x.shape[2])
 
 
-def drop_tokens(x: Tensor, ids: Tensor, vocab_size: int, p: float, training: bool) -> Tensor:
+def embedding_dropout(x: Tensor, ids: Tensor, vocab_size: int, p: float, training: bool) -> Tensor:
     """Embeddings with whole tokens dropped (Gal and Ghahramani 2016, section 4.2).
 
     A dropped token is dropped wherever it stands in the batch.
@@ -58,11 +58,11 @@ def drop_tokens(x: Tensor, ids: Tensor, vocab_size: int, p: float, training: boo
     """
     if not training or p == 0:
         return x
-    return x * mask_like(x, p, vocab_size)[ids][..., None]
+    return x * dropout_mask(x, p, vocab_size)[ids][..., None]
 
 
-def drop_weight(weight: Tensor, p: float, training: bool) -> Tensor:
+def weight_dropout(weight: Tensor, p: float, training: bool) -> Tensor:
     """A hidden-to-hidden matrix with entries dropped (Wan et al. 2013; Merity et al. 2018)."""
     if not training or p == 0:
         return weight
-    return weight * mask_like(weight, p, *weight.shape)
+    return weight * dropout_mask(weight, p, *weight.shape)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from korlm.config import NeuralConfig, Spelling
-from korlm.modules.dropout import drop_tokens
-from korlm.modules.subword_embedding import RADIUS, Composition, _LookUp
+from korlm.modules.dropout import embedding_dropout
+from korlm.modules.subword_embedding import INIT_RANGE, SubwordEmbedding, _TiedLookup
 
 
 class TokenEmbedding(nn.Embedding):
@@ -26,13 +26,13 @@ class TokenEmbedding(nn.Embedding):
         self, config: NeuralConfig, vocab_size: int, tokens: Sequence[str] | None = None
     ) -> None:
         super().__init__(vocab_size, config.embedding_dim)
-        nn.init.uniform_(self.weight, -RADIUS, RADIUS)
+        nn.init.uniform_(self.weight, -INIT_RANGE, INIT_RANGE)
         self.dropout = config.dropout_embedding
         self.spelling = config.spelling
         self.is_tied = config.tie_weights
         if config.spelling is not Spelling.none:
             assert tokens is not None and len(tokens) == vocab_size
-            self.composition = Composition(tokens, config.embedding_dim)
+            self.composition = SubwordEmbedding(tokens, config.embedding_dim)
             with torch.no_grad():  # both parts together spread as the plain embedding does
                 for part in (self.weight, self.composition.weight):
                     part.mul_(0.5**0.5)
@@ -51,7 +51,7 @@ class TokenEmbedding(nn.Embedding):
         composed: Tensor = self.composition(self.weight)
         return composed
 
-    def compose_for_good(self) -> None:
+    def materialize(self) -> None:
         """From now on plain embeddings, equal to the composed ones; the output layer's stay."""
         if self.spelling is not Spelling.none:
             self.weight = nn.Parameter(self.whole(), self.weight.requires_grad)
@@ -72,7 +72,7 @@ class TokenEmbedding(nn.Embedding):
         if self.is_tied and self.spelling is not Spelling.input:
             whole = self.output_matrix()
             whole = self.weight if whole is None else whole
-            found, matrix = _LookUp.apply(whole, ids)  # type: ignore[no-untyped-call]
+            found, matrix = _TiedLookup.apply(whole, ids)  # type: ignore[no-untyped-call]
         elif self.spelling is Spelling.none:
             found = F.embedding(ids, self.weight)
         elif ids.device.type == "cpu":
@@ -81,4 +81,6 @@ class TokenEmbedding(nn.Embedding):
             found = F.embedding(places, few)
         else:  # asking a GPU how many different ones there are would wait for it
             found = F.embedding(ids, self.composition(self.weight))
-        return drop_tokens(found, ids, self.num_embeddings, self.dropout, self.training), matrix
+        return embedding_dropout(
+            found, ids, self.num_embeddings, self.dropout, self.training
+        ), matrix

@@ -14,7 +14,9 @@ BLOCK = 1 << 20  # logits done at once on a CPU: 122 rows of 8,600, which are 2 
 GPU_BLOCK = 1 << 25
 
 
-SAFE = 1e20  # sums of exponentials beyond it, or below its inverse, are done again with a shift
+MAX_UNSHIFTED_SUM = (
+    1e20  # sums of exponentials beyond it, or below its inverse, are done again with a shift
+)
 
 
 def _block_rows(device: torch.device, vocab_size: int) -> int:
@@ -23,8 +25,8 @@ def _block_rows(device: torch.device, vocab_size: int) -> int:
     return max(1, block // vocab_size)
 
 
-def _nats_and_slopes(
-    read: Tensor, both: Tensor, targets: Tensor, real: Tensor, dtype: torch.dtype
+def cross_entropy_forward_backward(
+    read: Tensor, weight_bias: Tensor, targets: Tensor, real: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sum of -ln softmax(read both^T)[target] over real rows, and its gradients.
 
@@ -35,42 +37,44 @@ def _nats_and_slopes(
 
     Args:
         read: (N, H + 1), hidden states and a column of ones, whose weight is the bias.
-        both: (V, H + 1), weight and bias, in ``dtype``.
+        weight_bias: (V, H + 1), weight and bias, in ``dtype``.
         targets: int64 (N,).
         real: bool (N, 1), which rows count.
         dtype: of the matrix products.
 
     Returns:
-        The sum in read's kind; its gradients by ``read`` and by ``both``, (N, H + 1) in read's kind
-        and (V, H + 1) in ``dtype``.
+        The sum, of read's dtype; its gradients by ``read``, (N, H + 1) of read's dtype, and by
+        ``weight_bias``, (V, H + 1) in ``dtype``.
     """
-    with threads.product(len(read) * both.numel()):
-        rows, block = read.shape[0], _block_rows(read.device, both.shape[0])
+    with threads.matmul_threads(len(read) * weight_bias.numel()):
+        rows, block = read.shape[0], _block_rows(read.device, weight_bias.shape[0])
         low = read.to(dtype)
-        slopes = low.new_empty(rows, both.shape[0])
-        picked, sums = read.new_empty(rows, 1), read.new_empty(rows, 1)
+        slopes = low.new_empty(rows, weight_bias.shape[0])
+        target_logits, sums = read.new_empty(rows, 1), read.new_empty(rows, 1)
         # exp of logits up to 46 in size needs no shift, which saves two passes; a GPU would have to
         # wait for the answer whether they are that small.
         may_be_safe = read.device.type == "cpu"
         for begin in range(0, rows, block):
             part = slice(begin, begin + block)
             for shift in (False, True) if may_be_safe else (True,):
-                logits = torch.mm(low[part], both.t(), out=slopes[part])
+                logits = torch.mm(low[part], weight_bias.t(), out=slopes[part])
                 if shift:
                     logits -= logits.amax(1, keepdim=True)
-                picked[part] = logits.gather(1, targets[part, None])
+                target_logits[part] = logits.gather(1, targets[part, None])
                 sums[part] = logits.exp_().sum(1, keepdim=True, dtype=read.dtype)
-                if not shift and bool(((sums[part] > 1 / SAFE) & (sums[part] < SAFE)).all()):
+                if not shift and bool(
+                    ((sums[part] > 1 / MAX_UNSHIFTED_SUM) & (sums[part] < MAX_UNSHIFTED_SUM)).all()
+                ):
                     break
-        nats = torch.where(real, sums.log() - picked, 0.0).sum()
+        nats = torch.where(real, sums.log() - target_logits, 0.0).sum()
         # Subtracted in the width of the sums: where a token is all but certain, little is left, and
         # Z rounded to bf16 would drown it.
         at = (torch.arange(rows, device=read.device), targets)
         slopes[at] = (slopes[at].to(sums.dtype) - sums[:, 0]).to(dtype)
         scale = real / sums
         # The other way round the product is a twentieth faster, but turning its result is dearer.
-        by_both = slopes.t() @ (read * scale).to(dtype)
-        return nats, (slopes @ both) * scale, by_both
+        grad_weight_bias = slopes.t() @ (read * scale).to(dtype)
+        return nats, (slopes @ weight_bias) * scale, grad_weight_bias
 
 
 def _with_ones(hidden: Tensor) -> Tensor:
@@ -79,14 +83,14 @@ def _with_ones(hidden: Tensor) -> Tensor:
 
 def _with_bias(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
     """(V, H) and (V,) -> (V, H + 1)."""
-    both = weight.new_empty(weight.shape[0], weight.shape[1] + 1, dtype=dtype)
-    both[:, :-1], both[:, -1] = weight, bias  # narrowed and put in place by one pass
-    return both
+    weight_bias = weight.new_empty(weight.shape[0], weight.shape[1] + 1, dtype=dtype)
+    weight_bias[:, :-1], weight_bias[:, -1] = weight, bias  # narrowed and put in place by one pass
+    return weight_bias
 
 
-def _put_scaled(place: Tensor, part: Tensor, scale: Tensor) -> Tensor:
+def copy_scaled_(place: Tensor, part: Tensor, scale: Tensor) -> Tensor:
     """Writes a gradient times a scalar, multiplied in the width of the place; gives the place."""
-    with threads.passing(part.numel()):
+    with threads.elementwise_threads(part.numel()):
         return place.copy_(part).mul_(scale)
 
 
@@ -94,7 +98,7 @@ def _cross_entropy(
     hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, ignored: int
 ) -> Tensor:
     """-ln p of each target, float32 (N,), block by block; 0 where the target is ``ignored``."""
-    with threads.product(len(hidden) * weight.numel()):
+    with threads.matmul_threads(len(hidden) * weight.numel()):
         block = _block_rows(hidden.device, weight.shape[0])
         parts = [
             F.cross_entropy(
@@ -107,7 +111,9 @@ def _cross_entropy(
         return torch.cat(parts)
 
 
-def _choice(hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def log_softmax_with_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """One softmax, with a single pass of exp.
 
     With logits l <= 0 and Z the sum of their exponentials, ln p = l - ln Z and the entropy is

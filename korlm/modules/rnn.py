@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from korlm.config import GRUConfig, InitialState, LSTMConfig, RecurrentConfig, RNNConfig
-from korlm.modules.dropout import drop, drop_weight, mask_like
+from korlm.modules.dropout import dropout_mask, sequence_dropout, weight_dropout
 from korlm.modules.state import State
 
 _FUSED: dict[str, Callable[..., tuple[Tensor, ...]]] = {
@@ -91,10 +91,10 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """(T, B, I) and the state before -> (T, B, H) and the state after each row's last step."""
-        weight_hh = drop_weight(self.weight_hh, self.dropout_weight, self.training)
+        weight_hh = weight_dropout(self.weight_hh, self.dropout_weight, self.training)
         recurrent_mask = self.dropout_recurrent > 0 and self.training
         if self.norm_ih is not None or recurrent_mask:
-            return self._loop(x, state, lengths, weight_hh)
+            return self._unrolled(x, state, lengths, weight_hh)
         weights = (self.weight_ih, weight_hh, self.bias_ih, self.bias_hh)
         if self.cell == "lstm" and _is_without_bf16(x.device):
             # As autocast does with every operation that has no kernel of bf16.
@@ -110,7 +110,7 @@ class RecurrentLayer(nn.Module):
         """One call of PyTorch's kernel, over packed rows where they differ in length."""
         run = _FUSED[self.cell]
         if x.device.type == "cuda":
-            weights = in_one_piece(weights)
+            weights = flatten_weights(weights)
         hx = before if self.cell == "lstm" else before[0]
         options = (True, 1, 0.0, self.training, False)
         if lengths is None:
@@ -125,48 +125,50 @@ class RecurrentLayer(nn.Module):
         out, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
         return out, tuple(part[0, back] for part in after)
 
-    def _loop(
+    def _unrolled(
         self, x: Tensor, state: State, lengths: Tensor | None, weight_hh: Tensor
     ) -> tuple[Tensor, State]:
         """Step by step, for what works inside the recurrence."""
-        from_input = F.linear(x, self.weight_ih)
+        gates_x = F.linear(x, self.weight_ih)
         if self.norm_ih is not None:
-            from_input = self.norm_ih(from_input)
-        from_input = from_input + self.bias_ih  # (T, B, G * H)
+            gates_x = self.norm_ih(gates_x)
+        gates_x = gates_x + self.bias_ih  # (T, B, G * H)
         mask = None
         if self.training and self.dropout_recurrent > 0:
-            mask = mask_like(x, self.dropout_recurrent, x.shape[1], self.hidden_dim)
-        alive = None
+            mask = dropout_mask(x, self.dropout_recurrent, x.shape[1], self.hidden_dim)
+        step_mask = None
         if lengths is not None:
             steps = torch.arange(x.shape[0], device=x.device)
-            alive = (steps[:, None] < lengths.to(x.device))[..., None]  # (T, B, 1)
+            step_mask = (steps[:, None] < lengths.to(x.device))[..., None]  # (T, B, 1)
         outputs = []
         for t in range(x.shape[0]):
             h = state[0] if mask is None else state[0] * mask
-            from_state = F.linear(h, weight_hh)
+            gates_h = F.linear(h, weight_hh)
             if self.norm_hh is not None:
-                from_state = self.norm_hh(from_state)
-            new = self._cell(from_input[t], from_state + self.bias_hh, state)
-            if alive is not None:
-                new = tuple(torch.where(alive[t], n, o) for n, o in zip(new, state, strict=True))
+                gates_h = self.norm_hh(gates_h)
+            new = self._cell(gates_x[t], gates_h + self.bias_hh, state)
+            if step_mask is not None:
+                new = tuple(
+                    torch.where(step_mask[t], n, o) for n, o in zip(new, state, strict=True)
+                )
             state = new
             outputs.append(state[0])
         return torch.stack(outputs), state
 
-    def _cell(self, from_input: Tensor, from_state: Tensor, state: State) -> State:
+    def _cell(self, gates_x: Tensor, gates_h: Tensor, state: State) -> State:
         """One step: (B, G * H) from the input and from the state -> new state."""
         if self.cell == "lstm":
-            i, f, g, o = (from_input + from_state).chunk(4, dim=-1)
+            i, f, g, o = (gates_x + gates_h).chunk(4, dim=-1)
             c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
             shown = self.norm_cell(c) if self.norm_cell is not None else c
             return torch.sigmoid(o) * torch.tanh(shown), c
         if self.cell == "gru":
-            r_input, z_input, n_input = from_input.chunk(3, dim=-1)
-            r_state, z_state, n_state = from_state.chunk(3, dim=-1)
+            r_input, z_input, n_input = gates_x.chunk(3, dim=-1)
+            r_state, z_state, n_state = gates_h.chunk(3, dim=-1)
             z = torch.sigmoid(z_input + z_state)
             n = torch.tanh(n_input + torch.sigmoid(r_input + r_state) * n_state)
             return ((1 - z) * n + z * state[0],)
-        both = from_input + from_state
+        both = gates_x + gates_h
         return (torch.tanh(both) if self.cell == "tanh" else torch.relu(both),)
 
 
@@ -192,7 +194,7 @@ def _is_without_bf16(device: torch.device) -> bool:
     return asked and not lstm_runs_in_bf16()
 
 
-def in_one_piece(weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def flatten_weights(weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Copies of the weights that lie behind each other in memory, as cuDNN wants them.
 
     Otherwise PyTorch would copy them there itself, and warn; and dropped weights are new ones in
@@ -232,7 +234,7 @@ class RecurrentEncoder(nn.Module):
             parts += layer.begin(batch_size)
         return parts
 
-    def hidden_matrices(self) -> list[tuple[Tensor, int]]:
+    def muon_weights(self) -> list[tuple[Tensor, int]]:
         """Both matrices of every layer, with the number of gates that lie on top of each other."""
         return [
             (weight, weight.shape[0] // layer.hidden_dim)
@@ -248,7 +250,7 @@ class RecurrentEncoder(nn.Module):
         after: State = ()
         for number, layer in enumerate(self._layers()):
             if number:
-                x = drop(x, self.dropout_hidden, self.training, self.variational)
+                x = sequence_dropout(x, self.dropout_hidden, self.training, self.variational)
             size = layer.num_states
             x, new = layer(x, state[len(after) : len(after) + size], lengths)
             after += new

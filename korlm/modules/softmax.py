@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from korlm.dataset.vocab import PAD_ID
 from korlm.modules.fused_cross_entropy import (
     _block_rows,
-    _choice,
     _cross_entropy,
-    _nats_and_slopes,
-    _put_scaled,
     _with_bias,
     _with_ones,
+    copy_scaled_,
+    cross_entropy_forward_backward,
+    log_softmax_with_entropy,
 )
 from korlm.utils import threads
 
@@ -35,23 +35,25 @@ class _SummedNats(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        both = _with_bias(weight, bias, dtype)
+        weight_bias = _with_bias(weight, bias, dtype)
         real = (targets != PAD_ID)[:, None]
-        nats, *grads = _nats_and_slopes(_with_ones(hidden), both, targets, real, dtype)
+        nats, *grads = cross_entropy_forward_backward(
+            _with_ones(hidden), weight_bias, targets, real, dtype
+        )
         ctx.save_for_backward(*grads)
         return nats
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        by_read, by_both = ctx.saved_tensors
+        grad_hidden, grad_weight_bias = ctx.saved_tensors
         scale = grads[0]
-        size, width = by_both.shape
-        by_weight = _put_scaled(scale.new_empty(size, width - 1), by_both[:, :-1], scale)
-        by_bias = _put_scaled(scale.new_empty(size), by_both[:, -1], scale)
-        return by_read[:, :-1] * scale, by_weight, by_bias, None, None
+        size, width = grad_weight_bias.shape
+        by_weight = copy_scaled_(scale.new_empty(size, width - 1), grad_weight_bias[:, :-1], scale)
+        by_bias = copy_scaled_(scale.new_empty(size), grad_weight_bias[:, -1], scale)
+        return grad_hidden[:, :-1] * scale, by_weight, by_bias, None, None
 
 
-class OutputLayer(nn.Module):
+class SoftmaxHead(nn.Module):
     """A linear layer onto the vocabulary and the softmax after it.
 
     Args:
@@ -69,7 +71,7 @@ class OutputLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     @torch.no_grad()
-    def begin_with(self, counts: Sequence[int]) -> None:
+    def init_bias_from_counts(self, counts: Sequence[int]) -> None:
         """Sets the biases so that a hidden state of zeros gives each token its share of train.
 
         Otherwise the first hundreds of steps go into learning how frequent each token is, and the
@@ -85,18 +87,18 @@ class OutputLayer(nn.Module):
     def log_probs(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
         """(..., H) -> float32 (..., V); with another matrix (V, H) than the own one, if given."""
         weight = self.weight if weight is None else weight
-        with threads.product(hidden.numel() * len(weight)):
+        with threads.matmul_threads(hidden.numel() * len(weight)):
             return F.log_softmax(F.linear(hidden, weight, self.bias).float(), dim=-1)
 
     def nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """-ln p of each target, float32, 0 for <pad>: (N, H), (N,) -> (N,).
 
-        Has gradients too, but ``summed_nats`` is the faster way to those of a training step.
+        Has gradients too, but ``cross_entropy_sum`` is the faster way to those of a training step.
         """
         weight = self.weight if weight is None else weight
         return _cross_entropy(hidden, weight, self.bias, targets, PAD_ID)
 
-    def nats_and_entropy(
+    def token_nll_and_entropy(
         self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """-ln p of each target and the entropy it was chosen from, float32 nats, block by block.
@@ -110,7 +112,7 @@ class OutputLayer(nn.Module):
             (N,) both.
         """
         weight = self.weight if weight is None else weight
-        with threads.product(hidden.numel() * len(weight)):
+        with threads.matmul_threads(hidden.numel() * len(weight)):
             # Matrix products like more rows than a block that is read four times.
             block = 3 * _block_rows(hidden.device, weight.shape[0])
             found = [
@@ -124,10 +126,12 @@ class OutputLayer(nn.Module):
     def _block_nats_and_entropy(
         self, hidden: Tensor, targets: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor]:
-        logits, log_sums, entropy = _choice(hidden, weight, self.bias)
+        logits, log_sums, entropy = log_softmax_with_entropy(hidden, weight, self.bias)
         return log_sums - logits.gather(1, targets[:, None])[:, 0], entropy
 
-    def summed_nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
+    def cross_entropy_sum(
+        self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
         """The sum of ``nats`` with its gradients: (N, H), (N,) -> scalar.
 
         Under autocast, logits and their gradients are rounded to bf16 while sums within matrix

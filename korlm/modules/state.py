@@ -7,6 +7,6 @@ from torch import Tensor
 State = tuple[Tensor, ...]
 
 
-def detach(state: State) -> State:
+def detach_state(state: State) -> State:
     """The same state, cut off from the steps that led to it (truncated back-propagation)."""
     return tuple(part.detach() for part in state)

@@ -17,29 +17,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from korlm.dataset.vocab import NUMBER, SPECIALS
-from korlm.text.hangul import jamo_of
+from korlm.text.hangul import decompose
 from korlm.utils import threads
 
-RADIUS = 0.2  # as output matrix a large spread would begin with sure and wrong predictions
+INIT_RANGE = 0.2  # as output matrix a large spread would begin with sure and wrong predictions
 
 
-def units_of(token: str) -> list[str]:
+def subwords_of(token: str) -> list[str]:
     """What a token is made of: characters, the jamo of syllables, pairs of neighbours.
 
     Jamo are conjoining ones, so that a letter at the beginning of a syllable is another unit than
     the same one at its end. Pairs reach over the edges, which tells the first and the last.
 
-    >>> [unit for unit in units_of("간다") if unit in ("간", "ᄀ", "<간", "간다", "다>", "가")]
+    >>> [unit for unit in subwords_of("간다") if unit in ("간", "ᄀ", "<간", "간다", "다>", "가")]
     ['간', 'ᄀ', '<간', '간다', '다>']
     """
     if token in SPECIALS or token == NUMBER:
         return []
-    jamo = [jamo for char in token if char != jamo_of(char) for jamo in jamo_of(char)]
+    jamo = [jamo for char in token if char != decompose(char) for jamo in decompose(char)]
     pairs = [a + b for a, b in itertools.pairwise(f"<{token}>")]
     return [*token, *jamo, *pairs]
 
 
-class _SumOfUnits(torch.autograd.Function):
+class _SubwordSum(torch.autograd.Function):
     """Weighted sums over lists of units, on top of what a token has of its own.
 
     The gradient is weighted sums over the lists turned round. PyTorch's own gradient of
@@ -49,30 +49,30 @@ class _SumOfUnits(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, own: Tensor | None, weight: Tensor, lists: _Lists, turned: _Lists
+        ctx: Any, own: Tensor | None, weight: Tensor, lists: _Lists, transposed: _Lists
     ) -> Tensor:
-        ctx.turned = turned
-        sums = _bags(weight, lists)
+        ctx.transposed = transposed
+        sums = _weighted_bag_sum(weight, lists)
         return sums if own is None else sums.add_(own)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         by_own = grads[0] if ctx.needs_input_grad[0] else None
-        return by_own, _bags(grads[0].contiguous(), ctx.turned), None, None
+        return by_own, _weighted_bag_sum(grads[0].contiguous(), ctx.transposed), None, None
 
 
 # Members of all lists in a row, where each list begins, how much each member counts.
 _Lists = tuple[Tensor, Tensor, Tensor]
 
 
-def _bags(weight: Tensor, lists: _Lists) -> Tensor:
+def _weighted_bag_sum(weight: Tensor, lists: _Lists) -> Tensor:
     """The weighted sum of each list's rows of ``weight``."""
     members, starts, shares = lists
-    with threads.passing(len(members) * weight.shape[1]):
+    with threads.elementwise_threads(len(members) * weight.shape[1]):
         return F.embedding_bag(members, weight, starts, mode="sum", per_sample_weights=shares)
 
 
-class Composition(nn.Module):
+class SubwordEmbedding(nn.Module):
     """The sum of the embeddings of a token's units over the root of their number.
 
     So it spreads as one of them does, however long the token is. Units that stand in one token
@@ -88,13 +88,13 @@ class Composition(nn.Module):
     sizes: Tensor
     starts: Tensor
     shares: Tensor
-    owners: Tensor
-    firsts: Tensor
+    token_of_subword: Tensor
+    subword_offsets: Tensor
     owner_shares: Tensor
 
     def __init__(self, tokens: Sequence[str], embedding_dim: int) -> None:
         super().__init__()
-        spelt = [units_of(token) for token in tokens]
+        spelt = [subwords_of(token) for token in tokens]
         shared = Counter(unit for units in spelt for unit in set(units))
         ids: dict[str, int] = {}
         lists = [[ids.setdefault(u, len(ids)) for u in us if shared[u] > 1] for us in spelt]
@@ -102,7 +102,7 @@ class Composition(nn.Module):
         self.register_buffer("units", torch.tensor(flat, dtype=torch.int64))
         self.register_buffer("sizes", torch.tensor([len(units) for units in lists]))
         self.weight = nn.Parameter(torch.empty(max(len(ids), 1), embedding_dim))
-        nn.init.uniform_(self.weight, -RADIUS, RADIUS)
+        nn.init.uniform_(self.weight, -INIT_RANGE, INIT_RANGE)
 
         # Where each token's list begins, and one over the root of its length for each unit in it.
         shares = torch.repeat_interleave(_scale(self.sizes, self.weight)[:, 0], self.sizes)
@@ -111,9 +111,9 @@ class Composition(nn.Module):
 
         # The lists turned round: for each unit the tokens that have it, and where they begin.
         counts = torch.bincount(self.units, minlength=len(self.weight))
-        owners = torch.repeat_interleave(torch.arange(len(lists)), self.sizes)
+        token_of_subword = torch.repeat_interleave(torch.arange(len(lists)), self.sizes)
         order = torch.argsort(self.units, stable=True)
-        self.register_buffer("owners", owners[order], persistent=False)
+        self.register_buffer("owners", token_of_subword[order], persistent=False)
         self.register_buffer("firsts", counts.cumsum(0) - counts, persistent=False)
         self.register_buffer("owner_shares", shares[order], persistent=False)
 
@@ -124,8 +124,8 @@ class Composition(nn.Module):
             own: (V, E), what the parts are added to.
         """
         lists = (self.units, self.starts, self.shares)
-        turned = (self.owners, self.firsts, self.owner_shares)
-        found: Tensor = _SumOfUnits.apply(own, self.weight, lists, turned)  # type: ignore[no-untyped-call]
+        transposed = (self.token_of_subword, self.subword_offsets, self.owner_shares)
+        found: Tensor = _SubwordSum.apply(own, self.weight, lists, transposed)  # type: ignore[no-untyped-call]
         return found
 
     def some(self, rows: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ def _scale(sizes: Tensor, like: Tensor) -> Tensor:
     return sizes.clamp(min=1).to(like.dtype).rsqrt()[:, None]
 
 
-class _LookUp(torch.autograd.Function):
+class _TiedLookup(torch.autograd.Function):
     """Rows of a matrix, and the matrix itself for whoever needs it next.
 
     So both gradients arrive together, and that of the rows is added to that of the matrix where it

@@ -46,7 +46,7 @@ STYLE = {
 
 
 @dataclass(frozen=True)
-class Pen:
+class LineStyle:
     """How the line of a run is drawn.
 
     Attributes:
@@ -63,9 +63,9 @@ class Pen:
         return (0, tuple(map(float, self.dash.split()))) if self.dash else "-"
 
 
-def pens(count: int) -> list[Pen]:
+def pens(count: int) -> list[LineStyle]:
     """One for each line: colours first, then dashes; beyond 24 they come again."""
-    kinds = [Pen(color, dash) for dash in DASHES for color in COLORS]
+    kinds = [LineStyle(color, dash) for dash in DASHES for color in COLORS]
     return [kinds[at % len(kinds)] for at in range(count)]
 
 
@@ -73,7 +73,7 @@ def draw_curves(
     train: Sequence[Curve],
     valid: Sequence[Curve],
     rates: Sequence[Curve],
-    drawn: Sequence[Pen],
+    drawn: Sequence[LineStyle],
     counted: Sequence[bool],
 ) -> str:
     """Perplexity and learning rate over optimizer steps, a line for each run.
@@ -113,7 +113,7 @@ def draw_curves(
 def draw_groups(
     bands: Sequence[Mapping[str, float]],
     places: Sequence[Mapping[str, float]],
-    drawn: Sequence[Pen],
+    drawn: Sequence[LineStyle],
 ) -> str:
     """Perplexity by how often a token stands in train, and by its place in the sentence.
 
@@ -160,7 +160,7 @@ def thinned(curve: Curve) -> tuple[list[float], list[float]]:
     return [float(mean[0]) for mean in means], [float(mean[1]) for mean in means]
 
 
-def _plot(axes: Axes, curve: Curve, pen: Pen, scale: object, **how: object) -> None:
+def _plot(axes: Axes, curve: Curve, pen: LineStyle, scale: object, **how: object) -> None:
     steps, values = thinned(curve)
     assert callable(scale)
     heights = [scale(value) if value < MAX_NATS else math.nan for value in values]

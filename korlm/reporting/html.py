@@ -13,10 +13,10 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
-from korlm.reporting.charts import Pen, draw_curves, draw_groups, pens
-from korlm.reporting.run_summary import TOKENS, RunTold, comparable, number, varying
-from korlm.utils.errors import writing
-from korlm.utils.io.atomic_files import replacing
+from korlm.reporting.charts import LineStyle, draw_curves, draw_groups, pens
+from korlm.reporting.run_summary import TOKENS, RunSummary, comparable, number, varying
+from korlm.utils.errors import output_errors
+from korlm.utils.io.atomic_files import atomic_write
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -45,7 +45,7 @@ FIGURES = (
 )
 
 
-def build_page(title: str, runs: Sequence[RunTold], now: datetime | None = None) -> str:
+def build_page(title: str, runs: Sequence[RunSummary], now: datetime | None = None) -> str:
     """The whole page.
 
     Args:
@@ -90,7 +90,7 @@ def write_page(path: Path, page: str) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with writing(path, "output=FILE"), replacing(path) as temporary:
+    with output_errors(path, "output=FILE"), atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="replace")
 
 
@@ -107,7 +107,7 @@ def shown(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def pen_mark(pen: Pen) -> str:
+def pen_mark(pen: LineStyle) -> str:
     """A short stroke of a pen."""
     dash = f' stroke-dasharray="{pen.dash}"' if pen.dash else ""
     return (
@@ -116,7 +116,7 @@ def pen_mark(pen: Pen) -> str:
     )
 
 
-def _labels(runs: Sequence[RunTold]) -> dict[str, str]:
+def _labels(runs: Sequence[RunSummary]) -> dict[str, str]:
     """Return the name of a run beside its line: with what sets it apart, if that is little.
 
     Jobs of a sweep have the settings in their names as a rule.
@@ -133,11 +133,11 @@ def _labels(runs: Sequence[RunTold]) -> dict[str, str]:
     return {name: ", ".join(filter(None, [name, *found])) for name, found in values.items()}
 
 
-def _value(run: RunTold, source: str, key: str) -> float:
+def _value(run: RunSummary, source: str, key: str) -> float:
     return number(run.training, key) if source == "training" else run.figure(source, key)
 
 
-def _table(runs: Sequence[RunTold], drawn: Mapping[str, Pen]) -> str:
+def _table(runs: Sequence[RunSummary], drawn: Mapping[str, LineStyle]) -> str:
     """A row for each run: the settings in which they differ, figures, what is missing."""
     keys = varying(runs)
     same_tokens, same_text = comparable(runs, *TOKENS), comparable(runs, "num_chars")
@@ -172,7 +172,7 @@ def _table(runs: Sequence[RunTold], drawn: Mapping[str, Pen]) -> str:
     return f'<h2>Runs</h2>\n<div class="wide"><table>\n{chr(10).join(rows)}\n</table></div>{note}'
 
 
-def _legend(names: Mapping[str, Pen]) -> str:
+def _legend(names: Mapping[str, LineStyle]) -> str:
     """Which stroke is whose; none is needed for a single line."""
     if len(names) < 2:
         return ""
@@ -180,7 +180,9 @@ def _legend(names: Mapping[str, Pen]) -> str:
     return f'<div class="legend">{marks}</div>'
 
 
-def _curves(runs: Sequence[RunTold], drawn: Mapping[str, Pen], labels: Mapping[str, str]) -> str:
+def _curves(
+    runs: Sequence[RunSummary], drawn: Mapping[str, LineStyle], labels: Mapping[str, str]
+) -> str:
     tags = ("loss/train", "loss/valid", "train/lr")
     with_points = [run for run in runs if any(run.curve(tag) for tag in tags)]
     if not with_points:
@@ -192,7 +194,7 @@ def _curves(runs: Sequence[RunTold], drawn: Mapping[str, Pen], labels: Mapping[s
     return f"<h2>Training</h2>\n{_legend(used)}\n{picture}"
 
 
-def _breakdowns(runs: Sequence[RunTold], labels: Mapping[str, str]) -> str:
+def _breakdowns(runs: Sequence[RunSummary], labels: Mapping[str, str]) -> str:
     """Perplexity by frequency and place: of several runs as each was trained, of one every way."""
     texts = list(dict.fromkeys(text for run in runs for text in run.evaluation))
     parts = []
@@ -223,7 +225,9 @@ def _groups(figures: object, key: str) -> dict[str, float]:
     return {name: value for name, value in found.items() if math.isfinite(value) and value > 0}
 
 
-def _samples(runs: Sequence[RunTold], drawn: Mapping[str, Pen], labels: Mapping[str, str]) -> str:
+def _samples(
+    runs: Sequence[RunSummary], drawn: Mapping[str, LineStyle], labels: Mapping[str, str]
+) -> str:
     """The last text that each model wrote in training."""
     parts = []
     for run in runs:
@@ -237,7 +241,7 @@ def _samples(runs: Sequence[RunTold], drawn: Mapping[str, Pen], labels: Mapping[
     return "\n".join(["<h2>Text the models wrote</h2>", *parts]) if parts else ""
 
 
-def _settings(runs: Sequence[RunTold]) -> str:
+def _settings(runs: Sequence[RunSummary]) -> str:
     """All settings of each run, folded away."""
     parts = []
     for run in runs:

@@ -14,7 +14,7 @@ from typing import Any
 
 from korlm.config.paths import run_directory
 from korlm.config.stored import read_json, read_yaml
-from korlm.reporting.tensorboard_events import Curve, Told, read_events
+from korlm.reporting.tensorboard_events import Curve, TensorBoardData, read_events
 from korlm.runs.directories import FAILED
 from korlm.runs.trained_run import short_names
 from korlm.utils.errors import ConfigError
@@ -22,7 +22,7 @@ from korlm.utils.errors import ConfigError
 MARKS = (".hydra", "tensorboard", "metrics.json", "training.json")  # each tells a run directory
 
 
-UNTOLD = ("resume", "outputs")  # settings of the command rather than of the run
+HIDDEN_SETTINGS = ("resume", "outputs")  # settings of the command rather than of the run
 
 
 TOKENS = ("num_tokens", "num_unk", "num_chars")  # counts that are the same for the same tokens
@@ -32,7 +32,7 @@ LARGEST = 32 << 20  # bytes of a file of figures; real ones have thousands
 
 
 @dataclass(frozen=True)
-class RunTold:
+class RunSummary:
     """What a run left behind.
 
     Attributes:
@@ -52,7 +52,7 @@ class RunTold:
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
-    told: Told = field(default_factory=Told)
+    told: TensorBoardData = field(default_factory=TensorBoardData)
     problems: tuple[str, ...] = ()
 
     @property
@@ -122,7 +122,7 @@ def jobs_of(sweep: Path) -> dict[str, Path]:
     return {job.name: job for job in jobs}
 
 
-def read_run(folder: Path, name: str) -> RunTold:
+def read_run(folder: Path, name: str) -> RunSummary:
     """Reads what a run left behind, as far as it goes."""
     problems: list[str] = []
     told = read_events(folder / "tensorboard")
@@ -136,7 +136,7 @@ def read_run(folder: Path, name: str) -> RunTold:
     evaluation = _figures(evaluations[-1], problems) if evaluations else {}
     settings = _settings(folder, problems)
     problems += [told.damage] * bool(told.damage)
-    return RunTold(name, folder, settings, metrics, training, evaluation, told, tuple(problems))
+    return RunSummary(name, folder, settings, metrics, training, evaluation, told, tuple(problems))
 
 
 def _figures(path: Path, problems: list[str]) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def _settings(folder: Path, problems: list[str]) -> dict[str, str]:
         problems.append("no .hydra/config.yaml: its settings are not known")
     except (OSError, ValueError, TypeError):
         problems.append("its settings under .hydra are damaged")
-    return {key: value for key, value in settings.items() if key not in UNTOLD}
+    return {key: value for key, value in settings.items() if key not in HIDDEN_SETTINGS}
 
 
 def flattened(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
@@ -188,11 +188,12 @@ def flattened(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def varying(runs: Sequence[RunTold]) -> list[str]:
+def varying(runs: Sequence[RunSummary]) -> list[str]:
     """The keys of settings in which runs differ; one that only some choices have must differ there.
 
-    >>> a = RunTold("a", Path("a"), {"model.name": "lstm", "model.forget_bias": "1", "seed": "1"})
-    >>> b = RunTold("b", Path("b"), {"model.name": "gru", "seed": "1"})
+    >>> lstm = {"model.name": "lstm", "model.forget_bias": "1", "seed": "1"}
+    >>> a = RunSummary("a", Path("a"), lstm)
+    >>> b = RunSummary("b", Path("b"), {"model.name": "gru", "seed": "1"})
     >>> varying([a, b])
     ['model.name']
     """
@@ -203,7 +204,7 @@ def varying(runs: Sequence[RunTold]) -> list[str]:
     return [key for key, found in values.items() if len(found) > 1]
 
 
-def comparable(runs: Sequence[RunTold], *counts: str) -> bool:
+def comparable(runs: Sequence[RunSummary], *counts: str) -> bool:
     """Whether these counts of valid are the same in all runs that have them.
 
     Equal numbers of tokens, unknown ones and characters are as good as the same text in the same
@@ -213,11 +214,11 @@ def comparable(runs: Sequence[RunTold], *counts: str) -> bool:
     return len(found) <= 1
 
 
-def best_first(runs: Sequence[RunTold]) -> list[RunTold]:
+def best_first(runs: Sequence[RunSummary]) -> list[RunSummary]:
     """By what can be compared on valid; runs without it last."""
     key = "perplexity" if comparable(runs, *TOKENS) else "bits_per_char"
 
-    def order(run: RunTold) -> tuple[bool, float]:
+    def order(run: RunSummary) -> tuple[bool, float]:
         value = run.figure("valid", key)
         return (math.isnan(value), 0.0 if math.isnan(value) else value)
 

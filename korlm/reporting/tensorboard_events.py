@@ -16,7 +16,7 @@ Curve = list[tuple[int, float]]  # (optimizer step, value), by step
 
 
 @dataclass(frozen=True)
-class Told:
+class TensorBoardData:
     """What stands in the event files of a run.
 
     Attributes:
@@ -30,11 +30,11 @@ class Told:
     damage: str = ""
 
 
-def read_events(folder: Path) -> Told:
+def read_events(folder: Path) -> TensorBoardData:
     """Reads all event files of a run; of a damaged one what stands before the damage."""
     logging.getLogger("tensorboard").setLevel(logging.CRITICAL)  # tells of each resumed run
     if not any(folder.glob("events.out.tfevents.*")):
-        return Told(damage="no TensorBoard files: no curves and no text")
+        return TensorBoardData(damage="no TensorBoard files: no curves and no text")
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})  # all
     damage = ""
     try:
@@ -53,4 +53,4 @@ def read_events(folder: Path) -> Told:
         sample = (last.step, strings[0].decode("utf-8", "replace")) if strings else None
     if not curves and not damage:
         damage = "TensorBoard files without a point: no curves"
-    return Told(curves, sample, damage)
+    return TensorBoardData(curves, sample, damage)

@@ -1,10 +1,10 @@
 """N-best lists of speech recognisers in the order that language models would have them.
 
->>> from korlm.rescoring import Combination, Hypothesis, NBest, Scorer, rescore
+>>> from korlm.rescoring import ScoreWeights, Hypothesis, NBest, LMScorer, rescore
 """
 
-from korlm.rescoring.lm_scorer import Scorer
+from korlm.rescoring.lm_scorer import LMScorer
 from korlm.rescoring.nbest import Hypothesis, NBest
-from korlm.rescoring.rescore import Combination, Rescored, rescore
+from korlm.rescoring.rescore import Rescored, ScoreWeights, rescore
 
-__all__ = ["Combination", "Hypothesis", "NBest", "Rescored", "Scorer", "rescore"]
+__all__ = ["Hypothesis", "LMScorer", "NBest", "Rescored", "ScoreWeights", "rescore"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from korlm.config import ErrorRate
-from korlm.rescoring.lm_scorer import plain_text
+from korlm.rescoring.lm_scorer import normalize_spaces
 from korlm.rescoring.nbest import NBest
 from korlm.rescoring.prefix_tree import Ints
 from korlm.utils.errors import ConfigError, install_command
@@ -54,8 +54,8 @@ def count_errors(batch: Sequence[NBest], references: Mapping[str, str]) -> tuple
     Returns:
         Errors, (M,) of each kind; lengths of the references, (U,) of each kind.
     """
-    said = [plain_text(references[nbest.utt]) for nbest in batch]
-    hyps = [plain_text(hyp.text) for nbest in batch for hyp in nbest.hyps]
+    said = [normalize_spaces(references[nbest.utt]) for nbest in batch]
+    hyps = [normalize_spaces(hyp.text) for nbest in batch for hyp in nbest.hyps]
     owners = [at for at, nbest in enumerate(batch) for _ in nbest.hyps]
     errors, lengths = {}, {}
     for rate in RATES:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from korlm.config import Length, Normalize
-from korlm.rescoring.lm_scorer import Floats, TextScores, plain_text
+from korlm.rescoring.lm_scorer import Floats, TextScores, normalize_spaces
 from korlm.rescoring.nbest import NBest
 from korlm.rescoring.prefix_tree import Ints
 
@@ -38,7 +38,7 @@ class Features:
         cls, batch: Sequence[NBest], scores: TextScores, length: Length, normalize: Normalize
     ) -> Features:
         """Of some lists and what the models say of their texts, in the same order."""
-        texts = [plain_text(hyp.text) for nbest in batch for hyp in nbest.hyps]
+        texts = [normalize_spaces(hyp.text) for nbest in batch for hyp in nbest.hyps]
         num_eojeol = np.array([len(text.split()) for text in texts], dtype=np.int64)
         units = {
             Length.token: scores.num_tokens,

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from korlm.corpus.lines import Lines
+from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize
-from korlm.dataset.text_encoder import Reader
+from korlm.dataset.text_encoder import TextEncoder
 from korlm.dataset.vocab import EOS_ID
 from korlm.evaluation.mixture import fit_weights, mix
 from korlm.evaluation.token_scores import Nats
@@ -51,7 +51,7 @@ class _Tokens:
         return np.add.reduceat(nats, np.cumsum(self.lengths) - self.lengths, axis=-1)
 
 
-class Scorer:
+class LMScorer:
     """Gives texts their log-probabilities; a context manager, since it starts tokenizers.
 
     Args:
@@ -75,7 +75,7 @@ class Scorer:
         self.open_vocabulary = open_vocabulary
         self.device = device or torch.device("cpu")
         self.shares = np.array(shares or [1 / len(runs)] * len(runs))
-        self._models = [run.model.frozen().to(self.device) for run in runs]
+        self._models = [run.model.inference_copy().to(self.device) for run in runs]
         self._groups = _groups(self.runs)
         assert not linear or len(self._groups) == 1
         self._stack = contextlib.ExitStack()
@@ -83,7 +83,7 @@ class Scorer:
             self._stack.enter_context(runs[group[0]].reader()) for group in self._groups
         ]
 
-    def __enter__(self) -> Scorer:
+    def __enter__(self) -> LMScorer:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -122,7 +122,7 @@ class Scorer:
             self._refuse_impossible(log_probs, list(distinct))
             yield TextScores(log_probs[:, places], tokens[0].lengths[places])
 
-    def fit_shares(self, texts: Sequence[str]) -> None:
+    def fit_mixture_weights(self, texts: Sequence[str]) -> None:
         """Takes those shares of a linear mixture under which the texts are most probable.
 
         They are rounded, so that a user can give them again.
@@ -138,7 +138,7 @@ class Scorer:
         self, batches: Iterable[Sequence[str]]
     ) -> Iterator[tuple[list[str], tuple[_Tokens, ...]]]:
         """Batches with their blanks put right; their distinct texts as each group knows them."""
-        clean = ([plain_text(text) for text in batch] for batch in batches)
+        clean = ([normalize_spaces(text) for text in batch] for batch in batches)
         mine, *copies = itertools.tee(clean, 1 + len(self._readers))
         tokens = (
             _tokens(reader, (list(dict.fromkeys(batch)) for batch in copy))
@@ -173,7 +173,7 @@ class Scorer:
             )
 
 
-def plain_text(text: str) -> str:
+def normalize_spaces(text: str) -> str:
     """NFC, one blank between eojeols, none around them: recognisers write blanks as they like."""
     return " ".join(normalize(text).split())
 
@@ -200,14 +200,14 @@ def _groups(runs: Sequence[TrainedRun]) -> list[list[int]]:
     return groups
 
 
-def _tokens(reader: Reader, batches: Iterable[list[str]]) -> Iterator[_Tokens]:
+def _tokens(reader: TextEncoder, batches: Iterable[list[str]]) -> Iterator[_Tokens]:
     """Batches of lines -> their tokens, batch by batch, though the reader cuts them otherwise."""
     sizes: collections.deque[int] = collections.deque()
 
-    def lines() -> Iterator[Lines]:
+    def lines() -> Iterator[LineBlock]:
         for batch in batches:
             sizes.append(len(batch))
-            yield Lines("text", "", 1, batch)
+            yield LineBlock("text", "", 1, batch)
 
     ids, spelling, lengths = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64)
     for reading in reader.read(lines()):

@@ -13,9 +13,9 @@ from korlm.config import ErrorRate
 from korlm.rescoring.error_rates import NAMES, Counts, ErrorTally, count_errors
 from korlm.rescoring.features import Features, best
 from korlm.rescoring.formats.writer import Writer
-from korlm.rescoring.lm_scorer import Scorer
+from korlm.rescoring.lm_scorer import LMScorer
 from korlm.rescoring.nbest import Lists, NBest, batches_of
-from korlm.rescoring.rescore import Combination, features_of, reorder
+from korlm.rescoring.rescore import ScoreWeights, features_of, reorder
 from korlm.rescoring.tuning import tune
 from korlm.utils.progress import ProgressBar
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Batch:
+class HypothesisBatch:
     """Some lists, what speaks for their hypotheses, and what is wrong with them.
 
     Attributes:
@@ -40,7 +40,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Job:
+class RescoringJob:
     """What is to be done.
 
     Attributes:
@@ -51,14 +51,16 @@ class Job:
         num_hyps: in all lists, for the progress bar.
     """
 
-    combination: Combination
+    combination: ScoreWeights
     target: ErrorRate
     batch_size: int
     references: Mapping[str, str]
     num_hyps: int
 
 
-def rescore_lists(lists: Lists, scorer: Scorer, job: Job, target: Writer, tuning: bool) -> None:
+def rescore_lists(
+    lists: Lists, scorer: LMScorer, job: RescoringJob, target: Writer, tuning: bool
+) -> None:
     """Reads lists, writes them in their new order, tells error rates and weights.
 
     Args:
@@ -70,8 +72,8 @@ def rescore_lists(lists: Lists, scorer: Scorer, job: Job, target: Writer, tuning
     """
     combination = job.combination
     if tuning and scorer.linear and len(scorer.runs) > 1 and not len(combination.shares):
-        scorer.fit_shares(list(job.references.values()))
-    batches: Iterable[Batch] = _read(lists, scorer, job)
+        scorer.fit_mixture_weights(list(job.references.values()))
+    batches: Iterable[HypothesisBatch] = _read(lists, scorer, job)
     if tuning:
         batches = list(batches)
         combination = find_weights(batches, job)
@@ -99,7 +101,7 @@ def rescore_lists(lists: Lists, scorer: Scorer, job: Job, target: Writer, tuning
         logger.info("%s", tally.table())
 
 
-def find_weights(batches: Sequence[Batch], job: Job) -> Combination:
+def find_weights(batches: Sequence[HypothesisBatch], job: RescoringJob) -> ScoreWeights:
     """The combination with the fewest errors on these lists, never more than the one given."""
     features = Features.joined([batch.features for batch in batches])
     errors = np.concatenate([batch.errors[job.target] for batch in batches])
@@ -111,7 +113,7 @@ def find_weights(batches: Sequence[Batch], job: Job) -> Combination:
     return dataclasses.replace(job.combination, weight=weight, bonus=found.bonus, shares=shares)
 
 
-def _told(combination: Combination, shares: np.ndarray, num_models: int) -> str:
+def _told(combination: ScoreWeights, shares: np.ndarray, num_models: int) -> str:
     """The weights as a user gives them to another command."""
     told = f"weight={combination.weight!r} bonus={combination.bonus!r}"
     if num_models > 1:
@@ -119,11 +121,11 @@ def _told(combination: Combination, shares: np.ndarray, num_models: int) -> str:
     return told + " (give them with other lists)"
 
 
-def _read(lists: Lists, scorer: Scorer, job: Job) -> Iterator[Batch]:
+def _read(lists: Lists, scorer: LMScorer, job: RescoringJob) -> Iterator[HypothesisBatch]:
     """All lists, batch by batch, with a progress bar."""
     batches = features_of(batches_of(lists, job.batch_size), scorer, job.combination)
     with ProgressBar(total=job.num_hyps, desc="rescore", unit="hyp", leave=False) as bar:
         for part, features in batches:
             counted = count_errors(part, job.references) if job.references else ({}, {})
-            yield Batch(part, features, *counted)
+            yield HypothesisBatch(part, features, *counted)
             bar.update(len(features.scores))

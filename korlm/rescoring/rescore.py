@@ -10,12 +10,12 @@ import numpy as np
 
 from korlm.config import Length, Normalize
 from korlm.rescoring.features import Features, orders
-from korlm.rescoring.lm_scorer import Floats, Scorer
+from korlm.rescoring.lm_scorer import Floats, LMScorer
 from korlm.rescoring.nbest import Hypothesis, NBest, batches_of
 
 
 @dataclass(frozen=True)
-class Combination:
+class ScoreWeights:
     """What counts how much beside the recogniser's score.
 
     Attributes:
@@ -60,7 +60,7 @@ RescoredList = tuple[NBest, list[Rescored]]
 
 
 def features_of(
-    batches: Iterable[Sequence[NBest]], scorer: Scorer, combination: Combination
+    batches: Iterable[Sequence[NBest]], scorer: LMScorer, combination: ScoreWeights
 ) -> Iterator[tuple[Sequence[NBest], Features]]:
     """Lists with what their hypotheses have to their credit, batch by batch."""
     mine, copy = itertools.tee(batches)
@@ -70,7 +70,7 @@ def features_of(
 
 
 def reorder(
-    batch: Sequence[NBest], features: Features, combination: Combination
+    batch: Sequence[NBest], features: Features, combination: ScoreWeights
 ) -> list[RescoredList]:
     """Each list with its hypotheses in their new order; equal ones stay as they were."""
     weights = combination.weights(len(features.log_probs))
@@ -97,8 +97,8 @@ def reorder(
 
 def rescore(
     lists: Iterable[NBest],
-    scorer: Scorer,
-    combination: Combination = Combination(),
+    scorer: LMScorer,
+    combination: ScoreWeights = ScoreWeights(),
     batch_size: int = 1000,
 ) -> Iterator[RescoredList]:
     """Lists in a better order, as they come; memory holds a few batches.

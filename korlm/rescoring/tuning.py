@@ -72,7 +72,7 @@ def _descend(features: Features, errors: Ints, start: Floats) -> Tuned:
             low, high = _range(point[:-1], direction[:-1])
             if not low < high:  # two weights of 0 that pull apart: nowhere to go
                 continue
-            at = search_line(base, direction @ rows, errors, features.sizes, low, high)
+            at = line_search(base, direction @ rows, errors, features.sizes, low, high)
             there = np.array([float(f"{value:.6g}") for value in point + at * direction])
             there[:-1] = np.maximum(there[:-1], 0.0)
             found = _count(features, errors, there)
@@ -103,7 +103,7 @@ def _range(weights: Floats, direction: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def search_line(
+def line_search(
     base: Floats, slopes: Floats, errors: Ints, sizes: Ints, low: float, high: float
 ) -> float:
     """Where base + x * slopes makes the fewest errors, exactly.

@@ -35,13 +35,13 @@ def choose_device(config: TrainerConfig, key: str = "trainer.device") -> torch.d
     return torch.device(next(device.value for device, is_there in there.items() if is_there))
 
 
-def device_of(settings: UseSettings) -> torch.device:
+def inference_device(settings: UseSettings) -> torch.device:
     """Where a trained model is used; the CPU gets as many threads as the settings say.
 
     Raises:
         ConfigError: the device was asked for by name and is not there.
     """
-    threads.share_out(settings.threads, 0)
+    threads.configure_threads(settings.threads, 0)
     device = choose_device(TrainerConfig(device=settings.device), "device")
     # MPS has no float64, in which probabilities are summed.
     return torch.device("cpu") if device.type == "mps" else device

@@ -20,7 +20,7 @@ from korlm.config import VocabConfig
 from korlm.config.stored import check_settings, read_json
 from korlm.dataset.vocab import SPECIALS, Vocab
 from korlm.runs.checkpoint import Checkpoint
-from korlm.utils.errors import CheckpointError, VocabError, optional
+from korlm.utils.errors import CheckpointError, VocabError, require_extra
 from korlm.utils.io import checksums
 
 FORMAT = 2
@@ -68,7 +68,7 @@ def save_weights(folder: Path, checkpoint: Checkpoint) -> None:
         folder: that is there.
         checkpoint: ``model`` and ``spelling`` of it.
     """
-    with optional("safetensors"):
+    with require_extra("safetensors"):
         from safetensors.torch import save
 
     weights: dict[str, Tensor] = {}
@@ -128,7 +128,7 @@ def load_weights(folder: Path) -> Checkpoint:
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a file, on the CPU, and its metadata."""
-    with optional("safetensors"):
+    with require_extra("safetensors"):
         from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, framework="pt") as file:

@@ -11,11 +11,11 @@ from korlm.config import Mode, TrainSettings
 from korlm.config.paths import run_directory
 from korlm.config.serialization import settings_from_plain
 from korlm.dataset.prepared import Prepared, open_prepared
-from korlm.dataset.spelling_model import SpellingModel
-from korlm.dataset.text_encoder import Reader
+from korlm.dataset.spelling_model import CharNgramModel
+from korlm.dataset.text_encoder import TextEncoder
 from korlm.dataset.vocab import BOS_ID, EOS_ID, Vocab
-from korlm.detokenizers.base import Recomposer
-from korlm.detokenizers.registry import build_recomposer
+from korlm.detokenizers.base import Detokenizer
+from korlm.detokenizers.registry import build_detokenizer
 from korlm.models.base import LanguageModel
 from korlm.models.registry import build_model, fewest_weights
 from korlm.runs.checkpoint import load_checkpoint, settings_of
@@ -47,7 +47,7 @@ class TrainedRun:
     folder: Path
     settings: TrainSettings
     vocab: Vocab
-    spelling: SpellingModel
+    spelling: CharNgramModel
     model: LanguageModel
     prepared: Path
     fingerprint: str
@@ -58,14 +58,16 @@ class TrainedRun:
         """What the model was given before the first token of a sentence."""
         return EOS_ID if self.settings.batches.mode is Mode.stream else BOS_ID
 
-    def reader(self) -> Reader:
+    def reader(self) -> TextEncoder:
         """Reads any text as the run's own was read; a context manager."""
         unicode = self.settings.corpus.unicode
-        return Reader(self.settings.tokenizer, self.vocab, self.spelling, self.learned, unicode)
+        return TextEncoder(
+            self.settings.tokenizer, self.vocab, self.spelling, self.learned, unicode
+        )
 
-    def recomposer(self) -> Recomposer:
+    def detokenizer(self) -> Detokenizer:
         """Writes the run's tokens as Korean text."""
-        return build_recomposer(self.settings.tokenizer.name, (self.folder, self.prepared))
+        return build_detokenizer(self.settings.tokenizer.name, (self.folder, self.prepared))
 
 
 def load_run(folder: Path) -> TrainedRun:
@@ -96,7 +98,7 @@ def load_run(folder: Path) -> TrainedRun:
     try:
         vocab = Vocab.restore(words["tokens"], words["counts"], settings.vocab)
         parts = {name: part.numpy() for name, part in checkpoint["spelling"].items()}
-        spelling = SpellingModel.from_arrays(parts)
+        spelling = CharNgramModel.from_arrays(parts)
         # A file may claim any size, and building such a model would fill the memory.
         numbers = sum(part.numel() for part in checkpoint["model"].values())
         if fewest_weights(settings.model, len(vocab)) > numbers:

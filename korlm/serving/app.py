@@ -63,7 +63,7 @@ class Backend(Protocol):
     def surprisal(self, text: str) -> Answer:
         """Every morpheme of a text with its surprisal."""
 
-    def write(self, wish: Wish) -> Iterator[str]:
+    def write(self, wish: GenerateRequest) -> Iterator[str]:
         """Text that goes on from a prompt, piece by piece."""
 
 
@@ -71,7 +71,7 @@ class _Question(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Typed(_Question):
+class CompleteRequest(_Question):
     """What was typed so far."""
 
     text: str
@@ -84,7 +84,7 @@ class Text(_Question):
     text: str
 
 
-class Wish(_Question):
+class GenerateRequest(_Question):
     """A sample to be written."""
 
     prompt: str = ""
@@ -103,7 +103,7 @@ class _Refused(Exception):  # noqa: N818 - an answer, not an error of ours
         self.status, self.message, self.wait = status, message, wait
 
 
-class _Desk:
+class _InferenceQueue:
     """Lets one question at a time to the model, and few wait."""
 
     def __init__(self, max_waiting: int) -> None:
@@ -152,8 +152,8 @@ def build_app(backend: Backend, settings: ServeSettings) -> FastAPI:
     """
     # Its pages of documentation would load scripts from elsewhere.
     app = FastAPI(title="korlm", docs_url=None, redoc_url=None)
-    app.add_middleware(_Door, settings=settings)
-    desk = _Desk(settings.max_waiting)
+    app.add_middleware(_RequestGuard, settings=settings)
+    desk = _InferenceQueue(settings.max_waiting)
 
     def checked(text: str, name: str) -> str:
         if len(text) > settings.max_chars:
@@ -201,7 +201,7 @@ def build_app(backend: Backend, settings: ServeSettings) -> FastAPI:
         return {**backend.info(), "max_chars": settings.max_chars}
 
     @app.post("/api/complete")
-    async def complete(typed: Typed) -> Answer:
+    async def complete(typed: CompleteRequest) -> Answer:
         text = checked(typed.text, "text")
         return await desk.ask(lambda: backend.complete(text, typed.k))
 
@@ -211,7 +211,7 @@ def build_app(backend: Backend, settings: ServeSettings) -> FastAPI:
         return await desk.ask(lambda: backend.surprisal(text.text))
 
     @app.post("/api/generate")
-    async def generate(wish: Wish) -> StreamingResponse:
+    async def generate(wish: GenerateRequest) -> StreamingResponse:
         checked(wish.prompt, "prompt")
         if wish.max_morphs > settings.max_morphs:
             raise _Refused(413, f"max_morphs: {wish.max_morphs}, at most {settings.max_morphs}")
@@ -221,7 +221,7 @@ def build_app(backend: Backend, settings: ServeSettings) -> FastAPI:
     return app
 
 
-class _Door:
+class _RequestGuard:
     """Looks at each request before its body is read, and puts HEADERS on every answer.
 
     Args:

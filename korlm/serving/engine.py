@@ -10,29 +10,29 @@ from typing import Any
 import torch
 
 from korlm.config import Context, Level
-from korlm.dataset.text_encoder import Reader
+from korlm.dataset.text_encoder import TextEncoder
 from korlm.dataset.vocab import EOS
-from korlm.detokenizers.base import Recomposer
-from korlm.evaluation.surprisal.scorer import Scorer
+from korlm.detokenizers.base import Detokenizer
+from korlm.evaluation.surprisal.scorer import SurprisalScorer
 from korlm.evaluation.surprisal.tables import rows_of
-from korlm.generation.generator import Generator, Length
+from korlm.generation.generator import Generator, StoppingCriteria
 from korlm.generation.sampling import Sampling
 from korlm.runs.trained_run import TrainedRun
-from korlm.serving.app import Answer, Wish
+from korlm.serving.app import Answer, GenerateRequest
 
 
 class _OneTokenizer:
     """A run whose readers are all the same one: Kkma starts once for everything."""
 
-    def __init__(self, run: TrainedRun, reader: Reader) -> None:
+    def __init__(self, run: TrainedRun, reader: TextEncoder) -> None:
         self.model, self.vocab, self.start_id = run.model, run.vocab, run.start_id
         self._run, self._reader = run, reader
 
-    def reader(self) -> Reader:
+    def reader(self) -> TextEncoder:
         return self._reader
 
-    def recomposer(self) -> Recomposer:
-        return self._run.recomposer()
+    def detokenizer(self) -> Detokenizer:
+        return self._run.detokenizer()
 
 
 class Engine:
@@ -85,17 +85,17 @@ class Engine:
 
     def surprisal(self, text: str) -> Answer:
         """See ``Backend.surprisal``; the text is one document."""
-        scorer = Scorer(self._model, self._run.start_id, Context.document)
+        scorer = SurprisalScorer(self._model, self._run.start_id, Context.document)
         reading = self._reader.read_texts(text.split("\n"))
         tables = [rows_of(costs, Level.morph) for costs in scorer.score([reading])]
         rows = [row for table in tables for row in table.to_pylist()]
         lines = itertools.groupby(rows, key=lambda row: row["line"])
         return {"lines": [_line(number, list(parts)) for number, parts in lines]}
 
-    def write(self, wish: Wish) -> Iterator[str]:
+    def write(self, wish: GenerateRequest) -> Iterator[str]:
         """See ``Backend.write``; the first piece is the beginning of the prompt."""
         sampling = Sampling(wish.temperature, wish.top_k, wish.top_p, wish.repetition_penalty)
-        length = Length(wish.max_morphs, sentences=3)
+        length = StoppingCriteria(wish.max_morphs, sentences=3)
         return self._generator.stream(wish.prompt, sampling, length, wish.seed)
 
 

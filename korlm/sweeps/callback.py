@@ -19,7 +19,7 @@ from korlm.runs.directories import is_finished
 from korlm.sweeps.folder import (
     begin_sweep,
     jobs_by_settings,
-    remove_nameless,
+    remove_incomplete_jobs,
     run_command,
 )
 from korlm.sweeps.results import (
@@ -35,7 +35,7 @@ from korlm.sweeps.results import (
 )
 from korlm.sweeps.search.space import swept_keys
 from korlm.utils.errors import ConfigError
-from korlm.utils.io.atomic_files import replacing
+from korlm.utils.io.atomic_files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class SweepTable(Callback):
         params = config.hydra.sweeper.get("params") or {}
         in_file = (f"{key}={value}" for key, value in params.items())
         try:
-            remove_nameless(folder)
+            remove_incomplete_jobs(folder)
             begin_sweep(folder, swept_keys([*in_file, *config.hydra.overrides.task]))
             names = jobs_by_settings(folder).values()  # which the jobs ask for next
         except (ConfigError, HydraException):  # a damaged job, or a wrong override: as above
@@ -95,7 +95,7 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
     rows = build_rows(jobs, objective)
     path = folder / "results.tsv"
     lines = ["\t".join(_cell(value) for value in row) + "\n" for row in rows]
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
     pruned = sum(job.is_pruned for job in jobs)
     failed = sum(bool(job.failure) for job in jobs) - pruned

@@ -17,11 +17,11 @@ from korlm.config.objective import check_objective
 from korlm.runs.directories import FAILED, is_finished
 from korlm.sweeps import hydra_plugins
 from korlm.sweeps.callback import SweepTable
-from korlm.sweeps.folder import go_on_command, register_resolvers, with_stored
+from korlm.sweeps.folder import register_resolvers, sweep_resume_command, with_stored
 from korlm.sweeps.results import note_failure
-from korlm.sweeps.search.pruning import Watcher, watching
+from korlm.sweeps.search.pruning import PruningCallback, watching
 from korlm.utils import dist_env
-from korlm.utils.errors import Interrupted, KorlmError, Pruned, writing
+from korlm.utils.errors import Interrupted, KorlmError, Pruned, output_errors
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +56,10 @@ class Multirun(cli.SingleRun):
             with super().job():
                 yield
             return
-        with alone_in(output_dir()):
+        with exclusive_job(output_dir()):
             try:
-                with writing(output_dir()):
-                    if dist_env.place().is_first:
+                with output_errors(output_dir()):
+                    if dist_env.place().is_main_process:
                         (output_dir() / FAILED).unlink(missing_ok=True)
                     yield
             except (Exception, KeyboardInterrupt) as error:
@@ -73,7 +73,7 @@ class Multirun(cli.SingleRun):
 
     def resume_hint(self, folder: Path, arguments: Sequence[str]) -> str:
         """Return the command that resumes a sweep."""
-        return go_on_command(folder, arguments)
+        return sweep_resume_command(folder, arguments)
 
 
 def stage(
@@ -83,7 +83,7 @@ def stage(
     return cli.stage(config_name, literal, renamed, Multirun())
 
 
-def watching_trial(objective: str) -> contextlib.AbstractContextManager[Watcher | None]:
+def watching_trial(objective: str) -> contextlib.AbstractContextManager[PruningCallback | None]:
     """What watches over this job, if it is a trial of a search.
 
     Args:
@@ -99,7 +99,7 @@ def _end_job(error: BaseException) -> NoReturn:
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         raise KeyboardInterrupt from None  # the whole sweep ends
     assert isinstance(error, Exception)
-    if dist_env.place().is_first:
+    if dist_env.place().is_main_process:
         note_failure(output_dir(), error)
     if isinstance(error, Pruned):
         logger.info("job %s of the sweep: %s", output_dir().name, error)
@@ -114,14 +114,14 @@ def _end_job(error: BaseException) -> NoReturn:
 
 
 @contextlib.contextmanager
-def alone_in(job: Path) -> Iterator[None]:
+def exclusive_job(job: Path) -> Iterator[None]:
     """Around a job of a sweep, which other processes may have found in its folder as well.
 
     Raises:
         OutputError: another one works on it.
     """
     lock = job / ".lock"
-    if not dist_env.place().is_first:
+    if not dist_env.place().is_main_process:
         yield
         return
     if is_finished(job):
@@ -132,5 +132,5 @@ def alone_in(job: Path) -> Iterator[None]:
     from korlm.utils.io.locks import alone  # filelock takes its time
 
     taken = f"{job}: another process works on this job: wait for it, or end it first"
-    with writing(job), alone(lock, taken):
+    with output_errors(job), alone(lock, taken):
         yield

@@ -32,7 +32,7 @@ MAX_NAME = (
 
 
 # What may differ between two commands that mean the same job.
-OF_THE_COMMAND = ("resume", "resume_from", "outputs", "objective", "prepare")
+COMMAND_KEYS = ("resume", "resume_from", "outputs", "objective", "prepare")
 
 
 def job_settings(overrides: Iterable[str]) -> dict[str, str]:
@@ -47,7 +47,7 @@ def is_of_the_command(key: str) -> bool:
     >>> is_of_the_command("prepare.cluster"), is_of_the_command("model.hidden_dim")
     (True, False)
     """
-    return key.partition(".")[0] in OF_THE_COMMAND
+    return key.partition(".")[0] in COMMAND_KEYS
 
 
 def settings_of(overrides: Iterable[str]) -> Settings:
@@ -88,7 +88,7 @@ def overrides_in(job: Path) -> list[str] | None:
     return None if typed is None else list(map(str, typed))
 
 
-def remove_nameless(sweep: Path) -> None:
+def remove_incomplete_jobs(sweep: Path) -> None:
     """Removes folders of jobs that were killed before their settings were written down.
 
     Nobody could go on with them, and the jobs would get other names than their own.
@@ -150,7 +150,7 @@ def begin_sweep(sweep: Path, swept: frozenset[str]) -> None:
         swept: the keys that vary.
     """
     jobs_by_settings.cache_clear()
-    remove_nameless(sweep)
+    remove_incomplete_jobs(sweep)
     _swept[sweep.absolute()] = swept
 
 
@@ -246,14 +246,14 @@ def run_command(job: Path) -> str:
     return shlex.join(["python", "-m", "korlm.train", *own])
 
 
-def go_on_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
+def sweep_resume_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
     """What to type to go on with a sweep.
 
     Args:
         sweep: its folder.
         arguments: of the command that began it; launcher and sweeper are named anew.
 
-    >>> go_on_command(Path("outputs/sweeps/a"), ["-m", "seed=1,2", "hydra/launcher=joblib"])
+    >>> sweep_resume_command(Path("outputs/sweeps/a"), ["-m", "seed=1,2", "hydra/launcher=joblib"])
     'python -m korlm.train -m resume=outputs/sweeps/a hydra/launcher=joblib'
     """
     value = str(sweep)

@@ -24,7 +24,7 @@ def has_half_characters(text: str) -> bool:
     return _SURROGATE.search(text) is not None
 
 
-def sound(text: str) -> str:
+def replace_lone_surrogates(text: str) -> str:
     """A line that can cross to Java and back: lone surrogates, which no file holds, cannot."""
     if text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text):
         return text

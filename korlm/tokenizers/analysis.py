@@ -35,7 +35,7 @@ ANALYSIS = pa.schema(
 )
 
 
-PLAIN = ("ok", "empty")  # what a status says of a line that went as it should
+NORMAL_STATUSES = ("ok", "empty")  # what a status says of a line that went as it should
 
 
 class Analysis(NamedTuple):
@@ -97,10 +97,10 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
     return values if isinstance(values, pa.Array) else pa.array(values, type=kind)
 
 
-def columns_of(analyses: Sequence[Analysis]) -> pa.RecordBatch:
+def to_record_batch(analyses: Sequence[Analysis]) -> pa.RecordBatch:
     """Analyses of single lines as one batch.
 
-    >>> columns_of([Analysis(["가", "나"], ["", ""], [0, 0]), EMPTY])["status"].to_pylist()
+    >>> to_record_batch([Analysis(["가", "나"], ["", ""], [0, 0]), EMPTY])["status"].to_pylist()
     ['ok', 'empty']
     """
     flat = itertools.chain.from_iterable

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from korlm.tokenizers.analysis import Analysis, columns_of
+from korlm.tokenizers.analysis import Analysis, to_record_batch
 
-BLANK = "▁"  # a blank among the tokens of the syllable tokenizer
+SPACE_SYMBOL = "▁"  # a blank among the tokens of the syllable tokenizer
 
 
 # Scalars made once: each made anew costs Arrow a search for pandas.
@@ -36,7 +36,7 @@ class Tokenizer(Protocol):
         """The tokens of one line alone."""
 
 
-class LightTokenizer(ABC):
+class InProcessTokenizer(ABC):
     """What tokenizers share that run in this process."""
 
     name: str
@@ -48,7 +48,7 @@ class LightTokenizer(ABC):
 
     def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
         """One row for every line."""
-        return columns_of([self.analyze(text) for text in texts])
+        return to_record_batch([self.analyze(text) for text in texts])
 
     def tokenize(self, text: str) -> list[str]:
         """The tokens of one line alone."""

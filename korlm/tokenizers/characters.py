@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from korlm.text.hangul import jamo_of
+from korlm.text.hangul import decompose
 from korlm.text.unicode import is_blank
 from korlm.tokenizers.analysis import EMPTY, Analysis
-from korlm.tokenizers.base import BLANK, LightTokenizer
+from korlm.tokenizers.base import SPACE_SYMBOL, InProcessTokenizer
 from korlm.tokenizers.offsets import eojeol_of
 
 
-class SyllableTokenizer(LightTokenizer):
+class SyllableTokenizer(InProcessTokenizer):
     """Characters, which in Korean are mostly syllables; white space becomes ``▁``.
 
     Text can be rebuilt but for the kind of its blanks.
@@ -24,11 +24,11 @@ class SyllableTokenizer(LightTokenizer):
         """The tokens of one line."""
         if is_blank(text):
             return EMPTY
-        morphs = [BLANK if c.isspace() else c for c in text]
+        morphs = [SPACE_SYMBOL if c.isspace() else c for c in text]
         return Analysis(morphs, [""] * len(morphs), eojeol_of(text))
 
 
-class JamoTokenizer(LightTokenizer):
+class JamoTokenizer(InProcessTokenizer):
     """Letters: as syllables, but each Hangul syllable becomes its two or three conjoining jamo.
 
     They stand in the code points of Unicode's NFD, where the consonant that begins a syllable is
@@ -44,7 +44,7 @@ class JamoTokenizer(LightTokenizer):
     def analyze(self, text: str) -> Analysis:
         """The tokens of one line."""
         whole = SyllableTokenizer().analyze(text)
-        letters = [jamo_of(token) for token in whole.morphs]
+        letters = [decompose(token) for token in whole.morphs]
         morphs = [letter for parts in letters for letter in parts]
         eojeol = [at for at, parts in zip(whole.eojeol, letters, strict=True) for _ in parts]
         return Analysis(morphs, [""] * len(morphs), eojeol, whole.status)

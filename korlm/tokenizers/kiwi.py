@@ -12,13 +12,13 @@ from korlm.config import WorkerConfig
 from korlm.tokenizers.analysis import Analysis, Span
 from korlm.tokenizers.mecab import Mecab
 from korlm.tokenizers.offsets import analysis_of
-from korlm.tokenizers.workers.external import LineByLine
+from korlm.tokenizers.workers.external import LineAnalyzer
 from korlm.utils.packages import version_of
 
 VERSION = 1  # of what is made of their answers
 
 
-class Kiwi(LineByLine):
+class Kiwi(LineAnalyzer):
     """Forms and tags of ``Kiwi().tokenize(line)``; the threads of a process share the model."""
 
     exceptions = (RuntimeError, ValueError)

@@ -22,7 +22,12 @@ from korlm.config import Engine, KkmaConfig
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.jvm import find_java, java_exceptions, java_options, start_java
 from korlm.tokenizers.offsets import eojeol_starts, loss
-from korlm.tokenizers.workers.external import Analyzer, LineByLine, SlowTokenizer, resolved
+from korlm.tokenizers.workers.external import (
+    Analyzer,
+    ExternalTokenizer,
+    LineAnalyzer,
+    with_defaults,
+)
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import konlpy_folder
 
@@ -36,7 +41,7 @@ FAST_VERSION = 2  # of what the fast engine says; a change makes prepared corpor
 NUM_ENTRIES = 365_048
 
 
-GOLDEN = {
+SELF_TEST = {
     "아버지가방에들어가신다.": "아버지 가방 에 들어가 시 ㄴ다 .",
     "나는 학교에 갔다.": "나 는 학교 에 가 었 다 .",
     "영화가 정말 재미있었어요!": "영화 가 정말 재미있 었 어요 !",
@@ -48,7 +53,7 @@ GOLDEN = {
 BUDGET = 8_000_000
 
 
-LASTING = 460  # MB of the heap for what stays
+OLD_GENERATION_MB = 460  # MB of the heap for what stays
 
 
 class FastKkma:
@@ -80,7 +85,7 @@ class FastKkma:
         told = str(self._engine.analyze(self._strings(list(texts))))
         return [_fast_analysis(line) for line in told.split("\n")[:-1]]
 
-    def at_work(self) -> tuple[int, float]:
+    def current_line(self) -> tuple[int, float]:
         """Return no line: the engine bounds its work itself, and no clock may end it."""
         return -1, 0.0
 
@@ -110,7 +115,7 @@ def _num_readings(heap: int) -> int:
     return heap * 300
 
 
-class KonlpyKkma(LineByLine):
+class KonlpyKkma(LineAnalyzer):
     """konlpy's Kkma as it is, for comparison; objects share the JVM and its dictionary.
 
     There is one crossing into Java for every morpheme.
@@ -154,7 +159,7 @@ class KonlpyKkma(LineByLine):
         return Analysis(morphs, tags, eojeol, *loss(lost.elements()))
 
 
-class KkmaTokenizer(SlowTokenizer):
+class KkmaTokenizer(ExternalTokenizer):
     """Kkma on lines of any kind; ``morphs`` equal ``Kkma().morphs(text)`` where that ends.
 
     Kkma rewrites (갔다 -> 가, 었, 다): text cannot be rebuilt from the tokens alone. One object
@@ -165,12 +170,12 @@ class KkmaTokenizer(SlowTokenizer):
     """
 
     def __init__(self, config: KkmaConfig | None = None) -> None:
-        config = resolved(config or KkmaConfig(name="kkma"))
+        config = with_defaults(config or KkmaConfig(name="kkma"))
         make = FastKkma if config.engine is Engine.fast else KonlpyKkma
         analyzer: Analyzer = make(config)
         super().__init__("kkma", kkma_version(config), analyzer, config.guard)
         for (text, expected), found in zip(
-            GOLDEN.items(), analyzer.analyze(list(GOLDEN)), strict=True
+            SELF_TEST.items(), analyzer.analyze(list(SELF_TEST)), strict=True
         ):
             morphs = found if isinstance(found, str) else " ".join(found.morphs)
             if morphs != expected:
@@ -199,6 +204,6 @@ def _start_java(config: KkmaConfig) -> None:
     """Starts the JVM with Kkma and the fast engine."""
     heap = config.heap or 0
     # Kkma's dictionary needs 450 MB while it is copied; all else dies young.
-    options = [f"-Xmn{heap - LASTING}m"] if heap - LASTING > heap // 3 else []
+    options = [f"-Xmn{heap - OLD_GENERATION_MB}m"] if heap - OLD_GENERATION_MB > heap // 3 else []
     kkma = konlpy_folder() / "java" / "kkma-2.0.jar"
     start_java(config, options, [JAR, kkma], "korlm.kkma.Engine")

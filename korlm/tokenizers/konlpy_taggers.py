@@ -23,14 +23,14 @@ from korlm.config import JavaConfig
 from korlm.tokenizers.analysis import Analysis, Span
 from korlm.tokenizers.jvm import java_exceptions, start_java
 from korlm.tokenizers.offsets import analysis_of, eojeol_starts, find_spans, loss
-from korlm.tokenizers.workers.external import LineByLine
+from korlm.tokenizers.workers.external import LineAnalyzer
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import konlpy_folder
 
 VERSION = 1  # of what is made of the taggers' answers
 
 
-class _Tagger(LineByLine):
+class _Tagger(LineAnalyzer):
     """One tagger for one thread; the objects of a process share the JVM.
 
     Raises:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from korlm.config import WorkerConfig
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.offsets import analysis_of, find_spans
-from korlm.tokenizers.workers.external import LineByLine
+from korlm.tokenizers.workers.external import LineAnalyzer
 
 
-class Mecab(LineByLine):
+class Mecab(LineAnalyzer):
     """Surfaces and tags of ``MeCab().pos(line)`` of python-mecab-ko, with mecab-ko-dic."""
 
     exceptions = (RuntimeError, ValueError)

@@ -10,9 +10,13 @@ from korlm.tokenizers.characters import JamoTokenizer, SyllableTokenizer
 from korlm.tokenizers.kiwi import ANALYZERS, native_version
 from korlm.tokenizers.kkma import KkmaTokenizer, kkma_version
 from korlm.tokenizers.konlpy_taggers import TAGGERS, tagger_version
-from korlm.tokenizers.sentencepiece_unigram import PieceTokenizer, pieces_version, train_pieces
+from korlm.tokenizers.sentencepiece_unigram import (
+    SentencePieceTokenizer,
+    pieces_version,
+    train_pieces,
+)
 from korlm.tokenizers.whitespace import EojeolTokenizer
-from korlm.tokenizers.workers.external import SlowTokenizer
+from korlm.tokenizers.workers.external import ExternalTokenizer
 
 _PLAIN: dict[str, Callable[[], Tokenizer]] = {
     "eojeol": EojeolTokenizer,
@@ -21,7 +25,7 @@ _PLAIN: dict[str, Callable[[], Tokenizer]] = {
 }
 
 
-def learn(config: TokenizerConfig, lines: Iterable[str]) -> bytes | None:
+def train_tokenizer(config: TokenizerConfig, lines: Iterable[str]) -> bytes | None:
     """What a tokenizer must learn from train before it can work; None where it is nothing.
 
     Args:
@@ -34,24 +38,24 @@ def learn(config: TokenizerConfig, lines: Iterable[str]) -> bytes | None:
     return train_pieces(config, lines) if isinstance(config, SentencePieceConfig) else None
 
 
-def build_light(config: TokenizerConfig, learned: bytes | None = None) -> Tokenizer | None:
+def build_inprocess(config: TokenizerConfig, learned: bytes | None = None) -> Tokenizer | None:
     """The tokenizer of the settings, if it needs no process of its own.
 
     Args:
         config: of the tokenizer.
-        learned: what ``learn`` gave.
+        learned: what ``train_tokenizer`` gave.
 
     Raises:
         TokenizerError: what it learned is damaged.
     """
     if isinstance(config, SentencePieceConfig):
         assert learned is not None
-        return PieceTokenizer(config, learned)
+        return SentencePieceTokenizer(config, learned)
     make = _PLAIN.get(config.name)
     return make() if make else None
 
 
-def build_slow(config: WorkerConfig) -> SlowTokenizer:
+def build_external(config: WorkerConfig) -> ExternalTokenizer:
     """The tokenizer of the settings for one thread of a worker process.
 
     Args:
@@ -64,8 +68,8 @@ def build_slow(config: WorkerConfig) -> SlowTokenizer:
         return KkmaTokenizer(config)
     version = tokenizer_version(config)
     if isinstance(config, JavaConfig):
-        return SlowTokenizer(config.name, version, TAGGERS[config.name](config))
-    return SlowTokenizer(config.name, version, ANALYZERS[config.name](config))
+        return ExternalTokenizer(config.name, version, TAGGERS[config.name](config))
+    return ExternalTokenizer(config.name, version, ANALYZERS[config.name](config))
 
 
 def tokenizer_version(config: TokenizerConfig) -> str:

@@ -13,9 +13,9 @@ import itertools
 from collections.abc import Iterable
 
 from korlm.config import SentencePieceConfig
-from korlm.text.unicode import is_blank, sound
+from korlm.text.unicode import is_blank, replace_lone_surrogates
 from korlm.tokenizers.analysis import EMPTY, Analysis
-from korlm.tokenizers.base import BLANK, LightTokenizer
+from korlm.tokenizers.base import SPACE_SYMBOL, InProcessTokenizer
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import version_of
 
@@ -38,7 +38,7 @@ def train_pieces(config: SentencePieceConfig, lines: Iterable[str]) -> bytes:
 
     counts: collections.Counter[str] = collections.Counter()
     for line in lines:
-        counts.update(sound(line).split())
+        counts.update(replace_lone_surrogates(line).split())
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -67,7 +67,7 @@ def train_pieces(config: SentencePieceConfig, lines: Iterable[str]) -> bytes:
     return model.getvalue()
 
 
-class PieceTokenizer(LightTokenizer):
+class SentencePieceTokenizer(InProcessTokenizer):
     """The likeliest pieces of each eojeol; text can be rebuilt but for the kind of its blanks.
 
     Characters that have no piece stay as they are, in one token as long as they follow each other,
@@ -98,7 +98,7 @@ class PieceTokenizer(LightTokenizer):
 
     def analyze(self, text: str) -> Analysis:
         """The tokens of one line."""
-        units = sound(text).split()
+        units = replace_lone_surrogates(text).split()
         if is_blank(text):
             return EMPTY
         pieces: list[str] = self._processor.encode(" ".join(units), out_type=str)
@@ -106,7 +106,7 @@ class PieceTokenizer(LightTokenizer):
         lengths = [1 + len(unit) for unit in units]  # with the blank before it
         if self._bytes:
             sizes = map(self._num_bytes, pieces)
-            lengths = [len((BLANK + unit).encode()) for unit in units]
+            lengths = [len((SPACE_SYMBOL + unit).encode()) for unit in units]
         owner = [index for index, length in enumerate(lengths) for _ in range(length)]
         begins = itertools.accumulate(sizes, initial=0)
         eojeol = [owner[begin] for begin, _ in zip(begins, pieces, strict=False)]

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from korlm.text.eojeol import split_units
 from korlm.text.unicode import is_blank
 from korlm.tokenizers.analysis import EMPTY, Analysis, build_columns
-from korlm.tokenizers.base import _EMPTY, _NO_TAG, _OK, LightTokenizer
+from korlm.tokenizers.base import _EMPTY, _NO_TAG, _OK, InProcessTokenizer
 
 
-class EojeolTokenizer(LightTokenizer):
+class EojeolTokenizer(InProcessTokenizer):
     """Units between white space. Text can be rebuilt but for the kind and number of blanks.
 
     >>> EojeolTokenizer().tokenize("나는  학교에 간다.")

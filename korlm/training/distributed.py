@@ -1,6 +1,6 @@
 """Several processes that train one model as one process would: torchrun starts them.
 
-Each process holds the whole model and works on its rows of every batch (``Share`` in
+Each process holds the whole model and works on its rows of every batch (``RankBatches`` in
 korlm.dataset.batches). Losses are summed and divided by the tokens of the whole batch before
 gradients flow back, so that the sum of the processes' gradients is the gradient of the batch,
 however its
@@ -36,7 +36,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from korlm.utils.dist_env import Place
+from korlm.utils.dist_env import Rank
 from korlm.utils.errors import TrainingError
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ TIMEOUT = timedelta(minutes=10)
 FAREWELL_SECONDS = 10.0
 
 
-class Group:
+class ProcessGroup:
     """The processes that train together; whoever is alone meets nobody and waits for nothing.
 
     As a context manager it holds the connections, and closes them whatever happens: a process that
@@ -57,15 +57,15 @@ class Group:
         place: of this process among them.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Rank) -> None:
         self.place = place
         self.rank, self.size = place.rank, place.size
-        self.is_first, self.is_alone = place.is_first, place.is_alone
+        self.is_main_process, self.is_alone = place.is_main_process, place.is_alone
 
-    def __enter__(self) -> Group:
+    def __enter__(self) -> ProcessGroup:
         if not self.is_alone:
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            with _talking():
+            with _connection_errors():
                 dist.init_process_group(
                     backend, store=_store(), rank=self.rank, world_size=self.size, timeout=TIMEOUT
                 )
@@ -105,7 +105,7 @@ class Group:
 
     def _any(self, flags: list[bool]) -> list[bool]:
         found = torch.tensor(flags, dtype=torch.uint8)
-        with _talking():
+        with _connection_errors():
             dist.all_reduce(found, dist.ReduceOp.MAX)
         return [bool(flag) for flag in found.tolist()]
 
@@ -114,7 +114,7 @@ class Group:
         if self.is_alone:
             return values
         total = values.detach().to("cpu", copy=True)
-        with _talking():
+        with _connection_errors():
             dist.all_reduce(total)
         return total
 
@@ -123,15 +123,15 @@ class Group:
         if self.is_alone:
             return [value]
         found: list[Any] = [None] * self.size
-        with _talking():
+        with _connection_errors():
             dist.all_gather_object(found, value)
         return found
 
-    def share_parameters(self, model: nn.Module) -> None:
+    def broadcast_parameters(self, model: nn.Module) -> None:
         """Gives all processes the parameters and buffers of the first."""
         if self.is_alone:
             return
-        with _talking():
+        with _connection_errors():
             for tensor in model.state_dict().values():
                 dist.broadcast(tensor, src=0)
 
@@ -153,7 +153,7 @@ class Group:
                     parameter.grad = torch.zeros_like(parameter)
                 (small if parameter.grad.numel() < SMALL else large).append(parameter.grad)
         together = torch.cat([grad.flatten() for grad in small]) if small else None
-        with _talking():
+        with _connection_errors():
             messages = [*large] if together is None else [*large, together]
             for work in [dist.all_reduce(message, async_op=True) for message in messages]:
                 work.wait()
@@ -163,11 +163,11 @@ class Group:
                 grad.copy_(part.view_as(grad))
 
 
-ALONE = Group(Place())
+SINGLE_PROCESS = ProcessGroup(Rank())
 
 
 @contextlib.contextmanager
-def _talking() -> Iterator[None]:
+def _connection_errors() -> Iterator[None]:
     """Turns a lost connection into one line."""
     try:
         yield
@@ -199,7 +199,7 @@ def _store() -> Any:
     return dist.PrefixStore(f"korlm/{restart}", store)  # type: ignore[attr-defined]
 
 
-def say_farewell(place: Place, line: str) -> None:
+def report_error_once(place: Rank, line: str) -> None:
     """Tells the line that ends a command once, by the first process, and waits till it is told.
 
     torchrun ends all processes as soon as one of them fails. All make the same mistake as a rule,
@@ -208,7 +208,7 @@ def say_farewell(place: Place, line: str) -> None:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    if place.is_first:
+    if place.is_main_process:
         sys.stderr.write(line)
         sys.stderr.flush()
         with contextlib.suppress(RuntimeError):

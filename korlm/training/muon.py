@@ -78,14 +78,14 @@ class Muon(torch.optim.AdamW):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update of all parameters that have a gradient."""
         assert closure is None
-        alike: dict[tuple[int, ...], list[tuple[Tensor, dict[str, Any]]]] = {}
+        by_shape: dict[tuple[int, ...], list[tuple[Tensor, dict[str, Any]]]] = {}
         for group in self.param_groups:
             for parameter in group["params"] if group["gates"] else ():
                 if parameter.grad is not None:
                     shape = (group["gates"], *parameter.shape)
-                    alike.setdefault(shape, []).append((parameter, group))
-        for (gates, _, columns), members in alike.items():
-            self._turn(members, (gates, -1, columns))
+                    by_shape.setdefault(shape, []).append((parameter, group))
+        for (gates, _, columns), members in by_shape.items():
+            self._update_same_shape(members, (gates, -1, columns))
         groups, self.param_groups = (
             self.param_groups,
             [g for g in self.param_groups if not g["gates"]],
@@ -95,23 +95,25 @@ class Muon(torch.optim.AdamW):
         finally:
             self.param_groups = groups
 
-    def _turn(
+    def _update_same_shape(
         self, members: list[tuple[Tensor, dict[str, Any]]], shape: tuple[int, int, int]
     ) -> None:
         """The step of hidden matrices of one shape, each with its group: one batch of gates."""
-        ahead = [self._ahead(parameter, group["momentum"]) for parameter, group in members]
+        ahead = [
+            self._nesterov_momentum(parameter, group["momentum"]) for parameter, group in members
+        ]
         stack = torch.stack([part.to(self._dtype).view(shape) for part in ahead])
-        with threads.product(stack.numel() * min(stack.shape[-2:])):
-            turned = orthogonalize(stack)
-        size = max(1.0, turned.shape[-2] / turned.shape[-1]) ** 0.5
-        for (parameter, group), update in zip(members, turned, strict=True):
+        with threads.matmul_threads(stack.numel() * min(stack.shape[-2:])):
+            transposed = orthogonalize(stack)
+        size = max(1.0, transposed.shape[-2] / transposed.shape[-1]) ** 0.5
+        for (parameter, group), update in zip(members, transposed, strict=True):
             # What share of its peak the schedule has the rate at.
             lr = group["lr"] / self.defaults["lr"] * group["matrix_lr"]
             if group["weight_decay"]:
                 parameter.mul_(1 - lr * group["weight_decay"])
             parameter.add_(update.reshape(parameter.shape), alpha=-lr * size)
 
-    def _ahead(self, parameter: Tensor, momentum: float) -> Tensor:
+    def _nesterov_momentum(self, parameter: Tensor, momentum: float) -> Tensor:
         """Nesterov's momentum of a parameter, its own average brought forward."""
         state, grad = self.state[parameter], parameter.grad
         assert grad is not None

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Counter(Trainer):
+class NgramTrainer(Trainer):
     """A trainer whose one step is a pass of counting over train; optimizer and epochs are unused.
 
     Attributes:

@@ -39,7 +39,7 @@ def build_optimizer(
     """
     hidden: list[tuple[Tensor, int]] = []
     if isinstance(config, MuonConfig) and isinstance(model, LanguageModel):
-        hidden = model.hidden_matrices()
+        hidden = model.muon_weights()
     taken = {id(weight) for weight, _ in hidden}
     named = [(name, p) for name, p in model.named_parameters() if id(p) not in taken]
     is_matrix = {name: p.ndim > 1 and not name.endswith("initial") for name, p in named}
@@ -116,13 +116,15 @@ class Plateau:
     """What the plateau schedule remembers: how far the rate has fallen, and for how long not."""
 
     factor: float = 1.0
-    bad_validations: int = 0
+    validations_without_improvement: int = 0
 
     def update(self, config: ScheduleConfig, improved: bool) -> None:
         """Takes notice of a validation."""
         if not isinstance(config, PlateauConfig):
             return
-        self.bad_validations = 0 if improved else self.bad_validations + 1
-        if self.bad_validations > config.patience:
+        self.validations_without_improvement = (
+            0 if improved else self.validations_without_improvement + 1
+        )
+        if self.validations_without_improvement > config.patience:
             self.factor = max(self.factor * config.factor, config.end_factor)
-            self.bad_validations = 0
+            self.validations_without_improvement = 0

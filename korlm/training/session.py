@@ -20,12 +20,12 @@ from korlm.config import (
     TrainerConfig,
     TrainSettings,
 )
-from korlm.dataset.batches import Batches, Share, build_batches
+from korlm.dataset.batches import Batches, RankBatches, build_batches
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.vocab import BOS_ID, EOS, EOS_ID
-from korlm.detokenizers.base import Recomposer
-from korlm.detokenizers.registry import keep, kept_recomposer
-from korlm.detokenizers.streaming import TextStream
+from korlm.detokenizers.base import Detokenizer
+from korlm.detokenizers.registry import copy_to_run, load_from_run
+from korlm.detokenizers.streaming import StreamingDetokenizer
 from korlm.evaluation.metrics import exp, metrics, table
 from korlm.generation.sampling import sample_ids
 from korlm.models.base import LanguageModel
@@ -44,12 +44,12 @@ from korlm.runs.checkpoint import (
 )
 from korlm.runs.device import choose_device
 from korlm.training import advice
-from korlm.training.distributed import ALONE, Group
-from korlm.training.ngram import Counter
+from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.training.ngram import NgramTrainer
 from korlm.training.optimizers import build_optimizer
 from korlm.training.state import Progress
-from korlm.training.stop import Stopped, StopSignal
-from korlm.training.tensorboard import NoTracker, Tracker
+from korlm.training.stop import StopSignal, TrainingInterrupted
+from korlm.training.tensorboard import NullLogger, TensorBoardLogger
 from korlm.training.trainer import ADVICE, Trainer
 from korlm.training.validation import evaluate
 from korlm.utils import threads
@@ -59,7 +59,7 @@ from korlm.utils.errors import (
     Interrupted,
     PreparedError,
     TrainingError,
-    writing,
+    output_errors,
 )
 from korlm.utils.io.atomic_files import write_figures
 from korlm.utils.io.locks import alone
@@ -85,7 +85,7 @@ def uses_bf16(config: TrainerConfig, device: torch.device) -> bool:
     return False
 
 
-def device_in(group: Group, config: TrainerConfig) -> torch.device:
+def training_device(group: ProcessGroup, config: TrainerConfig) -> torch.device:
     """The device of this process: each of several has a GPU of its own, or they share the CPU.
 
     Raises:
@@ -107,10 +107,10 @@ def device_in(group: Group, config: TrainerConfig) -> torch.device:
     return device
 
 
-Watch = Callable[[int, float, Mapping[str, float]], None]
+ValidationCallback = Callable[[int, float, Mapping[str, float]], None]
 
 
-class Run:
+class TrainingSession:
     """A run directory and everything that works in it.
 
     Args:
@@ -131,14 +131,14 @@ class Run:
         prepared: Prepared,
         folder: Path,
         resumed: Checkpoint | None = None,
-        group: Group = ALONE,
-        watch: Watch | None = None,
+        group: ProcessGroup = SINGLE_PROCESS,
+        watch: ValidationCallback | None = None,
     ) -> None:
         self.group, self.watch = group, watch
         self.settings, self.prepared, self.folder = settings, prepared, folder
         # What the prepared corpus was made with, which prepared=DIR leaves open.
         self.plain = {**plain, **prepared.manifest["settings"]}
-        self.device = device_in(group, settings.trainer)
+        self.device = training_device(group, settings.trainer)
         if self.device.type == "cpu":
             keep_freed_memory()
         self.bf16 = uses_bf16(settings.trainer, self.device)
@@ -146,24 +146,24 @@ class Run:
         self.model: LanguageModel = build_model(
             settings.model, len(prepared.vocab), prepared.vocab.tokens, prepared.vocab.counts
         )
-        matrices = [weight.numel() for weight, _ in self.model.hidden_matrices()]
+        matrices = [weight.numel() for weight, _ in self.model.muon_weights()]
         rows = settings.batches.batch_size // group.size
         most = settings.trainer.threads
         if most is None and not self.bf16:  # figures are not to depend on the machine's cores
             most = min(threads.all_threads(), threads.SAME_IN_FP32)
-        threads.share_out(most, rows * max(matrices, default=0))
+        threads.configure_threads(most, rows * max(matrices, default=0))
         counted = isinstance(self.model, NgramLM)
         if counted and self.device.type == "mps":  # has no float64
             self.device = torch.device("cpu")
         self.model.to(self.device)
-        group.share_parameters(self.model)
-        if not group.is_first:  # dropout differs from process to process
+        group.broadcast_parameters(self.model)
+        if not group.is_main_process:  # dropout differs from process to process
             torch.manual_seed(settings.seed + group.rank)
         self.optimizer = build_optimizer(self.model, settings.optimizer, self.bf16)
         self.progress = Progress()
         state: State | None = None
         if resumed is not None:
-            state = self._share_of(self._restore(resumed))
+            state = self._local_state(self._restore(resumed))
         if isinstance(self.model, NgramLM) and self.model.config.arpa and not self.progress.step:
             # Before anything is written: a file that is refused leaves no run directory behind.
             started = time.perf_counter()
@@ -181,11 +181,11 @@ class Run:
         }
         self.checkpoints = folder / "checkpoints"
         first_step = self.progress.step + 1 if resumed is not None else 0
-        self.tracker: Tracker = NoTracker()
-        if group.is_first:
+        self.tracker: TensorBoardLogger = NullLogger()
+        if group.is_main_process:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            keep(prepared.folder, folder)
-            self.tracker = Tracker(folder / "tensorboard", first_step)
+            copy_to_run(prepared.folder, folder)
+            self.tracker = TensorBoardLogger(folder / "tensorboard", first_step)
         self.stop = StopSignal(group)
         self.trainer = Trainer(
             model=self.model,
@@ -199,28 +199,28 @@ class Run:
             state=state,
             validate=self._validate,
             save=self.save,
-            point=self.tracker.train_point,
+            point=self.tracker.log_train,
             stop=self.stop,
             group=group,
         )
         if counted:
             tokens = prepared.vocab.tokens
-            self.trainer = Counter(
+            self.trainer = NgramTrainer(
                 **vars(self.trainer), ids=ids["train"], tokens=tokens, folder=folder
             )
 
     def _share(self, batches: Batches) -> Batches:
         """What this process works on."""
         group = self.group
-        return batches if group.is_alone else Share(batches, group.rank, group.size)
+        return batches if group.is_alone else RankBatches(batches, group.rank, group.size)
 
-    def _share_of(self, state: State | None) -> State | None:
+    def _local_state(self, state: State | None) -> State | None:
         """What the model had read in the rows of this process, of what it had read in all."""
         if state is None or self.group.is_alone:
             return state
         return tuple(part[self.group.rank :: self.group.size] for part in state)
 
-    def _whole_state(self) -> State | None:
+    def _gather_state(self) -> State | None:
         """What the model has read in the rows of all processes, in the order of the rows."""
         state, size = self.trainer.state, self.group.size
         if self.group.is_alone or not self.trainer.train.carries_state:
@@ -239,7 +239,7 @@ class Run:
         of_all = states if isinstance(states, list) else [states]
         if len(of_all) == self.group.size:
             restore_random_states(of_all[self.group.rank])
-        elif self.group.is_first:
+        elif self.group.is_main_process:
             logger.warning(
                 "%d processes go on where %d stopped: dropout draws other numbers from here on "
                 "than an unbroken run would have",
@@ -275,7 +275,7 @@ class Run:
     def _begin_at_best(self) -> None:
         """Go on from best.pt, which holds neither moments nor random numbers nor a state."""
         self.progress.validated_step = self.progress.step
-        if self.group.is_first:
+        if self.group.is_main_process:
             logger.warning(
                 "going on from the best model, of step %d, with a new state of the optimizer: the "
                 "figures will differ from those of an unbroken run",
@@ -306,9 +306,9 @@ class Run:
 
     def save(self) -> None:
         """Writes last.pt: the model and all that it takes to go on as if nothing had happened."""
-        state = self._whole_state()
+        state = self._gather_state()
         rng = self.group.gather(random_states())
-        if not self.group.is_first:
+        if not self.group.is_main_process:
             return
         checkpoint = {
             **self.checkpoint(),
@@ -328,7 +328,7 @@ class Run:
             self.batches[split],
             self.device,
             self.stop,
-            progress and self.group.is_first,
+            progress and self.group.is_main_process,
             self.group,
         )
         peak = peak_memory_mb()
@@ -340,14 +340,14 @@ class Run:
         """Measures valid, writes best.pt if it is the best yet, and lets the model write a text."""
         figures = self._figures("valid")
         loss, step = figures["loss"], self.progress.step
-        if not self.group.is_first:
+        if not self.group.is_main_process:
             return loss
         is_best = loss < self.progress.best_loss and math.isfinite(figures["perplexity"])
         # A counted model is its own best, even if its loss is infinite.
-        if is_best or isinstance(self.trainer, Counter):
+        if is_best or isinstance(self.trainer, NgramTrainer):
             best = {**self.progress.plain(), "best_loss": loss, "best_step": step}
             save_checkpoint(self.checkpoints / "best.pt", {**self.checkpoint(), "progress": best})
-        self.tracker.valid_point(step, figures, min(loss, self.progress.best_loss))
+        self.tracker.log_validation(step, figures, min(loss, self.progress.best_loss))
         if self.settings.trainer.sample_tokens:
             self.tracker.sample(step, self._sample())
         if self.watch is not None:
@@ -364,16 +364,16 @@ class Run:
         drawn = " ".join("\n\n" if token == EOS else token for token in tokens)
         if self._recomposer is None:
             return {"samples": drawn}
-        stream = TextStream(self._recomposer)
+        stream = StreamingDetokenizer(self._recomposer)
         text = "".join(map(stream.add, tokens)) + stream.end()
         # Four blanks would begin a line of program code in Markdown.
         lines = (" ".join(line.split()) for line in text.splitlines())
         return {"samples": "\n\n".join(lines), "samples/tokens": drawn}
 
     @functools.cached_property
-    def _recomposer(self) -> Recomposer | None:
+    def _recomposer(self) -> Detokenizer | None:
         """Writes tokens as text, if that is known of the run's tokenizer."""
-        return kept_recomposer(self.plain["tokenizer"]["name"], self.folder)
+        return load_from_run(self.plain["tokenizer"]["name"], self.folder)
 
     def fit(self) -> dict[str, dict[str, float]]:
         """Trains to the end, evaluates the best model on every split, writes metrics.json.
@@ -384,7 +384,7 @@ class Run:
         self._announce()
         taken = f"{self.folder}: another process trains in there; wait for it or end it first"
         with contextlib.ExitStack() as stack:
-            if self.group.is_first:
+            if self.group.is_main_process:
                 stack.enter_context(alone(self.checkpoints / ".lock", taken))
             return self._fit()
 
@@ -396,9 +396,9 @@ class Run:
                 # From here on the model is the best one, and last.pt must stay what it is.
                 return self._finish()
         except OSError:
-            with writing(self.folder, again=self._again()):
+            with output_errors(self.folder, again=self._resume_hint()):
                 raise
-        except Stopped:
+        except TrainingInterrupted:
             raise Interrupted(
                 f"stopped at step {self.progress.step} of {self.trainer.total_steps}; go on with: "
                 + resume_command(self.folder, self.group.size)
@@ -407,7 +407,7 @@ class Run:
             with contextlib.suppress(OSError):  # a full disk has had its say
                 self.tracker.close()
 
-    def _again(self) -> str:
+    def _resume_hint(self) -> str:
         """What to do when what broke off this run is mended."""
         if (self.checkpoints / "last.pt").is_file():
             return f"go on with: {resume_command(self.folder, self.group.size)}"
@@ -417,13 +417,13 @@ class Run:
         """Trains to the end, or to where the user stops it; last.pt is written there."""
         try:
             self.trainer.run()
-        except Stopped:
+        except TrainingInterrupted:
             self.save()
             raise
         self.save()
 
     def _announce(self) -> None:
-        if not self.group.is_first:
+        if not self.group.is_main_process:
             return
         counts = self.prepared.stats["train"]
         logger.info(
@@ -480,13 +480,13 @@ class Run:
         """Figures of the best model."""
         self.group.any(False)  # the first has written its last checkpoint when all have come here
         best_loss = self.progress.best_loss
-        if not isinstance(self.trainer, Counter):
+        if not isinstance(self.trainer, NgramTrainer):
             if math.isinf(best_loss):
                 raise TrainingError(
                     f"the training has diverged: valid perplexity was infinite at each validation "
                     f"up to step {self.progress.step}, and there is no best model: " + ADVICE
                 )
-            if best_loss > math.log(len(self.prepared.vocab)) and self.group.is_first:
+            if best_loss > math.log(len(self.prepared.vocab)) and self.group.is_main_process:
                 logger.warning(
                     "the best valid perplexity, %.4g, is worse than guessing among the %s tokens "
                     "of the vocabulary: train longer or lower optimizer.lr and matrix_lr",
@@ -496,12 +496,15 @@ class Run:
         best = load_checkpoint(self.checkpoints / "best.pt")
         self.model.load_state_dict(best["model"])
         splits = {split: self._figures(split, progress=True) for split in self.batches}
-        if not self.group.is_first:
+        if not self.group.is_main_process:
             return splits
         write_figures(self.folder / "training.json", self._training_figures())
         self._show_embeddings()
         self.tracker.finish(self.progress.step, splits, self.plain)
-        if isinstance(self.trainer, Counter) and self.trainer.network_steps > self.progress.step:
+        if (
+            isinstance(self.trainer, NgramTrainer)
+            and self.trainer.network_steps > self.progress.step
+        ):
             self.tracker.baseline(self.trainer.network_steps, splits)
         self.tracker.close()
         write_figures(self.folder / "metrics.json", splits)  # the last: with it a run is finished

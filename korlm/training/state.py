@@ -34,7 +34,7 @@ class Progress:
     epoch_tokens: int = 0
     best_loss: float = math.inf
     best_step: int = 0
-    bad_validations: int = 0
+    validations_without_improvement: int = 0
     validated_step: int = -1
     seconds: float = 0.0
     plateau: Plateau = field(default_factory=Plateau)

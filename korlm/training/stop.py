@@ -6,11 +6,11 @@ import signal
 from types import FrameType
 from typing import Any
 
-from korlm.training.distributed import ALONE, Group
-from korlm.utils.signals import ending
+from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.utils.signals import stop_signals
 
 
-class Stopped(Exception):  # noqa: N818 - the user asked for it
+class TrainingInterrupted(Exception):  # noqa: N818 - the user asked for it
     """Ctrl-C or the end of a cluster's time, noticed between two steps."""
 
 
@@ -23,13 +23,13 @@ class StopSignal:
         group: the processes that stop together, whichever of them was told to.
     """
 
-    def __init__(self, group: Group = ALONE) -> None:
-        self.wished = False
+    def __init__(self, group: ProcessGroup = SINGLE_PROCESS) -> None:
+        self.stop_requested = False
         self._group = group
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
-        for number in ending():
+        for number in stop_signals():
             self._before[number] = signal.signal(number, self._wish)
         return self
 
@@ -38,15 +38,15 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _wish(self, number: int, frame: FrameType | None) -> None:
-        if self.wished and number == signal.SIGINT:
+        if self.stop_requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.wished = True
+        self.stop_requested = True
 
-    def is_agreed(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether a process of the group was told to stop; all ask at the same point."""
-        return self._group.any(self.wished)
+        return self._group.any(self.stop_requested)
 
     def check(self) -> None:
-        """Raises ``Stopped`` if somebody wished it."""
-        if self.is_agreed():
-            raise Stopped
+        """Raises ``TrainingInterrupted`` if somebody wished it."""
+        if self.should_stop():
+            raise TrainingInterrupted

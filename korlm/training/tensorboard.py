@@ -22,7 +22,7 @@ QUALITY = ("bits_per_char", "eojeol_perplexity", "oov_rate")
 _EVENTS = "events.out.tfevents."  # the seconds, the machine and more follow
 
 
-class Tracker:
+class TensorBoardLogger:
     """Writes what can be watched.
 
     Args:
@@ -52,7 +52,7 @@ class Tracker:
     def _add(self, tag: str, value: float, step: int) -> None:
         self._writer.add_scalar(tag, value, step)
 
-    def train_point(
+    def log_train(
         self, step: int, loss: float, lr: float, grad_norm: float, tokens_per_second: float
     ) -> None:
         """Training since the last point; loss in nats per token."""
@@ -62,7 +62,7 @@ class Tracker:
         self._add("train/grad_norm", grad_norm, step)
         self._add("train/tokens_per_second", tokens_per_second, step)
 
-    def valid_point(self, step: int, figures: Mapping[str, float], best_loss: float) -> None:
+    def log_validation(self, step: int, figures: Mapping[str, float], best_loss: float) -> None:
         """A validation; ``figures`` as in metrics.json."""
         self._add("loss/valid", figures["loss"], step)
         self._add("perplexity/valid", figures["perplexity"], step)
@@ -94,7 +94,7 @@ class Tracker:
             last_step: of the networks.
             splits: figures as in metrics.json.
         """
-        self.valid_point(last_step, splits["valid"], splits["valid"]["loss"])
+        self.log_validation(last_step, splits["valid"], splits["valid"]["loss"])
         self._test_point(last_step, splits)
 
     def finish(
@@ -116,18 +116,18 @@ class Tracker:
             self._writer.close()
 
 
-class NoTracker(Tracker):
+class NullLogger(TensorBoardLogger):
     """Of the processes that leave telling to the first."""
 
     def __init__(self) -> None:
         pass
 
-    def train_point(
+    def log_train(
         self, step: int, loss: float, lr: float, grad_norm: float, tokens_per_second: float
     ) -> None:
         """Tells nothing."""
 
-    def valid_point(self, step: int, figures: Mapping[str, float], best_loss: float) -> None:
+    def log_validation(self, step: int, figures: Mapping[str, float], best_loss: float) -> None:
         """Tells nothing."""
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from korlm.dataset.vocab import SPECIALS
-from korlm.utils.io.atomic_files import replacing
+from korlm.utils.io.atomic_files import atomic_write
 
 CONFIG = """\
 embeddings {
@@ -64,5 +64,5 @@ def written(token: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")

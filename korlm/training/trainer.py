@@ -15,8 +15,8 @@ from korlm.config import Precision, ScheduleConfig, TrainerConfig
 from korlm.dataset.batches import Batch, Batches
 from korlm.evaluation.metrics import exp
 from korlm.models.base import LanguageModel
-from korlm.modules.state import State, detach
-from korlm.training.distributed import ALONE, Group
+from korlm.modules.state import State, detach_state
+from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.training.optimizers import clip_gradients, learning_rate_factor
 from korlm.training.state import Progress
 from korlm.training.stop import StopSignal
@@ -73,7 +73,7 @@ class Trainer:
     save: Callable[[], None]
     point: Callable[[int, float, float, float, float], None]
     stop: StopSignal
-    group: Group = ALONE
+    group: ProcessGroup = SINGLE_PROCESS
 
     @property
     def total_steps(self) -> int:
@@ -85,8 +85,10 @@ class Trainer:
     def is_done(self) -> bool:
         """Whether all steps are done, or valid loss has stopped falling for good."""
         patience = self.config.patience
-        tired = patience is not None and self.progress.bad_validations >= patience
-        return tired or self.progress.step >= self.total_steps
+        patience_exhausted = (
+            patience is not None and self.progress.validations_without_improvement >= patience
+        )
+        return patience_exhausted or self.progress.step >= self.total_steps
 
     def run(self) -> None:
         """Trains until it is done.
@@ -101,15 +103,15 @@ class Trainer:
             initial=progress.step,
             unit="step",
             desc="training",
-            shown=self.group.is_first,
+            shown=self.group.is_main_process,
         )
-        neighbours = threads.Neighbours(self.bf16)
+        contention_monitor = threads.CpuContentionMonitor(self.bf16)
         with bar, tf32(self.config.precision is not Precision.fp32):
             # A session that was stopped at the end of an epoch left these two undone.
             self._validate_if_due(bar)
             self._end_epoch_if_due()
             while not self.is_done:
-                self._run_epoch(bar, neighbours)
+                self._run_epoch(bar, contention_monitor)
                 self._end_epoch_if_due()
 
     def _end_epoch_if_due(self) -> None:
@@ -123,20 +125,22 @@ class Trainer:
         self.state = None
         self.save()
 
-    def _run_epoch(self, bar: ProgressBar, neighbours: threads.Neighbours) -> None:
+    def _run_epoch(
+        self, bar: ProgressBar, contention_monitor: threads.CpuContentionMonitor
+    ) -> None:
         """The rest of one pass over train."""
         progress = self.progress
-        pending = _Pending()
+        pending = StepBuffer()
         saved = time.monotonic()
         for batch in self.train.epoch(progress.epoch, progress.batch):
             self._step(batch, pending)
             if (
                 len(pending.losses) >= self.config.log_every
-                or self.stop.is_agreed()
+                or self.stop.should_stop()
                 or self._is_validation_due()
             ):
                 self._report(pending, bar)
-                neighbours.look()
+                contention_monitor.poll()
                 self.stop.check()
                 self._validate_if_due(bar)
                 if self.group.any(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
@@ -144,9 +148,9 @@ class Trainer:
                     saved = time.monotonic()
                 if self.is_done:
                     return
-                pending = _Pending()
+                pending = StepBuffer()
 
-    def _step(self, batch: Batch, pending: _Pending) -> None:
+    def _step(self, batch: Batch, pending: StepBuffer) -> None:
         """One optimizer step; waits for nothing."""
         progress = self.progress
         lr = self.optimizer.defaults["lr"] * progress.plateau.factor
@@ -155,26 +159,30 @@ class Trainer:
             group["lr"] = lr
         self.model.train()
         batch = batch.to(self.device)
-        state = detach(self.state) if self.state is not None and self.train.carries_state else None
+        state = (
+            detach_state(self.state)
+            if self.state is not None and self.train.carries_state
+            else None
+        )
         if len(batch.inputs):
             with autocast(self.device, self.bf16):
                 total, nats, after = self.model.objective(
                     batch.inputs, batch.targets, state, batch.lengths
                 )
-            self.state = detach(after)
+            self.state = detach_state(after)
         else:  # a small batch whose rows are with other processes
             total = nats = torch.zeros((), device=self.device, requires_grad=True)
         self.optimizer.zero_grad(set_to_none=True)
         (total / batch.num_tokens).backward()  # type: ignore[no-untyped-call]
         self.group.sum_gradients(self.model.parameters())
         norm = clip_gradients(self.model.parameters(), self.config.clip_norm)
-        with threads.passing(sum(p.numel() for p in self.model.parameters())):
+        with threads.elementwise_threads(sum(p.numel() for p in self.model.parameters())):
             self.optimizer.step()
         progress.step += 1
         progress.batch += 1
         pending.add(nats.detach(), norm, batch.num_tokens, lr)
 
-    def _report(self, pending: _Pending, bar: ProgressBar) -> None:
+    def _report(self, pending: StepBuffer, bar: ProgressBar) -> None:
         """Fetches the losses since the last report, all at once, and tells them."""
         progress = self.progress
         losses = self.group.sum(torch.stack(pending.losses)).tolist()
@@ -221,7 +229,9 @@ class Trainer:
         # A perplexity beyond all floats is not a result, even if the one before was worse.
         improved = loss < progress.best_loss and math.isfinite(exp(loss))
         progress.plateau.update(self.schedule, improved)
-        progress.bad_validations = 0 if improved else progress.bad_validations + 1
+        progress.validations_without_improvement = (
+            0 if improved else progress.validations_without_improvement + 1
+        )
         if improved:
             progress.best_loss, progress.best_step = loss, progress.step
         progress.validated_step = progress.step
@@ -240,7 +250,7 @@ class Trainer:
             )
 
 
-class _Pending:
+class StepBuffer:
     """What happened since the last report; losses and norms stay on the device until then."""
 
     def __init__(self) -> None:

@@ -8,10 +8,10 @@ import torch
 
 from korlm.dataset.batches import Batches
 from korlm.dataset.vocab import UNK_ID
-from korlm.evaluation.metrics import Tally
+from korlm.evaluation.metrics import LossSums
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State
-from korlm.training.distributed import ALONE, Group
+from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.training.stop import StopSignal
 from korlm.training.trainer import _double
 from korlm.utils.progress import ProgressBar
@@ -25,8 +25,8 @@ def evaluate(
     device: torch.device,
     stop: StopSignal | None = None,
     progress: bool = False,
-    group: Group = ALONE,
-) -> Tally:
+    group: ProcessGroup = SINGLE_PROCESS,
+) -> LossSums:
     """One pass without dropout, in fp32: what every token of a split costs.
 
     Args:
@@ -63,4 +63,4 @@ def evaluate(
             unknown += is_unk.sum()
         total, unk_nats = group.sum(sums).tolist()
         unknown = group.sum(unknown)
-        return Tally(total, unk_nats, tokens, int(unknown), time.perf_counter() - started)
+        return LossSums(total, unk_nats, tokens, int(unknown), time.perf_counter() - started)

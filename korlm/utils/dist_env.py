@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Place:
+class Rank:
     """A process among those that work together.
 
     Attributes:
@@ -30,7 +30,7 @@ class Place:
     local_size: int = 1
 
     @property
-    def is_first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether it is the one that talks and writes."""
         return self.rank == 0
 
@@ -40,19 +40,19 @@ class Place:
         return self.size == 1
 
 
-def place() -> Place:
+def place() -> Rank:
     """The place of this process.
 
     RANK and WORLD_SIZE are left alone where torchrun did not set them: clusters set them as well.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return Place()
+        return Rank()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    return Place(*(int(os.environ[name]) for name in names))
+    return Rank(*(int(os.environ[name]) for name in names))
 
 
 @contextlib.contextmanager
-def leaving() -> Iterator[None]:
+def exit_immediately() -> Iterator[None]:
     """Around a whole command: ends a process of several at once when the command has ended.
 
     PyTorch's threads for talking may outlive the connections they were for. Python's usual end then

@@ -118,7 +118,7 @@ class OutputKey:
 
 
 @contextmanager
-def writing(
+def output_errors(
     place: Path, key: str | None = None, again: str = "run the same command again"
 ) -> Iterator[None]:
     """Turns the failures of writing under ``place`` into an ``OutputError`` of one line.
@@ -170,7 +170,7 @@ def install_command(*packages: str) -> str:
 
 
 @contextmanager
-def optional(*packages: str) -> Iterator[None]:
+def require_extra(*packages: str) -> Iterator[None]:
     """Turn the failure to import a package into one line with the command that installs it.
 
     Args:

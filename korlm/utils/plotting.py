@@ -19,7 +19,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 
-from korlm.utils.io.atomic_files import replacing
+from korlm.utils.io.atomic_files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def styled() -> Iterator[None]:
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a picture as PNG, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130)
 
 

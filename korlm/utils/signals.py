@@ -15,7 +15,7 @@ from korlm.utils import dist_env
 _POLITE = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
-def ending() -> list[int]:
+def stop_signals() -> list[int]:
     """Those that this thread is to hear: none but in the main thread, not SIGHUP under nohup."""
     if threading.current_thread() is not threading.main_thread():
         return []
@@ -24,7 +24,7 @@ def ending() -> list[int]:
 
 
 @contextmanager
-def interrupting() -> Iterator[None]:
+def signals_as_keyboard_interrupt() -> Iterator[None]:
     """Makes the others what Ctrl-C is, so that nothing half-written and no child stays behind.
 
     Whoever sends them may send them again and again: the first one counts.
@@ -38,7 +38,7 @@ def interrupting() -> Iterator[None]:
 
     try:
         # torchrun ends its processes together and needs no words of theirs.
-        for number in ending() if dist_env.place().is_alone else ():
+        for number in stop_signals() if dist_env.place().is_alone else ():
             if number != signal.SIGINT:
                 before[number] = signal.signal(number, interrupt)
         yield
@@ -48,7 +48,7 @@ def interrupting() -> Iterator[None]:
 
 
 @contextmanager
-def ctrl_c_as_it_was() -> Iterator[None]:
+def preserve_sigint_handler() -> Iterator[None]:
     """Around the import of a library that takes Ctrl-C for itself, as dask_jobqueue does."""
     before = signal.getsignal(signal.SIGINT)
     try:

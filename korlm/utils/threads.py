@@ -34,7 +34,9 @@ STEP, PRODUCT, PASS = 3_000_000, 8_000_000, 100_000
 SAME_IN_FP32 = 4  # threads with which products in fp32 still give the same numbers
 
 
-CROWDED = 0.25  # seconds that threads wait for a core, in a second, from which one does better
+CONTENTION_THRESHOLD = (
+    0.25  # seconds that threads wait for a core, in a second, from which one does better
+)
 
 
 LOOK = 1.0  # seconds that are judged at once
@@ -49,15 +51,15 @@ _CHOICE = torch.get_num_threads()  # PyTorch's own, before anybody changes it
 _fewest, _most = 0, 0  # 0: as many threads as are in force
 
 
-def share_out(most: int | None, step: int) -> None:
-    """Sets the threads of all that is small, and lets ``product`` and ``passing`` have more.
+def configure_threads(most: int | None, step: int) -> None:
+    """Set the default number of threads, and the limits of the context managers below.
 
     Args:
         most: threads of the largest operations; None: all cores that are left to this process.
         step: multiply-adds of the largest product within a recurrent step.
     """
     most = all_threads() if most is None else most
-    _put_in_force(min(most, _parts(step, STEP)), most)
+    _set_thread_limits(min(most, _parts(step, STEP)), most)
 
 
 def all_threads() -> int:
@@ -65,12 +67,12 @@ def all_threads() -> int:
     return min(_CHOICE, available_cores())
 
 
-def product(multiply_adds: int) -> contextlib.AbstractContextManager[None]:
+def matmul_threads(multiply_adds: int) -> contextlib.AbstractContextManager[None]:
     """As many threads as a matrix product is worth, while this lasts."""
     return _threads(_parts(multiply_adds, PRODUCT))
 
 
-def passing(elements: int) -> contextlib.AbstractContextManager[None]:
+def elementwise_threads(elements: int) -> contextlib.AbstractContextManager[None]:
     """As many threads as it is worth to pass over elements, while this lasts.
 
     Not for sums over all of them, which would depend on the number of threads.
@@ -96,7 +98,7 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class Neighbours:
+class CpuContentionMonitor:
     """Other programs on the same cores: while they want them, a training has one thread.
 
     Args:
@@ -108,36 +110,36 @@ class Neighbours:
         self._heeded = _most > 1 and (bf16 or _most <= SAME_IN_FP32)
         self._pause = PAUSES[0]
         self._alone_since: float | None = None
-        self._at, self._waited = time.monotonic(), _waited_for_cores()
+        self._at, self._waited = time.monotonic(), _runqueue_wait_seconds()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """To be called now and then, between two steps."""
         at = time.monotonic()
         if not self._heeded or at - self._at < LOOK:
             return
-        waited = _waited_for_cores()
-        is_crowded = waited - self._waited > CROWDED * (at - self._at)
+        waited = _runqueue_wait_seconds()
+        is_crowded = waited - self._waited > CONTENTION_THRESHOLD * (at - self._at)
         self._at, self._waited = at, waited
         if self._alone_since is None:
             if is_crowded:
                 logger.debug("other programs want the cores: one thread for %.0f s", self._pause)
                 self._alone_since = at
-                _put_in_force(1, 1)
+                _set_thread_limits(1, 1)
             else:
                 self._pause = PAUSES[0]
         elif at - self._alone_since >= self._pause:
             self._pause = min(2 * self._pause, PAUSES[1])
             self._alone_since = None
-            _put_in_force(*self._shared)
+            _set_thread_limits(*self._shared)
 
 
-def _put_in_force(fewest: int, most: int) -> None:
+def _set_thread_limits(fewest: int, most: int) -> None:
     global _fewest, _most
     _fewest, _most = fewest, most
     torch.set_num_threads(fewest)
 
 
-def _waited_for_cores() -> float:
+def _runqueue_wait_seconds() -> float:
     """Seconds that threads of this process could have run but had no core; Linux tells."""
     nanoseconds = 0
     for path in Path("/proc/self/task").glob("*/schedstat"):

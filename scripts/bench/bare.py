@@ -7,7 +7,7 @@ import torch
 from korlm.config import ScheduleConfig, TrainerConfig
 from korlm.dataset.batches import Batches
 from korlm.models.base import LanguageModel
-from korlm.training.distributed import ALONE, Group
+from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.training.state import Progress
 from korlm.training.stop import StopSignal
 from korlm.training.trainer import Trainer
@@ -18,7 +18,7 @@ def bare_trainer(
     optimizer: torch.optim.Optimizer,
     batches: Batches,
     bf16: bool,
-    group: Group = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Trainer:
     """Trains on the CPU at a constant rate; validates, saves and tells nothing."""
     return Trainer(

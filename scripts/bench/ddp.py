@@ -23,34 +23,34 @@ import torch
 from bare import bare_trainer
 
 from korlm.config import AdamConfig, LSTMConfig
-from korlm.dataset.batches import Batches, Share, StreamBatches
+from korlm.dataset.batches import Batches, RankBatches, StreamBatches
 from korlm.models.registry import build_model
-from korlm.training.distributed import Group
+from korlm.training.distributed import ProcessGroup
 from korlm.training.optimizers import build_optimizer
-from korlm.training.trainer import _Pending
-from korlm.utils.dist_env import leaving, place
+from korlm.training.trainer import StepBuffer
+from korlm.utils.dist_env import exit_immediately, place
 
 BATCH, LENGTH, UNITS, LAYERS = 20, 35, 200, 2
 
 
-def measure(group: Group, vocab_size: int, steps: int) -> list[tuple[float, float]]:
+def measure(group: ProcessGroup, vocab_size: int, steps: int) -> list[tuple[float, float]]:
     """Seconds of each step by the clock and of the processor, after some to warm up."""
     torch.set_num_threads(1)
     torch.manual_seed(1)
     config = LSTMConfig(name="lstm", embedding_dim=UNITS, hidden_dim=UNITS, num_layers=LAYERS)
     model = build_model(config, vocab_size)
-    group.share_parameters(model)
+    group.broadcast_parameters(model)
     ranks = np.random.default_rng(1).zipf(1.2, 200_000) % (vocab_size - 4) + 4
     batches: Batches = StreamBatches(ranks.astype(np.uint32), BATCH, LENGTH)
     if not group.is_alone:
-        batches = Share(batches, group.rank, group.size)
+        batches = RankBatches(batches, group.rank, group.size)
     optimizer = build_optimizer(model, AdamConfig(name="adamw", lr=0.001))
     trainer = bare_trainer(model, optimizer, batches, False, group)
     seconds = []
     for _, batch in zip(range(steps + 5), batches.epoch(0), strict=False):
         began, worked = time.perf_counter(), time.process_time()
-        trainer._step(batch, _Pending())
-        trainer.stop.is_agreed()
+        trainer._step(batch, StepBuffer())
+        trainer.stop.should_stop()
         seconds.append((time.perf_counter() - began, time.process_time() - worked))
     return seconds[5:]
 
@@ -65,9 +65,9 @@ def main() -> None:
     parser.add_argument("--one-of", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one_of:
-        with Group(place()) as group:
+        with ProcessGroup(place()) as group:
             seconds = measure(group, options.vocab_size, options.steps)
-        if group.is_first:
+        if group.is_main_process:
             print(json.dumps(seconds))
         return
     run = [__file__, "--one-of", f"--vocab-size={options.vocab_size}", f"--steps={options.steps}"]
@@ -89,5 +89,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with leaving():
+    with exit_immediately():
         main()

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from rapidfuzz.distance import LCSseq, Levenshtein
 
 from korlm.dataset.shards import read_columns, shard_paths
-from korlm.detokenizers.kkma.detokenizer import KkmaRecomposer, rules_alone
+from korlm.detokenizers.kkma.detokenizer import KkmaDetokenizer, untrained_spacing
 from korlm.detokenizers.kkma.training import learn
 from korlm.detokenizers.kkma.training_data import read_samples
 from korlm.detokenizers.registry import MAX_TOKENS
@@ -117,14 +117,16 @@ def main() -> None:
     parser.add_argument("--failures", type=int, default=0, help="eojeols that fail most, so many")
     options = parser.parse_args()
     begin = time.perf_counter()
-    recomposer = learn(read_samples(options.prepared, "train", MAX_TOKENS))
-    rules = KkmaRecomposer({}, rules_alone())
-    print(f"learnt in {time.perf_counter() - begin:.1f} s: {len(recomposer.decisions):,} decisions")
+    detokenizer = learn(read_samples(options.prepared, "train", MAX_TOKENS))
+    rules = KkmaDetokenizer({}, untrained_spacing())
+    print(
+        f"learnt in {time.perf_counter() - begin:.1f} s: {len(detokenizer.decisions):,} decisions"
+    )
     lines = list(lines_of(options.prepared, options.split))
     print(f"{'told beside the morphs':44} {'eojeols':>9} {'errors':>9}")
     measure("morphs one after another: blanks", lines, _plain)
     measure("rules alone: blanks", lines, lambda x: rules.compose(x.morphs, None, x.eojeol))
-    compose = recomposer.compose
+    compose = detokenizer.compose
     failed = measure("tags, blanks", lines, lambda x: compose(x.morphs, x.tags, x.eojeol))
     measure("blanks", lines, lambda x: compose(x.morphs, None, x.eojeol))
     measure("tags", lines, lambda x: compose(x.morphs, x.tags))

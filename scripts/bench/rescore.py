@@ -20,9 +20,9 @@ import numpy.typing as npt
 import torch
 
 import korlm
-from korlm.corpus.lines import Lines
+from korlm.corpus.lines import LineBlock
 from korlm.rescoring.formats.reader import open_lists
-from korlm.rescoring.lm_scorer import plain_text
+from korlm.rescoring.lm_scorer import normalize_spaces
 from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
 from korlm.runs.trained_run import TrainedRun
 
@@ -74,7 +74,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     run = korlm.load(options.run)
-    texts = [plain_text(hyp.text) for nbest in open_lists(options.lists) for hyp in nbest.hyps]
+    texts = [
+        normalize_spaces(hyp.text) for nbest in open_lists(options.lists) for hyp in nbest.hyps
+    ]
     texts = texts[: options.hypotheses]
     batches = []
     with run.reader() as reader:
@@ -82,7 +84,7 @@ def main() -> None:
         begun = time.perf_counter()
         for at in range(0, len(texts), options.batch):
             distinct = list(dict.fromkeys(texts[at : at + options.batch]))
-            readings = list(reader.read([Lines("text", "", 1, distinct)]))
+            readings = list(reader.read([LineBlock("text", "", 1, distinct)]))
             lengths = np.concatenate([reading.lengths for reading in readings])
             batches.append((np.concatenate([r.ids for r in readings]), lengths))
         print(f"tokenizing: {len(texts) / (time.perf_counter() - begun):,.0f} hypotheses a second")

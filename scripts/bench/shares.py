@@ -38,7 +38,7 @@ from korlm.dataset.prepared import open_prepared
 from korlm.models.registry import build_model
 from korlm.training.optimizers import build_optimizer
 from korlm.training.session import uses_bf16
-from korlm.training.trainer import Trainer, _Pending
+from korlm.training.trainer import StepBuffer, Trainer
 from korlm.utils.memory import keep_freed_memory
 
 ROUNDS, STEPS = 4, 16
@@ -105,7 +105,7 @@ def main() -> None:
         """Takes some and gives milliseconds a step."""
         started = time.perf_counter()
         for _ in range(STEPS):
-            trainer._step(next(stream), _Pending())
+            trainer._step(next(stream), StepBuffer())
         return 1000 * (time.perf_counter() - started) / STEPS
 
     steps()

@@ -48,7 +48,7 @@ from korlm.dataset.batches import Batch, StreamBatches
 from korlm.models.registry import build_model
 from korlm.training.optimizers import build_optimizer
 from korlm.training.session import uses_bf16
-from korlm.training.trainer import _Pending
+from korlm.training.trainer import StepBuffer
 from korlm.utils import threads
 from korlm.utils.memory import keep_freed_memory
 
@@ -116,7 +116,7 @@ def korlm_step(
     stream = endless(batches)
 
     def step() -> float:
-        pending = _Pending()
+        pending = StepBuffer()
         trainer._step(next(stream), pending)
         return float(pending.losses[0]) / pending.tokens[0]
 
@@ -125,7 +125,7 @@ def korlm_step(
 
 def worker(name: str, options: argparse.Namespace, pipe: Connection) -> None:
     """A process of its own: answers each message with a step's seconds, by clock and processor."""
-    threads.share_out(options.threads, BATCH * 4 * UNITS * UNITS)
+    threads.configure_threads(options.threads, BATCH * 4 * UNITS * UNITS)
     if name == PEER:
         torch.set_num_threads(options.threads)
     # Zipf's law, as words have it: which rows of the embedding are touched matters little.

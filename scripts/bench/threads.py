@@ -21,7 +21,7 @@ import time
 
 from shares import build, endless, settings_of
 
-from korlm.training.trainer import _Pending
+from korlm.training.trainer import StepBuffer
 from korlm.utils import threads
 from korlm.utils.cpu import available_cores
 
@@ -33,21 +33,21 @@ def main() -> None:
     settings = settings_of(sys.argv[1:])
     trainer = build(settings)
     stream = endless(trainer.train)
-    matrices = [weight.numel() for weight, _ in trainer.model.hidden_matrices()]
+    matrices = [weight.numel() for weight, _ in trainer.model.muon_weights()]
     work, cores = settings.batches.batch_size * max(matrices, default=0), available_cores()
 
     def steps(count: int) -> float:
         """Takes some and gives milliseconds a step."""
         started = time.perf_counter()
         for _ in range(count):
-            trainer._step(next(stream), _Pending())
+            trainer._step(next(stream), StepBuffer())
         return 1000 * (time.perf_counter() - started) / count
 
     ways = {"one thread": (1, 0), f"{cores} threads": (cores, work), "always all": (cores, 1 << 62)}
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, way in ways.items():
-            threads.share_out(*way)
+            threads.configure_threads(*way)
             steps(2)
             found[name].append(steps(STEPS))
     alone = statistics.median(found["one thread"])

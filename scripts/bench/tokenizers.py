@@ -16,7 +16,7 @@ from pathlib import Path
 from korlm.config import SCHEMAS, TokenizerConfig, WorkerConfig
 from korlm.corpus.normalization import normalize
 from korlm.text.unicode import is_blank
-from korlm.tokenizers.registry import learn
+from korlm.tokenizers.registry import train_tokenizer
 from korlm.tokenizers.workers.pool import TokenizerPool
 from korlm.utils.errors import TokenizerError
 
@@ -50,7 +50,7 @@ def config_of(name: str, threads: int) -> TokenizerConfig:
 def measure(name: str, threads: int, warm: list[str], lines: list[str], train: list[str]) -> float:
     """Characters a second."""
     config = config_of(name, threads)
-    with TokenizerPool(config, learn(config, train)) as pool:
+    with TokenizerPool(config, train_tokenizer(config, train)) as pool:
         for part in (warm, lines):
             began = time.perf_counter()
             for _ in pool.map(part[begin : begin + 50] for begin in range(0, len(part), 50)):

@@ -30,7 +30,7 @@ from korlm.cli.output_dirs import register_resolvers
 from korlm.config.keys import conf_dir
 from korlm.config.serialization import plain_settings, to_settings
 from korlm.dataset.prepared import open_prepared
-from korlm.training.session import Run
+from korlm.training.session import TrainingSession
 
 
 class Timed:
@@ -61,13 +61,13 @@ def main() -> None:
     before = set(threading.enumerate())
     with tempfile.TemporaryDirectory() as folder:
         prepared = open_prepared(Path(settings.prepared))
-        run = Run(settings, plain_settings(settings), prepared, Path(folder))
+        run = TrainingSession(settings, plain_settings(settings), prepared, Path(folder))
         trainer = run.trainer
         trainer.point = point = Timed(trainer.point)
         trainer.validate = validate = Timed(trainer.validate)
         trainer.run()
         seconds = run.progress.seconds - validate.seconds
-        writing = sum(
+        output_errors = sum(
             time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
             for thread in set(threading.enumerate()) - before
             if "Writer" in type(thread).__name__
@@ -75,7 +75,7 @@ def main() -> None:
         run.tracker.close()
     print(f"{run.progress.step} steps in {seconds:.2f} s, {point.calls} points in TensorBoard")
     print(f"the loop waits for the tracker: {100 * point.seconds / seconds:.3f} % of a step")
-    print(f"a thread writes the events: {100 * writing / seconds:.3f} % (processor time)")
+    print(f"a thread writes the events: {100 * output_errors / seconds:.3f} % (processor time)")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tiny_runs import finish, korean_lines, make_settings, prepare_tiny
 
 from korlm import load
 from korlm.config import NgramConfig
-from korlm.rescoring import Combination, Hypothesis, NBest, Scorer, rescore
+from korlm.rescoring import Hypothesis, LMScorer, NBest, ScoreWeights, rescore
 
 
 class Runs:
@@ -102,7 +102,7 @@ def test_the_sum_by_hand(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> 
     assert korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", *options, "output=o").code == 0
     given = {(utt, text): score for utt, score, text in read(lists)}
     run = load(runs.lstm)
-    with Scorer([run]) as scorer:
+    with LMScorer([run]) as scorer:
         for utt, total, text in read(Path("o")):
             found = scorer.score([text])
             log_prob = found.log_probs[0, 0] / found.num_tokens[0]
@@ -112,9 +112,9 @@ def test_the_sum_by_hand(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> 
 
 def test_in_python(runs: Runs) -> None:
     lists = [NBest("a", [Hypothesis("다간 에집 는나", -1.0), Hypothesis("나는 집에 간다.", -1.5)])]
-    with Scorer([load(runs.lstm)]) as scorer:
-        ((nbest, hyps),) = rescore(lists, scorer, Combination(weight=1.0))
-        ((_, as_given),) = rescore(lists, scorer, Combination(weight=0.0))
+    with LMScorer([load(runs.lstm)]) as scorer:
+        ((nbest, hyps),) = rescore(lists, scorer, ScoreWeights(weight=1.0))
+        ((_, as_given),) = rescore(lists, scorer, ScoreWeights(weight=0.0))
     assert nbest.utt == "a"
     assert [hyp.hypothesis.text for hyp in hyps] == ["나는 집에 간다.", "다간 에집 는나"]
     assert hyps[0].total == pytest.approx(-1.5 + hyps[0].log_prob)

@@ -14,7 +14,13 @@ from torchtext.data import BPTTIterator, BucketIterator, Dataset, Example, Field
 
 from korlm.config import BatchesConfig, Mode
 from korlm.dataset import batches as batches_module
-from korlm.dataset.batches import Batch, SentenceBatches, Share, StreamBatches, build_batches
+from korlm.dataset.batches import (
+    Batch,
+    BucketedSentenceBatches,
+    RankBatches,
+    StreamBatches,
+    build_batches,
+)
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID
 from korlm.utils.errors import CorpusError
 
@@ -136,7 +142,7 @@ def test_a_stream_goes_on_from_any_window() -> None:
 
 def test_a_stream_carries_its_state() -> None:
     assert StreamBatches(stream_of(9), 2, 2).carries_state
-    assert not SentenceBatches(stream_of(9), 2, 2).carries_state
+    assert not BucketedSentenceBatches(stream_of(9), 2, 2).carries_state
 
 
 # Sentences
@@ -144,7 +150,7 @@ def test_a_stream_carries_its_state() -> None:
 
 def test_sentences_by_hand() -> None:
     ids = joined([[10, 11, EOS_ID], [EOS_ID], [12, 13, 14, 15, 16, EOS_ID], [17, EOS_ID]])
-    first, second, third = SentenceBatches(ids, batch_size=2, max_length=4).epoch(0)
+    first, second, third = BucketedSentenceBatches(ids, batch_size=2, max_length=4).epoch(0)
     # 12 to 15 fill a row; 16 and <eos> go on in a row of their own, from the token before them.
     assert first.targets.tolist() == [[12, 13, 14, 15], [10, 11, EOS_ID, PAD_ID]]
     assert first.inputs.tolist() == [[BOS_ID, 12, 13, 14], [BOS_ID, 10, 11, PAD_ID]]
@@ -169,7 +175,7 @@ def test_each_token_of_a_sentence_is_a_target_once(
         for begin in range(0, len(sentence), max_length)
     ]
     pieces = [(inputs[: len(targets)], targets) for inputs, targets in pieces]
-    batches = SentenceBatches(joined(sentences), batch_size, max_length, seed)
+    batches = BucketedSentenceBatches(joined(sentences), batch_size, max_length, seed)
     found = list(batches.epoch(0))
     assert len(found) == len(batches)
     for batch in found:
@@ -186,7 +192,7 @@ def test_each_token_of_a_sentence_is_a_target_once(
 
 def test_a_last_sentence_without_its_end() -> None:
     ids = np.array([10, EOS_ID, 11, 12], dtype=np.uint16)
-    (batch,) = SentenceBatches(ids, 5, 10).epoch(0)
+    (batch,) = BucketedSentenceBatches(ids, 5, 10).epoch(0)
     assert rows_of([batch]) == [([BOS_ID, 10], [10, EOS_ID]), ([BOS_ID, 11], [11, 12])]
 
 
@@ -210,7 +216,7 @@ def test_sentences_against_torchtext(batch_size: int) -> None:
         ids, lengths = batch.text
         their_padding += ids.numel() - int(lengths.sum())
         theirs.update(tuple(row[:n]) for row, n in zip(ids.tolist(), lengths.tolist(), strict=True))
-    batches = SentenceBatches(joined(sentences), batch_size, 100, shuffle_seed=1)
+    batches = BucketedSentenceBatches(joined(sentences), batch_size, 100, shuffle_seed=1)
     found = list(batches.epoch(0))
     assert len(found) == len(oracle)
     assert Counter(tuple(targets) for _, targets in rows_of(found)) == theirs
@@ -225,18 +231,18 @@ def test_sentences_against_torchtext(batch_size: int) -> None:
     assert padding < 0.1 * unsorted
 
 
-def epoch_of(batches: SentenceBatches, epoch: int, first: int = 0) -> list[list[list[int]]]:
+def epoch_of(batches: BucketedSentenceBatches, epoch: int, first: int = 0) -> list[list[list[int]]]:
     return [batch.targets.tolist() for batch in batches.epoch(epoch, first)]
 
 
 def test_the_order_follows_from_seed_and_epoch() -> None:
     ids = joined(sentences_of(300, longest=9))
-    batches = SentenceBatches(ids, 8, 20, shuffle_seed=5)
-    again = SentenceBatches(ids, 8, 20, shuffle_seed=5)
+    batches = BucketedSentenceBatches(ids, 8, 20, shuffle_seed=5)
+    again = BucketedSentenceBatches(ids, 8, 20, shuffle_seed=5)
     assert epoch_of(batches, 2) == epoch_of(again, 2)
     assert epoch_of(batches, 0) == epoch_of(again, 0)
     orders = [epoch_of(batches, epoch) for epoch in range(3)]
-    orders.append(epoch_of(SentenceBatches(ids, 8, 20, shuffle_seed=6), 0))
+    orders.append(epoch_of(BucketedSentenceBatches(ids, 8, 20, shuffle_seed=6), 0))
     assert all(one != other for one, other in itertools.combinations(orders, 2))
     # Nor do long sentences come first: batches of one pool are shuffled.
     widths = [len(batch[0]) for batch in orders[0]]
@@ -247,14 +253,14 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
 
 
 def test_without_a_seed_every_epoch_is_the_same() -> None:
-    batches = SentenceBatches(joined(sentences_of(100, longest=9)), 8, 20)
+    batches = BucketedSentenceBatches(joined(sentences_of(100, longest=9)), 8, 20)
     assert epoch_of(batches, 0) == epoch_of(batches, 7)
     widths = [len(batch[0]) for batch in epoch_of(batches, 0)]
     assert widths == sorted(widths, reverse=True)
 
 
 def test_sentences_go_on_from_any_batch() -> None:
-    batches = SentenceBatches(joined(sentences_of(60, longest=9)), 8, 20, shuffle_seed=1)
+    batches = BucketedSentenceBatches(joined(sentences_of(60, longest=9)), 8, 20, shuffle_seed=1)
     whole = epoch_of(batches, 4)
     for first in range(len(whole) + 1):
         assert epoch_of(batches, 4, first) == whole[first:]
@@ -263,7 +269,7 @@ def test_sentences_go_on_from_any_batch() -> None:
 def test_ids_may_be_mapped_from_a_file(tmp_path: Path) -> None:
     np.save(tmp_path / "ids.npy", joined(sentences_of(20, longest=5)))
     ids = np.load(tmp_path / "ids.npy", mmap_mode="r")
-    for batches in (StreamBatches(ids, 2, 4), SentenceBatches(ids, 2, 4, 1)):
+    for batches in (StreamBatches(ids, 2, 4), BucketedSentenceBatches(ids, 2, 4, 1)):
         assert sum(batch.num_tokens for batch in batches.epoch(0)) == len(ids)
 
 
@@ -292,9 +298,15 @@ def test_settings_of_sentences() -> None:
     settings = config(Mode.sentence, batch_size=8, eval_batch_size=4, bptt_length=3)
     train = build_batches(ids, settings, train=True, seed=1, split="train")
     valid = build_batches(ids, settings, train=False, seed=1, split="valid")
-    assert isinstance(train, SentenceBatches) and isinstance(valid, SentenceBatches)
-    assert epoch_of(train, 0) == epoch_of(SentenceBatches(ids, 8, 3, 1), 0) != epoch_of(train, 1)
-    assert epoch_of(valid, 0) == epoch_of(SentenceBatches(ids, 4, 3), 0) == epoch_of(valid, 1)
+    assert isinstance(train, BucketedSentenceBatches) and isinstance(valid, BucketedSentenceBatches)
+    assert (
+        epoch_of(train, 0)
+        == epoch_of(BucketedSentenceBatches(ids, 8, 3, 1), 0)
+        != epoch_of(train, 1)
+    )
+    assert (
+        epoch_of(valid, 0) == epoch_of(BucketedSentenceBatches(ids, 4, 3), 0) == epoch_of(valid, 1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -329,7 +341,7 @@ def test_a_batch_on_the_cpu_stays_where_it_is() -> None:
 def test_a_batch_on_the_gpu_is_the_same() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    (batch,) = SentenceBatches(joined([[10, EOS_ID], [EOS_ID]]), 2, 9).epoch(0)
+    (batch,) = BucketedSentenceBatches(joined([[10, EOS_ID], [EOS_ID]]), 2, 9).epoch(0)
     there = batch.to(torch.device("cuda"))
     assert there.inputs.is_cuda and there.targets.is_cuda
     assert there.lengths is not None and not there.lengths.is_cuda
@@ -347,7 +359,7 @@ def test_shares_make_up_the_whole(mode: Mode, size: int) -> None:
     stream = np.array([4, 5, 6, EOS_ID, 7, EOS_ID] * 7, dtype=np.uint16)
     config = BatchesConfig(mode=mode, batch_size=3, eval_batch_size=3, bptt_length=3)
     whole = build_batches(stream, config, True, 1, "train")
-    shares = [Share(whole, rank, size) for rank in range(size)]
+    shares = [RankBatches(whole, rank, size) for rank in range(size)]
     for share in shares:
         assert (len(share), share.num_tokens) == (len(whole), whole.num_tokens)
         assert (share.carries_state, share.batch_size) == (whole.carries_state, whole.batch_size)
@@ -382,11 +394,11 @@ def test_a_device_makes_the_same_stream(size: int, batch_size: int, length: int)
 @pytest.mark.parametrize("max_length", [3, 100])
 def test_a_device_makes_the_same_sentences(seed: int | None, max_length: int) -> None:
     ids = joined(sentences_of(40, 9))
-    host = SentenceBatches(ids, 6, max_length, seed)
-    device = SentenceBatches(ids, 6, max_length, seed, torch.device("cpu"))
+    host = BucketedSentenceBatches(ids, 6, max_length, seed)
+    device = BucketedSentenceBatches(ids, 6, max_length, seed, torch.device("cpu"))
     for epoch in (0, 1):
         check_same(list(host.epoch(epoch)), list(device.epoch(epoch)))
-    share = Share(device, 1, 2).epoch(0)
+    share = RankBatches(device, 1, 2).epoch(0)
     check_same([batch.share(1, 2) for batch in host.epoch(0)], list(share))
 
 
@@ -400,7 +412,7 @@ def test_a_device_is_not_waited_for() -> None:
             return func(*args, **(kwargs or {}))
 
     cpu, ids = torch.device("cpu"), joined(sentences_of(40, 9))
-    for batches in (StreamBatches(ids, 4, 5, cpu), SentenceBatches(ids, 6, 5, 1, cpu)):
+    for batches in (StreamBatches(ids, 4, 5, cpu), BucketedSentenceBatches(ids, 6, 5, 1, cpu)):
         with Watch():
             list(batches.epoch(0))
     assert "aten::index.Tensor" in seen

@@ -49,9 +49,9 @@ from korlm.dataset import text_batches as dataset_text_batches
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared, SplitStats, open_prepared
 from korlm.dataset.shards import read_columns, shard_paths
-from korlm.dataset.spelling_model import SpellingModel
-from korlm.tokenizers.analysis import Analysis, columns_of
-from korlm.tokenizers.registry import learn
+from korlm.dataset.spelling_model import CharNgramModel
+from korlm.tokenizers.analysis import Analysis, to_record_batch
+from korlm.tokenizers.registry import train_tokenizer
 from korlm.tokenizers.workers import pool
 from korlm.utils.errors import (
     CorpusError,
@@ -175,7 +175,7 @@ def test_ids_and_counts_by_hand(given: CorpusConfig, outputs: Path) -> None:
     assert made.vocab.counts == [0, 3, 0, 3, 3, 2]
     assert made.ids("train").tolist() == [4, 5, 3, 4, 1, 1, 3, 4, 5, 1, 3]
     assert made.ids("valid").tolist() == [4, 1, 3, 1, 1, 1, 3]
-    unknown = SpellingModel.train(["나는", "간다", "<eos>", "KBS", "12"])
+    unknown = CharNgramModel.train(["나는", "간다", "<eos>", "KBS", "12"])
     costs = {
         "train": sum(unknown.nats(["<eos>", "KBS", "12"])),
         "valid": sum(unknown.nats(["온다", "없는", "말", "KBS"])),
@@ -204,7 +204,7 @@ def test_lowered_tokens_are_known_but_pay_for_spelling(given: CorpusConfig, outp
     vocab = VocabConfig(min_freq=1, lower=True, numbers=True)
     made = make(given, outputs, vocab=vocab)
     assert made.stats["train"].num_unk == 1  # the literal <eos>
-    model = SpellingModel.train(["나는", "간다", "<eos>", "KBS", "12"])
+    model = CharNgramModel.train(["나는", "간다", "<eos>", "KBS", "12"])
     cost = float(model.nats(["<eos>", "KBS", "12"]).sum())
     assert made.stats["train"].spelling_nats == pytest.approx(cost)
 
@@ -298,7 +298,9 @@ class CountingPool:
             if not isinstance(batch, pa.RecordBatch):
                 self.lines.extend(batch)
                 units = [text.split() for text in batch]
-                batch = columns_of([Analysis(u, ["N"] * len(u), [*range(len(u))]) for u in units])
+                batch = to_record_batch(
+                    [Analysis(u, ["N"] * len(u), [*range(len(u))]) for u in units]
+                )
             yield batch
 
 
@@ -391,7 +393,7 @@ def test_pieces_of_documents_that_are_dealt(outputs: Path, tmp_path: Path) -> No
         for text in batch.column("text").to_pylist()
     ]
     assert 0 < len(train) < len(lines)
-    assert made.learned == learn(PIECES, train) != learn(PIECES, lines)
+    assert made.learned == train_tokenizer(PIECES, train) != train_tokenizer(PIECES, lines)
 
 
 def test_other_settings_make_other_pieces(learnable: CorpusConfig, outputs: Path) -> None:
@@ -745,7 +747,7 @@ def test_a_single_document_is_split_by_blocks(
     assert splits_in(make(shares, outputs)) == halves
     # What is learned from train comes from the same block.
     made = make(corpus, outputs, SentencePieceConfig(name="sentencepiece", vocab_size=30))
-    assert made.learned == learn(
+    assert made.learned == train_tokenizer(
         SentencePieceConfig(name="sentencepiece", vocab_size=30), iter(texts[:40])
     )
 

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pytest
 
 from korlm.dataset.journal import Journal
-from korlm.tokenizers.analysis import Analysis, columns_of
+from korlm.tokenizers.analysis import Analysis, to_record_batch
 
 BATCHES = [[f"줄 {number}", "", "끝" * number] for number in range(4)]
 
 
 def analysed(texts: list[str]) -> pa.RecordBatch:
-    return columns_of([Analysis([text], ["X"], [0], "ok", len(text), 0.5) for text in texts])
+    return to_record_batch([Analysis([text], ["X"], [0], "ok", len(text), 0.5) for text in texts])
 
 
 def write(path: Path, batches: list[list[str]]) -> list[int]:

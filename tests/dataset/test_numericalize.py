@@ -14,10 +14,10 @@ from korlm.dataset import shards, text_batches
 from korlm.dataset import text_batches as dataset_text_batches
 from korlm.dataset.numericalize import count_tokens, encode_split, spelling_nats, split_counts
 from korlm.dataset.shards import ShardWriter
-from korlm.dataset.spelling_model import SpellingModel
+from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.text_batches import Batcher
 from korlm.dataset.vocab import EOS_ID, Vocab
-from korlm.tokenizers.analysis import Analysis, columns_of
+from korlm.tokenizers.analysis import Analysis, to_record_batch
 from korlm.tokenizers.whitespace import EojeolTokenizer
 
 
@@ -30,8 +30,8 @@ def write(folder: Path, texts: list[str], split: str = "train") -> None:
 
 
 def encode(folder: Path, vocab: Vocab, split: str = "train") -> tuple[np.ndarray, Counter[str]]:  # type: ignore[type-arg]
-    unspelt = encode_split(folder, split, vocab, folder / f"{split}.npy")
-    return np.load(folder / f"{split}.npy"), unspelt
+    lossy_tokens = encode_split(folder, split, vocab, folder / f"{split}.npy")
+    return np.load(folder / f"{split}.npy"), lossy_tokens
 
 
 def test_by_hand(tmp_path: Path) -> None:
@@ -40,10 +40,10 @@ def test_by_hand(tmp_path: Path) -> None:
     assert counts == {"나는": 3, "간다": 1, "너는": 1, "<eos>": 1, "없는": 1}
     vocab = Vocab({"나는": 3, "간다": 2, "너는": 2}, VocabConfig())
     assert vocab.tokens[4:] == ["나는", "간다", "너는"]
-    ids, unspelt = encode(tmp_path, vocab)
+    ids, lossy_tokens = encode(tmp_path, vocab)
     assert ids.tolist() == [4, 5, EOS_ID, 6, 4, 1, EOS_ID, 1, 4, EOS_ID]
     assert ids.dtype == np.uint16
-    assert unspelt == {"<eos>": 1, "없는": 1}
+    assert lossy_tokens == {"<eos>": 1, "없는": 1}
     total = split_counts(tmp_path, "train")
     assert (total.num_lines, total.num_sentences, total.num_tokens) == (6, 3, 10)
 
@@ -52,10 +52,10 @@ def test_lower_and_numbers_leave_something_to_spell(tmp_path: Path) -> None:
     write(tmp_path, ["KBS kbs 12 <num> Kbs KBS 1,000 12"])
     counts = count_tokens(tmp_path, "train")
     vocab = Vocab(counts, VocabConfig(min_freq=1, lower=True, numbers=True))
-    ids, unspelt = encode(tmp_path, vocab)
+    ids, lossy_tokens = encode(tmp_path, vocab)
     kbs, number = vocab.encode(["kbs", "7"])
     assert ids.tolist() == [kbs, kbs, number, 1, kbs, kbs, number, number, EOS_ID]
-    assert unspelt == {"KBS": 2, "Kbs": 1, "12": 2, "1,000": 1, "<num>": 1}
+    assert lossy_tokens == {"KBS": 2, "Kbs": 1, "12": 2, "1,000": 1, "<num>": 1}
 
 
 def test_a_line_without_tokens_that_is_not_blank_ends_too(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_line_without_tokens_that_is_not_blank_ends_too(tmp_path: Path) -> Non
     lines = [Line("train", "doc", number, "가") for number in range(1, 4)]
     analyses = [Analysis(["가"], [""], [0]), Analysis([], [], []), Analysis(["가"], [""], [0])]
     ShardWriter(tmp_path).write(
-        dataset_text_batches.Batch("train", 0, True, list(packed(lines))), columns_of(analyses)
+        dataset_text_batches.Batch("train", 0, True, list(packed(lines))), to_record_batch(analyses)
     )
     ids, _ = encode(tmp_path, Vocab({"가": 2}, VocabConfig()))
     assert ids.tolist() == [4, EOS_ID, EOS_ID, 4, EOS_ID]
@@ -72,9 +72,9 @@ def test_a_line_without_tokens_that_is_not_blank_ends_too(tmp_path: Path) -> Non
 @pytest.mark.parametrize("texts", [["", " "], []])
 def test_nothing_to_encode(tmp_path: Path, texts: list[str]) -> None:
     write(tmp_path, texts, "test")
-    ids, unspelt = encode(tmp_path, Vocab({"가": 2}, VocabConfig()), "test")
+    ids, lossy_tokens = encode(tmp_path, Vocab({"가": 2}, VocabConfig()), "test")
     assert ids.tolist() == [] and ids.dtype == np.uint16
-    assert unspelt == {} and count_tokens(tmp_path, "test") == {}
+    assert lossy_tokens == {} and count_tokens(tmp_path, "test") == {}
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -92,17 +92,17 @@ def test_equals_a_plain_loop(tmp_path: Path, seed: int, monkeypatch: pytest.Monk
     counts = count_tokens(tmp_path, "train")
     assert counts == Counter(token for text in texts for token in text.split())
     vocab = Vocab(counts, config)
-    expected, unspelt = [], Counter[str]()
+    expected, lossy_tokens = [], Counter[str]()
     for text in texts:
         for token in text.split():
             (token_id,) = vocab.encode([token]).tolist()
             expected.append(token_id)
             if token_id == 1 or vocab.tokens[token_id] != token:
-                unspelt[token] += 1
+                lossy_tokens[token] += 1
         expected += [EOS_ID] * bool(text.split())
     ids, found = encode(tmp_path, vocab)
     assert ids.tolist() == expected
-    assert found == unspelt
+    assert found == lossy_tokens
     assert split_counts(tmp_path, "train").num_tokens == len(expected)
 
 
@@ -117,7 +117,7 @@ def test_ids_are_as_small_as_the_vocabulary_allows(tmp_path: Path, kinds: int, d
 
 
 def test_spelling_nats_by_hand() -> None:
-    model = SpellingModel.train(["가", "나"])
+    model = CharNgramModel.train(["가", "나"])
     one, other = model.nats(["가", "다"])
     total = spelling_nats(model, Counter({"다": 3, "가": 2}))
     assert total == pytest.approx(2 * one + 3 * other)

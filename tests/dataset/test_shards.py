@@ -21,7 +21,7 @@ from korlm.dataset.shards import (
     shard_paths,
 )
 from korlm.dataset.text_batches import Batch, Batcher
-from korlm.tokenizers.analysis import Analysis, columns_of
+from korlm.tokenizers.analysis import Analysis, to_record_batch
 from korlm.tokenizers.whitespace import EojeolTokenizer
 from korlm.utils.errors import PreparedError
 
@@ -50,7 +50,9 @@ def chars(lines: list[Line]) -> int:
 def write(folder: Path, lines: list[Line], analyses: list[Analysis] | None = None) -> Path:
     """One shard with these lines."""
     batch = Batch(lines[0].split if lines else "train", 0, True, list(packed(lines)))
-    columns = columns_of(analyses) if analyses else EojeolTokenizer().analyze_batch(batch.texts)
+    columns = (
+        to_record_batch(analyses) if analyses else EojeolTokenizer().analyze_batch(batch.texts)
+    )
     ShardWriter(folder).write(batch, columns)
     return shard_path(folder, batch.split, 0)
 
@@ -151,12 +153,12 @@ def test_a_shard_of_nothing_can_be_read(tmp_path: Path) -> None:
 def test_a_shard_appears_when_it_is_whole(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path)
     one, two = (list(packed(lines_of([text], "test"))) for text in ("가", "나 다"))
-    writer.write(Batch("test", 3, False, one), columns_of([Analysis(["가"], [""], [0])]))
+    writer.write(Batch("test", 3, False, one), to_record_batch([Analysis(["가"], [""], [0])]))
     assert list(tmp_path.glob("*.parquet")) == []
-    writer.write(Batch("test", 3, True, []), columns_of([]))
+    writer.write(Batch("test", 3, True, []), to_record_batch([]))
     assert [path.name for path in tmp_path.iterdir()] == ["test-00003.parquet"]
     # The next one begins anew.
-    writer.write(Batch("test", 4, True, two), columns_of([EMPTY]))
+    writer.write(Batch("test", 4, True, two), to_record_batch([EMPTY]))
     assert read_counts(tmp_path / "test-00004.parquet").num_lines == 1
 
 

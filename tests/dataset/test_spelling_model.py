@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from korlm.dataset.spelling_model import UNIFORM, SpellingModel
+from korlm.dataset.spelling_model import UNIFORM, CharNgramModel
 
 # Unicode's code points without the halves of surrogate pairs, and the end of a word.
 OUTCOMES = 0x110000 - 0x800 + 1
@@ -57,7 +57,7 @@ def test_uniform() -> None:
 
 
 def test_by_hand() -> None:
-    model = SpellingModel.train(["가", "가나"], order=1)
+    model = CharNgramModel.train(["가", "가나"], order=1)
     # Seen: 가 twice, 나 once, the end twice; five in all, of three kinds.
     ga, na, end, other = ((n + 3 * UNIFORM) / 8 for n in (2, 1, 2, 0))
     assert model.nats(["가"])[0] == pytest.approx(-math.log(ga * end))
@@ -71,7 +71,7 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize("count", [1, 5, 60])
 def test_equals_the_formula(order: int, alphabet: str, count: int) -> None:
     train = random_words(1, alphabet, count)
-    model, slow = SpellingModel.train(train, order), WittenBell(train, order)
+    model, slow = CharNgramModel.train(train, order), WittenBell(train, order)
     assert model.order == order
     tests = [*train, *random_words(2, alphabet + "힣z", 60, longest=9), ""]
     expected = [slow.nats(word) for word in tests]
@@ -97,7 +97,7 @@ def test_probabilities_after_a_history_sum_to_one(order: int) -> None:
 def test_single_characters_sum_to_one() -> None:
     # The same for the fast model, where order 1 lets p(c) be told apart: p(word) = p(c) p(end).
     train = random_words(3, "가나a😀", 40)
-    model = SpellingModel.train(train, order=1)
+    model = CharNgramModel.train(train, order=1)
     end = math.exp(-model.nats([""])[0])
     seen = sum(np.exp(-model.nats(list("가나a😀")))) / end
     rest = (OUTCOMES - 5) * math.exp(-model.nats(["힣"])[0]) / end
@@ -105,18 +105,18 @@ def test_single_characters_sum_to_one() -> None:
 
 
 def test_trained_on_nothing_all_characters_are_alike() -> None:
-    model = SpellingModel.train([])
+    model = CharNgramModel.train([])
     expected = [-math.log(UNIFORM), -3 * math.log(UNIFORM)]
     np.testing.assert_allclose(model.nats(["", "가😀"]), expected)
 
 
 def test_no_words() -> None:
-    nats = SpellingModel.train(["가"]).nats([])
+    nats = CharNgramModel.train(["가"]).nats([])
     assert nats.shape == (0,) and nats.dtype == np.float64
 
 
 def test_a_likely_spelling_costs_less() -> None:
-    model = SpellingModel.train(["학교", "학생", "학교에", "학생이", "교실"])
+    model = CharNgramModel.train(["학교", "학생", "학교에", "학생이", "교실"])
     likely, odd, foreign = model.nats(["학교이", "교학에", "xyz"])
     assert likely < odd < foreign
 
@@ -124,16 +124,16 @@ def test_a_likely_spelling_costs_less() -> None:
 @pytest.mark.parametrize("order", [0, 4])
 def test_orders_that_do_not_fit(order: int) -> None:
     with pytest.raises(ValueError, match="1 to 3"):
-        SpellingModel.train(["가"], order)
+        CharNgramModel.train(["가"], order)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_saved_and_loaded(tmp_path: Path, order: int) -> None:
     words = random_words(4, ALPHABETS[2], 50)
-    model = SpellingModel.train(words, order)
+    model = CharNgramModel.train(words, order)
     np.savez(tmp_path / "spelling.npz", **model.arrays())
     with np.load(tmp_path / "spelling.npz", allow_pickle=False) as arrays:
-        loaded = SpellingModel.from_arrays(dict(arrays))
+        loaded = CharNgramModel.from_arrays(dict(arrays))
     assert loaded.order == order
     tests = random_words(5, ALPHABETS[2] + "z", 50)
     assert loaded.nats(tests).tolist() == model.nats(tests).tolist()
@@ -141,6 +141,6 @@ def test_saved_and_loaded(tmp_path: Path, order: int) -> None:
 
 def test_the_order_of_words_does_not_matter() -> None:
     words = random_words(6, "가나다라", 50)
-    one, other = SpellingModel.train(words), SpellingModel.train(words[::-1])
+    one, other = CharNgramModel.train(words), CharNgramModel.train(words[::-1])
     for key, array in one.arrays().items():
         assert np.array_equal(array, other.arrays()[key])

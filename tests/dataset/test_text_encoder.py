@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from korlm.config import CorpusConfig, Document, TokenizerConfig, Unicode, VocabConfig
-from korlm.corpus.lines import Lines
+from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import find_sources
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
-from korlm.dataset.text_encoder import Reader, Reading, read_prepared
+from korlm.dataset.text_encoder import EncodedText, TextEncoder, read_prepared
 from korlm.dataset.vocab import EOS_ID, UNK_ID
 
 TEXT = "나는 학교에 간다\n\n너도 간다\n우리는 \u1100\u1161\u11ab다\n봄이 온다\n" * 40
@@ -30,7 +30,7 @@ def prepared_in(folder: Path, tokenizer: str = "eojeol") -> tuple[Prepared, Corp
     return prepare(corpus, TokenizerConfig(tokenizer), vocab, folder, progress=False), corpus
 
 
-def joined(readings: list[Reading], name: str) -> np.ndarray:
+def joined(readings: list[EncodedText], name: str) -> np.ndarray:
     return np.concatenate([getattr(reading, name) for reading in readings])
 
 
@@ -39,7 +39,7 @@ def test_read_anew_and_from_shards_alike(tmp_path: Path, tokenizer: str) -> None
     prepared, corpus = prepared_in(tmp_path, tokenizer)
     shards = list(read_prepared(prepared.folder, "valid", prepared.vocab, prepared.spelling))
     lines = (part for part in read_corpus(corpus, find_sources(corpus)) if part.split == "valid")
-    with Reader(TokenizerConfig(tokenizer), prepared.vocab, prepared.spelling) as reader:
+    with TextEncoder(TokenizerConfig(tokenizer), prepared.vocab, prepared.spelling) as reader:
         anew = list(reader.read(lines))
     for name in ("ids", "spelling_nats", "lengths", "num_eojeol", "num_chars"):
         assert joined(shards, name).tolist() == joined(anew, name).tolist()
@@ -65,13 +65,13 @@ def test_text_is_normalized_as_the_corpus_was(
     prepared = prepare(corpus, config, VocabConfig(min_freq=1), tmp_path, progress=False)
     known = prepared.vocab, prepared.spelling
     (shard,) = read_prepared(prepared.folder, "valid", *known, unicode)
-    with Reader(config, *known, unicode=unicode) as reader:
+    with TextEncoder(config, *known, unicode=unicode) as reader:
         anew = reader.read_texts(["가", *lines])
     for name in ("ids", "lengths", "num_eojeol", "num_chars"):
         assert getattr(shard, name).tolist() == getattr(anew, name).tolist()
     stats = prepared.stats["valid"]
     assert anew.num_eojeol.sum() == stats.num_eojeol and anew.num_chars.sum() == stats.num_chars
-    assert anew.unicode is shard.unicode is Reading.joined([anew, anew]).unicode is unicode
+    assert anew.unicode is shard.unicode is EncodedText.joined([anew, anew]).unicode is unicode
     assert anew.table["text"].to_pylist()[1:] == lines
     # The eojeols that tokens stand in are those of the normalized lines.
     rows = anew.table.to_pylist()
@@ -82,7 +82,7 @@ def test_text_is_normalized_as_the_corpus_was(
 
 def test_a_few_lines(tmp_path: Path) -> None:
     prepared, _ = prepared_in(tmp_path)
-    with Reader(TokenizerConfig("eojeol"), prepared.vocab, prepared.spelling) as reader:
+    with TextEncoder(TokenizerConfig("eojeol"), prepared.vocab, prepared.spelling) as reader:
         found = reader.read_texts(["나는 뷁", "", " 간다"], "d")
         nothing = reader.read_texts([])
     known, late = prepared.vocab.encode(["나는", "간다"])
@@ -100,8 +100,8 @@ def test_a_few_lines(tmp_path: Path) -> None:
 def test_long_texts_come_in_parts(tmp_path: Path) -> None:
     prepared, _ = prepared_in(tmp_path)
     texts = ["나는 간다"] * 10_000
-    with Reader(TokenizerConfig("eojeol"), prepared.vocab, prepared.spelling) as reader:
-        parts = list(reader.read([Lines("text", "d", 1, texts)]))
+    with TextEncoder(TokenizerConfig("eojeol"), prepared.vocab, prepared.spelling) as reader:
+        parts = list(reader.read([LineBlock("text", "d", 1, texts)]))
     assert len(parts) > 1
     assert joined(parts, "lengths").tolist() == [3] * len(texts)
     assert [n for part in parts for n in part.table["line"].to_pylist()] == list(

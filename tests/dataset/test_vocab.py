@@ -89,7 +89,7 @@ def test_a_token_that_looks_like_a_special_is_none(lower: bool, numbers: bool) -
     assert vocab.tokens == [*SPECIALS, "가"]
     assert vocab.encode(looks).tolist() == [UNK_ID] * len(looks)
     assert vocab.counts == [0, 5 * len(looks), 0, 0, 2]
-    assert not vocab.are_spelt(looks, vocab.encode(looks)).any()
+    assert not vocab.is_lossless(looks, vocab.encode(looks)).any()
 
 
 def test_upper_case_specials_are_plain_tokens_unless_lowered() -> None:
@@ -135,7 +135,7 @@ def test_normalized_tokens_share_an_id() -> None:
 def test_are_spelt() -> None:
     vocab = Vocab({"kbs": 1, "12": 2}, VocabConfig(min_freq=1, lower=True, numbers=True))
     tokens = ["kbs", "KBS", "12", "없는 말"]
-    spelt = vocab.are_spelt(tokens, vocab.encode(tokens)).tolist()
+    spelt = vocab.is_lossless(tokens, vocab.encode(tokens)).tolist()
     assert spelt == [True, False, False, False]
 
 

@@ -10,9 +10,9 @@ from analysed import LINES, analysis, samples
 from conftest import sentences
 
 from korlm.dataset.vocab import EOS, NUMBER, SPECIALS
-from korlm.detokenizers.base import JamoRecomposer, Recomposer
+from korlm.detokenizers.base import Detokenizer, JamoDetokenizer
 from korlm.detokenizers.kkma.training import learn
-from korlm.detokenizers.registry import build_recomposer
+from korlm.detokenizers.registry import build_detokenizer
 from korlm.tokenizers.base import Tokenizer
 from korlm.tokenizers.characters import JamoTokenizer, SyllableTokenizer
 from korlm.tokenizers.whitespace import EojeolTokenizer
@@ -31,17 +31,17 @@ MORPHS = [
 ]
 
 
-def tokens_of(recomposer: Recomposer) -> list[str]:
-    return MORPHS + JAMO if isinstance(recomposer, JamoRecomposer) else MORPHS
+def tokens_of(detokenizer: Detokenizer) -> list[str]:
+    return MORPHS + JAMO if isinstance(detokenizer, JamoDetokenizer) else MORPHS
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def recomposer(
+def detokenizer(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Recomposer:
+) -> Detokenizer:
     if request.param == "kkma":
         return learn(samples(tmp_path_factory.mktemp("text") / "prepared"))
-    return build_recomposer(request.param)
+    return build_detokenizer(request.param)
 
 
 @pytest.mark.parametrize("tokenizer", SIMPLE, ids=lambda t: t.name)
@@ -49,16 +49,16 @@ def recomposer(
     "text", [*sentences(20, 1), "  값진  ㅋㅋ 3.5%\u3000韓國 ", "각 ᆨ", "뷁 ㄱㅏ é"]
 )
 def test_simple_tokens_give_the_text_back_up_to_blanks(tokenizer: Tokenizer, text: str) -> None:
-    recomposer = build_recomposer(tokenizer.name)
+    detokenizer = build_detokenizer(tokenizer.name)
     tokens = tokenizer.analyze(text)
-    written = recomposer.compose(tokens.morphs, tokens.tags, tokens.eojeol)
+    written = detokenizer.compose(tokens.morphs, tokens.tags, tokens.eojeol)
     if not CONJOINING.search(text):
         assert written.split() == text.split()
-    assert recomposer.compose(tokens.morphs) == written
+    assert detokenizer.compose(tokens.morphs) == written
 
 
 def test_pieces() -> None:
-    pieces = build_recomposer("sentencepiece")
+    pieces = build_detokenizer("sentencepiece")
     assert pieces.compose(["▁나는", "▁", "뷁", "▁학교", "에", "."]) == "나는 뷁 학교에."
     assert pieces.compose(["▁", "<0xEB>", "<0xB7>", "<0x81>", "▁간다"]) == "뷁 간다"
     assert pieces.compose(["가", "<0xEB>"]) == "가\ufffd"
@@ -66,76 +66,78 @@ def test_pieces() -> None:
     assert pieces.join("", "", "▁학교") == "학교" and pieces.join("학교", "▁학교", "에") == "학교에"
 
 
-def test_no_conjoining_jamo_and_no_special_token_is_ever_written(recomposer: Recomposer) -> None:
+def test_no_conjoining_jamo_and_no_special_token_is_ever_written(detokenizer: Detokenizer) -> None:
     dice = random.Random(0)
-    tokens = [*tokens_of(recomposer), *SPECIALS, NUMBER]
+    tokens = [*tokens_of(detokenizer), *SPECIALS, NUMBER]
     for _ in range(200):
-        text = recomposer.compose(dice.choices(tokens, k=dice.randint(0, 12)))
+        text = detokenizer.compose(dice.choices(tokens, k=dice.randint(0, 12)))
         assert not any(special in text for special in (*SPECIALS, NUMBER))
         assert not CONJOINING.search(text)
 
 
 def test_jamo_show_as_letters_until_they_make_syllables() -> None:
-    recomposer = build_recomposer("jamo")
-    assert recomposer.compose(["\u1100", "\u1100", "\u1161", "\u11ab", "\u1161"]) == "ㄱ간ㅏ"
-    assert not CONJOINING.search(recomposer.compose(JAMO))
+    detokenizer = build_detokenizer("jamo")
+    assert detokenizer.compose(["\u1100", "\u1100", "\u1161", "\u11ab", "\u1161"]) == "ㄱ간ㅏ"
+    assert not CONJOINING.search(detokenizer.compose(JAMO))
 
 
 @pytest.mark.parametrize("text", sentences(10, 2))
 def test_jamo_join_letter_by_letter(text: str) -> None:
-    recomposer = build_recomposer("jamo")
+    detokenizer = build_detokenizer("jamo")
     surface = left = ""
     for letter in JamoTokenizer().tokenize(text):
-        stable = len(surface) - recomposer.unstable(surface, left)
-        after = recomposer.join(surface, left, letter)
+        stable = len(surface) - detokenizer.num_unstable_chars(surface, left)
+        after = detokenizer.join(surface, left, letter)
         assert after[:stable] == surface[:stable]
         surface, left = after, letter
     assert surface == text
 
 
-def test_join_is_deterministic_and_leaves_the_stable_part(recomposer: Recomposer) -> None:
+def test_join_is_deterministic_and_leaves_the_stable_part(detokenizer: Detokenizer) -> None:
     dice = random.Random(1)
     for _ in range(300):
         surface = left = ""
         for _ in range(6):
-            right = dice.choice(tokens_of(recomposer))
-            after = recomposer.join(surface, left, right)
-            assert after == recomposer.join(surface, left, right)
-            stable = len(surface) - recomposer.unstable(surface, left)
+            right = dice.choice(tokens_of(detokenizer))
+            after = detokenizer.join(surface, left, right)
+            assert after == detokenizer.join(surface, left, right)
+            stable = len(surface) - detokenizer.num_unstable_chars(surface, left)
             assert 0 <= stable <= len(surface)
             assert after[:stable] == surface[:stable]
             surface, left = after, right
 
 
-def test_special_tokens_add_nothing(recomposer: Recomposer) -> None:
+def test_special_tokens_add_nothing(detokenizer: Detokenizer) -> None:
     for special in SPECIALS:
-        assert recomposer.join("학교", "학교", special) == "학교"
-    assert recomposer.compose([EOS]) == ""
-    assert recomposer.compose(["<unk>", "학교", EOS, "책"]) == "학교\n책"
-    assert recomposer.compose([NUMBER]) == "0"
+        assert detokenizer.join("학교", "학교", special) == "학교"
+    assert detokenizer.compose([EOS]) == ""
+    assert detokenizer.compose(["<unk>", "학교", EOS, "책"]) == "학교\n책"
+    assert detokenizer.compose([NUMBER]) == "0"
 
 
-def test_boundaries_are_boundary_over_the_vocabulary(recomposer: Recomposer) -> None:
+def test_boundaries_are_boundary_over_the_vocabulary(detokenizer: Detokenizer) -> None:
     tokens = [*SPECIALS, NUMBER, *MORPHS]
-    recomposer.over(tokens)
+    detokenizer.over(tokens)
     for left in ("", "는", "학교", "없던말", EOS, NUMBER):
-        found = recomposer.boundaries(left)
+        found = detokenizer.boundaries(left)
         assert found.shape == (len(tokens),)
         assert found.dtype == np.float32
-        np.testing.assert_allclose(found, [recomposer.boundary(left, t) for t in tokens], rtol=1e-6)
+        np.testing.assert_allclose(
+            found, [detokenizer.boundary(left, t) for t in tokens], rtol=1e-6
+        )
         assert ((found >= 0) & (found <= 1)).all()
-    assert recomposer.boundaries("").max() == 0
+    assert detokenizer.boundaries("").max() == 0
 
 
 def test_compose_is_join_after_join(tmp_path: Path) -> None:
-    recomposer = learn(samples(tmp_path))
+    detokenizer = learn(samples(tmp_path))
     for text, eojeols in LINES:
         tokens = analysis(eojeols)
         surface = left = ""
         for right in tokens.morphs:
-            if left and recomposer.boundary(left, right) > 0.5:
+            if left and detokenizer.boundary(left, right) > 0.5:
                 surface, left = surface + " ", ""
             word = surface.rpartition(" ")[2]
-            surface = surface[: len(surface) - len(word)] + recomposer.join(word, left, right)
+            surface = surface[: len(surface) - len(word)] + detokenizer.join(word, left, right)
             left = right
-        assert surface == recomposer.compose(tokens.morphs) == text
+        assert surface == detokenizer.compose(tokens.morphs) == text

@@ -10,7 +10,13 @@ import pytest
 from texts import costs, known_run, sentences_of
 
 from korlm.dataset.vocab import UNK_ID
-from korlm.evaluation.breakdown import BANDS, POSITIONS, by_frequency, by_position, by_sentence
+from korlm.evaluation.breakdown import (
+    FREQUENCY_BINS,
+    POSITIONS,
+    by_frequency,
+    by_position,
+    by_sentence,
+)
 
 
 @pytest.mark.parametrize("kind", ["bands", "positions"])
@@ -19,7 +25,7 @@ def test_the_groups_are_the_whole(kind: str) -> None:
     nats = costs(text)
     counts = known_run().vocab.counts
     groups = by_frequency(nats, text, counts) if kind == "bands" else by_position(nats, text)
-    assert list(groups) == list(BANDS if kind == "bands" else POSITIONS)
+    assert list(groups) == list(FREQUENCY_BINS if kind == "bands" else POSITIONS)
     found = {key: sum(g[key] for g in groups.values()) for key in next(iter(groups.values()))}
     assert found["num_tokens"] == len(text.ids)
     assert found["nats"] == pytest.approx(nats.sum(), rel=1e-12)
@@ -40,9 +46,11 @@ def test_bands_by_hand() -> None:
     text = sentences_of(400)
     nats = costs(text)
     groups = by_frequency(nats, text, counts)
-    bounds = [*list(BANDS.values())[1:], math.inf]
+    bounds = [*list(FREQUENCY_BINS.values())[1:], math.inf]
     assert counts[UNK_ID] == 0
-    for band, (low, high) in zip(BANDS, zip(BANDS.values(), bounds, strict=True), strict=True):
+    for band, (low, high) in zip(
+        FREQUENCY_BINS, zip(FREQUENCY_BINS.values(), bounds, strict=True), strict=True
+    ):
         at = [
             place
             for place, token in enumerate(text.ids.tolist())

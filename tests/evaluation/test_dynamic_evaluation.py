@@ -9,9 +9,9 @@ from texts import nats_in, random_text
 
 from korlm.dataset.vocab import EOS_ID
 from korlm.evaluation.dynamic_evaluation import DynamicEvaluation
-from korlm.evaluation.token_scores import read_carried
+from korlm.evaluation.token_scores import score_continuous
 from korlm.models.base import LanguageModel
-from korlm.modules.state import detach
+from korlm.modules.state import detach_state
 
 KINDS = [("lstm", "tied"), ("gru", "learned_state"), ("pairs", "plain")]
 
@@ -36,7 +36,7 @@ def test_rate_0_is_the_carried_state(model: LanguageModel) -> None:
     text = random_text(30)
     dynamic = DynamicEvaluation(model, random_text(40, seed=1), segment=7, tokens=40)
     torch.testing.assert_close(
-        nats_in(dynamic.read(text, 0.0, 0.5)), nats_in(read_carried(model, text))
+        nats_in(dynamic.read(text, 0.0, 0.5)), nats_in(score_continuous(model, text))
     )
 
 
@@ -62,7 +62,7 @@ def test_it_learns_what_comes_again(model: LanguageModel) -> None:
     text.ids[:] = [4, 5, 6, 7, EOS_ID] * 40
     dynamic = DynamicEvaluation(model, random_text(100, seed=1), segment=5, tokens=100)
     found = nats_in(dynamic.read(text, 0.02, 0.0))
-    assert found[-50:].mean() < nats_in(read_carried(model, text))[-50:].mean() - 0.5
+    assert found[-50:].mean() < nats_in(score_continuous(model, text))[-50:].mean() - 0.5
 
 
 def test_the_update_is_that_of_the_paper() -> None:
@@ -76,7 +76,7 @@ def test_the_update_is_that_of_the_paper() -> None:
         for inputs, targets in windows[:upto]:
             nats, state = model.nats(inputs, targets, state)
             found.append(torch.autograd.grad(nats.mean(), [p for _, p in named]))
-            state = detach(state)
+            state = detach_state(state)
         return found
 
     all_train = gradients(list(train.windows(segment)), 99)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from korlm.dataset.prepared import SplitStats
-from korlm.evaluation.evaluate import figures_of
-from korlm.evaluation.modes import Row
+from korlm.evaluation.evaluate import compute_metrics
+from korlm.evaluation.modes import ModeResult
 from korlm.utils.io.atomic_files import write_figures
 
 COUNTS = SplitStats(
@@ -20,7 +20,9 @@ IDS = np.array([5, 1, 6, 3], dtype=np.uint16)
 
 
 def test_figures() -> None:
-    found = figures_of(Row(np.array([1.0, 5.0, 2.0, 4.0]), 2.0, {"theta": 0.2}), IDS, COUNTS)
+    found = compute_metrics(
+        ModeResult(np.array([1.0, 5.0, 2.0, 4.0]), 2.0, {"theta": 0.2}), IDS, COUNTS
+    )
     assert found["loss"] == 3.0
     assert found["perplexity"] == pytest.approx(np.exp(3))
     assert found["perplexity_known"] == pytest.approx(np.exp(7 / 3))
@@ -32,8 +34,10 @@ def test_figures() -> None:
 def test_file(tmp_path: Path) -> None:
     settings = {"weights": {"model": 0.75, "cache": 0.25}, "cache_size": 500, "theta": 0.2}
     rows = {
-        "cache": figures_of(Row(np.log([1.5] * 4), 1.0, settings), IDS, COUNTS),
-        "hopeless": figures_of(Row(np.array([1.0, 9e9, 1.0, 1.0]), 1.0, {}), IDS, COUNTS),
+        "cache": compute_metrics(ModeResult(np.log([1.5] * 4), 1.0, settings), IDS, COUNTS),
+        "hopeless": compute_metrics(
+            ModeResult(np.array([1.0, 9e9, 1.0, 1.0]), 1.0, {}), IDS, COUNTS
+        ),
     }
     rows["hopeless"]["interval"] = [float("nan"), 1.0]
     write_figures(tmp_path / "metrics.json", {"valid": rows})

@@ -12,12 +12,12 @@ from texts import costs, judged_of, known_run, sentences_of
 from korlm.config import BootstrapConfig
 from korlm.evaluation.bootstrap import sign_flip_p
 from korlm.evaluation.evaluate import compare, evaluate
-from korlm.evaluation.texts import Sentences
+from korlm.evaluation.texts import EvaluationText
 
 CONFIG = BootstrapConfig(samples=500)
 
 
-def one_document(text: Sentences) -> Sentences:
+def one_document(text: EvaluationText) -> EvaluationText:
     return dataclasses.replace(text, documents=text.documents * 0, doc_ids=["글.txt"])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from korlm.config.objective import KEYS, check_objective, cost
-from korlm.evaluation.metrics import Tally, exp, metrics, table
+from korlm.evaluation.metrics import LossSums, exp, metrics, table
 from korlm.utils.errors import ConfigError
 from korlm.utils.memory import peak_memory_mb, reset_peak_memory
 
@@ -22,7 +22,7 @@ class Counts:
 
 
 def test_figures_by_hand() -> None:
-    tally = Tally(nats=12.0, unk_nats=4.0, num_tokens=8, num_unk=2, seconds=0.5)
+    tally = LossSums(nats=12.0, unk_nats=4.0, num_tokens=8, num_unk=2, seconds=0.5)
     found = metrics(tally, Counts(num_eojeol=5, num_chars=16, spelling_nats=20.0), 123.0)
     assert found == {
         "num_tokens": 8,
@@ -44,7 +44,7 @@ def test_figures_by_hand() -> None:
 
 def test_a_uniform_model_over_bits() -> None:
     # A fair coin for each of 100 tokens of one character: perplexity 2, one bit a character.
-    tally = Tally(nats=100 * math.log(2), num_tokens=100, seconds=1.0)
+    tally = LossSums(nats=100 * math.log(2), num_tokens=100, seconds=1.0)
     found = metrics(tally, Counts(num_eojeol=100, num_chars=100, spelling_nats=0.0), 0.0)
     assert found["perplexity"] == pytest.approx(2)
     assert found["perplexity_known"] == pytest.approx(2)
@@ -54,9 +54,9 @@ def test_a_uniform_model_over_bits() -> None:
 
 def test_hiding_words_does_not_make_the_open_figures_better() -> None:
     counts = Counts(num_eojeol=10, num_chars=40, spelling_nats=0.0)
-    honest = metrics(Tally(nats=50.0, num_tokens=10), counts, 0.0)
+    honest = metrics(LossSums(nats=50.0, num_tokens=10), counts, 0.0)
     counts.spelling_nats = 60.0
-    hiding = metrics(Tally(nats=5.0, unk_nats=5.0, num_tokens=10, num_unk=10), counts, 0.0)
+    hiding = metrics(LossSums(nats=5.0, unk_nats=5.0, num_tokens=10, num_unk=10), counts, 0.0)
     assert hiding["perplexity"] < honest["perplexity"]
     assert hiding["bits_per_char"] > honest["bits_per_char"]
     assert hiding["eojeol_perplexity"] > honest["eojeol_perplexity"]
@@ -64,9 +64,13 @@ def test_hiding_words_does_not_make_the_open_figures_better() -> None:
 
 def test_merged_tallies_are_no_mean_of_means() -> None:
     # Two full batches and a short easy one.
-    batches = [Tally(600.0, 6.0, 100, 2, 1.0), Tally(600.0, 6.0, 100, 2, 1.0), Tally(6.0, 0, 2, 0)]
-    total = sum(batches, Tally())
-    assert total == Tally(1206.0, 12.0, 202, 4, 2.0)
+    batches = [
+        LossSums(600.0, 6.0, 100, 2, 1.0),
+        LossSums(600.0, 6.0, 100, 2, 1.0),
+        LossSums(6.0, 0, 2, 0),
+    ]
+    total = sum(batches, LossSums())
+    assert total == LossSums(1206.0, 12.0, 202, 4, 2.0)
     assert total.loss == pytest.approx(1206 / 202)
     assert total.perplexity == pytest.approx(391.6, abs=0.1)
     mean_of_means = sum(batch.loss for batch in batches) / 3
@@ -77,12 +81,12 @@ def test_how_text_is_batched_does_not_matter() -> None:
     dice = random.Random(1)
     tokens = [(dice.expovariate(0.2), dice.random() < 0.1) for _ in range(1000)]
 
-    def pass_over(sizes: list[int]) -> Tally:
-        total, at = Tally(), 0
+    def pass_over(sizes: list[int]) -> LossSums:
+        total, at = LossSums(), 0
         for size in sizes:
             part = tokens[at : at + size]
             unk = [nats for nats, is_unk in part if is_unk]
-            total += Tally(sum(n for n, _ in part), sum(unk), len(part), len(unk))
+            total += LossSums(sum(n for n, _ in part), sum(unk), len(part), len(unk))
             at += size
         return total
 
@@ -93,14 +97,14 @@ def test_how_text_is_batched_does_not_matter() -> None:
 
 
 def test_adding_leaves_both_as_they_were() -> None:
-    one, other = Tally(1.0, 0.5, 2, 1, 3.0), Tally(1.0, 0.5, 2, 1, 3.0)
-    assert one + other == Tally(2.0, 1.0, 4, 2, 6.0)
-    assert one == other == Tally(1.0, 0.5, 2, 1, 3.0)
-    assert one + Tally() == one
+    one, other = LossSums(1.0, 0.5, 2, 1, 3.0), LossSums(1.0, 0.5, 2, 1, 3.0)
+    assert one + other == LossSums(2.0, 1.0, 4, 2, 6.0)
+    assert one == other == LossSums(1.0, 0.5, 2, 1, 3.0)
+    assert one + LossSums() == one
 
 
 def test_no_tokens_have_no_loss() -> None:
-    assert math.isnan(Tally().loss) and math.isnan(Tally().perplexity)
+    assert math.isnan(LossSums().loss) and math.isnan(LossSums().perplexity)
 
 
 def test_exp_where_floats_end() -> None:
@@ -110,14 +114,14 @@ def test_exp_where_floats_end() -> None:
     assert exp(math.inf) == math.inf
     assert exp(-1e6) == 0.0
     assert math.isnan(exp(math.nan))
-    diverged = Tally(nats=1e9, num_tokens=10)
+    diverged = LossSums(nats=1e9, num_tokens=10)
     assert diverged.loss == 1e8 and diverged.perplexity == math.inf
     found = metrics(diverged, Counts(1, 10, 0.0), 0.0)
     assert found["eojeol_perplexity"] == math.inf and math.isfinite(found["bits_per_char"])
 
 
 def test_figures_that_do_not_exist() -> None:
-    unknown = Tally(nats=3.0, unk_nats=3.0, num_tokens=3, num_unk=3)
+    unknown = LossSums(nats=3.0, unk_nats=3.0, num_tokens=3, num_unk=3)
     found = metrics(unknown, Counts(num_eojeol=0, num_chars=3, spelling_nats=1.0), 0.0)
     assert math.isnan(found["perplexity_known"]) and math.isnan(found["eojeol_perplexity"])
     assert found["oov_rate"] == 1.0
@@ -125,7 +129,7 @@ def test_figures_that_do_not_exist() -> None:
 
 
 def test_table() -> None:
-    tally = Tally(nats=12.0, num_tokens=8, seconds=0.5)
+    tally = LossSums(nats=12.0, num_tokens=8, seconds=0.5)
     figures = metrics(tally, Counts(5, 16, 20.0), 123.4)
     text = table({"valid": figures, "test": figures | {"num_tokens": 1_234_567}})
     rows = {line.split()[0]: line.split()[1:] for line in text.split("\n")[1:]}
@@ -150,7 +154,7 @@ def test_peak_memory() -> None:
 
 
 def test_objectives_are_the_figures_that_there_are() -> None:
-    found = metrics(Tally(nats=1.0, num_tokens=1), Counts(1, 1, 0.0), 0.0)
+    found = metrics(LossSums(nats=1.0, num_tokens=1), Counts(1, 1, 0.0), 0.0)
     assert tuple(found) == KEYS
     for key in KEYS:
         check_objective(f"test.{key}")

@@ -9,17 +9,19 @@ from texts import VOCAB_SIZE, UnigramLM, random_text
 
 from korlm.config import CacheConfig, DynamicConfig
 from korlm.dataset.vocab import BOS_ID, EOS_ID
-from korlm.evaluation.modes import Comparison, Reader
-from korlm.evaluation.token_scores import read_carried, score, score_sentences
+from korlm.evaluation.modes import Comparison, EvaluatedModel
+from korlm.evaluation.token_scores import score, score_continuous, score_sentences
 from korlm.models.base import LanguageModel
 
 CACHE = CacheConfig(sizes=[5, 20], thetas=[0.0, 0.3])
 DYNAMIC = DynamicConfig(segment=5, rates=[1e-3, 1e-2], tune_tokens=30, statistics_tokens=30)
 
 
-def reader(name: str, model: LanguageModel, start_id: int = EOS_ID) -> Reader:
+def reader(name: str, model: LanguageModel, start_id: int = EOS_ID) -> EvaluatedModel:
     splits = ("train", "valid", "test")
-    return Reader(name, model, {s: random_text(60, start_id, i) for i, s in enumerate(splits)})
+    return EvaluatedModel(
+        name, model, {s: random_text(60, start_id, i) for i, s in enumerate(splits)}
+    )
 
 
 def unigrams() -> LanguageModel:
@@ -57,7 +59,7 @@ def test_others_are_read_as_they_were_trained(start_id: int) -> None:
     other = reader("gru", make_model("gru"), start_id)
     text = other.texts["valid"]
     found = Comparison(reader("model", make_model("lstm")), [other], CACHE, DYNAMIC).rows("valid")
-    carried = score(read_carried(other.model, text), len(text), "carried").nats
+    carried = score(score_continuous(other.model, text), len(text), "carried").nats
     expected = score_sentences(other.model, text).nats if start_id == BOS_ID else carried
     np.testing.assert_array_equal(found["gru"].nats, expected)
 

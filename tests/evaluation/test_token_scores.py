@@ -11,7 +11,7 @@ from texts import VOCAB_SIZE, UnigramLM, random_text
 from korlm.dataset.vocab import BOS_ID, EOS_ID
 from korlm.evaluation import token_scores
 from korlm.evaluation.neural_cache import NeuralCache
-from korlm.evaluation.token_scores import read_carried, score, score_sentences
+from korlm.evaluation.token_scores import score, score_continuous, score_sentences
 from korlm.models.base import LanguageModel
 from korlm.models.neural import NeuralLM
 
@@ -36,7 +36,7 @@ def test_carried_is_one_long_row(kind: str, start_id: int) -> None:
     model, text = make_model(kind), random_text(30, start_id)
     targets = text.ids.tolist()
     inputs = [start_id if token == EOS_ID else token for token in [EOS_ID, *targets[:-1]]]
-    found = score(read_carried(model, text), len(text), "carried")
+    found = score(score_continuous(model, text), len(text), "carried")
     np.testing.assert_allclose(found.nats, nats_of(model, inputs, targets), atol=1e-5)
     assert found.nats.dtype == np.float64
 
@@ -61,14 +61,14 @@ def test_reset_is_each_sentence_alone(kind: str, start_id: int, whole: bool) -> 
 
 def test_both_ways_differ() -> None:
     model, text = make_model("lstm"), random_text(40)
-    carried = score(read_carried(model, text), len(text), "carried").nats
+    carried = score(score_continuous(model, text), len(text), "carried").nats
     assert not np.allclose(carried, score_sentences(model, text).nats, atol=1e-3)
 
 
 def test_hidden_vectors_explain_the_nats() -> None:
     model, text = make_model("lstm", "tied"), random_text(10)
     assert isinstance(model, NeuralLM)
-    for window in read_carried(model, text):
+    for window in score_continuous(model, text):
         assert window.hidden is not None
         with torch.inference_mode():
             again = model.output.nats(window.hidden, window.targets)
@@ -76,7 +76,7 @@ def test_hidden_vectors_explain_the_nats() -> None:
 
 
 def test_a_model_without_hidden_vectors_has_none() -> None:
-    windows = read_carried(UnigramLM([1 / VOCAB_SIZE] * VOCAB_SIZE), random_text(10))
+    windows = score_continuous(UnigramLM([1 / VOCAB_SIZE] * VOCAB_SIZE), random_text(10))
     assert {window.hidden for window in windows} == {None}
 
 
@@ -87,7 +87,7 @@ def test_a_cache_is_asked_the_same_however_windows_fall(monkeypatch: pytest.Monk
     for window in (1, 7, 100):
         monkeypatch.setattr(token_scores, "WINDOW", window)
         cache = NeuralCache(VOCAB_SIZE, settings)
-        found.append(score(read_carried(model, text), len(text), "cached", cache).cached)
+        found.append(score(score_continuous(model, text), len(text), "cached", cache).cached)
     for setting in settings:
         for other in found[1:]:
             np.testing.assert_allclose(other[setting].nats, found[0][setting].nats, rtol=1e-4)

@@ -10,14 +10,14 @@ from toys import PairsModel
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID, UNK_ID
 from korlm.generation.beam_search import Start, beam_search
-from korlm.generation.sampling import UNWRITABLE, read_on, writable
+from korlm.generation.sampling import UNWRITABLE, mask_banned, next_step
 
 V, TOKENS = 6, [4, 5]
 
 
 def start_of(model: PairsModel, start_id: int = EOS_ID) -> Start:
     log_probs, state = model.step(torch.tensor([start_id]), model.begin(1))
-    return Start(writable(log_probs[0], begins=True)[None], state, torch.zeros(1))
+    return Start(mask_banned(log_probs[0], begins=True)[None], state, torch.zeros(1))
 
 
 def every_text(
@@ -36,7 +36,7 @@ def every_text(
                 continue  # no empty sentences
             total, state, last = 0.0, model.begin(1), start_id
             for token_id in ids:
-                log_probs, state = read_on(model, torch.tensor([last]), state, start_id)
+                log_probs, state = next_step(model, torch.tensor([last]), state, start_id)
                 total, last = total + float(log_probs[0, token_id]), token_id
             texts.append((ids, total / ((5 + size) / 6) ** alpha))
     return sorted(texts, key=lambda text: -text[1])
@@ -77,11 +77,11 @@ def test_one_beam_takes_the_likeliest_token_each_time() -> None:
     model = PairsModel(V, 2)
     (found,) = beam_search(model, start_of(model), 1, 8, 0.0)
     log_probs, state = model.step(torch.tensor([EOS_ID]), model.begin(1))
-    scores, ids = writable(log_probs[0], begins=True), []
+    scores, ids = mask_banned(log_probs[0], begins=True), []
     while len(ids) < 8 and ids[-1:] != [EOS_ID]:
         ids.append(int(scores.argmax()))
         log_probs, state = model.step(torch.tensor(ids[-1:]), state)
-        scores = writable(log_probs[0])
+        scores = mask_banned(log_probs[0])
     assert list(found.ids) == ids
 
 

@@ -8,7 +8,7 @@ from toys import TOKENS, ToyRun, toy_run
 
 from korlm.config import VocabConfig
 from korlm.dataset.vocab import BOS_ID, EOS_ID, SPECIALS, Vocab
-from korlm.generation.context import ContextReader, unwritable
+from korlm.generation.context import ContextReader, banned_token_ids
 
 
 def expected(run: ToyRun, ids: list[int]) -> torch.Tensor:
@@ -64,5 +64,10 @@ def test_the_model_stays_as_it_was() -> None:
 
 def test_numbers_in_one_token_are_not_written() -> None:
     tokens = [*SPECIALS, "가", "<num>"]
-    assert unwritable(Vocab.restore(tokens, [1] * 6, VocabConfig(numbers=True))) == (0, 2, 1, 5)
-    assert unwritable(Vocab.restore(tokens, [1] * 6, VocabConfig())) == (0, 2, 1)
+    assert banned_token_ids(Vocab.restore(tokens, [1] * 6, VocabConfig(numbers=True))) == (
+        0,
+        2,
+        1,
+        5,
+    )
+    assert banned_token_ids(Vocab.restore(tokens, [1] * 6, VocabConfig())) == (0, 2, 1)

@@ -21,7 +21,7 @@ LIGHTEST = 3e-5  # rows of tokens that are not followed
 
 def every_eojeol(model: LanguageModel, before: list[int]) -> dict[str, float]:
     """P(e | context) by the formula of korlm.generation.eojeol_search, row by row."""
-    recomposer = ToyRecomposer()
+    detokenizer = ToyRecomposer()
 
     def following(state: State, token_id: int) -> tuple[list[float], State]:
         log_probs, state = model.step(torch.tensor([token_id]), state)
@@ -34,14 +34,14 @@ def every_eojeol(model: LanguageModel, before: list[int]) -> dict[str, float]:
     def go_on(surface: str, left: str, mass: float, probs: list[float], state: State) -> None:
         for token_id, token in enumerate(TOKENS):
             p = probs[token_id]
-            inside = 1 - recomposer.boundary(left, token) if left else 1.0
+            inside = 1 - detokenizer.boundary(left, token) if left else 1.0
             here = mass * p * inside
             if token_id == EOS_ID or here < LIGHTEST:
                 continue
-            joined = recomposer.join(surface, left, token)
+            joined = detokenizer.join(surface, left, token)
             after, new = following(state, token_id)
             stops = sum(
-                q * (1.0 if i == EOS_ID else recomposer.boundary(token, TOKENS[i]))
+                q * (1.0 if i == EOS_ID else detokenizer.boundary(token, TOKENS[i]))
                 for i, q in enumerate(after)
             )
             found[joined] += here * stops
@@ -52,7 +52,7 @@ def every_eojeol(model: LanguageModel, before: list[int]) -> dict[str, float]:
         probs, state = following(state, token_id)
     left = TOKENS[before[-1]] if len(before) > 1 else ""
     first = [
-        0.0 if i == EOS_ID else p * (recomposer.boundary(left, TOKENS[i]) if left else 1.0)
+        0.0 if i == EOS_ID else p * (detokenizer.boundary(left, TOKENS[i]) if left else 1.0)
         for i, p in enumerate(probs)
     ]
     go_on("", "", 1.0, [p / sum(first) for p in first], state)
@@ -104,12 +104,12 @@ def test_nothing_begins_so() -> None:
 
 def test_what_may_change_admits_every_join() -> None:
     """Of all rows of three morphs, whatever the rules make of them."""
-    recomposer, changed = ToyRecomposer(), 0
+    detokenizer, changed = ToyRecomposer(), 0
     for first, second, third in itertools.product(MORPHS, repeat=3):
-        surface = recomposer.join(first, first, second)
-        joined = recomposer.join(surface, second, third)
-        fixed = fixed_part(surface, recomposer.unstable(surface, second))
-        assert fixed.admits(keys_of(joined)), (surface, third, joined)
+        surface = detokenizer.join(first, first, second)
+        joined = detokenizer.join(surface, second, third)
+        fixed = fixed_part(surface, detokenizer.num_unstable_chars(surface, second))
+        assert fixed.is_compatible(keys_of(joined)), (surface, third, joined)
         changed += joined != surface + third
     assert changed > 50
 

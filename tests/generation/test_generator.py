@@ -7,12 +7,12 @@ import torch
 from toys import TOKENS, ToyRun, syllable_run, toy_run
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID
-from korlm.generation.generator import Generator, Length
+from korlm.generation.generator import Generator, StoppingCriteria
 from korlm.generation.sampling import UNWRITABLE, Sampling
 from korlm.text.keyboard import keys_of
 
 RUNS = {"morphs": toy_run, "syllables": syllable_run}
-LONG = Length(40, 4)
+LONG = StoppingCriteria(40, 4)
 
 
 @pytest.fixture(params=RUNS)
@@ -76,14 +76,14 @@ def test_no_special_token_is_written(run: ToyRun) -> None:
 def test_greedy_is_one_beam() -> None:
     """Over tokens, behind a blank: both take the likeliest token each time."""
     with Generator(toy_run(seed=4)) as generator:
-        greedy = "".join(generator.stream("", Sampling(0.0), Length(6, 1)))
-        assert generator.best("", 1, Length(6, 1))[0][0] == greedy
+        greedy = "".join(generator.stream("", Sampling(0.0), StoppingCriteria(6, 1)))
+        assert generator.best("", 1, StoppingCriteria(6, 1))[0][0] == greedy
 
 
 @pytest.mark.parametrize("prompt", ["", "먹 하", "도 "])
 def test_beams_come_with_falling_scores(run: ToyRun, prompt: str) -> None:
     with Generator(run) as generator:
-        best = generator.best(prompt, 6, Length(8, 1))
+        best = generator.best(prompt, 6, StoppingCriteria(8, 1))
     texts, scores = zip(*best, strict=True)
     assert list(scores) == sorted(scores, reverse=True)
     assert len(set(texts)) == len(texts) > 1
@@ -96,12 +96,12 @@ def test_length(start_id: int) -> None:
     run.model.table.data[:, :, EOS_ID] += 2
     with Generator(run) as generator:
         for sentences in (1, 3):
-            text = "".join(generator.stream(length=Length(500, sentences)))
+            text = "".join(generator.stream(length=StoppingCriteria(500, sentences)))
             lines = text.split("\n")
             assert len(lines) == sentences + 1 and all(lines[:-1])
         run.model.table.data[:, :, EOS_ID] -= 50
     with Generator(run) as generator:
-        text = "".join(generator.stream(length=Length(7, 1)))
+        text = "".join(generator.stream(length=StoppingCriteria(7, 1)))
         assert 1 <= len(text.split()) <= 7 and text.count("\n") == 1
 
 
@@ -110,6 +110,8 @@ def test_a_penalty_avoids_what_was_said() -> None:
     run.model.table.data[:, :, TOKENS.index("고")] += 8
     run.model.table.data[:, :, EOS_ID] -= 50
     with Generator(run) as generator:
-        plain = "".join(generator.stream("", Sampling(0.0), Length(12, 1)))
-        varied = "".join(generator.stream("", Sampling(0.0, repetition_penalty=1e4), Length(12, 1)))
+        plain = "".join(generator.stream("", Sampling(0.0), StoppingCriteria(12, 1)))
+        varied = "".join(
+            generator.stream("", Sampling(0.0, repetition_penalty=1e4), StoppingCriteria(12, 1))
+        )
     assert plain.count("고") == 12 and varied.count("고") <= 2

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from korlm.generation.sampling import Sampling, read_on, sample_ids, writable
+from korlm.generation.sampling import Sampling, mask_banned, next_step, sample_ids
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State
 
@@ -184,21 +184,21 @@ def test_a_temperature_and_no_temperature() -> None:
 
 def test_no_sentence_ends_where_it_begins() -> None:
     scores = torch.zeros(V).log_softmax(0)
-    assert writable(scores)[EOS_ID] > -torch.inf
-    begun = writable(scores, begins=True)
+    assert mask_banned(scores)[EOS_ID] > -torch.inf
+    begun = mask_banned(scores, begins=True)
     assert (begun == -torch.inf).nonzero()[:, 0].tolist() == [PAD_ID, UNK_ID, BOS_ID, EOS_ID]
     nothing = torch.full((V,), -torch.inf)
-    assert writable(nothing, begins=True).exp().tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
+    assert mask_banned(nothing, begins=True).exp().tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
 
 
 def test_single_sentences_begin_afresh_behind_an_end() -> None:
     model = Bigrams(torch.ones(V, V))
     ids, state = torch.tensor([4, EOS_ID, 5]), (torch.tensor([[7.0], [8.0], [9.0]]),)
-    _, (stream,) = read_on(model, ids, state, EOS_ID)
+    _, (stream,) = next_step(model, ids, state, EOS_ID)
     assert stream.flatten().tolist() == [8, 9, 10] and model.seen[-1] == (4, 7)
-    _, (fresh,) = read_on(model, ids, state, BOS_ID)
+    _, (fresh,) = next_step(model, ids, state, BOS_ID)
     assert fresh.flatten().tolist() == [8, 1, 10]
-    read_on(model, ids[1:2], (state[0][1:2],), BOS_ID)
+    next_step(model, ids[1:2], (state[0][1:2],), BOS_ID)
     assert model.seen[-1] == (BOS_ID, 0)
 
 

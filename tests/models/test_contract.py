@@ -11,8 +11,8 @@ from torch import Tensor
 
 from korlm.models.base import LanguageModel
 from korlm.models.neural import NeuralLM
-from korlm.modules.state import State, detach
-from korlm.modules.subword_embedding import Composition
+from korlm.modules.state import State, detach_state
+from korlm.modules.subword_embedding import SubwordEmbedding
 
 B, T, V = 4, 6, VOCAB_SIZE
 LENGTHS = torch.tensor([6, 4, 2, 1])
@@ -61,7 +61,7 @@ def ragged() -> tuple[Tensor, Tensor]:
 
 def read_state(model: LanguageModel, batch_size: int = B) -> State:
     """A state in the midst of a text, different in every row."""
-    return detach(model.log_probs(random_ids(batch_size, 3, seed=3))[1])
+    return detach_state(model.log_probs(random_ids(batch_size, 3, seed=3))[1])
 
 
 def assert_states_close(found: State, expected: State) -> None:
@@ -86,20 +86,22 @@ def test_reading_leaves_the_state_of_predicting(model: LanguageModel) -> None:
 def test_frozen_it_says_the_same_and_stays(model: LanguageModel) -> None:
     inputs = random_ids(B, T)
     expected = model.log_probs(inputs)[0]
-    frozen = model.frozen()
-    assert not frozen.training and not any(p.requires_grad for p in frozen.parameters())
+    inference_copy = model.inference_copy()
+    assert not inference_copy.training and not any(
+        p.requires_grad for p in inference_copy.parameters()
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1.0)
-    torch.testing.assert_close(frozen.log_probs(inputs)[0], expected, **CLOSE)
+    torch.testing.assert_close(inference_copy.log_probs(inputs)[0], expected, **CLOSE)
 
 
 @pytest.mark.parametrize("option", ["spelling_both", "spelling_input", "spelling_adaptive"])
 def test_frozen_it_composes_nothing(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    frozen = make_model("lstm", option).frozen()
-    monkeypatch.setattr(Composition, "forward", None)
-    monkeypatch.setattr(Composition, "some", None)
-    frozen.step(torch.tensor([4]), frozen.begin(1))
+    inference_copy = make_model("lstm", option).inference_copy()
+    monkeypatch.setattr(SubwordEmbedding, "forward", None)
+    monkeypatch.setattr(SubwordEmbedding, "some", None)
+    inference_copy.step(torch.tensor([4]), inference_copy.begin(1))
 
 
 def test_inputs_matter(model: LanguageModel) -> None:
@@ -200,7 +202,7 @@ def test_nats_are_those_of_the_hidden_vectors(model: LanguageModel) -> None:
         pytest.skip("predicts from no vector")
     inputs, targets = ragged()
     state = read_state(model)
-    hidden, found, after = model.hidden_and_nats(inputs, targets, state, LENGTHS)
+    hidden, found, after = model.encode_and_nll(inputs, targets, state, LENGTHS)
     expected, end = model.nats(inputs, targets, state, LENGTHS)
     assert hidden.shape[:2] == (B, T)
     torch.testing.assert_close(found, expected, **CLOSE)
@@ -326,7 +328,7 @@ def test_gradients_flow_back_into_the_state(trained: LanguageModel) -> None:
 def test_detach_cuts_the_gradients_off(trained: LanguageModel) -> None:
     _, state = trained.log_probs(random_ids(B, T))
     assert all(part.requires_grad for part in state if part.is_floating_point())
-    cut = detach(state)
+    cut = detach_state(state)
     assert not any(part.requires_grad for part in cut)
     assert_states_close(cut, state)
 
@@ -339,7 +341,7 @@ def test_entropy_is_that_of_the_log_probs(
     monkeypatch.setattr("korlm.modules.fused_cross_entropy.BLOCK", 2 * V)
     (inputs, targets), state = ragged(), read_state(model)
     lengths = LENGTHS if with_lengths else None
-    nats, entropy, after = model.nats_and_entropy(inputs, targets, state, lengths)
+    nats, entropy, after = model.token_nll_and_entropy(inputs, targets, state, lengths)
     expected, expected_after = model.nats(inputs, targets, state, lengths)
     torch.testing.assert_close(nats, expected, **CLOSE)
     assert_states_close(after, expected_after)

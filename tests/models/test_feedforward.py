@@ -30,10 +30,10 @@ def by_the_paper(model: WindowLM, history: list[int]) -> Tensor:
     seen = ([0] * config.window + history)[-config.window :]
     x = torch.cat([model.embedding.weight[i] for i in seen])
     both = model.output.weight  # [U, W]
-    if model.onto_embedding is not None:
-        both = model.embedding.weight @ model.onto_embedding.weight  # C [P, D]
+    if model.projection is not None:
+        both = model.embedding.weight @ model.projection.weight  # C [P, D]
     U, W = both[:, : config.hidden_dim], both[:, config.hidden_dim :]
-    y = model.output.bias + U @ torch.tanh(model.tanh_layer.bias + model.tanh_layer.weight @ x)
+    y = model.output.bias + U @ torch.tanh(model.hidden_layer.bias + model.hidden_layer.weight @ x)
     assert W.shape[1] == (len(x) if config.direct_connections else 0)
     return (y + W @ x if config.direct_connections else y).log_softmax(0)
 
@@ -57,12 +57,12 @@ def test_without_direct_connections_the_window_speaks_through_tanh_alone() -> No
     model = make(tie_weights=False)
     assert model.output.weight.shape == (VOCAB_SIZE, WINDOW["hidden_dim"])
     with torch.no_grad():
-        model.tanh_layer.weight.zero_()
+        model.hidden_layer.weight.zero_()
     inputs = ids(B, T)
     assert torch.allclose(*(model.log_probs(i)[0] for i in (inputs, inputs % (VOCAB_SIZE - 1) + 1)))
     model = make(tie_weights=False, direct_connections=True)
     with torch.no_grad():
-        model.tanh_layer.weight.zero_()
+        model.hidden_layer.weight.zero_()
     assert not torch.allclose(
         *(model.log_probs(i)[0] for i in (inputs, inputs % (VOCAB_SIZE - 1) + 1)), atol=1e-3
     )

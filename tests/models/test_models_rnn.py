@@ -10,7 +10,7 @@ from model_cases import OPTIONS, make_config, scatter
 from torch import Tensor
 
 from korlm.models.registry import build_model
-from korlm.models.rnn import RecurrentLM, _Change, _SumOfSquares
+from korlm.models.rnn import RecurrentLM, _TemporalDifference, _WeightedSquaredNorm
 
 PENALTIES = [(2.0, 0.0), (0.0, 3.0), (2.0, 3.0), (0.0, 0.0)]
 
@@ -71,11 +71,13 @@ def test_gradients_of_penalties() -> None:
     torch.manual_seed(1)
     plain = torch.randn(2, 4, 3, requires_grad=True)
     weights = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
-    found = torch.autograd.grad(_SumOfSquares.apply(_Change.apply(plain), weights[:, 1:]), plain)
+    found = torch.autograd.grad(
+        _WeightedSquaredNorm.apply(_TemporalDifference.apply(plain), weights[:, 1:]), plain
+    )
     changes = ((plain[:, 1:] - plain[:, :-1]) ** 2).mean(-1)
     expected = torch.autograd.grad((changes * weights[:, 1:]).sum(), plain)
     torch.testing.assert_close(found, expected)
     low = plain.detach().bfloat16().requires_grad_()
-    found = torch.autograd.grad(_SumOfSquares.apply(low, weights), low)
+    found = torch.autograd.grad(_WeightedSquaredNorm.apply(low, weights), low)
     expected = torch.autograd.grad(((plain**2).mean(-1) * weights).sum(), plain)
     torch.testing.assert_close(found[0].float(), expected[0], atol=0.01, rtol=0.01)

@@ -7,7 +7,7 @@ import torch
 from model_cases import CELLS, DROPOUTS, make_model
 from torch import Tensor
 
-from korlm.modules.dropout import drop, drop_tokens, drop_weight, mask_like
+from korlm.modules.dropout import dropout_mask, embedding_dropout, sequence_dropout, weight_dropout
 
 T, B, F = 7, 5, 40
 VARIATIONAL = pytest.mark.parametrize("variational", [False, True], ids=["plain", "variational"])
@@ -23,7 +23,7 @@ def is_constant(mask: Tensor, dim: int) -> bool:
 
 
 def test_mask_holds_zero_and_the_scale() -> None:
-    mask = mask_like(torch.ones(1, dtype=torch.float64), 0.2, 3, 1, 500)
+    mask = dropout_mask(torch.ones(1, dtype=torch.float64), 0.2, 3, 1, 500)
     assert mask.shape == (3, 1, 500)
     assert mask.dtype == torch.float64
     torch.testing.assert_close(mask.unique(), torch.tensor([0.0, 1.25], dtype=torch.float64))
@@ -33,7 +33,7 @@ def test_mask_holds_zero_and_the_scale() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_draws_of_a_mask_are_independent(dtype: torch.dtype) -> None:
     """Four draws come of one random word: each place of it, and each pair of places."""
-    mask = mask_like(torch.ones(1, dtype=dtype), 0.3, 100_000, 4) == 0
+    mask = dropout_mask(torch.ones(1, dtype=dtype), 0.3, 100_000, 4) == 0
     assert mask.double().mean(0).tolist() == pytest.approx([0.3] * 4, abs=0.006)
     both = mask.double().t() @ mask.double() / len(mask)
     expected = torch.full((4, 4), 0.09, dtype=torch.float64).fill_diagonal_(0.3)
@@ -42,40 +42,44 @@ def test_draws_of_a_mask_are_independent(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("p", [1e-6, 0.001, 0.999])
 def test_masks_at_the_ends(p: float) -> None:
-    mask = mask_like(torch.ones(1), p, 1_000_001)
+    mask = dropout_mask(torch.ones(1), p, 1_000_001)
     assert (mask == 0).double().mean() == pytest.approx(p, abs=2e-4)
 
 
 @VARIATIONAL
 def test_drop_keeps_the_expectation(variational: bool) -> None:
-    kept = torch.stack([drop(torch.ones(T, B, F), 0.25, True, variational) for _ in range(200)])
+    kept = torch.stack(
+        [sequence_dropout(torch.ones(T, B, F), 0.25, True, variational) for _ in range(200)]
+    )
     torch.testing.assert_close(kept.unique(), torch.tensor([0.0, 1 / 0.75]))
     assert kept.mean() == pytest.approx(1.0, abs=0.02)
     torch.testing.assert_close(kept.mean(0), torch.ones(T, B, F), atol=0.25, rtol=0)
 
 
 def test_variational_mask_is_constant_over_time_only() -> None:
-    mask = drop(torch.ones(T, B, F), 0.5, True, variational=True)
+    mask = sequence_dropout(torch.ones(T, B, F), 0.5, True, variational=True)
     assert is_constant(mask, 0)
     assert not is_constant(mask, 1)
     assert not is_constant(mask, 2)
 
 
 def test_plain_mask_differs_over_time() -> None:
-    mask = drop(torch.ones(T, B, F), 0.5, True, variational=False)
+    mask = sequence_dropout(torch.ones(T, B, F), 0.5, True, variational=False)
     assert not any(is_constant(mask, dim) for dim in range(3))
 
 
 @VARIATIONAL
 def test_each_call_draws_a_new_mask(variational: bool) -> None:
     x = torch.ones(T, B, F)
-    assert not torch.equal(drop(x, 0.5, True, variational), drop(x, 0.5, True, variational))
+    assert not torch.equal(
+        sequence_dropout(x, 0.5, True, variational), sequence_dropout(x, 0.5, True, variational)
+    )
 
 
 @VARIATIONAL
 def test_drop_scales_what_it_keeps(variational: bool) -> None:
     x = torch.randn(T, B, F)
-    kept = drop(x, 0.5, True, variational)
+    kept = sequence_dropout(x, 0.5, True, variational)
     torch.testing.assert_close(kept[kept != 0], 2 * x[kept != 0])
 
 
@@ -83,15 +87,15 @@ def test_drop_scales_what_it_keeps(variational: bool) -> None:
 def test_no_dropout_is_the_identity(training: bool, p: float) -> None:
     x, weight = torch.randn(T, B, F), torch.randn(9, F)
     for variational in (False, True):
-        assert drop(x, p, training, variational) is x
-    assert drop_tokens(x, torch.zeros(T, B, dtype=torch.int64), 3, p, training) is x
-    assert drop_weight(weight, p, training) is weight
+        assert sequence_dropout(x, p, training, variational) is x
+    assert embedding_dropout(x, torch.zeros(T, B, dtype=torch.int64), 3, p, training) is x
+    assert weight_dropout(weight, p, training) is weight
 
 
 def test_token_dropout_drops_a_token_wherever_it_stands() -> None:
     ids = torch.arange(4000).repeat(2).view(80, 100)
     x = torch.randn(80, 100, 3)
-    kept = drop_tokens(x, ids, 4000, 0.3, True)
+    kept = embedding_dropout(x, ids, 4000, 0.3, True)
     is_dropped = (kept == 0).all(-1)
     assert is_dropped.double().mean() == pytest.approx(0.3, abs=0.03)
     assert (is_dropped[:40] == is_dropped[40:]).all()
@@ -100,7 +104,7 @@ def test_token_dropout_drops_a_token_wherever_it_stands() -> None:
 
 def test_weight_dropout_drops_entries_and_keeps_the_expectation() -> None:
     weight = torch.randn(12, 8)
-    kept = torch.stack([drop_weight(weight, 0.4, True) for _ in range(4000)])
+    kept = torch.stack([weight_dropout(weight, 0.4, True) for _ in range(4000)])
     share = (kept == 0).double().mean()
     assert share == pytest.approx(0.4, abs=0.01)
     torch.testing.assert_close(kept.mean(0), weight, atol=0.15, rtol=0)
@@ -110,7 +114,7 @@ def test_weight_dropout_drops_entries_and_keeps_the_expectation() -> None:
 
 def test_gradients_pass_scaled_or_not_at_all() -> None:
     x = torch.randn(T, B, F, requires_grad=True)
-    kept = drop(x, 0.5, True, variational=True)
+    kept = sequence_dropout(x, 0.5, True, variational=True)
     (gradient,) = torch.autograd.grad(kept.sum(), x)
     torch.testing.assert_close(gradient, (kept != 0) * 2.0)
 

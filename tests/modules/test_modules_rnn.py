@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from korlm.config import InitialState
 from korlm.modules import rnn
-from korlm.modules.dropout import drop_weight
-from korlm.modules.rnn import RecurrentEncoder, RecurrentLayer, cell_of, in_one_piece
+from korlm.modules.dropout import weight_dropout
+from korlm.modules.rnn import RecurrentEncoder, RecurrentLayer, cell_of, flatten_weights
 from korlm.utils.errors import ConfigError
 
 T, B, I, H = 6, 4, 5, 7  # noqa: E741
@@ -141,7 +141,7 @@ def test_cell_of_tells_the_recurrence(cell: str) -> None:
 def test_the_loop_equals_the_fused_kernel(layer: RecurrentLayer, lengths: Tensor | None) -> None:
     x, state = random(T, B, I), make_state(layer)
     fused, fused_after = layer(x, state, lengths)
-    looped, looped_after = layer._loop(x, state, lengths, layer.weight_hh)
+    looped, looped_after = layer._unrolled(x, state, lengths, layer.weight_hh)
     fused, looped = real_part(fused, lengths), real_part(looped, lengths)
     torch.testing.assert_close(looped, fused, **CLOSE)
     for part, expected in zip(looped_after, fused_after, strict=True):
@@ -316,13 +316,13 @@ def test_recurrent_dropout_has_one_mask_a_sequence(monkeypatch: pytest.MonkeyPat
     layer = RecurrentLayer("tanh", I, H, make_config("tanh", dropout_recurrent=0.4)).train()
     scatter(layer)
     masks: list[Tensor] = []
-    real = rnn.mask_like
+    real = rnn.dropout_mask
 
     def spy(*args: Any) -> Tensor:
         masks.append(real(*args))
         return masks[-1]
 
-    monkeypatch.setattr(rnn, "mask_like", spy)
+    monkeypatch.setattr(rnn, "dropout_mask", spy)
     torch.manual_seed(0)
     x, (h,) = random(T, B, I), make_state(layer)
     out, _ = layer(x, (h,), None)
@@ -331,8 +331,8 @@ def test_recurrent_dropout_has_one_mask_a_sequence(monkeypatch: pytest.MonkeyPat
     assert len(set(map(tuple, mask.tolist()))) > 1, "rows have masks of their own"
     torch.testing.assert_close(mask.unique(), torch.tensor([0.0, 1 / 0.6]))
     for t in range(T):
-        from_input = x[t] @ layer.weight_ih.T + layer.bias_ih
-        h = torch.tanh(from_input + (h * mask) @ layer.weight_hh.T + layer.bias_hh)
+        gates_x = x[t] @ layer.weight_ih.T + layer.bias_ih
+        h = torch.tanh(gates_x + (h * mask) @ layer.weight_hh.T + layer.bias_hh)
         torch.testing.assert_close(out[t], h, **CLOSE)
 
 
@@ -371,7 +371,7 @@ def test_weight_dropout_runs_pytorch_on_dropped_weights(cell: str, lengths: Tens
     torch.manual_seed(7)
     out, _ = layer(x, state, lengths)
     torch.manual_seed(7)
-    dropped = drop_weight(raw, 0.5, training=True)
+    dropped = weight_dropout(raw, 0.5, training=True)
     assert 0 < (dropped == 0).sum() < dropped.numel()
     module = with_weights_of([layer])
     module.weight_hh_l0.data.copy_(dropped)
@@ -388,7 +388,7 @@ def test_weight_dropout_reaches_the_raw_weight(cell: str) -> None:
     torch.manual_seed(7)
     out, _ = layer(x, state, None)
     torch.manual_seed(7)
-    is_dropped = drop_weight(layer.weight_hh.detach(), 0.5, training=True) == 0
+    is_dropped = weight_dropout(layer.weight_hh.detach(), 0.5, training=True) == 0
     (gradient,) = torch.autograd.grad(out.pow(2).sum(), layer.weight_hh)
     assert (gradient[is_dropped] == 0).all()
     if cell == "relu":  # units that are off in every row and step pass nothing back
@@ -404,7 +404,7 @@ def test_bidirectional_is_refused(cell: str) -> None:
 
 def test_weights_in_one_piece_lie_behind_each_other() -> None:
     weights = [torch.randn(8, 3, requires_grad=True), torch.randn(5, requires_grad=True)]
-    pieces = in_one_piece(weights)
+    pieces = flatten_weights(weights)
     for piece, weight in zip(pieces, weights, strict=True):
         assert torch.equal(piece, weight)
         assert piece.is_contiguous()

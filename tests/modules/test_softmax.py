@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from korlm.config import LSTMConfig, Softmax
-from korlm.modules.adaptive_softmax import AdaptiveOutputLayer, _AdaptiveNats, build_output
-from korlm.modules.softmax import PAD_ID, OutputLayer, _SummedNats
+from korlm.modules.adaptive_softmax import AdaptiveSoftmaxHead, _AdaptiveNats, build_output
+from korlm.modules.softmax import PAD_ID, SoftmaxHead, _SummedNats
 
 H, V = 6, 13
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}
@@ -29,8 +29,8 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def make_layer(seed: int = 1) -> OutputLayer:
-    layer = OutputLayer(H, V, None)
+def make_layer(seed: int = 1) -> SoftmaxHead:
+    layer = SoftmaxHead(H, V, None)
     layer.weight.data.copy_(random(V, H, seed=seed))
     layer.bias.data.copy_(random(V, seed=seed + 1))
     return layer
@@ -46,12 +46,12 @@ def make_rows(n: int, pads: str = "some") -> tuple[Tensor, Tensor]:
     return random(n, H, seed=n), targets
 
 
-def reference(layer: OutputLayer, hidden: Tensor, targets: Tensor) -> Tensor:
+def reference(layer: SoftmaxHead, hidden: Tensor, targets: Tensor) -> Tensor:
     logits = F.linear(hidden, layer.weight, layer.bias)
     return F.cross_entropy(logits, targets, reduction="sum", ignore_index=PAD_ID)
 
 
-def value_and_gradients(loss: Tensor, layer: OutputLayer, hidden: Tensor) -> tuple[Tensor, ...]:
+def value_and_gradients(loss: Tensor, layer: SoftmaxHead, hidden: Tensor) -> tuple[Tensor, ...]:
     return loss.detach(), *torch.autograd.grad(loss, (hidden, layer.weight, layer.bias))
 
 
@@ -60,7 +60,7 @@ def value_and_gradients(loss: Tensor, layer: OutputLayer, hidden: Tensor) -> tup
 def test_summed_nats_equal_cross_entropy(n: int, pads: str) -> None:
     layer, (hidden, targets) = make_layer(), make_rows(n, pads)
     hidden.requires_grad_()
-    found = value_and_gradients(layer.summed_nats(hidden, targets), layer, hidden)
+    found = value_and_gradients(layer.cross_entropy_sum(hidden, targets), layer, hidden)
     expected = value_and_gradients(reference(layer, hidden, targets), layer, hidden)
     if pads == "all":
         assert found[0] == 0
@@ -76,7 +76,7 @@ def test_the_size_of_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch, blo
     hidden.requires_grad_()
     expected = value_and_gradients(reference(layer, hidden, targets), layer, hidden)
     monkeypatch.setattr("korlm.modules.fused_cross_entropy.BLOCK", block * V)
-    found = value_and_gradients(layer.summed_nats(hidden, targets), layer, hidden)
+    found = value_and_gradients(layer.cross_entropy_sum(hidden, targets), layer, hidden)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
     torch.testing.assert_close(layer.nats(hidden, targets).sum(), expected[0], **CLOSE)
@@ -87,7 +87,7 @@ def test_backward_scales(scale: float) -> None:
     """As the loop divides by the number of tokens."""
     layer, (hidden, targets) = make_layer(), make_rows(20)
     hidden.requires_grad_()
-    found = value_and_gradients(layer.summed_nats(hidden, targets) * scale, layer, hidden)
+    found = value_and_gradients(layer.cross_entropy_sum(hidden, targets) * scale, layer, hidden)
     expected = value_and_gradients(reference(layer, hidden, targets) * scale, layer, hidden)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
@@ -112,10 +112,12 @@ def test_gradcheck_in_double(n: int) -> None:
 def test_gradients_reach_a_shared_matrix_from_both_sides() -> None:
     """A tied matrix is embedding and output at once."""
     shared = torch.nn.Parameter(random(V, H))
-    layer = OutputLayer(H, V, shared)
+    layer = SoftmaxHead(H, V, shared)
     assert layer.weight is shared
     inputs, targets = torch.tensor([4, 5, 6]), torch.tensor([5, 6, 7])
-    (found,) = torch.autograd.grad(layer.summed_nats(F.embedding(inputs, shared), targets), shared)
+    (found,) = torch.autograd.grad(
+        layer.cross_entropy_sum(F.embedding(inputs, shared), targets), shared
+    )
     (wanted,) = torch.autograd.grad(reference(layer, F.embedding(inputs, shared), targets), shared)
     torch.testing.assert_close(found, wanted, **CLOSE)
 
@@ -142,7 +144,7 @@ def test_log_probs_keep_the_leading_axes() -> None:
 def test_large_logits_do_not_overflow() -> None:
     layer, (hidden, targets) = make_layer(), make_rows(8, "none")
     hidden = (hidden * 1000).requires_grad_()
-    loss = layer.summed_nats(hidden, targets)
+    loss = layer.cross_entropy_sum(hidden, targets)
     torch.testing.assert_close(loss, reference(layer, hidden, targets), rtol=1e-5, atol=1e-2)
     assert all(part.isfinite().all() for part in value_and_gradients(loss, layer, hidden))
 
@@ -152,9 +154,9 @@ def test_bf16_is_close_to_fp32(n: int) -> None:
     """Under autocast, with parameters, value and gradients still in fp32."""
     layer, (hidden, targets) = make_layer(), make_rows(n)
     hidden.requires_grad_()
-    expected = value_and_gradients(layer.summed_nats(hidden, targets) / n, layer, hidden)
+    expected = value_and_gradients(layer.cross_entropy_sum(hidden, targets) / n, layer, hidden)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = layer.summed_nats(hidden, targets)
+        loss = layer.cross_entropy_sum(hidden, targets)
     assert loss.dtype == torch.float32
     found = value_and_gradients(loss / n, layer, hidden)
     assert not torch.equal(found[2], expected[2]), "this was not bf16"
@@ -169,7 +171,7 @@ def test_bf16_hidden_states_get_a_gradient_of_their_kind() -> None:
     layer, (hidden, targets) = make_layer(), make_rows(9)
     low = hidden.bfloat16().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = layer.summed_nats(low, targets)
+        loss = layer.cross_entropy_sum(low, targets)
     loss.backward()
     assert low.grad is not None
     assert low.grad.dtype == torch.bfloat16
@@ -179,7 +181,7 @@ def test_bf16_hidden_states_get_a_gradient_of_their_kind() -> None:
 
 
 def test_an_own_matrix_begins_within_bounds() -> None:
-    layer = OutputLayer(H, V, None)
+    layer = SoftmaxHead(H, V, None)
     assert isinstance(layer.weight, torch.nn.Parameter)
     assert layer.weight.shape == (V, H)
     assert 0 < layer.weight.abs().max() <= H**-0.5
@@ -193,7 +195,7 @@ def test_large_logits_are_done_again_with_a_shift(size: float, sign: float) -> N
     layer, (hidden, targets) = make_layer(), make_rows(2 * BLOCK + 3)
     layer.bias.data += sign * size
     hidden.requires_grad_()
-    found = value_and_gradients(layer.summed_nats(hidden, targets), layer, hidden)
+    found = value_and_gradients(layer.cross_entropy_sum(hidden, targets), layer, hidden)
     expected = value_and_gradients(reference(layer, hidden, targets), layer, hidden)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-3 * max(1, size / 1e3), rtol=1e-2)
@@ -214,8 +216,8 @@ def test_what_is_left_of_a_sure_token_is_not_drowned_in_bf16(sure: float) -> Non
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0.02, atol=0)
 
 
-def make_adaptive(cutoffs: list[int]) -> AdaptiveOutputLayer:
-    layer = AdaptiveOutputLayer(H, V, None, cutoffs)
+def make_adaptive(cutoffs: list[int]) -> AdaptiveSoftmaxHead:
+    layer = AdaptiveSoftmaxHead(H, V, None, cutoffs)
     for number, parameter in enumerate(layer.parameters()):
         parameter.data.copy_(random(*parameter.shape, seed=number))
     return layer
@@ -251,7 +253,7 @@ def test_adaptive_nats_and_gradients(cutoffs: list[int], pads: str) -> None:
     layer, (hidden, targets) = make_adaptive(cutoffs), make_rows(BLOCK + 9, pads)
     hidden.requires_grad_()
     inputs = (hidden, *layer.parameters())
-    loss = layer.summed_nats(hidden, targets)
+    loss = layer.cross_entropy_sum(hidden, targets)
     expected = F.nll_loss(layer.log_probs(hidden), targets, reduction="sum", ignore_index=PAD_ID)
     torch.testing.assert_close(loss, expected, **CLOSE)
     torch.testing.assert_close(layer.nats(hidden, targets).sum(), expected, **CLOSE)
@@ -273,7 +275,7 @@ def test_it_begins_with_the_share_of_each_token(cutoffs: list[int] | None) -> No
     """Those of counts and a half; whatever the weights, as nothing was read yet."""
     layer = make_adaptive(cutoffs) if cutoffs else make_layer()
     counts = [0, 7, 0, 40, 100_000, *range(V - 5)]
-    layer.begin_with(counts)
+    layer.init_bias_from_counts(counts)
     found = layer.log_probs(torch.zeros(1, H))[0].exp()
     total = sum(counts) + V / 2
     expected = torch.tensor([(count + 0.5) / total for count in counts])
@@ -283,12 +285,12 @@ def test_it_begins_with_the_share_of_each_token(cutoffs: list[int] | None) -> No
 
 def test_even_counts_are_biases_of_zero() -> None:
     layer = make_layer()
-    layer.begin_with([3] * V)
+    layer.init_bias_from_counts([3] * V)
     assert (layer.bias == 0).all()
 
 
 def test_a_vocabulary_within_the_shortlist_needs_no_clusters() -> None:
     config = LSTMConfig(name="lstm", softmax=Softmax.adaptive, cutoffs=[V])
-    assert type(build_output(config, H, V, None)) is OutputLayer
+    assert type(build_output(config, H, V, None)) is SoftmaxHead
     config = LSTMConfig(name="lstm", softmax=Softmax.adaptive, cutoffs=[V - 1])
-    assert type(build_output(config, H, V, None)) is AdaptiveOutputLayer
+    assert type(build_output(config, H, V, None)) is AdaptiveSoftmaxHead

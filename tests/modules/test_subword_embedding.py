@@ -15,16 +15,16 @@ from korlm.config import LSTMConfig, Spelling
 from korlm.dataset.vocab import NUMBER, SPECIALS
 from korlm.models.registry import build_model
 from korlm.modules.embedding import TokenEmbedding
-from korlm.modules.subword_embedding import RADIUS, Composition, units_of
+from korlm.modules.subword_embedding import INIT_RANGE, SubwordEmbedding, subwords_of
 from korlm.utils.errors import ConfigError
 
 E = 5
 
 
-def by_loop(composition: Composition, tokens: list[str]) -> Tensor:
+def by_loop(composition: SubwordEmbedding, tokens: list[str]) -> Tensor:
     """The sum over each token's shared units, over the root of their number."""
-    shared = Counter(unit for token in tokens for unit in set(units_of(token)))
-    kept = [[u for u in units_of(token) if shared[u] > 1] for token in tokens]
+    shared = Counter(unit for token in tokens for unit in set(subwords_of(token)))
+    kept = [[u for u in subwords_of(token) if shared[u] > 1] for token in tokens]
     ids: dict[str, int] = {}
     for unit in (unit for units in kept for unit in units):
         ids.setdefault(unit, len(ids))
@@ -39,28 +39,28 @@ def by_loop(composition: Composition, tokens: list[str]) -> Tensor:
 
 def test_units() -> None:
     jamo = list(unicodedata.normalize("NFD", "간다"))
-    assert units_of("간다") == ["간", "다", *jamo, "<간", "간다", "다>"]
-    assert units_of("ㅋa") == ["ㅋ", "a", "<ㅋ", "ㅋa", "a>"]
-    assert set(units_of("각")) & set(units_of("가")) == {"ᄀ", "ᅡ"}
-    assert "\u11a8" in units_of("각")
+    assert subwords_of("간다") == ["간", "다", *jamo, "<간", "간다", "다>"]
+    assert subwords_of("ㅋa") == ["ㅋ", "a", "<ㅋ", "ㅋa", "a>"]
+    assert set(subwords_of("각")) & set(subwords_of("가")) == {"ᄀ", "ᅡ"}
+    assert "\u11a8" in subwords_of("각")
 
 
 @pytest.mark.parametrize("token", [*SPECIALS, NUMBER])
 def test_special_tokens_have_no_units(token: str) -> None:
-    assert units_of(token) == []
-    composition = Composition([*TOKENS, NUMBER], E)
+    assert subwords_of(token) == []
+    composition = SubwordEmbedding([*TOKENS, NUMBER], E)
     row = [*TOKENS, NUMBER].index(token)
     assert not composition()[row].any()
 
 
 def test_equals_a_loop() -> None:
-    composition = Composition(TOKENS, E)
+    composition = SubwordEmbedding(TOKENS, E)
     torch.testing.assert_close(composition(), by_loop(composition, TOKENS))
 
 
 @pytest.mark.parametrize("rows", [[], [4], [0, 0], [10, 4, 4, 0, 9, 7], list(range(VOCAB_SIZE))])
 def test_some_rows_are_those_of_all(rows: list[int]) -> None:
-    composition = Composition(TOKENS, E)
+    composition = SubwordEmbedding(TOKENS, E)
     found = composition.some(torch.tensor(rows, dtype=torch.int64))
     assert found.shape == (len(rows), E)
     torch.testing.assert_close(found, composition()[rows])
@@ -68,7 +68,7 @@ def test_some_rows_are_those_of_all(rows: list[int]) -> None:
 
 def test_the_same_parts_give_the_same_sum() -> None:
     """Two tokens that share all that any token shares; a third one that shares less."""
-    composition = Composition(["가나", "가나", "나가", "b"], E)
+    composition = SubwordEmbedding(["가나", "가나", "나가", "b"], E)
     one, same, other, alone = composition()
     assert torch.equal(one, same)
     assert not torch.allclose(one, other, atol=1e-3)
@@ -77,7 +77,7 @@ def test_the_same_parts_give_the_same_sum() -> None:
 
 def test_the_gradient_is_that_of_a_loop() -> None:
     """That of all tokens takes a way of its own; each token weighs differently here."""
-    composition = Composition(TOKENS, E)
+    composition = SubwordEmbedding(TOKENS, E)
     weigh = torch.randn(VOCAB_SIZE, E, generator=torch.Generator().manual_seed(3))
     (expected,) = torch.autograd.grad(
         (by_loop(composition, TOKENS) * weigh).sum(), composition.weight
@@ -88,14 +88,14 @@ def test_the_gradient_is_that_of_a_loop() -> None:
 
 
 def test_tokens_that_share_nothing() -> None:
-    composition = Composition([*SPECIALS, "a", "b"], E)
+    composition = SubwordEmbedding([*SPECIALS, "a", "b"], E)
     assert not composition().any()
     composition().sum().backward()
     assert composition.weight.grad is not None and not composition.weight.grad.any()
 
 
 def test_gradients() -> None:
-    composition = Composition(TOKENS, E).double()
+    composition = SubwordEmbedding(TOKENS, E).double()
     rows = torch.tensor([4, 8, 4, 0])
 
     def composed(weight: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def test_none_is_a_plain_embedding_to_the_bit() -> None:
     found = embedding(Spelling.none)
     torch.manual_seed(1)
     plain = nn.Embedding(VOCAB_SIZE, E)
-    nn.init.uniform_(plain.weight, -RADIUS, RADIUS)
+    nn.init.uniform_(plain.weight, -INIT_RANGE, INIT_RANGE)
     assert torch.equal(found.weight, plain.weight)
     assert list(found.state_dict()) == ["weight"]
     assert found.output_matrix() is None
@@ -162,7 +162,7 @@ def test_it_begins_as_wide_as_without() -> None:
     config = LSTMConfig(name="lstm", spelling=Spelling.both)
     found = TokenEmbedding(config, len(tokens), tokens).output_matrix()
     assert found is not None
-    plain = RADIUS / 3**0.5
+    plain = INIT_RANGE / 3**0.5
     assert found[4:].std().item() == pytest.approx(plain, rel=0.05)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from korlm.reporting.html import build_page, write_page
-from korlm.reporting.run_summary import RunTold
-from korlm.reporting.tensorboard_events import Told
+from korlm.reporting.run_summary import RunSummary
+from korlm.reporting.tensorboard_events import TensorBoardData
 from korlm.utils.errors import OutputError
 
 EVIL = "<script>alert(1)</script>\"'&<img src=http://example.com/x>"
@@ -22,17 +22,17 @@ def group(perplexity: float) -> dict[str, float]:
     return {"perplexity": perplexity, "num_tokens": 5}
 
 
-def told(name: str, perplexity: float = 7.389, **settings: str) -> RunTold:
+def told(name: str, perplexity: float = 7.389, **settings: str) -> RunSummary:
     curves = {"loss/train": [(10, 2.0), (20, 1.5)], "loss/valid": [(20, 1.0)]}
     row = {"bands": {"0": group(9.0), "2-9": group(3.0)}, "positions": {"1": group(2.0)}}
-    return RunTold(
+    return RunSummary(
         name,
         Path("runs") / name,
         settings,
         {"valid": {**VALID, "perplexity": perplexity}},
         {"num_parameters": 1234567},
         {"test": {"carried": row}},
-        Told(curves, (20, f"나는 {name}.\n\n 끝")),
+        TensorBoardData(curves, (20, f"나는 {name}.\n\n 끝")),
     )
 
 
@@ -101,7 +101,7 @@ def test_the_browser_may_ask_nobody() -> None:
 
 
 def test_a_run_of_which_nothing_is_known() -> None:
-    empty = RunTold("a", Path("a"), problems=("not finished: no metrics.json",))
+    empty = RunSummary("a", Path("a"), problems=("not finished: no metrics.json",))
     page = build_page("x", [empty, told("b")])
     assert "not finished: no metrics.json" in page
     assert Elements(build_page("x", [empty])).names.count("h2") == 1

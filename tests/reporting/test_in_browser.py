@@ -11,8 +11,8 @@ pytest.importorskip("playwright", reason="needs playwright, of the extra test")
 from playwright.sync_api import sync_playwright
 
 from korlm.reporting.html import build_page, write_page
-from korlm.reporting.run_summary import RunTold
-from korlm.reporting.tensorboard_events import Told
+from korlm.reporting.run_summary import RunSummary
+from korlm.reporting.tensorboard_events import TensorBoardData
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -23,7 +23,7 @@ EVIL = "</title></style><script>document.title='taken'</script><img src=http://1
 
 def test_nothing_is_asked_for_and_ink_follows_the_scheme(tmp_path: Path) -> None:
     curves = {"loss/train": [(1, 3.0), (2, 2.0)], "loss/valid": [(2, 2.0)]}
-    run = RunTold(EVIL, Path("a"), {"name": EVIL}, told=Told(curves, (2, EVIL)))
+    run = RunSummary(EVIL, Path("a"), {"name": EVIL}, told=TensorBoardData(curves, (2, EVIL)))
     write_page(tmp_path / "한.html", build_page("두 실행", [run]))
     asked, inks = [], []
     with sync_playwright() as tools:

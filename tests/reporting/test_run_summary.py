@@ -19,19 +19,19 @@ from korlm.reporting.run_summary import (
     varying,
 )
 from korlm.reporting.tensorboard_events import read_events
-from korlm.training.tensorboard import Tracker
+from korlm.training.tensorboard import TensorBoardLogger
 from korlm.utils.errors import ConfigError
 
 
 def make_run(folder: Path, loss: float = 2.0, tokens: int = 10, settings: str = "seed: 1") -> Path:
     """A run directory as training leaves it."""
-    tracker = Tracker(folder / "tensorboard", 0)
+    tracker = TensorBoardLogger(folder / "tensorboard", 0)
     for step in (10, 20):
-        tracker.train_point(step, loss + 1 / step, 0.1, 1.0, 1000.0)
+        tracker.log_train(step, loss + 1 / step, 0.1, 1.0, 1000.0)
     figures = {"num_tokens": tokens, "num_unk": 1, "num_chars": 30, "loss": loss}
     figures |= {"perplexity": math.exp(loss), "bits_per_char": loss, "oov_rate": 0.1}
     figures["eojeol_perplexity"] = 9.0
-    tracker.valid_point(20, figures, loss)
+    tracker.log_validation(20, figures, loss)
     tracker.sample(20, {"samples": "나는 <b>학교</b>에"})
     tracker.close()
     (folder / "metrics.json").write_text(json.dumps({"valid": figures}))
@@ -67,14 +67,14 @@ def test_settings_given_on_resuming_count_and_environment_is_not_read(tmp_path: 
 def test_what_a_crash_left_behind_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Tracker(tmp_path, 0)
+    first = TensorBoardLogger(tmp_path, 0)
     for step in (10, 20, 30):
-        first.train_point(step, float(step), 0.1, 1.0, 1.0)
+        first.log_train(step, float(step), 0.1, 1.0, 1.0)
     first.close()
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 10)  # files are read in order of seconds
-    second = Tracker(tmp_path, first_step=21)
-    second.train_point(30, 3.0, 0.1, 1.0, 1.0)
+    second = TensorBoardLogger(tmp_path, first_step=21)
+    second.log_train(30, 3.0, 0.1, 1.0, 1.0)
     second.close()
     assert read_events(tmp_path).curves["loss/train"] == [(10, 10.0), (20, 20.0), (30, 3.0)]
 

@@ -13,7 +13,7 @@ from tiny_runs import finish, korean_lines, make_settings, prepare_tiny
 import korlm
 from korlm.config import GRUConfig, Mode, NgramConfig
 from korlm.dataset.prepared import Prepared
-from korlm.rescoring import Scorer
+from korlm.rescoring import LMScorer
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import ConfigError
 
@@ -56,7 +56,7 @@ def token_nats(run: TrainedRun, text: str) -> tuple[np.ndarray, np.ndarray]:
 def test_as_each_text_by_itself(
     runs: dict[str, TrainedRun], name: str, open_vocabulary: bool
 ) -> None:
-    with Scorer([runs[name]], linear=True, open_vocabulary=open_vocabulary) as scorer:
+    with LMScorer([runs[name]], linear=True, open_vocabulary=open_vocabulary) as scorer:
         found = scorer.score(TEXTS)
     for at, text in enumerate(TEXTS):
         nats, spelling = token_nats(runs[name], text)
@@ -66,9 +66,9 @@ def test_as_each_text_by_itself(
 
 
 def test_unknown_words_do_not_win_cheaply(runs: dict[str, TrainedRun]) -> None:
-    with Scorer([runs["lstm"]], open_vocabulary=True) as scorer:
+    with LMScorer([runs["lstm"]], open_vocabulary=True) as scorer:
         paid = scorer.score(["뷁", "나는"]).log_probs[0]
-    with Scorer([runs["lstm"]], open_vocabulary=False) as scorer:
+    with LMScorer([runs["lstm"]], open_vocabulary=False) as scorer:
         cheap = scorer.score(["뷁", "나는"]).log_probs[0]
     assert paid[0] < cheap[0] - 1
     assert paid[1] == cheap[1]
@@ -76,7 +76,7 @@ def test_unknown_words_do_not_win_cheaply(runs: dict[str, TrainedRun]) -> None:
 
 def test_a_linear_mixture_mixes_probabilities(runs: dict[str, TrainedRun]) -> None:
     names, shares = ["lstm", "gru", "ngram"], [0.5, 0.2, 0.3]
-    with Scorer([runs[n] for n in names], linear=True, shares=shares) as scorer:
+    with LMScorer([runs[n] for n in names], linear=True, shares=shares) as scorer:
         found = scorer.score(TEXTS).log_probs
     assert found.shape == (1, len(TEXTS))
     for at, text in enumerate(TEXTS):
@@ -88,17 +88,17 @@ def test_a_linear_mixture_mixes_probabilities(runs: dict[str, TrainedRun]) -> No
 
 def test_other_vocabularies_stay_apart(runs: dict[str, TrainedRun]) -> None:
     names = ["lstm", "foreign", "ngram"]
-    with Scorer([runs[n] for n in names]) as scorer:
+    with LMScorer([runs[n] for n in names]) as scorer:
         found = scorer.score(TEXTS)
     for row, name in enumerate(names):
-        with Scorer([runs[name]]) as alone:
+        with LMScorer([runs[name]]) as alone:
             expected = alone.score(TEXTS).log_probs[0]
         assert found.log_probs[row] == pytest.approx(expected, abs=1e-4)
 
 
 def test_batches_of_any_size_give_the_same(runs: dict[str, TrainedRun]) -> None:
     texts = korean_lines(700, 9)  # more characters than the reader reads at once
-    with Scorer([runs["lstm"], runs["foreign"]]) as scorer:
+    with LMScorer([runs["lstm"], runs["foreign"]]) as scorer:
         whole = scorer.score(texts).log_probs
         parts = list(scorer.score_all(texts[at : at + 33] for at in range(0, 700, 33)))
     assert len(parts) == 22
@@ -109,14 +109,14 @@ def test_batches_of_any_size_give_the_same(runs: dict[str, TrainedRun]) -> None:
 def test_shares_of_a_mixture_are_fitted(runs: dict[str, TrainedRun]) -> None:
     texts = korean_lines(20, 11)
     chosen = [runs["gru"], runs["ngram"]]
-    with Scorer(chosen, linear=True) as scorer:
+    with LMScorer(chosen, linear=True) as scorer:
         equal = scorer.score(texts).log_probs.sum()
-        scorer.fit_shares(texts)
+        scorer.fit_mixture_weights(texts)
         fitted = scorer.score(texts).log_probs.sum()
         assert scorer.shares.sum() == pytest.approx(1, abs=1e-9)
     alone = []
     for run in chosen:
-        with Scorer([run]) as scorer:
+        with LMScorer([run]) as scorer:
             alone.append(scorer.score(texts).log_probs.sum())
     assert fitted >= max(equal, *alone) - 0.01
 
@@ -127,7 +127,7 @@ def test_no_chance_at_all_is_told(runs: dict[str, TrainedRun]) -> None:
     broken.model.get_buffer("log_probs_2").fill_(-torch.inf)
     broken.model.get_buffer("log_probs_3").fill_(-torch.inf)
     with (
-        Scorer([broken]) as scorer,
+        LMScorer([broken]) as scorer,
         pytest.raises(ConfigError, match="ln p of '나는 간다' is -inf"),
     ):
         scorer.score(["나는 간다"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from korlm.rescoring.features import Features, best
-from korlm.rescoring.tuning import search_line, tune
+from korlm.rescoring.tuning import line_search, tune
 
 
 def random_features(seed: int, num_models: int = 1) -> tuple[Features, np.ndarray]:
@@ -33,7 +33,7 @@ def test_a_line_is_searched_exactly(seed: int) -> None:
     base, slopes, sizes = features.scores, features.log_probs[0], features.sizes
     grid = np.linspace(0, 3, 4001)[1:-1]
     on_grid = min(int(errors[best(base + x * slopes, sizes)].sum()) for x in grid)
-    at = search_line(base, slopes, errors, sizes, 0.0, 3.0)
+    at = line_search(base, slopes, errors, sizes, 0.0, 3.0)
     assert 0 <= at <= 3
     assert int(errors[best(base + at * slopes, sizes)].sum()) <= on_grid
 
@@ -44,7 +44,7 @@ def test_an_endless_line(seed: int) -> None:
     base, slopes, sizes = features.scores, features.lengths.astype(float), features.sizes
     grid = np.concatenate([np.linspace(-5, 5, 2001), [-1e4, 1e4]])
     on_grid = min(int(errors[best(base + x * slopes, sizes)].sum()) for x in grid)
-    at = search_line(base, slopes, errors, sizes, -np.inf, np.inf)
+    at = line_search(base, slopes, errors, sizes, -np.inf, np.inf)
     assert int(errors[best(base + at * slopes, sizes)].sum()) <= on_grid
 
 
@@ -61,7 +61,7 @@ def test_the_middle_of_the_widest_range() -> None:
         ([0, 1, 0], 0, 9, 6.0),
         ([0, 0, 1], 0, 9, 1.5),
     ):
-        assert search_line(base, slopes, np.array(errors), sizes, low, high) == pytest.approx(
+        assert line_search(base, slopes, np.array(errors), sizes, low, high) == pytest.approx(
             expected
         )
 

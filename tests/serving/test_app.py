@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("fastapi", reason="serving needs it")
 from local_server import Client, Echo, served
 
-from korlm.serving.app import Wish
+from korlm.serving.app import GenerateRequest
 from korlm.serving.connections import Connection
 from korlm.utils.errors import TokenizerError
 
@@ -250,7 +250,7 @@ class Patient(Echo):
     def __init__(self) -> None:
         self.go = threading.Semaphore(0)
 
-    def write(self, wish: Wish) -> Iterator[str]:
+    def write(self, wish: GenerateRequest) -> Iterator[str]:
         for number in range(1000):
             assert self.go.acquire(timeout=10)
             if number == 3:

@@ -10,9 +10,9 @@ from tiny_runs import finish, make_settings, prepare_tiny
 
 pytest.importorskip("fastapi", reason="serving needs it")
 import korlm
-from korlm.evaluation.token_scores import Text, read_carried
+from korlm.evaluation.token_scores import TokenStream, score_continuous
 from korlm.generation.completion import Completer
-from korlm.serving.app import Wish
+from korlm.serving.app import GenerateRequest
 from korlm.serving.engine import Engine
 
 
@@ -47,7 +47,7 @@ def test_surprisal_is_the_models(engine: Engine) -> None:
     run = run_of(engine)
     with run.reader() as reader:
         ids = reader.read_texts(["나는 잔다.", "", "너는 뷁"]).ids
-    windows = read_carried(run.model, Text(ids, run.start_id, torch.device("cpu")))
+    windows = score_continuous(run.model, TokenStream(ids, run.start_id, torch.device("cpu")))
     nats = np.concatenate([window.nats.numpy() for window in windows])
     bits = [t["surprisal"] for t in first["tokens"]]
     assert bits == pytest.approx((nats[:6] / math.log(2)).tolist(), abs=1e-4)
@@ -70,8 +70,10 @@ def test_completions_are_the_completers(engine: Engine) -> None:
 
 
 def test_a_seed_gives_a_text(engine: Engine) -> None:
-    wish = Wish(prompt="나는 ", seed=3)
+    wish = GenerateRequest(prompt="나는 ", seed=3)
     text = "".join(engine.write(wish))
     assert text.startswith("나는 ")
     assert text == "".join(engine.write(wish))
-    assert len({"".join(engine.write(Wish(prompt="나는 ", seed=n))) for n in range(8)}) > 1
+    assert (
+        len({"".join(engine.write(GenerateRequest(prompt="나는 ", seed=n))) for n in range(8)}) > 1
+    )

@@ -10,7 +10,7 @@ pytest.importorskip("playwright", reason="needs playwright, of the extra test")
 from local_server import Client, Echo, served
 from playwright.sync_api import Page, expect, sync_playwright
 
-from korlm.serving.app import Wish
+from korlm.serving.app import GenerateRequest
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -32,7 +32,7 @@ class Made(Echo):
         ]
         return {"lines": [{"tokens": tokens, "bits": None}] if text else []}
 
-    def write(self, wish: Wish) -> Iterator[str]:
+    def write(self, wish: GenerateRequest) -> Iterator[str]:
         yield f"{wish.prompt} 봤다 ({wish.temperature}"
         yield f", {wish.seed})"
 

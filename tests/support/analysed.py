@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from korlm.dataset.shards import SCHEMA
-from korlm.detokenizers.kkma.training_data import Samples, read_samples
-from korlm.tokenizers.analysis import Analysis, columns_of
+from korlm.detokenizers.kkma.training_data import AlignedTokens, read_samples
+from korlm.tokenizers.analysis import Analysis, to_record_batch
 
 # Each line: what was written, and its eojeols' morphs/tags.
 LINES = [
@@ -37,7 +37,7 @@ def write_prepared(folder: Path, copies: int = 20) -> Path:
     """A folder with the tokens of a prepared corpus, ``LINES`` over and over."""
     (folder / "tokens").mkdir(parents=True)
     lines = LINES * copies
-    batch = columns_of([analysis(eojeols) for _, eojeols in lines])
+    batch = to_record_batch([analysis(eojeols) for _, eojeols in lines])
     columns = {name: batch.column(name) for name in ("morphs", "tags", "eojeol", "status")}
     columns["text"] = pa.array([text for text, _ in lines])
     columns["doc_id"] = pa.array(["d"] * len(lines))
@@ -49,6 +49,6 @@ def write_prepared(folder: Path, copies: int = 20) -> Path:
     return folder
 
 
-def samples(folder: Path, limit: int | None = None) -> Samples:
+def samples(folder: Path, limit: int | None = None) -> AlignedTokens:
     """The same, read."""
     return read_samples(write_prepared(folder), "train", limit)

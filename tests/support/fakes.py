@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from korlm.corpus.lines import Lines
+from korlm.corpus.lines import LineBlock
 
 
 class Line(NamedTuple):
@@ -21,7 +21,7 @@ class Line(NamedTuple):
     text: str
 
 
-def one_by_one(runs: Iterable[Lines]) -> list[Line]:
+def one_by_one(runs: Iterable[LineBlock]) -> list[Line]:
     """The lines of a corpus without their packing."""
     return [
         Line(split, doc_id, number, text)
@@ -30,14 +30,14 @@ def one_by_one(runs: Iterable[Lines]) -> list[Line]:
     ]
 
 
-def packed(lines: Iterable[Line]) -> Iterator[Lines]:
+def packed(lines: Iterable[Line]) -> Iterator[LineBlock]:
     """Lines as the corpus gives them: those that follow each other together."""
-    held: Lines | None = None
+    held: LineBlock | None = None
     for split, doc_id, number, text in lines:
         if held is None or held[:2] != (split, doc_id) or held.first + len(held.texts) != number:
             if held is not None:
                 yield held
-            held = Lines(split, doc_id, number, [])
+            held = LineBlock(split, doc_id, number, [])
         held.texts.append(text)
     if held is not None:
         yield held
@@ -90,7 +90,7 @@ class Interface:
                 surfaces = [text]
             return [[Eojeol(map(Morpheme, surfaces))]]
         for eojeol in text.split():
-            if eojeol == "JAVA!" or (eojeol == "ALONE!" and text != eojeol):
+            if eojeol == "JAVA!" or (eojeol == "SINGLE_PROCESS!" and text != eojeol):
                 raise jpype.JException("a Java exception")
             if eojeol == "DIE!" or (eojeol == "DIE-ONCE!" and not (HERE / "died").exists()):
                 (HERE / "died").touch()

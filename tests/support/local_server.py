@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from korlm.config import ServeSettings
-from korlm.serving.app import Wish, build_app
+from korlm.serving.app import GenerateRequest, build_app
 from korlm.serving.connections import server_of
 from korlm.utils.errors import TokenizerError
 
@@ -79,7 +79,7 @@ class Echo:
             raise TokenizerError("Kkma did not start: no memory")
         return {"lines": [{"text": text, "tokens": []}]}
 
-    def write(self, wish: Wish) -> Iterator[str]:
+    def write(self, wish: GenerateRequest) -> Iterator[str]:
         yield wish.prompt
         for number in range(wish.max_morphs - 1):
             yield f" {number}"

@@ -53,5 +53,5 @@ def search(
             for proposal in proposals:
                 found.tell(proposal.number, run(proposal.overrides))
             found.check()
-        found.conclude()
+        found.require_result()
         return found.study.get_trials()

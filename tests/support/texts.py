@@ -16,10 +16,10 @@ from torch import Tensor
 from korlm.config import VocabConfig
 from korlm.dataset.batches import sentence_bounds
 from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab
-from korlm.evaluation.evaluate import Judged, judge
-from korlm.evaluation.modes import Row
-from korlm.evaluation.texts import Sentences
-from korlm.evaluation.token_scores import Nats, Text, Window
+from korlm.evaluation.evaluate import EvaluationResult, summarize
+from korlm.evaluation.modes import ModeResult
+from korlm.evaluation.texts import EvaluationText
+from korlm.evaluation.token_scores import Nats, TokenStream, Window
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State
 
@@ -27,13 +27,13 @@ VOCAB_SIZE = 11
 CPU = torch.device("cpu")
 
 
-def random_text(num_tokens: int, start_id: int = EOS_ID, seed: int = 0) -> Text:
+def random_text(num_tokens: int, start_id: int = EOS_ID, seed: int = 0) -> TokenStream:
     """Ids with an <eos> at about every sixth place, the last place included."""
     random = np.random.default_rng(seed)
     ids = random.integers(4, VOCAB_SIZE, num_tokens)
     ids[random.random(num_tokens) < 1 / 6] = EOS_ID
     ids[-1] = EOS_ID
-    return Text(ids.astype(np.uint16), start_id, CPU)
+    return TokenStream(ids.astype(np.uint16), start_id, CPU)
 
 
 class UnigramLM(LanguageModel):
@@ -90,14 +90,14 @@ def known_run(first: str = "가") -> KnownRun:
     return KnownRun(Vocab(Counter(named), VocabConfig(min_freq=1)))
 
 
-def sentences_of(num_tokens: int = 300, num_docs: int = 5, seed: int = 0) -> Sentences:
+def sentences_of(num_tokens: int = 300, num_docs: int = 5, seed: int = 0) -> EvaluationText:
     """Random ids, some unknown, in sentences that belong to documents of about the same size."""
     random = np.random.default_rng(seed)
     ids = random_text(num_tokens, seed=seed).ids.copy()
     ids[(ids != EOS_ID) & (random.random(num_tokens) < 0.1)] = UNK_ID
     starts, ends = sentence_bounds(ids)
     count = len(starts)
-    return Sentences(
+    return EvaluationText(
         ids=ids,
         spelling_nats=np.where(ids == UNK_ID, random.random(num_tokens) * 9, 0.0),
         lengths=ends - starts,
@@ -109,12 +109,12 @@ def sentences_of(num_tokens: int = 300, num_docs: int = 5, seed: int = 0) -> Sen
     )
 
 
-def judged_of(text: Sentences, nats: Nats, run: KnownRun | None = None) -> Judged:
+def judged_of(text: EvaluationText, nats: Nats, run: KnownRun | None = None) -> EvaluationResult:
     """A text that cost so many nats a token."""
-    return judge(Row(nats, 2.0, {}), text, run or known_run())
+    return summarize(ModeResult(nats, 2.0, {}), text, run or known_run())
 
 
-def costs(text: Sentences, seed: int = 0, mean: float = 4.0) -> Nats:
+def costs(text: EvaluationText, seed: int = 0, mean: float = 4.0) -> Nats:
     """Random nats, of which each document has its own mean."""
     random = np.random.default_rng(seed)
     means = mean + 0.3 * random.standard_normal(len(text.doc_ids))

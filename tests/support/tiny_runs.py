@@ -31,8 +31,8 @@ from korlm.config.serialization import plain_settings, settings_from_plain
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 from korlm.runs.checkpoint import load_checkpoint, settings_of
-from korlm.training.distributed import ALONE, Group
-from korlm.training.session import Run
+from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.training.session import TrainingSession
 from korlm.utils.errors import Interrupted
 
 Make = Callable[..., TrainSettings]
@@ -117,7 +117,7 @@ def make_settings(
 class Finished:
     """A run that came to its end."""
 
-    run: Run
+    run: TrainingSession
     splits: Splits
 
     @property
@@ -125,9 +125,11 @@ class Finished:
         return len(self.run.trainer.train)
 
 
-def start(settings: TrainSettings, prepared: Prepared, folder: Path, group: Group = ALONE) -> Run:
+def start(
+    settings: TrainSettings, prepared: Prepared, folder: Path, group: ProcessGroup = SINGLE_PROCESS
+) -> TrainingSession:
     """A new run."""
-    return Run(settings, plain_settings(settings), prepared, folder, group=group)
+    return TrainingSession(settings, plain_settings(settings), prepared, folder, group=group)
 
 
 def finish(settings: TrainSettings, prepared: Prepared, folder: Path) -> Finished:
@@ -136,26 +138,28 @@ def finish(settings: TrainSettings, prepared: Prepared, folder: Path) -> Finishe
     return Finished(run, run.fit())
 
 
-def resume(prepared: Prepared, folder: Path, group: Group = ALONE, **parts: Any) -> Run:
+def resume(
+    prepared: Prepared, folder: Path, group: ProcessGroup = SINGLE_PROCESS, **parts: Any
+) -> TrainingSession:
     """As the command ``resume=folder`` does it: settings and all from last.pt."""
     path = folder / "checkpoints" / "last.pt"
     checkpoint = load_checkpoint(path)
     settings = settings_from_plain(settings_of(checkpoint, path), [])
     settings = dataclasses.replace(settings, **parts)
-    return Run(settings, plain_settings(settings), prepared, folder, checkpoint, group)
+    return TrainingSession(settings, plain_settings(settings), prepared, folder, checkpoint, group)
 
 
-def stop_after(run: Run, step: int) -> None:
+def stop_after(run: TrainingSession, step: int) -> None:
     """Wishes to stop while the given step is under way, as a signal would."""
 
     def hook(*arguments: object) -> None:
         if run.progress.step + 1 == step:
-            run.stop.wished = True
+            run.stop.stop_requested = True
 
     run.optimizer.register_step_post_hook(hook)
 
 
-def break_off(run: Run) -> str:
+def break_off(run: TrainingSession) -> str:
     """Runs until it is stopped; gives the message."""
     with pytest.raises(Interrupted) as caught:
         run.fit()

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from korlm.config import TokenizerConfig, VocabConfig
-from korlm.dataset.spelling_model import SpellingModel
-from korlm.dataset.text_encoder import Reader
+from korlm.dataset.spelling_model import CharNgramModel
+from korlm.dataset.text_encoder import TextEncoder
 from korlm.dataset.vocab import SPECIALS, Vocab
-from korlm.detokenizers.base import Recomposer, SyllableRecomposer
-from korlm.detokenizers.kkma.detokenizer import KkmaRecomposer, rules_alone
+from korlm.detokenizers.base import Detokenizer, SyllableDetokenizer
+from korlm.detokenizers.kkma.detokenizer import KkmaDetokenizer, untrained_spacing
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State
 
@@ -25,18 +25,18 @@ V = len(TOKENS)
 ENDINGS = {"아", "어", "을", "ㄴ", "고"}  # mostly ends an eojeol
 
 
-class ToyRecomposer(KkmaRecomposer):
+class ToyRecomposer(KkmaDetokenizer):
     """The rules of Kkma's recomposer, with blanks that depend on the left morph alone."""
 
     def __init__(self) -> None:
-        super().__init__({}, rules_alone())
+        super().__init__({}, untrained_spacing())
         self.over(TOKENS)
 
     def _blanks(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
         return np.full(len(rights), 0.95 if left in ENDINGS else 0.6, np.float32)
 
     def boundaries(self, left: str) -> npt.NDArray[np.float32]:
-        return Recomposer.boundaries(self, left)
+        return Detokenizer.boundaries(self, left)
 
 
 class PairsModel(LanguageModel):
@@ -68,13 +68,13 @@ class ToyRun:
     vocab: Vocab
     start_id: int = 3
     tokenizer: str = "eojeol"
-    made: Recomposer = dataclasses.field(default_factory=ToyRecomposer)
+    made: Detokenizer = dataclasses.field(default_factory=ToyRecomposer)
 
-    def reader(self) -> Reader:
-        spelling = SpellingModel.train(["가나"])
-        return Reader(TokenizerConfig(name=self.tokenizer), self.vocab, spelling)
+    def reader(self) -> TextEncoder:
+        spelling = CharNgramModel.train(["가나"])
+        return TextEncoder(TokenizerConfig(name=self.tokenizer), self.vocab, spelling)
 
-    def recomposer(self) -> Recomposer:
+    def detokenizer(self) -> Detokenizer:
         return self.made
 
 
@@ -91,4 +91,4 @@ def syllable_run(seed: int = 1) -> ToyRun:
     """Characters and blanks."""
     tokens = [*SPECIALS, *"▁가나다."]
     model = PairsModel(len(tokens), seed)
-    return ToyRun(model, toy_vocab(tokens), 3, "syllable", SyllableRecomposer())
+    return ToyRun(model, toy_vocab(tokens), 3, "syllable", SyllableDetokenizer())

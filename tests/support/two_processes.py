@@ -27,7 +27,7 @@ import korlm.train
 from korlm.config import TrainSettings
 from korlm.dataset.prepared import open_prepared
 from korlm.training import distributed
-from korlm.training.distributed import Group
+from korlm.training.distributed import ProcessGroup
 from korlm.utils.dist_env import place
 from korlm.utils.errors import Interrupted
 
@@ -108,13 +108,13 @@ def train(
     settings: TrainSettings, prepared: Path, folder: Path, stop_step: int = 0, stop_rank: int = 0
 ) -> Trained:
     """A new run in the two processes; a signal reaches one of them at a step."""
-    with Group(place()) as group:
+    with ProcessGroup(place()) as group:
         return ended(start(settings, open_prepared(prepared), folder, group), stop_step, stop_rank)
 
 
 def go_on(prepared: Path, folder: Path) -> Trained:
     """A resumed run in the two processes."""
-    with Group(place()) as group:
+    with ProcessGroup(place()) as group:
         return ended(resume(open_prepared(prepared), folder, group))
 
 
@@ -162,7 +162,7 @@ def command(folder: Path, *overrides: str) -> tuple[int, str, str]:
 
 def half_a_gradient() -> list[list[float] | None]:
     """Gradients of four parameters: everywhere, here or there, nowhere, and a large one."""
-    with Group(place()) as group:
+    with ProcessGroup(place()) as group:
         sizes = (2, 3, 2, distributed.SMALL)
         parameters = [torch.nn.Parameter(torch.zeros(size)) for size in sizes]
         for number in (0, 3):
@@ -175,10 +175,10 @@ def half_a_gradient() -> list[list[float] | None]:
 
 def meet() -> tuple[bool, bool, float, list[int], float]:
     """One of everything that processes do together."""
-    with Group(place()) as group:
+    with ProcessGroup(place()) as group:
         model = torch.nn.Linear(1, 1)
         torch.nn.init.constant_(model.weight, group.rank + 5.0)
-        group.share_parameters(model)
+        group.broadcast_parameters(model)
         return (
             group.any(group.rank == 1),
             group.any(False),
@@ -190,7 +190,7 @@ def meet() -> tuple[bool, bool, float, list[int], float]:
 
 def one_leaves() -> bool:
     """The second process leaves while the first waits for it."""
-    with Group(place()) as group:
+    with ProcessGroup(place()) as group:
         return group.rank == 1 or group.any(True)
 
 
@@ -199,15 +199,15 @@ def only_the_second_fails() -> tuple[int, str, str]:
     distributed.FAREWELL_SECONDS = 0.2
     with contextlib.redirect_stderr(io.StringIO()) as err:
         if place().rank == 1:
-            distributed.say_farewell(place(), "korlm: here alone\n")
+            distributed.report_error_once(place(), "korlm: here alone\n")
     distributed.FAREWELL_SECONDS = 10.0
     return 0, "", err.getvalue()
 
 
 def tell_and_hear() -> list[str]:
     """What the first tells reaches the second."""
-    group = Group(place())
-    if group.is_first:
+    group = ProcessGroup(place())
+    if group.is_main_process:
         group.tell("가", "b")
         return []
     return group.hear()

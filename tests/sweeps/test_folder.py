@@ -13,15 +13,15 @@ from conftest import LIGHT, Command, TinyCorpus
 
 from korlm.sweeps.folder import (
     begin_sweep,
-    go_on_command,
     job_dir,
     job_settings,
     jobs_by_settings,
     run_command,
     sweep_dir,
+    sweep_resume_command,
     with_stored,
 )
-from korlm.training.tensorboard import Tracker
+from korlm.training.tensorboard import TensorBoardLogger
 from korlm.utils.errors import ConfigError
 
 SHORT = [*LIGHT, "trainer.max_steps=6", "trainer.valid_every=2", "trainer.sample_tokens=0"]
@@ -93,15 +93,15 @@ def test_ctrl_c(
 ) -> None:
     """In the second job: the sweep ends, tells how to go on, and comes to the same figures."""
     assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2,3", "outputs=whole").code == 0
-    valid_point, steps = Tracker.valid_point, []
+    log_validation, steps = TensorBoardLogger.log_validation, []
 
-    def point(self: Tracker, step: int, *others: Any) -> None:
-        valid_point(self, step, *others)
+    def point(self: TensorBoardLogger, step: int, *others: Any) -> None:
+        log_validation(self, step, *others)
         steps.append(step)
         if len(steps) == 4:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Tracker, "valid_point", point)
+    monkeypatch.setattr(TensorBoardLogger, "log_validation", point)
     ended = korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2,3")
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
@@ -208,7 +208,7 @@ def test_the_command_of_a_job_writes_where_the_sweep_did(tmp_path: Path) -> None
 
 def test_the_command_is_one_for_the_shell() -> None:
     typed = ["-m", "hydra.sweep.dir=x", "hydra.mode=MULTIRUN", "hydra/launcher=joblib", "seed=1"]
-    assert go_on_command(Path("내 것/a b"), typed) == (
+    assert sweep_resume_command(Path("내 것/a b"), typed) == (
         "python -m korlm.train -m 'resume='\"'\"'내 것/a b'\"'\"'' hydra/launcher=joblib"
     )
 

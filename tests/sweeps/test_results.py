@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 
 from korlm.sweeps.callback import SweepTable
 from korlm.sweeps.results import Job, build_rows, comparable, note_failure, read_jobs
-from korlm.training.session import Run
+from korlm.training.session import TrainingSession
 from korlm.utils.errors import OutputError, install_command
 
 Row = dict[str, str]
@@ -247,15 +247,15 @@ def test_a_failed_job_gives_its_memory_back(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hydra keeps its exception to the end of the sweep; our own mistakes are told in full."""
-    living: list[weakref.ref[Run]] = []
+    living: list[weakref.ref[TrainingSession]] = []
     alive: list[int] = []
 
-    def fail(self: Run) -> None:
+    def fail(self: TrainingSession) -> None:
         alive.append(sum(ref() is not None for ref in living))
         living.append(weakref.ref(self))
         raise ValueError("ours")
 
-    monkeypatch.setattr(Run, "fit", fail)
+    monkeypatch.setattr(TrainingSession, "fit", fail)
     with pytest.raises(ValueError, match="ours"):
         korlm("train", "-m", *tiny.overrides, *LIGHT, "seed=1,2,3")
     assert alive == [0, 0, 0]

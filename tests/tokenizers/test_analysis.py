@@ -9,7 +9,7 @@ from korlm.tokenizers.analysis import (
     Analysis,
     analyses_of,
     build_columns,
-    columns_of,
+    to_record_batch,
 )
 
 LINES = [
@@ -21,7 +21,7 @@ LINES = [
 
 
 def test_there_and_back() -> None:
-    batch = columns_of(LINES)
+    batch = to_record_batch(LINES)
     assert batch.schema == ANALYSIS
     batch.validate(full=True)
     assert analyses_of(batch) == LINES
@@ -29,7 +29,7 @@ def test_there_and_back() -> None:
 
 
 def test_nothing() -> None:
-    batch = columns_of([])
+    batch = to_record_batch([])
     assert (batch.schema, batch.num_rows, analyses_of(batch)) == (ANALYSIS, 0, [])
 
 
@@ -42,6 +42,6 @@ def test_flat_lists_and_arrays() -> None:
         np.array([0, 0, 0], dtype=np.int32),
         ["ok", "empty", "ok"],
     )
-    assert made == columns_of(
+    assert made == to_record_batch(
         [Analysis(["나", "는"], ["", ""], [0, 0]), EMPTY, Analysis(["가"], [""], [0])]
     )

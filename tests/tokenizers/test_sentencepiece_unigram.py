@@ -11,8 +11,8 @@ from conftest import sentences
 
 from korlm.config import SentencePieceConfig
 from korlm.tokenizers.analysis import EMPTY, analyses_of
-from korlm.tokenizers.registry import learn, tokenizer_version
-from korlm.tokenizers.sentencepiece_unigram import PieceTokenizer, train_pieces
+from korlm.tokenizers.registry import tokenizer_version, train_tokenizer
+from korlm.tokenizers.sentencepiece_unigram import SentencePieceTokenizer, train_pieces
 from korlm.utils.errors import ConfigError, TokenizerError
 
 CONFIG = SentencePieceConfig(name="sentencepiece", vocab_size=60)
@@ -21,19 +21,19 @@ TEXT = sentences(200, 1)
 
 
 @pytest.fixture(scope="module", params=[CONFIG, BYTES], ids=["plain", "bytes"])
-def tokenizer(request: pytest.FixtureRequest) -> PieceTokenizer:
-    return PieceTokenizer(request.param, train_pieces(request.param, TEXT))
+def tokenizer(request: pytest.FixtureRequest) -> SentencePieceTokenizer:
+    return SentencePieceTokenizer(request.param, train_pieces(request.param, TEXT))
 
 
 def test_the_same_text_gives_the_same_model() -> None:
-    model = learn(CONFIG, TEXT)
+    model = train_tokenizer(CONFIG, TEXT)
     assert model == train_pieces(CONFIG, TEXT[::-1]) == train_pieces(CONFIG, [" \t".join(TEXT)])
     assert model != train_pieces(CONFIG, TEXT[:100])
     assert model != train_pieces(SentencePieceConfig(name="sentencepiece", vocab_size=55), TEXT)
 
 
 def test_pieces() -> None:
-    pieces = PieceTokenizer(CONFIG, train_pieces(CONFIG, TEXT))
+    pieces = SentencePieceTokenizer(CONFIG, train_pieces(CONFIG, TEXT))
     found = pieces.analyze("나는  어제 학교에 뷁뷁. ")
     assert found.tags == [""] * len(found.morphs)
     assert "".join(found.morphs) == "▁나는▁어제▁학교에▁뷁뷁."
@@ -41,7 +41,7 @@ def test_pieces() -> None:
     assert pieces.tokenize("나는 어제") == pieces.tokenize(" 나는\t\u3000어제")
 
 
-def test_text_can_be_rebuilt(tokenizer: PieceTokenizer) -> None:
+def test_text_can_be_rebuilt(tokenizer: SentencePieceTokenizer) -> None:
     dice = random.Random(5)
     odd = ["😀", "뷁", "\u200b", "\x07", "\x00", "\u1112\u119e"]
     chars = [*"나는 학교에 갔다. ▁ <unk> </s>", *odd]
@@ -59,7 +59,7 @@ def test_text_can_be_rebuilt(tokenizer: PieceTokenizer) -> None:
         assert [unit.decode() for unit in rebuilt] == ["▁" + unit for unit in text.split()]
 
 
-def test_batches_are_as_single_lines(tokenizer: PieceTokenizer) -> None:
+def test_batches_are_as_single_lines(tokenizer: SentencePieceTokenizer) -> None:
     texts = [*TEXT[:5], "", " \x00", "\ud800가"]
     found = analyses_of(tokenizer.analyze_batch(texts))
     assert found == [tokenizer.analyze(text) for text in texts]
@@ -67,7 +67,7 @@ def test_batches_are_as_single_lines(tokenizer: PieceTokenizer) -> None:
 
 
 def test_bytes_of_what_has_no_piece() -> None:
-    pieces = PieceTokenizer(BYTES, train_pieces(BYTES, TEXT)).analyze("나는 뷁")
+    pieces = SentencePieceTokenizer(BYTES, train_pieces(BYTES, TEXT)).analyze("나는 뷁")
     assert pieces.morphs == ["▁", "나", "는", "▁", "<0xEB>", "<0xB7>", "<0x81>"]
     assert pieces.eojeol == [0, 0, 0, 1, 1, 1, 1]
 
@@ -88,7 +88,7 @@ def test_too_few_pieces() -> None:
 @pytest.mark.parametrize("damage", [b"", b"nonsense", b"\x00" * 100])
 def test_a_damaged_model(damage: bytes) -> None:
     with pytest.raises(TokenizerError, match="the model of sentencepiece is damaged"):
-        PieceTokenizer(CONFIG, damage)
+        SentencePieceTokenizer(CONFIG, damage)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import unicodedata
 
 import pytest
 
-from korlm.text.hangul import jamo_of
+from korlm.text.hangul import decompose
 from korlm.tokenizers.analysis import EMPTY, Analysis, analyses_of
-from korlm.tokenizers.base import BLANK
+from korlm.tokenizers.base import SPACE_SYMBOL
 from korlm.tokenizers.characters import JamoTokenizer, SyllableTokenizer
 from korlm.tokenizers.whitespace import EojeolTokenizer
 
@@ -23,7 +23,7 @@ def test_eojeol() -> None:
 
 def test_syllable() -> None:
     assert SyllableTokenizer().analyze("나는 a\xa0b") == Analysis(
-        ["나", "는", BLANK, "a", BLANK, "b"], [""] * 6, [0, 0, 0, 1, 1, 2], "ok"
+        ["나", "는", SPACE_SYMBOL, "a", SPACE_SYMBOL, "b"], [""] * 6, [0, 0, 0, 1, 1, 2], "ok"
     )
 
 
@@ -74,7 +74,7 @@ def test_properties_of_simple_tokenizers(tokenizer: EojeolTokenizer) -> None:
         surfaces = {
             "eojeol": units,
             "syllable": list(text),
-            "jamo": [part for c in text for part in jamo_of(c)],
+            "jamo": [part for c in text for part in decompose(c)],
         }[tokenizer.name]
         rebuilt = [""] * len(units)
         for surface, index in zip(surfaces if units else [], eojeol, strict=True):
@@ -87,12 +87,27 @@ def test_properties_of_simple_tokenizers(tokenizer: EojeolTokenizer) -> None:
 def test_text_can_be_rebuilt_but_for_blanks() -> None:
     text = "나는 \t학교에\xa0간다. "
     assert " ".join(EojeolTokenizer().tokenize(text)) == "나는 학교에 간다."
-    assert "".join(SyllableTokenizer().tokenize(text)).replace(BLANK, " ") == "나는  학교에 간다. "
+    assert (
+        "".join(SyllableTokenizer().tokenize(text)).replace(SPACE_SYMBOL, " ")
+        == "나는  학교에 간다. "
+    )
 
 
 def test_jamo() -> None:
     assert JamoTokenizer().analyze("간 나a ㅋㅋ.") == Analysis(
-        ["\u1100", "\u1161", "\u11ab", BLANK, "\u1102", "\u1161", "a", BLANK, "ㅋ", "ㅋ", "."],
+        [
+            "\u1100",
+            "\u1161",
+            "\u11ab",
+            SPACE_SYMBOL,
+            "\u1102",
+            "\u1161",
+            "a",
+            SPACE_SYMBOL,
+            "ㅋ",
+            "ㅋ",
+            ".",
+        ],
         [""] * 11,
         [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2],
         "ok",
@@ -105,12 +120,12 @@ def test_jamo_of_every_syllable() -> None:
         rest, last = divmod(number, 28)
         first, vowel = divmod(rest, 21)
         jamo = [0x1100 + first, 0x1161 + vowel, *([0x11A7 + last] if last else [])]
-        assert list(map(ord, jamo_of(chr(0xAC00 + number)))) == jamo
+        assert list(map(ord, decompose(chr(0xAC00 + number)))) == jamo
 
 
 @pytest.mark.parametrize("char", "ㅋㄳㅏ\u1100\u1161\u11ab\u119eaé漢一😀\ud7a4\uabff▁")
 def test_all_else_has_no_jamo(char: str) -> None:
-    assert jamo_of(char) == char
+    assert decompose(char) == char
     assert JamoTokenizer().tokenize(char) == [char]
 
 
@@ -124,7 +139,7 @@ def test_nfc_of_jamo_is_the_text() -> None:
         tokens = JamoTokenizer().tokenize(text)
         if not text.split():
             continue
-        rebuilt = unicodedata.normalize("NFC", "".join(tokens).replace(BLANK, " "))
+        rebuilt = unicodedata.normalize("NFC", "".join(tokens).replace(SPACE_SYMBOL, " "))
         assert rebuilt == text.replace("\t", " ")
         assert not any("가" <= token <= "힣" for token in tokens)
         assert all(len(token) == 1 for token in tokens)

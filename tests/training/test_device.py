@@ -7,9 +7,9 @@ import torch
 
 from korlm.config import Device, Precision, TrainerConfig
 from korlm.runs.device import choose_device
-from korlm.training.distributed import ALONE, Group
-from korlm.training.session import device_in, uses_bf16
-from korlm.utils.dist_env import Place
+from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.training.session import training_device, uses_bf16
+from korlm.utils.dist_env import Rank
 from korlm.utils.errors import ConfigError
 from korlm.utils.torch_backend import tf32
 
@@ -87,18 +87,20 @@ def cuda_of(monkeypatch: pytest.MonkeyPatch, gpus: int) -> list[object]:
 
 def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = cuda_of(monkeypatch, 2)
-    second = Group(Place(rank=3, size=4, local_rank=1, local_size=2))
-    assert device_in(second, TrainerConfig(device=Device.auto)) == torch.device("cuda", 1)
+    second = ProcessGroup(Rank(rank=3, size=4, local_rank=1, local_size=2))
+    assert training_device(second, TrainerConfig(device=Device.auto)) == torch.device("cuda", 1)
     assert chosen == [torch.device("cuda", 1)]
-    assert device_in(ALONE, TrainerConfig(device=Device.cuda)) == torch.device("cuda")
-    assert device_in(second, TrainerConfig(device=Device.cpu)) == torch.device("cpu")
+    assert training_device(SINGLE_PROCESS, TrainerConfig(device=Device.cuda)) == torch.device(
+        "cuda"
+    )
+    assert training_device(second, TrainerConfig(device=Device.cpu)) == torch.device("cpu")
 
 
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda_of(monkeypatch, 1)
-    group = Group(Place(rank=0, size=2, local_rank=0, local_size=2))
+    group = ProcessGroup(Rank(rank=0, size=2, local_rank=0, local_size=2))
     with pytest.raises(ConfigError, match=r"2 processes on this machine, 1 of cuda: .*node 1"):
-        device_in(group, TrainerConfig(device=Device.cuda))
+        training_device(group, TrainerConfig(device=Device.cuda))
 
 
 def flags() -> tuple[bool, bool]:

@@ -19,7 +19,7 @@ from two_processes import Pair, Trained, ended
 from korlm.config import AdamConfig, BatchesConfig, InitialState, LSTMConfig, Mode
 from korlm.dataset.prepared import Prepared
 from korlm.runs.checkpoint import load_checkpoint
-from korlm.training.distributed import ALONE
+from korlm.training.distributed import SINGLE_PROCESS
 from korlm.utils.errors import TrainingError
 
 MODES = pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
@@ -195,7 +195,7 @@ def test_hearing(pair: Pair) -> None:
 
 def test_alone_nothing_is_waited_for() -> None:
     parameter = torch.nn.Parameter(torch.ones(1))
-    with ALONE as group:
+    with SINGLE_PROCESS as group:
         group.tell("nobody")
         group.sum_gradients([parameter])
         assert parameter.grad is None

@@ -117,7 +117,7 @@ def test_stopped_and_resumed_it_ends_the_same(
     run = start(settings(prepared, write_arpa=True), prepared, tmp_path / "b")
 
     def wish(*_: object) -> None:
-        run.stop.wished = True
+        run.stop.stop_requested = True
 
     with monkeypatch.context() as patch:
         if moment == "counting":

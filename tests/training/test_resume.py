@@ -44,7 +44,7 @@ from korlm.dataset.batches import Batch
 from korlm.dataset.prepared import Prepared
 from korlm.models.registry import build_model
 from korlm.runs.checkpoint import load_checkpoint, save_checkpoint, settings_of
-from korlm.training.session import Run
+from korlm.training.session import TrainingSession
 from korlm.training.validation import evaluate
 from korlm.utils.errors import CheckpointError, PreparedError
 
@@ -83,7 +83,7 @@ def deaf_to_signals_from_outside(
         monkeypatch.setattr("korlm.training.stop.ending", lambda: [])
 
 
-def assert_same_end(found: Run, splits: Splits, expected: Finished) -> None:
+def assert_same_end(found: TrainingSession, splits: Splits, expected: Finished) -> None:
     """Equal to the bit: weights, moments, random numbers, progress, figures."""
     assert comparable(splits) == comparable(expected.splits)
     for name in ("last.pt", "best.pt"):
@@ -144,7 +144,7 @@ def test_stopped_during_a_validation_and_resumed(
         passes += 1
         for number, part in enumerate(epoch(*arguments)):
             if run.progress.step == step and number == batch:
-                run.stop.wished = True
+                run.stop.stop_requested = True
             yield part
 
     valid.epoch = wishing  # type: ignore[method-assign]
@@ -162,7 +162,7 @@ def test_stopped_during_the_last_figures_and_resumed(
     epoch = run.batches["test"].epoch
 
     def wishing(*arguments: int) -> Iterator[Batch]:
-        run.stop.wished = True
+        run.stop.stop_requested = True
         return epoch(*arguments)
 
     run.batches["test"].epoch = wishing  # type: ignore[method-assign]

@@ -43,7 +43,7 @@ from korlm.config.serialization import settings_from_plain
 from korlm.dataset.batches import Batches, build_batches
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.vocab import EOS_ID, Vocab
-from korlm.evaluation.metrics import Tally
+from korlm.evaluation.metrics import LossSums
 from korlm.models.registry import build_model
 from korlm.runs.checkpoint import load_checkpoint, settings_of
 from korlm.tokenizers.characters import SyllableTokenizer
@@ -375,14 +375,14 @@ def test_too_little_text_for_the_batches(prepared: Prepared, tmp_path: Path) -> 
 
 
 def test_figures_of_an_empty_pass() -> None:
-    assert math.isnan(Tally().loss)
+    assert math.isnan(LossSums().loss)
 
 
 def diverged(monkeypatch: pytest.MonkeyPatch, loss: float) -> None:
     """Every pass of evaluation costs so many nats per token."""
 
-    def costly(model: object, batches: Batches, *others: object) -> Tally:
-        return Tally(loss * batches.num_tokens, 0.0, batches.num_tokens, 0, 1.0)
+    def costly(model: object, batches: Batches, *others: object) -> LossSums:
+        return LossSums(loss * batches.num_tokens, 0.0, batches.num_tokens, 0, 1.0)
 
     monkeypatch.setattr("korlm.training.session.evaluate", costly)
 
@@ -438,7 +438,7 @@ def test_stopped_in_the_final_evaluation_keeps_the_last_state(
         return measure() if measure else 99.0
 
     def stop_at_the_end(split: str, progress: bool = False) -> dict[str, float]:
-        run.stop.wished = progress
+        run.stop.stop_requested = progress
         return figures(split, progress)
 
     monkeypatch.setattr(run.trainer, "validate", validate)

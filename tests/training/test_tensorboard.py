@@ -18,7 +18,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 
-from korlm.training.tensorboard import Tracker, date_back, flat
+from korlm.training.tensorboard import TensorBoardLogger, date_back, flat
 
 TRAIN_TAGS = {
     "loss/train",
@@ -62,30 +62,30 @@ def points(events: EventAccumulator, tag: str) -> list[tuple[int, float]]:
 
 
 @pytest.fixture
-def tracker(tmp_path: Path) -> Iterator[Tracker]:
+def tracker(tmp_path: Path) -> Iterator[TensorBoardLogger]:
     """A fresh one in ``tmp_path``."""
-    opened = Tracker(tmp_path, 0)
+    opened = TensorBoardLogger(tmp_path, 0)
     yield opened
     opened.close()
 
 
-def write_all(tracker: Tracker, settings: dict[str, Any] = SETTINGS) -> None:
-    tracker.train_point(10, 4.0, 0.1, 1.5, 1000.0)
-    tracker.train_point(20, 3.0, 0.2, 0.5, 2000.0)
-    tracker.valid_point(20, FIGURES, best_loss=1.0)
+def write_all(tracker: TensorBoardLogger, settings: dict[str, Any] = SETTINGS) -> None:
+    tracker.log_train(10, 4.0, 0.1, 1.5, 1000.0)
+    tracker.log_train(20, 3.0, 0.2, 0.5, 2000.0)
+    tracker.log_validation(20, FIGURES, best_loss=1.0)
     tracker.sample(20, {"samples": "나는 학교에", "samples/tokens": "나 는 학교 에"})
     tracker.finish(20, {"train": FIGURES, "valid": FIGURES, "test": FIGURES}, settings)
     tracker.close()
 
 
-def test_tags_are_those_promised(tracker: Tracker, tmp_path: Path) -> None:
+def test_tags_are_those_promised(tracker: TensorBoardLogger, tmp_path: Path) -> None:
     write_all(tracker)
     events = read(tmp_path)
     assert set(events.Tags()["scalars"]) == TRAIN_TAGS | VALID_TAGS | TEST_TAGS
     assert "samples/text_summary" in events.Tags()["tensors"]
 
 
-def test_values_and_steps(tracker: Tracker, tmp_path: Path) -> None:
+def test_values_and_steps(tracker: TensorBoardLogger, tmp_path: Path) -> None:
     write_all(tracker)
     events = read(tmp_path)
     assert points(events, "loss/train") == [(10, 4.0), (20, 3.0)]
@@ -108,33 +108,33 @@ def test_values_and_steps(tracker: Tracker, tmp_path: Path) -> None:
     assert text.tensor_proto.string_val[0].decode() == "나 는 학교 에"
 
 
-def test_a_validation_can_be_seen_at_once(tracker: Tracker, tmp_path: Path) -> None:
-    tracker.train_point(10, 4.0, 0.1, 1.5, 1000.0)
-    tracker.valid_point(10, FIGURES, best_loss=2.0)
+def test_a_validation_can_be_seen_at_once(tracker: TensorBoardLogger, tmp_path: Path) -> None:
+    tracker.log_train(10, 4.0, 0.1, 1.5, 1000.0)
+    tracker.log_validation(10, FIGURES, best_loss=2.0)
     assert points(read(tmp_path), "loss/valid") == [(10, 2.0)]
 
 
-def test_one_run_has_one_file(tracker: Tracker, tmp_path: Path) -> None:
+def test_one_run_has_one_file(tracker: TensorBoardLogger, tmp_path: Path) -> None:
     """``add_hparams`` and ``add_scalars`` of PyTorch would make folders, which show as runs."""
     write_all(tracker)
     (only,) = tmp_path.rglob("*")
     assert only.name.startswith("events.out.tfevents.")
 
 
-def test_without_a_test_split(tracker: Tracker, tmp_path: Path) -> None:
+def test_without_a_test_split(tracker: TensorBoardLogger, tmp_path: Path) -> None:
     tracker.finish(5, {"train": FIGURES, "valid": FIGURES}, SETTINGS)
     tracker.close()
     assert read(tmp_path).Tags()["scalars"] == []
 
 
-def test_an_endless_perplexity_does_no_harm(tracker: Tracker, tmp_path: Path) -> None:
-    tracker.train_point(10, 1000.0, 0.1, 1.5, 1000.0)
+def test_an_endless_perplexity_does_no_harm(tracker: TensorBoardLogger, tmp_path: Path) -> None:
+    tracker.log_train(10, 1000.0, 0.1, 1.5, 1000.0)
     tracker.close()
     assert read(tmp_path).Scalars("perplexity/train")[0].value == math.inf
 
 
-def test_custom_scalars_lay_train_over_valid(tracker: Tracker, tmp_path: Path) -> None:
-    tracker.train_point(1, 1.0, 0.1, 1.5, 1000.0)
+def test_custom_scalars_lay_train_over_valid(tracker: TensorBoardLogger, tmp_path: Path) -> None:
+    tracker.log_train(1, 1.0, 0.1, 1.5, 1000.0)
     tracker.close()
     (event,) = read(tmp_path).Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
@@ -153,7 +153,7 @@ def hparams_of(folder: Path) -> dict[str, plugin_data_pb2.HParamsPluginData]:
     }
 
 
-def test_hparams_go_to_the_same_run(tracker: Tracker, tmp_path: Path) -> None:
+def test_hparams_go_to_the_same_run(tracker: TensorBoardLogger, tmp_path: Path) -> None:
     write_all(tracker)
     data = hparams_of(tmp_path)
     assert set(data) == {
@@ -172,7 +172,7 @@ def test_hparams_go_to_the_same_run(tracker: Tracker, tmp_path: Path) -> None:
 def test_the_hparams_tab_begins_with_what_varies(tmp_path: Path) -> None:
     for name, lr, said in (("0", 0.5, "가"), ("1", 0.25, "나"), ("2", 0.5, "나")):
         settings = {**SETTINGS, "optimizer": {"lr": lr}, "name": said}
-        write_all(Tracker(tmp_path / name, 0), settings)
+        write_all(TensorBoardLogger(tmp_path / name, 0), settings)
     runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
     runs.Reload()
     asked, logdir = RequestContext(), str(tmp_path)
@@ -194,29 +194,31 @@ def test_flat_settings_have_the_same_keys_whatever_the_values() -> None:
 
 @pytest.mark.parametrize("seconds", [10, 0, -7200])
 def test_a_resumed_run_hides_what_a_crash_left_behind(
-    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+    tracker: TensorBoardLogger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
     """last.pt was of step 20; the session got to 40 before it was killed; the clock may jump."""
     for step in (10, 20, 30, 40):
-        tracker.train_point(step, float(step), 0.1, 1.5, 1000.0)
+        tracker.log_train(step, float(step), 0.1, 1.5, 1000.0)
     tracker.close()
     # Event files are read in the order of the seconds in their names.
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + seconds)
-    resumed = Tracker(tmp_path, first_step=21)
-    resumed.train_point(30, 300.0, 0.1, 1.5, 1000.0)
+    resumed = TensorBoardLogger(tmp_path, first_step=21)
+    resumed.log_train(30, 300.0, 0.1, 1.5, 1000.0)
     resumed.close()
     assert points(read(tmp_path), "loss/train") == [(10, 10.0), (20, 20.0), (30, 300.0)]
     assert len(list(tmp_path.rglob("*"))) == 2
 
 
-def test_a_job_that_begins_anew_hides_all_that_was_there(tracker: Tracker, tmp_path: Path) -> None:
+def test_a_job_that_begins_anew_hides_all_that_was_there(
+    tracker: TensorBoardLogger, tmp_path: Path
+) -> None:
     """It was killed before its first checkpoint."""
     for step in (10, 20):
-        tracker.train_point(step, 1.0, 0.1, 1.5, 1000.0)
+        tracker.log_train(step, 1.0, 0.1, 1.5, 1000.0)
     tracker.close()
-    anew = Tracker(tmp_path, first_step=0)
-    anew.train_point(10, 2.0, 0.1, 1.5, 1000.0)
+    anew = TensorBoardLogger(tmp_path, first_step=0)
+    anew.log_train(10, 2.0, 0.1, 1.5, 1000.0)
     anew.close()
     assert points(read(tmp_path), "loss/train") == [(10, 2.0)]
 
@@ -234,30 +236,30 @@ def test_event_files_keep_their_order_when_the_clock_goes_back(tmp_path: Path) -
     assert not date_back(tmp_path / "nowhere", 92)
 
 
-def test_no_file_before_the_first_point(tracker: Tracker, tmp_path: Path) -> None:
+def test_no_file_before_the_first_point(tracker: TensorBoardLogger, tmp_path: Path) -> None:
     tracker.close()
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("cut", [1, 7, 40])
 def test_a_torn_end_of_the_events_hides_nothing_else(
-    tracker: Tracker, tmp_path: Path, cut: int
+    tracker: TensorBoardLogger, tmp_path: Path, cut: int
 ) -> None:
     """Killed in the midst of a write."""
     for step in (10, 20):
-        tracker.train_point(step, float(step), 0.1, 1.5, 1000.0)
+        tracker.log_train(step, float(step), 0.1, 1.5, 1000.0)
     tracker.close()
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-cut])
-    resumed = Tracker(tmp_path, first_step=21)
-    resumed.train_point(30, 30.0, 0.1, 1.5, 1000.0)
+    resumed = TensorBoardLogger(tmp_path, first_step=21)
+    resumed.log_train(30, 30.0, 0.1, 1.5, 1000.0)
     resumed.close()
     assert points(read(tmp_path), "loss/train") == [(10, 10.0), (20, 20.0), (30, 30.0)]
 
 
-def test_a_baseline_is_level(tracker: Tracker, tmp_path: Path) -> None:
+def test_a_baseline_is_level(tracker: TensorBoardLogger, tmp_path: Path) -> None:
     splits = {"valid": FIGURES, "test": FIGURES}
-    tracker.valid_point(1, FIGURES, best_loss=FIGURES["loss"])
+    tracker.log_validation(1, FIGURES, best_loss=FIGURES["loss"])
     tracker.finish(1, splits, SETTINGS)
     tracker.baseline(50, splits)
     tracker.close()

@@ -13,7 +13,7 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 from werkzeug.test import Client
 
-from korlm.training.tensorboard import Tracker
+from korlm.training.tensorboard import TensorBoardLogger
 from korlm.training.tensorboard_projector import write_projector, written
 
 TOKENS = ["<pad>", "<unk>", "<bos>", "<eos>", "나", "는", "a\tb", "", "드문"]
@@ -23,8 +23,8 @@ MATRIX = torch.arange(18, dtype=torch.float32).view(9, 2) / 7
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    tracker = Tracker(tmp_path / "runs" / "a", 0)
-    tracker.train_point(1, 2.0, 0.1, 1.0, 1.0)
+    tracker = TensorBoardLogger(tmp_path / "runs" / "a", 0)
+    tracker.log_train(1, 2.0, 0.1, 1.0, 1.0)
     tracker.embeddings(MATRIX, TOKENS, COUNTS, 4)
     tracker.close()
     return tmp_path / "runs" / "a"

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from korlm.config import PlateauConfig, ScheduleConfig, SGDConfig, TrainerConfig
-from korlm.dataset.batches import Batches, SentenceBatches, StreamBatches
+from korlm.dataset.batches import Batches, BucketedSentenceBatches, StreamBatches
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State
 from korlm.training.optimizers import build_optimizer, learning_rate_factor
 from korlm.training.state import Progress
-from korlm.training.stop import Stopped, StopSignal
+from korlm.training.stop import StopSignal, TrainingInterrupted
 from korlm.training.trainer import Trainer, autocast
 from korlm.training.validation import evaluate
 from korlm.utils.errors import TrainingError
@@ -107,7 +107,9 @@ def test_evaluate_sums_what_each_token_costs(make_fixed: Make, probs: Tensor) ->
 
 def test_evaluate_sentences(make_fixed: Make, probs: Tensor) -> None:
     tally = evaluate(
-        make_fixed(probs), SentenceBatches(ids(4, 5, 6, EOS_ID, UNK_ID, EOS_ID), 4, 100), CPU
+        make_fixed(probs),
+        BucketedSentenceBatches(ids(4, 5, 6, EOS_ID, UNK_ID, EOS_ID), 4, 100),
+        CPU,
     )
     first = [(BOS_ID, 4), (4, 5), (5, 6), (6, EOS_ID)]
     second = [(BOS_ID, UNK_ID), (UNK_ID, EOS_ID)]
@@ -124,7 +126,7 @@ def test_evaluate_carries_the_state_of_a_stream(make_fixed: Make) -> None:
 
 def test_evaluate_begins_anew_with_each_batch_of_sentences(make_fixed: Make) -> None:
     model = make_fixed()
-    evaluate(model, SentenceBatches(ids(*[4, EOS_ID] * 5), 2, 100), CPU)
+    evaluate(model, BucketedSentenceBatches(ids(*[4, EOS_ID] * 5), 2, 100), CPU)
     assert model.seen == [[0, 0], [0, 0], [0]]
 
 
@@ -149,11 +151,11 @@ def test_evaluate_stops_between_two_batches(make_fixed: Make) -> None:
     model, stop = make_fixed(), StopSignal()
 
     def wish(number: int, nats: Tensor) -> Tensor:
-        stop.wished = number == 2
+        stop.stop_requested = number == 2
         return nats
 
     model.before_call = wish
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingInterrupted):
         evaluate(model, StreamBatches(ids(*[4] * 10), 1, 2), CPU, stop)
     assert len(model.seen) == 2
 
@@ -254,7 +256,7 @@ def test_the_state_goes_through_an_epoch_and_begins_anew(make_trainer: Make) -> 
 
 
 def test_sentences_have_no_state(make_trainer: Make) -> None:
-    batches = SentenceBatches(ids(*[4, 5, EOS_ID] * 6), 2, 100)
+    batches = BucketedSentenceBatches(ids(*[4, 5, EOS_ID] * 6), 2, 100)
     trainer, _ = make_trainer(batches=batches, epochs=1)
     trainer.run()
     assert trainer.model.seen == [[0, 0]] * 3
@@ -311,7 +313,7 @@ def test_patience_stops_early(make_trainer: Make) -> None:
     assert notes.validations == [4, 8, 12, 16, 20, 24]
     assert trainer.is_done
     assert (trainer.progress.best_loss, trainer.progress.best_step) == (3.0, 16)
-    assert trainer.progress.bad_validations == 2
+    assert trainer.progress.validations_without_improvement == 2
 
 
 def test_patience_stops_early_within_an_epoch(make_trainer: Make) -> None:
@@ -325,7 +327,7 @@ def test_without_patience_nothing_stops_early(make_trainer: Make) -> None:
     trainer, _ = make_trainer(valid_losses=[float(n) for n in range(9)], epochs=9)
     trainer.run()
     assert trainer.progress.step == 36
-    assert trainer.progress.bad_validations == 8
+    assert trainer.progress.validations_without_improvement == 8
 
 
 def test_a_perplexity_beyond_all_floats_is_never_the_best(make_trainer: Make) -> None:
@@ -491,7 +493,7 @@ def test_a_bad_loss_is_not_saved_when_the_user_stops(make_trainer: Make) -> None
     trainer, notes = make_trainer(log_every=100)
 
     def wish(number: int, nats: Tensor) -> Tensor:
-        trainer.stop.wished = number == 3
+        trainer.stop.stop_requested = number == 3
         return nats * (math.inf if number == 2 else 1.0)
 
     trainer.model.before_call = wish
@@ -505,11 +507,11 @@ def test_a_wish_to_stop_is_heard_after_the_step(make_trainer: Make, log_every: i
     trainer, notes = make_trainer(log_every=log_every)
 
     def wish(number: int, nats: Tensor) -> Tensor:
-        trainer.stop.wished |= number == 3
+        trainer.stop.stop_requested |= number == 3
         return nats
 
     trainer.model.before_call = wish
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingInterrupted):
         trainer.run()
     progress = trainer.progress
     assert (progress.step, progress.batch, progress.epoch_tokens) == (3, 3, 18)
@@ -523,14 +525,14 @@ def test_a_stopped_run_goes_on_with_its_validation(make_trainer: Make) -> None:
     trainer, notes = make_trainer(epochs=2)
 
     def wish(number: int, nats: Tensor) -> Tensor:
-        trainer.stop.wished = number == 4
+        trainer.stop.stop_requested = number == 4
         return nats
 
     trainer.model.before_call = wish
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingInterrupted):
         trainer.run()
     assert notes.validations == []
-    trainer.stop.wished = False
+    trainer.stop.stop_requested = False
     trainer.run()
     assert notes.validations == [4, 8]
     assert trainer.model.seen == [[0, 0], [3, 3], [6, 6], [9, 9]] * 2
@@ -553,17 +555,17 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTE
 def test_a_signal_becomes_a_wish(number: int) -> None:
     with StopSignal() as stop:
         stop.check()
-        assert not stop.wished
+        assert not stop.stop_requested
         os.kill(os.getpid(), number)
-        assert stop.wished
-        with pytest.raises(Stopped):
+        assert stop.stop_requested
+        with pytest.raises(TrainingInterrupted):
             stop.check()
 
 
 def test_a_second_interrupt_is_heard_at_once() -> None:
     with StopSignal() as stop, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.wished
+        assert stop.stop_requested
         os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -572,7 +574,7 @@ def test_a_second_request_to_end_is_patient() -> None:
     with StopSignal() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.wished
+        assert stop.stop_requested
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -612,7 +614,7 @@ def test_a_thread_leaves_signals_alone() -> None:
 
 def test_progress_survives_as_plain_numbers() -> None:
     progress = Progress(step=7, epoch=2, batch=3, best_loss=1.5, best_step=6, validated_step=6)
-    progress.plateau.factor, progress.plateau.bad_validations = 0.25, 1
+    progress.plateau.factor, progress.plateau.validations_without_improvement = 0.25, 1
     plain = progress.plain()
     assert plain["plateau"] == {"factor": 0.25, "bad_validations": 1}
     assert Progress.restore(plain) == progress

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from korlm.utils import errors
-from korlm.utils.errors import MissingPackageError, install_command, optional
+from korlm.utils.errors import MissingPackageError, install_command, require_extra
 
 if os.name == "nt":
     pytest.skip("quotes of a POSIX shell", allow_module_level=True)
@@ -53,7 +53,7 @@ def test_in_an_environment_of_the_users_own(
 
 
 def test_a_missing_package_is_one_line_with_the_command() -> None:
-    with pytest.raises(MissingPackageError) as caught, optional("no-such-package"):
+    with pytest.raises(MissingPackageError) as caught, require_extra("no-such-package"):
         import no_such_package  # type: ignore[import-not-found]  # noqa: F401
     assert str(caught.value) == (
         f"the package no_such_package is not installed: {install_command('no-such-package')}"

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from korlm.utils.signals import ctrl_c_as_it_was, ending, interrupting
+from korlm.utils.signals import preserve_sigint_handler, signals_as_keyboard_interrupt, stop_signals
 
 POLITE = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
@@ -14,7 +14,7 @@ POLITE = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
 @pytest.mark.parametrize("number", POLITE)
 def test_the_first_one_counts(number: int) -> None:
     before = [signal.getsignal(polite) for polite in POLITE]
-    with interrupting():
+    with signals_as_keyboard_interrupt():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
         for again in POLITE:
@@ -26,8 +26,8 @@ def test_the_first_one_counts(number: int) -> None:
 def test_nohup_is_honoured() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert signal.SIGHUP not in ending()
-        with interrupting():
+        assert signal.SIGHUP not in stop_signals()
+        with signals_as_keyboard_interrupt():
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -37,8 +37,8 @@ def test_other_threads_hear_nothing() -> None:
     heard: list[list[int]] = []
 
     def work() -> None:
-        with interrupting():
-            heard.append(ending())
+        with signals_as_keyboard_interrupt():
+            heard.append(stop_signals())
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -48,6 +48,6 @@ def test_other_threads_hear_nothing() -> None:
 
 def test_a_library_that_takes_ctrl_c_gives_it_back() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with ctrl_c_as_it_was():
+    with preserve_sigint_handler():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert signal.getsignal(signal.SIGINT) is before

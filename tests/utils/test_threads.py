@@ -24,41 +24,41 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_nothing_is_shared_out_unasked() -> None:
     torch.set_num_threads(3)
-    with threads.product(1 << 60), threads.passing(1 << 60):
+    with threads.matmul_threads(1 << 60), threads.elementwise_threads(1 << 60):
         assert torch.get_num_threads() == 3
 
 
 @pytest.mark.parametrize(("step", "count"), [(0, 1), (1, 1), (3_000_001, 2), (1 << 60, MOST)])
 def test_recurrent_steps(step: int, count: int) -> None:
-    threads.share_out(MOST, step)
+    threads.configure_threads(MOST, step)
     assert torch.get_num_threads() == count
 
 
 def test_all_cores_but_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_CHOICE", 6)
     monkeypatch.setattr(threads, "available_cores", lambda: 5)
-    threads.share_out(None, 1 << 60)
+    threads.configure_threads(None, 1 << 60)
     assert torch.get_num_threads() == 5
 
 
 def test_large_operations_have_more_as_long_as_they_last() -> None:
-    threads.share_out(MOST, 0)
-    with threads.product(2 * threads.PRODUCT):
+    threads.configure_threads(MOST, 0)
+    with threads.matmul_threads(2 * threads.PRODUCT):
         assert torch.get_num_threads() == 2
-        with threads.passing(100 * threads.PASS):
+        with threads.elementwise_threads(100 * threads.PASS):
             assert torch.get_num_threads() == MOST
-            with threads.product(1):
+            with threads.matmul_threads(1):
                 assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == 1
-    with pytest.raises(KeyError), threads.product(1 << 60):
+    with pytest.raises(KeyError), threads.matmul_threads(1 << 60):
         raise KeyError
     assert torch.get_num_threads() == 1
 
 
 def test_nothing_has_less_than_a_recurrent_step() -> None:
-    threads.share_out(MOST, 1 << 60)
-    with threads.passing(1):
+    threads.configure_threads(MOST, 1 << 60)
+    with threads.elementwise_threads(1):
         assert torch.get_num_threads() == MOST
 
 
@@ -72,7 +72,7 @@ def test_the_number_of_threads_changes_no_number(
     monkeypatch.setattr(threads, "PASS", 1)
 
     def gradients(most: int) -> list[Tensor]:
-        threads.share_out(most, 1 << 60)
+        threads.configure_threads(most, 1 << 60)
         return _gradients(model, ids)
 
     for alone, shared in zip(gradients(1), gradients(MOST), strict=True):
@@ -92,13 +92,15 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = self.waited = 100.0
         monkeypatch.setattr(threads.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(threads, "_waited_for_cores", lambda: self.waited)
+        monkeypatch.setattr(threads, "_runqueue_wait_seconds", lambda: self.waited)
 
-    def goes_on(self, seconds: float, share: float, neighbours: threads.Neighbours) -> int:
+    def goes_on(
+        self, seconds: float, share: float, neighbours: threads.CpuContentionMonitor
+    ) -> int:
         """Some seconds, of which threads wait a share; gives the threads afterwards."""
         self.now += seconds
         self.waited += share * seconds
-        neighbours.look()
+        neighbours.poll()
         return torch.get_num_threads()
 
 
@@ -108,11 +110,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def test_one_thread_while_others_want_the_cores(machine: Machine) -> None:
-    threads.share_out(MOST, 1 << 60)
-    neighbours = threads.Neighbours(bf16=True)
+    threads.configure_threads(MOST, 1 << 60)
+    neighbours = threads.CpuContentionMonitor(bf16=True)
     assert machine.goes_on(3, 0.05, neighbours) == MOST
     assert machine.goes_on(3, 0.5, neighbours) == 1
-    with threads.product(1 << 60):
+    with threads.matmul_threads(1 << 60):
         assert torch.get_num_threads() == 1
     first, longest = threads.PAUSES
     assert machine.goes_on(first - 1, 0, neighbours) == 1
@@ -130,10 +132,10 @@ def test_one_thread_while_others_want_the_cores(machine: Machine) -> None:
 
 @pytest.mark.parametrize(("most", "bf16"), [(1, True), (threads.SAME_IN_FP32 + 1, False)])
 def test_neighbours_change_no_number(most: int, bf16: bool, machine: Machine) -> None:
-    threads.share_out(most, 1 << 60)
-    assert machine.goes_on(3, 0.9, threads.Neighbours(bf16)) == most
+    threads.configure_threads(most, 1 << 60)
+    assert machine.goes_on(3, 0.9, threads.CpuContentionMonitor(bf16)) == most
 
 
 def test_waiting_for_cores_is_told_where_the_system_tells_it() -> None:
-    before = threads._waited_for_cores()
-    assert 0 <= before <= threads._waited_for_cores() + 1
+    before = threads._runqueue_wait_seconds()
+    assert 0 <= before <= threads._runqueue_wait_seconds() + 1

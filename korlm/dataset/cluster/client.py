@@ -18,7 +18,7 @@ from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfi
 from korlm.config.cluster import LOCAL, SLURM
 from korlm.dataset.cluster import task
 from korlm.dataset.cluster.slurm import Jobs
-from korlm.dataset.cluster.task import BESIDE_HEAP, fitted, let_go
+from korlm.dataset.cluster.task import BESIDE_HEAP, fit_to_memory, release
 from korlm.utils.cpu import available_cores
 from korlm.utils.errors import ClusterError, ConfigError
 
@@ -32,7 +32,7 @@ REACH_SECONDS = 15  # for the scheduler of an address to answer
 _DASK = {"distributed.scheduler.allowed-failures": 1}
 
 
-class Crew:
+class ClusterClient:
     """A connection to workers; a context manager that lets its own ones go.
 
     Args:
@@ -61,7 +61,7 @@ class Crew:
                 "prepare.workers"
             )
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> ClusterClient:
         with self._stack:
             self._stack.enter_context(dask.config.set(_DASK))
             # korlm tells itself what became of workers.
@@ -107,7 +107,7 @@ class Crew:
     def _let_go(self, client: Client) -> None:
         """Ends the tokenizers in workers that live on."""
         with contextlib.suppress(Exception):  # whoever is gone has none
-            client.run(let_go, on_error="ignore")
+            client.run(release, on_error="ignore")
 
     def _threads(self) -> int:
         if not isinstance(self.tokenizer, WorkerConfig):
@@ -118,9 +118,9 @@ class Crew:
         """MB of a worker."""
         if self._config.memory_gb is not None:
             memory = int(self._config.memory_gb * 1024)
-            fitted(self.tokenizer, threads, memory)  # tells here and now if it is not enough
+            fit_to_memory(self.tokenizer, threads, memory)  # tells here and now if it is not enough
             return memory
-        alone = fitted(self.tokenizer, threads, None)
+        alone = fit_to_memory(self.tokenizer, threads, None)
         heap = alone.heap if isinstance(alone, JavaConfig) else None
         return BESIDE_HEAP + (heap or 0)
 

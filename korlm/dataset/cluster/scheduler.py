@@ -19,13 +19,13 @@ from pathlib import Path
 
 from distributed import CancelledError, Future, KilledWorker, as_completed
 
-from korlm.dataset.cluster.client import Crew, lost
-from korlm.dataset.cluster.task import Kit, MadeShard, ShardText, make_shard, versions
+from korlm.dataset.cluster.client import ClusterClient, lost
+from korlm.dataset.cluster.task import ShardResult, ShardText, TokenizerSpec, make_shard, versions
 from korlm.dataset.shards import shard_path
-from korlm.dataset.statistics.tokenization_report import side_file
+from korlm.dataset.statistics.tokenization_report import shard_report_path
 from korlm.dataset.text_batches import Batch
 from korlm.utils.errors import ClusterError, TokenizerError
-from korlm.utils.io.atomic_files import replacing
+from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
@@ -40,11 +40,11 @@ LOOK_SECONDS = 1.0  # between two looks at who is there
 IDLE_SECONDS = 15.0  # without any worker, after which that is told
 
 
-HOPELESS = 4  # shards that fail before any is made
+MAX_INITIAL_FAILURES = 4  # shards that fail before any is made
 
 
 def tokenize_on(
-    crew: Crew,
+    crew: ClusterClient,
     learned: bytes | None,
     batches: Callable[[], Iterator[Batch]],
     folder: Path,
@@ -62,7 +62,7 @@ def tokenize_on(
     Raises:
         ClusterError: some shards could not be made; all others lie in the folder.
     """
-    kit = Kit(crew.tokenizer, learned, versions(crew.tokenizer))
+    kit = TokenizerSpec(crew.tokenizer, learned, versions(crew.tokenizer))
     done = {path.name for path in folder.glob("*.parquet")}
     work = _Work(crew, kit, folder, bar, "is to be tried once more, alone")
     for shard in _whole(batches()):
@@ -95,13 +95,13 @@ def _whole(batches: Iterator[Batch]) -> Iterator[list[Batch]]:
             yield held.pop(batch.split)
 
 
-def _write(target: Path, made: MadeShard) -> None:
+def _write(target: Path, made: ShardResult) -> None:
     """The rows of the report first: a shard that is there is whole with all that belongs to it."""
     if made.report is None:
-        side_file(target).unlink(missing_ok=True)
+        shard_report_path(target).unlink(missing_ok=True)
     else:
-        side_file(target).write_bytes(made.report)
-    with replacing(target) as path:
+        shard_report_path(target).write_bytes(made.report)
+    with atomic_write(target) as path:
         path.write_bytes(made.parquet)
 
 
@@ -120,7 +120,7 @@ def _place(shard: list[Batch]) -> str:
 
 
 @dataclass(frozen=True)
-class _Given:
+class _PendingShard:
     """A shard on its way, without its text."""
 
     name: str
@@ -140,14 +140,16 @@ class _Work:
         verdict: what becomes of a shard that did not come back.
     """
 
-    def __init__(self, crew: Crew, kit: Kit, folder: Path, bar: ProgressBar, verdict: str) -> None:
+    def __init__(
+        self, crew: ClusterClient, kit: TokenizerSpec, folder: Path, bar: ProgressBar, verdict: str
+    ) -> None:
         self.failed: dict[str, tuple[str, str]] = {}  # name: which text, and why
         self._crew = crew
         self._kit = kit
         self._folder = folder
         self._bar = bar
         self._verdict = verdict
-        self._given: dict[Future, _Given] = {}
+        self._given: dict[Future, _PendingShard] = {}
         # Dask fetches what is made while this thread reads on.
         self._ended = as_completed(with_results=True, raise_errors=False, loop=crew.client.loop)
         self._num_workers = 0
@@ -162,7 +164,7 @@ class _Work:
             self._take()
         target = shard_path(self._folder, shard[0].split, shard[0].shard)
         chars = sum(batch.num_chars for batch in shard)
-        given = _Given(_name(shard), _place(shard), chars, target)
+        given = _PendingShard(_name(shard), _place(shard), chars, target)
         future = self._crew.client.submit(
             make_shard, self._kit, ShardText.of(shard), key=f"{given.name}-{uuid.uuid4().hex}"
         )
@@ -182,12 +184,12 @@ class _Work:
             return
         future, made = next(self._ended)
         given = self._given.pop(future)  # and Dask forgets it
-        if isinstance(made, MadeShard):
+        if isinstance(made, ShardResult):
             _write(given.target, made)
             self._num_made += 1
             self._bar.update(given.chars)
         else:
-            self._judge(given, made[1] if isinstance(made, tuple) else made)
+            self._handle_failure(given, made[1] if isinstance(made, tuple) else made)
 
     def _look(self) -> None:
         if time.monotonic() - self._looked < LOOK_SECONDS:
@@ -209,7 +211,7 @@ class _Work:
             logger.warning("%s", self._crew.missing())
         self._bar.set_postfix(workers=self._num_workers, refresh=self._num_workers != before)
 
-    def _judge(self, given: _Given, error: BaseException) -> None:
+    def _handle_failure(self, given: _PendingShard, error: BaseException) -> None:
         """Sets a shard aside, or gives up where that would help nobody."""
         if isinstance(error, ClusterError):
             raise error
@@ -223,8 +225,8 @@ class _Work:
             told = " ".join(f"{type(error).__name__}: {error}".split())
             raise ClusterError(f"prepare.cluster={self._crew.place}: {told}") from error
         self.failed[given.name] = given.place, why
-        if self._num_made == 0 and len(self.failed) >= HOPELESS:
+        if self._num_made == 0 and len(self.failed) >= MAX_INITIAL_FAILURES:
             raise ClusterError(
-                f"the first {HOPELESS} shards failed all: {given.name}: {why}"
+                f"the first {MAX_INITIAL_FAILURES} shards failed all: {given.name}: {why}"
             ) from error
         logger.warning("%s (%s) %s: %s", given.name, given.place, self._verdict, why)

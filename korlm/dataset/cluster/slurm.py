@@ -17,8 +17,8 @@ from distributed import Status
 from korlm import _version
 from korlm.config import ClusterConfig
 from korlm.config.cluster import SLURM
-from korlm.utils.errors import ClusterError, optional
-from korlm.utils.signals import ctrl_c_as_it_was
+from korlm.utils.errors import ClusterError, require_extra
+from korlm.utils.signals import preserve_sigint_handler
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ ASK_SECONDS = 30.0  # between two askings for the workers that are missing
 ANSWER_SECONDS = 30  # that squeue has
 
 
-HOPELESS = 4  # jobs that end before any worker was there
+MAX_INITIAL_FAILURES = 4  # jobs that end before any worker was there
 
 
 class Jobs:
@@ -51,7 +51,7 @@ class Jobs:
     """
 
     def __init__(self, config: ClusterConfig, threads: int, memory: int, logs: Path) -> None:
-        with optional("distributed", "dask-jobqueue"), ctrl_c_as_it_was():
+        with require_extra("distributed", "dask-jobqueue"), preserve_sigint_handler():
             from dask_jobqueue import SLURMCluster
         if shutil.which("sbatch") is None:
             raise ClusterError(
@@ -136,7 +136,7 @@ class Jobs:
         """Gives up where the next job would end alike."""
         self._num_ended += 1
         told = f"job {job} of SLURM ended before its worker was there{_last_words(self._logs, job)}"
-        if self._num_ended >= HOPELESS and not self._there:
+        if self._num_ended >= MAX_INITIAL_FAILURES and not self._there:
             raise ClusterError(
                 f"prepare.cluster={SLURM}: {told}; so did {self._num_ended - 1} others, and no "
                 f"worker was ever there; what they wrote is in {self._logs}"

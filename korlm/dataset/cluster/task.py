@@ -22,9 +22,9 @@ import pyarrow as pa
 
 from korlm._version import __version__
 from korlm.config import JavaConfig, TokenizerConfig, Unicode, WorkerConfig
-from korlm.corpus.lines import Lines
+from korlm.corpus.lines import LineBlock
 from korlm.dataset.shards import ShardWriter, shard_path
-from korlm.dataset.statistics.tokenization_report import side_file
+from korlm.dataset.statistics.tokenization_report import shard_report_path
 from korlm.dataset.text_batches import Batch
 from korlm.tokenizers.jvm import roomy_heap
 from korlm.tokenizers.registry import tokenizer_version
@@ -38,7 +38,7 @@ LEAST_HEAP = 512  # MB
 
 
 @dataclass(frozen=True)
-class Kit:
+class TokenizerSpec:
     """What a worker needs to know of the corpus: its tokenizer, and what makes equal bytes.
 
     ``learned`` is what the tokenizer learned from train; ``versions`` are those of the asker.
@@ -85,7 +85,7 @@ class ShardText:
         for number, parts in enumerate(parted, 1):
             lines = []
             for doc_id, first, count in parts:
-                lines.append(Lines(self.split, doc_id, first, texts[at : at + count]))
+                lines.append(LineBlock(self.split, doc_id, first, texts[at : at + count]))
                 at += count
             is_last = number == len(parted)
             batches.append(Batch(self.split, self.number, is_last, lines, self.unicode))
@@ -93,7 +93,7 @@ class ShardText:
 
 
 @dataclass(frozen=True)
-class MadeShard:
+class ShardResult:
     """A shard as it is to lie on disk: its Parquet file, and its rows of the report if any."""
 
     parquet: bytes
@@ -114,7 +114,7 @@ def versions(tokenizer: TokenizerConfig) -> dict[str, str]:
     }
 
 
-def make_shard(kit: Kit, shard: ShardText) -> MadeShard:
+def make_shard(kit: TokenizerSpec, shard: ShardText) -> ShardResult:
     """Tokenizes a shard; one at a time, whatever the number of threads that ask.
 
     Raises:
@@ -128,8 +128,8 @@ def make_shard(kit: Kit, shard: ShardText) -> MadeShard:
         for batch, made in zip(batches, columns, strict=True):
             writer.write(batch, made)
         path = shard_path(Path(folder), shard.split, shard.number)
-        report = side_file(path)
-        return MadeShard(path.read_bytes(), report.read_bytes() if report.exists() else None)
+        report = shard_report_path(path)
+        return ShardResult(path.read_bytes(), report.read_bytes() if report.exists() else None)
 
 
 def dask_setup(worker: object) -> None:
@@ -140,12 +140,12 @@ def dask_setup(worker: object) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def let_go() -> None:
+def release() -> None:
     """Ends the tokenizer of this worker, which may live on."""
     _ANALYST.close()
 
 
-def fitted(tokenizer: TokenizerConfig, threads: int, memory: int | None) -> TokenizerConfig:
+def fit_to_memory(tokenizer: TokenizerConfig, threads: int, memory: int | None) -> TokenizerConfig:
     """The settings for one worker: one child process, as many threads, a heap that fits.
 
     Args:
@@ -173,16 +173,16 @@ def fitted(tokenizer: TokenizerConfig, threads: int, memory: int | None) -> Toke
     return tokenizer
 
 
-class _Analyst:
+class _WorkerTokenizer:
     """The tokenizer of this process, kept from shard to shard."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kit: Kit | None = None
+        self._kit: TokenizerSpec | None = None
         self._pool: TokenizerPool | None = None
         self._is_leaving = False
 
-    def analyze(self, kit: Kit, batches: Sequence[Sequence[str]]) -> list[pa.RecordBatch]:
+    def analyze(self, kit: TokenizerSpec, batches: Sequence[Sequence[str]]) -> list[pa.RecordBatch]:
         """The columns of each batch."""
         with self._lock:
             if self._pool is None or self._kit != kit:
@@ -210,7 +210,7 @@ class _Analyst:
         self._pool = self._kit = None
 
 
-_ANALYST = _Analyst()
+_ANALYST = _WorkerTokenizer()
 
 
 def _here(tokenizer: TokenizerConfig) -> TokenizerConfig:
@@ -219,10 +219,10 @@ def _here(tokenizer: TokenizerConfig) -> TokenizerConfig:
 
     worker = get_worker()
     limit = worker.memory_manager.memory_limit
-    return fitted(tokenizer, worker.state.nthreads, None if limit is None else limit >> 20)
+    return fit_to_memory(tokenizer, worker.state.nthreads, None if limit is None else limit >> 20)
 
 
-def _check(kit: Kit) -> None:
+def _check(kit: TokenizerSpec) -> None:
     try:
         mine = versions(kit.tokenizer)
     except TokenizerError as error:

@@ -18,7 +18,7 @@ from korlm.dataset.statistics.power_laws import Coverage, PowerLaw, fit_heaps, f
 from korlm.dataset.statistics.scan import Ints, SplitScan, lines_at, marks, scan_split
 from korlm.dataset.statistics.schema import Statistics
 from korlm.dataset.vocab import SPECIALS
-from korlm.utils.errors import OutputError, PreparedError, writing
+from korlm.utils.errors import OutputError, PreparedError, output_errors
 from korlm.utils.io.atomic_files import write_figures
 from korlm.utils.progress import ProgressBar
 
@@ -102,7 +102,7 @@ def write(prepared: Prepared, statistics: Statistics, frequencies: Ints) -> None
     from korlm.dataset.statistics.plots import draw_frequencies
 
     try:
-        with writing(prepared.folder):
+        with output_errors(prepared.folder):
             write_figures(prepared.folder / JSON, statistics)
             draw_frequencies(prepared.folder / PICTURE, statistics, frequencies)
     except OutputError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from korlm.dataset.statistics.schema import Statistics
-from korlm.tokenizers.analysis import PLAIN
+from korlm.tokenizers.analysis import NORMAL_STATUSES
 from korlm.utils.io.tables import aligned, tsv_cell
 
 TEXT_CHARS = 50
@@ -77,7 +77,7 @@ def _set_aside(splits: Statistics) -> str:
         f"  {split}: {count:,} lines {status}"
         for split, found in splits.items()
         for status, count in found["status"].items()
-        if status not in PLAIN
+        if status not in NORMAL_STATUSES
     ]
     told += [
         f"  {split}: {found['num_dropped']:,} characters in no token"

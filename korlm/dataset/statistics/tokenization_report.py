@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.config.objective import SPLITS
-from korlm.tokenizers.analysis import PLAIN
-from korlm.utils.io.atomic_files import to_disk
+from korlm.tokenizers.analysis import NORMAL_STATUSES
+from korlm.utils.io.atomic_files import fsync_file
 from korlm.utils.io.tables import tsv_cell
 
 COLUMNS = ("doc_id", "line", "status", "seconds", "dropped", "text")
@@ -30,7 +30,7 @@ COLUMNS = ("doc_id", "line", "status", "seconds", "dropped", "text")
 TEXT_CHARS = 200
 
 
-_PLAIN = pa.array(PLAIN, pa.string())
+_PLAIN = pa.array(NORMAL_STATUSES, pa.string())
 
 
 def report_rows(table: pa.Table, seconds: pa.Array, dropped: pa.Array) -> list[str]:
@@ -48,15 +48,15 @@ def report_rows(table: pa.Table, seconds: pa.Array, dropped: pa.Array) -> list[s
 
 def write_rows(shard: Path, rows: Sequence[str]) -> None:
     """Writes the side file of a shard; none if there is nothing to tell."""
-    path = side_file(shard)
+    path = shard_report_path(shard)
     if rows:
         path.write_text("\n".join(rows) + "\n", encoding="ascii")
-        to_disk(path)
+        fsync_file(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def side_file(shard: Path) -> Path:
+def shard_report_path(shard: Path) -> Path:
     """Where the rows of a shard lie, if it has any."""
     return shard.with_suffix(".report.jsonl")
 

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from korlm.dataset.vocab import EOS
-from korlm.detokenizers.base import Recomposer, breaks
+from korlm.detokenizers.base import Detokenizer, breaks
 from korlm.detokenizers.kkma.decision_list import LITERAL, Join, decide
 from korlm.detokenizers.kkma.rules import reach
-from korlm.detokenizers.kkma.spacing import SHAPES, BoundaryModel
-from korlm.utils.errors import PreparedError, writing
+from korlm.detokenizers.kkma.spacing import SHAPES, SpacingModel
+from korlm.utils.errors import PreparedError, output_errors
 from korlm.utils.io.arrays import read_arrays
-from korlm.utils.io.atomic_files import replacing
+from korlm.utils.io.atomic_files import atomic_write
 
 FILE = "recomposition.npz"
 
@@ -29,25 +29,25 @@ FORMAT = 1
 _CACHED = 256  # morphs whose boundaries with the whole vocabulary are kept
 
 
-def rules_alone() -> BoundaryModel:
+def untrained_spacing() -> SpacingModel:
     """A model that never saw text: blanks are as likely as not."""
     none = np.zeros(0, np.uint8)
-    return BoundaryModel([], none, np.zeros(len(SHAPES), np.uint8), np.zeros(1, np.float16))
+    return SpacingModel([], none, np.zeros(len(SHAPES), np.uint8), np.zeros(1, np.float16))
 
 
-class KkmaRecomposer(Recomposer):
+class KkmaDetokenizer(Detokenizer):
     """Kkma's morphs -> text.
 
     Args:
         decisions: which way of joining it is, by context (``decision_list.py``).
         blanks: where blanks stand.
 
-    >>> recomposer = KkmaRecomposer({}, rules_alone())
-    >>> recomposer.compose(["물", "이", "맑", "고", "크", "었", "다"], None, [0, 0, 1, 1, 2, 2, 2])
+    >>> detokenizer = KkmaDetokenizer({}, untrained_spacing())
+    >>> detokenizer.compose(["물", "이", "맑", "고", "크", "었", "다"], None, [0, 0, 1, 1, 2, 2, 2])
     '물이 맑고 컸다'
     """
 
-    def __init__(self, decisions: dict[str, str], blanks: BoundaryModel) -> None:
+    def __init__(self, decisions: dict[str, str], blanks: SpacingModel) -> None:
         super().__init__()
         self.decisions, self.blanks = decisions, blanks
         self._olds: dict[str, set[str]] = {}
@@ -105,7 +105,7 @@ class KkmaRecomposer(Recomposer):
         self._cache.move_to_end(left)
         return self._cache[left]
 
-    def unstable(self, surface: str, left: str) -> int:
+    def num_unstable_chars(self, surface: str, left: str) -> int:
         """What the rules and the literal operations of the decision list may still change."""
         olds = self._olds.get(surface[-1:], ())
         literal = max((len(old) for old in olds if surface.endswith(old)), default=0)
@@ -123,11 +123,11 @@ class KkmaRecomposer(Recomposer):
         }
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        with writing(path), replacing(path) as temporary:
+        with output_errors(path), atomic_write(path) as temporary:
             temporary.write_bytes(buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Path) -> KkmaRecomposer:
+    def load(cls, path: Path) -> KkmaDetokenizer:
         """Reads what ``save`` wrote.
 
         Raises:
@@ -146,7 +146,7 @@ class KkmaRecomposer(Recomposer):
                 f"{path}: missing or damaged ({error}); delete it, and the next korlm.train or "
                 "korlm.prepare over its text makes it again"
             ) from error
-        return cls(decisions, BoundaryModel(morphs, classes, shapes, weights))
+        return cls(decisions, SpacingModel(morphs, classes, shapes, weights))
 
 
 def _bytes(text: str) -> npt.NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from korlm.detokenizers.kkma.training_data import Samples
+from korlm.detokenizers.kkma.training_data import AlignedTokens
 
 BITS = 19  # of the table's index
 
@@ -54,7 +54,7 @@ SHAPES = ("syllable", "letter", "digit", "latin", "hanja", "mark")
 
 
 @dataclass
-class BoundaryModel:
+class SpacingModel:
     """P(a blank stands between two morphs).
 
     Attributes:
@@ -91,7 +91,7 @@ class BoundaryModel:
         return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
 
     @classmethod
-    def train(cls, samples: Samples) -> BoundaryModel:
+    def train(cls, samples: AlignedTokens) -> SpacingModel:
         """Learns from text; the same text gives the same weights."""
         ids, counts = samples.morph_ids, np.bincount(samples.morph_ids)
         table = np.zeros((len(samples.morphs), len(samples.tags)), np.int64)

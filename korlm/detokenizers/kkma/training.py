@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 
 from korlm.detokenizers.kkma.alignment import align
 from korlm.detokenizers.kkma.decision_list import LEVELS, Join, context, operation_of
-from korlm.detokenizers.kkma.detokenizer import KkmaRecomposer
+from korlm.detokenizers.kkma.detokenizer import KkmaDetokenizer
 from korlm.detokenizers.kkma.rules import operations
-from korlm.detokenizers.kkma.spacing import BoundaryModel
-from korlm.detokenizers.kkma.training_data import Samples
+from korlm.detokenizers.kkma.spacing import SpacingModel
+from korlm.detokenizers.kkma.training_data import AlignedTokens
 
 Seen = Mapping[Join, Mapping[str, int]]
 
@@ -21,10 +21,10 @@ _GAIN = (1, 1, 1, 1, 1, 1, 2, 1, 1, 2)  # joins that an entry of each level must
 _LONGEST = 20  # morphs of an eojeol that is learnt from; longer ones lack their blanks
 
 
-def learn(samples: Samples) -> KkmaRecomposer:
+def learn(samples: AlignedTokens) -> KkmaDetokenizer:
     """A recomposer that knows what stands in the samples."""
     decisions = learn_decisions(count_joins(samples.eojeols()))
-    return KkmaRecomposer(decisions, BoundaryModel.train(samples))
+    return KkmaDetokenizer(decisions, SpacingModel.train(samples))
 
 
 def count_joins(

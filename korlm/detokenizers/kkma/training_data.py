@@ -19,7 +19,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Samples:
+class AlignedTokens:
     """All tokens of some lines, one line after another; N tokens, W eojeols.
 
     Attributes:
@@ -56,7 +56,7 @@ class Samples:
         return found
 
 
-def read_samples(folder: Path, split: str, limit: int | None = None) -> Samples:
+def read_samples(folder: Path, split: str, limit: int | None = None) -> AlignedTokens:
     """The tokens of a split of a prepared corpus.
 
     Args:
@@ -87,7 +87,7 @@ def read_samples(folder: Path, split: str, limit: int | None = None) -> Samples:
     line_ids = np.repeat(np.arange(len(texts)), lengths)
     words = [unit for line in units for unit in line]
     word_ids = first[line_ids] + within if len(words) else within
-    return Samples(morphs, tags, morph_ids, tag_ids, word_ids, line_ids, words)
+    return AlignedTokens(morphs, tags, morph_ids, tag_ids, word_ids, line_ids, words)
 
 
 def _lengths(part: Any) -> Ints:

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from korlm.evaluation.breakdown import BANDS, POSITIONS
-from korlm.evaluation.evaluate import Figures, Judged
+from korlm.evaluation.breakdown import FREQUENCY_BINS, POSITIONS
+from korlm.evaluation.evaluate import EvaluationResult, Figures
 from korlm.utils.plotting import COLORS, labels, save, styled
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ WIDE = {"21-30": 24, "31-50": 28, "51+": 32}  # where groups of places are drawn
 
 
 def draw_breakdown(
-    path: Path, text: str, rows: Mapping[str, Judged], figures: Mapping[str, Figures]
+    path: Path, text: str, rows: Mapping[str, EvaluationResult], figures: Mapping[str, Figures]
 ) -> None:
     """Draws what each row takes: in all, by document, by frequency and by place in the sentence.
 
@@ -68,7 +68,7 @@ def draw_breakdown(
         save(figure, path)
 
 
-def _shown(rows: Mapping[str, Judged]) -> list[str]:
+def _shown(rows: Mapping[str, EvaluationResult]) -> list[str]:
     """The rows that get a line."""
     if len(rows) <= MAX_LINES:
         return list(rows)
@@ -101,7 +101,9 @@ def _draw_intervals(
     axes.set_title(f"bits per character, with 95 % interval over {unit}s")
 
 
-def _draw_units(axes: Axes, rows: Mapping[str, Judged], colors: Mapping[str, str]) -> None:
+def _draw_units(
+    axes: Axes, rows: Mapping[str, EvaluationResult], colors: Mapping[str, str]
+) -> None:
     """Bits per character of each document by its name, or how they spread if they are many."""
     first = next(iter(rows.values()))
     found = {row: judged.units().bits_per_char for row, judged in rows.items()}
@@ -128,7 +130,7 @@ def _draw_units(axes: Axes, rows: Mapping[str, Judged], colors: Mapping[str, str
 
 def _draw_bands(axes: Axes, figures: Mapping[str, Figures], colors: Mapping[str, str]) -> None:
     """Perplexity by how often the token stands in train."""
-    bands = _filled(figures.values(), "bands", BANDS)
+    bands = _filled(figures.values(), "bands", FREQUENCY_BINS)
     for row, color in colors.items():
         axes.plot(
             range(len(bands)), _perplexities(figures[row], "bands", bands), "o-", color=color,
@@ -141,7 +143,7 @@ def _draw_bands(axes: Axes, figures: Mapping[str, Figures], colors: Mapping[str,
 
 def _draw_shares(axes: Axes, first: Figures, name: str) -> None:
     """How much of the text each band is, and how much of what it costs."""
-    bands = _filled([first], "bands", BANDS)
+    bands = _filled([first], "bands", FREQUENCY_BINS)
     kinds = (("token_share", "of tokens", "#c9c7c1"), ("nats_share", "of all nats", COLORS[0]))
     for at, (key, label, color) in enumerate(kinds):
         heights = [first["bands"][band][key] for band in bands]

@@ -56,7 +56,7 @@ def runs_table(rows: Mapping[str, Figures]) -> str:
     return "\n".join(aligned(cells))
 
 
-def against_table(rows: Mapping[str, Figures]) -> str:
+def paired_test_table(rows: Mapping[str, Figures]) -> str:
     """How each way differs from the first, and how sure that is."""
     first, *others = rows
     cells = [[f"against {first}", "bits/char", "95 % interval", "p", "loss", "95 % interval"]]
@@ -92,7 +92,7 @@ def bands_table(row: Figures) -> str:
     return "\n".join(aligned(cells))
 
 
-def drawn(row: Figures) -> str:
+def interval_note(row: Figures) -> str:
     """What the intervals stand on, and what is wrong with it."""
     found = row["intervals"]
     unit, number = found["unit"], found["num_units"]

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from korlm.evaluation.evaluate import Judged
-from korlm.utils.io.atomic_files import replacing
+from korlm.evaluation.evaluate import EvaluationResult
+from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.tables import tsv_cell
 
-Found = Mapping[str, Mapping[str, Judged]]  # text -> row
+Found = Mapping[str, Mapping[str, EvaluationResult]]  # text -> row
 
 
 COUNTS = ("num_tokens", "num_unk", "num_eojeol", "num_chars")
@@ -55,7 +55,10 @@ def _groups(found: Found, key: str) -> Iterator[list[object]]:
 
 
 def _write(path: Path, heads: list[str], lines: Iterable[list[object]]) -> None:
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    with (
+        atomic_write(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="\n") as file,
+    ):
         file.write("\t".join(heads) + "\n")
         for line in lines:
             cells = (f"{c:.6g}" if isinstance(c, float) else tsv_cell(c) for c in line)

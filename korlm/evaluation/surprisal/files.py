@@ -16,8 +16,8 @@ from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import Source
 from korlm.dataset.statistics.tokenization_report import summary as lines_by_status
-from korlm.dataset.text_encoder import Reader
-from korlm.evaluation.surprisal.scorer import Costs, Scorer
+from korlm.dataset.text_encoder import TextEncoder
+from korlm.evaluation.surprisal.scorer import SurprisalBatch, SurprisalScorer
 from korlm.evaluation.surprisal.tables import rows_of
 from korlm.utils.io.table_files import TableWriter
 from korlm.utils.progress import ProgressBar
@@ -43,7 +43,7 @@ class Summary:
     surprisal: float = 0.0
     open_surprisal: float = 0.0
 
-    def add(self, costs: Costs) -> None:
+    def add(self, costs: SurprisalBatch) -> None:
         """Adds a window."""
         kinds = pc.value_counts(costs.reading.table.column("status"))
         self.status.update({kind["values"]: kind["counts"] for kind in kinds.to_pylist()})
@@ -63,8 +63,8 @@ class Summary:
 def score_files(
     sources: Sequence[Source],
     config: TextConfig,
-    reader: Reader,
-    scorer: Scorer,
+    reader: TextEncoder,
+    scorer: SurprisalScorer,
     writers: Sequence[tuple[Level, TableWriter]],
 ) -> Summary:
     """Scores all files in their order and writes the rows.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from korlm.config import Context
-from korlm.dataset.text_encoder import Reading
+from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import EOS_ID, PAD_ID, UNK_ID
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State
@@ -37,7 +37,7 @@ BIT = math.log(2)  # in nats
 
 
 @dataclass(frozen=True)
-class Costs:
+class SurprisalBatch:
     """What a window of a text costs, N tokens in all.
 
     Attributes:
@@ -48,14 +48,14 @@ class Costs:
         unknown: bool (N,).
     """
 
-    reading: Reading
+    reading: EncodedText
     surprisal: Floats
     open_surprisal: Floats
     entropy: Floats | None
     unknown: npt.NDArray[np.bool_]
 
 
-class Scorer:
+class SurprisalScorer:
     """Reads the windows of a text in their order.
 
     Args:
@@ -83,15 +83,15 @@ class Scorer:
         self._open: State | None = None  # of the last document read, which may go on; B = 1
         self._open_doc: str | None = None
 
-    def score(self, readings: Iterable[Reading]) -> Iterator[Costs]:
+    def score(self, readings: Iterable[EncodedText]) -> Iterator[SurprisalBatch]:
         """The costs of a text, a window at a time.
 
         Args:
             readings: whole lines, in their order.
         """
-        for window in gathered(readings):
+        for window in rebatch(readings):
             nats, entropy = self._read(window)
-            yield Costs(
+            yield SurprisalBatch(
                 window,
                 nats / BIT,
                 (nats + window.spelling_nats) / BIT,
@@ -100,11 +100,11 @@ class Scorer:
             )
 
     @torch.inference_mode()
-    def _read(self, window: Reading) -> tuple[Floats, Floats | None]:
+    def _read(self, window: EncodedText) -> tuple[Floats, Floats | None]:
         """Nats and entropy of each token, (N,) both."""
         found = np.empty((2 if self._with_entropy else 1, len(window.ids)))
-        starts, ends, goes_on = self._segments(window)
-        before, last = self._open if goes_on else None, len(starts) - 1
+        starts, ends, continues = self._segments(window)
+        before, last = self._open if continues else None, len(starts) - 1
         for rows in self._batches(ends - starts):
             state = self._model.begin(len(rows))
             for at in np.flatnonzero(rows == 0).tolist() if before is not None else ():
@@ -119,20 +119,20 @@ class Scorer:
         found += 0.0  # no -0
         return found[0], found[1] if self._with_entropy else None
 
-    def _segments(self, window: Reading) -> tuple[Ints, Ints, bool]:
+    def _segments(self, window: EncodedText) -> tuple[Ints, Ints, bool]:
         """Where each segment begins and ends, and whether the first goes on with the one before."""
         filled = np.flatnonzero(window.lengths)
         ends = np.cumsum(window.lengths[filled])
-        goes_on = self._context is Context.carried
-        if goes_on:
+        continues = self._context is Context.carried
+        if continues:
             ends = ends[-1:]
         elif self._context is Context.document and len(filled):
             docs = window.table.column("doc_id").combine_chunks().dictionary_encode()
             codes = docs.indices.to_numpy()[filled]
             first, last = (docs.dictionary[int(code)].as_py() for code in codes[[0, -1]])
-            goes_on, self._open_doc = first == self._open_doc, last
+            continues, self._open_doc = first == self._open_doc, last
             ends = ends[np.append(codes[1:] != codes[:-1], True)]
-        return np.append(0, ends)[:-1], ends, goes_on
+        return np.append(0, ends)[:-1], ends, continues
 
     def _batches(self, lengths: Ints) -> Iterator[Ints]:
         """Segments to read side by side, the longest first."""
@@ -171,7 +171,7 @@ class Scorer:
             ends = torch.from_numpy(lengths) if ragged else None
             arguments = (self._tensor(inputs), self._tensor(targets), state, ends)
             if self._with_entropy:
-                *parts, state = self._model.nats_and_entropy(*arguments)
+                *parts, state = self._model.token_nll_and_entropy(*arguments)
             else:
                 *parts, state = self._model.nats(*arguments)
             for row, part in zip(found, parts, strict=True):
@@ -182,16 +182,16 @@ class Scorer:
         return torch.from_numpy(array).to(self._device)
 
 
-def gathered(readings: Iterable[Reading]) -> Iterator[Reading]:
+def rebatch(readings: Iterable[EncodedText]) -> Iterator[EncodedText]:
     """Readings put together until they hold enough tokens to be sorted by length."""
-    waiting: collections.deque[Reading] = collections.deque()
+    waiting: collections.deque[EncodedText] = collections.deque()
     held = 0
     for reading in readings:
         waiting.append(reading)
         held += len(reading.ids)
         if held >= WINDOW:
-            yield Reading.joined(list(waiting))
+            yield EncodedText.joined(list(waiting))
             waiting.clear()
             held = 0
     if waiting:
-        yield Reading.joined(list(waiting))
+        yield EncodedText.joined(list(waiting))

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from korlm.config import Level, Unicode
 from korlm.corpus.normalization import normalize_all
 from korlm.dataset.vocab import EOS
-from korlm.evaluation.surprisal.scorer import Costs
+from korlm.evaluation.surprisal.scorer import SurprisalBatch
 from korlm.text.eojeol import split_units
 
 _SCHEMAS = {
@@ -71,7 +71,7 @@ def schema_of(level: Level, entropy: bool) -> pa.Schema:
     return pa.schema(fields)
 
 
-def rows_of(costs: Costs, level: Level) -> pa.Table:
+def rows_of(costs: SurprisalBatch, level: Level) -> pa.Table:
     """The rows of a window of text, with the columns of ``schema_of``."""
     columns = {
         Level.morph: _morph_columns,
@@ -82,7 +82,7 @@ def rows_of(costs: Costs, level: Level) -> pa.Table:
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def _morph_columns(costs: Costs) -> dict[str, Any]:
+def _morph_columns(costs: SurprisalBatch) -> dict[str, Any]:
     table, lengths = costs.reading.table, costs.reading.lengths
     lines = np.repeat(np.arange(len(lengths)), lengths)
     places = _morph_places(lengths)
@@ -101,7 +101,7 @@ def _morph_columns(costs: Costs) -> dict[str, Any]:
     }
 
 
-def _eojeol_columns(costs: Costs) -> dict[str, Any]:
+def _eojeol_columns(costs: SurprisalBatch) -> dict[str, Any]:
     morphs = _morph_columns(costs)
     if not len(costs.unknown):
         return {"morphs": [], "num_tokens": [], "num_unk": [], **morphs}
@@ -133,7 +133,7 @@ def _eojeol_columns(costs: Costs) -> dict[str, Any]:
     }
 
 
-def _sentence_columns(costs: Costs) -> dict[str, Any]:
+def _sentence_columns(costs: SurprisalBatch) -> dict[str, Any]:
     reading = costs.reading
     filled = np.flatnonzero(reading.lengths)
     ends = np.cumsum(reading.lengths[filled])

@@ -30,9 +30,9 @@ import numpy as np
 import numpy.typing as npt
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, SPECIALS, UNK_ID
-from korlm.models.ngram.smoothing import Table
-from korlm.utils.errors import ConfigError, writing
-from korlm.utils.io.atomic_files import replacing
+from korlm.models.ngram.smoothing import NgramTable
+from korlm.utils.errors import ConfigError, output_errors
+from korlm.utils.io.atomic_files import atomic_write
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
@@ -72,7 +72,7 @@ def _words(tokens: Sequence[str]) -> list[str]:
 
 def write_arpa(
     path: Path,
-    tables: Sequence[Table],
+    tables: Sequence[NgramTable],
     tokens: Sequence[str],
     check: Callable[[], None] = lambda: None,
 ) -> None:
@@ -86,8 +86,8 @@ def write_arpa(
     """
     is_compressed = path.suffix == ".gz"
     with (
-        writing(path),
-        replacing(path) as temporary,
+        output_errors(path),
+        atomic_write(path) as temporary,
         _open(temporary, is_compressed, "wt") as file,
     ):
         for part in _text(tables, _words(tokens)):
@@ -102,7 +102,7 @@ def _open(path: Path, is_compressed: bool, mode: str) -> TextIO:
     return file
 
 
-def _text(tables: Sequence[Table], words: Sequence[str]) -> Iterator[str]:
+def _text(tables: Sequence[NgramTable], words: Sequence[str]) -> Iterator[str]:
     # <pad> and <bos> are not written, and <s> has a line of its own.
     sizes = [len(words) - 1, *(len(table.keys) for table in tables[1:])]
     counts = (f"ngram {k}={size}\n" for k, size in enumerate(sizes, start=1))
@@ -135,7 +135,7 @@ def _log10(logs: npt.NDArray[np.float64]) -> list[float]:
 
 
 def _spell(
-    tables: Sequence[Table], k: int, places: npt.NDArray[np.int64], words: Sequence[str]
+    tables: Sequence[NgramTable], k: int, places: npt.NDArray[np.int64], words: Sequence[str]
 ) -> list[str]:
     """The n-grams of order k with these ids, as text."""
     columns = []
@@ -149,7 +149,7 @@ def _spell(
 # --- reading -------------------------------------------------------------------------------------
 
 
-def read_arpa(path: Path, tokens: Sequence[str], order: int) -> list[Table]:
+def read_arpa(path: Path, tokens: Sequence[str], order: int) -> list[NgramTable]:
     """Reads a model whose tokens are those of a vocabulary.
 
     Args:
@@ -186,10 +186,10 @@ class _Reader:
         self._ids |= {UNKNOWN: UNK_ID, END: EOS_ID, BEGIN: BOS_ID}
         self._ids.setdefault(UNKNOWN.upper(), UNK_ID)  # as some programs write it
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[NgramTable]:
         """The tables of all orders."""
         sizes = self._header()
-        tables: list[Table] = []
+        tables: list[NgramTable] = []
         for k, size in enumerate(sizes, start=1):
             if self._line != f"\\{k}-grams:":
                 self._fail(f"\\{k}-grams: is expected here")
@@ -275,7 +275,9 @@ class _Reader:
             "or set corpus, tokenizer and vocab to those that it was made of"
         )
 
-    def _unigrams(self, grams: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> Table:
+    def _unigrams(
+        self, grams: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
+    ) -> NgramTable:
         token_ids = grams[:, 0]
         if len(np.unique(token_ids)) != len(token_ids):
             self._fail("a token stands twice among the unigrams above")
@@ -295,15 +297,15 @@ class _Reader:
             )
         # Contexts that begin with <s> begin with <eos> in korlm.
         logs[EOS_ID, 1], logs[BOS_ID] = logs[BOS_ID, 1], (-np.inf, 0)
-        return Table(np.arange(len(self._tokens)), logs[:, 0], logs[:, 1])
+        return NgramTable(np.arange(len(self._tokens)), logs[:, 0], logs[:, 1])
 
     def _table(
         self,
-        shorter: Sequence[Table],
+        shorter: Sequence[NgramTable],
         numbers: Sequence[int],
         grams: npt.NDArray[np.int64],
         values: npt.NDArray[np.float64],
-    ) -> Table:
+    ) -> NgramTable:
         vocab_size, prefixes = len(self._tokens), grams[:, 0]
         for column, table in enumerate(shorter[1:], start=1):
             keys = prefixes * vocab_size + grams[:, column]
@@ -321,7 +323,7 @@ class _Reader:
         if len(twice):
             self._fail("the n-gram stands there twice", numbers[by_key[twice[0] + 1]])
         logs = _natural(values[by_key])
-        return Table(keys, logs[:, 0], logs[:, 1])
+        return NgramTable(keys, logs[:, 0], logs[:, 1])
 
 
 def _natural(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -25,7 +25,7 @@ Int32 = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Grams:
+class NgramCounts:
     """The distinct n-grams of one order k, N of them, sorted by ``keys``; a place is an id.
 
     The unigrams are all ids of the vocabulary, seen or not: their id is the token's, and
@@ -43,10 +43,10 @@ class Grams:
     counts: Int64
     prefixes: Int64
     suffixes: Int64
-    at_start: npt.NDArray[np.bool_]
+    starts_sentence: npt.NDArray[np.bool_]
 
 
-def longest_order(ids: npt.NDArray[Any]) -> int:
+def max_order(ids: npt.NDArray[Any]) -> int:
     """Of the n-grams that a stream holds: the longest sentence with both its ends."""
     ends = np.flatnonzero(np.asarray(ids) == EOS_ID)
     # The last sentence may have no end; where it has one, nothing follows.
@@ -56,7 +56,7 @@ def longest_order(ids: npt.NDArray[Any]) -> int:
 
 def count_grams(
     ids: npt.NDArray[Any], vocab_size: int, order: int, check: Callable[[], None]
-) -> list[Grams]:
+) -> list[NgramCounts]:
     """The n-grams of orders 1 to ``order`` that stand in a stream.
 
     Args:
@@ -66,17 +66,17 @@ def count_grams(
         check: called now and then; may raise, to stop.
 
     Returns:
-        One entry for each order, none of which is beyond ``longest_order``.
+        One entry for each order, none of which is beyond ``max_order``.
     """
     stream = np.concatenate([[EOS_ID], ids]).astype(np.int32)
     zeros = np.zeros(vocab_size, dtype=np.int64)
     grams = [
-        Grams(
+        NgramCounts(
             keys=np.arange(vocab_size),
             counts=np.bincount(ids, minlength=vocab_size).astype(np.int64),
             prefixes=zeros,
             suffixes=zeros,
-            at_start=np.zeros(vocab_size, dtype=bool),
+            starts_sentence=np.zeros(vocab_size, dtype=bool),
         )
     ]
     # Where the (k - 1)-grams begin, and the id of the one that begins at each place of the stream.
@@ -98,12 +98,12 @@ def count_grams(
         id_at[starts[by_key]] = np.cumsum(is_first, dtype=np.int32) - 1
         keys = keys[begins]
         grams.append(
-            Grams(
+            NgramCounts(
                 keys=keys,
                 counts=np.diff(begins, append=len(starts)),
                 prefixes=keys // vocab_size,
                 suffixes=suffixes,
-                at_start=stream[where] == EOS_ID,
+                starts_sentence=stream[where] == EOS_ID,
             )
         )
     return grams

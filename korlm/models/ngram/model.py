@@ -27,8 +27,8 @@ from torch import Tensor
 from korlm.config import NgramConfig
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID
 from korlm.models.base import LanguageModel
-from korlm.models.ngram.counts import count_grams, longest_order
-from korlm.models.ngram.smoothing import Table, estimate
+from korlm.models.ngram.counts import count_grams, max_order
+from korlm.models.ngram.smoothing import NgramTable, estimate
 from korlm.modules.state import State
 from korlm.utils.errors import ConfigError
 
@@ -53,10 +53,12 @@ class NgramLM(LanguageModel):
         uniform = np.full(vocab_size, -np.log(vocab_size - 2))
         uniform[[PAD_ID, BOS_ID]] = -np.inf
         empty = [np.zeros(0) for _ in range(2)]
-        no_grams = [Table(np.zeros(0, np.int64), *empty) for _ in range(config.order - 1)]
-        self.set_tables([Table(np.arange(vocab_size), uniform, np.zeros(vocab_size)), *no_grams])
+        no_grams = [NgramTable(np.zeros(0, np.int64), *empty) for _ in range(config.order - 1)]
+        self.set_tables(
+            [NgramTable(np.arange(vocab_size), uniform, np.zeros(vocab_size)), *no_grams]
+        )
 
-    def set_tables(self, tables: Sequence[Table]) -> None:
+    def set_tables(self, tables: Sequence[NgramTable]) -> None:
         """Takes over tables of all orders, the unigrams' V entries first, onto the CPU."""
         assert len(tables) == self.order and len(tables[0].keys) == self.vocab_size
         for k, table in enumerate(tables, start=1):
@@ -69,14 +71,14 @@ class NgramLM(LanguageModel):
     def _set(self, name: str, values: npt.NDArray[Any], dtype: torch.dtype) -> None:
         self.register_buffer(name, torch.from_numpy(values).to(dtype))
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[NgramTable]:
         """The tables as ``set_tables`` takes them."""
         found = []
         for k in range(1, self.order + 1):
             end = None if k == 1 else -1
             keys = self._keys(k)[:end].cpu().numpy() if k > 1 else np.arange(self.vocab_size)
             floats = (self._log_probs(k)[:end], self._backoffs(k)[:end])
-            found.append(Table(keys, *(part.double().cpu().numpy() for part in floats)))
+            found.append(NgramTable(keys, *(part.double().cpu().numpy() for part in floats)))
         return found
 
     def count(self, ids: npt.NDArray[Any], check: Callable[[], None] = lambda: None) -> None:
@@ -89,7 +91,7 @@ class NgramLM(LanguageModel):
         Raises:
             ConfigError: the text has no n-gram so long.
         """
-        longest = longest_order(ids)
+        longest = max_order(ids)
         if longest < self.order:
             raise ConfigError(
                 f"model.order={self.order}: no sentence of train is so long, the longest n-grams "
@@ -147,7 +149,7 @@ class NgramLM(LanguageModel):
         last = lengths.to(read.device)[:, None] + torch.arange(memory, device=read.device)
         return (read.gather(1, last),)
 
-    def _ending(self, read: Tensor, longest: int) -> list[Tensor]:
+    def _suffix_ids(self, read: Tensor, longest: int) -> list[Tensor]:
         """Ids of the n-grams of 1, 2, ... ``longest`` tokens that end at each new token.
 
         Args:
@@ -169,7 +171,7 @@ class NgramLM(LanguageModel):
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.log_probs``."""
         read = self._read(inputs, state)
-        contexts = self._ending(read, self.order - 1)[: self.order - 1]
+        contexts = self._suffix_ids(read, self.order - 1)[: self.order - 1]
         # What the contexts of k tokens and more weigh together, for each k up to order.
         total = torch.zeros(inputs.shape, dtype=torch.float64, device=inputs.device)
         totals = [total]
@@ -218,7 +220,7 @@ class NgramLM(LanguageModel):
         if bool(((following == targets[:, :-1]) | (following == PAD_ID)).all()):
             # Text is read on: each n-gram of targets but the longest is the next one's context.
             row = torch.cat([read[:, : memory + 1], targets], 1)
-            ending = self._ending(row, self.order)
+            ending = self._suffix_ids(row, self.order)
             return [(c[:, :-1], g[:, 1:]) for c, g in itertools.pairwise(ending)]
-        contexts = self._ending(read, memory)[:memory]
+        contexts = self._suffix_ids(read, memory)[:memory]
         return [(c, self._find(k, c, targets)) for k, c in enumerate(contexts, start=2)]

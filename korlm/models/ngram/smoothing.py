@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from korlm.config import NgramConfig, Smoothing
 from korlm.dataset.vocab import BOS_ID, PAD_ID
-from korlm.models.ngram.counts import Grams, Int64
+from korlm.models.ngram.counts import Int64, NgramCounts
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ FALLBACK = (0.5, 1.0, 1.5)  # lmplz's --discount_fallback
 
 
 @dataclass(frozen=True)
-class Table:
+class NgramTable:
     """The n-grams of one order, N of them, sorted by ``keys``.
 
     Attributes:
@@ -42,7 +42,7 @@ class Table:
     backoffs: Float64
 
 
-def estimate(grams: Sequence[Grams], config: NgramConfig) -> list[Table]:
+def estimate(grams: Sequence[NgramCounts], config: NgramConfig) -> list[NgramTable]:
     """The tables of all orders from the counts of the same orders."""
     vocab_size = len(grams[0].keys)
     uniform = np.full(vocab_size, 1 / (vocab_size - 2))
@@ -57,14 +57,16 @@ def estimate(grams: Sequence[Grams], config: NgramConfig) -> list[Table]:
     with np.errstate(divide="ignore"):  # log of 0 is -inf, and is meant
         for level, prob, weight in zip(grams, probs, [*weights[1:], None], strict=True):
             backoff = np.zeros(len(prob)) if weight is None else np.log(weight)
-            tables.append(Table(level.keys, np.log(prob), backoff))
+            tables.append(NgramTable(level.keys, np.log(prob), backoff))
     return tables
 
 
 # --- modified Kneser-Ney -------------------------------------------------------------------------
 
 
-def _kneser_ney(grams: Sequence[Grams], uniform: Float64) -> tuple[list[Float64], list[Float64]]:
+def _kneser_ney(
+    grams: Sequence[NgramCounts], uniform: Float64
+) -> tuple[list[Float64], list[Float64]]:
     """Interpolated modified Kneser-Ney (Chen and Goodman 1998, section 3) as KenLM's lmplz has it.
 
     The longest n-grams have their counts; a shorter one has the number of tokens that stand before
@@ -80,7 +82,7 @@ def _kneser_ney(grams: Sequence[Grams], uniform: Float64) -> tuple[list[Float64]
         adjusted = level.counts
         if k < len(grams):
             before = np.bincount(grams[k].suffixes, minlength=len(level.keys))
-            adjusted = np.where(level.at_start, level.counts, before)
+            adjusted = np.where(level.starts_sentence, level.counts, before)
         discounts = np.array([0.0, *_discounts(adjusted, k)])[np.minimum(adjusted, 3)]
         size = 1 if k == 1 else len(probs[-1])
         total, kept = (
@@ -113,7 +115,7 @@ def _discounts(adjusted: Int64, order: int) -> tuple[float, float, float]:
 # --- the two simple ones -------------------------------------------------------------------------
 
 
-def _maximum_likelihood(grams: Sequence[Grams]) -> tuple[list[Float64], list[Float64]]:
+def _maximum_likelihood(grams: Sequence[NgramCounts]) -> tuple[list[Float64], list[Float64]]:
     """Shares of the counts; what never followed a known context has probability 0.
 
     Where a context is unknown, the longest part of it that is known decides.
@@ -129,7 +131,7 @@ def _maximum_likelihood(grams: Sequence[Grams]) -> tuple[list[Float64], list[Flo
 
 
 def _add_k(
-    grams: Sequence[Grams], uniform: Float64, k_added: float
+    grams: Sequence[NgramCounts], uniform: Float64, k_added: float
 ) -> tuple[list[Float64], list[Float64]]:
     """(count + k) / (count of the context + k (V - 2)), uniform after an unknown context.
 
@@ -146,7 +148,7 @@ def _add_k(
         own = (level.counts + k_added) / (total[level.prefixes] + added)
         if k == 1:
             own = np.where(uniform > 0, own, 0.0)
-        is_full = level.at_start | (k == len(grams))
+        is_full = level.starts_sentence | (k == len(grams))
         probs.append(np.where(is_full, own, uniform if k == 1 else flat))
         full_context = np.zeros(size, dtype=bool)
         full_context[level.prefixes] = is_full

@@ -16,8 +16,8 @@ from korlm.config import Length, ListFormat
 from korlm.rescoring.formats.espnet_json import OUTPUT
 from korlm.rescoring.formats.jsonl import list_key
 from korlm.rescoring.rescore import Rescored, RescoredList
-from korlm.utils.errors import ConfigError, writing
-from korlm.utils.io.atomic_files import replacing
+from korlm.utils.errors import ConfigError, output_errors
+from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.streams import shows_text
 
 # As in metrics.json.
@@ -195,7 +195,7 @@ def writer(
 @contextlib.contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
     building = path.with_name(path.name + ".tmp")
-    with writing(path, "output=FOLDER"):
+    with output_errors(path, "output=FOLDER"):
         shutil.rmtree(building, ignore_errors=True)  # of a command that was killed
         building.mkdir(parents=True)
         try:
@@ -212,13 +212,16 @@ def _new_file(output: str) -> Iterator[TextIO]:
         return
     path = Path(output).resolve()  # a link stays one
     if path.exists() and not path.is_file():  # a device or a pipe is written to, not replaced
-        with writing(path, "output=FILE"), open(path, "w", encoding="utf-8", newline="\n") as file:
+        with (
+            output_errors(path, "output=FILE"),
+            open(path, "w", encoding="utf-8", newline="\n") as file,
+        ):
             yield file
         return
-    with writing(path, "output=FILE"):
+    with output_errors(path, "output=FILE"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
-            replacing(path) as temporary,
+            atomic_write(path) as temporary,
             open(temporary, "w", encoding="utf-8", newline="\n") as file,
         ):
             yield file

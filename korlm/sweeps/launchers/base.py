@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from korlm.config.objective import LARGER_IS_BETTER
 from korlm.runs.directories import is_finished
 from korlm.sweeps.folder import job_dir
-from korlm.sweeps.launchers.job import Order, Outcome, of_the_job, run
+from korlm.sweeps.launchers.job import JobResult, JobSpec, of_the_job, run
 from korlm.sweeps.results import note_failure
 from korlm.utils import errors
 from korlm.utils.errors import ConfigError, SweepError
@@ -55,30 +55,30 @@ class KorlmLauncher(Launcher):
             self._order(overrides, initial_job_idx + at)
             for at, overrides in enumerate(job_overrides)
         ]
-        found: dict[int, Outcome] = {}
+        found: dict[int, JobResult] = {}
         for order in orders:
             if is_finished(order.folder):
                 found[order.number] = run(order)  # reads its figures
                 configure_log(hydra.hydra_logging, hydra.verbose)
         missing = [order for order in orders if order.number not in found]
         if missing:
-            telling = Telling(self.config.objective, len(missing))
+            telling = ProgressLogger(self.config.objective, len(missing))
             try:
                 found |= self.run_all(missing, telling)
             finally:
                 for order in missing:
                     with contextlib.suppress(OSError):
                         order.folder.rmdir()  # empty: the sweep has ended before
-        return [_as_hydra_has_it(order, found[order.number]) for order in orders]
+        return [_to_job_return(order, found[order.number]) for order in orders]
 
-    def _order(self, overrides: Sequence[str], number: int) -> Order:
+    def _order(self, overrides: Sequence[str], number: int) -> JobSpec:
         """The folder is chosen here: jobs that start together must not have to agree on it."""
         place = Path(str(self.config.hydra.sweep.dir)).absolute()
         folder = place / job_dir(str(place), number, of_the_job(overrides))
-        return Order(self.context, self.config, tuple(overrides), number, folder)
+        return JobSpec(self.context, self.config, tuple(overrides), number, folder)
 
     @abstractmethod
-    def run_all(self, orders: Sequence[Order], telling: Telling) -> dict[int, Outcome]:
+    def run_all(self, orders: Sequence[JobSpec], telling: ProgressLogger) -> dict[int, JobResult]:
         """Does jobs; gives the outcome of each by its number.
 
         Raises:
@@ -98,7 +98,7 @@ class KorlmLauncher(Launcher):
 
 
 @dataclass
-class Telling:
+class ProgressLogger:
     """A line on the terminal for each job that starts or ends; the rest stands in its own files.
 
     Attributes:
@@ -111,12 +111,12 @@ class Telling:
     ended: int = 0
     starts: dict[int, float] = field(default_factory=dict)
 
-    def start(self, order: Order, where: str = "") -> None:
+    def start(self, order: JobSpec, where: str = "") -> None:
         """A job starts."""
         self.starts[order.number] = time.monotonic()
         logger.info("job %s starts%s", order.folder.name, where)
 
-    def end(self, order: Order, outcome: Outcome) -> Outcome:
+    def end(self, order: JobSpec, outcome: JobResult) -> JobResult:
         """A job has ended."""
         self.ended += 1
         seconds = time.monotonic() - self.starts[order.number]
@@ -138,7 +138,7 @@ class Telling:
         return outcome
 
 
-def _as_hydra_has_it(order: Order, outcome: Outcome) -> JobReturn:
+def _to_job_return(order: JobSpec, outcome: JobResult) -> JobReturn:
     job = JobReturn(overrides=list(order.overrides), working_dir=str(Path.cwd()))
     if outcome.value is not None:
         job.status, job.return_value = JobStatus.COMPLETED, outcome.value
@@ -152,7 +152,7 @@ def _as_hydra_has_it(order: Order, outcome: Outcome) -> JobReturn:
     return job
 
 
-def note_death(order: Order, reason: str) -> Outcome:
+def record_crash(order: JobSpec, reason: str) -> JobResult:
     """The outcome of a job whose process could not say anything itself."""
     note_failure(order.folder, SweepError(reason))
-    return Outcome(failure=reason)
+    return JobResult(failure=reason)

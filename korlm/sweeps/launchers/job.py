@@ -28,7 +28,7 @@ from korlm.utils.errors import KorlmError, Pruned
 
 
 @dataclass(frozen=True)
-class Order:
+class JobSpec:
     """A job to be done.
 
     Attributes:
@@ -49,7 +49,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobResult:
     """How a job ended.
 
     Attributes:
@@ -73,11 +73,11 @@ class Outcome:
         return self.kind == Pruned.__name__
 
 
-def run(order: Order) -> Outcome:
+def run(order: JobSpec) -> JobResult:
     """Does a job in this process, as Hydra's own launcher would; leaves what it leaves."""
     own = job_settings(of_the_job(order.overrides))
     if settings_in(order.folder) not in (None, own):  # it waited in a queue too long
-        return Outcome(failure=f"{order.folder}: has become the folder of another job meanwhile")
+        return JobResult(failure=f"{order.folder}: has become the folder of another job meanwhile")
     task = _task_of(order.config.hydra.job.config_name)
     Plugins.instance()  # finds the readers of files that load_sweep_config needs
     setup_globals()
@@ -95,13 +95,13 @@ def run(order: Order) -> Outcome:
             job_subdir_key="hydra.sweep.subdir",
         )
     except KeyboardInterrupt:
-        return Outcome()
+        return JobResult()
     if ended.status is JobStatus.COMPLETED:
-        return Outcome(value=ended.return_value)
+        return JobResult(value=ended.return_value)
     error = ended._return_value  # the property raises it
     if isinstance(error, KorlmError):
-        return Outcome(failure=str(error), kind=type(error).__name__)
-    return Outcome(failure=described(error))
+        return JobResult(failure=str(error), kind=type(error).__name__)
+    return JobResult(failure=format_exception(error))
 
 
 def of_the_job(overrides: Sequence[str]) -> list[str]:
@@ -109,7 +109,7 @@ def of_the_job(overrides: Sequence[str]) -> list[str]:
     return [override for override in overrides if not key_of(override).startswith("hydra")]
 
 
-def described(error: BaseException) -> str:
+def format_exception(error: BaseException) -> str:
     """What is not a user's mistake, in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}"

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config import JoblibConfig
-from korlm.sweeps.launchers.base import KorlmLauncher, Telling, note_death
-from korlm.sweeps.launchers.job import Order, Outcome, described, run
+from korlm.sweeps.launchers.base import KorlmLauncher, ProgressLogger, record_crash
+from korlm.sweeps.launchers.job import JobResult, JobSpec, format_exception, run
 from korlm.sweeps.launchers.resources import VISIBLE, environments, jobs_at_a_time, visible_gpus
 from korlm.utils.cpu import available_cores
-from korlm.utils.errors import optional
-from korlm.utils.signals import interrupting
+from korlm.utils.errors import require_extra
+from korlm.utils.signals import signals_as_keyboard_interrupt
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +42,16 @@ class JoblibLauncher(KorlmLauncher):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = JoblibConfig(**settings)
-        with optional("joblib"):
+        with require_extra("joblib"):
             import joblib.externals.loky  # noqa: F401 - before anything is written
 
-    def run_all(self, orders: Sequence[Order], telling: Telling) -> dict[int, Outcome]:
+    def run_all(self, orders: Sequence[JobSpec], telling: ProgressLogger) -> dict[int, JobResult]:
         """Does jobs, the next one as soon as a place is free."""
         workers = [Worker(share) for share in self._shares(len(orders))]
         _tell_shares(workers, self.threads, orders[0].folder.parent / OUTPUT)
-        found: dict[int, Outcome] = {}
+        found: dict[int, JobResult] = {}
         waiting = list(reversed(orders))
-        running: dict[Future[Outcome], tuple[Worker, Order]] = {}
+        running: dict[Future[JobResult], tuple[Worker, JobSpec]] = {}
         try:
             while waiting or running:
                 busy = {id(worker) for worker, _ in running.values()}
@@ -105,7 +105,7 @@ class Worker:
         self.environment = environment
         self._pool: Any = None
 
-    def start(self, order: Order) -> Future[Outcome]:
+    def start(self, order: JobSpec) -> Future[JobResult]:
         """Begins a job, in a new process if there is none or the last one has died."""
         from joblib.externals.loky import ProcessPoolExecutor
 
@@ -116,10 +116,10 @@ class Worker:
                 initializer=_begin_process,
                 initargs=(os.getpid(),),
             )
-        future: Future[Outcome] = self._pool.submit(run_quietly, order)
+        future: Future[JobResult] = self._pool.submit(run_quietly, order)
         return future
 
-    def outcome(self, future: Future[Outcome], order: Order) -> Outcome:
+    def outcome(self, future: Future[JobResult], order: JobSpec) -> JobResult:
         """What became of a job; waits for its end."""
         try:
             return future.result()
@@ -127,11 +127,11 @@ class Worker:
             self._pool = None
             exit_codes = re.search(r"\{(.*)\}", str(error))
             how = exit_codes[1] if exit_codes else type(error).__name__
-            return note_death(
+            return record_crash(
                 order, f"its process died ({how}), for want of memory perhaps; go on with -m resume"
             )
         except Exception as error:  # ours, on the way to the process or back
-            return note_death(order, described(error))
+            return record_crash(order, format_exception(error))
 
     def interrupt(self) -> None:
         """Tells the process to stop its job cleanly.
@@ -152,7 +152,7 @@ class Worker:
 def _begin_process(parent: int) -> None:
     """In the new process: the terminal's Ctrl-C is the parent's affair, and so is its output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _say_into(Path(os.devnull))
+    _redirect_output(Path(os.devnull))
     if sys.platform != "win32":
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
@@ -167,23 +167,23 @@ def _watch(parent: int) -> None:
     os._exit(0)
 
 
-def run_quietly(order: Order) -> Outcome:
+def run_quietly(order: JobSpec) -> JobResult:
     """In the process: does a job, its output in a file; SIGTERM stops it."""
     place = order.folder.parent / OUTPUT
     place.mkdir(parents=True, exist_ok=True)
-    _say_into(place / f"{order.folder.name}.log")
+    _redirect_output(place / f"{order.folder.name}.log")
     _at_work.set()
     try:
-        with interrupting():
+        with signals_as_keyboard_interrupt():
             return run(order)
     except KeyboardInterrupt:
-        return Outcome()
+        return JobResult()
     finally:
         _at_work.clear()
-        _say_into(Path(os.devnull))
+        _redirect_output(Path(os.devnull))
 
 
-def _say_into(path: Path) -> None:
+def _redirect_output(path: Path) -> None:
     """Leads stdout and stderr into a file, those of libraries and children as well."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -19,9 +19,9 @@ from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission
 
 from korlm.runs.directories import FAILED
-from korlm.sweeps.launchers.job import Order, Outcome, run
+from korlm.sweeps.launchers.job import JobResult, JobSpec, run
 from korlm.utils import dist_env
-from korlm.utils.signals import interrupting
+from korlm.utils.signals import signals_as_keyboard_interrupt
 
 TELLING_SECONDS = 30.0
 
@@ -29,7 +29,7 @@ TELLING_SECONDS = 30.0
 class Submitted:
     """What submitit calls in each process of a job."""
 
-    def __call__(self, order: Order) -> Outcome:
+    def __call__(self, order: JobSpec) -> JobResult:
         """Does a job; its first process gives the outcome."""
         os.environ.update(order.environment)
         environment = JobEnvironment()
@@ -42,14 +42,14 @@ class Submitted:
 
         signal.signal(limit, stop)
         try:
-            with interrupting():
-                take_place(environment)
+            with signals_as_keyboard_interrupt():
+                set_distributed_env(environment)
                 outcome = run(order)
         except KeyboardInterrupt:
-            outcome = Outcome()
+            outcome = JobResult()
         place = dist_env.place()
-        if not place.is_first:
-            _end(0 if not outcome.failure or _is_told(order.folder) else 1)
+        if not place.is_main_process:
+            _end(0 if not outcome.failure or _wait_for_failure_file(order.folder) else 1)
         if outcome.is_stopped:
             if at_limit:
                 try:
@@ -59,12 +59,12 @@ class Submitted:
             _end(130)  # without a result: a cluster that takes the machine away queues it again
         return outcome
 
-    def checkpoint(self, order: Order) -> DelayedSubmission:
+    def checkpoint(self, order: JobSpec) -> DelayedSubmission:
         """What submitit is to do after the time limit: the same, which finds last.pt."""
         return DelayedSubmission(self, order)
 
 
-def _is_told(job: Path) -> bool:
+def _wait_for_failure_file(job: Path) -> bool:
     """Waits for the first process to tell of a mistake, which all of them make as a rule.
 
     A process that fails alone must end by its own word: the others wait for it.
@@ -75,7 +75,7 @@ def _is_told(job: Path) -> bool:
     return told
 
 
-def take_place(environment: JobEnvironment) -> None:
+def set_distributed_env(environment: JobEnvironment) -> None:
     """Tells korlm.utils.dist_env of this process's place if the job has several, as torchrun would.
 
     Args:

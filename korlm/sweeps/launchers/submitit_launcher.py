@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config import LocalConfig, SlurmConfig, SubmititConfig
-from korlm.sweeps.launchers.base import KorlmLauncher, Telling, note_death
-from korlm.sweeps.launchers.job import Order, Outcome
+from korlm.sweeps.launchers.base import KorlmLauncher, ProgressLogger, record_crash
+from korlm.sweeps.launchers.job import JobResult, JobSpec
 from korlm.sweeps.launchers.resources import VISIBLE, environments, visible_gpus
 from korlm.utils.cpu import available_cores
-from korlm.utils.errors import ConfigError, optional
+from korlm.utils.errors import ConfigError, require_extra
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ class SubmititLauncher(KorlmLauncher):
     settings: SubmititConfig
     poll_seconds: float
 
-    def run_all(self, orders: Sequence[Order], telling: Telling) -> dict[int, Outcome]:
+    def run_all(self, orders: Sequence[JobSpec], telling: ProgressLogger) -> dict[int, JobResult]:
         """Submits jobs, and waits for them."""
-        found: dict[int, Outcome] = {}
-        waiting, running = list(orders), dict[int, tuple[Any, Order]]()
+        found: dict[int, JobResult] = {}
+        waiting, running = list(orders), dict[int, tuple[Any, JobSpec]]()
         try:
             with _importable():
                 while waiting or running:
@@ -66,7 +66,7 @@ class SubmititLauncher(KorlmLauncher):
         """How many jobs may be submitted now."""
 
     @abstractmethod
-    def submit(self, orders: Sequence[Order], running: set[int]) -> Iterator[tuple[Order, Any]]:
+    def submit(self, orders: Sequence[JobSpec], running: set[int]) -> Iterator[tuple[JobSpec, Any]]:
         """Submits jobs, as many as there is room for."""
 
     @abstractmethod
@@ -86,10 +86,10 @@ class LocalLauncher(SubmititLauncher):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = LocalConfig(**settings)
-        with optional("submitit"):
+        with require_extra("submitit"):
             import submitit  # noqa: F401 - before anything is written
 
-    def run_all(self, orders: Sequence[Order], telling: Telling) -> dict[int, Outcome]:
+    def run_all(self, orders: Sequence[JobSpec], telling: ProgressLogger) -> dict[int, JobResult]:
         """Submits jobs as places get free."""
         self.free = self._shares(len(orders))
         self.used: dict[int, dict[str, str]] = {}
@@ -120,7 +120,7 @@ class LocalLauncher(SubmititLauncher):
         """How many places are free."""
         return len(self.free) + len(self.used) - num_running
 
-    def submit(self, orders: Sequence[Order], running: set[int]) -> Iterator[tuple[Order, Any]]:
+    def submit(self, orders: Sequence[JobSpec], running: set[int]) -> Iterator[tuple[JobSpec, Any]]:
         """Starts jobs; submitit starts a process that looks after each."""
         from submitit import LocalExecutor
 
@@ -137,7 +137,7 @@ class LocalLauncher(SubmititLauncher):
         )
         for order in orders:
             share = self.used[order.number] = self.free.pop()
-            with _deaf():
+            with _ignore_sigint():
                 job = executor.submit(Submitted(), replace(order, environment=share))
             yield order, job
 
@@ -158,7 +158,7 @@ class SlurmLauncher(SubmititLauncher):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = SlurmConfig(**settings)
-        with optional("submitit"):
+        with require_extra("submitit"):
             import submitit  # noqa: F401 - before anything is written
         if not (shutil.which("sbatch") and shutil.which("srun")):
             raise ConfigError(
@@ -170,7 +170,7 @@ class SlurmLauncher(SubmititLauncher):
         """One array after the other: SLURM bounds their size."""
         return 0 if num_running else ARRAY_SIZE
 
-    def submit(self, orders: Sequence[Order], running: set[int]) -> Iterator[tuple[Order, Any]]:
+    def submit(self, orders: Sequence[JobSpec], running: set[int]) -> Iterator[tuple[JobSpec, Any]]:
         """Submits an array."""
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError
@@ -212,21 +212,21 @@ def _sbatch_parameters(settings: SlurmConfig) -> dict[str, Any]:
     }
 
 
-def _outcome(job: Any, order: Order) -> Outcome:
+def _outcome(job: Any, order: JobSpec) -> JobResult:
     """What became of a job whose processes have ended; the first one's word is its result."""
     from submitit.core.utils import FailedJobError, UncompletedJobError
 
     first = job.task(0)
     first._results_timeout_s = 2
     try:
-        outcome: Outcome = first.result()
+        outcome: JobResult = first.result()
         return outcome
     except UncompletedJobError:
         reason = f"its processes ended without a word, state {first.state}"
     except FailedJobError as error:
         lines = [line for line in str(error).splitlines() if "Error: " in line]
         reason = " ".join(lines[-1:]) or "its processes failed"
-    return note_death(order, f"{reason}; see {first.paths.stdout}")
+    return record_crash(order, f"{reason}; see {first.paths.stdout}")
 
 
 @contextlib.contextmanager
@@ -245,7 +245,7 @@ def _importable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
+def _ignore_sigint() -> Iterator[None]:
     """Processes started here ignore Ctrl-C: submitit's would kill their jobs a second later."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

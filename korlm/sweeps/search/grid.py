@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm.config import CorpusConfig, GridConfig, PrepareSettings, TrainSettings
-from korlm.config.error_messages import one_line
+from korlm.config.error_messages import format_config_error
 from korlm.config.serialization import to_settings
 from korlm.sweeps.folder import job_name
 from korlm.sweeps.search.space import swept_keys
@@ -86,7 +86,7 @@ class GridSweeper(Sweeper):
             try:
                 self._check(overrides, found)
             except (KorlmError, HydraException, OmegaConfBaseException) as error:
-                reason = one_line(error, self.config.hydra.job.config_name)
+                reason = format_config_error(error, self.config.hydra.job.config_name)
                 name = job_name(number, overrides, swept)
                 which = f" (job {name}, {number + 1} of {len(jobs)}; no job was started)"
                 raise ConfigError(reason + which * (len(jobs) > 1)) from error

@@ -16,4 +16,4 @@ PRUNED = "pruned"  # attribute of a trial: why its job was ended early
 
 # A share of the training as a whole number, which Optuna's steps are: trials with batches of other
 # sizes have other steps, and can be compared all the same.
-MOMENTS = 1_000_000
+PROGRESS_RESOLUTION = 1_000_000

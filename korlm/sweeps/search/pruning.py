@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm.config.objective import cost
-from korlm.sweeps.search.names import DATABASE, MOMENTS, PRUNED
-from korlm.utils.errors import Pruned, TrainingError, optional
+from korlm.sweeps.search.names import DATABASE, PROGRESS_RESOLUTION, PRUNED
+from korlm.utils.errors import Pruned, TrainingError, require_extra
 
 if TYPE_CHECKING:
     import optuna
@@ -24,7 +24,7 @@ QUALITY = ("loss", "perplexity", "perplexity_known", "eojeol_perplexity", "bits_
 
 
 @dataclass
-class Watcher:
+class PruningCallback:
     """Looks at each validation of one trial.
 
     Attributes:
@@ -51,7 +51,7 @@ class Watcher:
         key = self.objective.partition(".")[2]
         if key not in QUALITY:
             return
-        storage, moment = self.study._storage, round(share * MOMENTS)
+        storage, moment = self.study._storage, round(share * PROGRESS_RESOLUTION)
         value = cost(self.objective, figures[key])
         storage.set_trial_intermediate_value(self.trial_id, moment, value)
         trial = storage.get_trial(self.trial_id)
@@ -69,7 +69,9 @@ class Watcher:
 
 
 @contextmanager
-def watching(sweep: Path, overrides: Sequence[str], objective: str) -> Iterator[Watcher | None]:
+def watching(
+    sweep: Path, overrides: Sequence[str], objective: str
+) -> Iterator[PruningCallback | None]:
     """What watches over a job, if it is a trial of a search.
 
     Args:
@@ -80,7 +82,7 @@ def watching(sweep: Path, overrides: Sequence[str], objective: str) -> Iterator[
     if not (sweep / DATABASE).is_file():
         yield None
         return
-    with optional("optuna"):
+    with require_extra("optuna"):
         from korlm.sweeps.search.storage import running_trial, storage_of, study_for_jobs
     with storage_of(sweep) as storage:
         study = study_for_jobs(storage)
@@ -88,7 +90,7 @@ def watching(sweep: Path, overrides: Sequence[str], objective: str) -> Iterator[
         if trial_id is None:
             yield None
             return
-        watcher = Watcher(study, trial_id, objective)
+        watcher = PruningCallback(study, trial_id, objective)
         try:
             yield watcher
         except TrainingError as error:

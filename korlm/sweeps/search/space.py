@@ -86,7 +86,7 @@ class Space:
         fixed = {key: text for key, text in self.fixed.items() if not is_of_the_command(key)}
         return fixed | {key_of(key): f"{key}={dim.typed}" for key, dim in self.searched.items()}
 
-    def corner(self) -> list[str]:
+    def example_overrides(self) -> list[str]:
         """The overrides of some trial."""
         return self.overrides({key: dim.example() for key, dim in self.searched.items()})
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from korlm.config import Pruner
 from korlm.sweeps.folder import settings_of
-from korlm.sweeps.search.names import DATABASE, MOMENTS
+from korlm.sweeps.search.names import DATABASE, PROGRESS_RESOLUTION
 from korlm.utils.errors import OutputError
 
 STUDY = "korlm"
@@ -59,7 +59,7 @@ def study_for_jobs(storage: RDBStorage) -> optuna.Study:
     )
     name, trials, share = study.user_attrs["pruner"]
     if name == Pruner.median.value:
-        warmup = round(share * MOMENTS)
+        warmup = round(share * PROGRESS_RESOLUTION)
         study.pruner = optuna.pruners.MedianPruner(trials, warmup, n_min_trials=trials)
     else:
         study.pruner = optuna.pruners.NopPruner()

@@ -104,7 +104,7 @@ class Search:
             study_name=STUDY, storage=storage, load_if_exists=True, direction="minimize"
         )
         self._running: dict[int, Trial] = {}
-        self._twins: dict[int, int] = {}  # trial -> one of the same settings that is running
+        self._duplicates: dict[int, int] = {}  # trial -> one of the same settings that is running
         self._compare()
         pruner = (config.pruner.value, config.prune_trials, config.prune_share)
         self.study.set_user_attr("pruner", pruner)
@@ -138,7 +138,7 @@ class Search:
             else:
                 self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
-    def greet(self) -> None:
+    def log_resumed(self) -> None:
         """Tells how far earlier commands have come."""
         trials = self.trials
         if trials:
@@ -172,7 +172,7 @@ class Search:
                 logger.info("trial %d: the settings of trial %d", trial.number, earlier.number)
                 self._end(trial.number, earlier.state, earlier.values, reason(earlier))
             elif (first := proposals.get(proposal.settings)) is not None:
-                self._twins[trial.number] = first.number
+                self._duplicates[trial.number] = first.number
             else:
                 proposals[proposal.settings] = proposal
         return list(proposals.values())
@@ -208,9 +208,9 @@ class Search:
         """
         if isinstance(result, OutputError):
             raise result
-        twins = [twin for twin, first in self._twins.items() if first == number]
+        twins = [twin for twin, first in self._duplicates.items() if first == number]
         for each in (number, *twins):
-            self._twins.pop(each, None)
+            self._duplicates.pop(each, None)
             if not isinstance(result, BaseException):
                 self._end(each, TrialState.COMPLETE, [result])
                 continue
@@ -257,7 +257,7 @@ class Search:
                 f"all of the first {len(failed)} trials failed, {last_reason(failed)}"
             )
 
-    def conclude(self) -> None:
+    def require_result(self) -> None:
         """Says that the search is over.
 
         Raises:
@@ -284,7 +284,7 @@ def opened(folder: Path, space: Space, config: SearchConfig, objective: str) -> 
     with alone(folder / ".search.lock", taken), storage_of(folder) as storage:
         search = Search(storage, space, config, objective, folder)
         search.release()
-        search.greet()
+        search.log_resumed()
         try:
             yield search
         finally:

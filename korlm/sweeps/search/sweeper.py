@@ -18,7 +18,7 @@ from korlm.config import SearchConfig
 from korlm.config.objective import check_objective
 from korlm.sweeps.callback import SweepTable
 from korlm.sweeps.search.space import Space, read_space
-from korlm.utils.errors import ConfigError, optional
+from korlm.utils.errors import ConfigError, require_extra
 
 if TYPE_CHECKING:
     from korlm.sweeps.search.study import Proposal, Search
@@ -67,7 +67,7 @@ class OptunaSweeper(Sweeper):
         loader = self.hydra_context.config_loader
         space = read_space(self.settings.params, arguments, loader)
         objective = self._objective(space, arguments)
-        with optional("optuna"):
+        with require_extra("optuna"):
             from korlm.sweeps.search.study import opened
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,10 +80,10 @@ class OptunaSweeper(Sweeper):
 
     def _objective(self, space: Space, arguments: Sequence[str]) -> str:
         """The objective of the jobs, whose settings are composed here for the first time."""
-        corner = space.corner()
-        settings = self._composed(corner)
+        example_overrides = space.example_overrides()
+        settings = self._composed(example_overrides)
         chosen = [argument for argument in arguments if argument.startswith("sweep=")]
-        if chosen and self._composed([*chosen, *corner]) != settings:
+        if chosen and self._composed([*chosen, *example_overrides]) != settings:
             raise ConfigError(
                 f"{chosen[-1]}: sets something outside hydra.sweeper.params; what all trials share "
                 "stands there too, as KEY: VALUE, so that the best trial can be typed"
@@ -112,7 +112,7 @@ class OptunaSweeper(Sweeper):
                 for proposal, job in zip(legal, returns[-1], strict=True):
                     search.tell(proposal.number, _result(job))
             search.check()
-        search.conclude()
+        search.require_result()
         return returns
 
     def _is_legal(self, search: Search, proposal: Proposal) -> bool:

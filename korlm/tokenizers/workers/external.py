@@ -1,7 +1,7 @@
 """What tokenizers share that run in child processes: slow, large, or in danger of hanging.
 
 An analyzer reads batches of lines for one thread of a worker (``workers/worker.py``) and may fail
-at any of them; ``SlowTokenizer`` makes an analysis of every line of it all the same.
+at any of them; ``ExternalTokenizer`` makes an analysis of every line of it all the same.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Protocol, TypeVar
 import pyarrow as pa
 
 from korlm.config import JavaConfig, WorkerConfig
-from korlm.text.unicode import is_blank, sound
-from korlm.tokenizers.analysis import EMPTY, Analysis, Span, columns_of
+from korlm.text.unicode import is_blank, replace_lone_surrogates
+from korlm.tokenizers.analysis import EMPTY, Analysis, Span, to_record_batch
 from korlm.tokenizers.jvm import roomy_heap
-from korlm.tokenizers.workers.fallback import Attempt, in_parts
+from korlm.tokenizers.workers.fallback import Attempt, analyze_with_fallback
 from korlm.utils.cpu import available_cores
 
-LATE = "too slow"
+TIMEOUT = "too slow"
 
 
 Config = TypeVar("Config", bound=WorkerConfig)
@@ -34,14 +34,14 @@ class Analyzer(Protocol):
     def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
         """An analysis of each line, or in a word why there is none. No line is blank."""
 
-    def at_work(self) -> tuple[int, float]:
+    def current_line(self) -> tuple[int, float]:
         """Return the line at work and its seconds so far, for another thread.
 
         -1 for the line between batches, and always for analyzers that no clock may end.
         """
 
 
-class LineByLine(ABC):
+class LineAnalyzer(ABC):
     """An analyzer that is called once for every line, by a clock."""
 
     exceptions: tuple[type[BaseException], ...] = (RecursionError,)  # of which a line may die
@@ -67,13 +67,13 @@ class LineByLine(ABC):
         self._at_work = (-1, 0.0)
         return found
 
-    def at_work(self) -> tuple[int, float]:
+    def current_line(self) -> tuple[int, float]:
         """The line at work and its seconds so far."""
         line, began = self._at_work
         return line, time.monotonic() - began
 
 
-class SlowTokenizer:
+class ExternalTokenizer:
     """An analyzer on lines of any kind; one object serves one thread.
 
     Args:
@@ -92,7 +92,7 @@ class SlowTokenizer:
 
     def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
         """One row for every line, in order."""
-        return columns_of(self.analyze_lines(texts))
+        return to_record_batch(self.analyze_lines(texts))
 
     def tokenize(self, text: str) -> list[str]:
         """The tokens of one line alone."""
@@ -101,16 +101,18 @@ class SlowTokenizer:
     def analyze_lines(self, texts: Sequence[str]) -> list[Analysis]:
         """One analysis for every line, in order."""
         analyses = [EMPTY] * len(texts)
-        texts = [sound(text) for text in texts]
+        texts = [replace_lone_surrogates(text) for text in texts]
         written = [number for number, text in enumerate(texts) if not is_blank(text)]
         found = self.analyzer.analyze([texts[number] for number in written])
         for number, analysis in zip(written, found, strict=True):
             if isinstance(analysis, str):
-                analysis = self.in_parts(texts[number], analysis)
+                analysis = self.analyze_with_fallback(texts[number], analysis)
             analyses[number] = analysis
         return analyses
 
-    def in_parts(self, text: str, why: str, attempt: Attempt | None = None) -> Analysis:
+    def analyze_with_fallback(
+        self, text: str, why: str, attempt: Attempt | None = None
+    ) -> Analysis:
         """The analysis of a line that cannot be read whole.
 
         Args:
@@ -122,10 +124,10 @@ class SlowTokenizer:
         def mine(span: Span) -> Analysis | str:
             return self.analyzer.analyze([text[span.begin : span.end]])[0]
 
-        return in_parts(text, why, attempt or mine, self._cut)
+        return analyze_with_fallback(text, why, attempt or mine, self._cut)
 
 
-def resolved(config: Config) -> Config:
+def with_defaults(config: Config) -> Config:
     """The settings with numbers in the place of null: threads by cores, heap by threads and memory.
 
     Kkma's dictionary and probabilities take 0.3 GB; words that are hostile take the rest.

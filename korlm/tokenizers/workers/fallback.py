@@ -90,7 +90,7 @@ class _Parts:
         )
 
 
-def in_parts(text: str, why: str, attempt: Attempt, cut: bool) -> Analysis:
+def analyze_with_fallback(text: str, why: str, attempt: Attempt, cut: bool) -> Analysis:
     """The analysis of a line that cannot be read whole.
 
     Args:
@@ -106,7 +106,7 @@ def in_parts(text: str, why: str, attempt: Attempt, cut: bool) -> Analysis:
     >>> def attempt(span):
     ...     part = "가나 다라 마"[span.begin:span.end]
     ...     return "no" if "다" in part else Analysis(part.split(), ["X"] * len(part.split()), [0])
-    >>> in_parts("가나 다라 마", "no", attempt, cut=False)[:4]
+    >>> analyze_with_fallback("가나 다라 마", "no", attempt, cut=False)[:4]
     (['가나', '다라', '마'], ['X', 'UN', 'X'], [0, 1, 2], 'fallback: no')
     """
     parts = _Parts(text, attempt, cut)

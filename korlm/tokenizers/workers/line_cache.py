@@ -44,7 +44,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.text.unicode import is_blank
-from korlm.tokenizers.analysis import ANALYSIS, EMPTY, Analysis, columns_of
+from korlm.tokenizers.analysis import ANALYSIS, EMPTY, Analysis, to_record_batch
 from korlm.tokenizers.workers.pool import Task, TokenizerPool
 from korlm.utils.io.locks import held
 
@@ -123,9 +123,9 @@ class LineCache:
             lines used least recently give way, other versions first. 0: no cache.
 
     >>> import tempfile
-    >>> from korlm.tokenizers.analysis import columns_of
+    >>> from korlm.tokenizers.analysis import to_record_batch
     >>> with tempfile.TemporaryDirectory() as folder, LineCache(Path(folder), "1", 10) as cache:
-    ...     cache.put(["간다"], columns_of([Analysis(["가", "ㄴ다"], ["VV", "EFN"], [0, 0])]))
+    ...     cache.put(["간다"], to_record_batch([Analysis(["가", "ㄴ다"], ["VV", "EFN"], [0, 0])]))
     ...     [found and found.morphs for found in cache.get(["간다", "온다"])]
     [['가', 'ㄴ다'], None]
     """
@@ -580,7 +580,7 @@ class _Batch:
         """
         if len(self.sent) == len(self.texts) and new is not None:
             return new
-        parts = [columns_of(list(self.known.values()))]
+        parts = [to_record_batch(list(self.known.values()))]
         if new is not None:
             parts.append(new)
         rows = {text: row for row, text in enumerate(itertools.chain(self.known, self.sent))}

@@ -28,8 +28,8 @@ import pyarrow as pa
 from korlm import _version
 from korlm.config import Engine, JavaConfig, KkmaConfig, TokenizerConfig, WorkerConfig
 from korlm.tokenizers.analysis import unpack
-from korlm.tokenizers.registry import build_light, tokenizer_version
-from korlm.tokenizers.workers.external import LATE, resolved
+from korlm.tokenizers.registry import build_inprocess, tokenizer_version
+from korlm.tokenizers.workers.external import TIMEOUT, with_defaults
 from korlm.tokenizers.workers.protocol import ALIVE_SECONDS, Message, config_to_json, receive, send
 from korlm.utils.errors import TokenizerError
 
@@ -73,7 +73,7 @@ class _Job:
         self.next = None
 
 
-class _Child:
+class _WorkerProcess:
     """One worker process and the batches it was given."""
 
     def __init__(self, config: WorkerConfig, inbox: queue.SimpleQueue[Any]) -> None:
@@ -118,7 +118,7 @@ class _Child:
         """Whether it is at a batch that a worker died with."""
         return any(job.careful for job in self.jobs.values())
 
-    def last_words(self) -> str:
+    def last_stderr_line(self) -> str:
         """Return why the process ended, in one line: see ``reason_of``; or its exit code."""
         self._stderr.seek(0)
         text = self._stderr.read().decode("utf-8", "replace")
@@ -157,7 +157,7 @@ class TokenizerPool:
 
     Args:
         config: which tokenizer, and for slow ones how many processes and threads.
-        learned: what it learned from train, if it had to (``korlm.tokenizers.registry.learn``).
+        learned: what it learned from train, if it had to (``train_tokenizer``).
 
     Raises:
         TokenizerError: a package that it needs is not installed, or what it learned is damaged.
@@ -165,12 +165,12 @@ class TokenizerPool:
 
     def __init__(self, config: TokenizerConfig, learned: bytes | None = None) -> None:
         self._config = config
-        self._light = build_light(config, learned)
+        self._light = build_inprocess(config, learned)
         self._title = config.name.capitalize()
-        self._inbox: queue.SimpleQueue[tuple[_Child, tuple[Message, bytes] | None]] = (
+        self._inbox: queue.SimpleQueue[tuple[_WorkerProcess, tuple[Message, bytes] | None]] = (
             queue.SimpleQueue()
         )
-        self._children: list[_Child] = []
+        self._children: list[_WorkerProcess] = []
         # Held by a thread until its map has ended. The same thread may begin another one.
         self._lock = threading.RLock()
         self._false_starts: int | None = None  # of workers, since one was ready
@@ -178,7 +178,7 @@ class TokenizerPool:
             if not isinstance(config, WorkerConfig):
                 raise TokenizerError(f"tokenizer.name={config.name}: there is no such tokenizer")
             tokenizer_version(config)  # tells here and now if a package is missing
-            self._config = resolved(config)
+            self._config = with_defaults(config)
 
     def __enter__(self) -> TokenizerPool:
         return self
@@ -232,8 +232,10 @@ class TokenizerPool:
                     else:
                         waiting.append(_Job(key, batch))
                 if waiting and not self._children:
-                    self._children = [_Child(config, self._inbox) for _ in range(config.workers)]
-                self._hand_out(waiting)
+                    self._children = [
+                        _WorkerProcess(config, self._inbox) for _ in range(config.workers)
+                    ]
+                self._dispatch(waiting)
                 if number in done:
                     break
                 if not any(child.jobs for child in self._children):
@@ -241,7 +243,7 @@ class TokenizerPool:
                 self._receive(config, waiting, done)
             yield done.pop(number)
 
-    def _hand_out(self, waiting: collections.deque[_Job]) -> None:
+    def _dispatch(self, waiting: collections.deque[_Job]) -> None:
         """Gives batches to the least busy worker; one that a worker died with goes alone."""
         for _ in range(len(waiting)):
             job = waiting.popleft()
@@ -295,7 +297,7 @@ class TokenizerPool:
         elif "stuck" in message:
             job = child.jobs[message["id"]]
             line, begin, end = message["stuck"]
-            job.known[line, begin, end] = LATE
+            job.known[line, begin, end] = TIMEOUT
             logger.warning(
                 "%s took more than %g s for %d characters (%.20s...): they are read in parts",
                 self._title,
@@ -311,7 +313,7 @@ class TokenizerPool:
     def _replace(
         self,
         config: WorkerConfig,
-        child: _Child,
+        child: _WorkerProcess,
         waiting: collections.deque[_Job],
         blame: bool = True,
         silent: bool = False,
@@ -332,11 +334,11 @@ class TokenizerPool:
             if self._false_starts is None or self._false_starts >= MAX_DEATHS:
                 raise TokenizerError(
                     f"the worker of {self._title} ended before it was ready "
-                    f"({child.last_words()}); {_is_there_memory(config)}"
+                    f"({child.last_stderr_line()}); {_is_there_memory(config)}"
                 )
             self._false_starts += 1
         elif blame:
-            said = child.last_words()
+            said = child.last_stderr_line()
             logger.warning("a worker of %s died (%s); another goes on", self._title, said)
             for job in child.jobs.values():
                 if silent:
@@ -350,7 +352,7 @@ class TokenizerPool:
                     )
         waiting.extend(child.jobs.values())
         child.close()
-        self._children[self._children.index(child)] = _Child(config, self._inbox)
+        self._children[self._children.index(child)] = _WorkerProcess(config, self._inbox)
 
 
 def has_clock(config: WorkerConfig) -> bool:

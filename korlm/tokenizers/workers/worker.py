@@ -25,10 +25,10 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from korlm.config import WorkerConfig
-from korlm.text.unicode import is_blank, sound
-from korlm.tokenizers.analysis import EMPTY, Analysis, Span, columns_of, pack
-from korlm.tokenizers.registry import build_slow
-from korlm.tokenizers.workers.external import LATE, SlowTokenizer
+from korlm.text.unicode import is_blank, replace_lone_surrogates
+from korlm.tokenizers.analysis import EMPTY, Analysis, Span, pack, to_record_batch
+from korlm.tokenizers.registry import build_external
+from korlm.tokenizers.workers.external import TIMEOUT, ExternalTokenizer
 from korlm.tokenizers.workers.protocol import (
     ALIVE_SECONDS,
     Message,
@@ -42,16 +42,16 @@ from korlm.utils.errors import TokenizerError
 class _Thread:
     """One analyzer in a thread of its own, and what the watch wants to know of it."""
 
-    def __init__(self, worker: _Worker, tokenizer: SlowTokenizer) -> None:
+    def __init__(self, worker: _Worker, tokenizer: ExternalTokenizer) -> None:
         self._worker = worker
         self._tokenizer = tokenizer
         self._job: Message = {}
         self._spans: list[tuple[int, int, int]] = []  # of the lines that the analyzer has
 
-    def at_work(self) -> tuple[int, tuple[int, int, int], float] | None:
+    def current_line(self) -> tuple[int, tuple[int, int, int], float] | None:
         """Job, line and characters at work, and the seconds so far."""
         job, spans = self._job, self._spans
-        number, seconds = self._tokenizer.analyzer.at_work()
+        number, seconds = self._tokenizer.analyzer.current_line()
         if not 0 <= number < len(spans) or spans is not self._spans or job is not self._job:
             return None
         return job["id"], spans[number], seconds
@@ -61,8 +61,11 @@ class _Thread:
         try:
             while True:
                 job = self._worker.jobs.get()
-                self._job = {**job, "texts": [sound(text) for text in job["texts"]]}
-                columns = columns_of(self._analyses())
+                self._job = {
+                    **job,
+                    "texts": [replace_lone_surrogates(text) for text in job["texts"]],
+                }
+                columns = to_record_batch(self._analyses())
                 self._worker.say({"id": job["id"]}, pack(columns))
         except BaseException:
             # A thread that ended alone would leave its job without an answer for ever.
@@ -114,8 +117,8 @@ class _Thread:
                 return known[span]
             return self._attempt([(line, *span)])[0]
 
-        analysis = self._tokenizer.in_parts(text, known[whole], attempt)
-        late = sum(why == LATE for why in known.values()) * self._worker.seconds
+        analysis = self._tokenizer.analyze_with_fallback(text, known[whole], attempt)
+        late = sum(why == TIMEOUT for why in known.values()) * self._worker.seconds
         return analysis._replace(seconds=analysis.seconds + late)
 
 
@@ -130,7 +133,7 @@ class _Worker:
         self.seconds = config.seconds_per_line
         self.alone = threading.Lock()  # held by the one line that is tried again for its memory
         self._lock = threading.Lock()
-        self.threads = [_Thread(self, build_slow(config)) for _ in range(config.threads or 1)]
+        self.threads = [_Thread(self, build_external(config)) for _ in range(config.threads or 1)]
 
     def start(self) -> None:
         """Begins to work."""
@@ -150,7 +153,7 @@ class _Worker:
         while True:
             time.sleep(min(self.seconds / 4, 0.5))
             for thread in self.threads:
-                if (work := thread.at_work()) is None:
+                if (work := thread.current_line()) is None:
                     continue
                 job, span, seconds = work
                 if seconds > self.seconds and (job, span) not in told:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from korlm.utils.errors import writing
+from korlm.utils.errors import output_errors
 
 
 def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
@@ -26,7 +26,7 @@ def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     text = json.dumps(finite(figures), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -35,7 +35,7 @@ if sys.platform != "win32":  # there, two that write one file at once meet an er
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Gives a place beside ``path`` to write to, and renames it when all is written.
 
     Whatever goes wrong within leaves the old file as it was and nothing half-written; what a killed
@@ -45,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with _my_turn(temporary):
         try:
             yield temporary
-            to_disk(temporary)
+            fsync_file(temporary)
             os.replace(temporary, path)
         except BaseException:
             if temporary.is_file():  # not a folder that stands in the way
@@ -53,7 +53,7 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
 
 
-def to_disk(path: Path) -> None:
+def fsync_file(path: Path) -> None:
     """Waits until what a file holds is on the disk.
 
     A name given before that may stand before an empty file when the power has failed.
@@ -100,7 +100,7 @@ def new_folder(stem: Path, key: str = "outputs=FOLDER") -> str:
         key: the setting that leads to another place, for the message.
     """
     path, number = stem, 1
-    with writing(stem, key):
+    with output_errors(stem, key):
         while True:
             try:  # made here and now: two commands of the same second must not share it
                 path.mkdir(parents=True)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from korlm.utils.errors import OutputError, writing
+from korlm.utils.errors import OutputError, output_errors
 from korlm.utils.io.streams import TerminalBytes, shows_text
 
 STDOUT = "-"
@@ -93,7 +93,7 @@ class TableWriter:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        with writing(self._place, f"{self._key}=FILE"):
+        with output_errors(self._place, f"{self._key}=FILE"):
             try:
                 yield
             except OSError:

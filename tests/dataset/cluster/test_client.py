@@ -14,7 +14,7 @@ if importlib.util.find_spec("dask_jobqueue") is None:
 
 from korlm.config import ClusterConfig, TokenizerConfig
 from korlm.dataset.cluster import client
-from korlm.dataset.cluster.client import Crew
+from korlm.dataset.cluster.client import ClusterClient
 from korlm.utils.errors import ClusterError, install_command
 
 
@@ -32,7 +32,9 @@ def test_workers_that_others_started_must_know_korlm(tmp_path: Path) -> None:
         def run(self, asked: Callable[[], bool], on_error: str) -> dict[str, bool]:
             return {"tcp://a:1": asked(), "tcp://b:2": not asked()}
 
-    crew = Crew(ClusterConfig(cluster="tcp://a:9"), TokenizerConfig(name="syllable"), tmp_path)
+    crew = ClusterClient(
+        ClusterConfig(cluster="tcp://a:9"), TokenizerConfig(name="syllable"), tmp_path
+    )
     crew.client = Client()
     with pytest.raises(ClusterError, match="korlm is not installed where tcp://b:2 runs"):
         crew.check()

@@ -16,7 +16,7 @@ if importlib.util.find_spec("dask_jobqueue") is None:
 
 from korlm.config import ClusterConfig, KkmaConfig
 from korlm.dataset.cluster import slurm as station
-from korlm.dataset.cluster.client import Crew
+from korlm.dataset.cluster.client import ClusterClient
 
 # As SLURM's, which keeps a script before sbatch ends. But jobs start at once, here, what is asked
 # of memory and cores stays unheard, and as many jobs end at once as the file `unlucky` has lines.
@@ -82,7 +82,7 @@ def test_slurm(korlm: Command, tiny: TinyCorpus, slurm: Path) -> None:
 
 def test_what_slurm_is_asked_for(slurm: Path) -> None:
     config = ClusterConfig(cluster="slurm", workers=64, queue="long", walltime="02:00:00")
-    with Crew(config, KkmaConfig(name="kkma"), slurm / "logs") as crew:
+    with ClusterClient(config, KkmaConfig(name="kkma"), slurm / "logs") as crew:
         script = crew._cluster.job_script()
     for line in ("-p long", "-n 1", "--cpus-per-task=4", "--mem=3G", "-t 02:00:00"):
         assert re.search(rf"^#SBATCH {line}$", script, re.MULTILINE), script
@@ -108,7 +108,7 @@ def test_jobs_that_all_end_are_given_up(korlm: Command, tiny: TinyCorpus, slurm:
     told = korlm("prepare", *tiny.overrides, *ASKED, "prepare.workers=4").error
     assert "slurmstepd: error: no room; so did 3 others, and no worker was ever there" in told
     logs = Path(told.rpartition("what they wrote is in ")[2])
-    assert len(list(logs.glob("*.err"))) >= station.HOPELESS
+    assert len(list(logs.glob("*.err"))) >= station.MAX_INITIAL_FAILURES
 
 
 def test_when_squeue_says_nothing_jobs_are_waited_for(

@@ -7,18 +7,18 @@ import pytest
 from analysed import LINES, analysis, samples
 from test_rules import COPULA, FIRST
 
-from korlm.detokenizers.kkma.detokenizer import KkmaRecomposer, rules_alone
+from korlm.detokenizers.kkma.detokenizer import KkmaDetokenizer, untrained_spacing
 from korlm.detokenizers.kkma.training import learn
 from korlm.utils.errors import PreparedError
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> KkmaRecomposer:
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> KkmaDetokenizer:
     return learn(samples(tmp_path_factory.mktemp("text") / "prepared"))
 
 
 @pytest.mark.parametrize(("text", "eojeols"), LINES)
-def test_text_comes_back(learnt: KkmaRecomposer, text: str, eojeols: str) -> None:
+def test_text_comes_back(learnt: KkmaDetokenizer, text: str, eojeols: str) -> None:
     tokens = analysis(eojeols)
     assert learnt.compose(tokens.morphs, tokens.tags, tokens.eojeol) == text
     assert learnt.compose(tokens.morphs, None, tokens.eojeol) == text
@@ -28,19 +28,19 @@ def test_text_comes_back(learnt: KkmaRecomposer, text: str, eojeols: str) -> Non
 @pytest.mark.parametrize(("example", "written"), [*FIRST.items(), *COPULA.items()])
 def test_rules_alone_write_the_table(example: str, written: str) -> None:
     morphs = example.split("+")
-    recomposer = KkmaRecomposer({}, rules_alone())
-    assert recomposer.compose(morphs, eojeol=[0] * len(morphs)) == written
+    detokenizer = KkmaDetokenizer({}, untrained_spacing())
+    assert detokenizer.compose(morphs, eojeol=[0] * len(morphs)) == written
 
 
-def test_eojeols_of_one_line_do_not_touch(learnt: KkmaRecomposer) -> None:
+def test_eojeols_of_one_line_do_not_touch(learnt: KkmaDetokenizer) -> None:
     assert learnt.compose(["돕", "아", "가", "았"], eojeol=[0, 0, 1, 1]) == "도와 갔"
     assert learnt.compose(["돕", "아", "가", "았"], eojeol=[0, 1, 1, 2]) == "돕 아가 았"
 
 
-def test_a_saved_file_gives_the_same(learnt: KkmaRecomposer, tmp_path: Path) -> None:
+def test_a_saved_file_gives_the_same(learnt: KkmaDetokenizer, tmp_path: Path) -> None:
     path = tmp_path / "recomposition.npz"
     learnt.save(path)
-    again = KkmaRecomposer.load(path)
+    again = KkmaDetokenizer.load(path)
     assert again.decisions == learnt.decisions
     assert again.blanks.morphs == learnt.blanks.morphs
     for name in ("classes", "shapes", "weights"):
@@ -48,7 +48,7 @@ def test_a_saved_file_gives_the_same(learnt: KkmaRecomposer, tmp_path: Path) -> 
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_damaged_file_is_one_clear_line(learnt: KkmaRecomposer, tmp_path: Path) -> None:
+def test_a_damaged_file_is_one_clear_line(learnt: KkmaDetokenizer, tmp_path: Path) -> None:
     path = tmp_path / "recomposition.npz"
     learnt.save(path)
     whole = path.read_bytes()
@@ -57,10 +57,10 @@ def test_a_damaged_file_is_one_clear_line(learnt: KkmaRecomposer, tmp_path: Path
         with pytest.raises(
             PreparedError, match=r"recomposition\.npz: missing or damaged"
         ) as raised:
-            KkmaRecomposer.load(path)
+            KkmaDetokenizer.load(path)
         assert "\n" not in str(raised.value)
     with pytest.raises(PreparedError):
-        KkmaRecomposer.load(tmp_path / "none.npz")
+        KkmaDetokenizer.load(tmp_path / "none.npz")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_damaged_file_is_one_clear_line(learnt: KkmaRecomposer, tmp_path: Path
     ],
 )
 def test_foreign_arrays_are_refused(
-    learnt: KkmaRecomposer, tmp_path: Path, name: str, value: np.ndarray
+    learnt: KkmaDetokenizer, tmp_path: Path, name: str, value: np.ndarray
 ) -> None:
     path = tmp_path / "recomposition.npz"
     learnt.save(path)
@@ -85,4 +85,4 @@ def test_foreign_arrays_are_refused(
         changed = {**arrays, name: value}
     np.savez(path, **changed)
     with pytest.raises(PreparedError, match="missing or damaged"):
-        KkmaRecomposer.load(path)
+        KkmaDetokenizer.load(path)

@@ -12,7 +12,7 @@ from matplotlib import font_manager
 from texts import costs, judged_of, sentences_of
 
 from korlm.config import BootstrapConfig
-from korlm.evaluation.evaluate import Judged, compare
+from korlm.evaluation.evaluate import EvaluationResult, compare
 from korlm.evaluation.output.plots import draw_breakdown
 from korlm.utils import plotting
 
@@ -22,7 +22,7 @@ HEAD = b"\x89PNG\r\n\x1a\n"
 pytestmark = pytest.mark.usefixtures("fonts_anew")
 
 
-def draw(path: Path, rows: dict[str, Judged]) -> None:
+def draw(path: Path, rows: dict[str, EvaluationResult]) -> None:
     draw_breakdown(path, "valid", rows, compare(rows, BootstrapConfig(samples=100)))
     assert path.read_bytes().startswith(HEAD)
     assert path.stat().st_size > 10_000

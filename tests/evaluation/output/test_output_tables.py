@@ -6,13 +6,13 @@ import numpy as np
 from texts import costs, judged_of, known_run, sentences_of
 
 from korlm.config import BootstrapConfig
-from korlm.evaluation.evaluate import Figures, compare, judge
-from korlm.evaluation.modes import Row
+from korlm.evaluation.evaluate import Figures, compare, summarize
+from korlm.evaluation.modes import ModeResult
 from korlm.evaluation.output.tables import (
-    against_table,
     bands_table,
     comparison_table,
-    drawn,
+    interval_note,
+    paired_test_table,
     runs_table,
 )
 
@@ -27,7 +27,9 @@ def rows(num_docs: int = 25) -> dict[str, Figures]:
     return compare(
         {
             "carried": judged_of(text, two),
-            "cache": judge(Row(np.log([1.5] * len(two)), 1.0, chosen), text, known_run()),
+            "cache": summarize(
+                ModeResult(np.log([1.5] * len(two)), 1.0, chosen), text, known_run()
+            ),
             "hopeless": judged_of(text, never),
             "foreign": judged_of(text, costs(text), known_run("나")),
         },
@@ -56,7 +58,7 @@ def test_runs() -> None:
 
 def test_against_the_first() -> None:
     found = rows()
-    head, cache, hopeless, foreign = against_table(found).splitlines()
+    head, cache, hopeless, foreign = paired_test_table(found).splitlines()
     assert head.startswith("against carried")
     difference = found["cache"]["against"]["bits_per_char"]["difference"]
     assert cache.split()[:2] == ["cache", f"{difference:+.4f}"]
@@ -76,9 +78,9 @@ def test_bands() -> None:
 
 
 def test_what_the_intervals_stand_on() -> None:
-    assert drawn(rows()["carried"]) == "intervals: 200 draws of 25 documents"
-    assert "so few: rather too narrow" in drawn(rows(3)["carried"])
-    assert "sentences; they are one document" in drawn(rows(1)["carried"])
+    assert interval_note(rows()["carried"]) == "intervals: 200 draws of 25 documents"
+    assert "so few: rather too narrow" in interval_note(rows(3)["carried"])
+    assert "sentences; they are one document" in interval_note(rows(1)["carried"])
     text = sentences_of(600, 60)
     blocks = compare({"a": judged_of(text, costs(text))}, BootstrapConfig(samples=100, block=2))
-    assert drawn(blocks["a"]) == "intervals: 100 draws of 30 blocks of 2 documents"
+    assert interval_note(blocks["a"]) == "intervals: 100 draws of 30 blocks of 2 documents"

@@ -13,25 +13,25 @@ from model_cases import VOCAB_SIZE, make_model
 from texts import CPU, random_text
 
 from korlm.config import Context, NgramConfig, Smoothing
-from korlm.dataset.text_encoder import Reading
+from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import BOS_ID, EOS_ID, UNK_ID
 from korlm.evaluation.surprisal import scorer as surprisal
-from korlm.evaluation.surprisal.scorer import Scorer, gathered
-from korlm.evaluation.token_scores import Text, read_carried, score, score_sentences
+from korlm.evaluation.surprisal.scorer import SurprisalScorer, rebatch
+from korlm.evaluation.token_scores import TokenStream, score, score_continuous, score_sentences
 from korlm.models.base import LanguageModel
 from korlm.models.ngram.model import NgramLM
 
 MODELS = [("lstm", "adaptive"), ("gru", "learned_state"), ("window", "tied"), ("ngram", "order_3")]
 
 
-def reading_of(lines: list[tuple[str, list[int]]]) -> Reading:
+def reading_of(lines: list[tuple[str, list[int]]]) -> EncodedText:
     """Lines as (document, ids before <eos>); a line of no ids is blank."""
     ids = [token for _, line in lines for token in [*line, EOS_ID] if line]
     lengths = np.array([len(line) + 1 if line else 0 for _, line in lines])
     spelling = np.where(np.array(ids) == UNK_ID, 2.5, 0.0) if ids else np.zeros(0)
     table = pa.table({"doc_id": pa.array([doc for doc, _ in lines], pa.string())})
     array = np.array(ids, dtype=np.int64)
-    return Reading(table, array, spelling, lengths, lengths, lengths)
+    return EncodedText(table, array, spelling, lengths, lengths, lengths)
 
 
 def random_lines(count: int, seed: int = 0) -> list[tuple[str, list[int]]]:
@@ -70,7 +70,7 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("korlm.modules.fused_cross_entropy.BLOCK", 2 * VOCAB_SIZE)
 
 
-def parted(lines: list[tuple[str, list[int]]], size: int) -> Iterator[Reading]:
+def parted(lines: list[tuple[str, list[int]]], size: int) -> Iterator[EncodedText]:
     for begin in range(0, len(lines), size):
         yield reading_of(lines[begin : begin + size])
 
@@ -82,12 +82,14 @@ def test_equals_step_by_step(kind: str, option: str, context: Context, start_id:
     model, lines = make_model(kind, option), random_lines(30)
     bits, entropy = step_by_step(model, lines, start_id, context)
     for size, batch_tokens in ((1, 5), (3, 30), (30, 1000)):
-        scorer = Scorer(model, start_id, context, batch_tokens=batch_tokens)
+        scorer = SurprisalScorer(model, start_id, context, batch_tokens=batch_tokens)
         found = list(scorer.score(parted(lines, size)))
         np.testing.assert_allclose(np.concatenate([c.surprisal for c in found]), bits, atol=1e-5)
         told = np.concatenate([c.entropy for c in found if c.entropy is not None])
         np.testing.assert_allclose(told, entropy, atol=1e-5)
-        fast = Scorer(model, start_id, context, False, batch_tokens).score(parted(lines, size))
+        fast = SurprisalScorer(model, start_id, context, False, batch_tokens).score(
+            parted(lines, size)
+        )
         nats = np.concatenate([c.surprisal for c in fast])
         np.testing.assert_allclose(nats, bits, atol=1e-5)
 
@@ -95,7 +97,12 @@ def test_equals_step_by_step(kind: str, option: str, context: Context, start_id:
 def test_contexts_differ() -> None:
     model, lines = make_model("lstm"), random_lines(30)
     sums = {
-        round(sum(c.surprisal.sum() for c in Scorer(model, EOS_ID, x).score(parted(lines, 7))), 3)
+        round(
+            sum(
+                c.surprisal.sum() for c in SurprisalScorer(model, EOS_ID, x).score(parted(lines, 7))
+            ),
+            3,
+        )
         for x in Context
     }
     assert len(sums) == 3
@@ -106,12 +113,12 @@ def test_contexts_differ() -> None:
 def test_the_sum_is_that_of_evaluation(context: Context, start_id: int) -> None:
     model, lines = make_model("lstm"), random_lines(40)
     whole = reading_of(lines)
-    text = Text(whole.ids.astype(np.uint16), start_id, CPU)
+    text = TokenStream(whole.ids.astype(np.uint16), start_id, CPU)
     if context is Context.line:
         nats = score_sentences(model, text).nats
     else:
-        nats = score(read_carried(model, text), len(text), "carried").nats
-    (found,) = Scorer(model, start_id, context, batch_tokens=64).score([whole])
+        nats = score(score_continuous(model, text), len(text), "carried").nats
+    (found,) = SurprisalScorer(model, start_id, context, batch_tokens=64).score([whole])
     np.testing.assert_allclose(found.surprisal * math.log(2), nats, atol=1e-5)
     unknown = whole.ids == UNK_ID
     assert found.unknown.tolist() == unknown.tolist()
@@ -124,7 +131,9 @@ def test_blank_lines_alone_end_no_context() -> None:
     lines = [("d", [5, 6]), ("d", []), ("d", []), ("d", [7])]
     for context in (Context.document, Context.carried):
         bits, _ = step_by_step(model, lines, EOS_ID, context)
-        surprisals = [c.surprisal for c in Scorer(model, EOS_ID, context).score(parted(lines, 1))]
+        surprisals = [
+            c.surprisal for c in SurprisalScorer(model, EOS_ID, context).score(parted(lines, 1))
+        ]
         np.testing.assert_allclose(np.concatenate(surprisals), bits, atol=1e-5)
 
 
@@ -132,7 +141,9 @@ def test_unsmoothed_counts_give_infinite_surprisal() -> None:
     config = NgramConfig(name="ngram", order=2, smoothing=Smoothing.maximum_likelihood)
     model = NgramLM(config, VOCAB_SIZE)
     model.count(np.array([5, 6, EOS_ID, 5, 7, EOS_ID]))
-    (found,) = Scorer(model, EOS_ID, Context.line).score([reading_of([("d", [5, 6, 9, 5])])])
+    (found,) = SurprisalScorer(model, EOS_ID, Context.line).score(
+        [reading_of([("d", [5, 6, 9, 5])])]
+    )
     assert found.entropy is not None
     # 9 never came; after it, the chances of single tokens count; 5 never came last.
     expected = [0, 1, math.inf, math.log2(3), math.inf]
@@ -144,16 +155,16 @@ def test_unsmoothed_counts_give_infinite_surprisal() -> None:
 
 def test_windows_hold_whole_readings() -> None:
     lines = random_lines(50)
-    windows = list(gathered(parted(lines, 2)))
+    windows = list(rebatch(parted(lines, 2)))
     assert 1 < len(windows) < 25
     ids = np.concatenate([window.ids for window in windows])
     assert ids.tolist() == reading_of(lines).ids.tolist()
     assert [d for w in windows for d in w.table["doc_id"].to_pylist()] == [d for d, _ in lines]
-    assert list(gathered([])) == []
+    assert list(rebatch([])) == []
 
 
 def test_a_window_of_blank_lines() -> None:
-    scorer = Scorer(make_model("lstm"), EOS_ID, Context.document)
+    scorer = SurprisalScorer(make_model("lstm"), EOS_ID, Context.document)
     (found,) = scorer.score([reading_of([("d", []), ("d", [])])])
     assert len(found.surprisal) == len(found.unknown) == 0
 
@@ -162,5 +173,7 @@ def test_one_long_line_is_read_in_parts() -> None:
     model, text = make_model("lstm"), random_text(200)
     line = [("d", [token for token in text.ids.tolist() if token != EOS_ID])]
     bits, _ = step_by_step(model, line, EOS_ID, Context.line)
-    (found,) = Scorer(model, EOS_ID, Context.line, batch_tokens=16).score([reading_of(line)])
+    (found,) = SurprisalScorer(model, EOS_ID, Context.line, batch_tokens=16).score(
+        [reading_of(line)]
+    )
     np.testing.assert_allclose(found.surprisal, bits, atol=1e-5)

@@ -7,15 +7,15 @@ import pyarrow as pa
 import pytest
 
 from korlm.config import Level, VocabConfig
-from korlm.corpus.lines import Lines
+from korlm.corpus.lines import LineBlock
 from korlm.dataset.shards import table_of
-from korlm.dataset.spelling_model import SpellingModel
+from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.text_batches import Batch
-from korlm.dataset.text_encoder import Reading
+from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import UNK_ID, Vocab
-from korlm.evaluation.surprisal.scorer import Costs
+from korlm.evaluation.surprisal.scorer import SurprisalBatch
 from korlm.evaluation.surprisal.tables import rows_of, schema_of
-from korlm.tokenizers.analysis import EMPTY, Analysis, columns_of
+from korlm.tokenizers.analysis import EMPTY, Analysis, to_record_batch
 
 TEXTS = ["나는  간다", " ", "ㅋㅋ"]
 ANALYSES = [
@@ -25,14 +25,14 @@ ANALYSES = [
 ]
 
 
-def costs_of(texts: list[str], analyses: list[Analysis], entropy: bool = True) -> Costs:
+def costs_of(texts: list[str], analyses: list[Analysis], entropy: bool = True) -> SurprisalBatch:
     vocab = Vocab({"나": 3, "는": 3, "가": 3, "ㄴ다": 3}, VocabConfig(min_freq=1))
-    batch = Batch("t", 0, True, [Lines("t", "글", 1, texts)])
-    table = table_of([batch], [columns_of(analyses)])
-    reading = Reading.of(table, vocab, SpellingModel.train({"나": 2, "는": 1}))
+    batch = Batch("t", 0, True, [LineBlock("t", "글", 1, texts)])
+    table = table_of([batch], [to_record_batch(analyses)])
+    reading = EncodedText.of(table, vocab, CharNgramModel.train({"나": 2, "는": 1}))
     bits = np.arange(1.0, len(reading.ids) + 1)
     told = bits / 8 if entropy else None
-    return Costs(reading, bits, bits + reading.spelling_nats, told, reading.ids == UNK_ID)
+    return SurprisalBatch(reading, bits, bits + reading.spelling_nats, told, reading.ids == UNK_ID)
 
 
 def test_morphs() -> None:

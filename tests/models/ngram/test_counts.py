@@ -9,7 +9,7 @@ import pytest
 from model_cases import VOCAB_SIZE, random_text
 
 from korlm.dataset.vocab import EOS_ID
-from korlm.models.ngram.counts import Grams, count_grams, longest_order
+from korlm.models.ngram.counts import NgramCounts, count_grams, max_order
 
 Gram = tuple[int, ...]
 
@@ -18,7 +18,7 @@ def nothing() -> None:
     """Never stops."""
 
 
-def spell(grams: list[Grams], order: int, vocab_size: int = VOCAB_SIZE) -> list[Gram]:
+def spell(grams: list[NgramCounts], order: int, vocab_size: int = VOCAB_SIZE) -> list[Gram]:
     """The n-grams of an order as tuples of ids."""
     if order == 1:
         return [(int(key),) for key in grams[0].keys]
@@ -53,7 +53,7 @@ def test_all_orders_equal_a_dictionary(tail: list[int]) -> None:
         shorter = spell(grams, order - 1)
         assert [shorter[i] for i in level.prefixes] == [gram[:-1] for gram in found]
         assert [shorter[i] for i in level.suffixes] == [gram[1:] for gram in found]
-        assert level.at_start.tolist() == [gram[0] == EOS_ID for gram in found]
+        assert level.starts_sentence.tolist() == [gram[0] == EOS_ID for gram in found]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_all_orders_equal_a_dictionary(tail: list[int]) -> None:
     ],
 )
 def test_the_longest_order_is_that_of_the_longest_sentence(ids: list[int], longest: int) -> None:
-    assert longest_order(np.array(ids)) == longest
+    assert max_order(np.array(ids)) == longest
     found = count_grams(np.array(ids), 9, longest, nothing)
     assert [int(level.counts.sum()) > 0 for level in found] == [True] * longest
     assert max(len(gram) for gram in count_slowly(np.array(ids), longest)) == longest

@@ -7,27 +7,27 @@ import pytest
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
-from korlm.sweeps.launchers.base import Telling, _as_hydra_has_it
-from korlm.sweeps.launchers.job import Order, Outcome
+from korlm.sweeps.launchers.base import ProgressLogger, _to_job_return
+from korlm.sweeps.launchers.job import JobResult, JobSpec
 from korlm.utils.errors import OutputError, SweepError
 
 CONTEXT: HydraContext = None  # type: ignore[assignment]
-ORDER = Order(CONTEXT, OmegaConf.create(), ("seed=1", "lr=2"), 7, Path("sweep/7"))
+ORDER = JobSpec(CONTEXT, OmegaConf.create(), ("seed=1", "lr=2"), 7, Path("sweep/7"))
 
 
 @pytest.mark.parametrize(
     ("outcome", "level", "told"),
     [
-        (Outcome(value=40.0), "INFO", "job 7 finished (1 of 3) after 0 s: valid.perplexity 40"),
-        (Outcome(failure="the disk is full"), "ERROR", "failed (1 of 3) after 0 s: the disk is"),
-        (Outcome(failure="pruned at step 9", kind="Pruned"), "INFO", "ended (1 of 3) after 0 s"),
-        (Outcome(), "INFO", "job 7 stopped (1 of 3) after 0 s"),
+        (JobResult(value=40.0), "INFO", "job 7 finished (1 of 3) after 0 s: valid.perplexity 40"),
+        (JobResult(failure="the disk is full"), "ERROR", "failed (1 of 3) after 0 s: the disk is"),
+        (JobResult(failure="pruned at step 9", kind="Pruned"), "INFO", "ended (1 of 3) after 0 s"),
+        (JobResult(), "INFO", "job 7 stopped (1 of 3) after 0 s"),
     ],
 )
 def test_how_a_job_ended(
-    caplog: pytest.LogCaptureFixture, outcome: Outcome, level: str, told: str
+    caplog: pytest.LogCaptureFixture, outcome: JobResult, level: str, told: str
 ) -> None:
-    telling = Telling("valid.perplexity", 3)
+    telling = ProgressLogger("valid.perplexity", 3)
     with caplog.at_level(logging.INFO):
         telling.start(ORDER)
         telling.end(ORDER, outcome)
@@ -36,9 +36,9 @@ def test_how_a_job_ended(
 
 
 def test_a_failure_keeps_its_kind_on_the_way_from_another_process() -> None:
-    full = _as_hydra_has_it(ORDER, Outcome(failure="the disk is full", kind="OutputError"))
+    full = _to_job_return(ORDER, JobResult(failure="the disk is full", kind="OutputError"))
     with pytest.raises(OutputError, match=r"^job 7: the disk is full$"):
         _ = full.return_value
-    died = _as_hydra_has_it(ORDER, Outcome(failure="its process died"))
+    died = _to_job_return(ORDER, JobResult(failure="its process died"))
     with pytest.raises(SweepError, match=r"^job 7: its process died$"):
         _ = died.return_value

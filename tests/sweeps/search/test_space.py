@@ -48,7 +48,7 @@ def test_what_is_typed_wins() -> None:
 
 def test_a_trial_of_the_space_is_composed_first() -> None:
     params = {"a": "interval(0, 1)", "b": "choice(x, y)", "c": "tag(log, range(2, 9))", "d": "z"}
-    assert read_space(params, []).corner() == ["d=z", "a=0.618", "b=x", "c=2"]
+    assert read_space(params, []).example_overrides() == ["d=z", "a=0.618", "b=x", "c=2"]
 
 
 def test_two_searches_are_the_same() -> None:

@@ -19,8 +19,8 @@ from conftest import LIGHT, Command, Ended, TinyCorpus
 
 from korlm.sweeps.folder import jobs_by_settings, run_command
 from korlm.sweeps.search.storage import STUDY, storage_of
-from korlm.training.session import Run
-from korlm.training.tensorboard import Tracker
+from korlm.training.session import TrainingSession
+from korlm.training.tensorboard import TensorBoardLogger
 from korlm.utils.errors import install_command
 
 SHORT = [*LIGHT[:-1], "trainer.max_steps=6", "trainer.valid_every=2", "trainer.sample_tokens=0"]
@@ -86,16 +86,16 @@ def stopped(
     korlm: Command, monkeypatch: pytest.MonkeyPatch, at: int, *command: str
 ) -> tuple[Ended, list[int]]:
     """Runs a command that Ctrl-C meets at a validation, counted from 1."""
-    valid_point, steps = Tracker.valid_point, []
+    log_validation, steps = TensorBoardLogger.log_validation, []
 
-    def point(self: Tracker, step: int, *others: Any) -> None:
-        valid_point(self, step, *others)
+    def point(self: TensorBoardLogger, step: int, *others: Any) -> None:
+        log_validation(self, step, *others)
         steps.append(step)
         if len(steps) == at:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Tracker, "valid_point", point)
+        patched.setattr(TensorBoardLogger, "log_validation", point)
         return korlm("train", *command), steps
 
 
@@ -183,7 +183,9 @@ def test_figures_that_are_no_numbers(
     korlm: Command, tiny: TinyCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = iter([math.nan, 7.0, math.inf])
-    monkeypatch.setattr(Run, "fit", lambda self: {"valid": {"perplexity": next(figures)}})
+    monkeypatch.setattr(
+        TrainingSession, "fit", lambda self: {"valid": {"perplexity": next(figures)}}
+    )
     ended = korlm("train", *SEARCH, *tiny.overrides, *SHORT, RATES, "hydra.sweeper.n_trials=3")
     assert ended.code == 0, ended.err
     assert [trial.value for trial in trials_of(Path("here"))] == [math.inf, 7.0, math.inf]

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pytest
 from conftest import ROOT, sentences
 
-from korlm.tokenizers.analysis import ANALYSIS, EMPTY, Analysis, columns_of
+from korlm.tokenizers.analysis import ANALYSIS, EMPTY, Analysis, to_record_batch
 from korlm.tokenizers.workers import line_cache as cache_module
 from korlm.tokenizers.workers.line_cache import LineCache
 
@@ -76,7 +76,7 @@ def fake(text: str) -> Analysis:
 
 
 def fill(cache: LineCache, texts: Sequence[str]) -> None:
-    cache.put(texts, columns_of([fake(text) for text in texts]))
+    cache.put(texts, to_record_batch([fake(text) for text in texts]))
 
 
 def known(cache: LineCache, texts: Sequence[str]) -> list[bool]:
@@ -115,7 +115,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_round_trip(tmp_path: Path, name: str) -> None:
     text, analysis = AWKWARD[name]
     with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put([text], columns_of([analysis]))
+        cache.put([text], to_record_batch([analysis]))
         assert cache.get([text]) == [analysis]
     with LineCache(tmp_path, "1", ANY) as cache:
         (found,) = cache.get([text])
@@ -150,7 +150,7 @@ def test_round_trip_of_anything(tmp_path: Path) -> None:
         expected.append(given[line] if fits and status and status.isprintable() else None)
     assert 300 < expected.count(None) < 700
     with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(list(given), columns_of(list(given.values())))
+        cache.put(list(given), to_record_batch(list(given.values())))
         assert cache.get(list(given)) == expected
 
 
@@ -161,7 +161,7 @@ def test_what_no_value_can_hold_is_not_kept(
     texts = ["하나", "둘", "셋", "넷"]
     analyses = [fake("하나"), NOT_KEPT[name], EMPTY, fake("넷")]
     with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(texts, columns_of(analyses))
+        cache.put(texts, to_record_batch(analyses))
         assert cache.get(texts) == [analyses[0], None, *analyses[2:]]
     with opened(tmp_path) as connection:
         assert connection.execute("SELECT count(*) FROM lines").fetchone() == (3,)
@@ -171,13 +171,13 @@ def test_what_no_value_can_hold_is_not_kept(
 def test_halves_of_a_character_are_no_tokens() -> None:
     """Columns cannot hold them."""
     with pytest.raises(UnicodeEncodeError):
-        columns_of([TWO._replace(morphs=["\ud83d", "\ude00"])])
+        to_record_batch([TWO._replace(morphs=["\ud83d", "\ude00"])])
 
 
 @pytest.mark.parametrize("column", ["morphs", "tags", "eojeol", "status", "dropped"])
 @pytest.mark.parametrize("within", [False, True])
 def test_a_line_with_a_hole_is_not_kept(tmp_path: Path, column: str, within: bool) -> None:
-    columns = columns_of([TWO, TWO, TWO])
+    columns = to_record_batch([TWO, TWO, TWO])
     number = ANALYSIS.get_field_index(column)
     values = columns[column].to_pylist()
     values[1] = [None, values[1][1]] if within and isinstance(values[1], list) else None
@@ -192,7 +192,7 @@ def test_a_line_with_a_hole_is_not_kept(tmp_path: Path, column: str, within: boo
 @pytest.mark.parametrize("column", ["morphs", "tags", "eojeol"])
 @pytest.mark.parametrize("change", [-1, 1])
 def test_counts_that_differ_are_not_kept(tmp_path: Path, column: str, change: int) -> None:
-    columns = columns_of([TWO, TWO, TWO])
+    columns = to_record_batch([TWO, TWO, TWO])
     number = ANALYSIS.get_field_index(column)
     values = columns[column].to_pylist()
     values[1] = values[1][:-1] if change < 0 else [*values[1], values[1][-1]]
@@ -208,7 +208,7 @@ def test_counts_that_differ_are_not_kept(tmp_path: Path, column: str, change: in
 
 @pytest.mark.parametrize("tags", [["V\tV"], ["V\t", "V", "V"], [""]])
 def test_a_tab_does_not_stand_in_for_a_token(tmp_path: Path, tags: list[str]) -> None:
-    columns = columns_of([TWO, EMPTY])
+    columns = to_record_batch([TWO, EMPTY])
     values = pa.array([tags, [""]], ANALYSIS.types[1])
     with LineCache(tmp_path, "1", ANY) as cache:
         cache.put(["하나", ""], columns.set_column(1, ANALYSIS.field(1), values))
@@ -220,21 +220,21 @@ def test_a_tab_does_not_stand_in_for_a_token(tmp_path: Path, tags: list[str]) ->
 def test_part_of_larger_columns(tmp_path: Path) -> None:
     analyses = [fake(text)._replace(dropped=number) for number, text in enumerate(LINES)]
     with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(LINES[100:200], columns_of(analyses).slice(100, 100))
+        cache.put(LINES[100:200], to_record_batch(analyses).slice(100, 100))
         assert cache.get(LINES) == [None] * 100 + analyses[100:200] + [None] * 100
 
 
 def test_the_time_a_line_took_is_not_kept(tmp_path: Path) -> None:
     slow = fake("간다")._replace(seconds=3.0, dropped=2, status="lost")
     with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(["간다"], columns_of([slow]))
+        cache.put(["간다"], to_record_batch([slow]))
         assert cache.get(["간다"]) == [slow._replace(seconds=0.0)]
 
 
 def test_order_doubles_and_counts(tmp_path: Path) -> None:
     with LineCache(tmp_path, "1", ANY) as cache:
         assert cache.get([]) == []
-        cache.put([], columns_of([]))
+        cache.put([], to_record_batch([]))
         fill(cache, ["하나", "둘", "둘"])
         assert cache.get(["둘", "셋", "하나", "둘"]) == [fake("둘"), None, fake("하나"), fake("둘")]
         assert (cache.hits, cache.misses) == (3, 1)
@@ -252,14 +252,14 @@ def test_more_lines_than_one_query_takes(tmp_path: Path) -> None:
 
 def test_the_last_analysis_holds(tmp_path: Path) -> None:
     with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(["간다"], columns_of([Analysis(["간다"], ["UN"], [0])]))
+        cache.put(["간다"], to_record_batch([Analysis(["간다"], ["UN"], [0])]))
         fill(cache, ["간다"])
         assert cache.get(["간다"]) == [fake("간다")]
 
 
 def test_each_line_needs_its_analysis(tmp_path: Path) -> None:
     with LineCache(tmp_path, "1", ANY) as cache, pytest.raises(ValueError):
-        cache.put(["하나", "둘"], columns_of([fake("하나")]))
+        cache.put(["하나", "둘"], to_record_batch([fake("하나")]))
 
 
 def test_values_are_small(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_values_are_small(tmp_path: Path) -> None:
     tags = ["NNG", "JKS", "NNG", "JKM", "VV", "EPH", "EFN", "SF"]
     analysis = Analysis(morphs, tags, [0, 0, 0, 0, 0, 0, 0, 0])
     with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(["아버지가방에들어가신다."], columns_of([analysis]))
+        cache.put(["아버지가방에들어가신다."], to_record_batch([analysis]))
     plain = len(json.dumps(analysis, ensure_ascii=False).encode())
     with opened(tmp_path) as connection:
         (packed,) = connection.execute("SELECT length(packed) FROM lines").fetchone()
@@ -730,15 +730,15 @@ READ_ONLY = """
 import logging, os, sys
 from pathlib import Path
 from korlm.tokenizers.workers.line_cache import LineCache
-from korlm.tokenizers.analysis import EMPTY, columns_of
+from korlm.tokenizers.analysis import EMPTY, to_record_batch
 logging.basicConfig(format="%(levelname)s %(message)s")
 folder = Path(sys.argv[1])
 if os.geteuid() == 0:
     os.setuid(65534)  # root may write anywhere
 with LineCache(folder, "1", 10) as cache:
-    cache.put(["a"], columns_of([EMPTY]))
+    cache.put(["a"], to_record_batch([EMPTY]))
     print(cache.get(["a", "b"]))
-    cache.put(["a"], columns_of([EMPTY]))
+    cache.put(["a"], to_record_batch([EMPTY]))
 """
 
 
@@ -839,7 +839,7 @@ WORKER = """
 import hashlib, itertools, logging, sys
 from pathlib import Path
 from korlm.tokenizers.workers.line_cache import LineCache
-from korlm.tokenizers.analysis import Analysis, columns_of
+from korlm.tokenizers.analysis import Analysis, to_record_batch
 logging.basicConfig(format="%(levelname)s %(message)s")
 folder, seed, limit, end = Path(sys.argv[1]), *map(int, sys.argv[2:])
 
@@ -860,7 +860,7 @@ with LineCache(folder, "1", limit) as cache:
         texts = lines(seed, number)
         for text, found in zip(texts, cache.get(texts)):
             assert found in (None, fake(text)), found
-        cache.put(texts, columns_of(list(map(fake, texts))))
+        cache.put(texts, to_record_batch(list(map(fake, texts))))
         assert limit == 1 or cache.get(texts) == list(map(fake, texts))
         print(number, flush=True)
 """
@@ -960,11 +960,11 @@ def test_a_process_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
         import os, sys
         from pathlib import Path
         from korlm.tokenizers.workers import line_cache as cache
-        from korlm.tokenizers.analysis import EMPTY, columns_of
+        from korlm.tokenizers.analysis import EMPTY, to_record_batch
         opened = cache.LineCache(Path(sys.argv[1]), "1", 10)
-        opened.put(["before"], columns_of([EMPTY]))
+        opened.put(["before"], to_record_batch([EMPTY]))
         cache._drop_oldest = lambda *_: os.kill(os.getpid(), 9)
-        opened.put([str(number) for number in range(20_000)], columns_of([EMPTY] * 20_000))
+        opened.put([str(number) for number in range(20_000)], to_record_batch([EMPTY] * 20_000))
         """
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=False)

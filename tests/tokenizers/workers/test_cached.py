@@ -13,11 +13,11 @@ from fakes import install_fake_kkma
 
 from korlm.config import Engine, KkmaConfig
 from korlm.text.unicode import is_blank
-from korlm.tokenizers.analysis import ANALYSIS, EMPTY, Analysis, analyses_of, columns_of
+from korlm.tokenizers.analysis import ANALYSIS, EMPTY, Analysis, analyses_of, to_record_batch
 from korlm.tokenizers.workers.line_cache import LineCache, map_cached
 from korlm.tokenizers.workers.pool import Task, TokenizerPool
 
-BLANK = ["", " ", "\t\u3000", "\0", "\x1c \x85"]
+SPACE_SYMBOL = ["", " ", "\t\u3000", "\0", "\x1c \x85"]
 
 
 def fake(text: str) -> Analysis:
@@ -54,7 +54,7 @@ class FakePool:
                 yield batch
             else:
                 self.sent.append(list(batch))
-                yield columns_of([fake(text) for text in batch])
+                yield to_record_batch([fake(text) for text in batch])
 
     @property
     def lines(self) -> list[str]:
@@ -88,12 +88,12 @@ def expected(batches: Iterable[Task]) -> list[list[Analysis]]:
 
 def random_batches(dice: random.Random, count: int) -> list[Task]:
     """Batches of any length in which lines come again, blank ones among them; some as columns."""
-    words = ["가", "나 다", "라\u3000마 ", *BLANK, *(f"{number} 바" for number in range(60))]
+    words = ["가", "나 다", "라\u3000마 ", *SPACE_SYMBOL, *(f"{number} 바" for number in range(60))]
     batches: list[Task] = []
     for number in range(count):
         texts = dice.choices(words, k=dice.choice((0, 1, 1, 3, 12)))
         known = [Analysis([f"known {number}"], ["K"], [0], "ok", 0, 3.0)] * len(texts)
-        batches.append(columns_of(known) if dice.random() < 0.25 else texts)
+        batches.append(to_record_batch(known) if dice.random() < 0.25 else texts)
     return batches
 
 
@@ -189,7 +189,7 @@ def test_a_line_that_the_cache_cannot_hold_is_sent_again(
         def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
             for columns in super().map(batches):
                 rows = analyses_of(columns)
-                yield columns_of(
+                yield to_record_batch(
                     [
                         tabbed(" ".join(row.morphs))._replace(status=row.status)
                         if row.morphs
@@ -213,7 +213,7 @@ def test_columns_may_be_part_of_larger_ones(tmp_path: Path) -> None:
     class Slices(FakePool):
         def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
             for columns in super().map(batches):
-                odd = columns_of([fake("앞 <ok>"), fake("앞 뒤")])
+                odd = to_record_batch([fake("앞 <ok>"), fake("앞 뒤")])
                 table = pa.Table.from_batches([odd, columns, odd]).combine_chunks()
                 yield table.to_batches()[0].slice(2, columns.num_rows)
 
@@ -250,7 +250,7 @@ def test_blank_lines_do_not_reach_the_cache(
             super().put(texts, columns)
 
     pool = FakePool()
-    batches = [[*BLANK, "가"], BLANK, [], [" 나 "]]
+    batches = [[*SPACE_SYMBOL, "가"], SPACE_SYMBOL, [], [" 나 "]]
     with Noting(tmp_path, "1", 100) as cache:
         results = [plain(columns) for columns in mapped(pool, cache, batches)]
         assert cache.misses == 2
@@ -270,7 +270,7 @@ def test_without_a_cache_all_goes_on(tmp_path: Path, limit: int) -> None:
     folder = tmp_path / "folder"
     if limit:
         folder.write_text("no folder")
-    batches: list[Task] = [["가", "나", "가"], ["가", ""], columns_of([EMPTY])]
+    batches: list[Task] = [["가", "나", "가"], ["가", ""], to_record_batch([EMPTY])]
     pool = FakePool()
     with LineCache(folder, "1", limit) as cache:
         results = [plain(columns) for columns in mapped(pool, cache, batches)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from korlm.tokenizers.analysis import Analysis, Span
-from korlm.tokenizers.workers.fallback import UNKNOWN_TAG, in_parts
+from korlm.tokenizers.workers.fallback import UNKNOWN_TAG, analyze_with_fallback
 
 # All of these part eojeols; several are no blanks to those who think of ASCII.
 WHITE = [" ", "  ", "\t", "\x0b", "\x1c", "\x85", "\xa0", "\u2028", "\u3000", "\u3000 \xa0"]
@@ -53,7 +53,7 @@ class Reader:
         return [self.part(span) for span in self.asked]
 
     def read(self, cut: bool) -> Analysis:
-        return in_parts(self.text, "too slow", self, cut)
+        return analyze_with_fallback(self.text, "too slow", self, cut)
 
 
 def eojeols(analysis: Analysis) -> dict[int, list[tuple[str, str]]]:

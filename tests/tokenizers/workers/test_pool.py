@@ -365,14 +365,14 @@ def test_a_batch_of_slow_lines_is_no_dead_worker(
 SCRIPT = """#!{python}
 import sys
 sys.path.insert(0, {source!r})
-from korlm.tokenizers.analysis import Analysis, columns_of, pack
+from korlm.tokenizers.analysis import Analysis, to_record_batch, pack
 from korlm.tokenizers.workers.worker import receive, send
 
 out, number = sys.stdout.buffer, 0
 send(out, {{"ready": True}})
 while (frame := receive(sys.stdin.buffer)) is not None:
     job, _ = frame
-    columns = columns_of([Analysis([text], ["X"], [0]) for text in job["texts"]])
+    columns = to_record_batch([Analysis([text], ["X"], [0]) for text in job["texts"]])
     send(out, {{"id": job["id"]}}, pack(columns))
     send(out, {{"id": job["id"], "stuck": [0, 0, 1]}})
 """

@@ -25,8 +25,8 @@ from korlm.tokenizers.analysis import (
     EMPTY,
     Analysis,
     analyses_of,
-    columns_of,
     pack,
+    to_record_batch,
     unpack,
 )
 from korlm.tokenizers.workers.protocol import HEAD, Message, config_to_json, receive, send
@@ -70,8 +70,8 @@ def test_a_frame_that_is_cut_anywhere_is_the_end(data: bytes) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes always block here")
 def test_a_frame_is_sent_at_once() -> None:
-    reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as source, os.fdopen(writing, "wb") as sink:
+    reading, output_errors = os.pipe()
+    with os.fdopen(reading, "rb") as source, os.fdopen(output_errors, "wb") as sink:
         send(sink, {"id": 1}, b"x")
         os.set_blocking(reading, False)
         assert receive(source) == ({"id": 1}, b"x")
@@ -87,11 +87,11 @@ def test_a_frame_is_sent_at_once() -> None:
     ],
 )
 def test_columns_there_and_back(lines: list[Analysis]) -> None:
-    columns = unpack(pack(columns_of(lines)))
+    columns = unpack(pack(to_record_batch(lines)))
     assert columns.schema == ANALYSIS
     assert columns.validate(full=True) is None
     assert analyses_of(columns) == lines
-    assert analyses_of(unpack(pack(columns_of([EMPTY, *lines]).slice(1)))) == lines
+    assert analyses_of(unpack(pack(to_record_batch([EMPTY, *lines]).slice(1)))) == lines
 
 
 # Settings
@@ -119,7 +119,7 @@ worker.main()
 )
 def test_settings_arrive(changed: dict[str, Any]) -> None:
     config = dataclasses.replace(KkmaConfig(name="kkma"), **changed)
-    reading, writing = os.pipe()  # stdin must stay open
+    reading, output_errors = os.pipe()  # stdin must stay open
     done = subprocess.run(
         [sys.executable, "-c", TELL, config_to_json(config)],
         stdin=reading,
@@ -128,7 +128,7 @@ def test_settings_arrive(changed: dict[str, Any]) -> None:
         check=False,
     )
     os.close(reading)
-    os.close(writing)
+    os.close(output_errors)
     assert receive(io.BytesIO(done.stdout)) == ({"failed": repr(config)}, b"")
 
 
@@ -255,7 +255,7 @@ class Process:
         self._process.stdin.write(data)
         self._process.stdin.flush()
 
-    def last_words(self) -> str:
+    def last_stderr_line(self) -> str:
         self._process.wait(timeout=SECONDS)
         self._stderr.seek(0)
         return self._stderr.read().decode("utf-8")
@@ -349,7 +349,7 @@ def test_what_java_prints_does_not_disturb(start: Start) -> None:
         worker.give([text])
         assert timeless(worker.answer()) == [faked(text)]
     worker.end()
-    assert worker.last_words().count("noise on stdout\n") == 3
+    assert worker.last_stderr_line().count("noise on stdout\n") == 3
 
 
 def test_a_line_that_cannot_be_read_is_read_in_parts(start: Start) -> None:
@@ -447,7 +447,7 @@ def test_what_comes_next_is_told_before_it_is_tried(start: Start) -> None:
     worker.give(["가", "나 DIE! 다", "라"], careful=True)
     said = [worker.hear() for _ in range(3)]
     assert said == [({"id": 1, "next": [0, 0, 1]}, b""), ({"id": 1, "next": [1, 0, 8]}, b""), None]
-    assert worker.last_words().endswith("a last word\n")
+    assert worker.last_stderr_line().endswith("a last word\n")
 
 
 # Time
@@ -515,7 +515,7 @@ def test_a_start_that_fails_is_told(start: Start, folder: Path) -> None:
     worker = start(ready=False)
     assert worker.hear() == ({"failed": "Java did not start: no Java"}, b"")
     assert worker.hear() is None
-    worker.last_words()
+    worker.last_stderr_line()
     assert worker.end()[0] == 1
 
 
@@ -524,5 +524,5 @@ def test_a_bug_ends_the_process(start: Start, texts: list[str]) -> None:
     worker = start(threads=2)
     worker.give(texts)
     assert worker.hear() is None
-    assert "Error: " in worker.last_words().splitlines()[-1]
+    assert "Error: " in worker.last_stderr_line().splitlines()[-1]
     assert worker.end()[0] == 1

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from conftest import note_disk
 
-from korlm.utils.io.atomic_files import replacing
+from korlm.utils.io.atomic_files import atomic_write
 
 
 def test_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text("old", "utf-8")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new", "utf-8")
         assert path.read_text("utf-8") == "old"
     assert path.read_text("utf-8") == "new"
@@ -24,14 +24,14 @@ def test_on_the_disk_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = note_disk(monkeypatch)
-    with replacing(tmp_path / "a.tsv") as temporary:
+    with atomic_write(tmp_path / "a.tsv") as temporary:
         temporary.write_text("new", "utf-8")
     assert events == ["fsync", "replace a.tsv"]
 
 
 def test_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
-    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as temporary:
         temporary.write_text("ne", "utf-8")
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
@@ -39,14 +39,14 @@ def test_not_at_all(tmp_path: Path) -> None:
 
 def test_a_folder_in_the_way_stays(tmp_path: Path) -> None:
     (tmp_path / "a.tsv.tmp").mkdir()
-    with pytest.raises(OSError), replacing(tmp_path / "a.tsv") as temporary:
+    with pytest.raises(OSError), atomic_write(tmp_path / "a.tsv") as temporary:
         temporary.write_text("new", "utf-8")
     assert (tmp_path / "a.tsv.tmp").is_dir()
 
 
 def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "a.tsv.tmp").write_text("half of something long", "utf-8")
-    with replacing(tmp_path / "a.tsv") as temporary:
+    with atomic_write(tmp_path / "a.tsv") as temporary:
         temporary.write_text("new", "utf-8")
     assert (tmp_path / "a.tsv").read_text("utf-8") == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["a.tsv"]
@@ -60,7 +60,7 @@ def test_many_write_the_same_file(tmp_path: Path) -> None:
 
     def write(letter: str) -> None:
         for _ in range(5):
-            with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+            with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
                 for _ in range(10):
                     file.write(letter * (size // 10))
                     file.flush()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from korlm.sweeps.command import alone_in
+from korlm.sweeps.command import exclusive_job
 from korlm.utils.errors import OutputError
 from korlm.utils.io.locks import alone, held
 
@@ -44,5 +44,5 @@ def test_a_finished_job_is_nobodys(tmp_path: Path) -> None:
     """Its lock is there if a process was killed after the last file and before the lock's end."""
     for name in (".lock", "metrics.json"):
         (tmp_path / name).touch()
-    with alone_in(tmp_path):
+    with exclusive_job(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
