@@ -89,20 +89,20 @@ class ContextEncoder:
         ids = ids[:-1]  # without <eos>: the line is unfinished
         inputs = [self._start_id, *ids]
         if len(inputs) > 1:
-            state = self.model.read(self._tensor(inputs[:-1])[None], state)
+            state = self.model.advance(self._tensor(inputs[:-1])[None], state)
         log_probs, state = self.model.step(self._tensor(inputs[-1:]), state)
         return Context((*earlier_ids, *ids), last_token, log_probs[0], state)
 
     def _encode_earlier(self, text: str) -> tuple[list[int], State]:
         """Return the ids of finished lines, and the state before their last <eos>."""
         if self._start_id != EOS_ID:  # a model of single sentences: each starts without context
-            return [], self.model.begin(1)
+            return [], self.model.initial_state(1)
         if self._earlier is None or self._earlier[0] != text:
             ids, _ = self._tokenize(text.split("\n"))
-            state = self.model.begin(1)
+            state = self.model.initial_state(1)
             if ids:
                 inputs = self._tensor([self._start_id, *ids[:-1]])
-                state = self.model.read(inputs[None], state)
+                state = self.model.advance(inputs[None], state)
             self._earlier = text, ids, state
         return self._earlier[1:]
 

@@ -106,7 +106,7 @@ def next_step(
     """
     is_end = ids == EOS_ID
     if start_id != EOS_ID and bool(is_end.any()):
-        initial = model.begin(len(ids))
+        initial = model.initial_state(len(ids))
         state = tuple(
             torch.where(is_end.view(-1, *[1] * (carried.dim() - 1)), new, carried)
             for new, carried in zip(initial, state, strict=True)
@@ -130,7 +130,7 @@ def sample_ids(
     """
     generator = torch.Generator().manual_seed(seed)
     sampling = Sampling(temperature)
-    state = model.begin(1)
+    state = model.initial_state(1)
     ids = [start_id]
     for _ in range(num_tokens):
         log_probs, state = model.step(torch.tensor(ids[-1:], device=state[0].device), state)

@@ -45,7 +45,7 @@ def every_eojeol(model: LanguageModel, context_ids: list[int]) -> dict[str, floa
             )
             extend(child_surface, token, child_prob, child_probs, child_state)
 
-    state = model.begin(1)
+    state = model.initial_state(1)
     for token_id in context_ids:
         probs, state = next_probs(state, token_id)
     left = TOKENS[context_ids[-1]] if len(context_ids) > 1 else ""
