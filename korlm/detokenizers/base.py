@@ -30,7 +30,7 @@ class Detokenizer(ABC):
     """
 
     def __init__(self) -> None:
-        self._vocab: list[str] = []
+        self.set_vocab([])
 
     def detokenize(
         self,
@@ -102,16 +102,17 @@ class Detokenizer(ABC):
     def set_vocab(self, tokens: Sequence[str]) -> None:
         """Set the vocabulary of ``space_probabilities``: V tokens in the order of their ids."""
         self._vocab = [_spelling(token) for token in tokens]
+        self._is_eos = np.array([token == EOS for token in tokens], dtype=bool)
 
     def space_probabilities(self, left: str) -> npt.NDArray[np.float32]:
-        """Return ``space_probability`` of a token and each token of the vocabulary; (V,).
-
-        The array may be shared between calls: do not change it.
-        """
+        """Return ``space_probability`` of a token and each token of the vocabulary; (V,)."""
         if left in ("", EOS):
             return np.zeros(len(self._vocab), np.float32)
-        probs = self._space_probs(_spelling(left), self._vocab)
-        return np.where([token == EOS for token in self._vocab], np.float32(0), probs)
+        return np.where(self._is_eos, np.float32(0), self._vocab_space_probs(_spelling(left)))
+
+    def _vocab_space_probs(self, left: str) -> npt.NDArray[np.float32]:
+        """Return P(space) between a token and each token of the vocabulary, <eos> like others."""
+        return self._space_probs(left, self._vocab)
 
     def num_unstable_chars(self, surface: str, left: str) -> int:
         """Return how many of the last characters of an eojeol another token may change.

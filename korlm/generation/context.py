@@ -42,7 +42,7 @@ def banned_token_ids(vocab: Vocab) -> tuple[int, ...]:
 
 
 class ContextEncoder:
-    """Encodes texts with a run's tokenizer and an inference copy of its model; a context manager.
+    """Encodes texts with a run's tokenizer and an inference copy of its model.
 
     Kkma starts with the first text that is not blank (about 5 s) and runs until ``close``. The
     lines before the last one are encoded once, as long as they do not change.
@@ -60,12 +60,6 @@ class ContextEncoder:
         self._run = run
         self._text_encoder: TextEncoder | None = None
         self._earlier: tuple[str, list[int], State] | None = None
-
-    def __enter__(self) -> ContextEncoder:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop the tokenizer; another text starts it again."""

@@ -175,7 +175,7 @@ class Lexicon:
 
     def end_probs(self, token: str) -> Floats:
         """Return the probability that an eojeol ends between a token and each next one, (V,)."""
-        probs = np.array(self.detokenizer.space_probabilities(token), dtype=np.float32)
+        probs = self.detokenizer.space_probabilities(token)
         probs[self._is_space] = probs[EOS_ID] = 1.0
         return probs
 

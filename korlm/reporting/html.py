@@ -63,15 +63,6 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
-    """The table of runs."""
-
-    columns: Sequence[Column]
-    note: str
-    has_problems: bool
-
-
-@dataclass(frozen=True)
 class Chart:
     """A chart with the labels of its lines."""
 
@@ -102,7 +93,9 @@ def build_page(title: str, runs: Sequence[RunSummary], now: datetime | None = No
         runs=runs,
         styles=styles,
         labels=labels,
-        table=_table(runs),
+        columns=_columns(runs),
+        note=_comparability_note(runs),
+        has_problems=any(run.problems for run in runs),
         curves=_curves(runs, styles, labels),
         breakdowns=_breakdowns(runs, labels),
         samples=_samples(runs),
@@ -148,7 +141,13 @@ def _labels(runs: Sequence[RunSummary]) -> dict[str, str]:
     }
 
 
-def _table(runs: Sequence[RunSummary]) -> Table:
+def _comparability_note(runs: Sequence[RunSummary]) -> str:
+    if comparable(runs, *TOKEN_COUNTS):
+        return ""
+    return DIFFERENT_TOKENS if comparable(runs, "num_chars") else DIFFERENT_TEXT
+
+
+def _columns(runs: Sequence[RunSummary]) -> list[Column]:
     same_tokens, same_text = comparable(runs, *TOKEN_COUNTS), comparable(runs, "num_chars")
     settings = [
         Column(key, {run.name: run.settings.get(key, "") for run in runs})
@@ -164,9 +163,7 @@ def _table(runs: Sequence[RunSummary]) -> Table:
         if less_is_better and is_comparable and len(runs) > 1:
             best = min(value for value in values.values() if not math.isnan(value))
         metrics.append(Column(title, values, True, best))
-    note = "" if same_tokens else DIFFERENT_TOKENS if same_text else DIFFERENT_TEXT
-    columns = settings + metrics if len(settings) <= MAX_KEYS else metrics + settings
-    return Table(columns, note, any(run.problems for run in runs))
+    return settings + metrics if len(settings) <= MAX_KEYS else metrics + settings
 
 
 def _curves(

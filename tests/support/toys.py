@@ -35,8 +35,8 @@ class ToyDetokenizer(KkmaDetokenizer):
     def _space_probs(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
         return np.full(len(rights), 0.95 if left in ENDINGS else 0.6, np.float32)
 
-    def space_probabilities(self, left: str) -> npt.NDArray[np.float32]:
-        return Detokenizer.space_probabilities(self, left)
+    def _vocab_space_probs(self, left: str) -> npt.NDArray[np.float32]:
+        return Detokenizer._vocab_space_probs(self, left)
 
 
 class PairsModel(LanguageModel):

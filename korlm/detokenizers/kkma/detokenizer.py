@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from korlm.dataset.vocab import EOS
 from korlm.detokenizers.base import Detokenizer
 from korlm.detokenizers.kkma.decision_list import LITERAL, Join, choose_operation
 from korlm.detokenizers.kkma.rules import max_cut
@@ -44,16 +43,13 @@ class KkmaDetokenizer(Detokenizer):
     """
 
     def __init__(self, decisions: dict[str, str], spacing: SpacingModel) -> None:
-        super().__init__()
         self.decisions, self.spacing = decisions, spacing
+        super().__init__()
         # OLD of the literal operations, by its last character.
         self._literals: dict[str, set[str]] = {}
         for name in decisions.values():
             if name.startswith(LITERAL) and (old := name[1:].partition(">")[0]):
                 self._literals.setdefault(old[-1], set()).add(old)
-        self._cache: OrderedDict[str, npt.NDArray[np.float32]] = OrderedDict()
-        self._encoded_vocab = spacing.encode([])
-        self._is_eos = np.zeros(0, bool)
 
     def _detokenize_line(
         self, tokens: list[str], tags: list[str] | None, eojeol: list[int] | None
@@ -87,22 +83,16 @@ class KkmaDetokenizer(Detokenizer):
     def set_vocab(self, tokens: Sequence[str]) -> None:
         """Set the vocabulary of ``space_probabilities``: V tokens in the order of their ids."""
         super().set_vocab(tokens)
-        self._encoded_vocab = self.spacing.encode(self._vocab)
-        self._is_eos = np.array([token == EOS for token in self._vocab], bool)
-        self._cache.clear()
+        encoded = self.spacing.encode(self._vocab)
 
-    def space_probabilities(self, left: str) -> npt.NDArray[np.float32]:
-        """See ``Detokenizer.space_probabilities``; the last ``_CACHE_SIZE`` results are cached."""
-        if left in ("", EOS):
-            return super().space_probabilities(left)
-        if left not in self._cache:
-            probs = self.spacing.predict(self.spacing.encode([left]), self._encoded_vocab)
-            probs[self._is_eos] = 0
-            self._cache[left] = probs
-            if len(self._cache) > _CACHE_SIZE:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(left)
-        return self._cache[left]
+        @lru_cache(maxsize=_CACHE_SIZE)
+        def cached(left: str) -> npt.NDArray[np.float32]:
+            return self.spacing.predict(self.spacing.encode([left]), encoded)
+
+        self._cached_space_probs = cached
+
+    def _vocab_space_probs(self, left: str) -> npt.NDArray[np.float32]:
+        return self._cached_space_probs(left)
 
     def num_unstable_chars(self, surface: str, left: str) -> int:
         """Return the characters that the rules or a literal operation may still change."""
@@ -168,16 +158,13 @@ def _validate(
         raise ValueError("decisions must be a mapping and morphs a list")
     if not all(isinstance(name, str) for name in [*decisions.values(), *morphs]):
         raise ValueError("decisions and morphs must be strings")
-    size = weights.size
-    if (
-        classes.shape != (len(morphs),)
-        or shapes.shape != (len(SHAPES),)
-        or weights.shape != (size,)
-        or size == 0
-        or size & (size - 1)
-        or classes.dtype != np.uint8
-        or shapes.dtype != np.uint8
-        or weights.dtype != np.float16
-        or not np.isfinite(weights).all()
+    is_power_of_two = weights.size > 0 and weights.size & (weights.size - 1) == 0
+    for array, dtype, shape in (
+        (classes, np.uint8, (len(morphs),)),
+        (shapes, np.uint8, (len(SHAPES),)),
+        (weights, np.float16, (weights.size,)),
     ):
-        raise ValueError("its arrays do not fit together")
+        if array.dtype != dtype or array.shape != shape:
+            raise ValueError("its arrays do not fit together")
+    if not is_power_of_two or not np.isfinite(weights).all():
+        raise ValueError("invalid weights")

@@ -61,6 +61,19 @@ def learn_decisions(counts: JoinCounts) -> dict[str, str]:
 
     wrong = set(filter(is_wrong, range(len(joins))))
     entries: dict[str, str] = {}
+
+    def add_entry(level: int, key: str, members: Iterable[int]) -> None:
+        totals: Counter[str] = Counter()
+        for index in members:
+            totals.update(counts[joins[index]])
+        num_right = sum(counts[joins[index]].get(chosen[index], 0) for index in members)
+        name, count = max(totals.items(), key=lambda total: (total[1], total[0]))
+        if count - num_right >= _MIN_GAIN[level]:
+            entries[key] = name
+            for index in members:
+                if find_operation(name, joins[index]) is not None:
+                    chosen[index] = name
+
     for level in range(NUM_LEVELS):
         keys = {context_key(level, joins[index]) for index in wrong}
         rights = {joins[i].right for i in wrong} if level else by_right
@@ -69,30 +82,7 @@ def learn_decisions(counts: JoinCounts) -> dict[str, str]:
             if (key := context_key(level, joins[index])) in keys:
                 members[key].append(index)
         for key in sorted(members):
-            _add_entry(level, entries, key, members[key], joins, counts, chosen)
+            add_entry(level, key, members[key])
             wrong.update(members[key])
         wrong = set(filter(is_wrong, wrong))
     return entries
-
-
-def _add_entry(
-    level: int,
-    entries: dict[str, str],
-    key: str,
-    members: Iterable[int],
-    joins: list[Join],
-    counts: JoinCounts,
-    chosen: list[str],
-) -> None:
-    """Add the entry of a context if its gain is large enough, and update ``chosen``."""
-    totals: Counter[str] = Counter()
-    for index in members:
-        totals.update(counts[joins[index]])
-    num_right = sum(counts[joins[index]].get(chosen[index], 0) for index in members)
-    name, count = max(totals.items(), key=lambda total: (total[1], total[0]))
-    if count - num_right < _MIN_GAIN[level]:
-        return
-    entries[key] = name
-    for index in members:
-        if find_operation(name, joins[index]) is not None:
-            chosen[index] = name
