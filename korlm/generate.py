@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm.config import GenerateSettings
+from korlm.config import GenerateMode, GenerateSettings
 from korlm.sweeps.command import stage
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def main(settings: GenerateSettings) -> None:
     from korlm.runs.trained_run import load_run
 
     run = load_run(Path(settings.run))
-    has_several_lines = settings.complete or settings.sentences > 1
+    has_several_lines = settings.mode is GenerateMode.complete or settings.sentences > 1
     with Generator(run, inference_device(settings)) as generator:
         gc.freeze()  # else the garbage collector scans the vocabulary now and then (0.2 s)
         is_first = True
@@ -49,14 +49,16 @@ def _texts(
     from korlm.generation.sampling import Sampling
 
     stopping = StoppingCriteria(settings.max_tokens, settings.sentences)
-    if settings.complete:
-        result = generator.completer.complete(prompt, settings.k, settings.effort)
+    if settings.mode is GenerateMode.complete:
+        result = generator.completer.complete(
+            prompt, settings.num_completions, settings.max_expansions
+        )
         if not result.eojeols:
             logger.warning(
                 "prompt=%s: no completion: the model knows no eojeol that starts like this; type "
-                "fewer letters, raise effort=%d, or use a model of more text",
+                "fewer letters, raise max_expansions=%d, or use a model of more text",
                 prompt,
-                settings.effort,
+                settings.max_expansions,
             )
         yield (f"{eojeol.text}\t{eojeol.probability:.6f}\n" for eojeol in result.eojeols)
     elif settings.beams is not None:

@@ -37,8 +37,9 @@ class Context:
 
 def banned_token_ids(vocab: Vocab) -> tuple[int, ...]:
     """Return the ids of tokens without a spelling: <num> and all special tokens but <eos>."""
-    numbers = [vocab.tokens.index(NUMBER)] if vocab.numbers and NUMBER in vocab.tokens else []
-    return (*BANNED_IDS, *numbers)
+    if vocab.normalize_numbers and NUMBER in vocab.tokens:
+        return (*BANNED_IDS, vocab.tokens.index(NUMBER))
+    return BANNED_IDS
 
 
 class ContextEncoder:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config.paths import run_directory
+from korlm.config.renamed import rename_override, rename_tree
 from korlm.config.stored import read_json, read_yaml
 from korlm.reporting.tensorboard_events import Curve, TensorBoardData, read_events
 from korlm.runs.directories import FAILED
@@ -154,10 +155,11 @@ def _read_settings(hydra: Path, problems: list[str]) -> dict[str, str]:
     settings: dict[str, str] = {}
     try:
         tree = read_yaml(hydra / "config.yaml")
-        settings = flatten(tree) if isinstance(tree, dict) else {}
+        settings = flatten(rename_tree(tree)) if isinstance(tree, dict) else {}
         for path in sorted(hydra.glob("resumed_*/overrides.yaml")):
-            overrides = (str(override).partition("=") for override in read_yaml(path))
-            settings |= {key.lstrip("+~"): value for key, _, value in overrides}
+            overrides = [rename_override(str(override)) for override in read_yaml(path)]
+            pairs = (override.partition("=") for override in overrides)
+            settings |= {key.lstrip("+~"): value for key, _, value in pairs}
     except FileNotFoundError:
         problems.append("no .hydra/config.yaml: settings are unknown")
     except (OSError, ValueError, TypeError):

@@ -147,7 +147,7 @@ def build_app(engine: Engine, settings: ServeSettings) -> FastAPI:
     app = FastAPI(title="korlm", docs_url=None, redoc_url=None)
     app.add_middleware(_RequestGuard, settings=settings)
     _add_error_handlers(app)
-    queue = _InferenceQueue(settings.max_waiting)
+    queue = _InferenceQueue(settings.max_queue)
 
     def check_text(key: str, text: str) -> None:
         if len(text) > settings.max_chars:

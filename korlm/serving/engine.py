@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from korlm.config import Context, Level
+from korlm.config import Context, ScoreUnit
 from korlm.dataset.vocab import EOS
 from korlm.evaluation.surprisal.scorer import SurprisalScorer
 from korlm.evaluation.surprisal.tables import rows_of
@@ -71,7 +71,7 @@ class Engine:
         """Return the surprisal in bits of each morpheme of a text, which is one document."""
         scorer = SurprisalScorer(self._encoder.model, self._run.start_id, Context.document)
         encoded = self._encoder.text_encoder.read_texts(text.split("\n"))
-        tables = [rows_of(costs, Level.morph) for costs in scorer.score([encoded])]
+        tables = [rows_of(costs, ScoreUnit.morph) for costs in scorer.score([encoded])]
         rows = [row for table in tables for row in table.to_pylist()]
         lines = itertools.groupby(rows, key=lambda row: row["line"])
         return {"lines": [_line(number, list(line_rows)) for number, line_rows in lines]}

@@ -66,5 +66,7 @@ def test_the_encoder_has_a_copy_of_the_model() -> None:
 
 @pytest.mark.parametrize(("numbers", "expected"), [(True, (0, 2, 1, 5)), (False, (0, 2, 1))])
 def test_banned_token_ids(numbers: bool, expected: tuple[int, ...]) -> None:
-    vocab = Vocab.restore([*SPECIALS, "가", "<num>"], [1] * 6, VocabConfig(numbers=numbers))
+    vocab = Vocab.restore(
+        [*SPECIALS, "가", "<num>"], [1] * 6, VocabConfig(normalize_numbers=numbers)
+    )
     assert banned_token_ids(vocab) == expected

@@ -241,7 +241,7 @@ class Slow(Echo):
 
 def test_the_queue_is_bounded() -> None:
     slow = Slow()
-    with served(slow, max_waiting=1) as client:
+    with served(slow, max_queue=1) as client:
         statuses: list[int] = []
 
         def complete() -> None:
@@ -289,7 +289,7 @@ def test_pieces_are_sent_as_they_are_generated() -> None:
 
 def test_a_disconnected_client_frees_the_model() -> None:
     stepwise = Stepwise()
-    with served(stepwise, max_waiting=1, burst=500) as client:
+    with served(stepwise, max_queue=1, burst=500) as client:
         connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
         connection.request("POST", "/api/generate", b"{}", {"content-type": "application/json"})
         stepwise.go.release()
