@@ -70,19 +70,6 @@ def test_several_sentences(start_id: int) -> None:
 
 
 @torch.inference_mode()
-def test_one_beam_is_greedy() -> None:
-    model = PairsModel(V, 2)
-    (hypothesis,) = beam_search(model, start_of(model), 1, 8, 0.0)
-    log_probs, state = model.step(torch.tensor([EOS_ID]), model.initial_state(1))
-    scores, ids = mask_banned(log_probs[0], starts_sentence=True), []
-    while len(ids) < 8 and ids[-1:] != [EOS_ID]:
-        ids.append(int(scores.argmax()))
-        log_probs, state = model.step(torch.tensor(ids[-1:]), state)
-        scores = mask_banned(log_probs[0])
-    assert list(hypothesis.ids) == ids
-
-
-@torch.inference_mode()
 def test_several_start_rows() -> None:
     model = PairsModel(V, 1)
     one = start_of(model)

@@ -23,7 +23,7 @@ def client() -> Iterator[Client]:
         yield client
 
 
-def test_answers(client: Client) -> None:
+def test_responses(client: Client) -> None:
     assert client.get("/api/info").json == {"description": "메아리", "max_chars": 2000}
     answer = client.post("/api/complete", {"text": "오늘 날", "k": 2})
     assert answer.json == {"completions": [{"eojeol": "오늘 날", "probability": 0.5}]}
@@ -55,7 +55,7 @@ def test_the_page_has_no_external_resources(client: Client, path: str) -> None:
             "surprisal",
             {"text": "가" * 100_000},
             413,
-            "content-length: must be given",
+            "content-length: must be given and be at most 25,024",
         ),
     ],
 )
