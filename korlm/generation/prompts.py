@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from korlm.corpus.files import has_half_characters, read_lines
+from korlm.corpus.files import read_lines
+from korlm.text.unicode import has_half_characters
 from korlm.utils.errors import CorpusError
 
 STDIN = "-"

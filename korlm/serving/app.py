@@ -31,11 +31,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from korlm.config import ServeSettings
-from korlm.corpus.files import has_half_characters
 from korlm.generation.generator import StoppingCriteria
 from korlm.generation.sampling import Sampling
 from korlm.serving.engine import Engine, Json
 from korlm.serving.rate_limit import RateLimit
+from korlm.text.unicode import has_half_characters
 from korlm.utils.errors import KorlmError
 
 logger = logging.getLogger(__name__)
