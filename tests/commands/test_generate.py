@@ -147,4 +147,7 @@ def test_an_error_does_not_remove_a_run_in_the_current_folder(
 
 def test_a_prompt_that_is_not_utf8(korlm: Command, run: str) -> None:
     ended = korlm("generate", run, "prompt=\udcb3")
-    assert (ended.code, ended.error) == (1, "korlm: prompt: is not UTF-8; set the terminal to it")
+    assert (ended.code, ended.error) == (
+        1,
+        "korlm: prompt: is not UTF-8; set the terminal to UTF-8",
+    )
