@@ -1,4 +1,4 @@
-"""Figures as tables that people read."""
+"""Evaluation results as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from korlm.evaluation.evaluate import Figures
+from korlm.evaluation.evaluate import Metrics
 from korlm.utils.io.tables import aligned
 
-FEW_UNITS = 20  # below it even the wider intervals cover less than they say
+FEW_UNITS = 20  # with fewer, even the expanded intervals cover less than 95 %
 
 
-def comparison_table(rows: Mapping[str, Figures]) -> str:
-    """A line for each way to use one model, changes in perplexity counted from the first."""
+def comparison_table(rows: Mapping[str, Metrics]) -> str:
+    """Format the modes of one run, with the change in perplexity from the first one."""
     first = next(iter(rows.values()))["perplexity"]
     cells = [["", "perplexity", "change", "loss", "bits/char", "95 % interval", "tokens/s"]]
     for name, row in rows.items():
@@ -29,13 +29,14 @@ def comparison_table(rows: Mapping[str, Figures]) -> str:
                 f"{row['tokens_per_second']:,.0f}",
             ]
         )
-    told = ["settings chosen on valid", *(_told(row["settings"]) for row in rows.values())]
-    lines = zip(aligned(cells), told, strict=True)
-    return "\n".join(f"{line}  {settings}".rstrip() for line, settings in lines)
+    # Settings come last and are not padded: they may be long.
+    settings = ["settings chosen on valid", *(_settings(row["settings"]) for row in rows.values())]
+    lines = zip(aligned(cells), settings, strict=True)
+    return "\n".join(f"{line}  {last}".rstrip() for line, last in lines)
 
 
-def runs_table(rows: Mapping[str, Figures]) -> str:
-    """A line for each run and way to read."""
+def runs_table(rows: Mapping[str, Metrics]) -> str:
+    """Format several runs, which may have different tokenizers."""
     heads = ["tokenizer", "tokens", "perplexity", "known", "unknown", "per eojeol"]
     cells = [["", *heads, "bits/char", "95 % interval", "tokens/s"]]
     for name, row in rows.items():
@@ -56,34 +57,33 @@ def runs_table(rows: Mapping[str, Figures]) -> str:
     return "\n".join(aligned(cells))
 
 
-def paired_test_table(rows: Mapping[str, Figures]) -> str:
-    """How each way differs from the first, and how sure that is."""
+def paired_test_table(rows: Mapping[str, Metrics]) -> str:
+    """Format the difference of each row from the first one, with interval and p-value."""
     first, *others = rows
     cells = [[f"against {first}", "bits/char", "95 % interval", "p", "loss", "95 % interval"]]
     for name in others:
         test = rows[name]["against"]
-        found = [name]
-        for key in ("bits_per_char", "loss"):
-            part = test.get(key)
-            if part is None:  # other tokens: a loss per token says nothing
-                found += ["", ""]
-                continue
-            low, high = part["interval"]
-            found += [f"{part['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}"]
-            if key == "bits_per_char":
-                found.append(f"{test['p']:.4f}")
-        cells.append(found)
+        bits, loss = _difference(test["bits_per_char"]), _difference(test.get("loss"))
+        cells.append([name, *bits, f"{test['p']:.4f}", *loss])
     return "\n".join(aligned(cells))
 
 
-def bands_table(row: Figures) -> str:
-    """What tokens cost by how often they stand in train."""
+def _difference(part: Mapping[str, Any] | None) -> list[str]:
+    """Format a difference and its interval; None: losses of different tokens."""
+    if part is None:
+        return ["", ""]
+    low, high = part["interval"]
+    return [f"{part['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}"]
+
+
+def frequency_table(row: Metrics) -> str:
+    """Format the loss by training frequency of the token."""
     cells = [["times in train", "tokens", "perplexity", "of all nats"]]
-    for band, part in row["bands"].items():
+    for name, part in row["bands"].items():
         if part["num_tokens"]:
             cells.append(
                 [
-                    "0 (unknown)" if band == "0" else band,
+                    "0 (unknown)" if name == "0" else name,
                     f"{100 * part['token_share']:.1f} %",
                     f"{part['perplexity']:,.2f}",
                     f"{100 * part['nats_share']:.1f} %",
@@ -92,17 +92,17 @@ def bands_table(row: Figures) -> str:
     return "\n".join(aligned(cells))
 
 
-def interval_note(row: Figures) -> str:
-    """What the intervals stand on, and what is wrong with it."""
-    found = row["intervals"]
-    unit, number = found["unit"], found["num_units"]
-    blocks = f"blocks of {found['block']} " if found["block"] > 1 else ""
-    told = f"intervals: {found['samples']:,} draws of {number:,} {blocks}{unit}s"
+def interval_note(row: Metrics) -> str:
+    """Describe how the intervals were computed, with a warning if they are too narrow."""
+    info = row["intervals"]
+    unit, number = info["unit"], info["num_units"]
+    blocks = f"blocks of {info['block']} " if info["block"] > 1 else ""
+    note = f"intervals: {info['samples']:,} resamples of {number:,} {blocks}{unit}s"
     if unit == "sentence" and not blocks:
-        told += "; they are one document, whose sentences lean on each other: rather too narrow"
+        note += "; sentences of one document are not independent: probably too narrow"
     elif number < FEW_UNITS:
-        told += "; so few: rather too narrow"
-    return told
+        note += "; few units: probably too narrow"
+    return note
 
 
 def _interval(ends: Sequence[float]) -> str:
@@ -110,12 +110,12 @@ def _interval(ends: Sequence[float]) -> str:
     return f"{low:.4f} to {high:.4f}"
 
 
-def _told(settings: Mapping[str, Any]) -> str:
-    """``{"theta": 0.4, "weights": {"model": 0.7, "cache": 0.3}}`` in one line."""
-    words = []
+def _settings(settings: Mapping[str, Any]) -> str:
+    """Format ``{"theta": 0.4, "weights": {"model": 0.7, "cache": 0.3}}`` on one line."""
+    cells = []
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            words.append(" + ".join(f"{weight:.3g} {part}" for part, weight in value.items()))
+            cells.append(" + ".join(f"{weight:.3g} {part}" for part, weight in value.items()))
         else:
-            words.append(f"{key}={value:g}")
-    return ", ".join(words)
+            cells.append(f"{key}={value:g}")
+    return ", ".join(cells)
