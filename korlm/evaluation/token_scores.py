@@ -151,7 +151,7 @@ def score_tokens(
             num_rows = max(1, batch_tokens // int(lengths[order[first]]))
             rows = order[first : first + min(num_rows, max_rows or num_rows)]
             first += len(rows)
-            batch_state = model.begin(len(rows))
+            batch_state = model.initial_state(len(rows))
             if state is not None and 0 in rows:
                 row = int(np.flatnonzero(rows == 0)[0])
                 batch_state = tuple(
@@ -169,7 +169,7 @@ def score_tokens(
                 if entropy:
                     *columns, batch_state = model.token_nll_and_entropy(*arguments)
                 else:
-                    *columns, batch_state = model.nats(*arguments)
+                    *columns, batch_state = model.token_nll(*arguments)
                 is_token = positions >= 0
                 for values, column in zip(scores, columns, strict=True):
                     values[positions[is_token]] = column.cpu().numpy()[is_token]
@@ -223,7 +223,7 @@ def score_window(
         hidden, nats, state = model.encode_and_nll(inputs, targets, state)
         hidden = hidden[0].detach()
     else:
-        nats, state = model.nats(inputs, targets, state)
+        nats, state = model.token_nll(inputs, targets, state)
     return Window(targets[0], nats[0], hidden), state
 
 
@@ -283,7 +283,7 @@ def _merged(scored: Iterator[Window]) -> Iterator[Window]:
 
 def device_of(model: LanguageModel) -> torch.device:
     """Return the device of a model; n-gram models have buffers instead of parameters."""
-    return model.begin(1)[0].device
+    return model.initial_state(1)[0].device
 
 
 def _tensor(array: Ints, device: torch.device) -> Tensor:

@@ -101,11 +101,11 @@ def _score_any(
     model: LanguageModel, tree: PrefixTree, start_id: int, device: torch.device
 ) -> Iterator[Tensor]:
     """Score level by level with one row per node; siblings repeat the forward pass."""
-    state, previous = model.begin(1), torch.tensor([start_id], device=device)
+    state, previous = model.initial_state(1), torch.tensor([start_id], device=device)
     for level in tree.levels:
         parents, ids = (torch.from_numpy(part).to(device) for part in (level.parents, level.ids))
         parent_state = tuple(part[parents] for part in state)
-        nats, state = model.nats(previous[parents, None], ids[:, None], parent_state)
+        nats, state = model.token_nll(previous[parents, None], ids[:, None], parent_state)
         previous = ids
         yield nats[:, 0]
 
@@ -114,7 +114,7 @@ def _score_neural(
     model: NeuralLM, tree: PrefixTree, start_id: int, device: torch.device
 ) -> Iterator[Tensor]:
     """Score with one forward pass per inner node; the softmax waits for many hidden states."""
-    state, previous = model.begin(1), torch.tensor([start_id], device=device)
+    state, previous = model.initial_state(1), torch.tensor([start_id], device=device)
     hidden_parts: list[Tensor] = []
     targets: list[Tensor] = []
     num_pending = 0
@@ -128,5 +128,5 @@ def _score_neural(
         targets.append(ids)
         num_pending += len(ids)
         if num_pending >= SOFTMAX_ROWS or depth == len(tree.levels):
-            yield model.output.nats(torch.cat(hidden_parts), torch.cat(targets), output_weight)
+            yield model.output.token_nll(torch.cat(hidden_parts), torch.cat(targets), output_weight)
             hidden_parts, targets, num_pending = [], [], 0

@@ -75,7 +75,7 @@ def test_the_update_is_that_of_the_paper() -> None:
         """Return the gradients of the mean losses of the first segments."""
         state, rows = None, []
         for inputs, targets in segments[:upto]:
-            nats, state = model.nats(inputs, targets, state)
+            nats, state = model.token_nll(inputs, targets, state)
             rows.append(torch.autograd.grad(nats.mean(), [p for _, p in named]))
             state = detach_state(state)
         return rows

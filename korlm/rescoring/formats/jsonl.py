@@ -30,7 +30,6 @@ def read_jsonl(path: Path, sign: int, score_field: str) -> Iterator[NBest]:
         sign: -1 if scores are costs.
         score_field: key of the score.
     """
-
     records = records_of(path)
     for is_list, group in itertools.groupby(records, lambda item: list_key(item[1]) is not None):
         if is_list:
