@@ -321,7 +321,7 @@ class EvaluationModes:
     @property
     def needs_tuning(self) -> bool:
         """Return whether any mode has hyperparameters."""
-        return bool(self.others or self.cache.sizes or self.dynamic.rates)
+        return bool(self.others or self.cache.sizes or self.dynamic.learning_rates)
 
 
 def evaluate_run(

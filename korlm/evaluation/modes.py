@@ -99,9 +99,9 @@ def tune(
         dynamic: values to try; no rates: no dynamic evaluation.
     """
     tuned = Tuned()
-    if dynamic.rates and any(p.requires_grad for p in run.model.parameters()):
+    if dynamic.learning_rates and any(p.requires_grad for p in run.model.parameters()):
         tuned = _tune_dynamic(run, valid, train, dynamic)
-    settings = list(itertools.product(cache.sizes, cache.thetas))
+    settings = list(itertools.product(cache.sizes, cache.flatness))
     scores = _score(run, others, valid, tuned, {"carried": settings, "dynamic": settings})
     caches = {name: _best_cache(part) for name, part in scores.items() if part.cached}
     tuned = dataclasses.replace(tuned, caches=caches)
@@ -139,7 +139,7 @@ def _tune_dynamic(run: TrainedRun, valid: Ids, train: Ids, config: DynamicConfig
         return float(collect_scores(windows, len(ids), description).nats.mean())
 
     best, best_rate, best_decay = math.inf, 0.0, 0.0
-    for learning_rate in config.rates:
+    for learning_rate in config.learning_rates:
         if not (loss := loss_of(learning_rate, 0.0)) < best:  # also stops at NaN
             break
         best, best_rate = loss, learning_rate

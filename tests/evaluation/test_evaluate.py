@@ -34,8 +34,8 @@ from korlm.utils.errors import CorpusError
 from korlm.utils.io.atomic_files import write_figures
 
 CONFIG = BootstrapConfig(samples=500)
-CACHE, NO_CACHE = CacheConfig(sizes=[5, 20], thetas=[0.0, 0.3]), CacheConfig(sizes=[])
-NO_DYNAMIC = DynamicConfig(rates=[])
+CACHE, NO_CACHE = CacheConfig(sizes=[5, 20], flatness=[0.0, 0.3]), CacheConfig(sizes=[])
+NO_DYNAMIC = DynamicConfig(learning_rates=[])
 CPU = torch.device("cpu")
 
 COUNTS = SplitStats(

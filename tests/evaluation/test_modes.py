@@ -14,8 +14,10 @@ from korlm.dataset.vocab import BOS_ID, EOS_ID
 from korlm.evaluation.modes import ModeResult, Tuned, run_modes, tune
 from korlm.evaluation.token_scores import collect_scores, score_continuous, score_sentences
 
-CACHE = CacheConfig(sizes=[5, 20], thetas=[0.0, 0.3])
-DYNAMIC = DynamicConfig(segment=5, rates=[1e-3, 1e-2], tune_tokens=30, statistics_tokens=30)
+CACHE = CacheConfig(sizes=[5, 20], flatness=[0.0, 0.3])
+DYNAMIC = DynamicConfig(
+    segment=5, learning_rates=[1e-3, 1e-2], tune_tokens=30, statistics_tokens=30
+)
 TRAIN, VALID, TEST = (random_ids(60, seed) for seed in range(3))
 
 
@@ -77,7 +79,7 @@ def test_other_runs_are_scored_in_their_trained_mode(start_id: int) -> None:
 
 @pytest.mark.parametrize("rates", [[1e-3, 1e30], [1e30]])
 def test_a_learning_rate_that_diverges_is_not_chosen(rates: list[float]) -> None:
-    dynamic = DynamicConfig(segment=5, rates=rates, tune_tokens=30, statistics_tokens=30)
+    dynamic = DynamicConfig(segment=5, learning_rates=rates, tune_tokens=30, statistics_tokens=30)
     _, results = tuned("lstm", dynamic=dynamic)
     if len(rates) > 1:
         assert results["dynamic"].settings["rate"] == 1e-3

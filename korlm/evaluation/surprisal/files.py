@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pyarrow.compute as pc
 
-from korlm.config import Encoding, Layout, Level, TextConfig
+from korlm.config import CorpusFormat, Encoding, ScoreUnit, TextConfig
 from korlm.corpus.files import STDIN, inspect_file
 from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
@@ -62,7 +62,7 @@ def score_files(
     config: TextConfig,
     encoder: TextEncoder,
     scorer: SurprisalScorer,
-    writers: Sequence[tuple[Level, TableWriter]],
+    writers: Sequence[tuple[ScoreUnit, TableWriter]],
 ) -> Summary:
     """Score files in their order and write the tables.
 
@@ -90,8 +90,8 @@ def score_files(
     )
     with bar:
         for batch in scorer.score(encoder.read(read_corpus(config, list(sources), notes))):
-            for level, writer in writers:
-                writer.write(rows_of(batch, level))
+            for unit, writer in writers:
+                writer.write(rows_of(batch, unit))
             summary.add(batch)
             text = batch.lines.table.column("text")
             bar.update((pc.sum(pc.binary_length(text)).as_py() or 0) + len(text))
@@ -103,8 +103,8 @@ def score_files(
 def _num_bytes(sources: Sequence[Source], config: TextConfig) -> int | None:
     """Return the number of bytes of text; None if it is unknown before reading."""
     for source in sources:
-        info = inspect_file(source.path, Encoding(config.encoding), config.layout)
+        info = inspect_file(source.path, Encoding(config.encoding), config.format)
         is_plain = not info.packer and info.encoding is Encoding.utf8
-        if source.path == STDIN or not is_plain or info.layout is not Layout.txt:
+        if source.path == STDIN or not is_plain or info.layout is not CorpusFormat.txt:
             return None
     return sum(source.size for source in sources)
