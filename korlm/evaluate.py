@@ -127,7 +127,7 @@ def _own_inputs(
         if only_tuning and not (given or run.prepared.is_dir()):
             logger.warning(
                 "prepared corpus %s not found: skipping cache and dynamic evaluation for %s, "
-                "using equal mixture weights; prepared=DIR gives its new path",
+                "using equal mixture weights; set prepared=DIR to its new path",
                 *(run.prepared, run.folder),
             )
         elif run.fingerprint not in inputs:

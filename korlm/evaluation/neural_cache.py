@@ -1,4 +1,4 @@
-"""The neural cache (Grave et al. 2017, "Improving Neural Language Models with a Continuous Cache").
+"""Neural cache (Grave et al. 2017, "Improving Neural Language Models with a Continuous Cache").
 
 The cache assigns probability to recent tokens, weighted by the similarity of the hidden states that
 preceded them to the current hidden state (equation 3, i over the cached positions):
@@ -23,7 +23,7 @@ CacheSetting = tuple[int, float]  # size, theta
 
 
 class NeuralCache:
-    """The last hidden states and the tokens that followed them.
+    """Cache of the last hidden states and the tokens that followed them.
 
     Args:
         vocab_size: V; an empty cache assigns 1 / V to every token.

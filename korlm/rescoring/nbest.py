@@ -42,7 +42,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class NBest:
-    """The n-best list of one utterance.
+    """N-best list of one utterance.
 
     Attributes:
         utt: name of the utterance.
@@ -123,7 +123,7 @@ def grouped(rows: Iterable[Row]) -> Iterator[NBest]:
 
 @dataclass(frozen=True)
 class NBestLists:
-    """The n-best lists of a file or folder, which can be iterated repeatedly.
+    """N-best lists of a file or folder that can be iterated repeatedly.
 
     Attributes:
         path: file or folder.

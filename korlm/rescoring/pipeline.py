@@ -1,4 +1,4 @@
-"""The steps of the rescore command: tune if requested, rescore, write, report error rates."""
+"""Steps of the rescore command: tune if requested, rescore, write, report error rates."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SOFTMAX_ROWS = 4096  # hidden states collected before a softmax
 
 @dataclass(frozen=True)
 class TreeLevel:
-    """The nodes of one depth, sorted by parent.
+    """Nodes of one depth, sorted by parent.
 
     Attributes:
         parents: (n,), index of the parent in the level above; 0 for the root.

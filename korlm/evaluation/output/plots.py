@@ -1,4 +1,4 @@
-"""The breakdown plot (PNG): bits per character, documents, token frequency and position."""
+"""Breakdown plot (PNG): bits per character, documents, token frequency and position."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from korlm.utils.errors import ConfigError, NbestError
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to read n-best lists.
+    """Options for reading n-best lists.
 
     Attributes:
         format: text, jsonl, espnet or espnet_json; auto: detected.
