@@ -24,7 +24,7 @@ import torch
 
 from korlm.config import BootstrapConfig, CacheConfig, DynamicConfig
 from korlm.dataset.batches import Ids
-from korlm.dataset.prepared import Prepared, SplitStats
+from korlm.dataset.prepared import Prepared
 from korlm.dataset.vocab import BOS_ID, UNK_ID, Vocab
 from korlm.evaluation.bootstrap import LEVEL, interval, resampled_sums, sign_flip_p
 from korlm.evaluation.breakdown import UnitSums, by_frequency, by_position, by_sentence
@@ -92,26 +92,7 @@ def summarize(
         run: whose model was used.
         as_trained: whether the mode is the one that the run was trained in.
     """
-    row = {
-        "run": str(run.folder),
-        "model": run.settings.model.name,
-        "tokenizer": run.settings.tokenizer.name,
-        **compute_metrics(result, text.ids, text.counts),
-        "lines": text.status,
-        "bands": by_frequency(result.nats, text, run.vocab.counts),
-        "positions": by_position(result.nats, text),
-    }
-    sentences = by_sentence(result.nats, text)
-    documents = sentences.grouped(text.documents, len(text.doc_ids))
-    return EvaluationResult(row, documents, sentences, text.doc_ids, run.vocab, as_trained)
-
-
-def compute_metrics(result: ModeResult, ids: Ids, counts: SplitStats) -> Metrics:
-    """Return the metrics of a mode under their names in metrics.json, with its settings.
-
-    Modes share passes over the text, so the peak memory is that of all of them.
-    """
-    is_unk = ids[:] == UNK_ID
+    is_unk = text.ids == UNK_ID
     sums = LossSums(
         nats=float(result.nats.sum()),
         unk_nats=float(result.nats[is_unk].sum()),
@@ -119,7 +100,20 @@ def compute_metrics(result: ModeResult, ids: Ids, counts: SplitStats) -> Metrics
         num_unk=int(is_unk.sum()),
         seconds=result.seconds,
     )
-    return {**metrics(sums, counts, peak_memory_mb()), "settings": result.settings}
+    row = {
+        "run": str(run.folder),
+        "model": run.settings.model.name,
+        "tokenizer": run.settings.tokenizer.name,
+        # Modes share passes over the text, so the peak memory is that of all of them.
+        **metrics(sums, text.counts, peak_memory_mb()),
+        "settings": result.settings,
+        "lines": text.status,
+        "bands": by_frequency(result.nats, text, run.vocab.counts),
+        "positions": by_position(result.nats, text),
+    }
+    sentences = by_sentence(result.nats, text)
+    documents = sentences.grouped(text.documents, len(text.doc_ids))
+    return EvaluationResult(row, documents, sentences, text.doc_ids, run.vocab, as_trained)
 
 
 def evaluate(
@@ -147,15 +141,13 @@ def compare(results: Mapping[str, EvaluationResult], config: BootstrapConfig) ->
     Returns:
         The metrics of each result with "intervals" and, except for the first one, "against".
     """
-    units = {name: result.units(config.block) for name, result in results.items()}
-    columns = np.stack([column for sums in units.values() for column in _columns(sums)])
-    replicates = resampled_sums(columns, config.samples, config.seed)
-    replicates = replicates.reshape(len(results), -1, config.samples)
-    resampled = dict(zip(results, replicates, strict=True))
-    first = next(iter(results))
+    columns = {name: _columns(result.units(config.block)) for name, result in results.items()}
+    sums = resampled_sums(np.concatenate(list(columns.values())), config.samples, config.seed)
+    resampled = dict(zip(results, sums.reshape(len(results), -1, config.samples), strict=True))
+    (first, reference), *_ = results.items()
     rows = {}
     for name, result in results.items():
-        num_units = len(units[name].nats)
+        num_units = columns[name].shape[1]
         rows[name] = result.metrics | {
             "intervals": {
                 "perplexity": list(interval(_perplexity(resampled[name]), num_units)),
@@ -168,19 +160,45 @@ def compare(results: Mapping[str, EvaluationResult], config: BootstrapConfig) ->
             }
         }
         if name != first:
-            pair = PairedComparison(
-                *(units[name], units[first]), *(resampled[name], resampled[first])
-            )
-            test = {"row": first, "bits_per_char": pair.difference(_bits_per_char)}
-            if result.same_tokens(results[first]):
-                test["loss"] = pair.difference(_loss)
-            rows[name]["against"] = test | {"p": pair.p_value(config)}
+            compared = {"bits_per_char": _bits_per_char}
+            if result.same_tokens(reference):
+                compared["loss"] = _loss
+            pairs = ((columns[name], columns[first]), (resampled[name], resampled[first]))
+            rows[name]["against"] = {"row": first, **_paired_test(*pairs, compared, config)}
     return rows
 
 
-def _columns(sums: UnitSums) -> list[Floats]:
-    counts = (sums.num_tokens.astype(np.float64), sums.num_chars.astype(np.float64))
-    return [sums.nats, sums.open_nats, *counts]
+def _paired_test(
+    units: tuple[Floats, Floats],
+    resampled: tuple[Floats, Floats],
+    compared: Mapping[str, Callable[[Floats], Floats]],
+    config: BootstrapConfig,
+) -> Metrics:
+    """Test a result against another one.
+
+    Args:
+        units: (4, U), sums of the units under the one and the other result.
+        resampled: (4, R), sums of the resamples.
+        compared: metrics of these sums.
+        config: of the test.
+
+    Returns:
+        The difference in each metric with its interval, and the p-value of that in open nats.
+    """
+    test: Metrics = {}
+    with np.errstate(invalid="ignore"):  # inf - inf
+        for key, metric in compared.items():
+            one, other = (metric(columns.sum(1)) for columns in units)
+            replicates = metric(resampled[0]) - metric(resampled[1])
+            low, high = interval(replicates, units[0].shape[1])
+            test[key] = {"difference": float(one - other), "interval": [low, high]}
+        differences = units[0][1] - units[1][1]
+    return test | {"p": sign_flip_p(differences, config.samples, config.seed)}
+
+
+def _columns(units: UnitSums) -> Floats:
+    """Return the sums of units that the compared metrics are ratios of, (4, U)."""
+    return np.stack([units.nats, units.open_nats, units.num_tokens, units.num_chars])
 
 
 def _loss(columns: Floats) -> Floats:
@@ -198,43 +216,6 @@ def _bits_per_char(columns: Floats) -> Floats:
     _, open_nats, _, num_chars = columns
     bits: Floats = open_nats / math.log(2) / num_chars
     return bits
-
-
-@dataclass(frozen=True)
-class PairedComparison:
-    """Two results on the same units and in the same resamples.
-
-    Attributes:
-        sums: of the units under the one result.
-        reference: of the units under the other one, which is subtracted.
-        resampled: (4, R), resampled columns of the one.
-        resampled_reference: (4, R), of the other.
-    """
-
-    sums: UnitSums
-    reference: UnitSums
-    resampled: Floats
-    resampled_reference: Floats
-
-    def difference(self, metric: Callable[[Floats], Floats]) -> dict[str, Any]:
-        """Return the difference in a metric and its confidence interval."""
-        totals = [
-            np.array([column.sum() for column in _columns(sums)])
-            for sums in (self.sums, self.reference)
-        ]
-        with np.errstate(invalid="ignore"):  # inf - inf
-            difference = float(metric(totals[0]) - metric(totals[1]))
-            replicates = metric(self.resampled) - metric(self.resampled_reference)
-        return {
-            "difference": difference,
-            "interval": list(interval(replicates, len(self.sums.nats))),
-        }
-
-    def p_value(self, config: BootstrapConfig) -> float:
-        """Return the p-value of the difference in nats under random sign flips."""
-        with np.errstate(invalid="ignore"):
-            differences = self.sums.open_nats - self.reference.open_nats
-        return sign_flip_p(differences, config.samples, config.seed)
 
 
 @dataclass(frozen=True)

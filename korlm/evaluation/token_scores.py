@@ -30,7 +30,7 @@ from korlm.utils.progress import ProgressBar
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-WINDOW = 256  # time steps of a stream per forward pass and per cache lookup
+WINDOW = 256  # time steps of a stream per forward pass
 MAX_ROWS = 32  # sentences per batch
 
 
@@ -242,7 +242,7 @@ def collect_scores(
     nats: list[Tensor] = []
     cache_probs: list[Tensor] = []
     with ProgressBar(total=num_tokens, desc=description, unit="token", leave=False) as bar:
-        for window in _merged(scored):
+        for window in scored:
             nats.append(window.nats.cpu().double())
             if cache is not None and window.hidden is not None:
                 lookup_started = time.perf_counter()
@@ -258,27 +258,6 @@ def collect_scores(
         }
     seconds = time.perf_counter() - started - cache_seconds
     return TokenScores(torch.cat(nats).numpy(), seconds, cached)
-
-
-def _merged(scored: Iterator[Window]) -> Iterator[Window]:
-    """Merge short windows (of dynamic evaluation): a lookup of few tokens is inefficient."""
-    pending: list[Window] = []
-
-    def merge() -> Window:
-        hidden = [window.hidden for window in pending if window.hidden is not None]
-        return Window(
-            torch.cat([window.targets for window in pending]),
-            torch.cat([window.nats for window in pending]),
-            torch.cat(hidden) if hidden else None,
-        )
-
-    for window in scored:
-        pending.append(window)
-        if sum(len(window.targets) for window in pending) >= WINDOW:
-            yield merge()
-            pending.clear()
-    if pending:
-        yield merge()
 
 
 def device_of(model: LanguageModel) -> torch.device:

@@ -9,8 +9,9 @@ Axes: U utterances, M hypotheses of all of them.
 from __future__ import annotations
 
 import importlib.util
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -79,27 +80,13 @@ def _errors(references: list[str], hyps: list[str], rate: ErrorRate) -> Ints:
     return np.array(errors, dtype=np.int64)
 
 
-def _zeros() -> dict[ErrorRate, int]:
-    return dict.fromkeys(ErrorRate, 0)
-
-
-@dataclass
 class ErrorTally:
-    """Sums of errors of the first hypotheses before and after rescoring, and of the best ones.
+    """Sums of errors of the first hypotheses before and after rescoring, and of the best ones."""
 
-    Attributes:
-        errors: before, after, oracle -> errors for each error rate.
-        lengths: of the references.
-        num_utterances: U.
-        num_hyps: M.
-    """
-
-    errors: dict[str, dict[ErrorRate, int]] = field(
-        default_factory=lambda: {variant: _zeros() for variant in VARIANTS}
-    )
-    lengths: dict[ErrorRate, int] = field(default_factory=_zeros)
-    num_utterances: int = 0
-    num_hyps: int = 0
+    def __init__(self) -> None:
+        self._errors: Counter[tuple[str, ErrorRate]] = Counter()
+        self._lengths: Counter[ErrorRate] = Counter()
+        self._num_utterances = self._num_hyps = 0
 
     def add(self, errors: Counts, lengths: Counts, sizes: Ints, chosen: Ints) -> None:
         """Add some utterances.
@@ -111,25 +98,24 @@ class ErrorTally:
             chosen: (U,), index of the best hypothesis after rescoring among all M.
         """
         starts = np.cumsum(sizes) - sizes
-        for rate in ErrorRate:
-            batch_errors = errors[rate]
-            self.errors["before"][rate] += int(batch_errors[starts].sum())
-            self.errors["after"][rate] += int(batch_errors[chosen].sum())
-            self.errors["oracle"][rate] += int(np.minimum.reduceat(batch_errors, starts).sum())
-            self.lengths[rate] += int(lengths[rate].sum())
-        self.num_utterances += len(sizes)
-        self.num_hyps += int(sizes.sum())
+        for rate, hyp_errors in errors.items():
+            self._errors["before", rate] += int(hyp_errors[starts].sum())
+            self._errors["after", rate] += int(hyp_errors[chosen].sum())
+            self._errors["oracle", rate] += int(np.minimum.reduceat(hyp_errors, starts).sum())
+            self._lengths[rate] += int(lengths[rate].sum())
+        self._num_utterances += len(sizes)
+        self._num_hyps += int(sizes.sum())
 
     def rate(self, variant: str, rate: ErrorRate) -> float:
         """Return errors per reference unit; NaN if the references are empty."""
-        length = self.lengths[rate]
-        return self.errors[variant][rate] / length if length else float("nan")
+        length = self._lengths[rate]
+        return self._errors[variant, rate] / length if length else math.nan
 
     def table(self) -> str:
         """Format all error rates in percent, one line per variant."""
-        size = self.num_hyps / self.num_utterances
+        size = self._num_hyps / self._num_utterances
         lines = [
-            f"{self.num_utterances:,} utterances, {size:.1f} hypotheses each",
+            f"{self._num_utterances:,} utterances, {size:.1f} hypotheses each",
             f"{'':8}" + "".join(f"{NAMES[rate]:>20}" for rate in ErrorRate),
         ]
         for variant in VARIANTS:

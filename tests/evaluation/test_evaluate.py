@@ -15,8 +15,7 @@ from model_cases import make_model
 from texts import random_nats, random_text, result_of, toy_run
 
 from korlm.config import BootstrapConfig, CacheConfig, DynamicConfig
-from korlm.dataset.prepared import SplitStats
-from korlm.dataset.vocab import BOS_ID
+from korlm.dataset.vocab import BOS_ID, UNK_ID
 from korlm.evaluation.bootstrap import sign_flip_p
 from korlm.evaluation.evaluate import (
     EvaluationInputs,
@@ -24,11 +23,9 @@ from korlm.evaluation.evaluate import (
     TuningData,
     check_same_text,
     compare,
-    compute_metrics,
     evaluate,
     evaluate_run,
 )
-from korlm.evaluation.modes import ModeResult
 from korlm.evaluation.texts import EvaluationText
 from korlm.utils.errors import CorpusError
 from korlm.utils.io.atomic_files import write_figures
@@ -38,40 +35,18 @@ CACHE, NO_CACHE = CacheConfig(sizes=[5, 20], flatness=[0.0, 0.3]), CacheConfig(s
 NO_DYNAMIC = DynamicConfig(learning_rates=[])
 CPU = torch.device("cpu")
 
-COUNTS = SplitStats(
-    num_tokens=4, num_unk=1, num_eojeol=2, num_chars=10, num_lines=1, spelling_nats=3.0
-)
-IDS = np.array([5, 1, 6, 3], dtype=np.uint16)
-
-
-def metrics_of(nats: list[float], settings: dict[str, Any]) -> dict[str, Any]:
-    return compute_metrics(ModeResult(np.array(nats), 2.0, settings), IDS, COUNTS)
-
 
 def one_document(text: EvaluationText) -> EvaluationText:
     return dataclasses.replace(text, documents=text.documents * 0, doc_ids=["글.txt"])
 
 
-def test_metrics_by_hand() -> None:
-    metrics = metrics_of([1.0, 5.0, 2.0, 4.0], {"theta": 0.2})
-    assert metrics["loss"] == 3.0
-    assert metrics["perplexity"] == pytest.approx(np.exp(3))
-    assert metrics["perplexity_known"] == pytest.approx(np.exp(7 / 3))
-    assert metrics["bits_per_char"] == pytest.approx((12 + 3) / np.log(2) / 10)
-    assert metrics["tokens_per_second"] == 2.0
-    assert metrics["settings"] == {"theta": 0.2}
-
-
 def test_metrics_file(tmp_path: Path) -> None:
-    rows = {
-        "cache": metrics_of([0.4] * 4, {"weights": {"model": 0.75, "cache": 0.25}}),
-        "overflow": metrics_of([1.0, 9e9, 1.0, 1.0], {}) | {"interval": [float("nan"), 1.0]},
-    }
-    write_figures(tmp_path / "metrics.json", {"valid": rows})
-    stored = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["valid"]
-    assert stored["overflow"]["perplexity"] is None
-    assert stored["overflow"]["interval"] == [None, 1.0]
-    assert stored["cache"] == rows["cache"]
+    text = random_text()
+    metrics = result_of(text, np.where(np.arange(len(text.ids)) == 1, 9e9, 1.0)).metrics
+    write_figures(tmp_path / "metrics.json", {"valid": {"overflow": metrics}})
+    stored = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["valid"]["overflow"]
+    assert stored["perplexity"] is None
+    assert stored["num_tokens"] == len(text.ids)
 
 
 def test_summary_is_of_the_whole_text() -> None:
@@ -79,6 +54,8 @@ def test_summary_is_of_the_whole_text() -> None:
     nats = random_nats(text)
     metrics = result_of(text, nats).metrics
     assert metrics["loss"] == pytest.approx(nats.mean())
+    assert metrics["perplexity_known"] == pytest.approx(np.exp(nats[text.ids != UNK_ID].mean()))
+    assert metrics["tokens_per_second"] == len(text.ids) / 2.0
     assert metrics["num_chars"] == text.num_chars.sum()
     bits = (nats.sum() + text.spelling_nats.sum()) / math.log(2) / text.num_chars.sum()
     assert metrics["bits_per_char"] == pytest.approx(bits)

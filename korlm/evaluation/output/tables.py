@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from korlm.evaluation.evaluate import Metrics
@@ -12,49 +12,46 @@ from korlm.utils.io.tables import aligned
 FEW_UNITS = 20  # with fewer, even the expanded intervals cover less than 95 %
 
 
+COLUMNS: dict[str, Callable[[Metrics], str]] = {
+    "tokenizer": lambda row: str(row["tokenizer"]),
+    "tokens": lambda row: f"{row['num_tokens']:,}",
+    "perplexity": lambda row: f"{row['perplexity']:,.2f}",
+    "change": lambda row: f"{row['change']:+.1f} %",
+    "known": lambda row: f"{row['perplexity_known']:,.2f}",
+    "unknown": lambda row: f"{100 * row['oov_rate']:.1f} %",
+    "per eojeol": lambda row: f"{row['eojeol_perplexity']:,.4g}",
+    "loss": lambda row: f"{row['loss']:.4f}",
+    "bits/char": lambda row: f"{row['bits_per_char']:.4f}",
+    "95 % interval": lambda row: "{:.4f} to {:.4f}".format(*row["intervals"]["bits_per_char"]),
+    "tokens/s": lambda row: f"{row['tokens_per_second']:,.0f}",
+}
+MODE_COLUMNS = ["perplexity", "change", "loss", "bits/char", "95 % interval", "tokens/s"]
+RUN_COLUMNS = [column for column in COLUMNS if column not in ("change", "loss")]
+
+
 def comparison_table(rows: Mapping[str, Metrics]) -> str:
     """Format the modes of one run, with the change in perplexity from the first one."""
     first = next(iter(rows.values()))["perplexity"]
-    cells = [["", "perplexity", "change", "loss", "bits/char", "95 % interval", "tokens/s"]]
-    for name, row in rows.items():
-        change = 100 * (row["perplexity"] / first - 1) if math.isfinite(first) else math.nan
-        cells.append(
-            [
-                name,
-                f"{row['perplexity']:,.2f}",
-                f"{change:+.1f} %",
-                f"{row['loss']:.4f}",
-                f"{row['bits_per_char']:.4f}",
-                _interval(row["intervals"]["bits_per_char"]),
-                f"{row['tokens_per_second']:,.0f}",
-            ]
-        )
+    changes = {
+        name: 100 * (row["perplexity"] / first - 1) if math.isfinite(first) else math.nan
+        for name, row in rows.items()
+    }
+    lines = _lines(
+        {name: row | {"change": changes[name]} for name, row in rows.items()}, MODE_COLUMNS
+    )
     # Settings come last and are not padded: they may be long.
     settings = ["settings chosen on valid", *(_settings(row["settings"]) for row in rows.values())]
-    lines = zip(aligned(cells), settings, strict=True)
-    return "\n".join(f"{line}  {last}".rstrip() for line, last in lines)
+    return "\n".join(f"{line}  {last}".rstrip() for line, last in zip(lines, settings, strict=True))
 
 
 def runs_table(rows: Mapping[str, Metrics]) -> str:
     """Format several runs, which may have different tokenizers."""
-    heads = ["tokenizer", "tokens", "perplexity", "known", "unknown", "per eojeol"]
-    cells = [["", *heads, "bits/char", "95 % interval", "tokens/s"]]
-    for name, row in rows.items():
-        cells.append(
-            [
-                name,
-                row["tokenizer"],
-                f"{row['num_tokens']:,}",
-                f"{row['perplexity']:,.2f}",
-                f"{row['perplexity_known']:,.2f}",
-                f"{100 * row['oov_rate']:.1f} %",
-                f"{row['eojeol_perplexity']:,.4g}",
-                f"{row['bits_per_char']:.4f}",
-                _interval(row["intervals"]["bits_per_char"]),
-                f"{row['tokens_per_second']:,.0f}",
-            ]
-        )
-    return "\n".join(aligned(cells))
+    return "\n".join(_lines(rows, RUN_COLUMNS))
+
+
+def _lines(rows: Mapping[str, Metrics], columns: Sequence[str]) -> list[str]:
+    cells = [[name, *(COLUMNS[column](row) for column in columns)] for name, row in rows.items()]
+    return aligned([["", *columns], *cells])
 
 
 def paired_test_table(rows: Mapping[str, Metrics]) -> str:
@@ -103,11 +100,6 @@ def interval_note(row: Metrics) -> str:
     elif number < FEW_UNITS:
         note += "; few units: probably too narrow"
     return note
-
-
-def _interval(ends: Sequence[float]) -> str:
-    low, high = ends
-    return f"{low:.4f} to {high:.4f}"
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
