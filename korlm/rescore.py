@@ -24,7 +24,7 @@ def main(settings: RescoreSettings) -> None:
     from korlm.rescoring.formats.reader import detect_format, open_lists
     from korlm.rescoring.formats.writer import check_output, open_writer
     from korlm.rescoring.lm_scorer import LMScorer
-    from korlm.rescoring.pipeline import RescoringJob, rescore_lists
+    from korlm.rescoring.pipeline import rescore_lists
     from korlm.rescoring.rescore import ScoreWeights
     from korlm.runs.device import inference_device
     from korlm.utils.torch_backend import tf32
@@ -45,7 +45,6 @@ def main(settings: RescoreSettings) -> None:
         settings.length_unit,
         settings.normalize,
     )
-    job = RescoringJob(weights, settings.tune_metric, settings.batch_size, references, num_hyps)
     with (
         tf32(False),
         LMScorer(
@@ -58,7 +57,11 @@ def main(settings: RescoreSettings) -> None:
             unit=settings.length_unit,
         ) as output,
     ):
-        rescore_lists(lists, scorer, job, output, tuning=settings.tune is not None)
+        rescore_lists(
+            *(lists, scorer, output, weights, references, num_hyps),
+            tune_metric=settings.tune_metric if settings.tune is not None else None,
+            batch_size=settings.batch_size,
+        )
 
 
 def _read_options(settings: RescoreSettings) -> ReadOptions:

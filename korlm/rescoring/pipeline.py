@@ -40,46 +40,40 @@ class HypothesisBatch:
     lengths: Counts
 
 
-@dataclass(frozen=True)
-class RescoringJob:
-    """Settings of a rescoring run.
-
-    Attributes:
-        weights: of the combined score; initial ones if they are tuned.
-        tune_metric: error rate that tuning minimizes.
-        batch_size: hypotheses per batch.
-        references: utterance -> reference text; empty: errors are not counted.
-        num_hyps: in all lists, for the progress bar.
-    """
-
-    weights: ScoreWeights
-    tune_metric: ErrorRate
-    batch_size: int
-    references: Mapping[str, str]
-    num_hyps: int
-
-
 def rescore_lists(
-    lists: NBestLists, scorer: LMScorer, job: RescoringJob, output: Writer, tuning: bool
+    lists: NBestLists,
+    scorer: LMScorer,
+    output: Writer,
+    weights: ScoreWeights,
+    references: Mapping[str, str],
+    num_hyps: int,
+    tune_metric: ErrorRate | None = None,
+    batch_size: int = 1000,
 ) -> None:
     """Rescore lists and write them; log weights and error rates.
 
     Args:
         lists: input.
         scorer: of the models.
-        job: settings.
         output: to write to.
-        tuning: tune the weights first, which keeps all lists in memory.
+        weights: of the combined score; initial ones if they are tuned.
+        references: utterance -> reference text; empty: errors are not counted.
+        num_hyps: in all lists, for the progress bar.
+        tune_metric: tune the weights for the lowest error rate first, which keeps all lists in
+            memory; None: do not tune.
+        batch_size: hypotheses per batch.
     """
-    weights = job.weights
-    if tuning and scorer.linear and len(scorer.runs) > 1 and not len(weights.mixture_weights):
-        scorer.fit_mixture_weights(list(job.references.values()))
-    batches: Iterable[HypothesisBatch] = _batches(lists, scorer, job)
-    if tuning:
+    mixture = weights.mixture_weights
+    if tune_metric and scorer.linear and len(scorer.runs) > 1 and not len(mixture):
+        scorer.fit_mixture_weights(list(references.values()))
+    batches: Iterable[HypothesisBatch] = _batches(
+        lists, scorer, weights, references, num_hyps, batch_size
+    )
+    if tune_metric:
         batches = list(batches)
-        weights = tune_weights(batches, job)
-        mixture = scorer.mixture_weights if scorer.linear else np.asarray(weights.mixture_weights)
-        logger.info("%s", _format_weights(weights, mixture, len(scorer.runs)))
+        weights = tune_weights(batches, weights, tune_metric)
+        fitted = scorer.mixture_weights if scorer.linear else np.asarray(weights.mixture_weights)
+        logger.info("%s", _format_weights(weights, fitted, len(scorer.runs)))
     tally = ErrorTally()
     num_utterances = num_changed = 0
     for batch in batches:
@@ -88,32 +82,31 @@ def rescore_lists(
         output.write(rescored)
         num_utterances += len(rescored)
         num_changed += sum(hyps[0].hypothesis is not nbest.hyps[0] for nbest, hyps in rescored)
-        if job.references:
+        if references:
             model_weights = weights.model_weights(len(features.log_probs))
             chosen = best(features.totals(model_weights, weights.length_bonus), features.sizes)
             tally.add(batch.errors, batch.lengths, features.sizes, chosen)
     logger.info(
         "%s hypotheses of %s utterances; %s utterances have another best one",
-        *(f"{count:,}" for count in (job.num_hyps, num_utterances, num_changed)),
+        *(f"{count:,}" for count in (num_hyps, num_utterances, num_changed)),
     )
-    if job.references:
+    if references:
         logger.info("%s", tally.table())
 
 
-def tune_weights(batches: Sequence[HypothesisBatch], job: RescoringJob) -> ScoreWeights:
+def tune_weights(
+    batches: Sequence[HypothesisBatch], initial: ScoreWeights, metric: ErrorRate
+) -> ScoreWeights:
     """Return the weights with the fewest errors on these lists, never worse than the initial."""
     features = Features.joined([batch.features for batch in batches])
-    errors = np.concatenate([batch.errors[job.tune_metric] for batch in batches])
-    initial = job.weights.model_weights(len(features.log_probs))
-    tuned = tune(features, errors, initial, job.weights.length_bonus)
+    errors = np.concatenate([batch.errors[metric] for batch in batches])
+    start = initial.model_weights(len(features.log_probs))
+    tuned = tune(features, errors, start, initial.length_bonus)
     lm_weight = float(tuned.weights.sum())
-    mixture = (tuned.weights / lm_weight).tolist() if lm_weight else job.weights.mixture_weights
-    logger.info("tuned for the lowest %s", NAMES[job.tune_metric])
+    mixture = (tuned.weights / lm_weight).tolist() if lm_weight else initial.mixture_weights
+    logger.info("tuned for the lowest %s", NAMES[metric])
     return dataclasses.replace(
-        job.weights,
-        lm_weight=lm_weight,
-        length_bonus=tuned.length_bonus,
-        mixture_weights=mixture,
+        initial, lm_weight=lm_weight, length_bonus=tuned.length_bonus, mixture_weights=mixture
     )
 
 
@@ -126,11 +119,18 @@ def _format_weights(weights: ScoreWeights, mixture: Floats, num_models: int) -> 
     return overrides + " (use them with other lists)"
 
 
-def _batches(lists: NBestLists, scorer: LMScorer, job: RescoringJob) -> Iterator[HypothesisBatch]:
+def _batches(
+    lists: NBestLists,
+    scorer: LMScorer,
+    weights: ScoreWeights,
+    references: Mapping[str, str],
+    num_hyps: int,
+    batch_size: int,
+) -> Iterator[HypothesisBatch]:
     """Yield all lists in batches, with a progress bar."""
-    batches = features_of(batches_of(lists, job.batch_size), scorer, job.weights)
-    with ProgressBar(total=job.num_hyps, desc="rescore", unit="hyp", leave=False) as bar:
+    batches = features_of(batches_of(lists, batch_size), scorer, weights)
+    with ProgressBar(total=num_hyps, desc="rescore", unit="hyp", leave=False) as bar:
         for part, features in batches:
-            counts = count_errors(part, job.references) if job.references else ({}, {})
+            counts = count_errors(part, references) if references else ({}, {})
             yield HypothesisBatch(part, features, *counts)
             bar.update(len(features.scores))

@@ -17,7 +17,6 @@ from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import BOS_ID, EOS_ID, UNK_ID
 from korlm.evaluation.surprisal import scorer as surprisal
 from korlm.evaluation.surprisal.scorer import SurprisalScorer, rebatch
-from korlm.evaluation.token_scores import collect_scores, score_continuous, score_sentences
 from korlm.models.base import LanguageModel
 from korlm.models.ngram.model import NgramLM
 
@@ -94,36 +93,14 @@ def test_equals_step_by_step(kind: str, option: str, context: Context, start_id:
         np.testing.assert_allclose(nats, bits, atol=1e-5)
 
 
-def test_contexts_differ() -> None:
-    model, lines = make_model("lstm"), random_lines(30)
-    sums = {
-        round(
-            sum(
-                c.surprisal.sum() for c in SurprisalScorer(model, EOS_ID, x).score(split(lines, 7))
-            ),
-            3,
-        )
-        for x in Context
-    }
-    assert len(sums) == 3
-
-
-@pytest.mark.parametrize("start_id", [EOS_ID, BOS_ID])
-@pytest.mark.parametrize("context", [Context.line, Context.carried])
-def test_the_sum_is_that_of_evaluation(context: Context, start_id: int) -> None:
-    model, lines = make_model("lstm"), random_lines(40)
-    whole = encoded(lines)
-    if context is Context.line:
-        nats = score_sentences(model, whole.ids, start_id).nats
-    else:
-        windows = score_continuous(model, whole.ids, start_id)
-        nats = collect_scores(windows, len(whole.ids), "carried").nats
-    (found,) = SurprisalScorer(model, start_id, context, batch_tokens=64).score([whole])
-    np.testing.assert_allclose(found.surprisal * math.log(2), nats, atol=1e-5)
-    unknown = whole.ids == UNK_ID
-    assert found.unknown.tolist() == unknown.tolist()
-    extra = (found.open_surprisal - found.surprisal) * math.log(2)
-    np.testing.assert_allclose(extra, np.where(unknown, 2.5, 0.0), atol=1e-9)
+def test_open_surprisal_adds_the_spelling() -> None:
+    (batch,) = SurprisalScorer(make_model("lstm"), EOS_ID, Context.line).score(
+        [encoded(random_lines(40))]
+    )
+    is_unk = batch.lines.ids == UNK_ID
+    assert is_unk.any() and batch.unknown.tolist() == is_unk.tolist()
+    spelling_nats = (batch.open_surprisal - batch.surprisal) * math.log(2)
+    np.testing.assert_allclose(spelling_nats, np.where(is_unk, 2.5, 0.0), atol=1e-9)
 
 
 def test_blank_lines_alone_end_no_context() -> None:
