@@ -128,7 +128,7 @@ def test_unsmoothed_counts_give_infinite_surprisal() -> None:
     np.testing.assert_allclose(found.entropy, [0, 1, 0, alone, 1], atol=1e-6)
 
 
-def test_windows_hold_whole_readings() -> None:
+def test_windows_keep_all_lines() -> None:
     lines = random_lines(50)
     windows = list(rebatch(split(lines, 2)))
     assert 1 < len(windows) < 25
