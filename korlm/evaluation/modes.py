@@ -6,7 +6,7 @@ cache      carried, mixed with a neural cache
 dynamic    carried, with dynamic evaluation
 <run>      another run alone, in the mode that it was trained in
 mix        the model, in the mode that it was trained in, mixed with the other runs
-all        all of the above, mixed
+all        cache, dynamic evaluation and the other runs mixed with the model
 
 ``tune`` chooses the hyperparameters on one text, ``run_modes`` applies them to another. Modes share
 passes over the text: carried and cache need one, and mixtures need none beyond those of their
@@ -201,7 +201,7 @@ def _mixtures(
         adapted["dynamic"] = scores["dynamic"]
     if others:
         mixtures["mix"] = own | other_scores
-    if adapted or others:
+    if adapted:
         mixtures["all"] = own | adapted | other_scores
     return mixtures
 

@@ -202,7 +202,7 @@ def test_mistakes(korlm: Command, runs: Runs, dev: tuple[Path, Path], tmp_path: 
     assert "score_scales" in error_of(run, nbest, "score_scales=[1]")
     assert "is given twice" in error_of(run, nbest, f"mix=[{runs.lstm}]")
     assert "leave it out" in error_of(run, nbest, "tune=a", "reference=b")
-    assert "did you mean weight?" in error_of(run, nbest, "wieght=1")
+    assert "did you mean lm_weight?" in error_of(run, nbest, "wieght=1")
     short = tmp_path / "bad"
     short.write_text("".join(references.read_text("utf-8").splitlines(keepends=True)[1:]), "utf-8")
     assert "no reference for 1 of 12 utterances, the first is u0" in error_of(

@@ -174,7 +174,7 @@ def test_the_sort_command_for_numbered_hypotheses(tmp_path: Path) -> None:
         ("n.jsonl", ['{"utt": "a", "text": "가"}'], "no score under 'score' (there is utt, text)"),
         ("n.jsonl", ['{"utt": "a", "text": "가", "score": NaN}'], "n.jsonl:1: the score is nan"),
         ("n.jsonl", ['{"utt": "a", "text": "\\ud800", "score": 1}'], "lone surrogate"),
-        ("1best_recog/score", ["a 1"], "utterance a has no line in"),
+        ("1best_recog/score", ["a 1"], "utterance a has no line at this position in"),
         ("2best_recog/score", ["a 1"], "has 2best_recog but no 1best_recog"),
         ("empty", ["a 1"], "has no 1best_recog"),
     ],
