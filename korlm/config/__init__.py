@@ -1,193 +1,41 @@
 """Typed settings: one dataclass per group of conf/, with the checks of its values.
 
 YAML holds values, the dataclasses here hold types and checks, everything else holds behaviour. Each
-file of a group begins with its schema, so that a misspelt key or a wrong type stops a run before
-any work; ``__post_init__`` does the rest. Stages turn Hydra's tree into these dataclasses at once:
-nothing below a stage sees OmegaConf.
+file of a group begins with its schema (``korlm.config.registry``), so that a misspelt key or a
+wrong type stops a run before any work; ``__post_init__`` does the rest. Stages turn Hydra's tree
+into these dataclasses at once: nothing below a stage sees OmegaConf.
+
+This package exports what its modules define. To import a module registers its dataclasses.
 """
+
+# ruff: noqa: F403, F405
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 
-from korlm.config.cluster import ClusterConfig
-from korlm.config.commands.evaluate import (
-    BootstrapConfig,
-    CacheConfig,
-    DynamicConfig,
-    EvaluateSettings,
-    run_list,
-)
-from korlm.config.commands.export import ExportFormat, ExportSettings
-from korlm.config.commands.generate import GenerateSettings
-from korlm.config.commands.inference import UseSettings
-from korlm.config.commands.report import ReportSettings
-from korlm.config.commands.rescore import (
-    ErrorRate,
-    Length,
-    ListFormat,
-    Mixing,
-    Normalize,
-    RescoreSettings,
-    ScoreKind,
-)
-from korlm.config.commands.score import Context, Level, ScoreSettings
-from korlm.config.commands.serve import ServeSettings
-from korlm.config.data import (
-    BatchesConfig,
-    CorpusConfig,
-    Document,
-    Encoding,
-    Engine,
-    JavaConfig,
-    KkmaConfig,
-    Layout,
-    Mode,
-    NsmcConfig,
-    Quoting,
-    SentencePieceConfig,
-    Separator,
-    TextConfig,
-    TokenizerConfig,
-    Unicode,
-    VocabConfig,
-    WorkerConfig,
-)
-from korlm.config.model import (
-    GRUConfig,
-    InitialState,
-    LSTMConfig,
-    ModelConfig,
-    NeuralConfig,
-    NgramConfig,
-    Nonlinearity,
-    OutputBias,
-    RecurrentConfig,
-    RNNConfig,
-    Smoothing,
-    Softmax,
-    Spelling,
-    WindowConfig,
-)
+from korlm.config import registry
+from korlm.config.cluster import *
+from korlm.config.commands.evaluate import *
+from korlm.config.commands.export import *
+from korlm.config.commands.generate import *
+from korlm.config.commands.inference import *
+from korlm.config.commands.report import *
+from korlm.config.commands.rescore import *
+from korlm.config.commands.score import *
+from korlm.config.commands.serve import *
+from korlm.config.data import *
+from korlm.config.model import *
 from korlm.config.objective import check_objective
-from korlm.config.sweeps import (
-    LAUNCHERS,
-    GridConfig,
-    JoblibConfig,
-    LauncherConfig,
-    LocalConfig,
-    Pruner,
-    Sampler,
-    SearchConfig,
-    SlurmConfig,
-    SubmititConfig,
-)
-from korlm.config.training import (
-    AdagradConfig,
-    AdamConfig,
-    DecayConfig,
-    Device,
-    MuonConfig,
-    OptimizerConfig,
-    PlateauConfig,
-    Precision,
-    ResumeFrom,
-    ScheduleConfig,
-    SGDConfig,
-    TrainerConfig,
-)
-from korlm.config.validation import MISSING, Group, path_field
-
-__all__ = [
-    "LAUNCHERS",
-    "MISSING",
-    "SCHEMAS",
-    "AdagradConfig",
-    "AdamConfig",
-    "BatchesConfig",
-    "BootstrapConfig",
-    "CacheConfig",
-    "ClusterConfig",
-    "Context",
-    "CorpusConfig",
-    "CorpusSettings",
-    "DecayConfig",
-    "Device",
-    "Document",
-    "DynamicConfig",
-    "Encoding",
-    "Engine",
-    "ErrorRate",
-    "EvaluateSettings",
-    "ExportFormat",
-    "ExportSettings",
-    "GRUConfig",
-    "GenerateSettings",
-    "GridConfig",
-    "Group",
-    "InitialState",
-    "JavaConfig",
-    "JoblibConfig",
-    "KkmaConfig",
-    "LSTMConfig",
-    "LauncherConfig",
-    "Layout",
-    "Length",
-    "Level",
-    "ListFormat",
-    "LocalConfig",
-    "Mixing",
-    "Mode",
-    "ModelConfig",
-    "MuonConfig",
-    "NeuralConfig",
-    "NgramConfig",
-    "Nonlinearity",
-    "Normalize",
-    "NsmcConfig",
-    "OptimizerConfig",
-    "OutputBias",
-    "PlateauConfig",
-    "Precision",
-    "PrepareSettings",
-    "Pruner",
-    "Quoting",
-    "RNNConfig",
-    "RecurrentConfig",
-    "ReportSettings",
-    "RescoreSettings",
-    "ResumeFrom",
-    "SGDConfig",
-    "Sampler",
-    "ScheduleConfig",
-    "ScoreKind",
-    "ScoreSettings",
-    "SearchConfig",
-    "SentencePieceConfig",
-    "Separator",
-    "ServeSettings",
-    "SlurmConfig",
-    "Smoothing",
-    "Softmax",
-    "Spelling",
-    "SubmititConfig",
-    "TextConfig",
-    "TokenizerConfig",
-    "TrainSettings",
-    "TrainerConfig",
-    "Unicode",
-    "UseSettings",
-    "VocabConfig",
-    "WindowConfig",
-    "WorkerConfig",
-    "register",
-    "run_list",
-]
+from korlm.config.sweeps import *
+from korlm.config.training import *
+from korlm.config.validation import *
+from korlm.config.validation import MISSING, CommandSettings, path_field
 
 
 @dataclass
-class CorpusSettings(Group):
+class CorpusSettings(CommandSettings):
     """What makes a prepared corpus of a corpus."""
 
     corpus: CorpusConfig = MISSING
@@ -198,6 +46,7 @@ class CorpusSettings(Group):
     # the folder for prepared corpora, runs and sweeps
 
 
+@registry.register("", "prepare")
 @dataclass
 class PrepareSettings(CorpusSettings):
     """python -m korlm.prepare: corpus -> prepared corpus."""
@@ -206,6 +55,7 @@ class PrepareSettings(CorpusSettings):
     # print what the corpus is like, and keep that beside it: statistics.json, frequencies.png
 
 
+@registry.register("", "train")
 @dataclass
 class TrainSettings(CorpusSettings):
     """python -m korlm.train: corpus or prepared corpus -> run."""
@@ -238,58 +88,14 @@ class TrainSettings(CorpusSettings):
             self._fail("name", "must be made of letters, digits, _, . and - alone")
 
 
-SCHEMAS: dict[str, dict[str, type]] = {
-    "": {
-        "prepare_schema": PrepareSettings,
-        "train_schema": TrainSettings,
-        "evaluate_schema": EvaluateSettings,
-        "serve_schema": ServeSettings,
-        "score_schema": ScoreSettings,
-        "report_schema": ReportSettings,
-        "export_schema": ExportSettings,
-        "rescore_schema": RescoreSettings,
-        "generate_schema": GenerateSettings,
-    },
-    "corpus": {"text_schema": CorpusConfig, "nsmc_schema": NsmcConfig},
-    "tokenizer": {
-        "plain_schema": TokenizerConfig,
-        "kkma_schema": KkmaConfig,
-        "java_schema": JavaConfig,
-        "native_schema": WorkerConfig,
-        "sentencepiece_schema": SentencePieceConfig,
-    },
-    "vocab": {"vocab_schema": VocabConfig},
-    "batches": {"batches_schema": BatchesConfig},
-    "model": {
-        "lstm_schema": LSTMConfig,
-        "gru_schema": GRUConfig,
-        "rnn_schema": RNNConfig,
-        "ngram_schema": NgramConfig,
-        "window_schema": WindowConfig,
-    },
-    "optimizer": {
-        "adam_schema": AdamConfig,
-        "muon_schema": MuonConfig,
-        "sgd_schema": SGDConfig,
-        "adagrad_schema": AdagradConfig,
-    },
-    "schedule": {
-        "constant_schema": ScheduleConfig,
-        "decay_schema": DecayConfig,
-        "plateau_schema": PlateauConfig,
-    },
-    "trainer": {"trainer_schema": TrainerConfig},
-}
-
-
-def register() -> None:
-    """Tells Hydra the schemas that the files under conf/ begin with."""
+def store_schemas() -> None:
+    """Give Hydra the schemas that the files under conf/ begin with."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    for group, schemas in SCHEMAS.items():
-        for name, node in schemas.items():
-            store.store(name=name, node=node, group=group or None)
+    for group in registry.groups():
+        for name, node in registry.schemas(group).items():
+            store.store(name=f"{name}_schema", node=node, group=group or None)
     for name, node in LAUNCHERS.items():
         store.store(name=name, node=node, group="hydra/launcher")
     store.store(name="optuna_schema", node=SearchConfig, group="hydra/sweeper")

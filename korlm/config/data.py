@@ -7,6 +7,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
+from korlm.config.registry import register
 from korlm.config.validation import MISSING, Group, path_field, paths_field
 from korlm.utils.errors import ConfigError
 
@@ -141,6 +142,7 @@ class TextConfig(Group):
             raise
 
 
+@register("corpus", "text")
 @dataclass
 class CorpusConfig(TextConfig):
     """Which text is read, and how its documents are dealt to the splits."""
@@ -188,6 +190,7 @@ class CorpusConfig(TextConfig):
         return {} if self.files else dict.fromkeys(("valid_share", "test_share"), reason)
 
 
+@register("corpus", "nsmc")
 @dataclass
 class NsmcConfig(CorpusConfig):
     """The Naver sentiment movie corpus (Park 2015): 200,000 film reviews in two ratings files."""
@@ -204,24 +207,40 @@ class NsmcConfig(CorpusConfig):
         super().__post_init__()
 
 
+@register(
+    "tokenizer",
+    "eojeol",
+    builds="korlm.tokenizers.whitespace:EojeolTokenizer",
+    detokenizer="korlm.detokenizers.base:EojeolDetokenizer",
+)
+@register(
+    "tokenizer",
+    "syllable",
+    builds="korlm.tokenizers.characters:SyllableTokenizer",
+    detokenizer="korlm.detokenizers.base:SyllableDetokenizer",
+)
+@register(
+    "tokenizer",
+    "jamo",
+    builds="korlm.tokenizers.characters:JamoTokenizer",
+    detokenizer="korlm.detokenizers.base:JamoDetokenizer",
+)
 @dataclass
 class TokenizerConfig(Group):
     """Which tokenizer, for those that need no settings."""
 
     _group: ClassVar[str] = "tokenizer"
-    _names: ClassVar[tuple[str, ...]] = ("eojeol", "syllable", "jamo")
-
     name: str = MISSING
 
     def __post_init__(self) -> None:
-        self._one_of("name", *self._names)
+        self._check_name()
 
 
+@register("tokenizer", "kiwi", builds="korlm.tokenizers.kiwi:Kiwi")
+@register("tokenizer", "mecab", builds="korlm.tokenizers.mecab:Mecab")
 @dataclass
 class WorkerConfig(TokenizerConfig):
     """Tokenizers that run in child processes: Kiwi and MeCab-ko, written in C++."""
-
-    _names: ClassVar[tuple[str, ...]] = ("kiwi", "mecab")
 
     workers: int = 1
     # child processes, each with a dictionary of its own
@@ -241,11 +260,12 @@ class WorkerConfig(TokenizerConfig):
         self._at_least(0, "cache_mb")
 
 
+@register("tokenizer", "okt", builds="korlm.tokenizers.konlpy_taggers:Okt")
+@register("tokenizer", "komoran", builds="korlm.tokenizers.konlpy_taggers:Komoran")
+@register("tokenizer", "hannanum", builds="korlm.tokenizers.konlpy_taggers:Hannanum")
 @dataclass
 class JavaConfig(WorkerConfig):
     """KoNLPy's Okt, Komoran and Hannanum, written in Java: each child process owns one JVM."""
-
-    _names: ClassVar[tuple[str, ...]] = ("okt", "komoran", "hannanum")
 
     heap: int | None = None
     # largest heap of each JVM in MB; null: 768 and 128 for each thread
@@ -256,11 +276,10 @@ class JavaConfig(WorkerConfig):
         self._at_most(1 << 20, "heap")
 
 
+@register("tokenizer", "kkma", builds="korlm.tokenizers.kkma:KkmaTokenizer")
 @dataclass
 class KkmaConfig(JavaConfig):
     """KoNLPy's Kkma; its dictionary takes 0.3 GB of each JVM."""
-
-    _names: ClassVar[tuple[str, ...]] = ("kkma",)
 
     engine: Engine = Engine.fast
     # konlpy: KoNLPy's own, five to ten times slower; same tokens wherever it comes to an end
@@ -269,11 +288,15 @@ class KkmaConfig(JavaConfig):
     # Either way the fast engine bounds the work on each word, and seconds_per_line KoNLPy's
 
 
+@register(
+    "tokenizer",
+    "sentencepiece",
+    builds="korlm.tokenizers.sentencepiece_unigram:SentencePieceTokenizer",
+    detokenizer="korlm.detokenizers.base:SentencePieceDetokenizer",
+)
 @dataclass
 class SentencePieceConfig(TokenizerConfig):
     """Pieces that sentencepiece's unigram model learns from train."""
-
-    _names: ClassVar[tuple[str, ...]] = ("sentencepiece",)
 
     vocab_size: int = 8000
     # pieces at most; a small text gives fewer
@@ -290,6 +313,7 @@ class SentencePieceConfig(TokenizerConfig):
         self._at_most(1, "character_coverage")
 
 
+@register("vocab", "vocab")
 @dataclass
 class VocabConfig(Group):
     """Which tokens of train get an id of their own; all others become <unk>."""
@@ -309,6 +333,7 @@ class VocabConfig(Group):
         self._at_least(1, "min_freq", "max_size")
 
 
+@register("batches", "batches")
 @dataclass
 class BatchesConfig(Group):
     """How ids become batches."""

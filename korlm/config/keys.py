@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from korlm import config
+from korlm.config import registry
 from korlm.config.validation import MANY, path_kinds
 
 HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir")
@@ -21,17 +21,19 @@ def conf_dir() -> Path:
     return package / "conf"
 
 
-def _choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+def choices(group: str) -> list[str]:
+    """Return the names that ``GROUP=NAME`` accepts, those of imported modules included."""
+    folders = [conf_dir(), *registry.conf_dirs()]
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 
 
 def _schemas(command: str) -> dict[str, list[Any]]:
     """Return the dataclasses behind each key of a command: one, or one for each choice."""
-    found: dict[str, list[Any]] = {"": [config.SCHEMAS[""][f"{command}_schema"]]}
+    found: dict[str, list[Any]] = {"": [registry.schemas("")[command]]}
     for field in dataclasses.fields(found[""][0]):
         default = field.default_factory
-        choices = list(config.SCHEMAS.get(field.name, {}).values())
-        schemas = [default] if isinstance(default, type) else choices
+        registered = list(registry.schemas(field.name).values())
+        schemas = [default] if isinstance(default, type) else registered
         found[f"{field.name}."] = [s for s in schemas if dataclasses.is_dataclass(s)]
     return found
 

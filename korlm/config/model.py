@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from korlm.config.registry import register
 from korlm.config.validation import MISSING, Group, path_field
 
 
@@ -58,12 +59,14 @@ class ModelConfig(Group):
     """Which language model."""
 
     _group: ClassVar[str] = "model"
-    _names: ClassVar[tuple[str, ...]] = ()
-
     name: str = MISSING
 
     def __post_init__(self) -> None:
-        self._one_of("name", *self._names)
+        self._check_name()
+
+    def min_parameters(self, vocab_size: int) -> int:
+        """Return a lower bound of the number of parameters, to compare with a file."""
+        return 0
 
 
 @dataclass
@@ -102,6 +105,10 @@ class NeuralConfig(ModelConfig):
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
         return {} if self.softmax is Softmax.adaptive else {"cutoffs": "model.softmax is full"}
+
+    def min_parameters(self, vocab_size: int) -> int:
+        """See ``ModelConfig.min_parameters``."""
+        return vocab_size * self.embedding_dim
 
 
 @dataclass
@@ -152,12 +159,20 @@ class RecurrentConfig(NeuralConfig):
                 )
         return found
 
+    def min_parameters(self, vocab_size: int) -> int:
+        """See ``ModelConfig.min_parameters``.
 
+        >>> LSTMConfig("lstm", embedding_dim=2, hidden_dim=10, num_layers=3).min_parameters(5)
+        210
+        """
+        layers = self.num_layers - self.tie_weights  # tied, the last one may have embedding_dim
+        return super().min_parameters(vocab_size) + layers * self.hidden_dim**2
+
+
+@register("model", "lstm", builds="korlm.models.rnn:RecurrentLM")
 @dataclass
 class LSTMConfig(RecurrentConfig):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; Gers et al. 2000)."""
-
-    _names: ClassVar[tuple[str, ...]] = ("lstm",)
 
     forget_bias: float = 1.0
     # bias of the forget gate at the start: 1 or 2 (Jozefowicz et al. 2015), 0: PyTorch's default
@@ -167,27 +182,24 @@ class LSTMConfig(RecurrentConfig):
         self._at_least(0, "forget_bias")
 
 
+@register("model", "gru", builds="korlm.models.rnn:RecurrentLM")
 @dataclass
 class GRUConfig(RecurrentConfig):
     """Gated recurrent unit (Cho et al. 2014)."""
 
-    _names: ClassVar[tuple[str, ...]] = ("gru",)
 
-
+@register("model", "rnn", builds="korlm.models.rnn:RecurrentLM")
 @dataclass
 class RNNConfig(RecurrentConfig):
     """Simple recurrent network (Elman 1990; Mikolov et al. 2010)."""
 
-    _names: ClassVar[tuple[str, ...]] = ("rnn",)
-
     nonlinearity: Nonlinearity = Nonlinearity.tanh
 
 
+@register("model", "ngram", builds="korlm.models.ngram.model:NgramLM")
 @dataclass
 class NgramConfig(ModelConfig):
     """N-gram model with backoff: counted in one pass, not trained by gradients."""
-
-    _names: ClassVar[tuple[str, ...]] = ("ngram",)
 
     order: int = 5
     # tokens of the longest n-grams: a token is predicted from order - 1 before it
@@ -213,11 +225,10 @@ class NgramConfig(ModelConfig):
         return {} if self.smoothing is Smoothing.add_k else {"k": "it belongs to smoothing=add_k"}
 
 
+@register("model", "window", builds="korlm.models.feedforward:WindowLM")
 @dataclass
 class WindowConfig(NeuralConfig):
     """Feed-forward network over a window of tokens (Bengio et al. 2003)."""
-
-    _names: ClassVar[tuple[str, ...]] = ("window",)
 
     window: int = 4
     # tokens that are looked at
@@ -232,3 +243,8 @@ class WindowConfig(NeuralConfig):
         self._at_most(4096, "window")
         if self.dropout_hidden and not self.tie_weights:
             self._fail("dropout_hidden", "needs model.tie_weights=true; use model.dropout_output")
+
+    def min_parameters(self, vocab_size: int) -> int:
+        """See ``ModelConfig.min_parameters``."""
+        hidden_layer = self.window * self.embedding_dim * self.hidden_dim
+        return super().min_parameters(vocab_size) + hidden_layer

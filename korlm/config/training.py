@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
+from korlm.config.registry import register
 from korlm.config.validation import MAX_THREADS, MISSING, Group
 
 
@@ -38,24 +39,22 @@ class OptimizerConfig(Group):
     """What every optimizer has."""
 
     _group: ClassVar[str] = "optimizer"
-    _names: ClassVar[tuple[str, ...]] = ()
-
     name: str = MISSING
     lr: float = MISSING
     # the largest learning rate of the schedule
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        self._one_of("name", *self._names)
+        self._check_name()
         self._above(0, "lr")
         self._at_least(0, "weight_decay")
 
 
+@register("optimizer", "adamw", builds="korlm.training.optimizers:build_adam")
+@register("optimizer", "adam", builds="korlm.training.optimizers:build_adam")
 @dataclass
 class AdamConfig(OptimizerConfig):
     """Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019)."""
-
-    _names: ClassVar[tuple[str, ...]] = ("adamw", "adam")
 
     beta1: float = 0.9
     beta2: float = 0.999
@@ -67,11 +66,10 @@ class AdamConfig(OptimizerConfig):
         self._above(0, "eps")
 
 
+@register("optimizer", "muon", builds="korlm.training.optimizers:build_muon")
 @dataclass
 class MuonConfig(AdamConfig):
     """Muon (Jordan et al. 2024) for matrices between hidden units, AdamW for everything else."""
-
-    _names: ClassVar[tuple[str, ...]] = ("muon",)
 
     matrix_lr: float = 0.02
     # the largest rate of these matrices; `lr` is that of AdamW, and both follow the schedule
@@ -84,11 +82,10 @@ class MuonConfig(AdamConfig):
         self._share("momentum")
 
 
+@register("optimizer", "sgd", builds="korlm.training.optimizers:build_sgd")
 @dataclass
 class SGDConfig(OptimizerConfig):
     """Stochastic gradient descent with momentum."""
-
-    _names: ClassVar[tuple[str, ...]] = ("sgd",)
 
     momentum: float = 0.0
     nesterov: bool = False
@@ -100,11 +97,10 @@ class SGDConfig(OptimizerConfig):
             self._fail("nesterov", "needs optimizer.momentum above 0")
 
 
+@register("optimizer", "adagrad", builds="korlm.training.optimizers:build_adagrad")
 @dataclass
 class AdagradConfig(OptimizerConfig):
     """Adagrad (Duchi et al. 2011)."""
-
-    _names: ClassVar[tuple[str, ...]] = ("adagrad",)
 
     eps: float = 1e-10
 
@@ -113,13 +109,12 @@ class AdagradConfig(OptimizerConfig):
         self._above(0, "eps")
 
 
+@register("schedule", "constant")
 @dataclass
 class ScheduleConfig(Group):
     """How the learning rate goes from step to step; optimizer.lr is its peak."""
 
     _group: ClassVar[str] = "schedule"
-    _names: ClassVar[tuple[str, ...]] = ("constant",)
-
     name: str = MISSING
     warmup_share: float = 0.0
     # share of all steps in which the rate rises to its peak
@@ -127,7 +122,7 @@ class ScheduleConfig(Group):
     # rate at step 0 / peak, if warmup_share is above 0
 
     def __post_init__(self) -> None:
-        self._one_of("name", *self._names)
+        self._check_name()
         self._share("warmup_share")
         self._share("start_factor", one=True)
 
@@ -136,11 +131,11 @@ class ScheduleConfig(Group):
         return {} if self.warmup_share else {"start_factor": "schedule.warmup_share is 0"}
 
 
+@register("schedule", "one_cycle")
+@register("schedule", "cosine")
 @dataclass
 class DecayConfig(ScheduleConfig):
     """Cosine (Loshchilov and Hutter 2017) and one-cycle (Smith 2018) end at a share of the peak."""
-
-    _names: ClassVar[tuple[str, ...]] = ("one_cycle", "cosine")
 
     end_factor: float = 0.0
     # rate at the last step / peak
@@ -150,11 +145,10 @@ class DecayConfig(ScheduleConfig):
         self._share("end_factor", one=True)
 
 
+@register("schedule", "plateau")
 @dataclass
 class PlateauConfig(ScheduleConfig):
     """The rate falls when valid loss has stopped falling."""
-
-    _names: ClassVar[tuple[str, ...]] = ("plateau",)
 
     factor: float = 0.25
     patience: int = 1
@@ -168,6 +162,7 @@ class PlateauConfig(ScheduleConfig):
         self._at_least(0, "patience")
 
 
+@register("trainer", "trainer")
 @dataclass
 class TrainerConfig(Group):
     """How long, where and with what care the model is trained."""

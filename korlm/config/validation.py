@@ -6,6 +6,7 @@ import dataclasses
 import enum
 from typing import Any, ClassVar
 
+from korlm.config import registry
 from korlm.utils.errors import ConfigError
 
 MISSING: Any = "???"  # OmegaConf's mark of a value that must be given
@@ -55,9 +56,12 @@ class Group:
         shown = value.value if isinstance(value, enum.Enum) else value
         raise ConfigError(f"{path}={shown}: {limit}")
 
-    def _one_of(self, key: str, *allowed: str) -> None:
-        if getattr(self, key) not in allowed:
-            self._fail(key, f"must be {' or '.join(allowed)}; other choices are made by the group")
+    def _check_name(self) -> None:
+        """Check that ``name`` is one of the choices that this class is registered for."""
+        names = registry.names_of(self._group, type(self))
+        if vars(self)["name"] not in names:
+            allowed = " or ".join(names) or f"registered for {type(self).__name__}"
+            self._fail("name", f"must be {allowed}; other choices are made by the group")
 
     def _at_least(self, low: float, *keys: str) -> None:
         for key in keys:
@@ -82,3 +86,12 @@ class Group:
             value = getattr(self, key)
             if not (0 <= value < 1 or (one and value == 1)):
                 self._fail(key, f"must lie between 0 and 1, {'both' if one else '1 not'} included")
+
+
+@dataclasses.dataclass
+class CommandSettings(Group):
+    """Base of the settings of all commands."""
+
+    imports: list[str] = dataclasses.field(default_factory=list)
+    # Python modules to import first, which register models, tokenizers or optimizers of their own
+    # (korlm.register); a folder conf beside such a module is searched for YAML files

@@ -6,13 +6,8 @@ import logging
 import shutil
 from pathlib import Path
 
-from korlm.detokenizers.base import (
-    Detokenizer,
-    EojeolDetokenizer,
-    JamoDetokenizer,
-    SentencePieceDetokenizer,
-    SyllableDetokenizer,
-)
+from korlm.config import registry
+from korlm.detokenizers.base import Detokenizer
 from korlm.detokenizers.kkma.detokenizer import FILE, KkmaDetokenizer, untrained_spacing
 from korlm.detokenizers.kkma.training import learn
 from korlm.detokenizers.kkma.training_data import read_samples
@@ -28,14 +23,6 @@ MAX_TOKENS = 3_000_000  # that are learnt from; more add little
 KKMA = "kkma"
 
 
-_SIMPLE: dict[str, type[Detokenizer]] = {
-    "eojeol": EojeolDetokenizer,
-    "syllable": SyllableDetokenizer,
-    "jamo": JamoDetokenizer,
-    "sentencepiece": SentencePieceDetokenizer,
-}
-
-
 def build_detokenizer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Detokenizer:
     """The recomposer of a tokenizer.
 
@@ -47,8 +34,9 @@ def build_detokenizer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Detoken
     Raises:
         PreparedError: the file is damaged.
     """
-    if tokenizer in _SIMPLE:
-        return _SIMPLE[tokenizer]()
+    if path := _registered(tokenizer):
+        detokenizer: Detokenizer = registry.load(path)()
+        return detokenizer
     for folder in folders:
         if (folder / FILE).is_file():
             return KkmaDetokenizer.load(folder / FILE)
@@ -63,6 +51,12 @@ def build_detokenizer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Detoken
     return KkmaDetokenizer({}, untrained_spacing())
 
 
+def _registered(tokenizer: str) -> str:
+    """Return where the detokenizer of a tokenizer is; empty: there is none of its own."""
+    entry = registry.entries("tokenizer").get(tokenizer)
+    return entry.detokenizer if entry else ""
+
+
 def load_from_run(tokenizer: str, run: Path) -> Detokenizer | None:
     """The recomposer that a run directory can give without learning; None if there is none.
 
@@ -72,7 +66,7 @@ def load_from_run(tokenizer: str, run: Path) -> Detokenizer | None:
     Raises:
         PreparedError: the file is damaged.
     """
-    if tokenizer in _SIMPLE or (run / FILE).is_file():
+    if _registered(tokenizer) or (run / FILE).is_file():
         return build_detokenizer(tokenizer, (run,))
     return None
 

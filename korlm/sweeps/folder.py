@@ -32,7 +32,7 @@ MAX_NAME = (
 
 
 # What may differ between two commands that mean the same job.
-COMMAND_KEYS = ("resume", "resume_from", "outputs", "objective", "prepare")
+COMMAND_KEYS = ("resume", "resume_from", "outputs", "objective", "prepare", "imports")
 
 
 def job_settings(overrides: Iterable[str]) -> dict[str, str]:
@@ -241,7 +241,7 @@ def run_command(job: Path) -> str:
     """
     overrides = overrides_in(job) or []
     keys = (key for key in map(key_of, overrides) if not is_of_the_command(key))
-    kept = (*keys, "outputs")
+    kept = (*keys, "outputs", "imports")
     own = [override for override in overrides if key_of(override) in kept]
     return shlex.join(["python", "-m", "korlm.train", *own])
 
@@ -258,7 +258,7 @@ def sweep_resume_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
     """
     value = str(sweep)
     quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"
-    own = [a for a in arguments if re.match(r"\+*hydra[./](?!sweep\.dir=|mode=)", a)]
+    own = [a for a in arguments if re.match(r"\+*hydra[./](?!sweep\.dir=|mode=)|imports=", a)]
     return "python -m korlm.train -m " + shlex.join([f"resume={quoted}", *own])
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from korlm.config.commands.inference import UseSettings
 from korlm.config.data import CorpusConfig
+from korlm.config.registry import register
 from korlm.config.validation import MISSING, Group, path_field, paths_field
 from korlm.utils.errors import ConfigError
 
@@ -77,6 +78,7 @@ class BootstrapConfig(Group):
         self._at_least(1, "block")
 
 
+@register("", "evaluate")
 @dataclass
 class EvaluateSettings(UseSettings):
     """python -m korlm.evaluate: runs -> a table of what they are worth on a text."""

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, field
 
 from korlm.config.commands.inference import UseSettings
+from korlm.config.registry import register
 from korlm.config.training import Device
 from korlm.config.validation import path_field
 from korlm.utils.errors import ConfigError
@@ -19,6 +20,7 @@ class ExportFormat(enum.Enum):
     int8 = "int8"
 
 
+@register("", "export")
 @dataclass
 class ExportSettings(UseSettings):
     """python -m korlm.export: run -> a folder that takes neither pickle nor PyTorch to read."""

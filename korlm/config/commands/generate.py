@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from korlm.config.commands.inference import UseSettings
+from korlm.config.registry import register
 from korlm.config.validation import path_field
 
 
+@register("", "generate")
 @dataclass
 class GenerateSettings(UseSettings):
     """python -m korlm.generate: run, prompts -> text, or the likeliest next eojeols."""

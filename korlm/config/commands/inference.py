@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from korlm.config.training import Device
-from korlm.config.validation import MAX_THREADS, Group, path_field
+from korlm.config.validation import MAX_THREADS, CommandSettings, path_field
 
 
 @dataclass
-class UseSettings(Group):
+class UseSettings(CommandSettings):
     """A run, and what computes with its model."""
 
     run: str = path_field()

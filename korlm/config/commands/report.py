@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from korlm.config.validation import Group, path_field, paths_field
+from korlm.config.registry import register
+from korlm.config.validation import CommandSettings, path_field, paths_field
 from korlm.utils.errors import ConfigError
 
 
+@register("", "report")
 @dataclass
-class ReportSettings(Group):
+class ReportSettings(CommandSettings):
     """python -m korlm.report: runs or a sweep -> one HTML page."""
 
     runs: Any = paths_field(default=None)

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from korlm.config.commands.inference import UseSettings
+from korlm.config.registry import register
 from korlm.config.validation import path_field, paths_field
 
 
@@ -59,6 +60,7 @@ class ErrorRate(enum.Enum):
     wer = "wer"
 
 
+@register("", "rescore")
 @dataclass
 class RescoreSettings(UseSettings):
     """python -m korlm.rescore: run and n-best lists -> lists in a better order."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from korlm.config.commands.inference import UseSettings
 from korlm.config.data import TextConfig
+from korlm.config.registry import register
 from korlm.config.validation import MISSING, path_field, paths_field
 
 ENDINGS = (".tsv", ".tsv.gz", ".parquet")
@@ -30,6 +31,7 @@ class Level(enum.Enum):
     sentence = "sentence"
 
 
+@register("", "score")
 @dataclass
 class ScoreSettings(UseSettings):
     """python -m korlm.score: run and text -> the surprisal of every morph, eojeol or sentence."""

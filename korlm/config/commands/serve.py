@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from korlm.config.commands.inference import UseSettings
+from korlm.config.registry import register
 
 
+@register("", "serve")
 @dataclass
 class ServeSettings(UseSettings):
     """python -m korlm.serve: run -> a page on this machine to type, complete and read in."""
