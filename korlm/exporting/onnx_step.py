@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from korlm.config import Spelling
+from korlm.config import SubwordMode
 from korlm.exporting.onnx_graph import FLOAT, INT64, Array, Graph, Shapes
 from korlm.models.neural import NeuralLM
 from korlm.modules.adaptive_softmax import AdaptiveSoftmaxHead
@@ -27,7 +27,7 @@ LOG_PROBS = "log_probs"
 
 def begin_state(model: NeuralLM) -> dict[str, Array]:
     """The state before anything was read, each part (1, ...)."""
-    return dict(zip(model.state_names(), map(values_of, model.begin(1)), strict=True))
+    return dict(zip(model.state_names(), map(values_of, model.initial_state(1)), strict=True))
 
 
 def build_step(model: NeuralLM, graph: Graph, start_id: int) -> bytes:
@@ -79,10 +79,10 @@ def _add_embeddings(model: NeuralLM, graph: Graph) -> str:
     """Stores the embeddings, and the output matrix if it is another; gives the latter's name."""
     embedding = model.embedding
     table: Tensor = embedding.weight
-    if embedding.spelling is not Spelling.none:
+    if embedding.spelling is not SubwordMode.none:
         table = embedding.composition(table)
     graph.matrix("embedding", values_of(table))
-    if embedding.is_tied and embedding.spelling is not Spelling.input:
+    if embedding.is_tied and embedding.spelling is not SubwordMode.input:
         return "embedding"
     graph.matrix("output", values_of(model.output.weight))
     return "output"

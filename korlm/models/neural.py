@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from korlm.dataset.vocab import PAD_ID
-from korlm.models.base import LanguageModel
+from korlm.models.base import LanguageModel, TrainingLoss
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.softmax import SoftmaxHead
 from korlm.modules.state import State
@@ -78,10 +78,10 @@ class NeuralLM(LanguageModel, ABC):
             lengths: int64 (B,) on the CPU; where a row ends.
 
         Returns:
-            float32 (B, T, H); ``nats``, float32 (B, T); the state.
+            float32 (B, T, H); ``token_nll``, float32 (B, T); the state.
         """
         _, hidden, state, matrix = self._read(inputs, state, lengths)
-        nats = self.output.nats(hidden.flatten(0, 1), targets.flatten(), matrix)
+        nats = self.output.token_nll(hidden.flatten(0, 1), targets.flatten(), matrix)
         return hidden, nats.view(targets.shape), state
 
     def log_probs(
@@ -91,8 +91,8 @@ class NeuralLM(LanguageModel, ABC):
         _, hidden, state, matrix = self._read(inputs, state, lengths)
         return self.output.log_probs(hidden, matrix), state
 
-    def read(self, inputs: Tensor, state: State | None = None) -> State:
-        """See ``LanguageModel.read``."""
+    def advance(self, inputs: Tensor, state: State | None = None) -> State:
+        """See ``LanguageModel.advance``."""
         return self._read(inputs, state, None)[2]
 
     def inference_copy(self) -> NeuralLM:
@@ -104,14 +104,14 @@ class NeuralLM(LanguageModel, ABC):
         model.embedding.materialize()
         return model
 
-    def nats(
+    def token_nll(
         self,
         inputs: Tensor,
         targets: Tensor,
         state: State | None = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """See ``LanguageModel.nats``; never holds the log-probabilities of a whole batch."""
+        """See ``LanguageModel.token_nll``; never holds the log-probabilities of a whole batch."""
         _, nats, state = self.encode_and_nll(inputs, targets, state, lengths)
         return nats, state
 
@@ -129,32 +129,22 @@ class NeuralLM(LanguageModel, ABC):
         nats, entropy = (hidden.new_zeros(targets.shape).masked_scatter(real, f) for f in found)
         return nats, entropy, state
 
-    def loss(
+    def training_loss(
         self,
         inputs: Tensor,
         targets: Tensor,
         state: State | None = None,
         lengths: Tensor | None = None,
-    ) -> tuple[Tensor, State]:
-        """See ``LanguageModel.loss``."""
-        _, loss, state = self.objective(inputs, targets, state, lengths)
-        return loss, state
-
-    def objective(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        state: State | None = None,
-        lengths: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, State]:
-        """See ``LanguageModel.objective``."""
+    ) -> TrainingLoss:
+        """See ``LanguageModel.training_loss``."""
         plain, hidden, state, matrix = self._read(inputs, state, lengths)
-        loss = self.output.cross_entropy_sum(hidden.flatten(0, 1), targets.flatten(), matrix)
-        return loss + self._activation_regularization(plain, hidden, targets != PAD_ID), loss, state
+        nll = self.output.cross_entropy_sum(hidden.flatten(0, 1), targets.flatten(), matrix)
+        total = nll + self._activation_regularization(plain, hidden, targets != PAD_ID)
+        return TrainingLoss(total, nll, state)
 
     def state_names(self) -> list[str]:
         """Return the names of the parts of a state in ONNX graphs."""
-        return [f"state{number}" for number in range(len(self.begin(1)))]
+        return [f"state{number}" for number in range(len(self.initial_state(1)))]
 
     def export_step(self, graph: Graph) -> str:
         """Write one step in evaluation mode to an ONNX graph, up to the output layer.

@@ -128,7 +128,7 @@ class SubwordEmbedding(nn.Module):
         found: Tensor = _SubwordSum.apply(own, self.weight, lists, transposed)  # type: ignore[no-untyped-call]
         return found
 
-    def some(self, rows: Tensor) -> Tensor:
+    def for_tokens(self, rows: Tensor) -> Tensor:
         """The composed parts of some ids, int64 (N,) -> (N, E)."""
         starts, sizes = self.starts[rows], self.sizes[rows]
         # The places of each row's units in the one long list.

@@ -54,8 +54,8 @@ class _Tagger(LineAnalyzer):
         except self.exceptions as error:
             why = " ".join(str(error).split())
             raise TokenizerError(
-                f"its dictionary did not load ({why}); is there memory for tokenizer.heap="
-                f"{config.heap}?"
+                f"its dictionary did not load ({why}); is there memory for tokenizer.heap_mb="
+                f"{config.heap_mb}?"
             ) from error
 
     @classmethod
@@ -63,7 +63,7 @@ class _Tagger(LineAnalyzer):
         """See ``LineAnalyzer.version_of``; the jar is the tagger."""
         jar = konlpy_folder() / "java" / cls.jar
         konlpy = importlib.metadata.version("konlpy")
-        seconds = f"{config.seconds_per_line:g} s"
+        seconds = f"{config.line_timeout_s:g} s"
         return f"{cls.version}, konlpy {konlpy}, {jar.name} {_digest(jar)}, {seconds}"
 
     @abstractmethod

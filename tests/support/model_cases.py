@@ -19,7 +19,7 @@ from korlm.config import (
     RecurrentConfig,
     Smoothing,
     Softmax,
-    Spelling,
+    SubwordMode,
     WindowConfig,
     registry,
 )
@@ -51,12 +51,12 @@ CELLS = kinds_of(RecurrentConfig)
 NETWORKS = kinds_of(NeuralConfig)
 
 DROPOUTS = {
-    "dropout_embedding": 0.3,
-    "dropout_input": 0.4,
-    "dropout_hidden": 0.5,
-    "dropout_output": 0.4,
-    "dropout_recurrent": 0.3,
-    "dropout_weight": 0.5,
+    "embedding_dropout": 0.3,
+    "input_dropout": 0.4,
+    "hidden_dropout": 0.5,
+    "output_dropout": 0.4,
+    "recurrent_dropout": 0.3,
+    "weight_dropout": 0.5,
 }
 
 # Embedding and hidden size differ, so that a mix-up of the two cannot go unseen.
@@ -69,13 +69,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "learned_state": {**SIZES, "initial_state": InitialState.learned},
     "layer_norm": {**SIZES, "layer_norm": True},
     "dropouts": {**SIZES, **DROPOUTS},
-    "variational": {**SIZES, **DROPOUTS, "variational": True, "tie_weights": False},
+    "variational": {**SIZES, **DROPOUTS, "variational_dropout": True, "tie_weights": False},
     "adaptive": {**SIZES, "softmax": Softmax.adaptive, "cutoffs": [5, 8]},
-    "spelling_input": {**SIZES, "spelling": Spelling.input, "tie_weights": False},
-    "spelling_both": {**SIZES, "spelling": Spelling.both, "num_layers": 1},
+    "spelling_input": {**SIZES, "subword_embedding": SubwordMode.input, "tie_weights": False},
+    "spelling_both": {**SIZES, "subword_embedding": SubwordMode.both, "num_layers": 1},
     "spelling_adaptive": {
         **SIZES,
-        "spelling": Spelling.both,
+        "subword_embedding": SubwordMode.both,
         "softmax": Softmax.adaptive,
         "cutoffs": [5, 8],
         "num_layers": 1,
@@ -83,8 +83,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "everything": {
         **SIZES,
         **DROPOUTS,
-        "spelling": Spelling.both,
-        "variational": True,
+        "subword_embedding": SubwordMode.both,
+        "variational_dropout": True,
         "layer_norm": True,
         "initial_state": InitialState.learned,
     },
@@ -95,7 +95,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 NGRAMS: dict[str, dict[str, Any]] = {
     "order_3": {"order": 3},
     "order_5": {"order": 5},
-    "add_k": {"order": 3, "smoothing": Smoothing.add_k, "k": 0.1},
+    "add_k": {"order": 3, "smoothing": Smoothing.add_k, "add_k": 0.1},
 }
 
 
@@ -110,10 +110,10 @@ WINDOW = {"embedding_dim": 5, "hidden_dim": 7, "window": 3}
 WINDOW_OPTIONS: dict[str, dict[str, Any]] = {
     "untied": {**WINDOW, "tie_weights": False},
     "direct": {**WINDOW, "tie_weights": False, "direct_connections": True},
-    "tied": {**WINDOW, "dropout_hidden": 0.5},
+    "tied": {**WINDOW, "hidden_dropout": 0.5},
     "tied_direct": {**WINDOW, "direct_connections": True},
-    "dropouts": {**WINDOW, "dropout_embedding": 0.3, "dropout_input": 0.4, "dropout_output": 0.4},
-    "spelling": {**WINDOW, "spelling": Spelling.both},
+    "dropouts": {**WINDOW, "embedding_dropout": 0.3, "input_dropout": 0.4, "output_dropout": 0.4},
+    "spelling": {**WINDOW, "subword_embedding": SubwordMode.both},
     "wider_than_the_batch": {**WINDOW, "window": 9},
 }
 
@@ -123,9 +123,9 @@ NETWORK = {"embedding_dim": 5, "hidden_dim": 7}
 NETWORK_OPTIONS: dict[str, dict[str, Any]] = {
     "tied": NETWORK,
     "untied": {**NETWORK, "tie_weights": False},
-    "dropouts": {**NETWORK, "dropout_embedding": 0.3, "dropout_input": 0.4, "dropout_output": 0.4},
+    "dropouts": {**NETWORK, "embedding_dropout": 0.3, "input_dropout": 0.4, "output_dropout": 0.4},
     "adaptive": {**NETWORK, "softmax": Softmax.adaptive, "cutoffs": [5, 8]},
-    "spelling": {**NETWORK, "spelling": Spelling.both},
+    "subwords": {**NETWORK, "subword_embedding": SubwordMode.both},
 }
 
 # The sets of options of a class of settings; of several that fit, the first.
@@ -165,13 +165,13 @@ class PairsLM(LanguageModel):
         self.last = nn.Parameter(torch.empty(vocab_size, vocab_size))
         self.before_last = nn.Parameter(torch.empty(vocab_size, vocab_size))
 
-    def begin(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         return (torch.zeros(batch_size, dtype=torch.int64),)
 
     def log_probs(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        (last,) = self.begin(inputs.shape[0]) if state is None else state
+        (last,) = self.initial_state(inputs.shape[0]) if state is None else state
         before = torch.cat([last[:, None], inputs[:, :-1]], 1)
         logits = self.last[inputs] + self.before_last[before]
         ends = torch.full((len(inputs),), inputs.shape[1]) if lengths is None else lengths
@@ -201,7 +201,7 @@ def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) 
         known = {name: value for name, value in changes.items() if hasattr(config, name)}
         model = build_model(dataclasses.replace(config, **known), VOCAB_SIZE, TOKENS)
     if isinstance(model, NgramLM):
-        model.count(random_text(600, seed))
+        model.fit(random_text(600, seed))
         return model.eval()
     scatter(model, seed)
     return model.eval()

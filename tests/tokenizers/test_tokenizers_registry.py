@@ -9,6 +9,7 @@ from korlm.detokenizers.registry import build_detokenizer
 from korlm.tokenizers.analysis import EMPTY, analyses_of
 from korlm.tokenizers.base import Tokenizer
 from korlm.tokenizers.registry import build_inprocess, tokenizer_version, train_tokenizer
+from korlm.utils.errors import TokenizerError
 
 SCHEMAS = registry.schemas("tokenizer")
 IN_PROCESS = [name for name, schema in SCHEMAS.items() if not issubclass(schema, WorkerConfig)]
@@ -52,6 +53,10 @@ def test_the_detokenizer_restores_the_text_except_for_blanks(name: str) -> None:
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_versions_belong_to_the_settings_and_start_nothing(name: str) -> None:
     config: TokenizerConfig = SCHEMAS[name](name=name)
-    version = tokenizer_version(config)
+    if name not in IN_PROCESS:
+        assert build_inprocess(config) is None
+    try:
+        version = tokenizer_version(config)
+    except TokenizerError as error:
+        pytest.skip(str(error))  # a package is not installed
     assert version == tokenizer_version(SCHEMAS[name](name=name)) and version.isprintable()
-    assert (build_inprocess(config) is None) if name not in IN_PROCESS else True
