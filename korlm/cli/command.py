@@ -26,6 +26,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config
+from korlm._version import __version__
 from korlm.cli.arguments import (
     check_groups,
     check_words,
@@ -35,6 +36,7 @@ from korlm.cli.arguments import (
     key_of,
     whole,
 )
+from korlm.cli.help import help_text
 from korlm.cli.output_dirs import Refused, RunFolder, output_dir, register_resolvers
 from korlm.config.error_messages import format_config_error
 from korlm.config.keys import HYDRA_PATHS, conf_dir, path_keys
@@ -260,6 +262,9 @@ def _do(
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    typed = flags_first(whole(sys.argv[1:], literal))
+    if _answer(name, typed, renamed):
+        return
     config.register()
     register_config_source(name)
     runner.register()
@@ -272,7 +277,6 @@ def _do(
         has_begun = True
         return task(tree)
 
-    typed = flags_first(whole(sys.argv[1:], literal))
     typed = [rename_override(word, name, warn=True) for word in typed]
     folder, words = None, typed
     OutputKey.name = _output_key(name, typed)
@@ -303,6 +307,23 @@ def _do(
     except KeyboardInterrupt:
         hint = f"; go on with: {runner.resume_hint(folder, words)}" if folder else ""
         _stop(f"interrupted{hint}", 130)
+
+
+def _answer(command: str, typed: Sequence[str], renamed: Mapping[str, str]) -> bool:
+    """Print what ``--help`` or ``--version`` asks for; return whether one was given.
+
+    Hydra takes seconds for its own ``--help``, which shows no more than keys and defaults.
+    """
+    if "--version" in typed:
+        print(f"korlm {__version__}")
+    elif not {"--help", "-h"}.isdisjoint(typed):
+        try:
+            print(help_text(command, typed, renamed), end="")
+        except ConfigError as error:
+            _stop(str(error), 1)
+    else:
+        return False
+    return True
 
 
 def _output_key(command: str, typed: Sequence[str]) -> str:

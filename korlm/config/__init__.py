@@ -9,7 +9,7 @@ nothing below a stage sees OmegaConf.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from korlm.config.cluster import ClusterConfig
 from korlm.config.commands.evaluate import (
@@ -97,7 +97,7 @@ from korlm.config.training import (
     SGDConfig,
     TrainerConfig,
 )
-from korlm.config.validation import MISSING, Group, path_field
+from korlm.config.validation import MAX_SEED, MISSING, Group, setting
 
 __all__ = [
     "LAUNCHERS",
@@ -189,54 +189,83 @@ __all__ = [
 
 @dataclass
 class CorpusSettings(Group):
-    """What makes a prepared corpus of a corpus."""
+    """Settings of a prepared corpus."""
 
-    corpus: CorpusConfig = MISSING
-    tokenizer: TokenizerConfig = MISSING
-    vocab: VocabConfig = field(default_factory=VocabConfig)
-    prepare: ClusterConfig = field(default_factory=ClusterConfig)
-    outputs: str = path_field("outputs")
-    # the folder for prepared corpora, runs and sweeps
+    corpus: CorpusConfig = setting(MISSING)
+    tokenizer: TokenizerConfig = setting(MISSING)
+    vocab: VocabConfig = setting(VocabConfig)
+    prepare: ClusterConfig = setting(ClusterConfig)
+    outputs: str = setting("outputs", "Folder of prepared corpora, runs and sweeps.", is_path=True)
 
 
 @dataclass
 class PrepareSettings(CorpusSettings):
-    """python -m korlm.prepare: corpus -> prepared corpus."""
+    """Tokenize a Korean corpus, build its vocabulary and write its token ids.
 
-    report: bool = True
-    # print what the corpus is like, and keep that beside it: statistics.json, frequencies.png
+    Writes outputs/prepared/<corpus>-<tokenizer>-<fingerprint> and prints its name; what is there
+    already is not prepared again. Then prints a report (counts, duplicates, longest lines, unknown
+    words by vocabulary size), also written there as statistics.json and frequencies.png.
+
+      python -m korlm.prepare                                           the texts of konlpy
+      python -m korlm.prepare corpus=text 'corpus.files=[FOLDER]'       your text, split by document
+      python -m korlm.prepare tokenizer=syllable vocab.min_freq=1       syllables, not morphemes
+      python -m korlm.prepare report=false                              without the report
+      python -m korlm.prepare prepare.cluster=slurm prepare.workers=64  tokenize in SLURM jobs
+    """
+
+    report: bool = setting(True, "Print a report about the corpus, and write it there.")
 
 
 @dataclass
 class TrainSettings(CorpusSettings):
-    """python -m korlm.train: corpus or prepared corpus -> run."""
+    """Train a language model on a Korean corpus.
 
-    batches: BatchesConfig = MISSING
-    model: ModelConfig = MISSING
-    optimizer: OptimizerConfig = MISSING
-    schedule: ScheduleConfig = MISSING
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    seed: int = 1
-    name: str | None = None
-    # goes into the name of the run directory
-    prepared: str | None = path_field(None)
-    # a prepared corpus to train on as it is, instead of corpus, tokenizer and vocab
-    resume: str | None = path_field(None)
-    # the directory of a broken-off run to go on with; with -m that of a sweep
-    resume_from: ResumeFrom = ResumeFrom.last
-    # last: where the run broke off; best: from its best model, where last.pt is damaged; the
-    # optimizer begins anew, so that the figures differ from those of an unbroken run
-    objective: str = "valid.perplexity"
-    # SPLIT.KEY of metrics.json: orders the table of a sweep, and sweepers that search minimise it
-    # (the negative of tokens_per_second, of which more is better)
+    Prepares the corpus unless that is done already, trains, evaluates the best model, and writes
+    outputs/runs/<date>_<time>: checkpoints, metrics.json, train.log, tensorboard.
+
+      python -m korlm.train                                       the texts of konlpy
+      python -m korlm.train corpus=text 'corpus.files=[FOLDER]'   your text, split by document
+      python -m korlm.train model=gru optimizer.lr=0.01 name=gru  another model
+      python -m korlm.train resume=outputs/runs/DIR               resume a run
+      python -m korlm.train -m model=ngram,window,rnn,gru,lstm    a sweep, with a table at its end
+      python -m korlm.train -m sweep=lstm_small                   a hyperparameter search
+      python -m korlm.train -m resume=outputs/sweeps/DIR          resume a sweep or a search
+      python -m korlm.train -m seed=1,2,3 objective=test.loss     sort the table by another metric
+      python -m korlm.train -m seed=1,2,3 hydra/launcher=joblib   parallel jobs; submitit_slurm: on
+                                                                  a cluster
+      torchrun --nproc-per-node 2 -m korlm.train                  two GPUs, or two processes
+      tensorboard --logdir outputs                                watch runs and sweeps
+    """
+
+    batches: BatchesConfig = setting(MISSING)
+    model: ModelConfig = setting(MISSING)
+    optimizer: OptimizerConfig = setting(MISSING)
+    schedule: ScheduleConfig = setting(MISSING)
+    trainer: TrainerConfig = setting(TrainerConfig)
+    seed: int = setting(1, "Random seed of parameters, dropout and batches.", min=0, max=MAX_SEED)
+    name: str | None = setting(None, "Part of the name of the run directory.")
+    prepared: str | None = setting(
+        None, "Prepared corpus to train on, instead of corpus, tokenizer and vocab.", is_path=True
+    )
+    resume: str | None = setting(
+        None, "Directory of an interrupted run to resume; with -m of a sweep.", is_path=True
+    )
+    resume_from: ResumeFrom = setting(
+        ResumeFrom.last,
+        "Checkpoint to resume from; best: if last.pt is damaged, with a new optimizer state, so "
+        "that results differ from those of an uninterrupted run.",
+    )
+    objective: str = setting(
+        "valid.perplexity",
+        "SPLIT.KEY of metrics.json that sorts the table of a sweep and that searches minimize "
+        "(tokens_per_second: maximize).",
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_objective(self.objective)
-        self._at_least(0, "seed")
-        if self.seed >= 1 << 63:
-            self._fail("seed", "must be below 2^63")
         if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
-            self._fail("name", "must be made of letters, digits, _, . and - alone")
+            self._fail("name", "must consist of letters, digits, _, . and -")
 
 
 SCHEMAS: dict[str, dict[str, type]] = {

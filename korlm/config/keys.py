@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from korlm import config
-from korlm.config.validation import MANY, path_kinds
+from korlm.config.validation import path_kinds
 
 HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir")
 
@@ -53,5 +53,5 @@ def path_keys(command: str) -> dict[str, bool]:
     found = dict.fromkeys(HYDRA_PATHS, False)
     for prefix, schemas in schemas_by_prefix(command).items():
         for schema in schemas:
-            found |= {prefix + key: kind == MANY for key, kind in path_kinds(schema).items()}
+            found |= {prefix + key: is_list for key, is_list in path_kinds(schema).items()}
     return found

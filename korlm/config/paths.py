@@ -1,7 +1,7 @@
 """Paths that users type or write into settings: the home folder, and what names a run.
 
-A setting that holds a path is marked in its dataclass with ``korlm.config.validation.path_field``.
-What is typed for such a setting is read here, before Hydra's grammar sees it: everything behind the
+A setting that holds a path is declared by ``setting(..., is_path=True)``. What is typed for it is
+read here, before Hydra's grammar sees it: everything behind the
 equal sign is the path, with its blanks, commas and signs.
 """
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from korlm import config
 from korlm.config.keys import schemas_by_prefix
-from korlm.config.validation import RENAMED_FROM, RENAMED_VALUES
+from korlm.config.validation import setting_of
 from korlm.utils import dist_env
 
 REMOVED_IN = "0.3"
@@ -31,14 +31,11 @@ _warned: set[str] = set()
 def _renamed(command: str) -> dict[str, tuple[str, Mapping[str, str]]]:
     """Return old key -> (new key, old value -> new value), with the group in front of each key."""
     return {
-        prefix + field.metadata[RENAMED_FROM]: (
-            prefix + field.name,
-            field.metadata.get(RENAMED_VALUES, {}),
-        )
+        prefix + declared.renamed_from: (prefix + field.name, declared.renamed_values)
         for prefix, schemas in (schemas_by_prefix(command) | _HYDRA_SCHEMAS).items()
         for schema in schemas
         for field in dataclasses.fields(schema)
-        if RENAMED_FROM in field.metadata
+        if (declared := setting_of(field)).renamed_from
     }
 
 

@@ -1,7 +1,6 @@
 """Every file under conf/ composes, and every choice passes its own checks."""
 
 import dataclasses
-import re
 from pathlib import Path
 
 import pytest
@@ -50,20 +49,6 @@ def test_every_choice_is_valid(group: str, choice: str) -> None:
 )
 def test_the_defaults_are_valid(command: tuple[str, ...]) -> None:
     assert dataclasses.is_dataclass(settings(*command))
-
-
-def test_help_names_every_choice() -> None:
-    for command, groups in (
-        ("train", {g for g, _ in CHOICES}),
-        ("prepare", {"corpus", "tokenizer", "vocab"}),
-        ("evaluate", {"corpus"}),
-        *((name, set()) for name in COMMANDS if name not in ("train", "prepare", "evaluate")),
-    ):
-        text = (CONF / "hydra" / "help" / f"{command}.yaml").read_text(encoding="utf-8")
-        told = dict(re.findall(r"^  (\w+): +(.+)$", text.split("template:")[1], re.MULTILINE))
-        assert set(told) == groups
-        for group in groups:
-            assert set(told[group].split()) == {c for g, c in CHOICES if g == group}
 
 
 def test_siblings_have_the_same_keys_for_the_same_things() -> None:
