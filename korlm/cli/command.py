@@ -36,11 +36,11 @@ from korlm.cli.arguments import (
     key_of,
     whole,
 )
+from korlm.cli.config_source import register_config_source
 from korlm.cli.help import help_text
 from korlm.cli.output_dirs import Refused, RunFolder, output_dir, register_resolvers
 from korlm.config.error_messages import format_config_error
-from korlm.config.keys import HYDRA_PATHS, conf_dir, path_keys
-from korlm.config.renamed import register_config_source, rename_override
+from korlm.config.keys import HYDRA_PATHS, conf_dir, path_keys, rename_override
 from korlm.config.serialization import to_settings
 from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError, Interrupted, KorlmError, OutputKey, output_errors

@@ -91,9 +91,8 @@ class _Settings:
         """Return the settings class behind a key, None for a plain key, and values from YAML."""
         if self.groups.get(field.name):
             return self.choice(field.name)
-        nested = field.default_factory
-        is_group = isinstance(nested, type) and dataclasses.is_dataclass(nested)
-        return typing.cast("type[Any] | None", nested if is_group else None), {}
+        factory: Any = field.default_factory
+        return (factory if hasattr(factory, "__dataclass_fields__") else None), {}
 
     def choice(self, group: str) -> tuple[type[Any], dict[str, Any]]:
         """Return the settings class and the values of the selected choice of a group."""

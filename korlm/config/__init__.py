@@ -8,10 +8,6 @@ nothing below a stage sees OmegaConf.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-
-from korlm.config.cluster import ClusterConfig
 from korlm.config.commands.evaluate import (
     BootstrapConfig,
     CacheConfig,
@@ -22,6 +18,7 @@ from korlm.config.commands.evaluate import (
 from korlm.config.commands.export import ExportFormat, ExportSettings
 from korlm.config.commands.generate import GenerateMode, GenerateSettings
 from korlm.config.commands.inference import UseSettings
+from korlm.config.commands.prepare import ClusterConfig, CorpusSettings, PrepareSettings
 from korlm.config.commands.report import ReportSettings
 from korlm.config.commands.rescore import (
     ErrorRate,
@@ -34,6 +31,7 @@ from korlm.config.commands.rescore import (
 )
 from korlm.config.commands.score import Context, ScoreSettings, ScoreUnit
 from korlm.config.commands.serve import ServeSettings
+from korlm.config.commands.train import TrainSettings
 from korlm.config.data import (
     BatchesConfig,
     CorpusConfig,
@@ -70,7 +68,6 @@ from korlm.config.model import (
     SubwordMode,
     WindowConfig,
 )
-from korlm.config.objective import check_objective
 from korlm.config.sweeps import (
     LAUNCHERS,
     GridConfig,
@@ -97,7 +94,7 @@ from korlm.config.training import (
     SGDConfig,
     TrainerConfig,
 )
-from korlm.config.validation import MAX_SEED, MISSING, Group, setting
+from korlm.config.validation import MISSING, Group
 
 __all__ = [
     "LAUNCHERS",
@@ -185,87 +182,6 @@ __all__ = [
     "register",
     "run_list",
 ]
-
-
-@dataclass
-class CorpusSettings(Group):
-    """Settings of a prepared corpus."""
-
-    corpus: CorpusConfig = setting(MISSING)
-    tokenizer: TokenizerConfig = setting(MISSING)
-    vocab: VocabConfig = setting(VocabConfig)
-    prepare: ClusterConfig = setting(ClusterConfig)
-    outputs: str = setting("outputs", "Folder of prepared corpora, runs and sweeps.", is_path=True)
-
-
-@dataclass
-class PrepareSettings(CorpusSettings):
-    """Tokenize a Korean corpus, build its vocabulary and write its token ids.
-
-    Writes outputs/prepared/<corpus>-<tokenizer>-<fingerprint> and prints its name; what is there
-    already is not prepared again. Then prints a report (counts, duplicates, longest lines, unknown
-    words by vocabulary size), also written there as statistics.json and frequencies.png.
-
-      python -m korlm.prepare                                           the texts of konlpy
-      python -m korlm.prepare corpus=text 'corpus.files=[FOLDER]'       your text, split by document
-      python -m korlm.prepare tokenizer=syllable vocab.min_freq=1       syllables, not morphemes
-      python -m korlm.prepare report=false                              without the report
-      python -m korlm.prepare prepare.cluster=slurm prepare.workers=64  tokenize in SLURM jobs
-    """
-
-    report: bool = setting(True, "Print a report about the corpus, and write it there.")
-
-
-@dataclass
-class TrainSettings(CorpusSettings):
-    """Train a language model on a Korean corpus.
-
-    Prepares the corpus unless that is done already, trains, evaluates the best model, and writes
-    outputs/runs/<date>_<time>: checkpoints, metrics.json, train.log, tensorboard.
-
-      python -m korlm.train                                       the texts of konlpy
-      python -m korlm.train corpus=text 'corpus.files=[FOLDER]'   your text, split by document
-      python -m korlm.train model=gru optimizer.lr=0.01 name=gru  another model
-      python -m korlm.train resume=outputs/runs/DIR               resume a run
-      python -m korlm.train -m model=ngram,window,rnn,gru,lstm    a sweep, with a table at its end
-      python -m korlm.train -m sweep=lstm_small                   a hyperparameter search
-      python -m korlm.train -m resume=outputs/sweeps/DIR          resume a sweep or a search
-      python -m korlm.train -m seed=1,2,3 objective=test.loss     sort the table by another metric
-      python -m korlm.train -m seed=1,2,3 hydra/launcher=joblib   parallel jobs; submitit_slurm: on
-                                                                  a cluster
-      torchrun --nproc-per-node 2 -m korlm.train                  two GPUs, or two processes
-      tensorboard --logdir outputs                                watch runs and sweeps
-    """
-
-    batches: BatchesConfig = setting(MISSING)
-    model: ModelConfig = setting(MISSING)
-    optimizer: OptimizerConfig = setting(MISSING)
-    schedule: ScheduleConfig = setting(MISSING)
-    trainer: TrainerConfig = setting(TrainerConfig)
-    seed: int = setting(1, "Random seed of parameters, dropout and batches.", min=0, max=MAX_SEED)
-    name: str | None = setting(None, "Part of the name of the run directory.")
-    prepared: str | None = setting(
-        None, "Prepared corpus to train on, instead of corpus, tokenizer and vocab.", is_path=True
-    )
-    resume: str | None = setting(
-        None, "Directory of an interrupted run to resume; with -m of a sweep.", is_path=True
-    )
-    resume_from: ResumeFrom = setting(
-        ResumeFrom.last,
-        "Checkpoint to resume from; best: if last.pt is damaged, with a new optimizer state, so "
-        "that results differ from those of an uninterrupted run.",
-    )
-    objective: str = setting(
-        "valid.perplexity",
-        "SPLIT.KEY of metrics.json that sorts the table of a sweep and that searches minimize "
-        "(tokens_per_second: maximize).",
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_objective(self.objective)
-        if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
-            self._fail("name", "must consist of letters, digits, _, . and -")
 
 
 SCHEMAS: dict[str, dict[str, type]] = {

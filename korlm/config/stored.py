@@ -20,7 +20,7 @@ from typing import Any
 import yaml  # OmegaConf reads and writes with it
 
 from korlm import config
-from korlm.config.renamed import rename_tree
+from korlm.config.keys import rename_tree
 from korlm.utils.errors import ConfigError, KorlmError
 
 LARGEST = 256 << 20  # bytes of a JSON or YAML file

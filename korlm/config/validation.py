@@ -31,7 +31,7 @@ class Setting:
         below: exclusive upper bound.
         increasing: whether the items of a list must increase.
         is_path: whether the value is a path, or a list of paths.
-        renamed_from: name of the key in the previous release; see ``korlm.config.renamed``.
+        renamed_from: name of the key in the previous release; see ``korlm.config.keys``.
         renamed_values: old value -> new value, in lower case.
     """
 

@@ -1,4 +1,4 @@
-"""Settings of where a corpus is tokenized: on this machine, or by the workers of a Dask cluster."""
+"""Settings of a prepared corpus, and of where it is tokenized."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from korlm.config.validation import Group, setting
+from korlm.config.data import CorpusConfig, TokenizerConfig, VocabConfig
+from korlm.config.validation import MISSING, Group, setting
 
 LOCAL, SLURM = "local", "slurm"
 _LOCAL_OR_SLURM_KEYS = ("workers", "memory_gb")
@@ -69,3 +70,32 @@ class ClusterConfig(Group):
                 self._fail(
                     field.name, f"has no effect without prepare.cluster={needed}; leave it out"
                 )
+
+
+@dataclass
+class CorpusSettings(Group):
+    """Settings of a prepared corpus."""
+
+    corpus: CorpusConfig = setting(MISSING)
+    tokenizer: TokenizerConfig = setting(MISSING)
+    vocab: VocabConfig = setting(VocabConfig)
+    prepare: ClusterConfig = setting(ClusterConfig)
+    outputs: str = setting("outputs", "Folder of prepared corpora, runs and sweeps.", is_path=True)
+
+
+@dataclass
+class PrepareSettings(CorpusSettings):
+    """Tokenize a Korean corpus, build its vocabulary and write its token ids.
+
+    Writes outputs/prepared/<corpus>-<tokenizer>-<fingerprint> and prints its name; what is there
+    already is not prepared again. Then prints a report (counts, duplicates, longest lines, unknown
+    words by vocabulary size), also written there as statistics.json and frequencies.png.
+
+      python -m korlm.prepare                                           the texts of konlpy
+      python -m korlm.prepare corpus=text 'corpus.files=[FOLDER]'       your text, split by document
+      python -m korlm.prepare tokenizer=syllable vocab.min_freq=1       syllables, not morphemes
+      python -m korlm.prepare report=false                              without the report
+      python -m korlm.prepare prepare.cluster=slurm prepare.workers=64  tokenize in SLURM jobs
+    """
+
+    report: bool = setting(True, "Print a report about the corpus, and write it there.")
