@@ -24,7 +24,7 @@ REMOVED_IN = "0.3"  # version of korlm that refuses old names
 
 
 def conf_dir() -> Path:
-    """The folder of the settings: beside the package in a checkout, inside it when installed."""
+    """Return the folder of YAML files: beside the package in a checkout, inside it if installed."""
     package = Path(__file__).resolve().parents[1]
     checkout = package.parent
     if (checkout / "pyproject.toml").exists() and (checkout / "conf").is_dir():
@@ -37,18 +37,19 @@ def _choices(group: str) -> list[str]:
 
 
 def schemas_by_prefix(command: str) -> dict[str, list[Any]]:
-    """Return the dataclasses behind each key of a command: one, or one for each choice."""
-    found: dict[str, list[Any]] = {"": [config.SCHEMAS[""][f"{command}_schema"]]}
-    for field in dataclasses.fields(found[""][0]):
+    """Return key prefix -> settings classes, one for each choice of a group."""
+    schema = config.SCHEMAS[""][f"{command}_schema"]
+    schemas: dict[str, list[Any]] = {"": [schema]}
+    for field in dataclasses.fields(schema):
         default = field.default_factory
         choices = list(config.SCHEMAS.get(field.name, {}).values())
-        schemas = [default] if isinstance(default, type) else choices
-        found[f"{field.name}."] = [s for s in schemas if dataclasses.is_dataclass(s)]
-    return found
+        classes = [default] if isinstance(default, type) else choices
+        schemas[f"{field.name}."] = [cls for cls in classes if dataclasses.is_dataclass(cls)]
+    return schemas
 
 
 def all_keys(command: str) -> list[str]:
-    """Every setting that a command knows with some choice of its groups, as key or group.key."""
+    """Return all keys of a command under any choice of its groups, as key or group.key."""
     return sorted(
         {
             prefix + field.name
@@ -60,12 +61,12 @@ def all_keys(command: str) -> list[str]:
 
 
 def path_keys(command: str) -> dict[str, bool]:
-    """Return the settings of a command that hold paths, and whether each holds a list."""
-    found = dict.fromkeys(HYDRA_PATHS, False)
+    """Return the keys of a command that hold paths -> whether each holds a list."""
+    keys = dict.fromkeys(HYDRA_PATHS, False)
     for prefix, schemas in schemas_by_prefix(command).items():
         for schema in schemas:
-            found |= {prefix + key: is_list for key, is_list in path_kinds(schema).items()}
-    return found
+            keys |= {prefix + key: is_list for key, is_list in path_kinds(schema).items()}
+    return keys
 
 
 _HYDRA_SCHEMAS: dict[str, list[type]] = {"hydra.sweeper.": [config.SearchConfig]}
