@@ -17,7 +17,7 @@ from korlm.config.commands.evaluate import (
 )
 from korlm.config.commands.export import ExportFormat, ExportSettings
 from korlm.config.commands.generate import GenerateMode, GenerateSettings
-from korlm.config.commands.inference import UseSettings
+from korlm.config.commands.inference import InferenceSettings
 from korlm.config.commands.prepare import ClusterConfig, CorpusSettings, PrepareSettings
 from korlm.config.commands.report import ReportSettings
 from korlm.config.commands.rescore import (
@@ -125,6 +125,7 @@ __all__ = [
     "GenerateSettings",
     "GridConfig",
     "Group",
+    "InferenceSettings",
     "InitialState",
     "JavaConfig",
     "JoblibConfig",
@@ -175,7 +176,6 @@ __all__ = [
     "TrainSettings",
     "TrainerConfig",
     "Unicode",
-    "UseSettings",
     "VocabConfig",
     "WindowConfig",
     "WorkerConfig",

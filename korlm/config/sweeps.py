@@ -25,10 +25,7 @@ class JoblibConfig(LauncherConfig):
 
     _target_: str = "hydra_plugins.korlm.JoblibLauncher"
     n_jobs: int | None = setting(
-        None,
-        "Simultaneous jobs; null: one per GPU, or cores / trainer.threads.",
-        min=1,
-        max=4096,
+        None, "Simultaneous jobs; null: one per GPU, or cores / trainer.threads.", min=1, max=4096
     )
 
 
@@ -151,10 +148,7 @@ class SearchConfig(Group):
         "trials at the same fraction of training.",
     )
     prune_min_trials: int = setting(
-        4,
-        "Complete trials before any other is ended.",
-        min=1,
-        renamed_from="prune_trials",
+        4, "Complete trials before any other is ended.", min=1, renamed_from="prune_trials"
     )
     prune_warmup_ratio: float = setting(
         0.3,

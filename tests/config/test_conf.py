@@ -60,20 +60,22 @@ def test_siblings_have_the_same_keys_for_the_same_things() -> None:
         assert len(shared) >= 3
 
 
-def test_settings_survive_a_checkpoint() -> None:
-    for model in ("lstm", "gru", "rnn", "window", "ngram"):
-        for optimizer in ("adamw", "muon", "sgd", "adagrad"):
-            for schedule in ("one_cycle", "plateau", "constant"):
-                before = settings(
-                    "train",
-                    *(f"model={model}", f"optimizer={optimizer}", f"schedule={schedule}"),
-                    *("corpus=nsmc", "corpus.path=x", "seed=7", "trainer.clip_norm=null"),
-                )
-                assert isinstance(before, config.TrainSettings)
-                plain = plain_settings(before)
-                assert settings_from_plain(plain, []) == before
-                after = settings_from_plain(plain, ["trainer.epochs=99"])
-                assert after.trainer.epochs == 99
+@pytest.mark.parametrize(
+    "choice",
+    [
+        *(f"model={name}" for name in ("lstm", "gru", "rnn", "window", "ngram")),
+        *(f"optimizer={name}" for name in ("adamw", "muon", "sgd", "adagrad")),
+        *(f"schedule={name}" for name in ("one_cycle", "plateau", "constant")),
+    ],
+)
+def test_settings_survive_a_checkpoint(choice: str) -> None:
+    others = ("corpus=nsmc", "corpus.path=x", "seed=7", "trainer.clip_norm=null")
+    before = settings("train", choice, *others)
+    assert isinstance(before, config.TrainSettings)
+    plain = plain_settings(before)
+    assert settings_from_plain(plain, []) == before
+    after = settings_from_plain(plain, ["trainer.epochs=99"])
+    assert after.trainer.epochs == 99
 
 
 def test_checkpoints_of_before_there_were_clusters() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from korlm.config.commands.inference import UseSettings
+from korlm.config.commands.inference import InferenceSettings
 from korlm.config.data import CorpusConfig
 from korlm.config.validation import MAX_SEED, MISSING, Group, setting
 from korlm.utils.errors import ConfigError
@@ -88,7 +88,7 @@ class BootstrapConfig(Group):
 
 
 @dataclass
-class EvaluateSettings(UseSettings):
+class EvaluateSettings(InferenceSettings):
     """Evaluate trained models, with confidence intervals and paired tests.
 
     One run: on valid and test, or on any text (corpus=...), with the state carried over or reset at
@@ -108,9 +108,7 @@ class EvaluateSettings(UseSettings):
     """
 
     run: Any = setting(
-        MISSING,
-        "Run directory; several: a list, or a glob such as 'outputs/runs/*'.",
-        is_path=True,
+        MISSING, "Run directory; several: a list, or a glob such as 'outputs/runs/*'.", is_path=True
     )
     corpus: CorpusConfig | None = setting(
         None, "Text to evaluate on; null: valid and test of the run's own corpus."

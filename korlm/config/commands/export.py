@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from korlm.config.commands.inference import UseSettings
+from korlm.config.commands.inference import InferenceSettings
 from korlm.config.training import Device
 from korlm.config.validation import setting
 from korlm.utils.errors import ConfigError
@@ -20,7 +20,7 @@ class ExportFormat(enum.Enum):
 
 
 @dataclass
-class ExportSettings(UseSettings):
+class ExportSettings(InferenceSettings):
     """Export a trained model for other programs, without pickle.
 
     Writes RUN/export: config.json and vocab.tsv; model.safetensors and spelling.safetensors, which

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from korlm.config.commands.inference import UseSettings
+from korlm.config.commands.inference import InferenceSettings
 from korlm.config.validation import MAX_SEED, setting
 
 
@@ -17,7 +17,7 @@ class GenerateMode(enum.Enum):
 
 
 @dataclass
-class GenerateSettings(UseSettings):
+class GenerateSettings(InferenceSettings):
     """Generate text with a trained model, or complete the last eojeol of a prompt.
 
     Writes to standard output, one line per sentence; blank lines separate texts of several lines.

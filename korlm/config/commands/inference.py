@@ -9,7 +9,7 @@ from korlm.config.validation import MAX_THREADS, MISSING, Group, setting
 
 
 @dataclass
-class UseSettings(Group):
+class InferenceSettings(Group):
     """A trained run, and the device of its model."""
 
     run: str = setting(MISSING, "Run directory, or export.", is_path=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from korlm.config.commands.inference import UseSettings
+from korlm.config.commands.inference import InferenceSettings
 from korlm.config.validation import MISSING, setting
 
 
@@ -59,7 +59,7 @@ class ErrorRate(enum.Enum):
 
 
 @dataclass
-class RescoreSettings(UseSettings):
+class RescoreSettings(InferenceSettings):
     r"""Rescore n-best lists of a speech recognizer with a trained model.
 
     Sorts hypotheses by score + lm_weight * ln p(text) + length_bonus * length, best first. Lists go

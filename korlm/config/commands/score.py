@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from korlm.config.commands.inference import UseSettings
+from korlm.config.commands.inference import InferenceSettings
 from korlm.config.data import TextConfig
 from korlm.config.validation import MISSING, setting
 
@@ -31,7 +31,7 @@ class ScoreUnit(enum.Enum):
 
 
 @dataclass
-class ScoreSettings(UseSettings):
+class ScoreSettings(InferenceSettings):
     r"""Compute the surprisal of every morph, eojeol or sentence of a text.
 
     Tokenizes any Korean text with the tokenizer of the run. Each morph has a row, and so has the
@@ -63,9 +63,7 @@ class ScoreSettings(UseSettings):
     """
 
     input: Any = setting(
-        MISSING,
-        "File, folder or glob, or several: [FILE,FILE]; -: standard input.",
-        is_path=True,
+        MISSING, "File, folder or glob, or several: [FILE,FILE]; -: standard input.", is_path=True
     )
     corpus: TextConfig = setting(TextConfig)
     context: Context = setting(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from korlm.config.commands.inference import UseSettings
+from korlm.config.commands.inference import InferenceSettings
 from korlm.config.validation import setting
 
 
 @dataclass
-class ServeSettings(UseSettings):
+class ServeSettings(InferenceSettings):
     r"""Serve a run on a local web page: completions, surprisal and samples while one types.
 
     The same results are available as JSON.
