@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from korlm.config.keys import rename_override, rename_tree
 from korlm.config.paths import run_directory
-from korlm.config.renamed import rename_override, rename_tree
 from korlm.config.stored import read_json, read_yaml
 from korlm.reporting.tensorboard_events import Curve, TensorBoardData, read_events
 from korlm.runs.directories import FAILED
@@ -29,7 +29,7 @@ HIDDEN_SETTINGS = ("resume", "outputs")  # settings of the command rather than o
 TOKENS = ("num_tokens", "num_unk", "num_chars")  # counts that are the same for the same tokens
 
 
-LARGEST = 32 << 20  # bytes of a file of figures; real ones have thousands
+MAX_BYTES = 32 << 20  # bytes of a file of figures; real ones have thousands
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _figures(path: Path, problems: list[str]) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        if path.stat().st_size > LARGEST:
+        if path.stat().st_size > MAX_BYTES:
             raise ValueError("too large")
         return read_json(path)
     except (OSError, ValueError):

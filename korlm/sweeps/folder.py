@@ -17,8 +17,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from korlm.cli.arguments import key_of
+from korlm.config.keys import rename_override
 from korlm.config.paths import expand_home
-from korlm.config.renamed import rename_override
 from korlm.config.stored import check_override, read_yaml
 from korlm.runs.directories import is_finished
 from korlm.utils.errors import ConfigError

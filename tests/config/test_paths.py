@@ -121,10 +121,9 @@ def test_unknown_home() -> None:
         expand_home("~no-one", "outputs")
 
 
-def test_marks_are_of_strings() -> None:
+def test_paths_are_strings() -> None:
     for group in registry.groups():
         for schema in registry.schemas(group).values():
-            kinds = path_kinds(schema)
-            for field in dataclasses.fields(schema):
-                marked = field.name in kinds
-                assert not marked or "str" in str(field.type) or field.type == "Any"
+            types = {field.name: str(field.type) for field in dataclasses.fields(schema)}
+            for key in path_kinds(schema):
+                assert "str" in types[key] or types[key] == "Any"

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from conftest import Command
 
-from korlm.config import registry, renamed
-from korlm.config.renamed import rename_override, rename_tree
+from korlm.config import keys, registry
+from korlm.config.keys import rename_override, rename_tree
 from korlm.config.stored import check_settings
 
 
@@ -52,14 +52,14 @@ def test_stored_settings_are_accepted_in_silence(capsys: pytest.CaptureFixture[s
 
 def test_every_old_name_is_unused() -> None:
     for command in registry.schemas(""):
-        table: dict[str, Any] = renamed._renamed(command)
+        table: dict[str, Any] = keys._renamed(command)
         assert not table.keys() & {new for new, _ in table.values()}
 
 
 def test_one_line_for_each_old_name(
     korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(renamed, "_warned", set())
+    monkeypatch.setattr(keys, "_warned", set())
     mine = tmp_path / "mine" / "experiment" / "old.yaml"
     mine.parent.mkdir(parents=True)
     settings = {"trainer": {"patience": 7}, "model": {"spelling": "input"}}
@@ -83,5 +83,5 @@ def test_one_line_for_each_old_name(
         ("schedule.warmup_share", "schedule.warmup_ratio"),
         ("trainer.valid_every", "trainer.eval_every"),
     ):
-        line = f"{old} is now {new}; the old name works until korlm {renamed.REMOVED_IN}\n"
+        line = f"{old} is now {new}; the old name works until korlm {keys.REMOVED_IN}\n"
         assert ended.err.count(line) == 1

@@ -120,12 +120,14 @@ def test_settings_are_checked_like_those_of_korlm(folder: Path) -> None:
     assert "model.dekay: there is no such setting; did you mean model.decay?" in told
     assert "bag" in command(folder, "train", IMPORTS, "model=bog", code=1)
     assert "decay: 0.5" in command(folder, "train", IMPORTS, "model=bag", "--cfg", "job")
-    assert "pieces" in python(
-        folder,
-        "-c",
-        "from korlm.config import keys, registry\nregistry.import_modules(['my_lm'])\n"
-        "print(keys.choices('tokenizer'))",
-    )
+
+
+def test_help(folder: Path) -> None:
+    told = command(folder, "train", IMPORTS, *CHOICES, "--help")
+    assert "model.decay=0.5" in told and "Weight of the tokens before" in told
+    for line in ("[bag] gru", "[pieces]", "[sign_sgd]"):
+        assert line in told
+    assert "[bag]" not in command(folder, "train", "--help")
 
 
 def test_imports_that_fail(folder: Path) -> None:

@@ -23,8 +23,8 @@ from korlm import config
 from korlm.cli import command as cli
 from korlm.cli import output_dirs
 from korlm.cli.arguments import key_of
+from korlm.cli.config_source import register_config_source
 from korlm.config import registry
-from korlm.config.renamed import register_config_source
 from korlm.sweeps.folder import job_settings, register_resolvers, settings_in
 from korlm.utils.errors import KorlmError, Pruned
 
