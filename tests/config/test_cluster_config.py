@@ -28,7 +28,7 @@ def test_taken(good: dict[str, Any]) -> None:
     [
         ({"cluster": "node:8786"}, "prepare.cluster=node:8786: must be local, slurm or an address"),
         ({"cluster": "tcp://node"}, "such as tcp://HOST:8786"),
-        ({"cluster": "slurm"}, "prepare.workers=None: how many workers"),
+        ({"cluster": "slurm"}, "prepare.workers=None: prepare.cluster=slurm needs"),
         ({"cluster": "local", "workers": 0}, "prepare.workers=0: must be in [1, 4096]"),
         ({"cluster": "local", "memory_gb": 0.5}, "prepare.memory_gb=0.5: must be in [1, 4096]"),
         ({"workers": 2}, "prepare.workers=2: has no effect without prepare.cluster=local or slurm"),
