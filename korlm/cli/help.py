@@ -65,7 +65,7 @@ def help_text(command: str, arguments: Sequence[str], renamed: Mapping[str, str]
 
 
 class _Settings:
-    """The groups of a command with their selected choices, read from YAML files.
+    """Groups of a command with their selected choices, read from YAML files.
 
     Attributes:
         groups: group -> name of the selected choice, None if there is none.
