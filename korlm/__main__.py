@@ -17,10 +17,15 @@ def main() -> None:
     if name == "--version":
         print(f"korlm {__version__}")
     elif name in ("--help", "-h"):
-        print("python -m korlm COMMAND [key=value ...], or python -m korlm.COMMAND:\n")
-        for command, schema in commands.items():
-            print(f"  {command:10} {(inspect.getdoc(schema) or '').splitlines()[0]}")
-        print("\nCOMMAND --help lists the settings of a command; --version prints the version.")
+        first_lines = {
+            cmd: (inspect.getdoc(c) or "").splitlines()[0] for cmd, c in commands.items()
+        }
+        print(
+            "python -m korlm COMMAND [key=value ...], or python -m korlm.COMMAND:\n",
+            *(f"  {command:10} {line}" for command, line in first_lines.items()),
+            "\nCOMMAND --help lists the settings of a command; --version prints the version.",
+            sep="\n",
+        )
     elif name in commands:
         del sys.argv[1]
         runpy.run_module(f"korlm.{name}", run_name="__main__", alter_sys=True)

@@ -53,7 +53,7 @@ def help_text(command: str, arguments: Sequence[str], renamed: Mapping[str, str]
         part, values = settings.of(field)
         if part is None:
             if field.name not in settings.groups:
-                lines.append(_line(typed_keys.get(field.name, field.name), field, schema, {}))
+                lines.append(_line(typed_keys.get(field.name, field.name), field, schema, values))
             continue
         nested += ["", f"{field.name}: {_first_line(part)}", ""]
         nested += _lines(part, f"{field.name}.", values)
@@ -66,7 +66,7 @@ def help_text(command: str, arguments: Sequence[str], renamed: Mapping[str, str]
 
 
 class _Settings:
-    """The groups of a command with their selected choices, read from YAML files.
+    """Groups of a command with their selected choices, read from YAML files.
 
     Attributes:
         groups: group -> name of the selected choice, None if there is none.
@@ -79,21 +79,30 @@ class _Settings:
         self.groups = {k: v for k, v in chosen.items() if not k.startswith("override ")}
         if command == "train":
             self.groups |= {"hydra/launcher": None, "hydra/sweeper": None}
-        for argument in arguments:
-            key, equals, value = argument.lstrip("+").partition("=")
-            if equals and key in self.groups:
-                self.groups[key] = None if value == "null" else value.split(",")[0]
+        typed = dict(a.lstrip("+").split("=", 1) for a in arguments if "=" in a)
+        chosen = {k: None if v == "null" else v.split(",")[0] for k, v in typed.items()}
+        self._experiment: dict[str, Any] = {}
+        if name := chosen.get("experiment"):
+            self._experiment = _read(self._path("experiment", name))
+            for default in self._experiment.pop("defaults", []):
+                for key, value in default.items():
+                    self.groups[key.removeprefix("override /")] = value
+        self.groups |= {key: value for key, value in chosen.items() if key in self.groups}
 
     def names(self, group: str) -> list[str]:
         """Return the choices of a group."""
         return sorted({p.stem for folder in self._folders for p in (folder / group).glob("*.yaml")})
 
     def of(self, field: dataclasses.Field[Any]) -> tuple[type[Any] | None, dict[str, Any]]:
-        """Return the settings class behind a key, None for a plain key, and values from YAML."""
-        if self.groups.get(field.name):
-            return self.choice(field.name)
+        """Return the settings class of a key, None for a plain key, and values from YAML files."""
         factory: Any = field.default_factory
-        return (factory if hasattr(factory, "__dataclass_fields__") else None), {}
+        schema = factory if hasattr(factory, "__dataclass_fields__") else None
+        values: dict[str, Any] = {}
+        if self.groups.get(field.name):
+            schema, values = self.choice(field.name)
+        if schema is None:
+            return None, self._experiment
+        return schema, values | self._experiment.get(field.name, {})
 
     def choice(self, group: str) -> tuple[type[Any], dict[str, Any]]:
         """Return the settings class and the values of the selected choice of a group."""
@@ -104,13 +113,17 @@ class _Settings:
             schemas = {"optuna_schema": config.SearchConfig, "basic": config.GridConfig}
         return self._load(group, str(self.groups[group]), schemas)
 
+    def _path(self, group: str, name: str) -> Path:
+        """Return the YAML file of a choice."""
+        for folder in self._folders:
+            if (path := folder / group / f"{name}.yaml").is_file():
+                return path
+        raise ConfigError(f"{group}={name}: must be one of {', '.join(self.names(group))}")
+
     def _load(self, group: str, name: str, schemas: _Schemas) -> tuple[type[Any], dict[str, Any]]:
         if name in schemas:
             return schemas[name], {}
-        paths = [folder / group / f"{name}.yaml" for folder in self._folders]
-        path = next((path for path in paths if path.is_file()), None)
-        if path is None:
-            raise ConfigError(f"{group}={name}: must be one of {', '.join(self.names(group))}")
+        path = self._path(group, name)
         content = _read(path)
         bases = [base for base in content.pop("defaults", []) if base != "_self_"]
         if not bases or not isinstance(bases[0], str):

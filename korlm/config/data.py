@@ -222,7 +222,7 @@ class CorpusConfig(TextConfig):
 @register("corpus", "nsmc")
 @dataclass
 class NsmcConfig(CorpusConfig):
-    """The Naver sentiment movie corpus (Park 2015): 200,000 film reviews in two files."""
+    """Naver sentiment movie corpus (Park 2015): 200,000 film reviews in two files."""
 
     path: str = setting(
         "", "Folder of ratings_train.txt and ratings_test.txt; required.", is_path=True
@@ -257,7 +257,7 @@ class NsmcConfig(CorpusConfig):
 )
 @dataclass
 class TokenizerConfig(Group):
-    """The tokenizer."""
+    """Tokenizers without settings."""
 
     _group: ClassVar[str] = "tokenizer"
 
@@ -361,7 +361,7 @@ class SentencePieceConfig(TokenizerConfig):
 @register("vocab", "vocab")
 @dataclass
 class VocabConfig(Group):
-    """The vocabulary: tokens of train with ids of their own; all others are <unk>."""
+    """Vocabulary: tokens of train with ids of their own; all others are <unk>."""
 
     _group: ClassVar[str] = "vocab"
 
@@ -378,7 +378,7 @@ class VocabConfig(Group):
 @register("batches", "batches")
 @dataclass
 class BatchesConfig(Group):
-    """How token ids are cut into batches."""
+    """Batches of token ids."""
 
     _group: ClassVar[str] = "batches"
 

@@ -1,4 +1,4 @@
-"""The keys of the settings of each command: names, old names, and which of them hold paths.
+"""List the keys of each command: names, old names, and which of them hold paths.
 
 A renamed key is declared by ``setting(default, renamed_from="old_name")``. The old name then works
 on the command line and in YAML files, with one line on stderr, and silently in the settings that

@@ -56,7 +56,7 @@ class SubwordMode(enum.Enum):
 
 @dataclass
 class ModelConfig(Group):
-    """The language model."""
+    """Settings that all language models have."""
 
     _group: ClassVar[str] = "model"
 

@@ -1,4 +1,4 @@
-"""What was typed reaches Hydra as it was meant, or is refused in one line."""
+"""The command line is passed to Hydra as it was meant, or refused in one line."""
 
 import random
 
@@ -52,17 +52,17 @@ def test_literal_values_come_through_to_the_letter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "words", "told"),
+    ("command", "words", "message"),
     [
         ("train", ["--epochs=3"], "--epochs: settings are written key=value"),
         ("train", ["sweep=lstm_small"], "python -m korlm.train -m sweep=lstm_small"),
         ("train", ["hydra/launcher=joblib"], "add -m"),
     ],
 )
-def test_words_that_cannot_be_meant(command: str, words: list[str], told: str) -> None:
+def test_words_that_cannot_be_meant(command: str, words: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_arguments(command, words)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

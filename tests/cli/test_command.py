@@ -275,9 +275,9 @@ def test_settings_without_effect(korlm: Command, tiny: TinyCorpus) -> None:
 
 def test_the_folder_of_a_run_is_kept(korlm: Command, run: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    told = "already holds a run: resume="
-    assert told in korlm("train", *LIGHT, f"hydra.run.dir={run}").error
-    assert told in korlm("evaluate", f"run={run}", f"hydra.run.dir={run}").error
+    message = "already holds a run: resume="
+    assert message in korlm("train", *LIGHT, f"hydra.run.dir={run}").error
+    assert message in korlm("evaluate", f"run={run}", f"hydra.run.dir={run}").error
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 

@@ -66,6 +66,15 @@ def test_choices_of_a_folder(tmp_path: Path) -> None:
     assert printed["model.weight_dropout"].startswith("0.2 ")
 
 
+def test_values_of_an_experiment() -> None:
+    printed = keys(help_text("train", ["experiment=char_rnn", "schedule=cosine"], {}))
+    assert "model.nonlinearity" in printed and "model.forget_bias" not in printed
+    assert printed["name"].startswith("char_rnn ")
+    assert printed["model.input_dropout"].startswith("0.3 ")
+    assert printed["optimizer.lr"].startswith("0.01 ")
+    assert printed["schedule.warmup_ratio"].startswith("0.02 ")
+
+
 def test_no_such_choice(korlm: Command) -> None:
     assert "model=foo: must be one of gru, lstm" in korlm("train", "model=foo", "--help").error
 
@@ -106,6 +115,11 @@ def test_the_package_runs_commands(
     assert run() == run("--help")
     for command in COMMANDS:
         assert f"\n  {command} " in run()
-    assert run("score", "--help").startswith("python -m korlm.score ")
     with pytest.raises(SystemExit, match="korlm: trian: no such command; must be one of"):
         run("trian")
+
+
+def test_a_command_of_the_package() -> None:
+    command = [sys.executable, "-m", "korlm", "score", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.startswith("python -m korlm.score ") and done.stderr == ""

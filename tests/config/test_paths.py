@@ -60,7 +60,7 @@ def test_plain_paths_stay_as_typed(word: str) -> None:
 
 
 def test_a_comma_separates_jobs_of_a_sweep() -> None:
-    """Unless it stands in quotes or brackets, or names the folder of the sweep itself."""
+    """Unless it is in quotes or brackets, or names the folder of the sweep itself."""
     typed = [
         *("-m", "prepared=a,b c", "prepared='a,b'", "corpus.files=[a,b],[c]", "outputs=a,b"),
         *("prepared=choice(a,b)", "seed=1,2"),

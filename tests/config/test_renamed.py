@@ -10,6 +10,7 @@ from conftest import Command
 from korlm.config import keys, registry
 from korlm.config.keys import rename_override, rename_tree
 from korlm.config.stored import check_settings
+from korlm.sweeps.folder import found_jobs, with_stored
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,28 @@ def test_stored_settings_are_accepted_in_silence(capsys: pytest.CaptureFixture[s
     old = {"model": {"name": "lstm", "variational": True}, "vocab": {"lower": True}}
     new = {"model": {"name": "lstm", "variational_dropout": True}, "vocab": {"lowercase": True}}
     assert check_settings(old, "a.json") == new
+    assert capsys.readouterr().err == ""
+
+
+def test_stored_sweeps_are_accepted_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = {
+        "task": ["trainer.valid_every=5", "model.k=1,2"],
+        "hydra": ["hydra.sweeper.prune_share=0.5"],
+    }
+    job = tmp_path / "model.k=1" / ".hydra" / "overrides.yaml"
+    job.parent.mkdir(parents=True)
+    job.write_text(yaml.safe_dump(["trainer.valid_every=5", "model.k=1"]))
+    (tmp_path / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": overrides}}))
+    assert with_stored(["-m", f"resume={tmp_path}"])[2:] == [
+        "trainer.eval_every=5",
+        "model.add_k=1,2",
+        "hydra.sweeper.prune_warmup_ratio=0.5",
+    ]
+    assert dict(found_jobs(tmp_path)) == {
+        tmp_path / "model.k=1": {"trainer.eval_every": "5", "model.add_k": "1"}
+    }
     assert capsys.readouterr().err == ""
 
 
