@@ -114,10 +114,12 @@ def _take_up(command: TrainSettings) -> tuple[TrainSettings, dict[str, object]]:
     if is_sweep():
         overrides = []  # the job is known by them: they are in the checkpoint
     for override in overrides:
-        if not override.startswith(("trainer.", "prepare.", "outputs=", "prepared=", "objective=")):
+        if not override.startswith(
+            ("trainer.", "prepare.", "outputs=", "prepared=", "objective=", "imports=")
+        ):
             raise ConfigError(
                 f"{override}: a resumed run keeps its settings; only trainer.*, prepare.*, "
-                "outputs, prepared and objective may change"
+                "outputs, prepared, objective and imports may change"
             )
     from korlm.runs.checkpoint import load_checkpoint, settings_of
 

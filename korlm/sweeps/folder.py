@@ -17,8 +17,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from korlm.cli.arguments import key_of
+from korlm.config.keys import rename_override
 from korlm.config.paths import expand_home
-from korlm.config.renamed import rename_override
 from korlm.config.stored import check_override, read_yaml
 from korlm.runs.directories import is_finished
 from korlm.utils.errors import ConfigError
@@ -33,7 +33,7 @@ MAX_NAME = (
 
 
 # What may differ between two commands that mean the same job.
-COMMAND_KEYS = ("resume", "resume_from", "outputs", "objective", "prepare")
+COMMAND_KEYS = ("resume", "resume_from", "outputs", "objective", "prepare", "imports")
 
 
 def job_settings(overrides: Iterable[str]) -> dict[str, str]:
@@ -242,7 +242,7 @@ def run_command(job: Path) -> str:
     """
     overrides = overrides_in(job) or []
     keys = (key for key in map(key_of, overrides) if not is_of_the_command(key))
-    kept = (*keys, "outputs")
+    kept = (*keys, "outputs", "imports")
     own = [override for override in overrides if key_of(override) in kept]
     return shlex.join(["python", "-m", "korlm.train", *own])
 
@@ -259,7 +259,7 @@ def sweep_resume_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
     """
     value = str(sweep)
     quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"
-    own = [a for a in arguments if re.match(r"\+*hydra[./](?!sweep\.dir=|mode=)", a)]
+    own = [a for a in arguments if re.match(r"\+*hydra[./](?!sweep\.dir=|mode=)|imports=", a)]
     return "python -m korlm.train -m " + shlex.join([f"resume={quoted}", *own])
 
 

@@ -23,7 +23,8 @@ from korlm import config
 from korlm.cli import command as cli
 from korlm.cli import output_dirs
 from korlm.cli.arguments import key_of
-from korlm.config.renamed import register_config_source
+from korlm.cli.config_source import register_config_source
+from korlm.config import registry
 from korlm.sweeps.folder import job_settings, register_resolvers, settings_in
 from korlm.utils.errors import KorlmError, Pruned
 
@@ -79,6 +80,7 @@ def run(order: JobSpec) -> JobResult:
     own = job_settings(of_the_job(order.overrides))
     if settings_in(order.folder) not in (None, own):  # it waited in a queue too long
         return JobResult(failure=f"{order.folder}: has become the folder of another job meanwhile")
+    registry.import_modules(order.config.imports)  # typed for this sweep, see check_override
     task = _task_of(order.config.hydra.job.config_name)
     Plugins.instance()  # finds the readers of files that load_sweep_config needs
     setup_globals()
@@ -126,7 +128,7 @@ def _task_of(command: str) -> Callable[[DictConfig], Any]:
     importlib.import_module(f"korlm.{command}")
     hydra.version.setbase(cli.VERSION_BASE)
     logging.raiseExceptions = False  # as in a command's own process
-    config.register()
+    config.store_schemas()
     register_config_source(command)
     output_dirs.register_resolvers()
     register_resolvers()

@@ -126,7 +126,7 @@ def test_gpus_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = "hydra.launcher.n_jobs=0"
     for arguments, words in {
-        ("train", *JOBLIB[:2], few): (f"korlm: {few}: must be 1 or more",),
+        ("train", *JOBLIB[:2], few): (f"korlm: {few}: must be in [1, 4096]",),
         ("train", *JOBLIB, "hydra.launcher.jobs=2"): ("jobs",),
         ("train", "-m", "hydra/launcher=nowhere"): ("nowhere", "joblib", "submitit_slurm"),
         ("train", "hydra/launcher=joblib"): ("hydra/launcher=joblib", "add -m"),

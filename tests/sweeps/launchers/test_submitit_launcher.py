@@ -168,7 +168,7 @@ def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for arguments, words in {
         tuple(SLURM): ("submitit_slurm", "no sbatch", "submitit_local"),
         (*LOCAL, "hydra.launcher.tasks_per_node=0"): ("tasks_per_node=0", "1 or more"),
-        (*LOCAL, "hydra.launcher.nodes=2"): ("nodes=2", "1 or less"),
+        (*LOCAL, "hydra.launcher.nodes=2"): ("nodes=2", "must be 1"),
         (*LOCAL, "hydra.launcher.timeout_min=2"): ("signal_delay_s=120", "timeout_min=2"),
         (*LOCAL, "hydra.launcher.gpus_per_node=2"): ("2 GPUs for each job", "there are 0"),
     }.items():

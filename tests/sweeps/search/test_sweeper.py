@@ -232,7 +232,7 @@ def test_files_of_a_search_say_all_in_params(
         (["optimizer.lr=tag(log,interval(0,1))"], "a logarithm needs numbers above 0"),
         (["optimizer.lr=0.1"], "nothing to search"),
         (["model.hidden_dim=interval(10,20)"], "model.hidden_dim=16.18"),
-        ([RATES, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be 1 or more"),
+        ([RATES, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be in [1, 1000000]"),
         ([RATES, "hydra.sweeper.sampler=tpee"], "hydra.sweeper.sampler=tpee: invalid value"),
         ([RATES, "hydra.sweeper.trials=3"], "hydra.sweeper.trials: there is no such setting"),
         ([RATES, "objective=valid.x"], "objective=valid.x: must be SPLIT.KEY"),
