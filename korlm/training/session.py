@@ -518,5 +518,5 @@ class TrainingSession:
         if number and isinstance(self.model, NeuralLM):
             vocab = self.prepared.vocab
             with torch.no_grad():
-                matrix = self.model.embedding.whole()
+                matrix = self.model.embedding.full_weight()
             self.tracker.embeddings(matrix, vocab.tokens, vocab.counts, number)

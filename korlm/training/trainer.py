@@ -166,7 +166,7 @@ class Trainer:
         )
         if len(batch.inputs):
             with autocast(self.device, self.bf16):
-                total, nats, after = self.model.objective(
+                total, nats, after = self.model.training_loss(
                     batch.inputs, batch.targets, state, batch.lengths
                 )
             self.state = detach_state(after)

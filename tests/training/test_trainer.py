@@ -54,21 +54,21 @@ class FixedModel(LanguageModel):
         self.seen: list[list[float]] = []
         self.before_call: Callable[[int, Tensor], Tensor] = lambda number, nats: nats
 
-    def begin(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         return (torch.zeros(batch_size, 1),)
 
     def log_probs(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        (count,) = self.begin(inputs.shape[0]) if state is None else state
+        (count,) = self.initial_state(inputs.shape[0]) if state is None else state
         assert not count.requires_grad, "the graph of the batches before hangs on"
         self.seen.append(count[:, 0].tolist())
         log_probs = self.log_table[inputs].log_softmax(-1)
         # As of a real model, the state hangs on the parameters.
         return log_probs, (count + inputs.shape[1] + 0 * self.log_table.sum(),)
 
-    def nats(self, *arguments: Any, **named: Any) -> tuple[Tensor, State]:
-        nats, state = super().nats(*arguments, **named)
+    def token_nll(self, *arguments: Any, **named: Any) -> tuple[Tensor, State]:
+        nats, state = super().token_nll(*arguments, **named)
         return self.before_call(len(self.seen), nats), state
 
 
