@@ -8,7 +8,7 @@ KorlmError                 a user's mistake or bad data: exit code 1, no traceba
 ├── VocabError             a vocabulary that cannot be built or read
 ├── PreparedError          a prepared corpus that is damaged or belongs to other settings
 ├── CheckpointError        a checkpoint that is missing, damaged or foreign
-├── NbestError             n-best lists, scores or references that are missing, malformed or inconsistent
+├── NbestError             n-best lists, scores or references that are missing or malformed
 ├── TrainingError          a loss that is not finite
 ├── Pruned                 a trial that a search stopped early because others are better
 ├── SearchError            a search without a single finished trial
@@ -68,7 +68,7 @@ class CheckpointError(KorlmError):
 
 
 class NbestError(KorlmError):
-    """N-best lists, scores or references that are missing, malformed or inconsistent."""
+    """N-best lists, scores or references that are missing or malformed."""
 
 
 class TrainingError(KorlmError):

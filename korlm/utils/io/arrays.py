@@ -25,8 +25,8 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged, contains Python objects, or declares larger arrays than it contains;
-            the message is one line.
+        ValueError: it is damaged, contains Python objects, or declares arrays that are larger than
+            the file; the message is one line.
     """
     try:
         with zipfile.ZipFile(path) as archive:
