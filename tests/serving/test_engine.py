@@ -10,7 +10,7 @@ from tiny_runs import finish, make_settings, prepare_tiny
 
 pytest.importorskip("fastapi", reason="serving needs it")
 import korlm
-from korlm.evaluation.token_scores import TokenStream, score_continuous
+from korlm.evaluation.token_scores import score_continuous
 from korlm.generation.completion import Completer
 from korlm.generation.generator import StoppingCriteria
 from korlm.generation.sampling import Sampling
@@ -48,7 +48,7 @@ def test_surprisal_equals_the_scores_of_the_model(engine: Engine) -> None:
     run = run_of(engine)
     with run.reader() as reader:
         ids = reader.read_texts(["나는 잔다.", "", "너는 뷁"]).ids
-    windows = score_continuous(run.model, TokenStream(ids, run.start_id, torch.device("cpu")))
+    windows = score_continuous(run.model, ids, run.start_id)
     nats = np.concatenate([window.nats.numpy() for window in windows])
     bits = [t["surprisal"] for t in first["tokens"]]
     assert bits == pytest.approx((nats[:6] / math.log(2)).tolist(), abs=1e-4)
