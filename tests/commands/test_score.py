@@ -206,7 +206,7 @@ MISTAKES = {
     "input=null": "input=None: give a file, a list of files",
     "output=o.xlsx": "output=o.xlsx: must end in .tsv, .tsv.gz or .parquet, or be -",
     "eojeol_output=-": "eojeol_output=-: must end in .tsv, .tsv.gz or .parquet",
-    "output=missing/o.tsv": "output=missing/o.tsv: there is no folder missing; make it",
+    "output=missing/o.tsv": "output=missing/o.tsv: the folder missing does not exist; create it",
     "run=nowhere": "nowhere: no checkpoints/best.pt in there",
     "context=word": "context",
     "unit=word": "unit",

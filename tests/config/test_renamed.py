@@ -10,7 +10,7 @@ from conftest import Command
 from korlm.config import keys, registry
 from korlm.config.keys import rename_override, rename_tree
 from korlm.config.stored import check_settings
-from korlm.sweeps.folder import found_jobs, with_stored
+from korlm.sweeps.folder import iter_jobs, with_stored
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_stored_sweeps_are_accepted_in_silence(
         "model.add_k=1,2",
         "hydra.sweeper.prune_warmup_ratio=0.5",
     ]
-    assert dict(found_jobs(tmp_path)) == {
+    assert dict(iter_jobs(tmp_path)) == {
         tmp_path / "model.k=1": {"trainer.eval_every": "5", "model.add_k": "1"}
     }
     assert capsys.readouterr().err == ""

@@ -42,4 +42,6 @@ class ReportSettings(CommandSettings):
         if Path(self.output).is_dir():
             self._fail("output", "is a folder; give the name of a file, such as report.html")
         if not folder.is_dir():
-            self._fail("output", f"there is no folder {folder}; make it, or give another output")
+            self._fail(
+                "output", f"the folder {folder} does not exist; create it, or give another output"
+            )
