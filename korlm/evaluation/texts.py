@@ -68,7 +68,7 @@ class Loaded(Protocol):
         """In evaluation mode."""
 
     @property
-    def learned(self) -> bytes | None:
+    def tokenizer_model(self) -> bytes | None:
         """By its tokenizer, from train."""
 
     @property
@@ -227,7 +227,7 @@ def read_texts(corpus: CorpusConfig, runs: Sequence[Loaded]) -> list[EvaluationT
 def _kind(run: Loaded) -> tuple[object, ...]:
     """All that decides the tokens of a text."""
     tokenizer, unicode = run.settings.tokenizer, run.settings.corpus.unicode
-    return tokenizer.name, tokenizer_version(tokenizer), run.learned, unicode
+    return tokenizer.name, tokenizer_version(tokenizer), run.tokenizer_model, unicode
 
 
 def _read_once(lines: Iterator[LineBlock], runs: dict[str, Loaded]) -> dict[str, EvaluationText]:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from korlm.corpus.files import has_half_characters, read_lines
+from korlm.corpus.files import read_lines
+from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import CorpusError
 
 STDIN = "-"
@@ -23,7 +24,7 @@ def read_prompts(prompt: str | None, file: str | None) -> Iterator[str]:
         CorpusError: the file is missing or no text; a line is blank, or there is none.
     """
     if file is None:
-        if has_half_characters(prompt or ""):
+        if has_lone_surrogates(prompt or ""):
             raise CorpusError("prompt: is not UTF-8; set the terminal to it")
         yield prompt or ""
         return

@@ -31,8 +31,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from korlm.config import ServeSettings
-from korlm.corpus.files import has_half_characters
 from korlm.serving.rate_limit import RateLimit
+from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import KorlmError
 
 logger = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ def build_app(backend: Backend, settings: ServeSettings) -> FastAPI:
         if len(text) > settings.max_chars:
             most = f"{settings.max_chars:,} (max_chars)"
             raise _Refused(413, f"{name}: {len(text):,} characters, at most {most}")
-        if has_half_characters(text):
+        if has_lone_surrogates(text):
             raise _Refused(422, f"{name}: holds half a surrogate pair")
         return text
 

@@ -38,19 +38,21 @@ def train_tokenizer(config: TokenizerConfig, lines: Iterable[str]) -> bytes | No
     return train_pieces(config, lines) if isinstance(config, SentencePieceConfig) else None
 
 
-def build_inprocess(config: TokenizerConfig, learned: bytes | None = None) -> Tokenizer | None:
+def build_inprocess(
+    config: TokenizerConfig, tokenizer_model: bytes | None = None
+) -> Tokenizer | None:
     """The tokenizer of the settings, if it needs no process of its own.
 
     Args:
         config: of the tokenizer.
-        learned: what ``train_tokenizer`` gave.
+        tokenizer_model: what ``train_tokenizer`` returned.
 
     Raises:
-        TokenizerError: what it learned is damaged.
+        TokenizerError: the tokenizer model is damaged.
     """
     if isinstance(config, SentencePieceConfig):
-        assert learned is not None
-        return SentencePieceTokenizer(config, learned)
+        assert tokenizer_model is not None
+        return SentencePieceTokenizer(config, tokenizer_model)
     make = _PLAIN.get(config.name)
     return make() if make else None
 

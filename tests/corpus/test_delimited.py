@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from korlm.config import Encoding, Layout, Quoting, Separator
-from korlm.corpus.delimited import CELL_CHARS, TableFormat, find_quoting, find_separator
+from korlm.config import Layout, Quoting, Separator, TextConfig
+from korlm.corpus.delimited import CELL_CHARS, find_quoting, find_separator
 from korlm.corpus.files import read_records
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
@@ -24,8 +24,9 @@ ROWS = [
 ]
 
 
-def read(path: Path, text: str = "text", **settings: Any) -> list[str]:
-    return [row for row, _ in read_records(path, Encoding.utf8, text, "", **settings)]
+def read(path: Path, text: str = "text", notes: Notes | None = None, **settings: Any) -> list[str]:
+    config = TextConfig(text_column=text, **settings)
+    return [row for row, _ in read_records(path, config, notes)]
 
 
 def error_of(path: Path, text: str = "text", **settings: Any) -> str:
@@ -177,26 +178,28 @@ def test_names_of_the_columns_that_are_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "table", "separator"),
+    ("first_line", "columns", "layout", "separator"),
     [
-        ("text", TableFormat("text"), "\t"),
-        ("id\ttext", TableFormat("text"), "\t"),
-        ("id,text", TableFormat("text"), ","),
-        ("id;text|x", TableFormat("text|x"), ";"),
-        ('"id";"text"', TableFormat("text", layout=Layout.csv), ";"),
-        ("id\ttext", TableFormat("text", layout=Layout.csv), "\t"),
-        ("id|text", TableFormat("text", "id", Layout.csv), "|"),
-        ("id;text", TableFormat("text", "by", Layout.csv), ";"),  # for the message
-        ("안녕, 세상", TableFormat("1"), "\t"),
-        ("1,안녕", TableFormat("2"), ","),
-        ("1;안녕", TableFormat("1", "2", Layout.csv), ";"),
-        ("1,안녕", TableFormat("2", separator=Separator.pipe), "|"),
-        ("", TableFormat("text"), "\t"),
-        ("lone\rcr\0,text", TableFormat("text", layout=Layout.csv), ","),
+        ("text", ["text"], Layout.tsv, "\t"),
+        ("id\ttext", ["text"], Layout.tsv, "\t"),
+        ("id,text", ["text"], Layout.tsv, ","),
+        ("id;text|x", ["text|x"], Layout.tsv, ";"),
+        ('"id";"text"', ["text"], Layout.csv, ";"),
+        ("id\ttext", ["text"], Layout.csv, "\t"),
+        ("id|text", ["text", "id"], Layout.csv, "|"),
+        ("id;text", ["text", "by"], Layout.csv, ";"),  # for the message
+        ("안녕, 세상", ["1"], Layout.tsv, "\t"),
+        ("1,안녕", ["2"], Layout.tsv, ","),
+        ("1;안녕", ["1", "2"], Layout.csv, ";"),
+        ("", ["text"], Layout.tsv, "\t"),
+        ("lone\rcr\0,text", ["text"], Layout.csv, ","),
     ],
 )
-def test_find_separator(first: str, table: TableFormat, separator: str) -> None:
-    assert find_separator(table, first) == separator
+def test_find_separator(
+    first_line: str, columns: list[str], layout: Layout, separator: str
+) -> None:
+    settings = dict(zip(("text_column", "document_column"), columns, strict=False))
+    assert find_separator(TextConfig(**settings), layout, first_line) == separator
 
 
 def test_a_given_separator(tmp_path: Path) -> None:

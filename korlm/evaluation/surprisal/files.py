@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import pyarrow.compute as pc
 
 from korlm.config import Encoding, Layout, Level, TextConfig
-from korlm.corpus.files import STDIN, inspect_file
+from korlm.corpus.containers import STDIN
+from korlm.corpus.files import inspect_file
 from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import Source
@@ -107,7 +108,7 @@ def _num_bytes(sources: Sequence[Source], config: TextConfig) -> int | None:
     """How much text there is, where that can be told without reading it."""
     for source in sources:
         found = inspect_file(source.path, Encoding(config.encoding), config.layout)
-        is_plain = not found.packer and found.encoding is Encoding.utf8
+        is_plain = not found.compression and found.encoding is Encoding.utf8
         if source.path == STDIN or not is_plain or found.layout is not Layout.txt:
             return None
     return sum(source.size for source in sources)

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from korlm.corpus.files import has_half_characters
 from korlm.rescoring.nbest import Hypothesis, NBest, lines_of, parse_score
+from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import NbestError
 
 OUTPUT, TEXT, REFERENCE = "output", "rec_text", "text"
@@ -64,7 +64,7 @@ def _utterances(path: Path) -> Iterator[tuple[str, dict[str, Any], list[dict[str
     utterances = whole.get("utts") if isinstance(whole, dict) else None
     if not isinstance(utterances, dict):
         raise NbestError(f"{path}: has no object under 'utts', as ESPnet's data.json has")
-    if has_half_characters(json.dumps(whole, ensure_ascii=False)):
+    if has_lone_surrogates(json.dumps(whole, ensure_ascii=False)):
         raise NbestError(f"{path}: holds half a surrogate pair, which no UTF-8 file can hold")
     for utt, record in utterances.items():
         outputs = record.get(OUTPUT) if isinstance(record, dict) else None
