@@ -64,7 +64,7 @@ _MARKUP = re.compile(rb"\s*<(?:\?xml|!doctype|html)\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class FileFormat:
-    """How a file has to be read.
+    """Compression, encoding and layout of a file.
 
     Attributes:
         compression: empty for a plain file.

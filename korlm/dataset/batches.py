@@ -41,7 +41,7 @@ BUCKET_BATCHES = 100  # whose sentences are sorted together, as torchtext's Buck
 
 @dataclass(frozen=True)
 class Batch:
-    """The input of one training or validation step.
+    """Input of one training or validation step.
 
     Attributes:
         inputs: int64 (B, T), <pad> after the end of a row.
@@ -78,7 +78,7 @@ class Batch:
 
 
 class Batches(Protocol):
-    """The batches of one split.
+    """Interface of the batches of one split.
 
     Attributes:
         carries_state: True if each batch continues the rows of the one before.
@@ -267,7 +267,7 @@ class BucketedSentenceBatches:
 
 
 class RankBatches:
-    """The rows of each batch that one of several processes works on; a batch may have none.
+    """Rows of each batch that one of several processes works on; a batch may have none.
 
     Args:
         batches: of all processes.

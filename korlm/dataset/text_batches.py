@@ -36,12 +36,12 @@ class TextBatch:
 
     @functools.cached_property
     def texts(self) -> list[str]:
-        """The lines as read."""
+        """Lines as read."""
         return list(itertools.chain.from_iterable(block.texts for block in self.blocks))
 
     @functools.cached_property
     def normalized(self) -> list[str]:
-        """The lines in the form that tokenizers see."""
+        """Lines in the form that tokenizers see."""
         return normalize_all(self.texts, self.unicode)
 
     @functools.cached_property
@@ -73,7 +73,7 @@ def batch_lines(blocks: Iterable[LineBlock], unicode: Unicode = Unicode.nfc) -> 
 
 
 class _SplitBatcher:
-    """The batch and the shard of one split that are being filled."""
+    """State of the batch and the shard of one split that are being filled."""
 
     def __init__(self, split: str, unicode: Unicode) -> None:
         self._split, self._unicode = split, unicode

@@ -25,7 +25,7 @@ _COMPATIBILITY = {
 
 
 class Syllable(NamedTuple):
-    """The letters of a syllable; ``tail`` is empty for an open syllable."""
+    """Letters of a syllable; ``tail`` is empty for an open syllable."""
 
     lead: str
     vowel: str

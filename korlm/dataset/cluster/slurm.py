@@ -28,7 +28,7 @@ MAX_INITIAL_FAILURES = 4  # jobs that end before any worker has started
 
 
 class Jobs:
-    """The SLURM jobs of the workers.
+    """SLURM jobs of the workers.
 
     Dask replaces a worker that it has lost. It does not notice a job that ended before its worker
     connected, because SLURM killed it or the scheduler could not be reached, and would wait for it

@@ -1,4 +1,4 @@
-"""The task of a cluster worker: makes the Parquet file of a shard from its text.
+"""Task of a cluster worker: make the Parquet file of a shard from its text.
 
 A worker keeps its tokenizer (and thereby the JVM) while tasks need the same one. It returns the
 bytes of the file and the client writes them, so that no shared disk is needed and a worker may die
@@ -38,7 +38,7 @@ MIN_HEAP = 512  # MB
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """The tokenizer that a worker has to run.
+    """Tokenizer that a worker has to run.
 
     Attributes:
         tokenizer: its settings.
@@ -100,7 +100,7 @@ class ShardText:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """The contents of the Parquet file of a shard, and of its report file if it has one."""
+    """Contents of the Parquet file of a shard, and of its report file if it has one."""
 
     parquet: bytes
     report: bytes | None
@@ -180,7 +180,7 @@ def fit_to_memory(tokenizer: TokenizerConfig, threads: int, memory: int | None) 
 
 
 class _WorkerTokenizer:
-    """The tokenizer of this worker process, kept between shards."""
+    """Tokenizer of this worker process, kept between shards."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

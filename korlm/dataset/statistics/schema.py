@@ -1,4 +1,4 @@
-"""The type of the corpus statistics."""
+"""Type of the corpus statistics."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Writes Arrow tables in parts, as TSV (plain or gzip) or Parquet.
+r"""Tables that grow as they are written: TSV, packed or not, or Parquet, whole or not at all.
 
-A TSV file has a header and no quotes; cells are escaped as in ``tables.escape_tsv``, numbers have
-five decimals at most, null is an empty cell. A file appears only when it is complete.
+A TSV has a header and no quotes. Backslash, tab and line ends within a cell are written ``\\``,
+``\t``, ``\n`` and ``\r``, as in ``vocab.tsv``; numbers have five decimals at most; a cell that
+holds nothing is empty.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from korlm.utils.io.streams import TerminalBytes, shows_text
 from korlm.utils.io.tables import TSV_ESCAPES
 
 STDOUT = "-"
+
+
 DECIMALS = 5
 
 
 def tsv_lines(table: pa.Table) -> bytes:
-    r"""Return the rows of a table as lines of a TSV file, without a header.
+    r"""The rows of a table as lines of TSV.
 
     >>> table = pa.table({"text": ["a\tb", None], "bits": [1.234567, float("inf")]})
     >>> tsv_lines(table).decode().split("\n")
@@ -50,22 +53,22 @@ def _cells(column: pa.Array) -> pa.Array:
 
 
 class TableWriter:
-    """Writes a table in parts; a context manager.
+    """Writes a table part by part; a context manager.
 
-    The file gets its name when it is complete; after an error nothing is left.
+    A file has its name when it is whole; if anything fails, nothing is left.
 
     Args:
         target: FILE.tsv, FILE.tsv.gz, FILE.parquet, or ``-`` for TSV on standard output.
         schema: of the table.
-        key: the setting that names the target, for messages.
+        key: the setting that names the target.
 
     Raises:
-        OutputError: the target cannot be written.
+        OutputError: it cannot be written.
     """
 
     def __init__(self, target: str, schema: pa.Schema, key: str) -> None:
         self._path = None if target == STDOUT else Path(target)
-        self._name = Path("standard output") if self._path is None else self._path
+        self._place = Path("standard output") if self._path is None else self._path
         self._key = key
         self._file: Any = None
         self._temporary: Path | None = None
@@ -83,12 +86,12 @@ class TableWriter:
 
     @property
     def is_stdout(self) -> bool:
-        """True if it writes to standard output."""
+        """Whether it writes to standard output."""
         return self._path is None
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        with output_errors(self._name, f"{self._key}=FILE"):
+        with output_errors(self._place, f"{self._key}=FILE"):
             try:
                 yield
             except OSError:
@@ -113,11 +116,11 @@ class TableWriter:
             self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by __exit__
 
     def write(self, table: pa.Table) -> None:
-        """Append rows.
+        """Appends rows.
 
         Raises:
             OutputError: they cannot be written.
-            BrokenPipeError: the reader of standard output has closed it.
+            BrokenPipeError: nobody reads on.
         """
         with self._writing():
             if isinstance(self._file, pq.ParquetWriter):
@@ -146,9 +149,9 @@ class TableWriter:
 
 
 def _drop_stdout() -> None:
-    """Discard the buffered rest of standard output after an error.
+    """Sends what standard output still holds to nowhere, when it cannot be written.
 
-    Python would try to write it again at exit, and print another error.
+    Python would try once more as it ends, and complain.
     """
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
