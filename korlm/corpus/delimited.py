@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from korlm.config import Layout, Quoting, Separator, TextConfig
+from korlm.config import CorpusFormat, Quoting, Separator, TextConfig
 from korlm.corpus.containers import STDIN
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
@@ -33,7 +33,7 @@ def read_table(
     path: Path,
     read_lines: Callable[[], Iterable[str]],
     config: TextConfig,
-    layout: Layout,
+    file_format: CorpusFormat,
     notes: Notes,
 ) -> Iterator[tuple[str, str]]:
     """Read the rows of a table as (text, document), in file order; blank rows are skipped.
@@ -42,7 +42,7 @@ def read_table(
         path: of the file.
         read_lines: returns the lines of the file, without line ends, from its beginning.
         config: columns, separator and quoting.
-        layout: tsv or csv.
+        file_format: tsv or csv.
         notes: counts remarks.
 
     Raises:
@@ -50,9 +50,10 @@ def read_table(
             the quoting is broken.
     """
     can_reread = path != STDIN
-    separator = find_separator(config, layout, next(iter(read_lines()), "") if can_reread else "")
+    first_line = next(iter(read_lines()), "") if can_reread else ""
+    separator = find_separator(config, file_format, first_line)
     quoting = config.quoting
-    if quoting is Quoting.auto and layout is Layout.csv:
+    if quoting is Quoting.auto and file_format is CorpusFormat.csv:
         quoting = Quoting.csv
     elif quoting is Quoting.auto:
         lines = read_lines() if can_reread else ()
@@ -85,18 +86,18 @@ def _has_header(config: TextConfig) -> bool:
     return not config.text_column.isdecimal()
 
 
-def find_separator(config: TextConfig, layout: Layout, first_line: str) -> str:
+def find_separator(config: TextConfig, file_format: CorpusFormat, first_line: str) -> str:
     """Return the separator of the columns of a table.
 
     If the settings do not name one, it is the one that finds the columns of the settings in the
-    first line, else that of the layout.
+    first line, else that of the format.
 
-    >>> find_separator(TextConfig(text_column="text"), Layout.csv, "id;text")
+    >>> find_separator(TextConfig(text_column="text"), CorpusFormat.csv, "id;text")
     ';'
     """
     if config.separator is not Separator.auto:
         return SEPARATORS[config.separator]
-    default = "," if layout is Layout.csv else "\t"
+    default = "," if file_format is CorpusFormat.csv else "\t"
     csv.field_size_limit(_FIELD_CHARS)
     first_line = re.sub("[\r\0]", " ", first_line)  # csv.reader rejects these
     cells = {sep: next(csv.reader([first_line], delimiter=sep), []) for sep in SEPARATORS.values()}

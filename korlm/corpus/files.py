@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from korlm.config import Encoding, Layout, TextConfig
+from korlm.config import CorpusFormat, Encoding, TextConfig
 from korlm.corpus.containers import PACKED, STDIN, check_signature, opened
 from korlm.corpus.delimited import read_table
 from korlm.corpus.json_files import read_json, read_json_lines
@@ -29,16 +29,16 @@ from korlm.utils.errors import CorpusError
 BLOCK = 1 << 20  # bytes read at a time
 HEAD = 1 << 16  # bytes at the beginning that are inspected
 
-_LAYOUTS = {
-    ".txt": Layout.txt,
-    ".tsv": Layout.tsv,
-    ".csv": Layout.csv,
-    ".jsonl": Layout.jsonl,
-    ".ndjson": Layout.jsonl,
-    ".json": Layout.json,
+_FORMATS = {
+    ".txt": CorpusFormat.txt,
+    ".tsv": CorpusFormat.tsv,
+    ".csv": CorpusFormat.csv,
+    ".jsonl": CorpusFormat.jsonl,
+    ".ndjson": CorpusFormat.jsonl,
+    ".json": CorpusFormat.json,
 }
 
-SUFFIXES = tuple(_LAYOUTS)
+SUFFIXES = tuple(_FORMATS)
 
 _CODECS = {
     Encoding.utf8: "utf-8",
@@ -64,17 +64,17 @@ _MARKUP = re.compile(rb"\s*<(?:\?xml|!doctype|html)\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class FileFormat:
-    """Compression, encoding and layout of a file.
+    """Compression, encoding and format of a file.
 
     Attributes:
         compression: empty for a plain file.
         encoding: of its byte-order mark, else of the settings.
-        layout: never auto.
+        format: never auto.
     """
 
     compression: str
     encoding: Encoding
-    layout: Layout
+    format: CorpusFormat
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ class _Text:
     chunks: Iterator[bytes]
 
 
-def layout_of(path: Path, layout: Layout = Layout.auto) -> Layout:
-    """Return the layout of the settings, else of the ending of the file, else txt."""
-    if layout is not Layout.auto:
-        return layout
-    return _LAYOUTS.get(kind_of(path), Layout.txt)
+def format_of(path: Path, file_format: CorpusFormat = CorpusFormat.auto) -> CorpusFormat:
+    """Return the format of the settings, else of the ending of the file, else txt."""
+    if file_format is not CorpusFormat.auto:
+        return file_format
+    return _FORMATS.get(kind_of(path), CorpusFormat.txt)
 
 
 def kind_of(path: Path) -> str:
@@ -110,33 +110,34 @@ def kind_of(path: Path) -> str:
 
 
 def inspect_file(
-    path: Path, encoding: Encoding = Encoding.utf8, layout: Layout = Layout.auto
+    path: Path, encoding: Encoding = Encoding.utf8, file_format: CorpusFormat = CorpusFormat.auto
 ) -> FileFormat:
     """Determine how a file has to be read.
 
     Args:
         path: the file; standard input is not inspected, because it cannot be read twice.
         encoding: of a file without a byte-order mark.
-        layout: of the file; auto: according to its ending, which the content must not contradict.
+        file_format: of the settings; auto: that of the ending, which the content must not
+            contradict.
 
     Raises:
         CorpusError: the file is missing, unreadable, an archive or binary, or contains JSON or
             markup although its ending is that of plain text.
     """
-    actual = layout_of(path, layout)
+    actual = format_of(path, file_format)
     if path == STDIN:
         return FileFormat("", encoding, actual)
     with _text_of(path, encoding) as text:
         head, _ = _peek(text.chunks)
-        if layout is Layout.auto and actual is Layout.txt:
+        if file_format is CorpusFormat.auto and actual is CorpusFormat.txt:
             for pattern, kind, advice in (
-                (_JSON, "JSON", "give corpus.layout=json, or"),
+                (_JSON, "JSON", "give corpus.format=json, or"),
                 (_MARKUP, "HTML or XML", "save it as text, or give"),
             ):
                 if pattern.match(head):
                     raise CorpusError(
                         f"{path}: begins like {kind}, not like plain text; {advice} "
-                        "corpus.layout=txt to read it as text"
+                        "corpus.format=txt to read it as text"
                     )
         return FileFormat(text.compression, text.encoding, actual)
 
@@ -286,12 +287,12 @@ def read_records(
     """
     notes = notes or Notes()
     encoding = Encoding(config.encoding)
-    layout = layout_of(path, config.layout)
-    if layout is Layout.jsonl:
+    file_format = format_of(path, config.format)
+    if file_format is CorpusFormat.jsonl:
         return read_json_lines(path, read_lines(path, encoding), config, notes)
-    if layout is Layout.json:
+    if file_format is CorpusFormat.json:
         return read_json(path, "\n".join(read_lines(path, encoding)), config, notes)
-    return read_table(path, lambda: read_lines(path, encoding), config, layout, notes)
+    return read_table(path, lambda: read_lines(path, encoding), config, file_format, notes)
 
 
 def text_lines(text: str) -> list[str]:

@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 
-from korlm.config import CorpusConfig, Document, Encoding, Layout, TextConfig
+from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit, Encoding, TextConfig
 from korlm.config.objective import SPLITS
 from korlm.corpus.files import inspect_file, read_blocks, read_records, text_lines
 from korlm.corpus.lines import LineBlock
@@ -50,8 +50,8 @@ def read_corpus(
         is_divided = divider is not None and source.split is None
         if is_divided:
             source = dataclasses.replace(source, split=SPLITS[0])  # replaced by the divider
-        layout = inspect_file(source.path, Encoding(config.encoding), config.layout).layout
-        if layout is Layout.txt:
+        file_format = inspect_file(source.path, Encoding(config.encoding), config.format).format
+        if file_format is CorpusFormat.txt:
             source_blocks = _read_text(config, source)
         else:
             source_blocks = _read_rows(config, source, notes)
@@ -87,7 +87,7 @@ def _assign_split(
         if key is None:
             key, blocks = _document_key(blocks)
         assert isinstance(config, CorpusConfig)
-        split = split_of(normalize(key), config.valid_share, config.test_share)
+        split = split_of(normalize(key), config.valid_fraction, config.test_fraction)
     first = 1
     for texts in blocks:
         yield LineBlock(split, doc_id, first, texts)
@@ -115,9 +115,9 @@ def _document_key(blocks: Iterator[list[str]]) -> tuple[str, Iterator[list[str]]
 
 def _read_text(config: TextConfig, source: Source) -> Iterator[LineBlock]:
     blocks = read_blocks(source.path, Encoding(config.encoding))
-    if config.document is Document.file:
+    if config.document_unit is DocumentUnit.file:
         yield from _assign_split(config, source, source.name, blocks, None)
-    elif config.document is Document.line:
+    elif config.document_unit is DocumentUnit.line:
         for number, text in enumerate(itertools.chain.from_iterable(blocks), 1):
             yield from _assign_split(
                 config, source, f"{source.name}#{number}", iter(([text],)), text

@@ -73,7 +73,7 @@ class BlockDivider:
         self._num_chars += size
 
 
-def split_of(key: str, valid_share: float, test_share: float) -> str:
+def split_of(key: str, valid_fraction: float, test_fraction: float) -> str:
     """Return the split of a document, by a stable hash of its key.
 
     A document goes to the same split on every machine, and stays there when the corpus grows; equal
@@ -84,6 +84,6 @@ def split_of(key: str, valid_share: float, test_share: float) -> str:
     """
     hashed = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     fraction = int.from_bytes(hashed, "big") / 2**64
-    if fraction < test_share:
+    if fraction < test_fraction:
         return "test"
-    return "valid" if fraction < test_share + valid_share else "train"
+    return "valid" if fraction < test_fraction + valid_fraction else "train"

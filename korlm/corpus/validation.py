@@ -58,7 +58,7 @@ def validate_corpus(corpus: CorpusConfig, sources: list[Source]) -> tuple[int, B
 
 
 def _required_splits(corpus: CorpusConfig) -> list[str]:
-    has_test = bool(corpus.files) and corpus.test_share > 0 and not corpus.test
+    has_test = bool(corpus.files) and corpus.test_fraction > 0 and not corpus.test
     return list(SPLITS) if has_test else ["train", "valid"]
 
 
@@ -78,17 +78,17 @@ def _split_by_blocks(
         CorpusError: a missing split has no share, or there are fewer lines than splits.
     """
     options = {
-        "valid": (corpus.valid_share, corpus.valid),
-        "test": (corpus.test_share, corpus.test),
+        "valid": (corpus.valid_fraction, corpus.valid),
+        "test": (corpus.test_fraction, corpus.test),
     }
     shares = {split: share for split, (share, files) in options.items() if share > 0 and not files}
     shares = {"train": 1 - sum(shares.values())} | shares
     first = missing[0]
     if not num_lines or not shares.keys() >= set(missing):
         raise CorpusError(
-            f"no text for {first}: no file is named for it, and corpus.valid_share="
-            f"{corpus.valid_share} and corpus.test_share={corpus.test_share} of corpus.files leave "
-            f"it none; name its files with corpus.{first}=[...]"
+            f"no text for {first}: no file is named for it, and corpus.valid_fraction="
+            f"{corpus.valid_fraction} and corpus.test_fraction={corpus.test_fraction} of "
+            f"corpus.files leave it none; name its files with corpus.{first}=[...]"
         )
     names = " and ".join([", ".join(list(shares)[:-1]), list(shares)[-1]])
     documents = f"{num_documents} document{'s' * (num_documents != 1)}"

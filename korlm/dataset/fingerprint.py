@@ -37,8 +37,17 @@ def hash_json(value: Any) -> str:
 
 
 def prepared_fingerprint(tokens_fingerprint: str | None, vocab: VocabConfig) -> str:
-    """Return the fingerprint of a prepared corpus from those of its tokens and vocabulary."""
-    return hash_json({"tokens": tokens_fingerprint, "vocab": to_json_values(vocab)})
+    """Return the fingerprint of a prepared corpus, given that of its tokens.
+
+    The keys are those of format 3, whatever the settings are called.
+    """
+    vocab_key = {
+        "min_freq": vocab.min_freq,
+        "max_size": vocab.max_size,
+        "lower": vocab.lowercase,
+        "numbers": vocab.normalize_numbers,
+    }
+    return hash_json({"tokens": tokens_fingerprint, "vocab": vocab_key})
 
 
 def token_settings(
@@ -53,8 +62,8 @@ def token_settings(
         "format": FORMAT,
         "tokenizer": [tokenizer.name, tokenizer_version(tokenizer)],
         "encoding": Encoding(corpus.encoding).value,
-        "layout": corpus.layout.value,
-        "document": corpus.document.value,
+        "layout": corpus.format.value,
+        "document": corpus.document_unit.value,
         "columns": [corpus.text_column, corpus.document_column],
         "separator": corpus.separator.value,
         "quoting": corpus.quoting.value,
@@ -63,5 +72,5 @@ def token_settings(
         "files": [[source.name, source.split, content_digest(source)] for source in sources],
     }
     if any(source.split is None for source in sources):
-        settings["shares"] = [corpus.valid_share, corpus.test_share]
+        settings["shares"] = [corpus.valid_fraction, corpus.test_fraction]
     return settings

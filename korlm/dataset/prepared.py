@@ -124,7 +124,9 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         if (version := manifest["format"]) != FORMAT:
             raise PreparedError(f"{folder}: format {version}, this korlm reads {FORMAT}; {advice}")
         checksums.check_seal(manifest)
-        check_settings(manifest["settings"], str(folder / "manifest.json"), PreparedError)
+        manifest["settings"] = check_settings(
+            manifest["settings"], str(folder / "manifest.json"), PreparedError
+        )
         actual = manifest["fingerprint"]
         vocab_config = VocabConfig(**manifest["settings"]["vocab"])
         str(manifest["settings"]["tokenizer"]["name"])

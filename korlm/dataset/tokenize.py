@@ -149,10 +149,10 @@ def _analyze(
     bar: ProgressBar,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the analyses of each batch, from the line cache where it has them."""
-    if not isinstance(tokenizer, WorkerConfig) or tokenizer.cache_mb == 0:
+    if not isinstance(tokenizer, WorkerConfig) or tokenizer.cache_size_mb == 0:
         yield from pool.map(texts)
         return
-    with LineCache(folder, tokenizer_version(tokenizer), tokenizer.cache_mb) as cache:
+    with LineCache(folder, tokenizer_version(tokenizer), tokenizer.cache_size_mb) as cache:
         yield from map_cached(pool, cache, texts)
         bar.clear()
         hits, misses = f"{cache.hits:,}", f"{cache.misses:,}"

@@ -31,17 +31,17 @@ NUMBER = "<num>"  # replaces all numbers if vocab.numbers is set
 _NUMBER = re.compile(r"[0-9０-９]+(?:[.,][0-9０-９]+)*")
 
 
-def normalize_token(token: str, lower: bool, numbers: bool) -> str:
+def normalize_token(token: str, lowercase: bool, normalize_numbers: bool) -> str:
     """Return the vocabulary entry of a token: lower-cased, or ``<num>``, if the settings say so.
 
-    >>> normalize_token("KBS", lower=True, numbers=False)
+    >>> normalize_token("KBS", lowercase=True, normalize_numbers=False)
     'kbs'
-    >>> normalize_token("1,234.5", lower=False, numbers=True)
+    >>> normalize_token("1,234.5", lowercase=False, normalize_numbers=True)
     '<num>'
     """
-    if numbers and _NUMBER.fullmatch(token):
+    if normalize_numbers and _NUMBER.fullmatch(token):
         return NUMBER
-    return token.lower() if lower else token
+    return token.lower() if lowercase else token
 
 
 class Vocab:
@@ -63,8 +63,8 @@ class Vocab:
     """
 
     def __init__(self, counts: Mapping[str, int], config: VocabConfig) -> None:
-        self.lower = config.lower
-        self.numbers = config.numbers
+        self.lowercase = config.lowercase
+        self.normalize_numbers = config.normalize_numbers
         merged: Counter[str] = Counter()
         num_special = 0  # tokens of the text that are spelt like a special token
         for token, count in counts.items():
@@ -87,9 +87,9 @@ class Vocab:
 
     def _normalize(self, token: str) -> str | None:
         """Return the entry of a token of the text; None if it is spelt like a special token."""
-        if (token.lower() if self.lower else token) in (*SPECIALS, NUMBER):
+        if (token.lower() if self.lowercase else token) in (*SPECIALS, NUMBER):
             return None
-        return normalize_token(token, self.lower, self.numbers)
+        return normalize_token(token, self.lowercase, self.normalize_numbers)
 
     def __len__(self) -> int:
         return len(self._vocab.itos)
@@ -117,7 +117,7 @@ class Vocab:
     @property
     def _merges(self) -> bool:
         """True if different tokens of a text may have the same id."""
-        return self.lower or self.numbers
+        return self.lowercase or self.normalize_numbers
 
     @functools.cached_property
     def _text_ids(self) -> dict[str, int]:
@@ -172,7 +172,7 @@ class Vocab:
         if not all(isinstance(token, str) for token in tokens) or len(counts) != len(tokens):
             raise ValueError("must have a string and a count for each token")
         vocab = cls.__new__(cls)
-        vocab.lower, vocab.numbers = config.lower, config.numbers
+        vocab.lowercase, vocab.normalize_numbers = config.lowercase, config.normalize_numbers
         vocab._vocab = TorchtextVocab(Counter(), specials=list(SPECIALS))
         vocab._vocab.itos = list(tokens)
         vocab._vocab.stoi.update({token: index for index, token in enumerate(tokens)})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from korlm.config import Layout, Quoting, Separator, TextConfig
+from korlm.config import CorpusFormat, Quoting, Separator, TextConfig
 from korlm.corpus.delimited import CELL_CHARS, find_quoting, find_separator
 from korlm.corpus.files import read_records
 from korlm.corpus.notes import Notes
@@ -178,33 +178,33 @@ def test_names_of_the_columns_that_are_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first_line", "columns", "layout", "separator"),
+    ("first_line", "columns", "file_format", "separator"),
     [
-        ("text", ["text"], Layout.tsv, "\t"),
-        ("id\ttext", ["text"], Layout.tsv, "\t"),
-        ("id,text", ["text"], Layout.tsv, ","),
-        ("id;text|x", ["text|x"], Layout.tsv, ";"),
-        ('"id";"text"', ["text"], Layout.csv, ";"),
-        ("id\ttext", ["text"], Layout.csv, "\t"),
-        ("id|text", ["text", "id"], Layout.csv, "|"),
-        ("id;text", ["text", "by"], Layout.csv, ";"),  # for the message
-        ("안녕, 세상", ["1"], Layout.tsv, "\t"),
-        ("1,안녕", ["2"], Layout.tsv, ","),
-        ("1;안녕", ["1", "2"], Layout.csv, ";"),
-        ("", ["text"], Layout.tsv, "\t"),
-        ("lone\rcr\0,text", ["text"], Layout.csv, ","),
+        ("text", ["text"], CorpusFormat.tsv, "\t"),
+        ("id\ttext", ["text"], CorpusFormat.tsv, "\t"),
+        ("id,text", ["text"], CorpusFormat.tsv, ","),
+        ("id;text|x", ["text|x"], CorpusFormat.tsv, ";"),
+        ('"id";"text"', ["text"], CorpusFormat.csv, ";"),
+        ("id\ttext", ["text"], CorpusFormat.csv, "\t"),
+        ("id|text", ["text", "id"], CorpusFormat.csv, "|"),
+        ("id;text", ["text", "by"], CorpusFormat.csv, ";"),  # for the message
+        ("안녕, 세상", ["1"], CorpusFormat.tsv, "\t"),
+        ("1,안녕", ["2"], CorpusFormat.tsv, ","),
+        ("1;안녕", ["1", "2"], CorpusFormat.csv, ";"),
+        ("", ["text"], CorpusFormat.tsv, "\t"),
+        ("lone\rcr\0,text", ["text"], CorpusFormat.csv, ","),
     ],
 )
 def test_find_separator(
-    first_line: str, columns: list[str], layout: Layout, separator: str
+    first_line: str, columns: list[str], file_format: CorpusFormat, separator: str
 ) -> None:
     settings = dict(zip(("text_column", "document_column"), columns, strict=False))
-    assert find_separator(TextConfig(**settings), layout, first_line) == separator
+    assert find_separator(TextConfig(**settings), file_format, first_line) == separator
 
 
 def test_a_given_separator(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("가;나|다\n", encoding="utf-8")
-    csv_layout = {"layout": Layout.csv}
-    assert read(path, "1", separator=Separator.semicolon, **csv_layout) == ["가"]
-    assert read(path, "1", separator=Separator.pipe, **csv_layout) == ["가;나"]
+    as_csv = {"format": CorpusFormat.csv}
+    assert read(path, "1", separator=Separator.semicolon, **as_csv) == ["가"]
+    assert read(path, "1", separator=Separator.pipe, **as_csv) == ["가;나"]

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import install_fake_kkma
 
-from korlm.config import CorpusConfig, Document, Engine, KkmaConfig, VocabConfig
+from korlm.config import CorpusConfig, DocumentUnit, Engine, KkmaConfig, VocabConfig
 from korlm.corpus.sources import find_sources
 from korlm.dataset import prepare, shard_writer, text_batches, tokenize
 from korlm.dataset.prepared import Prepared
@@ -28,7 +28,7 @@ from korlm.utils import progress
 from korlm.utils.errors import OutputError
 from korlm.utils.progress import ProgressBar
 
-KKMA = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, guard=False, cache_mb=0)
+KKMA = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, limit_work=False, cache_size_mb=0)
 BATCH_CHARS, SHARD_CHARS = 40, 400
 
 
@@ -44,7 +44,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
     lines = [" ".join(dice.choices(words, k=dice.randrange(6))) for _ in range(240)]
     path = tmp_path / "text.txt"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return CorpusConfig(name="test", files=[str(path)], document=Document.line)
+    return CorpusConfig(name="test", files=[str(path)], document_unit=DocumentUnit.line)
 
 
 class InterruptedPool(pool.TokenizerPool):
@@ -113,7 +113,7 @@ def test_interrupted_repeatedly(
 KILLED = """
 import os, sys
 from pathlib import Path
-from korlm.config import CorpusConfig, Document, Engine, KkmaConfig
+from korlm.config import CorpusConfig, DocumentUnit, Engine, KkmaConfig
 from korlm.corpus.sources import find_sources
 from korlm.dataset import shard_writer, text_batches, tokenize
 
@@ -129,8 +129,8 @@ class KilledWriter(shard_writer.ShardWriter):
             os.kill(os.getpid(), 9)
 
 tokenize.ShardWriter = KilledWriter
-corpus = CorpusConfig(name="test", files=[text], document=Document.line)
-kkma = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, guard=False, cache_mb=0)
+corpus = CorpusConfig(name="test", files=[text], document_unit=DocumentUnit.line)
+kkma = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, limit_work=False, cache_size_mb=0)
 tokenize.tokenize_corpus(corpus, kkma, find_sources(corpus), folder, folder / "cache", False)
 """
 

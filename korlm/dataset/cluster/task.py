@@ -167,15 +167,15 @@ def fit_to_memory(tokenizer: TokenizerConfig, threads: int, memory: int | None) 
     tokenizer = dataclasses.replace(tokenizer, workers=1, threads=tokenizer.threads or threads)
     if isinstance(tokenizer, JavaConfig):
         free = None if memory is None else memory - MEMORY_BESIDE_HEAP
-        preferred = tokenizer.heap or roomy_heap(tokenizer.threads or 1)
-        minimum = tokenizer.heap or MIN_HEAP
+        preferred = tokenizer.heap_mb or roomy_heap(tokenizer.threads or 1)
+        minimum = tokenizer.heap_mb or MIN_HEAP
         if free is not None and free < minimum:
             raise TokenizerError(
                 f"a worker with {memory} MB of memory has no room for a JVM with a heap of "
                 f"{minimum} MB and {MEMORY_BESIDE_HEAP} MB beside it: raise prepare.memory_gb"
             )
         heap = preferred if free is None else min(preferred, free)
-        tokenizer = dataclasses.replace(tokenizer, heap=heap)
+        tokenizer = dataclasses.replace(tokenizer, heap_mb=heap)
     return tokenizer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,7 @@ class Coverage:
     def __init__(
         self, train: Mapping[str, int], text: Mapping[str, int], config: VocabConfig
     ) -> None:
-        vocab = Vocab(train, VocabConfig(min_freq=1, lower=config.lower, numbers=config.numbers))
+        vocab = Vocab(train, dataclasses.replace(config, min_freq=1, max_size=None))
         self.frequencies = np.array(vocab.counts[len(SPECIALS) :], np.int64)  # decreasing
         ranks = vocab.encode(text) - len(SPECIALS)
         counts = np.fromiter(text.values(), np.int64, len(text))
