@@ -55,7 +55,7 @@ class EncodedText:
     unicode: Unicode = Unicode.nfc
 
     @classmethod
-    def of(
+    def from_table(
         cls,
         table: pa.Table,
         vocab: Vocab,
@@ -96,7 +96,7 @@ class EncodedText:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[EncodedText]) -> EncodedText:
+    def concatenate(cls, parts: Sequence[EncodedText]) -> EncodedText:
         """Concatenate texts of the same normalization."""
         names = [field.name for field in dataclasses.fields(cls)][1:-1]
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
@@ -174,7 +174,7 @@ class TextEncoder:
 
     def _encode(self, batch: TextBatch, columns: pa.RecordBatch) -> EncodedText:
         table = to_table([batch], [columns])
-        return EncodedText.of(table, self._vocab, self._spelling, self._unicode)
+        return EncodedText.from_table(table, self._vocab, self._spelling, self._unicode)
 
 
 def _check_text(number: int, text: object) -> None:
@@ -208,4 +208,4 @@ def read_prepared(
     """
     for path in shard_paths(folder / "tokens", split):
         for batch in read_columns(path, SCHEMA.names):
-            yield EncodedText.of(pa.Table.from_batches([batch]), vocab, spelling, unicode)
+            yield EncodedText.from_table(pa.Table.from_batches([batch]), vocab, spelling, unicode)

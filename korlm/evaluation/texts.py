@@ -243,7 +243,7 @@ def _read_once(lines: Iterator[LineBlock], runs: dict[str, Loaded]) -> dict[str,
             gatherings[0].add(reading)
             for gathering, run in zip(gatherings[1:], others, strict=True):
                 gathering.add(
-                    EncodedText.of(reading.table, run.vocab, run.spelling, reading.unicode)
+                    EncodedText.from_table(reading.table, run.vocab, run.spelling, reading.unicode)
                 )
             bar.update(len(reading.table))
     return {name: part.done() for name, part in zip(runs, gatherings, strict=True)}

@@ -190,8 +190,8 @@ def rebatch(readings: Iterable[EncodedText]) -> Iterator[EncodedText]:
         waiting.append(reading)
         held += len(reading.ids)
         if held >= WINDOW:
-            yield EncodedText.joined(list(waiting))
+            yield EncodedText.concatenate(list(waiting))
             waiting.clear()
             held = 0
     if waiting:
-        yield EncodedText.joined(list(waiting))
+        yield EncodedText.concatenate(list(waiting))

@@ -29,7 +29,7 @@ def costs_of(texts: list[str], analyses: list[Analysis], entropy: bool = True) -
     vocab = Vocab({"나": 3, "는": 3, "가": 3, "ㄴ다": 3}, VocabConfig(min_freq=1))
     batch = TextBatch("t", 0, True, [LineBlock("t", "글", 1, texts)])
     table = to_table([batch], [to_record_batch(analyses)])
-    reading = EncodedText.of(table, vocab, CharNgramModel.train({"나": 2, "는": 1}))
+    reading = EncodedText.from_table(table, vocab, CharNgramModel.train({"나": 2, "는": 1}))
     bits = np.arange(1.0, len(reading.ids) + 1)
     told = bits / 8 if entropy else None
     return SurprisalBatch(reading, bits, bits + reading.spelling_nats, told, reading.ids == UNK_ID)
