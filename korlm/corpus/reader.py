@@ -18,7 +18,7 @@ from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import has_text, normalize
 from korlm.corpus.notes import Notes
 from korlm.corpus.sources import Source
-from korlm.corpus.splits import BlockSplit, split_of
+from korlm.corpus.splits import BlockDivider, BlockSplit, split_of
 from korlm.text.unicode import BLANKS, is_blank
 from korlm.utils.errors import CorpusError
 
@@ -45,7 +45,7 @@ def read_corpus(
         CorpusError: a file cannot be read, or has only blank lines.
     """
     notes = notes or Notes()
-    divider = None if blocks is None else blocks.divide()
+    divider = None if blocks is None else BlockDivider(blocks)
     for source in sources:
         is_divided = divider is not None and source.split is None
         if is_divided:

@@ -27,10 +27,6 @@ class BlockSplit:
     num_chars: int
     num_lines: int
 
-    def divide(self) -> BlockDivider:
-        """Return an object that assigns the lines, starting with the first one."""
-        return BlockDivider(self)
-
 
 class BlockDivider:
     """Assigns the lines of a text, in order, to the splits of a ``BlockSplit``."""

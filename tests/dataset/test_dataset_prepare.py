@@ -10,7 +10,6 @@ import random
 import shutil
 import subprocess
 import sys
-import unicodedata
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -221,19 +220,6 @@ def test_splits_of_a_larger_corpus(many: CorpusConfig, outputs: Path) -> None:
         assert int((ids == 1).sum()) == stats.num_unk
         assert int((ids == 3).sum()) == sum(bool(line.split()) for line in mine)
         assert stats.num_eojeol == sum(len(line.split()) for line in mine)
-
-
-def test_tokens_are_composed_and_the_text_stays_as_it_was(
-    given: CorpusConfig, outputs: Path
-) -> None:
-    decomposed = unicodedata.normalize("NFD", TRAIN)
-    Path(given.train[0]).write_text(decomposed, encoding="utf-8")
-    made = make(given, outputs)
-    assert made.vocab.tokens[4:] == ["나는", "간다"]
-    assert made.stats["train"].num_chars == 6 + 13 + 9
-    (shard,) = shard_paths(made.folder / "tokens", "train")
-    texts = [row["text"] for batch in read_columns(shard, ["text"]) for row in batch.to_pylist()]
-    assert "\n".join(texts) + "\n" == decomposed
 
 
 def test_kkma_in_child_processes(
@@ -965,7 +951,7 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize("name", [*FILES, "tokens/train-00000.parquet"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_changed_bit_is_noticed_wherever_it_is(
     given: CorpusConfig, outputs: Path, name: str
 ) -> None:
