@@ -260,7 +260,7 @@ def test_damaged_packed_files(tmp_path: Path) -> None:
     for name, content in broken.items():
         path = tmp_path / name
         path.write_bytes(content)
-        assert "decompressed" in error_of(path), name
+        assert "compressed" in error_of(path), name
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1 << 20])
