@@ -1,4 +1,4 @@
-"""Stage: corpus -> prepared corpus (tokens, vocabulary, ids). Kkma runs in child processes."""
+"""Command: prepares a corpus (tokens, vocabulary, ids) and prints its statistics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 @stage("prepare")
 def main(settings: PrepareSettings) -> None:
-    """Prepares the corpus of the settings, tells what it is like and where it lies."""
+    """Prepare the corpus of the settings; log its counts and folder."""
     from korlm.dataset.prepare import prepare
     from korlm.detokenizers.registry import ensure_trained
     from korlm.training.advice import on_unknown
@@ -39,16 +39,15 @@ def main(settings: PrepareSettings) -> None:
             f"{stats.num_chars:,}",
             100 * stats.num_unk / max(stats.num_tokens, 1),
         )
-    unknown = on_unknown(prepared.stats["valid"], prepared.vocab_config)
-    if unknown:
-        logger.warning("%s", unknown)
+    if advice := on_unknown(prepared.stats["valid"], prepared.vocab_config):
+        logger.warning("%s", advice)
     if settings.report:
         _report(prepared)
     logger.info("%s: a vocabulary of %s", prepared.folder, f"{len(prepared.vocab):,}")
 
 
 def _report(prepared: Prepared) -> None:
-    """Tells what the corpus is like, and keeps it beside the tokens."""
+    """Log the statistics of the corpus and write them into its folder."""
     from korlm.dataset.statistics.collect import collect, write
     from korlm.dataset.statistics.text_report import describe
 

@@ -1,7 +1,7 @@
-"""What the bytes of a file are: text, packed text, or something that korlm does not read.
+"""Opens plain and compressed files, and rejects files that are not text.
 
-The content decides, not the name. An archive of several files and an office document are refused by
-their names; reading one as text would give its headers as words.
+The content decides, not the name: archives, office documents and other binary files are rejected
+by their signatures.
 """
 
 from __future__ import annotations
@@ -21,32 +21,29 @@ import pyarrow as pa
 
 from korlm.utils.errors import CorpusError
 
-STDIN = Path("<stdin>")  # stands for the text that a command is given on standard input
+STDIN = Path("<stdin>")  # standard input as a file of a corpus
 
-
-# The packers, by the ending that they give to a name.
+# Ending of the file name -> compression.
 PACKED = {".gz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bzip2"}
-
-
-SIGNATURE_BYTES = 512  # of a file that tell what it is
-
-
-_PACKERS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2"}
-
-
-_ARCHIVE = "an archive of files ({}); unpack it and give the folder"
-
+SIGNATURE_BYTES = 512  # at the beginning of a file
+_COMPRESSIONS = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh": "bzip2",
+}
+_ARCHIVE = "an archive ({}); unpack it and name the folder"
 
 _SIGNATURES = {
-    b"PK\x03\x04": "a zip archive or an office document; unpack it and give the folder, or save "
+    b"PK\x03\x04": "a zip archive or an office document; unpack it and name the folder, or save "
     "it as text first",
     b"PK\x05\x06": "an empty zip archive; leave it out",
     b"7z\xbc\xaf\x27\x1c": _ARCHIVE.format("7z"),
     b"Rar!\x1a\x07": _ARCHIVE.format("RAR"),
     b"ALZ\x01": _ARCHIVE.format("ALZip"),
     b"EGGA": _ARCHIVE.format("ALZip EGG"),
-    b"\x1f\x9d": "packed by compress; pack it with gzip instead",
-    b"\x04\x22\x4d\x18": "packed by lz4; pack it with gzip or zstd instead",
+    b"\x1f\x9d": "compressed by compress; use gzip instead",
+    b"\x04\x22\x4d\x18": "compressed by lz4; use gzip or zstd instead",
     b"%PDF": "a PDF; save it as text first",
     b"\xd0\xcf\x11\xe0": "an office or HWP document; save it as text first",
     b"HWP Document File": "an HWP document; save it as text first",
@@ -56,52 +53,54 @@ _SIGNATURES = {
     b"SQLite format 3": "a SQLite database; save it as .jsonl or .tsv first",
 }
 
-
 _TAR = (257, b"ustar")
 
 
-def check_signature(path: Path, head: bytes, packer: str = "") -> None:
-    """Refuse a file whose first bytes say that it is no text.
+def check_signature(path: Path, head: bytes, compression: str = "") -> None:
+    """Reject a file whose first bytes show that it is not text.
 
     Args:
         path: of the file, for the message.
-        head: its first ``SIGNATURE_BYTES`` bytes or more, unpacked.
-        packer: that it was packed by, if any.
+        head: its first ``SIGNATURE_BYTES`` bytes or more, decompressed.
+        compression: of the file, if any.
 
     Raises:
-        CorpusError: naming what it is and what to do.
+        CorpusError: the file is of another kind.
     """
-    for signature, what in _SIGNATURES.items():
+    for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
-            raise CorpusError(f"{path}: this is {what}")
+            raise CorpusError(f"{path}: this is {kind}")
     if head.startswith(_TAR[1], _TAR[0]):
-        kind = f"tar, packed by {packer}" if packer else "tar"
-        raise CorpusError(f"{path}: this is {_ARCHIVE.format(kind)}, e.g. tar -xf {path}")
-    if packer and (again := _packer_of(head)):
-        raise CorpusError(f"{path}: is packed twice, by {packer} and {again}; unpack it once")
+        kind = _ARCHIVE.format(f"tar, {compression}" if compression else "tar")
+        raise CorpusError(f"{path}: this is {kind}, e.g. tar -xf {path}")
+    if compression and (inner := _compression_of(head)):
+        raise CorpusError(
+            f"{path}: compressed twice, by {compression} and {inner}; decompress it once"
+        )
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[str, Any]]:
-    """Open a file for reading; a context manager of the packer's name and the unpacked stream.
+    """Open a file for reading; a context manager.
 
-    The name is empty for a file that is not packed.
+    Yields:
+        The name of the compression, empty for a plain file, and the decompressed stream.
 
     Raises:
-        CorpusError: the file is missing or unreadable, cannot be unpacked, or is no text.
+        CorpusError: the file is missing or unreadable, cannot be decompressed, or is not text.
     """
     if path == STDIN:
         if sys.stdin is None:
-            raise CorpusError(f"{path}: is closed; give it a text, or name a file")
-        with _unpacking(path):
-            yield _unpacked(path, sys.stdin.buffer)
+            raise CorpusError(f"{path}: is closed; pipe a text into it, or name a file")
+        with _corpus_errors(path):
+            yield _decompressed(path, sys.stdin.buffer)
         return
-    with _unpacking(path), open(path, "rb") as raw:
-        yield _unpacked(path, raw)
+    with _corpus_errors(path), open(path, "rb") as raw:
+        yield _decompressed(path, raw)
 
 
 @contextmanager
-def _unpacking(path: Path) -> Iterator[None]:
+def _corpus_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
@@ -111,40 +110,38 @@ def _unpacking(path: Path) -> Iterator[None]:
     except PermissionError:
         raise CorpusError(f"{path}: may not be read; change its permissions") from None
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        raise CorpusError(f"{path}: cannot be read or unpacked ({error})") from error
+        raise CorpusError(f"{path}: cannot be read or decompressed ({error})") from error
 
 
-def _packer_of(head: bytes) -> str:
-    for signature, packer in _PACKERS.items():
-        # Text may begin with these three letters.
-        if head.startswith(signature) and (packer != "bzip2" or head[3:4].isdigit()):
-            return packer
+def _compression_of(head: bytes) -> str:
+    for signature, compression in _COMPRESSIONS.items():
+        # A text may begin with the letters BZh.
+        if head.startswith(signature) and (compression != "bzip2" or head[3:4].isdigit()):
+            return compression
     return ""
 
 
-def _unpacked(path: Path, raw: Any) -> tuple[str, Any]:
+def _decompressed(path: Path, raw: Any) -> tuple[str, Any]:
     head, raw = _peek(raw)
     check_signature(path, head)
-    packer = _packer_of(head)
-    named = PACKED.get(path.suffix.lower())
-    if named and head and packer != named:
-        what = f"is packed by {packer}" if packer else "is not packed"
-        raise CorpusError(
-            f"{path}: cannot be unpacked: it is named {path.suffix} but {what}; rename or mend it"
-        )
-    if packer == "gzip":
-        return packer, gzip.GzipFile(fileobj=raw, mode="rb")
-    if packer == "zstd":
-        return packer, pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
-    if packer == "xz":
-        return packer, lzma.LZMAFile(raw)
-    if packer == "bzip2":
-        return packer, bz2.BZ2File(raw)
-    return packer, raw
+    compression = _compression_of(head)
+    expected = PACKED.get(path.suffix.lower())
+    if expected and head and compression != expected:
+        actual = f"compressed by {compression}" if compression else "not compressed"
+        raise CorpusError(f"{path}: named {path.suffix} but {actual}; rename or replace it")
+    if compression == "gzip":
+        return compression, gzip.GzipFile(fileobj=raw, mode="rb")
+    if compression == "zstd":
+        return compression, pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+    if compression == "xz":
+        return compression, lzma.LZMAFile(raw)
+    if compression == "bzip2":
+        return compression, bz2.BZ2File(raw)
+    return compression, raw
 
 
 def _peek(raw: Any) -> tuple[bytes, Any]:
-    """The first bytes of a stream, and the stream from its beginning."""
+    """Return the first bytes of a stream, and a stream from its beginning."""
     if raw.seekable():
         begin = raw.tell()
         head = raw.read(SIGNATURE_BYTES)
@@ -157,7 +154,7 @@ def _peek(raw: Any) -> tuple[bytes, Any]:
 
 
 class _Replayed(io.RawIOBase):
-    """A stream that cannot seek, with the bytes in front of it that were taken from it."""
+    """A stream that cannot seek, preceded by the bytes that were already read from it."""
 
     def __init__(self, head: bytes, rest: Any) -> None:
         self._head, self._rest = head, rest

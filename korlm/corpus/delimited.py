@@ -1,9 +1,8 @@
-"""Tables of text -> rows of (text, document): columns parted by tabs, commas, semicolons or |.
+"""Reads tables: .tsv and .csv files with tabs, commas, semicolons or | between the columns.
 
-A ``.csv`` has cells in double quotes where they need them. In a ``.tsv`` quotes are text to some
-writers (the Naver movie reviews) and quoting to others (pandas, Excel). The whole file decides,
-where it is unambiguous, and never a guess: see ``find_quoting``. Each row must have as many columns
-as the header, so that a wrong decision cannot go unnoticed.
+In a ``.csv``, cells may be quoted. In a ``.tsv``, a double quote is text for some programs (the
+Naver movie reviews) and quoting for others (pandas, Excel); ``find_quoting`` decides, from the
+whole file. Each row must have as many columns as the first, so that a wrong decision is detected.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from korlm.config import CorpusFormat, Quoting, Separator
+from korlm.config import CorpusFormat, Quoting, Separator, TextConfig
+from korlm.corpus.containers import STDIN
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
 
@@ -25,138 +24,109 @@ SEPARATORS = {
     Separator.pipe: "|",
 }
 
-
-CELL_CHARS = 1 << 20  # of a quoted cell; more without its end means that a quote is text
-
-
-_FIELD_CHARS = 1 << 30  # Python's own limit is 131,072
-
-
-_SHOWN_COLUMNS, _SHOWN_CHARS = 12, 40  # of a header in messages
-
-
-LineBlock = Callable[[], Iterable[str]]  # reads a file from its beginning
-
-
-@dataclass(frozen=True)
-class TableFormat:
-    """How a table is laid out and which of its columns are read.
-
-    Attributes:
-        text: name of the column of the text; a number counts from 1 in a table without a header.
-        document: the same of what tells documents apart; empty: each row is a document.
-        layout: tsv or csv.
-        separator: of columns; auto: the one that finds the named columns in the header, else what
-            the layout says.
-        quoting: what quotes mean; auto: csv in a csv, and in a tsv as ``find_quoting`` decides.
-    """
-
-    text: str
-    document: str = ""
-    layout: CorpusFormat = CorpusFormat.tsv
-    separator: Separator = Separator.auto
-    quoting: Quoting = Quoting.auto
-
-    @property
-    def names(self) -> list[str]:
-        """The columns that are read."""
-        return [name for name in (self.text, self.document) if name]
-
-    @property
-    def has_header(self) -> bool:
-        """Whether the first row holds names."""
-        return not self.text.isdecimal()
+CELL_CHARS = 1 << 20  # longest quoted cell; a longer one means that the quote is text
+_FIELD_CHARS = 1 << 30  # the default limit of csv is 131,072
+_SHOWN_COLUMNS, _SHOWN_CHARS = 12, 40  # of a header, in messages
 
 
 def read_table(
-    path: Path, lines: LineBlock, table: TableFormat, notes: Notes, can_reread: bool = True
+    path: Path,
+    read_lines: Callable[[], Iterable[str]],
+    config: TextConfig,
+    file_format: CorpusFormat,
+    notes: Notes,
 ) -> Iterator[tuple[str, str]]:
-    """Read the rows of a table as (text, document), in file order; blank rows are left out.
+    """Read the rows of a table as (text, document), in file order; blank rows are skipped.
 
     Args:
-        path: of the file, for messages.
-        lines: reads the lines of the file from its beginning, without their ends.
-        table: how the table is laid out.
-        notes: what is remarkable is counted there.
-        can_reread: whether ``lines`` can be called more than once.
+        path: of the file.
+        read_lines: returns the lines of the file, without line ends, from its beginning.
+        config: columns, separator and quoting.
+        file_format: tsv or csv.
+        notes: counts remarks.
 
     Raises:
         CorpusError: a column is missing, a row has another number of columns than the first one, or
             the quoting is broken.
     """
-    reread = lines if can_reread else lambda: ()
-    separator = find_separator(table, next(iter(reread()), ""))
-    quoting = table.quoting
-    if quoting is Quoting.auto and table.layout is CorpusFormat.csv:
+    can_reread = path != STDIN
+    first_line = next(iter(read_lines()), "") if can_reread else ""
+    separator = find_separator(config, file_format, first_line)
+    quoting = config.quoting
+    if quoting is Quoting.auto and file_format is CorpusFormat.csv:
         quoting = Quoting.csv
     elif quoting is Quoting.auto:
-        quoting, kept = find_quoting(reread(), separator, table.has_header)
-        if kept:
-            notes.add(
-                "cells that keep their double quotes (corpus.quoting=csv removes them)",
-                str(path),
-                kept,
-            )
+        lines = read_lines() if can_reread else ()
+        quoting, num_kept = find_quoting(lines, separator, _has_header(config))
+        if num_kept:
+            remark = "cells that keep their double quotes (corpus.quoting=csv removes them)"
+            notes.add(remark, str(path), num_kept)
     columns: tuple[int, int | None] | None = None
-    width, header = 0, ""
-    for number, line, row in _rows(path, lines(), separator, quoting):
+    width, first_row = 0, ""
+    for number, line, row in _rows(path, read_lines(), separator, quoting):
         if columns is None:
-            width, header = len(row), "the header" if table.has_header else "row 1"
-            columns = _columns(path, row, table)
-            if table.has_header:
+            columns = _find_columns(path, row, config)
+            width = len(row)
+            first_row = "the header" if _has_header(config) else "row 1"
+            if _has_header(config):
                 continue
         if len(row) != width:
             raise CorpusError(
-                f"{path}: {_place(number, line)} has {len(row)} columns, {header} has {width}; "
-                "mend the row" + _quoting_advice(row, quoting)
+                f"{path}: {_row_name(number, line)} has {len(row)} columns, {first_row} has "
+                f"{width}; correct the row" + _quoting_advice(row, quoting)
             )
-        text_at, document_at = columns
-        yield row[text_at], "" if document_at is None else row[document_at]
-    if columns is None and table.has_header:
-        _columns(path, [], table)
+        text, document = columns
+        yield row[text], "" if document is None else row[document]
+    if columns is None and _has_header(config):
+        _find_columns(path, [], config)
 
 
-def find_separator(table: TableFormat, first: str) -> str:
-    """Return what stands between the columns of a table.
+def _has_header(config: TextConfig) -> bool:
+    """Return True if the first row has the names of the columns."""
+    return not config.text_column.isdecimal()
 
-    Args:
-        table: what is known of it.
-        first: its first line.
 
-    >>> find_separator(TableFormat("text", layout=CorpusFormat.csv), "id;text")
+def find_separator(config: TextConfig, file_format: CorpusFormat, first_line: str) -> str:
+    """Return the separator of the columns of a table.
+
+    If the settings do not name one, it is the one that finds the columns of the settings in the
+    first line, else that of the format.
+
+    >>> find_separator(TextConfig(text_column="text"), CorpusFormat.csv, "id;text")
     ';'
     """
-    if table.separator is not Separator.auto:
-        return SEPARATORS[table.separator]
-    default = "," if table.layout is CorpusFormat.csv else "\t"
+    if config.separator is not Separator.auto:
+        return SEPARATORS[config.separator]
+    default = "," if file_format is CorpusFormat.csv else "\t"
     csv.field_size_limit(_FIELD_CHARS)
-    first = re.sub("[\r\0]", " ", first)  # which the parser refuses
-    cells = {sep: next(csv.reader([first], delimiter=sep), []) for sep in SEPARATORS.values()}
-    if table.has_header:
-        found = [sep for sep in cells if set(table.names) <= {*cells[sep], *first.split(sep)}]
+    first_line = re.sub("[\r\0]", " ", first_line)  # csv.reader rejects these
+    cells = {sep: next(csv.reader([first_line], delimiter=sep), []) for sep in SEPARATORS.values()}
+    names = [name for name in (config.text_column, config.document_column) if name]
+    if _has_header(config):
+        matches = [sep for sep in cells if set(names) <= {*cells[sep], *first_line.split(sep)}]
     else:
-        needed = max((int(name) for name in table.names if name.isdecimal()), default=1)
-        found = [sep for sep in cells if len(cells[sep]) >= needed]
-    if not found and default not in first:  # so that the message names the columns that are there
-        found = [sep for sep in cells if sep in first]
-    return found[0] if len(found) == 1 and default not in found else default
+        num_columns = max((int(name) for name in names if name.isdecimal()), default=1)
+        matches = [sep for sep in cells if len(cells[sep]) >= num_columns]
+    if not matches and default not in first_line:  # the error then names the actual columns
+        matches = [sep for sep in cells if sep in first_line]
+    return matches[0] if len(matches) == 1 and default not in matches else default
 
 
 def find_quoting(lines: Iterable[str], separator: str, has_header: bool) -> tuple[Quoting, int]:
-    """Decide what double quotes mean in a table, from all of it.
+    """Decide from all lines of a table whether double quotes are quoting or text.
 
-    They quote if the whole table can be read so - each cell that holds a quote begins and ends with
-    one and has the others doubled, and each row has as many columns as the first - and if it cannot
-    well be otherwise: rows would have other numbers of columns, quotes are doubled, or all cells
-    (or all names of the header) are quoted. In every other case quotes are text.
+    They are quoting if two conditions hold. The table can be read so: each cell with a quote begins
+    and ends with one, has the others doubled, and all rows have the same number of columns. And
+    there is evidence: without quoting the numbers of columns would differ, quotes are doubled, or
+    all cells (or all names of the header) are quoted. Otherwise they are text.
 
     Args:
         lines: of the table.
         separator: of its columns.
-        has_header: whether the first row holds names.
+        has_header: True if the first row has the names of the columns.
 
     Returns:
-        csv or none, and the number of cells that could also be quoted although quotes are text.
+        csv or none; and, for none, the number of cells that might be quoted nevertheless.
 
     >>> find_quoting(["id,text", '1,"그는 ""왜""라 했다"'], ",", True)
     (<Quoting.csv: 'csv'>, 0)
@@ -170,9 +140,9 @@ def find_quoting(lines: Iterable[str], separator: str, has_header: bool) -> tupl
     width = num_quoted = size = 0
     fits_as_text = all_quoted = True
     is_doubled = header_quoted = is_open = False
-    held: list[str] = []  # lines of a row that goes on in the next line
+    pending: list[str] = []  # lines of a row that continues in the next line
     for line in lines:
-        if not held and '"' not in line:
+        if not pending and '"' not in line:
             if line:
                 all_quoted = False
                 num_columns = line.count(separator) + 1
@@ -180,25 +150,25 @@ def find_quoting(lines: Iterable[str], separator: str, has_header: bool) -> tupl
                 if num_columns != width:
                     return Quoting.none, 0
             continue
-        held.append(line)
+        pending.append(line)
         size += len(line)
         is_open ^= line.count('"') % 2 == 1
         if is_open and size <= CELL_CHARS:
             continue
-        whole = "\n".join(held)
-        if is_open or not row.fullmatch(whole):
+        text = "\n".join(pending)
+        if is_open or not row.fullmatch(text):
             return Quoting.none, 0
-        outside, cells = quoted.sub("", whole), quoted.findall(whole)
+        outside, cells = quoted.sub("", text), quoted.findall(text)
         is_first, width = not width, width or outside.count(separator) + 1
         if outside.count(separator) + 1 != width:
             return Quoting.none, 0
-        fits_as_text &= all(part.count(separator) + 1 == width for part in held)
+        fits_as_text &= all(part.count(separator) + 1 == width for part in pending)
         is_doubled |= any('""' in content for content in cells)
         all_quoted &= not outside.strip(separator)
         header_quoted |= has_header and is_first and all_quoted
         num_quoted += len(cells)
-        held, size = [], 0
-    if held or not num_quoted:
+        pending, size = [], 0
+    if pending or not num_quoted:
         return Quoting.none, 0
     if not fits_as_text or is_doubled or all_quoted or header_quoted:
         return Quoting.csv, 0
@@ -208,14 +178,14 @@ def find_quoting(lines: Iterable[str], separator: str, has_header: bool) -> tupl
 def _rows(
     path: Path, lines: Iterable[str], separator: str, quoting: Quoting
 ) -> Iterator[tuple[int, int, list[str]]]:
-    """The rows that are not blank, each with its number and the line where it begins."""
+    """Yield the rows that are not blank: row number, number of the first line, cells."""
     if quoting is Quoting.none:
         for number, line in enumerate(lines, 1):
             if line:
                 yield number, number, line.split(separator)
         return
     csv.field_size_limit(_FIELD_CHARS)
-    # Strict: a quote that is never closed would swallow all that follows.
+    # strict: otherwise an unclosed quote would take in all following lines.
     reader = csv.reader((line + "\n" for line in lines), delimiter=separator, strict=True)
     number = 0
     while True:
@@ -225,26 +195,26 @@ def _rows(
         except StopIteration:
             return
         except csv.Error as error:
-            raise CorpusError(f"{path}: {_place(number, first)}: {_cause(error)}") from None
+            raise CorpusError(f"{path}: {_row_name(number, first)}: {_cause(error)}") from None
         if row and row != [""]:
             yield number, first, row
 
 
-def _place(row: int, line: int) -> str:
+def _row_name(row: int, line: int) -> str:
     return f"row {row}" + f" (line {line})" * (row != line)
 
 
 def _cause(error: csv.Error) -> str:
-    """Why a row cannot be read, from the words of Python's parser."""
-    told = str(error)
+    """Return the message for an error of ``csv.reader``."""
+    message = str(error)
     advice = "double the quotes within quoted cells, or give corpus.quoting=none if quotes are text"
-    if "expected after" in told:
+    if "expected after" in message:
         return f"text follows the closing quote of a cell; {advice}"
-    if "unexpected end of data" in told:
+    if "unexpected end of data" in message:
         return f"a quote begins a cell here and is never closed; {advice}"
-    if "new-line character" in told:
+    if "new-line character" in message:
         return "a cell without quotes holds a carriage return (CR); put the cell in quotes"
-    return told
+    return message
 
 
 def _quoting_advice(row: list[str], quoting: Quoting) -> str:
@@ -255,16 +225,17 @@ def _quoting_advice(row: list[str], quoting: Quoting) -> str:
     return ""
 
 
-def _columns(path: Path, row: list[str], table: TableFormat) -> tuple[int, int | None]:
-    """Where the text and the document stand in a row."""
-    text = _column(path, row, table, table.text, "text_column")
-    if not table.document:
-        return text, None
-    return text, _column(path, row, table, table.document, "document_column")
+def _find_columns(path: Path, row: list[str], config: TextConfig) -> tuple[int, int | None]:
+    """Return the indices of the text and document columns, from the first row."""
+    text = _find_column(path, row, config, "text_column")
+    return text, _find_column(
+        path, row, config, "document_column"
+    ) if config.document_column else None
 
 
-def _column(path: Path, row: list[str], table: TableFormat, name: str, key: str) -> int:
-    if table.has_header:
+def _find_column(path: Path, row: list[str], config: TextConfig, key: str) -> int:
+    name: str = getattr(config, key)
+    if _has_header(config):
         if name in row:
             return row.index(name)
         shown = ", ".join(_short(cell) for cell in row[:_SHOWN_COLUMNS]) or "an empty first line"
@@ -272,7 +243,7 @@ def _column(path: Path, row: list[str], table: TableFormat, name: str, key: str)
         raise CorpusError(
             f"{path}: row 1 is read as the header and has no column {name!r}, only {shown}; give "
             f"corpus.{key}=NAME, or the number of the column if the file has no header "
-            "(corpus.separator=comma|tab|semicolon|pipe if it is parted otherwise)"
+            "(corpus.separator=comma|tab|semicolon|pipe sets another separator)"
         )
     if not name.isdecimal() or int(name) < 1:
         raise CorpusError(
@@ -282,7 +253,7 @@ def _column(path: Path, row: list[str], table: TableFormat, name: str, key: str)
     if int(name) > len(row):
         raise CorpusError(
             f"{path}: row 1 has {len(row)} columns, corpus.{key}={name} needs {name}; "
-            "corpus.separator=comma|tab|semicolon|pipe says what parts them"
+            "corpus.separator=comma|tab|semicolon|pipe sets the separator"
         )
     return int(name) - 1
 

@@ -1,14 +1,11 @@
-r"""Text files -> lines or rows, one block at a time: the one gate that every text comes through.
+"""Reads text files: lines, rows of tables, records of JSON. All text of korlm is read here.
 
-``inspect_file`` looks at a file once: packed or plain (``korlm.corpus.containers``), byte-order
-mark and encoding, line ends, and whether the content is what its ending says. ``read_blocks``
-gives the
-lines, ``read_records`` the rows of tables and JSON.
+``inspect_file`` determines compression, encoding and format of a file, ``read_blocks`` reads lines,
+``read_records`` rows and records.
 
-A line ends at LF or CR LF; at CR only in files without any LF near their beginning, as old Macs
-wrote them. ``str.splitlines`` would also part lines at VT, FF, U+0085 or U+2028, which Kkma reads
-as part of a line. Whatever cannot be read is a ``CorpusError`` that names the file, and the line
-and byte where there is one.
+A line ends at LF or CR LF; at CR only in files without LF near their beginning (classic Mac OS).
+``str.splitlines`` would also split at VT, FF, U+0085 and U+2028, which Kkma treats as part of a
+line. Errors are ``CorpusError`` with the file and, if known, the line and byte.
 """
 
 from __future__ import annotations
@@ -22,37 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from korlm.config import CorpusFormat, Encoding, Quoting, Separator
+from korlm.config import CorpusFormat, Encoding, TextConfig
 from korlm.corpus.containers import PACKED, STDIN, check_signature, opened
-from korlm.corpus.delimited import TableFormat, read_table
-from korlm.corpus.json_files import JsonKeys, read_json, read_json_lines
+from korlm.corpus.delimited import read_table
+from korlm.corpus.json_files import read_json, read_json_lines
 from korlm.corpus.notes import Notes
-from korlm.text.unicode import has_half_characters
 from korlm.utils.errors import CorpusError
 
-__all__ = [
-    "PACKED",
-    "STDIN",
-    "SUFFIXES",
-    "FileFormat",
-    "has_half_characters",
-    "inspect_file",
-    "kind_of",
-    "layout_of",
-    "read_blocks",
-    "read_lines",
-    "read_records",
-    "text_lines",
-]
+BLOCK = 1 << 20  # bytes read at a time
+HEAD = 1 << 16  # bytes at the beginning that are inspected
 
-
-BLOCK = 1 << 20  # bytes read at once
-
-
-HEAD = 1 << 16  # bytes at the beginning that decide how a file is read
-
-
-_LAYOUTS = {
+_FORMATS = {
     ".txt": CorpusFormat.txt,
     ".tsv": CorpusFormat.tsv,
     ".csv": CorpusFormat.csv,
@@ -61,73 +38,71 @@ _LAYOUTS = {
     ".json": CorpusFormat.json,
 }
 
-
-SUFFIXES = tuple(_LAYOUTS)
-
+SUFFIXES = tuple(_FORMATS)
 
 _CODECS = {
     Encoding.utf8: "utf-8",
     Encoding.cp949: "cp949",
     Encoding.johab: "johab",
-    Encoding.utf16: "utf-16-le",  # without a byte-order mark: as Windows writes it
+    Encoding.utf16: "utf-16-le",  # without a byte-order mark: as on Windows
     Encoding.utf16le: "utf-16-le",
     Encoding.utf16be: "utf-16-be",
 }
 
+_UTF16 = (Encoding.utf16, Encoding.utf16le, Encoding.utf16be)
 
-_WIDE = (Encoding.utf16, Encoding.utf16le, Encoding.utf16be)
-
-
-_MARKS = {
+_BOMS = {
     codecs.BOM_UTF8: Encoding.utf8,
     codecs.BOM_UTF16_LE: Encoding.utf16le,
     codecs.BOM_UTF16_BE: Encoding.utf16be,
 }
 
-
 _LONE_CR = re.compile(rb"\r(?!\n)")
-
-
 _JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"[^"\n]*"\s*:')
-
-
 _MARKUP = re.compile(rb"\s*<(?:\?xml|!doctype|html)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class FileFormat:
-    """What a look at the beginning of a file tells.
+    """Compression, encoding and format of a file.
 
     Attributes:
-        packer: that it is packed by; empty: it is plain.
-        encoding: as its byte-order mark says, else as the settings say.
-        layout: how its text is laid out, never auto.
+        compression: empty for a plain file.
+        encoding: of its byte-order mark, else of the settings.
+        format: never auto.
     """
 
-    packer: str
+    compression: str
     encoding: Encoding
-    layout: CorpusFormat
+    format: CorpusFormat
 
 
 @dataclass(frozen=True)
 class _Text:
-    """An opened text: its bytes behind the byte-order mark, in ``encoding``, with LF line ends."""
+    """An open text file.
 
-    packer: str
+    Attributes:
+        compression: empty for a plain file.
+        encoding: of the chunks; UTF-16 is converted to UTF-8.
+        bom_bytes: length of the byte-order mark.
+        chunks: the text after the byte-order mark, with LF line ends.
+    """
+
+    compression: str
     encoding: Encoding
-    mark_bytes: int
+    bom_bytes: int
     chunks: Iterator[bytes]
 
 
-def layout_of(path: Path, layout: CorpusFormat = CorpusFormat.auto) -> CorpusFormat:
-    """Return how a file is laid out: as the settings say, else as its ending says, else text."""
-    if layout is not CorpusFormat.auto:
-        return layout
-    return _LAYOUTS.get(kind_of(path), CorpusFormat.txt)
+def format_of(path: Path, file_format: CorpusFormat = CorpusFormat.auto) -> CorpusFormat:
+    """Return the format of the settings, else of the ending of the file, else txt."""
+    if file_format is not CorpusFormat.auto:
+        return file_format
+    return _FORMATS.get(kind_of(path), CorpusFormat.txt)
 
 
 def kind_of(path: Path) -> str:
-    """Return the ending that tells how a file is laid out, a packer's ending left aside."""
+    """Return the ending of a file name in lower case, without that of a compression."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in PACKED:
         suffixes.pop()
@@ -135,49 +110,50 @@ def kind_of(path: Path) -> str:
 
 
 def inspect_file(
-    path: Path, encoding: Encoding = Encoding.utf8, layout: CorpusFormat = CorpusFormat.auto
+    path: Path, encoding: Encoding = Encoding.utf8, file_format: CorpusFormat = CorpusFormat.auto
 ) -> FileFormat:
-    """Look at the beginning of a file and decide how it is read.
+    """Determine how a file has to be read.
 
     Args:
-        path: the file; of standard input, which cannot be read twice, nothing is looked at.
-        encoding: where no byte-order mark says otherwise.
-        layout: of the file; auto: as its ending says, and then the content must not contradict.
+        path: the file; standard input is not inspected, because it cannot be read twice.
+        encoding: of a file without a byte-order mark.
+        file_format: of the settings; auto: that of the ending, which the content must not
+            contradict.
 
     Raises:
-        CorpusError: the file is missing, unreadable, an archive, binary, or holds JSON or markup
-            although its name says plain text.
+        CorpusError: the file is missing, unreadable, an archive or binary, or contains JSON or
+            markup although its ending is that of plain text.
     """
-    found = layout_of(path, layout)
+    actual = format_of(path, file_format)
     if path == STDIN:
-        return FileFormat("", encoding, found)
+        return FileFormat("", encoding, actual)
     with _text_of(path, encoding) as text:
         head, _ = _peek(text.chunks)
-        if layout is CorpusFormat.auto and found is CorpusFormat.txt:
-            for pattern, what, advice in (
+        if file_format is CorpusFormat.auto and actual is CorpusFormat.txt:
+            for pattern, kind, advice in (
                 (_JSON, "JSON", "give corpus.format=json, or"),
                 (_MARKUP, "HTML or XML", "save it as text, or give"),
             ):
                 if pattern.match(head):
                     raise CorpusError(
-                        f"{path}: begins as {what}, which is not plain text; {advice} "
-                        "corpus.format=txt to read its marks as text"
+                        f"{path}: begins like {kind}, not like plain text; {advice} "
+                        "corpus.format=txt to read it as text"
                     )
-        return FileFormat(text.packer, text.encoding, found)
+        return FileFormat(text.compression, text.encoding, actual)
 
 
 @contextmanager
 def _text_of(path: Path, encoding: Encoding) -> Iterator[_Text]:
-    with opened(path) as (packer, stream):
+    with opened(path) as (compression, stream):
         head, chunks = _peek(_chunks(stream))
-        check_signature(path, head, packer)
-        mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
-        if mark and head.startswith(codecs.BOM_UTF32_LE):
+        check_signature(path, head, compression)
+        bom = next((bom for bom in _BOMS if head.startswith(bom)), b"")
+        if bom and head.startswith(codecs.BOM_UTF32_LE):
             raise CorpusError(f"{path}: is UTF-32; save it as UTF-8 first")
-        encoding = _MARKS.get(mark, encoding)
-        chunks = _behind(chunks, len(mark))
-        if encoding in _WIDE:
-            chunks = _to_utf8(path, chunks, encoding, len(mark))
+        encoding = _BOMS.get(bom, encoding)
+        chunks = _skip_bytes(chunks, len(bom))
+        if encoding in _UTF16:
+            chunks = _to_utf8(path, chunks, encoding, len(bom))
         else:
             first = next(chunks, b"")
             if first.count(0) > len(first) // 100:
@@ -189,7 +165,8 @@ def _text_of(path: Path, encoding: Encoding) -> Iterator[_Text]:
         head, chunks = _peek(chunks)
         if b"\n" not in head and b"\r" in head[: HEAD - 1]:
             chunks = _cr_to_lf(chunks)
-        yield _Text(packer, Encoding.utf8 if encoding in _WIDE else encoding, len(mark), chunks)
+        encoding = Encoding.utf8 if encoding in _UTF16 else encoding
+        yield _Text(compression, encoding, len(bom), chunks)
 
 
 def _chunks(stream: Any) -> Iterator[bytes]:
@@ -198,17 +175,17 @@ def _chunks(stream: Any) -> Iterator[bytes]:
 
 
 def _peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first ``HEAD`` bytes, and all chunks from the first one on."""
-    held: list[bytes] = []
+    """Return the first ``HEAD`` bytes, and all chunks, the first ones included."""
+    first: list[bytes] = []
     size = 0
     while size < HEAD and (data := next(chunks, b"")):
-        held.append(data)
+        first.append(data)
         size += len(data)
-    return b"".join(held)[:HEAD], itertools.chain(held, chunks)
+    return b"".join(first)[:HEAD], itertools.chain(first, chunks)
 
 
-def _behind(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """Chunks without the first bytes."""
+def _skip_bytes(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Yield chunks without the first ``size`` bytes."""
     for data in chunks:
         if rest := data[size:]:
             yield rest
@@ -218,7 +195,7 @@ def _behind(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
 def _to_utf8(
     path: Path, chunks: Iterator[bytes], encoding: Encoding, offset: int
 ) -> Iterator[bytes]:
-    """UTF-16 as UTF-8, whose line ends single bytes tell."""
+    """Convert UTF-16 to UTF-8, in which line ends are single bytes."""
     codec = _CODECS[encoding]
     decoder = codecs.getincrementaldecoder(codec)()
     for data in itertools.chain(chunks, [b""]):
@@ -236,14 +213,14 @@ def _to_utf8(
 
 
 def _cr_to_lf(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """CR as LF, and CR LF as it is, so that places in the file stay the same."""
-    held = b""
+    """Replace each CR that is not part of CR LF; byte offsets do not change."""
+    rest = b""
     for data in chunks:
-        data = held + data
-        held = b"\r" if data.endswith(b"\r") else b""
-        if ready := data[: len(data) - len(held)]:
+        data = rest + data
+        rest = b"\r" if data.endswith(b"\r") else b""
+        if ready := data[: len(data) - len(rest)]:
             yield _LONE_CR.sub(b"\n", ready)
-    if held:
+    if rest:
         yield b"\n"
 
 
@@ -254,7 +231,7 @@ def _decode(path: Path, block: bytes, text: _Text, line: int, offset: int) -> st
     except UnicodeDecodeError as error:
         line += block.count(b"\n", 0, error.start)
         column = error.start - (block.rfind(b"\n", 0, error.start) + 1) + 1
-        column += text.mark_bytes if line == 1 else 0
+        column += text.bom_bytes if line == 1 else 0
         if text.encoding is Encoding.utf8:
             other = "corpus.encoding=cp949 reads files of the old Windows encoding"
         else:
@@ -266,21 +243,20 @@ def _decode(path: Path, block: bytes, text: _Text, line: int, offset: int) -> st
 
 
 def read_lines(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[str]:
-    """Return the lines of a text file one by one, as ``read_blocks`` gives them."""
+    """Yield the lines of a text file, as ``read_blocks`` reads them."""
     return itertools.chain.from_iterable(read_blocks(path, encoding))
 
 
 def read_blocks(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[list[str]]:
-    """Read the lines of a text file without their ends; a byte-order mark at the start is dropped.
+    """Read the lines of a text file in blocks, without line ends and byte-order mark.
 
-    Reads a block at a time and gives its lines together, never none, so that memory holds one block
-    or the longest line.
+    Memory holds one block or the longest line; no block is empty.
 
     Raises:
         CorpusError: the file is missing, unreadable, damaged, binary or wrongly encoded.
     """
     with _text_of(path, encoding) as text:
-        line, offset, rest = 1, text.mark_bytes, b""
+        line, offset, rest = 1, text.bom_bytes, b""
         for data in itertools.chain(text.chunks, [b""]):
             block = rest + data
             if data:
@@ -289,7 +265,7 @@ def read_blocks(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[list
             if block:
                 decoded = _decode(path, block, text, line, offset)
                 lines = text_lines(decoded)
-                if decoded.endswith("\n"):  # not so at the end of a file that has none
+                if decoded.endswith("\n"):  # only the last block may lack it
                     lines.pop()
                 yield lines
                 line += block.count(b"\n")
@@ -297,46 +273,29 @@ def read_blocks(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[list
 
 
 def read_records(
-    path: Path,
-    encoding: Encoding,
-    text_column: str,
-    document_column: str,
-    layout: CorpusFormat = CorpusFormat.auto,
-    separator: Separator = Separator.auto,
-    quoting: Quoting = Quoting.auto,
-    skip_without_text: bool = False,
-    notes: Notes | None = None,
+    path: Path, config: TextConfig, notes: Notes | None = None
 ) -> Iterator[tuple[str, str]]:
     """Read the rows of a table or the records of JSON as (text, document), in file order.
 
     Args:
-        path: the file.
-        encoding: of the file.
-        text_column: name of the column, or path of keys, of the text; a number counts columns from
-            1 in a table that has no header.
-        document_column: the same for what tells documents apart; empty: nothing does.
-        layout: tsv, csv, jsonl or json; auto: as the file's ending says.
-        separator: of the columns of a table.
-        quoting: what quotes mean in a table.
-        skip_without_text: leave out values of JSON that are no strings.
-        notes: what is remarkable is counted there.
+        path: of a tsv, csv, jsonl or json file.
+        config: how to read it.
+        notes: counts remarks.
 
     Raises:
         CorpusError: as ``read_lines``; a column is missing or a row is broken.
     """
     notes = notes or Notes()
-    layout = layout_of(path, layout)
-    if layout in (CorpusFormat.json, CorpusFormat.jsonl):
-        keys = JsonKeys(text_column, document_column, skip_without_text)
-        lines = read_lines(path, encoding)
-        if layout is CorpusFormat.jsonl:
-            return read_json_lines(path, lines, keys, notes)
-        return read_json(path, "\n".join(lines), keys, notes)
-    table = TableFormat(text_column, document_column, layout, separator, quoting)
-    return read_table(path, lambda: read_lines(path, encoding), table, notes, path != STDIN)
+    encoding = Encoding(config.encoding)
+    file_format = format_of(path, config.format)
+    if file_format is CorpusFormat.jsonl:
+        return read_json_lines(path, read_lines(path, encoding), config, notes)
+    if file_format is CorpusFormat.json:
+        return read_json(path, "\n".join(read_lines(path, encoding)), config, notes)
+    return read_table(path, lambda: read_lines(path, encoding), config, file_format, notes)
 
 
 def text_lines(text: str) -> list[str]:
-    """Return the lines of a text that came whole, by the same rule as ``read_blocks``."""
+    """Split a text into lines, by the same rule as ``read_blocks``."""
     lines = text.split("\n")
     return [line.removesuffix("\r") for line in lines] if "\r" in text else lines

@@ -1,4 +1,4 @@
-"""A block of consecutive lines of one document."""
+"""Blocks of consecutive lines."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import NamedTuple
 
 
 class LineBlock(NamedTuple):
-    """Lines of a document that follow each other: one object for many, or Python would be slow.
+    """Consecutive lines of one document; an object for each line would be slow.
 
-    ``texts`` are the lines as read, ``first`` is the number of the first one within the document,
-    from 1.
+    Attributes:
+        split: name of the split.
+        doc_id: of the document.
+        first: number of the first line within the document, from 1.
+        texts: the lines as read, without line ends.
     """
 
     split: str

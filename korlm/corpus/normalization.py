@@ -1,8 +1,7 @@
-"""Unicode normalization of lines: the form in which tokenizers see them and characters are counted.
+"""Unicode normalization of lines, for tokenizers and for counts of characters.
 
-Invisible characters are removed from that form. They come with text from the web, word processors
-and concatenated files, differ from writer to writer, and would otherwise become tokens, or make
-two tokens of what reads as one word. The text of a corpus is stored as it was read.
+Invisible characters are removed. They come from the web, word processors and concatenated files,
+and would become tokens, or split a word into two. The text of a corpus is stored as it was read.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from korlm.text.unicode import is_blank
 
 
 def has_text(text: str) -> bool:
-    r"""Return whether a line holds anything but blanks and invisible characters.
+    r"""Return True if a line has characters other than blanks and invisible ones.
 
     >>> has_text("\u200b \ufeff"), has_text("가")
     (False, True)
@@ -24,7 +23,7 @@ def has_text(text: str) -> bool:
     return not is_blank(text) and (text.isascii() or not is_blank(INVISIBLE.sub("", text)))
 
 
-# Joiners (U+200C, U+200D) stay: emoji and other scripts are made with them.
+# Joiners (U+200C, U+200D) are kept: emoji and other scripts need them.
 INVISIBLE = re.compile(
     "["
     "\u00ad"  # soft hyphen
@@ -51,10 +50,10 @@ def normalize(text: str, unicode: Unicode = Unicode.nfc) -> str:
 
 
 def normalize_all(texts: list[str], unicode: Unicode = Unicode.nfc) -> list[str]:
-    """Return ``normalize`` of every line; the same list if nothing changes, as is the rule."""
+    """Normalize lines; return the same list if nothing changes, which is the usual case."""
     if unicode is Unicode.none:
         return texts
-    # A line end composes with nothing.
+    # Characters do not compose across line ends.
     joined = "\n".join(texts)
     if joined.isascii() or (
         unicodedata.is_normalized(_form(unicode), joined) and not INVISIBLE.search(joined)

@@ -1,10 +1,10 @@
-"""What is remarkable about the files of a corpus, counted, so that it is one line each."""
+"""Counts remarks on the files of a corpus, for one log line each."""
 
 from __future__ import annotations
 
 
 class Notes:
-    """Counts of remarks, each with the place where it was met first.
+    """Counts of remarks, each with its first location.
 
     >>> notes = Notes()
     >>> notes.add("rows left out", "a.jsonl, line 2")
@@ -14,22 +14,22 @@ class Notes:
     """
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[int, str]] = {}
+        self._counts: dict[str, tuple[int, str]] = {}
 
-    def add(self, remark: str, where: str, count: int = 1) -> None:
+    def add(self, remark: str, location: str, count: int = 1) -> None:
         """Count a remark.
 
         Args:
-            remark: what is counted: ``"rows left out"``.
-            where: file and, where there is one, row or line.
-            count: how often.
+            remark: for example ``"rows left out"``.
+            location: file, and row or line if known.
+            count: number of occurrences.
         """
-        before, first = self._found.get(remark, (0, where))
-        self._found[remark] = before + count, first
+        before, first = self._counts.get(remark, (0, location))
+        self._counts[remark] = before + count, first
 
     def lines(self) -> list[str]:
-        """Return a line for each remark, in the order in which they were met."""
+        """Return a line for each remark, in order of their first occurrence."""
         return [
-            f"{remark}: {count:,} (first in {where})"
-            for remark, (count, where) in self._found.items()
+            f"{remark}: {count:,} (first in {location})"
+            for remark, (count, location) in self._counts.items()
         ]

@@ -1,9 +1,8 @@
-"""Station one: text files -> lines that know their document and their split.
+"""Reads a corpus: yields the lines of its files with their document and split.
 
-Documents are dealt to the splits by a stable hash and never torn apart. Shuffled lines would leak:
-with kobill's near-duplicate lines a 5-gram scores perplexity 11 split by line and 114 by document.
-Where documents are too few to fill the splits, contiguous blocks of lines do (``BlockSplit``).
-Knows nothing of tokens.
+A stable hash assigns whole documents to the splits. Splitting by line would leak: on kobill, with
+its near-duplicate lines, a 5-gram has perplexity 11 if split by line and 114 if by document. If
+there are too few documents, the text is split into contiguous blocks of lines (``BlockSplit``).
 """
 
 from __future__ import annotations
@@ -14,21 +13,16 @@ from collections.abc import Iterator
 
 from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit, Encoding, TextConfig
 from korlm.config.objective import SPLITS
-from korlm.corpus.files import (
-    inspect_file,
-    read_blocks,
-    read_records,
-    text_lines,
-)
+from korlm.corpus.files import inspect_file, read_blocks, read_records, text_lines
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import has_text, normalize
 from korlm.corpus.notes import Notes
 from korlm.corpus.sources import Source
-from korlm.corpus.splits import BlockSplit, split_of
+from korlm.corpus.splits import BlockDivider, BlockSplit, split_of
 from korlm.text.unicode import BLANKS, is_blank
 from korlm.utils.errors import CorpusError
 
-KEY_CHARS = 4096  # of a document's beginning that decide its split
+KEY_CHARS = 4096  # at the beginning of a document, which decide its split
 
 
 def read_corpus(
@@ -37,38 +31,38 @@ def read_corpus(
     notes: Notes | None = None,
     blocks: BlockSplit | None = None,
 ) -> Iterator[LineBlock]:
-    """All lines of a corpus, in the order of the files, one document after the other.
+    """Yield all lines of a corpus, in the order of the files and documents.
 
     Memory holds a block of a file and the beginning of one document.
 
     Args:
-        config: how the files are read; where a source has no split, a ``CorpusConfig``.
+        config: how to read the files; a ``CorpusConfig`` if a source has no split.
         sources: the files.
-        notes: what is remarkable is counted there.
-        blocks: splits the sources that have no split; None: by the hash of each document.
+        notes: counts remarks.
+        blocks: how to split the sources without a split; None: by the hash of each document.
 
     Raises:
-        CorpusError: text that cannot be read, or a file with nothing but blank lines.
+        CorpusError: a file cannot be read, or has only blank lines.
     """
     notes = notes or Notes()
-    divider = None if blocks is None else blocks.divide()
+    divider = None if blocks is None else BlockDivider(blocks)
     for source in sources:
-        found = inspect_file(source.path, Encoding(config.encoding), config.format)
-        divided = divider is not None and source.split is None
-        if divided:
-            source = dataclasses.replace(source, split=SPLITS[0])  # until the divider says which
-        if found.layout is CorpusFormat.txt:
-            documents = _read_text(config, source)
+        is_divided = divider is not None and source.split is None
+        if is_divided:
+            source = dataclasses.replace(source, split=SPLITS[0])  # replaced by the divider
+        file_format = inspect_file(source.path, Encoding(config.encoding), config.format).format
+        if file_format is CorpusFormat.txt:
+            source_blocks = _read_text(config, source)
         else:
-            documents = _read_rows(config, source, found.layout, notes)
-        seen_text = False
-        for lines in documents:
-            seen_text = seen_text or any(map(has_text, lines.texts))
-            if divider is not None and divided:
-                yield from divider.assign(lines)
+            source_blocks = _read_rows(config, source, notes)
+        is_blank_file = True
+        for block in source_blocks:
+            is_blank_file = is_blank_file and not any(map(has_text, block.texts))
+            if divider is not None and is_divided:
+                yield from divider.assign(block)
             else:
-                yield lines
-        if not seen_text:
+                yield block
+        if is_blank_file:
             raise CorpusError(f"{source.path}: holds nothing but blank lines; leave it out")
 
 
@@ -79,30 +73,44 @@ def _assign_split(
     blocks: Iterator[list[str]],
     key: str | None,
 ) -> Iterator[LineBlock]:
-    """One document's lines with their split; ``key`` None: the document's beginning is the key."""
+    """Yield the lines of a document with their split.
+
+    Args:
+        config: how to read the corpus.
+        source: the file of the document.
+        doc_id: of the document.
+        blocks: the lines of the document.
+        key: decides the split; None: the beginning of the document does.
+    """
     split = source.split
     if split is None:
         if key is None:
-            # Blank lines do not count: equal documents differ in how many follow them.
-            head: list[list[str]] = []
-            start: list[str] = []
-            size = 0
-            while size < KEY_CHARS and (block := next(blocks, None)):
-                head.append(block)
-                for text in block:
-                    if not is_blank(text):
-                        start.append(normalize(text))
-                        size += len(start[-1])
-                        if size >= KEY_CHARS:
-                            break
-            key = "\n".join(start)[:KEY_CHARS]
-            blocks = itertools.chain(head, blocks)
+            key, blocks = _document_key(blocks)
         assert isinstance(config, CorpusConfig)
         split = split_of(normalize(key), config.valid_fraction, config.test_fraction)
     first = 1
     for texts in blocks:
         yield LineBlock(split, doc_id, first, texts)
         first += len(texts)
+
+
+def _document_key(blocks: Iterator[list[str]]) -> tuple[str, Iterator[list[str]]]:
+    """Return the normalized beginning of a document, and all its lines.
+
+    Blank lines do not count: equal documents may be followed by different numbers of them.
+    """
+    first_blocks: list[list[str]] = []
+    key: list[str] = []
+    size = 0
+    while size < KEY_CHARS and (block := next(blocks, None)):
+        first_blocks.append(block)
+        for text in block:
+            if not is_blank(text):
+                key.append(normalize(text))
+                size += len(key[-1])
+                if size >= KEY_CHARS:
+                    break
+    return "\n".join(key)[:KEY_CHARS], itertools.chain(first_blocks, blocks)
 
 
 def _read_text(config: TextConfig, source: Source) -> Iterator[LineBlock]:
@@ -122,9 +130,9 @@ def _read_text(config: TextConfig, source: Source) -> Iterator[LineBlock]:
 
 
 def _split_at_blank_lines(blocks: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    """Lines with the number of their document, where blank lines part documents.
+    """Yield lines with the number of their document, where blank lines separate documents.
 
-    A blank line goes with the document before it, leading ones with the first: no line is lost.
+    A blank line belongs to the document before it, leading ones to the first.
     """
     document, has_text, after_blank = 1, False, False
     for block in blocks:
@@ -141,27 +149,14 @@ def _split_at_blank_lines(blocks: Iterator[list[str]]) -> Iterator[tuple[int, li
         yield document, block[begin:]
 
 
-def _read_rows(
-    config: TextConfig, source: Source, layout: CorpusFormat, notes: Notes
-) -> Iterator[LineBlock]:
-    rows = read_records(
-        source.path,
-        Encoding(config.encoding),
-        config.text_column,
-        config.document_column,
-        layout,
-        config.separator,
-        config.quoting,
-        config.skip_without_text,
-        notes,
-    )
-    counts: dict[str, int] = {}
-    for number, (text, document) in enumerate(rows, 1):
+def _read_rows(config: TextConfig, source: Source, notes: Notes) -> Iterator[LineBlock]:
+    num_lines: dict[str, int] = {}  # of documents of several rows, which need not be adjacent
+    for number, (text, document) in enumerate(read_records(source.path, config, notes), 1):
         doc_id = f"{source.name}#{document or number}"
         key = document or normalize(text)[:KEY_CHARS]
-        for lines in _assign_split(config, source, doc_id, iter((text_lines(text),)), key):
-            if document:  # rows of one document may lie apart: its lines are numbered on
-                before = counts.get(doc_id, 0)
-                counts[doc_id] = before + len(lines.texts)
-                lines = lines._replace(first=before + 1)
-            yield lines
+        for block in _assign_split(config, source, doc_id, iter((text_lines(text),)), key):
+            if document:
+                before = num_lines.get(doc_id, 0)
+                num_lines[doc_id] = before + len(block.texts)
+                block = block._replace(first=before + 1)
+            yield block

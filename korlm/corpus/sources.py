@@ -1,4 +1,4 @@
-"""Finds the input files of a corpus and computes their digest."""
+"""Finds the files of a corpus and hashes their content."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ from pathlib import Path
 
 from korlm.config import CorpusConfig
 from korlm.config.objective import SPLITS
-from korlm.corpus.files import (
-    PACKED,
-    STDIN,
-    SUFFIXES,
-    kind_of,
-)
+from korlm.corpus.containers import PACKED, STDIN
+from korlm.corpus.files import SUFFIXES, kind_of
 from korlm.utils.errors import CorpusError
 from korlm.utils.packages import konlpy_folder
 
 logger = logging.getLogger(__name__)
 
-
-INPUT = "input"  # the one split of a text that is read as it is
+INPUT = "input"  # the split of a text that is not a corpus
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file of a corpus: where it is, how documents name it, and the split it was given to."""
+    """A file of a corpus.
+
+    Attributes:
+        path: of the file.
+        name: by which documents refer to it.
+        split: that the settings assign it to; None: its documents are split.
+        size: in bytes.
+    """
 
     path: Path
     name: str
@@ -40,77 +42,73 @@ class Source:
 
 
 def find_sources(config: CorpusConfig) -> list[Source]:
-    """The files that the settings name, in a fixed order.
+    """Return the files that the settings name, in a fixed order.
 
     Raises:
-        CorpusError: a file or pattern that matches nothing, an empty or unreadable file, or a file
-            named for two splits.
+        CorpusError: a path matches nothing, a file is empty or unreadable, or is in two splits.
     """
-    sources = _sources_at(config.files, "corpus.files", None, config.source)
+    sources = _find(config.files, "corpus.files", None, config.source)
     for split in SPLITS:
-        places: list[str] = getattr(config, split)
-        sources += _sources_at(places, f"corpus.{split}", split, config.source)
+        paths: list[str] = getattr(config, split)
+        sources += _find(paths, f"corpus.{split}", split, config.source)
     return _deduplicate(sources)
 
 
-def find_inputs(places: Sequence[str], key: str) -> list[Source]:
-    """The files of a text that is no corpus of its own, all in one split, in the order given.
+def find_inputs(paths: Sequence[str], key: str) -> list[Source]:
+    """Return the files of a text that is not a corpus, all in one split, in the given order.
 
     Args:
-        places: files, folders or globs; ``-`` is standard input.
-        key: the setting that names them.
+        paths: files, folders or globs; ``-`` is standard input.
+        key: the setting that names them, for messages.
 
     Raises:
         CorpusError: as ``find_sources``.
     """
     sources: list[Source] = []
-    for place in places:
-        if place == "-":
+    for path in paths:
+        if path == "-":
             sources.append(Source(STDIN, "stdin", INPUT, 0))
         else:
-            sources += _sources_at([place], key, INPUT)
+            sources += _find([path], key, INPUT)
     return _deduplicate(sources)
 
 
-def _sources_at(
-    places: Sequence[str], key: str, split: str | None, origin: str = ""
-) -> list[Source]:
-    """The files at some places, in a fixed order.
+def _find(patterns: Sequence[str], key: str, split: str | None, origin: str = "") -> list[Source]:
+    """Return the files of some paths, in a fixed order.
 
     Args:
-        places: files, folders or globs.
-        key: the setting that names them.
-        split: that they belong to; None: their documents are dealt.
-        origin: where the text can be had; told when a file is missing.
+        patterns: files, folders or globs.
+        key: the setting that names them, for messages.
+        split: of the files; None: their documents are split.
+        origin: where the text can be downloaded, for messages.
 
     Raises:
-        CorpusError: a file or pattern that matches nothing, an empty or unreadable file.
+        CorpusError: a path matches nothing, or a file is empty or unreadable.
     """
     sources: list[Source] = []
-    for place in places:
+    for pattern in patterns:
         try:
-            found = _expand(place, key, origin)
-        except OSError as error:  # a folder that may not be searched, a name that is too long
-            raise CorpusError(f"{key}: {place} cannot be read ({error.strerror})") from error
-        sources += [_source(path, name, split) for path, name in found]
+            files = _expand(pattern, key, origin)
+        except OSError as error:  # no permission to list a folder, or the name is too long
+            raise CorpusError(f"{key}: {pattern} cannot be read ({error.strerror})") from error
+        sources += [_source(path, name, split) for path, name in files]
     return sources
 
 
 def _deduplicate(sources: list[Source]) -> list[Source]:
-    """Each file once, each with a name of its own."""
-    seen: dict[Path, str | None] = {}
+    """Return each file once, each with a unique name."""
+    unique: dict[Path, Source] = {}
     for source in sources:
-        real = source.path.resolve()
-        if real in seen and seen[real] != source.split:
-            both = f"{seen[real] or 'files'} and {source.split or 'files'}"
+        path = source.path.resolve()
+        if path in unique and unique[path].split != source.split:
+            both = f"{unique[path].split or 'files'} and {source.split or 'files'}"
             raise CorpusError(f"{source.path}: named in {both} of the corpus; name it once")
-        seen[real] = source.split
-    named = list({source.path.resolve(): source for source in sources}.values())
-    return _disambiguate_names(named)
+        unique[path] = source
+    return _disambiguate_names(list(unique.values()))
 
 
 def _disambiguate_names(sources: list[Source]) -> list[Source]:
-    """Puts as many folders before equal names as it takes: a corpus that moves keeps its names."""
+    """Prepend as many folders to equal names as needed, so that names survive a move."""
     while True:
         names = collections.Counter(source.name for source in sources)
         longer = []
@@ -127,51 +125,52 @@ def _disambiguate_names(sources: list[Source]) -> list[Source]:
 
 
 def _readable(name: str) -> str:
-    """A file's name as UTF-8 files can hold it: old archives unpack to names in cp949."""
+    """Return a file name that UTF-8 can encode; old archives contain names in cp949."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _expand(place: str, key: str, origin: str) -> list[tuple[Path, str]]:
-    if place.startswith("konlpy:"):
-        relative = place.removeprefix("konlpy:")
+def _expand(pattern: str, key: str, origin: str) -> list[tuple[Path, str]]:
+    """Return the files of a path, folder or glob with their names."""
+    if pattern.startswith("konlpy:"):
+        relative = pattern.removeprefix("konlpy:")
         return [(konlpy_folder() / "data" / "corpus" / relative, relative)]
-    path = Path(place).expanduser()
+    path = Path(pattern).expanduser()
     if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.is_file())
-        found = [p for p in inside if kind_of(p) in SUFFIXES]
-        if not found:
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        texts = [p for p in files if kind_of(p) in SUFFIXES]
+        if not texts:
             endings = " ".join(SUFFIXES)
             raise CorpusError(
-                f"{key}: the folder {place} holds no text file ({endings}, plain or "
+                f"{key}: the folder {pattern} holds no text file ({endings}, plain or "
                 f"{' or '.join(PACKED)})"
             )
-        _log_left_out(key, place, inside)
-        return [(p, p.relative_to(path).as_posix()) for p in found]
+        _log_skipped(key, pattern, files)
+        return [(p, p.relative_to(path).as_posix()) for p in texts]
     if path.exists():
         return [(path, path.name)]
-    found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
-    if not found:
+    files = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
+    if not files:
         hint = f"; fetch it from {origin}" if origin else ""
-        raise CorpusError(f"{key}: {place} is neither a file, a folder nor a glob of files{hint}")
-    # A glob names files from its last fixed folder on, whatever it matches: names must not change
-    # when files are added.
+        raise CorpusError(f"{key}: {pattern} is neither a file, a folder nor a glob of files{hint}")
+    # Names are relative to the last folder without wildcards, so that they do not change when files
+    # are added.
     base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-    return [(p, p.relative_to(base).as_posix()) for p in found]
+    return [(p, p.relative_to(base).as_posix()) for p in files]
 
 
-def _log_left_out(key: str, place: str, inside: Sequence[Path]) -> None:
-    """Says which files of a folder are not read; nothing of hidden ones."""
+def _log_skipped(key: str, folder: str, files: Sequence[Path]) -> None:
+    """Log which files of a folder are not read; hidden ones are not mentioned."""
     kinds = collections.Counter(
         "".join(p.suffixes[-2:]) or "no ending"
-        for p in inside
+        for p in files
         if kind_of(p) not in SUFFIXES and not p.name.startswith(".")
     )
     if kinds:
-        most = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))
-        most += ", ..." * (len(kinds) > 5)
+        top = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))
+        top += ", ..." * (len(kinds) > 5)
         logger.info(
             "%s: files in %s with other endings, which are not read: %d (%s)",
-            *(key, place, kinds.total(), most),
+            *(key, folder, kinds.total(), top),
         )
 
 
@@ -188,7 +187,7 @@ def _source(path: Path, name: str, split: str | None) -> Source:
 
 
 def content_digest(source: Source) -> str:
-    """A hash of the bytes of a file (BLAKE2b)."""
+    """Return a hash of the bytes of a file (BLAKE2b)."""
     digest = hashlib.blake2b(digest_size=16)
     try:
         with open(source.path, "rb") as stream:

@@ -1,17 +1,19 @@
-"""Ids -> batches, in the two ways the field has; every token is predicted exactly once.
+"""Batches of token ids; every token is predicted exactly once per epoch.
 
-stream     the split is one long stream cut into B columns; a batch is a window of T steps of all
-           columns, and the state of one batch is where the next one begins
+stream     truncated BPTT: the split is one stream that is cut into B rows; a batch is a window of T
+           steps of all rows, and the state at its end is the initial state of the next batch
 
-               columns of "a b c d e f g" for B = 2:      a b c d     windows for T = 2:  a b | c d
-                                                          e f g                           e f | g
+               rows of "a b c d e f g" for B = 2:     a b c d     windows for T = 2:  a b | c d
+                                                      e f g                           e f | g
 
-           A column's first input is the token before it, <eos> at the start of the stream. Columns
+           The first input of a row is the token before it, <eos> at the start of the stream. Rows
            differ in length by one at most; the shorter ones end in <pad>.
-sentence   each sentence by itself, from <bos> to <eos>, beside others of similar length, padded
+sentence   padded sentences of similar length, each from <bos> to <eos>
 
-``inputs`` are ``targets`` one step earlier. Ids lie where they were read from, mapped from disk as
-a rule, or, if they fit, on the GPU, which then makes its own batches. Knows nothing of models.
+``inputs`` are ``targets`` shifted by one step. Token ids are memory-mapped on the host, or copied
+to the GPU once if they fit (``MAX_DEVICE_BYTES``), where batches are then gathered.
+
+Axes: B rows, T steps, N tokens of the split.
 """
 
 from __future__ import annotations
@@ -30,32 +32,23 @@ from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID
 from korlm.utils.errors import CorpusError
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
-
-
 Int64 = npt.NDArray[np.int64]
-
-
 Bool = npt.NDArray[np.bool_]
 
-
-MAX_DEVICE_BYTES = 1 << 28  # bytes of a split's ids on a GPU, at four a token
-
-
-BUCKET_BATCHES = (
-    100  # batches whose sentences are sorted by length together, as torchtext's BucketIterator
-)
+MAX_DEVICE_BYTES = 1 << 28  # of a split's ids on the GPU, four bytes per token
+BUCKET_BATCHES = 100  # whose sentences are sorted together, as torchtext's BucketIterator does
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model is given for one step.
+    """Input of one training or validation step.
 
     Attributes:
         inputs: int64 (B, T), <pad> after the end of a row.
         targets: int64 (B, T), the token that follows each input, <pad> after the end of a row.
-        lengths: int64 (B,) on the CPU, tokens in each row; None where all rows are full or nobody
-            goes on from the end of a row.
-        num_tokens: targets that are not <pad>, over all rows, those of other processes included.
+        lengths: int64 (B,) on the CPU, tokens in each row; None if all rows are full, or if the
+            state at the end of a row is not needed.
+        num_tokens: targets that are not <pad>, including the rows of other processes.
     """
 
     inputs: Tensor
@@ -63,17 +56,17 @@ class Batch:
     lengths: Tensor | None
     num_tokens: int
 
-    def share(self, rank: int, size: int) -> Batch:
-        """The rows of one of several processes, every ``size``-th; num_tokens stays the batch's.
+    def for_rank(self, rank: int, world_size: int) -> Batch:
+        """Return the rows of one process, which may be none; num_tokens does not change.
 
-        Every ``size``-th, so that long and short rows are spread evenly.
+        Rows are interleaved, so that each process gets long and short ones.
         """
-        lengths = None if self.lengths is None else self.lengths[rank::size]
-        inputs, targets = self.inputs[rank::size], self.targets[rank::size]
+        lengths = None if self.lengths is None else self.lengths[rank::world_size]
+        inputs, targets = self.inputs[rank::world_size], self.targets[rank::world_size]
         return Batch(inputs, targets, lengths, self.num_tokens)
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device; lengths stay on the CPU, where packing wants them."""
+        """Return the batch on a device; lengths stay on the CPU, where packing needs them."""
         if self.inputs.device.type == device.type:
             return self
         inputs, targets = self.inputs, self.targets
@@ -85,12 +78,12 @@ class Batch:
 
 
 class Batches(Protocol):
-    """The batches of one split.
+    """Interface of the batches of one split.
 
     Attributes:
-        carries_state: whether a batch goes on where the one before it ended.
-        batch_size: rows of a batch, at most, over all processes.
-        num_tokens: targets of one pass, over all processes.
+        carries_state: True if each batch continues the rows of the one before.
+        batch_size: largest number of rows of a batch, over all processes.
+        num_tokens: targets of one epoch, over all processes.
     """
 
     carries_state: bool
@@ -98,10 +91,10 @@ class Batches(Protocol):
     num_tokens: int
 
     def __len__(self) -> int:
-        """Batches of one pass."""
+        """Return the number of batches of an epoch."""
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of one pass from the ``first``-th on; the same ones for the same epoch."""
+        """Yield the batches of an epoch from the ``first`` on; they depend on the epoch alone."""
 
 
 class _HostIds:
@@ -113,29 +106,29 @@ class _HostIds:
     def rows(
         self, starts: Int64, lengths: Int64, starts_sequence: Bool, window: range, start_id: int
     ) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of a batch, int64 (B, T), <pad> where a row has ended.
+        """Gather the inputs and targets of a batch, int64 (B, T), <pad> after the end of a row.
 
         Args:
-            starts: (B,), where the rows begin.
-            lengths: (B,), of the rows.
-            starts_sequence: (B,), True for rows whose first input is ``start_id``.
-            window: steps of all rows, T of them.
+            starts: (B,) index of the first target of each row.
+            lengths: (B,) of the rows.
+            starts_sequence: (B,) True for rows whose first input is ``start_id``.
+            window: the T steps of all rows.
             start_id: <bos> or <eos>.
         """
-        at = starts[:, None] + np.arange(window.start, window.stop)
-        real = at < (starts + lengths)[:, None]
+        index = starts[:, None] + np.arange(window.start, window.stop)
+        is_token = index < (starts + lengths)[:, None]
         last = len(self._ids) - 1
-        targets = np.where(real, self._ids[np.minimum(at, last)], PAD_ID).astype(np.int64)
-        inputs = np.where(real, self._ids[np.clip(at - 1, 0, last)], PAD_ID).astype(np.int64)
+        targets = np.where(is_token, self._ids[np.minimum(index, last)], PAD_ID).astype(np.int64)
+        inputs = np.where(is_token, self._ids[np.clip(index - 1, 0, last)], PAD_ID).astype(np.int64)
         if window.start == 0:
             inputs[starts_sequence, 0] = start_id
         return torch.from_numpy(inputs), torch.from_numpy(targets)
 
 
 class _DeviceIds:
-    """Ids on a device, which is told where the rows of a batch lie and gathers them without us.
+    """Ids on a GPU; the same as ``_HostIds`` with PyTorch operators.
 
-    The same as ``_HostIds`` with PyTorch's operators; none of them makes the host wait.
+    No operator synchronizes with the host.
     """
 
     def __init__(self, ids: Ids, device: torch.device) -> None:
@@ -144,34 +137,34 @@ class _DeviceIds:
     def rows(
         self, starts: Int64, lengths: Int64, starts_sequence: Bool, window: range, start_id: int
     ) -> tuple[Tensor, Tensor]:
-        """See ``_HostIds.rows``."""
+        """Gather a batch as ``_HostIds.rows`` does."""
         device = self._ids.device
-        places = torch.from_numpy(np.stack([starts, starts + lengths, starts_sequence]))
+        rows = torch.from_numpy(np.stack([starts, starts + lengths, starts_sequence]))
         if device.type == "cuda":
-            places = places.pin_memory()
-        begin, end, is_fresh = places.to(device, non_blocking=True)[..., None]  # each (B, 1)
+            rows = rows.pin_memory()
+        begin, end, is_start = rows.to(device, non_blocking=True)[..., None]  # each (B, 1)
         steps = torch.arange(window.start, window.stop, device=device)
-        at = begin + steps
-        real = at < end
+        index = begin + steps
+        is_token = index < end
         last = len(self._ids) - 1
-        targets = torch.where(real, self._ids[at.clamp(max=last)], PAD_ID)
-        inputs = torch.where(real, self._ids[(at - 1).clamp(0, last)], PAD_ID)
-        inputs = inputs.masked_fill((is_fresh > 0) & (steps == 0), start_id)
+        targets = torch.where(is_token, self._ids[index.clamp(max=last)], PAD_ID)
+        inputs = torch.where(is_token, self._ids[(index - 1).clamp(0, last)], PAD_ID)
+        inputs = inputs.masked_fill((is_start > 0) & (steps == 0), start_id)
         return inputs.long(), targets.long()
 
 
-def _source(ids: Ids, device: torch.device | None) -> _HostIds | _DeviceIds:
+def _ids_on(device: torch.device | None, ids: Ids) -> _HostIds | _DeviceIds:
     return _HostIds(ids) if device is None else _DeviceIds(ids, device)
 
 
 class StreamBatches:
-    """One long stream in columns.
+    """Windows of a stream that is cut into rows, for truncated BPTT.
 
     Args:
         ids: (N,) of the split.
-        batch_size: columns; fewer if there are fewer tokens.
+        batch_size: number of rows; fewer if there are fewer tokens.
         bptt_length: steps of a window.
-        device: where to keep the ids; None: where they are.
+        device: GPU to copy the ids to; None: they stay on the host.
 
     >>> batches = StreamBatches(np.arange(4, 11, dtype=np.uint16), batch_size=2, bptt_length=2)
     >>> for batch in batches.epoch(0):
@@ -185,7 +178,7 @@ class StreamBatches:
     def __init__(
         self, ids: Ids, batch_size: int, bptt_length: int, device: torch.device | None = None
     ) -> None:
-        self._source = _source(ids, device)
+        self._ids = _ids_on(device, ids)
         self.num_tokens = len(ids)
         self.batch_size = min(batch_size, len(ids))
         self._bptt_length = bptt_length
@@ -198,12 +191,12 @@ class StreamBatches:
         return -(-int(self._lengths[0]) // self._bptt_length)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The windows from the ``first``-th on; every epoch has the same."""
-        for number in range(first, len(self)):
-            begin = number * self._bptt_length
+        """Yield the windows from the ``first`` on; all epochs are equal."""
+        for index in range(first, len(self)):
+            begin = index * self._bptt_length
             window = range(begin, min(begin + self._bptt_length, int(self._lengths[0])))
             rows = (self._starts, self._lengths, self._starts == 0)
-            inputs, targets = self._source.rows(*rows, window, EOS_ID)
+            inputs, targets = self._ids.rows(*rows, window, EOS_ID)
             num_tokens = int(np.clip(self._lengths - begin, 0, len(window)).sum())
             yield Batch(inputs, targets, None, num_tokens)
 
@@ -213,13 +206,13 @@ class BucketedSentenceBatches:
 
     Args:
         ids: (N,) of the split; a sentence ends with <eos>.
-        batch_size: sentences.
-        max_length: longer sentences are cut there; each piece but the first is given the token
-            before it as its first input, and a fresh state.
-        shuffle_seed: None: sorted by length, the same in each epoch. Otherwise sentences are
-            shuffled anew for each epoch, sorted within pools of 100 batches, and the batches
-            shuffled.
-        device: where to keep the ids; None: where they are.
+        batch_size: number of sentences.
+        max_length: longer sentences are cut into pieces of this length. The first input of a later
+            piece is the token before it; its state is the initial state.
+        shuffle_seed: None: sorted by length, the same in each epoch. Otherwise each epoch shuffles
+            the sentences, sorts them by length within buckets of ``BUCKET_BATCHES`` batches, and
+            shuffles the batches.
+        device: GPU to copy the ids to; None: they stay on the host.
     """
 
     carries_state = False
@@ -232,23 +225,23 @@ class BucketedSentenceBatches:
         shuffle_seed: int | None = None,
         device: torch.device | None = None,
     ) -> None:
-        self._source = _source(ids, device)
+        self._ids = _ids_on(device, ids)
         self.num_tokens = len(ids)
         self.batch_size = batch_size
         self._seed = shuffle_seed
         starts, ends = sentence_bounds(ids)
         pieces = -(-(ends - starts) // max_length)
         sentence = np.repeat(np.arange(len(starts)), pieces)
-        nth = np.arange(len(sentence)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        self._starts = starts[sentence] + nth * max_length
+        piece = np.arange(len(sentence)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        self._starts = starts[sentence] + piece * max_length
         self._lengths = np.minimum(ends[sentence] - self._starts, max_length)
-        self._is_first = nth == 0
+        self._is_first = piece == 0
 
     def __len__(self) -> int:
         return -(-len(self._starts) // self.batch_size)
 
     def _order(self, epoch: int) -> list[Int64]:
-        """The sentences of each batch of an epoch."""
+        """Return the indices of the sentences of each batch of an epoch."""
         size = self.batch_size
         if self._seed is None:
             order = np.argsort(-self._lengths, kind="stable")
@@ -257,29 +250,29 @@ class BucketedSentenceBatches:
         order = random.permutation(len(self._lengths))
         batches: list[Int64] = []
         for begin in range(0, len(order), size * BUCKET_BATCHES):
-            pool = order[begin : begin + size * BUCKET_BATCHES]
-            pool = pool[np.argsort(-self._lengths[pool], kind="stable")]
-            batches += [pool[i : i + size] for i in range(0, len(pool), size)]
+            bucket = order[begin : begin + size * BUCKET_BATCHES]
+            bucket = bucket[np.argsort(-self._lengths[bucket], kind="stable")]
+            batches += [bucket[i : i + size] for i in range(0, len(bucket), size)]
         return [batches[i] for i in random.permutation(len(batches))]
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from the ``first``-th on; rows fall in length."""
-        for rows in self._order(epoch)[first:]:
-            lengths = self._lengths[rows]
-            places = (self._starts[rows], lengths, self._is_first[rows])
-            inputs, targets = self._source.rows(*places, range(int(lengths.max())), BOS_ID)
+        """Yield the batches of an epoch from the ``first`` on; rows are in decreasing length."""
+        for sentences in self._order(epoch)[first:]:
+            lengths = self._lengths[sentences]
+            rows = (self._starts[sentences], lengths, self._is_first[sentences])
+            inputs, targets = self._ids.rows(*rows, range(int(lengths.max())), BOS_ID)
             is_full = bool((lengths == lengths[0]).all())
-            known = None if is_full else torch.from_numpy(lengths)
-            yield Batch(inputs, targets, known, int(lengths.sum()))
+            row_lengths = None if is_full else torch.from_numpy(lengths)
+            yield Batch(inputs, targets, row_lengths, int(lengths.sum()))
 
 
 class RankBatches:
-    """What one of several processes works on: its rows of each batch, sometimes none.
+    """Rows of each batch that one of several processes works on; a batch may have none.
 
     Args:
-        whole: the batches of all of them.
-        rank: number of the process.
-        size: number of processes.
+        batches: of all processes.
+        rank: index of the process.
+        world_size: number of processes.
 
     >>> ids = np.arange(4, 11, dtype=np.uint16)
     >>> for batch in RankBatches(StreamBatches(ids, batch_size=2, bptt_length=2), 1, 2).epoch(0):
@@ -288,23 +281,23 @@ class RankBatches:
     [[10, 0]] 3
     """
 
-    def __init__(self, whole: Batches, rank: int, size: int) -> None:
-        self._whole, self._rank, self._size = whole, rank, size
-        self.carries_state = whole.carries_state
-        self.batch_size = whole.batch_size
-        self.num_tokens = whole.num_tokens
+    def __init__(self, batches: Batches, rank: int, world_size: int) -> None:
+        self._batches, self._rank, self._world_size = batches, rank, world_size
+        self.carries_state = batches.carries_state
+        self.batch_size = batches.batch_size
+        self.num_tokens = batches.num_tokens
 
     def __len__(self) -> int:
-        return len(self._whole)
+        return len(self._batches)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The rows of this process of the whole's batches; a batch may have none."""
-        for batch in self._whole.epoch(epoch, first):
-            yield batch.share(self._rank, self._size)
+        """Yield the rows of this process from the ``first`` batch on."""
+        for batch in self._batches.epoch(epoch, first):
+            yield batch.for_rank(self._rank, self._world_size)
 
 
 def sentence_bounds(ids: Ids) -> tuple[Int64, Int64]:
-    """Where each sentence of a stream begins, and where it ends, its <eos> included."""
+    """Return the begin and the end of each sentence of a stream, its <eos> included."""
     ends = np.flatnonzero(np.asarray(ids) == EOS_ID) + 1
     if not len(ends) or ends[-1] != len(ids):
         ends = np.append(ends, len(ids))
@@ -319,18 +312,18 @@ def build_batches(
     split: str,
     device: torch.device | None = None,
 ) -> Batches:
-    """The batches of a split under the settings.
+    """Build the batches of a split.
 
     Args:
         ids: (N,) of the split.
-        config: stream or sentence, sizes.
-        train: whether to use the training batch size and to shuffle sentences.
-        seed: of the shuffling.
-        split: its name, for messages.
-        device: where the model is; a GPU keeps the ids if they fit in ``MAX_DEVICE_BYTES``.
+        config: settings of the batches.
+        train: True to use the training batch size and to shuffle sentences.
+        seed: for shuffling.
+        split: name of the split, for messages.
+        device: of the model; ids are copied to a GPU if they fit in ``MAX_DEVICE_BYTES``.
 
     Raises:
-        CorpusError: too little text for the batch size and length.
+        CorpusError: the split is too small for the batch size and length.
     """
     size = config.batch_size if train else config.eval_batch_size
     if device is not None and (device.type != "cuda" or 4 * len(ids) > MAX_DEVICE_BYTES):
@@ -349,6 +342,7 @@ def build_batches(
     )
     if train and int((np.asarray(ids) == EOS_ID).sum()) < size:
         raise CorpusError(
-            f"{split} has less than batches.batch_size={size} sentences: lower it or give more text"
+            f"{split} has fewer than batches.batch_size={size} sentences: lower it or give more "
+            "text"
         )
     return batches

@@ -1,4 +1,4 @@
-"""The fingerprint of a prepared corpus: a hash of its settings and input."""
+"""Fingerprints of prepared corpora: hashes of the settings and of the input."""
 
 from __future__ import annotations
 
@@ -12,32 +12,52 @@ from korlm.config import CorpusConfig, Encoding, TokenizerConfig, VocabConfig
 from korlm.corpus.sources import Source, content_digest
 from korlm.tokenizers.registry import tokenizer_version
 
-FORMAT = 3  # of the folder; goes into the fingerprint
+FORMAT = 3  # of the folder; part of the fingerprint
 
 
-def _plain(config: Any) -> dict[str, Any]:
-    """A settings dataclass as JSON can hold it."""
-    plain: dict[str, Any] = json.loads(
+def to_json_values(config: Any) -> dict[str, Any]:
+    """Return the fields of a settings dataclass as values that JSON can hold."""
+    values: dict[str, Any] = json.loads(
         json.dumps(
             dataclasses.asdict(config),
             default=lambda value: value.value if isinstance(value, enum.Enum) else str(value),
         )
     )
-    return plain
+    return values
 
 
-def _hash(value: Any) -> str:
-    return _digest(json.dumps(value, sort_keys=True, ensure_ascii=True).encode())
-
-
-def _digest(data: bytes) -> str:
+def hash_bytes(data: bytes) -> str:
+    """Return 12 hexadecimal digits (BLAKE2b)."""
     return hashlib.blake2b(data, digest_size=6).hexdigest()
 
 
-def _token_settings(
+def hash_json(value: Any) -> str:
+    """Return the hash of a JSON value; the order of keys does not matter."""
+    return hash_bytes(json.dumps(value, sort_keys=True, ensure_ascii=True).encode())
+
+
+def prepared_fingerprint(tokens_fingerprint: str | None, vocab: VocabConfig) -> str:
+    """Return the fingerprint of a prepared corpus, given that of its tokens.
+
+    The keys are those of format 3, whatever the settings are called.
+    """
+    vocab_key = {
+        "min_freq": vocab.min_freq,
+        "max_size": vocab.max_size,
+        "lower": vocab.lowercase,
+        "numbers": vocab.normalize_numbers,
+    }
+    return hash_json({"tokens": tokens_fingerprint, "vocab": vocab_key})
+
+
+def token_settings(
     corpus: CorpusConfig, tokenizer: TokenizerConfig, sources: list[Source]
 ) -> dict[str, Any]:
-    """All that decides the tokens: text, documents, splits, tokenizer. Speed and paths do not."""
+    """Return all values that decide the tokens; their hash is the fingerprint of the tokens.
+
+    These are the content of the files, the settings of documents, splits and text, and the
+    tokenizer with its version. Paths and settings of speed are not part of it.
+    """
     settings: dict[str, Any] = {
         "format": FORMAT,
         "tokenizer": [tokenizer.name, tokenizer_version(tokenizer)],
@@ -54,13 +74,3 @@ def _token_settings(
     if any(source.split is None for source in sources):
         settings["shares"] = [corpus.valid_fraction, corpus.test_fraction]
     return settings
-
-
-def _vocab_key(vocab: VocabConfig) -> dict[str, Any]:
-    """Return what decides the vocabulary, under the keys that fingerprints are made with."""
-    return {
-        "min_freq": vocab.min_freq,
-        "max_size": vocab.max_size,
-        "lower": vocab.lowercase,
-        "numbers": vocab.normalize_numbers,
-    }

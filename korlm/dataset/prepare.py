@@ -1,19 +1,8 @@
-"""Prepared corpora: finds one that fits the settings, or makes it, once and whole.
+"""Makes a prepared corpus, or finds one that fits the settings (see README.md in this folder).
 
-    outputs/prepared/<corpus>-<tokenizer>-<fingerprint>/
-        manifest.json           settings, fingerprints, counts of each split, checksums of all files
-        tokens/*.parquet        analysed lines (korlm.dataset.shards)
-        vocab.tsv               tokens and counts (korlm.dataset.vocab)
-        ids/<split>.npy         the stream of ids (korlm.dataset.numericalize)
-        spelling.npz            what unknown words cost (korlm.dataset.spelling_model)
-        report.tsv              lines that did not go plainly (see statistics/)
-        sentencepiece.model     what tokenizer=sentencepiece learned from train
-        statistics.json, frequencies.png   what the corpus is like (korlm.dataset.statistics)
-
-The fingerprint is a hash of the text, the tokenizer and the vocabulary's settings. A folder is
-complete or absent: it is made beside its place and renamed. Another vocabulary over the same tokens
-shares their files, so that nothing is tokenized twice; two jobs that need the same tokens make them
-once. Work that was broken off keeps its finished shards, and the journals of a slow tokenizer.
+A folder is complete or absent: it is built under a temporary name and renamed. Corpora that differ
+only in the vocabulary share their token files. Of processes that need the same tokens, one makes
+them and the others wait. An interrupted run leaves its finished shards for the next one.
 """
 
 from __future__ import annotations
@@ -34,10 +23,17 @@ from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConf
 from korlm.config.objective import SPLITS
 from korlm.config.stored import read_json
 from korlm.corpus.sources import find_sources
-from korlm.dataset.fingerprint import FORMAT, _digest, _hash, _plain, _token_settings, _vocab_key
-from korlm.dataset.numericalize import count_tokens, encode_split, spelling_nats, split_counts
+from korlm.dataset.fingerprint import (
+    FORMAT,
+    hash_bytes,
+    hash_json,
+    prepared_fingerprint,
+    to_json_values,
+    token_settings,
+)
+from korlm.dataset.numericalize import count_tokens, encode_split, spelling_nats
 from korlm.dataset.prepared import Prepared, open_prepared
-from korlm.dataset.shards import ShardCounts, shard_paths
+from korlm.dataset.shards import ShardCounts, shard_paths, split_counts
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.statistics.tokenization_report import summary, write_report
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILE, tokenize_corpus
@@ -59,23 +55,23 @@ def prepare(
     progress: bool = True,
     cluster: ClusterConfig | None = None,
 ) -> Prepared:
-    """The prepared corpus of these settings: the one that is there, or a new one.
+    """Return the prepared corpus of these settings; make it if it does not exist.
 
     Args:
-        corpus: which text.
-        tokenizer: what makes tokens of it.
-        vocab: which tokens get an id.
-        outputs: the folder under which ``prepared/`` lies.
-        progress: whether to draw a progress bar when stderr is a terminal.
-        cluster: who tokenizes; None: this machine. The result is the same.
+        corpus: settings of the text.
+        tokenizer: settings of the tokenizer.
+        vocab: settings of the vocabulary.
+        outputs: folder that contains ``prepared/`` and ``cache/``.
+        progress: whether to show a progress bar.
+        cluster: Dask workers to tokenize with; None: this machine. The result is the same.
 
     Raises:
-        KorlmError: text that cannot be read, an analyzer that does not start, a full disk.
+        KorlmError: the text cannot be read, the tokenizer does not start, the disk is full.
     """
     sources = find_sources(corpus)
-    token_key = _token_settings(corpus, tokenizer, sources)
-    tokens_fingerprint = _hash(token_key)
-    fingerprint = _hash({"tokens": tokens_fingerprint, "vocab": _vocab_key(vocab)})
+    text_key = token_settings(corpus, tokenizer, sources)
+    tokens_fingerprint = hash_json(text_key)
+    fingerprint = prepared_fingerprint(tokens_fingerprint, vocab)
     root = outputs / "prepared"
     stem = f"{corpus.name}-{tokenizer.name}"
     target = root / f"{stem}-{fingerprint}"
@@ -91,38 +87,25 @@ def prepare(
                 tokens = _find_tokens(root, stem, tokens_fingerprint)
                 if tokens is None:
                     tokens = partial / "tokens"
-                    tokenize_corpus(
-                        corpus,
-                        tokenizer,
-                        sources,
-                        tokens,
-                        outputs / "cache",
-                        progress,
-                        cluster,
-                    )
-                settings = {
-                    "corpus": _plain(corpus),
-                    "tokenizer": _plain(tokenizer),
-                    "vocab": _plain(vocab),
-                }
+                    cache = outputs / "cache"
+                    tokenize_corpus(corpus, tokenizer, sources, tokens, cache, progress, cluster)
+                configs = {"corpus": corpus, "tokenizer": tokenizer, "vocab": vocab}
                 manifest: dict[str, Any] = {
                     "format": FORMAT,
                     "fingerprint": fingerprint,
                     "tokens_fingerprint": tokens_fingerprint,
-                    "text": token_key,
-                    "settings": settings,
+                    "text": text_key,
+                    "settings": {name: to_json_values(config) for name, config in configs.items()},
                 }
-                _assemble(target, tokens, vocab, manifest)
-                odd = set(manifest["status"]) - set(NORMAL_STATUSES) or manifest["num_dropped"]
-                where = f"; those that did not go plainly: {target / 'report.tsv'}" if odd else ""
-                logger.info("lines: %s%s", summary(manifest["status"]), where)
+                assemble(target, tokens, vocab, manifest)
+                _log_statuses(target, manifest)
                 shutil.rmtree(partial, ignore_errors=True)
     return open_prepared(target, fingerprint)
 
 
 def _remove_stale(partial: Path, lock: Path) -> None:
-    """Removes what a process left that was killed when all was done, unless another is at it."""
-    with contextlib.suppress(OSError, Timeout):  # a folder that may only be read stays as it is
+    """Remove what a killed process left after its last step, unless another process uses it."""
+    with contextlib.suppress(OSError, Timeout):  # the folder may be read-only
         if partial.exists() or lock.exists():
             with held(lock, timeout=0):
                 shutil.rmtree(partial, ignore_errors=True)
@@ -130,7 +113,7 @@ def _remove_stale(partial: Path, lock: Path) -> None:
 
 @contextlib.contextmanager
 def _exclusive(lock: Path) -> Iterator[None]:
-    """Holds a lock among processes; says so when it has to wait for another one."""
+    """Hold a lock among processes; log when it has to wait for another one."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(held(lock, timeout=0))
@@ -141,68 +124,50 @@ def _exclusive(lock: Path) -> Iterator[None]:
 
 
 def _find_tokens(root: Path, stem: str, tokens_fingerprint: str) -> Path | None:
-    """The tokens of a prepared corpus that differs in its vocabulary alone."""
-    for manifest in sorted(root.glob(f"{stem}-*/manifest.json")):
+    """Return the tokens of a prepared corpus that differs only in its vocabulary, if any."""
+    for path in sorted(root.glob(f"{stem}-*/manifest.json")):
         try:
-            found = read_json(manifest)
-            is_whole = (
-                found["format"] == FORMAT and found["tokens_fingerprint"] == tokens_fingerprint
+            manifest = read_json(path)
+            fits = (manifest["format"], manifest["tokens_fingerprint"]) == (
+                FORMAT,
+                tokens_fingerprint,
             )
-            checksums.check_seal(found)
+            checksums.check_seal(manifest)
         except (OSError, ValueError, KeyError):
             continue
-        if is_whole:
-            return manifest.parent / "tokens"
+        if fits:
+            return path.parent / "tokens"
     return None
 
 
-def _assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[str, Any]) -> None:
-    """Makes vocabulary, ids and manifest beside the tokens, then gives the folder its name."""
+def assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[str, Any]) -> None:
+    """Make a prepared corpus of token shards: vocabulary, ids, spelling model, manifest.
+
+    Args:
+        target: the folder to make.
+        tokens: folder of the shards, which are linked, not copied, where possible.
+        config: settings of the vocabulary.
+        manifest: values of ``manifest.json`` that do not depend on the tokens; the others are
+            added.
+    """
     building = target.with_name(f".{target.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     try:
         (building / "tokens").mkdir(parents=True)
         (building / "ids").mkdir()
-        for shard in sorted(tokens.glob("*.parquet")):
-            _link(shard, building / "tokens" / shard.name)
-        if (report := tokens.parent / "report.tsv").exists():
-            _link(report, building / "report.tsv")  # of the prepared corpus that the tokens are of
-        else:
-            write_report(tokens, building / "report.tsv")
-        if (learned := tokens.with_name(TOKENIZER_MODEL_FILE)).exists():
-            _link(learned, building / TOKENIZER_MODEL_FILE)
-            manifest["learned"] = _digest(learned.read_bytes())
+        _link_tokens(tokens, building, manifest)
         counts = count_tokens(tokens, "train")
         vocab = Vocab(counts, config)
         vocab.counts[EOS_ID] = split_counts(tokens, "train").num_sentences
         vocab.save(building / "vocab.tsv")
         spelling = CharNgramModel.train(sorted(counts))
         np.savez(building / "spelling.npz", **spelling.arrays())  # type: ignore[arg-type]
-        splits: dict[str, Any] = {}
-        status = ShardCounts()
-        for split in SPLITS:
-            if not shard_paths(tokens, split):
-                continue
-            stats = split_counts(tokens, split)
-            status.add(stats)
-            lossy_tokens = encode_split(tokens, split, vocab, building / "ids" / f"{split}.npy")
-            unknown = vocab.encode(list(lossy_tokens)) == UNK_ID
-            splits[split] = {
-                "num_tokens": stats.num_tokens,
-                "num_unk": sum(
-                    n for n, is_unk in zip(lossy_tokens.values(), unknown, strict=True) if is_unk
-                ),
-                "num_eojeol": stats.num_eojeol,
-                "num_chars": stats.num_chars,
-                "num_lines": stats.num_lines,
-                "spelling_nats": spelling_nats(spelling, lossy_tokens),
-            }
-        manifest |= {"vocab_size": len(vocab), "splits": splits, "status": status.status}
-        manifest["num_dropped"] = status.num_dropped
+        manifest["vocab_size"] = len(vocab)
+        _encode_splits(tokens, building / "ids", vocab, spelling, manifest)
         files = [*building.glob("*/*"), *building.glob("*.*")]
         manifest = checksums.sealed(manifest, building, files)
         text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
-        # A file name in another encoding becomes \\udc.., which JSON reads back as it was.
+        # A file name that is not UTF-8 is written as \\udc.., which JSON reads back.
         (building / "manifest.json").write_text(text, encoding="utf-8", errors="backslashreplace")
         for path in building.rglob("*"):
             if path.is_file():
@@ -212,9 +177,53 @@ def _assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[st
         shutil.rmtree(building, ignore_errors=True)
 
 
+def _link_tokens(tokens: Path, building: Path, manifest: dict[str, Any]) -> None:
+    """Link the shards, the report and the tokenizer model into the new folder."""
+    for shard in sorted(tokens.glob("*.parquet")):
+        _link(shard, building / "tokens" / shard.name)
+    if (report := tokens.parent / "report.tsv").exists():
+        _link(report, building / "report.tsv")
+    else:
+        write_report(tokens, building / "report.tsv")
+    if (model := tokens.with_name(TOKENIZER_MODEL_FILE)).exists():
+        _link(model, building / TOKENIZER_MODEL_FILE)
+        manifest["learned"] = hash_bytes(model.read_bytes())
+
+
 def _link(source: Path, target: Path) -> None:
-    """The same file under a second name where the file system can do that, else a copy."""
+    """Make a hard link, or a copy where the file system has none."""
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _encode_splits(
+    tokens: Path, ids: Path, vocab: Vocab, spelling: CharNgramModel, manifest: dict[str, Any]
+) -> None:
+    """Write the ids of all splits and add their counts to the manifest."""
+    splits: dict[str, Any] = {}
+    total = ShardCounts()
+    for split in (name for name in SPLITS if shard_paths(tokens, name)):
+        counts = split_counts(tokens, split)
+        total.add(counts)
+        lossy_tokens = encode_split(tokens, split, vocab, ids / f"{split}.npy")
+        is_unknown = vocab.encode(list(lossy_tokens)) == UNK_ID
+        splits[split] = {
+            "num_tokens": counts.num_tokens,
+            "num_unk": sum(
+                n for n, unknown in zip(lossy_tokens.values(), is_unknown, strict=True) if unknown
+            ),
+            "num_eojeol": counts.num_eojeol,
+            "num_chars": counts.num_chars,
+            "num_lines": counts.num_lines,
+            "spelling_nats": spelling_nats(spelling, lossy_tokens),
+        }
+    manifest |= {"splits": splits, "status": total.status, "num_dropped": total.num_dropped}
+
+
+def _log_statuses(folder: Path, manifest: dict[str, Any]) -> None:
+    statuses = manifest["status"]
+    is_reported = set(statuses) - set(NORMAL_STATUSES) or manifest["num_dropped"]
+    details = f"; details in {folder / 'report.tsv'}" if is_reported else ""
+    logger.info("tokenized lines by status: %s%s", summary(statuses), details)

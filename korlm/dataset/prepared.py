@@ -1,4 +1,4 @@
-"""Opens a prepared corpus."""
+"""Opens prepared corpora and verifies them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from korlm.config import VocabConfig
 from korlm.config.paths import mend_prepared
 from korlm.config.stored import check_settings, read_json
-from korlm.dataset.fingerprint import FORMAT, _digest, _hash, _vocab_key
+from korlm.dataset.fingerprint import FORMAT, hash_bytes, prepared_fingerprint
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILE
 from korlm.dataset.vocab import Vocab, id_dtype
@@ -24,7 +24,16 @@ from korlm.utils.io.arrays import read_arrays
 
 @dataclass(frozen=True)
 class SplitStats:
-    """Counts of one split, as metrics.json names them, and what its unknown words cost."""
+    """Counts of one split, under the names of metrics.json.
+
+    Attributes:
+        num_tokens: length of the id stream, <eos> included.
+        num_unk: tokens that are <unk>.
+        num_eojeol: units between blanks.
+        num_chars: characters of the normalized lines, one for each line end included.
+        num_lines: all lines, blank ones included.
+        spelling_nats: cost of spelling all tokens that their ids do not determine.
+    """
 
     num_tokens: int
     num_unk: int
@@ -36,7 +45,18 @@ class SplitStats:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared corpus on disk, opened."""
+    """A prepared corpus on disk.
+
+    Attributes:
+        folder: where it is.
+        fingerprint: of the text and all settings.
+        vocab: the vocabulary.
+        vocab_config: its settings.
+        spelling: cost of spelling unknown words.
+        stats: counts of each split.
+        manifest: the values of manifest.json.
+        tokenizer_model: the model of a trained tokenizer, else None.
+    """
 
     folder: Path
     fingerprint: str
@@ -45,10 +65,14 @@ class Prepared:
     spelling: CharNgramModel
     stats: dict[str, SplitStats]
     manifest: dict[str, Any]
-    learned: bytes | None  # by the tokenizer, from train
+    tokenizer_model: bytes | None
 
     def ids(self, split: str) -> npt.NDArray[np.unsignedinteger[Any]]:
-        """The ids of a split, memory-mapped and checked; shape (num_tokens,)."""
+        """Return the ids of a split, memory-mapped and verified; shape (num_tokens,).
+
+        Raises:
+            PreparedError: the file is missing or damaged, or does not fit the manifest.
+        """
         path = self.folder / "ids" / f"{split}.npy"
         try:
             checksums.check_file(path, self.folder, self.manifest[checksums.KEY])
@@ -79,17 +103,21 @@ def _blocks(ids: npt.NDArray[Any], size: int = 1 << 24) -> Iterator[npt.NDArray[
 
 
 def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
-    """Opens a prepared corpus and checks that it is whole and what it should be.
+    """Open a prepared corpus and verify it; shards and ids are verified when they are read.
+
+    Args:
+        folder: of the prepared corpus.
+        fingerprint: that it must have; None: any.
 
     Raises:
         PreparedError: it is missing, damaged, of another format or of another fingerprint.
     """
     if not folder.is_dir():
-        raise PreparedError(f"{folder}: there is no such prepared corpus")
+        raise PreparedError(f"{folder}: no such prepared corpus")
     advice = mend_prepared(folder)
     if not (folder / "manifest.json").is_file():
         raise PreparedError(
-            f"{folder}: no whole prepared corpus: it holds no manifest.json; {advice}"
+            f"{folder}: not a complete prepared corpus: it holds no manifest.json; {advice}"
         )
     try:
         manifest = read_json(folder / "manifest.json")
@@ -99,20 +127,20 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         manifest["settings"] = check_settings(
             manifest["settings"], str(folder / "manifest.json"), PreparedError
         )
-        found = manifest["fingerprint"]
+        actual = manifest["fingerprint"]
         vocab_config = VocabConfig(**manifest["settings"]["vocab"])
         str(manifest["settings"]["tokenizer"]["name"])
         stats = {name: SplitStats(**split) for name, split in manifest["splits"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PreparedError(f"{folder}: no whole prepared corpus ({error!r}); {advice}") from error
+        raise PreparedError(
+            f"{folder}: not a complete prepared corpus ({error!r}); {advice}"
+        ) from error
     _check_file(folder / "vocab.tsv", folder, manifest)
-    computed = _hash(
-        {"tokens": manifest.get("tokens_fingerprint"), "vocab": _vocab_key(vocab_config)}
-    )
+    computed = prepared_fingerprint(manifest.get("tokens_fingerprint"), vocab_config)
     for expected in (fingerprint or computed, computed):
-        if found != expected:
+        if actual != expected:
             raise PreparedError(
-                f"{folder}: its fingerprint {found} does not fit, {expected} is needed; {advice}"
+                f"{folder}: its fingerprint is {actual}, {expected} is needed; {advice}"
             )
     vocab = Vocab.load(folder / "vocab.tsv", vocab_config)
     if len(vocab) != manifest.get("vocab_size"):
@@ -125,12 +153,12 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         spelling = CharNgramModel.from_arrays(read_arrays(folder / "spelling.npz"))
     except (OSError, ValueError, LookupError, MemoryError) as error:
         raise PreparedError(f"{folder / 'spelling.npz'}: damaged ({error}); {advice}") from error
-    learned = _read_learned(folder, manifest.get("learned"))
-    return Prepared(folder, found, vocab, vocab_config, spelling, stats, manifest, learned)
+    tokenizer_model = _read_tokenizer_model(folder, manifest.get("learned"))
+    return Prepared(folder, actual, vocab, vocab_config, spelling, stats, manifest, tokenizer_model)
 
 
 def _check_file(path: Path, folder: Path, manifest: dict[str, Any]) -> None:
-    """Check a file of a prepared corpus against its checksum.
+    """Verify a file of a prepared corpus against its checksum.
 
     Raises:
         PreparedError: it is missing or has changed.
@@ -143,15 +171,15 @@ def _check_file(path: Path, folder: Path, manifest: dict[str, Any]) -> None:
         ) from error
 
 
-def _read_learned(folder: Path, digest: str | None) -> bytes | None:
-    """What the tokenizer learned, which must be what the manifest says."""
+def _read_tokenizer_model(folder: Path, digest: str | None) -> bytes | None:
+    """Read the tokenizer model, if the manifest lists the hash of one, and verify it."""
     if digest is None:
         return None
     path = folder / TOKENIZER_MODEL_FILE
     try:
-        learned = path.read_bytes()
+        model = path.read_bytes()
     except OSError as error:
         raise PreparedError(f"{path}: {error.strerror}; {mend_prepared(folder)}") from error
-    if _digest(learned) != digest:
+    if hash_bytes(model) != digest:
         raise PreparedError(f"{path}: damaged, or of other text; {mend_prepared(folder)}")
-    return learned
+    return model

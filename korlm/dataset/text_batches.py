@@ -1,12 +1,11 @@
-"""Groups lines into batches for a tokenizer."""
+"""Groups the lines of a corpus into batches for the tokenizer, and the batches into shards."""
 
 from __future__ import annotations
 
 import bisect
 import functools
 import itertools
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from korlm.config import Unicode
@@ -14,82 +13,99 @@ from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
 
 SHARD_CHARS = 1_000_000  # characters of text after which a shard is closed
-
-
-BATCH_CHARS = 16_384  # characters of text that are tokenized at once
+BATCH_CHARS = 16_384  # characters of text that are tokenized together
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Lines of one split that are tokenized together, and the shard they go to."""
+class TextBatch:
+    """Lines of one split that are tokenized together.
+
+    Attributes:
+        split: name of the split.
+        shard: number of the shard that the lines are written to.
+        is_last: True for the last batch of its shard.
+        blocks: the lines, in corpus order.
+        unicode: normalization of the corpus.
+    """
 
     split: str
     shard: int
-    last: bool  # of its shard
-    lines: list[LineBlock]
-    unicode: Unicode = Unicode.nfc  # of the corpus
+    is_last: bool
+    blocks: list[LineBlock]
+    unicode: Unicode = Unicode.nfc
 
     @functools.cached_property
     def texts(self) -> list[str]:
-        """The lines as read."""
-        return list(itertools.chain.from_iterable(lines.texts for lines in self.lines))
+        """Lines as read."""
+        return list(itertools.chain.from_iterable(block.texts for block in self.blocks))
 
     @functools.cached_property
-    def normal(self) -> list[str]:
-        """The lines as tokenizers see them: normalized as the corpus says."""
+    def normalized(self) -> list[str]:
+        """Lines in the form that tokenizers see."""
         return normalize_all(self.texts, self.unicode)
 
     @functools.cached_property
     def num_chars(self) -> int:
-        """Characters of text as read, one for each line end included."""
+        """Number of characters as read, one for each line end included."""
         return sum(map(len, self.texts)) + len(self.texts)
 
 
-class Batcher:
-    """Parts the lines of a corpus into batches, and tells which shard each belongs to.
+def batch_lines(blocks: Iterable[LineBlock], unicode: Unicode = Unicode.nfc) -> Iterator[TextBatch]:
+    """Group lines into batches and shards.
 
-    Depends on the text alone, so that a rerun makes the same batches and the same shards.
+    The result depends on the text alone, so that a rerun yields the same batches and shards.
 
     Args:
+        blocks: lines in corpus order; the splits may alternate.
         unicode: normalization of the corpus.
+
+    Yields:
+        Batches in the order in which they fill; those of one split are in corpus order. A batch
+        without lines closes a shard whose last batch was already full.
     """
+    splits: dict[str, _SplitBatcher] = {}
+    for block in blocks:
+        if block.split not in splits:
+            splits[block.split] = _SplitBatcher(block.split, unicode)
+        yield from splits[block.split].add(block)
+    for split in splits.values():
+        yield from split.flush()
 
-    def __init__(self, unicode: Unicode = Unicode.nfc) -> None:
-        self._unicode = unicode
-        self._lines: dict[str, list[LineBlock]] = {}
-        self._batch_chars: Counter[str] = Counter()
-        self._shard_chars: Counter[str] = Counter()
-        self._shard: Counter[str] = Counter()
 
-    def batches(self, corpus: Iterator[LineBlock]) -> Iterator[Batch]:
-        """Batches in the order in which they fill; those of one split stay in order."""
-        for lines in corpus:
-            split, _, first, texts = lines
-            held = self._lines.setdefault(split, [])
-            ends = list(itertools.accumulate([len(text) + 1 for text in texts]))
-            begin = done = 0
-            while begin < len(texts):
-                missing = BATCH_CHARS - self._batch_chars[split]
-                end = bisect.bisect_left(ends, done + missing, begin) + 1
-                part = texts[begin:end]
-                held.append(lines._replace(first=first + begin, texts=part))
-                chars = ends[begin + len(part) - 1] - done
-                self._batch_chars[split] += chars
-                self._shard_chars[split] += chars
-                begin, done = end, done + chars
-                if self._batch_chars[split] >= BATCH_CHARS:
-                    yield self._close(split, self._shard_chars[split] >= SHARD_CHARS)
-                    held = self._lines[split]
-        for split, rest in list(self._lines.items()):
-            # An empty batch closes the shard that the last full one left open.
-            if rest or self._shard_chars[split]:
-                yield self._close(split, last=True)
+class _SplitBatcher:
+    """State of the batch and the shard of one split that are being filled."""
 
-    def _close(self, split: str, last: bool) -> Batch:
-        batch = Batch(split, self._shard[split], last, self._lines[split], self._unicode)
-        self._lines[split] = []
-        self._batch_chars[split] = 0
-        if last:
-            self._shard[split] += 1
-            self._shard_chars[split] = 0
+    def __init__(self, split: str, unicode: Unicode) -> None:
+        self._split, self._unicode = split, unicode
+        self._blocks: list[LineBlock] = []
+        self._batch_chars = self._shard_chars = 0
+        self._shard = 0
+
+    def add(self, block: LineBlock) -> Iterator[TextBatch]:
+        """Add lines and yield the batches that they fill."""
+        ends = list(itertools.accumulate(len(text) + 1 for text in block.texts))
+        begin = num_chars_before = 0
+        while begin < len(ends):
+            needed = num_chars_before + BATCH_CHARS - self._batch_chars
+            end = min(bisect.bisect_left(ends, needed, begin) + 1, len(ends))
+            self._blocks.append(
+                block._replace(first=block.first + begin, texts=block.texts[begin:end])
+            )
+            num_chars = ends[end - 1] - num_chars_before
+            self._batch_chars += num_chars
+            self._shard_chars += num_chars
+            begin, num_chars_before = end, ends[end - 1]
+            if self._batch_chars >= BATCH_CHARS:
+                yield self._close(self._shard_chars >= SHARD_CHARS)
+
+    def flush(self) -> Iterator[TextBatch]:
+        """Yield the last batch, unless the last shard is closed already."""
+        if self._blocks or self._shard_chars:
+            yield self._close(is_last=True)
+
+    def _close(self, is_last: bool) -> TextBatch:
+        batch = TextBatch(self._split, self._shard, is_last, self._blocks, self._unicode)
+        self._blocks, self._batch_chars = [], 0
+        if is_last:
+            self._shard, self._shard_chars = self._shard + 1, 0
         return batch

@@ -1,7 +1,7 @@
-"""Any text -> the ids that a trained model knows it by, a batch of lines at a time.
+"""Encodes text with the tokenizer and the vocabulary of a trained model.
 
-What a run was trained on comes out of token shards, everything else out of its tokenizer; both give
-the same ``EncodedText``, so that whoever uses a model need not ask where a text came from.
+``TextEncoder`` encodes any text, ``read_prepared`` reads a split of a prepared corpus; both return
+the same ``EncodedText``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import pyarrow as pa
 from korlm.config import TokenizerConfig, Unicode
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
-from korlm.dataset.numericalize import encode_morphs, filled_lines, insert_eos, line_ends
-from korlm.dataset.shards import SCHEMA, read_columns, shard_paths, table_of
+from korlm.dataset.numericalize import encode_morphs, filled_lines, insert_eos, line_lengths
+from korlm.dataset.shard_writer import to_table
+from korlm.dataset.shards import SCHEMA, read_columns, shard_paths
 from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.text_batches import Batch, Batcher
+from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.text.eojeol import count_units
 from korlm.tokenizers.workers.pool import TokenizerPool
@@ -31,18 +32,17 @@ from korlm.utils.errors import CorpusError
 
 @dataclass(frozen=True)
 class EncodedText:
-    """Some lines in their order, N tokens in all, <eos> behind each line that is not blank.
+    """Consecutive lines with N tokens in total, <eos> after each line that is not blank.
 
     Attributes:
-        table: a row of ``korlm.dataset.shards.SCHEMA`` for each line, blank ones included: doc_id,
-            line, text, morphs, tags, eojeol, status.
-        ids: (N,).
-        spelling_nats: (N,), what it costs to spell each token that its id does not give back; 0
+        table: a row of ``korlm.dataset.shards.SCHEMA`` for each line, blank ones included.
+        ids: int64 (N,).
+        spelling_nats: float64 (N,), cost of spelling each token that its id does not determine; 0
             for the others.
-        lengths: (lines,), tokens of each line, <eos> included; 0 of a blank one.
-        num_eojeol: (lines,), units between blanks; 0 of a blank line.
-        num_chars: (lines,), characters of the normalized line, one for the line end included; 0 of
-            a blank line.
+        lengths: int64 (lines,), tokens of each line, <eos> included; 0 for a blank line.
+        num_eojeol: int64 (lines,), units between blanks; 0 for a blank line.
+        num_chars: int64 (lines,), characters of the normalized line, one for the line end
+            included; 0 for a blank line.
         unicode: normalization of the lines.
     """
 
@@ -55,40 +55,40 @@ class EncodedText:
     unicode: Unicode = Unicode.nfc
 
     @classmethod
-    def of(
+    def from_table(
         cls,
         table: pa.Table,
         vocab: Vocab,
         spelling: CharNgramModel,
         unicode: Unicode = Unicode.nfc,
     ) -> EncodedText:
-        """Lines that are analysed, as a vocabulary knows them.
+        """Encode tokenized lines.
 
         Args:
             table: with the columns of ``korlm.dataset.shards.SCHEMA``.
-            vocab: gives the ids.
-            spelling: tells what it costs to spell what ids do not give back.
-            unicode: normalization that the lines were analysed in.
+            vocab: maps tokens to ids.
+            spelling: cost of the tokens that ids do not determine.
+            unicode: normalization that the lines were tokenized in.
         """
         table = table.combine_chunks()
-        # Of no rows there are no chunks.
+        # A column without rows has no chunks.
         columns = [table.column(name) for name in ("morphs", "status", "text")]
         morphs, status, text = (
             c.chunk(0) if c.num_chunks else pa.array([], c.type) for c in columns
         )
-        tokens, indices, token_ids, spelt = encode_morphs(morphs, vocab)
+        tokens, indices, token_ids, lossless = encode_morphs(morphs, vocab)
         costs = np.zeros(len(tokens))
-        lossy_tokens = np.flatnonzero(~spelt)
-        costs[lossy_tokens] = spelling.nats([tokens[at] for at in lossy_tokens])
-        ends, filled = line_ends(morphs, status), filled_lines(status)
+        lossy = np.flatnonzero(~lossless)
+        costs[lossy] = spelling.nats([tokens[index] for index in lossy])
+        filled = filled_lines(status)
         lengths = np.zeros(len(table), dtype=np.int64)
-        lengths[filled] = ends
+        lengths[filled] = filled_lengths = line_lengths(morphs, status)
         texts = normalize_all(text.to_pylist(), unicode)
         num_chars = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
         return cls(
             table,
-            insert_eos(token_ids[indices], ends, EOS_ID),
-            insert_eos(costs[indices], ends, 0.0),
+            insert_eos(token_ids[indices], filled_lengths, EOS_ID),
+            insert_eos(costs[indices], filled_lengths, 0.0),
             lengths,
             np.where(filled, count_units(texts), 0) if texts else lengths,
             np.where(filled, num_chars, 0),
@@ -96,31 +96,29 @@ class EncodedText:
         )
 
     @classmethod
-    def joined(cls, readings: Sequence[EncodedText]) -> EncodedText:
-        """Readings that follow each other as one."""
-        tables = [reading.table for reading in readings]
+    def concatenate(cls, parts: Sequence[EncodedText]) -> EncodedText:
+        """Concatenate texts of the same normalization."""
         names = [field.name for field in dataclasses.fields(cls)][1:-1]
-        parts = {name: [getattr(reading, name) for reading in readings] for name in names}
-        arrays = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-        table = pa.concat_tables(tables).combine_chunks()
-        return cls(table, **arrays, unicode=readings[0].unicode)
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        table = pa.concat_tables([part.table for part in parts]).combine_chunks()
+        return cls(table, **arrays, unicode=parts[0].unicode)
 
 
 class TextEncoder:
-    """Reads any text with the tokenizer and the vocabulary of a run; a context manager.
+    """Tokenizes and encodes any text as the training text was; a context manager.
 
-    Kkma starts with the first line that is read (about 5 s) and stays until the end. Threads may
-    share a reader, which serves one of them at a time.
+    Kkma starts with the first line (about 5 s) and runs until the exit. Threads may share an
+    encoder; it serves one of them at a time.
 
     Args:
-        tokenizer: of the run.
-        vocab: of the run.
-        spelling: of the run.
-        learned: by its tokenizer, if it had to learn something.
-        unicode: normalization of the run's own text.
+        tokenizer: settings of the tokenizer.
+        vocab: maps tokens to ids.
+        spelling: cost of the tokens that ids do not determine.
+        tokenizer_model: the model of a trained tokenizer, else None.
+        unicode: normalization of the training text.
 
     Raises:
-        TokenizerError: a package of the tokenizer is missing, or what it learned is damaged.
+        TokenizerError: a package of the tokenizer is missing, or its model is damaged.
     """
 
     def __init__(
@@ -128,12 +126,12 @@ class TextEncoder:
         tokenizer: TokenizerConfig,
         vocab: Vocab,
         spelling: CharNgramModel,
-        learned: bytes | None = None,
+        tokenizer_model: bytes | None = None,
         unicode: Unicode = Unicode.nfc,
     ) -> None:
         self._unicode = unicode
         self._vocab, self._spelling = vocab, spelling
-        self._pool = TokenizerPool(tokenizer, learned)
+        self._pool = TokenizerPool(tokenizer, tokenizer_model)
 
     def __enter__(self) -> TextEncoder:
         return self
@@ -142,41 +140,41 @@ class TextEncoder:
         self._pool.__exit__(*error)
 
     def read(self, lines: Iterable[LineBlock]) -> Iterator[EncodedText]:
-        """Lines of documents, some 16 thousand characters at a time; memory does not grow.
+        """Encode lines, about 16 thousand characters at a time.
 
         Args:
-            lines: all of one split.
+            lines: of one split.
 
         Raises:
             TokenizerError: the tokenizer does not start.
         """
-        waiting: collections.deque[Batch] = collections.deque()
+        in_progress: collections.deque[TextBatch] = collections.deque()
 
         def texts() -> Iterator[list[str]]:
-            for batch in Batcher(self._unicode).batches(iter(lines)):
-                waiting.append(batch)
-                yield batch.normal
+            for batch in batch_lines(lines, self._unicode):
+                in_progress.append(batch)
+                yield batch.normalized
 
         for columns in self._pool.map(texts()):
-            yield self._reading(waiting.popleft(), columns)
+            yield self._encode(in_progress.popleft(), columns)
 
     def read_texts(self, texts: Sequence[str], doc_id: str = "") -> EncodedText:
-        """Read a few lines at once, as one document.
+        """Encode a few lines at once, as one document.
 
         Raises:
-            CorpusError: one of them is no string, or holds half of a surrogate pair.
+            CorpusError: one of them is not a string, or contains a lone surrogate.
             TokenizerError: the tokenizer does not start.
         """
         for number, text in enumerate(texts, 1):
             _check_text(number, text)
-        lines = [LineBlock("text", doc_id, 1, list(texts))]
-        batch = Batch("text", 0, True, lines, self._unicode)
-        (columns,) = self._pool.map([batch.normal])
-        return self._reading(batch, columns)
+        blocks = [LineBlock("text", doc_id, 1, list(texts))]
+        batch = TextBatch("text", 0, True, blocks, self._unicode)
+        (columns,) = self._pool.map([batch.normalized])
+        return self._encode(batch, columns)
 
-    def _reading(self, batch: Batch, columns: pa.RecordBatch) -> EncodedText:
-        table = table_of([batch], [columns])
-        return EncodedText.of(table, self._vocab, self._spelling, self._unicode)
+    def _encode(self, batch: TextBatch, columns: pa.RecordBatch) -> EncodedText:
+        table = to_table([batch], [columns])
+        return EncodedText.from_table(table, self._vocab, self._spelling, self._unicode)
 
 
 def _check_text(number: int, text: object) -> None:
@@ -187,8 +185,8 @@ def _check_text(number: int, text: object) -> None:
     except UnicodeEncodeError as error:
         raise CorpusError(
             f"text {number} has a lone surrogate (U+{ord(text[error.start]):04X}) as character "
-            f"{error.start + 1}, which is no character of Unicode; decode its bytes again, with "
-            "errors='replace' if need be"
+            f"{error.start + 1}, which UTF-8 cannot encode; decode the text again, with "
+            "errors='replace' if necessary"
         ) from None
 
 
@@ -199,15 +197,15 @@ def read_prepared(
     spelling: CharNgramModel,
     unicode: Unicode = Unicode.nfc,
 ) -> Iterator[EncodedText]:
-    """The lines of a split as they were analysed for training, a row group at a time.
+    """Read the lines of a split of a prepared corpus, one row group at a time.
 
     Args:
         folder: of the prepared corpus.
-        split: its name.
-        vocab: of the run.
-        spelling: of the run.
+        split: name of the split.
+        vocab: maps tokens to ids.
+        spelling: cost of the tokens that ids do not determine.
         unicode: normalization of the prepared corpus.
     """
     for path in shard_paths(folder / "tokens", split):
         for batch in read_columns(path, SCHEMA.names):
-            yield EncodedText.of(pa.Table.from_batches([batch]), vocab, spelling, unicode)
+            yield EncodedText.from_table(pa.Table.from_batches([batch]), vocab, spelling, unicode)

@@ -1,8 +1,8 @@
-r"""Vocabulary: tokens and their ids, counted on train only.
+"""Vocabulary: maps tokens to ids, built from the tokens of train only.
 
-Wraps torchtext's Vocab, which orders tokens by falling count and then by code points. Its file,
-``vocab.tsv``, has a line for every id from 0: token, tab, count in train. Backslash, tab and line
-ends within a token are written ``\\``, ``\t``, ``\n`` and ``\r``.
+Wraps torchtext's Vocab, which orders tokens by decreasing count, then by code points. The file
+``vocab.tsv`` has a line for every id from 0: token, tab, count in train; tokens are escaped as in
+``korlm.utils.io.tables.escape_tsv``.
 """
 
 from __future__ import annotations
@@ -21,30 +21,18 @@ from torchtext.vocab import Vocab as TorchtextVocab
 from korlm.config import VocabConfig
 from korlm.config.paths import mend_prepared
 from korlm.utils.errors import VocabError
+from korlm.utils.io.tables import escape_tsv, unescape_tsv
 
 PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<bos>", "<eos>"
-
-
 SPECIALS = (PAD, UNK, BOS, EOS)
-
-
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = range(4)
 
-
-NUMBER = "<num>"
-
-
+NUMBER = "<num>"  # replaces all numbers if vocab.numbers is set
 _NUMBER = re.compile(r"[0-9０-９]+(?:[.,][0-9０-９]+)*")
 
 
-_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-
-
-_UNESCAPES = {escaped: char for char, escaped in _ESCAPES.items()}
-
-
 def normalize_token(token: str, lowercase: bool, normalize_numbers: bool) -> str:
-    """A token as the vocabulary sees it.
+    """Return the vocabulary entry of a token: lower-cased, or ``<num>``, if the settings say so.
 
     >>> normalize_token("KBS", lowercase=True, normalize_numbers=False)
     'kbs'
@@ -57,12 +45,12 @@ def normalize_token(token: str, lowercase: bool, normalize_numbers: bool) -> str
 
 
 class Vocab:
-    """Tokens in the order of their ids, ``<pad> <unk> <bos> <eos>`` first.
+    """Maps tokens to ids; ``<pad> <unk> <bos> <eos>`` come first.
 
     Args:
-        counts: how often each token stands in train, as the text has it; counts of tokens spelt
-            like a special token are ignored, since such a token is no special one.
-        config: which tokens get an id.
+        counts: of each token in train. A token of the text that is spelt like a special token is
+            unknown.
+        config: settings of the vocabulary.
 
     Raises:
         VocabError: no token is frequent enough.
@@ -78,29 +66,28 @@ class Vocab:
         self.lowercase = config.lowercase
         self.normalize_numbers = config.normalize_numbers
         merged: Counter[str] = Counter()
-        hidden = 0
+        num_special = 0  # tokens of the text that are spelt like a special token
         for token, count in counts.items():
-            normal = self._normalize(token)
-            if normal is None:
-                hidden += count
+            entry = self._normalize(token)
+            if entry is None:
+                num_special += count
             else:
-                merged[normal] += count
+                merged[entry] += count
         self._vocab = TorchtextVocab(
             merged, max_size=config.max_size, min_freq=config.min_freq, specials=list(SPECIALS)
         )
         self.counts = [0] * len(SPECIALS)
         self.counts += [merged[token] for token in self.tokens[len(SPECIALS) :]]
-        self.counts[UNK_ID] = sum(merged.values()) + hidden - sum(self.counts)
+        self.counts[UNK_ID] = sum(merged.values()) + num_special - sum(self.counts)
         if len(self) == len(SPECIALS):
             raise VocabError(
-                f"no token stands {config.min_freq} times in train (vocab.min_freq="
+                f"no token occurs {config.min_freq} times in train (vocab.min_freq="
                 f"{config.min_freq}): lower vocab.min_freq or give more text"
             )
 
     def _normalize(self, token: str) -> str | None:
-        """The entry that a token of the text may have; None if it merely looks like a special."""
-        spelt = token.lower() if self.lowercase else token
-        if spelt in SPECIALS or spelt == NUMBER:
+        """Return the entry of a token of the text; None if it is spelt like a special token."""
+        if (token.lower() if self.lowercase else token) in (*SPECIALS, NUMBER):
             return None
         return normalize_token(token, self.lowercase, self.normalize_numbers)
 
@@ -109,57 +96,55 @@ class Vocab:
 
     @property
     def tokens(self) -> list[str]:
-        """All tokens; a token's place is its id."""
+        """All tokens in the order of their ids."""
         tokens: list[str] = self._vocab.itos
         return tokens
 
     def encode(self, tokens: Iterable[str]) -> npt.NDArray[np.int64]:
-        """Ids of tokens as the text has them; ``<unk>`` where there is none."""
+        """Return the ids of tokens of a text, (len(tokens),); ``<unk>`` for unknown ones."""
         if not self._merges:
-            return np.fromiter(map(self._plain_ids.get, tokens, itertools.repeat(UNK_ID)), np.int64)
+            return np.fromiter(map(self._text_ids.get, tokens, itertools.repeat(UNK_ID)), np.int64)
         stoi: Mapping[str, int] = self._vocab.stoi
-        found = (self._normalize(token) for token in tokens)
+        entries = (self._normalize(token) for token in tokens)
         # stoi[token] would insert an unseen token; get does not.
-        ids = [UNK_ID if token is None else stoi.get(token, UNK_ID) for token in found]
+        ids = [UNK_ID if entry is None else stoi.get(entry, UNK_ID) for entry in entries]
         return np.asarray(ids, dtype=np.int64)
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """Tokens of ids."""
+        """Return the tokens of ids."""
         return [self.tokens[token_id] for token_id in ids]
 
     @property
     def _merges(self) -> bool:
-        """Whether different tokens may have the same id."""
+        """True if different tokens of a text may have the same id."""
         return self.lowercase or self.normalize_numbers
 
     @functools.cached_property
-    def _plain_ids(self) -> dict[str, int]:
-        """Token of the text -> id, where nothing is merged; specials are none of the text."""
-        found = dict(self._vocab.stoi)
-        for name in (*SPECIALS, NUMBER):
-            found.pop(name, None)
-        return found
+    def _text_ids(self) -> dict[str, int]:
+        """Token of a text -> id, without the special tokens; used where nothing is merged."""
+        specials = {*SPECIALS, NUMBER}
+        return {token: i for token, i in self._vocab.stoi.items() if token not in specials}
 
     def is_lossless(
         self, tokens: Sequence[str], ids: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.bool_]:
-        """Whether ids give tokens back to the letter; the others must pay for their spelling."""
-        known: npt.NDArray[np.bool_] = ids != UNK_ID
+        """Return a mask of the tokens that their ids determine exactly, (len(tokens),)."""
+        lossless: npt.NDArray[np.bool_] = ids != UNK_ID
         if self._merges:
-            own = self.tokens
+            entries = self.tokens
             pairs = zip(tokens, ids.tolist(), strict=True)
-            known &= np.fromiter((own[at] == token for token, at in pairs), np.bool_, len(tokens))
-        return known
+            lossless &= np.fromiter((entries[i] == token for token, i in pairs), np.bool_)
+        return lossless
 
     def save(self, path: Path) -> None:
-        """Writes vocab.tsv."""
+        """Write vocab.tsv."""
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             for token, count in zip(self.tokens, self.counts, strict=True):
-                file.write("".join(_ESCAPES.get(c, c) for c in token) + f"\t{count}\n")
+                file.write(f"{escape_tsv(token)}\t{count}\n")
 
     @classmethod
     def load(cls, path: Path, config: VocabConfig) -> Vocab:
-        """Reads vocab.tsv.
+        """Read vocab.tsv.
 
         Raises:
             VocabError: the file is missing or damaged.
@@ -167,9 +152,7 @@ class Vocab:
         try:
             lines = path.read_text(encoding="utf-8").split("\n")[:-1]
             rows = [line.rsplit("\t", 1) for line in lines]
-            tokens = [
-                re.sub(r"\\.", lambda m: _UNESCAPES.get(m.group(), m.group()), t) for t, _ in rows
-            ]
+            tokens = [unescape_tsv(token) for token, _ in rows]
             return cls.restore(tokens, [int(count) for _, count in rows], config)
         except (OSError, ValueError) as error:
             raise VocabError(
@@ -178,11 +161,16 @@ class Vocab:
 
     @classmethod
     def restore(cls, tokens: Sequence[str], counts: Sequence[int], config: VocabConfig) -> Vocab:
-        """The vocabulary with just these tokens, as files and checkpoints hold it."""
+        """Build a vocabulary of exactly these tokens, as stored in files and checkpoints.
+
+        Raises:
+            ValueError: the tokens do not begin with the special tokens, occur twice, or do not
+                match the counts.
+        """
         if tuple(tokens[: len(SPECIALS)]) != SPECIALS or len(set(tokens)) != len(tokens):
-            raise ValueError(f"must begin with {' '.join(SPECIALS)} and have no token twice")
+            raise ValueError(f"must begin with {' '.join(SPECIALS)} and have no duplicate tokens")
         if not all(isinstance(token, str) for token in tokens) or len(counts) != len(tokens):
-            raise ValueError("must have a text and a count for each token")
+            raise ValueError("must have a string and a count for each token")
         vocab = cls.__new__(cls)
         vocab.lowercase, vocab.normalize_numbers = config.lowercase, config.normalize_numbers
         vocab._vocab = TorchtextVocab(Counter(), specials=list(SPECIALS))
@@ -193,5 +181,5 @@ class Vocab:
 
 
 def id_dtype(vocab_size: int) -> npt.DTypeLike:
-    """The smallest of uint16 and uint32 that holds every id."""
+    """Return uint16 if it holds every id, else uint32."""
     return np.uint16 if vocab_size <= 1 << 16 else np.uint32

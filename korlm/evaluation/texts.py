@@ -183,7 +183,7 @@ def read_texts(corpus: CorpusConfig, runs: Sequence[TrainedRun]) -> list[Evaluat
 def _tokenizer_key(run: TrainedRun) -> tuple[object, ...]:
     """Return everything that determines the tokens of a text."""
     tokenizer, unicode = run.settings.tokenizer, run.settings.corpus.unicode
-    return tokenizer.name, tokenizer_version(tokenizer), run.learned, unicode
+    return tokenizer.name, tokenizer_version(tokenizer), run.tokenizer_model, unicode
 
 
 def _tokenize(
@@ -200,6 +200,8 @@ def _tokenize(
         for lines in encoder.read(block._replace(split="text") for block in blocks):
             builders[0].add(lines)
             for builder, run in zip(builders[1:], others, strict=True):
-                builder.add(EncodedText.of(lines.table, run.vocab, run.spelling, lines.unicode))
+                builder.add(
+                    EncodedText.from_table(lines.table, run.vocab, run.spelling, lines.unicode)
+                )
             bar.update(len(lines.table))
     return {name: builder.build() for name, builder in zip(runs, builders, strict=True)}

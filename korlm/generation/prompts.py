@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from korlm.corpus.files import read_lines
-from korlm.text.unicode import has_half_characters
+from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import CorpusError
 
 STDIN = "-"
@@ -25,7 +25,7 @@ def read_prompts(prompt: str | None, path: str | None) -> Iterator[str]:
         CorpusError: the file is missing, empty or not UTF-8, or a line is blank.
     """
     if path is None:
-        if has_half_characters(prompt or ""):
+        if has_lone_surrogates(prompt or ""):
             raise CorpusError("prompt: is not UTF-8; set the terminal to UTF-8")
         yield prompt or ""
         return

@@ -189,7 +189,7 @@ def same_vocab(run: TrainedRun, other: TrainedRun) -> bool:
     return (
         run.vocab.tokens == other.vocab.tokens
         and run.settings.tokenizer.name == other.settings.tokenizer.name
-        and run.learned == other.learned
+        and run.tokenizer_model == other.tokenizer_model
     )
 
 

@@ -41,7 +41,7 @@ class TrainedRun:
         model: on the CPU, in evaluation mode.
         prepared: the folder where its text lay.
         fingerprint: of that text.
-        learned: by its tokenizer from train, if it had to learn something.
+        tokenizer_model: the model of a trained tokenizer, else None.
     """
 
     folder: Path
@@ -51,7 +51,7 @@ class TrainedRun:
     model: LanguageModel
     prepared: Path
     fingerprint: str
-    learned: bytes | None
+    tokenizer_model: bytes | None
 
     @property
     def start_id(self) -> int:
@@ -62,7 +62,7 @@ class TrainedRun:
         """Reads any text as the run's own was read; a context manager."""
         unicode = self.settings.corpus.unicode
         return TextEncoder(
-            self.settings.tokenizer, self.vocab, self.spelling, self.learned, unicode
+            self.settings.tokenizer, self.vocab, self.spelling, self.tokenizer_model, unicode
         )
 
     def detokenizer(self) -> Detokenizer:
@@ -107,14 +107,14 @@ def load_run(folder: Path) -> TrainedRun:
             model = build_model(settings.model, len(vocab), vocab.tokens)
         model.load_state_dict(checkpoint["model"])
         prepared = Path(checkpoint["prepared"])
-        learned = checkpoint.get("learned")
-        learned = None if learned is None else learned.numpy().tobytes()
+        model_bytes = checkpoint.get("learned")
+        tokenizer_model = None if model_bytes is None else model_bytes.numpy().tobytes()
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: does not fit its own settings ({reason})") from error
     fingerprint = checkpoint["fingerprint"]
     return TrainedRun(
-        folder, settings, vocab, spelling, model.eval(), prepared, fingerprint, learned
+        folder, settings, vocab, spelling, model.eval(), prepared, fingerprint, tokenizer_model
     )
 
 

@@ -35,7 +35,7 @@ from korlm.generation.generator import StoppingCriteria
 from korlm.generation.sampling import Sampling
 from korlm.serving.engine import Engine, Json
 from korlm.serving.rate_limit import RateLimit
-from korlm.text.unicode import has_half_characters
+from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import KorlmError
 
 logger = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ def build_app(engine: Engine, settings: ServeSettings) -> FastAPI:
         if len(text) > settings.max_chars:
             limit = f"{settings.max_chars:,} (max_chars)"
             raise _RequestError(413, f"{key}: {len(text):,} characters, at most {limit}")
-        if has_half_characters(text):
+        if has_lone_surrogates(text):
             raise _RequestError(422, f"{key}: contains a lone surrogate")
 
     def page_file(name: str) -> Callable[[], Awaitable[FileResponse]]:

@@ -1,7 +1,8 @@
-"""Hangul syllables and the jamo they are composed of, as text and as numbers.
+"""Hangul syllables and the letters (jamo) they are composed of.
 
-The Unicode Standard, section 3.12: syllable = 0xAC00 + (lead * 21 + vowel) * 28 + tail, where the
-tail 0 is none. Letters here are compatibility jamo (ㄱ, U+3131), as Kkma and keyboards write them.
+The Unicode Standard, section 3.12: syllable = 0xAC00 + (lead * 21 + vowel) * 28 + tail, where tail
+0 means none. Letters are compatibility jamo (ㄱ, U+3131), as Kkma and keyboards use them, except in
+``decompose``.
 """
 
 from __future__ import annotations
@@ -9,38 +10,22 @@ from __future__ import annotations
 import unicodedata
 from typing import NamedTuple
 
-
-def decompose(char: str) -> str:
-    """The conjoining jamo of a modern Hangul syllable (Unicode NFD); any other character as it is.
-
-    >>> [f"{ord(jamo):X}" for jamo in decompose("간")]
-    ['1100', '1161', '11AB']
-    >>> decompose("é")  # NFD would take this apart as well
-    'é'
-    """
-    return unicodedata.normalize("NFD", char) if "가" <= char <= "힣" else char
-
-
 LEADS = "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ"
-
-
 VOWELS = "ㅏㅐㅑㅒㅓㅔㅕㅖㅗㅘㅙㅚㅛㅜㅝㅞㅟㅠㅡㅢㅣ"
-
-
 TAILS = ["", *"ㄱㄲㄳㄴㄵㄶㄷㄹㄺㄻㄼㄽㄾㄿㅀㅁㅂㅄㅅㅆㅇㅈㅊㅋㅌㅍㅎ"]
-
-
 _LEAD = {letter: number for number, letter in enumerate(LEADS)}
-
-
 _VOWEL = {letter: number for number, letter in enumerate(VOWELS)}
-
-
 _TAIL = {letter: number for number, letter in enumerate(TAILS)}
+# Conjoining jamo (U+1100 ...), which NFC composes to syllables -> compatibility jamo.
+_COMPATIBILITY = {
+    **{0x1100 + number: letter for number, letter in enumerate(LEADS)},
+    **{0x1161 + number: letter for number, letter in enumerate(VOWELS)},
+    **{0x11A7 + number: letter for number, letter in enumerate(TAILS) if letter},
+}
 
 
 class Syllable(NamedTuple):
-    """The letters of a syllable; ``tail`` is empty where there is none."""
+    """Letters of a syllable; ``tail`` is empty for an open syllable."""
 
     lead: str
     vowel: str
@@ -48,7 +33,7 @@ class Syllable(NamedTuple):
 
 
 def is_syllable(char: str) -> bool:
-    """Whether a string is one modern Hangul syllable.
+    """Return True for a string of one modern Hangul syllable.
 
     >>> is_syllable("한"), is_syllable("ㅎ"), is_syllable("")
     (True, False, False)
@@ -57,12 +42,12 @@ def is_syllable(char: str) -> bool:
 
 
 def is_letter(char: str) -> bool:
-    """Whether a string is one letter by itself, as ㅋ or ㅠ."""
+    """Return True for a string of one compatibility jamo, such as ㅋ or ㅠ."""
     return len(char) == 1 and "ㄱ" <= char <= "ㅣ"
 
 
 def split(char: str) -> Syllable:
-    """The letters of a syllable.
+    """Return the letters of a syllable.
 
     >>> split("값")
     Syllable(lead='ㄱ', vowel='ㅏ', tail='ㅄ')
@@ -73,7 +58,7 @@ def split(char: str) -> Syllable:
 
 
 def build(lead: str, vowel: str, tail: str = "") -> str:
-    """The syllable of these letters.
+    """Return the syllable of some letters.
 
     >>> build("ㄷ", "ㅙ"), build("ㅇ", "ㅏ", "ㄻ")
     ('돼', '앎')
@@ -82,26 +67,29 @@ def build(lead: str, vowel: str, tail: str = "") -> str:
 
 
 def tail_of(char: str) -> str | None:
-    """The tail of a syllable, empty if it is open; None if the character is no syllable.
+    """Return the tail of a syllable, empty for an open one; None for any other character.
 
     >>> tail_of("말"), tail_of("마"), tail_of("m")
     ('ㄹ', '', None)
     """
-    return TAILS[(ord(char) - 0xAC00) % 28] if is_syllable(char) else None
+    return split(char).tail if is_syllable(char) else None
 
 
-# Conjoining jamo (U+1100..), of which NFC builds syllables, and the letters that show them alone.
-_SHOWN = {
-    **{0x1100 + number: letter for number, letter in enumerate(LEADS)},
-    **{0x1161 + number: letter for number, letter in enumerate(VOWELS)},
-    **{0x11A7 + number: letter for number, letter in enumerate(TAILS) if letter},
-}
+def decompose(char: str) -> str:
+    """Return the conjoining jamo of a syllable (Unicode NFD); other characters are unchanged.
+
+    >>> [f"{ord(jamo):X}" for jamo in decompose("간")]
+    ['1100', '1161', '11AB']
+    >>> decompose("é")  # NFD would decompose this as well
+    'é'
+    """
+    return unicodedata.normalize("NFD", char) if "가" <= char <= "힣" else char
 
 
 def show_letters(text: str) -> str:
-    """Conjoining jamo that form no syllable, as letters that can be read.
+    """Replace conjoining jamo, which fonts do not show alone, by compatibility jamo.
 
     >>> show_letters("가" + chr(0x1100))
     '가ㄱ'
     """
-    return text.translate(_SHOWN)
+    return text.translate(_COMPATIBILITY)

@@ -27,23 +27,25 @@ def train_tokenizer(config: TokenizerConfig, lines: Iterable[str]) -> bytes | No
     """
     if isinstance(config, WorkerConfig):
         return None
-    learned: bytes | None = _class_of(config).train(config, lines)
-    return learned
+    tokenizer_model: bytes | None = _class_of(config).train(config, lines)
+    return tokenizer_model
 
 
-def build_inprocess(config: TokenizerConfig, learned: bytes | None = None) -> Tokenizer | None:
+def build_inprocess(
+    config: TokenizerConfig, tokenizer_model: bytes | None = None
+) -> Tokenizer | None:
     """Return the tokenizer of the settings; None if it runs in child processes.
 
     Args:
         config: of the tokenizer.
-        learned: what ``train_tokenizer`` returned.
+        tokenizer_model: what ``train_tokenizer`` returned.
 
     Raises:
-        TokenizerError: what it learned is damaged.
+        TokenizerError: the tokenizer model is damaged.
     """
     if isinstance(config, WorkerConfig):
         return None
-    tokenizer: Tokenizer = _class_of(config).from_config(config, learned)
+    tokenizer: Tokenizer = _class_of(config).from_config(config, tokenizer_model)
     return tokenizer
 
 

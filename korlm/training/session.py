@@ -284,7 +284,7 @@ class TrainingSession:
 
     def checkpoint(self) -> Checkpoint:
         """Model, settings and vocabulary: what it takes to use the model anywhere."""
-        spelling, learned = self.prepared.spelling.arrays(), self.prepared.learned
+        spelling, tokenizer_model = self.prepared.spelling.arrays(), self.prepared.tokenizer_model
         return {
             "config": self.plain,
             "fingerprint": self.prepared.fingerprint,
@@ -297,8 +297,8 @@ class TrainingSession:
                 name: torch.from_numpy(array.astype("int64")) for name, array in spelling.items()
             },
             "learned": None
-            if learned is None
-            else torch.frombuffer(bytearray(learned), dtype=torch.uint8),
+            if tokenizer_model is None
+            else torch.frombuffer(bytearray(tokenizer_model), dtype=torch.uint8),
             "model": self.model.state_dict(),
             "optimizer": None,
             "progress": self.progress.plain(),

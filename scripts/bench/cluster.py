@@ -29,9 +29,10 @@ from korlm.config import ClusterConfig, CorpusConfig, KkmaConfig, TokenizerConfi
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import content_digest, find_sources
 from korlm.dataset.cluster.task import ShardText
-from korlm.dataset.prepare import _assemble
-from korlm.dataset.shards import ShardWriter, shard_path
-from korlm.dataset.text_batches import Batch, Batcher
+from korlm.dataset.prepare import assemble
+from korlm.dataset.shard_writer import ShardWriter
+from korlm.dataset.shards import shard_path
+from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.tokenize import tokenize_corpus
 from korlm.tokenizers.workers.pool import TokenizerPool
 
@@ -46,11 +47,11 @@ def cpu(work: Callable[[], Result]) -> tuple[float, Result]:
 
 
 def worker_rates(
-    tokenizer: TokenizerConfig, batches: list[Batch], folder: Path
+    tokenizer: TokenizerConfig, batches: list[TextBatch], folder: Path
 ) -> tuple[float, float, float]:
     """Seconds of CPU to tokenize, to write the shard, and MiB of the tokenizer's process."""
     with TokenizerPool(tokenizer) as pool:
-        normal = [batch.normal for batch in batches]
+        normal = [batch.normalized for batch in batches]
         list(pool.map(normal))  # Java compiles what runs often
         here = psutil.Process()
         processes = here.children() or [here]
@@ -60,10 +61,9 @@ def worker_rates(
         memory = sum(p.memory_info().rss for p in processes) / 2**20
 
     def write() -> None:
-        writer = ShardWriter(folder)
-        for batch, made in zip(batches, columns, strict=True):
-            writer.write(batch, made)
-        writer.close()
+        with ShardWriter(folder) as writer:
+            for batch, made in zip(batches, columns, strict=True):
+                writer.write(batch, made)
 
     writing, _ = cpu(write)
     return tokenizing, writing, memory
@@ -118,7 +118,7 @@ def assembling(folder: Path, share: float) -> tuple[float, float]:
         tokens.mkdir()
         for number in range(count):
             os.link(folder / "train-00000.parquet", shard_path(tokens, "train", number))
-        seconds.append(cpu(lambda: _assemble(target, tokens, VocabConfig(), {}))[0])  # noqa: B023
+        seconds.append(cpu(lambda: assemble(target, tokens, VocabConfig(), {}))[0])  # noqa: B023
         sizes.append((target / "ids" / "train.npy").stat().st_size / 1e6)
     return (seconds[1] - seconds[0]) / 36 / share, (sizes[1] - sizes[0]) / 36 / share
 
@@ -131,12 +131,12 @@ def measure(path: Path, tokenizer: TokenizerConfig, folder: Path) -> dict[str, f
     found: dict[str, float] = {"size": size}
     found["hash"] = cpu(lambda: content_digest(sources[0]))[0] / size
     found["read"] = cpu(lambda: [None for _ in read_corpus(corpus, sources)])[0] / size
-    batches = list(Batcher().batches(read_corpus(corpus, sources)))
+    batches = list(batch_lines(read_corpus(corpus, sources)))
     first = [batch for batch in batches if batch.split == "train" and batch.shard == 0]
     share = sum(len(t.encode()) + 1 for batch in first for t in batch.texts) / 1e6
-    packing, packed = cpu(lambda: ShardText.of(first))
+    packing, packed = cpu(lambda: ShardText.pack(first))
     found["pack"] = packing / share
-    found["sent"] = (len(packed.text) + len(packed.parts) + len(packed.lengths)) / 1e6 / share
+    found["sent"] = (len(packed.text) + len(packed.blocks) + len(packed.lengths)) / 1e6 / share
     tokenizing, writing, found["memory"] = worker_rates(tokenizer, first, folder)
     found["tokenize"], found["write"] = tokenizing / share, writing / share
     found["shards"] = (folder / "train-00000.parquet").stat().st_size / 1e6 / share

@@ -20,11 +20,10 @@ from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit, TextConfig
 from korlm.corpus import files
 from korlm.corpus import reader as corpus_module
 from korlm.corpus.files import read_blocks, read_lines
-from korlm.corpus.normalization import has_text, normalize, normalize_all
+from korlm.corpus.normalization import has_text, normalize
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import INPUT, Source, content_digest, find_inputs, find_sources
 from korlm.corpus.splits import BlockSplit, split_of
-from korlm.text.unicode import is_blank
 from korlm.utils.errors import CorpusError
 
 
@@ -203,15 +202,10 @@ def test_a_folder_holds_json_and_says_what_is_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    for name in ("a.json", "b.ndjson", "c.json.xz", "d.txt.bz2"):
+    texts = ["a.json", "b.ndjson", "c.json.xz", "d.txt.bz2"]
+    for name in texts:
         write(tmp_path / name)
-    assert names_of(config(files=[str(tmp_path)])) == [
-        "a.json",
-        "b.ndjson",
-        "c.json.xz",
-        "d.txt.bz2",
-    ]
-    assert caplog.text == ""
+    assert names_of(config(files=[str(tmp_path)])) == texts and caplog.text == ""
     for name in ("e.md", "f.md", "g.tar.gz", ".hidden"):
         write(tmp_path / name)
     names_of(config(files=[str(tmp_path)]))
@@ -459,13 +453,6 @@ def test_split_of_pinned_keys() -> None:
     assert split_of("kobill/1809890.txt", 0.1, 0.1) == "valid"
 
 
-def test_shares_of_nothing() -> None:
-    keys = [str(number) for number in range(500)]
-    assert {split_of(key, 0.0, 0.0) for key in keys} == {"train"}
-    assert {split_of(key, 0.5, 0.0) for key in keys} == {"train", "valid"}
-    assert {split_of(key, 0.0, 0.5) for key in keys} == {"train", "test"}
-
-
 def test_shares_come_out_about_right(tmp_path: Path) -> None:
     text = "".join(f"문서 {number}\n" for number in range(2000))
     place = write(tmp_path / "a.txt", text)
@@ -617,27 +604,3 @@ def test_standard_input_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(CorpusError, match="<stdin>: is closed"):
         list(read_corpus(TextConfig(), find_inputs(["-"], "input")))
-
-
-def test_normalize() -> None:
-    assert normalize("\u1112\u1161\u11ab\u1100\u1173\u11af") == "한글"
-    assert normalize("e\u0301 ﬁ ①") == "é ﬁ ①"  # canonical, not compatibility
-    old = "\u1112\u119e\u11ab"  # an old syllable has no composed form
-    assert normalize(old) == old
-
-
-@pytest.mark.parametrize("text", ["", " ", "\t\r", "\u3000\xa0", "\0\x1f\x7f\x80", " \x0b\x85 "])
-def test_blank(text: str) -> None:
-    assert is_blank(text)
-
-
-def test_normalize_all() -> None:
-    composed = ["한글", "", "e"]
-    assert normalize_all(composed) is composed
-    # A mark at the beginning of a line stays off the line before it.
-    assert normalize_all(["e", "\u0301", "e\u0301"]) == ["e", "\u0301", "é"]
-
-
-@pytest.mark.parametrize("text", ["가", ".", " a ", "\0가", "\u200b", "\ufeff", "😀"])
-def test_not_blank(text: str) -> None:
-    assert not is_blank(text)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from korlm.config import CorpusFormat, Encoding, Quoting, Separator
-from korlm.corpus.delimited import CELL_CHARS, TableFormat, find_quoting, find_separator
+from korlm.config import CorpusFormat, Quoting, Separator, TextConfig
+from korlm.corpus.delimited import CELL_CHARS, find_quoting, find_separator
 from korlm.corpus.files import read_records
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
@@ -24,8 +24,9 @@ ROWS = [
 ]
 
 
-def read(path: Path, text: str = "text", **settings: Any) -> list[str]:
-    return [row for row, _ in read_records(path, Encoding.utf8, text, "", **settings)]
+def read(path: Path, text: str = "text", notes: Notes | None = None, **settings: Any) -> list[str]:
+    config = TextConfig(text_column=text, **settings)
+    return [row for row, _ in read_records(path, config, notes)]
 
 
 def error_of(path: Path, text: str = "text", **settings: Any) -> str:
@@ -177,31 +178,33 @@ def test_names_of_the_columns_that_are_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "table", "separator"),
+    ("first_line", "columns", "file_format", "separator"),
     [
-        ("text", TableFormat("text"), "\t"),
-        ("id\ttext", TableFormat("text"), "\t"),
-        ("id,text", TableFormat("text"), ","),
-        ("id;text|x", TableFormat("text|x"), ";"),
-        ('"id";"text"', TableFormat("text", layout=CorpusFormat.csv), ";"),
-        ("id\ttext", TableFormat("text", layout=CorpusFormat.csv), "\t"),
-        ("id|text", TableFormat("text", "id", CorpusFormat.csv), "|"),
-        ("id;text", TableFormat("text", "by", CorpusFormat.csv), ";"),  # for the message
-        ("안녕, 세상", TableFormat("1"), "\t"),
-        ("1,안녕", TableFormat("2"), ","),
-        ("1;안녕", TableFormat("1", "2", CorpusFormat.csv), ";"),
-        ("1,안녕", TableFormat("2", separator=Separator.pipe), "|"),
-        ("", TableFormat("text"), "\t"),
-        ("lone\rcr\0,text", TableFormat("text", layout=CorpusFormat.csv), ","),
+        ("text", ["text"], CorpusFormat.tsv, "\t"),
+        ("id\ttext", ["text"], CorpusFormat.tsv, "\t"),
+        ("id,text", ["text"], CorpusFormat.tsv, ","),
+        ("id;text|x", ["text|x"], CorpusFormat.tsv, ";"),
+        ('"id";"text"', ["text"], CorpusFormat.csv, ";"),
+        ("id\ttext", ["text"], CorpusFormat.csv, "\t"),
+        ("id|text", ["text", "id"], CorpusFormat.csv, "|"),
+        ("id;text", ["text", "by"], CorpusFormat.csv, ";"),  # for the message
+        ("안녕, 세상", ["1"], CorpusFormat.tsv, "\t"),
+        ("1,안녕", ["2"], CorpusFormat.tsv, ","),
+        ("1;안녕", ["1", "2"], CorpusFormat.csv, ";"),
+        ("", ["text"], CorpusFormat.tsv, "\t"),
+        ("lone\rcr\0,text", ["text"], CorpusFormat.csv, ","),
     ],
 )
-def test_find_separator(first: str, table: TableFormat, separator: str) -> None:
-    assert find_separator(table, first) == separator
+def test_find_separator(
+    first_line: str, columns: list[str], file_format: CorpusFormat, separator: str
+) -> None:
+    settings = dict(zip(("text_column", "document_column"), columns, strict=False))
+    assert find_separator(TextConfig(**settings), file_format, first_line) == separator
 
 
 def test_a_given_separator(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("가;나|다\n", encoding="utf-8")
-    csv_layout = {"layout": CorpusFormat.csv}
-    assert read(path, "1", separator=Separator.semicolon, **csv_layout) == ["가"]
-    assert read(path, "1", separator=Separator.pipe, **csv_layout) == ["가;나"]
+    as_csv = {"format": CorpusFormat.csv}
+    assert read(path, "1", separator=Separator.semicolon, **as_csv) == ["가"]
+    assert read(path, "1", separator=Separator.pipe, **as_csv) == ["가;나"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from korlm.config import CorpusFormat, Encoding
+from korlm.config import CorpusFormat, TextConfig
 from korlm.corpus.files import read_records
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
@@ -34,11 +34,17 @@ AI_HUB = {
 
 
 def read(
-    path: Path, value: Any, text: str = "text", document: str = "", **settings: Any
+    path: Path,
+    value: Any,
+    text: str = "text",
+    document: str = "",
+    notes: Notes | None = None,
+    **settings: Any,
 ) -> list[tuple[str, str]]:
     content = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
     path.write_text(content, encoding="utf-8")
-    return list(read_records(path, Encoding.utf8, text, document, **settings))
+    config = TextConfig(text_column=text, document_column=document, **settings)
+    return list(read_records(path, config, notes))
 
 
 def error_of(path: Path, value: Any, *settings: str) -> str:
@@ -149,7 +155,7 @@ def test_a_wrong_key_is_told_even_if_rows_may_be_skipped(path: Path) -> None:
 def test_one_array_in_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     assert "corpus.format=json" in error_of(path, json.dumps(KLUE), "title")
-    assert len(read(path, KLUE, "title", layout=CorpusFormat.json)) == 3
+    assert len(read(path, KLUE, "title", format=CorpusFormat.json)) == 3
 
 
 def test_half_a_surrogate_pair(path: Path) -> None:

@@ -44,3 +44,10 @@ def test_nfkc() -> None:
 def test_none_keeps_decomposed_letters() -> None:
     text = "\u1112\u1161\u11ab"
     assert normalize(text, Unicode.none) == text and normalize(text) == "한"
+
+
+def test_normalize_all() -> None:
+    composed = ["한글", "", "e"]
+    assert normalize_all(composed) is composed
+    # A combining character at the beginning of a line does not join the line before it.
+    assert normalize_all(["e", "\u0301", "e\u0301"]) == ["e", "\u0301", "é"]

@@ -399,7 +399,7 @@ def test_a_device_makes_the_same_sentences(seed: int | None, max_length: int) ->
     for epoch in (0, 1):
         check_same(list(host.epoch(epoch)), list(device.epoch(epoch)))
     share = RankBatches(device, 1, 2).epoch(0)
-    check_same([batch.share(1, 2) for batch in host.epoch(0)], list(share))
+    check_same([batch.for_rank(1, 2) for batch in host.epoch(0)], list(share))
 
 
 def test_a_device_is_not_waited_for() -> None:
@@ -432,12 +432,12 @@ def check_same(batches: list[Batch], others: list[Batch]) -> None:
 
 def test_a_gpu_keeps_ids_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.device | None] = []
-    monkeypatch.setattr(batches_module, "_source", lambda ids, device: asked.append(device))
+    monkeypatch.setattr(batches_module, "_ids_on", lambda device, ids: asked.append(device))
     ids = np.append(stream_of(99), EOS_ID)
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
     for mode in (Mode.stream, Mode.sentence):
         config = BatchesConfig(mode=mode, batch_size=1, bptt_length=10)
         for limit, device in ((400, cuda), (399, cuda), (400, cpu), (400, None)):
-            monkeypatch.setattr(batches_module, "RESIDENT", limit)
+            monkeypatch.setattr(batches_module, "MAX_DEVICE_BYTES", limit)
             build_batches(ids, config, False, 1, "train", device)
     assert asked == [cuda, None, None, None] * 2

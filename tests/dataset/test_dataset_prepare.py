@@ -10,7 +10,6 @@ import random
 import shutil
 import subprocess
 import sys
-import unicodedata
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,10 +41,9 @@ from korlm.config import (
 from korlm.corpus.normalization import normalize
 from korlm.corpus.sources import find_sources
 from korlm.corpus.splits import split_of
-from korlm.dataset import fingerprint, shards, text_batches, tokenize
-from korlm.dataset import fingerprint as dataset_fingerprint
 from korlm.dataset import prepare as prepared
-from korlm.dataset import text_batches as dataset_text_batches
+from korlm.dataset import shards, text_batches, tokenize
+from korlm.dataset.fingerprint import hash_json, prepared_fingerprint, token_settings
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared, SplitStats, open_prepared
 from korlm.dataset.shards import read_columns, shard_paths
@@ -88,7 +86,7 @@ def given(tmp_path: Path) -> CorpusConfig:
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
     """A file of 400 documents, of which some shards and many batches become."""
     monkeypatch.setattr(text_batches, "SHARD_CHARS", 400)
-    monkeypatch.setattr(dataset_text_batches, "BATCH_CHARS", 100)
+    monkeypatch.setattr(text_batches, "BATCH_CHARS", 100)
     path = tmp_path / "many.txt"
     path.write_text(random_text(1), encoding="utf-8")
     return CorpusConfig(name="many", files=[str(path)], document_unit=DocumentUnit.line)
@@ -224,19 +222,6 @@ def test_splits_of_a_larger_corpus(many: CorpusConfig, outputs: Path) -> None:
         assert stats.num_eojeol == sum(len(line.split()) for line in mine)
 
 
-def test_tokens_are_composed_and_the_text_stays_as_it_was(
-    given: CorpusConfig, outputs: Path
-) -> None:
-    decomposed = unicodedata.normalize("NFD", TRAIN)
-    Path(given.train[0]).write_text(decomposed, encoding="utf-8")
-    made = make(given, outputs)
-    assert made.vocab.tokens[4:] == ["나는", "간다"]
-    assert made.stats["train"].num_chars == 6 + 13 + 9
-    (shard,) = shard_paths(made.folder / "tokens", "train")
-    texts = [row["text"] for batch in read_columns(shard, ["text"]) for row in batch.to_pylist()]
-    assert "\n".join(texts) + "\n" == decomposed
-
-
 def test_kkma_in_child_processes(
     given: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,11 +253,8 @@ def test_fingerprints_stay(name: str, given: CorpusConfig) -> None:
     if name == "kkma" and importlib.metadata.version("konlpy") != "0.6.0":
         pytest.skip("another konlpy")
     kind = KkmaConfig if name == "kkma" else TokenizerConfig
-    key = fingerprint._token_settings(given, kind(name=name), find_sources(given))
-    tokens = dataset_fingerprint._hash(key)
-    assert FINGERPRINTS[name] == dataset_fingerprint._hash(
-        {"tokens": tokens, "vocab": dataset_fingerprint._vocab_key(VocabConfig())}
-    )
+    tokens = hash_json(token_settings(given, kind(name=name), find_sources(given)))
+    assert prepared_fingerprint(tokens, VocabConfig()) == FINGERPRINTS[name]
 
 
 # A corpus that grows
@@ -282,7 +264,6 @@ class CountingPool:
     """A slow tokenizer in this process: every eojeol is a token; it notes what it is asked."""
 
     lines: ClassVar[list[str]] = []
-    is_light = False
 
     def __init__(self, *args: object) -> None:
         self.lines.clear()
@@ -312,8 +293,8 @@ def test_a_corpus_that_grows_has_its_new_lines_tokenized_alone(
     document: DocumentUnit,
 ) -> None:
     monkeypatch.setattr(tokenize, "TokenizerPool", CountingPool)
-    monkeypatch.setattr(dataset_text_batches, "SHARD_CHARS", 3000)
-    monkeypatch.setattr(dataset_text_batches, "BATCH_CHARS", 500)
+    monkeypatch.setattr(text_batches, "SHARD_CHARS", 3000)
+    monkeypatch.setattr(text_batches, "BATCH_CHARS", 500)
     kkma = KkmaConfig(name="kkma", engine=Engine.konlpy)
     texts = tmp_path / "texts"
     texts.mkdir()
@@ -340,7 +321,7 @@ def test_a_corpus_that_grows_has_its_new_lines_tokenized_alone(
     new = {*added, "맨 끝에 새 줄"} - before
     assert 40 < len(new) < 60 and sorted(CountingPool.lines) == sorted(new)
 
-    assert f"known from before, {len(new)} new to kkma" in caplog.text
+    assert f"hits, {len(new)} misses (kkma)" in caplog.text
 
     scratch = make(corpus, tmp_path / "elsewhere", kkma)
     assert len(CountingPool.lines) > len(new) * 5
@@ -366,15 +347,15 @@ def learnable(given: CorpusConfig) -> CorpusConfig:
 
 def test_pieces_are_learned_from_train_alone(learnable: CorpusConfig, outputs: Path) -> None:
     first = make(learnable, outputs, PIECES)
-    assert first.learned == (first.folder / "sentencepiece.model").read_bytes()
+    assert first.tokenizer_model == (first.folder / "sentencepiece.model").read_bytes()
     assert first.manifest["settings"]["tokenizer"]["vocab_size"] == 60
-    assert open_prepared(first.folder).learned == first.learned
+    assert open_prepared(first.folder).tokenizer_model == first.tokenizer_model
     # The text of valid makes other tokens, and no other pieces.
     Path(learnable.valid[0]).write_text("\n".join(["뷁뷁 없는말"] * 500) + "\n", encoding="utf-8")
     second = make(learnable, outputs, PIECES)
-    assert second.folder != first.folder and second.learned == first.learned
+    assert second.folder != first.folder and second.tokenizer_model == first.tokenizer_model
     Path(learnable.train[0]).write_text("\n".join(sentences(90, 2)) + "\n", encoding="utf-8")
-    assert make(learnable, outputs, PIECES).learned != first.learned
+    assert make(learnable, outputs, PIECES).tokenizer_model != first.tokenizer_model
 
 
 def test_pieces_of_documents_that_are_dealt(outputs: Path, tmp_path: Path) -> None:
@@ -393,7 +374,7 @@ def test_pieces_of_documents_that_are_dealt(outputs: Path, tmp_path: Path) -> No
         for text in batch.column("text").to_pylist()
     ]
     assert 0 < len(train) < len(lines)
-    assert made.learned == train_tokenizer(PIECES, train) != train_tokenizer(PIECES, lines)
+    assert made.tokenizer_model == train_tokenizer(PIECES, train) != train_tokenizer(PIECES, lines)
 
 
 def test_other_settings_make_other_pieces(learnable: CorpusConfig, outputs: Path) -> None:
@@ -409,7 +390,7 @@ def test_another_vocabulary_shares_the_pieces(
     first = make(learnable, outputs, PIECES)
     forbid_tokenizing(monkeypatch)
     second = make(learnable, outputs, PIECES, VocabConfig(min_freq=1))
-    assert second.folder != first.folder and second.learned == first.learned
+    assert second.folder != first.folder and second.tokenizer_model == first.tokenizer_model
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"x"])
@@ -438,7 +419,7 @@ def test_the_same_settings_find_it(
     first = make(given, outputs)
     before = content(first.folder)
     forbid_tokenizing(monkeypatch)
-    monkeypatch.setattr(prepared, "_assemble", None)
+    monkeypatch.setattr(prepared, "assemble", None)
     second = make(given, outputs)
     assert (second.folder, second.stats) == (first.folder, first.stats)
     assert content(second.folder) == before
@@ -717,7 +698,7 @@ def test_no_document_falls_to_a_split(tmp_path: Path, outputs: Path) -> None:
 
 
 def splits_in(made: Prepared) -> dict[str, list[tuple[str, int, str]]]:
-    """DocumentUnit, number and text of the lines of each split."""
+    """Document, number and text of the lines of each split."""
     return {
         split: [
             (row["doc_id"], row["line"], row["text"])
@@ -747,7 +728,7 @@ def test_a_single_document_is_split_by_blocks(
     assert splits_in(make(shares, outputs)) == halves
     # What is learned from train comes from the same block.
     made = make(corpus, outputs, SentencePieceConfig(name="sentencepiece", vocab_size=30))
-    assert made.learned == train_tokenizer(
+    assert made.tokenizer_model == train_tokenizer(
         SentencePieceConfig(name="sentencepiece", vocab_size=30), iter(texts[:40])
     )
 
@@ -970,7 +951,7 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize("name", [*FILES, "tokens/train-00000.parquet"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_changed_bit_is_noticed_wherever_it_is(
     given: CorpusConfig, outputs: Path, name: str
 ) -> None:

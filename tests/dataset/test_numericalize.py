@@ -10,12 +10,12 @@ import pytest
 from fakes import Line, packed
 
 from korlm.config import VocabConfig
-from korlm.dataset import shards, text_batches
-from korlm.dataset import text_batches as dataset_text_batches
-from korlm.dataset.numericalize import count_tokens, encode_split, spelling_nats, split_counts
-from korlm.dataset.shards import ShardWriter
+from korlm.dataset import shard_writer, text_batches
+from korlm.dataset.numericalize import count_tokens, encode_split, spelling_nats
+from korlm.dataset.shard_writer import ShardWriter
+from korlm.dataset.shards import shard_paths, split_counts
 from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.text_batches import Batcher
+from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.tokenizers.analysis import Analysis, to_record_batch
 from korlm.tokenizers.whitespace import EojeolTokenizer
@@ -23,10 +23,10 @@ from korlm.tokenizers.whitespace import EojeolTokenizer
 
 def write(folder: Path, texts: list[str], split: str = "train") -> None:
     """Shards of lines, parted at blanks."""
-    tokenizer, writer = EojeolTokenizer(), ShardWriter(folder)
     lines = (Line(split, "doc", number, text) for number, text in enumerate(texts, 1))
-    for batch in Batcher().batches(packed(lines)):
-        writer.write(batch, tokenizer.analyze_batch(batch.texts))
+    with ShardWriter(folder) as writer:
+        for batch in batch_lines(packed(lines)):
+            writer.write(batch, EojeolTokenizer().analyze_batch(batch.texts))
 
 
 def encode(folder: Path, vocab: Vocab, split: str = "train") -> tuple[np.ndarray, Counter[str]]:  # type: ignore[type-arg]
@@ -62,9 +62,9 @@ def test_a_line_without_tokens_that_is_not_blank_ends_too(tmp_path: Path) -> Non
     # An analyzer may find nothing in a line of text.
     lines = [Line("train", "doc", number, "가") for number in range(1, 4)]
     analyses = [Analysis(["가"], [""], [0]), Analysis([], [], []), Analysis(["가"], [""], [0])]
-    ShardWriter(tmp_path).write(
-        dataset_text_batches.Batch("train", 0, True, list(packed(lines))), to_record_batch(analyses)
-    )
+    batch = TextBatch("train", 0, True, list(packed(lines)))
+    with ShardWriter(tmp_path) as writer:
+        writer.write(batch, to_record_batch(analyses))
     ids, _ = encode(tmp_path, Vocab({"가": 2}, VocabConfig()))
     assert ids.tolist() == [4, EOS_ID, EOS_ID, 4, EOS_ID]
 
@@ -80,14 +80,14 @@ def test_nothing_to_encode(tmp_path: Path, texts: list[str]) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_equals_a_plain_loop(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_batches, "SHARD_CHARS", 400)
-    monkeypatch.setattr(shards, "ROW_GROUP_CHARS", 150)
-    monkeypatch.setattr(dataset_text_batches, "BATCH_CHARS", 60)
+    monkeypatch.setattr(shard_writer, "ROW_GROUP_CHARS", 150)
+    monkeypatch.setattr(text_batches, "BATCH_CHARS", 60)
     dice = random.Random(seed)
     words = ["가", "나다", "KBS", "kbs", "12", "3.5", "<eos>", "<unk>", "<PAD>", "😀", "a", "\\"]
     texts = [" ".join(dice.choices(words, k=dice.randrange(8))) for _ in range(300)]
     write(tmp_path, texts)
     write(tmp_path, ["다른 말"] * 9, "valid")
-    assert len(shards.shard_paths(tmp_path, "train")) > 3
+    assert len(shard_paths(tmp_path, "train")) > 3
     config = VocabConfig(
         min_freq=dice.randint(1, 60), lowercase=seed % 2 == 0, normalize_numbers=seed % 3 == 0
     )

@@ -1,8 +1,7 @@
-"""Token shards: what stands in them, how lines are dealt to them, and that damage is noticed."""
+"""Token shards: their content, how lines are grouped, and that damage is detected."""
 
 import itertools
 import random
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,17 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import Line, one_by_one, packed
 
-from korlm.dataset import shards, text_batches
-from korlm.dataset import text_batches as dataset_text_batches
-from korlm.dataset.shards import (
-    ShardCounts,
-    ShardWriter,
-    read_columns,
-    read_counts,
-    shard_path,
-    shard_paths,
-)
-from korlm.dataset.text_batches import Batch, Batcher
+from korlm.dataset import shard_writer, text_batches
+from korlm.dataset.shard_writer import ShardWriter
+from korlm.dataset.shards import ShardCounts, read_columns, read_counts, shard_path, shard_paths
+from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.tokenizers.analysis import Analysis, to_record_batch
 from korlm.tokenizers.whitespace import EojeolTokenizer
 from korlm.utils.errors import PreparedError
@@ -32,15 +24,15 @@ EMPTY = Analysis([], [], [], "empty")
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards and batches of a few characters."""
     monkeypatch.setattr(text_batches, "SHARD_CHARS", 40)
-    monkeypatch.setattr(dataset_text_batches, "BATCH_CHARS", 10)
+    monkeypatch.setattr(text_batches, "BATCH_CHARS", 10)
 
 
 def lines_of(texts: list[str], split: str = "train") -> list[Line]:
     return [Line(split, "doc", number, text) for number, text in enumerate(texts, 1)]
 
 
-def batches_of(lines: list[Line]) -> list[Batch]:
-    return list(Batcher().batches(packed(lines)))
+def batches_of(lines: list[Line]) -> list[TextBatch]:
+    return list(batch_lines(packed(lines)))
 
 
 def chars(lines: list[Line]) -> int:
@@ -49,11 +41,12 @@ def chars(lines: list[Line]) -> int:
 
 def write(folder: Path, lines: list[Line], analyses: list[Analysis] | None = None) -> Path:
     """One shard with these lines."""
-    batch = Batch(lines[0].split if lines else "train", 0, True, list(packed(lines)))
+    batch = TextBatch(lines[0].split if lines else "train", 0, True, list(packed(lines)))
     columns = (
         to_record_batch(analyses) if analyses else EojeolTokenizer().analyze_batch(batch.texts)
     )
-    ShardWriter(folder).write(batch, columns)
+    with ShardWriter(folder) as writer:
+        writer.write(batch, columns)
     return shard_path(folder, batch.split, 0)
 
 
@@ -129,12 +122,12 @@ def test_counts_add_up() -> None:
 
 def test_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Several row groups, so that memory need not hold a whole shard.
-    monkeypatch.setattr(shards, "ROW_GROUP_CHARS", 12)
+    monkeypatch.setattr(shard_writer, "ROW_GROUP_CHARS", 12)
     texts = [f"{number} 번째 줄" for number in range(20)]
-    writer = ShardWriter(tmp_path)
-    for number, text in enumerate(texts):
-        batch = Batch("train", 0, number == 19, list(packed(lines_of([text]))))
-        writer.write(batch, EojeolTokenizer().analyze_batch([text]))
+    with ShardWriter(tmp_path) as writer:
+        for number, text in enumerate(texts):
+            batch = TextBatch("train", 0, number == 19, list(packed(lines_of([text]))))
+            writer.write(batch, EojeolTokenizer().analyze_batch([text]))
     (path,) = shard_paths(tmp_path, "train")
     assert pq.read_metadata(path).num_row_groups > 5
     batches = list(read_columns(path, ["morphs", "text"]))
@@ -151,23 +144,25 @@ def test_a_shard_of_nothing_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_shard_appears_when_it_is_whole(tmp_path: Path) -> None:
-    writer = ShardWriter(tmp_path)
     one, two = (list(packed(lines_of([text], "test"))) for text in ("가", "나 다"))
-    writer.write(Batch("test", 3, False, one), to_record_batch([Analysis(["가"], [""], [0])]))
-    assert list(tmp_path.glob("*.parquet")) == []
-    writer.write(Batch("test", 3, True, []), to_record_batch([]))
-    assert [path.name for path in tmp_path.iterdir()] == ["test-00003.parquet"]
-    # The next one begins anew.
-    writer.write(Batch("test", 4, True, two), to_record_batch([EMPTY]))
-    assert read_counts(tmp_path / "test-00004.parquet").num_lines == 1
+    with ShardWriter(tmp_path) as writer:
+        columns = to_record_batch([Analysis(["가"], [""], [0])])
+        writer.write(TextBatch("test", 3, False, one), columns)
+        assert list(tmp_path.glob("*.parquet")) == []
+        writer.write(TextBatch("test", 3, True, []), to_record_batch([]))
+        writer.write(TextBatch("test", 4, True, two), to_record_batch([EMPTY]))
+        writer.write(TextBatch("test", 5, False, one), columns)  # never completed
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["test-00003.parquet", "test-00004.parquet"]
+    assert [read_counts(tmp_path / name).num_lines for name in names] == [1, 1]
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
 def test_a_row_group_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: int
 ) -> None:
-    """In the other thread: the shard must not get its name, and the error must come through."""
-    monkeypatch.setattr(shards, "ROW_GROUP_CHARS", 1)
+    """The error of the background thread is raised, and no file is left."""
+    monkeypatch.setattr(shard_writer, "ROW_GROUP_CHARS", 1)
     real, calls = pq.ParquetWriter.write_table, itertools.count()
 
     def fail(self: pq.ParquetWriter, *arguments: object, **settings: object) -> None:
@@ -176,15 +171,10 @@ def test_a_row_group_that_cannot_be_written(
         real(self, *arguments, **settings)
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", fail)
-    with ThreadPoolExecutor(1) as thread:
-        writer = ShardWriter(tmp_path, thread)
-        with pytest.raises(OSError, match="No space left"):
-            for number in range(3):
-                lines = list(packed(lines_of(["가 나"])))
-                columns = EojeolTokenizer().analyze_batch(["가 나"])
-                writer.write(Batch("train", 0, number == 2, lines), columns)
-            writer.wait()
-        writer.close()
+    blocks, columns = list(packed(lines_of(["가 나"]))), EojeolTokenizer().analyze_batch(["가 나"])
+    with pytest.raises(OSError, match="No space left"), ShardWriter(tmp_path) as writer:
+        for number in range(3):
+            writer.write(TextBatch("train", 0, number == 2, blocks), columns)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -230,7 +220,7 @@ def test_batches_by_hand(small: None) -> None:
     # Ten characters with their line ends fill a batch, forty a shard.
     texts = ["123456789", "1234", "1234", "12345678901234567890", "1", "2"]
     batches = batches_of(lines_of(texts))
-    assert [(b.texts, b.shard, b.last) for b in batches] == [
+    assert [(b.texts, b.shard, b.is_last) for b in batches] == [
         (["123456789"], 0, False),
         (["1234", "1234"], 0, False),
         (["12345678901234567890"], 0, True),
@@ -240,7 +230,7 @@ def test_batches_by_hand(small: None) -> None:
 
 def test_text_that_ends_with_a_shard(small: None) -> None:
     batches = batches_of(lines_of(["123456789"] * 8))
-    assert [(batch.shard, batch.last) for batch in batches] == [
+    assert [(batch.shard, batch.is_last) for batch in batches] == [
         *[(0, False)] * 3,
         (0, True),
         *[(1, False)] * 3,
@@ -251,7 +241,7 @@ def test_text_that_ends_with_a_shard(small: None) -> None:
 def test_text_that_ends_with_a_batch(small: None) -> None:
     # The shard is still open: an empty batch closes it.
     batches = batches_of(lines_of(["123456789"] * 6))
-    assert [(len(batch.texts), batch.shard, batch.last) for batch in batches] == [
+    assert [(len(batch.texts), batch.shard, batch.is_last) for batch in batches] == [
         *[(1, 0, False)] * 3,
         (1, 0, True),
         *[(1, 1, False)] * 2,
@@ -276,20 +266,20 @@ def test_properties_of_batches(small: None, seed: int) -> None:
     for split in splits:
         mine = [batch for batch in batches if batch.split == split]
         given = [line for line in lines if line.split == split]
-        assert [line for batch in mine for line in one_by_one(batch.lines)] == given
+        assert [line for batch in mine for line in one_by_one(batch.blocks)] == given
         numbers = [batch.shard for batch in mine]
         assert sorted(set(numbers)) == list(range(len(set(numbers))))
         for number, group in itertools.groupby(mine, key=lambda batch: batch.shard):
             shard = list(group)
-            assert [batch.last for batch in shard] == [False] * (len(shard) - 1) + [True]
+            assert [batch.is_last for batch in shard] == [False] * (len(shard) - 1) + [True]
             size = sum(batch.num_chars for batch in shard)
             assert size > 0
             # Only the last shard of a split may be small; a batch ends with the line that fills it.
             assert size >= 40 or number == max(numbers)
             for batch in shard:
-                assert batch.num_chars == chars(one_by_one(batch.lines))
+                assert batch.num_chars == chars(one_by_one(batch.blocks))
                 assert batch.num_chars >= 10 or batch is mine[-1]
-                assert chars(one_by_one(batch.lines)[:-1]) < 10
+                assert chars(one_by_one(batch.blocks)[:-1]) < 10
     assert {line.split for line in lines} == {batch.split for batch in batches}
 
 
@@ -300,9 +290,9 @@ def test_what_is_written_comes_back(small: None, tmp_path: Path, seed: int) -> N
         Line(dice.choice(["train", "valid"]), "doc", number, " ".join("가나" * dice.randrange(9)))
         for number in range(200)
     ]
-    tokenizer, writers = EojeolTokenizer(), {s: ShardWriter(tmp_path) for s in ("train", "valid")}
-    for batch in batches_of(lines):
-        writers[batch.split].write(batch, tokenizer.analyze_batch(batch.texts))
+    with ShardWriter(tmp_path) as writer:
+        for batch in batches_of(lines):
+            writer.write(batch, EojeolTokenizer().analyze_batch(batch.texts))
     for split in ("train", "valid"):
         paths = shard_paths(tmp_path, split)
         assert len(paths) > 3

@@ -71,7 +71,7 @@ def test_text_is_normalized_as_the_corpus_was(
         assert getattr(shard, name).tolist() == getattr(anew, name).tolist()
     stats = prepared.stats["valid"]
     assert anew.num_eojeol.sum() == stats.num_eojeol and anew.num_chars.sum() == stats.num_chars
-    assert anew.unicode is shard.unicode is EncodedText.joined([anew, anew]).unicode is unicode
+    assert anew.unicode is shard.unicode is EncodedText.concatenate([anew, anew]).unicode is unicode
     assert anew.table["text"].to_pylist()[1:] == lines
     # The eojeols that tokens stand in are those of the normalized lines.
     rows = anew.table.to_pylist()

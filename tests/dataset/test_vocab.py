@@ -218,7 +218,7 @@ def test_restored_from_a_checkpoint() -> None:
     assert restored.encode(["KBS", "나"]).tolist() == [5, UNK_ID]
     with pytest.raises(ValueError, match="<pad>"):
         Vocab.restore(["가"], [1], ALL)
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="duplicate"):
         Vocab.restore([*SPECIALS, "가", "가"], [0] * 6, ALL)
 
 

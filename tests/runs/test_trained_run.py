@@ -47,7 +47,7 @@ def test_what_a_tokenizer_learned_travels_with_the_run(tmp_path: Path) -> None:
     (shard,) = read_prepared(prepared.folder, "valid", prepared.vocab, prepared.spelling)
     shutil.rmtree(prepared.folder)
     run = korlm.load(tmp_path / "run")
-    assert run.settings.tokenizer == tokenizer and run.learned == prepared.learned
+    assert run.settings.tokenizer == tokenizer and run.tokenizer_model == prepared.tokenizer_model
     with run.reader() as reader:
         anew = reader.read_texts(shard.table["text"].to_pylist())
     assert anew.ids.tolist() == expected

@@ -1,7 +1,7 @@
-"""The workers of a Dask cluster: processes of this machine, jobs of SLURM, or somebody else's.
+"""Workers of a Dask cluster: local processes, SLURM jobs, or an existing cluster.
 
-Dask sends pickles between its processes, so whoever reaches the scheduler or a worker can run any
-code there: such a network must be trusted, or closed with TLS by Dask's own settings.
+Dask processes exchange pickles: anyone who can reach the scheduler or a worker can run code there.
+The network must be trusted, or protected by TLS in the settings of Dask.
 """
 
 from __future__ import annotations
@@ -18,30 +18,26 @@ from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfi
 from korlm.config.commands.prepare import LOCAL, SLURM
 from korlm.dataset.cluster import task
 from korlm.dataset.cluster.slurm import Jobs
-from korlm.dataset.cluster.task import BESIDE_HEAP, fit_to_memory, release
+from korlm.dataset.cluster.task import MEMORY_BESIDE_HEAP, fit_to_memory, release
 from korlm.utils.cpu import available_cores
 from korlm.utils.errors import ClusterError, ConfigError
 
-THREADS = 4  # of a JVM, which share its dictionary
-
-
-REACH_SECONDS = 15  # for the scheduler of an address to answer
-
-
-# Deaths of workers that a shard survives, of whatever cause: it is tried again alone afterwards.
+THREADS = 4  # of a JVM; they share its dictionary
+REACH_SECONDS = 15  # until the scheduler of an address must answer
+# Number of worker deaths after which Dask gives up a shard; it is then retried alone.
 _DASK = {"distributed.scheduler.allowed-failures": 1}
 
 
 class ClusterClient:
-    """A connection to workers; a context manager that lets its own ones go.
+    """A connection to workers; a context manager that stops the workers it started.
 
     Args:
-        config: where they are.
-        tokenizer: what they are to run.
-        logs: folder for what SLURM's jobs write.
+        config: settings of the cluster.
+        tokenizer: settings of the tokenizer that the workers run.
+        logs: folder of the output of SLURM jobs.
 
     Raises:
-        ConfigError: settings that do not fit together.
+        ConfigError: the settings contradict each other.
         ClusterError: the scheduler does not answer.
         MissingPackageError: dask-jobqueue is not installed.
     """
@@ -49,7 +45,7 @@ class ClusterClient:
     def __init__(self, config: ClusterConfig, tokenizer: TokenizerConfig, logs: Path) -> None:
         assert config.cluster is not None
         self.tokenizer = tokenizer
-        self.place = config.cluster
+        self.address = config.cluster
         self._config = config
         self._logs = logs
         self._stack = contextlib.ExitStack()
@@ -64,14 +60,14 @@ class ClusterClient:
     def __enter__(self) -> ClusterClient:
         with self._stack:
             self._stack.enter_context(dask.config.set(_DASK))
-            # korlm tells itself what became of workers.
+            # korlm reports lost workers itself.
             for name in ("asyncio", "distributed", "distributed.client"):
-                loud = logging.getLogger(name)
-                self._stack.callback(loud.setLevel, loud.level)
-                loud.setLevel(logging.CRITICAL)
-            if self.place == LOCAL:
+                dask_logger = logging.getLogger(name)
+                self._stack.callback(dask_logger.setLevel, dask_logger.level)
+                dask_logger.setLevel(logging.CRITICAL)
+            if self.address == LOCAL:
                 self._cluster = self._local()
-            elif self.place == SLURM:
+            elif self.address == SLURM:
                 threads = self._threads()
                 memory = self._memory(threads)
                 self._jobs = Jobs(self._config, threads, memory, self._logs)
@@ -91,22 +87,22 @@ class ClusterClient:
             self._cluster.close(timeout=30)
 
     def _connect(self) -> Client:
-        place = self.place if self._cluster is None else self._cluster
+        address = self.address if self._cluster is None else self._cluster
         try:
-            client = Client(place, timeout=REACH_SECONDS, set_as_default=False)
+            client = Client(address, timeout=REACH_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise ClusterError(
-                f"prepare.cluster={self.place}: no Dask scheduler answers there within "
+                f"prepare.cluster={self.address}: no Dask scheduler answers there within "
                 f"{REACH_SECONDS} s; start one with: dask scheduler"
             ) from error
         self._stack.callback(client.close)
         if self._cluster is None:
-            self._stack.callback(self._let_go, client)
+            self._stack.callback(self._release_tokenizers, client)
         return client
 
-    def _let_go(self, client: Client) -> None:
-        """Ends the tokenizers in workers that live on."""
-        with contextlib.suppress(Exception):  # whoever is gone has none
+    def _release_tokenizers(self, client: Client) -> None:
+        """Stop the tokenizers of workers that korlm did not start."""
+        with contextlib.suppress(Exception):  # a worker may be gone
             client.run(release, on_error="ignore")
 
     def _threads(self) -> int:
@@ -115,14 +111,14 @@ class ClusterClient:
         return self.tokenizer.threads or THREADS
 
     def _memory(self, threads: int) -> int:
-        """MB of a worker."""
+        """Return the memory of a worker in MB."""
         if self._config.memory_gb is not None:
             memory = int(self._config.memory_gb * 1024)
-            fit_to_memory(self.tokenizer, threads, memory)  # tells here and now if it is not enough
+            fit_to_memory(self.tokenizer, threads, memory)  # raises if it is not enough
             return memory
         alone = fit_to_memory(self.tokenizer, threads, None)
         heap = alone.heap_mb if isinstance(alone, JavaConfig) else None
-        return BESIDE_HEAP + (heap or 0)
+        return MEMORY_BESIDE_HEAP + (heap or 0)
 
     def _local(self) -> LocalCluster:
         cores = available_cores()
@@ -137,59 +133,59 @@ class ClusterClient:
             preload=[task.__name__],
         )
 
-    def ask(self) -> None:
-        """Asks SLURM for the workers that are missing, now and then.
+    def request_workers(self) -> None:
+        """Submit SLURM jobs for missing workers, at most every ``ASK_SECONDS``.
 
         Raises:
-            ClusterError: SLURM takes none of them, or they end before they begin to work.
+            ClusterError: SLURM rejects the jobs, or they end before their workers start.
         """
         if self._jobs is not None:
-            self._jobs.ask()
+            self._jobs.request_workers()
 
-    def missing(self) -> str:
-        """What is told when nobody works."""
-        if self.place == SLURM:
-            return "SLURM has not started any worker; squeue --me tells why"
-        if self.place == LOCAL:
-            return "no worker is there; another one is being started"
-        return f"no worker is there; start some with: dask worker {self.place}"
+    def no_workers_message(self) -> str:
+        """Return the message for a cluster without workers."""
+        if self.address == SLURM:
+            return "SLURM has not started any worker; squeue --me shows why"
+        if self.address == LOCAL:
+            return "no worker is running; another one is being started"
+        return f"no worker is running; start some with: dask worker {self.address}"
 
     def check(self) -> None:
-        """Looks whether korlm is there where others started scheduler and workers.
+        """Check that korlm is installed where an existing scheduler and its workers run.
 
-        What cannot be unpacked ends a worker of Dask, without a word to whom it came from.
+        A Dask worker that cannot unpickle a task dies without an error message.
 
         Raises:
-            ClusterError: naming one where it is not.
+            ClusterError: korlm is missing somewhere.
         """
         if self._cluster is not None:
             return
 
-        def has_korlm() -> bool:  # goes there by value, as functions within functions do
+        def has_korlm() -> bool:  # a nested function is pickled by value
             from importlib.util import find_spec
 
             return find_spec("korlm") is not None
 
-        there = {"scheduler": self.client.run_on_scheduler(has_korlm)}
-        there |= self.client.run(has_korlm, on_error="ignore")  # of those that are gone by now
-        for place, has in there.items():
-            if not has:
+        installed = {"scheduler": self.client.run_on_scheduler(has_korlm)}
+        installed |= self.client.run(has_korlm, on_error="ignore")  # ignore workers that are gone
+        for process, is_installed in installed.items():
+            if not is_installed:
                 raise ClusterError(
-                    f"prepare.cluster={self.place}: korlm is not installed where {place} runs; "
-                    "install it there as it is here"
+                    f"prepare.cluster={self.address}: korlm is not installed where {process} runs; "
+                    "install the same version there"
                 )
 
     def count(self) -> int:
-        """How many workers there are now."""
+        """Return the number of running workers."""
         try:
             return len(self.client.nthreads())
         except (OSError, TimeoutError, ValueError) as error:
-            raise lost(self.place) from error
+            raise connection_lost(self.address) from error
 
 
-def lost(place: str) -> ClusterError:
-    """What is told when the scheduler is gone."""
+def connection_lost(address: str) -> ClusterError:
+    """Return the error for a scheduler that no longer answers."""
     return ClusterError(
-        f"prepare.cluster={place}: the connection to the scheduler was lost; what is done is kept: "
-        "the same command goes on"
+        f"prepare.cluster={address}: lost the connection to the scheduler; finished shards are "
+        "kept, the same command continues with the others"
     )

@@ -1,10 +1,9 @@
-"""A corpus tokenized by the workers of a cluster: shards out, one by one, and their files back.
+"""Tokenizes a corpus on a Dask cluster: sends the text of shards, writes the files that come back.
 
-The text is read here alone, in the same batches and shards as without a cluster, and only a few
-shards a worker are on their way, so that memory does not grow with the corpus. A shard is a Parquet
-file of the very same bytes, whoever made it and however often. Dask gives what a dead worker had to
-another one. A shard that was there whenever workers died is tried once more alone; if that fails
-too, it is set aside and named, and all others are made.
+The client reads the text, in the same batches and shards as without a cluster, and submits a few
+shards per worker, so that memory does not grow with the corpus. The bytes of a shard do not depend
+on who makes it. Dask reassigns the shards of a dead worker. A shard whose workers die is retried
+once alone; if that fails too, all others are made and the failure is reported.
 """
 
 from __future__ import annotations
@@ -19,100 +18,95 @@ from pathlib import Path
 
 from distributed import CancelledError, Future, KilledWorker, as_completed
 
-from korlm.dataset.cluster.client import ClusterClient, lost
+from korlm.dataset.cluster.client import ClusterClient, connection_lost
 from korlm.dataset.cluster.task import ShardResult, ShardText, TokenizerSpec, make_shard, versions
 from korlm.dataset.shards import shard_path
 from korlm.dataset.statistics.tokenization_report import shard_report_path
-from korlm.dataset.text_batches import Batch
+from korlm.dataset.text_batches import TextBatch
 from korlm.utils.errors import ClusterError, TokenizerError
 from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
-
-WAIT_SECONDS = 0.01  # between two looks whether a shard is made
-
-
-LOOK_SECONDS = 1.0  # between two looks at who is there
-
-
-IDLE_SECONDS = 15.0  # without any worker, after which that is told
-
-
-MAX_INITIAL_FAILURES = 4  # shards that fail before any is made
+WAIT_SECONDS = 0.01  # between two checks for finished shards
+WORKER_CHECK_SECONDS = 1.0  # between two checks of the workers
+IDLE_SECONDS = 15.0  # without any worker, before a warning
+MAX_INITIAL_FAILURES = 4  # failed shards before the first success
 
 
 def tokenize_on(
-    crew: ClusterClient,
-    learned: bytes | None,
-    batches: Callable[[], Iterator[Batch]],
+    client: ClusterClient,
+    tokenizer_model: bytes | None,
+    batches: Callable[[], Iterator[TextBatch]],
     folder: Path,
     bar: ProgressBar,
 ) -> None:
-    """Writes the shards that are not there yet, made by the workers of a cluster.
+    """Write the shards that do not exist yet, made by the workers of a cluster.
 
     Args:
-        crew: the workers.
-        learned: what the tokenizer learned from train.
+        client: connection to the workers.
+        tokenizer_model: the model of a trained tokenizer, else None.
         batches: reads the corpus from its beginning.
         folder: of the shards.
-        bar: over characters.
+        bar: progress in characters.
 
     Raises:
-        ClusterError: some shards could not be made; all others lie in the folder.
+        ClusterError: some shards could not be made; the others are in the folder.
     """
-    kit = TokenizerSpec(crew.tokenizer, learned, versions(crew.tokenizer))
-    done = {path.name for path in folder.glob("*.parquet")}
-    work = _Work(crew, kit, folder, bar, "is to be tried once more, alone")
-    for shard in _whole(batches()):
-        if shard_path(folder, shard[0].split, shard[0].shard).name in done:
+    spec = TokenizerSpec(client.tokenizer, tokenizer_model, versions(client.tokenizer))
+    finished = {path.name for path in folder.glob("*.parquet")}
+    scheduler = ShardScheduler(client, spec, folder, bar, "will be retried alone")
+    for shard in _group_by_shard(batches()):
+        if shard_path(folder, shard[0].split, shard[0].shard).name in finished:
             bar.skip(sum(batch.num_chars for batch in shard))
         else:
-            work.give(shard)
-    work.finish()
-    suspects = work.failed
-    if suspects:
-        work = _Work(crew, kit, folder, bar, "is set aside")
-        for shard in _whole(batches()):
-            if _name(shard) in suspects:
-                work.give(shard)
-                work.finish()
-    if work.failed:
-        named = "; ".join(f"{name} ({place}): {why}" for name, (place, why) in work.failed.items())
+            scheduler.submit(shard)
+    scheduler.finish()
+    retry = scheduler.failed
+    if retry:
+        scheduler = ShardScheduler(client, spec, folder, bar, "failed again")
+        for shard in _group_by_shard(batches()):
+            if _name(shard) in retry:
+                scheduler.submit(shard)
+                scheduler.finish()
+    if scheduler.failed:
+        details = "; ".join(
+            f"{name} ({text}): {reason}" for name, (text, reason) in scheduler.failed.items()
+        )
         raise ClusterError(
-            f"{len(work.failed)} of the shards could not be made by the cluster: {named}; all "
-            "others are kept: the same command without prepare.cluster goes on with these alone"
+            f"the cluster could not make {len(scheduler.failed)} of the shards: {details}; all "
+            "others are kept: the same command without prepare.cluster makes only these"
         )
 
 
-def _whole(batches: Iterator[Batch]) -> Iterator[list[Batch]]:
-    """The batches of one shard together, as soon as the last one of them is there."""
-    held: dict[str, list[Batch]] = {}
+def _group_by_shard(batches: Iterator[TextBatch]) -> Iterator[list[TextBatch]]:
+    """Yield the batches of each shard together."""
+    pending: dict[str, list[TextBatch]] = {}
     for batch in batches:
-        held.setdefault(batch.split, []).append(batch)
-        if batch.last:
-            yield held.pop(batch.split)
+        pending.setdefault(batch.split, []).append(batch)
+        if batch.is_last:
+            yield pending.pop(batch.split)
 
 
-def _write(target: Path, made: ShardResult) -> None:
-    """The rows of the report first: a shard that is there is whole with all that belongs to it."""
-    if made.report is None:
+def _write(target: Path, result: ShardResult) -> None:
+    """Write a shard, its report first: a shard that exists is complete."""
+    if result.report is None:
         shard_report_path(target).unlink(missing_ok=True)
     else:
-        shard_report_path(target).write_bytes(made.report)
+        shard_report_path(target).write_bytes(result.report)
     with atomic_write(target) as path:
-        path.write_bytes(made.parquet)
+        path.write_bytes(result.parquet)
 
 
-def _name(shard: list[Batch]) -> str:
+def _name(shard: list[TextBatch]) -> str:
     return f"{shard[0].split}-{shard[0].shard:05d}"
 
 
-def _place(shard: list[Batch]) -> str:
-    """Which text a shard holds, for those who look for what is wrong with it."""
-    parts = [part for batch in shard for part in batch.lines]
-    first, last = parts[0], parts[-1]
+def _describe_text(shard: list[TextBatch]) -> str:
+    """Return the documents and lines of a shard, for messages."""
+    blocks = [block for batch in shard for block in batch.blocks]
+    first, last = blocks[0], blocks[-1]
     end = last.first + len(last.texts) - 1
     if first.doc_id == last.doc_id:
         return f"{first.doc_id}, lines {first.first} to {end}"
@@ -121,112 +115,122 @@ def _place(shard: list[Batch]) -> str:
 
 @dataclass(frozen=True)
 class _PendingShard:
-    """A shard on its way, without its text."""
+    """A submitted shard, without its text."""
 
     name: str
-    place: str
-    chars: int
+    text: str  # documents and lines
+    num_chars: int
     target: Path
 
 
-class _Work:
-    """Shards on their way through a cluster; what did not come back is in ``failed``.
+class ShardScheduler:
+    """Submits shards to the workers and writes the results.
 
     Args:
-        crew: the workers.
-        kit: what they need.
+        client: connection to the workers.
+        spec: the tokenizer.
         folder: of the shards.
-        bar: over characters.
-        verdict: what becomes of a shard that did not come back.
+        bar: progress in characters.
+        on_failure: what happens to a failed shard, for messages.
+
+    Attributes:
+        failed: name of each failed shard -> its text and the reason.
     """
 
     def __init__(
-        self, crew: ClusterClient, kit: TokenizerSpec, folder: Path, bar: ProgressBar, verdict: str
+        self,
+        client: ClusterClient,
+        spec: TokenizerSpec,
+        folder: Path,
+        bar: ProgressBar,
+        on_failure: str,
     ) -> None:
-        self.failed: dict[str, tuple[str, str]] = {}  # name: which text, and why
-        self._crew = crew
-        self._kit = kit
+        self.failed: dict[str, tuple[str, str]] = {}
+        self._client = client
+        self._spec = spec
         self._folder = folder
         self._bar = bar
-        self._verdict = verdict
-        self._given: dict[Future, _PendingShard] = {}
-        # Dask fetches what is made while this thread reads on.
-        self._ended = as_completed(with_results=True, raise_errors=False, loop=crew.client.loop)
-        self._num_workers = 0
-        self._num_made = 0
-        self._looked = -LOOK_SECONDS
-        self._idle_since: float | None = None  # no worker is there; inf: that was told
-        self._look()
-
-    def give(self, shard: list[Batch]) -> None:
-        """Sends a shard to the workers, as soon as they have little to do."""
-        while len(self._given) >= 2 * self._num_workers + 2:
-            self._take()
-        target = shard_path(self._folder, shard[0].split, shard[0].shard)
-        chars = sum(batch.num_chars for batch in shard)
-        given = _PendingShard(_name(shard), _place(shard), chars, target)
-        future = self._crew.client.submit(
-            make_shard, self._kit, ShardText.of(shard), key=f"{given.name}-{uuid.uuid4().hex}"
+        self._on_failure = on_failure
+        self._pending: dict[Future, _PendingShard] = {}
+        # Dask fetches results while this thread reads the text.
+        self._completed = as_completed(
+            with_results=True, raise_errors=False, loop=client.client.loop
         )
-        self._given[future] = given
-        self._ended.add(future)
+        self._num_workers = 0
+        self._num_written = 0
+        self._checked = -WORKER_CHECK_SECONDS  # time of the last check of the workers
+        self._idle_since: float | None = None  # time without workers; inf after the warning
+        self._check_workers()
+
+    def submit(self, shard: list[TextBatch]) -> None:
+        """Submit a shard; block while enough shards are pending."""
+        while len(self._pending) >= 2 * self._num_workers + 2:
+            self._write_completed()
+        target = shard_path(self._folder, shard[0].split, shard[0].shard)
+        num_chars = sum(batch.num_chars for batch in shard)
+        pending = _PendingShard(_name(shard), _describe_text(shard), num_chars, target)
+        future = self._client.client.submit(
+            make_shard, self._spec, ShardText.pack(shard), key=f"{pending.name}-{uuid.uuid4().hex}"
+        )
+        self._pending[future] = pending
+        self._completed.add(future)
 
     def finish(self) -> None:
-        """Until all have ended that were given."""
-        while self._given:
-            self._take()
+        """Wait for all submitted shards."""
+        while self._pending:
+            self._write_completed()
 
-    def _take(self) -> None:
-        """Waits for a shard to end and writes it; looks now and then who is there."""
-        self._look()
-        if not self._ended.has_ready():
+    def _write_completed(self) -> None:
+        """Write a completed shard, if there is one; else sleep."""
+        self._check_workers()
+        if not self._completed.has_ready():
             time.sleep(WAIT_SECONDS)
             return
-        future, made = next(self._ended)
-        given = self._given.pop(future)  # and Dask forgets it
-        if isinstance(made, ShardResult):
-            _write(given.target, made)
-            self._num_made += 1
-            self._bar.update(given.chars)
+        future, result = next(self._completed)
+        shard = self._pending.pop(future)  # Dask releases the result with the future
+        if isinstance(result, ShardResult):
+            _write(shard.target, result)
+            self._num_written += 1
+            self._bar.update(shard.num_chars)
         else:
-            self._handle_failure(given, made[1] if isinstance(made, tuple) else made)
+            self._handle_failure(shard, result[1] if isinstance(result, tuple) else result)
 
-    def _look(self) -> None:
-        if time.monotonic() - self._looked < LOOK_SECONDS:
+    def _check_workers(self) -> None:
+        if time.monotonic() - self._checked < WORKER_CHECK_SECONDS:
             return
-        self._looked = time.monotonic()
-        self._crew.ask()
-        before, self._num_workers = self._num_workers, self._crew.count()
+        self._checked = time.monotonic()
+        self._client.request_workers()
+        before, self._num_workers = self._num_workers, self._client.count()
         if self._num_workers > before:
-            self._crew.check()
+            self._client.check()
         elif self._num_workers < before:
-            gone = before - self._num_workers
-            logger.warning("%d of %d workers ended; others do their shards again", gone, before)
+            lost = before - self._num_workers
+            logger.warning("lost %d of %d workers; rescheduling their shards", lost, before)
         if self._num_workers:
             self._idle_since = None
         elif self._idle_since is None:
-            self._idle_since = self._looked
-        elif self._looked - self._idle_since > IDLE_SECONDS:
+            self._idle_since = self._checked
+        elif self._checked - self._idle_since > IDLE_SECONDS:
             self._idle_since = math.inf
-            logger.warning("%s", self._crew.missing())
+            logger.warning("%s", self._client.no_workers_message())
         self._bar.set_postfix(workers=self._num_workers, refresh=self._num_workers != before)
 
-    def _handle_failure(self, given: _PendingShard, error: BaseException) -> None:
-        """Sets a shard aside, or gives up where that would help nobody."""
+    def _handle_failure(self, shard: _PendingShard, error: BaseException) -> None:
+        """Record a failed shard; raise ClusterError for errors that all shards would have."""
         if isinstance(error, ClusterError):
             raise error
         if isinstance(error, CancelledError):
-            raise lost(self._crew.place) from error
+            raise connection_lost(self._client.address) from error
         if isinstance(error, KilledWorker):
-            why = "each worker that had it died"
+            reason = "its workers died"
         elif isinstance(error, (TokenizerError, OSError, MemoryError)):
-            why = str(error) or type(error).__name__
-        else:  # such as a worker without korlm
-            told = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ClusterError(f"prepare.cluster={self._crew.place}: {told}") from error
-        self.failed[given.name] = given.place, why
-        if self._num_made == 0 and len(self.failed) >= MAX_INITIAL_FAILURES:
+            reason = str(error) or type(error).__name__
+        else:  # for example, korlm is not installed there
+            message = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ClusterError(f"prepare.cluster={self._client.address}: {message}") from error
+        self.failed[shard.name] = shard.text, reason
+        if self._num_written == 0 and len(self.failed) >= MAX_INITIAL_FAILURES:
             raise ClusterError(
-                f"the first {MAX_INITIAL_FAILURES} shards failed all: {given.name}: {why}"
+                f"the first {MAX_INITIAL_FAILURES} shards failed: {shard.name}: {reason}"
             ) from error
-        logger.warning("%s (%s) %s: %s", given.name, given.place, self._verdict, why)
+        logger.warning("shard %s (%s) %s: %s", shard.name, shard.text, self._on_failure, reason)

@@ -1,4 +1,4 @@
-"""Workers of Dask as jobs of SLURM: asked for, and asked for again where they ended too soon."""
+"""Dask workers in SLURM jobs; jobs that end too early are submitted again."""
 
 from __future__ import annotations
 
@@ -22,31 +22,26 @@ from korlm.utils.signals import preserve_sigint_handler
 
 logger = logging.getLogger(__name__)
 
-
-ASK_SECONDS = 30.0  # between two askings for the workers that are missing
-
-
-ANSWER_SECONDS = 30  # that squeue has
-
-
-MAX_INITIAL_FAILURES = 4  # jobs that end before any worker was there
+ASK_SECONDS = 30.0  # between two requests for missing workers
+ANSWER_SECONDS = 30  # timeout of squeue
+MAX_INITIAL_FAILURES = 4  # jobs that end before any worker has started
 
 
 class Jobs:
-    """The jobs of SLURM in which workers run.
+    """SLURM jobs of the workers.
 
-    Dask asks anew for a worker that it lost. Of a job that ended before its worker was there, such
-    as one that SLURM killed or that could not reach the scheduler, it knows nothing and would wait
-    for ever.
+    Dask replaces a worker that it has lost. It does not notice a job that ended before its worker
+    connected, because SLURM killed it or the scheduler could not be reached, and would wait for it
+    forever.
 
     Args:
-        config: how many, and what SLURM is to be told of them.
+        config: settings of the cluster.
         threads: of a worker.
         memory: of a worker, in MB.
-        logs: folder for what the jobs write.
+        logs: folder of the output of the jobs.
 
     Raises:
-        ClusterError: SLURM is not here.
+        ClusterError: there is no SLURM on this machine.
         MissingPackageError: dask-jobqueue is not installed.
     """
 
@@ -55,14 +50,14 @@ class Jobs:
             from dask_jobqueue import SLURMCluster
         if shutil.which("sbatch") is None:
             raise ClusterError(
-                "prepare.cluster=slurm: there is no sbatch on this machine; give the command on "
-                "one from which jobs are sent to SLURM"
+                "prepare.cluster=slurm: there is no sbatch on this machine; run the command on one "
+                "from which SLURM jobs are submitted"
             )
-        self._wanted = config.workers or 1
+        self._num_workers = config.workers or 1
         self._logs = logs
-        self._asked: float | None = None
-        self._there: set[str] = set()  # names of workers that were ever there
-        self._num_ended = 0  # jobs without one
+        self._requested: float | None = None  # time of the last request
+        self._connected: set[str] = set()  # names of all workers that ever connected
+        self._num_failed = 0  # jobs that ended before their worker connected
         source = str(Path(_version.__file__).resolve().parent.parent)
         self.cluster: Any = SLURMCluster(
             cores=threads,
@@ -80,72 +75,72 @@ class Jobs:
             silence_logs=logging.CRITICAL,
         )
 
-    def ask(self) -> None:
-        """Asks SLURM for the workers that are missing, now and then.
+    def request_workers(self) -> None:
+        """Submit jobs for missing workers, at most every ``ASK_SECONDS``.
 
         Raises:
-            ClusterError: SLURM takes none of them, or they end before they begin to work.
+            ClusterError: SLURM rejects the jobs, or they end before their workers start.
         """
-        is_first = self._asked is None
-        if (self._asked or -ASK_SECONDS) > time.monotonic() - ASK_SECONDS:
+        is_first = self._requested is None
+        if (self._requested or -ASK_SECONDS) > time.monotonic() - ASK_SECONDS:
             return
-        self._asked = time.monotonic()
-        known = None if is_first else _known()
+        self._requested = time.monotonic()
+        queued = None if is_first else _queued_jobs()
         try:
-            for job in self.cluster.sync(self._fill, known):
-                self._tell(job)
-        except RuntimeError as error:  # with all that sbatch said
-            said = str(error).partition("stderr:")[2] or str(error)
-            told = " ".join(said.replace("sbatch: error: ", "").split())
+            for job in self.cluster.sync(self._submit_missing, queued):
+                self._report_failure(job)
+        except RuntimeError as error:  # its message holds the output of sbatch
+            output = str(error).partition("stderr:")[2] or str(error)
+            message = " ".join(output.replace("sbatch: error: ", "").split())
             if is_first:
-                raise ClusterError(f"prepare.cluster={SLURM}: sbatch says: {told}") from error
-            logger.warning("sbatch says: %s", told)
+                raise ClusterError(f"prepare.cluster={SLURM}: sbatch: {message}") from error
+            logger.warning("sbatch: %s", message)
 
-    async def _fill(self, known: set[str] | None) -> list[str]:
-        """What ``scale`` does, but its failures come to light; jobs that ended are sent anew.
+    async def _submit_missing(self, queued: set[str] | None) -> list[str]:
+        """Do what ``scale`` does, but raise its errors, and resubmit jobs that ended.
 
         Args:
-            known: the jobs that SLURM knows of, if it says so.
+            queued: the jobs that SLURM lists; None: unknown.
 
         Returns:
-            Jobs that ended before their worker was there.
+            Ids of the jobs that ended before their worker connected.
         """
         cluster = self.cluster
-        self._there |= {worker["name"] for worker in cluster.scheduler_info["workers"].values()}
+        self._connected |= {worker["name"] for worker in cluster.scheduler_info["workers"].values()}
         ended = []
         for name, job in list(cluster.workers.items()):
             is_refused = job.job_id is None
             if not is_refused:
-                if known is None or name in self._there or job.job_id in known:
+                if queued is None or name in self._connected or job.job_id in queued:
                     continue
                 ended.append(job.job_id)
-            # Dask's own end waits for what is neither closed nor failed.
+            # When Dask closes, it waits for jobs that are neither closed nor failed.
             cluster.workers.pop(name).status = Status.failed
-        while len(cluster.worker_spec) < self._wanted:
+        while len(cluster.worker_spec) < self._num_workers:
             cluster.worker_spec.update(cluster.new_worker_spec())
         try:
             await cluster._correct_state()
         except RuntimeError:
-            for job in cluster._created:  # else Dask, when it ends, waits for refused ones
+            for job in cluster._created:  # Dask would wait for rejected jobs when it closes
                 if job.status is Status.created:
                     job.status = Status.failed
             raise
         return ended
 
-    def _tell(self, job: str) -> None:
-        """Gives up where the next job would end alike."""
-        self._num_ended += 1
-        told = f"job {job} of SLURM ended before its worker was there{_last_words(self._logs, job)}"
-        if self._num_ended >= MAX_INITIAL_FAILURES and not self._there:
+    def _report_failure(self, job: str) -> None:
+        """Log a job that ended too early; raise ClusterError if all jobs do."""
+        self._num_failed += 1
+        message = f"SLURM job {job} ended before its worker started{_last_line(self._logs, job)}"
+        if self._num_failed >= MAX_INITIAL_FAILURES and not self._connected:
             raise ClusterError(
-                f"prepare.cluster={SLURM}: {told}; so did {self._num_ended - 1} others, and no "
-                f"worker was ever there; what they wrote is in {self._logs}"
+                f"prepare.cluster={SLURM}: {message}; so did {self._num_failed - 1} others, and no "
+                f"worker has started; their output is in {self._logs}"
             )
-        logger.warning("%s; another one is asked for", told)
+        logger.warning("%s; submitting a replacement", message)
 
 
-def _known() -> set[str] | None:
-    """The jobs of this user that wait or run, by their numbers; None: SLURM does not say."""
+def _queued_jobs() -> set[str] | None:
+    """Return the ids of the user's waiting and running jobs; None if squeue fails."""
     command = ["squeue", "--noheader", "--format=%A", f"--user={getpass.getuser()}"]
     try:
         done = subprocess.run(
@@ -156,10 +151,10 @@ def _known() -> set[str] | None:
     return set(done.stdout.split())
 
 
-def _last_words(logs: Path, job: str) -> str:
-    """The last line that a job wrote, to be put behind what is told of it."""
+def _last_line(logs: Path, job: str) -> str:
+    """Return the last line of a job's output, as the end of a message."""
     for path in sorted(logs.glob(f"*-{job}.*")):  # .err comes before .out
         lines = path.read_text("utf-8", errors="replace").split("\n")
-        if said := next((line.strip() for line in reversed(lines) if line.strip()), ""):
-            return f": {path.name}: {said}"
+        if last := next((line.strip() for line in reversed(lines) if line.strip()), ""):
+            return f": {path.name}: {last}"
     return ""

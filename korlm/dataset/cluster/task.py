@@ -1,8 +1,8 @@
-"""What a worker of a cluster does: the text of a shard in, the bytes of its Parquet file out.
+"""Task of a cluster worker: make the Parquet file of a shard from its text.
 
-A worker keeps its tokenizer, and with it the one JVM, for as long as it is asked for the same one.
-It writes nothing that stays: the process that asked does, so that no disk need be shared and a
-worker may die at any time.
+A worker keeps its tokenizer (and thereby the JVM) while tasks need the same one. It returns the
+bytes of the file and the client writes them, so that no shared disk is needed and a worker may die
+at any time.
 """
 
 from __future__ import annotations
@@ -23,135 +23,141 @@ import pyarrow as pa
 from korlm._version import __version__
 from korlm.config import JavaConfig, TokenizerConfig, Unicode, WorkerConfig
 from korlm.corpus.lines import LineBlock
-from korlm.dataset.shards import ShardWriter, shard_path
+from korlm.dataset.shard_writer import ShardWriter
+from korlm.dataset.shards import shard_path
 from korlm.dataset.statistics.tokenization_report import shard_report_path
-from korlm.dataset.text_batches import Batch
+from korlm.dataset.text_batches import TextBatch
 from korlm.tokenizers.jvm import roomy_heap
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.tokenizers.workers.pool import TokenizerPool
 from korlm.utils.errors import ClusterError, TokenizerError
 
-BESIDE_HEAP = 1024  # MB of a worker that its JVM's heap does not get: Python takes some 200
-
-
-LEAST_HEAP = 512  # MB
+MEMORY_BESIDE_HEAP = 1024  # MB of a worker outside the heap of its JVM; Python takes about 200
+MIN_HEAP = 512  # MB
 
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """What a worker needs to know of the corpus: its tokenizer, and what makes equal bytes.
+    """Tokenizer that a worker has to run.
 
-    ``learned`` is what the tokenizer learned from train; ``versions`` are those of the asker.
+    Attributes:
+        tokenizer: its settings.
+        tokenizer_model: its model, if it is a trained one.
+        versions: of the packages of the client, which the worker must have too.
     """
 
     tokenizer: TokenizerConfig
-    learned: bytes | None
+    tokenizer_model: bytes | None
     versions: dict[str, str]
 
 
 @dataclass(frozen=True)
 class ShardText:
-    """All lines of a shard, as few objects as can be: they pass through two other processes.
+    """All lines of a shard, packed into few objects because they pass through two processes.
 
-    ``parts`` is JSON: for each batch its parts of documents, [doc_id, first, number of lines] each.
-    ``lengths`` are the characters of each line (int32), ``text`` is all of them in UTF-8.
-    ``unicode`` is the normalization of the corpus.
+    Attributes:
+        split: name of the split.
+        number: of the shard.
+        blocks: JSON: for each batch a list of [doc_id, number of first line, number of lines].
+        lengths: int32, characters of each line.
+        text: all lines in UTF-8.
+        unicode: normalization of the corpus.
     """
 
     split: str
     number: int
-    parts: str
+    blocks: str
     lengths: bytes
     text: bytes
     unicode: Unicode = Unicode.nfc
 
     @classmethod
-    def of(cls, batches: Sequence[Batch]) -> ShardText:
-        """Packs the batches of one shard."""
-        parts = [[(p.doc_id, p.first, len(p.texts)) for p in batch.lines] for batch in batches]
-        texts = [text for batch in batches for part in batch.lines for text in part.texts]
+    def pack(cls, batches: Sequence[TextBatch]) -> ShardText:
+        """Pack the batches of one shard."""
+        blocks = [[(b.doc_id, b.first, len(b.texts)) for b in batch.blocks] for batch in batches]
+        texts = [text for batch in batches for text in batch.texts]
         lengths = np.fromiter(map(len, texts), np.int32, len(texts)).tobytes()
         data = "".join(texts).encode("utf-8", "surrogatepass")
         first = batches[0]
-        return cls(first.split, first.shard, json.dumps(parts), lengths, data, first.unicode)
+        return cls(first.split, first.shard, json.dumps(blocks), lengths, data, first.unicode)
 
-    def batches(self) -> list[Batch]:
-        """The batches that were packed."""
+    def unpack(self) -> list[TextBatch]:
+        """Return the batches."""
         text = self.text.decode("utf-8", "surrogatepass")
         ends = np.cumsum(np.frombuffer(self.lengths, np.int32), dtype=np.int64).tolist()
         texts = [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
-        batches, at = [], 0
-        parted = json.loads(self.parts)
-        for number, parts in enumerate(parted, 1):
-            lines = []
-            for doc_id, first, count in parts:
-                lines.append(LineBlock(self.split, doc_id, first, texts[at : at + count]))
-                at += count
-            is_last = number == len(parted)
-            batches.append(Batch(self.split, self.number, is_last, lines, self.unicode))
+        batches, begin = [], 0
+        packed = json.loads(self.blocks)
+        for number, rows in enumerate(packed, 1):
+            blocks = []
+            for doc_id, first, count in rows:
+                blocks.append(LineBlock(self.split, doc_id, first, texts[begin : begin + count]))
+                begin += count
+            is_last = number == len(packed)
+            batches.append(TextBatch(self.split, self.number, is_last, blocks, self.unicode))
         return batches
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """A shard as it is to lie on disk: its Parquet file, and its rows of the report if any."""
+    """Contents of the Parquet file of a shard, and of its report file if it has one."""
 
     parquet: bytes
     report: bytes | None
 
 
 def versions(tokenizer: TokenizerConfig) -> dict[str, str]:
-    """What must be equal on two machines that are to make the same bytes.
+    """Return the versions that two machines must share to make the same bytes.
 
     Raises:
         TokenizerError: a package that the tokenizer needs is not installed.
     """
     return {
         "korlm": __version__,
-        "Python": ".".join(platform.python_version_tuple()[:2]),  # and with it Unicode
+        "Python": ".".join(platform.python_version_tuple()[:2]),  # decides the version of Unicode
         "pyarrow": pa.__version__,
         tokenizer.name: tokenizer_version(tokenizer),
     }
 
 
-def make_shard(kit: TokenizerSpec, shard: ShardText) -> ShardResult:
-    """Tokenizes a shard; one at a time, whatever the number of threads that ask.
+def make_shard(spec: TokenizerSpec, shard: ShardText) -> ShardResult:
+    """Tokenize a shard; a worker makes one at a time.
 
     Raises:
-        ClusterError: this worker's tokens or files could differ from those of the asker.
-        TokenizerError: the tokenizer does not start, or dies again and again.
+        ClusterError: the worker has other versions than the client.
+        TokenizerError: the tokenizer does not start, or dies repeatedly.
     """
-    batches = shard.batches()
-    columns = _ANALYST.analyze(kit, [batch.normal for batch in batches])
+    batches = shard.unpack()
+    columns = _TOKENIZER.analyze(spec, [batch.normalized for batch in batches])
     with TemporaryDirectory(prefix="korlm-") as folder:
-        writer = ShardWriter(Path(folder))
-        for batch, made in zip(batches, columns, strict=True):
-            writer.write(batch, made)
+        with ShardWriter(Path(folder)) as writer:
+            for batch, analyses in zip(batches, columns, strict=True):
+                writer.write(batch, analyses)
         path = shard_path(Path(folder), shard.split, shard.number)
         report = shard_report_path(path)
         return ShardResult(path.read_bytes(), report.read_bytes() if report.exists() else None)
 
 
 def dask_setup(worker: object) -> None:
-    """What Dask calls where this module is preloaded: in a worker of this machine's own.
+    """Ignore SIGINT in a local worker; Dask calls this where the module is preloaded.
 
-    A terminal's Ctrl-C reaches it as well; it is for the process that asked, which ends the worker.
+    Ctrl-C in a terminal reaches the workers too; the client stops them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def release() -> None:
-    """Ends the tokenizer of this worker, which may live on."""
-    _ANALYST.close()
+    """Stop the tokenizer of this worker; the worker keeps running."""
+    _TOKENIZER.close()
 
 
 def fit_to_memory(tokenizer: TokenizerConfig, threads: int, memory: int | None) -> TokenizerConfig:
-    """The settings for one worker: one child process, as many threads, a heap that fits.
+    """Return the settings of the tokenizer for one worker: one child process, a heap that fits.
 
     Args:
-        tokenizer: of the corpus; what it says of threads and heap is kept.
+        tokenizer: settings of the corpus; numbers of threads and heap that are set are kept.
         threads: of the worker.
-        memory: of the worker, in MB; None: not limited.
+        memory: of the worker, in MB; None: unlimited.
 
     Raises:
         TokenizerError: there is not enough memory for a JVM.
@@ -160,61 +166,63 @@ def fit_to_memory(tokenizer: TokenizerConfig, threads: int, memory: int | None) 
         return tokenizer
     tokenizer = dataclasses.replace(tokenizer, workers=1, threads=tokenizer.threads or threads)
     if isinstance(tokenizer, JavaConfig):
-        free = None if memory is None else memory - BESIDE_HEAP
-        wanted = tokenizer.heap_mb or roomy_heap(tokenizer.threads or 1)
-        least = tokenizer.heap_mb or LEAST_HEAP
-        if free is not None and free < least:
+        free = None if memory is None else memory - MEMORY_BESIDE_HEAP
+        preferred = tokenizer.heap_mb or roomy_heap(tokenizer.threads or 1)
+        minimum = tokenizer.heap_mb or MIN_HEAP
+        if free is not None and free < minimum:
             raise TokenizerError(
-                f"a worker with {memory} MB of memory has no room for a JVM with a heap of {least} "
-                f"MB and {BESIDE_HEAP} MB beside it: give it more (prepare.memory_gb)"
+                f"a worker with {memory} MB of memory has no room for a JVM with a heap of "
+                f"{minimum} MB and {MEMORY_BESIDE_HEAP} MB beside it: raise prepare.memory_gb"
             )
-        heap = wanted if free is None else min(wanted, free)
+        heap = preferred if free is None else min(preferred, free)
         tokenizer = dataclasses.replace(tokenizer, heap_mb=heap)
     return tokenizer
 
 
 class _WorkerTokenizer:
-    """The tokenizer of this process, kept from shard to shard."""
+    """Tokenizer of this worker process, kept between shards."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kit: TokenizerSpec | None = None
+        self._spec: TokenizerSpec | None = None
         self._pool: TokenizerPool | None = None
-        self._is_leaving = False
+        self._is_closing = False
 
-    def analyze(self, kit: TokenizerSpec, batches: Sequence[Sequence[str]]) -> list[pa.RecordBatch]:
-        """The columns of each batch."""
+    def analyze(
+        self, spec: TokenizerSpec, batches: Sequence[Sequence[str]]
+    ) -> list[pa.RecordBatch]:
+        """Return the analyses of each batch."""
         with self._lock:
-            if self._pool is None or self._kit != kit:
-                self._end()
-                _check(kit)
-                self._pool, self._kit = TokenizerPool(_here(kit.tokenizer), kit.learned), kit
-                self._is_leaving = False
+            if self._pool is None or self._spec != spec:
+                self._stop()
+                _check_versions(spec)
+                config = _fit_to_worker(spec.tokenizer)
+                self._pool, self._spec = TokenizerPool(config, spec.tokenizer_model), spec
+                self._is_closing = False
             columns = list(self._pool.map(batches))
-            if self._is_leaving:
-                self._end()
+            if self._is_closing:
+                self._stop()
             return columns
 
     def close(self) -> None:
-        """Ends the tokenizer now or, rather than wait, when the shard is done that it is at."""
-        self._is_leaving = True
+        """Stop the tokenizer: now, or after the shard that it works on, without waiting."""
+        self._is_closing = True
         if self._lock.acquire(blocking=False):
             try:
-                self._end()
+                self._stop()
             finally:
                 self._lock.release()
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         if self._pool is not None:
             self._pool.__exit__()
-        self._pool = self._kit = None
+        self._pool = self._spec = None
 
 
-_ANALYST = _WorkerTokenizer()
+_TOKENIZER = _WorkerTokenizer()
 
 
-def _here(tokenizer: TokenizerConfig) -> TokenizerConfig:
-    """The settings for this very worker."""
+def _fit_to_worker(tokenizer: TokenizerConfig) -> TokenizerConfig:
     from distributed import get_worker
 
     worker = get_worker()
@@ -222,14 +230,14 @@ def _here(tokenizer: TokenizerConfig) -> TokenizerConfig:
     return fit_to_memory(tokenizer, worker.state.nthreads, None if limit is None else limit >> 20)
 
 
-def _check(kit: TokenizerSpec) -> None:
+def _check_versions(spec: TokenizerSpec) -> None:
     try:
-        mine = versions(kit.tokenizer)
+        own = versions(spec.tokenizer)
     except TokenizerError as error:
         raise ClusterError(f"the worker on {platform.node()}: {error}") from error
-    odd = [f"{name} {mine[name]}, not {v}" for name, v in kit.versions.items() if mine[name] != v]
-    if odd:
+    other = [f"{name} {own[name]}, not {v}" for name, v in spec.versions.items() if own[name] != v]
+    if other:
         raise ClusterError(
-            f"the worker on {platform.node()} has {'; '.join(odd)}: its tokens or files could "
+            f"the worker on {platform.node()} has {'; '.join(other)}: its tokens or files could "
             "differ; install the same versions there"
         )

@@ -1,3 +1,3 @@
-"""What a prepared corpus is like: counts, repeated lines, unknown words, laws of frequency."""
+"""Statistics of a prepared corpus: counts, repeated lines, unknown words, power laws."""
 
 from __future__ import annotations

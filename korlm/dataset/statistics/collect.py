@@ -1,4 +1,4 @@
-"""All statistics of a prepared corpus, as ``statistics.json`` holds them beside its manifest."""
+"""Collects the statistics of a prepared corpus and writes ``statistics.json``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 
 from korlm.config.objective import SPLITS
 from korlm.config.paths import mend_prepared
-from korlm.dataset.numericalize import split_counts
 from korlm.dataset.prepared import Prepared
-from korlm.dataset.shards import ShardCounts
+from korlm.dataset.shards import ShardCounts, split_counts
 from korlm.dataset.statistics.power_laws import Coverage, PowerLaw, fit_heaps, fit_zipf
 from korlm.dataset.statistics.scan import Ints, SplitScan, lines_at, marks, scan_split
 from korlm.dataset.statistics.schema import Statistics
@@ -24,32 +23,23 @@ from korlm.utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
-
 JSON, PICTURE = "statistics.json", "frequencies.png"
-
-
 MAX_MIN_FREQ = 5
-
-
-FIRST_RANKS = (*range(1, 11), 20, 50)  # that are named, and those at 100, 200, 500 ...
-
-
-NUM_REPEATED = 5  # lines of train that are named
-
-
+FIRST_RANKS = (*range(1, 11), 20, 50)  # that are listed, besides 100, 200, 500 ...
+NUM_REPEATED = 5  # lines of train that are listed
 TEXT_CHARS = 200
 
 
 def collect(prepared: Prepared) -> tuple[Statistics, Ints]:
-    """Reads the tokens of a prepared corpus and counts.
+    """Compute the statistics of a prepared corpus.
 
     Returns:
-        The statistics, and how often each morph stands in train, falling; shape (types,).
+        The statistics, and the frequencies of the morphs of train in decreasing order (types,).
 
     Raises:
         PreparedError: shards are damaged or missing.
     """
-    counts = _checked_counts(prepared)
+    counts = _verified_counts(prepared)
     total = sum(split.num_lines for split in counts.values())
     scans: dict[str, SplitScan] = {}
     known = np.empty(0, np.int64)
@@ -62,7 +52,7 @@ def collect(prepared: Prepared) -> tuple[Statistics, Ints]:
     ranked = sorted(train.counts.items(), key=lambda item: (-item[1], item[0]))
     frequencies = np.fromiter((count for _, count in ranked), np.int64, len(ranked))
     ranks = [*(rank for rank in FIRST_RANKS if rank <= len(ranked)), *marks(100, len(ranked))]
-    found = {
+    statistics = {
         "fingerprint": prepared.fingerprint,
         "tokenizer": prepared.manifest["settings"]["tokenizer"]["name"],
         "splits": {
@@ -78,12 +68,12 @@ def collect(prepared: Prepared) -> tuple[Statistics, Ints]:
         "zipf": _law(fit_zipf(frequencies), "least squares of log frequency, weights 1 / rank"),
         "heaps": _law(fit_heaps(train.growth), "least squares of log types at the points of types"),
     }
-    return found, frequencies
+    return statistics, frequencies
 
 
-def _checked_counts(prepared: Prepared) -> dict[str, ShardCounts]:
-    """The counts of each split, train first, as shards and manifest agree on them."""
-    found = {}
+def _verified_counts(prepared: Prepared) -> dict[str, ShardCounts]:
+    """Return the counts of each split, train first; raise if shards and manifest differ."""
+    verified = {}
     for split in (name for name in SPLITS if name in prepared.stats):
         stats = prepared.stats[split]
         counts = split_counts(prepared.folder / "tokens", split)
@@ -93,12 +83,12 @@ def _checked_counts(prepared: Prepared) -> dict[str, ShardCounts]:
                 f"manifest says {stats.num_lines}; give report=false, or "
                 + mend_prepared(prepared.folder)
             )
-        found[split] = counts
-    return found
+        verified[split] = counts
+    return verified
 
 
 def write(prepared: Prepared, statistics: Statistics, frequencies: Ints) -> None:
-    """Writes both files into the prepared corpus; if they cannot be written, a warning says so."""
+    """Write statistics.json and the plot into the prepared corpus; log a warning on errors."""
     from korlm.dataset.statistics.plots import draw_frequencies
 
     try:
@@ -106,7 +96,7 @@ def write(prepared: Prepared, statistics: Statistics, frequencies: Ints) -> None
             write_figures(prepared.folder / JSON, statistics)
             draw_frequencies(prepared.folder / PICTURE, statistics, frequencies)
     except OutputError as error:
-        logger.warning("%s; the report is not kept", error)
+        logger.warning("%s; the report is not saved", error)
     else:
         logger.info("%s: %s, %s", prepared.folder, JSON, PICTURE)
 
@@ -114,7 +104,7 @@ def write(prepared: Prepared, statistics: Statistics, frequencies: Ints) -> None
 def _split(scan: SplitScan, counts: ShardCounts, leaks: bool) -> Statistics:
     lengths = scan.line_lengths
     num_duplicates = counts.num_sentences - len(np.unique(scan.hashes))
-    found: Statistics = {
+    statistics: Statistics = {
         "num_lines": counts.num_lines,
         "num_blank_lines": counts.num_lines - counts.num_sentences,
         "num_sentences": counts.num_sentences,
@@ -133,12 +123,12 @@ def _split(scan: SplitScan, counts: ShardCounts, leaks: bool) -> Statistics:
         "duplicate_share": num_duplicates / max(counts.num_sentences, 1),
     }
     if leaks:
-        found |= {
+        statistics |= {
             "num_lines_in_train": scan.num_known,
             "lines_in_train_share": scan.num_known / max(counts.num_sentences, 1),
             "morphs_in_train_share": scan.num_known_morphs / max(counts.num_morphs, 1),
         }
-    return found | {
+    return statistics | {
         "status": counts.status,
         "num_dropped": counts.num_dropped,
         "longest_lines": [line._asdict() for line in scan.longest],
@@ -147,7 +137,7 @@ def _split(scan: SplitScan, counts: ShardCounts, leaks: bool) -> Statistics:
 
 
 def _median(lengths: Counter[int]) -> float:
-    """Of values with their counts; the mean of the two in the middle if they are two."""
+    """Return the median of values given by their counts."""
     if not lengths:
         return 0.0
     sizes = np.array(sorted(lengths))
@@ -157,24 +147,24 @@ def _median(lengths: Counter[int]) -> float:
 
 
 def _repeated(prepared: Prepared, hashes: Ints) -> list[Statistics]:
-    """The lines that stand in train most often."""
+    """Return the most frequent lines of train."""
     _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
-    at = np.lexsort((first, -counts))[:NUM_REPEATED]
-    at = at[counts[at] > 1]
-    lines = lines_at(prepared.folder / "tokens", "train", first[at].tolist())
+    top = np.lexsort((first, -counts))[:NUM_REPEATED]
+    top = top[counts[top] > 1]
+    lines = lines_at(prepared.folder / "tokens", "train", first[top].tolist())
     return [
         {"count": int(count), "doc_id": doc_id, "line": line, "text": text[:TEXT_CHARS]}
-        for count, (doc_id, line, text) in zip(counts[at], lines, strict=True)
+        for count, (doc_id, line, text) in zip(counts[top], lines, strict=True)
     ]
 
 
 def _unknown(prepared: Prepared, scans: Mapping[str, SplitScan]) -> Statistics:
-    """Unknown tokens of valid for vocabularies of train; rates count <eos> among the tokens."""
+    """Return the unknown tokens of valid for several vocabularies; rates include <eos>."""
     coverage = Coverage(scans["train"].counts, scans["valid"].counts, prepared.vocab_config)
     num_tokens = prepared.stats["valid"].num_tokens
     num_types = len(coverage.frequencies)
     sizes = [*(size for size in marks(100, num_types) if size < num_types), num_types]
-    least = [coverage.size_of(min_freq) for min_freq in range(1, MAX_MIN_FREQ + 1)]
+    sizes_by_min_freq = [coverage.size_of(min_freq) for min_freq in range(1, MAX_MIN_FREQ + 1)]
     return {
         "split": "valid",
         "num_tokens": num_tokens,
@@ -182,7 +172,7 @@ def _unknown(prepared: Prepared, scans: Mapping[str, SplitScan]) -> Statistics:
         "by_size": [coverage.row(size, num_tokens) for size in sizes],
         "by_min_freq": [
             {"min_freq": min_freq, **coverage.row(size, num_tokens)}
-            for min_freq, size in enumerate(least, 1)
+            for min_freq, size in enumerate(sizes_by_min_freq, 1)
         ],
     }
 

@@ -1,4 +1,4 @@
-"""A picture of a corpus: frequency against rank, and unknown words against vocabulary size."""
+"""Plots of a corpus: frequency against rank, and unknown words against vocabulary size."""
 
 from __future__ import annotations
 
@@ -14,24 +14,18 @@ from korlm.dataset.statistics.schema import Statistics
 from korlm.utils.plotting import COLORS, labels, save, styled
 
 NAMED_RANKS = (1, 10, 100, 1000, 10_000, 100_000)
-
-
-NAMED_LEAST = (1, 2, 5)  # of vocab.min_freq
-
-
+NAMED_MIN_FREQS = (1, 2, 5)
 GREY = "#55534e"
-
-
-MAX_POINTS = 2000  # of the curve of ranks: no screen shows more
+MAX_POINTS = 2000  # of the curve of ranks
 
 
 def draw_frequencies(path: Path, statistics: Statistics, frequencies: Ints) -> None:
-    """Draws both panels.
+    """Draw both plots.
 
     Args:
-        path: of the PNG.
-        statistics: as ``collect`` gives them.
-        frequencies: how often each morph stands in train, falling; shape (types,).
+        path: of the PNG file.
+        statistics: as returned by ``collect``.
+        frequencies: of the morphs of train, in decreasing order, shape (types,).
     """
     with styled():
         figure = Figure(figsize=(12, 5), layout="constrained")
@@ -53,8 +47,8 @@ def _draw_ranks(axes: Axes, statistics: Statistics, frequencies: Ints) -> None:
         )  # fmt: skip
     named = [row for row in statistics["ranks"] if row["rank"] in NAMED_RANKS]
     for row, name in zip(named, labels([row["morph"] for row in named], "morph"), strict=True):
-        place = (row["rank"], row["count"])
-        axes.annotate(name, place, (6, 5), textcoords="offset points", color=GREY)
+        point = (row["rank"], row["count"])
+        axes.annotate(name, point, (6, 5), textcoords="offset points", color=GREY)
     _thousands(axes)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.set_xlabel("rank")
@@ -74,7 +68,7 @@ def _draw_unknown(axes: Axes, statistics: Statistics) -> None:
         label=f"this vocabulary: {chosen['size']:,} morphs, {100 * chosen['rate']:.2f} %",
     )  # fmt: skip
     for row in unknown["by_min_freq"]:
-        if row["min_freq"] in NAMED_LEAST:
+        if row["min_freq"] in NAMED_MIN_FREQS:
             axes.annotate(
                 f"{row['min_freq']}×", (row["size"], row["rate"]), (0, 9), ha="center",
                 textcoords="offset points", color=GREY,

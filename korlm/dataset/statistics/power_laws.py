@@ -1,7 +1,8 @@
-"""Zipf's and Heaps' laws, fitted, and how many tokens a vocabulary of some size leaves unknown."""
+"""Fits Zipf's and Heaps' laws; counts the unknown tokens for each vocabulary size."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from korlm.dataset.vocab import SPECIALS, Vocab
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """``y = scale * x ** slope``, and the share of the variance of log y that it explains."""
+    """A fit ``y = scale * x ** slope``; ``r_squared`` is that of log y."""
 
     slope: float
     scale: float
@@ -25,12 +26,12 @@ class PowerLaw:
 def fit_power_law(
     x: npt.ArrayLike, y: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> PowerLaw | None:
-    """The straight line through log x and log y with the least sum of squares; None of one point.
+    """Fit a line to log x and log y by weighted least squares; None for fewer than two points.
 
     Args:
-        x: shape (N,), all above 0.
-        y: shape (N,), all above 0.
-        weights: of the squares; shape (N,); None: all alike.
+        x: shape (N,), positive.
+        y: shape (N,), positive.
+        weights: of the squared errors, shape (N,); None: equal weights.
 
     >>> law = fit_power_law([1, 2, 4], [8, 4, 2])
     >>> round(law.slope, 6), round(law.scale, 6), round(law.r_squared, 6)
@@ -39,75 +40,68 @@ def fit_power_law(
     log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
     if len(log_x) < 2:
         return None
-    share = np.ones(len(log_x)) if weights is None else np.asarray(weights, float)
-    share = share / share.sum()
-    dx, dy = log_x - share @ log_x, log_y - share @ log_y
-    slope = float(share @ (dx * dy) / (share @ dx**2))
-    spread = float(share @ dy**2)
-    missed = float(share @ (dy - slope * dx) ** 2)
-    scale = float(np.exp(share @ log_y - slope * (share @ log_x)))
-    return PowerLaw(slope, scale, 1 - missed / spread if spread > 1e-12 else 1.0)
+    w = np.ones(len(log_x)) if weights is None else np.asarray(weights, float)
+    w = w / w.sum()
+    dx, dy = log_x - w @ log_x, log_y - w @ log_y
+    slope = float(w @ (dx * dy) / (w @ dx**2))
+    variance = float(w @ dy**2)
+    residual = float(w @ (dy - slope * dx) ** 2)
+    scale = float(np.exp(w @ log_y - slope * (w @ log_x)))
+    return PowerLaw(slope, scale, 1 - residual / variance if variance > 1e-12 else 1.0)
 
 
 def fit_zipf(frequencies: npt.ArrayLike) -> PowerLaw | None:
-    """Frequency against rank: least squares of the logarithms over all ranks, each weighing 1/rank.
+    """Fit frequency against rank, with weight 1 / rank.
 
-    So every stretch of the logarithmic axis weighs alike. With equal weights the ranks of the rare
-    types, which are nearly all, would decide alone.
+    The weights make equal intervals of the logarithmic axis count equally. With equal weights the
+    rare types, which are nearly all, would dominate.
 
     Args:
-        frequencies: of the types, the greatest first; shape (types,).
+        frequencies: of the types, in decreasing order, shape (types,).
     """
     ranks = np.arange(1, len(np.asarray(frequencies)) + 1)
     return fit_power_law(ranks, frequencies, 1 / ranks)
 
 
 def fit_heaps(growth: Sequence[tuple[int, int]]) -> PowerLaw | None:
-    """Different morphs against morphs read: least squares of the logarithms over those points."""
+    """Fit the number of different morphs against the number of morphs, from pairs of the two."""
     return fit_power_law([n for n, _ in growth], [types for _, types in growth])
 
 
 class Coverage:
-    """How many tokens of a text each size of vocabulary leaves unknown.
-
-    The vocabularies are those that ``korlm.dataset.vocab`` would make of train's counts.
+    """Number of unknown tokens in a text for vocabularies of different sizes, built from train.
 
     Args:
-        train: the counts of train's tokens, as the text has them.
-        text: the counts of the tokens of the text in question.
-        config: whether tokens are lower-cased and numbers made one; its size does not matter.
+        train: counts of the tokens of train.
+        text: counts of the tokens of the text.
+        config: settings of the vocabulary; its size is ignored.
     """
 
     def __init__(
         self, train: Mapping[str, int], text: Mapping[str, int], config: VocabConfig
     ) -> None:
-        every = Vocab(
-            train,
-            VocabConfig(
-                min_freq=1, lowercase=config.lowercase, normalize_numbers=config.normalize_numbers
-            ),
-        )
-        self.frequencies = np.array(every.counts[len(SPECIALS) :], np.int64)  # falling
-        ranks = every.encode(text) - len(SPECIALS)
+        vocab = Vocab(train, dataclasses.replace(config, min_freq=1, max_size=None))
+        self.frequencies = np.array(vocab.counts[len(SPECIALS) :], np.int64)  # decreasing
+        ranks = vocab.encode(text) - len(SPECIALS)
         counts = np.fromiter(text.values(), np.int64, len(text))
         known = ranks >= 0
-        found = np.bincount(ranks[known], counts[known], len(self.frequencies)).astype(np.int64)
-        self._unknown = int(counts.sum()) - np.concatenate([[0], np.cumsum(found)])
+        per_rank = np.bincount(ranks[known], counts[known], len(self.frequencies)).astype(np.int64)
+        self._unknown = int(counts.sum()) - np.concatenate([[0], np.cumsum(per_rank)])
 
     def num_unknown(self, size: int) -> int:
-        """Tokens that are unknown to a vocabulary of the ``size`` most frequent ones."""
+        """Return the number of unknown tokens, given the ``size`` most frequent types."""
         return int(self._unknown[min(size, len(self.frequencies))])
 
     def size_of(self, min_freq: int) -> int:
-        """How many tokens stand in train so often at least."""
+        """Return the number of types that occur at least ``min_freq`` times in train."""
         return int(np.searchsorted(-self.frequencies, -min_freq, side="right"))
 
     def row(self, size: int, num_tokens: int) -> dict[str, Any]:
-        """A point of the curve, as statistics.json has it.
+        """Return one point of the curve, as in statistics.json.
 
         Args:
-            size: of the vocabulary, without the special tokens.
-            num_tokens: that the rate is counted from.
+            size: of the vocabulary, without special tokens.
+            num_tokens: of the text; the denominator of the rate.
         """
         num_unk = self.num_unknown(size)
         return {"size": size, "num_unk": num_unk, "rate": num_unk / max(num_tokens, 1)}

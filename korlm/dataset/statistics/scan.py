@@ -1,6 +1,7 @@
-"""One pass over the shards of a split, at array speed: Python loops over different tokens only.
+"""Scans the shards of a split once and counts tokens and lines.
 
-Memory holds a row group, the different tokens, and eight bytes for each line that is not blank.
+Python loops run over different tokens only. Memory holds a row group, the different tokens, and
+eight bytes for each line that is not blank.
 """
 
 from __future__ import annotations
@@ -21,14 +22,12 @@ from korlm.corpus.normalization import normalize_all
 from korlm.dataset.numericalize import filled_lines
 from korlm.dataset.shards import read_columns, shard_paths
 
-NUM_LONGEST = 5  # lines that are named
-
-
+NUM_LONGEST = 5  # lines that are listed
 Ints = npt.NDArray[np.int64]
 
 
 class LongLine(NamedTuple):
-    """A line, and how long it is."""
+    """A line with its length."""
 
     num_chars: int
     num_morphs: int
@@ -37,19 +36,19 @@ class LongLine(NamedTuple):
 
 
 class SplitScan:
-    """What one pass over a split finds in its lines (NFC); blank ones are left out of all of it.
+    """Counts of the lines of a split (NFC) that are not blank.
 
     Args:
-        known: the sorted hashes of the lines of train, to be looked for here; None: of no lines.
+        known: sorted hashes of the lines of train, to count lines that are in both; None: none.
 
     Attributes:
-        counts: of each morph, in the order in which they come.
-        growth: pairs of (morphs read, different ones among them), at 100, 200, 500, 1,000 ... and
-            at the end.
-        line_lengths: how many lines have so many morphs.
-        longest: the lines with the most characters, the longest first.
-        num_known: lines that stand in ``known`` too, and
-        num_known_morphs: their morphs.
+        counts: of each morph, in order of first occurrence.
+        growth: pairs of (number of morphs, number of different morphs), after 100, 200, 500,
+            1,000 ... morphs and at the end.
+        line_lengths: number of morphs -> number of lines.
+        longest: the lines with the most characters, in decreasing order.
+        num_known: lines whose hash is in ``known``.
+        num_known_morphs: morphs of these lines.
     """
 
     def __init__(self, known: Ints | None = None) -> None:
@@ -63,17 +62,17 @@ class SplitScan:
 
     @property
     def hashes(self) -> Ints:
-        """A hash of 64 bits for each line, in order; another process has others."""
+        """A hash of 64 bits for each line, in order; they differ between processes."""
         return np.concatenate([np.empty(0, np.int64), *self._hashes])
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Takes in the next lines: doc_id, line, text, morphs and status of each."""
+        """Add lines, with the columns doc_id, line, text, morphs and status."""
         filled = np.flatnonzero(filled_lines(batch.column("status")))
         batch = batch.take(pa.array(filled))
         self._add_morphs(batch.column("morphs").flatten())
         lengths = pc.list_value_length(batch.column("morphs")).to_numpy(zero_copy_only=False)
-        sizes, how_many = np.unique(lengths, return_counts=True)
-        self.line_lengths.update(dict(zip(sizes.tolist(), how_many.tolist(), strict=True)))
+        sizes, counts = np.unique(lengths, return_counts=True)
+        self.line_lengths.update(dict(zip(sizes.tolist(), counts.tolist(), strict=True)))
         texts = normalize_all(batch.column("text").to_pylist())
         hashes = hash_lines(texts)
         self._hashes.append(hashes)
@@ -87,11 +86,11 @@ class SplitScan:
         types = encoded.dictionary.to_pylist()
         indices = encoded.indices.to_numpy(zero_copy_only=False)
         first = np.empty(len(types), np.int64)
-        first[indices[::-1]] = np.arange(len(indices))[::-1]  # the last one to be written stays
+        first[indices[::-1]] = np.arange(len(indices))[::-1]  # the last assignment counts
         is_new = np.fromiter((token not in self.counts for token in types), bool, len(types))
-        came = np.sort(first[is_new]) + self.num_morphs
+        new_at = np.sort(first[is_new]) + self.num_morphs
         for mark in marks(self.num_morphs + 1, self.num_morphs + len(indices)):
-            self.growth.append((mark, len(self.counts) + int(np.searchsorted(came, mark))))
+            self.growth.append((mark, len(self.counts) + int(np.searchsorted(new_at, mark))))
         self.num_morphs += len(indices)
         totals = np.bincount(indices, minlength=len(types)).tolist()
         for token, count in zip(types, totals, strict=True):
@@ -101,19 +100,19 @@ class SplitScan:
         self, batch: pa.RecordBatch, texts: Sequence[str], lengths: npt.NDArray[Any]
     ) -> None:
         chars = np.fromiter(map(len, texts), np.int64, len(texts))
-        at = np.argsort(-chars, kind="stable")[:NUM_LONGEST]
-        named = batch.select(["doc_id", "line"]).take(pa.array(at)).to_pylist()
-        found = [
+        index = np.argsort(-chars, kind="stable")[:NUM_LONGEST]
+        rows = batch.select(["doc_id", "line"]).take(pa.array(index)).to_pylist()
+        lines = [
             LongLine(int(chars[i]), int(lengths[i]), row["doc_id"], row["line"])
-            for i, row in zip(at, named, strict=True)
+            for i, row in zip(index, rows, strict=True)
         ]
-        # Of lines of one length those that came first stay, as nlargest keeps the order.
+        # nlargest is stable: of lines of equal length the first ones are kept.
         self.longest = heapq.nlargest(
-            NUM_LONGEST, [*self.longest, *found], key=lambda line: line.num_chars
+            NUM_LONGEST, [*self.longest, *lines], key=lambda line: line.num_chars
         )
 
     def finish(self) -> None:
-        """Sets the last point of the growth."""
+        """Add the last point of ``growth``."""
         if self.num_morphs and (not self.growth or self.growth[-1][0] != self.num_morphs):
             self.growth.append((self.num_morphs, len(self.counts)))
 
@@ -124,13 +123,13 @@ def scan_split(
     known: Ints | None = None,
     progress: Callable[[int], object] = lambda lines: None,
 ) -> SplitScan:
-    """Reads the shards of a split.
+    """Scan the shards of a split.
 
     Args:
-        tokens: the folder of the shards.
-        split: its name.
-        known: the sorted hashes of the lines of train, to be looked for here.
-        progress: is told of lines that were read.
+        tokens: folder of the shards.
+        split: name of the split.
+        known: sorted hashes of the lines of train, to count lines that are in both.
+        progress: called with the number of lines of each row group.
 
     Raises:
         PreparedError: a shard is damaged.
@@ -145,15 +144,15 @@ def scan_split(
 
 
 def hash_lines(texts: Sequence[str]) -> Ints:
-    """A hash of 64 bits for each line; shape (lines,).
+    """Return a hash of 64 bits for each line (Python's ``hash``); shape (lines,).
 
-    Python's own. Of n lines, n^2 / 2^65 pairs are alike by chance: 0.03 of a billion lines.
+    Among n lines, n^2 / 2^65 collisions are expected: 0.03 for a billion lines.
     """
     return np.fromiter(map(hash, texts), np.int64, len(texts))
 
 
 def marks(low: int, high: int) -> Iterator[int]:
-    """100, 200, 500, 1,000, 2,000, 5,000 ..., those from ``low`` to ``high``.
+    """Yield those of 100, 200, 500, 1,000, 2,000, 5,000 ... that are in [low, high].
 
     >>> list(marks(200, 5000))
     [200, 500, 1000, 2000, 5000]
@@ -167,24 +166,24 @@ def marks(low: int, high: int) -> Iterator[int]:
                 yield mark
 
 
-def lines_at(tokens: Path, split: str, places: Sequence[int]) -> list[tuple[str, int, str]]:
-    """Document, number and text of some lines.
+def lines_at(tokens: Path, split: str, indices: Sequence[int]) -> list[tuple[str, int, str]]:
+    """Return document, number and text of some lines.
 
     Args:
-        tokens: the folder of the shards.
-        split: its name.
-        places: of the lines among those of the split that are not blank, from 0.
+        tokens: folder of the shards.
+        split: name of the split.
+        indices: of the lines among those of the split that are not blank, from 0.
     """
-    found: dict[int, tuple[str, int, str]] = {}
+    lines: dict[int, tuple[str, int, str]] = {}
     begin = 0
     for path in shard_paths(tokens, split):
         for batch in read_columns(path, ["doc_id", "line", "text", "status"]):
             filled = np.flatnonzero(filled_lines(batch.column("status")))
-            inside = [place for place in places if begin <= place < begin + len(filled)]
-            rows = batch.take(pa.array([filled[place - begin] for place in inside], pa.int64()))
-            for place, row in zip(inside, rows.to_pylist(), strict=True):
-                found[place] = (row["doc_id"], row["line"], row["text"])
+            inside = [index for index in indices if begin <= index < begin + len(filled)]
+            rows = batch.take(pa.array([filled[index - begin] for index in inside], pa.int64()))
+            for index, row in zip(inside, rows.to_pylist(), strict=True):
+                lines[index] = (row["doc_id"], row["line"], row["text"])
             begin += len(filled)
-            if len(found) == len(set(places)):
-                return [found[place] for place in places]
-    return [found[place] for place in places]
+            if len(lines) == len(set(indices)):
+                return [lines[index] for index in indices]
+    return [lines[index] for index in indices]

@@ -1,4 +1,4 @@
-"""Types of the corpus statistics."""
+"""Type of the corpus statistics."""
 
 from __future__ import annotations
 

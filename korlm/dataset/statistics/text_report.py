@@ -1,4 +1,4 @@
-"""The statistics of a corpus as text that people read."""
+"""Formats the statistics of a corpus as text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ TEXT_CHARS = 50
 
 
 def describe(statistics: Statistics) -> str:
-    """The whole report."""
+    """Return the statistics as text."""
     parts = [
         _splits(statistics["splits"]),
-        _set_aside(statistics["splits"]),
+        _unusual_statuses(statistics["splits"]),
         _longest(statistics["splits"]),
         _repeated(statistics["repeated_lines"]),
         _ranks(statistics["ranks"]),
@@ -29,7 +29,7 @@ _ROWS: tuple[tuple[str, Callable[[Statistics], str]], ...] = (
     ("lines", lambda s: _count(s["num_lines"])),
     ("  blank", lambda s: _count(s["num_blank_lines"])),
     ("  repeats of earlier ones", lambda s: _of(s["num_duplicate_lines"], s["duplicate_share"])),
-    ("  that stand in train", lambda s: _leak(s)),
+    ("  that are in train", lambda s: _leak(s)),
     ("    share of the morphs", lambda s: _percent(s.get("morphs_in_train_share"))),
     ("characters", lambda s: _count(s["num_chars"])),
     ("eojeol", lambda s: _count(s["num_eojeol"])),
@@ -46,7 +46,7 @@ _ROWS: tuple[tuple[str, Callable[[Statistics], str]], ...] = (
 
 def _splits(splits: Statistics) -> str:
     cells = [["", *splits]]
-    cells += [[head, *(tell(split) for split in splits.values())] for head, tell in _ROWS]
+    cells += [[head, *(value(split) for split in splits.values())] for head, value in _ROWS]
     return "\n".join(line.rstrip() for line in aligned(cells))
 
 
@@ -71,39 +71,39 @@ def _hapaxes(split: Statistics) -> str:
     return _of(split["num_hapaxes"], split["num_hapaxes"] / max(split["num_types"], 1))
 
 
-def _set_aside(splits: Statistics) -> str:
-    """What did not go plainly, and why."""
-    told = [
+def _unusual_statuses(splits: Statistics) -> str:
+    lines = [
         f"  {split}: {count:,} lines {status}"
-        for split, found in splits.items()
-        for status, count in found["status"].items()
+        for split, counts in splits.items()
+        for status, count in counts["status"].items()
         if status not in NORMAL_STATUSES
     ]
-    told += [
-        f"  {split}: {found['num_dropped']:,} characters in no token"
-        for split, found in splits.items()
-        if found["num_dropped"]
+    lines += [
+        f"  {split}: {counts['num_dropped']:,} characters in no token"
+        for split, counts in splits.items()
+        if counts["num_dropped"]
     ]
-    return "\n".join(["not plainly read (report.tsv names each line):", *told]) if told else ""
+    heading = "lines with problems (each is listed in report.tsv):"
+    return "\n".join([heading, *lines]) if lines else ""
 
 
 def _longest(splits: Statistics) -> str:
     cells = [["longest lines", "characters", "morphs", "document", "line"]]
-    for split, found in splits.items():
-        for line in found["longest_lines"]:
+    for split, counts in splits.items():
+        for line in counts["longest_lines"]:
             sizes = (_count(line["num_chars"]), _count(line["num_morphs"]))
-            cells.append([f"  {split}", *sizes, _shown(line["doc_id"]), _count(line["line"])])
+            cells.append([f"  {split}", *sizes, _shorten(line["doc_id"]), _count(line["line"])])
     return "\n".join(line.rstrip() for line in aligned(cells))
 
 
 def _repeated(lines: Sequence[Statistics]) -> str:
-    told = [f"  {line['count']:>7,} times  {_shown(line['text'])}" for line in lines]
-    return "\n".join(["lines that stand in train most often:", *told]) if told else ""
+    rows = [f"  {line['count']:>7,} times  {_shorten(line['text'])}" for line in lines]
+    return "\n".join(["most frequent lines of train:", *rows]) if rows else ""
 
 
 def _ranks(ranks: Sequence[Statistics]) -> str:
-    told = [f"{row['rank']:,} {_shown(row['morph'])} {row['count']:,}" for row in ranks]
-    lines = [told[begin : begin + 10] for begin in range(0, len(told), 10)]
+    cells = [f"{row['rank']:,} {_shorten(row['morph'])} {row['count']:,}" for row in ranks]
+    lines = [cells[begin : begin + 10] for begin in range(0, len(cells), 10)]
     return "\n".join(["rank, morph, count in train:", *("  " + " · ".join(row) for row in lines)])
 
 
@@ -112,7 +112,7 @@ def _unknown(unknown: Statistics) -> str:
     cells = [[f"unknown in {unknown['split']}", "vocabulary", "tokens", "rate"]]
     cells += [["  the most frequent", *_row(row)] for row in unknown["by_size"]]
     cells += [[f"  vocab.min_freq={row['min_freq']}", *_row(row)] for row in unknown["by_min_freq"]]
-    cells.append(["  as it is", *_row(chosen)])
+    cells.append(["  this vocabulary", *_row(chosen)])
     return "\n".join(line.rstrip() for line in aligned(cells))
 
 
@@ -121,22 +121,22 @@ def _row(row: Statistics) -> list[str]:
 
 
 def _laws(statistics: Statistics) -> str:
-    told = []
+    lines = []
     if (zipf := statistics["zipf"]) is not None:
-        told.append(
+        lines.append(
             f"Zipf: frequency ~ rank^{zipf['slope']:.3f} (R² {zipf['r_squared']:.3f}; "
             f"{zipf['method']})"
         )
     if (heaps := statistics["heaps"]) is not None:
         points = statistics["splits"]["train"]["types"]
-        shown = [point for at, point in enumerate(points) if at % 3 == 0 or at == len(points) - 1]
-        told.append(
+        shown = [point for i, point in enumerate(points) if i % 3 == 0 or i == len(points) - 1]
+        lines.append(
             f"Heaps: types ~ morphs^{heaps['slope']:.3f} (R² {heaps['r_squared']:.3f}): "
             + ", ".join(f"{p['num_types']:,} in {p['num_morphs']:,}" for p in shown)
         )
-    return "\n".join(told)
+    return "\n".join(lines)
 
 
-def _shown(text: str) -> str:
+def _shorten(text: str) -> str:
     short = text if len(text) <= TEXT_CHARS else text[: TEXT_CHARS - 1] + "…"
     return tsv_cell(short)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import pyarrow.compute as pc
 
 from korlm.config import CorpusFormat, Encoding, ScoreUnit, TextConfig
-from korlm.corpus.files import STDIN, inspect_file
+from korlm.corpus.containers import STDIN
+from korlm.corpus.files import inspect_file
 from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import Source
@@ -104,7 +105,7 @@ def _num_bytes(sources: Sequence[Source], config: TextConfig) -> int | None:
     """Return the number of bytes of text; None if it is unknown before reading."""
     for source in sources:
         info = inspect_file(source.path, Encoding(config.encoding), config.format)
-        is_plain = not info.packer and info.encoding is Encoding.utf8
-        if source.path == STDIN or not is_plain or info.layout is not CorpusFormat.txt:
+        is_plain = not info.compression and info.encoding is Encoding.utf8
+        if source.path == STDIN or not is_plain or info.format is not CorpusFormat.txt:
             return None
     return sum(source.size for source in sources)

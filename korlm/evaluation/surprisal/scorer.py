@@ -116,7 +116,7 @@ def rebatch(encoded: Iterable[EncodedText]) -> Iterator[EncodedText]:
     for lines in encoded:
         pending.append(lines)
         if sum(len(part.ids) for part in pending) >= WINDOW:
-            yield EncodedText.joined(pending)
+            yield EncodedText.concatenate(pending)
             pending = []
     if pending:
-        yield EncodedText.joined(pending)
+        yield EncodedText.concatenate(pending)

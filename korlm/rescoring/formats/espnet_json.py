@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from korlm.corpus.files import has_half_characters
 from korlm.rescoring.nbest import Hypothesis, NBest, lines_of, parse_score
+from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import NbestError
 
 OUTPUT, TEXT, REFERENCE = "output", "rec_text", "text"
@@ -64,7 +64,7 @@ def _utterances(path: Path) -> Iterator[tuple[str, dict[str, Any], list[dict[str
     utterances = data.get("utts") if isinstance(data, dict) else None
     if not isinstance(utterances, dict):
         raise NbestError(f"{path}: no object under 'utts'; ESPnet's data.json has one")
-    if has_half_characters(json.dumps(data, ensure_ascii=False)):
+    if has_lone_surrogates(json.dumps(data, ensure_ascii=False)):
         raise NbestError(f"{path}: has a lone surrogate, which UTF-8 cannot encode")
     for utt, record in utterances.items():
         outputs = record.get(OUTPUT) if isinstance(record, dict) else None

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from korlm.corpus.files import has_half_characters
 from korlm.rescoring.nbest import Hypothesis, NBest, Row, grouped, lines_of, parse_score
+from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import NbestError
 
 NAMES = ("utt", "id")
@@ -58,7 +58,7 @@ def records_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     "per line, or the data.json of ESPnet1"
                 ) from None
             raise NbestError(f"{where}: is not JSON ({error})") from None
-        if has_half_characters(json.dumps(record, ensure_ascii=False)):
+        if has_lone_surrogates(json.dumps(record, ensure_ascii=False)):
             raise NbestError(f"{where}: has a lone surrogate, which UTF-8 cannot encode")
         if not isinstance(record, dict):
             raise NbestError(f"{where}: must be an object {{...}}, not {type(record).__name__}")

@@ -157,15 +157,15 @@ class TokenizerPool:
 
     Args:
         config: which tokenizer, and for slow ones how many processes and threads.
-        learned: what it learned from train, if it had to (``train_tokenizer``).
+        tokenizer_model: what ``train_tokenizer`` returned.
 
     Raises:
-        TokenizerError: a package that it needs is not installed, or what it learned is damaged.
+        TokenizerError: a package that it needs is not installed, or the tokenizer model is damaged.
     """
 
-    def __init__(self, config: TokenizerConfig, learned: bytes | None = None) -> None:
+    def __init__(self, config: TokenizerConfig, tokenizer_model: bytes | None = None) -> None:
         self._config = config
-        self._light = build_inprocess(config, learned)
+        self._light = build_inprocess(config, tokenizer_model)
         self._title = config.name.capitalize()
         self._inbox: queue.SimpleQueue[tuple[_WorkerProcess, tuple[Message, bytes] | None]] = (
             queue.SimpleQueue()

@@ -21,14 +21,12 @@ import pyarrow.parquet as pq
 
 from korlm.utils.errors import OutputError, output_errors
 from korlm.utils.io.streams import TerminalBytes, shows_text
+from korlm.utils.io.tables import TSV_ESCAPES
 
 STDOUT = "-"
 
 
 DECIMALS = 5
-
-
-_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def tsv_lines(table: pa.Table) -> bytes:
@@ -49,7 +47,7 @@ def _cells(column: pa.Array) -> pa.Array:
         column = pc.round(column, DECIMALS)
     if not pa.types.is_string(column.type):
         return pc.cast(column, pa.string())
-    for char, escaped in _ESCAPES.items():
+    for char, escaped in TSV_ESCAPES.items():
         column = pc.replace_substring(column, char, escaped)
     return column
 

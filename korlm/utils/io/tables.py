@@ -1,31 +1,57 @@
-"""Tables for terminals, and cells of TSV files."""
+"""Text tables: cells and rows of TSV files, and aligned columns for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 
 from korlm.text.unicode import BLANKS
 
-_VISIBLE_BLANKS = {
-    ord(c): f"\\x{ord(c):02x}" for c in BLANKS if not c.isprintable() and ord(c) < 0xA0
+TSV_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}  # the backslash comes first
+_UNESCAPES = {escaped: char for char, escaped in TSV_ESCAPES.items()}
+_ESCAPE_TABLE = str.maketrans(TSV_ESCAPES)
+# Other control characters, and characters that some programs take for line ends.
+_VISIBLE_TABLE = {
+    **{ord(c): f"\\x{ord(c):02x}" for c in BLANKS if not c.isprintable() and ord(c) < 0xA0},
+    **_ESCAPE_TABLE,
+    **str.maketrans({"\u2028": "\\u2028", "\u2029": "\\u2029"}),
 }
 
 
-_VISIBLE_BLANKS |= str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+def escape_tsv(text: str) -> str:
+    r"""Escape backslash, tab and line ends, so that ``unescape_tsv`` restores the text.
+
+    >>> print(escape_tsv("a\tb"))
+    a\tb
+    """
+    return text.translate(_ESCAPE_TABLE)
 
 
-_VISIBLE_BLANKS |= str.maketrans(
-    {"\u2028": "\\u2028", "\u2029": "\\u2029"}
-)  # some programs treat them as line ends
+def unescape_tsv(cell: str) -> str:
+    r"""Reverse ``escape_tsv``.
+
+    >>> unescape_tsv(r"a\tb")
+    'a\tb'
+    """
+    return re.sub(r"\\.", lambda match: _UNESCAPES.get(match.group(), match.group()), cell)
 
 
 def tsv_cell(value: object) -> str:
-    r"""Return a value as the cell of a TSV file.
+    r"""Return a value as a cell for people: all control characters are escaped.
 
-    >>> print(tsv_cell("a\tb"))
-    a\tb
+    >>> print(tsv_cell("a\tb\x00"))
+    a\tb\x00
     """
-    return str(value).translate(_VISIBLE_BLANKS)
+    return str(value).translate(_VISIBLE_TABLE)
+
+
+def tsv_row(values: Iterable[object]) -> str:
+    r"""Return values as a line of a TSV file, its line end included.
+
+    >>> tsv_row(["a", 1])
+    'a\t1\n'
+    """
+    return "\t".join(map(tsv_cell, values)) + "\n"
 
 
 def aligned(cells: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
@@ -41,8 +67,8 @@ def aligned(cells: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> lis
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if at in left else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if index in left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in cells
     ]

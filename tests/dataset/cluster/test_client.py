@@ -1,4 +1,4 @@
-"""Workers are found, asked for and let go; what stands in the way is told in one line."""
+"""Connections to clusters, and the errors of those that cannot be used."""
 
 import importlib.util
 import sys
@@ -32,12 +32,12 @@ def test_workers_that_others_started_must_know_korlm(tmp_path: Path) -> None:
         def run(self, asked: Callable[[], bool], on_error: str) -> dict[str, bool]:
             return {"tcp://a:1": asked(), "tcp://b:2": not asked()}
 
-    crew = ClusterClient(
+    connection = ClusterClient(
         ClusterConfig(cluster="tcp://a:9"), TokenizerConfig(name="syllable"), tmp_path
     )
-    crew.client = Client()
+    connection.client = Client()
     with pytest.raises(ClusterError, match="korlm is not installed where tcp://b:2 runs"):
-        crew.check()
+        connection.check()
 
 
 @pytest.mark.parametrize("package", ["distributed", "dask_jobqueue"])

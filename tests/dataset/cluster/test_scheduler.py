@@ -1,4 +1,4 @@
-"""Shards made by a cluster are those of one machine, byte for byte, whoever died on the way."""
+"""A cluster makes the same shards as one machine, byte for byte, even if workers die."""
 
 import functools
 import logging
@@ -13,7 +13,6 @@ import pytest
 from conftest import LIGHT, Command, TinyCorpus
 
 from korlm.dataset import text_batches
-from korlm.dataset import text_batches as dataset_text_batches
 
 pytest.importorskip("distributed", reason="needs korlm[cluster]")
 
@@ -57,7 +56,7 @@ def address() -> Iterator[str]:
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
     """Some twelve shards of three splits; one line has the mark."""
     monkeypatch.setattr(text_batches, "SHARD_CHARS", 400)
-    monkeypatch.setattr(dataset_text_batches, "BATCH_CHARS", 60)
+    monkeypatch.setattr(text_batches, "BATCH_CHARS", 60)
     dice = random.Random(1)
     words = ["나는", "학교에", "간다", "KBS", "😀", "e\u0301", "\u1112\u1161\u11ab", "JAVA!"]
     lines = [" ".join(dice.choices(words, k=dice.randrange(6))) for _ in range(600)]
@@ -139,7 +138,7 @@ def test_a_shard_that_ends_its_workers_is_named(
     table = pq.read_table(tmp_path / "alone" / "tokens" / missing, columns=["text"])
     assert deadly.MARK in table["text"].to_pylist()
     told, name = str(caught.value), missing.removesuffix(".parquet")
-    assert told.startswith(f"1 of the shards could not be made by the cluster: {name} (")
+    assert told.startswith(f"the cluster could not make 1 of the shards: {name} (")
     assert "text.txt#" in told and "died" in told and "\n" not in told
     assert make("two") == alone  # without the cluster, that shard alone
 
@@ -161,16 +160,18 @@ def test_work_that_was_broken_off_goes_on(
     with pytest.raises(KeyboardInterrupt):
         make("two", address)
     monkeypatch.undo()
-    monkeypatch.setattr(dataset_text_batches, "SHARD_CHARS", 400)
-    monkeypatch.setattr(dataset_text_batches, "BATCH_CHARS", 60)
+    monkeypatch.setattr(text_batches, "SHARD_CHARS", 400)
+    monkeypatch.setattr(text_batches, "BATCH_CHARS", 60)
     before = files(folder)
     assert 3 <= len(before) < len(alone) and before.items() <= alone.items()
-    # What a killed process and a killed run on one machine leave behind.
+    # Left by a killed process.
     (folder / "train-00001.parquet.tmp").write_bytes(b"half")
     given: list[object] = []
-    give = scheduler._Work.give
+    submit = scheduler.ShardScheduler.submit
     monkeypatch.setattr(
-        scheduler._Work, "give", lambda work, shard: (given.append(shard), give(work, shard))
+        scheduler.ShardScheduler,
+        "submit",
+        lambda self, shard: (given.append(shard), submit(self, shard)),
     )
     after = make("two", address)
     assert {name: after[name] for name in alone} == alone

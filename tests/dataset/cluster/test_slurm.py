@@ -1,4 +1,4 @@
-"""Workers in jobs of SLURM: what is asked for, and what becomes of jobs that end too soon."""
+"""Workers in SLURM jobs: the job script, and jobs that end too early."""
 
 import importlib.util
 import os
@@ -68,7 +68,7 @@ def test_slurm(korlm: Command, tiny: TinyCorpus, slurm: Path) -> None:
     command = ["prepare", *tiny.overrides, "tokenizer=syllable", "report=false"]
     asked = ["prepare.cluster=slurm", "prepare.workers=1", "prepare.sbatch=['--nice=5']"]
     (slurm / "refused").touch()
-    assert "sbatch says: no such partition" in korlm(*command, *asked).error
+    assert "sbatch: no such partition" in korlm(*command, *asked).error
     (slurm / "refused").unlink()
     assert korlm(*command, *asked, "prepare.interface=lo").code == 0
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -99,15 +99,15 @@ def test_a_job_that_ends_before_its_worker_is_there_is_asked_for_again(
     (slurm / "unlucky").write_text("\n\n")
     ended = korlm("prepare", *tiny.overrides, *ASKED, "prepare.workers=1")
     assert ended.code == 0
-    told = r"job \d+ of SLURM ended before its worker was there: \S+\.err: slurmstepd: .* no room"
+    told = r"SLURM job \d+ ended before its worker started: \S+\.err: slurmstepd: .* no room"
     assert len(re.findall(told, ended.out)) == 2
 
 
 def test_jobs_that_all_end_are_given_up(korlm: Command, tiny: TinyCorpus, slurm: Path) -> None:
     (slurm / "unlucky").write_text("\n" * 100)
     told = korlm("prepare", *tiny.overrides, *ASKED, "prepare.workers=4").error
-    assert "slurmstepd: error: no room; so did 3 others, and no worker was ever there" in told
-    logs = Path(told.rpartition("what they wrote is in ")[2])
+    assert "slurmstepd: error: no room; so did 3 others, and no worker has started" in told
+    logs = Path(told.rpartition("their output is in ")[2])
     assert len(list(logs.glob("*.err"))) >= station.MAX_INITIAL_FAILURES
 
 

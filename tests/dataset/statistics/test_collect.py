@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_written(
         write(small, *collect(small))
     (record,) = caplog.records
     assert record.levelname == "WARNING" and "\n" not in record.getMessage()
-    assert str(small.folder) in record.getMessage() and "not kept" in record.getMessage()
+    assert str(small.folder) in record.getMessage() and "not saved" in record.getMessage()
     assert sorted(small.folder.iterdir()) == before
 
 

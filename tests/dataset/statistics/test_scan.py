@@ -10,8 +10,7 @@ from corpora import made, random_lines
 
 from korlm.config import VocabConfig
 from korlm.corpus.normalization import normalize
-from korlm.dataset import shards, text_batches
-from korlm.dataset import text_batches as dataset_text_batches
+from korlm.dataset import shard_writer, text_batches
 from korlm.dataset.shards import shard_paths
 from korlm.dataset.statistics import scan as splits
 from korlm.dataset.statistics.scan import LongLine, hash_lines, lines_at, marks, scan_split
@@ -20,8 +19,8 @@ from korlm.dataset.statistics.scan import LongLine, hash_lines, lines_at, marks,
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_batches, "SHARD_CHARS", 6000)
-    monkeypatch.setattr(shards, "ROW_GROUP_CHARS", 900)
-    monkeypatch.setattr(dataset_text_batches, "BATCH_CHARS", 300)
+    monkeypatch.setattr(shard_writer, "ROW_GROUP_CHARS", 900)
+    monkeypatch.setattr(text_batches, "BATCH_CHARS", 300)
 
 
 def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:

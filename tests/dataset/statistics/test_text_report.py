@@ -1,4 +1,4 @@
-"""The report as people read it."""
+"""The statistics as text."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ REPORT = """\
 lines                                6            2
   blank                              1            0
   repeats of earlier ones  2 (40.00 %)   0 (0.00 %)
-  that stand in train                   1 (50.00 %)
+  that are in train                     1 (50.00 %)
     share of the morphs                     28.57 %
 characters                          28           17
 eojeol                              11            7
@@ -36,7 +36,7 @@ longest lines  characters  morphs   document  line
   valid                11       5  valid.txt     2
   valid                 4       2  valid.txt     1
 
-lines that stand in train most often:
+most frequent lines of train:
         3 times  나 간다
 
 rank, morph, count in train:
@@ -49,7 +49,7 @@ unknown in valid     vocabulary  tokens     rate
   vocab.min_freq=3            2       4  44.44 %
   vocab.min_freq=4            1       6  66.67 %
   vocab.min_freq=5            0       7  77.78 %
-  as it is                    3       3  33.33 %
+  this vocabulary             3       3  33.33 %
 """
 
 
@@ -64,14 +64,14 @@ def test_the_whole_report(tmp_path: Path) -> None:
     assert zipf.startswith("frequency ~ rank^-0.") and "Heaps" not in zipf
 
 
-def test_what_did_not_go_plainly(tmp_path: Path) -> None:
+def test_lines_with_problems(tmp_path: Path) -> None:
     found = report(tmp_path)
-    assert "plainly" not in describe(found)
+    assert "problems" not in describe(found)
     found["splits"]["train"]["status"] |= {"cut: over budget": 1234, "lost: 2 characters": 1}
     found["splits"]["valid"]["num_dropped"] = 5
     part = describe(found).split("\n\n")[1]
     assert part.splitlines() == [
-        "not plainly read (report.tsv names each line):",
+        "lines with problems (each is listed in report.tsv):",
         "  train: 1,234 lines cut: over budget",
         "  train: 1 lines lost: 2 characters",
         "  valid: 5 characters in no token",

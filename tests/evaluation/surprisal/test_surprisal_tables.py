@@ -8,9 +8,9 @@ import pytest
 
 from korlm.config import ScoreUnit, VocabConfig
 from korlm.corpus.lines import LineBlock
-from korlm.dataset.shards import table_of
+from korlm.dataset.shard_writer import to_table
 from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.text_batches import Batch
+from korlm.dataset.text_batches import TextBatch
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import UNK_ID, Vocab
 from korlm.evaluation.surprisal.scorer import SurprisalBatch
@@ -27,9 +27,9 @@ ANALYSES = [
 
 def batch_of(texts: list[str], analyses: list[Analysis], entropy: bool = True) -> SurprisalBatch:
     vocab = Vocab({"나": 3, "는": 3, "가": 3, "ㄴ다": 3}, VocabConfig(min_freq=1))
-    batch = Batch("t", 0, True, [LineBlock("t", "글", 1, texts)])
-    table = table_of([batch], [to_record_batch(analyses)])
-    lines = EncodedText.of(table, vocab, CharNgramModel.train({"나": 2, "는": 1}))
+    batch = TextBatch("t", 0, True, [LineBlock("t", "글", 1, texts)])
+    table = to_table([batch], [to_record_batch(analyses)])
+    lines = EncodedText.from_table(table, vocab, CharNgramModel.train({"나": 2, "는": 1}))
     bits = np.arange(1.0, len(lines.ids) + 1)
     return SurprisalBatch(
         lines,
