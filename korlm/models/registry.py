@@ -1,4 +1,4 @@
-"""Settings -> language model: one place that knows all kinds."""
+"""Build the language model of the settings."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def build_model(
     tokens: Sequence[str] | None = None,
     counts: Sequence[int] | None = None,
 ) -> LanguageModel:
-    """The untrained model of the settings.
+    """Return a new, untrained model.
 
     Args:
-        config: which kind, and its sizes.
+        config: kind and sizes.
         vocab_size: V; id 0 is padding.
-        tokens: of all ids, for models that look at their spelling.
-        counts: of all ids in train, for ``output_bias``; None where weights are read from a file.
+        tokens: the V tokens, in the order of their ids; required for subwords.
+        counts: of all ids in train, for ``output_bias=unigram``; None if weights will be loaded.
     """
     if isinstance(config, NgramConfig):
         return NgramLM(config, vocab_size)
@@ -40,7 +40,7 @@ def build_model(
 
 
 def fewest_weights(config: ModelConfig, vocab_size: int) -> int:
-    """Return a lower bound of the numbers in a model, to compare with a file before building it.
+    """Return a lower bound of the number of weights, to check a file before building its model.
 
     >>> from korlm.config import LSTMConfig
     >>> fewest_weights(LSTMConfig(name="lstm", embedding_dim=2, hidden_dim=10, num_layers=3), 5)

@@ -122,11 +122,11 @@ def _neural(
         inner, parent = (torch.from_numpy(part).to(device) for part in level.inner())
         ids = torch.from_numpy(level.ids).to(device)
         before = tuple(part[inner] for part in state)
-        hidden, after, matrix = model.hidden(read[inner, None], before)
+        _, hidden, after, weight = model.encode(read[inner, None], before)
         state, read = tuple(part[parent] for part in after), ids
         vectors.append(hidden[parent, 0])
         targets.append(ids)
         waiting += len(ids)
         if waiting >= ROWS or depth == len(tree.levels):
-            yield model.output.token_nll(torch.cat(vectors), torch.cat(targets), matrix)
+            yield model.output.token_nll(torch.cat(vectors), torch.cat(targets), weight)
             vectors, targets, waiting = [], [], 0

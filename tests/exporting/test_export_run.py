@@ -122,7 +122,7 @@ def test_ngrams_have_weights_but_no_step(prepared: Prepared, tmp_path: Path) -> 
 
 def test_a_folder_that_is_there_stays_as_it_is(run: TrainedRun, tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
-    with pytest.raises(ExportError, match=r"is there already; give another output="):
+    with pytest.raises(ExportError, match=r"already exists: use another output="):
         export_run(run, tmp_path / "export")
     assert list(tmp_path.rglob("*")) == [tmp_path / "export"]
 
@@ -130,8 +130,8 @@ def test_a_folder_that_is_there_stays_as_it_is(run: TrainedRun, tmp_path: Path) 
 def test_a_step_that_predicts_otherwise(
     run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(station, "LIMIT", 0.0)
-    with pytest.raises(ExportError, match=r"differ by .* from those of PyTorch, 0 is allowed"):
+    monkeypatch.setattr(station, "MAX_DIFFERENCE", 0.0)
+    with pytest.raises(ExportError, match=r"differ by .* from those of PyTorch \(limit 0\)"):
         export_run(run, tmp_path / "export")
     assert not list(tmp_path.iterdir())
 

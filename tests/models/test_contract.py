@@ -210,7 +210,7 @@ def test_nats_are_those_of_the_hidden_vectors(model: LanguageModel) -> None:
     assert hidden.shape[:2] == (B, T)
     torch.testing.assert_close(found, expected, **CLOSE)
     assert_states_close(after, end)
-    matrix = model.embedding.output_matrix()
+    matrix = model.embedding.output_weight()
     again = model.output.token_nll(hidden.flatten(0, 1), targets.flatten(), matrix)
     torch.testing.assert_close(again.view(B, T), expected, **CLOSE)
 

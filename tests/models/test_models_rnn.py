@@ -10,7 +10,7 @@ from model_cases import OPTIONS, make_config, scatter
 from torch import Tensor
 
 from korlm.models.registry import build_model
-from korlm.models.rnn import RecurrentLM, _TemporalDifference, _WeightedSquaredNorm
+from korlm.models.rnn import RecurrentLM, TemporalDifference, WeightedSquaredNorm
 
 PENALTIES = [(2.0, 0.0), (0.0, 3.0), (2.0, 3.0), (0.0, 0.0)]
 
@@ -39,13 +39,11 @@ def test_penalties_are_sums_over_tokens_of_means_over_units(
     expected = model.training_loss(inputs, targets, None, lengths).nll
     torch.testing.assert_close(loss, expected, rtol=0, atol=0)
     for row, length in enumerate(lengths.tolist()):
-        hidden, _ = model.encoder(
-            model.embedding(inputs[row, :length])[:, None], model.initial_state(1), None
-        )
+        hidden = model.encode(inputs[row : row + 1, :length]).raw_output[0]
         for t in range(length):
-            expected = expected + activation * (hidden[t, 0] ** 2).mean()
+            expected = expected + activation * (hidden[t] ** 2).mean()
             if t:
-                expected = expected + change * ((hidden[t, 0] - hidden[t - 1, 0]) ** 2).mean()
+                expected = expected + change * ((hidden[t] - hidden[t - 1]) ** 2).mean()
     torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-5)
     weight = model.encoder.layers[1].weight_hh
     gradients = torch.autograd.grad(total, weight, retain_graph=True)[0]
@@ -72,12 +70,12 @@ def test_gradients_of_penalties() -> None:
     plain = torch.randn(2, 4, 3, requires_grad=True)
     weights = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
     found = torch.autograd.grad(
-        _WeightedSquaredNorm.apply(_TemporalDifference.apply(plain), weights[:, 1:]), plain
+        WeightedSquaredNorm.apply(TemporalDifference.apply(plain), weights[:, 1:]), plain
     )
     changes = ((plain[:, 1:] - plain[:, :-1]) ** 2).mean(-1)
     expected = torch.autograd.grad((changes * weights[:, 1:]).sum(), plain)
     torch.testing.assert_close(found, expected)
     low = plain.detach().bfloat16().requires_grad_()
-    found = torch.autograd.grad(_WeightedSquaredNorm.apply(low, weights), low)
+    found = torch.autograd.grad(WeightedSquaredNorm.apply(low, weights), low)
     expected = torch.autograd.grad(((plain**2).mean(-1) * weights).sum(), plain)
     torch.testing.assert_close(found[0].float(), expected[0], atol=0.01, rtol=0.01)

@@ -40,10 +40,13 @@ def test_draws_of_a_mask_are_independent(dtype: torch.dtype) -> None:
     torch.testing.assert_close(both, expected, atol=0.006, rtol=0)
 
 
-@pytest.mark.parametrize("p", [1e-6, 0.001, 0.999])
+@pytest.mark.parametrize("p", [1e-6, 0.001, 0.999, 0.999995, 1 - 1e-12])
 def test_masks_at_the_ends(p: float) -> None:
+    """A probability that would round to 1 drops all but one value in 65,536."""
+    torch.manual_seed(5)
     mask = dropout_mask(torch.ones(1), p, 1_000_001)
     assert (mask == 0).double().mean() == pytest.approx(p, abs=2e-4)
+    assert mask.max() == pytest.approx(1 / (1 - min(p, 1 - 2**-16)))
 
 
 @VARIATIONAL

@@ -9,13 +9,12 @@ import pytest
 import torch
 from model_cases import CELLS, make_config, scatter
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch_rnn import run_torch, torch_module
 
 from korlm.config import InitialState
 from korlm.modules import rnn
 from korlm.modules.dropout import weight_dropout
-from korlm.modules.rnn import RecurrentEncoder, RecurrentLayer, cell_of, flatten_weights
-from korlm.utils.errors import ConfigError
+from korlm.modules.rnn import RecurrentLayer, cell_of, flatten_weights
 
 T, B, I, H = 6, 4, 5, 7  # noqa: E741
 LENGTHS = torch.tensor([3, 6, 1, 4])
@@ -45,33 +44,6 @@ def layer(cell: str) -> RecurrentLayer:
     return plain
 
 
-def torch_module(cell: str, input_dim: int, hidden_dim: int, num_layers: int = 1) -> Any:
-    if cell in ("tanh", "relu"):
-        return nn.RNN(input_dim, hidden_dim, num_layers, nonlinearity=cell)
-    return {"lstm": nn.LSTM, "gru": nn.GRU}[cell](input_dim, hidden_dim, num_layers)
-
-
-def with_weights_of(layers: list[RecurrentLayer]) -> Any:
-    """PyTorch's module with the same weights."""
-    first = layers[0]
-    module = torch_module(first.cell, first.weight_ih.shape[1], first.hidden_dim, len(layers))
-    for number, layer in enumerate(layers):
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            getattr(module, f"{name}_l{number}").data.copy_(getattr(layer, name).data)
-    return module
-
-
-def run_torch(module: Any, x: Tensor, states: list[tuple[Tensor, ...]], lengths: Tensor | None):
-    """Output (T, B, H) and the states of all layers, with PyTorch's conventions taken away."""
-    stacked = tuple(torch.stack(parts) for parts in zip(*states, strict=True))  # (layers, B, H)
-    if lengths is not None:
-        x = pack_padded_sequence(x, lengths, enforce_sorted=False)
-    out, after = module(x, stacked if len(stacked) == 2 else stacked[0])
-    if lengths is not None:
-        out, _ = pad_packed_sequence(out, total_length=T)
-    return out, after if isinstance(after, tuple) else (after,)
-
-
 def real_part(out: Tensor, lengths: Tensor | None) -> Tensor:
     """What lies behind a row's end is of no use and set to 0."""
     if lengths is None:
@@ -92,7 +64,7 @@ def test_plain_layer_equals_pytorch(
     layer: RecurrentLayer, lengths: Tensor | None, training: bool
 ) -> None:
     layer.train(training)
-    module = with_weights_of([layer]).train(training)
+    module = torch_module([layer]).train(training)
     x, state = random(T, B, I), make_state(layer)
     out, after = layer(x, state, lengths)
     expected, expected_after = run_torch(module, x, [state], lengths)
@@ -105,32 +77,6 @@ def test_plain_layer_equals_pytorch(
     wanted = gradients(module, expected, *(part[0] for part in expected_after))
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, wanted[f"{name}_l0"], **BACK_CLOSE)
-
-
-@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "packed"])
-def test_layers_on_each_other_equal_pytorch(cell: str, lengths: Tensor | None) -> None:
-    encoder = RecurrentEncoder(I, H, make_config(cell, hidden_dim=H, num_layers=3))
-    scatter(encoder)
-    layers = [layer for layer in encoder.layers if isinstance(layer, RecurrentLayer)]
-    states = [tuple(part + n for part in make_state(layers[0])) for n in range(3)]
-    x = random(T, B, I)
-    out, after = encoder(x, sum(states, ()), lengths)
-    expected, expected_after = run_torch(with_weights_of(layers), x, states, lengths)
-    torch.testing.assert_close(real_part(out, lengths), real_part(expected, lengths), **CLOSE)
-    # The lowest layer comes first, and h before c.
-    in_order = [part[n] for n in range(3) for part in expected_after]
-    for part, expected_part in zip(after, in_order, strict=True):
-        torch.testing.assert_close(part, expected_part, **CLOSE)
-
-
-@pytest.mark.parametrize("num_layers, dims", [(1, [3]), (2, [H, 3]), (3, [H, H, 3])])
-def test_the_last_layer_has_its_own_size(cell: str, num_layers: int, dims: list[int]) -> None:
-    encoder = RecurrentEncoder(I, 3, make_config(cell, hidden_dim=H, num_layers=num_layers))
-    out, after = encoder(random(T, B, I), encoder.initial_state(B), None)
-    assert out.shape == (T, B, 3)
-    per_layer = 2 if cell == "lstm" else 1
-    assert [part.shape for part in after] == [(B, d) for d in dims for _ in range(per_layer)]
-    assert [part.shape for part in encoder.initial_state(B)] == [part.shape for part in after]
 
 
 def test_cell_of_tells_the_recurrence(cell: str) -> None:
@@ -373,7 +319,7 @@ def test_weight_dropout_runs_pytorch_on_dropped_weights(cell: str, lengths: Tens
     torch.manual_seed(7)
     dropped = weight_dropout(raw, 0.5, training=True)
     assert 0 < (dropped == 0).sum() < dropped.numel()
-    module = with_weights_of([layer])
+    module = torch_module([layer])
     module.weight_hh_l0.data.copy_(dropped)
     expected, _ = run_torch(module, x, [state], lengths)
     torch.testing.assert_close(real_part(out, lengths), real_part(expected, lengths), **CLOSE)
@@ -395,11 +341,6 @@ def test_weight_dropout_reaches_the_raw_weight(cell: str) -> None:
         assert (gradient[~is_dropped] != 0).float().mean() > 0.5
     else:
         assert (gradient[~is_dropped] != 0).all()
-
-
-def test_bidirectional_is_refused(cell: str) -> None:
-    with pytest.raises(ConfigError, match=r"^model\.bidirectional=True: .*next token"):
-        make_config(cell, bidirectional=True)
 
 
 def test_weights_in_one_piece_lie_behind_each_other() -> None:

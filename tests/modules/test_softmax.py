@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from korlm.config import LSTMConfig, Softmax
-from korlm.modules.adaptive_softmax import AdaptiveSoftmaxHead, _AdaptiveNats, build_output
-from korlm.modules.softmax import PAD_ID, SoftmaxHead, _SummedNats
+from korlm.modules.adaptive_softmax import AdaptiveCrossEntropy, AdaptiveSoftmaxHead, build_output
+from korlm.modules.softmax import PAD_ID, SoftmaxCrossEntropy, SoftmaxHead
 
 H, V = 6, 13
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}
@@ -36,10 +36,10 @@ def make_layer(seed: int = 1) -> SoftmaxHead:
     return layer
 
 
-def make_rows(n: int, pads: str = "for_tokens") -> tuple[Tensor, Tensor]:
+def make_rows(n: int, pads: str = "some") -> tuple[Tensor, Tensor]:
     """Hidden states (n, H) and targets (n,), none, some or all of them <pad>."""
     targets = torch.randint(1, V, (n,), generator=torch.Generator().manual_seed(n))
-    if pads == "for_tokens":
+    if pads == "some":
         targets[::3] = PAD_ID
     if pads == "all":
         targets[:] = PAD_ID
@@ -55,7 +55,7 @@ def value_and_gradients(loss: Tensor, layer: SoftmaxHead, hidden: Tensor) -> tup
     return loss.detach(), *torch.autograd.grad(loss, (hidden, layer.weight, layer.bias))
 
 
-@pytest.mark.parametrize("pads", ["none", "for_tokens", "all"])
+@pytest.mark.parametrize("pads", ["none", "some", "all"])
 @pytest.mark.parametrize("n", ROWS)
 def test_summed_nats_equal_cross_entropy(n: int, pads: str) -> None:
     layer, (hidden, targets) = make_layer(), make_rows(n, pads)
@@ -98,11 +98,11 @@ def test_gradcheck_in_double(n: int) -> None:
     """Against differences of the values, with none, some and all rows <pad>."""
     weight = random(V, H, seed=1).double().requires_grad_()
     bias = random(V, seed=2).double().requires_grad_()
-    for pads in ("none", "for_tokens", "all"):
+    for pads in ("none", "some", "all"):
         hidden, targets = make_rows(n, pads)
 
         def summed(*parts: Tensor, targets: Tensor = targets) -> Tensor:
-            return _SummedNats.apply(*parts, targets, torch.float64)
+            return SoftmaxCrossEntropy.apply(*parts, targets, torch.float64)
 
         leaf = hidden.double().requires_grad_()
         assert summed(leaf, weight, bias).dtype == torch.float64
@@ -211,7 +211,7 @@ def test_what_is_left_of_a_sure_token_is_not_drowned_in_bf16(sure: float) -> Non
     layer.bias.data[3] = layer.bias.data[3].bfloat16()  # so that both kinds see the same logits
     gradients = []
     for dtype in (torch.float32, torch.bfloat16):
-        loss = _SummedNats.apply(random(1, H), layer.weight, layer.bias, targets, dtype)
+        loss = SoftmaxCrossEntropy.apply(random(1, H), layer.weight, layer.bias, targets, dtype)
         gradients.append(torch.autograd.grad(loss, layer.bias)[0])
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0.02, atol=0)
 
@@ -247,7 +247,7 @@ def test_adaptive_probabilities_are_those_of_two_softmaxes(cutoffs: list[int]) -
         torch.testing.assert_close(found[:, token], expected)
 
 
-@pytest.mark.parametrize("pads", ["none", "for_tokens", "all"])
+@pytest.mark.parametrize("pads", ["none", "some", "all"])
 @pytest.mark.parametrize("cutoffs", CUTOFFS)
 def test_adaptive_nats_and_gradients(cutoffs: list[int], pads: str) -> None:
     layer, (hidden, targets) = make_adaptive(cutoffs), make_rows(BLOCK + 9, pads)
@@ -266,7 +266,8 @@ def test_adaptive_gradients_by_gradcheck() -> None:
     layer, (hidden, targets) = make_adaptive([5, 9]).double(), make_rows(7)
     inputs = [hidden.double().requires_grad_(), *layer.parameters()]
     assert torch.autograd.gradcheck(
-        lambda h, *p: _AdaptiveNats.apply(h, *p, targets, layer.clusters, torch.float64), inputs
+        lambda h, *p: AdaptiveCrossEntropy.apply(h, *p, targets, layer.clusters, torch.float64),
+        inputs,
     )
 
 

@@ -117,21 +117,21 @@ def test_none_is_a_plain_embedding_to_the_bit() -> None:
     nn.init.uniform_(plain.weight, -INIT_RANGE, INIT_RANGE)
     assert torch.equal(found.weight, plain.weight)
     assert list(found.state_dict()) == ["weight"]
-    assert found.output_matrix() is None
+    assert found.output_weight() is None
     ids = torch.tensor([[4, 0], [7, 4]])
-    assert torch.equal(found.read(ids)[0], plain(ids))
+    assert torch.equal(found.embed(ids)[0], plain(ids))
 
 
 def test_input_and_both_read_the_same_sum() -> None:
     one, both = embedding(Spelling.input), embedding(Spelling.both)
     ids = torch.tensor([[4, 0, 8], [7, 4, 10]])
     expected = (one.weight + by_loop(one.composition, TOKENS))[ids]
-    torch.testing.assert_close(one.read(ids)[0], expected)
-    matrix = both.output_matrix()
-    assert one.output_matrix() is None
+    torch.testing.assert_close(one.embed(ids)[0], expected)
+    matrix = both.output_weight()
+    assert one.output_weight() is None
     assert matrix is not None
     torch.testing.assert_close(matrix, both.weight + both.composition())
-    torch.testing.assert_close(both.read(ids)[0], expected)
+    torch.testing.assert_close(both.embed(ids)[0], expected)
 
 
 @pytest.mark.parametrize("spelling", [Spelling.none, Spelling.both])
@@ -144,9 +144,9 @@ def test_gradients_of_rows_and_matrix_add_up(spelling: Spelling) -> None:
         results = []
         for together in (True, False):
             if together:
-                found, matrix = model.read(ids)
+                found, matrix = model.embed(ids)
             else:
-                whole = model.output_matrix()
+                whole = model.output_weight()
                 matrix = model.weight if whole is None else whole
                 found = matrix[ids]
             assert matrix is not None
@@ -160,7 +160,7 @@ def test_gradients_of_rows_and_matrix_add_up(spelling: Spelling) -> None:
 def test_it_begins_as_wide_as_without() -> None:
     tokens = [*SPECIALS, *("".join(map(chr, (44032 + i, 45032 + i % 40))) for i in range(2000))]
     config = LSTMConfig(name="lstm", spelling=Spelling.both)
-    found = TokenEmbedding(config, len(tokens), tokens).output_matrix()
+    found = TokenEmbedding(config, len(tokens), tokens).output_weight()
     assert found is not None
     plain = INIT_RANGE / 3**0.5
     assert found[4:].std().item() == pytest.approx(plain, rel=0.05)
@@ -171,12 +171,12 @@ def test_whole_tokens_are_dropped() -> None:
     ids = torch.arange(4, VOCAB_SIZE).repeat(30)
     for spelling in (Spelling.input, Spelling.both):
         model = embedding(spelling, dropout_embedding=0.5)
-        read = model.read(ids)[0].view(30, -1, E)
+        read = model.embed(ids)[0].view(30, -1, E)
         assert torch.equal(read, read[:1].expand_as(read))  # one mask for all places
         dropped = (read[0] == 0).all(-1)
         assert 0 < dropped.sum() < len(dropped)
         model.eval()
-        assert model.read(ids)[0].abs().sum(-1).min() > 0
+        assert model.embed(ids)[0].abs().sum(-1).min() > 0
 
 
 @pytest.mark.parametrize("kind", ["lstm", "window"])

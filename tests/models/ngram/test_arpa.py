@@ -115,7 +115,7 @@ def test_a_file_without_a_beginning_is_refused(tmp_path: Path) -> None:
     lines = [line for line in lines if line.split("\t")[1:2] != ["<s>"]]
     size = int(lines[1].split("=")[1])
     path.write_text("\n".join(lines).replace(f"1={size}", f"1={size - 1}"), encoding="utf-8")
-    with pytest.raises(ConfigError, match="<s> is missing among the unigrams"):
+    with pytest.raises(ConfigError, match="<s> is missing in the unigrams"):
         read_arpa(path, TOKENS, 1)
 
 
@@ -130,23 +130,23 @@ def put(line: int, text: str) -> Callable[[list[str]], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (put(1, "data"), r"the file ends here, before \\data\\"),
-        (put(1, "iARPA"), r"line 1: the format of IRSTLM's own tools; compile-lm --text=yes"),
-        (put(2, "ngram 2=3"), "line 2: the number of n-grams of order 1"),
-        (drop(3), "a model of order 1, model.order is 2: set model.order=1"),
-        (put(2, "ngram 1=9"), "10 n-grams of order 1, the head of the file says 9"),
-        (put(5, "\\2-grams:"), r"line 5: \\1-grams: is expected"),
-        (put(7, "-1"), "line 7: a probability and 1 tokens"),
-        (put(7, "one\t<unk>\t0"), "line 7: numbers"),
+        (put(1, "data"), r"the file ends before \\data\\"),
+        (put(1, "iARPA"), r"line 1: IRSTLM's own format, convert it with compile-lm --text=yes"),
+        (put(2, "ngram 2=3"), "line 2: expected the number of n-grams of order 1"),
+        (drop(3), "the model has order 1, but model.order=2: set model.order=1"),
+        (put(2, "ngram 1=9"), "10 n-grams of order 1, but the header says 9"),
+        (put(5, "\\2-grams:"), r"line 5: expected \\1-grams:"),
+        (put(7, "-1"), "line 7: expected a probability and 1 tokens"),
+        (put(7, "one\t<unk>\t0"), "line 7: expected numbers"),
         (put(7, "0.5\t<unk>\t0"), "line 7: the log10 of a probability"),
         (put(7, "nan\t<unk>\t0"), "line 7: the log10 of a probability"),
-        (put(7, "-1\t집\t0"), "a token stands twice"),
+        (put(7, "-1\t집\t0"), "duplicate token"),
         (put(9, "-1\t방\t0"), "line 9: '방' is not in the run's vocabulary"),
         (put(9, "-1\t<pad>\t0"), "line 9: '<pad>' is not in the run's vocabulary"),
-        (put(18, "-1\t</s> 집"), "line 18: <s> may only begin"),
-        (put(18, "-1\t집 <s>"), "line 18: <s> may only begin"),
-        (put(19, "-1\t<unk> <unk>"), "line 19: the n-gram stands there twice"),
-        (lambda lines: lines.remove("\\end\\"), "the file ends here"),
+        (put(18, "-1\t</s> 집"), "line 18: <s> is allowed only at the start"),
+        (put(18, "-1\t집 <s>"), "line 18: <s> is allowed only at the start"),
+        (put(19, "-1\t<unk> <unk>"), "line 19: duplicate n-gram"),
+        (lambda lines: lines.remove("\\end\\"), "the file ends before"),
     ],
 )
 def test_damage_is_told_in_one_line(
@@ -187,14 +187,14 @@ def test_missing_tokens_and_contexts_are_told(tmp_path: Path) -> None:
     [
         ("absent.arpa", None, "No such file"),
         ("folder", None, "Is a directory|Permission denied"),
-        ("binary.arpa", b"\xff\xfe\x00", "damaged, or no ARPA file"),
+        ("binary.arpa", b"\xff\xfe\x00", "damaged or not an ARPA file"),
         (
             "cut.gz",
             gzip.compress(b"\\data\\\nngram 1=3\n" * 99, mtime=0)[:30],
-            "damaged, or no ARPA file",
+            "damaged or not an ARPA file",
         ),
-        ("broken.gz", b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 9, "damaged, or no ARPA file"),
-        ("empty.arpa", b"", "the file ends here"),
+        ("broken.gz", b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 9, "damaged or not an ARPA file"),
+        ("empty.arpa", b"", "the file ends before"),
     ],
 )
 def test_files_that_are_none(
