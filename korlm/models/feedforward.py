@@ -77,14 +77,14 @@ class WindowLM(NeuralLM):
         (before,) = state or self.initial_state(rows)
         ids = torch.cat([before, inputs], 1)  # (B, n - 1 + T)
         x, output_weight = self.embedding.embed(ids)
-        x = self._dropout(x, config.dropout_input)
+        x = self._dropout(x, config.input_dropout)
         x = torch.cat([x[:, at : at + steps] for at in range(config.window)], 2)  # (B, T, n * E)
         hidden = torch.tanh(self.hidden_layer(x))
         if config.direct_connections:
             hidden = torch.cat([hidden, x], 2)
         if self.projection is not None:
-            hidden = self.projection(self._dropout(hidden, config.dropout_hidden))
-        dropped = self._dropout(hidden, config.dropout_output)
+            hidden = self.projection(self._dropout(hidden, config.hidden_dropout))
+        dropped = self._dropout(hidden, config.output_dropout)
         return EncoderOutput(hidden, dropped, (self._last_ids(ids, lengths),), output_weight)
 
     def _dropout(self, x: Tensor, p: float) -> Tensor:

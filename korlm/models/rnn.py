@@ -107,13 +107,13 @@ class RecurrentLM(NeuralLM):
         """
         config = self.config
         total: Tensor | float = 0.0
-        if config.activation_penalty > 0:
+        if config.activation_regularization > 0:
             squares = WeightedSquaredNorm.apply(encoded.output, target_mask)  # type: ignore[no-untyped-call]
-            total = total + config.activation_penalty * squares
-        if config.change_penalty > 0:
+            total = total + config.activation_regularization * squares
+        if config.temporal_activation_regularization > 0:
             change = TemporalDifference.apply(encoded.raw_output)  # type: ignore[no-untyped-call]
             squares = WeightedSquaredNorm.apply(change, target_mask[:, 1:])  # type: ignore[no-untyped-call]
-            total = total + config.change_penalty * squares
+            total = total + config.temporal_activation_regularization * squares
         return total
 
 

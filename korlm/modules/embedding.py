@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from korlm.config import NeuralConfig, Spelling
+from korlm.config import NeuralConfig, SubwordMode
 from korlm.modules.dropout import embedding_dropout
 from korlm.modules.subword_embedding import INIT_RANGE, SubwordEmbedding
 
@@ -53,10 +53,10 @@ class TokenEmbedding(nn.Embedding):
     ) -> None:
         super().__init__(vocab_size, config.embedding_dim)
         nn.init.uniform_(self.weight, -INIT_RANGE, INIT_RANGE)
-        self.dropout = config.dropout_embedding
-        self.spelling = config.spelling
+        self.dropout = config.embedding_dropout
+        self.spelling = config.subword_embedding
         self.is_tied = config.tie_weights
-        if config.spelling is not Spelling.none:
+        if config.subword_embedding is not SubwordMode.none:
             assert tokens is not None and len(tokens) == vocab_size
             self.composition = SubwordEmbedding(tokens, config.embedding_dim)
             with torch.no_grad():  # the sum of both parts has the variance of a plain embedding
@@ -65,7 +65,7 @@ class TokenEmbedding(nn.Embedding):
 
     def full_weight(self) -> Tensor:
         """Return the input embeddings of all tokens, subwords included, (V, E)."""
-        if self.spelling is Spelling.none:
+        if self.spelling is SubwordMode.none:
             return self.weight
         composed: Tensor = self.composition(self.weight)
         return composed
@@ -75,13 +75,13 @@ class TokenEmbedding(nn.Embedding):
 
         It is computed from all tokens: call it once per step.
         """
-        return self.full_weight() if self.spelling is Spelling.both else None
+        return self.full_weight() if self.spelling is SubwordMode.both else None
 
     def materialize(self) -> None:
         """Replace the subwords by a plain embedding with the same values, for inference."""
-        if self.spelling is not Spelling.none:
+        if self.spelling is not SubwordMode.none:
             self.weight = nn.Parameter(self.full_weight(), self.weight.requires_grad)
-            self.spelling, self.is_tied = Spelling.none, False
+            self.spelling, self.is_tied = SubwordMode.none, False
             del self.composition
 
     def embed(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -96,9 +96,9 @@ class TokenEmbedding(nn.Embedding):
             because its gradient is modified in place.
         """
         output_weight: Tensor | None = None
-        if self.is_tied and self.spelling is not Spelling.input:
+        if self.is_tied and self.spelling is not SubwordMode.input:
             embeddings, output_weight = _TiedLookup.apply(self.full_weight(), ids)  # type: ignore[no-untyped-call]
-        elif self.spelling is Spelling.none:
+        elif self.spelling is SubwordMode.none:
             embeddings = F.embedding(ids, self.weight)
         elif ids.device.type == "cpu":
             distinct, inverse = torch.unique(ids, return_inverse=True)

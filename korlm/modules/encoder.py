@@ -115,11 +115,11 @@ class RecurrentEncoder(nn.Module):
         """
         state = self.initial_state(len(ids)) if state is None else state
         embeddings, output_weight = self.embedding.embed(ids.t())  # (T, B, E)
-        x = self._dropout(embeddings, self.config.dropout_input)
+        x = self._dropout(embeddings, self.config.input_dropout)
         after: State = ()
         for number, layers in enumerate(self._layers()):
             if number:
-                x = self._dropout(x, self.config.dropout_hidden)
+                x = self._dropout(x, self.config.hidden_dropout)
             outputs = []
             for is_backward, layer in enumerate(layers):
                 before = state[len(after) : len(after) + layer.num_states]
@@ -127,11 +127,11 @@ class RecurrentEncoder(nn.Module):
                 outputs.append(_reverse(out, lengths) if is_backward else out)
                 after += new
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
-        dropped = self._dropout(x, self.config.dropout_output)
+        dropped = self._dropout(x, self.config.output_dropout)
         return EncoderOutput(x.transpose(0, 1), dropped.transpose(0, 1), after, output_weight)
 
     def _dropout(self, x: Tensor, p: float) -> Tensor:
-        return sequence_dropout(x, p, self.training, self.config.variational)
+        return sequence_dropout(x, p, self.training, self.config.variational_dropout)
 
 
 def _reverse(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -55,8 +55,8 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         self.cell = cell
         self.hidden_dim = hidden_dim
-        self.dropout_weight = config.dropout_weight
-        self.dropout_recurrent = config.dropout_recurrent
+        self.weight_dropout = config.weight_dropout
+        self.recurrent_dropout = config.recurrent_dropout
         gates = _GATES[cell]
         self.weight_ih = nn.Parameter(torch.empty(gates * hidden_dim, input_dim))
         self.weight_hh = nn.Parameter(torch.empty(gates * hidden_dim, hidden_dim))
@@ -97,8 +97,8 @@ class RecurrentLayer(nn.Module):
         Returns:
             (T, B, H), undefined beyond a row's length; the state after each row's last step.
         """
-        weight_hh = weight_dropout(self.weight_hh, self.dropout_weight, self.training)
-        drops_state = self.dropout_recurrent > 0 and self.training
+        weight_hh = weight_dropout(self.weight_hh, self.weight_dropout, self.training)
+        drops_state = self.recurrent_dropout > 0 and self.training
         if self.norm_ih is not None or drops_state:
             return self._unrolled(x, state, lengths, weight_hh)
         weights = (self.weight_ih, weight_hh, self.bias_ih, self.bias_hh)
@@ -140,8 +140,8 @@ class RecurrentLayer(nn.Module):
             gates_x = self.norm_ih(gates_x)
         gates_x = gates_x + self.bias_ih  # (T, B, G * H)
         mask = None
-        if self.training and self.dropout_recurrent > 0:  # one mask for all timesteps
-            mask = dropout_mask(x, self.dropout_recurrent, x.shape[1], self.hidden_dim)
+        if self.training and self.recurrent_dropout > 0:  # one mask for all timesteps
+            mask = dropout_mask(x, self.recurrent_dropout, x.shape[1], self.hidden_dim)
         step_mask = None
         if lengths is not None:
             steps = torch.arange(x.shape[0], device=x.device)

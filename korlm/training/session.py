@@ -514,7 +514,7 @@ class TrainingSession:
 
     def _show_embeddings(self) -> None:
         """Those of the best model, for TensorBoard's projector; n-grams have none."""
-        number = self.settings.trainer.projected_tokens
+        number = self.settings.trainer.projector_tokens
         if number and isinstance(self.model, NeuralLM):
             vocab = self.prepared.vocab
             with torch.no_grad():

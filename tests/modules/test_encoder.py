@@ -10,7 +10,7 @@ from model_cases import CELLS, DROPOUTS, TOKENS, VOCAB_SIZE, make_config, scatte
 from torch import Tensor
 from torch_rnn import run_torch, torch_module
 
-from korlm.config import InitialState, Spelling
+from korlm.config import InitialState, SubwordMode
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.encoder import RecurrentEncoder
 
@@ -101,14 +101,15 @@ def test_dropouts_act_in_training_only(bidirectional: bool) -> None:
     encoded = encoder.train()(ids)
     assert not torch.allclose(encoded.raw_output, plain(ids).output)
     share = (encoded.output == 0).float().mean().item()
-    assert share == pytest.approx(DROPOUTS["dropout_output"], abs=0.15)
+    assert share == pytest.approx(DROPOUTS["output_dropout"], abs=0.15)
 
 
 @pytest.mark.parametrize(
-    "spelling, tied", [(Spelling.none, True), (Spelling.none, False), (Spelling.both, True)]
+    "spelling, tied",
+    [(SubwordMode.none, True), (SubwordMode.none, False), (SubwordMode.both, True)],
 )
-def test_output_weight_is_for_tied_heads(spelling: Spelling, tied: bool) -> None:
-    encoder = make_encoder("lstm", spelling=spelling, tie_weights=tied)
+def test_output_weight_is_for_tied_heads(spelling: SubwordMode, tied: bool) -> None:
+    encoder = make_encoder("lstm", subword_embedding=spelling, tie_weights=tied)
     weight = encoder(random_ids()).output_weight
     if tied:
         torch.testing.assert_close(weight, encoder.embedding.full_weight())

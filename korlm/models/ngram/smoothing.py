@@ -50,7 +50,7 @@ def estimate(grams: Sequence[NgramCounts], config: NgramConfig) -> list[NgramTab
     elif config.smoothing is Smoothing.maximum_likelihood:
         probs, weights = _maximum_likelihood(grams)
     else:
-        probs, weights = _add_k(grams, uniform, config.k)
+        probs, weights = _add_k(grams, uniform, config.add_k)
     tables = []
     with np.errstate(divide="ignore"):  # log 0 = -inf is intended
         for level, prob, weight in zip(grams, probs, [*weights[1:], None], strict=True):

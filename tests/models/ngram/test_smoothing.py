@@ -87,7 +87,7 @@ def test_maximum_likelihood_is_a_share_of_the_counts() -> None:
 
 @pytest.mark.parametrize("k", [1.0, 0.01])
 def test_add_k_adds_k_to_each_count(k: float) -> None:
-    settings = {"order": 3, "smoothing": Smoothing.add_k, "k": k}
+    settings = {"order": 3, "smoothing": Smoothing.add_k, "add_k": k}
     floor = 3 + 5 * k
     expected = [0, k, 0, k, k, 2 + k, 1 + k]
     assert probs(TEXT, V, EOS_ID, 4, **settings) == pytest.approx([e / floor for e in expected])
