@@ -1,4 +1,4 @@
-"""The contract of all language models.
+"""Contract of all language models.
 
 The state is a value that is passed in and returned, never kept on the model: a tuple of tensors
 whose first dimension is the batch, e.g. (h, c) of each LSTM layer or the last tokens of an n-gram

@@ -21,7 +21,9 @@ class _TiedLookup(torch.autograd.Function):
     """Return the embeddings of ids, and the matrix itself for the tied output layer.
 
     The backward pass receives both gradients together and adds the embeddings' gradient to the
-    matrix' gradient in place, instead of creating a second (V, E) matrix that is mostly 0.
+    matrix' gradient in place, instead of creating a second (V, E) matrix that is mostly 0. A cached
+    ``torch.nn.utils.parametrize`` with plain autograd would replace it at the same speed (0.93 to
+    1.0 of the step, 2026-11-29), but with other last digits of gradients and other checkpoint keys.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A recurrent layer: RNN, GRU or LSTM.
+"""Recurrent layer: RNN, GRU or LSTM.
 
 A layer runs as one fused call of PyTorch. Layer normalization and recurrent dropout act inside the
 recurrence and need a loop over time. Gates are in PyTorch's order, r z n (GRU) and i f g o (LSTM),
@@ -42,7 +42,7 @@ def cell_of(config: RecurrentConfig) -> str:
 
 
 class RecurrentLayer(nn.Module):
-    """One recurrent layer in one direction.
+    """Recurrent layer in one direction.
 
     Args:
         cell: lstm, gru, tanh or relu.

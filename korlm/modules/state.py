@@ -1,4 +1,4 @@
-"""The recurrent state of a model: a tuple of tensors whose first dimension is the batch."""
+"""State of a recurrent model: a tuple of tensors whose first dimension is the batch."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class SubwordEmbedding(nn.Module):
     """Sum of a token's n subword vectors, divided by sqrt(n).
 
     Dividing by sqrt(n) keeps the variance independent of the number of subwords. Subwords that only
-    one token has are left out, since that token has an embedding of its own. The index (``units``
+    one token has are left out, since that token has its own embedding. The index (``units``
     and ``sizes``) is part of the checkpoint.
 
     Args:

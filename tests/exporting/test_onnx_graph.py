@@ -1,4 +1,4 @@
-"""Graphs under construction."""
+"""The builder of ONNX graphs."""
 
 import numpy as np
 import onnx
@@ -24,12 +24,12 @@ def test_linear_and_look_up() -> None:
     assert model.ir_version == 8 and model.opset_import[0].version == 17
 
 
-def test_the_same_once() -> None:
+def test_equal_nodes_are_shared() -> None:
     graph = Graph()
     assert graph.once("Neg", "x") == graph.once("Neg", "x") != graph.once("Neg", "y")
 
 
-def test_weights_too_large_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(station, "MAX_MB", 1)
     graph = Graph()
     graph.add("Add", "x", graph.weight("w", np.zeros(300_000, dtype=np.float32)), name="y")

@@ -1,4 +1,4 @@
-"""What recurrent language models add to the contract: penalties in training."""
+"""Activation regularization and checkpoints of recurrent language models."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("activation, change", PENALTIES)
-def test_penalties_are_sums_over_tokens_of_means_over_units(
-    activation: float, change: float
-) -> None:
+def test_activation_regularization_by_hand(activation: float, change: float) -> None:
     model = make(
         activation_regularization=activation, temporal_activation_regularization=change
     ).train()
@@ -53,7 +51,7 @@ def test_penalties_are_sums_over_tokens_of_means_over_units(
     assert torch.allclose(gradients, plain) == (activation == change == 0)
 
 
-def test_activations_are_penalised_after_dropout_and_changes_before() -> None:
+def test_ar_is_after_dropout_and_tar_before() -> None:
     sums = []
     for key in ("activation_regularization", "temporal_activation_regularization"):
         model = make(output_dropout=0.9, **{key: 1.0}).train()
@@ -67,7 +65,7 @@ def test_activations_are_penalised_after_dropout_and_changes_before() -> None:
     assert sums[1][0] == pytest.approx(sums[1][1])
 
 
-def test_gradients_of_penalties() -> None:
+def test_gradients_of_activation_regularization() -> None:
     torch.manual_seed(1)
     plain = torch.randn(2, 4, 3, requires_grad=True)
     weights = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
@@ -81,3 +79,17 @@ def test_gradients_of_penalties() -> None:
     found = torch.autograd.grad(WeightedSquaredNorm.apply(low, weights), low)
     expected = torch.autograd.grad(((plain**2).mean(-1) * weights).sum(), plain)
     torch.testing.assert_close(found[0].float(), expected[0], atol=0.01, rtol=0.01)
+
+
+def test_checkpoints_hold_the_embedding_once() -> None:
+    model, other = make(), make()
+    state = model.state_dict()
+    assert not [name for name in state if name.startswith("encoder.embedding")]
+    assert state.keys() == {name for name, _ in model.named_parameters(remove_duplicate=False)} - {
+        "encoder.embedding.weight"
+    }
+    with torch.no_grad():
+        other.embedding.weight.zero_()
+    other.load_state_dict(state)
+    assert other.encoder.embedding is other.embedding
+    assert torch.equal(other.embedding.weight, model.embedding.weight)

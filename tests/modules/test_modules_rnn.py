@@ -1,4 +1,4 @@
-"""Recurrent layers against PyTorch's own, and their options against formulas written out."""
+"""Recurrent layers against PyTorch's, and their options against formulas."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def layer(cell: str) -> RecurrentLayer:
 
 
 def real_part(out: Tensor, lengths: Tensor | None) -> Tensor:
-    """What lies behind a row's end is of no use and set to 0."""
+    """Set outputs beyond a row's length to 0."""
     if lengths is None:
         return out
     return out * (torch.arange(T)[:, None] < lengths)[..., None]
 
 
 def gradients(module: nn.Module, *results: Tensor) -> dict[str, Tensor]:
-    """Of a sum in which every element of the results has a weight of its own."""
+    """Return the gradients of a randomly weighted sum of the results."""
     loss = sum((r * random(*r.shape, seed=20 + i)).sum() for i, r in enumerate(results))
     names, parameters = zip(*module.named_parameters(), strict=True)
     return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
@@ -79,7 +79,7 @@ def test_plain_layer_equals_pytorch(
         torch.testing.assert_close(gradient, wanted[f"{name}_l0"], **BACK_CLOSE)
 
 
-def test_cell_of_tells_the_recurrence(cell: str) -> None:
+def test_cell_of(cell: str) -> None:
     assert cell_of(make_config(cell)) == cell
 
 
@@ -107,7 +107,7 @@ def test_the_loop_equals_the_fused_kernel(layer: RecurrentLayer, lengths: Tensor
         ({"layer_norm": True}, False, True),
     ],
 )
-def test_only_what_needs_the_loop_takes_it(
+def test_options_choose_loop_or_fused_kernel(
     cell: str,
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
@@ -149,7 +149,7 @@ def test_forget_bias_is_the_sum_of_both_biases(forget_bias: float) -> None:
 
 
 def test_the_forget_gate_is_the_second_of_pytorch() -> None:
-    """With all else 0, a large bias there keeps the cell, and a large negative one clears it."""
+    """A large bias keeps the cell and a large negative one clears it, with all else 0."""
     module, cell_before = nn.LSTM(I, H), random(1, 1, H)
     for bias, share in ((50.0, 1.0), (-50.0, 0.0)):
         for parameter in module.parameters():
@@ -157,12 +157,6 @@ def test_the_forget_gate_is_the_second_of_pytorch() -> None:
         module.bias_ih_l0.data[H : 2 * H] = bias
         _, (_, cell_after) = module(random(1, 1, I), (random(1, 1, H), cell_before))
         torch.testing.assert_close(cell_after, cell_before * share)
-
-
-def test_other_cells_have_no_forget_bias() -> None:
-    for cell in ("gru", "tanh", "relu"):
-        with pytest.raises(TypeError, match="forget_bias"):
-            make_config(cell, forget_bias=1.0)
 
 
 # --- initial state -------------------------------------------------------------------------------
@@ -258,7 +252,7 @@ def test_layer_norm_equals_the_formulas(kind: str, reference: Callable[..., Any]
 
 
 def test_recurrent_dropout_has_one_mask_a_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state that a step is given is masked, in every step by the same mask."""
+    """The state before each step is masked, with the same mask in all steps."""
     layer = RecurrentLayer("tanh", I, H, make_config("tanh", recurrent_dropout=0.4)).train()
     scatter(layer)
     masks: list[Tensor] = []
@@ -282,8 +276,8 @@ def test_recurrent_dropout_has_one_mask_a_sequence(monkeypatch: pytest.MonkeyPat
         torch.testing.assert_close(out[t], h, **CLOSE)
 
 
-def test_recurrent_dropout_spares_the_memory_cell() -> None:
-    """Of an LSTM: an open forget gate keeps what it knows, however much is dropped."""
+def test_recurrent_dropout_keeps_the_memory_cell() -> None:
+    """An LSTM with an open forget gate keeps its cell, whatever is dropped."""
     layer = RecurrentLayer("lstm", I, H, make_config("lstm", recurrent_dropout=0.9)).train()
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -293,23 +287,8 @@ def test_recurrent_dropout_spares_the_memory_cell() -> None:
     torch.testing.assert_close(c, state[1])
 
 
-@pytest.mark.parametrize("option", ["recurrent_dropout", "weight_dropout"])
-def test_dropout_within_works_in_training_only(cell: str, option: str) -> None:
-    layer = RecurrentLayer(cell, I, H, make_config(cell, **{option: 0.5}))
-    plain = RecurrentLayer(cell, I, H, make_config(cell))
-    plain.load_state_dict(layer.state_dict())
-    x, state = random(T, B, I), make_state(layer)
-    expected, _ = plain(x, state, None)
-    torch.testing.assert_close(layer.eval()(x, state, None)[0], expected)
-    layer.train()
-    torch.manual_seed(0)
-    first, second = layer(x, state, None)[0], layer(x, state, None)[0]
-    assert not torch.allclose(first, expected)
-    assert not torch.allclose(first, second)
-
-
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "packed"])
-def test_weight_dropout_runs_pytorch_on_dropped_weights(cell: str, lengths: Tensor | None) -> None:
+def test_weight_dropout_equals_pytorch(cell: str, lengths: Tensor | None) -> None:
     layer = RecurrentLayer(cell, I, H, make_config(cell, weight_dropout=0.5)).train()
     scatter(layer)
     x, state = random(T, B, I), make_state(layer)
@@ -326,8 +305,8 @@ def test_weight_dropout_runs_pytorch_on_dropped_weights(cell: str, lengths: Tens
     torch.testing.assert_close(layer.weight_hh.detach(), raw, rtol=0, atol=0)
 
 
-def test_weight_dropout_reaches_the_raw_weight(cell: str) -> None:
-    """Its gradient is 0 just where the weight was dropped."""
+def test_weight_dropout_gradients(cell: str) -> None:
+    """The gradient is 0 exactly where the weight was dropped."""
     layer = RecurrentLayer(cell, I, H, make_config(cell, weight_dropout=0.5)).train()
     scatter(layer)
     x, state = random(T, B, I), make_state(layer)
@@ -343,7 +322,7 @@ def test_weight_dropout_reaches_the_raw_weight(cell: str) -> None:
         assert (gradient[~is_dropped] != 0).all()
 
 
-def test_weights_in_one_piece_lie_behind_each_other() -> None:
+def test_flatten_weights_is_contiguous() -> None:
     weights = [torch.randn(8, 3, requires_grad=True), torch.randn(5, requires_grad=True)]
     pieces = flatten_weights(weights)
     for piece, weight in zip(pieces, weights, strict=True):
@@ -368,7 +347,7 @@ def test_under_autocast(
     layer: RecurrentLayer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without a kernel of bf16 an LSTM is computed in fp32, on whatever CPU this runs."""
+    """Without a bf16 kernel an LSTM runs in fp32, on any CPU."""
     if there is not None:
         if there and cell == "lstm" and not rnn.lstm_runs_in_bf16():
             pytest.skip("this CPU has no kernel of bf16")

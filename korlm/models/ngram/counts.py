@@ -3,7 +3,7 @@
 An n-gram of order k is identified by (id of its first k - 1 tokens, last token), as in a trie. The
 stream has <eos> after each sentence and one before the first. An <eos> that starts an n-gram is the
 start of a sentence (KenLM's <s>), one that ends it is the end (</s>), and n-grams with <eos> in
-between are not counted. Distinct n-grams are found by sorting their keys.
+between are not counted. Distinct n-grams are identified by sorting their keys.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Int32 = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class NgramCounts:
-    """The N distinct n-grams of order k, sorted by ``keys``; an index into them is an id.
+    """N distinct n-grams of order k, sorted by ``keys``; an index into them is an id.
 
     Unigrams are all ids of the vocabulary, seen or not; their ``prefixes`` and ``suffixes`` are 0,
     the empty context.

@@ -27,7 +27,7 @@ FALLBACK = (0.5, 1.0, 1.5)  # lmplz's --discount_fallback
 
 @dataclass(frozen=True)
 class NgramTable:
-    """The N n-grams of order k, sorted by ``keys``.
+    """N n-grams of order k, sorted by ``keys``.
 
     Attributes:
         keys: (N,) id of the first k - 1 tokens * V + last token.

@@ -1,4 +1,4 @@
-"""ARPA files: what is written is read back, and what does not fit is told with its line."""
+"""ARPA files: round trips, files of other programs, errors with line numbers."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def make_model(order: int = 3, **config: object) -> NgramLM:
 @pytest.mark.parametrize("name", ["model.arpa", "model.arpa.gz"])
 @pytest.mark.parametrize("smoothing", Smoothing)
 @pytest.mark.parametrize("order", [1, 2, 4])
-def test_what_is_written_is_read_back(
-    tmp_path: Path, name: str, smoothing: Smoothing, order: int
-) -> None:
+def test_round_trip(tmp_path: Path, name: str, smoothing: Smoothing, order: int) -> None:
     model = make_model(order, smoothing=smoothing)
     path = tmp_path / name
     write_arpa(path, model.tables(), TOKENS)
@@ -48,7 +46,7 @@ def test_what_is_written_is_read_back(
     assert again.num_grams == model.num_grams
 
 
-def test_the_file_of_kenlm_is_read_as_it_is() -> None:
+def test_reads_kenlms_file() -> None:
     text = (LMPLZ / "train.txt").read_text(encoding="utf-8")
     tokens = [*SPECIALS, *sorted(set(text.split()))]
     ids = {token: number for number, token in enumerate(tokens)}
@@ -62,7 +60,7 @@ def test_the_file_of_kenlm_is_read_as_it_is() -> None:
         np.testing.assert_allclose(found.backoffs, expected.backoffs, atol=5e-6)
 
 
-def test_the_text_of_a_file(tmp_path: Path) -> None:
+def test_written_text(tmp_path: Path) -> None:
     """Specials in ARPA's words, one line of n-grams for each, no blanks within words."""
     path = tmp_path / "model.arpa"
     model = make_model(2)
@@ -108,7 +106,7 @@ def test_files_of_other_programs(tmp_path: Path, preamble: str) -> None:
         assert found.log_probs.tolist() == table.log_probs.tolist()
 
 
-def test_a_file_without_a_beginning_is_refused(tmp_path: Path) -> None:
+def test_file_without_sentence_start(tmp_path: Path) -> None:
     path = tmp_path / "model.arpa"
     write_arpa(path, make_model(1).tables(), TOKENS)
     lines = path.read_text("utf-8").split("\n")
@@ -149,9 +147,7 @@ def put(line: int, text: str) -> Callable[[list[str]], None]:
         (lambda lines: lines.remove("\\end\\"), "the file ends before"),
     ],
 )
-def test_damage_is_told_in_one_line(
-    tmp_path: Path, damage: Callable[[list[str]], None], message: str
-) -> None:
+def test_damaged_files(tmp_path: Path, damage: Callable[[list[str]], None], message: str) -> None:
     path = tmp_path / "model.arpa"
     write_arpa(path, make_model(2).tables(), TOKENS)
     lines = path.read_text(encoding="utf-8").split("\n")
@@ -164,7 +160,7 @@ def test_damage_is_told_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_missing_tokens_and_contexts_are_told(tmp_path: Path) -> None:
+def test_missing_tokens_and_contexts(tmp_path: Path) -> None:
     path = tmp_path / "model.arpa"
     model = make_model(3)
     write_arpa(path, model.tables(), TOKENS)
@@ -173,9 +169,9 @@ def test_missing_tokens_and_contexts_are_told(tmp_path: Path) -> None:
     lines = path.read_text(encoding="utf-8").split("\n")
     trigram = next(line for line in lines if line.count(" ") == 2 and "ngram" not in line)
     context = trigram.split("\t")[1].rpartition(" ")[0]
-    place = next(n for n, line in enumerate(lines) if f"\t{context}\t" in line)
+    index = next(n for n, line in enumerate(lines) if f"\t{context}\t" in line)
     lines[2] = f"ngram 2={int(lines[2].split('=')[1]) - 1}"
-    lines.pop(place)
+    lines.pop(index)
     path.write_text("\n".join(lines), encoding="utf-8")
     number = lines.index(trigram) + 1
     with pytest.raises(ConfigError, match=f"line {number}: the n-gram without its last token"):
@@ -197,9 +193,7 @@ def test_missing_tokens_and_contexts_are_told(tmp_path: Path) -> None:
         ("empty.arpa", b"", "the file ends before"),
     ],
 )
-def test_files_that_are_none(
-    tmp_path: Path, name: str, content: bytes | None, message: str
-) -> None:
+def test_unreadable_files(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     path = tmp_path / name
     if name == "folder":
         path.mkdir()
@@ -210,7 +204,7 @@ def test_files_that_are_none(
     assert "\n" not in str(caught.value)
 
 
-def test_broken_off_it_leaves_nothing(tmp_path: Path) -> None:
+def test_interrupted_write_leaves_no_file(tmp_path: Path) -> None:
     def stop() -> None:
         raise KeyboardInterrupt
 
@@ -219,6 +213,6 @@ def test_broken_off_it_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_unwritable_path(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         write_arpa(tmp_path / "absent" / "model.arpa", make_model().tables(), TOKENS)
