@@ -27,7 +27,7 @@ class EncoderOutput(NamedTuple):
         output: (B, T, D), after output dropout; the input of a head.
         state: the state after the last token of each row.
         output_weight: the matrix (V, E) that a tied softmax head must use in this step (see
-            ``TokenEmbedding.embed``), or None; of no interest to other heads.
+            ``TokenEmbedding.embed``), or None; other heads ignore it.
     """
 
     raw_output: Tensor
