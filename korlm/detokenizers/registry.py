@@ -6,13 +6,8 @@ import logging
 import shutil
 from pathlib import Path
 
-from korlm.detokenizers.base import (
-    Detokenizer,
-    EojeolDetokenizer,
-    JamoDetokenizer,
-    SentencePieceDetokenizer,
-    SyllableDetokenizer,
-)
+from korlm.config import registry
+from korlm.detokenizers.base import Detokenizer
 from korlm.detokenizers.kkma.detokenizer import FILE, KkmaDetokenizer, untrained_spacing
 from korlm.detokenizers.kkma.training import train_detokenizer
 from korlm.detokenizers.kkma.training_data import read_aligned_tokens
@@ -23,13 +18,6 @@ logger = logging.getLogger(__name__)
 
 MAX_TOKENS = 3_000_000  # of training data; more hardly improve the detokenizer
 KKMA = "kkma"
-
-_UNTRAINED: dict[str, type[Detokenizer]] = {
-    "eojeol": EojeolDetokenizer,
-    "syllable": SyllableDetokenizer,
-    "jamo": JamoDetokenizer,
-    "sentencepiece": SentencePieceDetokenizer,
-}
 
 
 def build_detokenizer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Detokenizer:
@@ -43,8 +31,9 @@ def build_detokenizer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Detoken
     Raises:
         PreparedError: the file is damaged.
     """
-    if tokenizer in _UNTRAINED:
-        return _UNTRAINED[tokenizer]()
+    if path := _registered(tokenizer):
+        detokenizer: Detokenizer = registry.load(path)()
+        return detokenizer
     for folder in folders:
         if (folder / FILE).is_file():
             return KkmaDetokenizer.load(folder / FILE)
@@ -59,6 +48,12 @@ def build_detokenizer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Detoken
     return KkmaDetokenizer({}, untrained_spacing())
 
 
+def _registered(tokenizer: str) -> str:
+    """Return ``"module:class"`` of the detokenizer of a tokenizer; empty: that of morphemes."""
+    entry = registry.entries("tokenizer").get(tokenizer)
+    return entry.detokenizer if entry else ""
+
+
 def load_from_run(tokenizer: str, run: Path) -> Detokenizer | None:
     """Return the detokenizer of a run directory; None if it would have to be trained.
 
@@ -68,7 +63,7 @@ def load_from_run(tokenizer: str, run: Path) -> Detokenizer | None:
     Raises:
         PreparedError: the file is damaged.
     """
-    if tokenizer in _UNTRAINED or (run / FILE).is_file():
+    if _registered(tokenizer) or (run / FILE).is_file():
         return build_detokenizer(tokenizer, (run,))
     return None
 

@@ -6,7 +6,7 @@ Axes: B batch, T time, H units of the last layer, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,12 @@ from korlm.models.neural import NeuralLM
 from korlm.modules.adaptive_softmax import build_output
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.encoder import EncoderOutput, RecurrentEncoder
+from korlm.modules.onnx_nodes import EMBEDDING, IDS, add_recurrent_layers, recurrent_state_names
+from korlm.modules.rnn import RecurrentLayer
 from korlm.modules.state import State
+
+if TYPE_CHECKING:
+    from korlm.exporting.onnx_graph import Graph
 
 
 class WeightedSquaredNorm(torch.autograd.Function):
@@ -89,6 +94,17 @@ class RecurrentLM(NeuralLM):
     def muon_weights(self) -> list[tuple[Tensor, int]]:
         """See ``LanguageModel.muon_weights``."""
         return self.encoder.muon_weights()
+
+    def state_names(self) -> list[str]:
+        """See ``NeuralLM.state_names``: h0 c0 h1 c1 of an LSTM."""
+        return recurrent_state_names(self._layers())
+
+    def export_step(self, graph: Graph) -> str:
+        """See ``NeuralLM.export_step``."""
+        return add_recurrent_layers(graph, graph.look_up(EMBEDDING, IDS), self._layers())
+
+    def _layers(self) -> list[RecurrentLayer]:
+        return cast(list[RecurrentLayer], list(self.encoder.layers))
 
     def encode(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None

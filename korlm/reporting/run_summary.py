@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from korlm.config.keys import rename_override, rename_tree
 from korlm.config.paths import run_directory
-from korlm.config.renamed import rename_override, rename_tree
 from korlm.config.stored import read_json, read_yaml
 from korlm.reporting.tensorboard_events import Curve, TensorBoardData, read_events
 from korlm.runs.directories import FAILED

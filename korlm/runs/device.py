@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from korlm.config import Device, TrainerConfig, UseSettings
+from korlm.config import Device, InferenceSettings, TrainerConfig
 from korlm.utils import threads
 from korlm.utils.errors import ConfigError
 
@@ -35,7 +35,7 @@ def choose_device(config: TrainerConfig, key: str = "trainer.device") -> torch.d
     return torch.device(next(device.value for device, is_there in there.items() if is_there))
 
 
-def inference_device(settings: UseSettings) -> torch.device:
+def inference_device(settings: InferenceSettings) -> torch.device:
     """Where a trained model is used; the CPU gets as many threads as the settings say.
 
     Raises:

@@ -338,18 +338,18 @@ def test_missing_runs(korlm: Command, runs: Runs, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("cache.sizes=[0]", "cache.sizes=[0]: each must be a finite number, above 0"),
+        ("cache.sizes=[0]", "cache.sizes=[0]: each must be 1 or more"),
         ("cache.flatness=[]", "cache.flatness=[]: needs a value"),
-        ("cache.flatness=[0.2,0.1]", "must rise from value to value"),
+        ("cache.flatness=[0.2,0.1]", "must increase from value to value"),
         (
             "dynamic.learning_rates=[-1]",
-            "dynamic.learning_rates=[-1.0]: each must be a finite number, above 0",
+            "dynamic.learning_rates=[-1.0]: each must be above 0",
         ),
         ("dynamic.segment=0", "dynamic.segment=0: must be 1 or more"),
         ("dynamic.segmnt=5", "did you mean dynamic.segment or"),
-        ("bootstrap.samples=10", "bootstrap.samples=10: must be 100 or more"),
+        ("bootstrap.samples=10", "bootstrap.samples=10: must be in [100, 1000000]"),
         ("bootstrap.block=0", "bootstrap.block=0: must be 1 or more"),
-        ("threads=0", "threads=0: must be 1 or more"),
+        ("threads=0", "threads=0: must be in [1, 1024]"),
     ],
 )
 def test_settings_out_of_range(korlm: Command, run: Path, override: str, message: str) -> None:

@@ -104,22 +104,22 @@ def test_a_closed_pipe_ends_the_command(run: str) -> None:
 
 
 ERRORS = {
-    "temperature=-1": "temperature=-1.0: must be 0 or more",
-    "temperature=nan": "temperature=nan: must be 0 or more",
-    "top_p=0": "top_p=0.0: must be a finite number above 0",
-    "top_p=1.5": "top_p=1.5: must be 1 or less",
+    "temperature=-1": "temperature=-1.0: must be in [0, 1000000.0]",
+    "temperature=nan": "temperature=nan: must be a finite number",
+    "top_p=0": "top_p=0.0: must be in (0, 1]",
+    "top_p=1.5": "top_p=1.5: must be in (0, 1]",
     "top_k=0": "top_k=0: must be 1 or more",
-    "repetition_penalty=0": "repetition_penalty=0.0: must be a finite number above 0",
-    "num_samples=0": "num_samples=0: must be 1 or more",
-    "max_tokens=0": "max_tokens=0: must be 1 or more",
-    "num_completions=0": "num_completions=0: must be 1 or more",
-    "seed=-1": "seed=-1: must be 0 or more",
+    "repetition_penalty=0": "repetition_penalty=0.0: must be above 0",
+    "num_samples=0": "num_samples=0: must be in [1, 1000000]",
+    "max_tokens=0": "max_tokens=0: must be in [1, 1000000]",
+    "num_completions=0": "num_completions=0: must be in [1, 1000000]",
+    "seed=-1": "seed=-1: must be in [0, 9223372036854775807]",
     "prompts=nowhere.txt": "nowhere.txt: there is no such file",
     "tempreture=1": "did you mean temperature",
     "prompts=x prompt=y": "prompts=x: prompt= is given as well",
-    "beams=2 num_samples=3": "num_samples=3: beams=2 give no more than 2 texts",
-    "temperature=0 num_samples=3": "num_samples=3: temperature=0 gives one text",
-    "beams=2 mode=complete": "beams=2: mode=complete searches by itself",
+    "beams=2 num_samples=3": "num_samples=3: beams=2 yields at most 2 texts",
+    "temperature=0 num_samples=3": "num_samples=3: temperature=0 yields one text",
+    "beams=2 mode=complete": "beams=2: mode=complete has its own search",
 }
 
 

@@ -206,11 +206,11 @@ MISTAKES = {
     "input=null": "input=None: give a file, a list of files",
     "output=o.xlsx": "output=o.xlsx: must end in .tsv, .tsv.gz or .parquet, or be -",
     "eojeol_output=-": "eojeol_output=-: must end in .tsv, .tsv.gz or .parquet",
-    "output=missing/o.tsv": "output=missing/o.tsv: there is no folder missing; make it",
+    "output=missing/o.tsv": "output=missing/o.tsv: the folder missing does not exist; create it",
     "run=nowhere": "nowhere: no checkpoints/best.pt in there",
     "context=word": "context",
     "unit=word": "unit",
-    "batch_tokens=0": "batch_tokens=0: must be 1 or more",
+    "batch_tokens=0": "batch_tokens=0: must be in [1, 10000000]",
     "corpus.files=[a.txt]": "corpus.files: there is no such setting",
     "corpus.encodin=cp949": "did you mean corpus.encoding",
 }
@@ -238,7 +238,7 @@ def test_two_tables_in_one_file(korlm: Command, run: Path, text: Path) -> None:
     error = korlm(
         "score", f"run={run}", f"input={text}", "output=o.tsv", "eojeol_output=o.tsv"
     ).error
-    assert "output=o.tsv: is to hold two tables" in error
+    assert "output=o.tsv: is the file of two tables" in error
 
 
 def test_the_working_directory_is_not_removed(korlm: Command, run: Path, text: Path) -> None:

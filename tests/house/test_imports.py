@@ -32,7 +32,7 @@ ORDER = [
     {"cli"},
     {"sweeps"},
     set(COMMANDS),
-    {""},  # korlm itself: korlm.load
+    {"", "__main__"},  # korlm itself
 ]
 MAX_FILES = 12  # of a folder, without __init__.py
 # zsh takes an unquoted list for a pattern of file names and refuses it.
@@ -49,6 +49,7 @@ ONLY_IN = {
     "hydra": {
         *(
             "korlm.cli.command",
+            "korlm.cli.config_source",
             "korlm.config",
             "korlm.sweeps.hydra_plugins",
             "korlm.sweeps.callback",
@@ -61,6 +62,7 @@ ONLY_IN = {
     "omegaconf": {
         *(
             "korlm.cli.command",
+            "korlm.cli.config_source",
             "korlm.sweeps.callback",
             "korlm.sweeps.search.sweeper",
             "korlm.sweeps.search.grid",

@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from model_cases import CELLS, NGRAMS, OPTIONS, VOCAB_SIZE, WINDOW_OPTIONS, make_model
+from model_cases import COUNTED, TRAINED, VOCAB_SIZE, make_model
 
 from korlm.rescoring import prefix_tree
 from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
 
 CPU = torch.device("cpu")
-CASES = [(cell, option) for cell in CELLS for option in OPTIONS]
-CASES += [("window", option) for option in WINDOW_OPTIONS]
-CASES += [("ngram", option) for option in NGRAMS] + [("pairs", "plain")]
+CASES = TRAINED + COUNTED
 
 
 def random_texts(seed: int, count: int = 30) -> list[list[int]]:

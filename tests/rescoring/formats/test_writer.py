@@ -125,7 +125,7 @@ def test_impossible_outputs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a folder; give a file"):
         check_output(str(tmp_path), ListFormat.text, False)
     with (
-        pytest.raises(OutputError, match="a file stands in the way"),
+        pytest.raises(OutputError, match="a file is in the way"),
         open_writer(str(tmp_path / "file" / "n"), ListFormat.text, True, 1, LengthUnit.token),
     ):
         pass
