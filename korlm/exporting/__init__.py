@@ -1,7 +1,7 @@
-r"""Trained models as files for other programs: safetensors, ONNX, int8.
+r"""Export trained models for other programs: safetensors, ONNX, int8.
 
-After ``python -m korlm.export run=DIR output=export`` this scores a sentence without PyTorch or
-korlm:
+After ``python -m korlm.export run=DIR output=export`` the following scores a sentence without
+PyTorch or korlm:
 
     import numpy as np
     import onnxruntime

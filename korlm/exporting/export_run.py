@@ -1,11 +1,11 @@
-"""Writes the folder that a trained model is given away in, and checks what it has written.
+"""Write an export folder and verify its ONNX models.
 
 config.json vocab.tsv                  settings, checksums, words (``korlm.runs.safetensors``)
-model.safetensors spelling.safetensors all weights, so that korlm.load opens the folder as a run
-begin.npz                              the state before anything was read, name -> (1, ...)
-step.onnx step.int8.onnx               one step (``korlm.exporting.onnx_step``)
-recomposition.*                        as the run has it
-export.json                            what was measured
+model.safetensors spelling.safetensors all weights; ``korlm.load`` opens the folder as a run
+begin.npz                              the initial state, name -> (1, ...)
+step.onnx step.int8.onnx               one step of the model (``korlm.exporting.onnx_step``)
+recomposition.*                        copied from the run
+export.json                            measurements
 """
 
 from __future__ import annotations
@@ -30,17 +30,12 @@ from korlm.utils.io.atomic_files import write_figures
 
 Figures = dict[str, Any]
 
+MAX_DIFFERENCE = 1e-4  # allowed between log-probabilities of PyTorch and float32 ONNX
+SAMPLE_STEPS, SAMPLE_ROWS = 64, 3  # of the text that the difference is measured on
 
-LIMIT = 1e-4  # of the difference between log-probabilities of PyTorch and of float32 ONNX
-
-
-CHECKED = (64, 3)  # steps, rows
-
-
-# Columns in which perplexity is measured, at most, and their length at least: each begins in the
-# midst of the text with nothing read.
-ROWS, COLUMN = 16, 200
-
+# Perplexity is measured in parallel columns of the text. There are few of them, and long ones,
+# because each starts from the initial state in the middle of the text.
+MAX_COLUMNS, MIN_COLUMN_LENGTH = 16, 200
 
 INT8 = "step.int8.onnx"
 
@@ -52,34 +47,34 @@ def export_run(
     ids: Ids | None = None,
     threads: int | None = 1,
 ) -> Figures:
-    """Writes a new folder, whole or not at all.
+    """Write an export folder atomically.
 
     Args:
-        run: an opened run, ``korlm.load(DIR)``.
-        folder: that is not there yet.
-        formats: what to write.
-        ids: (N,) of a text to measure perplexity on; None: none is measured, and the check reads
+        run: an open run, ``korlm.load(DIR)``.
+        folder: must not exist.
+        formats: formats to write.
+        ids: (N,), a text to measure perplexity on; None: no perplexity, and ONNX is verified on
             random ids.
-        threads: of onnxruntime; None: its own choice.
+        threads: of onnxruntime; None: its default.
 
     Returns:
-        What export.json holds: ``num_tokens`` of the text and ``models``, for each of ``PyTorch``,
-        ``step.onnx`` and ``step.int8.onnx`` the figures ``size_mb`` (10^6 bytes), ``step_ms`` (of a
-        step with one row), ``max_abs_diff`` (of log-probabilities, from PyTorch's) and
-        ``perplexity``.
+        The content of export.json: ``num_tokens`` of the text and ``models``, which has for each of
+        ``PyTorch``, ``step.onnx`` and ``step.int8.onnx`` the keys ``size_mb`` (10^6 bytes),
+        ``step_ms`` (of a step with one row), ``max_abs_diff`` (of log-probabilities, to PyTorch)
+        and ``perplexity``.
 
     Raises:
-        ExportError: the model cannot be exported so, or its export predicts otherwise.
+        ExportError: the model has no such export, or the exported model predicts differently.
         MissingPackageError: safetensors, onnx or onnxruntime is not installed.
         OutputError: the folder cannot be written.
     """
     if ExportFormat.onnx in formats and not isinstance(run.model, NeuralLM):
         raise ExportError(
-            f"{run.folder}: model={run.settings.model.name} is counted and has no ONNX step: give "
+            f"{run.folder}: model={run.settings.model.name} has no ONNX export: use "
             "'formats=[safetensors]', or train with model.write_arpa=true for an ARPA file"
         )
     if folder.exists():
-        raise ExportError(f"{folder}: is there already; give another output=FOLDER")
+        raise ExportError(f"{folder} already exists: use another output=FOLDER")
     building = folder.with_name(f".{folder.name}.{os.getpid()}.building")
     figures: Figures = {"num_tokens": 0 if ids is None else len(ids), "models": {}}
     with output_errors(folder, "output=FOLDER"):
@@ -103,7 +98,7 @@ def export_run(
 
 
 def _checkpoint_of(run: TrainedRun) -> dict[str, Any]:
-    """The parts of best.pt that it takes to use a model."""
+    """Return the parts of best.pt that are needed to use the model."""
     spelling = run.spelling.arrays().items()
     return {
         "config": plain_settings(run.settings),
@@ -123,7 +118,7 @@ def _export_steps(
     threads: int | None,
     models: dict[str, Figures],
 ) -> None:
-    """Writes begin.npz and the steps, and adds what each is worth to ``models``."""
+    """Write begin.npz and the ONNX models; add their measurements to ``models``."""
     with require_extra("onnx", "onnxruntime"):
         from korlm.exporting import verify
         from korlm.exporting.int8 import Int8Graph
@@ -131,39 +126,39 @@ def _export_steps(
         from korlm.exporting.onnx_step import begin_state, build_step
     assert isinstance(run.model, NeuralLM)
     begin = begin_state(run.model)
-    np.savez(folder / "begin.npz", **begin)  # type: ignore[arg-type]  # names are no options
+    np.savez(folder / "begin.npz", **begin)  # type: ignore[arg-type]
     by_sentence = run.settings.batches.mode is Mode.sentence
 
     def columns(text: Ids, rows: int) -> verify.Columns:
         return verify.Columns.of(text, rows, run.start_id, by_sentence)
 
-    read = _random_ids(len(run.vocab)) if ids is None else ids
-    sample = columns(read[: CHECKED[0] * CHECKED[1]], CHECKED[1]).inputs
-    exact = verify.TorchStep(run.model.inference_copy())
-    steps: dict[str, verify.Step] = {"PyTorch": exact}
+    text = _random_ids(len(run.vocab)) if ids is None else ids
+    sample = columns(text[: SAMPLE_STEPS * SAMPLE_ROWS], SAMPLE_ROWS).inputs
+    reference = verify.TorchStep(run.model.inference_copy())
+    steps: dict[str, verify.Step] = {"PyTorch": reference}
     for name, graph in {"step.onnx": Graph(), **({INT8: Int8Graph()} if has_int8 else {})}.items():
         (folder / name).write_bytes(build_step(run.model, graph, run.start_id))
         step = verify.OnnxStep(folder / name, begin, threads)
-        difference = verify.largest_difference(exact, step, sample)
-        if name != INT8 and not difference <= LIMIT:
+        difference = verify.largest_difference(reference, step, sample)
+        if name != INT8 and not difference <= MAX_DIFFERENCE:
             raise ExportError(
                 f"{run.folder}: log-probabilities of onnxruntime differ by {difference:.2g} from "
-                f"those of PyTorch, {LIMIT:g} is allowed; 'formats=[safetensors]' exports the "
-                "weights alone"
+                f"those of PyTorch (limit {MAX_DIFFERENCE:g}): use 'formats=[safetensors]' to "
+                "export the weights only"
             )
         models[name] = {"size_mb": _megabytes(folder / name), "max_abs_diff": difference}
         steps[name] = step
         if ids is not None:
-            text = columns(ids, min(ROWS, max(1, len(ids) // COLUMN)))
-            models[name]["perplexity"] = verify.perplexity(step, text, name)
+            rows = min(MAX_COLUMNS, max(1, len(ids) // MIN_COLUMN_LENGTH))
+            models[name]["perplexity"] = verify.perplexity(step, columns(ids, rows), name)
     for name, timed in steps.items():
         models.setdefault(name, {})["step_ms"] = verify.milliseconds(timed, sample[:, 0])
 
 
 def _random_ids(vocab_size: int) -> Ids:
-    """For a run whose text is gone."""
-    random = np.random.default_rng(0)
-    return random.integers(1, vocab_size, CHECKED[0] * CHECKED[1], dtype=np.uint32)
+    """Return a sample text for a run whose corpus is not available."""
+    rng = np.random.default_rng(0)
+    return rng.integers(1, vocab_size, SAMPLE_STEPS * SAMPLE_ROWS, dtype=np.uint32)
 
 
 def _megabytes(path: Path) -> float:
@@ -171,7 +166,7 @@ def _megabytes(path: Path) -> float:
 
 
 def export_table(figures: Figures) -> str:
-    """What was measured as text, a row for each way to run the model."""
+    """Format the measurements as a text table, a row per model."""
     columns = {"size_mb": ".1f", "step_ms": ".3f", "max_abs_diff": ".1e", "perplexity": ".2f"}
     lines = [f"{'':16}" + "".join(f"{name:>14}" for name in columns)]
     for name, row in figures["models"].items():

@@ -1,12 +1,12 @@
-"""Dynamic quantisation: int8 weights, multiplied with what becomes uint8 on its way to them.
+"""Dynamic quantization: int8 weights, uint8 activations quantized at run time.
 
-Each row of a matrix has a scale of its own (per output channel, symmetric), each vector that comes
-in has one that is found when it comes (ONNX's DynamicQuantizeLinear). Tables of embeddings are
-quantised as well, row by row. Biases, normalisation and softmax stay float32.
+Each row of a matrix has its own scale (symmetric, per output channel); each activation vector gets
+one at run time (ONNX's DynamicQuantizeLinear). Embedding tables are quantized by row. Biases,
+normalization and softmax stay float32.
 
-The nodes are those that onnxruntime.quantization.quantize_dynamic would write and that onnxruntime
-fuses. Written here, a matrix that is embedding and output layer at once is stored once, where
-quantize_dynamic stores it twice.
+The nodes are those that onnxruntime.quantization.quantize_dynamic writes and onnxruntime fuses, but
+a matrix that is both embedding and output layer is stored once, where quantize_dynamic stores it
+twice.
 """
 
 from __future__ import annotations
@@ -16,41 +16,42 @@ import numpy.typing as npt
 
 from korlm.exporting.onnx_graph import FLOAT, Array, Graph
 
-# An int8 goes up to 127. But x86 processors without VNNI add two products of uint8 and int8 in 16
-# bits (VPMADDUBSW), which 2 * 255 * 127 overflows, and an export must be right on any processor.
-# The bit costs nothing: perplexity 72.46 and 72.45 on 20,000 tokens of reports and news, float32
-# 72.44; 56.28 and 56.29 on film reviews, float32 56.27 (2026-11-21).
+# int8 has values up to 127, but x86 processors without VNNI add two products of uint8 and int8 in
+# 16 bits (VPMADDUBSW), and 2 * 255 * 127 overflows. The lost bit does not matter: perplexity with
+# 63 and 127 is 72.46 and 72.45 on 20,000 tokens of reports and news (float32 72.44), and 56.28 and
+# 56.29 on film reviews (float32 56.27) (2026-11-21).
 LARGEST = 63
 
 
 def quantize_rows(values: npt.NDArray[np.float32]) -> tuple[Array, Array]:
-    """Float32 (N, M) -> int8 (N, M), -63 to 63, and the scales of its rows, float32 (N,)."""
+    """Quantize by row: float32 (N, M) -> int8 (N, M) in [-63, 63], scales float32 (N,)."""
     largest = np.abs(values).max(axis=1)
     scales = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
     return np.rint(values / scales[:, None]).astype(np.int8), scales
 
 
 class Int8Graph(Graph):
-    """A graph whose matrices are int8."""
+    """A graph with int8 matrices."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._vectors: set[str] = set()
+        self._quantized: set[str] = set()
 
     def matrix(self, name: str, values: Array) -> None:
         """See ``Graph.matrix``."""
-        small, scales = quantize_rows(values)
-        self.weight(f"{name}.int8", small)
+        quantized, scales = quantize_rows(values)
+        self.weight(f"{name}.int8", quantized)
         self.weight(f"{name}.scale", scales)
 
     def linear(self, x: str, matrix: str, bias: str = "") -> str:
         """See ``Graph.linear``."""
-        small, scale, zero = self._quantized(x)
-        # onnxruntime turns the matrix round once, when it loads the graph.
+        quantized, scale, zero_point = self._quantize(x)
+        # onnxruntime transposes the matrix once, when it loads the graph.
         transposed = self.once("Transpose", f"{matrix}.int8", perm=[1, 0])
-        sums = self.add("Cast", self.add("MatMulInteger", small, transposed, zero), to=FLOAT)
-        found = self.add("Mul", sums, self.add("Mul", scale, f"{matrix}.scale"))
-        return self.add("Add", found, bias) if bias else found
+        products = self.add("MatMulInteger", quantized, transposed, zero_point)
+        sums = self.add("Cast", products, to=FLOAT)
+        product = self.add("Mul", sums, self.add("Mul", scale, f"{matrix}.scale"))
+        return self.add("Add", product, bias) if bias else product
 
     def look_up(self, matrix: str, ids: str) -> str:
         """See ``Graph.look_up``."""
@@ -58,10 +59,10 @@ class Int8Graph(Graph):
         scales = self.add("Gather", f"{matrix}.scale", ids)
         return self.add("Mul", rows, self.add("Unsqueeze", scales, self.integers([-1])))
 
-    def _quantized(self, x: str) -> list[str]:
-        """Uint8, scale and zero point of a vector; the same ones for all that it is fed to."""
+    def _quantize(self, x: str) -> list[str]:
+        """Return the names of uint8 values, scale and zero point of a vector, added once."""
         names = [f"{x}.uint8", f"{x}.scale", f"{x}.zero"]
-        if x not in self._vectors:
-            self._vectors.add(x)
+        if x not in self._quantized:
+            self._quantized.add(x)
             self.add_many("DynamicQuantizeLinear", x, names=names)
         return names

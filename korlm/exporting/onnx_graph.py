@@ -1,7 +1,7 @@
-"""An ONNX graph under construction: nodes and weights in the order in which they are added.
+"""Builder of an ONNX graph.
 
-Operator set 17 (ONNX 1.12, 2022) is the oldest with LayerNormalization: every onnxruntime since
-1.12 runs it. Axes: B batch, N outputs of a matrix, M its inputs.
+Operator set 17 (ONNX 1.12, 2022) is the oldest one with LayerNormalization; every onnxruntime since
+1.12 runs it. Axes: B batch, N rows (outputs) of a matrix, M columns (inputs).
 """
 
 from __future__ import annotations
@@ -18,105 +18,98 @@ from korlm._version import __version__
 from korlm.utils.errors import ExportError
 
 OPSET, IR_VERSION = 17, 8
-
-
 FLOAT, INT64 = int(TensorProto.FLOAT), int(TensorProto.INT64)
-
-
-LARGEST_MB = 2_000  # a protocol buffer ends at 2^31 bytes
-
+MAX_MB = 2_000  # a protocol buffer has at most 2^31 bytes
 
 Array = npt.NDArray[Any]
-
-
-# name -> (element type of onnx.TensorProto, shape; a string is an axis of any length)
+# name -> (element type of onnx.TensorProto, shape); a string is an axis of any length
 Shapes = Mapping[str, tuple[int, list[str | int]]]
 
 
 class Graph:
-    """Nodes and weights; values are known by their names.
+    """Nodes and weights in the order in which they are added; values are referred to by name.
 
-    Weights are (N, M), as PyTorch has them, and are read in two ways, as matrices and as tables of
-    rows; a matrix that is both is stored once.
+    A matrix is (N, M) as in PyTorch and can be used as a linear layer and as an embedding table; it
+    is stored once.
     """
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, onnx.TensorProto] = {}
-        self._known: dict[tuple[str, ...], str] = {}
+        self._shared: dict[tuple[str, ...], str] = {}
 
     def weight(self, name: str, values: Array) -> str:
-        """Stores an array under a name, which it gives back."""
+        """Store an array under a name; return the name."""
         assert name not in self._weights
         self._weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
         return name
 
     def add(self, op: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        """A node with one output.
+        """Add a node with one output; return the output's name.
 
         Args:
-            op: of the operator set.
-            inputs: names; "" for one that is left out.
-            name: of the output; None: any.
+            op: operator.
+            inputs: names; "" omits an optional input.
+            name: of the output; None: a generated name.
             attributes: of the operator.
         """
         return self.add_many(op, *inputs, names=[name or self._new_name(op)], **attributes)[0]
 
     def add_many(self, op: str, *inputs: str, names: list[str], **attributes: Any) -> list[str]:
-        """A node with several outputs, named so."""
+        """Add a node with several outputs; return their names."""
         self._nodes.append(helper.make_node(op, list(inputs), names, **attributes))
         return names
 
     def once(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """As ``add``, but the same node again is the one that is there."""
+        """Add a node, or return the output of an equal node that was added this way."""
         key = (op, *inputs)
-        if key not in self._known:
-            self._known[key] = self.add(op, *inputs, **attributes)
-        return self._known[key]
+        if key not in self._shared:
+            self._shared[key] = self.add(op, *inputs, **attributes)
+        return self._shared[key]
 
     def split(self, value: str, sizes: list[int]) -> list[str]:
-        """Parts of these sizes along the last axis."""
+        """Split a value along its last axis into parts of the given sizes."""
         names = [self._new_name("Split", part) for part in range(len(sizes))]
         return self.add_many("Split", value, self.integers(sizes), names=names, axis=-1)
 
     def integers(self, values: list[int]) -> str:
-        """An int64 vector as a weight."""
+        """Store an int64 vector as a weight; return its name."""
         name = "integers_" + "_".join(map(str, values))
         if name not in self._weights:
             self.weight(name, np.array(values, dtype=np.int64))
         return name
 
     def matrix(self, name: str, values: Array) -> None:
-        """Stores float32 (N, M), for ``linear`` and ``look_up``."""
+        """Store a float32 matrix (N, M) for ``linear`` and ``look_up``."""
         self.weight(name, values)
 
     def linear(self, x: str, matrix: str, bias: str = "") -> str:
-        """(B, M) -> (B, N): x matrix^T + bias."""
+        """Compute x matrix^T + bias, (B, M) -> (B, N)."""
         return self.add("Gemm", x, matrix, *([bias] if bias else []), transB=1)
 
     def look_up(self, matrix: str, ids: str) -> str:
-        """Rows of a matrix: int64 (...) -> float32 (..., M)."""
+        """Look up rows of a matrix, int64 (...) -> float32 (..., M)."""
         return self.add("Gather", matrix, ids)
 
     def _new_name(self, op: str, part: int = 0) -> str:
         return f"{op}_{len(self._nodes)}_{part}"
 
     def build(self, inputs: Shapes, outputs: Shapes, metadata: Mapping[str, str]) -> bytes:
-        """The whole graph as an .onnx file holds it, checked by onnx.
+        """Return the content of the .onnx file, checked by onnx.
 
         Args:
             inputs: of the graph.
-            outputs: of the graph, names that nodes gave.
-            metadata: to be stored with it.
+            outputs: of the graph; their names are outputs of nodes.
+            metadata: to store in the file.
 
         Raises:
             ExportError: the weights are too large for one file.
         """
         size = sum(len(weight.raw_data) for weight in self._weights.values())
-        if size > LARGEST_MB * 1e6:
+        if size > MAX_MB * 1e6:
             raise ExportError(
-                f"the weights have {size / 1e6:,.0f} MB and an ONNX file holds {LARGEST_MB:,}: "
-                "give 'formats=[safetensors]', or train a smaller model"
+                f"the weights have {size / 1e6:,.0f} MB, more than the {MAX_MB:,} MB of an ONNX "
+                "file: use 'formats=[safetensors]' or train a smaller model"
             )
         entries, exits = (
             [helper.make_tensor_value_info(name, *kind) for name, kind in values.items()]

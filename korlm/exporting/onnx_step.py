@@ -1,10 +1,10 @@
-"""One step of a network as an ONNX graph: ids, state -> log-probabilities, new state.
+"""Build the ONNX graph of one step of a network: ids, state -> log-probabilities, new state.
 
-The graph is written node by node from the weights. A step is a few dozen nodes, so that this is
-less than torch.onnx asks for: its older exporter is deprecated, the newer one needs onnxscript and
-traces what each version of PyTorch makes of a fused kernel. Here nothing depends on the version,
-embeddings that know spelling are composed once and for all, and the same code writes float32 and
-int8, as the ``Graph`` has it.
+The graph, a few dozen nodes, is built node by node from the weights instead of by torch.onnx. The
+older exporter of torch.onnx is deprecated; the newer one needs onnxscript, and its graph depends on
+how each version of PyTorch decomposes fused kernels. Here the graph does not depend on the version
+of PyTorch, subword embeddings are precomputed, a tied matrix is stored once, and the same code
+writes float32 (``Graph``) and int8 (``Int8Graph``).
 
 Axes: B batch, V vocabulary, E embedding, H hidden units, n window.
 """

@@ -1,4 +1,4 @@
-"""A model step by step, in PyTorch or onnxruntime: are both equal, how good and how fast is it?
+"""Compare, evaluate and time a model step by step, in PyTorch or onnxruntime.
 
 Axes: B columns of a text, S steps, V vocabulary.
 """
@@ -23,26 +23,23 @@ from korlm.models.base import LanguageModel
 from korlm.utils.progress import ProgressBar
 
 State = list[Array]
-
-
 Ints = npt.NDArray[np.int64]
 
-
-WARM_UP, TIMED, SECONDS = 10, 200, 3.0  # steps; no more steps after so long
+WARM_UP_STEPS, TIMED_STEPS, MAX_SECONDS = 10, 200, 3.0  # of ``milliseconds``
 
 
 class Step(Protocol):
-    """One token further, in whatever runs it."""
+    """One step of a model, in any runtime."""
 
     def initial_state(self, rows: int) -> State:
-        """The state before anything was read, each part (rows, ...)."""
+        """Return the initial state, each tensor (rows, ...)."""
 
     def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
-        """Ids (B,) and what was read before -> log-probabilities (B, V) and the new state."""
+        """Return log-probabilities (B, V) after ids (B,), and the new state."""
 
 
 class TorchStep:
-    """A model in PyTorch."""
+    """A step of a model in PyTorch."""
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
@@ -63,37 +60,39 @@ class OnnxStep:
     """An exported step in onnxruntime, on the CPU.
 
     Args:
-        path: of the .onnx file.
-        begin: the state before anything was read: name -> (1, ...).
-        threads: of onnxruntime; None: its own choice.
+        path: the .onnx file.
+        initial_state: name -> (1, ...).
+        threads: of onnxruntime; None: its default.
     """
 
-    def __init__(self, path: Path, begin: dict[str, Array], threads: int | None = 1) -> None:
+    def __init__(
+        self, path: Path, initial_state: dict[str, Array], threads: int | None = 1
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        self._begin = begin
+        self._initial_state = initial_state
 
     def initial_state(self, rows: int) -> State:
         """See ``Step.initial_state``."""
-        return [np.repeat(part, rows, axis=0) for part in self._begin.values()]
+        return [np.repeat(part, rows, axis=0) for part in self._initial_state.values()]
 
     def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
         """See ``Step``."""
-        inputs = {"ids": ids, **dict(zip(self._begin, state, strict=True))}
+        inputs = {"ids": ids, **dict(zip(self._initial_state, state, strict=True))}
         log_probs, *after = self._session.run(None, inputs)
         return log_probs, after
 
 
 class Columns(NamedTuple):
-    """A text cut into columns that are read side by side, each from the beginning of a state.
+    """A text cut into columns that run in parallel, each from the initial state.
 
     Attributes:
         inputs: int64 (S, B).
-        targets: int64 (S, B), <pad> behind the end of the text.
-        resets: bool (S, B), where the state begins anew.
+        targets: int64 (S, B), <pad> after the end of the text.
+        resets: bool (S, B), True where the state is reset before the step.
     """
 
     inputs: Ints
@@ -102,15 +101,15 @@ class Columns(NamedTuple):
 
     @classmethod
     def of(cls, ids: Ids, rows: int, start_id: int, by_sentence: bool) -> Columns:
-        """The columns of a text.
+        """Cut a text into columns.
 
         Args:
-            ids: (N,), N above 0.
+            ids: (N,), N > 0.
             rows: B.
             start_id: the input before the first token of a sentence.
-            by_sentence: whether the state begins anew with each sentence.
+            by_sentence: reset the state at the start of each sentence.
         """
-        padding = np.zeros(-len(ids) % rows, dtype=np.int64)  # <pad>
+        padding = np.full(-len(ids) % rows, PAD_ID)
         targets = np.concatenate([np.asarray(ids, dtype=np.int64), padding])
         inputs = np.concatenate([[EOS_ID], targets[:-1]])
         starts = inputs == EOS_ID
@@ -120,15 +119,9 @@ class Columns(NamedTuple):
 
 
 def largest_difference(one: Step, other: Step, inputs: Ints) -> float:
-    """Between the log-probabilities of two, each reading on with its own states.
+    """Return the largest absolute difference of log-probabilities on inputs (S, B).
 
-    Args:
-        one: of the two.
-        other: of the two.
-        inputs: (S, B).
-
-    Returns:
-        NaN if one of them gives NaN.
+    Each step uses its own states. The result is NaN if any log-probability is.
     """
     states = [step.initial_state(inputs.shape[1]) for step in (one, other)]
     largest = 0.0
@@ -140,41 +133,42 @@ def largest_difference(one: Step, other: Step, inputs: Ints) -> float:
 
 
 def perplexity(step: Step, columns: Columns, what: str) -> float:
-    """Of a text, in columns.
+    """Return the perplexity of a text.
 
     Args:
-        step: that reads it.
-        columns: of the text.
-        what: to be told beside the progress bar.
+        step: the model.
+        columns: the text.
+        what: label of the progress bar.
     """
-    begin = step.initial_state(columns.inputs.shape[1])
-    state, nats, num_tokens = begin, 0.0, 0
+    initial_state = step.initial_state(columns.inputs.shape[1])
+    state, nats, num_tokens = initial_state, 0.0, 0
     for inputs, targets, resets in ProgressBar(
         zip(*columns, strict=True), what, len(columns.inputs), leave=False
     ):
         if resets.any():
             state = [
                 np.where(resets.reshape(-1, *[1] * (part.ndim - 1)), first, part)
-                for first, part in zip(begin, state, strict=True)
+                for first, part in zip(initial_state, state, strict=True)
             ]
         log_probs, state = step(inputs, state)
-        found = log_probs[np.arange(len(targets)), targets][targets != PAD_ID]
-        nats -= float(found.sum(dtype=np.float64))
-        num_tokens += len(found)
+        target_log_probs = log_probs[np.arange(len(targets)), targets][targets != PAD_ID]
+        nats -= float(target_log_probs.sum(dtype=np.float64))
+        num_tokens += len(target_log_probs)
     return exp(nats / num_tokens)
 
 
 def milliseconds(step: Step, ids: Ints) -> float:
-    """Of a step with one row, the median of many.
+    """Return the median time of a step with one row.
 
     Args:
-        step: to be timed.
-        ids: (N,), what it reads.
+        step: the model.
+        ids: (N,), the input, repeated as needed.
     """
     state, times = step.initial_state(1), [0.0]
-    while len(times) <= WARM_UP or (len(times) <= WARM_UP + TIMED and sum(times) < SECONDS):
-        one = ids[len(times) % len(ids)][None]
+    max_steps = WARM_UP_STEPS + TIMED_STEPS
+    while len(times) <= WARM_UP_STEPS or (len(times) <= max_steps and sum(times) < MAX_SECONDS):
+        token = ids[len(times) % len(ids)][None]
         started = time.perf_counter()
-        _, state = step(one, state)
+        _, state = step(token, state)
         times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times[WARM_UP:])
+    return 1000 * statistics.median(times[WARM_UP_STEPS:])

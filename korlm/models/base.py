@@ -1,10 +1,11 @@
-"""The contract of all language models: a state is a value that is passed in and handed out.
+"""Contract of all language models.
 
-Axes: B batch, T time, V vocabulary, E embedding, H hidden.
+The state is a value that is passed in and returned, never kept on the model: a tuple of tensors
+whose first dimension is the batch, e.g. (h, c) of each LSTM layer or the last tokens of an n-gram
+model. Callers (beam search, completion, surprisal, rescoring) reorder it by ``tensor[rows]`` and do
+not depend on the kind of model.
 
-A state is a tuple of tensors whose first axis is B, whatever the model: an LSTM's (h, c) of each
-layer, an n-gram's last tokens. So beam search, completion, surprisal and rescoring reorder states
-by ``tensor[rows]`` and never ask which model it came from.
+Axes: B batch, T time, V vocabulary.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from torch import Tensor, nn
 
 from korlm.modules.state import State
 
-BLOCK = 1 << 20  # log-probabilities held at once where only their entropy is wanted
+BLOCK = 1 << 20  # log-probabilities held at once by the default ``token_nll_and_entropy``
 
 
 class TrainingLoss(NamedTuple):
-    """The loss of a batch; both sums are scalars.
+    """Loss of a batch; both sums are scalars.
 
     Attributes:
         total: nll + regularization, the quantity to minimize.
@@ -37,7 +38,11 @@ class TrainingLoss(NamedTuple):
 
 
 class LanguageModel(nn.Module, ABC):
-    """Predicts each token from the ones before it.
+    """Predicts each token from the tokens before it.
+
+    In all methods ``inputs`` and ``targets`` are int64 (B, T), ``state`` is the state before the
+    batch (None: the initial state), and ``lengths``, int64 (B,) on the CPU, is the number of valid
+    tokens in each row (None: T). Outputs beyond a row's length are undefined.
 
     Attributes:
         vocab_size: V.
@@ -47,37 +52,32 @@ class LanguageModel(nn.Module, ABC):
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> State:
-        """The state before anything was read; each tensor (batch_size, ...)."""
+        """Return the initial state. Every tensor has batch_size as its first dimension."""
 
     @abstractmethod
     def log_probs(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Natural logs of the probabilities of every next token.
-
-        Args:
-            inputs: int64 (B, T).
-            state: what was read before; None: nothing.
-            lengths: int64 (B,) on the CPU; where a row ends. Results behind its end are of no use.
+        """Return the log-probabilities of every next token, and the new state.
 
         Returns:
-            float32 (B, T, V), where [b, t] tells what follows inputs[b, :t + 1]; the state after
-            each row's last token.
+            float32 (B, T, V), natural logs; [b, t] is the distribution after inputs[b, : t + 1].
+            The state after the last valid token of each row.
         """
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """One token further: ids int64 (B,) -> log-probabilities (B, V) of the next, new state."""
+        """Advance by one token: int64 (B,) -> log-probabilities (B, V) of the next, new state."""
         log_probs, state = self.log_probs(ids[:, None], state)
         return log_probs[:, 0], state
 
     def advance(self, inputs: Tensor, state: State | None = None) -> State:
-        """The state after int64 (B, T), where nothing is to be predicted on the way."""
+        """Return the state after ``inputs`` without predicting anything."""
         return self.log_probs(inputs, state)[1]
 
     def inference_copy(self) -> LanguageModel:
-        """A copy for use alone: what is made of the parameters in every call is made here, once.
+        """Return a copy in evaluation mode with derived weights precomputed.
 
-        It follows neither training nor loading that come later.
+        It does not follow later updates of the parameters.
         """
         return copy.deepcopy(self).requires_grad_(False).eval()
 
@@ -88,10 +88,10 @@ class LanguageModel(nn.Module, ABC):
         state: State | None = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """-ln p of every target: float32 (B, T), 0 where it is <pad>; and the new state."""
+        """Return -ln p of every target, float32 (B, T), 0 for <pad>, and the new state."""
         log_probs, state = self.log_probs(inputs, state, lengths)
-        found = log_probs.gather(2, targets[..., None])[..., 0]
-        return torch.where(targets == 0, 0.0, -found), state
+        target_log_probs = log_probs.gather(2, targets[..., None])[..., 0]
+        return torch.where(targets == 0, 0.0, -target_log_probs), state
 
     def token_nll_and_entropy(
         self,
@@ -100,18 +100,18 @@ class LanguageModel(nn.Module, ABC):
         state: State | None = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
-        """What each target costs, how open the choice was, and the new state.
+        """Return ``token_nll``, the entropy of each target's distribution, and the new state.
 
-        Memory does not hold the log-probabilities of a whole batch.
+        The log-probabilities of the whole batch are never in memory at once.
 
         Returns:
-            ``token_nll``; the entropy in nats of the distribution that predicts each target,
-            float32 (B, T), undefined where the target is <pad>; the state.
+            ``token_nll``; the entropy in nats, float32 (B, T), undefined where the target is <pad>;
+            the state.
         """
-        nats, after = self.token_nll(inputs, targets, state, lengths)
+        nll, after = self.token_nll(inputs, targets, state, lengths)
         state = self.initial_state(len(inputs)) if state is None else state
         rows_at_once = max(1, BLOCK // self.vocab_size)
-        entropy = torch.empty_like(nats)
+        entropy = torch.empty_like(nll)
         for begin in range(0, len(inputs), rows_at_once):
             rows = slice(begin, begin + rows_at_once)
             part_state = tuple(part[rows] for part in state)
@@ -120,7 +120,7 @@ class LanguageModel(nn.Module, ABC):
                 part = np.s_[rows, step : step + steps]
                 log_probs, part_state = self.log_probs(inputs[part], part_state)
                 entropy[part] = entropy_of(log_probs)
-        return nats, entropy, after
+        return nll, entropy, after
 
     def training_loss(
         self,
@@ -129,23 +129,23 @@ class LanguageModel(nn.Module, ABC):
         state: State | None = None,
         lengths: Tensor | None = None,
     ) -> TrainingLoss:
-        """Return the loss of a batch, with gradients, and the new state."""
+        """Return the differentiable loss of a batch and the new state."""
         nll, state = self.token_nll(inputs, targets, state, lengths)
         total = nll.sum()
         return TrainingLoss(total, total, state)
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:
-        """Weights (gates * M, N) between hidden units, each with its number of gates."""
+        """Return the hidden-to-hidden weights (G * M, N), each with its number of gates G."""
         return []
 
 
 def entropy_of(log_probs: Tensor) -> Tensor:
-    """-sum p ln p in nats: (..., V) -> (...).
+    """Return -sum p ln p in nats, (..., V) -> (...).
 
     >>> entropy_of(torch.tensor([0.5, 0.5, 0.0]).log())
     tensor(0.6931)
     """
-    # What never comes adds nothing: 0 ln 0 is 0.
+    # -inf would make 0 ln 0 NaN instead of 0.
     finite = log_probs.clamp(min=torch.finfo(log_probs.dtype).min)
     entropy: Tensor = -torch.linalg.vecdot(log_probs.exp(), finite)
     return entropy

@@ -1,13 +1,15 @@
-"""The feed-forward model of Bengio et al. 2003: a window of tokens -> tanh layer -> next token.
+"""Feed-forward language model of Bengio et al. 2003: a window of tokens -> tanh layer -> softmax.
 
-Equation 1 there: y = b + W x + U tanh(d + H x), where x is the embeddings of the last n tokens in
-a row. Axes: B batch, T time, E embedding, H units of the tanh layer, V vocabulary, n window.
+Equation 1 of the paper: y = b + W x + U tanh(d + H x), where x is the concatenation of the
+embeddings of the last n tokens.
+
+Axes: B batch, T time, E embedding, H units of the tanh layer, V vocabulary, n window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from korlm.models.neural import NeuralLM
 from korlm.modules.adaptive_softmax import build_output
 from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
+from korlm.modules.encoder import EncoderOutput
 from korlm.modules.onnx_nodes import EMBEDDING, IDS, NEXT, add_linear
 from korlm.modules.state import State
 
@@ -25,20 +28,20 @@ if TYPE_CHECKING:
 
 
 class WindowLM(NeuralLM):
-    """Predicts from the last ``config.window`` tokens and nothing else.
+    """Predicts from the last ``config.window`` tokens only.
 
-    The state is the last n - 1 ids, int64 (B, n - 1), oldest first. Before the beginning stands
-    <pad>, which is never read elsewhere: its embedding is learned, and means "nothing yet".
+    The state is the last n - 1 ids, int64 (B, n - 1), oldest first. Initially they are <pad>, whose
+    embedding is learned and means "before the text".
 
-    Untied, it is the equation as it stands: one output layer over [tanh(d + H x), x] with the
-    matrix [U, W]. Tied, the output matrix is that of the embeddings, C: a linear layer P takes the
-    tanh units to E, and direct connections are y = C D x, those of the log-bilinear model (Mnih and
-    Hinton 2007), since an own W would be n times as large as C.
+    Untied, the softmax head has the matrix [U, W] over [tanh(d + H x), x]. Tied, its matrix is that
+    of the embeddings, C, and a linear layer [P, D] projects the same vector to E. The direct
+    connections are then y = C D x, as in the log-bilinear model (Mnih and Hinton 2007); a separate
+    W would have n times the size of C.
 
     Args:
         config: sizes, window, dropouts.
         vocab_size: V.
-        tokens: of all ids, if ``config.subword_embedding`` needs them.
+        tokens: the V tokens, in the order of their ids; required for subwords.
     """
 
     def __init__(
@@ -49,20 +52,19 @@ class WindowLM(NeuralLM):
         self.config = config
         self.embedding = TokenEmbedding(config, vocab_size, tokens)
         window_dim = config.window * config.embedding_dim
-        direct_dim = window_dim if config.direct_connections else 0
         self.hidden_layer = nn.Linear(window_dim, config.hidden_dim)
-        features = config.hidden_dim + direct_dim
+        features = config.hidden_dim + (window_dim if config.direct_connections else 0)
         self.projection: nn.Linear | None = None
         if config.tie_weights:
-            # [P, D]: what the tanh units and the window say, in terms of embeddings.
-            self.projection = nn.Linear(features, config.embedding_dim, bias=False)
+            self.projection = nn.Linear(features, config.embedding_dim, bias=False)  # [P, D]
             weight = self.embedding.weight
             self.output = build_output(config, config.embedding_dim, vocab_size, weight)
         else:
             self.output = build_output(config, features, vocab_size, None)
+        self.register_load_state_dict_pre_hook(_rename_old_keys)  # type: ignore[no-untyped-call]
 
     def initial_state(self, batch_size: int) -> State:
-        """Nothing but <pad>: (batch_size, n - 1)."""
+        """Return the ids before a text, all <pad>, (batch_size, n - 1)."""
         device = self.embedding.weight.device
         return (torch.zeros(batch_size, self.config.window - 1, dtype=torch.int64, device=device),)
 
@@ -89,29 +91,41 @@ class WindowLM(NeuralLM):
             hidden = add_linear(graph, hidden, "onto_embedding", self.projection)
         return hidden
 
-    def _read(
-        self, inputs: Tensor, state: State | None, lengths: Tensor | None
-    ) -> tuple[Tensor, Tensor, State, Tensor | None]:
-        """See ``NeuralLM._read``."""
-        config, training = self.config, self.training
+    def encode(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> EncoderOutput:
+        """See ``NeuralLM.encode``."""
+        config = self.config
         rows, steps = inputs.shape
         (before,) = state or self.initial_state(rows)
         ids = torch.cat([before, inputs], 1)  # (B, n - 1 + T)
-        x, matrix = self.embedding.read(ids)
-        x = sequence_dropout(x, config.input_dropout, training, variational=False)
+        x, output_weight = self.embedding.embed(ids)
+        x = self._dropout(x, config.input_dropout)
         x = torch.cat([x[:, at : at + steps] for at in range(config.window)], 2)  # (B, T, n * E)
-        found = torch.tanh(self.hidden_layer(x))
+        hidden = torch.tanh(self.hidden_layer(x))
         if config.direct_connections:
-            found = torch.cat([found, x], 2)
+            hidden = torch.cat([hidden, x], 2)
         if self.projection is not None:
-            found = self.projection(sequence_dropout(found, config.hidden_dropout, training, False))
-        dropped = sequence_dropout(found, config.output_dropout, training, variational=False)
-        return found, dropped, (self._last(ids, lengths),), matrix
+            hidden = self.projection(self._dropout(hidden, config.hidden_dropout))
+        dropped = self._dropout(hidden, config.output_dropout)
+        return EncoderOutput(hidden, dropped, (self._last_ids(ids, lengths),), output_weight)
 
-    def _last(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
-        """The n - 1 ids before the end of each row."""
+    def _dropout(self, x: Tensor, p: float) -> Tensor:
+        return sequence_dropout(x, p, self.training, variational=False)
+
+    def _last_ids(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return the last n - 1 ids of each row of (B, n - 1 + T)."""
         size = self.config.window - 1
         if lengths is None:
             return ids[:, ids.shape[1] - size :]
         at = lengths.to(ids.device)[:, None] + torch.arange(size, device=ids.device)
         return ids.gather(1, at)
+
+
+def _rename_old_keys(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: Any
+) -> None:
+    """Accept checkpoints in which the layers have the names of korlm before November 2026."""
+    for old, new in (("tanh_layer.", "hidden_layer."), ("onto_embedding.", "projection.")):
+        for key in [key for key in state_dict if key.startswith(prefix + old)]:
+            state_dict[prefix + new + key.removeprefix(prefix + old)] = state_dict.pop(key)

@@ -1,6 +1,6 @@
-"""What all networks have in common: embeddings, something that reads, an output layer.
+"""Neural language models: an encoder and a softmax head.
 
-Axes: B batch, T time, H what the output layer reads, V vocabulary.
+Axes: B batch, T time, H hidden (input of the head), V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from korlm.dataset.vocab import PAD_ID
 from korlm.models.base import LanguageModel, TrainingLoss
 from korlm.modules.embedding import TokenEmbedding
+from korlm.modules.encoder import EncoderOutput
 from korlm.modules.softmax import SoftmaxHead
 from korlm.modules.state import State
 
@@ -22,45 +23,23 @@ if TYPE_CHECKING:
 
 
 class NeuralLM(LanguageModel, ABC):
-    """A language model that predicts from one vector, its hidden state, at every timestep.
+    """A language model that predicts from one hidden vector per timestep.
+
+    A subclass sets the attributes and implements ``encode`` and ``initial_state``.
 
     Attributes:
-        embedding: of the tokens.
-        output: hidden state -> probabilities.
+        embedding: the token embedding.
+        output: the softmax head.
     """
 
     embedding: TokenEmbedding
     output: SoftmaxHead
 
     @abstractmethod
-    def _read(
-        self, inputs: Tensor, state: State | None, lengths: Tensor | None
-    ) -> tuple[Tensor, Tensor, State, Tensor | None]:
-        """Reads a batch.
-
-        Args:
-            inputs: int64 (B, T).
-            state: what was read before.
-            lengths: int64 (B,), where rows end.
-
-        Returns:
-            Hidden states (B, T, H) without and with output dropout; the new state; the matrix
-            (V, H) for the output layer, if the embedding has it.
-        """
-
-    def hidden(self, inputs: Tensor, state: State) -> tuple[Tensor, State, Tensor | None]:
-        """What is predicted from, before anything is predicted.
-
-        Args:
-            inputs: int64 (B, T).
-            state: what was read before.
-
-        Returns:
-            float32 (B, T, H), as the output layer takes it; the state; the matrix (V, H) for the
-            output layer, if the embedding has it.
-        """
-        _, hidden, state, matrix = self._read(inputs, state, None)
-        return hidden, state, matrix
+    def encode(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> EncoderOutput:
+        """Return the hidden states (B, T, H) of a batch; for the arguments see the base class."""
 
     def encode_and_nll(
         self,
@@ -69,38 +48,30 @@ class NeuralLM(LanguageModel, ABC):
         state: State | None = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
-        """What is predicted from, what each target costs, and the new state.
-
-        Args:
-            inputs: int64 (B, T).
-            targets: int64 (B, T).
-            state: what was read before.
-            lengths: int64 (B,) on the CPU; where a row ends.
-
-        Returns:
-            float32 (B, T, H); ``token_nll``, float32 (B, T); the state.
-        """
-        _, hidden, state, matrix = self._read(inputs, state, lengths)
-        nats = self.output.token_nll(hidden.flatten(0, 1), targets.flatten(), matrix)
-        return hidden, nats.view(targets.shape), state
+        """Return the hidden states (B, T, H), ``token_nll`` (B, T) and the new state."""
+        encoded = self.encode(inputs, state, lengths)
+        nll = self.output.token_nll(
+            encoded.output.flatten(0, 1), targets.flatten(), encoded.output_weight
+        )
+        return encoded.output, nll.view(targets.shape), encoded.state
 
     def log_probs(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.log_probs``."""
-        _, hidden, state, matrix = self._read(inputs, state, lengths)
-        return self.output.log_probs(hidden, matrix), state
+        encoded = self.encode(inputs, state, lengths)
+        return self.output.log_probs(encoded.output, encoded.output_weight), encoded.state
 
     def advance(self, inputs: Tensor, state: State | None = None) -> State:
         """See ``LanguageModel.advance``."""
-        return self._read(inputs, state, None)[2]
+        return self.encode(inputs, state).state
 
     def inference_copy(self) -> NeuralLM:
-        """See ``LanguageModel.inference_copy``; the embeddings are composed here."""
+        """See ``LanguageModel.inference_copy``; subword embeddings become plain ones."""
         model = copy.deepcopy(self).requires_grad_(False).eval()
-        matrix = model.embedding.output_matrix()
-        if matrix is not None:
-            model.output.weight = nn.Parameter(matrix, requires_grad=False)
+        output_weight = model.embedding.output_weight()
+        if output_weight is not None:
+            model.output.weight = nn.Parameter(output_weight, requires_grad=False)
         model.embedding.materialize()
         return model
 
@@ -112,8 +83,8 @@ class NeuralLM(LanguageModel, ABC):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.token_nll``; never holds the log-probabilities of a whole batch."""
-        _, nats, state = self.encode_and_nll(inputs, targets, state, lengths)
-        return nats, state
+        _, nll, state = self.encode_and_nll(inputs, targets, state, lengths)
+        return nll, state
 
     def token_nll_and_entropy(
         self,
@@ -122,12 +93,17 @@ class NeuralLM(LanguageModel, ABC):
         state: State | None = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
-        """See ``LanguageModel.token_nll_and_entropy``; reads the text once."""
-        _, hidden, state, matrix = self._read(inputs, state, lengths)
-        real = targets != PAD_ID
-        found = self.output.token_nll_and_entropy(hidden[real], targets[real], matrix)
-        nats, entropy = (hidden.new_zeros(targets.shape).masked_scatter(real, f) for f in found)
-        return nats, entropy, state
+        """See ``LanguageModel.token_nll_and_entropy``; encodes the text once."""
+        encoded = self.encode(inputs, state, lengths)
+        target_mask = targets != PAD_ID
+        values = self.output.token_nll_and_entropy(
+            encoded.output[target_mask], targets[target_mask], encoded.output_weight
+        )
+        nll, entropy = (
+            encoded.output.new_zeros(targets.shape).masked_scatter(target_mask, part)
+            for part in values
+        )
+        return nll, entropy, encoded.state
 
     def training_loss(
         self,
@@ -137,10 +113,12 @@ class NeuralLM(LanguageModel, ABC):
         lengths: Tensor | None = None,
     ) -> TrainingLoss:
         """See ``LanguageModel.training_loss``."""
-        plain, hidden, state, matrix = self._read(inputs, state, lengths)
-        nll = self.output.cross_entropy_sum(hidden.flatten(0, 1), targets.flatten(), matrix)
-        total = nll + self._activation_regularization(plain, hidden, targets != PAD_ID)
-        return TrainingLoss(total, nll, state)
+        encoded = self.encode(inputs, state, lengths)
+        nll = self.output.cross_entropy_sum(
+            encoded.output.flatten(0, 1), targets.flatten(), encoded.output_weight
+        )
+        total = nll + self._activation_regularization(encoded, targets != PAD_ID)
+        return TrainingLoss(total, nll, encoded.state)
 
     def state_names(self) -> list[str]:
         """Return the names of the parts of a state in ONNX graphs."""
@@ -163,7 +141,7 @@ class NeuralLM(LanguageModel, ABC):
         raise NotImplementedError
 
     def _activation_regularization(
-        self, plain: Tensor, hidden: Tensor, real: Tensor
+        self, encoded: EncoderOutput, target_mask: Tensor
     ) -> Tensor | float:
-        """What training adds to the loss; arguments (B, T, H), (B, T, H) and bool (B, T)."""
+        """Return the regularization of a batch, summed over the tokens of target_mask (B, T)."""
         return 0.0

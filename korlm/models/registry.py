@@ -1,4 +1,4 @@
-"""Settings -> language model."""
+"""Build the language model of the settings."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def build_model(
     Args:
         config: the settings of a registered model.
         vocab_size: V; id 0 is padding.
-        tokens: of all ids, for models that look at their spelling.
-        counts: of all ids in train, for ``output_bias``; None where weights are read from a file.
+        tokens: the V tokens, in the order of their ids; required for subwords.
+        counts: of all ids in train, for ``output_bias=unigram``; None if weights will be loaded.
     """
     model: LanguageModel = registry.builder("model", config.name)(config, vocab_size, tokens)
     unigram = isinstance(config, NeuralConfig) and config.output_bias is OutputBias.unigram

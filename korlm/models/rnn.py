@@ -1,44 +1,40 @@
-"""The many-to-many language model: embedding -> recurrent layers -> linear, at every timestep.
+"""Recurrent language model: embedding -> RNN, GRU or LSTM layers -> softmax at every timestep.
 
-Axes: B batch, T time, E embedding, H units of the last layer, V vocabulary. Batches come as (B, T)
-and are turned to (T, B) while they are still ids, since recurrent kernels work along time.
+Axes: B batch, T time, H units of the last layer, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from korlm.config import RecurrentConfig
 from korlm.models.neural import NeuralLM
 from korlm.modules.adaptive_softmax import build_output
-from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
-from korlm.modules.onnx_nodes import (
-    EMBEDDING,
-    IDS,
-    add_recurrent_layers,
-    recurrent_state_names,
-)
-from korlm.modules.rnn import RecurrentEncoder, RecurrentLayer
+from korlm.modules.encoder import EncoderOutput, RecurrentEncoder
+from korlm.modules.onnx_nodes import EMBEDDING, IDS, add_recurrent_layers, recurrent_state_names
+from korlm.modules.rnn import RecurrentLayer
 from korlm.modules.state import State
 
 if TYPE_CHECKING:
     from korlm.exporting.onnx_graph import Graph
 
 
-class _WeightedSquaredNorm(torch.autograd.Function):
-    """Squares as a mean over units and a weighted sum over tokens: (B, T, H), (B, T) -> scalar.
+class WeightedSquaredNorm(torch.autograd.Function):
+    """Squares, averaged over units and summed over tokens with weights.
 
-    In one pass each way, where plain operators take five.
+    ``apply(x (B, T, H), weights (B, T))`` returns a scalar. It takes one pass over x in each
+    direction where plain operators take five.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weights: Tensor) -> Tensor:
+        """Return sum over b, t of weights[b, t] * mean of x[b, t]^2."""
         x = x.float()
         ctx.save_for_backward(x, weights)
         norms: Tensor = torch.linalg.vector_norm(x, dim=-1)
@@ -46,19 +42,22 @@ class _WeightedSquaredNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of x."""
         x, weights = ctx.saved_tensors
         return x * (weights * (2 * grads[0] / x.shape[-1]))[..., None], None
 
 
-class _TemporalDifference(torch.autograd.Function):
-    """What changes from one timestep to the next: (B, T, H) -> (B, T - 1, H)."""
+class TemporalDifference(torch.autograd.Function):
+    """Difference of neighboring timesteps, (B, T, H) -> (B, T - 1, H), in one pass each way."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Return x[:, t + 1] - x[:, t]."""
         return x[:, 1:] - x[:, :-1]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        """Return the gradient of x, (B, T, H)."""
         padded = F.pad(grads[0], (0, 0, 1, 1))
         return padded[:, :-1] - padded[:, 1:]
 
@@ -66,10 +65,12 @@ class _TemporalDifference(torch.autograd.Function):
 class RecurrentLM(NeuralLM):
     """RNN, GRU or LSTM language model (Mikolov et al. 2010; Sundermeyer et al. 2012).
 
+    The encoder is never bidirectional: it would have read the token that it predicts.
+
     Args:
         config: sizes, cell, dropouts.
         vocab_size: V.
-        tokens: of all ids, if ``config.subword_embedding`` needs them.
+        tokens: the V tokens, in the order of their ids; required for subwords.
     """
 
     def __init__(
@@ -80,12 +81,14 @@ class RecurrentLM(NeuralLM):
         self.config = config
         self.embedding = TokenEmbedding(config, vocab_size, tokens)
         last_dim = config.embedding_dim if config.tie_weights else config.hidden_dim
-        self.encoder = RecurrentEncoder(config.embedding_dim, last_dim, config)
-        tied = self.embedding.weight if config.tie_weights else None
-        self.output = build_output(config, last_dim, vocab_size, tied)
+        self.encoder = RecurrentEncoder(self.embedding, config, last_dim)
+        tied_weight = self.embedding.weight if config.tie_weights else None
+        self.output = build_output(config, last_dim, vocab_size, tied_weight)
+        self.register_state_dict_post_hook(_drop_encoder_embedding)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_add_encoder_embedding)  # type: ignore[no-untyped-call]
 
     def initial_state(self, batch_size: int) -> State:
-        """The states of all layers, each (batch_size, units)."""
+        """Return the initial states of all layers, each (batch_size, units)."""
         return self.encoder.initial_state(batch_size)
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:
@@ -101,34 +104,49 @@ class RecurrentLM(NeuralLM):
         return add_recurrent_layers(graph, graph.look_up(EMBEDDING, IDS), self._layers())
 
     def _layers(self) -> list[RecurrentLayer]:
-        return [layer for layer in self.encoder.layers if isinstance(layer, RecurrentLayer)]
+        return cast(list[RecurrentLayer], list(self.encoder.layers))
 
-    def _read(
-        self, inputs: Tensor, state: State | None, lengths: Tensor | None
-    ) -> tuple[Tensor, Tensor, State, Tensor | None]:
-        """See ``NeuralLM._read``."""
-        config, training = self.config, self.training
-        x, matrix = self.embedding.read(inputs.t())  # (T, B, E)
-        x = sequence_dropout(x, config.input_dropout, training, config.variational_dropout)
-        x, state = self.encoder(x, state or self.initial_state(inputs.shape[0]), lengths)
-        dropped = sequence_dropout(x, config.output_dropout, training, config.variational_dropout)
-        return x.transpose(0, 1), dropped.transpose(0, 1), state, matrix
+    def encode(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> EncoderOutput:
+        """See ``NeuralLM.encode``."""
+        encoded: EncoderOutput = self.encoder(inputs, state, lengths)
+        return encoded
 
     def _activation_regularization(
-        self, plain: Tensor, hidden: Tensor, real: Tensor
+        self, encoded: EncoderOutput, target_mask: Tensor
     ) -> Tensor | float:
-        """Those of Merity et al. 2018, section 4.4, on what the last layer gives.
+        """Return AR + TAR (Merity et al. 2018, section 4.4) of the last layer.
 
-        Its squares after dropout, and the squares of its change from one timestep to the next,
-        each a mean over units and a sum over tokens.
+        AR is the squared output after dropout, TAR the squared difference of outputs of neighboring
+        timesteps before dropout; both are means over units and sums over tokens.
         """
         config = self.config
         total: Tensor | float = 0.0
         if config.activation_regularization > 0:
-            squares = _WeightedSquaredNorm.apply(hidden, real)  # type: ignore[no-untyped-call]
+            squares = WeightedSquaredNorm.apply(encoded.output, target_mask)  # type: ignore[no-untyped-call]
             total = total + config.activation_regularization * squares
         if config.temporal_activation_regularization > 0:
-            change = _TemporalDifference.apply(plain)  # type: ignore[no-untyped-call]
-            squares = _WeightedSquaredNorm.apply(change, real[:, 1:])  # type: ignore[no-untyped-call]
+            change = TemporalDifference.apply(encoded.raw_output)  # type: ignore[no-untyped-call]
+            squares = WeightedSquaredNorm.apply(change, target_mask[:, 1:])  # type: ignore[no-untyped-call]
             total = total + config.temporal_activation_regularization * squares
         return total
+
+
+# The embedding is a module of the model and of its encoder. Checkpoints hold it once, as
+# ``embedding.*``.
+
+
+def _drop_encoder_embedding(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: Any
+) -> None:
+    for key in [key for key in state_dict if key.startswith(f"{prefix}encoder.embedding.")]:
+        del state_dict[key]
+
+
+def _add_encoder_embedding(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: Any
+) -> None:
+    old = f"{prefix}embedding."
+    copies = {key.removeprefix(old): v for key, v in state_dict.items() if key.startswith(old)}
+    state_dict.update({f"{prefix}encoder.embedding.{key}": v for key, v in copies.items()})

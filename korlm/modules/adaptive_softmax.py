@@ -1,4 +1,7 @@
-"""Adaptive softmax with exact probabilities (Grave et al. 2017)."""
+"""Adaptive softmax with exact probabilities (Grave et al. 2017).
+
+Axes: N rows (tokens), H hidden, V vocabulary, C clusters.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from torch import Tensor, nn
 from korlm.config import NeuralConfig, Softmax
 from korlm.dataset.vocab import PAD_ID
 from korlm.modules.fused_cross_entropy import (
-    _cross_entropy,
-    _with_bias,
-    _with_ones,
+    append_bias,
+    append_ones,
+    blockwise_cross_entropy,
     copy_scaled_,
     cross_entropy_forward_backward,
     log_softmax_with_entropy,
@@ -23,11 +26,16 @@ from korlm.modules.fused_cross_entropy import (
 from korlm.modules.softmax import SoftmaxHead
 from korlm.utils import threads
 
+Clusters = Sequence[tuple[int, int]]  # ranges of ids [begin, end) after the shortlist
 
-def _assign_clusters(
-    targets: Tensor, clusters: Sequence[tuple[int, int]]
-) -> tuple[Tensor, list[Tensor]]:
-    """What the first softmax is to choose, int64 (N,), and which rows each cluster decides."""
+
+def _assign_clusters(targets: Tensor, clusters: Clusters) -> tuple[Tensor, list[Tensor]]:
+    """Return the targets of the head softmax, and the rows whose target is in each cluster.
+
+    Returns:
+        int64 (N,), the target itself if it is in the shortlist, else shortlist + cluster number;
+        for each cluster int64 (rows,).
+    """
     head_targets, rows_of = targets, []
     for gate, (begin, end) in enumerate(clusters, start=clusters[0][0]):
         rows_of.append(((targets >= begin) & (targets < end)).nonzero()[:, 0])
@@ -35,8 +43,11 @@ def _assign_clusters(
     return head_targets, rows_of
 
 
-class _AdaptiveNats(torch.autograd.Function):
-    """Adaptive softmax, the same way; ``clusters`` are the ranges of ids behind the shortlist."""
+class AdaptiveCrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy of an adaptive softmax, as ``SoftmaxCrossEntropy``.
+
+    ``apply(hidden, weight, bias, gates, gate_bias, targets, clusters, dtype)`` returns a scalar.
+    """
 
     @staticmethod
     def forward(
@@ -47,72 +58,75 @@ class _AdaptiveNats(torch.autograd.Function):
         gates: Tensor,
         gate_bias: Tensor,
         targets: Tensor,
-        clusters: Sequence[tuple[int, int]],
+        clusters: Clusters,
         dtype: torch.dtype,
     ) -> Tensor:
-        read = _with_ones(hidden)
-        grad_hidden = torch.zeros_like(read)
-        nats = hidden.new_zeros(())
-        parts: list[Tensor] = []
-        shortlist = clusters[0][0]
+        """Return the loss; keep its gradients for backward."""
+        hidden_1 = append_ones(hidden)
+        grad_hidden_1 = torch.zeros_like(hidden_1)
+        loss = hidden.new_zeros(())
+        cluster_grads: list[Tensor] = []
         head_targets, rows_of = _assign_clusters(targets, clusters)
         for rows, (begin, end) in zip(rows_of, clusters, strict=True):
-            weight_bias = _with_bias(weight[begin:end], bias[begin:end], dtype)
-            real = torch.ones_like(rows, dtype=torch.bool)[:, None]
-            cost, by_rows, by_part = cross_entropy_forward_backward(
-                read[rows], weight_bias, targets[rows] - begin, real, dtype
+            weight_bias = append_bias(weight[begin:end], bias[begin:end], dtype)
+            target_mask = torch.ones_like(rows, dtype=torch.bool)[:, None]
+            cluster_loss, grad_rows, grad_weight_bias = cross_entropy_forward_backward(
+                hidden_1[rows], weight_bias, targets[rows] - begin, target_mask, dtype
             )
-            nats += cost
-            grad_hidden.index_add_(0, rows, by_rows)
-            parts.append(by_part)
+            loss += cluster_loss
+            grad_hidden_1.index_add_(0, rows, grad_rows)
+            cluster_grads.append(grad_weight_bias)
+        shortlist = clusters[0][0]
         head = torch.cat(
             [
-                _with_bias(weight[:shortlist], bias[:shortlist], dtype),
-                _with_bias(gates, gate_bias, dtype),
+                append_bias(weight[:shortlist], bias[:shortlist], dtype),
+                append_bias(gates, gate_bias, dtype),
             ]
         )
-        real = (targets != PAD_ID)[:, None]
-        cost, by_rows, by_head = cross_entropy_forward_backward(
-            read, head, head_targets, real, dtype
+        target_mask = (targets != PAD_ID)[:, None]
+        head_loss, grad_rows, grad_head = cross_entropy_forward_backward(
+            hidden_1, head, head_targets, target_mask, dtype
         )
-        ctx.save_for_backward(grad_hidden + by_rows, by_head, *parts)
-        return nats + cost
+        ctx.save_for_backward(grad_hidden_1 + grad_rows, grad_head, *cluster_grads)
+        return loss + head_loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, by_head, *parts = ctx.saved_tensors
+        """Return the gradients, scaled by that of the loss."""
+        grad_hidden_1, grad_head, *cluster_grads = ctx.saved_tensors
         scale = grads[0]
-        num_gates = len(parts)
-        gates = by_head[-num_gates:]
-        by_gates = copy_scaled_(scale.new_empty(gates.shape), gates, scale)
-        parts.insert(0, by_head[:-num_gates])
+        num_clusters = len(cluster_grads)
+        grad_gates_1 = grad_head[-num_clusters:]
+        grad_gates_1 = copy_scaled_(scale.new_empty(grad_gates_1.shape), grad_gates_1, scale)
+        # The parts of weight and bias in the order of their ids: shortlist, then clusters.
+        parts = [grad_head[:-num_clusters], *cluster_grads]
         size = sum(len(part) for part in parts)
-        by_weight = by_gates.new_empty(size, grad_hidden.shape[1] - 1)
-        by_bias = by_gates.new_empty(size)
+        grad_weight = scale.new_empty(size, grad_hidden_1.shape[1] - 1)
+        grad_bias = scale.new_empty(size)
         begin = 0
         for part in parts:
             end = begin + len(part)
-            copy_scaled_(by_weight[begin:end], part[:, :-1], scale)
-            copy_scaled_(by_bias[begin:end], part[:, -1], scale)
+            copy_scaled_(grad_weight[begin:end], part[:, :-1], scale)
+            copy_scaled_(grad_bias[begin:end], part[:, -1], scale)
             begin = end
-        by_parameters = (by_weight, by_bias, by_gates[:, :-1], by_gates[:, -1])
-        return (grad_hidden[:, :-1] * scale, *by_parameters, None, None, None)
+        grad_hidden = grad_hidden_1[:, :-1] * scale
+        grad_gates, grad_gate_bias = grad_gates_1[:, :-1], grad_gates_1[:, -1]
+        return grad_hidden, grad_weight, grad_bias, grad_gates, grad_gate_bias, None, None, None
 
 
 class AdaptiveSoftmaxHead(SoftmaxHead):
     """Adaptive softmax (Grave et al. 2017, "Efficient softmax approximation for GPUs").
 
-    The vocabulary is sorted by falling frequency. A first softmax chooses among the shortlist and
-    one gate for each cluster of rarer tokens, a second one within that cluster:
-    p(w) = p(cluster of w) p(w | cluster). So rare tokens cost work only where one of them stands,
-    and probabilities sum to one. Unlike Grave's, clusters keep the width of the rest, so that the
-    weights can be those of the embedding.
+    Ids are sorted by falling frequency. The head softmax is over the shortlist of frequent tokens
+    and one gate per cluster of rarer tokens; a second softmax is over the tokens of one cluster:
+    p(w) = p(cluster of w) p(w | cluster). A cluster is computed only for rows whose target is in
+    it. Unlike Grave's, clusters have the full width H, so the weights can be tied to the embedding.
 
     Args:
-        hidden_dim: H of what comes in.
+        hidden_dim: H.
         vocab_size: V.
-        weight: (V, H) to share with the embedding, or None for an own one.
-        cutoffs: rising ids at which the clusters begin; those at V and beyond are of no use.
+        weight: (V, H) to share with the embedding, or None for a new one.
+        cutoffs: rising ids at which clusters begin; those of V or more are ignored.
     """
 
     def __init__(
@@ -126,25 +140,26 @@ class AdaptiveSoftmaxHead(SoftmaxHead):
 
     @torch.no_grad()
     def init_bias_from_counts(self, counts: Sequence[int]) -> None:
-        """See ``SoftmaxHead``; a gate begins with the share of its cluster."""
+        """See ``SoftmaxHead``; the bias of a gate is the log frequency of its cluster."""
         super().init_bias_from_counts(counts)
         for number, (begin, end) in enumerate(self.clusters):
             self.gate_bias[number] = self.bias[begin:end].logsumexp(0)
 
     @property
-    def _shortlist(self) -> int:
+    def shortlist(self) -> int:
+        """Return the number of tokens in the head softmax."""
         return self.clusters[0][0]
 
     def _head(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the first softmax: shortlist, then gates."""
-        size = self._shortlist
+        """Return weight and bias of the head softmax: shortlist, then gates."""
+        size = self.shortlist
         return (
             torch.cat([weight[:size], self.gates]),
             torch.cat([self.bias[:size], self.gate_bias]),
         )
 
     def _tails(self, weight: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """First id, weight and bias of each cluster."""
+        """Yield first id, weight and bias of each cluster."""
         for begin, end in self.clusters:
             yield begin, weight[begin:end], self.bias[begin:end]
 
@@ -153,54 +168,56 @@ class AdaptiveSoftmaxHead(SoftmaxHead):
         weight = self.weight if weight is None else weight
         with threads.matmul_threads(hidden.numel() * len(weight)):
             head = F.log_softmax(F.linear(hidden, *self._head(weight)).float(), dim=-1)
-            parts = [head[..., : self._shortlist]]
-            for number, (_, part, bias) in enumerate(self._tails(weight)):
-                gate = head[..., self._shortlist + number, None]
-                inside = F.log_softmax(F.linear(hidden, part, bias).float(), dim=-1)
-                parts.append(gate + inside)
+            parts = [head[..., : self.shortlist]]
+            for number, (_, tail_weight, bias) in enumerate(self._tails(weight)):
+                gate = head[..., self.shortlist + number, None]
+                tail = F.log_softmax(F.linear(hidden, tail_weight, bias).float(), dim=-1)
+                parts.append(gate + tail)
             return torch.cat(parts, -1)
 
     def token_nll(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """See ``SoftmaxHead.token_nll``."""
         weight = self.weight if weight is None else weight
         head_targets, rows_of = _assign_clusters(targets, self.clusters)
-        nats = _cross_entropy(hidden, *self._head(weight), head_targets, PAD_ID)
-        for rows, (begin, part, bias) in zip(rows_of, self._tails(weight), strict=True):
+        nll = blockwise_cross_entropy(hidden, *self._head(weight), head_targets, PAD_ID)
+        for rows, (begin, tail_weight, bias) in zip(rows_of, self._tails(weight), strict=True):
             if len(rows):
-                inside = _cross_entropy(hidden[rows], part, bias, targets[rows] - begin, -1)
-                nats = nats.index_add(0, rows, inside)
-        return nats
+                tail_nll = blockwise_cross_entropy(
+                    hidden[rows], tail_weight, bias, targets[rows] - begin, -1
+                )
+                nll = nll.index_add(0, rows, tail_nll)
+        return nll
 
-    def _block_nats_and_entropy(
+    def _nll_and_entropy(
         self, hidden: Tensor, targets: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The chain rule: the entropy of the first softmax, and p(cluster) times that within."""
+        """Apply the chain rule: entropy of the head + sum of p(cluster) * entropy within it."""
         head_targets, rows_of = _assign_clusters(targets, self.clusters)
         logits, log_sums, entropy = log_softmax_with_entropy(hidden, *self._head(weight))
-        nats = log_sums - logits.gather(1, head_targets[:, None])[:, 0]
-        gates = (logits[:, self._shortlist :] - log_sums[:, None]).exp()
+        nll = log_sums - logits.gather(1, head_targets[:, None])[:, 0]
+        gates = (logits[:, self.shortlist :] - log_sums[:, None]).exp()
         tails = zip(rows_of, self._tails(weight), gates.unbind(1), strict=True)
-        for rows, (begin, part, bias), gate in tails:
-            logits, log_sums, inside = log_softmax_with_entropy(hidden, part, bias)
-            entropy = entropy + gate * inside
-            chosen = logits[rows, targets[rows] - begin]
-            nats = nats.index_add(0, rows, log_sums[rows] - chosen)
-        return nats, entropy
+        for rows, (begin, tail_weight, bias), gate in tails:
+            logits, log_sums, tail_entropy = log_softmax_with_entropy(hidden, tail_weight, bias)
+            entropy = entropy + gate * tail_entropy
+            target_logits = logits[rows, targets[rows] - begin]
+            nll = nll.index_add(0, rows, log_sums[rows] - target_logits)
+        return nll, entropy
 
-    def _summed_nats(
+    def _cross_entropy_sum(
         self, hidden: Tensor, targets: Tensor, weight: Tensor, dtype: torch.dtype
     ) -> Tensor:
         gates = (self.gates, self.gate_bias)
-        total: Tensor = _AdaptiveNats.apply(  # type: ignore[no-untyped-call]
+        loss: Tensor = AdaptiveCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden, weight, self.bias, *gates, targets, self.clusters, dtype
         )
-        return total
+        return loss
 
 
 def build_output(
     config: NeuralConfig, hidden_dim: int, vocab_size: int, weight: Tensor | None
 ) -> SoftmaxHead:
-    """The output layer of the settings; arguments as of ``SoftmaxHead``."""
+    """Return the softmax head of the settings; for the arguments see ``SoftmaxHead``."""
     cutoffs = config.cutoffs
     if config.softmax is Softmax.full or cutoffs[0] >= vocab_size:
         return SoftmaxHead(hidden_dim, vocab_size, weight)

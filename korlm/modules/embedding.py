@@ -1,8 +1,12 @@
-"""Token embeddings, with or without the subwords of each token."""
+"""Token embeddings, plain or with subword information, that a softmax head may share.
+
+Axes: V vocabulary, E embedding.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,16 +14,40 @@ from torch import Tensor, nn
 
 from korlm.config import NeuralConfig, SubwordMode
 from korlm.modules.dropout import embedding_dropout
-from korlm.modules.subword_embedding import INIT_RANGE, SubwordEmbedding, _TiedLookup
+from korlm.modules.subword_embedding import INIT_RANGE, SubwordEmbedding
+
+
+class _TiedLookup(torch.autograd.Function):
+    """Return the embeddings of ids, and the matrix itself for the tied output layer.
+
+    The backward pass receives both gradients together and adds the embeddings' gradient to the
+    matrix' gradient in place, instead of creating a second (V, E) matrix that is mostly 0. A cached
+    ``torch.nn.utils.parametrize`` with plain autograd would replace it at the same speed (0.93 to
+    1.0 of the step, 2026-11-29), but with other last digits of gradients and other checkpoint keys.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(ids)
+        return F.embedding(ids, weight), weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (ids,) = ctx.saved_tensors
+        grad_embeddings, grad_weight = grads
+        rows = grad_embeddings.reshape(-1, grad_embeddings.shape[-1])
+        # In place: grad_weight comes from the output layer and is used here only. It is all 0 if
+        # the output layer was not used.
+        return grad_weight.index_add_(0, ids.flatten(), rows), None
 
 
 class TokenEmbedding(nn.Embedding):
-    """The embeddings of all tokens, composed or plain.
+    """Embeddings of all tokens: E[w], or E[w] + the subword sum of w.
 
     Args:
-        config: size, and where spelling counts.
+        config: embedding size, embedding dropout, use of subwords, weight tying.
         vocab_size: V.
-        tokens: of all ids; needed where spelling counts.
+        tokens: the V tokens, in the order of their ids; required for subwords.
     """
 
     def __init__(
@@ -33,54 +61,54 @@ class TokenEmbedding(nn.Embedding):
         if config.subword_embedding is not SubwordMode.none:
             assert tokens is not None and len(tokens) == vocab_size
             self.composition = SubwordEmbedding(tokens, config.embedding_dim)
-            with torch.no_grad():  # both parts together spread as the plain embedding does
+            with torch.no_grad():  # the sum of both parts has the variance of a plain embedding
                 for part in (self.weight, self.composition.weight):
                     part.mul_(0.5**0.5)
 
-    def output_matrix(self) -> Tensor | None:
-        """The composed matrix (V, E), if it is the output layer's as well: costly, once a step."""
-        if self.spelling is not SubwordMode.both:
-            return None
-        composed: Tensor = self.composition(self.weight)
-        return composed
-
     def full_weight(self) -> Tensor:
-        """What is read for each token, (V, E)."""
+        """Return the input embeddings of all tokens, subwords included, (V, E)."""
         if self.spelling is SubwordMode.none:
             return self.weight
         composed: Tensor = self.composition(self.weight)
         return composed
 
+    def output_weight(self) -> Tensor | None:
+        """Return ``full_weight`` if the output layer shares it and it has subwords, else None.
+
+        It is computed from all tokens: call it once per step.
+        """
+        return self.full_weight() if self.spelling is SubwordMode.both else None
+
     def materialize(self) -> None:
-        """From now on plain embeddings, equal to the composed ones; the output layer's stay."""
+        """Replace the subwords by a plain embedding with the same values, for inference."""
         if self.spelling is not SubwordMode.none:
             self.weight = nn.Parameter(self.full_weight(), self.weight.requires_grad)
             self.spelling, self.is_tied = SubwordMode.none, False
             del self.composition
 
-    def read(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Ids of any shape -> their embeddings (..., E), whole tokens dropped in training.
+    def embed(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return embeddings after embedding dropout, and the matrix for a tied output layer.
 
         Args:
-            ids: int64.
+            ids: int64, any shape (...).
 
         Returns:
-            The embeddings; if they are the output layer's as well, the matrix (V, E) that it is to
-            use. Nobody else may, as its gradient is added to in place.
+            The embeddings (..., E); the matrix (V, E) that a tied output layer must use in this
+            step, or None if the output layer is not tied. No other operation may use the matrix,
+            because its gradient is modified in place.
         """
-        matrix: Tensor | None = None
+        output_weight: Tensor | None = None
         if self.is_tied and self.spelling is not SubwordMode.input:
-            whole = self.output_matrix()
-            whole = self.weight if whole is None else whole
-            found, matrix = _TiedLookup.apply(whole, ids)  # type: ignore[no-untyped-call]
+            embeddings, output_weight = _TiedLookup.apply(self.full_weight(), ids)  # type: ignore[no-untyped-call]
         elif self.spelling is SubwordMode.none:
-            found = F.embedding(ids, self.weight)
+            embeddings = F.embedding(ids, self.weight)
         elif ids.device.type == "cpu":
-            rows, places = torch.unique(ids, return_inverse=True)
-            few = F.embedding(rows, self.weight) + self.composition.for_tokens(rows)
-            found = F.embedding(places, few)
-        else:  # asking a GPU how many different ones there are would wait for it
-            found = F.embedding(ids, self.composition(self.weight))
-        return embedding_dropout(
-            found, ids, self.num_embeddings, self.dropout, self.training
-        ), matrix
+            distinct, inverse = torch.unique(ids, return_inverse=True)
+            rows = F.embedding(distinct, self.weight) + self.composition.for_tokens(distinct)
+            embeddings = F.embedding(inverse, rows)
+        else:  # torch.unique would synchronize with the GPU
+            embeddings = F.embedding(ids, self.full_weight())
+        dropped = embedding_dropout(
+            embeddings, ids, self.num_embeddings, self.dropout, self.training
+        )
+        return dropped, output_weight

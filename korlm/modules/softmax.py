@@ -1,8 +1,7 @@
-"""The output layer: hidden states -> log-probabilities or summed nats, the costly part of a step.
+"""Softmax head: hidden states -> log-probabilities or cross-entropy over the vocabulary.
 
-In training the whole softmax and its gradient are done in the forward pass: neither logits nor
-probabilities of a whole batch are ever kept twice, and what is read again is still in the
-processor's cache.
+It is the most expensive part of a training step; see ``fused_cross_entropy``.
+Axes: N rows (tokens), H hidden, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from torch import Tensor, nn
 
 from korlm.dataset.vocab import PAD_ID
 from korlm.modules.fused_cross_entropy import (
-    _block_rows,
-    _cross_entropy,
-    _with_bias,
-    _with_ones,
+    append_bias,
+    append_ones,
+    block_rows,
+    blockwise_cross_entropy,
     copy_scaled_,
     cross_entropy_forward_backward,
     log_softmax_with_entropy,
@@ -28,38 +27,48 @@ from korlm.modules.fused_cross_entropy import (
 from korlm.utils import threads
 
 
-class _SummedNats(torch.autograd.Function):
-    """Full softmax; forward works out the gradients, backward scales them by what comes in."""
+class SoftmaxCrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy of a full softmax; forward computes the gradients, backward scales them.
+
+    ``apply(hidden (N, H), weight (V, H), bias (V,), targets int64 (N,), dtype)`` returns a scalar.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        weight_bias = _with_bias(weight, bias, dtype)
-        real = (targets != PAD_ID)[:, None]
-        nats, *grads = cross_entropy_forward_backward(
-            _with_ones(hidden), weight_bias, targets, real, dtype
+        """Return the loss; keep its gradients for backward."""
+        weight_bias = append_bias(weight, bias, dtype)
+        target_mask = (targets != PAD_ID)[:, None]
+        loss, *grads = cross_entropy_forward_backward(
+            append_ones(hidden), weight_bias, targets, target_mask, dtype
         )
         ctx.save_for_backward(*grads)
-        return nats
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight_bias = ctx.saved_tensors
+        """Return the gradients, scaled by that of the loss."""
+        grad_hidden_1, grad_weight_bias = ctx.saved_tensors
         scale = grads[0]
         size, width = grad_weight_bias.shape
-        by_weight = copy_scaled_(scale.new_empty(size, width - 1), grad_weight_bias[:, :-1], scale)
-        by_bias = copy_scaled_(scale.new_empty(size), grad_weight_bias[:, -1], scale)
-        return grad_hidden[:, :-1] * scale, by_weight, by_bias, None, None
+        grad_weight = copy_scaled_(
+            scale.new_empty(size, width - 1), grad_weight_bias[:, :-1], scale
+        )
+        grad_bias = copy_scaled_(scale.new_empty(size), grad_weight_bias[:, -1], scale)
+        return grad_hidden_1[:, :-1] * scale, grad_weight, grad_bias, None, None
 
 
 class SoftmaxHead(nn.Module):
-    """A linear layer onto the vocabulary and the softmax after it.
+    """A linear layer onto the vocabulary, followed by a softmax.
+
+    All methods take an optional ``weight`` (V, H) that is used instead of ``self.weight``: the
+    output weight of a tied embedding, see ``TokenEmbedding.embed``.
 
     Args:
-        hidden_dim: H of what comes in.
+        hidden_dim: H.
         vocab_size: V.
-        weight: (V, H) to share with the embedding (Press and Wolf 2017), or None for an own one.
+        weight: (V, H) to share with the embedding (Press and Wolf 2017), or None for a new one.
     """
 
     def __init__(self, hidden_dim: int, vocab_size: int, weight: Tensor | None) -> None:
@@ -72,58 +81,55 @@ class SoftmaxHead(nn.Module):
 
     @torch.no_grad()
     def init_bias_from_counts(self, counts: Sequence[int]) -> None:
-        """Sets the biases so that a hidden state of zeros gives each token its share of train.
+        """Set the biases to log unigram frequencies (Meister et al. 2023).
 
-        Otherwise the first hundreds of steps go into learning how frequent each token is, and the
-        recurrent weights learn it with the biases (Meister et al. 2023).
+        A zero hidden state then predicts the unigram distribution. Otherwise the first hundreds of
+        steps learn token frequencies, and the recurrent weights learn them along with the biases.
 
         Args:
-            counts: of all ids; half a token is added to each, as a share of 0 has no log.
+            counts: of all ids in train; 0.5 is added to each.
         """
         smoothed = torch.tensor(counts, dtype=torch.float64) + 0.5
-        # Over the mean share: as small as they can be, since bf16 rounds by size.
+        # Relative to the mean, so that biases are small: bf16 rounds by magnitude.
         self.bias.copy_((smoothed / smoothed.mean()).log())
 
     def log_probs(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(..., H) -> float32 (..., V); with another matrix (V, H) than the own one, if given."""
+        """Return log-probabilities, (..., H) -> float32 (..., V)."""
         weight = self.weight if weight is None else weight
         with threads.matmul_threads(hidden.numel() * len(weight)):
             return F.log_softmax(F.linear(hidden, weight, self.bias).float(), dim=-1)
 
     def token_nll(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
-        """-ln p of each target, float32, 0 for <pad>: (N, H), (N,) -> (N,).
+        """Return -ln p of each target, (N, H) and int64 (N,) -> float32 (N,); 0 for <pad>.
 
-        Has gradients too, but ``cross_entropy_sum`` is the faster way to those of a training step.
+        It is differentiable, but ``cross_entropy_sum`` is faster in training.
         """
         weight = self.weight if weight is None else weight
-        return _cross_entropy(hidden, weight, self.bias, targets, PAD_ID)
+        return blockwise_cross_entropy(hidden, weight, self.bias, targets, PAD_ID)
 
     def token_nll_and_entropy(
         self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """-ln p of each target and the entropy it was chosen from, float32 nats, block by block.
+        """Return -ln p of each target and the entropy of its distribution, block by block.
 
         Args:
             hidden: (N, H).
-            targets: int64 (N,), no <pad> among them.
-            weight: another matrix (V, H) than the own one, if given.
+            targets: int64 (N,) without <pad>.
+            weight: see the class.
 
         Returns:
-            (N,) both.
+            Two float32 tensors (N,), in nats.
         """
         weight = self.weight if weight is None else weight
         with threads.matmul_threads(hidden.numel() * len(weight)):
-            # Matrix products like more rows than a block that is read four times.
-            block = 3 * _block_rows(hidden.device, weight.shape[0])
-            found = [
-                self._block_nats_and_entropy(rows, wanted, weight)
-                for rows, wanted in zip(
-                    torch.split(hidden, block), torch.split(targets, block), strict=True
-                )
-            ]
-        return torch.cat([nats for nats, _ in found]), torch.cat([entropy for _, entropy in found])
+            # Larger blocks than in training: matrix products profit more than the cache does.
+            block = 3 * block_rows(hidden.device, weight.shape[0])
+            blocks = zip(torch.split(hidden, block), torch.split(targets, block), strict=True)
+            results = [self._nll_and_entropy(*rows, weight) for rows in blocks]
+        nll, entropy = (torch.cat(parts) for parts in zip(*results, strict=True))
+        return nll, entropy
 
-    def _block_nats_and_entropy(
+    def _nll_and_entropy(
         self, hidden: Tensor, targets: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor]:
         logits, log_sums, entropy = log_softmax_with_entropy(hidden, weight, self.bias)
@@ -132,20 +138,20 @@ class SoftmaxHead(nn.Module):
     def cross_entropy_sum(
         self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None
     ) -> Tensor:
-        """The sum of ``token_nll`` with its gradients: (N, H), (N,) -> scalar.
+        """Return the sum of ``token_nll`` for training, (N, H) and int64 (N,) -> scalar.
 
-        Under autocast, logits and their gradients are rounded to bf16 while sums within matrix
-        products and the softmax stay fp32: good for training. Report ``token_nll`` instead.
+        Under autocast, logits and their gradients are rounded to bf16; sums and the softmax stay
+        in fp32. Report ``token_nll`` instead, which has exact logits without autocast.
         """
         weight = self.weight if weight is None else weight
         device = hidden.device.type
-        low = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if low else hidden.dtype
+        is_autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if is_autocast else hidden.dtype
         with torch.autocast(device, enabled=False):
-            return self._summed_nats(hidden.to(self.bias.dtype), targets, weight, dtype)
+            return self._cross_entropy_sum(hidden.to(self.bias.dtype), targets, weight, dtype)
 
-    def _summed_nats(
+    def _cross_entropy_sum(
         self, hidden: Tensor, targets: Tensor, weight: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        total: Tensor = _SummedNats.apply(hidden, weight, self.bias, targets, dtype)  # type: ignore[no-untyped-call]
-        return total
+        loss: Tensor = SoftmaxCrossEntropy.apply(hidden, weight, self.bias, targets, dtype)  # type: ignore[no-untyped-call]
+        return loss

@@ -1,4 +1,4 @@
-"""The recurrent state of a model: tensors whose first dimension is the batch."""
+"""State of a recurrent model: a tuple of tensors whose first dimension is the batch."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ State = tuple[Tensor, ...]
 
 
 def detach_state(state: State) -> State:
-    """The same state, cut off from the steps that led to it (truncated back-propagation)."""
+    """Return the state without its graph (truncated backpropagation through time)."""
     return tuple(part.detach() for part in state)

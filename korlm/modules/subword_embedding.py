@@ -1,8 +1,10 @@
-"""Token embeddings that know how a token is spelt: E[w] + what its syllables and jamo say.
+"""Subword embeddings: the vector of a token is computed from its syllables, jamo and pairs.
 
-After Bojanowski et al. 2017 (fastText), who add up character n-grams, and Park et al. 2018, who add
-jamo for Korean. Rare morphemes share what they have in common with frequent ones; what stands in no
-vocabulary stays <unk>, since batches hold ids. Axes: V vocabulary, E embedding, U units.
+After fastText (Bojanowski et al. 2017, character n-grams) and Park et al. 2018 (jamo for Korean).
+Rare morphemes share subwords with frequent ones. A token outside the vocabulary is still <unk>,
+since batches hold ids, not text.
+
+Axes: V vocabulary, E embedding, S distinct subwords, M subwords of all tokens together.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,14 +22,14 @@ from korlm.dataset.vocab import NUMBER, SPECIALS
 from korlm.text.hangul import decompose
 from korlm.utils import threads
 
-INIT_RANGE = 0.2  # as output matrix a large spread would begin with sure and wrong predictions
+INIT_RANGE = 0.2  # larger tied output weights would start with confident wrong predictions
 
 
 def subwords_of(token: str) -> list[str]:
-    """What a token is made of: characters, the jamo of syllables, pairs of neighbours.
+    """Return the subwords of a token: its characters, the jamo of its syllables, character pairs.
 
-    Jamo are conjoining ones, so that a letter at the beginning of a syllable is another unit than
-    the same one at its end. Pairs reach over the edges, which tells the first and the last.
+    Jamo are conjoining code points, so an initial consonant differs from the same final consonant.
+    Pairs include the word boundaries < and >.
 
     >>> [unit for unit in subwords_of("간다") if unit in ("간", "ᄀ", "<간", "간다", "다>", "가")]
     ['간', 'ᄀ', '<간', '간다', '다>']
@@ -39,126 +41,117 @@ def subwords_of(token: str) -> list[str]:
     return [*token, *jamo, *pairs]
 
 
-class _SubwordSum(torch.autograd.Function):
-    """Weighted sums over lists of units, on top of what a token has of its own.
+class _Bags(NamedTuple):
+    """Bags of row indices in CSR form, as ``F.embedding_bag`` takes them.
 
-    The gradient is weighted sums over the lists turned round. PyTorch's own gradient of
-    ``embedding_bag`` is much slower than its forward pass: for a vocabulary of 17,568 it took 30 ms
-    where this takes 2, with the same result (2026-11-21).
+    Attributes:
+        indices: int64 (M,), the members of all bags, one bag after the other.
+        offsets: int64 (number of bags,), where each bag starts in ``indices``.
+        weights: float (M,), the weight of each member.
+    """
+
+    indices: Tensor
+    offsets: Tensor
+    weights: Tensor
+
+
+def _weighted_bag_sum(rows: Tensor, bags: _Bags) -> Tensor:
+    """Return the weighted sum of ``rows`` (N, E) over each bag, (number of bags, E)."""
+    with threads.elementwise_threads(len(bags.indices) * rows.shape[1]):
+        return F.embedding_bag(
+            bags.indices, rows, bags.offsets, mode="sum", per_sample_weights=bags.weights
+        )
+
+
+class _SubwordSum(torch.autograd.Function):
+    """``base`` + the weighted sum of each token's subword vectors.
+
+    The backward pass is the same weighted bag sum over the transposed index (subword -> tokens).
+    PyTorch's backward of ``embedding_bag`` returns the same gradient but takes 30 ms for a
+    vocabulary of 17,568, where this takes 2 ms (2026-11-21).
     """
 
     @staticmethod
     def forward(
-        ctx: Any, own: Tensor | None, weight: Tensor, lists: _Lists, transposed: _Lists
+        ctx: Any, base: Tensor | None, weight: Tensor, bags: _Bags, transposed: _Bags
     ) -> Tensor:
         ctx.transposed = transposed
-        sums = _weighted_bag_sum(weight, lists)
-        return sums if own is None else sums.add_(own)
+        sums = _weighted_bag_sum(weight, bags)
+        return sums if base is None else sums.add_(base)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        by_own = grads[0] if ctx.needs_input_grad[0] else None
-        return by_own, _weighted_bag_sum(grads[0].contiguous(), ctx.transposed), None, None
-
-
-# Members of all lists in a row, where each list begins, how much each member counts.
-_Lists = tuple[Tensor, Tensor, Tensor]
-
-
-def _weighted_bag_sum(weight: Tensor, lists: _Lists) -> Tensor:
-    """The weighted sum of each list's rows of ``weight``."""
-    members, starts, shares = lists
-    with threads.elementwise_threads(len(members) * weight.shape[1]):
-        return F.embedding_bag(members, weight, starts, mode="sum", per_sample_weights=shares)
+        grad_base = grads[0] if ctx.needs_input_grad[0] else None
+        grad_weight = _weighted_bag_sum(grads[0].contiguous(), ctx.transposed)
+        return grad_base, grad_weight, None, None
 
 
 class SubwordEmbedding(nn.Module):
-    """The sum of the embeddings of a token's units over the root of their number.
+    """Sum of a token's n subword vectors, divided by sqrt(n).
 
-    So it spreads as one of them does, however long the token is. Units that stand in one token
-    alone are left out: that token's own embedding says it all. The lists of units are buffers, and
-    with them part of every checkpoint.
+    Dividing by sqrt(n) keeps the variance independent of the number of subwords. Subwords that only
+    one token has are left out, since that token has its own embedding. The index (``units``
+    and ``sizes``) is part of the checkpoint.
 
     Args:
-        tokens: of all ids, in their order.
+        tokens: the V tokens, in the order of their ids.
         embedding_dim: E.
     """
 
-    units: Tensor
-    sizes: Tensor
-    starts: Tensor
-    shares: Tensor
+    units: Tensor  # int64 (M,), subword ids of all tokens, token by token
+    sizes: Tensor  # int64 (V,), number of subwords of each token
+    offsets: Tensor
+    unit_weights: Tensor
     token_of_subword: Tensor
     subword_offsets: Tensor
-    owner_shares: Tensor
+    token_weights: Tensor
 
     def __init__(self, tokens: Sequence[str], embedding_dim: int) -> None:
         super().__init__()
-        spelt = [subwords_of(token) for token in tokens]
-        shared = Counter(unit for units in spelt for unit in set(units))
+        subwords = [subwords_of(token) for token in tokens]
+        num_tokens_with = Counter(unit for units in subwords for unit in set(units))
         ids: dict[str, int] = {}
-        lists = [[ids.setdefault(u, len(ids)) for u in us if shared[u] > 1] for us in spelt]
+        lists = [
+            [ids.setdefault(unit, len(ids)) for unit in units if num_tokens_with[unit] > 1]
+            for units in subwords
+        ]
         flat = list(itertools.chain.from_iterable(lists))
         self.register_buffer("units", torch.tensor(flat, dtype=torch.int64))
         self.register_buffer("sizes", torch.tensor([len(units) for units in lists]))
-        self.weight = nn.Parameter(torch.empty(max(len(ids), 1), embedding_dim))
+        self.weight = nn.Parameter(torch.empty(max(len(ids), 1), embedding_dim))  # (S, E)
         nn.init.uniform_(self.weight, -INIT_RANGE, INIT_RANGE)
 
-        # Where each token's list begins, and one over the root of its length for each unit in it.
-        shares = torch.repeat_interleave(_scale(self.sizes, self.weight)[:, 0], self.sizes)
-        self.register_buffer("starts", self.sizes.cumsum(0) - self.sizes, persistent=False)
-        self.register_buffer("shares", shares, persistent=False)
+        # token -> subwords
+        weights = torch.repeat_interleave(_inverse_sqrt(self.sizes, self.weight)[:, 0], self.sizes)
+        self.register_buffer("offsets", self.sizes.cumsum(0) - self.sizes, persistent=False)
+        self.register_buffer("unit_weights", weights, persistent=False)
 
-        # The lists turned round: for each unit the tokens that have it, and where they begin.
+        # the transposed index: subword -> tokens
         counts = torch.bincount(self.units, minlength=len(self.weight))
-        token_of_subword = torch.repeat_interleave(torch.arange(len(lists)), self.sizes)
+        owners = torch.repeat_interleave(torch.arange(len(lists)), self.sizes)
         order = torch.argsort(self.units, stable=True)
-        self.register_buffer("token_of_subword", token_of_subword[order], persistent=False)
+        self.register_buffer("token_of_subword", owners[order], persistent=False)
         self.register_buffer("subword_offsets", counts.cumsum(0) - counts, persistent=False)
-        self.register_buffer("owner_shares", shares[order], persistent=False)
+        self.register_buffer("token_weights", weights[order], persistent=False)
 
-    def forward(self, own: Tensor | None = None) -> Tensor:
-        """The composed parts of all ids, (V, E); 0 where there are no units.
+    def forward(self, base: Tensor | None = None) -> Tensor:
+        """Return the subword sums of all tokens (V, E), added to ``base`` (V, E) if given."""
+        bags = _Bags(self.units, self.offsets, self.unit_weights)
+        transposed = _Bags(self.token_of_subword, self.subword_offsets, self.token_weights)
+        sums: Tensor = _SubwordSum.apply(base, self.weight, bags, transposed)  # type: ignore[no-untyped-call]
+        return sums
 
-        Args:
-            own: (V, E), what the parts are added to.
-        """
-        lists = (self.units, self.starts, self.shares)
-        transposed = (self.token_of_subword, self.subword_offsets, self.owner_shares)
-        found: Tensor = _SubwordSum.apply(own, self.weight, lists, transposed)  # type: ignore[no-untyped-call]
-        return found
-
-    def for_tokens(self, rows: Tensor) -> Tensor:
-        """The composed parts of some ids, int64 (N,) -> (N, E)."""
-        starts, sizes = self.starts[rows], self.sizes[rows]
-        # The places of each row's units in the one long list.
-        shifts = torch.repeat_interleave(starts - (sizes.cumsum(0) - sizes), sizes)
-        units = self.units[shifts + torch.arange(len(shifts), device=rows.device)]
-        sums = F.embedding_bag(units, self.weight, sizes.cumsum(0) - sizes, mode="sum")
-        return sums * _scale(sizes, sums)
+    def for_tokens(self, ids: Tensor) -> Tensor:
+        """Return the subword sums of some tokens, int64 (N,) -> (N, E)."""
+        sizes = self.sizes[ids]
+        ends = sizes.cumsum(0)
+        # Positions in ``units`` of the subwords of all rows.
+        shifts = torch.repeat_interleave(self.offsets[ids] - (ends - sizes), sizes)
+        units = self.units[shifts + torch.arange(len(shifts), device=ids.device)]
+        sums = F.embedding_bag(units, self.weight, ends - sizes, mode="sum")
+        return sums * _inverse_sqrt(sizes, sums)
 
 
-def _scale(sizes: Tensor, like: Tensor) -> Tensor:
-    """One over the root of each number of units, (N, 1)."""
+def _inverse_sqrt(sizes: Tensor, like: Tensor) -> Tensor:
+    """Return 1 / sqrt(size) as (N, 1) in the dtype of ``like``; 1 where the size is 0."""
     return sizes.clamp(min=1).to(like.dtype).rsqrt()[:, None]
-
-
-class _TiedLookup(torch.autograd.Function):
-    """Rows of a matrix, and the matrix itself for whoever needs it next.
-
-    So both gradients arrive together, and that of the rows is added to that of the matrix where it
-    lies. On its own it would be a second matrix of zeros with few rows in it: for a vocabulary of
-    17,568 and 256 units 3 ms of a step of 125 (2026-11-21).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, matrix: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(ids)
-        return F.embedding(ids, matrix), matrix.view_as(matrix)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (ids,) = ctx.saved_tensors
-        by_rows, by_matrix = grads
-        # The output layer made it for nobody else; zeros, if there was no output layer.
-        return by_matrix.index_add_(0, ids.flatten(), by_rows.reshape(-1, by_rows.shape[-1])), None

@@ -122,7 +122,7 @@ def _score_neural(
         inner, parent = (torch.from_numpy(part).to(device) for part in level.inner())
         ids = torch.from_numpy(level.ids).to(device)
         parent_state = tuple(part[inner] for part in state)
-        hidden, new_state, output_weight = model.hidden(previous[inner, None], parent_state)
+        _, hidden, new_state, output_weight = model.encode(previous[inner, None], parent_state)
         state, previous = tuple(part[parent] for part in new_state), ids
         hidden_parts.append(hidden[parent, 0])
         targets.append(ids)

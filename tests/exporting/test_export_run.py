@@ -1,4 +1,4 @@
-"""The folder that a model is given away in: whole and checked, or not there."""
+"""The export folder is complete and verified, or absent."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Trained
     return train(prepared, tmp_path_factory.mktemp("lstm") / "run")
 
 
-def test_all_of_it(run: TrainedRun, prepared: Prepared, tmp_path: Path) -> None:
+def test_all_formats(run: TrainedRun, prepared: Prepared, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "export"
     figures = export_run(run, folder, ids=prepared.ids("valid"))
     assert {path.name for path in folder.iterdir()} == FILES
@@ -65,7 +65,7 @@ def test_all_of_it(run: TrainedRun, prepared: Prepared, tmp_path: Path) -> None:
     assert table.splitlines()[1].split()[0] == "PyTorch" and " - " in table
 
 
-def test_a_model_of_sentences_that_learned_to_begin(prepared: Prepared, tmp_path: Path) -> None:
+def test_sentence_mode_with_learned_initial_state(prepared: Prepared, tmp_path: Path) -> None:
     model = GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, initial_state=InitialState.learned)
     run = train(prepared, tmp_path / "run", mode=Mode.sentence, model=model)
     figures = export_run(run, tmp_path / "export", ids=prepared.ids("valid"))
@@ -76,7 +76,7 @@ def test_a_model_of_sentences_that_learned_to_begin(prepared: Prepared, tmp_path
         assert begin["h0"].any()
 
 
-def test_without_text_random_ids_are_read(run: TrainedRun, tmp_path: Path) -> None:
+def test_without_a_text(run: TrainedRun, tmp_path: Path) -> None:
     figures = export_run(run, tmp_path / "export")
     assert figures["num_tokens"] == 0
     assert figures["models"]["step.onnx"]["max_abs_diff"] < 1e-5
@@ -84,7 +84,7 @@ def test_without_text_random_ids_are_read(run: TrainedRun, tmp_path: Path) -> No
     assert export_table(figures).count(" - ") == 1
 
 
-def test_one_format_alone(run: TrainedRun, tmp_path: Path) -> None:
+def test_single_formats(run: TrainedRun, tmp_path: Path) -> None:
     export_run(run, tmp_path / "one", [ExportFormat.safetensors])
     onnx = {"begin.npz", "step.onnx", "step.int8.onnx"}
     assert {path.name for path in (tmp_path / "one").iterdir()} == FILES - onnx
@@ -93,7 +93,7 @@ def test_one_format_alone(run: TrainedRun, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "two").iterdir()} == expected
 
 
-def test_what_puts_morphs_together_comes_along(run: TrainedRun, tmp_path: Path) -> None:
+def test_detokenizer_is_copied(run: TrainedRun, tmp_path: Path) -> None:
     path = run.folder / "recomposition.npz"
     path.write_bytes(b"rules")
     try:
@@ -103,7 +103,7 @@ def test_what_puts_morphs_together_comes_along(run: TrainedRun, tmp_path: Path) 
     assert (tmp_path / "export" / "recomposition.npz").read_bytes() == b"rules"
 
 
-def test_an_export_of_an_export(run: TrainedRun, tmp_path: Path) -> None:
+def test_export_of_an_export(run: TrainedRun, tmp_path: Path) -> None:
     for name, of in (("one", run.folder), ("two", tmp_path / "one")):
         export_run(korlm.load(of), tmp_path / name)
     for name in FILES - {"export.json"}:
@@ -111,7 +111,7 @@ def test_an_export_of_an_export(run: TrainedRun, tmp_path: Path) -> None:
         assert one == two, name
 
 
-def test_ngrams_have_weights_but_no_step(prepared: Prepared, tmp_path: Path) -> None:
+def test_ngram_model_has_no_onnx(prepared: Prepared, tmp_path: Path) -> None:
     run = train(prepared, tmp_path / "run", model=NgramConfig(name="ngram", order=3))
     with pytest.raises(ExportError, match=r"model=ngram .* model\.write_arpa=true"):
         export_run(run, tmp_path / "export")
@@ -120,23 +120,23 @@ def test_ngrams_have_weights_but_no_step(prepared: Prepared, tmp_path: Path) -> 
     assert korlm.load(tmp_path / "export").model.vocab_size == len(run.vocab)
 
 
-def test_a_folder_that_is_there_stays_as_it_is(run: TrainedRun, tmp_path: Path) -> None:
+def test_existing_folder_is_not_changed(run: TrainedRun, tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
-    with pytest.raises(ExportError, match=r"is there already; give another output="):
+    with pytest.raises(ExportError, match=r"already exists: use another output="):
         export_run(run, tmp_path / "export")
     assert list(tmp_path.rglob("*")) == [tmp_path / "export"]
 
 
-def test_a_step_that_predicts_otherwise(
+def test_onnx_predicts_differently(
     run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(station, "LIMIT", 0.0)
-    with pytest.raises(ExportError, match=r"differ by .* from those of PyTorch, 0 is allowed"):
+    monkeypatch.setattr(station, "MAX_DIFFERENCE", 0.0)
+    with pytest.raises(ExportError, match=r"differ by .* from those of PyTorch \(limit 0\)"):
         export_run(run, tmp_path / "export")
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_that_are_no_numbers(run: TrainedRun, tmp_path: Path) -> None:
+def test_nan_weights(run: TrainedRun, tmp_path: Path) -> None:
     broken = korlm.load(run.folder)
     with torch.no_grad():
         next(broken.model.parameters()).fill_(math.nan)
@@ -159,7 +159,7 @@ def test_without_the_packages(
     assert not list(tmp_path.iterdir())
 
 
-def test_ctrl_c_leaves_nothing(
+def test_interrupted_export_leaves_nothing(
     run: TrainedRun, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from korlm.exporting import verify
@@ -173,7 +173,7 @@ def test_ctrl_c_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written(run: TrainedRun, tmp_path: Path) -> None:
+def test_unwritable_folder(run: TrainedRun, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"give another output=FOLDER"):
         export_run(run, tmp_path / "file" / "export")

@@ -1,4 +1,4 @@
-"""int8 weights, against ONNX's own definition of what the nodes compute."""
+"""int8 weights against ONNX's definition of the operators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def random(*shape: int, seed: int = 0) -> Floats:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def test_rows_have_scales_of_their_own() -> None:
+def test_scales_per_row() -> None:
     weight = random(20, 30) * np.geomspace(1e-3, 1e3, 20, dtype=np.float32)[:, None]
     small, scales = quantize_rows(weight)
     assert small.dtype == np.int8 and scales.dtype == np.float32
@@ -28,7 +28,7 @@ def test_rows_have_scales_of_their_own() -> None:
     assert (np.abs(weight - small * scales[:, None]) <= scales[:, None] * 0.5001).all()
 
 
-def test_a_row_of_zeros() -> None:
+def test_zero_row() -> None:
     small, scales = quantize_rows(np.zeros((2, 3), dtype=np.float32))
     assert not small.any() and (scales == 1).all()
 
@@ -67,7 +67,7 @@ def test_linear_and_look_up() -> None:
         np.testing.assert_allclose(found, sums * (scale * scales) + added, rtol=1e-5, atol=1e-6)
 
 
-def test_a_quarter_of_the_size() -> None:
+def test_size_is_a_quarter() -> None:
     """The tied matrix once, as in float32."""
     config = make_config("lstm", embedding_dim=64, hidden_dim=64)
     model = build_model(config, 2000)

@@ -1,4 +1,4 @@
-"""Graphs under construction."""
+"""The builder of ONNX graphs."""
 
 import numpy as np
 import onnx
@@ -24,15 +24,15 @@ def test_linear_and_look_up() -> None:
     assert model.ir_version == 8 and model.opset_import[0].version == 17
 
 
-def test_the_same_once() -> None:
+def test_equal_nodes_are_shared() -> None:
     graph = Graph()
     assert graph.once("Neg", "x") == graph.once("Neg", "x") != graph.once("Neg", "y")
 
 
-def test_weights_too_large_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(station, "LARGEST_MB", 1)
+def test_weights_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(station, "MAX_MB", 1)
     graph = Graph()
     graph.add("Add", "x", graph.weight("w", np.zeros(300_000, dtype=np.float32)), name="y")
     one = {"x": (FLOAT, [300_000])}
-    with pytest.raises(ExportError, match=r"have 1 MB and an ONNX file holds 1: give 'formats="):
+    with pytest.raises(ExportError, match=r"have 1 MB, more than the 1 MB of an ONNX file"):
         graph.build(one, {"y": (FLOAT, [300_000])}, {})

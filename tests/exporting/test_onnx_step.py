@@ -52,7 +52,7 @@ def assert_same_steps(model: NeuralLM, rows: int, steps: int = 12) -> None:
 
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize(("cell", "option"), CASES, ids=["-".join(case) for case in CASES])
-def test_it_predicts_what_the_model_predicts(cell: str, option: str, rows: int) -> None:
+def test_onnx_equals_pytorch(cell: str, option: str, rows: int) -> None:
     model = network(cell, option)
     if type(model).export_step is NeuralLM.export_step:
         pytest.skip("a model without an ONNX step")
@@ -65,7 +65,7 @@ def test_a_model_without_a_step_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         build_step(network("window", "tied"), Graph(), START_ID)
 
 
-def test_a_window_of_one_token_remembers_nothing() -> None:
+def test_window_of_one_token() -> None:
     model = build_model(make_config("window", embedding_dim=5, hidden_dim=7, window=1), VOCAB_SIZE)
     assert isinstance(model, NeuralLM)
     scatter(model)
@@ -91,7 +91,7 @@ def test_names_shapes_and_metadata() -> None:
     }
 
 
-def test_a_learned_state_is_what_it_begins_with() -> None:
+def test_learned_initial_state() -> None:
     model = network("gru", "learned_state")
     begin = begin_state(model)
     assert list(begin) == ["h0", "h1"]
@@ -102,12 +102,12 @@ def test_a_learned_state_is_what_it_begins_with() -> None:
 @pytest.mark.parametrize(
     ("option", "matrices"), [("tied", 1), ("untied", 2), ("spelling_both", 1), ("adaptive", 1)]
 )
-def test_a_matrix_that_is_shared_is_stored_once(option: str, matrices: int) -> None:
+def test_tied_matrix_is_stored_once(option: str, matrices: int) -> None:
     graph = onnx.load_from_string(build_step(network("lstm", option), Graph(), START_ID)).graph
     large = [one.name for one in graph.initializer if one.dims[:1] == [VOCAB_SIZE]]
     assert len([name for name in large if name != "output.bias"]) == matrices
 
 
-def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_export_is_deterministic(tmp_path: Path) -> None:
     packed = [build_step(network("lstm", "everything"), Graph(), START_ID) for _ in range(2)]
     assert packed[0] == packed[1]

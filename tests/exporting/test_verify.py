@@ -1,4 +1,4 @@
-"""Steps compared, judged and timed."""
+"""Comparison, perplexity and timing of steps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def text(num_tokens: int) -> Ints:
 
 
 class Shifted:
-    """A step that adds something to the log-probabilities of another, from some token on."""
+    """A step that adds a constant to the log-probabilities after one token."""
 
     def __init__(self, step: TorchStep, by: float, token_id: int) -> None:
         self.step, self.by, self.token_id = step, by, token_id
@@ -67,7 +67,7 @@ def test_columns() -> None:
 
 
 @pytest.mark.parametrize("cell", ["lstm", "window"])
-def test_perplexity_is_that_of_the_models_own_nats(cell: str) -> None:
+def test_perplexity_equals_the_models(cell: str) -> None:
     model, ids = network(cell), text(200)
     nats = torch.cat([window.nats for window in score_continuous(model, ids, EOS_ID)])
     carried = perplexity(TorchStep(model), Columns.of(ids, 1, EOS_ID, by_sentence=False), "")
@@ -90,7 +90,7 @@ def test_padding_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("by", [0.5, -0.5, math.nan])
-def test_the_largest_difference_is_found_wherever_it_is(by: float) -> None:
+def test_largest_difference(by: float) -> None:
     step = TorchStep(network())
     inputs = np.full((5, 3), 6)
     inputs[3, 1] = 7
@@ -100,7 +100,7 @@ def test_the_largest_difference_is_found_wherever_it_is(by: float) -> None:
 
 
 @pytest.mark.parametrize("option", ["tied", "learned_state"])
-def test_onnxruntime_reads_on_as_pytorch_does(tmp_path: Path, option: str) -> None:
+def test_onnxruntime_carries_the_state(tmp_path: Path, option: str) -> None:
     model = network("gru", option)
     path = tmp_path / "step.onnx"
     path.write_bytes(build_step(model, Graph(), EOS_ID))

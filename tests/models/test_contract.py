@@ -1,4 +1,4 @@
-"""What every language model promises, whatever is inside it."""
+"""The contract of all language models."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def trained(request: pytest.FixtureRequest) -> LanguageModel:
 
 
 def random_ids(*shape: int, seed: int = 0) -> Tensor:
-    """Ids of real tokens: no <pad>."""
+    """Return ids without <pad>."""
     return torch.randint(1, V, shape, generator=torch.Generator().manual_seed(seed))
 
 
 def ragged() -> tuple[Tensor, Tensor]:
-    """Inputs and targets (B, T) whose rows end as LENGTHS says, <pad> behind."""
+    """Return inputs and targets (B, T) of LENGTHS, padded with <pad>."""
     behind = torch.arange(T) >= LENGTHS[:, None]
     inputs, targets = random_ids(B, T, seed=1), random_ids(B, T, seed=2)
-    targets = targets.where(targets != BOS_ID, 1)  # nothing that a text can hold
+    targets = targets.where(targets != BOS_ID, 1)  # <bos> is never a target
     return inputs.masked_fill(behind, PAD_ID), targets.masked_fill(behind, PAD_ID)
 
 
-def read_state(model: LanguageModel, batch_size: int = B) -> State:
-    """A state in the midst of a text, different in every row."""
+def midway_state(model: LanguageModel, batch_size: int = B) -> State:
+    """Return a state in the middle of a text, different in every row."""
     return detach_state(model.log_probs(random_ids(batch_size, 3, seed=3))[1])
 
 
@@ -73,13 +73,13 @@ def test_probabilities_sum_to_one(model: LanguageModel) -> None:
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(B, T))
 
 
-def test_reading_leaves_the_state_of_predicting(model: LanguageModel) -> None:
-    inputs, before = random_ids(B, T), read_state(model)
+def test_advance_returns_the_state_of_log_probs(model: LanguageModel) -> None:
+    inputs, before = random_ids(B, T), midway_state(model)
     assert_states_close(model.advance(inputs, before), model.log_probs(inputs, before)[1])
     assert_states_close(model.advance(inputs), model.log_probs(inputs)[1])
 
 
-def test_frozen_it_says_the_same_and_stays(model: LanguageModel) -> None:
+def test_inference_copy_is_equal_and_independent(model: LanguageModel) -> None:
     inputs = random_ids(B, T)
     expected = model.log_probs(inputs)[0]
     inference_copy = model.inference_copy()
@@ -93,7 +93,7 @@ def test_frozen_it_says_the_same_and_stays(model: LanguageModel) -> None:
 
 
 @pytest.mark.parametrize("option", ["spelling_both", "spelling_input", "spelling_adaptive"])
-def test_frozen_it_composes_nothing(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inference_copy_has_no_subwords(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     inference_copy = make_model("lstm", option).inference_copy()
     monkeypatch.setattr(SubwordEmbedding, "forward", None)
     monkeypatch.setattr(SubwordEmbedding, "for_tokens", None)
@@ -101,23 +101,23 @@ def test_frozen_it_composes_nothing(option: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_inputs_matter(model: LanguageModel) -> None:
-    """Without this, a model that looks at nothing would pass most of what follows."""
+    """A model that ignores its inputs would pass most other tests."""
     inputs = random_ids(B, T)
     changed = inputs.clone()
     changed[:, 2] = changed[:, 2] % (V - 1) + 1
-    # Tokens that never come have -inf in both, and the difference of those is no number.
+    # Tokens of probability 0 have -inf in both, and the difference of those is NaN.
     before, after = (model.log_probs(ids)[0].clamp_min(-99) for ids in (inputs, changed))
     assert ((before - after).abs().amax(-1) > 1e-4)[:, 2].all()
     assert not torch.allclose(before[:, 3:], after[:, 3:], atol=1e-4)
 
 
-def test_begin_has_the_batch_first(model: LanguageModel) -> None:
+def test_initial_state_has_the_batch_first(model: LanguageModel) -> None:
     state = model.initial_state(3)
     assert isinstance(state, tuple)
     assert all(part.shape[0] == 3 for part in state)
 
 
-def test_no_state_means_begin(model: LanguageModel) -> None:
+def test_no_state_means_initial_state(model: LanguageModel) -> None:
     inputs = random_ids(B, T)
     torch.testing.assert_close(
         model.log_probs(inputs)[0],
@@ -130,7 +130,7 @@ def test_no_state_means_begin(model: LanguageModel) -> None:
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "midway"])
 def test_step_by_step_equals_at_once(model: LanguageModel, fresh: bool) -> None:
     inputs = random_ids(B, T)
-    state = model.initial_state(B) if fresh else read_state(model)
+    state = model.initial_state(B) if fresh else midway_state(model)
     at_once, after = model.log_probs(inputs, state)
     for t in range(T):
         log_probs, state = model.step(inputs[:, t], state)
@@ -140,7 +140,7 @@ def test_step_by_step_equals_at_once(model: LanguageModel, fresh: bool) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5])
-def test_two_halves_equal_the_whole(model: LanguageModel, cut: int) -> None:
+def test_state_carries_over(model: LanguageModel, cut: int) -> None:
     inputs = random_ids(B, T)
     whole, end = model.log_probs(inputs)
     first, state = model.log_probs(inputs[:, :cut])
@@ -149,7 +149,7 @@ def test_two_halves_equal_the_whole(model: LanguageModel, cut: int) -> None:
     assert_states_close(found, end)
 
 
-def test_the_future_does_not_matter(model: LanguageModel) -> None:
+def test_future_tokens_do_not_matter(model: LanguageModel) -> None:
     inputs = random_ids(B, T)
     before = model.log_probs(inputs)[0]
     for t in range(T - 1):
@@ -159,9 +159,9 @@ def test_the_future_does_not_matter(model: LanguageModel) -> None:
         torch.testing.assert_close(after[:, : t + 1], before[:, : t + 1], **CLOSE)
 
 
-def test_nothing_is_kept_on_the_model(model: LanguageModel) -> None:
+def test_model_keeps_no_state(model: LanguageModel) -> None:
     inputs = random_ids(B, T)
-    state = read_state(model)
+    state = midway_state(model)
     copy = tuple(part.clone() for part in state)
     first = model.log_probs(inputs, state)[0]
     model.log_probs(random_ids(B, T, seed=9))
@@ -172,19 +172,19 @@ def test_nothing_is_kept_on_the_model(model: LanguageModel) -> None:
 
 
 def test_states_can_be_reordered(model: LanguageModel) -> None:
-    """As beam search does it: rows of a state are chosen, doubled and dropped."""
-    state, rows = read_state(model), torch.tensor([2, 0, 2])
+    """Rows of a state are selected, duplicated and dropped, as in beam search."""
+    state, rows = midway_state(model), torch.tensor([2, 0, 2])
     inputs = random_ids(B, T)
     chosen, _ = model.log_probs(inputs[rows], tuple(part[rows] for part in state))
     torch.testing.assert_close(chosen, model.log_probs(inputs, state)[0][rows], **CLOSE)
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, None], ids=["lengths", "no_lengths"])
-def test_nats_are_the_log_probs_of_the_targets(
+def test_token_nll_equals_log_probs_of_targets(
     model: LanguageModel, lengths: Tensor | None
 ) -> None:
     inputs, targets = ragged()
-    state = read_state(model)
+    state = midway_state(model)
     log_probs, after = model.log_probs(inputs, state, lengths)
     nats, found = model.token_nll(inputs, targets, state, lengths)
     assert nats.shape == (B, T)
@@ -196,27 +196,27 @@ def test_nats_are_the_log_probs_of_the_targets(
     assert_states_close(found, after)
 
 
-def test_nats_are_those_of_the_hidden_vectors(model: LanguageModel) -> None:
+def test_encode_and_nll_equals_token_nll(model: LanguageModel) -> None:
     if not isinstance(model, NeuralLM):
-        pytest.skip("predicts from no vector")
+        pytest.skip("not a neural model")
     inputs, targets = ragged()
-    state = read_state(model)
+    state = midway_state(model)
     hidden, found, after = model.encode_and_nll(inputs, targets, state, LENGTHS)
     expected, end = model.token_nll(inputs, targets, state, LENGTHS)
     assert hidden.shape[:2] == (B, T)
     torch.testing.assert_close(found, expected, **CLOSE)
     assert_states_close(after, end)
-    matrix = model.embedding.output_matrix()
+    matrix = model.embedding.output_weight()
     again = model.output.token_nll(hidden.flatten(0, 1), targets.flatten(), matrix)
     torch.testing.assert_close(again.view(B, T), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-def test_loss_is_the_sum_of_nats(case: tuple[str, str], training: bool) -> None:
+def test_training_loss_is_the_sum_of_token_nll(case: tuple[str, str], training: bool) -> None:
     no_dropout = dict.fromkeys(DROPOUTS, 0.0)
     model = make_model(*case, **(no_dropout if training else {})).train(training)
     inputs, targets = ragged()
-    state = read_state(model)
+    state = midway_state(model)
     nats, after = model.token_nll(inputs, targets, state, LENGTHS)
     _, loss, found = model.training_loss(inputs, targets, state, LENGTHS)
     assert loss.shape == ()
@@ -238,7 +238,7 @@ def test_extra_padding_changes_nothing(model: LanguageModel, with_lengths: bool)
         assert_states_close(after, state)
 
 
-def test_what_stands_in_the_padding_does_not_matter(model: LanguageModel) -> None:
+def test_padding_ids_do_not_matter(model: LanguageModel) -> None:
     inputs, targets = ragged()
     other = torch.where(inputs == PAD_ID, random_ids(B, T, seed=5), inputs)
     expected, state = model.token_nll(inputs, targets, None, LENGTHS)
@@ -248,10 +248,10 @@ def test_what_stands_in_the_padding_does_not_matter(model: LanguageModel) -> Non
 
 
 @pytest.mark.parametrize("order", [[3, 2, 1, 0], [1, 3, 0, 2]])
-def test_another_batch_order_changes_nothing(model: LanguageModel, order: list[int]) -> None:
-    """Lengths need not fall from row to row."""
+def test_batch_order_does_not_matter(model: LanguageModel, order: list[int]) -> None:
+    """Lengths need not be sorted."""
     inputs, targets = ragged()
-    state = read_state(model)
+    state = midway_state(model)
     _, loss, after = model.training_loss(inputs, targets, state, LENGTHS)
     _, turned, found = model.training_loss(
         inputs[order], targets[order], tuple(part[order] for part in state), LENGTHS[order]
@@ -263,7 +263,7 @@ def test_another_batch_order_changes_nothing(model: LanguageModel, order: list[i
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "midway"])
 def test_a_row_in_a_batch_equals_the_row_alone(model: LanguageModel, fresh: bool) -> None:
     inputs, targets = ragged()
-    state = model.initial_state(B) if fresh else read_state(model)
+    state = model.initial_state(B) if fresh else midway_state(model)
     nats, after = model.token_nll(inputs, targets, state, LENGTHS)
     for b, length in enumerate(LENGTHS.tolist()):
         alone, end = model.token_nll(
@@ -275,7 +275,7 @@ def test_a_row_in_a_batch_equals_the_row_alone(model: LanguageModel, fresh: bool
         assert_states_close(tuple(part[b : b + 1] for part in after), end)
 
 
-def test_saved_and_loaded_it_predicts_the_same(case: tuple[str, str]) -> None:
+def test_save_and_load(case: tuple[str, str]) -> None:
     model, other = make_model(*case, seed=1), make_model(*case, seed=2)
     inputs = random_ids(B, T)
     expected = model.log_probs(inputs)[0]
@@ -287,13 +287,13 @@ def test_saved_and_loaded_it_predicts_the_same(case: tuple[str, str]) -> None:
     torch.testing.assert_close(other.log_probs(inputs)[0], expected, rtol=0, atol=0)
 
 
-# --- gradients, of models that have some ----------------------------------------------------------
+# --- gradients ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "midway"])
-def test_gradients_of_loss_equal_those_of_log_probs(trained: LanguageModel, fresh: bool) -> None:
+def test_gradients_equal_those_of_log_probs(trained: LanguageModel, fresh: bool) -> None:
     inputs, targets = ragged()
-    state = None if fresh else read_state(trained)
+    state = None if fresh else midway_state(trained)
 
     def gradients(loss: Tensor) -> dict[str, Tensor]:
         trained.zero_grad(set_to_none=True)
@@ -310,13 +310,13 @@ def test_gradients_of_loss_equal_those_of_log_probs(trained: LanguageModel, fres
     unused = {n for n, _ in trained.named_parameters() if fresh or not n.endswith(".initial")}
     assert found.keys() == unused  # all but an initial state that was not begun with
     for name, gradient in found.items():
-        assert gradient.abs().max() > 1e-4, f"{name} has no say in the loss"
+        assert gradient.abs().max() > 1e-4, f"{name} does not affect the loss"
         torch.testing.assert_close(gradient, expected[name], atol=2e-5, rtol=2e-4)
 
 
 def test_gradients_flow_back_into_the_state(trained: LanguageModel) -> None:
     inputs, targets = ragged()
-    state = read_state(trained)
+    state = midway_state(trained)
     floating = [part.requires_grad_() for part in state if part.is_floating_point()]
     trained.training_loss(inputs, targets, state, LENGTHS).nll.backward()
     for part in floating:
@@ -324,7 +324,7 @@ def test_gradients_flow_back_into_the_state(trained: LanguageModel) -> None:
         assert part.grad.abs().max() > 1e-5
 
 
-def test_detach_cuts_the_gradients_off(trained: LanguageModel) -> None:
+def test_detach_state(trained: LanguageModel) -> None:
     _, state = trained.log_probs(random_ids(B, T))
     assert all(part.requires_grad for part in state if part.is_floating_point())
     cut = detach_state(state)
@@ -333,12 +333,12 @@ def test_detach_cuts_the_gradients_off(trained: LanguageModel) -> None:
 
 
 @pytest.mark.parametrize("with_lengths", [True, False])
-def test_entropy_is_that_of_the_log_probs(
+def test_entropy_equals_that_of_log_probs(
     model: LanguageModel, with_lengths: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("korlm.models.base.BLOCK", 3 * V)
     monkeypatch.setattr("korlm.modules.fused_cross_entropy.BLOCK", 2 * V)
-    (inputs, targets), state = ragged(), read_state(model)
+    (inputs, targets), state = ragged(), midway_state(model)
     lengths = LENGTHS if with_lengths else None
     nats, entropy, after = model.token_nll_and_entropy(inputs, targets, state, lengths)
     expected, expected_after = model.token_nll(inputs, targets, state, lengths)

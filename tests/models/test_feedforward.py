@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_cases import VOCAB_SIZE, WINDOW, make_config, scatter
+from model_cases import VOCAB_SIZE, WINDOW, make_config, make_model, scatter
 from torch import Tensor
 
 from korlm.config import WindowConfig
@@ -41,7 +41,7 @@ def by_the_paper(model: WindowLM, history: list[int]) -> Tensor:
 @pytest.mark.parametrize("window", [1, 2, 4, 9])
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("direct", [False, True], ids=["no_direct", "direct"])
-def test_equals_the_equation(window: int, tied: bool, direct: bool) -> None:
+def test_equals_the_papers_equation(window: int, tied: bool, direct: bool) -> None:
     model = make(window=window, tie_weights=tied, direct_connections=direct)
     inputs = ids(B, T)
     found, state = model.log_probs(inputs[:, :4])
@@ -53,7 +53,7 @@ def test_equals_the_equation(window: int, tied: bool, direct: bool) -> None:
             torch.testing.assert_close(found[b, t], expected, atol=2e-6, rtol=2e-5)
 
 
-def test_without_direct_connections_the_window_speaks_through_tanh_alone() -> None:
+def test_no_direct_connections() -> None:
     model = make(tie_weights=False)
     assert model.output.weight.shape == (VOCAB_SIZE, WINDOW["hidden_dim"])
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_without_direct_connections_the_window_speaks_through_tanh_alone() -> No
 
 
 @pytest.mark.parametrize("window", [1, 3])
-def test_what_lies_further_back_does_not_matter(window: int) -> None:
+def test_tokens_before_the_window_do_not_matter(window: int) -> None:
     model = make(window=window)
     inputs = ids(B, T)
     changed = inputs.clone()
@@ -95,8 +95,8 @@ def test_the_state_is_the_last_ids() -> None:
     ]
 
 
-def test_the_beginning_is_learned() -> None:
-    """<pad> stands before the beginning, and its embedding gets a gradient from there alone."""
+def test_padding_embedding_is_learned() -> None:
+    """<pad> before the text is the only source of gradients of its embedding."""
     model = make(window=3, tie_weights=False)
     inputs, targets = ids(B, T), ids(B, T, seed=1)
     model.training_loss(inputs, targets).nll.backward()
@@ -125,7 +125,7 @@ DROPOUTS = ["embedding_dropout", "input_dropout", "hidden_dropout", "output_drop
 
 
 @pytest.mark.parametrize("name", DROPOUTS)
-def test_each_dropout_works_in_training_alone(name: str) -> None:
+def test_dropouts_act_in_training_only(name: str) -> None:
     model = make(**{name: 0.5})
     inputs, plain = ids(B, T), make().log_probs(ids(B, T))[0]
     assert torch.equal(model.log_probs(inputs)[0], plain)
@@ -139,3 +139,16 @@ def test_settings() -> None:
         WindowConfig(name="window", window=0)
     with pytest.raises(ConfigError, match=r"model\.hidden_dropout=0\.5: needs model\.tie_weights"):
         WindowConfig(name="window", hidden_dropout=0.5, tie_weights=False)
+
+
+def test_checkpoints_with_old_layer_names() -> None:
+    model, other = make_model("window", "tied"), make_model("window", "tied", seed=2)
+    old = {"hidden_layer": "tanh_layer", "projection": "onto_embedding"}
+    state = {
+        ".".join(old.get(part, part) for part in name.split(".")): value
+        for name, value in model.state_dict().items()
+    }
+    assert state.keys() != model.state_dict().keys()
+    other.load_state_dict(state)
+    inputs = ids(2, 5)
+    assert torch.equal(other.log_probs(inputs)[0], model.log_probs(inputs)[0])

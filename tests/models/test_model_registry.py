@@ -23,7 +23,7 @@ def build(kind: str, bias: OutputBias, counts: list[int] | None, **options: obje
 
 @pytest.mark.parametrize("softmax", Softmax)
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_output_biases_begin_with_the_shares_of_train(kind: str, softmax: Softmax) -> None:
+def test_output_bias_unigram(kind: str, softmax: Softmax) -> None:
     cutoffs = [4, 9]
     model = build(kind, OutputBias.unigram, COUNTS, softmax=softmax, cutoffs=cutoffs)
     model.output.weight.data.zero_()
@@ -44,7 +44,7 @@ def test_no_model_has_fewer_weights_than_the_bound(kind: str) -> None:
         assert (kind in NETWORKS) <= config.min_parameters(VOCAB_SIZE) <= numbers
 
 
-def test_nothing_else_changes() -> None:
+def test_output_bias_changes_nothing_else() -> None:
     """Neither the random numbers nor, where weights come from a file, anything at all."""
     plain = build("lstm", OutputBias.zero, COUNTS).state_dict()
     other = build("lstm", OutputBias.unigram, COUNTS).state_dict()

@@ -1,4 +1,4 @@
-"""What recurrent language models add to the contract: penalties in training."""
+"""Activation regularization and checkpoints of recurrent language models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model_cases import OPTIONS, make_config, scatter
 from torch import Tensor
 
 from korlm.models.registry import build_model
-from korlm.models.rnn import RecurrentLM, _TemporalDifference, _WeightedSquaredNorm
+from korlm.models.rnn import RecurrentLM, TemporalDifference, WeightedSquaredNorm
 
 PENALTIES = [(2.0, 0.0), (0.0, 3.0), (2.0, 3.0), (0.0, 0.0)]
 
@@ -30,9 +30,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("activation, change", PENALTIES)
-def test_penalties_are_sums_over_tokens_of_means_over_units(
-    activation: float, change: float
-) -> None:
+def test_activation_regularization_by_hand(activation: float, change: float) -> None:
     model = make(
         activation_regularization=activation, temporal_activation_regularization=change
     ).train()
@@ -41,13 +39,11 @@ def test_penalties_are_sums_over_tokens_of_means_over_units(
     expected = model.training_loss(inputs, targets, None, lengths).nll
     torch.testing.assert_close(loss, expected, rtol=0, atol=0)
     for row, length in enumerate(lengths.tolist()):
-        hidden, _ = model.encoder(
-            model.embedding(inputs[row, :length])[:, None], model.initial_state(1), None
-        )
+        hidden = model.encode(inputs[row : row + 1, :length]).raw_output[0]
         for t in range(length):
-            expected = expected + activation * (hidden[t, 0] ** 2).mean()
+            expected = expected + activation * (hidden[t] ** 2).mean()
             if t:
-                expected = expected + change * ((hidden[t, 0] - hidden[t - 1, 0]) ** 2).mean()
+                expected = expected + change * ((hidden[t] - hidden[t - 1]) ** 2).mean()
     torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-5)
     weight = model.encoder.layers[1].weight_hh
     gradients = torch.autograd.grad(total, weight, retain_graph=True)[0]
@@ -55,7 +51,7 @@ def test_penalties_are_sums_over_tokens_of_means_over_units(
     assert torch.allclose(gradients, plain) == (activation == change == 0)
 
 
-def test_activations_are_penalised_after_dropout_and_changes_before() -> None:
+def test_ar_is_after_dropout_and_tar_before() -> None:
     sums = []
     for key in ("activation_regularization", "temporal_activation_regularization"):
         model = make(output_dropout=0.9, **{key: 1.0}).train()
@@ -69,17 +65,31 @@ def test_activations_are_penalised_after_dropout_and_changes_before() -> None:
     assert sums[1][0] == pytest.approx(sums[1][1])
 
 
-def test_gradients_of_penalties() -> None:
+def test_gradients_of_activation_regularization() -> None:
     torch.manual_seed(1)
     plain = torch.randn(2, 4, 3, requires_grad=True)
     weights = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
     found = torch.autograd.grad(
-        _WeightedSquaredNorm.apply(_TemporalDifference.apply(plain), weights[:, 1:]), plain
+        WeightedSquaredNorm.apply(TemporalDifference.apply(plain), weights[:, 1:]), plain
     )
     changes = ((plain[:, 1:] - plain[:, :-1]) ** 2).mean(-1)
     expected = torch.autograd.grad((changes * weights[:, 1:]).sum(), plain)
     torch.testing.assert_close(found, expected)
     low = plain.detach().bfloat16().requires_grad_()
-    found = torch.autograd.grad(_WeightedSquaredNorm.apply(low, weights), low)
+    found = torch.autograd.grad(WeightedSquaredNorm.apply(low, weights), low)
     expected = torch.autograd.grad(((plain**2).mean(-1) * weights).sum(), plain)
     torch.testing.assert_close(found[0].float(), expected[0], atol=0.01, rtol=0.01)
+
+
+def test_checkpoints_hold_the_embedding_once() -> None:
+    model, other = make(), make()
+    state = model.state_dict()
+    assert not [name for name in state if name.startswith("encoder.embedding")]
+    assert state.keys() == {name for name, _ in model.named_parameters(remove_duplicate=False)} - {
+        "encoder.embedding.weight"
+    }
+    with torch.no_grad():
+        other.embedding.weight.zero_()
+    other.load_state_dict(state)
+    assert other.encoder.embedding is other.embedding
+    assert torch.equal(other.embedding.weight, model.embedding.weight)

@@ -1,4 +1,4 @@
-"""Kinds of dropout: what they drop, what they scale, and that none acts outside training."""
+"""Dropout variants: masks, scales, and no effect outside training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_mask_holds_zero_and_the_scale() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_draws_of_a_mask_are_independent(dtype: torch.dtype) -> None:
-    """Four draws come of one random word: each place of it, and each pair of places."""
+    """Four draws share a random word: check each of them and each pair."""
     mask = dropout_mask(torch.ones(1, dtype=dtype), 0.3, 100_000, 4) == 0
     assert mask.double().mean(0).tolist() == pytest.approx([0.3] * 4, abs=0.006)
     both = mask.double().t() @ mask.double() / len(mask)
@@ -40,14 +40,17 @@ def test_draws_of_a_mask_are_independent(dtype: torch.dtype) -> None:
     torch.testing.assert_close(both, expected, atol=0.006, rtol=0)
 
 
-@pytest.mark.parametrize("p", [1e-6, 0.001, 0.999])
-def test_masks_at_the_ends(p: float) -> None:
+@pytest.mark.parametrize("p", [1e-6, 0.001, 0.999, 0.999995, 1 - 1e-12])
+def test_extreme_probabilities(p: float) -> None:
+    """A probability that would round to 1 drops all but one value in 65,536."""
+    torch.manual_seed(5)
     mask = dropout_mask(torch.ones(1), p, 1_000_001)
     assert (mask == 0).double().mean() == pytest.approx(p, abs=2e-4)
+    assert mask.max() == pytest.approx(1 / (1 - min(p, 1 - 2**-16)))
 
 
 @VARIATIONAL
-def test_drop_keeps_the_expectation(variational: bool) -> None:
+def test_sequence_dropout_keeps_the_expectation(variational: bool) -> None:
     kept = torch.stack(
         [sequence_dropout(torch.ones(T, B, F), 0.25, True, variational) for _ in range(200)]
     )
@@ -77,7 +80,7 @@ def test_each_call_draws_a_new_mask(variational: bool) -> None:
 
 
 @VARIATIONAL
-def test_drop_scales_what_it_keeps(variational: bool) -> None:
+def test_kept_values_are_scaled(variational: bool) -> None:
     x = torch.randn(T, B, F)
     kept = sequence_dropout(x, 0.5, True, variational)
     torch.testing.assert_close(kept[kept != 0], 2 * x[kept != 0])
@@ -92,7 +95,7 @@ def test_no_dropout_is_the_identity(training: bool, p: float) -> None:
     assert weight_dropout(weight, p, training) is weight
 
 
-def test_token_dropout_drops_a_token_wherever_it_stands() -> None:
+def test_embedding_dropout_drops_a_token_everywhere() -> None:
     ids = torch.arange(4000).repeat(2).view(80, 100)
     x = torch.randn(80, 100, 3)
     kept = embedding_dropout(x, ids, 4000, 0.3, True)
@@ -112,7 +115,7 @@ def test_weight_dropout_drops_entries_and_keeps_the_expectation() -> None:
     assert not is_constant(kept[0] == 0, 1)
 
 
-def test_gradients_pass_scaled_or_not_at_all() -> None:
+def test_gradients_are_masked_and_scaled() -> None:
     x = torch.randn(T, B, F, requires_grad=True)
     kept = sequence_dropout(x, 0.5, True, variational=True)
     (gradient,) = torch.autograd.grad(kept.sum(), x)
@@ -123,7 +126,7 @@ def test_gradients_pass_scaled_or_not_at_all() -> None:
 @pytest.mark.parametrize("setting", DROPOUTS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_each_setting_acts_in_training_only(cell: str, setting: str, variational: bool) -> None:
-    """A setting that no layer reads would change nothing in training either."""
+    """A setting that no layer uses would change nothing in training."""
     changes = {setting: 0.5, "variational_dropout": variational}
     model, plain = make_model(cell, "tied", **changes), make_model(cell, "tied")
     inputs = torch.randint(1, model.vocab_size, (3, 6))
@@ -137,7 +140,7 @@ def test_each_setting_acts_in_training_only(cell: str, setting: str, variational
 
 
 def test_variational_settings_reach_the_model() -> None:
-    """With the state cut out of play, equal inputs give equal outputs at all times, or not."""
+    """Without recurrent weights, equal inputs have equal outputs iff masks are equal."""
     for variational in (True, False):
         model = make_model(
             "tanh", "tied", output_dropout=0.5, variational_dropout=variational

@@ -1,4 +1,4 @@
-"""Recurrent layers against PyTorch's own, and their options against formulas written out."""
+"""Recurrent layers against PyTorch's, and their options against formulas."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import pytest
 import torch
 from model_cases import CELLS, make_config, scatter
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch_rnn import run_torch, torch_module
 
 from korlm.config import InitialState
 from korlm.modules import rnn
 from korlm.modules.dropout import weight_dropout
-from korlm.modules.rnn import RecurrentEncoder, RecurrentLayer, cell_of, flatten_weights
-from korlm.utils.errors import ConfigError
+from korlm.modules.rnn import RecurrentLayer, cell_of, flatten_weights
 
 T, B, I, H = 6, 4, 5, 7  # noqa: E741
 LENGTHS = torch.tensor([3, 6, 1, 4])
@@ -45,42 +44,15 @@ def layer(cell: str) -> RecurrentLayer:
     return plain
 
 
-def torch_module(cell: str, input_dim: int, hidden_dim: int, num_layers: int = 1) -> Any:
-    if cell in ("tanh", "relu"):
-        return nn.RNN(input_dim, hidden_dim, num_layers, nonlinearity=cell)
-    return {"lstm": nn.LSTM, "gru": nn.GRU}[cell](input_dim, hidden_dim, num_layers)
-
-
-def with_weights_of(layers: list[RecurrentLayer]) -> Any:
-    """PyTorch's module with the same weights."""
-    first = layers[0]
-    module = torch_module(first.cell, first.weight_ih.shape[1], first.hidden_dim, len(layers))
-    for number, layer in enumerate(layers):
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            getattr(module, f"{name}_l{number}").data.copy_(getattr(layer, name).data)
-    return module
-
-
-def run_torch(module: Any, x: Tensor, states: list[tuple[Tensor, ...]], lengths: Tensor | None):
-    """Output (T, B, H) and the states of all layers, with PyTorch's conventions taken away."""
-    stacked = tuple(torch.stack(parts) for parts in zip(*states, strict=True))  # (layers, B, H)
-    if lengths is not None:
-        x = pack_padded_sequence(x, lengths, enforce_sorted=False)
-    out, after = module(x, stacked if len(stacked) == 2 else stacked[0])
-    if lengths is not None:
-        out, _ = pad_packed_sequence(out, total_length=T)
-    return out, after if isinstance(after, tuple) else (after,)
-
-
 def real_part(out: Tensor, lengths: Tensor | None) -> Tensor:
-    """What lies behind a row's end is of no use and set to 0."""
+    """Set outputs beyond a row's length to 0."""
     if lengths is None:
         return out
     return out * (torch.arange(T)[:, None] < lengths)[..., None]
 
 
 def gradients(module: nn.Module, *results: Tensor) -> dict[str, Tensor]:
-    """Of a sum in which every element of the results has a weight of its own."""
+    """Return the gradients of a randomly weighted sum of the results."""
     loss = sum((r * random(*r.shape, seed=20 + i)).sum() for i, r in enumerate(results))
     names, parameters = zip(*module.named_parameters(), strict=True)
     return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
@@ -92,7 +64,7 @@ def test_plain_layer_equals_pytorch(
     layer: RecurrentLayer, lengths: Tensor | None, training: bool
 ) -> None:
     layer.train(training)
-    module = with_weights_of([layer]).train(training)
+    module = torch_module([layer]).train(training)
     x, state = random(T, B, I), make_state(layer)
     out, after = layer(x, state, lengths)
     expected, expected_after = run_torch(module, x, [state], lengths)
@@ -107,33 +79,7 @@ def test_plain_layer_equals_pytorch(
         torch.testing.assert_close(gradient, wanted[f"{name}_l0"], **BACK_CLOSE)
 
 
-@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "packed"])
-def test_layers_on_each_other_equal_pytorch(cell: str, lengths: Tensor | None) -> None:
-    encoder = RecurrentEncoder(I, H, make_config(cell, hidden_dim=H, num_layers=3))
-    scatter(encoder)
-    layers = [layer for layer in encoder.layers if isinstance(layer, RecurrentLayer)]
-    states = [tuple(part + n for part in make_state(layers[0])) for n in range(3)]
-    x = random(T, B, I)
-    out, after = encoder(x, sum(states, ()), lengths)
-    expected, expected_after = run_torch(with_weights_of(layers), x, states, lengths)
-    torch.testing.assert_close(real_part(out, lengths), real_part(expected, lengths), **CLOSE)
-    # The lowest layer comes first, and h before c.
-    in_order = [part[n] for n in range(3) for part in expected_after]
-    for part, expected_part in zip(after, in_order, strict=True):
-        torch.testing.assert_close(part, expected_part, **CLOSE)
-
-
-@pytest.mark.parametrize("num_layers, dims", [(1, [3]), (2, [H, 3]), (3, [H, H, 3])])
-def test_the_last_layer_has_its_own_size(cell: str, num_layers: int, dims: list[int]) -> None:
-    encoder = RecurrentEncoder(I, 3, make_config(cell, hidden_dim=H, num_layers=num_layers))
-    out, after = encoder(random(T, B, I), encoder.initial_state(B), None)
-    assert out.shape == (T, B, 3)
-    per_layer = 2 if cell == "lstm" else 1
-    assert [part.shape for part in after] == [(B, d) for d in dims for _ in range(per_layer)]
-    assert [part.shape for part in encoder.initial_state(B)] == [part.shape for part in after]
-
-
-def test_cell_of_tells_the_recurrence(cell: str) -> None:
+def test_cell_of(cell: str) -> None:
     assert cell_of(make_config(cell)) == cell
 
 
@@ -161,7 +107,7 @@ def test_the_loop_equals_the_fused_kernel(layer: RecurrentLayer, lengths: Tensor
         ({"layer_norm": True}, False, True),
     ],
 )
-def test_only_what_needs_the_loop_takes_it(
+def test_options_choose_loop_or_fused_kernel(
     cell: str,
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
@@ -203,7 +149,7 @@ def test_forget_bias_is_the_sum_of_both_biases(forget_bias: float) -> None:
 
 
 def test_the_forget_gate_is_the_second_of_pytorch() -> None:
-    """With all else 0, a large bias there keeps the cell, and a large negative one clears it."""
+    """A large bias keeps the cell and a large negative one clears it, with all else 0."""
     module, cell_before = nn.LSTM(I, H), random(1, 1, H)
     for bias, share in ((50.0, 1.0), (-50.0, 0.0)):
         for parameter in module.parameters():
@@ -211,12 +157,6 @@ def test_the_forget_gate_is_the_second_of_pytorch() -> None:
         module.bias_ih_l0.data[H : 2 * H] = bias
         _, (_, cell_after) = module(random(1, 1, I), (random(1, 1, H), cell_before))
         torch.testing.assert_close(cell_after, cell_before * share)
-
-
-def test_other_cells_have_no_forget_bias() -> None:
-    for cell in ("gru", "tanh", "relu"):
-        with pytest.raises(TypeError, match="forget_bias"):
-            make_config(cell, forget_bias=1.0)
 
 
 # --- initial state -------------------------------------------------------------------------------
@@ -312,7 +252,7 @@ def test_layer_norm_equals_the_formulas(kind: str, reference: Callable[..., Any]
 
 
 def test_recurrent_dropout_has_one_mask_a_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state that a step is given is masked, in every step by the same mask."""
+    """The state before each step is masked, with the same mask in all steps."""
     layer = RecurrentLayer("tanh", I, H, make_config("tanh", recurrent_dropout=0.4)).train()
     scatter(layer)
     masks: list[Tensor] = []
@@ -336,8 +276,8 @@ def test_recurrent_dropout_has_one_mask_a_sequence(monkeypatch: pytest.MonkeyPat
         torch.testing.assert_close(out[t], h, **CLOSE)
 
 
-def test_recurrent_dropout_spares_the_memory_cell() -> None:
-    """Of an LSTM: an open forget gate keeps what it knows, however much is dropped."""
+def test_recurrent_dropout_keeps_the_memory_cell() -> None:
+    """An LSTM with an open forget gate keeps its cell, whatever is dropped."""
     layer = RecurrentLayer("lstm", I, H, make_config("lstm", recurrent_dropout=0.9)).train()
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -347,23 +287,8 @@ def test_recurrent_dropout_spares_the_memory_cell() -> None:
     torch.testing.assert_close(c, state[1])
 
 
-@pytest.mark.parametrize("option", ["recurrent_dropout", "weight_dropout"])
-def test_dropout_within_works_in_training_only(cell: str, option: str) -> None:
-    layer = RecurrentLayer(cell, I, H, make_config(cell, **{option: 0.5}))
-    plain = RecurrentLayer(cell, I, H, make_config(cell))
-    plain.load_state_dict(layer.state_dict())
-    x, state = random(T, B, I), make_state(layer)
-    expected, _ = plain(x, state, None)
-    torch.testing.assert_close(layer.eval()(x, state, None)[0], expected)
-    layer.train()
-    torch.manual_seed(0)
-    first, second = layer(x, state, None)[0], layer(x, state, None)[0]
-    assert not torch.allclose(first, expected)
-    assert not torch.allclose(first, second)
-
-
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "packed"])
-def test_weight_dropout_runs_pytorch_on_dropped_weights(cell: str, lengths: Tensor | None) -> None:
+def test_weight_dropout_equals_pytorch(cell: str, lengths: Tensor | None) -> None:
     layer = RecurrentLayer(cell, I, H, make_config(cell, weight_dropout=0.5)).train()
     scatter(layer)
     x, state = random(T, B, I), make_state(layer)
@@ -373,15 +298,15 @@ def test_weight_dropout_runs_pytorch_on_dropped_weights(cell: str, lengths: Tens
     torch.manual_seed(7)
     dropped = weight_dropout(raw, 0.5, training=True)
     assert 0 < (dropped == 0).sum() < dropped.numel()
-    module = with_weights_of([layer])
+    module = torch_module([layer])
     module.weight_hh_l0.data.copy_(dropped)
     expected, _ = run_torch(module, x, [state], lengths)
     torch.testing.assert_close(real_part(out, lengths), real_part(expected, lengths), **CLOSE)
     torch.testing.assert_close(layer.weight_hh.detach(), raw, rtol=0, atol=0)
 
 
-def test_weight_dropout_reaches_the_raw_weight(cell: str) -> None:
-    """Its gradient is 0 just where the weight was dropped."""
+def test_weight_dropout_gradients(cell: str) -> None:
+    """The gradient is 0 exactly where the weight was dropped."""
     layer = RecurrentLayer(cell, I, H, make_config(cell, weight_dropout=0.5)).train()
     scatter(layer)
     x, state = random(T, B, I), make_state(layer)
@@ -397,12 +322,7 @@ def test_weight_dropout_reaches_the_raw_weight(cell: str) -> None:
         assert (gradient[~is_dropped] != 0).all()
 
 
-def test_bidirectional_is_refused(cell: str) -> None:
-    with pytest.raises(ConfigError, match=r"^model\.bidirectional=True: .*next token"):
-        make_config(cell, bidirectional=True)
-
-
-def test_weights_in_one_piece_lie_behind_each_other() -> None:
+def test_flatten_weights_is_contiguous() -> None:
     weights = [torch.randn(8, 3, requires_grad=True), torch.randn(5, requires_grad=True)]
     pieces = flatten_weights(weights)
     for piece, weight in zip(pieces, weights, strict=True):
@@ -427,7 +347,7 @@ def test_under_autocast(
     layer: RecurrentLayer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without a kernel of bf16 an LSTM is computed in fp32, on whatever CPU this runs."""
+    """Without a bf16 kernel an LSTM runs in fp32, on any CPU."""
     if there is not None:
         if there and cell == "lstm" and not rnn.lstm_runs_in_bf16():
             pytest.skip("this CPU has no kernel of bf16")

@@ -1,4 +1,4 @@
-"""Embeddings of spelling against a loop over units, and their way into models."""
+"""Subword embeddings against a loop over subwords, and their use in models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ E = 5
 
 
 def by_loop(composition: SubwordEmbedding, tokens: list[str]) -> Tensor:
-    """The sum over each token's shared units, over the root of their number."""
+    """Return the sum of each token's shared subwords, divided by sqrt of their number."""
     shared = Counter(unit for token in tokens for unit in set(subwords_of(token)))
     kept = [[u for u in subwords_of(token) if shared[u] > 1] for token in tokens]
     ids: dict[str, int] = {}
@@ -37,7 +37,7 @@ def by_loop(composition: SubwordEmbedding, tokens: list[str]) -> Tensor:
     return torch.stack(rows)
 
 
-def test_units() -> None:
+def test_subwords_of() -> None:
     jamo = list(unicodedata.normalize("NFD", "간다"))
     assert subwords_of("간다") == ["간", "다", *jamo, "<간", "간다", "다>"]
     assert subwords_of("ㅋa") == ["ㅋ", "a", "<ㅋ", "ㅋa", "a>"]
@@ -46,7 +46,7 @@ def test_units() -> None:
 
 
 @pytest.mark.parametrize("token", [*SPECIALS, NUMBER])
-def test_special_tokens_have_no_units(token: str) -> None:
+def test_special_tokens_have_no_subwords(token: str) -> None:
     assert subwords_of(token) == []
     composition = SubwordEmbedding([*TOKENS, NUMBER], E)
     row = [*TOKENS, NUMBER].index(token)
@@ -59,15 +59,15 @@ def test_equals_a_loop() -> None:
 
 
 @pytest.mark.parametrize("rows", [[], [4], [0, 0], [10, 4, 4, 0, 9, 7], list(range(VOCAB_SIZE))])
-def test_some_rows_are_those_of_all(rows: list[int]) -> None:
+def test_for_tokens_equals_rows_of_all(rows: list[int]) -> None:
     composition = SubwordEmbedding(TOKENS, E)
     found = composition.for_tokens(torch.tensor(rows, dtype=torch.int64))
     assert found.shape == (len(rows), E)
     torch.testing.assert_close(found, composition()[rows])
 
 
-def test_the_same_parts_give_the_same_sum() -> None:
-    """Two tokens that share all that any token shares; a third one that shares less."""
+def test_same_subwords_same_vector() -> None:
+    """Two tokens have the same shared subwords, a third one has others."""
     composition = SubwordEmbedding(["가나", "가나", "나가", "b"], E)
     one, same, other, alone = composition()
     assert torch.equal(one, same)
@@ -75,8 +75,8 @@ def test_the_same_parts_give_the_same_sum() -> None:
     assert not alone.any()
 
 
-def test_the_gradient_is_that_of_a_loop() -> None:
-    """That of all tokens takes a way of its own; each token weighs differently here."""
+def test_gradient_equals_a_loop() -> None:
+    """All tokens, with the custom backward, and single tokens; weighted randomly."""
     composition = SubwordEmbedding(TOKENS, E)
     weigh = torch.randn(VOCAB_SIZE, E, generator=torch.Generator().manual_seed(3))
     (expected,) = torch.autograd.grad(
@@ -87,7 +87,7 @@ def test_the_gradient_is_that_of_a_loop() -> None:
         torch.testing.assert_close(gradient, expected)
 
 
-def test_tokens_that_share_nothing() -> None:
+def test_tokens_without_shared_subwords() -> None:
     composition = SubwordEmbedding([*SPECIALS, "a", "b"], E)
     assert not composition().any()
     composition().sum().backward()
@@ -110,33 +110,33 @@ def embedding(spelling: SubwordMode, seed: int = 1, **options: object) -> TokenE
     return TokenEmbedding(config, VOCAB_SIZE, TOKENS)
 
 
-def test_none_is_a_plain_embedding_to_the_bit() -> None:
+def test_mode_none_is_a_plain_embedding() -> None:
     found = embedding(SubwordMode.none)
     torch.manual_seed(1)
     plain = nn.Embedding(VOCAB_SIZE, E)
     nn.init.uniform_(plain.weight, -INIT_RANGE, INIT_RANGE)
     assert torch.equal(found.weight, plain.weight)
     assert list(found.state_dict()) == ["weight"]
-    assert found.output_matrix() is None
+    assert found.output_weight() is None
     ids = torch.tensor([[4, 0], [7, 4]])
-    assert torch.equal(found.read(ids)[0], plain(ids))
+    assert torch.equal(found.embed(ids)[0], plain(ids))
 
 
-def test_input_and_both_read_the_same_sum() -> None:
+def test_input_and_both_embed_alike() -> None:
     one, both = embedding(SubwordMode.input), embedding(SubwordMode.both)
     ids = torch.tensor([[4, 0, 8], [7, 4, 10]])
     expected = (one.weight + by_loop(one.composition, TOKENS))[ids]
-    torch.testing.assert_close(one.read(ids)[0], expected)
-    matrix = both.output_matrix()
-    assert one.output_matrix() is None
+    torch.testing.assert_close(one.embed(ids)[0], expected)
+    matrix = both.output_weight()
+    assert one.output_weight() is None
     assert matrix is not None
     torch.testing.assert_close(matrix, both.weight + both.composition())
-    torch.testing.assert_close(both.read(ids)[0], expected)
+    torch.testing.assert_close(both.embed(ids)[0], expected)
 
 
 @pytest.mark.parametrize("spelling", [SubwordMode.none, SubwordMode.both])
-def test_gradients_of_rows_and_matrix_add_up(spelling: SubwordMode) -> None:
-    """As autograd adds them when the matrix is simply used twice; one id stands there twice."""
+def test_tied_gradients_add_up(spelling: SubwordMode) -> None:
+    """The gradients equal those of a matrix used twice; one id occurs twice."""
     model = embedding(spelling)
     ids = torch.tensor([[4, 0, 8], [7, 4, 10]])
     hidden, weigh = torch.randn(2, E), torch.randn(2, 3, E)
@@ -144,9 +144,9 @@ def test_gradients_of_rows_and_matrix_add_up(spelling: SubwordMode) -> None:
         results = []
         for together in (True, False):
             if together:
-                found, matrix = model.read(ids)
+                found, matrix = model.embed(ids)
             else:
-                whole = model.output_matrix()
+                whole = model.output_weight()
                 matrix = model.weight if whole is None else whole
                 found = matrix[ids]
             assert matrix is not None
@@ -157,31 +157,31 @@ def test_gradients_of_rows_and_matrix_add_up(spelling: SubwordMode) -> None:
             torch.testing.assert_close(one, other)
 
 
-def test_it_begins_as_wide_as_without() -> None:
+def test_initial_variance_equals_a_plain_embedding() -> None:
     tokens = [*SPECIALS, *("".join(map(chr, (44032 + i, 45032 + i % 40))) for i in range(2000))]
     config = LSTMConfig(name="lstm", subword_embedding=SubwordMode.both)
-    found = TokenEmbedding(config, len(tokens), tokens).output_matrix()
+    found = TokenEmbedding(config, len(tokens), tokens).output_weight()
     assert found is not None
     plain = INIT_RANGE / 3**0.5
     assert found[4:].std().item() == pytest.approx(plain, rel=0.05)
 
 
-def test_whole_tokens_are_dropped() -> None:
+def test_embedding_dropout_drops_whole_tokens() -> None:
     torch.manual_seed(1)
     ids = torch.arange(4, VOCAB_SIZE).repeat(30)
     for spelling in (SubwordMode.input, SubwordMode.both):
         model = embedding(spelling, embedding_dropout=0.5)
-        read = model.read(ids)[0].view(30, -1, E)
-        assert torch.equal(read, read[:1].expand_as(read))  # one mask for all places
+        read = model.embed(ids)[0].view(30, -1, E)
+        assert torch.equal(read, read[:1].expand_as(read))  # one mask for all positions
         dropped = (read[0] == 0).all(-1)
         assert 0 < dropped.sum() < len(dropped)
         model.eval()
-        assert model.read(ids)[0].abs().sum(-1).min() > 0
+        assert model.embed(ids)[0].abs().sum(-1).min() > 0
 
 
 @pytest.mark.parametrize("kind", ["lstm", "window"])
-def test_the_output_layer_is_composed_with_both_alone(kind: str) -> None:
-    """The units of a token that is never read: only as a target can it teach them."""
+def test_output_layer_has_subwords_in_mode_both_only(kind: str) -> None:
+    """The subwords of an output token get a gradient only if the output layer has them."""
     inputs = torch.tensor([[9, 9]])
     targets = torch.tensor([[9, 9]])
     for spelling, reaches in ((SubwordMode.input, False), (SubwordMode.both, True)):
@@ -193,7 +193,7 @@ def test_the_output_layer_is_composed_with_both_alone(kind: str) -> None:
         assert bool(found.any()) == reaches
 
 
-def test_a_checkpoint_holds_the_units() -> None:
+def test_checkpoint_holds_the_subword_index() -> None:
     model, other = (make_model("lstm", "spelling_both", seed=seed) for seed in (1, 2))
     file = io.BytesIO()
     torch.save(model.state_dict(), file)

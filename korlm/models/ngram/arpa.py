@@ -1,4 +1,4 @@
-r"""ARPA files: n-gram models as text, the way SRILM and KenLM exchange them.
+r"""Read and write ARPA files, the text format for n-gram models of SRILM and KenLM.
 
     \data\
     ngram 1=5                   how many of each order
@@ -7,12 +7,12 @@ r"""ARPA files: n-gram models as text, the way SRILM and KenLM exchange them.
     ...
     \end\
 
-<eos> is written <s> where it begins an n-gram and </s> where it ends one; <pad> and <bos> are left
-out. A probability of 0 is -99. ARPA parts tokens by blanks: a blank of any kind within a token is
-written as its code point, ``\u0020``, and so is the first letter of a token that merely looks like
+<eos> is written as <s> at the start of an n-gram and as </s> at the end; <pad> and <bos> are left
+out. The log of probability 0 is -99. ARPA separates tokens by whitespace: whitespace within a token
+is written as its code point, ``\u0020``, and so is the first character of a token that looks like
 <s>, </s> or <UNK>; a backslash is doubled. Files ending in .gz are compressed.
 
-Text before \data\, a byte-order mark and <UNK> for <unk>, as SRILM and IRSTLM write them, are read.
+The reader accepts what SRILM and IRSTLM write: text before \data\, a byte-order mark, <UNK>.
 """
 
 from __future__ import annotations
@@ -35,33 +35,27 @@ from korlm.utils.errors import ConfigError, output_errors
 from korlm.utils.io.atomic_files import atomic_write
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
-
-
-ZERO = -99.0  # log10 of what has no probability
-
-
-LINES = 100_000  # made at once
-
-
-_PLACE = re.compile(r"ngram +(\d+) *= *(\d+)")
+ZERO = -99.0  # log10 of probability 0
+LINES = 100_000  # written at once
+_SIZE = re.compile(r"ngram +(\d+) *= *(\d+)")
 
 
 def arpa_word(token: str) -> str:
-    r"""A token as ARPA files can hold it.
+    r"""Return a token as it is written in an ARPA file.
 
     >>> arpa_word("New York"), arpa_word("<s>"), arpa_word("ㅠㅠ")
     ('New\\u0020York', '\\u003cs>', 'ㅠㅠ')
     """
     if token in (BEGIN, END, "<UNK>"):  # KenLM reads <UNK> as <unk>
         return f"\\u{ord('<'):04x}" + token[1:]
-    if token.isalnum():  # most are, and there are many
+    if token.isalnum():  # the fast path for most tokens
         return token
     escaped = token.replace("\\", "\\\\")
     return "".join(f"\\u{ord(c):04x}" if c.isspace() or c == "\0" else c for c in escaped)
 
 
 def _words(tokens: Sequence[str]) -> list[str]:
-    """Tokens of all ids as they stand within n-grams; <eos> as at the end of one."""
+    """Return the words of all ids; <eos> as at the end of an n-gram."""
     words = [arpa_word(token) for token in tokens]
     words[UNK_ID], words[EOS_ID] = UNKNOWN, END
     return words
@@ -76,13 +70,13 @@ def write_arpa(
     tokens: Sequence[str],
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Writes a model; the file appears when it is whole.
+    """Write a model atomically.
 
     Args:
-        path: ends in .gz if it shall be compressed.
+        path: .gz for a compressed file.
         tables: of all orders.
-        tokens: of all ids.
-        check: called now and then; may raise, to stop.
+        tokens: the V tokens, in the order of their ids.
+        check: called between blocks of lines; it may raise to stop.
     """
     is_compressed = path.suffix == ".gz"
     with (
@@ -97,13 +91,13 @@ def write_arpa(
 
 def _open(path: Path, is_compressed: bool, mode: str) -> TextIO:
     opener: Any = functools.partial(gzip.open, compresslevel=6) if is_compressed else open
-    encoding = "utf-8-sig" if mode == "rt" else "utf-8"  # a byte-order mark may come first
+    encoding = "utf-8-sig" if mode == "rt" else "utf-8"  # skips a byte-order mark
     file: TextIO = opener(path, mode, encoding=encoding, newline="\n")
     return file
 
 
 def _text(tables: Sequence[NgramTable], words: Sequence[str]) -> Iterator[str]:
-    # <pad> and <bos> are not written, and <s> has a line of its own.
+    # Without <pad> and <bos>, but with a line for <s>.
     sizes = [len(words) - 1, *(len(table.keys) for table in tables[1:])]
     counts = (f"ngram {k}={size}\n" for k, size in enumerate(sizes, start=1))
     yield "\\data\\\n" + "".join(counts)
@@ -116,15 +110,15 @@ def _text(tables: Sequence[NgramTable], words: Sequence[str]) -> Iterator[str]:
             end = f"\t{backoffs[EOS_ID]:.7g}" if has_backoffs else ""
             yield f"0\t{BEGIN}{end}\n"
         for first in range(0, len(table.keys), LINES):
-            places = np.arange(first, min(first + LINES, len(table.keys)))
+            ids = np.arange(first, min(first + LINES, len(table.keys)))
             if k == 1:
-                places = places[(places != PAD_ID) & (places != BOS_ID)]
+                ids = ids[(ids != PAD_ID) & (ids != BOS_ID)]
             lines = []
-            for place, gram in zip(places, _spell(tables, k, places, words), strict=True):
-                # No context ends in </s>, whose backoff weight here is that of <s>.
-                backoff = 0.0 if k == 1 and place == EOS_ID else backoffs[place] if backoffs else 0
+            for i, gram in zip(ids, _ngram_text(tables, k, ids, words), strict=True):
+                # No context ends in </s>; korlm's backoff weight of <eos> is that of <s>.
+                backoff = 0.0 if k == 1 and i == EOS_ID else backoffs[i] if backoffs else 0
                 end = f"\t{backoff:.7g}" if has_backoffs else ""
-                lines.append(f"{log_probs[place]:.7g}\t{gram}{end}\n")
+                lines.append(f"{log_probs[i]:.7g}\t{gram}{end}\n")
             yield "".join(lines)
     yield "\n\\end\\\n"
 
@@ -134,15 +128,15 @@ def _log10(logs: npt.NDArray[np.float64]) -> list[float]:
     return values
 
 
-def _spell(
-    tables: Sequence[NgramTable], k: int, places: npt.NDArray[np.int64], words: Sequence[str]
+def _ngram_text(
+    tables: Sequence[NgramTable], k: int, ids: npt.NDArray[np.int64], words: Sequence[str]
 ) -> list[str]:
-    """The n-grams of order k with these ids, as text."""
+    """Return the n-grams of order k with these ids as text."""
     columns = []
     for order in range(k, 1, -1):
-        places, last = np.divmod(tables[order - 1].keys[places], len(words))
+        ids, last = np.divmod(tables[order - 1].keys[ids], len(words))
         columns.append([words[i] for i in last.tolist()])
-    columns.append([BEGIN if i == EOS_ID and k > 1 else words[i] for i in places.tolist()])
+    columns.append([BEGIN if i == EOS_ID and k > 1 else words[i] for i in ids.tolist()])
     return [" ".join(gram) for gram in zip(*columns[::-1], strict=True)]
 
 
@@ -150,119 +144,119 @@ def _spell(
 
 
 def read_arpa(path: Path, tokens: Sequence[str], order: int) -> list[NgramTable]:
-    """Reads a model whose tokens are those of a vocabulary.
+    """Read a model over a given vocabulary.
 
     Args:
-        path: plain or compressed, whatever its name.
-        tokens: of all ids.
-        order: that the model must have.
+        path: plain or compressed, with any suffix.
+        tokens: the V tokens, in the order of their ids.
+        order: the order that the model must have.
 
     Raises:
         ConfigError: the file is missing, damaged, of another order or of another vocabulary.
     """
-    place = f"model.arpa={path}"
+    source = f"model.arpa={path}"
     try:
         with open(path, "rb") as file:
             is_compressed = file.read(2) == b"\x1f\x8b"
         with _open(path, is_compressed, "rt") as text:
-            return _Reader(place, text, tokens, order).tables()
+            return _Reader(source, text, tokens, order).tables()
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or f"damaged, or no ARPA file ({error})"
-        raise ConfigError(f"{place}: {reason}; give another file") from error
+        reason = getattr(error, "strerror", None) or f"damaged or not an ARPA file ({error})"
+        raise ConfigError(f"{source}: {reason}: use another file") from error
 
 
 class _Reader:
-    """One pass over the lines of a file; every complaint names the line."""
+    """Parser of one file; every error names the line."""
 
-    def __init__(self, place: str, file: TextIO, tokens: Sequence[str], order: int) -> None:
-        self._place, self._order, self._tokens = place, order, tokens
+    def __init__(self, source: str, file: TextIO, tokens: Sequence[str], order: int) -> None:
+        self._source, self._order, self._tokens = source, order, tokens
         self._lines = enumerate(file, start=1)
         self._number, self._line = 0, ""
-        self._awaited = "\\data\\"
+        self._expected = "\\data\\"
         ordinary = range(len(SPECIALS), len(tokens))
         self._ids = {tokens[token_id]: token_id for token_id in ordinary}
-        # As korlm writes them; other programs know no escapes and have tokens as they are.
+        # With the escapes that korlm writes; other programs have none.
         self._ids |= {arpa_word(tokens[token_id]): token_id for token_id in ordinary}
         self._ids |= {UNKNOWN: UNK_ID, END: EOS_ID, BEGIN: BOS_ID}
         self._ids.setdefault(UNKNOWN.upper(), UNK_ID)  # as some programs write it
 
     def tables(self) -> list[NgramTable]:
-        """The tables of all orders."""
+        """Return the tables of all orders."""
         sizes = self._header()
         tables: list[NgramTable] = []
         for k, size in enumerate(sizes, start=1):
             if self._line != f"\\{k}-grams:":
-                self._fail(f"\\{k}-grams: is expected here")
+                self._fail(f"expected \\{k}-grams:")
             numbers, grams, values = self._section(k, k < len(sizes))
             if len(grams) != size:
-                self._fail(f"{len(grams):,} n-grams of order {k}, the head of the file says {size}")
+                self._fail(f"{len(grams):,} n-grams of order {k}, but the header says {size}")
             tables.append(
                 self._unigrams(grams, values)
                 if k == 1
                 else self._table(tables, numbers, grams, values)
             )
         if self._line != "\\end\\":
-            self._fail("\\end\\ is expected here")
+            self._fail("expected \\end\\")
         return tables
 
     def _fail(self, reason: str, number: int | None = None) -> NoReturn:
         raise ConfigError(
-            f"{self._place}: line {number or self._number}: {reason}; the file is damaged or no "
-            "ARPA file: give another one"
+            f"{self._source}: line {number or self._number}: {reason}: damaged or "
+            "not an ARPA file, use another one"
         )
 
     def _next(self) -> str:
-        """The next line that is not blank."""
+        """Advance to the next non-empty line and return it."""
         for number, line in self._lines:
             self._number = number
             self._line = line.rstrip("\r\n")
             if self._line:
                 return self._line
-        self._fail(f"the file ends here, before {self._awaited}")
+        self._fail(f"the file ends before {self._expected}")
 
     def _header(self) -> list[int]:
-        """How many n-grams there are of each order."""
-        while self._next().strip() != "\\data\\":  # what comes before is a comment
+        """Return the number of n-grams of each order."""
+        while self._next().strip() != "\\data\\":  # a comment before it
             if self._line.split()[:1] in (["iARPA"], ["qARPA"]):
-                self._fail(
-                    "the format of IRSTLM's own tools; compile-lm --text=yes turns it into ARPA"
-                )
-        self._awaited = "\\end\\"
+                self._fail("IRSTLM's own format, convert it with compile-lm --text=yes")
+        self._expected = "\\end\\"
         sizes: list[int] = []
-        while match := _PLACE.fullmatch(self._next()):
+        while match := _SIZE.fullmatch(self._next()):
             if int(match[1]) != len(sizes) + 1:
-                self._fail(f"the number of n-grams of order {len(sizes) + 1} is expected here")
+                self._fail(f"expected the number of n-grams of order {len(sizes) + 1}")
             sizes.append(int(match[2]))
         if len(sizes) != self._order:
             raise ConfigError(
-                f"{self._place}: a model of order {len(sizes)}, model.order is {self._order}: set "
-                f"model.order={len(sizes)} or give another file"
+                f"{self._source}: the model has order {len(sizes)}, but model.order={self._order}: "
+                f"set model.order={len(sizes)} or use another file"
             )
         return sizes
 
     def _section(
         self, k: int, may_back_off: bool
     ) -> tuple[list[int], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """Line numbers, ids (N, k) and log10 of probabilities and backoff weights (N, 2)."""
+        """Return line numbers, ids (N, k), and log10 of probability and backoff weight (N, 2)."""
         numbers, rows, values, ids = [], [], [], self._ids
         while not self._next().startswith("\\"):
             fields = self._line.replace("\t", " ").split(" ")
             if len(fields) != k + 1 and not (may_back_off and len(fields) == k + 2):
-                self._fail(f"a probability and {k} tokens are expected here")
+                self._fail(f"expected a probability and {k} tokens")
             row = [ids.get(word, -1) for word in fields[1 : k + 1]]
             if -1 in row:
                 self._misfit(f"{fields[1 + row.index(-1)]!r} is not in the run's vocabulary")
             if k > 1:
                 if BOS_ID in row[1:] or EOS_ID in row[:-1]:
-                    self._fail(f"{BEGIN} may only begin, {END} only end an n-gram")
+                    self._fail(
+                        f"{BEGIN} is allowed only at the start of an n-gram, {END} at its end"
+                    )
                 row = [EOS_ID if token_id == BOS_ID else token_id for token_id in row]
             try:
                 log_prob = float(fields[0])
                 backoff = float(fields[k + 1]) if len(fields) == k + 2 else 0.0
             except ValueError:
-                self._fail("numbers are expected before and after the tokens")
+                self._fail("expected numbers before and after the tokens")
             if not (log_prob <= 1e-6 and math.isfinite(backoff)):
-                self._fail("the log10 of a probability is at most 0")
+                self._fail("the log10 of a probability must be at most 0")
             numbers.append(self._number)
             rows.append(row)
             values.append((log_prob, backoff))
@@ -271,8 +265,8 @@ class _Reader:
 
     def _misfit(self, reason: str) -> NoReturn:
         raise ConfigError(
-            f"{self._place}: line {self._number}: {reason}: give a file made of the same tokens, "
-            "or set corpus, tokenizer and vocab to those that it was made of"
+            f"{self._source}: line {self._number}: {reason}: use a file made with the same "
+            "vocabulary, or set corpus, tokenizer and vocab to those of the file"
         )
 
     def _unigrams(
@@ -280,14 +274,13 @@ class _Reader:
     ) -> NgramTable:
         token_ids = grams[:, 0]
         if len(np.unique(token_ids)) != len(token_ids):
-            self._fail("a token stands twice among the unigrams above")
+            self._fail("duplicate token in the unigrams above")
         logs = np.full((len(self._tokens), 2), -np.inf)
         logs[:, 1] = 0
         logs[token_ids] = _natural(values)
         if BOS_ID not in token_ids:
             self._fail(
-                f"{BEGIN} is missing among the unigrams above, so that nothing is known of how "
-                "sentences begin"
+                f"{BEGIN} is missing in the unigrams above, so sentence starts have no probability"
             )
         missing = np.setdiff1d(np.arange(EOS_ID, len(self._tokens)), token_ids)
         if len(missing):
@@ -295,7 +288,7 @@ class _Reader:
                 f"{len(missing):,} tokens of the run's vocabulary are missing above, such as "
                 f"{_words(self._tokens)[missing[0]]!r}"
             )
-        # Contexts that begin with <s> begin with <eos> in korlm.
+        # A context that starts with <s> starts with <eos> in korlm.
         logs[EOS_ID, 1], logs[BOS_ID] = logs[BOS_ID, 1], (-np.inf, 0)
         return NgramTable(np.arange(len(self._tokens)), logs[:, 0], logs[:, 1])
 
@@ -310,22 +303,22 @@ class _Reader:
         for column, table in enumerate(shorter[1:], start=1):
             keys = prefixes * vocab_size + grams[:, column]
             prefixes = np.searchsorted(table.keys, keys)
-            there = np.append(table.keys, -1)[prefixes] == keys
-            if not there.all():
+            is_known = np.append(table.keys, -1)[prefixes] == keys
+            if not is_known.all():
                 self._fail(
-                    "the n-gram without its last token is missing among the shorter ones",
-                    numbers[int(np.argmin(there))],
+                    "the n-gram without its last token is missing in the shorter ones",
+                    numbers[int(np.argmin(is_known))],
                 )
         keys = prefixes * vocab_size + grams[:, -1]
         by_key = np.argsort(keys, kind="stable")
         keys = keys[by_key]
-        twice = np.flatnonzero(keys[1:] == keys[:-1])
-        if len(twice):
-            self._fail("the n-gram stands there twice", numbers[by_key[twice[0] + 1]])
+        duplicates = np.flatnonzero(keys[1:] == keys[:-1])
+        if len(duplicates):
+            self._fail("duplicate n-gram", numbers[by_key[duplicates[0] + 1]])
         logs = _natural(values[by_key])
         return NgramTable(keys, logs[:, 0], logs[:, 1])
 
 
 def _natural(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Log10 -> natural logs; ZERO and less: -inf."""
+    """Convert log10 to natural logs; ZERO or less is -inf."""
     return np.where(values <= ZERO, -np.inf, values * math.log(10))

@@ -1,10 +1,9 @@
-"""A stream of ids -> all its n-grams with their counts, at array speed.
+"""Count all n-grams of a stream of ids with NumPy.
 
-An n-gram of order k is named by (id of its first k - 1 tokens, last token), as in a trie. The
-stream has <eos> after each sentence, and one is put before the first: so an <eos> at the front of
-an n-gram is the beginning of a sentence (KenLM's <s>), one at its end is its end (</s>), and
-n-grams with an <eos> in between do not exist. Distinct n-grams are found by sorting, and where an
-n-gram stands tells which (k - 1)-gram its last k - 1 tokens are.
+An n-gram of order k is identified by (id of its first k - 1 tokens, last token), as in a trie. The
+stream has <eos> after each sentence and one before the first. An <eos> that starts an n-gram is the
+start of a sentence (KenLM's <s>), one that ends it is the end (</s>), and n-grams with <eos> in
+between are not counted. Distinct n-grams are identified by sorting their keys.
 """
 
 from __future__ import annotations
@@ -19,24 +18,22 @@ import numpy.typing as npt
 from korlm.dataset.vocab import EOS_ID
 
 Int64 = npt.NDArray[np.int64]
-
-
 Int32 = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class NgramCounts:
-    """The distinct n-grams of one order k, N of them, sorted by ``keys``; a place is an id.
+    """N distinct n-grams of order k, sorted by ``keys``; an index into them is an id.
 
-    The unigrams are all ids of the vocabulary, seen or not: their id is the token's, and
-    ``prefixes`` and ``suffixes`` are 0, the empty context.
+    Unigrams are all ids of the vocabulary, seen or not; their ``prefixes`` and ``suffixes`` are 0,
+    the empty context.
 
     Attributes:
         keys: (N,) prefix * V + last token.
-        counts: (N,) how often each stands in the stream.
-        suffixes: (N,) id of the last k - 1 tokens among the n-grams of order k - 1.
-        prefixes: (N,) id of the first k - 1 tokens among them.
-        at_start: (N,) whether it begins with the beginning of a sentence.
+        counts: (N,) occurrences in the stream.
+        prefixes: (N,) id of the first k - 1 tokens among the n-grams of order k - 1.
+        suffixes: (N,) id of the last k - 1 tokens among them.
+        starts_sentence: (N,) whether the first token is the start of a sentence.
     """
 
     keys: Int64
@@ -47,9 +44,9 @@ class NgramCounts:
 
 
 def max_order(ids: npt.NDArray[Any]) -> int:
-    """Of the n-grams that a stream holds: the longest sentence with both its ends."""
+    """Return the order of the longest n-gram of a stream: a sentence with its start and end."""
     ends = np.flatnonzero(np.asarray(ids) == EOS_ID)
-    # The last sentence may have no end; where it has one, nothing follows.
+    # The last sentence may lack its <eos>.
     lengths = np.diff(np.concatenate([[-1], ends, [len(ids) - 1]]))
     return 1 + int(lengths.max())
 
@@ -57,16 +54,16 @@ def max_order(ids: npt.NDArray[Any]) -> int:
 def count_grams(
     ids: npt.NDArray[Any], vocab_size: int, order: int, check: Callable[[], None]
 ) -> list[NgramCounts]:
-    """The n-grams of orders 1 to ``order`` that stand in a stream.
+    """Count the n-grams of orders 1 to ``order``.
 
     Args:
-        ids: (N,) of train, <eos> after each sentence.
+        ids: (N,), the train split with <eos> after each sentence.
         vocab_size: V.
-        order: of the longest n-grams.
-        check: called now and then; may raise, to stop.
+        order: at most ``max_order(ids)``.
+        check: called between orders; it may raise to stop.
 
     Returns:
-        One entry for each order, none of which is beyond ``max_order``.
+        One entry per order.
     """
     stream = np.concatenate([[EOS_ID], ids]).astype(np.int32)
     zeros = np.zeros(vocab_size, dtype=np.int64)
@@ -79,7 +76,7 @@ def count_grams(
             starts_sentence=np.zeros(vocab_size, dtype=bool),
         )
     ]
-    # Where the (k - 1)-grams begin, and the id of the one that begins at each place of the stream.
+    # Positions of the stream at which a (k - 1)-gram starts, and the id of the one that does.
     starts: Int32 = np.arange(len(stream), dtype=np.int32)
     id_at = stream
     for k in range(2, order + 1):
@@ -92,8 +89,8 @@ def count_grams(
         keys = keys[by_key]
         is_first = np.concatenate([[True], keys[1:] != keys[:-1]])
         begins = np.flatnonzero(is_first)
-        where = starts[by_key[begins]]
-        suffixes = id_at[where + 1].astype(np.int64)
+        first_start = starts[by_key[begins]]
+        suffixes = id_at[first_start + 1].astype(np.int64)
         id_at = np.zeros(len(stream), dtype=np.int32)
         id_at[starts[by_key]] = np.cumsum(is_first, dtype=np.int32) - 1
         keys = keys[begins]
@@ -103,7 +100,7 @@ def count_grams(
                 counts=np.diff(begins, append=len(starts)),
                 prefixes=keys // vocab_size,
                 suffixes=suffixes,
-                starts_sentence=stream[where] == EOS_ID,
+                starts_sentence=stream[first_start] == EOS_ID,
             )
         )
     return grams

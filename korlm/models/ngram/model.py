@@ -1,16 +1,16 @@
-"""The n-gram language model: tables of probabilities and backoff weights, searched in batches.
+"""Backoff n-gram language model: tables of probabilities and backoff weights, looked up in batches.
 
 Axes: B batch, T time, V vocabulary, N n-grams of one order.
 
-An n-gram is found as in a trie: its key is the id of its first k - 1 tokens * V + its last token,
-and its id is the key's place among the sorted keys of order k. What is not found has the id of the
-last entry of the table, which no key equals, and whose backoff weight is 1: so nothing is ever
-searched outside a table and no case is apart. All n-grams of a batch are found at once, order by
+The tables form a trie: the key of an n-gram of order k is (id of its first k - 1 tokens) * V + its
+last token, and its id is the index of the key among the sorted keys of order k. An unknown n-gram
+has the id of a sentinel at the end of the table, with a key that matches nothing and backoff weight
+1, so unknown contexts need no special case. All n-grams of a batch are looked up at once, order by
 order.
 
-An <eos> or <bos> that is read begins a sentence. It is kept as <eos>, after which the n-grams that
-begin sentences stand in the tables; none of these has tokens before it, so that contexts end there
-by themselves. The model scores a stream as KenLM scores its sentences one by one.
+<eos> and <bos> in the input start a sentence and are both stored as <eos>. N-grams that contain a
+sentence start have no tokens before it, so contexts never reach into the previous sentence: a
+stream gets the same scores as its sentences one by one in KenLM.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from korlm.models.ngram.smoothing import NgramTable, estimate
 from korlm.modules.state import State
 from korlm.utils.errors import ConfigError
 
-NO_KEY = np.iinfo(np.int64).max
+NO_KEY = np.iinfo(np.int64).max  # of the sentinel
 
 
 class NgramLM(LanguageModel):
-    """N-gram model with backoff; uniform until its tables are set.
+    """N-gram model with backoff; uniform until ``fit`` or ``set_tables``.
 
-    A state is the last order - 1 ids, int64 (B, order - 1), <pad> where nothing was read.
+    The state is the last order - 1 ids, int64 (B, order - 1), initially <pad>.
 
     Args:
         config: order and smoothing.
@@ -61,12 +61,12 @@ class NgramLM(LanguageModel):
         )
 
     def set_tables(self, tables: Sequence[NgramTable]) -> None:
-        """Takes over tables of all orders, the unigrams' V entries first, onto the CPU."""
+        """Set the tables of all orders, unigrams (V entries) first, on the CPU."""
         assert len(tables) == self.order and len(tables[0].keys) == self.vocab_size
         for k, table in enumerate(tables, start=1):
-            last = [0] if k > 1 else []  # unigrams are all there
-            self._set(f"log_probs_{k}", np.concatenate([table.log_probs, last]), torch.float32)
-            self._set(f"backoffs_{k}", np.concatenate([table.backoffs, last]), torch.float32)
+            sentinel = [0] if k > 1 else []  # no unigram is unknown
+            self._set(f"log_probs_{k}", np.concatenate([table.log_probs, sentinel]), torch.float32)
+            self._set(f"backoffs_{k}", np.concatenate([table.backoffs, sentinel]), torch.float32)
             if k > 1:
                 self._set(f"keys_{k}", np.append(table.keys, NO_KEY), torch.int64)
 
@@ -74,30 +74,30 @@ class NgramLM(LanguageModel):
         self.register_buffer(name, torch.from_numpy(values).to(dtype))
 
     def tables(self) -> list[NgramTable]:
-        """The tables as ``set_tables`` takes them."""
-        found = []
+        """Return the tables of all orders, as ``set_tables`` takes them."""
+        tables = []
         for k in range(1, self.order + 1):
             end = None if k == 1 else -1
             keys = self._keys(k)[:end].cpu().numpy() if k > 1 else np.arange(self.vocab_size)
             floats = (self._log_probs(k)[:end], self._backoffs(k)[:end])
-            found.append(NgramTable(keys, *(part.double().cpu().numpy() for part in floats)))
-        return found
+            tables.append(NgramTable(keys, *(part.double().cpu().numpy() for part in floats)))
+        return tables
 
     def fit(self, ids: npt.NDArray[Any], check: Callable[[], None] = lambda: None) -> None:
-        """Counts the n-grams of a text and smooths them as the settings say.
+        """Count the n-grams of a text and estimate smoothed probabilities.
 
         Args:
-            ids: (N,) of train, <eos> after each sentence.
-            check: called now and then; may raise, to stop.
+            ids: (N,), the train split with <eos> after each sentence.
+            check: called between steps; it may raise to stop.
 
         Raises:
-            ConfigError: the text has no n-gram so long.
+            ConfigError: no sentence is as long as an n-gram.
         """
         longest = max_order(ids)
         if longest < self.order:
             raise ConfigError(
-                f"model.order={self.order}: no sentence of train is so long, the longest n-grams "
-                f"are of order {longest}: lower model.order or give more text"
+                f"model.order={self.order}: the longest n-grams of train have order {longest}: "
+                "lower model.order or use more text"
             )
         grams = count_grams(ids, self.vocab_size, self.order, check)
         check()
@@ -105,7 +105,7 @@ class NgramLM(LanguageModel):
 
     @property
     def num_grams(self) -> int:
-        """N-grams of all orders."""
+        """Return the number of n-grams of all orders."""
         sizes = [len(self._log_probs(k)) - 1 for k in range(2, self.order + 1)]
         return self.vocab_size + sum(sizes)
 
@@ -119,7 +119,7 @@ class NgramLM(LanguageModel):
         return self.get_buffer(f"backoffs_{k}")
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Makes room first: how many n-grams there are stands in the checkpoint alone."""
+        """Resize the buffers first: only the checkpoint has the number of n-grams."""
         for name, buffer in self.named_buffers(recurse=False):
             saved = state_dict.get(prefix + name)
             if isinstance(saved, Tensor) and not name.endswith("_1"):
@@ -127,75 +127,76 @@ class NgramLM(LanguageModel):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def initial_state(self, batch_size: int) -> State:
-        """Nothing read: <pad>, int64 (batch_size, order - 1)."""
+        """Return the ids before a text, all <pad>, int64 (batch_size, order - 1)."""
         shape = (batch_size, self.order - 1)
         return (torch.full(shape, PAD_ID, device=self._log_probs(1).device),)
 
     def _find(self, k: int, prefixes: Tensor, tokens: Tensor) -> Tensor:
-        """Ids of the n-grams of order k with these first k - 1 tokens (ids) and last tokens."""
+        """Return the ids of the n-grams of order k: prefixes (ids of order k - 1) + tokens."""
         table = self._keys(k)
         keys = prefixes * self.vocab_size + tokens
-        at = torch.searchsorted(table, keys)
-        return torch.where(table[at] == keys, at, len(table) - 1)
+        index = torch.searchsorted(table, keys)
+        return torch.where(table[index] == keys, index, len(table) - 1)
 
-    def _read(self, inputs: Tensor, state: State | None) -> Tensor:
-        """(B, order - 1 + T): what was read before and now, each sentence begun by <eos>."""
+    def _history(self, inputs: Tensor, state: State | None) -> Tensor:
+        """Return state and inputs, (B, order - 1 + T), with <eos> for <bos>."""
         (before,) = state or self.initial_state(len(inputs))
         return torch.cat([before, inputs.masked_fill(inputs == BOS_ID, EOS_ID)], 1)
 
-    def _after(self, read: Tensor, lengths: Tensor | None) -> State:
-        """The last order - 1 ids of each row, or those before its end."""
+    def _new_state(self, history: Tensor, lengths: Tensor | None) -> State:
+        """Return the last order - 1 valid ids of each row."""
         memory = self.order - 1
         if lengths is None:
-            return (read[:, read.shape[1] - memory :],)
-        last = lengths.to(read.device)[:, None] + torch.arange(memory, device=read.device)
-        return (read.gather(1, last),)
+            return (history[:, history.shape[1] - memory :],)
+        last = lengths.to(history.device)[:, None] + torch.arange(memory, device=history.device)
+        return (history.gather(1, last),)
 
-    def _suffix_ids(self, read: Tensor, longest: int) -> list[Tensor]:
-        """Ids of the n-grams of 1, 2, ... ``longest`` tokens that end at each new token.
+    def _suffix_ids(self, history: Tensor, longest: int) -> list[Tensor]:
+        """Return the ids of the n-grams of 1, 2, ... ``longest`` tokens that end at each new token.
 
         Args:
-            read: (B, order - 1 + T).
+            history: (B, order - 1 + T).
             longest: at most order.
 
         Returns:
             A tensor (B, T) for each length.
         """
-        T, beginning = read.shape[1] - self.order + 1, read
-        found = [read[:, self.order - 1 :]]
+        T, prefixes = history.shape[1] - self.order + 1, history
+        suffixes = [history[:, self.order - 1 :]]
         for k in range(2, longest + 1):
-            beginning = self._find(k, beginning[:, :-1], read[:, k - 1 :])
-            found.append(beginning[:, beginning.shape[1] - T :])
-        return found
+            prefixes = self._find(k, prefixes[:, :-1], history[:, k - 1 :])
+            suffixes.append(prefixes[:, prefixes.shape[1] - T :])
+        return suffixes
 
     def log_probs(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """See ``LanguageModel.log_probs``."""
-        read = self._read(inputs, state)
-        contexts = self._suffix_ids(read, self.order - 1)[: self.order - 1]
-        # What the contexts of k tokens and more weigh together, for each k up to order.
+        history = self._history(inputs, state)
+        contexts = self._suffix_ids(history, self.order - 1)[: self.order - 1]
+        # backoff[k]: summed log backoff weights of the contexts of more than k tokens.
         total = torch.zeros(inputs.shape, dtype=torch.float64, device=inputs.device)
-        totals = [total]
+        backoff = [total]
         for k, ids in reversed(list(enumerate(contexts, start=1))):
             total = total + self._backoffs(k)[ids]
-            totals.insert(0, total)
-        result = totals[0][..., None].float() + self._log_probs(1)  # (B, T, V)
-        rows = result.view(-1, self.vocab_size)
+            backoff.insert(0, total)
+        log_probs = backoff[0][..., None].float() + self._log_probs(1)  # (B, T, V)
+        rows = log_probs.view(-1, self.vocab_size)
+        # Longer n-grams overwrite shorter ones. Those of one context are contiguous in the table.
         for k, ids in enumerate(contexts, start=2):
             table, parents = self._keys(k), ids.flatten() * self.vocab_size
             first = torch.searchsorted(table, parents)
             sizes = torch.searchsorted(table, parents + self.vocab_size) - first
             row = torch.repeat_interleave(sizes)
             nth = torch.arange(len(row), device=row.device) - (sizes.cumsum(0) - sizes)[row]
-            at = first[row] + nth
-            known = self._log_probs(k)[at] + totals[k - 1].flatten()[row]
-            rows[row, table[at] - parents[row]] = known.float()
-        return result, self._after(read, lengths)
+            index = first[row] + nth
+            known = self._log_probs(k)[index] + backoff[k - 1].flatten()[row]
+            rows[row, table[index] - parents[row]] = known.float()
+        return log_probs, self._new_state(history, lengths)
 
     def advance(self, inputs: Tensor, state: State | None = None) -> State:
         """See ``LanguageModel.advance``."""
-        return self._after(self._read(inputs, state), None)
+        return self._new_state(self._history(inputs, state), None)
 
     def token_nll(
         self,
@@ -204,25 +205,25 @@ class NgramLM(LanguageModel):
         state: State | None = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """See ``LanguageModel.token_nll``; looks up the targets alone."""
-        read = self._read(inputs, state)
-        grams = self._of_targets(read, targets)
-        result = self._log_probs(1)[targets].double()
-        for k, (context, found) in enumerate(grams, start=2):
-            backed_off = result + self._backoffs(k - 1)[context]
-            is_there = found < len(self._keys(k)) - 1
-            result = torch.where(is_there, self._log_probs(k)[found].double(), backed_off)
-        nats = torch.where(targets == PAD_ID, 0.0, -result).float()
-        return nats, self._after(read, lengths)
+        """See ``LanguageModel.token_nll``; looks up the targets only."""
+        history = self._history(inputs, state)
+        grams = self._target_grams(history, targets)
+        log_probs = self._log_probs(1)[targets].double()
+        for k, (context, gram) in enumerate(grams, start=2):
+            backed_off = log_probs + self._backoffs(k - 1)[context]
+            is_known = gram < len(self._keys(k)) - 1
+            log_probs = torch.where(is_known, self._log_probs(k)[gram].double(), backed_off)
+        nll = torch.where(targets == PAD_ID, 0.0, -log_probs).float()
+        return nll, self._new_state(history, lengths)
 
-    def _of_targets(self, read: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """For orders 2, 3, ...: ids of the targets' contexts and of both together, each (B, T)."""
+    def _target_grams(self, history: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return the ids of context and of context + target for orders 2, 3, ..., each (B, T)."""
         memory = self.order - 1
-        following = read[:, memory + 1 :]
+        following = history[:, memory + 1 :]
         if bool(((following == targets[:, :-1]) | (following == PAD_ID)).all()):
-            # Text is read on: each n-gram of targets but the longest is the next one's context.
-            row = torch.cat([read[:, : memory + 1], targets], 1)
-            ending = self._suffix_ids(row, self.order)
-            return [(c[:, :-1], g[:, 1:]) for c, g in itertools.pairwise(ending)]
-        contexts = self._suffix_ids(read, memory)[:memory]
+            # Targets are the inputs shifted by one: the n-gram of a target is the next context.
+            row = torch.cat([history[:, : memory + 1], targets], 1)
+            suffixes = self._suffix_ids(row, self.order)
+            return [(c[:, :-1], g[:, 1:]) for c, g in itertools.pairwise(suffixes)]
+        contexts = self._suffix_ids(history, memory)[:memory]
         return [(c, self._find(k, c, targets)) for k, c in enumerate(contexts, start=2)]

@@ -1,8 +1,7 @@
-"""Counts of n-grams -> probabilities and backoff weights, in the three ways that are offered.
+"""Estimate n-gram probabilities and backoff weights from counts: Kneser-Ney, MLE or add-k.
 
-All of them end in the same tables, those of an ARPA file: the probability of a token after a
-context is that of the longest n-gram of both that is in the table, times the backoff weights of the
-longer contexts that are.
+All produce the tables of an ARPA file: p(token | context) is the probability of the longest known
+n-gram that ends in the token, times the backoff weights of the longer known contexts.
 """
 
 from __future__ import annotations
@@ -23,18 +22,17 @@ logger = logging.getLogger(__name__)
 
 Float64 = npt.NDArray[np.float64]
 
-
 FALLBACK = (0.5, 1.0, 1.5)  # lmplz's --discount_fallback
 
 
 @dataclass(frozen=True)
 class NgramTable:
-    """The n-grams of one order, N of them, sorted by ``keys``.
+    """N n-grams of order k, sorted by ``keys``.
 
     Attributes:
         keys: (N,) id of the first k - 1 tokens * V + last token.
-        log_probs: (N,) natural log of the last token's probability after the others.
-        backoffs: (N,) natural log of the weight of shorter contexts where the n-gram is a context.
+        log_probs: (N,) natural log of p(last token | the tokens before it).
+        backoffs: (N,) natural log of the backoff weight of the n-gram as a context.
     """
 
     keys: Int64
@@ -43,10 +41,10 @@ class NgramTable:
 
 
 def estimate(grams: Sequence[NgramCounts], config: NgramConfig) -> list[NgramTable]:
-    """The tables of all orders from the counts of the same orders."""
+    """Return the tables of all orders with the smoothing of the settings."""
     vocab_size = len(grams[0].keys)
     uniform = np.full(vocab_size, 1 / (vocab_size - 2))
-    uniform[[PAD_ID, BOS_ID]] = 0  # nothing that a text can hold
+    uniform[[PAD_ID, BOS_ID]] = 0  # never predicted
     if config.smoothing is Smoothing.kneser_ney:
         probs, weights = _kneser_ney(grams, uniform)
     elif config.smoothing is Smoothing.maximum_likelihood:
@@ -54,7 +52,7 @@ def estimate(grams: Sequence[NgramCounts], config: NgramConfig) -> list[NgramTab
     else:
         probs, weights = _add_k(grams, uniform, config.add_k)
     tables = []
-    with np.errstate(divide="ignore"):  # log of 0 is -inf, and is meant
+    with np.errstate(divide="ignore"):  # log 0 = -inf is intended
         for level, prob, weight in zip(grams, probs, [*weights[1:], None], strict=True):
             backoff = np.zeros(len(prob)) if weight is None else np.log(weight)
             tables.append(NgramTable(level.keys, np.log(prob), backoff))
@@ -67,14 +65,14 @@ def estimate(grams: Sequence[NgramCounts], config: NgramConfig) -> list[NgramTab
 def _kneser_ney(
     grams: Sequence[NgramCounts], uniform: Float64
 ) -> tuple[list[Float64], list[Float64]]:
-    """Interpolated modified Kneser-Ney (Chen and Goodman 1998, section 3) as KenLM's lmplz has it.
+    """Estimate interpolated modified Kneser-Ney (Chen and Goodman 1998, section 3), as lmplz does.
 
-    The longest n-grams have their counts; a shorter one has the number of tokens that stand before
-    it somewhere, unless it begins a sentence, where nothing can stand before it: then its count.
+    The longest n-grams use their counts. A shorter one uses its adjusted count, the number of
+    distinct tokens before it; if it starts a sentence, where no token can precede, its count.
     Unigrams are interpolated with the uniform distribution.
 
     Returns:
-        Of each order the probabilities of its n-grams, and the weights of the contexts before them.
+        For each order the probabilities of its n-grams and the backoff weights of their contexts.
     """
     probs: list[Float64] = []
     weights: list[Float64] = []
@@ -85,10 +83,10 @@ def _kneser_ney(
             adjusted = np.where(level.starts_sentence, level.counts, before)
         discounts = np.array([0.0, *estimate_discounts(adjusted, k)])[np.minimum(adjusted, 3)]
         size = 1 if k == 1 else len(probs[-1])
-        total, kept = (
+        total, discount_mass = (
             np.bincount(level.prefixes, values, minlength=size) for values in (adjusted, discounts)
         )
-        weight = np.divide(kept, total, out=np.ones(size), where=total > 0)
+        weight = np.divide(discount_mass, total, out=np.ones(size), where=total > 0)
         lower = uniform if k == 1 else probs[-1][level.suffixes]
         own = (adjusted - discounts) / total[level.prefixes]
         probs.append(own + weight[level.prefixes] * lower)
@@ -97,28 +95,28 @@ def _kneser_ney(
 
 
 def estimate_discounts(adjusted: Int64, order: int) -> tuple[float, float, float]:
-    """D1, D2 and D3+ of Chen and Goodman, equation 26, or lmplz's fallback for tiny texts."""
+    """Return D1, D2 and D3+ (Chen and Goodman 1998, equation 26), or lmplz's fallback."""
     n1, n2, n3, n4 = (int((adjusted == count).sum()) for count in (1, 2, 3, 4))
     if n1 and n2 and n3:
         y = n1 / (n1 + 2 * n2)
-        found = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
-        if all(0 <= discount <= most for most, discount in enumerate(found, start=1)):
-            return found
+        discounts = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
+        if all(0 <= discount <= count for count, discount in enumerate(discounts, start=1)):
+            return discounts
     logger.warning(
-        "order %d: no discounts can be worked out from its n-grams (%d stand once, %d twice, %d "
-        "three times, %d four times); takes %s, %s and %s: more text or a lower model.order helps",
+        "order %d: cannot estimate Kneser-Ney discounts (counts of counts %d %d %d %d); falling "
+        "back to %s, %s and %s: use more text or a lower model.order",
         *(order, n1, n2, n3, n4, *FALLBACK),
     )
     return FALLBACK
 
 
-# --- the two simple ones -------------------------------------------------------------------------
+# --- maximum likelihood and add-k -----------------------------------------------------------------
 
 
 def _maximum_likelihood(grams: Sequence[NgramCounts]) -> tuple[list[Float64], list[Float64]]:
-    """Shares of the counts; what never followed a known context has probability 0.
+    """Return relative frequencies; a token unseen after a known context has probability 0.
 
-    Where a context is unknown, the longest part of it that is known decides.
+    An unknown context is replaced by its longest known suffix.
     """
     probs: list[Float64] = []
     weights: list[Float64] = []
@@ -133,10 +131,10 @@ def _maximum_likelihood(grams: Sequence[NgramCounts]) -> tuple[list[Float64], li
 def _add_k(
     grams: Sequence[NgramCounts], uniform: Float64, k_added: float
 ) -> tuple[list[Float64], list[Float64]]:
-    """(count + k) / (count of the context + k (V - 2)), uniform after an unknown context.
+    """Return (count + k) / (count of the context + k (V - 2)), uniform after an unknown context.
 
-    Only full contexts count: of order - 1 tokens, or back to the beginning of the sentence. The
-    table holds shorter n-grams too, so that contexts can be found, with the uniform probability.
+    Only full contexts are used: order - 1 tokens, or back to the start of the sentence. Shorter
+    n-grams are in the table, for looking up contexts, with the uniform probability.
     """
     added = k_added * (len(uniform) - 2)
     flat = uniform.max()

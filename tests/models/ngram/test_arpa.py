@@ -1,4 +1,4 @@
-"""ARPA files: what is written is read back, and what does not fit is told with its line."""
+"""ARPA files: round trips, files of other programs, errors with line numbers."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def make_model(order: int = 3, **config: object) -> NgramLM:
 @pytest.mark.parametrize("name", ["model.arpa", "model.arpa.gz"])
 @pytest.mark.parametrize("smoothing", Smoothing)
 @pytest.mark.parametrize("order", [1, 2, 4])
-def test_what_is_written_is_read_back(
-    tmp_path: Path, name: str, smoothing: Smoothing, order: int
-) -> None:
+def test_round_trip(tmp_path: Path, name: str, smoothing: Smoothing, order: int) -> None:
     model = make_model(order, smoothing=smoothing)
     path = tmp_path / name
     write_arpa(path, model.tables(), TOKENS)
@@ -48,7 +46,7 @@ def test_what_is_written_is_read_back(
     assert again.num_grams == model.num_grams
 
 
-def test_the_file_of_kenlm_is_read_as_it_is() -> None:
+def test_reads_kenlms_file() -> None:
     text = (LMPLZ / "train.txt").read_text(encoding="utf-8")
     tokens = [*SPECIALS, *sorted(set(text.split()))]
     ids = {token: number for number, token in enumerate(tokens)}
@@ -62,7 +60,7 @@ def test_the_file_of_kenlm_is_read_as_it_is() -> None:
         np.testing.assert_allclose(found.backoffs, expected.backoffs, atol=5e-6)
 
 
-def test_the_text_of_a_file(tmp_path: Path) -> None:
+def test_written_text(tmp_path: Path) -> None:
     """Specials in ARPA's words, one line of n-grams for each, no blanks within words."""
     path = tmp_path / "model.arpa"
     model = make_model(2)
@@ -108,14 +106,14 @@ def test_files_of_other_programs(tmp_path: Path, preamble: str) -> None:
         assert found.log_probs.tolist() == table.log_probs.tolist()
 
 
-def test_a_file_without_a_beginning_is_refused(tmp_path: Path) -> None:
+def test_file_without_sentence_start(tmp_path: Path) -> None:
     path = tmp_path / "model.arpa"
     write_arpa(path, make_model(1).tables(), TOKENS)
     lines = path.read_text("utf-8").split("\n")
     lines = [line for line in lines if line.split("\t")[1:2] != ["<s>"]]
     size = int(lines[1].split("=")[1])
     path.write_text("\n".join(lines).replace(f"1={size}", f"1={size - 1}"), encoding="utf-8")
-    with pytest.raises(ConfigError, match="<s> is missing among the unigrams"):
+    with pytest.raises(ConfigError, match="<s> is missing in the unigrams"):
         read_arpa(path, TOKENS, 1)
 
 
@@ -130,28 +128,26 @@ def put(line: int, text: str) -> Callable[[list[str]], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (put(1, "data"), r"the file ends here, before \\data\\"),
-        (put(1, "iARPA"), r"line 1: the format of IRSTLM's own tools; compile-lm --text=yes"),
-        (put(2, "ngram 2=3"), "line 2: the number of n-grams of order 1"),
-        (drop(3), "a model of order 1, model.order is 2: set model.order=1"),
-        (put(2, "ngram 1=9"), "10 n-grams of order 1, the head of the file says 9"),
-        (put(5, "\\2-grams:"), r"line 5: \\1-grams: is expected"),
-        (put(7, "-1"), "line 7: a probability and 1 tokens"),
-        (put(7, "one\t<unk>\t0"), "line 7: numbers"),
+        (put(1, "data"), r"the file ends before \\data\\"),
+        (put(1, "iARPA"), r"line 1: IRSTLM's own format, convert it with compile-lm --text=yes"),
+        (put(2, "ngram 2=3"), "line 2: expected the number of n-grams of order 1"),
+        (drop(3), "the model has order 1, but model.order=2: set model.order=1"),
+        (put(2, "ngram 1=9"), "10 n-grams of order 1, but the header says 9"),
+        (put(5, "\\2-grams:"), r"line 5: expected \\1-grams:"),
+        (put(7, "-1"), "line 7: expected a probability and 1 tokens"),
+        (put(7, "one\t<unk>\t0"), "line 7: expected numbers"),
         (put(7, "0.5\t<unk>\t0"), "line 7: the log10 of a probability"),
         (put(7, "nan\t<unk>\t0"), "line 7: the log10 of a probability"),
-        (put(7, "-1\t집\t0"), "a token stands twice"),
+        (put(7, "-1\t집\t0"), "duplicate token"),
         (put(9, "-1\t방\t0"), "line 9: '방' is not in the run's vocabulary"),
         (put(9, "-1\t<pad>\t0"), "line 9: '<pad>' is not in the run's vocabulary"),
-        (put(18, "-1\t</s> 집"), "line 18: <s> may only begin"),
-        (put(18, "-1\t집 <s>"), "line 18: <s> may only begin"),
-        (put(19, "-1\t<unk> <unk>"), "line 19: the n-gram stands there twice"),
-        (lambda lines: lines.remove("\\end\\"), "the file ends here"),
+        (put(18, "-1\t</s> 집"), "line 18: <s> is allowed only at the start"),
+        (put(18, "-1\t집 <s>"), "line 18: <s> is allowed only at the start"),
+        (put(19, "-1\t<unk> <unk>"), "line 19: duplicate n-gram"),
+        (lambda lines: lines.remove("\\end\\"), "the file ends before"),
     ],
 )
-def test_damage_is_told_in_one_line(
-    tmp_path: Path, damage: Callable[[list[str]], None], message: str
-) -> None:
+def test_damaged_files(tmp_path: Path, damage: Callable[[list[str]], None], message: str) -> None:
     path = tmp_path / "model.arpa"
     write_arpa(path, make_model(2).tables(), TOKENS)
     lines = path.read_text(encoding="utf-8").split("\n")
@@ -164,7 +160,7 @@ def test_damage_is_told_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_missing_tokens_and_contexts_are_told(tmp_path: Path) -> None:
+def test_missing_tokens_and_contexts(tmp_path: Path) -> None:
     path = tmp_path / "model.arpa"
     model = make_model(3)
     write_arpa(path, model.tables(), TOKENS)
@@ -173,9 +169,9 @@ def test_missing_tokens_and_contexts_are_told(tmp_path: Path) -> None:
     lines = path.read_text(encoding="utf-8").split("\n")
     trigram = next(line for line in lines if line.count(" ") == 2 and "ngram" not in line)
     context = trigram.split("\t")[1].rpartition(" ")[0]
-    place = next(n for n, line in enumerate(lines) if f"\t{context}\t" in line)
+    index = next(n for n, line in enumerate(lines) if f"\t{context}\t" in line)
     lines[2] = f"ngram 2={int(lines[2].split('=')[1]) - 1}"
-    lines.pop(place)
+    lines.pop(index)
     path.write_text("\n".join(lines), encoding="utf-8")
     number = lines.index(trigram) + 1
     with pytest.raises(ConfigError, match=f"line {number}: the n-gram without its last token"):
@@ -187,19 +183,17 @@ def test_missing_tokens_and_contexts_are_told(tmp_path: Path) -> None:
     [
         ("absent.arpa", None, "No such file"),
         ("folder", None, "Is a directory|Permission denied"),
-        ("binary.arpa", b"\xff\xfe\x00", "damaged, or no ARPA file"),
+        ("binary.arpa", b"\xff\xfe\x00", "damaged or not an ARPA file"),
         (
             "cut.gz",
             gzip.compress(b"\\data\\\nngram 1=3\n" * 99, mtime=0)[:30],
-            "damaged, or no ARPA file",
+            "damaged or not an ARPA file",
         ),
-        ("broken.gz", b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 9, "damaged, or no ARPA file"),
-        ("empty.arpa", b"", "the file ends here"),
+        ("broken.gz", b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 9, "damaged or not an ARPA file"),
+        ("empty.arpa", b"", "the file ends before"),
     ],
 )
-def test_files_that_are_none(
-    tmp_path: Path, name: str, content: bytes | None, message: str
-) -> None:
+def test_unreadable_files(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     path = tmp_path / name
     if name == "folder":
         path.mkdir()
@@ -210,7 +204,7 @@ def test_files_that_are_none(
     assert "\n" not in str(caught.value)
 
 
-def test_broken_off_it_leaves_nothing(tmp_path: Path) -> None:
+def test_interrupted_write_leaves_no_file(tmp_path: Path) -> None:
     def stop() -> None:
         raise KeyboardInterrupt
 
@@ -219,6 +213,6 @@ def test_broken_off_it_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_unwritable_path(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         write_arpa(tmp_path / "absent" / "model.arpa", make_model().tables(), TOKENS)

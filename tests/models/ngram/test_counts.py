@@ -40,7 +40,7 @@ def count_slowly(ids: np.ndarray, order: int) -> Counter[Gram]:
 
 
 @pytest.mark.parametrize("tail", [[], [4, 5]], ids=["whole", "cut"])
-def test_all_orders_equal_a_dictionary(tail: list[int]) -> None:
+def test_counts_equal_a_dictionary(tail: list[int]) -> None:
     """Also where the text stops within a sentence."""
     ids = np.concatenate([random_text(300, seed=1), [EOS_ID], tail]).astype(np.uint16)
     grams = count_grams(ids, VOCAB_SIZE, 5, nothing)
@@ -66,7 +66,7 @@ def test_all_orders_equal_a_dictionary(tail: list[int]) -> None:
         ([EOS_ID], 2),
     ],
 )
-def test_the_longest_order_is_that_of_the_longest_sentence(ids: list[int], longest: int) -> None:
+def test_max_order(ids: list[int], longest: int) -> None:
     assert max_order(np.array(ids)) == longest
     found = count_grams(np.array(ids), 9, longest, nothing)
     assert [int(level.counts.sum()) > 0 for level in found] == [True] * longest
@@ -74,7 +74,7 @@ def test_the_longest_order_is_that_of_the_longest_sentence(ids: list[int], longe
     assert not count_slowly(np.array(ids), longest + 1)
 
 
-def test_looks_up_between_two_orders() -> None:
+def test_check_is_called_between_orders() -> None:
     calls: list[int] = []
     count_grams(random_text(100, seed=1), VOCAB_SIZE, 4, lambda: calls.append(1))
     assert len(calls) == 3

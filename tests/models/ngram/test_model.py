@@ -1,4 +1,4 @@
-"""The n-gram model against KenLM's rules, and what its state means."""
+"""The n-gram model against KenLM."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from korlm.models.ngram.model import NgramLM
 from korlm.models.registry import build_model
 from korlm.utils.errors import ConfigError
 
-LMPLZ = Path(__file__).parent / "lmplz"  # its README tells where it is from
+LMPLZ = Path(__file__).parent / "lmplz"  # see its README
 
 
 class Oracle:
-    """The ARPA file, read with the least of code, and the text that it was made of."""
+    """KenLM's ARPA file, parsed with minimal code, and its training text."""
 
     def __init__(self) -> None:
         text = (LMPLZ / "train.txt").read_text(encoding="utf-8")
@@ -75,7 +75,7 @@ def log10(nats: Tensor) -> list[float]:
     return (-nats.double() / math.log(10)).tolist()
 
 
-def test_every_ngram_of_the_oracle_is_there(oracle: Oracle, model: NgramLM) -> None:
+def test_tables_equal_kenlms(oracle: Oracle, model: NgramLM) -> None:
     assert model.num_grams == len(oracle.entries) + 1  # <pad> and <bos> here, <s> there
     spelt: dict[tuple[str, ...], tuple[float, float]] = {}
     grams = [(token,) for token in oracle.tokens]
@@ -94,8 +94,8 @@ def test_every_ngram_of_the_oracle_is_there(oracle: Oracle, model: NgramLM) -> N
             assert found[1] == pytest.approx(backoff, abs=2e-6)
 
 
-def test_text_scores_as_with_kenlm(oracle: Oracle, model: NgramLM) -> None:
-    """Known sentences, others of the same words, and words that nobody knows, as one stream."""
+def test_scores_equal_kenlms(oracle: Oracle, model: NgramLM) -> None:
+    """Known sentences, new sentences and unknown words, as one stream."""
     known = oracle.sentences[:20]
     turned = [sentence[::-1] for sentence in known]
     strange = [["좌빨", *sentence[1:], "좌빨"] for sentence in known]
@@ -111,9 +111,7 @@ def test_text_scores_as_with_kenlm(oracle: Oracle, model: NgramLM) -> None:
 
 
 @pytest.mark.parametrize("start", [BOS_ID, EOS_ID])
-def test_a_sentence_knows_nothing_of_the_one_before(
-    oracle: Oracle, model: NgramLM, start: int
-) -> None:
+def test_sentences_are_independent(oracle: Oracle, model: NgramLM, start: int) -> None:
     sentence = oracle.sentences[0]
     targets = torch.tensor([[*oracle.ids(*sentence), EOS_ID]])
     inputs = torch.cat([torch.tensor([[start]]), targets[:, :-1]], 1)
@@ -124,7 +122,7 @@ def test_a_sentence_knows_nothing_of_the_one_before(
         assert log10(nats[0]) == pytest.approx(oracle.scores(sentence), abs=2e-6)
 
 
-def test_text_that_was_read_on_and_single_targets_agree() -> None:
+def test_shifted_and_arbitrary_targets_agree() -> None:
     """Targets that are the next inputs are found on a shorter way than others."""
     model = NgramLM(NgramConfig(name="ngram", order=4), VOCAB_SIZE)
     model.fit(random_text(500, seed=1))
@@ -137,8 +135,8 @@ def test_text_that_was_read_on_and_single_targets_agree() -> None:
     torch.testing.assert_close(nats, torch.where(targets == PAD_ID, 0.0, picked))
 
 
-def test_a_target_is_never_the_beginning_of_a_sentence() -> None:
-    """Though <bos> is read as <eos>: neither where it comes next nor where it does not."""
+def test_bos_is_never_predicted() -> None:
+    """<bos> is an alias of <eos> in the input but never a target."""
     model = NgramLM(NgramConfig(name="ngram", order=3), VOCAB_SIZE)
     model.fit(random_text(500, seed=1))
     for inputs in ([[4, BOS_ID]], [[4, 5]]):
@@ -158,7 +156,7 @@ def test_the_state_is_the_last_ids() -> None:
     assert after.tolist() == [[7, 8, 9], [0, EOS_ID, 6]]
 
 
-def test_order_1_reads_nothing() -> None:
+def test_order_1_ignores_the_context() -> None:
     model = NgramLM(NgramConfig(name="ngram", order=1), VOCAB_SIZE)
     model.fit(random_text(500, seed=1))
     log_probs, (state,) = model.log_probs(torch.tensor([[4, 5], [6, 7]]))
@@ -168,14 +166,14 @@ def test_order_1_reads_nothing() -> None:
     torch.testing.assert_close(nats[0], -log_probs[0, 0, [5, 6]])
 
 
-def test_untrained_it_is_uniform() -> None:
+def test_untrained_model_is_uniform() -> None:
     model = build_model(NgramConfig(name="ngram", order=3), VOCAB_SIZE)
     probs = model.log_probs(torch.tensor([[3, 4, 5]]))[0].exp()
     shares = [0 if i in (PAD_ID, BOS_ID) else 1 / (VOCAB_SIZE - 2) for i in range(VOCAB_SIZE)]
     torch.testing.assert_close(probs, torch.tensor(shares).expand(1, 3, -1))
 
 
-def test_a_checkpoint_brings_its_own_sizes() -> None:
+def test_loading_resizes_the_tables() -> None:
     config = NgramConfig(name="ngram", order=3)
     counted = NgramLM(config, VOCAB_SIZE)
     counted.fit(random_text(500, seed=1))
@@ -190,14 +188,14 @@ def test_a_checkpoint_brings_its_own_sizes() -> None:
         build_model(config, VOCAB_SIZE + 1).load_state_dict(counted.state_dict())
 
 
-def test_too_short_a_text_is_told_in_one_line() -> None:
+def test_text_shorter_than_the_order() -> None:
     model = NgramLM(NgramConfig(name="ngram", order=5), VOCAB_SIZE)
     with pytest.raises(ConfigError, match=r"^model\.order=5: .*order 4: lower model\.order") as e:
         model.fit(np.array([4, 5, EOS_ID, 4, EOS_ID]))
     assert "\n" not in str(e.value)
 
 
-def test_plain_counts_make_a_new_sentence_impossible() -> None:
+def test_maximum_likelihood_gives_zero_probabilities() -> None:
     """The zero-probability problem, which smoothing is for."""
     text, new = random_text(500, seed=1), torch.tensor(random_text(100, seed=2))[None]
     losses = {}

@@ -21,7 +21,7 @@ V = 7
 
 
 def probs(text: np.ndarray, vocab_size: int, *read: int, **config: object) -> list[float]:
-    """What a model of these settings predicts after what was read."""
+    """Return the predictions of a model of these settings after a context."""
     model = NgramLM(NgramConfig(name="ngram", **config), vocab_size)
     model.fit(text)
     log_probs, _ = model.log_probs(torch.tensor([read]))
@@ -36,14 +36,14 @@ def test_discounts_by_hand() -> None:
 
 
 @pytest.mark.parametrize("counts", [[1, 2], [1, 3, 3], [2, 2, 3], [1, 2, 3, 4, 4, 4, 4]])
-def test_too_few_counts_take_the_fallback_and_say_so(
+def test_too_few_counts_use_the_fallback(
     caplog: pytest.LogCaptureFixture, counts: list[int]
 ) -> None:
-    """Also where the formula leads out of the range of a discount, as the last ones do."""
+    """Including discounts out of range, as with the last counts."""
     with caplog.at_level(logging.WARNING):
         assert estimate_discounts(np.array(counts), order=3) == FALLBACK
     assert "order 3" in caplog.text
-    assert "a lower model.order helps" in caplog.text
+    assert "falling back to 0.5, 1.0 and 1.5" in caplog.text
 
 
 def test_kneser_ney_by_hand() -> None:
@@ -60,7 +60,7 @@ def test_kneser_ney_by_hand() -> None:
     expected[6] += (1 - 0.5) / 3
     found = probs(TEXT, V, EOS_ID, 4, order=2)
     assert {token: found[token] for token in expected} == pytest.approx(expected)
-    # What begins a sentence has its plain counts, 4 three times and 5 once; 1.5 + 0.5 of 4 kept.
+    # Sentence starts use plain counts: 4 three times and 5 once; 1.5 + 0.5 of 4 are discounted.
     found = probs(TEXT, V, EOS_ID, order=2)
     assert found[4] == pytest.approx(1.5 / 4 + 0.5 * lower[4])
     assert found[5] == pytest.approx(0.5 / 4 + 0.5 * lower[5])
@@ -68,14 +68,14 @@ def test_kneser_ney_by_hand() -> None:
     assert probs(TEXT, V, 1, order=2)[5] == pytest.approx(lower[5])
 
 
-def test_kneser_ney_of_order_1_has_plain_counts() -> None:
+def test_kneser_ney_of_order_1() -> None:
     """4 three times, 5 three, 6 once, <eos> four: 1.5 + 1.5 + 0.5 + 1.5 of 11 are kept."""
     found = probs(TEXT, V, EOS_ID, 4, order=1)
     assert found[5] == pytest.approx(1.5 / 11 + 5 / 11 / 5)
     assert found[1] == pytest.approx(5 / 11 / 5)
 
 
-def test_maximum_likelihood_is_a_share_of_the_counts() -> None:
+def test_maximum_likelihood() -> None:
     settings = {"order": 3, "smoothing": Smoothing.maximum_likelihood}
     found = probs(TEXT, V, EOS_ID, 4, **settings)
     assert found == pytest.approx([0, 0, 0, 0, 0, 2 / 3, 1 / 3])
@@ -86,12 +86,12 @@ def test_maximum_likelihood_is_a_share_of_the_counts() -> None:
 
 
 @pytest.mark.parametrize("k", [1.0, 0.01])
-def test_add_k_adds_k_to_each_count(k: float) -> None:
-    settings = {"order": 3, "smoothing": Smoothing.add_k, "k": k}
+def test_add_k(k: float) -> None:
+    settings = {"order": 3, "smoothing": Smoothing.add_k, "add_k": k}
     floor = 3 + 5 * k
     expected = [0, k, 0, k, k, 2 + k, 1 + k]
     assert probs(TEXT, V, EOS_ID, 4, **settings) == pytest.approx([e / floor for e in expected])
-    # The beginning of a sentence is a full context, an unknown context tells nothing.
+    # A sentence start is a full context; an unknown context predicts uniformly.
     assert probs(TEXT, V, EOS_ID, **settings)[4] == pytest.approx((3 + k) / (4 + 5 * k))
     assert probs(TEXT, V, 6, 5, **settings) == pytest.approx([0, 0.2, 0, 0.2, 0.2, 0.2, 0.2])
 

@@ -1,0 +1,143 @@
+"""Recurrent encoder: token ids -> hidden states, shared by language models and other tasks.
+
+Axes: B batch, T time, E embedding, D features of the output, V vocabulary. Ids are (B, T) and are
+transposed to (T, B) before the embedding, since recurrent kernels are time-first.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from korlm.config import RecurrentConfig
+from korlm.modules.dropout import sequence_dropout
+from korlm.modules.embedding import TokenEmbedding
+from korlm.modules.rnn import RecurrentLayer, cell_of
+from korlm.modules.state import State
+
+
+class EncoderOutput(NamedTuple):
+    """Hidden states of a batch.
+
+    Attributes:
+        raw_output: (B, T, D), output of the last layer before output dropout.
+        output: (B, T, D), after output dropout; the input of a head.
+        state: the state after the last token of each row.
+        output_weight: the matrix (V, E) that a tied softmax head must use in this step (see
+            ``TokenEmbedding.embed``), or None; other heads ignore it.
+    """
+
+    raw_output: Tensor
+    output: Tensor
+    state: State
+    output_weight: Tensor | None
+
+
+class RecurrentEncoder(nn.Module):
+    """Embedding, recurrent layers and the dropouts around them.
+
+    embedding dropout -> input dropout -> layer -> hidden dropout -> layer ... -> output dropout
+
+    With ``bidirectional=True`` every layer has a second one that reads each row from its last token
+    to its first, and their outputs are concatenated. Each row must then be complete: a state that
+    is carried from batch to batch has no meaning for the backward direction, and a language model
+    must not be bidirectional, since it would have read the token that it predicts.
+
+    Args:
+        embedding: the token embedding, which the caller may share with a head or another encoder.
+        config: cell, number and size of layers, dropouts.
+        output_dim: hidden units of the last layer (per direction); None: ``config.hidden_dim``, as
+            in the other layers.
+        bidirectional: add the backward direction.
+
+    Attributes:
+        output_dim: D, twice the hidden units of the last layer if bidirectional.
+    """
+
+    def __init__(
+        self,
+        embedding: TokenEmbedding,
+        config: RecurrentConfig,
+        output_dim: int | None = None,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.config = config
+        directions = 2 if bidirectional else 1
+        sizes = [config.hidden_dim] * (config.num_layers - 1) + [output_dim or config.hidden_dim]
+        inputs = [config.embedding_dim, *(directions * size for size in sizes[:-1])]
+        self.output_dim = directions * sizes[-1]
+
+        def build_layers() -> nn.ModuleList:
+            cell = cell_of(config)
+            return nn.ModuleList(
+                RecurrentLayer(cell, *dims, config) for dims in zip(inputs, sizes, strict=True)
+            )
+
+        self.layers = build_layers()
+        self.backward_layers = build_layers() if bidirectional else nn.ModuleList()
+
+    def _layers(self) -> list[tuple[RecurrentLayer, ...]]:
+        """Return (forward,) or (forward, backward) of each layer, from the lowest."""
+        stacks = [self.layers, self.backward_layers] if self.backward_layers else [self.layers]
+        return cast(list[tuple[RecurrentLayer, ...]], list(zip(*stacks, strict=True)))
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return the initial states of all layers, from the lowest, each (batch_size, units).
+
+        A layer has h, or h and c; if bidirectional, of the forward and then the backward direction.
+        """
+        layers = itertools.chain.from_iterable(self._layers())
+        return tuple(part for layer in layers for part in layer.initial_state(batch_size))
+
+    def muon_weights(self) -> list[tuple[Tensor, int]]:
+        """Return both matrices (G * H, N) of every layer, each with its number of gates G."""
+        return [
+            (weight, weight.shape[0] // layer.hidden_dim)
+            for layer in itertools.chain.from_iterable(self._layers())
+            for weight in (layer.weight_ih, layer.weight_hh)
+        ]
+
+    def forward(
+        self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> EncoderOutput:
+        """Encode a batch.
+
+        Args:
+            ids: int64 (B, T).
+            state: the state before the batch; None: the initial state.
+            lengths: int64 (B,) on the CPU, the number of valid tokens in each row; outputs beyond
+                it are undefined. None: all rows have T tokens.
+        """
+        state = self.initial_state(len(ids)) if state is None else state
+        embeddings, output_weight = self.embedding.embed(ids.t())  # (T, B, E)
+        x = self._dropout(embeddings, self.config.input_dropout)
+        after: State = ()
+        for number, layers in enumerate(self._layers()):
+            if number:
+                x = self._dropout(x, self.config.hidden_dropout)
+            outputs = []
+            for is_backward, layer in enumerate(layers):
+                before = state[len(after) : len(after) + layer.num_states]
+                out, new = layer(_reverse(x, lengths) if is_backward else x, before, lengths)
+                outputs.append(_reverse(out, lengths) if is_backward else out)
+                after += new
+            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+        dropped = self._dropout(x, self.config.output_dropout)
+        return EncoderOutput(x.transpose(0, 1), dropped.transpose(0, 1), after, output_weight)
+
+    def _dropout(self, x: Tensor, p: float) -> Tensor:
+        return sequence_dropout(x, p, self.training, self.config.variational_dropout)
+
+
+def _reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Reverse each row in time, (T, B, F); the padding stays where it is."""
+    if lengths is None:
+        return x.flip(0)
+    steps, ends = torch.arange(x.shape[0], device=x.device)[:, None], lengths.to(x.device)
+    source = torch.where(steps < ends, ends - 1 - steps, steps)  # (T, B)
+    return x.gather(0, source[..., None].expand_as(x))
