@@ -6,13 +6,13 @@ import inspect
 import runpy
 import sys
 
-from korlm import config
 from korlm._version import __version__
+from korlm.config import registry
 
 
 def main() -> None:
     """Run the command that is the first argument, or print help."""
-    commands = {name.removesuffix("_schema"): cls for name, cls in config.SCHEMAS[""].items()}
+    commands = registry.schemas("")
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name == "--version":
         print(f"korlm {__version__}")

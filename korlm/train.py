@@ -15,8 +15,8 @@ from korlm.config.objective import cost
 from korlm.config.serialization import plain_settings, settings_from_plain
 from korlm.config.stored import read_json
 from korlm.runs.directories import is_finished, resumed_checkpoint
-from korlm.sweeps.command import stage, watching_trial
-from korlm.sweeps.folder import lies_in
+from korlm.sweeps.command import pruning_callback, stage
+from korlm.sweeps.folder import is_inside
 from korlm.sweeps.results import damaged_figures
 from korlm.utils import dist_env
 from korlm.utils.errors import CheckpointError, ConfigError, enough_memory
@@ -70,7 +70,7 @@ def main(settings: TrainSettings) -> float:
     plain = plain_settings(settings)
     advice = "lower model.hidden_dim, model.embedding_dim or batches.batch_size"
     memory = enough_memory(f"model={settings.model.name}", advice)
-    with group, watching_trial(objective) as watch, memory:
+    with group, pruning_callback(objective) as watch, memory:
         run = TrainingSession(settings, plain, prepared, run_dir, resumed, group, watch)
         return _objective(objective, run.fit())
 
@@ -114,10 +114,12 @@ def _take_up(command: TrainSettings) -> tuple[TrainSettings, dict[str, object]]:
     if is_sweep():
         overrides = []  # the job is known by them: they are in the checkpoint
     for override in overrides:
-        if not override.startswith(("trainer.", "prepare.", "outputs=", "prepared=", "objective=")):
+        if not override.startswith(
+            ("trainer.", "prepare.", "outputs=", "prepared=", "objective=", "imports=")
+        ):
             raise ConfigError(
                 f"{override}: a resumed run keeps its settings; only trainer.*, prepare.*, "
-                "outputs, prepared and objective may change"
+                "outputs, prepared, objective and imports may change"
             )
     from korlm.runs.checkpoint import load_checkpoint, settings_of
 
@@ -126,7 +128,7 @@ def _take_up(command: TrainSettings) -> tuple[TrainSettings, dict[str, object]]:
     checkpoint = load_checkpoint(path)
     settings = settings_from_plain(settings_of(checkpoint, path), overrides)
     chosen = any(key_of(override) == "outputs" for override in overrides)
-    if not chosen and not lies_in(run_dir, Path(settings.outputs)):
+    if not chosen and not is_inside(run_dir, Path(settings.outputs)):
         settings = dataclasses.replace(settings, outputs=command.outputs)
     settings = dataclasses.replace(
         settings, prepare=command.prepare, resume_from=command.resume_from

@@ -7,8 +7,8 @@ import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 
-from korlm import config
-from korlm.config.keys import _choices
+from korlm.config import registry
+from korlm.config.keys import choices
 from korlm.config.paths import expand_home, path_value, quote_string
 from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError
@@ -25,17 +25,17 @@ def check_groups(command: str, arguments: list[str]) -> None:
         ConfigError: a choice is not a name, or a key belongs to an optional group that is not
             selected.
     """
-    fields = dataclasses.fields(config.SCHEMAS[""][f"{command}_schema"])
-    groups = {f.name for f in fields} & set(config.SCHEMAS)
+    fields = dataclasses.fields(registry.schemas("")[command])
+    groups = {f.name for f in fields} & set(registry.groups())
     optional = {f.name for f in fields if f.default is None} & groups
     for argument in arguments:
         key, _, value = argument.lstrip("+").partition("=")
         group = key.split(".")[0]
         if key in groups - optional and re.fullmatch(r"|null|[\d.+-]+|\[.*\]", value, re.I | re.S):
-            raise ConfigError(f"{argument}: must be one of {', '.join(_choices(group))}")
+            raise ConfigError(f"{argument}: must be one of {', '.join(choices(group))}")
         chosen = any(other.startswith(f"{group}=") for other in arguments)
         if group in optional and (value.startswith("{") or not chosen):
-            names = "|".join(_choices(group))
+            names = "|".join(choices(group))
             raise ConfigError(f"{argument}: choose the group as well: {group}={names}")
 
 
@@ -53,6 +53,9 @@ _VALUE_FLAGS = {
     *_FOLDER_FLAGS,
     *("--config-name", "-cn", "--cfg", "-c", "--package", "-p", "--experimental-rerun"),
 }
+
+
+IMPORTS = "imports"
 
 
 _PRINTS, _PRINTABLE = ("--cfg", "-c"), ("job", "hydra", "all")
@@ -144,6 +147,26 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
     return flags + settings
 
 
+def typed_imports(arguments: Sequence[str]) -> list[str]:
+    """Return the modules that ``imports=`` names, which must be imported before Hydra composes.
+
+    Raises:
+        ConfigError: one is not the name of a module.
+
+    >>> typed_imports(["imports=[my_package,other.models]", "seed=1"])
+    ['my_package', 'other.models']
+    """
+    names: list[str] = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key.lstrip("+") == IMPORTS:
+            names += [name for name in re.split(r"[\s,\[\]'\"]+", value) if name]
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ConfigError(f"imports=[{name}]: must be names of Python modules, such as a.b")
+    return names
+
+
 def to_hydra_grammar(
     arguments: Sequence[str],
     literal: Collection[str] = (),
@@ -173,6 +196,8 @@ def to_hydra_grammar(
             own = f"{key}={expand_home(value, key)}"
         elif not equals or key.startswith("-"):
             own = word
+        elif name == IMPORTS:
+            own = f"{key}=[{','.join(typed_imports([word]))}]"
         elif key in literal:
             own = f"{key}={quote_literal(value)}"
         elif paths and name in paths:

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -35,10 +38,12 @@ from korlm.cli.arguments import (
     join_literals,
     key_of,
     to_hydra_grammar,
+    typed_imports,
 )
 from korlm.cli.config_source import register_config_source
 from korlm.cli.help import help_text
 from korlm.cli.output_dirs import Refused, RunFolder, output_dir, register_resolvers
+from korlm.config import registry
 from korlm.config.error_messages import format_config_error
 from korlm.config.keys import HYDRA_PATHS, conf_dir, path_keys, rename_override
 from korlm.config.serialization import to_settings
@@ -143,6 +148,15 @@ def _raising_hydra() -> Iterator[None]:
             os.environ[_FULL_ERROR] = before
 
 
+class ConfDirsOfImports(SearchPathPlugin):
+    """Adds the conf folders of the modules of ``imports`` to those that Hydra searches."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the folders, after korlm's own."""
+        for folder in registry.conf_dirs():
+            search_path.append("imports", folder.as_uri())
+
+
 class SingleRun:
     """Runs a command once; ``korlm.sweeps.command.Multirun`` extends it by Hydra's multirun."""
 
@@ -189,6 +203,11 @@ def _settings_of(tree: DictConfig, command: str) -> Any:
         settings = to_settings(tree)
     except OmegaConfBaseException as error:
         raise ConfigError(format_config_error(error, command)) from error
+    if missing := sorted(set(settings.imports) - set(registry.imported())):
+        raise ConfigError(
+            f"imports=[{','.join(missing)}]: must be typed on the command line, since modules are "
+            "imported before any settings are read"
+        )
     if dist_env.place().is_main_process:
         _warn_without_effect(settings)
     return settings
@@ -258,11 +277,17 @@ def _run(
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     typed = flags_first(join_literals(sys.argv[1:], literal))
+    try:
+        registry.import_modules(typed_imports(typed))
+    except ConfigError as error:
+        if show_traceback:
+            raise
+        _stop(str(error), 1)
     if _answer(name, typed, renamed):
         return
-    config.register()
     register_config_source(name)
     runner.register()
+    Plugins.instance().register(ConfDirsOfImports)
     main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)
     has_started = False
 
@@ -277,6 +302,7 @@ def _run(
     OutputKey.name = _output_key(name, typed)
     try:
         check_arguments(name, typed)
+        config.store_schemas()
         words = to_hydra_grammar(typed, literal, renamed, path_keys(name))
         sys.argv[1:] = words
         with (

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from korlm import config
+from korlm.config import registry
 from korlm.config.keys import conf_dir
 from korlm.config.validation import MISSING, setting_of
 from korlm.utils.errors import ConfigError
@@ -36,7 +37,7 @@ def help_text(command: str, arguments: Sequence[str], renamed: Mapping[str, str]
     Raises:
         ConfigError: a group has no such choice.
     """
-    schema = config.SCHEMAS[""][f"{command}_schema"]
+    schema = registry.schemas("")[command]
     settings = _Settings(command, arguments)
     typed_keys = {key: typed for typed, key in renamed.items()}
     lines = [f"python -m korlm.{command} [key=value ...]", "", inspect.getdoc(schema) or "", ""]
@@ -72,7 +73,7 @@ class _Settings:
     """
 
     def __init__(self, command: str, arguments: Sequence[str]) -> None:
-        self._folders = [conf_dir(), *_config_dirs(arguments)]
+        self._folders = [conf_dir(), *registry.conf_dirs(), *_config_dirs(arguments)]
         defaults = _read(conf_dir() / f"{command}.yaml")["defaults"]
         chosen = {k: v for d in defaults if isinstance(d, dict) for k, v in d.items()}
         self.groups = {k: v for k, v in chosen.items() if not k.startswith("override ")}
@@ -105,7 +106,7 @@ class _Settings:
 
     def choice(self, group: str) -> tuple[type[Any], dict[str, Any]]:
         """Return the settings class and the values of the selected choice of a group."""
-        schemas: _Schemas = config.SCHEMAS.get(group, {})
+        schemas: _Schemas = {f"{name}_schema": c for name, c in registry.schemas(group).items()}
         if group == "hydra/launcher":
             schemas = config.LAUNCHERS
         elif group == "hydra/sweeper":

@@ -4,238 +4,41 @@ YAML holds values, the dataclasses here hold types and checks, everything else h
 file of a group begins with its schema, so that a misspelt key or a wrong type stops a run before
 any work; ``__post_init__`` does the rest. Stages turn Hydra's tree into these dataclasses at once:
 nothing below a stage sees OmegaConf.
+
+Importing this package imports its modules, which register their classes (see ``registry``), and
+exports what they define.
 """
+
+# ruff: noqa: F403, F405
 
 from __future__ import annotations
 
-from korlm.config.commands.evaluate import (
-    BootstrapConfig,
-    CacheConfig,
-    DynamicConfig,
-    EvaluateSettings,
-    run_list,
-)
-from korlm.config.commands.export import ExportFormat, ExportSettings
-from korlm.config.commands.generate import GenerateMode, GenerateSettings
-from korlm.config.commands.inference import InferenceSettings
-from korlm.config.commands.prepare import ClusterConfig, CorpusSettings, PrepareSettings
-from korlm.config.commands.report import ReportSettings
-from korlm.config.commands.rescore import (
-    ErrorRate,
-    LengthUnit,
-    ListFormat,
-    Mixing,
-    Normalize,
-    RescoreSettings,
-    ScoreKind,
-)
-from korlm.config.commands.score import Context, ScoreSettings, ScoreUnit
-from korlm.config.commands.serve import ServeSettings
-from korlm.config.commands.train import TrainSettings
-from korlm.config.data import (
-    BatchesConfig,
-    CorpusConfig,
-    CorpusFormat,
-    DocumentUnit,
-    Encoding,
-    Engine,
-    JavaConfig,
-    KkmaConfig,
-    Mode,
-    NsmcConfig,
-    Quoting,
-    SentencePieceConfig,
-    Separator,
-    TextConfig,
-    TokenizerConfig,
-    Unicode,
-    VocabConfig,
-    WorkerConfig,
-)
-from korlm.config.model import (
-    GRUConfig,
-    InitialState,
-    LSTMConfig,
-    ModelConfig,
-    NeuralConfig,
-    NgramConfig,
-    Nonlinearity,
-    OutputBias,
-    RecurrentConfig,
-    RNNConfig,
-    Smoothing,
-    Softmax,
-    SubwordMode,
-    WindowConfig,
-)
-from korlm.config.sweeps import (
-    LAUNCHERS,
-    GridConfig,
-    JoblibConfig,
-    LauncherConfig,
-    LocalConfig,
-    Pruner,
-    Sampler,
-    SearchConfig,
-    SlurmConfig,
-    SubmititConfig,
-)
-from korlm.config.training import (
-    AdagradConfig,
-    AdamConfig,
-    DecayConfig,
-    Device,
-    MuonConfig,
-    OptimizerConfig,
-    PlateauConfig,
-    Precision,
-    ResumeFrom,
-    ScheduleConfig,
-    SGDConfig,
-    TrainerConfig,
-)
-from korlm.config.validation import MISSING, Group
-
-__all__ = [
-    "LAUNCHERS",
-    "MISSING",
-    "SCHEMAS",
-    "AdagradConfig",
-    "AdamConfig",
-    "BatchesConfig",
-    "BootstrapConfig",
-    "CacheConfig",
-    "ClusterConfig",
-    "Context",
-    "CorpusConfig",
-    "CorpusFormat",
-    "CorpusSettings",
-    "DecayConfig",
-    "Device",
-    "DocumentUnit",
-    "DynamicConfig",
-    "Encoding",
-    "Engine",
-    "ErrorRate",
-    "EvaluateSettings",
-    "ExportFormat",
-    "ExportSettings",
-    "GRUConfig",
-    "GenerateMode",
-    "GenerateSettings",
-    "GridConfig",
-    "Group",
-    "InferenceSettings",
-    "InitialState",
-    "JavaConfig",
-    "JoblibConfig",
-    "KkmaConfig",
-    "LSTMConfig",
-    "LauncherConfig",
-    "LengthUnit",
-    "ListFormat",
-    "LocalConfig",
-    "Mixing",
-    "Mode",
-    "ModelConfig",
-    "MuonConfig",
-    "NeuralConfig",
-    "NgramConfig",
-    "Nonlinearity",
-    "Normalize",
-    "NsmcConfig",
-    "OptimizerConfig",
-    "OutputBias",
-    "PlateauConfig",
-    "Precision",
-    "PrepareSettings",
-    "Pruner",
-    "Quoting",
-    "RNNConfig",
-    "RecurrentConfig",
-    "ReportSettings",
-    "RescoreSettings",
-    "ResumeFrom",
-    "SGDConfig",
-    "Sampler",
-    "ScheduleConfig",
-    "ScoreKind",
-    "ScoreSettings",
-    "ScoreUnit",
-    "SearchConfig",
-    "SentencePieceConfig",
-    "Separator",
-    "ServeSettings",
-    "SlurmConfig",
-    "Smoothing",
-    "Softmax",
-    "SubmititConfig",
-    "SubwordMode",
-    "TextConfig",
-    "TokenizerConfig",
-    "TrainSettings",
-    "TrainerConfig",
-    "Unicode",
-    "VocabConfig",
-    "WindowConfig",
-    "WorkerConfig",
-    "register",
-    "run_list",
-]
+from korlm.config import registry as registry
+from korlm.config.commands.evaluate import *
+from korlm.config.commands.export import *
+from korlm.config.commands.generate import *
+from korlm.config.commands.inference import *
+from korlm.config.commands.prepare import *
+from korlm.config.commands.report import *
+from korlm.config.commands.rescore import *
+from korlm.config.commands.score import *
+from korlm.config.commands.serve import *
+from korlm.config.commands.train import *
+from korlm.config.data import *
+from korlm.config.model import *
+from korlm.config.sweeps import *
+from korlm.config.training import *
+from korlm.config.validation import *
 
 
-SCHEMAS: dict[str, dict[str, type]] = {
-    "": {
-        "prepare_schema": PrepareSettings,
-        "train_schema": TrainSettings,
-        "evaluate_schema": EvaluateSettings,
-        "serve_schema": ServeSettings,
-        "score_schema": ScoreSettings,
-        "report_schema": ReportSettings,
-        "export_schema": ExportSettings,
-        "rescore_schema": RescoreSettings,
-        "generate_schema": GenerateSettings,
-    },
-    "corpus": {"text_schema": CorpusConfig, "nsmc_schema": NsmcConfig},
-    "tokenizer": {
-        "plain_schema": TokenizerConfig,
-        "kkma_schema": KkmaConfig,
-        "java_schema": JavaConfig,
-        "native_schema": WorkerConfig,
-        "sentencepiece_schema": SentencePieceConfig,
-    },
-    "vocab": {"vocab_schema": VocabConfig},
-    "batches": {"batches_schema": BatchesConfig},
-    "model": {
-        "lstm_schema": LSTMConfig,
-        "gru_schema": GRUConfig,
-        "rnn_schema": RNNConfig,
-        "ngram_schema": NgramConfig,
-        "window_schema": WindowConfig,
-    },
-    "optimizer": {
-        "adam_schema": AdamConfig,
-        "muon_schema": MuonConfig,
-        "sgd_schema": SGDConfig,
-        "adagrad_schema": AdagradConfig,
-    },
-    "schedule": {
-        "constant_schema": ScheduleConfig,
-        "decay_schema": DecayConfig,
-        "plateau_schema": PlateauConfig,
-    },
-    "trainer": {"trainer_schema": TrainerConfig},
-}
-
-
-def register() -> None:
-    """Tells Hydra the schemas that the files under conf/ begin with."""
+def store_schemas() -> None:
+    """Store the schemas that the files under conf/ begin with in Hydra's ConfigStore."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    for group, schemas in SCHEMAS.items():
-        for name, node in schemas.items():
-            store.store(name=name, node=node, group=group or None)
+    for group in registry.groups():
+        for name, node in registry.schemas(group).items():
+            store.store(name=f"{name}_schema", node=node, group=group or None)
     for name, node in LAUNCHERS.items():
         store.store(name=name, node=node, group="hydra/launcher")
     store.store(name="optuna_schema", node=SearchConfig, group="hydra/sweeper")

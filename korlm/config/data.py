@@ -7,6 +7,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
+from korlm.config.registry import register
 from korlm.config.validation import MISSING, Group, setting
 from korlm.utils.errors import ConfigError
 
@@ -158,6 +159,7 @@ class TextConfig(Group):
             raise
 
 
+@register("corpus", "text")
 @dataclass
 class CorpusConfig(TextConfig):
     """Texts, and the assignment of their documents to train, valid and test."""
@@ -217,6 +219,7 @@ class CorpusConfig(TextConfig):
         return {} if self.files else dict.fromkeys(("valid_fraction", "test_fraction"), reason)
 
 
+@register("corpus", "nsmc")
 @dataclass
 class NsmcConfig(CorpusConfig):
     """Naver sentiment movie corpus (Park 2015): 200,000 film reviews in two files."""
@@ -234,25 +237,42 @@ class NsmcConfig(CorpusConfig):
         super().__post_init__()
 
 
+@register(
+    "tokenizer",
+    "eojeol",
+    builds="korlm.tokenizers.whitespace:EojeolTokenizer",
+    detokenizer="korlm.detokenizers.base:EojeolDetokenizer",
+)
+@register(
+    "tokenizer",
+    "syllable",
+    builds="korlm.tokenizers.characters:SyllableTokenizer",
+    detokenizer="korlm.detokenizers.base:SyllableDetokenizer",
+)
+@register(
+    "tokenizer",
+    "jamo",
+    builds="korlm.tokenizers.characters:JamoTokenizer",
+    detokenizer="korlm.detokenizers.base:JamoDetokenizer",
+)
 @dataclass
 class TokenizerConfig(Group):
     """Tokenizers without settings."""
 
     _group: ClassVar[str] = "tokenizer"
-    _names: ClassVar[tuple[str, ...]] = ("eojeol", "syllable", "jamo")
 
     name: str = setting(MISSING, "Name of the tokenizer; the group selects it.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("name", *self._names)
+        self._check_name()
 
 
+@register("tokenizer", "kiwi", builds="korlm.tokenizers.kiwi:Kiwi")
+@register("tokenizer", "mecab", builds="korlm.tokenizers.mecab:Mecab")
 @dataclass
 class WorkerConfig(TokenizerConfig):
     """Tokenizers in child processes: Kiwi and MeCab-ko, written in C++."""
-
-    _names: ClassVar[tuple[str, ...]] = ("kiwi", "mecab")
 
     workers: int = setting(
         1, "Child processes, each with its own copy of the dictionary.", min=1, max=256
@@ -280,11 +300,12 @@ class WorkerConfig(TokenizerConfig):
     )
 
 
+@register("tokenizer", "okt", builds="korlm.tokenizers.konlpy_taggers:Okt")
+@register("tokenizer", "komoran", builds="korlm.tokenizers.konlpy_taggers:Komoran")
+@register("tokenizer", "hannanum", builds="korlm.tokenizers.konlpy_taggers:Hannanum")
 @dataclass
 class JavaConfig(WorkerConfig):
     """KoNLPy's Okt, Komoran and Hannanum, written in Java: each child process has one JVM."""
-
-    _names: ClassVar[tuple[str, ...]] = ("okt", "komoran", "hannanum")
 
     heap_mb: int | None = setting(
         None,
@@ -296,11 +317,10 @@ class JavaConfig(WorkerConfig):
     )
 
 
+@register("tokenizer", "kkma", builds="korlm.tokenizers.kkma:KkmaTokenizer")
 @dataclass
 class KkmaConfig(JavaConfig):
     """KoNLPy's Kkma; its dictionary takes 0.3 GB of each JVM."""
-
-    _names: ClassVar[tuple[str, ...]] = ("kkma",)
 
     engine: Engine = setting(
         Engine.fast,
@@ -314,11 +334,15 @@ class KkmaConfig(JavaConfig):
     )
 
 
+@register(
+    "tokenizer",
+    "sentencepiece",
+    builds="korlm.tokenizers.sentencepiece_unigram:SentencePieceTokenizer",
+    detokenizer="korlm.detokenizers.base:SentencePieceDetokenizer",
+)
 @dataclass
 class SentencePieceConfig(TokenizerConfig):
     """Pieces that sentencepiece's unigram model learns from train."""
-
-    _names: ClassVar[tuple[str, ...]] = ("sentencepiece",)
 
     vocab_size: int = setting(
         8000, "Maximum number of pieces; a small text yields fewer.", min=1, max=1_000_000
@@ -334,6 +358,7 @@ class SentencePieceConfig(TokenizerConfig):
     )
 
 
+@register("vocab", "vocab")
 @dataclass
 class VocabConfig(Group):
     """Vocabulary: tokens of train with ids of their own; all others are <unk>."""
@@ -350,6 +375,7 @@ class VocabConfig(Group):
     )
 
 
+@register("batches", "batches")
 @dataclass
 class BatchesConfig(Group):
     """Batches of token ids."""

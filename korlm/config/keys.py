@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from korlm import config
+from korlm.config import registry
 from korlm.config.validation import path_kinds, setting_of
 from korlm.utils import dist_env
 
@@ -32,18 +33,20 @@ def conf_dir() -> Path:
     return package / "conf"
 
 
-def _choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+def choices(group: str) -> list[str]:
+    """Return the names that ``GROUP=NAME`` accepts, those of imported modules included."""
+    folders = [conf_dir(), *registry.conf_dirs()]
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 
 
 def schemas_by_prefix(command: str) -> dict[str, list[Any]]:
     """Return key prefix -> settings classes, one for each choice of a group."""
-    schema = config.SCHEMAS[""][f"{command}_schema"]
+    schema = registry.schemas("")[command]
     schemas: dict[str, list[Any]] = {"": [schema]}
     for field in dataclasses.fields(schema):
         default = field.default_factory
-        choices = list(config.SCHEMAS.get(field.name, {}).values())
-        classes = [default] if isinstance(default, type) else choices
+        registered = list(registry.schemas(field.name).values())
+        classes = [default] if isinstance(default, type) else registered
         schemas[f"{field.name}."] = [cls for cls in classes if dataclasses.is_dataclass(cls)]
     return schemas
 

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
+from korlm.config.registry import register
 from korlm.config.validation import MISSING, Group, setting
 
 
@@ -58,13 +59,16 @@ class ModelConfig(Group):
     """Settings that all language models have."""
 
     _group: ClassVar[str] = "model"
-    _names: ClassVar[tuple[str, ...]] = ()
 
     name: str = setting(MISSING, "Name of the architecture; the group selects it.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("name", *self._names)
+        self._check_name()
+
+    def min_parameters(self, vocab_size: int) -> int:
+        """Return a lower bound of the number of parameters, to compare with a file."""
+        return 0
 
 
 @dataclass
@@ -134,6 +138,10 @@ class NeuralConfig(ModelConfig):
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
         return {} if self.softmax is Softmax.adaptive else {"cutoffs": "model.softmax is full"}
+
+    def min_parameters(self, vocab_size: int) -> int:
+        """See ``ModelConfig.min_parameters``."""
+        return vocab_size * self.embedding_dim
 
 
 @dataclass
@@ -207,12 +215,20 @@ class RecurrentConfig(NeuralConfig):
                 )
         return reasons
 
+    def min_parameters(self, vocab_size: int) -> int:
+        """See ``ModelConfig.min_parameters``.
 
+        >>> LSTMConfig("lstm", embedding_dim=2, hidden_dim=10, num_layers=3).min_parameters(5)
+        210
+        """
+        layers = self.num_layers - self.tie_weights  # tied, the last one may have embedding_dim
+        return super().min_parameters(vocab_size) + layers * self.hidden_dim**2
+
+
+@register("model", "lstm", builds="korlm.models.rnn:RecurrentLM")
 @dataclass
 class LSTMConfig(RecurrentConfig):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; Gers et al. 2000)."""
-
-    _names: ClassVar[tuple[str, ...]] = ("lstm",)
 
     forget_bias: float = setting(
         1.0,
@@ -221,27 +237,24 @@ class LSTMConfig(RecurrentConfig):
     )
 
 
+@register("model", "gru", builds="korlm.models.rnn:RecurrentLM")
 @dataclass
 class GRUConfig(RecurrentConfig):
     """Gated recurrent unit (Cho et al. 2014)."""
 
-    _names: ClassVar[tuple[str, ...]] = ("gru",)
 
-
+@register("model", "rnn", builds="korlm.models.rnn:RecurrentLM")
 @dataclass
 class RNNConfig(RecurrentConfig):
     """Simple recurrent network (Elman 1990; Mikolov et al. 2010)."""
 
-    _names: ClassVar[tuple[str, ...]] = ("rnn",)
-
     nonlinearity: Nonlinearity = setting(Nonlinearity.tanh, "Activation of the hidden units.")
 
 
+@register("model", "ngram", builds="korlm.models.ngram.model:NgramLM")
 @dataclass
 class NgramConfig(ModelConfig):
     """N-gram model with backoff: counted in one pass, not trained by gradients."""
-
-    _names: ClassVar[tuple[str, ...]] = ("ngram",)
 
     order: int = setting(5, "Tokens of the longest n-grams.", min=1, max=100)
     smoothing: Smoothing = setting(
@@ -271,11 +284,10 @@ class NgramConfig(ModelConfig):
         return {}
 
 
+@register("model", "window", builds="korlm.models.feedforward:WindowLM")
 @dataclass
 class WindowConfig(NeuralConfig):
     """Feed-forward network over a window of tokens (Bengio et al. 2003)."""
-
-    _names: ClassVar[tuple[str, ...]] = ("window",)
 
     window: int = setting(4, "Tokens of context.", min=1, max=4096)
     direct_connections: bool = setting(
@@ -293,3 +305,8 @@ class WindowConfig(NeuralConfig):
         super().__post_init__()
         if self.hidden_dropout and not self.tie_weights:
             self._fail("hidden_dropout", "needs model.tie_weights=true; use model.output_dropout")
+
+    def min_parameters(self, vocab_size: int) -> int:
+        """See ``ModelConfig.min_parameters``."""
+        hidden_layer = self.window * self.embedding_dim * self.hidden_dim
+        return super().min_parameters(vocab_size) + hidden_layer

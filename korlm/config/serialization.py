@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config
+from korlm.config import registry
 from korlm.config.error_messages import format_config_error
 from korlm.config.paths import expand_home
 from korlm.config.stored import check_settings
@@ -65,19 +66,26 @@ def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.T
     plain = check_settings(plain, "stored settings")
     try:
         tree = OmegaConf.structured(config.TrainSettings)
-        for group, schemas in config.SCHEMAS.items():
-            keys = set(plain.get(group, ()))
-            fitting = [
-                (len(fields), name)
-                for name, schema in schemas.items()
-                if keys <= (fields := {f.name for f in dataclasses.fields(schema)})
-            ]
-            if group and fitting:
-                tree[group] = OmegaConf.structured(schemas[min(fitting)[1]])
+        for group in filter(None, registry.groups()):
+            schema = _schema_of(group, plain.get(group, {}))
+            if schema is not None:
+                tree[group] = OmegaConf.structured(schema)
         tree = OmegaConf.merge(tree, plain, OmegaConf.from_dotlist(overrides))
         return typing.cast(config.TrainSettings, to_settings(typing.cast(DictConfig, tree)))
     except OmegaConfBaseException as error:
         raise ConfigError(format_config_error(error)) from error
+
+
+def _schema_of(group: str, plain: Any) -> type[Any] | None:
+    """Return the dataclass of a group's stored settings: by name, or the smallest that fits."""
+    schemas = registry.schemas(group)
+    if not isinstance(plain, dict):
+        return None
+    if group in registry.NAMED and "name" in plain:
+        return schemas[plain["name"]]
+    names = {name: {f.name for f in dataclasses.fields(schemas[name])} for name in schemas}
+    fitting = [(len(fields), name) for name, fields in names.items() if plain.keys() <= fields]
+    return schemas[min(fitting)[1]] if fitting else None
 
 
 def plain_settings(settings: config.TrainSettings) -> dict[str, Any]:

@@ -10,7 +10,6 @@ command line is trusted.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import re
 import typing
@@ -20,6 +19,7 @@ from typing import Any
 import yaml  # used by OmegaConf
 
 from korlm import config
+from korlm.config import registry
 from korlm.config.keys import rename_tree
 from korlm.utils.errors import ConfigError, KorlmError
 
@@ -99,7 +99,10 @@ def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError)
     """
     if not isinstance(tree, dict):
         raise kind(f"{source}: its settings are not a mapping of keys to values")
-    known, settings = _known(), rename_tree(tree)
+    settings = rename_tree(tree)
+    for group in registry.NAMED:
+        _check_registered(group, settings, source, kind)
+    known = _known()
     for group, value in settings.items():
         if group not in known:
             raise kind(f"{source}: its settings are not those of this korlm: {_shown(group)}")
@@ -137,8 +140,13 @@ def check_override(override: str, source: str) -> None:
     except (HydraException, RecursionError) as error:
         raise ConfigError(f"{source}: {_shown(override)}: not an override of Hydra") from error
     key, value = parsed.key_or_group, typing.cast(Any, parsed._value)
+    if key == "imports":
+        raise ConfigError(
+            f"{source}: {_shown(override)}: modules are imported if they are typed, not because "
+            "of a file: type it on the command line again"
+        )
     group, _, name = key.partition(".")
-    is_group = not name and group in (*config.SCHEMAS, *_NOT_SETTINGS)
+    is_group = not name and group in (*registry.groups(), *_NOT_SETTINGS)
     known = _known()
     if parsed.package is not None or not (
         is_group or key in known or (name and name in known.get(group, ()))
@@ -175,6 +183,27 @@ def _sets_search(override: str) -> bool:
     return key.startswith(_SWEEPER) and name in names and bool(re.fullmatch(r"[\w.]+", value))
 
 
+def _check_registered(
+    group: str, tree: dict[str, Any], source: str, kind: type[KorlmError]
+) -> None:
+    """Refuse a model, tokenizer, ... that this process does not know.
+
+    The modules that registered it in the process that wrote the settings are named in the message;
+    they are never imported because a file says so.
+    """
+    settings = tree.get(group)
+    name = settings.get("name") if isinstance(settings, dict) else None
+    if name is None or (isinstance(name, str) and name in registry.schemas(group)):
+        return
+    stored = tree.get("imports")
+    modules = stored if isinstance(stored, list) and stored else ["MODULE"]
+    raise kind(
+        f"{source}: {group}={_shown(name)} is not registered: add "
+        f"imports={_shown('[' + ','.join(map(str, modules)) + ']')} (in Python: import it first), "
+        "if you trust that code"
+    )
+
+
 def _check_value(
     key: str, value: Any, source: str, kind: type[KorlmError], advice: str = ""
 ) -> None:
@@ -192,12 +221,11 @@ def _check_value(
             )
 
 
-@functools.cache
 def _known() -> dict[str, frozenset[str]]:
     """Return the keys of korlm.train: group -> keys of all choices; other keys -> empty."""
     known: dict[str, frozenset[str]] = {}
     for field in dataclasses.fields(config.TrainSettings):
-        schemas = [*config.SCHEMAS.get(field.name, {}).values(), field.default_factory]
+        schemas = [*registry.schemas(field.name).values(), field.default_factory]
         named = (
             f.name for s in schemas if dataclasses.is_dataclass(s) for f in dataclasses.fields(s)
         )

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
+from korlm.config.registry import register
 from korlm.config.validation import MAX_THREADS, MISSING, Group, setting
 
 
@@ -38,7 +39,6 @@ class OptimizerConfig(Group):
     """Settings that all optimizers have."""
 
     _group: ClassVar[str] = "optimizer"
-    _names: ClassVar[tuple[str, ...]] = ()
 
     name: str = setting(MISSING, "Name of the optimizer; the group selects it.")
     lr: float = setting(MISSING, "Peak learning rate of the schedule.", above=0)
@@ -46,25 +46,24 @@ class OptimizerConfig(Group):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("name", *self._names)
+        self._check_name()
 
 
+@register("optimizer", "adamw", builds="korlm.training.optimizers:build_adam")
+@register("optimizer", "adam", builds="korlm.training.optimizers:build_adam")
 @dataclass
 class AdamConfig(OptimizerConfig):
     """Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019)."""
-
-    _names: ClassVar[tuple[str, ...]] = ("adamw", "adam")
 
     beta1: float = setting(0.9, "Decay of the mean of gradients.", min=0, below=1)
     beta2: float = setting(0.999, "Decay of the mean of squared gradients.", min=0, below=1)
     eps: float = setting(1e-8, "Term added to the denominator.", above=0)
 
 
+@register("optimizer", "muon", builds="korlm.training.optimizers:build_muon")
 @dataclass
 class MuonConfig(AdamConfig):
     """Muon (Jordan et al. 2024) for matrices between hidden units, AdamW for all else."""
-
-    _names: ClassVar[tuple[str, ...]] = ("muon",)
 
     matrix_lr: float = setting(
         0.02, "Peak learning rate of Muon; lr is that of AdamW. Both follow the schedule.", above=0
@@ -72,11 +71,10 @@ class MuonConfig(AdamConfig):
     momentum: float = setting(0.95, "Momentum of Muon.", min=0, below=1)
 
 
+@register("optimizer", "sgd", builds="korlm.training.optimizers:build_sgd")
 @dataclass
 class SGDConfig(OptimizerConfig):
     """Stochastic gradient descent with momentum."""
-
-    _names: ClassVar[tuple[str, ...]] = ("sgd",)
 
     momentum: float = setting(0.0, "Momentum.", min=0, below=1)
     nesterov: bool = setting(False, "Use Nesterov momentum.")
@@ -87,21 +85,20 @@ class SGDConfig(OptimizerConfig):
             self._fail("nesterov", "needs optimizer.momentum above 0")
 
 
+@register("optimizer", "adagrad", builds="korlm.training.optimizers:build_adagrad")
 @dataclass
 class AdagradConfig(OptimizerConfig):
     """Adagrad (Duchi et al. 2011)."""
 
-    _names: ClassVar[tuple[str, ...]] = ("adagrad",)
-
     eps: float = setting(1e-10, "Term added to the denominator.", above=0)
 
 
+@register("schedule", "constant")
 @dataclass
 class ScheduleConfig(Group):
     """Learning rate by step, relative to its peak optimizer.lr."""
 
     _group: ClassVar[str] = "schedule"
-    _names: ClassVar[tuple[str, ...]] = ("constant",)
 
     name: str = setting(MISSING, "Name of the schedule; the group selects it.")
     warmup_ratio: float = setting(
@@ -113,33 +110,33 @@ class ScheduleConfig(Group):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("name", *self._names)
+        self._check_name()
 
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
         return {} if self.warmup_ratio else {"start_factor": "schedule.warmup_ratio is 0"}
 
 
+@register("schedule", "one_cycle")
+@register("schedule", "cosine")
 @dataclass
 class DecayConfig(ScheduleConfig):
     """Cosine (Loshchilov and Hutter 2017) and one-cycle (Smith 2018) schedules."""
 
-    _names: ClassVar[tuple[str, ...]] = ("one_cycle", "cosine")
-
     end_factor: float = setting(0.0, "Learning rate at the last step / peak.", min=0, max=1)
 
 
+@register("schedule", "plateau")
 @dataclass
 class PlateauConfig(ScheduleConfig):
     """Lower the learning rate when validation loss stops improving."""
-
-    _names: ClassVar[tuple[str, ...]] = ("plateau",)
 
     factor: float = setting(0.25, "Factor of each reduction.", min=0, below=1)
     patience: int = setting(1, "Validations without improvement before a reduction.", min=0)
     end_factor: float = setting(0.001, "Smallest learning rate / peak.", min=0, below=1)
 
 
+@register("trainer", "trainer")
 @dataclass
 class TrainerConfig(Group):
     """Length, device and bookkeeping of training."""

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from korlm.config import registry
 from korlm.utils.errors import ConfigError
 
 MISSING: Any = "???"  # OmegaConf's mark of a value that must be given
@@ -133,6 +134,20 @@ class Group:
         shown = value.value if isinstance(value, enum.Enum) else value
         raise ConfigError(f"{path}={shown}: {limit}")
 
-    def _one_of(self, key: str, *allowed: str) -> None:
-        if getattr(self, key) not in allowed:
-            self._fail(key, f"must be {' or '.join(allowed)}; the group selects other choices")
+    def _check_name(self) -> None:
+        """Check that ``name`` is one of the choices that this class is registered for."""
+        names = registry.names_of(self._group, type(self))
+        if vars(self)["name"] not in names:
+            allowed = " or ".join(names) or f"registered for {type(self).__name__}"
+            self._fail("name", f"must be {allowed}; the group selects other choices")
+
+
+@dataclasses.dataclass
+class CommandSettings(Group):
+    """Settings of all commands."""
+
+    imports: list[str] = setting(
+        list,
+        "Python modules to import first, which register their own models, tokenizers or "
+        "optimizers (korlm.register). A folder conf beside a module is searched for YAML files.",
+    )

@@ -10,6 +10,7 @@ from conftest import COMMANDS, ROOT, Command
 
 from korlm import __main__, __version__, config
 from korlm.cli.help import help_text
+from korlm.config import registry
 from korlm.config.validation import setting_of
 
 CHOICES = [
@@ -29,7 +30,7 @@ def test_every_key_is_explained(command: str) -> None:
     text = help_text(command, [], {})
     assert text.startswith(f"python -m korlm.{command} [key=value ...]\n\n")
     printed = keys(text)
-    for field in dataclasses.fields(config.SCHEMAS[""][f"{command}_schema"]):
+    for field in dataclasses.fields(registry.schemas("")[command]):
         nested = [key for key in printed if key.startswith(f"{field.name}.")]
         assert field.name in printed or nested or field.name == "corpus", field.name
     for key, rest in printed.items():
@@ -79,11 +80,12 @@ def test_no_such_choice(korlm: Command) -> None:
 
 
 def test_every_setting_has_help() -> None:
-    for schemas in (*config.SCHEMAS.values(), config.LAUNCHERS, {"": config.SearchConfig}):
+    registered = map(registry.schemas, registry.groups())
+    for schemas in (*registered, config.LAUNCHERS, {"": config.SearchConfig}):
         for schema in schemas.values():
             for field in dataclasses.fields(schema):
                 nested = dataclasses.is_dataclass(field.default_factory) or (
-                    field.name in config.SCHEMAS
+                    field.name in registry.groups()
                 )
                 assert setting_of(field).help or nested or field.name.startswith("_"), field.name
 

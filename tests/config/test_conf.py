@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from korlm import config
 from korlm.cli.output_dirs import register_resolvers
+from korlm.config import registry
 from korlm.config.keys import conf_dir
 from korlm.config.serialization import plain_settings, settings_from_plain, to_settings
 
@@ -24,7 +25,7 @@ OWN_TEXT = {("corpus", "text"), ("corpus", "tsv")}
 
 @pytest.fixture(autouse=True)
 def registered() -> None:
-    config.register()
+    config.store_schemas()
     register_resolvers()
 
 
@@ -54,7 +55,7 @@ def test_the_defaults_are_valid(command: tuple[str, ...]) -> None:
 def test_siblings_have_the_same_keys_for_the_same_things() -> None:
     for group in ("model", "optimizer", "schedule"):
         # A model that is counted has no more than its name in common with networks.
-        schemas = [s for s in config.SCHEMAS[group].values() if s is not config.NgramConfig]
+        schemas = [s for s in registry.schemas(group).values() if s is not config.NgramConfig]
         shared = set.intersection(*({f.name for f in dataclasses.fields(s)} for s in schemas))
         assert "name" in shared
         assert len(shared) >= 3

@@ -10,8 +10,8 @@ from conftest import COMMANDS, Command, TinyCorpus
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from korlm import config
 from korlm.cli.arguments import in_hydras_grammar
+from korlm.config import registry
 from korlm.config.keys import all_keys, path_keys
 from korlm.config.paths import expand_home, path_value, run_directory
 from korlm.config.validation import path_kinds
@@ -122,8 +122,8 @@ def test_unknown_home() -> None:
 
 
 def test_paths_are_strings() -> None:
-    for schemas in config.SCHEMAS.values():
-        for schema in schemas.values():
+    for group in registry.groups():
+        for schema in registry.schemas(group).values():
             types = {field.name: str(field.type) for field in dataclasses.fields(schema)}
             for key in path_kinds(schema):
                 assert "str" in types[key] or types[key] == "Any"

@@ -7,11 +7,10 @@ import pytest
 import yaml
 from conftest import Command
 
-from korlm import config
-from korlm.config import keys
+from korlm.config import keys, registry
 from korlm.config.keys import rename_override, rename_tree
 from korlm.config.stored import check_settings
-from korlm.sweeps.folder import found_jobs, with_stored
+from korlm.sweeps.folder import iter_jobs, with_stored
 
 
 @pytest.mark.parametrize(
@@ -68,15 +67,15 @@ def test_stored_sweeps_are_accepted_in_silence(
         "model.add_k=1,2",
         "hydra.sweeper.prune_warmup_ratio=0.5",
     ]
-    assert dict(found_jobs(tmp_path)) == {
+    assert dict(iter_jobs(tmp_path)) == {
         tmp_path / "model.k=1": {"trainer.eval_every": "5", "model.add_k": "1"}
     }
     assert capsys.readouterr().err == ""
 
 
 def test_every_old_name_is_unused() -> None:
-    for command in config.SCHEMAS[""]:
-        table: dict[str, Any] = keys._renamed(command.removesuffix("_schema"))
+    for command in registry.schemas(""):
+        table: dict[str, Any] = keys._renamed(command)
         assert not table.keys() & {new for new, _ in table.values()}
 
 
@@ -90,7 +89,7 @@ def test_one_line_for_each_old_name(
     mine.write_text("# @package _global_\n" + yaml.safe_dump(settings))
     group = tmp_path / "mine" / "schedule" / "old.yaml"
     group.parent.mkdir()
-    group.write_text("defaults: [decay_schema, _self_]\nname: cosine\nwarmup_share: 0.125\n")
+    group.write_text("defaults: [cosine_schema, _self_]\nname: cosine\nwarmup_share: 0.125\n")
     typed = ("experiment=old", "schedule=old", "trainer.valid_every=5")
     ended = korlm("train", "--config-dir", "mine", "--cfg", "job", *typed)
     assert ended.code == 0, ended.err

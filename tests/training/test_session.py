@@ -416,7 +416,7 @@ def test_worse_than_guessing_is_told(
 
 
 def test_a_model_larger_than_memory_is_told_in_one_line() -> None:
-    told = r"^model=lstm: needs more memory than there is \(.* GB at once\); lower it$"
+    told = r"^model=lstm: needs more memory than available \(.* GB at once\); lower it$"
     config = LSTMConfig(name="lstm", embedding_dim=8)
     config.hidden_dim = 2_000_000  # above the bound of the setting: more than any machine has
     with pytest.raises(ConfigError, match=told), enough_memory("model=lstm", "lower it"):

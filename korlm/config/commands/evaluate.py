@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from korlm.config.commands.inference import InferenceSettings
 from korlm.config.data import CorpusConfig
+from korlm.config.registry import register
 from korlm.config.validation import MAX_SEED, MISSING, Group, setting
 from korlm.utils.errors import ConfigError
 
@@ -87,6 +88,7 @@ class BootstrapConfig(Group):
     )
 
 
+@register("", "evaluate")
 @dataclass
 class EvaluateSettings(InferenceSettings):
     """Evaluate trained models, with confidence intervals and paired tests.

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from korlm.config.commands.inference import InferenceSettings
+from korlm.config.registry import register
 from korlm.config.training import Device
 from korlm.config.validation import setting
 from korlm.utils.errors import ConfigError
@@ -19,6 +20,7 @@ class ExportFormat(enum.Enum):
     int8 = "int8"
 
 
+@register("", "export")
 @dataclass
 class ExportSettings(InferenceSettings):
     """Export a trained model for other programs, without pickle.

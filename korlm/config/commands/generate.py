@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from korlm.config.commands.inference import InferenceSettings
+from korlm.config.registry import register
 from korlm.config.validation import MAX_SEED, setting
 
 
@@ -16,6 +17,7 @@ class GenerateMode(enum.Enum):
     complete = "complete"
 
 
+@register("", "generate")
 @dataclass
 class GenerateSettings(InferenceSettings):
     """Generate text with a trained model, or complete the last eojeol of a prompt.

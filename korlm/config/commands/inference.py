@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from korlm.config.training import Device
-from korlm.config.validation import MAX_THREADS, MISSING, Group, setting
+from korlm.config.validation import MAX_THREADS, MISSING, CommandSettings, setting
 
 
 @dataclass
-class InferenceSettings(Group):
+class InferenceSettings(CommandSettings):
     """A trained run, and the device of its model."""
 
     run: str = setting(MISSING, "Run directory, or export.", is_path=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from korlm.config.data import CorpusConfig, TokenizerConfig, VocabConfig
-from korlm.config.validation import MISSING, Group, setting
+from korlm.config.registry import register
+from korlm.config.validation import MISSING, CommandSettings, Group, setting
 
 LOCAL, SLURM = "local", "slurm"
 _LOCAL_OR_SLURM_KEYS = ("workers", "memory_gb")
@@ -73,7 +74,7 @@ class ClusterConfig(Group):
 
 
 @dataclass
-class CorpusSettings(Group):
+class CorpusSettings(CommandSettings):
     """Settings of a prepared corpus."""
 
     corpus: CorpusConfig = setting(MISSING)
@@ -83,6 +84,7 @@ class CorpusSettings(Group):
     outputs: str = setting("outputs", "Folder of prepared corpora, runs and sweeps.", is_path=True)
 
 
+@register("", "prepare")
 @dataclass
 class PrepareSettings(CorpusSettings):
     """Tokenize a Korean corpus, build its vocabulary and write its token ids.

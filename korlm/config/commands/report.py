@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from korlm.config.validation import Group, setting
+from korlm.config.registry import register
+from korlm.config.validation import CommandSettings, setting
 from korlm.utils.errors import ConfigError
 
 
+@register("", "report")
 @dataclass
-class ReportSettings(Group):
+class ReportSettings(CommandSettings):
     """Compare runs on one self-contained HTML page.
 
     The page has a table of the runs, sorted by result, with the settings in which they differ;
@@ -40,4 +42,6 @@ class ReportSettings(Group):
         if Path(self.output).is_dir():
             self._fail("output", "is a folder; give the name of a file, such as report.html")
         if not folder.is_dir():
-            self._fail("output", f"there is no folder {folder}; make it, or give another output")
+            self._fail(
+                "output", f"the folder {folder} does not exist; create it, or give another output"
+            )

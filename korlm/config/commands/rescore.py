@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from korlm.config.commands.inference import InferenceSettings
+from korlm.config.registry import register
 from korlm.config.validation import MISSING, setting
 
 
@@ -58,6 +59,7 @@ class ErrorRate(enum.Enum):
     wer = "wer"
 
 
+@register("", "rescore")
 @dataclass
 class RescoreSettings(InferenceSettings):
     r"""Rescore n-best lists of a speech recognizer with a trained model.

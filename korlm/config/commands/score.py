@@ -9,6 +9,7 @@ from typing import Any
 
 from korlm.config.commands.inference import InferenceSettings
 from korlm.config.data import TextConfig
+from korlm.config.registry import register
 from korlm.config.validation import MISSING, setting
 
 ENDINGS = (".tsv", ".tsv.gz", ".parquet")
@@ -30,6 +31,7 @@ class ScoreUnit(enum.Enum):
     sentence = "sentence"
 
 
+@register("", "score")
 @dataclass
 class ScoreSettings(InferenceSettings):
     r"""Compute the surprisal of every morph, eojeol or sentence of a text.

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from korlm.config.commands.inference import InferenceSettings
+from korlm.config.registry import register
 from korlm.config.validation import setting
 
 
+@register("", "serve")
 @dataclass
 class ServeSettings(InferenceSettings):
     r"""Serve a run on a local web page: completions, surprisal and samples while one types.

@@ -9,10 +9,12 @@ from korlm.config.commands.prepare import CorpusSettings
 from korlm.config.data import BatchesConfig
 from korlm.config.model import ModelConfig
 from korlm.config.objective import check_objective
+from korlm.config.registry import register
 from korlm.config.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig
 from korlm.config.validation import MAX_SEED, MISSING, setting
 
 
+@register("", "train")
 @dataclass
 class TrainSettings(CorpusSettings):
     """Train a language model on a Korean corpus.

@@ -75,7 +75,7 @@ def test_a_killed_process_loses_its_own_job(
     with when(best.exists, kill):
         ended = korlm("train", *JOBLIB, *sweep, "hydra.sweep.dir=b")
     assert ended.code == 1
-    reason = "its process died (SIGKILL(-9)), for want of memory perhaps; go on with -m resume"
+    reason = "its process died (SIGKILL(-9)), possibly out of memory; resume with -m resume="
     assert (tmp_path / "b/seed=1/failed.txt").read_text("utf-8") == f"{reason}\n"
     assert set(results(tmp_path / "b")) == {"seed=2"}
 

@@ -25,7 +25,7 @@ def test_all_combinations_of_what_was_typed_last() -> None:
         ["a=2", "c=x", "b=2"],
     ]
     assert parsed() == [[]]
-    with pytest.raises(ConfigError, match=r"^a=interval\(0,1\): an interval is searched"):
+    with pytest.raises(ConfigError, match=r"^a=interval\(0,1\): an interval needs hydra"):
         parsed("a=interval(0,1)")
 
 
