@@ -10,7 +10,7 @@ from conftest import COMMANDS, Command, TinyCorpus
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from korlm.cli.arguments import in_hydras_grammar
+from korlm.cli.arguments import to_hydra_grammar
 from korlm.config import registry
 from korlm.config.keys import all_keys, path_keys
 from korlm.config.paths import expand_home, path_value, run_directory
@@ -56,7 +56,7 @@ def test_lists_of_paths(monkeypatch: pytest.MonkeyPatch, typed: str, meant: list
 @pytest.mark.parametrize("word", ["corpus.files=[a.txt,b*.txt]", "outputs=a/b", "resume=a-1.b"])
 def test_plain_paths_stay_as_typed(word: str) -> None:
     """Jobs of a sweep are known by what was typed for them."""
-    assert in_hydras_grammar([word], paths=path_keys("train")) == [word]
+    assert to_hydra_grammar([word], paths=path_keys("train")) == [word]
 
 
 def test_a_comma_separates_jobs_of_a_sweep() -> None:
@@ -65,11 +65,11 @@ def test_a_comma_separates_jobs_of_a_sweep() -> None:
         *("-m", "prepared=a,b c", "prepared='a,b'", "corpus.files=[a,b],[c]", "outputs=a,b"),
         *("prepared=choice(a,b)", "seed=1,2"),
     ]
-    assert in_hydras_grammar(typed, paths=path_keys("train")) == [
+    assert to_hydra_grammar(typed, paths=path_keys("train")) == [
         *("-m", "prepared=a,'b c'", "prepared='a,b'", "corpus.files=[a,b],[c]", "outputs='a,b'"),
         *("prepared=choice(a,b)", "seed=1,2"),
     ]
-    assert in_hydras_grammar(["prepared=a,b"], paths=path_keys("train")) == ["prepared='a,b'"]
+    assert to_hydra_grammar(["prepared=a,b"], paths=path_keys("train")) == ["prepared='a,b'"]
 
 
 @pytest.mark.parametrize("typed", ["", "''", " ", "[a,,b]", "[a,]", "~no-user-of-this-name/x"])
