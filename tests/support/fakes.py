@@ -90,7 +90,7 @@ class Interface:
                 surfaces = [text]
             return [[Eojeol(map(Morpheme, surfaces))]]
         for eojeol in text.split():
-            if eojeol == "JAVA!" or (eojeol == "SINGLE_PROCESS!" and text != eojeol):
+            if eojeol == "JAVA!" or (eojeol == "ALONE!" and text != eojeol):
                 raise jpype.JException("a Java exception")
             if eojeol == "DIE!" or (eojeol == "DIE-ONCE!" and not (HERE / "died").exists()):
                 (HERE / "died").touch()

@@ -1,6 +1,5 @@
 """The pool gives a result for every line, in order, whatever becomes of its workers."""
 
-import collections
 import logging
 import os
 import signal
@@ -289,29 +288,44 @@ def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
     assert results == [[faked(text) for text in batch] for batch in batches]
 
 
+@pytest.mark.parametrize("engine", list(Engine))
 def test_silence_is_no_fault_of_a_line_without_a_clock(
-    fake: Path, monkeypatch: pytest.MonkeyPatch
+    fake: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine
 ) -> None:
-    monkeypatch.setattr(pool_module, "MAX_DEATHS", 3)
+    monkeypatch.setattr(pool_module, "has_clock", lambda config: engine is Engine.konlpy)
     with TokenizerPool(kkma(threads=1)) as pool:
         assert isinstance(pool._config, KkmaConfig)
-        running = pool.map([["가"], ["나 SLOW! 다"]])
+        running = pool.map([["가"], ["나 SLOW! 다"], ["라"]])
         assert timeless(next(running)) == [faked("가")]
-        for silence in range(4):
+        for _ in range(4):
             (child,) = pool._children
-            child.ready = True
-            waiting: collections.deque[pool_module._Job] = collections.deque()
-            if silence == 3:
-                with pytest.raises(TokenizerError, match="die again and again"):
-                    pool._replace(pool._config, child, waiting, silent=True)
-                break
-            pool._replace(pool._config, child, waiting, silent=True)
-            (job,) = waiting
-            assert not job.careful and not job.known
-            pool._children[0].give(job)
-            if silence == 2:
-                assert timeless(next(running)) == [faked("나 SLOW! 다")]
-                pool._children[0].give(job)
+            while not child.ready:
+                pool._step(pool._config)
+            pool._handle_death(pool._config, child, silent=True)
+        assert timeless(next(running)) == [
+            faked("나 SLOW! 다")
+            if engine is Engine.fast
+            else faked("나 SLOW! 다")._replace(status="cut: Java died")
+        ]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_workers_that_die_again_and_again(
+    fake: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    monkeypatch.setattr(pool_module, "MAX_DEATHS", 3)
+    monkeypatch.setattr(pool_module, "has_clock", lambda config: False)
+    with TokenizerPool(kkma(threads=1)) as pool:
+        assert isinstance(pool._config, KkmaConfig)
+        assert map_one(pool, ["가"]) == [faked("가")]
+        for number in range(4):
+            (child,) = pool._children
+            child.ready = silent
+            if number == 3:
+                with pytest.raises(TokenizerError, match="died again and again"):
+                    pool._handle_death(pool._config, child, silent)
+            else:
+                pool._handle_death(pool._config, child, silent)
 
 
 @pytest.mark.parametrize("engine", list(Engine), ids=lambda engine: engine.value)
@@ -350,6 +364,38 @@ def test_a_batch_that_always_ends_java_is_given_up_alone(fake: Path) -> None:
     assert results == expected
 
 
+@pytest.mark.parametrize("guard", [False, True])
+def test_several_lines_of_a_batch_end_java_or_hang(fake: Path, guard: bool) -> None:
+    batches = [["가", "나 DIE! 다", "", "HANG!", "DIE! HANG! 사", "아"], ["자 차"]]
+    with TokenizerPool(kkma(seconds_per_line=0.5, guard=guard)) as pool:
+        results = map_all(pool, batches)
+    if guard:  # the fake can analyze any part of an eojeol
+        kind, died, hung, both = "cut", faked("나 DIE! 다"), faked("HANG!"), faked("DIE! HANG! 사")
+    else:
+        kind = "fallback"
+        died = Analysis(["나", "DIE!", "다"], ["U+B098", "UN", "U+B2E4"], [0, 1, 2])
+        hung = Analysis(["HANG!"], ["UN"], [0])
+        both = Analysis(["DIE!", "HANG!", "사"], ["UN", "UN", "U+C0AC"], [0, 1, 2])
+    assert results == [
+        [
+            faked("가"),
+            died._replace(status=f"{kind}: Java died"),
+            EMPTY,
+            hung._replace(status=f"{kind}: too slow"),
+            both._replace(status=f"{kind}: Java died"),
+            faked("아"),
+        ],
+        [faked("자 차")],
+    ]
+
+
+def test_the_time_of_a_line_counts_the_workers_it_ended(fake: Path) -> None:
+    with TokenizerPool(kkma(threads=1, seconds_per_line=0.5)) as pool:
+        (columns,) = pool.map([["가", "나 HANG! 다"]])
+    seconds = columns["seconds"].to_pylist()
+    assert seconds[0] < 0.5 and 1.0 <= seconds[1] < 1.5  # as a whole, then alone
+
+
 def test_a_batch_of_slow_lines_is_no_dead_worker(
     fake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,7 +420,7 @@ while (frame := receive(sys.stdin.buffer)) is not None:
     job, _ = frame
     columns = to_record_batch([Analysis([text], ["X"], [0]) for text in job["texts"]])
     send(out, {{"id": job["id"]}}, pack(columns))
-    send(out, {{"id": job["id"], "stuck": [0, 0, 1]}})
+    send(out, {{"id": job["id"], "stuck": 0}})
 """
 
 
@@ -582,11 +628,12 @@ def test_a_heap_larger_than_any_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_that_is_killed_as_it_starts_again(fake: Path) -> None:
     batches = [[f"{number}", "SLOW! 가"] for number in range(6)]
     with TokenizerPool(kkma(threads=1)) as pool:
+        assert isinstance(pool._config, KkmaConfig)
         running = pool.map(batches)
         results = [timeless(next(running))]
         for _ in range(2):  # the second one is not ready yet
             (child,) = pool._children
             child.process.kill()
-            pool._replace(pool._config, child, collections.deque())  # type: ignore[arg-type]
-        results += map(timeless, pool.map(batches[1:]))
+            pool._handle_death(pool._config, child)
+        results += map(timeless, running)
     assert results == [[faked(text) for text in batch] for batch in batches]

@@ -40,7 +40,7 @@ SOON = 10.0  # for what happens at once, on a busy machine
 FRAMES: list[tuple[Message, bytes]] = [
     ({}, b""),
     ({"ready": True}, b""),
-    ({"id": 3, "texts": ["가\ud800\0", "", "\U0001f600\n"], "known": [[0, 1, 2, "왜"]]}, b""),
+    ({"id": 3, "texts": ["가\ud800\0", "", "\U0001f600\n"], "part": False}, b""),
     ({"id": 2**40}, bytes(range(256)) * 300),
 ]
 
@@ -70,8 +70,8 @@ def test_a_frame_that_is_cut_anywhere_is_the_end(data: bytes) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes always block here")
 def test_a_frame_is_sent_at_once() -> None:
-    reading, output_errors = os.pipe()
-    with os.fdopen(reading, "rb") as source, os.fdopen(output_errors, "wb") as sink:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as source, os.fdopen(writing, "wb") as sink:
         send(sink, {"id": 1}, b"x")
         os.set_blocking(reading, False)
         assert receive(source) == ({"id": 1}, b"x")
@@ -119,7 +119,7 @@ worker.main()
 )
 def test_settings_arrive(changed: dict[str, Any]) -> None:
     config = dataclasses.replace(KkmaConfig(name="kkma"), **changed)
-    reading, output_errors = os.pipe()  # stdin must stay open
+    reading, writing = os.pipe()  # stdin must stay open
     done = subprocess.run(
         [sys.executable, "-c", TELL, config_to_json(config)],
         stdin=reading,
@@ -128,7 +128,7 @@ def test_settings_arrive(changed: dict[str, Any]) -> None:
         check=False,
     )
     os.close(reading)
-    os.close(output_errors)
+    os.close(writing)
     assert receive(io.BytesIO(done.stdout)) == ({"failed": repr(config)}, b"")
 
 
@@ -204,12 +204,10 @@ class Process:
         self._process.stdout.close()
         self._stderr.close()
 
-    def give(
-        self, texts: Sequence[str], known: Sequence[Sequence[Any]] = (), careful: bool = False
-    ) -> int:
-        """Sends a job, gives its number."""
+    def give(self, texts: Sequence[str], part: bool = False) -> int:
+        """Send a batch; return its number."""
         self.number += 1
-        job = {"id": self.number, "texts": texts, "known": known, "careful": careful}
+        job = {"id": self.number, "texts": texts, "part": part}
         assert self._process.stdin is not None
         send(self._process.stdin, job)
         return self.number
@@ -225,12 +223,10 @@ class Process:
             assert time.monotonic() < deadline, "it lives and says nothing"
         return frame
 
-    def answer(self, *before: Message) -> list[Analysis]:
-        """What became of the last job; exactly these messages come before."""
-        for message in before:
-            assert self.hear() == (message, b"")
+    def answer(self, **more: Any) -> list[Analysis]:
+        """Return the results of the last batch, whose message has these more fields."""
         frame = self.hear()
-        assert frame is not None and frame[0] == {"id": self.number}
+        assert frame is not None and frame[0] == {"id": self.number, **more}
         columns = unpack(frame[1])
         assert isinstance(columns, pa.RecordBatch) and columns.schema == ANALYSIS
         return analyses_of(columns)
@@ -385,69 +381,15 @@ def test_a_line_that_filled_the_memory_is_tried_once_more(start: Start) -> None:
     assert worker.asked() == ["가", once, always, once, always, "다", "OOM!", "라"]
 
 
-# What is known, careful jobs
-
-
-def test_known_parts_are_not_tried(start: Start) -> None:
-    worker = start(seconds=20.0)
-    texts = ["가", "나 HANG! 다", "라 DIE!", "마"]
-    worker.give(
-        texts,
-        known=[
-            [1, 0, 9, "too slow"],
-            [1, 2, 7, "too slow"],
-            [2, 0, 6, "Java died"],
-            [2, 2, 6, "x"],
-        ],
-    )
-    results = worker.answer()
-    assert timeless(results) == [
-        faked("가"),
-        Analysis(
-            ["나", "HANG!", "다"], ["U+B098", "UN", "U+B2E4"], [0, 1, 2], "fallback: too slow"
-        ),
-        Analysis(["라", "DIE!"], ["U+B77C", "UN"], [0, 1], "fallback: Java died"),
-        faked("마"),
-    ]
-    assert worker.asked() == ["가", "마", "나", "다", "라"]
-    # What was too slow took its time, in a worker that is no more.
-    assert [round(analysis.seconds / 20) for analysis in results] == [0, 2, 0, 0]
-
-
-def test_a_known_part_leads_the_line_into_parts(start: Start) -> None:
-    # The line failed as a whole by an exception, then a part of it hung.
-    worker = start()
-    worker.give(["  나 HANG! 다라"], known=[[0, 4, 9, "too slow"]], careful=True)
-    (found,) = worker.answer(
-        {"id": 1, "next": [0, 2, 3]},
-        {"id": 1, "next": [0, 10, 12]},
-    )
-    assert (found.morphs, found.status) == (["나", "HANG!", "다", "라"], "fallback: too slow")
-    assert worker.asked() == ["나", "다라"]
-
-
-def test_careful_jobs_tell_what_comes_next(start: Start) -> None:
-    worker = start()
-    texts = ["가", "", " 나 JAVA! 다", "라", "마 HANG! 바"]
-    worker.give(texts, known=[[4, 0, 9, "too slow"], [4, 2, 7, "too slow"]], careful=True)
-    plain = [[0, 0, 1], [2, 0, 10], [3, 0, 1]]
-    parts = [[4, 0, 1], [4, 8, 9], [2, 1, 2], [2, 3, 8], [2, 9, 10]]  # what was known goes first
-    spans = plain + parts
-    results = worker.answer(*({"id": 1, "next": span} for span in spans))
-    statuses = ["ok", "empty", "fallback: JException", "ok", "fallback: too slow"]
-    assert [analysis.status for analysis in results] == statuses
-    assert worker.asked() == [texts[line][begin:end] for line, begin, end in spans]
-    # The next job need not be careful.
-    worker.give(["JAVA! 가"])
-    assert [analysis.status for analysis in worker.answer()] == ["fallback: JException"]
-
-
-def test_what_comes_next_is_told_before_it_is_tried(start: Start) -> None:
-    worker = start()
-    worker.give(["가", "나 DIE! 다", "라"], careful=True)
-    said = [worker.hear() for _ in range(3)]
-    assert said == [({"id": 1, "next": [0, 0, 1]}, b""), ({"id": 1, "next": [1, 0, 8]}, b""), None]
-    assert worker.last_stderr_line().endswith("a last word\n")
+def test_parts_are_not_analyzed_in_parts(start: Start) -> None:
+    worker = start(guard=True)
+    worker.give(["나 다"], part=True)
+    assert timeless(worker.answer()) == [faked("나 다")]
+    worker.give(["다 JAVA! 라"], part=True)
+    assert worker.answer(error="JException") == []
+    worker.give(["가\ud83d"], part=True)
+    assert timeless(worker.answer()) == [faked("가\ufffd")]
+    assert worker.asked() == ["나 다", "다 JAVA! 라", "가\ufffd"]
 
 
 # Time
@@ -455,11 +397,11 @@ def test_what_comes_next_is_told_before_it_is_tried(start: Start) -> None:
 
 def test_who_is_stuck_is_named(start: Start) -> None:
     worker = start(threads=3, seconds=0.3)
-    # As a whole; a part; both while others are at work, who are not to blame.
-    whole = worker.give(["가", "나다 HANG! 라", "마"])
-    assert worker.hear() == ({"id": whole, "stuck": [1, 0, 10]}, b"")
-    part = worker.give(["", "나다 HANG! 라"], known=[[1, 0, 10, "too slow"]])
-    assert worker.hear() == ({"id": part, "stuck": [1, 3, 8]}, b"")
+    batch = worker.give(["가", "", "나다 HANG! 라", "마"])
+    assert worker.hear() == ({"id": batch, "stuck": 2}, b"")
+    # A part of a line that failed as a whole.
+    batch = worker.give(["", "", "ALONE! HANG!"])
+    assert worker.hear() == ({"id": batch, "stuck": 2}, b"")
     # Each is named once, however long it hangs, and the third thread goes on.
     for _ in range(6):
         frame = worker.hear_any()
@@ -490,11 +432,12 @@ def test_the_end_of_stdin_is_the_end(start: Start, folder: Path, where: str) -> 
         while not (folder / "starting").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
     if where == "hangs":
-        worker.give(["HANG!"], careful=True)
-        worker.give(["HANG!"], careful=True)
-        assert {str(worker.hear()) for _ in range(2)} == {
-            str(({"id": number, "next": [0, 0, 5]}, b"")) for number in (1, 2)
-        }
+        worker.give(["HANG!"])
+        worker.give(["HANG!"])
+        deadline, asked = time.monotonic() + SECONDS, worker.asked()
+        while len(asked) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+            asked += worker.asked()
     code, seconds = worker.end()
     assert code == 0 and seconds < SOON
     assert worker.hear() is None
@@ -503,7 +446,7 @@ def test_the_end_of_stdin_is_the_end(start: Start, folder: Path, where: str) -> 
 def test_a_frame_that_is_broken_off_is_the_end(start: Start) -> None:
     worker = start()
     frame = io.BytesIO()
-    send(frame, {"id": 1, "texts": ["가"], "known": [], "careful": False})
+    send(frame, {"id": 1, "texts": ["가"], "part": False})
     worker.write(frame.getvalue()[:-1])
     code, seconds = worker.end()
     assert code == 0 and seconds < SOON
