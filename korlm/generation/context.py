@@ -52,7 +52,9 @@ class Context:
 
 def banned_token_ids(vocab: Vocab) -> tuple[int, ...]:
     """Ids of tokens that stand for no text: the special ones, <eos> aside, and <num>."""
-    numbers = [vocab.tokens.index(NUMBER)] if vocab.numbers and NUMBER in vocab.tokens else []
+    numbers = (
+        [vocab.tokens.index(NUMBER)] if vocab.normalize_numbers and NUMBER in vocab.tokens else []
+    )
     return (*UNWRITABLE, *numbers)
 
 
@@ -98,19 +100,19 @@ class ContextReader:
         ids = ids[:-1]  # the line does not end here
         unread = [self.start_id, *ids]
         if len(unread) > 1:
-            state = self.model.read(self._tensor(unread[:-1])[None], state)
+            state = self.model.advance(self._tensor(unread[:-1])[None], state)
         log_probs, state = self.model.step(self._tensor(unread[-1:]), state)
         return Context((*before, *ids), left, log_probs[0], state)
 
     def _after(self, earlier: str) -> tuple[list[int], State]:
         """The ids of earlier lines, and the state after all of them but the last <eos>."""
         if self.start_id != EOS_ID:  # each sentence is read by itself
-            return [], self.model.begin(1)
+            return [], self.model.initial_state(1)
         if self._earlier is None or self._earlier[0] != earlier:
             ids, _ = self._tokens(earlier.split("\n"))
-            state = self.model.begin(1)
+            state = self.model.initial_state(1)
             if ids:
-                state = self.model.read(self._tensor([self.start_id, *ids[:-1]])[None], state)
+                state = self.model.advance(self._tensor([self.start_id, *ids[:-1]])[None], state)
             self._earlier = earlier, ids, state
         return self._earlier[1:]
 

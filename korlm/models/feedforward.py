@@ -33,7 +33,7 @@ class WindowLM(NeuralLM):
     Args:
         config: sizes, window, dropouts.
         vocab_size: V.
-        tokens: of all ids, if ``config.spelling`` needs them.
+        tokens: of all ids, if ``config.subword_embedding`` needs them.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class WindowLM(NeuralLM):
         else:
             self.output = build_output(config, features, vocab_size, None)
 
-    def begin(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         """Nothing but <pad>: (batch_size, n - 1)."""
         device = self.embedding.weight.device
         return (torch.zeros(batch_size, self.config.window - 1, dtype=torch.int64, device=device),)
@@ -71,17 +71,17 @@ class WindowLM(NeuralLM):
         """See ``NeuralLM._read``."""
         config, training = self.config, self.training
         rows, steps = inputs.shape
-        (before,) = state or self.begin(rows)
+        (before,) = state or self.initial_state(rows)
         ids = torch.cat([before, inputs], 1)  # (B, n - 1 + T)
         x, matrix = self.embedding.read(ids)
-        x = sequence_dropout(x, config.dropout_input, training, variational=False)
+        x = sequence_dropout(x, config.input_dropout, training, variational=False)
         x = torch.cat([x[:, at : at + steps] for at in range(config.window)], 2)  # (B, T, n * E)
         found = torch.tanh(self.hidden_layer(x))
         if config.direct_connections:
             found = torch.cat([found, x], 2)
         if self.projection is not None:
-            found = self.projection(sequence_dropout(found, config.dropout_hidden, training, False))
-        dropped = sequence_dropout(found, config.dropout_output, training, variational=False)
+            found = self.projection(sequence_dropout(found, config.hidden_dropout, training, False))
+        dropped = sequence_dropout(found, config.output_dropout, training, variational=False)
         return found, dropped, (self._last(ids, lengths),), matrix
 
     def _last(self, ids: Tensor, lengths: Tensor | None) -> Tensor:

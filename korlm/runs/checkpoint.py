@@ -40,9 +40,7 @@ def settings_of(checkpoint: Checkpoint, source: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: they are not plain values under the keys of this korlm.
     """
-    check_settings(checkpoint["config"], str(source), CheckpointError)
-    plain: dict[str, Any] = checkpoint["config"]
-    return plain
+    return check_settings(checkpoint["config"], str(source), CheckpointError)
 
 
 FORMAT = 1

@@ -101,8 +101,7 @@ def load_weights(folder: Path) -> Checkpoint:
                 "again, or use the korlm that wrote it"
             )
         checksums.check_seal(config)
-        settings = config["settings"]
-        check_settings(settings, str(path), CheckpointError)
+        settings = check_settings(config["settings"], str(path), CheckpointError)
         vocab_config = VocabConfig(**settings["vocab"])
         found = {key: str(config[key]) for key in ("fingerprint", "prepared")}
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -56,7 +56,7 @@ class NgramTrainer(Trainer):
         if progress.step == 0:
             started = time.perf_counter()
             if model.config.arpa is None:
-                model.count(self.ids, self.stop.check)
+                model.fit(self.ids, self.stop.check)
                 model.to(self.device)
             progress.seconds += time.perf_counter() - started
             progress.step = progress.epoch = 1

@@ -514,9 +514,9 @@ class TrainingSession:
 
     def _show_embeddings(self) -> None:
         """Those of the best model, for TensorBoard's projector; n-grams have none."""
-        number = self.settings.trainer.projected_tokens
+        number = self.settings.trainer.projector_tokens
         if number and isinstance(self.model, NeuralLM):
             vocab = self.prepared.vocab
             with torch.no_grad():
-                matrix = self.model.embedding.whole()
+                matrix = self.model.embedding.full_weight()
             self.tracker.embeddings(matrix, vocab.tokens, vocab.counts, number)

@@ -84,7 +84,7 @@ class Trainer:
     @property
     def is_done(self) -> bool:
         """Whether all steps are done, or valid loss has stopped falling for good."""
-        patience = self.config.patience
+        patience = self.config.early_stopping_patience
         patience_exhausted = (
             patience is not None and self.progress.validations_without_improvement >= patience
         )
@@ -143,7 +143,9 @@ class Trainer:
                 contention_monitor.poll()
                 self.stop.check()
                 self._validate_if_due(bar)
-                if self.group.any(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
+                if self.group.any(
+                    time.monotonic() - saved > 60 * self.config.checkpoint_every_minutes
+                ):
                     self.save()
                     saved = time.monotonic()
                 if self.is_done:
@@ -166,7 +168,7 @@ class Trainer:
         )
         if len(batch.inputs):
             with autocast(self.device, self.bf16):
-                total, nats, after = self.model.objective(
+                total, nats, after = self.model.training_loss(
                     batch.inputs, batch.targets, state, batch.lengths
                 )
             self.state = detach_state(after)
@@ -211,7 +213,7 @@ class Trainer:
         bar.update(len(losses))
 
     def _is_validation_due(self) -> bool:
-        progress, every = self.progress, self.config.valid_every
+        progress, every = self.progress, self.config.eval_every
         if progress.step == 0 or progress.validated_step == progress.step:
             return False
         at_end = progress.batch == len(self.train) or progress.step >= self.total_steps

@@ -54,7 +54,7 @@ def evaluate(
             if not len(batch.inputs):
                 continue
             batch = batch.to(device)
-            nats, after = model.nats(batch.inputs, batch.targets, state, batch.lengths)
+            nats, after = model.token_nll(batch.inputs, batch.targets, state, batch.lengths)
             state = after if batches.carries_state else None
             is_unk = batch.targets == UNK_ID
             nats = nats.to(sums.device, torch.float64)

@@ -48,7 +48,7 @@ def test_commands_take_an_export_for_a_run(korlm: Command, run: Path, tmp_path: 
     assert korlm("export", f"run={run}", "output=given", "formats=[safetensors]").code == 0
     found = []
     for folder in (run, tmp_path / "given"):
-        ended = korlm("evaluate", f"run={folder}", "cache.sizes=[]", "dynamic.rates=[]")
+        ended = korlm("evaluate", f"run={folder}", "cache.sizes=[]", "dynamic.learning_rates=[]")
         assert ended.code == 0, ended.err
         (written,) = (folder / "evaluations").iterdir()
         found.append(json.loads((written / "metrics.json").read_text("utf-8")))
@@ -132,4 +132,4 @@ def own_nats(folder: Path, sentence: str) -> float:
     targets[-1] = 3
     inputs = torch.cat([torch.tensor([run.start_id]), targets[:-1]])
     with torch.inference_mode():
-        return float(run.model.nats(inputs[None], targets[None])[0].sum())
+        return float(run.model.token_nll(inputs[None], targets[None])[0].sum())

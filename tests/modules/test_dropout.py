@@ -124,14 +124,14 @@ def test_gradients_pass_scaled_or_not_at_all() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_each_setting_acts_in_training_only(cell: str, setting: str, variational: bool) -> None:
     """A setting that no layer reads would change nothing in training either."""
-    changes = {setting: 0.5, "variational": variational}
+    changes = {setting: 0.5, "variational_dropout": variational}
     model, plain = make_model(cell, "tied", **changes), make_model(cell, "tied")
     inputs = torch.randint(1, model.vocab_size, (3, 6))
     targets = torch.randint(1, model.vocab_size, (3, 6))
-    expected = plain.nats(inputs, targets)[0]
-    torch.testing.assert_close(model.nats(inputs, targets)[0], expected)
+    expected = plain.token_nll(inputs, targets)[0]
+    torch.testing.assert_close(model.token_nll(inputs, targets)[0], expected)
     model.train()
-    first, second = model.nats(inputs, targets)[0], model.nats(inputs, targets)[0]
+    first, second = model.token_nll(inputs, targets)[0], model.token_nll(inputs, targets)[0]
     assert not torch.allclose(first, expected)
     assert not torch.allclose(first, second)
 
@@ -139,11 +139,13 @@ def test_each_setting_acts_in_training_only(cell: str, setting: str, variational
 def test_variational_settings_reach_the_model() -> None:
     """With the state cut out of play, equal inputs give equal outputs at all times, or not."""
     for variational in (True, False):
-        model = make_model("tanh", "tied", dropout_output=0.5, variational=variational).train()
+        model = make_model(
+            "tanh", "tied", output_dropout=0.5, variational_dropout=variational
+        ).train()
         for name, parameter in model.named_parameters():
             if "weight_hh" in name:
                 torch.nn.init.zeros_(parameter)
         inputs = torch.full((2, 8), 4)
-        nats = model.nats(inputs, inputs, None)[0].detach()
+        nats = model.token_nll(inputs, inputs, None)[0].detach()
         assert torch.allclose(nats, nats[:, :1].expand_as(nats), atol=1e-6) is variational
         assert not torch.allclose(nats[0], nats[1])

@@ -126,11 +126,11 @@ def test_layers_on_each_other_equal_pytorch(cell: str, lengths: Tensor | None) -
 @pytest.mark.parametrize("num_layers, dims", [(1, [3]), (2, [H, 3]), (3, [H, H, 3])])
 def test_the_last_layer_has_its_own_size(cell: str, num_layers: int, dims: list[int]) -> None:
     encoder = RecurrentEncoder(I, 3, make_config(cell, hidden_dim=H, num_layers=num_layers))
-    out, after = encoder(random(T, B, I), encoder.begin(B), None)
+    out, after = encoder(random(T, B, I), encoder.initial_state(B), None)
     assert out.shape == (T, B, 3)
     per_layer = 2 if cell == "lstm" else 1
     assert [part.shape for part in after] == [(B, d) for d in dims for _ in range(per_layer)]
-    assert [part.shape for part in encoder.begin(B)] == [part.shape for part in after]
+    assert [part.shape for part in encoder.initial_state(B)] == [part.shape for part in after]
 
 
 def test_cell_of_tells_the_recurrence(cell: str) -> None:
@@ -155,9 +155,9 @@ def test_the_loop_equals_the_fused_kernel(layer: RecurrentLayer, lengths: Tensor
     "options, training, looped",
     [
         ({}, True, False),
-        ({"dropout_weight": 0.5, "dropout_hidden": 0.5}, True, False),
-        ({"dropout_recurrent": 0.5}, True, True),
-        ({"dropout_recurrent": 0.5}, False, False),
+        ({"weight_dropout": 0.5, "hidden_dropout": 0.5}, True, False),
+        ({"recurrent_dropout": 0.5}, True, True),
+        ({"recurrent_dropout": 0.5}, False, False),
         ({"layer_norm": True}, False, True),
     ],
 )
@@ -169,7 +169,7 @@ def test_only_what_needs_the_loop_takes_it(
     looped: bool,
 ) -> None:
     taken: list[str] = []
-    for name in ("_loop", "_fused"):
+    for name in ("_unrolled", "_fused"):
         real = getattr(RecurrentLayer, name)
 
         def spy(*args: Any, _name: str = name, _real: Any = real) -> Any:
@@ -178,8 +178,8 @@ def test_only_what_needs_the_loop_takes_it(
 
         monkeypatch.setattr(RecurrentLayer, name, spy)
     layer = RecurrentLayer(cell, I, H, make_config(cell, **options)).train(training)
-    layer(random(T, B, I), layer.begin(B), None)
-    assert taken == ["_loop" if looped else "_fused"]
+    layer(random(T, B, I), layer.initial_state(B), None)
+    assert taken == ["_unrolled" if looped else "_fused"]
 
 
 # --- forget bias ---------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_other_cells_have_no_forget_bias() -> None:
 
 
 def test_zero_initial_state(layer: RecurrentLayer) -> None:
-    state = layer.begin(3)
+    state = layer.initial_state(3)
     assert len(state) == layer.num_states
     for part in state:
         torch.testing.assert_close(part, torch.zeros(3, H))
@@ -236,7 +236,7 @@ def test_learned_initial_state_is_a_parameter(cell: str) -> None:
     assert "initial" in dict(layer.named_parameters())
     assert (layer.initial == 0).all()  # begins as the plain layer
     nn.init.normal_(layer.initial)
-    state = layer.begin(3)
+    state = layer.initial_state(3)
     for number, part in enumerate(state):
         for row in part:
             torch.testing.assert_close(row, layer.initial[number])
@@ -313,7 +313,7 @@ def test_layer_norm_equals_the_formulas(kind: str, reference: Callable[..., Any]
 
 def test_recurrent_dropout_has_one_mask_a_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The state that a step is given is masked, in every step by the same mask."""
-    layer = RecurrentLayer("tanh", I, H, make_config("tanh", dropout_recurrent=0.4)).train()
+    layer = RecurrentLayer("tanh", I, H, make_config("tanh", recurrent_dropout=0.4)).train()
     scatter(layer)
     masks: list[Tensor] = []
     real = rnn.dropout_mask
@@ -338,7 +338,7 @@ def test_recurrent_dropout_has_one_mask_a_sequence(monkeypatch: pytest.MonkeyPat
 
 def test_recurrent_dropout_spares_the_memory_cell() -> None:
     """Of an LSTM: an open forget gate keeps what it knows, however much is dropped."""
-    layer = RecurrentLayer("lstm", I, H, make_config("lstm", dropout_recurrent=0.9)).train()
+    layer = RecurrentLayer("lstm", I, H, make_config("lstm", recurrent_dropout=0.9)).train()
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     layer.bias_ih.data[H : 2 * H] = 50.0
@@ -347,7 +347,7 @@ def test_recurrent_dropout_spares_the_memory_cell() -> None:
     torch.testing.assert_close(c, state[1])
 
 
-@pytest.mark.parametrize("option", ["dropout_recurrent", "dropout_weight"])
+@pytest.mark.parametrize("option", ["recurrent_dropout", "weight_dropout"])
 def test_dropout_within_works_in_training_only(cell: str, option: str) -> None:
     layer = RecurrentLayer(cell, I, H, make_config(cell, **{option: 0.5}))
     plain = RecurrentLayer(cell, I, H, make_config(cell))
@@ -364,7 +364,7 @@ def test_dropout_within_works_in_training_only(cell: str, option: str) -> None:
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "packed"])
 def test_weight_dropout_runs_pytorch_on_dropped_weights(cell: str, lengths: Tensor | None) -> None:
-    layer = RecurrentLayer(cell, I, H, make_config(cell, dropout_weight=0.5)).train()
+    layer = RecurrentLayer(cell, I, H, make_config(cell, weight_dropout=0.5)).train()
     scatter(layer)
     x, state = random(T, B, I), make_state(layer)
     raw = layer.weight_hh.detach().clone()
@@ -382,7 +382,7 @@ def test_weight_dropout_runs_pytorch_on_dropped_weights(cell: str, lengths: Tens
 
 def test_weight_dropout_reaches_the_raw_weight(cell: str) -> None:
     """Its gradient is 0 just where the weight was dropped."""
-    layer = RecurrentLayer(cell, I, H, make_config(cell, dropout_weight=0.5)).train()
+    layer = RecurrentLayer(cell, I, H, make_config(cell, weight_dropout=0.5)).train()
     scatter(layer)
     x, state = random(T, B, I), make_state(layer)
     torch.manual_seed(7)

@@ -149,18 +149,18 @@ def rates(config: ScheduleConfig, total: int) -> list[float]:
 
 
 @pytest.mark.parametrize("total", [20, 101, 333])
-@pytest.mark.parametrize("warmup_share", [0.25, 0.3])
+@pytest.mark.parametrize("warmup_ratio", [0.25, 0.3])
 @pytest.mark.parametrize("start_factor, end_factor", [(0.04, 4e-6), (0.1, 0.001)])
 def test_one_cycle_equals_pytorch(
-    total: int, warmup_share: float, start_factor: float, end_factor: float
+    total: int, warmup_ratio: float, start_factor: float, end_factor: float
 ) -> None:
-    """PyTorch puts the peak at step pct_start * total - 1, korlm at warmup_share * total."""
+    """PyTorch puts the peak at step pct_start * total - 1, korlm at warmup_ratio * total."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=1.0,
         total_steps=total,
-        pct_start=warmup_share + 1 / total,
+        pct_start=warmup_ratio + 1 / total,
         div_factor=1 / start_factor,
         final_div_factor=start_factor / end_factor,
         cycle_momentum=False,
@@ -173,7 +173,7 @@ def test_one_cycle_equals_pytorch(
             scheduler.step()
     config = DecayConfig(
         name="one_cycle",
-        warmup_share=warmup_share,
+        warmup_ratio=warmup_ratio,
         start_factor=start_factor,
         end_factor=end_factor,
     )
@@ -181,7 +181,7 @@ def test_one_cycle_equals_pytorch(
 
 
 def test_one_cycle_has_its_corners_where_they_should_be() -> None:
-    config = DecayConfig(name="one_cycle", warmup_share=0.25, start_factor=0.1, end_factor=0.01)
+    config = DecayConfig(name="one_cycle", warmup_ratio=0.25, start_factor=0.1, end_factor=0.01)
     found = rates(config, 41)
     assert found[0] == pytest.approx(0.1)
     # 10.25 steps of rising: the peak lies between two steps.
@@ -192,7 +192,7 @@ def test_one_cycle_has_its_corners_where_they_should_be() -> None:
 
 
 def test_cosine_rises_straight_and_falls_along_a_cosine() -> None:
-    config = DecayConfig(name="cosine", warmup_share=0.4, start_factor=0.2, end_factor=0.1)
+    config = DecayConfig(name="cosine", warmup_ratio=0.4, start_factor=0.2, end_factor=0.1)
     falling = [0.1 + 0.9 * (1 + math.cos(math.pi * k / 5)) / 2 for k in range(6)]
     assert rates(config, 10) == pytest.approx([0.2, 0.4, 0.6, 0.8, *falling])
 
@@ -213,14 +213,14 @@ def test_constant_stays() -> None:
 
 
 def test_constant_with_warm_up() -> None:
-    config = ScheduleConfig(name="constant", warmup_share=0.5, start_factor=0.0)
+    config = ScheduleConfig(name="constant", warmup_ratio=0.5, start_factor=0.0)
     assert rates(config, 8) == pytest.approx([0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0])
 
 
 @pytest.mark.parametrize("name", ["cosine", "one_cycle"])
 @pytest.mark.parametrize("total", [1, 2, 3])
 def test_very_short_runs_have_rates_too(name: str, total: int) -> None:
-    config = DecayConfig(name=name, warmup_share=0.25, start_factor=0.04)
+    config = DecayConfig(name=name, warmup_ratio=0.25, start_factor=0.04)
     assert all(0 <= rate <= 1 for rate in rates(config, total))
     assert rates(DecayConfig(name=name), total)[0] == 1.0
 
@@ -271,7 +271,7 @@ def test_other_schedules_do_not_fall_at_a_plateau(config: ScheduleConfig) -> Non
 
 
 def test_plateau_settings_warm_up_as_the_others() -> None:
-    config = PlateauConfig(name="plateau", warmup_share=0.5, start_factor=0.5)
+    config = PlateauConfig(name="plateau", warmup_ratio=0.5, start_factor=0.5)
     assert rates(config, 4) == pytest.approx([0.5, 0.75, 1.0, 1.0])
 
 

@@ -134,7 +134,7 @@ class ExternalTokenizer:
 
 def may_cut(config: WorkerConfig) -> bool:
     """Return whether an eojeol that cannot be analyzed may be cut into pieces."""
-    return not isinstance(config, KkmaConfig) or config.guard
+    return not isinstance(config, KkmaConfig) or config.limit_work
 
 
 def with_defaults(config: Config) -> Config:
@@ -144,10 +144,10 @@ def with_defaults(config: Config) -> Config:
     """
     threads = config.threads or max(1, available_cores() // config.workers)
     config = dataclasses.replace(config, threads=threads)
-    if isinstance(config, JavaConfig) and config.heap is None:
+    if isinstance(config, JavaConfig) and config.heap_mb is None:
         heap = roomy_heap(threads)
         if hasattr(os, "sysconf"):
             memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
             heap = max(512, min(heap, memory // 2 // config.workers))
-        config = dataclasses.replace(config, heap=heap)
+        config = dataclasses.replace(config, heap_mb=heap)
     return config

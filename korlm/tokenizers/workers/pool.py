@@ -5,7 +5,7 @@ pool starts, feeds with a few batches each, and replaces. No line is lost:
 
 - A batch whose worker dies is halved, and the halves are queued at the front. They run alone in a
   worker, so that no other batch is affected again.
-- A single line whose worker died twice, or that exceeds ``seconds_per_line``, is split into parts
+- A single line whose worker died twice, or that exceeds ``line_timeout_s``, is split into parts
   (``workers/fallback.py``). Each part runs alone in a worker, under the same rule.
 """
 
@@ -291,7 +291,7 @@ class TokenizerPool:
             return part.result
 
         analysis = analyze_with_fallback(text, why, attempt, may_cut(config))
-        late = reasons.count(TIMEOUT) * config.seconds_per_line
+        late = reasons.count(TIMEOUT) * config.line_timeout_s
         analysis = analysis._replace(seconds=analysis.seconds + late)
         job.batch.add(job.first, to_record_batch([analysis]))
 
@@ -300,7 +300,7 @@ class TokenizerPool:
         if not self._children:
             self._children = [_WorkerProcess(config, self._inbox) for _ in range(config.workers)]
         self._dispatch()
-        patience = START_SECONDS + config.seconds_per_line
+        patience = START_SECONDS + config.line_timeout_s
         for child in self._children:  # they send a message each second
             if child.jobs and child.silent > patience:
                 self._handle_death(config, child, silent=True)
@@ -359,7 +359,7 @@ class TokenizerPool:
         """Give up one line of a job as too slow; return jobs for the others."""
         logger.warning(
             "%s took more than %g s for %d characters (%.20s...): splitting them",
-            *(self._title, config.seconds_per_line, len(job.texts[line]), job.texts[line]),
+            *(self._title, config.line_timeout_s, len(job.texts[line]), job.texts[line]),
         )
         if job.batch is None:
             job.result = TIMEOUT
@@ -413,10 +413,10 @@ class TokenizerPool:
 
 
 def has_clock(config: WorkerConfig) -> bool:
-    """Return whether ``seconds_per_line`` limits a line; Kkma's fast engine counts its steps."""
+    """Return whether ``line_timeout_s`` limits a line; Kkma's fast engine counts its steps."""
     return not (isinstance(config, KkmaConfig) and config.engine is Engine.fast)
 
 
 def _is_there_memory(config: WorkerConfig) -> str:
-    heap = f" for tokenizer.heap={config.heap}" if isinstance(config, JavaConfig) else ""
+    heap = f" for tokenizer.heap_mb={config.heap_mb}" if isinstance(config, JavaConfig) else ""
     return f"is there memory{heap}?"

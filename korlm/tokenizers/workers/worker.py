@@ -6,7 +6,7 @@ line, which is analyzed as it is or not at all. Messages to the parent:
     ready, failed   the analyzers have started, or the reason why not
     id              a batch is done; the columns follow as bytes
     id, error       a part could not be analyzed, and why
-    id, stuck       this line of the batch exceeds ``seconds_per_line``
+    id, stuck       this line of the batch exceeds ``line_timeout_s``
     alive           each second
 
 The parent kills a stuck worker: a running call of Java or C++ cannot be ended otherwise. When stdin
@@ -87,7 +87,7 @@ class _Worker:
     ) -> None:
         self.output = output
         self.jobs = jobs
-        self.seconds = config.seconds_per_line
+        self.seconds = config.line_timeout_s
         self._lock = threading.Lock()
         self.threads = [_Thread(self, build_external(config)) for _ in range(config.threads or 1)]
 
