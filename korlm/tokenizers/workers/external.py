@@ -1,7 +1,6 @@
-"""What tokenizers share that run in child processes: slow, large, or in danger of hanging.
+"""Base classes of tokenizers that run in child processes: slow, large, or able to hang.
 
-An analyzer reads batches of lines for one thread of a worker (``workers/worker.py``) and may fail
-at any of them; ``ExternalTokenizer`` makes an analysis of every line of it all the same.
+An analyzer may fail on any line; ``ExternalTokenizer`` returns an analysis of every line.
 """
 
 from __future__ import annotations
@@ -30,48 +29,48 @@ Config = TypeVar("Config", bound=WorkerConfig)
 
 
 class Analyzer(Protocol):
-    """One analyzer for one thread."""
+    """An analyzer for one thread of a worker (``workers/worker.py``)."""
 
     def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
-        """An analysis of each line, or in a word why there is none. No line is blank."""
+        """Return an analysis of each line, or the reason why there is none. No line is blank."""
 
     def current_line(self) -> tuple[int, float]:
-        """Return the line at work and its seconds so far, for another thread.
+        """Return the index of the current line and its seconds so far, for another thread.
 
-        -1 for the line between batches, and always for analyzers that no clock may end.
+        The index is -1 between calls, and always for analyzers that have no time limit.
         """
 
 
 class LineAnalyzer(ABC):
-    """An analyzer that is called once for every line, by a clock."""
+    """Base class of analyzers that analyze line by line, each with a time limit."""
 
-    exceptions: tuple[type[BaseException], ...] = (RecursionError,)  # of which a line may die
+    exceptions: tuple[type[BaseException], ...] = (RecursionError,)  # make a line fail
 
     def __init__(self) -> None:
-        self._at_work = (-1, 0.0)
+        self._current = (-1, 0.0)  # index and start time
 
     @abstractmethod
     def analyze_line(self, text: str) -> Analysis:
-        """The tokens of one line that is not blank."""
+        """Return the tokens of one line that is not blank."""
 
     def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
-        """An analysis of each line, or the name of the exception that it died of."""
-        found: list[Analysis | str] = []
+        """Return an analysis of each line, or the name of the exception that it raised."""
+        results: list[Analysis | str] = []
         for index, text in enumerate(texts):
-            began = time.monotonic()
-            self._at_work = (index, began)
+            start = time.monotonic()
+            self._current = (index, start)
             try:
                 analysis = self.analyze_line(text)
-                found.append(analysis._replace(seconds=time.monotonic() - began))
+                results.append(analysis._replace(seconds=time.monotonic() - start))
             except self.exceptions as error:
-                found.append(type(error).__name__.rpartition(".")[2])
-        self._at_work = (-1, 0.0)
-        return found
+                results.append(type(error).__name__.rpartition(".")[2])
+        self._current = (-1, 0.0)
+        return results
 
     def current_line(self) -> tuple[int, float]:
-        """The line at work and its seconds so far."""
-        line, began = self._at_work
-        return line, time.monotonic() - began
+        """Return the index of the current line and its seconds so far."""
+        index, start = self._current
+        return index, time.monotonic() - start
 
 
 class ExternalTokenizer:
@@ -138,9 +137,9 @@ def may_cut(config: WorkerConfig) -> bool:
 
 
 def with_defaults(config: Config) -> Config:
-    """The settings with numbers in the place of null: threads by cores, heap by threads and memory.
+    """Return the settings with threads by cores and heap by threads and memory where they are null.
 
-    Kkma's dictionary and probabilities take 0.3 GB; words that are hostile take the rest.
+    Kkma's dictionary and probabilities take 0.3 GB; pathological words take the rest.
     """
     threads = config.threads or max(1, available_cores() // config.workers)
     config = dataclasses.replace(config, threads=threads)

@@ -14,21 +14,20 @@ from korlm.config import SCHEMAS, WorkerConfig
 Message = dict[str, Any]
 
 
-ALIVE_SECONDS = 1.0
+ALIVE_SECONDS = 1.0  # between signs of life of a worker
 
-
-HEAD = struct.Struct("<II")
+HEAD = struct.Struct("<II")  # lengths of the JSON message and of the data
 
 
 def send(stream: IO[bytes], message: Message, data: bytes = b"") -> None:
-    """Writes one frame."""
+    """Write one frame: two lengths, a JSON message, data."""
     body = json.dumps(message).encode("ascii")
     stream.write(HEAD.pack(len(body), len(data)) + body + data)
     stream.flush()
 
 
 def receive(stream: IO[bytes]) -> tuple[Message, bytes] | None:
-    """Reads one frame; None at the end of the stream."""
+    """Read one frame; return None at the end of the stream."""
     head = stream.read(HEAD.size)
     if len(head) < HEAD.size:
         return None
@@ -41,13 +40,13 @@ def receive(stream: IO[bytes]) -> tuple[Message, bytes] | None:
 
 
 def config_to_json(config: WorkerConfig) -> str:
-    """Settings for the command line of a worker."""
+    """Return settings as an argument for the command line of a worker."""
     kind = type(config).__name__
     return json.dumps([kind, dataclasses.asdict(config)], default=lambda member: member.value)
 
 
 def config_from_json(text: str) -> WorkerConfig:
-    """The settings that ``config_to_json`` was given."""
+    """Return the settings encoded by ``config_to_json``."""
     name, values = json.loads(text)
     (kind,) = (schema for schema in SCHEMAS["tokenizer"].values() if schema.__name__ == name)
     for key, hint in typing.get_type_hints(kind).items():
