@@ -15,25 +15,17 @@ import collections
 import contextlib
 import itertools
 import logging
-import os
 import queue
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pyarrow as pa
 
-from korlm import _version
 from korlm.config import Engine, JavaConfig, KkmaConfig, TokenizerConfig, WorkerConfig
 from korlm.text.unicode import replace_lone_surrogates
 from korlm.tokenizers.analysis import (
-    ANALYSIS,
     Analysis,
     Span,
     analyses_of,
@@ -43,7 +35,8 @@ from korlm.tokenizers.analysis import (
 from korlm.tokenizers.registry import build_inprocess, tokenizer_version
 from korlm.tokenizers.workers.external import TIMEOUT, may_cut, with_defaults
 from korlm.tokenizers.workers.fallback import analyze_with_fallback
-from korlm.tokenizers.workers.protocol import ALIVE_SECONDS, Message, config_to_json, receive, send
+from korlm.tokenizers.workers.process import Batch, Job, WorkerProcess
+from korlm.tokenizers.workers.protocol import ALIVE_SECONDS, Message
 from korlm.utils.errors import TokenizerError
 
 logger = logging.getLogger(__name__)
@@ -56,127 +49,6 @@ MAX_DEATHS = 5  # of workers in a row that say nothing about their lines: while 
 MAX_LINE_DEATHS = 2  # of workers with a single line; the first one may have had another cause
 
 Task: TypeAlias = Sequence[str] | pa.RecordBatch  # lines of a batch, or their columns
-
-
-class _Batch:
-    """A batch of lines and the results of its jobs so far."""
-
-    def __init__(self, num_lines: int) -> None:
-        self._missing = num_lines
-        self._results: dict[int, pa.RecordBatch] = {}  # by the number of their first line
-
-    def add(self, first: int, columns: pa.RecordBatch) -> None:
-        """Add the results of some lines."""
-        self._results[first] = columns
-        self._missing -= columns.num_rows
-
-    @property
-    def is_done(self) -> bool:
-        """Whether every line has its result."""
-        return self._missing == 0
-
-    def columns(self) -> pa.RecordBatch:
-        """Return the results of all lines, in order."""
-        results = [self._results[first] for first in sorted(self._results)]
-        if len(results) == 1:
-            return results[0]
-        return pa.Table.from_batches(results, ANALYSIS).combine_chunks().to_batches()[0]
-
-
-@dataclass(eq=False)
-class _Job:
-    """Consecutive lines of a batch that go through a worker together, or one part of a line."""
-
-    texts: Sequence[str]
-    batch: _Batch | None = None  # None: a part
-    first: int = 0  # line of the batch
-    alone: bool = False  # in its worker
-    deaths: int = 0  # of workers that had it
-    result: Analysis | str | None = None  # of a part: its analysis, or why there is none
-
-    def slice(self, begin: int, end: int) -> _Job:
-        """Return a job of some of its lines."""
-        return _Job(self.texts[begin:end], self.batch, self.first + begin, self.alone)
-
-
-class _WorkerProcess:
-    """A worker process and its jobs."""
-
-    def __init__(self, config: WorkerConfig, inbox: queue.SimpleQueue[Any]) -> None:
-        self.jobs: dict[int, _Job] = {}
-        self.ready = False
-        self.silent = 0.0  # seconds since its last message, as far as the pool waited for one
-        self._inbox = inbox
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        source = str(Path(_version.__file__).resolve().parent.parent)
-        path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "korlm.tokenizers.workers.worker", config_to_json(config)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env={**os.environ, "PYTHONPATH": path},
-            # Ctrl-C goes to the parent only, which then ends its children.
-            start_new_session=True,
-        )
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        while True:
-            try:
-                frame = receive(self.process.stdout)
-            except (OSError, ValueError):
-                frame = None
-            self._inbox.put((self, frame))
-            if frame is None:
-                return
-
-    def give(self, number: int, job: _Job) -> None:
-        """Send a job; if the process is dead, its listener notices."""
-        self.jobs[number] = job
-        message = {"id": number, "texts": job.texts, "part": job.batch is None}
-        assert self.process.stdin is not None
-        with contextlib.suppress(OSError):
-            send(self.process.stdin, message)
-
-    @property
-    def is_taken(self) -> bool:
-        """Whether one of its jobs must run alone."""
-        return any(job.alone for job in self.jobs.values())
-
-    def last_stderr_line(self) -> str:
-        """Return why the process ended, in one line: see ``reason_of``; or its exit code."""
-        self._stderr.seek(0)
-        text = self._stderr.read().decode("utf-8", "replace")
-        return reason_of(text) or f"exit code {self.process.wait()}"
-
-    def close(self) -> None:
-        """Kill the process."""
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self._stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-
-
-def reason_of(stderr: str) -> str:
-    r"""Return the line of a worker's stderr that says why it ended; empty if there is none.
-
-    That is the first line of a report of the JVM, whose last lines only say where to send it, or
-    the last line of anything else.
-
-    >>> reason_of("ready\n#\n# There is insufficient memory.\n# Saved as:\n# /tmp/a.log\n#\n")
-    'There is insufficient memory.'
-    """
-    lines = [line.strip() for line in stderr.split("\n")]
-    report = [line.lstrip("# ") for line in lines if line.startswith("#") and line.strip("# ")]
-    if report and report[0].startswith("A fatal error"):  # the headline; what it was comes next
-        del report[0]
-    noise = ("WARNING", "Picked up ")
-    other = [line for line in lines if line and not line.startswith(noise)]
-    return report[0] if report else other[-1] if other else ""
 
 
 class TokenizerPool:
@@ -194,12 +66,12 @@ class TokenizerPool:
         self._config = config
         self._light = build_inprocess(config, learned)
         self._title = config.name.capitalize()
-        self._inbox: queue.SimpleQueue[tuple[_WorkerProcess, tuple[Message, bytes] | None]] = (
+        self._inbox: queue.SimpleQueue[tuple[WorkerProcess, tuple[Message, bytes] | None]] = (
             queue.SimpleQueue()
         )
-        self._children: list[_WorkerProcess] = []
-        self._waiting: collections.deque[_Job] = collections.deque()
-        self._failed: collections.deque[tuple[_Job, str]] = collections.deque()  # single lines
+        self._children: list[WorkerProcess] = []
+        self._waiting: collections.deque[Job] = collections.deque()
+        self._failed: collections.deque[tuple[Job, str]] = collections.deque()  # single lines
         self._job_numbers = itertools.count()
         # Held by a thread until its map has ended. The same thread may begin another one.
         self._lock = threading.RLock()
@@ -251,7 +123,7 @@ class TokenizerPool:
         self._waiting.clear()
         self._failed.clear()
         remaining = iter(batches)
-        in_flight: collections.deque[_Batch] = collections.deque()
+        in_flight: collections.deque[Batch] = collections.deque()
         limit = config.workers * ((config.threads or 1) + 2)
         while True:
             for task in itertools.islice(remaining, limit - len(in_flight)):
@@ -259,30 +131,31 @@ class TokenizerPool:
             if not in_flight:
                 return
             while not in_flight[0].is_done:
-                self._step(config)
-                while self._failed:
+                if self._failed:
                     self._split(config, *self._failed.popleft())
+                else:
+                    self._step(config)
             yield in_flight.popleft().columns()
 
-    def _enqueue(self, task: Task) -> _Batch:
+    def _enqueue(self, task: Task) -> Batch:
         if not isinstance(task, pa.RecordBatch) and len(task) == 0:
             task = to_record_batch([])
         if isinstance(task, pa.RecordBatch):
-            batch = _Batch(task.num_rows)
+            batch = Batch(task.num_rows)
             batch.add(0, task)
         else:
-            batch = _Batch(len(task))
-            self._waiting.append(_Job(list(task), batch))
+            batch = Batch(len(task))
+            self._waiting.append(Job(list(task), batch))
         return batch
 
-    def _split(self, config: WorkerConfig, job: _Job, why: str) -> None:
+    def _split(self, config: WorkerConfig, job: Job, why: str) -> None:
         """Analyze a single line in parts."""
         assert job.batch is not None
         text = replace_lone_surrogates(job.texts[0])
         reasons = [why]
 
         def attempt(span: Span) -> Analysis | str:
-            part = _Job([text[span.begin : span.end]], alone=True)
+            part = Job([text[span.begin : span.end]], alone=True)
             self._waiting.appendleft(part)
             while part.result is None:
                 self._step(config)
@@ -298,7 +171,7 @@ class TokenizerPool:
     def _step(self, config: WorkerConfig) -> None:
         """Send jobs to idle workers and process one message; does not wait for long."""
         if not self._children:
-            self._children = [_WorkerProcess(config, self._inbox) for _ in range(config.workers)]
+            self._children = [WorkerProcess(config, self._inbox) for _ in range(config.workers)]
         self._dispatch()
         patience = START_SECONDS + config.line_timeout_s
         for child in self._children:  # they send a message each second
@@ -332,7 +205,7 @@ class TokenizerPool:
                 child.give(next(self._job_numbers), job)
 
     def _process(
-        self, config: WorkerConfig, child: _WorkerProcess, message: Message, data: bytes
+        self, config: WorkerConfig, child: WorkerProcess, message: Message, data: bytes
     ) -> None:
         """Act on a message of a worker."""
         if "failed" in message:
@@ -355,7 +228,7 @@ class TokenizerPool:
         else:
             job.batch.add(job.first, unpack(data))
 
-    def _cut_out(self, config: WorkerConfig, job: _Job, line: int) -> list[_Job]:
+    def _cut_out(self, config: WorkerConfig, job: Job, line: int) -> list[Job]:
         """Give up one line of a job as too slow; return jobs for the others."""
         logger.warning(
             "%s took more than %g s for %d characters (%.20s...): splitting them",
@@ -369,7 +242,7 @@ class TokenizerPool:
         return [part for part in rest if part.texts]
 
     def _handle_death(
-        self, config: WorkerConfig, child: _WorkerProcess, silent: bool = False
+        self, config: WorkerConfig, child: WorkerProcess, silent: bool = False
     ) -> None:
         """Retry the jobs of a worker that died, or that is silent, in a new one."""
         child.process.kill()
@@ -390,13 +263,13 @@ class TokenizerPool:
         logger.warning("%s worker died (%s); restarting it", self._title, reason)
         self._restart(config, child, jobs)
 
-    def _restart(self, config: WorkerConfig, child: _WorkerProcess, jobs: list[_Job]) -> None:
+    def _restart(self, config: WorkerConfig, child: WorkerProcess, jobs: list[Job]) -> None:
         """Replace a worker process and queue jobs at the front."""
         child.close()
-        self._children[self._children.index(child)] = _WorkerProcess(config, self._inbox)
+        self._children[self._children.index(child)] = WorkerProcess(config, self._inbox)
         self._waiting.extendleft(reversed(jobs))
 
-    def _retry(self, job: _Job, why: str) -> list[_Job]:
+    def _retry(self, job: Job, why: str) -> list[Job]:
         """Return the jobs to run in place of one whose worker died: its halves, if it has any."""
         job.alone = True
         job.deaths += 1
