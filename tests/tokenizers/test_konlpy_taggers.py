@@ -15,7 +15,7 @@ from korlm.corpus.files import read_lines
 from korlm.corpus.normalization import normalize
 from korlm.corpus.sources import find_sources
 from korlm.tokenizers.analysis import Analysis, analyses_of
-from korlm.tokenizers.konlpy_taggers import TAGGERS, _hannanum_units, _komoran_places
+from korlm.tokenizers.konlpy_taggers import TAGGERS, hannanum_units, komoran_offsets
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.tokenizers.workers.pool import TokenizerPool
 
@@ -46,16 +46,16 @@ def test_versions_start_no_java(name: str) -> None:
 
 
 def test_places_of_komoran() -> None:
-    assert _komoran_places("가 나") == [0, 1, 2]
-    assert _komoran_places(" \t 가  나\t ") == [3, 4, 6]
-    assert _komoran_places("가 \t 나") == [0, 1, 2, 3, 4]
-    assert _komoran_places("😀 가") == [0, 0, 1, 2]
+    assert komoran_offsets("가 나") == [0, 1, 2]
+    assert komoran_offsets(" \t 가  나\t ") == [3, 4, 6]
+    assert komoran_offsets("가 \t 나") == [0, 1, 2, 3, 4]
+    assert komoran_offsets("😀 가") == [0, 0, 1, 2]
 
 
 def test_units_of_hannanum() -> None:
     told = "나는\n\t나/N+는/J\n\n😀\n\t😀/N\n\n\n.\n\t./S\n\n\n"
-    assert _hannanum_units(told) == [("나는", "\t나/N+는/J"), ("😀", "\t😀/N"), (".", "\t./S")]
-    assert _hannanum_units("") == []
+    assert hannanum_units(told) == [("나는", "\t나/N+는/J"), ("😀", "\t😀/N"), (".", "\t./S")]
+    assert hannanum_units("") == []
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,7 @@ def test_too_few_pieces() -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", b"\x00" * 100])
 def test_a_damaged_model(damage: bytes) -> None:
-    with pytest.raises(TokenizerError, match="the model of sentencepiece is damaged"):
+    with pytest.raises(TokenizerError, match="the sentencepiece model is damaged"):
         SentencePieceTokenizer(CONFIG, damage)
 
 

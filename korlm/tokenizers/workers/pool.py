@@ -292,4 +292,4 @@ def has_clock(config: WorkerConfig) -> bool:
 
 def _is_there_memory(config: WorkerConfig) -> str:
     heap = f" for tokenizer.heap_mb={config.heap_mb}" if isinstance(config, JavaConfig) else ""
-    return f"is there memory{heap}?"
+    return f"is there enough memory{heap}?"

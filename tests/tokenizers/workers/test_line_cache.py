@@ -27,8 +27,8 @@ from korlm.tokenizers.workers.line_cache import LineCache
 from korlm.utils.io.locks import held
 
 LINES = sentences(300, seed=1)
-LINES = [f"{number} {line}" for number, line in enumerate(LINES)]  # each one once
-ANY = 100  # MiB; no limit for these tests
+LINES = [f"{number} {line}" for number, line in enumerate(LINES)]  # unique
+ANY = 100  # MiB; not reached by these tests
 
 LARGEST = (1 << 31) - 1
 CONTROLS = ["\0", "\r", "\x0b\x0c\x1c", "\x85\u2028"]
@@ -67,7 +67,7 @@ NOT_KEPT = {
 
 
 def fake(text: str) -> Analysis:
-    """An analysis in the manner of Kkma."""
+    """Return an analysis similar to Kkma's."""
     morphs = [text[i : i + 2] for i in range(0, len(text), 2)]
     return Analysis(morphs, ["NNG"] * len(morphs), [i // 2 for i in range(len(morphs))])
 
@@ -77,12 +77,12 @@ def fill(cache: LineCache, texts: Sequence[str]) -> None:
 
 
 def known(cache: LineCache, texts: Sequence[str]) -> list[bool]:
-    """Which lines the cache knows; what it gives for them must be right."""
-    found = cache.get(texts)
-    assert len(found) == len(texts)
-    for text, analysis in zip(texts, found, strict=True):
+    """Return which lines the cache has; their analyses must be right."""
+    results = cache.get(texts)
+    assert len(results) == len(texts)
+    for text, analysis in zip(texts, results, strict=True):
         assert analysis in (None, fake(text))
-    return [analysis is not None for analysis in found]
+    return [analysis is not None for analysis in results]
 
 
 def database(folder: Path) -> Path:
@@ -95,7 +95,7 @@ def size(folder: Path) -> int:
 
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[sqlite3.Connection]:
-    """The database behind the cache's back."""
+    """Open the database without the cache."""
     with contextlib.closing(sqlite3.connect(database(folder), isolation_level=None)) as connection:
         yield connection
 
@@ -114,9 +114,9 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
         cache.put([text], to_record_batch([analysis]))
         assert cache.get([text]) == [analysis]
     with LineCache(tmp_path, "1", ANY) as cache:
-        (found,) = cache.get([text])
-    assert found == analysis
-    assert isinstance(found, Analysis)
+        (results,) = cache.get([text])
+    assert results == analysis
+    assert isinstance(results, Analysis)
 
 
 def test_round_trip_of_random_analyses(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_closed(tmp_path: Path) -> None:
 # Damaged values
 
 
-def test_a_flipped_bit_is_a_miss(tmp_path: Path) -> None:
+def test_flipped_bits_and_truncated_values_are_misses(tmp_path: Path) -> None:
     with LineCache(tmp_path, "1", ANY) as cache:
         fill(cache, ["아버지가 방에"])
         with opened(tmp_path) as connection:
@@ -418,17 +418,17 @@ def test_a_damaged_file_is_recreated(
         assert not all(known(cache, LINES))
         fill(cache, LINES)
         assert all(known(cache, LINES))
-    said = warnings(caplog)
-    # An empty file is what SQLite itself begins with.
-    assert len(said) == (damage is not damage_nothing_there)
-    assert all("recreating" in warning and str(tmp_path) in warning for warning in said)
+    messages = warnings(caplog)
+    # An empty file is a valid new database.
+    assert len(messages) == (damage is not damage_nothing_there)
+    assert all("recreating" in warning and str(tmp_path) in warning for warning in messages)
     with LineCache(tmp_path, "1", ANY) as cache:
         assert all(known(cache, LINES))
-    assert len(warnings(caplog)) == len(said)
+    assert len(warnings(caplog)) == len(messages)
 
 
 def overwrite_pages(path: Path) -> None:
-    """All but the first page; as another process, whose closing a file does not end our locks."""
+    """Overwrite all but the first page, in a process: closing the file here would end our locks."""
     code = (
         "import sys, os; path = sys.argv[1]; size = os.stat(path).st_size\n"
         "with open(path, 'r+b') as file: file.seek(4096); file.write(b'\\xee' * (size - 4096))"
@@ -550,7 +550,7 @@ from korlm.tokenizers.analysis import EMPTY, to_record_batch
 logging.basicConfig(format="%(levelname)s %(message)s")
 folder = Path(sys.argv[1])
 if os.geteuid() == 0:
-    os.setuid(65534)  # root may write anywhere
+    os.setuid(65534)  # root can write anywhere
 with LineCache(folder, "1", 10) as cache:
     cache.put(["a"], to_record_batch([EMPTY]))
     print(cache.get(["a", "b"]))
@@ -560,22 +560,22 @@ with LineCache(folder, "1", 10) as cache:
 
 @pytest.mark.parametrize("filled", [False, True])
 def test_a_folder_that_cannot_be_written(filled: bool) -> None:
-    # Not tmp_path, which only its owner may enter.
+    # Not tmp_path, which only its owner can enter.
     folder = Path(tempfile.mkdtemp())
     try:
         if filled:
             with LineCache(folder, "1", ANY) as cache:
                 fill(cache, LINES)
         folder.chmod(0o555)
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", READ_ONLY, folder],
             capture_output=True,
             text=True,
             cwd=ROOT,
             check=True,
         )
-        assert done.stdout == "[None, None]\n"
-        (warning,) = done.stderr.splitlines()
+        assert process.stdout == "[None, None]\n"
+        (warning,) = process.stderr.splitlines()
         assert warning.startswith("WARNING") and "disabled" in warning
         assert list(folder.iterdir()) == [] or filled
     finally:
@@ -657,7 +657,7 @@ def fake(text):
     return Analysis([text, text], ["A", str(len(text))], [0, 1])
 
 def lines(seed, number):
-    # Half of them are everybody's.
+    # Half of them are common to all workers.
     heads = [f"{(0, seed)[i % 2]} {number} {i}" for i in range(50)]
     return [hashlib.shake_128(head.encode()).hexdigest(200) for head in heads]
 
@@ -668,8 +668,8 @@ with LineCache(folder, "1", limit) as cache:
         if number == end:
             break
         texts = lines(seed, number)
-        for text, found in zip(texts, cache.get(texts)):
-            assert found in (None, fake(text)), found
+        for text, results in zip(texts, cache.get(texts)):
+            assert results in (None, fake(text)), results
         cache.put(texts, to_record_batch(list(map(fake, texts))))
         assert limit == 1 or cache.get(texts) == list(map(fake, texts))
         print(number, flush=True)
@@ -678,7 +678,7 @@ with LineCache(folder, "1", limit) as cache:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts workers; none outlives the test."""
+    """Return a function that starts a worker; all are ended after the test."""
     with contextlib.ExitStack() as started:
 
         def start(folder: Path, seed: int, limit: int, end: int) -> subprocess.Popen[str]:
@@ -739,7 +739,7 @@ def test_killed_processes(
     start: Callable[..., subprocess.Popen[str]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What was put is there, whenever the process was killed."""
+    """Stored lines survive a kill at any time."""
     dice = random.Random(4)
     for seed in range(1, 5):
         worker = start(tmp_path, seed, ANY, -1)
@@ -777,8 +777,8 @@ def test_a_process_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
             os.kill(os.getpid(), 9)
         """
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=False)
-    assert done.returncode == -signal.SIGKILL
+    process = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=False)
+    assert process.returncode == -signal.SIGKILL
     with LineCache(tmp_path, "1", ANY) as cache:
         assert cache.get(["before", "0", "19999"]) == [EMPTY, None, None]
         fill(cache, LINES)
