@@ -37,7 +37,7 @@ NORMAL_STATUSES = ("ok", "empty")  # of lines without any loss
 
 
 class Analysis(NamedTuple):
-    """The tokens of one line.
+    """Tokens of one line.
 
     Attributes:
         morphs: the tokens.

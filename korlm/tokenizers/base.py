@@ -1,4 +1,4 @@
-"""The interface of tokenizers, and the base class of those that run in this process.
+"""Interface of tokenizers, and base class of those that run in this process.
 
 Slow tokenizers run in child processes (``workers/``).
 """

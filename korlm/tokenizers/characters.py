@@ -44,7 +44,8 @@ class JamoTokenizer(InProcessTokenizer):
     def analyze(self, text: str) -> Analysis:
         """Return the tokens of one line."""
         syllables = SyllableTokenizer().analyze(text)
-        morphs, eojeol = [], []
+        morphs: list[str] = []
+        eojeol: list[int] = []
         for syllable, index in zip(syllables.morphs, syllables.eojeol, strict=True):
             jamo = decompose(syllable)
             morphs += jamo

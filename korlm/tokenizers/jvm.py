@@ -1,4 +1,4 @@
-"""The JVM of a worker process.
+"""Options and start of the JVM of a worker process.
 
 Java runs only in child processes (``workers/worker.py``): a JVM cannot be restarted within a
 process, a running Java call cannot be interrupted, and training must not share its memory.

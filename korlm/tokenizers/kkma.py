@@ -53,7 +53,7 @@ OLD_GENERATION_MB = 460  # of the heap, for long-lived objects
 
 
 class FastKkma:
-    """The fast engine; objects share the JVM, the dictionary and the cache of words.
+    """Calls the fast engine; objects share the JVM, the dictionary and the cache of words.
 
     Raises:
         TokenizerError: Java does not start, or the dictionary is incomplete.

@@ -25,7 +25,7 @@ Attempt = Callable[[Span], "Analysis | str"]
 
 
 class _Splitter:
-    """The recursion over one line; collects the analyses of its parts, in order."""
+    """Splits one line recursively and collects the analyses of its parts, in order."""
 
     def __init__(self, text: str, attempt: Attempt, cut: bool) -> None:
         self.text = text

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 START_SECONDS = 300.0  # Java and a dictionary take 4 to 8 s, or 60 beside ten other processes
 
-MAX_DEATHS = 5  # of workers in a row that say nothing about their lines: while starting, or silent
+MAX_DEATHS = 5  # in a row for which no line can be the reason: while starting, or silent workers
 
 MAX_LINE_DEATHS = 2  # of workers with a single line; the first one may have had another cause
 
@@ -76,7 +76,7 @@ class TokenizerPool:
         # Held by a thread until its map has ended. The same thread may begin another one.
         self._lock = threading.RLock()
         self._was_ready = False
-        self._deaths = 0  # in a row, of workers that say nothing about their lines
+        self._deaths = 0  # see MAX_DEATHS
         if self._light is None:
             if not isinstance(config, WorkerConfig):
                 raise TokenizerError(f"tokenizer.name={config.name}: there is no such tokenizer")
@@ -93,7 +93,7 @@ class TokenizerPool:
 
     @property
     def is_light(self) -> bool:
-        """Whether it runs in this process, so fast that results are not worth keeping."""
+        """True if it runs in this process, so fast that results are not worth keeping."""
         return self._light is not None
 
     def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
@@ -202,7 +202,7 @@ class TokenizerPool:
             if child.jobs and (job.alone or child.is_taken):
                 self._waiting.append(job)  # until a worker is free
             else:
-                child.give(next(self._job_numbers), job)
+                child.send(next(self._job_numbers), job)
 
     def _process(
         self, config: WorkerConfig, child: WorkerProcess, message: Message, data: bytes
@@ -270,7 +270,7 @@ class TokenizerPool:
         self._waiting.extendleft(reversed(jobs))
 
     def _retry(self, job: Job, why: str) -> list[Job]:
-        """Return the jobs to run in place of one whose worker died: its halves, if it has any."""
+        """Return the jobs that replace one whose worker died: its halves, or the line again."""
         job.alone = True
         job.deaths += 1
         half = len(job.texts) // 2

@@ -1,4 +1,4 @@
-"""A worker process, seen from the pool, and the jobs that the pool gives to it."""
+"""Worker processes, and the jobs that the pool sends to them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Batch:
 
     @property
     def is_done(self) -> bool:
-        """Whether every line has its result."""
+        """True if every line has a result."""
         return self._missing == 0
 
     def columns(self) -> pa.RecordBatch:
@@ -96,7 +96,7 @@ class WorkerProcess:
             if frame is None:
                 return
 
-    def give(self, number: int, job: Job) -> None:
+    def send(self, number: int, job: Job) -> None:
         """Send a job; if the process is dead, its listener notices."""
         self.jobs[number] = job
         message = {"id": number, "texts": job.texts, "part": job.batch is None}
@@ -106,7 +106,7 @@ class WorkerProcess:
 
     @property
     def is_taken(self) -> bool:
-        """Whether one of its jobs must run alone."""
+        """True if one of its jobs must run alone."""
         return any(job.alone for job in self.jobs.values())
 
     def last_stderr_line(self) -> str:
@@ -126,7 +126,7 @@ class WorkerProcess:
 
 
 def reason_of(stderr: str) -> str:
-    r"""Return the line of a worker's stderr that says why it ended; empty if there is none.
+    r"""Return the line of a worker's stderr with the reason why it ended; empty if there is none.
 
     This is the first line of a JVM crash report, or the last line of other output.
 
