@@ -113,7 +113,7 @@ worker.main()
     "changed",
     [
         {},
-        {"engine": Engine.konlpy, "workers": 3, "threads": 5, "heap": 700},
+        {"engine": Engine.konlpy, "workers": 3, "threads": 5, "heap_mb": 700},
         {"line_timeout_s": 0.25, "limit_work": False, "cache_size_mb": 0},
     ],
 )
