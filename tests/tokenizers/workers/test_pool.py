@@ -212,11 +212,6 @@ def test_java_exceptions_become_a_status(shared: TokenizerPool) -> None:
     ]
 
 
-def test_what_java_prints_does_not_disturb(shared: TokenizerPool) -> None:
-    texts = ["가", "SPEAK! 나", "다 SPEAK!"]
-    assert map_one(shared, texts) == [faked(text) for text in texts]
-
-
 def test_a_line_that_hangs(fake: Path, caplog: pytest.LogCaptureFixture) -> None:
     batches = [["가", "나 HANG! 다", "라", "HANG! 1", "HANG! 2"], ["마"], ["HANG!", "바"], ["사"]]
     with TokenizerPool(kkma(line_timeout_s=0.4)) as pool, caplog.at_level(logging.WARNING):
