@@ -69,6 +69,7 @@ ONLY_IN = {
         *("korlm.config.serialization", "korlm.config.error_messages", "korlm.cli.output_dirs"),
         *("korlm.sweeps.launchers.base", "korlm.sweeps.launchers.job"),
     },
+    "jinja2": {"korlm.reporting.html"},
     "joblib": {"korlm.sweeps.launchers.joblib_launcher"},
     "submitit": {"korlm.sweeps.launchers.submitit_launcher", "korlm.sweeps.launchers.submitit_job"},
     "optuna": {
