@@ -1,6 +1,6 @@
-"""Tokenizers: lines of text -> their tokens, each with a tag and the eojeol it stands in.
+"""Interface of tokenizers, and base class of those that run in this process.
 
-The light ones are here, which need no process of their own (the others: ``workers/``).
+Slow tokenizers run in child processes (``workers/``).
 """
 
 from __future__ import annotations
@@ -15,31 +15,27 @@ import pyarrow as pa
 from korlm.config import TokenizerConfig
 from korlm.tokenizers.analysis import Analysis, to_record_batch
 
-SPACE_SYMBOL = "▁"  # a blank among the tokens of the syllable tokenizer
-
-
-# Scalars made once: each made anew costs Arrow a search for pandas.
-_OK, _EMPTY, _NO_TAG = (pa.scalar(text, pa.string()) for text in ("ok", "empty", ""))
+SPACE_SYMBOL = "▁"  # the token of white space
 
 
 class Tokenizer(Protocol):
-    """What every tokenizer can do; the batch form may be faster, never different."""
+    """A tokenizer. The results for a line never depend on the batch it is in."""
 
     name: str
     version: str
 
     def analyze(self, text: str) -> Analysis:
-        """The tokens of one line; text is NFC."""
+        """Return the tokens of one line (NFC)."""
 
     def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
-        """One row for every line, in order (``korlm.tokenizers.analysis``)."""
+        """Return one row for every line, in order (``korlm.tokenizers.analysis``)."""
 
     def tokenize(self, text: str) -> list[str]:
-        """The tokens of one line alone."""
+        """Return the tokens of one line without tags."""
 
 
 class InProcessTokenizer(ABC):
-    """What tokenizers share that run in this process."""
+    """Base class of tokenizers that run in this process."""
 
     name: str
     version = "1"  # a part of fingerprints: to be changed when the tokens of a line change
@@ -68,12 +64,12 @@ class InProcessTokenizer(ABC):
 
     @abstractmethod
     def analyze(self, text: str) -> Analysis:
-        """The tokens of one line."""
+        """Return the tokens of one line."""
 
     def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
-        """One row for every line."""
+        """Return one row for every line."""
         return to_record_batch([self.analyze(text) for text in texts])
 
     def tokenize(self, text: str) -> list[str]:
-        """The tokens of one line alone."""
+        """Return the tokens of one line without tags."""
         return self.analyze(text).morphs

@@ -10,9 +10,9 @@ from korlm.tokenizers.offsets import eojeol_of
 
 
 class SyllableTokenizer(InProcessTokenizer):
-    """Characters, which in Korean are mostly syllables; white space becomes ``▁``.
+    """Splits text into characters, in Korean mostly syllables; white space becomes ``▁``.
 
-    Text can be rebuilt but for the kind of its blanks.
+    Text can be rebuilt except for the kind of its white space.
 
     >>> SyllableTokenizer().tokenize("나는 간다")
     ['나', '는', '▁', '간', '다']
@@ -21,7 +21,7 @@ class SyllableTokenizer(InProcessTokenizer):
     name = "syllable"
 
     def analyze(self, text: str) -> Analysis:
-        """The tokens of one line."""
+        """Return the tokens of one line."""
         if is_blank(text):
             return EMPTY
         morphs = [SPACE_SYMBOL if c.isspace() else c for c in text]
@@ -29,11 +29,11 @@ class SyllableTokenizer(InProcessTokenizer):
 
 
 class JamoTokenizer(InProcessTokenizer):
-    """Letters: as syllables, but each Hangul syllable becomes its two or three conjoining jamo.
+    """Splits text into characters, and Hangul syllables into their two or three conjoining jamo.
 
-    They stand in the code points of Unicode's NFD, where the consonant that begins a syllable is
-    another letter than the same one at its end. So NFC of all tokens in a row is the text again,
-    but for the kind of its blanks; letters that were written one by one (ㅋㅋ) stay as they are.
+    As in Unicode's NFD, initial and final consonants are different code points. So the NFC of the
+    joined tokens is the text except for the kind of its white space; compatibility jamo (ㅋㅋ)
+    are not changed.
 
     >>> JamoTokenizer().tokenize("간 ㅋ")
     ['ᄀ', 'ᅡ', 'ᆫ', '▁', 'ㅋ']
@@ -42,9 +42,12 @@ class JamoTokenizer(InProcessTokenizer):
     name = "jamo"
 
     def analyze(self, text: str) -> Analysis:
-        """The tokens of one line."""
-        whole = SyllableTokenizer().analyze(text)
-        letters = [decompose(token) for token in whole.morphs]
-        morphs = [letter for parts in letters for letter in parts]
-        eojeol = [at for at, parts in zip(whole.eojeol, letters, strict=True) for _ in parts]
-        return Analysis(morphs, [""] * len(morphs), eojeol, whole.status)
+        """Return the tokens of one line."""
+        syllables = SyllableTokenizer().analyze(text)
+        morphs: list[str] = []
+        eojeol: list[int] = []
+        for syllable, index in zip(syllables.morphs, syllables.eojeol, strict=True):
+            jamo = decompose(syllable)
+            morphs += jamo
+            eojeol += [index] * len(jamo)
+        return Analysis(morphs, [""] * len(morphs), eojeol, syllables.status)

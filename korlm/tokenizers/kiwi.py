@@ -1,7 +1,7 @@
-"""Tokenizers written in C++, each from a package of its own: Kiwi and MeCab-ko.
+"""Kiwi by kiwipiepy, in C++.
 
-They run in child processes like those in Java: a crash costs a worker and not a run, and what their
-models take (0.4 GB for Kiwi) is given back before training.
+It runs in child processes like the tokenizers in Java: a crash costs a worker and not the run, and
+the memory of its model (0.4 GB) is released before training.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Kiwi(LineAnalyzer):
             Kiwi._shared = kiwipiepy.Kiwi(num_workers=config.threads)
 
     def analyze_line(self, text: str) -> Analysis:
-        """The tokens of one line."""
-        # Of a list, Kiwi lets other threads run meanwhile, the watch among them; not of a string.
+        """Return the tokens of one line."""
+        # With a list, unlike with a string, Kiwi releases the GIL for other threads.
         (tokens,) = self._shared.tokenize([text])
         spans = [Span(token.start, token.start + token.len) for token in tokens]
         return analysis_of(text, [t.form for t in tokens], [str(t.tag) for t in tokens], spans)

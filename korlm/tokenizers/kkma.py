@@ -1,12 +1,11 @@
-"""Kkma: konlpy's own, and the fast engine that says the same.
+"""Kkma: KoNLPy's engine, and a fast engine with the same results.
 
-The fast engine (``java/``, GPL like Kkma) is Kkma's search written anew over Kkma's dictionary:
-readings are immutable and shared, nothing is printed to strings that nobody reads, and the analysis
-of a word is remembered together with what it asked about the word before. It gives the tokens and
-tags of ``Kkma().morphs`` and ``Kkma().pos`` wherever these come to an end. The work on each word is
-bounded by a count of steps: a word over this budget is cut into pieces of eight syllables, or left
-whole without ``tokenizer.limit_work``. No clock is involved, so that the tokens of a line are the
-same on every machine and under any load, and the time for a line is linear in its length.
+The fast engine (``java/``, GPL like Kkma) reimplements Kkma's search over Kkma's dictionary with
+immutable, shared readings and a cache of analyzed words. It returns the tokens and tags of
+``Kkma().morphs`` and ``Kkma().pos`` wherever these return. The work on each word is limited by a
+count of steps: a word over this budget is cut into pieces of eight syllables, or left unanalyzed
+with ``tokenizer.limit_work=false``. No clock is involved, so the tokens of a line are the same on
+every machine and under any load, and the time for a line is linear in its length.
 """
 
 from __future__ import annotations
@@ -34,12 +33,10 @@ from korlm.utils.packages import konlpy_folder
 JAR = Path(__file__).parent / "java" / "kkma.jar"
 
 
-FAST_VERSION = 2  # of what the fast engine says; a change makes prepared corpora and caches anew
+FAST_VERSION = 2  # of the fast engine's results; a part of fingerprints and cache keys
 
-
-# Kkma swallows exceptions while it loads: only these tell whether its dictionary is whole.
+# Kkma ignores exceptions while it loads: these two show whether its dictionary is complete.
 NUM_ENTRIES = 365_048
-
 
 SELF_TEST = {
     "아버지가방에들어가신다.": "아버지 가방 에 들어가 시 ㄴ다 .",
@@ -48,22 +45,18 @@ SELF_TEST = {
 }
 
 
-# Pairs of readings that may be looked at for one word, and eight for each that is built. What Kkma
-# itself does within 10 s took up to 2.5 million (2026-11, all families of hostile words tried).
+# Steps per word: one for each pair of readings compared, eight for each reading built. Words that
+# Kkma itself analyzes within 10 s took up to 2.5 million (2026-11, all kinds of hard words tried).
 BUDGET = 8_000_000
 
-
-OLD_GENERATION_MB = 460  # MB of the heap for what stays
+OLD_GENERATION_MB = 460  # of the heap, for long-lived objects
 
 
 class FastKkma:
-    """The fast engine; objects share the JVM, the dictionary and the memory of words.
-
-    Args:
-        config: heap and guard.
+    """Calls the fast engine; objects share the JVM, the dictionary and the cache of words.
 
     Raises:
-        TokenizerError: Java does not start, or the dictionary did not load whole.
+        TokenizerError: Java does not start, or the dictionary is incomplete.
     """
 
     _shared: Any = None
@@ -77,25 +70,26 @@ class FastKkma:
             kind._shared = jpype.JClass("korlm.kkma.Engine$Shared")(
                 _num_readings(config.heap_mb or 0)
             )
-            if (found := kind._shared.numEntries()) != NUM_ENTRIES:
-                raise _not_whole(f"Kkma's dictionary holds {found} entries", config)
+            if (num_entries := kind._shared.numEntries()) != NUM_ENTRIES:
+                raise _incomplete(f"Kkma's dictionary has {num_entries} entries", config)
         self._strings = jpype.JArray(jpype.JString)
         self._engine = jpype.JClass("korlm.kkma.Engine")(kind._shared, BUDGET, config.limit_work)
 
     def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
-        """One crossing into Java and back for all the lines."""
-        told = str(self._engine.analyze(self._strings(list(texts))))
-        return [_fast_analysis(line) for line in told.split("\n")[:-1]]
+        """Return the analyses of all lines, with one call of Java."""
+        output = str(self._engine.analyze(self._strings(list(texts))))
+        return [_parse_analysis(line) for line in output.split("\n")[:-1]]
 
     def current_line(self) -> tuple[int, float]:
-        """Return no line: the engine bounds its work itself, and no clock may end it."""
+        """Return no line: the engine limits its work itself and has no time limit."""
         return -1, 0.0
 
 
 _FAST_STATUS = {"o": "ok", "c": "cut: over budget", "f": "fallback: over budget", "e": "empty"}
 
 
-def _fast_analysis(line: str) -> Analysis | str:
+def _parse_analysis(line: str) -> Analysis | str:
+    """Parse a line of the engine's output (see ``Engine.java``)."""
     fields = line.split("\t")
     if fields[0].startswith("!"):
         return fields[0][1:]
@@ -110,25 +104,22 @@ def _fast_analysis(line: str) -> Analysis | str:
 
 
 def _num_readings(heap: int) -> int:
-    """Readings of words to remember, about 180 bytes each.
+    """Return the number of readings to cache, about 180 bytes each.
 
-    More made the collector's work longer than the search shorter (nsmc-lm, 2026-11).
+    A larger cache cost more time in garbage collection than it saved (nsmc-lm, 2026-11).
     """
     return heap * 300
 
 
 class KonlpyKkma(LineAnalyzer):
-    """konlpy's Kkma as it is, for comparison; objects share the JVM and its dictionary.
-
-    There is one crossing into Java for every morpheme.
-    """
+    """KoNLPy's Kkma, for comparison; objects share the JVM and its dictionary."""
 
     def __init__(self, config: KkmaConfig) -> None:
         super().__init__(config)
         find_java()
-        # konlpy starts Java itself and takes no options.
-        given = [os.environ.get("JAVA_TOOL_OPTIONS", ""), *(f'"{o}"' for o in java_options())]
-        os.environ["JAVA_TOOL_OPTIONS"] = " ".join(filter(None, given))
+        # konlpy starts Java itself, without options.
+        options = [os.environ.get("JAVA_TOOL_OPTIONS", ""), *(f'"{o}"' for o in java_options())]
+        os.environ["JAVA_TOOL_OPTIONS"] = " ".join(filter(None, options))
         from konlpy.tag import Kkma
 
         try:
@@ -138,15 +129,15 @@ class KonlpyKkma(LineAnalyzer):
         self.exceptions = java_exceptions()
 
     def analyze_line(self, text: str) -> Analysis:
-        """The tokens of one line."""
+        """Return the tokens of one line."""
         morphs: list[str] = []
         tags: list[str] = []
         eojeol: list[int] = []
         starts = eojeol_starts(text)
         position = 0
         surfaces: list[str] = []
-        # The surfaces of Kkma's eojeols are the line without its blanks, in order (1,391 of 1,391
-        # lines of docs-lm and nsmc-lm); they are often smaller than what stands between blanks.
+        # The surfaces of Kkma's units are the line without white space, in order (1,391 of 1,391
+        # lines of docs-lm and nsmc-lm); a unit is often smaller than an eojeol.
         for sentence in self._kkma.jki.morphAnalyzer(text) or ():
             for unit in sentence:
                 index = starts[min(position, len(starts) - 1)]
@@ -162,13 +153,13 @@ class KonlpyKkma(LineAnalyzer):
 
 
 class KkmaTokenizer(ExternalTokenizer):
-    """Kkma on lines of any kind; ``morphs`` equal ``Kkma().morphs(text)`` where that ends.
+    """Kkma on arbitrary lines; ``morphs`` equal ``Kkma().morphs(text)`` where that returns.
 
-    Kkma rewrites (갔다 -> 가, 었, 다): text cannot be rebuilt from the tokens alone. One object
-    serves one thread; several objects share the JVM and its dictionary.
+    Kkma normalizes (갔다 -> 가, 었, 다): text cannot be rebuilt from the tokens alone. One object
+    serves one thread; the objects of a process share the JVM and its dictionary.
 
     Raises:
-        TokenizerError: Java does not start, or Kkma's dictionary did not load whole.
+        TokenizerError: Java does not start, or Kkma's dictionary is incomplete.
     """
 
     def __init__(self, config: KkmaConfig | None = None) -> None:
@@ -176,12 +167,12 @@ class KkmaTokenizer(ExternalTokenizer):
         make = FastKkma if config.engine is Engine.fast else KonlpyKkma
         analyzer: Analyzer = make(config)
         super().__init__("kkma", kkma_version(config), analyzer, config.limit_work)
-        for (text, expected), found in zip(
+        for (text, expected), result in zip(
             SELF_TEST.items(), analyzer.analyze(list(SELF_TEST)), strict=True
         ):
-            morphs = found if isinstance(found, str) else " ".join(found.morphs)
+            morphs = result if isinstance(result, str) else " ".join(result.morphs)
             if morphs != expected:
-                raise _not_whole(f"Kkma reads {text!r} as {morphs!r}, not {expected!r}", config)
+                raise _incomplete(f"Kkma analyzes {text!r} as {morphs!r}, not {expected!r}", config)
 
     @classmethod
     def from_config(cls, config: KkmaConfig) -> KkmaTokenizer:
@@ -195,28 +186,27 @@ class KkmaTokenizer(ExternalTokenizer):
 
 
 def kkma_version(config: KkmaConfig) -> str:
-    """Which Kkma this is and how it is bounded, without starting Java."""
+    """Return the version of the engine and its limits, without starting Java."""
     version = f"konlpy {importlib.metadata.version('konlpy')}"
     if config.engine is Engine.fast:
         version += f", fast {FAST_VERSION}"
     if config.limit_work:
         version += ", guard"
     if config.engine is Engine.konlpy:
-        version += f", {config.line_timeout_s:g} s"  # the clock decides which lines are given up
+        version += f", {config.line_timeout_s:g} s"  # the time limit decides which lines fail
     return version
 
 
-def _not_whole(what: str, config: KkmaConfig) -> TokenizerError:
+def _incomplete(problem: str, config: KkmaConfig) -> TokenizerError:
     return TokenizerError(
-        f"{what}: its dictionary did not load whole; give tokenizer.heap_mb more than "
-        f"{config.heap_mb}"
+        f"{problem}: its dictionary is incomplete; set tokenizer.heap_mb more than {config.heap_mb}"
     )
 
 
 def _start_java(config: KkmaConfig) -> None:
-    """Starts the JVM with Kkma and the fast engine."""
+    """Start the JVM with Kkma and the fast engine."""
     heap = config.heap_mb or 0
-    # Kkma's dictionary needs 450 MB while it is copied; all else dies young.
+    # Kkma's dictionary needs 450 MB while it is copied; other objects are short-lived.
     options = [f"-Xmn{heap - OLD_GENERATION_MB}m"] if heap - OLD_GENERATION_MB > heap // 3 else []
     kkma = konlpy_folder() / "java" / "kkma-2.0.jar"
     start_java(config, options, [JAR, kkma], "korlm.kkma.Engine")

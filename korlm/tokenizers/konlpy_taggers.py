@@ -1,13 +1,13 @@
-"""konlpy's other taggers in Java: Okt, Komoran, Hannanum.
+"""KoNLPy's other taggers in Java: Okt, Komoran, Hannanum.
 
-Their tokens and tags are those of ``Okt().pos(line)``, ``Komoran().pos(line)`` and
-``Hannanum().pos(line)``, from the same classes, called without konlpy's Python around them. Where a
-token stands comes from
+Tokens and tags are those of ``Okt().pos(line)``, ``Komoran().pos(line)`` and
+``Hannanum().pos(line)``; the same Java classes are called without konlpy's Python code. Eojeol
+indices are computed from
 
-- Okt: the line itself; its tokens are pieces of the line, in order.
-- Komoran: the places that it gives.
-- Hannanum: its surfaces, which are the line without its blanks, in order; all morphs of a surface
-  stand in the eojeol in which it begins.
+- Okt: the line; the tokens are substrings of it, in order.
+- Komoran: the offsets that it returns.
+- Hannanum: its surfaces, which are the line without white space, in order; all morphs of a surface
+  belong to the eojeol in which it starts.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from korlm.utils.packages import konlpy_folder
 
 
 class _Tagger(LineAnalyzer):
-    """One tagger for one thread; the objects of a process share the JVM.
+    """A tagger for one thread; the objects of a process share the JVM.
 
     Raises:
         TokenizerError: Java does not start, or the tagger does not load.
     """
 
     jar: ClassVar[str]
-    others: ClassVar[tuple[str, ...]]  # that go with it, jars and folders
+    others: ClassVar[tuple[str, ...]]  # jars and folders that it needs
     class_name: ClassVar[str]
 
     def __init__(self, config: JavaConfig) -> None:
@@ -54,8 +54,8 @@ class _Tagger(LineAnalyzer):
         except self.exceptions as error:
             why = " ".join(str(error).split())
             raise TokenizerError(
-                f"its dictionary did not load ({why}); is there memory for tokenizer.heap_mb="
-                f"{config.heap_mb}?"
+                f"its dictionary did not load ({why}); is there enough memory for "
+                f"tokenizer.heap_mb={config.heap_mb}?"
             ) from error
 
     @classmethod
@@ -68,7 +68,7 @@ class _Tagger(LineAnalyzer):
 
     @abstractmethod
     def load(self, jpype: Any) -> None:
-        """Makes the Java objects."""
+        """Create the Java objects."""
 
 
 class Okt(_Tagger):
@@ -81,20 +81,20 @@ class Okt(_Tagger):
     class_name = "kr.lucypark.okt.OktInterface"
 
     def load(self, jpype: Any) -> None:
-        """Makes the interface."""
+        """Create the interface."""
         self._no = jpype.JClass("java.lang.Boolean").FALSE
         self._java = jpype.JClass(self.class_name)()
 
     def analyze_line(self, text: str) -> Analysis:
-        """The tokens of one line."""
-        told = self._java.tokenize(text, self._no, self._no)
-        tokens = [str(token).rsplit("/", 1) for token in told]
+        """Return the tokens of one line."""
+        output = self._java.tokenize(text, self._no, self._no)
+        tokens = [str(token).rsplit("/", 1) for token in output]
         morphs = [morph for morph, _ in tokens]
         return analysis_of(text, morphs, [tag for _, tag in tokens], find_spans(text, morphs))
 
 
 class Komoran(_Tagger):
-    """Komoran; several threads share one object, which keeps nothing of a line."""
+    """Komoran; all threads share one stateless Java object."""
 
     jar = "komoran-3.0.jar"
     others = ("aho-corasick.jar", "shineware-common-1.0.jar", "shineware-ds-1.0.jar")
@@ -102,14 +102,14 @@ class Komoran(_Tagger):
     _shared: ClassVar[Any] = None
 
     def load(self, jpype: Any) -> None:
-        """Reads the models, once in a process."""
+        """Load the models, once per process."""
         if Komoran._shared is None:
             models = str(self.folder / "data" / "models")
             Komoran._shared = jpype.JClass(self.class_name)(models)
         self._parser = jpype.JClass("kr.co.shineware.nlp.komoran.parser.KoreanUnitParser")()
 
     def analyze_line(self, text: str) -> Analysis:
-        """The tokens of one line."""
+        """Return the tokens of one line."""
         units = self._units(text)
         morphs, tags, spans = [], [], []
         for token in self._shared.analyze(text).getTokenList():
@@ -120,54 +120,56 @@ class Komoran(_Tagger):
         return analysis_of(text, morphs, tags, spans)
 
     def _units(self, text: str) -> list[Span]:
-        """What Komoran counts in a line, and where it stands."""
-        places = _komoran_places(text)
-        if not _LETTER.search(text):
-            return [Span(place, place + 1) for place in places]
-        # Letters that stand alone join the syllable before or after them: 다ㅋ counts as 닼.
-        letters = [place for place in places for _ in range(_num_letters(text[place]))]
-        seen = "".join(text[place] for place in dict.fromkeys(places))
-        areas = self._parser.getSyllableAreaList(self._parser.parse(seen))
+        """Return the span of each unit that Komoran's offsets count."""
+        offsets = komoran_offsets(text)
+        if not _JAMO.search(text):
+            return [Span(offset, offset + 1) for offset in offsets]
+        # Single jamo join the syllable before or after them: 다ㅋ counts as 닼.
+        jamo = [offset for offset in offsets for _ in range(_num_jamo(text[offset]))]
+        trimmed = "".join(text[offset] for offset in dict.fromkeys(offsets))
+        areas = self._parser.getSyllableAreaList(self._parser.parse(trimmed))
         pairs = [(int(area.getFirst()), int(area.getSecond())) for area in areas]
-        return [Span(letters[begin], letters[end - 1] + 1) for begin, end in pairs]
+        return [Span(jamo[begin], jamo[end - 1] + 1) for begin, end in pairs]
 
 
-_LETTER = re.compile("[\u3131-\u318e]")  # of Hangul, not in a syllable
+_JAMO = re.compile("[\u3131-\u318e]")  # Hangul compatibility jamo
 
 
-def _num_letters(char: str) -> int:
-    """How many letters Komoran makes of a character: two or three of a syllable."""
+def _num_jamo(char: str) -> int:
+    """Return the number of jamo of a character: two or three for a syllable, else one."""
     return 1 if not "가" <= char <= "힣" else 2 + ((ord(char) - ord("가")) % 28 > 0)
 
 
-def _komoran_places(text: str) -> list[int]:
-    """Places in a line of the UTF-16 that Komoran sees: without ends, runs of blanks being one.
+def komoran_offsets(text: str) -> list[int]:
+    """Return the offset in the line of each UTF-16 unit of Komoran's trimmed text.
 
-    >>> _komoran_places("  가  😀나 ")
+    Komoran trims the line and reduces runs of blanks to one.
+
+    >>> komoran_offsets("  가  😀나 ")
     [2, 3, 5, 5, 6]
     """
-    ends = "".join(map(chr, range(0x21)))  # what Java's trim takes away
-    begin, end = len(text) - len(text.lstrip(ends)), len(text.rstrip(ends))
-    places: list[int] = []
-    for place in range(begin, end):
-        if text[place] != " " or text[place - 1] != " ":
-            places += [place] * (2 if text[place] > "\uffff" else 1)
-    return places
+    blanks = "".join(map(chr, range(0x21)))  # as Java's String.trim
+    begin, end = len(text) - len(text.lstrip(blanks)), len(text.rstrip(blanks))
+    offsets: list[int] = []
+    for offset in range(begin, end):
+        if text[offset] != " " or text[offset - 1] != " ":
+            offsets += [offset] * (2 if text[offset] > "\uffff" else 1)
+    return offsets
 
 
 class Hannanum(_Tagger):
-    """Hannanum with the tags of konlpy's default, nine; each thread has its own.
+    """Hannanum with nine tags, as konlpy's default; one Java object per thread.
 
-    konlpy reads all dictionaries anew for every line; here they are kept.
+    Unlike konlpy, which reloads all dictionaries for every line, it loads them once.
     """
 
     jar = "jhannanum-0.8.4.jar"
     others = ("bin",)
     class_name = "kr.lucypark.jhannanum.hannanum.WorkflowFactory"
-    _tagged = re.compile(r"(.+?/\w+)\+?")  # konlpy's
+    _tagged = re.compile(r"(.+?/\w+)\+?")  # as konlpy's
 
     def load(self, jpype: Any) -> None:
-        """Makes a workflow, as is done again when one was broken off by an exception."""
+        """Create a workflow."""
         self._factory: Any = jpype.JClass(self.class_name)
         self._restart()
 
@@ -177,18 +179,18 @@ class Hannanum(_Tagger):
         self._workflow.activateWorkflow(False)
 
     def analyze_line(self, text: str) -> Analysis:
-        """The tokens of one line."""
+        """Return the tokens of one line."""
         try:
             self._workflow.analyze(text)
-            told = str(self._workflow.getResultOfDocument())
+            output = str(self._workflow.getResultOfDocument())
         except self.exceptions:
-            self._restart()
+            self._restart()  # an interrupted workflow cannot be used again
             raise
         morphs: list[str] = []
         tags: list[str] = []
         eojeol: list[int] = []
         starts, position = eojeol_starts(text), 0
-        for surface, reading in _hannanum_units(told):
+        for surface, reading in hannanum_units(output):
             for token in self._tagged.findall(reading.strip()):
                 morph, tag = token.rsplit("/", 1)
                 morphs.append(morph)
@@ -198,15 +200,15 @@ class Hannanum(_Tagger):
         return Analysis(morphs, tags, eojeol, *loss("".join(text.split())[position:]))
 
 
-def _hannanum_units(told: str) -> list[tuple[str, str]]:
-    r"""Surfaces and their readings, parted as konlpy parts them.
+def hannanum_units(output: str) -> list[tuple[str, str]]:
+    r"""Return surfaces and their readings, split as konlpy does.
 
-    >>> _hannanum_units("나는\n\t나/N+는/J\n\n간다\n\t가/P+ㄴ다/E\n\n\n")
+    >>> hannanum_units("나는\n\t나/N+는/J\n\n간다\n\t가/P+ㄴ다/E\n\n\n")
     [('나는', '\t나/N+는/J'), ('간다', '\t가/P+ㄴ다/E')]
     """
     units: list[tuple[str, str]] = []
     unit: list[str] = []
-    for line in (*told.strip().splitlines(), ""):
+    for line in (*output.strip().splitlines(), ""):
         if line:
             unit.append(line)
         else:

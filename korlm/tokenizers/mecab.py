@@ -21,8 +21,8 @@ class Mecab(LineAnalyzer):
         self._mecab = mecab.MeCab()
 
     def analyze_line(self, text: str) -> Analysis:
-        """The tokens of one line."""
+        """Return the tokens of one line."""
         tokens = self._mecab.pos(text)
         morphs = [morph for morph, _ in tokens]
-        # Its own spans (1.3.7) do not count blanks at the head of a line.
+        # The spans it returns (1.3.7) do not count leading blanks of a line.
         return analysis_of(text, morphs, [tag for _, tag in tokens], find_spans(text, morphs))

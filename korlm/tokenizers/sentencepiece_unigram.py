@@ -1,8 +1,7 @@
-"""Pieces that sentencepiece's unigram model learns from train (Kudo 2018), and nothing else.
+"""Subword pieces of sentencepiece's unigram model (Kudo 2018), trained on the train split only.
 
-The model sees eojeols with their counts. Text is not normalized beyond NFC; white space becomes a
-single blank, written ▁ as sentencepiece does, at the head of every eojeol. Pieces do not cross
-blanks.
+The model is trained on eojeols and their counts. Text is not normalized beyond NFC; every eojeol
+starts with ▁, and pieces do not cross eojeols.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from korlm.tokenizers.base import SPACE_SYMBOL, InProcessTokenizer, Tokenizer
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import version_of
 
-VERSION = 1  # of what is asked of sentencepiece
+VERSION = 1  # of the parameters passed to sentencepiece
 
 
 def train_pieces(config: SentencePieceConfig, lines: Iterable[str]) -> bytes:
-    """The model, as sentencepiece writes it to a file; the same text gives the same bytes.
+    """Return a trained model in sentencepiece's file format; equal text gives equal bytes.
 
-    Memory holds each different eojeol once; of more than 4192 bytes, sentencepiece leaves it out.
+    Each distinct eojeol is in memory once. Sentencepiece ignores eojeols of over 4192 bytes.
 
     Args:
-        config: of the model.
-        lines: of train (NFC).
+        config: settings of the model.
+        lines: lines (NFC) of the train split.
 
     Raises:
         TokenizerError: there are too few pieces for the characters of the text.
@@ -47,18 +46,18 @@ def train_pieces(config: SentencePieceConfig, lines: Iterable[str]) -> bytes:
             model_writer=model,
             model_type="unigram",
             vocab_size=config.vocab_size,
-            hard_vocab_limit=False,  # a small text has fewer
+            hard_vocab_limit=False,  # a small text yields fewer pieces
             character_coverage=config.character_coverage,
             byte_fallback=config.byte_fallback,
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
-            bos_id=-1,  # korlm has marks of its own
+            bos_id=-1,  # korlm has its own special tokens
             eos_id=-1,
-            num_threads=1,  # others add up in another order
+            num_threads=1,  # the order of float additions depends on it
             minloglevel=2,
         )
     except RuntimeError as error:
-        why = " ".join(str(error).split()).rpartition("] ")[2]  # behind the place in its source
+        why = " ".join(str(error).split()).rpartition("] ")[2]  # without its source location
         raise TokenizerError(
             f"tokenizer.vocab_size={config.vocab_size}: sentencepiece cannot learn pieces from "
             f"train ({why.partition('. Increase')[0]}); give a larger one, or a smaller "
@@ -68,14 +67,14 @@ def train_pieces(config: SentencePieceConfig, lines: Iterable[str]) -> bytes:
 
 
 class SentencePieceTokenizer(InProcessTokenizer):
-    """The likeliest pieces of each eojeol; text can be rebuilt but for the kind of its blanks.
+    """Splits eojeols into their most likely pieces; restores text except for kinds of white space.
 
-    Characters that have no piece stay as they are, in one token as long as they follow each other,
-    or with ``byte_fallback`` become one token for each byte of their UTF-8, such as ``<0xEA>``.
+    A run of characters without pieces is one token, or with ``byte_fallback`` one token for each
+    byte of its UTF-8, such as ``<0xEA>``.
 
     Args:
-        config: that the model was trained with.
-        model: what ``train_pieces`` gave.
+        config: settings of the training.
+        model: the result of ``train_pieces``.
 
     Raises:
         TokenizerError: the model is damaged.
@@ -92,7 +91,7 @@ class SentencePieceTokenizer(InProcessTokenizer):
             self._processor.load_from_serialized_proto(model)
         except RuntimeError as error:
             raise TokenizerError(
-                f"the model of sentencepiece is damaged ({' '.join(str(error).split())})"
+                f"the sentencepiece model is damaged ({' '.join(str(error).split())})"
             ) from error
         self._bytes = config.byte_fallback
 
@@ -115,19 +114,19 @@ class SentencePieceTokenizer(InProcessTokenizer):
         return pieces_version(config)
 
     def analyze(self, text: str) -> Analysis:
-        """The tokens of one line."""
+        """Return the tokens of one line."""
         units = replace_lone_surrogates(text).split()
         if is_blank(text):
             return EMPTY
         pieces: list[str] = self._processor.encode(" ".join(units), out_type=str)
         sizes = map(len, pieces)
-        lengths = [1 + len(unit) for unit in units]  # with the blank before it
+        lengths = [1 + len(unit) for unit in units]  # with the ▁ before it
         if self._bytes:
             sizes = map(self._num_bytes, pieces)
             lengths = [len((SPACE_SYMBOL + unit).encode()) for unit in units]
-        owner = [index for index, length in enumerate(lengths) for _ in range(length)]
+        eojeol_at = [index for index, length in enumerate(lengths) for _ in range(length)]
         begins = itertools.accumulate(sizes, initial=0)
-        eojeol = [owner[begin] for begin, _ in zip(begins, pieces, strict=False)]
+        eojeol = [eojeol_at[begin] for begin, _ in zip(begins, pieces, strict=False)]
         return Analysis(pieces, [""] * len(pieces), eojeol)
 
     def _num_bytes(self, piece: str) -> int:
@@ -136,11 +135,11 @@ class SentencePieceTokenizer(InProcessTokenizer):
 
 
 def pieces_version(config: SentencePieceConfig) -> str:
-    """Which sentencepiece this is and what it is asked for.
+    """Return the version of sentencepiece and the parameters of the model.
 
     Raises:
-        TokenizerError: it is not installed.
+        TokenizerError: sentencepiece is not installed.
     """
-    asked = f"unigram {config.vocab_size}, coverage {config.character_coverage:g}"
-    version = f"{VERSION}, sentencepiece {version_of('sentencepiece', config.name)}, {asked}"
+    parameters = f"unigram {config.vocab_size}, coverage {config.character_coverage:g}"
+    version = f"{VERSION}, sentencepiece {version_of('sentencepiece', config.name)}, {parameters}"
     return version + ", bytes" * config.byte_fallback

@@ -11,11 +11,14 @@ import pyarrow.compute as pc
 from korlm.text.eojeol import split_units
 from korlm.text.unicode import is_blank
 from korlm.tokenizers.analysis import EMPTY, Analysis, build_columns
-from korlm.tokenizers.base import _EMPTY, _NO_TAG, _OK, InProcessTokenizer
+from korlm.tokenizers.base import InProcessTokenizer
+
+# Created once: pa.scalar() of a str tries to import pandas each time.
+_OK, _EMPTY, _NO_TAG = (pa.scalar(text, pa.string()) for text in ("ok", "empty", ""))
 
 
 class EojeolTokenizer(InProcessTokenizer):
-    """Units between white space. Text can be rebuilt but for the kind and number of blanks.
+    """Splits text at white space; it can be rebuilt except for the kind and amount of white space.
 
     >>> EojeolTokenizer().tokenize("나는  학교에 간다.")
     ['나는', '학교에', '간다.']
@@ -24,14 +27,14 @@ class EojeolTokenizer(InProcessTokenizer):
     name = "eojeol"
 
     def analyze(self, text: str) -> Analysis:
-        """The tokens of one line."""
+        """Return the tokens of one line."""
         morphs = text.split()
         if not morphs or is_blank(text):
             return EMPTY
         return Analysis(morphs, [""] * len(morphs), list(range(len(morphs))))
 
     def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
-        """One row for every line, made of all lines at once."""
+        """Return one row for every line, computed for all lines at once."""
         lengths, morphs = split_units(texts)
         starts = np.cumsum(lengths) - lengths
         eojeol = np.arange(len(morphs), dtype=np.int32) - np.repeat(starts, lengths)

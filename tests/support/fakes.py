@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from korlm.corpus.lines import LineBlock
+from korlm.tokenizers.analysis import EMPTY, Analysis
 
 
 class Line(NamedTuple):
@@ -90,7 +91,7 @@ class Interface:
                 surfaces = [text]
             return [[Eojeol(map(Morpheme, surfaces))]]
         for eojeol in text.split():
-            if eojeol == "JAVA!" or (eojeol == "SINGLE_PROCESS!" and text != eojeol):
+            if eojeol == "JAVA!" or (eojeol == "ALONE!" and text != eojeol):
                 raise jpype.JException("a Java exception")
             if eojeol == "DIE!" or (eojeol == "DIE-ONCE!" and not (HERE / "died").exists()):
                 (HERE / "died").touch()
@@ -121,6 +122,16 @@ JPYPE = """
 class JException(Exception):
     pass
 """
+
+
+def faked(text: str) -> Analysis:
+    """Return the fake Kkma's analysis of a harmless line."""
+    units = text.split()
+    if not units:
+        return EMPTY
+    morphs = [char for unit in units for char in unit]
+    eojeol = [index for index, unit in enumerate(units) for _ in unit]
+    return Analysis(morphs, [f"U+{ord(char):04X}" for char in morphs], eojeol)
 
 
 def install_fake_kkma(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -1,4 +1,4 @@
-"""Analyses as columns and back."""
+"""Analyses as record batches and back."""
 
 import numpy as np
 import pyarrow as pa

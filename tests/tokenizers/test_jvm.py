@@ -1,4 +1,4 @@
-"""The options of the JVM."""
+"""Options of the JVM."""
 
 import tempfile
 from pathlib import Path

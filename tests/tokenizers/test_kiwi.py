@@ -1,4 +1,4 @@
-"""Kiwi and MeCab-ko: as their own packages say it, and a worker whatever they do."""
+"""Kiwi and MeCab-ko: results equal those of their packages; workers survive their failures."""
 
 import importlib.metadata
 from pathlib import Path
@@ -34,8 +34,8 @@ def test_equals_its_package(name: str) -> None:
     else:
         tagger = pytest.importorskip("mecab").MeCab()
         expected = [tagger.pos(line) for line in LINES]
-    found = analyses(WorkerConfig(name=name, threads=2, line_timeout_s=60.0), [LINES] * 3)
-    for number, analysis in enumerate(found):
+    results = analyses(WorkerConfig(name=name, threads=2, line_timeout_s=60.0), [LINES] * 3)
+    for number, analysis in enumerate(results):
         line = LINES[number % len(LINES)]
         assert (
             list(zip(analysis.morphs, analysis.tags, strict=True)) == expected[number % len(LINES)]
@@ -43,7 +43,7 @@ def test_equals_its_package(name: str) -> None:
         assert analysis.status == ("ok" if line else "empty")
         assert analysis.eojeol == sorted(analysis.eojeol)
     last = len(LINES[0].split()) - 1
-    assert found[0].eojeol[0] == 0 and found[0].eojeol[-1] == last
+    assert results[0].eojeol[0] == 0 and results[0].eojeol[-1] == last
 
 
 # A Kiwi of one's own
@@ -80,7 +80,7 @@ def no_package(name: str) -> str:
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package kiwipiepy on the way of child processes, of version 9."""
+    """Install a fake kiwipiepy of version 9 for child processes."""
     (tmp_path / "kiwipiepy.py").write_text(FAKE)
     for name in ("kiwipiepy", "kiwipiepy_model"):
         (tmp_path / f"{name}-9.dist-info").mkdir()
@@ -100,14 +100,14 @@ def test_versions() -> None:
 def test_lines_that_hang_kill_or_fail_are_not_lost() -> None:
     config = WorkerConfig(name="kiwi", threads=2, line_timeout_s=0.5)
     batches = [["가 나", "다 HANG! 라"], ["마 DIE! 바"], ["사", "아 ERROR! 자"], ["차"]]
-    found = analyses(config, batches)
-    assert [analysis.status for analysis in found] == [
+    results = analyses(config, batches)
+    assert [analysis.status for analysis in results] == [
         *("ok", "cut: too slow", "cut: process died", "ok", "cut: RuntimeError", "ok"),
     ]
-    assert ["".join(analysis.morphs) for analysis in found] == [
+    assert ["".join(analysis.morphs) for analysis in results] == [
         "".join(text.split()) for batch in batches for text in batch
     ]
-    assert found[1].eojeol == [0, 1, 1, 1, 1, 1, 2]
+    assert results[1].eojeol == [0, 1, 1, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["kiwi", "mecab"])

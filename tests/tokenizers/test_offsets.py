@@ -1,4 +1,4 @@
-"""Places in a line: which eojeol a character is of, which characters no token has."""
+"""Eojeol indices of characters, spans of tokens, characters in no token."""
 
 import random
 
@@ -30,13 +30,15 @@ def test_eojeol_starts() -> None:
 
 def test_find_spans() -> None:
     assert find_spans("가 나가 다", ["가", "나", "가", "다"]) == [(0, 1), (2, 3), (3, 4), (5, 6)]
-    # What is not in the line has no place, and does not move those after it.
+    # A surface that is not in the line has an empty span.
     assert find_spans("가 나", ["가", "라", "나"]) == [(0, 1), (1, 1), (2, 3)]
 
 
 def test_characters_in_no_token_are_lost() -> None:
-    found = analysis_of("가 나다\x07\u200b 라", ["가", "라"], ["A", "B"], [Span(0, 1), Span(7, 8)])
-    assert found == Analysis(["가", "라"], ["A", "B"], [0, 2], "lost: 2 characters", 4)
+    results = analysis_of(
+        "가 나다\x07\u200b 라", ["가", "라"], ["A", "B"], [Span(0, 1), Span(7, 8)]
+    )
+    assert results == Analysis(["가", "라"], ["A", "B"], [0, 2], "lost: 2 characters", 4)
     assert analysis_of("가\x07", ["가"], [""], [Span(0, 1)])[3:5] == ("ok", 1)
     assert analysis_of("가 ", ["x"], [""], [Span(2, 2)])[2] == [0]
 

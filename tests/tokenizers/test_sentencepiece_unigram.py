@@ -1,4 +1,4 @@
-"""Pieces: learned from text alone, the same ones each time, and the text can be had back."""
+"""Sentencepiece models depend on the text alone, and the text can be rebuilt from the pieces."""
 
 import random
 import unicodedata
@@ -34,10 +34,10 @@ def test_the_same_text_gives_the_same_model() -> None:
 
 def test_pieces() -> None:
     pieces = SentencePieceTokenizer(CONFIG, train_pieces(CONFIG, TEXT))
-    found = pieces.analyze("나는  어제 학교에 뷁뷁. ")
-    assert found.tags == [""] * len(found.morphs)
-    assert "".join(found.morphs) == "▁나는▁어제▁학교에▁뷁뷁."
-    assert "▁어" in found.morphs and "뷁뷁" in found.morphs
+    results = pieces.analyze("나는  어제 학교에 뷁뷁. ")
+    assert results.tags == [""] * len(results.morphs)
+    assert "".join(results.morphs) == "▁나는▁어제▁학교에▁뷁뷁."
+    assert "▁어" in results.morphs and "뷁뷁" in results.morphs
     assert pieces.tokenize("나는 어제") == pieces.tokenize(" 나는\t\u3000어제")
 
 
@@ -47,13 +47,13 @@ def test_text_can_be_rebuilt(tokenizer: SentencePieceTokenizer) -> None:
     chars = [*"나는 학교에 갔다. ▁ <unk> </s>", *odd]
     for n in range(300):
         text = unicodedata.normalize("NFC", "".join(dice.choices(chars, k=1 + n % 25)))
-        found = tokenizer.analyze(text)
-        if found == EMPTY:
+        results = tokenizer.analyze(text)
+        if results == EMPTY:
             assert not text.strip(" \x07\x00")
             continue
         rebuilt = [b""] * len(text.split())
-        assert found.eojeol == sorted(found.eojeol)
-        for piece, index in zip(found.morphs, found.eojeol, strict=True):
+        assert results.eojeol == sorted(results.eojeol)
+        for piece, index in zip(results.morphs, results.eojeol, strict=True):
             is_byte = tokenizer._bytes and piece.startswith("<0x")
             rebuilt[index] += bytes([int(piece[3:5], 16)]) if is_byte else piece.encode()
         assert [unit.decode() for unit in rebuilt] == ["▁" + unit for unit in text.split()]
@@ -61,9 +61,9 @@ def test_text_can_be_rebuilt(tokenizer: SentencePieceTokenizer) -> None:
 
 def test_batches_are_as_single_lines(tokenizer: SentencePieceTokenizer) -> None:
     texts = [*TEXT[:5], "", " \x00", "\ud800가"]
-    found = analyses_of(tokenizer.analyze_batch(texts))
-    assert found == [tokenizer.analyze(text) for text in texts]
-    assert found[5] == found[6] == EMPTY and "\ufffd" in "".join(found[7].morphs) + "\ufffd"
+    results = analyses_of(tokenizer.analyze_batch(texts))
+    assert results == [tokenizer.analyze(text) for text in texts]
+    assert results[5] == results[6] == EMPTY and "\ufffd" in "".join(results[7].morphs) + "\ufffd"
 
 
 def test_bytes_of_what_has_no_piece() -> None:
@@ -87,7 +87,7 @@ def test_too_few_pieces() -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", b"\x00" * 100])
 def test_a_damaged_model(damage: bytes) -> None:
-    with pytest.raises(TokenizerError, match="the model of sentencepiece is damaged"):
+    with pytest.raises(TokenizerError, match="the sentencepiece model is damaged"):
         SentencePieceTokenizer(CONFIG, damage)
 
 

@@ -1,4 +1,4 @@
-"""Tokens, tags and eojeols of lines, one by one and together."""
+"""Tokens, tags and eojeol indices of single lines and batches."""
 
 import random
 import unicodedata
@@ -115,7 +115,7 @@ def test_jamo() -> None:
 
 
 def test_jamo_of_every_syllable() -> None:
-    """The arithmetic of the Unicode standard, section 3.12."""
+    """Compare with the algorithm of the Unicode standard, section 3.12."""
     for number in range(0xD7A3 - 0xAC00 + 1):
         rest, last = divmod(number, 28)
         first, vowel = divmod(rest, 21)
@@ -130,7 +130,7 @@ def test_all_else_has_no_jamo(char: str) -> None:
 
 
 def test_nfc_of_jamo_is_the_text() -> None:
-    """Of any NFC text, old Hangul and jamo that stand alone included; blanks become one kind."""
+    """Any NFC text is restored, including old Hangul and single jamo, except kinds of blanks."""
     dice = random.Random(11)
     old = "\u1112\u119e\u11ab"  # a syllable without a code point of its own
     chars = [*"가각힣뷁가a é漢ㅋㅏ.😀\u0301\u1100\u1161\u11ab", old, " ", "\t"]

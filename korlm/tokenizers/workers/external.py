@@ -1,13 +1,13 @@
-"""What tokenizers share that run in child processes: slow, large, or in danger of hanging.
+"""Base classes of tokenizers that run in child processes: slow, large, or able to hang.
 
-An analyzer reads batches of lines for one thread of a worker (``workers/worker.py``) and may fail
-at any of them; ``ExternalTokenizer`` makes an analysis of every line of it all the same.
+An analyzer may fail on any line; ``ExternalTokenizer`` returns an analysis of every line.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
-from korlm.config import JavaConfig, WorkerConfig
+from korlm.config import JavaConfig, KkmaConfig, WorkerConfig
 from korlm.text.unicode import is_blank, replace_lone_surrogates
 from korlm.tokenizers.analysis import EMPTY, Analysis, Span, to_record_batch
 from korlm.tokenizers.jvm import roomy_heap
-from korlm.tokenizers.workers.fallback import Attempt, analyze_with_fallback
+from korlm.tokenizers.workers.fallback import analyze_with_fallback
 from korlm.utils.cpu import available_cores
 from korlm.utils.packages import version_of
 
@@ -30,27 +30,27 @@ Config = TypeVar("Config", bound=WorkerConfig)
 
 
 class Analyzer(Protocol):
-    """One analyzer for one thread."""
+    """An analyzer for one thread of a worker (``workers/worker.py``)."""
 
     def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
-        """An analysis of each line, or in a word why there is none. No line is blank."""
+        """Return an analysis of each line, or the reason why there is none. No line is blank."""
 
     def current_line(self) -> tuple[int, float]:
-        """Return the line at work and its seconds so far, for another thread.
+        """Return the index of the current line and its seconds so far, for another thread.
 
-        -1 for the line between batches, and always for analyzers that no clock may end.
+        The index is -1 between calls, and always for analyzers that have no time limit.
         """
 
 
 class LineAnalyzer(ABC):
-    """An analyzer that is called once for every line, by a clock."""
+    """Base class of analyzers that analyze line by line, each with a time limit."""
 
-    exceptions: tuple[type[BaseException], ...] = (RecursionError,)  # of which a line may die
-    version = "1"  # of what is made of the packages' answers
+    exceptions: tuple[type[BaseException], ...] = (RecursionError,)  # make a line fail
+    version = "1"  # of the conversion of the packages' results
     packages: tuple[str, ...] = ()  # whose versions decide the tokens
 
     def __init__(self, config: WorkerConfig) -> None:
-        self._at_work = (-1, 0.0)
+        self._current = (-1, 0.0)  # index and start time
 
     @classmethod
     def from_config(cls, config: WorkerConfig) -> ExternalTokenizer:
@@ -69,86 +69,95 @@ class LineAnalyzer(ABC):
 
     @abstractmethod
     def analyze_line(self, text: str) -> Analysis:
-        """The tokens of one line that is not blank."""
+        """Return the tokens of one line that is not blank."""
 
     def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
-        """An analysis of each line, or the name of the exception that it died of."""
-        found: list[Analysis | str] = []
+        """Return an analysis of each line, or the name of the exception that it raised."""
+        results: list[Analysis | str] = []
         for index, text in enumerate(texts):
-            began = time.monotonic()
-            self._at_work = (index, began)
+            start = time.monotonic()
+            self._current = (index, start)
             try:
                 analysis = self.analyze_line(text)
-                found.append(analysis._replace(seconds=time.monotonic() - began))
+                results.append(analysis._replace(seconds=time.monotonic() - start))
             except self.exceptions as error:
-                found.append(type(error).__name__.rpartition(".")[2])
-        self._at_work = (-1, 0.0)
-        return found
+                results.append(type(error).__name__.rpartition(".")[2])
+        self._current = (-1, 0.0)
+        return results
 
     def current_line(self) -> tuple[int, float]:
-        """The line at work and its seconds so far."""
-        line, began = self._at_work
-        return line, time.monotonic() - began
+        """Return the index of the current line and its seconds so far."""
+        index, start = self._current
+        return index, time.monotonic() - start
 
 
 class ExternalTokenizer:
-    """An analyzer on lines of any kind; one object serves one thread.
+    """A tokenizer for arbitrary lines, made of an analyzer; one object serves one thread.
 
     Args:
         name: of the tokenizer.
-        version: of what it says, for fingerprints.
-        analyzer: reads lines whole.
-        cut: whether an eojeol that cannot be read whole may be cut.
+        version: of its results, for fingerprints.
+        analyzer: of whole lines.
+        cut: whether an eojeol that cannot be analyzed may be cut into pieces.
     """
+
+    _memory_lock = threading.Lock()
 
     def __init__(self, name: str, version: str, analyzer: Analyzer, cut: bool = True) -> None:
         self.name, self.version, self.analyzer, self._cut = name, version, analyzer, cut
+        self.lines: list[int] = []  # of the batch, in the current call of the analyzer
 
     def analyze(self, text: str) -> Analysis:
-        """The tokens of one line."""
+        """Return the tokens of one line."""
         return self.analyze_lines([text])[0]
 
     def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
-        """One row for every line, in order."""
+        """Return one row for every line, in order."""
         return to_record_batch(self.analyze_lines(texts))
 
     def tokenize(self, text: str) -> list[str]:
-        """The tokens of one line alone."""
+        """Return the tokens of one line without tags."""
         return self.analyze(text).morphs
 
     def analyze_lines(self, texts: Sequence[str]) -> list[Analysis]:
-        """One analysis for every line, in order."""
+        """Return one analysis for every line, in order; lines that fail are analyzed in parts."""
         analyses = [EMPTY] * len(texts)
         texts = [replace_lone_surrogates(text) for text in texts]
-        written = [number for number, text in enumerate(texts) if not is_blank(text)]
-        found = self.analyzer.analyze([texts[number] for number in written])
-        for number, analysis in zip(written, found, strict=True):
-            if isinstance(analysis, str):
-                analysis = self.analyze_with_fallback(texts[number], analysis)
-            analyses[number] = analysis
+        lines = [line for line, text in enumerate(texts) if not is_blank(text)]
+        results = self._analyze([texts[line] for line in lines], lines)
+        for line, result in zip(lines, results, strict=True):
+            if result == "OutOfMemoryError":  # the lines of other threads may have filled the heap
+                with self._memory_lock:
+                    (result,) = self._analyze([texts[line]], [line])
+            if isinstance(result, str):
+                result = self._analyze_in_parts(texts[line], line, result)
+            analyses[line] = result
         return analyses
 
-    def analyze_with_fallback(
-        self, text: str, why: str, attempt: Attempt | None = None
-    ) -> Analysis:
-        """The analysis of a line that cannot be read whole.
+    def analyze_part(self, text: str) -> Analysis | str:
+        """Return the analysis of text that is not blank, or the reason why there is none."""
+        return self._analyze([replace_lone_surrogates(text)], [0])[0]
 
-        Args:
-            text: the line.
-            why: what became of it as a whole.
-            attempt: analyses a part of it; None: this object does.
-        """
+    def _analyze(self, texts: Sequence[str], lines: list[int]) -> list[Analysis | str]:
+        self.lines = lines
+        return self.analyzer.analyze(texts)
 
-        def mine(span: Span) -> Analysis | str:
-            return self.analyzer.analyze([text[span.begin : span.end]])[0]
+    def _analyze_in_parts(self, text: str, line: int, why: str) -> Analysis:
+        def attempt(span: Span) -> Analysis | str:
+            return self._analyze([text[span.begin : span.end]], [line])[0]
 
-        return analyze_with_fallback(text, why, attempt or mine, self._cut)
+        return analyze_with_fallback(text, why, attempt, self._cut)
+
+
+def may_cut(config: WorkerConfig) -> bool:
+    """Return whether an eojeol that cannot be analyzed may be cut into pieces."""
+    return not isinstance(config, KkmaConfig) or config.limit_work
 
 
 def with_defaults(config: Config) -> Config:
-    """The settings with numbers in the place of null: threads by cores, heap by threads and memory.
+    """Return the settings with threads by cores and heap by threads and memory where they are null.
 
-    Kkma's dictionary and probabilities take 0.3 GB; words that are hostile take the rest.
+    Kkma's dictionary and probabilities take 0.3 GB; pathological words take the rest.
     """
     threads = config.threads or max(1, available_cores() // config.workers)
     config = dataclasses.replace(config, threads=threads)

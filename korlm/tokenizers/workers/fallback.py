@@ -1,9 +1,9 @@
-"""What to do with a line that an analyzer cannot read whole: find what is to blame, spare the rest.
+"""Analysis of a line that an analyzer cannot process as a whole, in parts.
 
-The line is parted around its longest eojeol, which is mostly to blame, and each part is tried by
-itself; what still cannot be read is parted in halves and around its longest eojeol by turns, until
-eojeols that cannot be read stand alone. These are cut into pieces of eight characters and, where
-that does not help, into halves; a character that cannot be read alone is left as it is.
+The line is split around its longest eojeol, which is the most likely cause, and each part is tried.
+A part that fails is split again, by turns in halves and around its longest eojeol, down to single
+eojeols. These are cut into pieces of eight characters, and failing pieces into halves. A character
+that fails alone becomes a token with the tag UN.
 """
 
 from __future__ import annotations
@@ -15,93 +15,92 @@ from collections.abc import Callable
 from korlm.text.unicode import is_blank
 from korlm.tokenizers.analysis import EMPTY, Analysis, Span
 
-UNKNOWN_TAG = "UN"  # Kkma's own tag of what it does not know
+UNKNOWN_TAG = "UN"  # Kkma's own tag of unknown words
 
+PIECE = 8  # characters; Kkma can analyze any text of this length
 
-PIECE = 8  # characters; pieces of any text are short enough for Kkma
-
-
-_EOJEOL = re.compile(r"\S+")  # what str.split gives
-
+_EOJEOL = re.compile(r"\S+")  # the units of str.split
 
 Attempt = Callable[[Span], "Analysis | str"]
 
 
-class _Parts:
-    """The recursion over one line; collects the analyses of its parts, in order."""
+class _Splitter:
+    """Splits one line recursively and collects the analyses of its parts, in order."""
 
     def __init__(self, text: str, attempt: Attempt, cut: bool) -> None:
-        self.eojeol = [Span(*match.span()) for match in _EOJEOL.finditer(text)]
         self.text = text
-        self.attempt = attempt
-        self.cut = cut
-        self.found = Analysis([], [], [])
-        self.left = False  # whether anything stays as it was written
+        self.eojeols = [Span(*match.span()) for match in _EOJEOL.finditer(text)]
+        self.analysis = Analysis([], [], [])
+        self.is_complete = True
+        self._attempt = attempt
+        self._can_cut = cut
 
-    def part(self, first: int, last: int, halve: bool = False) -> None:
-        """Eojeols that cannot be read together, from ``first`` up to ``last``, not included."""
+    def split(self, first: int, last: int, halve: bool = False) -> None:
+        """Analyze eojeols ``first`` to ``last - 1``, which failed together, in parts."""
         if last - first == 1:
-            self._cut(first, self.eojeol[first], PIECE)
+            self._cut(first, self.eojeols[first], PIECE)
             return
-        # By turns: if the longest were always taken, one to blame among thousands of equal length
-        # would take as many attempts, each perhaps a dead worker, and as deep a recursion.
+        # By turns: taking the longest each time would need one attempt per eojeol, and as deep a
+        # recursion, to isolate one of thousands of equal length.
         bounds = [first, (first + last) // 2, last]
         if not halve:
-            lengths = [span.end - span.begin for span in self.eojeol[first:last]]
-            worst = first + lengths.index(max(lengths))
-            bounds = [first, worst, worst + 1, last]
+            lengths = [span.end - span.begin for span in self.eojeols[first:last]]
+            longest = first + lengths.index(max(lengths))
+            bounds = [first, longest, longest + 1, last]
         for begin, end in itertools.pairwise(bounds):
             if begin == end:
                 continue
-            found = self._try(Span(self.eojeol[begin].begin, self.eojeol[end - 1].end))
-            if isinstance(found, str):
-                self.part(begin, end, not halve)
+            result = self._try(Span(self.eojeols[begin].begin, self.eojeols[end - 1].end))
+            if isinstance(result, str):
+                self.split(begin, end, not halve)
             else:
-                self._add(found, begin)
+                self._add(result, begin)
 
     def _try(self, span: Span) -> Analysis | str:
         part = self.text[span.begin : span.end]
-        if is_blank(part):  # control characters, which are no tokens
+        if is_blank(part):  # control characters, which are not tokens
             return EMPTY._replace(dropped=len("".join(part.split())))
-        return self.attempt(span)
+        return self._attempt(span)
 
     def _cut(self, eojeol: int, span: Span, size: int) -> None:
+        """Analyze an eojeol, or a piece of it, in pieces of at most ``size`` characters."""
         length = span.end - span.begin
-        if not self.cut or length == 1:
-            self.left = True
-            left = [self.text[span.begin : span.end]]
-            self._add(Analysis(left, [UNKNOWN_TAG], [0]), eojeol)
+        if not self._can_cut or length == 1:
+            self.is_complete = False
+            token = self.text[span.begin : span.end]
+            self._add(Analysis([token], [UNKNOWN_TAG], [0]), eojeol)
             return
         size = size if length > size else (length + 1) // 2
         for begin in range(span.begin, span.end, size):
             piece = Span(begin, min(begin + size, span.end))
-            found = self._try(piece)
-            if isinstance(found, str):
+            result = self._try(piece)
+            if isinstance(result, str):
                 self._cut(eojeol, piece, size)
             else:
-                self._add(found, eojeol)
+                self._add(result, eojeol)
 
-    def _add(self, found: Analysis, first: int) -> None:
-        self.found.morphs.extend(found.morphs)
-        self.found.tags.extend(found.tags)
-        self.found.eojeol.extend(first + index for index in found.eojeol)
-        self.found = self.found._replace(
-            dropped=self.found.dropped + found.dropped, seconds=self.found.seconds + found.seconds
+    def _add(self, part: Analysis, first: int) -> None:
+        self.analysis.morphs.extend(part.morphs)
+        self.analysis.tags.extend(part.tags)
+        self.analysis.eojeol.extend(first + index for index in part.eojeol)
+        self.analysis = self.analysis._replace(
+            dropped=self.analysis.dropped + part.dropped,
+            seconds=self.analysis.seconds + part.seconds,
         )
 
 
-def analyze_with_fallback(text: str, why: str, attempt: Attempt, cut: bool) -> Analysis:
-    """The analysis of a line that cannot be read whole.
+def analyze_with_fallback(text: str, reason: str, attempt: Attempt, cut: bool) -> Analysis:
+    """Return the analysis of a line that failed as a whole.
 
     Args:
         text: the line, not blank.
-        why: what became of the line as a whole; goes into the status.
-        attempt: analyses a part of the line, not blank, by itself, or says in a word why it cannot.
-        cut: whether an eojeol may be cut; if not, it stays as it is.
+        reason: why it failed; becomes a part of the status.
+        attempt: returns the analysis of a part of the line, not blank, or the reason why it failed.
+        cut: whether an eojeol may be cut; if not, a failing one becomes one token.
 
     Returns:
-        An analysis with the status ``fallback: why`` if something is left as it was written, with
-        the tag UN; else ``cut: why``.
+        An analysis with the status ``cut: REASON``, or ``fallback: REASON`` if some parts are
+        tokens with the tag UN.
 
     >>> def attempt(span):
     ...     part = "가나 다라 마"[span.begin:span.end]
@@ -109,6 +108,7 @@ def analyze_with_fallback(text: str, why: str, attempt: Attempt, cut: bool) -> A
     >>> analyze_with_fallback("가나 다라 마", "no", attempt, cut=False)[:4]
     (['가나', '다라', '마'], ['X', 'UN', 'X'], [0, 1, 2], 'fallback: no')
     """
-    parts = _Parts(text, attempt, cut)
-    parts.part(0, len(parts.eojeol))
-    return parts.found._replace(status=f"{'fallback' if parts.left else 'cut'}: {why}")
+    splitter = _Splitter(text, attempt, cut)
+    splitter.split(0, len(splitter.eojeols))
+    kind = "cut" if splitter.is_complete else "fallback"
+    return splitter.analysis._replace(status=f"{kind}: {reason}")

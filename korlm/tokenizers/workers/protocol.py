@@ -15,21 +15,20 @@ from korlm.config import WorkerConfig
 Message = dict[str, Any]
 
 
-ALIVE_SECONDS = 1.0
+ALIVE_SECONDS = 1.0  # between signs of life of a worker
 
-
-HEAD = struct.Struct("<II")
+HEAD = struct.Struct("<II")  # lengths of the JSON message and of the data
 
 
 def send(stream: IO[bytes], message: Message, data: bytes = b"") -> None:
-    """Writes one frame."""
+    """Write one frame: two lengths, a JSON message, data."""
     body = json.dumps(message).encode("ascii")
     stream.write(HEAD.pack(len(body), len(data)) + body + data)
     stream.flush()
 
 
 def receive(stream: IO[bytes]) -> tuple[Message, bytes] | None:
-    """Reads one frame; None at the end of the stream."""
+    """Read one frame; return None at the end of the stream."""
     head = stream.read(HEAD.size)
     if len(head) < HEAD.size:
         return None
@@ -42,16 +41,16 @@ def receive(stream: IO[bytes]) -> tuple[Message, bytes] | None:
 
 
 def config_to_json(config: WorkerConfig) -> str:
-    """Settings for the command line of a worker."""
+    """Return settings as an argument for the command line of a worker."""
     kind = type(config)
     values = dataclasses.asdict(config)
     return json.dumps([kind.__module__, kind.__name__, values], default=lambda member: member.value)
 
 
 def config_from_json(text: str) -> WorkerConfig:
-    """The settings that ``config_to_json`` was given."""
+    """Return the settings encoded by ``config_to_json``."""
     module, name, values = json.loads(text)
-    kind = getattr(importlib.import_module(module), name)  # which registers the tokenizer
+    kind = getattr(importlib.import_module(module), name)  # importing it registers the tokenizer
     for key, hint in typing.get_type_hints(kind).items():
         if isinstance(hint, enum.EnumMeta):
             values[key] = hint(values[key])

@@ -1,4 +1,4 @@
-"""What slow tokenizers share: numbers in the place of null, lines that cannot cross."""
+"""Defaults of worker settings; lone surrogates."""
 
 import os
 

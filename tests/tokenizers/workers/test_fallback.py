@@ -1,4 +1,4 @@
-"""A line that cannot be read whole: nothing is lost, few attempts, neighbours are spared."""
+"""A line that fails as a whole: nothing is lost, few attempts, other parts are not affected."""
 
 import math
 import random
@@ -10,36 +10,36 @@ import pytest
 from korlm.tokenizers.analysis import Analysis, Span
 from korlm.tokenizers.workers.fallback import UNKNOWN_TAG, analyze_with_fallback
 
-# All of these part eojeols; several are no blanks to those who think of ASCII.
+# All of these separate eojeols; several are not ASCII.
 WHITE = [" ", "  ", "\t", "\x0b", "\x1c", "\x85", "\xa0", "\u2028", "\u3000", "\u3000 \xa0"]
 FAILED = "no"
 
 
-class Reader:
-    """An analyzer of the parts of one line, one token for each character; some it cannot read.
+class FakeAnalyzer:
+    """An analyzer with one token per character that fails for some parts of the line.
 
-    The tag of a token is the whole part that it was read with.
+    The tag of a token is the part in which it was analyzed.
 
     Args:
         text: the line.
-        guilty: characters that fail a part.
+        failing: characters that fail a part.
         longest: characters that a part may have.
     """
 
-    def __init__(self, text: str, guilty: str = "!", longest: int = 10**9) -> None:
+    def __init__(self, text: str, failing: str = "!", longest: int = 10**9) -> None:
         self.text = text
-        self.guilty = guilty
+        self.failing = failing
         self.longest = longest
-        self.asked: list[Span] = []
+        self.attempts: list[Span] = []
 
-    def can_read(self, part: str) -> bool:
-        return len(part) <= self.longest and not set(part) & set(self.guilty)
+    def accepts(self, part: str) -> bool:
+        return len(part) <= self.longest and not set(part) & set(self.failing)
 
     def __call__(self, span: Span) -> Analysis | str:
-        self.asked.append(span)
+        self.attempts.append(span)
         part = self.part(span)
         assert part == part.strip() != ""
-        if not self.can_read(part):
+        if not self.accepts(part):
             return FAILED
         morphs = [char for unit in part.split() for char in unit]
         eojeol = [index for index, unit in enumerate(part.split()) for _ in unit]
@@ -50,22 +50,22 @@ class Reader:
 
     @property
     def parts(self) -> list[str]:
-        return [self.part(span) for span in self.asked]
+        return [self.part(span) for span in self.attempts]
 
-    def read(self, cut: bool) -> Analysis:
+    def analyze(self, cut: bool) -> Analysis:
         return analyze_with_fallback(self.text, "too slow", self, cut)
 
 
 def eojeols(analysis: Analysis) -> dict[int, list[tuple[str, str]]]:
-    """Tokens and tags by eojeol."""
-    found: dict[int, list[tuple[str, str]]] = {}
+    """Return tokens and tags by eojeol."""
+    result: dict[int, list[tuple[str, str]]] = {}
     for token, tag, index in zip(analysis.morphs, analysis.tags, analysis.eojeol, strict=True):
-        found.setdefault(index, []).append((token, tag))
-    return found
+        result.setdefault(index, []).append((token, tag))
+    return result
 
 
 def random_line(dice: random.Random) -> str:
-    """A line that is not blank, of Hangul, guilty characters and odd white space."""
+    """Return a line that is not blank, of Hangul, failing characters and unusual white space."""
     units = [
         "".join(dice.choices("가나다!", [9, 9, 9, 1], k=dice.choice((1, 2, 5, 9, 21))))
         for _ in range(dice.randrange(1, 12))
@@ -77,39 +77,39 @@ def random_line(dice: random.Random) -> str:
 
 @pytest.mark.parametrize("cut", [False, True])
 @pytest.mark.parametrize("longest", [0, 1, 3, 8, 10, 30, 10**9])
-def test_every_character_is_accounted_for_once(cut: bool, longest: int) -> None:
+def test_every_character_is_in_one_token(cut: bool, longest: int) -> None:
     dice = random.Random(longest)
     lines = [random_line(dice) for _ in range(150)]
-    readers = [Reader(line, longest=longest) for line in lines]
-    readers = [reader for reader in readers if not reader.can_read(reader.text.strip())]
-    assert len(readers) > 50
-    for reader in readers:
-        found = reader.read(cut)
-        tokens = zip(found.morphs, found.tags, found.eojeol, strict=True)
+    analyzers = [FakeAnalyzer(line, longest=longest) for line in lines]
+    analyzers = [analyzer for analyzer in analyzers if not analyzer.accepts(analyzer.text.strip())]
+    assert len(analyzers) > 50
+    for analyzer in analyzers:
+        result = analyzer.analyze(cut)
+        tokens = zip(result.morphs, result.tags, result.eojeol, strict=True)
         left = {(token, index) for token, tag, index in tokens if tag == UNKNOWN_TAG}
-        units = list(enumerate(reader.text.split()))
-        written = zip(found.eojeol, found.morphs, strict=True)
+        units = list(enumerate(analyzer.text.split()))
+        written = zip(result.eojeol, result.morphs, strict=True)
         assert [(index, char) for index, token in written for char in token] == [
             (index, char) for index, unit in units for char in unit
         ]
         suspects = [(c, index) for index, unit in units for c in (unit if cut else [unit])]
-        assert left == {(token, index) for token, index in suspects if not reader.can_read(token)}
-        assert found.status == ("fallback: too slow" if left else "cut: too slow")
+        assert left == {(token, index) for token, index in suspects if not analyzer.accepts(token)}
+        assert result.status == ("fallback: too slow" if left else "cut: too slow")
 
-        succeeded = [part for part in reader.parts if reader.can_read(part)]
-        assert set(found.tags) - {UNKNOWN_TAG} == set(succeeded)
-        assert found.seconds == 0.5 * len(succeeded)
-        assert found.dropped == sum(map(len, succeeded))
+        succeeded = [part for part in analyzer.parts if analyzer.accepts(part)]
+        assert set(result.tags) - {UNKNOWN_TAG} == set(succeeded)
+        assert result.seconds == 0.5 * len(succeeded)
+        assert result.dropped == sum(map(len, succeeded))
 
         # Nothing is tried twice, and the line as a whole not even once.
-        assert len(set(reader.asked)) == len(reader.asked)
-        assert reader.text.strip() not in reader.parts
+        assert len(set(analyzer.attempts)) == len(analyzer.attempts)
+        assert analyzer.text.strip() not in analyzer.parts
 
 
-def test_white_space_is_what_parts_a_string() -> None:
+def test_white_space_is_that_of_str_split() -> None:
     text = "".join(f"가{chr(code)}" for code in range(0x3100) if chr(code) != "!") + " !"
-    found = Reader(text).read(cut=False)
-    assert list(zip(found.eojeol, found.morphs, strict=True)) == [
+    result = FakeAnalyzer(text).analyze(cut=False)
+    assert list(zip(result.eojeol, result.morphs, strict=True)) == [
         (index, char) for index, unit in enumerate(text.split()) for char in unit
     ]
     assert len(text.split()) == 1 + sum(map(str.isspace, text))
@@ -119,11 +119,11 @@ def test_white_space_is_what_parts_a_string() -> None:
 @pytest.mark.parametrize("edge", ["", " ", "\u3000", "\x1c\x85"])
 def test_odd_white_space(white: str, edge: str) -> None:
     text = f"{edge}가{white}나다{white}라마바!사{white}아{white}자{edge}"
-    reader = Reader(text)
-    found = reader.read(cut=False)
+    analyzer = FakeAnalyzer(text)
+    result = analyzer.analyze(cut=False)
     before, after = f"가{white}나다", f"아{white}자"
-    assert reader.parts == [before, "라마바!사", after]
-    assert found == Analysis(
+    assert analyzer.parts == [before, "라마바!사", after]
+    assert result == Analysis(
         [*"가나다", "라마바!사", *"아자"],
         [*[before] * 3, UNKNOWN_TAG, *[after] * 2],
         [0, 1, 1, 2, 3, 4],
@@ -133,10 +133,10 @@ def test_odd_white_space(white: str, edge: str) -> None:
     )
 
 
-def test_only_the_guilty_suffer() -> None:
-    reader = Reader("가 나 다! 라 마마마 바 !")
+def test_only_failing_eojeols_are_affected() -> None:
+    analyzer = FakeAnalyzer("가 나 다! 라 마마마 바 !")
     # Around the longest; neither side of it can be read, so each is parted in halves.
-    assert eojeols(reader.read(cut=False)) == {
+    assert eojeols(analyzer.analyze(cut=False)) == {
         0: [("가", "가 나")],
         1: [("나", "가 나")],
         2: [("다!", UNKNOWN_TAG)],
@@ -146,12 +146,12 @@ def test_only_the_guilty_suffer() -> None:
         6: [("!", UNKNOWN_TAG)],
     }
     left, right = ["가 나 다! 라", "가 나", "다! 라", "다!", "라"], ["바 !", "바", "!"]
-    assert reader.parts == [*left, "마마마", *right]
+    assert analyzer.parts == [*left, "마마마", *right]
 
 
 def test_a_line_too_long_as_a_whole_loses_nothing() -> None:
-    reader = Reader("가나 다라마 바사", longest=7)
-    assert reader.read(cut=False) == Analysis(
+    analyzer = FakeAnalyzer("가나 다라마 바사", longest=7)
+    assert analyzer.analyze(cut=False) == Analysis(
         [*"가나다라마바사"],
         [*["가나"] * 2, *["다라마"] * 3, *["바사"] * 2],
         [0, 0, 1, 1, 1, 2, 2],
@@ -165,22 +165,22 @@ def test_a_line_too_long_as_a_whole_loses_nothing() -> None:
 
 
 def test_one_eojeol_stays_as_it_is_without_another_attempt() -> None:
-    reader = Reader("\u3000 가나!다 ")
+    analyzer = FakeAnalyzer("\u3000 가나!다 ")
     expected = Analysis(["가나!다"], [UNKNOWN_TAG], [0], "fallback: too slow", 0, 0.0)
-    assert reader.read(cut=False) == expected
-    assert reader.asked == []
+    assert analyzer.analyze(cut=False) == expected
+    assert analyzer.attempts == []
 
 
 def test_one_character_is_not_tried_again() -> None:
-    reader = Reader(" ! ")
-    assert reader.read(cut=True) == Analysis(["!"], [UNKNOWN_TAG], [0], "fallback: too slow")
-    assert reader.asked == []
+    analyzer = FakeAnalyzer(" ! ")
+    assert analyzer.analyze(cut=True) == Analysis(["!"], [UNKNOWN_TAG], [0], "fallback: too slow")
+    assert analyzer.attempts == []
 
 
-def pieces(text: str, guilty: str = "!", longest: int = 10**9) -> list[str]:
-    reader = Reader(text, guilty, longest)
-    reader.read(cut=True)
-    return reader.parts
+def pieces(text: str, failing: str = "!", longest: int = 10**9) -> list[str]:
+    analyzer = FakeAnalyzer(text, failing, longest)
+    analyzer.analyze(cut=True)
+    return analyzer.parts
 
 
 def test_pieces_of_eight_then_halves_then_characters() -> None:
@@ -211,9 +211,9 @@ def test_pieces_of_eight_then_halves_then_characters() -> None:
 
 
 def test_what_is_left_of_a_cut_eojeol() -> None:
-    reader = Reader("앞 가나다라마바사아자!카 뒤 !")
-    found = eojeols(reader.read(cut=True))
-    assert found == {
+    analyzer = FakeAnalyzer("앞 가나다라마바사아자!카 뒤 !")
+    result = eojeols(analyzer.analyze(cut=True))
+    assert result == {
         0: [("앞", "앞")],
         1: [
             *[(char, "가나다라마바사아") for char in "가나다라마바사아"],
@@ -225,11 +225,11 @@ def test_what_is_left_of_a_cut_eojeol() -> None:
 
 
 def test_an_eojeol_that_pieces_help_is_cut() -> None:
-    found = Reader("앞 " + "아" * 20 + " 뒤", longest=8).read(cut=True)
-    assert found.status == "cut: too slow"
-    assert found.eojeol == [0, *[1] * 20, 2]
-    assert found.tags == ["앞", *["아" * 8] * 16, *["아" * 4] * 4, "뒤"]
-    left = Reader("앞 " + "아" * 20 + " 뒤", longest=8).read(cut=False)
+    result = FakeAnalyzer("앞 " + "아" * 20 + " 뒤", longest=8).analyze(cut=True)
+    assert result.status == "cut: too slow"
+    assert result.eojeol == [0, *[1] * 20, 2]
+    assert result.tags == ["앞", *["아" * 8] * 16, *["아" * 4] * 4, "뒤"]
+    left = FakeAnalyzer("앞 " + "아" * 20 + " 뒤", longest=8).analyze(cut=False)
     assert left.status == "fallback: too slow"
     assert left.morphs == ["앞", "아" * 20, "뒤"]
 
@@ -238,54 +238,54 @@ def test_an_eojeol_that_pieces_help_is_cut() -> None:
 
 
 def bound(num_eojeols: int) -> float:
-    """Attempts for one guilty eojeol: three around the longest and two halves, by turns."""
+    """Return a bound of the attempts for one failing eojeol: three and two parts by turns."""
     return 5 * (math.log2(num_eojeols) + 1)
 
 
-def assert_found(units: Sequence[str], guilty: int, most: float) -> None:
+def check_attempts(units: Sequence[str], failing: int, most: float) -> None:
     units = list(units)
-    units[guilty] = "!" * len(units[guilty])
-    reader = Reader(" ".join(units))
-    found = reader.read(cut=False)
-    left = [n for n, tag in enumerate(found.tags) if tag == UNKNOWN_TAG]
-    assert [(found.morphs[n], found.eojeol[n]) for n in left] == [(units[guilty], guilty)]
-    assert "".join(found.morphs) == "".join(units)
-    assert len(reader.asked) <= most
-    assert reader.text not in reader.parts
+    units[failing] = "!" * len(units[failing])
+    analyzer = FakeAnalyzer(" ".join(units))
+    result = analyzer.analyze(cut=False)
+    left = [n for n, tag in enumerate(result.tags) if tag == UNKNOWN_TAG]
+    assert [(result.morphs[n], result.eojeol[n]) for n in left] == [(units[failing], failing)]
+    assert "".join(result.morphs) == "".join(units)
+    assert len(analyzer.attempts) <= most
+    assert analyzer.text not in analyzer.parts
 
 
-@pytest.mark.parametrize("guilty", [0, 1, 500, 998, 999])
-def test_the_longest_eojeol_is_found_at_once(guilty: int) -> None:
-    assert_found(["가나" if n != guilty else "가나다" for n in range(1000)], guilty, most=3)
+@pytest.mark.parametrize("failing", [0, 1, 500, 998, 999])
+def test_the_longest_eojeol_is_isolated_at_once(failing: int) -> None:
+    check_attempts(["가나" if n != failing else "가나다" for n in range(1000)], failing, most=3)
 
 
-@pytest.mark.parametrize("guilty", [0, 1, 1000, 2047, 2998, 2999])
+@pytest.mark.parametrize("failing", [0, 1, 1000, 2047, 2998, 2999])
 @pytest.mark.parametrize("kind", ["equal", "falling", "rising", "one long"])
-def test_one_of_many_is_found_soon(kind: str, guilty: int) -> None:
+def test_one_of_many_is_isolated_soon(kind: str, failing: int) -> None:
     lengths = {
         "equal": [2] * 3000,
         "falling": [1 + (2999 - n) // 30 for n in range(3000)],
         "rising": [1 + n // 30 for n in range(3000)],
         "one long": [30 if n == 1500 else 1 for n in range(3000)],
     }[kind]
-    assert_found(["가" * length for length in lengths], guilty, bound(3000))
+    check_attempts(["가" * length for length in lengths], failing, bound(3000))
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 17])
-def test_one_of_a_few_is_found_soon(count: int) -> None:
-    for guilty in range(count):
-        assert_found(["가나"] * count, guilty, bound(count))
+def test_one_of_a_few_is_isolated_soon(count: int) -> None:
+    for failing in range(count):
+        check_attempts(["가나"] * count, failing, bound(count))
 
 
 @pytest.mark.parametrize("cut", [False, True])
-def test_nothing_of_a_long_line_can_be_read(cut: bool) -> None:
+def test_every_eojeol_of_a_long_line_fails(cut: bool) -> None:
     limit = sys.getrecursionlimit()
     text = " ".join(["!" * (1 + n % 3) for n in range(5 * limit)])
-    reader = Reader(text)
-    found = reader.read(cut)
-    assert set(found.tags) == {UNKNOWN_TAG}
-    assert "".join(found.morphs) == text.replace(" ", "")
-    assert cut or found.morphs == text.split()
+    analyzer = FakeAnalyzer(text)
+    result = analyzer.analyze(cut)
+    assert set(result.tags) == {UNKNOWN_TAG}
+    assert "".join(result.morphs) == text.replace(" ", "")
+    assert cut or result.morphs == text.split()
     # Each eojeol once by itself, and not more often as a part of others; then its characters.
-    characters = len("".join(found.morphs))
-    assert len(reader.asked) <= 10 * limit + (2 * characters if cut else 0)
+    characters = len("".join(result.morphs))
+    assert len(analyzer.attempts) <= 10 * limit + (2 * characters if cut else 0)

@@ -1,6 +1,5 @@
-"""The pool gives a result for every line, in order, whatever becomes of its workers."""
+"""The pool returns a result for every line, in order, also when workers die or hang."""
 
-import collections
 import logging
 import os
 import signal
@@ -13,16 +12,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from fakes import install_fake_kkma
+from fakes import faked, install_fake_kkma
 
 from korlm.config import Engine, KkmaConfig, TokenizerConfig, WorkerConfig
-from korlm.tokenizers.analysis import Analysis, analyses_of
+from korlm.tokenizers.analysis import EMPTY, Analysis, analyses_of
 from korlm.tokenizers.whitespace import EojeolTokenizer
 from korlm.tokenizers.workers import pool as pool_module
 from korlm.tokenizers.workers.pool import TokenizerPool
 from korlm.utils.errors import ConfigError, TokenizerError
-
-EMPTY = Analysis([], [], [], "empty")
 
 
 def kkma(
@@ -33,7 +30,7 @@ def kkma(
     limit_work: bool = False,
     engine: Engine = Engine.konlpy,
 ) -> KkmaConfig:
-    """Settings; those of the fake Kkma where nothing else is said."""
+    """Return settings, by default for the fake Kkma."""
     return KkmaConfig(
         name="kkma",
         engine=engine,
@@ -47,29 +44,19 @@ def kkma(
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Workers get the fake Kkma; see fakes.py for what makes it fail."""
+    """Install the fake Kkma for workers; fakes.py lists the eojeols that make it fail."""
     return install_fake_kkma(tmp_path / "fake", monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenizerPool]:
-    """One pool with the fake Kkma for the tests that leave it as it was."""
+    """Return a pool with the fake Kkma for tests that do not end its worker."""
     with TokenizerPool(kkma(threads=2)) as pool:
-        # The fake must not reach the pools of other tests: its worker is started, that is enough.
+        # Other pools must not use the fake: start the worker now.
         with pytest.MonkeyPatch.context() as patch:
             install_fake_kkma(tmp_path_factory.mktemp("shared"), patch)
             map_one(pool, ["가"])
         yield pool
-
-
-def faked(text: str) -> Analysis:
-    """What the fake Kkma gives for a harmless line."""
-    if not text.strip():
-        return EMPTY
-    units = text.split()
-    morphs = [char for unit in units for char in unit]
-    eojeol = [index for index, unit in enumerate(units) for _ in unit]
-    return Analysis(morphs, [f"U+{ord(char):04X}" for char in morphs], eojeol)
 
 
 def is_alive(pid: int) -> bool:
@@ -77,7 +64,7 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # Ended, but not yet waited for.
+    # A zombie has ended.
     stat = Path(f"/proc/{pid}/stat")
     return not (stat.exists() and stat.read_text().rsplit(") ", 1)[-1].startswith("Z"))
 
@@ -100,7 +87,7 @@ def timeless(columns: pa.RecordBatch) -> list[Analysis]:
 
 
 def error_of(config: TokenizerConfig) -> str:
-    """The one line that a pool which does not start fails with; no process stays."""
+    """Return the error, in one line, of a pool that does not start and leaves no process."""
     with TokenizerPool(config) as pool:
         with pytest.raises(TokenizerError) as caught:
             map_one(pool, ["가"])
@@ -160,7 +147,7 @@ def test_unknown_tokenizer() -> None:
 
 @pytest.mark.parametrize(("workers", "threads"), [(1, 3), (2, 1)])
 def test_order(fake: Path, workers: int, threads: int) -> None:
-    # Slow lines let later batches overtake.
+    # Later batches are done before slow ones.
     batches = [
         [f"{number} {part}" + " SLOW!" * (number in (0, 7)) for part in range(1 + number % 5 // 4)]
         for number in range(40)
@@ -225,13 +212,7 @@ def test_java_exceptions_become_a_status(shared: TokenizerPool) -> None:
     ]
 
 
-def test_what_java_prints_does_not_disturb(shared: TokenizerPool) -> None:
-    texts = ["가", "SPEAK! 나", "다 SPEAK!"]
-    assert map_one(shared, texts) == [faked(text) for text in texts]
-
-
 def test_a_line_that_hangs(fake: Path, caplog: pytest.LogCaptureFixture) -> None:
-    # Three in one batch: a hanging line is not held against its batch as a death is.
     batches = [["가", "나 HANG! 다", "라", "HANG! 1", "HANG! 2"], ["마"], ["HANG!", "바"], ["사"]]
     with TokenizerPool(kkma(line_timeout_s=0.4)) as pool, caplog.at_level(logging.WARNING):
         results = map_all(pool, batches)
@@ -289,29 +270,44 @@ def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
     assert results == [[faked(text) for text in batch] for batch in batches]
 
 
+@pytest.mark.parametrize("engine", list(Engine))
 def test_silence_is_no_fault_of_a_line_without_a_clock(
-    fake: Path, monkeypatch: pytest.MonkeyPatch
+    fake: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine
 ) -> None:
-    monkeypatch.setattr(pool_module, "MAX_DEATHS", 3)
+    monkeypatch.setattr(pool_module, "has_clock", lambda config: engine is Engine.konlpy)
     with TokenizerPool(kkma(threads=1)) as pool:
         assert isinstance(pool._config, KkmaConfig)
-        running = pool.map([["가"], ["나 SLOW! 다"]])
+        running = pool.map([["가"], ["나 SLOW! 다"], ["라"]])
         assert timeless(next(running)) == [faked("가")]
-        for silence in range(4):
+        for _ in range(4):
             (child,) = pool._children
-            child.ready = True
-            waiting: collections.deque[pool_module._Job] = collections.deque()
-            if silence == 3:
-                with pytest.raises(TokenizerError, match="die again and again"):
-                    pool._replace(pool._config, child, waiting, silent=True)
-                break
-            pool._replace(pool._config, child, waiting, silent=True)
-            (job,) = waiting
-            assert not job.careful and not job.known
-            pool._children[0].give(job)
-            if silence == 2:
-                assert timeless(next(running)) == [faked("나 SLOW! 다")]
-                pool._children[0].give(job)
+            while not child.ready:
+                pool._step(pool._config)
+            pool._handle_death(pool._config, child, silent=True)
+        assert timeless(next(running)) == [
+            faked("나 SLOW! 다")
+            if engine is Engine.fast
+            else faked("나 SLOW! 다")._replace(status="cut: Java died")
+        ]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_workers_that_die_again_and_again(
+    fake: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    monkeypatch.setattr(pool_module, "MAX_DEATHS", 3)
+    monkeypatch.setattr(pool_module, "has_clock", lambda config: False)
+    with TokenizerPool(kkma(threads=1)) as pool:
+        assert isinstance(pool._config, KkmaConfig)
+        assert map_one(pool, ["가"]) == [faked("가")]
+        for number in range(4):
+            (child,) = pool._children
+            child.ready = silent
+            if number == 3:
+                with pytest.raises(TokenizerError, match="died again and again"):
+                    pool._handle_death(pool._config, child, silent)
+            else:
+                pool._handle_death(pool._config, child, silent)
 
 
 @pytest.mark.parametrize("engine", list(Engine), ids=lambda engine: engine.value)
@@ -321,12 +317,12 @@ def test_which_engine_has_a_clock(engine: Engine) -> None:
 
 
 def test_threads_share_a_pool(fake: Path) -> None:
-    found: dict[str, list[Analysis]] = {}
+    results: dict[str, list[Analysis]] = {}
 
     def read(name: str, pool: TokenizerPool) -> None:
         for number in range(10):
             text = f"{name} {number}"
-            found[text] = map_one(pool, [text, name])
+            results[text] = map_one(pool, [text, name])
 
     with TokenizerPool(kkma(threads=2)) as pool:
         started = [threading.Thread(target=read, args=(name, pool)) for name in "가나다라"]
@@ -334,13 +330,13 @@ def test_threads_share_a_pool(fake: Path) -> None:
             thread.start()
         for thread in started:
             thread.join()
-    assert len(found) == 40
-    for text, analyses in found.items():
+    assert len(results) == 40
+    for text, analyses in results.items():
         assert analyses == [faked(text), faked(text[0])]
 
 
 def test_a_batch_that_always_ends_java_is_given_up_alone(fake: Path) -> None:
-    # The others are at work when it happens, each time.
+    # Other batches are in progress each time.
     batches = [[f"{number} 가", "나 DIE!" if number == 4 else "SLOW! 다"] for number in range(9)]
     with TokenizerPool(kkma()) as pool:
         results = map_all(pool, batches)
@@ -350,12 +346,44 @@ def test_a_batch_that_always_ends_java_is_given_up_alone(fake: Path) -> None:
     assert results == expected
 
 
+@pytest.mark.parametrize("limit_work", [False, True])
+def test_several_lines_of_a_batch_end_java_or_hang(fake: Path, limit_work: bool) -> None:
+    batches = [["가", "나 DIE! 다", "", "HANG!", "DIE! HANG! 사", "아"], ["자 차"]]
+    with TokenizerPool(kkma(line_timeout_s=0.5, limit_work=limit_work)) as pool:
+        results = map_all(pool, batches)
+    if limit_work:  # the fake can analyze any part of an eojeol
+        kind, died, hung, both = "cut", faked("나 DIE! 다"), faked("HANG!"), faked("DIE! HANG! 사")
+    else:
+        kind = "fallback"
+        died = Analysis(["나", "DIE!", "다"], ["U+B098", "UN", "U+B2E4"], [0, 1, 2])
+        hung = Analysis(["HANG!"], ["UN"], [0])
+        both = Analysis(["DIE!", "HANG!", "사"], ["UN", "UN", "U+C0AC"], [0, 1, 2])
+    assert results == [
+        [
+            faked("가"),
+            died._replace(status=f"{kind}: Java died"),
+            EMPTY,
+            hung._replace(status=f"{kind}: too slow"),
+            both._replace(status=f"{kind}: Java died"),
+            faked("아"),
+        ],
+        [faked("자 차")],
+    ]
+
+
+def test_the_time_of_a_line_counts_the_workers_it_ended(fake: Path) -> None:
+    with TokenizerPool(kkma(threads=1, line_timeout_s=0.5)) as pool:
+        (columns,) = pool.map([["가", "나 HANG! 다"]])
+    seconds = columns["seconds"].to_pylist()
+    assert seconds[0] < 0.5 and 1.0 <= seconds[1] < 1.5  # as a whole, then alone
+
+
 def test_a_batch_of_slow_lines_is_no_dead_worker(
     fake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [f"SLOW! {number}" for number in range(20)]
     with TokenizerPool(kkma(threads=1, line_timeout_s=0.8)) as pool:
-        map_one(pool, ["가"])  # its start may take as long as it likes
+        map_one(pool, ["가"])  # its start is not limited
         started = pids(pool)
         monkeypatch.setattr(pool_module, "START_SECONDS", 0.8)
         assert map_one(pool, texts) == [faked(text) for text in texts]
@@ -374,7 +402,7 @@ while (frame := receive(sys.stdin.buffer)) is not None:
     job, _ = frame
     columns = to_record_batch([Analysis([text], ["X"], [0]) for text in job["texts"]])
     send(out, {{"id": job["id"]}}, pack(columns))
-    send(out, {{"id": job["id"], "stuck": [0, 0, 1]}})
+    send(out, {{"id": job["id"], "stuck": 0}})
 """
 
 
@@ -502,7 +530,7 @@ HOSTILE = {
 
 @pytest.fixture(scope="module")
 def java() -> Iterator[TokenizerPool]:
-    """One pool with the real Kkma; the tests that end its worker stand last."""
+    """Return a pool with the real Kkma."""
     with TokenizerPool(kkma(threads=2, line_timeout_s=5.0)) as pool:
         yield pool
 
@@ -523,7 +551,7 @@ def test_hostile_lines(java: TokenizerPool) -> None:
         assert status in ("ok", "empty") or status.startswith("fallback: "), text
         assert expected is None or morphs == expected, text
         assert all(0 <= index < len(text.split()) for index in eojeol), text
-        # What comes out can be written as UTF-8, whatever Java made of an emoji.
+        # Tokens have no lone surrogates, which Java may return for emoji.
         assert "".join(morphs + tags).encode("utf-8") is not None
 
 
@@ -582,11 +610,12 @@ def test_a_heap_larger_than_any_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_that_is_killed_as_it_starts_again(fake: Path) -> None:
     batches = [[f"{number}", "SLOW! 가"] for number in range(6)]
     with TokenizerPool(kkma(threads=1)) as pool:
+        assert isinstance(pool._config, KkmaConfig)
         running = pool.map(batches)
         results = [timeless(next(running))]
         for _ in range(2):  # the second one is not ready yet
             (child,) = pool._children
             child.process.kill()
-            pool._replace(pool._config, child, collections.deque())  # type: ignore[arg-type]
-        results += map(timeless, pool.map(batches[1:]))
+            pool._handle_death(pool._config, child)
+        results += map(timeless, running)
     assert results == [[faked(text) for text in batch] for batch in batches]

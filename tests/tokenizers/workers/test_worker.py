@@ -1,4 +1,4 @@
-"""The worker: clean frames, the right characters at the right time, an end whenever stdin ends."""
+"""The worker process: messages, results, time limits, and its end when stdin ends."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from conftest import ROOT
-from fakes import install_fake_kkma
+from fakes import faked, install_fake_kkma
 
 from korlm.config import Engine, KkmaConfig
 from korlm.tokenizers.analysis import (
@@ -40,7 +40,7 @@ SOON = 10.0  # for what happens at once, on a busy machine
 FRAMES: list[tuple[Message, bytes]] = [
     ({}, b""),
     ({"ready": True}, b""),
-    ({"id": 3, "texts": ["가\ud800\0", "", "\U0001f600\n"], "known": [[0, 1, 2, "왜"]]}, b""),
+    ({"id": 3, "texts": ["가\ud800\0", "", "\U0001f600\n"], "part": False}, b""),
     ({"id": 2**40}, bytes(range(256)) * 300),
 ]
 
@@ -70,8 +70,8 @@ def test_a_frame_that_is_cut_anywhere_is_the_end(data: bytes) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes always block here")
 def test_a_frame_is_sent_at_once() -> None:
-    reading, output_errors = os.pipe()
-    with os.fdopen(reading, "rb") as source, os.fdopen(output_errors, "wb") as sink:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as source, os.fdopen(writing, "wb") as sink:
         send(sink, {"id": 1}, b"x")
         os.set_blocking(reading, False)
         assert receive(source) == ({"id": 1}, b"x")
@@ -97,14 +97,14 @@ def test_columns_there_and_back(lines: list[Analysis]) -> None:
 # Settings
 
 # main() reads its settings; what it made of them comes back as its complaint.
-TELL = """
+PRINT_SETTINGS = """
 from korlm.tokenizers.workers import worker
 from korlm.utils.errors import TokenizerError
 
-def tell(output, config, jobs):
+def report(output, config, jobs):
     raise TokenizerError(repr(config))
 
-worker._Worker = tell
+worker._Worker = report
 worker.main()
 """
 
@@ -113,22 +113,22 @@ worker.main()
     "changed",
     [
         {},
-        {"engine": Engine.konlpy, "workers": 3, "threads": 5, "heap": 700},
+        {"engine": Engine.konlpy, "workers": 3, "threads": 5, "heap_mb": 700},
         {"line_timeout_s": 0.25, "limit_work": False, "cache_size_mb": 0},
     ],
 )
 def test_settings_arrive(changed: dict[str, Any]) -> None:
     config = dataclasses.replace(KkmaConfig(name="kkma"), **changed)
-    reading, output_errors = os.pipe()  # stdin must stay open
+    reading, writing = os.pipe()  # stdin must stay open
     done = subprocess.run(
-        [sys.executable, "-c", TELL, config_to_json(config)],
+        [sys.executable, "-c", PRINT_SETTINGS, config_to_json(config)],
         stdin=reading,
         capture_output=True,
         cwd=ROOT,
         check=False,
     )
     os.close(reading)
-    os.close(output_errors)
+    os.close(writing)
     assert receive(io.BytesIO(done.stdout)) == ({"failed": repr(config)}, b"")
 
 
@@ -167,7 +167,7 @@ if (HERE / "slow_start").exists():
 
 
 class Process:
-    """A worker as the pool starts it; what it says comes through a queue."""
+    """A worker process as the pool starts it; its messages go to a queue."""
 
     def __init__(self, config: KkmaConfig, folder: Path) -> None:
         self.folder = folder  # of the fake
@@ -204,47 +204,43 @@ class Process:
         self._process.stdout.close()
         self._stderr.close()
 
-    def give(
-        self, texts: Sequence[str], known: Sequence[Sequence[Any]] = (), careful: bool = False
-    ) -> int:
-        """Sends a job, gives its number."""
+    def send(self, texts: Sequence[str], part: bool = False) -> int:
+        """Send a batch; return its number."""
         self.number += 1
-        job = {"id": self.number, "texts": texts, "known": known, "careful": careful}
+        job = {"id": self.number, "texts": texts, "part": part}
         assert self._process.stdin is not None
         send(self._process.stdin, job)
         return self.number
 
-    def hear_any(self) -> tuple[Message, bytes] | None:
-        """The next frame; None at the end."""
+    def receive_any(self) -> tuple[Message, bytes] | None:
+        """Return the next frame; None at the end."""
         return self._frames.get(timeout=SECONDS)
 
-    def hear(self) -> tuple[Message, bytes] | None:
-        """The next frame that is no sign of life."""
+    def receive(self) -> tuple[Message, bytes] | None:
+        """Return the next frame other than ``alive``."""
         deadline = time.monotonic() + SECONDS
-        while (frame := self.hear_any()) == ({"alive": True}, b""):
+        while (frame := self.receive_any()) == ({"alive": True}, b""):
             assert time.monotonic() < deadline, "it lives and says nothing"
         return frame
 
-    def answer(self, *before: Message) -> list[Analysis]:
-        """What became of the last job; exactly these messages come before."""
-        for message in before:
-            assert self.hear() == (message, b"")
-        frame = self.hear()
-        assert frame is not None and frame[0] == {"id": self.number}
+    def answer(self, **more: Any) -> list[Analysis]:
+        """Return the results of the last batch, whose message has these more fields."""
+        frame = self.receive()
+        assert frame is not None and frame[0] == {"id": self.number, **more}
         columns = unpack(frame[1])
         assert isinstance(columns, pa.RecordBatch) and columns.schema == ANALYSIS
         return analyses_of(columns)
 
-    def asked(self) -> list[str]:
-        """What the analyzer was given since the last time, in order."""
+    def analyzed(self) -> list[str]:
+        """Return the texts analyzed since the last call, in order."""
         path = self.folder / "asked"
         # Not by lines: texts hold odd ones.
-        found = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+        texts = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
         path.unlink(missing_ok=True)
-        return found
+        return texts
 
     def end(self) -> tuple[int, float]:
-        """Closes stdin; the exit code, and the seconds that it took."""
+        """Close stdin; return the exit code and the seconds until the end."""
         assert self._process.stdin is not None
         began = time.monotonic()
         self._process.stdin.close()
@@ -266,7 +262,7 @@ Start = Callable[..., Process]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The fake Kkma."""
+    """Install the fake Kkma."""
     package = install_fake_kkma(tmp_path / "fake", monkeypatch)
     tag = package / "tag.py"
     tag.write_text(tag.read_text(encoding="utf-8") + MORE, encoding="utf-8")
@@ -275,7 +271,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def start(folder: Path) -> Iterator[Start]:
-    """Starts workers that are ready; none outlives the test."""
+    """Return a function that starts a worker; all are ended after the test."""
     with contextlib.ExitStack() as started:
 
         def start(
@@ -292,18 +288,10 @@ def start(folder: Path) -> Iterator[Start]:
             process = Process(config, folder)
             started.callback(process.close)
             if ready:
-                assert process.hear() == ({"ready": True}, b"")
+                assert process.receive() == ({"ready": True}, b"")
             return process
 
         yield start
-
-
-def faked(text: str) -> Analysis:
-    """What the fake Kkma gives for a harmless line."""
-    units = text.split()
-    morphs = [char for unit in units for char in unit]
-    eojeol = [index for index, unit in enumerate(units) for _ in unit]
-    return Analysis(morphs, [f"U+{ord(char):04X}" for char in morphs], eojeol)
 
 
 def timeless(analyses: Sequence[Analysis]) -> list[Analysis]:
@@ -313,21 +301,21 @@ def timeless(analyses: Sequence[Analysis]) -> list[Analysis]:
 def test_jobs(start: Start) -> None:
     worker = start()
     texts = ["나는 간다", "", "\u3000", "a\x1cb\x85c", "\0"]
-    worker.give(texts)
+    worker.send(texts)
     assert timeless(worker.answer()) == [faked(texts[0]), EMPTY, EMPTY, faked(texts[3]), EMPTY]
-    assert worker.asked() == [texts[0], texts[3]]
-    worker.give([])
+    assert worker.analyzed() == [texts[0], texts[3]]
+    worker.send([])
     assert worker.answer() == []
     # Half of a surrogate pair cannot cross to Java.
-    worker.give(["가\ud83d 나\udc00", "😀"])
+    worker.send(["가\ud83d 나\udc00", "😀"])
     assert timeless(worker.answer()) == [faked("가\ufffd 나\ufffd"), faked("😀")]
 
 
 def test_several_threads_answer_every_job(start: Start) -> None:
     worker = start(threads=3)
-    jobs = {worker.give([f"{n}", "SLOW!" if n % 4 == 0 else "가"]): n for n in range(20)}
+    jobs = {worker.send([f"{n}", "SLOW!" if n % 4 == 0 else "가"]): n for n in range(20)}
     while jobs:
-        frame = worker.hear()
+        frame = worker.receive()
         assert frame is not None
         n = jobs.pop(frame[0]["id"])
         expected = [faked(f"{n}"), faked("SLOW!" if n % 4 == 0 else "가")]
@@ -337,7 +325,7 @@ def test_several_threads_answer_every_job(start: Start) -> None:
 def test_seconds_are_measured(start: Start) -> None:
     worker = start()
     began = time.monotonic()
-    worker.give(["가", "나 SLOW! 다", "SLOW! SLOW!", ""])
+    worker.send(["가", "나 SLOW! 다", "SLOW! SLOW!", ""])
     seconds = [analysis.seconds for analysis in worker.answer()]
     assert seconds[1] >= 0.099 and seconds[2] >= 0.199 and seconds[3] == 0
     assert 0.299 <= sum(seconds) <= time.monotonic() - began
@@ -346,7 +334,7 @@ def test_seconds_are_measured(start: Start) -> None:
 def test_what_java_prints_does_not_disturb(start: Start) -> None:
     worker = start()
     for text in ("SPEAK! 가", "나 SPEAK! SPEAK!"):
-        worker.give([text])
+        worker.send([text])
         assert timeless(worker.answer()) == [faked(text)]
     worker.end()
     assert worker.last_stderr_line().count("noise on stdout\n") == 3
@@ -354,7 +342,7 @@ def test_what_java_prints_does_not_disturb(start: Start) -> None:
 
 def test_a_line_that_cannot_be_read_is_read_in_parts(start: Start) -> None:
     worker = start()
-    worker.give(["가", "다 JAVA! 라", "나"])
+    worker.send(["가", "다 JAVA! 라", "나"])
     left = Analysis(["다", "JAVA!", "라"], ["U+B2E4", "UN", "U+B77C"], [0, 1, 2])
     assert timeless(worker.answer()) == [
         faked("가"),
@@ -362,19 +350,19 @@ def test_a_line_that_cannot_be_read_is_read_in_parts(start: Start) -> None:
         faked("나"),
     ]
     # The plain lines first, all at once.
-    assert worker.asked() == ["가", "다 JAVA! 라", "나", "다", "JAVA!", "라"]
+    assert worker.analyzed() == ["가", "다 JAVA! 라", "나", "다", "JAVA!", "라"]
 
 
 def test_limit_work_lets_eojeols_be_cut(start: Start) -> None:
     worker = start(limit_work=True)
-    worker.give(["다 JAVA! 라"])
+    worker.send(["다 JAVA! 라"])
     assert timeless(worker.answer()) == [faked("다 JAVA! 라")._replace(status="cut: JException")]
-    assert worker.asked() == ["다 JAVA! 라", "다", "JAVA!", "JAV", "A!", "라"]
+    assert worker.analyzed() == ["다 JAVA! 라", "다", "JAVA!", "JAV", "A!", "라"]
 
 
 def test_a_line_that_filled_the_memory_is_tried_once_more(start: Start) -> None:
     worker = start(threads=2)
-    worker.give(["가", "OOM-ONCE! 나", "다 OOM! 라"])
+    worker.send(["가", "OOM-ONCE! 나", "다 OOM! 라"])
     left = Analysis(["다", "OOM!", "라"], ["U+B2E4", "UN", "U+B77C"], [0, 1, 2])
     assert timeless(worker.answer()) == [
         faked("가"),
@@ -382,72 +370,18 @@ def test_a_line_that_filled_the_memory_is_tried_once_more(start: Start) -> None:
         left._replace(status="fallback: OutOfMemoryError"),
     ]
     once, always = "OOM-ONCE! 나", "다 OOM! 라"
-    assert worker.asked() == ["가", once, always, once, always, "다", "OOM!", "라"]
+    assert worker.analyzed() == ["가", once, always, once, always, "다", "OOM!", "라"]
 
 
-# What is known, careful jobs
-
-
-def test_known_parts_are_not_tried(start: Start) -> None:
-    worker = start(seconds=20.0)
-    texts = ["가", "나 HANG! 다", "라 DIE!", "마"]
-    worker.give(
-        texts,
-        known=[
-            [1, 0, 9, "too slow"],
-            [1, 2, 7, "too slow"],
-            [2, 0, 6, "Java died"],
-            [2, 2, 6, "x"],
-        ],
-    )
-    results = worker.answer()
-    assert timeless(results) == [
-        faked("가"),
-        Analysis(
-            ["나", "HANG!", "다"], ["U+B098", "UN", "U+B2E4"], [0, 1, 2], "fallback: too slow"
-        ),
-        Analysis(["라", "DIE!"], ["U+B77C", "UN"], [0, 1], "fallback: Java died"),
-        faked("마"),
-    ]
-    assert worker.asked() == ["가", "마", "나", "다", "라"]
-    # What was too slow took its time, in a worker that is no more.
-    assert [round(analysis.seconds / 20) for analysis in results] == [0, 2, 0, 0]
-
-
-def test_a_known_part_leads_the_line_into_parts(start: Start) -> None:
-    # The line failed as a whole by an exception, then a part of it hung.
-    worker = start()
-    worker.give(["  나 HANG! 다라"], known=[[0, 4, 9, "too slow"]], careful=True)
-    (found,) = worker.answer(
-        {"id": 1, "next": [0, 2, 3]},
-        {"id": 1, "next": [0, 10, 12]},
-    )
-    assert (found.morphs, found.status) == (["나", "HANG!", "다", "라"], "fallback: too slow")
-    assert worker.asked() == ["나", "다라"]
-
-
-def test_careful_jobs_tell_what_comes_next(start: Start) -> None:
-    worker = start()
-    texts = ["가", "", " 나 JAVA! 다", "라", "마 HANG! 바"]
-    worker.give(texts, known=[[4, 0, 9, "too slow"], [4, 2, 7, "too slow"]], careful=True)
-    plain = [[0, 0, 1], [2, 0, 10], [3, 0, 1]]
-    parts = [[4, 0, 1], [4, 8, 9], [2, 1, 2], [2, 3, 8], [2, 9, 10]]  # what was known goes first
-    spans = plain + parts
-    results = worker.answer(*({"id": 1, "next": span} for span in spans))
-    statuses = ["ok", "empty", "fallback: JException", "ok", "fallback: too slow"]
-    assert [analysis.status for analysis in results] == statuses
-    assert worker.asked() == [texts[line][begin:end] for line, begin, end in spans]
-    # The next job need not be careful.
-    worker.give(["JAVA! 가"])
-    assert [analysis.status for analysis in worker.answer()] == ["fallback: JException"]
-
-
-def test_what_comes_next_is_told_before_it_is_tried(start: Start) -> None:
-    worker = start()
-    worker.give(["가", "나 DIE! 다", "라"], careful=True)
-    said = [worker.hear() for _ in range(3)]
-    assert said == [({"id": 1, "next": [0, 0, 1]}, b""), ({"id": 1, "next": [1, 0, 8]}, b""), None]
-    assert worker.last_stderr_line().endswith("a last word\n")
+def test_parts_are_not_analyzed_in_parts(start: Start) -> None:
+    worker = start(limit_work=True)
+    worker.send(["나 다"], part=True)
+    assert timeless(worker.answer()) == [faked("나 다")]
+    worker.send(["다 JAVA! 라"], part=True)
+    assert worker.answer(error="JException") == []
+    worker.send(["가\ud83d"], part=True)
+    assert timeless(worker.answer()) == [faked("가\ufffd")]
+    assert worker.analyzed() == ["나 다", "다 JAVA! 라", "가\ufffd"]
 
 
 # Time
@@ -455,23 +389,23 @@ def test_what_comes_next_is_told_before_it_is_tried(start: Start) -> None:
 
 def test_who_is_stuck_is_named(start: Start) -> None:
     worker = start(threads=3, seconds=0.3)
-    # As a whole; a part; both while others are at work, who are not to blame.
-    whole = worker.give(["가", "나다 HANG! 라", "마"])
-    assert worker.hear() == ({"id": whole, "stuck": [1, 0, 10]}, b"")
-    part = worker.give(["", "나다 HANG! 라"], known=[[1, 0, 10, "too slow"]])
-    assert worker.hear() == ({"id": part, "stuck": [1, 3, 8]}, b"")
+    batch = worker.send(["가", "", "나다 HANG! 라", "마"])
+    assert worker.receive() == ({"id": batch, "stuck": 2}, b"")
+    # A part of a line that failed as a whole.
+    batch = worker.send(["", "", "ALONE! HANG!"])
+    assert worker.receive() == ({"id": batch, "stuck": 2}, b"")
     # Each is named once, however long it hangs, and the third thread goes on.
     for _ in range(6):
-        frame = worker.hear_any()
+        frame = worker.receive_any()
         assert frame == ({"alive": True}, b"")
-    worker.give(["바"])
+    worker.send(["바"])
     assert timeless(worker.answer()) == [faked("바")]
 
 
 def test_time_is_that_of_a_line_and_not_of_a_batch(start: Start) -> None:
     worker = start(seconds=1.0)
     texts = ["SLOW!"] * 12
-    worker.give(texts)
+    worker.send(texts)
     results = worker.answer()  # nothing is called stuck before it
     assert timeless(results) == [faked(text) for text in texts]
     assert sum(analysis.seconds for analysis in results) > 1.1
@@ -490,31 +424,32 @@ def test_the_end_of_stdin_is_the_end(start: Start, folder: Path, where: str) -> 
         while not (folder / "starting").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
     if where == "hangs":
-        worker.give(["HANG!"], careful=True)
-        worker.give(["HANG!"], careful=True)
-        assert {str(worker.hear()) for _ in range(2)} == {
-            str(({"id": number, "next": [0, 0, 5]}, b"")) for number in (1, 2)
-        }
+        worker.send(["HANG!"])
+        worker.send(["HANG!"])
+        deadline, asked = time.monotonic() + SECONDS, worker.analyzed()
+        while len(asked) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+            asked += worker.analyzed()
     code, seconds = worker.end()
     assert code == 0 and seconds < SOON
-    assert worker.hear() is None
+    assert worker.receive() is None
 
 
 def test_a_frame_that_is_broken_off_is_the_end(start: Start) -> None:
     worker = start()
     frame = io.BytesIO()
-    send(frame, {"id": 1, "texts": ["가"], "known": [], "careful": False})
+    send(frame, {"id": 1, "texts": ["가"], "part": False})
     worker.write(frame.getvalue()[:-1])
     code, seconds = worker.end()
     assert code == 0 and seconds < SOON
-    assert worker.asked() == []
+    assert worker.analyzed() == []
 
 
 def test_a_start_that_fails_is_told(start: Start, folder: Path) -> None:
     (folder / "no_java").touch()
     worker = start(ready=False)
-    assert worker.hear() == ({"failed": "Java did not start: no Java"}, b"")
-    assert worker.hear() is None
+    assert worker.receive() == ({"failed": "Java did not start: no Java"}, b"")
+    assert worker.receive() is None
     worker.last_stderr_line()
     assert worker.end()[0] == 1
 
@@ -522,7 +457,7 @@ def test_a_start_that_fails_is_told(start: Start, folder: Path) -> None:
 @pytest.mark.parametrize("texts", [["가", "BUG!"], [None]])
 def test_a_bug_ends_the_process(start: Start, texts: list[str]) -> None:
     worker = start(threads=2)
-    worker.give(texts)
-    assert worker.hear() is None
+    worker.send(texts)
+    assert worker.receive() is None
     assert "Error: " in worker.last_stderr_line().splitlines()[-1]
     assert worker.end()[0] == 1

@@ -8,15 +8,15 @@ import java.util.List;
 import org.snu.ids.ha.constants.Condition;
 import org.snu.ids.ha.ma.CharSetType;
 
-/** The analysis of one line: words, their readings, and the best path through these. */
+/** Analyzes one line: splits it into words, and returns the best path through their readings. */
 final class Analyzer {
-    /** Syllables of the pieces into which a word is cut that is over budget; then each half. */
+    /** Syllables per piece of a word over budget; a piece over budget is halved. */
     private static final int PIECE = 8;
 
-    /** A stretch of the line with its readings: a word, part of one, or several made one. */
+    /** A span of the line with its readings: a word, a part of one, or several joined words. */
     private static final class Unit {
         Expression expression;
-        /** Where its tokens begin in the line, the first one first (see Candidate.joints). */
+        /** Offsets of its tokens in the line, in order (see Candidate.tokenStarts). */
         int[] begins;
 
         Unit(Expression expression, int... begins) {
@@ -25,7 +25,7 @@ final class Analyzer {
         }
 
         int numChars() {
-            // Blanks that the first reading puts into the text count, as in Kkma.
+            // As in Kkma, blanks inserted by the first reading count.
             return expression.text.length() + expression.candidates[0].cuts.length;
         }
 
@@ -33,7 +33,7 @@ final class Analyzer {
             return expression.candidates.length == 1 && expression.candidates[0].isForeign();
         }
 
-        boolean mayJoin() {
+        boolean isJoinable() {
             if (expression.candidates.length != 1) return false;
             Candidate only = expression.candidates[0];
             CharSetType kind = only.first().charSet;
@@ -45,34 +45,34 @@ final class Analyzer {
     private final Lexicon lexicon;
     private final Search search;
     private final Budget budget;
-    /** Whether a word over budget is cut into pieces; if not, it is left as it is. */
+    /** Whether a word over budget is cut into pieces; otherwise it becomes one unknown token. */
     private final boolean cut;
-    /** Of the last line: words that were cut, and words left as they were. */
+    /** Of the last line: numbers of words that were cut, and that were left unanalyzed. */
     int numCut, numGivenUp;
 
-    Analyzer(Lexicon lexicon, Memory memory, long limit, boolean cut) {
+    Analyzer(Lexicon lexicon, AnalysisCache cache, long limit, boolean cut) {
         this.lexicon = lexicon;
         this.cut = cut;
         this.budget = new Budget(limit);
-        this.search = new Search(lexicon, memory, budget);
+        this.search = new Search(lexicon, cache, budget);
     }
 
-    /** What receives the morphemes of a line, with the place of their token in it. */
+    /** Receives the morphemes of a line with the offsets of their tokens. */
     interface Sink {
         void add(Morph morph, int begin);
     }
 
     /**
-     * Analyses one line.
+     * Analyzes one line.
      *
      * @param trimmed the line as String.trim leaves it, not empty
-     * @return the words that were found, for counting what got lost
+     * @return the words of the line, for counting lost characters
      */
-    List<Words.Word> analyze(String trimmed, Sink sink) throws Exception {
+    List<WordSplitter.Word> analyze(String trimmed, Sink sink) throws Exception {
         numCut = numGivenUp = 0;
-        List<Words.Word> words = Words.of(trimmed);
+        List<WordSplitter.Word> words = WordSplitter.split(trimmed);
         ArrayList<Unit> units = new ArrayList<>();
-        for (Words.Word word : words) {
+        for (WordSplitter.Word word : words) {
             if (word.kind == CharSetType.SPACE) continue;
             if (word.kind == CharSetType.HANGUL) {
                 addHangul(units, word.text, word.begin);
@@ -90,8 +90,8 @@ final class Analyzer {
             int token = 0;
             int[] begins = units.get(u).begins;
             for (int i = 0; i < candidate.morphs.length; i++) {
-                while (candidate.joints != null && token < candidate.joints.length
-                        && candidate.joints[token] <= i) {
+                while (candidate.tokenStarts != null && token < candidate.tokenStarts.length
+                        && candidate.tokenStarts[token] <= i) {
                     token++;
                 }
                 Morph morph = candidate.morphs[i];
@@ -106,7 +106,7 @@ final class Analyzer {
         Expression[] parts;
         try {
             parts = search.analyze(word, before);
-        } catch (Budget.Spent spent) {
+        } catch (BudgetExceeded exceeded) {
             addPieces(units, word, begin);
             return;
         }
@@ -117,7 +117,7 @@ final class Analyzer {
         }
     }
 
-    /** A word over budget: its pieces, as if it had blanks; a syllable that is too much is left. */
+    /** Analyzes the pieces of a word over budget like words; a single syllable stays unknown. */
     private void addPieces(ArrayList<Unit> units, String word, int begin) {
         int length = word.length();
         if (!cut || length == 1) {
@@ -140,32 +140,32 @@ final class Analyzer {
         units.add(new Unit(expression, begin));
     }
 
-    /** Makes one unit of two where Kkma does: numbers with what follows, torn endings. */
+    /** Joins units as Kkma does: numbers with the next unit, and split endings. */
     private void joinUnits(ArrayList<Unit> units) {
-        // Written into the same list, behind the place that is read: what is joined moves up.
+        // In place: size is the write index, i the read index.
         int size = 1;
-        budget.begin();
+        budget.reset();
         for (int i = 1; i < units.size(); i++) {
             Unit unit = units.get(i);
             Unit last = units.get(size - 1);
             boolean joins = false;
             try {
                 joins = joins(last, unit);
-            } catch (Budget.Spent spent) {
+            } catch (BudgetExceeded exceeded) {
                 numCut++;
             }
             if (joins) continue;
             units.set(size++, unit);
-            budget.begin();
+            budget.reset();
         }
         units.subList(size, units.size()).clear();
     }
 
     private boolean joins(Unit last, Unit unit) {
-        if (unit.expression.isComplete() && !last.mayJoin() && !unit.mayJoin()) return false;
-        // What is joined already is copied: without this, a long chain would cost its square.
+        if (unit.expression.isComplete() && !last.isJoinable() && !unit.isJoinable()) return false;
+        // Joining copies the joined text: long chains must pay for their quadratic cost.
         int copied = last.expression.text.length() + last.begins.length;
-        budget.spend((long) last.expression.candidates.length * (1 + copied / Search.CHARS));
+        budget.charge((long) last.expression.candidates.length * (1 + copied / Search.CHARS));
         Expression joint;
         if (last.isForeign()) {
             if (last.begins[0] + last.numChars() != unit.begins[0]) return false;
@@ -190,14 +190,15 @@ final class Analyzer {
         return last.expression.followedBy(unit.expression, true, lexicon, budget);
     }
 
-    /** A line does not begin with a particle, an ending or a suffix, if anything else will do. */
+    /** Removes readings that start with a particle, an ending or a suffix, if others are left. */
     private static void dropSuffixReadings(Unit first) {
         Candidate[] candidates = first.expression.candidates;
         ArrayList<Candidate> kept = new ArrayList<>(Arrays.asList(candidates));
         for (int i = 0; i < kept.size() && kept.size() > 1; i++) {
             Candidate candidate = kept.get(i);
-            long asked = candidate.conds.mask;
-            if (asked != 0 && asked != Condition.ENG || candidate.first().isTagOf(J | E | XS)) {
+            long required = candidate.conds.mask;
+            if (required != 0 && required != Condition.ENG
+                    || candidate.first().isTagOf(J | E | XS)) {
                 kept.remove(i--);
             }
         }
@@ -206,7 +207,7 @@ final class Analyzer {
         }
     }
 
-    /** Viterbi: most characters explained by the dictionary, then the highest probability. */
+    /** Viterbi search: most characters covered by the dictionary, then the highest probability. */
     private Candidate[] bestPath(List<Unit> units) {
         int size = units.size();
         int[][] from = new int[size][];
@@ -263,7 +264,7 @@ final class Analyzer {
             spacing = nowSpacing;
             tagging = nowTagging;
         }
-        // Kkma means to sort the last readings; its comparator calls all equal: the first one wins.
+        // Kkma sorts the last readings with a comparator that returns 0: the first one wins.
         Candidate[] best = new Candidate[size];
         int at = 0;
         for (int u = size - 1; u >= 0; u--) {

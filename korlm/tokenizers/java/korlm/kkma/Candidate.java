@@ -6,38 +6,38 @@ import org.snu.ids.ha.constants.Condition;
 import org.snu.ids.ha.ma.CharSetType;
 import org.snu.ids.ha.ma.MCandidate;
 import org.snu.ids.ha.ma.Morpheme;
-import org.snu.ids.ha.ma.Window;
+import org.snu.ids.ha.ma.KkmaInternals;
 
 /**
- * One reading of a stretch of text: immutable, without a position, so that readings can be kept and
- * shared. Says in every number what Kkma's own candidate would say.
+ * One reading of a span of text: immutable and without a position, so that it can be cached and
+ * shared. All its numbers equal those of Kkma's MCandidate.
  */
 final class Candidate {
     static final int[] NO_CUTS = {};
 
     final Morph[] morphs;
-    /** Characters before each blank that the reading puts into the text, ascending. */
+    /** Offsets of the blanks that the reading inserts into the text, ascending. */
     final int[] cuts;
-    /** Tags that may stand before it. */
-    final Bits apndbl;
-    /** Conditions that it offers to what follows. */
-    final Bits having;
-    /** Conditions that it asks of what stands before it, and those that it cannot bear there. */
-    final Bits conds, excluded;
-    /** Conditions that it offers to endings. */
+    /** Tags allowed for the previous morpheme. */
+    final TagSet apndbl;
+    /** Conditions that it fulfills for the next reading. */
+    final TagSet having;
+    /** Conditions required of the previous reading, and conditions excluded there. */
+    final TagSet conds, excluded;
+    /** Conditions that it fulfills for endings. */
     final long ending;
-    /** Characters that the dictionary explains: for certain, and perhaps. Bytes as in Kkma. */
+    /** Characters covered by the dictionary: certainly, and possibly. Bytes as in Kkma. */
     final byte known, perhaps;
     /** log-probabilities. */
     final float spacing, tagging;
-    /** Kkma's readings are equal when the hashes of their encodings are. */
+    /** For Kkma, readings are equal if the hashes of their encodings are. */
     final int hash;
-    /** Where the morphemes of the second and later tokens begin, or null: one token. */
-    final int[] joints;
+    /** Indices of the first morphemes of the second and later tokens; null: one token. */
+    final int[] tokenStarts;
 
-    Candidate(Morph[] morphs, int[] cuts, Bits apndbl, Bits having, Bits conds, Bits excluded,
-            long ending, byte known, byte perhaps, float spacing, float tagging, int hash,
-            int[] joints) {
+    Candidate(Morph[] morphs, int[] cuts, TagSet apndbl, TagSet having, TagSet conds,
+            TagSet excluded, long ending, byte known, byte perhaps, float spacing, float tagging,
+            int hash, int[] tokenStarts) {
         this.morphs = morphs;
         this.cuts = cuts;
         this.apndbl = apndbl;
@@ -50,41 +50,43 @@ final class Candidate {
         this.spacing = spacing;
         this.tagging = tagging;
         this.hash = hash;
-        this.joints = joints;
+        this.tokenStarts = tokenStarts;
     }
 
-    /** A copy of what Kkma's dictionary holds for {@code text}. */
-    static Candidate ofDictionary(MCandidate theirs, String text, Lexicon lexicon) {
-        Morph[] morphs = morphsOf(theirs, lexicon);
-        return new Candidate(morphs, NO_CUTS, Bits.of(theirs.getATLEnc()),
-                Bits.of(theirs.getHCLEnc()), Bits.of(theirs.getCCLEnc()),
-                Bits.of(theirs.getECLEnc()), Window.endingConditions(theirs),
-                theirs.getRealDicLen(), theirs.getCandDicLen(), spacingOf(text, NO_CUTS, lexicon),
-                taggingOf(morphs, lexicon.probabilities), theirs.hashCode(), null);
+    /** Copies one of the dictionary's candidates for {@code text}. */
+    static Candidate ofDictionary(MCandidate original, String text, Lexicon lexicon) {
+        Morph[] morphs = morphsOf(original, lexicon);
+        return new Candidate(morphs, NO_CUTS, TagSet.of(original.getATLEnc()),
+                TagSet.of(original.getHCLEnc()), TagSet.of(original.getCCLEnc()),
+                TagSet.of(original.getECLEnc()), KkmaInternals.endingConditions(original),
+                original.getRealDicLen(), original.getCandDicLen(),
+                spacingOf(text, NO_CUTS, lexicon),
+                taggingOf(morphs, lexicon.probabilities), original.hashCode(), null);
     }
 
-    /** Hangul that the dictionary does not hold. */
+    /** Returns the reading of Hangul that is not in the dictionary. */
     static Candidate unknown(String text, Lexicon lexicon) {
         Morph[] morphs = {Morph.unknown(text)};
-        Bits having = lexicon.unknownHaving(text.charAt(text.length() - 1));
-        int hash = hashOf(morphs, Bits.NONE, having, Bits.NONE, Bits.NONE);
-        return new Candidate(morphs, NO_CUTS, Bits.NONE, having, Bits.NONE, Bits.NONE, 0, (byte) 0,
-                (byte) 0, spacingOf(text, NO_CUTS, lexicon), lexicon.unknownTagging(text), hash,
+        TagSet having = lexicon.unknownHaving(text.charAt(text.length() - 1));
+        int hash = hashOf(morphs, TagSet.NONE, having, TagSet.NONE, TagSet.NONE);
+        return new Candidate(morphs, NO_CUTS, TagSet.NONE, having, TagSet.NONE, TagSet.NONE, 0,
+                (byte) 0, (byte) 0, spacingOf(text, NO_CUTS, lexicon),
+                lexicon.unknownTagging(text), hash, null);
+    }
+
+    /** Copies Kkma's candidate for a token that is not Hangul, which has no probabilities. */
+    static Candidate foreign(MCandidate original, Lexicon lexicon) {
+        return new Candidate(morphsOf(original, lexicon), NO_CUTS, TagSet.of(original.getATLEnc()),
+                TagSet.of(original.getHCLEnc()), TagSet.of(original.getCCLEnc()),
+                TagSet.of(original.getECLEnc()), KkmaInternals.endingConditions(original),
+                original.getRealDicLen(), original.getCandDicLen(), 0, 0, original.hashCode(),
                 null);
     }
 
-    /** A token that is not Hangul: no probabilities, no hash, as in Kkma. */
-    static Candidate foreign(MCandidate theirs, Lexicon lexicon) {
-        return new Candidate(morphsOf(theirs, lexicon), NO_CUTS, Bits.of(theirs.getATLEnc()),
-                Bits.of(theirs.getHCLEnc()), Bits.of(theirs.getCCLEnc()),
-                Bits.of(theirs.getECLEnc()), Window.endingConditions(theirs),
-                theirs.getRealDicLen(), theirs.getCandDicLen(), 0, 0, theirs.hashCode(), null);
-    }
-
-    private static Morph[] morphsOf(MCandidate theirs, Lexicon lexicon) {
-        Morph[] morphs = new Morph[theirs.size()];
+    private static Morph[] morphsOf(MCandidate original, Lexicon lexicon) {
+        Morph[] morphs = new Morph[original.size()];
         for (int i = 0; i < morphs.length; i++) {
-            Morpheme morpheme = theirs.get(i);
+            Morpheme morpheme = original.get(i);
             long info = morpheme.getTagNum() | (morpheme.isComposed() ? Morph.COMPOSED : 0);
             morphs[i] = lexicon.morph(morpheme.getString(), info, morpheme.getCharSet());
         }
@@ -111,30 +113,30 @@ final class Candidate {
         return last().charSet != CharSetType.HANGUL;
     }
 
-    /** Whether {@code next} may follow within an eojeol. */
-    boolean takes(Candidate next) {
-        return takes(next.apndbl.mask, next.conds.mask, next.excluded.mask,
+    /** Returns whether {@code next} may follow within an eojeol. */
+    boolean accepts(Candidate next) {
+        return accepts(next.apndbl.mask, next.conds.mask, next.excluded.mask,
                 next.first().isTagOf(E));
     }
 
-    boolean takes(long apndbl, long asked, long excluded, boolean isEnding) {
+    boolean accepts(long apndbl, long required, long excluded, boolean isEnding) {
         long have = having.mask;
         if ((have & Condition.F) == Condition.F) return false;
         if (!last().isTagOf(apndbl)) return false;
-        if ((have & asked) != asked) return false;
+        if ((have & required) != required) return false;
         if ((have & excluded) > 0) return false;
-        return !isEnding || (asked & ending) == ending;
+        return !isEnding || (required & ending) == ending;
     }
 
     private static final long NEEDS_NEXT = V | EP | XP;
     private static final long NEEDS_BEFORE = E | XS | VCP | J;
 
-    /** Whether {@code next} may follow after a blank. */
-    boolean takesAfterBlank(Candidate next) {
-        return takesAfterBlank(next.first().tag, next.shortens());
+    /** Returns whether {@code next} may follow after a blank. */
+    boolean acceptsAfterBlank(Candidate next) {
+        return acceptsAfterBlank(next.first().tag, next.shortens());
     }
 
-    boolean takesAfterBlank(long nextTag, boolean nextShortens) {
+    boolean acceptsAfterBlank(long nextTag, boolean nextShortens) {
         return !last().isTagOf(NEEDS_NEXT) && (nextTag & NEEDS_BEFORE) <= 0 && !nextShortens;
     }
 
@@ -143,15 +145,15 @@ final class Candidate {
     }
 
     /**
-     * This reading of a text of {@code length} characters followed by another, or null.
+     * Returns this reading, of {@code length} characters, followed by another; null: not allowed.
      *
      * @param together log-probability of no blank between the two texts
-     * @param apart the same of a blank
+     * @param apart log-probability of a blank between them
      */
     Candidate followedBy(Candidate next, int length, int nextLength, float together, float apart,
-            boolean tellTokens, Lexicon lexicon) {
-        boolean takes = takes(next);
-        if (!takes && !takesAfterBlank(next)) return null;
+            boolean trackTokens, Lexicon lexicon) {
+        boolean takes = accepts(next);
+        if (!takes && !acceptsAfterBlank(next)) return null;
         Morph last = last();
         Morph first = next.first();
         if (takes && (last.tag == XPN || first.tag == XSN)
@@ -167,7 +169,7 @@ final class Candidate {
             System.arraycopy(morphs, 0, all, 0, size);
             all[size] = new Morph.Blank(this, next);
             System.arraycopy(next.morphs, 0, all, size + 1, nextSize);
-            allCuts = cutsWith(cuts, length, next.cuts);
+            allCuts = concatBlanks(cuts, length, next.cuts);
         } else {
             Morph narrowed = lexicon.narrowed(last, next.apndbl.mask);
             boolean joins = last.isTagOf(EM) && first.isTagOf(EM) || first.isTagOf(XSM);
@@ -178,36 +180,36 @@ final class Candidate {
             System.arraycopy(next.morphs, skipped, all, size, nextSize - skipped);
             if (next.cuts.length > 0) allCuts = shifted(cuts, length, next.cuts);
         }
-        Bits offered = next.having;
+        TagSet offered = next.having;
         float nextSpacing = spacing + next.spacing + (takes ? together : apart);
         int hash = hashOf(all, apndbl, offered, conds, excluded);
         int lengths = explainedBy(all, allCuts, length + nextLength);
-        int[] allJoints = tellTokens ? jointsWith(joints, size, next) : null;
+        int[] allTokenStarts = trackTokens ? concatTokenStarts(tokenStarts, size, next) : null;
         return new Candidate(all, allCuts, apndbl, offered, conds, excluded, next.ending,
                 (byte) (lengths >> 8), (byte) lengths, nextSpacing,
-                taggingOf(all, lexicon.probabilities), hash, allJoints);
+                taggingOf(all, lexicon.probabilities), hash, allTokenStarts);
     }
 
-    /** Two tokens that are not Hangul, written together: one unit with the first one's conditions. */
+    /** Joins two adjacent tokens that are not Hangul; keeps the conditions of the first one. */
     Candidate with(Candidate next) {
         Morph[] all = new Morph[morphs.length + next.morphs.length];
         System.arraycopy(morphs, 0, all, 0, morphs.length);
         System.arraycopy(next.morphs, 0, all, morphs.length, next.morphs.length);
         return new Candidate(all, NO_CUTS, apndbl, having, conds, excluded, ending, known, perhaps,
-                spacing, tagging, hash, jointsWith(joints, morphs.length, next));
+                spacing, tagging, hash, concatTokenStarts(tokenStarts, morphs.length, next));
     }
 
-    private static int[] jointsWith(int[] joints, int size, Candidate next) {
-        int before = joints == null ? 0 : joints.length;
-        int after = next.joints == null ? 0 : next.joints.length;
+    private static int[] concatTokenStarts(int[] tokenStarts, int size, Candidate next) {
+        int before = tokenStarts == null ? 0 : tokenStarts.length;
+        int after = next.tokenStarts == null ? 0 : next.tokenStarts.length;
         int[] all = new int[before + 1 + after];
-        if (before > 0) System.arraycopy(joints, 0, all, 0, before);
+        if (before > 0) System.arraycopy(tokenStarts, 0, all, 0, before);
         all[before] = size;
-        for (int i = 0; i < after; i++) all[before + 1 + i] = size + next.joints[i];
+        for (int i = 0; i < after; i++) all[before + 1 + i] = size + next.tokenStarts[i];
         return all;
     }
 
-    private static int[] cutsWith(int[] cuts, int length, int[] next) {
+    private static int[] concatBlanks(int[] cuts, int length, int[] next) {
         int[] all = new int[cuts.length + 1 + next.length];
         System.arraycopy(cuts, 0, all, 0, cuts.length);
         all[cuts.length] = length;
@@ -222,7 +224,7 @@ final class Candidate {
         return all;
     }
 
-    /** Whether the reading has a blank after {@code length} characters; its number, else -1. */
+    /** Returns the index of the blank after {@code length} characters; -1: none. */
     int cutAt(int length) {
         for (int i = 0; i < cuts.length; i++) {
             if (cuts[i] == length) return i;
@@ -230,7 +232,7 @@ final class Candidate {
         return -1;
     }
 
-    /** Whether an unknown stretch stands on either side of a blank. */
+    /** Returns whether an unknown morpheme is next to a blank. */
     boolean isUnknownBeside(int cut) {
         int at = blankAt(cut);
         return at >= 0 && at < morphs.length - 1
@@ -245,8 +247,8 @@ final class Candidate {
         return -1;
     }
 
-    /** The readings before and after a blank of this one. */
-    Candidate[] divided(int cut, String head, String tail, Lexicon lexicon) {
+    /** Splits the reading at a blank. */
+    Candidate[] splitAt(int cut, String head, String tail, Lexicon lexicon) {
         int at = blankAt(cut);
         Morph.Blank blank = (Morph.Blank) morphs[at];
         Morph[] before = java.util.Arrays.copyOfRange(morphs, 0, at);
@@ -254,16 +256,18 @@ final class Candidate {
         int[] cutsBefore = java.util.Arrays.copyOfRange(cuts, 0, cut);
         int[] cutsAfter = java.util.Arrays.copyOfRange(cuts, cut + 1, cuts.length);
         for (int i = 0; i < cutsAfter.length; i++) cutsAfter[i] -= head.length();
-        // Kkma takes the conditions that the part behind asks from the part before: kept.
-        Bits asked = Bits.of(blank.ending);
+        // As in Kkma, the second part requires the conditions of the first part's ending.
+        TagSet required = TagSet.of(blank.ending);
         return new Candidate[] {
-            part(before, cutsBefore, head, apndbl, blank.having, conds, excluded, blank.ending, lexicon),
-            part(after, cutsAfter, tail, blank.apndbl, having, asked, blank.excluded, ending, lexicon),
+            part(before, cutsBefore, head, apndbl, blank.having, conds, excluded, blank.ending,
+                    lexicon),
+            part(after, cutsAfter, tail, blank.apndbl, having, required, blank.excluded, ending,
+                    lexicon),
         };
     }
 
-    private static Candidate part(Morph[] morphs, int[] cuts, String text, Bits apndbl,
-            Bits having, Bits conds, Bits excluded, long ending, Lexicon lexicon) {
+    private static Candidate part(Morph[] morphs, int[] cuts, String text, TagSet apndbl,
+            TagSet having, TagSet conds, TagSet excluded, long ending, Lexicon lexicon) {
         int lengths = explainedBy(morphs, cuts, text.length());
         return new Candidate(morphs, cuts, apndbl, having, conds, excluded, ending,
                 (byte) (lengths >> 8), (byte) lengths, spacingOf(text, cuts, lexicon),
@@ -271,7 +275,7 @@ final class Candidate {
                 hashOf(morphs, apndbl, having, conds, excluded), null);
     }
 
-    /** Sums left to right, as Kkma adds its floats. */
+    /** Sums from left to right, in Kkma's order of float additions. */
     static float taggingOf(Morph[] morphs, Probabilities probabilities) {
         float sum = 0;
         Morph before = null;
@@ -295,7 +299,7 @@ final class Candidate {
         return sum;
     }
 
-    /** Sums left to right over the characters; a blank counts between its neighbours as in Kkma. */
+    /** Sums over the characters from left to right; a blank counts as in Kkma. */
     static float spacingOf(String text, int[] cuts, Lexicon lexicon) {
         if (text.isEmpty()) return Float.MIN_VALUE;
         float sum = 0;
@@ -311,7 +315,7 @@ final class Candidate {
         return sum;
     }
 
-    /** Characters that the dictionary explains, eojeol by eojeol: known << 8 | perhaps, bytes. */
+    /** Returns known << 8 | perhaps (see the fields), summed over eojeols in byte arithmetic. */
     private static int explainedBy(Morph[] morphs, int[] cuts, int length) {
         byte known = 0;
         byte perhaps = 0;
@@ -371,8 +375,9 @@ final class Candidate {
         return (known & 0xff) << 8 | perhaps & 0xff;
     }
 
-    /** Hash of "m/i+m/i!a!h!c!e" without writing it: a String's hash is a polynomial in 31. */
-    private static int hashOf(Morph[] morphs, Bits apndbl, Bits having, Bits conds, Bits excluded) {
+    /** Returns the hash of the string "m/i+m/i!a!h!c!e" without building it (see TagSet). */
+    private static int hashOf(Morph[] morphs, TagSet apndbl, TagSet having, TagSet conds,
+            TagSet excluded) {
         int hash = 0;
         for (int i = 0; i < morphs.length; i++) {
             if (i > 0) hash = hash * 31 + '+';

@@ -2,20 +2,20 @@ package korlm.kkma;
 
 import java.util.List;
 
-/** Analyses batches of lines for one thread; many engines share a lexicon and a memory. */
+/** Analyzes batches of lines for one thread; engines share a lexicon and a cache. */
 public final class Engine {
-    /** What threads share. */
+    /** Data shared by the engines of all threads. */
     public static final class Shared {
         private final Lexicon lexicon;
-        private final Memory memory;
+        private final AnalysisCache cache;
 
-        /** Loads the dictionary; remembers about {@code readings} readings of words. */
+        /** Loads the dictionary; {@code readings} is the size of the cache in readings of words. */
         public Shared(long readings) throws Exception {
             lexicon = Lexicon.load();
-            memory = new Memory(readings);
+            cache = new AnalysisCache(readings);
         }
 
-        /** Number of dictionary entries. */
+        /** Returns the number of dictionary entries. */
         public int numEntries() {
             return lexicon.size();
         }
@@ -29,18 +29,18 @@ public final class Engine {
      * Creates an engine.
      *
      * @param budget work allowed for each word
-     * @param guard whether a word over budget is cut into pieces; if not, it is left as it is
+     * @param guard whether a word over budget is cut into pieces, or left as one unknown token
      */
     public Engine(Shared shared, long budget, boolean guard) {
-        analyzer = new Analyzer(shared.lexicon, shared.memory, budget, guard);
+        analyzer = new Analyzer(shared.lexicon, shared.cache, budget, guard);
     }
 
     /**
-     * Analyses lines. One line of the answer for each: fields between tabs, which no morpheme holds.
+     * Analyzes lines. Returns one line of tab-separated fields for each; no morpheme has a tab.
      *
-     * <p>The status (o; c: words were cut; f: parts of them are left as they were; e: blank; !NAME:
-     * an exception), the number of characters that stand in no token, microseconds, then morpheme,
-     * tag and eojeol by turns.
+     * <p>Fields: status (o: ok; c: words were cut; f: parts were left unanalyzed; e: blank; !NAME:
+     * exception), number of characters in no token, microseconds, then morpheme, tag and eojeol
+     * index of each token.
      */
     public String analyze(String[] lines) {
         StringBuilder out = new StringBuilder(1 << 16);
@@ -51,7 +51,7 @@ public final class Engine {
                 analyze(lines[i], out);
             } catch (StackOverflowError | OutOfMemoryError | Exception error) {
                 out.setLength(begin);
-                String name = error instanceof Budget.Spent ? "over budget"
+                String name = error instanceof BudgetExceeded ? "over budget"
                         : error.getClass().getSimpleName();
                 out.append('!').append(name).append("\t0\t").append(micros());
             }
@@ -73,18 +73,18 @@ public final class Engine {
             return;
         }
         Writer writer = new Writer(text, begin);
-        List<Words.Word> words = analyzer.analyze(trimmed, writer);
+        List<WordSplitter.Word> words = analyzer.analyze(trimmed, writer);
         writer.end();
         out.append(analyzer.numGivenUp > 0 ? 'f' : analyzer.numCut > 0 ? 'c' : 'o').append('\t');
         out.append(numDropped(text, words)).append('\t').append(micros());
         out.append(writer.out);
     }
 
-    /** Characters of the text, white space apart, less those that stand in words. */
-    private static int numDropped(String text, List<Words.Word> words) {
+    /** Returns the number of characters of the text, except white space, that are in no word. */
+    private static int numDropped(String text, List<WordSplitter.Word> words) {
         int dropped = 0;
         for (int i = 0; i < text.length(); i++) if (!isBlank(text.charAt(i))) dropped++;
-        for (Words.Word word : words) {
+        for (WordSplitter.Word word : words) {
             for (int i = 0; i < word.text.length(); i++) {
                 if (!isBlank(word.text.charAt(i))) dropped--;
             }
@@ -92,14 +92,14 @@ public final class Engine {
         return Math.max(0, dropped);
     }
 
-    /** White space as Python's str.split sees it. */
+    /** Returns whether Python's str.split treats a character as white space. */
     static boolean isBlank(char c) {
         return c <= ' ' ? c == ' ' || c >= 9 && c <= 13 || c >= 0x1c && c <= 0x1f
                 : c == 0x85 || c == 0xa0 || c == 0x1680 || c >= 0x2000 && c <= 0x200a
                 || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
     }
 
-    /** Writes morphemes with the number of the eojeol in which their token begins. */
+    /** Writes morphemes with the index of the eojeol in which their token starts. */
     private static final class Writer implements Analyzer.Sink {
         final StringBuilder out = new StringBuilder();
         private final int offset;
@@ -117,8 +117,9 @@ public final class Engine {
         public void add(Morph morph, int begin) {
             int now = eojeols[Math.min(begin + offset, eojeols.length - 1)];
             String string = morph.text;
-            // Kkma takes the two halves of a character beyond the basic plane for two.
-            if (high != null && string.length() == 1 && Character.isLowSurrogate(string.charAt(0))) {
+            // Kkma splits surrogate pairs: join them again.
+            if (high != null && string.length() == 1
+                    && Character.isLowSurrogate(string.charAt(0))) {
                 write(high.text + string, high.tagName(), highEojeol);
                 high = null;
                 return;

@@ -2,7 +2,7 @@ package korlm.kkma;
 
 import java.util.Arrays;
 
-/** A stretch of text with its readings, in Kkma's order; not changed once it is made. */
+/** A span of text with its readings in Kkma's order; immutable. */
 final class Expression {
     static final Candidate[] NONE = {};
     final String text;
@@ -17,40 +17,40 @@ final class Expression {
         return candidates.length == 0;
     }
 
-    /** Whether the best reading leaves nothing to guess. */
+    /** Returns whether the dictionary fully covers the best reading. */
     boolean isComplete() {
         return candidates.length > 0 && candidates[0].perhaps == 0;
     }
 
-    /** All readings of two stretches together. */
-    Expression followedBy(Expression next, boolean tellTokens, Lexicon lexicon, Budget budget) {
+    /** Returns the readings of two adjacent spans together. */
+    Expression followedBy(Expression next, boolean trackTokens, Lexicon lexicon, Budget budget) {
         Builder builder = new Builder(text + next.text, NONE);
-        derive(next, builder, tellTokens, lexicon, budget);
+        derive(next, builder, trackTokens, lexicon, budget);
         return builder.build();
     }
 
-    /** Puts the readings of this stretch and the next into a builder, pruned. */
-    void derive(Expression next, Builder into, boolean tellTokens, Lexicon lexicon, Budget budget) {
+    /** Adds the combined readings of this span and the next to a builder, pruned. */
+    void derive(Expression next, Builder into, boolean trackTokens, Lexicon lexicon, Budget budget) {
         if (isEmpty() || next.isEmpty()) return;
-        budget.spend((long) candidates.length * next.candidates.length);
+        budget.charge((long) candidates.length * next.candidates.length);
         char before = text.charAt(text.length() - 1);
         char after = next.text.charAt(0);
         float together = lexicon.probabilities.spacing(before, after, false);
         float apart = lexicon.probabilities.spacing(before, after, true);
         for (Candidate head : candidates) {
             for (Candidate tail : next.candidates) {
-                Candidate found = head.followedBy(tail, text.length(), next.text.length(),
-                        together, apart, tellTokens, lexicon);
-                if (found != null) {
-                    budget.build();
-                    into.add(found);
+                Candidate result = head.followedBy(tail, text.length(), next.text.length(),
+                        together, apart, trackTokens, lexicon);
+                if (result != null) {
+                    budget.chargeReading();
+                    into.add(result);
                 }
             }
         }
         into.prune();
     }
 
-    /** Without the readings that nothing in {@code next} may follow after a blank. */
+    /** Removes readings that no reading of {@code next} may follow after a blank. */
     Expression prunedWithNext(Expression next) {
         if (next.isEmpty()) return this;
         Candidate[] kept = null;
@@ -59,7 +59,7 @@ final class Expression {
         for (int i = 0; i < candidates.length; i++) {
             boolean keep = false;
             for (Candidate tail : next.candidates) {
-                if (candidates[i].takesAfterBlank(tail)) {
+                if (candidates[i].acceptsAfterBlank(tail)) {
                     keep = true;
                     break;
                 }
@@ -77,7 +77,7 @@ final class Expression {
         return kept == null ? this : new Expression(text, Arrays.copyOf(kept, size));
     }
 
-    /** The beginning that all readings part from the rest by a blank, or null. */
+    /** Returns a prefix that all readings separate by a blank, or null. */
     String commonHead() {
         Candidate best = candidates[0];
         for (int cut = best.cuts.length - 1; cut >= 0; cut--) {
@@ -97,8 +97,8 @@ final class Expression {
         return null;
     }
 
-    /** The readings of the two parts of the text; those without a blank there become unknown. */
-    Expression[] divided(String head, String tail, Lexicon lexicon) {
+    /** Splits the readings at a blank; those without one there become unknown. */
+    Expression[] splitAt(String head, String tail, Lexicon lexicon) {
         Builder heads = new Builder(head, NONE);
         Builder tails = new Builder(tail, NONE);
         for (Candidate candidate : candidates) {
@@ -107,7 +107,7 @@ final class Expression {
                 heads.add(Candidate.unknown(head, lexicon));
                 tails.add(Candidate.unknown(tail, lexicon));
             } else {
-                Candidate[] parts = candidate.divided(cut, head, tail, lexicon);
+                Candidate[] parts = candidate.splitAt(cut, head, tail, lexicon);
                 heads.add(parts[0]);
                 tails.add(parts[1]);
             }
@@ -115,13 +115,13 @@ final class Expression {
         return new Expression[] {heads.build(), tails.build()};
     }
 
-    /** Collects readings, each once, and prunes them as Kkma does. */
+    /** Collects distinct readings and prunes them as Kkma does. */
     static final class Builder {
         private static final int SCANNED = 24;
         final String text;
         Candidate[] items;
         int size;
-        /** Hashes of the items, once they are too many to scan; 0 is kept apart. */
+        /** Hash set of the items' hashes if they are too many to scan; 0 marks free slots. */
         private int[] table;
         private boolean hasZero;
 
@@ -169,18 +169,18 @@ final class Expression {
             if (size * 3 > table.length) {
                 int[] old = table;
                 table = new int[old.length * 4];
-                for (int held : old) if (held != 0) place(held);
+                for (int held : old) if (held != 0) insert(held);
             }
-            place(hash);
+            insert(hash);
         }
 
-        private void place(int hash) {
+        private void insert(int hash) {
             int at = slot(hash);
             while (table[at] != 0) at = at + 1 == table.length ? 0 : at + 1;
             table[at] = hash;
         }
 
-        /** Best first; keeps what comes near the best, as Kkma does, quirks and all. */
+        /** Sorts the readings and keeps those close to the best, exactly as Kkma does. */
         void prune() {
             int count = size;
             if (count < 2) return;
@@ -199,7 +199,7 @@ final class Expression {
             }
             if (keep == count) return;
             Candidate last = items[count - 1];
-            // Kkma stops short of the last one when nothing of it stands in the dictionary.
+            // Kkma keeps the last reading if no part of it is in the dictionary.
             boolean sparesLast = open && last.known == 0 && text.length() + last.cuts.length < 10;
             size = keep;
             if (sparesLast) items[size++] = last;

@@ -1,8 +1,8 @@
 package korlm.kkma;
 
 /**
- * Hashes of Korean text. String.hashCode gives thousands of pairs of syllables the same number: its
- * factor of 31 is small beside the 11,172 syllables that a character may be.
+ * Hashes of Korean text. String.hashCode is the same for thousands of pairs of syllables, since its
+ * factor of 31 is small compared to the 11,172 syllables.
  */
 final class Hash {
     private Hash() {}
@@ -17,13 +17,13 @@ final class Hash {
         return hash;
     }
 
-    /** The hash of a text and one more character. */
+    /** Returns the hash of a text extended by one character. */
     static int with(int hash, char c) {
         hash = (hash + c) * 0x9E3779B1;
         return hash ^ hash >>> 15;
     }
 
-    /** Size of an open table that is at most half full. */
+    /** Returns the size of an open-addressing table that is at most half full. */
     static int tableSize(int entries) {
         return Integer.highestOneBit(Math.max(1, entries)) * 4;
     }

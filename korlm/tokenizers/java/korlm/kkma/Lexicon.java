@@ -12,26 +12,26 @@ import org.snu.ids.ha.dic.UNPDDictionary;
 import org.snu.ids.ha.ma.CharSetType;
 import org.snu.ids.ha.ma.MCandidate;
 import org.snu.ids.ha.ma.MExpression;
-import org.snu.ids.ha.ma.Window;
+import org.snu.ids.ha.ma.KkmaInternals;
 
 /**
- * Kkma's dictionary and probabilities, copied once into tables that threads read without a lock.
+ * Kkma's dictionary and probabilities, copied once into tables that threads read without locks.
  *
- * <p>Kkma's own are synchronized hash tables that copy every entry they give.
+ * <p>Kkma's own tables are synchronized and copy every entry that they return.
  */
 public final class Lexicon {
     private static final int MAX_KEPT = 20_000;
 
-    /** Open addressing by text. */
+    /** Hash table with open addressing, by text. */
     private final Expression[] entries;
     private final int size;
     private final int longest;
-    /** The dictionary's morphemes, while it is copied. */
+    /** The morphemes of the dictionary while it is being copied. */
     private HashMap<MorphKey, Morph> morphs = new HashMap<>();
-    private final ConcurrentHashMap<MorphPair, Morph> joints = new ConcurrentHashMap<>();
+    private final ConcurrentHashMap<MorphPair, Morph> joinedMorphs = new ConcurrentHashMap<>();
     private final ConcurrentHashMap<MorphKey, Morph> narrow = new ConcurrentHashMap<>();
     private final ConcurrentHashMap<String, Candidate> foreign = new ConcurrentHashMap<>();
-    private final ConcurrentHashMap<Character, Bits> unknownHaving =
+    private final ConcurrentHashMap<Character, TagSet> unknownHaving =
             new ConcurrentHashMap<>();
     private final float[] nounChars = new float[1 << 16];
     final Probabilities probabilities;
@@ -44,10 +44,10 @@ public final class Lexicon {
         int max = 0;
         for (Map.Entry<String, MExpression> entry : table.entrySet()) {
             String text = entry.getKey();
-            MExpression theirs = entry.getValue();
-            Candidate[] candidates = new Candidate[theirs.size()];
+            MExpression original = entry.getValue();
+            Candidate[] candidates = new Candidate[original.size()];
             for (int i = 0; i < candidates.length; i++) {
-                candidates[i] = Candidate.ofDictionary(theirs.get(i), text, this);
+                candidates[i] = Candidate.ofDictionary(original.get(i), text, this);
             }
             int at = Hash.of(text) & entries.length - 1;
             while (entries[at] != null) at = at + 1 & entries.length - 1;
@@ -58,7 +58,7 @@ public final class Lexicon {
         morphs = null;
     }
 
-    /** Loads Kkma's dictionary, copies it and empties Kkma's own: nobody else uses this JVM. */
+    /** Loads and copies Kkma's dictionary and empties the original, which is not used otherwise. */
     @SuppressWarnings("unchecked")
     public static Lexicon load() throws Exception {
         Dictionary dictionary = Dictionary.getInstance();
@@ -69,7 +69,7 @@ public final class Lexicon {
         return lexicon;
     }
 
-    /** Number of dictionary entries: 365,048 in Kkma 2.0. */
+    /** Returns the number of dictionary entries: 365,048 in Kkma 2.0. */
     public int size() {
         return size;
     }
@@ -77,49 +77,52 @@ public final class Lexicon {
     private Expression find(String text, int begin, int end, int hash) {
         int length = end - begin;
         int at = hash & entries.length - 1;
-        for (Expression found; (found = entries[at]) != null; at = at + 1 & entries.length - 1) {
-            if (found.text.length() == length && found.text.regionMatches(0, text, begin, length)) {
-                return found;
+        for (Expression result; (result = entries[at]) != null; at = at + 1 & entries.length - 1) {
+            if (result.text.length() == length
+                    && result.text.regionMatches(0, text, begin, length)) {
+                return result;
             }
         }
         return null;
     }
 
-    /** Whether a text is a noun by itself. */
+    /** Returns whether a text is a noun by itself. */
     boolean isNoun(String text) {
         if (text.length() > longest) return false;
-        Expression found = find(text, 0, text.length(), Hash.of(text));
-        if (found == null) return false;
-        for (Candidate candidate : found.candidates) {
+        Expression result = find(text, 0, text.length(), Hash.of(text));
+        if (result == null) return false;
+        for (Candidate candidate : result.candidates) {
             if (candidate.morphs.length == 1 && candidate.first().isTagOf(NNA)) return true;
         }
         return false;
     }
 
-    /** The readings of a stretch of Hangul: the dictionary's, or one that calls it unknown. */
+    /** Returns the dictionary's readings of a span of Hangul, or one unknown reading. */
     Expression readings(String text, int begin, int end) {
         if (end - begin <= longest) {
-            Expression found = find(text, begin, end, Hash.of(text, begin, end));
-            if (found != null) return found;
+            Expression result = find(text, begin, end, Hash.of(text, begin, end));
+            if (result != null) return result;
         }
         String part = text.substring(begin, end);
         return new Expression(part, Candidate.unknown(part, this));
     }
 
-    /** The reading of a token that is not Hangul. */
+    /** Returns the reading of a token that is not Hangul. */
     Candidate foreign(String text, CharSetType charSet) throws Exception {
-        if (text.length() > 32) return Candidate.foreign(Window.foreign(text, charSet), this);
-        String key = charSet.ordinal() + text;
-        Candidate found = foreign.get(key);
-        if (found == null) {
-            found = Candidate.foreign(Window.foreign(text, charSet), this);
-            if (foreign.size() >= MAX_KEPT) foreign.clear();
-            foreign.put(key, found);
+        if (text.length() > 32) {
+            return Candidate.foreign(KkmaInternals.foreign(text, charSet), this);
         }
-        return found;
+        String key = charSet.ordinal() + text;
+        Candidate result = foreign.get(key);
+        if (result == null) {
+            result = Candidate.foreign(KkmaInternals.foreign(text, charSet), this);
+            if (foreign.size() >= MAX_KEPT) foreign.clear();
+            foreign.put(key, result);
+        }
+        return result;
     }
 
-    /** A morpheme; those of the dictionary, once each. */
+    /** Returns a morpheme; while the dictionary is copied, one object for equal morphemes. */
     Morph morph(String text, long info, CharSetType charSet) {
         if (morphs == null) return new Morph(text, info, charSet);
         return morphs.computeIfAbsent(new MorphKey(text, info, charSet),
@@ -128,38 +131,39 @@ public final class Lexicon {
 
     Morph narrowed(Morph morph, long tags) {
         if ((morph.info & (Morph.COMPOSED | tags)) == morph.info) return morph;
-        MorphKey key = new MorphKey(morph.text, morph.info & (Morph.COMPOSED | tags), morph.charSet);
-        Morph found = narrow.get(key);
-        if (found == null) {
-            found = new Morph(morph.text, key.info, morph.charSet);
+        long info = morph.info & (Morph.COMPOSED | tags);
+        MorphKey key = new MorphKey(morph.text, info, morph.charSet);
+        Morph result = narrow.get(key);
+        if (result == null) {
+            result = new Morph(morph.text, key.info, morph.charSet);
             if (narrow.size() >= MAX_KEPT) narrow.clear();
-            narrow.put(key, found);
+            narrow.put(key, result);
         }
-        return found;
+        return result;
     }
 
     Morph joined(Morph morph, Morph next) {
         MorphPair key = new MorphPair(morph, next);
-        Morph found = joints.get(key);
-        if (found == null) {
-            found = morph.joined(next);
-            if (joints.size() >= MAX_KEPT) joints.clear();
-            joints.put(key, found);
+        Morph result = joinedMorphs.get(key);
+        if (result == null) {
+            result = morph.joined(next);
+            if (joinedMorphs.size() >= MAX_KEPT) joinedMorphs.clear();
+            joinedMorphs.put(key, result);
         }
-        return found;
+        return result;
     }
 
-    Bits unknownHaving(char last) {
-        Bits found = unknownHaving.get(last);
-        if (found == null) {
+    TagSet unknownHaving(char last) {
+        TagSet result = unknownHaving.get(last);
+        if (result == null) {
             try {
-                found = Bits.of(Window.unknown(String.valueOf(last)).getHCLEnc());
+                result = TagSet.of(KkmaInternals.unknown(String.valueOf(last)).getHCLEnc());
             } catch (Exception error) {
                 throw new IllegalStateException(error);
             }
-            unknownHaving.put(last, found);
+            unknownHaving.put(last, result);
         }
-        return found;
+        return result;
     }
 
     float unknownTagging(String text) {

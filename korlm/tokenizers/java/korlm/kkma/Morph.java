@@ -7,13 +7,13 @@ import org.snu.ids.ha.constants.POSTag;
 import org.snu.ids.ha.ma.CharSetType;
 
 /**
- * A morpheme with its tag: immutable, shared by all readings that hold it.
+ * A morpheme with its tag: immutable, shared by all readings that contain it.
  *
- * <p>Probabilities are asked for once and kept here.
+ * <p>Its probabilities are looked up once and kept here.
  */
 class Morph {
     static final long COMPOSED = Long.MIN_VALUE;
-    /** What a morpheme does to the length that the dictionary explains (see Candidate). */
+    /** Role of a morpheme in the length covered by the dictionary (see Candidate). */
     static final byte VERB = 1, COPULA = 2, PRE_ENDING = 3, ENDING = 4, PARTICLE = 5, UNKNOWN = 6,
             OTHER = 7;
     private static final float[] NO_FLOATS = {};
@@ -24,22 +24,22 @@ class Morph {
     final long tag;
     final CharSetType charSet;
     final byte kind;
-    /** Number of the tag's class in the probabilities. */
+    /** Index of the tag's class in the probabilities. */
     final int tagClass;
     /** Hash of the encoding "text/info", and 31 to the power of its length. */
     final int hash;
     final int power;
-    /** log P(tag | text); NaN: not asked for yet. */
+    /** log P(tag | text); NaN: not looked up yet. */
     private float exp = Float.NaN;
-    /** log P(this | class of the morpheme before), within an eojeol and across a blank. */
+    /** log P(this | class of the previous morpheme), within an eojeol and across a blank. */
     private float[] intra = NO_FLOATS;
     private float[] inter = NO_FLOATS;
 
     Morph(String text, long info, CharSetType charSet) {
-        this(text, info, charSet, Bits.of(info));
+        this(text, info, charSet, TagSet.of(info));
     }
 
-    private Morph(String text, long info, CharSetType charSet, Bits bits) {
+    private Morph(String text, long info, CharSetType charSet, TagSet bits) {
         this.text = text;
         this.info = info;
         this.tag = info & ~COMPOSED;
@@ -47,14 +47,14 @@ class Morph {
         this.kind = kindOf(tag);
         this.tagClass = TagClass.of(tag);
         this.hash = text.hashCode() * bits.slashedPower + bits.slashed;
-        this.power = Bits.power(text.length()) * bits.slashedPower;
+        this.power = TagSet.power(text.length()) * bits.slashedPower;
     }
 
-    private static final Bits UN_BITS = Bits.of(UN);
+    private static final TagSet UN_SET = TagSet.of(UN);
 
-    /** Hangul that the dictionary does not hold. */
+    /** Returns a morpheme for Hangul that is not in the dictionary. */
     static Morph unknown(String text) {
-        return new Morph(text, UN, CharSetType.HANGUL, UN_BITS);
+        return new Morph(text, UN, CharSetType.HANGUL, UN_SET);
     }
 
     private static byte kindOf(long tag) {
@@ -76,13 +76,13 @@ class Morph {
         return c == 'ㄴ' || c == 'ㅁ' || c == 'ㄹ';
     }
 
-    /** log P(tag | text). */
+    /** Returns log P(tag | text). */
     final float exp(Probabilities probabilities) {
         float known = exp;
         return known == known ? known : (exp = probabilities.exp(text, tagClass));
     }
 
-    /** Whether the probabilities know the text: asked once, 0 until then, 1 no, 2 yes. */
+    /** Whether the probabilities contain the text: 0 not looked up yet, 1 no, 2 yes. */
     private byte seen;
 
     private boolean isUnseen(Probabilities probabilities) {
@@ -90,27 +90,27 @@ class Morph {
         return seen == 1;
     }
 
-    /** log P(this | the class of the morpheme before), in the same eojeol. */
+    /** Returns log P(this | class of the previous morpheme), in the same eojeol. */
     final float intra(int before, Probabilities probabilities) {
         if (isUnseen(probabilities)) return probabilities.unseenIntra(before, tagClass);
         float[] known = intra;
         if (before < known.length && known[before] == known[before]) return known[before];
-        float found = probabilities.intra(before, text, tagClass);
-        intra = with(known, before, found);
-        return found;
+        float result = probabilities.intra(before, text, tagClass);
+        intra = with(known, before, result);
+        return result;
     }
 
-    /** log P(this | the class of the morpheme before), across a blank. */
+    /** Returns log P(this | class of the previous morpheme), across a blank. */
     final float inter(int before, Probabilities probabilities) {
         if (isUnseen(probabilities)) return probabilities.unseenInter(before, tagClass);
         float[] known = inter;
         if (before < known.length && known[before] == known[before]) return known[before];
-        float found = probabilities.inter(before, text, tagClass);
-        inter = with(known, before, found);
-        return found;
+        float result = probabilities.inter(before, text, tagClass);
+        inter = with(known, before, result);
+        return result;
     }
 
-    /** Threads that meet here may ask twice, and never see half a table. */
+    /** Concurrent threads may look a value up twice, but never see an incomplete table. */
     private float[] with(float[] known, int number, float value) {
         if (number < known.length) {
             known[number] = value;
@@ -122,7 +122,7 @@ class Morph {
         return more;
     }
 
-    /** One morpheme of two: endings, and the adverb-maker XSM. */
+    /** Merges two morphemes into one: endings, and the adverb suffix XSM. */
     final Morph joined(Morph next) {
         long joint = tag;
         if (next.tag == XSM) {
@@ -136,19 +136,19 @@ class Morph {
         return new Morph(text + next.text, joint, charSet);
     }
 
-    /** The tag as Kkma writes it. */
+    /** Returns the name of the tag. */
     final String tagName() {
         return POSTag.getTag(tag);
     }
 
-    /** A blank that a reading puts between morphemes; remembers the conditions on its sides. */
+    /** A blank inserted between morphemes, with the conditions on both sides. */
     static final class Blank extends Morph {
-        private static final Bits BITS = Bits.of(SW);
-        final Bits apndbl, having, conds, excluded;
+        private static final TagSet SW_SET = TagSet.of(SW);
+        final TagSet apndbl, having, conds, excluded;
         final long ending;
 
         Blank(Candidate head, Candidate tail) {
-            super(" ", SW, CharSetType.SPACE, BITS);
+            super(" ", SW, CharSetType.SPACE, SW_SET);
             apndbl = tail.apndbl;
             having = head.having;
             ending = head.ending;

@@ -10,36 +10,36 @@ import org.snu.ids.ha.dic.PDDictionary;
 import org.snu.ids.ha.dic.SpacingPDDictionary;
 
 /**
- * Kkma's log-probabilities, moved into open hash tables that are read without a lock and without
- * writing a key. Kkma glues a string together for each question and asks synchronized tables.
+ * Kkma's log-probabilities in hash tables with open addressing, read without locks and without
+ * building keys. Kkma itself concatenates a string for each lookup in a synchronized table.
  *
- * <p>Where Kkma knows nothing it falls back on the tag alone; these rules are kept to the letter.
+ * <p>For unknown text Kkma falls back to the tag alone; the fallback rules are identical.
  */
 final class Probabilities {
     private static final int EXP = 0, MORPH = 1, INTRA = 2, INTER = 3;
-    /** Below this a morpheme is rare, and its tag speaks for it. */
+    /** Below this a morpheme is rare and falls back to its tag. */
     private static final float RARE = -14f;
     private static final float UNSEEN = -18f;
     private static final float UNSEEN_TAG = -9f;
     private static final int NUM_CLASSES = TagClass.SIZE;
-    /** What Kkma writes into a key in the place of a morpheme that is not told. */
+    /** Kkma's placeholder for any morpheme in a key. */
     private static final String ANY = "null";
 
     private final Table table;
-    /** Texts that the tables of morphemes hold. */
-    private final Texts seen;
-    /** What the tables say of a text that they do not hold, by classes before and after. */
+    /** Texts in the tables of morphemes. */
+    private final TextSet seen;
+    /** Probabilities of unseen texts, by the classes of the previous and this morpheme. */
     private final float[] unseenIntra;
     private final float[] unseenInter;
     private final float[] tags;
-    private final Pairs pairs;
+    private final SpacingTable pairs;
 
     Probabilities() throws Exception {
         TagClass.of(POSTag.BOS);
-        Map<String, Float> exp = taken(PDDictionary.class, "LNPR_POS_G_EXP");
-        Map<String, Float> morph = taken(PDDictionary.class, "LNPR_MORP");
-        Map<String, Float> intra = taken(PDDictionary.class, "LNPR_POS_G_MORP_INTRA");
-        Map<String, Float> inter = taken(PDDictionary.class, "LNPR_POS_G_MORP_INTER");
+        Map<String, Float> exp = privateTable(PDDictionary.class, "LNPR_POS_G_EXP");
+        Map<String, Float> morph = privateTable(PDDictionary.class, "LNPR_MORP");
+        Map<String, Float> intra = privateTable(PDDictionary.class, "LNPR_POS_G_MORP_INTRA");
+        Map<String, Float> inter = privateTable(PDDictionary.class, "LNPR_POS_G_MORP_INTER");
         table = new Table(exp.size() + morph.size() + intra.size() + inter.size());
         HashMap<String, String> texts = new HashMap<>();
         for (Map.Entry<String, Float> entry : exp.entrySet()) {
@@ -57,21 +57,21 @@ final class Probabilities {
         morph.clear();
         putPairs(texts, intra, INTRA);
         putPairs(texts, inter, INTER);
-        seen = new Texts(texts.keySet());
+        seen = new TextSet(texts.keySet());
         unseenIntra = unseen(INTRA);
         unseenInter = unseen(INTER);
-        Map<Long, Float> byTag = taken(PDDictionary.class, "LNPR_POS");
+        Map<Long, Float> byTag = privateTable(PDDictionary.class, "LNPR_POS");
         tags = new float[TagClass.SIZE];
         Arrays.fill(tags, UNSEEN_TAG);
         for (Map.Entry<Long, Float> entry : byTag.entrySet()) {
-            if (isAsked(entry.getKey())) {
+            if (isUsed(entry.getKey())) {
                 tags[TagClass.of(entry.getKey())] = entry.getValue();
             }
         }
-        Map<String, float[]> spacing = taken(SpacingPDDictionary.class, "PROB_HASH");
+        Map<String, float[]> spacing = privateTable(SpacingPDDictionary.class, "PROB_HASH");
         Field unseen = SpacingPDDictionary.class.getDeclaredField("DEFAULT_PROB");
         unseen.setAccessible(true);
-        pairs = new Pairs(spacing.size(), unseen.getFloat(null));
+        pairs = new SpacingTable(spacing.size(), unseen.getFloat(null));
         for (Map.Entry<String, float[]> entry : spacing.entrySet()) {
             String key = entry.getKey();
             if (key.length() == 2) pairs.put(key.charAt(0), key.charAt(1), entry.getValue());
@@ -85,61 +85,61 @@ final class Probabilities {
             int bar = key.indexOf('|');
             int colon = key.lastIndexOf(':');
             long before = Long.parseLong(key.substring(0, bar));
-            if (!isAsked(before)) continue;
-            put(texts, key.substring(bar + 1, colon), kind, TagClass.of(before), key.substring(colon + 1),
-                    entry.getValue());
+            if (!isUsed(before)) continue;
+            put(texts, key.substring(bar + 1, colon), kind, TagClass.of(before),
+                    key.substring(colon + 1), entry.getValue());
         }
         map.clear();
     }
 
     private void put(Map<String, String> texts, String text, int kind, int before, String tag,
             float value) {
-        long asked = Long.parseLong(tag);
-        if (!isAsked(asked)) return;
+        long bits = Long.parseLong(tag);
+        if (!isUsed(bits)) return;
         String one = texts.putIfAbsent(text, text);
-        table.put(one == null ? text : one, kind, before, TagClass.of(asked), value);
+        table.put(one == null ? text : one, kind, before, TagClass.of(bits), value);
     }
 
-    /** Kkma asks for the class of a tag; entries of other tags are never asked for. */
-    private static boolean isAsked(long tag) {
+    /** Returns whether lookups use the tag: Kkma replaces a tag by its class first. */
+    private static boolean isUsed(long tag) {
         return PDDictionary.getPrTag(tag) == tag;
     }
 
-    /** A table that Kkma keeps to itself. */
+    /** Returns a private static table of Kkma. */
     @SuppressWarnings("unchecked")
-    private static <K, V> Map<K, V> taken(Class<?> owner, String name) throws Exception {
+    private static <K, V> Map<K, V> privateTable(Class<?> owner, String name) throws Exception {
         Field field = owner.getDeclaredField(name);
         field.setAccessible(true);
         return (Map<K, V>) field.get(null);
     }
 
-    /** log P(tag | text). */
+    /** Returns log P(tag | text). */
     float exp(String text, int tagClass) {
-        float found = table.get(text, EXP, 0, tagClass);
-        return found == found ? found : tags[tagClass];
+        float result = table.get(text, EXP, 0, tagClass);
+        return result == result ? result : tags[tagClass];
     }
 
-    /** log P(morpheme | tag before), within an eojeol. */
+    /** Returns log P(morpheme | previous tag) within an eojeol. */
     float intra(int before, String text, int tagClass) {
         return morph(INTRA, before, text, tagClass);
     }
 
-    /** log P(morpheme | tag before), across a blank. */
+    /** Returns log P(morpheme | previous tag) across a blank. */
     float inter(int before, String text, int tagClass) {
         return morph(INTER, before, text, tagClass);
     }
 
-    /** Whether the tables hold anything of a text. */
+    /** Returns whether any table contains a text. */
     boolean isSeen(String text) {
         return seen.contains(text);
     }
 
-    /** log P(any morpheme that no table holds | tag before), within an eojeol. */
+    /** Returns log P(unseen morpheme | previous tag) within an eojeol. */
     float unseenIntra(int before, int tagClass) {
         return unseenIntra[before * NUM_CLASSES + tagClass];
     }
 
-    /** The same across a blank. */
+    /** Returns log P(unseen morpheme | previous tag) across a blank. */
     float unseenInter(int before, int tagClass) {
         return unseenInter[before * NUM_CLASSES + tagClass];
     }
@@ -148,31 +148,31 @@ final class Probabilities {
         float[] all = new float[NUM_CLASSES * NUM_CLASSES];
         for (int before = 0; before < NUM_CLASSES; before++) {
             for (int tag = 0; tag < NUM_CLASSES; tag++) {
-                float found = table.get(ANY, kind, before, tag);
-                all[before * NUM_CLASSES + tag] = found == found ? found : UNSEEN;
+                float result = table.get(ANY, kind, before, tag);
+                all[before * NUM_CLASSES + tag] = result == result ? result : UNSEEN;
             }
         }
         return all;
     }
 
     private float morph(int kind, int before, String text, int tagClass) {
-        float found = table.get(text, kind, before, tagClass);
-        if (found == found) return found;
+        float result = table.get(text, kind, before, tagClass);
+        if (result == result) return result;
         float alone = table.get(text, MORPH, 0, tagClass);
-        if (alone != alone || alone < RARE) found = table.get(ANY, kind, before, tagClass);
-        return found == found ? found : UNSEEN;
+        if (alone != alone || alone < RARE) result = table.get(ANY, kind, before, tagClass);
+        return result == result ? result : UNSEEN;
     }
 
-    /** log P(blank or none between two characters). */
+    /** Returns the log-probability of a blank, or of none, between two characters. */
     float spacing(char before, char after, boolean blank) {
         return pairs.get(before, after, blank);
     }
 
     /** A set of texts. */
-    private static final class Texts {
+    private static final class TextSet {
         private final String[] slots;
 
-        Texts(java.util.Collection<String> texts) {
+        TextSet(java.util.Collection<String> texts) {
             slots = new String[Hash.tableSize(texts.size())];
             for (String text : texts) {
                 int at = Hash.of(text) & slots.length - 1;
@@ -190,7 +190,7 @@ final class Probabilities {
         }
     }
 
-    /** Open addressing by text and three small numbers. */
+    /** A hash table with open addressing, by text and three small integers. */
     private static final class Table {
         private final String[] texts;
         private final int[] keys;
@@ -233,14 +233,14 @@ final class Probabilities {
         }
     }
 
-    /** Open addressing by two characters, for the two cases. */
-    private static final class Pairs {
+    /** A hash table with open addressing, by two characters, of two values each. */
+    private static final class SpacingTable {
         private final int[] keys;
         private final float[] values;
         private final int mask;
         private final float unseen;
 
-        Pairs(int entries, float unseen) {
+        SpacingTable(int entries, float unseen) {
             int size = Hash.tableSize(entries);
             keys = new int[size];
             values = new float[size * 2];

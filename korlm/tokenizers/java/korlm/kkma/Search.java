@@ -3,55 +3,55 @@ package korlm.kkma;
 import java.util.ArrayList;
 
 /**
- * Kkma's search for the readings of one word of Hangul.
+ * Kkma's search for the readings of one Hangul word.
  *
- * <p>A chart by the end of the prefix: the readings of text[0:i] are the dictionary's, and those of
- * each shorter prefix followed by what the dictionary says of the rest. Where all readings agree on a
- * blank, the word is parted there for good. What Kkma does is kept to the letter; what is new is that
- * readings are never copied, and that an analysis made once is remembered (see Before).
+ * <p>A chart over prefixes: the readings of text[0:i] are those of the dictionary, and those of
+ * each shorter prefix combined with the dictionary's readings of the rest. Where all readings agree
+ * on a blank, the word is split there. The algorithm is exactly Kkma's, except that readings are never
+ * copied and analyses are cached (see PreviousWord).
  */
 final class Search {
-    /** Characters of an unknown stretch that cost as much as a pair of readings looked at. */
+    /** Characters of an unknown span that cost as much as comparing a pair of readings. */
     static final int CHARS = 8;
 
     private final Lexicon lexicon;
-    private final Memory memory;
+    private final AnalysisCache cache;
     private final Budget budget;
 
-    Search(Lexicon lexicon, Memory memory, Budget budget) {
+    Search(Lexicon lexicon, AnalysisCache cache, Budget budget) {
         this.lexicon = lexicon;
-        this.memory = memory;
+        this.cache = cache;
         this.budget = budget;
     }
 
     /**
-     * The readings of a word; more than one stretch where it was parted.
+     * Returns the readings of a word, one expression for each part.
      *
-     * @param before the word before, or null
-     * @throws Budget.Spent when the word is too ambiguous
+     * @param before the previous word, or null
+     * @throws BudgetExceeded when the word is too ambiguous
      */
     Expression[] analyze(String word, Expression before) {
-        Memory.Entry known = memory.find(word, before);
+        AnalysisCache.Entry known = cache.find(word, before);
         if (known == null) {
-            Before asked = new Before(before);
-            Expression[] found = null;
-            budget.begin();
+            PreviousWord log = new PreviousWord(before);
+            Expression[] result = null;
+            budget.reset();
             try {
-                found = search(word, asked);
-            } catch (Budget.Spent spent) {
-                // Known to be too much from now on.
+                result = search(word, log);
+            } catch (BudgetExceeded exceeded) {
+                // Cached as null.
             }
-            memory.put(word, asked.asked(), found);
-            if (found == null) throw Budget.Spent.IT;
-            return found;
+            cache.put(word, log.queries(), result);
+            if (result == null) throw BudgetExceeded.INSTANCE;
+            return result;
         }
-        if (known.found == null) throw Budget.Spent.IT;
-        return known.found;
+        if (known.result == null) throw BudgetExceeded.INSTANCE;
+        return known.result;
     }
 
-    private Expression[] search(String word, Before before) {
+    private Expression[] search(String word, PreviousWord before) {
         ArrayList<Expression> parts = new ArrayList<>();
-        // The part of the word from here on is still to be read; chart and end count from here.
+        // Start of the rest of the word; chart and end are relative to it.
         int from = 0;
         ArrayList<Expression> chart = new ArrayList<>();
         int end = 1;
@@ -59,7 +59,7 @@ final class Search {
             Expression whole = readings(word, from, from + end);
             Expression.Builder current = new Expression.Builder(whole.text, Expression.NONE);
             for (Candidate candidate : whole.candidates) {
-                if (before.takes(candidate)) current.add(candidate);
+                if (before.accepts(candidate)) current.add(candidate);
             }
             for (int middle = 1; middle < end; middle++) {
                 Expression head = chart.get(middle - 1);
@@ -68,7 +68,7 @@ final class Search {
                         new Expression.Builder(whole.text, Expression.NONE);
                 head.derive(tail, derived, false, lexicon, budget);
                 for (int i = 0; i < derived.size; i++) {
-                    if (before.takes(derived.items[i])) current.add(derived.items[i]);
+                    if (before.accepts(derived.items[i])) current.add(derived.items[i]);
                 }
                 current.prune();
             }
@@ -83,13 +83,13 @@ final class Search {
             if (head != null) {
                 int size = head.length();
                 String tail = now.text.substring(size);
-                parts.add(now.divided(head, tail, lexicon)[0]);
-                before = new Before(parts.get(parts.size() - 1));
+                parts.add(now.splitAt(head, tail, lexicon)[0]);
+                before = new PreviousWord(parts.get(parts.size() - 1));
                 from += size;
                 ArrayList<Expression> tails = new ArrayList<>();
                 for (int i = 0; i < tail.length(); i++) {
                     String begin = tail.substring(0, i + 1);
-                    tails.add(chart.get(size + i).divided(head, begin, lexicon)[1]);
+                    tails.add(chart.get(size + i).splitAt(head, begin, lexicon)[1]);
                 }
                 chart = tails;
                 end = tail.length();
@@ -97,22 +97,22 @@ final class Search {
             end++;
         }
         parts.add(chart.get(chart.size() - 1));
-        Expression[] found = new Expression[parts.size()];
-        for (int i = 0; i < found.length; i++) {
+        Expression[] result = new Expression[parts.size()];
+        for (int i = 0; i < result.length; i++) {
             Expression part = parts.get(i);
             if (part.isEmpty() || part.candidates[0].known == 0) {
                 Expression.Builder more = new Expression.Builder(part.text, part.candidates);
                 more.add(Candidate.unknown(part.text, lexicon));
                 part = more.build();
             }
-            found[i] = part;
+            result[i] = part;
         }
-        return found;
+        return result;
     }
 
-    /** The readings of a stretch, paid for by its length: long ones are not in the dictionary. */
+    /** Returns the readings of a span and charges for its length. */
     private Expression readings(String word, int begin, int end) {
-        budget.spend(1 + (end - begin) / CHARS);
+        budget.charge(1 + (end - begin) / CHARS);
         return lexicon.readings(word, begin, end);
     }
 }

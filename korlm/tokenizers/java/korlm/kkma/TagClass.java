@@ -4,14 +4,14 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.snu.ids.ha.dic.PDDictionary;
 
-/** Small numbers for the tags that Kkma's probabilities tell apart. */
+/** Indices of the tags that Kkma's probabilities distinguish. */
 final class TagClass {
-    /** More than there are: a tag is one of 64 bits or, rarely, two of them. */
+    /** Upper bound: a tag is one of 64 bits or, rarely, two of them. */
     static final int SIZE = 1 << 7;
     private static final ConcurrentHashMap<Long, Integer> NUMBERS = new ConcurrentHashMap<>();
     private static final ConcurrentHashMap<Long, Integer> BY_TAG = new ConcurrentHashMap<>();
     private static final AtomicInteger NEXT = new AtomicInteger();
-    /** By the number of the one bit that is set; -1: not asked for yet. */
+    /** By the index of the single bit of the tag; -1: not looked up yet. */
     private static final int[] BY_BIT = new int[64];
 
     static {

@@ -1,4 +1,4 @@
-"""Behind the cache come the same results as without it, and no line reaches a tokenizer twice."""
+"""map_cached returns what the pool alone would, and sends no line to it twice."""
 
 import collections
 import itertools
@@ -21,7 +21,7 @@ SPACE_SYMBOL = ["", " ", "\t\u3000", "\0", "\x1c \x85"]
 
 
 def fake(text: str) -> Analysis:
-    """What the fake pool makes of a line, which may name its own status in angle brackets."""
+    """Return the fake pool's analysis of a line, whose status may be given in angle brackets."""
     if is_blank(text):
         return EMPTY
     units = text.split()
@@ -30,11 +30,7 @@ def fake(text: str) -> Analysis:
 
 
 class FakePool:
-    """A pool that notes what it is asked; asks for some batches more than it has given.
-
-    Args:
-        ahead: how many.
-    """
+    """A pool that records its batches; reads ``ahead`` more batches than it has returned."""
 
     def __init__(self, ahead: int = 0) -> None:
         self.ahead = ahead
@@ -68,7 +64,7 @@ def mapped(
 
 
 def plain(columns: pa.RecordBatch) -> list[Analysis]:
-    """The lines of a batch but for their time, which the cache does not keep."""
+    """Return the lines of a batch without their time, which the cache does not store."""
     assert columns.validate(full=True) is None
     return [analysis._replace(seconds=0.0) for analysis in analyses_of(columns)]
 
@@ -76,7 +72,7 @@ def plain(columns: pa.RecordBatch) -> list[Analysis]:
 def through(
     folder: Path, batches: Sequence[Task], version: str = "1"
 ) -> tuple[FakePool, list[list[Analysis]]]:
-    """One run with a pool and a cache of its own."""
+    """Map batches with a new pool and a new cache."""
     pool = FakePool()
     with LineCache(folder, version, 100) as cache:
         return pool, [plain(columns) for columns in mapped(pool, cache, batches)]
@@ -87,7 +83,7 @@ def expected(batches: Iterable[Task]) -> list[list[Analysis]]:
 
 
 def random_batches(dice: random.Random, count: int) -> list[Task]:
-    """Batches of any length in which lines come again, blank ones among them; some as columns."""
+    """Return batches of any length with repeated and blank lines; some are record batches."""
     words = ["가", "나 다", "라\u3000마 ", *SPACE_SYMBOL, *(f"{number} 바" for number in range(60))]
     batches: list[Task] = []
     for number in range(count):
@@ -101,14 +97,14 @@ def random_batches(dice: random.Random, count: int) -> list[Task]:
 @pytest.mark.parametrize("seed", range(5))
 def test_results_are_those_without_the_cache(tmp_path: Path, seed: int, ahead: int) -> None:
     dice = random.Random(seed)
-    through(tmp_path, random_batches(dice, 3))  # some lines are known from an earlier run
+    through(tmp_path, random_batches(dice, 3))  # some lines are cached
     batches = random_batches(dice, 80)
     pool = FakePool(ahead)
     with LineCache(tmp_path, "1", 100) as cache:
         results = list(mapped(pool, cache, iter(batches)))
         assert cache.hits > 0 and cache.misses > 0
     assert [plain(columns) for columns in results] == expected(batches)
-    # Columns that were known come back as they were, in their turn.
+    # Record batches are passed through.
     for batch, columns in zip(batches, results, strict=True):
         assert not isinstance(batch, pa.RecordBatch) or columns is batch
     assert all(texts == list(dict.fromkeys(texts)) != [] for texts in pool.sent)
@@ -116,39 +112,22 @@ def test_results_are_those_without_the_cache(tmp_path: Path, seed: int, ahead: i
     if ahead == 0:
         assert len(pool.lines) == len(set(pool.lines))
 
-    # All of it is known now, whatever lies between.
-    again, found = through(tmp_path, batches)
+    # Everything is cached now.
+    again, results = through(tmp_path, batches)
     assert again.sent == []
     assert len(again.passed) == len(batches)
-    assert found == expected(batches)
-
-
-def test_equal_lines_of_a_batch_are_sent_once(tmp_path: Path) -> None:
-    texts = ["가", "나", "", "가", "나", "다", "", "가"]
-    pool, found = through(tmp_path, [texts])
-    assert pool.sent == [["가", "나", "다"]]
-    assert found == [[fake(text)._replace(seconds=0.0) for text in texts]]
+    assert results == expected(batches)
 
 
 def test_only_new_lines_are_sent_in_their_order(tmp_path: Path) -> None:
     through(tmp_path, [["나", "라"]])
-    pool, found = through(tmp_path, [["다", "라", "가", "나"], ["나", "가", "마"]])
+    batches: list[Task] = [["다", "라", "", "가", "다", "나"], ["나", "가", "마", ""]]
+    pool, results = through(tmp_path, batches)
     assert pool.sent == [["다", "가"], ["마"]]
-    assert [[a.morphs for a in batch] for batch in found] == [
-        [["다"], ["라"], ["가"], ["나"]],
-        [["나"], ["가"], ["마"]],
-    ]
+    assert results == expected(batches)
 
 
-def test_time_is_that_of_lines_that_were_analysed_now(tmp_path: Path) -> None:
-    through(tmp_path, [["가", "나"]])
-    with LineCache(tmp_path, "1", 100) as cache:
-        (columns,) = mapped(FakePool(), cache, [["가", "다", "", "나", "라"]])
-    assert columns["seconds"].to_pylist() == [0.0, 2.0, 0.0, 0.0, 2.0]
-    assert columns["dropped"].to_pylist() == [1, 1, 0, 1, 1]
-
-
-# What is kept
+# Statuses
 
 KEPT = ["ok", "lost: 3 characters", "cut: over budget", "fallback: over budget"]
 NOT_KEPT = [
@@ -159,42 +138,33 @@ NOT_KEPT = [
 
 
 @pytest.mark.parametrize("status", [*KEPT, *NOT_KEPT])
-def test_what_a_second_run_might_do_better_is_not_kept(tmp_path: Path, status: str) -> None:
+def test_only_final_statuses_are_stored(tmp_path: Path, status: str) -> None:
     texts = ["가", f"나 <{status}>", "다"]
-    first, found = through(tmp_path, [texts])
+    first, results = through(tmp_path, [texts])
     assert first.sent == [texts]
     second, again = through(tmp_path, [texts])
     assert second.lines == ([] if status in KEPT else [texts[1]])
-    assert found == again == expected([texts])
+    assert results == again == expected([texts])
     assert [analysis.status for analysis in again[0]] == ["ok", status, "ok"]
 
 
-def test_a_line_that_is_not_kept_serves_its_batch(tmp_path: Path) -> None:
+def test_lines_that_are_not_stored_are_sent_once_a_batch(tmp_path: Path) -> None:
     texts = ["<cut: too slow>", "가", "<cut: too slow>"]
-    pool, found = through(tmp_path, [texts, texts])
+    pool, results = through(tmp_path, [texts, texts])
     assert pool.sent == [["<cut: too slow>", "가"], ["<cut: too slow>"]]
-    assert found == expected([texts, texts])
+    assert results == expected([texts, texts])
 
 
-def test_a_line_that_the_cache_cannot_hold_is_sent_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_that_the_cache_cannot_hold_is_sent_again(tmp_path: Path) -> None:
     texts = ["가", "나 다", "", "나 다", "라 <lost>"]
-
-    def tabbed(text: str) -> Analysis:
-        analysis = fake(text)
-        return analysis._replace(morphs=[morph.replace("다", "다\t") for morph in analysis.morphs])
 
     class Tabbed(FakePool):
         def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
             for columns in super().map(batches):
-                rows = analyses_of(columns)
                 yield to_record_batch(
                     [
-                        tabbed(" ".join(row.morphs))._replace(status=row.status)
-                        if row.morphs
-                        else row
-                        for row in rows
+                        row._replace(morphs=[morph.replace("다", "다\t") for morph in row.morphs])
+                        for row in analyses_of(columns)
                     ]
                 )
 
@@ -208,7 +178,7 @@ def test_a_line_that_the_cache_cannot_hold_is_sent_again(
 
 
 def test_columns_may_be_part_of_larger_ones(tmp_path: Path) -> None:
-    """A pool may give a view into columns of its own; nothing of the rest gets through."""
+    """A pool may return a slice of larger columns."""
 
     class Slices(FakePool):
         def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
@@ -220,12 +190,12 @@ def test_columns_may_be_part_of_larger_ones(tmp_path: Path) -> None:
     batches: list[Task] = [["가 나", "다 <cut: too slow>", "라"], ["가 나", "마", "마", "", "바"]]
     with LineCache(tmp_path, "1", 100) as cache:
         assert [plain(columns) for columns in mapped(Slices(), cache, batches)] == expected(batches)
-    pool, found = through(tmp_path, batches)
+    pool, results = through(tmp_path, batches)
     assert pool.sent == [["다 <cut: too slow>"]]
-    assert found == expected(batches)
+    assert results == expected(batches)
 
 
-def test_time_stands_at_the_first_line_of_its_kind(tmp_path: Path) -> None:
+def test_time_is_that_of_the_first_of_equal_lines(tmp_path: Path) -> None:
     through(tmp_path, [["가"]])
     texts = ["", "나", "가", "나", "다", "가", "나", "다"]
     with LineCache(tmp_path, "1", 100) as cache:
@@ -259,14 +229,8 @@ def test_blank_lines_do_not_reach_the_cache(
     assert pool.sent == [["가"], [" 나 "]]
 
 
-def test_two_versions_do_not_share(tmp_path: Path) -> None:
-    assert through(tmp_path, [["가"]], "kkma 1")[0].sent == [["가"]]
-    assert through(tmp_path, [["가"]], "kkma 2")[0].sent == [["가"]]
-    assert through(tmp_path, [["가"]], "kkma 1")[0].sent == []
-
-
 @pytest.mark.parametrize("limit", [0, 100])
-def test_without_a_cache_all_goes_on(tmp_path: Path, limit: int) -> None:
+def test_without_a_usable_cache(tmp_path: Path, limit: int) -> None:
     folder = tmp_path / "folder"
     if limit:
         folder.write_text("no folder")
@@ -278,26 +242,26 @@ def test_without_a_cache_all_goes_on(tmp_path: Path, limit: int) -> None:
     assert pool.sent == [["가", "나"], ["가"]]
 
 
-# Broken off; memory
+# Interruptions; memory
 
 
 @pytest.mark.parametrize("ahead", [0, 3])
-def test_a_run_that_is_left_in_the_middle_keeps_what_it_gave(tmp_path: Path, ahead: int) -> None:
+def test_an_abandoned_run_keeps_what_it_returned(tmp_path: Path, ahead: int) -> None:
     batches = [[f"{number}", "가"] for number in range(10)]
     with LineCache(tmp_path, "1", 100) as cache:
         running = mapped(FakePool(ahead), cache, batches)
         given = [plain(next(running)) for _ in range(4)]
         cast(Generator[pa.RecordBatch, None, None], running).close()
         assert given == expected(batches[:4])
-        # The same object serves on, and so does the file.
+        # The cache can still be used.
         pool = FakePool()
         assert [plain(columns) for columns in mapped(pool, cache, batches[:5])] == expected(
             batches[:5]
         )
         assert pool.sent == [["4"]]
-    pool, found = through(tmp_path, batches)
+    pool, results = through(tmp_path, batches)
     assert pool.lines == ["5", "6", "7", "8", "9"]
-    assert found == expected(batches)
+    assert results == expected(batches)
 
 
 def test_an_error_of_the_pool_comes_through(tmp_path: Path) -> None:

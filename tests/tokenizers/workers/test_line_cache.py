@@ -1,10 +1,9 @@
-"""The cache gives back what was put, or nothing: never a wrong token, never an exception."""
+"""The cache returns what was stored or nothing: never a wrong token, never an exception."""
 
 import contextlib
 import functools
 import hashlib
 import itertools
-import json
 import logging
 import os
 import random
@@ -19,18 +18,19 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from conftest import ROOT, sentences
 
-from korlm.tokenizers.analysis import ANALYSIS, EMPTY, Analysis, to_record_batch
+from korlm.tokenizers.analysis import EMPTY, Analysis, to_record_batch
 from korlm.tokenizers.workers import line_cache as cache_module
 from korlm.tokenizers.workers.line_cache import LineCache
+from korlm.utils.io.locks import held
 
 LINES = sentences(300, seed=1)
-LINES = [f"{number} {line}" for number, line in enumerate(LINES)]  # each one once
-ANY = 100  # MiB; no limit for these tests
+LINES = [f"{number} {line}" for number, line in enumerate(LINES)]  # unique
+ANY = 100  # MiB; not reached by these tests
 
+LARGEST = (1 << 31) - 1
 CONTROLS = ["\0", "\r", "\x0b\x0c\x1c", "\x85\u2028"]
 AWKWARD = {
     "hangul": ("아버지가 방에", Analysis(["아버지", "가", "방", "에"], [*"NJNJ"], [0, 0, 1, 1])),
@@ -46,7 +46,7 @@ AWKWARD = {
     "nothing": ("   ", EMPTY),
     "no text": ("", Analysis([], [], [], "fallback: 왜 냐", 3)),
     "one empty token": ("y", Analysis([""], [""], [0])),
-    "leaps": ("a b", Analysis(["a"] * 5, ["b"] * 5, [78, 78, 87, 88, 166], "cut", (1 << 31) - 1)),
+    "large numbers": ("a b", Analysis(["a"] * 2, ["b"] * 2, [78, LARGEST], "cut", LARGEST)),
     "long": ("가나 " * 50_000, Analysis(["가나"] * 50_000, ["MAG"] * 50_000, [*range(50_000)])),
 }
 
@@ -62,15 +62,12 @@ NOT_KEPT = {
     "long status": TWO._replace(status="x" * 1000),
     "back": TWO._replace(eojeol=[1, 0]),
     "negative": TWO._replace(eojeol=[-1, 0]),
-    "too far": TWO._replace(eojeol=[0, 79]),
-    "too far at once": TWO._replace(eojeol=[79, 79]),
-    "beyond 32 bits": TWO._replace(eojeol=[-(1 << 31), (1 << 31) - 1]),
     "fewer than none": TWO._replace(dropped=-1),
 }
 
 
 def fake(text: str) -> Analysis:
-    """An analysis in the manner of Kkma."""
+    """Return an analysis similar to Kkma's."""
     morphs = [text[i : i + 2] for i in range(0, len(text), 2)]
     return Analysis(morphs, ["NNG"] * len(morphs), [i // 2 for i in range(len(morphs))])
 
@@ -80,26 +77,25 @@ def fill(cache: LineCache, texts: Sequence[str]) -> None:
 
 
 def known(cache: LineCache, texts: Sequence[str]) -> list[bool]:
-    """Which lines the cache knows; what it gives for them must be right."""
-    found = cache.get(texts)
-    assert len(found) == len(texts)
-    for text, analysis in zip(texts, found, strict=True):
+    """Return which lines the cache has; their analyses must be right."""
+    results = cache.get(texts)
+    assert len(results) == len(texts)
+    for text, analysis in zip(texts, results, strict=True):
         assert analysis in (None, fake(text))
-    return [analysis is not None for analysis in found]
+    return [analysis is not None for analysis in results]
 
 
 def database(folder: Path) -> Path:
-    (path,) = folder.glob("lines-*.sqlite")
-    return path
+    return folder / cache_module.FILE
 
 
 def size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("lines-*.sqlite"))
+    return database(folder).stat().st_size
 
 
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[sqlite3.Connection]:
-    """The database behind the cache's back."""
+    """Open the database without the cache."""
     with contextlib.closing(sqlite3.connect(database(folder), isolation_level=None)) as connection:
         yield connection
 
@@ -108,7 +104,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
 
 
-# What goes in comes out
+# Round trips
 
 
 @pytest.mark.parametrize("name", AWKWARD)
@@ -118,12 +114,12 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
         cache.put([text], to_record_batch([analysis]))
         assert cache.get([text]) == [analysis]
     with LineCache(tmp_path, "1", ANY) as cache:
-        (found,) = cache.get([text])
-    assert found == analysis
-    assert isinstance(found, Analysis)
+        (results,) = cache.get([text])
+    assert results == analysis
+    assert isinstance(results, Analysis)
 
 
-def test_round_trip_of_anything(tmp_path: Path) -> None:
+def test_round_trip_of_random_analyses(tmp_path: Path) -> None:
     dice = random.Random(2)
     chars = '가나 ㄱ\0"\\,[]a\r\x7f\x85\u2028😀\U0010ffff'
 
@@ -142,11 +138,15 @@ def test_round_trip_of_anything(tmp_path: Path) -> None:
         count = dice.randrange(5)
         odd = dice.choice(["", "", "\t\n"])
         morphs, tags = ([text(odd) for _ in range(count)] for _ in range(2))
-        steps = [dice.choice([0, 1, 2, 78, dice.choice([0, 0, 0, 79, -1])]) for _ in range(count)]
-        eojeol = list(itertools.accumulate(steps))
+        eojeol = list(itertools.accumulate(dice.choices([0, 1, 300, -1], [9, 9, 9, 1], k=count)))
         status = dice.choice(["ok", "lost: 3 characters", "cut: 왜 '😀'", text()])
         given[line] = Analysis(morphs, tags, eojeol, status, dice.randrange(9))
-        fits = plain(morphs) and plain(tags) and all(0 <= step <= 78 for step in steps)
+        fits = (
+            plain(morphs)
+            and plain(tags)
+            and eojeol == sorted(eojeol)
+            and min(eojeol, default=0) >= 0
+        )
         expected.append(given[line] if fits and status and status.isprintable() else None)
     assert 300 < expected.count(None) < 700
     with LineCache(tmp_path, "1", ANY) as cache:
@@ -155,7 +155,7 @@ def test_round_trip_of_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NOT_KEPT)
-def test_what_no_value_can_hold_is_not_kept(
+def test_analyses_that_the_format_cannot_hold_are_misses(
     tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     texts = ["하나", "둘", "셋", "넷"]
@@ -163,58 +163,7 @@ def test_what_no_value_can_hold_is_not_kept(
     with LineCache(tmp_path, "1", ANY) as cache:
         cache.put(texts, to_record_batch(analyses))
         assert cache.get(texts) == [analyses[0], None, *analyses[2:]]
-    with opened(tmp_path) as connection:
-        assert connection.execute("SELECT count(*) FROM lines").fetchone() == (3,)
     assert not warnings(caplog)
-
-
-def test_halves_of_a_character_are_no_tokens() -> None:
-    """Columns cannot hold them."""
-    with pytest.raises(UnicodeEncodeError):
-        to_record_batch([TWO._replace(morphs=["\ud83d", "\ude00"])])
-
-
-@pytest.mark.parametrize("column", ["morphs", "tags", "eojeol", "status", "dropped"])
-@pytest.mark.parametrize("within", [False, True])
-def test_a_line_with_a_hole_is_not_kept(tmp_path: Path, column: str, within: bool) -> None:
-    columns = to_record_batch([TWO, TWO, TWO])
-    number = ANALYSIS.get_field_index(column)
-    values = columns[column].to_pylist()
-    values[1] = [None, values[1][1]] if within and isinstance(values[1], list) else None
-    columns = columns.set_column(
-        number, ANALYSIS.field(number), pa.array(values, ANALYSIS.types[number])
-    )
-    with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(["하나", "둘", "셋"], columns)
-        assert cache.get(["하나", "둘", "셋"]) == [TWO, None, TWO]
-
-
-@pytest.mark.parametrize("column", ["morphs", "tags", "eojeol"])
-@pytest.mark.parametrize("change", [-1, 1])
-def test_counts_that_differ_are_not_kept(tmp_path: Path, column: str, change: int) -> None:
-    columns = to_record_batch([TWO, TWO, TWO])
-    number = ANALYSIS.get_field_index(column)
-    values = columns[column].to_pylist()
-    values[1] = values[1][:-1] if change < 0 else [*values[1], values[1][-1]]
-    columns = columns.set_column(
-        number, ANALYSIS.field(number), pa.array(values, ANALYSIS.types[number])
-    )
-    with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(["하나", "둘", "셋"], columns)
-        assert cache.get(["하나", "둘", "셋"]) == [TWO, None, TWO]
-    with opened(tmp_path) as connection:
-        assert connection.execute("SELECT count(*) FROM lines").fetchone() == (2,)
-
-
-@pytest.mark.parametrize("tags", [["V\tV"], ["V\t", "V", "V"], [""]])
-def test_a_tab_does_not_stand_in_for_a_token(tmp_path: Path, tags: list[str]) -> None:
-    columns = to_record_batch([TWO, EMPTY])
-    values = pa.array([tags, [""]], ANALYSIS.types[1])
-    with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(["하나", ""], columns.set_column(1, ANALYSIS.field(1), values))
-        assert cache.get(["하나", ""]) == [None, None]
-    with opened(tmp_path) as connection:
-        assert connection.execute("SELECT count(*) FROM lines").fetchone() == (0,)
 
 
 def test_part_of_larger_columns(tmp_path: Path) -> None:
@@ -224,7 +173,7 @@ def test_part_of_larger_columns(tmp_path: Path) -> None:
         assert cache.get(LINES) == [None] * 100 + analyses[100:200] + [None] * 100
 
 
-def test_the_time_a_line_took_is_not_kept(tmp_path: Path) -> None:
+def test_seconds_are_not_stored(tmp_path: Path) -> None:
     slow = fake("간다")._replace(seconds=3.0, dropped=2, status="lost")
     with LineCache(tmp_path, "1", ANY) as cache:
         cache.put(["간다"], to_record_batch([slow]))
@@ -250,7 +199,7 @@ def test_more_lines_than_one_query_takes(tmp_path: Path) -> None:
         assert all(known(cache, texts))
 
 
-def test_the_last_analysis_holds(tmp_path: Path) -> None:
+def test_the_last_analysis_wins(tmp_path: Path) -> None:
     with LineCache(tmp_path, "1", ANY) as cache:
         cache.put(["간다"], to_record_batch([Analysis(["간다"], ["UN"], [0])]))
         fill(cache, ["간다"])
@@ -260,19 +209,6 @@ def test_the_last_analysis_holds(tmp_path: Path) -> None:
 def test_each_line_needs_its_analysis(tmp_path: Path) -> None:
     with LineCache(tmp_path, "1", ANY) as cache, pytest.raises(ValueError):
         cache.put(["하나", "둘"], to_record_batch([fake("하나")]))
-
-
-def test_values_are_small(tmp_path: Path) -> None:
-    """Even without anything that repeats: what packs a line knows Kkma's tags."""
-    morphs = ["아버지", "가", "방", "에", "들어가", "시", "ㄴ다", "."]
-    tags = ["NNG", "JKS", "NNG", "JKM", "VV", "EPH", "EFN", "SF"]
-    analysis = Analysis(morphs, tags, [0, 0, 0, 0, 0, 0, 0, 0])
-    with LineCache(tmp_path, "1", ANY) as cache:
-        cache.put(["아버지가방에들어가신다."], to_record_batch([analysis]))
-    plain = len(json.dumps(analysis, ensure_ascii=False).encode())
-    with opened(tmp_path) as connection:
-        (packed,) = connection.execute("SELECT length(packed) FROM lines").fetchone()
-    assert packed < 0.4 * plain
 
 
 # Versions
@@ -287,19 +223,13 @@ def test_another_version_knows_nothing(tmp_path: Path) -> None:
         assert all(known(cache, LINES))
 
 
-def test_a_file_under_the_name_of_another_version(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_files_of_other_formats_are_removed(tmp_path: Path) -> None:
+    for name in ("lines-0123456789abcdef.sqlite", "lines-v2.sqlite-wal"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "other.sqlite").touch()
     with LineCache(tmp_path, "1", ANY) as cache:
         fill(cache, LINES)
-    old = database(tmp_path)
-    with LineCache(tmp_path, "2", ANY):
-        (new,) = set(tmp_path.glob("lines-*.sqlite")) - {old}
-    shutil.copyfile(old, new)
-    with LineCache(tmp_path, "2", ANY) as cache:
-        assert not any(known(cache, LINES))
-    (warning,) = warnings(caplog)
-    assert "another version" in warning
+    assert {path.name for path in tmp_path.iterdir()} == {cache_module.FILE, "other.sqlite"}
 
 
 def test_no_cache(tmp_path: Path) -> None:
@@ -321,33 +251,30 @@ def test_closed(tmp_path: Path) -> None:
 # Damaged values
 
 
-def test_a_flipped_bit_is_a_miss(tmp_path: Path) -> None:
+def test_flipped_bits_and_truncated_values_are_misses(tmp_path: Path) -> None:
     with LineCache(tmp_path, "1", ANY) as cache:
         fill(cache, ["아버지가 방에"])
         with opened(tmp_path) as connection:
-            ((whole,),) = connection.execute("SELECT packed FROM lines").fetchall()
+            ((whole,),) = connection.execute("SELECT value FROM lines").fetchall()
             for bit in range(8 * len(whole)):
                 damaged = bytearray(whole)
                 damaged[bit // 8] ^= 1 << bit % 8
-                connection.execute("UPDATE lines SET packed = ?", (bytes(damaged),))
+                connection.execute("UPDATE lines SET value = ?", (bytes(damaged),))
                 assert cache.get(["아버지가 방에"]) == [None]
             for end in range(len(whole)):
-                connection.execute("UPDATE lines SET packed = ?", (whole[:end],))
+                connection.execute("UPDATE lines SET value = ?", (whole[:end],))
                 assert cache.get(["아버지가 방에"]) == [None]
-            connection.execute("UPDATE lines SET packed = ?", (whole,))
+            connection.execute("UPDATE lines SET value = ?", (whole,))
         assert cache.get(["아버지가 방에"]) == [fake("아버지가 방에")]
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        "length = 1",
-        "length = length + 1",
-        "length = 'two'",
-        "packed = NULL",
-        "packed = 7",
-        "packed = CAST(x'ff00' AS TEXT)",
-        "packed = x''",
+        "value = NULL",
+        "value = 7",
+        "value = CAST(x'ff00' AS TEXT)",
+        "value = x''",
     ],
 )
 def test_foreign_columns_are_misses(
@@ -365,24 +292,21 @@ def test_foreign_columns_are_misses(
 
 def test_the_value_of_another_line_is_a_miss(tmp_path: Path) -> None:
     with LineCache(tmp_path, "1", ANY) as cache:
-        fill(cache, ["가다", "나라"])  # of the same length: the key in the checksum must tell
+        fill(cache, ["가다", "나라"])
         with opened(tmp_path) as connection:
-            ((last,),) = connection.execute("SELECT packed FROM lines WHERE id = 2").fetchall()
-            connection.execute("UPDATE lines SET packed = ?", (last,))
+            query = "UPDATE lines SET value = (SELECT value FROM lines WHERE rowid = 2)"
+            connection.execute(query)
         assert cache.get(["가다", "나라"]) == [None, fake("나라")]
 
 
 def forge(cache: LineCache, folder: Path, text: str, raw: bytes) -> None:
-    """Stores what a stranger could, checksum and all."""
-    packer = zlib.compressobj(6, zlib.DEFLATED, -12, 5, zdict=cache_module._DICTIONARY)
+    """Store a value of arbitrary content with a right checksum."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, -12)
     body = packer.compress(raw) + packer.flush()
-    key = cache_module._key(text)
-    packed = cache_module._checksum(key, body) + body
+    key = cache._key(text)
+    value = zlib.crc32(body, zlib.crc32(key)).to_bytes(4, "big") + body
     with opened(folder) as connection:
-        connection.execute(
-            "INSERT OR REPLACE INTO lines (key, used, length, packed) VALUES (?, 1, ?, ?)",
-            (key, len(text), packed),
-        )
+        connection.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (key, value))
 
 
 @pytest.mark.parametrize(
@@ -399,26 +323,18 @@ def forge(cache: LineCache, folder: Path, text: str, raw: bytes) -> None:
         b"ok\n0\n0\nA\tB\na",
         b"ok\n0\n0\nA\na\tb",
         b"ok\n0\n0\nA\tB\na\tb",
-        b"ok\n0\n00\nA\na",
-        b"ok\n0\n000\nA\tB\na\tb",
-        b"ok\n0\n\nA\na",
-        b"ok\n0\n\nA\n",
-        b"ok\n0\n\n\na",
-        b"ok\n0\n\n\t\n\t",
-        b"ok\n0\n/\nA\na",
-        b"ok\n0\n\x7f\nA\na",
+        b"ok\n0\n0 0\nA\na",
+        b"ok\n0\n0 0 0\nA\tB\na\tb",
         b"ok\n0\n \nA\na",
-        "ok\n0\n０\nA\na".encode(),
-        "ok\n0\n\u0665\nA\na".encode(),
+        b"ok\n0\n1 0\nA\tB\na\tb",
+        b"ok\n0\n-1\nA\na",
+        b"ok\n0\nx\nA\na",
+        b"ok\n0\n2147483648\nA\na",
         b"ok\n-1\n0\nA\na",
-        b"ok\n+1\n0\nA\na",
-        b"ok\n1_0\n0\nA\na",
         b"ok\n0.5\n0\nA\na",
-        b"ok\n 0\n0\nA\na",
         b"ok\n\n0\nA\na",
         b"ok\n2147483648\n0\nA\na",
         b"ok\n" + b"9" * 5000 + b"\n0\nA\na",
-        "ok\n１\n0\nA\na".encode(),
         b"\n0\n0\nA\na",
         b"o\tk\n0\n0\nA\na",
         b"o\0k\n0\n0\nA\na",
@@ -434,13 +350,13 @@ def test_a_forged_value_is_a_miss(
     with LineCache(tmp_path, "1", ANY) as cache:
         forge(cache, tmp_path, "간다", raw)
         assert cache.get(["간다"]) == [None]
-        forge(cache, tmp_path, "간다", b"cut: x\n7\n02\nA\tB\na\tb")  # forging works
+        forge(cache, tmp_path, "간다", b"cut: x\n7\n0 2\nA\tB\na\tb")  # forging works
         assert cache.get(["간다"]) == [Analysis(["a", "b"], ["A", "B"], [0, 2], "cut: x", 7)]
     assert not warnings(caplog)
 
 
 def test_a_value_too_large_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "LARGEST", 1000)
+    monkeypatch.setattr(cache_module, "MAX_BYTES", 1000)
     with LineCache(tmp_path, "1", ANY) as cache:
         fill(cache, ["가" * 2000, "간다"])
         assert known(cache, ["가" * 2000, "간다"]) == [False, True]
@@ -480,11 +396,6 @@ def damage_trigger(path: Path) -> None:
         connection.execute("CREATE TRIGGER evil AFTER INSERT ON lines BEGIN DELETE FROM lines; END")
 
 
-def damage_about(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("DELETE FROM about")
-
-
 @pytest.mark.parametrize(
     "damage",
     [
@@ -494,10 +405,9 @@ def damage_about(path: Path) -> None:
         damage_cut,
         damage_other_tables,
         damage_trigger,
-        damage_about,
     ],
 )
-def test_a_damaged_file_is_begun_anew(
+def test_a_damaged_file_is_recreated(
     tmp_path: Path, damage: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     with LineCache(tmp_path, "1", ANY) as cache:
@@ -508,17 +418,17 @@ def test_a_damaged_file_is_begun_anew(
         assert not all(known(cache, LINES))
         fill(cache, LINES)
         assert all(known(cache, LINES))
-    said = warnings(caplog)
-    # An empty file is what SQLite itself begins with.
-    assert len(said) == (damage is not damage_nothing_there)
-    assert all("begun anew" in warning and str(tmp_path) in warning for warning in said)
+    messages = warnings(caplog)
+    # An empty file is a valid new database.
+    assert len(messages) == (damage is not damage_nothing_there)
+    assert all("recreating" in warning and str(tmp_path) in warning for warning in messages)
     with LineCache(tmp_path, "1", ANY) as cache:
         assert all(known(cache, LINES))
-    assert len(warnings(caplog)) == len(said)
+    assert len(warnings(caplog)) == len(messages)
 
 
 def overwrite_pages(path: Path) -> None:
-    """All but the first page; as another process, whose closing a file does not end our locks."""
+    """Overwrite all but the first page, in a process: closing the file here would end our locks."""
     code = (
         "import sys, os; path = sys.argv[1]; size = os.stat(path).st_size\n"
         "with open(path, 'r+b') as file: file.seek(4096); file.write(b'\\xee' * (size - 4096))"
@@ -541,7 +451,7 @@ def test_a_file_damaged_while_open(
         fill(cache, LINES)
         assert all(known(cache, LINES))
         assert len(warnings(caplog)) == 1
-        # Who meets the same damage later does not remove the new file.
+        # A process that notices the same damage later keeps the new file.
         assert not any(known(other, LINES))
         assert all(known(other, LINES))
         assert all(known(cache, LINES))
@@ -558,11 +468,11 @@ def test_damage_again_and_again(tmp_path: Path, caplog: pytest.LogCaptureFixture
             overwrite_pages(database(tmp_path))
             assert not any(known(cache, LINES))
     first, second = warnings(caplog)
-    assert "begun anew" in first
-    assert "without a cache" in second
+    assert "recreating" in first
+    assert "disabled" in second
 
 
-# Limits
+# The size limit
 
 
 CHARS = [chr(code) for code in range(ord("가"), ord("힣"))]
@@ -570,7 +480,7 @@ CHARS = [chr(code) for code in range(ord("가"), ord("힣"))]
 
 @functools.cache
 def long_line(number: int) -> str:
-    """One that takes about 1 kB: chance does not pack well."""
+    """Return a line whose value takes about 1 kB: random characters."""
     return f"{number} " + "".join(random.Random(number).choices(CHARS, k=300))
 
 
@@ -589,133 +499,39 @@ def test_the_file_keeps_to_its_limit(tmp_path: Path, caplog: pytest.LogCaptureFi
             largest = max(largest, size(tmp_path))
             assert all(known(cache, texts[begin : begin + 100]))
         there = known(cache, texts)
-    assert 0.85 * (1 << 20) < largest <= 1 << 20
-    # The newest stay, all of them, and fill the file.
+    assert 0.8 * (1 << 20) < largest <= 1 << 20
+    # The last ones are there, and none of those before the file was emptied.
     kept = sum(there)
-    assert kept > 500
+    assert 0 < kept < 1000
     assert all(there[-kept:])
     assert not warnings(caplog)
 
 
-def test_lines_in_use_outlive_others(tmp_path: Path) -> None:
-    texts = long_lines(0, 600)
-    used, unused = texts[:100], texts[100:600]
-    with LineCache(tmp_path, "1", 1) as cache:
-        fill(cache, texts)
-    with LineCache(tmp_path, "1", 1) as cache:
-        assert all(known(cache, used))  # noted when the cache is closed
-    with LineCache(tmp_path, "1", 1) as cache:
-        fill(cache, long_lines(1000, 1500))
-        assert all(known(cache, used))
-        assert sum(known(cache, unused)) < len(unused)
-
-
-def test_use_is_noted_before_lines_give_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = long_lines(0, 600)
-    with LineCache(tmp_path, "1", 1) as cache:
-        fill(cache, texts)
-    with LineCache(tmp_path, "1", 1) as cache:
-        cache.get(texts[:100])
-        for begin in range(1000, 1500, 100):
-            fill(cache, long_lines(begin, begin + 100))
-        assert all(known(cache, texts[:100]))
-    # Without writing, they are noted once there are many.
-    monkeypatch.setattr(cache_module, "TOUCHED", 50)
-    with LineCache(tmp_path, "1", 1) as cache:
-        cache.get(texts[:100])
-        with opened(tmp_path) as connection:
-            query = "SELECT count(*) FROM lines WHERE used = (SELECT run FROM about)"
-            assert connection.execute(query).fetchone() == (100,)
-
-
-def test_runs_at_once_are_of_one_age(tmp_path: Path) -> None:
-    with LineCache(tmp_path, "1", 1) as first, LineCache(tmp_path, "1", 1) as second:
-        fill(second, long_lines(0, 500))
-        fill(first, long_lines(500, 700))
-        fill(second, long_lines(700, 900))
-        assert all(known(first, long_lines(500, 900)))
-        assert not all(known(first, long_lines(0, 500)))
-
-
-def test_a_batch_beyond_the_limit(tmp_path: Path) -> None:
-    texts = long_lines(0, 3000)
-    with LineCache(tmp_path, "1", 1) as cache:
-        fill(cache, texts)
-        fill(cache, ["간다"])
-        assert known(cache, ["간다"]) == [True]
-    assert size(tmp_path) <= 1 << 20
-
-
-def test_a_smaller_limit_shrinks_the_file(tmp_path: Path) -> None:
-    texts = long_lines(0, 3000)
+def test_a_smaller_limit_empties_the_file(tmp_path: Path) -> None:
     with LineCache(tmp_path, "1", ANY) as cache:
-        fill(cache, texts)
-    assert size(tmp_path) > 5 << 19
-    with LineCache(tmp_path, "1", 2) as cache:
-        there = known(cache, texts)
-    assert 3 << 19 < size(tmp_path) <= 2 << 20
-    kept = sum(there)
-    assert kept > 1200
-    assert all(there[-kept:])
-
-
-def test_other_versions_give_way_first(tmp_path: Path) -> None:
-    paths: dict[str, Path] = {}
-    for age, version in enumerate(["older", "old", "in use"]):
-        before = set(tmp_path.glob("lines-*.sqlite"))
-        with LineCache(tmp_path, version, ANY) as cache:
-            fill(cache, long_lines(0, 1000))
-        (paths[version],) = set(tmp_path.glob("lines-*.sqlite")) - before
-        os.utime(paths[version], (age, age))
-    each = paths["old"].stat().st_size
-    assert each > 1 << 20
-    texts = long_lines(0, 2000)
-    with LineCache(tmp_path, "in use", ANY) as user, LineCache(tmp_path, "new", 5) as cache:
-        os.utime(paths["in use"], (0, 0))
-        fill(cache, texts[:1000])
-        assert [path.exists() for path in paths.values()] == [True, True, True]
-        fill(cache, texts[1000:])
-        assert [path.exists() for path in paths.values()] == [False, True, True]
-        assert all(known(cache, texts))
-        for begin in range(2000, 5000, 1000):
-            fill(cache, long_lines(begin, begin + 1000))
-        fill(cache, ["간다"])
-        assert [path.exists() for path in paths.values()] == [False, False, True]
-        # The other file is in use: this one takes what it leaves.
-        assert all(known(user, long_lines(0, 1000)))
-        assert known(cache, ["간다"]) == [True]
-    assert (5 << 20) - each // 2 < size(tmp_path) <= 5 << 20
-
-
-def test_a_damaged_file_of_another_version_gives_way(tmp_path: Path) -> None:
-    other = tmp_path / "lines-0123456789abcdef.sqlite"
-    other.write_bytes(b"x" * (1 << 20))
-    with LineCache(tmp_path, "1", 1) as cache:
+        fill(cache, long_lines(0, 1500))
+    with LineCache(tmp_path, "2", 5) as cache:
         fill(cache, LINES)
-        assert all(known(cache, LINES))
-    assert not other.exists()
+    assert size(tmp_path) > 1 << 20  # within its limit, it is left alone
+    with LineCache(tmp_path, "1", 1) as cache:
+        assert not any(known(cache, long_lines(0, 1500)))
+    assert size(tmp_path) < 1 << 16
 
 
-# Trouble with the disk
+# Errors of the disk
 
 
-def test_a_folder_in_whose_place_a_file_stands(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_in_place_of_the_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     with LineCache(tmp_path / "file" / "cache", "1", ANY) as cache:
         fill(cache, LINES)
         assert not any(known(cache, LINES))
         fill(cache, LINES)
     (warning,) = warnings(caplog)
-    assert "without a cache" in warning
+    assert "disabled" in warning
 
 
-def test_a_folder_in_the_place_of_the_file(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_folder_in_place_of_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with LineCache(tmp_path, "1", ANY):
         path = database(tmp_path)
     path.unlink()
@@ -734,7 +550,7 @@ from korlm.tokenizers.analysis import EMPTY, to_record_batch
 logging.basicConfig(format="%(levelname)s %(message)s")
 folder = Path(sys.argv[1])
 if os.geteuid() == 0:
-    os.setuid(65534)  # root may write anywhere
+    os.setuid(65534)  # root can write anywhere
 with LineCache(folder, "1", 10) as cache:
     cache.put(["a"], to_record_batch([EMPTY]))
     print(cache.get(["a", "b"]))
@@ -744,23 +560,23 @@ with LineCache(folder, "1", 10) as cache:
 
 @pytest.mark.parametrize("filled", [False, True])
 def test_a_folder_that_cannot_be_written(filled: bool) -> None:
-    # Not tmp_path, which only its owner may enter.
+    # Not tmp_path, which only its owner can enter.
     folder = Path(tempfile.mkdtemp())
     try:
         if filled:
             with LineCache(folder, "1", ANY) as cache:
                 fill(cache, LINES)
         folder.chmod(0o555)
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", READ_ONLY, folder],
             capture_output=True,
             text=True,
             cwd=ROOT,
             check=True,
         )
-        assert done.stdout == "[None, None]\n"
-        (warning,) = done.stderr.splitlines()
-        assert warning.startswith("WARNING") and "without a cache" in warning
+        assert process.stdout == "[None, None]\n"
+        (warning,) = process.stderr.splitlines()
+        assert warning.startswith("WARNING") and "disabled" in warning
         assert list(folder.iterdir()) == [] or filled
     finally:
         folder.chmod(0o755)
@@ -775,7 +591,7 @@ def test_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         cache._connection.execute(f"PRAGMA max_page_count={pages}")
         fill(cache, LINES)
         (warning,) = warnings(caplog)
-        assert "full" in warning and "without a cache" in warning
+        assert "full" in warning and "disabled" in warning
         fill(cache, LINES)
         assert not any(known(cache, LINES))
     assert len(warnings(caplog)) == 1
@@ -783,7 +599,7 @@ def test_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert known(cache, LINES) == [True] * 10 + [False] * (len(LINES) - 10)
 
 
-@pytest.mark.parametrize("when", ["open", "put", "touch"])
+@pytest.mark.parametrize("when", ["open", "put"])
 def test_a_locked_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
@@ -794,43 +610,37 @@ def test_a_locked_file(
         if when == "open":
             connection.execute("BEGIN IMMEDIATE")
         with LineCache(tmp_path, "1", ANY) as cache:
-            if when != "open":
-                assert all(known(cache, LINES))  # readers do not wait
+            if when == "put":
                 connection.execute("BEGIN IMMEDIATE")
-                assert all(known(cache, LINES))
-            if when != "touch":
-                fill(cache, LINES)
-                assert not any(known(cache, LINES))
-                fill(cache, LINES)
+                assert all(known(cache, LINES))  # readers do not wait
+            fill(cache, LINES)
+            assert not any(known(cache, LINES))
+            fill(cache, LINES)
         connection.execute("ROLLBACK")
     (warning,) = warnings(caplog)
-    assert "locked" in warning and "without a cache" in warning
+    assert "locked" in warning and "disabled" in warning
 
 
 def test_a_lock_that_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(cache_module, "BUSY_SECONDS", 0.05)
-    with cache_module._lock(tmp_path / "any"), LineCache(tmp_path, "1", ANY) as cache:
+    with held(tmp_path / "lines.lock"), LineCache(tmp_path, "1", ANY) as cache:
         fill(cache, LINES)
         assert not any(known(cache, LINES))
     assert len(warnings(caplog)) == 1
 
 
-def test_an_interrupted_write_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object) -> bool:
-        raise KeyboardInterrupt
-
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
     with LineCache(tmp_path, "1", ANY) as cache:
-        with monkeypatch.context() as patch:
-            patch.setattr(cache_module, "_drop_oldest", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                fill(cache, LINES[:100])
-        assert not any(known(cache, LINES))
-        fill(cache, LINES[100:])
-        assert known(cache, LINES) == [False] * 100 + [True] * (len(LINES) - 100)
+        assert cache._connection is not None
+        with pytest.raises(KeyboardInterrupt), cache_module._transaction(cache._connection):
+            cache._connection.execute("INSERT INTO lines VALUES ('a', 'b')")
+            raise KeyboardInterrupt
+        with opened(tmp_path) as connection:
+            assert connection.execute("SELECT count(*) FROM lines").fetchone() == (0,)
+        fill(cache, LINES)
+        assert all(known(cache, LINES))
 
 
 # Other processes
@@ -847,7 +657,7 @@ def fake(text):
     return Analysis([text, text], ["A", str(len(text))], [0, 1])
 
 def lines(seed, number):
-    # Half of them are everybody's.
+    # Half of them are common to all workers.
     heads = [f"{(0, seed)[i % 2]} {number} {i}" for i in range(50)]
     return [hashlib.shake_128(head.encode()).hexdigest(200) for head in heads]
 
@@ -858,8 +668,8 @@ with LineCache(folder, "1", limit) as cache:
         if number == end:
             break
         texts = lines(seed, number)
-        for text, found in zip(texts, cache.get(texts)):
-            assert found in (None, fake(text)), found
+        for text, results in zip(texts, cache.get(texts)):
+            assert results in (None, fake(text)), results
         cache.put(texts, to_record_batch(list(map(fake, texts))))
         assert limit == 1 or cache.get(texts) == list(map(fake, texts))
         print(number, flush=True)
@@ -868,7 +678,7 @@ with LineCache(folder, "1", limit) as cache:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts workers; none outlives the test."""
+    """Return a function that starts a worker; all are ended after the test."""
     with contextlib.ExitStack() as started:
 
         def start(folder: Path, seed: int, limit: int, end: int) -> subprocess.Popen[str]:
@@ -910,19 +720,17 @@ def test_several_processes_at_once(
     for worker in workers:
         _, errors = worker.communicate(timeout=60)
         assert (worker.returncode, errors) == (0, "")
-    lasts: list[Analysis | None] = []
     with LineCache(tmp_path / "new", "1", limit) as cache:
-        for seed in (1, 2, 3):
-            lasts += cache.get(worker_lines(seed, rounds - 1))
-            everything = [a for n in range(rounds) for a in cache.get(worker_lines(seed, n))]
-            if limit == ANY:
-                assert None not in everything
-            else:
-                assert None in everything
-    assert any(lasts)  # whoever wrote last, what it wrote is there
+        everything = [
+            analysis
+            for seed in (1, 2, 3)
+            for number in range(rounds)
+            for analysis in cache.get(worker_lines(seed, number))
+        ]
+    assert (None in everything) == (limit == 1)
+    assert any(everything)
     assert size(tmp_path / "new") <= limit << 20
     with opened(tmp_path / "new") as connection:
-        assert connection.execute("SELECT run FROM about").fetchone() == (4,)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
@@ -931,7 +739,7 @@ def test_killed_processes(
     start: Callable[..., subprocess.Popen[str]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What was put is there, whenever the process was killed."""
+    """Stored lines survive a kill at any time."""
     dice = random.Random(4)
     for seed in range(1, 5):
         worker = start(tmp_path, seed, ANY, -1)
@@ -959,16 +767,18 @@ def test_a_process_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
         """
         import os, sys
         from pathlib import Path
-        from korlm.tokenizers.workers import line_cache as cache
+        from korlm.tokenizers.workers import line_cache
         from korlm.tokenizers.analysis import EMPTY, to_record_batch
-        opened = cache.LineCache(Path(sys.argv[1]), "1", 10)
-        opened.put(["before"], to_record_batch([EMPTY]))
-        cache._drop_oldest = lambda *_: os.kill(os.getpid(), 9)
-        opened.put([str(number) for number in range(20_000)], to_record_batch([EMPTY] * 20_000))
+        cache = line_cache.LineCache(Path(sys.argv[1]), "1", 100)
+        cache.put(["before"], to_record_batch([EMPTY]))
+        with line_cache._transaction(cache._connection):
+            rows = [(cache._key(str(number)), b"x" * 100) for number in range(20_000)]
+            cache._connection.executemany("INSERT INTO lines VALUES (?, ?)", rows)
+            os.kill(os.getpid(), 9)
         """
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=False)
-    assert done.returncode == -signal.SIGKILL
+    process = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=False)
+    assert process.returncode == -signal.SIGKILL
     with LineCache(tmp_path, "1", ANY) as cache:
         assert cache.get(["before", "0", "19999"]) == [EMPTY, None, None]
         fill(cache, LINES)

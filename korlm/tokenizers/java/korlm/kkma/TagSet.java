@@ -5,11 +5,11 @@ import java.util.concurrent.ConcurrentHashMap;
 /**
  * A set of tags or conditions as a bit mask, with hashes of its decimal digits.
  *
- * <p>Kkma calls two readings equal when their encodings as strings have equal hashes. A String's hash
- * is a polynomial in 31, so the hash of a whole is made of the hashes of its parts.
+ * <p>For Kkma, readings are equal if the hashes of their encodings as strings are. A String's hash
+ * is a polynomial in 31, so it can be computed from the hashes of its parts.
  */
-final class Bits {
-    private static final ConcurrentHashMap<Long, Bits> ALL = new ConcurrentHashMap<>();
+final class TagSet {
+    private static final ConcurrentHashMap<Long, TagSet> ALL = new ConcurrentHashMap<>();
     private static final int[] POWERS = new int[64];
 
     static {
@@ -17,7 +17,7 @@ final class Bits {
         for (int i = 1; i < POWERS.length; i++) POWERS[i] = POWERS[i - 1] * 31;
     }
 
-    static final Bits NONE = of(0);
+    static final TagSet NONE = of(0);
 
     final long mask;
     /** Hash of "!mask", and 31 to the power of its length. */
@@ -27,7 +27,7 @@ final class Bits {
     final int slashed;
     final int slashedPower;
 
-    private Bits(long mask) {
+    private TagSet(long mask) {
         this.mask = mask;
         String digits = Long.toString(mask);
         marked = ("!" + digits).hashCode();
@@ -35,12 +35,12 @@ final class Bits {
         markedPower = slashedPower = power(digits.length() + 1);
     }
 
-    static Bits of(long mask) {
-        Bits found = ALL.get(mask);
-        return found != null ? found : ALL.computeIfAbsent(mask, Bits::new);
+    static TagSet of(long mask) {
+        TagSet result = ALL.get(mask);
+        return result != null ? result : ALL.computeIfAbsent(mask, TagSet::new);
     }
 
-    /** 31 to the power of n, as int arithmetic has it. */
+    /** Returns 31 to the power of n in int arithmetic. */
     static int power(int n) {
         if (n < POWERS.length) return POWERS[n];
         int power = 1;

@@ -5,16 +5,16 @@ import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.snu.ids.ha.ma.CharSetType;
-import org.snu.ids.ha.ma.Window;
+import org.snu.ids.ha.ma.KkmaInternals;
 
 /**
- * Parts a text into words of one kind of character each, as Kkma's tokenizer does.
+ * Splits a text into words of one character set each, as Kkma's tokenizer does.
  *
- * <p>Differs from it in cost only: a pattern is tried where a character that it needs is in the text,
- * runs of ㅋ ㅠ ㅜ ㅎ are found without recursion, and the cost is linear in the length of the text.
+ * <p>Only the cost differs: a pattern is skipped if the text has none of the characters it needs,
+ * runs of ㅋ ㅠ ㅜ ㅎ are matched without recursion, and the cost is linear in the text's length.
  */
-final class Words {
-    /** A word and where it begins. */
+final class WordSplitter {
+    /** A word and its offset in the text. */
     static final class Word {
         final String text;
         final CharSetType kind;
@@ -28,28 +28,28 @@ final class Words {
     }
 
     private static final CharSetType[] KINDS = kinds();
-    private static final int NUM_PATTERNS = Window.numPatterns();
+    private static final int NUM_PATTERNS = KkmaInternals.numPatterns();
     private static final String LAUGHTER = "(ㅋ|ㅠ|ㅜ|ㅎ){2,}";
     private static final String CARETS = "(\\^){3,}";
     private static final String COMBINED = "[a-zA-Z0-9]+[-][a-zA-Z0-9]+";
-    /** For each pattern, characters one of which stands in all that it matches; null: not known. */
+    /** For each pattern, characters of which every match has at least one; null: unknown. */
     private static final String[] NEEDED = needed();
 
-    private Words() {}
+    private WordSplitter() {}
 
-    /** The words of a text, spaces among them, in the order in which they begin. */
-    static List<Word> of(String text) {
+    /** Returns the words of a text, including spaces, by their offsets. */
+    static List<Word> split(String text) {
         int length = text.length();
         char[] chars = text.toCharArray();
-        boolean[] taken = null;
+        boolean[] matched = null;
         ArrayList<Word> words = new ArrayList<>();
         long seen = 0;
         for (char c : chars) seen |= bit(c);
         StringBuilder buffer = null;
         for (int number = 0; number < NUM_PATTERNS; number++) {
             if ((seen & MASKS[number]) == 0) continue;
-            CharSetType kind = Window.kind(number);
-            Pattern pattern = Window.pattern(number);
+            CharSetType kind = KkmaInternals.kind(number);
+            Pattern pattern = KkmaInternals.pattern(number);
             String written = pattern.pattern();
             int before = words.size();
             if (written.equals(LAUGHTER)) {
@@ -70,27 +70,27 @@ final class Words {
             }
             for (int w = before; w < words.size(); w++) {
                 Word word = words.get(w);
-                if (taken == null) taken = new boolean[length];
+                if (matched == null) matched = new boolean[length];
                 for (int i = 0; i < word.text.length(); i++) {
                     chars[word.begin + i] = ' ';
-                    taken[word.begin + i] = true;
+                    matched[word.begin + i] = true;
                     if (buffer != null) buffer.setCharAt(word.begin + i, ' ');
                 }
             }
         }
-        int found = words.size();
-        addRest(chars, taken, words);
-        if (found > 0) words.sort((a, b) -> a.begin - b.begin);
+        int numMatches = words.size();
+        addRest(chars, matched, words);
+        if (numMatches > 0) words.sort((a, b) -> a.begin - b.begin);
         return words;
     }
 
-    private static void addRest(char[] chars, boolean[] taken, List<Word> words) {
+    private static void addRest(char[] chars, boolean[] matched, List<Word> words) {
         int begin = 0;
         CharSetType kind = CharSetType.ETC;
         for (int i = 0; i < chars.length; i++) {
             char c = chars[i];
             CharSetType before = kind;
-            kind = taken != null && taken[i] ? CharSetType.EMOTICON : KINDS[c];
+            kind = matched != null && matched[i] ? CharSetType.EMOTICON : KINDS[c];
             if (i == 0) continue;
             boolean same = before == kind;
             if (same && (kind == CharSetType.ETC || kind == CharSetType.SYMBOL)) {
@@ -119,7 +119,7 @@ final class Words {
         }
     }
 
-    /** Letters and digits with a hyphen between; as a pattern, quadratic in runs without one. */
+    /** Adds letters and digits joined by a hyphen; the pattern is quadratic in runs without one. */
     private static void findCombined(char[] chars, CharSetType kind, List<Word> words) {
         int begin = 0;
         while (begin < chars.length) {
@@ -137,7 +137,7 @@ final class Words {
         }
     }
 
-    /** The end of the letters and digits that begin at a place. */
+    /** Returns the end of the letters and digits that start at an offset. */
     private static int endOfRun(char[] chars, int begin) {
         int end = begin;
         while (end < chars.length && isLetterOrDigit(chars[end])) end++;
@@ -200,7 +200,7 @@ final class Words {
     private static String[] needed() {
         String[] needed = new String[NUM_PATTERNS];
         for (int number = 0; number < NUM_PATTERNS; number++) {
-            String written = Window.pattern(number).pattern();
+            String written = KkmaInternals.pattern(number).pattern();
             if (written.equals(LAUGHTER)) {
                 needed[number] = "ㅋㅠㅜㅎ";
             } else if (written.startsWith("[-]?[0-9]+")) {

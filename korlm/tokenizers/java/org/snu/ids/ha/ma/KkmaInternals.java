@@ -1,35 +1,35 @@
 package org.snu.ids.ha.ma;
 
-/** A window on what Kkma keeps private to its package; reads, and changes nothing. */
-public final class Window {
-    private Window() {}
+/** Read access to members of Kkma that are private to its package. */
+public final class KkmaInternals {
+    private KkmaInternals() {}
 
-    /** The conditions that an ending finds at the end of a candidate. */
+    /** Returns the conditions that a candidate offers to an ending. */
     public static long endingConditions(MCandidate candidate) {
         return candidate.bclEnc;
     }
 
-    /** What Kkma makes of Hangul that its dictionary does not hold. */
+    /** Returns Kkma's candidate for Hangul that is not in its dictionary. */
     public static MCandidate unknown(String text) throws Exception {
         return new MCandidate(text, 0);
     }
 
-    /** What Kkma makes of a token that is not Hangul. */
+    /** Returns Kkma's candidate for a token that is not Hangul. */
     public static MCandidate foreign(String text, CharSetType charSet) throws Exception {
         return new MCandidate(new Token(text, charSet, 0));
     }
 
-    /** The pattern of one of Kkma's predefined tokens. */
+    /** Returns the pattern of one of Kkma's predefined tokens. */
     public static java.util.regex.Pattern pattern(int number) {
         return Tokenizer.PREDEFINED_TOKEN_PATTERN[number].pattern;
     }
 
-    /** The kind of one of Kkma's predefined tokens. */
+    /** Returns the character set of one of Kkma's predefined tokens. */
     public static CharSetType kind(int number) {
         return Tokenizer.PREDEFINED_TOKEN_PATTERN[number].charSetType;
     }
 
-    /** How many predefined tokens there are. */
+    /** Returns the number of predefined tokens. */
     public static int numPatterns() {
         return Tokenizer.PREDEFINED_TOKEN_PATTERN.length;
     }

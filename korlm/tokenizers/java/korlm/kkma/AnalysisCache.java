@@ -4,27 +4,26 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
- * Analyses of words, shared by all threads, within bounds.
+ * A bounded cache of the analyses of words, shared by all threads.
  *
- * <p>Two generations: when the young one is full it becomes the old one, and the old one is
- * forgotten; what is used moves up again. Near enough to forgetting the least recently used, and
- * nothing is locked.
+ * <p>It has two generations: when the young one is full, it replaces the old one. An old entry that
+ * is used is copied to the young generation. This approximates least-recently-used without locks.
  */
-final class Memory {
-    /** What an analysis asked of the word before, and what it found; null: over budget. */
+final class AnalysisCache {
+    /** The queries of an analysis to the previous word, and its result; null: over budget. */
     static final class Entry {
-        final Before.Question[] asked;
-        final Expression[] found;
+        final PreviousWord.Query[] queries;
+        final Expression[] result;
         final Entry next;
 
-        Entry(Before.Question[] asked, Expression[] found, Entry next) {
-            this.asked = asked;
-            this.found = found;
+        Entry(PreviousWord.Query[] queries, Expression[] result, Entry next) {
+            this.queries = queries;
+            this.result = result;
             this.next = next;
         }
     }
 
-    /** A word with a better hash than its own. */
+    /** A word with a better hash than String.hashCode. */
     private static final class Key {
         final String word;
         final int hash;
@@ -45,7 +44,7 @@ final class Memory {
         }
     }
 
-    /** Words before that are told apart for one word. */
+    /** Analyses kept for one word, which depend on the previous word. */
     private static final int MAX_ENTRIES = 16;
 
     private final long limit;
@@ -53,8 +52,8 @@ final class Memory {
     private volatile ConcurrentHashMap<Key, Entry> old = new ConcurrentHashMap<>();
     private final AtomicLong weight = new AtomicLong();
 
-    /** Remembers about {@code limit} readings. */
-    Memory(long limit) {
+    /** Creates a cache of about {@code limit} readings. */
+    AnalysisCache(long limit) {
         this.limit = limit / 2;
     }
 
@@ -63,26 +62,28 @@ final class Memory {
         Entry entry = search(young.get(key), before);
         if (entry != null) return entry;
         entry = search(old.get(key), before);
-        if (entry != null) put(word, entry.asked, entry.found);
+        if (entry != null) put(word, entry.queries, entry.result);
         return entry;
     }
 
     private static Entry search(Entry entry, Expression before) {
-        while (entry != null && !Before.answersAlike(before, entry.asked)) entry = entry.next;
+        while (entry != null && !PreviousWord.hasSameAnswers(before, entry.queries)) {
+            entry = entry.next;
+        }
         return entry;
     }
 
-    void put(String word, Before.Question[] asked, Expression[] found) {
+    void put(String word, PreviousWord.Query[] queries, Expression[] result) {
         if (limit == 0) return;
-        long size = 4 + asked.length;
-        if (found != null) {
-            for (Expression part : found) size += 2 + 2 * part.candidates.length;
+        long size = 4 + queries.length;
+        if (result != null) {
+            for (Expression part : result) size += 2 + 2 * part.candidates.length;
         }
         if (size > limit / 64) return;
         young.compute(new Key(word), (key, first) -> {
             int entries = 0;
             for (Entry entry = first; entry != null; entry = entry.next) entries++;
-            return new Entry(asked, found, entries < MAX_ENTRIES ? first : null);
+            return new Entry(queries, result, entries < MAX_ENTRIES ? first : null);
         });
         if (weight.addAndGet(size) > limit) {
             synchronized (this) {

@@ -1,0 +1,142 @@
+"""Worker processes, and the jobs that the pool sends to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from korlm import _version
+from korlm.config import WorkerConfig
+from korlm.tokenizers.analysis import ANALYSIS, Analysis
+from korlm.tokenizers.workers.protocol import config_to_json, receive, send
+
+
+class Batch:
+    """A batch of lines and the results of its jobs so far."""
+
+    def __init__(self, num_lines: int) -> None:
+        self._missing = num_lines
+        self._results: dict[int, pa.RecordBatch] = {}  # by the number of their first line
+
+    def add(self, first: int, columns: pa.RecordBatch) -> None:
+        """Add the results of some lines."""
+        self._results[first] = columns
+        self._missing -= columns.num_rows
+
+    @property
+    def is_done(self) -> bool:
+        """True if every line has a result."""
+        return self._missing == 0
+
+    def columns(self) -> pa.RecordBatch:
+        """Return the results of all lines, in order."""
+        results = [self._results[first] for first in sorted(self._results)]
+        if len(results) == 1:
+            return results[0]
+        return pa.Table.from_batches(results, ANALYSIS).combine_chunks().to_batches()[0]
+
+
+@dataclass(eq=False)
+class Job:
+    """Consecutive lines of a batch that go through a worker together, or one part of a line."""
+
+    texts: Sequence[str]
+    batch: Batch | None = None  # None: a part
+    first: int = 0  # line of the batch
+    alone: bool = False  # in its worker
+    deaths: int = 0  # of workers that had it
+    result: Analysis | str | None = None  # of a part: its analysis, or why there is none
+
+    def slice(self, begin: int, end: int) -> Job:
+        """Return a job of some of its lines."""
+        return Job(self.texts[begin:end], self.batch, self.first + begin, self.alone)
+
+
+class WorkerProcess:
+    """A worker process and its jobs."""
+
+    def __init__(self, config: WorkerConfig, inbox: queue.SimpleQueue[Any]) -> None:
+        self.jobs: dict[int, Job] = {}
+        self.ready = False
+        self.silent = 0.0  # seconds since its last message, as far as the pool waited for one
+        self._inbox = inbox
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        source = str(Path(_version.__file__).resolve().parent.parent)
+        path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "korlm.tokenizers.workers.worker", config_to_json(config)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env={**os.environ, "PYTHONPATH": path},
+            # Ctrl-C goes to the parent only, which then ends its children.
+            start_new_session=True,
+        )
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        while True:
+            try:
+                frame = receive(self.process.stdout)
+            except (OSError, ValueError):
+                frame = None
+            self._inbox.put((self, frame))
+            if frame is None:
+                return
+
+    def send(self, number: int, job: Job) -> None:
+        """Send a job; if the process is dead, its listener notices."""
+        self.jobs[number] = job
+        message = {"id": number, "texts": job.texts, "part": job.batch is None}
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            send(self.process.stdin, message)
+
+    @property
+    def is_taken(self) -> bool:
+        """True if one of its jobs must run alone."""
+        return any(job.alone for job in self.jobs.values())
+
+    def last_stderr_line(self) -> str:
+        """Return why the process ended, in one line: see ``reason_of``; or its exit code."""
+        self._stderr.seek(0)
+        text = self._stderr.read().decode("utf-8", "replace")
+        return reason_of(text) or f"exit code {self.process.wait()}"
+
+    def close(self) -> None:
+        """Kill the process."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self._stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+
+def reason_of(stderr: str) -> str:
+    r"""Return the line of a worker's stderr with the reason why it ended; empty if there is none.
+
+    This is the first line of a JVM crash report, or the last line of other output.
+
+    >>> reason_of("ready\n#\n# There is insufficient memory.\n# Saved as:\n# /tmp/a.log\n#\n")
+    'There is insufficient memory.'
+    """
+    lines = [line.strip() for line in stderr.split("\n")]
+    report = [line.lstrip("# ") for line in lines if line.startswith("#") and line.strip("# ")]
+    if report and report[0].startswith("A fatal error"):  # the next line is more specific
+        del report[0]
+    noise = ("WARNING", "Picked up ")
+    other = [line for line in lines if line and not line.startswith(noise)]
+    return report[0] if report else other[-1] if other else ""
