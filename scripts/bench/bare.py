@@ -7,7 +7,7 @@ import torch
 from korlm.config import ScheduleConfig, TrainerConfig
 from korlm.dataset.batches import Batches
 from korlm.models.base import LanguageModel
-from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.training.state import Progress
 from korlm.training.stop import StopSignal
 from korlm.training.trainer import Trainer

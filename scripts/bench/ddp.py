@@ -25,7 +25,7 @@ from bare import bare_trainer
 from korlm.config import AdamConfig, LSTMConfig
 from korlm.dataset.batches import Batches, RankBatches, StreamBatches
 from korlm.models.registry import build_model
-from korlm.training.distributed import ProcessGroup
+from korlm.utils.distributed import ProcessGroup
 from korlm.training.optimizers import build_optimizer
 from korlm.training.trainer import StepBuffer
 from korlm.utils.dist_env import exit_immediately, place

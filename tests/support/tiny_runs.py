@@ -31,7 +31,7 @@ from korlm.config.serialization import plain_settings, settings_from_plain
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 from korlm.runs.checkpoint import load_checkpoint, settings_of
-from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.training.session import TrainingSession
 from korlm.utils.errors import Interrupted
 

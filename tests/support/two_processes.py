@@ -27,7 +27,7 @@ import korlm.train
 from korlm.config import TrainSettings
 from korlm.dataset.prepared import open_prepared
 from korlm.training import distributed
-from korlm.training.distributed import ProcessGroup
+from korlm.utils.distributed import ProcessGroup
 from korlm.utils.dist_env import place
 from korlm.utils.errors import Interrupted
 

@@ -7,7 +7,7 @@ import torch
 
 from korlm.config import Device, Precision, TrainerConfig
 from korlm.runs.device import choose_device
-from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.training.session import training_device, uses_bf16
 from korlm.utils.dist_env import Rank
 from korlm.utils.errors import ConfigError

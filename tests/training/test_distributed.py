@@ -19,7 +19,7 @@ from two_processes import Pair, Trained, ended
 from korlm.config import AdamConfig, BatchesConfig, InitialState, LSTMConfig, Mode
 from korlm.dataset.prepared import Prepared
 from korlm.runs.checkpoint import load_checkpoint
-from korlm.training.distributed import SINGLE_PROCESS
+from korlm.utils.distributed import SINGLE_PROCESS
 from korlm.utils.errors import TrainingError
 
 MODES = pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
