@@ -130,7 +130,7 @@ def read(
         hidden, nats, state = model.encode_and_nll(inputs, targets, state)
         hidden = hidden[0].detach()
     else:
-        nats, state = model.nats(inputs, targets, state)
+        nats, state = model.token_nll(inputs, targets, state)
     return Window(targets[0], nats[0], hidden), state
 
 
@@ -209,7 +209,7 @@ def score_sentences(model: LanguageModel, text: TokenStream) -> TokenScores:
             # have ended read <pad>, and nobody looks at them.
             for begin in range(0, places.shape[1], WINDOW):
                 part = np.s_[:, begin : begin + WINDOW]
-                nats, state = model.nats(inputs[part], targets[part], state)
+                nats, state = model.token_nll(inputs[part], targets[part], state)
                 real = places[part] >= 0
                 found[places[part][real]] = nats.cpu().numpy()[real]
             bar.update(int((places >= 0).sum()))

@@ -39,7 +39,7 @@ def state_names(model: NeuralLM) -> list[str]:
 
 def begin_state(model: NeuralLM) -> dict[str, Array]:
     """The state before anything was read, each part (1, ...)."""
-    return dict(zip(state_names(model), map(_values, model.begin(1)), strict=True))
+    return dict(zip(state_names(model), map(_values, model.initial_state(1)), strict=True))
 
 
 def build_step(model: NeuralLM, graph: Graph, start_id: int) -> bytes:

@@ -34,7 +34,7 @@ WARM_UP, TIMED, SECONDS = 10, 200, 3.0  # steps; no more steps after so long
 class Step(Protocol):
     """One token further, in whatever runs it."""
 
-    def begin(self, rows: int) -> State:
+    def initial_state(self, rows: int) -> State:
         """The state before anything was read, each part (rows, ...)."""
 
     def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
@@ -47,9 +47,9 @@ class TorchStep:
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
 
-    def begin(self, rows: int) -> State:
-        """See ``Step.begin``."""
-        return [part.detach().numpy() for part in self._model.begin(rows)]
+    def initial_state(self, rows: int) -> State:
+        """See ``Step.initial_state``."""
+        return [part.detach().numpy() for part in self._model.initial_state(rows)]
 
     @torch.inference_mode()
     def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
@@ -76,8 +76,8 @@ class OnnxStep:
         )
         self._begin = begin
 
-    def begin(self, rows: int) -> State:
-        """See ``Step.begin``."""
+    def initial_state(self, rows: int) -> State:
+        """See ``Step.initial_state``."""
         return [np.repeat(part, rows, axis=0) for part in self._begin.values()]
 
     def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
@@ -130,7 +130,7 @@ def largest_difference(one: Step, other: Step, inputs: Ints) -> float:
     Returns:
         NaN if one of them gives NaN.
     """
-    states = [step.begin(inputs.shape[1]) for step in (one, other)]
+    states = [step.initial_state(inputs.shape[1]) for step in (one, other)]
     largest = 0.0
     for ids in inputs:
         first, states[0] = one(ids, states[0])
@@ -147,7 +147,7 @@ def perplexity(step: Step, columns: Columns, what: str) -> float:
         columns: of the text.
         what: to be told beside the progress bar.
     """
-    begin = step.begin(columns.inputs.shape[1])
+    begin = step.initial_state(columns.inputs.shape[1])
     state, nats, num_tokens = begin, 0.0, 0
     for inputs, targets, resets in ProgressBar(
         zip(*columns, strict=True), what, len(columns.inputs), leave=False
@@ -171,7 +171,7 @@ def milliseconds(step: Step, ids: Ints) -> float:
         step: to be timed.
         ids: (N,), what it reads.
     """
-    state, times = step.begin(1), [0.0]
+    state, times = step.initial_state(1), [0.0]
     while len(times) <= WARM_UP or (len(times) <= WARM_UP + TIMED and sum(times) < SECONDS):
         one = ids[len(times) % len(ids)][None]
         started = time.perf_counter()

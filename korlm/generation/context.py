@@ -98,19 +98,19 @@ class ContextReader:
         ids = ids[:-1]  # the line does not end here
         unread = [self.start_id, *ids]
         if len(unread) > 1:
-            state = self.model.read(self._tensor(unread[:-1])[None], state)
+            state = self.model.advance(self._tensor(unread[:-1])[None], state)
         log_probs, state = self.model.step(self._tensor(unread[-1:]), state)
         return Context((*before, *ids), left, log_probs[0], state)
 
     def _after(self, earlier: str) -> tuple[list[int], State]:
         """The ids of earlier lines, and the state after all of them but the last <eos>."""
         if self.start_id != EOS_ID:  # each sentence is read by itself
-            return [], self.model.begin(1)
+            return [], self.model.initial_state(1)
         if self._earlier is None or self._earlier[0] != earlier:
             ids, _ = self._tokens(earlier.split("\n"))
-            state = self.model.begin(1)
+            state = self.model.initial_state(1)
             if ids:
-                state = self.model.read(self._tensor([self.start_id, *ids[:-1]])[None], state)
+                state = self.model.advance(self._tensor([self.start_id, *ids[:-1]])[None], state)
             self._earlier = earlier, ids, state
         return self._earlier[1:]
 

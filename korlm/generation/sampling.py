@@ -110,7 +110,7 @@ def next_step(
     """
     ended = ids == EOS_ID
     if start_id != EOS_ID and bool(ended.any()):
-        fresh = model.begin(len(ids))
+        fresh = model.initial_state(len(ids))
         state = tuple(
             torch.where(ended.view(-1, *[1] * (old.dim() - 1)), new, old)
             for new, old in zip(fresh, state, strict=True)
@@ -134,7 +134,7 @@ def sample_ids(
     """
     generator = torch.Generator().manual_seed(seed)
     sampling = Sampling(temperature)
-    state = model.begin(1)
+    state = model.initial_state(1)
     device = state[0].device
     ids = [start_id]
     for _ in range(num_tokens):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,20 @@ from torch import Tensor, nn
 from korlm.modules.state import State
 
 BLOCK = 1 << 20  # log-probabilities held at once where only their entropy is wanted
+
+
+class TrainingLoss(NamedTuple):
+    """The loss of a batch; both sums are scalars.
+
+    Attributes:
+        total: nll + regularization, the quantity to minimize.
+        nll: the sum of ``LanguageModel.token_nll`` over the batch.
+        state: the state after the batch.
+    """
+
+    total: Tensor
+    nll: Tensor
+    state: State
 
 
 class LanguageModel(nn.Module, ABC):
@@ -31,7 +46,7 @@ class LanguageModel(nn.Module, ABC):
     vocab_size: int
 
     @abstractmethod
-    def begin(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         """The state before anything was read; each tensor (batch_size, ...)."""
 
     @abstractmethod
@@ -55,7 +70,7 @@ class LanguageModel(nn.Module, ABC):
         log_probs, state = self.log_probs(ids[:, None], state)
         return log_probs[:, 0], state
 
-    def read(self, inputs: Tensor, state: State | None = None) -> State:
+    def advance(self, inputs: Tensor, state: State | None = None) -> State:
         """The state after int64 (B, T), where nothing is to be predicted on the way."""
         return self.log_probs(inputs, state)[1]
 
@@ -66,7 +81,7 @@ class LanguageModel(nn.Module, ABC):
         """
         return copy.deepcopy(self).requires_grad_(False).eval()
 
-    def nats(
+    def token_nll(
         self,
         inputs: Tensor,
         targets: Tensor,
@@ -90,11 +105,11 @@ class LanguageModel(nn.Module, ABC):
         Memory does not hold the log-probabilities of a whole batch.
 
         Returns:
-            ``nats``; the entropy in nats of the distribution that predicts each target, float32
-            (B, T), of no use where the target is <pad>; the state.
+            ``token_nll``; the entropy in nats of the distribution that predicts each target,
+            float32 (B, T), undefined where the target is <pad>; the state.
         """
-        nats, after = self.nats(inputs, targets, state, lengths)
-        state = self.begin(len(inputs)) if state is None else state
+        nats, after = self.token_nll(inputs, targets, state, lengths)
+        state = self.initial_state(len(inputs)) if state is None else state
         rows_at_once = max(1, BLOCK // self.vocab_size)
         entropy = torch.empty_like(nats)
         for begin in range(0, len(inputs), rows_at_once):
@@ -107,27 +122,17 @@ class LanguageModel(nn.Module, ABC):
                 entropy[part] = entropy_of(log_probs)
         return nats, entropy, after
 
-    def loss(
+    def training_loss(
         self,
         inputs: Tensor,
         targets: Tensor,
         state: State | None = None,
         lengths: Tensor | None = None,
-    ) -> tuple[Tensor, State]:
-        """The sum of ``nats`` as a scalar that gradients flow back from, and the new state."""
-        nats, state = self.nats(inputs, targets, state, lengths)
-        return nats.sum(), state
-
-    def objective(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        state: State | None = None,
-        lengths: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, State]:
-        """What training makes small: ``loss`` with penalties on top, ``loss`` itself, new state."""
-        loss, state = self.loss(inputs, targets, state, lengths)
-        return loss, loss, state
+    ) -> TrainingLoss:
+        """Return the loss of a batch, with gradients, and the new state."""
+        nll, state = self.token_nll(inputs, targets, state, lengths)
+        total = nll.sum()
+        return TrainingLoss(total, total, state)
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:
         """Weights (gates * M, N) between hidden units, each with its number of gates."""

@@ -56,7 +56,7 @@ class WindowLM(NeuralLM):
         else:
             self.output = build_output(config, features, vocab_size, None)
 
-    def begin(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         """Nothing but <pad>: (batch_size, n - 1)."""
         device = self.embedding.weight.device
         return (torch.zeros(batch_size, self.config.window - 1, dtype=torch.int64, device=device),)
@@ -71,7 +71,7 @@ class WindowLM(NeuralLM):
         """See ``NeuralLM._read``."""
         config, training = self.config, self.training
         rows, steps = inputs.shape
-        (before,) = state or self.begin(rows)
+        (before,) = state or self.initial_state(rows)
         ids = torch.cat([before, inputs], 1)  # (B, n - 1 + T)
         x, matrix = self.embedding.read(ids)
         x = sequence_dropout(x, config.dropout_input, training, variational=False)

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from korlm.dataset.vocab import PAD_ID
-from korlm.models.base import LanguageModel
+from korlm.models.base import LanguageModel, TrainingLoss
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.softmax import SoftmaxHead
 from korlm.modules.state import State
@@ -74,10 +74,10 @@ class NeuralLM(LanguageModel, ABC):
             lengths: int64 (B,) on the CPU; where a row ends.
 
         Returns:
-            float32 (B, T, H); ``nats``, float32 (B, T); the state.
+            float32 (B, T, H); ``token_nll``, float32 (B, T); the state.
         """
         _, hidden, state, matrix = self._read(inputs, state, lengths)
-        nats = self.output.nats(hidden.flatten(0, 1), targets.flatten(), matrix)
+        nats = self.output.token_nll(hidden.flatten(0, 1), targets.flatten(), matrix)
         return hidden, nats.view(targets.shape), state
 
     def log_probs(
@@ -87,8 +87,8 @@ class NeuralLM(LanguageModel, ABC):
         _, hidden, state, matrix = self._read(inputs, state, lengths)
         return self.output.log_probs(hidden, matrix), state
 
-    def read(self, inputs: Tensor, state: State | None = None) -> State:
-        """See ``LanguageModel.read``."""
+    def advance(self, inputs: Tensor, state: State | None = None) -> State:
+        """See ``LanguageModel.advance``."""
         return self._read(inputs, state, None)[2]
 
     def inference_copy(self) -> NeuralLM:
@@ -100,14 +100,14 @@ class NeuralLM(LanguageModel, ABC):
         model.embedding.materialize()
         return model
 
-    def nats(
+    def token_nll(
         self,
         inputs: Tensor,
         targets: Tensor,
         state: State | None = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """See ``LanguageModel.nats``; never holds the log-probabilities of a whole batch."""
+        """See ``LanguageModel.token_nll``; never holds the log-probabilities of a whole batch."""
         _, nats, state = self.encode_and_nll(inputs, targets, state, lengths)
         return nats, state
 
@@ -125,28 +125,18 @@ class NeuralLM(LanguageModel, ABC):
         nats, entropy = (hidden.new_zeros(targets.shape).masked_scatter(real, f) for f in found)
         return nats, entropy, state
 
-    def loss(
+    def training_loss(
         self,
         inputs: Tensor,
         targets: Tensor,
         state: State | None = None,
         lengths: Tensor | None = None,
-    ) -> tuple[Tensor, State]:
-        """See ``LanguageModel.loss``."""
-        _, loss, state = self.objective(inputs, targets, state, lengths)
-        return loss, state
-
-    def objective(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        state: State | None = None,
-        lengths: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, State]:
-        """See ``LanguageModel.objective``."""
+    ) -> TrainingLoss:
+        """See ``LanguageModel.training_loss``."""
         plain, hidden, state, matrix = self._read(inputs, state, lengths)
-        loss = self.output.cross_entropy_sum(hidden.flatten(0, 1), targets.flatten(), matrix)
-        return loss + self._activation_regularization(plain, hidden, targets != PAD_ID), loss, state
+        nll = self.output.cross_entropy_sum(hidden.flatten(0, 1), targets.flatten(), matrix)
+        total = nll + self._activation_regularization(plain, hidden, targets != PAD_ID)
+        return TrainingLoss(total, nll, state)
 
     def _activation_regularization(
         self, plain: Tensor, hidden: Tensor, real: Tensor

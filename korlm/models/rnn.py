@@ -75,9 +75,9 @@ class RecurrentLM(NeuralLM):
         tied = self.embedding.weight if config.tie_weights else None
         self.output = build_output(config, last_dim, vocab_size, tied)
 
-    def begin(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         """The states of all layers, each (batch_size, units)."""
-        return self.encoder.begin(batch_size)
+        return self.encoder.initial_state(batch_size)
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:
         """See ``LanguageModel.muon_weights``."""
@@ -90,7 +90,7 @@ class RecurrentLM(NeuralLM):
         config, training = self.config, self.training
         x, matrix = self.embedding.read(inputs.t())  # (T, B, E)
         x = sequence_dropout(x, config.dropout_input, training, config.variational)
-        x, state = self.encoder(x, state or self.begin(inputs.shape[0]), lengths)
+        x, state = self.encoder(x, state or self.initial_state(inputs.shape[0]), lengths)
         dropped = sequence_dropout(x, config.dropout_output, training, config.variational)
         return x.transpose(0, 1), dropped.transpose(0, 1), state, matrix
 

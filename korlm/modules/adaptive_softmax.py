@@ -160,8 +160,8 @@ class AdaptiveSoftmaxHead(SoftmaxHead):
                 parts.append(gate + inside)
             return torch.cat(parts, -1)
 
-    def nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
-        """See ``SoftmaxHead.nats``."""
+    def token_nll(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
+        """See ``SoftmaxHead.token_nll``."""
         weight = self.weight if weight is None else weight
         head_targets, rows_of = _assign_clusters(targets, self.clusters)
         nats = _cross_entropy(hidden, *self._head(weight), head_targets, PAD_ID)

@@ -44,7 +44,7 @@ class TokenEmbedding(nn.Embedding):
         composed: Tensor = self.composition(self.weight)
         return composed
 
-    def whole(self) -> Tensor:
+    def full_weight(self) -> Tensor:
         """What is read for each token, (V, E)."""
         if self.spelling is Spelling.none:
             return self.weight
@@ -54,7 +54,7 @@ class TokenEmbedding(nn.Embedding):
     def materialize(self) -> None:
         """From now on plain embeddings, equal to the composed ones; the output layer's stay."""
         if self.spelling is not Spelling.none:
-            self.weight = nn.Parameter(self.whole(), self.weight.requires_grad)
+            self.weight = nn.Parameter(self.full_weight(), self.weight.requires_grad)
             self.spelling, self.is_tied = Spelling.none, False
             del self.composition
 
@@ -77,7 +77,7 @@ class TokenEmbedding(nn.Embedding):
             found = F.embedding(ids, self.weight)
         elif ids.device.type == "cpu":
             rows, places = torch.unique(ids, return_inverse=True)
-            few = F.embedding(rows, self.weight) + self.composition.some(rows)
+            few = F.embedding(rows, self.weight) + self.composition.for_tokens(rows)
             found = F.embedding(places, few)
         else:  # asking a GPU how many different ones there are would wait for it
             found = F.embedding(ids, self.composition(self.weight))

@@ -82,7 +82,7 @@ class RecurrentLayer(nn.Module):
         if config.initial_state is InitialState.learned:
             self.initial = nn.Parameter(torch.zeros(self.num_states, hidden_dim))
 
-    def begin(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         """(h,) or (h, c) before anything was read, each (batch_size, H)."""
         if self.initial is not None:
             return tuple(row.expand(batch_size, -1) for row in self.initial)
@@ -227,11 +227,11 @@ class RecurrentEncoder(nn.Module):
         self.dropout_hidden = config.dropout_hidden
         self.variational = config.variational
 
-    def begin(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         """The states of all layers in a row, from the lowest: h, or h and c, of each."""
         parts: State = ()
         for layer in self._layers():
-            parts += layer.begin(batch_size)
+            parts += layer.initial_state(batch_size)
         return parts
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:

@@ -90,7 +90,7 @@ class SoftmaxHead(nn.Module):
         with threads.matmul_threads(hidden.numel() * len(weight)):
             return F.log_softmax(F.linear(hidden, weight, self.bias).float(), dim=-1)
 
-    def nats(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
+    def token_nll(self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """-ln p of each target, float32, 0 for <pad>: (N, H), (N,) -> (N,).
 
         Has gradients too, but ``cross_entropy_sum`` is the faster way to those of a training step.
@@ -132,10 +132,10 @@ class SoftmaxHead(nn.Module):
     def cross_entropy_sum(
         self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None
     ) -> Tensor:
-        """The sum of ``nats`` with its gradients: (N, H), (N,) -> scalar.
+        """The sum of ``token_nll`` with its gradients: (N, H), (N,) -> scalar.
 
         Under autocast, logits and their gradients are rounded to bf16 while sums within matrix
-        products and the softmax stay fp32: good for training, while ``nats`` is what to report.
+        products and the softmax stay fp32: good for training. Report ``token_nll`` instead.
         """
         weight = self.weight if weight is None else weight
         device = hidden.device.type

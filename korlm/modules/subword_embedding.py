@@ -113,8 +113,8 @@ class SubwordEmbedding(nn.Module):
         counts = torch.bincount(self.units, minlength=len(self.weight))
         token_of_subword = torch.repeat_interleave(torch.arange(len(lists)), self.sizes)
         order = torch.argsort(self.units, stable=True)
-        self.register_buffer("owners", token_of_subword[order], persistent=False)
-        self.register_buffer("firsts", counts.cumsum(0) - counts, persistent=False)
+        self.register_buffer("token_of_subword", token_of_subword[order], persistent=False)
+        self.register_buffer("subword_offsets", counts.cumsum(0) - counts, persistent=False)
         self.register_buffer("owner_shares", shares[order], persistent=False)
 
     def forward(self, own: Tensor | None = None) -> Tensor:
@@ -128,7 +128,7 @@ class SubwordEmbedding(nn.Module):
         found: Tensor = _SubwordSum.apply(own, self.weight, lists, transposed)  # type: ignore[no-untyped-call]
         return found
 
-    def some(self, rows: Tensor) -> Tensor:
+    def for_tokens(self, rows: Tensor) -> Tensor:
         """The composed parts of some ids, int64 (N,) -> (N, E)."""
         starts, sizes = self.starts[rows], self.sizes[rows]
         # The places of each row's units in the one long list.

@@ -98,11 +98,11 @@ def _plain(
     model: LanguageModel, tree: PrefixTree, start_id: int, device: torch.device
 ) -> Iterator[Tensor]:
     """Level by level, by what all models can do: a row for each child, who share their state."""
-    state, read = model.begin(1), torch.tensor([start_id], device=device)
+    state, read = model.initial_state(1), torch.tensor([start_id], device=device)
     for level in tree.levels:
         parents, ids = (torch.from_numpy(part).to(device) for part in (level.parents, level.ids))
         before = tuple(part[parents] for part in state)
-        nats, state = model.nats(read[parents, None], ids[:, None], before)
+        nats, state = model.token_nll(read[parents, None], ids[:, None], before)
         read = ids
         yield nats[:, 0]
 
@@ -114,7 +114,7 @@ def _neural(
 
     Reading goes level by level. Predictions, which cost more, wait for many rows at once.
     """
-    state, read = model.begin(1), torch.tensor([start_id], device=device)
+    state, read = model.initial_state(1), torch.tensor([start_id], device=device)
     vectors: list[Tensor] = []
     targets: list[Tensor] = []
     waiting = 0
@@ -128,5 +128,5 @@ def _neural(
         targets.append(ids)
         waiting += len(ids)
         if waiting >= ROWS or depth == len(tree.levels):
-            yield model.output.nats(torch.cat(vectors), torch.cat(targets), matrix)
+            yield model.output.token_nll(torch.cat(vectors), torch.cat(targets), matrix)
             vectors, targets, waiting = [], [], 0

@@ -49,7 +49,7 @@ def fit_ngram(
     if progress.step == 0:
         started = time.perf_counter()
         if model.config.arpa is None:
-            model.count(ids, stop.check)
+            model.fit(ids, stop.check)
             model.to(device)
         progress.seconds += time.perf_counter() - started
         progress.step = progress.epoch = 1

@@ -350,7 +350,7 @@ class TrainingSession:
         if number and isinstance(self.model, NeuralLM):
             vocab = self.prepared.vocab
             with torch.no_grad():
-                matrix = self.model.embedding.whole()
+                matrix = self.model.embedding.full_weight()
             self.tracker.log_embeddings(matrix, vocab.tokens, vocab.counts, number)
 
     def _log_final_scalars(self, splits: Splits) -> None:

@@ -60,7 +60,7 @@ def main() -> None:
     config = NgramConfig(name="ngram", order=options.order, smoothing=Smoothing(options.smoothing))
     model = NgramLM(config, vocab_size)
     started, used = time.perf_counter(), time.process_time()
-    model.count(ids)
+    model.fit(ids)
     seconds, used = time.perf_counter() - started, time.process_time() - used
     print(
         f"{len(ids):,} tokens, vocabulary {vocab_size:,}, order {options.order}, "

@@ -48,7 +48,7 @@ def padded(run: TrainedRun, ids: Ints, lengths: Ints, rows: int) -> npt.NDArray[
         inside = steps < lengths[chosen, None]
         targets = np.where(inside, ids[np.where(inside, begins[chosen, None] + steps, 0)], 0)
         inputs = np.concatenate([np.full((len(chosen), 1), run.start_id), targets[:, :-1]], 1)
-        nats, _ = run.model.nats(torch.from_numpy(inputs), torch.from_numpy(targets))
+        nats, _ = run.model.token_nll(torch.from_numpy(inputs), torch.from_numpy(targets))
         found[chosen] = nats.double().sum(1).numpy()
     return found
 

@@ -132,4 +132,4 @@ def own_nats(folder: Path, sentence: str) -> float:
     targets[-1] = 3
     inputs = torch.cat([torch.tensor([run.start_id]), targets[:-1]])
     with torch.inference_mode():
-        return float(run.model.nats(inputs[None], targets[None])[0].sum())
+        return float(run.model.token_nll(inputs[None], targets[None])[0].sum())

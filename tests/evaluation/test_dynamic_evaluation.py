@@ -74,7 +74,7 @@ def test_the_update_is_that_of_the_paper() -> None:
         """Of the mean losses of the first segments, the parameters as they are."""
         state, found = None, []
         for inputs, targets in windows[:upto]:
-            nats, state = model.nats(inputs, targets, state)
+            nats, state = model.token_nll(inputs, targets, state)
             found.append(torch.autograd.grad(nats.mean(), [p for _, p in named]))
             state = detach_state(state)
         return found

@@ -20,7 +20,7 @@ MODELS = ["pairs", "lstm", "gru"]
 
 def nats_of(model: LanguageModel, inputs: list[int], targets: list[int]) -> np.ndarray:
     with torch.inference_mode():
-        nats, _ = model.nats(torch.tensor([inputs]), torch.tensor([targets]))
+        nats, _ = model.token_nll(torch.tensor([inputs]), torch.tensor([targets]))
     return nats[0].double().numpy()
 
 
@@ -71,7 +71,7 @@ def test_hidden_vectors_explain_the_nats() -> None:
     for window in score_continuous(model, text):
         assert window.hidden is not None
         with torch.inference_mode():
-            again = model.output.nats(window.hidden, window.targets)
+            again = model.output.token_nll(window.hidden, window.targets)
         torch.testing.assert_close(again, window.nats)
 
 

@@ -34,7 +34,7 @@ def session(model: NeuralLM) -> onnxruntime.InferenceSession:
 
 def assert_same_steps(model: NeuralLM, rows: int, steps: int = 12) -> None:
     running = session(model)
-    state = model.begin(rows)
+    state = model.initial_state(rows)
     found = {name: np.repeat(part, rows, axis=0) for name, part in begin_state(model).items()}
     dice = torch.Generator().manual_seed(rows)
     for ids in torch.randint(0, model.vocab_size, (steps, rows), generator=dice):
@@ -86,7 +86,7 @@ def test_a_learned_state_is_what_it_begins_with() -> None:
     begin = begin_state(model)
     assert list(begin) == ["h0", "h1"]
     assert np.abs(begin["h0"]).max() > 0.1
-    np.testing.assert_array_equal(begin["h1"], model.begin(1)[1].detach())
+    np.testing.assert_array_equal(begin["h1"], model.initial_state(1)[1].detach())
 
 
 @pytest.mark.parametrize(

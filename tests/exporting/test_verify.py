@@ -41,8 +41,8 @@ class Shifted:
     def __init__(self, step: TorchStep, by: float, token_id: int) -> None:
         self.step, self.by, self.token_id = step, by, token_id
 
-    def begin(self, rows: int) -> State:
-        return self.step.begin(rows)
+    def initial_state(self, rows: int) -> State:
+        return self.step.initial_state(rows)
 
     def __call__(self, ids: Ints, state: State) -> tuple[Array, State]:
         log_probs, state = self.step(ids, state)

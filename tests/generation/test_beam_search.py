@@ -16,7 +16,7 @@ V, TOKENS = 6, [4, 5]
 
 
 def start_of(model: PairsModel, start_id: int = EOS_ID) -> Start:
-    log_probs, state = model.step(torch.tensor([start_id]), model.begin(1))
+    log_probs, state = model.step(torch.tensor([start_id]), model.initial_state(1))
     return Start(mask_banned(log_probs[0], begins=True)[None], state, torch.zeros(1))
 
 
@@ -34,7 +34,7 @@ def every_text(
                 continue
             if any(a == b == EOS_ID for a, b in itertools.pairwise((EOS_ID, *ids))):
                 continue  # no empty sentences
-            total, state, last = 0.0, model.begin(1), start_id
+            total, state, last = 0.0, model.initial_state(1), start_id
             for token_id in ids:
                 log_probs, state = next_step(model, torch.tensor([last]), state, start_id)
                 total, last = total + float(log_probs[0, token_id]), token_id
@@ -76,7 +76,7 @@ def test_several_sentences(start_id: int) -> None:
 def test_one_beam_takes_the_likeliest_token_each_time() -> None:
     model = PairsModel(V, 2)
     (found,) = beam_search(model, start_of(model), 1, 8, 0.0)
-    log_probs, state = model.step(torch.tensor([EOS_ID]), model.begin(1))
+    log_probs, state = model.step(torch.tensor([EOS_ID]), model.initial_state(1))
     scores, ids = mask_banned(log_probs[0], begins=True), []
     while len(ids) < 8 and ids[-1:] != [EOS_ID]:
         ids.append(int(scores.argmax()))

@@ -47,7 +47,7 @@ def every_eojeol(model: LanguageModel, before: list[int]) -> dict[str, float]:
             found[joined] += here * stops
             go_on(joined, token, here, after, new)
 
-    state = model.begin(1)
+    state = model.initial_state(1)
     for token_id in before:
         probs, state = following(state, token_id)
     left = TOKENS[before[-1]] if len(before) > 1 else ""

@@ -26,13 +26,13 @@ class Bigrams(LanguageModel):
         self.log_table = nn.Parameter(probs.log())
         self.seen: list[tuple[int, int]] = []
 
-    def begin(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         return (torch.zeros(batch_size, 1),)
 
     def log_probs(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        (count,) = self.begin(inputs.shape[0]) if state is None else state
+        (count,) = self.initial_state(inputs.shape[0]) if state is None else state
         self.seen.append((int(inputs[0, 0]), int(count[0])))
         return self.log_table[inputs].log_softmax(-1), (count + inputs.shape[1],)
 

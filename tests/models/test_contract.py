@@ -79,8 +79,8 @@ def test_probabilities_sum_to_one(model: LanguageModel) -> None:
 
 def test_reading_leaves_the_state_of_predicting(model: LanguageModel) -> None:
     inputs, before = random_ids(B, T), read_state(model)
-    assert_states_close(model.read(inputs, before), model.log_probs(inputs, before)[1])
-    assert_states_close(model.read(inputs), model.log_probs(inputs)[1])
+    assert_states_close(model.advance(inputs, before), model.log_probs(inputs, before)[1])
+    assert_states_close(model.advance(inputs), model.log_probs(inputs)[1])
 
 
 def test_frozen_it_says_the_same_and_stays(model: LanguageModel) -> None:
@@ -100,8 +100,8 @@ def test_frozen_it_says_the_same_and_stays(model: LanguageModel) -> None:
 def test_frozen_it_composes_nothing(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     inference_copy = make_model("lstm", option).inference_copy()
     monkeypatch.setattr(SubwordEmbedding, "forward", None)
-    monkeypatch.setattr(SubwordEmbedding, "some", None)
-    inference_copy.step(torch.tensor([4]), inference_copy.begin(1))
+    monkeypatch.setattr(SubwordEmbedding, "for_tokens", None)
+    inference_copy.step(torch.tensor([4]), inference_copy.initial_state(1))
 
 
 def test_inputs_matter(model: LanguageModel) -> None:
@@ -116,7 +116,7 @@ def test_inputs_matter(model: LanguageModel) -> None:
 
 
 def test_begin_has_the_batch_first(model: LanguageModel) -> None:
-    state = model.begin(3)
+    state = model.initial_state(3)
     assert isinstance(state, tuple)
     assert all(part.shape[0] == 3 for part in state)
 
@@ -124,14 +124,17 @@ def test_begin_has_the_batch_first(model: LanguageModel) -> None:
 def test_no_state_means_begin(model: LanguageModel) -> None:
     inputs = random_ids(B, T)
     torch.testing.assert_close(
-        model.log_probs(inputs)[0], model.log_probs(inputs, model.begin(B))[0], rtol=0, atol=0
+        model.log_probs(inputs)[0],
+        model.log_probs(inputs, model.initial_state(B))[0],
+        rtol=0,
+        atol=0,
     )
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "midway"])
 def test_step_by_step_equals_at_once(model: LanguageModel, fresh: bool) -> None:
     inputs = random_ids(B, T)
-    state = model.begin(B) if fresh else read_state(model)
+    state = model.initial_state(B) if fresh else read_state(model)
     at_once, after = model.log_probs(inputs, state)
     for t in range(T):
         log_probs, state = model.step(inputs[:, t], state)
@@ -187,7 +190,7 @@ def test_nats_are_the_log_probs_of_the_targets(
     inputs, targets = ragged()
     state = read_state(model)
     log_probs, after = model.log_probs(inputs, state, lengths)
-    nats, found = model.nats(inputs, targets, state, lengths)
+    nats, found = model.token_nll(inputs, targets, state, lengths)
     assert nats.shape == (B, T)
     assert nats.dtype == torch.float32
     for b in range(B):
@@ -203,12 +206,12 @@ def test_nats_are_those_of_the_hidden_vectors(model: LanguageModel) -> None:
     inputs, targets = ragged()
     state = read_state(model)
     hidden, found, after = model.encode_and_nll(inputs, targets, state, LENGTHS)
-    expected, end = model.nats(inputs, targets, state, LENGTHS)
+    expected, end = model.token_nll(inputs, targets, state, LENGTHS)
     assert hidden.shape[:2] == (B, T)
     torch.testing.assert_close(found, expected, **CLOSE)
     assert_states_close(after, end)
     matrix = model.embedding.output_matrix()
-    again = model.output.nats(hidden.flatten(0, 1), targets.flatten(), matrix)
+    again = model.output.token_nll(hidden.flatten(0, 1), targets.flatten(), matrix)
     torch.testing.assert_close(again.view(B, T), expected, **CLOSE)
 
 
@@ -218,8 +221,8 @@ def test_loss_is_the_sum_of_nats(case: tuple[str, str], training: bool) -> None:
     model = make_model(*case, **(no_dropout if training else {})).train(training)
     inputs, targets = ragged()
     state = read_state(model)
-    nats, after = model.nats(inputs, targets, state, LENGTHS)
-    loss, found = model.loss(inputs, targets, state, LENGTHS)
+    nats, after = model.token_nll(inputs, targets, state, LENGTHS)
+    _, loss, found = model.training_loss(inputs, targets, state, LENGTHS)
     assert loss.shape == ()
     torch.testing.assert_close(loss, nats.sum(), **CLOSE)
     assert_states_close(found, after)
@@ -230,8 +233,8 @@ def test_extra_padding_changes_nothing(model: LanguageModel, with_lengths: bool)
     inputs, targets = ragged()
     lengths = LENGTHS if with_lengths else None
     wider = torch.zeros(B, 3, dtype=torch.int64)
-    loss, state = model.loss(inputs, targets, None, lengths)
-    padded, after = model.loss(
+    _, loss, state = model.training_loss(inputs, targets, None, lengths)
+    _, padded, after = model.training_loss(
         torch.cat([inputs, wider], 1), torch.cat([targets, wider], 1), None, lengths
     )
     torch.testing.assert_close(padded, loss, **CLOSE)
@@ -242,8 +245,8 @@ def test_extra_padding_changes_nothing(model: LanguageModel, with_lengths: bool)
 def test_what_stands_in_the_padding_does_not_matter(model: LanguageModel) -> None:
     inputs, targets = ragged()
     other = torch.where(inputs == PAD_ID, random_ids(B, T, seed=5), inputs)
-    expected, state = model.nats(inputs, targets, None, LENGTHS)
-    found, after = model.nats(other, targets, None, LENGTHS)
+    expected, state = model.token_nll(inputs, targets, None, LENGTHS)
+    found, after = model.token_nll(other, targets, None, LENGTHS)
     torch.testing.assert_close(found, expected, **CLOSE)
     assert_states_close(after, state)
 
@@ -253,8 +256,8 @@ def test_another_batch_order_changes_nothing(model: LanguageModel, order: list[i
     """Lengths need not fall from row to row."""
     inputs, targets = ragged()
     state = read_state(model)
-    loss, after = model.loss(inputs, targets, state, LENGTHS)
-    turned, found = model.loss(
+    _, loss, after = model.training_loss(inputs, targets, state, LENGTHS)
+    _, turned, found = model.training_loss(
         inputs[order], targets[order], tuple(part[order] for part in state), LENGTHS[order]
     )
     torch.testing.assert_close(turned, loss, **CLOSE)
@@ -264,10 +267,10 @@ def test_another_batch_order_changes_nothing(model: LanguageModel, order: list[i
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "midway"])
 def test_a_row_in_a_batch_equals_the_row_alone(model: LanguageModel, fresh: bool) -> None:
     inputs, targets = ragged()
-    state = model.begin(B) if fresh else read_state(model)
-    nats, after = model.nats(inputs, targets, state, LENGTHS)
+    state = model.initial_state(B) if fresh else read_state(model)
+    nats, after = model.token_nll(inputs, targets, state, LENGTHS)
     for b, length in enumerate(LENGTHS.tolist()):
-        alone, end = model.nats(
+        alone, end = model.token_nll(
             inputs[b : b + 1, :length],
             targets[b : b + 1, :length],
             tuple(part[b : b + 1] for part in state),
@@ -306,7 +309,7 @@ def test_gradients_of_loss_equal_those_of_log_probs(trained: LanguageModel, fres
     log_probs, _ = trained.log_probs(inputs, state, LENGTHS)
     picked = log_probs.gather(2, targets[..., None])[..., 0]
     expected = gradients(-picked[targets != PAD_ID].sum())
-    found = gradients(trained.loss(inputs, targets, state, LENGTHS)[0])
+    found = gradients(trained.training_loss(inputs, targets, state, LENGTHS).nll)
     assert found.keys() == expected.keys()
     unused = {n for n, _ in trained.named_parameters() if fresh or not n.endswith(".initial")}
     assert found.keys() == unused  # all but an initial state that was not begun with
@@ -319,7 +322,7 @@ def test_gradients_flow_back_into_the_state(trained: LanguageModel) -> None:
     inputs, targets = ragged()
     state = read_state(trained)
     floating = [part.requires_grad_() for part in state if part.is_floating_point()]
-    trained.loss(inputs, targets, state, LENGTHS)[0].backward()
+    trained.training_loss(inputs, targets, state, LENGTHS).nll.backward()
     for part in floating:
         assert part.grad is not None
         assert part.grad.abs().max() > 1e-5
@@ -342,7 +345,7 @@ def test_entropy_is_that_of_the_log_probs(
     (inputs, targets), state = ragged(), read_state(model)
     lengths = LENGTHS if with_lengths else None
     nats, entropy, after = model.token_nll_and_entropy(inputs, targets, state, lengths)
-    expected, expected_after = model.nats(inputs, targets, state, lengths)
+    expected, expected_after = model.token_nll(inputs, targets, state, lengths)
     torch.testing.assert_close(nats, expected, **CLOSE)
     assert_states_close(after, expected_after)
     p = model.log_probs(inputs, state, lengths)[0].double().exp()

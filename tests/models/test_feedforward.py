@@ -84,7 +84,7 @@ def test_what_lies_further_back_does_not_matter(window: int) -> None:
 def test_the_state_is_the_last_ids() -> None:
     model = make(window=4)
     inputs = ids(B, T)
-    assert torch.equal(model.begin(B)[0], torch.zeros(B, 3, dtype=torch.int64))
+    assert torch.equal(model.initial_state(B)[0], torch.zeros(B, 3, dtype=torch.int64))
     (state,) = model.log_probs(inputs)[1]
     assert torch.equal(state, inputs[:, -3:])
     (state,) = model.log_probs(inputs, None, torch.tensor([6, 4, 1]))[1]
@@ -99,11 +99,11 @@ def test_the_beginning_is_learned() -> None:
     """<pad> stands before the beginning, and its embedding gets a gradient from there alone."""
     model = make(window=3, tie_weights=False)
     inputs, targets = ids(B, T), ids(B, T, seed=1)
-    model.loss(inputs, targets)[0].backward()
+    model.training_loss(inputs, targets).nll.backward()
     grad = model.embedding.weight.grad
     assert grad is not None and grad[0].abs().max() > 1e-4
     model.zero_grad()
-    model.loss(inputs, targets, (ids(B, 2, seed=2),))[0].backward()
+    model.training_loss(inputs, targets, (ids(B, 2, seed=2),)).nll.backward()
     grad = model.embedding.weight.grad
     assert grad is not None and not grad[0].any()
 
@@ -116,7 +116,7 @@ def test_gradients(tied: bool) -> None:
     parameters = list(model.parameters())
 
     def loss(*values: Tensor) -> Tensor:
-        return model.loss(inputs, targets)[0]
+        return model.training_loss(inputs, targets).nll
 
     assert torch.autograd.gradcheck(loss, parameters, atol=1e-5)
 

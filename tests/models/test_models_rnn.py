@@ -35,12 +35,12 @@ def test_penalties_are_sums_over_tokens_of_means_over_units(
 ) -> None:
     model = make(activation_penalty=activation, change_penalty=change).train()
     inputs, targets, lengths = batch()
-    total, loss, _ = model.objective(inputs, targets, None, lengths)
-    expected = model.loss(inputs, targets, None, lengths)[0]
+    total, loss, _ = model.training_loss(inputs, targets, None, lengths)
+    expected = model.training_loss(inputs, targets, None, lengths).nll
     torch.testing.assert_close(loss, expected, rtol=0, atol=0)
     for row, length in enumerate(lengths.tolist()):
         hidden, _ = model.encoder(
-            model.embedding(inputs[row, :length])[:, None], model.begin(1), None
+            model.embedding(inputs[row, :length])[:, None], model.initial_state(1), None
         )
         for t in range(length):
             expected = expected + activation * (hidden[t, 0] ** 2).mean()
@@ -59,9 +59,9 @@ def test_activations_are_penalised_after_dropout_and_changes_before() -> None:
         model = make(dropout_output=0.9, **{key: 1.0}).train()
         inputs, targets, _ = batch()
         torch.manual_seed(1)
-        total, loss, _ = model.objective(inputs, targets)
+        total, loss, _ = model.training_loss(inputs, targets)
         torch.manual_seed(2)
-        other, other_loss, _ = model.objective(inputs, targets)
+        other, other_loss, _ = model.training_loss(inputs, targets)
         sums.append(((total - loss).item(), (other - other_loss).item()))
     assert sums[0][0] != pytest.approx(sums[0][1])
     assert sums[1][0] == pytest.approx(sums[1][1])

@@ -128,10 +128,10 @@ def test_each_setting_acts_in_training_only(cell: str, setting: str, variational
     model, plain = make_model(cell, "tied", **changes), make_model(cell, "tied")
     inputs = torch.randint(1, model.vocab_size, (3, 6))
     targets = torch.randint(1, model.vocab_size, (3, 6))
-    expected = plain.nats(inputs, targets)[0]
-    torch.testing.assert_close(model.nats(inputs, targets)[0], expected)
+    expected = plain.token_nll(inputs, targets)[0]
+    torch.testing.assert_close(model.token_nll(inputs, targets)[0], expected)
     model.train()
-    first, second = model.nats(inputs, targets)[0], model.nats(inputs, targets)[0]
+    first, second = model.token_nll(inputs, targets)[0], model.token_nll(inputs, targets)[0]
     assert not torch.allclose(first, expected)
     assert not torch.allclose(first, second)
 
@@ -144,6 +144,6 @@ def test_variational_settings_reach_the_model() -> None:
             if "weight_hh" in name:
                 torch.nn.init.zeros_(parameter)
         inputs = torch.full((2, 8), 4)
-        nats = model.nats(inputs, inputs, None)[0].detach()
+        nats = model.token_nll(inputs, inputs, None)[0].detach()
         assert torch.allclose(nats, nats[:, :1].expand_as(nats), atol=1e-6) is variational
         assert not torch.allclose(nats[0], nats[1])

@@ -126,11 +126,11 @@ def test_layers_on_each_other_equal_pytorch(cell: str, lengths: Tensor | None) -
 @pytest.mark.parametrize("num_layers, dims", [(1, [3]), (2, [H, 3]), (3, [H, H, 3])])
 def test_the_last_layer_has_its_own_size(cell: str, num_layers: int, dims: list[int]) -> None:
     encoder = RecurrentEncoder(I, 3, make_config(cell, hidden_dim=H, num_layers=num_layers))
-    out, after = encoder(random(T, B, I), encoder.begin(B), None)
+    out, after = encoder(random(T, B, I), encoder.initial_state(B), None)
     assert out.shape == (T, B, 3)
     per_layer = 2 if cell == "lstm" else 1
     assert [part.shape for part in after] == [(B, d) for d in dims for _ in range(per_layer)]
-    assert [part.shape for part in encoder.begin(B)] == [part.shape for part in after]
+    assert [part.shape for part in encoder.initial_state(B)] == [part.shape for part in after]
 
 
 def test_cell_of_tells_the_recurrence(cell: str) -> None:
@@ -169,7 +169,7 @@ def test_only_what_needs_the_loop_takes_it(
     looped: bool,
 ) -> None:
     taken: list[str] = []
-    for name in ("_loop", "_fused"):
+    for name in ("_unrolled", "_fused"):
         real = getattr(RecurrentLayer, name)
 
         def spy(*args: Any, _name: str = name, _real: Any = real) -> Any:
@@ -178,8 +178,8 @@ def test_only_what_needs_the_loop_takes_it(
 
         monkeypatch.setattr(RecurrentLayer, name, spy)
     layer = RecurrentLayer(cell, I, H, make_config(cell, **options)).train(training)
-    layer(random(T, B, I), layer.begin(B), None)
-    assert taken == ["_loop" if looped else "_fused"]
+    layer(random(T, B, I), layer.initial_state(B), None)
+    assert taken == ["_unrolled" if looped else "_fused"]
 
 
 # --- forget bias ---------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_other_cells_have_no_forget_bias() -> None:
 
 
 def test_zero_initial_state(layer: RecurrentLayer) -> None:
-    state = layer.begin(3)
+    state = layer.initial_state(3)
     assert len(state) == layer.num_states
     for part in state:
         torch.testing.assert_close(part, torch.zeros(3, H))
@@ -236,7 +236,7 @@ def test_learned_initial_state_is_a_parameter(cell: str) -> None:
     assert "initial" in dict(layer.named_parameters())
     assert (layer.initial == 0).all()  # begins as the plain layer
     nn.init.normal_(layer.initial)
-    state = layer.begin(3)
+    state = layer.initial_state(3)
     for number, part in enumerate(state):
         for row in part:
             torch.testing.assert_close(row, layer.initial[number])

@@ -36,10 +36,10 @@ def make_layer(seed: int = 1) -> SoftmaxHead:
     return layer
 
 
-def make_rows(n: int, pads: str = "some") -> tuple[Tensor, Tensor]:
+def make_rows(n: int, pads: str = "for_tokens") -> tuple[Tensor, Tensor]:
     """Hidden states (n, H) and targets (n,), none, some or all of them <pad>."""
     targets = torch.randint(1, V, (n,), generator=torch.Generator().manual_seed(n))
-    if pads == "some":
+    if pads == "for_tokens":
         targets[::3] = PAD_ID
     if pads == "all":
         targets[:] = PAD_ID
@@ -55,7 +55,7 @@ def value_and_gradients(loss: Tensor, layer: SoftmaxHead, hidden: Tensor) -> tup
     return loss.detach(), *torch.autograd.grad(loss, (hidden, layer.weight, layer.bias))
 
 
-@pytest.mark.parametrize("pads", ["none", "some", "all"])
+@pytest.mark.parametrize("pads", ["none", "for_tokens", "all"])
 @pytest.mark.parametrize("n", ROWS)
 def test_summed_nats_equal_cross_entropy(n: int, pads: str) -> None:
     layer, (hidden, targets) = make_layer(), make_rows(n, pads)
@@ -79,7 +79,7 @@ def test_the_size_of_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch, blo
     found = value_and_gradients(layer.cross_entropy_sum(hidden, targets), layer, hidden)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
-    torch.testing.assert_close(layer.nats(hidden, targets).sum(), expected[0], **CLOSE)
+    torch.testing.assert_close(layer.token_nll(hidden, targets).sum(), expected[0], **CLOSE)
 
 
 @pytest.mark.parametrize("scale", [1 / 700, 3.0, -2.0])
@@ -98,7 +98,7 @@ def test_gradcheck_in_double(n: int) -> None:
     """Against differences of the values, with none, some and all rows <pad>."""
     weight = random(V, H, seed=1).double().requires_grad_()
     bias = random(V, seed=2).double().requires_grad_()
-    for pads in ("none", "some", "all"):
+    for pads in ("none", "for_tokens", "all"):
         hidden, targets = make_rows(n, pads)
 
         def summed(*parts: Tensor, targets: Tensor = targets) -> Tensor:
@@ -127,7 +127,7 @@ def test_nats_equal_cross_entropy(n: int) -> None:
     layer, (hidden, targets) = make_layer(), make_rows(n)
     logits = F.linear(hidden, layer.weight, layer.bias)
     expected = F.cross_entropy(logits, targets, reduction="none", ignore_index=PAD_ID)
-    found = layer.nats(hidden, targets)
+    found = layer.token_nll(hidden, targets)
     torch.testing.assert_close(found, expected, **CLOSE)
     assert found.dtype == torch.float32
     assert (found[targets == PAD_ID] == 0).all()
@@ -247,7 +247,7 @@ def test_adaptive_probabilities_are_those_of_two_softmaxes(cutoffs: list[int]) -
         torch.testing.assert_close(found[:, token], expected)
 
 
-@pytest.mark.parametrize("pads", ["none", "some", "all"])
+@pytest.mark.parametrize("pads", ["none", "for_tokens", "all"])
 @pytest.mark.parametrize("cutoffs", CUTOFFS)
 def test_adaptive_nats_and_gradients(cutoffs: list[int], pads: str) -> None:
     layer, (hidden, targets) = make_adaptive(cutoffs), make_rows(BLOCK + 9, pads)
@@ -256,7 +256,7 @@ def test_adaptive_nats_and_gradients(cutoffs: list[int], pads: str) -> None:
     loss = layer.cross_entropy_sum(hidden, targets)
     expected = F.nll_loss(layer.log_probs(hidden), targets, reduction="sum", ignore_index=PAD_ID)
     torch.testing.assert_close(loss, expected, **CLOSE)
-    torch.testing.assert_close(layer.nats(hidden, targets).sum(), expected, **CLOSE)
+    torch.testing.assert_close(layer.token_nll(hidden, targets).sum(), expected, **CLOSE)
     wanted = torch.autograd.grad(3 * expected, inputs)
     for one, other in zip(torch.autograd.grad(3 * loss, inputs), wanted, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)

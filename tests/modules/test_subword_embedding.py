@@ -61,7 +61,7 @@ def test_equals_a_loop() -> None:
 @pytest.mark.parametrize("rows", [[], [4], [0, 0], [10, 4, 4, 0, 9, 7], list(range(VOCAB_SIZE))])
 def test_some_rows_are_those_of_all(rows: list[int]) -> None:
     composition = SubwordEmbedding(TOKENS, E)
-    found = composition.some(torch.tensor(rows, dtype=torch.int64))
+    found = composition.for_tokens(torch.tensor(rows, dtype=torch.int64))
     assert found.shape == (len(rows), E)
     torch.testing.assert_close(found, composition()[rows])
 
@@ -82,7 +82,7 @@ def test_the_gradient_is_that_of_a_loop() -> None:
     (expected,) = torch.autograd.grad(
         (by_loop(composition, TOKENS) * weigh).sum(), composition.weight
     )
-    for found in (composition(), composition.some(torch.arange(VOCAB_SIZE))):
+    for found in (composition(), composition.for_tokens(torch.arange(VOCAB_SIZE))):
         (gradient,) = torch.autograd.grad((found * weigh).sum(), composition.weight)
         torch.testing.assert_close(gradient, expected)
 
@@ -99,7 +99,7 @@ def test_gradients() -> None:
     rows = torch.tensor([4, 8, 4, 0])
 
     def composed(weight: Tensor) -> Tensor:
-        return torch.cat([composition(), composition.some(rows)])
+        return torch.cat([composition(), composition.for_tokens(rows)])
 
     assert torch.autograd.gradcheck(composed, [composition.weight])
 
@@ -187,7 +187,7 @@ def test_the_output_layer_is_composed_with_both_alone(kind: str) -> None:
     for spelling, reaches in ((Spelling.input, False), (Spelling.both, True)):
         option = "spelling" if kind == "window" else "spelling_both"
         model = make_model(kind, option, spelling=spelling)
-        model.loss(inputs, targets)[0].backward()
+        model.training_loss(inputs, targets).nll.backward()
         found = model.get_submodule("embedding.composition").get_parameter("weight").grad
         assert found is not None
         assert bool(found.any()) == reaches

@@ -48,7 +48,7 @@ def token_nats(run: TrainedRun, text: str) -> tuple[np.ndarray, np.ndarray]:
     targets = torch.tensor(ids.astype(np.int64))[None]
     inputs = torch.cat([torch.tensor([[run.start_id]]), targets[:, :-1]], 1)
     with torch.no_grad():
-        return run.model.nats(inputs, targets)[0][0].double().numpy(), np.asarray(spelling)
+        return run.model.token_nll(inputs, targets)[0][0].double().numpy(), np.asarray(spelling)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "ngram", "foreign"])

@@ -68,7 +68,7 @@ def test_as_each_text_by_itself(
     for text in texts:
         inputs, targets = torch.tensor([[3, *text[:-1]]]), torch.tensor([text])
         with torch.no_grad():
-            alone.append(model.nats(inputs, targets)[0][0].double().numpy())
+            alone.append(model.token_nll(inputs, targets)[0][0].double().numpy())
     assert np.abs(found - np.concatenate(alone)).max() < 1e-5
     assert found.min() > 0
 

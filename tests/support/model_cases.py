@@ -121,13 +121,13 @@ class PairsLM(LanguageModel):
         self.last = nn.Parameter(torch.empty(vocab_size, vocab_size))
         self.before_last = nn.Parameter(torch.empty(vocab_size, vocab_size))
 
-    def begin(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         return (torch.zeros(batch_size, dtype=torch.int64),)
 
     def log_probs(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        (last,) = self.begin(inputs.shape[0]) if state is None else state
+        (last,) = self.initial_state(inputs.shape[0]) if state is None else state
         before = torch.cat([last[:, None], inputs[:, :-1]], 1)
         logits = self.last[inputs] + self.before_last[before]
         ends = torch.full((len(inputs),), inputs.shape[1]) if lengths is None else lengths
@@ -152,7 +152,7 @@ def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) 
     model: LanguageModel
     if cell == "ngram":
         counted = NgramLM(NgramConfig(name="ngram", **NGRAMS[option]), VOCAB_SIZE)
-        counted.count(random_text(600, seed))
+        counted.fit(random_text(600, seed))
         return counted.eval()
     if cell == "pairs":
         model = PairsLM(VOCAB_SIZE)

@@ -44,14 +44,14 @@ class UnigramLM(LanguageModel):
         self.vocab_size = len(probs)
         self.register_buffer("probs", torch.tensor(probs))
 
-    def begin(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         return (torch.zeros(batch_size, dtype=torch.int64),)
 
     def log_probs(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         assert isinstance(self.probs, Tensor)
-        return self.probs.log().expand(*inputs.shape, -1), self.begin(len(inputs))
+        return self.probs.log().expand(*inputs.shape, -1), self.initial_state(len(inputs))
 
 
 def nats_in(windows: Iterator[Window]) -> Tensor:

@@ -49,13 +49,13 @@ class PairsModel(LanguageModel):
         shape = (vocab_size, vocab_size, vocab_size)
         self.table = nn.Parameter(torch.randn(shape, generator=generator) * spread)
 
-    def begin(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         return (torch.zeros(batch_size, dtype=torch.int64),)
 
     def log_probs(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        (last,) = self.begin(len(inputs)) if state is None else state
+        (last,) = self.initial_state(len(inputs)) if state is None else state
         before = torch.cat([last[:, None], inputs[:, :-1]], 1)
         return self.table[before, inputs].log_softmax(-1), (inputs[:, -1],)
 

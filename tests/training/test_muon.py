@@ -35,7 +35,7 @@ def model_and_loss() -> tuple[nn.Module, Tensor]:
     torch.manual_seed(1)
     model = build_model(LSTMConfig(name="lstm", embedding_dim=5, hidden_dim=7), 11)
     ids = torch.randint(1, 11, (3, 6))
-    return model, model.loss(ids, ids)[0]
+    return model, model.training_loss(ids, ids).nll
 
 
 def test_each_gate_is_a_matrix_of_its_own() -> None:

@@ -81,7 +81,7 @@ def test_the_number_of_threads_changes_no_number(
 
 def _gradients(model: LanguageModel, ids: Tensor) -> list[Tensor]:
     model.zero_grad()
-    loss, _ = model.loss(ids[:, :-1], ids[:, 1:])
+    _, loss, _ = model.training_loss(ids[:, :-1], ids[:, 1:])
     loss.backward()  # type: ignore[no-untyped-call]
     return [loss, *(p.grad for p in model.parameters() if p.grad is not None)]
 

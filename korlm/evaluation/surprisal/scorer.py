@@ -79,7 +79,7 @@ class SurprisalScorer:
         self._context = context
         self._with_entropy = entropy
         self._batch_tokens = batch_tokens
-        self._device = model.begin(1)[0].device
+        self._device = model.initial_state(1)[0].device
         self._open: State | None = None  # of the last document read, which may go on; B = 1
         self._open_doc: str | None = None
 
@@ -106,7 +106,7 @@ class SurprisalScorer:
         starts, ends, continues = self._segments(window)
         before, last = self._open if continues else None, len(starts) - 1
         for rows in self._batches(ends - starts):
-            state = self._model.begin(len(rows))
+            state = self._model.initial_state(len(rows))
             for at in np.flatnonzero(rows == 0).tolist() if before is not None else ():
                 pairs = zip(state, before or (), strict=True)
                 state = tuple(torch.cat([s[:at], b, s[at + 1 :]]) for s, b in pairs)
@@ -173,7 +173,7 @@ class SurprisalScorer:
             if self._with_entropy:
                 *parts, state = self._model.token_nll_and_entropy(*arguments)
             else:
-                *parts, state = self._model.nats(*arguments)
+                *parts, state = self._model.token_nll(*arguments)
             for row, part in zip(found, parts, strict=True):
                 row[places[real]] = part.cpu().numpy()[real]
         return state

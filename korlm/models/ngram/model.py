@@ -81,7 +81,7 @@ class NgramLM(LanguageModel):
             found.append(NgramTable(keys, *(part.double().cpu().numpy() for part in floats)))
         return found
 
-    def count(self, ids: npt.NDArray[Any], check: Callable[[], None] = lambda: None) -> None:
+    def fit(self, ids: npt.NDArray[Any], check: Callable[[], None] = lambda: None) -> None:
         """Counts the n-grams of a text and smooths them as the settings say.
 
         Args:
@@ -124,7 +124,7 @@ class NgramLM(LanguageModel):
                 self.register_buffer(name, buffer.new_empty(saved.shape))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    def begin(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         """Nothing read: <pad>, int64 (batch_size, order - 1)."""
         shape = (batch_size, self.order - 1)
         return (torch.full(shape, PAD_ID, device=self._log_probs(1).device),)
@@ -138,7 +138,7 @@ class NgramLM(LanguageModel):
 
     def _read(self, inputs: Tensor, state: State | None) -> Tensor:
         """(B, order - 1 + T): what was read before and now, each sentence begun by <eos>."""
-        (before,) = state or self.begin(len(inputs))
+        (before,) = state or self.initial_state(len(inputs))
         return torch.cat([before, inputs.masked_fill(inputs == BOS_ID, EOS_ID)], 1)
 
     def _after(self, read: Tensor, lengths: Tensor | None) -> State:
@@ -191,18 +191,18 @@ class NgramLM(LanguageModel):
             rows[row, table[at] - parents[row]] = known.float()
         return result, self._after(read, lengths)
 
-    def read(self, inputs: Tensor, state: State | None = None) -> State:
-        """See ``LanguageModel.read``."""
+    def advance(self, inputs: Tensor, state: State | None = None) -> State:
+        """See ``LanguageModel.advance``."""
         return self._after(self._read(inputs, state), None)
 
-    def nats(
+    def token_nll(
         self,
         inputs: Tensor,
         targets: Tensor,
         state: State | None = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """See ``LanguageModel.nats``; looks up the targets alone."""
+        """See ``LanguageModel.token_nll``; looks up the targets alone."""
         read = self._read(inputs, state)
         grams = self._of_targets(read, targets)
         result = self._log_probs(1)[targets].double()

@@ -83,7 +83,7 @@ def _kneser_ney(
         if k < len(grams):
             before = np.bincount(grams[k].suffixes, minlength=len(level.keys))
             adjusted = np.where(level.starts_sentence, level.counts, before)
-        discounts = np.array([0.0, *_discounts(adjusted, k)])[np.minimum(adjusted, 3)]
+        discounts = np.array([0.0, *estimate_discounts(adjusted, k)])[np.minimum(adjusted, 3)]
         size = 1 if k == 1 else len(probs[-1])
         total, kept = (
             np.bincount(level.prefixes, values, minlength=size) for values in (adjusted, discounts)
@@ -96,7 +96,7 @@ def _kneser_ney(
     return probs, weights
 
 
-def _discounts(adjusted: Int64, order: int) -> tuple[float, float, float]:
+def estimate_discounts(adjusted: Int64, order: int) -> tuple[float, float, float]:
     """D1, D2 and D3+ of Chen and Goodman, equation 26, or lmplz's fallback for tiny texts."""
     n1, n2, n3, n4 = (int((adjusted == count).sum()) for count in (1, 2, 3, 4))
     if n1 and n2 and n3:

@@ -48,10 +48,10 @@ def step_by_step(
 ) -> tuple[list[float], list[float]]:
     """Surprisal and entropy of each token in bits, one step of one row at a time."""
     bits, entropy, last = [], [], ""
-    state, previous = model.begin(1), start_id
+    state, previous = model.initial_state(1), start_id
     for doc, line in lines:
         if context is Context.line or (context is Context.document and doc != last and line):
-            state, previous = model.begin(1), start_id
+            state, previous = model.initial_state(1), start_id
         last = doc if line else last
         for token in [*line, EOS_ID] if line else []:
             log_probs, state = model.step(torch.tensor([previous]), state)
@@ -140,7 +140,7 @@ def test_blank_lines_alone_end_no_context() -> None:
 def test_unsmoothed_counts_give_infinite_surprisal() -> None:
     config = NgramConfig(name="ngram", order=2, smoothing=Smoothing.maximum_likelihood)
     model = NgramLM(config, VOCAB_SIZE)
-    model.count(np.array([5, 6, EOS_ID, 5, 7, EOS_ID]))
+    model.fit(np.array([5, 6, EOS_ID, 5, 7, EOS_ID]))
     (found,) = SurprisalScorer(model, EOS_ID, Context.line).score(
         [reading_of([("d", [5, 6, 9, 5])])]
     )

@@ -25,7 +25,7 @@ assert len(TOKENS) == VOCAB_SIZE
 
 def make_model(order: int = 3, **config: object) -> NgramLM:
     model = NgramLM(NgramConfig(name="ngram", order=order, **config), VOCAB_SIZE)
-    model.count(random_text(400, seed=1))
+    model.fit(random_text(400, seed=1))
     return model
 
 
@@ -54,7 +54,7 @@ def test_the_file_of_kenlm_is_read_as_it_is() -> None:
     ids = {token: number for number, token in enumerate(tokens)}
     stream = [i for line in text.splitlines() for i in [*(ids[w] for w in line.split()), 3]]
     counted = NgramLM(NgramConfig(name="ngram", order=3), len(tokens))
-    counted.count(np.array(stream))
+    counted.fit(np.array(stream))
     tables = read_arpa(LMPLZ / "order3.arpa", tokens, 3)
     for found, expected in zip(tables, counted.tables(), strict=True):
         assert found.keys.tolist() == expected.keys.tolist()

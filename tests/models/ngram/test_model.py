@@ -67,7 +67,7 @@ def oracle() -> Oracle:
 def model(oracle: Oracle) -> NgramLM:
     """The same, counted here."""
     found = NgramLM(NgramConfig(name="ngram", order=3), len(oracle.tokens))
-    found.count(oracle.stream())
+    found.fit(oracle.stream())
     return found
 
 
@@ -103,7 +103,7 @@ def test_text_scores_as_with_kenlm(oracle: Oracle, model: NgramLM) -> None:
     targets = [i for s in sentences for i in [*oracle.ids(*s), EOS_ID]]
     inputs = torch.tensor([[EOS_ID, *targets[:-1]]])
     expected = [score for s in sentences for score in oracle.scores(s)]
-    nats, _ = model.nats(inputs, torch.tensor([targets]))
+    nats, _ = model.token_nll(inputs, torch.tensor([targets]))
     assert log10(nats[0]) == pytest.approx(expected, abs=2e-6)
     log_probs, _ = model.log_probs(inputs)
     picked = log_probs[0].gather(1, torch.tensor(targets)[:, None])[:, 0]
@@ -120,18 +120,18 @@ def test_a_sentence_knows_nothing_of_the_one_before(
     before = oracle.ids(*oracle.sentences[1])
     _, state = model.log_probs(torch.tensor([[start, *before]]))
     for read in (None, state):
-        nats, _ = model.nats(inputs, targets, read)
+        nats, _ = model.token_nll(inputs, targets, read)
         assert log10(nats[0]) == pytest.approx(oracle.scores(sentence), abs=2e-6)
 
 
 def test_text_that_was_read_on_and_single_targets_agree() -> None:
     """Targets that are the next inputs are found on a shorter way than others."""
     model = NgramLM(NgramConfig(name="ngram", order=4), VOCAB_SIZE)
-    model.count(random_text(500, seed=1))
+    model.fit(random_text(500, seed=1))
     row = torch.tensor(random_text(60, seed=2)).view(3, 20)
     row[1, 12:] = PAD_ID
     inputs, targets = row[:, :-1], row[:, 1:]
-    nats, _ = model.nats(inputs, targets)
+    nats, _ = model.token_nll(inputs, targets)
     log_probs, _ = model.log_probs(inputs)
     picked = -log_probs.gather(2, targets[..., None])[..., 0]
     torch.testing.assert_close(nats, torch.where(targets == PAD_ID, 0.0, picked))
@@ -140,15 +140,15 @@ def test_text_that_was_read_on_and_single_targets_agree() -> None:
 def test_a_target_is_never_the_beginning_of_a_sentence() -> None:
     """Though <bos> is read as <eos>: neither where it comes next nor where it does not."""
     model = NgramLM(NgramConfig(name="ngram", order=3), VOCAB_SIZE)
-    model.count(random_text(500, seed=1))
+    model.fit(random_text(500, seed=1))
     for inputs in ([[4, BOS_ID]], [[4, 5]]):
-        nats, _ = model.nats(torch.tensor(inputs), torch.tensor([[BOS_ID, 5]]))
+        nats, _ = model.token_nll(torch.tensor(inputs), torch.tensor([[BOS_ID, 5]]))
         assert nats[0].isinf().tolist() == [True, False]
 
 
 def test_the_state_is_the_last_ids() -> None:
     model = NgramLM(NgramConfig(name="ngram", order=4), VOCAB_SIZE)
-    (state,) = model.begin(2)
+    (state,) = model.initial_state(2)
     assert state.tolist() == [[PAD_ID] * 3] * 2
     _, (state,) = model.step(torch.tensor([5, BOS_ID]), (state,))
     assert state.dtype == torch.int64
@@ -160,11 +160,11 @@ def test_the_state_is_the_last_ids() -> None:
 
 def test_order_1_reads_nothing() -> None:
     model = NgramLM(NgramConfig(name="ngram", order=1), VOCAB_SIZE)
-    model.count(random_text(500, seed=1))
+    model.fit(random_text(500, seed=1))
     log_probs, (state,) = model.log_probs(torch.tensor([[4, 5], [6, 7]]))
     assert state.shape == (2, 0)
     assert (log_probs == log_probs[0, 0]).all()
-    nats, _ = model.nats(torch.tensor([[4, 5]]), torch.tensor([[5, 6]]))
+    nats, _ = model.token_nll(torch.tensor([[4, 5]]), torch.tensor([[5, 6]]))
     torch.testing.assert_close(nats[0], -log_probs[0, 0, [5, 6]])
 
 
@@ -178,7 +178,7 @@ def test_untrained_it_is_uniform() -> None:
 def test_a_checkpoint_brings_its_own_sizes() -> None:
     config = NgramConfig(name="ngram", order=3)
     counted = NgramLM(config, VOCAB_SIZE)
-    counted.count(random_text(500, seed=1))
+    counted.fit(random_text(500, seed=1))
     empty = build_model(config, VOCAB_SIZE)
     empty.load_state_dict(counted.state_dict())
     inputs = torch.tensor(random_text(30, seed=2))[None]
@@ -193,7 +193,7 @@ def test_a_checkpoint_brings_its_own_sizes() -> None:
 def test_too_short_a_text_is_told_in_one_line() -> None:
     model = NgramLM(NgramConfig(name="ngram", order=5), VOCAB_SIZE)
     with pytest.raises(ConfigError, match=r"^model\.order=5: .*order 4: lower model\.order") as e:
-        model.count(np.array([4, 5, EOS_ID, 4, EOS_ID]))
+        model.fit(np.array([4, 5, EOS_ID, 4, EOS_ID]))
     assert "\n" not in str(e.value)
 
 
@@ -203,7 +203,7 @@ def test_plain_counts_make_a_new_sentence_impossible() -> None:
     losses = {}
     for smoothing in Smoothing:
         model = NgramLM(NgramConfig(name="ngram", order=3, smoothing=smoothing), VOCAB_SIZE)
-        model.count(text)
-        losses[smoothing.value] = float(model.loss(new[:, :-1], new[:, 1:])[0]) / 99
+        model.fit(text)
+        losses[smoothing.value] = float(model.training_loss(new[:, :-1], new[:, 1:]).nll) / 99
     assert math.isinf(losses["maximum_likelihood"])
     assert max(losses["kneser_ney"], losses["add_k"]) < math.log(VOCAB_SIZE - 2)

@@ -13,7 +13,7 @@ from model_cases import VOCAB_SIZE, random_text
 from korlm.config import NgramConfig, Smoothing
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID
 from korlm.models.ngram.model import NgramLM
-from korlm.models.ngram.smoothing import FALLBACK, _discounts
+from korlm.models.ngram.smoothing import FALLBACK, estimate_discounts
 
 # "4 5", "4 5", "4 6" and "5": a vocabulary of <unk>, <eos>, 4, 5 and 6.
 TEXT = np.array([4, 5, EOS_ID, 4, 5, EOS_ID, 4, 6, EOS_ID, 5, EOS_ID])
@@ -23,7 +23,7 @@ V = 7
 def probs(text: np.ndarray, vocab_size: int, *read: int, **config: object) -> list[float]:
     """What a model of these settings predicts after what was read."""
     model = NgramLM(NgramConfig(name="ngram", **config), vocab_size)
-    model.count(text)
+    model.fit(text)
     log_probs, _ = model.log_probs(torch.tensor([read]))
     return log_probs[0, -1].double().exp().tolist()
 
@@ -31,7 +31,7 @@ def probs(text: np.ndarray, vocab_size: int, *read: int, **config: object) -> li
 def test_discounts_by_hand() -> None:
     """N1, n2, n3, n4 = 8, 4, 2, 1: Y = 8 / 16, and each discount j - (j + 1) Y n(j+1) / n(j)."""
     adjusted = np.repeat([1, 2, 3, 4, 9], [8, 4, 2, 1, 5])
-    found = _discounts(adjusted, order=2)
+    found = estimate_discounts(adjusted, order=2)
     assert found == pytest.approx((1 - 2 / 2 * 4 / 8, 2 - 3 / 2 * 2 / 4, 3 - 4 / 2 * 1 / 2))
 
 
@@ -41,7 +41,7 @@ def test_too_few_counts_take_the_fallback_and_say_so(
 ) -> None:
     """Also where the formula leads out of the range of a discount, as the last ones do."""
     with caplog.at_level(logging.WARNING):
-        assert _discounts(np.array(counts), order=3) == FALLBACK
+        assert estimate_discounts(np.array(counts), order=3) == FALLBACK
     assert "order 3" in caplog.text
     assert "a lower model.order helps" in caplog.text
 
