@@ -23,7 +23,7 @@ from korlm.utils.errors import CheckpointError, ConfigError, enough_memory
 
 if TYPE_CHECKING:
     from korlm.dataset.prepared import Prepared
-    from korlm.training.distributed import ProcessGroup
+    from korlm.utils.distributed import ProcessGroup
 
 logger = logging.getLogger(__name__)
 

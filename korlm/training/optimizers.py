@@ -43,7 +43,8 @@ def build_optimizer(
     if isinstance(config, MuonConfig) and isinstance(model, LanguageModel):
         hidden = model.muon_weights()
     hidden_ids = {id(weight) for weight, _ in hidden}
-    decayed, not_decayed = [], []
+    decayed: list[nn.Parameter] = []
+    not_decayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if id(parameter) not in hidden_ids:
             is_matrix = parameter.ndim > 1 and not name.endswith("initial")

@@ -119,7 +119,7 @@ class Trainer:
                     return
                 self._buffer = StepBuffer()
                 while not self._is_log_due():
-                    self._step(next(batches))
+                    self.train_step(next(batches))
                 self._log(bar)
                 contention.poll()
                 self.stop.check()
@@ -165,8 +165,8 @@ class Trainer:
         while True:
             yield from self.task.train_batches.epoch(self.progress.epoch, self.progress.batch)
 
-    def _step(self, batch: Batch) -> None:
-        """Take one optimizer step, without waiting for a GPU."""
+    def train_step(self, batch: Batch) -> Tensor:
+        """Take one optimizer step, without waiting for a GPU; return the summed loss."""
         progress = self.progress
         lr = self.optimizer.defaults["lr"] * progress.plateau.factor
         lr *= learning_rate_factor(self.schedule, progress.step, self.total_steps)
@@ -190,6 +190,7 @@ class Trainer:
         progress.step += 1
         progress.batch += 1
         self._buffer.add(nll.detach(), norm, batch.num_tokens, lr)
+        return nll.detach()
 
     def _log(self, bar: ProgressBar) -> None:
         """Log the buffered steps, and check that their losses and gradients are finite."""

@@ -241,12 +241,12 @@ def test_help(command: str) -> None:
 def test_an_unexpected_failure_leaves_no_empty_run(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from korlm.training import session as station
+    from korlm.training import session
 
     def fail(*args: object) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(station, "Run", fail)
+    monkeypatch.setattr(session, "build_session", fail)
     with pytest.raises(RuntimeError, match="ours"):
         korlm("train", *tiny.overrides, *LIGHT)
     assert not list(tmp_path.glob("outputs/runs/*"))

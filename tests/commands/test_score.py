@@ -208,7 +208,7 @@ MISTAKES = {
     "output=o.xlsx": "output=o.xlsx: must end in .tsv, .tsv.gz or .parquet, or be -",
     "eojeols=-": "eojeols=-: must end in .tsv, .tsv.gz or .parquet",
     "output=missing/o.tsv": "output=missing/o.tsv: there is no folder missing; make it",
-    "run=nowhere": "nowhere: no checkpoints/best.pt in there",
+    "run=nowhere": "nowhere: has no checkpoints/best.pt",
     "context=word": "context",
     "level=word": "level",
     "batch_tokens=0": "batch_tokens=0: must be 1 or more",

@@ -28,7 +28,7 @@ def test_a_port_that_is_taken(korlm: Command, tmp_path: Path) -> None:
         ("rate=0", "rate=0.0: must be a finite number above 0"),
         ("host=' '", "host= : must be an address"),
         ("host=256.1.2.3", "host=256.1.2.3 port=8600: cannot listen there"),
-        ("port=0", "no checkpoints/best.pt in there"),
+        ("port=0", "has no checkpoints/best.pt"),
     ],
 )
 def test_what_cannot_be(korlm: Command, tmp_path: Path, option: str, message: str) -> None:

@@ -115,7 +115,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "cut spelling": ("spelling.safetensors", cut, "damaged or missing"),
     "cut config": ("config.json", cut, "damaged or missing"),
     "cut vocabulary": ("vocab.tsv", cut, "damaged or missing"),
-    "another vocabulary": ("vocab.tsv", cut_on_purpose, "does not fit its own settings"),
+    "another vocabulary": ("vocab.tsv", cut_on_purpose, "does not match its own settings"),
     "no spelling": ("spelling.safetensors", Path.unlink, "damaged or missing"),
     "no config": ("config.json", Path.unlink, "damaged or missing"),
     "no vocabulary": ("vocab.tsv", Path.unlink, "damaged or missing"),
@@ -139,12 +139,12 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a wrong shape": (
         "model.safetensors",
         lambda p: change_model(p, lambda t: t.update({"output.bias": torch.zeros(3)})),
-        "does not fit its own settings",
+        "does not match its own settings",
     ),
     "a weight too few": (
         "model.safetensors",
         lambda p: change_model(p, lambda t: [t.pop("output.bias")]),
-        "does not fit its own settings",
+        "does not match its own settings",
     ),
     "a shared weight that is missing": (
         "model.safetensors",

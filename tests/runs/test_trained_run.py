@@ -56,8 +56,8 @@ def test_what_a_tokenizer_learned_travels_with_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("group", "changes", "told"),
     [
-        ("model", {"embedding_dim": 60_000}, "fewer than they ask for"),
-        ("model", {"num_layers": 256}, "fewer than they ask for"),
+        ("model", {"embedding_dim": 60_000}, "fewer than they require"),
+        ("model", {"num_layers": 256}, "fewer than they require"),
         ("model", {"num_layers": 257}, "model.num_layers=257: must be 256 or less"),
         ("model", {"name": "${oc.env:HOME}"}, "must be a plain value"),
         ("trainer", {"device": "${oc.env:HOME}"}, "must be a plain value"),
@@ -89,5 +89,5 @@ def test_settings_that_somebody_made_up(
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no checkpoints/best\.pt in there"):
+    with pytest.raises(CheckpointError, match=r"has no checkpoints/best\.pt"):
         korlm.load(tmp_path)

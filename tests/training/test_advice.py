@@ -38,7 +38,7 @@ def test_mostly_unknown() -> None:
 
 
 @pytest.mark.parametrize("max_size", [3, 1000])
-def test_a_run_tells_it_once(
+def test_a_run_logs_it_once(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, max_size: int
 ) -> None:
     typed = [*tiny.overrides, *LIGHT, "tokenizer=eojeol", f"vocab.max_size={max_size}"]

@@ -1,4 +1,4 @@
-"""Runs that count: the same folder, figures and ways to stop as those that follow gradients."""
+"""Runs of n-gram models: the same files, metrics and interruptions as those of neural models."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_run_holds_what_was_promised(prepared: Prepared, tmp_path: Path, mode:
     best, last = (load_checkpoint(tmp_path / "checkpoints" / f"{n}.pt") for n in ("best", "last"))
     assert best["optimizer"] is None
     assert best["progress"]["step"] == last["progress"]["step"] == 1
-    assert last["progress"]["best_loss"] == found.splits["valid"]["loss"]
+    assert last["progress"]["best_cost"] == found.splits["valid"]["loss"]
     for checkpoint in (best, last):
         model = build_model(NgramConfig(name="ngram", order=3), len(prepared.vocab))
         model.load_state_dict(checkpoint["model"])
@@ -84,7 +84,7 @@ def test_plain_counts_have_no_finite_perplexity(
     assert math.isinf(splits["valid"]["perplexity"])
     assert splits["train"]["perplexity"] < 10
     assert json.loads((tmp_path / "metrics.json").read_text())["valid"]["perplexity"] is None
-    assert "model.smoothing=maximum_likelihood gives some tokens of valid" in caplog.text
+    assert "model.smoothing=maximum_likelihood assigns zero probability" in caplog.text
     assert "inf" in caplog.text
 
 
@@ -116,17 +116,20 @@ def test_stopped_and_resumed_it_ends_the_same(
     unbroken = finish(settings(prepared, write_arpa=True), prepared, tmp_path / "a")
     run = start(settings(prepared, write_arpa=True), prepared, tmp_path / "b")
 
-    def wish(*_: object) -> None:
+    validate = run.validator.validate
+
+    def request_stop(*arguments: object) -> None:
         run.stop.stop_requested = True
 
     with monkeypatch.context() as patch:
         if moment == "counting":
-            wish()
+            request_stop()
         elif moment == "validation":
-            patch.setattr(run, "_sample", wish)
-            patch.setattr(run.tracker, "sample", wish)
+            patch.setattr(run.task.eval_batches["valid"], "epoch", lambda *_: request_stop() or [0])
         else:
-            patch.setattr("korlm.training.ngram.exp", lambda loss: wish() or loss)
+            patch.setattr(
+                run.validator, "validate", lambda **named: (validate(**named), request_stop())[0]
+            )
         message = break_off(run)
     assert message.startswith(f"stopped at step {0 if moment == 'counting' else 1} of 1")
     assert not list(tmp_path.glob("b/ngram.arpa.gz*"))

@@ -44,8 +44,8 @@ from korlm.dataset.batches import Batch
 from korlm.dataset.prepared import Prepared
 from korlm.models.registry import build_model
 from korlm.runs.checkpoint import load_checkpoint, save_checkpoint, settings_of
+from korlm.tasks.language_modeling import sum_losses
 from korlm.training.session import TrainingSession
-from korlm.training.validation import evaluate
 from korlm.utils.errors import CheckpointError, PreparedError
 
 
@@ -71,23 +71,21 @@ def unbroken(
 
 
 @pytest.fixture(autouse=True)
-def deaf_to_signals_from_outside(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def no_signals(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let SIGTERM end pytest, unless a test is about signals.
 
-    A run takes it as the wish to stop: the time limit of a slow test session then stopped the run
+    A run stops at it: the time limit of a slow test session then stopped the run
     of the test under way at another step than the test had asked for, and failed that test alone.
     """
     if request.node.name != "test_a_real_interrupt":
-        monkeypatch.setattr("korlm.training.stop.ending", lambda: [])
+        monkeypatch.setattr("korlm.training.stop.stop_signals", lambda: [])
 
 
 def assert_same_end(found: TrainingSession, splits: Splits, expected: Finished) -> None:
     """Equal to the bit: weights, moments, random numbers, progress, figures."""
     assert comparable(splits) == comparable(expected.splits)
     for name in ("last.pt", "best.pt"):
-        mine = load_checkpoint(found.checkpoints / name)
+        mine = load_checkpoint(found.checkpoints.folder / name)
         theirs = load_checkpoint(expected.run.folder / "checkpoints" / name)
         for checkpoint in (mine, theirs):
             checkpoint["progress"].pop("seconds")
@@ -114,7 +112,7 @@ def assert_equal(found: Any, expected: Any, where: str) -> None:
 def test_stopped_after_a_step_and_resumed(
     unbroken: Finished, prepared: Prepared, tmp_path: Path, where: Any
 ) -> None:
-    per_epoch, total = unbroken.steps_per_epoch, unbroken.run.trainer.total_steps
+    per_epoch, total = unbroken.steps_per_epoch, unbroken.run.total_steps
     places = {"epoch": per_epoch, "epoch + 1": per_epoch + 1, "last - 1": total - 1, "last": total}
     step = places.get(where, where)
     run = start(unbroken.run.settings, prepared, tmp_path)
@@ -133,13 +131,13 @@ def test_stopped_during_a_validation_and_resumed(
     unbroken: Finished, prepared: Prepared, tmp_path: Path, nth: int, batch: int
 ) -> None:
     run = start(unbroken.run.settings, prepared, tmp_path)
-    valid, passes = run.batches["valid"], 0
-    total = run.trainer.total_steps
+    valid, passes = run.task.eval_batches["valid"], 0
+    total = run.total_steps
     due = [s for s in range(1, total + 1) if s % 4 == 0 or s % unbroken.steps_per_epoch == 0]
     step = due[nth - 1] if nth > 0 else total
     epoch = valid.epoch
 
-    def wishing(*arguments: int) -> Iterator[Batch]:
+    def request_stop(*arguments: int) -> Iterator[Batch]:
         nonlocal passes
         passes += 1
         for number, part in enumerate(epoch(*arguments)):
@@ -147,7 +145,7 @@ def test_stopped_during_a_validation_and_resumed(
                 run.stop.stop_requested = True
             yield part
 
-    valid.epoch = wishing  # type: ignore[method-assign]
+    valid.epoch = request_stop  # type: ignore[method-assign]
     break_off(run)
     assert passes == (nth if nth > 0 else len(due))
     resumed = resume(prepared, tmp_path)
@@ -159,16 +157,16 @@ def test_stopped_during_the_last_figures_and_resumed(
     unbroken: Finished, prepared: Prepared, tmp_path: Path
 ) -> None:
     run = start(unbroken.run.settings, prepared, tmp_path)
-    epoch = run.batches["test"].epoch
+    epoch = run.task.eval_batches["test"].epoch
 
-    def wishing(*arguments: int) -> Iterator[Batch]:
+    def request_stop(*arguments: int) -> Iterator[Batch]:
         run.stop.stop_requested = True
         return epoch(*arguments)
 
-    run.batches["test"].epoch = wishing  # type: ignore[method-assign]
+    run.task.eval_batches["test"].epoch = request_stop  # type: ignore[method-assign]
     break_off(run)
     resumed = resume(prepared, tmp_path)
-    assert resumed.trainer.is_done
+    assert resumed.progress.step == resumed.total_steps
     assert_same_end(resumed, resumed.fit(), unbroken)
 
 
@@ -226,7 +224,7 @@ def test_crashed_and_resumed(
     assert_same_end(resumed, resumed.fit(), unbroken)
     events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0})
     drawn = [event.step for event in events.Reload().Scalars("loss/train")]
-    assert drawn == list(range(1, unbroken.run.trainer.total_steps + 1))
+    assert drawn == list(range(1, unbroken.run.total_steps + 1))
 
 
 def test_the_plateau_is_remembered(prepared: Prepared, tmp_path: Path) -> None:
@@ -288,10 +286,10 @@ def test_models_that_know_spelling_resume(
     break_off(run)
     resumed = resume(prepared, tmp_path / "broken")
     assert_same_end(resumed, resumed.fit(), expected)
-    best = load_checkpoint(resumed.checkpoints / "best.pt")
+    best = load_checkpoint(resumed.checkpoints.folder / "best.pt")
     restored = build_model(model, len(best["vocab"]["tokens"]), best["vocab"]["tokens"])
     restored.load_state_dict(best["model"])
-    loss = evaluate(restored, resumed.batches["valid"], resumed.device).loss
+    loss = sum_losses(restored, resumed.task.eval_batches["valid"], resumed.device).loss
     assert loss == expected.splits["valid"]["loss"]
 
 
@@ -335,8 +333,8 @@ def test_from_the_best_model_where_last_is_damaged(
     assert "last.pt: damaged" in error and error.endswith(f"python -m korlm.train {command}")
     ended = korlm("train", *command.split())
     assert ended.code == 0, ended.err
-    assert "going on from the best model, of step 4, with a new state" in ended.out
-    assert load_checkpoint(last)["progress"]["step"] == run.trainer.total_steps
+    assert "resuming from the best model, of step 4, with a new optimizer state" in ended.out
+    assert load_checkpoint(last)["progress"]["step"] == run.total_steps
     assert (tmp_path / "run" / "metrics.json").is_file()
     # The valid loss of step 4 is known: it counts neither again nor as one that got no better.
     assert "  step 8  " in ended.out and "  step 4  " not in ended.out
@@ -387,7 +385,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(
     checkpoint = load_checkpoint(path)
     damage(checkpoint)
     save_checkpoint(path, checkpoint)
-    with pytest.raises(CheckpointError, match=r"last\.pt: does not fit its own settings") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"last\.pt: does not match its own settings"
+    ) as caught:
         resume(prepared, tmp_path)
     assert len(str(caught.value).splitlines()) == 1
 

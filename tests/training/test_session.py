@@ -1,4 +1,4 @@
-"""Whole runs on a tiny corpus: they learn, keep what they promised, and resume to the bit."""
+"""Whole runs on a tiny corpus: they learn, and write the documented files and metrics."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.evaluation.metrics import LossSums
 from korlm.models.registry import build_model
 from korlm.runs.checkpoint import load_checkpoint, settings_of
+from korlm.tasks.language_modeling import sum_losses
 from korlm.tokenizers.characters import SyllableTokenizer
-from korlm.training.validation import evaluate
 from korlm.utils.errors import ConfigError, Interrupted, KorlmError, TrainingError, enough_memory
 
 METRICS = {
@@ -82,8 +82,8 @@ def test_learns_its_text_by_heart(finished: Finished) -> None:
     vocab_size = len(finished.run.prepared.vocab)
     assert vocab_size > 20
     assert finished.splits["train"]["perplexity"] < 1.8
-    assert finished.splits["valid"]["perplexity"] < finished.run.trainer.total_steps
-    assert finished.run.progress.step == finished.run.trainer.total_steps
+    assert finished.splits["valid"]["perplexity"] < finished.run.total_steps
+    assert finished.run.progress.step == finished.run.total_steps
 
 
 def test_metrics_are_those_promised(finished: Finished) -> None:
@@ -127,7 +127,7 @@ def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> No
     run = start(make_settings(prepared, trainer={"epochs": 2}), prepared, tmp_path)
 
     def hook(*arguments: object) -> None:
-        if run.progress.step >= run.trainer.total_steps // 2:
+        if run.progress.step >= run.total_steps // 2:
             with torch.no_grad():
                 for parameter in run.model.parameters():
                     parameter.mul_(1.5)
@@ -135,14 +135,19 @@ def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> No
     run.optimizer.register_step_post_hook(hook)
     splits, progress = run.fit(), run.progress
     assert progress.best_step == progress.step // 2
-    best, last = (load_checkpoint(run.checkpoints / f"{name}.pt") for name in ("best", "last"))
+    best, last = (
+        load_checkpoint(run.checkpoints.folder / f"{name}.pt") for name in ("best", "last")
+    )
     assert best["progress"]["best_step"] == best["progress"]["step"] == progress.best_step
-    assert best["progress"]["best_loss"] == last["progress"]["best_loss"] == progress.best_loss
-    assert splits["valid"]["loss"] == progress.best_loss
+    assert best["progress"]["best_cost"] == last["progress"]["best_cost"] == progress.best_cost
+    assert splits["valid"]["loss"] == progress.best_cost
     for name, parameter in run.model.state_dict().items():
         assert torch.equal(parameter, best["model"][name])
     run.model.load_state_dict(last["model"])
-    assert evaluate(run.model, run.batches["valid"], run.device).loss > progress.best_loss + 0.1
+    assert (
+        sum_losses(run.model, run.task.eval_batches["valid"], run.device).loss
+        > progress.best_cost + 0.1
+    )
 
 
 def test_it_begins_with_how_frequent_tokens_are(prepared: Prepared, tmp_path: Path) -> None:
@@ -152,7 +157,7 @@ def test_it_begins_with_how_frequent_tokens_are(prepared: Prepared, tmp_path: Pa
     counts = torch.tensor(prepared.vocab.counts) + 0.5
     ids = torch.from_numpy(prepared.ids("valid").astype("int64"))
     expected = -(counts / counts.sum()).log()[ids].mean().item()
-    found = evaluate(run.model, run.batches["valid"], run.device).loss
+    found = sum_losses(run.model, run.task.eval_batches["valid"], run.device).loss
     assert found == pytest.approx(expected, rel=0.01)
     assert found < math.log(len(prepared.vocab)) - 0.2
 
@@ -172,7 +177,7 @@ def test_best_is_enough_by_itself(finished: Finished) -> None:
     batches = build_batches(
         torch.tensor(tokens).numpy().astype("uint16"), settings.batches, False, 1, "valid"
     )
-    tally = evaluate(model, batches, torch.device("cpu"))
+    tally = sum_losses(model, batches, torch.device("cpu"))
     assert tally.num_tokens == finished.splits["valid"]["num_tokens"]
     assert tally.loss == pytest.approx(finished.splits["valid"]["loss"], rel=1e-6)
 
@@ -184,7 +189,7 @@ def test_last_holds_what_best_does_and_the_way_on(finished: Finished) -> None:
     assert last["optimizer"]["state"]
     assert last["config"] == best["config"]
     assert last["vocab"] == best["vocab"]
-    assert last["progress"]["step"] == finished.run.trainer.total_steps
+    assert last["progress"]["step"] == finished.run.total_steps
     assert last["rng"]["cpu"].dtype == torch.uint8
 
 
@@ -196,7 +201,7 @@ def test_spelling_goes_along(finished: Finished) -> None:
         assert checkpoint["spelling"][name].tolist() == array.tolist()
 
 
-def test_a_prepared_corpus_tells_its_own_settings(
+def test_the_settings_of_the_prepared_corpus_are_saved(
     finished: Finished, prepared: Prepared, tmp_path: Path
 ) -> None:
     """With prepared=DIR the corpus of the command is not the one that was read."""
@@ -204,7 +209,7 @@ def test_a_prepared_corpus_tells_its_own_settings(
     other = dataclasses.replace(settings.corpus, name="other", train=["nowhere.txt"])
     run = start(dataclasses.replace(settings, corpus=other), prepared, tmp_path)
     run.tracker.close()
-    checkpoint = run.checkpoint()
+    checkpoint = run.checkpoints.corpus
     assert checkpoint["config"]["corpus"]["name"] == "tiny"
     best = load_checkpoint(finished.run.folder / "checkpoints" / "best.pt")
     assert checkpoint["config"]["corpus"] == best["config"]["corpus"]
@@ -219,7 +224,7 @@ def test_tensorboard_holds_the_run(finished: Finished) -> None:
     assert {"loss/train", "loss/valid", "loss/test", "best/valid_perplexity"} <= set(
         tags["scalars"]
     )
-    steps_per_epoch = len(finished.run.trainer.train)
+    steps_per_epoch = finished.steps_per_epoch
     assert [point.step for point in events.Scalars("loss/valid")] == [
         steps_per_epoch * n for n in range(1, 26)
     ]
@@ -236,9 +241,7 @@ def test_tensorboard_holds_the_run(finished: Finished) -> None:
     assert sampled["samples"].split() == "".join(tokens).replace("▁", " ").split()
 
 
-def test_the_log_tells_where_training_stands(
-    prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_log(prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="korlm"):
         start(make_settings(prepared), prepared, tmp_path).fit()
     text = "\n".join(record.getMessage() for record in caplog.records)
@@ -292,7 +295,7 @@ MODELS: dict[str, ModelConfig] = {
 
 def assert_learns(settings: TrainSettings, prepared: Prepared, folder: Path) -> Splits:
     run = start(settings, prepared, folder)
-    before = evaluate(run.model, run.batches["train"], run.device).loss
+    before = sum_losses(run.model, run.task.eval_batches["train"], run.device).loss
     splits = run.fit()
     assert splits["train"]["loss"] < before - 0.3
     return splits
@@ -349,7 +352,7 @@ def test_the_seed_shuffles_the_sentences(prepared: Prepared, tmp_path: Path) -> 
         settings = make_settings(prepared, mode=Mode.sentence, seed=seed)
         run = start(settings, prepared, tmp_path / str(seed))
         run.tracker.close()
-        batches = run.trainer.train if split == "train" else run.batches[split]
+        batches = run.task.train_batches if split == "train" else run.task.eval_batches[split]
         return [batch.inputs.tolist() for batch in batches.epoch(0)]
 
     assert inputs("train", 1) != inputs("train", 2)
@@ -384,7 +387,7 @@ def diverged(monkeypatch: pytest.MonkeyPatch, loss: float) -> None:
     def costly(model: object, batches: Batches, *others: object) -> LossSums:
         return LossSums(loss * batches.num_tokens, 0.0, batches.num_tokens, 0, 1.0)
 
-    monkeypatch.setattr("korlm.training.session.evaluate", costly)
+    monkeypatch.setattr("korlm.tasks.language_modeling.sum_losses", costly)
 
 
 def test_a_run_that_has_diverged_is_no_success(
@@ -395,14 +398,14 @@ def test_a_run_that_has_diverged_is_no_success(
     run = start(make_settings(prepared), prepared, tmp_path)
     with pytest.raises(
         TrainingError, match=r"^the training has diverged: .* no best model"
-    ) as told:
+    ) as caught:
         run.fit()
-    assert len(str(told.value).splitlines()) == 1 and "lower optimizer.lr" in str(told.value)
+    assert len(str(caught.value).splitlines()) == 1 and "lower optimizer.lr" in str(caught.value)
     assert not (tmp_path / "metrics.json").exists()
-    assert [path.name for path in run.checkpoints.iterdir()] == ["last.pt"]
+    assert [path.name for path in run.checkpoints.folder.iterdir()] == ["last.pt"]
 
 
-def test_worse_than_guessing_is_told(
+def test_a_warning_if_worse_than_guessing(
     prepared: Prepared,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -415,11 +418,11 @@ def test_worse_than_guessing_is_told(
         assert ("worse than guessing" in caplog.text) == is_worse
 
 
-def test_a_model_larger_than_memory_is_told_in_one_line() -> None:
-    told = r"^model=lstm: needs more memory than there is \(.* GB at once\); lower it$"
+def test_a_model_larger_than_memory() -> None:
+    message = r"^model=lstm: needs more memory than there is \(.* GB at once\); lower it$"
     config = LSTMConfig(name="lstm", embedding_dim=8)
     config.hidden_dim = 2_000_000  # above the bound of the setting: more than any machine has
-    with pytest.raises(ConfigError, match=told), enough_memory("model=lstm", "lower it"):
+    with pytest.raises(ConfigError, match=message), enough_memory("model=lstm", "lower it"):
         build_model(config, 5)
     with pytest.raises(RuntimeError, match="shapes"), enough_memory("model=lstm", "lower it"):
         raise RuntimeError("shapes differ")
@@ -430,23 +433,20 @@ def test_stopped_in_the_final_evaluation_keeps_the_last_state(
 ) -> None:
     """By then the model is the best one: writing it to last.pt would spoil a longer run."""
     run = start(make_settings(prepared), prepared, tmp_path / "run")
-    first, figures = run.trainer.validate, run._figures
-    losses = iter([first])
+    evaluate, num_validations = run.validator.evaluate, 0
 
-    def validate() -> float:
-        measure = next(losses, None)
-        return measure() if measure else 99.0
+    def worse_each_time(split: str, show_progress: bool = False) -> dict[str, float]:
+        nonlocal num_validations
+        run.stop.stop_requested = show_progress  # in the final evaluation
+        num_validations += 1
+        metrics = evaluate(split, show_progress)
+        return metrics if num_validations == 1 else {**metrics, "loss": 99.0}
 
-    def stop_at_the_end(split: str, progress: bool = False) -> dict[str, float]:
-        run.stop.stop_requested = progress
-        return figures(split, progress)
-
-    monkeypatch.setattr(run.trainer, "validate", validate)
-    monkeypatch.setattr(run, "_figures", stop_at_the_end)
+    monkeypatch.setattr(run.validator, "evaluate", worse_each_time)
     with pytest.raises(Interrupted, match="go on with"):
         run.fit()
     last, best = (
-        torch.load(run.checkpoints / name, weights_only=True)["model"]
+        torch.load(run.checkpoints.folder / name, weights_only=True)["model"]
         for name in ("last.pt", "best.pt")
     )
     assert any(not torch.equal(last[name], best[name]) for name in last)
