@@ -37,7 +37,7 @@ class CheckpointWriter:
 
     Attributes:
         folder: for the checkpoints; created with the first one.
-        corpus: settings, vocabulary and everything else that does not change in training.
+        constants: settings, vocabulary and everything else that does not change in training.
         model: the model.
         optimizer: the optimizer.
         progress: the progress of training.
@@ -45,7 +45,7 @@ class CheckpointWriter:
     """
 
     folder: Path
-    corpus: Checkpoint
+    constants: Checkpoint
     model: nn.Module
     optimizer: torch.optim.Optimizer
     progress: Progress
@@ -75,14 +75,14 @@ class CheckpointWriter:
 
     def _checkpoint(self) -> Checkpoint:
         return {
-            **self.corpus,
+            **self.constants,
             "model": self.model.state_dict(),
             "optimizer": None,
             "progress": self.progress.state_dict(),
         }
 
 
-def corpus_entries(config: dict[str, Any], prepared: Prepared) -> Checkpoint:
+def constant_entries(config: dict[str, Any], prepared: Prepared) -> Checkpoint:
     """Return the entries of a checkpoint that do not change in training.
 
     Args:

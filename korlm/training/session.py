@@ -32,7 +32,7 @@ from korlm.training import advice
 from korlm.training.checkpointing import (
     CheckpointWriter,
     check_fingerprint,
-    corpus_entries,
+    constant_entries,
     restore,
 )
 from korlm.training.ngram import fit_ngram
@@ -111,7 +111,7 @@ def build_session(
     # From here on files are written: what is refused above leaves no run directory.
     tracker: TensorBoardLogger = NullLogger()
     checkpoints = CheckpointWriter(
-        folder / "checkpoints", corpus_entries(config, prepared), model, optimizer, progress, group
+        folder / "checkpoints", constant_entries(config, prepared), model, optimizer, progress, group
     )
     if group.is_main_process:
         checkpoints.folder.mkdir(parents=True, exist_ok=True)

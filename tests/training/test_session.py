@@ -209,7 +209,7 @@ def test_the_settings_of_the_prepared_corpus_are_saved(
     other = dataclasses.replace(settings.corpus, name="other", train=["nowhere.txt"])
     run = start(dataclasses.replace(settings, corpus=other), prepared, tmp_path)
     run.tracker.close()
-    checkpoint = run.checkpoints.corpus
+    checkpoint = run.checkpoints.constants
     assert checkpoint["config"]["corpus"]["name"] == "tiny"
     best = load_checkpoint(finished.run.folder / "checkpoints" / "best.pt")
     assert checkpoint["config"]["corpus"] == best["config"]["corpus"]
