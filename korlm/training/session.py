@@ -40,6 +40,7 @@ from korlm.training.optimizers import build_optimizer
 from korlm.training.state import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
 from korlm.training.tensorboard import NullLogger, TensorBoardLogger
+from korlm.training.tensorboard_projector import write_projector
 from korlm.training.trainer import Trainer, count_total_steps
 from korlm.training.validation import DIVERGENCE_HINT, ValidationCallback, Validator
 from korlm.utils import threads
@@ -111,7 +112,12 @@ def build_session(
     # From here on files are written: what is refused above leaves no run directory.
     tracker: TensorBoardLogger = NullLogger()
     checkpoints = CheckpointWriter(
-        folder / "checkpoints", constant_entries(config, prepared), model, optimizer, progress, group
+        folder / "checkpoints",
+        constant_entries(config, prepared),
+        model,
+        optimizer,
+        progress,
+        group,
     )
     if group.is_main_process:
         checkpoints.folder.mkdir(parents=True, exist_ok=True)
@@ -299,7 +305,7 @@ class TrainingSession:
         if not self.group.is_main_process:
             return splits
         write_figures(self.folder / "training.json", self._training_metrics())
-        self._log_embeddings()
+        self._write_embeddings()
         self._log_final_scalars(splits)
         self.tracker.log_hparams(self.config)
         self.tracker.close()
@@ -344,14 +350,15 @@ class TrainingSession:
             "tokens_per_second": tokens / max(progress.seconds, 1e-9),
         }
 
-    def _log_embeddings(self) -> None:
-        """Log the best model's embeddings for TensorBoard's projector."""
+    def _write_embeddings(self) -> None:
+        """Write the best model's embeddings for TensorBoard's projector."""
         number = self.settings.trainer.projected_tokens
         if number and isinstance(self.model, NeuralLM):
             vocab = self.prepared.vocab
             with torch.no_grad():
                 matrix = self.model.embedding.full_weight()
-            self.tracker.log_embeddings(matrix, vocab.tokens, vocab.counts, number)
+            folder = self.folder / "tensorboard"
+            write_projector(folder, matrix, vocab.tokens, vocab.counts, number)
 
     def _log_final_scalars(self, splits: Splits) -> None:
         """Log the test metrics.

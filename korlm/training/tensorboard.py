@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
-
-from korlm.training.tensorboard_projector import write_projector
 
 
 class TensorBoardLogger:
@@ -56,12 +53,6 @@ class TensorBoardLogger:
         """Log texts in Markdown by tag."""
         for tag, text in texts.items():
             self._writer.add_text(tag, text, step)
-
-    def log_embeddings(
-        self, matrix: Tensor, tokens: Sequence[str], counts: Sequence[int], number: int
-    ) -> None:
-        """Write the projector's files; arguments as in ``write_projector``."""
-        write_projector(self._folder, matrix, tokens, counts, number)
 
     def log_hparams(self, settings: Mapping[str, Any]) -> None:
         """Log the settings for the HParams tab."""

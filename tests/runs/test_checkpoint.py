@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import note_disk
+from tiny_runs import assert_equal
 
 from korlm.runs.checkpoint import (
     FORMAT,
@@ -50,23 +51,6 @@ def make_checkpoint(value: float = 1.0) -> dict[str, Any]:
     }
 
 
-def assert_same(found: Any, expected: Any) -> None:
-    """Equal to the bit, through dicts and lists."""
-    assert type(found) is type(expected)
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for key, value in expected.items():
-            assert_same(found[key], value)
-    elif isinstance(expected, (list, tuple)):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_same(one, other)
-    elif isinstance(expected, torch.Tensor):
-        torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    else:
-        assert found == expected
-
-
 def error_of(path: Path) -> str:
     """The message with which a file is refused, which is one line and names the file."""
     with pytest.raises(CheckpointError) as caught:
@@ -82,9 +66,9 @@ def test_round_trip(path: Path) -> None:
     save_checkpoint(path, checkpoint)
     loaded = load_checkpoint(path)
     assert loaded.pop("format") == FORMAT
-    assert_same(dict(loaded["model"]), dict(checkpoint["model"]))
+    assert_equal(dict(loaded["model"]), dict(checkpoint["model"]))
     del loaded["model"], checkpoint["model"]
-    assert_same(loaded, checkpoint)
+    assert_equal(loaded, checkpoint)
     assert os.listdir(path.parent) == ["last.pt"]
 
 

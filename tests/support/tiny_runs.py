@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from korlm.config import (
     AdagradConfig,
@@ -175,3 +176,20 @@ def comparable(splits: Splits) -> Splits:
         split: {key: value for key, value in figures.items() if key not in MEASURED}
         for split, figures in splits.items()
     }
+
+
+def assert_equal(actual: Any, expected: Any, path: str = "") -> None:
+    """Check nested dicts, lists and tensors for equality, bit for bit."""
+    assert type(actual) is type(expected), path
+    if isinstance(expected, dict):
+        assert actual.keys() == expected.keys(), path
+        for key, value in expected.items():
+            assert_equal(actual[key], value, f"{path}.{key}")
+    elif isinstance(expected, (list, tuple)):
+        assert len(actual) == len(expected), path
+        for number, (one, other) in enumerate(zip(actual, expected, strict=True)):
+            assert_equal(one, other, f"{path}[{number}]")
+    elif isinstance(expected, torch.Tensor):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0, msg=path)
+    else:
+        assert actual == expected, path

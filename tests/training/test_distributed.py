@@ -1,4 +1,4 @@
-"""Two processes train as one does, write one run, stop together and go on."""
+"""Two processes train like one, write one run directory, and stop and resume together."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def pair() -> Iterator[Pair]:
 
 
 def settings_of(prepared: Prepared, mode: Mode, **parts: object) -> two_processes.TrainSettings:
-    """No dropout; batches of which the second process gets less, or nothing, now and then."""
+    """Return settings without dropout, with batches of which the second process gets few rows."""
     return make_settings(
         prepared,
         trainer={"valid_every": 3, "sample_tokens": 3},
@@ -53,25 +53,25 @@ def settings_of(prepared: Prepared, mode: Mode, **parts: object) -> two_processe
                 num_layers=2,
                 initial_state=InitialState.learned,
             ),
-            # Adam alone would take away what all gradients have too much or too little of.
+            # A larger eps, or Adam would normalize away a wrong scale of all gradients.
             "optimizer": AdamConfig(name="adamw", lr=0.02, weight_decay=0.1, eps=1e-3),
             **parts,
         },
     )
 
 
-def close_to(found: Trained, expected: Trained) -> None:
-    """Equal but for the order in which floats were added."""
-    assert found.step == expected.step
+def close_to(result: Trained, expected: Trained) -> None:
+    """Check for equality up to the order of float additions."""
+    assert result.step == expected.step
     for name, parameter in expected.parameters.items():
-        torch.testing.assert_close(found.parameters[name], parameter, rtol=1e-4, atol=1e-5)
-    assert found.splits is not None and expected.splits is not None
-    same(found.splits, expected.splits)
+        torch.testing.assert_close(result.parameters[name], parameter, rtol=1e-4, atol=1e-5)
+    assert result.splits is not None and expected.splits is not None
+    same(result.splits, expected.splits)
 
 
-def same(found: Splits, expected: Splits) -> None:
+def same(result: Splits, expected: Splits) -> None:
     for split, figures in comparable(expected).items():
-        assert comparable(found)[split] == pytest.approx(figures, rel=1e-4)
+        assert comparable(result)[split] == pytest.approx(figures, rel=1e-4)
 
 
 @MODES
@@ -91,7 +91,7 @@ def test_two_train_as_one(pair: Pair, prepared: Prepared, tmp_path: Path, mode: 
 
 
 def test_stopped_and_resumed_to_the_bit(pair: Pair, prepared: Prepared, tmp_path: Path) -> None:
-    """With dropout: each process goes on with its own random numbers and its own columns."""
+    """With dropout: each process continues with its own random states and columns."""
     settings = settings_of(prepared, Mode.stream, model=BUSY_MODEL)
     whole = pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "whole")
     broken = tmp_path / "broken"
@@ -108,10 +108,9 @@ def test_stopped_and_resumed_to_the_bit(pair: Pair, prepared: Prepared, tmp_path
             assert torch.equal(mine.parameters[name], parameter)
 
 
-def test_another_number_of_processes_goes_on(
+def test_resuming_with_another_number_of_processes(
     pair: Pair, prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What two had read is what one goes on from, and the other way round."""
     settings = settings_of(prepared, Mode.stream)
     one = ended(start(settings, prepared, tmp_path / "one"))
     pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "from_two", 5)
@@ -207,7 +206,7 @@ def test_collectives_of_a_single_process() -> None:
 
 
 def test_torchrun(tiny: TinyCorpus, tmp_path: Path) -> None:
-    """The command as a user types it."""
+    """The documented command."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "korlm.train", *tiny.overrides, *LIGHT]
     done = subprocess.run(

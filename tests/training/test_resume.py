@@ -1,4 +1,4 @@
-"""A run that was broken off and resumed equals one that was not, to the last bit."""
+"""A resumed run equals an unbroken one, bit for bit."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tiny_runs import (
     OPTIMIZERS,
     Finished,
     Splits,
+    assert_equal,
     break_off,
     comparable,
     finish,
@@ -72,39 +73,24 @@ def unbroken(
 
 @pytest.fixture(autouse=True)
 def no_signals(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let SIGTERM end pytest, unless a test is about signals.
+    """Let SIGTERM end pytest, unless the test is about signals.
 
-    A run stops at it: the time limit of a slow test session then stopped the run
-    of the test under way at another step than the test had asked for, and failed that test alone.
+    A run stops at it: the time limit of a slow test session would stop the current
+    test's run at the wrong step, and only that test would fail.
     """
     if request.node.name != "test_a_real_interrupt":
         monkeypatch.setattr("korlm.training.stop.stop_signals", lambda: [])
 
 
-def assert_same_end(found: TrainingSession, splits: Splits, expected: Finished) -> None:
-    """Equal to the bit: weights, moments, random numbers, progress, figures."""
+def assert_same_end(session: TrainingSession, splits: Splits, expected: Finished) -> None:
+    """Check weights, optimizer state, random states, progress and metrics for equality."""
     assert comparable(splits) == comparable(expected.splits)
     for name in ("last.pt", "best.pt"):
-        mine = load_checkpoint(found.checkpoints.folder / name)
+        mine = load_checkpoint(session.checkpoints.folder / name)
         theirs = load_checkpoint(expected.run.folder / "checkpoints" / name)
         for checkpoint in (mine, theirs):
             checkpoint["progress"].pop("seconds")
         assert_equal(mine, theirs, name)
-
-
-def assert_equal(found: Any, expected: Any, where: str) -> None:
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys(), where
-        for key, value in expected.items():
-            assert_equal(found[key], value, f"{where}.{key}")
-    elif isinstance(expected, list):
-        assert len(found) == len(expected), where
-        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
-            assert_equal(one, other, f"{where}[{number}]")
-    elif isinstance(expected, torch.Tensor):
-        assert torch.equal(found, expected), where
-    else:
-        assert found == expected, where
 
 
 # Valid is measured at each 4th step and at the end of each epoch, which has 9 or 10 steps.
@@ -119,7 +105,7 @@ def test_stopped_after_a_step_and_resumed(
     stop_after(run, step)
     message = break_off(run)
     assert message.startswith(f"stopped at step {step} of {total};")
-    torch.rand(17)  # another process begins with other random numbers
+    torch.rand(17)  # a new process has other random states
     resumed = resume(prepared, tmp_path)
     assert resumed.progress.step == step
     assert_same_end(resumed, resumed.fit(), unbroken)
@@ -201,7 +187,7 @@ def test_crashed_and_resumed(
     minutes: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What last.pt holds is whole, though the session went on for a while."""
+    """last.pt is complete, though the session continued after it."""
     settings = dataclasses.replace(
         unbroken.run.settings,
         trainer=dataclasses.replace(unbroken.run.settings.trainer, checkpoint_minutes=minutes),
@@ -227,8 +213,8 @@ def test_crashed_and_resumed(
     assert drawn == list(range(1, unbroken.run.total_steps + 1))
 
 
-def test_the_plateau_is_remembered(prepared: Prepared, tmp_path: Path) -> None:
-    """A rate far too high: valid gets no better, and the rate falls again and again."""
+def test_the_state_of_the_plateau_schedule(prepared: Prepared, tmp_path: Path) -> None:
+    """With a learning rate far too high it is reduced several times."""
     settings = make_settings(
         prepared,
         trainer={"epochs": 4, "valid_every": 2},
@@ -275,10 +261,10 @@ SPELT: dict[str, Any] = {"embedding_dim": 8, "hidden_dim": 8, "spelling": Spelli
     ],
     ids=lambda model: model.name,
 )
-def test_models_that_know_spelling_resume(
+def test_models_with_subword_embeddings_resume(
     prepared: Prepared, tmp_path: Path, model: NeuralConfig
 ) -> None:
-    """Their units come from the vocabulary, which a checkpoint carries."""
+    """Their subwords come from the vocabulary, which is in the checkpoint."""
     settings = make_settings(prepared, model=model)
     expected = finish(settings, prepared, tmp_path / "whole")
     run = start(settings, prepared, tmp_path / "broken")
@@ -321,7 +307,7 @@ def test_a_finished_run_can_be_given_more_epochs(prepared: Prepared, tmp_path: P
 def test_from_the_best_model_where_last_is_damaged(
     prepared: Prepared, tmp_path: Path, korlm: Command
 ) -> None:
-    """The message names a command that does it."""
+    """The message has the command."""
     settings = make_settings(prepared, trainer={"valid_every": 4}, outputs=str(tmp_path))
     run = start(settings, prepared, tmp_path / "run")
     stop_after(run, 7)
@@ -336,7 +322,7 @@ def test_from_the_best_model_where_last_is_damaged(
     assert "resuming from the best model, of step 4, with a new optimizer state" in ended.out
     assert load_checkpoint(last)["progress"]["step"] == run.total_steps
     assert (tmp_path / "run" / "metrics.json").is_file()
-    # The valid loss of step 4 is known: it counts neither again nor as one that got no better.
+    # Step 4 is not validated again, and does not count against patience.
     assert "  step 8  " in ended.out and "  step 4  " not in ended.out
 
 
@@ -361,7 +347,7 @@ def damage_optimizer(checkpoint: dict[str, Any]) -> None:
 
 
 def damage_progress(checkpoint: dict[str, Any]) -> None:
-    checkpoint["progress"]["unheard_of"] = 1
+    checkpoint["progress"]["unknown_key"] = 1
 
 
 def damage_rng(checkpoint: dict[str, Any]) -> None:
@@ -373,7 +359,7 @@ def damage_rng(checkpoint: dict[str, Any]) -> None:
     [damage_model, damage_optimizer, damage_progress, damage_rng],
     ids=lambda f: f.__name__,
 )
-def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(
+def test_a_checkpoint_that_does_not_match_its_settings(
     prepared: Prepared,
     tmp_path: Path,
     damage: Callable[[dict[str, Any]], None],
@@ -392,8 +378,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_settings_of_another_korlm_are_refused() -> None:
+def test_unknown_settings_are_refused() -> None:
     with pytest.raises(CheckpointError, match=r"^x/last\.pt: its settings are not"):
-        settings_of({"config": {"model": {}, "unheard_of": 1}}, Path("x/last.pt"))
+        settings_of({"config": {"model": {}, "unknown_key": 1}}, Path("x/last.pt"))
     with pytest.raises(CheckpointError):
         settings_of({"config": "text"}, Path("x/last.pt"))

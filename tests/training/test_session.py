@@ -68,7 +68,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Finished:
-    """A run long enough to know its text by heart."""
+    """A run long enough to memorize its text."""
     settings = make_settings(
         prepared,
         trainer={"epochs": 25, "sample_tokens": 8, "log_every": 10},
@@ -78,7 +78,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Fi
     return finish(settings, prepared, tmp_path_factory.mktemp("finished"))
 
 
-def test_learns_its_text_by_heart(finished: Finished) -> None:
+def test_memorizes_its_text(finished: Finished) -> None:
     vocab_size = len(finished.run.prepared.vocab)
     assert vocab_size > 20
     assert finished.splits["train"]["perplexity"] < 1.8
@@ -86,22 +86,22 @@ def test_learns_its_text_by_heart(finished: Finished) -> None:
     assert finished.run.progress.step == finished.run.total_steps
 
 
-def test_metrics_are_those_promised(finished: Finished) -> None:
-    found = json.loads((finished.run.folder / "metrics.json").read_text(encoding="utf-8"))
-    assert list(found) == ["train", "valid", "test"]
-    assert found == finished.splits
-    for split, figures in found.items():
-        assert set(figures) == METRICS
+def test_metrics_json(finished: Finished) -> None:
+    stored = json.loads((finished.run.folder / "metrics.json").read_text(encoding="utf-8"))
+    assert list(stored) == ["train", "valid", "test"]
+    assert stored == finished.splits
+    for split, metrics in stored.items():
+        assert set(metrics) == METRICS
         stats = finished.run.prepared.stats[split]
         for count in ("num_tokens", "num_unk", "num_eojeol", "num_chars"):
-            assert figures[count] == getattr(stats, count)
-        assert figures["perplexity"] == pytest.approx(math.exp(figures["loss"]))
-        assert figures["oov_rate"] == figures["num_unk"] / figures["num_tokens"]
-        assert figures["seconds"] > 0
-    assert found["train"]["num_unk"] == 0 < found["valid"]["num_unk"]
+            assert metrics[count] == getattr(stats, count)
+        assert metrics["perplexity"] == pytest.approx(math.exp(metrics["loss"]))
+        assert metrics["oov_rate"] == metrics["num_unk"] / metrics["num_tokens"]
+        assert metrics["seconds"] > 0
+    assert stored["train"]["num_unk"] == 0 < stored["valid"]["num_unk"]
 
 
-def test_the_folder_holds_what_was_promised_and_nothing_else(finished: Finished) -> None:
+def test_the_files_of_a_run(finished: Finished) -> None:
     files = {
         str(path.relative_to(finished.run.folder))
         for path in finished.run.folder.rglob("*")
@@ -123,7 +123,7 @@ def test_the_folder_holds_what_was_promised_and_nothing_else(finished: Finished)
 
 
 def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> None:
-    """A run that gets worse and worse: its second half throws the weights about."""
+    """The weights are scaled up in the second half of the run."""
     run = start(make_settings(prepared, trainer={"epochs": 2}), prepared, tmp_path)
 
     def hook(*arguments: object) -> None:
@@ -150,20 +150,20 @@ def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> No
     )
 
 
-def test_it_begins_with_how_frequent_tokens_are(prepared: Prepared, tmp_path: Path) -> None:
-    """Before the first step valid costs nearly what the unigrams of train make of it."""
+def test_the_output_bias_starts_at_the_unigrams(prepared: Prepared, tmp_path: Path) -> None:
+    """Before the first step the valid loss is nearly that of a unigram model."""
     model = LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8, output_bias=OutputBias.unigram)
     run = start(make_settings(prepared, model=model), prepared, tmp_path)
     counts = torch.tensor(prepared.vocab.counts) + 0.5
     ids = torch.from_numpy(prepared.ids("valid").astype("int64"))
     expected = -(counts / counts.sum()).log()[ids].mean().item()
-    found = sum_losses(run.model, run.task.eval_batches["valid"], run.device).loss
-    assert found == pytest.approx(expected, rel=0.01)
-    assert found < math.log(len(prepared.vocab)) - 0.2
+    loss = sum_losses(run.model, run.task.eval_batches["valid"], run.device).loss
+    assert loss == pytest.approx(expected, rel=0.01)
+    assert loss < math.log(len(prepared.vocab)) - 0.2
 
 
-def test_best_is_enough_by_itself(finished: Finished) -> None:
-    """Nothing but the file and raw text: settings, vocabulary and weights are in it."""
+def test_best_is_self_contained(finished: Finished) -> None:
+    """Settings, vocabulary and weights are in the file."""
     path = finished.run.folder / "checkpoints" / "best.pt"
     checkpoint = load_checkpoint(path)
     settings = settings_from_plain(settings_of(checkpoint, path), [])
@@ -182,7 +182,7 @@ def test_best_is_enough_by_itself(finished: Finished) -> None:
     assert tally.loss == pytest.approx(finished.splits["valid"]["loss"], rel=1e-6)
 
 
-def test_last_holds_what_best_does_and_the_way_on(finished: Finished) -> None:
+def test_last_holds_more_than_best(finished: Finished) -> None:
     folder = finished.run.folder / "checkpoints"
     best, last = load_checkpoint(folder / "best.pt"), load_checkpoint(folder / "last.pt")
     assert best["optimizer"] is None
@@ -193,7 +193,7 @@ def test_last_holds_what_best_does_and_the_way_on(finished: Finished) -> None:
     assert last["rng"]["cpu"].dtype == torch.uint8
 
 
-def test_spelling_goes_along(finished: Finished) -> None:
+def test_the_spelling_model_is_saved(finished: Finished) -> None:
     checkpoint = load_checkpoint(finished.run.folder / "checkpoints" / "best.pt")
     arrays = finished.run.prepared.spelling.arrays()
     assert checkpoint["spelling"].keys() == arrays.keys()
@@ -204,7 +204,7 @@ def test_spelling_goes_along(finished: Finished) -> None:
 def test_the_settings_of_the_prepared_corpus_are_saved(
     finished: Finished, prepared: Prepared, tmp_path: Path
 ) -> None:
-    """With prepared=DIR the corpus of the command is not the one that was read."""
+    """With prepared=DIR the corpus in the settings is not the one that is read."""
     settings = make_settings(prepared, prepared=str(prepared.folder))
     other = dataclasses.replace(settings.corpus, name="other", train=["nowhere.txt"])
     run = start(dataclasses.replace(settings, corpus=other), prepared, tmp_path)
@@ -250,12 +250,12 @@ def test_the_log(prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "bits_per_char" in text
 
 
-def test_sentence_batches_learn_as_well(prepared: Prepared, tmp_path: Path) -> None:
+def test_sentence_batches(prepared: Prepared, tmp_path: Path) -> None:
     model = LSTMConfig(name="lstm", embedding_dim=24, hidden_dim=32, num_layers=1)
     settings = make_settings(prepared, trainer={"epochs": 12}, mode=Mode.sentence, model=model)
     splits = start(settings, prepared, tmp_path).fit()
     assert splits["train"]["perplexity"] < 2.0
-    # Tokens are counted alike, however they were batched.
+    # The number of tokens does not depend on the batches.
     assert splits["train"]["num_tokens"] == prepared.stats["train"].num_tokens
 
 
@@ -332,14 +332,14 @@ def test_every_model_in_both_modes_and_precisions(
 
 
 @pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
-def test_the_seed_decides(
+def test_the_seed_determines_the_result(
     prepared: Prepared,
     tmp_path: Path,
     mode: Mode,
 ) -> None:
     def run(name: str, seed: int) -> Splits:
         settings = make_settings(prepared, model=BUSY_MODEL, seed=seed, mode=mode)
-        torch.rand(len(name))  # whatever was drawn before does not matter
+        torch.rand(len(name))  # earlier draws do not matter
         return comparable(start(settings, prepared, tmp_path / name).fit())
 
     first = run("first", 1)
@@ -382,18 +382,18 @@ def test_figures_of_an_empty_pass() -> None:
 
 
 def diverged(monkeypatch: pytest.MonkeyPatch, loss: float) -> None:
-    """Every pass of evaluation costs so many nats per token."""
+    """Make every evaluation return this loss."""
 
-    def costly(model: object, batches: Batches, *others: object) -> LossSums:
+    def fixed_loss(model: object, batches: Batches, *others: object) -> LossSums:
         return LossSums(loss * batches.num_tokens, 0.0, batches.num_tokens, 0, 1.0)
 
-    monkeypatch.setattr("korlm.tasks.language_modeling.sum_losses", costly)
+    monkeypatch.setattr("korlm.tasks.language_modeling.sum_losses", fixed_loss)
 
 
-def test_a_run_that_has_diverged_is_no_success(
+def test_a_diverged_run_fails(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its loss is finite, its perplexity is not."""
+    """Its loss is finite, its perplexity infinite."""
     diverged(monkeypatch, 1000.0)
     run = start(make_settings(prepared), prepared, tmp_path)
     with pytest.raises(
@@ -431,7 +431,7 @@ def test_a_model_larger_than_memory() -> None:
 def test_stopped_in_the_final_evaluation_keeps_the_last_state(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By then the model is the best one: writing it to last.pt would spoil a longer run."""
+    """By then the model is the best one, and must not be written to last.pt."""
     run = start(make_settings(prepared), prepared, tmp_path / "run")
     evaluate, num_validations = run.validator.evaluate, 0
 

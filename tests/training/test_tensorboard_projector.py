@@ -25,7 +25,7 @@ MATRIX = torch.arange(18, dtype=torch.float32).view(9, 2) / 7
 def folder(tmp_path: Path) -> Path:
     tracker = TensorBoardLogger(tmp_path / "runs" / "a")
     tracker.log_scalars(1, {"loss/train": 2.0})
-    tracker.log_embeddings(MATRIX, TOKENS, COUNTS, 4)
+    write_projector(tmp_path / "runs" / "a", MATRIX, TOKENS, COUNTS, 4)
     tracker.close()
     return tmp_path / "runs" / "a"
 
@@ -34,8 +34,8 @@ def test_the_most_frequent_come_first_and_each_row_stays_a_row(folder: Path) -> 
     names = (folder / "embeddings" / "metadata.tsv").read_text("utf-8").split("\n")
     assert names == ["token\tcount", "는\t7", "a\\tb\t6", "나\t5", '""\t4', ""]
     rows = (folder / "embeddings" / "tensors.tsv").read_text("utf-8").splitlines()
-    found = torch.tensor([[float(cell) for cell in row.split("\t")] for row in rows])
-    assert torch.allclose(found, MATRIX[[5, 6, 4, 7]], rtol=1e-4)
+    points = torch.tensor([[float(cell) for cell in row.split("\t")] for row in rows])
+    assert torch.allclose(points, MATRIX[[5, 6, 4, 7]], rtol=1e-4)
 
 
 def test_tensorboard_shows_them_and_only_one_run(folder: Path) -> None:
