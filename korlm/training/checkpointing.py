@@ -36,12 +36,8 @@ class CheckpointWriter:
     """Writes the checkpoints of a run; only rank 0 writes.
 
     Attributes:
-        folder: for the checkpoints; created with the first one.
-        constants: settings, vocabulary and everything else that does not change in training.
-        model: the model.
-        optimizer: the optimizer.
-        progress: the progress of training.
-        group: the processes that train together.
+        folder: for the checkpoints.
+        constants: the entries that do not change in training: settings, vocabulary ...
     """
 
     folder: Path
@@ -108,6 +104,7 @@ def restore(
     checkpoint: Checkpoint,
     path: Path,
     resume_from: ResumeFrom,
+    prepared: Prepared,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     group: ProcessGroup,
@@ -118,6 +115,7 @@ def restore(
         checkpoint: from ``load_checkpoint``.
         path: its file, for messages.
         resume_from: ``best`` for best.pt, which has neither optimizer nor random states.
+        prepared: the corpus that training continues on.
         model: on its device.
         optimizer: of its parameters.
         group: the processes that train together.
@@ -126,8 +124,15 @@ def restore(
         The progress, and the recurrent state of the rows of this process on the CPU.
 
     Raises:
+        PreparedError: the checkpoint was trained on another corpus.
         CheckpointError: the checkpoint does not match its own settings.
     """
+    if checkpoint["fingerprint"] != prepared.fingerprint:
+        raise PreparedError(
+            f"{prepared.folder}: its fingerprint is {prepared.fingerprint}, that of the checkpoint "
+            f"{checkpoint['fingerprint']}: the text or its preparation has changed; restore the "
+            "text, or start a new run"
+        )
     try:
         model.load_state_dict(checkpoint["model"])
         progress = Progress.from_state_dict(checkpoint["progress"])
@@ -143,29 +148,11 @@ def restore(
         optimizer.load_state_dict(checkpoint["optimizer"])
         _restore_random_states(checkpoint["rng"], group)
         state = checkpoint["state"]
-        return progress, None if state is None else local_rows(tuple(state), group)
+        rows = slice(group.rank, None, group.world_size)
+        return progress, None if state is None else tuple(part[rows] for part in state)
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: does not match its own settings ({reason})") from error
-
-
-def check_fingerprint(checkpoint: Checkpoint, prepared: Prepared) -> None:
-    """Check that a checkpoint was trained on a prepared corpus.
-
-    Raises:
-        PreparedError: it was trained on another one.
-    """
-    if checkpoint["fingerprint"] != prepared.fingerprint:
-        raise PreparedError(
-            f"{prepared.folder}: its fingerprint is {prepared.fingerprint}, that of the checkpoint "
-            f"{checkpoint['fingerprint']}: the text or its preparation has changed; restore the "
-            "text, or start a new run"
-        )
-
-
-def local_rows(state: State, group: ProcessGroup) -> State:
-    """Return the rows of this process of the state of all rows."""
-    return tuple(part[group.rank :: group.world_size] for part in state)
 
 
 def gather_rows(state: State | None, group: ProcessGroup) -> State | None:

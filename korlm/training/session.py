@@ -29,12 +29,7 @@ from korlm.runs.checkpoint import Checkpoint, load_checkpoint, resume_command
 from korlm.runs.device import training_device, uses_bf16
 from korlm.tasks.language_modeling import LanguageModelingTask
 from korlm.training import advice
-from korlm.training.checkpointing import (
-    CheckpointWriter,
-    check_fingerprint,
-    constant_entries,
-    restore,
-)
+from korlm.training.checkpointing import CheckpointWriter, constant_entries, restore
 from korlm.training.ngram import fit_ngram
 from korlm.training.optimizers import build_optimizer
 from korlm.training.state import Progress
@@ -97,9 +92,9 @@ def build_session(
     optimizer = build_optimizer(model, settings.optimizer, bf16)
     progress, state = Progress(), None
     if resumed is not None:
-        check_fingerprint(resumed, prepared)
-        path = folder / "checkpoints" / f"{settings.resume_from.value}.pt"
-        progress, state = restore(resumed, path, settings.resume_from, model, optimizer, group)
+        source = settings.resume_from
+        path = folder / "checkpoints" / f"{source.value}.pt"
+        progress, state = restore(resumed, path, source, prepared, model, optimizer, group)
     if isinstance(model, NgramLM) and model.config.arpa and not progress.step:
         started = time.perf_counter()
         model.set_tables(read_arpa(Path(model.config.arpa), vocab.tokens, model.order))
@@ -111,13 +106,9 @@ def build_session(
 
     # From here on files are written: what is refused above leaves no run directory.
     tracker: TensorBoardLogger = NullLogger()
+    constants = constant_entries(config, prepared)
     checkpoints = CheckpointWriter(
-        folder / "checkpoints",
-        constant_entries(config, prepared),
-        model,
-        optimizer,
-        progress,
-        group,
+        folder / "checkpoints", constants, model, optimizer, progress, group
     )
     if group.is_main_process:
         checkpoints.folder.mkdir(parents=True, exist_ok=True)
@@ -185,21 +176,8 @@ class TrainingSession:
     """A run directory and the parts that work in it; made by ``build_session``.
 
     Attributes:
-        settings: of the run.
-        config: the same as plain dicts, with the corpus that was read.
-        prepared: the corpus.
-        folder: the run directory.
-        group: the processes that train together.
-        device: of the model.
-        bf16: whether training uses bf16.
-        model: the model.
-        task: its task.
-        optimizer: of the model's parameters; unused by n-gram models.
-        progress: of training.
-        checkpoints: writes last.pt and best.pt.
-        tracker: TensorBoard.
-        stop: SIGINT, SIGTERM and SIGHUP.
-        validator: evaluates the model.
+        config: the settings as plain dicts, with the corpus that was read.
+        optimizer: unused by n-gram models.
         trainer: None for n-gram models, which are counted.
     """
 
@@ -273,14 +251,8 @@ class TrainingSession:
                 self.trainer.run()
             else:
                 assert isinstance(self.model, NgramLM)
-                fit_ngram(
-                    self.model,
-                    self.task.ids["train"],
-                    self.prepared.vocab.tokens,
-                    self.device,
-                    self.validator,
-                    self.folder,
-                )
+                ids, tokens = self.task.ids["train"], self.prepared.vocab.tokens
+                fit_ngram(self.model, ids, tokens, self.device, self.validator, self.folder)
         except TrainingInterrupted:
             self._save_last()
             raise

@@ -46,18 +46,7 @@ class Trainer:
     """Trains a model by gradient descent.
 
     Attributes:
-        model: on ``device``.
-        task: batches, loss and metrics.
-        optimizer: of the model's parameters.
-        schedule: of the learning rate.
-        config: epochs, intervals, gradient clipping.
-        device: of the model.
         bf16: whether matrix products run in bf16.
-        progress: updated after each step.
-        validator: evaluates the validation split.
-        checkpoints: for last.pt.
-        tracker: TensorBoard.
-        stop: polled between steps.
         state: recurrent state after the last batch; None at the start of an epoch, or if batches
             do not carry it.
         group: processes that share the rows of each batch.

@@ -32,15 +32,9 @@ class Validator:
     """Evaluates the validation split, keeps the best model, logs, and calls the callbacks.
 
     Attributes:
-        model: the model.
-        task: its task.
         progress: updated by each validation.
-        checkpoints: for best.pt.
-        tracker: TensorBoard.
-        stop: polled before each batch.
-        group: the processes that train together.
         total_steps: optimizer steps of the whole run.
-        callbacks: called on rank 0 after each validation.
+        callbacks: called by rank 0 after each validation.
     """
 
     model: nn.Module
