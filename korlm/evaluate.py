@@ -78,7 +78,7 @@ def _ways(settings: EvaluateSettings, runs: Runs) -> EvaluationModes:
         others[name] = other
     adapt = len(runs) == 1 if settings.adapt is None else settings.adapt
     cache = settings.cache if adapt else CacheConfig(sizes=[])
-    dynamic = settings.dynamic if adapt else DynamicConfig(rates=[])
+    dynamic = settings.dynamic if adapt else DynamicConfig(learning_rates=[])
     return EvaluationModes(others, cache, dynamic, inference_device(settings))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm.config import GenerateSettings
+from korlm.config import GenerateMode, GenerateSettings
 from korlm.sweeps.command import stage
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def main(settings: GenerateSettings) -> None:
     from korlm.runs.trained_run import load_run
 
     run = load_run(Path(settings.run))
-    many_lines = settings.complete or settings.sentences > 1
+    many_lines = settings.mode is GenerateMode.complete or settings.sentences > 1
     with Generator(run, inference_device(settings)) as generator:
         place = 0
         gc.freeze()  # Python looks through all that is there now and then, for 0.2 s
@@ -50,14 +50,16 @@ def _texts(
     from korlm.generation.sampling import Sampling
 
     length = StoppingCriteria(settings.max_tokens, settings.sentences)
-    if settings.complete:
-        found = generator.completer.complete(prompt, settings.k, settings.effort)
+    if settings.mode is GenerateMode.complete:
+        found = generator.completer.complete(
+            prompt, settings.num_completions, settings.max_expansions
+        )
         if not found.eojeols:
             logger.warning(
                 "prompt=%s: no completion: the model knows no eojeol that begins like this; type "
-                "fewer letters, raise effort=%d, or use a model of more text",
+                "fewer letters, raise max_expansions=%d, or use a model of more text",
                 prompt,
-                settings.effort,
+                settings.max_expansions,
             )
         yield (f"{eojeol.text}\t{eojeol.probability:.6f}\n" for eojeol in found.eojeols)
     elif settings.beams is not None:

@@ -33,7 +33,7 @@ def main(settings: RescoreSettings) -> None:
     layout = _layout(settings)
     path = Path(settings.nbest)
     found = format_of(path, settings.format)
-    check_output(settings.output, found, settings.best)
+    check_output(settings.output, found, settings.one_best)
     lists = open_lists(path, layout)
     utterances, num_hyps = lists.size()
     references: dict[str, str] = {}
@@ -51,14 +51,22 @@ def main(settings: RescoreSettings) -> None:
     runs = _runs(settings)
     linear = _is_linear(settings, runs)
     combination = ScoreWeights(
-        settings.weight, settings.bonus, settings.shares, settings.length, settings.normalize
+        settings.lm_weight,
+        settings.length_bonus,
+        settings.mixture_weights,
+        settings.length_unit,
+        settings.normalize,
     )
-    job = RescoringJob(combination, settings.target, settings.batch_size, references, num_hyps)
+    job = RescoringJob(combination, settings.tune_metric, settings.batch_size, references, num_hyps)
     device = inference_device(settings)
     with (
         tf32(False),
-        LMScorer(runs, linear, settings.shares, settings.open_vocabulary, device) as scorer,
-        writer(settings.output, found, settings.best, layout.sign, settings.length) as target,
+        LMScorer(
+            runs, linear, settings.mixture_weights, settings.open_vocabulary, device
+        ) as scorer,
+        writer(
+            settings.output, found, settings.one_best, layout.sign, settings.length_unit
+        ) as target,
     ):
         rescore_lists(lists, scorer, job, target, tuning=settings.tune is not None)
 
@@ -69,7 +77,7 @@ def _layout(settings: RescoreSettings) -> Layout:
     from korlm.rescoring.formats.kaldi import CostFile
     from korlm.rescoring.formats.reader import Layout
 
-    scales = settings.scales or [1.0] * len(settings.scores)
+    scales = settings.score_scales or [1.0] * len(settings.scores)
     costs = [CostFile(Path(p), s) for p, s in zip(settings.scores, scales, strict=True)]
     sign = -1 if settings.score_kind is ScoreKind.cost else 1
     return Layout(settings.format, sign, settings.score_field, settings.numbered, costs)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm.config import Context, Level, ScoreSettings
+from korlm.config import Context, ScoreSettings, ScoreUnit
 from korlm.sweeps.command import stage
 from korlm.utils.errors import CorpusError, OutputError
 
@@ -48,9 +48,9 @@ def _score(settings: ScoreSettings) -> None:
     device = inference_device(settings)
     with contextlib.ExitStack() as stack:
         writers = []
-        for key, (target, level) in settings.tables().items():
-            writer = TableWriter(target, schema_of(level, settings.entropy), key)
-            writers.append((level, stack.enter_context(writer)))
+        for key, (target, unit) in settings.tables().items():
+            writer = TableWriter(target, schema_of(unit, settings.entropy), key)
+            writers.append((unit, stack.enter_context(writer)))
         scorer = SurprisalScorer(
             run.model.inference_copy().to(device),
             run.start_id,
@@ -67,7 +67,7 @@ def _score(settings: ScoreSettings) -> None:
 def surprisals(
     run: TrainedRun,
     texts: str | Sequence[str],
-    level: Level | str = Level.morph,
+    unit: ScoreUnit | str = ScoreUnit.morph,
     context: Context | str = Context.line,
     entropy: bool = True,
     reader: TextEncoder | None = None,
@@ -75,7 +75,7 @@ def surprisals(
     """The surprisal of every morph, eojeol or sentence of a few lines, in bits.
 
         run = korlm.load("outputs/runs/DIR")
-        surprisals(run, ["나는 학교에 간다.", "너도 간다."], level="eojeol").to_pandas()
+        surprisals(run, ["나는 학교에 간다.", "너도 간다."], unit="eojeol").to_pandas()
 
     Threads may share a run and a reader. Processes must be started by ``spawn``: PyTorch hangs in a
     process that was forked after it has computed anything, see ``korlm.load``.
@@ -83,7 +83,7 @@ def surprisals(
     Args:
         run: whose model is asked, where it is.
         texts: a line each, together one document; a str is a single line.
-        level: what has a row: morph, eojeol or sentence.
+        unit: what has a row: morph, eojeol or sentence.
         context: what a token is predicted from: line, document or carried.
         entropy: whether to give that of each prediction.
         reader: ``run.reader()``, to ask again and again without starting Kkma anew.
@@ -99,17 +99,17 @@ def surprisals(
     from korlm.evaluation.surprisal.scorer import SurprisalScorer
     from korlm.evaluation.surprisal.tables import rows_of, schema_of
 
-    level = Level(level)
+    unit = ScoreUnit(unit)
     if isinstance(texts, str):
         texts = [texts]
     if texts is None:
         raise CorpusError("texts is None: give a str for each line")
     if reader is None:
         with run.reader() as reader:
-            return surprisals(run, texts, level, context, entropy, reader)
+            return surprisals(run, texts, unit, context, entropy, reader)
     scorer = SurprisalScorer(run.model, run.start_id, Context(context), entropy)
-    tables = [rows_of(costs, level) for costs in scorer.score([reader.read_texts(texts)])]
-    return schema_of(level, entropy).empty_table() if not tables else tables[0]
+    tables = [rows_of(costs, unit) for costs in scorer.score([reader.read_texts(texts)])]
+    return schema_of(unit, entropy).empty_table() if not tables else tables[0]
 
 
 if __name__ == "__main__":

@@ -115,8 +115,8 @@ def whole(arguments: Sequence[str], literal: Collection[str]) -> list[str]:
         arguments: as the shell gave them.
         literal: keys behind whose equal sign everything is text, up to the next setting.
 
-    >>> whole(["prompt=나는", "학교에", "k=3"], {"prompt"})
-    ['prompt=나는 학교에', 'k=3']
+    >>> whole(["prompt=나는", "학교에", "top_k=3"], {"prompt"})
+    ['prompt=나는 학교에', 'top_k=3']
     """
     joined: list[str] = []
     for argument in arguments:

@@ -38,6 +38,7 @@ from korlm.cli.arguments import (
 from korlm.cli.output_dirs import Refused, RunFolder, output_dir, register_resolvers
 from korlm.config.error_messages import format_config_error
 from korlm.config.keys import HYDRA_PATHS, conf_dir, path_keys
+from korlm.config.renamed import register_config_source, rename_override
 from korlm.config.serialization import to_settings
 from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError, Interrupted, KorlmError, OutputKey, output_errors
@@ -260,6 +261,7 @@ def _do(
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     config.register()
+    register_config_source(name)
     runner.register()
     main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)
     has_begun = False
@@ -271,6 +273,7 @@ def _do(
         return task(tree)
 
     typed = flags_first(whole(sys.argv[1:], literal))
+    typed = [rename_override(word, name, warn=True) for word in typed]
     folder, words = None, typed
     OutputKey.name = _output_key(name, typed)
     try:

@@ -20,29 +20,29 @@ from korlm.config.commands.evaluate import (
     run_list,
 )
 from korlm.config.commands.export import ExportFormat, ExportSettings
-from korlm.config.commands.generate import GenerateSettings
+from korlm.config.commands.generate import GenerateMode, GenerateSettings
 from korlm.config.commands.inference import UseSettings
 from korlm.config.commands.report import ReportSettings
 from korlm.config.commands.rescore import (
     ErrorRate,
-    Length,
+    LengthUnit,
     ListFormat,
     Mixing,
     Normalize,
     RescoreSettings,
     ScoreKind,
 )
-from korlm.config.commands.score import Context, Level, ScoreSettings
+from korlm.config.commands.score import Context, ScoreSettings, ScoreUnit
 from korlm.config.commands.serve import ServeSettings
 from korlm.config.data import (
     BatchesConfig,
     CorpusConfig,
-    Document,
+    CorpusFormat,
+    DocumentUnit,
     Encoding,
     Engine,
     JavaConfig,
     KkmaConfig,
-    Layout,
     Mode,
     NsmcConfig,
     Quoting,
@@ -67,7 +67,7 @@ from korlm.config.model import (
     RNNConfig,
     Smoothing,
     Softmax,
-    Spelling,
+    SubwordMode,
     WindowConfig,
 )
 from korlm.config.objective import check_objective
@@ -111,10 +111,11 @@ __all__ = [
     "ClusterConfig",
     "Context",
     "CorpusConfig",
+    "CorpusFormat",
     "CorpusSettings",
     "DecayConfig",
     "Device",
-    "Document",
+    "DocumentUnit",
     "DynamicConfig",
     "Encoding",
     "Engine",
@@ -123,6 +124,7 @@ __all__ = [
     "ExportFormat",
     "ExportSettings",
     "GRUConfig",
+    "GenerateMode",
     "GenerateSettings",
     "GridConfig",
     "Group",
@@ -132,9 +134,7 @@ __all__ = [
     "KkmaConfig",
     "LSTMConfig",
     "LauncherConfig",
-    "Layout",
-    "Length",
-    "Level",
+    "LengthUnit",
     "ListFormat",
     "LocalConfig",
     "Mixing",
@@ -163,6 +163,7 @@ __all__ = [
     "ScheduleConfig",
     "ScoreKind",
     "ScoreSettings",
+    "ScoreUnit",
     "SearchConfig",
     "SentencePieceConfig",
     "Separator",
@@ -170,8 +171,8 @@ __all__ = [
     "SlurmConfig",
     "Smoothing",
     "Softmax",
-    "Spelling",
     "SubmititConfig",
+    "SubwordMode",
     "TextConfig",
     "TokenizerConfig",
     "TrainSettings",

@@ -27,7 +27,7 @@ class ClusterConfig(Group):
     # processes, each with at most one JVM of tokenizer.threads threads (null: 4); null: local:
     # cores / threads; slurm needs a number
     memory_gb: float | None = None
-    # of each worker, its JVM included; null: tokenizer.heap and 1
+    # of each worker, its JVM included; null: tokenizer.heap_mb and 1
     queue: str | None = None
     # of SLURM, as are the next ones: its partition; null: the default one
     account: str | None = None

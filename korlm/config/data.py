@@ -7,11 +7,11 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
-from korlm.config.validation import MISSING, Group, path_field, paths_field
+from korlm.config.validation import MISSING, Group, path_field, paths_field, setting
 from korlm.utils.errors import ConfigError
 
 
-class Document(enum.Enum):
+class DocumentUnit(enum.Enum):
     """What one document of a text file is."""
 
     file = "file"
@@ -19,7 +19,7 @@ class Document(enum.Enum):
     line = "line"
 
 
-class Layout(enum.Enum):
+class CorpusFormat(enum.Enum):
     """How a file is laid out."""
 
     auto = "auto"
@@ -101,9 +101,9 @@ class TextConfig(Group):
 
     _group: ClassVar[str] = "corpus"
 
-    layout: Layout = Layout.auto
+    format: CorpusFormat = setting(CorpusFormat.auto, renamed_from="layout")
     # of all files; auto: what the ending of each says, .txt where it says nothing
-    document: Document = Document.file
+    document_unit: DocumentUnit = setting(DocumentUnit.file, renamed_from="document")
     # of .txt files: one document a file, parted by blank lines, or one a line
     encoding: str = "utf8"
     # utf8, cp949 (also for EUC-KR), johab, utf16, utf16le or utf16be; usual spellings such as
@@ -153,9 +153,9 @@ class CorpusConfig(TextConfig):
     # files, folders or globs that belong to train as they are; the same for the next two
     valid: list[str] = paths_field()
     test: list[str] = paths_field()
-    valid_share: float = 0.1
+    valid_fraction: float = setting(0.1, renamed_from="valid_share")
     # share of the documents of `files` that go to valid
-    test_share: float = 0.1
+    test_fraction: float = setting(0.1, renamed_from="test_share")
     # share of the documents of `files` that go to test
     unicode: Unicode = Unicode.nfc
     # what tokenizers see of a line: nfc, or nfkc (full-width letters and ligatures become plain
@@ -167,10 +167,11 @@ class CorpusConfig(TextConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._share("valid_share", "test_share")
-        if self.valid_share + self.test_share >= 1:
+        self._share("valid_fraction", "test_fraction")
+        if self.valid_fraction + self.test_fraction >= 1:
             self._fail(
-                "valid_share", f"leaves nothing for train beside test_share={self.test_share}"
+                "valid_fraction",
+                f"leaves nothing for train beside test_fraction={self.test_fraction}",
             )
         if not self.name or any(c in self.name for c in "/\\ \t\n"):
             self._fail("name", "must be a word without blanks or slashes")
@@ -185,7 +186,7 @@ class CorpusConfig(TextConfig):
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
         reason = "it deals the documents of corpus.files, which is empty"
-        return {} if self.files else dict.fromkeys(("valid_share", "test_share"), reason)
+        return {} if self.files else dict.fromkeys(("valid_fraction", "test_fraction"), reason)
 
 
 @dataclass
@@ -227,18 +228,18 @@ class WorkerConfig(TokenizerConfig):
     # child processes, each with a dictionary of its own
     threads: int | None = None
     # analyzers in each of them; null: one for each core that this process may use, over all workers
-    seconds_per_line: float = 10.0
+    line_timeout_s: float = setting(10.0, renamed_from="seconds_per_line")
     # of a line or a part of it; one that takes longer costs its worker a restart and is parted.
     # Without effect on Kkma's fast engine, which counts its steps instead
-    cache_mb: int = 2048
+    cache_size_mb: int = setting(2048, renamed_from="cache_mb")
     # size of outputs/cache, which keeps what became of each line for other corpora; 0: no cache
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "workers", "threads")
         self._at_most(256, "workers", "threads")
-        self._above(0, "seconds_per_line")
-        self._at_least(0, "cache_mb")
+        self._above(0, "line_timeout_s")
+        self._at_least(0, "cache_size_mb")
 
 
 @dataclass
@@ -247,13 +248,13 @@ class JavaConfig(WorkerConfig):
 
     _names: ClassVar[tuple[str, ...]] = ("okt", "komoran", "hannanum")
 
-    heap: int | None = None
+    heap_mb: int | None = setting(None, renamed_from="heap")
     # largest heap of each JVM in MB; null: 768 and 128 for each thread
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(512, "heap")
-        self._at_most(1 << 20, "heap")
+        self._at_least(512, "heap_mb")
+        self._at_most(1 << 20, "heap_mb")
 
 
 @dataclass
@@ -264,9 +265,9 @@ class KkmaConfig(JavaConfig):
 
     engine: Engine = Engine.fast
     # konlpy: KoNLPy's own, five to ten times slower; same tokens wherever it comes to an end
-    guard: bool = True
+    limit_work: bool = setting(True, renamed_from="guard")
     # cut words that have too many readings (ㄷ forty times) into pieces; false: leave them whole.
-    # Either way the fast engine bounds the work on each word, and seconds_per_line KoNLPy's
+    # Either way the fast engine bounds the work on each word, and line_timeout_s KoNLPy's
 
 
 @dataclass
@@ -300,9 +301,9 @@ class VocabConfig(Group):
     # a token must stand in train this often
     max_size: int | None = None
     # keep the most frequent tokens only; the four special tokens come on top
-    lower: bool = False
+    lowercase: bool = setting(False, renamed_from="lower")
     # lower-case all tokens
-    numbers: bool = False
+    normalize_numbers: bool = setting(False, renamed_from="numbers")
     # map every number to the one token <num>
 
     def __post_init__(self) -> None:

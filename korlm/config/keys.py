@@ -25,7 +25,7 @@ def _choices(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 
 
-def _schemas(command: str) -> dict[str, list[Any]]:
+def schemas_by_prefix(command: str) -> dict[str, list[Any]]:
     """Return the dataclasses behind each key of a command: one, or one for each choice."""
     found: dict[str, list[Any]] = {"": [config.SCHEMAS[""][f"{command}_schema"]]}
     for field in dataclasses.fields(found[""][0]):
@@ -41,7 +41,7 @@ def all_keys(command: str) -> list[str]:
     return sorted(
         {
             prefix + field.name
-            for prefix, schemas in _schemas(command).items()
+            for prefix, schemas in schemas_by_prefix(command).items()
             for schema in schemas
             for field in dataclasses.fields(schema)
         }
@@ -51,7 +51,7 @@ def all_keys(command: str) -> list[str]:
 def path_keys(command: str) -> dict[str, bool]:
     """Return the settings of a command that hold paths, and whether each holds a list."""
     found = dict.fromkeys(HYDRA_PATHS, False)
-    for prefix, schemas in _schemas(command).items():
+    for prefix, schemas in schemas_by_prefix(command).items():
         for schema in schemas:
             found |= {prefix + key: kind == MANY for key, kind in path_kinds(schema).items()}
     return found

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from korlm.config.validation import MISSING, Group, path_field
+from korlm.config.validation import MISSING, Group, path_field, setting
 
 
 class InitialState(enum.Enum):
@@ -45,7 +45,7 @@ class OutputBias(enum.Enum):
     unigram = "unigram"
 
 
-class Spelling(enum.Enum):
+class SubwordMode(enum.Enum):
     """Where a token's embedding also says how the token is spelt."""
 
     none = "none"
@@ -74,13 +74,13 @@ class NeuralConfig(ModelConfig):
     hidden_dim: int = 200
     tie_weights: bool = True
     # output layer = embedding matrix (Press and Wolf 2017); the last layer has embedding_dim units
-    spelling: Spelling = Spelling.none
+    subword_embedding: SubwordMode = setting(SubwordMode.none, renamed_from="spelling")
     # add what a token's syllables and jamo say to its embedding: as input, or also as output
-    dropout_embedding: float = 0.0
+    embedding_dropout: float = setting(0.0, renamed_from="dropout_embedding")
     # whole tokens of the embedding matrix (Gal and Ghahramani 2016, section 4.2)
-    dropout_input: float = 0.0
+    input_dropout: float = setting(0.0, renamed_from="dropout_input")
     # between embedding and first layer
-    dropout_output: float = 0.0
+    output_dropout: float = setting(0.0, renamed_from="dropout_output")
     # between last layer and output layer
     output_bias: OutputBias = OutputBias.zero
     # at the start; unigram: the log of each token's share of train (Meister et al. 2023)
@@ -95,9 +95,18 @@ class NeuralConfig(ModelConfig):
         self._at_most(65_536, "embedding_dim", "hidden_dim")
         if not self.cutoffs or self.cutoffs[0] < 4 or self.cutoffs != sorted(set(self.cutoffs)):
             self._fail("cutoffs", "must be numbers that rise, the first one 4 or more")
-        self._share(*(key for key in self.__dataclass_fields__ if key.startswith("dropout_")))
-        if self.spelling is Spelling.both and not self.tie_weights:
-            self._fail("spelling", "needs model.tie_weights=true; use model.spelling=input")
+        self._share(
+            *(
+                key
+                for key in self.__dataclass_fields__
+                if key.endswith("_dropout") and key != "variational_dropout"
+            )
+        )
+        if self.subword_embedding is SubwordMode.both and not self.tie_weights:
+            self._fail(
+                "subword_embedding",
+                "needs model.tie_weights=true; use model.subword_embedding=input",
+            )
 
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
@@ -109,19 +118,19 @@ class RecurrentConfig(NeuralConfig):
     """Recurrent layers: what RNN, GRU and LSTM have in common."""
 
     num_layers: int = 2
-    dropout_hidden: float = 0.0
+    hidden_dropout: float = setting(0.0, renamed_from="dropout_hidden")
     # between layers, never along time (Zaremba et al. 2014)
-    dropout_recurrent: float = 0.0
+    recurrent_dropout: float = setting(0.0, renamed_from="dropout_recurrent")
     # on the state handed from step to step, one mask a sequence (Gal and Ghahramani 2016); slow
-    dropout_weight: float = 0.0
+    weight_dropout: float = setting(0.0, renamed_from="dropout_weight")
     # on the hidden-to-hidden matrices (DropConnect; Merity et al. 2018)
-    variational: bool = False
+    variational_dropout: bool = setting(False, renamed_from="variational")
     # one mask for all timesteps instead of one for each (Gal and Ghahramani 2016)
     layer_norm: bool = False
     # layer normalisation inside the recurrence (Ba et al. 2016); slow
-    activation_penalty: float = 0.0
+    activation_regularization: float = setting(0.0, renamed_from="activation_penalty")
     # times the squares of the last layer's outputs, in training (AR; Merity et al. 2018)
-    change_penalty: float = 0.0
+    temporal_activation_regularization: float = setting(0.0, renamed_from="change_penalty")
     # times the squares of their change from one timestep to the next (TAR; the same)
     initial_state: InitialState = InitialState.zero
     bidirectional: bool = False
@@ -130,7 +139,7 @@ class RecurrentConfig(NeuralConfig):
         super().__post_init__()
         self._at_least(1, "num_layers")
         self._at_most(256, "num_layers")
-        for key in ("activation_penalty", "change_penalty"):
+        for key in ("activation_regularization", "temporal_activation_regularization"):
             if not 0 <= getattr(self, key) < float("inf"):
                 self._fail(key, "must be a finite number, 0 or more")
         if self.bidirectional:
@@ -144,7 +153,7 @@ class RecurrentConfig(NeuralConfig):
         """See ``Group.without_effect``."""
         found = super().without_effect()
         if self.num_layers == 1:
-            found["dropout_hidden"] = "there is one layer, and it lies between layers"
+            found["hidden_dropout"] = "there is one layer, and it lies between layers"
             if self.tie_weights:
                 found["hidden_dim"] = (
                     "a single layer with model.tie_weights=true has "
@@ -193,7 +202,7 @@ class NgramConfig(ModelConfig):
     # tokens of the longest n-grams: a token is predicted from order - 1 before it
     smoothing: Smoothing = Smoothing.kneser_ney
     # kneser_ney: interpolated, modified (Chen and Goodman 1998), the same figures as KenLM's lmplz
-    k: float = 1.0
+    add_k: float = setting(1.0, renamed_from="k")
     # add_k: what is added to each count
     arpa: str | None = path_field(None)
     # an ARPA file, plain or .gz, to read in place of counting; its words must be the vocabulary's
@@ -204,13 +213,17 @@ class NgramConfig(ModelConfig):
         super().__post_init__()
         self._at_least(1, "order")
         self._at_most(100, "order")
-        self._above(0, "k")
+        self._above(0, "add_k")
 
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
         if self.arpa is not None:
-            return dict.fromkeys(("order", "smoothing", "k"), "model.arpa holds a counted model")
-        return {} if self.smoothing is Smoothing.add_k else {"k": "it belongs to smoothing=add_k"}
+            return dict.fromkeys(
+                ("order", "smoothing", "add_k"), "model.arpa holds a counted model"
+            )
+        return (
+            {} if self.smoothing is Smoothing.add_k else {"add_k": "it belongs to smoothing=add_k"}
+        )
 
 
 @dataclass
@@ -223,12 +236,12 @@ class WindowConfig(NeuralConfig):
     # tokens that are looked at
     direct_connections: bool = False
     # from the window to the output layer, past the tanh layer (W in equation 1)
-    dropout_hidden: float = 0.0
+    hidden_dropout: float = setting(0.0, renamed_from="dropout_hidden")
     # between tanh layer and last layer, which there is with tie_weights alone
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "window")
         self._at_most(4096, "window")
-        if self.dropout_hidden and not self.tie_weights:
-            self._fail("dropout_hidden", "needs model.tie_weights=true; use model.dropout_output")
+        if self.hidden_dropout and not self.tie_weights:
+            self._fail("hidden_dropout", "needs model.tie_weights=true; use model.output_dropout")

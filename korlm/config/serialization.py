@@ -62,7 +62,7 @@ def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.T
     Raises:
         ConfigError: an unknown key, a wrong type or value, or one that is not plain.
     """
-    check_settings(plain, "stored settings")
+    plain = check_settings(plain, "stored settings")
     try:
         tree = OmegaConf.structured(config.TrainSettings)
         for group, schemas in config.SCHEMAS.items():

@@ -20,6 +20,7 @@ from typing import Any
 import yaml  # OmegaConf reads and writes with it
 
 from korlm import config
+from korlm.config.renamed import rename_tree
 from korlm.utils.errors import ConfigError, KorlmError
 
 LARGEST = 256 << 20  # bytes of a JSON or YAML file
@@ -85,8 +86,8 @@ def _check_size(path: Path) -> None:
         raise ValueError(f"larger than {LARGEST >> 20} MiB")
 
 
-def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError) -> None:
-    """Check settings of a file, group -> key -> value, before anything is made of them.
+def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError) -> dict[str, Any]:
+    """Return the settings of a file, group -> key -> value, checked and under their current names.
 
     Args:
         tree: some or all settings of korlm.train.
@@ -98,8 +99,8 @@ def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError)
     """
     if not isinstance(tree, dict):
         raise kind(f"{source}: its settings are not a mapping of keys to values")
-    known = _known()
-    for group, value in tree.items():
+    known, settings = _known(), rename_tree(tree)
+    for group, value in settings.items():
         if group not in known:
             raise kind(f"{source}: its settings are not those of this korlm: {_shown(group)}")
         if not (known[group] and isinstance(value, dict)):
@@ -110,6 +111,7 @@ def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError)
                 shown = _shown(f"{group}.{key}")
                 raise kind(f"{source}: its settings are not those of this korlm: {shown}")
             _check_value(f"{group}.{key}", part, source, kind)
+    return settings
 
 
 def check_override(override: str, source: str) -> None:

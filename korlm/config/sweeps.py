@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from korlm.config.validation import Group
+from korlm.config.validation import Group, setting
 
 
 @dataclass
@@ -153,18 +153,18 @@ class SearchConfig(Group):
     pruner: Pruner = Pruner.median
     # median: a trial ends whose best figure of valid is worse than the median of those that others
     # had at the same share of their training
-    prune_trials: int = 4
+    prune_min_trials: int = setting(4, renamed_from="prune_trials")
     # whole trials with such a figure before any other is ended
-    prune_share: float = 0.3
+    prune_warmup_ratio: float = setting(0.3, renamed_from="prune_share")
     # of its training that every trial is given
     params: dict[str, Any] = field(default_factory=dict)
     # setting -> choice(...), range(...), interval(...), tag(log, interval(...)), or one value; what
     # is typed for the same setting replaces it
 
     def __post_init__(self) -> None:
-        self._at_least(1, "n_trials", "n_jobs", "startup_trials", "prune_trials")
+        self._at_least(1, "n_trials", "n_jobs", "startup_trials", "prune_min_trials")
         self._at_most(1_000_000, "n_trials")
         self._at_most(4096, "n_jobs")
         self._at_least(0, "seed")
         self._at_most(2**32 - 1, "seed")
-        self._share("prune_share")
+        self._share("prune_warmup_ratio")

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
-from korlm.config.validation import MAX_THREADS, MISSING, Group
+from korlm.config.validation import MAX_THREADS, MISSING, Group, setting
 
 
 class Device(enum.Enum):
@@ -121,19 +121,19 @@ class ScheduleConfig(Group):
     _names: ClassVar[tuple[str, ...]] = ("constant",)
 
     name: str = MISSING
-    warmup_share: float = 0.0
+    warmup_ratio: float = setting(0.0, renamed_from="warmup_share")
     # share of all steps in which the rate rises to its peak
     start_factor: float = 0.04
-    # rate at step 0 / peak, if warmup_share is above 0
+    # rate at step 0 / peak, if warmup_ratio is above 0
 
     def __post_init__(self) -> None:
         self._one_of("name", *self._names)
-        self._share("warmup_share")
+        self._share("warmup_ratio")
         self._share("start_factor", one=True)
 
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
-        return {} if self.warmup_share else {"start_factor": "schedule.warmup_share is 0"}
+        return {} if self.warmup_ratio else {"start_factor": "schedule.warmup_ratio is 0"}
 
 
 @dataclass
@@ -188,23 +188,31 @@ class TrainerConfig(Group):
     # stop after so many optimizer steps, whatever the epochs
     clip_norm: float | None = 1.0
     # gradients are scaled down to this L2 norm; null: never
-    patience: int | None = None
+    early_stopping_patience: int | None = setting(None, renamed_from="patience")
     # validations without improvement before training stops early; null: never
-    valid_every: int | None = None
+    eval_every: int | None = setting(None, renamed_from="valid_every")
     # steps between validations; null: once an epoch
     log_every: int = 10
     # steps between points in TensorBoard
-    checkpoint_minutes: float = 10.0
+    checkpoint_every_minutes: float = setting(10.0, renamed_from="checkpoint_minutes")
     # last.pt is also written this often within an epoch
     sample_tokens: int = 60
     # length of the text sampled at each validation; 0: none
-    projected_tokens: int = 2000
+    projector_tokens: int = setting(2000, renamed_from="projected_tokens")
     # the most frequent ones, whose embeddings TensorBoard's projector shows; 0: none
 
     def __post_init__(self) -> None:
-        self._at_least(1, "threads", "epochs", "max_steps", "valid_every", "log_every", "patience")
+        self._at_least(
+            1,
+            "threads",
+            "epochs",
+            "max_steps",
+            "eval_every",
+            "log_every",
+            "early_stopping_patience",
+        )
         self._at_most(MAX_THREADS, "threads")
-        self._at_most(1_000_000, "epochs", "projected_tokens")
+        self._at_most(1_000_000, "epochs", "projector_tokens")
         self._at_most(100_000, "sample_tokens")
-        self._at_least(0, "sample_tokens", "projected_tokens")
-        self._above(0, "clip_norm", "checkpoint_minutes")
+        self._at_least(0, "sample_tokens", "projector_tokens")
+        self._above(0, "clip_norm", "checkpoint_every_minutes")

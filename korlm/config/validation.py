@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from korlm.utils.errors import ConfigError
@@ -17,15 +18,39 @@ _KIND = "korlm_path"
 ONE, MANY = "one", "many"
 
 
-def path_field(default: Any = MISSING) -> Any:
+def path_field(default: Any = MISSING, renamed_from: str = "") -> Any:
     """Declare a setting that holds one path; ``korlm.config.paths`` says how it is read."""
-    return dataclasses.field(default=default, metadata={_KIND: ONE})
+    metadata = {_KIND: ONE} | ({RENAMED_FROM: renamed_from} if renamed_from else {})
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def paths_field(**default: Any) -> Any:
     """Declare a setting that holds a list of paths, empty unless a ``default`` is given."""
     default = default or {"default_factory": list}
     return dataclasses.field(**default, metadata={_KIND: MANY})
+
+
+RENAMED_FROM, RENAMED_VALUES = "renamed_from", "renamed_values"
+
+
+def setting(
+    default: Any = MISSING,
+    renamed_from: str = "",
+    renamed_values: Mapping[str, str] | None = None,
+) -> Any:
+    """Declare a setting.
+
+    Args:
+        default: the value, or a function that returns it (a list must not be shared).
+        renamed_from: the setting's name in the release before; see ``korlm.config.renamed``.
+        renamed_values: old value -> new value, in lower case as typed.
+    """
+    metadata: dict[str, Any] = {}
+    if renamed_from:
+        metadata = {RENAMED_FROM: renamed_from, RENAMED_VALUES: renamed_values or {}}
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def path_kinds(schema: Any) -> dict[str, str]:

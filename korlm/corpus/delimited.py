@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from korlm.config import Layout, Quoting, Separator
+from korlm.config import CorpusFormat, Quoting, Separator
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
 
@@ -53,7 +53,7 @@ class TableFormat:
 
     text: str
     document: str = ""
-    layout: Layout = Layout.tsv
+    layout: CorpusFormat = CorpusFormat.tsv
     separator: Separator = Separator.auto
     quoting: Quoting = Quoting.auto
 
@@ -87,7 +87,7 @@ def read_table(
     reread = lines if can_reread else lambda: ()
     separator = find_separator(table, next(iter(reread()), ""))
     quoting = table.quoting
-    if quoting is Quoting.auto and table.layout is Layout.csv:
+    if quoting is Quoting.auto and table.layout is CorpusFormat.csv:
         quoting = Quoting.csv
     elif quoting is Quoting.auto:
         quoting, kept = find_quoting(reread(), separator, table.has_header)
@@ -123,12 +123,12 @@ def find_separator(table: TableFormat, first: str) -> str:
         table: what is known of it.
         first: its first line.
 
-    >>> find_separator(TableFormat("text", layout=Layout.csv), "id;text")
+    >>> find_separator(TableFormat("text", layout=CorpusFormat.csv), "id;text")
     ';'
     """
     if table.separator is not Separator.auto:
         return SEPARATORS[table.separator]
-    default = "," if table.layout is Layout.csv else "\t"
+    default = "," if table.layout is CorpusFormat.csv else "\t"
     csv.field_size_limit(_FIELD_CHARS)
     first = re.sub("[\r\0]", " ", first)  # which the parser refuses
     cells = {sep: next(csv.reader([first], delimiter=sep), []) for sep in SEPARATORS.values()}

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from korlm.config import Encoding, Layout, Quoting, Separator
+from korlm.config import CorpusFormat, Encoding, Quoting, Separator
 from korlm.corpus.containers import PACKED, STDIN, check_signature, opened
 from korlm.corpus.delimited import TableFormat, read_table
 from korlm.corpus.json_files import JsonKeys, read_json, read_json_lines
@@ -53,12 +53,12 @@ HEAD = 1 << 16  # bytes at the beginning that decide how a file is read
 
 
 _LAYOUTS = {
-    ".txt": Layout.txt,
-    ".tsv": Layout.tsv,
-    ".csv": Layout.csv,
-    ".jsonl": Layout.jsonl,
-    ".ndjson": Layout.jsonl,
-    ".json": Layout.json,
+    ".txt": CorpusFormat.txt,
+    ".tsv": CorpusFormat.tsv,
+    ".csv": CorpusFormat.csv,
+    ".jsonl": CorpusFormat.jsonl,
+    ".ndjson": CorpusFormat.jsonl,
+    ".json": CorpusFormat.json,
 }
 
 
@@ -106,7 +106,7 @@ class FileFormat:
 
     packer: str
     encoding: Encoding
-    layout: Layout
+    layout: CorpusFormat
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,11 @@ class _Text:
     chunks: Iterator[bytes]
 
 
-def layout_of(path: Path, layout: Layout = Layout.auto) -> Layout:
+def layout_of(path: Path, layout: CorpusFormat = CorpusFormat.auto) -> CorpusFormat:
     """Return how a file is laid out: as the settings say, else as its ending says, else text."""
-    if layout is not Layout.auto:
+    if layout is not CorpusFormat.auto:
         return layout
-    return _LAYOUTS.get(kind_of(path), Layout.txt)
+    return _LAYOUTS.get(kind_of(path), CorpusFormat.txt)
 
 
 def kind_of(path: Path) -> str:
@@ -135,7 +135,7 @@ def kind_of(path: Path) -> str:
 
 
 def inspect_file(
-    path: Path, encoding: Encoding = Encoding.utf8, layout: Layout = Layout.auto
+    path: Path, encoding: Encoding = Encoding.utf8, layout: CorpusFormat = CorpusFormat.auto
 ) -> FileFormat:
     """Look at the beginning of a file and decide how it is read.
 
@@ -153,15 +153,15 @@ def inspect_file(
         return FileFormat("", encoding, found)
     with _text_of(path, encoding) as text:
         head, _ = _peek(text.chunks)
-        if layout is Layout.auto and found is Layout.txt:
+        if layout is CorpusFormat.auto and found is CorpusFormat.txt:
             for pattern, what, advice in (
-                (_JSON, "JSON", "give corpus.layout=json, or"),
+                (_JSON, "JSON", "give corpus.format=json, or"),
                 (_MARKUP, "HTML or XML", "save it as text, or give"),
             ):
                 if pattern.match(head):
                     raise CorpusError(
                         f"{path}: begins as {what}, which is not plain text; {advice} "
-                        "corpus.layout=txt to read its marks as text"
+                        "corpus.format=txt to read its marks as text"
                     )
         return FileFormat(text.packer, text.encoding, found)
 
@@ -301,7 +301,7 @@ def read_records(
     encoding: Encoding,
     text_column: str,
     document_column: str,
-    layout: Layout = Layout.auto,
+    layout: CorpusFormat = CorpusFormat.auto,
     separator: Separator = Separator.auto,
     quoting: Quoting = Quoting.auto,
     skip_without_text: bool = False,
@@ -326,10 +326,10 @@ def read_records(
     """
     notes = notes or Notes()
     layout = layout_of(path, layout)
-    if layout in (Layout.json, Layout.jsonl):
+    if layout in (CorpusFormat.json, CorpusFormat.jsonl):
         keys = JsonKeys(text_column, document_column, skip_without_text)
         lines = read_lines(path, encoding)
-        if layout is Layout.jsonl:
+        if layout is CorpusFormat.jsonl:
             return read_json_lines(path, lines, keys, notes)
         return read_json(path, "\n".join(lines), keys, notes)
     table = TableFormat(text_column, document_column, layout, separator, quoting)

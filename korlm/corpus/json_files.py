@@ -85,12 +85,12 @@ def _parsed_lines(path: Path, lines: Iterable[str], wanted: str) -> Iterator[_Re
         except (ValueError, RecursionError) as error:
             raise CorpusError(
                 f"{path}: line {number} is not JSON ({error}); a file that is one array or object "
-                "is read with corpus.layout=json"
+                "is read with corpus.format=json"
             ) from None
         if isinstance(value, list):
             raise CorpusError(
                 f"{path}: line {number} has no text under {wanted!r} (it has list); a file that is "
-                "one array is read with corpus.layout=json"
+                "one array is read with corpus.format=json"
             )
         yield f"line {number}", value, wanted.split("."), []
 
@@ -108,7 +108,7 @@ def _parsed(path: Path, text: str) -> list[Any]:
     except json.JSONDecodeError as error:
         raise CorpusError(
             f"{path}: line {error.lineno}, column {error.colno} is not JSON ({error.msg}); mend "
-            "it, or give corpus.layout=txt to read the file as plain text"
+            "it, or give corpus.format=txt to read the file as plain text"
         ) from None
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{path}: is not JSON that can be read ({error})") from None

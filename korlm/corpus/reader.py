@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 
-from korlm.config import CorpusConfig, Document, Encoding, Layout, TextConfig
+from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit, Encoding, TextConfig
 from korlm.config.objective import SPLITS
 from korlm.corpus.files import (
     inspect_file,
@@ -53,11 +53,11 @@ def read_corpus(
     notes = notes or Notes()
     divider = None if blocks is None else blocks.divide()
     for source in sources:
-        found = inspect_file(source.path, Encoding(config.encoding), config.layout)
+        found = inspect_file(source.path, Encoding(config.encoding), config.format)
         divided = divider is not None and source.split is None
         if divided:
             source = dataclasses.replace(source, split=SPLITS[0])  # until the divider says which
-        if found.layout is Layout.txt:
+        if found.layout is CorpusFormat.txt:
             documents = _read_text(config, source)
         else:
             documents = _read_rows(config, source, found.layout, notes)
@@ -98,7 +98,7 @@ def _assign_split(
             key = "\n".join(start)[:KEY_CHARS]
             blocks = itertools.chain(head, blocks)
         assert isinstance(config, CorpusConfig)
-        split = split_of(normalize(key), config.valid_share, config.test_share)
+        split = split_of(normalize(key), config.valid_fraction, config.test_fraction)
     first = 1
     for texts in blocks:
         yield LineBlock(split, doc_id, first, texts)
@@ -107,9 +107,9 @@ def _assign_split(
 
 def _read_text(config: TextConfig, source: Source) -> Iterator[LineBlock]:
     blocks = read_blocks(source.path, Encoding(config.encoding))
-    if config.document is Document.file:
+    if config.document_unit is DocumentUnit.file:
         yield from _assign_split(config, source, source.name, blocks, None)
-    elif config.document is Document.line:
+    elif config.document_unit is DocumentUnit.line:
         for number, text in enumerate(itertools.chain.from_iterable(blocks), 1):
             yield from _assign_split(
                 config, source, f"{source.name}#{number}", iter(([text],)), text
@@ -142,7 +142,7 @@ def _split_at_blank_lines(blocks: Iterator[list[str]]) -> Iterator[tuple[int, li
 
 
 def _read_rows(
-    config: TextConfig, source: Source, layout: Layout, notes: Notes
+    config: TextConfig, source: Source, layout: CorpusFormat, notes: Notes
 ) -> Iterator[LineBlock]:
     rows = read_records(
         source.path,

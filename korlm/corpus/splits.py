@@ -73,7 +73,7 @@ class BlockDivider:
         self._chars += size
 
 
-def split_of(key: str, valid_share: float, test_share: float) -> str:
+def split_of(key: str, valid_fraction: float, test_fraction: float) -> str:
     """The split of a document: a stable hash of its key against the shares.
 
     The same document goes to the same split on every machine, and stays there when the corpus
@@ -84,6 +84,6 @@ def split_of(key: str, valid_share: float, test_share: float) -> str:
     """
     hashed = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     place = int.from_bytes(hashed, "big") / 2**64
-    if place < test_share:
+    if place < test_fraction:
         return "test"
-    return "valid" if place < test_share + valid_share else "train"
+    return "valid" if place < test_fraction + valid_fraction else "train"

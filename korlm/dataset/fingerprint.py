@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Any
 
-from korlm.config import CorpusConfig, Encoding, TokenizerConfig
+from korlm.config import CorpusConfig, Encoding, TokenizerConfig, VocabConfig
 from korlm.corpus.sources import Source, content_digest
 from korlm.tokenizers.registry import tokenizer_version
 
@@ -42,8 +42,8 @@ def _token_settings(
         "format": FORMAT,
         "tokenizer": [tokenizer.name, tokenizer_version(tokenizer)],
         "encoding": Encoding(corpus.encoding).value,
-        "layout": corpus.layout.value,
-        "document": corpus.document.value,
+        "layout": corpus.format.value,
+        "document": corpus.document_unit.value,
         "columns": [corpus.text_column, corpus.document_column],
         "separator": corpus.separator.value,
         "quoting": corpus.quoting.value,
@@ -52,5 +52,15 @@ def _token_settings(
         "files": [[source.name, source.split, content_digest(source)] for source in sources],
     }
     if any(source.split is None for source in sources):
-        settings["shares"] = [corpus.valid_share, corpus.test_share]
+        settings["shares"] = [corpus.valid_fraction, corpus.test_fraction]
     return settings
+
+
+def _vocab_key(vocab: VocabConfig) -> dict[str, Any]:
+    """Return what decides the vocabulary, under the keys that fingerprints are made with."""
+    return {
+        "min_freq": vocab.min_freq,
+        "max_size": vocab.max_size,
+        "lower": vocab.lowercase,
+        "numbers": vocab.normalize_numbers,
+    }

@@ -34,7 +34,7 @@ from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConf
 from korlm.config.objective import SPLITS
 from korlm.config.stored import read_json
 from korlm.corpus.sources import find_sources
-from korlm.dataset.fingerprint import FORMAT, _digest, _hash, _plain, _token_settings
+from korlm.dataset.fingerprint import FORMAT, _digest, _hash, _plain, _token_settings, _vocab_key
 from korlm.dataset.numericalize import count_tokens, encode_split, spelling_nats, split_counts
 from korlm.dataset.prepared import Prepared, open_prepared
 from korlm.dataset.shards import ShardCounts, shard_paths
@@ -75,7 +75,7 @@ def prepare(
     sources = find_sources(corpus)
     token_key = _token_settings(corpus, tokenizer, sources)
     tokens_fingerprint = _hash(token_key)
-    fingerprint = _hash({"tokens": tokens_fingerprint, "vocab": _plain(vocab)})
+    fingerprint = _hash({"tokens": tokens_fingerprint, "vocab": _vocab_key(vocab)})
     root = outputs / "prepared"
     stem = f"{corpus.name}-{tokenizer.name}"
     target = root / f"{stem}-{fingerprint}"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from korlm.config import VocabConfig
 from korlm.config.paths import mend_prepared
 from korlm.config.stored import check_settings, read_json
-from korlm.dataset.fingerprint import FORMAT, _digest, _hash, _plain
+from korlm.dataset.fingerprint import FORMAT, _digest, _hash, _vocab_key
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILE
 from korlm.dataset.vocab import Vocab, id_dtype
@@ -96,7 +96,9 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
         if (version := manifest["format"]) != FORMAT:
             raise PreparedError(f"{folder}: format {version}, this korlm reads {FORMAT}; {advice}")
         checksums.check_seal(manifest)
-        check_settings(manifest["settings"], str(folder / "manifest.json"), PreparedError)
+        manifest["settings"] = check_settings(
+            manifest["settings"], str(folder / "manifest.json"), PreparedError
+        )
         found = manifest["fingerprint"]
         vocab_config = VocabConfig(**manifest["settings"]["vocab"])
         str(manifest["settings"]["tokenizer"]["name"])
@@ -104,7 +106,9 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PreparedError(f"{folder}: no whole prepared corpus ({error!r}); {advice}") from error
     _check_file(folder / "vocab.tsv", folder, manifest)
-    computed = _hash({"tokens": manifest.get("tokens_fingerprint"), "vocab": _plain(vocab_config)})
+    computed = _hash(
+        {"tokens": manifest.get("tokens_fingerprint"), "vocab": _vocab_key(vocab_config)}
+    )
     for expected in (fingerprint or computed, computed):
         if found != expected:
             raise PreparedError(

@@ -158,8 +158,8 @@ def _map(
     bar: ProgressBar,
 ) -> Iterator[pa.RecordBatch]:
     """The pool's results, by way of the cache of lines where one is wanted."""
-    if isinstance(tokenizer, WorkerConfig) and tokenizer.cache_mb > 0:
-        with LineCache(folder, tokenizer_version(tokenizer), tokenizer.cache_mb) as cache:
+    if isinstance(tokenizer, WorkerConfig) and tokenizer.cache_size_mb > 0:
+        with LineCache(folder, tokenizer_version(tokenizer), tokenizer.cache_size_mb) as cache:
             yield from map_cached(pool, cache, batches)
             bar.clear()
             known, new = f"{cache.hits:,}", f"{cache.misses:,}"
@@ -268,9 +268,9 @@ def validate_corpus(corpus: CorpusConfig, sources: list[Source]) -> tuple[int, B
     few = f"{len(documents)} document{'s' * (len(documents) != 1)}"
     if not num_lines or not set(missing) <= set(blocks.shares):
         raise CorpusError(
-            f"no text for {missing[0]}: no file is named for it, and corpus.valid_share="
-            f"{corpus.valid_share} and corpus.test_share={corpus.test_share} of corpus.files leave "
-            f"it none; name its files with corpus.{missing[0]}=[...]"
+            f"no text for {missing[0]}: no file is named for it, and corpus.valid_fraction="
+            f"{corpus.valid_fraction} and corpus.test_fraction={corpus.test_fraction} of "
+            f"corpus.files leave it none; name its files with corpus.{missing[0]}=[...]"
         )
     names = " and ".join([", ".join(list(blocks.shares)[:-1]), list(blocks.shares)[-1]])
     if num_lines < len(blocks.shares):
@@ -290,13 +290,16 @@ def validate_corpus(corpus: CorpusConfig, sources: list[Source]) -> tuple[int, B
 
 def _needed(corpus: CorpusConfig) -> list[str]:
     """The splits that must hold text."""
-    has_test = bool(corpus.files) and corpus.test_share > 0 and not corpus.test
+    has_test = bool(corpus.files) and corpus.test_fraction > 0 and not corpus.test
     return list(SPLITS) if has_test else ["train", "valid"]
 
 
 def _blocks(corpus: CorpusConfig, num_chars: int, num_lines: int) -> BlockSplit:
     """Blocks for train and for the splits that have a share and no files of their own."""
-    wanted = {"valid": (corpus.valid_share, corpus.valid), "test": (corpus.test_share, corpus.test)}
+    wanted = {
+        "valid": (corpus.valid_fraction, corpus.valid),
+        "test": (corpus.test_fraction, corpus.test),
+    }
     shares = {split: share for split, (share, own) in wanted.items() if share > 0 and not own}
     return BlockSplit({"train": 1 - sum(shares.values())} | shares, num_chars, num_lines)
 

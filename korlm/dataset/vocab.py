@@ -43,17 +43,17 @@ _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _UNESCAPES = {escaped: char for char, escaped in _ESCAPES.items()}
 
 
-def normalize_token(token: str, lower: bool, numbers: bool) -> str:
+def normalize_token(token: str, lowercase: bool, normalize_numbers: bool) -> str:
     """A token as the vocabulary sees it.
 
-    >>> normalize_token("KBS", lower=True, numbers=False)
+    >>> normalize_token("KBS", lowercase=True, normalize_numbers=False)
     'kbs'
-    >>> normalize_token("1,234.5", lower=False, numbers=True)
+    >>> normalize_token("1,234.5", lowercase=False, normalize_numbers=True)
     '<num>'
     """
-    if numbers and _NUMBER.fullmatch(token):
+    if normalize_numbers and _NUMBER.fullmatch(token):
         return NUMBER
-    return token.lower() if lower else token
+    return token.lower() if lowercase else token
 
 
 class Vocab:
@@ -75,8 +75,8 @@ class Vocab:
     """
 
     def __init__(self, counts: Mapping[str, int], config: VocabConfig) -> None:
-        self.lower = config.lower
-        self.numbers = config.numbers
+        self.lowercase = config.lowercase
+        self.normalize_numbers = config.normalize_numbers
         merged: Counter[str] = Counter()
         hidden = 0
         for token, count in counts.items():
@@ -99,10 +99,10 @@ class Vocab:
 
     def _normalize(self, token: str) -> str | None:
         """The entry that a token of the text may have; None if it merely looks like a special."""
-        spelt = token.lower() if self.lower else token
+        spelt = token.lower() if self.lowercase else token
         if spelt in SPECIALS or spelt == NUMBER:
             return None
-        return normalize_token(token, self.lower, self.numbers)
+        return normalize_token(token, self.lowercase, self.normalize_numbers)
 
     def __len__(self) -> int:
         return len(self._vocab.itos)
@@ -130,7 +130,7 @@ class Vocab:
     @property
     def _merges(self) -> bool:
         """Whether different tokens may have the same id."""
-        return self.lower or self.numbers
+        return self.lowercase or self.normalize_numbers
 
     @functools.cached_property
     def _plain_ids(self) -> dict[str, int]:
@@ -184,7 +184,7 @@ class Vocab:
         if not all(isinstance(token, str) for token in tokens) or len(counts) != len(tokens):
             raise ValueError("must have a text and a count for each token")
         vocab = cls.__new__(cls)
-        vocab.lower, vocab.numbers = config.lower, config.numbers
+        vocab.lowercase, vocab.normalize_numbers = config.lowercase, config.normalize_numbers
         vocab._vocab = TorchtextVocab(Counter(), specials=list(SPECIALS))
         vocab._vocab.itos = list(tokens)
         vocab._vocab.stoi.update({token: index for index, token in enumerate(tokens)})

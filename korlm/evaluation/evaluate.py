@@ -316,7 +316,7 @@ class EvaluationModes:
     @property
     def needs_tuning(self) -> bool:
         """Whether there are numbers to be chosen."""
-        return bool(self.others or self.cache.sizes or self.dynamic.rates)
+        return bool(self.others or self.cache.sizes or self.dynamic.learning_rates)
 
 
 def evaluate_run(
@@ -330,7 +330,7 @@ def evaluate_run(
     ids: dict[str, Ids] = {name: text.ids for name, text in material.texts.items()}
     cache, dynamic = ways.cache, ways.dynamic
     if material.tuning is None:
-        cache, dynamic = CacheConfig(sizes=[]), DynamicConfig(rates=[])
+        cache, dynamic = CacheConfig(sizes=[]), DynamicConfig(learning_rates=[])
     else:
         ids |= {"valid": material.tuning.valid.ids, "train": material.tuning.train}
     model, *others = (

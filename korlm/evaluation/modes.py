@@ -98,7 +98,7 @@ class Comparison:
         dynamic: DynamicConfig,
         tune: bool = True,
     ) -> None:
-        assert tune or not (cache.sizes or dynamic.rates)
+        assert tune or not (cache.sizes or dynamic.learning_rates)
         self._tune = tune
         self._reader, self._others = reader, others
         self._cache, self._dynamic = cache, dynamic
@@ -143,7 +143,7 @@ class Comparison:
         """An empty cache with all settings to try, or with the one that was chosen."""
         if not self._cache.sizes or not isinstance(self._reader.model, NeuralLM):
             return None
-        settings = list(itertools.product(self._cache.sizes, self._cache.thetas))
+        settings = list(itertools.product(self._cache.sizes, self._cache.flatness))
         if row in self._caches:
             settings = [self._caches[row]]
         return NeuralCache(self._reader.model.vocab_size, settings)
@@ -181,7 +181,7 @@ class Comparison:
     def _read_dynamic(self, split: str) -> TokenScores | None:
         """Dynamic evaluation, tuned at the first time; None if the model cannot learn."""
         reader, config = self._reader, self._dynamic
-        if not config.rates or not any(p.requires_grad for p in reader.model.parameters()):
+        if not config.learning_rates or not any(p.requires_grad for p in reader.model.parameters()):
             return None
         text = reader.texts[split]
         if self._adapting is None:
@@ -201,7 +201,7 @@ class Comparison:
             return float(score(windows, tokens, f"rate {rate:g} decay {decay:g}").nats.mean())
 
         best = math.inf
-        for rate in self._dynamic.rates:
+        for rate in self._dynamic.learning_rates:
             if not (found := loss(rate, 0.0)) < best:  # not a number, where the model blew up
                 break
             self._rate, best = rate, found

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from korlm.config import Spelling
+from korlm.config import SubwordMode
 from korlm.exporting.onnx_graph import FLOAT, INT64, Array, Graph, Shapes
 from korlm.models.feedforward import WindowLM
 from korlm.models.neural import NeuralLM
@@ -95,10 +95,10 @@ def _add_embeddings(model: NeuralLM, graph: Graph) -> str:
     """Stores the embeddings, and the output matrix if it is another; gives the latter's name."""
     embedding = model.embedding
     table: Tensor = embedding.weight
-    if embedding.spelling is not Spelling.none:
+    if embedding.spelling is not SubwordMode.none:
         table = embedding.composition(table)
     graph.matrix("embedding", _values(table))
-    if embedding.is_tied and embedding.spelling is not Spelling.input:
+    if embedding.is_tied and embedding.spelling is not SubwordMode.input:
         return "embedding"
     graph.matrix("output", _values(model.output.weight))
     return "output"

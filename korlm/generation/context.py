@@ -52,7 +52,9 @@ class Context:
 
 def banned_token_ids(vocab: Vocab) -> tuple[int, ...]:
     """Ids of tokens that stand for no text: the special ones, <eos> aside, and <num>."""
-    numbers = [vocab.tokens.index(NUMBER)] if vocab.numbers and NUMBER in vocab.tokens else []
+    numbers = (
+        [vocab.tokens.index(NUMBER)] if vocab.normalize_numbers and NUMBER in vocab.tokens else []
+    )
     return (*UNWRITABLE, *numbers)
 
 

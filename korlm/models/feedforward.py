@@ -33,7 +33,7 @@ class WindowLM(NeuralLM):
     Args:
         config: sizes, window, dropouts.
         vocab_size: V.
-        tokens: of all ids, if ``config.spelling`` needs them.
+        tokens: of all ids, if ``config.subword_embedding`` needs them.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class WindowLM(NeuralLM):
         (before,) = state or self.initial_state(rows)
         ids = torch.cat([before, inputs], 1)  # (B, n - 1 + T)
         x, matrix = self.embedding.read(ids)
-        x = sequence_dropout(x, config.dropout_input, training, variational=False)
+        x = sequence_dropout(x, config.input_dropout, training, variational=False)
         x = torch.cat([x[:, at : at + steps] for at in range(config.window)], 2)  # (B, T, n * E)
         found = torch.tanh(self.hidden_layer(x))
         if config.direct_connections:
             found = torch.cat([found, x], 2)
         if self.projection is not None:
-            found = self.projection(sequence_dropout(found, config.dropout_hidden, training, False))
-        dropped = sequence_dropout(found, config.dropout_output, training, variational=False)
+            found = self.projection(sequence_dropout(found, config.hidden_dropout, training, False))
+        dropped = sequence_dropout(found, config.output_dropout, training, variational=False)
         return found, dropped, (self._last(ids, lengths),), matrix
 
     def _last(self, ids: Tensor, lengths: Tensor | None) -> Tensor:

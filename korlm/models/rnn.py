@@ -60,7 +60,7 @@ class RecurrentLM(NeuralLM):
     Args:
         config: sizes, cell, dropouts.
         vocab_size: V.
-        tokens: of all ids, if ``config.spelling`` needs them.
+        tokens: of all ids, if ``config.subword_embedding`` needs them.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class RecurrentLM(NeuralLM):
         """See ``NeuralLM._read``."""
         config, training = self.config, self.training
         x, matrix = self.embedding.read(inputs.t())  # (T, B, E)
-        x = sequence_dropout(x, config.dropout_input, training, config.variational)
+        x = sequence_dropout(x, config.input_dropout, training, config.variational_dropout)
         x, state = self.encoder(x, state or self.initial_state(inputs.shape[0]), lengths)
-        dropped = sequence_dropout(x, config.dropout_output, training, config.variational)
+        dropped = sequence_dropout(x, config.output_dropout, training, config.variational_dropout)
         return x.transpose(0, 1), dropped.transpose(0, 1), state, matrix
 
     def _activation_regularization(
@@ -104,11 +104,11 @@ class RecurrentLM(NeuralLM):
         """
         config = self.config
         total: Tensor | float = 0.0
-        if config.activation_penalty > 0:
+        if config.activation_regularization > 0:
             squares = _WeightedSquaredNorm.apply(hidden, real)  # type: ignore[no-untyped-call]
-            total = total + config.activation_penalty * squares
-        if config.change_penalty > 0:
+            total = total + config.activation_regularization * squares
+        if config.temporal_activation_regularization > 0:
             change = _TemporalDifference.apply(plain)  # type: ignore[no-untyped-call]
             squares = _WeightedSquaredNorm.apply(change, real[:, 1:])  # type: ignore[no-untyped-call]
-            total = total + config.change_penalty * squares
+            total = total + config.temporal_activation_regularization * squares
         return total

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from korlm.config import NeuralConfig, Spelling
+from korlm.config import NeuralConfig, SubwordMode
 from korlm.modules.dropout import embedding_dropout
 from korlm.modules.subword_embedding import INIT_RANGE, SubwordEmbedding, _TiedLookup
 
@@ -27,10 +27,10 @@ class TokenEmbedding(nn.Embedding):
     ) -> None:
         super().__init__(vocab_size, config.embedding_dim)
         nn.init.uniform_(self.weight, -INIT_RANGE, INIT_RANGE)
-        self.dropout = config.dropout_embedding
-        self.spelling = config.spelling
+        self.dropout = config.embedding_dropout
+        self.spelling = config.subword_embedding
         self.is_tied = config.tie_weights
-        if config.spelling is not Spelling.none:
+        if config.subword_embedding is not SubwordMode.none:
             assert tokens is not None and len(tokens) == vocab_size
             self.composition = SubwordEmbedding(tokens, config.embedding_dim)
             with torch.no_grad():  # both parts together spread as the plain embedding does
@@ -39,23 +39,23 @@ class TokenEmbedding(nn.Embedding):
 
     def output_matrix(self) -> Tensor | None:
         """The composed matrix (V, E), if it is the output layer's as well: costly, once a step."""
-        if self.spelling is not Spelling.both:
+        if self.spelling is not SubwordMode.both:
             return None
         composed: Tensor = self.composition(self.weight)
         return composed
 
     def full_weight(self) -> Tensor:
         """What is read for each token, (V, E)."""
-        if self.spelling is Spelling.none:
+        if self.spelling is SubwordMode.none:
             return self.weight
         composed: Tensor = self.composition(self.weight)
         return composed
 
     def materialize(self) -> None:
         """From now on plain embeddings, equal to the composed ones; the output layer's stay."""
-        if self.spelling is not Spelling.none:
+        if self.spelling is not SubwordMode.none:
             self.weight = nn.Parameter(self.full_weight(), self.weight.requires_grad)
-            self.spelling, self.is_tied = Spelling.none, False
+            self.spelling, self.is_tied = SubwordMode.none, False
             del self.composition
 
     def read(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -69,11 +69,11 @@ class TokenEmbedding(nn.Embedding):
             use. Nobody else may, as its gradient is added to in place.
         """
         matrix: Tensor | None = None
-        if self.is_tied and self.spelling is not Spelling.input:
+        if self.is_tied and self.spelling is not SubwordMode.input:
             whole = self.output_matrix()
             whole = self.weight if whole is None else whole
             found, matrix = _TiedLookup.apply(whole, ids)  # type: ignore[no-untyped-call]
-        elif self.spelling is Spelling.none:
+        elif self.spelling is SubwordMode.none:
             found = F.embedding(ids, self.weight)
         elif ids.device.type == "cpu":
             rows, places = torch.unique(ids, return_inverse=True)

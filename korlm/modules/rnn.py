@@ -58,8 +58,8 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         self.cell = cell
         self.hidden_dim = hidden_dim
-        self.dropout_weight = config.dropout_weight
-        self.dropout_recurrent = config.dropout_recurrent
+        self.weight_dropout = config.weight_dropout
+        self.recurrent_dropout = config.recurrent_dropout
         gates = _GATES[cell]
         self.weight_ih = nn.Parameter(torch.empty(gates * hidden_dim, input_dim))
         self.weight_hh = nn.Parameter(torch.empty(gates * hidden_dim, hidden_dim))
@@ -91,8 +91,8 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """(T, B, I) and the state before -> (T, B, H) and the state after each row's last step."""
-        weight_hh = weight_dropout(self.weight_hh, self.dropout_weight, self.training)
-        recurrent_mask = self.dropout_recurrent > 0 and self.training
+        weight_hh = weight_dropout(self.weight_hh, self.weight_dropout, self.training)
+        recurrent_mask = self.recurrent_dropout > 0 and self.training
         if self.norm_ih is not None or recurrent_mask:
             return self._unrolled(x, state, lengths, weight_hh)
         weights = (self.weight_ih, weight_hh, self.bias_ih, self.bias_hh)
@@ -134,8 +134,8 @@ class RecurrentLayer(nn.Module):
             gates_x = self.norm_ih(gates_x)
         gates_x = gates_x + self.bias_ih  # (T, B, G * H)
         mask = None
-        if self.training and self.dropout_recurrent > 0:
-            mask = dropout_mask(x, self.dropout_recurrent, x.shape[1], self.hidden_dim)
+        if self.training and self.recurrent_dropout > 0:
+            mask = dropout_mask(x, self.recurrent_dropout, x.shape[1], self.hidden_dim)
         step_mask = None
         if lengths is not None:
             steps = torch.arange(x.shape[0], device=x.device)
@@ -224,8 +224,8 @@ class RecurrentEncoder(nn.Module):
             RecurrentLayer(cell, before, after, config)
             for before, after in itertools.pairwise(dims)
         )
-        self.dropout_hidden = config.dropout_hidden
-        self.variational = config.variational
+        self.hidden_dropout = config.hidden_dropout
+        self.variational = config.variational_dropout
 
     def initial_state(self, batch_size: int) -> State:
         """The states of all layers in a row, from the lowest: h, or h and c, of each."""
@@ -250,7 +250,7 @@ class RecurrentEncoder(nn.Module):
         after: State = ()
         for number, layer in enumerate(self._layers()):
             if number:
-                x = sequence_dropout(x, self.dropout_hidden, self.training, self.variational)
+                x = sequence_dropout(x, self.hidden_dropout, self.training, self.variational)
             size = layer.num_states
             x, new = layer(x, state[len(after) : len(after) + size], lengths)
             after += new

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config.paths import run_directory
+from korlm.config.renamed import rename_override, rename_tree
 from korlm.config.stored import read_json, read_yaml
 from korlm.reporting.tensorboard_events import Curve, TensorBoardData, read_events
 from korlm.runs.directories import FAILED
@@ -158,9 +159,9 @@ def _settings(folder: Path, problems: list[str]) -> dict[str, str]:
     settings: dict[str, str] = {}
     try:
         tree = read_yaml(hydra / "config.yaml")
-        settings = flattened(tree) if isinstance(tree, dict) else {}
+        settings = flattened(rename_tree(tree)) if isinstance(tree, dict) else {}
         for path in sorted(hydra.glob("resumed_*/overrides.yaml")):
-            typed = (str(one).partition("=") for one in read_yaml(path))
+            typed = (rename_override(str(one)).partition("=") for one in read_yaml(path))
             settings |= {key.lstrip("+~"): value for key, _, value in typed}
     except FileNotFoundError:
         problems.append("no .hydra/config.yaml: its settings are not known")

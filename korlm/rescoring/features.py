@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from korlm.config import Length, Normalize
+from korlm.config import LengthUnit, Normalize
 from korlm.rescoring.lm_scorer import Floats, TextScores, normalize_spaces
 from korlm.rescoring.nbest import NBest
 from korlm.rescoring.prefix_tree import Ints
@@ -35,15 +35,15 @@ class Features:
 
     @classmethod
     def of(
-        cls, batch: Sequence[NBest], scores: TextScores, length: Length, normalize: Normalize
+        cls, batch: Sequence[NBest], scores: TextScores, length: LengthUnit, normalize: Normalize
     ) -> Features:
         """Of some lists and what the models say of their texts, in the same order."""
         texts = [normalize_spaces(hyp.text) for nbest in batch for hyp in nbest.hyps]
         num_eojeol = np.array([len(text.split()) for text in texts], dtype=np.int64)
         units = {
-            Length.token: scores.num_tokens,
-            Length.eojeol: num_eojeol,
-            Length.char: np.array([len(text) for text in texts], dtype=np.int64),
+            LengthUnit.token: scores.num_tokens,
+            LengthUnit.eojeol: num_eojeol,
+            LengthUnit.char: np.array([len(text) for text in texts], dtype=np.int64),
         }
         divisors = {
             Normalize.none: np.ones(len(texts)),

@@ -115,9 +115,9 @@ def find_weights(batches: Sequence[HypothesisBatch], job: RescoringJob) -> Score
 
 def _told(combination: ScoreWeights, shares: np.ndarray, num_models: int) -> str:
     """The weights as a user gives them to another command."""
-    told = f"weight={combination.weight!r} bonus={combination.bonus!r}"
+    told = f"lm_weight={combination.weight!r} length_bonus={combination.bonus!r}"
     if num_models > 1:
-        told += f" 'shares=[{','.join(repr(float(share)) for share in shares)}]'"
+        told += f" 'mixture_weights=[{','.join(repr(float(share)) for share in shares)}]'"
     return told + " (give them with other lists)"
 
 

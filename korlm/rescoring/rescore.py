@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from korlm.config import Length, Normalize
+from korlm.config import LengthUnit, Normalize
 from korlm.rescoring.features import Features, orders
 from korlm.rescoring.lm_scorer import Floats, LMScorer
 from korlm.rescoring.nbest import Hypothesis, NBest, batches_of
@@ -29,7 +29,7 @@ class ScoreWeights:
     weight: float = 0.5
     bonus: float = 0.0
     shares: Sequence[float] = ()
-    length: Length = Length.token
+    length: LengthUnit = LengthUnit.token
     normalize: Normalize = Normalize.none
 
     def weights(self, num_models: int) -> Floats:

@@ -42,9 +42,7 @@ def settings_of(checkpoint: Checkpoint, source: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: they are not plain values, or have keys that this version does not know.
     """
-    check_settings(checkpoint["config"], str(source), CheckpointError)
-    config: dict[str, Any] = checkpoint["config"]
-    return config
+    return check_settings(checkpoint["config"], str(source), CheckpointError)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -99,8 +99,7 @@ def load_weights(folder: Path) -> Checkpoint:
                 "export the run again, or use the version that wrote it"
             )
         checksums.check_seal(config)
-        settings = config["settings"]
-        check_settings(settings, str(path), CheckpointError)
+        settings = check_settings(config["settings"], str(path), CheckpointError)
         vocab_config = VocabConfig(**settings["vocab"])
         origin = {key: str(config[key]) for key in ("fingerprint", "prepared")}
     except (OSError, ValueError, LookupError, TypeError) as error:

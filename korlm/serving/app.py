@@ -106,8 +106,8 @@ class _Refused(Exception):  # noqa: N818 - an answer, not an error of ours
 class _InferenceQueue:
     """Lets one question at a time to the model, and few wait."""
 
-    def __init__(self, max_waiting: int) -> None:
-        self._max_waiting, self._waiting = max_waiting, 0
+    def __init__(self, max_queue: int) -> None:
+        self._max_waiting, self._waiting = max_queue, 0
         self._turn = anyio.Lock()
 
     async def __aenter__(self) -> None:
@@ -153,7 +153,7 @@ def build_app(backend: Backend, settings: ServeSettings) -> FastAPI:
     # Its pages of documentation would load scripts from elsewhere.
     app = FastAPI(title="korlm", docs_url=None, redoc_url=None)
     app.add_middleware(_RequestGuard, settings=settings)
-    desk = _InferenceQueue(settings.max_waiting)
+    desk = _InferenceQueue(settings.max_queue)
 
     def checked(text: str, name: str) -> str:
         if len(text) > settings.max_chars:

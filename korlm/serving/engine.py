@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from korlm.config import Context, Level
+from korlm.config import Context, ScoreUnit
 from korlm.dataset.text_encoder import TextEncoder
 from korlm.dataset.vocab import EOS
 from korlm.detokenizers.base import Detokenizer
@@ -87,7 +87,7 @@ class Engine:
         """See ``Backend.surprisal``; the text is one document."""
         scorer = SurprisalScorer(self._model, self._run.start_id, Context.document)
         reading = self._reader.read_texts(text.split("\n"))
-        tables = [rows_of(costs, Level.morph) for costs in scorer.score([reading])]
+        tables = [rows_of(costs, ScoreUnit.morph) for costs in scorer.score([reading])]
         rows = [row for table in tables for row in table.to_pylist()]
         lines = itertools.groupby(rows, key=lambda row: row["line"])
         return {"lines": [_line(number, list(parts)) for number, parts in lines]}

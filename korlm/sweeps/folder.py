@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from korlm.cli.arguments import key_of
 from korlm.config.paths import expand_home
+from korlm.config.renamed import rename_override
 from korlm.config.stored import check_override, read_yaml
 from korlm.runs.directories import is_finished
 from korlm.utils.errors import ConfigError
@@ -85,7 +86,7 @@ def overrides_in(job: Path) -> list[str] | None:
             f"{path}: damaged ({error}); move the folder of this job out of the sweep, and go on "
             "with the sweep: the job is done again"
         ) from error
-    return None if typed is None else list(map(str, typed))
+    return None if typed is None else [rename_override(str(one)) for one in typed]
 
 
 def remove_incomplete_jobs(sweep: Path) -> None:
@@ -209,8 +210,8 @@ def _stored(sweep: Path) -> list[str]:
         )
     try:
         overrides = read_yaml(path)["hydra"]["overrides"]
-        task = [str(override) for override in overrides["task"]]
-        hydra = [str(override) for override in overrides["hydra"] or []]
+        task = [rename_override(str(override)) for override in overrides["task"]]
+        hydra = [rename_override(str(override)) for override in overrides["hydra"] or []]
     except (LookupError, TypeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{path}: damaged ({reason}); type the whole sweep again") from error

@@ -72,7 +72,7 @@ def start_java(
     # As many cores for collecting garbage as for what makes it.
     collector = ["-XX:+UseParallelGC", f"-XX:ParallelGCThreads={config.threads}"]
     general = [*java_options(), "-Dfile.encoding=UTF8"]
-    options = [f"-Xmx{config.heap}m", *collector, *general, *options]
+    options = [f"-Xmx{config.heap_mb}m", *collector, *general, *options]
     try:
         jpype.startJVM(*options, classpath=[str(path) for path in classpath], convertStrings=False)
         # What analyzers print goes nowhere.

@@ -55,4 +55,4 @@ def native_version(config: WorkerConfig) -> str:
         TokenizerError: its package is not installed.
     """
     packages = [f"{name} {version_of(name, config.name)}" for name in _PACKAGES[config.name]]
-    return ", ".join([str(VERSION), *packages, f"{config.seconds_per_line:g} s"])
+    return ", ".join([str(VERSION), *packages, f"{config.line_timeout_s:g} s"])

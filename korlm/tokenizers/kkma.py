@@ -5,8 +5,8 @@ readings are immutable and shared, nothing is printed to strings that nobody rea
 of a word is remembered together with what it asked about the word before. It gives the tokens and
 tags of ``Kkma().morphs`` and ``Kkma().pos`` wherever these come to an end. The work on each word is
 bounded by a count of steps: a word over this budget is cut into pieces of eight syllables, or left
-whole without ``tokenizer.guard``. No clock is involved, so that the tokens of a line are the same
-on every machine and under any load, and the time for a line is linear in its length.
+whole without ``tokenizer.limit_work``. No clock is involved, so that the tokens of a line are the
+same on every machine and under any load, and the time for a line is linear in its length.
 """
 
 from __future__ import annotations
@@ -74,11 +74,13 @@ class FastKkma:
         kind = type(self)
         if kind._shared is None:
             _start_java(config)
-            kind._shared = jpype.JClass("korlm.kkma.Engine$Shared")(_num_readings(config.heap or 0))
+            kind._shared = jpype.JClass("korlm.kkma.Engine$Shared")(
+                _num_readings(config.heap_mb or 0)
+            )
             if (found := kind._shared.numEntries()) != NUM_ENTRIES:
                 raise _not_whole(f"Kkma's dictionary holds {found} entries", config)
         self._strings = jpype.JArray(jpype.JString)
-        self._engine = jpype.JClass("korlm.kkma.Engine")(kind._shared, BUDGET, config.guard)
+        self._engine = jpype.JClass("korlm.kkma.Engine")(kind._shared, BUDGET, config.limit_work)
 
     def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
         """One crossing into Java and back for all the lines."""
@@ -130,7 +132,7 @@ class KonlpyKkma(LineAnalyzer):
         from konlpy.tag import Kkma
 
         try:
-            self._kkma: Any = Kkma(max_heap_size=config.heap)
+            self._kkma: Any = Kkma(max_heap_size=config.heap_mb)
         except Exception as error:
             raise TokenizerError(f"Java did not start: {' '.join(str(error).split())}") from error
         self.exceptions = java_exceptions()
@@ -173,7 +175,7 @@ class KkmaTokenizer(ExternalTokenizer):
         config = with_defaults(config or KkmaConfig(name="kkma"))
         make = FastKkma if config.engine is Engine.fast else KonlpyKkma
         analyzer: Analyzer = make(config)
-        super().__init__("kkma", kkma_version(config), analyzer, config.guard)
+        super().__init__("kkma", kkma_version(config), analyzer, config.limit_work)
         for (text, expected), found in zip(
             SELF_TEST.items(), analyzer.analyze(list(SELF_TEST)), strict=True
         ):
@@ -187,22 +189,23 @@ def kkma_version(config: KkmaConfig) -> str:
     version = f"konlpy {importlib.metadata.version('konlpy')}"
     if config.engine is Engine.fast:
         version += f", fast {FAST_VERSION}"
-    if config.guard:
+    if config.limit_work:
         version += ", guard"
     if config.engine is Engine.konlpy:
-        version += f", {config.seconds_per_line:g} s"  # the clock decides which lines are given up
+        version += f", {config.line_timeout_s:g} s"  # the clock decides which lines are given up
     return version
 
 
 def _not_whole(what: str, config: KkmaConfig) -> TokenizerError:
     return TokenizerError(
-        f"{what}: its dictionary did not load whole; give tokenizer.heap more than {config.heap}"
+        f"{what}: its dictionary did not load whole; give tokenizer.heap_mb more than "
+        f"{config.heap_mb}"
     )
 
 
 def _start_java(config: KkmaConfig) -> None:
     """Starts the JVM with Kkma and the fast engine."""
-    heap = config.heap or 0
+    heap = config.heap_mb or 0
     # Kkma's dictionary needs 450 MB while it is copied; all else dies young.
     options = [f"-Xmn{heap - OLD_GENERATION_MB}m"] if heap - OLD_GENERATION_MB > heap // 3 else []
     kkma = konlpy_folder() / "java" / "kkma-2.0.jar"

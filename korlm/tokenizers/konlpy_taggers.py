@@ -56,8 +56,8 @@ class _Tagger(LineAnalyzer):
         except self.exceptions as error:
             why = " ".join(str(error).split())
             raise TokenizerError(
-                f"its dictionary did not load ({why}); is there memory for tokenizer.heap="
-                f"{config.heap}?"
+                f"its dictionary did not load ({why}); is there memory for tokenizer.heap_mb="
+                f"{config.heap_mb}?"
             ) from error
 
     @abstractmethod
@@ -216,7 +216,7 @@ def tagger_version(config: JavaConfig) -> str:
     """Which tagger this is, without starting Java; the clock gives its lines up."""
     jar = konlpy_folder() / "java" / TAGGERS[config.name].jar
     konlpy = importlib.metadata.version("konlpy")
-    return f"{VERSION}, konlpy {konlpy}, {jar.name} {_digest(jar)}, {config.seconds_per_line:g} s"
+    return f"{VERSION}, konlpy {konlpy}, {jar.name} {_digest(jar)}, {config.line_timeout_s:g} s"
 
 
 def _digest(path: Path) -> str:

@@ -103,7 +103,7 @@ def learning_rate_factor(config: ScheduleConfig, step: int, total_steps: int) ->
         step: from 0 to total_steps - 1.
         total_steps: of the whole run.
     """
-    warmup = config.warmup_share * total_steps
+    warmup = config.warmup_ratio * total_steps
     if step < warmup:
         done = step / warmup
         if config.name == "one_cycle":  # Smith 2018, with fastai's cosine

@@ -324,7 +324,7 @@ class TrainingSession:
 
     def _write_embeddings(self) -> None:
         """Write the best model's embeddings for TensorBoard's projector."""
-        number = self.settings.trainer.projected_tokens
+        number = self.settings.trainer.projector_tokens
         if number and isinstance(self.model, NeuralLM):
             vocab = self.prepared.vocab
             with torch.no_grad():

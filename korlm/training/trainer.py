@@ -116,7 +116,7 @@ class Trainer:
     @property
     def is_done(self) -> bool:
         """True if all steps are done, or early stopping has run out of patience."""
-        patience = self.config.patience
+        patience = self.config.early_stopping_patience
         patience_exhausted = (
             patience is not None and self.progress.validations_without_improvement >= patience
         )
@@ -136,7 +136,7 @@ class Trainer:
         )
 
     def _is_validation_due(self) -> bool:
-        progress, every = self.progress, self.config.valid_every
+        progress, every = self.progress, self.config.eval_every
         if progress.step == 0 or progress.validated_step == progress.step:
             return False
         at_end = self._is_epoch_complete() or progress.step >= self.total_steps
@@ -147,7 +147,7 @@ class Trainer:
 
     def _is_save_due(self) -> bool:
         minutes = (time.monotonic() - self._saved_at) / 60
-        return self.group.any_rank(minutes > self.config.checkpoint_minutes)
+        return self.group.any_rank(minutes > self.config.checkpoint_every_minutes)
 
     def _remaining_batches(self) -> Iterator[Batch]:
         """Yield the batches that follow ``progress``, epoch after epoch."""

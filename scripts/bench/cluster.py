@@ -170,7 +170,7 @@ def main() -> None:
         ask(options.file, options.child)
         return
     make: Any = KkmaConfig if options.tokenizer == "kkma" else TokenizerConfig
-    more = {"threads": 1, "cache_mb": 0} if options.tokenizer == "kkma" else {}
+    more = {"threads": 1, "cache_size_mb": 0} if options.tokenizer == "kkma" else {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "valid.txt").write_text("가\n", encoding="utf-8")

@@ -45,7 +45,7 @@ def resident_mb(pid: int) -> float:
 def prepare(text: Path, folder: Path, tokenizer: str) -> tuple[float, float]:
     """Prepares a corpus; gives its peak memory in MiB and the seconds it took."""
     command = [sys.executable, "-m", "korlm.prepare", "corpus=text", f"corpus.files=[{text}]"]
-    command += ["corpus.document=line", f"tokenizer={tokenizer}"]
+    command += ["corpus.document_unit=line", f"tokenizer={tokenizer}"]
     started, peak = time.perf_counter(), 0.0
     child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
     while child.poll() is None:

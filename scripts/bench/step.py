@@ -104,10 +104,10 @@ def korlm_step(
         embedding_dim=UNITS,
         hidden_dim=UNITS,
         num_layers=LAYERS,
-        dropout_input=DROPOUT,
-        dropout_hidden=DROPOUT,
-        dropout_output=DROPOUT,
-        variational=True,  # as korlm's default
+        input_dropout=DROPOUT,
+        hidden_dropout=DROPOUT,
+        output_dropout=DROPOUT,
+        variational_dropout=True,  # as korlm's default
         softmax=softmax,
     )
     model = build_model(config, vocab_size)

@@ -42,14 +42,14 @@ def write_corpus(source: Path, target: Path, megabytes: int) -> None:
 
 def tokenize(text: Path, folder: Path, document: str) -> None:
     """What is measured, in a process that does nothing else."""
-    from korlm.config import CorpusConfig, Document, TokenizerConfig
+    from korlm.config import CorpusConfig, DocumentUnit, TokenizerConfig
     from korlm.corpus.sources import find_sources
     from korlm.dataset.tokenize import tokenize_corpus
 
     # Given splits: a text of one document has to be in one of them.
     valid = text.with_name("valid.txt")
     corpus = CorpusConfig(
-        name="bench", train=[str(text)], valid=[str(valid)], document=Document(document)
+        name="bench", train=[str(text)], valid=[str(valid)], document_unit=DocumentUnit(document)
     )
     started = time.perf_counter()
     sources = find_sources(corpus)

@@ -26,8 +26,8 @@ def test_quote_hangul(typed: str, meant: str) -> None:
 
 
 def test_words_of_a_text_come_together_again() -> None:
-    typed = ["run=x", "prompt=모든", "국민은", "-", "k=3", "-m", "법"]
-    assert whole(typed, {"prompt"}) == ["run=x", "prompt=모든 국민은 -", "k=3", "-m", "법"]
+    typed = ["run=x", "prompt=모든", "국민은", "-", "top_k=3", "-m", "법"]
+    assert whole(typed, {"prompt"}) == ["run=x", "prompt=모든 국민은 -", "top_k=3", "-m", "법"]
     assert whole(["prompt=가", "--help"], {"prompt"}) == ["prompt=가", "--help"]
     assert whole(typed, ()) == typed
     assert whole([], {"prompt"}) == []

@@ -27,7 +27,7 @@ MISTAKES = {
     "trainer.epochs=many": ("trainer.epochs=many", "Integer"),
     "trainer.epochs=0": ("trainer.epochs=0", "must be 1 or more"),
     "model=transformer": ("transformer", "lstm"),
-    "model.dropout_hidden=1.5": ("model.dropout_hidden=1.5", "between 0 and 1"),
+    "model.hidden_dropout=1.5": ("model.hidden_dropout=1.5", "between 0 and 1"),
     "model.bidirectional=true": ("model.bidirectional", "seen"),
     "model.initial_state=random": ("model.initial_state", "zero, learned"),
     "optimizer.lr=-1": ("optimizer.lr=-1", "above 0"),
@@ -36,8 +36,8 @@ MISTAKES = {
     "batches.batch_size=0": ("batches.batch_size=0", "1 or more"),
     "corpus=nsmc": ("corpus.path", "https://github.com/e9t/nsmc"),
     "corpus=text": ("corpus.files", "no text was named"),
-    "corpus.valid_share=0.95": ("corpus.valid_share=0.95", "test_share"),
-    "schedule.warmup_share=1": ("schedule.warmup_share=1", "between 0 and 1"),
+    "corpus.valid_fraction=0.95": ("corpus.valid_fraction=0.95", "test_fraction"),
+    "schedule.warmup_ratio=1": ("schedule.warmup_ratio=1", "between 0 and 1"),
     "resume=nowhere": ("resume=nowhere", "last.pt"),
     "prepared=nowhere": ("nowhere", "no such prepared corpus"),
     "seed": ("seed", "key=value"),
@@ -278,11 +278,11 @@ def test_one_process_a_run(korlm: Command, run: Path) -> None:
 
 def test_settings_without_effect(korlm: Command, tiny: TinyCorpus) -> None:
     words = [word for word in LIGHT if not word.startswith("model.hidden_dim")]
-    typed = ["model.hidden_dim=300", "model.dropout_hidden=0.1", "model.dropout_input=0.1"]
+    typed = ["model.hidden_dim=300", "model.hidden_dropout=0.1", "model.input_dropout=0.1"]
     ended = korlm("train", *tiny.overrides, *words, *typed, "trainer.epochs=1")
     assert ended.code == 0, ended.err
     assert "model.hidden_dim=300 has no effect: a single layer with model.tie_weights" in ended.out
-    assert "model.dropout_hidden=0.1 has no effect" in ended.out
+    assert "model.hidden_dropout=0.1 has no effect" in ended.out
     assert ended.out.count("has no effect") == 2
 
 

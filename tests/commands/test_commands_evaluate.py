@@ -16,8 +16,12 @@ from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 
 QUICK = [
-    *("dynamic.tune_tokens=60", "dynamic.statistics_tokens=60", "dynamic.rates=[0.0001,0.01]"),
-    *("cache.sizes=[10,50]", "cache.thetas=[0,0.5]", "device=cpu"),
+    *(
+        "dynamic.tune_tokens=60",
+        "dynamic.statistics_tokens=60",
+        "dynamic.learning_rates=[0.0001,0.01]",
+    ),
+    *("cache.sizes=[10,50]", "cache.flatness=[0,0.5]", "device=cpu"),
 ]
 FILES = {
     *(".hydra", "metrics.json", "evaluate.log"),
@@ -102,7 +106,7 @@ def test_the_figures_of_a_sentence_run_are_those_of_its_training(
     korlm: Command, runs: Runs, tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(runs.gru, tmp_path / "run"))
-    assert korlm("evaluate", f"run={run}", "dynamic.rates=[]", "cache.sizes=[]").code == 0
+    assert korlm("evaluate", f"run={run}", "dynamic.learning_rates=[]", "cache.sizes=[]").code == 0
     found = json.loads((evaluations(run)[0] / "metrics.json").read_text("utf-8"))
     trained = json.loads((run / "metrics.json").read_text("utf-8"))
     for split in ("valid", "test"):
@@ -112,13 +116,15 @@ def test_the_figures_of_a_sentence_run_are_those_of_its_training(
 
 
 def test_test_can_wait(korlm: Command, run: Path) -> None:
-    ended = korlm("evaluate", f"run={run}", "test=false", "dynamic.rates=[]", *QUICK[3:])
+    ended = korlm("evaluate", f"run={run}", "test=false", "dynamic.learning_rates=[]", *QUICK[3:])
     assert ended.code == 0, ended.err
     assert list(json.loads((evaluations(run)[0] / "metrics.json").read_text())) == ["valid"]
 
 
 def test_the_ngram_row_has_its_name(korlm: Command, runs: Runs, run: Path) -> None:
-    ended = korlm("evaluate", f"run={run}", f"ngram={runs.gru}", "dynamic.rates=[]", "test=false")
+    ended = korlm(
+        "evaluate", f"run={run}", f"ngram={runs.gru}", "dynamic.learning_rates=[]", "test=false"
+    )
     assert ended.code == 0, ended.err
     found = json.loads((evaluations(run)[0] / "metrics.json").read_text())["valid"]
     assert list(found) == ["carried", "reset", "cache", "ngram", "mix", "all"]
@@ -131,7 +137,7 @@ def test_text_that_has_moved(korlm: Command, runs: Runs, run: Path, tmp_path: Pa
         gone = korlm("evaluate", f"run={run}").error
         assert f"{home}: the prepared corpus of {run} does not exist; give its new path" in gone
         assert not evaluations(run)
-        ended = korlm("evaluate", f"run={run}", f"prepared={away}", "dynamic.rates=[]")
+        ended = korlm("evaluate", f"run={run}", f"prepared={away}", "dynamic.learning_rates=[]")
         assert ended.code == 0, ended.err
     finally:
         away.rename(home)
@@ -331,9 +337,12 @@ def test_runs_that_are_none(korlm: Command, runs: Runs, tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("cache.sizes=[0]", "cache.sizes=[0]: each must be a finite number, above 0"),
-        ("cache.thetas=[]", "cache.thetas=[]: needs a value"),
-        ("cache.thetas=[0.2,0.1]", "must rise from value to value"),
-        ("dynamic.rates=[-1]", "dynamic.rates=[-1.0]: each must be a finite number, above 0"),
+        ("cache.flatness=[]", "cache.flatness=[]: needs a value"),
+        ("cache.flatness=[0.2,0.1]", "must rise from value to value"),
+        (
+            "dynamic.learning_rates=[-1]",
+            "dynamic.learning_rates=[-1.0]: each must be a finite number, above 0",
+        ),
         ("dynamic.segment=0", "dynamic.segment=0: must be 1 or more"),
         ("dynamic.segmnt=5", "did you mean dynamic.segment or"),
         ("bootstrap.samples=10", "bootstrap.samples=10: must be 100 or more"),

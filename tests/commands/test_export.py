@@ -48,7 +48,7 @@ def test_commands_take_an_export_for_a_run(korlm: Command, run: Path, tmp_path: 
     assert korlm("export", f"run={run}", "output=given", "formats=[safetensors]").code == 0
     found = []
     for folder in (run, tmp_path / "given"):
-        ended = korlm("evaluate", f"run={folder}", "cache.sizes=[]", "dynamic.rates=[]")
+        ended = korlm("evaluate", f"run={folder}", "cache.sizes=[]", "dynamic.learning_rates=[]")
         assert ended.code == 0, ended.err
         (written,) = (folder / "evaluations").iterdir()
         found.append(json.loads((written / "metrics.json").read_text("utf-8")))

@@ -36,9 +36,9 @@ TIMES = ("seconds", "tokens_per_second", "peak_memory_mb")
 PAGE = 4096  # bytes, of which disks are made
 FEW_STEPS = [
     *LIGHT,
-    *("batches.batch_size=20", "trainer.valid_every=7", "trainer.log_every=2"),
+    *("batches.batch_size=20", "trainer.eval_every=7", "trainer.log_every=2"),
     # As often as it is looked at.
-    *("trainer.checkpoint_minutes=0.00001", "trainer.sample_tokens=5"),
+    *("trainer.checkpoint_every_minutes=0.00001", "trainer.sample_tokens=5"),
 ]
 
 

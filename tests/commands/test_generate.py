@@ -75,20 +75,20 @@ def test_prompts_of_a_file_and_of_standard_input(
 
 
 def test_completion(korlm: Command, run: str, tmp_path: Path) -> None:
-    ended = korlm("generate", run, "complete=true", "prompt=나는 ㅈ", "k=3")
+    ended = korlm("generate", run, "mode=complete", "prompt=나는 ㅈ", "num_completions=3")
     rows = [line.split("\t") for line in ended.out.splitlines()]
     assert 1 <= len(rows) <= 3 and ended.err == ""
     probabilities = [float(probability) for _, probability in rows]
     assert probabilities == sorted(probabilities, reverse=True) and sum(probabilities) <= 1
     assert rows[0][0].startswith(("자", "잔", "지", "집"))
     (tmp_path / "a.txt").write_text("나는 ㅈ\n나는 집\n", encoding="utf-8")
-    both = korlm("generate", run, "complete=true", "prompts=a.txt", "k=3").out
+    both = korlm("generate", run, "mode=complete", "prompts=a.txt", "num_completions=3").out
     assert both.startswith(ended.out + "\n") and both.count("\n\n") == 1
 
 
 def test_nothing_to_complete(korlm: Command, run: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("나는 xyz\n나는 집\n", encoding="utf-8")
-    ended = korlm("generate", run, "complete=true", "prompts=a.txt", "k=3")
+    ended = korlm("generate", run, "mode=complete", "prompts=a.txt", "num_completions=3")
     assert ended.code == 0 and "집" in ended.out
     assert ended.err.startswith("prompt=나는 xyz: no completion: the model knows no eojeol that ")
     assert len(ended.err.splitlines()) == 1
@@ -112,14 +112,14 @@ MISTAKES = {
     "repetition_penalty=0": "repetition_penalty=0.0: must be a finite number above 0",
     "num_samples=0": "num_samples=0: must be 1 or more",
     "max_tokens=0": "max_tokens=0: must be 1 or more",
-    "k=0": "k=0: must be 1 or more",
+    "num_completions=0": "num_completions=0: must be 1 or more",
     "seed=-1": "seed=-1: must be 0 or more",
     "prompts=nowhere.txt": "nowhere.txt: there is no such file",
     "tempreture=1": "did you mean temperature",
     "prompts=x prompt=y": "prompts=x: prompt= is given as well",
     "beams=2 num_samples=3": "num_samples=3: beams=2 give no more than 2 texts",
     "temperature=0 num_samples=3": "num_samples=3: temperature=0 gives one text",
-    "beams=2 complete=true": "beams=2: complete=true has a search of its own",
+    "beams=2 mode=complete": "beams=2: mode=complete searches by itself",
 }
 
 

@@ -68,12 +68,14 @@ def test_tuned_weights_help_and_can_be_given_again(
     korlm: Command, runs: Runs, dev: tuple[Path, Path]
 ) -> None:
     lists, references = dev
-    ended = korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", f"tune={references}", "weight=0")
+    ended = korlm(
+        "rescore", f"run={runs.lstm}", f"nbest={lists}", f"tune={references}", "lm_weight=0"
+    )
     assert ended.code == 0, ended.err
     assert rates(ended.err, "after") == rates(ended.err, "oracle") == [0, 0, 0]
     assert min(rates(ended.err, "before")) > 30
     assert "36 hypotheses of 12 utterances; 12 utterances have another best one" in ended.err
-    told = re.findall(r"^(weight=\S+) (bonus=\S+)", ended.err, re.MULTILINE)[0]
+    told = re.findall(r"^(lm_weight=\S+) (length_bonus=\S+)", ended.err, re.MULTILINE)[0]
     again = korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", *told, f"reference={references}")
     assert again.out == ended.out
     assert rates(again.err, "after") == [0, 0, 0]
@@ -98,7 +100,7 @@ def test_every_list_is_a_permutation_and_falls(
 
 def test_the_sum_by_hand(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> None:
     lists, _ = dev
-    options = ["weight=0.3", "bonus=1.5", "length=char", "normalize=token"]
+    options = ["lm_weight=0.3", "length_bonus=1.5", "length_unit=char", "normalize=token"]
     assert korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", *options, "output=o").code == 0
     given = {(utt, text): score for utt, score, text in read(lists)}
     run = load(runs.lstm)
@@ -125,12 +127,14 @@ def test_in_python(runs: Runs) -> None:
 def test_mixed(korlm: Command, runs: Runs, dev: tuple[Path, Path], mixing: str) -> None:
     lists, references = dev
     command = ("rescore", f"run={runs.lstm}", f"ngram={runs.ngram}", f"nbest={lists}")
-    ended = korlm(*command, f"tune={references}", f"mixing={mixing}", "weight=0")
+    ended = korlm(*command, f"tune={references}", f"mixing={mixing}", "lm_weight=0")
     assert ended.code == 0, ended.err
     assert rates(ended.err, "after")[0] <= rates(ended.err, "before")[0]
-    shares = re.findall(r"shares=\[(.*?)\]", ended.err)[0].split(",")
+    shares = re.findall(r"mixture_weights=\[(.*?)\]", ended.err)[0].split(",")
     assert sum(map(float, shares)) == pytest.approx(1)
-    told = re.findall(r"^(weight=\S+) (bonus=\S+) '(shares=\S+)'", ended.err, re.MULTILINE)[0]
+    told = re.findall(
+        r"^(lm_weight=\S+) (length_bonus=\S+) '(mixture_weights=\S+)'", ended.err, re.MULTILINE
+    )[0]
     again = korlm(*command, *told, f"mixing={mixing}")
     assert again.out == ended.out
 
@@ -138,7 +142,7 @@ def test_mixed(korlm: Command, runs: Runs, dev: tuple[Path, Path], mixing: str) 
 def test_other_vocabularies(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> None:
     lists, references = dev
     command = ("rescore", f"run={runs.lstm}", f"mix=[{runs.foreign}]", f"nbest={lists}")
-    ended = korlm(*command, f"tune={references}", "weight=0")
+    ended = korlm(*command, f"tune={references}", "lm_weight=0")
     assert ended.code == 0, ended.err
     assert rates(ended.err, "after")[0] <= rates(ended.err, "before")[0]
     assert "the vocabularies of" in korlm(*command, "mixing=linear").error
@@ -146,7 +150,7 @@ def test_other_vocabularies(korlm: Command, runs: Runs, dev: tuple[Path, Path]) 
 
 def test_layouts(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> None:
     lists, _ = dev
-    plain = korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", "best=true").out
+    plain = korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", "one_best=true").out
     assert plain.splitlines()[0].startswith("u0 ")
     rows = read(lists)
     records = [{"utt": utt, "text": text, "score": score} for utt, score, text in rows]
@@ -163,12 +167,12 @@ def test_layouts(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> None:
     pairs = list(zip(names, rows, strict=True))
     Path("words").write_text("".join(f"{name} {row[2]}\n" for name, row in pairs), "utf-8")
     Path("ac_cost").write_text("".join(f"{name} {-4 * row[1]}\n" for name, row in pairs))
-    kaldi = ("nbest=words", "scores=[ac_cost]", "scales=[0.25]", "score_kind=cost")
+    kaldi = ("nbest=words", "scores=[ac_cost]", "score_scales=[0.25]", "score_kind=cost")
     for source in (("nbest=n.jsonl",), ("nbest=logdir",), kaldi):
-        ended = korlm("rescore", f"run={runs.lstm}", *source, "best=true")
+        ended = korlm("rescore", f"run={runs.lstm}", *source, "one_best=true")
         assert (ended.code, ended.out) == (0, plain), ended.err
     assert korlm("rescore", f"run={runs.lstm}", "nbest=logdir", "output=new").code == 0
-    again = korlm("rescore", f"run={runs.lstm}", "nbest=new", "weight=0", "best=true")
+    again = korlm("rescore", f"run={runs.lstm}", "nbest=new", "lm_weight=0", "one_best=true")
     assert again.out == plain
     costs = korlm("rescore", f"run={runs.lstm}", *kaldi).out.splitlines()
     assert costs[0].split()[0] in ("u0-1", "u0-2", "u0-3")
@@ -191,11 +195,11 @@ def test_mistakes(korlm: Command, runs: Runs, dev: tuple[Path, Path], tmp_path: 
     assert "nbest must be given: nbest=VALUE" in told(run)
     assert "nowhere: no checkpoints/best.pt" in told("run=nowhere", nbest)
     assert "nowhere: there is no such file" in told(run, "nbest=nowhere")
-    assert "weight=-1.0: must be 0 or more" in told(run, nbest, "weight=-1")
-    assert "bonus=nan: must be a finite number" in told(run, nbest, "bonus=nan")
-    assert "shares" in told(run, nbest, "shares=[0.5,0.5]")
-    assert "sum to 1" in told(run, nbest, "shares=[0.7]")
-    assert "scales" in told(run, nbest, "scales=[1]")
+    assert "lm_weight=-1.0: must be 0 or more" in told(run, nbest, "lm_weight=-1")
+    assert "length_bonus=nan: must be a finite number" in told(run, nbest, "length_bonus=nan")
+    assert "mixture_weights" in told(run, nbest, "mixture_weights=[0.5,0.5]")
+    assert "sum to 1" in told(run, nbest, "mixture_weights=[0.7]")
+    assert "score_scales" in told(run, nbest, "score_scales=[1]")
     assert "is named twice" in told(run, nbest, f"mix=[{runs.lstm}]")
     assert "leave it out" in told(run, nbest, "tune=a", "reference=b")
     assert "did you mean weight?" in told(run, nbest, "wieght=1")

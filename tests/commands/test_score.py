@@ -57,7 +57,7 @@ def test_text_is_normalized_as_the_text_of_the_run_was(
     text = tmp_path / "글.txt"
     text.write_text("나는 ¨ ＡＢ\u200b를 본다.\n", encoding="utf-8")
     for level, place in (("morph", "eojeol_text"), ("eojeol", "eojeol_text")):
-        ended = korlm("score", "run=run", f"input={text}", "device=cpu", f"level={level}")
+        ended = korlm("score", "run=run", f"input={text}", "device=cpu", f"unit={level}")
         assert ended.code == 0, ended.err
         written = [row[place] for row in rows_in(ended.out)]
         assert list(dict.fromkeys(written))[:4] == ["나는", "\u0308", "AB를", "본다."]
@@ -66,7 +66,7 @@ def test_text_is_normalized_as_the_text_of_the_run_was(
 def test_rows_of_json_without_text_are_counted(korlm: Command, run: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "나는 간다."}\n{"text": null}\n', encoding="utf-8")
-    command = ("score", f"run={run}", f"input={path}", "device=cpu", "level=sentence")
+    command = ("score", f"run={run}", f"input={path}", "device=cpu", "unit=sentence")
     assert "line 2 has null under 'text'" in korlm(*command).error
     ended = korlm(*command, "corpus.skip_without_text=true")
     assert ended.code == 0 and len(rows_in(ended.out)) == 1
@@ -98,7 +98,7 @@ def test_all_tables_of_one_pass(korlm: Command, run: Path, text: Path) -> None:
     ended = korlm(
         "score",
         *(f"run={run}", f"input={text}", "context=carried", "output=m.parquet"),
-        *("eojeols=e.tsv.gz", "sentences=s.tsv"),
+        *("eojeol_output=e.tsv.gz", "sentence_output=s.tsv"),
     )
     assert ended.code == 0, ended.err
     assert ended.out == ""
@@ -122,7 +122,7 @@ def test_all_tables_of_one_pass(korlm: Command, run: Path, text: Path) -> None:
 
 def test_the_sum_is_the_loss_of_training(korlm: Command, run: Path) -> None:
     # Evaluation in training begins afresh in each of two columns, a whole pass does not.
-    assert korlm("evaluate", f"run={run}", "dynamic.rates=[]", "cache.sizes=[]").code == 0
+    assert korlm("evaluate", f"run={run}", "dynamic.learning_rates=[]", "cache.sizes=[]").code == 0
     (found,) = run.glob("evaluations/*/metrics.json")
     figures = json.loads(found.read_text("utf-8"))["valid"]
     valid = run.parent / "valid.txt"
@@ -140,12 +140,12 @@ def test_the_sum_is_the_loss_of_training(korlm: Command, run: Path) -> None:
 def test_several_inputs_and_layouts(korlm: Command, run: Path, text: Path) -> None:
     Path("rows.tsv").write_text("id\t말\n1\t나는 간다.\n2\t너는 잔다.\n", encoding="utf-8")
     given = f"input=[{text.name},rows.tsv]"
-    ended = korlm("score", f"run={run}", given, "corpus.text_column=말", "level=sentence")
+    ended = korlm("score", f"run={run}", given, "corpus.text_column=말", "unit=sentence")
     assert ended.code == 0, ended.err
     places = [(row["doc_id"], row["line"]) for row in rows_in(ended.out)]
     assert places[:3] == [("글.txt", "1"), ("글.txt", "4"), ("글.txt", "5")]
     assert places[3:] == [("rows.tsv#1", "1"), ("rows.tsv#2", "1")]
-    given = ["input='*.txt'", "corpus.document=blank_line", "level=sentence"]
+    given = ["input='*.txt'", "corpus.document_unit=blank_line", "unit=sentence"]
     ended = korlm("score", f"run={run}", *given)
     assert [row["doc_id"] for row in rows_in(ended.out)] == ["글.txt#1", "글.txt#2", "글.txt#2"]
 
@@ -157,7 +157,7 @@ def start(run: Path, *given: str, **options: object) -> subprocess.Popen[bytes]:
 
 
 def test_from_pipe_to_pipe(run: Path) -> None:
-    out, err = start(run, "input=-", "level=eojeol").communicate("나는 간다.\n너도".encode())
+    out, err = start(run, "input=-", "unit=eojeol").communicate("나는 간다.\n너도".encode())
     found = [row["eojeol_text"] for row in rows_in(out.decode())]
     assert found == [
         "나는",
@@ -174,7 +174,7 @@ def test_nobody_reads_on(run: Path, tmp_path: Path, also: bool) -> None:
     """Whoever read standard output has seen enough, but may want the other table."""
     path, other = tmp_path / "long.txt", tmp_path / "e.tsv"
     path.write_text("나는 집에 간다.\n" * 30_000, encoding="utf-8")
-    given = [f"input={path}", "entropy=false", *([f"eojeols={other}"] if also else [])]
+    given = [f"input={path}", "entropy=false", *([f"eojeol_output={other}"] if also else [])]
     process = start(run, *given, stdin=subprocess.DEVNULL)
     assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline().startswith(b"doc_id")
@@ -206,11 +206,11 @@ MISTAKES = {
     "input=[]": "input=[]: give a file, a list of files",
     "input=null": "input=None: give a file, a list of files",
     "output=o.xlsx": "output=o.xlsx: must end in .tsv, .tsv.gz or .parquet, or be -",
-    "eojeols=-": "eojeols=-: must end in .tsv, .tsv.gz or .parquet",
+    "eojeol_output=-": "eojeol_output=-: must end in .tsv, .tsv.gz or .parquet",
     "output=missing/o.tsv": "output=missing/o.tsv: there is no folder missing; make it",
     "run=nowhere": "nowhere: has no checkpoints/best.pt",
     "context=word": "context",
-    "level=word": "level",
+    "unit=word": "unit",
     "batch_tokens=0": "batch_tokens=0: must be 1 or more",
     "corpus.files=[a.txt]": "corpus.files: there is no such setting",
     "corpus.encodin=cp949": "did you mean corpus.encoding",
@@ -236,7 +236,9 @@ def test_mistakes(korlm: Command, run: Path, text: Path, mistake: str) -> None:
 
 
 def test_two_tables_in_one_file(korlm: Command, run: Path, text: Path) -> None:
-    error = korlm("score", f"run={run}", f"input={text}", "output=o.tsv", "eojeols=o.tsv").error
+    error = korlm(
+        "score", f"run={run}", f"input={text}", "output=o.tsv", "eojeol_output=o.tsv"
+    ).error
     assert "output=o.tsv: is to hold two tables" in error
 
 
@@ -252,8 +254,8 @@ def test_in_python(korlm: Command, run: Path, text: Path) -> None:
     import korlm as package  # the fixture has its name
 
     trained = package.load(run)
-    command = rows_in(korlm("score", f"run={run}", f"input={text}", "level=eojeol").out)
-    table = surprisals(trained, TEXT.split("\n"), level="eojeol")
+    command = rows_in(korlm("score", f"run={run}", f"input={text}", "unit=eojeol").out)
+    table = surprisals(trained, TEXT.split("\n"), unit="eojeol")
     assert table["eojeol_text"].to_pylist() == [row["eojeol_text"] or None for row in command]
     found = [float(row["surprisal"]) for row in command]
     assert table["surprisal"].to_pylist() == pytest.approx(found, abs=1e-5)
@@ -261,8 +263,8 @@ def test_in_python(korlm: Command, run: Path, text: Path) -> None:
         fast = surprisals(trained, TEXT.split("\n"), entropy=False, reader=reader)
         assert "entropy" not in fast.column_names
         assert len(surprisals(trained, [], context="carried", reader=reader)) == 0
-        whole = surprisals(trained, "나는 간다", level="eojeol", reader=reader)
-        assert whole.equals(surprisals(trained, ["나는 간다"], level="eojeol", reader=reader))
+        whole = surprisals(trained, "나는 간다", unit="eojeol", reader=reader)
+        assert whole.equals(surprisals(trained, ["나는 간다"], unit="eojeol", reader=reader))
     assert sum(fast["surprisal"].to_pylist()) == pytest.approx(sum(found), abs=1e-3)
 
 

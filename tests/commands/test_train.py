@@ -145,7 +145,7 @@ def wait_for(path: Path, pattern: str, seconds: float = 60) -> Path:
     raise AssertionError(f"{pattern} did not appear under {path}")
 
 
-LONG = ["trainer.epochs=6", "batches.batch_size=2", "model.dropout_hidden=0.2"]
+LONG = ["trainer.epochs=6", "batches.batch_size=2", "model.hidden_dropout=0.2"]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from fakes import Line, one_by_one
 
-from korlm.config import CorpusConfig, Document, Layout, TextConfig
+from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit, TextConfig
 from korlm.corpus import files
 from korlm.corpus import reader as corpus_module
 from korlm.corpus.files import read_blocks, read_lines
@@ -119,7 +119,7 @@ def test_splits_as_given(tmp_path: Path) -> None:
     sources = find_sources(config(**{split: [place] for split, place in places.items()}))
     assert [source.split for source in sources] == ["train", "valid", "test"]
     # Only what no split was given for is dealt.
-    mixed = config(files=[places["train"]], valid=[places["valid"]], test_share=0.0)
+    mixed = config(files=[places["train"]], valid=[places["valid"]], test_fraction=0.0)
     assert [source.split for source in find_sources(mixed)] == [None, "valid"]
     assert [line.split for line in lines_of(mixed)][1] == "valid"
 
@@ -232,17 +232,17 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("mode", Document)
+@pytest.mark.parametrize("mode", DocumentUnit)
 @pytest.mark.parametrize("name", TEXTS)
-def test_no_line_is_lost(tmp_path: Path, mode: Document, name: str) -> None:
+def test_no_line_is_lost(tmp_path: Path, mode: DocumentUnit, name: str) -> None:
     place = write(tmp_path / f"{name}.txt", TEXTS[name])
-    lines = lines_of(config(files=[place], document=mode))
+    lines = lines_of(config(files=[place], document_unit=mode))
     assert [line.text for line in lines] == list(read_lines(Path(place)))
 
 
-@pytest.mark.parametrize("mode", Document)
+@pytest.mark.parametrize("mode", DocumentUnit)
 @pytest.mark.parametrize("given", [True, False])
-def test_no_line_is_lost_in_random_text(tmp_path: Path, mode: Document, given: bool) -> None:
+def test_no_line_is_lost_in_random_text(tmp_path: Path, mode: DocumentUnit, given: bool) -> None:
     dice = random.Random(5)
     choices = ["", "", " ", "가", "나 다", "x" * 3000]
     texts = [
@@ -252,7 +252,7 @@ def test_no_line_is_lost_in_random_text(tmp_path: Path, mode: Document, given: b
         write(tmp_path / f"{number:03}.txt", "\n".join(text) + "\n")
         for number, text in enumerate(texts)
     ]
-    settings = config(document=mode, **{"train" if given else "files": places})
+    settings = config(document_unit=mode, **{"train" if given else "files": places})
     lines = lines_of(settings)
     assert [line.text for line in lines] == list(itertools.chain(*texts))
     splits = defaultdict(set)
@@ -276,13 +276,13 @@ def documents_of(settings: CorpusConfig) -> dict[str, list[str]]:
 
 def test_documents_of_a_text_file(tmp_path: Path) -> None:
     place = write(tmp_path / "a.txt", "\n가\n나\n\n \n다\n\n라\n\n")
-    assert documents_of(config(files=[place], document=Document.blank_line)) == {
+    assert documents_of(config(files=[place], document_unit=DocumentUnit.blank_line)) == {
         "a.txt#1": ["", "가", "나", "", " "],
         "a.txt#2": ["다", ""],
         "a.txt#3": ["라", ""],
     }
     assert list(documents_of(config(files=[place]))) == ["a.txt"]
-    by_line = documents_of(config(files=[place], document=Document.line))
+    by_line = documents_of(config(files=[place], document_unit=DocumentUnit.line))
     assert by_line["a.txt#2"] == ["가"] and len(by_line) == 9
 
 
@@ -328,11 +328,11 @@ def test_rows_of_one_document_stay_together(tmp_path: Path) -> None:
     assert {"train", "valid", "test"} == set().union(*splits.values())
 
 
-@pytest.mark.parametrize("mode", Document)
-def test_a_file_of_blank_lines(tmp_path: Path, mode: Document) -> None:
+@pytest.mark.parametrize("mode", DocumentUnit)
+def test_a_file_of_blank_lines(tmp_path: Path, mode: DocumentUnit) -> None:
     good = write(tmp_path / "a.txt", "가\n")
     bad = write(tmp_path / "b.txt", " \n\t\n\u3000\n\n")
-    error_of(lambda: lines_of(config(files=[good, bad], document=mode)), bad, "blank")
+    error_of(lambda: lines_of(config(files=[good, bad], document_unit=mode)), bad, "blank")
 
 
 def test_a_table_without_text(tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_a_table_without_text(tmp_path: Path) -> None:
 def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus_module, "KEY_CHARS", 10)
     place = write(tmp_path / "a.txt", "가나다\n" * 1000)
-    settings = config(files=[place], document=Document.blank_line)
+    settings = config(files=[place], document_unit=DocumentUnit.blank_line)
     taken = 0
 
     def counted(path: Path, encoding: object) -> Any:
@@ -361,13 +361,13 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("name", ["a.txt", "글.TXT", "noending"])
 def test_json_under_another_name_is_no_text(tmp_path: Path, name: str) -> None:
     place = write(tmp_path / name, '[{"text": "가"}]')
-    error_of(lambda: lines_of(config(files=[place])), place, "JSON", "corpus.layout=json")
+    error_of(lambda: lines_of(config(files=[place])), place, "JSON", "corpus.format=json")
     read_as = {
-        layout: lines_of(config(files=[place], layout=layout))
-        for layout in (Layout.json, Layout.txt)
+        layout: lines_of(config(files=[place], format=layout))
+        for layout in (CorpusFormat.json, CorpusFormat.txt)
     }
-    assert [line.text for line in read_as[Layout.json]] == ["가"]
-    assert [line.text for line in read_as[Layout.txt]] == ['[{"text": "가"}]']
+    assert [line.text for line in read_as[CorpusFormat.json]] == ["가"]
+    assert [line.text for line in read_as[CorpusFormat.txt]] == ['[{"text": "가"}]']
 
 
 def test_paragraphs_of_json_are_one_document(tmp_path: Path) -> None:
@@ -469,7 +469,9 @@ def test_shares_of_nothing() -> None:
 def test_shares_come_out_about_right(tmp_path: Path) -> None:
     text = "".join(f"문서 {number}\n" for number in range(2000))
     place = write(tmp_path / "a.txt", text)
-    settings = config(files=[place], document=Document.line, valid_share=0.2, test_share=0.05)
+    settings = config(
+        files=[place], document_unit=DocumentUnit.line, valid_fraction=0.2, test_fraction=0.05
+    )
     counts = Counter(line.split for line in lines_of(settings))
     # Three standard deviations of 2,000 draws: 54 and 29.
     assert abs(counts["valid"] - 400) < 54
@@ -484,16 +486,16 @@ def test_a_larger_test_share_takes_from_its_neighbour_only() -> None:
     assert {split_of(key, 0.1, 0.1) for key in large - small} == {"valid"}
 
 
-@pytest.mark.parametrize("mode", [Document.line, Document.blank_line])
-def test_equal_documents_go_to_the_same_split(tmp_path: Path, mode: Document) -> None:
+@pytest.mark.parametrize("mode", [DocumentUnit.line, DocumentUnit.blank_line])
+def test_equal_documents_go_to_the_same_split(tmp_path: Path, mode: DocumentUnit) -> None:
     dice = random.Random(2)
-    end = "\n" if mode is Document.line else "\n\n"
-    texts = [f"글 {number}" + "\n둘째 줄" * (mode is not Document.line) for number in range(80)]
+    end = "\n" if mode is DocumentUnit.line else "\n\n"
+    texts = [f"글 {number}" + "\n둘째 줄" * (mode is not DocumentUnit.line) for number in range(80)]
     for number in range(5):
         dice.shuffle(texts)
         # Documents at the end of a file have no blank line after them, or several.
         write(tmp_path / f"{number}.txt", end.join(texts) + "\n" * number)
-    lines = lines_of(config(files=[str(tmp_path)], document=mode))
+    lines = lines_of(config(files=[str(tmp_path)], document_unit=mode))
     splits = defaultdict(set)
     for line in lines:
         if line.text.startswith("글"):
@@ -509,22 +511,22 @@ def test_equal_texts_in_tables_and_files_go_to_the_same_split(tmp_path: Path) ->
     write(tmp_path / "b.tsv", "text\n" + "\n".join(texts))
     write(tmp_path / "c.jsonl", "\n".join(json.dumps({"text": text}) for text in texts))
     splits = defaultdict(list)
-    for line in lines_of(config(files=[str(tmp_path)], document=Document.line)):
+    for line in lines_of(config(files=[str(tmp_path)], document_unit=DocumentUnit.line)):
         splits[line.text].append(line.split)
     assert all(len(found) == 3 and len(set(found)) == 1 for found in splits.values())
 
 
-@pytest.mark.parametrize("mode", Document)
-def test_added_documents_move_no_old_one(tmp_path: Path, mode: Document) -> None:
+@pytest.mark.parametrize("mode", DocumentUnit)
+def test_added_documents_move_no_old_one(tmp_path: Path, mode: DocumentUnit) -> None:
     folder = tmp_path / "texts"
     old = [f"옛 글 {number}" for number in range(100)]
     for number, text in enumerate(old):
         write(folder / f"old{number}.txt", f"{text}\n{text} 끝")
-    settings = config(files=[f"{folder}/**/*.txt"], document=mode)
+    settings = config(files=[f"{folder}/**/*.txt"], document_unit=mode)
     before = {line.text: line.split for line in lines_of(settings)}
     for number, text in enumerate(old):
         # Added to the end of the file, and beside it.
-        if mode is not Document.file:
+        if mode is not DocumentUnit.file:
             with open(folder / f"old{number}.txt", "a", encoding="utf-8") as file:
                 file.write(f"\n\n새 글 {number}\n")
         write(folder / "0" / f"new{number}.txt", f"다른 {text}\n")
@@ -539,10 +541,10 @@ def test_the_beginning_of_a_long_document_decides(
     monkeypatch.setattr(corpus_module, "KEY_CHARS", 20)
     for number in range(30):
         write(tmp_path / f"{number}.txt", "가" * 19 + "\n나" + f" 끝 {number}\n")
-    mixed = lines_of(config(files=[str(tmp_path)], document=Document.blank_line))
+    mixed = lines_of(config(files=[str(tmp_path)], document_unit=DocumentUnit.blank_line))
     assert len({line.split for line in mixed}) == 1
     monkeypatch.setattr(corpus_module, "KEY_CHARS", 40)
-    longer = lines_of(config(files=[str(tmp_path)], document=Document.blank_line))
+    longer = lines_of(config(files=[str(tmp_path)], document_unit=DocumentUnit.blank_line))
     assert len({line.split for line in longer}) > 1
 
 
@@ -552,7 +554,7 @@ def test_composed_and_decomposed_names_and_texts_agree(tmp_path: Path) -> None:
     for form in ("NFC", "NFD"):
         path = tmp_path / form / "a.txt"
         place = write(path, unicodedata.normalize(form, text))
-        settings = config(files=[place], document=Document.line)
+        settings = config(files=[place], document_unit=DocumentUnit.line)
         forms[form] = lines_of(settings)
     assert [line.split for line in forms["NFC"]] == [line.split for line in forms["NFD"]]
     # Text stays as it was read.
@@ -583,7 +585,7 @@ def test_long_documents_agree_in_both_forms(
             place = write(tmp_path / form / f"{number}.{ending}", json.dumps({"text": text}))
             if ending == "txt":
                 write(Path(place), text)
-            lines += lines_of(config(files=[place], document=Document.blank_line))
+            lines += lines_of(config(files=[place], document_unit=DocumentUnit.blank_line))
         splits[form] = [line.split for line in lines]
     assert splits["NFC"] == splits["NFD"]
     assert set(splits["NFC"]) == {"train", "valid", "test"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from korlm.config import Encoding, Layout, Quoting, Separator
+from korlm.config import CorpusFormat, Encoding, Quoting, Separator
 from korlm.corpus.delimited import CELL_CHARS, TableFormat, find_quoting, find_separator
 from korlm.corpus.files import read_records
 from korlm.corpus.notes import Notes
@@ -183,16 +183,16 @@ def test_names_of_the_columns_that_are_there(tmp_path: Path) -> None:
         ("id\ttext", TableFormat("text"), "\t"),
         ("id,text", TableFormat("text"), ","),
         ("id;text|x", TableFormat("text|x"), ";"),
-        ('"id";"text"', TableFormat("text", layout=Layout.csv), ";"),
-        ("id\ttext", TableFormat("text", layout=Layout.csv), "\t"),
-        ("id|text", TableFormat("text", "id", Layout.csv), "|"),
-        ("id;text", TableFormat("text", "by", Layout.csv), ";"),  # for the message
+        ('"id";"text"', TableFormat("text", layout=CorpusFormat.csv), ";"),
+        ("id\ttext", TableFormat("text", layout=CorpusFormat.csv), "\t"),
+        ("id|text", TableFormat("text", "id", CorpusFormat.csv), "|"),
+        ("id;text", TableFormat("text", "by", CorpusFormat.csv), ";"),  # for the message
         ("안녕, 세상", TableFormat("1"), "\t"),
         ("1,안녕", TableFormat("2"), ","),
-        ("1;안녕", TableFormat("1", "2", Layout.csv), ";"),
+        ("1;안녕", TableFormat("1", "2", CorpusFormat.csv), ";"),
         ("1,안녕", TableFormat("2", separator=Separator.pipe), "|"),
         ("", TableFormat("text"), "\t"),
-        ("lone\rcr\0,text", TableFormat("text", layout=Layout.csv), ","),
+        ("lone\rcr\0,text", TableFormat("text", layout=CorpusFormat.csv), ","),
     ],
 )
 def test_find_separator(first: str, table: TableFormat, separator: str) -> None:
@@ -202,6 +202,6 @@ def test_find_separator(first: str, table: TableFormat, separator: str) -> None:
 def test_a_given_separator(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("가;나|다\n", encoding="utf-8")
-    csv_layout = {"layout": Layout.csv}
+    csv_layout = {"layout": CorpusFormat.csv}
     assert read(path, "1", separator=Separator.semicolon, **csv_layout) == ["가"]
     assert read(path, "1", separator=Separator.pipe, **csv_layout) == ["가;나"]

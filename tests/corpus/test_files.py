@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from korlm.config import Encoding, Layout
+from korlm.config import CorpusFormat, Encoding
 from korlm.corpus import files
 from korlm.corpus.files import (
     FileFormat,
@@ -159,7 +159,7 @@ def test_a_mark_of_utf8_comes_before_the_settings(path: Path) -> None:
     [
         ('[{"text": "가"}]', "JSON"),
         ('\n{\n "document": [', "JSON"),
-        ('{"text": "가"}\n{"text": "나"}\n', "corpus.layout=json"),
+        ('{"text": "가"}\n{"text": "나"}\n', "corpus.format=json"),
         ('<?xml version="1.0"?>\n<a>', "XML"),
         ("<!DOCTYPE html>\n", "HTML"),
         ("\n <HTML>", "HTML"),
@@ -170,20 +170,20 @@ def test_what_is_not_what_its_name_says(path: Path, text: str, what: str) -> Non
     with pytest.raises(CorpusError) as caught:
         inspect_file(path)
     message = str(caught.value)
-    assert what in message and "corpus.layout=txt" in message and "\n" not in message
-    assert inspect_file(path, layout=Layout.txt).layout is Layout.txt
+    assert what in message and "corpus.format=txt" in message and "\n" not in message
+    assert inspect_file(path, layout=CorpusFormat.txt).layout is CorpusFormat.txt
 
 
 @pytest.mark.parametrize("text", ["[1] 각주\n", "{가}\n", "<나> 다\n", '"{" 괄호\n', "[\n"])
 def test_what_only_looks_like_it(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    assert inspect_file(path) == FileFormat("", Encoding.utf8, Layout.txt)
+    assert inspect_file(path) == FileFormat("", Encoding.utf8, CorpusFormat.txt)
 
 
 def test_a_look_at_a_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(gzip.compress("[]".encode("utf-16")))
-    assert inspect_file(path) == FileFormat("gzip", Encoding.utf8, Layout.json)
+    assert inspect_file(path) == FileFormat("gzip", Encoding.utf8, CorpusFormat.json)
     path.write_bytes(b"")
     assert inspect_file(path).packer == ""
     with pytest.raises(CorpusError, match="no such file"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from korlm.config import Encoding, Layout
+from korlm.config import CorpusFormat, Encoding
 from korlm.corpus.files import read_records
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
@@ -112,7 +112,7 @@ def test_lines_of_files_that_were_put_together(tmp_path: Path) -> None:
         ([{"text": ["가"]}], (), ["record 1 has a list under 'text'"]),
         (["가"], (), ["record 1 has no text under 'text' (it has str)"]),
         ([{"n": 1}], (), ["it has n)"]),
-        ('{"text": "가"', (), ["line 1, column 13 is not JSON", "corpus.layout=txt"]),
+        ('{"text": "가"', (), ["line 1, column 13 is not JSON", "corpus.format=txt"]),
         ('[{"text": "가"},\n]', (), ["is not JSON"]),
         ("", (), ["is not JSON"]),
         ("[" * 100_000, (), ["not JSON"]),
@@ -148,8 +148,8 @@ def test_a_wrong_key_is_told_even_if_rows_may_be_skipped(path: Path) -> None:
 
 def test_one_array_in_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    assert "corpus.layout=json" in error_of(path, json.dumps(KLUE), "title")
-    assert len(read(path, KLUE, "title", layout=Layout.json)) == 3
+    assert "corpus.format=json" in error_of(path, json.dumps(KLUE), "title")
+    assert len(read(path, KLUE, "title", layout=CorpusFormat.json)) == 3
 
 
 def test_half_a_surrogate_pair(path: Path) -> None:

@@ -29,7 +29,7 @@ from filelock import FileLock
 
 from korlm.config import (
     CorpusConfig,
-    Document,
+    DocumentUnit,
     Engine,
     KkmaConfig,
     Quoting,
@@ -91,7 +91,7 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
     monkeypatch.setattr(dataset_text_batches, "BATCH_CHARS", 100)
     path = tmp_path / "many.txt"
     path.write_text(random_text(1), encoding="utf-8")
-    return CorpusConfig(name="many", files=[str(path)], document=Document.line)
+    return CorpusConfig(name="many", files=[str(path)], document_unit=DocumentUnit.line)
 
 
 def random_text(seed: int, lines: int = 400) -> str:
@@ -162,7 +162,7 @@ def test_the_folder(given: CorpusConfig, outputs: Path) -> None:
     assert manifest == made.manifest
     assert manifest["settings"]["tokenizer"] == {"name": "eojeol"}
     assert manifest["settings"]["vocab"]["min_freq"] == 2
-    assert manifest["settings"]["corpus"]["document"] == "file"
+    assert manifest["settings"]["corpus"]["document_unit"] == "file"
     assert (manifest["status"], manifest["num_dropped"]) == ({"empty": 1, "ok": 5}, 0)
     report = (made.folder / "report.tsv").read_text(encoding="utf-8")
     assert report == "doc_id\tline\tstatus\tseconds\tdropped\ttext\n"
@@ -201,7 +201,7 @@ def test_ids_and_counts_by_hand(given: CorpusConfig, outputs: Path) -> None:
 
 
 def test_lowered_tokens_are_known_but_pay_for_spelling(given: CorpusConfig, outputs: Path) -> None:
-    vocab = VocabConfig(min_freq=1, lower=True, numbers=True)
+    vocab = VocabConfig(min_freq=1, lowercase=True, normalize_numbers=True)
     made = make(given, outputs, vocab=vocab)
     assert made.stats["train"].num_unk == 1  # the literal <eos>
     model = CharNgramModel.train(["나는", "간다", "<eos>", "KBS", "12"])
@@ -242,7 +242,7 @@ def test_kkma_in_child_processes(
 ) -> None:
     install_fake_kkma(tmp_path / "fake", monkeypatch)
     Path(given.train[0]).write_text("나는\n\nJAVA! 나\n", encoding="utf-8")
-    plain = partial(KkmaConfig, name="kkma", engine=Engine.konlpy, guard=False)
+    plain = partial(KkmaConfig, name="kkma", engine=Engine.konlpy, limit_work=False)
     kkma = plain(threads=1)
     made = make(given, outputs, kkma)
     assert made.folder.name.startswith("given-kkma-")
@@ -251,7 +251,7 @@ def test_kkma_in_child_processes(
     assert made.ids("train").tolist() == [4, 1, 3, 1, 4, 3]
     # How fast it went decides nothing.
     forbid_tokenizing(monkeypatch)
-    faster = plain(workers=3, threads=2, heap=2048, cache_mb=0)
+    faster = plain(workers=3, threads=2, heap_mb=2048, cache_size_mb=0)
     assert make(given, outputs, faster).folder == made.folder
 
 
@@ -271,7 +271,7 @@ def test_fingerprints_stay(name: str, given: CorpusConfig) -> None:
     key = fingerprint._token_settings(given, kind(name=name), find_sources(given))
     tokens = dataset_fingerprint._hash(key)
     assert FINGERPRINTS[name] == dataset_fingerprint._hash(
-        {"tokens": tokens, "vocab": dataset_fingerprint._plain(VocabConfig())}
+        {"tokens": tokens, "vocab": dataset_fingerprint._vocab_key(VocabConfig())}
     )
 
 
@@ -304,12 +304,12 @@ class CountingPool:
             yield batch
 
 
-@pytest.mark.parametrize("document", [Document.file, Document.line])
+@pytest.mark.parametrize("document", [DocumentUnit.file, DocumentUnit.line])
 def test_a_corpus_that_grows_has_its_new_lines_tokenized_alone(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    document: Document,
+    document: DocumentUnit,
 ) -> None:
     monkeypatch.setattr(tokenize, "TokenizerPool", CountingPool)
     monkeypatch.setattr(dataset_text_batches, "SHARD_CHARS", 3000)
@@ -322,9 +322,9 @@ def test_a_corpus_that_grows_has_its_new_lines_tokenized_alone(
     corpus = CorpusConfig(
         name="growing",
         files=[str(texts)],
-        document=document,
-        valid_share=0.3,
-        test_share=0 if document is Document.file else 0.1,
+        document_unit=document,
+        valid_fraction=0.3,
+        test_fraction=0 if document is DocumentUnit.file else 0.1,
     )
     before = {normalize(line) for path in texts.iterdir() for line in lines_of(path)}
     make(corpus, tmp_path / "outputs", kkma)
@@ -383,7 +383,7 @@ def test_pieces_of_documents_that_are_dealt(outputs: Path, tmp_path: Path) -> No
     lines = sentences(300, 4)
     path = tmp_path / "all.txt"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    corpus = CorpusConfig(name="dealt", files=[str(path)], document=Document.line)
+    corpus = CorpusConfig(name="dealt", files=[str(path)], document_unit=DocumentUnit.line)
     made = make(corpus, outputs, PIECES)
     shards_of_train = shard_paths(made.folder / "tokens", "train")
     train = [
@@ -450,7 +450,7 @@ def test_another_vocabulary_shares_the_tokens(
 ) -> None:
     first = make(many, outputs)
     forbid_tokenizing(monkeypatch)
-    other = make(many, outputs, vocab=VocabConfig(min_freq=1, lower=True))
+    other = make(many, outputs, vocab=VocabConfig(min_freq=1, lowercase=True))
     assert other.folder != first.folder
     assert "kbs" in other.vocab.tokens and "kbs" not in first.vocab.tokens
     names = sorted(path.name for path in (first.folder / "tokens").iterdir())
@@ -493,7 +493,7 @@ def test_moved_files_are_the_same_text(
         {"text": TRAIN.replace("간다", "온다")},
         {"text": TRAIN + "\n"},
         {"tokenizer": TokenizerConfig(name="syllable")},
-        {"document": Document.blank_line},
+        {"document_unit": DocumentUnit.blank_line},
         {"encoding": "cp949", "text": TRAIN},
         {"unicode": Unicode.nfkc},
         {"quoting": Quoting.none},
@@ -502,8 +502,8 @@ def test_moved_files_are_the_same_text(
         {"text_column": "document"},
         {"vocab": VocabConfig(min_freq=1)},
         {"vocab": VocabConfig(max_size=1)},
-        {"vocab": VocabConfig(lower=True)},
-        {"vocab": VocabConfig(numbers=True)},
+        {"vocab": VocabConfig(lowercase=True)},
+        {"vocab": VocabConfig(normalize_numbers=True)},
         {"rename": "other.txt"},
         {"swap": True},
     ],
@@ -516,7 +516,7 @@ def test_what_makes_another_corpus(
     path = Path(given.train[0])
     tokenizer = change.get("tokenizer", EOJEOL)
     vocab = change.get("vocab", VocabConfig())
-    given.document = change.get("document", Document.file)
+    given.document_unit = change.get("document_unit", DocumentUnit.file)
     given.encoding = change.get("encoding", "utf8")
     given.unicode = change.get("unicode", Unicode.nfc)
     given.quoting = change.get("quoting", Quoting.auto)
@@ -541,7 +541,7 @@ def test_what_makes_another_corpus(
 
 def test_shares_count_where_documents_are_dealt(many: CorpusConfig, outputs: Path) -> None:
     first = make(many, outputs)
-    many.valid_share = 0.3
+    many.valid_fraction = 0.3
     second = make(many, outputs)
     assert second.fingerprint != first.fingerprint
     assert second.stats["valid"].num_lines > first.stats["valid"].num_lines
@@ -551,7 +551,7 @@ def test_shares_do_not_count_where_splits_are_given(
     given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = make(given, outputs)
-    given.valid_share = 0.3
+    given.valid_fraction = 0.3
     forbid_tokenizing(monkeypatch)
     assert make(given, outputs).folder == first.folder
 
@@ -717,7 +717,7 @@ def test_no_document_falls_to_a_split(tmp_path: Path, outputs: Path) -> None:
 
 
 def splits_in(made: Prepared) -> dict[str, list[tuple[str, int, str]]]:
-    """Document, number and text of the lines of each split."""
+    """DocumentUnit, number and text of the lines of each split."""
     return {
         split: [
             (row["doc_id"], row["line"], row["text"])
@@ -742,7 +742,7 @@ def test_a_single_document_is_split_by_blocks(
     (told,) = [r.getMessage() for r in caplog.records if "contiguous blocks" in r.getMessage()]
     assert "1 document cannot fill train, valid and test" in told
     assert "train 80%, valid 10%, test 10%" in told
-    shares = CorpusConfig(name="book", files=[str(path)], valid_share=0.5, test_share=0.0)
+    shares = CorpusConfig(name="book", files=[str(path)], valid_fraction=0.5, test_fraction=0.0)
     halves = {"train": lines[:25], "valid": lines[25:], "test": []}
     assert splits_in(make(shares, outputs)) == halves
     # What is learned from train comes from the same block.
@@ -779,8 +779,8 @@ def test_one_line_of_text_cannot_be_split(tmp_path: Path, outputs: Path) -> None
     corpus = CorpusConfig(name="line", files=[str(path)])
     too_few = "1 document with 1 line of text cannot fill train, valid and test"
     error_of(CorpusError, lambda: make(corpus, outputs), "no text for ", too_few)
-    none = CorpusConfig(name="line", files=[str(path)], valid_share=0.0)
-    error_of(CorpusError, lambda: make(none, outputs), "no text for ", "corpus.valid_share=0.0")
+    none = CorpusConfig(name="line", files=[str(path)], valid_fraction=0.0)
+    error_of(CorpusError, lambda: make(none, outputs), "no text for ", "corpus.valid_fraction=0.0")
     assert seen(outputs / "prepared") == []
 
 
@@ -819,7 +819,7 @@ def test_a_split_of_blank_lines_is_none(tmp_path: Path, outputs: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     corpus = CorpusConfig(
-        name="few", files=[str(path)], document_column="id", valid_share=0.3, test_share=0.0
+        name="few", files=[str(path)], document_column="id", valid_fraction=0.3, test_fraction=0.0
     )
     error_of(CorpusError, lambda: make(corpus, outputs), "no text for valid")
 

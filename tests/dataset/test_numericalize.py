@@ -51,7 +51,7 @@ def test_by_hand(tmp_path: Path) -> None:
 def test_lower_and_numbers_leave_something_to_spell(tmp_path: Path) -> None:
     write(tmp_path, ["KBS kbs 12 <num> Kbs KBS 1,000 12"])
     counts = count_tokens(tmp_path, "train")
-    vocab = Vocab(counts, VocabConfig(min_freq=1, lower=True, numbers=True))
+    vocab = Vocab(counts, VocabConfig(min_freq=1, lowercase=True, normalize_numbers=True))
     ids, lossy_tokens = encode(tmp_path, vocab)
     kbs, number = vocab.encode(["kbs", "7"])
     assert ids.tolist() == [kbs, kbs, number, 1, kbs, kbs, number, number, EOS_ID]
@@ -88,7 +88,9 @@ def test_equals_a_plain_loop(tmp_path: Path, seed: int, monkeypatch: pytest.Monk
     write(tmp_path, texts)
     write(tmp_path, ["다른 말"] * 9, "valid")
     assert len(shards.shard_paths(tmp_path, "train")) > 3
-    config = VocabConfig(min_freq=dice.randint(1, 60), lower=seed % 2 == 0, numbers=seed % 3 == 0)
+    config = VocabConfig(
+        min_freq=dice.randint(1, 60), lowercase=seed % 2 == 0, normalize_numbers=seed % 3 == 0
+    )
     counts = count_tokens(tmp_path, "train")
     assert counts == Counter(token for text in texts for token in text.split())
     vocab = Vocab(counts, config)

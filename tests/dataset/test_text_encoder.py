@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from korlm.config import CorpusConfig, Document, TokenizerConfig, Unicode, VocabConfig
+from korlm.config import CorpusConfig, DocumentUnit, TokenizerConfig, Unicode, VocabConfig
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize
 from korlm.corpus.reader import read_corpus
@@ -25,7 +25,7 @@ def prepared_in(folder: Path, tokenizer: str = "eojeol") -> tuple[Prepared, Corp
     corpus = CorpusConfig(
         name="t", train=[str(folder / "train.txt")], valid=[str(folder / "valid.txt")]
     )
-    corpus.document = Document.line
+    corpus.document_unit = DocumentUnit.line
     vocab = VocabConfig(min_freq=1)
     return prepare(corpus, TokenizerConfig(tokenizer), vocab, folder, progress=False), corpus
 

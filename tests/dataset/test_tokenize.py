@@ -17,7 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import install_fake_kkma
 
-from korlm.config import CorpusConfig, Document, Engine, KkmaConfig, TokenizerConfig, VocabConfig
+from korlm.config import (
+    CorpusConfig,
+    DocumentUnit,
+    Engine,
+    KkmaConfig,
+    TokenizerConfig,
+    VocabConfig,
+)
 from korlm.corpus.sources import find_sources
 from korlm.dataset import prepare as prepared
 from korlm.dataset import prepared as dataset_prepared
@@ -31,7 +38,7 @@ from korlm.utils import progress
 from korlm.utils.errors import OutputError
 from korlm.utils.progress import ProgressBar
 
-KKMA = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, guard=False, cache_mb=0)
+KKMA = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, limit_work=False, cache_size_mb=0)
 IN_FLIGHT = 4  # batches, of one worker with two threads
 BATCH_CHARS, SHARD_CHARS = 40, 400
 
@@ -48,7 +55,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
     lines = [" ".join(dice.choices(words, k=dice.randrange(6))) for _ in range(240)]
     path = tmp_path / "text.txt"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return CorpusConfig(name="test", files=[str(path)], document=Document.line)
+    return CorpusConfig(name="test", files=[str(path)], document_unit=DocumentUnit.line)
 
 
 class Counting(pool.TokenizerPool):
@@ -134,7 +141,7 @@ def test_a_tokenizer_in_this_process_needs_no_journal(
 KILLED = """
 import os, sys
 from pathlib import Path
-from korlm.config import CorpusConfig, Document, Engine, KkmaConfig
+from korlm.config import CorpusConfig, DocumentUnit, Engine, KkmaConfig
 from korlm.corpus.sources import find_sources
 from korlm.dataset import shards, text_batches
 from korlm.dataset import tokenize as analysis
@@ -152,8 +159,8 @@ class Killing(Journal):
             os.kill(os.getpid(), 9)
 
 analysis.Journal = Killing
-corpus = CorpusConfig(name="test", files=[text], document=Document.line)
-kkma = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, guard=False, cache_mb=0)
+corpus = CorpusConfig(name="test", files=[text], document_unit=DocumentUnit.line)
+kkma = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, limit_work=False, cache_size_mb=0)
 analysis.tokenize_corpus(corpus, kkma, find_sources(corpus), folder, folder / "cache", False)
 """
 

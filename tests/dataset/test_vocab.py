@@ -82,7 +82,7 @@ def test_no_token_is_frequent_enough(counts: dict[str, int]) -> None:
 @pytest.mark.parametrize("lower", [False, True])
 @pytest.mark.parametrize("numbers", [False, True])
 def test_a_token_that_looks_like_a_special_is_none(lower: bool, numbers: bool) -> None:
-    config = VocabConfig(min_freq=1, lower=lower, numbers=numbers)
+    config = VocabConfig(min_freq=1, lowercase=lower, normalize_numbers=numbers)
     looks = [*SPECIALS, NUMBER]
     looks += [token.upper() for token in looks] if lower else []
     vocab = Vocab({"가": 2, **dict.fromkeys(looks, 5)}, config)
@@ -114,17 +114,17 @@ def test_upper_case_specials_are_plain_tokens_unless_lowered() -> None:
     ],
 )
 def test_numbers(token: str, normal: str) -> None:
-    assert normalize_token(token, lower=False, numbers=True) == normal
-    assert normalize_token(token, lower=False, numbers=False) == token
+    assert normalize_token(token, lowercase=False, normalize_numbers=True) == normal
+    assert normalize_token(token, lowercase=False, normalize_numbers=False) == token
 
 
 def test_lower() -> None:
-    assert normalize_token("KBS방송", lower=True, numbers=False) == "kbs방송"
-    assert normalize_token("KBS방송", lower=False, numbers=True) == "KBS방송"
+    assert normalize_token("KBS방송", lowercase=True, normalize_numbers=False) == "kbs방송"
+    assert normalize_token("KBS방송", lowercase=False, normalize_numbers=True) == "KBS방송"
 
 
 def test_normalized_tokens_share_an_id() -> None:
-    config = VocabConfig(min_freq=3, lower=True, numbers=True)
+    config = VocabConfig(min_freq=3, lowercase=True, normalize_numbers=True)
     vocab = Vocab({"KBS": 1, "kbs": 1, "Kbs": 1, "12": 2, "3,000": 4, "가": 2}, config)
     assert vocab.tokens[4:] == ["<num>", "kbs"]
     assert vocab.counts[4:] == [6, 3] and vocab.counts[UNK_ID] == 2
@@ -133,7 +133,9 @@ def test_normalized_tokens_share_an_id() -> None:
 
 
 def test_are_spelt() -> None:
-    vocab = Vocab({"kbs": 1, "12": 2}, VocabConfig(min_freq=1, lower=True, numbers=True))
+    vocab = Vocab(
+        {"kbs": 1, "12": 2}, VocabConfig(min_freq=1, lowercase=True, normalize_numbers=True)
+    )
     tokens = ["kbs", "KBS", "12", "없는 말"]
     spelt = vocab.is_lossless(tokens, vocab.encode(tokens)).tolist()
     assert spelt == [True, False, False, False]
@@ -160,7 +162,7 @@ def test_encode_and_decode() -> None:
 @pytest.mark.parametrize("lower", [False, True])
 def test_saved_and_loaded(tmp_path: Path, lower: bool) -> None:
     counts = Counter({token: 2 + number for number, token in enumerate(ODD_TOKENS)})
-    config = VocabConfig(min_freq=1, lower=lower)
+    config = VocabConfig(min_freq=1, lowercase=lower)
     vocab = Vocab(counts + random_counts(3), config)
     vocab.save(tmp_path / "vocab.tsv")
     loaded = Vocab.load(tmp_path / "vocab.tsv", config)
@@ -211,8 +213,8 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_restored_from_a_checkpoint() -> None:
-    vocab = Vocab({"가": 3, "kbs": 2}, VocabConfig(lower=True))
-    restored = Vocab.restore(vocab.tokens, vocab.counts, VocabConfig(lower=True))
+    vocab = Vocab({"가": 3, "kbs": 2}, VocabConfig(lowercase=True))
+    restored = Vocab.restore(vocab.tokens, vocab.counts, VocabConfig(lowercase=True))
     assert restored.encode(["KBS", "나"]).tolist() == [5, UNK_ID]
     with pytest.raises(ValueError, match="<pad>"):
         Vocab.restore(["가"], [1], ALL)

@@ -21,8 +21,8 @@ from korlm.evaluation.evaluate import (
 )
 from korlm.utils.errors import CorpusError
 
-CACHE = CacheConfig(sizes=[5, 20], thetas=[0.0, 0.3])
-NOTHING = CacheConfig(sizes=[]), DynamicConfig(rates=[])
+CACHE = CacheConfig(sizes=[5, 20], flatness=[0.0, 0.3])
+NOTHING = CacheConfig(sizes=[]), DynamicConfig(learning_rates=[])
 CPU = torch.device("cpu")
 
 
@@ -33,7 +33,7 @@ def lstm() -> KnownRun:
 def test_a_text_of_ones_own_is_tuned_on() -> None:
     valid, test = sentences_of(200), sentences_of(200, seed=1)
     material = EvaluationInputs({"valid": valid, "test": test}, Tuning(valid, valid.ids))
-    ways = EvaluationModes({"ngram": known_run()}, CACHE, DynamicConfig(rates=[]), CPU)
+    ways = EvaluationModes({"ngram": known_run()}, CACHE, DynamicConfig(learning_rates=[]), CPU)
     found = evaluate_run(lstm(), material, ways)
     assert list(found) == ["valid", "test"]
     assert list(found["valid"]) == ["carried", "reset", "cache", "ngram", "mix", "all"]
@@ -47,7 +47,7 @@ def test_a_text_of_ones_own_is_tuned_on() -> None:
 
 def test_a_foreign_text_decides_nothing() -> None:
     valid = sentences_of(200)
-    ways = EvaluationModes({"ngram": known_run()}, CACHE, DynamicConfig(rates=[]), CPU)
+    ways = EvaluationModes({"ngram": known_run()}, CACHE, DynamicConfig(learning_rates=[]), CPU)
     own = evaluate_run(lstm(), EvaluationInputs({"valid": valid}, Tuning(valid, valid.ids)), ways)[
         "valid"
     ]

@@ -13,8 +13,10 @@ from korlm.evaluation.modes import Comparison, EvaluatedModel
 from korlm.evaluation.token_scores import score, score_continuous, score_sentences
 from korlm.models.base import LanguageModel
 
-CACHE = CacheConfig(sizes=[5, 20], thetas=[0.0, 0.3])
-DYNAMIC = DynamicConfig(segment=5, rates=[1e-3, 1e-2], tune_tokens=30, statistics_tokens=30)
+CACHE = CacheConfig(sizes=[5, 20], flatness=[0.0, 0.3])
+DYNAMIC = DynamicConfig(
+    segment=5, learning_rates=[1e-3, 1e-2], tune_tokens=30, statistics_tokens=30
+)
 
 
 def reader(name: str, model: LanguageModel, start_id: int = EOS_ID) -> EvaluatedModel:
@@ -65,10 +67,12 @@ def test_others_are_read_as_they_were_trained(start_id: int) -> None:
 
 
 def test_a_rate_that_blows_the_model_up_is_not_taken() -> None:
-    wild = DynamicConfig(segment=5, rates=[1e-3, 1e30], tune_tokens=30, statistics_tokens=30)
+    wild = DynamicConfig(
+        segment=5, learning_rates=[1e-3, 1e30], tune_tokens=30, statistics_tokens=30
+    )
     rows = Comparison(reader("model", make_model("lstm")), [], CACHE, wild).rows("valid")
     assert rows["dynamic"].settings["rate"] == 1e-3
     assert np.isfinite(rows["all"].nats).all()
-    wild = DynamicConfig(segment=5, rates=[1e30], tune_tokens=30, statistics_tokens=30)
+    wild = DynamicConfig(segment=5, learning_rates=[1e30], tune_tokens=30, statistics_tokens=30)
     rows = Comparison(reader("model", make_model("lstm")), [], CACHE, wild).rows("valid")
     assert np.isfinite(rows["all"].nats).all()

@@ -64,7 +64,9 @@ def test_the_model_stays_as_it_was() -> None:
 
 def test_numbers_in_one_token_are_not_written() -> None:
     tokens = [*SPECIALS, "가", "<num>"]
-    assert banned_token_ids(Vocab.restore(tokens, [1] * 6, VocabConfig(numbers=True))) == (
+    assert banned_token_ids(
+        Vocab.restore(tokens, [1] * 6, VocabConfig(normalize_numbers=True))
+    ) == (
         0,
         2,
         1,

@@ -76,8 +76,8 @@ def test_the_readmes_commands_run(
         if trains and words[-1].startswith("corpus."):
             words.append("tokenizer=syllable")  # Java once more for each would take long
         short = SHORT[:1] if resumed else SHORT * (trains and "--help" not in words)
-        if words[0] == "evaluate" and "dynamic.rates=[]" not in words:
-            short = ["dynamic.rates=[]"]
+        if words[0] == "evaluate" and "dynamic.learning_rates=[]" not in words:
+            short = ["dynamic.learning_rates=[]"]
         ended = korlm(*words, *short) if "--help" not in words else korlm(*words)
         assert ended.code == 0, f"{line}: {ended.err}"
 

@@ -121,7 +121,7 @@ def test_gradients(tied: bool) -> None:
     assert torch.autograd.gradcheck(loss, parameters, atol=1e-5)
 
 
-DROPOUTS = ["dropout_embedding", "dropout_input", "dropout_hidden", "dropout_output"]
+DROPOUTS = ["embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout"]
 
 
 @pytest.mark.parametrize("name", DROPOUTS)
@@ -137,5 +137,5 @@ def test_each_dropout_works_in_training_alone(name: str) -> None:
 def test_settings() -> None:
     with pytest.raises(ConfigError, match=r"model\.window=0: must be 1 or more"):
         WindowConfig(name="window", window=0)
-    with pytest.raises(ConfigError, match=r"model\.dropout_hidden=0\.5: needs model\.tie_weights"):
-        WindowConfig(name="window", dropout_hidden=0.5, tie_weights=False)
+    with pytest.raises(ConfigError, match=r"model\.hidden_dropout=0\.5: needs model\.tie_weights"):
+        WindowConfig(name="window", hidden_dropout=0.5, tie_weights=False)

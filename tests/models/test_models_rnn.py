@@ -33,7 +33,9 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 def test_penalties_are_sums_over_tokens_of_means_over_units(
     activation: float, change: float
 ) -> None:
-    model = make(activation_penalty=activation, change_penalty=change).train()
+    model = make(
+        activation_regularization=activation, temporal_activation_regularization=change
+    ).train()
     inputs, targets, lengths = batch()
     total, loss, _ = model.training_loss(inputs, targets, None, lengths)
     expected = model.training_loss(inputs, targets, None, lengths).nll
@@ -55,8 +57,8 @@ def test_penalties_are_sums_over_tokens_of_means_over_units(
 
 def test_activations_are_penalised_after_dropout_and_changes_before() -> None:
     sums = []
-    for key in ("activation_penalty", "change_penalty"):
-        model = make(dropout_output=0.9, **{key: 1.0}).train()
+    for key in ("activation_regularization", "temporal_activation_regularization"):
+        model = make(output_dropout=0.9, **{key: 1.0}).train()
         inputs, targets, _ = batch()
         torch.manual_seed(1)
         total, loss, _ = model.training_loss(inputs, targets)

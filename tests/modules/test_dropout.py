@@ -124,7 +124,7 @@ def test_gradients_pass_scaled_or_not_at_all() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_each_setting_acts_in_training_only(cell: str, setting: str, variational: bool) -> None:
     """A setting that no layer reads would change nothing in training either."""
-    changes = {setting: 0.5, "variational": variational}
+    changes = {setting: 0.5, "variational_dropout": variational}
     model, plain = make_model(cell, "tied", **changes), make_model(cell, "tied")
     inputs = torch.randint(1, model.vocab_size, (3, 6))
     targets = torch.randint(1, model.vocab_size, (3, 6))
@@ -139,7 +139,9 @@ def test_each_setting_acts_in_training_only(cell: str, setting: str, variational
 def test_variational_settings_reach_the_model() -> None:
     """With the state cut out of play, equal inputs give equal outputs at all times, or not."""
     for variational in (True, False):
-        model = make_model("tanh", "tied", dropout_output=0.5, variational=variational).train()
+        model = make_model(
+            "tanh", "tied", output_dropout=0.5, variational_dropout=variational
+        ).train()
         for name, parameter in model.named_parameters():
             if "weight_hh" in name:
                 torch.nn.init.zeros_(parameter)

@@ -155,9 +155,9 @@ def test_the_loop_equals_the_fused_kernel(layer: RecurrentLayer, lengths: Tensor
     "options, training, looped",
     [
         ({}, True, False),
-        ({"dropout_weight": 0.5, "dropout_hidden": 0.5}, True, False),
-        ({"dropout_recurrent": 0.5}, True, True),
-        ({"dropout_recurrent": 0.5}, False, False),
+        ({"weight_dropout": 0.5, "hidden_dropout": 0.5}, True, False),
+        ({"recurrent_dropout": 0.5}, True, True),
+        ({"recurrent_dropout": 0.5}, False, False),
         ({"layer_norm": True}, False, True),
     ],
 )
@@ -313,7 +313,7 @@ def test_layer_norm_equals_the_formulas(kind: str, reference: Callable[..., Any]
 
 def test_recurrent_dropout_has_one_mask_a_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The state that a step is given is masked, in every step by the same mask."""
-    layer = RecurrentLayer("tanh", I, H, make_config("tanh", dropout_recurrent=0.4)).train()
+    layer = RecurrentLayer("tanh", I, H, make_config("tanh", recurrent_dropout=0.4)).train()
     scatter(layer)
     masks: list[Tensor] = []
     real = rnn.dropout_mask
@@ -338,7 +338,7 @@ def test_recurrent_dropout_has_one_mask_a_sequence(monkeypatch: pytest.MonkeyPat
 
 def test_recurrent_dropout_spares_the_memory_cell() -> None:
     """Of an LSTM: an open forget gate keeps what it knows, however much is dropped."""
-    layer = RecurrentLayer("lstm", I, H, make_config("lstm", dropout_recurrent=0.9)).train()
+    layer = RecurrentLayer("lstm", I, H, make_config("lstm", recurrent_dropout=0.9)).train()
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     layer.bias_ih.data[H : 2 * H] = 50.0
@@ -347,7 +347,7 @@ def test_recurrent_dropout_spares_the_memory_cell() -> None:
     torch.testing.assert_close(c, state[1])
 
 
-@pytest.mark.parametrize("option", ["dropout_recurrent", "dropout_weight"])
+@pytest.mark.parametrize("option", ["recurrent_dropout", "weight_dropout"])
 def test_dropout_within_works_in_training_only(cell: str, option: str) -> None:
     layer = RecurrentLayer(cell, I, H, make_config(cell, **{option: 0.5}))
     plain = RecurrentLayer(cell, I, H, make_config(cell))
@@ -364,7 +364,7 @@ def test_dropout_within_works_in_training_only(cell: str, option: str) -> None:
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "packed"])
 def test_weight_dropout_runs_pytorch_on_dropped_weights(cell: str, lengths: Tensor | None) -> None:
-    layer = RecurrentLayer(cell, I, H, make_config(cell, dropout_weight=0.5)).train()
+    layer = RecurrentLayer(cell, I, H, make_config(cell, weight_dropout=0.5)).train()
     scatter(layer)
     x, state = random(T, B, I), make_state(layer)
     raw = layer.weight_hh.detach().clone()
@@ -382,7 +382,7 @@ def test_weight_dropout_runs_pytorch_on_dropped_weights(cell: str, lengths: Tens
 
 def test_weight_dropout_reaches_the_raw_weight(cell: str) -> None:
     """Its gradient is 0 just where the weight was dropped."""
-    layer = RecurrentLayer(cell, I, H, make_config(cell, dropout_weight=0.5)).train()
+    layer = RecurrentLayer(cell, I, H, make_config(cell, weight_dropout=0.5)).train()
     scatter(layer)
     x, state = random(T, B, I), make_state(layer)
     torch.manual_seed(7)

@@ -11,7 +11,7 @@ import torch
 from model_cases import SIZES, TOKENS, VOCAB_SIZE, make_config, make_model
 from torch import Tensor, nn
 
-from korlm.config import LSTMConfig, Spelling
+from korlm.config import LSTMConfig, SubwordMode
 from korlm.dataset.vocab import NUMBER, SPECIALS
 from korlm.models.registry import build_model
 from korlm.modules.embedding import TokenEmbedding
@@ -104,14 +104,14 @@ def test_gradients() -> None:
     assert torch.autograd.gradcheck(composed, [composition.weight])
 
 
-def embedding(spelling: Spelling, seed: int = 1, **options: object) -> TokenEmbedding:
+def embedding(spelling: SubwordMode, seed: int = 1, **options: object) -> TokenEmbedding:
     torch.manual_seed(seed)
-    config = make_config("lstm", **{**SIZES, "spelling": spelling, **options})
+    config = make_config("lstm", **{**SIZES, "subword_embedding": spelling, **options})
     return TokenEmbedding(config, VOCAB_SIZE, TOKENS)
 
 
 def test_none_is_a_plain_embedding_to_the_bit() -> None:
-    found = embedding(Spelling.none)
+    found = embedding(SubwordMode.none)
     torch.manual_seed(1)
     plain = nn.Embedding(VOCAB_SIZE, E)
     nn.init.uniform_(plain.weight, -INIT_RANGE, INIT_RANGE)
@@ -123,7 +123,7 @@ def test_none_is_a_plain_embedding_to_the_bit() -> None:
 
 
 def test_input_and_both_read_the_same_sum() -> None:
-    one, both = embedding(Spelling.input), embedding(Spelling.both)
+    one, both = embedding(SubwordMode.input), embedding(SubwordMode.both)
     ids = torch.tensor([[4, 0, 8], [7, 4, 10]])
     expected = (one.weight + by_loop(one.composition, TOKENS))[ids]
     torch.testing.assert_close(one.read(ids)[0], expected)
@@ -134,8 +134,8 @@ def test_input_and_both_read_the_same_sum() -> None:
     torch.testing.assert_close(both.read(ids)[0], expected)
 
 
-@pytest.mark.parametrize("spelling", [Spelling.none, Spelling.both])
-def test_gradients_of_rows_and_matrix_add_up(spelling: Spelling) -> None:
+@pytest.mark.parametrize("spelling", [SubwordMode.none, SubwordMode.both])
+def test_gradients_of_rows_and_matrix_add_up(spelling: SubwordMode) -> None:
     """As autograd adds them when the matrix is simply used twice; one id stands there twice."""
     model = embedding(spelling)
     ids = torch.tensor([[4, 0, 8], [7, 4, 10]])
@@ -159,7 +159,7 @@ def test_gradients_of_rows_and_matrix_add_up(spelling: Spelling) -> None:
 
 def test_it_begins_as_wide_as_without() -> None:
     tokens = [*SPECIALS, *("".join(map(chr, (44032 + i, 45032 + i % 40))) for i in range(2000))]
-    config = LSTMConfig(name="lstm", spelling=Spelling.both)
+    config = LSTMConfig(name="lstm", subword_embedding=SubwordMode.both)
     found = TokenEmbedding(config, len(tokens), tokens).output_matrix()
     assert found is not None
     plain = INIT_RANGE / 3**0.5
@@ -169,8 +169,8 @@ def test_it_begins_as_wide_as_without() -> None:
 def test_whole_tokens_are_dropped() -> None:
     torch.manual_seed(1)
     ids = torch.arange(4, VOCAB_SIZE).repeat(30)
-    for spelling in (Spelling.input, Spelling.both):
-        model = embedding(spelling, dropout_embedding=0.5)
+    for spelling in (SubwordMode.input, SubwordMode.both):
+        model = embedding(spelling, embedding_dropout=0.5)
         read = model.read(ids)[0].view(30, -1, E)
         assert torch.equal(read, read[:1].expand_as(read))  # one mask for all places
         dropped = (read[0] == 0).all(-1)
@@ -184,9 +184,9 @@ def test_the_output_layer_is_composed_with_both_alone(kind: str) -> None:
     """The units of a token that is never read: only as a target can it teach them."""
     inputs = torch.tensor([[9, 9]])
     targets = torch.tensor([[9, 9]])
-    for spelling, reaches in ((Spelling.input, False), (Spelling.both, True)):
+    for spelling, reaches in ((SubwordMode.input, False), (SubwordMode.both, True)):
         option = "spelling" if kind == "window" else "spelling_both"
-        model = make_model(kind, option, spelling=spelling)
+        model = make_model(kind, option, subword_embedding=spelling)
         model.training_loss(inputs, targets).nll.backward()
         found = model.get_submodule("embedding.composition").get_parameter("weight").grad
         assert found is not None
@@ -206,7 +206,11 @@ def test_a_checkpoint_holds_the_units() -> None:
 
 
 def test_settings() -> None:
-    with pytest.raises(ConfigError, match=r"model\.spelling=both: needs model\.tie_weights=true"):
-        LSTMConfig(name="lstm", spelling=Spelling.both, tie_weights=False)
-    config = LSTMConfig(name="lstm", spelling=Spelling.input, tie_weights=False, embedding_dim=4)
+    with pytest.raises(
+        ConfigError, match=r"model\.subword_embedding=both: needs model\.tie_weights=true"
+    ):
+        LSTMConfig(name="lstm", subword_embedding=SubwordMode.both, tie_weights=False)
+    config = LSTMConfig(
+        name="lstm", subword_embedding=SubwordMode.input, tie_weights=False, embedding_dim=4
+    )
     assert build_model(config, VOCAB_SIZE, TOKENS).vocab_size == VOCAB_SIZE

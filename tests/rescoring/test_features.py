@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from korlm.config import Length, Normalize
+from korlm.config import LengthUnit, Normalize
 from korlm.rescoring.features import Features, best, orders
 from korlm.rescoring.lm_scorer import TextScores
 from korlm.rescoring.nbest import Hypothesis, NBest
@@ -19,9 +19,9 @@ SCORES = TextScores(np.array([[-8.0, -12.0, -4.0]]), np.array([4, 6, 1]))
 
 @pytest.mark.parametrize(
     ("length", "lengths"),
-    [(Length.token, [4, 6, 1]), (Length.eojeol, [2, 3, 0]), (Length.char, [5, 7, 0])],
+    [(LengthUnit.token, [4, 6, 1]), (LengthUnit.eojeol, [2, 3, 0]), (LengthUnit.char, [5, 7, 0])],
 )
-def test_lengths(length: Length, lengths: list[int]) -> None:
+def test_lengths(length: LengthUnit, lengths: list[int]) -> None:
     features = Features.of(BATCH, SCORES, length, Normalize.none)
     assert features.lengths.tolist() == lengths
     assert features.sizes.tolist() == [2, 1]
@@ -38,7 +38,7 @@ def test_lengths(length: Length, lengths: list[int]) -> None:
     ],
 )
 def test_normalized(normalize: Normalize, log_probs: list[float]) -> None:
-    assert Features.of(BATCH, SCORES, Length.token, normalize).log_probs.tolist() == [log_probs]
+    assert Features.of(BATCH, SCORES, LengthUnit.token, normalize).log_probs.tolist() == [log_probs]
 
 
 def test_equal_ones_stay_in_their_order() -> None:
@@ -61,7 +61,7 @@ def test_every_order_is_a_permutation(seed: int) -> None:
 
 
 def test_joined() -> None:
-    one = Features.of(BATCH, SCORES, Length.token, Normalize.none)
+    one = Features.of(BATCH, SCORES, LengthUnit.token, Normalize.none)
     both = Features.joined([one, one])
     assert both.sizes.tolist() == [2, 1, 2, 1]
     assert both.begins.tolist() == [0, 2, 3, 5]

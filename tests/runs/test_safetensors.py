@@ -16,13 +16,15 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import finish, make_settings, prepare_tiny
 
 import korlm
-from korlm.config import LSTMConfig, NgramConfig, Spelling
+from korlm.config import LSTMConfig, NgramConfig, SubwordMode
 from korlm.runs.checkpoint import load_checkpoint
 from korlm.runs.safetensors import load_weights, save_config, save_weights
 from korlm.utils.errors import CheckpointError, KorlmError, MissingPackageError, install_command
 
 MODELS = {
-    "tied": LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=6, spelling=Spelling.both),
+    "tied": LSTMConfig(
+        name="lstm", embedding_dim=8, hidden_dim=6, subword_embedding=SubwordMode.both
+    ),
     "untied": LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=6, tie_weights=False),
     "ngram": NgramConfig(name="ngram", order=3),
 }

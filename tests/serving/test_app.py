@@ -226,7 +226,7 @@ class Slow(Echo):
 
 def test_few_wait_for_the_model() -> None:
     slow = Slow()
-    with served(slow, max_waiting=1) as client:
+    with served(slow, max_queue=1) as client:
         found: list[int] = []
 
         def ask() -> None:
@@ -274,7 +274,7 @@ def test_text_comes_as_it_is_written() -> None:
 
 def test_whoever_leaves_frees_the_model() -> None:
     patient = Patient()
-    with served(patient, max_waiting=1, burst=500) as client:
+    with served(patient, max_queue=1, burst=500) as client:
         connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
         connection.request("POST", "/api/generate", b"{}", {"content-type": "application/json"})
         patient.go.release()

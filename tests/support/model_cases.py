@@ -19,7 +19,7 @@ from korlm.config import (
     RNNConfig,
     Smoothing,
     Softmax,
-    Spelling,
+    SubwordMode,
     WindowConfig,
 )
 from korlm.models.base import LanguageModel
@@ -42,12 +42,12 @@ KINDS: dict[str, Callable[..., Any]] = {
 }
 
 DROPOUTS = {
-    "dropout_embedding": 0.3,
-    "dropout_input": 0.4,
-    "dropout_hidden": 0.5,
-    "dropout_output": 0.4,
-    "dropout_recurrent": 0.3,
-    "dropout_weight": 0.5,
+    "embedding_dropout": 0.3,
+    "input_dropout": 0.4,
+    "hidden_dropout": 0.5,
+    "output_dropout": 0.4,
+    "recurrent_dropout": 0.3,
+    "weight_dropout": 0.5,
 }
 
 # Embedding and hidden size differ, so that a mix-up of the two cannot go unseen.
@@ -60,13 +60,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "learned_state": {**SIZES, "initial_state": InitialState.learned},
     "layer_norm": {**SIZES, "layer_norm": True},
     "dropouts": {**SIZES, **DROPOUTS},
-    "variational": {**SIZES, **DROPOUTS, "variational": True, "tie_weights": False},
+    "variational": {**SIZES, **DROPOUTS, "variational_dropout": True, "tie_weights": False},
     "adaptive": {**SIZES, "softmax": Softmax.adaptive, "cutoffs": [5, 8]},
-    "spelling_input": {**SIZES, "spelling": Spelling.input, "tie_weights": False},
-    "spelling_both": {**SIZES, "spelling": Spelling.both, "num_layers": 1},
+    "spelling_input": {**SIZES, "subword_embedding": SubwordMode.input, "tie_weights": False},
+    "spelling_both": {**SIZES, "subword_embedding": SubwordMode.both, "num_layers": 1},
     "spelling_adaptive": {
         **SIZES,
-        "spelling": Spelling.both,
+        "subword_embedding": SubwordMode.both,
         "softmax": Softmax.adaptive,
         "cutoffs": [5, 8],
         "num_layers": 1,
@@ -74,8 +74,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "everything": {
         **SIZES,
         **DROPOUTS,
-        "spelling": Spelling.both,
-        "variational": True,
+        "subword_embedding": SubwordMode.both,
+        "variational_dropout": True,
         "layer_norm": True,
         "initial_state": InitialState.learned,
     },
@@ -101,10 +101,10 @@ WINDOW = {"embedding_dim": 5, "hidden_dim": 7, "window": 3}
 WINDOW_OPTIONS: dict[str, dict[str, Any]] = {
     "untied": {**WINDOW, "tie_weights": False},
     "direct": {**WINDOW, "tie_weights": False, "direct_connections": True},
-    "tied": {**WINDOW, "dropout_hidden": 0.5},
+    "tied": {**WINDOW, "hidden_dropout": 0.5},
     "tied_direct": {**WINDOW, "direct_connections": True},
-    "dropouts": {**WINDOW, "dropout_embedding": 0.3, "dropout_input": 0.4, "dropout_output": 0.4},
-    "spelling": {**WINDOW, "spelling": Spelling.both},
+    "dropouts": {**WINDOW, "embedding_dropout": 0.3, "input_dropout": 0.4, "output_dropout": 0.4},
+    "spelling": {**WINDOW, "subword_embedding": SubwordMode.both},
     "wider_than_the_batch": {**WINDOW, "window": 9},
 }
 

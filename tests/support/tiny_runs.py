@@ -53,13 +53,13 @@ BUSY_MODEL = LSTMConfig(
     name="lstm",
     embedding_dim=6,
     hidden_dim=8,
-    dropout_embedding=0.1,
-    dropout_input=0.2,
-    dropout_hidden=0.2,
-    dropout_output=0.2,
-    dropout_recurrent=0.1,
-    dropout_weight=0.1,
-    variational=True,
+    embedding_dropout=0.1,
+    input_dropout=0.2,
+    hidden_dropout=0.2,
+    output_dropout=0.2,
+    recurrent_dropout=0.1,
+    weight_dropout=0.1,
+    variational_dropout=True,
 )
 
 

@@ -24,7 +24,7 @@ from korlm.sweeps.folder import (
 from korlm.training.tensorboard import TensorBoardLogger
 from korlm.utils.errors import ConfigError
 
-SHORT = [*LIGHT, "trainer.max_steps=6", "trainer.valid_every=2", "trainer.sample_tokens=0"]
+SHORT = [*LIGHT, "trainer.max_steps=6", "trainer.eval_every=2", "trainer.sample_tokens=0"]
 
 
 @pytest.fixture(autouse=True)

@@ -91,7 +91,7 @@ def axes_of(figure: Any) -> list[Any]:
 
 
 def test_values_of_a_search_lie_close_together() -> None:
-    scale = scale_of("model.dropout_input", ["0.3", "0.301", "0.1", "0.5"])
+    scale = scale_of("model.input_dropout", ["0.3", "0.301", "0.1", "0.5"])
     assert list(scale.labels) == ["0.1", "0.2", "0.3", "0.4", "0.5"]
     assert list(scale_of("seed", ["1", "2", "3"]).labels) == ["1", "2", "3"]
 

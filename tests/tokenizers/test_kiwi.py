@@ -34,7 +34,7 @@ def test_equals_its_package(name: str) -> None:
     else:
         tagger = pytest.importorskip("mecab").MeCab()
         expected = [tagger.pos(line) for line in LINES]
-    found = analyses(WorkerConfig(name=name, threads=2, seconds_per_line=60.0), [LINES] * 3)
+    found = analyses(WorkerConfig(name=name, threads=2, line_timeout_s=60.0), [LINES] * 3)
     for number, analysis in enumerate(found):
         line = LINES[number % len(LINES)]
         assert (
@@ -98,7 +98,7 @@ def test_versions() -> None:
 
 @pytest.mark.usefixtures("fake")
 def test_lines_that_hang_kill_or_fail_are_not_lost() -> None:
-    config = WorkerConfig(name="kiwi", threads=2, seconds_per_line=0.5)
+    config = WorkerConfig(name="kiwi", threads=2, line_timeout_s=0.5)
     batches = [["가 나", "다 HANG! 라"], ["마 DIE! 바"], ["사", "아 ERROR! 자"], ["차"]]
     found = analyses(config, batches)
     assert [analysis.status for analysis in found] == [

@@ -25,21 +25,21 @@ from korlm.tokenizers.workers.pool import TokenizerPool
 from korlm.utils.errors import ConfigError
 
 
-def config(engine: Engine = Engine.fast, threads: int = 2, guard: bool = True) -> KkmaConfig:
-    return KkmaConfig(name="kkma", engine=engine, threads=threads, guard=guard)
+def config(engine: Engine = Engine.fast, threads: int = 2, limit_work: bool = True) -> KkmaConfig:
+    return KkmaConfig(name="kkma", engine=engine, threads=threads, limit_work=limit_work)
 
 
 def test_kkma_version_starts_no_java() -> None:
     assert tokenizer_version(config()) == kkma_version(config())
-    versions = {kkma_version(config(engine, 1, guard)) for engine in Engine for guard in (0, 1)}
+    versions = {kkma_version(config(engine, 1, limit)) for engine in Engine for limit in (0, 1)}
     assert len(versions) == 4 and all(version.startswith("konlpy 0.") for version in versions)
     # A clock limits the lines of KoNLPy's own engine only.
     for slower, same in (
         (config(), True),
-        (config(guard=False), True),
+        (config(limit_work=False), True),
         (config(Engine.konlpy), False),
     ):
-        slow = dataclasses.replace(slower, seconds_per_line=60.0)
+        slow = dataclasses.replace(slower, line_timeout_s=60.0)
         assert (kkma_version(slow) == kkma_version(slower)) == same
     assert "jpype" not in sys.modules
 
@@ -282,9 +282,9 @@ def test_hostile_lines() -> None:
 
 
 @pytest.mark.jvm
-def test_without_a_guard_a_word_over_budget_stays_whole() -> None:
+def test_without_limit_work_a_word_over_budget_stays_whole() -> None:
     texts = ["나는 " + "ㄷ" * 60 + " 간다", SENTENCES[0]]
-    first, second = analyses(config(threads=1, guard=False), texts)
+    first, second = analyses(config(threads=1, limit_work=False), texts)
     assert first.status == "fallback: over budget" and second.status == "ok"
     assert first.morphs == ["나", "는", "ㄷ" * 60, "갈", "ㄴ다"]
     assert first.tags[2] == "UN" and first.eojeol == [0, 0, 1, 2, 2]
@@ -294,7 +294,7 @@ def test_without_a_guard_a_word_over_budget_stays_whole() -> None:
 def test_no_clock_ends_a_long_line() -> None:
     """However slow the machine is: any line takes longer than a microsecond."""
     text = "학교에 간다. "
-    settings = KkmaConfig(name="kkma", threads=1, seconds_per_line=1e-6)
+    settings = KkmaConfig(name="kkma", threads=1, line_timeout_s=1e-6)
     short, long = analyses(settings, [text, text * (128_000 // len(text))])
     count = 128_000 // len(text)
     assert short.status == long.status == "ok"

@@ -31,7 +31,7 @@ REVIEWS = [
 
 
 def config(name: str, seconds: float = 60.0) -> JavaConfig:
-    return JavaConfig(name=name, threads=2, seconds_per_line=seconds)
+    return JavaConfig(name=name, threads=2, line_timeout_s=seconds)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -39,7 +39,7 @@ def test_versions_start_no_java(name: str) -> None:
     version = tokenizer_version(config(name))
     assert "konlpy 0." in version and TAGGERS[name].jar in version
     assert len({tokenizer_version(config(n)) for n in NAMES}) == len(NAMES)
-    assert tokenizer_version(dataclasses.replace(config(name), workers=2, heap=600)) == version
+    assert tokenizer_version(dataclasses.replace(config(name), workers=2, heap_mb=600)) == version
     # The clock gives lines up.
     assert tokenizer_version(config(name, seconds=5.0)) != version
     assert "jpype" not in sys.modules

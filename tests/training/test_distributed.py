@@ -43,7 +43,7 @@ def settings_of(prepared: Prepared, mode: Mode, **parts: object) -> two_processe
     """Return settings without dropout, with batches of which the second process gets few rows."""
     return make_settings(
         prepared,
-        trainer={"valid_every": 3, "sample_tokens": 3},
+        trainer={"eval_every": 3, "sample_tokens": 3},
         **{
             "batches": BatchesConfig(mode=mode, batch_size=4, eval_batch_size=3, bptt_length=9),
             "model": LSTMConfig(
@@ -123,7 +123,7 @@ def test_resuming_with_another_number_of_processes(
 
 
 def test_one_run_directory(pair: Pair, tiny: TinyCorpus, tmp_path: Path) -> None:
-    few = ["trainer.max_steps=3", "trainer.valid_every=2"]
+    few = ["trainer.max_steps=3", "trainer.eval_every=2"]
     first, second = pair.ask(two_processes.command, tmp_path, *tiny.overrides, *LIGHT, *few)
     assert first[0] == second[0] == 0, first[2] + second[2]
     assert "by 2 processes" in first[1]

@@ -134,18 +134,18 @@ def rates(config: ScheduleConfig, total: int) -> list[float]:
 
 
 @pytest.mark.parametrize("total", [20, 101, 333])
-@pytest.mark.parametrize("warmup_share", [0.25, 0.3])
+@pytest.mark.parametrize("warmup_ratio", [0.25, 0.3])
 @pytest.mark.parametrize("start_factor, end_factor", [(0.04, 4e-6), (0.1, 0.001)])
 def test_one_cycle_equals_pytorch(
-    total: int, warmup_share: float, start_factor: float, end_factor: float
+    total: int, warmup_ratio: float, start_factor: float, end_factor: float
 ) -> None:
-    """PyTorch puts the peak at step pct_start * total - 1, korlm at warmup_share * total."""
+    """PyTorch puts the peak at step pct_start * total - 1, korlm at warmup_ratio * total."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=1.0,
         total_steps=total,
-        pct_start=warmup_share + 1 / total,
+        pct_start=warmup_ratio + 1 / total,
         div_factor=1 / start_factor,
         final_div_factor=start_factor / end_factor,
         cycle_momentum=False,
@@ -158,7 +158,7 @@ def test_one_cycle_equals_pytorch(
             scheduler.step()
     config = DecayConfig(
         name="one_cycle",
-        warmup_share=warmup_share,
+        warmup_ratio=warmup_ratio,
         start_factor=start_factor,
         end_factor=end_factor,
     )
@@ -166,7 +166,7 @@ def test_one_cycle_equals_pytorch(
 
 
 def test_cosine_with_warm_up() -> None:
-    config = DecayConfig(name="cosine", warmup_share=0.4, start_factor=0.2, end_factor=0.1)
+    config = DecayConfig(name="cosine", warmup_ratio=0.4, start_factor=0.2, end_factor=0.1)
     falling = [0.1 + 0.9 * (1 + math.cos(math.pi * k / 5)) / 2 for k in range(6)]
     assert rates(config, 10) == pytest.approx([0.2, 0.4, 0.6, 0.8, *falling])
 
@@ -187,10 +187,10 @@ def test_cosine_without_warm_up_equals_pytorch() -> None:
     [
         (ScheduleConfig(name="constant"), [1.0] * 4),
         (
-            ScheduleConfig(name="constant", warmup_share=0.75, start_factor=0.0),
+            ScheduleConfig(name="constant", warmup_ratio=0.75, start_factor=0.0),
             [0.0, 1 / 3, 2 / 3, 1.0],
         ),
-        (PlateauConfig(name="plateau", warmup_share=0.5, start_factor=0.5), [0.5, 0.75, 1.0, 1.0]),
+        (PlateauConfig(name="plateau", warmup_ratio=0.5, start_factor=0.5), [0.5, 0.75, 1.0, 1.0]),
     ],
 )
 def test_constant_rates(config: ScheduleConfig, expected: list[float]) -> None:
@@ -200,7 +200,7 @@ def test_constant_rates(config: ScheduleConfig, expected: list[float]) -> None:
 @pytest.mark.parametrize("name", ["cosine", "one_cycle"])
 @pytest.mark.parametrize("total", [1, 2, 3])
 def test_very_short_runs(name: str, total: int) -> None:
-    config = DecayConfig(name=name, warmup_share=0.25, start_factor=0.04)
+    config = DecayConfig(name=name, warmup_ratio=0.25, start_factor=0.04)
     assert all(0 <= rate <= 1 for rate in rates(config, total))
     assert rates(DecayConfig(name=name), total)[0] == 1.0
 

@@ -38,7 +38,7 @@ from korlm.config import (
     NeuralConfig,
     PlateauConfig,
     SGDConfig,
-    Spelling,
+    SubwordMode,
     WindowConfig,
 )
 from korlm.dataset.batches import Batch
@@ -63,10 +63,10 @@ def unbroken(
     """A run with dropout, momentum, a schedule and validations within epochs."""
     settings = make_settings(
         prepared,
-        trainer={"epochs": 3, "valid_every": 4, "sample_tokens": 3},
+        trainer={"epochs": 3, "eval_every": 4, "sample_tokens": 3},
         mode=request.param,
         model=BUSY_MODEL,
-        schedule=DecayConfig(name="one_cycle", warmup_share=0.25),
+        schedule=DecayConfig(name="one_cycle", warmup_ratio=0.25),
     )
     return finish(settings, prepared, tmp_path_factory.mktemp("unbroken"))
 
@@ -190,7 +190,9 @@ def test_crashed_and_resumed(
     """last.pt is complete, though the session continued after it."""
     settings = dataclasses.replace(
         unbroken.run.settings,
-        trainer=dataclasses.replace(unbroken.run.settings.trainer, checkpoint_minutes=minutes),
+        trainer=dataclasses.replace(
+            unbroken.run.settings.trainer, checkpoint_every_minutes=minutes
+        ),
     )
     run = start(settings, prepared, tmp_path)
     crash_at = unbroken.steps_per_epoch + 3
@@ -217,7 +219,7 @@ def test_the_state_of_the_plateau_schedule(prepared: Prepared, tmp_path: Path) -
     """With a learning rate far too high it is reduced several times."""
     settings = make_settings(
         prepared,
-        trainer={"epochs": 4, "valid_every": 2},
+        trainer={"epochs": 4, "eval_every": 2},
         optimizer=SGDConfig(name="sgd", lr=30.0, momentum=0.9),
         schedule=PlateauConfig(name="plateau", factor=0.5, patience=1),
     )
@@ -238,7 +240,7 @@ def test_every_optimizer_resumes(prepared: Prepared, tmp_path: Path, optimizer: 
         embedding_dim=8,
         hidden_dim=12,
         layer_norm=True,
-        dropout_recurrent=0.1,
+        recurrent_dropout=0.1,
         initial_state=InitialState.learned,
     )
     settings = make_settings(prepared, optimizer=OPTIMIZERS[optimizer], model=model)
@@ -250,14 +252,14 @@ def test_every_optimizer_resumes(prepared: Prepared, tmp_path: Path, optimizer: 
     assert_same_end(resumed, resumed.fit(), expected)
 
 
-SPELT: dict[str, Any] = {"embedding_dim": 8, "hidden_dim": 8, "spelling": Spelling.both}
+SPELT: dict[str, Any] = {"embedding_dim": 8, "hidden_dim": 8, "subword_embedding": SubwordMode.both}
 
 
 @pytest.mark.parametrize(
     "model",
     [
         LSTMConfig(name="lstm", num_layers=1, **SPELT),
-        WindowConfig(name="window", dropout_input=0.1, **SPELT),
+        WindowConfig(name="window", input_dropout=0.1, **SPELT),
     ],
     ids=lambda model: model.name,
 )
@@ -308,7 +310,7 @@ def test_from_the_best_model_where_last_is_damaged(
     prepared: Prepared, tmp_path: Path, korlm: Command
 ) -> None:
     """The message has the command."""
-    settings = make_settings(prepared, trainer={"valid_every": 4}, outputs=str(tmp_path))
+    settings = make_settings(prepared, trainer={"eval_every": 4}, outputs=str(tmp_path))
     run = start(settings, prepared, tmp_path / "run")
     stop_after(run, 7)
     break_off(run)

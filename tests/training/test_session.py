@@ -35,7 +35,7 @@ from korlm.config import (
     Precision,
     RNNConfig,
     ScheduleConfig,
-    Spelling,
+    SubwordMode,
     TrainSettings,
     WindowConfig,
 )
@@ -262,15 +262,15 @@ def test_sentence_batches(prepared: Prepared, tmp_path: Path) -> None:
 # --- kinds of everything -------------------------------------------------------------------------
 
 SCHEDULES: dict[str, ScheduleConfig] = {
-    "constant": ScheduleConfig(name="constant", warmup_share=0.1),
-    "cosine": DecayConfig(name="cosine", warmup_share=0.1),
-    "one_cycle": DecayConfig(name="one_cycle", warmup_share=0.25, end_factor=1e-4),
+    "constant": ScheduleConfig(name="constant", warmup_ratio=0.1),
+    "cosine": DecayConfig(name="cosine", warmup_ratio=0.1),
+    "one_cycle": DecayConfig(name="one_cycle", warmup_ratio=0.25, end_factor=1e-4),
     "plateau": PlateauConfig(name="plateau"),
 }
 MODELS: dict[str, ModelConfig] = {
     "lstm": LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8),
-    "gru": GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, dropout_hidden=0.1),
-    "tanh": RNNConfig(name="rnn", embedding_dim=8, hidden_dim=8, dropout_weight=0.1),
+    "gru": GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, hidden_dropout=0.1),
+    "tanh": RNNConfig(name="rnn", embedding_dim=8, hidden_dim=8, weight_dropout=0.1),
     "relu": RNNConfig(
         name="rnn", embedding_dim=8, hidden_dim=8, nonlinearity=Nonlinearity.relu, layer_norm=True
     ),
@@ -280,13 +280,13 @@ MODELS: dict[str, ModelConfig] = {
         hidden_dim=12,
         tie_weights=False,
         layer_norm=True,
-        dropout_recurrent=0.1,
+        recurrent_dropout=0.1,
         initial_state=InitialState.learned,
     ),
     "spelling": LSTMConfig(
-        name="lstm", embedding_dim=8, hidden_dim=8, num_layers=1, spelling=Spelling.both
+        name="lstm", embedding_dim=8, hidden_dim=8, num_layers=1, subword_embedding=SubwordMode.both
     ),
-    "window": WindowConfig(name="window", embedding_dim=8, hidden_dim=8, dropout_hidden=0.1),
+    "window": WindowConfig(name="window", embedding_dim=8, hidden_dim=8, hidden_dropout=0.1),
     "paper": WindowConfig(
         name="window", embedding_dim=8, hidden_dim=8, tie_weights=False, direct_connections=True
     ),

@@ -225,15 +225,15 @@ def test_more_max_steps_than_steps(make_trainer: Make) -> None:
 
 
 @pytest.mark.parametrize("log_every", [1, 10])
-def test_valid_every_comes_on_top_of_epoch_ends(make_trainer: Make, log_every: int) -> None:
-    trainer, notes = make_trainer(valid_every=3, log_every=log_every, epochs=3)
+def test_eval_every_comes_on_top_of_epoch_ends(make_trainer: Make, log_every: int) -> None:
+    trainer, notes = make_trainer(eval_every=3, log_every=log_every, epochs=3)
     trainer.run()
     assert notes.validations == [3, 4, 6, 8, 9, 12]
 
 
 def test_patience_stops_early(make_trainer: Make) -> None:
     losses = [5.0, 4.0, 4.5, 3.0, 3.5, 3.0, 1.0]
-    trainer, notes = make_trainer(valid_losses=losses, epochs=20, patience=2)
+    trainer, notes = make_trainer(valid_losses=losses, epochs=20, early_stopping_patience=2)
     trainer.run()
     # An equal loss is no improvement.
     assert notes.validations == [4, 8, 12, 16, 20, 24]
@@ -243,7 +243,7 @@ def test_patience_stops_early(make_trainer: Make) -> None:
 
 
 def test_patience_stops_early_within_an_epoch(make_trainer: Make) -> None:
-    trainer, notes = make_trainer(valid_losses=[2.0, 3.0], valid_every=1, patience=1)
+    trainer, notes = make_trainer(valid_losses=[2.0, 3.0], eval_every=1, early_stopping_patience=1)
     trainer.run()
     assert notes.validations == [1, 2]
     assert (trainer.progress.step, trainer.progress.batch) == (2, 2)
@@ -261,7 +261,9 @@ def test_an_infinite_perplexity_is_never_the_best(make_trainer: Make) -> None:
     trainer.run()
     assert notes.validations == [4, 8, 12, 16, 20]
     assert (trainer.progress.best_cost, trainer.progress.best_step) == (3.0, 16)
-    trainer, _ = make_trainer(valid_losses=[5000.0, 900.0, 800.0], epochs=20, patience=3)
+    trainer, _ = make_trainer(
+        valid_losses=[5000.0, 900.0, 800.0], epochs=20, early_stopping_patience=3
+    )
     trainer.run()
     assert (trainer.progress.best_cost, trainer.progress.step) == (math.inf, 12)
 
@@ -340,7 +342,7 @@ def test_training_lowers_the_loss(make_trainer: Make) -> None:
 
 
 def test_the_rate_follows_the_schedule(make_trainer: Make) -> None:
-    schedule = ScheduleConfig(name="constant", warmup_share=0.5, start_factor=0.1)
+    schedule = ScheduleConfig(name="constant", warmup_ratio=0.5, start_factor=0.1)
     trainer, notes = make_trainer(schedule=schedule, epochs=2, lr=0.5)
     trainer.run()
     expected = [0.5 * learning_rate_factor(schedule, step, 8) for step in range(8)]
@@ -361,7 +363,7 @@ def test_the_rate_falls_at_a_plateau(make_trainer: Make) -> None:
 def test_checkpoints_within_an_epoch(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step takes a minute by this clock."""
     batches = StreamBatches(ids_of(*[4] * 11), 1, 1)
-    trainer, notes = make_trainer(batches=batches, epochs=1, checkpoint_minutes=3.5)
+    trainer, notes = make_trainer(batches=batches, epochs=1, checkpoint_every_minutes=3.5)
     monkeypatch.setattr(time, "monotonic", lambda: 60.0 * trainer.progress.step)
     trainer.run()
     assert notes.saves == [(4, 0, 4), (8, 0, 8), (11, 1, 0)]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from korlm.config.commands.inference import UseSettings
 from korlm.config.data import CorpusConfig
-from korlm.config.validation import MISSING, Group, path_field, paths_field
+from korlm.config.validation import MISSING, Group, path_field, paths_field, setting
 from korlm.utils.errors import ConfigError
 
 
@@ -20,15 +20,15 @@ class CacheConfig(Group):
 
     sizes: list[int] = field(default_factory=lambda: [100, 500, 2000])
     # hidden states that are kept; several values are tried on valid; []: no cache
-    thetas: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.4, 0.8, 1.6])
+    flatness: list[float] = setting(lambda: [0.0, 0.2, 0.4, 0.8, 1.6], renamed_from="thetas")
     # how much likeness of hidden states counts; several values are tried on valid
 
     def __post_init__(self) -> None:
         _all_above(self._group, "sizes", self.sizes, 0)
-        _all_above(self._group, "thetas", self.thetas, 0, equal=True)
-        if not self.thetas:
+        _all_above(self._group, "flatness", self.flatness, 0, equal=True)
+        if not self.flatness:
             raise ConfigError(
-                "cache.thetas=[]: needs a value; 'cache.sizes=[]' leaves the cache out"
+                "cache.flatness=[]: needs a value; 'cache.sizes=[]' leaves the cache out"
             )
 
 
@@ -40,7 +40,9 @@ class DynamicConfig(Group):
 
     segment: int = 20
     # tokens after which the parameters change; fewer adapt sooner and take longer
-    rates: list[float] = field(default_factory=lambda: [1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3])
+    learning_rates: list[float] = setting(
+        lambda: [1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3], renamed_from="rates"
+    )
     # of learning, rising; tried on valid until one is worse; []: no dynamic evaluation
     decays: list[float] = field(default_factory=lambda: [1e-3, 1e-2])
     # back to the trained parameters, rising; tried on valid until one is worse than those before,
@@ -52,7 +54,7 @@ class DynamicConfig(Group):
 
     def __post_init__(self) -> None:
         self._at_least(1, "segment", "tune_tokens", "statistics_tokens")
-        _all_above(self._group, "rates", self.rates, 0)
+        _all_above(self._group, "learning_rates", self.learning_rates, 0)
         _all_above(self._group, "decays", self.decays, 0)
 
 

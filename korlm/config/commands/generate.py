@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from korlm.config.commands.inference import UseSettings
-from korlm.config.validation import path_field
+from korlm.config.validation import path_field, setting
+
+
+class GenerateMode(enum.Enum):
+    """Kinds of output: a text, or the likeliest next eojeols."""
+
+    text = "text"
+    complete = "complete"
 
 
 @dataclass
@@ -36,17 +44,32 @@ class GenerateSettings(UseSettings):
     # of beam search: 0 prefers short texts, 1 compares mean log-probabilities
     seed: int = 1
     # of the draws
-    complete: bool = False
-    # the likeliest next eojeols with their probabilities, in place of a text
-    k: int = 5
-    # eojeols that complete=true gives
-    effort: int = 64
-    # tokens that complete=true reads at most to find them: more find rarer ones and take longer
+    mode: GenerateMode = setting(
+        GenerateMode.text,
+        renamed_from="complete",
+        renamed_values={"true": "complete", "false": "text"},
+    )
+    # complete: the likeliest next eojeols with their probabilities, instead of a text
+    num_completions: int = setting(5, renamed_from="k")
+    # eojeols that mode=complete gives
+    max_expansions: int = setting(64, renamed_from="effort")
+    # tokens that mode=complete reads at most to find them: more find rarer ones and take longer
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "num_samples", "max_tokens", "sentences", "top_k", "beams", "k", "effort")
-        self._at_most(1_000_000, "num_samples", "max_tokens", "sentences", "k", "effort")
+        self._at_least(
+            1,
+            "num_samples",
+            "max_tokens",
+            "sentences",
+            "top_k",
+            "beams",
+            "num_completions",
+            "max_expansions",
+        )
+        self._at_most(
+            1_000_000, "num_samples", "max_tokens", "sentences", "num_completions", "max_expansions"
+        )
         self._at_most(10_000, "beams")
         self._at_least(0, "temperature", "length_penalty", "seed")
         self._above(0, "top_p", "repetition_penalty")
@@ -60,8 +83,8 @@ class GenerateSettings(UseSettings):
         if self.beams is None:
             if self.temperature == 0 and self.num_samples > 1:
                 self._fail("num_samples", "temperature=0 gives one text; raise it or use beams=N")
-        elif self.complete:
-            self._fail("beams", "complete=true has a search of its own; leave one of them out")
+        elif self.mode is GenerateMode.complete:
+            self._fail("beams", "mode=complete searches by itself; leave one of them out")
         elif self.num_samples > self.beams:
             self._fail("num_samples", f"beams={self.beams} give no more than {self.beams} texts")
 
@@ -69,9 +92,9 @@ class GenerateSettings(UseSettings):
         """See ``Group.without_effect``."""
         drawing = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
         writing = ("num_samples", "max_tokens", "sentences", "length_penalty")
-        if self.complete:
-            return dict.fromkeys((*drawing, *writing), "complete=true draws and writes no text")
-        found = dict.fromkeys(("k", "effort"), "complete=true needs it, and complete is false")
+        if self.mode is GenerateMode.complete:
+            return dict.fromkeys((*drawing, *writing), "mode=complete generates no text")
+        found = dict.fromkeys(("num_completions", "max_expansions"), "only mode=complete uses it")
         if self.beams is not None:
             return found | dict.fromkeys(drawing, "with beams= nothing is drawn")
         return found | {"length_penalty": "it belongs to beam search, and beams= is not given"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from korlm.config.commands.inference import UseSettings
-from korlm.config.validation import path_field, paths_field
+from korlm.config.validation import path_field, paths_field, setting
 
 
 class ListFormat(enum.Enum):
@@ -35,7 +35,7 @@ class Mixing(enum.Enum):
     log_linear = "log_linear"
 
 
-class Length(enum.Enum):
+class LengthUnit(enum.Enum):
     """What the bonus is paid for."""
 
     token = "token"
@@ -78,7 +78,7 @@ class RescoreSettings(UseSettings):
     scores: list[str] = paths_field()
     # files of "utterance-1 score", such as Kaldi's ac_cost and lm_cost; lists are then numbered and
     # hold no scores
-    scales: list[float] = field(default_factory=list)
+    score_scales: list[float] = setting(list, renamed_from="scales")
     # what each of them is multiplied by before they are added up; []: 1
     ngram: str | None = path_field(None)
     # the directory of another run, of model=ngram as a rule, to mix with
@@ -86,13 +86,13 @@ class RescoreSettings(UseSettings):
     # the directories of more runs to mix with
     mixing: Mixing = Mixing.auto
     # linear: of probabilities, token by token; log_linear: of the log-probabilities of hypotheses
-    shares: list[float] = field(default_factory=list)
+    mixture_weights: list[float] = setting(list, renamed_from="shares")
     # of run, ngram and mix, in this order, summing to 1; []: equal, or found by tune
-    weight: float = 0.5
+    lm_weight: float = setting(0.5, renamed_from="weight")
     # of the model's log-probability beside the score
-    bonus: float = 0.0
+    length_bonus: float = setting(0.0, renamed_from="bonus")
     # for each unit of length
-    length: Length = Length.token
+    length_unit: LengthUnit = setting(LengthUnit.token, renamed_from="length")
     # the unit
     normalize: Normalize = Normalize.none
     # divides the model's log-probability by the tokens or eojeols of the hypothesis
@@ -101,13 +101,13 @@ class RescoreSettings(UseSettings):
     tune: str | None = path_field(None)
     # a file of references, "utterance text", JSON lines, ESPnet1's data.json or icefall's recogs
     # file: finds shares, weight and bonus
-    target: ErrorRate = ErrorRate.cer
+    tune_metric: ErrorRate = setting(ErrorRate.cer, renamed_from="target")
     # what tune makes small
     reference: str | None = path_field(None)
     # a file of references: tells error rates and tunes nothing
     output: str = path_field("-")
     # a file, a folder for espnet; -: stdout
-    best: bool = False
+    one_best: bool = setting(False, renamed_from="best")
     # write "utterance text" of the best hypothesis alone
     batch_size: int = 1000
     # hypotheses read at once
@@ -116,19 +116,19 @@ class RescoreSettings(UseSettings):
         super().__post_init__()
         self._at_least(1, "batch_size")
         self._at_most(1_000_000, "batch_size")
-        self._at_least(0, "weight")
-        for key in ("weight", "bonus"):
+        self._at_least(0, "lm_weight")
+        for key in ("lm_weight", "length_bonus"):
             if not math.isfinite(getattr(self, key)):
                 self._fail(key, "must be a finite number")
-        if not all(map(math.isfinite, self.scales)):
-            self._fail("scales", "must be finite numbers")
-        if self.scales and len(self.scales) != len(self.scores):
-            self._fail("scales", f"must be as many as scores, {len(self.scores)}")
+        if not all(map(math.isfinite, self.score_scales)):
+            self._fail("score_scales", "must be finite numbers")
+        if self.score_scales and len(self.score_scales) != len(self.scores):
+            self._fail("score_scales", f"must be as many as scores, {len(self.scores)}")
         num_models = 1 + (self.ngram is not None) + len(self.mix)
-        if self.shares and len(self.shares) != num_models:
-            self._fail("shares", f"must be as many as models, {num_models}")
-        in_range = all(0 <= share <= 1 for share in self.shares)
-        if self.shares and not (in_range and abs(sum(self.shares) - 1) < 1e-3):
-            self._fail("shares", "must lie between 0 and 1 and sum to 1")
+        if self.mixture_weights and len(self.mixture_weights) != num_models:
+            self._fail("mixture_weights", f"must be as many as models, {num_models}")
+        in_range = all(0 <= share <= 1 for share in self.mixture_weights)
+        if self.mixture_weights and not (in_range and abs(sum(self.mixture_weights) - 1) < 1e-3):
+            self._fail("mixture_weights", "must lie between 0 and 1 and sum to 1")
         if self.tune is not None and self.reference is not None:
             self._fail("reference", "leave it out, tune tells error rates as well")

@@ -9,7 +9,7 @@ from typing import Any
 
 from korlm.config.commands.inference import UseSettings
 from korlm.config.data import TextConfig
-from korlm.config.validation import MISSING, path_field, paths_field
+from korlm.config.validation import MISSING, path_field, paths_field, setting
 
 ENDINGS = (".tsv", ".tsv.gz", ".parquet")
 
@@ -22,7 +22,7 @@ class Context(enum.Enum):
     carried = "carried"
 
 
-class Level(enum.Enum):
+class ScoreUnit(enum.Enum):
     """What has a row."""
 
     morph = "morph"
@@ -42,11 +42,11 @@ class ScoreSettings(UseSettings):
     # what a token is predicted from: the tokens before it in its line, in its document, or in all
     output: str = path_field("-")
     # FILE.tsv, FILE.tsv.gz or FILE.parquet; -: standard output, as TSV
-    level: Level = Level.morph
+    unit: ScoreUnit = setting(ScoreUnit.morph, renamed_from="level")
     # what has a row of `output`: each morph, eojeol or sentence
-    eojeols: str | None = path_field(None)
+    eojeol_output: str | None = path_field(None, renamed_from="eojeols")
     # another file of the same pass, with a row for each eojeol
-    sentences: str | None = path_field(None)
+    sentence_output: str | None = path_field(None, renamed_from="sentences")
     # another file of the same pass, with a row for each sentence
     entropy: bool = True
     # give the entropy of each prediction too; false is faster
@@ -72,12 +72,12 @@ class ScoreSettings(UseSettings):
         given = self.input if isinstance(self.input, list) else [self.input]
         return ["" if place is None else str(place) for place in given]
 
-    def tables(self) -> dict[str, tuple[str, Level]]:
+    def tables(self) -> dict[str, tuple[str, ScoreUnit]]:
         """The keys that name a table to write, with its place and what has a row there."""
         named = {
-            "output": (self.output, self.level),
-            "eojeols": (self.eojeols, Level.eojeol),
-            "sentences": (self.sentences, Level.sentence),
+            "output": (self.output, self.unit),
+            "eojeol_output": (self.eojeol_output, ScoreUnit.eojeol),
+            "sentence_output": (self.sentence_output, ScoreUnit.sentence),
         }
         return {key: (place, level) for key, (place, level) in named.items() if place is not None}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from korlm.config.commands.inference import UseSettings
+from korlm.config.validation import setting
 
 
 @dataclass
@@ -23,14 +24,14 @@ class ServeSettings(UseSettings):
     # requests a second that one client may send on average
     burst: int = 60
     # requests that it may send at once
-    max_waiting: int = 16
+    max_queue: int = setting(16, renamed_from="max_waiting")
     # requests that may wait for the model; more are turned away
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(0, "port")
         self._at_most(65535, "port")
-        self._at_least(1, "max_chars", "max_morphs", "burst", "max_waiting")
+        self._at_least(1, "max_chars", "max_morphs", "burst", "max_queue")
         self._above(0, "rate")
         if not self.host.strip():
             self._fail("host", "must be an address, such as 127.0.0.1")

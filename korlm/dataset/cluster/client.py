@@ -121,7 +121,7 @@ class ClusterClient:
             fit_to_memory(self.tokenizer, threads, memory)  # tells here and now if it is not enough
             return memory
         alone = fit_to_memory(self.tokenizer, threads, None)
-        heap = alone.heap if isinstance(alone, JavaConfig) else None
+        heap = alone.heap_mb if isinstance(alone, JavaConfig) else None
         return BESIDE_HEAP + (heap or 0)
 
     def _local(self) -> LocalCluster:

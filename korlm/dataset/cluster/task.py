@@ -161,15 +161,15 @@ def fit_to_memory(tokenizer: TokenizerConfig, threads: int, memory: int | None) 
     tokenizer = dataclasses.replace(tokenizer, workers=1, threads=tokenizer.threads or threads)
     if isinstance(tokenizer, JavaConfig):
         free = None if memory is None else memory - BESIDE_HEAP
-        wanted = tokenizer.heap or roomy_heap(tokenizer.threads or 1)
-        least = tokenizer.heap or LEAST_HEAP
+        wanted = tokenizer.heap_mb or roomy_heap(tokenizer.threads or 1)
+        least = tokenizer.heap_mb or LEAST_HEAP
         if free is not None and free < least:
             raise TokenizerError(
                 f"a worker with {memory} MB of memory has no room for a JVM with a heap of {least} "
                 f"MB and {BESIDE_HEAP} MB beside it: give it more (prepare.memory_gb)"
             )
         heap = wanted if free is None else min(wanted, free)
-        tokenizer = dataclasses.replace(tokenizer, heap=heap)
+        tokenizer = dataclasses.replace(tokenizer, heap_mb=heap)
     return tokenizer
 
 

@@ -81,7 +81,12 @@ class Coverage:
     def __init__(
         self, train: Mapping[str, int], text: Mapping[str, int], config: VocabConfig
     ) -> None:
-        every = Vocab(train, VocabConfig(min_freq=1, lower=config.lower, numbers=config.numbers))
+        every = Vocab(
+            train,
+            VocabConfig(
+                min_freq=1, lowercase=config.lowercase, normalize_numbers=config.normalize_numbers
+            ),
+        )
         self.frequencies = np.array(every.counts[len(SPECIALS) :], np.int64)  # falling
         ranks = every.encode(text) - len(SPECIALS)
         counts = np.fromiter(text.values(), np.int64, len(text))

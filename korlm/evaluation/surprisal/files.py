@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pyarrow.compute as pc
 
-from korlm.config import Encoding, Layout, Level, TextConfig
+from korlm.config import CorpusFormat, Encoding, ScoreUnit, TextConfig
 from korlm.corpus.files import STDIN, inspect_file
 from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
@@ -65,7 +65,7 @@ def score_files(
     config: TextConfig,
     reader: TextEncoder,
     scorer: SurprisalScorer,
-    writers: Sequence[tuple[Level, TableWriter]],
+    writers: Sequence[tuple[ScoreUnit, TableWriter]],
 ) -> Summary:
     """Scores all files in their order and writes the rows.
 
@@ -106,8 +106,8 @@ def score_files(
 def _num_bytes(sources: Sequence[Source], config: TextConfig) -> int | None:
     """How much text there is, where that can be told without reading it."""
     for source in sources:
-        found = inspect_file(source.path, Encoding(config.encoding), config.layout)
+        found = inspect_file(source.path, Encoding(config.encoding), config.format)
         is_plain = not found.packer and found.encoding is Encoding.utf8
-        if source.path == STDIN or not is_plain or found.layout is not Layout.txt:
+        if source.path == STDIN or not is_plain or found.layout is not CorpusFormat.txt:
             return None
     return sum(source.size for source in sources)

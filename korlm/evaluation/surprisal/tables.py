@@ -13,14 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from korlm.config import Level, Unicode
+from korlm.config import ScoreUnit, Unicode
 from korlm.corpus.normalization import normalize_all
 from korlm.dataset.vocab import EOS
 from korlm.evaluation.surprisal.scorer import SurprisalBatch
 from korlm.text.eojeol import split_units
 
 _SCHEMAS = {
-    Level.morph: pa.schema(
+    ScoreUnit.morph: pa.schema(
         [
             ("doc_id", pa.string()),
             ("line", pa.int64()),
@@ -34,7 +34,7 @@ _SCHEMAS = {
             ("open_surprisal", pa.float64()),
         ]
     ),
-    Level.eojeol: pa.schema(
+    ScoreUnit.eojeol: pa.schema(
         [
             ("doc_id", pa.string()),
             ("line", pa.int64()),
@@ -48,7 +48,7 @@ _SCHEMAS = {
             ("open_surprisal", pa.float64()),
         ]
     ),
-    Level.sentence: pa.schema(
+    ScoreUnit.sentence: pa.schema(
         [
             ("doc_id", pa.string()),
             ("line", pa.int64()),
@@ -65,18 +65,18 @@ _SCHEMAS = {
 }
 
 
-def schema_of(level: Level, entropy: bool) -> pa.Schema:
+def schema_of(level: ScoreUnit, entropy: bool) -> pa.Schema:
     """The columns of a table; without ``entropy`` where nobody asked for it."""
     fields = [field for field in _SCHEMAS[level] if entropy or field.name != "entropy"]
     return pa.schema(fields)
 
 
-def rows_of(costs: SurprisalBatch, level: Level) -> pa.Table:
+def rows_of(costs: SurprisalBatch, level: ScoreUnit) -> pa.Table:
     """The rows of a window of text, with the columns of ``schema_of``."""
     columns = {
-        Level.morph: _morph_columns,
-        Level.eojeol: _eojeol_columns,
-        Level.sentence: _sentence_columns,
+        ScoreUnit.morph: _morph_columns,
+        ScoreUnit.eojeol: _eojeol_columns,
+        ScoreUnit.sentence: _sentence_columns,
     }[level](costs)
     schema = schema_of(level, costs.entropy is not None)
     return pa.table([columns[name] for name in schema.names], schema=schema)

@@ -52,7 +52,7 @@ def estimate(grams: Sequence[NgramCounts], config: NgramConfig) -> list[NgramTab
     elif config.smoothing is Smoothing.maximum_likelihood:
         probs, weights = _maximum_likelihood(grams)
     else:
-        probs, weights = _add_k(grams, uniform, config.k)
+        probs, weights = _add_k(grams, uniform, config.add_k)
     tables = []
     with np.errstate(divide="ignore"):  # log of 0 is -inf, and is meant
         for level, prob, weight in zip(grams, probs, [*weights[1:], None], strict=True):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from korlm.config import Length, ListFormat
+from korlm.config import LengthUnit, ListFormat
 from korlm.rescoring.formats.espnet_json import OUTPUT
 from korlm.rescoring.formats.jsonl import list_key
 from korlm.rescoring.rescore import Rescored, RescoredList
@@ -21,7 +21,11 @@ from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.streams import shows_text
 
 # As in metrics.json.
-LENGTHS = {Length.token: "num_tokens", Length.eojeol: "num_eojeol", Length.char: "num_chars"}
+LENGTHS = {
+    LengthUnit.token: "num_tokens",
+    LengthUnit.eojeol: "num_eojeol",
+    LengthUnit.char: "num_chars",
+}
 
 
 class Writer(Protocol):
@@ -72,7 +76,7 @@ class JsonWriter:
         length: what was counted.
     """
 
-    def __init__(self, file: TextIO, sign: int, length: Length) -> None:
+    def __init__(self, file: TextIO, sign: int, length: LengthUnit) -> None:
         self.file, self.sign, self.length = file, sign, LENGTHS[length]
 
     def write(self, lists: list[RescoredList]) -> None:
@@ -102,7 +106,7 @@ class EspnetJsonWriter(JsonWriter):
     ``close`` writes the end of the file.
     """
 
-    def __init__(self, file: TextIO, sign: int, length: Length) -> None:
+    def __init__(self, file: TextIO, sign: int, length: LengthUnit) -> None:
         super().__init__(file, sign, length)
         self._before = '{"utts": {\n'
 
@@ -153,7 +157,7 @@ def check_output(output: str, layout: ListFormat, best: bool) -> None:
     is_folder = layout is ListFormat.espnet and not best
     if is_folder and output == "-":
         raise ConfigError(
-            "output=-: ESPnet's lists are a folder: give output=FOLDER, or best=true for lines "
+            "output=-: ESPnet's lists are a folder: give output=FOLDER, or one_best=true for lines "
             "'utterance text'"
         )
     if is_folder and Path(output).exists():
@@ -164,7 +168,7 @@ def check_output(output: str, layout: ListFormat, best: bool) -> None:
 
 @contextlib.contextmanager
 def writer(
-    output: str, layout: ListFormat, best: bool, sign: int, length: Length
+    output: str, layout: ListFormat, best: bool, sign: int, length: LengthUnit
 ) -> Iterator[Writer]:
     """Opens the output in a layout.
 

@@ -23,6 +23,7 @@ from korlm import config
 from korlm.cli import command as cli
 from korlm.cli import output_dirs
 from korlm.cli.arguments import key_of
+from korlm.config.renamed import register_config_source
 from korlm.sweeps.folder import job_settings, register_resolvers, settings_in
 from korlm.utils.errors import KorlmError, Pruned
 
@@ -126,6 +127,7 @@ def _task_of(command: str) -> Callable[[DictConfig], Any]:
     hydra.version.setbase(cli.VERSION_BASE)
     logging.raiseExceptions = False  # as in a command's own process
     config.register()
+    register_config_source(command)
     output_dirs.register_resolvers()
     register_resolvers()
     return cli.TASKS[command]

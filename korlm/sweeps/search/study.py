@@ -106,7 +106,7 @@ class Search:
         self._running: dict[int, Trial] = {}
         self._duplicates: dict[int, int] = {}  # trial -> one of the same settings that is running
         self._compare()
-        pruner = (config.pruner.value, config.prune_trials, config.prune_share)
+        pruner = (config.pruner.value, config.prune_min_trials, config.prune_warmup_ratio)
         self.study.set_user_attr("pruner", pruner)
 
     def _compare(self) -> None:

@@ -134,10 +134,10 @@ def with_defaults(config: Config) -> Config:
     """
     threads = config.threads or max(1, available_cores() // config.workers)
     config = dataclasses.replace(config, threads=threads)
-    if isinstance(config, JavaConfig) and config.heap is None:
+    if isinstance(config, JavaConfig) and config.heap_mb is None:
         heap = roomy_heap(threads)
         if hasattr(os, "sysconf"):
             memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
             heap = max(512, min(heap, memory // 2 // config.workers))
-        config = dataclasses.replace(config, heap=heap)
+        config = dataclasses.replace(config, heap_mb=heap)
     return config

@@ -260,7 +260,7 @@ class TokenizerPool:
         done: dict[int, pa.RecordBatch],
     ) -> None:
         """Takes one message of a worker and acts on it; does not wait for long."""
-        patience = START_SECONDS + config.seconds_per_line
+        patience = START_SECONDS + config.line_timeout_s
         for child in self._children:  # they say each second that they live
             if child.jobs and child.silent > patience:
                 # A busy or frozen machine makes any worker silent. Where no clock limits a line,
@@ -301,7 +301,7 @@ class TokenizerPool:
             logger.warning(
                 "%s took more than %g s for %d characters (%.20s...): they are read in parts",
                 self._title,
-                config.seconds_per_line,
+                config.line_timeout_s,
                 end - begin,
                 job.texts[line][begin:end],
             )
@@ -356,10 +356,10 @@ class TokenizerPool:
 
 
 def has_clock(config: WorkerConfig) -> bool:
-    """Return whether ``seconds_per_line`` limits a line; Kkma's fast engine counts its steps."""
+    """Return whether ``line_timeout_s`` limits a line; Kkma's fast engine counts its steps."""
     return not (isinstance(config, KkmaConfig) and config.engine is Engine.fast)
 
 
 def _is_there_memory(config: WorkerConfig) -> str:
-    heap = f" for tokenizer.heap={config.heap}" if isinstance(config, JavaConfig) else ""
+    heap = f" for tokenizer.heap_mb={config.heap_mb}" if isinstance(config, JavaConfig) else ""
     return f"is there memory{heap}?"

@@ -130,7 +130,7 @@ class _Worker:
     ) -> None:
         self.output = output
         self.jobs = jobs
-        self.seconds = config.seconds_per_line
+        self.seconds = config.line_timeout_s
         self.alone = threading.Lock()  # held by the one line that is tried again for its memory
         self._lock = threading.Lock()
         self.threads = [_Thread(self, build_external(config)) for _ in range(config.threads or 1)]

@@ -23,7 +23,7 @@ from distributed import LocalCluster
 from korlm.config import (
     ClusterConfig,
     CorpusConfig,
-    Document,
+    DocumentUnit,
     KkmaConfig,
     SentencePieceConfig,
     TokenizerConfig,
@@ -64,7 +64,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
     lines[150] = deadly.MARK
     path = tmp_path / "text.txt"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return CorpusConfig(name="test", files=[str(path)], document=Document.line)
+    return CorpusConfig(name="test", files=[str(path)], document_unit=DocumentUnit.line)
 
 
 Make = Callable[..., dict[str, bytes]]
@@ -106,7 +106,7 @@ def test_what_was_learned_travels(make: Make, address: str) -> None:
 def test_a_single_document_is_split_and_normalized_alike(
     make: Make, corpus: CorpusConfig, address: str
 ) -> None:
-    corpus.document, corpus.unicode = Document.file, Unicode.nfkc
+    corpus.document_unit, corpus.unicode = DocumentUnit.file, Unicode.nfkc
     path = Path(corpus.files[0])
     path.write_text(path.read_text(encoding="utf-8").replace("KBS", "ＫＢＳ"), encoding="utf-8")
     alone = make("alone")
@@ -214,6 +214,6 @@ def test_training_prepares_in_the_same_way(
 
 @pytest.mark.jvm
 def test_kkma(make: Make) -> None:
-    kkma = KkmaConfig(name="kkma", threads=1, heap=512, cache_mb=0)
+    kkma = KkmaConfig(name="kkma", threads=1, heap_mb=512, cache_size_mb=0)
     alone = make("alone", tokenizer=kkma)
     assert make("one", "local", kkma, workers=1) == alone

@@ -27,8 +27,8 @@ def test_a_heap_that_fits() -> None:
     kkma = KkmaConfig(name="kkma")
     free = fit_to_memory(kkma, 4, None)
     assert (free.workers, free.threads, free.heap) == (1, 4, 768 + 4 * 128)
-    assert fit_to_memory(kkma, 4, BESIDE_HEAP + 600).heap == 600
-    assert fit_to_memory(dataclasses.replace(kkma, threads=2, heap=700), 4, None).heap == 700
+    assert fit_to_memory(kkma, 4, BESIDE_HEAP + 600).heap_mb == 600
+    assert fit_to_memory(dataclasses.replace(kkma, threads=2, heap_mb=700), 4, None).heap_mb == 700
     with pytest.raises(TokenizerError, match=r"no room for a JVM.*prepare\.memory_gb"):
         fit_to_memory(kkma, 4, BESIDE_HEAP + LEAST_HEAP - 1)
     light = TokenizerConfig(name="eojeol")

@@ -49,7 +49,7 @@ def test_unknown_as_prepared_corpora_count_them(tmp_path: Path, lower: bool, num
         split: Counter(token for line in lines for token in line.split())
         for split, lines in splits.items()
     }
-    same = {"lower": lower, "numbers": numbers}
+    same = {"lowercase": lower, "normalize_numbers": numbers}
     coverage = Coverage(counts["train"], counts["valid"], VocabConfig(min_freq=9, **same))
     seen = set()
     for config in (

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from korlm.config import Level, VocabConfig
+from korlm.config import ScoreUnit, VocabConfig
 from korlm.corpus.lines import LineBlock
 from korlm.dataset.shards import table_of
 from korlm.dataset.spelling_model import CharNgramModel
@@ -36,8 +36,8 @@ def costs_of(texts: list[str], analyses: list[Analysis], entropy: bool = True) -
 
 
 def test_morphs() -> None:
-    table = rows_of(costs_of(TEXTS, ANALYSES), Level.morph)
-    assert table.schema == schema_of(Level.morph, entropy=True)
+    table = rows_of(costs_of(TEXTS, ANALYSES), ScoreUnit.morph)
+    assert table.schema == schema_of(ScoreUnit.morph, entropy=True)
     rows = [list(row.values()) for row in table.to_pylist()]
     assert [row[:8] for row in rows] == [
         ["글", 1, 0, "나는", "나", "NP", 1.0, 0.125],
@@ -53,7 +53,7 @@ def test_morphs() -> None:
 
 
 def test_eojeols() -> None:
-    rows = rows_of(costs_of(TEXTS, ANALYSES), Level.eojeol).to_pylist()
+    rows = rows_of(costs_of(TEXTS, ANALYSES), ScoreUnit.eojeol).to_pylist()
     assert [list(row.values())[1:9] for row in rows] == [
         [1, 0, "나는", "나/NP+는/JX", 2, 0, 3.0, 0.125],
         [1, 1, "간다", "가/VV+ㄴ다/EFN", 2, 0, 7.0, 0.375],
@@ -64,7 +64,7 @@ def test_eojeols() -> None:
 
 
 def test_sentences() -> None:
-    rows = rows_of(costs_of(TEXTS, ANALYSES), Level.sentence).to_pylist()
+    rows = rows_of(costs_of(TEXTS, ANALYSES), ScoreUnit.sentence).to_pylist()
     assert [list(row.values())[1:9] for row in rows] == [
         [1, "나는  간다", "ok", 2, 7, 5, 0, 15.0],
         [3, "ㅋㅋ", "fallback: why", 1, 3, 2, 1, 13.0],
@@ -72,7 +72,7 @@ def test_sentences() -> None:
 
 
 def test_all_levels_have_the_same_sums() -> None:
-    tables = [rows_of(costs_of(TEXTS, ANALYSES), level) for level in Level]
+    tables = [rows_of(costs_of(TEXTS, ANALYSES), level) for level in ScoreUnit]
     for name in ("surprisal", "open_surprisal"):
         sums = {round(float(np.sum(table[name].to_numpy())), 9) for table in tables}
         assert len(sums) == 1
@@ -80,18 +80,18 @@ def test_all_levels_have_the_same_sums() -> None:
 
 def test_neighbouring_lines_of_one_eojeol_stay_apart() -> None:
     texts, analyses = ["나", "나"], [Analysis(["나"], ["NP"], [0])] * 2
-    assert len(rows_of(costs_of(texts, analyses), Level.eojeol)) == 4
+    assert len(rows_of(costs_of(texts, analyses), ScoreUnit.eojeol)) == 4
 
 
-@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("level", ScoreUnit)
 @pytest.mark.parametrize("texts", [[], [" ", ""]])
-def test_nothing(level: Level, texts: list[str]) -> None:
+def test_nothing(level: ScoreUnit, texts: list[str]) -> None:
     table = rows_of(costs_of(texts, [EMPTY] * len(texts)), level)
     assert len(table) == 0 and table.schema == schema_of(level, entropy=True)
 
 
-@pytest.mark.parametrize("level", Level)
-def test_without_entropy(level: Level) -> None:
+@pytest.mark.parametrize("level", ScoreUnit)
+def test_without_entropy(level: ScoreUnit) -> None:
     table = rows_of(costs_of(TEXTS, ANALYSES, entropy=False), level)
     assert table.schema == schema_of(level, entropy=False)
     assert "entropy" not in table.column_names and isinstance(table, pa.Table)

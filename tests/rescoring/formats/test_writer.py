@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from korlm.config import Length, ListFormat
+from korlm.config import LengthUnit, ListFormat
 from korlm.rescoring.formats.reader import Layout, open_lists
 from korlm.rescoring.formats.writer import check_output, writer
 from korlm.rescoring.nbest import Hypothesis, NBest
@@ -54,7 +54,7 @@ EXPECTED = [("a", [("", -1.0), ("다", -0.5), ("가 나", 0.0)]), ("b", [("라",
 def test_round_trip(tmp_path: Path, layout: ListFormat, name: str, sign: int) -> None:
     path = tmp_path / "new" / name
     check_output(str(path), layout, False)
-    with writer(str(path), layout, False, sign, Length.token) as target:
+    with writer(str(path), layout, False, sign, LengthUnit.token) as target:
         for one in lists_of(nbests(fields=layout is ListFormat.jsonl)):
             target.write([one])
         assert not path.exists()
@@ -65,7 +65,7 @@ def test_round_trip(tmp_path: Path, layout: ListFormat, name: str, sign: int) ->
 
 def test_json_keeps_what_it_was_given(tmp_path: Path) -> None:
     path = tmp_path / "n.jsonl"
-    with writer(str(path), ListFormat.jsonl, False, 1, Length.eojeol) as target:
+    with writer(str(path), ListFormat.jsonl, False, 1, LengthUnit.eojeol) as target:
         target.write(lists_of(nbests(fields=True)))
     first = json.loads(path.read_text("utf-8").splitlines()[0])
     assert (first["id"], first["more"], len(first["nbest"])) == ("a", 1, 3)
@@ -73,7 +73,7 @@ def test_json_keeps_what_it_was_given(tmp_path: Path) -> None:
         **{"text": "다", "score": -1, "x": [1]},
         **{"total_score": -0.5, "lm_log_prob": -9.5, "num_eojeol": 4},
     }
-    with writer(str(path), ListFormat.jsonl, False, 1, Length.char) as target:
+    with writer(str(path), ListFormat.jsonl, False, 1, LengthUnit.char) as target:
         target.write(lists_of(nbests()))
     assert json.loads(path.read_text("utf-8").splitlines()[1])["num_chars"] == 4
 
@@ -83,7 +83,7 @@ def test_espnet_json_keeps_what_it_was_given(tmp_path: Path) -> None:
     rows = [{"rec_text": text, "score": score} for text, score in (("가", 0.0), ("나", -1.0))]
     hyps = [Hypothesis(r["rec_text"], r["score"], "a", r) for r in rows]  # type: ignore[arg-type]
     lists = [NBest(utt, hyps, fields={"x": 1, "output": rows}) for utt in "ab"]
-    with writer(str(path), ListFormat.espnet_json, False, 1, Length.token) as target:
+    with writer(str(path), ListFormat.espnet_json, False, 1, LengthUnit.token) as target:
         for one in lists_of(lists):
             target.write([one])
     whole = json.loads(path.read_text("utf-8"))
@@ -99,7 +99,7 @@ def test_espnet_json_keeps_what_it_was_given(tmp_path: Path) -> None:
 def test_the_best_alone(
     tmp_path: Path, layout: ListFormat, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with writer("-", layout, True, 1, Length.token) as target:
+    with writer("-", layout, True, 1, LengthUnit.token) as target:
         target.write(lists_of(nbests()))
     assert capsys.readouterr().out == "a\nb 라\n"
 
@@ -108,7 +108,7 @@ def test_nothing_half_written(tmp_path: Path) -> None:
     for layout, name in ((ListFormat.text, "n.txt"), (ListFormat.espnet, "folder")):
         with (
             pytest.raises(KeyboardInterrupt),
-            writer(str(tmp_path / name), layout, False, 1, Length.token) as target,
+            writer(str(tmp_path / name), layout, False, 1, LengthUnit.token) as target,
         ):
             target.write(lists_of(nbests()))
             raise KeyboardInterrupt
@@ -126,6 +126,6 @@ def test_outputs_that_do_not_fit(tmp_path: Path) -> None:
         check_output(str(tmp_path), ListFormat.text, False)
     with (
         pytest.raises(OutputError, match="a file stands in the way"),
-        writer(str(tmp_path / "file" / "n"), ListFormat.text, True, 1, Length.token),
+        writer(str(tmp_path / "file" / "n"), ListFormat.text, True, 1, LengthUnit.token),
     ):
         pass

@@ -22,7 +22,7 @@ from korlm.sweeps.launchers.submitit_launcher import LocalLauncher
 from korlm.utils.errors import ConfigError, install_command
 
 pytest.importorskip("joblib")
-SHORT = [*LIGHT, "trainer.max_steps=6", "trainer.valid_every=2", "trainer.sample_tokens=0"]
+SHORT = [*LIGHT, "trainer.max_steps=6", "trainer.eval_every=2", "trainer.sample_tokens=0"]
 JOBLIB = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
@@ -56,7 +56,7 @@ def test_a_killed_process_loses_its_own_job(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And Ctrl-C, while going on with it: whatever happens, the figures are the same at last."""
-    sweep = [*tiny.overrides, *SHORT, "seed=1,2", "trainer.max_steps=60", "trainer.valid_every=10"]
+    sweep = [*tiny.overrides, *SHORT, "seed=1,2", "trainer.max_steps=60", "trainer.eval_every=10"]
     assert korlm("train", "-m", *sweep, "hydra.sweep.dir=whole").code == 0
     workers: list[Worker] = []
     begin = Worker.__init__

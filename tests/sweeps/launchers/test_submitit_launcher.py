@@ -16,7 +16,7 @@ from korlm.sweeps.folder import jobs_by_settings
 from korlm.sweeps.launchers.submitit_launcher import LocalLauncher, SlurmLauncher
 
 pytest.importorskip("submitit")
-SHORT = [*LIGHT, "trainer.max_steps=60", "trainer.valid_every=10", "trainer.sample_tokens=0"]
+SHORT = [*LIGHT, "trainer.max_steps=60", "trainer.eval_every=10", "trainer.sample_tokens=0"]
 LOCAL = ["-m", "hydra/launcher=submitit_local"]
 SLURM = ["-m", "hydra/launcher=submitit_slurm"]
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")

@@ -33,9 +33,9 @@ def test_all_combinations_of_what_was_typed_last() -> None:
     ("typed", "told"),
     [
         (
-            ["model=gru,rnn", "trainer.patience=1,0"],
-            "trainer.patience=0: must be 1 or more (job model=gru_trainer.patience=0, 2 of 4; no "
-            "job was started)",
+            ["model=gru,rnn", "trainer.early_stopping_patience=1,0"],
+            "trainer.early_stopping_patience=0: must be 1 or more (job "
+            "model=gru_trainer.early_stopping_patience=0, 2 of 4; no job was started)",
         ),
         (["model=gru,ngram"], "(job model=ngram, 2 of 2; no job was started)"),
         (["seed=1,x"], "(job seed=x, 2 of 2; no job was started)"),

@@ -44,7 +44,7 @@ def trial(
 def test_the_hopeless_end_early(
     tmp_path: Path, values: dict[float, float], pruned_at: int | None
 ) -> None:
-    config = SearchConfig(n_trials=9, prune_trials=3, prune_share=0.3)
+    config = SearchConfig(n_trials=9, prune_min_trials=3, prune_warmup_ratio=0.3)
     with opened(tmp_path, space_of(), config, PERPLEXITY) as search:
         for best in (50.0, 60.0, 70.0):
             assert trial(search, tmp_path, {0.25: best + 20, 0.5: best, 1: best - 10}) == ""
@@ -63,7 +63,7 @@ def test_the_hopeless_end_early(
     ],
 )
 def test_nothing_is_pruned(tmp_path: Path, objective: str, pruner: Pruner, before: int) -> None:
-    config = SearchConfig(n_trials=9, prune_trials=3, prune_share=0.0, pruner=pruner)
+    config = SearchConfig(n_trials=9, prune_min_trials=3, prune_warmup_ratio=0.0, pruner=pruner)
     with opened(tmp_path, space_of(), config, objective) as search:
         for _ in range(before):
             trial(search, tmp_path, {0.5: 5.0, 1: 5.0}, objective)

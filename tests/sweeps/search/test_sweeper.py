@@ -23,7 +23,7 @@ from korlm.training.session import TrainingSession
 from korlm.training.tensorboard import TensorBoardLogger
 from korlm.utils.errors import install_command
 
-SHORT = [*LIGHT[:-1], "trainer.max_steps=6", "trainer.valid_every=2", "trainer.sample_tokens=0"]
+SHORT = [*LIGHT[:-1], "trainer.max_steps=6", "trainer.eval_every=2", "trainer.sample_tokens=0"]
 RATES = "optimizer.lr=tag(log,interval(0.001,0.1))"
 SEARCH = ["-m", "hydra/sweeper=optuna", "hydra.sweep.dir=here"]
 
@@ -153,7 +153,7 @@ def test_pruned_and_failed_trials(korlm: Command, tiny: TinyCorpus, tmp_path: Pa
     command = [
         *(*SEARCH, *tiny.overrides, *SHORT, "trainer.max_steps=20"),
         *("optimizer.lr=choice(0.05,1e-6)", "batches.batch_size=choice(4,9999)"),
-        *("hydra.sweeper.n_trials=5", "hydra.sweeper.prune_trials=1", "hydra.sweeper.seed=11"),
+        *("hydra.sweeper.n_trials=5", "hydra.sweeper.prune_min_trials=1", "hydra.sweeper.seed=11"),
     ]
     ended = korlm("train", *(word for word in command if "max_steps=6" not in word))
     assert ended.code == 0, ended.err
@@ -263,7 +263,7 @@ def test_pruned_in_another_process(korlm: Command, tiny: TinyCorpus) -> None:
     command = [*SEARCH, *tiny.overrides, *long, "optimizer.lr=choice(0.05,1e-6)"]
     ended = korlm(
         *("train", *command, "hydra/launcher=joblib", "hydra.sweeper.seed=29"),
-        *("hydra.sweeper.n_trials=2", "hydra.sweeper.prune_trials=1"),
+        *("hydra.sweeper.n_trials=2", "hydra.sweeper.prune_min_trials=1"),
     )
     assert ended.code == 0, ended.err
     whole, pruned = trials_of(Path("here"))

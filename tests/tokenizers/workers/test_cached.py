@@ -340,7 +340,7 @@ def test_no_more_is_read_than_the_pool_asks_for(tmp_path: Path, ahead: int, know
 
 def test_a_second_run_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_fake_kkma(tmp_path / "fake", monkeypatch)
-    config = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, heap=1024)
+    config = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, heap_mb=1024)
     batches = [[f"{number} 가", "나 나", "", "JAVA!" * (number == 7)] for number in range(20)]
     with TokenizerPool(config) as pool:
         results = [plain(columns) for columns in pool.map(batches)]

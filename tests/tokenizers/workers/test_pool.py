@@ -28,9 +28,9 @@ EMPTY = Analysis([], [], [], "empty")
 def kkma(
     workers: int = 1,
     threads: int = 2,
-    seconds_per_line: float = 10.0,
-    heap: int = 1024,
-    guard: bool = False,
+    line_timeout_s: float = 10.0,
+    heap_mb: int = 1024,
+    limit_work: bool = False,
     engine: Engine = Engine.konlpy,
 ) -> KkmaConfig:
     """Settings; those of the fake Kkma where nothing else is said."""
@@ -39,9 +39,9 @@ def kkma(
         engine=engine,
         workers=workers,
         threads=threads,
-        seconds_per_line=seconds_per_line,
-        heap=heap,
-        guard=guard,
+        line_timeout_s=line_timeout_s,
+        heap_mb=heap_mb,
+        limit_work=limit_work,
     )
 
 
@@ -233,7 +233,7 @@ def test_what_java_prints_does_not_disturb(shared: TokenizerPool) -> None:
 def test_a_line_that_hangs(fake: Path, caplog: pytest.LogCaptureFixture) -> None:
     # Three in one batch: a hanging line is not held against its batch as a death is.
     batches = [["가", "나 HANG! 다", "라", "HANG! 1", "HANG! 2"], ["마"], ["HANG!", "바"], ["사"]]
-    with TokenizerPool(kkma(seconds_per_line=0.4)) as pool, caplog.at_level(logging.WARNING):
+    with TokenizerPool(kkma(line_timeout_s=0.4)) as pool, caplog.at_level(logging.WARNING):
         results = map_all(pool, batches)
     why = "fallback: too slow"
     assert results == [
@@ -278,7 +278,7 @@ def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
     fake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches = [[f"{number}", "SLOW! 가", "나"] for number in range(12)]
-    with TokenizerPool(kkma(workers=2, seconds_per_line=1.0)) as pool:
+    with TokenizerPool(kkma(workers=2, line_timeout_s=1.0)) as pool:
         running = pool.map(batches)
         results = [timeless(next(running)) for _ in range(3)]
         stopped, other = pids(pool)
@@ -354,7 +354,7 @@ def test_a_batch_of_slow_lines_is_no_dead_worker(
     fake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [f"SLOW! {number}" for number in range(20)]
-    with TokenizerPool(kkma(threads=1, seconds_per_line=0.8)) as pool:
+    with TokenizerPool(kkma(threads=1, line_timeout_s=0.8)) as pool:
         map_one(pool, ["가"])  # its start may take as long as it likes
         started = pids(pool)
         monkeypatch.setattr(pool_module, "START_SECONDS", 0.8)
@@ -400,19 +400,19 @@ def test_kkma_that_does_not_start(fake: Path) -> None:
 
 def test_a_dictionary_that_did_not_load(fake: Path) -> None:
     (fake / "no_dictionary").touch()
-    message = error_of(kkma(heap=600))
-    assert "tokenizer.heap more than 600" in message and "아버지가방에들어가신다." in message
+    message = error_of(kkma(heap_mb=600))
+    assert "tokenizer.heap_mb more than 600" in message and "아버지가방에들어가신다." in message
 
 
 def test_a_worker_that_dies_as_it_starts(fake: Path) -> None:
     (fake / "dead_at_start").touch()
-    message = error_of(kkma(workers=2, heap=4096))
-    assert "not enough memory" in message and "tokenizer.heap=4096" in message
+    message = error_of(kkma(workers=2, heap_mb=4096))
+    assert "not enough memory" in message and "tokenizer.heap_mb=4096" in message
 
 
 def test_a_worker_that_never_becomes_ready(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "START_SECONDS", 0.0)
-    assert "ended before it was ready" in error_of(kkma(seconds_per_line=0.01))
+    assert "ended before it was ready" in error_of(kkma(line_timeout_s=0.01))
 
 
 def test_a_wrong_java_home(fake: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -503,7 +503,7 @@ HOSTILE = {
 @pytest.fixture(scope="module")
 def java() -> Iterator[TokenizerPool]:
     """One pool with the real Kkma; the tests that end its worker stand last."""
-    with TokenizerPool(kkma(threads=2, seconds_per_line=5.0)) as pool:
+    with TokenizerPool(kkma(threads=2, line_timeout_s=5.0)) as pool:
         yield pool
 
 
@@ -561,7 +561,7 @@ def test_a_crash_of_java_leaves_nothing_and_is_named(
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    with TokenizerPool(kkma(threads=1, engine=Engine.fast, guard=True)) as pool:
+    with TokenizerPool(kkma(threads=1, engine=Engine.fast, limit_work=True)) as pool:
         first = map_one(pool, SENTENCES)
         (child,) = pool._children
         os.kill(child.process.pid, signal.SIGSEGV)
@@ -575,8 +575,8 @@ def test_a_crash_of_java_leaves_nothing_and_is_named(
 def test_a_heap_larger_than_any_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     # The bound of the setting is within reach of some machines.
     monkeypatch.setattr(KkmaConfig, "_at_most", lambda *_: None)
-    message = error_of(kkma(heap=10**9))
-    assert "tokenizer.heap=1000000000" in message
+    message = error_of(kkma(heap_mb=10**9))
+    assert "tokenizer.heap_mb=1000000000" in message
 
 
 def test_a_worker_that_is_killed_as_it_starts_again(fake: Path) -> None:

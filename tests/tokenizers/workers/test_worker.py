@@ -114,7 +114,7 @@ worker.main()
     [
         {},
         {"engine": Engine.konlpy, "workers": 3, "threads": 5, "heap": 700},
-        {"seconds_per_line": 0.25, "guard": False, "cache_mb": 0},
+        {"line_timeout_s": 0.25, "limit_work": False, "cache_size_mb": 0},
     ],
 )
 def test_settings_arrive(changed: dict[str, Any]) -> None:
@@ -279,15 +279,15 @@ def start(folder: Path) -> Iterator[Start]:
     with contextlib.ExitStack() as started:
 
         def start(
-            threads: int = 1, seconds: float = 100.0, guard: bool = False, ready: bool = True
+            threads: int = 1, seconds: float = 100.0, limit_work: bool = False, ready: bool = True
         ) -> Process:
             config = KkmaConfig(
                 name="kkma",
                 engine=Engine.konlpy,
                 threads=threads,
-                heap=1024,
-                seconds_per_line=seconds,
-                guard=guard,
+                heap_mb=1024,
+                line_timeout_s=seconds,
+                limit_work=limit_work,
             )
             process = Process(config, folder)
             started.callback(process.close)
@@ -365,8 +365,8 @@ def test_a_line_that_cannot_be_read_is_read_in_parts(start: Start) -> None:
     assert worker.asked() == ["가", "다 JAVA! 라", "나", "다", "JAVA!", "라"]
 
 
-def test_the_guard_lets_eojeols_be_cut(start: Start) -> None:
-    worker = start(guard=True)
+def test_limit_work_lets_eojeols_be_cut(start: Start) -> None:
+    worker = start(limit_work=True)
     worker.give(["다 JAVA! 라"])
     assert timeless(worker.answer()) == [faked("다 JAVA! 라")._replace(status="cut: JException")]
     assert worker.asked() == ["다 JAVA! 라", "다", "JAVA!", "JAV", "A!", "라"]
