@@ -31,7 +31,7 @@ from korlm.utils.errors import (
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """The best model of a run with everything needed to use it.
+    """Best model of a run with everything needed to use it.
 
     Attributes:
         folder: the run directory, or an export.
@@ -55,7 +55,7 @@ class TrainedRun:
 
     @property
     def start_id(self) -> int:
-        """The token id before the first token of a sentence."""
+        """Token id before the first token of a sentence."""
         return EOS_ID if self.settings.batches.mode is Mode.stream else BOS_ID
 
     def reader(self) -> TextEncoder:

@@ -1,1 +1,1 @@
-"""What a model is trained for: batches, loss and metrics."""
+"""Tasks that models are trained for: batches, loss and metrics."""

@@ -1,4 +1,4 @@
-"""The contract between the training loop and a task.
+"""Contract between the training loop and a task.
 
 A task owns the batches, the loss and the metrics. The training loop (``korlm.training``) owns the
 optimizer, the schedule, checkpoints and logging, and knows no model and no metric by name.
@@ -21,7 +21,7 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 class Task(ABC, Generic[ModelT]):
-    """What a model is trained for.
+    """Batches, loss and metrics that a model is trained with.
 
     Attributes:
         monitor: the metric of the validation split that selects the best checkpoint.

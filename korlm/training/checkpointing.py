@@ -1,4 +1,4 @@
-"""What a session saves and restores: best.pt, last.pt, and the states of several processes.
+"""Saves and restores a session: best.pt, last.pt, and the states of several processes.
 
 Process r of n trains on rows r, r + n, r + 2n ... of each batch. A checkpoint holds the recurrent
 state of all rows in order, so a run can be resumed with another number of processes; the state of

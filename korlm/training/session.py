@@ -205,7 +205,7 @@ class TrainingSession:
 
     @property
     def num_parameters(self) -> int:
-        """The number of trained parameters; of an n-gram model the number of n-grams."""
+        """Number of trained parameters; of an n-gram model the number of n-grams."""
         if isinstance(self.model, NgramLM):
             return self.model.num_grams
         return sum(parameter.numel() for parameter in self.model.parameters())
@@ -237,7 +237,7 @@ class TrainingSession:
                     raise
             except TrainingInterrupted:
                 raise Interrupted(
-                    f"stopped at step {self.progress.step} of {self.total_steps}; go on with: "
+                    f"stopped at step {self.progress.step} of {self.total_steps}; resume with: "
                     + resume_command(self.folder, self.group.world_size)
                 ) from None
             finally:
@@ -382,5 +382,5 @@ class TrainingSession:
     def _resume_hint(self) -> str:
         """Return how to continue after an output error."""
         if (self.checkpoints.folder / "last.pt").is_file():
-            return f"go on with: {resume_command(self.folder, self.group.world_size)}"
+            return f"resume with: {resume_command(self.folder, self.group.world_size)}"
         return "run the same command again"

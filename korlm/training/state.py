@@ -1,4 +1,4 @@
-"""The progress of a training run, as stored in its checkpoints."""
+"""Progress of a training run, as stored in its checkpoints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RENAMED = {"best_loss": "best_cost", "bad_validations": "validations_without_im
 
 @dataclass
 class Progress:
-    """The progress of a training run, in plain numbers.
+    """Progress of a training run, in plain numbers.
 
     Attributes:
         step: finished optimizer steps.

@@ -28,7 +28,7 @@ class TensorBoardLogger:
 
     @functools.cached_property
     def _writer(self) -> SummaryWriter:
-        """The writer, created with the first event: a run that cannot start leaves no file."""
+        """Create the writer with the first event: a run that cannot start leaves no file."""
         is_resumed = any(self._folder.glob("events.out.tfevents.*"))
         purge_step = self._first_step if is_resumed else None
         writer = SummaryWriter(str(self._folder), purge_step=purge_step)

@@ -1,4 +1,4 @@
-"""The training loop.
+"""Training loop.
 
 It knows a task (``korlm.tasks.base``), not a model: the task has the batches, the loss and the
 metrics.
@@ -71,7 +71,6 @@ class Trainer:
         self.steps_per_epoch = len(self.task.train_batches)
         self.total_steps = count_total_steps(self.config, self.steps_per_epoch)
         self._buffer = StepBuffer()
-        self._saved_at = time.monotonic()
 
     def run(self) -> None:
         """Train until ``is_done``.
@@ -260,7 +259,7 @@ class Trainer:
 
 @dataclass
 class StepBuffer:
-    """The steps since the last log; losses and gradient norms stay on the device until then.
+    """Steps since the last log; losses and gradient norms stay on the device until then.
 
     Attributes:
         losses: summed nats of each batch.

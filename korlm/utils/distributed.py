@@ -1,4 +1,4 @@
-"""The process group of a training that torchrun started: data parallelism without a wrapper.
+"""Process group of a training that torchrun started: data parallelism without a wrapper.
 
 Each process holds the whole model and processes its rows of every batch (``RankBatches`` in
 korlm.dataset.batches). The loss is summed and divided by the number of tokens of the whole batch
@@ -46,7 +46,7 @@ _MESSAGE, _ERROR_REPORTED = "message", "error_reported"  # keys of the store
 
 
 class ProcessGroup:
-    """The processes that train one model together. With one process every collective is a no-op.
+    """Processes that train one model together. With one process every collective is a no-op.
 
     A context manager: it opens the connections and closes them, also after an exception, because
     PyTorch warns about a process that exits with open connections.

@@ -97,7 +97,7 @@ def test_stopped_and_resumed_to_the_bit(pair: Pair, prepared: Prepared, tmp_path
     broken = tmp_path / "broken"
     stopped = pair.ask(two_processes.train, settings, prepared.folder, broken, 5, 1)
     assert [trained.step for trained in stopped] == [5, 5]
-    again = f"go on with: torchrun --nproc-per-node 2 -m korlm.train resume={broken}"
+    again = f"resume with: torchrun --nproc-per-node 2 -m korlm.train resume={broken}"
     assert [again in (trained.interrupted or "") for trained in stopped] == [True, True]
     random = load_checkpoint(broken / "checkpoints" / "last.pt")["rng"]
     assert not torch.equal(random[0]["cpu"], random[1]["cpu"])

@@ -443,7 +443,7 @@ def test_stopped_in_the_final_evaluation_keeps_the_last_state(
         return metrics if num_validations == 1 else {**metrics, "loss": 99.0}
 
     monkeypatch.setattr(run.validator, "evaluate", worse_each_time)
-    with pytest.raises(Interrupted, match="go on with"):
+    with pytest.raises(Interrupted, match="resume with"):
         run.fit()
     last, best = (
         torch.load(run.checkpoints.folder / name, weights_only=True)["model"]
