@@ -3,17 +3,30 @@
     model = korlm.load("outputs/runs/DIR")
 
 opens a trained run for use in Python; what takes one says so in its docstring.
+
+    @korlm.register("model", "bag", builds="my_package.bag:BagLM")
+
+registers the settings of a model, a tokenizer or an optimizer of another package.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from korlm._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from korlm.config.registry import register as register
     from korlm.runs.trained_run import TrainedRun
+
+
+def __getattr__(name: str) -> Any:
+    if name == "register":  # imported on first use, so that importing korlm alone costs nothing
+        from korlm.config.registry import register
+
+        return register
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(run: str | Path) -> TrainedRun:

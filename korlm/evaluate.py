@@ -1,6 +1,6 @@
-"""Stage: runs and a text -> figures, breakdowns, intervals and tests of what the models are worth.
+"""Command: runs and a text -> metrics, breakdowns, confidence intervals and paired tests.
 
-Of one run every way to use its model is tried, each tuned on valid; of several each is a row.
+One run is evaluated in all modes, each tuned on valid; several runs are compared with each other.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
         EvaluationInputs,
         EvaluationModes,
         EvaluationResult,
-        Figures,
+        Metrics,
     )
     from korlm.runs.trained_run import TrainedRun
 
     Runs = dict[str, TrainedRun]
-    Found = dict[str, dict[str, EvaluationResult]]  # text -> row
+    Results = dict[str, dict[str, EvaluationResult]]  # text -> row of the table -> result
 
 logger = logging.getLogger(__name__)
 
 
 @stage("evaluate")
 def main(settings: EvaluateSettings) -> None:
-    """Judges the best model of each run, and says how sure that is."""
+    """Evaluate the best model of each run."""
     from korlm.evaluation.evaluate import compare
     from korlm.evaluation.output.tsv import write_breakdowns
     from korlm.runs.trained_run import load_run, short_names
@@ -41,40 +41,40 @@ def main(settings: EvaluateSettings) -> None:
 
     folders = run_folders(settings.run)
     runs = dict(zip(short_names(folders), map(load_run, folders), strict=True))
-    ways = _ways(settings, runs)
-    found = _evaluate(runs, _materials(settings, runs, ways), ways)
-    figures = {text: compare(rows, settings.bootstrap) for text, rows in found.items()}
-    for text, part in figures.items():
-        _tell(text, part, len(runs))
+    modes = _modes(settings, runs)
+    results = _evaluate(runs, _inputs(settings, runs, modes), modes)
+    metrics = {text: compare(rows, settings.bootstrap) for text, rows in results.items()}
+    for text, rows in metrics.items():
+        _log_tables(text, rows, len(runs))
     folder = output_dir()
-    write_breakdowns(folder, found)
+    write_breakdowns(folder, results)
     if settings.plot:
         from korlm.evaluation.output.plots import draw_breakdown
 
-        for text, rows in found.items():
-            draw_breakdown(folder / f"breakdown_{text}.png", text, rows, figures[text])
-    write_figures(folder / "metrics.json", figures)
+        for text, result_rows in results.items():
+            draw_breakdown(folder / f"breakdown_{text}.png", text, result_rows, metrics[text])
+    write_figures(folder / "metrics.json", metrics)
     logger.info("%s: %s", folder, ", ".join(sorted(p.name for p in folder.glob("*.[jtp][sn]*"))))
 
 
-def _ways(settings: EvaluateSettings, runs: Runs) -> EvaluationModes:
-    """What is tried besides carrying the state over and resetting it."""
+def _modes(settings: EvaluateSettings, runs: Runs) -> EvaluationModes:
+    """Return the modes beside carried and reset, with the other runs loaded."""
     from korlm.evaluation.evaluate import EvaluationModes
-    from korlm.evaluation.modes import ROWS
+    from korlm.evaluation.modes import RESERVED_NAMES
     from korlm.runs.device import inference_device
     from korlm.runs.trained_run import check_same_vocab, load_run
 
     others: Runs = {}
     folders = [*([settings.ngram] if settings.ngram else []), *settings.mix]
-    places = [run_directory(Path(folder)).resolve() for folder in folders]
-    for folder, place in zip(folders, places, strict=True):
-        if places.count(place) > 1:
-            raise ConfigError(f"mix={folder}: is named twice; leave one out")
+    paths = [run_directory(Path(folder)).resolve() for folder in folders]
+    for folder, path in zip(folders, paths, strict=True):
+        if paths.count(path) > 1:
+            raise ConfigError(f"mix={folder}: the run is given twice; leave one out")
         other = load_run(Path(folder))
         for run in runs.values():
             check_same_vocab(f"run={run.folder}", run.vocab, f"run {folder}", other.vocab)
-        name = "ngram" if folder == settings.ngram else place.name
-        name = folder if name in {*others, *ROWS, *runs} else name
+        name = "ngram" if folder == settings.ngram else path.name
+        name = folder if name in {*others, *RESERVED_NAMES, *runs} else name
         others[name] = other
     adapt = len(runs) == 1 if settings.adapt is None else settings.adapt
     cache = settings.cache if adapt else CacheConfig(sizes=[])
@@ -82,88 +82,92 @@ def _ways(settings: EvaluateSettings, runs: Runs) -> EvaluationModes:
     return EvaluationModes(others, cache, dynamic, inference_device(settings))
 
 
-def _materials(
-    settings: EvaluateSettings, runs: Runs, ways: EvaluationModes
+def _inputs(
+    settings: EvaluateSettings, runs: Runs, modes: EvaluationModes
 ) -> dict[str, EvaluationInputs]:
-    """What each run is judged on; runs that were trained on the same text share it."""
+    """Return the texts of each run; runs that were trained on the same corpus share them."""
     from korlm.dataset.statistics.tokenization_report import summary
     from korlm.evaluation.evaluate import EvaluationInputs, check_same_text
     from korlm.evaluation.texts import read_texts
 
     if settings.corpus is None:
-        own = _own(settings, runs)
-        found = {name: own[run.fingerprint] for name, run in runs.items()}
-        check_same_text(found)
-        if settings.test and not any("test" in material.texts for material in found.values()):
-            logger.info("there is no test split: what is chosen on valid is reported on valid")
-        return found
-    own = _own(settings, runs, tuning=True) if ways.needs_tuning else {}
-    texts = read_texts(settings.corpus, list(runs.values()))
-    told = {
-        run.settings.tokenizer.name: text for run, text in zip(runs.values(), texts, strict=True)
-    }
-    for name, text in told.items():
-        logger.info("%s: lines: %s", name, summary(text.status))
+        by_corpus = _own_inputs(settings, runs)
+        inputs = {name: by_corpus[run.fingerprint] for name, run in runs.items()}
+        check_same_text(inputs)
+        if settings.test and not any("test" in part.texts for part in inputs.values()):
+            logger.info("no test split: results are on valid, which hyperparameters are tuned on")
+        return inputs
+    by_corpus = _own_inputs(settings, runs, only_tuning=True) if modes.needs_tuning else {}
+    texts = dict(zip(runs, read_texts(settings.corpus, list(runs.values())), strict=True))
+    by_tokenizer = {run.settings.tokenizer.name: texts[name] for name, run in runs.items()}
+    for tokenizer, text in by_tokenizer.items():
+        logger.info("%s: lines: %s", tokenizer, summary(text.status))
     return {
         name: EvaluationInputs(
-            {settings.corpus.name: text}, own.get(run.fingerprint, EvaluationInputs({})).tuning
+            {settings.corpus.name: texts[name]},
+            by_corpus[run.fingerprint].tuning if run.fingerprint in by_corpus else None,
         )
-        for (name, run), text in zip(runs.items(), texts, strict=True)
+        for name, run in runs.items()
     }
 
 
-def _own(
-    settings: EvaluateSettings, runs: Runs, tuning: bool = False
+def _own_inputs(
+    settings: EvaluateSettings, runs: Runs, only_tuning: bool = False
 ) -> dict[str, EvaluationInputs]:
-    """What runs were trained with, by its fingerprint; for tuning alone it may be gone."""
-    from korlm.evaluation.evaluate import own_material
+    """Return the splits that runs were trained with, by fingerprint.
+
+    With ``only_tuning``, a missing prepared corpus is skipped with a warning.
+    """
+    from korlm.evaluation.evaluate import split_inputs
     from korlm.runs.trained_run import open_text
 
     given = Path(settings.prepared) if settings.prepared else None
-    found: dict[str, EvaluationInputs] = {}
+    inputs: dict[str, EvaluationInputs] = {}
     for run in runs.values():
-        if tuning and not (given or run.prepared.is_dir()):
+        if only_tuning and not (given or run.prepared.is_dir()):
             logger.warning(
-                "%s is gone, on whose valid part numbers are chosen: %s goes without cache and "
-                "dynamic evaluation, mixtures are of equal shares; prepared=DIR says where it lies",
+                "prepared corpus %s not found: skipping cache and dynamic evaluation for %s, "
+                "using equal mixture weights; set prepared=DIR to its new path",
                 *(run.prepared, run.folder),
             )
-        elif run.fingerprint not in found:
+        elif run.fingerprint not in inputs:
             prepared = open_text(run, given)
-            found[run.fingerprint] = own_material(run, prepared, settings.test and not tuning)
-    return found
+            inputs[run.fingerprint] = split_inputs(run, prepared, settings.test and not only_tuning)
+    return inputs
 
 
-def _evaluate(runs: Runs, materials: dict[str, EvaluationInputs], ways: EvaluationModes) -> Found:
-    """All rows: of one run the ways to use it, of several the run itself and its other ways.
+def _evaluate(runs: Runs, inputs: dict[str, EvaluationInputs], modes: EvaluationModes) -> Results:
+    """Evaluate all runs: rows are the modes of one run, or the runs with their other modes.
 
-    An n-gram model is the same, carried or reset: it does not look beyond a sentence.
+    With several runs, a mode that does not change the loss has no row: the n-gram model, whose
+    context ends at <bos>, is the same carried and reset.
     """
     from korlm.evaluation.evaluate import evaluate_run
     from korlm.utils.memory import reset_peak_memory
     from korlm.utils.torch_backend import tf32
 
-    found: Found = {}
+    results: Results = {}
     for name, run in runs.items():
         reset_peak_memory()
         with tf32(False):
-            texts = evaluate_run(run, materials[name], ways)
-        for text, rows in texts.items():
-            if len(runs) == 1:
-                return texts
-            part = found.setdefault(text, {})
-            for way, judged in sorted(rows.items(), key=lambda row: not row[1].as_trained):
-                row = way if way in ways.others else name if judged.as_trained else f"{name} {way}"
-                if row not in part and (row == name or not judged.same_as(part[name])):
-                    part[row] = judged
-    return found
+            by_text = evaluate_run(run, inputs[name], modes)
+        if len(runs) == 1:
+            return by_text
+        for text, by_mode in by_text.items():
+            rows = results.setdefault(text, {})
+            for mode, result in sorted(by_mode.items(), key=lambda item: not item[1].as_trained):
+                row = name if result.as_trained else f"{name} {mode}"
+                row = mode if mode in modes.others else row
+                if row not in rows and (row == name or not result.same_loss(rows[name])):
+                    rows[row] = result
+    return results
 
 
-def _tell(text: str, rows: dict[str, Figures], num_runs: int) -> None:
-    """The tables of one text."""
+def _log_tables(text: str, rows: dict[str, Metrics], num_runs: int) -> None:
+    """Log the tables of one text."""
     from korlm.evaluation.output.tables import (
-        bands_table,
         comparison_table,
+        frequency_table,
         interval_note,
         paired_test_table,
         runs_table,
@@ -172,15 +176,15 @@ def _tell(text: str, rows: dict[str, Figures], num_runs: int) -> None:
     first = next(iter(rows.values()))
     size = f"{text}, {first['num_chars']:,} characters"
     if num_runs == 1:
-        head = f"{size}, {first['num_tokens']:,} tokens, each way with what is best on valid"
-        logger.info("%s:\n%s", head, comparison_table(rows))
+        title = f"{size}, {first['num_tokens']:,} tokens, hyperparameters tuned on valid"
+        logger.info("%s:\n%s", title, comparison_table(rows))
     else:
         logger.info("%s:\n%s", size, runs_table(rows))
     logger.info("%s", interval_note(first))
     if len(rows) > 1:
         logger.info("%s", paired_test_table(rows))
     if num_runs == 1:
-        logger.info("%s", bands_table(first))
+        logger.info("%s", frequency_table(first))
 
 
 if __name__ == "__main__":

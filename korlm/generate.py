@@ -1,4 +1,4 @@
-"""Stage: run, prompts -> text in readable Korean, or the likeliest next eojeols."""
+"""Command: generate Korean text with a trained run, or complete eojeols."""
 
 from __future__ import annotations
 
@@ -16,54 +16,53 @@ from korlm.sweeps.command import stage
 if TYPE_CHECKING:
     from korlm.generation.generator import Generator
 
-
 logger = logging.getLogger(__name__)
 
 
 @stage("generate", literal=("prompt",))
 def main(settings: GenerateSettings) -> None:
-    """Writes to standard output, each eojeol as soon as it is final."""
+    """Write texts to standard output, each eojeol as soon as it is final."""
     from korlm.generation.generator import Generator
     from korlm.generation.prompts import read_prompts
     from korlm.runs.device import inference_device
     from korlm.runs.trained_run import load_run
 
     run = load_run(Path(settings.run))
-    many_lines = settings.mode is GenerateMode.complete or settings.sentences > 1
+    has_several_lines = settings.mode is GenerateMode.complete or settings.sentences > 1
     with Generator(run, inference_device(settings)) as generator:
-        place = 0
-        gc.freeze()  # Python looks through all that is there now and then, for 0.2 s
+        gc.freeze()  # else the garbage collector scans the vocabulary now and then (0.2 s)
+        is_first = True
         for prompt in read_prompts(settings.prompt, settings.prompts):
-            for text in _texts(generator, prompt, settings):
-                if place and many_lines:
+            for pieces in _texts(generator, prompt, settings):
+                if has_several_lines and not is_first:
                     _write("\n")
-                for piece in text:
+                for piece in pieces:
                     _write(piece)
-                place += 1
+                is_first = False
 
 
 def _texts(
     generator: Generator, prompt: str, settings: GenerateSettings
 ) -> Iterator[Iterator[str]]:
-    """What a prompt gives: several texts, each in pieces."""
+    """Yield the texts of a prompt, each in pieces."""
     from korlm.generation.generator import StoppingCriteria
     from korlm.generation.sampling import Sampling
 
-    length = StoppingCriteria(settings.max_tokens, settings.sentences)
+    stopping = StoppingCriteria(settings.max_tokens, settings.sentences)
     if settings.mode is GenerateMode.complete:
-        found = generator.completer.complete(
+        result = generator.completer.complete(
             prompt, settings.num_completions, settings.max_expansions
         )
-        if not found.eojeols:
+        if not result.eojeols:
             logger.warning(
-                "prompt=%s: no completion: the model knows no eojeol that begins like this; type "
+                "prompt=%s: no completion: the model knows no eojeol that starts like this; type "
                 "fewer letters, raise max_expansions=%d, or use a model of more text",
                 prompt,
                 settings.max_expansions,
             )
-        yield (f"{eojeol.text}\t{eojeol.probability:.6f}\n" for eojeol in found.eojeols)
+        yield (f"{eojeol.text}\t{eojeol.probability:.6f}\n" for eojeol in result.eojeols)
     elif settings.beams is not None:
-        best = generator.best(prompt, settings.beams, length, settings.length_penalty)
+        best = generator.beam_search(prompt, settings.beams, stopping, settings.length_penalty)
         for text, _ in best[: settings.num_samples]:
             yield iter([text])
     else:
@@ -71,16 +70,16 @@ def _texts(
             *(settings.temperature, settings.top_k, settings.top_p, settings.repetition_penalty)
         )
         for number in range(settings.num_samples):
-            yield generator.stream(prompt, sampling, length, settings.seed + number)
+            yield generator.stream(prompt, sampling, stopping, settings.seed + number)
 
 
 def _write(piece: str) -> None:
-    """Gives a piece out at once; ends the command where nobody reads any more, as ``head`` does."""
+    """Write and flush; exit with 0 if the reader closed the pipe, as ``head`` does."""
     try:
         sys.stdout.write(piece)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
         raise SystemExit(0) from None
 
 

@@ -1,4 +1,4 @@
-"""Stage: runs or a sweep -> one HTML page that can be sent by mail."""
+"""Command: write an HTML report of runs or of a sweep."""
 
 from __future__ import annotations
 
@@ -14,25 +14,22 @@ logger = logging.getLogger(__name__)
 
 @stage("report", literal=("title",), renamed={"sweep": "sweep_dir"})
 def main(settings: ReportSettings) -> None:
-    """Reads what the runs left behind; opens no model."""
+    """Read the files of the runs, without loading models, and write the page."""
     from korlm.reporting.html import build_page, write_page
-    from korlm.reporting.run_summary import best_first, find_runs, jobs_of, read_run
+    from korlm.reporting.run_summary import best_first, find_jobs, find_runs, read_run
 
-    folders = jobs_of(Path(settings.sweep_dir)) if settings.sweep_dir else find_runs(settings.runs)
-    runs = best_first(
-        [
-            read_run(folder, name)
-            for name, folder in ProgressBar(folders.items(), "reading", unit="run")
-        ]
-    )
+    sweep = Path(settings.sweep_dir) if settings.sweep_dir else None
+    folders = find_jobs(sweep) if sweep else find_runs(settings.runs)
+    progress = ProgressBar(folders.items(), "reading", unit="run")
+    runs = best_first([read_run(folder, name) for name, folder in progress])
     for run in runs:
         for problem in run.problems:
             logger.warning("%s: %s", run.folder, problem)
-    number = f"{len(runs)} runs" if len(runs) > 1 else f"Run {runs[0].name}"
-    default = f"Sweep {Path(settings.sweep_dir).name}" if settings.sweep_dir else number
+    content = f"{len(runs)} runs" if len(runs) > 1 else f"Run {runs[0].name}"
+    title = settings.title or (f"Sweep {sweep.name}" if sweep else content)
     output = Path(settings.output)
-    write_page(output, build_page(settings.title or default, runs))
-    logger.info("%s: %s, %s bytes", output, number, f"{output.stat().st_size:,}")
+    write_page(output, build_page(title, runs))
+    logger.info("%s: %s, %s bytes", output, content, f"{output.stat().st_size:,}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage: run and n-best lists -> lists in a better order, and weights that are best for them."""
+"""Command: run and n-best lists -> rescored lists, and weights tuned for the fewest errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from korlm.sweeps.command import stage
 from korlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
-    from korlm.rescoring.formats.reader import Layout
+    from korlm.rescoring.formats.reader import ReadOptions
     from korlm.runs.trained_run import TrainedRun
 
 logger = logging.getLogger(__name__)
@@ -20,84 +20,93 @@ logger = logging.getLogger(__name__)
 
 @stage("rescore")
 def main(settings: RescoreSettings) -> None:
-    """Puts the hypotheses of n-best lists in the order that a trained model would have them."""
-    from korlm.rescoring.formats.reader import format_of, open_lists, read_references
-    from korlm.rescoring.formats.writer import check_output, writer
+    """Sort the hypotheses of n-best lists by recognizer and language model scores."""
+    from korlm.rescoring.formats.reader import detect_format, open_lists
+    from korlm.rescoring.formats.writer import check_output, open_writer
     from korlm.rescoring.lm_scorer import LMScorer
-    from korlm.rescoring.nbest import check_references
-    from korlm.rescoring.pipeline import RescoringJob, rescore_lists
+    from korlm.rescoring.pipeline import rescore_lists
     from korlm.rescoring.rescore import ScoreWeights
     from korlm.runs.device import inference_device
     from korlm.utils.torch_backend import tf32
 
-    layout = _layout(settings)
+    options = _read_options(settings)
     path = Path(settings.nbest)
-    found = format_of(path, settings.format)
-    check_output(settings.output, found, settings.one_best)
-    lists = open_lists(path, layout)
+    list_format = detect_format(path, settings.format)
+    check_output(settings.output, list_format, settings.one_best)
+    lists = open_lists(path, options)
     utterances, num_hyps = lists.size()
-    references: dict[str, str] = {}
-    if reference := settings.tune or settings.reference:
-        from korlm.rescoring.error_rates import check_jiwer
-
-        check_jiwer("tune" if settings.tune else "reference")
-        references = read_references(Path(reference))
-        left = check_references(utterances, references, Path(reference))
-        if left:
-            logger.warning(
-                "%s: %s references have no list and do not count", reference, f"{left:,}"
-            )
-        references = {utt: text for utt, text in references.items() if utt in utterances}
+    references = _references(settings, utterances)
     runs = _runs(settings)
     linear = _is_linear(settings, runs)
-    combination = ScoreWeights(
+    weights = ScoreWeights(
         settings.lm_weight,
         settings.length_bonus,
         settings.mixture_weights,
         settings.length_unit,
         settings.normalize,
     )
-    job = RescoringJob(combination, settings.tune_metric, settings.batch_size, references, num_hyps)
-    device = inference_device(settings)
     with (
         tf32(False),
         LMScorer(
-            runs, linear, settings.mixture_weights, settings.open_vocabulary, device
+            *(runs, linear, settings.mixture_weights),
+            open_vocabulary=settings.open_vocabulary,
+            device=inference_device(settings),
         ) as scorer,
-        writer(
-            settings.output, found, settings.one_best, layout.sign, settings.length_unit
-        ) as target,
+        open_writer(
+            *(settings.output, list_format, settings.one_best, options.sign),
+            unit=settings.length_unit,
+        ) as output,
     ):
-        rescore_lists(lists, scorer, job, target, tuning=settings.tune is not None)
+        rescore_lists(
+            *(lists, scorer, output, weights, references, num_hyps),
+            tune_metric=settings.tune_metric if settings.tune is not None else None,
+            batch_size=settings.batch_size,
+        )
 
 
-def _layout(settings: RescoreSettings) -> Layout:
-    """How the lists are to be read."""
+def _read_options(settings: RescoreSettings) -> ReadOptions:
     from korlm.config import ScoreKind
     from korlm.rescoring.formats.kaldi import CostFile
-    from korlm.rescoring.formats.reader import Layout
+    from korlm.rescoring.formats.reader import ReadOptions
 
     scales = settings.score_scales or [1.0] * len(settings.scores)
     costs = [CostFile(Path(p), s) for p, s in zip(settings.scores, scales, strict=True)]
     sign = -1 if settings.score_kind is ScoreKind.cost else 1
-    return Layout(settings.format, sign, settings.score_field, settings.numbered, costs)
+    return ReadOptions(settings.format, sign, settings.score_field, settings.numbered, costs)
+
+
+def _references(settings: RescoreSettings, utterances: set[str]) -> dict[str, str]:
+    """Return the references of the utterances; empty without ``tune`` and ``reference``."""
+    from korlm.rescoring.error_rates import check_jiwer
+    from korlm.rescoring.formats.reader import read_references
+    from korlm.rescoring.nbest import check_references
+
+    given = settings.tune or settings.reference
+    if not given:
+        return {}
+    check_jiwer("tune" if settings.tune else "reference")
+    references = read_references(Path(given))
+    num_unused = check_references(utterances, references, Path(given))
+    if num_unused:
+        logger.warning("%s: ignoring %s references without a list", given, f"{num_unused:,}")
+    return {utt: text for utt, text in references.items() if utt in utterances}
 
 
 def _runs(settings: RescoreSettings) -> list[TrainedRun]:
-    """The run, and those it is mixed with."""
+    """Return the run and those that it is mixed with."""
     from korlm.runs.trained_run import load_run
 
     others = [*([settings.ngram] if settings.ngram else []), *settings.mix]
     folders = [settings.run, *others]
-    places = [run_directory(Path(folder)).resolve() for folder in folders]
-    for folder, place in zip(others, places[1:], strict=True):
-        if places.count(place) > 1:
-            raise ConfigError(f"mix={folder}: is named twice; leave one out")
+    paths = [run_directory(Path(folder)).resolve() for folder in folders]
+    for folder, path in zip(others, paths[1:], strict=True):
+        if paths.count(path) > 1:
+            raise ConfigError(f"mix={folder}: the run is given twice; leave one out")
     return [load_run(Path(folder)) for folder in folders]
 
 
 def _is_linear(settings: RescoreSettings, runs: list[TrainedRun]) -> bool:
-    """Whether models are mixed token by token; one alone is a mixture of one."""
+    """Return whether to mix linearly; a single model is a linear mixture of one."""
     from korlm.config import Mixing
     from korlm.rescoring.lm_scorer import same_vocab
     from korlm.runs.trained_run import check_same_vocab

@@ -1,4 +1,4 @@
-"""Stage: run and text -> the surprisal of every morph, eojeol or sentence."""
+"""Command: run and text -> surprisal of every morph, eojeol or sentence."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 
 @stage("score")
 def main(settings: ScoreSettings) -> None:
-    """Writes the tables of the settings, and tells what was read."""
+    """Write the tables of the settings and log a summary."""
     try:
         _score(settings)
-    except BrokenPipeError:  # whoever read standard output has seen enough
-        if lost := [place for place, _ in settings.tables().values() if place != "-"]:
+    except BrokenPipeError:  # as with `| head`: an error only if files are lost
+        if lost := [target for target, _ in settings.tables().values() if target != "-"]:
             raise OutputError(
                 f"standard output was closed: {', '.join(lost)} not written; give output=FILE"
             ) from None
@@ -58,9 +58,9 @@ def _score(settings: ScoreSettings) -> None:
             settings.entropy,
             settings.batch_tokens,
         )
-        reader = stack.enter_context(run.reader())
+        encoder = stack.enter_context(run.reader())
         stack.enter_context(tf32(False))
-        summary = score_files(sources, settings.corpus, reader, scorer, writers)
+        summary = score_files(sources, settings.corpus, encoder, scorer, writers)
     logger.info("%s", summary)
 
 
@@ -72,7 +72,7 @@ def surprisals(
     entropy: bool = True,
     reader: TextEncoder | None = None,
 ) -> pa.Table:
-    """The surprisal of every morph, eojeol or sentence of a few lines, in bits.
+    """Return the surprisal of every morph, eojeol or sentence of a few lines, in bits.
 
         run = korlm.load("outputs/runs/DIR")
         surprisals(run, ["나는 학교에 간다.", "너도 간다."], unit="eojeol").to_pandas()
@@ -81,19 +81,18 @@ def surprisals(
     process that was forked after it has computed anything, see ``korlm.load``.
 
     Args:
-        run: whose model is asked, where it is.
-        texts: a line each, together one document; a str is a single line.
-        unit: what has a row: morph, eojeol or sentence.
+        run: its model is used on the device where it is.
+        texts: one line each, together one document; a str is a single line.
+        unit: of the rows: morph, eojeol or sentence.
         context: what a token is predicted from: line, document or carried.
-        entropy: whether to give that of each prediction.
-        reader: ``run.reader()``, to ask again and again without starting Kkma anew.
+        entropy: also compute the entropy of each prediction.
+        reader: ``run.reader()``; reuse one for several calls, so that Kkma starts once.
 
     Returns:
-        The columns that ``python -m korlm.score`` writes. ``to_pandas()`` of such a table needs the
-        package pandas.
+        The columns that ``python -m korlm.score`` writes. ``to_pandas()`` needs the package pandas.
 
     Raises:
-        CorpusError: a text is no str, or holds half of a surrogate pair.
+        CorpusError: a text is not a str or has a lone surrogate.
         TokenizerError: the tokenizer of the run does not start.
     """
     from korlm.evaluation.surprisal.scorer import SurprisalScorer
@@ -108,7 +107,7 @@ def surprisals(
         with run.reader() as reader:
             return surprisals(run, texts, unit, context, entropy, reader)
     scorer = SurprisalScorer(run.model, run.start_id, Context(context), entropy)
-    tables = [rows_of(costs, unit) for costs in scorer.score([reader.read_texts(texts)])]
+    tables = [rows_of(batch, unit) for batch in scorer.score([reader.read_texts(texts)])]
     return schema_of(unit, entropy).empty_table() if not tables else tables[0]
 
 

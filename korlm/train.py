@@ -15,8 +15,8 @@ from korlm.config.objective import cost
 from korlm.config.serialization import settings_from_plain
 from korlm.config.stored import read_json
 from korlm.runs.directories import is_finished, resumed_checkpoint
-from korlm.sweeps.command import stage, watching_trial
-from korlm.sweeps.folder import lies_in
+from korlm.sweeps.command import pruning_callback, stage
+from korlm.sweeps.folder import is_inside
 from korlm.sweeps.results import damaged_figures
 from korlm.utils import dist_env
 from korlm.utils.errors import CheckpointError, ConfigError, enough_memory
@@ -69,7 +69,7 @@ def main(settings: TrainSettings) -> float:
 
     advice = "lower model.hidden_dim, model.embedding_dim or batches.batch_size"
     memory = enough_memory(f"model={settings.model.name}", advice)
-    with group, watching_trial(objective) as pruning, memory:
+    with group, pruning_callback(objective) as pruning, memory:
         callbacks = () if pruning is None else (pruning,)
         session = build_session(settings, prepared, run_dir, resumed, group, callbacks)
         return _objective(objective, session.fit())
@@ -121,10 +121,12 @@ def _load_resumed(command: TrainSettings) -> tuple[TrainSettings, dict[str, obje
     if is_sweep():
         overrides = []  # they are those of the job, and in the checkpoint
     for override in overrides:
-        if not override.startswith(("trainer.", "prepare.", "outputs=", "prepared=", "objective=")):
+        if not override.startswith(
+            ("trainer.", "prepare.", "outputs=", "prepared=", "objective=", "imports=")
+        ):
             raise ConfigError(
                 f"{override}: a resumed run keeps its settings; only trainer.*, prepare.*, "
-                "outputs, prepared and objective may change"
+                "outputs, prepared, objective and imports may change"
             )
     from korlm.runs.checkpoint import load_checkpoint, settings_of
 
@@ -133,7 +135,7 @@ def _load_resumed(command: TrainSettings) -> tuple[TrainSettings, dict[str, obje
     checkpoint = load_checkpoint(path)
     settings = settings_from_plain(settings_of(checkpoint, path), overrides)
     is_overridden = any(key_of(override) == "outputs" for override in overrides)
-    if not is_overridden and not lies_in(run_dir, Path(settings.outputs)):
+    if not is_overridden and not is_inside(run_dir, Path(settings.outputs)):
         settings = dataclasses.replace(settings, outputs=command.outputs)
     settings = dataclasses.replace(
         settings, prepare=command.prepare, resume_from=command.resume_from

@@ -1,1 +1,1 @@
-"""What all commands share: Hydra, error messages and exit codes."""
+"""Code that all commands share: Hydra, help, error messages and exit codes."""

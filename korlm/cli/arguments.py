@@ -1,4 +1,4 @@
-"""What was typed: put into Hydra's grammar, and refused where it cannot be meant."""
+"""Check the command line, and convert it to Hydra's grammar."""
 
 from __future__ import annotations
 
@@ -7,40 +7,39 @@ import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 
-from korlm import config
-from korlm.config.keys import _choices
+from korlm.config import registry
+from korlm.config.keys import choices
 from korlm.config.paths import expand_home, path_value, quote_string
 from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError
 
 
 def check_groups(command: str, arguments: list[str]) -> None:
-    """Refuses what Hydra would break down over: choices of a group that are none.
-
-    Keys of a group that may be left out, and was, are such as well.
+    """Check the choices of groups, about which Hydra's own errors are unclear.
 
     Args:
-        command: whose settings were given.
-        arguments: as they were typed.
+        command: the command whose settings are given.
+        arguments: as typed.
 
     Raises:
-        ConfigError: naming the key, and how to choose the group.
+        ConfigError: a choice is not a name, or a key belongs to an optional group that is not
+            selected.
     """
-    fields = dataclasses.fields(config.SCHEMAS[""][f"{command}_schema"])
-    groups = {f.name for f in fields} & set(config.SCHEMAS)
+    fields = dataclasses.fields(registry.schemas("")[command])
+    groups = {f.name for f in fields} & set(registry.groups())
     optional = {f.name for f in fields if f.default is None} & groups
     for argument in arguments:
         key, _, value = argument.lstrip("+").partition("=")
         group = key.split(".")[0]
         if key in groups - optional and re.fullmatch(r"|null|[\d.+-]+|\[.*\]", value, re.I | re.S):
-            raise ConfigError(f"{argument}: must be one of {', '.join(_choices(group))}")
+            raise ConfigError(f"{argument}: must be one of {', '.join(choices(group))}")
         chosen = any(other.startswith(f"{group}=") for other in arguments)
         if group in optional and (value.startswith("{") or not chosen):
-            names = "|".join(_choices(group))
+            names = "|".join(choices(group))
             raise ConfigError(f"{argument}: choose the group as well: {group}={names}")
 
 
-HYDRA_FLAGS = {
+_HYDRA_FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
     *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp"),
     *("--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
@@ -56,21 +55,24 @@ _VALUE_FLAGS = {
 }
 
 
+IMPORTS = "imports"
+
+
 _PRINTS, _PRINTABLE = ("--cfg", "-c"), ("job", "hydra", "all")
 
 
-# What names one folder for all jobs of a sweep.
-_OF_THE_SWEEP = {"outputs", "resume", "hydra.run.dir", "hydra.sweep.dir"}
+# Paths of a sweep as a whole: commas in their values are part of the path.
+_SWEEP_PATHS = {"outputs", "resume", "hydra.run.dir", "hydra.sweep.dir"}
 
 
 _KEY = re.compile(r"(\+{0,2}|~)[\w$][\w$./@:-]*")
 
 
-_QUESTIONS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}
+_PRINTING_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}
 
 
 def key_of(override: str) -> str:
-    """The key of an override, without the signs before it.
+    """Return the key of an override, without the signs before it.
 
     >>> key_of("+experiment=smoke"), key_of("~schedule")
     ('experiment', 'schedule')
@@ -79,9 +81,7 @@ def key_of(override: str) -> str:
 
 
 def quote_hangul(override: str) -> str:
-    """Quotes the words of an override that hold letters outside ASCII.
-
-    Hydra's grammar takes such letters only in quotes, and file names in Korea are Korean.
+    """Quote the words of an override with letters outside ASCII, as Hydra's grammar requires.
 
     >>> quote_hangul("corpus.files=[자료/글.txt,b.txt]")
     "corpus.files=['자료/글.txt',b.txt]"
@@ -98,9 +98,9 @@ def quote_hangul(override: str) -> str:
 
 
 def quote_literal(text: str) -> str:
-    r"""Quotes a text so that Hydra and OmegaConf give it back to the letter.
+    r"""Quote a text so that Hydra and OmegaConf return it unchanged.
 
-    A backslash has a meaning of its own before a quote (Hydra) and before ``${`` (OmegaConf) alone.
+    A backslash is an escape character only before a quote (Hydra) and before ``${`` (OmegaConf).
 
     >>> print(quote_literal("나는, '너'는 ${그}"))
     '나는, \'너\'는 \${그}'
@@ -108,20 +108,20 @@ def quote_literal(text: str) -> str:
     return quote_string(re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text))
 
 
-def whole(arguments: Sequence[str], literal: Collection[str]) -> list[str]:
-    """Arguments with the words of a text together again that the shell took apart.
+def join_literals(arguments: Sequence[str], literal: Collection[str]) -> list[str]:
+    """Join the words of unquoted texts, which the shell has split.
 
     Args:
-        arguments: as the shell gave them.
-        literal: keys behind whose equal sign everything is text, up to the next setting.
+        arguments: the command line.
+        literal: keys whose values are texts that extend to the next setting or flag.
 
-    >>> whole(["prompt=나는", "학교에", "top_k=3"], {"prompt"})
+    >>> join_literals(["prompt=나는", "학교에", "top_k=3"], {"prompt"})
     ['prompt=나는 학교에', 'top_k=3']
     """
     joined: list[str] = []
     for argument in arguments:
-        goes_on = joined and joined[-1].partition("=")[0] in literal
-        if goes_on and "=" not in argument and argument not in HYDRA_FLAGS:
+        in_text = joined and joined[-1].partition("=")[0] in literal
+        if in_text and "=" not in argument and argument not in _HYDRA_FLAGS:
             joined[-1] += f" {argument}"
         else:
             joined.append(argument)
@@ -129,7 +129,7 @@ def whole(arguments: Sequence[str], literal: Collection[str]) -> list[str]:
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with flags before settings: Hydra wants settings to stand together.
+    """Return the arguments with flags first: Hydra needs settings without flags in between.
 
     >>> flags_first(["seed=1,2", "-m", "model=gru", "--config-dir", "mine"])
     ['-m', '--config-dir', 'mine', 'seed=1,2', 'model=gru']
@@ -147,28 +147,47 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
     return flags + settings
 
 
-def in_hydras_grammar(
+def typed_imports(arguments: Sequence[str]) -> list[str]:
+    """Return the modules that ``imports=`` names, which must be imported before Hydra composes.
+
+    Raises:
+        ConfigError: one is not the name of a module.
+
+    >>> typed_imports(["imports=[my_package,other.models]", "seed=1"])
+    ['my_package', 'other.models']
+    """
+    names: list[str] = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key.lstrip("+") == IMPORTS:
+            names += [name for name in re.split(r"[\s,\[\]'\"]+", value) if name]
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ConfigError(f"imports=[{name}]: must be names of Python modules, such as a.b")
+    return names
+
+
+def to_hydra_grammar(
     arguments: Sequence[str],
     literal: Collection[str] = (),
     renamed: Mapping[str, str] | None = None,
     paths: Mapping[str, bool] | None = None,
 ) -> list[str]:
-    """Return the arguments of a command as Hydra takes them.
+    """Return the arguments of a command in Hydra's grammar.
 
     Args:
-        arguments: whole texts, flags first.
-        literal: keys behind whose equal sign everything is text.
+        arguments: from ``join_literals`` and ``flags_first``.
+        literal: keys whose values are texts.
         renamed: key as typed -> key of the settings.
-        paths: keys of paths -> whether they hold a list; see
-            ``korlm.config.paths.path_value``. With -m a
-            comma outside quotes separates the values of a sweep, except for the folder of the
+        paths: keys of paths -> whether they hold a list; see ``korlm.config.paths.path_value``.
+            With -m, commas outside quotes separate the values of a sweep, except in paths of the
             sweep itself.
 
     Raises:
-        ConfigError: a path is empty, or begins with the name of no home folder.
+        ConfigError: a path is empty, or its home folder does not exist.
     """
     sweeps = is_multirun(arguments)
-    found = []
+    converted = []
     for word in arguments:
         key, equals, value = word.partition("=")
         key = (renamed or {}).get(key, key)
@@ -177,39 +196,42 @@ def in_hydras_grammar(
             own = f"{key}={expand_home(value, key)}"
         elif not equals or key.startswith("-"):
             own = word
+        elif name == IMPORTS:
+            own = f"{key}=[{','.join(typed_imports([word]))}]"
         elif key in literal:
             own = f"{key}={quote_literal(value)}"
         elif paths and name in paths:
-            separates = sweeps and name not in _OF_THE_SWEEP
+            separates = sweeps and name not in _SWEEP_PATHS
             typed = word.partition("=")[0]
             own = f"{key}={path_value(value, typed, paths[name], separates)}"
         else:
             own = quote_hangul(f"{key}={value}")
-        found.append(own)
-    return found
+        converted.append(own)
+    return converted
 
 
 def is_multirun(words: Collection[str]) -> bool:
-    """Whether several jobs are asked for."""
+    """Return whether the arguments start a sweep."""
     return not {"-m", "--multirun", "hydra.mode=MULTIRUN"}.isdisjoint(words)
 
 
-def check_words(command: str, words: Sequence[str]) -> None:
-    """Refuses what Hydra would take for something else, or hang over.
+def check_arguments(command: str, words: Sequence[str]) -> None:
+    """Check flags and keys, which Hydra would misinterpret or report unclearly.
 
     Args:
-        command: that was typed.
-        words: as they were typed, flags first.
+        command: the command.
+        words: its arguments, flags first.
 
     Raises:
-        ConfigError: a flag that there is none of, or a sweep where there can be none.
+        ConfigError: a flag is unknown, an argument is not ``key=value``, or a sweep is
+            not possible.
     """
     before = ""
     for word in words:
         key, equals, value = word.partition("=")
         written = "settings are written key=value, such as trainer.epochs=3"
         if word.startswith("-"):
-            if key not in HYDRA_FLAGS:
+            if key not in _HYDRA_FLAGS:
                 raise ConfigError(f"{key}: {written}")
             if key in _PRINTS and equals and value not in _PRINTABLE:
                 raise ConfigError(f"{word}: must be one of {', '.join(_PRINTABLE)}")
@@ -222,7 +244,7 @@ def check_words(command: str, words: Sequence[str]) -> None:
             raise ConfigError(f"{word}: {key!r} is not the name of a setting; {written}")
         before = word
     if before in _VALUE_FLAGS:
-        raise ConfigError(f"{before}: a value is missing behind it")
+        raise ConfigError(f"{before}: needs a value")
     is_alone, is_sweep = dist_env.place().is_alone, is_multirun(words)
     if command != "train" and not is_alone:
         raise ConfigError(f"korlm.{command} runs in one process: start it without torchrun")
@@ -232,7 +254,7 @@ def check_words(command: str, words: Sequence[str]) -> None:
             "it out, or start the sweep without torchrun; with hydra/launcher=submitit_local "
             "hydra.launcher.tasks_per_node=2 each of its jobs has two processes"
         )
-    if is_sweep or not _QUESTIONS.isdisjoint(word.split("=")[0] for word in words):
+    if is_sweep or not _PRINTING_FLAGS.isdisjoint(word.split("=")[0] for word in words):
         return
     for word in words:
         if command == "train" and re.match(r"sweep=(?!null$)", word):

@@ -1,7 +1,7 @@
-"""What all commands share: Hydra around a stage, errors in one line, exit codes.
+"""Run a command with Hydra: compose and check settings, print errors in one line, exit.
 
-Exit codes: 0 done; 1 a user's mistake, told in one line on stderr; 130 after Ctrl-C. All that
-happens before the settings are known to be valid stays light: no torch, konlpy or tensorboard.
+Exit codes: 0 success; 1 a user's mistake, reported in one line on stderr; 130 after Ctrl-C. Until
+the settings are checked, no heavy package (torch, konlpy, tensorboard) is imported.
 """
 
 from __future__ import annotations
@@ -19,26 +19,33 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config
+from korlm._version import __version__
 from korlm.cli.arguments import (
+    check_arguments,
     check_groups,
-    check_words,
     flags_first,
-    in_hydras_grammar,
     is_multirun,
+    join_literals,
     key_of,
-    whole,
+    to_hydra_grammar,
+    typed_imports,
 )
+from korlm.cli.config_source import register_config_source
+from korlm.cli.help import help_text
 from korlm.cli.output_dirs import Refused, RunFolder, output_dir, register_resolvers
+from korlm.config import registry
 from korlm.config.error_messages import format_config_error
-from korlm.config.keys import HYDRA_PATHS, conf_dir, path_keys
-from korlm.config.renamed import register_config_source, rename_override
+from korlm.config.keys import HYDRA_PATHS, conf_dir, path_keys, rename_override
 from korlm.config.serialization import to_settings
 from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError, Interrupted, KorlmError, OutputKey, output_errors
@@ -51,20 +58,20 @@ logger = logging.getLogger(__name__)
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
-SPINS = "3000"  # turns of libgomp, some ten microseconds
+SPIN_COUNT = "3000"  # of libgomp, tens of microseconds
 
 
 WRONG_SETTINGS = (KorlmError, HydraException, OmegaConfBaseException)
 
 
-VERSION_BASE = "1.3"  # of Hydra's behaviour
+VERSION_BASE = "1.3"  # of Hydra
 
 
-TASKS: dict[str, Callable[[DictConfig], Any]] = {}  # command -> what it does with one job
+TASKS: dict[str, Callable[[DictConfig], Any]] = {}  # command -> function that runs one job
 
 
 def command_overrides() -> list[str]:
-    """The overrides typed for this job."""
+    """Return the overrides of this job."""
     return list(HydraConfig.get().overrides.task)
 
 
@@ -83,15 +90,15 @@ def _stop(message: str, code: int) -> NoReturn:
 
 
 def _remove_empty_run_dir(folder: Path) -> None:
-    """Removes a run directory in which nothing came to be, and its parents while they are empty."""
-    if HydraConfig.get().output_subdir is None or RunFolder.was_there:
-        return  # the folder is not of this command's making
+    """Remove a run directory without results, and its parents if they are empty."""
+    if HydraConfig.get().output_subdir is None or RunFolder.had_files:
+        return  # not created by this command
     if (folder / "checkpoints").exists() or not (folder / ".hydra").exists():
         return
     for handler in list(logging.getLogger().handlers):
         if isinstance(handler, logging.FileHandler):
             logging.getLogger().removeHandler(handler)
-            with contextlib.suppress(OSError):  # a full disk may be why nothing came to be
+            with contextlib.suppress(OSError):  # such as a full disk
                 handler.close()
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
@@ -101,10 +108,10 @@ def _remove_empty_run_dir(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _silence_io_errors() -> Iterator[None]:
-    """Keeps the logging and other threads from telling tracebacks of pipes and disks on stderr.
+    """Suppress tracebacks of OSErrors in logging handlers and other threads.
 
-    A line of the log that nobody reads, or that a full disk has no room for, must not end a run;
-    a thread that cannot write its file fails whoever waits for it, and that is told in one line.
+    A closed pipe or a full disk must not end a run because of a log line. A thread that cannot
+    write its file fails its caller as well, which reports the error in one line.
     """
     before, raising = threading.excepthook, logging.raiseExceptions
 
@@ -121,10 +128,7 @@ def _silence_io_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _raising_hydra() -> Iterator[None]:
-    """Has Hydra raise exceptions, which we print; left to itself it prints and exits.
-
-    It also prints the overrides of a job that failed, before it raises what the job raised.
-    """
+    """Make Hydra raise exceptions instead of printing them and exiting."""
     before, value_of_job = os.environ.get(_FULL_ERROR), JobReturn.return_value
 
     def value_or_raise(job: JobReturn) -> Any:
@@ -142,6 +146,15 @@ def _raising_hydra() -> Iterator[None]:
         del os.environ[_FULL_ERROR]
         if before is not None:
             os.environ[_FULL_ERROR] = before
+
+
+class ConfDirsOfImports(SearchPathPlugin):
+    """Adds the conf folders of the modules of ``imports`` to those that Hydra searches."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the folders, after korlm's own."""
+        for folder in registry.conf_dirs():
+            search_path.append("imports", folder.as_uri())
 
 
 class SingleRun:
@@ -181,7 +194,7 @@ class SingleRun:
 
 
 def _settings_of(tree: DictConfig, command: str) -> Any:
-    """Return the settings of a job.
+    """Convert and check the settings of a job.
 
     Raises:
         ConfigError: they are not valid.
@@ -190,13 +203,18 @@ def _settings_of(tree: DictConfig, command: str) -> Any:
         settings = to_settings(tree)
     except OmegaConfBaseException as error:
         raise ConfigError(format_config_error(error, command)) from error
+    if missing := sorted(set(settings.imports) - set(registry.imported())):
+        raise ConfigError(
+            f"imports=[{','.join(missing)}]: must be typed on the command line, since modules are "
+            "imported before any settings are read"
+        )
     if dist_env.place().is_main_process:
         _warn_without_effect(settings)
     return settings
 
 
 def _warn_without_effect(settings: config.Group) -> None:
-    """Log a warning for each setting that was typed and has no effect beside the others."""
+    """Log a warning for each setting on the command line that has no effect."""
     typed = {key_of(override) for override in command_overrides()}
     groups = {f"{key}.": value for key, value in vars(settings).items()}
     for prefix, group in {"": settings, **groups}.items():
@@ -216,69 +234,76 @@ def stage(
 ) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
     """Return a decorator that turns a function of settings into a command.
 
-    The command composes the settings with Hydra, and ends with one line and an exit code.
-
     Args:
         config_name: the command's file under conf/.
-        literal: keys whose values are text, and taken to the letter.
-        renamed: key as typed -> key of the settings, where another command has a group of that
-            name under conf/: Hydra would take the value for a choice of it.
+        literal: keys whose values are texts and need no quotes.
+        renamed: key as typed -> key of the settings, for keys with the name of a group under conf/,
+            whose values Hydra would take for a choice.
         runner: how jobs are run; default: once.
     """
-    runs = runner or SingleRun()
+    runner = runner or SingleRun()
 
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         def task(tree: DictConfig) -> Any:
             if not dist_env.place().is_main_process:  # one log, and no file of its own
                 logging.getLogger().setLevel(logging.WARNING)
                 logging.getLogger().handlers[:] = [logging.StreamHandler()]
-            with runs.job():
+            with runner.job():
                 return function(_settings_of(tree, config_name))
 
         TASKS[config_name] = task
 
         def command() -> None:
-            _do(config_name, task, literal, renamed or {}, runs)
+            _run(config_name, task, literal, renamed or {}, runner)
 
         return command
 
     return decorate
 
 
-def _do(
+def _run(
     name: str,
     task: Callable[[DictConfig], Any],
     literal: Collection[str],
     renamed: Mapping[str, str],
     runner: SingleRun,
 ) -> None:
-    """Does a command from its first word to its exit code."""
+    """Run a command: parse arguments, compose settings, run jobs, exit."""
     set_up_streams()
     show_traceback = os.environ.get(_FULL_ERROR) == "1"
-    # Threads that spin while they wait cost a busy machine dearly; threads that go to sleep at once
-    # are woken so slowly that two take longer than one. So PyTorch's spin for some microseconds.
+    # OpenMP threads that spin while waiting are slow on a busy machine. Threads that sleep at once
+    # wake so slowly that two take longer than one. So they spin for some microseconds.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "passive"
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-    config.register()
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    typed = flags_first(join_literals(sys.argv[1:], literal))
+    try:
+        registry.import_modules(typed_imports(typed))
+    except ConfigError as error:
+        if show_traceback:
+            raise
+        _stop(str(error), 1)
+    if _answer(name, typed, renamed):
+        return
     register_config_source(name)
     runner.register()
+    Plugins.instance().register(ConfDirsOfImports)
     main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)
-    has_begun = False
+    has_started = False
 
     @functools.wraps(task)
-    def begun(tree: DictConfig) -> Any:
-        nonlocal has_begun
-        has_begun = True
+    def run_job(tree: DictConfig) -> Any:
+        nonlocal has_started
+        has_started = True
         return task(tree)
 
-    typed = flags_first(whole(sys.argv[1:], literal))
     typed = [rename_override(word, name, warn=True) for word in typed]
     folder, words = None, typed
     OutputKey.name = _output_key(name, typed)
     try:
-        check_words(name, typed)
-        words = in_hydras_grammar(typed, literal, renamed, path_keys(name))
+        check_arguments(name, typed)
+        config.store_schemas()
+        words = to_hydra_grammar(typed, literal, renamed, path_keys(name))
         sys.argv[1:] = words
         with (
             _silence_io_errors(),
@@ -290,12 +315,12 @@ def _do(
                 if is_multirun(words):
                     runner.complete_arguments(name)
                 check_groups(name, sys.argv[1:])
-                main(begun)()
+                main(run_job)()
             finally:
                 folder = runner.finish()
     except Exception as error:
-        # Before any job, whatever is raised is Hydra's word about the settings.
-        if show_traceback or ((has_begun or folder) and not isinstance(error, WRONG_SETTINGS)):
+        # Before the first job, every exception is an error in the settings.
+        if show_traceback or ((has_started or folder) and not isinstance(error, WRONG_SETTINGS)):
             raise
         _stop(_as_typed(format_config_error(error, name), words, typed), 1)
     except Refused as refused:
@@ -305,8 +330,25 @@ def _do(
         _stop(f"interrupted{hint}", 130)
 
 
+def _answer(command: str, typed: Sequence[str], renamed: Mapping[str, str]) -> bool:
+    """Print what ``--help`` or ``--version`` asks for; return whether one was given.
+
+    Hydra takes seconds for its own ``--help``, which shows no more than keys and defaults.
+    """
+    if "--version" in typed:
+        print(f"korlm {__version__}")
+    elif not {"--help", "-h"}.isdisjoint(typed):
+        try:
+            print(help_text(command, typed, renamed), end="")
+        except ConfigError as error:
+            _stop(str(error), 1)
+    else:
+        return False
+    return True
+
+
 def _output_key(command: str, typed: Sequence[str]) -> str:
-    """Return the setting that leads to another place to write to."""
+    """Return the setting that selects another output folder, for error messages."""
     keys = {word.partition("=")[0] for word in typed}
     for key in HYDRA_PATHS:
         if key in keys:
@@ -316,7 +358,7 @@ def _output_key(command: str, typed: Sequence[str]) -> str:
 
 
 def _as_typed(message: str, words: Sequence[str], typed: Sequence[str]) -> str:
-    """Return a message with arguments as the user typed them, not as Hydra took them."""
+    """Return a message with arguments as the user typed them instead of in Hydra's grammar."""
     for word, own in zip(words, typed, strict=True):
         if word != own:
             message = message.replace(word, own)

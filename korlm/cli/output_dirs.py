@@ -1,4 +1,4 @@
-"""The output directory of a command."""
+"""Choose and check the output directory of a command."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ SWEEP_COMMAND = ("python", "-m", "korlm.train", "-m")
 
 
 def is_sweep() -> bool:
-    """Whether this job is one of several (-m)."""
+    """Return whether this job is part of a sweep (-m)."""
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def output_dir() -> Path:
-    """The folder that Hydra made for this job, for the first process alone."""
+    """Return the folder that Hydra created for this job in the main process."""
     return Path(HydraConfig.get().runtime.output_dir)
 
 
 def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
-    """The directory of a run: a new one of its own, or the one to go on in."""
+    """Return the directory of a run: a new one, or that of the resumed run."""
     if resume and not resumed_checkpoint(resume).is_file():
-        hint = "give the directory of a run as the command that was broken off printed it"
+        hint = "give the run directory that the interrupted command printed"
         if (Path(resume) / "multirun.yaml").is_file():
             hint = f"it is a sweep: {shlex.join([*SWEEP_COMMAND, f'resume={resume}'])}"
-        raise ConfigError(f"resume={resume}: no checkpoints/last.pt in there; {hint}")
+        raise ConfigError(f"resume={resume}: it has no checkpoints/last.pt; {hint}")
     if not dist_env.place().is_main_process:
-        return "."  # writes nothing; the first process tells it where the run lies
+        return "."  # writes nothing; the main process broadcasts the run directory
     if resume:
         return str(resumed_checkpoint(resume).parent.parent)
     outputs = expand_home(outputs, "outputs")
@@ -51,46 +51,46 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
 
 
 class Refused(BaseException):
-    """A run directory that must not be used; Hydra ignores any other exception of a callback."""
+    """A run directory is in use. Hydra ignores exceptions of callbacks, but not BaseExceptions."""
 
 
 class RunFolder(Callback):
-    """Checks the folder of a job before Hydra writes its first file there.
+    """Hydra callback that checks the folder of a job before its first file is written.
 
     Attributes:
-        was_there: whether the folder holds files of others, which must not be removed.
+        had_files: whether the folder had files before, so that it must not be removed.
     """
 
-    was_there: ClassVar[bool] = False
+    had_files: ClassVar[bool] = False
 
     def on_run_start(self, config: DictConfig, **others: Any) -> None:
-        """Refuse a folder that holds a run, unless it is the one to go on with."""
-        RunFolder.was_there = False
+        """Refuse a folder that holds a run, unless this run is resumed."""
+        RunFolder.had_files = False
         try:
             folder = Path(str(config.hydra.run.dir))
-        except OmegaConfBaseException:  # Hydra meets the same error next, and it is printed
+        except OmegaConfBaseException:  # Hydra raises and prints the same error next
             return
         resume = config.get("resume")
         same = resume and folder.resolve() == run_directory(Path(resume)).resolve()
         if not same and dist_env.place().is_main_process and holds_run(folder):
             raise Refused(
-                f"hydra.run.dir={folder}: holds a run already: resume={folder} goes on with it, "
-                "or give another folder"
+                f"hydra.run.dir={folder}: already holds a run: resume={folder} resumes it, or give "
+                "another folder"
             )
-        RunFolder.was_there = folder.is_dir() and any(folder.iterdir())
+        RunFolder.had_files = folder.is_dir() and any(folder.iterdir())
 
 
 def evaluation_dir(run: Any, outputs: str, output: str | None = None) -> str:
-    """The directory of an evaluation: in that of the run, or among those of several runs.
+    """Return the directory of an evaluation: below the run, or below outputs for several runs.
 
     Args:
-        run: as the setting names it, one or several.
+        run: the setting ``run``, one or several.
         outputs: the folder for evaluations of several runs.
-        output: the folder itself, if it was named.
+        output: the directory itself, if it is given.
 
     Raises:
-        ConfigError: a run is none, or the folder that was named is not new.
-        OutputError: the folder cannot be made.
+        ConfigError: there is no such run, or the given folder is not empty.
+        OutputError: the folder cannot be created.
     """
     folders = run_folders(run)
     if output is not None:
@@ -101,13 +101,13 @@ def evaluation_dir(run: Any, outputs: str, output: str | None = None) -> str:
                 raise ConfigError(f"output={output}: is not empty; give the name of a new folder")
         return str(named)
     is_one = len(folders) == 1
-    place = folders[0] if is_one else Path(expand_home(outputs, "outputs"))
-    stem = place / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    parent = folders[0] if is_one else Path(expand_home(outputs, "outputs"))
+    stem = parent / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     return new_folder(stem, "output=FOLDER" if is_one else "outputs=FOLDER")
 
 
 def output_subdir(folder: str) -> str | None:
-    """Where Hydra keeps the settings of a command: a resumed run keeps its first ones.
+    """Return the subfolder of Hydra's files; those of a resumed run are kept beside the first ones.
 
     Args:
         folder: the directory of the run, or of a job of a sweep.
@@ -121,7 +121,7 @@ def output_subdir(folder: str) -> str | None:
 
 
 def register_resolvers() -> None:
-    """Tells OmegaConf where the commands write, as the files under conf/ call it."""
+    """Register the resolvers that conf/*.yaml use for output directories."""
     for name, resolver in (
         ("korlm_run_dir", run_dir),
         ("korlm_evaluation_dir", evaluation_dir),

@@ -7,12 +7,13 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
-from korlm.config.validation import MISSING, Group, path_field, paths_field, setting
+from korlm.config.registry import register
+from korlm.config.validation import MISSING, Group, setting
 from korlm.utils.errors import ConfigError
 
 
 class DocumentUnit(enum.Enum):
-    """What one document of a text file is."""
+    """Documents of a text file."""
 
     file = "file"
     blank_line = "blank_line"
@@ -20,7 +21,7 @@ class DocumentUnit(enum.Enum):
 
 
 class CorpusFormat(enum.Enum):
-    """How a file is laid out."""
+    """Formats of text files."""
 
     auto = "auto"
     txt = "txt"
@@ -41,7 +42,7 @@ class Encoding(enum.Enum):
     utf16be = "utf16be"
 
 
-# Names of Python's codecs; EUC-KR files of Windows programs hold characters of cp949 as well.
+# Names of Python's codecs; EUC-KR files of Windows programs also hold characters of cp949.
 _ENCODINGS = {
     "utf-8": Encoding.utf8,
     "utf-8-sig": Encoding.utf8,
@@ -56,7 +57,7 @@ _ENCODINGS = {
 
 
 class Separator(enum.Enum):
-    """What stands between the columns of a table."""
+    """Separators of the columns of a table."""
 
     auto = "auto"
     tab = "tab"
@@ -66,7 +67,7 @@ class Separator(enum.Enum):
 
 
 class Quoting(enum.Enum):
-    """What a double quote means in a table."""
+    """Meanings of a double quote in a table."""
 
     auto = "auto"
     csv = "csv"
@@ -74,7 +75,7 @@ class Quoting(enum.Enum):
 
 
 class Unicode(enum.Enum):
-    """Normalization of the lines that tokenizers see."""
+    """Normalizations of lines before tokenizing."""
 
     nfc = "nfc"
     nfkc = "nfkc"
@@ -82,14 +83,14 @@ class Unicode(enum.Enum):
 
 
 class Mode(enum.Enum):
-    """How ids become batches."""
+    """Ways to cut token ids into batches."""
 
     stream = "stream"
     sentence = "sentence"
 
 
 class Engine(enum.Enum):
-    """What runs Kkma."""
+    """Implementations of Kkma."""
 
     fast = "fast"
     konlpy = "konlpy"
@@ -97,34 +98,51 @@ class Engine(enum.Enum):
 
 @dataclass
 class TextConfig(Group):
-    """How files of text are read, and what a document is."""
+    """Format of text files, and what a document is."""
 
     _group: ClassVar[str] = "corpus"
 
-    format: CorpusFormat = setting(CorpusFormat.auto, renamed_from="layout")
-    # of all files; auto: what the ending of each says, .txt where it says nothing
-    document_unit: DocumentUnit = setting(DocumentUnit.file, renamed_from="document")
-    # of .txt files: one document a file, parted by blank lines, or one a line
-    encoding: str = "utf8"
-    # utf8, cp949 (also for EUC-KR), johab, utf16, utf16le or utf16be; usual spellings such as
-    # UTF-8 and euc-kr are accepted, and a byte-order mark at the start of a file comes first
-    text_column: str = "text"
-    # of tables and JSON: the column or key that holds the text. A number counts columns from 1 in a
-    # file without a header; in JSON, data.doc.text is a path of keys through objects and lists
-    document_column: str = ""
-    # of tables and JSON: rows with the same value here are one document; empty: each row is one (in
-    # .json each item of the outermost list on the path of the text)
-    separator: Separator = Separator.auto
-    # of the columns of .tsv and .csv: tab, comma, semicolon or pipe; auto: the one that finds the
-    # named columns in the header, else what the ending says
-    quoting: Quoting = Quoting.auto
-    # csv: a cell in double quotes may hold separators, line ends and doubled quotes; none: a quote
-    # is text; auto: csv for .csv, and for .tsv if the whole file can only be read so
-    skip_without_text: bool = False
-    # leave out rows of JSON without a string as their text (null, number, list, no such key)
-    # instead of refusing the file; how many is reported
+    format: CorpusFormat = setting(
+        CorpusFormat.auto,
+        "Format of all files; auto: by file name extension, txt if it is unknown.",
+        renamed_from="layout",
+    )
+    document_unit: DocumentUnit = setting(
+        DocumentUnit.file,
+        "Documents of .txt files: files, blocks between blank lines, or lines.",
+        renamed_from="document",
+    )
+    encoding: str = setting(
+        "utf8",
+        "utf8, cp949 (also for EUC-KR), johab, utf16, utf16le or utf16be, or another name of one "
+        "of them; a byte-order mark overrides it.",
+    )
+    text_column: str = setting(
+        "text",
+        "Column or JSON key of the text. A number counts columns from 1 in a file without a "
+        "header; in JSON, data.doc.text is a path of keys through objects and lists.",
+    )
+    document_column: str = setting(
+        "",
+        "Column or JSON key of a document's name: rows with the same value are one document; "
+        "empty: each row is one, in .json each item of the outermost list on the path of the text.",
+    )
+    separator: Separator = setting(
+        Separator.auto,
+        "Separator of columns; auto: the one that yields the named columns in the header, else by "
+        "file name extension.",
+    )
+    quoting: Quoting = setting(
+        Quoting.auto,
+        "csv: a cell in double quotes may hold separators, line ends and doubled quotes; none: "
+        "quotes are text; auto: csv for .csv, and for .tsv if the file cannot be read otherwise.",
+    )
+    skip_without_text: bool = setting(
+        False, "Skip and count JSON rows whose text is not a string, instead of refusing the file."
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.encoding = self._encoding().value
         if not self.text_column:
             self._fail("text_column", "must name a column, a key or a number from 1")
@@ -141,33 +159,45 @@ class TextConfig(Group):
             raise
 
 
+@register("corpus", "text")
 @dataclass
 class CorpusConfig(TextConfig):
-    """Which text is read, and how its documents are dealt to the splits."""
+    """Texts, and the assignment of their documents to train, valid and test."""
 
-    name: str = MISSING
-    # stands in the name of the prepared folder
-    files: list[str] = paths_field()
-    # files, folders or globs whose documents are dealt to train, valid and test by a stable hash
-    train: list[str] = paths_field()
-    # files, folders or globs that belong to train as they are; the same for the next two
-    valid: list[str] = paths_field()
-    test: list[str] = paths_field()
-    valid_fraction: float = setting(0.1, renamed_from="valid_share")
-    # share of the documents of `files` that go to valid
-    test_fraction: float = setting(0.1, renamed_from="test_share")
-    # share of the documents of `files` that go to test
-    unicode: Unicode = Unicode.nfc
-    # what tokenizers see of a line: nfc, or nfkc (full-width letters and ligatures become plain
-    # ones, and ㅋ a conjoining letter), both without invisible characters (U+200B, U+FEFF, soft
-    # hyphens, marks of direction, variation selectors); none: the line as it is. Commands that use
-    # a trained model read every text as the model's own was read
-    source: str = ""
-    # where the text can be had; told when a file is missing
+    name: str = setting(MISSING, "Name of the corpus, part of the name of the prepared folder.")
+    files: list[str] = setting(
+        list,
+        "Files, folders or globs whose documents a stable hash assigns to train, valid and test.",
+        is_path=True,
+    )
+    train: list[str] = setting(list, "Files, folders or globs of train only.", is_path=True)
+    valid: list[str] = setting(list, "Files, folders or globs of valid only.", is_path=True)
+    test: list[str] = setting(list, "Files, folders or globs of test only.", is_path=True)
+    valid_fraction: float = setting(
+        0.1,
+        "Fraction of the documents of files assigned to valid.",
+        min=0,
+        below=1,
+        renamed_from="valid_share",
+    )
+    test_fraction: float = setting(
+        0.1,
+        "Fraction of the documents of files assigned to test.",
+        min=0,
+        below=1,
+        renamed_from="test_share",
+    )
+    unicode: Unicode = setting(
+        Unicode.nfc,
+        "Normalization before tokenizing: nfc, or nfkc (full-width letters and ligatures become "
+        "plain, ㅋ a conjoining letter), both without invisible characters (U+200B, U+FEFF, soft "
+        "hyphens, direction marks, variation selectors); none: unchanged. Trained models apply the "
+        "same to every text.",
+    )
+    source: str = setting("", "Where the text is available, for the message about a missing file.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._share("valid_fraction", "test_fraction")
         if self.valid_fraction + self.test_fraction >= 1:
             self._fail(
                 "valid_fraction",
@@ -185,16 +215,18 @@ class CorpusConfig(TextConfig):
 
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
-        reason = "it deals the documents of corpus.files, which is empty"
+        reason = "it applies to the documents of corpus.files, which is empty"
         return {} if self.files else dict.fromkeys(("valid_fraction", "test_fraction"), reason)
 
 
+@register("corpus", "nsmc")
 @dataclass
 class NsmcConfig(CorpusConfig):
-    """The Naver sentiment movie corpus (Park 2015): 200,000 film reviews in two ratings files."""
+    """Naver sentiment movie corpus (Park 2015): 200,000 film reviews in two files."""
 
-    path: str = path_field("")
-    # the folder that holds ratings_train.txt and ratings_test.txt
+    path: str = setting(
+        "", "Folder of ratings_train.txt and ratings_test.txt; required.", is_path=True
+    )
 
     def __post_init__(self) -> None:
         if not self.path:
@@ -205,125 +237,164 @@ class NsmcConfig(CorpusConfig):
         super().__post_init__()
 
 
+@register(
+    "tokenizer",
+    "eojeol",
+    builds="korlm.tokenizers.whitespace:EojeolTokenizer",
+    detokenizer="korlm.detokenizers.base:EojeolDetokenizer",
+)
+@register(
+    "tokenizer",
+    "syllable",
+    builds="korlm.tokenizers.characters:SyllableTokenizer",
+    detokenizer="korlm.detokenizers.base:SyllableDetokenizer",
+)
+@register(
+    "tokenizer",
+    "jamo",
+    builds="korlm.tokenizers.characters:JamoTokenizer",
+    detokenizer="korlm.detokenizers.base:JamoDetokenizer",
+)
 @dataclass
 class TokenizerConfig(Group):
-    """Which tokenizer, for those that need no settings."""
+    """Tokenizers without settings."""
 
     _group: ClassVar[str] = "tokenizer"
-    _names: ClassVar[tuple[str, ...]] = ("eojeol", "syllable", "jamo")
 
-    name: str = MISSING
+    name: str = setting(MISSING, "Name of the tokenizer; the group selects it.")
 
     def __post_init__(self) -> None:
-        self._one_of("name", *self._names)
+        super().__post_init__()
+        self._check_name()
 
 
+@register("tokenizer", "kiwi", builds="korlm.tokenizers.kiwi:Kiwi")
+@register("tokenizer", "mecab", builds="korlm.tokenizers.mecab:Mecab")
 @dataclass
 class WorkerConfig(TokenizerConfig):
-    """Tokenizers that run in child processes: Kiwi and MeCab-ko, written in C++."""
+    """Tokenizers in child processes: Kiwi and MeCab-ko, written in C++."""
 
-    _names: ClassVar[tuple[str, ...]] = ("kiwi", "mecab")
+    workers: int = setting(
+        1, "Child processes, each with its own copy of the dictionary.", min=1, max=256
+    )
+    threads: int | None = setting(
+        None,
+        "Analyzer threads of each worker; null: one per available core, divided among the workers.",
+        min=1,
+        max=256,
+    )
+    line_timeout_s: float = setting(
+        10.0,
+        "Time limit of a line or a part of it; beyond it the worker restarts and the line is "
+        "split. Kkma's fast engine counts steps instead.",
+        unit="seconds",
+        above=0,
+        renamed_from="seconds_per_line",
+    )
+    cache_size_mb: int = setting(
+        2048,
+        "Size of outputs/cache, which keeps the analysis of each line for other corpora; 0: none.",
+        unit="MB",
+        min=0,
+        renamed_from="cache_mb",
+    )
 
-    workers: int = 1
-    # child processes, each with a dictionary of its own
-    threads: int | None = None
-    # analyzers in each of them; null: one for each core that this process may use, over all workers
-    line_timeout_s: float = setting(10.0, renamed_from="seconds_per_line")
-    # of a line or a part of it; one that takes longer costs its worker a restart and is parted.
-    # Without effect on Kkma's fast engine, which counts its steps instead
-    cache_size_mb: int = setting(2048, renamed_from="cache_mb")
-    # size of outputs/cache, which keeps what became of each line for other corpora; 0: no cache
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._at_least(1, "workers", "threads")
-        self._at_most(256, "workers", "threads")
-        self._above(0, "line_timeout_s")
-        self._at_least(0, "cache_size_mb")
-
-
+@register("tokenizer", "okt", builds="korlm.tokenizers.konlpy_taggers:Okt")
+@register("tokenizer", "komoran", builds="korlm.tokenizers.konlpy_taggers:Komoran")
+@register("tokenizer", "hannanum", builds="korlm.tokenizers.konlpy_taggers:Hannanum")
 @dataclass
 class JavaConfig(WorkerConfig):
-    """KoNLPy's Okt, Komoran and Hannanum, written in Java: each child process owns one JVM."""
+    """KoNLPy's Okt, Komoran and Hannanum, written in Java: each child process has one JVM."""
 
-    _names: ClassVar[tuple[str, ...]] = ("okt", "komoran", "hannanum")
+    heap_mb: int | None = setting(
+        None,
+        "Maximum heap of each JVM; null: 768 + 128 per thread.",
+        unit="MB",
+        min=512,
+        max=1 << 20,
+        renamed_from="heap",
+    )
 
-    heap_mb: int | None = setting(None, renamed_from="heap")
-    # largest heap of each JVM in MB; null: 768 and 128 for each thread
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._at_least(512, "heap_mb")
-        self._at_most(1 << 20, "heap_mb")
-
-
+@register("tokenizer", "kkma", builds="korlm.tokenizers.kkma:KkmaTokenizer")
 @dataclass
 class KkmaConfig(JavaConfig):
     """KoNLPy's Kkma; its dictionary takes 0.3 GB of each JVM."""
 
-    _names: ClassVar[tuple[str, ...]] = ("kkma",)
+    engine: Engine = setting(
+        Engine.fast,
+        "konlpy: KoNLPy's own, five to ten times slower, with the same tokens where it terminates.",
+    )
+    limit_work: bool = setting(
+        True,
+        "Cut words with too many analyses (such as 40 times ㄷ) into pieces; false: keep them "
+        "whole. Work per word is bounded in both cases.",
+        renamed_from="guard",
+    )
 
-    engine: Engine = Engine.fast
-    # konlpy: KoNLPy's own, five to ten times slower; same tokens wherever it comes to an end
-    limit_work: bool = setting(True, renamed_from="guard")
-    # cut words that have too many readings (ㄷ forty times) into pieces; false: leave them whole.
-    # Either way the fast engine bounds the work on each word, and line_timeout_s KoNLPy's
 
-
+@register(
+    "tokenizer",
+    "sentencepiece",
+    builds="korlm.tokenizers.sentencepiece_unigram:SentencePieceTokenizer",
+    detokenizer="korlm.detokenizers.base:SentencePieceDetokenizer",
+)
 @dataclass
 class SentencePieceConfig(TokenizerConfig):
     """Pieces that sentencepiece's unigram model learns from train."""
 
-    _names: ClassVar[tuple[str, ...]] = ("sentencepiece",)
-
-    vocab_size: int = 8000
-    # pieces at most; a small text gives fewer
-    character_coverage: float = 0.9995
-    # share of train's characters that have pieces; the others, rare ones, stay as they are
-    byte_fallback: bool = False
-    # write characters without a piece as the bytes of their UTF-8 instead, one token each
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._at_least(1, "vocab_size")
-        self._at_most(1_000_000, "vocab_size")
-        self._at_least(0.98, "character_coverage")  # sentencepiece takes no less
-        self._at_most(1, "character_coverage")
+    vocab_size: int = setting(
+        8000, "Maximum number of pieces; a small text yields fewer.", min=1, max=1_000_000
+    )
+    character_coverage: float = setting(
+        0.9995,
+        "Fraction of the characters of train that pieces cover; rare characters stay as they are.",
+        min=0.98,  # the smallest value that sentencepiece accepts
+        max=1,
+    )
+    byte_fallback: bool = setting(
+        False, "Write uncovered characters as UTF-8 bytes, one token each."
+    )
 
 
+@register("vocab", "vocab")
 @dataclass
 class VocabConfig(Group):
-    """Which tokens of train get an id of their own; all others become <unk>."""
+    """Vocabulary: tokens of train with ids of their own; all others are <unk>."""
 
     _group: ClassVar[str] = "vocab"
 
-    min_freq: int = 2
-    # a token must stand in train this often
-    max_size: int | None = None
-    # keep the most frequent tokens only; the four special tokens come on top
-    lowercase: bool = setting(False, renamed_from="lower")
-    # lower-case all tokens
-    normalize_numbers: bool = setting(False, renamed_from="numbers")
-    # map every number to the one token <num>
-
-    def __post_init__(self) -> None:
-        self._at_least(1, "min_freq", "max_size")
+    min_freq: int = setting(2, "Smallest frequency in train of a token in the vocabulary.", min=1)
+    max_size: int | None = setting(
+        None, "Keep the most frequent tokens only, in addition to four special tokens.", min=1
+    )
+    lowercase: bool = setting(False, "Lowercase all tokens.", renamed_from="lower")
+    normalize_numbers: bool = setting(
+        False, "Replace every number by the token <num>.", renamed_from="numbers"
+    )
 
 
+@register("batches", "batches")
 @dataclass
 class BatchesConfig(Group):
-    """How ids become batches."""
+    """Batches of token ids."""
 
     _group: ClassVar[str] = "batches"
 
-    mode: Mode = MISSING
-    batch_size: int = 20
-    # columns of the stream, or sentences
-    eval_batch_size: int = 10
-    # the same in validation and test, where the state starts anew for each column
-    bptt_length: int = 35
-    # stream: tokens through which gradients flow back; sentence: longer sentences are cut there
-
-    def __post_init__(self) -> None:
-        self._at_least(1, "batch_size", "eval_batch_size", "bptt_length")
-        self._at_most(1_000_000, "batch_size", "eval_batch_size", "bptt_length")
+    mode: Mode = setting(MISSING, "stream: columns of one long text; sentence: padded lines.")
+    batch_size: int = setting(20, "Columns of the stream, or sentences.", min=1, max=1_000_000)
+    eval_batch_size: int = setting(
+        10,
+        "batch_size of validation and test, where each column starts with the initial state.",
+        min=1,
+        max=1_000_000,
+    )
+    bptt_length: int = setting(
+        35,
+        "stream: tokens of truncated backpropagation through time; sentence: longer sentences are "
+        "cut.",
+        unit="tokens",
+        min=1,
+        max=1_000_000,
+    )

@@ -1,4 +1,4 @@
-"""Turns errors of Hydra and OmegaConf into one line that names the key."""
+"""Convert errors of Hydra, OmegaConf and PyYAML to one line that names the key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import re
 import traceback
 
-import yaml  # OmegaConf reads with it
+import yaml  # used by OmegaConf
 from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -15,11 +15,11 @@ from korlm.utils.errors import KorlmError
 
 
 def format_config_error(error: BaseException, command: str = "train") -> str:
-    """What a user must know of a wrong setting, without the layers that Hydra wraps around it.
+    """Return one line about a wrong setting.
 
     Args:
-        error: what Hydra, OmegaConf or PyYAML has raised.
-        command: whose settings were given.
+        error: raised by Hydra, OmegaConf or PyYAML; its causes are searched for the key.
+        command: the command whose settings were given.
     """
     chain = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) and inner not in chain:
@@ -28,17 +28,17 @@ def format_config_error(error: BaseException, command: str = "train") -> str:
         if isinstance(link, KorlmError):
             return str(link)
         if isinstance(link, yaml.MarkedYAMLError):
-            return _of_yaml(link)
+            return _yaml_message(link)
         if isinstance(link, UnicodeDecodeError):
-            return f"{_file_being_read(link)}: is not UTF-8; save it in this encoding"
+            return f"{_yaml_path(link)}: is not UTF-8; save it in this encoding"
         if isinstance(link, OverrideParseException):
             return (
-                f"{link.override}: this value cannot be read; blanks, commas and signs need quotes "
+                f"{link.override}: cannot parse this value; blanks, commas and signs need quotes "
                 "within quotes: \"name='a b'\""
             )
     texts = [str(link) for link in chain if isinstance(link, OmegaConfBaseException)]
     if texts:
-        return _of_omegaconf(texts, str(error), command)
+        return _omegaconf_message(texts, str(error), command)
     text = str(error) or type(error).__name__
     if ambiguous := re.match("Ambiguous value for argument '(.*)'", text):
         return f"{ambiguous[1]}: several values: add -m to train with each, or write a list [a,b]"
@@ -46,30 +46,30 @@ def format_config_error(error: BaseException, command: str = "train") -> str:
     return " ".join(re.sub(r"\b\w+_schema\b", "", text).split())
 
 
-def _of_yaml(error: yaml.MarkedYAMLError) -> str:
-    """Return what is wrong with a file of settings, and where."""
+def _yaml_message(error: yaml.MarkedYAMLError) -> str:
+    """Return file, line and column of a syntax error."""
     mark = error.problem_mark or error.context_mark
     where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     return where + " ".join(f"is not YAML ({error.problem or error.context})".split())
 
 
-def _file_being_read(error: BaseException) -> str:
-    """Return the file that Hydra was reading when this was raised; no message names it."""
+def _yaml_path(error: BaseException) -> str:
+    """Return the file that Hydra was reading when an error was raised, from its stack frames."""
     names = [
         str(frame.f_locals["full_path"])
         for frame, _ in traceback.walk_tb(error.__traceback__)
         if "full_path" in frame.f_locals
     ]
-    return names[-1] if names else "a file of settings"
+    return names[-1] if names else "a settings file"
 
 
-def _of_omegaconf(texts: list[str], outermost: str, command: str) -> str:
-    """Return what OmegaConf says, with the key and the file that set it.
+def _omegaconf_message(texts: list[str], outermost: str, command: str) -> str:
+    """Return the message of OmegaConf with the key and the file that sets it.
 
     Args:
-        texts: what it says, the innermost last.
-        outermost: what Hydra has made of that.
-        command: whose settings were given.
+        texts: messages of the chain of exceptions, the innermost last.
+        outermost: message of the exception that Hydra raised.
+        command: the command whose settings were given.
     """
     message = texts[-1].splitlines()[0]
     keys = [key for text in reversed(texts) for key in re.findall(r"full_key: (\S+)", text)]
@@ -85,11 +85,11 @@ def _of_omegaconf(texts: list[str], outermost: str, command: str) -> str:
         if wrong == file.split("/")[0]:
             return f"{file}.yaml: must begin with the line '# @package _global_' and hold settings"
         if wrong in all_keys(command):
-            return f"{wrong}: belongs to another choice of {group} than the one that was made{by}"
+            return f"{wrong}: belongs to another choice of {group} than the selected one{by}"
         near = difflib.get_close_matches(wrong, all_keys(command), n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the keys"
         return f"{wrong}: there is no such setting{by}; {hint}"
-    # OmegaConf leaves the names of its own template in some messages.
+    # Some messages of OmegaConf contain unfilled placeholders.
     message = message.replace("Value '$VALUE' of type '$VALUE_TYPE' could", "the value could")
     message = message.replace("Value '$VALUE' is not a", "the value is not a")
     message = message.replace("Invalid value '$VALUE'", "invalid value")
@@ -97,7 +97,7 @@ def _of_omegaconf(texts: list[str], outermost: str, command: str) -> str:
     message = re.sub(r"field '[\w.]+' is not Optional", "must not be null", message)
     message = re.sub(r"^\w+ raised while resolving interpolation: ", "", message)
     message = re.sub(r".* is not a ListConfig, list or tuple\.", "must be a list: [a,b]", message)
-    message = re.sub(r"^Merge error: .*", "does not fit the group that was chosen", message)
+    message = re.sub(r"^Merge error: .*", "does not fit the selected group", message)
     typed = re.match(r"Error merging override (.*)", outermost)
     where = typed[1] if typed else key
     return (f"{where}: {message}" if where else message) + by

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from korlm.config.validation import MISSING, Group, path_field, setting
+from korlm.config.registry import register
+from korlm.config.validation import MISSING, Group, setting
 
 
 class InitialState(enum.Enum):
-    """What a recurrent network remembers before it has read anything."""
+    """Initial states of a recurrent network."""
 
     zero = "zero"
     learned = "learned"
 
 
 class Nonlinearity(enum.Enum):
-    """Activation of a simple recurrent network."""
+    """Activations of a simple recurrent network."""
 
     tanh = "tanh"
     relu = "relu"
 
 
 class Smoothing(enum.Enum):
-    """How an n-gram model shares out probability among what it has and has not seen."""
+    """Smoothing methods of n-gram models."""
 
     kneser_ney = "kneser_ney"
     maximum_likelihood = "maximum_likelihood"
@@ -32,21 +33,21 @@ class Smoothing(enum.Enum):
 
 
 class Softmax(enum.Enum):
-    """Output layers of the networks."""
+    """Output layers of neural models."""
 
     full = "full"
     adaptive = "adaptive"
 
 
 class OutputBias(enum.Enum):
-    """What the output layer predicts before it has learned anything."""
+    """Initial biases of the output layer."""
 
     zero = "zero"
     unigram = "unigram"
 
 
 class SubwordMode(enum.Enum):
-    """Where a token's embedding also says how the token is spelt."""
+    """Layers whose token embeddings include the embeddings of the token's subwords."""
 
     none = "none"
     input = "input"
@@ -55,53 +56,79 @@ class SubwordMode(enum.Enum):
 
 @dataclass
 class ModelConfig(Group):
-    """Which language model."""
+    """Settings that all language models have."""
 
     _group: ClassVar[str] = "model"
-    _names: ClassVar[tuple[str, ...]] = ()
 
-    name: str = MISSING
+    name: str = setting(MISSING, "Name of the architecture; the group selects it.")
 
     def __post_init__(self) -> None:
-        self._one_of("name", *self._names)
+        super().__post_init__()
+        self._check_name()
+
+    def min_parameters(self, vocab_size: int) -> int:
+        """Return a lower bound of the number of parameters, to compare with a file."""
+        return 0
 
 
 @dataclass
 class NeuralConfig(ModelConfig):
-    """Embedding, something that reads, output layer: what all networks have in common."""
+    """Embedding and output layer, which all neural models have."""
 
-    embedding_dim: int = 200
-    hidden_dim: int = 200
-    tie_weights: bool = True
-    # output layer = embedding matrix (Press and Wolf 2017); the last layer has embedding_dim units
-    subword_embedding: SubwordMode = setting(SubwordMode.none, renamed_from="spelling")
-    # add what a token's syllables and jamo say to its embedding: as input, or also as output
-    embedding_dropout: float = setting(0.0, renamed_from="dropout_embedding")
-    # whole tokens of the embedding matrix (Gal and Ghahramani 2016, section 4.2)
-    input_dropout: float = setting(0.0, renamed_from="dropout_input")
-    # between embedding and first layer
-    output_dropout: float = setting(0.0, renamed_from="dropout_output")
-    # between last layer and output layer
-    output_bias: OutputBias = OutputBias.zero
-    # at the start; unigram: the log of each token's share of train (Meister et al. 2023)
-    softmax: Softmax = Softmax.full
-    # adaptive: rare tokens in clusters (Grave et al. 2017), several times faster; both are exact
-    cutoffs: list[int] = field(default_factory=lambda: [2000, 10000])
-    # adaptive: ids, in the order of falling frequency, at which the clusters begin
+    embedding_dim: int = setting(200, "Size of token embeddings.", min=1, max=65_536)
+    hidden_dim: int = setting(200, "Units of a hidden layer.", min=1, max=65_536)
+    tie_weights: bool = setting(
+        True,
+        "Use the embedding matrix as the output layer (Press and Wolf 2017); the last layer then "
+        "has embedding_dim units.",
+    )
+    subword_embedding: SubwordMode = setting(
+        SubwordMode.none,
+        "Add embeddings of a token's syllables and jamo to its embedding, in the input layer or in "
+        "both layers.",
+        renamed_from="spelling",
+    )
+    embedding_dropout: float = setting(
+        0.0,
+        "Dropout of whole tokens of the embedding matrix (Gal and Ghahramani 2016, section 4.2).",
+        min=0,
+        below=1,
+        renamed_from="dropout_embedding",
+    )
+    input_dropout: float = setting(
+        0.0,
+        "Dropout between embedding and first layer.",
+        min=0,
+        below=1,
+        renamed_from="dropout_input",
+    )
+    output_dropout: float = setting(
+        0.0,
+        "Dropout between last layer and output layer.",
+        min=0,
+        below=1,
+        renamed_from="dropout_output",
+    )
+    output_bias: OutputBias = setting(
+        OutputBias.zero,
+        "Initial output biases; unigram: log relative frequencies in train (Meister et al. 2023).",
+    )
+    softmax: Softmax = setting(
+        Softmax.full,
+        "adaptive: infrequent tokens in clusters (Grave et al. 2017), several times faster; both "
+        "are exact.",
+    )
+    cutoffs: list[int] = setting(
+        lambda: [2000, 10000],
+        "First ids of the clusters of the adaptive softmax; ids are sorted by frequency.",
+        min=4,
+        increasing=True,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "embedding_dim", "hidden_dim")
-        self._at_most(65_536, "embedding_dim", "hidden_dim")
-        if not self.cutoffs or self.cutoffs[0] < 4 or self.cutoffs != sorted(set(self.cutoffs)):
-            self._fail("cutoffs", "must be numbers that rise, the first one 4 or more")
-        self._share(
-            *(
-                key
-                for key in self.__dataclass_fields__
-                if key.endswith("_dropout") and key != "variational_dropout"
-            )
-        )
+        if not self.cutoffs:
+            self._fail("cutoffs", "needs one number or more")
         if self.subword_embedding is SubwordMode.both and not self.tie_weights:
             self._fail(
                 "subword_embedding",
@@ -112,136 +139,174 @@ class NeuralConfig(ModelConfig):
         """See ``Group.without_effect``."""
         return {} if self.softmax is Softmax.adaptive else {"cutoffs": "model.softmax is full"}
 
+    def min_parameters(self, vocab_size: int) -> int:
+        """See ``ModelConfig.min_parameters``."""
+        return vocab_size * self.embedding_dim
+
 
 @dataclass
 class RecurrentConfig(NeuralConfig):
-    """Recurrent layers: what RNN, GRU and LSTM have in common."""
+    """Recurrent layers, which RNN, GRU and LSTM have."""
 
-    num_layers: int = 2
-    hidden_dropout: float = setting(0.0, renamed_from="dropout_hidden")
-    # between layers, never along time (Zaremba et al. 2014)
-    recurrent_dropout: float = setting(0.0, renamed_from="dropout_recurrent")
-    # on the state handed from step to step, one mask a sequence (Gal and Ghahramani 2016); slow
-    weight_dropout: float = setting(0.0, renamed_from="dropout_weight")
-    # on the hidden-to-hidden matrices (DropConnect; Merity et al. 2018)
-    variational_dropout: bool = setting(False, renamed_from="variational")
-    # one mask for all timesteps instead of one for each (Gal and Ghahramani 2016)
-    layer_norm: bool = False
-    # layer normalisation inside the recurrence (Ba et al. 2016); slow
-    activation_regularization: float = setting(0.0, renamed_from="activation_penalty")
-    # times the squares of the last layer's outputs, in training (AR; Merity et al. 2018)
-    temporal_activation_regularization: float = setting(0.0, renamed_from="change_penalty")
-    # times the squares of their change from one timestep to the next (TAR; the same)
-    initial_state: InitialState = InitialState.zero
-    bidirectional: bool = False
+    num_layers: int = setting(2, "Recurrent layers.", min=1, max=256)
+    hidden_dropout: float = setting(
+        0.0,
+        "Dropout between layers, not along time (Zaremba et al. 2014).",
+        min=0,
+        below=1,
+        renamed_from="dropout_hidden",
+    )
+    recurrent_dropout: float = setting(
+        0.0,
+        "Dropout of the state between time steps, one mask per sequence (Gal and Ghahramani 2016); "
+        "slow.",
+        min=0,
+        below=1,
+        renamed_from="dropout_recurrent",
+    )
+    weight_dropout: float = setting(
+        0.0,
+        "DropConnect of the hidden-to-hidden matrices (Merity et al. 2018).",
+        min=0,
+        below=1,
+        renamed_from="dropout_weight",
+    )
+    variational_dropout: bool = setting(
+        False,
+        "Use one dropout mask for all time steps (Gal and Ghahramani 2016).",
+        renamed_from="variational",
+    )
+    layer_norm: bool = setting(
+        False, "Layer normalization inside the recurrence (Ba et al. 2016); slow."
+    )
+    activation_regularization: float = setting(
+        0.0,
+        "AR: weight of the squared outputs of the last layer (Merity et al. 2018).",
+        min=0,
+        renamed_from="activation_penalty",
+    )
+    temporal_activation_regularization: float = setting(
+        0.0,
+        "TAR: weight of the squared change of these outputs between time steps (the same paper).",
+        min=0,
+        renamed_from="change_penalty",
+    )
+    initial_state: InitialState = setting(InitialState.zero, "State before the first token.")
+    bidirectional: bool = setting(False, "Must be false: a language model predicts the next token.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "num_layers")
-        self._at_most(256, "num_layers")
-        for key in ("activation_regularization", "temporal_activation_regularization"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                self._fail(key, "must be a finite number, 0 or more")
         if self.bidirectional:
             self._fail(
                 "bidirectional",
-                "a language model predicts the next token, and a bidirectional one would have seen "
-                "it already; leave it false",
+                "a bidirectional model has seen the token that a language model must predict; "
+                "leave it false",
             )
 
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
-        found = super().without_effect()
+        reasons = super().without_effect()
         if self.num_layers == 1:
-            found["hidden_dropout"] = "there is one layer, and it lies between layers"
+            reasons["hidden_dropout"] = "it acts between layers, and there is one layer"
             if self.tie_weights:
-                found["hidden_dim"] = (
+                reasons["hidden_dim"] = (
                     "a single layer with model.tie_weights=true has "
                     f"model.embedding_dim={self.embedding_dim} units"
                 )
-        return found
+        return reasons
+
+    def min_parameters(self, vocab_size: int) -> int:
+        """See ``ModelConfig.min_parameters``.
+
+        >>> LSTMConfig("lstm", embedding_dim=2, hidden_dim=10, num_layers=3).min_parameters(5)
+        210
+        """
+        layers = self.num_layers - self.tie_weights  # tied, the last one may have embedding_dim
+        return super().min_parameters(vocab_size) + layers * self.hidden_dim**2
 
 
+@register("model", "lstm", builds="korlm.models.rnn:RecurrentLM")
 @dataclass
 class LSTMConfig(RecurrentConfig):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; Gers et al. 2000)."""
 
-    _names: ClassVar[tuple[str, ...]] = ("lstm",)
-
-    forget_bias: float = 1.0
-    # bias of the forget gate at the start: 1 or 2 (Jozefowicz et al. 2015), 0: PyTorch's default
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._at_least(0, "forget_bias")
+    forget_bias: float = setting(
+        1.0,
+        "Initial bias of the forget gate: 1 or 2 (Jozefowicz et al. 2015); 0: PyTorch's default.",
+        min=0,
+    )
 
 
+@register("model", "gru", builds="korlm.models.rnn:RecurrentLM")
 @dataclass
 class GRUConfig(RecurrentConfig):
     """Gated recurrent unit (Cho et al. 2014)."""
 
-    _names: ClassVar[tuple[str, ...]] = ("gru",)
 
-
+@register("model", "rnn", builds="korlm.models.rnn:RecurrentLM")
 @dataclass
 class RNNConfig(RecurrentConfig):
     """Simple recurrent network (Elman 1990; Mikolov et al. 2010)."""
 
-    _names: ClassVar[tuple[str, ...]] = ("rnn",)
-
-    nonlinearity: Nonlinearity = Nonlinearity.tanh
+    nonlinearity: Nonlinearity = setting(Nonlinearity.tanh, "Activation of the hidden units.")
 
 
+@register("model", "ngram", builds="korlm.models.ngram.model:NgramLM")
 @dataclass
 class NgramConfig(ModelConfig):
     """N-gram model with backoff: counted in one pass, not trained by gradients."""
 
-    _names: ClassVar[tuple[str, ...]] = ("ngram",)
-
-    order: int = 5
-    # tokens of the longest n-grams: a token is predicted from order - 1 before it
-    smoothing: Smoothing = Smoothing.kneser_ney
-    # kneser_ney: interpolated, modified (Chen and Goodman 1998), the same figures as KenLM's lmplz
-    add_k: float = setting(1.0, renamed_from="k")
-    # add_k: what is added to each count
-    arpa: str | None = path_field(None)
-    # an ARPA file, plain or .gz, to read in place of counting; its words must be the vocabulary's
-    write_arpa: bool = False
-    # writes the model to ngram.arpa.gz in the run directory, for KenLM and others
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._at_least(1, "order")
-        self._at_most(100, "order")
-        self._above(0, "add_k")
+    order: int = setting(5, "Tokens of the longest n-grams.", min=1, max=100)
+    smoothing: Smoothing = setting(
+        Smoothing.kneser_ney,
+        "kneser_ney: interpolated and modified (Chen and Goodman 1998), the same numbers as "
+        "KenLM's lmplz.",
+    )
+    add_k: float = setting(
+        1.0, "Number added to each count by smoothing=add_k.", above=0, renamed_from="k"
+    )
+    arpa: str | None = setting(
+        None,
+        "ARPA file, plain or .gz, to read instead of counting; its words must be the vocabulary.",
+        is_path=True,
+    )
+    write_arpa: bool = setting(
+        False, "Write the model to ngram.arpa.gz in the run directory, for KenLM and others."
+    )
 
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
         if self.arpa is not None:
-            return dict.fromkeys(
-                ("order", "smoothing", "add_k"), "model.arpa holds a counted model"
-            )
-        return (
-            {} if self.smoothing is Smoothing.add_k else {"add_k": "it belongs to smoothing=add_k"}
-        )
+            reason = "model.arpa is a counted model"
+            return dict.fromkeys(("order", "smoothing", "add_k"), reason)
+        if self.smoothing is not Smoothing.add_k:
+            return {"add_k": "only model.smoothing=add_k uses it"}
+        return {}
 
 
+@register("model", "window", builds="korlm.models.feedforward:WindowLM")
 @dataclass
 class WindowConfig(NeuralConfig):
     """Feed-forward network over a window of tokens (Bengio et al. 2003)."""
 
-    _names: ClassVar[tuple[str, ...]] = ("window",)
-
-    window: int = 4
-    # tokens that are looked at
-    direct_connections: bool = False
-    # from the window to the output layer, past the tanh layer (W in equation 1)
-    hidden_dropout: float = setting(0.0, renamed_from="dropout_hidden")
-    # between tanh layer and last layer, which there is with tie_weights alone
+    window: int = setting(4, "Tokens of context.", min=1, max=4096)
+    direct_connections: bool = setting(
+        False, "Connect the window to the output layer directly (W in equation 1)."
+    )
+    hidden_dropout: float = setting(
+        0.0,
+        "Dropout between tanh layer and last layer, which exists with tie_weights only.",
+        min=0,
+        below=1,
+        renamed_from="dropout_hidden",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "window")
-        self._at_most(4096, "window")
         if self.hidden_dropout and not self.tie_weights:
             self._fail("hidden_dropout", "needs model.tie_weights=true; use model.output_dropout")
+
+    def min_parameters(self, vocab_size: int) -> int:
+        """See ``ModelConfig.min_parameters``."""
+        hidden_layer = self.window * self.embedding_dim * self.hidden_dim
+        return super().min_parameters(vocab_size) + hidden_layer

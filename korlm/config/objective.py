@@ -1,4 +1,4 @@
-"""The figures that a sweep can minimize or maximize, as SPLIT.KEY."""
+"""Metrics that a sweep can minimize or maximize, as SPLIT.KEY of metrics.json."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LARGER_IS_BETTER = ("tokens_per_second",)
 
 
 def check_objective(name: str) -> None:
-    """Refuses what is no figure of metrics.json.
+    """Check the name of a metric.
 
     Args:
         name: ``split.key``.
 
     Raises:
-        ConfigError: naming what there is.
+        ConfigError: metrics.json has no such metric.
     """
     split, _, key = name.partition(".")
     if split not in SPLITS or key not in KEYS:
@@ -40,11 +40,11 @@ def check_objective(name: str) -> None:
 
 
 def cost(name: str, value: float | None) -> float:
-    """What is to be minimised: the figure, or its negative where larger is better.
+    """Return the value to minimize: the metric, or its negative if larger is better.
 
     Args:
-        name: ``split.key`` of the figure.
-        value: of it; None stands for what is beyond all floats.
+        name: ``split.key`` of the metric.
+        value: its value; None if it is not finite.
 
     >>> cost("valid.perplexity", 40.0), cost("test.tokens_per_second", 9.0)
     (40.0, -9.0)

@@ -1,8 +1,8 @@
-"""Paths that users type or write into settings: the home folder, and what names a run.
+"""Parse paths in settings: quotes, lists, the home folder, and the run that a path belongs to.
 
-A setting that holds a path is marked in its dataclass with ``korlm.config.validation.path_field``.
-What is typed for such a setting is read here, before Hydra's grammar sees it: everything behind the
-equal sign is the path, with its blanks, commas and signs.
+A setting that holds a path is declared by ``setting(..., is_path=True)``. Its value on the command
+line is parsed here instead of by Hydra's grammar: everything after the equal sign is the path,
+including blanks, commas and signs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHECKPOINTS = "checkpoints"
 EXPORTED = "model.safetensors"
 
 
-# What Hydra's grammar reads as one string without quotes.
+# Strings that need no quotes in Hydra's grammar.
 _PLAIN = re.compile(r"(?:[\w./:@%+*?-]|\$\{[\w.:/%-]*\})+", re.ASCII)
 
 
@@ -36,11 +36,11 @@ def expand_home(path: str, key: str) -> str:
     """Return a path with ``~`` and ``~user`` replaced by the home folder.
 
     Args:
-        path: as typed, or as a settings file holds it.
+        path: from the command line or a settings file.
         key: the setting, for the message.
 
     Raises:
-        ConfigError: there is no such home folder; a folder named ``~`` is never meant.
+        ConfigError: there is no such home folder.
     """
     expanded = os.path.expanduser(path) if path.startswith("~") else path
     if expanded.startswith("~"):
@@ -52,11 +52,11 @@ def expand_home(path: str, key: str) -> str:
 
 
 def run_directory(path: Path) -> Path:
-    """Return the run, or the export, that a path inside it belongs to.
+    """Return the run directory or export that a path belongs to.
 
     Args:
-        path: a run directory, its ``checkpoints`` folder or a checkpoint in there, an export or a
-            file in it. Any other path is returned as it is.
+        path: a run directory, its ``checkpoints`` folder or a checkpoint, or an export or a file in
+            it. Any other path is returned unchanged.
     """
     if path.is_file():
         if path.parent.name == CHECKPOINTS and path.suffix == ".pt":
@@ -69,10 +69,10 @@ def run_directory(path: Path) -> Path:
 
 
 def mend_prepared(folder: Path) -> str:
-    """Return what to do about a damaged prepared corpus.
+    """Return advice about a damaged prepared corpus.
 
-    Deleting is advised for a folder of the name that ``prepare`` gives, with its files, and for no
-    other: ``prepared=`` may name any folder by mistake.
+    Recommends to delete the folder only if its name and files are those of a prepared corpus, since
+    ``prepared=`` may name any folder by mistake.
     """
     is_ours = re.search(r"-[0-9a-f]{12}$", folder.name) and (
         (folder / "manifest.json").is_file() or (folder / "tokens").is_dir()
@@ -83,9 +83,9 @@ def mend_prepared(folder: Path) -> str:
 
 
 def quote_string(text: str) -> str:
-    r"""Quote a string for Hydra's grammar; interpolations stay what they are.
+    r"""Quote a string for Hydra's grammar; interpolations are kept.
 
-    A backslash has a meaning of its own only before a quote and at the end.
+    A backslash is an escape character only before a quote and at the end.
 
     >>> print(quote_string("it's, mine"))
     'it\'s, mine'
@@ -99,7 +99,7 @@ def split_outside_quotes(text: str, nested: bool = False) -> list[str]:
 
     Args:
         text: such as ``a.txt,'b, c.txt'``.
-        nested: whether commas within brackets do not count either.
+        nested: whether to ignore commas within brackets, too.
     """
     parts, begin, at, depth = [], 0, 0, 0
     while at < len(text):
@@ -118,19 +118,18 @@ def split_outside_quotes(text: str, nested: bool = False) -> list[str]:
 
 
 def path_value(typed: str, key: str, is_list: bool = False, sweeps: bool = False) -> str:
-    """Return what was typed for a path in Hydra's grammar.
+    """Return the value of a path setting in Hydra's grammar.
 
-    Quotes around a whole path, as Hydra's grammar wants them, may be there or not. ``null`` stays
-    null, and ``${...}`` stays an interpolation.
+    Quotes around a whole path are optional. ``null`` stays null, and ``${...}`` an interpolation.
 
     Args:
-        typed: all that stands behind the equal sign.
+        typed: everything after the equal sign.
         key: the setting, for messages.
-        is_list: whether the setting holds a list; one path is then a list of one.
+        is_list: whether the setting is a list; a single path becomes a list of one.
         sweeps: whether commas outside quotes and brackets separate the values of a sweep.
 
     Raises:
-        ConfigError: a path is empty, or begins with the name of no home folder.
+        ConfigError: a path is empty, or begins with ``~`` and an unknown user.
 
     >>> path_value("my text, 2nd.txt", "corpus.files", is_list=True)
     "['my text, 2nd.txt']"
@@ -156,7 +155,7 @@ def path_value(typed: str, key: str, is_list: bool = False, sweeps: bool = False
 
 def _one_path(typed: str, key: str) -> str:
     quoted = _QUOTED.fullmatch(typed)
-    path = typed if quoted is None else _unquoted(quoted)
+    path = typed if quoted is None else _unquote(quoted)
     if not path.strip():
         raise ConfigError(f"{key}={typed}: is empty; name a file or folder, or leave {key} out")
     path = expand_home(path, key)
@@ -165,15 +164,15 @@ def _one_path(typed: str, key: str) -> str:
     return quote_string(path)
 
 
-def _unquoted(quoted: re.Match[str]) -> str:
-    """Return the string within quotes, as Hydra reads it."""
+def _unquote(quoted: re.Match[str]) -> str:
+    """Return the string within quotes, as Hydra parses it."""
     text, quote = quoted.group()[1:-1], quoted.group()[0]
     text = re.sub(rf"(\\+){quote}", lambda match: match[1][: len(match[1]) // 2] + quote, text)
     return re.sub(r"\\+\Z", lambda match: match[0][: len(match[0]) // 2], text)
 
 
 def _is_plain(path: str) -> bool:
-    """Return whether Hydra reads a path as this very string without quotes."""
+    """Return whether Hydra parses a path without quotes as the same string."""
     if not _PLAIN.fullmatch(path) or _OTHER_TYPES.fullmatch(path):
         return False
     try:

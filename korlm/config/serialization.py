@@ -1,4 +1,4 @@
-"""Settings: Hydra's tree or a checkpoint's plain values -> the dataclasses of korlm.config."""
+"""Convert Hydra's tree or plain values of a checkpoint to the settings classes, and back."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm import config
+from korlm.config import registry
 from korlm.config.error_messages import format_config_error
 from korlm.config.paths import expand_home
 from korlm.config.stored import check_settings
@@ -18,7 +19,7 @@ from korlm.utils.errors import ConfigError
 
 
 def to_settings(tree: DictConfig) -> Any:
-    """Turns Hydra's tree into the dataclasses of ``korlm.config``, all checks done."""
+    """Convert Hydra's tree to the settings class of the command, with all checks."""
     missing = sorted(OmegaConf.missing_keys(tree))
     if missing:
         raise ConfigError(f"{missing[0]} must be given: {missing[0]}=VALUE")
@@ -29,7 +30,7 @@ def to_settings(tree: DictConfig) -> Any:
 
 
 def _expand_paths(tree: DictConfig, prefix: str = "") -> None:
-    """Replace ``~`` in every path of the settings, wherever it was written."""
+    """Replace ``~`` in all paths, whether from the command line or from a file."""
     schema = OmegaConf.get_type(tree)
     kinds = path_kinds(schema) if dataclasses.is_dataclass(schema) else {}
     for key in map(str, tree):
@@ -43,7 +44,7 @@ def _expand_paths(tree: DictConfig, prefix: str = "") -> None:
 
 
 def _refuse_added_keys(settings: Any, prefix: str = "") -> None:
-    """``+group.key=value`` slips past the schemas: Hydra adds whatever it is told to."""
+    """Raise an error for keys added by ``+group.key=value``, which Hydra does not check."""
     fields = {field.name for field in dataclasses.fields(settings)}
     for key, value in vars(settings).items():
         if key not in fields:
@@ -53,11 +54,11 @@ def _refuse_added_keys(settings: Any, prefix: str = "") -> None:
 
 
 def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.TrainSettings:
-    """The settings that a checkpoint carries, with the overrides of a command on top.
+    """Return the settings in a checkpoint, with overrides applied.
 
     Args:
-        plain: what ``plain_settings`` gave, from a file that may be anybody's.
-        overrides: ``key=value`` each, of this command.
+        plain: result of ``plain_settings``, from an untrusted file.
+        overrides: of this command, each ``key=value``.
 
     Raises:
         ConfigError: an unknown key, a wrong type or value, or one that is not plain.
@@ -65,22 +66,29 @@ def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.T
     plain = check_settings(plain, "stored settings")
     try:
         tree = OmegaConf.structured(config.TrainSettings)
-        for group, schemas in config.SCHEMAS.items():
-            keys = set(plain.get(group, ()))
-            fitting = [
-                (len(fields), name)
-                for name, schema in schemas.items()
-                if keys <= (fields := {f.name for f in dataclasses.fields(schema)})
-            ]
-            if group and fitting:
-                tree[group] = OmegaConf.structured(schemas[min(fitting)[1]])
+        for group in filter(None, registry.groups()):
+            schema = _schema_of(group, plain.get(group, {}))
+            if schema is not None:
+                tree[group] = OmegaConf.structured(schema)
         tree = OmegaConf.merge(tree, plain, OmegaConf.from_dotlist(overrides))
         return typing.cast(config.TrainSettings, to_settings(typing.cast(DictConfig, tree)))
     except OmegaConfBaseException as error:
         raise ConfigError(format_config_error(error)) from error
 
 
+def _schema_of(group: str, plain: Any) -> type[Any] | None:
+    """Return the dataclass of a group's stored settings: by name, or the smallest that fits."""
+    schemas = registry.schemas(group)
+    if not isinstance(plain, dict):
+        return None
+    if group in registry.NAMED and "name" in plain:
+        return schemas[plain["name"]]
+    names = {name: {f.name for f in dataclasses.fields(schemas[name])} for name in schemas}
+    fitting = [(len(fields), name) for name, fields in names.items() if plain.keys() <= fields]
+    return schemas[min(fitting)[1]] if fitting else None
+
+
 def plain_settings(settings: config.TrainSettings) -> dict[str, Any]:
-    """Settings as plain dicts, lists, strings and numbers, as checkpoints hold them."""
+    """Return settings as plain dicts, lists, strings and numbers, for checkpoints."""
     tree = OmegaConf.to_container(OmegaConf.structured(settings), resolve=True, enum_to_str=True)
     return typing.cast(dict[str, Any], tree)

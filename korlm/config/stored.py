@@ -1,32 +1,32 @@
-"""Settings and figures that files hold: data to be checked, never anything to be run.
+"""Read and check settings and metrics in files that may be damaged or malicious.
 
-A run, a sweep, an export or a prepared corpus may come from somebody else. What stands in its files
-must be plain values under known keys: no interpolation (``${...}`` reads the environment and calls
-functions), no key of Hydra (``_target_`` names a function to call) and no name of a group that
-leads out of ``conf/``. Whatever reads stored settings calls ``check_settings`` or
-``check_override``; what the user types is not checked here.
+A run, a sweep, an export or a prepared corpus may come from somebody else. Its files must hold
+plain values under known keys: no interpolation (``${...}`` reads the environment and calls
+functions), no key of Hydra (``_target_`` names a function to call) and no group choice outside
+``conf/``. All code that reads stored settings calls ``check_settings`` or ``check_override``; the
+command line is trusted.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import re
 import typing
 from pathlib import Path
 from typing import Any
 
-import yaml  # OmegaConf reads and writes with it
+import yaml  # used by OmegaConf
 
 from korlm import config
-from korlm.config.renamed import rename_tree
+from korlm.config import registry
+from korlm.config.keys import rename_tree
 from korlm.utils.errors import ConfigError, KorlmError
 
-LARGEST = 256 << 20  # bytes of a JSON or YAML file
+MAX_BYTES = 256 << 20  # bytes of a JSON or YAML file
 
 
-DEEPEST = 50  # levels of a YAML file; Hydra's own have less than ten
+MAX_DEPTH = 50  # levels of a YAML file; those of Hydra have less than ten
 
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML has it
@@ -46,16 +46,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds anything else; the message is one line.
+        ValueError: it is not a JSON object; the message is one line.
     """
     _check_size(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ValueError("not a JSON object")
-    return found
+    return content
 
 
 def read_yaml(path: Path) -> Any:
@@ -63,18 +63,18 @@ def read_yaml(path: Path) -> Any:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not YAML, nested too deeply or has aliases, which make a short file grow
-            beyond all memory; the message is one line.
+        ValueError: it is not YAML, nested too deeply, or has aliases, by which a short file can
+            fill the memory; the message is one line.
     """
     _check_size(path)
     text, depth = path.read_text(encoding="utf-8"), 0
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             if isinstance(event, yaml.AliasEvent):
-                raise ValueError("has an alias, which korlm does not write")
+                raise ValueError("has an alias")
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:
+            if depth > MAX_DEPTH:
                 raise ValueError("nested too deeply")
         return yaml.load(text, Loader=_LOADER)
     except yaml.YAMLError as error:
@@ -82,8 +82,8 @@ def read_yaml(path: Path) -> Any:
 
 
 def _check_size(path: Path) -> None:
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"larger than {LARGEST >> 20} MiB")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES >> 20} MiB")
 
 
 def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError) -> dict[str, Any]:
@@ -99,7 +99,10 @@ def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError)
     """
     if not isinstance(tree, dict):
         raise kind(f"{source}: its settings are not a mapping of keys to values")
-    known, settings = _known(), rename_tree(tree)
+    settings = rename_tree(tree)
+    for group in registry.NAMED:
+        _check_registered(group, settings, source, kind)
+    known = _known()
     for group, value in settings.items():
         if group not in known:
             raise kind(f"{source}: its settings are not those of this korlm: {_shown(group)}")
@@ -115,17 +118,17 @@ def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError)
 
 
 def check_override(override: str, source: str) -> None:
-    """Check an override that a file holds, such as ``seed=1,2``, before Hydra is given it.
+    """Check an override in a file, such as ``seed=1,2``, before it is passed to Hydra.
 
     Args:
-        override: in Hydra's grammar; it may have several values.
+        override: in Hydra's grammar, possibly with several values.
         source: of the override, for messages.
 
     Raises:
-        ConfigError: an unknown key, a value that is not plain, or a name that is not one of a file
-            of its group.
+        ConfigError: an unknown key, a value that is not plain, or a group choice that is not the
+            name of a file.
     """
-    # Most processes that open prepared corpora never need the parser.
+    # Imported here, since most processes that open prepared corpora do not need the parser.
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, RangeSweep
     from hydra.errors import HydraException
@@ -137,8 +140,13 @@ def check_override(override: str, source: str) -> None:
     except (HydraException, RecursionError) as error:
         raise ConfigError(f"{source}: {_shown(override)}: not an override of Hydra") from error
     key, value = parsed.key_or_group, typing.cast(Any, parsed._value)
+    if key == "imports":
+        raise ConfigError(
+            f"{source}: {_shown(override)}: modules are imported if they are typed, not because "
+            "of a file: type it on the command line again"
+        )
     group, _, name = key.partition(".")
-    is_group = not name and group in (*config.SCHEMAS, *_NOT_SETTINGS)
+    is_group = not name and group in (*registry.groups(), *_NOT_SETTINGS)
     known = _known()
     if parsed.package is not None or not (
         is_group or key in known or (name and name in known.get(group, ()))
@@ -167,7 +175,7 @@ def check_override(override: str, source: str) -> None:
 
 
 def _sets_search(override: str) -> bool:
-    """Whether an override sets a plain value of a search, and nothing that Hydra would call."""
+    """Return whether an override sets a plain value of a search, which Hydra does not call."""
     key, _, value = override.partition("=")
     kinds = (config.SearchConfig, config.GridConfig)
     names = {f.name for kind in kinds for f in dataclasses.fields(kind)} - {"_target_", "params"}
@@ -175,10 +183,31 @@ def _sets_search(override: str) -> bool:
     return key.startswith(_SWEEPER) and name in names and bool(re.fullmatch(r"[\w.]+", value))
 
 
+def _check_registered(
+    group: str, tree: dict[str, Any], source: str, kind: type[KorlmError]
+) -> None:
+    """Refuse a model, tokenizer, ... that this process does not know.
+
+    The modules that registered it in the process that wrote the settings are named in the message;
+    they are never imported because a file says so.
+    """
+    settings = tree.get(group)
+    name = settings.get("name") if isinstance(settings, dict) else None
+    if name is None or (isinstance(name, str) and name in registry.schemas(group)):
+        return
+    stored = tree.get("imports")
+    modules = stored if isinstance(stored, list) and stored else ["MODULE"]
+    raise kind(
+        f"{source}: {group}={_shown(name)} is not registered: add "
+        f"imports={_shown('[' + ','.join(map(str, modules)) + ']')} (in Python: import it first), "
+        "if you trust that code"
+    )
+
+
 def _check_value(
     key: str, value: Any, source: str, kind: type[KorlmError], advice: str = ""
 ) -> None:
-    """Refuse what is neither a plain value nor a list of them."""
+    """Raise an error unless a value is plain or a list of plain values."""
     for part in value if isinstance(value, list) else [value]:
         if isinstance(part, str) and "${" in part:
             raise kind(
@@ -192,12 +221,11 @@ def _check_value(
             )
 
 
-@functools.cache
 def _known() -> dict[str, frozenset[str]]:
-    """Return the keys of korlm.train, group -> keys under any choice of it; empty: no group."""
+    """Return the keys of korlm.train: group -> keys of all choices; other keys -> empty."""
     known: dict[str, frozenset[str]] = {}
     for field in dataclasses.fields(config.TrainSettings):
-        schemas = [*config.SCHEMAS.get(field.name, {}).values(), field.default_factory]
+        schemas = [*registry.schemas(field.name).values(), field.default_factory]
         named = (
             f.name for s in schemas if dataclasses.is_dataclass(s) for f in dataclasses.fields(s)
         )
@@ -206,7 +234,7 @@ def _known() -> dict[str, frozenset[str]]:
 
 
 def _shown(value: object) -> str:
-    """Return a value as a message shows it: one line, not too long, no control characters."""
+    """Return a value for a message: one short line without control characters."""
     text = value if isinstance(value, str) else repr(value)
     text = "".join(c if c.isprintable() else " " for c in text)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -6,11 +6,12 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
+from korlm.config.registry import register
 from korlm.config.validation import MAX_THREADS, MISSING, Group, setting
 
 
 class Device(enum.Enum):
-    """Where the model runs."""
+    """Devices of a model."""
 
     auto = "auto"
     cpu = "cpu"
@@ -19,7 +20,7 @@ class Device(enum.Enum):
 
 
 class Precision(enum.Enum):
-    """Number format of the matrix products in training; evaluation is always in fp32."""
+    """Number formats of matrix products in training; evaluation always uses fp32."""
 
     auto = "auto"
     fp32 = "fp32"
@@ -27,7 +28,7 @@ class Precision(enum.Enum):
 
 
 class ResumeFrom(enum.Enum):
-    """Checkpoint that a broken-off run goes on from."""
+    """Checkpoints that an interrupted run can be resumed from."""
 
     last = "last"
     best = "best"
@@ -35,184 +36,171 @@ class ResumeFrom(enum.Enum):
 
 @dataclass
 class OptimizerConfig(Group):
-    """What every optimizer has."""
+    """Settings that all optimizers have."""
 
     _group: ClassVar[str] = "optimizer"
-    _names: ClassVar[tuple[str, ...]] = ()
 
-    name: str = MISSING
-    lr: float = MISSING
-    # the largest learning rate of the schedule
-    weight_decay: float = 0.0
+    name: str = setting(MISSING, "Name of the optimizer; the group selects it.")
+    lr: float = setting(MISSING, "Peak learning rate of the schedule.", above=0)
+    weight_decay: float = setting(0.0, "Weight decay.", min=0)
 
     def __post_init__(self) -> None:
-        self._one_of("name", *self._names)
-        self._above(0, "lr")
-        self._at_least(0, "weight_decay")
+        super().__post_init__()
+        self._check_name()
 
 
+@register("optimizer", "adamw", builds="korlm.training.optimizers:build_adam")
+@register("optimizer", "adam", builds="korlm.training.optimizers:build_adam")
 @dataclass
 class AdamConfig(OptimizerConfig):
     """Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019)."""
 
-    _names: ClassVar[tuple[str, ...]] = ("adamw", "adam")
-
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._share("beta1", "beta2")
-        self._above(0, "eps")
+    beta1: float = setting(0.9, "Decay of the mean of gradients.", min=0, below=1)
+    beta2: float = setting(0.999, "Decay of the mean of squared gradients.", min=0, below=1)
+    eps: float = setting(1e-8, "Term added to the denominator.", above=0)
 
 
+@register("optimizer", "muon", builds="korlm.training.optimizers:build_muon")
 @dataclass
 class MuonConfig(AdamConfig):
-    """Muon (Jordan et al. 2024) for matrices between hidden units, AdamW for everything else."""
+    """Muon (Jordan et al. 2024) for matrices between hidden units, AdamW for all else."""
 
-    _names: ClassVar[tuple[str, ...]] = ("muon",)
-
-    matrix_lr: float = 0.02
-    # the largest rate of these matrices; `lr` is that of AdamW, and both follow the schedule
-    momentum: float = 0.95
-    # of these matrices
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._above(0, "matrix_lr")
-        self._share("momentum")
+    matrix_lr: float = setting(
+        0.02, "Peak learning rate of Muon; lr is that of AdamW. Both follow the schedule.", above=0
+    )
+    momentum: float = setting(0.95, "Momentum of Muon.", min=0, below=1)
 
 
+@register("optimizer", "sgd", builds="korlm.training.optimizers:build_sgd")
 @dataclass
 class SGDConfig(OptimizerConfig):
     """Stochastic gradient descent with momentum."""
 
-    _names: ClassVar[tuple[str, ...]] = ("sgd",)
-
-    momentum: float = 0.0
-    nesterov: bool = False
+    momentum: float = setting(0.0, "Momentum.", min=0, below=1)
+    nesterov: bool = setting(False, "Use Nesterov momentum.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._share("momentum")
         if self.nesterov and self.momentum == 0:
             self._fail("nesterov", "needs optimizer.momentum above 0")
 
 
+@register("optimizer", "adagrad", builds="korlm.training.optimizers:build_adagrad")
 @dataclass
 class AdagradConfig(OptimizerConfig):
     """Adagrad (Duchi et al. 2011)."""
 
-    _names: ClassVar[tuple[str, ...]] = ("adagrad",)
+    eps: float = setting(1e-10, "Term added to the denominator.", above=0)
 
-    eps: float = 1e-10
+
+@register("schedule", "constant")
+@dataclass
+class ScheduleConfig(Group):
+    """Learning rate by step, relative to its peak optimizer.lr."""
+
+    _group: ClassVar[str] = "schedule"
+
+    name: str = setting(MISSING, "Name of the schedule; the group selects it.")
+    warmup_ratio: float = setting(
+        0.0, "Fraction of all steps used for warmup.", min=0, below=1, renamed_from="warmup_share"
+    )
+    start_factor: float = setting(
+        0.04, "Learning rate at step 0 / peak, with warmup.", min=0, max=1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._above(0, "eps")
-
-
-@dataclass
-class ScheduleConfig(Group):
-    """How the learning rate goes from step to step; optimizer.lr is its peak."""
-
-    _group: ClassVar[str] = "schedule"
-    _names: ClassVar[tuple[str, ...]] = ("constant",)
-
-    name: str = MISSING
-    warmup_ratio: float = setting(0.0, renamed_from="warmup_share")
-    # share of all steps in which the rate rises to its peak
-    start_factor: float = 0.04
-    # rate at step 0 / peak, if warmup_ratio is above 0
-
-    def __post_init__(self) -> None:
-        self._one_of("name", *self._names)
-        self._share("warmup_ratio")
-        self._share("start_factor", one=True)
+        self._check_name()
 
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
         return {} if self.warmup_ratio else {"start_factor": "schedule.warmup_ratio is 0"}
 
 
+@register("schedule", "one_cycle")
+@register("schedule", "cosine")
 @dataclass
 class DecayConfig(ScheduleConfig):
-    """Cosine (Loshchilov and Hutter 2017) and one-cycle (Smith 2018) end at a share of the peak."""
+    """Cosine (Loshchilov and Hutter 2017) and one-cycle (Smith 2018) schedules."""
 
-    _names: ClassVar[tuple[str, ...]] = ("one_cycle", "cosine")
-
-    end_factor: float = 0.0
-    # rate at the last step / peak
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._share("end_factor", one=True)
+    end_factor: float = setting(0.0, "Learning rate at the last step / peak.", min=0, max=1)
 
 
+@register("schedule", "plateau")
 @dataclass
 class PlateauConfig(ScheduleConfig):
-    """The rate falls when valid loss has stopped falling."""
+    """Lower the learning rate when validation loss stops improving."""
 
-    _names: ClassVar[tuple[str, ...]] = ("plateau",)
-
-    factor: float = 0.25
-    patience: int = 1
-    # validations without improvement before the rate falls
-    end_factor: float = 0.001
-    # the rate stays above this share of the peak
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._share("factor", "end_factor")
-        self._at_least(0, "patience")
+    factor: float = setting(0.25, "Factor of each reduction.", min=0, below=1)
+    patience: int = setting(1, "Validations without improvement before a reduction.", min=0)
+    end_factor: float = setting(0.001, "Smallest learning rate / peak.", min=0, below=1)
 
 
+@register("trainer", "trainer")
 @dataclass
 class TrainerConfig(Group):
-    """How long, where and with what care the model is trained."""
+    """Length, device and bookkeeping of training."""
 
     _group: ClassVar[str] = "trainer"
 
-    device: Device = Device.auto
-    precision: Precision = Precision.auto
-    # auto: bf16 where the processor or GPU multiplies it natively, else fp32, which GPUs may round
-    # to TF32; fp32: fp32 throughout; bf16: works on every CPU, but without such instructions it is
-    # slower than fp32, and LSTM layers stay in fp32
-    threads: int | None = None
-    # of the CPU, in each process; null: all cores that are left to it. Small operations take fewer:
-    # steps of a recurrent network with 20 rows and 200 units take two of them
-    epochs: int = 30
-    # passes over train; with fewer than 500 optimizer steps in all, n-grams are often better
-    max_steps: int | None = None
-    # stop after so many optimizer steps, whatever the epochs
-    clip_norm: float | None = 1.0
-    # gradients are scaled down to this L2 norm; null: never
-    early_stopping_patience: int | None = setting(None, renamed_from="patience")
-    # validations without improvement before training stops early; null: never
-    eval_every: int | None = setting(None, renamed_from="valid_every")
-    # steps between validations; null: once an epoch
-    log_every: int = 10
-    # steps between points in TensorBoard
-    checkpoint_every_minutes: float = setting(10.0, renamed_from="checkpoint_minutes")
-    # last.pt is also written this often within an epoch
-    sample_tokens: int = 60
-    # length of the text sampled at each validation; 0: none
-    projector_tokens: int = setting(2000, renamed_from="projected_tokens")
-    # the most frequent ones, whose embeddings TensorBoard's projector shows; 0: none
-
-    def __post_init__(self) -> None:
-        self._at_least(
-            1,
-            "threads",
-            "epochs",
-            "max_steps",
-            "eval_every",
-            "log_every",
-            "early_stopping_patience",
-        )
-        self._at_most(MAX_THREADS, "threads")
-        self._at_most(1_000_000, "epochs", "projector_tokens")
-        self._at_most(100_000, "sample_tokens")
-        self._at_least(0, "sample_tokens", "projector_tokens")
-        self._above(0, "clip_norm", "checkpoint_every_minutes")
+    device: Device = setting(
+        Device.auto, "Device of the model; auto: CUDA, then MPS, then the CPU."
+    )
+    precision: Precision = setting(
+        Precision.auto,
+        "auto: bf16 where the hardware multiplies it natively, else fp32, which GPUs may round to "
+        "TF32; fp32: always fp32; bf16: slower than fp32 without native instructions, and LSTM "
+        "layers stay in fp32 there.",
+    )
+    threads: int | None = setting(
+        None,
+        "CPU threads of each process; null: all available cores. Small operations use fewer.",
+        min=1,
+        max=MAX_THREADS,
+    )
+    epochs: int = setting(
+        30,
+        "Passes over train; with fewer than 500 steps in all, n-gram models are often better.",
+        min=1,
+        max=1_000_000,
+    )
+    max_steps: int | None = setting(None, "Limit of optimizer steps; null: epochs decide.", min=1)
+    clip_norm: float | None = setting(
+        1.0, "Largest L2 norm of gradients; null: no clipping.", above=0
+    )
+    early_stopping_patience: int | None = setting(
+        None,
+        "Validations without improvement before training stops; null: never.",
+        min=1,
+        renamed_from="patience",
+    )
+    eval_every: int | None = setting(
+        None,
+        "Interval between validations; null: an epoch.",
+        unit="steps",
+        min=1,
+        renamed_from="valid_every",
+    )
+    log_every: int = setting(10, "Interval between points in TensorBoard.", unit="steps", min=1)
+    checkpoint_every_minutes: float = setting(
+        10.0,
+        "Interval between checkpoints last.pt within an epoch.",
+        unit="minutes",
+        above=0,
+        renamed_from="checkpoint_minutes",
+    )
+    sample_tokens: int = setting(
+        60,
+        "Length of the text sampled at each validation; 0: none.",
+        unit="tokens",
+        min=0,
+        max=100_000,
+    )
+    projector_tokens: int = setting(
+        2000,
+        "Most frequent tokens whose embeddings TensorBoard's projector shows; 0: none.",
+        unit="tokens",
+        min=0,
+        max=1_000_000,
+        renamed_from="projected_tokens",
+    )

@@ -1,77 +1,131 @@
-"""What all groups of settings share: range checks that name key, value and limit."""
+"""Declare settings: default, meaning, unit and bounds of each key of a group."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from korlm.config import registry
 from korlm.utils.errors import ConfigError
 
 MISSING: Any = "???"  # OmegaConf's mark of a value that must be given
 
+MAX_THREADS = 1024
+MAX_SEED = (1 << 63) - 1
 
-_KIND = "korlm_path"
-
-
-ONE, MANY = "one", "many"
-
-
-def path_field(default: Any = MISSING, renamed_from: str = "") -> Any:
-    """Declare a setting that holds one path; ``korlm.config.paths`` says how it is read."""
-    metadata = {_KIND: ONE} | ({RENAMED_FROM: renamed_from} if renamed_from else {})
-    return dataclasses.field(default=default, metadata=metadata)
+_KEY = "setting"
 
 
-def paths_field(**default: Any) -> Any:
-    """Declare a setting that holds a list of paths, empty unless a ``default`` is given."""
-    default = default or {"default_factory": list}
-    return dataclasses.field(**default, metadata={_KIND: MANY})
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Metadata of a settings key.
+
+    Attributes:
+        help: meaning, as ``--help`` prints it.
+        unit: of the value, such as ``minutes``.
+        min: smallest value. Bounds of a list apply to each of its items.
+        max: largest value.
+        above: exclusive lower bound.
+        below: exclusive upper bound.
+        increasing: whether the items of a list must increase.
+        is_path: whether the value is a path, or a list of paths.
+        renamed_from: name of the key in the previous release; see ``korlm.config.keys``.
+        renamed_values: old value -> new value, in lower case.
+    """
+
+    help: str = ""
+    unit: str = ""
+    min: float | None = None
+    max: float | None = None
+    above: float | None = None
+    below: float | None = None
+    increasing: bool = False
+    is_path: bool = False
+    renamed_from: str = ""
+    renamed_values: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def bounds(self) -> str:
+        """Return the bounds as text, empty if there are none.
+
+        >>> Setting(min=0, below=1).bounds(), Setting(above=0).bounds(), Setting(min=1).bounds()
+        ('in [0, 1)', 'above 0', '1 or more')
+        """
+        low = self.above if self.min is None else self.min
+        high = self.below if self.max is None else self.max
+        if low is not None and low == high:
+            return str(low)
+        if low is not None and high is not None:
+            opening, closing = "(" if self.min is None else "[", ")" if self.max is None else "]"
+            return f"in {opening}{low}, {high}{closing}"
+        if low is not None:
+            return f"above {low}" if self.min is None else f"{low} or more"
+        if high is not None:
+            return f"below {high}" if self.max is None else f"{high} or less"
+        return ""
+
+    def allows(self, value: float) -> bool:
+        """Return whether a number is finite and within the bounds."""
+        return (
+            math.isfinite(value)
+            and (self.min is None or value >= self.min)
+            and (self.max is None or value <= self.max)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
 
 
-RENAMED_FROM, RENAMED_VALUES = "renamed_from", "renamed_values"
-
-
-def setting(
-    default: Any = MISSING,
-    renamed_from: str = "",
-    renamed_values: Mapping[str, str] | None = None,
-) -> Any:
-    """Declare a setting.
+def setting(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
+    """Declare a key of a settings class.
 
     Args:
-        default: the value, or a function that returns it (a list must not be shared).
-        renamed_from: the setting's name in the release before; see ``korlm.config.renamed``.
-        renamed_values: old value -> new value, in lower case as typed.
+        default: the default value, or a function that returns it (for lists and groups).
+        help: meaning of the key, in one or two sentences.
+        metadata: other attributes of ``Setting``.
     """
-    metadata: dict[str, Any] = {}
-    if renamed_from:
-        metadata = {RENAMED_FROM: renamed_from, RENAMED_VALUES: renamed_values or {}}
+    declared = {_KEY: Setting(help, **metadata)}
     if callable(default):
-        return dataclasses.field(default_factory=default, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+        return dataclasses.field(default_factory=default, metadata=declared)
+    return dataclasses.field(default=default, metadata=declared)
 
 
-def path_kinds(schema: Any) -> dict[str, str]:
-    """Return ``ONE`` or ``MANY`` for each field of a dataclass that holds paths."""
+def setting_of(field: dataclasses.Field[Any]) -> Setting:
+    """Return the metadata of a settings key."""
+    declared: Setting = field.metadata.get(_KEY, Setting())
+    return declared
+
+
+def path_kinds(schema: Any) -> dict[str, bool]:
+    """Return the keys of a settings class that hold paths -> whether they hold a list."""
     return {
-        field.name: field.metadata[_KIND]
+        field.name: field.type not in ("str", "str | None")
         for field in dataclasses.fields(schema)
-        if _KIND in field.metadata
+        if setting_of(field).is_path
     }
 
 
-MAX_THREADS = 1024
-
-
 class Group:
-    """Range checks shared by all groups; a failure names key, value and limit."""
+    """Base class of settings. Creating one checks the bounds of all keys."""
 
     _group: ClassVar[str] = ""
 
+    def __post_init__(self) -> None:
+        """Check the bounds of all keys; subclasses add checks that involve several keys."""
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            declared, value = setting_of(field), getattr(self, field.name)
+            values = value if isinstance(value, list) else [value]
+            numbers = [v for v in values if isinstance(v, (int, float)) and type(v) is not bool]
+            if wrong := [number for number in numbers if not declared.allows(number)]:
+                limit = "" if math.isfinite(wrong[0]) and declared.bounds() else "a finite number"
+                limit = ", ".join(filter(None, (limit, declared.bounds())))
+                self._fail(field.name, f"{'each ' * isinstance(value, list)}must be {limit}")
+            if declared.increasing and sorted(set(values)) != values:
+                self._fail(field.name, "must increase from value to value")
+
     def without_effect(self) -> dict[str, str]:
-        """Return the settings of this group that the others leave without effect -> why."""
+        """Return the keys that have no effect beside the others -> why."""
         return {}
 
     def _fail(self, key: str, limit: str) -> None:
@@ -80,30 +134,20 @@ class Group:
         shown = value.value if isinstance(value, enum.Enum) else value
         raise ConfigError(f"{path}={shown}: {limit}")
 
-    def _one_of(self, key: str, *allowed: str) -> None:
-        if getattr(self, key) not in allowed:
-            self._fail(key, f"must be {' or '.join(allowed)}; other choices are made by the group")
+    def _check_name(self) -> None:
+        """Check that ``name`` is one of the choices that this class is registered for."""
+        names = registry.names_of(self._group, type(self))
+        if vars(self)["name"] not in names:
+            allowed = " or ".join(names) or f"registered for {type(self).__name__}"
+            self._fail("name", f"must be {allowed}; the group selects other choices")
 
-    def _at_least(self, low: float, *keys: str) -> None:
-        for key in keys:
-            value = getattr(self, key)
-            if value is not None and not value >= low:
-                self._fail(key, f"must be {low} or more")
 
-    def _at_most(self, high: float, *keys: str) -> None:
-        for key in keys:
-            value = getattr(self, key)
-            if value is not None and not value <= high:
-                self._fail(key, f"must be {high} or less")
+@dataclasses.dataclass
+class CommandSettings(Group):
+    """Settings of all commands."""
 
-    def _above(self, low: float, *keys: str) -> None:
-        for key in keys:
-            value = getattr(self, key)
-            if value is not None and not (value > low and value < float("inf")):
-                self._fail(key, f"must be a finite number above {low}")
-
-    def _share(self, *keys: str, one: bool = False) -> None:
-        for key in keys:
-            value = getattr(self, key)
-            if not (0 <= value < 1 or (one and value == 1)):
-                self._fail(key, f"must lie between 0 and 1, {'both' if one else '1 not'} included")
+    imports: list[str] = setting(
+        list,
+        "Python modules to import first, which register their own models, tokenizers or "
+        "optimizers (korlm.register). A folder conf beside a module is searched for YAML files.",
+    )

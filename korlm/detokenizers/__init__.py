@@ -1,3 +1,1 @@
-"""Tokens -> written Korean."""
-
-from __future__ import annotations
+"""Detokenizers: tokens -> written Korean."""

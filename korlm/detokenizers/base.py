@@ -1,7 +1,7 @@
-"""The contract of all recomposers, and those of the tokenizers that need nothing learnt.
+"""The detokenizer contract, and the detokenizers that need no training.
 
-A recomposer writes the tokens of its tokenizer as Korean text: a whole line at once (``compose``),
-or one token after another (``join`` within an eojeol, ``boundary`` between eojeols).
+A detokenizer spells the tokens of its tokenizer as Korean text: a whole line (``detokenize``), or
+token by token for generation (``join`` within an eojeol, ``space_probability`` between tokens).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,46 +18,44 @@ from korlm.dataset.vocab import EOS, NUMBER, SPECIALS
 from korlm.text.hangul import show_letters, tail_of
 from korlm.tokenizers.base import SPACE_SYMBOL
 
+NUMBER_TEXT = "0"  # written for <num>, which represents any number
+
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
-
-
-DIGIT = "0"  # what is written for <num>, which stands for any number
 
 
 class Detokenizer(ABC):
     """Tokens of one tokenizer -> written text.
 
-    Special tokens are never written: <eos> ends a line, <num> becomes ``0``, the others leave
-    nothing behind.
+    Special tokens are not written: <eos> ends a line, <num> becomes ``0``, the others are dropped.
     """
 
     def __init__(self) -> None:
-        self._vocab: list[str] = []
+        self.set_vocab([])
 
-    def compose(
+    def detokenize(
         self,
-        morphs: Sequence[str],
+        tokens: Sequence[str],
         tags: Sequence[str] | None = None,
         eojeol: Sequence[int] | None = None,
     ) -> str:
-        """Written text; more than one line if <eos> stands before the end.
+        """Return the text of a token sequence; <eos> before the end starts another line.
 
         Args:
-            morphs: tokens, special ones among them or not.
-            tags: of all tokens; None: not known.
-            eojeol: of each token the number of its eojeol; None: where blanks stand is guessed.
+            tokens: tokens, may include special ones.
+            tags: tag of each token; None: unknown.
+            eojeol: eojeol number of each token; None: spaces are predicted.
         """
         lines: list[list[int]] = [[]]
-        for index, morph in enumerate(morphs):
-            if morph == EOS:
+        for index, token in enumerate(tokens):
+            if token == EOS:
                 lines.append([])
-            elif morph not in SPECIALS:
+            elif token not in SPECIALS:
                 lines[-1].append(index)
         if not lines[-1]:
             lines.pop()
         return "\n".join(
-            self._line(
-                [_written(morphs[i]) for i in line],
+            self._detokenize_line(
+                [_spelling(tokens[i]) for i in line],
                 None if tags is None else [tags[i] for i in line],
                 None if eojeol is None else [eojeol[i] for i in line],
             )
@@ -65,137 +63,143 @@ class Detokenizer(ABC):
         )
 
     @abstractmethod
-    def _line(self, morphs: list[str], tags: list[str] | None, eojeol: list[int] | None) -> str:
-        """One line, without special tokens."""
+    def _detokenize_line(
+        self, tokens: list[str], tags: list[str] | None, eojeol: list[int] | None
+    ) -> str:
+        """Implement ``detokenize`` for one line without special tokens."""
 
     def join(self, surface: str, left: str, right: str) -> str:
-        """An eojeol so far, and one more morph.
+        """Return the surface of an eojeol with one more token.
 
         Args:
             surface: the eojeol so far; empty at its beginning.
-            left: its last morph; empty at its beginning.
-            right: the morph that is added.
+            left: its last token; empty at its beginning.
+            right: the token to add.
         """
         if right in SPECIALS:
             return surface
-        return self._join(surface, _written(left), _written(right))
+        return self._join(surface, _spelling(left), _spelling(right))
 
     @abstractmethod
     def _join(self, surface: str, left: str, right: str) -> str:
-        """The same without special tokens."""
+        """Implement ``join`` without special tokens."""
 
-    def boundary(self, left: str, right: str) -> float:
-        """P(a blank stands between two morphs); 0 at the beginning of a line and before <eos>.
+    def space_probability(self, left: str, right: str) -> float:
+        """Return P(space) between two tokens; 0 at the start of a line and before <eos>.
 
         Args:
-            left: a token; empty or <eos> at the beginning of a line.
+            left: a token; empty or <eos> at the start of a line.
             right: the token after it.
         """
         if left in ("", EOS) or right == EOS:
             return 0.0
-        return float(self._blanks(_written(left), [_written(right)])[0])
+        return float(self._space_probs(_spelling(left), [_spelling(right)])[0])
 
     @abstractmethod
-    def _blanks(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
-        """P(blank) between a morph and each of the others; shape (len(rights),)."""
+    def _space_probs(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return P(space) between a token and each of ``rights``; shape (len(rights),)."""
 
-    def over(self, tokens: Sequence[str]) -> None:
-        """Names the vocabulary for ``boundaries``; its V tokens in the order of their ids."""
-        self._vocab = [_written(token) for token in tokens]
+    def set_vocab(self, tokens: Sequence[str]) -> None:
+        """Set the vocabulary of ``space_probabilities``: V tokens in the order of their ids."""
+        self._vocab = [_spelling(token) for token in tokens]
+        self._is_eos = np.array([token == EOS for token in tokens], dtype=bool)
 
-    def boundaries(self, left: str) -> npt.NDArray[np.float32]:
-        """``boundary`` of a token and every one of the vocabulary; float32, shape (V,)."""
+    def space_probabilities(self, left: str) -> npt.NDArray[np.float32]:
+        """Return ``space_probability`` of a token and each token of the vocabulary; (V,)."""
         if left in ("", EOS):
             return np.zeros(len(self._vocab), np.float32)
-        blanks = self._blanks(_written(left), self._vocab)
-        return np.where([token == EOS for token in self._vocab], np.float32(0), blanks)
+        return np.where(self._is_eos, np.float32(0), self._vocab_space_probs(_spelling(left)))
+
+    def _vocab_space_probs(self, left: str) -> npt.NDArray[np.float32]:
+        """Return P(space) between a token and each token of the vocabulary, <eos> like others."""
+        return self._space_probs(left, self._vocab)
 
     def num_unstable_chars(self, surface: str, left: str) -> int:
-        """How many of the last characters of an eojeol another morph may still change.
+        """Return how many of the last characters of an eojeol another token may change.
 
         Args:
             surface: the eojeol so far.
-            left: its last morph.
+            left: its last token.
         """
         return 0
 
 
-def _written(token: str) -> str:
-    return DIGIT if token == NUMBER else token
+def _spelling(token: str) -> str:
+    return NUMBER_TEXT if token == NUMBER else token
 
 
 class EojeolDetokenizer(Detokenizer):
-    """Every token is an eojeol."""
+    """Detokenizer of whole eojeols: a space between any two tokens."""
 
-    def _line(self, morphs: list[str], tags: list[str] | None, eojeol: list[int] | None) -> str:
-        return " ".join(morphs)
+    def _detokenize_line(
+        self, tokens: list[str], tags: list[str] | None, eojeol: list[int] | None
+    ) -> str:
+        return " ".join(tokens)
 
     def _join(self, surface: str, left: str, right: str) -> str:
         return surface + right
 
-    def _blanks(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
+    def _space_probs(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
         return np.ones(len(rights), np.float32)
 
 
 class SyllableDetokenizer(Detokenizer):
-    """Every token is a character; blanks are tokens themselves, so none stands between two."""
+    """Detokenizer of characters. Spaces are tokens, so none is inserted between tokens."""
 
-    def _line(self, morphs: list[str], tags: list[str] | None, eojeol: list[int] | None) -> str:
-        return "".join(morphs).replace(SPACE_SYMBOL, " ")
+    def _detokenize_line(
+        self, tokens: list[str], tags: list[str] | None, eojeol: list[int] | None
+    ) -> str:
+        return "".join(tokens).replace(SPACE_SYMBOL, " ")
 
     def _join(self, surface: str, left: str, right: str) -> str:
         return surface + (" " if right == SPACE_SYMBOL else right)
 
-    def _blanks(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
+    def _space_probs(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
         return np.zeros(len(rights), np.float32)
 
 
 class JamoDetokenizer(SyllableDetokenizer):
-    """Every token is a letter or another character; NFC makes syllables of the letters.
+    """Detokenizer of conjoining jamo, composed into syllables by NFC.
 
-    Conjoining jamo that make no syllable are written as letters that can be read (ㄱ).
+    Conjoining jamo that form no syllable are written as compatibility jamo (ㄱ).
     """
 
-    def _line(self, morphs: list[str], tags: list[str] | None, eojeol: list[int] | None) -> str:
-        return _compose_letters(super()._line(morphs, tags, eojeol))
+    def _detokenize_line(
+        self, tokens: list[str], tags: list[str] | None, eojeol: list[int] | None
+    ) -> str:
+        return _compose_jamo(super()._detokenize_line(tokens, tags, eojeol))
 
     def _join(self, surface: str, left: str, right: str) -> str:
         if surface and left and surface[-1] == show_letters(left):
-            surface = surface[:-1] + left  # a letter that was shown for want of the next one
-        return _compose_letters(super()._join(surface, left, right))
+            surface = surface[:-1] + left  # back to the conjoining jamo, which NFC can compose
+        return _compose_jamo(super()._join(surface, left, right))
 
     def num_unstable_chars(self, surface: str, left: str) -> int:
-        """1 while the last syllable or letter may get a vowel or a tail."""
+        """Return 1 while the last syllable or jamo may get a vowel or a final consonant."""
         return int(tail_of(surface[-1:]) == "" or "\u1100" <= left <= "\u1112")
 
 
 class SentencePieceDetokenizer(Detokenizer):
-    """Pieces of sentencepiece: a blank stands before those that begin with ▁.
+    """Detokenizer of SentencePiece: a space before pieces that start with ▁.
 
-    Bytes (``<0xEB>``) become characters in a whole line alone; one by one they stay as they are.
+    Byte pieces (``<0xEB>``) are decoded by ``detokenize`` only; ``join`` leaves them as they are.
     """
 
-    def _line(self, morphs: list[str], tags: list[str] | None, eojeol: list[int] | None) -> str:
-        written = (
+    def _detokenize_line(
+        self, tokens: list[str], tags: list[str] | None, eojeol: list[int] | None
+    ) -> str:
+        encoded = b"".join(
             bytes([int(piece[3:5], 16)]) if _BYTE.fullmatch(piece) else piece.encode()
-            for piece in morphs
+            for piece in tokens
         )
-        return (
-            b"".join(written).decode(errors="replace").replace(SPACE_SYMBOL, " ").removeprefix(" ")
-        )
+        return encoded.decode(errors="replace").replace(SPACE_SYMBOL, " ").removeprefix(" ")
 
     def _join(self, surface: str, left: str, right: str) -> str:
         return surface + right.removeprefix(SPACE_SYMBOL)
 
-    def _blanks(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
+    def _space_probs(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
         return np.array([right.startswith(SPACE_SYMBOL) for right in rights], np.float32)
 
 
-def _compose_letters(text: str) -> str:
+def _compose_jamo(text: str) -> str:
     return show_letters(unicodedata.normalize("NFC", text))
-
-
-def breaks(eojeol: Sequence[int]) -> Iterator[bool]:
-    """Whether a blank stands before each token."""
-    for index, number in enumerate(eojeol):
-        yield index > 0 and number != eojeol[index - 1]

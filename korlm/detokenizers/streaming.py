@@ -1,4 +1,4 @@
-"""Tokens one by one -> readable text, given out as soon as it can no more change."""
+"""Detokenization of a token stream: text is returned as soon as no later token can change it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from korlm.detokenizers.base import Detokenizer
 
 
 class StreamingDetokenizer:
-    r"""Puts tokens together to text, eojeol by eojeol.
+    r"""Detokenizes one token after another, eojeol by eojeol.
 
     Args:
-        recomposer: of the run's tokenizer.
-        left: the last token of ``surface``.
-        surface: an eojeol that has ended, but for the blank behind it.
+        detokenizer: of the run's tokenizer.
+        last_token: last token of ``surface``.
+        surface: a finished eojeol whose following space is not written yet.
 
     >>> from korlm.detokenizers.registry import build_detokenizer
     >>> stream = StreamingDetokenizer(build_detokenizer("eojeol"))
@@ -20,32 +20,31 @@ class StreamingDetokenizer:
     (['', '나는 ', '간다.\n', ''], '너는')
     """
 
-    def __init__(self, detokenizer: Detokenizer, left: str = "", surface: str = "") -> None:
-        self._recomposer = detokenizer
-        self._left, self._surface, self._has_ended = left, surface, bool(surface)
+    def __init__(self, detokenizer: Detokenizer, last_token: str = "", surface: str = "") -> None:
+        self._detokenizer = detokenizer
+        self._last_token, self._surface, self._is_finished = last_token, surface, bool(surface)
 
     def add(self, token: str) -> str:
-        """Takes a token; gives the text that is final with it, mostly none."""
+        """Add a token and return the text that became final, usually none."""
         if token == EOS:
             return self.end() + "\n"
-        written = ""
-        if self._surface and self._is_next(token):
-            written, self._surface = self._surface + " ", ""
-        left = self._left if self._surface else ""
-        self._surface = self._recomposer.join(self._surface, left, token)
-        self._left, self._has_ended = token, False
-        # Where blanks are tokens, what stands before one is final too.
+        text = ""
+        if self._surface and self._starts_eojeol(token):
+            text, self._surface = self._surface + " ", ""
+        left = self._last_token if self._surface else ""
+        self._surface = self._detokenizer.join(self._surface, left, token)
+        self._last_token, self._is_finished = token, False
+        # A surface contains spaces if the tokenizer has space tokens.
         end = self._surface.rfind(" ") + 1
-        written, self._surface = written + self._surface[:end], self._surface[end:]
-        return written
+        text, self._surface = text + self._surface[:end], self._surface[end:]
+        return text
 
-    def _is_next(self, token: str) -> bool:
-        """Whether a token begins another eojeol than the one at hand."""
-        if self._has_ended:
-            return not self._recomposer.join("", "", token).isspace()
-        return self._recomposer.boundary(self._left, token) > 0.5
+    def _starts_eojeol(self, token: str) -> bool:
+        if self._is_finished:
+            return not self._detokenizer.join("", "", token).isspace()
+        return self._detokenizer.space_probability(self._last_token, token) > 0.5
 
     def end(self) -> str:
-        """The text that is left, with which a line ends."""
-        written, self._surface, self._has_ended = self._surface, "", False
-        return written
+        """Return the remaining text; the next token starts a line."""
+        text, self._surface, self._is_finished = self._surface, "", False
+        return text

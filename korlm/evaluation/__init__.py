@@ -1,1 +1,1 @@
-"""What a trained model is worth: read in several ways, cached, adapted and mixed with others."""
+"""Evaluation of trained models: metrics, evaluation modes, surprisal, statistical tests."""

@@ -1,4 +1,7 @@
-"""Where a text costs what: sums by document, by frequency in training, by place in the sentence."""
+"""Breakdowns of the loss: by sentence, document, token frequency and position in the sentence.
+
+Axes: N tokens, S sentences, U units (sentences or documents), V vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from korlm.dataset.vocab import UNK_ID
 from korlm.evaluation.metrics import exp
-from korlm.evaluation.texts import EvaluationText, Floats, Ints
-from korlm.evaluation.token_scores import Nats
+from korlm.evaluation.texts import EvaluationText
+from korlm.evaluation.token_scores import Floats, Ints
 
-Places = npt.NDArray[np.int8]
 Group = dict[str, float]
 
-# A band's least count in train; unknown tokens have none.
+# Lowest training count of each bin; unknown tokens count as 0.
 FREQUENCY_BINS = {
     "0": 0,
     "1": 1,
@@ -27,20 +28,20 @@ FREQUENCY_BINS = {
     "1000-9999": 1000,
     "10000+": 10_000,
 }
-# The first place of each group, counted from 1.
-POSITIONS = {str(place): place for place in range(1, 21)} | {"21-30": 21, "31-50": 31, "51+": 51}
+# First position of each bin, counted from 1.
+POSITION_BINS = {str(n): n for n in range(1, 21)} | {"21-30": 21, "31-50": 31, "51+": 51}
 
 
 @dataclass(frozen=True)
-class Sums:
-    """What each of U units (sentences, documents) costs and holds; all fields (U,).
+class UnitSums:
+    """Sums of each of U units (sentences or documents); all fields (U,).
 
     Attributes:
-        nats: of all its tokens.
-        spelling_nats: for spelling what ids do not give back.
+        nats: -ln p of all tokens.
+        spelling_nats: cost of spelling the tokens that their ids do not restore.
         num_tokens: <eos> included.
-        num_unk: unknown ones among them.
-        num_eojeol: units between blanks.
+        num_unk: number of unknown tokens.
+        num_eojeol: number of space-delimited units.
         num_chars: line ends included.
     """
 
@@ -53,43 +54,38 @@ class Sums:
 
     @property
     def open_nats(self) -> Floats:
-        """What the text itself costs, with all that it takes to spell it."""
+        """Return the cost of the text itself: nats and spelling_nats."""
         return self.nats + self.spelling_nats
 
     @property
     def bits_per_char(self) -> Floats:
-        """Of each unit."""
+        """Return bits per character of each unit."""
         bits: Floats = self.open_nats / math.log(2) / self.num_chars
         return bits
 
-    def grouped(self, groups: Ints, num_groups: int) -> Sums:
-        """The sums of units that belong together; ``groups`` (U,) says which do."""
+    def grouped(self, groups: Ints, num_groups: int) -> UnitSums:
+        """Return the sums of groups of units; ``groups`` (U,) has the group of each unit."""
 
-        def summed(values: Floats | Ints) -> Floats:
+        def float_sums(values: Floats | Ints) -> Floats:
             return np.bincount(groups, weights=values, minlength=num_groups).astype(np.float64)
 
-        def counted(values: Ints) -> Ints:
-            return np.rint(summed(values)).astype(np.int64)
+        def int_sums(values: Ints) -> Ints:
+            return np.rint(float_sums(values)).astype(np.int64)
 
-        return Sums(
-            summed(self.nats),
-            summed(self.spelling_nats),
-            counted(self.num_tokens),
-            counted(self.num_unk),
-            counted(self.num_eojeol),
-            counted(self.num_chars),
+        return UnitSums(
+            float_sums(self.nats),
+            float_sums(self.spelling_nats),
+            int_sums(self.num_tokens),
+            int_sums(self.num_unk),
+            int_sums(self.num_eojeol),
+            int_sums(self.num_chars),
         )
 
 
-def by_sentence(nats: Nats, text: EvaluationText) -> Sums:
-    """What each sentence costs.
-
-    Args:
-        nats: (N,), of the text's tokens.
-        text: S sentences.
-    """
+def by_sentence(nats: Floats, text: EvaluationText) -> UnitSums:
+    """Return the sums of each sentence; nats is -ln p of the text's tokens, (N,)."""
     starts = text.starts
-    return Sums(
+    return UnitSums(
         np.add.reduceat(nats, starts),
         np.add.reduceat(text.spelling_nats, starts),
         text.lengths,
@@ -99,48 +95,49 @@ def by_sentence(nats: Nats, text: EvaluationText) -> Sums:
     )
 
 
-def by_frequency(nats: Nats, text: EvaluationText, counts: Sequence[int]) -> dict[str, Group]:
-    """What tokens cost that stand in train so often.
+def by_frequency(nats: Floats, text: EvaluationText, counts: Sequence[int]) -> dict[str, Group]:
+    """Return the loss by training frequency of the token.
 
     Args:
-        nats: (N,), of the text's tokens.
+        nats: (N,), -ln p of the text's tokens.
         text: their ids.
-        counts: (V,), of each id in train.
+        counts: (V,), occurrences of each id in train.
     """
     known = np.array(counts)
     known[UNK_ID] = 0
-    bands = (np.searchsorted(list(FREQUENCY_BINS.values()), known, side="right") - 1).astype(
-        np.int8
-    )
-    return _groups(nats, text, bands[text.ids], list(FREQUENCY_BINS))
+    bins = np.searchsorted(list(FREQUENCY_BINS.values()), known, side="right") - 1
+    return _grouped(nats, text, bins.astype(np.int8)[text.ids], list(FREQUENCY_BINS))
 
 
-def by_position(nats: Nats, text: EvaluationText) -> dict[str, Group]:
-    """What tokens cost at each place of their sentence, the first being 1."""
-    places = np.arange(1, len(text.ids) + 1) - np.repeat(text.starts, text.lengths)
-    groups = np.searchsorted(list(POSITIONS.values()), places, side="right") - 1
-    return _groups(nats, text, groups.astype(np.int8), list(POSITIONS))
+def by_position(nats: Floats, text: EvaluationText) -> dict[str, Group]:
+    """Return the loss by position in the sentence, counted from 1."""
+    positions = np.arange(1, len(text.ids) + 1) - np.repeat(text.starts, text.lengths)
+    bins = np.searchsorted(list(POSITION_BINS.values()), positions, side="right") - 1
+    return _grouped(nats, text, bins, list(POSITION_BINS))
 
 
-def _groups(
-    nats: Nats, text: EvaluationText, groups: Places, names: Sequence[str]
+def _grouped(
+    nats: Floats, text: EvaluationText, bins: np.ndarray, names: Sequence[str]
 ) -> dict[str, Group]:
-    """The sums of each group; ``nats_share`` is of all that the text costs, spelling included."""
-    num_tokens = np.bincount(groups, minlength=len(names))
-    sums = np.bincount(groups, nats, len(names))
-    spelling = np.bincount(groups, text.spelling_nats, len(names))
-    whole = float(sums.sum() + spelling.sum())
-    found = {}
-    for at, name in enumerate(names):
-        count, cost, spelt = int(num_tokens[at]), float(sums[at]), float(spelling[at])
-        loss = cost / count if count else math.nan
-        found[name] = {
-            "num_tokens": count,
-            "token_share": count / len(nats),
-            "nats": cost,
-            "spelling_nats": spelt,
+    """Return the metrics of each bin; ``nats_share`` is of the open nats of the whole text."""
+    counts = np.bincount(bins, minlength=len(names))
+    sums = np.bincount(bins, nats, len(names))
+    spelling = np.bincount(bins, text.spelling_nats, len(names))
+    total = float(sums.sum() + spelling.sum())
+    groups = {}
+    for index, name in enumerate(names):
+        num_tokens = int(counts[index])
+        group_nats, spelling_nats = float(sums[index]), float(spelling[index])
+        loss = group_nats / num_tokens if num_tokens else math.nan
+        groups[name] = {
+            "num_tokens": num_tokens,
+            "token_share": num_tokens / len(nats),
+            "nats": group_nats,
+            "spelling_nats": spelling_nats,
             "loss": loss,
             "perplexity": exp(loss),
-            "nats_share": (cost + spelt) / whole if math.isfinite(whole) else math.nan,
+            "nats_share": (
+                (group_nats + spelling_nats) / total if math.isfinite(total) else math.nan
+            ),
         }
-    return found
+    return groups

@@ -1,14 +1,15 @@
-"""Evaluation of a model on a text: metrics, breakdowns, confidence intervals and paired tests.
+"""Evaluation of runs on texts: metrics, breakdowns, confidence intervals and paired tests.
 
     run = korlm.load("outputs/runs/DIR")
     (text,) = read_texts(CorpusConfig(name="mine", files=["mine.txt"]), [run])
-    found = evaluate(run, text)
-    found.figures["perplexity"], found.documents.bits_per_char
+    result = evaluate(run, text)
+    result.metrics["perplexity"], result.documents.bits_per_char
 
-and of several, ``compare({"a": evaluate(a, text_of_a), "b": ...}, BootstrapConfig())``.
+``compare({"a": evaluate(a, text_of_a), "b": ...}, BootstrapConfig())`` compares several runs.
+``evaluate_run`` evaluates one run in several modes (see ``korlm.evaluation.modes``) on several
+texts: hyperparameters are tuned on one text and kept for the others.
 
-A run is evaluated in several modes (state carried, reset, cache, dynamic, mixture) on several
-texts; hyperparameters of a mode are chosen on one of them and kept for the others.
+Axes: N tokens, U resampled units, R bootstrap resamples.
 """
 
 from __future__ import annotations
@@ -26,142 +27,178 @@ from korlm.dataset.batches import Ids
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.vocab import BOS_ID, UNK_ID, Vocab
 from korlm.evaluation.bootstrap import LEVEL, interval, resampled_sums, sign_flip_p
-from korlm.evaluation.breakdown import Sums, by_frequency, by_position, by_sentence
-from korlm.evaluation.metrics import LossSums, SplitCounts, metrics
-from korlm.evaluation.modes import Comparison, EvaluatedModel, ModeResult
-from korlm.evaluation.texts import EvaluationText, Floats, Loaded, read_split
-from korlm.evaluation.token_scores import TokenStream
+from korlm.evaluation.breakdown import UnitSums, by_frequency, by_position, by_sentence
+from korlm.evaluation.metrics import LossSums, metrics
+from korlm.evaluation.modes import ModeResult, Tuned, run_modes, score_as_trained, tune
+from korlm.evaluation.texts import EvaluationText, read_split
+from korlm.evaluation.token_scores import Floats
+from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import CorpusError
 from korlm.utils.memory import peak_memory_mb
+
+Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What one way to use a model gave on a text.
+    """Evaluation of one run on a text in one mode.
 
     Attributes:
-        figures: as metrics.json names them.
+        metrics: under their names in metrics.json.
         documents: sums of each document.
         sentences: sums of each sentence.
         doc_ids: names of the documents.
-        vocab: that the model knows.
-        as_trained: whether the text was read in the way that the model was trained in.
+        vocab: of the run.
+        as_trained: whether the mode is the one that the run was trained in.
     """
 
-    figures: Figures
-    documents: Sums
-    sentences: Sums
+    metrics: Metrics
+    documents: UnitSums
+    sentences: UnitSums
     doc_ids: list[str]
     vocab: Vocab
     as_trained: bool
 
     @property
     def unit(self) -> str:
-        """What is drawn: documents, or sentences of the only one."""
+        """Return the unit of resampling: documents, or sentences if there is one document."""
         return "document" if len(self.doc_ids) > 1 else "sentence"
 
-    def units(self, block: int = 1) -> Sums:
-        """The sums of what is drawn, so many neighbours together."""
+    def units(self, block: int = 1) -> UnitSums:
+        """Return the sums of the resampled units, ``block`` consecutive ones as one."""
         sums = self.documents if self.unit == "document" else self.sentences
         groups = np.arange(len(sums.nats)) // block
         return sums.grouped(groups, int(groups[-1]) + 1) if block > 1 else sums
 
-    def same_as(self, other: EvaluationResult) -> bool:
-        """Whether both cost the same, sentence by sentence."""
+    def same_loss(self, other: EvaluationResult) -> bool:
+        """Return whether both have the same loss on every sentence."""
         return np.array_equal(self.sentences.open_nats, other.sentences.open_nats)
 
     def same_tokens(self, other: EvaluationResult) -> bool:
-        """Whether losses can be compared: the same tokens of the same vocabulary."""
+        """Return whether losses per token are comparable: same vocabulary, same tokens."""
         return self.vocab.tokens == other.vocab.tokens and np.array_equal(
             self.sentences.num_tokens, other.sentences.num_tokens
         )
 
 
 def summarize(
-    row: ModeResult, text: EvaluationText, run: Loaded, as_trained: bool = True
+    result: ModeResult, text: EvaluationText, run: TrainedRun, as_trained: bool = True
 ) -> EvaluationResult:
-    """What a reading of a text says.
+    """Compute metrics and breakdowns of a mode.
 
     Args:
-        row: the reading.
-        text: that was read, as the run knows it.
-        run: whose model did it.
-        as_trained: whether that model was trained to read so.
+        result: scores of the text.
+        text: as the run encodes it.
+        run: whose model was used.
+        as_trained: whether the mode is the one that the run was trained in.
     """
-    figures = {
+    is_unk = text.ids == UNK_ID
+    sums = LossSums(
+        nats=float(result.nats.sum()),
+        unk_nats=float(result.nats[is_unk].sum()),
+        num_tokens=len(result.nats),
+        num_unk=int(is_unk.sum()),
+        seconds=result.seconds,
+    )
+    row = {
         "run": str(run.folder),
         "model": run.settings.model.name,
         "tokenizer": run.settings.tokenizer.name,
-        **compute_metrics(row, text.ids, text.counts),
+        # Modes share passes over the text, so the peak memory is that of all of them.
+        **metrics(sums, text.counts, peak_memory_mb()),
+        "settings": result.settings,
         "lines": text.status,
-        "bands": by_frequency(row.nats, text, run.vocab.counts),
-        "positions": by_position(row.nats, text),
+        "bands": by_frequency(result.nats, text, run.vocab.counts),
+        "positions": by_position(result.nats, text),
     }
-    sentences = by_sentence(row.nats, text)
+    sentences = by_sentence(result.nats, text)
     documents = sentences.grouped(text.documents, len(text.doc_ids))
-    return EvaluationResult(figures, documents, sentences, text.doc_ids, run.vocab, as_trained)
+    return EvaluationResult(row, documents, sentences, text.doc_ids, run.vocab, as_trained)
 
 
 def evaluate(
-    run: Loaded, text: EvaluationText, device: torch.device | str = "cpu"
+    run: TrainedRun, text: EvaluationText, device: torch.device | str = "cpu"
 ) -> EvaluationResult:
-    """A run on a text, read in the way that its model was trained in.
+    """Evaluate a run on a text in the mode that it was trained in.
 
     Args:
-        run: as ``korlm.load`` opens it; its model goes to the device.
-        text: as this run knows it.
+        run: its model is moved to the device.
+        text: as this run encodes it.
         device: that computes.
     """
-    place = torch.device(device)
-    reader = EvaluatedModel(
-        "model", run.model.to(place), {"text": TokenStream(text.ids, run.start_id, place)}
-    )
-    found = reader.as_trained("text")
-    return summarize(ModeResult(found.nats, found.seconds, {}), text, run)
+    run.model.to(torch.device(device))
+    scores = score_as_trained(run, text.ids, "model")
+    return summarize(ModeResult(scores.nats, scores.seconds, {}), text, run)
 
 
-def compare(judged: Mapping[str, EvaluationResult], config: BootstrapConfig) -> dict[str, Figures]:
-    """The figures of several ways on the same text, with intervals and tests against the first.
+def compare(results: Mapping[str, EvaluationResult], config: BootstrapConfig) -> dict[str, Metrics]:
+    """Add confidence intervals, and tests against the first result, to the metrics of results.
 
     Args:
-        judged: all of them on the same documents.
-        config: how often and what is drawn.
+        results: all on the same documents.
+        config: number of resamples and their unit.
 
     Returns:
-        The figures of each, and beside them "intervals" and, but for the first, "against".
+        The metrics of each result with "intervals" and, except for the first one, "against".
     """
-    units = {name: found.units(config.block) for name, found in judged.items()}
-    columns = [column for sums in units.values() for column in _columns(sums)]
-    replicates = resampled_sums(np.stack(columns), config.samples, config.seed)
-    drawn = dict(zip(judged, replicates.reshape(len(judged), -1, config.samples), strict=True))
-    first = next(iter(judged))
-    result = {}
-    for name, found in judged.items():
-        num_units = len(units[name].nats)
-        result[name] = {
-            **found.figures,
+    columns = {name: _columns(result.units(config.block)) for name, result in results.items()}
+    sums = resampled_sums(np.concatenate(list(columns.values())), config.samples, config.seed)
+    resampled = dict(zip(results, sums.reshape(len(results), -1, config.samples), strict=True))
+    (first, reference), *_ = results.items()
+    rows = {}
+    for name, result in results.items():
+        num_units = columns[name].shape[1]
+        rows[name] = result.metrics | {
             "intervals": {
-                "perplexity": _interval(_perplexity(drawn[name]), num_units),
-                "bits_per_char": _interval(_bits_per_char(drawn[name]), num_units),
+                "perplexity": list(interval(_perplexity(resampled[name]), num_units)),
+                "bits_per_char": list(interval(_bits_per_char(resampled[name]), num_units)),
                 "level": LEVEL,
-                "unit": found.unit,
+                "unit": result.unit,
                 "block": config.block,
                 "num_units": num_units,
                 "samples": config.samples,
-            },
+            }
         }
         if name != first:
-            pair = PairedComparison(units[name], units[first], drawn[name], drawn[first])
-            test = {"row": first, "bits_per_char": pair.difference(_bits_per_char)}
-            if found.same_tokens(judged[first]):
-                test["loss"] = pair.difference(_loss)
-            result[name]["against"] = test | {"p": pair.p(config)}
-    return result
+            compared = {"bits_per_char": _bits_per_char}
+            if result.same_tokens(reference):
+                compared["loss"] = _loss
+            pairs = ((columns[name], columns[first]), (resampled[name], resampled[first]))
+            rows[name]["against"] = {"row": first, **_paired_test(*pairs, compared, config)}
+    return rows
 
 
-def _columns(sums: Sums) -> list[Floats]:
-    counts = (sums.num_tokens.astype(np.float64), sums.num_chars.astype(np.float64))
-    return [sums.nats, sums.open_nats, *counts]
+def _paired_test(
+    units: tuple[Floats, Floats],
+    resampled: tuple[Floats, Floats],
+    compared: Mapping[str, Callable[[Floats], Floats]],
+    config: BootstrapConfig,
+) -> Metrics:
+    """Test a result against another one.
+
+    Args:
+        units: (4, U), sums of the units under the one and the other result.
+        resampled: (4, R), sums of the resamples.
+        compared: metrics of these sums.
+        config: of the test.
+
+    Returns:
+        The difference in each metric with its interval, and the p-value of that in open nats.
+    """
+    test: Metrics = {}
+    with np.errstate(invalid="ignore"):  # inf - inf
+        for key, metric in compared.items():
+            one, other = (metric(columns.sum(1)) for columns in units)
+            replicates = metric(resampled[0]) - metric(resampled[1])
+            low, high = interval(replicates, units[0].shape[1])
+            test[key] = {"difference": float(one - other), "interval": [low, high]}
+        differences = units[0][1] - units[1][1]
+    return test | {"p": sign_flip_p(differences, config.samples, config.seed)}
+
+
+def _columns(units: UnitSums) -> Floats:
+    """Return the sums of units that the compared metrics are ratios of, (4, U)."""
+    return np.stack([units.nats, units.open_nats, units.num_tokens, units.num_chars])
 
 
 def _loss(columns: Floats) -> Floats:
@@ -181,64 +218,13 @@ def _bits_per_char(columns: Floats) -> Floats:
     return bits
 
 
-def _interval(replicates: Floats, num_units: int) -> list[float]:
-    return list(interval(replicates, num_units))
-
-
 @dataclass(frozen=True)
-class PairedComparison:
-    """Two ways on the same units.
+class TuningData:
+    """Texts that the hyperparameters of modes are chosen with.
 
     Attributes:
-        sums: of the units of the one.
-        first: of the other, which is subtracted.
-        drawn: (4, R), the columns of the one, drawn with replacement.
-        first_drawn: of the other, in the same draws.
-    """
-
-    sums: Sums
-    first: Sums
-    drawn: Floats
-    first_drawn: Floats
-
-    def difference(self, figure: Callable[[Floats], Floats]) -> dict[str, Any]:
-        """The difference in a figure, and its interval."""
-        one, other = (np.array([c.sum() for c in _columns(s)]) for s in (self.sums, self.first))
-        with np.errstate(invalid="ignore"):  # infinite, both
-            difference = float(figure(one) - figure(other))
-            replicates = figure(self.drawn) - figure(self.first_drawn)
-        return {"difference": difference, "interval": _interval(replicates, len(self.sums.nats))}
-
-    def p(self, config: BootstrapConfig) -> float:
-        """Of differences as large as these, were both alike."""
-        with np.errstate(invalid="ignore"):
-            differences = self.sums.open_nats - self.first.open_nats
-        return sign_flip_p(differences, config.samples, config.seed)
-
-
-Figures = dict[str, Any]
-
-
-def compute_metrics(row: ModeResult, ids: Ids, counts: SplitCounts) -> Figures:
-    """The figures of metrics.json for one way to use the model, and what was chosen for it.
-
-    The ways share passes over the text: the peak of memory is that of all of them.
-    """
-    unknown = ids[:] == UNK_ID
-    unk_nats = float(row.nats[unknown].sum())
-    tally = LossSums(
-        float(row.nats.sum()), unk_nats, len(row.nats), int(unknown.sum()), row.seconds
-    )
-    return {**metrics(tally, counts, peak_memory_mb()), "settings": row.settings}
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """The text of a run that the numbers of cache, dynamic evaluation and mixtures come from.
-
-    Attributes:
-        valid: on which they are chosen.
-        train: on which dynamic evaluation measures gradients.
+        valid: to tune on.
+        train: ids on which dynamic evaluation computes its gradient statistics.
     """
 
     valid: EvaluationText
@@ -247,47 +233,47 @@ class Tuning:
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """What a run reads.
+    """Texts of a run.
 
     Attributes:
-        texts: that it is judged on, by their names; none but valid is called train or valid.
-        tuning: None: it is gone, and nothing is left but mixtures of equal shares.
+        texts: name -> text to evaluate on.
+        tuning: None: no cache and dynamic evaluation, equal mixture weights.
     """
 
     texts: dict[str, EvaluationText]
-    tuning: Tuning | None = None
+    tuning: TuningData | None = None
 
 
-def own_material(run: Loaded, prepared: Prepared, test: bool) -> EvaluationInputs:
-    """The splits that a run was trained with: valid, on which it is tuned, and test.
+def split_inputs(run: TrainedRun, prepared: Prepared, test: bool) -> EvaluationInputs:
+    """Return the splits of a prepared corpus: valid, which is also tuned on, and test.
 
     Args:
-        run: whose vocabulary the text has.
-        prepared: the text.
-        test: whether test is wanted, if there is one.
+        run: whose vocabulary to use.
+        prepared: the corpus.
+        test: include test, if there is one.
     """
     splits = ["valid", *(["test"] if test and "test" in prepared.stats else [])]
     texts = {split: read_split(prepared.folder, split, run) for split in splits}
-    return EvaluationInputs(texts, Tuning(texts["valid"], prepared.ids("train")))
+    return EvaluationInputs(texts, TuningData(texts["valid"], prepared.ids("train")))
 
 
-def check_same_text(materials: Mapping[str, EvaluationInputs]) -> None:
-    """Refuses runs that would be judged on different texts.
+def check_same_text(inputs: Mapping[str, EvaluationInputs]) -> None:
+    """Raise if runs would be evaluated on different texts.
 
     Args:
-        materials: of the runs, by their names.
+        inputs: name of the run -> its texts.
 
     Raises:
-        CorpusError: naming both, and how the texts differ.
+        CorpusError: names the runs and the size of their texts.
     """
-    (first, material), *others = materials.items()
+    (first, reference), *others = inputs.items()
     for name, other in others:
-        for split in sorted(material.texts.keys() | other.texts.keys()):
-            mine, theirs = material.texts.get(split), other.texts.get(split)
-            if mine is None or theirs is None or not mine.same_text(theirs):
+        for split in sorted(reference.texts.keys() | other.texts.keys()):
+            text, other_text = reference.texts.get(split), other.texts.get(split)
+            if text is None or other_text is None or not text.same_text(other_text):
                 raise CorpusError(
-                    f"{split} of {first} ({_size(mine)}) and of {name} ({_size(theirs)}): not the "
-                    "same text; give one that all are to read: corpus=text 'corpus.files=[FILE]'"
+                    f"{split} of {first} ({_size(text)}) and of {name} ({_size(other_text)}): not "
+                    "the same text; give one text for all: corpus=text 'corpus.files=[FILE]'"
                 )
 
 
@@ -299,60 +285,52 @@ def _size(text: EvaluationText | None) -> str:
 
 @dataclass(frozen=True)
 class EvaluationModes:
-    """What is tried besides carrying the state over and resetting it.
+    """Modes to evaluate beside carried and reset.
 
     Attributes:
-        others: runs of the same vocabulary to mix with, by the names of their rows.
-        cache: what may be chosen; no sizes: no cache.
-        dynamic: what may be chosen; no rates: no dynamic evaluation.
+        others: runs of the same vocabulary to mix with, by the names of their modes.
+        cache: values to try; no sizes: no cache.
+        dynamic: values to try; no rates: no dynamic evaluation.
         device: that computes.
     """
 
-    others: Mapping[str, Loaded]
+    others: Mapping[str, TrainedRun]
     cache: CacheConfig
     dynamic: DynamicConfig
     device: torch.device
 
     @property
     def needs_tuning(self) -> bool:
-        """Whether there are numbers to be chosen."""
+        """Return whether any mode has hyperparameters."""
         return bool(self.others or self.cache.sizes or self.dynamic.learning_rates)
 
 
 def evaluate_run(
-    run: Loaded, material: EvaluationInputs, ways: EvaluationModes
+    run: TrainedRun, inputs: EvaluationInputs, modes: EvaluationModes
 ) -> dict[str, dict[str, EvaluationResult]]:
-    """Every way to use a run's model, on each of its texts.
+    """Evaluate a run in every mode on each of its texts.
 
     Returns:
-        Name of the text -> name of the way (carried, reset and so on) -> what it gave.
+        Name of the text -> mode -> result.
     """
-    ids: dict[str, Ids] = {name: text.ids for name, text in material.texts.items()}
-    cache, dynamic = ways.cache, ways.dynamic
-    if material.tuning is None:
-        cache, dynamic = CacheConfig(sizes=[]), DynamicConfig(learning_rates=[])
-    else:
-        ids |= {"valid": material.tuning.valid.ids, "train": material.tuning.train}
-    model, *others = (
-        _reader(name, part, ids, ways.device)
-        for name, part in {"model": run, **ways.others}.items()
-    )
-    comparison = Comparison(model, others, cache, dynamic, material.tuning is not None)
-    if material.tuning is not None and ways.needs_tuning and "valid" not in material.texts:
-        comparison.rows("valid")
-    trained = "reset" if run.start_id == BOS_ID else "carried"
-    return {
-        name: {
-            way: summarize(
-                row, text, ways.others.get(way, run), way == trained or way in ways.others
+    for part in (run, *modes.others.values()):
+        part.model.to(modes.device)
+    tuned, valid = Tuned(), None
+    valid_results: dict[str, ModeResult] = {}
+    if inputs.tuning is not None:
+        valid = inputs.tuning.valid
+        tuned, valid_results = tune(
+            *(run, modes.others, valid.ids, inputs.tuning.train), modes.cache, modes.dynamic
+        )
+    trained_mode = "reset" if run.start_id == BOS_ID else "carried"
+    results = {}
+    for name, text in inputs.texts.items():
+        by_mode = valid_results if text is valid else run_modes(run, modes.others, text.ids, tuned)
+        results[name] = {
+            mode: summarize(
+                *(result, text, modes.others.get(mode, run)),
+                as_trained=mode == trained_mode or mode in modes.others,
             )
-            for way, row in comparison.rows(name).items()
+            for mode, result in by_mode.items()
         }
-        for name, text in material.texts.items()
-    }
-
-
-def _reader(name: str, run: Loaded, ids: Mapping[str, Ids], device: torch.device) -> EvaluatedModel:
-    """A run's model on the device, and the texts as it knows them."""
-    texts = {split: TokenStream(part, run.start_id, device) for split, part in ids.items()}
-    return EvaluatedModel(name, run.model.to(device), texts)
+    return results

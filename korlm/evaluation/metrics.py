@@ -1,7 +1,8 @@
-"""Figures of merit: add sums, divide once.
+"""Metrics of a language model on a split; README.md in this folder defines them.
 
-Perplexity is exp(total nats / total tokens). A mean of batch means is not the loss as soon as
-batches differ in length: two full batches and a short easy one gave 148 where 396 was right.
+All ratios are taken once, at the end: perplexity is exp(total nats / total tokens). A mean of batch
+means is not the loss if batches differ in length: two full batches and a short easy one gave a
+perplexity of 148 where 396 was right.
 """
 
 from __future__ import annotations
@@ -9,37 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-MAX_NATS = 700.0  # exp of more is no float64
+if TYPE_CHECKING:
+    from korlm.dataset.prepared import SplitStats
 
-
-class SplitCounts(Protocol):
-    """Counts of a split that do not depend on the model."""
-
-    @property
-    def num_eojeol(self) -> int:
-        """Units between blanks."""
-
-    @property
-    def num_chars(self) -> int:
-        """Characters, one for each line end included."""
-
-    @property
-    def spelling_nats(self) -> float:
-        """What it costs to spell the tokens that their ids do not give back."""
+MAX_NATS = 700.0  # exp of more overflows float64
 
 
 @dataclass
 class LossSums:
-    """Sums over predicted tokens; ``+`` merges those of two passes, or of two processes.
+    """Sums over predicted tokens; ``+`` merges those of two passes or processes.
 
     Attributes:
         nats: sum of -ln p over all tokens.
-        unk_nats: the part of it that unknown tokens cost.
-        num_tokens: predicted tokens; <eos> counts, <pad> does not.
-        num_unk: unknown ones among them.
-        seconds: what the pass took.
+        unk_nats: sum of -ln p over unknown tokens.
+        num_tokens: number of predicted tokens; <eos> counts, <pad> does not.
+        num_unk: number of unknown tokens.
+        seconds: run time.
 
     >>> both = LossSums(nats=6.0, num_tokens=2) + LossSums(nats=2.0, num_tokens=6)
     >>> both.loss  # not the mean of 3 and 1/3
@@ -63,17 +51,17 @@ class LossSums:
 
     @property
     def loss(self) -> float:
-        """Nats per token."""
+        """Return nats per token; NaN without tokens."""
         return self.nats / self.num_tokens if self.num_tokens else math.nan
 
     @property
     def perplexity(self) -> float:
-        """exp(loss)."""
+        """Return exp(loss)."""
         return exp(self.loss)
 
 
 def exp(nats: float) -> float:
-    """E to the power of nats; infinite where a float ends.
+    """Return e to the power of nats, infinity where float64 overflows.
 
     >>> exp(1000.0)
     inf
@@ -81,51 +69,52 @@ def exp(nats: float) -> float:
     return math.exp(nats) if not nats > MAX_NATS else math.inf
 
 
-def metrics(tally: LossSums, counts: SplitCounts, peak_memory_mb: float) -> dict[str, float]:
-    """The figures of metrics.json for one split.
+def metrics(sums: LossSums, counts: SplitStats, peak_memory_mb: float) -> dict[str, float]:
+    """Return the metrics of one split under their names in metrics.json.
 
-    The open-vocabulary figures add what it costs to spell, character by character, each token that
-    its id does not give back: a small vocabulary cannot look good by hiding words behind <unk>.
+    The open-vocabulary metrics (``eojeol_perplexity``, ``bits_per_char``) include the cost of
+    spelling every token that its id does not restore, character by character, so that a small
+    vocabulary does not look good by mapping words to <unk>.
 
     Args:
-        tally: of a pass over the whole split.
+        sums: of a pass over the whole split.
         counts: of that split.
         peak_memory_mb: of the pass.
     """
-    known = tally.num_tokens - tally.num_unk
-    known_nats = tally.nats - tally.unk_nats
-    open_nats = tally.nats + counts.spelling_nats
+    known = sums.num_tokens - sums.num_unk
+    known_nats = sums.nats - sums.unk_nats
+    open_nats = sums.nats + counts.spelling_nats
     return {
-        "num_tokens": tally.num_tokens,
-        "num_unk": tally.num_unk,
+        "num_tokens": sums.num_tokens,
+        "num_unk": sums.num_unk,
         "num_eojeol": counts.num_eojeol,
         "num_chars": counts.num_chars,
-        "loss": tally.loss,
-        "perplexity": tally.perplexity,
+        "loss": sums.loss,
+        "perplexity": sums.perplexity,
         "perplexity_known": exp(known_nats / known) if known else math.nan,
-        "oov_rate": tally.num_unk / tally.num_tokens,
+        "oov_rate": sums.num_unk / sums.num_tokens,
         "eojeol_perplexity": exp(open_nats / counts.num_eojeol) if counts.num_eojeol else math.nan,
         "bits_per_char": open_nats / math.log(2) / counts.num_chars,
-        "tokens_per_second": tally.num_tokens / max(tally.seconds, 1e-9),
-        "seconds": tally.seconds,
+        "tokens_per_second": sums.num_tokens / max(sums.seconds, 1e-9),
+        "seconds": sums.seconds,
         "peak_memory_mb": peak_memory_mb,
     }
 
 
 def table(splits: Mapping[str, Mapping[str, float]]) -> str:
-    """Splits side by side as text, a row for each figure."""
+    """Format the metrics of several splits as text: a row per metric, a column per split."""
     names = list(splits)
     lines = [f"{'':20}" + "".join(f"{name:>14}" for name in names)]
     for key in next(iter(splits.values()), {}):
-        cells = []
-        for name in names:
-            value = splits[name][key]
-            if isinstance(value, int):
-                cells.append(f"{value:>14,}")
-            elif abs(value) >= 1e7:
-                cells.append(f"{value:>14.4g}")
-            else:
-                places = 4 if abs(value) < 100 else 2 if abs(value) < 10_000 else 0
-                cells.append(f"{value:>14,.{places}f}")
-        lines.append(f"{key:20}" + "".join(cells))
+        cells = "".join(f"{_format(splits[name][key]):>14}" for name in names)
+        lines.append(f"{key:20}{cells}")
     return "\n".join(lines)
+
+
+def _format(value: float) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    if abs(value) >= 1e7:
+        return f"{value:.4g}"
+    decimals = 4 if abs(value) < 100 else 2 if abs(value) < 10_000 else 0
+    return f"{value:,.{decimals}f}"

@@ -1,54 +1,55 @@
-"""Linear mixtures of models: p(w) = sum_k weight_k p_k(w), the weights found by EM.
+"""Linear mixtures of models: p(w) = sum_k weight_k p_k(w), with weights fitted by EM.
 
-The likelihood is concave in the weights, so that EM (Jelinek and Mercer 1980) finds the best ones
-from anywhere.
+The log-likelihood is concave in the weights, so EM (Jelinek and Mercer 1980) converges to the
+global optimum from any start.
+
+Axes: K models, N tokens.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from korlm.evaluation.token_scores import Nats
-
-Weights = npt.NDArray[np.float64]
+from korlm.evaluation.token_scores import Floats
 
 MAX_ITERATIONS = 500
-TOLERANCE = 1e-8  # nats per token by which a round must still help
+TOLERANCE = 1e-8  # stop when an iteration gains less than this, in nats per token
 
 
-def mix(nats: Nats, weights: Weights) -> Nats:
-    """-ln of the mixed probabilities: (K, N), (K,) -> (N,); infinite where no model has any."""
+def mix(nats: Floats, weights: Floats) -> Floats:
+    """Return -ln of the mixed probabilities: (K, N), (K,) -> (N,).
+
+    It is infinite where all models assign probability 0.
+    """
     best = nats.min(0)
     possible = np.isfinite(best)
-    mixed: Nats = best.copy()
+    mixed: Floats = best.copy()
     mixed[possible] -= np.log(weights @ np.exp(best[possible] - nats[:, possible]))
     return mixed
 
 
-def fit_weights(nats: Nats) -> Weights:
-    """The weights of the mixture that costs least.
+def fit_weights(nats: Floats) -> Floats:
+    """Return the mixture weights (K,) with the lowest loss.
+
+    The weights sum to 1, and the loss is never above that of the best single model.
 
     Args:
-        nats: (K, N), what each model takes for each token; infinite where it gives no chance.
-
-    Returns:
-        (K,), which sum to 1; the mixture costs no more than any of the models alone.
+        nats: (K, N), -ln p of each token under each model; infinite for probability 0.
     """
-    models = len(nats)
-    nats = nats[:, np.isfinite(nats.min(0))]  # what no model holds for possible says nothing
+    num_models = len(nats)
+    nats = nats[:, np.isfinite(nats.min(0))]  # tokens impossible under all models carry no signal
     if not nats.size:
-        return np.full(models, 1 / models)
+        return np.full(num_models, 1 / num_models)
     probs = np.exp(nats.min(0) - nats)
-    weights = np.full(models, 1 / models)
+    weights = np.full(num_models, 1 / num_models)
     loss = np.inf
     for _ in range(MAX_ITERATIONS):
         mixed = weights @ probs
-        before, loss = loss, -np.log(mixed).mean()
-        if before - loss < TOLERANCE:
+        previous, loss = loss, -np.log(mixed).mean()
+        if previous - loss < TOLERANCE:
             break
         weights = weights * (probs / mixed).mean(1)
-    alone = -np.log(np.maximum(probs, np.finfo(float).tiny)).mean(1)
-    if alone.min() <= loss:  # a weight comes close to 0 but never gets there
-        weights = np.eye(models)[alone.argmin()]
+    single = -np.log(np.maximum(probs, np.finfo(float).tiny)).mean(1)
+    if single.min() <= loss:  # EM approaches a weight of 0 but never reaches it
+        weights = np.eye(num_models)[single.argmin()]
     return weights

@@ -1,211 +1,240 @@
-"""The ways to use a trained model, compared on the same tokens.
+"""Evaluation modes: ways to use a trained model, compared on the same tokens.
 
-carried    the state goes on from sentence to sentence
-reset      each sentence is read by itself
+carried    the state is carried over from sentence to sentence
+reset      every sentence starts from the initial state
 cache      carried, mixed with a neural cache
-dynamic    carried, learning on the way
-<run>      another run alone, read as it was trained
-mix        the model, read as it was trained, mixed with the other runs
-all        everything above together
+dynamic    carried, with dynamic evaluation
+<run>      another run alone, in the mode that it was trained in
+mix        the model, in the mode that it was trained in, mixed with the other runs
+all        cache, dynamic evaluation and the other runs mixed with the model
 
-A handful of numbers (theta, rates, weights of mixtures) is chosen on the first split that is read,
-and kept for the others.
+``tune`` chooses the hyperparameters on one text, ``run_modes`` applies them to another. Modes share
+passes over the text: carried and cache need one, and mixtures need none beyond those of their
+parts.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from korlm.config import CacheConfig, DynamicConfig
+from korlm.dataset.batches import Ids
 from korlm.dataset.vocab import BOS_ID
 from korlm.evaluation.dynamic_evaluation import DynamicEvaluation
-from korlm.evaluation.mixture import Weights, fit_weights, mix
+from korlm.evaluation.mixture import fit_weights, mix
 from korlm.evaluation.neural_cache import CacheSetting, NeuralCache
 from korlm.evaluation.token_scores import (
-    Nats,
+    Floats,
     TokenScores,
-    TokenStream,
-    score,
+    collect_scores,
     score_continuous,
     score_sentences,
 )
-from korlm.models.base import LanguageModel
 from korlm.models.neural import NeuralLM
+from korlm.runs.trained_run import TrainedRun
 
-ROWS = ("model", "carried", "reset", "cache", "dynamic", "mix", "all")  # names of no other run
+RESERVED_NAMES = ("model", "carried", "reset", "cache", "dynamic", "mix", "all")
 
-
-@dataclass(frozen=True)
-class EvaluatedModel:
-    """A model and the texts as it reads them.
-
-    Attributes:
-        name: of its row.
-        model: in evaluation mode, on the texts' device.
-        texts: the splits.
-    """
-
-    name: str
-    model: LanguageModel
-    texts: Mapping[str, TokenStream]
-
-    def as_trained(self, split: str) -> TokenScores:
-        """What a split costs, read in the way that the model was trained in."""
-        text = self.texts[split]
-        if text.start_id == BOS_ID:
-            return score_sentences(self.model, text)
-        return score(score_continuous(self.model, text), len(text), self.name)
+Scores = Mapping[str, TokenScores]  # carried, reset, dynamic and the names of other runs
+Parts = Mapping[str, TokenScores]  # the components of a mixture
 
 
 @dataclass(frozen=True)
 class ModeResult:
-    """One way to use the model.
+    """Scores of a text in one mode.
 
     Attributes:
-        nats: (N,) of the split.
-        seconds: that its parts took.
-        settings: what was chosen for it.
+        nats: (N,), -ln p of each token.
+        seconds: run time, summed over the parts of a mixture.
+        settings: hyperparameters that were tuned.
     """
 
-    nats: Nats
+    nats: Floats
     seconds: float
     settings: dict[str, Any]
 
 
-class Comparison:
-    """All ways, and what was chosen for each.
+@dataclass(frozen=True)
+class Tuned:
+    """Hyperparameters of the modes; without any there are only equal mixtures of runs.
 
-    Args:
-        reader: the model; its texts hold train beside the splits to be judged.
-        others: the models to mix with.
-        cache: what may be chosen.
-        dynamic: what may be chosen.
-        tune: whether there is a text to choose on; without one models are mixed in equal shares,
-            and there is neither cache nor dynamic evaluation.
+    Attributes:
+        caches: (size, theta) of the cache for the passes "carried" and "dynamic".
+        dynamic: None: no dynamic evaluation.
+        learning_rate: of dynamic evaluation.
+        decay: of dynamic evaluation.
+        weights: mixture weights of the modes cache, mix and all.
     """
 
-    def __init__(
-        self,
-        reader: EvaluatedModel,
-        others: Sequence[EvaluatedModel],
-        cache: CacheConfig,
-        dynamic: DynamicConfig,
-        tune: bool = True,
-    ) -> None:
-        assert tune or not (cache.sizes or dynamic.learning_rates)
-        self._tune = tune
-        self._reader, self._others = reader, others
-        self._cache, self._dynamic = cache, dynamic
-        self._adapting: DynamicEvaluation | None = None
-        self._rate, self._decay = 0.0, 0.0
-        self._caches: dict[str, CacheSetting] = {}
-        self._weights: dict[str, Weights] = {}
+    caches: Mapping[str, CacheSetting] = field(default_factory=dict)
+    dynamic: DynamicEvaluation | None = None
+    learning_rate: float = 0.0
+    decay: float = 0.0
+    weights: Mapping[str, Floats] = field(default_factory=dict)
 
-    def rows(self, split: str) -> dict[str, ModeResult]:
-        """Every way that this model can go, on the same tokens; the first split is tuned on."""
-        reader, text = self._reader, self._reader.texts[split]
-        rows: dict[str, ModeResult] = {}
-        carried = score(
-            score_continuous(reader.model, text), len(text), "carried", self._new_cache("carried")
-        )
-        reset = score_sentences(reader.model, text)
-        rows["carried"] = ModeResult(carried.nats, carried.seconds, {})
-        rows["reset"] = ModeResult(reset.nats, reset.seconds, {})
-        own = reset if text.start_id == BOS_ID else carried
-        parts = {"model": own}
-        if carried.cached:
-            cached = self._best_cache("carried", carried)
-            rows["cache"] = self._mixed("cache", {"model": carried, "cache": cached})
-            parts["cache"] = cached
-        if dynamic := self._read_dynamic(split):
-            rows["dynamic"] = ModeResult(
-                dynamic.nats, dynamic.seconds, {"rate": self._rate, "decay": self._decay}
-            )
-            parts["dynamic"] = dynamic
-            if dynamic.cached:
-                parts["cache"] = self._best_cache("dynamic", dynamic)
-        others = {other.name: other.as_trained(split) for other in self._others}
-        for name, found in others.items():
-            rows[name] = ModeResult(found.nats, found.seconds, {})
-        if others:
-            rows["mix"] = self._mixed("mix", {"model": own, **others})
-        if parts.keys() > {"model"}:
-            rows["all"] = self._mixed("all", {**parts, **others})
-        return rows
 
-    def _new_cache(self, row: str) -> NeuralCache | None:
-        """An empty cache with all settings to try, or with the one that was chosen."""
-        if not self._cache.sizes or not isinstance(self._reader.model, NeuralLM):
-            return None
-        settings = list(itertools.product(self._cache.sizes, self._cache.flatness))
-        if row in self._caches:
-            settings = [self._caches[row]]
-        return NeuralCache(self._reader.model.vocab_size, settings)
+def tune(
+    run: TrainedRun,
+    others: Mapping[str, TrainedRun],
+    valid: Ids,
+    train: Ids,
+    cache: CacheConfig,
+    dynamic: DynamicConfig,
+) -> tuple[Tuned, dict[str, ModeResult]]:
+    """Choose the hyperparameters of all modes; return them with the results on the tuning text.
 
-    def _best_cache(self, row: str, found: TokenScores) -> TokenScores:
-        """What the text costs under the cache that helps most."""
-        if row not in self._caches:
+    Args:
+        run: its model is on the device that computes, as are those of ``others``.
+        others: runs to mix with, by the names of their modes.
+        valid: (N,), the text to tune on.
+        train: ids on which dynamic evaluation computes its gradient statistics.
+        cache: values to try; no sizes: no cache.
+        dynamic: values to try; no rates: no dynamic evaluation.
+    """
+    tuned = Tuned()
+    if dynamic.learning_rates and any(p.requires_grad for p in run.model.parameters()):
+        tuned = _tune_dynamic(run, valid, train, dynamic)
+    settings = list(itertools.product(cache.sizes, cache.flatness))
+    scores = _score(run, others, valid, tuned, {"carried": settings, "dynamic": settings})
+    caches = {name: _best_cache(part) for name, part in scores.items() if part.cached}
+    tuned = dataclasses.replace(tuned, caches=caches)
+    mixtures = _mixtures(run, others, scores, tuned)
+    weights = {mode: fit_weights(_stacked(parts)) for mode, parts in mixtures.items()}
+    tuned = dataclasses.replace(tuned, weights=weights)
+    return tuned, _results(run, others, scores, tuned)
 
-            def mixed_loss(setting: CacheSetting) -> float:
-                nats = np.stack([found.nats, found.cached[setting].nats])
-                return float(mix(nats, fit_weights(nats)).mean())
 
-            self._caches[row] = min(found.cached, key=mixed_loss)
-        return found.cached[self._caches[row]]
+def run_modes(
+    run: TrainedRun, others: Mapping[str, TrainedRun], ids: Ids, tuned: Tuned
+) -> dict[str, ModeResult]:
+    """Return the result of every mode on a text, with hyperparameters that were chosen before."""
+    caches = {name: [setting] for name, setting in tuned.caches.items()}
+    return _results(run, others, _score(run, others, ids, tuned, caches), tuned)
 
-    def _mixed(self, row: str, parts: Mapping[str, TokenScores]) -> ModeResult:
-        """The mixture of several scores."""
-        nats = np.stack([part.nats for part in parts.values()])
-        if row not in self._weights:
-            equal = np.full(len(nats), 1 / len(nats))
-            self._weights[row] = fit_weights(nats) if self._tune else equal
-        weights = self._weights[row]
-        settings: dict[str, Any] = {
-            "weights": dict(zip(parts, (round(float(w), 4) for w in weights), strict=True))
-        }
-        if "cache" in parts:
-            chosen = self._caches["dynamic" if "dynamic" in parts else "carried"]
-            settings["cache_size"], settings["theta"] = chosen
-        if "dynamic" in parts:
-            settings |= {"rate": self._rate, "decay": self._decay}
-        return ModeResult(
-            mix(nats, weights), sum(part.seconds for part in parts.values()), settings
-        )
 
-    def _read_dynamic(self, split: str) -> TokenScores | None:
-        """Dynamic evaluation, tuned at the first time; None if the model cannot learn."""
-        reader, config = self._reader, self._dynamic
-        if not config.learning_rates or not any(p.requires_grad for p in reader.model.parameters()):
-            return None
-        text = reader.texts[split]
-        if self._adapting is None:
-            self._adapting = DynamicEvaluation(
-                reader.model, reader.texts["train"], config.segment, config.statistics_tokens
-            )
-            self._tune_dynamic(self._adapting, text)
-        windows = self._adapting.read(text, self._rate, self._decay)
-        return score(windows, len(text), "dynamic", self._new_cache("dynamic"))
+def score_as_trained(run: TrainedRun, ids: Ids, description: str) -> TokenScores:
+    """Score a text in the mode that the run was trained in: carried or reset."""
+    if run.start_id == BOS_ID:
+        return score_sentences(run.model, ids, run.start_id)
+    return collect_scores(score_continuous(run.model, ids, run.start_id), len(ids), description)
 
-    def _tune_dynamic(self, adapting: DynamicEvaluation, text: TokenStream) -> None:
-        """Rates without decay and then decays, each upwards until it gets worse."""
-        tokens = min(self._dynamic.tune_tokens, len(text))
 
-        def loss(rate: float, decay: float) -> float:
-            windows = adapting.read(text, rate, decay, tokens)
-            return float(score(windows, tokens, f"rate {rate:g} decay {decay:g}").nats.mean())
+def _tune_dynamic(run: TrainedRun, valid: Ids, train: Ids, config: DynamicConfig) -> Tuned:
+    """Try rising learning rates without decay, then rising decays, until one is worse."""
+    dynamic = DynamicEvaluation(
+        run.model, train, run.start_id, config.segment, config.statistics_tokens
+    )
+    ids = valid[: config.tune_tokens]
 
-        best = math.inf
-        for rate in self._dynamic.learning_rates:
-            if not (found := loss(rate, 0.0)) < best:  # not a number, where the model blew up
-                break
-            self._rate, best = rate, found
-        for decay in self._dynamic.decays:
-            if not (found := loss(self._rate, decay)) < best:
-                break
-            self._decay, best = decay, found
+    def loss_of(learning_rate: float, decay: float) -> float:
+        description = f"learning rate {learning_rate:g} decay {decay:g}"
+        windows = dynamic.score(ids, learning_rate, decay)
+        return float(collect_scores(windows, len(ids), description).nats.mean())
+
+    best, best_rate, best_decay = math.inf, 0.0, 0.0
+    for learning_rate in config.learning_rates:
+        if not (loss := loss_of(learning_rate, 0.0)) < best:  # also stops at NaN
+            break
+        best, best_rate = loss, learning_rate
+    for decay in config.decays:
+        if not (loss := loss_of(best_rate, decay)) < best:
+            break
+        best, best_decay = loss, decay
+    return Tuned(dynamic=dynamic, learning_rate=best_rate, decay=best_decay)
+
+
+def _score(
+    run: TrainedRun,
+    others: Mapping[str, TrainedRun],
+    ids: Ids,
+    tuned: Tuned,
+    caches: Mapping[str, Sequence[CacheSetting]],
+) -> Scores:
+    """Make all passes over a text; ``caches`` has the cache settings of each pass."""
+
+    def new_cache(name: str) -> NeuralCache | None:
+        settings = caches.get(name)
+        is_neural = isinstance(run.model, NeuralLM)
+        return NeuralCache(run.model.vocab_size, settings) if settings and is_neural else None
+
+    windows = score_continuous(run.model, ids, run.start_id)
+    scores = {
+        "carried": collect_scores(windows, len(ids), "carried", new_cache("carried")),
+        "reset": score_sentences(run.model, ids, run.start_id),
+    }
+    if tuned.dynamic is not None:
+        windows = tuned.dynamic.score(ids, tuned.learning_rate, tuned.decay)
+        scores["dynamic"] = collect_scores(windows, len(ids), "dynamic", new_cache("dynamic"))
+    return scores | {name: score_as_trained(other, ids, name) for name, other in others.items()}
+
+
+def _best_cache(scores: TokenScores) -> CacheSetting:
+    """Return the cache setting with the lowest loss, mixed with the pass it belongs to."""
+
+    def mixed_loss(setting: CacheSetting) -> float:
+        nats = np.stack([scores.nats, scores.cached[setting].nats])
+        return float(mix(nats, fit_weights(nats)).mean())
+
+    return min(scores.cached, key=mixed_loss)
+
+
+def _mixtures(
+    run: TrainedRun, others: Mapping[str, TrainedRun], scores: Scores, tuned: Tuned
+) -> dict[str, Parts]:
+    """Return the parts of each mode that is a mixture."""
+    caches = {name: scores[name].cached[setting] for name, setting in tuned.caches.items()}
+    own = {"model": scores["reset" if run.start_id == BOS_ID else "carried"]}
+    other_scores = {name: scores[name] for name in others}
+    adapted = {}
+    mixtures: dict[str, Parts] = {}
+    if "carried" in caches:
+        mixtures["cache"] = {"model": scores["carried"], "cache": caches["carried"]}
+        adapted["cache"] = caches.get("dynamic", caches["carried"])
+    if "dynamic" in scores:
+        adapted["dynamic"] = scores["dynamic"]
+    if others:
+        mixtures["mix"] = own | other_scores
+    if adapted:
+        mixtures["all"] = own | adapted | other_scores
+    return mixtures
+
+
+def _results(
+    run: TrainedRun, others: Mapping[str, TrainedRun], scores: Scores, tuned: Tuned
+) -> dict[str, ModeResult]:
+    """Return the result of every mode, mixtures included, in the order of the report."""
+    mixtures = _mixtures(run, others, scores, tuned)
+    settings = {"dynamic": {"rate": tuned.learning_rate, "decay": tuned.decay}}
+    results = {}
+    for mode in ("carried", "reset", "cache", "dynamic", *others, "mix", "all"):
+        if mode in mixtures:
+            results[mode] = _mixed(mode, mixtures[mode], tuned, settings["dynamic"])
+        elif mode in scores:
+            part = scores[mode]
+            results[mode] = ModeResult(part.nats, part.seconds, settings.get(mode, {}))
+    return results
+
+
+def _mixed(mode: str, parts: Parts, tuned: Tuned, dynamic: Mapping[str, float]) -> ModeResult:
+    """Return the result of a mixture; without tuned weights all parts weigh the same."""
+    weights = tuned.weights.get(mode, np.full(len(parts), 1 / len(parts)))
+    rounded = (round(float(weight), 4) for weight in weights)
+    settings: dict[str, Any] = {"weights": dict(zip(parts, rounded, strict=True))}
+    if "cache" in parts:
+        cache = tuned.caches["dynamic" if "dynamic" in parts else "carried"]
+        settings["cache_size"], settings["theta"] = cache
+    if "dynamic" in parts:
+        settings |= dynamic
+    seconds = sum(part.seconds for part in parts.values())
+    return ModeResult(mix(_stacked(parts), weights), seconds, settings)
+
+
+def _stacked(parts: Parts) -> Floats:
+    return np.stack([part.nats for part in parts.values()])

@@ -1,12 +1,15 @@
-"""The neural cache (Grave et al. 2017, "Improving Neural Language Models with a Continuous Cache").
+"""Neural cache (Grave et al. 2017, "Improving Neural Language Models with a Continuous Cache").
 
-What was read lately is likely to come again, the likelier the more the hidden state of now looks
-like the one before it came (equation 3, with the i that lie in the cache):
+The cache assigns probability to recent tokens, weighted by the similarity of the hidden states that
+preceded them to the current hidden state (equation 3, i over the cached positions):
 
     p_cache(w | h_t) ~ sum_i 1{w_i = w} exp(theta h_t . h_i)
 
-h_i is what w_i was predicted from. Mixed with the model's own prediction (equation 4 and 5), this
-costs no training and no parameter but theta and the weight.
+where h_i is the hidden state that predicted w_i. The result is interpolated with the model's own
+distribution (equations 4 and 5). Nothing is trained; theta (flatness), cache size and interpolation
+weight are tuned on validation text.
+
+Axes: K cache settings, P cached tokens, T time steps, H hidden units.
 """
 
 from __future__ import annotations
@@ -20,13 +23,12 @@ CacheSetting = tuple[int, float]  # size, theta
 
 
 class NeuralCache:
-    """The last hidden states and the tokens that followed them.
+    """Cache of the last hidden states and the tokens that followed them.
 
     Args:
-        vocab_size: V; an empty cache gives each token 1 / V.
-        settings: (size, theta) each, several at once. Size is the number of states that are kept;
-            theta says how much likeness counts, and with 0 the cache is a unigram model of the last
-            tokens.
+        vocab_size: V; an empty cache assigns 1 / V to every token.
+        settings: (size, theta) pairs that are evaluated at once. Size is the number of cached
+            states; with theta = 0 the cache is a unigram model of the last tokens.
     """
 
     def __init__(self, vocab_size: int, settings: Sequence[CacheSetting]) -> None:
@@ -38,32 +40,32 @@ class NeuralCache:
 
     @torch.inference_mode()
     def look_up(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """The next tokens' probabilities, each under the states before it; then they are kept too.
+        """Return the cache probability of each target, then add the targets to the cache.
 
         Args:
             hidden: (T, H).
             targets: int64 (T,).
 
         Returns:
-            float64 (S, T), a row for each of the settings; 0 for a token that is not in the cache.
+            float64 (K, T), one row per setting; 0 for tokens that are not in the cache.
         """
         if self._hidden is None or self._tokens is None:
             self._hidden, self._tokens = hidden[:0], targets[:0]
-        past = len(self._tokens)
+        num_past = len(self._tokens)
         keys, tokens = torch.cat([self._hidden, hidden]), torch.cat([self._tokens, targets])
-        same = tokens == targets[:, None]  # (T, P + T)
-        likeness = hidden @ keys.t()
-        place = torch.arange(len(tokens), device=hidden.device)
-        now = place[past:, None]
-        found = []
+        is_target = tokens == targets[:, None]  # (T, P + T)
+        similarity = hidden @ keys.t()
+        index = torch.arange(len(tokens), device=hidden.device)
+        query = index[num_past:, None]
+        rows = []
         for size, theta in self.settings:
-            near = slice(max(past - size, 0), None)  # none of the tokens looks farther back
-            kept = (place[near] < now) & (place[near] >= now - size)
-            scores = (theta * likeness[:, near]).masked_fill_(~kept, -torch.inf)
-            shares = scores.softmax(1).mul_(same[:, near])
-            found.append(shares.sum(1, dtype=torch.float64))
-        probs = torch.stack(found)
-        if past == 0:
+            reachable = slice(max(num_past - size, 0), None)
+            in_cache = (index[reachable] < query) & (index[reachable] >= query - size)
+            logits = (theta * similarity[:, reachable]).masked_fill_(~in_cache, -torch.inf)
+            attention = logits.softmax(1).mul_(is_target[:, reachable])
+            rows.append(attention.sum(1, dtype=torch.float64))
+        probs = torch.stack(rows)
+        if num_past == 0:
             probs[:, 0] = 1 / self._vocab_size
         self._hidden, self._tokens = keys[-self._capacity :], tokens[-self._capacity :]
         return probs

@@ -1,9 +1,9 @@
-"""A text as a model is judged on it: ids, costs and counts, sentence by sentence and document.
+"""Evaluation texts: token ids with the counts of every sentence and document.
 
     run = korlm.load("outputs/runs/DIR")
     (text,) = read_texts(CorpusConfig(name="mine", files=["mine.txt"]), [run])
 
-What a run was trained on comes out of its prepared corpus, any other text out of its tokenizer.
+Splits of the training corpus are read from the prepared corpus, any other text is tokenized.
 """
 
 from __future__ import annotations
@@ -11,91 +11,49 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from korlm.config import CorpusConfig, TrainSettings
+from korlm.config import CorpusConfig
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import find_sources
 from korlm.dataset.batches import Ids
 from korlm.dataset.prepared import SplitStats
-from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.text_encoder import EncodedText, TextEncoder, read_prepared
-from korlm.dataset.vocab import UNK_ID, Vocab, id_dtype
-from korlm.models.base import LanguageModel
+from korlm.dataset.text_encoder import EncodedText, read_prepared
+from korlm.dataset.vocab import UNK_ID, id_dtype
+from korlm.evaluation.token_scores import Floats, Ints
+from korlm.runs.trained_run import TrainedRun
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.utils.errors import CorpusError
 from korlm.utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
 HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff]")
-
-
-class Loaded(Protocol):
-    """A trained run, as ``korlm.load`` opens it."""
-
-    @property
-    def folder(self) -> Path:
-        """The run directory."""
-
-    @property
-    def settings(self) -> TrainSettings:
-        """That it was trained with."""
-
-    @property
-    def vocab(self) -> Vocab:
-        """That it knows."""
-
-    @property
-    def spelling(self) -> CharNgramModel:
-        """What it costs to spell what is not in there."""
-
-    @property
-    def model(self) -> LanguageModel:
-        """In evaluation mode."""
-
-    @property
-    def learned(self) -> bytes | None:
-        """By its tokenizer, from train."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the text that it was trained on; the same one means the same tokens and ids."""
-
-    @property
-    def start_id(self) -> int:
-        """The input before the first token of a sentence."""
-
-    def reader(self) -> TextEncoder:
-        """Reads any text as the run's own was read."""
 
 
 @dataclass(frozen=True)
 class EvaluationText:
-    """A text of N tokens: S sentences, which are its lines that are not blank, in D documents.
+    """A text of N tokens in S sentences (lines that are not blank) and D documents.
 
     Attributes:
-        ids: (N,), <eos> behind each sentence.
-        spelling_nats: (N,), what it costs to spell what an id does not give back; 0 for the others.
-        lengths: (S,), tokens, <eos> included.
-        num_eojeol: (S,), units between blanks.
-        num_chars: (S,), characters, one for the line end included.
-        documents: (S,), the place of each sentence's document in ``doc_ids``.
+        ids: (N,), <eos> at the end of each sentence.
+        spelling_nats: (N,), cost of spelling the token if its id does not restore it, else 0.
+        lengths: (S,), number of tokens, <eos> included.
+        num_eojeol: (S,), number of space-delimited units.
+        num_chars: (S,), number of characters, one for the line end included.
+        documents: (S,), index of each sentence's document in ``doc_ids``.
         doc_ids: D names.
-        status: how many lines the tokenizer read in which way, blank ones included.
+        status: tokenizer status -> number of lines, blank ones included.
     """
 
     ids: Ids
@@ -109,12 +67,12 @@ class EvaluationText:
 
     @property
     def starts(self) -> Ints:
-        """(S,), where each sentence begins."""
+        """Return the index of each sentence's first token, (S,)."""
         return np.cumsum(self.lengths) - self.lengths
 
     @property
     def counts(self) -> SplitStats:
-        """Of the whole text."""
+        """Return the counts of the whole text."""
         return SplitStats(
             num_tokens=len(self.ids),
             num_unk=int((self.ids == UNK_ID).sum()),
@@ -125,7 +83,7 @@ class EvaluationText:
         )
 
     def same_text(self, other: EvaluationText) -> bool:
-        """Whether both are the same documents of the same length, whatever their tokens are."""
+        """Return whether both have the same documents of the same size; tokens may differ."""
         return self.doc_ids == other.doc_ids and all(
             np.array_equal(getattr(self, name), getattr(other, name))
             for name in ("documents", "num_chars", "num_eojeol")
@@ -133,75 +91,73 @@ class EvaluationText:
 
 
 class TextBuilder:
-    """Readings that come one by one, put together.
+    """Concatenates encoded lines to an ``EvaluationText``.
 
     Args:
-        vocab_size: V, which decides how wide an id is.
+        vocab_size: V, which determines the dtype of ids.
     """
 
     def __init__(self, vocab_size: int) -> None:
         self._dtype = id_dtype(vocab_size)
-        self._parts: dict[str, list[npt.NDArray[Any]]] = {
+        self._ids: list[Ids] = []
+        self._columns: dict[str, list[npt.NDArray[Any]]] = {
             name: [] for name in ("spelling_nats", "lengths", "num_eojeol", "num_chars")
         }
-        self._ids: list[Ids] = []
         self._documents: list[Ints] = []
-        self._places: dict[str, int] = {}
+        self._doc_index: dict[str, int] = {}
         self._status: Counter[str] = Counter()
 
-    def add(self, reading: EncodedText) -> None:
-        """The lines that come next."""
-        filled = reading.lengths > 0
-        self._ids.append(reading.ids.astype(self._dtype))
-        for name, parts in self._parts.items():
-            values = getattr(reading, name)
-            parts.append(values if name == "spelling_nats" else values[filled])
-        found = pc.value_counts(reading.table.column("status")).to_pylist()
-        self._status.update({status["values"]: status["counts"] for status in found})
-        rows = reading.table.column("doc_id").filter(pa.array(filled)).combine_chunks()
-        named = rows.dictionary_encode()
-        doc_ids = named.dictionary.to_pylist()
-        places = [self._places.setdefault(doc, len(self._places)) for doc in doc_ids]
-        indices = named.indices.to_numpy(zero_copy_only=False)
-        self._documents.append(np.array(places, dtype=np.int64)[indices])
+    def add(self, lines: EncodedText) -> None:
+        """Append lines."""
+        not_blank = lines.lengths > 0
+        self._ids.append(lines.ids.astype(self._dtype))
+        for name, arrays in self._columns.items():
+            values = getattr(lines, name)
+            arrays.append(values if name == "spelling_nats" else values[not_blank])
+        for status in pc.value_counts(lines.table.column("status")).to_pylist():
+            self._status[status["values"]] += status["counts"]
+        rows = lines.table.column("doc_id").filter(pa.array(not_blank)).combine_chunks()
+        encoded = rows.dictionary_encode()
+        index = [
+            self._doc_index.setdefault(doc_id, len(self._doc_index))
+            for doc_id in encoded.dictionary.to_pylist()
+        ]
+        indices = encoded.indices.to_numpy(zero_copy_only=False)
+        self._documents.append(np.array(index, dtype=np.int64)[indices])
 
-    def done(self) -> EvaluationText:
-        """All of them."""
-        joined = {name: np.concatenate(parts) for name, parts in self._parts.items()}
-        documents = np.concatenate(self._documents)
-        status = dict(sorted(self._status.items()))
-        ids = np.concatenate(self._ids)
+    def build(self) -> EvaluationText:
+        """Return all lines as one text; there must be at least one."""
+        columns = {name: np.concatenate(arrays) for name, arrays in self._columns.items()}
         return EvaluationText(
-            ids, **joined, documents=documents, doc_ids=list(self._places), status=status
+            np.concatenate(self._ids),
+            **columns,
+            documents=np.concatenate(self._documents),
+            doc_ids=list(self._doc_index),
+            status=dict(sorted(self._status.items())),
         )
 
 
-def gather(readings: Iterable[EncodedText], vocab_size: int) -> EvaluationText:
-    """Readings of one text, put together; there must be one at least."""
-    gathering = TextBuilder(vocab_size)
-    for reading in readings:
-        gathering.add(reading)
-    return gathering.done()
-
-
-def read_split(folder: Path, split: str, run: Loaded) -> EvaluationText:
-    """A split of a prepared corpus, as the run knows it."""
+def read_split(folder: Path, split: str, run: TrainedRun) -> EvaluationText:
+    """Read a split of a prepared corpus with the vocabulary of a run."""
+    builder = TextBuilder(len(run.vocab))
     unicode = run.settings.corpus.unicode
-    return gather(read_prepared(folder, split, run.vocab, run.spelling, unicode), len(run.vocab))
+    for lines in read_prepared(folder, split, run.vocab, run.spelling, unicode):
+        builder.add(lines)
+    return builder.build()
 
 
-def read_texts(corpus: CorpusConfig, runs: Sequence[Loaded]) -> list[EvaluationText]:
-    """All documents that the settings name as one text, as each of the runs knows it.
+def read_texts(corpus: CorpusConfig, runs: Sequence[TrainedRun]) -> list[EvaluationText]:
+    """Read all documents of a corpus as one text, once for each run.
 
-    Each tokenizer reads the text once, and runs that were trained on the same text share the
-    answer.
+    Every distinct tokenizer processes the text once. Runs that were trained on the same prepared
+    corpus share the result.
 
     Args:
-        corpus: where the text is; which split a document would go to does not matter.
-        runs: to be judged on it.
+        corpus: where the text is; its splits are ignored.
+        runs: whose tokenizers and vocabularies to use.
 
     Raises:
-        CorpusError: text that cannot be read or holds no Hangul.
+        CorpusError: the text cannot be read or has no Hangul.
         TokenizerError: a tokenizer does not start.
     """
     sources = find_sources(corpus)
@@ -211,39 +167,39 @@ def read_texts(corpus: CorpusConfig, runs: Sequence[Loaded]) -> list[EvaluationT
         named = ", ".join(str(source.path) for source in sources[:3])
         more = f" and {len(sources) - 3:,} more" if len(sources) > 3 else ""
         raise CorpusError(f"corpus={corpus.name}: no Hangul in {named}{more}; give Korean text")
-    by_tokenizer: dict[tuple[object, ...], dict[str, Loaded]] = {}
+    by_tokenizer: dict[tuple[object, ...], dict[str, TrainedRun]] = {}
     for run in runs:
-        by_tokenizer.setdefault(_kind(run), {})[run.fingerprint] = run
-    found: dict[str, EvaluationText] = {}
+        by_tokenizer.setdefault(_tokenizer_key(run), {})[run.fingerprint] = run
+    texts: dict[str, EvaluationText] = {}
     notes = Notes()
-    for sharing in by_tokenizer.values():
-        notes = Notes()  # the same for each tokenizer
-        found |= _read_once(read_corpus(corpus, sources, notes), sharing)
+    for group in by_tokenizer.values():
+        notes = Notes()  # every tokenizer reads the same files and gets the same notes
+        texts |= _tokenize(read_corpus(corpus, sources, notes), group)
     for line in notes.lines():
         logger.warning("%s", line)
-    return [found[run.fingerprint] for run in runs]
+    return [texts[run.fingerprint] for run in runs]
 
 
-def _kind(run: Loaded) -> tuple[object, ...]:
-    """All that decides the tokens of a text."""
+def _tokenizer_key(run: TrainedRun) -> tuple[object, ...]:
+    """Return everything that determines the tokens of a text."""
     tokenizer, unicode = run.settings.tokenizer, run.settings.corpus.unicode
     return tokenizer.name, tokenizer_version(tokenizer), run.learned, unicode
 
 
-def _read_once(lines: Iterator[LineBlock], runs: dict[str, Loaded]) -> dict[str, EvaluationText]:
-    """A text as several runs of one tokenizer know it, by their fingerprints."""
+def _tokenize(
+    blocks: Iterator[LineBlock], runs: dict[str, TrainedRun]
+) -> dict[str, EvaluationText]:
+    """Tokenize a text once and encode it with the vocabulary of each run, by fingerprint."""
     first, *others = runs.values()
-    gatherings = [TextBuilder(len(run.vocab)) for run in runs.values()]
-    what = first.settings.tokenizer.name
+    builders = [TextBuilder(len(run.vocab)) for run in runs.values()]
+    description = first.settings.tokenizer.name
     with (
-        first.reader() as reader,
-        ProgressBar(desc=what, unit="line", leave=False) as bar,
+        first.reader() as encoder,
+        ProgressBar(desc=description, unit="line", leave=False) as bar,
     ):
-        for reading in reader.read(part._replace(split="text") for part in lines):
-            gatherings[0].add(reading)
-            for gathering, run in zip(gatherings[1:], others, strict=True):
-                gathering.add(
-                    EncodedText.of(reading.table, run.vocab, run.spelling, reading.unicode)
-                )
-            bar.update(len(reading.table))
-    return {name: part.done() for name, part in zip(runs, gatherings, strict=True)}
+        for lines in encoder.read(block._replace(split="text") for block in blocks):
+            builders[0].add(lines)
+            for builder, run in zip(builders[1:], others, strict=True):
+                builder.add(EncodedText.of(lines.table, run.vocab, run.spelling, lines.unicode))
+            bar.update(len(lines.table))
+    return {name: builder.build() for name, builder in zip(runs, builders, strict=True)}

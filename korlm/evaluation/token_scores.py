@@ -1,7 +1,11 @@
-"""What every token of a text costs, in the order of the text: -ln p as float64 (N,).
+"""Negative log-likelihood of every token of a text: float64 (N,) in nats, in text order.
 
-Each way to read a text (state carried over, state reset, adapted on the way) gives such an array;
-mixtures of models are then arithmetic over arrays.
+``score_tokens`` scores segments of a text (sentences, documents, or all of it) side by side in
+padded batches. ``score_continuous`` reads the text as one stream and also returns the hidden
+states, which the neural cache and dynamic evaluation need. Mixtures of models are arithmetic on the
+resulting arrays.
+
+Axes: N tokens of the text, S segments, B rows, T time steps, H hidden units.
 """
 
 from __future__ import annotations
@@ -23,82 +27,36 @@ from korlm.models.neural import NeuralLM
 from korlm.modules.state import State
 from korlm.utils.progress import ProgressBar
 
-Nats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
-
-WINDOW = 256  # tokens read at once, and looked up in the cache at once
-
-
-ROWS = 32  # sentences read side by side
+WINDOW = 256  # time steps of a stream per forward pass
+MAX_ROWS = 32  # sentences per batch
 
 
 @dataclass(frozen=True)
-class TokenStream:
-    """A split as one column, and what a model knows as the beginning of a sentence.
+class SegmentScores:
+    """Scores of a text that was cut into segments.
 
     Attributes:
-        ids: (N,).
-        start_id: the input before a sentence's first token: <eos>, of the sentence before, for a
-            model that was trained on a stream; <bos> for one that was trained on sentences.
-        device: where the tensors are to be.
+        nats: (N,), -ln p of each token.
+        entropy: (N,), entropy in nats of each predicted distribution; None if not requested.
+        state: the state after the last segment, B = 1; None if not requested.
     """
 
-    ids: Ids
-    start_id: int
-    device: torch.device
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def windows(self, size: int, end: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and targets, int64 (1, T) each, T being ``size`` but for the last window.
-
-        Args:
-            size: tokens of a window.
-            end: read only so many tokens.
-        """
-        last = min(len(self), end or len(self))
-        for begin in range(0, last, size):
-            targets = np.asarray(self.ids[begin : min(begin + size, last)], dtype=np.int64)
-            inputs = np.empty_like(targets)
-            inputs[0] = self.ids[begin - 1] if begin else EOS_ID
-            inputs[1:] = targets[:-1]
-            inputs[inputs == EOS_ID] = self.start_id
-            yield self._tensor(inputs[None]), self._tensor(targets[None])
-
-    def sentences(self, rows: int) -> Iterator[tuple[npt.NDArray[np.int64], Tensor, Tensor]]:
-        """Sentences of similar length beside each other, padded.
-
-        Args:
-            rows: sentences at once, at most.
-
-        Yields:
-            Where each target stands in the text, -1 for padding, then inputs and targets; int64
-            (B, T) all three.
-        """
-        starts, ends = sentence_bounds(self.ids)
-        order = np.argsort(starts - ends, kind="stable")  # the longest first
-        for first in range(0, len(order), rows):
-            chosen = order[first : first + rows]
-            lengths = (ends - starts)[chosen, None]
-            steps = np.arange(int(lengths.max()))
-            places = np.where(steps < lengths, starts[chosen, None] + steps, -1)
-            targets = np.where(places < 0, PAD_ID, self.ids[places]).astype(np.int64)
-            inputs = np.concatenate([np.full_like(places[:, :1], self.start_id), targets], 1)
-            yield places, self._tensor(inputs[:, :-1]), self._tensor(targets)
-
-    def _tensor(self, array: npt.NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+    nats: Floats
+    entropy: Floats | None
+    state: State | None
 
 
 @dataclass(frozen=True)
 class Window:
-    """Some tokens in a row, as a model has read them.
+    """Consecutive tokens of a stream after a forward pass.
 
     Attributes:
         targets: int64 (T,).
-        nats: float32 (T,), -ln p of each.
-        hidden: (T, H), what they were predicted from; None of a model without hidden vectors.
+        nats: float32 (T,), -ln p of each target.
+        hidden: (T, H), the hidden states that predict the targets; None for models without them.
     """
 
     targets: Tensor
@@ -108,23 +66,158 @@ class Window:
 
 @dataclass(frozen=True)
 class TokenScores:
-    """What a text costs, read in one way.
+    """Scores of a text in one mode.
 
     Attributes:
-        nats: (N,).
-        seconds: what it took.
-        cached: setting of a cache -> what the text costs under that cache alone.
+        nats: (N,), -ln p of each token.
+        seconds: run time.
+        cached: cache setting -> scores under that cache alone.
     """
 
-    nats: Nats
+    nats: Floats
     seconds: float
     cached: dict[CacheSetting, TokenScores] = field(default_factory=dict)
 
 
-def read(
+def windows(
+    ids: Ids | Ints, starts: Ints, lengths: Ints, start_id: int, size: int
+) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Yield some segments of a text side by side, at most ``size`` time steps at once.
+
+    Args:
+        ids: (N,).
+        starts: (B,), index of the first token of each segment.
+        lengths: (B,), number of tokens of each segment, 1 or more.
+        start_id: input before the first token of a segment or sentence: <eos> (of the sentence
+            before) for models trained on a stream, <bos> for models trained on sentences.
+        size: largest T.
+
+    Yields:
+        Positions of the targets in the text (-1 for padding), inputs and targets (<pad> for
+        padding), all int64 (B, T).
+    """
+    longest = int(lengths.max())
+    for begin in range(0, longest, size):
+        steps = np.arange(begin, min(begin + size, longest))
+        positions = np.where(steps < lengths[:, None], starts[:, None] + steps, -1)
+        is_token = positions >= 0
+        targets = np.where(is_token, ids[positions], PAD_ID).astype(np.int64)
+        inputs = np.where(is_token, ids[np.maximum(positions, 0) - 1], PAD_ID).astype(np.int64)
+        inputs[(inputs == EOS_ID) | (is_token & (steps == 0))] = start_id
+        yield positions, inputs, targets
+
+
+@torch.inference_mode()
+def score_tokens(
+    model: LanguageModel,
+    ids: Ids | Ints,
+    lengths: Ints,
+    start_id: int,
+    *,
+    entropy: bool = False,
+    state: State | None = None,
+    keep_state: bool = False,
+    batch_tokens: int = 4096,
+    max_rows: int | None = None,
+    description: str = "",
+) -> SegmentScores:
+    """Score the segments of a text; each starts from the initial state.
+
+    Segments of similar length share a batch. A segment longer than ``batch_tokens`` is read in
+    several windows, so memory does not depend on its length.
+
+    Args:
+        model: in evaluation mode.
+        ids: (N,).
+        lengths: (S,), number of tokens of each segment; consecutive segments, N tokens in all.
+        start_id: see ``windows``.
+        entropy: also compute entropies, which needs the full softmax of every token.
+        state: the state before the first segment, B = 1; None: the initial state.
+        keep_state: also return the state after the last segment.
+        batch_tokens: largest B * T, padding included.
+        max_rows: largest B.
+        description: label of the progress bar; none is shown without it.
+    """
+    scores = np.empty((2 if entropy else 1, len(ids)))
+    device = device_of(model)
+    starts, last = np.cumsum(lengths) - lengths, len(lengths) - 1
+    order = np.argsort(-lengths, kind="stable")  # longest first
+    next_state, first = state, 0
+    bar = ProgressBar(
+        total=len(ids), desc=description, unit="token", leave=False, shown=bool(description)
+    )
+    with bar:
+        while first < len(order):
+            num_rows = max(1, batch_tokens // int(lengths[order[first]]))
+            rows = order[first : first + min(num_rows, max_rows or num_rows)]
+            first += len(rows)
+            batch_state = model.initial_state(len(rows))
+            if state is not None and 0 in rows:
+                row = int(np.flatnonzero(rows == 0)[0])
+                batch_state = tuple(
+                    torch.cat([initial[:row], given, initial[row + 1 :]])
+                    for initial, given in zip(batch_state, state, strict=True)
+                )
+            has_last = keep_state and last in rows
+            # Only the state at the end of a row needs the lengths of shorter rows.
+            is_ragged = has_last and lengths[rows[-1]] < lengths[rows[0]]
+            ends = torch.from_numpy(lengths[rows]) if is_ragged else None
+            for positions, inputs, targets in windows(
+                ids, starts[rows], lengths[rows], start_id, batch_tokens
+            ):
+                arguments = (_tensor(inputs, device), _tensor(targets, device), batch_state, ends)
+                if entropy:
+                    *columns, batch_state = model.token_nll_and_entropy(*arguments)
+                else:
+                    *columns, batch_state = model.token_nll(*arguments)
+                is_token = positions >= 0
+                for values, column in zip(scores, columns, strict=True):
+                    values[positions[is_token]] = column.cpu().numpy()[is_token]
+            if has_last:
+                row = int(np.flatnonzero(rows == last)[0])
+                next_state = tuple(part[row : row + 1].clone() for part in batch_state)
+            bar.update(int(lengths[rows].sum()))
+    scores += 0.0  # turns -0 into 0
+    return SegmentScores(
+        scores[0], scores[1] if entropy else None, next_state if keep_state else None
+    )
+
+
+def score_sentences(model: LanguageModel, ids: Ids, start_id: int) -> TokenScores:
+    """Score every sentence from the initial state."""
+    started = time.perf_counter()
+    starts, ends = sentence_bounds(ids)
+    scores = score_tokens(
+        *(model, ids, ends - starts, start_id),
+        batch_tokens=MAX_ROWS * WINDOW,
+        max_rows=MAX_ROWS,
+        description="reset",
+    )
+    return TokenScores(scores.nats, time.perf_counter() - started)
+
+
+def stream_windows(
+    ids: Ids | Ints, start_id: int, size: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs and targets of a whole text, int64 (1, T) with T at most ``size``."""
+    whole = np.array([0]), np.array([len(ids)])
+    for _, inputs, targets in windows(ids, *whole, start_id, size):
+        yield _tensor(inputs, device), _tensor(targets, device)
+
+
+@torch.inference_mode()
+def score_continuous(model: LanguageModel, ids: Ids | Ints, start_id: int) -> Iterator[Window]:
+    """Yield the scores of a text window by window; the state is carried over sentence ends."""
+    state: State | None = None
+    for inputs, targets in stream_windows(ids, start_id, WINDOW, device_of(model)):
+        window, state = score_window(model, inputs, targets, state)
+        yield window
+
+
+def score_window(
     model: LanguageModel, inputs: Tensor, targets: Tensor, state: State | None
 ) -> tuple[Window, State]:
-    """One window of a single column (1, T), read on from a state."""
+    """Score one window (1, T) of a stream; return it with the new state."""
     hidden = None
     if isinstance(model, NeuralLM):
         hidden, nats, state = model.encode_and_nll(inputs, targets, state)
@@ -134,83 +227,43 @@ def read(
     return Window(targets[0], nats[0], hidden), state
 
 
-@torch.inference_mode()
-def score_continuous(model: LanguageModel, text: TokenStream) -> Iterator[Window]:
-    """The whole text in its order, the state carried over from sentence to sentence."""
-    state: State | None = None
-    for inputs, targets in text.windows(WINDOW):
-        window, state = read(model, inputs, targets, state)
-        yield window
-
-
-def score(
-    windows: Iterator[Window], num_tokens: int, what: str, cache: NeuralCache | None = None
+def collect_scores(
+    scored: Iterator[Window], num_tokens: int, description: str, cache: NeuralCache | None = None
 ) -> TokenScores:
-    """What a text costs in all.
+    """Concatenate the windows of a stream and look up every token in a cache.
 
     Args:
-        windows: of the text, in its order.
+        scored: windows in text order.
         num_tokens: N, for the progress bar.
-        what: to be told there.
-        cache: in which every token is looked up as well; needs hidden vectors.
+        description: label of the progress bar.
+        cache: needs windows with hidden states.
     """
-    started, in_cache = time.perf_counter(), 0.0
+    started, cache_seconds = time.perf_counter(), 0.0
     nats: list[Tensor] = []
-    probs: list[Tensor] = []
-    with ProgressBar(total=num_tokens, desc=what, unit="token", leave=False) as bar:
-        for window in _joined(windows):
+    cache_probs: list[Tensor] = []
+    with ProgressBar(total=num_tokens, desc=description, unit="token", leave=False) as bar:
+        for window in scored:
             nats.append(window.nats.cpu().double())
             if cache is not None and window.hidden is not None:
-                begun = time.perf_counter()
-                probs.append(cache.look_up(window.hidden, window.targets).cpu())
-                in_cache += time.perf_counter() - begun
+                lookup_started = time.perf_counter()
+                cache_probs.append(cache.look_up(window.hidden, window.targets).cpu())
+                cache_seconds += time.perf_counter() - lookup_started
             bar.update(len(window.targets))
     cached: dict[CacheSetting, TokenScores] = {}
-    if cache is not None and probs:
-        costs = -torch.cat(probs, 1).log().numpy()
+    if cache is not None and cache_probs:
+        cache_nats = -torch.cat(cache_probs, 1).log().numpy()
         cached = {
-            setting: TokenScores(cost, in_cache)
-            for setting, cost in zip(cache.settings, costs, strict=True)
+            setting: TokenScores(row, cache_seconds)
+            for setting, row in zip(cache.settings, cache_nats, strict=True)
         }
-    seconds = time.perf_counter() - started - in_cache
+    seconds = time.perf_counter() - started - cache_seconds
     return TokenScores(torch.cat(nats).numpy(), seconds, cached)
 
 
-def _joined(windows: Iterator[Window]) -> Iterator[Window]:
-    """Short windows put together, so that a cache is not asked for a few tokens at a time."""
-    waiting: list[Window] = []
-
-    def join() -> Window:
-        vectors = [window.hidden for window in waiting if window.hidden is not None]
-        return Window(
-            torch.cat([window.targets for window in waiting]),
-            torch.cat([window.nats for window in waiting]),
-            torch.cat(vectors) if vectors else None,
-        )
-
-    for window in windows:
-        waiting.append(window)
-        if sum(len(window.targets) for window in waiting) >= WINDOW:
-            yield join()
-            waiting.clear()
-    if waiting:
-        yield join()
+def device_of(model: LanguageModel) -> torch.device:
+    """Return the device of a model; n-gram models have buffers instead of parameters."""
+    return model.initial_state(1)[0].device
 
 
-@torch.inference_mode()
-def score_sentences(model: LanguageModel, text: TokenStream) -> TokenScores:
-    """Each sentence by itself: the state is reset at its beginning."""
-    started = time.perf_counter()
-    found = np.empty(len(text))
-    with ProgressBar(total=len(text), desc="reset", unit="token", leave=False) as bar:
-        for places, inputs, targets in text.sentences(ROWS):
-            state: State | None = None
-            # In windows, so that one endless sentence needs no more memory than others. Rows that
-            # have ended read <pad>, and nobody looks at them.
-            for begin in range(0, places.shape[1], WINDOW):
-                part = np.s_[:, begin : begin + WINDOW]
-                nats, state = model.token_nll(inputs[part], targets[part], state)
-                real = places[part] >= 0
-                found[places[part][real]] = nats.cpu().numpy()[real]
-            bar.update(int((places >= 0).sum()))
-    return TokenScores(found, time.perf_counter() - started)
+def _tensor(array: Ints, device: torch.device) -> Tensor:
+    return torch.from_numpy(array).to(device)

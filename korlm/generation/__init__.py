@@ -1,3 +1,1 @@
-"""Text out of language models."""
-
-from __future__ import annotations
+"""Text generation: sampling, beam search, completion."""

@@ -1,10 +1,10 @@
-"""Completion: how the eojeol under the cursor may end, with probabilities.
+"""Completion of the eojeol at the end of a text.
 
     with Completer(korlm.load("outputs/runs/DIR")) as completer:
-        completer.complete("밥을 먹ㅇ", k=3)
+        completer.complete("밥을 먹ㅇ", num_completions=3)
 
-Of a text, whatever stands before its last blank is read by the model; the rest is taken as typed
-keys, so that an eojeol may be begun or not, and end within a syllable.
+The model reads the text up to its last space. The rest is treated as typed keys, so it may be empty
+or end within a syllable.
 """
 
 from __future__ import annotations
@@ -13,23 +13,22 @@ from dataclasses import dataclass
 
 import torch
 
-from korlm.generation.context import Context, ContextReader, Run, banned_token_ids
+from korlm.generation.context import Context, ContextEncoder, banned_token_ids
 from korlm.generation.eojeol_search import EojeolSearch, Lexicon, SearchResult
+from korlm.runs.trained_run import TrainedRun
 from korlm.text.keyboard import keys_of
 
-EFFORT = 64  # rows of tokens looked at: two batches
-
-
-MAX_READ = 1500  # rows of tokens kept for the next keystroke, some 80 kB each
+MAX_EXPANSIONS = 64  # default of the search
+MAX_CACHED_NODES = 1500  # kept for the next keystroke, about 80 kB each
 
 
 @dataclass(frozen=True)
 class Completion:
-    """An eojeol that may be meant.
+    """A completed eojeol.
 
     Attributes:
         text: the whole eojeol.
-        probability: given the context and what is typed.
+        probability: given the context and the typed keys.
     """
 
     text: str
@@ -38,14 +37,14 @@ class Completion:
 
 @dataclass(frozen=True)
 class Completions:
-    """What may be meant, the likeliest first.
+    """The most probable completions in descending order.
 
     Attributes:
-        eojeols: at most k of them.
-        typed_probability: of what is typed, given the context and that an eojeol follows. Times it,
-            the eojeols' probabilities are those given the context alone.
-        rest: the probability of all other eojeols that begin as typed: with it they add up to 1
-            (0 if nothing that the model knows begins so).
+        eojeols: the completions.
+        typed_probability: probability of the typed keys, given the context and that an eojeol
+            follows. Multiplied by it, the probabilities are those given the context alone.
+        rest: probability of all other eojeols that start with the typed keys; 0 if the model knows
+            no such eojeol, else all probabilities sum to 1.
     """
 
     eojeols: list[Completion]
@@ -54,18 +53,18 @@ class Completions:
 
 
 class Completer:
-    """Completes eojeols with a trained run; a context manager. Not for several threads at once.
+    """Completes eojeols with a trained run; a context manager. Not thread-safe.
 
-    The first text with an eojeol before the last one starts Kkma (about 5 s). Kkma then reads each
-    text with a new blank; other keystrokes are answered from what is known of the last context.
+    Kkma starts (about 5 s) with the first text that has a finished eojeol. After that, only a text
+    with a new context is tokenized; other keystrokes reuse the search tree of the last context.
 
     Args:
-        run: an opened run (``korlm.load``).
-        device: where the model runs; None: where it is.
+        run: trained run (``korlm.load``).
+        device: device of the model; None: where it is.
     """
 
-    def __init__(self, run: Run, device: torch.device | None = None) -> None:
-        self.reader = ContextReader(run, device)
+    def __init__(self, run: TrainedRun, device: torch.device | None = None) -> None:
+        self.encoder = ContextEncoder(run, device)
         self.lexicon = Lexicon(run.vocab.tokens, run.detokenizer(), banned_token_ids(run.vocab))
         self._last: tuple[str, Context, EojeolSearch] | None = None
 
@@ -76,45 +75,52 @@ class Completer:
         self.close()
 
     def close(self) -> None:
-        """Ends the tokenizer; another text starts it anew."""
-        self.reader.close()
+        """Stop the tokenizer; another text starts it again."""
+        self.encoder.close()
 
-    def complete(self, text: str, k: int = 5, effort: int = EFFORT) -> Completions:
-        """The k likeliest eojeols that the end of a text may become.
+    def complete(
+        self, text: str, num_completions: int = 5, max_expansions: int = MAX_EXPANSIONS
+    ) -> Completions:
+        """Return the most probable completions of the last eojeol of a text.
 
         Args:
-            text: any; with a blank at its end an eojeol is to begin. Empty: a sentence.
-            k: how many at most.
-            effort: rows of tokens that the search looks at; more find rarer eojeols and take
-                longer.
+            text: any text. After a space at its end a new eojeol starts; an empty text starts a
+                sentence.
+            num_completions: maximum number of completions.
+            max_expansions: nodes that the search expands; more find rarer eojeols and take longer.
         """
-        found = self.search(text, k, effort)
-        if found.mass <= 0:
+        result = self.search(text, num_completions, max_expansions)
+        total = result.typed_probability
+        if total <= 0:
             return Completions([], 0.0, 0.0)
-        best = sorted(found.eojeols.items(), key=lambda item: (-item[1][0], item[0]))[:k]
-        eojeols = [Completion(surface, p / found.mass) for surface, (p, _) in best]
+        best = sorted(result.eojeols.items(), key=lambda item: (-item[1][0], item[0]))
+        eojeols = [Completion(surface, p / total) for surface, (p, _) in best[:num_completions]]
         rest = max(0.0, 1.0 - sum(completion.probability for completion in eojeols))
-        return Completions(eojeols, found.mass, rest)
+        return Completions(eojeols, total, rest)
 
-    def search(self, text: str, k: int, effort: int = EFFORT) -> SearchResult:
-        """As ``complete``, with the rows of tokens that spell the eojeols."""
-        before, typed = split_typed(text)
-        return self._known(before)[1].search(keys_of(typed), k, effort)
+    def search(self, text: str, num_eojeols: int, max_expansions: int) -> SearchResult:
+        """Run the search of ``complete``; also returns the token sequences of the eojeols."""
+        context, typed = split_typed(text)
+        return self._search_after(context)[1].search(keys_of(typed), num_eojeols, max_expansions)
 
     def context(self, text: str) -> Context:
-        """What the model says after a text."""
-        return self._known(text)[0]
+        """Return the encoded text, from the cache if it is the context of the last search."""
+        return self._search_after(text)[0]
 
-    def _known(self, text: str) -> tuple[Context, EojeolSearch]:
-        if self._last is None or self._last[0] != text or self._last[2].num_read > MAX_READ:
-            context = self.reader.read(text)
-            tree = EojeolSearch(self.reader.model, self.lexicon, context)
-            self._last = text, context, tree
+    def _search_after(self, text: str) -> tuple[Context, EojeolSearch]:
+        if (
+            self._last is None
+            or self._last[0] != text
+            or self._last[2].num_expanded > MAX_CACHED_NODES
+        ):
+            context = self.encoder.encode(text)
+            search = EojeolSearch(self.encoder.model, self.lexicon, context)
+            self._last = text, context, search
         return self._last[1:]
 
 
 def split_typed(text: str) -> tuple[str, str]:
-    """What stands before the last eojeol, with the blank between, and what is typed of that.
+    """Split a text into its context, including the last space, and the eojeol after it.
 
     >>> split_typed("나는 학교"), split_typed("나는 "), split_typed("나는")
     (('나는 ', '학교'), ('나는 ', ''), ('', '나는'))

@@ -1,4 +1,4 @@
-"""What stands before the next token: any text, read by a trained run.
+"""Encoding of any text into a model state and the distribution of the next token.
 
 Axes: V vocabulary.
 """
@@ -7,126 +7,112 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from korlm.dataset.text_encoder import TextEncoder
 from korlm.dataset.vocab import EOS_ID, NUMBER, SPECIALS, Vocab
-from korlm.detokenizers.base import Detokenizer
-from korlm.generation.sampling import UNWRITABLE
-from korlm.models.base import LanguageModel
+from korlm.generation.sampling import BANNED_IDS
 from korlm.modules.state import State
-
-
-class Run(Protocol):
-    """What of a trained run (``korlm.load``) it takes to write text."""
-
-    @property
-    def model(self) -> LanguageModel: ...  # noqa: D102
-    @property
-    def vocab(self) -> Vocab: ...  # noqa: D102
-    @property
-    def start_id(self) -> int: ...  # noqa: D102
-    def reader(self) -> TextEncoder: ...  # noqa: D102
-    def detokenizer(self) -> Detokenizer: ...  # noqa: D102
+from korlm.runs.trained_run import TrainedRun
 
 
 @dataclass(frozen=True)
 class Context:
-    """Where a text has come to.
+    """An encoded text.
 
     Attributes:
-        ids: of its tokens, as far as the model remembers them.
-        left: the last token of its last line; empty at the start of a line.
-        log_probs: natural logs of the probabilities of the next token, float32 (V,).
-        state: after all of it, each tensor (1, ...).
+        ids: its tokens. A model of single sentences sees only the last line.
+        last_token: last token of the last line; empty at the start of a line.
+        log_probs: natural log probabilities of the next token, float32 (V,).
+        state: model state after the text, each tensor (1, ...).
     """
 
     ids: tuple[int, ...]
-    left: str
+    last_token: str
     log_probs: Tensor
     state: State
 
 
 def banned_token_ids(vocab: Vocab) -> tuple[int, ...]:
-    """Ids of tokens that stand for no text: the special ones, <eos> aside, and <num>."""
-    numbers = (
-        [vocab.tokens.index(NUMBER)] if vocab.normalize_numbers and NUMBER in vocab.tokens else []
-    )
-    return (*UNWRITABLE, *numbers)
+    """Return the ids of tokens without a spelling: <num> and all special tokens but <eos>."""
+    if vocab.normalize_numbers and NUMBER in vocab.tokens:
+        return (*BANNED_IDS, vocab.tokens.index(NUMBER))
+    return BANNED_IDS
 
 
-class ContextReader:
-    """Reads texts with a run's tokenizer and a frozen copy of its model; a context manager.
+class ContextEncoder:
+    """Encodes texts with a run's tokenizer and an inference copy of its model.
 
-    Kkma starts with the first text that is not blank (about 5 s) and stays until ``close``. What
-    stands in earlier lines is read once, as long as it stays the same.
+    Kkma starts with the first text that is not blank (about 5 s) and runs until ``close``. The
+    lines before the last one are encoded once, as long as they do not change.
 
     Args:
-        run: an opened run.
-        device: where its model runs; None: where it is.
+        run: trained run.
+        device: device of the model; None: where it is.
     """
 
-    def __init__(self, run: Run, device: torch.device | None = None) -> None:
+    def __init__(self, run: TrainedRun, device: torch.device | None = None) -> None:
         self.model = run.model.inference_copy()
         if device is not None:
             self.model.to(device)
-        self.vocab = run.vocab
-        self.start_id = run.start_id
+        self._start_id = run.start_id
         self._run = run
-        self._reader: TextEncoder | None = None
+        self._text_encoder: TextEncoder | None = None
         self._earlier: tuple[str, list[int], State] | None = None
 
-    def __enter__(self) -> ContextReader:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Ends the tokenizer; another text starts it anew."""
-        if self._reader is not None:
-            self._reader.__exit__()
-            self._reader = None
+        """Stop the tokenizer; another text starts it again."""
+        if self._text_encoder is not None:
+            self._text_encoder.__exit__()
+            self._text_encoder = None
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The run's text encoder, created at the first access."""
+        if self._text_encoder is None:
+            self._text_encoder = self._run.reader()
+        return self._text_encoder
 
     @torch.inference_mode()
-    def read(self, text: str) -> Context:
-        """What may follow a text; its last line goes on."""
+    def encode(self, text: str) -> Context:
+        """Encode a text whose last line is unfinished."""
         earlier, _, line = text.rpartition("\n")
-        before, state = self._after(earlier)
-        ids, left = self._tokens([line])
-        ids = ids[:-1]  # the line does not end here
-        unread = [self.start_id, *ids]
-        if len(unread) > 1:
-            state = self.model.advance(self._tensor(unread[:-1])[None], state)
-        log_probs, state = self.model.step(self._tensor(unread[-1:]), state)
-        return Context((*before, *ids), left, log_probs[0], state)
+        earlier_ids, state = self._encode_earlier(earlier)
+        ids, last_token = self._tokenize([line])
+        ids = ids[:-1]  # without <eos>: the line is unfinished
+        inputs = [self._start_id, *ids]
+        if len(inputs) > 1:
+            state = self.model.advance(self._tensor(inputs[:-1])[None], state)
+        log_probs, state = self.model.step(self._tensor(inputs[-1:]), state)
+        return Context((*earlier_ids, *ids), last_token, log_probs[0], state)
 
-    def _after(self, earlier: str) -> tuple[list[int], State]:
-        """The ids of earlier lines, and the state after all of them but the last <eos>."""
-        if self.start_id != EOS_ID:  # each sentence is read by itself
+    def _encode_earlier(self, text: str) -> tuple[list[int], State]:
+        """Return the ids of finished lines, and the state before their last <eos>."""
+        if self._start_id != EOS_ID:  # a model of single sentences: each starts without context
             return [], self.model.initial_state(1)
-        if self._earlier is None or self._earlier[0] != earlier:
-            ids, _ = self._tokens(earlier.split("\n"))
+        if self._earlier is None or self._earlier[0] != text:
+            ids, _ = self._tokenize(text.split("\n"))
             state = self.model.initial_state(1)
             if ids:
-                state = self.model.advance(self._tensor([self.start_id, *ids[:-1]])[None], state)
-            self._earlier = earlier, ids, state
+                inputs = self._tensor([self._start_id, *ids[:-1]])
+                state = self.model.advance(inputs[None], state)
+            self._earlier = text, ids, state
         return self._earlier[1:]
 
-    def _tokens(self, lines: Sequence[str]) -> tuple[list[int], str]:
-        """The ids of lines, <eos> behind each that is not blank; the last token before it."""
+    def _tokenize(self, lines: Sequence[str]) -> tuple[list[int], str]:
+        """Return the ids of lines, each with its <eos>, and the last token before the last <eos>.
+
+        Blank lines have no tokens.
+        """
         if not any(line.strip() for line in lines):
             return [], ""
-        if self._reader is None:
-            self._reader = self._run.reader()
-        reading = self._reader.read_texts(lines)
-        morphs = reading.table.column("morphs")[-1].as_py() or [""]
-        # Text that looks like a special token is none.
-        return reading.ids.tolist(), "" if morphs[-1] in SPECIALS else morphs[-1]
+        encoded = self.text_encoder.read_texts(lines)
+        morphs = encoded.table.column("morphs")[-1].as_py() or [""]
+        # A special token here is a word of the text that only looks like one.
+        return encoded.ids.tolist(), "" if morphs[-1] in SPECIALS else morphs[-1]
 
     def _tensor(self, ids: Sequence[int]) -> Tensor:
-        device = next((p.device for p in self.model.state_dict().values()), None)
+        device = next((tensor.device for tensor in self.model.state_dict().values()), None)
         return torch.tensor(ids, dtype=torch.int64, device=device)

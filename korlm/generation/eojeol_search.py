@@ -1,17 +1,32 @@
-"""The likeliest eojeols that begin as typed: a best-first search over rows of tokens.
+"""Best-first prefix search for the most probable eojeols that start with the keys typed so far.
 
-The model writes tokens t1, t2, ...; between two of them stands a blank with the probability
-b(t, t') of the recomposer, which also spells them. So an eojeol e after a context c has
+The model generates tokens, the detokenizer spells them and predicts with probability b(t, t')
+whether a space separates t and t'. The probability of an eojeol e after a context c is
 
-    P(e | c) = sum over t1..tn that spell e of  p'(t1 | c) prod_i p(t_i+1 | ..) (1 - b(t_i, t_i+1))
+    P(e | c) = sum over all t1..tn that spell e of
+               p'(t1 | c) * prod_i p(t_i+1 | ..) (1 - b(t_i, t_i+1))
                * [p(<eos> | ..) + sum_v p(v | ..) b(tn, v)]
 
-where p' = p(t1 | c) b(last of c, t1), without <eos>, normalised: a blank was typed, and an eojeol
-follows. Tokens that nobody can read are left out and the rest is normalised; so the P(e | c) of all
-e add up to 1, and those that begin as typed to P(typed | c).
+where p'(t1 | c) is p(t1 | c) b(last token of c, t1), without <eos> and normalized: the context ends
+in a space, so an eojeol must follow. Tokens that cannot be displayed are excluded and the rest is
+normalized. So the P(e | c) of all e sum to 1, those that start with the typed keys to P(typed | c).
 
-What is typed and what a row of tokens spells are compared key by key (``korlm.text.keyboard``), as
-far as the latter cannot change any more. Axes: V vocabulary, N rows of tokens.
+The token sequences that spell the beginning of an eojeol form a tree (``Node``). Its frontier is a
+heap ordered by the probability of all eojeols below a node:
+
+    push the children of the root that are compatible with the typed keys
+    while the frontier is not empty and fewer than max_expansions nodes are expanded:
+        pop up to BATCH_SIZE nodes that are more probable than the k-th best eojeol
+        expand them: one model step for all nodes that no earlier search has expanded
+        for each node:
+            if its surface starts with the typed keys: results[surface] += P(eojeol ends here)
+            push its children that are compatible with the typed keys
+
+Surfaces and typed text are compared as keystrokes (``korlm.text.keyboard``), because the typed text
+may end in a partial syllable (먹ㅇ). A later token may change the end of a surface (돕+아 -> 도와):
+only the keys that no token can change (``StablePrefix``) may exclude a node.
+
+Axes: V vocabulary, N nodes.
 """
 
 from __future__ import annotations
@@ -34,373 +49,360 @@ from korlm.modules.state import State
 from korlm.text.keyboard import keys_of
 
 Floats = npt.NDArray[np.float32]
-
-
 Ints = npt.NDArray[np.int64]
 
-
-_NONE = np.zeros(0, dtype=np.int64)
-
+BATCH_SIZE = 16  # a model step for 16 rows takes about twice as long as for one
+# Children of a node that are tried:
+MAX_CHILDREN = 64  # where every continuation is compatible with the typed keys
+MAX_MATCHING = 48  # among the tokens that continue the typed keys
+MAX_ALTERING = 16  # among the tokens that may alter the syllable before them
+UNCERTAIN_WEIGHT = 0.1  # of nodes that match the typed keys only if a later token alters them
 
 _TINY = float(np.finfo(np.float32).tiny)
-
-
-_NO_MASSES = np.zeros(0, dtype=np.float32)
-
-
-BATCH = 16  # rows read at once: a step of so many takes about twice as long as one of a single row
-
-
-LIKELY = 64  # next tokens tried where any fits
-
-
-FITTING = 48  # next tokens tried of those that go on as typed
-
-
-CHANGING = 16  # next tokens tried since they may change what stands before them
-
-
-DOUBTFUL = 0.1  # weight of rows that a change alone can make fit
-
-
-# What the vowel of a last syllable may become by the ending that follows, besides itself.
-_CHANGES = {
+# Vowels that the vowel of a stem's last syllable may become, besides itself.
+_VOWEL_CHANGES = {
     **{"ㅏ": "ㅐㅓ", "ㅑ": "ㅒ", "ㅓ": "ㅔㅏ", "ㅕ": "ㅖ"},
     **{"ㅜ": "ㅓ", "ㅡ": "ㅓㅏ", "ㅣ": "ㅕ"},
 }
-
-
-# The first keys of tokens that may change what stands before them: 아, 으면, 는, ㄹ, ㅁ, ㅂ니다.
-_CHANGERS = frozenset("ㅇㄴㄹㅁㅂ")
+# First keys of the tokens that may alter the syllable before them: 아, 으면, 는, ㄹ, ㅁ, ㅂ니다.
+_ALTERING_KEYS = frozenset("ㅇㄴㄹㅁㅂ")
 
 
 @dataclass(frozen=True)
 class StablePrefix:
-    """The keys of an eojeol so far that stay whatever follows, and those that may come next.
+    """The keys of a surface that no later token can change.
 
-    ``after`` is None where any may.
+    Attributes:
+        keys: the stable keys.
+        next_keys: the possible keys after them; None: any key.
     """
 
     keys: str
-    after: str | None
+    next_keys: str | None
 
     def is_compatible(self, typed: str) -> bool:
-        """Whether some eojeol may begin so and begin as typed."""
+        """Return whether an eojeol with this prefix may start with the typed keys."""
         if len(typed) <= len(self.keys):
             return self.keys.startswith(typed)
         if not typed.startswith(self.keys):
             return False
-        return self.after is None or typed[len(self.keys)] in self.after
+        return self.next_keys is None or typed[len(self.keys)] in self.next_keys
 
 
-def fixed_part(surface: str, num_unstable: int) -> StablePrefix:
-    """What of an eojeol so far can no more change, if its last ``num_unstable`` characters may.
+def stable_prefix(surface: str, num_unstable: int) -> StablePrefix:
+    """Return the stable keys of a surface whose last ``num_unstable`` characters may change.
 
-    The first consonant of the first of them stays, and its vowel has few ways to change; 심상하+지
-    -> 심상치 is among the few words (1 join of 900 in film reviews) that are missed for that.
+    The first consonant of the first unstable character is stable and its vowel has few
+    alternatives. A few words are missed: 심상하+지 -> 심상치 (1 join of 900 in film reviews).
 
-    >>> fixed_part("아름답", 1)
-    StablePrefix(keys='ㅇㅏㄹㅡㅁㄷ', after='ㅏㅐㅓ')
+    >>> stable_prefix("아름답", 1)
+    StablePrefix(keys='ㅇㅏㄹㅡㅁㄷ', next_keys='ㅏㅐㅓ')
     """
     end = len(surface) - num_unstable
-    keys, rest = keys_of(surface[:end]), keys_of(surface[end : end + 1])
-    if len(rest) < 2:
+    keys, unstable = keys_of(surface[:end]), keys_of(surface[end : end + 1])
+    if len(unstable) < 2:
         return StablePrefix(keys, None)
-    return StablePrefix(keys + rest[0], rest[1] + _CHANGES.get(rest[1], ""))
+    return StablePrefix(keys + unstable[0], unstable[1] + _VOWEL_CHANGES.get(unstable[1], ""))
 
 
 @dataclass(eq=False)
 class Node:
-    """A row of tokens that an eojeol may begin with.
+    """A token sequence that spells the beginning of an eojeol.
 
     Attributes:
         ids: the tokens.
-        surface: what they spell.
-        mass: the probability of all eojeols that begin with these tokens.
-        fixed: what of it stays.
-        parent: without the last token; None before the first.
-        state: after the last token, each tensor (1, ...); None until it is read.
-        ends: the probability that the eojeol is these tokens.
-        onwards: the masses of these and one token more, (V,).
-        likely: the likeliest of those tokens, falling.
-        children: with one token more, as far as they were looked at.
+        surface: their spelling.
+        prob: the probability of all eojeols that start with these tokens.
+        stable: the keys of the surface that no later token can change.
+        parent: the node without the last token; None for the root.
+        state: model state after the last token, each tensor (1, ...); None before expansion.
+        end_prob: the probability that the eojeol ends here; known after expansion.
+        child_probs: ``prob`` of each child, (V,); known after expansion.
+        top_ids: the most probable next tokens in descending order; None: not computed yet.
+        children: the children that were created, by their last token.
     """
 
     ids: tuple[int, ...]
     surface: str
-    mass: float
-    fixed: StablePrefix
+    prob: float
+    stable: StablePrefix
     parent: Node | None
     state: State | None = None
-    ends: float = 0.0
-    next_token_mass: Floats = field(default_factory=lambda: _NO_MASSES)
-    likely: Ints | None = None
+    end_prob: float = 0.0
+    child_probs: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    top_ids: Ints | None = None
     children: dict[int, Node] = field(default_factory=dict)
 
 
 class Lexicon:
-    """The vocabulary as pieces of eojeols.
+    """The vocabulary of a model as pieces of eojeols.
 
     Args:
-        tokens: of all ids.
-        recomposer: spells rows of them and tells blanks.
-        unwritable: ids that spell nothing; <eos> is none of them.
+        tokens: the V tokens in the order of their ids.
+        detokenizer: spells token sequences and predicts spaces.
+        banned_ids: tokens that cannot be displayed; <eos> is not among them.
     """
 
     def __init__(
-        self, tokens: Sequence[str], detokenizer: Detokenizer, banned_token_ids: Sequence[int]
+        self, tokens: Sequence[str], detokenizer: Detokenizer, banned_ids: Sequence[int]
     ) -> None:
         self.tokens, self.detokenizer = tokens, detokenizer
-        detokenizer.over(tokens)
-        self.readable = np.ones(len(tokens), dtype=bool)
-        self.readable[list(banned_token_ids)] = False
-        inner = self.readable.copy()
-        inner[EOS_ID] = False
-        # Some tokenizers have tokens that are blanks themselves.
-        self.is_blank = np.zeros(len(tokens), dtype=bool)
-        self._fixed: dict[int, StablePrefix] = {}
-        for i in np.flatnonzero(inner).tolist():
+        detokenizer.set_vocab(tokens)
+        self._is_allowed = np.ones(len(tokens), dtype=bool)
+        self._is_allowed[list(banned_ids)] = False
+        is_piece = self._is_allowed.copy()
+        is_piece[EOS_ID] = False
+        # Some tokenizers have space tokens.
+        self._is_space = np.zeros(len(tokens), dtype=bool)
+        self._stable: dict[int, StablePrefix] = {}
+        for i in np.flatnonzero(is_piece).tolist():
             surface = detokenizer.join("", "", tokens[i])
-            self.is_blank[i] = surface.isspace()
-            self._fixed[i] = self.fixed(surface, tokens[i])
-        inner &= ~self.is_blank
-        self._blank_tokens = {tokens[i] for i in np.flatnonzero(self.is_blank).tolist()}
-        # By their beginnings, so that those that begin alike lie together.
-        pairs = sorted((self._fixed[i].keys, i) for i in np.flatnonzero(inner).tolist())
-        self._sorted = [keys for keys, _ in pairs]
-        self._ids = np.array([i for _, i in pairs], dtype=np.int64)
+            self._is_space[i] = surface.isspace()
+            self._stable[i] = self.stable_prefix(surface, tokens[i])
+        is_piece &= ~self._is_space
+        self._space_tokens = {tokens[i] for i in np.flatnonzero(self._is_space).tolist()}
+        # Sorted by their keys: tokens with a common prefix are a contiguous range.
+        pairs = sorted((self._stable[i].keys, i) for i in np.flatnonzero(is_piece).tolist())
+        self._sorted_keys = [keys for keys, _ in pairs]
+        self._sorted_ids = np.array([i for _, i in pairs], dtype=np.int64)
         first_keys = [keys_of(token[:1])[:1] for token in tokens]
-        self.changing = np.flatnonzero(np.array([k in _CHANGERS for k in first_keys]) & inner)
+        is_altering = np.array([key in _ALTERING_KEYS for key in first_keys])
+        self.altering_ids = np.flatnonzero(is_altering & is_piece)
 
-    def fixed(self, surface: str, left: str) -> StablePrefix:
-        """What of an eojeol so far, whose last token is ``left``, can no more change."""
-        return fixed_part(surface, self.detokenizer.num_unstable_chars(surface, left))
+    def stable_prefix(self, surface: str, last_token: str) -> StablePrefix:
+        """Return the stable keys of a surface that ends with ``last_token``."""
+        return stable_prefix(surface, self.detokenizer.num_unstable_chars(surface, last_token))
 
-    def blanks(self, left: str) -> Floats:
-        """The probability that an eojeol ends between a token and each other, (V,)."""
-        found = np.array(self.detokenizer.boundaries(left), dtype=np.float32)
-        found[self.is_blank] = found[EOS_ID] = 1.0
-        return found
+    def end_probs(self, token: str) -> Floats:
+        """Return the probability that an eojeol ends between a token and each next one, (V,)."""
+        probs = self.detokenizer.space_probabilities(token)
+        probs[self._is_space] = probs[EOS_ID] = 1.0
+        return probs
 
-    def first(self, left: str, probs: Floats) -> Floats:
-        """The probabilities of the first token of an eojeol, (V,).
+    def allowed_probs(self, log_probs: Tensor) -> Floats:
+        """Return probabilities without the banned tokens, normalized; (..., V)."""
+        return _normalized(log_probs.exp().cpu().numpy() * self._is_allowed)
 
-        Args:
-            left: the token before it; empty at the start of a line.
-            probs: of all tokens, as the model says.
-        """
-        first = probs.copy()
-        first[EOS_ID] = 0.0
-        if left and left not in self._blank_tokens:
-            first *= self.blanks(left)
-        first[self.is_blank] = 0.0
-        return np.asarray(first / max(float(first.sum()), _TINY), dtype=np.float32)
-
-    def behind(self, left: str, probs: Floats) -> Floats:
-        """The probabilities of what follows an eojeol: <eos>, a blank, the next one's first token.
+    def first_token_probs(self, context_token: str, probs: Floats) -> Floats:
+        """Return the distribution of the first token of an eojeol, (V,).
 
         Args:
-            left: the eojeol's last token.
-            probs: of all tokens, as the model says, (V,).
+            context_token: the token before it; empty at the start of a line.
+            probs: distribution of the next token, from ``allowed_probs``.
         """
-        found = probs * self.blanks(left)
-        return np.asarray(found / max(float(found.sum()), _TINY), dtype=np.float32)
+        probs = probs.copy()
+        probs[EOS_ID] = 0.0
+        if context_token and context_token not in self._space_tokens:
+            probs *= self.end_probs(context_token)
+        probs[self._is_space] = 0.0
+        return _normalized(probs)
 
-    def probs(self, log_probs: Tensor) -> Floats:
-        """Probabilities of the tokens that can be read, normalised; float32 (..., V)."""
-        probs = log_probs.exp().cpu().numpy() * self.readable
-        return np.asarray(probs / np.maximum(probs.sum(-1, keepdims=True), _TINY), np.float32)
+    def after_eojeol_probs(self, last_token: str, probs: Floats) -> Floats:
+        """Return the distribution of the token after an eojeol: <eos>, a space, or a first token.
 
-    def beginning_with(self, keys: str) -> Ints:
-        """Ids of the tokens that begin with these keys for sure."""
-        first = bisect.bisect_left(self._sorted, keys)
-        return self._ids[first : bisect.bisect_left(self._sorted, keys + chr(0x10FFFF))]
+        Args:
+            last_token: last token of the eojeol.
+            probs: distribution of the next token, from ``allowed_probs``.
+        """
+        return _normalized(probs * self.end_probs(last_token))
+
+    def starting_with(self, keys: str) -> Ints:
+        """Return the ids of the tokens whose stable keys start with ``keys``."""
+        first = bisect.bisect_left(self._sorted_keys, keys)
+        return self._sorted_ids[first : bisect.bisect_left(self._sorted_keys, keys + chr(0x10FFFF))]
 
     def prefixes_of(self, keys: str) -> Ints:
-        """Ids of the tokens after which, or after a change of which, these keys may go on."""
-        parts = []
+        """Return the ids of the tokens shorter than ``keys`` that are compatible with them."""
+        ids: list[int] = []
         for length in range(len(keys)):
-            first = bisect.bisect_left(self._sorted, keys[:length])
-            last = bisect.bisect_right(self._sorted, keys[:length])
-            ids = self._ids[first:last].tolist()
-            parts += [i for i in ids if self._fixed[i].is_compatible(keys)]
-        return np.array(parts, dtype=np.int64)
+            first = bisect.bisect_left(self._sorted_keys, keys[:length])
+            last = bisect.bisect_right(self._sorted_keys, keys[:length])
+            matching = self._sorted_ids[first:last].tolist()
+            ids += [i for i in matching if self._stable[i].is_compatible(keys)]
+        return np.array(ids, dtype=np.int64)
 
 
-# Minus the weight, the tokens (no two rows have the same), the row, its place among its siblings.
+# Negative weight, tokens (unique, so nodes are never compared), node, and its rank in top_ids of
+# its parent if its next sibling is to be pushed when it is popped.
 _Entry = tuple[float, tuple[int, ...], Node, int | None]
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search has found.
+    """The eojeols that a search found.
 
     Attributes:
-        eojeols: their probabilities P(e | c), and for each the likeliest row of tokens that spells
-            it.
-        mass: P(typed | c), of all eojeols that begin as typed.
+        eojeols: P(e | c) of each eojeol, and its most probable token sequence.
+        typed_probability: P(typed | c), the probability of all eojeols that start as typed.
     """
 
     eojeols: dict[str, tuple[float, Node]]
-    mass: float
+    typed_probability: float
 
 
 class EojeolSearch:
-    """Everything that is known of the eojeols after one context; grows with each search.
+    """The search tree after one context; later searches reuse the nodes of earlier ones.
 
     Args:
-        model: frozen, in evaluation mode.
+        model: language model for inference.
         lexicon: its vocabulary.
-        context: what goes before.
+        context: encoded text before the eojeol.
     """
 
     def __init__(self, model: LanguageModel, lexicon: Lexicon, context: Context) -> None:
         self._model, self._lexicon = model, lexicon
-        first = lexicon.first(context.left, lexicon.probs(context.log_probs))
-        self.root = Node(
-            (), "", 1.0, StablePrefix("", None), None, context.state, next_token_mass=first
+        first = lexicon.first_token_probs(
+            context.last_token, lexicon.allowed_probs(context.log_probs)
         )
-        self.num_read = 0
+        self.root = Node(
+            (), "", 1.0, StablePrefix("", None), None, context.state, child_probs=first
+        )
+        self.num_expanded = 0
 
-    def search(self, typed: str, num_eojeols: int, effort: int) -> SearchResult:
-        """The likeliest eojeols that begin as typed.
+    def search(self, typed: str, num_eojeols: int, max_expansions: int) -> SearchResult:
+        """Return the most probable eojeols that start with the typed keys.
 
-        What it finds does not depend on the searches before, only its time does.
+        The result does not depend on earlier searches.
 
         Args:
-            typed: keys.
-            num_eojeols: the search is over when no row of tokens that is left weighs more than the
-                so many-th of the eojeols found.
-            effort: rows of tokens that are looked at, at most.
+            typed: keys of the eojeol, may be empty.
+            num_eojeols: k; the search ends when no node is more probable than the k-th eojeol.
+            max_expansions: maximum number of expanded nodes, those of earlier searches included.
         """
-        found: dict[str, tuple[float, Node]] = {}
-        heap: list[_Entry] = []
-        mass = float(self.root.next_token_mass.any())
+        eojeols: dict[str, tuple[float, Node]] = {}
+        frontier: list[_Entry] = []
+        typed_probability = float(self.root.child_probs.any())
         if typed:
-            mass = self._open(self.root, typed, heap)
+            typed_probability = self._push_compatible(frontier, self.root, typed)
         else:
-            self._push(heap, self.root, 0)
-        while heap and effort > 0:
-            best = heapq.nlargest(num_eojeols, (p for p, _ in found.values()))
-            enough = best[-1] if len(best) == num_eojeols else 0.0
-            batch = self._pop(heap, min(BATCH, effort), enough)
-            effort -= len(batch)
-            self._read([node for node in batch if node.state is None])
-            for node in batch:
-                matches = keys_of(node.surface).startswith(typed)
-                if matches and node.surface and node.ends > 0:
-                    before, spelt_by = found.get(node.surface, (0.0, node))
-                    spelt_by = node if node.ends > spelt_by.ends else spelt_by
-                    found[node.surface] = before + node.ends, spelt_by
-                if node.fixed.keys.startswith(typed):
-                    self._push(heap, node, 0)
-                else:
-                    mass += node.ends * matches + self._open(node, typed, heap)
+            self._push_ranked(frontier, self.root, 0)
+        while frontier and max_expansions > 0:
+            best = heapq.nlargest(num_eojeols, (p for p, _ in eojeols.values()))
+            threshold = best[-1] if len(best) == num_eojeols else 0.0
+            batch = self._pop_batch(frontier, min(BATCH_SIZE, max_expansions), threshold)
             if not batch:
                 break
-        return SearchResult(found, mass)
+            max_expansions -= len(batch)
+            self._expand([node for node in batch if node.state is None])
+            for node in batch:
+                matches = keys_of(node.surface).startswith(typed)
+                if matches and node.surface and node.end_prob > 0:
+                    prob, best_node = eojeols.get(node.surface, (0.0, node))
+                    best_node = node if node.end_prob > best_node.end_prob else best_node
+                    eojeols[node.surface] = prob + node.end_prob, best_node
+                if node.stable.keys.startswith(typed):
+                    self._push_ranked(frontier, node, 0)
+                else:
+                    typed_probability += node.end_prob * matches
+                    typed_probability += self._push_compatible(frontier, node, typed)
+        return SearchResult(eojeols, typed_probability)
 
-    def _pop(self, heap: list[_Entry], count: int, enough: float) -> list[Node]:
-        """The heaviest rows, at most ``count`` of them and each heavier than ``enough``."""
+    def _pop_batch(self, frontier: list[_Entry], size: int, threshold: float) -> list[Node]:
+        """Pop up to ``size`` nodes, in descending order of weight, all above the threshold."""
         batch: list[Node] = []
-        while heap and len(batch) < count and -heap[0][0] > enough:
-            _, _, node, place = heapq.heappop(heap)
-            if place is not None:  # its siblings stand in line behind it
+        while frontier and len(batch) < size and -frontier[0][0] > threshold:
+            _, _, node, rank = heapq.heappop(frontier)
+            if rank is not None:
                 assert node.parent is not None
-                self._push(heap, node.parent, place + 1)
+                self._push_ranked(frontier, node.parent, rank + 1)
             batch.append(node)
         return batch
 
-    def _push(self, heap: list[_Entry], node: Node, place: int) -> None:
-        """Puts a row with one token more on the heap, where whatever follows fits.
+    def _push_ranked(self, frontier: list[_Entry], node: Node, rank: int) -> None:
+        """Push one child of an expanded node all of whose children start with the typed keys.
+
+        Its next sibling is pushed when it is popped, so that most siblings are never created.
 
         Args:
-            heap: of the search.
-            node: was read.
-            place: of the token, among the likeliest.
+            frontier: heap of the search.
+            node: expanded node.
+            rank: of the child in ``top_ids``.
         """
-        likely = self._likely(node)
-        if place < len(likely):
-            child = self._child(node, int(likely[place]))
-            heapq.heappush(heap, (-child.mass, child.ids, child, place))
+        top_ids = self._top_ids(node)
+        if rank < len(top_ids):
+            child = self._child(node, int(top_ids[rank]))
+            heapq.heappush(frontier, (-child.prob, child.ids, child, rank))
 
-    def _open(self, node: Node, typed: str, heap: list[_Entry]) -> float:
-        """Puts rows with one token more on the heap, where only some of what follows fits.
-
-        Args:
-            node: was read.
-            typed: keys.
-            heap: of the search.
+    def _push_compatible(self, frontier: list[_Entry], node: Node, typed: str) -> float:
+        """Push the children of an expanded node that are compatible with the typed keys.
 
         Returns:
-            The mass of what begins as typed for sure.
+            The probability of the children, pushed or not, whose stable keys start as typed.
         """
         lexicon, keys = self._lexicon, keys_of(node.surface)
-        surely = tried = _NONE
+        certain = np.zeros(0, dtype=np.int64)  # tokens after which the keys start as typed
         if keys.startswith(typed):
-            surely, tried = np.flatnonzero(node.next_token_mass), self._likely(node)
+            certain, candidates = np.flatnonzero(node.child_probs), self._top_ids(node)
         elif typed.startswith(keys):
             rest = typed[len(keys) :]
-            surely = lexicon.beginning_with(rest)
-            fitting = np.concatenate([surely, lexicon.prefixes_of(rest)])
-            tried = _largest(node.next_token_mass, fitting, FITTING)
-        else:  # 이 of 영화+이+다 goes, whatever follows
-            tried = self._likely(node)[:CHANGING]
-        tried = np.union1d(tried, _largest(node.next_token_mass, lexicon.changing, CHANGING))
-        mass = float(
-            node.next_token_mass[surely].sum()
-            - node.next_token_mass[np.intersect1d(surely, tried)].sum()
+            certain = lexicon.starting_with(rest)
+            matching = np.concatenate([certain, lexicon.prefixes_of(rest)])
+            candidates = _top(node.child_probs, matching, MAX_MATCHING)
+        else:  # a later token may drop the last syllable: 영화+이+다 -> 영화다
+            candidates = self._top_ids(node)[:MAX_ALTERING]
+        altering = _top(node.child_probs, lexicon.altering_ids, MAX_ALTERING)
+        candidates = np.union1d(candidates, altering)
+        probability = float(
+            node.child_probs[certain].sum()
+            - node.child_probs[np.intersect1d(certain, candidates)].sum()
         )
-        for token_id in tried.tolist():
+        for token_id in candidates.tolist():
             child = self._child(node, token_id)
-            if child.fixed.is_compatible(typed):
-                mass += child.mass * child.fixed.keys.startswith(typed)
+            if child.stable.is_compatible(typed):
+                probability += child.prob * child.stable.keys.startswith(typed)
                 keys = keys_of(child.surface)
-                fits = keys.startswith(typed) or typed.startswith(keys)
-                weight = child.mass if fits else child.mass * DOUBTFUL
-                heapq.heappush(heap, (-weight, child.ids, child, None))
-        return mass
+                matches = keys.startswith(typed) or typed.startswith(keys)
+                weight = child.prob if matches else child.prob * UNCERTAIN_WEIGHT
+                heapq.heappush(frontier, (-weight, child.ids, child, None))
+        return probability
 
-    def _likely(self, node: Node) -> Ints:
-        """The likeliest next tokens, falling."""
-        if node.likely is None:
-            ids = _largest(node.next_token_mass, np.arange(len(node.next_token_mass)), LIKELY)
-            node.likely = ids[np.argsort(-node.next_token_mass[ids], kind="stable")]
-        return node.likely
+    def _top_ids(self, node: Node) -> Ints:
+        """Return the most probable next tokens of an expanded node in descending order."""
+        if node.top_ids is None:
+            ids = _top(node.child_probs, np.arange(len(node.child_probs)), MAX_CHILDREN)
+            node.top_ids = ids[np.argsort(-node.child_probs[ids], kind="stable")]
+        return node.top_ids
 
     def _child(self, node: Node, token_id: int) -> Node:
-        """A row with one token more."""
+        """Return the child of an expanded node, created at the first call."""
         child = node.children.get(token_id)
         if child is None:
             left = self._lexicon.tokens[node.ids[-1]] if node.ids else ""
             right = self._lexicon.tokens[token_id]
             surface = self._lexicon.detokenizer.join(node.surface, left, right)
-            mass, fixed = float(node.next_token_mass[token_id]), self._lexicon.fixed(surface, right)
+            stable = self._lexicon.stable_prefix(surface, right)
+            prob = float(node.child_probs[token_id])
             child = node.children[token_id] = Node(
-                (*node.ids, token_id), surface, mass, fixed, node
+                (*node.ids, token_id), surface, prob, stable, node
             )
         return child
 
     @torch.inference_mode()
-    def _read(self, nodes: list[Node]) -> None:
-        """Lets the model read the last tokens of rows, all at once."""
+    def _expand(self, nodes: list[Node]) -> None:
+        """Run one model step for the last tokens of N nodes; fills in their probabilities."""
         if not nodes:
             return
         lexicon = self._lexicon
-        self.num_read += len(nodes)
+        self.num_expanded += len(nodes)
         states = [node.parent.state for node in nodes if node.parent and node.parent.state]
-        state = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
+        state = tuple(torch.cat(tensors) for tensors in zip(*states, strict=True))
         ids = torch.tensor([node.ids[-1] for node in nodes], device=state[0].device)
         log_probs, state = self._model.step(ids, state)
-        for row, (node, probs) in enumerate(zip(nodes, lexicon.probs(log_probs), strict=True)):
-            blanks = lexicon.blanks(lexicon.tokens[node.ids[-1]])
-            node.ends = node.mass * float(probs @ blanks)
-            node.next_token_mass = node.mass * probs * (1 - blanks)
-            node.state = tuple(part[row : row + 1] for part in state)
+        all_probs = lexicon.allowed_probs(log_probs)
+        for row, (node, probs) in enumerate(zip(nodes, all_probs, strict=True)):
+            end_probs = lexicon.end_probs(lexicon.tokens[node.ids[-1]])
+            node.end_prob = node.prob * float(probs @ end_probs)
+            node.child_probs = node.prob * probs * (1 - end_probs)
+            node.state = tuple(tensor[row : row + 1] for tensor in state)
 
 
-def _largest(values: Floats, ids: Ints, count: int) -> Ints:
-    """Those of the ids whose values are largest and not 0, in any order."""
+def _normalized(probs: npt.NDArray[np.float32]) -> Floats:
+    """Return probabilities that sum to 1 over the last axis, or 0 if all of them are 0."""
+    return np.asarray(probs / np.maximum(probs.sum(-1, keepdims=True), _TINY), np.float32)
+
+
+def _top(values: Floats, ids: Ints, count: int) -> Ints:
+    """Return the ids of the ``count`` largest values without zeros, in any order."""
     if len(ids) > count:
         ids = ids[np.argpartition(values[ids], -count)[-count:]]
     return ids[values[ids] > 0]

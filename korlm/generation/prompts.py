@@ -1,4 +1,4 @@
-"""Prompts: one from the command line, or one on each line of a file or of standard input."""
+"""Prompts from the command line, a file, or standard input."""
 
 from __future__ import annotations
 
@@ -6,38 +6,40 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from korlm.corpus.files import has_half_characters, read_lines
+from korlm.corpus.files import read_lines
+from korlm.text.unicode import has_half_characters
 from korlm.utils.errors import CorpusError
 
 STDIN = "-"
 
 
-def read_prompts(prompt: str | None, file: str | None) -> Iterator[str]:
-    """The prompts in their order; those of standard input as soon as their line has ended.
+def read_prompts(prompt: str | None, path: str | None) -> Iterator[str]:
+    """Yield prompts in order, those of standard input as soon as their line is complete.
 
     Args:
-        prompt: the only one; None with no file: an empty one.
-        file: a path, or ``-`` for standard input; blanks at the end of a line are part of it.
+        prompt: the only prompt if there is no file; None: an empty one.
+        path: file with one prompt on each line, or ``-`` for standard input; spaces at the end of
+            a line belong to the prompt.
 
     Raises:
-        CorpusError: the file is missing or no text; a line is blank, or there is none.
+        CorpusError: the file is missing, empty or not UTF-8, or a line is blank.
     """
-    if file is None:
+    if path is None:
         if has_half_characters(prompt or ""):
-            raise CorpusError("prompt: is not UTF-8; set the terminal to it")
+            raise CorpusError("prompt: is not UTF-8; set the terminal to UTF-8")
         yield prompt or ""
         return
-    lines = _stdin_lines() if file == STDIN else read_lines(Path(file))
-    name, number = "standard input" if file == STDIN else file, 0
+    lines = _stdin_lines() if path == STDIN else read_lines(Path(path))
+    name, number = "standard input" if path == STDIN else path, 0
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             raise CorpusError(
-                f"{name}: line {number} is blank, and a prompt must not be: leave the line out (a "
-                "text without a prompt is written without prompts=)"
+                f"{name}: line {number} is blank; remove it (without prompts=, a text starts "
+                "without a prompt)"
             )
         yield line
     if number == 0:
-        raise CorpusError(f"{name}: is empty; put a prompt on each line")
+        raise CorpusError(f"{name}: is empty; put one prompt on each line")
 
 
 def _stdin_lines() -> Iterator[str]:
@@ -46,6 +48,6 @@ def _stdin_lines() -> Iterator[str]:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise CorpusError(
-                f"standard input: line {number}, byte {error.start + 1} is not utf-8; turn the "
-                "text into UTF-8 first (iconv -t UTF-8)"
+                f"standard input: line {number}, byte {error.start + 1} is not utf-8; convert the "
+                "text to UTF-8 first (iconv -t UTF-8)"
             ) from None

@@ -7,6 +7,7 @@ a row. Axes: B batch, T time, E embedding, H units of the tanh layer, V vocabula
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,11 @@ from korlm.models.neural import NeuralLM
 from korlm.modules.adaptive_softmax import build_output
 from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
+from korlm.modules.onnx_nodes import EMBEDDING, IDS, NEXT, add_linear
 from korlm.modules.state import State
+
+if TYPE_CHECKING:
+    from korlm.exporting.onnx_graph import Graph
 
 
 class WindowLM(NeuralLM):
@@ -64,6 +69,25 @@ class WindowLM(NeuralLM):
     def muon_weights(self) -> list[tuple[Tensor, int]]:
         """See ``LanguageModel.muon_weights``."""
         return [(self.hidden_layer.weight, 1)]
+
+    def state_names(self) -> list[str]:
+        """See ``NeuralLM.state_names``."""
+        return ["last_ids"]
+
+    def export_step(self, graph: Graph) -> str:
+        """See ``NeuralLM.export_step``."""
+        newest = graph.add("Unsqueeze", IDS, graph.integers([1]))
+        ids = graph.add("Concat", "last_ids", newest, axis=1)  # (B, n)
+        end, one = graph.integers([self.config.window]), graph.integers([1])
+        graph.add("Slice", ids, one, end, one, name=NEXT + "last_ids")
+        # (B, n * E)
+        x = graph.add("Reshape", graph.look_up(EMBEDDING, ids), graph.integers([0, -1]))
+        hidden = graph.add("Tanh", add_linear(graph, x, "tanh_layer", self.hidden_layer))
+        if self.config.direct_connections:
+            hidden = graph.add("Concat", hidden, x, axis=-1)
+        if self.projection is not None:
+            hidden = add_linear(graph, hidden, "onto_embedding", self.projection)
+        return hidden
 
     def _read(
         self, inputs: Tensor, state: State | None, lengths: Tensor | None

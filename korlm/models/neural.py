@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -15,6 +16,9 @@ from korlm.models.base import LanguageModel, TrainingLoss
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.softmax import SoftmaxHead
 from korlm.modules.state import State
+
+if TYPE_CHECKING:
+    from korlm.exporting.onnx_graph import Graph
 
 
 class NeuralLM(LanguageModel, ABC):
@@ -137,6 +141,26 @@ class NeuralLM(LanguageModel, ABC):
         nll = self.output.cross_entropy_sum(hidden.flatten(0, 1), targets.flatten(), matrix)
         total = nll + self._activation_regularization(plain, hidden, targets != PAD_ID)
         return TrainingLoss(total, nll, state)
+
+    def state_names(self) -> list[str]:
+        """Return the names of the parts of a state in ONNX graphs."""
+        return [f"state{number}" for number in range(len(self.initial_state(1)))]
+
+    def export_step(self, graph: Graph) -> str:
+        """Write one step in evaluation mode to an ONNX graph, up to the output layer.
+
+        Args:
+            graph: has the inputs ``ids``, int64 (B,), and the parts of the state by
+                ``state_names``, and the matrix ``embedding``. The new state must be written to it
+                by the same names with ``next_`` before them.
+
+        Returns:
+            The name of the hidden state (B, H), which the output layer takes.
+
+        Raises:
+            NotImplementedError: the model cannot be exported to ONNX.
+        """
+        raise NotImplementedError
 
     def _activation_regularization(
         self, plain: Tensor, hidden: Tensor, real: Tensor

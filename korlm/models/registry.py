@@ -1,15 +1,12 @@
-"""Settings -> language model: one place that knows all kinds."""
+"""Settings -> language model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from korlm.config import ModelConfig, NgramConfig, OutputBias, RecurrentConfig, WindowConfig
+from korlm.config import ModelConfig, NeuralConfig, OutputBias, registry
 from korlm.models.base import LanguageModel
-from korlm.models.feedforward import WindowLM
 from korlm.models.neural import NeuralLM
-from korlm.models.ngram.model import NgramLM
-from korlm.models.rnn import RecurrentLM
 
 
 def build_model(
@@ -18,41 +15,16 @@ def build_model(
     tokens: Sequence[str] | None = None,
     counts: Sequence[int] | None = None,
 ) -> LanguageModel:
-    """The untrained model of the settings.
+    """Return the untrained model of the settings, ``builds(config, vocab_size, tokens)``.
 
     Args:
-        config: which kind, and its sizes.
+        config: the settings of a registered model.
         vocab_size: V; id 0 is padding.
         tokens: of all ids, for models that look at their spelling.
         counts: of all ids in train, for ``output_bias``; None where weights are read from a file.
     """
-    if isinstance(config, NgramConfig):
-        return NgramLM(config, vocab_size)
-    model: NeuralLM
-    if isinstance(config, WindowConfig):
-        model = WindowLM(config, vocab_size, tokens)
-    else:
-        assert isinstance(config, RecurrentConfig)
-        model = RecurrentLM(config, vocab_size, tokens)
-    if counts is not None and config.output_bias is OutputBias.unigram:
+    model: LanguageModel = registry.builder("model", config.name)(config, vocab_size, tokens)
+    unigram = isinstance(config, NeuralConfig) and config.output_bias is OutputBias.unigram
+    if unigram and counts is not None and isinstance(model, NeuralLM):
         model.output.init_bias_from_counts(counts)
     return model
-
-
-def fewest_weights(config: ModelConfig, vocab_size: int) -> int:
-    """Return a lower bound of the numbers in a model, to compare with a file before building it.
-
-    >>> from korlm.config import LSTMConfig
-    >>> fewest_weights(LSTMConfig(name="lstm", embedding_dim=2, hidden_dim=10, num_layers=3), 5)
-    210
-    """
-    if isinstance(config, NgramConfig):
-        return 0
-    if isinstance(config, WindowConfig):
-        layers = config.window * config.embedding_dim * config.hidden_dim
-    else:
-        assert isinstance(config, RecurrentConfig)
-        layers = (config.num_layers - 1) * config.hidden_dim**2  # the last may have embedding_dim
-        if not config.tie_weights:
-            layers += config.hidden_dim**2
-    return vocab_size * config.embedding_dim + layers

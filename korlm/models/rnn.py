@@ -7,7 +7,7 @@ and are turned to (T, B) while they are still ids, since recurrent kernels work 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,17 @@ from korlm.models.neural import NeuralLM
 from korlm.modules.adaptive_softmax import build_output
 from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
-from korlm.modules.rnn import RecurrentEncoder
+from korlm.modules.onnx_nodes import (
+    EMBEDDING,
+    IDS,
+    add_recurrent_layers,
+    recurrent_state_names,
+)
+from korlm.modules.rnn import RecurrentEncoder, RecurrentLayer
 from korlm.modules.state import State
+
+if TYPE_CHECKING:
+    from korlm.exporting.onnx_graph import Graph
 
 
 class _WeightedSquaredNorm(torch.autograd.Function):
@@ -82,6 +91,17 @@ class RecurrentLM(NeuralLM):
     def muon_weights(self) -> list[tuple[Tensor, int]]:
         """See ``LanguageModel.muon_weights``."""
         return self.encoder.muon_weights()
+
+    def state_names(self) -> list[str]:
+        """See ``NeuralLM.state_names``: h0 c0 h1 c1 of an LSTM."""
+        return recurrent_state_names(self._layers())
+
+    def export_step(self, graph: Graph) -> str:
+        """See ``NeuralLM.export_step``."""
+        return add_recurrent_layers(graph, graph.look_up(EMBEDDING, IDS), self._layers())
+
+    def _layers(self) -> list[RecurrentLayer]:
+        return [layer for layer in self.encoder.layers if isinstance(layer, RecurrentLayer)]
 
     def _read(
         self, inputs: Tensor, state: State | None, lengths: Tensor | None

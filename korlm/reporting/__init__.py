@@ -1,1 +1,1 @@
-"""What runs left behind, as one HTML page: read, drawn, written."""
+"""An HTML page that compares runs."""

@@ -1,6 +1,6 @@
-"""Run directories -> what the page tells of them. Opens no checkpoint and no prepared corpus.
+"""Run directories -> summaries for the report, without loading checkpoints or prepared corpora.
 
-All files are somebody's: what is missing or damaged is told, and the rest is shown all the same.
+Files may be missing or damaged: that becomes a problem of the run, and the rest is still read.
 """
 
 from __future__ import annotations
@@ -12,39 +12,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from korlm.config.keys import rename_override, rename_tree
 from korlm.config.paths import run_directory
-from korlm.config.renamed import rename_override, rename_tree
 from korlm.config.stored import read_json, read_yaml
 from korlm.reporting.tensorboard_events import Curve, TensorBoardData, read_events
 from korlm.runs.directories import FAILED
 from korlm.runs.trained_run import short_names
 from korlm.utils.errors import ConfigError
 
-MARKS = (".hydra", "tensorboard", "metrics.json", "training.json")  # each tells a run directory
-
-
+RUN_FILES = (".hydra", "tensorboard", "metrics.json", "training.json")  # a run has one of them
 HIDDEN_SETTINGS = ("resume", "outputs")  # settings of the command rather than of the run
-
-
-TOKENS = ("num_tokens", "num_unk", "num_chars")  # counts that are the same for the same tokens
-
-
-LARGEST = 32 << 20  # bytes of a file of figures; real ones have thousands
+TOKEN_COUNTS = ("num_tokens", "num_unk", "num_chars")  # equal if the tokens are
+MAX_JSON_BYTES = 32 << 20  # real metrics files have thousands
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run left behind.
+    """The content of a run directory.
 
     Attributes:
-        name: that tells it from the others.
-        folder: its directory.
-        settings: dotted key -> value as text; empty if they are not known.
-        metrics: split -> its figures; empty if the run is not finished.
-        training: figures of training.json.
-        evaluation: text -> row -> figures, of the latest evaluation.
-        told: what it wrote for TensorBoard.
-        problems: what is missing, a line each.
+        name: unique name.
+        folder: run directory.
+        settings: dotted key -> value as text; empty if unknown.
+        metrics: split -> metrics; empty if the run is not finished.
+        training: training.json.
+        evaluation: text -> mode -> metrics of the latest evaluation.
+        tensorboard: curves and sample.
+        problems: one line for each missing or damaged file.
     """
 
     name: str
@@ -53,30 +47,30 @@ class RunSummary:
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
-    told: TensorBoardData = field(default_factory=TensorBoardData)
+    tensorboard: TensorBoardData = field(default_factory=TensorBoardData)
     problems: tuple[str, ...] = ()
 
     @property
-    def is_counted(self) -> bool:
-        """Whether it is an n-gram model, whose figures do not change from step to step."""
+    def is_ngram(self) -> bool:
+        """Whether it is an n-gram model, whose metrics do not depend on the step."""
         return self.settings.get("model.name") == "ngram"
 
-    def figure(self, split: str, key: str) -> float:
-        """A figure of a split; nan if there is none."""
-        return number(self.metrics.get(split), key)
+    def metric(self, source: str, key: str) -> float:
+        """Return a metric of a split, or of ``"training"``; nan if missing."""
+        return number(self.training if source == "training" else self.metrics.get(source), key)
 
     def curve(self, tag: str) -> Curve:
-        """The points of a tag that can be drawn."""
-        return [point for point in self.told.curves.get(tag, []) if math.isfinite(point[1])]
+        """Return the finite points of a tag."""
+        return [p for p in self.tensorboard.curves.get(tag, []) if math.isfinite(p[1])]
 
 
-def number(figures: Any, key: str) -> float:
-    """A figure by its key: infinite where JSON has null, nan where there is none.
+def number(metrics: Any, key: str) -> float:
+    """Return a number from JSON: infinity for null, nan if missing.
 
     >>> number({"loss": 2, "perplexity": None}, "perplexity"), number({}, "loss")
     (inf, nan)
     """
-    value = figures.get(key, math.nan) if isinstance(figures, Mapping) else math.nan
+    value = metrics.get(key, math.nan) if isinstance(metrics, Mapping) else math.nan
     value = math.inf if value is None else value
     try:
         return float(value) if isinstance(value, int | float) else math.nan
@@ -84,31 +78,31 @@ def number(figures: Any, key: str) -> float:
         return math.inf
 
 
-def find_runs(places: Sequence[str]) -> dict[str, Path]:
-    """Name -> run directory, each once.
+def find_runs(patterns: Sequence[str]) -> dict[str, Path]:
+    """Return name -> run directory without duplicates.
 
     Args:
-        places: directories, or globs, of whose matches those count that are runs.
+        patterns: run directories, or globs, whose other matches are ignored.
 
     Raises:
-        ConfigError: a directory that is no run, a glob that matches none.
+        ConfigError: a directory is not a run, or a glob matches none.
     """
-    found: dict[Path, Path] = {}
-    for place in places:
-        is_glob = glob.has_magic(place) and not Path(place).exists()
-        found_paths = sorted(glob.glob(place, recursive=True)) if is_glob else [place]
-        matches = dict.fromkeys(run_directory(Path(path)) for path in found_paths)
-        folders = [match for match in matches if any((match / mark).exists() for mark in MARKS)]
-        if not folders:
-            reason = "matches no run" if is_glob else f"no run: holds none of {', '.join(MARKS)}"
-            raise ConfigError(f"runs={place}: {reason}; give outputs/runs/<date>_<time>")
-        found |= {folder.resolve(): folder for folder in folders}
-    runs = list(found.values())
-    return dict(zip(short_names(runs), runs, strict=True))
+    folders: dict[Path, Path] = {}
+    for pattern in patterns:
+        is_glob = glob.has_magic(pattern) and not Path(pattern).exists()
+        paths = sorted(glob.glob(pattern, recursive=True)) if is_glob else [pattern]
+        candidates = dict.fromkeys(run_directory(Path(path)) for path in paths)
+        runs = [run for run in candidates if any((run / name).exists() for name in RUN_FILES)]
+        if not runs:
+            reason = "matches no run" if is_glob else f"not a run: has no {', '.join(RUN_FILES)}"
+            raise ConfigError(f"runs={pattern}: {reason}; give outputs/runs/<date>_<time>")
+        folders |= {run.resolve(): run for run in runs}
+    unique = list(folders.values())
+    return dict(zip(short_names(unique), unique, strict=True))
 
 
-def jobs_of(sweep: Path) -> dict[str, Path]:
-    """Name -> directory of each job of a sweep.
+def find_jobs(sweep: Path) -> dict[str, Path]:
+    """Return name -> directory of each job of a sweep.
 
     Raises:
         ConfigError: there is none.
@@ -116,111 +110,114 @@ def jobs_of(sweep: Path) -> dict[str, Path]:
     jobs = [path.parent for path in sweep.glob("*/.hydra") if path.is_dir()]
     if not jobs:
         raise ConfigError(
-            f"sweep={sweep}: no job in there; give outputs/sweeps/<date>_<time>, the folder of a "
-            "command with -m; a single run is told of with 'runs=[DIR]'"
+            f"sweep={sweep}: contains no jobs; give outputs/sweeps/<date>_<time>, the folder of a "
+            "command with -m; for a single run use 'runs=[DIR]'"
         )
     jobs.sort(key=lambda job: (len(job.name), job.name))
     return {job.name: job for job in jobs}
 
 
 def read_run(folder: Path, name: str) -> RunSummary:
-    """Reads what a run left behind, as far as it goes."""
+    """Read a run directory."""
     problems: list[str] = []
-    told = read_events(folder / "tensorboard")
-    metrics = _figures(folder / "metrics.json", problems)
+    tensorboard = read_events(folder / "tensorboard")
+    metrics = _read_metrics(folder / "metrics.json", problems)
     failed = folder / FAILED
     if not metrics and not problems:
         reason = failed.read_text("utf-8", "replace").strip()[:500] if failed.is_file() else ""
         problems.append(reason or "not finished: no metrics.json")
-    training = _figures(folder / "training.json", problems)
+    training = _read_metrics(folder / "training.json", problems)
     evaluations = sorted(folder.glob("evaluations/*/metrics.json"))
-    evaluation = _figures(evaluations[-1], problems) if evaluations else {}
-    settings = _settings(folder, problems)
-    problems += [told.damage] * bool(told.damage)
-    return RunSummary(name, folder, settings, metrics, training, evaluation, told, tuple(problems))
+    evaluation = _read_metrics(evaluations[-1], problems) if evaluations else {}
+    settings = _read_settings(folder / ".hydra", problems)
+    if tensorboard.problem:
+        problems.append(tensorboard.problem)
+    return RunSummary(
+        name, folder, settings, metrics, training, evaluation, tensorboard, tuple(problems)
+    )
 
 
-def _figures(path: Path, problems: list[str]) -> dict[str, Any]:
-    """A file of figures; empty if it is not there or not whole."""
+def _read_metrics(path: Path, problems: list[str]) -> dict[str, Any]:
+    """Return a JSON object; empty if the file is missing or damaged."""
     if not path.is_file():
         return {}
     try:
-        if path.stat().st_size > LARGEST:
+        if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError("too large")
         return read_json(path)
     except (OSError, ValueError):
-        problems.append(f"{path.name} is damaged: it is no JSON object")
+        problems.append(f"{path.name} is damaged: not a JSON object")
         return {}
 
 
-def _settings(folder: Path, problems: list[str]) -> dict[str, str]:
-    """The settings that a run began with, and on top those that it was resumed with."""
-    hydra = folder / ".hydra"
+def _read_settings(hydra: Path, problems: list[str]) -> dict[str, str]:
+    """Return the settings of a run with the overrides of later resumes."""
     settings: dict[str, str] = {}
     try:
         tree = read_yaml(hydra / "config.yaml")
-        settings = flattened(rename_tree(tree)) if isinstance(tree, dict) else {}
+        settings = flatten(rename_tree(tree)) if isinstance(tree, dict) else {}
         for path in sorted(hydra.glob("resumed_*/overrides.yaml")):
-            typed = (rename_override(str(one)).partition("=") for one in read_yaml(path))
-            settings |= {key.lstrip("+~"): value for key, _, value in typed}
+            overrides = [rename_override(str(override)) for override in read_yaml(path)]
+            pairs = (override.partition("=") for override in overrides)
+            settings |= {key.lstrip("+~"): value for key, _, value in pairs}
     except FileNotFoundError:
-        problems.append("no .hydra/config.yaml: its settings are not known")
+        problems.append("no .hydra/config.yaml: settings are unknown")
     except (OSError, ValueError, TypeError):
-        problems.append("its settings under .hydra are damaged")
+        problems.append("the settings in .hydra are damaged")
     return {key: value for key, value in settings.items() if key not in HIDDEN_SETTINGS}
 
 
-def flattened(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
-    """Settings as one level of dotted keys, values as one would type them.
+def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested settings as dotted keys with values in override syntax.
 
-    >>> flattened({"model": {"name": "lstm", "tie_weights": True}, "name": None})
+    >>> flatten({"model": {"name": "lstm", "tie_weights": True}, "name": None})
     {'model.name': 'lstm', 'model.tie_weights': 'true', 'name': 'null'}
     """
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            found |= flattened(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         elif value is None or isinstance(value, bool):
-            found[f"{prefix}{key}"] = {None: "null", True: "true", False: "false"}[value]
+            flat[f"{prefix}{key}"] = {None: "null", True: "true", False: "false"}[value]
         elif isinstance(value, list):
-            found[f"{prefix}{key}"] = ", ".join(map(str, value))
+            flat[f"{prefix}{key}"] = ", ".join(map(str, value))
         else:
-            found[f"{prefix}{key}"] = str(value)
-    return found
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
 
 
-def varying(runs: Sequence[RunSummary]) -> list[str]:
-    """The keys of settings in which runs differ; one that only some choices have must differ there.
+def differing_settings(runs: Sequence[RunSummary]) -> list[str]:
+    """Return the settings with different values; a key that some runs lack is not a difference.
 
     >>> lstm = {"model.name": "lstm", "model.forget_bias": "1", "seed": "1"}
     >>> a = RunSummary("a", Path("a"), lstm)
     >>> b = RunSummary("b", Path("b"), {"model.name": "gru", "seed": "1"})
-    >>> varying([a, b])
+    >>> differing_settings([a, b])
     ['model.name']
     """
     values: dict[str, set[str]] = {}
     for run in runs:
         for key, value in run.settings.items():
             values.setdefault(key, set()).add(value)
-    return [key for key, found in values.items() if len(found) > 1]
+    return [key for key, distinct in values.items() if len(distinct) > 1]
 
 
 def comparable(runs: Sequence[RunSummary], *counts: str) -> bool:
-    """Whether these counts of valid are the same in all runs that have them.
+    """Return whether these counts of valid are equal in all finished runs.
 
-    Equal numbers of tokens, unknown ones and characters are as good as the same text in the same
-    tokens, wherever it lay and whatever the settings say.
+    Equal numbers of tokens, unknown tokens and characters are taken as the same tokenized text,
+    whatever the paths and settings are.
     """
-    found = {tuple(run.figure("valid", key) for key in counts) for run in runs if run.metrics}
-    return len(found) <= 1
+    values = {tuple(run.metric("valid", key) for key in counts) for run in runs if run.metrics}
+    return len(values) <= 1
 
 
 def best_first(runs: Sequence[RunSummary]) -> list[RunSummary]:
-    """By what can be compared on valid; runs without it last."""
-    key = "perplexity" if comparable(runs, *TOKENS) else "bits_per_char"
+    """Return the runs by the comparable metric of valid, runs without it last."""
+    key = "perplexity" if comparable(runs, *TOKEN_COUNTS) else "bits_per_char"
 
     def order(run: RunSummary) -> tuple[bool, float]:
-        value = run.figure("valid", key)
+        value = run.metric("valid", key)
         return (math.isnan(value), 0.0 if math.isnan(value) else value)
 
     return sorted(runs, key=order)

@@ -1,4 +1,4 @@
-"""What a run told TensorBoard, read by TensorBoard's own reader: curves and sampled text."""
+"""TensorBoard event files of a run -> curves and the last sampled text."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 SAMPLES = "samples/text_summary"
 
-
 Curve = list[tuple[int, float]]  # (optimizer step, value), by step
 
 
 @dataclass(frozen=True)
 class TensorBoardData:
-    """What stands in the event files of a run.
+    """The content of the event files of a run.
 
     Attributes:
-        curves: tag -> its points; what a resumed run wrote twice counts once.
-        sample: the step of the last text and the text itself, if there is one.
-        damage: what is wrong with the files, in one line; empty if nothing is.
+        curves: tag -> points; points that a resumed run wrote twice are there once.
+        sample: step and text of the last sample; None if there is none.
+        problem: one line if the files are missing or damaged, else empty.
     """
 
     curves: dict[str, Curve] = field(default_factory=dict)
     sample: tuple[int, str] | None = None
-    damage: str = ""
+    problem: str = ""
 
 
 def read_events(folder: Path) -> TensorBoardData:
-    """Reads all event files of a run; of a damaged one what stands before the damage."""
-    logging.getLogger("tensorboard").setLevel(logging.CRITICAL)  # tells of each resumed run
+    """Read all event files of a run, a damaged one up to the damage."""
+    logging.getLogger("tensorboard").setLevel(logging.CRITICAL)  # logs every resumed run
     if not any(folder.glob("events.out.tfevents.*")):
-        return TensorBoardData(damage="no TensorBoard files: no curves and no text")
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})  # all
-    damage = ""
+        return TensorBoardData(problem="no TensorBoard files: no curves and no samples")
+    no_limit = {"scalars": 0, "tensors": 0}
+    events = EventAccumulator(str(folder), size_guidance=no_limit)
+    problem = ""
     try:
         events.Reload()
     except (DecodeError, OSError, ValueError) as error:
-        damage = f"TensorBoard files are damaged ({' '.join(str(error).split())[:100]})"
+        problem = f"TensorBoard files are damaged ({' '.join(str(error).split())[:100]})"
     tags = events.Tags()
     curves = {
         tag: sorted((point.step, float(point.value)) for point in events.Scalars(tag))
@@ -51,6 +51,6 @@ def read_events(folder: Path) -> TensorBoardData:
         last = max(events.Tensors(SAMPLES), key=lambda event: (event.step, event.wall_time))
         strings = last.tensor_proto.string_val
         sample = (last.step, strings[0].decode("utf-8", "replace")) if strings else None
-    if not curves and not damage:
-        damage = "TensorBoard files without a point: no curves"
-    return TensorBoardData(curves, sample, damage)
+    if not curves and not problem:
+        problem = "TensorBoard files are empty: no curves"
+    return TensorBoardData(curves, sample, problem)

@@ -1,6 +1,6 @@
-"""N-best lists of speech recognisers in the order that language models would have them.
+"""Rescoring of n-best lists of speech recognizers with language models.
 
->>> from korlm.rescoring import ScoreWeights, Hypothesis, NBest, LMScorer, rescore
+>>> from korlm.rescoring import Hypothesis, LMScorer, NBest, ScoreWeights, rescore
 """
 
 from korlm.rescoring.lm_scorer import LMScorer

@@ -1,72 +1,67 @@
 """Error rates of hypotheses against references, counted by jiwer.
 
-Korean blanks are a matter of taste, so characters are counted with and without them; words are
-eojeols. Counts are summed over a whole test set and divided once.
+Spacing is often optional in Korean, so characters are counted with and without spaces; words are
+eojeols. Errors are summed over a whole test set and divided once.
+
+Axes: U utterances, M hypotheses of all of them.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from korlm.config import ErrorRate
+from korlm.evaluation.token_scores import Ints
 from korlm.rescoring.lm_scorer import normalize_spaces
 from korlm.rescoring.nbest import NBest
-from korlm.rescoring.prefix_tree import Ints
 from korlm.utils.errors import ConfigError, install_command
-
-RATES = tuple(ErrorRate)
-
 
 NAMES = {
     ErrorRate.cer: "CER",
     ErrorRate.cer_no_blanks: "CER without blanks",
     ErrorRate.wer: "WER (eojeols)",
 }
-
+VARIANTS = ("before", "after", "oracle")
 
 Counts = dict[ErrorRate, Ints]
 
 
 def check_jiwer(key: str) -> None:
-    """Refuses to count errors where jiwer is not installed.
-
-    Args:
-        key: the setting that asks for it.
-
-    Raises:
-        ConfigError: it is not.
-    """
+    """Raise ``ConfigError`` if jiwer is missing; ``key`` is the setting that needs it."""
     if importlib.util.find_spec("jiwer") is None:
-        raise ConfigError(f"{key}: errors are counted by jiwer: {install_command('jiwer')}")
+        raise ConfigError(f"{key}: error rates need jiwer: {install_command('jiwer')}")
 
 
 def count_errors(batch: Sequence[NBest], references: Mapping[str, str]) -> tuple[Counts, Counts]:
-    """Substitutions, insertions and deletions of each hypothesis.
+    """Count substitutions, insertions and deletions of each hypothesis.
 
     Args:
-        batch: lists with M hypotheses of U utterances.
-        references: utterance -> what was said.
+        batch: U n-best lists.
+        references: utterance -> reference text.
 
     Returns:
-        Errors, (M,) of each kind; lengths of the references, (U,) of each kind.
+        Errors, (M,) for each error rate; lengths of the references, (U,) for each error rate.
     """
-    said = [normalize_spaces(references[nbest.utt]) for nbest in batch]
+    references_of = [normalize_spaces(references[nbest.utt]) for nbest in batch]
     hyps = [normalize_spaces(hyp.text) for nbest in batch for hyp in nbest.hyps]
-    owners = [at for at, nbest in enumerate(batch) for _ in nbest.hyps]
+    utterance_of = [n for n, nbest in enumerate(batch) for _ in nbest.hyps]
     errors, lengths = {}, {}
-    for rate in RATES:
-        shown = [_shown(text, rate) for text in said]
-        errors[rate] = _errors([shown[at] for at in owners], [_shown(h, rate) for h in hyps], rate)
-        units = [text.split() if rate is ErrorRate.wer else text for text in shown]
-        lengths[rate] = np.array([len(part) for part in units], dtype=np.int64)
+    for rate in ErrorRate:
+        texts = [_normalize(text, rate) for text in references_of]
+        errors[rate] = _errors(
+            [texts[n] for n in utterance_of], [_normalize(hyp, rate) for hyp in hyps], rate
+        )
+        units = [text.split() if rate is ErrorRate.wer else text for text in texts]
+        lengths[rate] = np.array([len(unit) for unit in units], dtype=np.int64)
     return errors, lengths
 
 
-def _shown(text: str, rate: ErrorRate) -> str:
+def _normalize(text: str, rate: ErrorRate) -> str:
     return text.replace(" ", "") if rate is ErrorRate.cer_no_blanks else text
 
 
@@ -74,7 +69,7 @@ def _errors(references: list[str], hyps: list[str], rate: ErrorRate) -> Ints:
     import jiwer
 
     process = jiwer.process_words if rate is ErrorRate.wer else jiwer.process_characters
-    found = [
+    errors = [
         sum(
             max(part.ref_end_idx - part.ref_start_idx, part.hyp_end_idx - part.hyp_start_idx)
             for part in alignment
@@ -82,61 +77,48 @@ def _errors(references: list[str], hyps: list[str], rate: ErrorRate) -> Ints:
         )
         for alignment in process(references, hyps).alignments
     ]
-    return np.array(found, dtype=np.int64)
+    return np.array(errors, dtype=np.int64)
 
 
-@dataclass
 class ErrorTally:
-    """Sums of errors: as the recogniser had it, as it is now, and at best.
+    """Sums of errors of the first hypotheses before and after rescoring, and of the best ones."""
 
-    Attributes:
-        ways: before, after, oracle -> errors of each kind.
-        lengths: of the references.
-        num_utterances: U.
-        num_hyps: M.
-    """
-
-    ways: dict[str, dict[ErrorRate, int]] = field(
-        default_factory=lambda: {
-            way: dict.fromkeys(RATES, 0) for way in ("before", "after", "oracle")
-        }
-    )
-    lengths: dict[ErrorRate, int] = field(default_factory=lambda: dict.fromkeys(RATES, 0))
-    num_utterances: int = 0
-    num_hyps: int = 0
+    def __init__(self) -> None:
+        self._errors: Counter[tuple[str, ErrorRate]] = Counter()
+        self._lengths: Counter[ErrorRate] = Counter()
+        self._num_utterances = self._num_hyps = 0
 
     def add(self, errors: Counts, lengths: Counts, sizes: Ints, chosen: Ints) -> None:
-        """Counts some utterances.
+        """Add some utterances.
 
         Args:
-            errors: (M,) of each kind.
-            lengths: (U,) of each kind.
-            sizes: (U,), hypotheses of each utterance.
-            chosen: (U,), where the best one now stands among all.
+            errors: (M,) for each error rate.
+            lengths: (U,) for each error rate.
+            sizes: (U,), number of hypotheses.
+            chosen: (U,), index of the best hypothesis after rescoring among all M.
         """
-        begins = np.cumsum(sizes) - sizes
-        for rate in RATES:
-            mine = errors[rate]
-            self.ways["before"][rate] += int(mine[begins].sum())
-            self.ways["after"][rate] += int(mine[chosen].sum())
-            self.ways["oracle"][rate] += int(np.minimum.reduceat(mine, begins).sum())
-            self.lengths[rate] += int(lengths[rate].sum())
-        self.num_utterances += len(sizes)
-        self.num_hyps += int(sizes.sum())
+        starts = np.cumsum(sizes) - sizes
+        for rate, hyp_errors in errors.items():
+            self._errors["before", rate] += int(hyp_errors[starts].sum())
+            self._errors["after", rate] += int(hyp_errors[chosen].sum())
+            self._errors["oracle", rate] += int(np.minimum.reduceat(hyp_errors, starts).sum())
+            self._lengths[rate] += int(lengths[rate].sum())
+        self._num_utterances += len(sizes)
+        self._num_hyps += int(sizes.sum())
 
-    def rate(self, way: str, rate: ErrorRate) -> float:
-        """Errors per unit of the references; nan where these are empty."""
-        length = self.lengths[rate]
-        return self.ways[way][rate] / length if length else float("nan")
+    def rate(self, variant: str, rate: ErrorRate) -> float:
+        """Return errors per reference unit; NaN if the references are empty."""
+        length = self._lengths[rate]
+        return self._errors[variant, rate] / length if length else math.nan
 
     def table(self) -> str:
-        """A line for each way, in per cent."""
-        size = self.num_hyps / self.num_utterances
+        """Format all error rates in percent, one line per variant."""
+        size = self._num_hyps / self._num_utterances
         lines = [
-            f"{self.num_utterances:,} utterances, {size:.1f} hypotheses each",
-            f"{'':8}" + "".join(f"{NAMES[rate]:>20}" for rate in RATES),
+            f"{self._num_utterances:,} utterances, {size:.1f} hypotheses each",
+            f"{'':8}" + "".join(f"{NAMES[rate]:>20}" for rate in ErrorRate),
         ]
-        for way in self.ways:
-            cells = [f"{100 * self.rate(way, rate):18.2f} %" for rate in RATES]
-            lines.append(f"{way:8}" + "".join(cells))
+        for variant in VARIANTS:
+            cells = [f"{100 * self.rate(variant, rate):18.2f} %" for rate in ErrorRate]
+            lines.append(f"{variant:8}" + "".join(cells))
         return "\n".join(lines)

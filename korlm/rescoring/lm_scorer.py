@@ -1,4 +1,7 @@
-"""Texts -> the log-probabilities that trained models give them, singly or mixed."""
+"""Log-probabilities of texts under trained models, one by one or as a linear mixture.
+
+Axes: M texts, L tokens of all texts, K models.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from korlm.corpus.lines import LineBlock
@@ -17,21 +19,21 @@ from korlm.corpus.normalization import normalize
 from korlm.dataset.text_encoder import TextEncoder
 from korlm.dataset.vocab import EOS_ID
 from korlm.evaluation.mixture import fit_weights, mix
-from korlm.evaluation.token_scores import Nats
-from korlm.rescoring.prefix_tree import Ints, PrefixTree, tree_nats
+from korlm.evaluation.token_scores import Floats, Ints
+from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import ConfigError
 
-Floats = npt.NDArray[np.float64]
+FIT_BATCH = 1000  # texts per batch when mixture weights are fitted
 
 
 @dataclass(frozen=True)
 class TextScores:
-    """What M texts are worth.
+    """Scores of M texts.
 
     Attributes:
-        log_probs: (K, M), natural logs, <eos> included; K is 1 where models are mixed linearly.
-        num_tokens: (M,) of the first model, <eos> included.
+        log_probs: (K, M), natural logs, <eos> included; K is 1 for a linear mixture.
+        num_tokens: (M,), tokens of the first model, <eos> included.
     """
 
     log_probs: Floats
@@ -40,33 +42,34 @@ class TextScores:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """Texts as a vocabulary knows them: ids (N,), what spelling costs (N,), lengths (texts,)."""
+    """Encoded texts: ids (L,), spelling_nats (L,), lengths (M,)."""
 
     ids: Ints
-    spelling_nats: Nats
+    spelling_nats: Floats
     lengths: Ints
 
-    def sums(self, nats: Nats) -> Nats:
-        """(..., N) of tokens -> (..., texts)."""
-        return np.add.reduceat(nats, np.cumsum(self.lengths) - self.lengths, axis=-1)
+    def sums(self, values: Floats) -> Floats:
+        """Sum values of tokens over each text: (..., L) -> (..., M)."""
+        sums: Floats = np.add.reduceat(values, np.cumsum(self.lengths) - self.lengths, axis=-1)
+        return sums
 
 
 class LMScorer:
-    """Gives texts their log-probabilities; a context manager, since it starts tokenizers.
+    """Computes log-probabilities of texts; a context manager, since it starts tokenizers.
 
     Args:
-        runs: whose models to use. Those with the same vocabulary read a text once.
-        linear: mix probabilities token by token; all must know the same vocabulary.
-        shares: of the models in a linear mixture, summing to 1; none: equal ones.
-        open_vocabulary: a token that its id does not give back also pays for its spelling.
-        device: where to compute.
+        runs: K runs. Those with the same vocabulary share one tokenizer.
+        linear: mix the probabilities of each token; all runs must have the same vocabulary.
+        mixture_weights: of the linear mixture, summing to 1; empty: equal weights.
+        open_vocabulary: add the cost of spelling tokens that their ids do not restore.
+        device: that computes.
     """
 
     def __init__(
         self,
         runs: Sequence[TrainedRun],
         linear: bool = False,
-        shares: Sequence[float] = (),
+        mixture_weights: Sequence[float] = (),
         open_vocabulary: bool = True,
         device: torch.device | None = None,
     ) -> None:
@@ -74,12 +77,12 @@ class LMScorer:
         self.linear = linear
         self.open_vocabulary = open_vocabulary
         self.device = device or torch.device("cpu")
-        self.shares = np.array(shares or [1 / len(runs)] * len(runs))
+        self.mixture_weights = np.array(mixture_weights or [1 / len(runs)] * len(runs))
         self._models = [run.model.inference_copy().to(self.device) for run in runs]
         self._groups = _groups(self.runs)
         assert not linear or len(self._groups) == 1
         self._stack = contextlib.ExitStack()
-        self._readers = [
+        self._encoders = [
             self._stack.enter_context(runs[group[0]].reader()) for group in self._groups
         ]
 
@@ -90,73 +93,75 @@ class LMScorer:
         self._stack.__exit__(None, None, None)
 
     def score(self, texts: Sequence[str]) -> TextScores:
-        """A few texts at once.
+        """Score a few texts.
 
         Raises:
-            ConfigError: as ``score_all``.
+            ConfigError: see ``score_all``.
         """
         (scores,) = self.score_all([texts])
         return scores
 
     def score_all(self, batches: Iterable[Sequence[str]]) -> Iterator[TextScores]:
-        """Batch by batch, each beginning that texts of a batch share read once.
+        """Yield the scores of each batch.
 
-        Tokenizers that work in other processes work ahead meanwhile.
+        The texts of a batch share the computation of common prefixes. Tokenizers in other processes
+        work on later batches meanwhile.
 
         Args:
-            batches: of one text or more; how many blanks stand in a row does not count.
+            batches: one text or more each; runs of spaces count as one.
 
         Raises:
-            ConfigError: a model gives a text no chance at all.
+            ConfigError: a model assigns probability 0 to a text.
         """
-        for texts, tokens in self._read(batches):
-            distinct = {text: at for at, text in enumerate(dict.fromkeys(texts))}
-            places = np.array([distinct[text] for text in texts])
+        for texts, tokens in self._encode(batches):
+            distinct = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+            indices = np.array([distinct[text] for text in texts])
             parts = [
-                self._score_group(group, part)
-                for group, part in zip(self._groups, tokens, strict=True)
+                self._score_group(group, group_tokens)
+                for group, group_tokens in zip(self._groups, tokens, strict=True)
             ]
             log_probs = np.empty((1 if self.linear else len(self.runs), len(distinct)))
             rows = [0] if self.linear else [row for group in self._groups for row in group]
             log_probs[rows] = np.concatenate(parts)
-            self._refuse_impossible(log_probs, list(distinct))
-            yield TextScores(log_probs[:, places], tokens[0].lengths[places])
+            self._check_finite(log_probs, list(distinct))
+            yield TextScores(log_probs[:, indices], tokens[0].lengths[indices])
 
     def fit_mixture_weights(self, texts: Sequence[str]) -> None:
-        """Takes those shares of a linear mixture under which the texts are most probable.
+        """Set the weights of the linear mixture to those with the lowest loss on some texts.
 
-        They are rounded, so that a user can give them again.
+        They are rounded to four decimals, so that users can copy them.
         """
         assert self.linear
-        batches = [texts[at : at + 1000] for at in range(0, len(texts), 1000)]
-        nats = [self._token_nats(self._groups[0], part) for _, (part,) in self._read(batches)]
-        self.shares = np.round(fit_weights(np.concatenate(nats, 1)), 4)
-        most = self.shares.argmax()
-        self.shares[most] = np.round(self.shares[most] + 1 - self.shares.sum(), 4)
+        batches = [texts[first : first + FIT_BATCH] for first in range(0, len(texts), FIT_BATCH)]
+        nats = [self._token_nats(self._groups[0], part) for _, (part,) in self._encode(batches)]
+        weights = np.round(fit_weights(np.concatenate(nats, 1)), 4)
+        largest = weights.argmax()
+        weights[largest] = np.round(weights[largest] + 1 - weights.sum(), 4)
+        self.mixture_weights = weights
 
-    def _read(
+    def _encode(
         self, batches: Iterable[Sequence[str]]
     ) -> Iterator[tuple[list[str], tuple[_Tokens, ...]]]:
-        """Batches with their blanks put right; their distinct texts as each group knows them."""
-        clean = ([normalize_spaces(text) for text in batch] for batch in batches)
-        mine, *copies = itertools.tee(clean, 1 + len(self._readers))
+        """Yield batches of normalized texts, with their distinct texts encoded for each group."""
+        normalized = ([normalize_spaces(text) for text in batch] for batch in batches)
+        texts, *copies = itertools.tee(normalized, 1 + len(self._encoders))
         tokens = (
-            _tokens(reader, (list(dict.fromkeys(batch)) for batch in copy))
-            for reader, copy in zip(self._readers, copies, strict=True)
+            _encode_batches(encoder, (list(dict.fromkeys(batch)) for batch in copy))
+            for encoder, copy in zip(self._encoders, copies, strict=True)
         )
-        yield from zip(mine, zip(*tokens, strict=True), strict=True)
+        yield from zip(texts, zip(*tokens, strict=True), strict=True)
 
     def _score_group(self, group: Sequence[int], tokens: _Tokens) -> Floats:
-        """(1, texts) of a linear mixture, (models, texts) otherwise."""
+        """Return log-probabilities, (1, M) for a linear mixture, (models of the group, M) else."""
         nats = self._token_nats(group, tokens)
         if self.linear:
-            nats = mix(nats, self.shares)[None]
+            nats = mix(nats, self.mixture_weights)[None]
         if self.open_vocabulary:
             nats = nats + tokens.spelling_nats
         return -tokens.sums(nats)
 
-    def _token_nats(self, group: Sequence[int], tokens: _Tokens) -> Nats:
-        """What each model takes for each token, (models, N)."""
+    def _token_nats(self, group: Sequence[int], tokens: _Tokens) -> Floats:
+        """Return -ln p of each token under each model of a group, (models, L)."""
         tree = PrefixTree.of(tokens.ids, tokens.lengths)
         rows = [
             tree_nats(self._models[row], tree, self.runs[row].start_id, self.device)
@@ -164,22 +169,23 @@ class LMScorer:
         ]
         return np.stack(rows)[:, tree.node_of]
 
-    def _refuse_impossible(self, log_probs: Floats, texts: Sequence[str]) -> None:
-        for at in np.flatnonzero(~np.isfinite(log_probs).all(0))[:1]:
-            row = int(np.flatnonzero(~np.isfinite(log_probs[:, at]))[0])
+    def _check_finite(self, log_probs: Floats, texts: Sequence[str]) -> None:
+        for index in np.flatnonzero(~np.isfinite(log_probs).all(0))[:1]:
+            row = int(np.flatnonzero(~np.isfinite(log_probs[:, index]))[0])
             raise ConfigError(
-                f"run {self.runs[row].folder}: ln p of {texts[at]!r} is {log_probs[row, at]}; use "
-                "a model that gives every text a chance, or mix it with one that does"
+                f"run {self.runs[row].folder}: ln p of {texts[index]!r} is "
+                f"{log_probs[row, index]}; use a model without zero probabilities, or mix it with "
+                "one"
             )
 
 
 def normalize_spaces(text: str) -> str:
-    """NFC, one blank between eojeols, none around them: recognisers write blanks as they like."""
+    """Normalize to NFC with single spaces: recognizers differ in spacing."""
     return " ".join(normalize(text).split())
 
 
 def same_vocab(run: TrainedRun, other: TrainedRun) -> bool:
-    """Whether the two read a text as the same ids."""
+    """Return whether two runs encode a text to the same ids."""
     return (
         run.vocab.tokens == other.vocab.tokens
         and run.settings.tokenizer.name == other.settings.tokenizer.name
@@ -188,45 +194,45 @@ def same_vocab(run: TrainedRun, other: TrainedRun) -> bool:
 
 
 def _groups(runs: Sequence[TrainedRun]) -> list[list[int]]:
-    """Places of the runs that share a vocabulary, the first run's group first."""
+    """Group the indices of runs by vocabulary, the group of the first run first."""
     groups: list[list[int]] = []
-    for place, run in enumerate(runs):
-        for group in groups:
-            if same_vocab(run, runs[group[0]]):
-                group.append(place)
-                break
+    for index, run in enumerate(runs):
+        matching = (group for group in groups if same_vocab(run, runs[group[0]]))
+        group = next(matching, None)
+        if group is None:
+            groups.append([index])
         else:
-            groups.append([place])
+            group.append(index)
     return groups
 
 
-def _tokens(reader: TextEncoder, batches: Iterable[list[str]]) -> Iterator[_Tokens]:
-    """Batches of lines -> their tokens, batch by batch, though the reader cuts them otherwise."""
+def _encode_batches(encoder: TextEncoder, batches: Iterable[list[str]]) -> Iterator[_Tokens]:
+    """Encode batches of texts; the encoder itself returns batches of another size."""
     sizes: collections.deque[int] = collections.deque()
 
-    def lines() -> Iterator[LineBlock]:
+    def blocks() -> Iterator[LineBlock]:
         for batch in batches:
             sizes.append(len(batch))
             yield LineBlock("text", "", 1, batch)
 
-    ids, spelling, lengths = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64)
-    for reading in reader.read(lines()):
-        ids = np.concatenate([ids, reading.ids])
-        spelling = np.concatenate([spelling, reading.spelling_nats])
-        lengths = np.concatenate([lengths, reading.lengths])
+    ids, spelling_nats, lengths = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64)
+    for lines in encoder.read(blocks()):
+        ids = np.concatenate([ids, lines.ids])
+        spelling_nats = np.concatenate([spelling_nats, lines.spelling_nats])
+        lengths = np.concatenate([lengths, lines.lengths])
         while sizes and len(lengths) >= sizes[0]:
             size = sizes.popleft()
             end = int(lengths[:size].sum())
-            yield _with_blank(_Tokens(ids[:end], spelling[:end], lengths[:size]))
-            ids, spelling, lengths = ids[end:], spelling[end:], lengths[size:]
+            yield _with_empty_texts(_Tokens(ids[:end], spelling_nats[:end], lengths[:size]))
+            ids, spelling_nats, lengths = ids[end:], spelling_nats[end:], lengths[size:]
 
 
-def _with_blank(tokens: _Tokens) -> _Tokens:
-    """A text of nothing is an <eos> too: saying nothing is a hypothesis as well."""
-    begins = np.cumsum(tokens.lengths) - tokens.lengths
-    at = begins[tokens.lengths == 0]
+def _with_empty_texts(tokens: _Tokens) -> _Tokens:
+    """Insert the <eos> of empty texts, which are valid hypotheses."""
+    starts = np.cumsum(tokens.lengths) - tokens.lengths
+    empty = starts[tokens.lengths == 0]
     return _Tokens(
-        np.insert(tokens.ids, at, EOS_ID),
-        np.insert(tokens.spelling_nats, at, 0.0),
+        np.insert(tokens.ids, empty, EOS_ID),
+        np.insert(tokens.spelling_nats, empty, 0.0),
         np.maximum(tokens.lengths, 1),
     )

@@ -1,8 +1,8 @@
-"""N-best lists: what they are, and where they come from.
+"""N-best lists, and what their file formats have in common.
 
-A hypothesis has a score, a natural log: the more, the better. The first one of a list is the
-recogniser's own choice. The hypotheses of an utterance follow each other, so that files of any
-length are read in little memory.
+Scores are natural logs: higher is better. The first hypothesis of a list is the recognizer's best.
+The hypotheses of an utterance must be adjacent in a file, so that files of any length are read in
+constant memory.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _TENSOR = re.compile(r"tensor\(\s*([^,()\s]+).*\)")
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One text that may have been said.
+    """One hypothesis of an utterance.
 
     Attributes:
-        text: as it was given.
-        score: of the recogniser.
-        name: of the hypothesis or its utterance, as the file has it.
-        fields: the whole JSON object, of lists that came as JSON.
+        text: as in the file.
+        score: of the recognizer.
+        name: key in the file, of the hypothesis or its utterance.
+        fields: the JSON object of the hypothesis, if the file is JSON.
     """
 
     text: str
@@ -42,13 +42,13 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class NBest:
-    """What an utterance may have been.
+    """N-best list of one utterance.
 
     Attributes:
-        utt: its name.
-        hyps: at least one, the recogniser's choice first.
-        where: file and line it begins at.
-        fields: the JSON object that held them all; None: there was none.
+        utt: name of the utterance.
+        hyps: at least one, the recognizer's best first.
+        where: file and line where it begins.
+        fields: the JSON object of the whole list, if there is one.
     """
 
     utt: str
@@ -58,7 +58,7 @@ class NBest:
 
 
 class Row(NamedTuple):
-    """A hypothesis that stands on a line of its own."""
+    """A hypothesis from a file with one hypothesis per line."""
 
     utt: str
     hypothesis: Hypothesis
@@ -66,30 +66,34 @@ class Row(NamedTuple):
 
 
 def parse_score(text: Any, where: str) -> float:
-    """A score as recognisers write it: a number, or PyTorch's way to show one.
+    """Parse a score: a number, or the text form of a PyTorch scalar.
+
+    Args:
+        text: the score.
+        where: file and line, for messages.
 
     Raises:
-        NbestError: it is no number, or none that is finite.
+        NbestError: it is not a finite number.
 
     >>> parse_score("tensor(-12.5, device='cuda:0')", "score:1")
     -12.5
     """
-    found = text
+    number = text
     if isinstance(text, str) and (match := _TENSOR.fullmatch(text.strip())):
-        found = match.group(1)
+        number = match.group(1)
     try:
-        if isinstance(found, bool):
+        if isinstance(number, bool):
             raise ValueError
-        score = float(found)
+        score = float(number)
     except (TypeError, ValueError, OverflowError):
         raise NbestError(f"{where}: the score {text!r} is not a number") from None
     if not math.isfinite(score):
-        raise NbestError(f"{where}: the score is {score}; it must be finite, mend or leave it out")
+        raise NbestError(f"{where}: the score is {score}; it must be finite")
     return score
 
 
 def lines_of(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a file that are not blank, each with ``file:line`` before it.
+    """Yield ``file:line`` and text of each line that is not blank.
 
     Raises:
         NbestError: the file cannot be read.
@@ -99,64 +103,64 @@ def lines_of(path: Path) -> Iterator[tuple[str, str]]:
             if line.strip():
                 yield f"{path}:{number}", line.strip()
     except CorpusError as error:
-        told, *advice = str(error).split("; corpus.encoding=")  # a setting that is not here
-        raise NbestError(told + "; turn it into UTF-8 first" * bool(advice)) from error
+        message, *hint = str(error).split("; corpus.encoding=")  # rescore has no such setting
+        raise NbestError(message + "; convert it to UTF-8" * bool(hint)) from error
 
 
 def keyed_lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """The lines of one of Kaldi's tables: ``file:line``, key, what follows it; may be empty."""
+    """Yield ``file:line``, key and rest (may be empty) of each line of a Kaldi table."""
     for where, line in lines_of(path):
         key, *rest = line.split(maxsplit=1)
         yield where, key, rest[0] if rest else ""
 
 
 def grouped(rows: Iterable[Row]) -> Iterator[NBest]:
-    """Hypotheses on lines of their own -> a list for each utterance."""
-    for utt, own in itertools.groupby(rows, key=itemgetter(0)):
-        first, *others = own
+    """Group adjacent hypotheses of the same utterance."""
+    for utt, group in itertools.groupby(rows, key=itemgetter(0)):
+        first, *others = group
         yield NBest(utt, [row.hypothesis for row in (first, *others)], first.where)
 
 
 @dataclass(frozen=True)
-class Lists:
-    """N-best lists that can be read again and again.
+class NBestLists:
+    """N-best lists of a file or folder that can be iterated repeatedly.
 
     Attributes:
-        path: of the file or folder.
-        read_all: reads them as they are laid out.
+        path: file or folder.
+        read_all: reads the lists in their format.
     """
 
     path: Path
     read_all: Callable[[], Iterator[NBest]]
 
     def __iter__(self) -> Iterator[NBest]:
-        """Reads them from the beginning.
+        """Read all lists.
 
         Raises:
-            NbestError: naming file and line.
+            NbestError: names file and line.
         """
         seen: set[str] = set()
         for nbest in self.read_all():
             if nbest.utt in seen:
                 raise NbestError(
-                    f"{nbest.where}: utterance {nbest.utt} stands further above as well; its "
-                    f"hypotheses must follow each other{self._sort_command(nbest)}"
+                    f"{nbest.where}: utterance {nbest.utt} occurs above already; its hypotheses "
+                    f"must be adjacent{self._sort_command(nbest)}"
                 )
             seen.add(nbest.utt)
             yield nbest
         if not seen:
-            raise NbestError(f"{self.path}: there is no hypothesis in there")
+            raise NbestError(f"{self.path}: contains no hypotheses")
 
     def _sort_command(self, nbest: NBest) -> str:
-        """Return the command that brings hypotheses together and keeps their order."""
+        """Return the command that makes hypotheses adjacent and keeps their order."""
         if nbest.hyps[0].fields:  # JSON
-            return ", in the recogniser's order"
-        # Names end in -1, ..., -10 where hypotheses are numbered.
+            return ", in the recognizer's order"
+        # Numbered hypotheses end in -1, ..., -10.
         keys = "-s -k1,1" if nbest.hyps[0].name == nbest.utt else "-V -k1,1"
         return f": sort {keys} {shlex.quote(str(self.path))} keeps their order"
 
     def size(self) -> tuple[set[str], int]:
-        """Reads them through: the utterances, and the number of hypotheses."""
+        """Return the names of all utterances and the number of hypotheses."""
         utterances, num_hyps = set(), 0
         for nbest in self:
             utterances.add(nbest.utt)
@@ -165,7 +169,7 @@ class Lists:
 
 
 def batches_of(lists: Iterable[NBest], size: int) -> Iterator[list[NBest]]:
-    """Lists together until they have ``size`` hypotheses or more."""
+    """Batch lists until they have ``size`` hypotheses or more."""
     batch: list[NBest] = []
     total = 0
     for nbest in lists:
@@ -179,20 +183,20 @@ def batches_of(lists: Iterable[NBest], size: int) -> Iterator[list[NBest]]:
 
 
 def check_references(utterances: set[str], references: Mapping[str, str], path: Path) -> int:
-    """How many references have no list; refuses lists without a reference.
+    """Return the number of references without a list.
 
     Raises:
-        NbestError: naming the first of them, or no reference has any text.
+        NbestError: a list has no reference, or all references are empty.
     """
     missing = sorted(utterances - references.keys())
     if missing:
         raise NbestError(
             f"{path}: no reference for {len(missing):,} of {len(utterances):,} utterances, the "
-            f"first is {missing[0]}; error rates need one for each n-best list"
+            f"first is {missing[0]}; error rates need a reference for each n-best list"
         )
     if not any(references[utt].strip() for utt in utterances):
         raise NbestError(
-            f"{path}: no reference has any text, so that there are no error rates and nothing to "
-            "tune on; give a file with what was said"
+            f"{path}: all references are empty, so there are no error rates and nothing to tune "
+            "on; give a file with the spoken text"
         )
     return len(references.keys() - utterances)

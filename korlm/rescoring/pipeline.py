@@ -1,4 +1,4 @@
-"""What the command does with lists and models: tune if asked, reorder, write, count errors."""
+"""Steps of the rescore command: tune if requested, rescore, write, report error rates."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from korlm.config import ErrorRate
+from korlm.evaluation.token_scores import Floats
 from korlm.rescoring.error_rates import NAMES, Counts, ErrorTally, count_errors
 from korlm.rescoring.features import Features, best
 from korlm.rescoring.formats.writer import Writer
 from korlm.rescoring.lm_scorer import LMScorer
-from korlm.rescoring.nbest import Lists, NBest, batches_of
+from korlm.rescoring.nbest import NBest, NBestLists, batches_of
 from korlm.rescoring.rescore import ScoreWeights, features_of, reorder
 from korlm.rescoring.tuning import tune
 from korlm.utils.progress import ProgressBar
@@ -24,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HypothesisBatch:
-    """Some lists, what speaks for their hypotheses, and what is wrong with them.
+    """Some n-best lists with their features and errors.
 
     Attributes:
-        lists: U utterances, M hypotheses.
+        lists: U lists with M hypotheses.
         features: of all hypotheses.
-        errors: (M,) of each kind; empty without references.
-        lengths: (U,), of the references, of each kind.
+        errors: (M,) for each error rate; empty without references.
+        lengths: (U,), of the references, for each error rate.
     """
 
     lists: Sequence[NBest]
@@ -39,93 +40,97 @@ class HypothesisBatch:
     lengths: Counts
 
 
-@dataclass(frozen=True)
-class RescoringJob:
-    """What is to be done.
-
-    Attributes:
-        combination: what counts how much, to begin with.
-        target: the error rate that tuning makes small.
-        batch_size: hypotheses read at once.
-        references: utterance -> what was said; none: errors are not counted.
-        num_hyps: in all lists, for the progress bar.
-    """
-
-    combination: ScoreWeights
-    target: ErrorRate
-    batch_size: int
-    references: Mapping[str, str]
-    num_hyps: int
-
-
 def rescore_lists(
-    lists: Lists, scorer: LMScorer, job: RescoringJob, target: Writer, tuning: bool
+    lists: NBestLists,
+    scorer: LMScorer,
+    output: Writer,
+    weights: ScoreWeights,
+    references: Mapping[str, str],
+    num_hyps: int,
+    tune_metric: ErrorRate | None = None,
+    batch_size: int = 1000,
 ) -> None:
-    """Reads lists, writes them in their new order, tells error rates and weights.
+    """Rescore lists and write them; log weights and error rates.
 
     Args:
-        lists: to read.
-        scorer: the models.
-        job: what is to be done.
-        target: to write to.
-        tuning: find shares, weight and bonus first; then all lists are kept in memory.
+        lists: input.
+        scorer: of the models.
+        output: to write to.
+        weights: of the combined score; initial ones if they are tuned.
+        references: utterance -> reference text; empty: errors are not counted.
+        num_hyps: in all lists, for the progress bar.
+        tune_metric: tune the weights for the lowest error rate first, which keeps all lists in
+            memory; None: do not tune.
+        batch_size: hypotheses per batch.
     """
-    combination = job.combination
-    if tuning and scorer.linear and len(scorer.runs) > 1 and not len(combination.shares):
-        scorer.fit_mixture_weights(list(job.references.values()))
-    batches: Iterable[HypothesisBatch] = _read(lists, scorer, job)
-    if tuning:
+    mixture = weights.mixture_weights
+    if tune_metric and scorer.linear and len(scorer.runs) > 1 and not len(mixture):
+        scorer.fit_mixture_weights(list(references.values()))
+    batches: Iterable[HypothesisBatch] = _batches(
+        lists, scorer, weights, references, num_hyps, batch_size
+    )
+    if tune_metric:
         batches = list(batches)
-        combination = find_weights(batches, job)
-        shares = scorer.shares if scorer.linear else np.asarray(combination.shares)
-        logger.info("%s", _told(combination, shares, len(scorer.runs)))
+        weights = tune_weights(batches, weights, tune_metric)
+        fitted = scorer.mixture_weights if scorer.linear else np.asarray(weights.mixture_weights)
+        logger.info("%s", _format_weights(weights, fitted, len(scorer.runs)))
     tally = ErrorTally()
     num_utterances = num_changed = 0
     for batch in batches:
         features = batch.features
-        found = reorder(batch.lists, features, combination)
-        target.write(found)
-        num_utterances += len(found)
-        num_changed += sum(hyps[0].hypothesis is not nbest.hyps[0] for nbest, hyps in found)
-        if job.references:
-            totals = features.totals(
-                combination.weights(len(features.log_probs)), combination.bonus
-            )
-            chosen = best(totals, features.sizes)
+        rescored = reorder(batch.lists, features, weights)
+        output.write(rescored)
+        num_utterances += len(rescored)
+        num_changed += sum(hyps[0].hypothesis is not nbest.hyps[0] for nbest, hyps in rescored)
+        if references:
+            model_weights = weights.model_weights(len(features.log_probs))
+            chosen = best(features.totals(model_weights, weights.length_bonus), features.sizes)
             tally.add(batch.errors, batch.lengths, features.sizes, chosen)
     logger.info(
         "%s hypotheses of %s utterances; %s utterances have another best one",
-        *(f"{count:,}" for count in (job.num_hyps, num_utterances, num_changed)),
+        *(f"{count:,}" for count in (num_hyps, num_utterances, num_changed)),
     )
-    if job.references:
+    if references:
         logger.info("%s", tally.table())
 
 
-def find_weights(batches: Sequence[HypothesisBatch], job: RescoringJob) -> ScoreWeights:
-    """The combination with the fewest errors on these lists, never more than the one given."""
+def tune_weights(
+    batches: Sequence[HypothesisBatch], initial: ScoreWeights, metric: ErrorRate
+) -> ScoreWeights:
+    """Return the weights with the fewest errors on these lists, never worse than the initial."""
     features = Features.joined([batch.features for batch in batches])
-    errors = np.concatenate([batch.errors[job.target] for batch in batches])
-    start = job.combination.weights(len(features.log_probs))
-    found = tune(features, errors, start, job.combination.bonus)
-    weight = float(found.weights.sum())
-    shares = (found.weights / weight).tolist() if weight else job.combination.shares
-    logger.info("tuned for the lowest %s", NAMES[job.target])
-    return dataclasses.replace(job.combination, weight=weight, bonus=found.bonus, shares=shares)
+    errors = np.concatenate([batch.errors[metric] for batch in batches])
+    start = initial.model_weights(len(features.log_probs))
+    tuned = tune(features, errors, start, initial.length_bonus)
+    lm_weight = float(tuned.weights.sum())
+    mixture = (tuned.weights / lm_weight).tolist() if lm_weight else initial.mixture_weights
+    logger.info("tuned for the lowest %s", NAMES[metric])
+    return dataclasses.replace(
+        initial, lm_weight=lm_weight, length_bonus=tuned.length_bonus, mixture_weights=mixture
+    )
 
 
-def _told(combination: ScoreWeights, shares: np.ndarray, num_models: int) -> str:
-    """The weights as a user gives them to another command."""
-    told = f"lm_weight={combination.weight!r} length_bonus={combination.bonus!r}"
+def _format_weights(weights: ScoreWeights, mixture: Floats, num_models: int) -> str:
+    """Format weights as command-line overrides."""
+    overrides = f"lm_weight={weights.lm_weight!r} length_bonus={weights.length_bonus!r}"
     if num_models > 1:
-        told += f" 'mixture_weights=[{','.join(repr(float(share)) for share in shares)}]'"
-    return told + " (give them with other lists)"
+        values = ",".join(repr(float(weight)) for weight in mixture)
+        overrides += f" 'mixture_weights=[{values}]'"
+    return overrides + " (use them with other lists)"
 
 
-def _read(lists: Lists, scorer: LMScorer, job: RescoringJob) -> Iterator[HypothesisBatch]:
-    """All lists, batch by batch, with a progress bar."""
-    batches = features_of(batches_of(lists, job.batch_size), scorer, job.combination)
-    with ProgressBar(total=job.num_hyps, desc="rescore", unit="hyp", leave=False) as bar:
+def _batches(
+    lists: NBestLists,
+    scorer: LMScorer,
+    weights: ScoreWeights,
+    references: Mapping[str, str],
+    num_hyps: int,
+    batch_size: int,
+) -> Iterator[HypothesisBatch]:
+    """Yield all lists in batches, with a progress bar."""
+    batches = features_of(batches_of(lists, batch_size), scorer, weights)
+    with ProgressBar(total=num_hyps, desc="rescore", unit="hyp", leave=False) as bar:
         for part, features in batches:
-            counted = count_errors(part, job.references) if job.references else ({}, {})
-            yield HypothesisBatch(part, features, *counted)
+            counts = count_errors(part, references) if references else ({}, {})
+            yield HypothesisBatch(part, features, *counts)
             bar.update(len(features.scores))

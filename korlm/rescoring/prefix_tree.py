@@ -1,8 +1,10 @@
-"""What the tokens of many texts cost, each beginning that texts share read once.
+"""Scores of many texts whose common prefixes are computed once.
 
-Hypotheses of an utterance differ in a few places. As a tree whose nodes are tokens behind different
-beginnings they are about half as many (2026-11-21, 20 hypotheses of film reviews each); the tree is
-read breadth first, all texts at once. Axes: B rows read at once, T time, H hidden, N nodes.
+The hypotheses of an utterance differ in a few places: as a prefix tree they have about half as many
+tokens (20 hypotheses of film reviews each, measured 2026-11-21). All trees are processed together,
+breadth first.
+
+Axes: M texts, L tokens of all texts, N nodes, n nodes of one level, H hidden units.
 """
 
 from __future__ import annotations
@@ -11,122 +13,120 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from korlm.evaluation.token_scores import Nats
+from korlm.evaluation.token_scores import Floats, Ints
 from korlm.models.base import LanguageModel
 from korlm.models.neural import NeuralLM
 
-Ints = npt.NDArray[np.int64]
-
-
-ROWS = 4096  # hidden states kept before they are predicted from
+SOFTMAX_ROWS = 4096  # hidden states collected before a softmax
 
 
 @dataclass(frozen=True)
-class Level:
-    """The nodes at one depth, sorted by parent.
+class TreeLevel:
+    """Nodes of one depth, sorted by parent.
 
     Attributes:
-        parents: (n,), their places in the level above; the root is 0.
-        ids: (n,), their tokens.
+        parents: (n,), index of the parent in the level above; 0 for the root.
+        ids: (n,), token ids.
     """
 
     parents: Ints
     ids: Ints
 
     def inner(self) -> tuple[Ints, Ints]:
-        """Which nodes above have children, and for each node which of these is its parent."""
+        """Return the nodes above that have children, and which of them is each node's parent."""
         is_first = np.diff(self.parents, prepend=-1) > 0
         return self.parents[is_first], np.cumsum(is_first) - 1
 
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """Texts as a tree of tokens, N nodes in all.
+    """Texts as a tree of tokens.
 
     Attributes:
         levels: from the first tokens on.
-        node_of: (tokens,), the node of each token of each text; nodes are numbered level by level.
+        node_of: (L,), the node of each token; nodes are numbered level by level.
     """
 
-    levels: list[Level]
+    levels: list[TreeLevel]
     node_of: Ints
 
     @classmethod
     def of(cls, ids: Ints, lengths: Ints) -> PrefixTree:
-        """Puts texts together.
+        """Build the tree of some texts.
 
         Args:
-            ids: (tokens,) of all texts, one behind the other.
-            lengths: (texts,), 1 or more each.
+            ids: (L,), concatenated texts.
+            lengths: (M,), 1 or more each.
         """
         order = np.argsort(-lengths, kind="stable")
-        begins, falling = (np.cumsum(lengths) - lengths)[order], -lengths[order]
-        width = int(ids.max(initial=0)) + 1
-        levels: list[Level] = []
-        node_of, number = np.zeros_like(ids), 0
-        above = np.zeros(len(lengths), dtype=np.int64)  # of each text, longest first
+        starts, negative_lengths = (np.cumsum(lengths) - lengths)[order], -lengths[order]
+        num_ids = int(ids.max(initial=0)) + 1
+        levels: list[TreeLevel] = []
+        node_of, num_nodes = np.zeros_like(ids), 0
+        parents = np.zeros(len(lengths), dtype=np.int64)  # of each text, longest first
         for depth in range(int(lengths.max(initial=0))):
-            alive = int(np.searchsorted(falling, -depth))  # texts longer than that
-            at = begins[:alive] + depth
-            keys, above = np.unique(above[:alive] * width + ids[at], return_inverse=True)
-            levels.append(Level(keys // width, keys % width))
-            node_of[at] = number + above
-            number += len(keys)
+            num_longer = int(np.searchsorted(negative_lengths, -depth))  # texts with more tokens
+            tokens = starts[:num_longer] + depth
+            keys = parents[:num_longer] * num_ids + ids[tokens]
+            keys, parents = np.unique(keys, return_inverse=True)
+            levels.append(TreeLevel(keys // num_ids, keys % num_ids))
+            node_of[tokens] = num_nodes + parents
+            num_nodes += len(keys)
         return cls(levels, node_of)
 
 
 @torch.inference_mode()
-def tree_nats(model: LanguageModel, tree: PrefixTree, start_id: int, device: torch.device) -> Nats:
-    """-ln p of every node's token after what leads to it, (N,).
+def tree_nats(
+    model: LanguageModel, tree: PrefixTree, start_id: int, device: torch.device
+) -> Floats:
+    """Return -ln p of every node's token given its prefix, (N,).
 
     Args:
         model: on the device.
         tree: of the texts.
-        start_id: what the model is given before the first token.
-        device: where to compute.
+        start_id: input before the first token.
+        device: that computes.
     """
-    parts = _neural(model, tree, start_id, device) if isinstance(model, NeuralLM) else None
-    found = torch.cat(list(parts or _plain(model, tree, start_id, device)))
-    return found.cpu().double().numpy()
+    if isinstance(model, NeuralLM):
+        parts = _score_neural(model, tree, start_id, device)
+    else:
+        parts = _score_any(model, tree, start_id, device)
+    return torch.cat(list(parts)).cpu().double().numpy()
 
 
-def _plain(
+def _score_any(
     model: LanguageModel, tree: PrefixTree, start_id: int, device: torch.device
 ) -> Iterator[Tensor]:
-    """Level by level, by what all models can do: a row for each child, who share their state."""
-    state, read = model.initial_state(1), torch.tensor([start_id], device=device)
+    """Score level by level with one row per node; siblings repeat the forward pass."""
+    state, previous = model.initial_state(1), torch.tensor([start_id], device=device)
     for level in tree.levels:
         parents, ids = (torch.from_numpy(part).to(device) for part in (level.parents, level.ids))
-        before = tuple(part[parents] for part in state)
-        nats, state = model.token_nll(read[parents, None], ids[:, None], before)
-        read = ids
+        parent_state = tuple(part[parents] for part in state)
+        nats, state = model.token_nll(previous[parents, None], ids[:, None], parent_state)
+        previous = ids
         yield nats[:, 0]
 
 
-def _neural(
+def _score_neural(
     model: NeuralLM, tree: PrefixTree, start_id: int, device: torch.device
 ) -> Iterator[Tensor]:
-    """A row for each parent; what is read is one thing, what is predicted another.
-
-    Reading goes level by level. Predictions, which cost more, wait for many rows at once.
-    """
-    state, read = model.initial_state(1), torch.tensor([start_id], device=device)
-    vectors: list[Tensor] = []
+    """Score with one forward pass per inner node; the softmax waits for many hidden states."""
+    state, previous = model.initial_state(1), torch.tensor([start_id], device=device)
+    hidden_parts: list[Tensor] = []
     targets: list[Tensor] = []
-    waiting = 0
+    num_pending = 0
     for depth, level in enumerate(tree.levels, 1):
         inner, parent = (torch.from_numpy(part).to(device) for part in level.inner())
         ids = torch.from_numpy(level.ids).to(device)
-        before = tuple(part[inner] for part in state)
-        hidden, after, matrix = model.hidden(read[inner, None], before)
-        state, read = tuple(part[parent] for part in after), ids
-        vectors.append(hidden[parent, 0])
+        parent_state = tuple(part[inner] for part in state)
+        hidden, new_state, output_weight = model.hidden(previous[inner, None], parent_state)
+        state, previous = tuple(part[parent] for part in new_state), ids
+        hidden_parts.append(hidden[parent, 0])
         targets.append(ids)
-        waiting += len(ids)
-        if waiting >= ROWS or depth == len(tree.levels):
-            yield model.output.token_nll(torch.cat(vectors), torch.cat(targets), matrix)
-            vectors, targets, waiting = [], [], 0
+        num_pending += len(ids)
+        if num_pending >= SOFTMAX_ROWS or depth == len(tree.levels):
+            yield model.output.token_nll(torch.cat(hidden_parts), torch.cat(targets), output_weight)
+            hidden_parts, targets, num_pending = [], [], 0

@@ -1,4 +1,7 @@
-"""N-best lists in, n-best lists out, the best hypothesis first."""
+"""Rescoring: n-best lists -> n-best lists sorted by the combined score.
+
+Axes: K models.
+"""
 
 from __future__ import annotations
 
@@ -9,45 +12,47 @@ from dataclasses import dataclass
 import numpy as np
 
 from korlm.config import LengthUnit, Normalize
-from korlm.rescoring.features import Features, orders
-from korlm.rescoring.lm_scorer import Floats, LMScorer
+from korlm.evaluation.token_scores import Floats
+from korlm.rescoring.features import Features, rank
+from korlm.rescoring.lm_scorer import LMScorer
 from korlm.rescoring.nbest import Hypothesis, NBest, batches_of
 
 
 @dataclass(frozen=True)
 class ScoreWeights:
-    """What counts how much beside the recogniser's score.
+    """Weights of the combined score; the recognizer's score has weight 1.
 
     Attributes:
-        weight: of the model's log-probability.
-        bonus: for each unit of length.
-        shares: of the weight, for each model of a log-linear mixture; none: equal ones.
-        length: the unit.
-        normalize: what the log-probability is divided by.
+        lm_weight: of the models' log-probabilities.
+        length_bonus: per unit of length.
+        mixture_weights: of the models in a log-linear mixture; empty: equal weights.
+        length_unit: token, eojeol or char.
+        normalize: what log-probabilities are divided by.
     """
 
-    weight: float = 0.5
-    bonus: float = 0.0
-    shares: Sequence[float] = ()
-    length: LengthUnit = LengthUnit.token
+    lm_weight: float = 0.5
+    length_bonus: float = 0.0
+    mixture_weights: Sequence[float] = ()
+    length_unit: LengthUnit = LengthUnit.token
     normalize: Normalize = Normalize.none
 
-    def weights(self, num_models: int) -> Floats:
-        """Of each model, (K,)."""
-        shares = self.shares if num_models > 1 and len(self.shares) else np.full(num_models, 1)
-        found: Floats = self.weight * np.asarray(shares, dtype=np.float64) / np.sum(shares)
-        return found
+    def model_weights(self, num_models: int) -> Floats:
+        """Return the weight of each model, (K,)."""
+        given = self.mixture_weights if num_models > 1 and len(self.mixture_weights) else None
+        mixture = np.full(num_models, 1) if given is None else np.asarray(given, dtype=np.float64)
+        weights: Floats = self.lm_weight * mixture / np.sum(mixture)
+        return weights
 
 
 @dataclass(frozen=True)
 class Rescored:
-    """A hypothesis in its new place.
+    """A hypothesis with its combined score.
 
     Attributes:
-        hypothesis: as it was read.
-        total: score + weight * log-probability + bonus * length.
-        log_prob: natural log, of the mixture where there are several models.
-        length: in the unit of the combination.
+        hypothesis: the input.
+        total: combined score.
+        log_prob: natural log of its probability under the models, weighted.
+        length: in the length unit.
     """
 
     hypothesis: Hypothesis
@@ -60,59 +65,60 @@ RescoredList = tuple[NBest, list[Rescored]]
 
 
 def features_of(
-    batches: Iterable[Sequence[NBest]], scorer: LMScorer, combination: ScoreWeights
+    batches: Iterable[Sequence[NBest]], scorer: LMScorer, weights: ScoreWeights
 ) -> Iterator[tuple[Sequence[NBest], Features]]:
-    """Lists with what their hypotheses have to their credit, batch by batch."""
-    mine, copy = itertools.tee(batches)
+    """Yield batches of lists with their features."""
+    lists, copy = itertools.tee(batches)
     texts = ([hyp.text for nbest in batch for hyp in nbest.hyps] for batch in copy)
-    for batch, scores in zip(mine, scorer.score_all(texts), strict=True):
-        yield batch, Features.of(batch, scores, combination.length, combination.normalize)
+    for batch, scores in zip(lists, scorer.score_all(texts), strict=True):
+        yield batch, Features.of(batch, scores, weights.length_unit, weights.normalize)
 
 
 def reorder(
-    batch: Sequence[NBest], features: Features, combination: ScoreWeights
+    batch: Sequence[NBest], features: Features, weights: ScoreWeights
 ) -> list[RescoredList]:
-    """Each list with its hypotheses in their new order; equal ones stay as they were."""
-    weights = combination.weights(len(features.log_probs))
-    totals = features.totals(weights, combination.bonus)
-    # Without a weight there is nothing to divide by, and each model counts as the others.
-    shares = weights / weights.sum() if weights.sum() else np.full(len(weights), 1 / len(weights))
+    """Sort the hypotheses of each list by combined score; ties keep their order."""
+    model_weights = weights.model_weights(len(features.log_probs))
+    totals = features.totals(model_weights, weights.length_bonus)
+    # With lm_weight=0 all models count the same.
+    num_models, weight_sum = len(model_weights), model_weights.sum()
+    shares = model_weights / weight_sum if weight_sum else np.full(num_models, 1 / num_models)
     log_probs = shares @ features.log_probs
-    found = []
-    for nbest, order, begin in zip(
-        batch, orders(totals, features.sizes), features.begins, strict=True
+    rescored = []
+    for nbest, order, start in zip(
+        batch, rank(totals, features.sizes), features.starts, strict=True
     ):
-        rows = [
+        hyps = [
             Rescored(
-                nbest.hyps[at],
-                float(totals[begin + at]),
-                float(log_probs[begin + at]),
-                int(features.lengths[begin + at]),
+                nbest.hyps[index],
+                float(totals[start + index]),
+                float(log_probs[start + index]),
+                int(features.lengths[start + index]),
             )
-            for at in order
+            for index in order
         ]
-        found.append((nbest, rows))
-    return found
+        rescored.append((nbest, hyps))
+    return rescored
 
 
 def rescore(
     lists: Iterable[NBest],
     scorer: LMScorer,
-    combination: ScoreWeights = ScoreWeights(),
+    weights: ScoreWeights = ScoreWeights(),
     batch_size: int = 1000,
 ) -> Iterator[RescoredList]:
-    """Lists in a better order, as they come; memory holds a few batches.
+    """Yield rescored lists; memory holds a few batches.
 
-        with Scorer([korlm.load("outputs/runs/DIR")]) as scorer:
+        with LMScorer([korlm.load("outputs/runs/DIR")]) as scorer:
             lists = [NBest("utt1", [Hypothesis("나는 간다", -7.1), Hypothesis("나는 간 다", -7.0)])]
-            for nbest, hyps in rescore(lists, scorer, Combination(weight=0.4)):
+            for nbest, hyps in rescore(lists, scorer, ScoreWeights(lm_weight=0.4)):
                 print(nbest.utt, hyps[0].hypothesis.text, hyps[0].total)
 
     Args:
-        lists: of hypotheses.
-        scorer: the models.
-        combination: what counts how much.
-        batch_size: hypotheses read at once.
+        lists: n-best lists.
+        scorer: of the models.
+        weights: of the combined score.
+        batch_size: hypotheses per batch.
     """
-    for batch, features in features_of(batches_of(lists, batch_size), scorer, combination):
-        yield from reorder(batch, features, combination)
+    for batch, features in features_of(batches_of(lists, batch_size), scorer, weights):
+        yield from reorder(batch, features, weights)

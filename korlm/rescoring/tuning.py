@@ -1,11 +1,13 @@
-"""Weights that make the fewest errors on lists whose references are known.
+"""Minimum error rate training of the weights of the combined score.
 
-Minimum error rate training (Och 2003, "Minimum Error Rate Training in Statistical Machine
-Translation", section 4): along a line through the weights each hypothesis is a straight line, the
-best one of an utterance changes at the corners of their upper envelope, and between all corners the
-number of errors is constant. So one line is searched exactly; lines along single weights and in a
-few other directions take turns until none helps. Nothing is left to chance: the same lists give the
-same weights.
+Och 2003, "Minimum Error Rate Training in Statistical Machine Translation", section 4: along a line
+in weight space the combined score of each hypothesis is a linear function, the best hypothesis of
+an utterance changes at the corners of their upper envelope, and between all corners the number of
+errors is constant. So a line is searched exactly. Lines along single weights and in a few random
+directions alternate until none reduces the errors. Random directions have a fixed seed: the same
+lists give the same weights.
+
+Axes: U utterances, M hypotheses of all of them, K models. A point is (K weights, length bonus).
 """
 
 from __future__ import annotations
@@ -16,68 +18,66 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from korlm.evaluation.token_scores import Floats, Ints
 from korlm.rescoring.features import Features, best
-from korlm.rescoring.lm_scorer import Floats
-from korlm.rescoring.prefix_tree import Ints
 
-STARTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # weights to begin at, beside those that were given
-DIRECTIONS = 4  # searched in each round, beside those of single weights
+STARTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # initial LM weights, beside the given ones
+NUM_DIRECTIONS = 4  # random directions of each round, beside those of single weights
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """A place among the weights.
+    """Tuned weights.
 
     Attributes:
         weights: (K,), 0 or more.
-        bonus: for each unit of length.
-        num_errors: of the hypotheses that are best there.
+        length_bonus: per unit of length.
+        num_errors: of the best hypotheses under these weights.
     """
 
     weights: Floats
-    bonus: float
+    length_bonus: float
     num_errors: int
 
 
-def tune(features: Features, errors: Ints, weights: Floats, bonus: float) -> Tuned:
-    """Searches for the weights of fewest errors.
+def tune(features: Features, errors: Ints, weights: Floats, length_bonus: float) -> Tuned:
+    """Search for the weights with the fewest errors.
 
     Args:
         features: of all lists.
         errors: (M,), of each hypothesis.
-        weights: (K,), to begin with; the result is never worse.
-        bonus: the same.
+        weights: (K,), initial weights; the result is never worse.
+        length_bonus: initial bonus.
     """
-    share = (
-        weights / weights.sum() if weights.sum() > 0 else np.full(len(weights), 1 / len(weights))
-    )
-    starts = [np.append(weights, bonus)]
-    starts += [np.append(start * share, 0.0) for start in STARTS]
-    ends = [_descend(features, errors, start) for start in starts]
-    return min(ends, key=lambda end: end.num_errors)  # the first of equals
+    num_models, weight_sum = len(weights), weights.sum()
+    mixture = weights / weight_sum if weight_sum > 0 else np.full(num_models, 1 / num_models)
+    starts = [np.append(weights, length_bonus)]
+    starts += [np.append(start * mixture, 0.0) for start in STARTS]
+    results = [_descend(features, errors, start) for start in starts]
+    return min(results, key=lambda result: result.num_errors)  # the first of ties
 
 
 def _descend(features: Features, errors: Ints, start: Floats) -> Tuned:
-    """Line by line from one place, until no line has fewer errors."""
+    """Search line after line from one point until no line has fewer errors."""
     rows = np.vstack([features.log_probs, features.lengths])  # (K + 1, M)
     scales = 1 / np.maximum(_spread(rows, features.sizes), 1e-9)
-    dice = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     point, num_errors = start, _count(features, errors, start)
-    improves = True
-    while improves:
-        improves = False
-        turns = dice.standard_normal((DIRECTIONS, len(start))) * scales
-        for direction in np.vstack([np.eye(len(start)), turns]):
+    improved = True
+    while improved:
+        improved = False
+        directions = generator.standard_normal((NUM_DIRECTIONS, len(start))) * scales
+        for direction in np.vstack([np.eye(len(start)), directions]):
             base = features.totals(point[:-1], point[-1])
             low, high = _range(point[:-1], direction[:-1])
-            if not low < high:  # two weights of 0 that pull apart: nowhere to go
+            if not low < high:  # two weights are 0 and have opposite signs in the direction
                 continue
-            at = line_search(base, direction @ rows, errors, features.sizes, low, high)
-            there = np.array([float(f"{value:.6g}") for value in point + at * direction])
-            there[:-1] = np.maximum(there[:-1], 0.0)
-            found = _count(features, errors, there)
-            if found < num_errors:
-                point, num_errors, improves = there, found, True
+            x = line_search(base, direction @ rows, errors, features.sizes, low, high)
+            candidate = np.array([float(f"{value:.6g}") for value in point + x * direction])
+            candidate[:-1] = np.maximum(candidate[:-1], 0.0)
+            candidate_errors = _count(features, errors, candidate)
+            if candidate_errors < num_errors:
+                point, num_errors, improved = candidate, candidate_errors, True
     return Tuned(point[:-1], float(point[-1]), num_errors)
 
 
@@ -87,15 +87,15 @@ def _count(features: Features, errors: Ints, point: Floats) -> int:
 
 
 def _spread(rows: Floats, sizes: Ints) -> Floats:
-    """How much each row varies within utterances, (K + 1,)."""
-    begins = np.cumsum(sizes) - sizes
-    means = np.add.reduceat(rows, begins, axis=1) / sizes
+    """Return the standard deviation of each row within utterances, (K + 1,)."""
+    starts = np.cumsum(sizes) - sizes
+    means = np.add.reduceat(rows, starts, axis=1) / sizes
     spread: Floats = (rows - np.repeat(means, sizes, axis=1)).std(1)
     return spread
 
 
 def _range(weights: Floats, direction: Floats) -> tuple[float, float]:
-    """How far one can go either way with all weights 0 or more."""
+    """Return the range of x for which weights + x * direction are all 0 or more."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ends = -weights / direction
     low = max(ends[direction > 0], default=-np.inf)
@@ -106,76 +106,76 @@ def _range(weights: Floats, direction: Floats) -> tuple[float, float]:
 def line_search(
     base: Floats, slopes: Floats, errors: Ints, sizes: Ints, low: float, high: float
 ) -> float:
-    """Where base + x * slopes makes the fewest errors, exactly.
+    """Return the x for which the best hypotheses under base + x * slopes have the fewest errors.
 
     Args:
-        base: (M,), what hypotheses have at x = 0.
-        slopes: (M,), what x adds.
+        base: (M,), combined scores at x = 0.
+        slopes: (M,).
         errors: (M,).
-        sizes: (U,).
-        low: the least x; may be infinite.
-        high: the greatest.
+        sizes: (U,), number of hypotheses.
+        low: lower bound of x; may be infinite.
+        high: upper bound of x; may be infinite.
 
     Returns:
-        The middle of the widest range of x with the fewest errors.
+        The middle of the widest interval with the fewest errors.
     """
-    corners, changes, first = [np.zeros(0)], [np.zeros(0, np.int64)], 0
-    for number, (at, before, after) in enumerate(_envelopes(base, slopes, sizes, low)):
+    corners, changes, first_errors = [np.zeros(0)], [np.zeros(0, np.int64)], 0
+    for number, (x, before, after) in enumerate(_envelopes(base, slopes, sizes, low)):
         if number == 0:
-            first = int(errors[after].sum())
+            first_errors = int(errors[after].sum())
             continue
-        corners.append(at)
+        corners.append(x)
         changes.append(errors[after] - errors[before])
-    places, steps = np.concatenate(corners), np.concatenate(changes)
-    order = np.argsort(places, kind="stable")
-    order = order[places[order] < high]
-    edges = np.concatenate([[low], places[order], [high]])
-    counts = first + np.concatenate([[0], np.cumsum(steps[order])])
+    all_corners, all_changes = np.concatenate(corners), np.concatenate(changes)
+    order = np.argsort(all_corners, kind="stable")
+    order = order[all_corners[order] < high]
+    edges = np.concatenate([[low], all_corners[order], [high]])
+    counts = first_errors + np.concatenate([[0], np.cumsum(all_changes[order])])
     return _middle(edges, counts)
 
 
 def _envelopes(
     base: Floats, slopes: Floats, sizes: Ints, low: float
 ) -> Iterator[tuple[Floats, Ints, Ints]]:
-    """Upper envelopes of all utterances at once, from ``low`` up.
+    """Trace the upper envelopes of all utterances in parallel, from ``low`` upwards.
 
     Yields:
-        The best hypotheses just above ``low``; then corner after corner of each utterance that has
-        one more: where, which hypothesis is left, which is taken.
+        First the best hypotheses just above ``low``; then one more corner of each utterance that
+        has one: its x, the hypotheses before it and after it.
     """
-    begins, owners = np.cumsum(sizes) - sizes, np.repeat(np.arange(len(sizes)), sizes)
+    starts, utterances = np.cumsum(sizes) - sizes, np.repeat(np.arange(len(sizes)), sizes)
 
-    def first_of(mask: npt.NDArray[np.bool_], *keys: Floats) -> Ints:
-        """The highest by the first key, of these by the next, of these the first."""
+    def first_best(mask: npt.NDArray[np.bool_], *keys: Floats) -> Ints:
+        """Return the hypotheses with the highest keys, compared in order; the first of ties."""
         for key in keys:
-            highest = np.maximum.reduceat(np.where(mask, key, -np.inf), begins)
-            mask = mask & (key == highest[owners])
-        places = np.where(mask, np.arange(len(base)), len(base))
-        found: Ints = np.minimum.reduceat(places, begins)
-        return found
+            highest = np.maximum.reduceat(np.where(mask, key, -np.inf), starts)
+            mask = mask & (key == highest[utterances])
+        candidates = np.where(mask, np.arange(len(base)), len(base))
+        chosen: Ints = np.minimum.reduceat(candidates, starts)
+        return chosen
 
     everything = np.ones(len(base), dtype=bool)
-    at_low = (-slopes, base) if np.isinf(low) else (base + low * slopes, slopes)
-    current = first_of(everything, *at_low)
+    keys = (-slopes, base) if np.isinf(low) else (base + low * slopes, slopes)
+    current = first_best(everything, *keys)
     yield np.zeros(0), current, current
-    passed = np.full(len(sizes), low)
+    position = np.full(len(sizes), low)
     while True:
-        rises = slopes - slopes[current][owners]
-        steeper = rises > 0
-        cross = np.full(len(base), np.inf)
-        np.divide(base[current][owners] - base, rises, out=cross, where=steeper)
-        nearest = np.minimum.reduceat(cross, begins)
+        slope_gain = slopes - slopes[current][utterances]
+        is_steeper = slope_gain > 0
+        crossing = np.full(len(base), np.inf)
+        np.divide(base[current][utterances] - base, slope_gain, out=crossing, where=is_steeper)
+        nearest = np.minimum.reduceat(crossing, starts)
         moves = np.isfinite(nearest)
         if not moves.any():
             return
-        taken = first_of(steeper & (cross == nearest[owners]), slopes)
-        passed = np.maximum(passed, nearest)  # corners come in order, rounding aside
-        yield passed[moves], current[moves], taken[moves]
-        current = np.where(moves, taken, current)
+        following = first_best(is_steeper & (crossing == nearest[utterances]), slopes)
+        position = np.maximum(position, nearest)  # corners are in order except for rounding
+        yield position[moves], current[moves], following[moves]
+        current = np.where(moves, following, current)
 
 
 def _middle(edges: Floats, counts: Ints) -> float:
-    """The middle of the widest stretch with the fewest errors, finite ones before endless ones.
+    """Return the middle of the widest interval with the fewest errors, finite ones preferred.
 
     Args:
         edges: (n + 1,), rising.
@@ -183,14 +183,14 @@ def _middle(edges: Floats, counts: Ints) -> float:
     """
     fewest = counts[np.diff(edges) > 0].min(initial=np.iinfo(np.int64).max)
     is_best = np.concatenate([[False], (counts == fewest) & (np.diff(edges) > 0), [False]])
-    # A stretch without width between two of the fewest does not part them.
+    # An interval of width 0 does not separate its neighbors.
     is_best[1:-1] |= (np.diff(edges) <= 0) & is_best[:-2] & is_best[2:]
-    turns = np.flatnonzero(np.diff(is_best.astype(np.int8)))
-    begins, ends = edges[turns[::2]], edges[turns[1::2]]
-    widths = ends - begins
+    changes = np.flatnonzero(np.diff(is_best.astype(np.int8)))
+    starts, ends = edges[changes[::2]], edges[changes[1::2]]
+    widths = ends - starts
     widths = np.where(np.isinf(widths), 0.0, widths)
-    at = int(widths.argmax()) if len(widths) else 0
-    low, high = float(begins[at]), float(ends[at])
+    widest = int(widths.argmax()) if len(widths) else 0
+    low, high = float(starts[widest]), float(ends[widest])
     if np.isinf(low) and np.isinf(high):
         return 0.0
     if np.isinf(high):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from korlm.config import Device, Precision, TrainerConfig, UseSettings
+from korlm.config import Device, InferenceSettings, Precision, TrainerConfig
 from korlm.utils import threads
 from korlm.utils.dist_env import Rank
 from korlm.utils.errors import ConfigError
@@ -59,7 +59,7 @@ def training_device(config: TrainerConfig, env: Rank) -> torch.device:
     return device
 
 
-def inference_device(settings: UseSettings) -> torch.device:
+def inference_device(settings: InferenceSettings) -> torch.device:
     """Return the device on which a trained model is used, and set the number of CPU threads.
 
     Raises:

@@ -17,7 +17,7 @@ from korlm.dataset.vocab import BOS_ID, EOS_ID, Vocab
 from korlm.detokenizers.base import Detokenizer
 from korlm.detokenizers.registry import build_detokenizer
 from korlm.models.base import LanguageModel
-from korlm.models.registry import build_model, fewest_weights
+from korlm.models.registry import build_model
 from korlm.runs.checkpoint import load_checkpoint, settings_of
 from korlm.runs.safetensors import MODEL, load_weights
 from korlm.utils.errors import (
@@ -101,7 +101,7 @@ def load_run(folder: Path) -> TrainedRun:
         spelling = CharNgramModel.from_arrays(arrays)
         # The settings may claim any size, and building such a model would exhaust the memory.
         num_weights = sum(part.numel() for part in checkpoint["model"].values())
-        if fewest_weights(settings.model, len(vocab)) > num_weights:
+        if settings.model.min_parameters(len(vocab)) > num_weights:
             raise ValueError(f"it has {num_weights:,} weights, fewer than they require")
         with enough_memory(str(path), "use a machine with more"):
             model = build_model(settings.model, len(vocab), vocab.tokens)

@@ -1,1 +1,1 @@
-"""A trained model behind a local page and a JSON interface."""
+"""A local web page and a JSON interface to a trained run."""

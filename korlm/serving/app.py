@@ -1,14 +1,14 @@
-"""The web application: one page, three questions in JSON, and who may ask them how often.
+"""The web application: a page and a JSON interface.
 
-    GET  /              the page; script and style lie beside it, nothing comes from outside
-    GET  /api/info      what is served
-    POST /api/complete  {"text", "k"} -> the most probable next eojeols
-    POST /api/surprisal {"text"} -> every morpheme with its surprisal
-    POST /api/generate  {"prompt", "seed", "temperature", ...} -> text, as it is written
+    GET  /              the page; its script and style are served here too, nothing is external
+    GET  /api/info      description of the run
+    POST /api/complete  {"text", "k"} -> the most probable completions
+    POST /api/surprisal {"text"} -> each morpheme with its surprisal
+    POST /api/generate  {"prompt", "seed", "temperature", ...} -> a stream of text
 
-A page of another site cannot use it: requests must name this host (no DNS rebinding), come from a
-page of it if they have an ``Origin``, and come as ``application/json``, which browsers send to
-other origins only when they are allowed to. Whatever is refused is answered by ``{"error": ...}``.
+Pages of other sites cannot use it: requests must name this host (against DNS rebinding), have no
+``Origin`` of another host, and be ``application/json``, which browsers send to other origins only
+with permission. Every error is answered by ``{"error": ...}``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -31,8 +31,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from korlm.config import ServeSettings
-from korlm.corpus.files import has_half_characters
+from korlm.generation.generator import StoppingCriteria
+from korlm.generation.sampling import Sampling
+from korlm.serving.engine import Engine, Json
 from korlm.serving.rate_limit import RateLimit
+from korlm.text.unicode import has_half_characters
 from korlm.utils.errors import KorlmError
 
 logger = logging.getLogger(__name__)
@@ -40,52 +43,36 @@ logger = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "page"
 FILES = {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css"}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-NAMES = (*LOOPBACK[:2], "[::1]")  # of this machine, in a header
+LOOPBACK_NAMES = (*LOOPBACK[:2], "[::1]")  # as in a Host header
+NUM_SENTENCES = 3  # of a generated text
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-Answer = dict[str, Any]
 T = TypeVar("T")
 
 
-class Backend(Protocol):
-    """What the server asks of a model; one question at a time."""
-
-    def info(self) -> Answer:
-        """What is served."""
-
-    def complete(self, text: str, k: int) -> Answer:
-        """The most probable next eojeols."""
-
-    def surprisal(self, text: str) -> Answer:
-        """Every morpheme of a text with its surprisal."""
-
-    def write(self, wish: GenerateRequest) -> Iterator[str]:
-        """Text that goes on from a prompt, piece by piece."""
-
-
-class _Question(BaseModel):
+class _RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class CompleteRequest(_Question):
-    """What was typed so far."""
+class CompleteRequest(_RequestBody):
+    """Text whose last eojeol is to be completed, and the number of completions."""
 
     text: str
     k: int = Field(default=5, ge=1, le=20)
 
 
-class Text(_Question):
-    """A text to be judged."""
+class SurprisalRequest(_RequestBody):
+    """Text to score."""
 
     text: str
 
 
-class GenerateRequest(_Question):
-    """A sample to be written."""
+class GenerateRequest(_RequestBody):
+    """Prompt and sampling settings."""
 
     prompt: str = ""
     seed: int = Field(default=1, ge=0, lt=1 << 63)
@@ -96,142 +83,155 @@ class GenerateRequest(_Question):
     max_morphs: int = Field(default=60, ge=1)
 
 
-class _Refused(Exception):  # noqa: N818 - an answer, not an error of ours
-    """A question that is not answered."""
+class _RequestError(Exception):
+    """An error response: HTTP status, message, and seconds until a retry (0: unspecified)."""
 
-    def __init__(self, status: int, message: str, wait: float = 0.0) -> None:
-        self.status, self.message, self.wait = status, message, wait
+    def __init__(self, status: int, message: str, retry_after: float = 0.0) -> None:
+        self.status, self.message, self.retry_after = status, message, retry_after
+
+    def response(self, headers: Mapping[str, str] | None = None) -> Response:
+        headers = dict(headers or {})
+        if self.retry_after:
+            headers["Retry-After"] = str(max(1, round(self.retry_after)))
+        return JSONResponse({"error": self.message}, self.status, headers)
 
 
 class _InferenceQueue:
-    """Lets one question at a time to the model, and few wait."""
+    """Runs one request at a time; at most ``max_size`` may be running or waiting."""
 
-    def __init__(self, max_queue: int) -> None:
-        self._max_waiting, self._waiting = max_queue, 0
-        self._turn = anyio.Lock()
+    def __init__(self, max_size: int) -> None:
+        self._max_size, self._size = max_size, 0
+        self._lock = anyio.Lock()
 
     async def __aenter__(self) -> None:
-        if self._waiting >= self._max_waiting:
-            raise _Refused(503, f"{self._waiting} questions wait already; ask again soon", 1.0)
-        self._waiting += 1
+        if self._size >= self._max_size:
+            raise _RequestError(503, f"server busy: {self._size} requests queued; retry later", 1.0)
+        self._size += 1
         try:
-            await self._turn.acquire()
+            await self._lock.acquire()
         except BaseException:
-            self._waiting -= 1
+            self._size -= 1
             raise
 
     async def __aexit__(self, *error: object) -> None:
-        self._waiting -= 1
-        self._turn.release()
+        self._size -= 1
+        self._lock.release()
 
-    async def ask(self, function: Callable[[], T]) -> T:
-        """What a slow function gives."""
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run a function in a thread and return its result."""
         async with self:
             return await anyio.to_thread.run_sync(function)
 
     async def stream(self, pieces: Iterator[str]) -> AsyncIterator[bytes]:
-        """Pieces as lines of JSON, each sent when it is there; ends when nobody listens."""
+        """Yield each piece as a line of JSON; stops when the client disconnects."""
         async with self:
             try:
                 while (piece := await anyio.to_thread.run_sync(next, pieces, None)) is not None:
-                    yield _line({"text": piece})
-            except KorlmError as error:  # too late for another status
-                yield _line({"error": str(error)})
+                    yield _json_line({"text": piece})
+            except KorlmError as error:  # the status is already sent
+                yield _json_line({"error": str(error)})
 
 
-def _line(answer: Answer) -> bytes:
-    return json.dumps(answer, ensure_ascii=False).encode() + b"\n"
+def _json_line(value: Json) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
 
-def build_app(backend: Backend, settings: ServeSettings) -> FastAPI:
-    """The application around a model.
+def build_app(engine: Engine, settings: ServeSettings) -> FastAPI:
+    """Return the application.
 
     Args:
-        backend: answers.
-        settings: who may ask, how much and how often.
+        engine: answers the requests.
+        settings: limits of requests.
     """
-    # Its pages of documentation would load scripts from elsewhere.
+    # FastAPI's documentation pages would load external scripts.
     app = FastAPI(title="korlm", docs_url=None, redoc_url=None)
     app.add_middleware(_RequestGuard, settings=settings)
-    desk = _InferenceQueue(settings.max_queue)
+    _add_error_handlers(app)
+    queue = _InferenceQueue(settings.max_queue)
 
-    def checked(text: str, name: str) -> str:
+    def check_text(key: str, text: str) -> None:
         if len(text) > settings.max_chars:
-            most = f"{settings.max_chars:,} (max_chars)"
-            raise _Refused(413, f"{name}: {len(text):,} characters, at most {most}")
+            limit = f"{settings.max_chars:,} (max_chars)"
+            raise _RequestError(413, f"{key}: {len(text):,} characters, at most {limit}")
         if has_half_characters(text):
-            raise _Refused(422, f"{name}: holds half a surrogate pair")
-        return text
+            raise _RequestError(422, f"{key}: contains a lone surrogate")
 
-    @app.exception_handler(_Refused)
-    async def refuse(request: Request, refused: _Refused) -> Response:
-        return _answer(refused)
-
-    @app.exception_handler(KorlmError)
-    async def fail(request: Request, error: KorlmError) -> Response:
-        return _answer(_Refused(400, str(error)))
-
-    @app.exception_handler(RequestValidationError)
-    async def correct(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        return _answer(_Refused(422, f"{where}: {first['msg']}"))
-
-    @app.exception_handler(HTTPException)
-    async def refuse_request(request: Request, error: HTTPException) -> Response:
-        message = f"{request.method} {request.url.path}: {error.detail}"
-        return _answer(_Refused(error.status_code, message), error.headers)
-
-    @app.exception_handler(Exception)
-    async def apologize(request: Request, error: Exception) -> Response:
-        # Its traceback follows on stderr.
-        return _answer(_Refused(500, f"a fault of the server ({type(error).__name__})"))
-
-    def page(name: str) -> Callable[[], Awaitable[FileResponse]]:
+    def page_file(name: str) -> Callable[[], Awaitable[FileResponse]]:
         async def file() -> FileResponse:
             return FileResponse(PAGE / name)
 
         return file
 
     for path, name in FILES.items():
-        app.get(path, include_in_schema=False)(page(name))
+        app.get(path, include_in_schema=False)(page_file(name))
 
     @app.get("/api/info")
-    async def info() -> Answer:
-        return {**backend.info(), "max_chars": settings.max_chars}
+    async def info() -> Json:
+        return {**engine.info(), "max_chars": settings.max_chars}
 
     @app.post("/api/complete")
-    async def complete(typed: CompleteRequest) -> Answer:
-        text = checked(typed.text, "text")
-        return await desk.ask(lambda: backend.complete(text, typed.k))
+    async def complete(request: CompleteRequest) -> Json:
+        check_text("text", request.text)
+        return await queue.run(lambda: engine.complete(request.text, request.k))
 
     @app.post("/api/surprisal")
-    async def surprisal(text: Text) -> Answer:
-        checked(text.text, "text")
-        return await desk.ask(lambda: backend.surprisal(text.text))
+    async def surprisal(request: SurprisalRequest) -> Json:
+        check_text("text", request.text)
+        return await queue.run(lambda: engine.surprisal(request.text))
 
     @app.post("/api/generate")
-    async def generate(wish: GenerateRequest) -> StreamingResponse:
-        checked(wish.prompt, "prompt")
-        if wish.max_morphs > settings.max_morphs:
-            raise _Refused(413, f"max_morphs: {wish.max_morphs}, at most {settings.max_morphs}")
-        pieces = desk.stream(backend.write(wish))
-        return StreamingResponse(pieces, media_type="application/x-ndjson")
+    async def generate(request: GenerateRequest) -> StreamingResponse:
+        check_text("prompt", request.prompt)
+        if request.max_morphs > settings.max_morphs:
+            message = f"max_morphs: {request.max_morphs}, at most {settings.max_morphs}"
+            raise _RequestError(413, message)
+        sampling = Sampling(
+            request.temperature, request.top_k, request.top_p, request.repetition_penalty
+        )
+        stopping = StoppingCriteria(request.max_morphs, NUM_SENTENCES)
+        pieces = engine.generate(request.prompt, sampling, stopping, request.seed)
+        return StreamingResponse(queue.stream(pieces), media_type="application/x-ndjson")
 
     return app
 
 
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(_RequestError)
+    async def request_error(request: Request, error: _RequestError) -> Response:
+        return error.response()
+
+    @app.exception_handler(KorlmError)
+    async def korlm_error(request: Request, error: KorlmError) -> Response:
+        return _RequestError(400, str(error)).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def validation_error(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+        return _RequestError(422, f"{key}: {first['msg']}").response()
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        return _RequestError(error.status_code, message).response(error.headers)
+
+    @app.exception_handler(Exception)
+    async def internal_error(request: Request, error: Exception) -> Response:
+        # The traceback follows on stderr.
+        return _RequestError(500, f"internal error ({type(error).__name__})").response()
+
+
 class _RequestGuard:
-    """Looks at each request before its body is read, and puts HEADERS on every answer.
+    """Middleware that checks requests before their bodies are read, and adds HEADERS to responses.
 
     Args:
-        app: what lies behind it.
-        settings: who may ask, how much and how often.
+        app: the next application.
+        settings: limits of requests.
     """
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
         self._app, self._settings = app, settings
-        self._limit = RateLimit(settings.rate, settings.burst)
+        self._rate_limit = RateLimit(settings.rate, settings.burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
@@ -239,42 +239,39 @@ class _RequestGuard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        app: ASGIApp = self._app
+        app = self._app
         if scope["type"] == "http":
             request = Request(scope)
-            app = self._refusal_of_host(request) or app
-            if app is self._app and scope["method"] == "POST":
-                app = self._refusal(request) or app
+            try:
+                self._check_host(request)
+                if request.method == "POST":
+                    self._check_post(request)
+            except _RequestError as error:
+                app = error.response()
         await app(scope, receive, send_with_headers)
 
-    def _refusal_of_host(self, request: Request) -> Response | None:
-        """Return the answer to a request that names another host, or comes from another page."""
+    def _check_host(self, request: Request) -> None:
+        """Refuse requests to another host name or from the page of another site."""
         host = request.headers.get("host", "").lower()
-        # Behind 0.0.0.0 or a name of the network the host that a browser names is not known.
-        if self._settings.host in LOOPBACK and re.sub(r":\d*$", "", host) not in NAMES:
-            return _answer(_Refused(400, f"host: must be one of {', '.join(NAMES)}"))
+        # The names of this host in its network are not known: any is allowed unless it is loopback.
+        if self._settings.host in LOOPBACK and re.sub(r":\d*$", "", host) not in LOOPBACK_NAMES:
+            raise _RequestError(400, f"host: must be one of {', '.join(LOOPBACK_NAMES)}")
         origin = request.headers.get("origin")
         if origin is not None and origin.lower().partition("://")[2] != host:
-            return _answer(_Refused(403, "origin: requests of other sites are refused"))
-        return None
+            raise _RequestError(403, "origin: requests from other sites are refused")
 
-    def _refusal(self, request: Request) -> Response | None:
-        """Return the answer to a request whose body is not to be read at all."""
+    def _check_post(self, request: Request) -> None:
+        """Refuse bodies of another type or too large a size, and too frequent requests."""
         settings = self._settings
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
         length = request.headers.get("content-length", "")
-        most = 12 * settings.max_chars + 1024  # a pair of \\uXXXX for a character, and other keys
-        if kind != "application/json":
-            return _answer(_Refused(415, "content-type: must be application/json"))
-        chunked = "transfer-encoding" in request.headers  # which tells no length
-        if chunked or not length.isdecimal() or len(length) > 12 or int(length) > most:
-            return _answer(_Refused(413, f"content-length: must be told, and be {most:,} or less"))
-        if wait := self._limit.wait(request.client.host if request.client else ""):
-            rate = f"{settings.rate:g} requests a second"
-            return _answer(_Refused(429, f"too fast: at most {rate} on average; wait", wait))
-        return None
-
-
-def _answer(refused: _Refused, headers: Mapping[str, str] | None = None) -> Response:
-    more = {"Retry-After": f"{max(1, round(refused.wait))}"} if refused.wait else {}
-    return JSONResponse({"error": refused.message}, refused.status, {**(headers or {}), **more})
+        max_length = 12 * settings.max_chars + 1024  # two \\uXXXX for a character, and other keys
+        if content_type != "application/json":
+            raise _RequestError(415, "content-type: must be application/json")
+        is_chunked = "transfer-encoding" in request.headers  # has no reliable length
+        if is_chunked or not length.isdecimal() or len(length) > 12 or int(length) > max_length:
+            message = f"content-length: must be given and be at most {max_length:,}"
+            raise _RequestError(413, message)
+        if wait := self._rate_limit.acquire(request.client.host if request.client else ""):
+            limit = f"at most {settings.rate:g} requests a second on average"
+            raise _RequestError(429, f"too many requests: {limit}; retry later", wait)

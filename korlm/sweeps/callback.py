@@ -25,12 +25,12 @@ from korlm.sweeps.folder import (
 from korlm.sweeps.results import (
     MAX_SHOWN,
     Job,
-    _cell,
-    _shown,
     build_rows,
     column_of,
     comparable,
     read_jobs,
+    text_table,
+    tsv_row,
     varying,
 )
 from korlm.sweeps.search.space import swept_keys
@@ -41,12 +41,15 @@ logger = logging.getLogger(__name__)
 
 
 class SweepTable(Callback):
-    """Hydra's word of where a sweep begins; its own word of the end is lost if a job fails.
+    """Records the sweep when Hydra starts it, and writes its results at the end.
+
+    Hydra's own callback for the end is not called if a job fails; ``sweeps/command.py`` calls
+    ``write_results`` instead.
 
     Attributes:
-        folder: of the sweep that this process began, if it did.
-        objective: of that sweep.
-        finished: how many of its jobs earlier commands had finished.
+        folder: folder of the sweep that this process started; None: none.
+        objective: objective of that sweep.
+        finished: number of jobs that earlier commands had finished.
     """
 
     folder: ClassVar[Path | None] = None
@@ -54,31 +57,31 @@ class SweepTable(Callback):
     finished: ClassVar[int] = 0
 
     def on_multirun_start(self, config: DictConfig, **others: Any) -> None:
-        """Called before the first job."""
+        """Record the sweep and find its earlier jobs; called before the first job."""
         try:
             folder = Path(str(config.hydra.sweep.dir)).absolute()
-        except OmegaConfBaseException:  # the sweeper meets it next, and what it says is heard
+        except OmegaConfBaseException:  # the sweeper raises it again, with a message
             return
         SweepTable.folder, SweepTable.objective = folder, config.objective
         jobs_by_settings.cache_clear()
         params = config.hydra.sweeper.get("params") or {}
-        in_file = (f"{key}={value}" for key, value in params.items())
+        from_file = (f"{key}={value}" for key, value in params.items())
         try:
             remove_incomplete_jobs(folder)
-            begin_sweep(folder, swept_keys([*in_file, *config.hydra.overrides.task]))
-            names = jobs_by_settings(folder).values()  # which the jobs ask for next
-        except (ConfigError, HydraException):  # a damaged job, or a wrong override: as above
+            begin_sweep(folder, swept_keys([*from_file, *config.hydra.overrides.task]))
+            names = jobs_by_settings(folder).values()  # cached for the jobs
+        except (ConfigError, HydraException):  # damaged job or wrong override: raised again
             return
         SweepTable.finished = sum(is_finished(folder / name) for name in names)
 
     @classmethod
-    def tell(cls) -> Path | None:
-        """Writes and prints the table of the sweep that has ended; gives its folder."""
+    def write_results(cls) -> Path | None:
+        """Write and log the results of the finished sweep; return its folder."""
         folder, cls.folder = cls.folder, None
         if folder and (jobs := read_jobs(folder, cls.objective)):
             _write_table(folder, jobs, cls.finished)
         elif folder:
-            with contextlib.suppress(OSError):  # those that hold something stay
+            with contextlib.suppress(OSError):  # folders that are not empty stay
                 for empty in (folder, *list(folder.parents)[:2]):
                     empty.rmdir()
         return folder
@@ -88,26 +91,26 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
     objective = comparable(jobs, SweepTable.objective)
     if objective != SweepTable.objective:
         logger.warning(
-            "the jobs differ in their tokens, and so %s cannot be compared: ordered by %s",
+            "the jobs have different tokens, so %s cannot be compared; ordered by %s",
             SweepTable.objective,
             objective,
         )
     rows = build_rows(jobs, objective)
     path = folder / "results.tsv"
-    lines = ["\t".join(_cell(value) for value in row) + "\n" for row in rows]
+    lines = [tsv_row(row) for row in rows]
     with atomic_write(path) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
     pruned = sum(job.is_pruned for job in jobs)
     failed = sum(bool(job.failure) for job in jobs) - pruned
     logger.info(
-        "%d jobs, the best first by %s%s%s%s; %s:\n%s%s",
+        "%d jobs, best first by %s%s%s%s; %s:\n%s%s",
         len(jobs),
         objective,
         f", {finished} finished before" if finished else "",
         f", {pruned} pruned" if pruned else "",
         f", {failed} without result" if failed else "",
         path,
-        _shown(rows[: MAX_SHOWN + 1]),
+        text_table(rows[: MAX_SHOWN + 1]),
         f"\n… and {len(jobs) - MAX_SHOWN} more" if len(jobs) > MAX_SHOWN else "",
     )
     _draw(folder / "sweep.png", jobs, objective)
@@ -116,16 +119,16 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
 
 
 def _draw(path: Path, jobs: Sequence[Job], objective: str) -> None:
-    """Writes the picture, if the jobs differ in a setting and have results."""
+    """Plot the sweep if its finished jobs differ in a setting."""
     done = [job for job in jobs if not job.failure]
     keys = varying(done)
     if not keys:
         return
-    from korlm.sweeps.plot import draw_sweep  # matplotlib takes its time
+    from korlm.sweeps.plot import draw_sweep  # slow import
 
     values = [job.figures.get(column_of(objective), math.nan) for job in done]
     settings = {key: [job.overrides.get(key, "") for job in done] for key in keys}
     larger = objective.partition(".")[2] in LARGER_IS_BETTER
-    counted = [job.overrides.get("model") == "ngram" for job in done]
-    if draw_sweep(path, (objective, values), settings, larger, counted):
-        logger.info("%s: the picture of the sweep", path)
+    is_ngram = [job.overrides.get("model") == "ngram" for job in done]
+    if draw_sweep(path, (objective, values), settings, larger, is_ngram):
+        logger.info("%s: plot of the sweep", path)

@@ -19,7 +19,7 @@ from korlm.sweeps import hydra_plugins
 from korlm.sweeps.callback import SweepTable
 from korlm.sweeps.folder import register_resolvers, sweep_resume_command, with_stored
 from korlm.sweeps.results import note_failure
-from korlm.sweeps.search.pruning import PruningCallback, watching
+from korlm.sweeps.search.pruning import PruningCallback, open_callback
 from korlm.utils import dist_env
 from korlm.utils.errors import Interrupted, KorlmError, Pruned, output_errors
 
@@ -39,7 +39,7 @@ class Multirun(cli.SingleRun):
         """Add the arguments that a sweep was started with, if one is resumed.
 
         Raises:
-            ConfigError: there is no such sweep, or its objective is none.
+            ConfigError: the sweep does not exist, or its objective is unknown.
         """
         if command != "train":
             return
@@ -51,7 +51,7 @@ class Multirun(cli.SingleRun):
 
     @contextlib.contextmanager
     def job(self) -> Iterator[None]:
-        """Run a job; in a sweep an exception ends the job alone and is recorded in its folder."""
+        """Run a job; in a sweep an exception ends only this job and is recorded in its folder."""
         if not is_sweep():
             with super().job():
                 yield
@@ -65,11 +65,11 @@ class Multirun(cli.SingleRun):
             except (Exception, KeyboardInterrupt) as error:
                 _end_job(error)
             finally:
-                gc.collect()  # a run and its parts know each other; the next job needs their memory
+                gc.collect()  # a run contains reference cycles; free their memory for the next job
 
     def finish(self) -> Path | None:
         """Write and print the table of a sweep; return its folder."""
-        return SweepTable.tell()
+        return SweepTable.write_results()
 
     def resume_hint(self, folder: Path, arguments: Sequence[str]) -> str:
         """Return the command that resumes a sweep."""
@@ -83,21 +83,21 @@ def stage(
     return cli.stage(config_name, literal, renamed, Multirun())
 
 
-def watching_trial(objective: str) -> contextlib.AbstractContextManager[PruningCallback | None]:
-    """What watches over this job, if it is a trial of a search.
+def pruning_callback(objective: str) -> contextlib.AbstractContextManager[PruningCallback | None]:
+    """Return a context with the pruning callback of this job, if it is a trial of a search.
 
     Args:
-        objective: SPLIT.KEY that is minimised.
+        objective: SPLIT.KEY to minimize.
     """
     if not is_sweep():
         return contextlib.nullcontext()
-    return watching(output_dir().parent, cli.command_overrides(), objective)
+    return open_callback(output_dir().parent, cli.command_overrides(), objective)
 
 
 def _end_job(error: BaseException) -> NoReturn:
-    """Ends a job of a sweep by its exception: Hydra goes on with the next one."""
+    """Record the exception of a job and raise it, so that Hydra continues with the next job."""
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
-        raise KeyboardInterrupt from None  # the whole sweep ends
+        raise KeyboardInterrupt from None  # stops the whole sweep
     assert isinstance(error, Exception)
     if dist_env.place().is_main_process:
         note_failure(output_dir(), error)
@@ -107,7 +107,7 @@ def _end_job(error: BaseException) -> NoReturn:
     unexpected = not isinstance(error, KorlmError)
     logger.error("job %s of the sweep failed: %s", output_dir().name, error, exc_info=unexpected)
     link: BaseException | None = error
-    while link is not None:  # Hydra keeps the exception to the end, and it would keep the model
+    while link is not None:  # Hydra keeps the exception, whose frames would keep the model
         traceback.clear_frames(link.__traceback__)
         link = link.__cause__ or link.__context__
     raise error
@@ -115,22 +115,22 @@ def _end_job(error: BaseException) -> NoReturn:
 
 @contextlib.contextmanager
 def exclusive_job(job: Path) -> Iterator[None]:
-    """Around a job of a sweep, which other processes may have found in its folder as well.
+    """Hold the lock of a job within the block, since other processes may resume the sweep too.
 
     Raises:
-        OutputError: another one works on it.
+        OutputError: another process works on it.
     """
     lock = job / ".lock"
     if not dist_env.place().is_main_process:
         yield
         return
     if is_finished(job):
-        with contextlib.suppress(OSError):  # of a process that was killed in its last moment
+        with contextlib.suppress(OSError):  # left by a process that was killed at its end
             lock.unlink(missing_ok=True)
         yield
         return
-    from korlm.utils.io.locks import alone  # filelock takes its time
+    from korlm.utils.io.locks import alone  # slow import
 
-    taken = f"{job}: another process works on this job: wait for it, or end it first"
+    taken = f"{job}: another process works on this job; wait for it, or stop it first"
     with output_errors(job), alone(lock, taken):
         yield

@@ -1,7 +1,7 @@
-"""The folder of a sweep (-m): which jobs it holds, and how a later command goes on with it.
+"""The folder of a sweep: its jobs, their names, and how a later command resumes it.
 
-A job is known by its overrides, never by the name of its folder: a sweep to which a value was added
-finds what it has finished. ``multirun.yaml``, which Hydra writes first, holds what was typed.
+A job is identified by its overrides, not by the name of its folder, so that a sweep with additional
+values finds its finished jobs. ``multirun.yaml``, written first, holds the overrides as typed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from korlm.cli.arguments import key_of
+from korlm.config.keys import rename_override
 from korlm.config.paths import expand_home
-from korlm.config.renamed import rename_override
 from korlm.config.stored import check_override, read_yaml
 from korlm.runs.directories import is_finished
 from korlm.utils.errors import ConfigError
@@ -32,18 +32,18 @@ MAX_NAME = (
 )
 
 
-# What may differ between two commands that mean the same job.
-COMMAND_KEYS = ("resume", "resume_from", "outputs", "objective", "prepare")
+# Settings that do not change the result of a job.
+COMMAND_KEYS = ("resume", "resume_from", "outputs", "objective", "prepare", "imports")
 
 
 def job_settings(overrides: Iterable[str]) -> dict[str, str]:
-    """Key -> value as typed, of all that makes a job what it is."""
+    """Return key -> value, as typed, of the settings that identify a job."""
     pairs = ((key_of(override), override.partition("=")[2]) for override in overrides)
     return {key: value for key, value in pairs if not is_of_the_command(key)}
 
 
 def is_of_the_command(key: str) -> bool:
-    """Return whether a setting says how a command runs rather than what its job is.
+    """Return whether a setting affects how a command runs, but not the result of its job.
 
     >>> is_of_the_command("prepare.cluster"), is_of_the_command("model.hidden_dim")
     (True, False)
@@ -52,12 +52,12 @@ def is_of_the_command(key: str) -> bool:
 
 
 def settings_of(overrides: Iterable[str]) -> Settings:
-    """The same, to compare jobs by."""
+    """Return ``job_settings`` in hashable form, to compare jobs."""
     return frozenset(job_settings(overrides).items())
 
 
-def found_jobs(sweep: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-    """The folders of a sweep's jobs with their settings."""
+def iter_jobs(sweep: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Yield the folder and the settings of each job of a sweep."""
     for path in sweep.glob("*/.hydra/overrides.yaml"):
         settings = settings_in(path.parents[1])
         if settings is not None:
@@ -65,13 +65,13 @@ def found_jobs(sweep: Path) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def settings_in(job: Path) -> dict[str, str] | None:
-    """The settings of the job whose folder this is, if it has written them down."""
+    """Return the settings of the job in this folder; None if it was killed before writing them."""
     overrides = overrides_in(job)
     return None if overrides is None else job_settings(overrides)
 
 
 def overrides_in(job: Path) -> list[str] | None:
-    """What was typed for a job, if it was not killed before it wrote that down.
+    """Return the overrides of the job in this folder; None if it was killed before writing them.
 
     Raises:
         ConfigError: the file is damaged.
@@ -83,16 +83,16 @@ def overrides_in(job: Path) -> list[str] | None:
             raise ValueError("not a list")
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{path}: damaged ({error}); move the folder of this job out of the sweep, and go on "
-            "with the sweep: the job is done again"
+            f"{path}: damaged ({error}); move the folder of this job out of the sweep and "
+            "resume the sweep: the job will run again"
         ) from error
     return None if typed is None else [rename_override(str(one)) for one in typed]
 
 
 def remove_incomplete_jobs(sweep: Path) -> None:
-    """Removes folders of jobs that were killed before their settings were written down.
+    """Remove folders of jobs that were killed before they wrote their settings.
 
-    Nobody could go on with them, and the jobs would get other names than their own.
+    They cannot be resumed, and would keep the jobs from getting their names.
     """
     named = (path for path in sweep.glob("*") if path.name.isdecimal() or "=" in path.name)
     for folder in filter(Path.is_dir, named):
@@ -102,7 +102,7 @@ def remove_incomplete_jobs(sweep: Path) -> None:
 
 
 def sweep_dir(outputs: str, resume: str | None) -> str:
-    """The folder of a sweep: one of its own, or the one to go on with."""
+    """Return the folder of a sweep: a new one, or the one to resume."""
     return resume or new_folder(Path(outputs, "sweeps", f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
 
 
@@ -110,8 +110,8 @@ def job_name(number: int, overrides: Sequence[str], swept: Collection[str]) -> s
     """Return the name of a job's folder, which TensorBoard and tables show as well.
 
     Args:
-        number: of the job, its name where nothing varies and part of it where the rest is too long.
-        overrides: of the job.
+        number: index of the job: its name if nothing varies, a prefix if the name is too long.
+        overrides: overrides of the job.
         swept: the keys that vary.
 
     >>> job_name(0, ["model=lstm", "seed=1", "trainer.epochs=3"], {"model", "seed"})
@@ -130,24 +130,24 @@ def job_name(number: int, overrides: Sequence[str], swept: Collection[str]) -> s
 def job_dir(sweep: str, number: int, overrides: Sequence[str]) -> str:
     """Return the name of a job's folder: that of the same job in an earlier command, or a new one.
 
-    A new folder is made here and now: jobs that other processes start must not share it.
+    A new folder is created at once, so that jobs started by other processes do not share it.
     """
-    place = Path(sweep)
-    known = jobs_by_settings(place).get(settings_of(overrides))
+    folder = Path(sweep)
+    known = jobs_by_settings(folder).get(settings_of(overrides))
     if known is not None:
         return known
-    name = job_name(number, overrides, _swept.get(place.absolute(), frozenset()))
-    return Path(new_folder(place / name)).name
+    name = job_name(number, overrides, _swept.get(folder.absolute(), frozenset()))
+    return Path(new_folder(folder / name)).name
 
 
-_swept: dict[Path, frozenset[str]] = {}  # sweep of this process -> the keys that vary in it
+_swept: dict[Path, frozenset[str]] = {}  # folder of a sweep of this process -> keys that vary
 
 
 def begin_sweep(sweep: Path, swept: frozenset[str]) -> None:
-    """Prepare this process for giving the jobs of a sweep their folders.
+    """Prepare ``job_dir`` for a sweep.
 
     Args:
-        sweep: its folder.
+        sweep: folder of the sweep.
         swept: the keys that vary.
     """
     jobs_by_settings.cache_clear()
@@ -157,31 +157,31 @@ def begin_sweep(sweep: Path, swept: frozenset[str]) -> None:
 
 @functools.cache
 def jobs_by_settings(sweep: Path) -> dict[Settings, str]:
-    """Names of the jobs that earlier commands have left, finished ones first."""
-    jobs = sorted(found_jobs(sweep), key=lambda job: (is_finished(job[0]), job[0].name))
+    """Return settings -> folder name of the jobs of earlier commands; finished jobs win."""
+    jobs = sorted(iter_jobs(sweep), key=lambda job: (is_finished(job[0]), job[0].name))
     return {frozenset(settings.items()): folder.name for folder, settings in jobs}
 
 
 def with_stored(arguments: list[str]) -> list[str]:
-    """The arguments of a command that goes on with a sweep, completed by what began it.
+    """Return the arguments of a command, with those of the sweep that it resumes added.
 
-    What is typed anew replaces what was typed for the same key.
+    An argument of this command replaces a stored one with the same key.
 
     Args:
-        arguments: of a command with -m.
+        arguments: arguments of a command with -m.
 
     Raises:
-        ConfigError: resume=FOLDER is no sweep.
+        ConfigError: resume=FOLDER is not a sweep.
     """
-    places = [at for at, argument in enumerate(arguments) if argument.startswith("resume=")]
-    if not places:
+    positions = [at for at, argument in enumerate(arguments) if argument.startswith("resume=")]
+    if not positions:
         return arguments
     if any(argument.startswith("hydra.sweep.dir=") for argument in arguments):
         raise ConfigError(
-            f"{arguments[places[-1]]}: names the folder of the sweep, and so does hydra.sweep.dir: "
-            "leave one out"
+            f"{arguments[positions[-1]]}: and hydra.sweep.dir both name the folder of the sweep; "
+            "remove one"
         )
-    folder = Path(arguments[places[-1]].partition("=")[2].strip("'\""))
+    folder = Path(arguments[positions[-1]].partition("=")[2].strip("'\""))
     keys = {key_of(argument) for argument in arguments}
     stored = [override for override in _stored(folder) if key_of(override) not in keys]
     path = folder / "multirun.yaml"
@@ -192,21 +192,21 @@ def with_stored(arguments: list[str]) -> list[str]:
         for override in overrides_in(job.parents[1]) or []:
             if key_of(override) not in keys:
                 check_override(override, str(job))
-    at = places[-1] + 1  # settings stand together: argparse wants it so
+    at = positions[-1] + 1  # argparse requires all overrides in one block
     return [*arguments[:at], *stored, *arguments[at:]]
 
 
 def _stored(sweep: Path) -> list[str]:
-    """The settings that a sweep was begun with, those of its search too.
+    """Return the overrides that a sweep was started with, including those of its search.
 
-    A launcher and the workers of ``prepare.*`` must be typed again: the next command may run
-    elsewhere, and somebody else's file must not choose what this machine starts or talks to.
+    The launcher and ``prepare.*`` must be typed again: the next command may run on another machine,
+    and a file of another person must not choose which programs or servers this machine uses.
     """
     path = sweep / "multirun.yaml"
     if not path.is_file():
         raise ConfigError(
             f"resume={sweep}: no multirun.yaml in there; with -m give the folder of a sweep, such "
-            "as outputs/sweeps/<date>_<time>; to go on with one run, leave out -m"
+            "as outputs/sweeps/<date>_<time>; to resume a single run, remove -m"
         )
     try:
         overrides = read_yaml(path)["hydra"]["overrides"]
@@ -215,51 +215,51 @@ def _stored(sweep: Path) -> list[str]:
     except (LookupError, TypeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{path}: damaged ({reason}); type the whole sweep again") from error
-    searching = [o for o in hydra if re.match(r"hydra[/.]sweeper\b", key_of(o))]
-    return [*(o for o in task if key_of(o).partition(".")[0] != "prepare"), *searching]
+    search = [o for o in hydra if re.match(r"hydra[/.]sweeper\b", key_of(o))]
+    return [*(o for o in task if key_of(o).partition(".")[0] != "prepare"), *search]
 
 
 def _check_outputs(override: str, sweep: Path) -> None:
-    """Refuse a stored ``outputs`` in which the sweep does not lie: korlm would write there."""
+    """Reject a stored ``outputs`` that does not contain the sweep: korlm would write there."""
     value = override.partition("=")[2].strip("'\"")
-    if key_of(override) == "outputs" and not lies_in(sweep, Path(value)):
+    if key_of(override) == "outputs" and not is_inside(sweep, Path(value)):
         raise ConfigError(
-            f"{sweep / 'multirun.yaml'}: outputs={value}: this sweep does not lie in that folder; "
-            "type outputs=FOLDER to say where prepared corpora go"
+            f"{sweep / 'multirun.yaml'}: outputs={value}: this sweep is not in that folder; "
+            "give outputs=FOLDER to choose where prepared corpora are written"
         )
 
 
-def lies_in(path: Path, folder: Path) -> bool:
-    """Return whether a file or folder lies somewhere below a folder."""
+def is_inside(path: Path, folder: Path) -> bool:
+    """Return whether a path is inside a folder."""
     return folder.resolve() in path.resolve().parents
 
 
 def run_command(job: Path) -> str:
-    """Return what to type to train a job's model by itself, with its files where the sweep's are.
+    """Return the command that trains the model of a job on its own, with the same ``outputs``.
 
     Args:
-        job: its folder.
+        job: folder of the job.
     """
     overrides = overrides_in(job) or []
     keys = (key for key in map(key_of, overrides) if not is_of_the_command(key))
-    kept = (*keys, "outputs")
-    own = [override for override in overrides if key_of(override) in kept]
+    included = (*keys, "outputs", "imports")
+    own = [override for override in overrides if key_of(override) in included]
     return shlex.join(["python", "-m", "korlm.train", *own])
 
 
 def sweep_resume_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
-    """What to type to go on with a sweep.
+    """Return the command that resumes a sweep.
 
     Args:
-        sweep: its folder.
-        arguments: of the command that began it; launcher and sweeper are named anew.
+        sweep: folder of the sweep.
+        arguments: arguments of the command that started it; launcher and sweeper are repeated.
 
     >>> sweep_resume_command(Path("outputs/sweeps/a"), ["-m", "seed=1,2", "hydra/launcher=joblib"])
     'python -m korlm.train -m resume=outputs/sweeps/a hydra/launcher=joblib'
     """
     value = str(sweep)
     quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"
-    own = [a for a in arguments if re.match(r"\+*hydra[./](?!sweep\.dir=|mode=)", a)]
+    own = [a for a in arguments if re.match(r"\+*hydra[./](?!sweep\.dir=|mode=)|imports=", a)]
     return "python -m korlm.train -m " + shlex.join([f"resume={quoted}", *own])
 
 
@@ -269,6 +269,6 @@ def _sweep_dir(outputs: str, resume: str | None) -> str:
 
 
 def register_resolvers() -> None:
-    """Register the resolvers that conf/train.yaml names the folders of a sweep with."""
+    """Register the resolvers for the folders of a sweep in conf/train.yaml."""
     OmegaConf.register_new_resolver("korlm_sweep_dir", _sweep_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("korlm_job_dir", job_dir, replace=True)

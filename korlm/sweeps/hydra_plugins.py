@@ -1,8 +1,8 @@
-"""Sweepers and launchers of korlm's own, made known to Hydra.
+"""Registration of korlm's sweepers and launchers with Hydra.
 
-Hydra takes plugins from the package ``hydra_plugins`` alone, which korlm does not ship: files under
-conf/hydra name them ``_target_: hydra_plugins.korlm.<class>``. The classes keep the modules that
-they are written in, so that other processes can unpickle them; those must import nothing heavy.
+Hydra discovers plugins only in the package ``hydra_plugins``, which korlm does not ship, so they
+are registered here. Files in conf/hydra name them ``_target_: hydra_plugins.korlm.<class>``. Their
+modules must be cheap to import.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ CLASSES: tuple[type[Plugin], ...] = (
 
 
 def register() -> None:
-    """Tells Hydra the classes; more than once does no harm."""
+    """Register the classes; calling it more than once is harmless."""
     plugins = Plugins.instance()
-    for found in CLASSES:
-        plugins.register(found)
-        plugins.class_name_to_class[f"hydra_plugins.korlm.{found.__name__}"] = found
-    # In the place of Hydra's own, which its plugins have registered by now.
+    for plugin in CLASSES:
+        plugins.register(plugin)
+        plugins.class_name_to_class[f"hydra_plugins.korlm.{plugin.__name__}"] = plugin
+    # Replaces Hydra's own basic sweeper, which is registered by now.
     ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=GridConfig)

@@ -1,6 +1,6 @@
-"""The end of a sweep (-m): one table of its jobs, printed and kept as results.tsv, and a picture.
+"""Results of a sweep: reads the folders of its jobs and builds one table.
 
-Knows nothing but what the jobs left in their folders (``.hydra/overrides.yaml``, ``metrics.json``,
+The only input is what the jobs wrote (``.hydra/overrides.yaml``, ``metrics.json``,
 ``training.json``, ``failed.txt``), so that jobs may have run anywhere and at any time.
 """
 
@@ -15,16 +15,14 @@ from typing import Any
 from korlm.config.objective import cost
 from korlm.config.stored import read_json
 from korlm.runs.directories import FAILED
-from korlm.sweeps.folder import (
-    found_jobs,
-)
+from korlm.sweeps.folder import iter_jobs
 from korlm.utils.errors import reason_of
 from korlm.utils.io.tables import aligned
 
 Figure = tuple[str, ...]
 
 
-# Column of the table, file and keys of the figure.
+# Column of the table -> file, and keys of the metric in it.
 FIGURES: dict[str, Figure] = {
     "valid_perplexity": ("metrics.json", "valid", "perplexity"),
     "test_perplexity": ("metrics.json", "test", "perplexity"),
@@ -36,7 +34,7 @@ FIGURES: dict[str, Figure] = {
 }
 
 
-# Figures per token: they cannot be compared where the tokens differ.
+# Metrics per token: they cannot be compared if the tokens differ.
 PER_TOKEN = ("loss", "perplexity", "perplexity_known")
 
 
@@ -45,14 +43,14 @@ MAX_SHOWN = 60  # jobs in the printed table
 
 @dataclass(frozen=True)
 class Job:
-    """What a job of a sweep left behind.
+    """Settings and results of one job.
 
     Attributes:
-        name: of its folder, as a rule the overrides in which it differs from the others.
+        name: name of its folder, usually the overrides in which it differs from the others.
         overrides: key -> value of its settings, as typed.
-        figures: column -> value of those that there are; infinite where metrics.json has null.
-        failure: why it has no figures, in one line; empty if it has.
-        tokens: what tells whether another job has the same tokens.
+        figures: column -> value, if present; infinite where metrics.json has null.
+        failure: why it has no results, in one line; empty if it has.
+        tokens: key that is equal for jobs with the same tokens.
     """
 
     name: str
@@ -63,23 +61,23 @@ class Job:
 
     @property
     def is_pruned(self) -> bool:
-        """Whether a search has ended it early."""
+        """Return whether a search pruned this job."""
         return self.failure.startswith("pruned at step ")
 
     def order(self, objective: str) -> tuple[int, float, int, str]:
-        """The best first, then those that were pruned, failures last."""
+        """Return a sort key: best jobs first, then pruned ones, failed ones last."""
         value = cost(objective, self.figures.get(column_of(objective)))
         rank = bool(self.failure) * (1 if self.is_pruned else 2)
         return (rank, value, len(self.name), self.name)
 
 
 def note_failure(folder: Path, error: Exception) -> None:
-    """Leaves the reason of a failed job in its folder."""
+    """Write the reason of a failure into the folder of a job."""
     (folder / FAILED).write_text(reason_of(error) + "\n", encoding="utf-8")
 
 
 def column_of(objective: str) -> str:
-    """The column of a figure of metrics.json.
+    """Return the column of a metric.
 
     >>> column_of("valid.perplexity")
     'valid_perplexity'
@@ -88,20 +86,20 @@ def column_of(objective: str) -> str:
 
 
 def read_jobs(folder: Path, objective: str = "valid.perplexity") -> list[Job]:
-    """All jobs of a sweep, the best first.
+    """Return all jobs of a sweep, best first.
 
     Args:
-        folder: of the sweep.
+        folder: folder of the sweep.
         objective: SPLIT.KEY of metrics.json.
     """
     wanted = {**FIGURES, column_of(objective): ("metrics.json", *objective.split("."))}
-    jobs = [_read_job(job, settings, wanted) for job, settings in found_jobs(folder)]
+    jobs = [_read_job(job, settings, wanted) for job, settings in iter_jobs(folder)]
     used = comparable(jobs, objective)
     return sorted(jobs, key=lambda job: job.order(used))
 
 
 def comparable(jobs: Sequence[Job], objective: str) -> str:
-    """The objective, or bits per character of its split where the jobs' tokens differ."""
+    """Return the objective, or bits per character of its split if the jobs' tokens differ."""
     split, _, key = objective.partition(".")
     tokens = {job.tokens for job in jobs if not job.failure}
     return f"{split}.bits_per_char" if key in PER_TOKEN and len(tokens) > 1 else objective
@@ -136,21 +134,21 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Figur
 
 
 def damaged_figures(path: Path, error: Exception) -> str:
-    """Return what to do about a file of figures that cannot be read, in one line."""
-    return f"{path}: damaged ({error}); delete it, and go on with the sweep: the job is done again"
+    """Return what to do about a damaged metrics file, in one line."""
+    return f"{path}: damaged ({error}); delete it and resume the sweep: the job will run again"
 
 
 def varying(jobs: Sequence[Job]) -> list[str]:
-    """The settings in which the jobs differ."""
+    """Return the settings in which the jobs differ."""
     keys = dict.fromkeys(key for job in jobs for key in job.overrides)
     return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
 
 
 def build_rows(jobs: Sequence[Job], objective: str = "valid.perplexity") -> list[list[str | float]]:
-    """Build the table: a head, and a row for each job.
+    """Return the table: a header and one row per job.
 
-    The settings in which the jobs differ come first, then the figures, of which the objective is
-    the first one, then the names of the jobs' folders.
+    Columns are the settings in which the jobs differ, the metrics with the objective first, and the
+    names of the jobs' folders.
 
     >>> build_rows([Job("0", {"seed": "1", "name": "a"}, {"valid_perplexity": 7.0}, ""),
     ...             Job("1", {"seed": "2", "name": "a"}, {}, "the disk is full")])
@@ -174,13 +172,17 @@ def build_rows(jobs: Sequence[Job], objective: str = "valid.perplexity") -> list
     return rows
 
 
+def tsv_row(row: Sequence[str | float]) -> str:
+    """Return a line of results.tsv, with numbers in full precision."""
+    return "\t".join(map(_cell, row)) + "\n"
+
+
 def _cell(value: str | float) -> str:
-    """As results.tsv has it: numbers in full."""
     return " ".join(value.split()) if isinstance(value, str) else str(value)
 
 
-def _shown(rows: Sequence[Sequence[str | float]]) -> str:
-    """As people read it: rounded, in columns, numbers to the right."""
+def text_table(rows: Sequence[Sequence[str | float]]) -> str:
+    """Return the table for a terminal, rounded and with right-aligned numbers."""
     columns = zip(*rows[1:], strict=True)
     texts = [at for at, column in enumerate(columns) if all(isinstance(v, str) for v in column)]
     cells = [[_rounded(value) for value in row] for row in rows]

@@ -5,12 +5,14 @@ The light ones are here, which need no process of their own (the others: ``worke
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import pyarrow as pa
 
+from korlm.config import TokenizerConfig
 from korlm.tokenizers.analysis import Analysis, to_record_batch
 
 SPACE_SYMBOL = "▁"  # a blank among the tokens of the syllable tokenizer
@@ -40,7 +42,29 @@ class InProcessTokenizer(ABC):
     """What tokenizers share that run in this process."""
 
     name: str
-    version = "1"
+    version = "1"  # a part of fingerprints: to be changed when the tokens of a line change
+
+    @classmethod
+    def from_config(cls, config: TokenizerConfig, learned: bytes | None = None) -> Tokenizer:
+        """Return the tokenizer of the settings.
+
+        Args:
+            config: its settings.
+            learned: what ``train`` returned.
+        """
+        return cls()
+
+    @classmethod
+    def train(cls, config: TokenizerConfig, lines: Iterable[str]) -> bytes | None:
+        """Return what is learned from the lines (NFC) of train; None: nothing is."""
+        return None
+
+    @classmethod
+    def version_of(cls, config: TokenizerConfig) -> str:
+        """Return the version of the tokenizer with these settings, without building it."""
+        settings = dataclasses.asdict(config)
+        del settings["name"]
+        return ", ".join([cls.version, *(f"{key}={value}" for key, value in settings.items())])
 
     @abstractmethod
     def analyze(self, text: str) -> Analysis:

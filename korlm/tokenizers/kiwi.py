@@ -10,22 +10,19 @@ from typing import Any, ClassVar
 
 from korlm.config import WorkerConfig
 from korlm.tokenizers.analysis import Analysis, Span
-from korlm.tokenizers.mecab import Mecab
 from korlm.tokenizers.offsets import analysis_of
 from korlm.tokenizers.workers.external import LineAnalyzer
-from korlm.utils.packages import version_of
-
-VERSION = 1  # of what is made of their answers
 
 
 class Kiwi(LineAnalyzer):
     """Forms and tags of ``Kiwi().tokenize(line)``; the threads of a process share the model."""
 
     exceptions = (RuntimeError, ValueError)
+    packages = ("kiwipiepy", "kiwipiepy-model")
     _shared: ClassVar[Any] = None
 
     def __init__(self, config: WorkerConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         import kiwipiepy
 
         if Kiwi._shared is None:
@@ -37,22 +34,3 @@ class Kiwi(LineAnalyzer):
         (tokens,) = self._shared.tokenize([text])
         spans = [Span(token.start, token.start + token.len) for token in tokens]
         return analysis_of(text, [t.form for t in tokens], [str(t.tag) for t in tokens], spans)
-
-
-ANALYZERS: dict[str, type[Kiwi] | type[Mecab]] = {"kiwi": Kiwi, "mecab": Mecab}
-
-
-_PACKAGES = {
-    "kiwi": ("kiwipiepy", "kiwipiepy-model"),
-    "mecab": ("python-mecab-ko", "python-mecab-ko-dic"),
-}
-
-
-def native_version(config: WorkerConfig) -> str:
-    """Which tokenizer this is; the clock gives its lines up.
-
-    Raises:
-        TokenizerError: its package is not installed.
-    """
-    packages = [f"{name} {version_of(name, config.name)}" for name in _PACKAGES[config.name]]
-    return ", ".join([str(VERSION), *packages, f"{config.line_timeout_s:g} s"])

@@ -124,7 +124,7 @@ class KonlpyKkma(LineAnalyzer):
     """
 
     def __init__(self, config: KkmaConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         find_java()
         # konlpy starts Java itself and takes no options.
         given = [os.environ.get("JAVA_TOOL_OPTIONS", ""), *(f'"{o}"' for o in java_options())]
@@ -182,6 +182,16 @@ class KkmaTokenizer(ExternalTokenizer):
             morphs = found if isinstance(found, str) else " ".join(found.morphs)
             if morphs != expected:
                 raise _not_whole(f"Kkma reads {text!r} as {morphs!r}, not {expected!r}", config)
+
+    @classmethod
+    def from_config(cls, config: KkmaConfig) -> KkmaTokenizer:
+        """Return a tokenizer for one thread."""
+        return cls(config)
+
+    @classmethod
+    def version_of(cls, config: KkmaConfig) -> str:
+        """See ``kkma_version``."""
+        return kkma_version(config)
 
 
 def kkma_version(config: KkmaConfig) -> str:

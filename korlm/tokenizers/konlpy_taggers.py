@@ -19,15 +19,13 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
-from korlm.config import JavaConfig
+from korlm.config import JavaConfig, WorkerConfig
 from korlm.tokenizers.analysis import Analysis, Span
 from korlm.tokenizers.jvm import java_exceptions, start_java
 from korlm.tokenizers.offsets import analysis_of, eojeol_starts, find_spans, loss
 from korlm.tokenizers.workers.external import LineAnalyzer
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import konlpy_folder
-
-VERSION = 1  # of what is made of the taggers' answers
 
 
 class _Tagger(LineAnalyzer):
@@ -42,7 +40,7 @@ class _Tagger(LineAnalyzer):
     class_name: ClassVar[str]
 
     def __init__(self, config: JavaConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         import jpype
 
         self.folder = konlpy_folder() / "java"
@@ -59,6 +57,14 @@ class _Tagger(LineAnalyzer):
                 f"its dictionary did not load ({why}); is there memory for tokenizer.heap_mb="
                 f"{config.heap_mb}?"
             ) from error
+
+    @classmethod
+    def version_of(cls, config: WorkerConfig) -> str:
+        """See ``LineAnalyzer.version_of``; the jar is the tagger."""
+        jar = konlpy_folder() / "java" / cls.jar
+        konlpy = importlib.metadata.version("konlpy")
+        seconds = f"{config.line_timeout_s:g} s"
+        return f"{cls.version}, konlpy {konlpy}, {jar.name} {_digest(jar)}, {seconds}"
 
     @abstractmethod
     def load(self, jpype: Any) -> None:
@@ -207,16 +213,6 @@ def _hannanum_units(told: str) -> list[tuple[str, str]]:
             units += [(unit[0], reading) for reading in unit[1:]]
             unit = []
     return units
-
-
-TAGGERS: dict[str, type[_Tagger]] = {"okt": Okt, "komoran": Komoran, "hannanum": Hannanum}
-
-
-def tagger_version(config: JavaConfig) -> str:
-    """Which tagger this is, without starting Java; the clock gives its lines up."""
-    jar = konlpy_folder() / "java" / TAGGERS[config.name].jar
-    konlpy = importlib.metadata.version("konlpy")
-    return f"{VERSION}, konlpy {konlpy}, {jar.name} {_digest(jar)}, {config.line_timeout_s:g} s"
 
 
 def _digest(path: Path) -> str:

@@ -12,9 +12,10 @@ class Mecab(LineAnalyzer):
     """Surfaces and tags of ``MeCab().pos(line)`` of python-mecab-ko, with mecab-ko-dic."""
 
     exceptions = (RuntimeError, ValueError)
+    packages = ("python-mecab-ko", "python-mecab-ko-dic")
 
     def __init__(self, config: WorkerConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         import mecab
 
         self._mecab = mecab.MeCab()

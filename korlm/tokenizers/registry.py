@@ -1,32 +1,22 @@
-"""The tokenizer of the settings, what it must learn first, what tells two versions of it apart."""
+"""Settings -> tokenizer: what is built from them, trained first, and part of fingerprints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Any
 
-from korlm.config import JavaConfig, KkmaConfig, SentencePieceConfig, TokenizerConfig, WorkerConfig
+from korlm.config import TokenizerConfig, WorkerConfig, registry
 from korlm.tokenizers.base import Tokenizer
-from korlm.tokenizers.characters import JamoTokenizer, SyllableTokenizer
-from korlm.tokenizers.kiwi import ANALYZERS, native_version
-from korlm.tokenizers.kkma import KkmaTokenizer, kkma_version
-from korlm.tokenizers.konlpy_taggers import TAGGERS, tagger_version
-from korlm.tokenizers.sentencepiece_unigram import (
-    SentencePieceTokenizer,
-    pieces_version,
-    train_pieces,
-)
-from korlm.tokenizers.whitespace import EojeolTokenizer
 from korlm.tokenizers.workers.external import ExternalTokenizer
 
-_PLAIN: dict[str, Callable[[], Tokenizer]] = {
-    "eojeol": EojeolTokenizer,
-    "syllable": SyllableTokenizer,
-    "jamo": JamoTokenizer,
-}
+
+def _class_of(config: TokenizerConfig) -> Any:
+    """Return the registered class: of tokenizers in workers an analyzer, else a tokenizer."""
+    return registry.builder("tokenizer", config.name)
 
 
 def train_tokenizer(config: TokenizerConfig, lines: Iterable[str]) -> bytes | None:
-    """What a tokenizer must learn from train before it can work; None where it is nothing.
+    """Return what a tokenizer learns from train before it can tokenize; None if nothing.
 
     Args:
         config: of the tokenizer.
@@ -35,55 +25,46 @@ def train_tokenizer(config: TokenizerConfig, lines: Iterable[str]) -> bytes | No
     Raises:
         TokenizerError: the lines are not enough for what it is to learn.
     """
-    return train_pieces(config, lines) if isinstance(config, SentencePieceConfig) else None
+    if isinstance(config, WorkerConfig):
+        return None
+    learned: bytes | None = _class_of(config).train(config, lines)
+    return learned
 
 
 def build_inprocess(config: TokenizerConfig, learned: bytes | None = None) -> Tokenizer | None:
-    """The tokenizer of the settings, if it needs no process of its own.
+    """Return the tokenizer of the settings; None if it runs in child processes.
 
     Args:
         config: of the tokenizer.
-        learned: what ``train_tokenizer`` gave.
+        learned: what ``train_tokenizer`` returned.
 
     Raises:
         TokenizerError: what it learned is damaged.
     """
-    if isinstance(config, SentencePieceConfig):
-        assert learned is not None
-        return SentencePieceTokenizer(config, learned)
-    make = _PLAIN.get(config.name)
-    return make() if make else None
+    if isinstance(config, WorkerConfig):
+        return None
+    tokenizer: Tokenizer = _class_of(config).from_config(config, learned)
+    return tokenizer
 
 
 def build_external(config: WorkerConfig) -> ExternalTokenizer:
-    """The tokenizer of the settings for one thread of a worker process.
+    """Return the tokenizer of the settings for one thread of a worker process.
 
     Args:
-        config: with numbers in the place of null.
+        config: with numbers in place of null.
 
     Raises:
         TokenizerError: it does not start.
     """
-    if isinstance(config, KkmaConfig):
-        return KkmaTokenizer(config)
-    version = tokenizer_version(config)
-    if isinstance(config, JavaConfig):
-        return ExternalTokenizer(config.name, version, TAGGERS[config.name](config))
-    return ExternalTokenizer(config.name, version, ANALYZERS[config.name](config))
+    tokenizer: ExternalTokenizer = _class_of(config).from_config(config)
+    return tokenizer
 
 
 def tokenizer_version(config: TokenizerConfig) -> str:
-    """What tells two versions of a tokenizer apart, for fingerprints; starts nothing.
+    """Return the version of a tokenizer for fingerprints; starts nothing.
 
     Raises:
         TokenizerError: a package that it needs is not installed.
     """
-    if isinstance(config, KkmaConfig):
-        return kkma_version(config)
-    if isinstance(config, JavaConfig):
-        return tagger_version(config)
-    if isinstance(config, WorkerConfig):
-        return native_version(config)
-    if isinstance(config, SentencePieceConfig):
-        return pieces_version(config)
-    return _PLAIN[config.name]().version
+    version: str = _class_of(config).version_of(config)
+    return version

@@ -12,10 +12,10 @@ import io
 import itertools
 from collections.abc import Iterable
 
-from korlm.config import SentencePieceConfig
+from korlm.config import SentencePieceConfig, TokenizerConfig
 from korlm.text.unicode import is_blank, replace_lone_surrogates
 from korlm.tokenizers.analysis import EMPTY, Analysis
-from korlm.tokenizers.base import SPACE_SYMBOL, InProcessTokenizer
+from korlm.tokenizers.base import SPACE_SYMBOL, InProcessTokenizer, Tokenizer
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import version_of
 
@@ -95,6 +95,24 @@ class SentencePieceTokenizer(InProcessTokenizer):
                 f"the model of sentencepiece is damaged ({' '.join(str(error).split())})"
             ) from error
         self._bytes = config.byte_fallback
+
+    @classmethod
+    def from_config(cls, config: TokenizerConfig, learned: bytes | None = None) -> Tokenizer:
+        """See ``InProcessTokenizer.from_config``."""
+        assert isinstance(config, SentencePieceConfig) and learned is not None
+        return cls(config, learned)
+
+    @classmethod
+    def train(cls, config: TokenizerConfig, lines: Iterable[str]) -> bytes | None:
+        """See ``train_pieces``."""
+        assert isinstance(config, SentencePieceConfig)
+        return train_pieces(config, lines)
+
+    @classmethod
+    def version_of(cls, config: TokenizerConfig) -> str:
+        """See ``pieces_version``."""
+        assert isinstance(config, SentencePieceConfig)
+        return pieces_version(config)
 
     def analyze(self, text: str) -> Analysis:
         """The tokens of one line."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from korlm.config import (
     PlateauConfig,
     ScheduleConfig,
     SGDConfig,
+    registry,
 )
 from korlm.models.base import LanguageModel
 from korlm.training.muon import Muon
@@ -30,50 +32,85 @@ from korlm.training.muon import Muon
 def build_optimizer(
     model: nn.Module, config: OptimizerConfig, bf16: bool = False
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of the settings.
-
-    Weight decay applies to weight matrices only, not to biases, normalization and initial states.
+    """Return the optimizer of the settings, ``builds(model, config, bf16)``.
 
     Args:
         model: on its device.
-        config: settings of the optimizer.
-        bf16: whether matrix products of the optimizer itself (Muon) run in bf16.
+        config: the settings of a registered optimizer.
+        bf16: whether matrix products of the optimizer itself run in bf16.
     """
-    hidden: list[tuple[Tensor, int]] = []
-    if isinstance(config, MuonConfig) and isinstance(model, LanguageModel):
-        hidden = model.muon_weights()
-    hidden_ids = {id(weight) for weight, _ in hidden}
-    decayed: list[nn.Parameter] = []
-    not_decayed: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if id(parameter) not in hidden_ids:
-            is_matrix = parameter.ndim > 1 and not name.endswith("initial")
-            (decayed if is_matrix else not_decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": not_decayed, "weight_decay": 0.0},
+    build = registry.builder("optimizer", config.name)
+    optimizer: torch.optim.Optimizer = build(model, config, bf16)
+    return optimizer
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, exclude: Iterable[Tensor] = ()
+) -> list[dict[str, Any]]:
+    """Return two groups of parameters: matrices, with weight decay, and vectors, without.
+
+    Args:
+        model: whose parameters they are.
+        weight_decay: of the matrices.
+        exclude: parameters to leave out.
+    """
+    excluded = {id(parameter) for parameter in exclude}
+    named = [(name, p) for name, p in model.named_parameters() if id(p) not in excluded]
+    is_matrix = {name: p.ndim > 1 and not name.endswith("initial") for name, p in named}
+    return [
+        {"params": [p for name, p in named if is_matrix[name]], "weight_decay": weight_decay},
+        {"params": [p for name, p in named if not is_matrix[name]], "weight_decay": 0.0},
     ]
-    # The fused implementation updates in one pass over memory.
-    fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
-    if isinstance(config, MuonConfig):
-        hidden_groups = [
-            {"params": [weight], "gates": gates, "weight_decay": config.weight_decay}
-            for weight, gates in hidden
-        ]
-        rates = (config.lr, config.matrix_lr, config.momentum)
-        betas = (config.beta1, config.beta2)
-        dtype = torch.bfloat16 if bf16 else torch.float32
-        return Muon(hidden_groups, groups, *rates, dtype, betas=betas, eps=config.eps, fused=fused)
-    if isinstance(config, AdamConfig):
-        adam = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-        betas = (config.beta1, config.beta2)
-        return adam(groups, lr=config.lr, betas=betas, eps=config.eps, fused=fused)
-    if isinstance(config, SGDConfig):
-        return torch.optim.SGD(
-            groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
-        )
-    assert isinstance(config, AdagradConfig)
+
+
+def build_adam(model: nn.Module, config: AdamConfig, bf16: bool) -> torch.optim.Optimizer:
+    """Return Adam or AdamW, as ``config.name`` says."""
+    kind: type[torch.optim.Adam] = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    groups = parameter_groups(model, config.weight_decay)
+    betas = (config.beta1, config.beta2)
+    return kind(groups, lr=config.lr, betas=betas, eps=config.eps, fused=_can_fuse(model))
+
+
+def build_muon(model: nn.Module, config: MuonConfig, bf16: bool) -> torch.optim.Optimizer:
+    """Return Muon for ``LanguageModel.muon_weights`` and AdamW for the other parameters."""
+    hidden = model.muon_weights() if isinstance(model, LanguageModel) else []
+    by_gates = [
+        {"params": [weight], "gates": gates, "weight_decay": config.weight_decay}
+        for weight, gates in hidden
+    ]
+    return Muon(
+        by_gates,
+        parameter_groups(model, config.weight_decay, [weight for weight, _ in hidden]),
+        config.lr,
+        config.matrix_lr,
+        config.momentum,
+        torch.bfloat16 if bf16 else torch.float32,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        fused=_can_fuse(model),
+    )
+
+
+def build_sgd(model: nn.Module, config: SGDConfig, bf16: bool) -> torch.optim.Optimizer:
+    """Return stochastic gradient descent."""
+    return torch.optim.SGD(
+        parameter_groups(model, config.weight_decay),
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        fused=_can_fuse(model),
+    )
+
+
+def build_adagrad(model: nn.Module, config: AdagradConfig, bf16: bool) -> torch.optim.Optimizer:
+    """Return Adagrad."""
+    groups = parameter_groups(model, config.weight_decay)
     return torch.optim.Adagrad(groups, lr=config.lr, eps=config.eps)
+
+
+def _can_fuse(model: nn.Module) -> bool:
+    """Return whether PyTorch has a fused form, which updates in one pass over memory."""
+    return all(p.device.type in ("cpu", "cuda") for p in model.parameters())
 
 
 def clip_gradients(parameters: Iterable[Tensor], limit: float | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""How many cores there are for this process."""
+"""The number of cores available to this process."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 
 
-SLURM = "SLURM_CPUS_PER_TASK"  # not all of SLURM's machines hold a task to what it asked for
+SLURM = "SLURM_CPUS_PER_TASK"  # SLURM does not always enforce the requested number
 
 
 def available_cores() -> int:
-    """Cores that this process may use, by its affinity, its container and SLURM."""
+    """Return the number of cores allowed by affinity, container and SLURM."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -25,15 +25,15 @@ def available_cores() -> int:
 
 
 def _quota(root: Path) -> float | None:
-    """Cores that a control group of Linux has time for, as ``docker run --cpus`` sets it."""
+    """Return the CPU limit of the Linux control group, as set by ``docker run --cpus``."""
     try:
-        told = (root / "cpu.max").read_text()
+        limit = (root / "cpu.max").read_text()
     except OSError:
-        try:  # the first version of control groups
-            told = " ".join(
+        try:  # version 1 of control groups
+            limit = " ".join(
                 (root / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
             )
         except OSError:
             return None
-    quota, period = told.split()
+    quota, period = limit.split()
     return float(quota) / float(period) if quota not in ("max", "-1") else None

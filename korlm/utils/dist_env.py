@@ -1,6 +1,6 @@
-"""What torchrun tells each process that it starts; without torchrun a process is alone.
+"""Rank and world size of this process under torchrun.
 
-Light on purpose: commands ask here before they know whether their settings are valid.
+Does not import torch: commands need the rank before they validate their settings.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rank:
-    """A process among those that work together.
+    """One process of a distributed run.
 
     Attributes:
-        rank: its number, from 0.
-        size: how many there are.
-        local_rank: its number on this machine, and that of its GPU.
-        local_size: how many there are on this machine.
+        rank: index of the process, from 0.
+        size: number of processes (world size).
+        local_rank: index on this machine, and index of its GPU.
+        local_size: number of processes on this machine.
     """
 
     rank: int = 0
@@ -31,19 +31,19 @@ class Rank:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether it is the one that talks and writes."""
+        """Return whether this is rank 0, which logs and writes files."""
         return self.rank == 0
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is nobody else."""
+        """Return whether this is the only process."""
         return self.size == 1
 
 
 def place() -> Rank:
-    """The place of this process.
+    """Return the rank of this process.
 
-    RANK and WORLD_SIZE are left alone where torchrun did not set them: clusters set them as well.
+    RANK and WORLD_SIZE count only under torchrun: clusters set them for other purposes.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return Rank()
@@ -53,11 +53,11 @@ def place() -> Rank:
 
 @contextlib.contextmanager
 def exit_immediately() -> Iterator[None]:
-    """Around a whole command: ends a process of several at once when the command has ended.
+    """Exit with ``os._exit`` after a whole command if it is one of several processes.
 
-    PyTorch's threads for talking may outlive the connections they were for. Python's usual end then
-    aborts the process, which happened to one run in six, all files being written, and torchrun
-    takes a finished run for a failed one.
+    PyTorch's communication threads may outlive their connections. Python's normal exit then aborts
+    the process (one run in six, after all files were written), and torchrun reports a finished run
+    as failed.
     """
     code: object = 0
     try:

@@ -1,22 +1,22 @@
-"""The exceptions that users meet. Each message is one line: what, where, the limit, what to do.
+"""Exceptions whose message is shown to the user in one line: what, where, the limit, what to do.
 
 KorlmError                 a user's mistake or bad data: exit code 1, no traceback
 ├── ConfigError            a setting that is unknown, ill-typed or out of range
 ├── CorpusError            text that is missing, empty, binary, wrongly encoded or too small
-├── TokenizerError         an analyzer that does not start or dies for good
-├── ClusterError           a cluster that cannot be reached, does not fit or loses its workers
-├── VocabError             a vocabulary that cannot be made or read
+├── TokenizerError         an analyzer that does not start or keeps dying
+├── ClusterError           a cluster that cannot be reached, does not match or loses its workers
+├── VocabError             a vocabulary that cannot be built or read
 ├── PreparedError          a prepared corpus that is damaged or belongs to other settings
 ├── CheckpointError        a checkpoint that is missing, damaged or foreign
-├── NbestError             n-best lists, scores or references that are missing, broken or do not fit
+├── NbestError             n-best lists, scores or references that are missing or malformed
 ├── TrainingError          a loss that is not finite
-├── Pruned                 a trial of a search that was ended early, as others do better
-├── SearchError            a search of which no trial comes to a figure
+├── Pruned                 a trial that a search stopped early because others are better
+├── SearchError            a search without a single finished trial
 ├── ExportError            a model that cannot be exported
-├── SweepError             a job of a sweep that failed in a process of its own
+├── SweepError             a sweep job that failed in its own process
 ├── MissingPackageError    a package that only some commands need and that is not installed
-└── OutputError            a disk that is full, a folder that cannot be written
-Interrupted                Ctrl-C, after everything worth keeping was kept: exit code 130
+└── OutputError            a full disk or a folder that cannot be written
+Interrupted                Ctrl-C, after everything worth keeping was saved: exit code 130
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ class CorpusError(KorlmError):
 
 
 class TokenizerError(KorlmError):
-    """An analyzer that does not start or dies for good."""
+    """An analyzer that does not start or keeps dying."""
 
 
 class ClusterError(KorlmError):
-    """A cluster that cannot be reached, does not fit or loses its workers."""
+    """A cluster that cannot be reached, does not match or loses its workers."""
 
 
 class VocabError(KorlmError):
-    """A vocabulary that cannot be made or read."""
+    """A vocabulary that cannot be built or read."""
 
 
 class PreparedError(KorlmError):
@@ -68,19 +68,19 @@ class CheckpointError(KorlmError):
 
 
 class NbestError(KorlmError):
-    """N-best lists, scores or references that are missing, broken or do not fit."""
+    """N-best lists, scores or references that are missing or malformed."""
 
 
 class TrainingError(KorlmError):
     """A loss that is not finite."""
 
 
-class Pruned(KorlmError):  # noqa: N818 - a search wished it
-    """A trial of a search that was ended early, as others do better."""
+class Pruned(KorlmError):  # noqa: N818 - not an error
+    """A trial that a search stopped early because others are better."""
 
 
 class SearchError(KorlmError):
-    """A search of which no trial comes to a figure."""
+    """A search without a single finished trial."""
 
 
 class ExportError(KorlmError):
@@ -88,7 +88,7 @@ class ExportError(KorlmError):
 
 
 class SweepError(KorlmError):
-    """A job of a sweep that failed in a process of its own."""
+    """A sweep job that failed in its own process."""
 
 
 class MissingPackageError(KorlmError):
@@ -96,19 +96,19 @@ class MissingPackageError(KorlmError):
 
 
 class OutputError(KorlmError):
-    """A disk that is full, a folder that cannot be written."""
+    """A full disk or a folder that cannot be written."""
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
-    """Ctrl-C, after everything worth keeping was kept; the message says how to go on."""
+    """Ctrl-C, after everything worth keeping was saved; the message says how to continue."""
 
 
-# What else the world, rather than a mistake of ours, may have against a file.
+# Further errno values that indicate a problem of the environment rather than a bug.
 _WRITING = {errno.ENOENT, errno.EIO, errno.EFBIG, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL}
 
 
 class OutputKey:
-    """The setting by which the command that runs names the folder it writes to.
+    """The setting that names the output folder of the running command, for error messages.
 
     Attributes:
         name: such as ``outputs=FOLDER``; empty for a command that writes no folder.
@@ -119,14 +119,14 @@ class OutputKey:
 
 @contextmanager
 def output_errors(
-    place: Path, key: str | None = None, again: str = "run the same command again"
+    path: Path, key: str | None = None, again: str = "run the same command again"
 ) -> Iterator[None]:
-    """Turns the failures of writing under ``place`` into an ``OutputError`` of one line.
+    """Turn failures to write under ``path`` into an ``OutputError`` of one line.
 
     Args:
-        place: what is named where the system names no file.
-        key: the setting that leads to another place; None: that of the command.
-        again: what to do when there is room on the disk.
+        path: named in the message if the operating system names no file.
+        key: the setting that selects another location; None: ``OutputKey.name``.
+        again: what to do once the disk has room.
     """
     try:
         yield
@@ -138,19 +138,19 @@ def output_errors(
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason = f"it cannot be written: change its permissions{other}"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
-            reason = f"a file stands in the way of the folder: move it{other}"
+            reason = f"a file is in the way of the folder: move it{other}"
         elif error.errno not in _WRITING:
             raise
         else:
-            reason = f"writing failed ({error.strerror}): mend that{other}"
-        raise OutputError(f"{error.filename or place}: {reason}") from error
+            reason = f"writing failed ({error.strerror}): fix this{other}"
+        raise OutputError(f"{error.filename or path}: {reason}") from error
 
 
 def install_command(*packages: str) -> str:
     """Return the shell command that installs packages for the Python that runs korlm.
 
     It works for a checkout and for an installed korlm alike. In the ``.venv`` that scripts/train
-    makes, the versions of constraints.txt are kept.
+    creates, the versions of constraints.txt are respected.
 
     Args:
         packages: names on PyPI.
@@ -206,10 +206,10 @@ def enough_memory(what: str, advice: str) -> Iterator[None]:
             raise
         wanted = re.search(r"tried to allocate (\d+) bytes", text)
         size = f" ({int(wanted[1]) / 1e9:,.1f} GB at once)" if wanted else ""
-        raise ConfigError(f"{what}: needs more memory than there is{size}; {advice}") from error
+        raise ConfigError(f"{what}: needs more memory than available{size}; {advice}") from error
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something failed, in one line; what is no user's mistake is told with its kind."""
+    """Return the reason of a failure in one line; other than user errors include their type."""
     text = str(error) if isinstance(error, KorlmError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())

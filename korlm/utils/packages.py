@@ -10,21 +10,21 @@ from korlm.utils.errors import TokenizerError, install_command
 
 
 def konlpy_folder() -> Path:
-    """Where konlpy lies with its texts and Kkma's jar; not imported: it would import jpype."""
+    """Return the folder of konlpy, with its texts and Kkma's jar, without importing jpype."""
     package = importlib.util.find_spec("konlpy")
     assert package is not None and package.origin is not None
     return Path(package.origin).parent
 
 
 def version_of(package: str, tokenizer: str) -> str:
-    """The installed version of a package, which is not imported.
+    """Return the installed version of a package without importing it.
 
     Args:
         package: its name on PyPI.
-        tokenizer: that needs it.
+        tokenizer: the tokenizer that needs it, for the message.
 
     Raises:
-        TokenizerError: it is not there.
+        TokenizerError: the package is not installed.
     """
     try:
         return importlib.metadata.version(package)

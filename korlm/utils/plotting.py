@@ -1,7 +1,4 @@
-"""What korlm's pictures share: one style, fonts that have Hangul, PNG files that are whole.
-
-Pictures are drawn without a screen.
-"""
+"""Style, fonts with Hangul and atomic PNG files of all plots. No display is needed."""
 
 from __future__ import annotations
 
@@ -50,75 +47,77 @@ STYLE = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draws in korlm's style what is drawn within."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # tells of every font it looks at
+    """Use korlm's plot style within the block."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # logs every font that it checks
     with matplotlib.style.context(["default", {**STYLE, "font.family": fonts()}]):
         yield
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a picture as PNG, whole or not at all."""
+    """Write a figure as PNG, atomically."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130)
 
 
 @functools.cache
 def fonts() -> list[str]:
-    """The fonts to draw with: the first is looked for each letter first."""
+    """Return the font families in order of preference for each character."""
     if not _hangul_fonts():
         _add_new_fonts()
     return [LATIN, *_hangul_fonts()[:1]]
 
 
 def _hangul_fonts() -> list[str]:
-    """Return the fonts with Hangul that matplotlib knows and whose files exist, the best first."""
+    """Return the fonts with Hangul that matplotlib knows and whose files exist, best first."""
     entries = font_manager.fontManager.ttflist
-    there = {entry.name for entry in entries if os.path.exists(entry.fname)}
-    return [name for name in HANGUL if name in there]
+    installed = {entry.name for entry in entries if os.path.exists(entry.fname)}
+    return [name for name in HANGUL if name in installed]
 
 
 def _add_new_fonts() -> None:
-    """Add the fonts that were installed after matplotlib wrote the list that it keeps."""
+    """Add the fonts that were installed after matplotlib wrote its font cache."""
     known = {entry.fname for entry in font_manager.fontManager.ttflist}
     for path in sorted(set(font_manager.findSystemFonts()) - known):
-        with contextlib.suppress(OSError, RuntimeError, ValueError):  # no font that it can read
+        with contextlib.suppress(
+            OSError, RuntimeError, ValueError
+        ):  # matplotlib cannot read this font
             font_manager.fontManager.addfont(path)
 
 
 @functools.cache
 def letters() -> frozenset[int]:
-    """All that these fonts can draw."""
+    """Return the code points that these fonts can draw."""
     paths = [font_manager.findfont(name) for name in fonts()]
     return frozenset(code for path in paths for code in FT2Font(path).get_charmap())
 
 
 def labels(names: Sequence[str], kind: str) -> list[str]:
-    """Names as they can be drawn; a number in place of one with letters that no font has.
+    """Return names as they can be drawn; a name that no font can draw becomes a number.
 
     Args:
-        names: of rows, documents, tokens.
-        kind: what the names name, which stands before the number.
+        names: names of rows, documents or tokens.
+        kind: word before the number, such as ``document``.
     """
-    told, numbered = [], 0
+    drawable, numbered = [], 0
     for number, name in enumerate(names, 1):
         short = _shortened(name)
         if short.isprintable() and all(ord(letter) in letters() for letter in short):
-            # A dollar begins a formula, an underscore keeps a name out of the legend.
-            told.append((" " + short if short.startswith("_") else short).replace("$", r"\$"))
+            # In matplotlib "$" starts a formula, and "_" hides a name from the legend.
+            drawable.append((" " + short if short.startswith("_") else short).replace("$", r"\$"))
         else:
-            told.append(f"{kind} {number}")
+            drawable.append(f"{kind} {number}")
             numbered += 1
     if numbered:
         logger.info(
-            "no font for %d names in the picture: numbers stand for them; fonts-nanum or Noto Sans "
-            "CJK have Hangul",
+            "no font for %d names in the plot, which are replaced by numbers; for Hangul, install "
+            "fonts-nanum or Noto Sans CJK",
             numbered,
         )
-    return told
+    return drawable
 
 
 def _shortened(name: str) -> str:
-    """The end of a name that is too long: a path begins like its neighbours."""
+    """Return the end of a name that is too long, since paths often share their beginning."""
     widths = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name]
     if sum(widths) <= MAX_LABEL:
         return name

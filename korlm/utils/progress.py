@@ -1,4 +1,4 @@
-"""Progress of long phases: a bar where stderr is a terminal, else a log line every minute."""
+"""Progress of long phases: a bar if stderr is a terminal, otherwise a log line per minute."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ else:
     _Bar = tqdm
 
 
-LOG_SECONDS = 60.0  # between two lines of the log; shorter phases have none
+LOG_SECONDS = 60.0  # between two log lines; shorter phases log nothing
 
 
 class ProgressBar(_Bar):
-    """A tqdm bar whose progress can be followed in log files, under cron or ``nohup`` as well.
+    """A tqdm bar that logs its progress if stderr is not a terminal (cron, ``nohup``).
 
     Args:
-        iterable: what to go through; None: progress is given by ``update``.
-        desc: what is being done.
-        total: how much there is to do; None: not known.
-        unit: of the total.
-        unit_scale: whether large numbers are shortened, as in 1.2M.
-        shown: whether progress is shown at all.
-        options: of tqdm.
+        iterable: items to iterate over; None: call ``update``.
+        desc: name of the phase.
+        total: number of units; None: unknown.
+        unit: name of a unit.
+        unit_scale: whether to abbreviate large numbers, as in 1.2M.
+        shown: whether to show progress at all.
+        options: further options of tqdm.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ProgressBar(_Bar):
             disable=None if shown else True,
             **options,
         )
-        # A disabled tqdm has no attributes but a few, and counts nothing.
+        # A disabled tqdm lacks most attributes and does not count.
         self._is_logged = shown and self.disable
         self._title, self._is_scaled = desc, unit_scale
         self._units = unit if unit == "B" else f"{unit}s"
@@ -67,7 +67,7 @@ class ProgressBar(_Bar):
             self.update()
 
     def update(self, n: float | None = 1) -> bool | None:
-        """Count what was done."""
+        """Add ``n`` finished units."""
         if not self._is_logged:
             return super().update(n)
         self.n += n or 0
@@ -78,7 +78,7 @@ class ProgressBar(_Bar):
         return None
 
     def skip(self, n: float) -> None:
-        """Count what an earlier run did; the rate shown remains that of this run."""
+        """Add units that an earlier run finished, which do not count for the rate."""
         self._first += n
         self.n += n
         if not self.disable:
@@ -87,7 +87,7 @@ class ProgressBar(_Bar):
             self.update(0)
 
     def _line(self, seconds: float) -> str:
-        """Return how far it has come, and how long the rest will take at this rate."""
+        """Return the progress so far and the estimated remaining time as one line."""
         done = f"{self._number(self.n)} {self._units}"
         left = ""
         if self.total:
@@ -106,11 +106,11 @@ class ProgressBar(_Bar):
 
 
 def progress_bar(total: int, title: str, progress: bool) -> ProgressBar:
-    """Return a bar over characters.
+    """Return a progress bar over characters.
 
     Args:
-        total: characters, line ends included.
-        title: what is being done.
+        total: number of characters, line ends included.
+        title: name of the phase.
         progress: whether to show it.
     """
     return ProgressBar(None, title, total, "char", unit_scale=True, shown=progress)

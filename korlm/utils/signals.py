@@ -1,4 +1,4 @@
-"""Signals that end a command: Ctrl-C, a cluster's word that time is up, a terminal that closes."""
+"""Signals that stop a command: Ctrl-C, SIGTERM of a cluster, SIGHUP of a closed terminal."""
 
 from __future__ import annotations
 
@@ -12,32 +12,35 @@ from typing import Any
 from korlm.utils import dist_env
 
 # Windows has no SIGHUP.
-_POLITE = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_TERMINATION = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def stop_signals() -> list[int]:
-    """Those that this thread is to hear: none but in the main thread, not SIGHUP under nohup."""
+    """Return the signals that this thread should handle.
+
+    Only the main thread can handle signals; SIGHUP is ignored under nohup.
+    """
     if threading.current_thread() is not threading.main_thread():
         return []
-    heard = [number for number in _POLITE if signal.getsignal(number) is not signal.SIG_IGN]
-    return [signal.SIGINT, *heard]
+    handled = [number for number in _TERMINATION if signal.getsignal(number) is not signal.SIG_IGN]
+    return [signal.SIGINT, *handled]
 
 
 @contextmanager
 def signals_as_keyboard_interrupt() -> Iterator[None]:
-    """Makes the others what Ctrl-C is, so that nothing half-written and no child stays behind.
+    """Raise ``KeyboardInterrupt`` on SIGTERM and SIGHUP, so that all cleanup code runs.
 
-    Whoever sends them may send them again and again: the first one counts.
+    The first signal counts; further ones are ignored.
     """
     before: dict[int, Any] = {}
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for heard in before:
-            signal.signal(heard, signal.SIG_IGN)
+        for handled in before:
+            signal.signal(handled, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     try:
-        # torchrun ends its processes together and needs no words of theirs.
+        # torchrun stops its processes together; they must not report the signal.
         for number in stop_signals() if dist_env.place().is_alone else ():
             if number != signal.SIGINT:
                 before[number] = signal.signal(number, interrupt)
@@ -49,7 +52,7 @@ def signals_as_keyboard_interrupt() -> Iterator[None]:
 
 @contextmanager
 def preserve_sigint_handler() -> Iterator[None]:
-    """Around the import of a library that takes Ctrl-C for itself, as dask_jobqueue does."""
+    """Restore the SIGINT handler after importing a library that replaces it (dask_jobqueue)."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield

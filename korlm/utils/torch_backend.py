@@ -1,4 +1,4 @@
-"""Where a model runs, and how exactly it multiplies there."""
+"""Precision of matrix products: bf16 autocast and TF32."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager[Any]:
-    """bf16 for matrix products and recurrent kernels, or nothing."""
+    """Return a context in which matrix products and recurrent kernels use bf16 if ``bf16``."""
     if not bf16:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
@@ -18,17 +18,17 @@ def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextMana
 
 @contextlib.contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Whether a GPU may round the factors of fp32 products to 10 bits, as long as this lasts.
+    """Allow or forbid TF32 (10-bit mantissa of fp32 products on GPUs) within the block.
 
-    PyTorch lets recurrent layers do so unless it is told otherwise: good for training, but not for
-    figures that are to be those of a CPU.
+    PyTorch allows it for recurrent layers by default: good for training, but evaluation must give
+    the same metrics as on a CPU.
     """
-    places: tuple[Any, Any] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [place.allow_tf32 for place in places]
-    for place in places:
-        place.allow_tf32 = allowed
+    backends: tuple[Any, Any] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = allowed
     try:
         yield
     finally:
-        for place, was in zip(places, before, strict=True):
-            place.allow_tf32 = was
+        for backend, was_allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = was_allowed

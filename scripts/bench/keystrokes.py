@@ -22,7 +22,7 @@ import torch
 
 import korlm
 from korlm.corpus.files import read_lines
-from korlm.generation.completion import EFFORT, Completer
+from korlm.generation.completion import MAX_EXPANSIONS, Completer
 from korlm.text.keyboard import keys_of
 
 
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--lines", type=int, default=200, help="drawn from the file")
     parser.add_argument("--shown", type=int, default=3, help="completions on the screen")
-    parser.add_argument("--effort", type=int, default=EFFORT, help="of each search")
+    parser.add_argument("--effort", type=int, default=MAX_EXPANSIONS, help="of each search")
     parser.add_argument("--seed", type=int, default=1, help="of the draw")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -22,8 +22,8 @@ from rapidfuzz.distance import LCSseq, Levenshtein
 
 from korlm.dataset.shards import read_columns, shard_paths
 from korlm.detokenizers.kkma.detokenizer import KkmaDetokenizer, untrained_spacing
-from korlm.detokenizers.kkma.training import learn
-from korlm.detokenizers.kkma.training_data import read_samples
+from korlm.detokenizers.kkma.training import train_detokenizer
+from korlm.detokenizers.kkma.training_data import read_aligned_tokens
 from korlm.detokenizers.registry import MAX_TOKENS
 from korlm.utils.errors import install_command
 
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--failures", type=int, default=0, help="eojeols that fail most, so many")
     options = parser.parse_args()
     begin = time.perf_counter()
-    detokenizer = learn(read_samples(options.prepared, "train", MAX_TOKENS))
+    detokenizer = train_detokenizer(read_aligned_tokens(options.prepared, "train", MAX_TOKENS))
     rules = KkmaDetokenizer({}, untrained_spacing())
     print(
         f"learnt in {time.perf_counter() - begin:.1f} s: {len(detokenizer.decisions):,} decisions"
@@ -125,12 +125,12 @@ def main() -> None:
     lines = list(lines_of(options.prepared, options.split))
     print(f"{'told beside the morphs':44} {'eojeols':>9} {'errors':>9}")
     measure("morphs one after another: blanks", lines, _plain)
-    measure("rules alone: blanks", lines, lambda x: rules.compose(x.morphs, None, x.eojeol))
-    compose = detokenizer.compose
-    failed = measure("tags, blanks", lines, lambda x: compose(x.morphs, x.tags, x.eojeol))
-    measure("blanks", lines, lambda x: compose(x.morphs, None, x.eojeol))
-    measure("tags", lines, lambda x: compose(x.morphs, x.tags))
-    measure("nothing", lines, lambda x: compose(x.morphs))
+    measure("rules alone: blanks", lines, lambda x: rules.detokenize(x.morphs, None, x.eojeol))
+    detokenize = detokenizer.detokenize
+    failed = measure("tags, blanks", lines, lambda x: detokenize(x.morphs, x.tags, x.eojeol))
+    measure("blanks", lines, lambda x: detokenize(x.morphs, None, x.eojeol))
+    measure("tags", lines, lambda x: detokenize(x.morphs, x.tags))
+    measure("nothing", lines, lambda x: detokenize(x.morphs))
     for name, write in kiwi_writers().items():
         measure(name, lines, write)
     for (wanted, found), count in failed.most_common(options.failures):

@@ -65,7 +65,7 @@ def class_of(event: FunctionEvent) -> str:
 
 def settings_of(overrides: list[str]) -> config.TrainSettings:
     """As ``python -m korlm.train`` would have them."""
-    config.register()
+    config.store_schemas()
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         settings = to_settings(compose("train", [quote_hangul(o) for o in overrides]))

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from bare import bare_trainer
 
-from korlm.cli.command import SPINS
+from korlm.cli.command import SPIN_COUNT
 from korlm.config import (
     AdamConfig,
     LSTMConfig,
@@ -158,7 +158,7 @@ def floor_seconds(vocab_size: int) -> float:
 
 
 PEER = "word_language_model"
-WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPINS}
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN_COUNT}
 OPTIMIZERS = {
     "sgd": SGDConfig(name="sgd", lr=0.1),  # the peer's own
     "muon": MuonConfig(name="muon", lr=0.001),

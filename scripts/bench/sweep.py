@@ -55,7 +55,7 @@ def table(folder: Path, jobs: int) -> tuple[float, float]:
         write_figures(job / "training.json", {"seconds": 1.0, "num_parameters": number})
     SweepTable.folder = folder
     began, worked = time.perf_counter(), time.process_time()
-    SweepTable.tell()
+    SweepTable.write_results()
     return time.perf_counter() - began, time.process_time() - worked
 
 

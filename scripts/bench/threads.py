@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 
-from korlm.cli.command import SPINS
+from korlm.cli.command import SPIN_COUNT
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 import statistics
 import sys

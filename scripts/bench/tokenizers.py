@@ -13,7 +13,7 @@ import argparse
 import time
 from pathlib import Path
 
-from korlm.config import SCHEMAS, TokenizerConfig, WorkerConfig
+from korlm.config import TokenizerConfig, WorkerConfig, registry
 from korlm.corpus.normalization import normalize
 from korlm.text.unicode import is_blank
 from korlm.tokenizers.registry import train_tokenizer
@@ -36,12 +36,7 @@ NAMES = [
 
 def config_of(name: str, threads: int) -> TokenizerConfig:
     """The default settings of a tokenizer."""
-    (kind,) = (
-        schema
-        for schema in SCHEMAS["tokenizer"].values()
-        if issubclass(schema, TokenizerConfig) and name in schema._names
-    )
-    config = kind(name=name)
+    config: TokenizerConfig = registry.schemas("tokenizer")[name](name=name)
     if isinstance(config, WorkerConfig):
         config.threads = threads
     return config

@@ -52,7 +52,7 @@ class Timed:
 
 def main() -> None:
     """Trains, and tells the shares."""
-    config.register()
+    config.store_schemas()
     register_resolvers()
     overrides = ["trainer.max_steps=300", *map(quote_hangul, sys.argv[1:])]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):

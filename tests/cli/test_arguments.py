@@ -1,4 +1,4 @@
-"""What was typed reaches Hydra as it was meant, or is refused in one line."""
+"""The command line is passed to Hydra as it was meant, or refused in one line."""
 
 import random
 
@@ -7,7 +7,7 @@ from conftest import Command
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from korlm.cli.arguments import check_words, in_hydras_grammar, quote_hangul, whole
+from korlm.cli.arguments import check_arguments, join_literals, quote_hangul, to_hydra_grammar
 from korlm.utils.errors import ConfigError
 
 
@@ -27,10 +27,16 @@ def test_quote_hangul(typed: str, meant: str) -> None:
 
 def test_words_of_a_text_come_together_again() -> None:
     typed = ["run=x", "prompt=모든", "국민은", "-", "top_k=3", "-m", "법"]
-    assert whole(typed, {"prompt"}) == ["run=x", "prompt=모든 국민은 -", "top_k=3", "-m", "법"]
-    assert whole(["prompt=가", "--help"], {"prompt"}) == ["prompt=가", "--help"]
-    assert whole(typed, ()) == typed
-    assert whole([], {"prompt"}) == []
+    assert join_literals(typed, {"prompt"}) == [
+        "run=x",
+        "prompt=모든 국민은 -",
+        "top_k=3",
+        "-m",
+        "법",
+    ]
+    assert join_literals(["prompt=가", "--help"], {"prompt"}) == ["prompt=가", "--help"]
+    assert join_literals(typed, ()) == typed
+    assert join_literals([], {"prompt"}) == []
 
 
 def test_literal_values_come_through_to_the_letter() -> None:
@@ -38,25 +44,25 @@ def test_literal_values_come_through_to_the_letter() -> None:
     letters = "ab가 \\\\\\'\"${}:,=[]()#\n\t?~+-ㅋ"
     for _ in range(1000):
         text = "".join(dice.choices(letters, k=dice.randrange(9)))
-        (word,) = in_hydras_grammar([f"prompt={text}"], {"prompt"})
+        (word,) = to_hydra_grammar([f"prompt={text}"], {"prompt"})
         override = parser.parse_override(word)
         tree = OmegaConf.create({"prompt": override.value()})
         assert tree.prompt == text or text == "???", override
-    assert in_hydras_grammar(["name=가"], {"prompt"}) == [quote_hangul("name=가")]
+    assert to_hydra_grammar(["name=가"], {"prompt"}) == [quote_hangul("name=가")]
 
 
 @pytest.mark.parametrize(
-    ("command", "words", "told"),
+    ("command", "words", "message"),
     [
         ("train", ["--epochs=3"], "--epochs: settings are written key=value"),
         ("train", ["sweep=lstm_small"], "python -m korlm.train -m sweep=lstm_small"),
         ("train", ["hydra/launcher=joblib"], "add -m"),
     ],
 )
-def test_words_that_cannot_be_meant(command: str, words: list[str], told: str) -> None:
+def test_words_that_cannot_be_meant(command: str, words: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        check_words(command, words)
-    assert told in str(caught.value)
+        check_arguments(command, words)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +76,7 @@ def test_words_that_cannot_be_meant(command: str, words: list[str], told: str) -
     ],
 )
 def test_words_that_can(command: str, words: list[str]) -> None:
-    check_words(command, words)
+    check_arguments(command, words)
 
 
 def test_a_flag_of_another_program_is_one_line(korlm: Command) -> None:

@@ -1,4 +1,4 @@
-"""Folders of commands: found, or made so that nobody else has them."""
+"""Output folders of commands."""
 
 from pathlib import Path
 

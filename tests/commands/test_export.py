@@ -81,7 +81,7 @@ def test_text_that_is_gone(korlm: Command, run: Path, prepared: Prepared) -> Non
     [
         ("run=nowhere", "nowhere: has no checkpoints/best.pt"),
         ("formats=[]", "formats=[]: name one or more of safetensors, onnx, int8"),
-        ("formats=[int8]", "formats=[int8]: int8 is judged beside onnx"),
+        ("formats=[int8]", "formats=[int8]: int8 is compared with onnx"),
         ("formats=[pickle]", "formats"),
         ("tokens=0", "tokens=0: must be 1 or more"),
         ("device=cuda", "device=cuda: exports are checked on the CPU"),

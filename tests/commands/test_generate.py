@@ -1,4 +1,4 @@
-"""The command as users call it: prompts in, text out and nothing else, mistakes in one line."""
+"""korlm.generate: text on standard output, errors in one line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_sentence(korlm: Command, run: str, tmp_path: Path) -> None:
     ended = korlm("generate", run)
     assert ended.code == 0 and ended.err == ""
     assert len(ended.out.splitlines()) == 1 and ended.out.strip()
-    assert not list(tmp_path.iterdir()), "nothing is written"
+    assert not list(tmp_path.iterdir())
     assert korlm("generate", run).out == ended.out
     assert korlm("generate", run, "seed=2").out != ended.out
 
@@ -62,7 +62,7 @@ def test_beams(korlm: Command, run: str) -> None:
     assert len(set(best)) == 3 and all(text.startswith("나는 ") for text in best)
 
 
-def test_prompts_of_a_file_and_of_standard_input(
+def test_prompts_from_a_file_and_from_standard_input(
     korlm: Command, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "나는 집에\n너는 \n"
@@ -86,7 +86,7 @@ def test_completion(korlm: Command, run: str, tmp_path: Path) -> None:
     assert both.startswith(ended.out + "\n") and both.count("\n\n") == 1
 
 
-def test_nothing_to_complete(korlm: Command, run: str, tmp_path: Path) -> None:
+def test_no_completion(korlm: Command, run: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("나는 xyz\n나는 집\n", encoding="utf-8")
     ended = korlm("generate", run, "mode=complete", "prompts=a.txt", "num_completions=3")
     assert ended.code == 0 and "집" in ended.out
@@ -94,7 +94,7 @@ def test_nothing_to_complete(korlm: Command, run: str, tmp_path: Path) -> None:
     assert len(ended.err.splitlines()) == 1
 
 
-def test_whoever_reads_may_stop(run: str) -> None:
+def test_a_closed_pipe_ends_the_command(run: str) -> None:
     command = [sys.executable, "-m", "korlm.generate", run, "num_samples=200", "sentences=9"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
@@ -103,30 +103,30 @@ def test_whoever_reads_may_stop(run: str) -> None:
         assert process.stderr.read() == b"" and process.wait() == 0
 
 
-MISTAKES = {
-    "temperature=-1": "temperature=-1.0: must be 0 or more",
-    "temperature=nan": "temperature=nan: must be 0 or more",
-    "top_p=0": "top_p=0.0: must be a finite number above 0",
-    "top_p=1.5": "top_p=1.5: must be 1 or less",
+ERRORS = {
+    "temperature=-1": "temperature=-1.0: must be in [0, 1000000.0]",
+    "temperature=nan": "temperature=nan: must be a finite number",
+    "top_p=0": "top_p=0.0: must be in (0, 1]",
+    "top_p=1.5": "top_p=1.5: must be in (0, 1]",
     "top_k=0": "top_k=0: must be 1 or more",
-    "repetition_penalty=0": "repetition_penalty=0.0: must be a finite number above 0",
-    "num_samples=0": "num_samples=0: must be 1 or more",
-    "max_tokens=0": "max_tokens=0: must be 1 or more",
-    "num_completions=0": "num_completions=0: must be 1 or more",
-    "seed=-1": "seed=-1: must be 0 or more",
+    "repetition_penalty=0": "repetition_penalty=0.0: must be above 0",
+    "num_samples=0": "num_samples=0: must be in [1, 1000000]",
+    "max_tokens=0": "max_tokens=0: must be in [1, 1000000]",
+    "num_completions=0": "num_completions=0: must be in [1, 1000000]",
+    "seed=-1": "seed=-1: must be in [0, 9223372036854775807]",
     "prompts=nowhere.txt": "nowhere.txt: there is no such file",
     "tempreture=1": "did you mean temperature",
     "prompts=x prompt=y": "prompts=x: prompt= is given as well",
-    "beams=2 num_samples=3": "num_samples=3: beams=2 give no more than 2 texts",
-    "temperature=0 num_samples=3": "num_samples=3: temperature=0 gives one text",
-    "beams=2 mode=complete": "beams=2: mode=complete searches by itself",
+    "beams=2 num_samples=3": "num_samples=3: beams=2 yields at most 2 texts",
+    "temperature=0 num_samples=3": "num_samples=3: temperature=0 yields one text",
+    "beams=2 mode=complete": "beams=2: mode=complete has its own search",
 }
 
 
-@pytest.mark.parametrize("overrides", MISTAKES)
-def test_mistakes(korlm: Command, runs: dict[str, Path], overrides: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("overrides", ERRORS)
+def test_errors(korlm: Command, runs: dict[str, Path], overrides: str, tmp_path: Path) -> None:
     error = korlm("generate", f"run={runs['stream']}", *overrides.split(" ")).error
-    assert MISTAKES[overrides] in error
+    assert ERRORS[overrides] in error
     assert not list(tmp_path.iterdir())
 
 
@@ -136,7 +136,7 @@ def test_no_run(korlm: Command, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_mistake_leaves_a_folder_alone_that_looks_like_a_run(
+def test_an_error_does_not_remove_a_run_in_the_current_folder(
     korlm: Command, tmp_path: Path
 ) -> None:
     (tmp_path / ".hydra").mkdir()
@@ -147,4 +147,7 @@ def test_a_mistake_leaves_a_folder_alone_that_looks_like_a_run(
 
 def test_a_prompt_that_is_not_utf8(korlm: Command, run: str) -> None:
     ended = korlm("generate", run, "prompt=\udcb3")
-    assert (ended.code, ended.error) == (1, "korlm: prompt: is not UTF-8; set the terminal to it")
+    assert (ended.code, ended.error) == (
+        1,
+        "korlm: prompt: is not UTF-8; set the terminal to UTF-8",
+    )

@@ -1,20 +1,21 @@
-"""python -m korlm.report as a user meets it."""
+"""korlm.report: pages of runs and sweeps, errors in one line."""
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import pytest
 from conftest import LIGHT, Command, TinyCorpus
 
 
-def test_a_run_and_a_sweep_become_pages(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+def test_pages_of_a_run_and_a_sweep(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     typed = [*LIGHT, "trainer.epochs=1", "trainer.max_steps=5", *tiny.overrides]
     assert korlm("train", "name=실험", *typed).code == 0
     (run,) = (tmp_path / "outputs" / "runs").iterdir()
     assert korlm("report", f"runs=[{run}]", "output=한.html", "title=나, '너'").code == 0
     page = (tmp_path / "한.html").read_text("utf-8")
-    assert "나, &#x27;너&#x27;" in page and "실험" in page
+    assert "나, '너'" in html.unescape(page) and "실험" in page
     assert page.count("<svg role") == 1
     sweep = tmp_path / "sweep"
     sweep.mkdir()
@@ -35,7 +36,7 @@ def test_a_run_and_a_sweep_become_pages(korlm: Command, tiny: TinyCorpus, tmp_pa
         (["runs=[x]", "output=."], ("output=.", "is a folder")),
     ],
 )
-def test_mistakes_are_told_in_a_line(
+def test_errors_of_one_line(
     korlm: Command, tmp_path: Path, typed: list[str], words: tuple[str, ...]
 ) -> None:
     error = korlm("report", *typed).error

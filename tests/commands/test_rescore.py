@@ -1,4 +1,4 @@
-"""The command as users call it: lists in, lists out, error rates told, mistakes in one line."""
+"""The command: rescored lists, tuned weights, error rates and error messages."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from korlm.rescoring import Hypothesis, LMScorer, NBest, ScoreWeights, rescore
 
 
 class Runs:
-    """Two models of one vocabulary and one of another."""
+    """Two runs of one vocabulary and one of another."""
 
     def __init__(self, folder: Path) -> None:
         self.lstm, self.ngram, self.foreign = (folder / n for n in ("lstm", "ngram", "foreign"))
@@ -41,7 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 @pytest.fixture
 def dev(tmp_path: Path) -> tuple[Path, Path]:
-    """Lists whose right hypothesis comes second, and what was said."""
+    """Write lists whose second hypothesis is correct, and their references."""
     lines = korean_lines(12, 77)
     rows = [
         f"u{at} -2.0 {line[::-1]}\nu{at} -2.5 {line}\nu{at} -9 {line} {line}\n"
@@ -64,7 +64,7 @@ def rates(err: str, way: str) -> list[float]:
     return [float(cell) for cell in re.findall(r"[\d.]+", line)]
 
 
-def test_tuned_weights_help_and_can_be_given_again(
+def test_tuned_weights_help_and_can_be_reused(
     korlm: Command, runs: Runs, dev: tuple[Path, Path]
 ) -> None:
     lists, references = dev
@@ -75,16 +75,16 @@ def test_tuned_weights_help_and_can_be_given_again(
     assert rates(ended.err, "after") == rates(ended.err, "oracle") == [0, 0, 0]
     assert min(rates(ended.err, "before")) > 30
     assert "36 hypotheses of 12 utterances; 12 utterances have another best one" in ended.err
-    told = re.findall(r"^(lm_weight=\S+) (length_bonus=\S+)", ended.err, re.MULTILINE)[0]
-    again = korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", *told, f"reference={references}")
+    overrides = re.findall(r"^(lm_weight=\S+) (length_bonus=\S+)", ended.err, re.MULTILINE)[0]
+    again = korlm(
+        "rescore", f"run={runs.lstm}", f"nbest={lists}", *overrides, f"reference={references}"
+    )
     assert again.out == ended.out
     assert rates(again.err, "after") == [0, 0, 0]
     assert not [path for path in Path().iterdir() if path.name not in ("dev.txt", "dev.ref")]
 
 
-def test_every_list_is_a_permutation_and_falls(
-    korlm: Command, runs: Runs, dev: tuple[Path, Path]
-) -> None:
+def test_lists_are_sorted_permutations(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> None:
     lists, _ = dev
     ended = korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", "output=new.txt", "batch_size=7")
     assert (ended.code, ended.out) == (0, "")
@@ -98,7 +98,7 @@ def test_every_list_is_a_permutation_and_falls(
     assert whole.out == Path("new.txt").read_text("utf-8")
 
 
-def test_the_sum_by_hand(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> None:
+def test_the_combined_score_by_hand(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> None:
     lists, _ = dev
     options = ["lm_weight=0.3", "length_bonus=1.5", "length_unit=char", "normalize=token"]
     assert korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", *options, "output=o").code == 0
@@ -115,8 +115,8 @@ def test_the_sum_by_hand(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> 
 def test_in_python(runs: Runs) -> None:
     lists = [NBest("a", [Hypothesis("다간 에집 는나", -1.0), Hypothesis("나는 집에 간다.", -1.5)])]
     with LMScorer([load(runs.lstm)]) as scorer:
-        ((nbest, hyps),) = rescore(lists, scorer, ScoreWeights(weight=1.0))
-        ((_, as_given),) = rescore(lists, scorer, ScoreWeights(weight=0.0))
+        ((nbest, hyps),) = rescore(lists, scorer, ScoreWeights(lm_weight=1.0))
+        ((_, as_given),) = rescore(lists, scorer, ScoreWeights(lm_weight=0.0))
     assert nbest.utt == "a"
     assert [hyp.hypothesis.text for hyp in hyps] == ["나는 집에 간다.", "다간 에집 는나"]
     assert hyps[0].total == pytest.approx(-1.5 + hyps[0].log_prob)
@@ -130,12 +130,12 @@ def test_mixed(korlm: Command, runs: Runs, dev: tuple[Path, Path], mixing: str) 
     ended = korlm(*command, f"tune={references}", f"mixing={mixing}", "lm_weight=0")
     assert ended.code == 0, ended.err
     assert rates(ended.err, "after")[0] <= rates(ended.err, "before")[0]
-    shares = re.findall(r"mixture_weights=\[(.*?)\]", ended.err)[0].split(",")
-    assert sum(map(float, shares)) == pytest.approx(1)
-    told = re.findall(
+    weights = re.findall(r"mixture_weights=\[(.*?)\]", ended.err)[0].split(",")
+    assert sum(map(float, weights)) == pytest.approx(1)
+    overrides = re.findall(
         r"^(lm_weight=\S+) (length_bonus=\S+) '(mixture_weights=\S+)'", ended.err, re.MULTILINE
     )[0]
-    again = korlm(*command, *told, f"mixing={mixing}")
+    again = korlm(*command, *overrides, f"mixing={mixing}")
     assert again.out == ended.out
 
 
@@ -148,7 +148,7 @@ def test_other_vocabularies(korlm: Command, runs: Runs, dev: tuple[Path, Path]) 
     assert "the vocabularies of" in korlm(*command, "mixing=linear").error
 
 
-def test_layouts(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> None:
+def test_formats(korlm: Command, runs: Runs, dev: tuple[Path, Path]) -> None:
     lists, _ = dev
     plain = korlm("rescore", f"run={runs.lstm}", f"nbest={lists}", "one_best=true").out
     assert plain.splitlines()[0].startswith("u0 ")
@@ -183,7 +183,7 @@ def test_mistakes(korlm: Command, runs: Runs, dev: tuple[Path, Path], tmp_path: 
     lists, references = dev
     run, nbest = f"run={runs.lstm}", f"nbest={lists}"
 
-    def told(*overrides: str) -> str:
+    def error_of(*overrides: str) -> str:
         error = korlm("rescore", *overrides).error
         assert sorted(path.name for path in tmp_path.iterdir() if path.name != "bad") == [
             "dev.ref",
@@ -191,27 +191,27 @@ def test_mistakes(korlm: Command, runs: Runs, dev: tuple[Path, Path], tmp_path: 
         ]
         return error
 
-    assert "run must be given: run=VALUE" in told(nbest)
-    assert "nbest must be given: nbest=VALUE" in told(run)
-    assert "nowhere: no checkpoints/best.pt" in told("run=nowhere", nbest)
-    assert "nowhere: there is no such file" in told(run, "nbest=nowhere")
-    assert "lm_weight=-1.0: must be 0 or more" in told(run, nbest, "lm_weight=-1")
-    assert "length_bonus=nan: must be a finite number" in told(run, nbest, "length_bonus=nan")
-    assert "mixture_weights" in told(run, nbest, "mixture_weights=[0.5,0.5]")
-    assert "sum to 1" in told(run, nbest, "mixture_weights=[0.7]")
-    assert "score_scales" in told(run, nbest, "score_scales=[1]")
-    assert "is named twice" in told(run, nbest, f"mix=[{runs.lstm}]")
-    assert "leave it out" in told(run, nbest, "tune=a", "reference=b")
-    assert "did you mean weight?" in told(run, nbest, "wieght=1")
+    assert "run must be given: run=VALUE" in error_of(nbest)
+    assert "nbest must be given: nbest=VALUE" in error_of(run)
+    assert "nowhere: no checkpoints/best.pt" in error_of("run=nowhere", nbest)
+    assert "nowhere: no such file" in error_of(run, "nbest=nowhere")
+    assert "lm_weight=-1.0: must be 0 or more" in error_of(run, nbest, "lm_weight=-1")
+    assert "length_bonus=nan: must be a finite number" in error_of(run, nbest, "length_bonus=nan")
+    assert "mixture_weights" in error_of(run, nbest, "mixture_weights=[0.5,0.5]")
+    assert "sum to 1" in error_of(run, nbest, "mixture_weights=[0.7]")
+    assert "score_scales" in error_of(run, nbest, "score_scales=[1]")
+    assert "is given twice" in error_of(run, nbest, f"mix=[{runs.lstm}]")
+    assert "leave it out" in error_of(run, nbest, "tune=a", "reference=b")
+    assert "did you mean lm_weight?" in error_of(run, nbest, "wieght=1")
     short = tmp_path / "bad"
     short.write_text("".join(references.read_text("utf-8").splitlines(keepends=True)[1:]), "utf-8")
-    assert "no reference for 1 of 12 utterances, the first is u0" in told(
+    assert "no reference for 1 of 12 utterances, the first is u0" in error_of(
         run, nbest, f"tune={short}", "output=new.txt"
     )
     short.write_text("u0 -1 가\nu0 NaN 나\n", "utf-8")
-    assert f"{short}:2: the score is nan" in told(run, f"nbest={short}", "output=new.txt")
+    assert f"{short}:2: the score is nan" in error_of(run, f"nbest={short}", "output=new.txt")
     short.write_text("")
-    assert "there is no hypothesis in there" in told(run, f"nbest={short}")
+    assert "contains no hypotheses" in error_of(run, f"nbest={short}")
 
 
 def test_a_damaged_run(korlm: Command, dev: tuple[Path, Path], tmp_path: Path) -> None:
@@ -223,17 +223,17 @@ def test_a_damaged_run(korlm: Command, dev: tuple[Path, Path], tmp_path: Path) -
     assert not Path("new.txt").exists()
 
 
-def test_the_folder_it_is_called_in_is_left_alone(
+def test_the_working_directory_is_not_removed(
     korlm: Command, runs: Runs, dev: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """A failed command removes its own folder; this one has none, and works where it is called."""
+    """A failed command removes its own folder; this one runs in the working directory."""
     (tmp_path / ".hydra").mkdir()
     assert korlm("rescore", f"run={runs.lstm}", "nbest=nowhere").code == 1
     assert (tmp_path / ".hydra").is_dir()
     assert dev[0].exists()
 
 
-def test_who_reads_may_stop(runs: Runs, tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_error(runs: Runs, tmp_path: Path) -> None:
     path = tmp_path / "n.txt"
     path.write_text("".join(f"u{at} -1 나는 집에 간다.\n" for at in range(5000)), "utf-8")
     command = [sys.executable, "-m", "korlm.rescore", f"run={runs.lstm}", f"nbest={path}"]

@@ -1,4 +1,4 @@
-"""The command as users call it: tables in files and pipes, mistakes in one line."""
+"""The command: tables in files and pipes, and error messages."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def total(rows: list[dict[str, str]], name: str = "surprisal") -> float:
     return sum(float(row[name]) for row in rows)
 
 
-def test_text_is_normalized_as_the_text_of_the_run_was(
+def test_text_is_normalized_as_in_training(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
     options = [*tiny.overrides, *LIGHT, "trainer.max_steps=1", "hydra.run.dir=run"]
@@ -73,7 +73,7 @@ def test_rows_of_json_without_text_are_counted(korlm: Command, run: Path, tmp_pa
     assert "left out: 1 (first in" in ended.err
 
 
-def test_a_row_a_morph_on_standard_output(korlm: Command, run: Path, text: Path) -> None:
+def test_morphs_on_standard_output(korlm: Command, run: Path, text: Path) -> None:
     ended = korlm("score", f"run={run}", f"input={text}", "device=cpu")
     assert ended.code == 0, ended.err
     rows = rows_in(ended.out)
@@ -120,8 +120,7 @@ def test_all_tables_of_one_pass(korlm: Command, run: Path, text: Path) -> None:
     assert not list(text.parent.glob("*.tmp"))
 
 
-def test_the_sum_is_the_loss_of_training(korlm: Command, run: Path) -> None:
-    # Evaluation in training begins afresh in each of two columns, a whole pass does not.
+def test_the_mean_is_the_loss_of_evaluation(korlm: Command, run: Path) -> None:
     assert korlm("evaluate", f"run={run}", "dynamic.learning_rates=[]", "cache.sizes=[]").code == 0
     (found,) = run.glob("evaluations/*/metrics.json")
     figures = json.loads(found.read_text("utf-8"))["valid"]
@@ -170,8 +169,8 @@ def test_from_pipe_to_pipe(run: Path) -> None:
 
 
 @pytest.mark.parametrize("also", [False, True])
-def test_nobody_reads_on(run: Path, tmp_path: Path, also: bool) -> None:
-    """Whoever read standard output has seen enough, but may want the other table."""
+def test_a_closed_pipe(run: Path, tmp_path: Path, also: bool) -> None:
+    """It is an error only if another table is lost."""
     path, other = tmp_path / "long.txt", tmp_path / "e.tsv"
     path.write_text("나는 집에 간다.\n" * 30_000, encoding="utf-8")
     given = [f"input={path}", "entropy=false", *([f"eojeol_output={other}"] if also else [])]
@@ -179,9 +178,9 @@ def test_nobody_reads_on(run: Path, tmp_path: Path, also: bool) -> None:
     assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline().startswith(b"doc_id")
     process.stdout.close()
-    told = f"korlm: standard output was closed: {other} not written; give output=FILE\n"
+    message = f"korlm: standard output was closed: {other} not written; give output=FILE\n"
     assert process.wait(60) == int(also)
-    assert process.stderr.read().decode() == (told if also else "")
+    assert process.stderr.read().decode() == (message if also else "")
     process.stderr.close()
     assert [p.name for p in tmp_path.iterdir()] == ["long.txt"]
 
@@ -207,11 +206,11 @@ MISTAKES = {
     "input=null": "input=None: give a file, a list of files",
     "output=o.xlsx": "output=o.xlsx: must end in .tsv, .tsv.gz or .parquet, or be -",
     "eojeol_output=-": "eojeol_output=-: must end in .tsv, .tsv.gz or .parquet",
-    "output=missing/o.tsv": "output=missing/o.tsv: there is no folder missing; make it",
+    "output=missing/o.tsv": "output=missing/o.tsv: the folder missing does not exist; create it",
     "run=nowhere": "nowhere: has no checkpoints/best.pt",
     "context=word": "context",
     "unit=word": "unit",
-    "batch_tokens=0": "batch_tokens=0: must be 1 or more",
+    "batch_tokens=0": "batch_tokens=0: must be in [1, 10000000]",
     "corpus.files=[a.txt]": "corpus.files: there is no such setting",
     "corpus.encodin=cp949": "did you mean corpus.encoding",
 }
@@ -239,12 +238,10 @@ def test_two_tables_in_one_file(korlm: Command, run: Path, text: Path) -> None:
     error = korlm(
         "score", f"run={run}", f"input={text}", "output=o.tsv", "eojeol_output=o.tsv"
     ).error
-    assert "output=o.tsv: is to hold two tables" in error
+    assert "output=o.tsv: is the file of two tables" in error
 
 
-def test_a_mistake_in_a_folder_of_somebody_else_removes_nothing(
-    korlm: Command, run: Path, text: Path
-) -> None:
+def test_the_working_directory_is_not_removed(korlm: Command, run: Path, text: Path) -> None:
     Path(".hydra").mkdir()
     assert korlm("score", f"run={run}", "input=gone.txt").code == 1
     assert text.exists() and Path(".hydra").exists()
@@ -278,7 +275,7 @@ def test_in_python(korlm: Command, run: Path, text: Path) -> None:
         ("가\ud800", r"text 1 has a lone surrogate \(U\+D800\) as character 2"),
     ],
 )
-def test_what_is_no_text(run: Path, texts: Any, message: str) -> None:
+def test_texts_that_are_not_str(run: Path, texts: Any, message: str) -> None:
     import korlm as package
 
     with pytest.raises(CorpusError, match=f"^{message}"):

@@ -1,4 +1,4 @@
-"""The command as users call it: what is wrong is told before anything starts."""
+"""korlm.serve: errors are reported before the model is loaded."""
 
 import socket
 import sys
@@ -12,7 +12,7 @@ from korlm.utils.errors import install_command
 pytest.importorskip("fastapi", reason="serving needs it")
 
 
-def test_a_port_that_is_taken(korlm: Command, tmp_path: Path) -> None:
+def test_a_port_in_use(korlm: Command, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         ended = korlm("serve", f"run={tmp_path}", f"port={port}")
@@ -24,20 +24,20 @@ def test_a_port_that_is_taken(korlm: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("port=70000", "port=70000: must be 65535 or less"),
-        ("rate=0", "rate=0.0: must be a finite number above 0"),
+        ("port=70000", "port=70000: must be in [0, 65535]"),
+        ("rate=0", "rate=0.0: must be above 0"),
         ("host=' '", "host= : must be an address"),
         ("host=256.1.2.3", "host=256.1.2.3 port=8600: cannot listen there"),
         ("port=0", "has no checkpoints/best.pt"),
     ],
 )
-def test_what_cannot_be(korlm: Command, tmp_path: Path, option: str, message: str) -> None:
+def test_invalid_settings(korlm: Command, tmp_path: Path, option: str, message: str) -> None:
     ended = korlm("serve", f"run={tmp_path}", option)
     assert ended.code == 1
     assert message in ended.error
 
 
-def test_without_the_package(korlm: Command, tmp_path: Path, monkeypatch) -> None:
+def test_a_missing_package(korlm: Command, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "korlm.serving.connections", raising=False)
     ended = korlm("serve", f"run={tmp_path}")

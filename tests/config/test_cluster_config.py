@@ -24,20 +24,20 @@ def test_taken(good: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         ({"cluster": "node:8786"}, "prepare.cluster=node:8786: must be local, slurm or an address"),
         ({"cluster": "tcp://node"}, "such as tcp://HOST:8786"),
-        ({"cluster": "slurm"}, "prepare.workers=None: how many workers"),
-        ({"cluster": "local", "workers": 0}, "prepare.workers=0: must be 1 or more"),
-        ({"cluster": "local", "memory_gb": 0.5}, "prepare.memory_gb=0.5: must be 1 or more"),
+        ({"cluster": "slurm"}, "prepare.workers=None: prepare.cluster=slurm needs"),
+        ({"cluster": "local", "workers": 0}, "prepare.workers=0: must be in [1, 4096]"),
+        ({"cluster": "local", "memory_gb": 0.5}, "prepare.memory_gb=0.5: must be in [1, 4096]"),
         ({"workers": 2}, "prepare.workers=2: has no effect without prepare.cluster=local or slurm"),
         ({"cluster": "tcp://a:1", "memory_gb": 2}, "prepare.memory_gb=2: has no effect"),
         ({"cluster": "local", "queue": "x"}, "prepare.queue=x: has no effect without"),
         ({"cluster": "slurm", "workers": 1, "walltime": "soon"}, "must be hours:minutes:seconds"),
     ],
 )
-def test_refused(bad: dict[str, Any], told: str) -> None:
+def test_refused(bad: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         ClusterConfig(**bad)
-    assert told in str(caught.value)
+    assert message in str(caught.value)

@@ -1,7 +1,6 @@
 """Every file under conf/ composes, and every choice passes its own checks."""
 
 import dataclasses
-import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from korlm import config
 from korlm.cli.output_dirs import register_resolvers
+from korlm.config import registry
 from korlm.config.keys import conf_dir
 from korlm.config.serialization import plain_settings, settings_from_plain, to_settings
 
@@ -25,7 +25,7 @@ OWN_TEXT = {("corpus", "text"), ("corpus", "tsv")}
 
 @pytest.fixture(autouse=True)
 def registered() -> None:
-    config.register()
+    config.store_schemas()
     register_resolvers()
 
 
@@ -52,43 +52,31 @@ def test_the_defaults_are_valid(command: tuple[str, ...]) -> None:
     assert dataclasses.is_dataclass(settings(*command))
 
 
-def test_help_names_every_choice() -> None:
-    for command, groups in (
-        ("train", {g for g, _ in CHOICES}),
-        ("prepare", {"corpus", "tokenizer", "vocab"}),
-        ("evaluate", {"corpus"}),
-        *((name, set()) for name in COMMANDS if name not in ("train", "prepare", "evaluate")),
-    ):
-        text = (CONF / "hydra" / "help" / f"{command}.yaml").read_text(encoding="utf-8")
-        told = dict(re.findall(r"^  (\w+): +(.+)$", text.split("template:")[1], re.MULTILINE))
-        assert set(told) == groups
-        for group in groups:
-            assert set(told[group].split()) == {c for g, c in CHOICES if g == group}
-
-
 def test_siblings_have_the_same_keys_for_the_same_things() -> None:
     for group in ("model", "optimizer", "schedule"):
         # A model that is counted has no more than its name in common with networks.
-        schemas = [s for s in config.SCHEMAS[group].values() if s is not config.NgramConfig]
+        schemas = [s for s in registry.schemas(group).values() if s is not config.NgramConfig]
         shared = set.intersection(*({f.name for f in dataclasses.fields(s)} for s in schemas))
         assert "name" in shared
         assert len(shared) >= 3
 
 
-def test_settings_survive_a_checkpoint() -> None:
-    for model in ("lstm", "gru", "rnn", "window", "ngram"):
-        for optimizer in ("adamw", "muon", "sgd", "adagrad"):
-            for schedule in ("one_cycle", "plateau", "constant"):
-                before = settings(
-                    "train",
-                    *(f"model={model}", f"optimizer={optimizer}", f"schedule={schedule}"),
-                    *("corpus=nsmc", "corpus.path=x", "seed=7", "trainer.clip_norm=null"),
-                )
-                assert isinstance(before, config.TrainSettings)
-                plain = plain_settings(before)
-                assert settings_from_plain(plain, []) == before
-                after = settings_from_plain(plain, ["trainer.epochs=99"])
-                assert after.trainer.epochs == 99
+@pytest.mark.parametrize(
+    "choice",
+    [
+        *(f"model={name}" for name in ("lstm", "gru", "rnn", "window", "ngram")),
+        *(f"optimizer={name}" for name in ("adamw", "muon", "sgd", "adagrad")),
+        *(f"schedule={name}" for name in ("one_cycle", "plateau", "constant")),
+    ],
+)
+def test_settings_survive_a_checkpoint(choice: str) -> None:
+    others = ("corpus=nsmc", "corpus.path=x", "seed=7", "trainer.clip_norm=null")
+    before = settings("train", choice, *others)
+    assert isinstance(before, config.TrainSettings)
+    plain = plain_settings(before)
+    assert settings_from_plain(plain, []) == before
+    after = settings_from_plain(plain, ["trainer.epochs=99"])
+    assert after.trainer.epochs == 99
 
 
 def test_checkpoints_of_before_there_were_clusters() -> None:

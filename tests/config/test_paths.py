@@ -10,8 +10,8 @@ from conftest import COMMANDS, Command, TinyCorpus
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from korlm import config
 from korlm.cli.arguments import in_hydras_grammar
+from korlm.config import registry
 from korlm.config.keys import all_keys, path_keys
 from korlm.config.paths import expand_home, path_value, run_directory
 from korlm.config.validation import path_kinds
@@ -60,7 +60,7 @@ def test_plain_paths_stay_as_typed(word: str) -> None:
 
 
 def test_a_comma_separates_jobs_of_a_sweep() -> None:
-    """Unless it stands in quotes or brackets, or names the folder of the sweep itself."""
+    """Unless it is in quotes or brackets, or names the folder of the sweep itself."""
     typed = [
         *("-m", "prepared=a,b c", "prepared='a,b'", "corpus.files=[a,b],[c]", "outputs=a,b"),
         *("prepared=choice(a,b)", "seed=1,2"),
@@ -121,10 +121,9 @@ def test_unknown_home() -> None:
         expand_home("~no-one", "outputs")
 
 
-def test_marks_are_of_strings() -> None:
-    for schemas in config.SCHEMAS.values():
-        for schema in schemas.values():
-            kinds = path_kinds(schema)
-            for field in dataclasses.fields(schema):
-                marked = field.name in kinds
-                assert not marked or "str" in str(field.type) or field.type == "Any"
+def test_paths_are_strings() -> None:
+    for group in registry.groups():
+        for schema in registry.schemas(group).values():
+            types = {field.name: str(field.type) for field in dataclasses.fields(schema)}
+            for key in path_kinds(schema):
+                assert "str" in types[key] or types[key] == "Any"

@@ -7,10 +7,10 @@ import pytest
 import yaml
 from conftest import Command
 
-from korlm import config
-from korlm.config import renamed
-from korlm.config.renamed import rename_override, rename_tree
+from korlm.config import keys, registry
+from korlm.config.keys import rename_override, rename_tree
 from korlm.config.stored import check_settings
+from korlm.sweeps.folder import iter_jobs, with_stored
 
 
 @pytest.mark.parametrize(
@@ -51,23 +51,45 @@ def test_stored_settings_are_accepted_in_silence(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == ""
 
 
+def test_stored_sweeps_are_accepted_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = {
+        "task": ["trainer.valid_every=5", "model.k=1,2"],
+        "hydra": ["hydra.sweeper.prune_share=0.5"],
+    }
+    job = tmp_path / "model.k=1" / ".hydra" / "overrides.yaml"
+    job.parent.mkdir(parents=True)
+    job.write_text(yaml.safe_dump(["trainer.valid_every=5", "model.k=1"]))
+    (tmp_path / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": overrides}}))
+    assert with_stored(["-m", f"resume={tmp_path}"])[2:] == [
+        "trainer.eval_every=5",
+        "model.add_k=1,2",
+        "hydra.sweeper.prune_warmup_ratio=0.5",
+    ]
+    assert dict(iter_jobs(tmp_path)) == {
+        tmp_path / "model.k=1": {"trainer.eval_every": "5", "model.add_k": "1"}
+    }
+    assert capsys.readouterr().err == ""
+
+
 def test_every_old_name_is_unused() -> None:
-    for command in config.SCHEMAS[""]:
-        table: dict[str, Any] = renamed._renamed(command.removesuffix("_schema"))
+    for command in registry.schemas(""):
+        table: dict[str, Any] = keys._renamed(command)
         assert not table.keys() & {new for new, _ in table.values()}
 
 
 def test_one_line_for_each_old_name(
     korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(renamed, "_warned", set())
+    monkeypatch.setattr(keys, "_warned", set())
     mine = tmp_path / "mine" / "experiment" / "old.yaml"
     mine.parent.mkdir(parents=True)
     settings = {"trainer": {"patience": 7}, "model": {"spelling": "input"}}
     mine.write_text("# @package _global_\n" + yaml.safe_dump(settings))
     group = tmp_path / "mine" / "schedule" / "old.yaml"
     group.parent.mkdir()
-    group.write_text("defaults: [decay_schema, _self_]\nname: cosine\nwarmup_share: 0.125\n")
+    group.write_text("defaults: [cosine_schema, _self_]\nname: cosine\nwarmup_share: 0.125\n")
     typed = ("experiment=old", "schedule=old", "trainer.valid_every=5")
     ended = korlm("train", "--config-dir", "mine", "--cfg", "job", *typed)
     assert ended.code == 0, ended.err
@@ -84,5 +106,5 @@ def test_one_line_for_each_old_name(
         ("schedule.warmup_share", "schedule.warmup_ratio"),
         ("trainer.valid_every", "trainer.eval_every"),
     ):
-        line = f"{old} is now {new}; the old name works until korlm {renamed.REMOVED_IN}\n"
+        line = f"{old} is now {new}; the old name works until korlm {keys.REMOVED_IN}\n"
         assert ended.err.count(line) == 1

@@ -87,7 +87,7 @@ def test_jobs_are_checked_before_hydra_sees_them(tmp_path: Path) -> None:
     arguments = stored_sweep(tmp_path, "seed=1", job=("seed=1", "experiment=../../x"))
     with pytest.raises(ConfigError, match=r"overrides\.yaml: experiment=\.\./\.\./x: must name"):
         with_stored(arguments)
-    with_stored([*arguments, "experiment=smoke"])  # typed anew: its key is the user's
+    with_stored([*arguments, "experiment=smoke"])  # typed again: the user's value is not checked
 
 
 @pytest.mark.parametrize("text", ["[seed=1", "seed", "&a [*a]", 60 * "[" + 60 * "]", "\ud800"])

@@ -1,4 +1,4 @@
-"""The contract that all recomposers keep, and the text that comes back from simple tokens."""
+"""The contract of all detokenizers, and the round trip of simple tokenizers."""
 
 import random
 import re
@@ -11,7 +11,7 @@ from conftest import sentences
 
 from korlm.dataset.vocab import EOS, NUMBER, SPECIALS
 from korlm.detokenizers.base import Detokenizer, JamoDetokenizer
-from korlm.detokenizers.kkma.training import learn
+from korlm.detokenizers.kkma.training import train_detokenizer
 from korlm.detokenizers.registry import build_detokenizer
 from korlm.tokenizers.base import Tokenizer
 from korlm.tokenizers.characters import JamoTokenizer, SyllableTokenizer
@@ -40,7 +40,7 @@ def detokenizer(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Detokenizer:
     if request.param == "kkma":
-        return learn(samples(tmp_path_factory.mktemp("text") / "prepared"))
+        return train_detokenizer(samples(tmp_path_factory.mktemp("text") / "prepared"))
     return build_detokenizer(request.param)
 
 
@@ -48,41 +48,46 @@ def detokenizer(
 @pytest.mark.parametrize(
     "text", [*sentences(20, 1), "  값진  ㅋㅋ 3.5%\u3000韓國 ", "각 ᆨ", "뷁 ㄱㅏ é"]
 )
-def test_simple_tokens_give_the_text_back_up_to_blanks(tokenizer: Tokenizer, text: str) -> None:
+def test_detokenized_text_equals_the_original_except_for_spaces(
+    tokenizer: Tokenizer, text: str
+) -> None:
     detokenizer = build_detokenizer(tokenizer.name)
     tokens = tokenizer.analyze(text)
-    written = detokenizer.compose(tokens.morphs, tokens.tags, tokens.eojeol)
+    written = detokenizer.detokenize(tokens.morphs, tokens.tags, tokens.eojeol)
     if not CONJOINING.search(text):
         assert written.split() == text.split()
-    assert detokenizer.compose(tokens.morphs) == written
+    assert detokenizer.detokenize(tokens.morphs) == written
 
 
-def test_pieces() -> None:
+def test_sentencepiece() -> None:
     pieces = build_detokenizer("sentencepiece")
-    assert pieces.compose(["▁나는", "▁", "뷁", "▁학교", "에", "."]) == "나는 뷁 학교에."
-    assert pieces.compose(["▁", "<0xEB>", "<0xB7>", "<0x81>", "▁간다"]) == "뷁 간다"
-    assert pieces.compose(["가", "<0xEB>"]) == "가\ufffd"
-    assert pieces.boundary("▁나는", "▁학교") == 1 and pieces.boundary("▁학교", "에") == 0
+    assert pieces.detokenize(["▁나는", "▁", "뷁", "▁학교", "에", "."]) == "나는 뷁 학교에."
+    assert pieces.detokenize(["▁", "<0xEB>", "<0xB7>", "<0x81>", "▁간다"]) == "뷁 간다"
+    assert pieces.detokenize(["가", "<0xEB>"]) == "가\ufffd"
+    assert (
+        pieces.space_probability("▁나는", "▁학교") == 1
+        and pieces.space_probability("▁학교", "에") == 0
+    )
     assert pieces.join("", "", "▁학교") == "학교" and pieces.join("학교", "▁학교", "에") == "학교에"
 
 
-def test_no_conjoining_jamo_and_no_special_token_is_ever_written(detokenizer: Detokenizer) -> None:
+def test_conjoining_jamo_and_special_tokens_are_never_written(detokenizer: Detokenizer) -> None:
     dice = random.Random(0)
     tokens = [*tokens_of(detokenizer), *SPECIALS, NUMBER]
     for _ in range(200):
-        text = detokenizer.compose(dice.choices(tokens, k=dice.randint(0, 12)))
+        text = detokenizer.detokenize(dice.choices(tokens, k=dice.randint(0, 12)))
         assert not any(special in text for special in (*SPECIALS, NUMBER))
         assert not CONJOINING.search(text)
 
 
-def test_jamo_show_as_letters_until_they_make_syllables() -> None:
+def test_incomplete_jamo_are_compatibility_letters() -> None:
     detokenizer = build_detokenizer("jamo")
-    assert detokenizer.compose(["\u1100", "\u1100", "\u1161", "\u11ab", "\u1161"]) == "ㄱ간ㅏ"
-    assert not CONJOINING.search(detokenizer.compose(JAMO))
+    assert detokenizer.detokenize(["\u1100", "\u1100", "\u1161", "\u11ab", "\u1161"]) == "ㄱ간ㅏ"
+    assert not CONJOINING.search(detokenizer.detokenize(JAMO))
 
 
 @pytest.mark.parametrize("text", sentences(10, 2))
-def test_jamo_join_letter_by_letter(text: str) -> None:
+def test_jamo_joined_one_by_one(text: str) -> None:
     detokenizer = build_detokenizer("jamo")
     surface = left = ""
     for letter in JamoTokenizer().tokenize(text):
@@ -93,51 +98,49 @@ def test_jamo_join_letter_by_letter(text: str) -> None:
     assert surface == text
 
 
-def test_join_is_deterministic_and_leaves_the_stable_part(detokenizer: Detokenizer) -> None:
+def test_join_never_changes_stable_characters(detokenizer: Detokenizer) -> None:
     dice = random.Random(1)
     for _ in range(300):
         surface = left = ""
         for _ in range(6):
             right = dice.choice(tokens_of(detokenizer))
             after = detokenizer.join(surface, left, right)
-            assert after == detokenizer.join(surface, left, right)
             stable = len(surface) - detokenizer.num_unstable_chars(surface, left)
-            assert 0 <= stable <= len(surface)
-            assert after[:stable] == surface[:stable]
+            assert 0 <= stable <= len(surface) and after[:stable] == surface[:stable]
             surface, left = after, right
 
 
 def test_special_tokens_add_nothing(detokenizer: Detokenizer) -> None:
     for special in SPECIALS:
         assert detokenizer.join("학교", "학교", special) == "학교"
-    assert detokenizer.compose([EOS]) == ""
-    assert detokenizer.compose(["<unk>", "학교", EOS, "책"]) == "학교\n책"
-    assert detokenizer.compose([NUMBER]) == "0"
+    assert detokenizer.detokenize([EOS]) == ""
+    assert detokenizer.detokenize(["<unk>", "학교", EOS, "책"]) == "학교\n책"
+    assert detokenizer.detokenize([NUMBER]) == "0"
 
 
-def test_boundaries_are_boundary_over_the_vocabulary(detokenizer: Detokenizer) -> None:
+def test_space_probabilities_over_the_vocabulary(detokenizer: Detokenizer) -> None:
     tokens = [*SPECIALS, NUMBER, *MORPHS]
-    detokenizer.over(tokens)
+    detokenizer.set_vocab(tokens)
     for left in ("", "는", "학교", "없던말", EOS, NUMBER):
-        found = detokenizer.boundaries(left)
-        assert found.shape == (len(tokens),)
-        assert found.dtype == np.float32
+        probs = detokenizer.space_probabilities(left)
+        assert probs.shape == (len(tokens),)
+        assert probs.dtype == np.float32
         np.testing.assert_allclose(
-            found, [detokenizer.boundary(left, t) for t in tokens], rtol=1e-6
+            probs, [detokenizer.space_probability(left, t) for t in tokens], rtol=1e-6
         )
-        assert ((found >= 0) & (found <= 1)).all()
-    assert detokenizer.boundaries("").max() == 0
+        assert ((probs >= 0) & (probs <= 1)).all()
+    assert detokenizer.space_probabilities("").max() == 0
 
 
-def test_compose_is_join_after_join(tmp_path: Path) -> None:
-    detokenizer = learn(samples(tmp_path))
+def test_detokenize_equals_repeated_join(tmp_path: Path) -> None:
+    detokenizer = train_detokenizer(samples(tmp_path))
     for text, eojeols in LINES:
         tokens = analysis(eojeols)
         surface = left = ""
         for right in tokens.morphs:
-            if left and detokenizer.boundary(left, right) > 0.5:
+            if left and detokenizer.space_probability(left, right) > 0.5:
                 surface, left = surface + " ", ""
             word = surface.rpartition(" ")[2]
             surface = surface[: len(surface) - len(word)] + detokenizer.join(word, left, right)
             left = right
-        assert surface == detokenizer.compose(tokens.morphs) == text
+        assert surface == detokenizer.detokenize(tokens.morphs) == text

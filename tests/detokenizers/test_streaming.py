@@ -1,4 +1,4 @@
-"""Pieces of text: together the recomposed text, each of them final."""
+"""Streaming: the pieces form the detokenized text, and each of them is final."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import random
 
 import pytest
-from toys import MORPHS, ToyRecomposer
+from toys import MORPHS, ToyDetokenizer
 
 from korlm.detokenizers.base import Detokenizer
 from korlm.detokenizers.registry import build_detokenizer
@@ -25,8 +25,8 @@ def pieces(detokenizer: Detokenizer, tokens: list[str]) -> list[str]:
 
 
 def eojeols_of(detokenizer: Detokenizer, line: list[str]) -> list[int]:
-    """Of each token the number of its eojeol."""
-    begins = [detokenizer.boundary(a, b) > 0.5 for a, b in itertools.pairwise(line)]
+    """The eojeol number of each token."""
+    begins = [detokenizer.space_probability(a, b) > 0.5 for a, b in itertools.pairwise(line)]
     return list(itertools.accumulate(begins, initial=0))[: len(line)]
 
 
@@ -36,36 +36,38 @@ def test_every_tokenizer(tokenizer: str, tokens: list[str], text: str) -> None:
     assert "".join(pieces(build_detokenizer(tokenizer), [*tokens, "<eos>"] * 2)) == f"{text}\n" * 2
 
 
-def test_the_pieces_are_what_composing_gives() -> None:
-    detokenizer, dice = ToyRecomposer(), random.Random(1)
+def test_pieces_equal_the_detokenized_lines() -> None:
+    detokenizer, dice = ToyDetokenizer(), random.Random(1)
     for _ in range(200):
         tokens = dice.choices([*MORPHS, "<eos>"], k=dice.randrange(1, 12))
-        found = pieces(detokenizer, tokens)
-        assert "".join(found) == "\n".join(
-            detokenizer.compose(line, None, eojeols_of(detokenizer, line))
+        streamed = pieces(detokenizer, tokens)
+        assert "".join(streamed) == "\n".join(
+            detokenizer.detokenize(line, None, eojeols_of(detokenizer, line))
             for line in "\t".join(tokens).replace("<eos>", "\n").split("\n")
             for line in [line.split()]
         )
-        assert all(piece.endswith((" ", "\n")) for piece in found[:-1] if piece)
+        assert all(piece.endswith((" ", "\n")) for piece in streamed[:-1] if piece)
 
 
-def test_a_piece_comes_with_the_token_behind_it() -> None:
+def test_an_eojeol_is_returned_with_the_next_token() -> None:
     assert pieces(build_detokenizer("eojeol"), ["가", "나", "<eos>", "다"]) == [
         *("", "가 ", "나\n", ""),
         "다",
     ]
 
 
-def test_an_eojeol_that_has_ended() -> None:
-    detokenizer = ToyRecomposer()
-    assert detokenizer.boundary("먹", "고") > 0.5
-    detokenizer._blanks = lambda left, rights: build_detokenizer("syllable")._blanks(left, rights)
-    begun = StreamingDetokenizer(detokenizer, "먹", "먹")
-    assert begun.add("고") == "먹 ", "it has ended, whatever the recomposer thinks"
-    assert begun.add("하") == "" and begun.end() == "고하"
+def test_a_finished_eojeol() -> None:
+    detokenizer = ToyDetokenizer()
+    assert detokenizer.space_probability("먹", "고") > 0.5
+    detokenizer._space_probs = lambda left, rights: build_detokenizer("syllable")._space_probs(
+        left, rights
+    )
+    stream = StreamingDetokenizer(detokenizer, "먹", "먹")
+    assert stream.add("고") == "먹 ", "a space follows, whatever its probability"
+    assert stream.add("하") == "" and stream.end() == "고하"
     assert StreamingDetokenizer(detokenizer, "먹", "먹").add("<eos>") == "먹\n"
 
 
-def test_an_eojeol_that_has_ended_before_a_blank_of_its_own() -> None:
+def test_a_finished_eojeol_before_a_space_token() -> None:
     stream = StreamingDetokenizer(build_detokenizer("syllable"), "는", "나는")
     assert stream.add("▁") + stream.add("가") + stream.end() == "나는 가"

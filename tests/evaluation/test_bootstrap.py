@@ -1,4 +1,4 @@
-"""Intervals and tests against counted, analytic and simulated answers."""
+"""Intervals and p-values against enumerated, analytic and simulated results."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from korlm.evaluation import bootstrap
-from korlm.evaluation.bootstrap import interval, resampled_sums, sign_flip_p
+from korlm.evaluation.bootstrap import interval, resampled_sums, sign_flip_p, student_quantile
 
 
-def test_every_draw_has_as_many_units() -> None:
+def test_every_resample_has_all_units() -> None:
     sums = resampled_sums(np.stack([np.ones(7), np.arange(7.0), np.arange(7.0) * 3]), 500, 1)
     assert sums.shape == (3, 500)
     assert (sums[0] == 7).all()
-    np.testing.assert_allclose(sums[2], 3 * sums[1])  # the same draws for all columns
+    np.testing.assert_allclose(sums[2], 3 * sums[1])  # all columns share the resamples
     assert len(np.unique(sums[1])) > 20
     np.testing.assert_array_equal(sums, resampled_sums(sums_of(7), 500, 1))
     assert not np.array_equal(sums, resampled_sums(sums_of(7), 500, 2))
@@ -29,14 +29,14 @@ def sums_of(num_units: int) -> np.ndarray:
 
 
 def test_two_units_by_hand() -> None:
-    """Draws of two units: both the one (1/4), each once (1/2), both the other (1/4)."""
+    """Resamples of two units: twice the first (1/4), both (1/2), twice the second (1/4)."""
     sums = resampled_sums(np.array([[1.0, 4.0]]), 8000, 3)[0]
     values, counts = np.unique(sums, return_counts=True)
     assert values.tolist() == [2.0, 5.0, 8.0]
     np.testing.assert_allclose(counts / 8000, [0.25, 0.5, 0.25], atol=0.02)
 
 
-def test_the_spread_of_a_mean_is_the_known_one() -> None:
+def test_the_variance_of_a_sum() -> None:
     """Of U units, the bootstrap variance of a sum is U times the variance of a unit."""
     units = np.random.default_rng(0).normal(5, 2, 300)
     sums = resampled_sums(units[None], 4000, 1)[0]
@@ -48,8 +48,8 @@ def test_the_spread_of_a_mean_is_the_known_one() -> None:
     assert high == pytest.approx(units.mean() + half, abs=0.12 * half)
 
 
-def test_draws_do_not_depend_on_how_many_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "DRAWS_AT_ONCE", 50)
+def test_results_in_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "MAX_BLOCK", 50)
     few = resampled_sums(sums_of(20), 33, 1)
     assert few.shape == (3, 33)
     assert (few[0] == 20).all()
@@ -60,49 +60,49 @@ def test_draws_do_not_depend_on_how_many_fit_into_memory(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("num_units", [5, 10, 40])
-def test_intervals_hold_the_truth_as_often_as_they_say(num_units: int) -> None:
+def test_coverage_of_intervals(num_units: int) -> None:
     """A ratio of sums over documents of log-normal lengths, whose loss falls with their length."""
     random = np.random.default_rng(num_units)
-    truth, held, plain, trials = 3.4 - 0.1 * 0.5**2, 0, 0, 400
+    truth, covered, plain, trials = 3.4 - 0.1 * 0.5**2, 0, 0, 400
     for trial in range(trials):
         lengths = random.lognormal(5, 0.5, num_units)
         loss = 3.4 - 0.1 * (np.log(lengths) - 5) + random.normal(0, 0.35, num_units)
         top, bottom = resampled_sums(np.stack([loss * lengths, lengths]), 400, trial)
         low, high = interval(top / bottom, num_units)
-        held += low <= truth <= high
+        covered += low <= truth <= high
         low, high = np.quantile(top / bottom, [0.025, 0.975])
         plain += low <= truth <= high
-    assert 0.87 < held / trials < 0.98
-    assert held >= plain
+    assert 0.87 < covered / trials < 0.98
+    assert covered >= plain
 
 
-def test_without_a_spread_there_is_no_interval() -> None:
+def test_undefined_and_empty_intervals() -> None:
     assert all(map(math.isnan, interval(np.ones(100), 1)))
     assert all(map(math.isnan, interval(np.array([1.0, np.inf]), 5)))
     assert interval(np.full(100, 2.0), 5) == (2.0, 2.0)
 
 
-@pytest.mark.parametrize("freedom", [4, 9, 30, 1000])
-def test_students_quantile(freedom: int) -> None:
-    known = {4: 2.776, 9: 2.262, 30: 2.042, 1000: 1.962}
-    assert bootstrap._student(0.975, freedom) == pytest.approx(known[freedom], rel=0.012)
-    assert bootstrap._student(0.975, freedom) > NormalDist().inv_cdf(0.975)
+@pytest.mark.parametrize("degrees", [4, 9, 30, 1000])
+def test_student_quantile(degrees: int) -> None:
+    expected = {4: 2.776, 9: 2.262, 30: 2.042, 1000: 1.962}
+    assert student_quantile(0.975, degrees) == pytest.approx(expected[degrees], rel=0.012)
+    assert student_quantile(0.975, degrees) > NormalDist().inv_cdf(0.975)
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("num_units", [1, 2, 5, 9])
-def test_few_units_are_tested_exactly(num_units: int, seed: int) -> None:
+def test_exact_p_values(num_units: int, seed: int) -> None:
     differences = np.random.default_rng(seed).normal(0.5, 1, num_units)
     patterns = list(itertools.product((1, -1), repeat=num_units))
-    reached = [
+    is_extreme = [
         abs(sum(sign * d for sign, d in zip(signs, differences, strict=True)))
         >= abs(differences.sum()) - 1e-12
         for signs in patterns
     ]
-    assert sign_flip_p(differences, 10, 1) == sum(reached) / len(patterns)
+    assert sign_flip_p(differences, 10, 1) == sum(is_extreme) / len(patterns)
 
 
-def test_random_signs_come_close_to_all_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_signs_approximate_the_exact_p_value(monkeypatch: pytest.MonkeyPatch) -> None:
     differences = np.random.default_rng(5).normal(0.4, 1, 13)
     exact = sign_flip_p(differences, 10, 1)
     monkeypatch.setattr(bootstrap, "MAX_EXACT", 0)
@@ -110,14 +110,14 @@ def test_random_signs_come_close_to_all_signs(monkeypatch: pytest.MonkeyPatch) -
     assert sign_flip_p(differences, 20_000, 1) == pytest.approx(exact, abs=0.015)
 
 
-def test_alike_models_are_called_different_as_rarely_as_p_says() -> None:
+def test_false_positive_rate() -> None:
     random = np.random.default_rng(0)
-    found = np.array([sign_flip_p(random.normal(0, 1, 25), 400, trial) for trial in range(400)])
-    assert 0.02 < (found <= 0.05).mean() < 0.09
-    assert 0.4 < found.mean() < 0.6
+    p_values = np.array([sign_flip_p(random.normal(0, 1, 25), 400, trial) for trial in range(400)])
+    assert 0.02 < (p_values <= 0.05).mean() < 0.09
+    assert 0.4 < p_values.mean() < 0.6
 
 
-def test_the_ends_of_p() -> None:
+def test_extreme_p_values() -> None:
     assert sign_flip_p(np.ones(40), 999, 1) == 0.001
     assert sign_flip_p(np.zeros(40), 999, 1) == 1.0
     assert sign_flip_p(np.zeros(3), 999, 1) == 1.0

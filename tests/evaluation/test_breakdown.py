@@ -1,4 +1,4 @@
-"""The parts of a breakdown are the whole: every token once, every nat once."""
+"""Breakdowns add up to the whole text: every token once, every nat once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 
 import numpy as np
 import pytest
-from texts import costs, known_run, sentences_of
+from texts import random_nats, random_text, toy_run
 
 from korlm.dataset.vocab import UNK_ID
 from korlm.evaluation.breakdown import (
     FREQUENCY_BINS,
-    POSITIONS,
+    POSITION_BINS,
     by_frequency,
     by_position,
     by_sentence,
@@ -20,18 +20,18 @@ from korlm.evaluation.breakdown import (
 
 
 @pytest.mark.parametrize("kind", ["bands", "positions"])
-def test_the_groups_are_the_whole(kind: str) -> None:
-    text = sentences_of(700)
-    nats = costs(text)
-    counts = known_run().vocab.counts
+def test_groups_add_up(kind: str) -> None:
+    text = random_text(700)
+    nats = random_nats(text)
+    counts = toy_run().vocab.counts
     groups = by_frequency(nats, text, counts) if kind == "bands" else by_position(nats, text)
-    assert list(groups) == list(FREQUENCY_BINS if kind == "bands" else POSITIONS)
-    found = {key: sum(g[key] for g in groups.values()) for key in next(iter(groups.values()))}
-    assert found["num_tokens"] == len(text.ids)
-    assert found["nats"] == pytest.approx(nats.sum(), rel=1e-12)
-    assert found["spelling_nats"] == pytest.approx(text.spelling_nats.sum(), rel=1e-12)
-    assert found["token_share"] == pytest.approx(1)
-    assert found["nats_share"] == pytest.approx(1)
+    assert list(groups) == list(FREQUENCY_BINS if kind == "bands" else POSITION_BINS)
+    totals = {key: sum(g[key] for g in groups.values()) for key in next(iter(groups.values()))}
+    assert totals["num_tokens"] == len(text.ids)
+    assert totals["nats"] == pytest.approx(nats.sum(), rel=1e-12)
+    assert totals["spelling_nats"] == pytest.approx(text.spelling_nats.sum(), rel=1e-12)
+    assert totals["token_share"] == pytest.approx(1)
+    assert totals["nats_share"] == pytest.approx(1)
     for group in groups.values():
         if group["num_tokens"]:
             assert group["loss"] == pytest.approx(group["nats"] / group["num_tokens"])
@@ -40,37 +40,37 @@ def test_the_groups_are_the_whole(kind: str) -> None:
             assert math.isnan(group["loss"])
 
 
-def test_bands_by_hand() -> None:
-    run = known_run()
+def test_frequency_bins_by_hand() -> None:
+    run = toy_run()
     counts = run.vocab.counts
-    text = sentences_of(400)
-    nats = costs(text)
+    text = random_text(400)
+    nats = random_nats(text)
     groups = by_frequency(nats, text, counts)
     bounds = [*list(FREQUENCY_BINS.values())[1:], math.inf]
     assert counts[UNK_ID] == 0
     for band, (low, high) in zip(
         FREQUENCY_BINS, zip(FREQUENCY_BINS.values(), bounds, strict=True), strict=True
     ):
-        at = [
-            place
-            for place, token in enumerate(text.ids.tolist())
+        index = [
+            n
+            for n, token in enumerate(text.ids.tolist())
             if low <= (0 if token == UNK_ID else counts[token]) < high
         ]
-        assert groups[band]["num_tokens"] == len(at)
-        assert groups[band]["nats"] == pytest.approx(nats[at].sum())
+        assert groups[band]["num_tokens"] == len(index)
+        assert groups[band]["nats"] == pytest.approx(nats[index].sum())
     assert groups["1"]["num_tokens"] and groups["2-9"]["num_tokens"]
 
 
-def test_unknown_tokens_are_a_band_of_their_own_however_many_train_had() -> None:
-    text = sentences_of(200)
-    counts = list(known_run().vocab.counts)
+def test_unknown_tokens_count_as_0() -> None:
+    text = random_text(200)
+    counts = list(toy_run().vocab.counts)
     counts[UNK_ID] = 100_000
-    groups = by_frequency(costs(text), text, counts)
+    groups = by_frequency(random_nats(text), text, counts)
     assert groups["0"]["num_tokens"] >= (text.ids == UNK_ID).sum() > 0
 
 
 def test_positions_by_hand() -> None:
-    text = sentences_of(60)
+    text = random_text(60)
     lengths = np.array([1, 20, 21, 1, 17])
     lengths[-1] = 60 - lengths[:-1].sum()
     text = dataclasses.replace(
@@ -87,8 +87,8 @@ def test_positions_by_hand() -> None:
     assert groups["31-50"]["num_tokens"] == groups["51+"]["num_tokens"] == 0
 
 
-def test_a_long_sentence_ends_in_the_last_groups() -> None:
-    text = sentences_of(80, num_docs=1)
+def test_a_long_sentence_reaches_the_last_bins() -> None:
+    text = random_text(80, num_docs=1)
     one = {name: getattr(text, name)[:1] for name in ("num_eojeol", "num_chars", "documents")}
     text = dataclasses.replace(text, **one, lengths=np.array([80]))
     groups = by_position(np.ones(80), text)
@@ -96,8 +96,8 @@ def test_a_long_sentence_ends_in_the_last_groups() -> None:
 
 
 def test_sums_of_sentences_and_documents() -> None:
-    text = sentences_of(500)
-    nats = costs(text)
+    text = random_text(500)
+    nats = random_nats(text)
     sentences = by_sentence(nats, text)
     documents = sentences.grouped(text.documents, len(text.doc_ids))
     for sums, size in ((sentences, len(text.lengths)), (documents, len(text.doc_ids))):
@@ -119,9 +119,9 @@ def test_sums_of_sentences_and_documents() -> None:
     )
 
 
-def test_what_is_impossible_costs_infinitely_much_where_it_stands() -> None:
-    text = sentences_of(300)
-    nats = costs(text)
+def test_infinite_nats_stay_in_their_groups() -> None:
+    text = random_text(300)
+    nats = random_nats(text)
     nats[0] = np.inf
     documents = by_sentence(nats, text).grouped(text.documents, len(text.doc_ids))
     assert np.isinf(documents.nats).tolist() == [True, False, False, False, False]

@@ -1,18 +1,19 @@
-"""Dynamic evaluation by its formula; and nothing is left of it afterwards."""
+"""Updates follow the formula, and the trained parameters are restored."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from model_cases import make_model
-from texts import nats_in, random_text
+from texts import nats_in, random_ids
 
 from korlm.dataset.vocab import EOS_ID
 from korlm.evaluation.dynamic_evaluation import DynamicEvaluation
-from korlm.evaluation.token_scores import score_continuous
+from korlm.evaluation.token_scores import score_continuous, stream_windows
 from korlm.models.base import LanguageModel
 from korlm.modules.state import detach_state
 
+CPU = torch.device("cpu")
 KINDS = [("lstm", "tied"), ("gru", "learned_state"), ("pairs", "plain")]
 
 
@@ -33,61 +34,61 @@ def assert_untouched(model: LanguageModel, before: dict[str, torch.Tensor]) -> N
 
 
 def test_rate_0_is_the_carried_state(model: LanguageModel) -> None:
-    text = random_text(30)
-    dynamic = DynamicEvaluation(model, random_text(40, seed=1), segment=7, tokens=40)
+    text = random_ids(30)
+    dynamic = DynamicEvaluation(model, random_ids(40, seed=1), EOS_ID, 7, 40)
     torch.testing.assert_close(
-        nats_in(dynamic.read(text, 0.0, 0.5)), nats_in(score_continuous(model, text))
+        nats_in(dynamic.score(text, 0.0, 0.5)), nats_in(score_continuous(model, text, EOS_ID))
     )
 
 
-def test_the_model_is_left_as_it_was(model: LanguageModel) -> None:
+def test_the_trained_parameters_are_restored(model: LanguageModel) -> None:
     before = parameters(model)
-    dynamic = DynamicEvaluation(model, random_text(40, seed=1), segment=5, tokens=40)
+    dynamic = DynamicEvaluation(model, random_ids(40, seed=1), EOS_ID, 5, 40)
     assert_untouched(model, before)
-    first = nats_in(dynamic.read(random_text(30), 0.05, 0.01))
+    first = nats_in(dynamic.score(random_ids(30), 0.05, 0.01))
     assert_untouched(model, before)
     torch.testing.assert_close(
-        nats_in(dynamic.read(random_text(30), 0.05, 0.01)), first, rtol=0, atol=0
+        nats_in(dynamic.score(random_ids(30), 0.05, 0.01)), first, rtol=0, atol=0
     )
-    half = dynamic.read(random_text(30), 0.05, 0.01)
+    half = dynamic.score(random_ids(30), 0.05, 0.01)
     next(half), next(half)
     half.close()
     assert_untouched(model, before)
-    nats_in(dynamic.read(random_text(30), 1e30, 0.01))
+    nats_in(dynamic.score(random_ids(30), 1e30, 0.01))
     assert_untouched(model, before)
 
 
-def test_it_learns_what_comes_again(model: LanguageModel) -> None:
-    text = random_text(200)
-    text.ids[:] = [4, 5, 6, 7, EOS_ID] * 40
-    dynamic = DynamicEvaluation(model, random_text(100, seed=1), segment=5, tokens=100)
-    found = nats_in(dynamic.read(text, 0.02, 0.0))
-    assert found[-50:].mean() < nats_in(score_continuous(model, text))[-50:].mean() - 0.5
+def test_repetitions_are_learned(model: LanguageModel) -> None:
+    text = random_ids(200)
+    text[:] = [4, 5, 6, 7, EOS_ID] * 40
+    dynamic = DynamicEvaluation(model, random_ids(100, seed=1), EOS_ID, 5, 100)
+    adapted = nats_in(dynamic.score(text, 0.02, 0.0))
+    assert adapted[-50:].mean() < nats_in(score_continuous(model, text, EOS_ID))[-50:].mean() - 0.5
 
 
 def test_the_update_is_that_of_the_paper() -> None:
     segment, rate, decay = 5, 0.03, 0.2
-    model, train, text = make_model("gru", "tied"), random_text(23, seed=1), random_text(30)
+    model, train, text = make_model("gru", "tied"), random_ids(23, seed=1), random_ids(30)
     named = list(model.named_parameters())
 
-    def gradients(windows: list, upto: int) -> list[list[torch.Tensor]]:
-        """Of the mean losses of the first segments, the parameters as they are."""
-        state, found = None, []
-        for inputs, targets in windows[:upto]:
+    def gradients(segments: list, upto: int) -> list[list[torch.Tensor]]:
+        """Return the gradients of the mean losses of the first segments."""
+        state, rows = None, []
+        for inputs, targets in segments[:upto]:
             nats, state = model.token_nll(inputs, targets, state)
-            found.append(torch.autograd.grad(nats.mean(), [p for _, p in named]))
+            rows.append(torch.autograd.grad(nats.mean(), [p for _, p in named]))
             state = detach_state(state)
-        return found
+        return rows
 
-    all_train = gradients(list(train.windows(segment)), 99)
+    all_train = gradients(list(stream_windows(train, EOS_ID, segment, CPU)), 99)
     rms = [torch.stack([g[k] ** 2 for g in all_train]).mean(0).sqrt() for k in range(len(named))]
     mean = sum(part.sum() for part in rms) / sum(part.numel() for part in rms)
     origin = [p.detach().clone() for _, p in named]
 
-    dynamic = DynamicEvaluation(model, train, segment, tokens=23)
-    reading = dynamic.read(text, rate, decay)
-    next(reading)
-    (step,) = gradients(list(text.windows(segment)), 1)
+    dynamic = DynamicEvaluation(model, train, EOS_ID, segment, 23)
+    windows = dynamic.score(text, rate, decay)
+    next(windows)
+    (step,) = gradients(list(stream_windows(text, EOS_ID, segment, CPU)), 1)
     expected = [
         p.detach() - rate * g / (r + mean) for (_, p), g, r in zip(named, step, rms, strict=False)
     ]
@@ -95,15 +96,15 @@ def test_the_update_is_that_of_the_paper() -> None:
         p + (decay * r / mean).clamp(max=1) * (o - p)
         for p, o, r in zip(expected, origin, rms, strict=False)
     ]
-    next(reading)
+    next(windows)
     for (name, parameter), value in zip(named, expected, strict=False):
         torch.testing.assert_close(parameter.detach(), value, msg=name)
-    reading.close()
+    windows.close()
 
 
 def test_a_part_of_the_text() -> None:
-    model, text = make_model("lstm"), random_text(30)
-    dynamic = DynamicEvaluation(model, text, segment=4, tokens=12)
-    whole = nats_in(dynamic.read(text, 0.05, 0.1))
-    part = nats_in(dynamic.read(text, 0.05, 0.1, end=12))
+    model, text = make_model("lstm"), random_ids(30)
+    dynamic = DynamicEvaluation(model, text, EOS_ID, 4, 12)
+    whole = nats_in(dynamic.score(text, 0.05, 0.1))
+    part = nats_in(dynamic.score(text[:12], 0.05, 0.1))
     torch.testing.assert_close(part, whole[:12], rtol=0, atol=0)

@@ -1,7 +1,6 @@
-"""Figures of merit by hand."""
+"""Metrics by hand."""
 
 import math
-import random
 from dataclasses import dataclass
 
 import pytest
@@ -14,17 +13,17 @@ from korlm.utils.memory import peak_memory_mb, reset_peak_memory
 
 @dataclass
 class Counts:
-    """Counts of a split, as prepared corpora give them."""
+    """The counts of a split that metrics need."""
 
     num_eojeol: int
     num_chars: int
     spelling_nats: float
 
 
-def test_figures_by_hand() -> None:
-    tally = LossSums(nats=12.0, unk_nats=4.0, num_tokens=8, num_unk=2, seconds=0.5)
-    found = metrics(tally, Counts(num_eojeol=5, num_chars=16, spelling_nats=20.0), 123.0)
-    assert found == {
+def test_metrics_by_hand() -> None:
+    sums = LossSums(nats=12.0, unk_nats=4.0, num_tokens=8, num_unk=2, seconds=0.5)
+    values = metrics(sums, Counts(num_eojeol=5, num_chars=16, spelling_nats=20.0), 123.0)
+    assert values == {
         "num_tokens": 8,
         "num_unk": 2,
         "num_eojeol": 5,
@@ -39,20 +38,10 @@ def test_figures_by_hand() -> None:
         "seconds": 0.5,
         "peak_memory_mb": 123.0,
     }
-    assert all(isinstance(found[key], int) for key in found if key.startswith("num_"))
+    assert all(isinstance(values[key], int) for key in values if key.startswith("num_"))
 
 
-def test_a_uniform_model_over_bits() -> None:
-    # A fair coin for each of 100 tokens of one character: perplexity 2, one bit a character.
-    tally = LossSums(nats=100 * math.log(2), num_tokens=100, seconds=1.0)
-    found = metrics(tally, Counts(num_eojeol=100, num_chars=100, spelling_nats=0.0), 0.0)
-    assert found["perplexity"] == pytest.approx(2)
-    assert found["perplexity_known"] == pytest.approx(2)
-    assert found["eojeol_perplexity"] == pytest.approx(2)
-    assert found["bits_per_char"] == pytest.approx(1)
-
-
-def test_hiding_words_does_not_make_the_open_figures_better() -> None:
+def test_mapping_words_to_unk_does_not_improve_open_metrics() -> None:
     counts = Counts(num_eojeol=10, num_chars=40, spelling_nats=0.0)
     honest = metrics(LossSums(nats=50.0, num_tokens=10), counts, 0.0)
     counts.spelling_nats = 60.0
@@ -62,7 +51,7 @@ def test_hiding_words_does_not_make_the_open_figures_better() -> None:
     assert hiding["eojeol_perplexity"] > honest["eojeol_perplexity"]
 
 
-def test_merged_tallies_are_no_mean_of_means() -> None:
+def test_merged_sums_are_no_mean_of_means() -> None:
     # Two full batches and a short easy one.
     batches = [
         LossSums(600.0, 6.0, 100, 2, 1.0),
@@ -74,40 +63,14 @@ def test_merged_tallies_are_no_mean_of_means() -> None:
     assert total.loss == pytest.approx(1206 / 202)
     assert total.perplexity == pytest.approx(391.6, abs=0.1)
     mean_of_means = sum(batch.loss for batch in batches) / 3
-    assert math.exp(mean_of_means) == pytest.approx(148.4, abs=0.1)  # the trap
+    assert math.exp(mean_of_means) == pytest.approx(148.4, abs=0.1)  # wrong
 
 
-def test_how_text_is_batched_does_not_matter() -> None:
-    dice = random.Random(1)
-    tokens = [(dice.expovariate(0.2), dice.random() < 0.1) for _ in range(1000)]
-
-    def pass_over(sizes: list[int]) -> LossSums:
-        total, at = LossSums(), 0
-        for size in sizes:
-            part = tokens[at : at + size]
-            unk = [nats for nats, is_unk in part if is_unk]
-            total += LossSums(sum(n for n, _ in part), sum(unk), len(part), len(unk))
-            at += size
-        return total
-
-    one, other = pass_over([1000]), pass_over([1, 499, 3, 297, 200])
-    assert (one.num_tokens, one.num_unk) == (other.num_tokens, other.num_unk)
-    assert one.loss == pytest.approx(other.loss)
-    assert one.unk_nats == pytest.approx(other.unk_nats)
-
-
-def test_adding_leaves_both_as_they_were() -> None:
-    one, other = LossSums(1.0, 0.5, 2, 1, 3.0), LossSums(1.0, 0.5, 2, 1, 3.0)
-    assert one + other == LossSums(2.0, 1.0, 4, 2, 6.0)
-    assert one == other == LossSums(1.0, 0.5, 2, 1, 3.0)
-    assert one + LossSums() == one
-
-
-def test_no_tokens_have_no_loss() -> None:
+def test_the_loss_of_no_tokens() -> None:
     assert math.isnan(LossSums().loss) and math.isnan(LossSums().perplexity)
 
 
-def test_exp_where_floats_end() -> None:
+def test_exp_overflows_to_infinity() -> None:
     assert exp(0.0) == 1.0
     assert exp(700.0) == pytest.approx(math.exp(700))
     assert exp(1e6) == math.inf
@@ -116,25 +79,25 @@ def test_exp_where_floats_end() -> None:
     assert math.isnan(exp(math.nan))
     diverged = LossSums(nats=1e9, num_tokens=10)
     assert diverged.loss == 1e8 and diverged.perplexity == math.inf
-    found = metrics(diverged, Counts(1, 10, 0.0), 0.0)
-    assert found["eojeol_perplexity"] == math.inf and math.isfinite(found["bits_per_char"])
+    values = metrics(diverged, Counts(1, 10, 0.0), 0.0)
+    assert values["eojeol_perplexity"] == math.inf and math.isfinite(values["bits_per_char"])
 
 
-def test_figures_that_do_not_exist() -> None:
+def test_undefined_metrics() -> None:
     unknown = LossSums(nats=3.0, unk_nats=3.0, num_tokens=3, num_unk=3)
-    found = metrics(unknown, Counts(num_eojeol=0, num_chars=3, spelling_nats=1.0), 0.0)
-    assert math.isnan(found["perplexity_known"]) and math.isnan(found["eojeol_perplexity"])
-    assert found["oov_rate"] == 1.0
-    assert found["bits_per_char"] == pytest.approx(4 / math.log(2) / 3)
+    values = metrics(unknown, Counts(num_eojeol=0, num_chars=3, spelling_nats=1.0), 0.0)
+    assert math.isnan(values["perplexity_known"]) and math.isnan(values["eojeol_perplexity"])
+    assert values["oov_rate"] == 1.0
+    assert values["bits_per_char"] == pytest.approx(4 / math.log(2) / 3)
 
 
 def test_table() -> None:
-    tally = LossSums(nats=12.0, num_tokens=8, seconds=0.5)
-    figures = metrics(tally, Counts(5, 16, 20.0), 123.4)
-    text = table({"valid": figures, "test": figures | {"num_tokens": 1_234_567}})
+    sums = LossSums(nats=12.0, num_tokens=8, seconds=0.5)
+    values = metrics(sums, Counts(5, 16, 20.0), 123.4)
+    text = table({"valid": values, "test": values | {"num_tokens": 1_234_567}})
     rows = {line.split()[0]: line.split()[1:] for line in text.split("\n")[1:]}
     assert text.split("\n")[0].split() == ["valid", "test"]
-    assert list(rows) == list(figures)
+    assert list(rows) == list(values)
     assert rows["num_tokens"] == ["8", "1,234,567"]
     assert rows["loss"] == ["1.5000", "1.5000"]
     assert len({len(line) for line in text.split("\n")}) == 1
@@ -145,7 +108,7 @@ def test_peak_memory() -> None:
     reset_peak_memory()
     before = peak_memory_mb()
     if before == 0:
-        pytest.skip("this system does not tell")
+        pytest.skip("this system does not report peak memory")
     held = bytearray(100 << 20)
     held[::4096] = b"x" * len(held[::4096])
     assert peak_memory_mb() >= before + 90
@@ -153,9 +116,9 @@ def test_peak_memory() -> None:
     assert peak_memory_mb() >= before + 90  # the peak stays
 
 
-def test_objectives_are_the_figures_that_there_are() -> None:
-    found = metrics(LossSums(nats=1.0, num_tokens=1), Counts(1, 1, 0.0), 0.0)
-    assert tuple(found) == KEYS
+def test_objectives_are_the_metrics() -> None:
+    values = metrics(LossSums(nats=1.0, num_tokens=1), Counts(1, 1, 0.0), 0.0)
+    assert tuple(values) == KEYS
     for key in KEYS:
         check_objective(f"test.{key}")
     for wrong in ("perplexity", "valid.", "valid.perplexities", "dev.loss", "", "valid.loss.x"):
@@ -163,8 +126,12 @@ def test_objectives_are_the_figures_that_there_are() -> None:
             check_objective(wrong)
 
 
-def test_what_is_minimised() -> None:
+def test_the_minimized_value() -> None:
     assert cost("valid.loss", 2.0) == 2.0
     assert cost("train.tokens_per_second", 2.0) == -2.0
-    for never in (None, math.nan, math.inf):
-        assert cost("valid.perplexity", never) == cost("valid.tokens_per_second", never) == math.inf
+    for undefined in (None, math.nan, math.inf):
+        assert (
+            cost("valid.perplexity", undefined)
+            == cost("valid.tokens_per_second", undefined)
+            == math.inf
+        )

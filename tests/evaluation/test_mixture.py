@@ -1,4 +1,4 @@
-"""EM finds what is known to be the best mixture."""
+"""EM finds the known optimum."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def random_nats(models: int, tokens: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).exponential(3.0, (models, tokens))
 
 
-def test_a_mixture_is_of_probabilities() -> None:
+def test_probabilities_are_mixed() -> None:
     nats = random_nats(3, 50)
     weights = np.array([0.2, 0.5, 0.3])
     expected = -np.log(weights @ np.exp(-nats))
@@ -21,24 +21,24 @@ def test_a_mixture_is_of_probabilities() -> None:
 
 def test_improbable_tokens_do_not_underflow() -> None:
     nats = np.array([[2000.0, 1.0], [2001.0, np.inf]])
-    found = mix(nats, np.array([0.5, 0.5]))
+    mixed = mix(nats, np.array([0.5, 0.5]))
     expected = [2000 - np.log(0.5 * (1 + np.exp(-1))), 1 - np.log(0.5)]
-    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(mixed, expected)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
 def test_the_known_optimum(share: float) -> None:
-    """Each model is sure of its own tokens: the weights are the shares of tokens."""
-    mine = np.arange(1000) < share * 1000
-    nats = -np.log(np.where([mine, ~mine], 0.9, 0.0 + 1e-12))
+    """Each model predicts its own tokens: the weights are the shares of tokens."""
+    first = np.arange(1000) < share * 1000
+    nats = -np.log(np.where([first, ~first], 0.9, 0.0 + 1e-12))
     np.testing.assert_allclose(fit_weights(nats), [share, 1 - share], atol=1e-3)
 
 
 def test_no_weights_are_better() -> None:
     nats = random_nats(2, 400)
-    found = mix(nats, fit_weights(nats)).mean()
+    best = mix(nats, fit_weights(nats)).mean()
     for weight in np.linspace(0, 1, 101):
-        assert found <= mix(nats, np.array([weight, 1 - weight]) + 1e-300).mean() + 1e-6
+        assert best <= mix(nats, np.array([weight, 1 - weight]) + 1e-300).mean() + 1e-6
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -58,8 +58,8 @@ def test_a_useless_model_gets_nothing() -> None:
     assert fit_weights(nats).tolist() == [1.0, 0.0]
 
 
-def test_what_no_model_holds_for_possible() -> None:
-    """The mixture costs infinitely much there, and the weights come from the rest."""
+def test_tokens_impossible_under_all_models() -> None:
+    """They have infinite nats and do not affect the weights."""
     nats = np.array([[1.0, np.inf, np.inf], [2.0, 3.0, np.inf]])
     weights = fit_weights(nats)
     np.testing.assert_allclose(weights, fit_weights(nats[:, :2]))

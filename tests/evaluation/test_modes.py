@@ -1,78 +1,86 @@
-"""Which rows a model gets, and that only the first split decides."""
+"""Which modes a model has, and that hyperparameters come from the tuning text alone."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 from model_cases import make_model
-from texts import VOCAB_SIZE, UnigramLM, random_text
+from texts import VOCAB_SIZE, UnigramLM, random_ids, toy_run
 
 from korlm.config import CacheConfig, DynamicConfig
 from korlm.dataset.vocab import BOS_ID, EOS_ID
-from korlm.evaluation.modes import Comparison, EvaluatedModel
-from korlm.evaluation.token_scores import score, score_continuous, score_sentences
-from korlm.models.base import LanguageModel
+from korlm.evaluation.modes import ModeResult, Tuned, run_modes, tune
+from korlm.evaluation.token_scores import collect_scores, score_continuous, score_sentences
 
 CACHE = CacheConfig(sizes=[5, 20], flatness=[0.0, 0.3])
 DYNAMIC = DynamicConfig(
     segment=5, learning_rates=[1e-3, 1e-2], tune_tokens=30, statistics_tokens=30
 )
+TRAIN, VALID, TEST = (random_ids(60, seed) for seed in range(3))
 
 
-def reader(name: str, model: LanguageModel, start_id: int = EOS_ID) -> EvaluatedModel:
-    splits = ("train", "valid", "test")
-    return EvaluatedModel(
-        name, model, {s: random_text(60, start_id, i) for i, s in enumerate(splits)}
-    )
-
-
-def unigrams() -> LanguageModel:
+def unigrams() -> UnigramLM:
     return UnigramLM([0.0, 0.01, 0.01, 0.18] + [0.8 / (VOCAB_SIZE - 4)] * (VOCAB_SIZE - 4))
 
 
-def test_a_model_without_parameters_and_vectors_has_few_rows() -> None:
-    rows = Comparison(reader("model", unigrams()), [], CACHE, DYNAMIC).rows("valid")
-    assert list(rows) == ["carried", "reset"]
+def tuned(
+    kind: str | None, others: dict[str, Any] | None = None, dynamic: DynamicConfig = DYNAMIC
+) -> tuple[Tuned, dict[str, ModeResult]]:
+    run = toy_run(model=unigrams() if kind is None else make_model(kind))
+    return tune(run, others or {}, VALID, TRAIN, CACHE, dynamic)
 
 
-def test_a_model_without_vectors_can_learn() -> None:
-    rows = Comparison(reader("model", make_model("pairs")), [], CACHE, DYNAMIC).rows("valid")
-    assert list(rows) == ["carried", "reset", "dynamic", "all"]
-    assert "cache" not in rows["all"].settings["weights"]
+@pytest.mark.parametrize(
+    ("kind", "modes"),
+    [
+        (None, ["carried", "reset"]),  # neither parameters nor hidden states
+        ("pairs", ["carried", "reset", "dynamic", "all"]),  # no hidden states
+        ("lstm", ["carried", "reset", "cache", "dynamic", "all"]),
+    ],
+)
+def test_modes_of_a_model(kind: str | None, modes: list[str]) -> None:
+    _, results = tuned(kind)
+    assert list(results) == modes
+    if "all" in modes:
+        assert ("cache" in results["all"].settings["weights"]) == ("cache" in modes)
 
 
-def test_what_is_chosen_stays() -> None:
-    others = [reader("uni", unigrams()), reader("gru", make_model("gru"))]
-    comparison = Comparison(reader("model", make_model("lstm")), others, CACHE, DYNAMIC)
-    valid, test = comparison.rows("valid"), comparison.rows("test")
+def test_hyperparameters_are_kept_for_other_texts() -> None:
+    others = {"uni": toy_run(model=unigrams()), "gru": toy_run(model=make_model("gru"))}
+    run = toy_run(model=make_model("lstm"))
+    chosen, valid = tune(run, others, VALID, TRAIN, CACHE, DYNAMIC)
+    test = run_modes(run, others, TEST, chosen)
     assert list(valid) == ["carried", "reset", "cache", "dynamic", "uni", "gru", "mix", "all"]
     for name in valid:
         assert valid[name].settings == test[name].settings
         assert len(valid[name].nats) == len(test[name].nats) == 60
         assert valid[name].seconds > 0
         assert not np.array_equal(valid[name].nats, test[name].nats)
-    assert valid["mix"].settings["weights"]["uni"] > 0.5  # random networks know nothing
-    again = Comparison(reader("model", make_model("lstm")), others, CACHE, DYNAMIC).rows("test")
-    assert again["all"].settings != test["all"].settings  # it matters where one tunes
+    for name, result in run_modes(run, others, VALID, chosen).items():
+        np.testing.assert_allclose(result.nats, valid[name].nats, rtol=1e-6)
+    assert valid["mix"].settings["weights"]["uni"] > 0.5  # the networks are untrained
+    _, tuned_on_test = tune(run, others, TEST, TRAIN, CACHE, DYNAMIC)
+    assert tuned_on_test["all"].settings != test["all"].settings
 
 
 @pytest.mark.parametrize("start_id", [EOS_ID, BOS_ID])
-def test_others_are_read_as_they_were_trained(start_id: int) -> None:
-    other = reader("gru", make_model("gru"), start_id)
-    text = other.texts["valid"]
-    found = Comparison(reader("model", make_model("lstm")), [other], CACHE, DYNAMIC).rows("valid")
-    carried = score(score_continuous(other.model, text), len(text), "carried").nats
-    expected = score_sentences(other.model, text).nats if start_id == BOS_ID else carried
-    np.testing.assert_array_equal(found["gru"].nats, expected)
+def test_other_runs_are_scored_in_their_trained_mode(start_id: int) -> None:
+    other = toy_run(model=make_model("gru"), start_id=start_id)
+    _, results = tuned("lstm", {"gru": other})
+    if start_id == BOS_ID:
+        expected = score_sentences(other.model, VALID, start_id).nats
+    else:
+        windows = score_continuous(other.model, VALID, start_id)
+        expected = collect_scores(windows, len(VALID), "carried").nats
+    np.testing.assert_array_equal(results["gru"].nats, expected)
 
 
-def test_a_rate_that_blows_the_model_up_is_not_taken() -> None:
-    wild = DynamicConfig(
-        segment=5, learning_rates=[1e-3, 1e30], tune_tokens=30, statistics_tokens=30
-    )
-    rows = Comparison(reader("model", make_model("lstm")), [], CACHE, wild).rows("valid")
-    assert rows["dynamic"].settings["rate"] == 1e-3
-    assert np.isfinite(rows["all"].nats).all()
-    wild = DynamicConfig(segment=5, learning_rates=[1e30], tune_tokens=30, statistics_tokens=30)
-    rows = Comparison(reader("model", make_model("lstm")), [], CACHE, wild).rows("valid")
-    assert np.isfinite(rows["all"].nats).all()
+@pytest.mark.parametrize("rates", [[1e-3, 1e30], [1e30]])
+def test_a_learning_rate_that_diverges_is_not_chosen(rates: list[float]) -> None:
+    dynamic = DynamicConfig(segment=5, learning_rates=rates, tune_tokens=30, statistics_tokens=30)
+    _, results = tuned("lstm", dynamic=dynamic)
+    if len(rates) > 1:
+        assert results["dynamic"].settings["rate"] == 1e-3
+    assert np.isfinite(results["all"].nats).all()

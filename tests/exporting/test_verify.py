@@ -11,7 +11,7 @@ import torch
 from model_cases import VOCAB_SIZE, make_model
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID
-from korlm.evaluation.token_scores import TokenStream, score_continuous, score_sentences
+from korlm.evaluation.token_scores import score_continuous, score_sentences
 from korlm.exporting.onnx_graph import Array, Graph
 from korlm.exporting.onnx_step import begin_state, build_step
 from korlm.exporting.verify import (
@@ -69,13 +69,11 @@ def test_columns() -> None:
 @pytest.mark.parametrize("cell", ["lstm", "window"])
 def test_perplexity_is_that_of_the_models_own_nats(cell: str) -> None:
     model, ids = network(cell), text(200)
-    read = TokenStream(ids.astype(np.uint16), EOS_ID, torch.device("cpu"))
-    nats = torch.cat([window.nats for window in score_continuous(model, read)])
+    nats = torch.cat([window.nats for window in score_continuous(model, ids, EOS_ID)])
     carried = perplexity(TorchStep(model), Columns.of(ids, 1, EOS_ID, by_sentence=False), "")
     assert carried == pytest.approx(math.exp(nats.double().mean()), rel=1e-6)
-    by_sentence = TokenStream(ids.astype(np.uint16), BOS_ID, torch.device("cpu"))
     reset = perplexity(TorchStep(model), Columns.of(ids, 1, BOS_ID, by_sentence=True), "")
-    expected = math.exp(score_sentences(model, by_sentence).nats.mean())
+    expected = math.exp(score_sentences(model, ids, BOS_ID).nats.mean())
     assert reset == pytest.approx(expected, rel=1e-6) != carried
 
 

@@ -1,4 +1,4 @@
-"""Texts that a run writes: repeatable, readable, with their prompts as they were written."""
+"""Generated texts: repeatable, readable, starting with their prompts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from toys import TOKENS, ToyRun, syllable_run, toy_run
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID
 from korlm.generation.generator import Generator, StoppingCriteria
-from korlm.generation.sampling import UNWRITABLE, Sampling
+from korlm.generation.sampling import BANNED_IDS, Sampling
 from korlm.text.keyboard import keys_of
 
 RUNS = {"morphs": toy_run, "syllables": syllable_run}
@@ -20,98 +20,98 @@ def run(request: pytest.FixtureRequest) -> ToyRun:
     return RUNS[request.param]()
 
 
+def texts(generator: Generator, count: int, seed: int = 1, **options: object) -> list[str]:
+    return ["".join(generator.stream(seed=seed + n, **options)) for n in range(count)]
+
+
 @pytest.mark.parametrize("prompt", ["", "도 ", "도  ", "XYZ 12, '따옴표' ", "도\n하 "])
-def test_the_prompt_stays_and_the_text_goes_on(run: ToyRun, prompt: str) -> None:
+def test_text_starts_with_the_prompt_and_every_piece_is_final(run: ToyRun, prompt: str) -> None:
     with Generator(run) as generator:
         for seed in range(5):
-            pieces = list(generator.stream(prompt, length=LONG, seed=seed))
+            pieces = list(generator.stream(prompt, stopping=LONG, seed=seed))
             text = "".join(pieces)
             assert text.startswith(prompt) and len(text.strip()) > len(prompt.strip())
             assert text.endswith("\n") and not text.endswith("\n\n")
             assert not text[len(prompt) :].startswith((" ", "\n"))
-            # Every piece is final: an eojeol and what parts it from the next one.
             assert all(piece.endswith((" ", "\n")) for piece in pieces[1:])
 
 
 @pytest.mark.parametrize("prompt", ["먹 하", "먹ㅇ", "ㄷ", "도"])
-def test_the_last_eojeol_goes_on_from_the_keys_typed(prompt: str) -> None:
+def test_the_last_eojeol_is_completed_from_its_keys(prompt: str) -> None:
     before, typed = prompt[: prompt.find(" ") + 1], prompt.split()[-1]
     with Generator(toy_run()) as generator:
-        ends = set()
-        for seed in range(20):
-            text = "".join(generator.stream(prompt, seed=seed))
+        eojeols = set()
+        for text in texts(generator, 20, prompt=prompt):
             eojeol = text[len(before) :].split()[0]
             assert text.startswith(before) and keys_of(eojeol).startswith(keys_of(typed))
-            ends.add(eojeol)
-    assert len(ends) > 1
+            eojeols.add(eojeol)
+    assert len(eojeols) > 1
 
 
-def test_an_eojeol_that_the_model_does_not_know_stays() -> None:
+def test_an_unknown_last_eojeol_is_kept() -> None:
     with Generator(toy_run()) as generator:
         text = "".join(generator.stream("먹 컴퓨터"))
         assert text.startswith("먹 컴퓨터 ") and len(text) > len("먹 컴퓨터 \n")
-        assert generator.best("먹 컴퓨터", 3)[0][0].startswith("먹 컴퓨터 ")
+        assert generator.beam_search("먹 컴퓨터", 3)[0][0].startswith("먹 컴퓨터 ")
 
 
-def test_the_seed_decides(run: ToyRun) -> None:
-    sampling = Sampling(1.2, 5, 0.9, 1.1)
-    with Generator(run) as one, Generator(run) as other:
-        texts = one.texts("", sampling, LONG, seed=3, num_samples=4)
+def test_the_seed_determines_the_text(run: ToyRun) -> None:
+    options = {"sampling": Sampling(1.2, 5, 0.9, 1.1), "stopping": LONG}
+    with Generator(run) as first, Generator(run) as second:
+        expected = texts(first, 4, seed=3, **options)
         torch.manual_seed(5)
-        other.texts("도 ", sampling, LONG)
-        assert other.texts("", sampling, LONG, seed=3, num_samples=4) == texts
-        assert other.texts("", sampling, LONG, seed=4) == texts[1:2]
-        assert len(set(texts)) > 1
+        texts(second, 1, prompt="도 ", **options)
+        assert texts(second, 4, seed=3, **options) == expected
+        assert len(set(expected)) > 1
 
 
-def test_no_special_token_is_written(run: ToyRun) -> None:
-    run.model.table.data[:, :, [*UNWRITABLE]] += 20
+def test_no_special_token_is_generated(run: ToyRun) -> None:
+    run.model.table.data[:, :, [*BANNED_IDS]] += 20
     with Generator(run) as generator:
-        texts = generator.texts("", Sampling(), LONG, num_samples=10)
-        texts += [text for text, _ in generator.best("", 4, LONG)]
-        texts += [e.text for e in generator.completer.complete("", 10).eojeols]
-    assert not any(mark in text for text in texts for mark in "<>▁")
+        generated = texts(generator, 10, stopping=LONG)
+        generated += [text for text, _ in generator.beam_search("", 4, LONG)]
+        generated += [e.text for e in generator.completer.complete("", 10).eojeols]
+    assert not any(mark in text for text in generated for mark in "<>▁")
 
 
-def test_greedy_is_one_beam() -> None:
-    """Over tokens, behind a blank: both take the likeliest token each time."""
+def test_greedy_decoding_equals_one_beam() -> None:
     with Generator(toy_run(seed=4)) as generator:
         greedy = "".join(generator.stream("", Sampling(0.0), StoppingCriteria(6, 1)))
-        assert generator.best("", 1, StoppingCriteria(6, 1))[0][0] == greedy
+        assert generator.beam_search("", 1, StoppingCriteria(6, 1))[0][0] == greedy
 
 
 @pytest.mark.parametrize("prompt", ["", "먹 하", "도 "])
-def test_beams_come_with_falling_scores(run: ToyRun, prompt: str) -> None:
+def test_beam_search_returns_distinct_texts_in_descending_order(run: ToyRun, prompt: str) -> None:
     with Generator(run) as generator:
-        best = generator.best(prompt, 6, StoppingCriteria(8, 1))
-    texts, scores = zip(*best, strict=True)
+        best = generator.beam_search(prompt, 6, StoppingCriteria(8, 1))
+    found, scores = zip(*best, strict=True)
     assert list(scores) == sorted(scores, reverse=True)
-    assert len(set(texts)) == len(texts) > 1
-    assert all(text.endswith("\n") and text.count("\n") == 1 for text in texts)
+    assert len(set(found)) == len(found) > 1
+    assert all(text.endswith("\n") and text.count("\n") == 1 for text in found)
 
 
 @pytest.mark.parametrize("start_id", [EOS_ID, BOS_ID])
-def test_length(start_id: int) -> None:
+def test_stopping_criteria(start_id: int) -> None:
     run = toy_run(start_id=start_id)
     run.model.table.data[:, :, EOS_ID] += 2
     with Generator(run) as generator:
-        for sentences in (1, 3):
-            text = "".join(generator.stream(length=StoppingCriteria(500, sentences)))
+        for num_sentences in (1, 3):
+            text = "".join(generator.stream(stopping=StoppingCriteria(500, num_sentences)))
             lines = text.split("\n")
-            assert len(lines) == sentences + 1 and all(lines[:-1])
+            assert len(lines) == num_sentences + 1 and all(lines[:-1])
         run.model.table.data[:, :, EOS_ID] -= 50
     with Generator(run) as generator:
-        text = "".join(generator.stream(length=StoppingCriteria(7, 1)))
+        text = "".join(generator.stream(stopping=StoppingCriteria(7, 1)))
         assert 1 <= len(text.split()) <= 7 and text.count("\n") == 1
 
 
-def test_a_penalty_avoids_what_was_said() -> None:
+def test_repetition_penalty() -> None:
     run = toy_run()
     run.model.table.data[:, :, TOKENS.index("고")] += 8
     run.model.table.data[:, :, EOS_ID] -= 50
     with Generator(run) as generator:
-        plain = "".join(generator.stream("", Sampling(0.0), StoppingCriteria(12, 1)))
-        varied = "".join(
-            generator.stream("", Sampling(0.0, repetition_penalty=1e4), StoppingCriteria(12, 1))
+        plain, penalized = (
+            "".join(generator.stream("", sampling, StoppingCriteria(12, 1)))
+            for sampling in (Sampling(0.0), Sampling(0.0, repetition_penalty=1e4))
         )
-    assert plain.count("고") == 12 and varied.count("고") <= 2
+    assert plain.count("고") == 12 and penalized.count("고") <= 2

@@ -33,7 +33,7 @@ ORDER = [
     {"cli"},
     {"sweeps"},
     set(COMMANDS),
-    {""},  # korlm itself: korlm.load
+    {"", "__main__"},  # korlm itself
 ]
 MAX_FILES = 12  # of a folder, without __init__.py
 # zsh takes an unquoted list for a pattern of file names and refuses it.
@@ -50,6 +50,7 @@ ONLY_IN = {
     "hydra": {
         *(
             "korlm.cli.command",
+            "korlm.cli.config_source",
             "korlm.config",
             "korlm.sweeps.hydra_plugins",
             "korlm.sweeps.callback",
@@ -62,6 +63,7 @@ ONLY_IN = {
     "omegaconf": {
         *(
             "korlm.cli.command",
+            "korlm.cli.config_source",
             "korlm.sweeps.callback",
             "korlm.sweeps.search.sweeper",
             "korlm.sweeps.search.grid",
@@ -70,6 +72,7 @@ ONLY_IN = {
         *("korlm.config.serialization", "korlm.config.error_messages", "korlm.cli.output_dirs"),
         *("korlm.sweeps.launchers.base", "korlm.sweeps.launchers.job"),
     },
+    "jinja2": {"korlm.reporting.html"},
     "joblib": {"korlm.sweeps.launchers.joblib_launcher"},
     "submitit": {"korlm.sweeps.launchers.submitit_launcher", "korlm.sweeps.launchers.submitit_job"},
     "optuna": {

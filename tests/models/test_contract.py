@@ -6,7 +6,7 @@ import io
 
 import pytest
 import torch
-from model_cases import CELLS, DROPOUTS, NGRAMS, OPTIONS, VOCAB_SIZE, WINDOW_OPTIONS, make_model
+from model_cases import COUNTED, DROPOUTS, TRAINED, VOCAB_SIZE, make_model
 from torch import Tensor
 
 from korlm.models.base import LanguageModel
@@ -20,11 +20,7 @@ PAD_ID, BOS_ID = 0, 2
 CLOSE = {"atol": 2e-6, "rtol": 2e-5}
 
 
-# A new kind of language model joins the contract here.
-# Kinds whose parameters are trained, with gradients to check; and those that are counted.
-TRAINED = [("pairs", "plain")] + [(cell, option) for cell in CELLS for option in OPTIONS]
-TRAINED += [("window", option) for option in WINDOW_OPTIONS]
-COUNTED = [("ngram", option) for option in NGRAMS]
+# Every registered model is tested: see ``model_cases``.
 CASES = TRAINED + COUNTED
 
 

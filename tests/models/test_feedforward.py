@@ -135,7 +135,7 @@ def test_each_dropout_works_in_training_alone(name: str) -> None:
 
 
 def test_settings() -> None:
-    with pytest.raises(ConfigError, match=r"model\.window=0: must be 1 or more"):
+    with pytest.raises(ConfigError, match=r"model\.window=0: must be in \[1, 4096\]"):
         WindowConfig(name="window", window=0)
     with pytest.raises(ConfigError, match=r"model\.hidden_dropout=0\.5: needs model\.tie_weights"):
         WindowConfig(name="window", hidden_dropout=0.5, tie_weights=False)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_cases import KINDS, OPTIONS, TOKENS, VOCAB_SIZE, WINDOW_OPTIONS, make_config
+from model_cases import KINDS, NETWORKS, TOKENS, VOCAB_SIZE, make_config, options_of
 
 from korlm.config import OutputBias, Softmax
 from korlm.models.neural import NeuralLM
-from korlm.models.registry import build_model, fewest_weights
+from korlm.models.registry import build_model
 
 COUNTS = [2 * number for number in range(VOCAB_SIZE)]
 
@@ -22,7 +22,7 @@ def build(kind: str, bias: OutputBias, counts: list[int] | None, **options: obje
 
 
 @pytest.mark.parametrize("softmax", Softmax)
-@pytest.mark.parametrize("kind", ["lstm", "gru", "tanh", "window"])
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_output_biases_begin_with_the_shares_of_train(kind: str, softmax: Softmax) -> None:
     cutoffs = [4, 9]
     model = build(kind, OutputBias.unigram, COUNTS, softmax=softmax, cutoffs=cutoffs)
@@ -37,11 +37,11 @@ def test_output_biases_begin_with_the_shares_of_train(kind: str, softmax: Softma
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_model_has_fewer_weights_than_the_bound(kind: str) -> None:
     """A file with fewer is refused before anything is built."""
-    for options in (WINDOW_OPTIONS if kind == "window" else OPTIONS).values():
+    for options in options_of(kind).values():
         config = make_config(kind, **options)
         model = build_model(config, VOCAB_SIZE, TOKENS)
         numbers = sum(part.numel() for part in model.state_dict().values())
-        assert 0 < fewest_weights(config, VOCAB_SIZE) <= numbers
+        assert (kind in NETWORKS) <= config.min_parameters(VOCAB_SIZE) <= numbers
 
 
 def test_nothing_else_changes() -> None:

@@ -1,4 +1,4 @@
-"""The page: everything that came from a run is text, and nobody is asked for anything."""
+"""The page: values of runs are escaped, nothing is external."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ EVIL = "<script>alert(1)</script>\"'&<img src=http://example.com/x>"
 VALID = {"num_tokens": 10, "num_unk": 1, "num_chars": 30, "perplexity": 7.389, "bits_per_char": 1.5}
 
 
-def group(perplexity: float) -> dict[str, float]:
+def bin_of(perplexity: float) -> dict[str, float]:
     return {"perplexity": perplexity, "num_tokens": 5}
 
 
-def told(name: str, perplexity: float = 7.389, **settings: str) -> RunSummary:
+def summary(name: str, perplexity: float = 7.389, **settings: str) -> RunSummary:
     curves = {"loss/train": [(10, 2.0), (20, 1.5)], "loss/valid": [(20, 1.0)]}
-    row = {"bands": {"0": group(9.0), "2-9": group(3.0)}, "positions": {"1": group(2.0)}}
+    row = {"bands": {"0": bin_of(9.0), "2-9": bin_of(3.0)}, "positions": {"1": bin_of(2.0)}}
     return RunSummary(
         name,
         Path("runs") / name,
@@ -37,25 +37,25 @@ def told(name: str, perplexity: float = 7.389, **settings: str) -> RunSummary:
 
 
 class Elements(HTMLParser):
-    """Names, addresses and texts of a page."""
+    """Tags, links and texts of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.names: list[str] = []
-        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
         self.texts: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.names.append(tag)
-        self.addresses += [str(v) for k, v in attributes if k in ("src", "href", "action")]
+        self.tags.append(tag)
+        self.links += [str(v) for k, v in attributes if k in ("src", "href", "action")]
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)
 
 
-def test_all_that_is_promised_stands_there() -> None:
-    runs = [told("가나", lr="0.1"), told("b", 9.0, lr="0.2")]
+def test_content_of_the_page() -> None:
+    runs = [summary("가나", lr="0.1"), summary("b", 9.0, lr="0.2")]
     page = build_page("두 실행", runs, datetime(2026, 1, 2))
     for part in (
         "두 실행",
@@ -72,43 +72,43 @@ def test_all_that_is_promised_stands_there() -> None:
     assert "compared" not in page
 
 
-def test_other_tokens_are_told() -> None:
-    other = told("b")
+def test_runs_that_are_not_comparable() -> None:
+    other = summary("b")
     other.metrics["valid"]["num_tokens"] = 99
-    page = build_page("x", [told("a"), other])
+    page = build_page("x", [summary("a"), other])
     assert "only bits per character" in page
     assert page.count('class="number best"') == 2
     other.metrics["valid"]["num_chars"] = 99
-    page = build_page("x", [told("a"), other])
-    assert "no figure can be compared" in page and 'class="number best"' not in page
+    page = build_page("x", [summary("a"), other])
+    assert "no metric can be compared" in page and 'class="number best"' not in page
 
 
-def test_whatever_a_run_holds_is_text() -> None:
-    evil = told(EVIL, **{EVIL: EVIL})
-    evil.evaluation[EVIL] = {EVIL: {"bands": {EVIL: group(2.0)}, "positions": {EVIL: group(2.0)}}}
+def test_values_are_escaped() -> None:
+    evil = summary(EVIL, **{EVIL: EVIL})
+    evil.evaluation[EVIL] = {EVIL: {"bands": {EVIL: bin_of(2.0)}, "positions": {EVIL: bin_of(2.0)}}}
     evil = dataclasses.replace(evil, problems=(EVIL,))
-    for runs in ([evil], [evil, told("b", **{EVIL: "b"})]):
-        found = Elements(build_page(EVIL, runs))
-        assert not {"script", "img", "link", "iframe", "object"} & set(found.names)
-        assert all(address.startswith("#") for address in found.addresses)
-        assert any(EVIL in text for text in found.texts)
+    for runs in ([evil], [evil, summary("b", **{EVIL: "b"})]):
+        elements = Elements(build_page(EVIL, runs))
+        assert not {"script", "img", "link", "iframe", "object"} & set(elements.tags)
+        assert all(link.startswith("#") for link in elements.links)
+        assert any(EVIL in text for text in elements.texts)
 
 
-def test_the_browser_may_ask_nobody() -> None:
-    page = build_page("x", [told("a")])
+def test_nothing_is_external() -> None:
+    page = build_page("x", [summary("a")])
     assert "default-src 'none'" in page
     assert "@import" not in page and "url(h" not in page
 
 
-def test_a_run_of_which_nothing_is_known() -> None:
+def test_a_run_without_files() -> None:
     empty = RunSummary("a", Path("a"), problems=("not finished: no metrics.json",))
-    page = build_page("x", [empty, told("b")])
+    page = build_page("x", [empty, summary("b")])
     assert "not finished: no metrics.json" in page
-    assert Elements(build_page("x", [empty])).names.count("h2") == 1
+    assert Elements(build_page("x", [empty])).tags.count("h2") == 1
 
 
-def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    write_page(tmp_path / "a.html", "가\ud800")  # what a broken file name becomes
+def test_the_page_is_written_atomically(tmp_path: Path) -> None:
+    write_page(tmp_path / "a.html", "가\ud800")  # as in an undecodable file name
     assert (tmp_path / "a.html").read_text("utf-8") == "가?"
     with pytest.raises(OutputError):
         write_page(tmp_path / "no" / "a.html", "가")

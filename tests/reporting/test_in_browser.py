@@ -1,4 +1,4 @@
-"""The page in a real browser: it asks nobody for anything and runs nothing, in light and dark."""
+"""The page in a real browser: no requests, no scripts, light and dark mode."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 EVIL = "</title></style><script>document.title='taken'</script><img src=http://127.0.0.1:9/x>"
 
 
-def test_nothing_is_asked_for_and_ink_follows_the_scheme(tmp_path: Path) -> None:
+def test_no_requests_and_colors_follow_the_scheme(tmp_path: Path) -> None:
     curves = {"loss/train": [(1, 3.0), (2, 2.0)], "loss/valid": [(2, 2.0)]}
-    run = RunSummary(EVIL, Path("a"), {"name": EVIL}, told=TensorBoardData(curves, (2, EVIL)))
+    run = RunSummary(
+        EVIL, Path("a"), {"name": EVIL}, tensorboard=TensorBoardData(curves, (2, EVIL))
+    )
     write_page(tmp_path / "한.html", build_page("두 실행", [run]))
-    asked, inks = [], []
+    requested, inks = [], []
     with sync_playwright() as tools:
         options = ["--no-sandbox", "--disable-gpu"]
         browser = tools.chromium.launch(executable_path=CHROMIUM, args=options)
         for scheme in ("light", "dark"):
             page = browser.new_page(color_scheme=scheme)
-            page.on("request", lambda request: asked.append(request.url))
+            page.on("request", lambda request: requested.append(request.url))
             page.goto((tmp_path / "한.html").as_uri())
             assert page.title() == "두 실행"
             assert page.locator("svg[role] path").count() > 10
@@ -39,5 +41,5 @@ def test_nothing_is_asked_for_and_ink_follows_the_scheme(tmp_path: Path) -> None
             inks.append(text.evaluate("node => getComputedStyle(node).fill"))
             assert page.locator("blockquote").inner_text() == EVIL
         browser.close()
-    assert len(asked) == 2 and all(url.startswith("file:") for url in asked)
+    assert len(requested) == 2 and all(url.startswith("file:") for url in requested)
     assert inks == ["rgb(36, 38, 43)", "rgb(227, 229, 233)"]

@@ -1,4 +1,4 @@
-"""What runs left behind, read back: whole, unfinished, damaged."""
+"""Summaries of run directories: finished, unfinished, damaged."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 from korlm.reporting.run_summary import (
     best_first,
     comparable,
+    differing_settings,
+    find_jobs,
     find_runs,
-    jobs_of,
     number,
     read_run,
-    varying,
 )
 from korlm.reporting.tensorboard_events import read_events
 from korlm.training.tensorboard import TensorBoardLogger
@@ -24,7 +24,7 @@ from korlm.utils.errors import ConfigError
 
 
 def make_run(folder: Path, loss: float = 2.0, tokens: int = 10, settings: str = "seed: 1") -> Path:
-    """A run directory as training leaves it."""
+    """Write a run directory as training does."""
     tracker = TensorBoardLogger(folder / "tensorboard")
     for step in (10, 20):
         tracker.log_scalars(step, {"loss/train": loss + 1 / step})
@@ -41,20 +41,20 @@ def make_run(folder: Path, loss: float = 2.0, tokens: int = 10, settings: str = 
     return folder
 
 
-def test_a_whole_run(tmp_path: Path) -> None:
+def test_a_finished_run(tmp_path: Path) -> None:
     text = "model:\n  name: lstm\nname: 실험\noutputs: ${oc.env:HOME}\n"
     run = read_run(make_run(tmp_path / "a", settings=text), "a")
     assert run.problems == ()
     assert run.settings == {"model.name": "lstm", "name": "실험"}
     assert run.curve("loss/train") == [(10, pytest.approx(2.1)), (20, pytest.approx(2.05))]
     assert run.curve("loss/valid") == [(20, 2.0)]
-    assert run.told.sample == (20, "나는 <b>학교</b>에")
-    assert run.figure("valid", "perplexity") == math.exp(2)
-    assert math.isnan(run.figure("test", "perplexity"))
+    assert run.tensorboard.sample == (20, "나는 <b>학교</b>에")
+    assert run.metric("valid", "perplexity") == math.exp(2)
+    assert math.isnan(run.metric("test", "perplexity"))
     assert run.training["num_parameters"] == 7
 
 
-def test_settings_given_on_resuming_count_and_environment_is_not_read(tmp_path: Path) -> None:
+def test_overrides_of_resumes_apply_and_interpolations_are_not_resolved(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a", settings="trainer:\n  epochs: 2\nname: ${oc.env:HOME}\n")
     for second, epochs in ((1, 3), (2, 4)):
         typed = folder / ".hydra" / f"resumed_2026-01-01_00-00-0{second}"
@@ -64,7 +64,7 @@ def test_settings_given_on_resuming_count_and_environment_is_not_read(tmp_path: 
     assert settings == {"trainer.epochs": "4", "name": "${oc.env:HOME}"}
 
 
-def test_what_a_crash_left_behind_is_not_read(
+def test_points_after_the_resumed_checkpoint_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = TensorBoardLogger(tmp_path)
@@ -72,14 +72,14 @@ def test_what_a_crash_left_behind_is_not_read(
         first.log_scalars(step, {"loss/train": float(step)})
     first.close()
     real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() + 10)  # files are read in order of seconds
+    monkeypatch.setattr(time, "time", lambda: real() + 10)  # file names have seconds
     second = TensorBoardLogger(tmp_path, first_step=21)
     second.log_scalars(30, {"loss/train": 3.0})
     second.close()
     assert read_events(tmp_path).curves["loss/train"] == [(10, 10.0), (20, 20.0), (30, 3.0)]
 
 
-def test_an_empty_run_tells_what_is_not_there(tmp_path: Path) -> None:
+def test_problems_of_an_empty_run(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").mkdir()
     run = read_run(tmp_path, "a")
     assert [problem.split(":")[0] for problem in run.problems] == [
@@ -92,24 +92,25 @@ def test_an_empty_run_tells_what_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("junk", ["", "{", "[1]", "\x00\xff", '{"valid": 3}'])
-def test_damaged_files_do_no_harm(tmp_path: Path, junk: str) -> None:
+def test_damaged_files(tmp_path: Path, junk: str) -> None:
     folder = make_run(tmp_path / "a")
     for name in ("metrics.json", "training.json", ".hydra/config.yaml"):
         (folder / name).write_text(junk, "utf-8")
     (events,) = (folder / "tensorboard").iterdir()
     events.write_bytes(events.read_bytes()[:200] + junk.encode() + b"\x00" * 40)
     run = read_run(folder, "a")
-    assert math.isnan(run.figure("valid", "loss"))
-    assert bool(run.problems) == (junk != '{"valid": 3}') or run.told.damage
+    assert math.isnan(run.metric("valid", "loss"))
+    assert bool(run.problems) == (junk != '{"valid": 3}') or run.tensorboard.problem
 
 
-def test_figures_of_json() -> None:
+def test_number() -> None:
     assert number({"a": None}, "a") == math.inf
     assert number({"a": 2}, "a") == 2.0
+    assert number({"a": 10**400}, "a") == math.inf
     assert all(math.isnan(number(bad, "a")) for bad in (None, [], {}, {"a": "2"}, {"a": {}}))
 
 
-def test_runs_are_found_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("2026-01-01_00-00-00_a", "2026-01-01_00-00-01_b"):
         make_run(tmp_path / "runs" / name)
@@ -120,26 +121,22 @@ def test_runs_are_found_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             find_runs([wrong])
 
 
-def test_jobs_come_in_their_order(tmp_path: Path) -> None:
+def test_find_jobs(tmp_path: Path) -> None:
     for number_ in (0, 2, 10):
         (tmp_path / str(number_) / ".hydra").mkdir(parents=True)
-    assert list(jobs_of(tmp_path)) == ["0", "2", "10"]
-    with pytest.raises(ConfigError, match="no job in there"):
-        jobs_of(tmp_path / "0")
+    assert list(find_jobs(tmp_path)) == ["0", "2", "10"]
+    with pytest.raises(ConfigError, match="contains no jobs"):
+        find_jobs(tmp_path / "0")
 
 
-def test_the_best_comes_first_by_what_can_be_compared(tmp_path: Path) -> None:
+def test_best_first(tmp_path: Path) -> None:
     a = read_run(make_run(tmp_path / "a", 2.0, settings="seed: 1\nname: x"), "a")
     b = read_run(make_run(tmp_path / "b", 1.0, settings="seed: 2\nname: x"), "b")
     (tmp_path / "c" / "tensorboard").mkdir(parents=True)
     c = read_run(tmp_path / "c", "c")
-    assert varying([a, b, c]) == ["seed"]
+    assert differing_settings([a, b, c]) == ["seed"]
     assert comparable([a, b, c], "num_tokens")
     assert [run.name for run in best_first([c, a, b])] == ["b", "a", "c"]
     other = read_run(make_run(tmp_path / "d", tokens=99), "d")
     assert not comparable([a, other], "num_tokens")
     assert comparable([a, other], "num_chars")
-
-
-def test_a_figure_beyond_all_floats() -> None:
-    assert number({"perplexity": 10**400}, "perplexity") == float("inf")

@@ -13,7 +13,7 @@ from korlm.rescoring.error_rates import ErrorTally, check_jiwer, count_errors
 from korlm.rescoring.nbest import Hypothesis, NBest
 from korlm.utils.errors import ConfigError, install_command
 
-CER, PLAIN, WER = ErrorRate.cer, ErrorRate.cer_no_blanks, ErrorRate.wer
+CER, NO_BLANKS, WER = ErrorRate.cer, ErrorRate.cer_no_blanks, ErrorRate.wer
 REFERENCES = {"a": "나는 집에 간다", "b": "", "c": "\u1112\u1161\u11ab"}  # 한 as three jamo
 
 
@@ -29,14 +29,14 @@ def test_counts() -> None:
     ]
     errors, lengths = count_errors(batch, REFERENCES)
     assert errors[CER].tolist() == [0, 2, 8, 2, 0, 3, 0]
-    assert errors[PLAIN].tolist() == [0, 1, 6, 0, 0, 2, 0]
+    assert errors[NO_BLANKS].tolist() == [0, 1, 6, 0, 0, 2, 0]
     assert errors[WER].tolist() == [0, 3, 3, 3, 0, 2, 0]
     assert lengths[CER].tolist() == [8, 0, 1]
-    assert lengths[PLAIN].tolist() == [6, 0, 1]
+    assert lengths[NO_BLANKS].tolist() == [6, 0, 1]
     assert lengths[WER].tolist() == [3, 0, 1]
 
 
-def test_sums_are_divided_once() -> None:
+def test_rates_are_ratios_of_sums() -> None:
     batch = [nbest("a", "너는 집에 간다", "나는 집에 간다"), nbest("c", "한 줄", "줄")]
     errors, lengths = count_errors(batch, REFERENCES)
     tally = ErrorTally()
@@ -51,7 +51,7 @@ def test_sums_are_divided_once() -> None:
     assert lines[2].split() == ["before", "33.33", "%", "28.57", "%", "50.00", "%"]
 
 
-def test_jiwer_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_jiwer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     check_jiwer("tune")
     command, find = install_command("jiwer"), importlib.util.find_spec
     monkeypatch.setattr(

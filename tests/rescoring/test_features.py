@@ -1,4 +1,4 @@
-"""Numbers of hypotheses, by hand; orders are permutations, equal ones stay."""
+"""Features by hand; ranks are permutations, ties keep their order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from korlm.config import LengthUnit, Normalize
-from korlm.rescoring.features import Features, best, orders
+from korlm.rescoring.features import Features, best, rank
 from korlm.rescoring.lm_scorer import TextScores
 from korlm.rescoring.nbest import Hypothesis, NBest
 
@@ -18,11 +18,11 @@ SCORES = TextScores(np.array([[-8.0, -12.0, -4.0]]), np.array([4, 6, 1]))
 
 
 @pytest.mark.parametrize(
-    ("length", "lengths"),
+    ("unit", "lengths"),
     [(LengthUnit.token, [4, 6, 1]), (LengthUnit.eojeol, [2, 3, 0]), (LengthUnit.char, [5, 7, 0])],
 )
-def test_lengths(length: LengthUnit, lengths: list[int]) -> None:
-    features = Features.of(BATCH, SCORES, length, Normalize.none)
+def test_lengths(unit: LengthUnit, lengths: list[int]) -> None:
+    features = Features.of(BATCH, SCORES, unit, Normalize.none)
     assert features.lengths.tolist() == lengths
     assert features.sizes.tolist() == [2, 1]
     totals = features.totals(np.array([0.5]), 2.0)
@@ -41,28 +41,28 @@ def test_normalized(normalize: Normalize, log_probs: list[float]) -> None:
     assert Features.of(BATCH, SCORES, LengthUnit.token, normalize).log_probs.tolist() == [log_probs]
 
 
-def test_equal_ones_stay_in_their_order() -> None:
+def test_ties_keep_their_order() -> None:
     totals, sizes = np.array([1.0, 2.0, 2.0, 5.0, 5.0, 5.0]), np.array([3, 1, 2])
-    assert [order.tolist() for order in orders(totals, sizes)] == [[1, 2, 0], [0], [0, 1]]
+    assert [order.tolist() for order in rank(totals, sizes)] == [[1, 2, 0], [0], [0, 1]]
     assert best(totals, sizes).tolist() == [1, 3, 4]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_order_is_a_permutation(seed: int) -> None:
-    dice = np.random.default_rng(seed)
-    sizes = dice.integers(1, 7, 20)
-    totals = dice.integers(0, 4, int(sizes.sum())).astype(float)
-    found = orders(totals, sizes)
-    begins = np.cumsum(sizes) - sizes
-    for order, size, begin, first in zip(found, sizes, begins, best(totals, sizes), strict=True):
+def test_ranks_are_permutations(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    sizes = random.integers(1, 7, 20)
+    totals = random.integers(0, 4, int(sizes.sum())).astype(float)
+    ranks = rank(totals, sizes)
+    starts = np.cumsum(sizes) - sizes
+    for order, size, start, first in zip(ranks, sizes, starts, best(totals, sizes), strict=True):
         assert sorted(order) == list(range(size))
-        assert (np.diff(totals[begin + order]) <= 0).all()
-        assert begin + order[0] == first
+        assert (np.diff(totals[start + order]) <= 0).all()
+        assert start + order[0] == first
 
 
 def test_joined() -> None:
     one = Features.of(BATCH, SCORES, LengthUnit.token, Normalize.none)
     both = Features.joined([one, one])
     assert both.sizes.tolist() == [2, 1, 2, 1]
-    assert both.begins.tolist() == [0, 2, 3, 5]
+    assert both.starts.tolist() == [0, 2, 3, 5]
     assert both.log_probs.shape == (1, 6)

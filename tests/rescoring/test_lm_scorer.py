@@ -1,4 +1,4 @@
-"""Texts -> log-probabilities: as each by itself, mixed as probabilities are, unknown words paid."""
+"""Log-probabilities equal those of single texts, of mixtures and of open vocabularies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEXTS = [*korean_lines(6, 5), "나는 집에 간다.", "봄비가 뷁 온다.", 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainedRun]:
-    """Three models of one vocabulary, one of another."""
+    """Train three models of one vocabulary and one of another."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("scored")
     prepared, other = (_prepare(folder / name, n) for name, n in (("same", 2), ("other", 15)))
@@ -41,10 +41,10 @@ def _prepare(folder: Path, min_freq: int) -> Prepared:
 
 
 def token_nats(run: TrainedRun, text: str) -> tuple[np.ndarray, np.ndarray]:
-    """What a text's tokens cost, and what their spelling does; the text all by itself."""
+    """Return token_nll and spelling_nats of a text on its own."""
     with run.reader() as reader:
-        reading = reader.read_texts([" ".join(text.split())])
-    ids, spelling = (reading.ids, reading.spelling_nats) if text.strip() else (np.array([3]), 0.0)
+        encoded = reader.read_texts([" ".join(text.split())])
+    ids, spelling = (encoded.ids, encoded.spelling_nats) if text.strip() else (np.array([3]), 0.0)
     targets = torch.tensor(ids.astype(np.int64))[None]
     inputs = torch.cat([torch.tensor([[run.start_id]]), targets[:, :-1]], 1)
     with torch.no_grad():
@@ -53,9 +53,7 @@ def token_nats(run: TrainedRun, text: str) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "ngram", "foreign"])
 @pytest.mark.parametrize("open_vocabulary", [True, False])
-def test_as_each_text_by_itself(
-    runs: dict[str, TrainedRun], name: str, open_vocabulary: bool
-) -> None:
+def test_equals_single_texts(runs: dict[str, TrainedRun], name: str, open_vocabulary: bool) -> None:
     with LMScorer([runs[name]], linear=True, open_vocabulary=open_vocabulary) as scorer:
         found = scorer.score(TEXTS)
     for at, text in enumerate(TEXTS):
@@ -65,7 +63,7 @@ def test_as_each_text_by_itself(
         assert found.num_tokens[at] == len(nats)
 
 
-def test_unknown_words_do_not_win_cheaply(runs: dict[str, TrainedRun]) -> None:
+def test_unknown_words_pay_for_their_spelling(runs: dict[str, TrainedRun]) -> None:
     with LMScorer([runs["lstm"]], open_vocabulary=True) as scorer:
         paid = scorer.score(["뷁", "나는"]).log_probs[0]
     with LMScorer([runs["lstm"]], open_vocabulary=False) as scorer:
@@ -75,18 +73,18 @@ def test_unknown_words_do_not_win_cheaply(runs: dict[str, TrainedRun]) -> None:
 
 
 def test_a_linear_mixture_mixes_probabilities(runs: dict[str, TrainedRun]) -> None:
-    names, shares = ["lstm", "gru", "ngram"], [0.5, 0.2, 0.3]
-    with LMScorer([runs[n] for n in names], linear=True, shares=shares) as scorer:
+    names, weights = ["lstm", "gru", "ngram"], [0.5, 0.2, 0.3]
+    with LMScorer([runs[n] for n in names], linear=True, mixture_weights=weights) as scorer:
         found = scorer.score(TEXTS).log_probs
     assert found.shape == (1, len(TEXTS))
     for at, text in enumerate(TEXTS):
         rows = [token_nats(runs[name], text) for name in names]
-        probs = sum(s * np.exp(-nats) for s, (nats, _) in zip(shares, rows, strict=True))
+        probs = sum(w * np.exp(-nats) for w, (nats, _) in zip(weights, rows, strict=True))
         expected = np.log(probs).sum() - rows[0][1].sum()
         assert found[0, at] == pytest.approx(expected, abs=1e-4)
 
 
-def test_other_vocabularies_stay_apart(runs: dict[str, TrainedRun]) -> None:
+def test_runs_of_different_vocabularies(runs: dict[str, TrainedRun]) -> None:
     names = ["lstm", "foreign", "ngram"]
     with LMScorer([runs[n] for n in names]) as scorer:
         found = scorer.score(TEXTS)
@@ -96,8 +94,8 @@ def test_other_vocabularies_stay_apart(runs: dict[str, TrainedRun]) -> None:
         assert found.log_probs[row] == pytest.approx(expected, abs=1e-4)
 
 
-def test_batches_of_any_size_give_the_same(runs: dict[str, TrainedRun]) -> None:
-    texts = korean_lines(700, 9)  # more characters than the reader reads at once
+def test_batch_size_does_not_matter(runs: dict[str, TrainedRun]) -> None:
+    texts = korean_lines(700, 9)  # more characters than one batch of the encoder
     with LMScorer([runs["lstm"], runs["foreign"]]) as scorer:
         whole = scorer.score(texts).log_probs
         parts = list(scorer.score_all(texts[at : at + 33] for at in range(0, 700, 33)))
@@ -106,14 +104,14 @@ def test_batches_of_any_size_give_the_same(runs: dict[str, TrainedRun]) -> None:
     assert joined == pytest.approx(whole, abs=1e-4)
 
 
-def test_shares_of_a_mixture_are_fitted(runs: dict[str, TrainedRun]) -> None:
+def test_mixture_weights_are_fitted(runs: dict[str, TrainedRun]) -> None:
     texts = korean_lines(20, 11)
     chosen = [runs["gru"], runs["ngram"]]
     with LMScorer(chosen, linear=True) as scorer:
         equal = scorer.score(texts).log_probs.sum()
         scorer.fit_mixture_weights(texts)
         fitted = scorer.score(texts).log_probs.sum()
-        assert scorer.shares.sum() == pytest.approx(1, abs=1e-9)
+        assert scorer.mixture_weights.sum() == pytest.approx(1, abs=1e-9)
     alone = []
     for run in chosen:
         with LMScorer([run]) as scorer:
@@ -121,7 +119,7 @@ def test_shares_of_a_mixture_are_fitted(runs: dict[str, TrainedRun]) -> None:
     assert fitted >= max(equal, *alone) - 0.01
 
 
-def test_no_chance_at_all_is_told(runs: dict[str, TrainedRun]) -> None:
+def test_probability_0_is_an_error(runs: dict[str, TrainedRun]) -> None:
     broken = dataclasses.replace(runs["ngram"], model=korlm.load(runs["ngram"].folder).model)
     broken.model.get_buffer("log_probs_1").fill_(-torch.inf)
     broken.model.get_buffer("log_probs_2").fill_(-torch.inf)

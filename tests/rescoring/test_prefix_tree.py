@@ -1,29 +1,27 @@
-"""Texts as a tree: nothing is lost, nothing is read twice, all kinds of models say the same."""
+"""Every prefix is one node, and every model scores the tree as it scores single texts."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from model_cases import CELLS, NGRAMS, OPTIONS, VOCAB_SIZE, WINDOW_OPTIONS, make_model
+from model_cases import COUNTED, TRAINED, VOCAB_SIZE, make_model
 
 from korlm.rescoring import prefix_tree
 from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
 
 CPU = torch.device("cpu")
-CASES = [(cell, option) for cell in CELLS for option in OPTIONS]
-CASES += [("window", option) for option in WINDOW_OPTIONS]
-CASES += [("ngram", option) for option in NGRAMS] + [("pairs", "plain")]
+CASES = TRAINED + COUNTED
 
 
 def random_texts(seed: int, count: int = 30) -> list[list[int]]:
-    """Texts that begin alike, <eos> (3) behind each; some are there twice."""
-    dice = np.random.default_rng(seed)
-    trunk = dice.integers(4, VOCAB_SIZE, 8).tolist()
+    """Return texts with common prefixes, each with <eos> (3); one occurs twice."""
+    random = np.random.default_rng(seed)
+    trunk = random.integers(4, VOCAB_SIZE, 8).tolist()
     texts = []
     for _ in range(count):
-        cut = int(dice.integers(0, 9))
-        rest = dice.integers(4, VOCAB_SIZE, int(dice.integers(0, 5))).tolist()
+        cut = int(random.integers(0, 9))
+        rest = random.integers(4, VOCAB_SIZE, int(random.integers(0, 5))).tolist()
         texts.append([*trunk[:cut], *rest, 3])
     return [*texts, texts[0]]
 
@@ -45,35 +43,35 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_node_is_one_beginning(seed: int) -> None:
+def test_a_node_is_one_prefix(seed: int) -> None:
     texts = random_texts(seed)
     tree, _ = tree_of(texts)
-    beginnings = [tuple(text[: at + 1]) for text in texts for at in range(len(text))]
-    assert sum(len(level.ids) for level in tree.levels) == len(set(beginnings))
-    pairs = set(zip(beginnings, tree.node_of.tolist(), strict=True))
-    assert len(pairs) == len(set(beginnings)) == len({node for _, node in pairs})
+    prefixes = [tuple(text[: at + 1]) for text in texts for at in range(len(text))]
+    assert sum(len(level.ids) for level in tree.levels) == len(set(prefixes))
+    pairs = set(zip(prefixes, tree.node_of.tolist(), strict=True))
+    assert len(pairs) == len(set(prefixes)) == len({node for _, node in pairs})
 
 
 @pytest.mark.parametrize(("kind", "option"), CASES, ids=["-".join(case) for case in CASES])
 @pytest.mark.parametrize("rows", [1, 4096])
-def test_as_each_text_by_itself(
+def test_equals_single_texts(
     kind: str, option: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefix_tree, "ROWS", rows)
+    monkeypatch.setattr(prefix_tree, "SOFTMAX_ROWS", rows)
     model = make_model(kind, option)
     texts = random_texts(1)
     tree, _ = tree_of(texts)
-    found = tree_nats(model, tree, 3, CPU)[tree.node_of]
+    nats = tree_nats(model, tree, 3, CPU)[tree.node_of]
     alone = []
     for text in texts:
         inputs, targets = torch.tensor([[3, *text[:-1]]]), torch.tensor([text])
         with torch.no_grad():
             alone.append(model.token_nll(inputs, targets)[0][0].double().numpy())
-    assert np.abs(found - np.concatenate(alone)).max() < 1e-5
-    assert found.min() > 0
+    assert np.abs(nats - np.concatenate(alone)).max() < 1e-5
+    assert nats.min() > 0
 
 
-def test_the_start_is_read() -> None:
+def test_the_start_id_matters() -> None:
     model = make_model("lstm", "plain")
     tree, _ = tree_of([[5, 3]])
     assert tree_nats(model, tree, 3, CPU)[0] != tree_nats(model, tree, 2, CPU)[0]

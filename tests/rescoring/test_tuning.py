@@ -1,4 +1,4 @@
-"""Tuning: exact along lines, finds what was hidden, never worse than the start."""
+"""Line search is exact, tuning recovers known weights and is never worse than the start."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from korlm.rescoring.tuning import line_search, tune
 
 
 def random_features(seed: int, num_models: int = 1) -> tuple[Features, np.ndarray]:
-    """Lists of different sizes with errors that have nothing to do with them."""
-    dice = np.random.default_rng(seed)
-    sizes = dice.integers(1, 9, 40)
+    """Return lists of different sizes with random errors."""
+    random = np.random.default_rng(seed)
+    sizes = random.integers(1, 9, 40)
     total = int(sizes.sum())
     features = Features(
-        dice.normal(size=total),
-        dice.normal(size=(num_models, total)) * 5,
-        dice.integers(1, 12, total),
+        random.normal(size=total),
+        random.normal(size=(num_models, total)) * 5,
+        random.integers(1, 12, total),
         sizes,
     )
-    return features, dice.integers(0, 5, total)
+    return features, random.integers(0, 5, total)
 
 
-def errors_at(features: Features, errors: np.ndarray, weights: np.ndarray, bonus: float) -> int:
-    return int(errors[best(features.totals(weights, bonus), features.sizes)].sum())
+def errors_at(
+    features: Features, errors: np.ndarray, weights: np.ndarray, length_bonus: float
+) -> int:
+    return int(errors[best(features.totals(weights, length_bonus), features.sizes)].sum())
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -71,42 +73,41 @@ def test_the_middle_of_the_widest_range() -> None:
 def test_never_worse_and_always_the_same(seed: int, num_models: int) -> None:
     features, errors = random_features(seed, num_models)
     start = np.full(num_models, 0.7)
-    found = tune(features, errors, start, -0.3)
-    assert found.num_errors <= errors_at(features, errors, start, -0.3)
-    assert found.num_errors == errors_at(features, errors, found.weights, found.bonus)
-    assert (found.weights >= 0).all()
+    tuned = tune(features, errors, start, -0.3)
+    assert tuned.num_errors <= errors_at(features, errors, start, -0.3)
+    assert tuned.num_errors == errors_at(features, errors, tuned.weights, tuned.length_bonus)
+    assert (tuned.weights >= 0).all()
     again = tune(features, errors, start, -0.3)
-    assert found.weights.tolist() == again.weights.tolist()
-    assert found.bonus == again.bonus
+    assert tuned.weights.tolist() == again.weights.tolist()
+    assert tuned.length_bonus == again.length_bonus
 
 
-def test_finds_what_was_hidden() -> None:
-    # Right is what has the highest score + 2 * lm - 1.5 * length, by a small margin.
-    dice = np.random.default_rng(7)
+def test_known_weights_are_recovered() -> None:
+    # Correct is the hypothesis with the highest score + 2 * lm - 1.5 * length, by a small margin.
+    random = np.random.default_rng(7)
     sizes = np.full(200, 10)
-    log_probs, lengths = dice.normal(size=(1, 2000)) * 3, dice.integers(3, 15, 2000)
-    hidden = dice.normal(size=2000)
+    log_probs, lengths = random.normal(size=(1, 2000)) * 3, random.integers(3, 15, 2000)
+    hidden = random.normal(size=2000)
     features = Features(hidden - 2 * log_probs[0] + 1.5 * lengths, log_probs, lengths, sizes)
     errors = np.ones(2000, dtype=np.int64)
     errors[best(hidden, sizes)] = 0
     assert errors_at(features, errors, np.array([0.5]), 0.0) > 100
-    found = tune(features, errors, np.array([0.5]), 0.0)
-    assert found.num_errors <= 2
-    assert found.weights[0] == pytest.approx(2, abs=0.05)
-    assert found.bonus == pytest.approx(-1.5, abs=0.05)
+    tuned = tune(features, errors, np.array([0.5]), 0.0)
+    assert tuned.num_errors <= 2
+    assert tuned.weights[0] == pytest.approx(2, abs=0.05)
+    assert tuned.length_bonus == pytest.approx(-1.5, abs=0.05)
 
 
-def test_nothing_to_choose() -> None:
+def test_lists_of_one_hypothesis() -> None:
     features = Features(np.zeros(3), np.zeros((1, 3)), np.ones(3, np.int64), np.ones(3, np.int64))
-    found = tune(features, np.array([2, 0, 1]), np.array([0.5]), 0.25)
-    assert (found.weights.tolist(), found.bonus, found.num_errors) == ([0.5], 0.25, 3)
+    tuned = tune(features, np.array([2, 0, 1]), np.array([0.5]), 0.25)
+    assert (tuned.weights.tolist(), tuned.length_bonus, tuned.num_errors) == ([0.5], 0.25, 3)
 
 
-def test_weights_of_zero_that_pull_apart() -> None:
-    """A direction in which nothing is allowed to move is passed over."""
+def test_a_direction_that_leaves_no_range_is_skipped() -> None:
     log_probs = np.array([[-5.0, -6, -5, -7], [-4.0, -6, -8, -9]])
     lengths = np.array([3.0, 3, 4, 3])
     features = Features(np.array([0.0, -1, 0, -1]), log_probs, lengths, np.array([2, 2]))
     for errors in ([0, 1, 0, 1], [1, 1, 1, 1]):
-        found = tune(features, np.array(errors), np.array([0.25, 0.25]), 0.0)
-        assert found.num_errors == errors[0] + errors[2]
+        tuned = tune(features, np.array(errors), np.array([0.25, 0.25]), 0.0)
+        assert tuned.num_errors == errors[0] + errors[2]

@@ -135,7 +135,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a changed value": (
         "config.json",
         lambda p: p.write_text(p.read_text("utf-8").replace('"seed": 1', '"seed": 3'), "utf-8"),
-        "its checksum does not fit",
+        "its checksum does not match",
     ),
     "no settings": ("config.json", lambda p: reseal(p, settings={}), "damaged or missing"),
     "a wrong shape": (

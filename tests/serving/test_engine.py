@@ -1,4 +1,4 @@
-"""A small trained run behind the server: what it answers is what the model says."""
+"""The engine of a small trained run: its results are those of the model."""
 
 import math
 from collections.abc import Iterator
@@ -10,9 +10,10 @@ from tiny_runs import finish, make_settings, prepare_tiny
 
 pytest.importorskip("fastapi", reason="serving needs it")
 import korlm
-from korlm.evaluation.token_scores import TokenStream, score_continuous
+from korlm.evaluation.token_scores import score_continuous
 from korlm.generation.completion import Completer
-from korlm.serving.app import GenerateRequest
+from korlm.generation.generator import StoppingCriteria
+from korlm.generation.sampling import Sampling
 from korlm.serving.engine import Engine
 
 
@@ -37,9 +38,9 @@ def test_info(engine: Engine) -> None:
     assert info["description"].startswith(f"run · lstm · syllable · {info['vocab_size']}")
 
 
-def test_surprisal_is_the_models(engine: Engine) -> None:
-    answer = engine.surprisal("나는 잔다.\n\n너는 뷁")
-    first, second = answer["lines"]
+def test_surprisal_equals_the_scores_of_the_model(engine: Engine) -> None:
+    result = engine.surprisal("나는 잔다.\n\n너는 뷁")
+    first, second = result["lines"]
     assert [line["line"] for line in (first, second)] == [1, 3]
     assert [t["morph"] for t in first["tokens"]] == ["나", "는", "▁", "잔", "다", "."]
     assert [t["eojeol"] for t in first["tokens"]] == [0, 0, 0, 1, 1, 1]
@@ -47,7 +48,7 @@ def test_surprisal_is_the_models(engine: Engine) -> None:
     run = run_of(engine)
     with run.reader() as reader:
         ids = reader.read_texts(["나는 잔다.", "", "너는 뷁"]).ids
-    windows = score_continuous(run.model, TokenStream(ids, run.start_id, torch.device("cpu")))
+    windows = score_continuous(run.model, ids, run.start_id)
     nats = np.concatenate([window.nats.numpy() for window in windows])
     bits = [t["surprisal"] for t in first["tokens"]]
     assert bits == pytest.approx((nats[:6] / math.log(2)).tolist(), abs=1e-4)
@@ -55,25 +56,24 @@ def test_surprisal_is_the_models(engine: Engine) -> None:
     assert total == pytest.approx(nats.sum() / math.log(2), abs=1e-3)
 
 
-def test_no_text_no_lines(engine: Engine) -> None:
+def test_blank_text_has_no_lines(engine: Engine) -> None:
     assert engine.surprisal("") == engine.surprisal(" \n") == {"lines": []}
 
 
-def test_completions_are_the_completers(engine: Engine) -> None:
-    answer = engine.complete("나는 자", 3)
+def test_completions_equal_those_of_the_completer(engine: Engine) -> None:
+    result = engine.complete("나는 자", 3)
     with Completer(run_of(engine)) as completer:
         expected = completer.complete("나는 자", 3)
-    assert [c["eojeol"] for c in answer["completions"]] == [e.text for e in expected.eojeols]
-    assert all(c["eojeol"].startswith(("자", "잔")) for c in answer["completions"])
-    shown = sum(c["probability"] for c in answer["completions"])
-    assert shown + answer["rest"] == pytest.approx(1.0)
+    assert [c["eojeol"] for c in result["completions"]] == [e.text for e in expected.eojeols]
+    assert all(c["eojeol"].startswith(("자", "잔")) for c in result["completions"])
+    shown = sum(c["probability"] for c in result["completions"])
+    assert shown + result["rest"] == pytest.approx(1.0)
 
 
-def test_a_seed_gives_a_text(engine: Engine) -> None:
-    wish = GenerateRequest(prompt="나는 ", seed=3)
-    text = "".join(engine.write(wish))
-    assert text.startswith("나는 ")
-    assert text == "".join(engine.write(wish))
-    assert (
-        len({"".join(engine.write(GenerateRequest(prompt="나는 ", seed=n))) for n in range(8)}) > 1
-    )
+def test_the_seed_determines_the_text(engine: Engine) -> None:
+    def generate(seed: int) -> str:
+        return "".join(engine.generate("나는 ", Sampling(), StoppingCriteria(60, 3), seed))
+
+    texts = [generate(seed) for seed in range(8)]
+    assert all(text.startswith("나는 ") for text in texts)
+    assert texts[3] == generate(3) and len(set(texts)) > 1

@@ -1,4 +1,4 @@
-"""The page in a real browser: what is typed, taken, coloured and written."""
+"""The page in a real browser: typing, completion, surprisal colors, generation."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ pytest.importorskip("playwright", reason="needs playwright, of the extra test")
 from local_server import Client, Echo, served
 from playwright.sync_api import Page, expect, sync_playwright
 
-from korlm.serving.app import GenerateRequest
+from korlm.generation.generator import StoppingCriteria
+from korlm.generation.sampling import Sampling
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -18,10 +19,10 @@ CHROMIUM = next(
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 
-class Made(Echo):
-    """Answers as a model might."""
+class FakeEngine(Echo):
+    """An engine with fixed answers."""
 
-    def complete(self, text: str, k: int) -> dict:
+    def complete(self, text: str, num_completions: int) -> dict:
         ends = {"먹ㅇ": ["먹어", "먹을"], "먹어 ": ["<b>봐</b>"]}.get(text, [])
         return {"completions": [{"eojeol": e, "probability": 0.25} for e in ends]}
 
@@ -32,26 +33,28 @@ class Made(Echo):
         ]
         return {"lines": [{"tokens": tokens, "bits": None}] if text else []}
 
-    def write(self, wish: GenerateRequest) -> Iterator[str]:
-        yield f"{wish.prompt} 봤다 ({wish.temperature}"
-        yield f", {wish.seed})"
+    def generate(
+        self, prompt: str, sampling: Sampling, stopping: StoppingCriteria, seed: int
+    ) -> Iterator[str]:
+        yield f"{prompt} 봤다 ({sampling.temperature}"
+        yield f", {seed})"
 
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    with served(Made(), max_chars=50, burst=1000) as client, sync_playwright() as tools:
+    with served(FakeEngine(), max_chars=50, burst=1000) as client, sync_playwright() as tools:
         options = ["--no-sandbox", "--disable-gpu"]
         browser = tools.chromium.launch(executable_path=CHROMIUM, args=options)
         page = browser.new_page()
-        page.asked = []
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.on("pageerror", lambda error: page.asked.append(f"error: {error}"))
+        page.requested = []
+        page.on("request", lambda request: page.requested.append(request.url))
+        page.on("pageerror", lambda error: page.requested.append(f"error: {error}"))
         page.home = home_of(client)
         yield page
         browser.close()
-    # Not once in all these tests was anybody else asked, or a script at a loss.
-    assert page.asked
-    assert not [url for url in page.asked if not url.startswith((page.home, "data:,"))]
+    # In all tests: no external request and no script error.
+    assert page.requested
+    assert not [url for url in page.requested if not url.startswith((page.home, "data:,"))]
 
 
 def home_of(client: Client) -> str:
@@ -60,13 +63,13 @@ def home_of(client: Client) -> str:
 
 @pytest.fixture
 def text(page: Page):
-    """The field in which one types, on a fresh page."""
+    """The text field of a newly loaded page."""
     page.goto(page.home)
     expect(page.locator("#info")).to_have_text("메아리")
     return page.locator("#text")
 
 
-def test_an_eojeol_is_completed_and_taken(page: Page, text) -> None:
+def test_a_completion_is_accepted_by_click(page: Page, text) -> None:
     text.press_sequentially("먹ㅇ")
     expect(page.locator("#completions span")).to_have_text(["먹어", "먹을"])
     expect(page.locator("#completions small")).to_have_text(["25.0 %", "25.0 %"])
@@ -74,7 +77,7 @@ def test_an_eojeol_is_completed_and_taken(page: Page, text) -> None:
     expect(text).to_have_value("먹을 ")
 
 
-def test_keys_take_completions_and_markup_is_text(page: Page, text) -> None:
+def test_completions_are_accepted_by_keys_and_markup_is_text(page: Page, text) -> None:
     text.press_sequentially("먹ㅇ")
     expect(page.locator("#completions span")).to_have_count(2)
     text.press("Alt+2")
@@ -95,17 +98,17 @@ def test_only_the_eojeol_at_the_cursor_is_replaced(page: Page, text) -> None:
     expect(text).to_have_value("먹어  말")
 
 
-def test_surprisal_is_coloured(page: Page, text) -> None:
+def test_surprisal_colors(page: Page, text) -> None:
     text.fill("먹어")
     morphs = page.locator(".morph")
     expect(morphs).to_have_text(["먹3.3", "어∞"])
     expect(morphs.nth(1)).to_have_class("morph unknown")
     expect(page.locator(".end")).to_have_text("= ∞ bits")
-    colours = morphs.evaluate_all("all => all.map(one => getComputedStyle(one).backgroundColor)")
-    assert colours[0] != colours[1]
+    colors = morphs.evaluate_all("all => all.map(one => getComputedStyle(one).backgroundColor)")
+    assert colors[0] != colors[1]
 
 
-def test_text_is_written(page: Page, text) -> None:
+def test_generation(page: Page, text) -> None:
     text.fill("먹어")
     page.locator("#temperature").fill("0.5")
     page.locator("#seed").fill("7")
@@ -114,7 +117,7 @@ def test_text_is_written(page: Page, text) -> None:
     expect(page.locator("#seed")).to_have_value("8")
 
 
-def test_a_refusal_is_shown(page: Page, text) -> None:
+def test_errors_are_shown(page: Page, text) -> None:
     text.evaluate("field => { field.removeAttribute('maxlength'); field.value = '가'.repeat(60) }")
     text.dispatch_event("input")
     message = "text: 60 characters, at most 50 (max_chars)"
@@ -124,16 +127,15 @@ def test_a_refusal_is_shown(page: Page, text) -> None:
 
 
 @pytest.mark.parametrize("body", ["<html>", "{}"])
-def test_a_refusal_without_a_reason_is_shown_as_well(page: Page, text, body: str) -> None:
-    """Of a proxy, say."""
+def test_errors_of_a_proxy_are_shown(page: Page, text, body: str) -> None:
     page.route("**/api/complete", lambda route: route.fulfill(status=502, body=body))
     text.fill("먹ㅇ")
     expect(page.locator("#error")).to_have_text("502 Bad Gateway")
     page.unroute("**/api/complete")
 
 
-def test_completions_of_another_place_are_not_taken(page: Page, text) -> None:
+def test_completions_of_another_cursor_position_are_not_accepted(page: Page, text) -> None:
     text.fill("말 먹ㅇ")
     text.evaluate("field => field.setSelectionRange(1, 1)")
-    text.press("Tab")  # at once, before anything is asked anew
+    text.press("Tab")  # before the new completions arrive
     expect(text).to_have_value("말 먹ㅇ")

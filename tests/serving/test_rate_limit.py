@@ -1,4 +1,4 @@
-"""How often one client may ask."""
+"""Rate limit per client."""
 
 from korlm.serving import rate_limit
 from korlm.serving.rate_limit import RateLimit
@@ -14,22 +14,22 @@ class Clock:
 def test_a_burst_then_the_rate() -> None:
     clock = Clock()
     limit = RateLimit(rate=2.0, burst=3, clock=clock)
-    assert [limit.wait("a") for _ in range(4)] == [0, 0, 0, 0.5]
+    assert [limit.acquire("a") for _ in range(4)] == [0, 0, 0, 0.5]
     clock.now += 0.25
-    assert limit.wait("a") == 0.25
+    assert limit.acquire("a") == 0.25
     clock.now += 0.25
-    assert [limit.wait("a"), limit.wait("a")] == [0, 0.5]
+    assert [limit.acquire("a"), limit.acquire("a")] == [0, 0.5]
     clock.now += 100
-    assert [limit.wait("a") for _ in range(4)] == [0, 0, 0, 0.5]  # never more than the burst
+    assert [limit.acquire("a") for _ in range(4)] == [0, 0, 0, 0.5]  # never more than the burst
 
 
-def test_clients_do_not_share() -> None:
+def test_clients_are_independent() -> None:
     limit = RateLimit(rate=1.0, burst=1, clock=Clock())
-    assert [limit.wait("a"), limit.wait("b"), limit.wait("a")] == [0, 0, 1]
+    assert [limit.acquire("a"), limit.acquire("b"), limit.acquire("a")] == [0, 0, 1]
 
 
-def test_the_quiet_are_forgotten(monkeypatch) -> None:
+def test_the_least_recently_seen_client_is_forgotten(monkeypatch) -> None:
     monkeypatch.setattr(rate_limit, "MAX_CLIENTS", 2)
     limit = RateLimit(rate=1.0, burst=1, clock=Clock())
-    assert [limit.wait(c) for c in "abab"] == [0, 0, 1, 1]
-    assert [limit.wait(c) for c in "ca"] == [0, 0]  # a was quiet longest
+    assert [limit.acquire(c) for c in "abab"] == [0, 0, 1, 1]
+    assert [limit.acquire(c) for c in "ca"] == [0, 0]

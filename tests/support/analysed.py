@@ -1,4 +1,4 @@
-"""A small analysed text, written by hand as Kkma would: eojeols of morphs and tags."""
+"""A small tokenized text in Kkma's format: eojeols of morphs and tags."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from korlm.dataset.shards import SCHEMA
-from korlm.detokenizers.kkma.training_data import AlignedTokens, read_samples
+from korlm.detokenizers.kkma.training_data import AlignedTokens, read_aligned_tokens
 from korlm.tokenizers.analysis import Analysis, to_record_batch
 
 # Each line: what was written, and its eojeols' morphs/tags.
@@ -51,4 +51,4 @@ def write_prepared(folder: Path, copies: int = 20) -> Path:
 
 def samples(folder: Path, limit: int | None = None) -> AlignedTokens:
     """The same, read."""
-    return read_samples(write_prepared(folder), "train", limit)
+    return read_aligned_tokens(write_prepared(folder), "train", limit)

@@ -1,4 +1,4 @@
-"""A real server on this machine over a made-up model, and a client of it."""
+"""A real server on this machine with a fake engine, and a client."""
 
 import contextlib
 import http.client
@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from korlm.config import ServeSettings
-from korlm.serving.app import GenerateRequest, build_app
-from korlm.serving.connections import server_of
+from korlm.generation.generator import StoppingCriteria
+from korlm.generation.sampling import Sampling
+from korlm.serving.app import build_app
+from korlm.serving.connections import build_server
 from korlm.utils.errors import TokenizerError
 
 
 @dataclass
 class Answer:
-    """What came back."""
+    """A response."""
 
     status: int
     headers: dict[str, str]
@@ -30,7 +32,7 @@ class Answer:
 
 @dataclass
 class Client:
-    """Asks a server on this machine."""
+    """A client of a server on this machine."""
 
     port: int
 
@@ -51,35 +53,37 @@ class Client:
 
 
 @contextlib.contextmanager
-def served(backend: Any, **settings: Any) -> Iterator[Client]:
+def served(engine: Any, **settings: Any) -> Iterator[Client]:
     """A real server in a thread."""
-    app = build_app(backend, ServeSettings(run="x", **settings))
-    server = server_of(app)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    app = build_app(engine, ServeSettings(run="x", **settings))
+    server = build_server(app)
+    with socket.create_server(("127.0.0.1", 0)) as listening_socket:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening_socket]})
         thread.start()
         try:
-            yield Client(listening.getsockname()[1])
+            yield Client(listening_socket.getsockname()[1])
         finally:
             server.should_exit = True
             thread.join(20)
 
 
 class Echo:
-    """Answers with what it was asked."""
+    """A fake engine that answers with its input."""
 
     def info(self) -> dict:
         return {"description": "메아리"}
 
-    def complete(self, text: str, k: int) -> dict:
-        return {"completions": [{"eojeol": text, "probability": 1 / k}]}
+    def complete(self, text: str, num_completions: int) -> dict:
+        return {"completions": [{"eojeol": text, "probability": 1 / num_completions}]}
 
     def surprisal(self, text: str) -> dict:
         if text == "죽음":
             raise TokenizerError("Kkma did not start: no memory")
         return {"lines": [{"text": text, "tokens": []}]}
 
-    def write(self, wish: GenerateRequest) -> Iterator[str]:
-        yield wish.prompt
-        for number in range(wish.max_morphs - 1):
+    def generate(
+        self, prompt: str, sampling: Sampling, stopping: StoppingCriteria, seed: int
+    ) -> Iterator[str]:
+        yield prompt
+        for number in range(stopping.max_tokens - 1):
             yield f" {number}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from korlm.config import (
-    GRUConfig,
     InitialState,
-    LSTMConfig,
+    ModelConfig,
+    NeuralConfig,
     NgramConfig,
     Nonlinearity,
-    RNNConfig,
+    RecurrentConfig,
     Smoothing,
     Softmax,
     SubwordMode,
     WindowConfig,
+    registry,
 )
 from korlm.models.base import LanguageModel
 from korlm.models.ngram.model import NgramLM
@@ -30,16 +31,24 @@ from korlm.modules.state import State
 TOKENS = ["<pad>", "<unk>", "<bos>", "<eos>", "가", "각", "간다", "다", "가나다", "ab", "나가"]
 VOCAB_SIZE = len(TOKENS)
 
-CELLS: dict[str, Callable[..., Any]] = {
-    "lstm": lambda **options: LSTMConfig(name="lstm", **options),
-    "gru": lambda **options: GRUConfig(name="gru", **options),
-    "tanh": lambda **options: RNNConfig(name="rnn", **options),
-    "relu": lambda **options: RNNConfig(name="rnn", nonlinearity=Nonlinearity.relu, **options),
+# Every registered model, with two kinds of rnn: kind -> settings from options.
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "rnn": {"tanh": {}, "relu": {"nonlinearity": Nonlinearity.relu}}
 }
-KINDS: dict[str, Callable[..., Any]] = {
-    **CELLS,
-    "window": lambda **options: WindowConfig(name="window", **options),
+KINDS: dict[str, functools.partial[ModelConfig]] = {
+    kind: functools.partial(schema, name=name, **fixed)
+    for name, schema in registry.schemas("model").items()
+    for kind, fixed in VARIANTS.get(name, {name: {}}).items()
 }
+
+
+def kinds_of(schema: type[ModelConfig]) -> list[str]:
+    """Return the kinds whose settings are of a class."""
+    return [kind for kind, config in KINDS.items() if issubclass(config.func, schema)]
+
+
+CELLS = kinds_of(RecurrentConfig)
+NETWORKS = kinds_of(NeuralConfig)
 
 DROPOUTS = {
     "embedding_dropout": 0.3,
@@ -86,7 +95,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 NGRAMS: dict[str, dict[str, Any]] = {
     "order_3": {"order": 3},
     "order_5": {"order": 5},
-    "add_k": {"order": 3, "smoothing": Smoothing.add_k, "k": 0.1},
+    "add_k": {"order": 3, "smoothing": Smoothing.add_k, "add_k": 0.1},
 }
 
 
@@ -107,6 +116,41 @@ WINDOW_OPTIONS: dict[str, dict[str, Any]] = {
     "spelling": {**WINDOW, "subword_embedding": SubwordMode.both},
     "wider_than_the_batch": {**WINDOW, "window": 9},
 }
+
+
+# Networks that are registered by another package.
+NETWORK = {"embedding_dim": 5, "hidden_dim": 7}
+NETWORK_OPTIONS: dict[str, dict[str, Any]] = {
+    "tied": NETWORK,
+    "untied": {**NETWORK, "tie_weights": False},
+    "dropouts": {**NETWORK, "embedding_dropout": 0.3, "input_dropout": 0.4, "output_dropout": 0.4},
+    "adaptive": {**NETWORK, "softmax": Softmax.adaptive, "cutoffs": [5, 8]},
+    "subwords": {**NETWORK, "subword_embedding": SubwordMode.both},
+}
+
+# The sets of options of a class of settings; of several that fit, the first.
+OPTIONS_OF: dict[type[ModelConfig], dict[str, dict[str, Any]]] = {
+    RecurrentConfig: OPTIONS,
+    WindowConfig: WINDOW_OPTIONS,
+    NgramConfig: NGRAMS,
+    NeuralConfig: NETWORK_OPTIONS,
+    ModelConfig: {"default": {}},
+}
+
+
+def options_of(kind: str) -> dict[str, dict[str, Any]]:
+    """Return the sets of options that a kind is tested with."""
+    return next(OPTIONS_OF[schema] for schema in OPTIONS_OF if kind in kinds_of(schema))
+
+
+def cases_of(kinds: list[str]) -> list[tuple[str, str]]:
+    """Return kinds with each of their sets of options, for ``make_model``."""
+    return [(kind, option) for kind in kinds for option in options_of(kind)]
+
+
+# Models that are trained by gradients, and models that are counted.
+COUNTED = cases_of(kinds_of(NgramConfig))
+TRAINED = [("pairs", "plain"), *(case for case in cases_of(list(KINDS)) if case not in COUNTED)]
 
 
 class PairsLM(LanguageModel):
@@ -150,15 +194,14 @@ def make_config(cell: str, **options: Any) -> Any:
 def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) -> LanguageModel:
     """A model in evaluation mode, with random parameters and the named set of options."""
     model: LanguageModel
-    if cell == "ngram":
-        counted = NgramLM(NgramConfig(name="ngram", **NGRAMS[option]), VOCAB_SIZE)
-        counted.fit(random_text(600, seed))
-        return counted.eval()
     if cell == "pairs":
         model = PairsLM(VOCAB_SIZE)
     else:
-        config = make_config(cell, **(WINDOW_OPTIONS if cell == "window" else OPTIONS)[option])
+        config = make_config(cell, **options_of(cell)[option])
         known = {name: value for name, value in changes.items() if hasattr(config, name)}
         model = build_model(dataclasses.replace(config, **known), VOCAB_SIZE, TOKENS)
+    if isinstance(model, NgramLM):
+        model.fit(random_text(600, seed))
+        return model.eval()
     scatter(model, seed)
     return model.eval()

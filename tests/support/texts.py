@@ -14,30 +14,29 @@ import torch
 from torch import Tensor
 
 from korlm.config import VocabConfig
-from korlm.dataset.batches import sentence_bounds
+from korlm.dataset.batches import Ids, sentence_bounds
 from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab
 from korlm.evaluation.evaluate import EvaluationResult, summarize
 from korlm.evaluation.modes import ModeResult
 from korlm.evaluation.texts import EvaluationText
-from korlm.evaluation.token_scores import Nats, TokenStream, Window
+from korlm.evaluation.token_scores import Floats, Window
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State
 
 VOCAB_SIZE = 11
-CPU = torch.device("cpu")
 
 
-def random_text(num_tokens: int, start_id: int = EOS_ID, seed: int = 0) -> TokenStream:
-    """Ids with an <eos> at about every sixth place, the last place included."""
+def random_ids(num_tokens: int, seed: int = 0) -> Ids:
+    """Return ids in which about every sixth one is <eos>, the last one included."""
     random = np.random.default_rng(seed)
     ids = random.integers(4, VOCAB_SIZE, num_tokens)
     ids[random.random(num_tokens) < 1 / 6] = EOS_ID
     ids[-1] = EOS_ID
-    return TokenStream(ids.astype(np.uint16), start_id, CPU)
+    return ids.astype(np.uint16)
 
 
 class UnigramLM(LanguageModel):
-    """Fixed chances of each token: no parameters, no hidden vectors, no memory."""
+    """Fixed token probabilities: no parameters, no hidden states, no memory."""
 
     def __init__(self, probs: list[float]) -> None:
         super().__init__()
@@ -55,13 +54,13 @@ class UnigramLM(LanguageModel):
 
 
 def nats_in(windows: Iterator[Window]) -> Tensor:
-    """All windows in a row."""
+    """Return the nats of all windows."""
     return torch.cat([window.nats for window in windows])
 
 
 @dataclass
-class KnownRun:
-    """A run as far as judging looks at it."""
+class ToyRun:
+    """The attributes of a ``TrainedRun`` that evaluation uses."""
 
     vocab: Vocab
     model: LanguageModel = field(default_factory=lambda: UnigramLM([1 / VOCAB_SIZE] * VOCAB_SIZE))
@@ -73,27 +72,24 @@ class KnownRun:
             model=SimpleNamespace(name="lstm"), tokenizer=SimpleNamespace(name="syllable")
         )
     )
-    spelling: Any = None
-
-    def reader(self) -> Any:
-        raise NotImplementedError
 
 
-def known_run(first: str = "가") -> KnownRun:
-    """A run whose vocabulary's counts fall into all bands.
+def toy_run(first: str = "가", **changes: Any) -> Any:
+    """Return a run whose vocabulary has counts in all frequency bins.
 
     Args:
-        first: of its tokens; others make another vocabulary.
+        first: the first token; another one makes another vocabulary.
+        changes: attributes.
     """
     counts = (1, 5, 50, 500, 5000, 50_000, 9)
-    named = {chr(ord(first) + at): count for at, count in enumerate(counts)}
-    return KnownRun(Vocab(Counter(named), VocabConfig(min_freq=1)))
+    tokens = {chr(ord(first) + n): count for n, count in enumerate(counts)}
+    return ToyRun(Vocab(Counter(tokens), VocabConfig(min_freq=1)), **changes)
 
 
-def sentences_of(num_tokens: int = 300, num_docs: int = 5, seed: int = 0) -> EvaluationText:
-    """Random ids, some unknown, in sentences that belong to documents of about the same size."""
+def random_text(num_tokens: int = 300, num_docs: int = 5, seed: int = 0) -> EvaluationText:
+    """Return random ids, some unknown, in sentences of documents of about the same size."""
     random = np.random.default_rng(seed)
-    ids = random_text(num_tokens, seed=seed).ids.copy()
+    ids = random_ids(num_tokens, seed)
     ids[(ids != EOS_ID) & (random.random(num_tokens) < 0.1)] = UNK_ID
     starts, ends = sentence_bounds(ids)
     count = len(starts)
@@ -109,14 +105,14 @@ def sentences_of(num_tokens: int = 300, num_docs: int = 5, seed: int = 0) -> Eva
     )
 
 
-def judged_of(text: EvaluationText, nats: Nats, run: KnownRun | None = None) -> EvaluationResult:
-    """A text that cost so many nats a token."""
-    return summarize(ModeResult(nats, 2.0, {}), text, run or known_run())
+def result_of(text: EvaluationText, nats: Floats, run: Any = None) -> EvaluationResult:
+    """Return the evaluation of a text with the given nats."""
+    return summarize(ModeResult(nats, 2.0, {}), text, run or toy_run())
 
 
-def costs(text: EvaluationText, seed: int = 0, mean: float = 4.0) -> Nats:
-    """Random nats, of which each document has its own mean."""
+def random_nats(text: EvaluationText, seed: int = 0, mean: float = 4.0) -> Floats:
+    """Return random nats with another mean for each document."""
     random = np.random.default_rng(seed)
     means = mean + 0.3 * random.standard_normal(len(text.doc_ids))
-    nats: Nats = random.exponential(np.repeat(means[text.documents], text.lengths))
+    nats: Floats = random.exponential(np.repeat(means[text.documents], text.lengths))
     return nats

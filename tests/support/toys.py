@@ -25,18 +25,18 @@ V = len(TOKENS)
 ENDINGS = {"아", "어", "을", "ㄴ", "고"}  # mostly ends an eojeol
 
 
-class ToyRecomposer(KkmaDetokenizer):
-    """The rules of Kkma's recomposer, with blanks that depend on the left morph alone."""
+class ToyDetokenizer(KkmaDetokenizer):
+    """Kkma's rules with a space probability that depends on the left morph alone."""
 
     def __init__(self) -> None:
         super().__init__({}, untrained_spacing())
-        self.over(TOKENS)
+        self.set_vocab(TOKENS)
 
-    def _blanks(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
+    def _space_probs(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
         return np.full(len(rights), 0.95 if left in ENDINGS else 0.6, np.float32)
 
-    def boundaries(self, left: str) -> npt.NDArray[np.float32]:
-        return Detokenizer.boundaries(self, left)
+    def _vocab_space_probs(self, left: str) -> npt.NDArray[np.float32]:
+        return Detokenizer._vocab_space_probs(self, left)
 
 
 class PairsModel(LanguageModel):
@@ -68,7 +68,7 @@ class ToyRun:
     vocab: Vocab
     start_id: int = 3
     tokenizer: str = "eojeol"
-    made: Detokenizer = dataclasses.field(default_factory=ToyRecomposer)
+    made: Detokenizer = dataclasses.field(default_factory=ToyDetokenizer)
 
     def reader(self) -> TextEncoder:
         spelling = CharNgramModel.train(["가나"])

@@ -58,7 +58,7 @@ def test_a_value_more(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/checkpoints/*.pt")}
     ended = korlm("train", "-m", f"resume={sweep}", "seed=7,2,1", "objective=test.loss")
     assert ended.code == 0, ended.err
-    assert "3 jobs, the best first by test.loss, 2 finished before" in ended.out
+    assert "3 jobs, best first by test.loss, 2 finished before" in ended.out
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {path.name for path in sweep.iterdir()} == {
         *("seed=1", "seed=2", "seed=7", "multirun.yaml", "results.tsv", "sweep.png")
@@ -83,7 +83,7 @@ def test_broken_off_anywhere(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -
     (sweep / "seed=4" / "failed.txt").write_text("the disk is full\n", "utf-8")
     ended = korlm("train", "-m", f"resume={sweep}")
     assert ended.code == 0, ended.err
-    assert "5 jobs, the best first by valid.perplexity, 1 finished before;" in ended.out
+    assert "5 jobs, best first by valid.perplexity, 1 finished before;" in ended.out
     assert results(sweep) == whole
     assert not list(sweep.glob("*/failed.txt"))
 
@@ -122,7 +122,7 @@ def test_a_folder_of_the_users_own(korlm: Command, tiny: TinyCorpus, tmp_path: P
     (tmp_path / "mine" / "seed=2" / "metrics.json").unlink()
     ended = korlm("train", *command)
     assert ended.code == 0, ended.err
-    assert "2 jobs, the best first by valid.perplexity, 1 finished before" in ended.out
+    assert "2 jobs, best first by valid.perplexity, 1 finished before" in ended.out
     assert len(results(tmp_path / "mine")) == 2
     both = korlm("train", *command, "resume=mine")
     assert both.error.startswith("korlm: resume=mine: names the folder of the sweep")
@@ -227,7 +227,7 @@ def test_a_job_that_was_killed_before_its_settings_were_written(
     (sweep / "seed=3" / "checkpoints").mkdir(parents=True)  # whatever it is, it is not empty
     ended = korlm("train", "-m", f"resume={sweep}")
     assert ended.code == 0, ended.err
-    assert "2 jobs, the best first" in ended.out
+    assert "2 jobs, best first" in ended.out
     assert sorted(path.name for path in sweep.glob("seed*")) == ["seed=1", "seed=2", "seed=3"]
     assert (sweep / "seed=2" / "metrics.json").is_file()
 

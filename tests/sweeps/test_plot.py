@@ -99,7 +99,7 @@ def test_values_of_a_search_lie_close_together() -> None:
 def test_scales() -> None:
     rates = scale_of(LR, ["1e-3", "0.01", "0.1"])
     assert rates.log and rates.labels == ["0.001", "0.01", "0.1"]
-    assert_allclose(rates.share(rates.places), [0, 0.5, 1])
+    assert_allclose(rates.normalize(rates.positions), [0, 0.5, 1])
     sizes = scale_of("model.hidden_dim", ["100", "50", "200"])
     assert not sizes.log and list(sizes.ticks) == [50, 100, 200]
     assert scale_of("model.hidden_dim", ["32", "1024"]).log

@@ -65,11 +65,11 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
         assert row["valid_perplexity"] == ""
         assert row["failure"].startswith("train has ")
         assert "batches.batch_size=9999" in row["failure"]
-    assert "4 jobs, the best first" in ended.out
+    assert "4 jobs, best first" in ended.out
     *_, picture, best = ended.out.splitlines()
-    assert picture.endswith("sweep.png: the picture of the sweep")
+    assert picture.endswith("sweep.png: plot of the sweep")
     assert " best: python -m korlm.train model=" in best
-    told = ended.out[ended.out.index("the best first") :].splitlines()[1:-2]
+    told = ended.out[ended.out.index("best first") :].splitlines()[1:-2]
     assert [line.split()[0] for line in told] == ["model", *(row["model"] for row in rows)]
 
 
@@ -108,7 +108,7 @@ def test_a_run_by_itself_has_no_table(korlm: Command, tiny: TinyCorpus, tmp_path
     ended = korlm("train", *tiny.overrides, *LIGHT, "trainer.max_steps=2")
     assert ended.code == 0, ended.err
     assert not list(tmp_path.rglob("results.tsv"))
-    assert "the best first" not in ended.out
+    assert "best first" not in ended.out
 
 
 def leave(folder: Path, name: str, overrides: list[str], perplexity: object = ...) -> None:
@@ -192,7 +192,7 @@ def test_settings_that_vary() -> None:
 @pytest.mark.parametrize("folder", [None, Path("nowhere")])
 def test_no_jobs_no_table(folder: Path | None, tmp_path: Path) -> None:
     SweepTable.folder = folder and tmp_path / folder
-    SweepTable.tell()
+    SweepTable.write_results()
     assert SweepTable.folder is None
     assert not list(tmp_path.iterdir())
 
@@ -235,10 +235,10 @@ def test_a_thousand_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     SweepTable.folder = tmp_path
     start = time.perf_counter()
     with caplog.at_level(logging.INFO):
-        assert SweepTable.tell() == tmp_path
+        assert SweepTable.write_results() == tmp_path
     assert time.perf_counter() - start < 30, "two seconds where nothing else runs"
     assert len((tmp_path / "results.tsv").read_text("utf-8").splitlines()) == 1001
-    assert "1000 jobs, the best first by valid.perplexity" in caplog.text
+    assert "1000 jobs, best first by valid.perplexity" in caplog.text
     assert "… and 940 more" in caplog.text
     assert (tmp_path / "sweep.png").is_file()
 

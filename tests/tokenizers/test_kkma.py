@@ -46,7 +46,7 @@ def test_kkma_version_starts_no_java() -> None:
 
 @pytest.mark.parametrize("key", ["workers", "threads"])
 def test_too_many(key: str) -> None:
-    with pytest.raises(ConfigError, match=f"tokenizer.{key}=257: must be 256 or less"):
+    with pytest.raises(ConfigError, match=rf"tokenizer.{key}=257: must be in \[1, 256\]"):
         KkmaConfig(name="kkma", **{key: 257})  # type: ignore[arg-type]
 
 

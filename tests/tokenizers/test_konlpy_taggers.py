@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from korlm.config import CorpusConfig, JavaConfig
+from korlm.config import CorpusConfig, JavaConfig, registry
 from korlm.corpus.files import read_lines
 from korlm.corpus.normalization import normalize
 from korlm.corpus.sources import find_sources
 from korlm.tokenizers.analysis import Analysis, analyses_of
-from korlm.tokenizers.konlpy_taggers import TAGGERS, _hannanum_units, _komoran_places
+from korlm.tokenizers.konlpy_taggers import _hannanum_units, _komoran_places
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.tokenizers.workers.pool import TokenizerPool
 
-NAMES = sorted(TAGGERS)
+NAMES = sorted(registry.names_of("tokenizer", JavaConfig))
 REVIEWS = [
     "아 더빙.. 진짜 짜증나네요 목소리",
     "ㅋㅋㅋㅋ 너무재밓었다그래서보는것을추천한다!!",
@@ -37,7 +37,7 @@ def config(name: str, seconds: float = 60.0) -> JavaConfig:
 @pytest.mark.parametrize("name", NAMES)
 def test_versions_start_no_java(name: str) -> None:
     version = tokenizer_version(config(name))
-    assert "konlpy 0." in version and TAGGERS[name].jar in version
+    assert "konlpy 0." in version and registry.builder("tokenizer", name).jar in version
     assert len({tokenizer_version(config(n)) for n in NAMES}) == len(NAMES)
     assert tokenizer_version(dataclasses.replace(config(name), workers=2, heap_mb=600)) == version
     # The clock gives lines up.
@@ -156,6 +156,6 @@ def test_komoran_joins_letters_that_stand_alone() -> None:
 def test_the_jars_are_there() -> None:
     from korlm.utils.packages import konlpy_folder
 
-    for tagger in TAGGERS.values():
+    for tagger in (registry.builder("tokenizer", name) for name in NAMES):
         for name in (tagger.jar, *tagger.others):
             assert (Path(konlpy_folder()) / "java" / name).exists(), name

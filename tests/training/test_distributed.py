@@ -148,7 +148,7 @@ def test_one_run_directory(pair: Pair, tiny: TinyCorpus, tmp_path: Path) -> None
 MISTAKES = {
     "batches.batch_size=5": ("batches.batch_size=5", "a multiple of 2"),
     "-m": ("-m", "without torchrun"),
-    "trainer.epochs=0": ("trainer.epochs=0", "1 or more"),
+    "trainer.epochs=0": ("trainer.epochs=0", "in [1, 1000000]"),
     "corpus.train=[nowhere.txt]": ("nowhere.txt", "neither a file"),
     "batches.batch_size=4000": ("batches.batch_size=4000", "lower one of them"),
 }

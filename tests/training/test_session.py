@@ -419,7 +419,7 @@ def test_a_warning_if_worse_than_guessing(
 
 
 def test_a_model_larger_than_memory() -> None:
-    message = r"^model=lstm: needs more memory than there is \(.* GB at once\); lower it$"
+    message = r"^model=lstm: needs more memory than available \(.* GB at once\); lower it$"
     config = LSTMConfig(name="lstm", embedding_dim=8)
     config.hidden_dim = 2_000_000  # above the bound of the setting: more than any machine has
     with pytest.raises(ConfigError, match=message), enough_memory("model=lstm", "lower it"):

@@ -1,4 +1,4 @@
-"""Names are drawn in a font that has their letters, or numbers stand for them."""
+"""Names are drawn in a font that has their letters, or replaced by numbers."""
 
 from __future__ import annotations
 

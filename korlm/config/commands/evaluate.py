@@ -1,35 +1,42 @@
-"""Settings of the ways in which a trained model is judged."""
+"""Settings of the evaluation of trained models."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from korlm.config.commands.inference import UseSettings
+from korlm.config.commands.inference import InferenceSettings
 from korlm.config.data import CorpusConfig
-from korlm.config.validation import MISSING, Group, path_field, paths_field, setting
+from korlm.config.registry import register
+from korlm.config.validation import MAX_SEED, MISSING, Group, setting
 from korlm.utils.errors import ConfigError
 
 
 @dataclass
 class CacheConfig(Group):
-    """The neural cache (Grave et al. 2017)."""
+    """Neural cache (Grave et al. 2017)."""
 
     _group: ClassVar[str] = "cache"
 
-    sizes: list[int] = field(default_factory=lambda: [100, 500, 2000])
-    # hidden states that are kept; several values are tried on valid; []: no cache
-    flatness: list[float] = setting(lambda: [0.0, 0.2, 0.4, 0.8, 1.6], renamed_from="thetas")
-    # how much likeness of hidden states counts; several values are tried on valid
+    sizes: list[int] = setting(
+        lambda: [100, 500, 2000],
+        "Hidden states kept; several values are tuned on valid; []: no cache.",
+        min=1,
+        increasing=True,
+    )
+    flatness: list[float] = setting(
+        lambda: [0.0, 0.2, 0.4, 0.8, 1.6],
+        "Factor of the similarity of hidden states (theta); several values are tuned on valid.",
+        min=0,
+        increasing=True,
+        renamed_from="thetas",
+    )
 
     def __post_init__(self) -> None:
-        _all_above(self._group, "sizes", self.sizes, 0)
-        _all_above(self._group, "flatness", self.flatness, 0, equal=True)
+        super().__post_init__()
         if not self.flatness:
-            raise ConfigError(
-                "cache.flatness=[]: needs a value; 'cache.sizes=[]' leaves the cache out"
-            )
+            self._fail("flatness", "needs a value; 'cache.sizes=[]' disables the cache")
 
 
 @dataclass
@@ -38,87 +45,109 @@ class DynamicConfig(Group):
 
     _group: ClassVar[str] = "dynamic"
 
-    segment: int = 20
-    # tokens after which the parameters change; fewer adapt sooner and take longer
-    learning_rates: list[float] = setting(
-        lambda: [1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3], renamed_from="rates"
+    segment: int = setting(
+        20, "Tokens between updates; fewer adapt faster and take longer.", unit="tokens", min=1
     )
-    # of learning, rising; tried on valid until one is worse; []: no dynamic evaluation
-    decays: list[float] = field(default_factory=lambda: [1e-3, 1e-2])
-    # back to the trained parameters, rising; tried on valid until one is worse than those before,
-    # of which the first is none
-    tune_tokens: int = 5000
-    # of valid on which rates and decays are tried
-    statistics_tokens: int = 10000
-    # of train on which the size of each parameter's gradients is measured
-
-    def __post_init__(self) -> None:
-        self._at_least(1, "segment", "tune_tokens", "statistics_tokens")
-        _all_above(self._group, "learning_rates", self.learning_rates, 0)
-        _all_above(self._group, "decays", self.decays, 0)
+    learning_rates: list[float] = setting(
+        lambda: [1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3],
+        "Learning rates, tried on valid until one is worse; []: no dynamic evaluation.",
+        above=0,
+        increasing=True,
+        renamed_from="rates",
+    )
+    decays: list[float] = setting(
+        lambda: [1e-3, 1e-2],
+        "Decays towards the trained parameters, tried on valid after no decay until one is worse.",
+        above=0,
+        increasing=True,
+    )
+    tune_tokens: int = setting(
+        5000, "Tokens of valid on which rates and decays are tried.", unit="tokens", min=1
+    )
+    statistics_tokens: int = setting(
+        10000, "Tokens of train for the mean squared gradients.", unit="tokens", min=1
+    )
 
 
 @dataclass
 class BootstrapConfig(Group):
-    """How sure the figures are: what is drawn with replacement, and how often."""
+    """Bootstrap confidence intervals and paired randomization tests."""
 
     _group: ClassVar[str] = "bootstrap"
 
-    samples: int = 2000
-    # draws; as many random signs for the tests of two rows
-    seed: int = 1
-    # of the draws
-    block: int = 1
-    # documents that follow each other and are drawn together: more than 1 where neighbours belong
-    # together, such as the lines of articles that are a document each
-
-    def __post_init__(self) -> None:
-        self._at_least(100, "samples")
-        self._at_most(1_000_000, "samples")
-        self._at_least(0, "seed")
-        self._at_least(1, "block")
+    samples: int = setting(
+        2000, "Bootstrap samples, and random sign flips of paired tests.", min=100, max=1_000_000
+    )
+    seed: int = setting(1, "Seed of the samples.", min=0, max=MAX_SEED)
+    block: int = setting(
+        1,
+        "Consecutive documents drawn together: more than 1 where neighbours depend on each other, "
+        "such as the lines of an article.",
+        unit="documents",
+        min=1,
+    )
 
 
+@register("", "evaluate")
 @dataclass
-class EvaluateSettings(UseSettings):
-    """python -m korlm.evaluate: runs -> a table of what they are worth on a text."""
+class EvaluateSettings(InferenceSettings):
+    """Evaluate trained models, with confidence intervals and paired tests.
 
-    run: Any = paths_field(default=MISSING)
-    # the directory of a run; several: a list, or a glob such as 'outputs/runs/*'
-    corpus: CorpusConfig | None = None
-    # any text, all of its documents; null: valid and test of what the run was trained on
-    ngram: str | None = path_field(None)
-    # the directory of another run, of model=ngram as a rule, to mix with
-    mix: list[str] = paths_field()
-    # the directories of more runs to mix with
-    prepared: str | None = path_field(None)
-    # where the text of the run lies now; null: where it lay in training
-    test: bool = True
-    # report test too, if there is one, with the settings that are best on valid
-    adapt: bool | None = None
-    # neural cache and dynamic evaluation; null: for one run alone
-    cache: CacheConfig = field(default_factory=CacheConfig)
-    dynamic: DynamicConfig = field(default_factory=DynamicConfig)
-    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
-    plot: bool = True
-    # draw breakdown_<text>.png
-    outputs: str = path_field("outputs")
-    # the folder under which evaluations of several runs go; that of one goes into the run's own
-    output: str | None = path_field(None)
-    # a new folder for this evaluation, such as for a run on a disk that cannot be written; null:
-    # RUN/evaluations/<date>_<time>, of several runs OUTPUTS/evaluations/<date>_<time>
+    One run: on valid and test, or on any text (corpus=...), with the state carried over or reset at
+    each sentence, with a neural cache, with dynamic evaluation, mixed with other runs, and with all
+    of these, tuned on valid. Writes RUN/evaluations/<date>_<time>.
+    Several runs: each as it was trained, in one table. Writes outputs/evaluations/<date>_<time>.
+    Files: metrics.json, documents.tsv, bands.tsv (by frequency in train), positions.tsv (by
+    position in the sentence), breakdown_<text>.png, evaluate.log.
+
+      python -m korlm.evaluate run=outputs/runs/DIR                   one run
+      python -m korlm.evaluate run=outputs/runs/DIR corpus=text 'corpus.files=[FILE]'
+      python -m korlm.evaluate 'run=[outputs/runs/A,outputs/runs/B]'  two runs, compared
+      python -m korlm.evaluate 'run=outputs/runs/*' corpus=text 'corpus.files=[FILE]'
+      python -m korlm.evaluate run=outputs/runs/DIR ngram=outputs/runs/NGRAM
+      python -m korlm.evaluate run=outputs/runs/DIR 'mix=[RUN,RUN]'   a mixture
+      python -m korlm.evaluate run=outputs/runs/DIR 'dynamic.learning_rates=[]'
+    """
+
+    run: Any = setting(
+        MISSING, "Run directory; several: a list, or a glob such as 'outputs/runs/*'.", is_path=True
+    )
+    corpus: CorpusConfig | None = setting(
+        None, "Text to evaluate on; null: valid and test of the run's own corpus."
+    )
+    ngram: str | None = setting(
+        None, "Another run to mix with, usually of model=ngram.", is_path=True
+    )
+    mix: list[str] = setting(list, "More runs to mix with.", is_path=True)
+    prepared: str | None = setting(
+        None,
+        "Prepared corpus of the run, if it was moved; null: where training found it.",
+        is_path=True,
+    )
+    test: bool = setting(True, "Evaluate on test too, if it exists, tuned on valid.")
+    adapt: bool | None = setting(
+        None, "Evaluate with neural cache and dynamic evaluation; null: for a single run only."
+    )
+    cache: CacheConfig = setting(CacheConfig)
+    dynamic: DynamicConfig = setting(DynamicConfig)
+    bootstrap: BootstrapConfig = setting(BootstrapConfig)
+    plot: bool = setting(True, "Draw breakdown_<text>.png.")
+    outputs: str = setting("outputs", "Folder of evaluations of several runs.", is_path=True)
+    output: str | None = setting(
+        None, "New folder of this evaluation; null: chosen as described above.", is_path=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.run = run_list(self.run)
         if self.corpus is not None and self.corpus.name in ("train", "valid", "test"):
             raise ConfigError(
-                f"corpus.name={self.corpus.name}: is the name of a split; give the text another"
+                f"corpus.name={self.corpus.name}: is the name of a split; choose another name"
             )
 
 
 def run_list(run: Any) -> list[str]:
-    """The runs that a setting names: one, or a list of them.
+    """Return the runs that a setting names: one, or a list of them.
 
     >>> run_list("outputs/runs/*")
     ['outputs/runs/*']
@@ -127,15 +156,3 @@ def run_list(run: Any) -> list[str]:
     if not runs or not all(isinstance(part, str | int) and str(part) for part in runs):
         raise ConfigError(f"run={run}: must be the directory of a run, a list of such, or a glob")
     return [str(part) for part in runs]
-
-
-def _all_above(
-    group: str, key: str, values: Sequence[float], low: float, equal: bool = False
-) -> None:
-    """Refuses a list with a number that is too small or not finite, or that is out of order."""
-    for value in values:
-        if not (low < value < float("inf") or (equal and value == low)):
-            limit = f"{low} or more" if equal else f"above {low}"
-            raise ConfigError(f"{group}.{key}={values}: each must be a finite number, {limit}")
-    if sorted(set(values)) != list(values):
-        raise ConfigError(f"{group}.{key}={values}: must rise from value to value")

@@ -1,23 +1,24 @@
-"""What the settings of all commands that use a trained run begin with."""
+"""Settings shared by all commands that use a trained run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from korlm.config.training import Device
-from korlm.config.validation import MAX_THREADS, Group, path_field
+from korlm.config.validation import MAX_THREADS, MISSING, CommandSettings, setting
 
 
 @dataclass
-class UseSettings(Group):
-    """A run, and what computes with its model."""
+class InferenceSettings(CommandSettings):
+    """A trained run, and the device of its model."""
 
-    run: str = path_field()
-    # the directory of the run
-    device: Device = Device.auto
-    threads: int | None = None
-    # of the CPU; null: all cores that are left to it; steps of a recurrent network take one
-
-    def __post_init__(self) -> None:
-        self._at_least(1, "threads")
-        self._at_most(MAX_THREADS, "threads")
+    run: str = setting(MISSING, "Run directory, or export.", is_path=True)
+    device: Device = setting(
+        Device.auto, "Device of the model; auto: CUDA, then MPS, then the CPU."
+    )
+    threads: int | None = setting(
+        None,
+        "CPU threads; null: all available cores. Steps of a recurrent network use one.",
+        min=1,
+        max=MAX_THREADS,
+    )

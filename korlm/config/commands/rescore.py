@@ -1,17 +1,17 @@
-"""Settings of rescoring: which lists, what counts how much, what is to be found out."""
+"""Settings of n-best rescoring."""
 
 from __future__ import annotations
 
 import enum
-import math
 from dataclasses import dataclass
 
-from korlm.config.commands.inference import UseSettings
-from korlm.config.validation import path_field, paths_field, setting
+from korlm.config.commands.inference import InferenceSettings
+from korlm.config.registry import register
+from korlm.config.validation import MISSING, setting
 
 
 class ListFormat(enum.Enum):
-    """How n-best lists are laid out."""
+    """File formats of n-best lists."""
 
     auto = "auto"
     text = "text"
@@ -21,14 +21,14 @@ class ListFormat(enum.Enum):
 
 
 class ScoreKind(enum.Enum):
-    """What the scores of a recogniser are: the more the better, or the less."""
+    """Signs of a recognizer's scores: log-probabilities or costs."""
 
     log_prob = "log_prob"
     cost = "cost"
 
 
 class Mixing(enum.Enum):
-    """How several models become one: auto is linear where they know the same vocabulary."""
+    """Mixtures of models; auto: linear if all have the same vocabulary, else log-linear."""
 
     auto = "auto"
     linear = "linear"
@@ -36,7 +36,7 @@ class Mixing(enum.Enum):
 
 
 class LengthUnit(enum.Enum):
-    """What the bonus is paid for."""
+    """Units of the length bonus."""
 
     token = "token"
     eojeol = "eojeol"
@@ -44,7 +44,7 @@ class LengthUnit(enum.Enum):
 
 
 class Normalize(enum.Enum):
-    """What the model's log-probability of a hypothesis is divided by."""
+    """Divisors of the model's log-probability of a hypothesis."""
 
     none = "none"
     token = "token"
@@ -52,83 +52,120 @@ class Normalize(enum.Enum):
 
 
 class ErrorRate(enum.Enum):
-    """Of characters with or without blanks, or of eojeols."""
+    """Error rates: of characters with or without blanks, or of eojeols."""
 
     cer = "cer"
     cer_no_blanks = "cer_no_blanks"
     wer = "wer"
 
 
+@register("", "rescore")
 @dataclass
-class RescoreSettings(UseSettings):
-    """python -m korlm.rescore: run and n-best lists -> lists in a better order."""
+class RescoreSettings(InferenceSettings):
+    r"""Rescore n-best lists of a speech recognizer with a trained model.
 
-    nbest: str = path_field()
-    # the n-best lists: a file, or ESPnet's folder of 1best_recog, 2best_recog, ...; a file may be
-    # ESPnet1's data.json
-    format: ListFormat = ListFormat.auto
-    # text: "utterance score text" a line; jsonl; espnet: a folder; espnet_json: data.json of
-    # ESPnet1; auto: what it looks like
-    score_kind: ScoreKind = ScoreKind.log_prob
-    # log_prob: natural logs, more is better; cost: less is better, as in Kaldi
-    score_field: str = "score"
-    # where a hypothesis in JSON has its score; am_score: without the recogniser's own model
-    numbered: bool = False
-    # hypotheses are named utterance-1, utterance-2, ... as by Kaldi's nbest-to-linear
-    scores: list[str] = paths_field()
-    # files of "utterance-1 score", such as Kaldi's ac_cost and lm_cost; lists are then numbered and
-    # hold no scores
-    score_scales: list[float] = setting(list, renamed_from="scales")
-    # what each of them is multiplied by before they are added up; []: 1
-    ngram: str | None = path_field(None)
-    # the directory of another run, of model=ngram as a rule, to mix with
-    mix: list[str] = paths_field()
-    # the directories of more runs to mix with
-    mixing: Mixing = Mixing.auto
-    # linear: of probabilities, token by token; log_linear: of the log-probabilities of hypotheses
-    mixture_weights: list[float] = setting(list, renamed_from="shares")
-    # of run, ngram and mix, in this order, summing to 1; []: equal, or found by tune
-    lm_weight: float = setting(0.5, renamed_from="weight")
-    # of the model's log-probability beside the score
-    length_bonus: float = setting(0.0, renamed_from="bonus")
-    # for each unit of length
-    length_unit: LengthUnit = setting(LengthUnit.token, renamed_from="length")
-    # the unit
-    normalize: Normalize = Normalize.none
-    # divides the model's log-probability by the tokens or eojeols of the hypothesis
-    open_vocabulary: bool = True
-    # a token that its id does not give back also pays for its spelling
-    tune: str | None = path_field(None)
-    # a file of references, "utterance text", JSON lines, ESPnet1's data.json or icefall's recogs
-    # file: finds shares, weight and bonus
-    tune_metric: ErrorRate = setting(ErrorRate.cer, renamed_from="target")
-    # what tune makes small
-    reference: str | None = path_field(None)
-    # a file of references: tells error rates and tunes nothing
-    output: str = path_field("-")
-    # a file, a folder for espnet; -: stdout
-    one_best: bool = setting(False, renamed_from="best")
-    # write "utterance text" of the best hypothesis alone
-    batch_size: int = 1000
-    # hypotheses read at once
+    Sorts hypotheses by score + lm_weight * ln p(text) + length_bonus * length, best first. Lists go
+    to standard output or output=FILE; error rates and tuned weights to standard error.
+
+      python -m korlm.rescore run=outputs/runs/DIR nbest=dev.txt tune=dev.ref output=dev.out
+      python -m korlm.rescore run=outputs/runs/DIR nbest=test.txt lm_weight=0.4 length_bonus=1.2
+      python -m korlm.rescore run=outputs/runs/DIR nbest=exp/decode/logdir one_best=true  of ESPnet
+      python -m korlm.rescore run=outputs/runs/DIR nbest=words.txt 'scores=[ac_cost]' \
+          score_kind=cost                                                                 of Kaldi
+      python -m korlm.rescore run=outputs/runs/DIR nbest=dev.jsonl ngram=outputs/runs/NGRAM
+    """
+
+    nbest: str = setting(
+        MISSING,
+        "N-best lists: a file, ESPnet's folder of 1best_recog, 2best_recog, ..., or ESPnet1's "
+        "data.json.",
+        is_path=True,
+    )
+    format: ListFormat = setting(
+        ListFormat.auto,
+        'text: lines "utterance score text"; jsonl; espnet: a folder; espnet_json: data.json of '
+        "ESPnet1; auto: detect.",
+    )
+    score_kind: ScoreKind = setting(
+        ScoreKind.log_prob,
+        "log_prob: natural logarithms, higher is better; cost: lower is better, as in Kaldi.",
+    )
+    score_field: str = setting(
+        "score", "Score key of hypotheses in JSON; am_score excludes the recognizer's own model."
+    )
+    numbered: bool = setting(
+        False, "Hypotheses are named utterance-1, utterance-2, ..., as by Kaldi's nbest-to-linear."
+    )
+    scores: list[str] = setting(
+        list,
+        'Files of "utterance-1 score", such as Kaldi\'s ac_cost and lm_cost; the lists are then '
+        "numbered and hold no scores.",
+        is_path=True,
+    )
+    score_scales: list[float] = setting(
+        list, "Factors of scores before they are added; []: 1.", renamed_from="scales"
+    )
+    ngram: str | None = setting(
+        None, "Another run to mix with, usually of model=ngram.", is_path=True
+    )
+    mix: list[str] = setting(list, "More runs to mix with.", is_path=True)
+    mixing: Mixing = setting(
+        Mixing.auto,
+        "linear: of probabilities, token by token; log_linear: of log-probabilities of hypotheses.",
+    )
+    mixture_weights: list[float] = setting(
+        list,
+        "Weights of run, ngram and mix, in this order, summing to 1; []: equal, or tuned.",
+        min=0,
+        max=1,
+        renamed_from="shares",
+    )
+    lm_weight: float = setting(
+        0.5,
+        "Weight of the model's log-probability, relative to the score.",
+        min=0,
+        renamed_from="weight",
+    )
+    length_bonus: float = setting(0.0, "Bonus per length_unit.", renamed_from="bonus")
+    length_unit: LengthUnit = setting(
+        LengthUnit.token, "Unit of length_bonus.", renamed_from="length"
+    )
+    normalize: Normalize = setting(
+        Normalize.none,
+        "Divide the model's log-probability by the tokens or eojeols of the hypothesis.",
+    )
+    open_vocabulary: bool = setting(
+        True, "Add the cost of spelling to a token that its id does not determine."
+    )
+    tune: str | None = setting(
+        None,
+        'References to tune mixture_weights, lm_weight and length_bonus on: "utterance text", JSON '
+        "lines, ESPnet1's data.json or icefall's recogs file.",
+        is_path=True,
+    )
+    tune_metric: ErrorRate = setting(
+        ErrorRate.cer, "Error rate that tune minimizes.", renamed_from="target"
+    )
+    reference: str | None = setting(
+        None, "References to compute error rates with, without tuning.", is_path=True
+    )
+    output: str = setting("-", "File, or folder for espnet; -: standard output.", is_path=True)
+    one_best: bool = setting(
+        False, 'Write "utterance text" of the best hypothesis only.', renamed_from="best"
+    )
+    batch_size: int = setting(
+        1000, "Hypotheses scored at once.", unit="hypotheses", min=1, max=1_000_000
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "batch_size")
-        self._at_most(1_000_000, "batch_size")
-        self._at_least(0, "lm_weight")
-        for key in ("lm_weight", "length_bonus"):
-            if not math.isfinite(getattr(self, key)):
-                self._fail(key, "must be a finite number")
-        if not all(map(math.isfinite, self.score_scales)):
-            self._fail("score_scales", "must be finite numbers")
         if self.score_scales and len(self.score_scales) != len(self.scores):
             self._fail("score_scales", f"must be as many as scores, {len(self.scores)}")
         num_models = 1 + (self.ngram is not None) + len(self.mix)
-        if self.mixture_weights and len(self.mixture_weights) != num_models:
-            self._fail("mixture_weights", f"must be as many as models, {num_models}")
-        in_range = all(0 <= share <= 1 for share in self.mixture_weights)
-        if self.mixture_weights and not (in_range and abs(sum(self.mixture_weights) - 1) < 1e-3):
-            self._fail("mixture_weights", "must lie between 0 and 1 and sum to 1")
+        if self.mixture_weights:
+            if len(self.mixture_weights) != num_models:
+                self._fail("mixture_weights", f"must be as many as models, {num_models}")
+            if abs(sum(self.mixture_weights) - 1) >= 1e-3:
+                self._fail("mixture_weights", "must sum to 1")
         if self.tune is not None and self.reference is not None:
-            self._fail("reference", "leave it out, tune tells error rates as well")
+            self._fail("reference", "leave it out, tune reports error rates as well")

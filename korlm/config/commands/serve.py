@@ -1,37 +1,45 @@
-"""Settings of the local page and its JSON interface."""
+"""Settings of the local web page and its JSON interface."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from korlm.config.commands.inference import UseSettings
+from korlm.config.commands.inference import InferenceSettings
+from korlm.config.registry import register
 from korlm.config.validation import setting
 
 
+@register("", "serve")
 @dataclass
-class ServeSettings(UseSettings):
-    """python -m korlm.serve: run -> a page on this machine to type, complete and read in."""
+class ServeSettings(InferenceSettings):
+    r"""Serve a run on a local web page: completions, surprisal and samples while one types.
 
-    host: str = "127.0.0.1"
-    # where to listen; another address than a loopback one lets others on the network in
-    port: int = 8600
-    # 0: any free one
-    max_chars: int = 2000
-    # of a text or prompt
-    max_morphs: int = 400
-    # that one sample may have
-    rate: float = 20.0
-    # requests a second that one client may send on average
-    burst: int = 60
-    # requests that it may send at once
-    max_queue: int = setting(16, renamed_from="max_waiting")
-    # requests that may wait for the model; more are turned away
+    The same results are available as JSON.
+
+      python -m korlm.serve run=outputs/runs/DIR               then open the printed address
+      python -m korlm.serve run=outputs/runs/DIR port=9000     another port
+      python -m korlm.serve run=outputs/runs/DIR host=0.0.0.0  for others on the network, too
+
+      curl -H 'content-type: application/json' -d '{"text": "오늘 날씨가 조"}' \
+          http://127.0.0.1:8600/api/complete
+    """
+
+    host: str = setting(
+        "127.0.0.1", "Address to listen on; others on the network can reach any but loopback."
+    )
+    port: int = setting(8600, "Port; 0: any free one.", min=0, max=65535)
+    max_chars: int = setting(2000, "Longest text or prompt.", unit="characters", min=1)
+    max_morphs: int = setting(400, "Longest sample.", unit="morphs", min=1)
+    rate: float = setting(20.0, "Requests per second of one client, on average.", above=0)
+    burst: int = setting(60, "Requests that a client may send at once.", min=1)
+    max_queue: int = setting(
+        16,
+        "Requests that may wait for the model; more are rejected.",
+        min=1,
+        renamed_from="max_waiting",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(0, "port")
-        self._at_most(65535, "port")
-        self._at_least(1, "max_chars", "max_morphs", "burst", "max_queue")
-        self._above(0, "rate")
         if not self.host.strip():
             self._fail("host", "must be an address, such as 127.0.0.1")

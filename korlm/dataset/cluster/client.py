@@ -15,7 +15,7 @@ import dask
 from distributed import Client, LocalCluster
 
 from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfig
-from korlm.config.cluster import LOCAL, SLURM
+from korlm.config.commands.prepare import LOCAL, SLURM
 from korlm.dataset.cluster import task
 from korlm.dataset.cluster.slurm import Jobs
 from korlm.dataset.cluster.task import BESIDE_HEAP, fit_to_memory, release

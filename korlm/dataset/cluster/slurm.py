@@ -16,7 +16,7 @@ from distributed import Status
 
 from korlm import _version
 from korlm.config import ClusterConfig
-from korlm.config.cluster import SLURM
+from korlm.config.commands.prepare import SLURM
 from korlm.utils.errors import ClusterError, require_extra
 from korlm.utils.signals import preserve_sigint_handler
 

@@ -1,1 +1,1 @@
-"""Detokenizer for Kkma's morphemes: spelling rules, counts of forms, spacing."""
+"""Detokenizer of Kkma's morphemes: spelling rules, a decision list, a spacing model."""

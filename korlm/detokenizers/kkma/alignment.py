@@ -1,8 +1,9 @@
-"""Which operations turned morphs into the eojeol that was written: a search over the rules' ways.
+"""Alignment: the joining operations that turn the morphs of an eojeol into its written form.
 
-A surface so far must agree with the eojeol but for its last characters, which may still change. If
-no ways of the rules lead to the eojeol, one join may rewrite the end of the surface as it was
-written; that literal operation is a candidate for the decision list.
+A search over the operations that the rules allow. A partial surface must agree with the written
+eojeol except for its last characters, which later joins may change. If the rules alone cannot
+produce the eojeol, one join may be a literal operation, which rewrites the end of the surface as it
+was written; it is a candidate for the decision list.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from korlm.detokenizers.kkma.decision_list import LITERAL, Join, operation_of
+from korlm.detokenizers.kkma.decision_list import LITERAL, Join, find_operation
 from korlm.detokenizers.kkma.rules import operations
 from korlm.text.hangul import is_letter, is_syllable
 
-_OPEN = 3  # characters at the end of a surface that later joins may change, by rules or literally
+_MAX_UNSTABLE = 3  # last characters of a surface that a later join may change
 
 
 class Step(NamedTuple):
-    """One join of an eojeol, and the name of the operation that was done."""
+    """One join of an eojeol: the name of its operation and the surface after it."""
 
     surface: str
     left: str
@@ -27,18 +28,18 @@ class Step(NamedTuple):
     after: str
 
 
-class _State(NamedTuple):
-    """A way to a surface: how far its operations were from the likeliest ones, and which."""
+class _Path(NamedTuple):
+    """Operations that lead to a surface; the cost sums their ranks among the alternatives."""
 
     cost: int
-    steps: tuple[str, ...]
+    names: tuple[str, ...]
 
 
-_States = dict[str, _State]
+_Paths = dict[str, _Path]  # surface -> its cheapest path
 
 
 def align(morphs: Sequence[str], written: str) -> list[Step] | None:
-    """The joins that lead from the morphs to the eojeol; None if there are none.
+    """Return the joins that turn morphs into the written eojeol; None if none are found.
 
     >>> [step.name for step in align(["하", "었", "다"], "했다")]
     ['plain', 'ㅐ', 'plain']
@@ -48,58 +49,56 @@ def align(morphs: Sequence[str], written: str) -> list[Step] | None:
     steps = list(_replay(morphs, None))
     if steps[-1].after == written:
         return steps
-    stages: list[_States] = [{"": _State(0, ())}]
+    stages: list[_Paths] = [{"": _Path(0, ())}]
     for number, right in enumerate(morphs):
         left = morphs[number - 1] if number else ""
         stages.append(_advance(stages[-1], left, right, written))
-    whole = stages[-1].get(written)
-    names = whole.steps if whole else _with_literal(stages, morphs, written)
-    return None if names is None else list(_replay(morphs, names))
+    path = stages[-1].get(written) or _path_with_literal(stages, morphs, written)
+    return None if path is None else list(_replay(morphs, path.names))
 
 
-def _advance(states: _States, left: str, right: str, written: str) -> _States:
-    """All surfaces after one more morph, with the best way to each."""
-    found: _States = {}
-    for surface, (cost, steps) in states.items():
+def _advance(paths: _Paths, left: str, right: str, written: str) -> _Paths:
+    """Return all surfaces after one more morph, each with its cheapest path."""
+    advanced: _Paths = {}
+    for surface, (cost, names) in paths.items():
         for rank, operation in enumerate(operations(surface, left, right)):
-            after = operation.on(surface)
-            if not written.startswith(after[:-_OPEN]):
+            after = operation.apply(surface)
+            if not written.startswith(after[:-_MAX_UNSTABLE]):
                 continue
-            state = _State(cost + rank, (*steps, operation.name))
-            if after not in found or state < found[after]:
-                found[after] = state
-    return found
+            path = _Path(cost + rank, (*names, operation.name))
+            if after not in advanced or path < advanced[after]:
+                advanced[after] = path
+    return advanced
 
 
-def _with_literal(
-    stages: Sequence[_States], morphs: Sequence[str], written: str
-) -> tuple[str, ...] | None:
-    """The names of the cheapest way with one literal operation among the rules'."""
-    best: _State | None = None
-    for number, states in enumerate(stages[:-1]):
-        right = morphs[number]
-        for surface, (cost, steps) in states.items():
-            for extra, name, after in _literals(surface, right, written):
-                there: _States = {after: _State(cost + extra, (*steps, name))}
+def _path_with_literal(
+    stages: Sequence[_Paths], morphs: Sequence[str], written: str
+) -> _Path | None:
+    """Return the cheapest path with one literal operation and otherwise those of the rules."""
+    best: _Path | None = None
+    for number, paths in enumerate(stages[:-1]):
+        for surface, (cost, names) in paths.items():
+            for extra, name, after in _literals(surface, morphs[number], written):
+                advanced: _Paths = {after: _Path(cost + extra, (*names, name))}
                 for later in range(number + 1, len(morphs)):
-                    there = _advance(there, morphs[later - 1], morphs[later], written)
-                state = there.get(written)
-                if state is not None and (best is None or state < best):
-                    best = state
-    return best.steps if best else None
+                    advanced = _advance(advanced, morphs[later - 1], morphs[later], written)
+                path = advanced.get(written)
+                if path is not None and (best is None or path < best):
+                    best = path
+    return best
 
 
 def _literals(surface: str, right: str, written: str) -> Iterator[tuple[int, str, str]]:
-    """Rewritten ends that agree with the eojeol: cost, name, surface afterwards.
+    """Yield (cost, name, new surface) of literal operations that agree with the written eojeol.
 
-    Kkma rewrites Hangul alone. An eojeol's first morph had better be rewritten when the second one
-    comes, which is a finer context: 저+의 -> 제, and not 저 -> 제.
+    Only Hangul is rewritten, as Kkma does. Rewriting at the second morph is preferred over
+    rewriting the first one, because its context is finer: 저+의 -> 제 instead of 저 -> 제.
     """
     same = 0
     while same < min(len(surface), len(written)) and surface[same] == written[same]:
         same += 1
     old = surface[same:]
-    if len(old) > _OPEN or not _is_hangul(old + right):
+    if len(old) > _MAX_UNSTABLE or not _is_hangul(old + right):
         return
     expected = len(surface) + len(right)
     for end in range(max(same, expected - 2), min(len(written), expected + 2) + 1):
@@ -115,14 +114,14 @@ def _is_hangul(text: str) -> bool:
 
 
 def _replay(morphs: Sequence[str], names: Sequence[str] | None) -> Iterator[Step]:
-    """The joins of the operations of these names; None: of the rules' first ones."""
+    """Yield the joins by the named operations; None: by the most likely ones of the rules."""
     surface = left = ""
     for number, right in enumerate(morphs):
         operation = operations(surface, left, right)[0]
         if names is not None and operation.name != names[number]:
-            named = operation_of(names[number], Join(surface, left, right))
+            named = find_operation(names[number], Join(surface, left, right))
             assert named is not None
             operation = named
-        after = operation.on(surface)
+        after = operation.apply(surface)
         yield Step(surface, left, right, operation.name, after)
         surface, left = after, right

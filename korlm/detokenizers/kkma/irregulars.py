@@ -1,13 +1,13 @@
-"""Words that rules of spelling do not foresee: which stems are regular, and which words shrink.
+"""Irregular words: stems with a regular final consonant, and contracted words.
 
-ㅂ, ㅅ, ㄷ, ㅎ or 르 at the end of a stem changes before a vowel in some words and not in others.
-The sets hold the fewer of both, by their last characters.
+A final ㅂ, ㅅ, ㄷ, ㅎ or 르 of a stem changes before a vowel in some words and not in others. The
+sets contain the rarer kind, by the last characters of the stem.
 """
 
 from __future__ import annotations
 
-# End of the surface, morph that comes -> what both become; all of them may stay as they are.
-SHRUNK: dict[tuple[str, str], tuple[str, ...]] = {
+# (end of the surface, next morph) -> contracted forms; all of them are optional.
+CONTRACTED: dict[tuple[str, str], tuple[str, ...]] = {
     ("것", "이"): ("게", "거"),
     ("것", "은"): ("건",),
     ("것", "는"): ("건",),
@@ -34,31 +34,26 @@ SHRUNK: dict[tuple[str, str], tuple[str, ...]] = {
     ("하", "도록"): ("토록",),
 }
 
-
-RIGHTS = {right for _, right in SHRUNK}
-
+CONTRACTED_MORPHS = {right for _, right in CONTRACTED}
 
 # Before the copula: 것이+ㄴ지 -> 건지, 터이+ㄴ데 -> 텐데.
 BEFORE_COPULA = {"것": "거", "거": "거", "터": "테"}
-
 
 _REGULAR = {
     "ㅂ": "잡입뽑씹접좁집꼽업뵙",
     "ㅅ": "웃벗씻빗솟앗뺏",
 }
 
-
 _IRREGULAR = {
     "ㄷ": "듣걷싣긷컫붇눋묻",
     "ㅎ": "렇떻얗랗갛맣겋옇멓",
 }
 
-
-_RU = {"따르": "-ㅡ", "치르": "-ㅡ", "들르": "-ㅡ", "러르": "-ㅡ", "푸르": "러"}
+_REU = {"따르": "-ㅡ", "치르": "-ㅡ", "들르": "-ㅡ", "러르": "-ㅡ", "푸르": "러"}
 
 
 def is_regular(end: str, tail: str) -> bool:
-    """Whether a stem keeps its last consonant before vowels.
+    """Return whether a stem keeps its final consonant before vowels.
 
     >>> is_regular("잡", "ㅂ"), is_regular("돕", "ㅂ"), is_regular("깨닫", "ㄷ")
     (True, False, False)
@@ -70,10 +65,10 @@ def is_regular(end: str, tail: str) -> bool:
     return tail != "ㄹ"
 
 
-def class_of_reu(end: str) -> str:
-    """What the stem in 르 does before a vowel: it doubles its ㄹ, loses its ㅡ, or takes 러.
+def reu_class(end: str) -> str:
+    """Return the class of a stem in 르: it doubles its ㄹ, drops its ㅡ, or inserts 러.
 
-    >>> class_of_reu("흐르"), class_of_reu("따르"), class_of_reu("푸르")
+    >>> reu_class("흐르"), reu_class("따르"), reu_class("푸르")
     ('르', '-ㅡ', '러')
     """
-    return _RU.get(end, "르")
+    return _REU.get(end, "르")

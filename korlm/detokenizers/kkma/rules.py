@@ -1,11 +1,11 @@
-"""Rules of Korean spelling: what a morph may do to the end of the word that it is joined to.
+"""Korean spelling rules: how a morph may change the end of the eojeol that it is joined to.
 
-``operations`` gives every way of joining that some rule allows, the likeliest first; which one it
-is, counts decide (``decision_list.py``). An operation takes a few characters off the
-end of what is written so far and adds others. The names of operations are stored in files.
+``operations`` returns every operation that some rule allows, the most likely first; the decision
+list (``decision_list.py``) chooses one. An operation cuts characters from the end of the surface
+and appends others. Operation names are stored in files.
 
-The rules are those of Kkma's morphs, which are stems and endings in their basic form: ending jamo
-stand alone (하+ㄴ -> 한), irregular stems are regular (돕+아 -> 도와), the copula is always 이.
+The rules are for Kkma's morphs, which are stems and endings in their base form: ending jamo are
+separate (하+ㄴ -> 한), stems are uninflected (돕+아 -> 도와), the copula is always 이.
 """
 
 from __future__ import annotations
@@ -16,66 +16,63 @@ from typing import NamedTuple
 
 from korlm.detokenizers.kkma.irregulars import (
     BEFORE_COPULA,
-    RIGHTS,
-    SHRUNK,
-    class_of_reu,
+    CONTRACTED,
+    CONTRACTED_MORPHS,
     is_regular,
+    reu_class,
 )
 from korlm.text.hangul import Syllable, build, is_letter, is_syllable, split, tail_of
 
-REACH = 2  # characters at the end of a surface that rules look at, and the most that they change
-
-
+MAX_CUT = 2  # characters at the end of a surface that rules look at and may change
 COPULA = "이"
 
-
-_SWAP = {"ㅏ": "ㅓ", "ㅓ": "ㅏ", "ㅕ": "ㅓ"}  # what else an ending's vowel may become
-
-
-_MERGE = "ㅏㅓㅕㅐㅔㅖ"  # vowels that swallow the ending's
-
-
+_SWAP = {"ㅏ": "ㅓ", "ㅓ": "ㅏ", "ㅕ": "ㅓ"}  # vowel harmony: alternative vowel of an ending
+_MERGE = "ㅏㅓㅕㅐㅔㅖ"  # stem vowels that absorb the vowel of the ending
 _CONTRACT = {"ㅗ": "ㅘ", "ㅜ": "ㅝ", "ㅣ": "ㅕ", "ㅚ": "ㅙ"}
-
-
-_H_STEM = {"ㅑ": "ㅒ", "ㅕ": "ㅖ"}  # 하얗+아 -> 하얘, 허옇+어 -> 허예; else ㅐ: 그렇+어 -> 그래
+_H_STEM = {"ㅑ": "ㅒ", "ㅕ": "ㅖ"}  # 하얗+아 -> 하얘, 허옇+어 -> 허예, else ㅐ: 그렇+어 -> 그래
 
 
 class Operation(NamedTuple):
-    """A way of joining: ``cut`` characters go, ``add`` comes."""
+    """A joining operation: cut characters from the end of the surface, then append ``add``."""
 
     name: str
     cut: int
     add: str
 
-    def on(self, surface: str) -> str:
-        """The surface afterwards.
+    def apply(self, surface: str) -> str:
+        """Return the new surface.
 
-        >>> Operation("ㅂ>ㅘ", 1, "도와").on("돕")
+        >>> Operation("ㅂ>ㅘ", 1, "도와").apply("돕")
         '도와'
         """
         return surface[: len(surface) - self.cut] + self.add
 
 
 def operations(surface: str, left: str, right: str) -> tuple[Operation, ...]:
-    """The ways of joining a morph to a surface, the likeliest first; each writes something else.
+    """Return the operations that may join a morph to a surface, the most likely first.
+
+    Each returns a different surface.
 
     Args:
         surface: the eojeol so far.
-        left: the morph that it ends with, in its basic form; empty at the beginning.
-        right: the morph that is added.
+        left: its last morph; empty at the beginning.
+        right: the morph to add.
 
-    >>> [o.on("흐르") for o in operations("흐르", "흐르", "어")]
+    >>> [o.apply("흐르") for o in operations("흐르", "흐르", "어")]
     ['흘러', '흐러', '흘라', '흐라', '흐르러', '흐르어', '흐르아']
     """
-    if left != COPULA and right not in RIGHTS and not _touches(surface[-1:], right[:1]):
+    if (
+        left != COPULA
+        and right not in CONTRACTED_MORPHS
+        and not _may_alter(surface[-1:], right[:1])
+    ):
         return (Operation("plain", 0, right),)
-    return _operations(surface[-REACH:], left == COPULA, right)
+    return _operations(surface[-MAX_CUT:], left == COPULA, right)
 
 
 @lru_cache(maxsize=1 << 16)
-def _touches(last: str, first: str) -> bool:
-    """Whether anything but writing one after the other may happen between two characters."""
+def _may_alter(last: str, first: str) -> bool:
+    """Return whether a rule other than concatenation may apply between two characters."""
     if not is_syllable(last):
         return False
     if not is_syllable(first):
@@ -88,63 +85,65 @@ def _touches(last: str, first: str) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _operations(end: str, is_copula: bool, right: str) -> tuple[Operation, ...]:
-    found: dict[tuple[int, str], Operation] = {}
-    ways = (*_ways(end, is_copula, right), Operation("plain", 0, right), *_shrunk(end, right))
-    for operation in ways:
-        name, cut, add = operation
+    unique: dict[tuple[int, str], Operation] = {}
+    plain = Operation("plain", 0, right)
+    for name, cut, add in (*_inflected(end, is_copula, right), plain, *_contracted(end, right)):
         if cut and add[:1] == end[len(end) - cut]:  # 영화+이+에요 -> 예요: 화 stays
             cut, add = cut - 1, add[1:]
-        found.setdefault((cut, add), Operation(name, cut, add))
-    return tuple(found.values())
+        unique.setdefault((cut, add), Operation(name, cut, add))
+    return tuple(unique.values())
 
 
-# One morph for each way in which the rules may change what stands before it.
-_PROBES = ("ㄴ", "아", "어", "여", "았", "으니", "은", "니", "는", "를", "에요", *RIGHTS)
+# One morph for each rule that may change the surface before it.
+_PROBES = ("ㄴ", "아", "어", "여", "았", "으니", "은", "니", "는", "를", "에요", *CONTRACTED_MORPHS)
 
 
-def reach(surface: str, left: str) -> int:
-    """How many of the last characters of a surface the rules may change.
+def max_cut(surface: str, left: str) -> int:
+    """Return how many of the last characters of a surface the rules may change.
 
-    >>> reach("돕", "돕"), reach("흐르", "흐르"), reach("먹", "먹")
+    >>> max_cut("돕", "돕"), max_cut("흐르", "흐르"), max_cut("먹", "먹")
     (1, 2, 0)
     """
-    return _reach(surface[-REACH:], left == COPULA)
+    return _max_cut(surface[-MAX_CUT:], left == COPULA)
 
 
 @lru_cache(maxsize=1 << 16)
-def _reach(end: str, is_copula: bool) -> int:
-    return max(way.cut for probe in _PROBES for way in _operations(end, is_copula, probe))
+def _max_cut(end: str, is_copula: bool) -> int:
+    return max(
+        operation.cut for probe in _PROBES for operation in _operations(end, is_copula, probe)
+    )
 
 
-def _ways(end: str, is_copula: bool, right: str) -> Iterator[Operation]:
+def _inflected(end: str, is_copula: bool, right: str) -> Iterator[Operation]:
+    """Yield the operations of the inflection rules."""
     last = end[-1:]
     if not is_syllable(last) or not right:
         return
     if is_copula and last == COPULA:
         yield from _copula(end, right)
-        yield from _shrunk_copula(end, right)
+        yield from _contracted_copula(end, right)
     if is_bare_ending(right):
-        yield from _bare(end, split(last), right)
+        yield from _bare_ending(end, split(last), right)
     elif is_syllable(right[0]):
         head = split(right[0])
         if head.lead == "ㅇ" and head.vowel in _SWAP and head.tail in ("", "ㅆ"):
-            yield from _vowel(end, split(last), head, right[1:])
+            yield from _vowel_ending(end, split(last), head, right[1:])
         elif head.lead == "ㅇ" and head.vowel == "ㅡ":
-            yield from _eu(split(last), head, right)
+            yield from _eu_ending(split(last), head, right)
         else:
-            yield from _consonant(split(last), head, right)
+            yield from _consonant_ending(split(last), head, right)
 
 
-def _shrunk(end: str, right: str) -> Iterator[Operation]:
-    """Words with a way of their own."""
-    if right in RIGHTS:
+def _contracted(end: str, right: str) -> Iterator[Operation]:
+    """Yield the contractions of single words."""
+    if right in CONTRACTED_MORPHS:
         for stem in (end, end[-1:]):
-            for written in SHRUNK.get((stem, right), ()):
+            for written in CONTRACTED.get((stem, right), ()):
                 yield Operation(f"{stem}>{written}", len(stem), written)
 
 
 def is_bare_ending(morph: str) -> bool:
-    """Whether a morph begins with a consonant that goes under the syllable before it.
+    """Return whether a morph starts with a consonant that becomes the final of the last syllable.
 
     >>> is_bare_ending("ㅂ니다"), is_bare_ending("ㄴ"), is_bare_ending("ㄴㄴ"), is_bare_ending("ㅋ")
     (True, True, False, False)
@@ -153,7 +152,7 @@ def is_bare_ending(morph: str) -> bool:
 
 
 def _copula(end: str, right: str) -> Iterator[Operation]:
-    """이 is dropped after an open syllable, or makes one syllable with what follows."""
+    """Yield operations of the copula 이: dropped after an open syllable, or contracted."""
     before = end[-2:-1]
     drops = is_syllable(before) and not tail_of(before)
     if is_bare_ending(right):
@@ -177,8 +176,8 @@ def _copula(end: str, right: str) -> Iterator[Operation]:
         yield Operation("예", 1, "예" + right[1:])
 
 
-def _shrunk_copula(end: str, right: str) -> Iterator[Operation]:
-    """Words before the copula that swallow it."""
+def _contracted_copula(end: str, right: str) -> Iterator[Operation]:
+    """Yield contractions of the copula with the word before it."""
     if (short := BEFORE_COPULA.get(end[:-1])) is not None:
         add = short + right
         if is_bare_ending(right):
@@ -186,8 +185,8 @@ def _shrunk_copula(end: str, right: str) -> Iterator[Operation]:
         yield Operation(f"{end}>{short}", 2, add)
 
 
-def _bare(end: str, last: Syllable, right: str) -> Iterator[Operation]:
-    """Endings that begin with ㄴ, ㄹ, ㅁ or ㅂ: 하+ㄴ, 알+ㅂ니다, 돕+ㄹ, 짓+ㅁ."""
+def _bare_ending(end: str, last: Syllable, right: str) -> Iterator[Operation]:
+    """Yield operations of endings in bare ㄴ, ㄹ, ㅁ or ㅂ: 하+ㄴ, 알+ㅂ니다, 돕+ㄹ, 짓+ㅁ."""
     (lead, vowel, tail), bare, rest = last, right[0], right[1:]
     eu = build("ㅇ", "ㅡ", bare) + rest
     if not tail:
@@ -210,80 +209,80 @@ def _bare(end: str, last: Syllable, right: str) -> Iterator[Operation]:
         yield Operation("for tail", 1, build(lead, vowel, bare) + rest)
 
 
-def _vowel(end: str, last: Syllable, head: Syllable, rest: str) -> Iterator[Operation]:
-    """Endings in 아, 어 or 여: contractions, irregular stems, then what harmony may change."""
+def _vowel_ending(end: str, last: Syllable, head: Syllable, rest: str) -> Iterator[Operation]:
+    """Yield operations of endings in 아, 어 or 여: contraction, irregular stems, vowel harmony."""
     lead, vowel, tail = last
     same, other = head.vowel, _SWAP[head.vowel]
 
-    def written(name: str, cut: int, start: str, lead: str, vowel: str) -> Operation:
+    def operation(name: str, cut: int, start: str, lead: str, vowel: str) -> Operation:
         return Operation(name, cut, start + build(lead, vowel, head.tail) + rest)
 
     if not tail:
         if vowel == "ㅡ":
             yield from _eu_stem(end, last, head, rest)
         elif end[-1] == "하":
-            if same == "ㅕ":  # 하+여: Kkma writes 하+어 where it is contracted
+            if same == "ㅕ":  # 하+여: Kkma analyzes the contracted form as 하+어
                 yield Operation("plain", 0, build(*head) + rest)
-            yield written("ㅐ", 1, "", lead, "ㅐ")
-            yield written("ㅕ", 0, "", "ㅇ", "ㅕ")
-            yield written("merge", 1, "", lead, vowel)
+            yield operation("ㅐ", 1, "", lead, "ㅐ")
+            yield operation("ㅕ", 0, "", "ㅇ", "ㅕ")
+            yield operation("merge", 1, "", lead, vowel)
         elif end[-1] == "푸":
-            yield written("ㅓ", 1, "", lead, "ㅓ")
+            yield operation("ㅓ", 1, "", lead, "ㅓ")
         elif vowel in _MERGE:
-            yield written("merge", 1, "", lead, vowel)
+            yield operation("merge", 1, "", lead, vowel)
         if vowel in _CONTRACT:
-            yield written("contract", 1, "", lead, _CONTRACT[vowel])
+            yield operation("contract", 1, "", lead, _CONTRACT[vowel])
     else:
         if is_regular(end, tail):
-            yield written("plain", 0, "", "ㅇ", same)
-        yield from _irregular(end, last, head, written)
-    yield written("plain", 0, "", "ㅇ", same)
-    yield written("swap", 0, "", "ㅇ", other)
+            yield operation("plain", 0, "", "ㅇ", same)
+        yield from _irregular(end, last, head, operation)
+    yield operation("plain", 0, "", "ㅇ", same)
+    yield operation("swap", 0, "", "ㅇ", other)
     if tail == "ㄹ":  # 말+아 -> 마
-        yield written("-ㄹ", 1, "", lead, vowel)
+        yield operation("-ㄹ", 1, "", lead, vowel)
 
 
 def _irregular(
     end: str,
     last: Syllable,
     head: Syllable,
-    written: Callable[[str, int, str, str, str], Operation],
+    operation: Callable[[str, int, str, str, str], Operation],
 ) -> Iterator[Operation]:
-    """Stems whose last consonant changes before a vowel."""
+    """Yield operations of stems whose final consonant changes before a vowel."""
     lead, vowel, tail = last
     if tail == "ㅂ":
         glides = ("ㅘ", "ㅝ") if end[-1] in "돕곱" else ("ㅝ", "ㅘ")
         for glide in glides:
-            yield written(f"ㅂ>{glide}", 1, build(lead, vowel), "ㅇ", glide)
+            yield operation(f"ㅂ>{glide}", 1, build(lead, vowel), "ㅇ", glide)
     elif tail == "ㅎ":
-        yield written("-ㅎ", 1, "", lead, _H_STEM.get(vowel, "ㅐ"))
+        yield operation("-ㅎ", 1, "", lead, _H_STEM.get(vowel, "ㅐ"))
     elif tail in ("ㅅ", "ㄷ"):
         name, start = (
             ("-ㅅ", build(lead, vowel)) if tail == "ㅅ" else ("ㄷ>ㄹ", build(lead, vowel, "ㄹ"))
         )
-        yield written(name, 1, start, "ㅇ", head.vowel)
-        yield written(f"{name}, swap", 1, start, "ㅇ", _SWAP[head.vowel])
+        yield operation(name, 1, start, "ㅇ", head.vowel)
+        yield operation(f"{name}, swap", 1, start, "ㅇ", _SWAP[head.vowel])
 
 
 def _eu_stem(end: str, last: Syllable, head: Syllable, rest: str) -> Iterator[Operation]:
-    """Stems in ㅡ: 쓰+어 -> 써, 모르+아 -> 몰라, 따르+아 -> 따라, 푸르+어 -> 푸르러."""
+    """Yield operations of stems in ㅡ: 쓰+어 -> 써, 모르+아 -> 몰라, 푸르+어 -> 푸르러."""
     before = end[-2:-1]
-    found: list[Operation] = []
+    candidates: list[Operation] = []
     for vowel, swapped in ((head.vowel, ""), (_SWAP[head.vowel], ", swap")):
         ending = build(last.lead, vowel, head.tail) + rest
         if end[-1] == "르" and is_syllable(before) and not tail_of(before):
             doubled = build(*split(before)[:2], "ㄹ") + ending
-            found.append(Operation("르" + swapped, 2, doubled))
-        found.append(Operation("-ㅡ" + swapped, 1, ending))
+            candidates.append(Operation("르" + swapped, 2, doubled))
+        candidates.append(Operation("-ㅡ" + swapped, 1, ending))
     if end[-1] == "르":
-        found.append(Operation("러", 0, build("ㄹ", "ㅓ", head.tail) + rest))
-        first = class_of_reu(end)
-        found.sort(key=lambda operation: operation.name != first)
-    yield from found
+        candidates.append(Operation("러", 0, build("ㄹ", "ㅓ", head.tail) + rest))
+        first = reu_class(end)
+        candidates.sort(key=lambda operation: operation.name != first)
+    yield from candidates
 
 
-def _eu(last: Syllable, head: Syllable, right: str) -> Iterator[Operation]:
-    """Endings and particles in 으: 으 goes after an open syllable or ㄹ, and stays elsewhere."""
+def _eu_ending(last: Syllable, head: Syllable, right: str) -> Iterator[Operation]:
+    """Yield operations of morphs in 으, which is dropped after an open syllable or ㄹ."""
     lead, vowel, tail = last
     rest = right[1:]
     if tail == "ㄹ" and not head.tail:
@@ -299,8 +298,8 @@ def _eu(last: Syllable, head: Syllable, right: str) -> Iterator[Operation]:
         yield Operation("for tail", 1, build(lead, vowel, head.tail) + rest)
 
 
-def _consonant(last: Syllable, head: Syllable, right: str) -> Iterator[Operation]:
-    """Endings in a consonant: ㄹ and ㅎ go before ㄴ, ㅅ and 오; particles that shrink (난, 날)."""
+def _consonant_ending(last: Syllable, head: Syllable, right: str) -> Iterator[Operation]:
+    """Yield operations of other endings: ㄹ and ㅎ drop before ㄴ, ㅅ, 오; 나+는 -> 난."""
     lead, vowel, tail = last
     drops = head.lead in "ㄴㅅ" or right[0] == "오"
     if tail == "ㄹ" and drops:

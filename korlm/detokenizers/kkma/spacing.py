@@ -1,9 +1,9 @@
-"""Where a blank stands: a logistic regression over hashed features of the two morphs beside it.
+"""Spacing model: logistic regression over hashed features of two adjacent morphs.
 
-Six features of a pair: the two morphs, each alone, each with the other's class, both classes. What
-was never seen falls back on the others by itself. Weights lie in one table that hashes index
-(Weinberger et al. 2009); AdaGrad (Duchi et al. 2011) learns them in seconds. The class
-of a morph is the tag that it has most often; of a rare one, that of rare morphs of its shape.
+A pair has six features: each morph alone, both morphs, each morph with the class of the other, and
+both classes. For unseen pairs the coarser features decide. Weights are in one table indexed by hash
+(Weinberger et al. 2009) and trained by AdaGrad (Duchi et al. 2011) in seconds. The class of a morph
+is its most frequent tag, or that of rare morphs of the same shape if the morph is rare.
 """
 
 from __future__ import annotations
@@ -17,23 +17,17 @@ import numpy.typing as npt
 
 from korlm.detokenizers.kkma.training_data import AlignedTokens
 
-BITS = 19  # of the table's index
-
-
-MIN_COUNT = 2  # of a morph that has features of its own
-
-
-EPOCHS, RATE, BATCH = 2, 0.3, 2048
-
-
 Ints = npt.NDArray[np.int64]
-
-
 Floats = npt.NDArray[np.float32]
+
+HASH_BITS = 19
+MIN_COUNT = 2  # of a morph with features of its own
+EPOCHS, LEARNING_RATE, BATCH_SIZE = 2, 0.3, 2048
+SHAPES = ("syllable", "letter", "digit", "latin", "hanja", "mark")
 
 
 def shape_of(morph: str) -> str:
-    """What a morph looks like, by its first character.
+    """Return the shape of a morph, by its first character.
 
     >>> [shape_of(m) for m in ("가", "ㅋ", "3", "KBS", "韓", "…")]
     ['syllable', 'letter', 'digit', 'latin', 'hanja', 'mark']
@@ -50,18 +44,15 @@ def shape_of(morph: str) -> str:
     return "hanja" if "一" <= char <= "鿿" else "mark"
 
 
-SHAPES = ("syllable", "letter", "digit", "latin", "hanja", "mark")
-
-
 @dataclass
 class SpacingModel:
-    """P(a blank stands between two morphs).
+    """P(space) between two morphs.
 
     Attributes:
-        morphs: those that have features of their own.
-        classes: of these, uint8; shape (len(morphs),).
-        shapes: the class of other morphs, by the place of their shape in ``SHAPES``, uint8.
-        weights: float16 or float32; shape (2 ** bits,).
+        morphs: the morphs with features of their own.
+        classes: their classes, uint8; shape (len(morphs),).
+        shapes: the class of rare morphs of each shape in ``SHAPES``, uint8.
+        weights: float16 or float32; the size is a power of two.
     """
 
     morphs: list[str]
@@ -74,71 +65,70 @@ class SpacingModel:
         self._ids = {morph: number for number, morph in enumerate(self.morphs)}
 
     def encode(self, morphs: Sequence[str]) -> tuple[Ints, Ints]:
-        """The ids and the classes of morphs; those without features share an id."""
-        rare = len(self.morphs)
-        ids = np.fromiter((self._ids.get(m, rare) for m in morphs), np.int64, len(morphs))
-        known = ids < rare
+        """Return the ids and the classes of morphs; rare morphs share one id."""
+        rare_id = len(self.morphs)
+        ids = np.fromiter((self._ids.get(m, rare_id) for m in morphs), np.int64, len(morphs))
+        is_rare = ids == rare_id
         classes = np.zeros(len(ids), np.int64)
-        classes[known] = self.classes[ids[known]]
-        for place in np.flatnonzero(~known).tolist():
-            classes[place] = self.shapes[SHAPES.index(shape_of(morphs[place]))]
+        classes[~is_rare] = self.classes[ids[~is_rare]]
+        for index in np.flatnonzero(is_rare).tolist():
+            classes[index] = self.shapes[SHAPES.index(shape_of(morphs[index]))]
         return ids, classes
 
-    def between(self, left: tuple[Ints, Ints], right: tuple[Ints, Ints]) -> Floats:
-        """P(blank) of pairs that ``encode`` gave; one left may stand beside many rights."""
-        index = _features(left, right, len(self.weights))
-        logits = sum(self.weights[column].astype(np.float32) for column in index)
+    def predict(self, left: tuple[Ints, Ints], right: tuple[Ints, Ints]) -> Floats:
+        """Return P(space) of pairs from ``encode``; a single left morph is broadcast."""
+        indices = _feature_indices(left, right, len(self.weights))
+        logits = sum(self.weights[column].astype(np.float32) for column in indices)
         return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
 
     @classmethod
-    def train(cls, samples: AlignedTokens) -> SpacingModel:
-        """Learns from text; the same text gives the same weights."""
-        ids, counts = samples.morph_ids, np.bincount(samples.morph_ids)
-        table = np.zeros((len(samples.morphs), len(samples.tags)), np.int64)
-        np.add.at(table, (ids, samples.tag_ids), 1)
+    def train(cls, tokens: AlignedTokens) -> SpacingModel:
+        """Train on text; deterministic."""
+        ids, counts = tokens.morph_ids, np.bincount(tokens.morph_ids)
+        tag_counts = np.zeros((len(tokens.morphs), len(tokens.tags)), np.int64)
+        np.add.at(tag_counts, (ids, tokens.tag_ids), 1)
         kept = np.flatnonzero(counts >= MIN_COUNT)
-        shapes = np.zeros((len(SHAPES), len(samples.tags)), np.int64)
-        for number in np.flatnonzero(counts < MIN_COUNT):
-            shapes[SHAPES.index(shape_of(samples.morphs[number]))] += table[number]
+        shape_counts = np.zeros((len(SHAPES), len(tokens.tags)), np.int64)
+        for morph_id in np.flatnonzero(counts < MIN_COUNT):
+            shape_counts[SHAPES.index(shape_of(tokens.morphs[morph_id]))] += tag_counts[morph_id]
         model = cls(
-            [samples.morphs[number] for number in kept],
-            table[kept].argmax(1).astype(np.uint8),
-            shapes.argmax(1).astype(np.uint8),
-            np.zeros(1 << BITS, np.float32),
+            [tokens.morphs[morph_id] for morph_id in kept],
+            tag_counts[kept].argmax(1).astype(np.uint8),
+            shape_counts.argmax(1).astype(np.uint8),
+            np.zeros(1 << HASH_BITS, np.float32),
         )
-        own_ids, own_classes = model.encode(samples.morphs)
-        inside = np.flatnonzero(np.diff(samples.line_ids) == 0)
-        left, right = ids[inside], ids[inside + 1]
-        index = np.stack(
-            _features(
-                (own_ids[left], own_classes[left]), (own_ids[right], own_classes[right]), 1 << BITS
-            ),
-            1,
-        )
-        blank = (np.diff(samples.word_ids)[inside] > 0).astype(np.float32)
-        _descend(model.weights, index, blank)
+        feature_ids, classes = model.encode(tokens.morphs)
+        within_line = np.flatnonzero(np.diff(tokens.line_ids) == 0)
+        left, right = ids[within_line], ids[within_line + 1]
+        encoded_left = feature_ids[left], classes[left]
+        encoded_right = feature_ids[right], classes[right]
+        indices = np.stack(_feature_indices(encoded_left, encoded_right, 1 << HASH_BITS), 1)
+        is_space = (np.diff(tokens.eojeol_ids)[within_line] > 0).astype(np.float32)
+        _train_adagrad(model.weights, indices, is_space)
         model.weights = model.weights.astype(np.float16)
         return model
 
 
-def _descend(weights: Floats, index: Ints, blank: Floats) -> None:
-    """AdaGrad on the log loss; changes the weights in place."""
+def _train_adagrad(weights: Floats, indices: Ints, is_space: Floats) -> None:
+    """Minimize the log loss in place."""
     squares = np.full(len(weights), 1e-2, np.float32)
     random = np.random.default_rng(0)
     for _ in range(EPOCHS):
-        order = random.permutation(len(blank))
-        for begin in range(0, len(order), BATCH):
-            batch = order[begin : begin + BATCH]
-            rows = index[batch]
+        order = random.permutation(len(is_space))
+        for start in range(0, len(order), BATCH_SIZE):
+            batch = order[start : start + BATCH_SIZE]
+            rows = indices[batch]
             p = 1 / (1 + np.exp(-weights[rows].sum(1)))
-            gradient = np.repeat(p - blank[batch], rows.shape[1]).astype(np.float32)
+            gradient = np.repeat(p - is_space[batch], rows.shape[1]).astype(np.float32)
             flat = rows.ravel()
             np.add.at(squares, flat, gradient * gradient)
-            np.subtract.at(weights, flat, RATE * gradient / np.sqrt(squares[flat]))
+            np.subtract.at(weights, flat, LEARNING_RATE * gradient / np.sqrt(squares[flat]))
 
 
-def _features(left: tuple[Ints, Ints], right: tuple[Ints, Ints], size: int) -> list[Ints]:
-    """The places of the six features of each pair in a table of this size, a power of two."""
+def _feature_indices(
+    left: tuple[Ints, Ints], right: tuple[Ints, Ints], table_size: int
+) -> list[Ints]:
+    """Return the table indices of the six features of each pair."""
     (left_ids, left_classes), (right_ids, right_classes) = left, right
     pairs = [
         (left_classes, right_classes),
@@ -149,15 +139,15 @@ def _features(left: tuple[Ints, Ints], right: tuple[Ints, Ints], size: int) -> l
         (np.zeros(1, np.int64), right_ids),
     ]
     count = max(len(left_ids), len(right_ids))
-    return [np.broadcast_to(_hash(n, *pair, size), (count,)) for n, pair in enumerate(pairs)]
+    return [np.broadcast_to(_hash(n, *pair, table_size), (count,)) for n, pair in enumerate(pairs)]
 
 
-def _hash(kind: int, left: Ints, right: Ints, size: int) -> Ints:
-    """A mixture of two numbers after splitmix64 (Steele et al. 2014), as a place in the table."""
-    mixed = np.full(1, kind, np.uint64)
+def _hash(feature: int, left: Ints, right: Ints, table_size: int) -> Ints:
+    """Return table indices by splitmix64 mixing (Steele et al. 2014)."""
+    mixed = np.full(1, feature, np.uint64)
     for column in (left, right):
         mixed = (mixed ^ (column.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))) * np.uint64(
             0xBF58476D1CE4E5B9
         )
         mixed = mixed ^ (mixed >> np.uint64(29))
-    return (mixed & np.uint64(size - 1)).astype(np.int64)
+    return (mixed & np.uint64(table_size - 1)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Learns a recomposer of Kkma's morphs from text and its analysis."""
+"""Training of Kkma's detokenizer on tokenized text."""
 
 from __future__ import annotations
 
@@ -6,88 +6,83 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from korlm.detokenizers.kkma.alignment import align
-from korlm.detokenizers.kkma.decision_list import LEVELS, Join, context, operation_of
+from korlm.detokenizers.kkma.decision_list import NUM_LEVELS, Join, context_key, find_operation
 from korlm.detokenizers.kkma.detokenizer import KkmaDetokenizer
 from korlm.detokenizers.kkma.rules import operations
 from korlm.detokenizers.kkma.spacing import SpacingModel
 from korlm.detokenizers.kkma.training_data import AlignedTokens
 
-Seen = Mapping[Join, Mapping[str, int]]
+JoinCounts = Mapping[Join, Mapping[str, int]]  # join -> operation name -> count
+
+_MIN_GAIN = (1, 1, 1, 1, 1, 1, 2, 1, 1, 2)  # joins that an entry of each level must correct
+_MAX_MORPHS = 20  # of an eojeol; longer ones are text without spaces
 
 
-_GAIN = (1, 1, 1, 1, 1, 1, 2, 1, 1, 2)  # joins that an entry of each level must mend
-
-
-_LONGEST = 20  # morphs of an eojeol that is learnt from; longer ones lack their blanks
-
-
-def learn(samples: AlignedTokens) -> KkmaDetokenizer:
-    """A recomposer that knows what stands in the samples."""
-    decisions = learn_decisions(count_joins(samples.eojeols()))
-    return KkmaDetokenizer(decisions, SpacingModel.train(samples))
+def train_detokenizer(tokens: AlignedTokens) -> KkmaDetokenizer:
+    """Train the decision list and the spacing model."""
+    decisions = learn_decisions(count_joins(tokens.count_eojeols()))
+    return KkmaDetokenizer(decisions, SpacingModel.train(tokens))
 
 
 def count_joins(
     eojeols: Mapping[tuple[tuple[str, ...], tuple[str, ...], str], int],
 ) -> dict[Join, Counter[str]]:
-    """How often each operation stands at each join of the eojeols (morphs, tags, as written)."""
-    seen: defaultdict[Join, Counter[str]] = defaultdict(Counter)
+    """Return how often each join uses each operation.
+
+    Args:
+        eojeols: counts of eojeols (morphs, tags, written form).
+    """
+    counts: defaultdict[Join, Counter[str]] = defaultdict(Counter)
     for (morphs, tags, written), count in eojeols.items():
-        steps = align(morphs, written) if len(morphs) <= _LONGEST else None
+        steps = align(morphs, written) if len(morphs) <= _MAX_MORPHS else None
         if steps is None:
             continue
         left_tag = ""
         for (surface, left, right, name, _), tag in zip(steps, tags, strict=True):
-            seen[Join(surface, left, right, left_tag, tag)][name] += count
+            counts[Join(surface, left, right, left_tag, tag)][name] += count
             left_tag = tag
-    return dict(seen)
+    return dict(counts)
 
 
-def learn_decisions(seen: Seen) -> dict[str, str]:
-    """The entries of a decision list, level by level.
+def learn_decisions(counts: JoinCounts) -> dict[str, str]:
+    """Return the entries of a decision list, learned level by level.
 
-    An entry names the commonest operation of its context, if that mends more joins than it spoils.
-    Only contexts in which the levels before err are looked at, which are few.
+    An entry names the most frequent operation of its context, if it corrects more joins than it
+    breaks. Only contexts of joins that the coarser levels get wrong are considered.
     """
-    joins = list(seen)
-    now = [operations(join.surface, join.left, join.right)[0].name for join in joins]
+    joins = list(counts)
+    chosen = [operations(join.surface, join.left, join.right)[0].name for join in joins]
     by_right: defaultdict[str, list[int]] = defaultdict(list)
     for index, join in enumerate(joins):
         by_right[join.right].append(index)
-    wrong = {i for i, join in enumerate(joins) if any(name != now[i] for name in seen[join])}
+
+    def is_wrong(index: int) -> bool:
+        return any(name != chosen[index] for name in counts[joins[index]])
+
+    wrong = set(filter(is_wrong, range(len(joins))))
     entries: dict[str, str] = {}
-    for level in range(LEVELS):
-        keys = {context(level, joins[index]) for index in wrong}
+
+    def add_entry(level: int, key: str, members: Iterable[int]) -> None:
+        totals: Counter[str] = Counter()
+        for index in members:
+            totals.update(counts[joins[index]])
+        num_right = sum(counts[joins[index]].get(chosen[index], 0) for index in members)
+        name, count = max(totals.items(), key=lambda total: (total[1], total[0]))
+        if count - num_right >= _MIN_GAIN[level]:
+            entries[key] = name
+            for index in members:
+                if find_operation(name, joins[index]) is not None:
+                    chosen[index] = name
+
+    for level in range(NUM_LEVELS):
+        keys = {context_key(level, joins[index]) for index in wrong}
         rights = {joins[i].right for i in wrong} if level else by_right
         members: defaultdict[str, list[int]] = defaultdict(list)
         for index in (i for right in rights for i in by_right[right]):
-            if (key := context(level, joins[index])) in keys:
+            if (key := context_key(level, joins[index])) in keys:
                 members[key].append(index)
         for key in sorted(members):
-            _settle(level, entries, key, members[key], joins, seen, now)
+            add_entry(level, key, members[key])
             wrong.update(members[key])
-        wrong = {i for i in wrong if any(name != now[i] for name in seen[joins[i]])}
+        wrong = set(filter(is_wrong, wrong))
     return entries
-
-
-def _settle(
-    level: int,
-    entries: dict[str, str],
-    key: str,
-    members: Iterable[int],
-    joins: list[Join],
-    seen: Seen,
-    now: list[str],
-) -> None:
-    """Makes an entry of a context if it pays, and notes what its members decide from then on."""
-    votes: Counter[str] = Counter()
-    for index in members:
-        votes.update(seen[joins[index]])
-    right = sum(seen[joins[index]].get(now[index], 0) for index in members)
-    name, count = max(votes.items(), key=lambda vote: (vote[1], vote[0]))
-    if count - right < _GAIN[level]:
-        return
-    entries[key] = name
-    for index in members:
-        if operation_of(name, joins[index]) is not None:
-            now[index] = name

@@ -1,13 +1,11 @@
-"""Tokens of a prepared corpus beside the eojeols that were written, as flat arrays."""
+"""Training data: the tokens of a prepared corpus with the written eojeols, as flat arrays."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,83 +18,81 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class AlignedTokens:
-    """All tokens of some lines, one line after another; N tokens, W eojeols.
+    """The tokens of consecutive lines; N tokens, W eojeols.
 
     Attributes:
-        morphs: the different morphs, which ``morph_ids`` (N,) count.
-        tags: the different tags, which ``tag_ids`` (N,) count.
-        word_ids: of each token the eojeol it stands in, counted over all lines (N,).
-        line_ids: of each token its line (N,).
-        words: the eojeols as they were written (W,).
+        morphs: distinct morphs.
+        tags: distinct tags.
+        morph_ids: index into ``morphs`` of each token, (N,).
+        tag_ids: index into ``tags`` of each token, (N,).
+        eojeol_ids: index into ``eojeols`` of each token, (N,).
+        line_ids: line number of each token, (N,).
+        eojeols: the eojeols as written, (W,).
     """
 
     morphs: list[str]
     tags: list[str]
     morph_ids: Ints
     tag_ids: Ints
-    word_ids: Ints
+    eojeol_ids: Ints
     line_ids: Ints
-    words: list[str]
+    eojeols: list[str]
 
-    def eojeols(self) -> Counter[tuple[tuple[str, ...], tuple[str, ...], str]]:
-        """How often each eojeol stands there: its morphs, their tags, what was written."""
-        starts = np.flatnonzero(np.diff(self.word_ids, prepend=-1))
-        ends = np.append(starts[1:], len(self.word_ids))
-        both = (self.morph_ids * len(self.tags) + self.tag_ids).astype("<i8").tobytes()
-        written = map(self.words.__getitem__, self.word_ids[starts].tolist())
+    def count_eojeols(self) -> Counter[tuple[tuple[str, ...], tuple[str, ...], str]]:
+        """Return the counts of distinct eojeols: (morphs, tags, written form)."""
+        starts = np.flatnonzero(np.diff(self.eojeol_ids, prepend=-1))
+        ends = np.append(starts[1:], len(self.eojeol_ids))
+        # The bytes of (morph, tag) codes are faster to hash than tuples of strings.
+        codes = (self.morph_ids * len(self.tags) + self.tag_ids).astype("<i8").tobytes()
+        written = map(self.eojeols.__getitem__, self.eojeol_ids[starts].tolist())
         packed = Counter(
-            (both[8 * begin : 8 * end], word)
-            for begin, end, word in zip(starts.tolist(), ends.tolist(), written, strict=True)
+            (codes[8 * start : 8 * end], eojeol)
+            for start, end, eojeol in zip(starts.tolist(), ends.tolist(), written, strict=True)
         )
-        found: Counter[tuple[tuple[str, ...], tuple[str, ...], str]] = Counter()
-        for (codes, word), count in packed.items():
-            morph_ids, tag_ids = np.divmod(np.frombuffer(codes, "<i8"), len(self.tags))
+        counts: Counter[tuple[tuple[str, ...], tuple[str, ...], str]] = Counter()
+        for (eojeol_codes, eojeol), count in packed.items():
+            morph_ids, tag_ids = np.divmod(np.frombuffer(eojeol_codes, "<i8"), len(self.tags))
             morphs = tuple(map(self.morphs.__getitem__, morph_ids.tolist()))
-            found[morphs, tuple(map(self.tags.__getitem__, tag_ids.tolist())), word] = count
-        return found
+            counts[morphs, tuple(map(self.tags.__getitem__, tag_ids.tolist())), eojeol] = count
+        return counts
 
 
-def read_samples(folder: Path, split: str, limit: int | None = None) -> AlignedTokens:
-    """The tokens of a split of a prepared corpus.
+def read_aligned_tokens(folder: Path, split: str, max_tokens: int | None = None) -> AlignedTokens:
+    """Read the tokens of a split of a prepared corpus.
 
     Args:
-        folder: of the prepared corpus.
+        folder: the prepared corpus.
         split: train, valid or test.
-        limit: about as many tokens at most; every second, third ... line, if there are more.
+        max_tokens: approximate limit; of a larger split every second, third, ... line is read.
 
     Raises:
         PreparedError: a shard is damaged.
     """
     paths = shard_paths(folder / "tokens", split)
     total = sum(read_counts(path).num_morphs for path in paths)
-    every = 1 if limit is None else max(1, -(-total // limit))
-    columns = ["text", "morphs", "tags", "eojeol"]
-    parts = [
-        batch.take(pa.array(np.arange(0, len(batch), every)))
+    step = 1 if max_tokens is None else max(1, -(-total // max_tokens))
+    batches = [
+        batch.take(pa.array(np.arange(0, len(batch), step)))
         for path in paths
-        for batch in read_columns(path, columns)
+        for batch in read_columns(path, ["text", "morphs", "tags", "eojeol"])
     ]
-    texts = [str(text) for part in parts for text in part.column("text").to_pylist()]
-    units = [unicodedata.normalize("NFC", text).split() for text in texts]
-    lengths = np.concatenate([_lengths(part) for part in parts] or [np.zeros(0, np.int64)])
-    first = np.cumsum([0, *map(len, units)])[:-1]
-    morphs, morph_ids = _coded(parts, "morphs")
-    tags, tag_ids = _coded(parts, "tags")
-    eojeol = [part.column("eojeol").flatten().to_numpy() for part in parts]
-    within = np.concatenate(eojeol or [np.zeros(0, np.int64)]).astype(np.int64)
-    line_ids = np.repeat(np.arange(len(texts)), lengths)
-    words = [unit for line in units for unit in line]
-    word_ids = first[line_ids] + within if len(words) else within
-    return AlignedTokens(morphs, tags, morph_ids, tag_ids, word_ids, line_ids, words)
+    texts = [str(text) for batch in batches for text in batch.column("text").to_pylist()]
+    line_eojeols = [unicodedata.normalize("NFC", text).split() for text in texts]
+    first_ids = np.cumsum([0, *map(len, line_eojeols)])[:-1]
+    num_tokens = [batch.column("morphs").value_lengths().to_numpy() for batch in batches]
+    line_ids = np.repeat(np.arange(len(texts)), np.concatenate(num_tokens or [[]]).astype(np.int64))
+    numbers = [batch.column("eojeol").flatten().to_numpy() for batch in batches]
+    eojeol_ids = np.concatenate(numbers or [[]]).astype(np.int64)
+    eojeols = [eojeol for line in line_eojeols for eojeol in line]
+    if eojeols:
+        eojeol_ids += first_ids[line_ids]
+    morphs, morph_ids = _dictionary_encode(batches, "morphs")
+    tags, tag_ids = _dictionary_encode(batches, "tags")
+    return AlignedTokens(morphs, tags, morph_ids, tag_ids, eojeol_ids, line_ids, eojeols)
 
 
-def _lengths(part: Any) -> Ints:
-    lengths: Ints = part.column("morphs").value_lengths().to_numpy().astype(np.int64)
-    return lengths
-
-
-def _coded(parts: list[Any], column: str) -> tuple[list[str], Ints]:
-    """The different strings of a column of lists, and which of them stands where."""
-    flat: Iterator[Any] = (part.column(column).flatten() for part in parts)
-    coded = pa.chunked_array(list(flat), pa.string()).combine_chunks().dictionary_encode()
-    return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
+def _dictionary_encode(batches: list[pa.RecordBatch], column: str) -> tuple[list[str], Ints]:
+    """Return the distinct strings of a column of lists, and the index of each string."""
+    chunks = [batch.column(column).flatten() for batch in batches]
+    encoded = pa.chunked_array(chunks, pa.string()).combine_chunks().dictionary_encode()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)

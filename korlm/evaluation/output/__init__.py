@@ -1,1 +1,1 @@
-"""Tables, TSV files and plots of an evaluation."""
+"""Terminal tables, TSV files and plots of an evaluation."""

@@ -1,89 +1,86 @@
-"""Figures as tables that people read."""
+"""Evaluation results as tables for the terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from korlm.evaluation.evaluate import Figures
+from korlm.evaluation.evaluate import Metrics
 from korlm.utils.io.tables import aligned
 
-FEW_UNITS = 20  # below it even the wider intervals cover less than they say
+FEW_UNITS = 20  # with fewer, even the expanded intervals cover less than 95 %
 
 
-def comparison_table(rows: Mapping[str, Figures]) -> str:
-    """A line for each way to use one model, changes in perplexity counted from the first."""
+COLUMNS: dict[str, Callable[[Metrics], str]] = {
+    "tokenizer": lambda row: str(row["tokenizer"]),
+    "tokens": lambda row: f"{row['num_tokens']:,}",
+    "perplexity": lambda row: f"{row['perplexity']:,.2f}",
+    "change": lambda row: f"{row['change']:+.1f} %",
+    "known": lambda row: f"{row['perplexity_known']:,.2f}",
+    "unknown": lambda row: f"{100 * row['oov_rate']:.1f} %",
+    "per eojeol": lambda row: f"{row['eojeol_perplexity']:,.4g}",
+    "loss": lambda row: f"{row['loss']:.4f}",
+    "bits/char": lambda row: f"{row['bits_per_char']:.4f}",
+    "95 % interval": lambda row: "{:.4f} to {:.4f}".format(*row["intervals"]["bits_per_char"]),
+    "tokens/s": lambda row: f"{row['tokens_per_second']:,.0f}",
+}
+MODE_COLUMNS = ["perplexity", "change", "loss", "bits/char", "95 % interval", "tokens/s"]
+RUN_COLUMNS = [column for column in COLUMNS if column not in ("change", "loss")]
+
+
+def comparison_table(rows: Mapping[str, Metrics]) -> str:
+    """Format the modes of one run, with the change in perplexity from the first one."""
     first = next(iter(rows.values()))["perplexity"]
-    cells = [["", "perplexity", "change", "loss", "bits/char", "95 % interval", "tokens/s"]]
-    for name, row in rows.items():
-        change = 100 * (row["perplexity"] / first - 1) if math.isfinite(first) else math.nan
-        cells.append(
-            [
-                name,
-                f"{row['perplexity']:,.2f}",
-                f"{change:+.1f} %",
-                f"{row['loss']:.4f}",
-                f"{row['bits_per_char']:.4f}",
-                _interval(row["intervals"]["bits_per_char"]),
-                f"{row['tokens_per_second']:,.0f}",
-            ]
-        )
-    told = ["settings chosen on valid", *(_told(row["settings"]) for row in rows.values())]
-    lines = zip(aligned(cells), told, strict=True)
-    return "\n".join(f"{line}  {settings}".rstrip() for line, settings in lines)
+    changes = {
+        name: 100 * (row["perplexity"] / first - 1) if math.isfinite(first) else math.nan
+        for name, row in rows.items()
+    }
+    lines = _lines(
+        {name: row | {"change": changes[name]} for name, row in rows.items()}, MODE_COLUMNS
+    )
+    # Settings come last and are not padded: they may be long.
+    settings = ["settings chosen on valid", *(_settings(row["settings"]) for row in rows.values())]
+    return "\n".join(f"{line}  {last}".rstrip() for line, last in zip(lines, settings, strict=True))
 
 
-def runs_table(rows: Mapping[str, Figures]) -> str:
-    """A line for each run and way to read."""
-    heads = ["tokenizer", "tokens", "perplexity", "known", "unknown", "per eojeol"]
-    cells = [["", *heads, "bits/char", "95 % interval", "tokens/s"]]
-    for name, row in rows.items():
-        cells.append(
-            [
-                name,
-                row["tokenizer"],
-                f"{row['num_tokens']:,}",
-                f"{row['perplexity']:,.2f}",
-                f"{row['perplexity_known']:,.2f}",
-                f"{100 * row['oov_rate']:.1f} %",
-                f"{row['eojeol_perplexity']:,.4g}",
-                f"{row['bits_per_char']:.4f}",
-                _interval(row["intervals"]["bits_per_char"]),
-                f"{row['tokens_per_second']:,.0f}",
-            ]
-        )
-    return "\n".join(aligned(cells))
+def runs_table(rows: Mapping[str, Metrics]) -> str:
+    """Format several runs, which may have different tokenizers."""
+    return "\n".join(_lines(rows, RUN_COLUMNS))
 
 
-def paired_test_table(rows: Mapping[str, Figures]) -> str:
-    """How each way differs from the first, and how sure that is."""
+def _lines(rows: Mapping[str, Metrics], columns: Sequence[str]) -> list[str]:
+    cells = [[name, *(COLUMNS[column](row) for column in columns)] for name, row in rows.items()]
+    return aligned([["", *columns], *cells])
+
+
+def paired_test_table(rows: Mapping[str, Metrics]) -> str:
+    """Format the difference of each row from the first one, with interval and p-value."""
     first, *others = rows
     cells = [[f"against {first}", "bits/char", "95 % interval", "p", "loss", "95 % interval"]]
     for name in others:
         test = rows[name]["against"]
-        found = [name]
-        for key in ("bits_per_char", "loss"):
-            part = test.get(key)
-            if part is None:  # other tokens: a loss per token says nothing
-                found += ["", ""]
-                continue
-            low, high = part["interval"]
-            found += [f"{part['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}"]
-            if key == "bits_per_char":
-                found.append(f"{test['p']:.4f}")
-        cells.append(found)
+        bits, loss = _difference(test["bits_per_char"]), _difference(test.get("loss"))
+        cells.append([name, *bits, f"{test['p']:.4f}", *loss])
     return "\n".join(aligned(cells))
 
 
-def bands_table(row: Figures) -> str:
-    """What tokens cost by how often they stand in train."""
+def _difference(part: Mapping[str, Any] | None) -> list[str]:
+    """Format a difference and its interval; None: losses of different tokens."""
+    if part is None:
+        return ["", ""]
+    low, high = part["interval"]
+    return [f"{part['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}"]
+
+
+def frequency_table(row: Metrics) -> str:
+    """Format the loss by training frequency of the token."""
     cells = [["times in train", "tokens", "perplexity", "of all nats"]]
-    for band, part in row["bands"].items():
+    for name, part in row["bands"].items():
         if part["num_tokens"]:
             cells.append(
                 [
-                    "0 (unknown)" if band == "0" else band,
+                    "0 (unknown)" if name == "0" else name,
                     f"{100 * part['token_share']:.1f} %",
                     f"{part['perplexity']:,.2f}",
                     f"{100 * part['nats_share']:.1f} %",
@@ -92,30 +89,25 @@ def bands_table(row: Figures) -> str:
     return "\n".join(aligned(cells))
 
 
-def interval_note(row: Figures) -> str:
-    """What the intervals stand on, and what is wrong with it."""
-    found = row["intervals"]
-    unit, number = found["unit"], found["num_units"]
-    blocks = f"blocks of {found['block']} " if found["block"] > 1 else ""
-    told = f"intervals: {found['samples']:,} draws of {number:,} {blocks}{unit}s"
+def interval_note(row: Metrics) -> str:
+    """Describe how the intervals were computed, with a warning if they are too narrow."""
+    info = row["intervals"]
+    unit, number = info["unit"], info["num_units"]
+    blocks = f"blocks of {info['block']} " if info["block"] > 1 else ""
+    note = f"intervals: {info['samples']:,} resamples of {number:,} {blocks}{unit}s"
     if unit == "sentence" and not blocks:
-        told += "; they are one document, whose sentences lean on each other: rather too narrow"
+        note += "; sentences of one document are not independent: probably too narrow"
     elif number < FEW_UNITS:
-        told += "; so few: rather too narrow"
-    return told
+        note += "; few units: probably too narrow"
+    return note
 
 
-def _interval(ends: Sequence[float]) -> str:
-    low, high = ends
-    return f"{low:.4f} to {high:.4f}"
-
-
-def _told(settings: Mapping[str, Any]) -> str:
-    """``{"theta": 0.4, "weights": {"model": 0.7, "cache": 0.3}}`` in one line."""
-    words = []
+def _settings(settings: Mapping[str, Any]) -> str:
+    """Format ``{"theta": 0.4, "weights": {"model": 0.7, "cache": 0.3}}`` on one line."""
+    cells = []
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            words.append(" + ".join(f"{weight:.3g} {part}" for part, weight in value.items()))
+            cells.append(" + ".join(f"{weight:.3g} {part}" for part, weight in value.items()))
         else:
-            words.append(f"{key}={value:g}")
-    return ", ".join(words)
+            cells.append(f"{key}={value:g}")
+    return ", ".join(cells)

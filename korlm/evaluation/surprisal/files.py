@@ -1,4 +1,4 @@
-"""Files of text -> tables of surprisal, window by window, with progress and a summary."""
+"""Surprisal of text files, written to tables window by window."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from korlm.corpus.files import STDIN, inspect_file
 from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import Source
-from korlm.dataset.statistics.tokenization_report import summary as lines_by_status
+from korlm.dataset.statistics.tokenization_report import summary as status_summary
 from korlm.dataset.text_encoder import TextEncoder
 from korlm.evaluation.surprisal.scorer import SurprisalBatch, SurprisalScorer
 from korlm.evaluation.surprisal.tables import rows_of
@@ -27,35 +27,32 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Summary:
-    """What was read, added up.
+    """Sums over everything that was scored.
 
     Attributes:
-        status: of lines, with their numbers.
+        status: tokenizer status -> number of lines.
         num_tokens: <eos> included.
-        num_unk: unknown ones among them.
-        surprisal: sum over all tokens, in bits.
-        open_surprisal: the same with the bits that spell what ids do not give back.
+        num_unk: number of unknown tokens.
+        surprisal: of all tokens, in bits.
     """
 
     status: Counter[str] = field(default_factory=Counter)
     num_tokens: int = 0
     num_unk: int = 0
     surprisal: float = 0.0
-    open_surprisal: float = 0.0
 
-    def add(self, costs: SurprisalBatch) -> None:
-        """Adds a window."""
-        kinds = pc.value_counts(costs.reading.table.column("status"))
-        self.status.update({kind["values"]: kind["counts"] for kind in kinds.to_pylist()})
-        self.num_tokens += len(costs.unknown)
-        self.num_unk += int(costs.unknown.sum())
-        self.surprisal += float(costs.surprisal.sum())
-        self.open_surprisal += float(costs.open_surprisal.sum())
+    def add(self, batch: SurprisalBatch) -> None:
+        """Add a window."""
+        for status in pc.value_counts(batch.lines.table.column("status")).to_pylist():
+            self.status[status["values"]] += status["counts"]
+        self.num_tokens += len(batch.unknown)
+        self.num_unk += int(batch.unknown.sum())
+        self.surprisal += float(batch.surprisal.sum())
 
     def __str__(self) -> str:
         mean = self.surprisal / max(self.num_tokens, 1)
         return (
-            f"{self.status.total():,} lines ({lines_by_status(self.status)}), "
+            f"{self.status.total():,} lines ({status_summary(self.status)}), "
             f"{self.num_tokens:,} tokens, {self.num_unk:,} unknown, {mean:.4f} bits a token"
         )
 
@@ -63,23 +60,23 @@ class Summary:
 def score_files(
     sources: Sequence[Source],
     config: TextConfig,
-    reader: TextEncoder,
+    encoder: TextEncoder,
     scorer: SurprisalScorer,
     writers: Sequence[tuple[ScoreUnit, TableWriter]],
 ) -> Summary:
-    """Scores all files in their order and writes the rows.
+    """Score files in their order and write the tables.
 
     Args:
-        sources: the files, all of one split.
-        config: how they are read.
-        reader: of the run.
+        sources: the files.
+        config: how to read them.
+        encoder: of the run.
         scorer: with the run's model.
-        writers: tables to write, and what has a row in each.
+        writers: tables to write, with the unit of their rows.
 
     Raises:
-        CorpusError: text that cannot be read.
-        OutputError: a table that cannot be written.
-        BrokenPipeError: nobody reads standard output any more.
+        CorpusError: the text cannot be read.
+        OutputError: a table cannot be written.
+        BrokenPipeError: standard output was closed.
     """
     summary, notes = Summary(), Notes()
     on_terminal = any(writer.is_stdout for _, writer in writers) and sys.stdout.isatty()
@@ -92,11 +89,11 @@ def score_files(
         shown=not on_terminal,
     )
     with bar:
-        for costs in scorer.score(reader.read(read_corpus(config, list(sources), notes))):
-            for level, writer in writers:
-                writer.write(rows_of(costs, level))
-            summary.add(costs)
-            text = costs.reading.table.column("text")
+        for batch in scorer.score(encoder.read(read_corpus(config, list(sources), notes))):
+            for unit, writer in writers:
+                writer.write(rows_of(batch, unit))
+            summary.add(batch)
+            text = batch.lines.table.column("text")
             bar.update((pc.sum(pc.binary_length(text)).as_py() or 0) + len(text))
     for line in notes.lines():
         logger.warning("%s", line)
@@ -104,10 +101,10 @@ def score_files(
 
 
 def _num_bytes(sources: Sequence[Source], config: TextConfig) -> int | None:
-    """How much text there is, where that can be told without reading it."""
+    """Return the number of bytes of text; None if it is unknown before reading."""
     for source in sources:
-        found = inspect_file(source.path, Encoding(config.encoding), config.format)
-        is_plain = not found.packer and found.encoding is Encoding.utf8
-        if source.path == STDIN or not is_plain or found.layout is not CorpusFormat.txt:
+        info = inspect_file(source.path, Encoding(config.encoding), config.format)
+        is_plain = not info.packer and info.encoding is Encoding.utf8
+        if source.path == STDIN or not is_plain or info.layout is not CorpusFormat.txt:
             return None
     return sum(source.size for source in sources)

@@ -1,7 +1,7 @@
-"""The costs of a text as tables: a row for each morph, eojeol or sentence.
+"""Surprisal tables with a row per morph, eojeol or sentence.
 
-All tables of a text have the same sum of surprisals: what <eos> costs has a row of its own, without
-an eojeol, among morphs and eojeols, and is in the sum of its sentence.
+All tables of a text have the same total surprisal: <eos> has its own row, without an eojeol, in
+tables of morphs and eojeols, and is part of the sum of its sentence.
 """
 
 from __future__ import annotations
@@ -65,119 +65,114 @@ _SCHEMAS = {
 }
 
 
-def schema_of(level: ScoreUnit, entropy: bool) -> pa.Schema:
-    """The columns of a table; without ``entropy`` where nobody asked for it."""
-    fields = [field for field in _SCHEMAS[level] if entropy or field.name != "entropy"]
+def schema_of(unit: ScoreUnit, entropy: bool) -> pa.Schema:
+    """Return the columns of a table, with or without ``entropy``."""
+    fields = [field for field in _SCHEMAS[unit] if entropy or field.name != "entropy"]
     return pa.schema(fields)
 
 
-def rows_of(costs: SurprisalBatch, level: ScoreUnit) -> pa.Table:
-    """The rows of a window of text, with the columns of ``schema_of``."""
+def rows_of(batch: SurprisalBatch, unit: ScoreUnit) -> pa.Table:
+    """Return the rows of a window of text, with the columns of ``schema_of``."""
     columns = {
         ScoreUnit.morph: _morph_columns,
         ScoreUnit.eojeol: _eojeol_columns,
         ScoreUnit.sentence: _sentence_columns,
-    }[level](costs)
-    schema = schema_of(level, costs.entropy is not None)
+    }[unit](batch)
+    schema = schema_of(unit, batch.entropy is not None)
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def _morph_columns(costs: SurprisalBatch) -> dict[str, Any]:
-    table, lengths = costs.reading.table, costs.reading.lengths
+def _morph_columns(batch: SurprisalBatch) -> dict[str, Any]:
+    table, lengths = batch.lines.table, batch.lines.lengths
     lines = np.repeat(np.arange(len(lengths)), lengths)
-    places = _morph_places(lengths)
-    eojeol = _flat(table, "eojeol").take(places)
+    indices = _morph_indices(lengths)
+    eojeol = _flat(table, "eojeol").take(indices)
     return {
         "doc_id": table.column("doc_id").take(pa.array(lines)),
         "line": table.column("line").take(pa.array(lines)),
         "eojeol": eojeol,
-        "eojeol_text": _written(table, lines, eojeol, costs.reading.unicode),
-        "morph": _flat(table, "morphs").take(places).fill_null(EOS),
-        "tag": _flat(table, "tags").take(places),
-        "surprisal": costs.surprisal,
-        "entropy": costs.entropy,
-        "unknown": costs.unknown,
-        "open_surprisal": costs.open_surprisal,
+        "eojeol_text": _eojeol_texts(table, lines, eojeol, batch.lines.unicode),
+        "morph": _flat(table, "morphs").take(indices).fill_null(EOS),
+        "tag": _flat(table, "tags").take(indices),
+        "surprisal": batch.surprisal,
+        "entropy": batch.entropy,
+        "unknown": batch.unknown,
+        "open_surprisal": batch.open_surprisal,
     }
 
 
-def _eojeol_columns(costs: SurprisalBatch) -> dict[str, Any]:
-    morphs = _morph_columns(costs)
-    if not len(costs.unknown):
+def _eojeol_columns(batch: SurprisalBatch) -> dict[str, Any]:
+    morphs = _morph_columns(batch)
+    if not len(batch.unknown):
         return {"morphs": [], "num_tokens": [], "num_unk": [], **morphs}
-    lengths = costs.reading.lengths
+    lengths = batch.lines.lengths
     lines = np.repeat(np.arange(len(lengths)), lengths)
-    eojeol = morphs["eojeol"].fill_null(-1).to_numpy()  # <eos> is by itself
+    eojeol = morphs["eojeol"].fill_null(-1).to_numpy()  # <eos> has its own row
     begins = np.append(True, (lines[1:] != lines[:-1]) | (eojeol[1:] != eojeol[:-1]))
     starts = np.flatnonzero(begins)
     ends = np.append(starts[1:], len(lines))
-    # 가/JKS, and 가 alone where the tokenizer gives no tags.
+    # 가/JKS, or 가 if the tokenizer has no tags.
     tagged = pc.binary_join_element_wise(morphs["morph"], morphs["tag"], "/")
     has_tag = pc.greater(pc.fill_null(pc.binary_length(morphs["tag"]), 0), 0)
     parts = pc.if_else(has_tag, tagged, morphs["morph"])
     offsets = pa.array(np.append(starts, len(lines)), pa.int32())
-    first = {
-        name: pa.array(column).take(pa.array(starts))
-        for name, column in ((name, morphs[name]) for name in ("eojeol", "eojeol_text"))
-    }
+    first = pa.array(starts)
     return {
-        "doc_id": morphs["doc_id"].take(pa.array(starts)),
-        "line": morphs["line"].take(pa.array(starts)),
-        **first,
+        **{name: morphs[name].take(first) for name in ("doc_id", "line", "eojeol", "eojeol_text")},
         "morphs": pc.binary_join(pa.ListArray.from_arrays(offsets, parts), "+"),
         "num_tokens": ends - starts,
-        "num_unk": np.add.reduceat(costs.unknown.astype(np.int64), starts),
-        "surprisal": np.add.reduceat(costs.surprisal, starts),
-        "entropy": None if costs.entropy is None else costs.entropy[starts],
-        "open_surprisal": np.add.reduceat(costs.open_surprisal, starts),
+        "num_unk": np.add.reduceat(batch.unknown.astype(np.int64), starts),
+        "surprisal": np.add.reduceat(batch.surprisal, starts),
+        "entropy": None if batch.entropy is None else batch.entropy[starts],
+        "open_surprisal": np.add.reduceat(batch.open_surprisal, starts),
     }
 
 
-def _sentence_columns(costs: SurprisalBatch) -> dict[str, Any]:
-    reading = costs.reading
-    filled = np.flatnonzero(reading.lengths)
-    ends = np.cumsum(reading.lengths[filled])
-    starts = ends - reading.lengths[filled]
+def _sentence_columns(batch: SurprisalBatch) -> dict[str, Any]:
+    lines = batch.lines
+    not_blank = np.flatnonzero(lines.lengths)
+    ends = np.cumsum(lines.lengths[not_blank])
+    starts = ends - lines.lengths[not_blank]
 
-    def total(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def sums(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.add.reduceat(values, starts) if len(starts) else values
 
     names = ("doc_id", "line", "text", "status")
     return {
-        **{name: reading.table.column(name).take(pa.array(filled)) for name in names},
-        "num_eojeol": reading.num_eojeol[filled],
-        "num_chars": reading.num_chars[filled],
-        "num_tokens": reading.lengths[filled],
-        "num_unk": total(costs.unknown.astype(np.int64)),
-        "surprisal": total(costs.surprisal),
-        "open_surprisal": total(costs.open_surprisal),
+        **{name: lines.table.column(name).take(pa.array(not_blank)) for name in names},
+        "num_eojeol": lines.num_eojeol[not_blank],
+        "num_chars": lines.num_chars[not_blank],
+        "num_tokens": lines.lengths[not_blank],
+        "num_unk": sums(batch.unknown.astype(np.int64)),
+        "surprisal": sums(batch.surprisal),
+        "open_surprisal": sums(batch.open_surprisal),
     }
 
 
 def _flat(table: pa.Table, name: str) -> pa.Array:
-    """The values of a list column, those of all lines in a row."""
+    """Return the values of a list column of all lines as one array."""
     return pc.list_flatten(table.column(name)).combine_chunks()
 
 
-def _morph_places(lengths: npt.NDArray[np.int64]) -> pa.Array:
-    """For each token its place among the morphs of all lines; null for <eos>."""
+def _morph_indices(lengths: npt.NDArray[np.int64]) -> pa.Array:
+    """Return the index of each token among the morphs of all lines; null for <eos>."""
     is_end = np.zeros(int(lengths.sum()), dtype=bool)
     is_end[np.cumsum(lengths[lengths > 0]) - 1] = True
     return pa.array(np.cumsum(~is_end) - 1, mask=is_end)
 
 
-def _written(
+def _eojeol_texts(
     table: pa.Table, lines: npt.NDArray[np.int64], eojeol: pa.Array, unicode: Unicode
 ) -> pa.Array:
-    """The unit between blanks that each token stands in, as the normalized line has it.
+    """Return the eojeol that contains each token, as written in the normalized line.
 
     Args:
-        table: of the lines.
-        lines: (N,), the line of each token.
-        eojeol: (N,), which unit of it, from 0; null for <eos>.
+        table: the lines.
+        lines: (N,), index of each token's line.
+        eojeol: (N,), index of its eojeol in the line; null for <eos>.
         unicode: normalization of the lines.
     """
     lengths, units = split_units(normalize_all(table.column("text").to_pylist(), unicode))
     starts = np.cumsum(lengths) - lengths
-    places = pa.array(starts[lines])
-    return units.take(pc.add(places, eojeol.cast(pa.int64())))
+    indices = pa.array(starts[lines])
+    return units.take(pc.add(indices, eojeol.cast(pa.int64())))

@@ -45,7 +45,9 @@ class NgramLM(LanguageModel):
         vocab_size: V.
     """
 
-    def __init__(self, config: NgramConfig, vocab_size: int) -> None:
+    def __init__(
+        self, config: NgramConfig, vocab_size: int, tokens: Sequence[str] | None = None
+    ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
         self.order = config.order

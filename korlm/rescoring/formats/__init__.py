@@ -1,1 +1,1 @@
-"""Readers and writers of n-best lists."""
+"""Readers and writers of n-best list formats."""

@@ -1,7 +1,7 @@
 """ESPnet1's data.json: one object, ``{"utts": {UTT: {"output": [{"rec_text", "score"}, ...]}}}``.
 
 ``asr_recog.py --nbest N`` writes a hypothesis to each element of ``output``, with the reference
-under ``text``. In ``rec_text``, <eos> ends the text and ▁ stands for a blank of subword units.
+under ``text``. In ``rec_text``, <eos> ends the text and ▁ is the space symbol of subword units.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from korlm.utils.errors import NbestError
 OUTPUT, TEXT, REFERENCE = "output", "rec_text", "text"
 
 
-BEGIN = re.compile(r'\{\s*"utts"\s*:')
+START = re.compile(r'\{\s*"utts"\s*:')
 
 
 def read_espnet_json(path: Path, sign: int, score_field: str) -> Iterator[NBest]:
-    """Yield the n-best lists of a file, which is read into memory whole.
+    """Yield the n-best lists of a file; the whole file is loaded into memory.
 
     Args:
-        path: of the file.
+        path: the file.
         sign: -1 if scores are costs.
-        score_field: the key of a hypothesis' score.
+        score_field: key of the score.
 
     Raises:
         NbestError: the file has another structure, or a hypothesis has no text or score.
@@ -41,7 +41,7 @@ def read_espnet_json(path: Path, sign: int, score_field: str) -> Iterator[NBest]
             if score_field not in output:
                 raise NbestError(
                     f"{where}: no score under {score_field!r} (there is {', '.join(output)}); "
-                    "score_field=KEY names another one"
+                    "set score_field=KEY"
                 )
             text = " ".join(text.removesuffix("<eos>").replace("▁", " ").split())
             score = sign * parse_score(output[score_field], where)
@@ -58,23 +58,21 @@ def references_of(path: Path) -> Iterator[tuple[str, str, str]]:
 def _utterances(path: Path) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
     """Yield name, object and hypotheses of each utterance."""
     try:
-        whole = json.loads("\n".join(line for _, line in lines_of(path)))
+        data = json.loads("\n".join(line for _, line in lines_of(path)))
     except (ValueError, RecursionError) as error:
         raise NbestError(f"{path}: is not JSON ({error})") from None
-    utterances = whole.get("utts") if isinstance(whole, dict) else None
+    utterances = data.get("utts") if isinstance(data, dict) else None
     if not isinstance(utterances, dict):
-        raise NbestError(f"{path}: has no object under 'utts', as ESPnet's data.json has")
-    if has_half_characters(json.dumps(whole, ensure_ascii=False)):
-        raise NbestError(f"{path}: holds half a surrogate pair, which no UTF-8 file can hold")
+        raise NbestError(f"{path}: no object under 'utts'; ESPnet's data.json has one")
+    if has_half_characters(json.dumps(data, ensure_ascii=False)):
+        raise NbestError(f"{path}: has a lone surrogate, which UTF-8 cannot encode")
     for utt, record in utterances.items():
         outputs = record.get(OUTPUT) if isinstance(record, dict) else None
-        is_list = isinstance(outputs, list) and all(isinstance(one, dict) for one in outputs)
+        is_list = isinstance(outputs, list) and all(isinstance(output, dict) for output in outputs)
         if not outputs or not is_list:
-            raise NbestError(
-                f"{path}: utterance {utt} has no list of objects under {OUTPUT!r}, or an empty one"
-            )
+            raise NbestError(f"{path}: utterance {utt} has no objects under {OUTPUT!r}")
         if utt.split() != [utt]:
-            raise NbestError(f"{path}: utterance {utt!r}: a name without blanks is expected")
+            raise NbestError(f"{path}: utterance {utt!r}: the name must not have spaces")
         yield utt, record, outputs
 
 

@@ -1,6 +1,6 @@
-r"""icefall's recogs files: two lines an utterance, ``UTT:\tref=[...]`` and ``UTT:\thyp=[...]``.
+r"""icefall's recogs files: two lines per utterance, ``UTT:\tref=[...]`` and ``UTT:\thyp=[...]``.
 
-They hold references, and one hypothesis an utterance without its score: no n-best lists.
+They have references and one hypothesis per utterance without a score: they are not n-best lists.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def is_recogs(key: str, rest: str) -> bool:
 
 
 def icefall_references(rows: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
-    """Yield the references of a recogs file; rows of other files are passed on as they are.
+    """Yield the references of a recogs file; rows of other files are not changed.
 
     Args:
-        rows: of ``file:line``, the first word of a line and the rest of it.
+        rows: ``file:line``, first word and rest of each line.
 
     Raises:
-        NbestError: what follows ref= is no list of words.
+        NbestError: ref= is not followed by a list of words.
     """
     for where, key, rest in rows:
         match = _ROW.fullmatch(rest) if key.endswith(":") else None
@@ -41,4 +41,4 @@ def icefall_references(rows: Iterable[tuple[str, str, str]]) -> Iterator[tuple[s
                 words = ast.literal_eval(match[2])
                 yield where, key[:-1], " ".join(words)
             except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-                raise NbestError(f"{where}: a list of words is expected after ref=") from None
+                raise NbestError(f"{where}: ref= must be followed by a list of words") from None

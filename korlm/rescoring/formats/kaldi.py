@@ -1,7 +1,7 @@
-"""Kaldi's tables: ``utterance score text`` a line, or texts and costs in files of their own.
+"""Kaldi tables: lines of ``utterance score text``, or separate files for texts and costs.
 
-``nbest-to-linear`` names hypotheses utterance-1, utterance-2, ... and writes words, acoustic and
-language model costs each to a table; ``int2sym.pl`` turns the words into text.
+``nbest-to-linear`` names hypotheses utterance-1, utterance-2, ... and writes words, acoustic costs
+and language model costs to one table each; ``int2sym.pl`` converts the words to text.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from korlm.utils.errors import NbestError
 
 @dataclass(frozen=True)
 class CostFile:
-    """A table of ``hypothesis score``, and what its scores are multiplied by."""
+    """A table of ``hypothesis score``, and the factor of its scores."""
 
     path: Path
     scale: float
 
     def read(self) -> dict[str, float]:
-        """Hypothesis -> score times scale."""
-        found: dict[str, float] = {}
+        """Return hypothesis -> scaled score."""
+        scores: dict[str, float] = {}
         for where, key, rest in keyed_lines(self.path):
-            if key in found:
-                raise NbestError(f"{where}: {key} stands further above as well")
-            found[key] = self.scale * parse_score(rest, where)
-        return found
+            if key in scores:
+                raise NbestError(f"{where}: {key} occurs above already")
+            scores[key] = self.scale * parse_score(rest, where)
+        return scores
 
 
 def read_text(
     path: Path, sign: int, numbered: bool, costs: Sequence[CostFile] = ()
 ) -> Iterator[NBest]:
-    """N-best lists, one hypothesis a line.
+    """Yield the n-best lists of a file with one hypothesis per line.
 
     Args:
-        path: of lines ``utterance score text``, without the score if ``costs`` tell it.
+        path: lines of ``utterance score text``, without the score if there are ``costs``.
         sign: -1 if scores are costs.
         numbered: hypotheses are named utterance-1, utterance-2, ...
         costs: files whose scores are added up.
@@ -54,12 +54,14 @@ def _rows(path: Path, sign: int, numbered: bool, costs: Sequence[CostFile]) -> I
         else:
             if is_recogs(name, text):
                 raise NbestError(
-                    f"{where}: icefall's recogs file: it has one hypothesis an utterance and no "
+                    f"{where}: icefall's recogs file has one hypothesis per utterance and no "
                     "scores; give n-best lists, and this file as tune= or reference="
                 )
             first, *rest = text.split(maxsplit=1) or [""]
             if not first:
-                raise NbestError(f"{where}: {name} has no score: a line is 'utterance score text'")
+                raise NbestError(
+                    f"{where}: {name} has no score; lines must be 'utterance score text'"
+                )
             score, text = parse_score(first, where), rest[0] if rest else ""
         utt = _utterance(name, where) if numbered or tables else name
         yield Row(utt, Hypothesis(text, sign * score, name), where)
@@ -74,5 +76,5 @@ def _cost(table: dict[str, float], source: Path, name: str, where: str) -> float
 def _utterance(name: str, where: str) -> str:
     utt, _, number = name.rpartition("-")
     if not utt or not number.isdecimal():
-        raise NbestError(f"{where}: {name} is not named as hypotheses are: utterance-1, ...")
+        raise NbestError(f"{where}: {name} is not a numbered hypothesis (utterance-1, ...)")
     return utt

@@ -1,4 +1,4 @@
-"""Files -> n-best lists and references, in whatever layout they have."""
+"""Read n-best lists and references; the format is detected."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 from korlm.config import ListFormat
 from korlm.corpus.files import kind_of
 from korlm.rescoring.formats.espnet import read_espnet
-from korlm.rescoring.formats.espnet_json import BEGIN, read_espnet_json, references_of
+from korlm.rescoring.formats.espnet_json import START, read_espnet_json, references_of
 from korlm.rescoring.formats.icefall import icefall_references
 from korlm.rescoring.formats.jsonl import name_of, read_jsonl, records_of, text_of
 from korlm.rescoring.formats.kaldi import CostFile, read_text
-from korlm.rescoring.nbest import Lists, keyed_lines, lines_of
+from korlm.rescoring.nbest import NBestLists, keyed_lines, lines_of
 from korlm.utils.errors import ConfigError, NbestError
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How lists are to be read.
+class ReadOptions:
+    """Options for reading n-best lists.
 
     Attributes:
-        format: text, jsonl, espnet or espnet_json; auto: what it looks like.
+        format: text, jsonl, espnet or espnet_json; auto: detected.
         sign: -1 if scores are costs.
-        score_field: what a hypothesis in JSON has its score under.
+        score_field: key of the score in JSON.
         numbered: hypotheses in text are named utterance-1, utterance-2, ...
-        costs: files whose scores are added up, if the text has none.
+        costs: files whose scores are added up, for text without scores.
     """
 
     format: ListFormat = ListFormat.auto
@@ -38,69 +38,71 @@ class Layout:
     costs: Sequence[CostFile] = ()
 
 
-def format_of(path: Path, wanted: ListFormat = ListFormat.auto) -> ListFormat:
-    """How a file or folder is laid out: as it was told, else as it looks.
+def detect_format(path: Path, given: ListFormat = ListFormat.auto) -> ListFormat:
+    """Return the given format of a file or folder, or detect it.
 
     Raises:
-        NbestError: it is not there.
+        NbestError: the path does not exist or is a pipe.
     """
     if not path.exists():
-        raise NbestError(f"{path}: there is no such file or folder")
+        raise NbestError(f"{path}: no such file or folder")
     if not (path.is_file() or path.is_dir()):
-        raise NbestError(f"{path}: is read more than once, as a pipe cannot be; give a file")
-    if wanted is not ListFormat.auto:
-        return wanted
+        raise NbestError(f"{path}: a pipe cannot be read twice; give a file")
+    if given is not ListFormat.auto:
+        return given
     if path.is_dir():
         return ListFormat.espnet
     is_json = kind_of(path) in (".jsonl", ".json")
-    with contextlib.suppress(NbestError):  # which is raised again when the file is read
-        first = [line for _, line in itertools.islice(lines_of(path), 2)]
-        if BEGIN.match("".join(first)):
+    with contextlib.suppress(NbestError):  # is raised again when the file is read
+        lines = [line for _, line in itertools.islice(lines_of(path), 2)]
+        if START.match("".join(lines)):
             return ListFormat.espnet_json
-        is_json = is_json or first[:1] == ["["] or "".join(first).startswith("{")
+        is_json = is_json or lines[:1] == ["["] or "".join(lines).startswith("{")
     return ListFormat.jsonl if is_json else ListFormat.text
 
 
-def open_lists(path: Path, layout: Layout = Layout()) -> Lists:
-    """N-best lists of a file or folder.
+def open_lists(path: Path, options: ReadOptions = ReadOptions()) -> NBestLists:
+    """Open the n-best lists of a file or folder.
 
     Raises:
-        NbestError: it is not there.
-        ConfigError: files of scores beside lists that hold scores themselves.
+        NbestError: the path does not exist.
+        ConfigError: cost files were given for a format that has scores.
     """
-    found = format_of(path, layout.format)
-    if layout.costs and found is not ListFormat.text:
-        raise ConfigError(f"scores: only for format=text, but {path} is {found.value}")
-    if found is ListFormat.espnet:
-        return Lists(path, lambda: read_espnet(path, layout.sign))
-    if found is ListFormat.espnet_json:
-        return Lists(path, lambda: read_espnet_json(path, layout.sign, layout.score_field))
-    if found is ListFormat.jsonl:
-        return Lists(path, lambda: read_jsonl(path, layout.sign, layout.score_field))
-    return Lists(path, lambda: read_text(path, layout.sign, layout.numbered, layout.costs))
+    sign, score_field = options.sign, options.score_field
+    list_format = detect_format(path, options.format)
+    if options.costs and list_format is not ListFormat.text:
+        raise ConfigError(f"scores: only for format=text, but {path} is {list_format.value}")
+    if list_format is ListFormat.espnet:
+        return NBestLists(path, lambda: read_espnet(path, sign))
+    if list_format is ListFormat.espnet_json:
+        return NBestLists(path, lambda: read_espnet_json(path, sign, score_field))
+    if list_format is ListFormat.jsonl:
+        return NBestLists(path, lambda: read_jsonl(path, sign, score_field))
+    return NBestLists(path, lambda: read_text(path, sign, options.numbered, options.costs))
 
 
 def read_references(path: Path) -> dict[str, str]:
-    """Return utterance -> what was said, from any of the formats that hold references.
+    """Return utterance -> reference text.
 
-    These are lines ``utterance text``, JSON lines, ESPnet1's data.json and icefall's recogs files.
+    References are lines of ``utterance text``, JSON lines, ESPnet1's data.json or icefall's recogs
+    files.
 
     Raises:
-        NbestError: naming file and line.
+        NbestError: names file and line.
     """
-    found: dict[str, str] = {}
+    references: dict[str, str] = {}
     rows: Iterator[tuple[str, str, str]]
-    layout = format_of(path)
-    if layout is ListFormat.espnet_json:
+    reference_format = detect_format(path)
+    if reference_format is ListFormat.espnet_json:
         rows = references_of(path)
-    elif layout is ListFormat.jsonl:
+    elif reference_format is ListFormat.jsonl:
         rows = ((w, name_of(record, w), text_of(record, w)) for w, record in records_of(path))
     else:
         rows = icefall_references(keyed_lines(path))
     for where, utt, text in rows:
-        if utt in found:
-            raise NbestError(f"{where}: utterance {utt} stands further above as well")
-        found[utt] = text
-    if not found:
-        raise NbestError(f"{path}: there is no reference in there")
-    return found
+        if utt in references:
+            raise NbestError(f"{where}: utterance {utt} occurs above already")
+        references[utt] = text
+    if not references:
+        raise NbestError(f"{path}: contains no references")
+    return references

@@ -1,4 +1,4 @@
-"""Lists in their new order -> the layout they came in. What is written appears when it is whole."""
+"""Write rescored lists in the format that they were read in; output is complete or absent."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from korlm.utils.errors import ConfigError, output_errors
 from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.io.streams import shows_text
 
-# As in metrics.json.
-LENGTHS = {
+# JSON keys of lengths, as in metrics.json.
+LENGTH_KEYS = {
     LengthUnit.token: "num_tokens",
     LengthUnit.eojeol: "num_eojeol",
     LengthUnit.char: "num_chars",
@@ -29,14 +29,14 @@ LENGTHS = {
 
 
 class Writer(Protocol):
-    """Takes lists one after the other."""
+    """Writes n-best lists."""
 
     def write(self, lists: list[RescoredList]) -> None:
-        """Writes some lists."""
+        """Write some lists."""
 
 
-class BestWriter:
-    """``utterance text`` of the best hypotheses, as Kaldi's and ESPnet's scoring reads it."""
+class OneBestWriter:
+    """Writes ``utterance text`` of the best hypotheses, for the scoring of Kaldi and ESPnet."""
 
     def __init__(self, file: TextIO) -> None:
         self.file = file
@@ -44,16 +44,16 @@ class BestWriter:
     def write(self, lists: list[RescoredList]) -> None:
         """See ``Writer``."""
         for nbest, hyps in lists:
-            # Texts of JSON may have line ends.
+            # Texts in JSON may have line ends.
             self.file.write(" ".join([nbest.utt, *hyps[0].hypothesis.text.split()]) + "\n")
 
 
 class TextWriter:
-    """``name total text`` a line.
+    """Writes lines of ``name total text``.
 
     Args:
         file: to write to.
-        sign: -1 if the file shall have costs, as the one that was read.
+        sign: -1 to write costs, as in the input.
     """
 
     def __init__(self, file: TextIO, sign: int) -> None:
@@ -67,25 +67,26 @@ class TextWriter:
                 self.file.write(line.rstrip() + "\n")
 
 
-class JsonWriter:
-    """The objects as they were read, with ``total_score``, ``lm_log_prob`` and ``num_...`` added.
+class JsonlWriter:
+    """Writes the input objects with ``total_score``, ``lm_log_prob`` and ``num_...`` added.
 
     Args:
         file: to write to.
         sign: -1 if scores in the file are costs.
-        length: what was counted.
+        unit: length unit, which names the key of the length.
     """
 
-    def __init__(self, file: TextIO, sign: int, length: LengthUnit) -> None:
-        self.file, self.sign, self.length = file, sign, LENGTHS[length]
+    def __init__(self, file: TextIO, sign: int, unit: LengthUnit) -> None:
+        self.file, self.sign, self.length_key = file, sign, LENGTH_KEYS[unit]
 
     def write(self, lists: list[RescoredList]) -> None:
         """See ``Writer``."""
         for nbest, hyps in lists:
             records = self._records(hyps)
             key = nbest.fields and list_key(nbest.fields)
-            whole = [{**nbest.fields, key: records}] if nbest.fields and key else records
-            for record in whole:
+            if nbest.fields and key:
+                records = [{**nbest.fields, key: records}]
+            for record in records:
                 self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def _records(self, hyps: Sequence[Rescored]) -> list[dict[str, Any]]:
@@ -94,29 +95,29 @@ class JsonWriter:
                 **hyp.hypothesis.fields,
                 "total_score": self.sign * hyp.total,
                 "lm_log_prob": hyp.log_prob,
-                self.length: hyp.length,
+                self.length_key: hyp.length,
             }
             for hyp in hyps
         ]
 
 
-class EspnetJsonWriter(JsonWriter):
-    """ESPnet1's data.json as it was read, ``output`` in its new order and with the same keys added.
+class EspnetJsonWriter(JsonlWriter):
+    """Writes ESPnet1's data.json with ``output`` sorted and the same keys added.
 
     ``close`` writes the end of the file.
     """
 
-    def __init__(self, file: TextIO, sign: int, length: LengthUnit) -> None:
-        super().__init__(file, sign, length)
-        self._before = '{"utts": {\n'
+    def __init__(self, file: TextIO, sign: int, unit: LengthUnit) -> None:
+        super().__init__(file, sign, unit)
+        self._separator = '{"utts": {\n'
 
     def write(self, lists: list[RescoredList]) -> None:
         """See ``Writer``."""
         for nbest, hyps in lists:
             record = {**(nbest.fields or {}), OUTPUT: self._records(hyps)}
             name, value = (json.dumps(part, ensure_ascii=False) for part in (nbest.utt, record))
-            self.file.write(f"{self._before}{name}: {value}")
-            self._before = ",\n"
+            self.file.write(f"{self._separator}{name}: {value}")
+            self._separator = ",\n"
 
     def close(self) -> None:
         """Write the end of the file."""
@@ -124,18 +125,18 @@ class EspnetJsonWriter(JsonWriter):
 
 
 class EspnetWriter:
-    """1best_recog, 2best_recog, ..., each with ``text`` and ``score``.
+    """Writes folders 1best_recog, 2best_recog, ... with ``text`` and ``score``.
 
     Args:
         folder: to write to.
-        sign: -1 if the files shall have costs.
+        sign: -1 to write costs.
     """
 
     def __init__(self, folder: Path, sign: int) -> None:
         self.folder, self.sign = folder, sign
 
     def write(self, lists: list[RescoredList]) -> None:
-        """See ``Writer``; files are open no longer than this takes, there may be many."""
+        """See ``Writer``; files are closed in between, since there may be many ranks."""
         lines: dict[tuple[int, str], list[str]] = collections.defaultdict(list)
         for nbest, hyps in lists:
             for rank, hyp in enumerate(hyps, 1):
@@ -148,65 +149,65 @@ class EspnetWriter:
                 file.writelines(rows)
 
 
-def check_output(output: str, layout: ListFormat, best: bool) -> None:
-    """Refuses an output that the layout cannot be written to, before anything is computed.
+def check_output(output: str, list_format: ListFormat, one_best: bool) -> None:
+    """Raise before any computation if the format cannot be written to the output.
 
     Raises:
-        ConfigError: naming the setting.
+        ConfigError: names the setting.
     """
-    is_folder = layout is ListFormat.espnet and not best
+    is_folder = list_format is ListFormat.espnet and not one_best
     if is_folder and output == "-":
         raise ConfigError(
             "output=-: ESPnet's lists are a folder: give output=FOLDER, or one_best=true for lines "
             "'utterance text'"
         )
     if is_folder and Path(output).exists():
-        raise ConfigError(f"output={output}: is there already; move it or give another folder")
+        raise ConfigError(f"output={output}: exists already; move it or give another folder")
     if not is_folder and output != "-" and Path(output).is_dir():
         raise ConfigError(f"output={output}: is a folder; give a file")
 
 
 @contextlib.contextmanager
-def writer(
-    output: str, layout: ListFormat, best: bool, sign: int, length: LengthUnit
+def open_writer(
+    output: str, list_format: ListFormat, one_best: bool, sign: int, unit: LengthUnit
 ) -> Iterator[Writer]:
-    """Opens the output in a layout.
+    """Open the output.
 
     Args:
-        output: a file, a folder for ESPnet's layout, or - for stdout.
-        layout: of the lists.
-        best: the best hypotheses alone.
-        sign: -1 if scores shall be costs.
-        length: what was counted.
+        output: a file, a folder for ESPnet's format, or - for stdout.
+        list_format: of the lists.
+        one_best: write only the best hypotheses.
+        sign: -1 to write costs.
+        unit: length unit.
     """
-    if layout is ListFormat.espnet and not best:
+    if list_format is ListFormat.espnet and not one_best:
         with _new_folder(Path(output)) as folder:
             yield EspnetWriter(folder, sign)
         return
     with _new_file(output) as file:
-        if best:
-            yield BestWriter(file)
-        elif layout is ListFormat.espnet_json:
-            target = EspnetJsonWriter(file, sign, length)
-            yield target
-            target.close()
-        elif layout is ListFormat.jsonl:
-            yield JsonWriter(file, sign, length)
+        if one_best:
+            yield OneBestWriter(file)
+        elif list_format is ListFormat.espnet_json:
+            writer = EspnetJsonWriter(file, sign, unit)
+            yield writer
+            writer.close()
+        elif list_format is ListFormat.jsonl:
+            yield JsonlWriter(file, sign, unit)
         else:
             yield TextWriter(file, sign)
 
 
 @contextlib.contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
-    building = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(path.name + ".tmp")
     with output_errors(path, "output=FOLDER"):
-        shutil.rmtree(building, ignore_errors=True)  # of a command that was killed
-        building.mkdir(parents=True)
+        shutil.rmtree(temporary, ignore_errors=True)  # of a command that was killed
+        temporary.mkdir(parents=True)
         try:
-            yield building
-            os.replace(building, path)
+            yield temporary
+            os.replace(temporary, path)
         finally:
-            shutil.rmtree(building, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -214,30 +215,22 @@ def _new_file(output: str) -> Iterator[TextIO]:
     if output == "-":
         yield from _stdout()
         return
-    path = Path(output).resolve()  # a link stays one
-    if path.exists() and not path.is_file():  # a device or a pipe is written to, not replaced
-        with (
-            output_errors(path, "output=FILE"),
-            open(path, "w", encoding="utf-8", newline="\n") as file,
-        ):
-            yield file
-        return
-    with output_errors(path, "output=FILE"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            atomic_write(path) as temporary,
-            open(temporary, "w", encoding="utf-8", newline="\n") as file,
-        ):
-            yield file
+    path = Path(output).resolve()  # a symbolic link is kept
+    with output_errors(path, "output=FILE"), contextlib.ExitStack() as stack:
+        target = path
+        if not path.exists() or path.is_file():  # a device or pipe cannot be replaced
+            path.parent.mkdir(parents=True, exist_ok=True)
+            target = stack.enter_context(atomic_write(path))
+        yield stack.enter_context(open(target, "w", encoding="utf-8", newline="\n"))
 
 
 def _stdout() -> Iterator[TextIO]:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None and not shows_text():  # Windows has encodings of its own
+    if reconfigure is not None and not shows_text():  # Windows has other encodings
         reconfigure(encoding="utf-8", newline="\n")
     try:
         yield sys.stdout
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read has seen enough
+    except BrokenPipeError:  # as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None

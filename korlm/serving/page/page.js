@@ -2,31 +2,31 @@
 
 const byId = (id) => document.getElementById(id);
 const text = byId("text");
-const running = {}; // one question of each kind at a time: a newer one ends the older
+const controllers = {}; // one running request of each kind; a newer one aborts the older
 
-/* Asks, and uses the answer unless a newer question of the kind has come. */
-async function ask(kind, question, use) {
-  running[kind]?.abort();
-  const control = (running[kind] = new AbortController());
+/* Sends a request and passes its response on unless a newer request of the kind was sent. */
+async function post(kind, body, onResponse) {
+  controllers[kind]?.abort();
+  const controller = (controllers[kind] = new AbortController());
   try {
     const response = await fetch(`/api/${kind}`, {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify(question),
-      signal: control.signal,
+      body: JSON.stringify(body),
+      signal: controller.signal,
     });
-    if (!response.ok) throw new Error(await reasonOf(response));
+    if (!response.ok) throw new Error(await errorMessage(response));
     byId("error").hidden = true;
-    await use(response);
+    await onResponse(response);
   } catch (error) {
     if (error.name !== "AbortError") showError(error.message);
   }
 }
 
-/* What the server says of a refusal; the status where something else has answered. */
-async function reasonOf(response) {
-  const answer = await response.json().catch(() => ({}));
-  return answer.error ?? `${response.status} ${response.statusText}`;
+/* The server's message; the status if a proxy has answered. */
+async function errorMessage(response) {
+  const body = await response.json().catch(() => ({}));
+  return body.error ?? `${response.status} ${response.statusText}`;
 }
 
 function showError(message) {
@@ -34,106 +34,106 @@ function showError(message) {
   byId("error").hidden = false;
 }
 
-function element(tag, className, content) {
-  const made = document.createElement(tag);
-  made.className = className;
-  if (content !== undefined) made.textContent = content;
-  return made;
+function createElement(tag, className, content) {
+  const element = document.createElement(tag);
+  element.className = className;
+  if (content !== undefined) element.textContent = content;
+  return element;
 }
 
-/* What stands before the cursor is completed; a syllable still in the making is part of it. */
-const typed = () => text.value.slice(0, text.selectionEnd);
+/* The text to complete: up to the end of the selection, which includes a syllable being composed. */
+const typedText = () => text.value.slice(0, text.selectionEnd);
 
 function accept(completion) {
-  const before = typed();
-  if (before !== shownFor) return; // the answer to what is there now is on its way
-  const start = Math.max(...[" ", "\n", "\t"].map((blank) => before.lastIndexOf(blank))) + 1;
-  text.setRangeText(completion.eojeol + " ", start, before.length, "end");
+  const typed = typedText();
+  if (typed !== completedText) return; // the completions are out of date
+  const start = Math.max(...[" ", "\n", "\t"].map((space) => typed.lastIndexOf(space))) + 1;
+  text.setRangeText(completion.eojeol + " ", start, typed.length, "end");
   text.focus();
-  changed();
+  onChange();
 }
 
-let shown = [];
-let shownFor = null; // what stood before the cursor when they were asked for
+let completions = [];
+let completedText = null; // the text that the completions belong to
 function complete() {
   const started = performance.now();
-  const asked = typed();
-  ask("complete", { text: asked, k: 5 }, async (response) => {
-    shown = (await response.json()).completions;
-    shownFor = asked;
-    byId("completions").replaceChildren(...shown.map(offered));
+  const typed = typedText();
+  post("complete", { text: typed, k: 5 }, async (response) => {
+    completions = (await response.json()).completions;
+    completedText = typed;
+    byId("completions").replaceChildren(...completions.map(completionElement));
     byId("latency").textContent = `${Math.round(performance.now() - started)} ms`;
   });
 }
 
-function offered(completion, place) {
-  const row = element("li", "");
-  const button = element("button", "");
+function completionElement(completion, index) {
+  const item = createElement("li", "");
+  const button = createElement("button", "");
   button.type = "button";
   button.append(
-    element("kbd", "", place + 1),
-    element("span", "", completion.eojeol),
-    element("small", "", `${(100 * completion.probability).toFixed(1)} %`),
+    createElement("kbd", "", index + 1),
+    createElement("span", "", completion.eojeol),
+    createElement("small", "", `${(100 * completion.probability).toFixed(1)} %`),
   );
   button.addEventListener("click", () => accept(completion));
-  row.append(button);
-  return row;
+  item.append(button);
+  return item;
 }
 
-/* 0 bits: nearly clear; 20 and more: red. */
-function colour(bits) {
+/* 0 bits: nearly transparent; 20 and more: red. */
+function surprisalColor(bits) {
   const share = Math.min(bits / 20, 1);
   return `hsl(${150 * (1 - share)} ${55 + 25 * share}% ${50 + 2 * share}% / ${0.08 + 0.77 * share})`;
 }
 
-function drawn(token) {
-  const made = element("span", token.unknown ? "morph unknown" : "morph", token.morph);
+function tokenElement(token) {
+  const element = createElement("span", token.unknown ? "morph unknown" : "morph", token.morph);
   const bits = token.surprisal === null ? "∞" : token.surprisal.toFixed(1);
-  made.style.background = colour(token.surprisal ?? Infinity);
-  made.title = `${token.tag} ${bits} bits` + (token.unknown ? ", 모르는 말 (unknown)" : "");
-  made.append(element("b", "", bits));
-  return made;
+  element.style.background = surprisalColor(token.surprisal ?? Infinity);
+  element.title = `${token.tag} ${bits} bits` + (token.unknown ? ", 모르는 말 (unknown)" : "");
+  element.append(createElement("b", "", bits));
+  return element;
 }
 
-function judge() {
-  ask("surprisal", { text: text.value }, async (response) => {
+function score() {
+  post("surprisal", { text: text.value }, async (response) => {
     const lines = (await response.json()).lines;
-    byId("surprisal").replaceChildren(...lines.map(judged));
+    byId("surprisal").replaceChildren(...lines.map(lineElement));
   });
 }
 
-function judged(line) {
-  const row = element("p", "");
-  let at = null;
-  let box = null;
+function lineElement(line) {
+  const row = createElement("p", "");
+  let eojeol = null;
+  let group = null;
   for (const token of line.tokens) {
-    if (token.eojeol !== at) {
-      at = token.eojeol;
-      box = element("span", "eojeol");
-      row.append(box, " ");
+    if (token.eojeol !== eojeol) {
+      eojeol = token.eojeol;
+      group = createElement("span", "eojeol");
+      row.append(group, " ");
     }
-    box.append(drawn(token));
+    group.append(tokenElement(token));
   }
   const bits = line.bits === null ? "∞" : line.bits.toFixed(1);
-  if (line.tokens.length) row.append(element("span", "end", `= ${bits} bits`));
+  if (line.tokens.length) row.append(createElement("span", "end", `= ${bits} bits`));
   return row;
 }
 
-let waiting;
-function changed() {
-  clearTimeout(waiting);
+let scoreTimer;
+function onChange() {
+  clearTimeout(scoreTimer);
   complete();
-  waiting = setTimeout(judge, 300);
+  scoreTimer = setTimeout(score, 300);
 }
 
-function write(event) {
+function generate(event) {
   event.preventDefault();
-  const question = {
+  const body = {
     prompt: text.value,
     temperature: Number(byId("temperature").value),
     seed: Number(byId("seed").value),
   };
-  ask("generate", question, async (response) => {
+  post("generate", body, async (response) => {
     const sample = byId("sample");
     sample.replaceChildren();
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -148,23 +148,23 @@ function write(event) {
         sample.append(piece.text);
       }
     }
-    byId("seed").value = question.seed + 1;
+    byId("seed").value = body.seed + 1;
   });
 }
 
-text.addEventListener("input", changed);
+text.addEventListener("input", onChange);
 document.addEventListener("selectionchange", () => {
-  if (document.activeElement === text && typed() !== shownFor) complete();
+  if (document.activeElement === text && typedText() !== completedText) complete();
 });
 text.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
-  const place = event.key === "Tab" && !event.shiftKey ? 1 : event.altKey ? Number(event.code.replace("Digit", "")) : 0;
-  if (shown[place - 1] && shownFor === typed()) {
+  const number = event.key === "Tab" && !event.shiftKey ? 1 : event.altKey ? Number(event.code.replace("Digit", "")) : 0;
+  if (completions[number - 1] && completedText === typedText()) {
     event.preventDefault();
-    accept(shown[place - 1]);
+    accept(completions[number - 1]);
   }
 });
-byId("settings").addEventListener("submit", write);
+byId("settings").addEventListener("submit", generate);
 byId("temperature").addEventListener("input", showTemperature);
 function showTemperature() {
   byId("temperature").nextElementSibling.textContent = byId("temperature").value;
@@ -173,7 +173,7 @@ showTemperature();
 
 (async () => {
   const response = await fetch("/api/info");
-  if (!response.ok) return showError(await reasonOf(response));
+  if (!response.ok) return showError(await errorMessage(response));
   const info = await response.json();
   byId("info").textContent = info.description;
   text.maxLength = info.max_chars;

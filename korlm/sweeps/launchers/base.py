@@ -1,4 +1,4 @@
-"""What launchers have in common: orders from overrides, a line a job, Hydra's word of the end."""
+"""Base class of the launchers, and the log of starting and finished jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class KorlmLauncher(Launcher):
-    """Starts the jobs of a sweep in other processes, and tells a line when one starts or ends."""
+    """Runs the jobs of a sweep in other processes; logs when one starts or ends."""
 
     context: HydraContext
     config: DictConfig
@@ -35,19 +35,19 @@ class KorlmLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Hydra's: called once, before the first job."""
+        """Store Hydra's context; called once, before the first job."""
         self.context, self.config = hydra_context, config
         name = config.hydra.job.config_name
-        if name != "train":  # others have no folder for each job, and nothing to go on with
+        if name != "train":  # only train has a folder per job and can resume
             raise ConfigError(
-                f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']}: starts jobs of "
-                f"korlm.train, not of korlm.{name}; leave it out"
+                f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']}: runs jobs of "
+                f"korlm.train, not of korlm.{name}; remove it"
             )
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Hydra's: does all jobs, and gives what each ended with, in their order."""
+        """Run all jobs and return their results in order."""
         setup_globals()
         hydra = self.config.hydra
         configure_log(hydra.hydra_logging, hydra.verbose)
@@ -55,55 +55,55 @@ class KorlmLauncher(Launcher):
             self._order(overrides, initial_job_idx + at)
             for at, overrides in enumerate(job_overrides)
         ]
-        found: dict[int, JobResult] = {}
+        results: dict[int, JobResult] = {}
         for order in orders:
             if is_finished(order.folder):
-                found[order.number] = run(order)  # reads its figures
+                results[order.number] = run(order)  # only reads its metrics
                 configure_log(hydra.hydra_logging, hydra.verbose)
-        missing = [order for order in orders if order.number not in found]
+        missing = [order for order in orders if order.number not in results]
         if missing:
-            telling = ProgressLogger(self.config.objective, len(missing))
+            progress = ProgressLogger(self.config.objective, len(missing))
             try:
-                found |= self.run_all(missing, telling)
+                results |= self.run_all(missing, progress)
             finally:
                 for order in missing:
                     with contextlib.suppress(OSError):
-                        order.folder.rmdir()  # empty: the sweep has ended before
-        return [_to_job_return(order, found[order.number]) for order in orders]
+                        order.folder.rmdir()  # empty: the sweep ended before the job started
+        return [_to_job_return(order, results[order.number]) for order in orders]
 
     def _order(self, overrides: Sequence[str], number: int) -> JobSpec:
-        """The folder is chosen here: jobs that start together must not have to agree on it."""
-        place = Path(str(self.config.hydra.sweep.dir)).absolute()
-        folder = place / job_dir(str(place), number, of_the_job(overrides))
+        """Return the job with its folder, chosen here since parallel jobs cannot coordinate."""
+        sweep = Path(str(self.config.hydra.sweep.dir)).absolute()
+        folder = sweep / job_dir(str(sweep), number, of_the_job(overrides))
         return JobSpec(self.context, self.config, tuple(overrides), number, folder)
 
     @abstractmethod
-    def run_all(self, orders: Sequence[JobSpec], telling: ProgressLogger) -> dict[int, JobResult]:
-        """Does jobs; gives the outcome of each by its number.
+    def run_all(self, orders: Sequence[JobSpec], progress: ProgressLogger) -> dict[int, JobResult]:
+        """Run jobs; return number -> result.
 
         Raises:
-            KeyboardInterrupt: the user wants the end; jobs were told and have written last.pt.
+            KeyboardInterrupt: after Ctrl-C, when all jobs have written last.pt and stopped.
         """
 
     @property
     def threads(self) -> int | None:
-        """Of each job; None: left to PyTorch."""
+        """Return the number of threads of each job; None: PyTorch's default."""
         count = self.config.trainer.threads
         return None if count is None else int(count)
 
     @property
     def may_use_gpus(self) -> bool:
-        """Whether the settings let jobs use GPUs where there are any."""
+        """Return whether the settings allow jobs to use GPUs."""
         return str(self.config.trainer.device.value) in ("auto", "cuda")
 
 
 @dataclass
 class ProgressLogger:
-    """A line on the terminal for each job that starts or ends; the rest stands in its own files.
+    """Logs a line for each job that starts or ends; further output is in the job's files.
 
     Attributes:
-        objective: what the value of an outcome is.
-        total: how many jobs there are.
+        objective: SPLIT.KEY of the value of a result.
+        total: number of jobs.
     """
 
     objective: str
@@ -112,47 +112,47 @@ class ProgressLogger:
     starts: dict[int, float] = field(default_factory=dict)
 
     def start(self, order: JobSpec, where: str = "") -> None:
-        """A job starts."""
+        """Log that a job starts."""
         self.starts[order.number] = time.monotonic()
         logger.info("job %s starts%s", order.folder.name, where)
 
-    def end(self, order: JobSpec, outcome: JobResult) -> JobResult:
-        """A job has ended."""
+    def end(self, order: JobSpec, result: JobResult) -> JobResult:
+        """Log how a job ended; return its result."""
         self.ended += 1
         seconds = time.monotonic() - self.starts[order.number]
         count = f"{self.ended} of {self.total}"
         name = order.folder.name
-        if outcome.value is not None:
+        if result.value is not None:
             negated = self.objective.partition(".")[2] in LARGER_IS_BETTER
-            value = -outcome.value if negated else outcome.value
+            value = -result.value if negated else result.value
             text = "job %s finished (%s) after %.0f s: %s %.4g"
             logger.info(text, name, count, seconds, self.objective, value)
-        elif outcome.is_stopped:
+        elif result.is_stopped:
             logger.info("job %s stopped (%s) after %.0f s", name, count, seconds)
-        elif outcome.is_pruned:
-            logger.info("job %s ended (%s) after %.0f s: %s", name, count, seconds, outcome.failure)
+        elif result.is_pruned:
+            logger.info("job %s ended (%s) after %.0f s: %s", name, count, seconds, result.failure)
         else:
             logger.error(
-                "job %s failed (%s) after %.0f s: %s", name, count, seconds, outcome.failure
+                "job %s failed (%s) after %.0f s: %s", name, count, seconds, result.failure
             )
-        return outcome
+        return result
 
 
-def _to_job_return(order: JobSpec, outcome: JobResult) -> JobReturn:
+def _to_job_return(order: JobSpec, result: JobResult) -> JobReturn:
     job = JobReturn(overrides=list(order.overrides), working_dir=str(Path.cwd()))
-    if outcome.value is not None:
-        job.status, job.return_value = JobStatus.COMPLETED, outcome.value
+    if result.value is not None:
+        job.status, job.return_value = JobStatus.COMPLETED, result.value
     else:
-        reason = outcome.failure or "stopped by a signal"
+        reason = result.failure or "stopped by a signal"
         job.status = JobStatus.FAILED
-        # A search asks what kind of failure it was, and has words of its own for pruned trials.
-        kind = getattr(errors, outcome.kind, SweepError)
-        where = "" if outcome.is_pruned else f"job {order.folder.name}: "
+        # A search needs the exception class, and words the message for pruned trials itself.
+        kind = getattr(errors, result.kind, SweepError)
+        where = "" if result.is_pruned else f"job {order.folder.name}: "
         job.return_value = kind(where + reason)
     return job
 
 
 def record_crash(order: JobSpec, reason: str) -> JobResult:
-    """The outcome of a job whose process could not say anything itself."""
+    """Record and return the result of a job whose process died."""
     note_failure(order.folder, SweepError(reason))
     return JobResult(failure=reason)

@@ -1,7 +1,7 @@
-"""One job of a sweep in a process of its own: what is told to the process, and what it tells.
+"""One job of a sweep in a separate process: its specification, its result, and running it.
 
-Both are plain values and what Hydra's launchers are given; a process that starts a job imports
-korlm, tells OmegaConf and Hydra what the command line would tell them, and does as the command.
+Both are pickled. The process imports korlm, registers settings and resolvers as the command line
+does, and runs the command's function.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from korlm import config
 from korlm.cli import command as cli
 from korlm.cli import output_dirs
 from korlm.cli.arguments import key_of
-from korlm.config.renamed import register_config_source
+from korlm.cli.config_source import register_config_source
+from korlm.config import registry
 from korlm.sweeps.folder import job_settings, register_resolvers, settings_in
 from korlm.utils.errors import KorlmError, Pruned
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A job to be done.
+    """Specification of a job.
 
     Attributes:
-        context: Hydra's reader of conf/, and callbacks.
-        config: the settings of the sweep; its folder stands in them.
-        overrides: of the job.
-        number: of the job in the sweep.
-        folder: of the job, absolute.
-        environment: variables to be set before anything heavy is imported.
+        context: Hydra's config loader and callbacks.
+        config: settings of the sweep, including its folder.
+        overrides: overrides of the job.
+        number: index of the job in the sweep.
+        folder: folder of the job, absolute.
+        environment: environment variables to set before heavy imports.
     """
 
     context: HydraContext
@@ -51,12 +52,12 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job ended.
+    """Result of a job.
 
     Attributes:
-        value: what a sweeper minimises, if it came to its end.
-        failure: why it did not, in one line; empty if it was stopped by a signal.
-        kind: class of korlm.utils.errors that says it; empty for what no user can be blamed for.
+        value: value to minimize; None if the job did not finish.
+        failure: why it did not finish, in one line; empty if it was stopped by a signal.
+        kind: exception class in korlm.utils.errors; empty for unexpected exceptions.
     """
 
     value: float | None = None
@@ -65,22 +66,23 @@ class JobResult:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether somebody stopped it; last.pt is written, if there was anything to write."""
+        """Return whether a signal stopped it; it has written last.pt if there was progress."""
         return self.value is None and not self.failure
 
     @property
     def is_pruned(self) -> bool:
-        """Whether a search ended it early, which is no failure of its own."""
+        """Return whether a search pruned it."""
         return self.kind == Pruned.__name__
 
 
 def run(order: JobSpec) -> JobResult:
-    """Does a job in this process, as Hydra's own launcher would; leaves what it leaves."""
+    """Run a job in this process as Hydra's basic launcher does, with the same files."""
     own = job_settings(of_the_job(order.overrides))
-    if settings_in(order.folder) not in (None, own):  # it waited in a queue too long
-        return JobResult(failure=f"{order.folder}: has become the folder of another job meanwhile")
+    if settings_in(order.folder) not in (None, own):  # reused while this job waited in a queue
+        return JobResult(failure=f"{order.folder}: is now the folder of another job")
+    registry.import_modules(order.config.imports)  # typed for this sweep, see check_override
     task = _task_of(order.config.hydra.job.config_name)
-    Plugins.instance()  # finds the readers of files that load_sweep_config needs
+    Plugins.instance()  # registers the config sources that load_sweep_config needs
     setup_globals()
     config = order.context.config_loader.load_sweep_config(order.config, list(order.overrides))
     with open_dict(config):
@@ -106,27 +108,27 @@ def run(order: JobSpec) -> JobResult:
 
 
 def of_the_job(overrides: Sequence[str]) -> list[str]:
-    """Those that make a job what it is; Hydra's own say where and how it runs."""
+    """Return the overrides of the job without Hydra's own."""
     return [override for override in overrides if not key_of(override).startswith("hydra")]
 
 
 def format_exception(error: BaseException) -> str:
-    """What is not a user's mistake, in one line."""
+    """Return an unexpected exception as one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}"
 
 
 def _task_of(command: str) -> Callable[[DictConfig], Any]:
-    """Return what a command does with one job, in a process that it did not start.
+    """Return the function of a command, set up in this process.
 
     Args:
-        command: its module in korlm.
+        command: name of the module in korlm.
     """
-    # As a rule the command's own module is __main__ instead, and that of another process.
+    # In the command's own process this module is __main__.
     importlib.import_module(f"korlm.{command}")
     hydra.version.setbase(cli.VERSION_BASE)
-    logging.raiseExceptions = False  # as in a command's own process
-    config.register()
+    logging.raiseExceptions = False  # as in the command's own process
+    config.store_schemas()
     register_config_source(command)
     output_dirs.register_resolvers()
     register_resolvers()

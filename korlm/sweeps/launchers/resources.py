@@ -1,4 +1,4 @@
-"""How one machine is shared out among jobs that run at the same time: its cores, its GPUs."""
+"""Distribution of cores and GPUs of one machine among parallel jobs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def visible_gpus(environment: Mapping[str, str] | None = None) -> list[str]:
-    """The GPUs that a process may use, as CUDA names them; without PyTorch, which takes seconds.
+    """Return the CUDA names of the GPUs that a process may use, without importing PyTorch.
 
     Args:
-        environment: of the process; None: of this one.
+        environment: environment variables of the process; None: of this one.
 
     >>> visible_gpus({"CUDA_VISIBLE_DEVICES": "2, 3"}), visible_gpus({"CUDA_VISIBLE_DEVICES": ""})
     (['2', '3'], [])
     """
     named = (os.environ if environment is None else environment).get(VISIBLE)
     if named is not None:
-        found = [name.strip() for name in named.split(",")]
-        wrong = [at for at, name in enumerate(found) if name in ("", "-1")]
-        return found[: wrong[0]] if wrong else found  # CUDA reads no further either
+        names = [name.strip() for name in named.split(",")]
+        wrong = [at for at, name in enumerate(names) if name in ("", "-1")]
+        return names[: wrong[0]] if wrong else names  # CUDA ignores the rest, too
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     except OSError:
@@ -32,13 +32,13 @@ def visible_gpus(environment: Mapping[str, str] | None = None) -> list[str]:
 
 
 def jobs_at_a_time(num_jobs: int, cores: int, threads: int | None, num_gpus: int) -> int:
-    """How many jobs run at the same time if the user does not say.
+    """Return the default number of parallel jobs.
 
     Args:
-        num_jobs: how many there are.
-        cores: that this process may use.
-        threads: of each job; None: the cores are shared out evenly.
-        num_gpus: that the jobs may use; each takes one.
+        num_jobs: number of jobs.
+        cores: cores available to this process.
+        threads: threads per job; None: cores are distributed evenly.
+        num_gpus: GPUs available to the jobs; each uses one.
 
     >>> jobs_at_a_time(20, 8, 1, 0), jobs_at_a_time(20, 8, 3, 0), jobs_at_a_time(20, 8, 1, 2)
     (8, 2, 2)
@@ -49,10 +49,9 @@ def jobs_at_a_time(num_jobs: int, cores: int, threads: int | None, num_gpus: int
 def environments(
     count: int, cores: int, threads: int | None, gpus: Sequence[str], gpus_each: int = 1
 ) -> list[dict[str, str]]:
-    """What each of the jobs that run at the same time finds in its environment.
+    """Return the environment variables of each parallel job.
 
-    Each has GPUs of its own as long as they suffice; then they are dealt out in turn. Jobs whose
-    threads are left to PyTorch share the cores.
+    GPUs are assigned round-robin. Without ``threads``, cores are distributed evenly.
 
     >>> environments(3, 8, None, [])
     [{'OMP_NUM_THREADS': '2'}, {'OMP_NUM_THREADS': '2'}, {'OMP_NUM_THREADS': '2'}]

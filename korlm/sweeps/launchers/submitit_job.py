@@ -1,8 +1,8 @@
-"""A job that submitit has started: its place among its processes, its time limit.
+"""A job started by submitit: its rank and its time limit.
 
-SLURM's signal before the limit ends training as Ctrl-C does, between two steps and with last.pt
-written; only then submitit is told, which queues the job again. Its own way would be to do so in
-the midst of a step. The job then goes on from last.pt, with the numbers of an unbroken run.
+SLURM's signal before the time limit stops training like Ctrl-C, between two steps and after writing
+last.pt. Only then submitit queues the job again (its own handler would interrupt a step). The job
+resumes from last.pt, with the numbers of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from korlm.sweeps.launchers.job import JobResult, JobSpec, run
 from korlm.utils import dist_env
 from korlm.utils.signals import signals_as_keyboard_interrupt
 
-TELLING_SECONDS = 30.0
+FAILURE_FILE_SECONDS = 30.0  # wait of other ranks for failed.txt of rank 0
 
 
 class Submitted:
-    """What submitit calls in each process of a job."""
+    """Callable that submitit runs in each process of a job."""
 
     def __call__(self, order: JobSpec) -> JobResult:
-        """Does a job; its first process gives the outcome."""
+        """Run a job; rank 0 returns its result."""
         os.environ.update(order.environment)
         environment = JobEnvironment()
         limit, at_limit = environment._usr_sig(), list[int]()
@@ -44,51 +44,50 @@ class Submitted:
         try:
             with signals_as_keyboard_interrupt():
                 set_distributed_env(environment)
-                outcome = run(order)
+                result = run(order)
         except KeyboardInterrupt:
-            outcome = JobResult()
-        place = dist_env.place()
-        if not place.is_main_process:
-            _end(0 if not outcome.failure or _wait_for_failure_file(order.folder) else 1)
-        if outcome.is_stopped:
+            result = JobResult()
+        if not dist_env.place().is_main_process:
+            _end(0 if not result.failure or _wait_for_failure_file(order.folder) else 1)
+        if result.is_stopped:
             if at_limit:
                 try:
                     queue_again(limit, None)
                 except SystemExit as end:
                     _end(int(str(end.code)) & 0xFF)
-            _end(130)  # without a result: a cluster that takes the machine away queues it again
-        return outcome
+            _end(130)  # no result: after a preemption the cluster queues it again
+        return result
 
     def checkpoint(self, order: JobSpec) -> DelayedSubmission:
-        """What submitit is to do after the time limit: the same, which finds last.pt."""
+        """Return the submission after the time limit: the same job, which resumes from last.pt."""
         return DelayedSubmission(self, order)
 
 
 def _wait_for_failure_file(job: Path) -> bool:
-    """Waits for the first process to tell of a mistake, which all of them make as a rule.
+    """Wait until rank 0 has recorded a failure, which usually occurs in all ranks.
 
-    A process that fails alone must end by its own word: the others wait for it.
+    A rank that fails alone must exit with an error, since the others wait for it.
     """
-    until = time.monotonic() + TELLING_SECONDS
-    while not (told := (job / FAILED).is_file()) and time.monotonic() < until:
+    until = time.monotonic() + FAILURE_FILE_SECONDS
+    while not (recorded := (job / FAILED).is_file()) and time.monotonic() < until:
         time.sleep(0.1)
-    return told
+    return recorded
 
 
 def set_distributed_env(environment: JobEnvironment) -> None:
-    """Tells korlm.utils.dist_env of this process's place if the job has several, as torchrun would.
+    """Set the environment variables of torchrun if the job has several processes.
 
     Args:
-        environment: submitit's word of it.
+        environment: submitit's description of the job.
     """
     if environment.num_tasks == 1:
         return
-    alone = environment.num_nodes == 1
-    # All must come to the same port without talking; below those that systems give away.
+    single_node = environment.num_nodes == 1
+    # All ranks must choose the same port without communicating, below the ephemeral ports.
     port = random.Random(environment.job_id).randint(20000, 30000)
     os.environ.update(
         TORCHELASTIC_RUN_ID=f"submitit-{environment.job_id}",
-        MASTER_ADDR="127.0.0.1" if alone else environment.hostnames[0],
+        MASTER_ADDR="127.0.0.1" if single_node else environment.hostnames[0],
         MASTER_PORT=str(port),
         RANK=str(environment.global_rank),
         WORLD_SIZE=str(environment.num_tasks),
@@ -98,7 +97,7 @@ def set_distributed_env(environment: JobEnvironment) -> None:
 
 
 def _end(code: int) -> NoReturn:
-    """Ends the process without Python's own end, which PyTorch's threads may turn into a crash."""
+    """Exit without Python's cleanup, in which threads of PyTorch may crash."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,3 +1,3 @@
-"""Search of settings: proposes jobs of a sweep, learns from their figures, ends bad ones early."""
+"""Hyperparameter search with Optuna: proposes jobs of a sweep and prunes bad ones."""
 
 from __future__ import annotations

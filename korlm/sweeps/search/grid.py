@@ -1,4 +1,4 @@
-"""Hydra's sweeper for all combinations of the values that were given, each checked beforehand."""
+"""Grid sweeper: runs all combinations of values, after checking the settings of every job."""
 
 from __future__ import annotations
 
@@ -11,25 +11,23 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
-from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm.config import CorpusConfig, GridConfig, PrepareSettings, TrainSettings
 from korlm.config.error_messages import format_config_error
 from korlm.config.serialization import to_settings
 from korlm.sweeps.folder import job_name
+from korlm.sweeps.search.base import KorlmSweeper
 from korlm.sweeps.search.space import swept_keys
 from korlm.utils.errors import ConfigError, KorlmError
 
 
-class GridSweeper(Sweeper):
-    """hydra/sweeper=basic, the default, in the place of Hydra's own.
+class GridSweeper(KorlmSweeper):
+    """hydra/sweeper=basic, the default; replaces Hydra's own.
 
-    Hydra's composes the settings of all jobs before the first one starts, but does not check their
-    values: one out of range in the last of 20 jobs would be found hours later.
+    Hydra's basic sweeper composes the settings of all jobs first, but does not validate them: an
+    invalid value in the last of 20 jobs would fail hours later.
 
     Args:
         settings: see ``GridConfig``.
@@ -37,31 +35,16 @@ class GridSweeper(Sweeper):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = GridConfig(**settings)
-        self.hydra_context: HydraContext | None = None
-        self.config: DictConfig | None = None
-        self.launcher: Launcher | None = None
-
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Take what Hydra gives, and make the launcher."""
-        from hydra.core.plugins import Plugins
-
-        self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Check the settings of all jobs, then run them; nothing is written before.
 
         Args:
-            arguments: overrides as typed, those of Hydra left out.
+            arguments: overrides as typed, without those of Hydra.
 
         Raises:
             ConfigError: the settings of a job are wrong, or a file of its corpus does not exist.
         """
-        assert self.hydra_context and self.config is not None and self.launcher
         params = self.settings.params or {}
         typed = [*(f"{key}={value}" for key, value in params.items()), *arguments]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -81,50 +64,49 @@ class GridSweeper(Sweeper):
 
     def _check_all(self, jobs: Sequence[Sequence[str]], swept: frozenset[str]) -> None:
         assert self.config is not None
-        found: list[CorpusConfig] = []
+        checked: list[CorpusConfig] = []
         for number, overrides in enumerate(jobs):
             try:
-                self._check(overrides, found)
+                self._check(overrides, checked)
             except (KorlmError, HydraException, OmegaConfBaseException) as error:
                 reason = format_config_error(error, self.config.hydra.job.config_name)
                 name = job_name(number, overrides, swept)
                 which = f" (job {name}, {number + 1} of {len(jobs)}; no job was started)"
                 raise ConfigError(reason + which * (len(jobs) > 1)) from error
 
-    def _check(self, overrides: Sequence[str], found: list[CorpusConfig]) -> None:
+    def _check(self, overrides: Sequence[str], checked: list[CorpusConfig]) -> None:
         """Check the settings of a job, and that the files of its corpus exist.
 
         Args:
             overrides: of the job.
-            found: corpora of earlier jobs, whose files exist.
+            checked: corpora of earlier jobs, whose files exist.
         """
-        assert self.hydra_context and self.config is not None
         loader = self.hydra_context.config_loader
         tree = loader.load_sweep_config(self.config, list(overrides))
         with open_dict(tree):
             del tree["hydra"]
         settings = to_settings(tree)
         reads_text = isinstance(settings, (PrepareSettings, TrainSettings))
-        if not reads_text or getattr(settings, "prepared", None) or settings.corpus in found:
+        if not reads_text or getattr(settings, "prepared", None) or settings.corpus in checked:
             return
-        from korlm.corpus.sources import find_sources  # pyarrow takes its time
+        from korlm.corpus.sources import find_sources  # slow import
 
         find_sources(settings.corpus)
-        found.append(settings.corpus)
+        checked.append(settings.corpus)
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
-    """Return the overrides of each job; what is typed twice for a key counts as typed last.
+    """Return the overrides of each job; the last override of a key wins.
 
     Raises:
-        ConfigError: a key is given an interval, of which there is no list of values.
+        ConfigError: an interval was given, which has no list of values.
     """
     choices: dict[str, list[str]] = {}
     for override in overrides:
         key = override.get_key_element()
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise ConfigError(
-                f"{override.input_line}: an interval is searched, with hydra/sweeper=optuna; give "
+                f"{override.input_line}: an interval needs hydra/sweeper=optuna; give "
                 "several values, such as 0.01,0.02 or range(1,4)"
             )
         if override.is_sweep_override():

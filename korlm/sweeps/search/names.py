@@ -1,19 +1,11 @@
-"""Names of files and attributes that the parts of a search share."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
+"""Constants shared by the parts of a search."""
 
 DATABASE = "search.db"
 
 
-PRUNED = "pruned"  # attribute of a trial: why its job was ended early
+PRUNED = "pruned"  # attribute of a trial: why its job was pruned
 
 
-# A share of the training as a whole number, which Optuna's steps are: trials with batches of other
-# sizes have other steps, and can be compared all the same.
+# Optuna's steps are integers: the fraction of training times this number. Optimizer steps would not
+# be comparable between trials with different batch sizes.
 PROGRESS_RESOLUTION = 1_000_000

@@ -1,7 +1,7 @@
-"""The job's side of a search: tells it the figures of each validation, and ends a hopeless trial.
+"""Pruning: reports each validation of a job to the search, and stops a bad trial.
 
-Jobs may run in any process: they find the search in the folder of the sweep, and their trial by
-their overrides.
+Jobs may run in any process: they open the search in the folder of the sweep, and find their trial
+by their overrides.
 """
 
 from __future__ import annotations
@@ -25,59 +25,60 @@ QUALITY = ("loss", "perplexity", "perplexity_known", "eojeol_perplexity", "bits_
 
 @dataclass
 class PruningCallback:
-    """Looks at each validation of one trial.
+    """Validation callback of one trial.
 
     Attributes:
         study: the search.
-        trial_id: of the trial in it.
-        objective: SPLIT.KEY that is minimised; KEY of valid stands for it until the end.
+        trial_id: id of the trial.
+        objective: SPLIT.KEY to minimize; pruning uses KEY of valid.
     """
 
     study: optuna.Study
     trial_id: int
     objective: str
 
-    def __call__(self, step: int, share: float, figures: Mapping[str, float]) -> None:
-        """Notes a validation.
+    def __call__(self, step: int, progress: float, metrics: Mapping[str, float]) -> None:
+        """Report a validation.
 
         Args:
-            step: optimizer steps done.
-            share: of all steps of the run.
-            figures: of valid, as metrics.json has them.
+            step: optimizer steps so far.
+            progress: fraction of all steps of the run.
+            metrics: metrics of valid, with the keys of metrics.json.
 
         Raises:
-            Pruned: others were better at this share of their training.
+            Pruned: other trials were better at this point of training.
         """
         key = self.objective.partition(".")[2]
         if key not in QUALITY:
             return
-        storage, moment = self.study._storage, round(share * PROGRESS_RESOLUTION)
-        value = cost(self.objective, figures[key])
-        storage.set_trial_intermediate_value(self.trial_id, moment, value)
+        storage = self.study._storage
+        value = cost(self.objective, metrics[key])
+        at = round(progress * PROGRESS_RESOLUTION)
+        storage.set_trial_intermediate_value(self.trial_id, at, value)
         trial = storage.get_trial(self.trial_id)
-        if share < 1 and self.study.pruner.prune(self.study, trial):
+        if progress < 1 and self.study.pruner.prune(self.study, trial):
             reason = (
-                f"pruned at step {step}, {share:.0%} of its training: valid.{key} {value:.4g}, "
+                f"pruned at step {step}, {progress:.0%} of its training: valid.{key} {value:.4g}, "
                 "worse than the median of the trials before it"
             )
-            self.note(reason)
+            self.record_reason(reason)
             raise Pruned(reason)
 
-    def note(self, reason: str) -> None:
-        """Tells the search why the settings are hopeless; an exception may not reach it whole."""
+    def record_reason(self, reason: str) -> None:
+        """Store why the trial ended, since launchers may not preserve the exception."""
         self.study._storage.set_trial_user_attr(self.trial_id, PRUNED, reason)
 
 
 @contextmanager
-def watching(
+def open_callback(
     sweep: Path, overrides: Sequence[str], objective: str
 ) -> Iterator[PruningCallback | None]:
-    """What watches over a job, if it is a trial of a search.
+    """Yield the pruning callback of a job, or None if it is not a trial of a search.
 
     Args:
         sweep: folder of the sweep.
-        overrides: of the job.
-        objective: SPLIT.KEY that is minimised.
+        overrides: overrides of the job.
+        objective: SPLIT.KEY to minimize.
     """
     if not (sweep / DATABASE).is_file():
         yield None
@@ -90,9 +91,9 @@ def watching(
         if trial_id is None:
             yield None
             return
-        watcher = PruningCallback(study, trial_id, objective)
+        callback = PruningCallback(study, trial_id, objective)
         try:
-            yield watcher
+            yield callback
         except TrainingError as error:
-            watcher.note(str(error))
+            callback.record_reason(str(error))
             raise

@@ -1,4 +1,4 @@
-"""The space of a search: overrides in Hydra's grammar -> what is fixed and what is searched."""
+"""Search space: parses overrides in Hydra's grammar into fixed and searched settings."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Value = int | float | str
 
 @dataclass(frozen=True)
 class Dimension:
-    """The values that a setting may take: one of several, or a number between two.
+    """Values of one searched setting: choices, or a range of numbers.
 
     Attributes:
-        typed: as it stands in the file or on the command line.
-        choices: texts; empty for a number.
-        low: the smallest number.
-        high: the largest one, included.
-        step: between two numbers, from low on; None: any number.
-        log: whether orders of magnitude are equally likely.
-        whole: whether the numbers are whole.
+        typed: text in the file or on the command line.
+        choices: possible values; empty for numbers.
+        low: smallest number.
+        high: largest number, included.
+        step: distance of possible numbers, starting at ``low``; None: continuous.
+        log: whether to sample on a logarithmic scale.
+        is_integer: whether the numbers are integers.
     """
 
     typed: str
@@ -36,18 +36,18 @@ class Dimension:
     high: float = 0
     step: float | None = None
     log: bool = False
-    whole: bool = False
+    is_integer: bool = False
 
     def example(self) -> Value:
-        """One of the values; no whole number where there need not be one."""
+        """Return some value; not an integer if the dimension is continuous."""
         if self.choices:
             return self.choices[0]
-        if self.whole:
+        if self.is_integer:
             return int(self.low)
         return float(self.low) + (0.0 if self.step else 0.6180339 * (self.high - self.low))
 
     def text(self, value: Value) -> str:
-        """A value as an override has it; four digits are enough for anything that is searched.
+        """Return a value as text of an override, with four digits if that stays in the range.
 
         >>> Dimension("", low=0.0, high=1.0).text(0.123456)
         '0.1235'
@@ -62,61 +62,61 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """What all trials share, and what they differ in.
+    """Fixed and searched settings of a search.
 
     Attributes:
-        fixed: key -> override.
-        searched: key, with the plus that adds it -> its values.
+        fixed: key -> override that all trials share.
+        searched: key (with Hydra's ``+`` if any) -> possible values.
     """
 
     fixed: dict[str, str]
     searched: dict[str, Dimension]
 
     def overrides(self, values: Mapping[str, Value]) -> list[str]:
-        """Those of a trial.
+        """Return the overrides of a trial.
 
         Args:
-            values: of all searched settings.
+            values: key -> value of all searched settings.
         """
-        found = [f"{key}={dim.text(values[key])}" for key, dim in self.searched.items()]
-        return [*self.fixed.values(), *found]
+        own = [f"{key}={dim.text(values[key])}" for key, dim in self.searched.items()]
+        return [*self.fixed.values(), *own]
 
     def description(self) -> dict[str, str]:
-        """Key -> what was typed, of all that makes two searches the same."""
+        """Return key -> typed text of all settings that identify the search."""
         fixed = {key: text for key, text in self.fixed.items() if not is_of_the_command(key)}
         return fixed | {key_of(key): f"{key}={dim.typed}" for key, dim in self.searched.items()}
 
     def example_overrides(self) -> list[str]:
-        """The overrides of some trial."""
+        """Return the overrides of some trial."""
         return self.overrides({key: dim.example() for key, dim in self.searched.items()})
 
 
 def read_space(
     params: Mapping[str, Any], arguments: Sequence[str], config_loader: Any = None
 ) -> Space:
-    """The space that a file and a command line describe; the latter wins.
+    """Return the space given by a file and a command line, which takes precedence.
 
     Args:
-        params: setting -> value or sweep, of the file.
+        params: setting -> value or sweep, from the file.
         arguments: overrides as typed.
-        config_loader: Hydra's, for ``glob(...)``.
+        config_loader: Hydra's config loader, for ``glob(...)``.
 
     Raises:
-        ConfigError: a range without numbers, or nothing to search.
-        HydraException: what is not Hydra's grammar.
+        ConfigError: a range is empty, or nothing is searched.
+        HydraException: an override does not follow Hydra's grammar.
 
     >>> space = read_space({"a": "interval(0, 1)", "b": 3}, ["a=tag(log, interval(1, 9))", "c=x,y"])
     >>> space.fixed, list(space.searched), space.searched["a"].log, space.searched["c"].choices
     ({'b': 'b=3'}, ['a', 'c'], True, ('x', 'y'))
     """
-    from_file = [f"{key}={_plain(value)}" for key, value in params.items()]
+    from_file = [f"{key}={_hydra_text(value)}" for key, value in params.items()]
     parser = OverridesParser.create(config_loader=config_loader)
     fixed: dict[str, str] = {}
     searched: dict[str, Dimension] = {}
     for override in parser.parse_overrides([*from_file, *arguments]):
         assert override.input_line is not None
         key = key_of(override.input_line)
-        if key == "sweep":  # has said what is in params
+        if key == "sweep":  # its file is already in params
             continue
         fixed.pop(key, None)
         for same in [other for other in searched if key_of(other) == key]:
@@ -151,8 +151,8 @@ def swept_keys(arguments: Iterable[str]) -> frozenset[str]:
     )
 
 
-def _plain(value: Any) -> str:
-    """A value of a YAML file in Hydra's grammar."""
+def _hydra_text(value: Any) -> str:
+    """Return a YAML value in Hydra's grammar."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -165,35 +165,35 @@ def _dimension(override: Override) -> Dimension:
     if isinstance(sweep, IntervalSweep):
         low, high = sweep.start, sweep.end
         assert low is not None and high is not None
-        whole = isinstance(low, int)
-        found = Dimension(typed, (), low, high, 1 if whole else None, log, whole)
+        is_integer = isinstance(low, int)
+        dimension = Dimension(typed, (), low, high, 1 if is_integer else None, log, is_integer)
     elif override.is_range_sweep():
         texts = list(override.sweep_string_iterator())
         numbers = sorted(float(f"{float(text):.12g}") for text in texts)
         if not numbers:
-            raise ConfigError(f"{line}: there is no number in this range")
-        whole = not any("." in text for text in texts)
+            raise ConfigError(f"{line}: this range is empty")
+        is_integer = not any("." in text for text in texts)
         step = float(f"{numbers[1] - numbers[0]:.12g}") if len(numbers) > 1 else 1
-        found = Dimension(typed, (), numbers[0], numbers[-1], step, log, whole)
+        dimension = Dimension(typed, (), numbers[0], numbers[-1], step, log, is_integer)
     else:
-        found = Dimension(typed, tuple(dict.fromkeys(override.sweep_string_iterator())))
-        if not found.choices:
+        dimension = Dimension(typed, tuple(dict.fromkeys(override.sweep_string_iterator())))
+        if not dimension.choices:
             raise ConfigError(f"{line}: matches nothing")
-    return _checked(found, line)
+    return _checked(dimension, line)
 
 
-def _checked(found: Dimension, line: str) -> Dimension:
-    if found.choices:
-        return found
-    if not (abs(found.low) < float("inf") and abs(found.high) < float("inf")):
-        raise ConfigError(f"{line}: must lie between two finite numbers")
-    if found.low > found.high:
-        raise ConfigError(f"{line}: ends below where it begins; the smaller number comes first")
-    if found.log and found.low <= 0:
-        raise ConfigError(f"{line}: a logarithm needs numbers above 0")
-    if found.log and found.step not in (None, 1):
+def _checked(dimension: Dimension, line: str) -> Dimension:
+    if dimension.choices:
+        return dimension
+    if not (abs(dimension.low) < float("inf") and abs(dimension.high) < float("inf")):
+        raise ConfigError(f"{line}: the bounds must be finite")
+    if dimension.low > dimension.high:
+        raise ConfigError(f"{line}: the smaller number must come first")
+    if dimension.log and dimension.low <= 0:
+        raise ConfigError(f"{line}: a logarithmic range needs numbers above 0")
+    if dimension.log and dimension.step not in (None, 1):
         raise ConfigError(
-            f"{line}: a logarithm has no steps but 1: give tag(log, interval(FIRST, LAST)) or "
-            "tag(log, int(interval(FIRST, LAST)))"
+            f"{line}: a logarithmic range can only have step 1: give "
+            "tag(log, interval(FIRST, LAST)) or tag(log, int(interval(FIRST, LAST)))"
         )
-    return found
+    return dimension

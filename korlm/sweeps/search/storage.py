@@ -1,4 +1,4 @@
-"""The file in which a search remembers its trials, as the search and its jobs open it."""
+"""The database of a search, shared by the search and its jobs."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ STUDY = "korlm"
 
 @contextmanager
 def storage_of(folder: Path) -> Iterator[RDBStorage]:
-    """The database of a search, closed at the end.
+    """Open the database of a search within the block.
 
     Raises:
         OutputError: it is damaged, or cannot be written.
     """
     path = (folder / DATABASE).resolve()
-    url = URL.create("sqlite", database=str(path)).render_as_string()  # of any letters
+    url = URL.create("sqlite", database=str(path)).render_as_string()  # escapes special characters
     with _usable(path):
-        # A writer waits for the others: jobs may run side by side.
+        # Jobs write in parallel and wait for each other.
         waiting = {"connect_args": {"timeout": 60}}
         storage = RDBStorage(url, engine_kwargs=waiting)
         try:
@@ -47,19 +47,19 @@ def _usable(path: Path) -> Iterator[None]:
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise OutputError(
-            f"{path}: the search cannot use it ({reason}); make room on the disk, or remove the "
-            "file: the search begins anew, and jobs that are done are not run again"
+            f"{path}: the search cannot use it ({reason}); free disk space, or delete the file: "
+            "the search then starts over, and finished jobs are not run again"
         ) from error
 
 
 def study_for_jobs(storage: RDBStorage) -> optuna.Study:
-    """The search as its jobs see it, with the pruner that it was opened with."""
+    """Return the study for a job, with the pruner that the search was opened with."""
     study = optuna.load_study(
         study_name=STUDY, storage=storage, sampler=optuna.samplers.RandomSampler(0)
     )
-    name, trials, share = study.user_attrs["pruner"]
+    name, trials, warmup_ratio = study.user_attrs["pruner"]
     if name == Pruner.median.value:
-        warmup = round(share * PROGRESS_RESOLUTION)
+        warmup = round(warmup_ratio * PROGRESS_RESOLUTION)
         study.pruner = optuna.pruners.MedianPruner(trials, warmup, n_min_trials=trials)
     else:
         study.pruner = optuna.pruners.NopPruner()
@@ -67,11 +67,11 @@ def study_for_jobs(storage: RDBStorage) -> optuna.Study:
 
 
 def running_trial(study: optuna.Study, overrides: Sequence[str]) -> int | None:
-    """The id of the trial that a job runs for.
+    """Return the id of the trial that a job belongs to; None if there is none.
 
     Args:
         study: the search.
-        overrides: of the job.
+        overrides: overrides of the job.
     """
     mine = settings_of(overrides)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

@@ -1,9 +1,8 @@
-"""The study of a search: its trials in search.db and how they ended (Optuna; Akiba et al. 2019).
+"""The study of a search: its trials in search.db and their results (Optuna; Akiba et al. 2019).
 
-A trial is RUNNING while its job is; whatever ends the command turns it back to WAITING, and the
-next command takes it up under its number, with its settings and so in its folder. Each proposal has
-a sampler of its own, seeded by the trial's number: a search that is resumed proposes what an
-undisturbed one would have, and not its first trials anew.
+A trial is RUNNING while its job runs. If the command ends, it becomes WAITING, and the next command
+resumes it under the same number, with the same settings and folder. Each trial has its own sampler,
+seeded by its number, so that a resumed search proposes what an uninterrupted one would have.
 """
 
 from __future__ import annotations
@@ -39,30 +38,32 @@ logger = logging.getLogger(__name__)
 
 
 def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The trial of the smallest finite value."""
-    whole = [t for t in trials if t.state is TrialState.COMPLETE and math.isfinite(t.value or 0.0)]
-    return min(whole, key=lambda trial: trial.value or 0.0, default=None)
+    """Return the trial with the smallest finite value."""
+    finished = [
+        t for t in trials if t.state is TrialState.COMPLETE and math.isfinite(t.value or 0.0)
+    ]
+    return min(finished, key=lambda trial: trial.value or 0.0, default=None)
 
 
 def last_reason(trials: Sequence[FrozenTrial]) -> str:
-    """What the last trial that failed, failed with."""
+    """Return the reason of the last failed trial."""
     reasons = [text for trial in trials if (text := reason(trial))]
-    return f"the last with: {reasons[-1]}" if reasons else "each being beyond all floats"
+    return f"the last with: {reasons[-1]}" if reasons else "no objective is finite"
 
 
 def reason(trial: FrozenTrial) -> str:
-    """Why a trial has no figure; empty if it has one."""
-    has_figure = trial.state is TrialState.COMPLETE
-    return "" if has_figure else str(trial.user_attrs.get(PRUNED, trial.user_attrs.get("reason")))
+    """Return why a trial has no result; empty if it has one."""
+    is_complete = trial.state is TrialState.COMPLETE
+    return "" if is_complete else str(trial.user_attrs.get(PRUNED, trial.user_attrs.get("reason")))
 
 
 def shown(value: float | None) -> str:
-    """A figure of merit, whatever its sign."""
+    """Return an objective as text, without the sign of maximized metrics."""
     assert value is not None
     return f"{abs(value):,.4f}" if math.isfinite(value) else "infinite"
 
 
-GIVE_UP = 5  # trials: when the first so many have all failed, so will the next ones
+GIVE_UP = 5  # give up if this many first trials have all failed
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class Proposal:
     """A trial to run.
 
     Attributes:
-        number: of the trial.
-        overrides: of its job.
+        number: number of the trial.
+        overrides: overrides of its job.
     """
 
     number: int
@@ -110,28 +111,28 @@ class Search:
         self.study.set_user_attr("pruner", pruner)
 
     def _compare(self) -> None:
-        """Refuses to mix two searches in one folder."""
+        """Reject a search that differs from the one in this folder."""
         mine = self.space.description() | {"objective": f"objective={self.objective}"}
-        begun = self.study.user_attrs.get("space")
-        if begun is None:
+        stored = self.study.user_attrs.get("space")
+        if stored is None:
             self.study.set_user_attr("space", mine)
             return
-        for key in {**begun, **mine}:
-            if begun.get(key) != mine.get(key):
+        for key in {**stored, **mine}:
+            if stored.get(key) != mine.get(key):
                 raise ConfigError(
-                    f"{self.folder}: this search was begun with "
-                    f"{begun.get(key, f'no setting of {key}')}, not with "
-                    f"{mine.get(key, f'no setting of {key}')}: its figures would not compare; "
-                    "begin another search, in a folder of its own"
+                    f"{self.folder}: this search was started with "
+                    f"{stored.get(key, f'no setting of {key}')}, not with "
+                    f"{mine.get(key, f'no setting of {key}')}: results would not be comparable; "
+                    "start another search in a new folder"
                 )
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """All that there are."""
+        """Return all trials."""
         return self.study.get_trials(deepcopy=False)
 
-    def release(self) -> None:
-        """Turns trials whose job has died into waiting ones; one that was pruned is over."""
+    def requeue_running(self) -> None:
+        """Set running trials to waiting, or to pruned if they were pruned."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if PRUNED in trial.user_attrs:
                 self.study.tell(trial.number, state=TrialState.PRUNED)
@@ -139,12 +140,12 @@ class Search:
                 self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def log_resumed(self) -> None:
-        """Tells how far earlier commands have come."""
+        """Log the progress of earlier commands."""
         trials = self.trials
         if trials:
             ended = sum(trial.state.is_finished() for trial in trials)
             logger.info(
-                "%s: %d of %d trials done before, %d taken up again",
+                "%s: %d of %d trials finished before, %d resumed",
                 self.folder / DATABASE,
                 ended,
                 max(self.config.n_trials, len(trials)),
@@ -152,12 +153,12 @@ class Search:
             )
 
     def propose(self, count: int) -> list[Proposal]:
-        """The next trials to run; none when there are as many as were asked for.
+        """Return the next trials to run; none if ``n_trials`` is reached.
 
-        A trial whose settings another one had before it takes that one's figure.
+        A trial with the same settings as an earlier one takes its result.
 
         Args:
-            count: at most so many.
+            count: maximum number of trials.
         """
         proposals: dict[Settings, Proposal] = {}
         while len(proposals) < count and (number := self._upcoming()) is not None:
@@ -169,7 +170,7 @@ class Search:
             self._running[trial.number] = trial
             earlier = self._finished(proposal.settings)
             if earlier is not None:
-                logger.info("trial %d: the settings of trial %d", trial.number, earlier.number)
+                logger.info("trial %d: same settings as trial %d", trial.number, earlier.number)
                 self._end(trial.number, earlier.state, earlier.values, reason(earlier))
             elif (first := proposals.get(proposal.settings)) is not None:
                 self._duplicates[trial.number] = first.number
@@ -178,44 +179,44 @@ class Search:
         return list(proposals.values())
 
     def _upcoming(self) -> int | None:
-        """The number of the next trial: one that waits to be taken up, or a new one."""
+        """Return the number of the next trial, waiting or new; None if there is none."""
         trials = self.trials
         waiting = (trial.number for trial in trials if trial.state is TrialState.WAITING)
         new = len(trials) if len(trials) < self.config.n_trials else None
         return next(waiting, new)
 
     def _finished(self, settings: Settings) -> FrozenTrial | None:
-        """The first trial of these settings that has come to an end."""
+        """Return the first finished trial with these settings."""
         for trial in self.trials:
             same = settings_of(trial.user_attrs.get("overrides", ())) == settings
             if trial.state.is_finished() and same:
                 return trial
         return None
 
-    def tell(self, number: int, result: float | BaseException) -> None:
-        """Notes how the job of a trial ended, and tells the user.
+    def record(self, number: int, result: float | BaseException) -> None:
+        """Record and log the result of a trial.
 
-        A loss that was not finite speaks against the settings, and the sampler learns it as it
-        learns of pruned trials; other failures say nothing about them. The job itself has noted
-        that in the database: launchers may give another exception than it ended with.
+        A loss that is not finite is reported to the sampler as a pruned trial, since the settings
+        caused it; other failures are not. The job has stored the reason in the database, because
+        launchers may not preserve its exception.
 
         Args:
-            number: of the trial.
-            result: what is to be minimised, or why there is nothing.
+            number: number of the trial.
+            result: value to minimize, or the exception.
 
         Raises:
-            OutputError: what keeps this trial from running would keep all from it.
+            OutputError: an error that would affect all further trials.
         """
         if isinstance(result, OutputError):
             raise result
-        twins = [twin for twin, first in self._duplicates.items() if first == number]
-        for each in (number, *twins):
+        duplicates = [trial for trial, first in self._duplicates.items() if first == number]
+        for each in (number, *duplicates):
             self._duplicates.pop(each, None)
             if not isinstance(result, BaseException):
                 self._end(each, TrialState.COMPLETE, [result])
                 continue
-            noted = PRUNED in self.trials[number].user_attrs
-            about_settings = noted or isinstance(result, (Pruned, TrainingError))
+            is_pruned = PRUNED in self.trials[number].user_attrs
+            about_settings = is_pruned or isinstance(result, (Pruned, TrainingError))
             state = TrialState.PRUNED if about_settings else TrialState.FAIL
             self._end(each, state, None, reason_of(result))
         logger.info("%s", self._line(number))
@@ -230,22 +231,22 @@ class Search:
         trial = self._running.pop(number)
         if why:
             trial.set_user_attr("reason", why)
-        told = values if state is TrialState.COMPLETE else None
-        self.study.tell(trial, told, state=state)
+        final = values if state is TrialState.COMPLETE else None
+        self.study.tell(trial, final, state=state)
 
     def _line(self, number: int) -> str:
-        """How a trial ended, and the best so far."""
+        """Return a line with the result of a trial and the best one so far."""
         trials = self.trials
         trial, best = trials[number], best_of(trials)
         settings = (f"{k}={d.text(trial.params[k])}" for k, d in self.space.searched.items())
         result = reason(trial) or f"{self.objective} {shown(trial.value)}"
-        known = f" (best: {shown(best.value)}, trial {best.number})" if best else ""
+        best_text = f" (best: {shown(best.value)}, trial {best.number})" if best else ""
         total = max(self.config.n_trials, len(trials))
         ended = sum(trial.state.is_finished() for trial in trials)
-        return f"trial {number} ({ended} of {total}): {result}{known}; {' '.join(settings)}"
+        return f"trial {number} ({ended} of {total}): {result}{best_text}; {' '.join(settings)}"
 
     def check(self) -> None:
-        """Gives up where going on promises nothing.
+        """Stop the search if the first trials have all failed.
 
         Raises:
             SearchError: the first trials have all failed.
@@ -258,34 +259,34 @@ class Search:
             )
 
     def require_result(self) -> None:
-        """Says that the search is over.
+        """Check that the search has a result.
 
         Raises:
-            SearchError: no trial has a finite figure.
+            SearchError: no trial has a finite objective.
         """
         trials = self.trials
         if best_of(trials) is None:
             raise SearchError(
-                f"none of the {len(trials)} trials has come to a finite {self.objective}, "
+                f"none of the {len(trials)} trials has a finite {self.objective}, "
                 + last_reason(trials)
             )
 
 
 @contextmanager
 def opened(folder: Path, space: Space, config: SearchConfig, objective: str) -> Iterator[Search]:
-    """A search in its folder, begun there or gone on with; one process at a time has it.
+    """Open the search in a folder, exclusively; create it if it does not exist.
 
     Raises:
-        OutputError: another process has it, or the database cannot be used.
-        ConfigError: the search that was begun there is another one.
+        OutputError: another process uses it, or the database cannot be used.
+        ConfigError: the folder contains a different search.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    taken = f"{folder}: another process searches in there; wait for it or end it first"
+    taken = f"{folder}: another process runs this search; wait for it or stop it first"
     with alone(folder / ".search.lock", taken), storage_of(folder) as storage:
         search = Search(storage, space, config, objective, folder)
-        search.release()
+        search.requeue_running()
         search.log_resumed()
         try:
             yield search
         finally:
-            search.release()
+            search.requeue_running()

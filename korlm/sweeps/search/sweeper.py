@@ -1,4 +1,4 @@
-"""Hydra's sweeper: asks the search for trials and has the launcher run them as jobs."""
+"""Optuna sweeper: gets trials from the search and lets the launcher run them as jobs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
-from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -17,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from korlm.config import SearchConfig
 from korlm.config.objective import check_objective
 from korlm.sweeps.callback import SweepTable
+from korlm.sweeps.search.base import KorlmSweeper
 from korlm.sweeps.search.space import Space, read_space
 from korlm.utils.errors import ConfigError, require_extra
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from korlm.sweeps.search.study import Proposal, Search
 
 
-class OptunaSweeper(Sweeper):
+class OptunaSweeper(KorlmSweeper):
     """hydra/sweeper=optuna.
 
     Args:
@@ -33,37 +32,28 @@ class OptunaSweeper(Sweeper):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = SearchConfig(**settings)
-        self.hydra_context: HydraContext | None = None
-        self.config: DictConfig | None = None
-        self.launcher: Launcher | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Takes what Hydra gives, and makes the launcher."""
-        from hydra.core.plugins import Plugins
-
-        self.hydra_context, self.config = hydra_context, config
-        # Jobs are composed without the file of the sweep group, but with what was typed of Hydra's
-        # own settings: hydra.sweeper.n_trials is one only where this sweeper is chosen.
+        """Store Hydra's context and create the launcher."""
+        # Jobs are composed without the file of the sweep group, but with typed settings of Hydra:
+        # hydra.sweeper.n_trials exists only if this sweeper is chosen.
         chosen = f"hydra/sweeper={config.hydra.runtime.choices['hydra/sweeper']}"
         if chosen not in config.hydra.overrides.hydra:
             with read_write(config):
                 config.hydra.overrides.hydra.insert(0, chosen)
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Searches until there are as many trials as were asked for.
+        """Search until there are ``n_trials`` trials.
 
         Args:
-            arguments: overrides as typed, those of Hydra left out.
+            arguments: overrides as typed, without those of Hydra.
 
         Raises:
-            KorlmError: what is to be searched makes no sense, or no trial comes to a figure.
+            KorlmError: the search space is invalid, or no trial has a result.
         """
-        assert self.config is not None and self.hydra_context is not None
         loader = self.hydra_context.config_loader
         space = read_space(self.settings.params, arguments, loader)
         objective = self._objective(space, arguments)
@@ -71,7 +61,7 @@ class OptunaSweeper(Sweeper):
             from korlm.sweeps.search.study import opened
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
-        # No table of a search that is refused; any other is ordered by what its jobs minimise.
+        # No results table if the search is rejected; otherwise it is ordered by the objective.
         table, SweepTable.folder = SweepTable.folder, None
         with opened(folder, space, self.settings, objective) as search:
             SweepTable.folder, SweepTable.objective = table, objective
@@ -79,30 +69,28 @@ class OptunaSweeper(Sweeper):
             return self._run(search)
 
     def _objective(self, space: Space, arguments: Sequence[str]) -> str:
-        """The objective of the jobs, whose settings are composed here for the first time."""
+        """Return the objective of the jobs, from the composed settings."""
         example_overrides = space.example_overrides()
         settings = self._composed(example_overrides)
         chosen = [argument for argument in arguments if argument.startswith("sweep=")]
         if chosen and self._composed([*chosen, *example_overrides]) != settings:
             raise ConfigError(
-                f"{chosen[-1]}: sets something outside hydra.sweeper.params; what all trials share "
-                "stands there too, as KEY: VALUE, so that the best trial can be typed"
+                f"{chosen[-1]}: sets something outside hydra.sweeper.params; put settings that all "
+                "trials share there, too, as KEY: VALUE, so that the best trial can be repeated"
             )
         check_objective(str(settings["objective"]))
         return str(settings["objective"])
 
     def _composed(self, overrides: list[str]) -> dict[str, Any]:
-        """The settings of a job."""
-        assert self.config is not None and self.hydra_context is not None
+        """Return the settings of a job."""
         loader = self.hydra_context.config_loader
         tree = loader.load_sweep_config(self.config, overrides)
-        plain = OmegaConf.to_container(tree, resolve=False)
-        assert isinstance(plain, dict)
-        return {str(key): value for key, value in plain.items() if key != "hydra"}
+        settings = OmegaConf.to_container(tree, resolve=False)
+        assert isinstance(settings, dict)
+        return {str(key): value for key, value in settings.items() if key != "hydra"}
 
     def _run(self, search: Search) -> list[Sequence[JobReturn]]:
-        """Runs trials until there are enough."""
-        assert self.launcher is not None
+        """Run trials until ``n_trials`` is reached."""
         returns: list[Sequence[JobReturn]] = []
         while proposals := search.propose(self.settings.n_jobs):
             legal = [proposal for proposal in proposals if self._is_legal(search, proposal)]
@@ -110,25 +98,25 @@ class OptunaSweeper(Sweeper):
                 jobs = [proposal.overrides for proposal in legal]
                 returns.append(self.launcher.launch(jobs, initial_job_idx=legal[0].number))
                 for proposal, job in zip(legal, returns[-1], strict=True):
-                    search.tell(proposal.number, _result(job))
+                    search.record(proposal.number, _result(job))
             search.check()
         search.require_result()
         return returns
 
     def _is_legal(self, search: Search, proposal: Proposal) -> bool:
-        """Whether Hydra can compose the settings of a trial; if not, the trial has failed."""
+        """Return whether Hydra can compose the settings of a trial; record a failure if not."""
         try:
             self.validate_batch_is_legal([proposal.overrides])
         except (HydraException, OmegaConfBaseException) as error:
             why = f": {error.__cause__}".splitlines()[0] if error.__cause__ else ""
-            search.tell(proposal.number, ConfigError(f"{error}{why}"))
+            search.record(proposal.number, ConfigError(f"{error}{why}"))
             return False
         return True
 
 
 def _result(job: JobReturn) -> float | BaseException:
-    """What a job gave, or what it failed with."""
-    result = job._return_value  # its property prints failures, which the job has done
+    """Return the value of a job or the exception it failed with."""
+    result = job._return_value  # the property would log failures a second time
     if job.status is JobStatus.COMPLETED:
         return float(result)
     assert isinstance(result, BaseException)

@@ -21,6 +21,7 @@ from korlm.tokenizers.analysis import EMPTY, Analysis, Span, to_record_batch
 from korlm.tokenizers.jvm import roomy_heap
 from korlm.tokenizers.workers.fallback import Attempt, analyze_with_fallback
 from korlm.utils.cpu import available_cores
+from korlm.utils.packages import version_of
 
 TIMEOUT = "too slow"
 
@@ -45,9 +46,26 @@ class LineAnalyzer(ABC):
     """An analyzer that is called once for every line, by a clock."""
 
     exceptions: tuple[type[BaseException], ...] = (RecursionError,)  # of which a line may die
+    version = "1"  # of what is made of the packages' answers
+    packages: tuple[str, ...] = ()  # whose versions decide the tokens
 
-    def __init__(self) -> None:
+    def __init__(self, config: WorkerConfig) -> None:
         self._at_work = (-1, 0.0)
+
+    @classmethod
+    def from_config(cls, config: WorkerConfig) -> ExternalTokenizer:
+        """Return a tokenizer with a new analyzer, for one thread."""
+        return ExternalTokenizer(config.name, cls.version_of(config), cls(config))
+
+    @classmethod
+    def version_of(cls, config: WorkerConfig) -> str:
+        """Return the version of the tokens, for fingerprints, without starting the analyzer.
+
+        Raises:
+            TokenizerError: a package that it needs is not installed.
+        """
+        packages = [f"{name} {version_of(name, config.name)}" for name in cls.packages]
+        return ", ".join([cls.version, *packages, f"{config.line_timeout_s:g} s"])
 
     @abstractmethod
     def analyze_line(self, text: str) -> Analysis:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import importlib
 import json
 import struct
 import typing
 from typing import IO, Any
 
-from korlm.config import SCHEMAS, WorkerConfig
+from korlm.config import WorkerConfig
 
 Message = dict[str, Any]
 
@@ -42,14 +43,15 @@ def receive(stream: IO[bytes]) -> tuple[Message, bytes] | None:
 
 def config_to_json(config: WorkerConfig) -> str:
     """Settings for the command line of a worker."""
-    kind = type(config).__name__
-    return json.dumps([kind, dataclasses.asdict(config)], default=lambda member: member.value)
+    kind = type(config)
+    values = dataclasses.asdict(config)
+    return json.dumps([kind.__module__, kind.__name__, values], default=lambda member: member.value)
 
 
 def config_from_json(text: str) -> WorkerConfig:
     """The settings that ``config_to_json`` was given."""
-    name, values = json.loads(text)
-    (kind,) = (schema for schema in SCHEMAS["tokenizer"].values() if schema.__name__ == name)
+    module, name, values = json.loads(text)
+    kind = getattr(importlib.import_module(module), name)  # which registers the tokenizer
     for key, hint in typing.get_type_hints(kind).items():
         if isinstance(hint, enum.EnumMeta):
             values[key] = hint(values[key])

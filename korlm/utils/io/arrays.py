@@ -1,4 +1,4 @@
-"""Reads .npz files that may be damaged, or made to fill all memory."""
+"""Reading .npz files that may be damaged or crafted to exhaust memory."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-LARGEST = 1 << 30  # bytes that compressed arrays may grow to; korlm's own take some megabytes
+LARGEST = 1 << 30  # maximum bytes of a decompressed array; korlm's own take some megabytes
 
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read all arrays of a .npz file.
 
     Args:
-        path: of what ``numpy.savez`` or ``numpy.savez_compressed`` wrote.
+        path: a file written by ``numpy.savez`` or ``numpy.savez_compressed``.
 
     Returns:
         Name -> array.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged, holds Python objects, or declares arrays larger than what it
-            holds; the message is one line.
+        ValueError: it is damaged, contains Python objects, or declares arrays that are larger than
+            the file; the message is one line.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -38,7 +38,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise
     except MemoryError:
         raise ValueError("larger than the memory of this machine") from None
-    # zipfile and numpy meet damaged bytes with almost anything.
+    # zipfile and numpy raise almost any exception for damaged bytes.
     except (
         *(ValueError, LookupError, EOFError, TypeError, AttributeError, NotImplementedError),
         *(RuntimeError, RecursionError, SyntaxError, zipfile.BadZipFile, zlib.error),
@@ -47,7 +47,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file_size: int) -> None:
-    """Check that an array is as large as its header says before numpy takes memory for it."""
+    """Check the declared size of an array before numpy allocates memory for it."""
     is_stored = member.compress_type == zipfile.ZIP_STORED
     if member.file_size > (file_size if is_stored else LARGEST):
         raise ValueError(f"{member.filename} declares {member.file_size:,} bytes")

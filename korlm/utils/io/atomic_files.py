@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing: files appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from korlm.utils.errors import output_errors
 
 
 def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
-    """Writes figures as JSON, whole or not at all; null for what is beyond all floats."""
+    """Write metrics as JSON, atomically; values that are not finite become null."""
 
     def finite(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -30,35 +30,35 @@ def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-if sys.platform != "win32":  # there, two that write one file at once meet an error
+if sys.platform != "win32":  # on Windows, writing the same file twice at once fails
     import fcntl
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Gives a place beside ``path`` to write to, and renames it when all is written.
+    """Yield a temporary path next to ``path``, and rename it to ``path`` at the end of the block.
 
-    Whatever goes wrong within leaves the old file as it was and nothing half-written; what a killed
-    process left there is overwritten. Processes that write the same file take turns.
+    If the block fails, the old file stays as it was. The temporary file of a killed process is
+    overwritten. Processes that write the same file wait for each other.
     """
     temporary = path.with_name(path.name + ".tmp")
-    with _my_turn(temporary):
+    with _exclusive(temporary):
         try:
             yield temporary
             fsync_file(temporary)
             os.replace(temporary, path)
         except BaseException:
-            if temporary.is_file():  # not a folder that stands in the way
+            if temporary.is_file():  # not a folder of that name
                 temporary.unlink()
             raise
 
 
 def fsync_file(path: Path) -> None:
-    """Waits until what a file holds is on the disk.
+    """Flush a file to disk.
 
-    A name given before that may stand before an empty file when the power has failed.
+    Otherwise the renamed file may be empty after a power failure.
     """
-    # Windows wants to see that it may be written; elsewhere it may belong to somebody else.
+    # Windows requires write access; elsewhere the file may belong to another user.
     descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -67,15 +67,15 @@ def fsync_file(path: Path) -> None:
 
 
 @contextmanager
-def _my_turn(path: Path) -> Iterator[None]:
-    """Makes a file, or waits until no living process holds it; the system lets go for the dead."""
+def _exclusive(path: Path) -> Iterator[None]:
+    """Create and lock a file; wait while another living process has it locked."""
     if sys.platform == "win32":
         yield
         return
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            with contextlib.suppress(OSError):  # a network folder may have no locks
+            with contextlib.suppress(OSError):  # network folders may not support locks
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_at(descriptor, path):
                 yield
@@ -85,7 +85,7 @@ def _my_turn(path: Path) -> Iterator[None]:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file still has this name: the one waited for may have been renamed."""
+    """Return whether an open file still has this name: another process may have renamed it."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
@@ -93,16 +93,16 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def new_folder(stem: Path, key: str = "outputs=FOLDER") -> str:
-    """Makes a folder of this name, or with a number behind it where it is taken.
+    """Create a folder; append a number to its name if it exists.
 
     Args:
-        stem: the name.
-        key: the setting that leads to another place, for the message.
+        stem: path of the folder.
+        key: the setting that selects another location, for the message.
     """
     path, number = stem, 1
     with output_errors(stem, key):
         while True:
-            try:  # made here and now: two commands of the same second must not share it
+            try:  # mkdir is atomic: two commands started in one second must not share it
                 path.mkdir(parents=True)
                 return str(path)
             except FileExistsError:

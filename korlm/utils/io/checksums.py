@@ -1,12 +1,11 @@
-"""CRC-32 of files, so that a changed bit is noticed when they are opened.
+"""CRC-32 of files, to detect damage when they are opened.
 
-A CRC-32 differs for any single flipped bit and any damaged stretch of up to 32 bits, and one core
-computes it at the speed of reading (3 GiB/s, where SHA-256 takes twice and BLAKE2 five times as
-long). It guards against damage, not against somebody who changes files on purpose and their
-checksums with them.
+A CRC-32 detects every single flipped bit and every burst of up to 32 bits, at the speed of reading
+(3 GiB/s on one core; SHA-256 takes twice and BLAKE2 five times as long). It protects against
+damage, not against deliberate changes.
 
-The file that lists the checksums of the others (``manifest.json``, ``config.json``) carries one of
-itself, over its values.
+The file that lists the checksums (``manifest.json``, ``config.json``) contains one of its own
+values as well.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from typing import Any
 KEY = "crc32"  # file name -> checksum, as 8 hexadecimal digits
 
 
-SELF = ""  # in place of a file name: the file in which the checksums stand
+SELF = ""  # key of the checksum of the listing file itself
 
 
-_BLOCK = 1 << 22  # bytes that are read at once
+_BLOCK = 1 << 22  # bytes per read
 
 
 def crc32(path: Path) -> str:
-    """Compute the checksum of a file; a process reads a file that has not changed only once."""
-    found = os.stat(path)
-    return _crc32(os.fspath(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino)
+    """Compute the checksum of a file; the result is cached until the file changes."""
+    status = os.stat(path)
+    return _crc32(os.fspath(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -47,9 +46,9 @@ def sealed(values: Mapping[str, Any], folder: Path, paths: Iterable[Path]) -> di
     """Return values with the checksums of files and of the values themselves.
 
     Args:
-        values: as JSON can hold them.
-        folder: in which the files lie.
-        paths: of the files.
+        values: JSON-serializable values.
+        folder: parent folder of the files.
+        paths: paths of the files.
     """
     sums = {path.relative_to(folder).as_posix(): crc32(path) for path in sorted(paths)}
     whole = {**values, KEY: sums}
@@ -57,25 +56,25 @@ def sealed(values: Mapping[str, Any], folder: Path, paths: Iterable[Path]) -> di
 
 
 def check_seal(values: Mapping[str, Any]) -> None:
-    """Check that values are those that ``sealed`` gave.
+    """Check values against the checksum that ``sealed`` added.
 
     Raises:
-        ValueError: they have changed, or carry no checksums.
+        ValueError: they have changed, or have no checksums.
     """
     sums = values.get(KEY)
     if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
         raise ValueError("it has no checksums")
     others = {name: value for name, value in sums.items() if name != SELF}
     if sums.get(SELF) != _crc32_of_values({**values, KEY: others}):
-        raise ValueError("its checksum does not fit: a value has changed")
+        raise ValueError("its checksum does not match: a value has changed")
 
 
 def check_file(path: Path, folder: Path, sums: Mapping[str, str]) -> None:
-    """Check a file against its checksum, at the speed at which it can be read.
+    """Check a file against its checksum.
 
     Args:
-        path: of the file.
-        folder: in which the names of ``sums`` lie.
+        path: the file.
+        folder: the folder to which the names in ``sums`` are relative.
         sums: file name -> checksum.
 
     Raises:
@@ -85,8 +84,8 @@ def check_file(path: Path, folder: Path, sums: Mapping[str, str]) -> None:
     expected = sums.get(path.relative_to(folder).as_posix())
     if expected is None:
         raise ValueError("it has no checksum")
-    if (found := crc32(path)) != expected:
-        raise ValueError(f"its checksum is {found}, not {expected}: bytes have changed")
+    if (actual := crc32(path)) != expected:
+        raise ValueError(f"its checksum is {actual}, not {expected}: bytes have changed")
 
 
 def _crc32_of_values(values: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Locks among processes: who works in a folder works there alone."""
+"""Locks between processes, so that only one works in a folder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from korlm.utils.errors import OutputError
 
 @contextmanager
 def held(path: Path, timeout: float = -1) -> Iterator[None]:
-    """Hold a lock among processes; its file is removed at the end.
+    """Hold a lock within the block; its file is removed at the end.
 
     Args:
-        path: of the lock's file.
-        timeout: seconds to wait for another process; -1: as long as it takes.
+        path: the lock file.
+        timeout: seconds to wait for another process; -1: no limit.
 
     Raises:
         filelock.Timeout: another process still has it.
@@ -28,23 +28,23 @@ def held(path: Path, timeout: float = -1) -> Iterator[None]:
     try:
         yield
     finally:
-        # Before the release: a process that waits for this file sees that it is gone and makes a
-        # new one, whereas a file removed later may be the one that the next process holds.
-        with contextlib.suppress(OSError):  # Windows keeps what is open
+        # Before the release: a waiting process notices that the file is gone and creates a new
+        # one. A file removed later could be the one that the next process has locked.
+        with contextlib.suppress(OSError):  # Windows cannot remove open files
             path.unlink(missing_ok=True)
         lock.release()
 
 
 @contextmanager
 def alone(path: Path, taken: str) -> Iterator[None]:
-    """Holds a lock as long as this lasts; nothing is left of it.
+    """Hold a lock within the block, or fail at once.
 
     Args:
-        path: of the lock's file.
-        taken: what is told if another process has it.
+        path: the lock file.
+        taken: message if another process holds the lock.
 
     Raises:
-        OutputError: another process has it.
+        OutputError: another process holds the lock.
     """
     with contextlib.ExitStack() as stack:
         try:

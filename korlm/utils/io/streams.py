@@ -1,4 +1,4 @@
-"""The standard streams of a process: open, and able to show any text."""
+"""Standard streams that are open and can show any text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def set_up_streams() -> None:
 
 
 def shows_text() -> bool:
-    """Return whether standard output is a terminal that takes another encoding than UTF-8.
+    """Return whether standard output is a terminal with another encoding than UTF-8.
 
     Data that goes to a file or a pipe is UTF-8; on such a terminal it must be readable.
     """
@@ -33,7 +33,7 @@ def shows_text() -> bool:
 
 
 class TerminalBytes:
-    """Shows UTF-8 on a terminal of another encoding, like a binary file that is written to."""
+    """A binary file object that shows UTF-8 on a terminal with another encoding."""
 
     def write(self, data: bytes) -> int:
         """Write whole characters."""

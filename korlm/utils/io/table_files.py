@@ -1,8 +1,8 @@
-r"""Tables that grow as they are written: TSV, packed or not, or Parquet, whole or not at all.
+r"""Writing tables in parts as TSV (plain or gzip) or Parquet, atomically.
 
-A TSV has a header and no quotes. Backslash, tab and line ends within a cell are written ``\\``,
-``\t``, ``\n`` and ``\r``, as in ``vocab.tsv``; numbers have five decimals at most; a cell that
-holds nothing is empty.
+A TSV file has a header and no quotes. Backslash, tab and line ends in a cell are written ``\\``,
+``\t``, ``\n`` and ``\r``, as in ``vocab.tsv``; numbers have at most five decimals; null is an empty
+cell.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def tsv_lines(table: pa.Table) -> bytes:
-    r"""The rows of a table as lines of TSV.
+    r"""Return the rows of a table as lines of TSV.
 
     >>> table = pa.table({"text": ["a\tb", None], "bits": [1.234567, float("inf")]})
     >>> tsv_lines(table).decode().split("\n")
@@ -55,14 +55,14 @@ def _cells(column: pa.Array) -> pa.Array:
 
 
 class TableWriter:
-    """Writes a table part by part; a context manager.
+    """Context manager that writes a table in parts.
 
-    A file has its name when it is whole; if anything fails, nothing is left.
+    The file appears when it is complete; if anything fails, nothing remains.
 
     Args:
         target: FILE.tsv, FILE.tsv.gz, FILE.parquet, or ``-`` for TSV on standard output.
-        schema: of the table.
-        key: the setting that names the target.
+        schema: schema of the table.
+        key: the setting that names the target, for messages.
 
     Raises:
         OutputError: it cannot be written.
@@ -70,7 +70,7 @@ class TableWriter:
 
     def __init__(self, target: str, schema: pa.Schema, key: str) -> None:
         self._path = None if target == STDOUT else Path(target)
-        self._place = Path("standard output") if self._path is None else self._path
+        self._name = Path("standard output") if self._path is None else self._path
         self._key = key
         self._file: Any = None
         self._temporary: Path | None = None
@@ -88,12 +88,12 @@ class TableWriter:
 
     @property
     def is_stdout(self) -> bool:
-        """Whether it writes to standard output."""
+        """Return whether the target is standard output."""
         return self._path is None
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        with output_errors(self._place, f"{self._key}=FILE"):
+        with output_errors(self._name, f"{self._key}=FILE"):
             try:
                 yield
             except OSError:
@@ -106,8 +106,8 @@ class TableWriter:
             raise OutputError(f"{self._key}={path}: is a folder; name a file")
         if not path.parent.is_dir():
             raise OutputError(
-                f"{self._key}={path}: there is no folder {path.parent}; make it, or give another "
-                f"{self._key}=FILE"
+                f"{self._key}={path}: the folder {path.parent} does not exist; create it, "
+                f"or give another {self._key}=FILE"
             )
         self._temporary = path.with_name(path.name + ".tmp")
         if path.suffix == ".parquet":
@@ -118,11 +118,11 @@ class TableWriter:
             self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by __exit__
 
     def write(self, table: pa.Table) -> None:
-        """Appends rows.
+        """Append rows.
 
         Raises:
-            OutputError: they cannot be written.
-            BrokenPipeError: nobody reads on.
+            OutputError: the rows cannot be written.
+            BrokenPipeError: the reader has closed the pipe.
         """
         with self._writing():
             if isinstance(self._file, pq.ParquetWriter):
@@ -151,9 +151,9 @@ class TableWriter:
 
 
 def _drop_stdout() -> None:
-    """Sends what standard output still holds to nowhere, when it cannot be written.
+    """Discard what standard output has buffered after a write error.
 
-    Python would try once more as it ends, and complain.
+    Otherwise Python tries again at exit and prints an error.
     """
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Tables as people read them in a terminal."""
+"""Tables for terminals, and cells of TSV files."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _VISIBLE_BLANKS |= str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": 
 
 _VISIBLE_BLANKS |= str.maketrans(
     {"\u2028": "\\u2028", "\u2029": "\\u2029"}
-)  # line ends to some readers
+)  # some programs treat them as line ends
 
 
 def tsv_cell(value: object) -> str:
-    r"""A value as it stands in a TSV file.
+    r"""Return a value as the cell of a TSV file.
 
     >>> print(tsv_cell("a\tb"))
     a\tb
@@ -29,11 +29,11 @@ def tsv_cell(value: object) -> str:
 
 
 def aligned(cells: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
-    """Rows with their columns beside each other, two blanks between.
+    """Return rows with aligned columns, separated by two spaces.
 
     Args:
-        cells: of each row.
-        left: columns that stand to the left; all others stand to the right.
+        cells: the cells of each row.
+        left: indices of left-aligned columns; all others are right-aligned.
 
     >>> aligned([["run", "loss"], ["a", "3.5"]])
     ['run  loss', 'a     3.5']

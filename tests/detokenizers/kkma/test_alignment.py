@@ -1,4 +1,4 @@
-"""What was done to the morphs of an eojeol is found again from what was written."""
+"""Alignment of morphs with written eojeols."""
 
 import pytest
 from test_rules import ALSO, COPULA, COPULA_ALSO, FIRST
@@ -16,7 +16,6 @@ def test_rules_explain_the_table(example: str, written: str) -> None:
     assert steps is not None
     assert steps[-1].after == written
     assert not any(step.name.startswith(LITERAL) for step in steps)
-    # Each step begins where the one before ends.
     assert [step.surface for step in steps[1:]] == [step.after for step in steps[:-1]]
     assert [step.right for step in steps] == example.split("+")
 
@@ -35,5 +34,5 @@ def test_one_join_may_be_literal(morphs: list[str], written: str, names: list[st
     assert [step.name for step in steps] == names
 
 
-def test_what_two_rewritings_made_is_given_up() -> None:
+def test_no_alignment_with_two_literal_operations() -> None:
     assert align(["갸", "냐", "댜", "랴", "먀"], "거너더러머") is None

@@ -1,18 +1,18 @@
-"""A table of Korean irregulars: the rules know each written form, most of them as the first."""
+"""The rules on a table of Korean inflections."""
 
 import pytest
 
-from korlm.detokenizers.kkma.irregulars import SHRUNK
-from korlm.detokenizers.kkma.rules import REACH, operations, reach
+from korlm.detokenizers.kkma.irregulars import CONTRACTED
+from korlm.detokenizers.kkma.rules import MAX_CUT, max_cut, operations
 
 
 def examples(table: str) -> dict[str, str]:
-    """Morphs and what is written."""
+    """Morphs -> written form."""
     return dict(example.split("=") for example in table.split())
 
 
-# The rules' first choice: regular stems; ㅂ ㅅ ㄷ ㅎ 르 ㅡ ㄹ 우 여; contractions; endings with a
-# bare consonant in front; nouns and particles, which stay as they are.
+# The first operation: regular stems; ㅂ ㅅ ㄷ ㅎ 르 ㅡ ㄹ 우 여; contractions; bare consonant
+# endings; nouns and particles, which do not change.
 FIRST = examples(
     """
     먹+어=먹어 굳+어=굳어 벗+어=벗어 좋+아=좋아 따르+아=따라 치르+어=치러
@@ -30,7 +30,7 @@ FIRST = examples(
     한국+어=한국어 나+는=나는 것+을=것을 것+이=것이
     """
 )
-# Written forms that some rule gives beside the first.
+# Other operations.
 ALSO = examples(
     """
     굽+어=굽어
@@ -40,7 +40,7 @@ ALSO = examples(
     것+ㄹ=걸 나+가=내가 저+의=제 무엇+을=뭘 가능하+게=가능케 말+아=마 쏘+아=쏘아
     """
 )
-# 이, the copula, after a word.
+# The copula 이.
 COPULA = examples(
     """
     영화+이+어=영화여 영화+이+다=영화다 학생+이+다=학생이다 영화+이+었=영화였 학생+이+었=학생이었
@@ -59,34 +59,36 @@ COPULA_ALSO = examples(
 def written(example: str) -> list[str]:
     *before, left, right = example.split("+")
     surface = "".join([*before, left])
-    return [operation.on(surface) for operation in operations(surface, left, right)]
+    return [operation.apply(surface) for operation in operations(surface, left, right)]
 
 
 @pytest.mark.parametrize(("example", "expected"), [*FIRST.items(), *COPULA.items()])
-def test_the_likeliest_form(example: str, expected: str) -> None:
+def test_first_operation(example: str, expected: str) -> None:
     assert written(example)[0] == expected
 
 
 @pytest.mark.parametrize(("example", "expected"), [*ALSO.items(), *COPULA_ALSO.items()])
-def test_other_forms(example: str, expected: str) -> None:
+def test_other_operations(example: str, expected: str) -> None:
     assert expected in written(example)[1:]
 
 
 @pytest.mark.parametrize("example", [*FIRST, *ALSO, *COPULA, *COPULA_ALSO])
-def test_each_way_writes_something_else_and_one_is_plain(example: str) -> None:
+def test_operations_are_distinct_and_one_is_plain(example: str) -> None:
     forms = written(example)
     assert len(set(forms)) == len(forms)
     assert example.replace("+", "") in forms
 
 
-@pytest.mark.parametrize("example", [*FIRST, *ALSO, *COPULA, *COPULA_ALSO, *map("+".join, SHRUNK)])
-def test_reach_tells_how_much_may_change(example: str) -> None:
+@pytest.mark.parametrize(
+    "example", [*FIRST, *ALSO, *COPULA, *COPULA_ALSO, *map("+".join, CONTRACTED)]
+)
+def test_max_cut_is_an_upper_bound(example: str) -> None:
     *before, left, right = example.split("+")
     surface = "".join([*before, left])
     cuts = [operation.cut for operation in operations(surface, left, right)]
-    assert max(cuts) <= reach(surface, left) <= REACH
+    assert max(cuts) <= max_cut(surface, left) <= MAX_CUT
 
 
 @pytest.mark.parametrize(("surface", "expected"), [("먹", 0), ("돕", 1), ("흐르", 2), ("3", 0)])
 def test_reach(surface: str, expected: int) -> None:
-    assert reach(surface, surface) == expected
+    assert max_cut(surface, surface) == expected

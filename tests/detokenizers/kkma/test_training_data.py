@@ -1,13 +1,13 @@
-"""Tokens beside the eojeols that were written."""
+"""Tokens aligned with written eojeols."""
 
 from pathlib import Path
 
 from analysed import LINES, analysis, samples
 
 
-def test_what_was_written_comes_back(tmp_path: Path) -> None:
+def test_read_aligned_tokens(tmp_path: Path) -> None:
     read = samples(tmp_path)
-    assert " ".join(read.words) == " ".join(text for text, _ in LINES * 20)
+    assert " ".join(read.eojeols) == " ".join(text for text, _ in LINES * 20)
     tokens = [morph for _, eojeols in LINES * 20 for morph in analysis(eojeols).morphs]
     assert [read.morphs[number] for number in read.morph_ids] == tokens
     tags = [tag for _, eojeols in LINES * 20 for tag in analysis(eojeols).tags]
@@ -15,12 +15,12 @@ def test_what_was_written_comes_back(tmp_path: Path) -> None:
 
 
 def test_eojeols_are_counted(tmp_path: Path) -> None:
-    counts = samples(tmp_path).eojeols()
+    counts = samples(tmp_path).count_eojeols()
     assert counts[("가", "었", "다", "."), ("VV", "EPT", "EFN", "SF"), "갔다."] == 20
     assert sum(counts.values()) == 20 * sum(len(text.split()) for text, _ in LINES)
 
 
-def test_a_limit_takes_lines_from_everywhere(tmp_path: Path) -> None:
+def test_the_limit_reads_lines_of_the_whole_split(tmp_path: Path) -> None:
     whole = samples(tmp_path / "whole")
     half = samples(tmp_path / "half", limit=len(whole.morph_ids) // 2 + 1)
     assert 0 < len(half.morph_ids) <= len(whole.morph_ids) * 0.6

@@ -1,4 +1,4 @@
-"""The picture is one, whatever the names and figures are; warnings are errors here."""
+"""The plot is drawn for any names and metrics; warnings are errors here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import font_manager
-from texts import costs, judged_of, sentences_of
+from texts import random_nats, random_text, result_of
 
 from korlm.config import BootstrapConfig
 from korlm.evaluation.evaluate import EvaluationResult, compare
@@ -31,23 +31,26 @@ def draw(path: Path, rows: dict[str, EvaluationResult]) -> None:
 
 @pytest.mark.parametrize(("num_docs", "num_tokens"), [(1, 50), (5, 300), (40, 1500)])
 def test_few_and_many_documents(tmp_path: Path, num_docs: int, num_tokens: int) -> None:
-    text = sentences_of(num_tokens, num_docs)
-    draw(tmp_path / "a.png", {name: judged_of(text, costs(text, n)) for n, name in enumerate("ab")})
-
-
-def test_odd_names_and_figures(tmp_path: Path) -> None:
-    text = dataclasses.replace(
-        sentences_of(300), doc_ids=["_a", "$x^", "한글 이름.txt" * 9, "\ue123", "\n"]
+    text = random_text(num_tokens, num_docs)
+    draw(
+        tmp_path / "a.png",
+        {name: result_of(text, random_nats(text, n)) for n, name in enumerate("ab")},
     )
-    nats = costs(text)
-    never = np.where(np.arange(len(nats)) == 0, np.inf, nats)
-    rows = {"_carried": judged_of(text, never), "$한글": judged_of(text, nats)}
-    draw(tmp_path / "a.png", {**rows, "never": judged_of(text, np.full(len(nats), np.inf))})
+
+
+def test_odd_names_and_infinite_metrics(tmp_path: Path) -> None:
+    text = dataclasses.replace(
+        random_text(300), doc_ids=["_a", "$x^", "한글 이름.txt" * 9, "\ue123", "\n"]
+    )
+    nats = random_nats(text)
+    infinite = np.where(np.arange(len(nats)) == 0, np.inf, nats)
+    rows = {"_carried": result_of(text, infinite), "$한글": result_of(text, nats)}
+    draw(tmp_path / "a.png", {**rows, "infinite": result_of(text, np.full(len(nats), np.inf))})
 
 
 def test_more_rows_than_colours(tmp_path: Path) -> None:
-    text = sentences_of(300)
-    draw(tmp_path / "a.png", {f"run {n}": judged_of(text, costs(text, n)) for n in range(12)})
+    text = random_text(300)
+    draw(tmp_path / "a.png", {f"run {n}": result_of(text, random_nats(text, n)) for n in range(12)})
 
 
 def test_without_a_font_numbers_stand_for_names(
@@ -55,7 +58,7 @@ def test_without_a_font_numbers_stand_for_names(
 ) -> None:
     latin = [e for e in font_manager.fontManager.ttflist if e.name == plotting.LATIN]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", latin)
-    text = sentences_of(300)
+    text = random_text(300)
     with caplog.at_level(logging.INFO):
-        draw(tmp_path / "a.png", {"a": judged_of(text, costs(text))})
-    assert "no font for 5 names in the picture: numbers stand for them" in caplog.text
+        draw(tmp_path / "a.png", {"a": result_of(text, random_nats(text))})
+    assert "no font for 5 names in the plot, which are replaced by numbers" in caplog.text

@@ -1,16 +1,16 @@
-"""What people read: a line for each row, numbers where they belong."""
+"""Tables for the terminal: one line per row, numbers in their columns."""
 
 from __future__ import annotations
 
 import numpy as np
-from texts import costs, judged_of, known_run, sentences_of
+from texts import random_nats, random_text, result_of, toy_run
 
 from korlm.config import BootstrapConfig
-from korlm.evaluation.evaluate import Figures, compare, summarize
+from korlm.evaluation.evaluate import Metrics, compare, summarize
 from korlm.evaluation.modes import ModeResult
 from korlm.evaluation.output.tables import (
-    bands_table,
     comparison_table,
+    frequency_table,
     interval_note,
     paired_test_table,
     runs_table,
@@ -19,25 +19,23 @@ from korlm.evaluation.output.tables import (
 CONFIG = BootstrapConfig(samples=200)
 
 
-def rows(num_docs: int = 25) -> dict[str, Figures]:
-    text = sentences_of(600, num_docs)
+def rows(num_docs: int = 25) -> dict[str, Metrics]:
+    text = random_text(600, num_docs)
     two = np.full(len(text.ids), np.log(2.0))
     chosen = {"weights": {"model": 0.75, "cache": 0.25}, "cache_size": 500, "theta": 0.2}
-    never = np.where(np.arange(len(two)) == 0, 9e9, two)
+    infinite = np.where(np.arange(len(two)) == 0, 9e9, two)
     return compare(
         {
-            "carried": judged_of(text, two),
-            "cache": summarize(
-                ModeResult(np.log([1.5] * len(two)), 1.0, chosen), text, known_run()
-            ),
-            "hopeless": judged_of(text, never),
-            "foreign": judged_of(text, costs(text), known_run("나")),
+            "carried": result_of(text, two),
+            "cache": summarize(ModeResult(np.log([1.5] * len(two)), 1.0, chosen), text, toy_run()),
+            "overflow": result_of(text, infinite),
+            "foreign": result_of(text, random_nats(text), toy_run("나")),
         },
         CONFIG,
     )
 
 
-def test_ways_of_one_model() -> None:
+def test_modes_of_one_run() -> None:
     lines = comparison_table(rows()).splitlines()
     assert len(lines) == 5
     assert lines[0].endswith("settings chosen on valid")
@@ -48,39 +46,43 @@ def test_ways_of_one_model() -> None:
 
 
 def test_runs() -> None:
-    found = rows()
-    lines = runs_table(found).splitlines()
+    metrics = rows()
+    lines = runs_table(metrics).splitlines()
     assert lines[1].split()[:4] == ["carried", "syllable", "600", "2.00"]
-    low, high = found["carried"]["intervals"]["bits_per_char"]
+    low, high = metrics["carried"]["intervals"]["bits_per_char"]
     assert f"{low:.4f} to {high:.4f}" in lines[1]
     assert len({len(line) for line in lines}) == 1
 
 
 def test_against_the_first() -> None:
-    found = rows()
-    head, cache, hopeless, foreign = paired_test_table(found).splitlines()
+    metrics = rows()
+    head, cache, overflow, foreign = paired_test_table(metrics).splitlines()
     assert head.startswith("against carried")
-    difference = found["cache"]["against"]["bits_per_char"]["difference"]
+    difference = metrics["cache"]["against"]["bits_per_char"]["difference"]
     assert cache.split()[:2] == ["cache", f"{difference:+.4f}"]
     assert f"{np.log(0.75):+.4f}" in cache
-    assert "0.0050" in cache  # 1 / 201: no pattern of signs came so far
-    assert "hopeless" in hopeless
-    assert len(foreign.split()) == 6  # no loss: other tokens
+    assert "0.0050" in cache  # 1 / 201: no random sign pattern reached it
+    assert "overflow" in overflow
+    assert len(foreign.split()) == 6  # no loss: another vocabulary
 
 
-def test_bands() -> None:
-    found = rows()["carried"]
-    lines = bands_table(found).splitlines()
-    filled = [band for band, part in found["bands"].items() if part["num_tokens"]]
+def test_frequency_bins() -> None:
+    row = rows()["carried"]
+    lines = frequency_table(row).splitlines()
+    filled = [band for band, part in row["bands"].items() if part["num_tokens"]]
     assert len(lines) == 1 + len(filled)
     assert lines[1].startswith("0 (unknown)")
     assert [line.split()[-3] for line in lines[1:]] == ["2.00"] * len(filled)
 
 
-def test_what_the_intervals_stand_on() -> None:
-    assert interval_note(rows()["carried"]) == "intervals: 200 draws of 25 documents"
-    assert "so few: rather too narrow" in interval_note(rows(3)["carried"])
-    assert "sentences; they are one document" in interval_note(rows(1)["carried"])
-    text = sentences_of(600, 60)
-    blocks = compare({"a": judged_of(text, costs(text))}, BootstrapConfig(samples=100, block=2))
-    assert interval_note(blocks["a"]) == "intervals: 100 draws of 30 blocks of 2 documents"
+def test_interval_note() -> None:
+    assert interval_note(rows()["carried"]) == "intervals: 200 resamples of 25 documents"
+    assert "few units: probably too narrow" in interval_note(rows(3)["carried"])
+    assert "sentences; sentences of one document are not independent" in interval_note(
+        rows(1)["carried"]
+    )
+    text = random_text(600, 60)
+    blocks = compare(
+        {"a": result_of(text, random_nats(text))}, BootstrapConfig(samples=100, block=2)
+    )
+    assert interval_note(blocks["a"]) == "intervals: 100 resamples of 30 blocks of 2 documents"

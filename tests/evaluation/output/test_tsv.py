@@ -1,4 +1,4 @@
-"""The TSV files say what the figures say."""
+"""The TSV files agree with the metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from texts import costs, judged_of, sentences_of
+from texts import random_nats, random_text, result_of
 
 from korlm.evaluation.output.tsv import write_breakdowns
 
@@ -20,28 +20,28 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_all_three(tmp_path: Path) -> None:
-    text = dataclasses.replace(sentences_of(400), doc_ids=["가", "나\t나", '"다', "라", "마"])
-    nats = costs(text)
-    never = np.where(np.arange(len(nats)) == 0, np.inf, nats)
-    found = {"valid": {"a": judged_of(text, nats), "b": judged_of(text, never)}}
-    found["test"] = {"a": found["valid"]["a"]}
-    write_breakdowns(tmp_path, found)
+    text = dataclasses.replace(random_text(400), doc_ids=["가", "나\t나", '"다', "라", "마"])
+    nats = random_nats(text)
+    infinite = np.where(np.arange(len(nats)) == 0, np.inf, nats)
+    results = {"valid": {"a": result_of(text, nats), "b": result_of(text, infinite)}}
+    results["test"] = {"a": results["valid"]["a"]}
+    write_breakdowns(tmp_path, results)
     assert {p.name for p in tmp_path.iterdir()} == {"documents.tsv", "bands.tsv", "positions.tsv"}
     documents = rows_of(tmp_path / "documents.tsv")
     assert len(documents) == 3 * 5
     assert [row["doc_id"] for row in documents[:5]] == ["가", r"나\t나", '"다', "라", "마"]
     assert documents[5]["perplexity"] == "inf"
     mine = [row for row in documents if (row["text"], row["row"]) == ("valid", "a")]
-    figures = found["valid"]["a"].figures
+    metrics = results["valid"]["a"].metrics
     for key in ("num_tokens", "num_unk", "num_eojeol", "num_chars"):
-        assert sum(int(row[key]) for row in mine) == figures[key]
+        assert sum(int(row[key]) for row in mine) == metrics[key]
     nats_again = sum(float(row["loss"]) * int(row["num_tokens"]) for row in mine)
     assert nats_again == pytest.approx(nats.sum(), rel=1e-4)
     for row in mine:
         assert math.log(float(row["perplexity"])) == pytest.approx(float(row["loss"]), abs=1e-4)
     for key, name in (("bands", "band"), ("positions", "position")):
         rows = rows_of(tmp_path / f"{key}.tsv")
-        groups = figures[key]
+        groups = metrics[key]
         assert [row[name] for row in rows[: len(groups)]] == list(groups)
         for row in rows[: len(groups)]:
             assert int(row["num_tokens"]) == groups[row[name]]["num_tokens"]

@@ -1,4 +1,4 @@
-"""Every token once, as step by step in the context that was asked for, however the text comes."""
+"""Surprisals equal step-by-step scoring in every context, however the text is split."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ import pyarrow as pa
 import pytest
 import torch
 from model_cases import VOCAB_SIZE, make_model
-from texts import CPU, random_text
+from texts import random_ids
 
 from korlm.config import Context, NgramConfig, Smoothing
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import BOS_ID, EOS_ID, UNK_ID
 from korlm.evaluation.surprisal import scorer as surprisal
 from korlm.evaluation.surprisal.scorer import SurprisalScorer, rebatch
-from korlm.evaluation.token_scores import TokenStream, score, score_continuous, score_sentences
 from korlm.models.base import LanguageModel
 from korlm.models.ngram.model import NgramLM
 
 MODELS = [("lstm", "adaptive"), ("gru", "learned_state"), ("window", "tied"), ("ngram", "order_3")]
 
 
-def reading_of(lines: list[tuple[str, list[int]]]) -> EncodedText:
-    """Lines as (document, ids before <eos>); a line of no ids is blank."""
+def encoded(lines: list[tuple[str, list[int]]]) -> EncodedText:
+    """Encode lines given as (document, ids before <eos>); a line without ids is blank."""
     ids = [token for _, line in lines for token in [*line, EOS_ID] if line]
     lengths = np.array([len(line) + 1 if line else 0 for _, line in lines])
     spelling = np.where(np.array(ids) == UNK_ID, 2.5, 0.0) if ids else np.zeros(0)
@@ -35,7 +34,7 @@ def reading_of(lines: list[tuple[str, list[int]]]) -> EncodedText:
 
 
 def random_lines(count: int, seed: int = 0) -> list[tuple[str, list[int]]]:
-    """Lines of no tokens to a dozen, in documents of some lines each."""
+    """Return lines of 0 to 12 tokens in documents of a few lines."""
     random = np.random.default_rng(seed)
     docs = np.cumsum(random.random(count) < 0.3)
     known = [token for token in range(VOCAB_SIZE) if token not in (0, BOS_ID, EOS_ID)]
@@ -46,7 +45,7 @@ def random_lines(count: int, seed: int = 0) -> list[tuple[str, list[int]]]:
 def step_by_step(
     model: LanguageModel, lines: list[tuple[str, list[int]]], start_id: int, context: Context
 ) -> tuple[list[float], list[float]]:
-    """Surprisal and entropy of each token in bits, one step of one row at a time."""
+    """Return surprisal and entropy of each token in bits, one step of one row at a time."""
     bits, entropy, last = [], [], ""
     state, previous = model.initial_state(1), start_id
     for doc, line in lines:
@@ -70,9 +69,9 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("korlm.modules.fused_cross_entropy.BLOCK", 2 * VOCAB_SIZE)
 
 
-def parted(lines: list[tuple[str, list[int]]], size: int) -> Iterator[EncodedText]:
+def split(lines: list[tuple[str, list[int]]], size: int) -> Iterator[EncodedText]:
     for begin in range(0, len(lines), size):
-        yield reading_of(lines[begin : begin + size])
+        yield encoded(lines[begin : begin + size])
 
 
 @pytest.mark.parametrize("start_id", [EOS_ID, BOS_ID])
@@ -83,47 +82,25 @@ def test_equals_step_by_step(kind: str, option: str, context: Context, start_id:
     bits, entropy = step_by_step(model, lines, start_id, context)
     for size, batch_tokens in ((1, 5), (3, 30), (30, 1000)):
         scorer = SurprisalScorer(model, start_id, context, batch_tokens=batch_tokens)
-        found = list(scorer.score(parted(lines, size)))
+        found = list(scorer.score(split(lines, size)))
         np.testing.assert_allclose(np.concatenate([c.surprisal for c in found]), bits, atol=1e-5)
-        told = np.concatenate([c.entropy for c in found if c.entropy is not None])
-        np.testing.assert_allclose(told, entropy, atol=1e-5)
+        entropies = np.concatenate([c.entropy for c in found if c.entropy is not None])
+        np.testing.assert_allclose(entropies, entropy, atol=1e-5)
         fast = SurprisalScorer(model, start_id, context, False, batch_tokens).score(
-            parted(lines, size)
+            split(lines, size)
         )
         nats = np.concatenate([c.surprisal for c in fast])
         np.testing.assert_allclose(nats, bits, atol=1e-5)
 
 
-def test_contexts_differ() -> None:
-    model, lines = make_model("lstm"), random_lines(30)
-    sums = {
-        round(
-            sum(
-                c.surprisal.sum() for c in SurprisalScorer(model, EOS_ID, x).score(parted(lines, 7))
-            ),
-            3,
-        )
-        for x in Context
-    }
-    assert len(sums) == 3
-
-
-@pytest.mark.parametrize("start_id", [EOS_ID, BOS_ID])
-@pytest.mark.parametrize("context", [Context.line, Context.carried])
-def test_the_sum_is_that_of_evaluation(context: Context, start_id: int) -> None:
-    model, lines = make_model("lstm"), random_lines(40)
-    whole = reading_of(lines)
-    text = TokenStream(whole.ids.astype(np.uint16), start_id, CPU)
-    if context is Context.line:
-        nats = score_sentences(model, text).nats
-    else:
-        nats = score(score_continuous(model, text), len(text), "carried").nats
-    (found,) = SurprisalScorer(model, start_id, context, batch_tokens=64).score([whole])
-    np.testing.assert_allclose(found.surprisal * math.log(2), nats, atol=1e-5)
-    unknown = whole.ids == UNK_ID
-    assert found.unknown.tolist() == unknown.tolist()
-    extra = (found.open_surprisal - found.surprisal) * math.log(2)
-    np.testing.assert_allclose(extra, np.where(unknown, 2.5, 0.0), atol=1e-9)
+def test_open_surprisal_adds_the_spelling() -> None:
+    (batch,) = SurprisalScorer(make_model("lstm"), EOS_ID, Context.line).score(
+        [encoded(random_lines(40))]
+    )
+    is_unk = batch.lines.ids == UNK_ID
+    assert is_unk.any() and batch.unknown.tolist() == is_unk.tolist()
+    spelling_nats = (batch.open_surprisal - batch.surprisal) * math.log(2)
+    np.testing.assert_allclose(spelling_nats, np.where(is_unk, 2.5, 0.0), atol=1e-9)
 
 
 def test_blank_lines_alone_end_no_context() -> None:
@@ -132,7 +109,7 @@ def test_blank_lines_alone_end_no_context() -> None:
     for context in (Context.document, Context.carried):
         bits, _ = step_by_step(model, lines, EOS_ID, context)
         surprisals = [
-            c.surprisal for c in SurprisalScorer(model, EOS_ID, context).score(parted(lines, 1))
+            c.surprisal for c in SurprisalScorer(model, EOS_ID, context).score(split(lines, 1))
         ]
         np.testing.assert_allclose(np.concatenate(surprisals), bits, atol=1e-5)
 
@@ -141,39 +118,35 @@ def test_unsmoothed_counts_give_infinite_surprisal() -> None:
     config = NgramConfig(name="ngram", order=2, smoothing=Smoothing.maximum_likelihood)
     model = NgramLM(config, VOCAB_SIZE)
     model.fit(np.array([5, 6, EOS_ID, 5, 7, EOS_ID]))
-    (found,) = SurprisalScorer(model, EOS_ID, Context.line).score(
-        [reading_of([("d", [5, 6, 9, 5])])]
-    )
+    (found,) = SurprisalScorer(model, EOS_ID, Context.line).score([encoded([("d", [5, 6, 9, 5])])])
     assert found.entropy is not None
-    # 9 never came; after it, the chances of single tokens count; 5 never came last.
+    # 9 is unseen; unigram probabilities follow it; 5 never precedes <eos>.
     expected = [0, 1, math.inf, math.log2(3), math.inf]
     np.testing.assert_allclose(found.surprisal, expected, atol=1e-6)
     assert not np.signbit(found.surprisal[0])
-    alone = math.log2(6) - 2 * (2 / 6)  # two of four kinds come twice
+    alone = math.log2(6) - 2 * (2 / 6)  # two of four types occur twice
     np.testing.assert_allclose(found.entropy, [0, 1, 0, alone, 1], atol=1e-6)
 
 
-def test_windows_hold_whole_readings() -> None:
+def test_windows_keep_all_lines() -> None:
     lines = random_lines(50)
-    windows = list(rebatch(parted(lines, 2)))
+    windows = list(rebatch(split(lines, 2)))
     assert 1 < len(windows) < 25
     ids = np.concatenate([window.ids for window in windows])
-    assert ids.tolist() == reading_of(lines).ids.tolist()
+    assert ids.tolist() == encoded(lines).ids.tolist()
     assert [d for w in windows for d in w.table["doc_id"].to_pylist()] == [d for d, _ in lines]
     assert list(rebatch([])) == []
 
 
 def test_a_window_of_blank_lines() -> None:
     scorer = SurprisalScorer(make_model("lstm"), EOS_ID, Context.document)
-    (found,) = scorer.score([reading_of([("d", []), ("d", [])])])
+    (found,) = scorer.score([encoded([("d", []), ("d", [])])])
     assert len(found.surprisal) == len(found.unknown) == 0
 
 
-def test_one_long_line_is_read_in_parts() -> None:
-    model, text = make_model("lstm"), random_text(200)
-    line = [("d", [token for token in text.ids.tolist() if token != EOS_ID])]
+def test_a_long_line_is_scored_in_windows() -> None:
+    model, ids = make_model("lstm"), random_ids(200)
+    line = [("d", [token for token in ids.tolist() if token != EOS_ID])]
     bits, _ = step_by_step(model, line, EOS_ID, Context.line)
-    (found,) = SurprisalScorer(model, EOS_ID, Context.line, batch_tokens=16).score(
-        [reading_of(line)]
-    )
+    (found,) = SurprisalScorer(model, EOS_ID, Context.line, batch_tokens=16).score([encoded(line)])
     np.testing.assert_allclose(found.surprisal, bits, atol=1e-5)

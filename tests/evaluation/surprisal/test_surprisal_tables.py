@@ -1,4 +1,4 @@
-"""Rows by hand: which morph stands where, and sums that add up."""
+"""Rows by hand, and equal sums in all tables."""
 
 from __future__ import annotations
 
@@ -25,18 +25,23 @@ ANALYSES = [
 ]
 
 
-def costs_of(texts: list[str], analyses: list[Analysis], entropy: bool = True) -> SurprisalBatch:
+def batch_of(texts: list[str], analyses: list[Analysis], entropy: bool = True) -> SurprisalBatch:
     vocab = Vocab({"나": 3, "는": 3, "가": 3, "ㄴ다": 3}, VocabConfig(min_freq=1))
     batch = Batch("t", 0, True, [LineBlock("t", "글", 1, texts)])
     table = table_of([batch], [to_record_batch(analyses)])
-    reading = EncodedText.of(table, vocab, CharNgramModel.train({"나": 2, "는": 1}))
-    bits = np.arange(1.0, len(reading.ids) + 1)
-    told = bits / 8 if entropy else None
-    return SurprisalBatch(reading, bits, bits + reading.spelling_nats, told, reading.ids == UNK_ID)
+    lines = EncodedText.of(table, vocab, CharNgramModel.train({"나": 2, "는": 1}))
+    bits = np.arange(1.0, len(lines.ids) + 1)
+    return SurprisalBatch(
+        lines,
+        surprisal=bits,
+        open_surprisal=bits + lines.spelling_nats,
+        entropy=bits / 8 if entropy else None,
+        unknown=lines.ids == UNK_ID,
+    )
 
 
 def test_morphs() -> None:
-    table = rows_of(costs_of(TEXTS, ANALYSES), ScoreUnit.morph)
+    table = rows_of(batch_of(TEXTS, ANALYSES), ScoreUnit.morph)
     assert table.schema == schema_of(ScoreUnit.morph, entropy=True)
     rows = [list(row.values()) for row in table.to_pylist()]
     assert [row[:8] for row in rows] == [
@@ -53,7 +58,7 @@ def test_morphs() -> None:
 
 
 def test_eojeols() -> None:
-    rows = rows_of(costs_of(TEXTS, ANALYSES), ScoreUnit.eojeol).to_pylist()
+    rows = rows_of(batch_of(TEXTS, ANALYSES), ScoreUnit.eojeol).to_pylist()
     assert [list(row.values())[1:9] for row in rows] == [
         [1, 0, "나는", "나/NP+는/JX", 2, 0, 3.0, 0.125],
         [1, 1, "간다", "가/VV+ㄴ다/EFN", 2, 0, 7.0, 0.375],
@@ -64,7 +69,7 @@ def test_eojeols() -> None:
 
 
 def test_sentences() -> None:
-    rows = rows_of(costs_of(TEXTS, ANALYSES), ScoreUnit.sentence).to_pylist()
+    rows = rows_of(batch_of(TEXTS, ANALYSES), ScoreUnit.sentence).to_pylist()
     assert [list(row.values())[1:9] for row in rows] == [
         [1, "나는  간다", "ok", 2, 7, 5, 0, 15.0],
         [3, "ㅋㅋ", "fallback: why", 1, 3, 2, 1, 13.0],
@@ -72,7 +77,7 @@ def test_sentences() -> None:
 
 
 def test_all_levels_have_the_same_sums() -> None:
-    tables = [rows_of(costs_of(TEXTS, ANALYSES), level) for level in ScoreUnit]
+    tables = [rows_of(batch_of(TEXTS, ANALYSES), unit) for unit in ScoreUnit]
     for name in ("surprisal", "open_surprisal"):
         sums = {round(float(np.sum(table[name].to_numpy())), 9) for table in tables}
         assert len(sums) == 1
@@ -80,18 +85,18 @@ def test_all_levels_have_the_same_sums() -> None:
 
 def test_neighbouring_lines_of_one_eojeol_stay_apart() -> None:
     texts, analyses = ["나", "나"], [Analysis(["나"], ["NP"], [0])] * 2
-    assert len(rows_of(costs_of(texts, analyses), ScoreUnit.eojeol)) == 4
+    assert len(rows_of(batch_of(texts, analyses), ScoreUnit.eojeol)) == 4
 
 
-@pytest.mark.parametrize("level", ScoreUnit)
+@pytest.mark.parametrize("unit", ScoreUnit)
 @pytest.mark.parametrize("texts", [[], [" ", ""]])
-def test_nothing(level: ScoreUnit, texts: list[str]) -> None:
-    table = rows_of(costs_of(texts, [EMPTY] * len(texts)), level)
-    assert len(table) == 0 and table.schema == schema_of(level, entropy=True)
+def test_nothing(unit: ScoreUnit, texts: list[str]) -> None:
+    table = rows_of(batch_of(texts, [EMPTY] * len(texts)), unit)
+    assert len(table) == 0 and table.schema == schema_of(unit, entropy=True)
 
 
-@pytest.mark.parametrize("level", ScoreUnit)
-def test_without_entropy(level: ScoreUnit) -> None:
-    table = rows_of(costs_of(TEXTS, ANALYSES, entropy=False), level)
-    assert table.schema == schema_of(level, entropy=False)
+@pytest.mark.parametrize("unit", ScoreUnit)
+def test_without_entropy(unit: ScoreUnit) -> None:
+    table = rows_of(batch_of(TEXTS, ANALYSES, entropy=False), unit)
+    assert table.schema == schema_of(unit, entropy=False)
     assert "entropy" not in table.column_names and isinstance(table, pa.Table)

@@ -1,4 +1,4 @@
-"""What the layouts have in common: they are told apart, and every mistake in them has one line."""
+"""Formats are detected and parsed; errors are one line with file and line number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from korlm.config import ListFormat
 from korlm.rescoring.formats.kaldi import CostFile
-from korlm.rescoring.formats.reader import Layout, format_of, open_lists, read_references
+from korlm.rescoring.formats.reader import ReadOptions, detect_format, open_lists, read_references
 from korlm.rescoring.nbest import NBest, batches_of, check_references, parse_score
 from korlm.utils.errors import ConfigError, NbestError
 
@@ -27,13 +27,13 @@ def plain(lists: list[NBest]) -> list[tuple[str, list[tuple[str, float]]]]:
     return [(nbest.utt, [(hyp.text, hyp.score) for hyp in nbest.hyps]) for nbest in lists]
 
 
-def test_layouts_are_told_apart(tmp_path: Path) -> None:
-    assert format_of(put(tmp_path, "a.jsonl", "x")) is ListFormat.jsonl
-    assert format_of(put(tmp_path, "b.txt", "", OBJECT)) is ListFormat.jsonl
-    assert format_of(put(tmp_path, "c.txt", "a -1 가")) is ListFormat.text
-    assert format_of(put(tmp_path, "d.txt")) is ListFormat.text
-    assert format_of(tmp_path) is ListFormat.espnet
-    assert format_of(put(tmp_path, "e.jsonl", "x"), ListFormat.text) is ListFormat.text
+def test_formats_are_detected(tmp_path: Path) -> None:
+    assert detect_format(put(tmp_path, "a.jsonl", "x")) is ListFormat.jsonl
+    assert detect_format(put(tmp_path, "b.txt", "", OBJECT)) is ListFormat.jsonl
+    assert detect_format(put(tmp_path, "c.txt", "a -1 가")) is ListFormat.text
+    assert detect_format(put(tmp_path, "d.txt")) is ListFormat.text
+    assert detect_format(tmp_path) is ListFormat.espnet
+    assert detect_format(put(tmp_path, "e.jsonl", "x"), ListFormat.text) is ListFormat.text
 
 
 def test_text(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_text(tmp_path: Path) -> None:
     lists = open_lists(path)
     assert plain(list(lists)) == expected
     assert lists.size() == ({"a", "b"}, 3)
-    costs = open_lists(path, Layout(sign=-1))
+    costs = open_lists(path, ReadOptions(sign=-1))
     assert plain(list(costs))[0][1][0] == ("나는 간다", 1.5)
 
 
@@ -50,18 +50,20 @@ def test_kaldi_with_cost_files(tmp_path: Path) -> None:
     path = put(tmp_path, "words", "s-1-1 나는 간다", "s-1-2 잔다", "s-2-1")
     am = put(tmp_path, "ac_cost", "s-1-1 100", "s-1-2 110.5", "s-2-1 7")
     lm = put(tmp_path, "lm_cost", "s-2-1 1", "s-1-2 2", "s-1-1 3")
-    layout = Layout(sign=-1, costs=[CostFile(am, 0.1), CostFile(lm, 1.0)])
+    layout = ReadOptions(sign=-1, costs=[CostFile(am, 0.1), CostFile(lm, 1.0)])
     (first, second) = open_lists(path, layout)
     assert first.utt == "s-1"
     assert [hyp.name for hyp in first.hyps] == ["s-1-1", "s-1-2"]
     assert [hyp.score for hyp in first.hyps] == pytest.approx([-13, -13.05])
     assert (second.utt, second.hyps[0].text) == ("s-2", "")
-    numbered = open_lists(put(tmp_path, "n", "s-1-1 -2 가", "s-1-2 -3 나"), Layout(numbered=True))
+    numbered = open_lists(
+        put(tmp_path, "n", "s-1-1 -2 가", "s-1-2 -3 나"), ReadOptions(numbered=True)
+    )
     assert plain(list(numbered)) == [("s-1", [("가", -2.0), ("나", -3.0)])]
 
 
 def espnet(folder: Path) -> Path:
-    """Two jobs; the second utterance of the first has one hypothesis."""
+    """Write two jobs; the second utterance of the first has one hypothesis."""
     for job, utts in (("output.1", "ab"), ("output.10", "d"), ("output.2", "c")):
         one, two = folder / job / "1best_recog", folder / job / "2best_recog"
         put(one, "text", *(f"{utt} 가 {utt}" for utt in utts))
@@ -93,7 +95,7 @@ def test_json_lines(tmp_path: Path) -> None:
     found = plain(list(open_lists(path)))
     both = [("가", -1.0), ("나", -2.0)]
     assert found == [("a", both), ("7", both[:1]), ("c", both), ("d", both[1:]), ("e", both[:1])]
-    acoustic = plain(list(open_lists(path, Layout(score_field="am_score"))))
+    acoustic = plain(list(open_lists(path, ReadOptions(score_field="am_score"))))
     assert acoustic[0] == ("a", [("가", -7.0), ("나", 3.0)])
 
 
@@ -112,7 +114,7 @@ def test_no_scores(text: object) -> None:
 
 
 def espnet_json(folder: Path) -> Path:
-    """As ESPnet1 writes it: indented, with <eos> at the end and ▁ for blanks."""
+    """Write a file as ESPnet1 does: indented, <eos> at the end, ▁ for spaces."""
     outputs = [
         {"name": "target1", "text": "나는 간다", "rec_text": "▁나는▁간다<eos>", "score": -1.5},
         {"name": "target1", "text": "나는 간다", "rec_text": "▁나는▁잔다<eos>", "score": -2},
@@ -124,53 +126,57 @@ def espnet_json(folder: Path) -> Path:
 
 def test_espnet_json(tmp_path: Path) -> None:
     path = espnet_json(tmp_path)
-    assert format_of(path) is ListFormat.espnet_json
+    assert detect_format(path) is ListFormat.espnet_json
     first, second = ("나는 간다", -1.5), ("나는 잔다", -2.0)
     assert plain(list(open_lists(path))) == [("a", [first, second]), ("b", [second])]
-    assert plain(list(open_lists(path, Layout(sign=-1))))[1] == ("b", [("나는 잔다", 2.0)])
+    assert plain(list(open_lists(path, ReadOptions(sign=-1))))[1] == ("b", [("나는 잔다", 2.0)])
     assert read_references(path) == {"a": "나는 간다", "b": "나는 간다"}
     on_one_line = json.dumps(json.loads(path.read_text("utf-8")))
-    assert format_of(put(tmp_path, "x", on_one_line)) is ListFormat.espnet_json
+    assert detect_format(put(tmp_path, "x", on_one_line)) is ListFormat.espnet_json
 
 
-def test_hypotheses_with_numbers_are_sorted_by_them(tmp_path: Path) -> None:
+def test_the_sort_command_for_numbered_hypotheses(tmp_path: Path) -> None:
     path = put(tmp_path, "my n.txt", "a-1 -1 가", "b-1 -1 가", "a-2 -2 나")
-    with pytest.raises(NbestError, match=r"must follow each other: sort -V -k1,1 '.*my n\.txt' "):
-        list(open_lists(path, Layout(numbered=True)))
+    with pytest.raises(NbestError, match=r"must be adjacent: sort -V -k1,1 '.*my n\.txt' "):
+        list(open_lists(path, ReadOptions(numbered=True)))
 
 
 @pytest.mark.parametrize(
     ("name", "lines", "message"),
     [
-        ("n.txt", [], "there is no hypothesis in there"),
-        ("n.txt", ["", "  "], "there is no hypothesis in there"),
-        ("n.txt", ["a -1 가", "b"], "n.txt:2: b has no score: a line is"),
+        ("n.txt", [], "contains no hypotheses"),
+        ("n.txt", ["", "  "], "contains no hypotheses"),
+        ("n.txt", ["a -1 가", "b"], "n.txt:2: b has no score; lines must be"),
         ("n.txt", ["a 가 나"], "n.txt:1: the score '가' is not a number"),
         ("n.txt", ["a -1 가", "", "a nan 가"], "n.txt:3: the score is nan; it must be finite"),
-        ("n.txt", ["a -1 가", "b -1 가", "a -2 나"], "n.txt:3: utterance a stands further above"),
-        ("n.txt", ["a -1 가", "b -1 가", "a -2 나"], "must follow each other: sort -s -k1,1 "),
-        ("n.txt", ["u1:\tref=['가']", "u1:\thyp=['가']"], "n.txt:1: icefall's recogs file: it has"),
+        ("n.txt", ["a -1 가", "b -1 가", "a -2 나"], "n.txt:3: utterance a occurs above already"),
+        ("n.txt", ["a -1 가", "b -1 가", "a -2 나"], "must be adjacent: sort -s -k1,1 "),
+        ("n.txt", ["u1:\tref=['가']", "u1:\thyp=['가']"], "n.txt:1: icefall's recogs file has"),
         ("n.json", ["{", '"utt": "a"', "}"], "n.json:1: one JSON value over several lines"),
         ("n.json", ["[", '{"utt": "a"}', "]"], "n.json:1: one JSON value over several lines"),
         ("n.txt", ["["], "n.txt:1: one JSON value over several lines"),
-        ("n.json", ['{"utts": {"a": {}}}'], "utterance a has no list of objects under 'output'"),
+        ("n.json", ['{"utts": {"a": {}}}'], "utterance a has no objects under 'output'"),
         ("n.json", ['{"utts": {"a": {"output": [{}]}}}'], "hypothesis 1 of utterance a: no text"),
         ("n.json", ['{"utts": {"a": {"output": [{"rec_text": "가"}]}}}'], "no score under 'score'"),
-        ("n.json", ['{"utts": [1]}'], "no object under 'utts', as ESPnet's data.json has"),
+        ("n.json", ['{"utts": [1]}'], "no object under 'utts'; ESPnet's data.json has one"),
         ("n.json", ["{", '"utts": {', "}"], "n.json: is not JSON"),
         ("n.jsonl", ["{x"], "n.jsonl:1: is not JSON"),
         ("n.jsonl", ["[1]"], "n.jsonl:1: must be an object {...}, not list"),
-        ("n.jsonl", ['{"hyps": []}'], "n.jsonl:1: no utterance under utt or id"),
-        ("n.jsonl", ['{"utt": "a b", "hyps": []}'], "no utterance under utt or id"),
+        ("n.jsonl", ['{"hyps": []}'], "n.jsonl:1: no utterance name without spaces"),
+        (
+            "n.jsonl",
+            ['{"utt": "a b", "hyps": []}'],
+            "no utterance name without spaces under utt or id",
+        ),
         ("n.jsonl", [OBJECT, '{"utt": "b", "hyps": []}'], "n.jsonl:2: hyps of utterance b must be"),
         ("n.jsonl", ['{"utt": "a", "hyps": [1]}'], "hypothesis 1 of utterance a: must be an obj"),
         ("n.jsonl", ['{"utt": "a", "text": 3, "score": 1}'], "n.jsonl:1: no text under 'text'"),
         ("n.jsonl", ['{"utt": "a", "text": "가"}'], "no score under 'score' (there is utt, text)"),
         ("n.jsonl", ['{"utt": "a", "text": "가", "score": NaN}'], "n.jsonl:1: the score is nan"),
-        ("n.jsonl", ['{"utt": "a", "text": "\\ud800", "score": 1}'], "half a surrogate pair"),
-        ("1best_recog/score", ["a 1"], "utterance a has no line in"),
+        ("n.jsonl", ['{"utt": "a", "text": "\\ud800", "score": 1}'], "lone surrogate"),
+        ("1best_recog/score", ["a 1"], "utterance a has no line at this position in"),
         ("2best_recog/score", ["a 1"], "has 2best_recog but no 1best_recog"),
-        ("empty", ["a 1"], "there is no 1best_recog in there"),
+        ("empty", ["a 1"], "has no 1best_recog"),
     ],
 )
 def test_broken_lists(tmp_path: Path, name: str, lines: list[str], message: str) -> None:
@@ -187,25 +193,25 @@ def test_espnet_out_of_order(tmp_path: Path) -> None:
     folder = espnet(tmp_path) / "output.1"
     put(folder / "2best_recog", "text", "b 가", "a 나")
     put(folder / "2best_recog", "score", "b 1", "a 2")
-    with pytest.raises(NbestError, match=r"text:2: utterance a is not in .*or stands there in"):
+    with pytest.raises(NbestError, match=r"text:2: utterance a is missing from .*or at another"):
         list(open_lists(folder))
 
 
 def test_broken_cost_files(tmp_path: Path) -> None:
     path, cost = put(tmp_path, "words", "a-1 가", "a-2 나"), put(tmp_path, "cost", "a-1 3")
     with pytest.raises(NbestError, match=r"words:2: a-2 has no score in .*cost"):
-        list(open_lists(path, Layout(costs=[CostFile(cost, 1.0)])))
+        list(open_lists(path, ReadOptions(costs=[CostFile(cost, 1.0)])))
     put(tmp_path, "cost", "a-1 3", "a-1 4")
-    with pytest.raises(NbestError, match="cost:2: a-1 stands further above"):
-        list(open_lists(path, Layout(costs=[CostFile(cost, 1.0)])))
-    with pytest.raises(NbestError, match="words:1: a is not named as hypotheses are"):
-        list(open_lists(put(tmp_path, "words", "a 1 가"), Layout(numbered=True)))
+    with pytest.raises(NbestError, match="cost:2: a-1 occurs above already"):
+        list(open_lists(path, ReadOptions(costs=[CostFile(cost, 1.0)])))
+    with pytest.raises(NbestError, match="words:1: a is not a numbered hypothesis"):
+        list(open_lists(put(tmp_path, "words", "a 1 가"), ReadOptions(numbered=True)))
     with pytest.raises(ConfigError, match="scores: only for format=text"):
-        open_lists(put(tmp_path, "n.jsonl", OBJECT), Layout(costs=[CostFile(cost, 1.0)]))
+        open_lists(put(tmp_path, "n.jsonl", OBJECT), ReadOptions(costs=[CostFile(cost, 1.0)]))
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(NbestError, match="there is no such file or folder"):
+    with pytest.raises(NbestError, match="no such file or folder"):
         open_lists(tmp_path / "nowhere")
     (tmp_path / "binary").write_bytes(b"a\0\0\0")
     with pytest.raises(NbestError, match="a binary file"):
@@ -219,15 +225,15 @@ def test_references(tmp_path: Path) -> None:
     assert read_references(json_path) == {"a": "가", "2": ""}
     rows = ["a:\tref=['나는', '간다']", "a:\thyp=['나는']", "b:\tref=[]", "b:\thyp=[]"]
     assert read_references(put(tmp_path, "recogs", *rows)) == {"a": "나는 간다", "b": ""}
-    with pytest.raises(NbestError, match="recogs:1: a list of words is expected after ref="):
+    with pytest.raises(NbestError, match="recogs:1: ref= must be followed by a list of words"):
         read_references(put(tmp_path, "recogs", "a:\tref=[가]"))
-    with pytest.raises(NbestError, match="ref:2: utterance a stands further above"):
+    with pytest.raises(NbestError, match="ref:2: utterance a occurs above already"):
         read_references(put(tmp_path, "ref", "a 가", "a 나"))
-    with pytest.raises(NbestError, match="there is no reference in there"):
+    with pytest.raises(NbestError, match="contains no references"):
         read_references(put(tmp_path, "ref"))
     assert check_references({"a"}, {"a": "가", "b": ""}, path) == 1
     assert check_references({"a", "b"}, {"a": "가", "b": ""}, path) == 0
-    with pytest.raises(NbestError, match=r"ref: no reference has any text, .* nothing to tune on"):
+    with pytest.raises(NbestError, match=r"ref: all references are empty, .* nothing to tune on"):
         check_references({"a", "b"}, {"a": "", "b": " ", "c": "가"}, path)
     with pytest.raises(NbestError, match="no reference for 2 of 3 utterances, the first is b"):
         check_references({"a", "b", "c"}, {"a": ""}, path)

@@ -75,7 +75,7 @@ def test_a_killed_process_loses_its_own_job(
     with when(best.exists, kill):
         ended = korlm("train", *JOBLIB, *sweep, "hydra.sweep.dir=b")
     assert ended.code == 1
-    reason = "its process died (SIGKILL(-9)), for want of memory perhaps; go on with -m resume"
+    reason = "its process died (SIGKILL(-9)), possibly out of memory; resume with -m resume="
     assert (tmp_path / "b/seed=1/failed.txt").read_text("utf-8") == f"{reason}\n"
     assert set(results(tmp_path / "b")) == {"seed=2"}
 
@@ -126,7 +126,7 @@ def test_gpus_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = "hydra.launcher.n_jobs=0"
     for arguments, words in {
-        ("train", *JOBLIB[:2], few): (f"korlm: {few}: must be 1 or more",),
+        ("train", *JOBLIB[:2], few): (f"korlm: {few}: must be in [1, 4096]",),
         ("train", *JOBLIB, "hydra.launcher.jobs=2"): ("jobs",),
         ("train", "-m", "hydra/launcher=nowhere"): ("nowhere", "joblib", "submitit_slurm"),
         ("train", "hydra/launcher=joblib"): ("hydra/launcher=joblib", "add -m"),

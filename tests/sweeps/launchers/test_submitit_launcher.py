@@ -159,7 +159,7 @@ def test_a_refusal(korlm: Command, slurm: Path, tmp_path: Path) -> None:
     ended = korlm("train", *SLURM, "seed=1,2")
     assert ended.code == 1
     line = ended.err.splitlines()[-1]
-    assert "sbatch refuses" in line and "invalid partition: x" in line
+    assert "sbatch failed" in line and "invalid partition: x" in line
 
 
 def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for arguments, words in {
         tuple(SLURM): ("submitit_slurm", "no sbatch", "submitit_local"),
         (*LOCAL, "hydra.launcher.tasks_per_node=0"): ("tasks_per_node=0", "1 or more"),
-        (*LOCAL, "hydra.launcher.nodes=2"): ("nodes=2", "1 or less"),
+        (*LOCAL, "hydra.launcher.nodes=2"): ("nodes=2", "must be 1"),
         (*LOCAL, "hydra.launcher.timeout_min=2"): ("signal_delay_s=120", "timeout_min=2"),
         (*LOCAL, "hydra.launcher.gpus_per_node=2"): ("2 GPUs for each job", "there are 0"),
     }.items():
@@ -178,13 +178,13 @@ def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_korlm_is_found_by_the_processes_of_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from korlm.sweeps.launchers.submitit_launcher import _importable
+    from korlm.sweeps.launchers.submitit_launcher import importable_korlm
 
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    with _importable():
+    with importable_korlm():
         assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "elsewhere"]
     assert os.environ["PYTHONPATH"] == "elsewhere"
     monkeypatch.delenv("PYTHONPATH")
-    with _importable():
+    with importable_korlm():
         assert os.environ["PYTHONPATH"] == str(ROOT)
     assert "PYTHONPATH" not in os.environ

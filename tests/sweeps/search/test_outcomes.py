@@ -28,7 +28,7 @@ def test_reasons() -> None:
     ]
     assert [reason(trial) for trial in trials] == ["", "a disk", "pruned at step 3"]
     assert last_reason(trials) == "the last with: pruned at step 3"
-    assert last_reason(trials[:1]) == "each being beyond all floats"
+    assert last_reason(trials[:1]) == "no objective is finite"
     assert reason_of(ValueError("one\nline")) == "ValueError: one line"
     assert reason_of(TrainingError("the loss is nan")) == "the loss is nan"
 

@@ -8,7 +8,7 @@ import pytest
 from searches import space_of
 
 from korlm.config import Pruner, SearchConfig
-from korlm.sweeps.search.pruning import watching
+from korlm.sweeps.search.pruning import open_callback
 from korlm.sweeps.search.study import Search, opened, reason
 from korlm.utils.errors import Pruned, TrainingError
 
@@ -20,15 +20,15 @@ def trial(
 ) -> str:
     """Runs the next trial through some validations; gives why it was pruned, if it was."""
     (proposal,) = search.propose(1)
-    with watching(folder, proposal.overrides, objective) as watch:
+    with open_callback(folder, proposal.overrides, objective) as watch:
         assert watch is not None
         try:
             for share, value in values.items():
                 watch(round(100 * share), share, {"perplexity": value, "seconds": value})
         except Pruned as error:
-            search.tell(proposal.number, error)
+            search.record(proposal.number, error)
             return str(error)
-    search.tell(proposal.number, min(values.values()))
+    search.record(proposal.number, min(values.values()))
     return ""
 
 
@@ -82,22 +82,22 @@ def test_the_search_knows_whatever_the_launcher_says(tmp_path: Path) -> None:
         (proposal,) = search.propose(1)
         with (
             pytest.raises(TrainingError),
-            watching(tmp_path, proposal.overrides, PERPLEXITY),
+            open_callback(tmp_path, proposal.overrides, PERPLEXITY),
         ):
             raise TrainingError("the loss is not finite")
-        search.tell(proposal.number, RuntimeError("job 0: the loss is not finite"))
+        search.record(proposal.number, RuntimeError("job 0: the loss is not finite"))
         assert search.trials[0].state.name == "PRUNED"
         assert reason(search.trials[0]) == "the loss is not finite"
         (proposal,) = search.propose(1)
-        search.tell(proposal.number, RuntimeError("job 1: no memory"))
+        search.record(proposal.number, RuntimeError("job 1: no memory"))
         assert search.trials[1].state.name == "FAIL"
 
 
 def test_other_jobs_are_not_watched(tmp_path: Path) -> None:
-    with watching(tmp_path, ["seed=1"], PERPLEXITY) as watch:
+    with open_callback(tmp_path, ["seed=1"], PERPLEXITY) as watch:
         assert watch is None
     assert not list(tmp_path.iterdir())
     with opened(tmp_path, space_of(), SearchConfig(n_trials=1), PERPLEXITY) as search:
         search.propose(1)
-        with watching(tmp_path, ["seed=1"], PERPLEXITY) as watch:
+        with open_callback(tmp_path, ["seed=1"], PERPLEXITY) as watch:
             assert watch is None

@@ -78,7 +78,7 @@ def test_a_search_and_more_trials(korlm: Command, tiny: TinyCorpus, tmp_path: Pa
     assert {name: after[name] for name in before} == before
     assert len(set(map(str, after.values()))) == len(after) == 5
     other = korlm("train", "-m", "resume=here", "optimizer.lr=0.01,0.02")
-    assert "this search was begun with optimizer.lr=tag(log,interval(0.001,0.1))" in other.error
+    assert "this search was started with optimizer.lr=tag(log,interval(0.001,0.1))" in other.error
     assert len(table_of(tmp_path / "here")) == 5
 
 
@@ -111,7 +111,7 @@ def test_ctrl_c(
     assert [trial.state.name for trial in trials_of(tmp_path / "here")] == ["COMPLETE", "WAITING"]
     resumed, more = stopped(korlm, monkeypatch, 99, "-m", f"resume={tmp_path / 'here'}")
     assert resumed.code == 0, resumed.err
-    assert "search.db: 1 of 3 trials done before, 1 taken up again" in resumed.out
+    assert "search.db: 1 of 3 trials finished before, 1 resumed" in resumed.out
     assert steps + more == [2, 4, 6] * 3
     whole = korlm("train", *(word.replace("=here", "=whole") for word in command))
     assert whole.code == 0
@@ -229,10 +229,10 @@ def test_files_of_a_search_say_all_in_params(
     [
         (["optimizer.lrr=interval(0,1)"], "optimizer.lrr: there is no such setting"),
         (["optimizer.lr=interval(0,"], "optimizer.lr=interval(0,: "),
-        (["optimizer.lr=tag(log,interval(0,1))"], "a logarithm needs numbers above 0"),
+        (["optimizer.lr=tag(log,interval(0,1))"], "a logarithmic range needs numbers above 0"),
         (["optimizer.lr=0.1"], "nothing to search"),
         (["model.hidden_dim=interval(10,20)"], "model.hidden_dim=16.18"),
-        ([RATES, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be 1 or more"),
+        ([RATES, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be in [1, 1000000]"),
         ([RATES, "hydra.sweeper.sampler=tpee"], "hydra.sweeper.sampler=tpee: invalid value"),
         ([RATES, "hydra.sweeper.trials=3"], "hydra.sweeper.trials: there is no such setting"),
         ([RATES, "objective=valid.x"], "objective=valid.x: must be SPLIT.KEY"),

@@ -65,7 +65,7 @@ def test_places_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").mkdir()
     with pytest.raises(OutputError, match=r"output=.*t\.tsv: is a folder"):
         TableWriter(str(tmp_path / "t.tsv"), TABLE.schema, "output")
-    with pytest.raises(OutputError, match=r"there is no folder .*missing; make it, or"):
+    with pytest.raises(OutputError, match=r"the folder .*missing does not exist; create it, or"):
         TableWriter(str(tmp_path / "missing" / "t.tsv"), TABLE.schema, "eojeols")
 
 

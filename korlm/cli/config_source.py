@@ -1,0 +1,37 @@
+"""Hydra's source of YAML files, extended to accept old names of settings."""
+
+from __future__ import annotations
+
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig, OmegaConf
+
+from korlm.config.keys import rename_tree
+
+
+def register_config_source(command: str) -> None:
+    """Make Hydra accept old names in YAML files.
+
+    Args:
+        command: the command whose files are read next.
+    """
+
+    class RenamingConfigSource(FileConfigSource):
+        """Hydra's source of YAML files, with old names replaced by current ones."""
+
+        def load_config(self, config_path: str) -> ConfigResult:
+            result = super().load_config(config_path)
+            if isinstance(result.config, DictConfig):
+                package = result.header.get("package") or config_path.rpartition("/")[0]
+                prefix = "" if package in ("", "_global_") else package.replace("/", ".") + "."
+                plain = OmegaConf.to_container(result.config)
+                assert isinstance(plain, dict)
+                renamed = rename_tree(plain, command, prefix, warn=True)
+                if renamed != plain:
+                    result.config = OmegaConf.create(renamed)
+            return result
+
+    Plugins.instance()  # registers Hydra's own source, which is replaced here
+    SourcesRegistry.instance().types["file"] = RenamingConfigSource

@@ -1,0 +1,67 @@
+"""Settings of training runs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from korlm.config.commands.prepare import CorpusSettings
+from korlm.config.data import BatchesConfig
+from korlm.config.model import ModelConfig
+from korlm.config.objective import check_objective
+from korlm.config.registry import register
+from korlm.config.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig
+from korlm.config.validation import MAX_SEED, MISSING, setting
+
+
+@register("", "train")
+@dataclass
+class TrainSettings(CorpusSettings):
+    """Train a language model on a Korean corpus.
+
+    Prepares the corpus unless that is done already, trains, evaluates the best model, and writes
+    outputs/runs/<date>_<time>: checkpoints, metrics.json, train.log, tensorboard.
+
+      python -m korlm.train                                       the texts of konlpy
+      python -m korlm.train corpus=text 'corpus.files=[FOLDER]'   your text, split by document
+      python -m korlm.train model=gru optimizer.lr=0.01 name=gru  another model
+      python -m korlm.train resume=outputs/runs/DIR               resume a run
+      python -m korlm.train -m model=ngram,window,rnn,gru,lstm    a sweep, with a table at its end
+      python -m korlm.train -m sweep=lstm_small                   a hyperparameter search
+      python -m korlm.train -m resume=outputs/sweeps/DIR          resume a sweep or a search
+      python -m korlm.train -m seed=1,2,3 objective=test.loss     sort the table by another metric
+      python -m korlm.train -m seed=1,2,3 hydra/launcher=joblib   parallel jobs; submitit_slurm: on
+                                                                  a cluster
+      torchrun --nproc-per-node 2 -m korlm.train                  two GPUs, or two processes
+      tensorboard --logdir outputs                                watch runs and sweeps
+    """
+
+    batches: BatchesConfig = setting(MISSING)
+    model: ModelConfig = setting(MISSING)
+    optimizer: OptimizerConfig = setting(MISSING)
+    schedule: ScheduleConfig = setting(MISSING)
+    trainer: TrainerConfig = setting(TrainerConfig)
+    seed: int = setting(1, "Random seed of parameters, dropout and batches.", min=0, max=MAX_SEED)
+    name: str | None = setting(None, "Part of the name of the run directory.")
+    prepared: str | None = setting(
+        None, "Prepared corpus to train on, instead of corpus, tokenizer and vocab.", is_path=True
+    )
+    resume: str | None = setting(
+        None, "Directory of an interrupted run to resume; with -m of a sweep.", is_path=True
+    )
+    resume_from: ResumeFrom = setting(
+        ResumeFrom.last,
+        "Checkpoint to resume from; best: if last.pt is damaged, with a new optimizer state, so "
+        "that results differ from those of an uninterrupted run.",
+    )
+    objective: str = setting(
+        "valid.perplexity",
+        "SPLIT.KEY of metrics.json that sorts the table of a sweep and that searches minimize "
+        "(tokens_per_second: maximize).",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_objective(self.objective)
+        if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
+            self._fail("name", "must consist of letters, digits, _, . and -")

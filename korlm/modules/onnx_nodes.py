@@ -1,0 +1,107 @@
+"""ONNX nodes of the modules, for one step of a model (``NeuralLM.export_step``).
+
+Axes: B batch, I a layer's input, H its hidden units, G gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from korlm.modules.rnn import RecurrentLayer
+
+if TYPE_CHECKING:
+    from korlm.exporting.onnx_graph import Graph
+
+IDS, EMBEDDING, NEXT = "ids", "embedding", "next_"  # input, matrix, prefix of the new state's parts
+
+
+def values_of(tensor: Tensor) -> npt.NDArray[Any]:
+    """Return the values of a tensor on any device as an array."""
+    array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
+    return array
+
+
+def add_linear(graph: Graph, x: str, name: str, layer: nn.Linear) -> str:
+    """Add a linear layer and its weights; return the name of its output."""
+    graph.matrix(name, values_of(layer.weight))
+    bias = graph.weight(f"{name}.bias", values_of(layer.bias)) if layer.bias is not None else ""
+    return graph.linear(x, name, bias)
+
+
+def add_recurrent_layers(graph: Graph, x: str, layers: Sequence[RecurrentLayer]) -> str:
+    """Add recurrent layers; return the name of the last one's output, (B, H).
+
+    Args:
+        graph: whose inputs include the states, named as in ``recurrent_state_names``.
+        x: (B, I).
+        layers: from the lowest.
+    """
+    for number, layer in enumerate(layers):
+        gates_x = _add_gates(graph, x, layer, number, "ih")
+        gates_h = _add_gates(graph, f"h{number}", layer, number, "hh")
+        x = _add_cell(graph, layer, number, gates_x, gates_h)
+    return x
+
+
+def recurrent_state_names(layers: Sequence[RecurrentLayer]) -> list[str]:
+    """Return the names of the states of recurrent layers: h0 c0 h1 c1 of an LSTM."""
+    return [
+        f"{part}{number}"
+        for number, layer in enumerate(layers)
+        for part in ("h", "c")[: layer.num_states]
+    ]
+
+
+def _add_gates(graph: Graph, x: str, layer: RecurrentLayer, number: int, which: str) -> str:
+    """(B, I) or (B, H) -> (B, G * H), normalized if the layer does that."""
+    name = f"layer{number}.{which}"
+    graph.matrix(name, values_of(getattr(layer, f"weight_{which}")))
+    bias = graph.weight(f"{name}.bias", values_of(getattr(layer, f"bias_{which}")))
+    norm = getattr(layer, f"norm_{which}")
+    if norm is None:
+        return graph.linear(x, name, bias)
+    return graph.add("Add", _add_norm(graph, graph.linear(x, name), f"{name}.norm", norm), bias)
+
+
+def _add_norm(graph: Graph, x: str, name: str, norm: nn.LayerNorm) -> str:
+    parts = {"scale": norm.weight, "bias": norm.bias}
+    weights = [
+        graph.weight(f"{name}.{part}", values_of(values))
+        for part, values in parts.items()
+        if values is not None
+    ]
+    return graph.add("LayerNormalization", x, *weights, axis=-1, epsilon=norm.eps)
+
+
+def _add_cell(graph: Graph, layer: RecurrentLayer, number: int, gates_x: str, gates_h: str) -> str:
+    """Add the update of a state, see ``RecurrentLayer._cell``; return the name of the new h.
+
+    Args:
+        graph: to add to.
+        layer: whose cell it is.
+        number: of the layer.
+        gates_x: (B, G * H) from the input.
+        gates_h: (B, G * H) from the state.
+    """
+    add, after, H = graph.add, f"{NEXT}h{number}", layer.hidden_dim
+    if layer.cell == "gru":
+        r_input, z_input, n_input = graph.split(gates_x, [H] * 3)
+        r_state, z_state, n_state = graph.split(gates_h, [H] * 3)
+        r = add("Sigmoid", add("Add", r_input, r_state))
+        z = add("Sigmoid", add("Add", z_input, z_state))
+        n = add("Tanh", add("Add", n_input, add("Mul", r, n_state)))
+        change = add("Mul", z, add("Sub", f"h{number}", n))
+        return add("Add", n, change, name=after)  # (1 - z) n + z h
+    both = add("Add", gates_x, gates_h)
+    if layer.cell != "lstm":
+        return add("Tanh" if layer.cell == "tanh" else "Relu", both, name=after)
+    i, f, g, o = graph.split(both, [H] * 4)
+    kept = add("Mul", add("Sigmoid", f), f"c{number}")
+    c = add("Add", kept, add("Mul", add("Sigmoid", i), add("Tanh", g)), name=f"{NEXT}c{number}")
+    norm = layer.norm_cell
+    shown = c if norm is None else _add_norm(graph, c, f"layer{number}.cell.norm", norm)
+    return add("Mul", add("Sigmoid", o), add("Tanh", shown), name=after)

@@ -1,0 +1,45 @@
+"""Declared bounds are checked; a message names key, value and bounds."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from korlm.config.validation import Group, setting
+from korlm.utils.errors import ConfigError
+
+
+@dataclass
+class Example(Group):
+    _group: ClassVar[str] = "example"
+
+    ratio: float = setting(0.5, "A ratio.", min=0, below=1)
+    count: int | None = setting(None, "A count.", min=1)
+    rate: float = setting(1.0, "A rate.", above=0)
+    any_float: float = setting(0.0, "Any finite number.")
+    rising: list[float] = setting(list, "Some numbers.", above=0, increasing=True)
+    flag: bool = setting(True, "A switch.", max=0)
+
+
+def test_values_within_bounds() -> None:
+    Example(ratio=0.0, count=1, rate=1e-9, any_float=-1e9, rising=[0.1, 2])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"ratio": 1.0}, "example.ratio=1.0: must be in [0, 1)"),
+        ({"ratio": -0.1}, "example.ratio=-0.1: must be in [0, 1)"),
+        ({"ratio": math.nan}, "example.ratio=nan: must be a finite number, in [0, 1)"),
+        ({"count": 0}, "example.count=0: must be 1 or more"),
+        ({"rate": 0.0}, "example.rate=0.0: must be above 0"),
+        ({"any_float": math.inf}, "example.any_float=inf: must be a finite number"),
+        ({"rising": [1.0, 0.0]}, "example.rising=[1.0, 0.0]: each must be above 0"),
+        ({"rising": [2.0, 1.0]}, "example.rising=[2.0, 1.0]: must increase from value to value"),
+    ],
+)
+def test_values_out_of_bounds(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Example(**values)  # type: ignore[arg-type]
+    assert str(error.value) == message

@@ -1,0 +1,203 @@
+"""The example of korlm/README.md: a model, a tokenizer and an optimizer of another package.
+
+The package is written into an empty folder, exactly as README.md shows it, and the commands run in
+processes of their own, because registering changes the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TinyCorpus
+
+BLOCK = re.compile(r"^```\w+\n# (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+IMPORTS = "imports=[my_lm]"
+CHOICES = ["model=bag", "tokenizer=pieces", "optimizer=sign_sgd"]
+FAST = ["trainer.device=cpu", "trainer.threads=1", "trainer.epochs=2", "trainer.sample_tokens=5"]
+
+
+SLOW = """
+from dataclasses import dataclass
+
+import korlm
+from korlm.config import WorkerConfig
+from korlm.tokenizers.analysis import Span
+from korlm.tokenizers.offsets import analysis_of
+from korlm.tokenizers.workers.external import LineAnalyzer
+
+
+@korlm.register("tokenizer", "halves", builds="slow_lm:Halves")
+@dataclass
+class HalvesConfig(WorkerConfig):
+    pass
+
+
+class Halves(LineAnalyzer):
+    def analyze_line(self, text):
+        middle = len(text) // 2
+        spans = [Span(0, middle), Span(middle, len(text))] if middle else [Span(0, len(text))]
+        morphs = [text[span.begin : span.end][:2] for span in spans]
+        return analysis_of(text, morphs, [""] * len(morphs), spans)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package of the README."""
+    folder = tmp_path_factory.mktemp("extension")
+    for name, text in BLOCK.findall((ROOT / "korlm" / "README.md").read_text("utf-8")):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    return folder
+
+
+def python(folder: Path, *arguments: str, code: int = 0) -> str:
+    """Run Python in a folder; return stdout and stderr."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+def command(folder: Path, name: str, *arguments: str, code: int = 0) -> str:
+    return python(folder, "-m", f"korlm.{name}", *arguments, code=code)
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tiny: TinyCorpus) -> str:
+    """A run that was trained with all three."""
+    settings = [IMPORTS, *CHOICES, *FAST, *tiny.overrides, "model.decay=0.3", "name=own"]
+    command(folder, "train", *settings)
+    (path,) = (folder / "outputs" / "runs").iterdir()
+    return str(path)
+
+
+def test_the_package_is_that_of_the_readme(folder: Path) -> None:
+    files = {str(path.relative_to(folder)) for path in folder.rglob("my_lm/**/*.*")}
+    modules = ("__init__", "model", "tokenizer", "optimizer")
+    choices = ("model/bag", "tokenizer/pieces", "optimizer/sign_sgd")
+    assert files >= {f"my_lm/{name}.py" for name in modules}
+    assert files >= {f"my_lm/conf/{name}.yaml" for name in choices}
+
+
+def test_prepare(folder: Path, tiny: TinyCorpus) -> None:
+    command(folder, "prepare", IMPORTS, "tokenizer=pieces", "tokenizer.size=3", *tiny.overrides)
+    tokens = [path.read_text("utf-8") for path in folder.glob("outputs/prepared/*/vocab.tsv")]
+    assert any("선생님" in text for text in tokens)
+
+
+def test_a_tokenizer_in_child_processes(folder: Path, tiny: TinyCorpus) -> None:
+    (folder / "slow_lm.py").write_text(SLOW, "utf-8")
+    (folder / "conf" / "tokenizer").mkdir(parents=True)
+    (folder / "conf" / "tokenizer" / "halves.yaml").write_text(
+        "defaults:\n  - halves_schema\n  - _self_\n\nname: halves\nthreads: 1\n", "utf-8"
+    )
+    settings = ["tokenizer=halves", *tiny.overrides, "vocab.min_freq=1", "report=false"]
+    command(folder, "prepare", "imports=slow_lm", *settings)
+    (path,) = folder.glob("outputs/prepared/*halves*/vocab.tsv")
+    assert "선생" in path.read_text("utf-8")
+
+
+def test_settings_are_checked_like_those_of_korlm(folder: Path) -> None:
+    assert "model.decay=2.0: must be in [0, 1)" in command(
+        folder, "train", IMPORTS, "model=bag", "model.decay=2", code=1
+    )
+    told = command(folder, "train", IMPORTS, "model=bag", "model.dekay=0.1", code=1)
+    assert "model.dekay: there is no such setting; did you mean model.decay" in told
+    assert "bag" in command(folder, "train", IMPORTS, "model=bog", code=1)
+    assert "decay: 0.5" in command(folder, "train", IMPORTS, "model=bag", "--cfg", "job")
+
+
+def test_help(folder: Path) -> None:
+    told = command(folder, "train", IMPORTS, *CHOICES, "--help")
+    assert "model.decay=0.5" in told and "Weight of the tokens before" in told
+    for line in ("[bag] gru", "[pieces]", "[sign_sgd]"):
+        assert line in told
+    assert "[bag]" not in command(folder, "train", "--help")
+
+
+def test_imports_that_fail(folder: Path) -> None:
+    assert "imports=[my_ml]: there is no such module" in command(
+        folder, "train", "imports=[my_ml]", code=1
+    )
+    assert "imports=[a-b]: must be names of Python modules" in command(
+        folder, "train", "imports=[a-b]", code=1
+    )
+    (folder / "broken.py").write_text("import no_such_library", "utf-8")
+    told = command(folder, "train", "imports=broken", code=1)
+    assert told == "korlm: imports=[broken]: No module named 'no_such_library'\n"
+    (folder / "taken.py").write_text(
+        "import korlm\nfrom korlm.config import LSTMConfig\n"
+        "@korlm.register('model', 'lstm')\nclass Mine(LSTMConfig): pass\n",
+        "utf-8",
+    )
+    assert "model=lstm is registered by korlm.config.model.LSTMConfig" in command(
+        folder, "train", "imports=[taken]", code=1
+    )
+
+
+def test_train_and_resume(folder: Path, run: str) -> None:
+    metrics = json.loads(Path(run, "metrics.json").read_text("utf-8"))
+    assert metrics["valid"]["perplexity"] > 1
+    told = command(folder, "train", f"resume={run}", "trainer.epochs=3", code=1)
+    assert told.count("\n") == 1
+    assert "model=bag is not registered: add imports=[my_lm]" in told
+    command(folder, "train", IMPORTS, f"resume={run}", "trainer.epochs=3")
+    assert json.loads(Path(run, "metrics.json").read_text("utf-8")) != metrics
+
+
+def test_evaluate_generate_and_export(folder: Path, run: str) -> None:
+    quick = ["dynamic.learning_rates=[]", "cache.sizes=[]", "bootstrap.samples=100", "plot=false"]
+    command(folder, "evaluate", IMPORTS, f"run={run}", *quick)
+    assert command(folder, "generate", IMPORTS, f"run={run}", "num_samples=1").strip()
+    told = command(folder, "export", IMPORTS, f"run={run}", "output=exported")
+    assert "step.int8.onnx" in told and (folder / "exported" / "step.onnx").is_file()
+    loaded = "import my_lm, korlm\nprint(type(korlm.load('exported').model).__name__)"
+    assert "BagLM" in python(folder, "-c", loaded)
+    told = command(folder, "generate", "run=exported", code=1)
+    assert told.startswith("korlm: ") and told.count("\n") == 1
+    assert "add imports=[my_lm]" in told
+
+
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib"]], ids=["basic", "joblib"])
+def test_sweep(folder: Path, tiny: TinyCorpus, launcher: list[str]) -> None:
+    sweep = f"hydra.sweep.dir=sweep{len(launcher)}"
+    settings = [*CHOICES[1:], *FAST, *tiny.overrides, "model.embedding_dim=8", "trainer.epochs=1"]
+    models = ["model=bag,window"]
+    command(folder, "train", "-m", IMPORTS, *models, *settings, sweep, *launcher)
+    place = folder / sweep.partition("=")[2]
+    assert len(list(place.glob("model=*/metrics.json"))) == 2
+    told = command(folder, "train", "-m", f"resume={place}", *launcher, code=1)
+    assert "imports=[my_lm]: modules are imported if they are typed" in told
+    command(folder, "train", "-m", f"resume={place}", IMPORTS, *launcher)
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "least"),
+    [
+        ("models/test_contract.py", "bag", 100),
+        ("exporting/test_onnx_step.py", "bag", 10),
+        ("models/test_model_registry.py", "bag", 3),
+        ("tokenizers/test_tokenizers_registry.py", "pieces", 3),
+    ],
+)
+def test_the_contract_tests_include_it(folder: Path, file: str, name: str, least: int) -> None:
+    """Pytest imports the package, and every test that has a registered name finds it."""
+    options = ["-q", "-p", "my_lm", "-p", "no:cacheprovider", "-k", name, "--rootdir", str(ROOT)]
+    told = python(folder, "-m", "pytest", *options, str(ROOT / "tests" / file))
+    passed = re.search(r"(\d+) passed", told)
+    assert passed and int(passed[1]) >= least and "skipped" not in told.splitlines()[-1]
