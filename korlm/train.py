@@ -12,7 +12,7 @@ from korlm.cli.arguments import key_of
 from korlm.cli.output_dirs import is_sweep, output_dir
 from korlm.config import TrainSettings
 from korlm.config.objective import cost
-from korlm.config.serialization import plain_settings, settings_from_plain
+from korlm.config.serialization import settings_from_plain
 from korlm.config.stored import read_json
 from korlm.runs.directories import is_finished, resumed_checkpoint
 from korlm.sweeps.command import pruning_callback, stage
@@ -23,56 +23,56 @@ from korlm.utils.errors import CheckpointError, ConfigError, enough_memory
 
 if TYPE_CHECKING:
     from korlm.dataset.prepared import Prepared
-    from korlm.training.distributed import ProcessGroup
+    from korlm.utils.distributed import ProcessGroup
 
 logger = logging.getLogger(__name__)
 
 
 @stage("train")
 def main(settings: TrainSettings) -> float:
-    """Trains, or goes on training; gives the objective, for sweepers to minimise."""
+    """Train a new or a resumed run; return the objective for sweepers to minimize."""
     run_dir, resumed, objective = output_dir(), None, settings.objective
     if is_sweep():
         if is_finished(run_dir):
             logger.info("%s: finished before", run_dir)
             return _finished_objective(objective, run_dir / "metrics.json")
-        broken = (run_dir / "checkpoints" / "last.pt").is_file()
-        settings = dataclasses.replace(settings, resume=str(run_dir) if broken else None)
+        is_interrupted = (run_dir / "checkpoints" / "last.pt").is_file()
+        settings = dataclasses.replace(settings, resume=str(run_dir) if is_interrupted else None)
     if settings.resume:
-        settings, resumed = _take_up(settings)
-    place = dist_env.place()
-    if settings.batches.batch_size % place.size:
+        settings, resumed = _load_resumed(settings)
+    env = dist_env.place()
+    if settings.batches.batch_size % env.size:
         raise ConfigError(
-            f"batches.batch_size={settings.batches.batch_size}: {place.size} processes cannot "
-            f"divide it evenly: give a multiple of {place.size}, or another number of processes"
+            f"batches.batch_size={settings.batches.batch_size}: must be a multiple of {env.size}, "
+            "the number of processes"
         )
-    if settings.model.name == "ngram" and not place.is_alone:
+    if settings.model.name == "ngram" and env.size > 1:
         raise ConfigError(
-            "model=ngram: is counted by one process, which reads the text once; start it without "
-            "torchrun, in a sweep with hydra.launcher.tasks_per_node=1"
+            "model=ngram: is counted by a single process; start it without torchrun, in a sweep "
+            "with hydra.launcher.tasks_per_node=1"
         )
-    if place.is_main_process:
+    if env.is_main_process:
         from korlm.detokenizers.registry import ensure_trained
 
-        prepared = _prepared(settings, resumed)
+        prepared = _open_or_prepare(settings, resumed)
         ensure_trained(prepared.manifest["settings"]["tokenizer"]["name"], prepared.folder)
 
-    from korlm.training.distributed import ProcessGroup
+    from korlm.utils.distributed import ProcessGroup
 
-    group = ProcessGroup(place)
-    if place.is_main_process:
-        group.tell(str(run_dir), str(prepared.folder.resolve()))
-    else:  # the first one alone prepares the corpus and has a run directory
-        run_dir, prepared = _hear(group)
+    group = ProcessGroup(env)
+    if env.is_main_process:
+        group.publish(str(run_dir), str(prepared.folder.resolve()))
+    else:  # only rank 0 prepares the corpus and has a run directory
+        run_dir, prepared = _wait_for_main_process(group)
 
-    from korlm.training.session import TrainingSession
+    from korlm.training.session import build_session
 
-    plain = plain_settings(settings)
     advice = "lower model.hidden_dim, model.embedding_dim or batches.batch_size"
     memory = enough_memory(f"model={settings.model.name}", advice)
-    with group, pruning_callback(objective) as watch, memory:
-        run = TrainingSession(settings, plain, prepared, run_dir, resumed, group, watch)
-        return _objective(objective, run.fit())
+    with group, pruning_callback(objective) as pruning, memory:
+        callbacks = () if pruning is None else (pruning,)
+        session = build_session(settings, prepared, run_dir, resumed, group, callbacks)
+        return _objective(objective, session.fit())
 
 
 def _finished_objective(name: str, path: Path) -> float:
@@ -88,31 +88,38 @@ def _finished_objective(name: str, path: Path) -> float:
 
 
 def _objective(name: str, splits: dict[str, dict[str, float]]) -> float:
-    """What a sweeper minimises."""
+    """Return the value that a sweeper minimizes."""
     split, _, key = name.partition(".")
     return cost(name, splits[split][key])
 
 
-def _hear(group: ProcessGroup) -> tuple[Path, Prepared]:
-    """The run directory and the prepared corpus of the first process."""
+def _wait_for_main_process(group: ProcessGroup) -> tuple[Path, Prepared]:
+    """Return the run directory and the prepared corpus of rank 0."""
     from korlm.dataset.prepared import open_prepared
 
-    run_dir, folder = group.hear()
+    run_dir, folder = group.wait_for()
     return Path(run_dir), open_prepared(Path(folder))
 
 
-def _take_up(command: TrainSettings) -> tuple[TrainSettings, dict[str, object]]:
-    """Return the settings and the checkpoint of a broken-off run, with this command's on top.
+def _load_resumed(command: TrainSettings) -> tuple[TrainSettings, dict[str, object]]:
+    """Return the settings and the checkpoint of an interrupted run.
+
+    The overrides of this command are applied to the stored settings. The settings ``prepare`` and
+    ``outputs`` are those of this command: a run from another person must not choose folders and
+    hosts on this machine.
 
     Args:
-        command: settings of this command. Where prepared corpora go and who tokenizes is its
-            affair: a run that somebody else made must not choose folders and hosts here.
+        command: settings of this command.
+
+    Raises:
+        ConfigError: an override may not change in a resumed run.
+        CheckpointError: the checkpoint is missing or damaged.
     """
     assert command.resume is not None
     own = ("resume", "resume_from")
     overrides = [o for o in cli.command_overrides() if key_of(o) not in own]
     if is_sweep():
-        overrides = []  # the job is known by them: they are in the checkpoint
+        overrides = []  # they are those of the job, and in the checkpoint
     for override in overrides:
         if not override.startswith(
             ("trainer.", "prepare.", "outputs=", "prepared=", "objective=", "imports=")
@@ -127,8 +134,8 @@ def _take_up(command: TrainSettings) -> tuple[TrainSettings, dict[str, object]]:
     run_dir = path.parents[1]
     checkpoint = load_checkpoint(path)
     settings = settings_from_plain(settings_of(checkpoint, path), overrides)
-    chosen = any(key_of(override) == "outputs" for override in overrides)
-    if not chosen and not is_inside(run_dir, Path(settings.outputs)):
+    is_overridden = any(key_of(override) == "outputs" for override in overrides)
+    if not is_overridden and not is_inside(run_dir, Path(settings.outputs)):
         settings = dataclasses.replace(settings, outputs=command.outputs)
     settings = dataclasses.replace(
         settings, prepare=command.prepare, resume_from=command.resume_from
@@ -136,14 +143,18 @@ def _take_up(command: TrainSettings) -> tuple[TrainSettings, dict[str, object]]:
     return settings, checkpoint
 
 
-def _prepared(settings: TrainSettings, resumed: dict[str, object] | None) -> Prepared:
-    """The prepared corpus that was named, or the one of the settings, made if it is missing."""
+def _open_or_prepare(settings: TrainSettings, resumed: dict[str, object] | None) -> Prepared:
+    """Return the prepared corpus of the settings, or of a resumed run; prepare it if missing.
+
+    Raises:
+        ConfigError: settings of the corpus beside ``prepared=DIR``.
+    """
     from korlm.dataset.prepare import prepare
     from korlm.dataset.prepared import open_prepared
 
-    there = Path(str(resumed.get("prepared"))) if resumed else Path()
-    if settings.prepared is None and (there / "manifest.json").is_file():
-        return open_prepared(there)  # the very ids, whatever became of the text since
+    previous = Path(str(resumed.get("prepared"))) if resumed else Path()
+    if settings.prepared is None and (previous / "manifest.json").is_file():
+        return open_prepared(previous)  # the same ids, even if the text has changed since
     if settings.prepared is None:
         return prepare(
             settings.corpus,

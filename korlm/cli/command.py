@@ -83,7 +83,7 @@ def _stop(message: str, code: int) -> NoReturn:
         with contextlib.suppress(OSError):
             sys.stderr.write(line)
     else:
-        from korlm.training.distributed import report_error_once
+        from korlm.utils.distributed import report_error_once
 
         report_error_once(place, line)
     raise SystemExit(code)

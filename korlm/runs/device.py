@@ -1,47 +1,94 @@
-"""Chooses the device on which a trained model runs."""
+"""Device and precision on which a model is trained or used."""
 
 from __future__ import annotations
 
 import torch
 
-from korlm.config import Device, InferenceSettings, TrainerConfig
+from korlm.config import Device, InferenceSettings, Precision, TrainerConfig
 from korlm.utils import threads
+from korlm.utils.dist_env import Rank
 from korlm.utils.errors import ConfigError
 
 
 def choose_device(config: TrainerConfig, key: str = "trainer.device") -> torch.device:
-    """The device of the settings; auto: CUDA, then MPS, then the CPU.
+    """Return the device of the settings; ``auto`` prefers CUDA, then MPS, then the CPU.
 
     Args:
-        config: which device.
-        key: what a command calls the setting.
+        config: the settings of the trainer.
+        key: name of the setting in error messages.
 
     Raises:
-        ConfigError: it was asked for by name and is not there.
+        ConfigError: the requested device is not available.
     """
-    there = {
+    is_available = {
         Device.cuda: torch.cuda.is_available(),
         Device.mps: torch.backends.mps.is_available(),
         Device.cpu: True,
     }
-    if config.device is not Device.auto:
-        if not there[config.device]:
-            raise ConfigError(
-                f"{key}={config.device.value}: PyTorch {torch.__version__} finds no such "
-                f"device here; use {key}=auto, or KORLM_TORCH=cuda scripts/train for a "
-                "build of PyTorch with CUDA"
-            )
-        return torch.device(config.device.value)
-    return torch.device(next(device.value for device, is_there in there.items() if is_there))
+    if config.device is Device.auto:
+        return torch.device(next(device.value for device, ok in is_available.items() if ok))
+    if not is_available[config.device]:
+        raise ConfigError(
+            f"{key}={config.device.value}: not available to PyTorch {torch.__version__} on this "
+            f"machine; use {key}=auto, or KORLM_TORCH=cuda scripts/train for a build of PyTorch "
+            "with CUDA"
+        )
+    return torch.device(config.device.value)
+
+
+def training_device(config: TrainerConfig, env: Rank) -> torch.device:
+    """Return the device of a training process: a GPU per process, or the shared CPU.
+
+    Raises:
+        ConfigError: the device is not available, or there are more processes on this machine than
+            GPUs.
+    """
+    device = choose_device(config)
+    if env.size == 1 or device.type == "cpu":
+        return device
+    num_devices = torch.cuda.device_count() if device.type == "cuda" else 1
+    if env.local_size > num_devices:
+        raise ConfigError(
+            f"trainer.device={config.device.value}: {env.local_size} processes on this machine but "
+            f"{num_devices} {device.type} device(s); use torchrun --nproc-per-node {num_devices}, "
+            "or trainer.device=cpu"
+        )
+    device = torch.device(device.type, env.local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
 
 
 def inference_device(settings: InferenceSettings) -> torch.device:
-    """Where a trained model is used; the CPU gets as many threads as the settings say.
+    """Return the device on which a trained model is used, and set the number of CPU threads.
 
     Raises:
-        ConfigError: the device was asked for by name and is not there.
+        ConfigError: the requested device is not available.
     """
     threads.configure_threads(settings.threads, 0)
     device = choose_device(TrainerConfig(device=settings.device), "device")
     # MPS has no float64, in which probabilities are summed.
     return torch.device("cpu") if device.type == "mps" else device
+
+
+def uses_bf16(config: TrainerConfig, device: torch.device) -> bool:
+    """Return True if training uses bf16; ``auto`` uses it on hardware with native bf16 products.
+
+    Elsewhere bf16 is emulated and slower than fp32.
+
+    Raises:
+        ConfigError: bf16 was requested on MPS.
+    """
+    if config.precision is not Precision.auto:
+        if config.precision is Precision.bf16 and device.type == "mps":
+            raise ConfigError(
+                "trainer.precision=bf16: not supported on MPS; use trainer.precision=fp32"
+            )
+        return config.precision is Precision.bf16
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        # Private functions, which a PyTorch may lack.
+        tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, test, bool)() for test in tests)
+    return False

@@ -1,4 +1,4 @@
-"""Finds the run directories that a setting names."""
+"""Run directories: those that a setting names, and what state they are in."""
 
 from __future__ import annotations
 
@@ -10,59 +10,59 @@ from korlm import config
 from korlm.config.paths import CHECKPOINTS, expand_home, run_directory
 from korlm.utils.errors import ConfigError
 
-FAILED = "failed.txt"  # in the folder of a sweep's job: why it has no metrics
+FAILED = "failed.txt"  # in the folder of a sweep's job: the error that ended it
 
 
 def resumed_checkpoint(resume: str, which: str = "last") -> Path:
     """Return the checkpoint that a run is resumed from.
 
     Args:
-        resume: the run, or a path inside it.
-        which: last, or best, which holds no state of the optimizer.
+        resume: a run directory, or a path inside it.
+        which: last, or best, which has no optimizer state.
     """
     return run_directory(Path(expand_home(resume, "resume"))) / CHECKPOINTS / f"{which}.pt"
 
 
 def is_finished(job: Path) -> bool:
-    """Whether a job has come to its end; metrics.json is the last that it writes."""
+    """Return True if a run is finished: metrics.json is its last file."""
     return (job / "metrics.json").is_file()
 
 
 def holds_run(folder: Path) -> bool:
-    """Return whether a training has left its results, or its checkpoints, in a folder."""
+    """Return True if a folder has checkpoints or results of a run."""
     return any(folder.glob(f"{CHECKPOINTS}/*.pt")) or is_finished(folder)
 
 
 def run_folders(run: Any) -> list[Path]:
-    """The run directories that a setting names, each once.
+    """Return the run directories that a setting names, without duplicates.
 
     Args:
-        run: a directory, a list of them, or globs, of whose matches those count that hold a model.
+        run: a directory, a glob, or a list of them. Matches of a glob without a model are ignored.
 
     Raises:
-        ConfigError: a directory that is no run, or a glob that matches none.
+        ConfigError: a directory that is not a run, or a glob without matches.
     """
-    found: dict[Path, Path] = {}
-    for place in config.run_list(run):
-        place = expand_home(place, "run")
-        path = run_directory(Path(place))
-        if _holds(path, "checkpoints"):
+    runs: dict[Path, Path] = {}  # resolved -> as given
+    for name in config.run_list(run):
+        name = expand_home(name, "run")
+        path = run_directory(Path(name))
+        if _has(path, "checkpoints"):
             folders = [path]
-        elif glob.has_magic(place):
-            found_paths = sorted(glob.glob(place, recursive=True))
-            matches = dict.fromkeys(run_directory(Path(match)) for match in found_paths)
-            folders = [match for match in matches if _holds(match, "checkpoints/best.pt")]
+        elif glob.has_magic(name):
+            paths = sorted(glob.glob(name, recursive=True))
+            matches = dict.fromkeys(run_directory(Path(match)) for match in paths)
+            folders = [match for match in matches if _has(match, "checkpoints/best.pt")]
             if not folders:
-                raise ConfigError(f"run={place}: matches no directory with checkpoints/best.pt")
+                raise ConfigError(f"run={name}: matches no directory with checkpoints/best.pt")
         else:
             raise ConfigError(
-                f"run={place}: no checkpoints in there; give the directory of a run, such as "
+                f"run={name}: has no checkpoints; give a run directory, such as "
                 "outputs/runs/<date>_<time>"
             )
-        found |= {folder.resolve(): folder for folder in folders}
-    return list(found.values())
+        runs |= {folder.resolve(): folder for folder in folders}
+    return list(runs.values())
 
 
-def _holds(folder: Path, name: str) -> bool:
-    """Whether a run directory holds something, or is an export, which is whole by nature."""
+def _has(folder: Path, name: str) -> bool:
+    """Return True if a run directory has a file or folder, or is an export, which has no such."""
     return (folder / name).exists() or (folder / "model.safetensors").is_file()

@@ -1,11 +1,11 @@
-"""A trained model as files that any language reads, without pickle: what is in best.pt, unpacked.
+"""Exports: the contents of best.pt as files without pickle, readable from any language.
 
-config.json          format, korlm's version, tokenizer, special ids, start_id, settings, and the
+config.json          format, version of korlm, tokenizer, special ids, start_id, settings, and the
                      CRC-32 of each other file
 vocab.tsv            as in a prepared corpus (``korlm.dataset.vocab``)
 spelling.safetensors the spelling model
-model.safetensors    the state dict; a weight that stands there under two names is stored once, and
-                     the file's metadata says which one it is: {"output.weight": "embedding.weight"}
+model.safetensors    the state dict; a tied weight is stored once, and the file's metadata maps its
+                     other name: {"output.weight": "embedding.weight"}
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from korlm.utils.errors import CheckpointError, VocabError, require_extra
 from korlm.utils.io import checksums
 
 FORMAT = 2
-
-
 CONFIG, VOCAB, MODEL, SPELLING = (
     "config.json",
     "vocab.tsv",
@@ -35,19 +33,19 @@ CONFIG, VOCAB, MODEL, SPELLING = (
 
 
 def save_config(folder: Path, checkpoint: Checkpoint, start_id: int) -> None:
-    """Writes vocab.tsv and config.json into a folder; the latter has the checksums of all files.
+    """Write vocab.tsv and config.json, which has the checksums of all files.
 
     Args:
-        folder: that holds everything else already.
-        checkpoint: ``config``, ``vocab``, ``fingerprint`` and ``prepared`` of it.
-        start_id: what stands before the first token of a sentence.
+        folder: with all other files.
+        checkpoint: its ``config``, ``vocab``, ``fingerprint`` and ``prepared`` are used.
+        start_id: the token id before the first token of a sentence.
     """
-    settings, words = checkpoint["config"], checkpoint["vocab"]
+    settings, vocab = checkpoint["config"], checkpoint["vocab"]
     config = {
         "format": FORMAT,
         "korlm": __version__,
         "tokenizer": settings["tokenizer"]["name"],
-        "vocab_size": len(words["tokens"]),
+        "vocab_size": len(vocab["tokens"]),
         "special_ids": {token: token_id for token_id, token in enumerate(SPECIALS)},
         "start_id": start_id,
         "fingerprint": checkpoint["fingerprint"],
@@ -55,38 +53,38 @@ def save_config(folder: Path, checkpoint: Checkpoint, start_id: int) -> None:
         "settings": settings,
     }
     vocab_config = VocabConfig(**settings["vocab"])
-    Vocab.restore(words["tokens"], words["counts"], vocab_config).save(folder / VOCAB)
+    Vocab.restore(vocab["tokens"], vocab["counts"], vocab_config).save(folder / VOCAB)
     config = checksums.sealed(config, folder, folder.iterdir())
     text = json.dumps(config, indent=2, ensure_ascii=False)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def save_weights(folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes model.safetensors and spelling.safetensors into a folder.
+    """Write model.safetensors and spelling.safetensors.
 
     Args:
-        folder: that is there.
-        checkpoint: ``model`` and ``spelling`` of it.
+        folder: an existing folder.
+        checkpoint: its ``model`` and ``spelling`` are used.
     """
     with require_extra("safetensors"):
         from safetensors.torch import save
 
     weights: dict[str, Tensor] = {}
     names: dict[tuple[int, tuple[int, ...]], str] = {}
-    same: dict[str, str] = {}
+    tied: dict[str, str] = {}  # name -> name under which the weight is stored
     for name, tensor in checkpoint["model"].items():
         first = names.setdefault((tensor.data_ptr(), tuple(tensor.shape)), name)
         if first != name and tensor.numel():
-            same[name] = first
+            tied[name] = first
         else:
             weights[name] = tensor.contiguous()
-    # Its own way to write files gives them to their owner alone (0600).
-    (folder / MODEL).write_bytes(save(weights, same))
+    # safetensors.save_file would create files with mode 0600.
+    (folder / MODEL).write_bytes(save(weights, tied))
     (folder / SPELLING).write_bytes(save(checkpoint["spelling"]))
 
 
 def load_weights(folder: Path) -> Checkpoint:
-    """What a checkpoint would hold of this model; runs no code that a file may carry.
+    """Load an export as a checkpoint of the model, without running code that a file may contain.
 
     Raises:
         CheckpointError: a file is missing or damaged.
@@ -97,13 +95,13 @@ def load_weights(folder: Path) -> Checkpoint:
         config = read_json(path)
         if (version := config["format"]) != FORMAT:
             raise CheckpointError(
-                f"{path}: export format {version}, this korlm reads {FORMAT}: export the run "
-                "again, or use the korlm that wrote it"
+                f"{path}: export format {version}, this version of korlm reads {FORMAT}: "
+                "export the run again, or use the version that wrote it"
             )
         checksums.check_seal(config)
         settings = check_settings(config["settings"], str(path), CheckpointError)
         vocab_config = VocabConfig(**settings["vocab"])
-        found = {key: str(config[key]) for key in ("fingerprint", "prepared")}
+        origin = {key: str(config[key]) for key in ("fingerprint", "prepared")}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise _damaged(path, error) from error
     for name in (VOCAB, MODEL, SPELLING):
@@ -115,18 +113,18 @@ def load_weights(folder: Path) -> Checkpoint:
         vocab = Vocab.load(folder / VOCAB, vocab_config)
     except VocabError as error:
         raise _damaged(folder / VOCAB, error.__cause__ or error) from error
-    model, same = _load(folder / MODEL)
-    for name, first in same.items():
+    model, tied = _load(folder / MODEL)
+    for name, first in tied.items():
         if first not in model:
             raise _damaged(folder / MODEL, KeyError(first))
         model[name] = model[first]
     spelling, _ = _load(folder / SPELLING)
-    words = {"tokens": vocab.tokens, "counts": vocab.counts}
-    return {"config": settings, "vocab": words, "model": model, "spelling": spelling, **found}
+    entries = {"tokens": vocab.tokens, "counts": vocab.counts}
+    return {"config": settings, "vocab": entries, "model": model, "spelling": spelling, **origin}
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file, on the CPU, and its metadata."""
+    """Return the tensors of a file, on the CPU, and its metadata."""
     with require_extra("safetensors"):
         from safetensors import SafetensorError, safe_open
     try:

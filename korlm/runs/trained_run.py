@@ -1,4 +1,4 @@
-"""Trained runs, opened: what every command that uses a model begins with."""
+"""Loads trained runs; every command that uses a model starts here."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from korlm.utils.errors import (
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """The best model of a run, and what it takes to use it.
+    """Best model of a run with everything needed to use it.
 
     Attributes:
-        folder: the run directory.
-        settings: that it was trained with.
-        vocab: that it knows.
-        spelling: what it costs to spell what is not in there.
+        folder: the run directory, or an export.
+        settings: of the training.
+        vocab: of the model.
+        spelling: the spelling model, which assigns probabilities to unknown tokens.
         model: on the CPU, in evaluation mode.
-        prepared: the folder where its text lay.
-        fingerprint: of that text.
-        tokenizer_model: the model of a trained tokenizer, else None.
+        prepared: folder of the prepared corpus at training time.
+        fingerprint: of that corpus.
+        tokenizer_model: the model of the tokenizer, if it was trained on the training split.
     """
 
     folder: Path
@@ -55,30 +55,30 @@ class TrainedRun:
 
     @property
     def start_id(self) -> int:
-        """What the model was given before the first token of a sentence."""
+        """Token id before the first token of a sentence."""
         return EOS_ID if self.settings.batches.mode is Mode.stream else BOS_ID
 
     def reader(self) -> TextEncoder:
-        """Reads any text as the run's own was read; a context manager."""
+        """Return an encoder for text, with the run's tokenizer; a context manager."""
         unicode = self.settings.corpus.unicode
         return TextEncoder(
             self.settings.tokenizer, self.vocab, self.spelling, self.tokenizer_model, unicode
         )
 
     def detokenizer(self) -> Detokenizer:
-        """Writes the run's tokens as Korean text."""
+        """Return the detokenizer of the run's tokens."""
         return build_detokenizer(self.settings.tokenizer.name, (self.folder, self.prepared))
 
 
 def load_run(folder: Path) -> TrainedRun:
-    """Opens a run by its best.pt, or what korlm.export has made of it.
+    """Load best.pt of a run, or an export.
 
     Args:
         folder: a run directory, an export, or a path inside one
             (``korlm.config.paths.run_directory``).
 
     Raises:
-        CheckpointError: there is none, or it is damaged.
+        CheckpointError: it has no model, or a damaged one.
     """
     folder = run_directory(folder)
     if (path := folder / MODEL).is_file():
@@ -87,22 +87,22 @@ def load_run(folder: Path) -> TrainedRun:
         checkpoint = load_checkpoint(path)
     else:
         raise CheckpointError(
-            f"{folder}: no checkpoints/best.pt in there; give the directory of a run that has come "
-            "to its first validation, or of an export with model.safetensors"
+            f"{folder}: has no checkpoints/best.pt; give a run directory whose run has reached its "
+            "first validation, or an export with model.safetensors"
         )
     try:
         settings = settings_from_plain(settings_of(checkpoint, path), [])
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    words = checkpoint["vocab"]
     try:
-        vocab = Vocab.restore(words["tokens"], words["counts"], settings.vocab)
-        parts = {name: part.numpy() for name, part in checkpoint["spelling"].items()}
-        spelling = CharNgramModel.from_arrays(parts)
-        # A file may claim any size, and building such a model would fill the memory.
-        numbers = sum(part.numel() for part in checkpoint["model"].values())
-        if settings.model.min_parameters(len(vocab)) > numbers:
-            raise ValueError(f"it holds {numbers:,} weights, which are fewer than they ask for")
+        entries = checkpoint["vocab"]
+        vocab = Vocab.restore(entries["tokens"], entries["counts"], settings.vocab)
+        arrays = {name: part.numpy() for name, part in checkpoint["spelling"].items()}
+        spelling = CharNgramModel.from_arrays(arrays)
+        # The settings may claim any size, and building such a model would exhaust the memory.
+        num_weights = sum(part.numel() for part in checkpoint["model"].values())
+        if settings.model.min_parameters(len(vocab)) > num_weights:
+            raise ValueError(f"it has {num_weights:,} weights, fewer than they require")
         with enough_memory(str(path), "use a machine with more"):
             model = build_model(settings.model, len(vocab), vocab.tokens)
         model.load_state_dict(checkpoint["model"])
@@ -111,7 +111,7 @@ def load_run(folder: Path) -> TrainedRun:
         tokenizer_model = None if model_bytes is None else model_bytes.numpy().tobytes()
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: does not fit its own settings ({reason})") from error
+        raise CheckpointError(f"{path}: does not match its own settings ({reason})") from error
     fingerprint = checkpoint["fingerprint"]
     return TrainedRun(
         folder, settings, vocab, spelling, model.eval(), prepared, fingerprint, tokenizer_model
@@ -119,36 +119,36 @@ def load_run(folder: Path) -> TrainedRun:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """A name for each of several runs: what follows date and time, if that tells them apart.
+    """Return a name for each run: without date and time if those names are unique.
 
     >>> short_names([Path("runs/2026-11-21_18-10-22_lstm"), Path("runs/2026-11-21_18-25-25_gru")])
     ['lstm', 'gru']
     """
     stamp = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_(?=.)")
-    whole = [folder.resolve().name for folder in folders]
-    short = [stamp.sub("", name) for name in whole]
-    for names in (short, whole):
+    full = [folder.resolve().name for folder in folders]
+    short = [stamp.sub("", name) for name in full]
+    for names in (short, full):
         if len(set(names)) == len(names):
             return names
     return [str(folder) for folder in folders]
 
 
 def open_text(run: TrainedRun, folder: Path | None) -> Prepared:
-    """The text that a run was trained on, where it lay or where it lies now.
+    """Open the prepared corpus of a run.
 
     Args:
-        run: whose vocabulary the text must have.
-        folder: a prepared corpus; None: where the run's own lay.
+        run: the run; the corpus must have its vocabulary.
+        folder: a prepared corpus; None for the run's own, at its original path.
 
     Raises:
-        PreparedError: it is gone, damaged or has changed.
+        PreparedError: the corpus is missing, damaged or has changed.
         VocabError: it has another vocabulary.
     """
     if folder is None:
         if not run.prepared.is_dir():
             raise PreparedError(
-                f"{run.prepared}: the prepared corpus of {run.folder} is gone; give prepared=DIR "
-                "where it lies now, or prepare the same text again"
+                f"{run.prepared}: the prepared corpus of {run.folder} does not exist; give its "
+                "new path with prepared=DIR, or prepare the same text again"
             )
         return open_prepared(run.prepared, run.fingerprint)
     prepared = open_prepared(folder)
@@ -157,17 +157,17 @@ def open_text(run: TrainedRun, folder: Path | None) -> Prepared:
 
 
 def check_same_vocab(name: str, vocab: Vocab, other_name: str, other: Vocab) -> None:
-    """Refuses two vocabularies that give the same id to different tokens.
+    """Check that two vocabularies are the same.
 
     Raises:
-        VocabError: naming both, and the first token that differs.
+        VocabError: they differ; the message has the first token that differs.
     """
     if vocab.tokens == other.tokens:
         return
     pairs = zip(vocab.tokens, other.tokens, strict=False)
     differing = [(i, a, b) for i, (a, b) in enumerate(pairs) if a != b][:1]
-    where = "".join(f"; id {i} is {a!r} in the one and {b!r} in the other" for i, a, b in differing)
+    example = "".join(f"; id {i} is {a!r} and {b!r}" for i, a, b in differing)
     raise VocabError(
-        f"{other_name}: not the vocabulary of {name} ({len(vocab):,} tokens against "
-        f"{len(other):,}{where}); train both on the same prepared=DIR"
+        f"the vocabularies of {name} and {other_name} differ ({len(vocab):,} and {len(other):,} "
+        f"tokens{example}); train both on the same prepared=DIR"
     )

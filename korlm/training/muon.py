@@ -1,9 +1,9 @@
-"""Muon (Jordan et al. 2024): momentum whose matrices are made orthogonal before each step.
+"""Muon (Jordan et al. 2024): momentum, orthogonalized before each step.
 
-The update of a hidden matrix is its momentum with all singular values brought near 1, by five steps
-of a Newton-Schulz iteration, so that rare directions move as far as common ones. Embeddings,
-output layers and vectors are AdamW's. A recurrent layer's gates lie on top of each other in one
-matrix, but are matrices of their own, and are made orthogonal one by one.
+The update of a hidden matrix is its momentum with all singular values moved close to 1 by five
+steps of a Newton-Schulz iteration, so rare directions move as far as frequent ones. Embeddings,
+output layers and vectors use AdamW. The gates of a recurrent layer are stacked in one matrix, but
+are orthogonalized separately.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from torch import Tensor
 
 from korlm.utils import threads
 
-# Of the iteration x -> A x + B x^3 + C x^5: singular values in (0, 1] end between 0.7 and 1.2.
+# The iteration x -> A x + B x^3 + C x^5 maps singular values in (0, 1] to [0.7, 1.2] in 5 steps.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _STEPS = 5
-# The same for y = C^(1/4) x, the square completed: y -> ((y^2 + _SHIFT)^2 + _REST) y.
+# In terms of y = C^(1/4) x, completing the square: y -> ((y^2 + _SHIFT)^2 + _REST) y.
 _SCALE: float = _C**0.25
 _SHIFT: float = _B / (2 * _C**0.5)
 _REST: float = _A - _SHIFT**2
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """U V^T, nearly, of matrices with singular value decomposition U S V^T: (..., M, N)."""
+    """Return approximately U V^T of matrices (..., M, N) with the decomposition U S V^T."""
     x = matrices.reshape(-1, *matrices.shape[-2:])
     norm: Tensor = torch.linalg.matrix_norm(x, keepdim=True)
     x = x * (_SCALE / (norm + 1e-7))
     is_tall = x.shape[-2] > x.shape[-1]
     x = x.mT if is_tall else x
     for _ in range(_STEPS):
-        # Three plain products; what else there is concerns diagonals alone.
+        # Three matrix products; the other operations touch diagonals only.
         gram = x @ x.mT
         gram.diagonal(dim1=-2, dim2=-1).add_(_SHIFT)
         gram = gram @ gram
@@ -44,17 +44,18 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.AdamW):
-    """Muon for hidden matrices, AdamW for everything else, under one learning rate.
+    """Muon for hidden matrices, AdamW for everything else, with one schedule.
 
     Args:
-        hidden: groups with ``params``, and ``gates``: how many matrices lie on top of each other.
-        others: groups of AdamW.
-        lr: of AdamW.
-        matrix_lr: of hidden matrices; the schedule scales both.
-        momentum: of hidden matrices, Nesterov's.
-        dtype: of the iteration's matrix products; bf16 is enough, and the iteration is the costly
-            part: with 512 units 69 ms a step where a processor multiplies bf16, 270 in fp32.
-        adam: further settings of AdamW.
+        hidden: parameter groups of hidden matrices; ``gates`` is the number of matrices stacked in
+            each parameter.
+        others: parameter groups for AdamW.
+        lr: learning rate of AdamW.
+        matrix_lr: learning rate of hidden matrices; the schedule scales both.
+        momentum: Nesterov momentum of hidden matrices.
+        dtype: of the iteration's matrix products. bf16 is precise enough, and the iteration is the
+            expensive part: with 512 units 69 ms per step on a CPU with native bf16, 270 in fp32.
+        adam: further arguments of AdamW.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Muon(torch.optim.AdamW):
         dtype: torch.dtype = torch.float32,
         **adam: Any,
     ) -> None:
-        # PyTorch fills each group up with its defaults; no gates: AdamW's.
+        # gates=0 marks the groups of AdamW; PyTorch adds its defaults to all groups.
         groups = [*hidden, *({**group, "gates": 0} for group in others)]
         super().__init__(groups, lr=lr, **adam)
         self._dtype = dtype
@@ -76,7 +77,7 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         assert closure is None
         by_shape: dict[tuple[int, ...], list[tuple[Tensor, dict[str, Any]]]] = {}
         for group in self.param_groups:
@@ -86,10 +87,8 @@ class Muon(torch.optim.AdamW):
                     by_shape.setdefault(shape, []).append((parameter, group))
         for (gates, _, columns), members in by_shape.items():
             self._update_same_shape(members, (gates, -1, columns))
-        groups, self.param_groups = (
-            self.param_groups,
-            [g for g in self.param_groups if not g["gates"]],
-        )
+        groups = self.param_groups
+        self.param_groups = [group for group in groups if not group["gates"]]
         try:
             super().step()
         finally:
@@ -98,27 +97,32 @@ class Muon(torch.optim.AdamW):
     def _update_same_shape(
         self, members: list[tuple[Tensor, dict[str, Any]]], shape: tuple[int, int, int]
     ) -> None:
-        """The step of hidden matrices of one shape, each with its group: one batch of gates."""
-        ahead = [
+        """Update hidden matrices of one shape in one batch.
+
+        Args:
+            members: parameters, each with its group.
+            shape: (gates, M, N).
+        """
+        momenta = [
             self._nesterov_momentum(parameter, group["momentum"]) for parameter, group in members
         ]
-        stack = torch.stack([part.to(self._dtype).view(shape) for part in ahead])
+        stack = torch.stack([part.to(self._dtype).view(shape) for part in momenta])
         with threads.matmul_threads(stack.numel() * min(stack.shape[-2:])):
-            transposed = orthogonalize(stack)
-        size = max(1.0, transposed.shape[-2] / transposed.shape[-1]) ** 0.5
-        for (parameter, group), update in zip(members, transposed, strict=True):
-            # What share of its peak the schedule has the rate at.
-            lr = group["lr"] / self.defaults["lr"] * group["matrix_lr"]
+            updates = orthogonalize(stack)
+        scale = max(1.0, updates.shape[-2] / updates.shape[-1]) ** 0.5
+        for (parameter, group), update in zip(members, updates, strict=True):
+            schedule_factor = group["lr"] / self.defaults["lr"]
+            lr = schedule_factor * group["matrix_lr"]
             if group["weight_decay"]:
                 parameter.mul_(1 - lr * group["weight_decay"])
-            parameter.add_(update.reshape(parameter.shape), alpha=-lr * size)
+            parameter.add_(update.reshape(parameter.shape), alpha=-lr * scale)
 
     def _nesterov_momentum(self, parameter: Tensor, momentum: float) -> Tensor:
-        """Nesterov's momentum of a parameter, its own average brought forward."""
+        """Update the momentum of a parameter, and return its Nesterov look-ahead."""
         state, grad = self.state[parameter], parameter.grad
         assert grad is not None
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
-            state["step"] = torch.zeros(())  # AdamW looks for one in every state that it loads
+            state["step"] = torch.zeros(())  # AdamW.load_state_dict expects it
         average: Tensor = state["momentum"].lerp_(grad, 1 - momentum)
         return grad.lerp(average, momentum)

@@ -1,4 +1,4 @@
-"""Counting: how an n-gram model learns, in the place of the loop that follows gradients."""
+"""Fits an n-gram model: counting instead of gradient descent."""
 
 from __future__ import annotations
 
@@ -6,75 +6,66 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
+import torch
 
-from korlm.evaluation.metrics import exp
 from korlm.models.ngram.arpa import write_arpa
 from korlm.models.ngram.model import NgramLM
-from korlm.training.trainer import Trainer
+from korlm.training.validation import Validator
 
 logger = logging.getLogger(__name__)
 
+ARPA_FILE = "ngram.arpa.gz"  # in the run directory, with model.write_arpa=true
 
-@dataclass(kw_only=True)
-class NgramTrainer(Trainer):
-    """A trainer whose one step is a pass of counting over train; optimizer and epochs are unused.
 
-    Attributes:
-        ids: (N,) of train.
-        tokens: of all ids.
+def fit_ngram(
+    model: NgramLM,
+    ids: npt.NDArray[Any],
+    tokens: Sequence[str],
+    device: torch.device,
+    validator: Validator,
+    folder: Path,
+) -> None:
+    """Count the n-grams of the training split, validate, and write the ARPA file if requested.
+
+    Nothing is counted if the model was read from an ARPA file or a checkpoint.
+
+    Args:
+        model: the model.
+        ids: (N,) of the training split.
+        tokens: by id.
+        device: where the model is moved to.
+        validator: evaluates the validation split.
         folder: the run directory.
+
+    Raises:
+        TrainingInterrupted: a stop signal was received; what is incomplete is repeated on resuming.
+        ConfigError: there is too little text for the order.
     """
-
-    ids: npt.NDArray[Any]
-    tokens: Sequence[str]
-    folder: Path
-
-    @property
-    def total_steps(self) -> int:
-        """Always one."""
-        return 1
-
-    @property
-    def network_steps(self) -> int:
-        """Steps of a network with the same settings: how far its curves reach in TensorBoard."""
-        return super().total_steps
-
-    def run(self) -> None:
-        """Count, unless an ARPA file was read, and measure valid.
-
-        Raises:
-            Stopped: the user wished it; what is not whole is done again on resuming.
-            ConfigError: too little text for the order.
-        """
-        model, progress = self.model, self.progress
-        assert isinstance(model, NgramLM)
-        if progress.step == 0:
-            started = time.perf_counter()
-            if model.config.arpa is None:
-                model.fit(self.ids, self.stop.check)
-                model.to(self.device)
-            progress.seconds += time.perf_counter() - started
-            progress.step = progress.epoch = 1
-            logger.info("%s n-grams in %.1f s", f"{model.num_grams:,}", progress.seconds)
-            self.stop.check()
-        if progress.validated_step != progress.step:
-            loss = self.validate()
-            progress.best_loss, progress.best_step = loss, progress.step
-            progress.validated_step = progress.step
-            logger.info("valid perplexity %.2f", exp(loss))
-            if math.isinf(loss):
-                arpa, smoothing = model.config.arpa, model.config.smoothing.value
-                logger.warning(
-                    "%s gives some tokens of valid the probability 0, so that its perplexity is "
-                    "infinite; model.smoothing=kneser_ney gives none 0",
-                    f"model.arpa={arpa}" if arpa else f"model.smoothing={smoothing}",
-                )
-        if model.config.write_arpa:
-            path = self.folder / "ngram.arpa.gz"
-            write_arpa(path, model.tables(), self.tokens, self.stop.check)
-            logger.info("%s: written", path)
+    progress, stop = validator.progress, validator.stop
+    if progress.step == 0:
+        started = time.perf_counter()
+        if model.config.arpa is None:
+            model.fit(ids, stop.check)
+            model.to(device)
+        progress.seconds += time.perf_counter() - started
+        progress.step = progress.epoch = 1
+        logger.info("%s n-grams in %.1f s", f"{model.num_grams:,}", progress.seconds)
+        stop.check()
+    if progress.validated_step != progress.step:
+        metrics, _ = validator.validate(is_final=True)
+        logger.info("valid perplexity %.2f", metrics["perplexity"])
+        if math.isinf(metrics["loss"]):
+            arpa, smoothing = model.config.arpa, model.config.smoothing.value
+            logger.warning(
+                "valid perplexity is infinite: %s assigns zero probability to some tokens; use "
+                "model.smoothing=kneser_ney",
+                f"model.arpa={arpa}" if arpa else f"model.smoothing={smoothing}",
+            )
+    if model.config.write_arpa:
+        path = folder / ARPA_FILE
+        write_arpa(path, model.tables(), tokens, stop.check)
+        logger.info("%s: written", path)

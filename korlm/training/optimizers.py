@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules.
 
-A schedule is a function of the step, without memory, so that a resumed run needs none; only the
-plateau remembers, and ``Plateau`` says what.
+A schedule is a function of the step, without state. The plateau schedule alone has a state,
+``Plateau``, which is part of ``Progress``.
 """
 
 from __future__ import annotations
@@ -114,50 +114,59 @@ def _can_fuse(model: nn.Module) -> bool:
 
 
 def clip_gradients(parameters: Iterable[Tensor], limit: float | None) -> Tensor:
-    """Scales all gradients down to an L2 norm; gives the norm they had, a scalar on their device.
+    """Clip all gradients to a total L2 norm, in place.
 
     Args:
         parameters: some may have no gradient.
-        limit: largest norm; None: any.
+        limit: maximum norm; None disables clipping.
+
+    Returns:
+        The norm before clipping, a scalar on the device of the gradients.
     """
-    learned = list(parameters)
-    norm = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
-    # Few steps need it. A GPU would have to be waited for to know, and multiplies by 1 instead.
+    parameters = list(parameters)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    # Few steps need clipping. On a GPU the comparison would force a synchronization, so it
+    # multiplies by 1 instead.
     if limit is not None and (norm.device.type != "cpu" or norm > limit):
-        torch.nn.utils.clip_grads_with_norm_(learned, limit, norm)
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return norm
 
 
 def learning_rate_factor(config: ScheduleConfig, step: int, total_steps: int) -> float:
-    """Rate of a step over its peak.
+    """Return the learning rate of a step divided by the peak learning rate.
 
     Args:
-        config: the schedule.
+        config: settings of the schedule.
         step: from 0 to total_steps - 1.
-        total_steps: planned for the whole run.
+        total_steps: of the whole run.
     """
     warmup = config.warmup_ratio * total_steps
     if step < warmup:
         done = step / warmup
-        if config.name == "one_cycle":  # Smith 2018, with the cosine that fastai made of it
+        if config.name == "one_cycle":  # Smith 2018, with fastai's cosine
             done = (1 - math.cos(math.pi * done)) / 2
         return config.start_factor + (1 - config.start_factor) * done
     if isinstance(config, DecayConfig):
         done = (step - warmup) / max(total_steps - 1 - warmup, 1)
-        falling = (1 + math.cos(math.pi * min(done, 1.0))) / 2
-        return config.end_factor + (1 - config.end_factor) * falling
+        cosine = (1 + math.cos(math.pi * min(done, 1.0))) / 2
+        return config.end_factor + (1 - config.end_factor) * cosine
     return 1.0
 
 
 @dataclass
 class Plateau:
-    """What the plateau schedule remembers: how far the rate has fallen, and for how long not."""
+    """State of the plateau schedule.
+
+    Attributes:
+        factor: learning rate / peak learning rate.
+        validations_without_improvement: since the last improvement or reduction.
+    """
 
     factor: float = 1.0
     validations_without_improvement: int = 0
 
     def update(self, config: ScheduleConfig, improved: bool) -> None:
-        """Takes notice of a validation."""
+        """Reduce the factor if the validations have not improved for ``patience`` validations."""
         if not isinstance(config, PlateauConfig):
             return
         self.validations_without_improvement = (

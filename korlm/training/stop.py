@@ -6,47 +6,48 @@ import signal
 from types import FrameType
 from typing import Any
 
-from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.signals import stop_signals
 
 
-class TrainingInterrupted(Exception):  # noqa: N818 - the user asked for it
-    """Ctrl-C or the end of a cluster's time, noticed between two steps."""
+class TrainingInterrupted(Exception):  # noqa: N818 - requested by the user
+    """A stop signal, noticed between two steps."""
 
 
 class StopSignal:
-    """Turns the first SIGINT, SIGTERM or SIGHUP into a wish that is looked at between steps.
+    """Records the first SIGINT, SIGTERM or SIGHUP; the loop polls it between steps.
 
-    A second SIGINT interrupts at once.
+    A second SIGINT interrupts immediately. SIGHUP under nohup is ignored, and signals are handled
+    in the main thread only.
 
     Args:
-        group: the processes that stop together, whichever of them was told to.
+        group: processes that stop together, at the same step, if any of them receives a signal.
     """
 
     def __init__(self, group: ProcessGroup = SINGLE_PROCESS) -> None:
         self.stop_requested = False
         self._group = group
-        self._before: dict[int, Any] = {}
+        self._previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
         for number in stop_signals():
-            self._before[number] = signal.signal(number, self._wish)
+            self._previous_handlers[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
-    def _wish(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.stop_requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.stop_requested = True
 
     def should_stop(self) -> bool:
-        """Whether a process of the group was told to stop; all ask at the same point."""
-        return self._group.any(self.stop_requested)
+        """Return True if any process received a signal; all processes must call it together."""
+        return self._group.any_rank(self.stop_requested)
 
     def check(self) -> None:
-        """Raises ``TrainingInterrupted`` if somebody wished it."""
+        """Raise ``TrainingInterrupted`` if any process received a signal."""
         if self.should_stop():
             raise TrainingInterrupted

@@ -1,10 +1,10 @@
-"""Files of TensorBoard's embedding projector: the most frequent tokens as points in space.
+"""Files of TensorBoard's embedding projector: the embeddings of the most frequent tokens.
 
-They lie beside the event files of a run and hold no events, so that no second run appears:
+The files are next to the event files of a run and hold no events, so no second run appears:
 
     projector_config.pbtxt        names the other two
-    embeddings/tensors.tsv        a row of E numbers for each token
-    embeddings/metadata.tsv       token and its count in train, a head above them
+    embeddings/tensors.tsv        E numbers per row, a row per token
+    embeddings/metadata.tsv       a header, then token and count in train
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ embeddings {
 def write_projector(
     folder: Path, matrix: Tensor, tokens: Sequence[str], counts: Sequence[int], number: int
 ) -> None:
-    """Writes the embeddings of the most frequent tokens; those that were there are replaced.
+    """Write the embeddings of the most frequent tokens, replacing earlier ones.
 
     Args:
         folder: of the event files.
         matrix: float32 (V, E).
-        tokens: of all ids.
-        counts: of the same in train.
-        number: of tokens at most; specials such as <eos> are left out.
+        tokens: by id.
+        counts: of the tokens in train, by id.
+        number: maximum number of tokens; special tokens are omitted.
     """
     ids = [token_id for token_id, token in enumerate(tokens) if token not in SPECIALS]
     ids = sorted(ids, key=lambda token_id: -counts[token_id])[:number]
-    if len(ids) < 2:  # one point is no space
+    if len(ids) < 2:  # the projector needs two points
         return
     rows = matrix[ids].float().cpu().tolist()
-    points = "".join("\t".join(f"{value:.5g}" for value in row) + "\n" for row in rows)
-    names = "".join(f"{written(tokens[i])}\t{counts[i]}\n" for i in ids)
+    tensors = "".join("\t".join(f"{value:.5g}" for value in row) + "\n" for row in rows)
+    labels = "".join(f"{escape_label(tokens[i])}\t{counts[i]}\n" for i in ids)
     (folder / "embeddings").mkdir(exist_ok=True)
-    _write(folder / "embeddings" / "tensors.tsv", points)
-    _write(folder / "embeddings" / "metadata.tsv", "token\tcount\n" + names)
+    _write(folder / "embeddings" / "tensors.tsv", tensors)
+    _write(folder / "embeddings" / "metadata.tsv", "token\tcount\n" + labels)
     _write(folder / "projector_config.pbtxt", CONFIG)
 
 
-def written(token: str) -> str:
-    r"""A token as a cell of a table: what would break the row, or not be seen, is escaped.
+def escape_label(token: str) -> str:
+    r"""Return a token as a table cell: characters that break rows or are invisible are escaped.
 
-    >>> [written(token) for token in ("나", "a\tb", "", " ", "가\u2028")]
+    >>> [escape_label(token) for token in ("나", "a\tb", "", " ", "가\u2028")]
     ['나', 'a\\tb', '""', '" "', '가\\u2028']
     """
     if not token.strip():

@@ -1,26 +1,33 @@
-"""The training loop and the evaluation pass, readable from top to bottom."""
+"""Training loop.
+
+It knows a task (``korlm.tasks.base``), not a model: the task has the batches, the loss and the
+metrics.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from korlm.config import Precision, ScheduleConfig, TrainerConfig
-from korlm.dataset.batches import Batch, Batches
-from korlm.evaluation.metrics import exp
-from korlm.models.base import LanguageModel
+from korlm.dataset.batches import Batch
 from korlm.modules.state import State, detach_state
-from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.tasks.base import Task
+from korlm.training.checkpointing import CheckpointWriter
 from korlm.training.optimizers import clip_gradients, learning_rate_factor
 from korlm.training.state import Progress
 from korlm.training.stop import StopSignal
+from korlm.training.tensorboard import TensorBoardLogger
+from korlm.training.validation import DIVERGENCE_HINT, Validator
 from korlm.utils import threads
+from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import TrainingError
 from korlm.utils.progress import ProgressBar
 from korlm.utils.torch_backend import autocast, tf32
@@ -28,132 +35,126 @@ from korlm.utils.torch_backend import autocast, tf32
 logger = logging.getLogger(__name__)
 
 
-ADVICE = (
-    "lower optimizer.lr, trainer.clip_norm or, with optimizer=muon, optimizer.matrix_lr; "
-    "checkpoints, if any, are from before"
-)
-
-
-def _double(device: torch.device) -> torch.device:
-    """Where sums in double precision can live: MPS has none."""
-    return torch.device("cpu") if device.type == "mps" else device
+def count_total_steps(config: TrainerConfig, steps_per_epoch: int) -> int:
+    """Return the number of optimizer steps of a whole run."""
+    steps = config.epochs * steps_per_epoch
+    return min(steps, config.max_steps or steps)
 
 
 @dataclass
 class Trainer:
-    """Everything that the loop works with.
+    """Trains a model by gradient descent.
 
     Attributes:
-        model: on ``device``.
-        optimizer: over its parameters.
-        schedule: of the learning rate.
-        config: how long and how.
-        train: training batches.
-        device: where the model is.
         bf16: whether matrix products run in bf16.
-        progress: where training stands; changed as it goes.
-        state: what the model has read of the stream.
-        validate: measures valid, keeps the best model; gives valid loss.
-        save: writes last.pt.
-        point: tells TensorBoard (step, loss, lr, gradient norm, tokens per second).
-        stop: the user's wish to end.
-        group: the processes among which the rows of ``train`` are shared.
+        state: recurrent state after the last batch; None at the start of an epoch, or if batches
+            do not carry it.
+        group: processes that share the rows of each batch.
     """
 
-    model: LanguageModel
+    model: nn.Module
+    task: Task[Any]
     optimizer: torch.optim.Optimizer
     schedule: ScheduleConfig
     config: TrainerConfig
-    train: Batches
     device: torch.device
     bf16: bool
     progress: Progress
-    state: State | None
-    validate: Callable[[], float]
-    save: Callable[[], None]
-    point: Callable[[int, float, float, float, float], None]
+    validator: Validator
+    checkpoints: CheckpointWriter
+    tracker: TensorBoardLogger
     stop: StopSignal
+    state: State | None = None
     group: ProcessGroup = SINGLE_PROCESS
 
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole run."""
-        steps = self.config.epochs * len(self.train)
-        return min(steps, self.config.max_steps or steps)
+    def __post_init__(self) -> None:
+        self.steps_per_epoch = len(self.task.train_batches)
+        self.total_steps = count_total_steps(self.config, self.steps_per_epoch)
+        self._buffer = StepBuffer()
+
+    def run(self) -> None:
+        """Train until ``is_done``.
+
+        The loop begins with what an interrupted session may have left undone: it may have stopped
+        after the last step of an epoch, before the validation.
+
+        Raises:
+            TrainingInterrupted: a stop signal was received; ``progress`` and ``state`` are those
+                after the last step.
+            TrainingError: a loss or a gradient is not finite.
+        """
+        self._saved_at = time.monotonic()
+        batches = self._remaining_batches()
+        contention = threads.CpuContentionMonitor(self.bf16)
+        with (
+            ProgressBar(
+                total=self.total_steps,
+                initial=self.progress.step,
+                unit="step",
+                desc="training",
+                shown=self.group.is_main_process,
+            ) as bar,
+            tf32(self.config.precision is not Precision.fp32),
+        ):
+            while True:
+                if self._is_validation_due():
+                    self._validate(bar)
+                if self._is_epoch_complete():
+                    self._end_epoch()
+                elif self._is_save_due():
+                    self._save()
+                if self.is_done:
+                    return
+                self._buffer = StepBuffer()
+                while not self._is_log_due():
+                    self.train_step(next(batches))
+                self._log(bar)
+                contention.poll()
+                self.stop.check()
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps are done, or valid loss has stopped falling for good."""
+        """True if all steps are done, or early stopping has run out of patience."""
         patience = self.config.early_stopping_patience
         patience_exhausted = (
             patience is not None and self.progress.validations_without_improvement >= patience
         )
         return patience_exhausted or self.progress.step >= self.total_steps
 
-    def run(self) -> None:
-        """Trains until it is done.
+    def _is_log_due(self) -> bool:
+        """Return True after ``log_every`` steps, and before a validation or a stop.
 
-        Raises:
-            Stopped: the user wished it; ``progress`` and ``state`` are those of the last step.
-            TrainingError: a loss is not finite.
+        Logging checks that all losses since the last time are finite, so no other event may happen
+        before it.
         """
-        progress = self.progress
-        bar = ProgressBar(
-            total=self.total_steps,
-            initial=progress.step,
-            unit="step",
-            desc="training",
-            shown=self.group.is_main_process,
+        num_steps = len(self._buffer.losses)
+        return num_steps > 0 and (
+            num_steps >= self.config.log_every
+            or self._is_validation_due()
+            or self.stop.should_stop()
         )
-        contention_monitor = threads.CpuContentionMonitor(self.bf16)
-        with bar, tf32(self.config.precision is not Precision.fp32):
-            # A session that was stopped at the end of an epoch left these two undone.
-            self._validate_if_due(bar)
-            self._end_epoch_if_due()
-            while not self.is_done:
-                self._run_epoch(bar, contention_monitor)
-                self._end_epoch_if_due()
 
-    def _end_epoch_if_due(self) -> None:
-        """Turns to the next pass over train when the current one is done."""
-        progress = self.progress
-        if progress.batch < len(self.train):
-            return
-        progress.epoch += 1
-        progress.batch = 0
-        progress.epoch_nats, progress.epoch_tokens = 0.0, 0
-        self.state = None
-        self.save()
+    def _is_validation_due(self) -> bool:
+        progress, every = self.progress, self.config.eval_every
+        if progress.step == 0 or progress.validated_step == progress.step:
+            return False
+        at_end = self._is_epoch_complete() or progress.step >= self.total_steps
+        return at_end or (every is not None and progress.step % every == 0)
 
-    def _run_epoch(
-        self, bar: ProgressBar, contention_monitor: threads.CpuContentionMonitor
-    ) -> None:
-        """The rest of one pass over train."""
-        progress = self.progress
-        pending = StepBuffer()
-        saved = time.monotonic()
-        for batch in self.train.epoch(progress.epoch, progress.batch):
-            self._step(batch, pending)
-            if (
-                len(pending.losses) >= self.config.log_every
-                or self.stop.should_stop()
-                or self._is_validation_due()
-            ):
-                self._report(pending, bar)
-                contention_monitor.poll()
-                self.stop.check()
-                self._validate_if_due(bar)
-                if self.group.any(
-                    time.monotonic() - saved > 60 * self.config.checkpoint_every_minutes
-                ):
-                    self.save()
-                    saved = time.monotonic()
-                if self.is_done:
-                    return
-                pending = StepBuffer()
+    def _is_epoch_complete(self) -> bool:
+        return self.progress.batch >= self.steps_per_epoch
 
-    def _step(self, batch: Batch, pending: StepBuffer) -> None:
-        """One optimizer step; waits for nothing."""
+    def _is_save_due(self) -> bool:
+        minutes = (time.monotonic() - self._saved_at) / 60
+        return self.group.any_rank(minutes > self.config.checkpoint_every_minutes)
+
+    def _remaining_batches(self) -> Iterator[Batch]:
+        """Yield the batches that follow ``progress``, epoch after epoch."""
+        while True:
+            yield from self.task.train_batches.epoch(self.progress.epoch, self.progress.batch)
+
+    def train_step(self, batch: Batch) -> Tensor:
+        """Take one optimizer step, without waiting for a GPU; return the summed loss."""
         progress = self.progress
         lr = self.optimizer.defaults["lr"] * progress.plateau.factor
         lr *= learning_rate_factor(self.schedule, progress.step, self.total_steps)
@@ -161,20 +162,14 @@ class Trainer:
             group["lr"] = lr
         self.model.train()
         batch = batch.to(self.device)
-        state = (
-            detach_state(self.state)
-            if self.state is not None and self.train.carries_state
-            else None
-        )
         if len(batch.inputs):
             with autocast(self.device, self.bf16):
-                total, nats, after = self.model.training_loss(
-                    batch.inputs, batch.targets, state, batch.lengths
-                )
-            self.state = detach_state(after)
-        else:  # a small batch whose rows are with other processes
-            total = nats = torch.zeros((), device=self.device, requires_grad=True)
+                total, nll, state = self.task.training_loss(self.model, batch, self.state)
+            self.state = detach_state(state) if self.task.train_batches.carries_state else None
+        else:  # fewer rows than processes: this one has none, but joins the sum of gradients
+            total = nll = torch.zeros((), device=self.device, requires_grad=True)
         self.optimizer.zero_grad(set_to_none=True)
+        # batch.num_tokens counts the rows of all processes, so gradients are summed, not averaged.
         (total / batch.num_tokens).backward()  # type: ignore[no-untyped-call]
         self.group.sum_gradients(self.model.parameters())
         norm = clip_gradients(self.model.parameters(), self.config.clip_norm)
@@ -182,89 +177,107 @@ class Trainer:
             self.optimizer.step()
         progress.step += 1
         progress.batch += 1
-        pending.add(nats.detach(), norm, batch.num_tokens, lr)
+        self._buffer.add(nll.detach(), norm, batch.num_tokens, lr)
+        return nll.detach()
 
-    def _report(self, pending: StepBuffer, bar: ProgressBar) -> None:
-        """Fetches the losses since the last report, all at once, and tells them."""
-        progress = self.progress
-        losses = self.group.sum(torch.stack(pending.losses)).tolist()
-        norms = torch.stack(pending.norms).tolist()
-        seconds = time.perf_counter() - pending.started
-        first = progress.step - len(losses)
-        for number, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
+    def _log(self, bar: ProgressBar) -> None:
+        """Log the buffered steps, and check that their losses and gradients are finite."""
+        progress, buffer = self.progress, self._buffer
+        losses = self.group.sum(torch.stack(buffer.losses)).tolist()
+        norms = torch.stack(buffer.norms).tolist()
+        seconds = time.perf_counter() - buffer.started
+        for steps_ago, (loss, norm) in zip(
+            reversed(range(len(losses))), zip(losses, norms, strict=True), strict=True
+        ):
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                what = "loss" if not math.isfinite(loss) else "gradient"
+                name = "gradient" if math.isfinite(loss) else "loss"
                 raise TrainingError(
-                    f"the {what} is not finite at step {first + number + 1} (epoch "
-                    f"{progress.epoch + 1}, batch {progress.batch - len(losses) + number + 1}): "
-                    + ADVICE
+                    f"the {name} is not finite at step {progress.step - steps_ago} (epoch "
+                    f"{progress.epoch + 1}, batch {progress.batch - steps_ago}): {DIVERGENCE_HINT}"
                 )
-        nats, tokens = math.fsum(losses), sum(pending.tokens)
+        nats, tokens = math.fsum(losses), sum(buffer.tokens)
         progress.epoch_nats += nats
         progress.epoch_tokens += tokens
         progress.seconds += seconds
         loss, speed = nats / tokens, tokens / seconds
-        self.point(progress.step, loss, pending.lr, norms[-1], speed)
+        self.tracker.log_scalars(
+            progress.step,
+            {
+                **self.task.train_scalars(loss),
+                "train/lr": buffer.lr,
+                "train/grad_norm": norms[-1],
+                "train/tokens_per_second": speed,
+            },
+        )
         bar.set_postfix_str(
             f"epoch {progress.epoch + 1}/{self.config.epochs}, loss {loss:.3f}, "
-            f"perplexity {exp(loss):.1f}, {speed:,.0f} tokens/s",
+            f"{self._headline(loss)}, {speed:,.0f} tokens/s",
             refresh=False,
         )
         bar.update(len(losses))
 
-    def _is_validation_due(self) -> bool:
-        progress, every = self.progress, self.config.eval_every
-        if progress.step == 0 or progress.validated_step == progress.step:
-            return False
-        at_end = progress.batch == len(self.train) or progress.step >= self.total_steps
-        return at_end or (every is not None and progress.step % every == 0)
+    def _headline(self, loss: float) -> str:
+        name = self.task.headline
+        return f"{name} {self.task.train_metrics(loss)[name]:.1f}"
 
-    def _validate_if_due(self, bar: ProgressBar) -> None:
-        """Measures valid, remembers whether it got better, and tells it in one line."""
-        if not self._is_validation_due():
-            return
-        progress = self.progress
+    def _validate(self, bar: ProgressBar) -> None:
+        """Validate, and log one line."""
+        progress, name = self.progress, self.task.headline
         started = time.perf_counter()
-        loss = self.validate()
-        if not math.isfinite(loss):
-            raise TrainingError(f"valid loss is {loss} at step {progress.step}: " + ADVICE)
-        # A perplexity beyond all floats is not a result, even if the one before was worse.
-        improved = loss < progress.best_loss and math.isfinite(exp(loss))
-        progress.plateau.update(self.schedule, improved)
-        progress.validations_without_improvement = (
-            0 if improved else progress.validations_without_improvement + 1
-        )
-        if improved:
-            progress.best_loss, progress.best_step = loss, progress.step
-        progress.validated_step = progress.step
+        metrics, is_best = self.validator.validate()
+        progress.plateau.update(self.schedule, is_best)
         progress.seconds += time.perf_counter() - started
-        train = progress.epoch_nats / max(progress.epoch_tokens, 1)
+        train_loss = progress.epoch_nats / max(progress.epoch_tokens, 1)
         with bar.external_write_mode():
             logger.info(
-                "epoch %d/%d  step %d  train perplexity %.2f  valid perplexity %.2f%s  %.0f s",
+                "epoch %d/%d  step %d  train %s %.2f  valid %s %.2f%s  %.0f s",
                 progress.epoch + 1,
                 self.config.epochs,
                 progress.step,
-                exp(train),
-                exp(loss),
-                " (best)" if improved else "",
+                name,
+                self.task.train_metrics(train_loss)[name],
+                name,
+                metrics[name],
+                " (best)" if is_best else "",
                 progress.seconds,
             )
 
+    def _end_epoch(self) -> None:
+        """Start the next epoch, and save."""
+        progress = self.progress
+        progress.epoch += 1
+        progress.batch = 0
+        progress.epoch_nats, progress.epoch_tokens = 0.0, 0
+        self.state = None
+        self._save()
 
+    def _save(self) -> None:
+        """Write last.pt."""
+        self.checkpoints.save_last(self.state)
+        self._saved_at = time.monotonic()
+
+
+@dataclass
 class StepBuffer:
-    """What happened since the last report; losses and norms stay on the device until then."""
+    """Steps since the last log; losses and gradient norms stay on the device until then.
 
-    def __init__(self) -> None:
-        self.losses: list[Tensor] = []
-        self.norms: list[Tensor] = []
-        self.tokens: list[int] = []
-        self.lr = 0.0
-        self.started = time.perf_counter()
+    Attributes:
+        losses: summed nats of each batch.
+        norms: gradient norms before clipping.
+        tokens: targets of each batch.
+        lr: learning rate of the last step.
+        started: time of the first step.
+    """
 
-    def add(self, nats: Tensor, norm: Tensor, tokens: int, lr: float) -> None:
-        """Notes one step: summed nats, gradient norm before clipping, tokens, learning rate."""
-        self.losses.append(nats)
+    losses: list[Tensor] = field(default_factory=list)
+    norms: list[Tensor] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    lr: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+
+    def add(self, loss: Tensor, norm: Tensor, tokens: int, lr: float) -> None:
+        """Add a step."""
+        self.losses.append(loss)
         self.norms.append(norm)
         self.tokens.append(tokens)
         self.lr = lr

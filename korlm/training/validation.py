@@ -1,66 +1,106 @@
-"""Computes the loss of a model on one split."""
+"""Evaluation of the validation split during training, and what depends on it."""
 
 from __future__ import annotations
 
-import time
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-import torch
+from torch import nn
 
-from korlm.dataset.batches import Batches
-from korlm.dataset.vocab import UNK_ID
-from korlm.evaluation.metrics import LossSums
-from korlm.models.base import LanguageModel
-from korlm.modules.state import State
-from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.tasks.base import Task
+from korlm.training.checkpointing import CheckpointWriter
+from korlm.training.state import Progress
 from korlm.training.stop import StopSignal
-from korlm.training.trainer import _double
+from korlm.training.tensorboard import TensorBoardLogger
+from korlm.utils.distributed import ProcessGroup
+from korlm.utils.errors import TrainingError
 from korlm.utils.progress import ProgressBar
-from korlm.utils.torch_backend import tf32
+
+# (step, fraction of all steps, metrics of the validation split); it may raise to end the run.
+ValidationCallback = Callable[[int, float, Mapping[str, float]], None]
+
+DIVERGENCE_HINT = (
+    "lower optimizer.lr, trainer.clip_norm or, with optimizer=muon, optimizer.matrix_lr; existing "
+    "checkpoints precede the failure"
+)
 
 
-@torch.inference_mode()
-def evaluate(
-    model: LanguageModel,
-    batches: Batches,
-    device: torch.device,
-    stop: StopSignal | None = None,
-    progress: bool = False,
-    group: ProcessGroup = SINGLE_PROCESS,
-) -> LossSums:
-    """One pass without dropout, in fp32: what every token of a split costs.
+@dataclass
+class Validator:
+    """Evaluates the validation split, keeps the best model, logs, and calls the callbacks.
 
-    Args:
-        model: left in evaluation mode.
-        batches: of the split.
-        device: where the model is.
-        stop: looked at between batches.
-        progress: whether to show how far it is.
-        group: the processes among which the rows of ``batches`` are shared; all are given the sums
-            over all.
+    Attributes:
+        progress: updated by each validation.
+        total_steps: optimizer steps of the whole run.
+        callbacks: called by rank 0 after each validation.
     """
-    model.eval()
-    started = time.perf_counter()
-    sums = torch.zeros(2, dtype=torch.float64, device=_double(device))
-    unknown = torch.zeros((), dtype=torch.int64, device=device)
-    tokens = 0
-    state: State | None = None
-    bar = ProgressBar(total=len(batches), desc="evaluating", leave=False, shown=progress)
-    with bar, tf32(False):
-        for batch in batches.epoch(0):
-            if stop is not None:
-                stop.check()
-            tokens += batch.num_tokens
-            bar.update()
-            if not len(batch.inputs):
-                continue
-            batch = batch.to(device)
-            nats, after = model.token_nll(batch.inputs, batch.targets, state, batch.lengths)
-            state = after if batches.carries_state else None
-            is_unk = batch.targets == UNK_ID
-            nats = nats.to(sums.device, torch.float64)
-            of_unk = torch.where(is_unk.to(sums.device), nats, 0.0)  # an index would make us wait
-            sums += torch.stack([nats.sum(), of_unk.sum()])
-            unknown += is_unk.sum()
-        total, unk_nats = group.sum(sums).tolist()
-        unknown = group.sum(unknown)
-        return LossSums(total, unk_nats, tokens, int(unknown), time.perf_counter() - started)
+
+    model: nn.Module
+    task: Task[Any]
+    progress: Progress
+    checkpoints: CheckpointWriter
+    tracker: TensorBoardLogger
+    stop: StopSignal
+    group: ProcessGroup
+    total_steps: int
+    callbacks: tuple[ValidationCallback, ...] = ()
+
+    def evaluate(self, split: str, show_progress: bool = False) -> dict[str, float]:
+        """Return the metrics of a split.
+
+        Raises:
+            TrainingInterrupted: a stop signal was received.
+        """
+        with ProgressBar(
+            total=len(self.task.eval_batches[split]),
+            desc="evaluating",
+            leave=False,
+            shown=show_progress and self.group.is_main_process,
+        ) as bar:
+
+            def on_batch() -> None:
+                self.stop.check()
+                bar.update()
+
+            return self.task.evaluate(self.model, split, on_batch)
+
+    def validate(self, is_final: bool = False) -> tuple[dict[str, float], bool]:
+        """Return the metrics of the validation split, and True if the model is the best so far.
+
+        Args:
+            is_final: the model is complete, such as an n-gram model: it is the best one whatever
+                its metrics are.
+
+        Raises:
+            TrainingInterrupted: a stop signal was received; the validation has no effect.
+            TrainingError: the monitored metric is not finite.
+        """
+        progress, task = self.progress, self.task
+        metrics = self.evaluate("valid")
+        cost, step = task.cost(metrics), progress.step
+        is_best = is_final or (cost < progress.best_cost and math.isfinite(metrics[task.headline]))
+        self.tracker.log_validation(
+            step,
+            {
+                **task.eval_scalars("valid", metrics),
+                **task.best_scalars(min(cost, progress.best_cost)),
+            },
+        )
+        if not (is_final or math.isfinite(cost)):
+            raise TrainingError(
+                f"valid {task.monitor} is {metrics[task.monitor]} at step {step}: {DIVERGENCE_HINT}"
+            )
+        progress.validated_step = step
+        if is_best:
+            progress.best_cost, progress.best_step = cost, step
+            progress.validations_without_improvement = 0
+            self.checkpoints.save_best()
+        else:
+            progress.validations_without_improvement += 1
+        if self.group.is_main_process:
+            self.tracker.log_samples(step, task.samples(self.model))
+            for callback in self.callbacks:
+                callback(step, step / self.total_steps, metrics)
+        return metrics, is_best

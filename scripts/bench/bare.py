@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 
 from korlm.config import ScheduleConfig, TrainerConfig
-from korlm.dataset.batches import Batches
-from korlm.models.base import LanguageModel
-from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.dataset.batches import Batch, Batches
+from korlm.models.base import LanguageModel, TrainingLoss
+from korlm.modules.state import State
+from korlm.tasks.base import Task
+from korlm.training.checkpointing import CheckpointWriter
 from korlm.training.state import Progress
 from korlm.training.stop import StopSignal
+from korlm.training.tensorboard import NullLogger
 from korlm.training.trainer import Trainer
+from korlm.training.validation import Validator
+from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
+
+
+class TrainingOnly(Task[LanguageModel]):
+    """A language model on given batches, without evaluation."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.train_batches, self.eval_batches = batches, {}
+
+    def training_loss(
+        self, model: LanguageModel, batch: Batch, state: State | None
+    ) -> TrainingLoss:
+        """See ``Task.training_loss``."""
+        return model.training_loss(batch.inputs, batch.targets, state, batch.lengths)
+
+    def evaluate(
+        self, model: LanguageModel, split: str, on_batch: Callable[[], None] = lambda: None
+    ) -> dict[str, float]:
+        """Raise an error: benchmarks take steps only."""
+        raise NotImplementedError
 
 
 def bare_trainer(
@@ -20,20 +47,22 @@ def bare_trainer(
     bf16: bool,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Trainer:
-    """Trains on the CPU at a constant rate; validates, saves and tells nothing."""
+    """Return a trainer on the CPU with a constant rate, whose ``train_step`` is measured."""
+    task, progress, stop = TrainingOnly(batches), Progress(), StopSignal(group)
+    tracker = NullLogger()
+    checkpoints = CheckpointWriter(Path(), {}, model, optimizer, progress, group)
     return Trainer(
         model=model,
+        task=task,
         optimizer=optimizer,
         schedule=ScheduleConfig(name="constant"),
         config=TrainerConfig(epochs=1_000_000),
-        train=batches,
         device=torch.device("cpu"),
         bf16=bf16,
-        progress=Progress(),
-        state=None,
-        validate=lambda: 0.0,
-        save=lambda: None,
-        point=lambda *_: None,
-        stop=StopSignal(group),
+        progress=progress,
+        validator=Validator(model, task, progress, checkpoints, tracker, stop, group, 1),
+        checkpoints=checkpoints,
+        tracker=tracker,
+        stop=stop,
         group=group,
     )

@@ -25,10 +25,9 @@ from bare import bare_trainer
 from korlm.config import AdamConfig, LSTMConfig
 from korlm.dataset.batches import Batches, RankBatches, StreamBatches
 from korlm.models.registry import build_model
-from korlm.training.distributed import ProcessGroup
 from korlm.training.optimizers import build_optimizer
-from korlm.training.trainer import StepBuffer
 from korlm.utils.dist_env import exit_immediately, place
+from korlm.utils.distributed import ProcessGroup
 
 BATCH, LENGTH, UNITS, LAYERS = 20, 35, 200, 2
 
@@ -42,14 +41,14 @@ def measure(group: ProcessGroup, vocab_size: int, steps: int) -> list[tuple[floa
     group.broadcast_parameters(model)
     ranks = np.random.default_rng(1).zipf(1.2, 200_000) % (vocab_size - 4) + 4
     batches: Batches = StreamBatches(ranks.astype(np.uint32), BATCH, LENGTH)
-    if not group.is_alone:
-        batches = RankBatches(batches, group.rank, group.size)
+    if group.world_size > 1:
+        batches = RankBatches(batches, group.rank, group.world_size)
     optimizer = build_optimizer(model, AdamConfig(name="adamw", lr=0.001))
     trainer = bare_trainer(model, optimizer, batches, False, group)
     seconds = []
     for _, batch in zip(range(steps + 5), batches.epoch(0), strict=False):
         began, worked = time.perf_counter(), time.process_time()
-        trainer._step(batch, StepBuffer())
+        trainer.train_step(batch)
         trainer.stop.should_stop()
         seconds.append((time.perf_counter() - began, time.process_time() - worked))
     return seconds[5:]

@@ -24,7 +24,7 @@ from korlm.dataset.batches import build_batches
 from korlm.dataset.prepared import open_prepared
 from korlm.dataset.vocab import EOS_ID
 from korlm.models.ngram.model import NgramLM
-from korlm.training.validation import evaluate
+from korlm.tasks.language_modeling import sum_losses
 from korlm.utils.memory import peak_memory_mb
 
 
@@ -69,7 +69,7 @@ def main() -> None:
     )
     batches = build_batches(valid, BatchesConfig(mode=Mode.stream), False, 1, "valid")
     used = time.process_time()
-    tally = evaluate(model, batches, torch.device("cpu"))
+    tally = sum_losses(model, batches, torch.device("cpu"))
     used = time.process_time() - used
     print(
         f"evaluation in batches of 10 x 35: {tally.num_tokens / tally.seconds:,.0f} tokens/s "

@@ -36,9 +36,9 @@ from korlm.config.serialization import to_settings
 from korlm.dataset.batches import Batch, Batches, build_batches
 from korlm.dataset.prepared import open_prepared
 from korlm.models.registry import build_model
+from korlm.runs.device import uses_bf16
 from korlm.training.optimizers import build_optimizer
-from korlm.training.session import uses_bf16
-from korlm.training.trainer import StepBuffer, Trainer
+from korlm.training.trainer import Trainer
 from korlm.utils.memory import keep_freed_memory
 
 ROUNDS, STEPS = 4, 16
@@ -99,13 +99,13 @@ def build(settings: config.TrainSettings) -> Trainer:
 def main() -> None:
     """Measures and prints."""
     trainer = build(settings_of(sys.argv[1:]))
-    stream = endless(trainer.train)
+    stream = endless(trainer.task.train_batches)
 
     def steps() -> float:
         """Takes some and gives milliseconds a step."""
         started = time.perf_counter()
         for _ in range(STEPS):
-            trainer._step(next(stream), StepBuffer())
+            trainer.train_step(next(stream))
         return 1000 * (time.perf_counter() - started) / STEPS
 
     steps()

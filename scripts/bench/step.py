@@ -46,9 +46,8 @@ from korlm.config import (
 )
 from korlm.dataset.batches import Batch, StreamBatches
 from korlm.models.registry import build_model
+from korlm.runs.device import uses_bf16
 from korlm.training.optimizers import build_optimizer
-from korlm.training.session import uses_bf16
-from korlm.training.trainer import StepBuffer
 from korlm.utils import threads
 from korlm.utils.memory import keep_freed_memory
 
@@ -116,9 +115,8 @@ def korlm_step(
     stream = endless(batches)
 
     def step() -> float:
-        pending = StepBuffer()
-        trainer._step(next(stream), pending)
-        return float(pending.losses[0]) / pending.tokens[0]
+        batch = next(stream)
+        return float(trainer.train_step(batch)) / batch.num_tokens
 
     return step
 

@@ -21,7 +21,7 @@ import time
 
 from shares import build, endless, settings_of
 
-from korlm.training.trainer import StepBuffer
+from korlm.models.base import LanguageModel
 from korlm.utils import threads
 from korlm.utils.cpu import available_cores
 
@@ -32,7 +32,8 @@ def main() -> None:
     """Measures and prints."""
     settings = settings_of(sys.argv[1:])
     trainer = build(settings)
-    stream = endless(trainer.train)
+    stream = endless(trainer.task.train_batches)
+    assert isinstance(trainer.model, LanguageModel)
     matrices = [weight.numel() for weight, _ in trainer.model.muon_weights()]
     work, cores = settings.batches.batch_size * max(matrices, default=0), available_cores()
 
@@ -40,7 +41,7 @@ def main() -> None:
         """Takes some and gives milliseconds a step."""
         started = time.perf_counter()
         for _ in range(count):
-            trainer._step(next(stream), StepBuffer())
+            trainer.train_step(next(stream))
         return 1000 * (time.perf_counter() - started) / count
 
     ways = {"one thread": (1, 0), f"{cores} threads": (cores, work), "always all": (cores, 1 << 62)}

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hydra import compose, initialize_config_dir
 
@@ -28,9 +29,9 @@ from korlm import config
 from korlm.cli.arguments import quote_hangul
 from korlm.cli.output_dirs import register_resolvers
 from korlm.config.keys import conf_dir
-from korlm.config.serialization import plain_settings, to_settings
+from korlm.config.serialization import to_settings
 from korlm.dataset.prepared import open_prepared
-from korlm.training.session import TrainingSession
+from korlm.training.session import build_session
 
 
 class Timed:
@@ -61,11 +62,14 @@ def main() -> None:
     before = set(threading.enumerate())
     with tempfile.TemporaryDirectory() as folder:
         prepared = open_prepared(Path(settings.prepared))
-        run = TrainingSession(settings, plain_settings(settings), prepared, Path(folder))
-        trainer = run.trainer
-        trainer.point = point = Timed(trainer.point)
-        trainer.validate = validate = Timed(trainer.validate)
-        trainer.run()
+        run = build_session(settings, prepared, Path(folder))
+        point, validate = Timed(run.tracker.log_scalars), Timed(run.validator.validate)
+        assert run.trainer is not None
+        with (
+            mock.patch.object(run.tracker, "log_scalars", point),
+            mock.patch.object(run.validator, "validate", validate),
+        ):
+            run.trainer.run()
         seconds = run.progress.seconds - validate.seconds
         output_errors = sum(
             time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))

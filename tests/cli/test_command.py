@@ -233,7 +233,7 @@ def test_an_unexpected_failure_leaves_no_empty_run(
     def fail(*args: object) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(session, "TrainingSession", fail)
+    monkeypatch.setattr(session, "build_session", fail)
     with pytest.raises(RuntimeError, match="ours"):
         korlm("train", *tiny.overrides, *LIGHT)
     assert not list(tmp_path.glob("outputs/runs/*"))

@@ -135,7 +135,7 @@ def test_a_moved_prepared_corpus(korlm: Command, runs: Runs, run: Path, tmp_path
     home.rename(away)
     try:
         gone = korlm("evaluate", f"run={run}").error
-        assert f"{home}: the prepared corpus of {run} is gone; give prepared=DIR" in gone
+        assert f"{home}: the prepared corpus of {run} does not exist; give its new path" in gone
         assert not evaluations(run)
         ended = korlm("evaluate", f"run={run}", f"prepared={away}", "dynamic.learning_rates=[]")
         assert ended.code == 0, ended.err
@@ -145,7 +145,7 @@ def test_a_moved_prepared_corpus(korlm: Command, runs: Runs, run: Path, tmp_path
 
 def test_another_vocabulary_is_refused(korlm: Command, runs: Runs, run: Path) -> None:
     error = korlm("evaluate", f"run={run}", f"mix=[{runs.foreign}]").error
-    assert f"run {runs.foreign}: not the vocabulary of run={run}" in error
+    assert f"the vocabularies of run={run} and run {runs.foreign} differ" in error
     assert "tokens against" in error
     assert not evaluations(run)
 

@@ -79,7 +79,7 @@ def test_text_that_is_gone(korlm: Command, run: Path, prepared: Prepared) -> Non
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("run=nowhere", "nowhere: no checkpoints/best.pt in there"),
+        ("run=nowhere", "nowhere: has no checkpoints/best.pt"),
         ("formats=[]", "formats=[]: name one or more of safetensors, onnx, int8"),
         ("formats=[int8]", "formats=[int8]: int8 is compared with onnx"),
         ("formats=[pickle]", "formats"),

@@ -234,7 +234,7 @@ def test_asked_to_end_at_any_moment(
         assert ended.code in (0, 130), said
     if ended.code == 130:
         assert len(ended.err.splitlines()) == 1, said
-        assert "interrupted" in ended.err or "go on with: " in ended.err, said
+        assert "interrupted" in ended.err or "resume with: " in ended.err, said
         if "interrupted" in ended.err:
             assert not list(tmp_path.glob("outputs/runs/*")), said
         assert not list(tmp_path.rglob("*.tmp")), said

@@ -132,7 +132,7 @@ def test_errors(korlm: Command, runs: dict[str, Path], overrides: str, tmp_path:
 
 def test_no_run(korlm: Command, tmp_path: Path) -> None:
     assert "run must be given" in korlm("generate").error
-    assert "no checkpoints/best.pt in there" in korlm("generate", "run=nowhere").error
+    assert "has no checkpoints/best.pt" in korlm("generate", "run=nowhere").error
     assert not list(tmp_path.iterdir())
 
 

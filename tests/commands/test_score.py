@@ -207,7 +207,7 @@ MISTAKES = {
     "output=o.xlsx": "output=o.xlsx: must end in .tsv, .tsv.gz or .parquet, or be -",
     "eojeol_output=-": "eojeol_output=-: must end in .tsv, .tsv.gz or .parquet",
     "output=missing/o.tsv": "output=missing/o.tsv: the folder missing does not exist; create it",
-    "run=nowhere": "nowhere: no checkpoints/best.pt in there",
+    "run=nowhere": "nowhere: has no checkpoints/best.pt",
     "context=word": "context",
     "unit=word": "unit",
     "batch_tokens=0": "batch_tokens=0: must be in [1, 10000000]",

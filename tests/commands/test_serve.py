@@ -28,7 +28,7 @@ def test_a_port_in_use(korlm: Command, tmp_path: Path) -> None:
         ("rate=0", "rate=0.0: must be above 0"),
         ("host=' '", "host= : must be an address"),
         ("host=256.1.2.3", "host=256.1.2.3 port=8600: cannot listen there"),
-        ("port=0", "no checkpoints/best.pt in there"),
+        ("port=0", "has no checkpoints/best.pt"),
     ],
 )
 def test_invalid_settings(korlm: Command, tmp_path: Path, option: str, message: str) -> None:

@@ -25,15 +25,15 @@ from korlm.utils.errors import ConfigError
 
 def make_run(folder: Path, loss: float = 2.0, tokens: int = 10, settings: str = "seed: 1") -> Path:
     """Write a run directory as training does."""
-    tensorboard = TensorBoardLogger(folder / "tensorboard", 0)
+    tracker = TensorBoardLogger(folder / "tensorboard")
     for step in (10, 20):
-        tensorboard.log_train(step, loss + 1 / step, 0.1, 1.0, 1000.0)
+        tracker.log_scalars(step, {"loss/train": loss + 1 / step})
     figures = {"num_tokens": tokens, "num_unk": 1, "num_chars": 30, "loss": loss}
     figures |= {"perplexity": math.exp(loss), "bits_per_char": loss, "oov_rate": 0.1}
     figures["eojeol_perplexity"] = 9.0
-    tensorboard.log_validation(20, figures, loss)
-    tensorboard.sample(20, {"samples": "나는 <b>학교</b>에"})
-    tensorboard.close()
+    tracker.log_validation(20, {"loss/valid": loss})
+    tracker.log_samples(20, {"samples": "나는 <b>학교</b>에"})
+    tracker.close()
     (folder / "metrics.json").write_text(json.dumps({"valid": figures}))
     (folder / "training.json").write_text('{"num_parameters": 7, "steps": 20, "seconds": 1.5}')
     (folder / ".hydra").mkdir()
@@ -67,14 +67,14 @@ def test_overrides_of_resumes_apply_and_interpolations_are_not_resolved(tmp_path
 def test_points_after_the_resumed_checkpoint_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = TensorBoardLogger(tmp_path, 0)
+    first = TensorBoardLogger(tmp_path)
     for step in (10, 20, 30):
-        first.log_train(step, float(step), 0.1, 1.0, 1.0)
+        first.log_scalars(step, {"loss/train": float(step)})
     first.close()
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 10)  # file names have seconds
     second = TensorBoardLogger(tmp_path, first_step=21)
-    second.log_train(30, 3.0, 0.1, 1.0, 1.0)
+    second.log_scalars(30, {"loss/train": 3.0})
     second.close()
     assert read_events(tmp_path).curves["loss/train"] == [(10, 10.0), (20, 20.0), (30, 3.0)]
 

@@ -1,4 +1,4 @@
-"""A run as safetensors, and back: bit for bit, or one line that says what is wrong."""
+"""Exports: a bit-exact round trip, and damaged files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def export(run: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_a_checkpoint_holds_comes_back_bit_for_bit(run: Path, export: Path) -> None:
+def test_round_trip(run: Path, export: Path) -> None:
     before = load_checkpoint(run / "checkpoints" / "best.pt")
     after = load_weights(export)
     for key in ("config", "vocab", "fingerprint", "prepared"):
@@ -85,7 +85,7 @@ def test_config_in_plain_json(export: Path) -> None:
     assert config["vocab_size"] == len(lines)
 
 
-def test_others_may_read_the_files(export: Path) -> None:
+def test_file_modes(export: Path) -> None:
     modes = {path.stat().st_mode & 0o777 for path in export.iterdir()}
     assert len(modes) == 1
 
@@ -117,7 +117,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "cut spelling": ("spelling.safetensors", cut, "damaged or missing"),
     "cut config": ("config.json", cut, "damaged or missing"),
     "cut vocabulary": ("vocab.tsv", cut, "damaged or missing"),
-    "another vocabulary": ("vocab.tsv", cut_on_purpose, "does not fit its own settings"),
+    "another vocabulary": ("vocab.tsv", cut_on_purpose, "does not match its own settings"),
     "no spelling": ("spelling.safetensors", Path.unlink, "damaged or missing"),
     "no config": ("config.json", Path.unlink, "damaged or missing"),
     "no vocabulary": ("vocab.tsv", Path.unlink, "damaged or missing"),
@@ -141,12 +141,12 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a wrong shape": (
         "model.safetensors",
         lambda p: change_model(p, lambda t: t.update({"output.bias": torch.zeros(3)})),
-        "does not fit its own settings",
+        "does not match its own settings",
     ),
     "a weight too few": (
         "model.safetensors",
         lambda p: change_model(p, lambda t: [t.pop("output.bias")]),
-        "does not fit its own settings",
+        "does not match its own settings",
     ),
     "a shared weight that is missing": (
         "model.safetensors",
@@ -166,15 +166,15 @@ def test_damaged_files(export: Path, damage: str) -> None:
     assert isinstance(caught.value, CheckpointError)
     message = str(caught.value)
     assert words in message and len(message.splitlines()) == 1
-    fits = name == "vocab.tsv" and "fit" in words  # nobody knows which of the two is wrong
-    assert str(export / ("model.safetensors" if fits else name)) in message
+    is_mismatch = "match" in words  # of two files: the message names the weights
+    assert str(export / ("model.safetensors" if is_mismatch else name)) in message
 
 
 @pytest.mark.parametrize("run", ["tied"], indirect=True)
 @pytest.mark.parametrize(
     "name", ["config.json", "vocab.tsv", "model.safetensors", "spelling.safetensors"]
 )
-def test_a_changed_bit_is_noticed_wherever_it_is(export: Path, name: str) -> None:
+def test_a_flipped_bit_is_detected(export: Path, name: str) -> None:
     path = export / name
     whole = path.read_bytes()
     for place in (0.0, 0.2, 0.4, 0.6, 0.8, 0.99):

@@ -1,4 +1,4 @@
-"""korlm.load: what a run directory gives back in Python."""
+"""korlm.load: a run directory in Python."""
 
 import shutil
 from pathlib import Path
@@ -26,19 +26,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prepared]:
     return folder / "run", prepared
 
 
-def test_a_run_reads_text_as_it_read_its_own(trained: tuple[Path, Prepared]) -> None:
+def test_the_encoder_of_a_run_reproduces_its_ids(trained: tuple[Path, Prepared]) -> None:
     folder, prepared = trained
     run = korlm.load(str(folder))
     assert run.vocab.tokens == prepared.vocab.tokens
     assert not run.model.training
     (shard,) = read_prepared(prepared.folder, "valid", run.vocab, run.spelling)
     with run.reader() as reader:
-        anew = reader.read_texts(shard.table["text"].to_pylist())
-    assert anew.ids.tolist() == prepared.ids("valid").tolist()
-    assert anew.spelling_nats.sum() == pytest.approx(prepared.stats["valid"].spelling_nats)
+        encoded = reader.read_texts(shard.table["text"].to_pylist())
+    assert encoded.ids.tolist() == prepared.ids("valid").tolist()
+    assert encoded.spelling_nats.sum() == pytest.approx(prepared.stats["valid"].spelling_nats)
 
 
-def test_what_a_tokenizer_learned_travels_with_the_run(tmp_path: Path) -> None:
+def test_a_trained_tokenizer_is_saved_with_the_run(tmp_path: Path) -> None:
     pytest.importorskip("sentencepiece")
     tokenizer = SentencePieceConfig(name="sentencepiece", vocab_size=40)
     prepared = prepare_tiny(tmp_path, tokenizer=tokenizer)
@@ -49,15 +49,15 @@ def test_what_a_tokenizer_learned_travels_with_the_run(tmp_path: Path) -> None:
     run = korlm.load(tmp_path / "run")
     assert run.settings.tokenizer == tokenizer and run.tokenizer_model == prepared.tokenizer_model
     with run.reader() as reader:
-        anew = reader.read_texts(shard.table["text"].to_pylist())
-    assert anew.ids.tolist() == expected
+        encoded = reader.read_texts(shard.table["text"].to_pylist())
+    assert encoded.ids.tolist() == expected
 
 
 @pytest.mark.parametrize(
-    ("group", "changes", "told"),
+    ("group", "changes", "words"),
     [
-        ("model", {"embedding_dim": 60_000}, "fewer than they ask for"),
-        ("model", {"num_layers": 256}, "fewer than they ask for"),
+        ("model", {"embedding_dim": 60_000}, "fewer than they require"),
+        ("model", {"num_layers": 256}, "fewer than they require"),
         ("model", {"num_layers": 257}, "model.num_layers=257: must be in [1, 256]"),
         ("model", {"name": "${oc.env:HOME}"}, "must be a plain value"),
         ("trainer", {"device": "${oc.env:HOME}"}, "must be a plain value"),
@@ -65,15 +65,15 @@ def test_what_a_tokenizer_learned_travels_with_the_run(tmp_path: Path) -> None:
         ("model", {"_target_": "os.abort"}, "not those of this korlm: model._target_"),
     ],
 )
-def test_settings_that_somebody_made_up(
+def test_manipulated_settings(
     trained: tuple[Path, Prepared],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     group: str,
     changes: dict[str, Any],
-    told: str,
+    words: str,
 ) -> None:
-    """Nothing is run, read or made, and no memory is filled."""
+    """No code is run, no file read or created, and no memory allocated."""
     monkeypatch.chdir(tmp_path)
     register_resolvers()
     checkpoint = load_checkpoint(trained[0] / "checkpoints" / "best.pt")
@@ -84,10 +84,10 @@ def test_settings_that_somebody_made_up(
     with pytest.raises(CheckpointError) as caught:
         korlm.load(tmp_path / "run")
     message = str(caught.value)
-    assert str(path) in message and told in message and len(message.splitlines()) == 1
+    assert str(path) in message and words in message and len(message.splitlines()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no checkpoints/best\.pt in there"):
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"has no checkpoints/best\.pt"):
         korlm.load(tmp_path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from korlm.config import (
     AdagradConfig,
@@ -27,16 +28,15 @@ from korlm.config import (
     TrainSettings,
     VocabConfig,
 )
-from korlm.config.serialization import plain_settings, settings_from_plain
+from korlm.config.serialization import settings_from_plain
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 from korlm.runs.checkpoint import load_checkpoint, settings_of
-from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
-from korlm.training.session import TrainingSession
+from korlm.training.session import Splits, TrainingSession, build_session
+from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import Interrupted
 
 Make = Callable[..., TrainSettings]
-Splits = dict[str, dict[str, float]]
 
 # What a clock or the system decides, not the model.
 MEASURED = {"tokens_per_second", "seconds", "peak_memory_mb"}
@@ -115,21 +115,21 @@ def make_settings(
 
 @dataclasses.dataclass
 class Finished:
-    """A run that came to its end."""
+    """A finished run."""
 
     run: TrainingSession
     splits: Splits
 
     @property
     def steps_per_epoch(self) -> int:
-        return len(self.run.trainer.train)
+        return len(self.run.task.train_batches)
 
 
 def start(
     settings: TrainSettings, prepared: Prepared, folder: Path, group: ProcessGroup = SINGLE_PROCESS
 ) -> TrainingSession:
     """A new run."""
-    return TrainingSession(settings, plain_settings(settings), prepared, folder, group=group)
+    return build_session(settings, prepared, folder, group=group)
 
 
 def finish(settings: TrainSettings, prepared: Prepared, folder: Path) -> Finished:
@@ -146,11 +146,11 @@ def resume(
     checkpoint = load_checkpoint(path)
     settings = settings_from_plain(settings_of(checkpoint, path), [])
     settings = dataclasses.replace(settings, **parts)
-    return TrainingSession(settings, plain_settings(settings), prepared, folder, checkpoint, group)
+    return build_session(settings, prepared, folder, checkpoint, group)
 
 
 def stop_after(run: TrainingSession, step: int) -> None:
-    """Wishes to stop while the given step is under way, as a signal would."""
+    """Request a stop during the given step, as a signal would."""
 
     def hook(*arguments: object) -> None:
         if run.progress.step + 1 == step:
@@ -160,7 +160,7 @@ def stop_after(run: TrainingSession, step: int) -> None:
 
 
 def break_off(run: TrainingSession) -> str:
-    """Runs until it is stopped; gives the message."""
+    """Run until stopped; return the message."""
     with pytest.raises(Interrupted) as caught:
         run.fit()
     message = str(caught.value)
@@ -176,3 +176,20 @@ def comparable(splits: Splits) -> Splits:
         split: {key: value for key, value in figures.items() if key not in MEASURED}
         for split, figures in splits.items()
     }
+
+
+def assert_equal(actual: Any, expected: Any, path: str = "") -> None:
+    """Check nested dicts, lists and tensors for equality, bit for bit."""
+    assert type(actual) is type(expected), path
+    if isinstance(expected, dict):
+        assert actual.keys() == expected.keys(), path
+        for key, value in expected.items():
+            assert_equal(actual[key], value, f"{path}.{key}")
+    elif isinstance(expected, (list, tuple)):
+        assert len(actual) == len(expected), path
+        for number, (one, other) in enumerate(zip(actual, expected, strict=True)):
+            assert_equal(one, other, f"{path}[{number}]")
+    elif isinstance(expected, torch.Tensor):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0, msg=path)
+    else:
+        assert actual == expected, path

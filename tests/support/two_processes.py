@@ -26,9 +26,9 @@ from tiny_runs import Splits, resume, start
 import korlm.train
 from korlm.config import TrainSettings
 from korlm.dataset.prepared import open_prepared
-from korlm.training import distributed
-from korlm.training.distributed import ProcessGroup
+from korlm.utils import distributed
 from korlm.utils.dist_env import place
+from korlm.utils.distributed import ProcessGroup
 from korlm.utils.errors import Interrupted
 
 SIZE = 2
@@ -112,7 +112,7 @@ def train(
         return ended(start(settings, open_prepared(prepared), folder, group), stop_step, stop_rank)
 
 
-def go_on(prepared: Path, folder: Path) -> Trained:
+def resume_run(prepared: Path, folder: Path) -> Trained:
     """A resumed run in the two processes."""
     with ProcessGroup(place()) as group:
         return ended(resume(open_prepared(prepared), folder, group))
@@ -121,17 +121,18 @@ def go_on(prepared: Path, folder: Path) -> Trained:
 def ended(run: Any, stop_step: int = 0, stop_rank: int = 0) -> Trained:
     """Lets a run go to its end, or to where a signal stops it."""
     losses: list[float] = []
-    tell = run.trainer.point
+    log_scalars = run.tracker.log_scalars
 
-    def point(step: int, loss: float, *others: float) -> None:
-        losses.append(loss)
-        tell(step, loss, *others)
+    def note_loss(step: int, scalars: dict[str, float]) -> None:
+        if "loss/train" in scalars:
+            losses.append(scalars["loss/train"])
+        log_scalars(step, scalars)
 
     def hook(*arguments: object) -> None:
         if run.progress.step + 1 == stop_step and run.group.rank == stop_rank:
             os.kill(os.getpid(), signal.SIGINT)
 
-    run.trainer.point = point
+    run.tracker.log_scalars = note_loss
     run.optimizer.register_step_post_hook(hook)
     splits = interrupted = None
     try:
@@ -173,15 +174,15 @@ def half_a_gradient() -> list[list[float] | None]:
         return [None if p.grad is None else p.grad[:3].tolist() for p in parameters]
 
 
-def meet() -> tuple[bool, bool, float, list[int], float]:
-    """One of everything that processes do together."""
+def use_all_collectives() -> tuple[bool, bool, float, list[int], float]:
+    """Each collective operation once."""
     with ProcessGroup(place()) as group:
         model = torch.nn.Linear(1, 1)
         torch.nn.init.constant_(model.weight, group.rank + 5.0)
         group.broadcast_parameters(model)
         return (
-            group.any(group.rank == 1),
-            group.any(False),
+            group.any_rank(group.rank == 1),
+            group.any_rank(False),
             float(group.sum(torch.tensor(1.5 + group.rank, dtype=torch.float64))),
             group.gather(group.rank),
             model.weight.item(),
@@ -191,23 +192,23 @@ def meet() -> tuple[bool, bool, float, list[int], float]:
 def one_leaves() -> bool:
     """The second process leaves while the first waits for it."""
     with ProcessGroup(place()) as group:
-        return group.rank == 1 or group.any(True)
+        return group.rank == 1 or group.any_rank(True)
 
 
 def only_the_second_fails() -> tuple[int, str, str]:
     """A mistake that the first process does not make: nobody but the second can tell it."""
-    distributed.FAREWELL_SECONDS = 0.2
+    distributed.ERROR_REPORT_SECONDS = 0.2
     with contextlib.redirect_stderr(io.StringIO()) as err:
         if place().rank == 1:
             distributed.report_error_once(place(), "korlm: here alone\n")
-    distributed.FAREWELL_SECONDS = 10.0
+    distributed.ERROR_REPORT_SECONDS = 10.0
     return 0, "", err.getvalue()
 
 
-def tell_and_hear() -> list[str]:
-    """What the first tells reaches the second."""
+def publish_and_wait() -> list[str]:
+    """What rank 0 publishes reaches rank 1."""
     group = ProcessGroup(place())
     if group.is_main_process:
-        group.tell("가", "b")
+        group.publish("가", "b")
         return []
-    return group.hear()
+    return group.wait_for()

@@ -1,4 +1,4 @@
-"""Advice is given where it helps, in one line, and names what to type."""
+"""Advice: one line, with the overrides to type."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def stats(num_unk: int) -> SplitStats:
 
 def test_mostly_unknown() -> None:
     assert on_unknown(stats(50), VocabConfig()) == ""
-    told = on_unknown(stats(72), VocabConfig(min_freq=2, max_size=10))
-    assert told.startswith("72% of the tokens of valid are unknown")
-    for remedy in ("lower vocab.min_freq=2", "raise vocab.max_size=10", "syllable", "more text"):
-        assert remedy in told
+    hint = on_unknown(stats(72), VocabConfig(min_freq=2, max_size=10))
+    assert hint.startswith("72% of the tokens of valid are unknown")
+    for remedy in ("lower vocab.min_freq=2", "raise vocab.max_size=10", "syllable", "add text"):
+        assert remedy in hint
     assert "vocab" not in on_unknown(stats(72), VocabConfig(min_freq=1))
 
 
 @pytest.mark.parametrize("max_size", [3, 1000])
-def test_a_run_tells_it_once(
+def test_a_run_logs_it_once(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, max_size: int
 ) -> None:
     typed = [*tiny.overrides, *LIGHT, "tokenizer=eojeol", f"vocab.max_size={max_size}"]

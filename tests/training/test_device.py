@@ -1,4 +1,4 @@
-"""Which device and which precision a run takes."""
+"""Device and precision of a run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from korlm.config import Device, Precision, TrainerConfig
-from korlm.runs.device import choose_device
-from korlm.training.distributed import SINGLE_PROCESS, ProcessGroup
-from korlm.training.session import training_device, uses_bf16
+from korlm.runs.device import choose_device, training_device, uses_bf16
 from korlm.utils.dist_env import Rank
 from korlm.utils.errors import ConfigError
 from korlm.utils.torch_backend import tf32
@@ -20,7 +18,7 @@ def no_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("device", [Device.cuda, Device.mps])
-def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, device: Device) -> None:
+def test_an_unavailable_device(monkeypatch: pytest.MonkeyPatch, device: Device) -> None:
     no_accelerators(monkeypatch)
     with pytest.raises(ConfigError, match=rf"^trainer\.device={device.value}: .*=auto") as caught:
         choose_device(TrainerConfig(device=device))
@@ -40,7 +38,7 @@ def test_auto_takes_the_best_device(
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_precision_by_name_is_taken(device: str) -> None:
+def test_a_precision_by_name_is_used(device: str) -> None:
     for precision, expected in ((Precision.bf16, True), (Precision.fp32, False)):
         config = TrainerConfig(precision=precision)
         assert uses_bf16(config, torch.device(device)) is expected
@@ -54,7 +52,7 @@ def test_auto_precision_of_a_cpu(monkeypatch: pytest.MonkeyPatch, avx512: bool, 
     assert uses_bf16(config, torch.device("cpu")) is (avx512 or amx)
 
 
-def test_auto_precision_of_a_pytorch_that_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_precision_without_the_private_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
     assert uses_bf16(TrainerConfig(precision=Precision.auto), torch.device("cpu")) is False
@@ -72,7 +70,7 @@ def test_auto_precision_of_a_gpu(
 def test_mps_stays_in_fp32() -> None:
     mps = torch.device("mps")
     assert uses_bf16(TrainerConfig(precision=Precision.auto), mps) is False
-    with pytest.raises(ConfigError, match=r"^trainer\.precision=bf16: not on MPS"):
+    with pytest.raises(ConfigError, match=r"^trainer\.precision=bf16: not supported on MPS"):
         uses_bf16(TrainerConfig(precision=Precision.bf16), mps)
 
 
@@ -87,27 +85,25 @@ def cuda_of(monkeypatch: pytest.MonkeyPatch, gpus: int) -> list[object]:
 
 def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = cuda_of(monkeypatch, 2)
-    second = ProcessGroup(Rank(rank=3, size=4, local_rank=1, local_size=2))
-    assert training_device(second, TrainerConfig(device=Device.auto)) == torch.device("cuda", 1)
+    second = Rank(rank=3, size=4, local_rank=1, local_size=2)
+    assert training_device(TrainerConfig(device=Device.auto), second) == torch.device("cuda", 1)
     assert chosen == [torch.device("cuda", 1)]
-    assert training_device(SINGLE_PROCESS, TrainerConfig(device=Device.cuda)) == torch.device(
-        "cuda"
-    )
-    assert training_device(second, TrainerConfig(device=Device.cpu)) == torch.device("cpu")
+    assert training_device(TrainerConfig(device=Device.cuda), Rank()) == torch.device("cuda")
+    assert training_device(TrainerConfig(device=Device.cpu), second) == torch.device("cpu")
 
 
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda_of(monkeypatch, 1)
-    group = ProcessGroup(Rank(rank=0, size=2, local_rank=0, local_size=2))
-    with pytest.raises(ConfigError, match=r"2 processes on this machine, 1 of cuda: .*node 1"):
-        training_device(group, TrainerConfig(device=Device.cuda))
+    rank = Rank(rank=0, size=2, local_rank=0, local_size=2)
+    with pytest.raises(ConfigError, match=r"2 processes on this machine but 1 cuda .*node 1"):
+        training_device(TrainerConfig(device=Device.cuda), rank)
 
 
 def flags() -> tuple[bool, bool]:
     return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
-def test_tf32_lasts_as_long_as_it_is_said() -> None:
+def test_tf32_is_restored() -> None:
     before = flags()
     with tf32(True):
         assert flags() == (True, True)

@@ -1,4 +1,4 @@
-"""Two processes train as one does, write one run, stop together and go on."""
+"""Two processes train like one, write one run directory, and stop and resume together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from two_processes import Pair, Trained, ended
 from korlm.config import AdamConfig, BatchesConfig, InitialState, LSTMConfig, Mode
 from korlm.dataset.prepared import Prepared
 from korlm.runs.checkpoint import load_checkpoint
-from korlm.training.distributed import SINGLE_PROCESS
+from korlm.utils.distributed import SINGLE_PROCESS
 from korlm.utils.errors import TrainingError
 
 MODES = pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
@@ -40,7 +40,7 @@ def pair() -> Iterator[Pair]:
 
 
 def settings_of(prepared: Prepared, mode: Mode, **parts: object) -> two_processes.TrainSettings:
-    """No dropout; batches of which the second process gets less, or nothing, now and then."""
+    """Return settings without dropout, with batches of which the second process gets few rows."""
     return make_settings(
         prepared,
         trainer={"eval_every": 3, "sample_tokens": 3},
@@ -53,32 +53,32 @@ def settings_of(prepared: Prepared, mode: Mode, **parts: object) -> two_processe
                 num_layers=2,
                 initial_state=InitialState.learned,
             ),
-            # Adam alone would take away what all gradients have too much or too little of.
+            # A larger eps, or Adam would normalize away a wrong scale of all gradients.
             "optimizer": AdamConfig(name="adamw", lr=0.02, weight_decay=0.1, eps=1e-3),
             **parts,
         },
     )
 
 
-def close_to(found: Trained, expected: Trained) -> None:
-    """Equal but for the order in which floats were added."""
-    assert found.step == expected.step
+def close_to(result: Trained, expected: Trained) -> None:
+    """Check for equality up to the order of float additions."""
+    assert result.step == expected.step
     for name, parameter in expected.parameters.items():
-        torch.testing.assert_close(found.parameters[name], parameter, rtol=1e-4, atol=1e-5)
-    assert found.splits is not None and expected.splits is not None
-    same(found.splits, expected.splits)
+        torch.testing.assert_close(result.parameters[name], parameter, rtol=1e-4, atol=1e-5)
+    assert result.splits is not None and expected.splits is not None
+    same(result.splits, expected.splits)
 
 
-def same(found: Splits, expected: Splits) -> None:
+def same(result: Splits, expected: Splits) -> None:
     for split, figures in comparable(expected).items():
-        assert comparable(found)[split] == pytest.approx(figures, rel=1e-4)
+        assert comparable(result)[split] == pytest.approx(figures, rel=1e-4)
 
 
 @MODES
 def test_two_train_as_one(pair: Pair, prepared: Prepared, tmp_path: Path, mode: Mode) -> None:
     settings = settings_of(prepared, mode)
     run = start(settings, prepared, tmp_path / "one")
-    sizes = {len(batch.inputs) for batch in run.trainer.train.epoch(0)}
+    sizes = {len(batch.inputs) for batch in run.task.train_batches.epoch(0)}
     assert mode is Mode.stream or 1 in sizes, "no batch leaves the second process without rows"
     one = ended(run)
     first, second = pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "two")
@@ -91,35 +91,34 @@ def test_two_train_as_one(pair: Pair, prepared: Prepared, tmp_path: Path, mode: 
 
 
 def test_stopped_and_resumed_to_the_bit(pair: Pair, prepared: Prepared, tmp_path: Path) -> None:
-    """With dropout: each process goes on with its own random numbers and its own columns."""
+    """With dropout: each process continues with its own random states and columns."""
     settings = settings_of(prepared, Mode.stream, model=BUSY_MODEL)
     whole = pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "whole")
     broken = tmp_path / "broken"
     stopped = pair.ask(two_processes.train, settings, prepared.folder, broken, 5, 1)
     assert [trained.step for trained in stopped] == [5, 5]
-    again = f"go on with: torchrun --nproc-per-node 2 -m korlm.train resume={broken}"
+    again = f"resume with: torchrun --nproc-per-node 2 -m korlm.train resume={broken}"
     assert [again in (trained.interrupted or "") for trained in stopped] == [True, True]
     random = load_checkpoint(broken / "checkpoints" / "last.pt")["rng"]
     assert not torch.equal(random[0]["cpu"], random[1]["cpu"])
-    resumed = pair.ask(two_processes.go_on, prepared.folder, broken)
+    resumed = pair.ask(two_processes.resume_run, prepared.folder, broken)
     for mine, theirs in zip(resumed, whole, strict=True):
         assert comparable(mine.splits) == comparable(theirs.splits)
         for name, parameter in theirs.parameters.items():
             assert torch.equal(mine.parameters[name], parameter)
 
 
-def test_another_number_of_processes_goes_on(
+def test_resuming_with_another_number_of_processes(
     pair: Pair, prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What two had read is what one goes on from, and the other way round."""
     settings = settings_of(prepared, Mode.stream)
     one = ended(start(settings, prepared, tmp_path / "one"))
     pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "from_two", 5)
     with caplog.at_level(logging.WARNING):
         close_to(ended(resume(prepared, tmp_path / "from_two")), one)
-    assert "1 processes go on where 2 stopped" in caplog.text
+    assert "resuming a run of 2 process(es) with 1" in caplog.text
     ended(start(settings, prepared, tmp_path / "from_one"), stop_step=5)
-    for trained in pair.ask(two_processes.go_on, prepared.folder, tmp_path / "from_one"):
+    for trained in pair.ask(two_processes.resume_run, prepared.folder, tmp_path / "from_one"):
         close_to(trained, one)
 
 
@@ -156,7 +155,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_once(pair: Pair, tiny: TinyCorpus, tmp_path: Path, mistake: str) -> None:
+def test_an_error_is_printed_once(
+    pair: Pair, tiny: TinyCorpus, tmp_path: Path, mistake: str
+) -> None:
     key = mistake.split("=")[0]
     overrides = [o for o in (*tiny.overrides, *LIGHT) if not o.startswith(f"{key}=")]
     first, second = pair.ask(two_processes.command, tmp_path, *overrides, mistake)
@@ -168,20 +169,20 @@ def test_a_mistake_is_told_once(pair: Pair, tiny: TinyCorpus, tmp_path: Path, mi
     assert not list(tmp_path.glob("outputs/runs/*")) + list(tmp_path.glob(".hydra"))
 
 
-def test_what_one_alone_meets_is_told_by_it(pair: Pair) -> None:
+def test_an_error_of_one_rank_is_printed_by_it(pair: Pair) -> None:
     first, second = pair.ask(two_processes.only_the_second_fails)
     assert (first[2], second[2]) == ("", "process 1 of 2: korlm: here alone\n")
 
 
-def test_a_lost_process_is_told_in_one_line(pair: Pair) -> None:
+def test_a_lost_process_is_reported_in_one_line(pair: Pair) -> None:
     first, _ = pair.ask(two_processes.one_leaves)
     assert isinstance(first, TrainingError)
-    assert "the connection to another process broke off" in str(first)
+    assert "lost the connection to another process" in str(first)
     assert len(str(first).splitlines()) == 1
 
 
-def test_meetings(pair: Pair) -> None:
-    assert pair.ask(two_processes.meet) == [(True, False, 4.0, [0, 1], 5.0)] * 2
+def test_collectives(pair: Pair) -> None:
+    assert pair.ask(two_processes.use_all_collectives) == [(True, False, 4.0, [0, 1], 5.0)] * 2
 
 
 def test_gradients_that_only_some_have(pair: Pair) -> None:
@@ -189,23 +190,23 @@ def test_gradients_that_only_some_have(pair: Pair) -> None:
     assert pair.ask(two_processes.half_a_gradient) == [expected] * 2
 
 
-def test_hearing(pair: Pair) -> None:
-    assert pair.ask(two_processes.tell_and_hear)[1] == ["가", "b"]
+def test_publish_and_wait_for(pair: Pair) -> None:
+    assert pair.ask(two_processes.publish_and_wait)[1] == ["가", "b"]
 
 
-def test_alone_nothing_is_waited_for() -> None:
+def test_collectives_of_a_single_process() -> None:
     parameter = torch.nn.Parameter(torch.ones(1))
     with SINGLE_PROCESS as group:
-        group.tell("nobody")
+        group.publish("a")
         group.sum_gradients([parameter])
         assert parameter.grad is None
-        assert group.any(True) and not group.any(False)
+        assert group.any_rank(True) and not group.any_rank(False)
         assert group.sum(torch.ones(2)).tolist() == [1, 1]
         assert group.gather("a") == ["a"]
 
 
 def test_torchrun(tiny: TinyCorpus, tmp_path: Path) -> None:
-    """The command as a user types it."""
+    """The documented command."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "korlm.train", *tiny.overrides, *LIGHT]
     done = subprocess.run(

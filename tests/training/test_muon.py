@@ -1,4 +1,4 @@
-"""Muon: what it does to a matrix, to the gates of a layer, and to everything else."""
+"""Muon: orthogonalization, gates of recurrent layers, and AdamW for everything else."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ CONFIG = MuonConfig(name="muon", lr=0.01, matrix_lr=0.05)
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (4, 9), (9, 4), (3, 5, 8)])
-def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, ...]) -> None:
+def test_orthogonalize(shape: tuple[int, ...]) -> None:
     torch.manual_seed(3)
     u, _, vh = torch.linalg.svd(torch.randn(shape), full_matrices=False)
     matrix = u @ torch.diag(torch.linspace(0.2, 2, vh.shape[-2])) @ vh
-    found = orthogonalize(matrix)
-    values = torch.linalg.svdvals(found)
+    result = orthogonalize(matrix)
+    values = torch.linalg.svdvals(result)
     assert values.min() > 0.5
     assert values.max() < 1.3
-    inner = u.mT @ found @ vh.mT  # diagonal if the singular vectors are the same
+    inner = u.mT @ result @ vh.mT  # diagonal if the singular vectors are the same
     off = inner - torch.diag_embed(torch.diagonal(inner, dim1=-2, dim2=-1))
     assert off.abs().max() < 1e-3
-    torch.testing.assert_close(orthogonalize(matrix * 1e3), found, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(orthogonalize(matrix * 1e3), result, atol=1e-3, rtol=1e-3)
 
 
 def model_and_loss() -> tuple[nn.Module, Tensor]:
@@ -38,7 +38,7 @@ def model_and_loss() -> tuple[nn.Module, Tensor]:
     return model, model.training_loss(ids, ids).nll
 
 
-def test_each_gate_is_a_matrix_of_its_own() -> None:
+def test_gates_are_orthogonalized_separately() -> None:
     model, loss = model_and_loss()
     optimizer = build_optimizer(model, CONFIG)
     layer = model.encoder.layers[0]
@@ -80,8 +80,8 @@ def test_momentum_and_schedule() -> None:
     torch.testing.assert_close(weight.detach(), expected)
 
 
-def test_the_iteration_is_the_quintic_one() -> None:
-    """As its authors write it, in double precision."""
+def test_the_iteration_equals_the_quintic_one() -> None:
+    """In the form of its authors, in double precision."""
     for shape in ((5, 8), (8, 5), (2, 6, 6)):
         matrix = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
         x = matrix / (torch.linalg.matrix_norm(matrix, keepdim=True) + 1e-7)
@@ -94,7 +94,7 @@ def test_the_iteration_is_the_quintic_one() -> None:
     assert (low - orthogonalize(matrix)).norm() < 0.03 * low.norm()
 
 
-def test_matrices_of_one_shape_are_turned_together_as_they_are_alone() -> None:
+def test_matrices_of_one_shape_are_updated_in_one_batch() -> None:
     results = []
     for together in (True, False):
         torch.manual_seed(4)
@@ -114,7 +114,7 @@ def test_matrices_of_one_shape_are_turned_together_as_they_are_alone() -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_saved_and_restored_it_goes_on() -> None:
+def test_state_dict() -> None:
     results = []
     for restored in (False, True):
         model, loss = model_and_loss()
@@ -133,12 +133,12 @@ def test_saved_and_restored_it_goes_on() -> None:
         assert torch.equal(one, other)
 
 
-def test_an_rnn_has_one_matrix_a_weight() -> None:
+def test_an_rnn_has_no_gates() -> None:
     model = build_model(RNNConfig(name="rnn", embedding_dim=5, hidden_dim=7), 11)
     assert {group["gates"] for group in build_optimizer(model, CONFIG).param_groups} == {0, 1}
 
 
-def test_a_model_without_hidden_matrices_is_adamws() -> None:
+def test_a_model_without_hidden_matrices_uses_adamw() -> None:
     results = []
     for config in (CONFIG, AdamConfig(name="adamw", lr=0.01)):
         torch.manual_seed(1)

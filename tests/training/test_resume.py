@@ -1,4 +1,4 @@
-"""A run that was broken off and resumed equals one that was not, to the last bit."""
+"""A resumed run equals an unbroken one, bit for bit."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tiny_runs import (
     OPTIMIZERS,
     Finished,
     Splits,
+    assert_equal,
     break_off,
     comparable,
     finish,
@@ -44,8 +45,8 @@ from korlm.dataset.batches import Batch
 from korlm.dataset.prepared import Prepared
 from korlm.models.registry import build_model
 from korlm.runs.checkpoint import load_checkpoint, save_checkpoint, settings_of
+from korlm.tasks.language_modeling import sum_losses
 from korlm.training.session import TrainingSession
-from korlm.training.validation import evaluate
 from korlm.utils.errors import CheckpointError, PreparedError
 
 
@@ -71,42 +72,25 @@ def unbroken(
 
 
 @pytest.fixture(autouse=True)
-def deaf_to_signals_from_outside(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Let SIGTERM end pytest, unless a test is about signals.
+def no_signals(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let SIGTERM end pytest, unless the test is about signals.
 
-    A run takes it as the wish to stop: the time limit of a slow test session then stopped the run
-    of the test under way at another step than the test had asked for, and failed that test alone.
+    A run stops at it: the time limit of a slow test session would stop the current
+    test's run at the wrong step, and only that test would fail.
     """
     if request.node.name != "test_a_real_interrupt":
-        monkeypatch.setattr("korlm.training.stop.ending", lambda: [])
+        monkeypatch.setattr("korlm.training.stop.stop_signals", lambda: [])
 
 
-def assert_same_end(found: TrainingSession, splits: Splits, expected: Finished) -> None:
-    """Equal to the bit: weights, moments, random numbers, progress, figures."""
+def assert_same_end(session: TrainingSession, splits: Splits, expected: Finished) -> None:
+    """Check weights, optimizer state, random states, progress and metrics for equality."""
     assert comparable(splits) == comparable(expected.splits)
     for name in ("last.pt", "best.pt"):
-        mine = load_checkpoint(found.checkpoints / name)
+        mine = load_checkpoint(session.checkpoints.folder / name)
         theirs = load_checkpoint(expected.run.folder / "checkpoints" / name)
         for checkpoint in (mine, theirs):
             checkpoint["progress"].pop("seconds")
         assert_equal(mine, theirs, name)
-
-
-def assert_equal(found: Any, expected: Any, where: str) -> None:
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys(), where
-        for key, value in expected.items():
-            assert_equal(found[key], value, f"{where}.{key}")
-    elif isinstance(expected, list):
-        assert len(found) == len(expected), where
-        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
-            assert_equal(one, other, f"{where}[{number}]")
-    elif isinstance(expected, torch.Tensor):
-        assert torch.equal(found, expected), where
-    else:
-        assert found == expected, where
 
 
 # Valid is measured at each 4th step and at the end of each epoch, which has 9 or 10 steps.
@@ -114,14 +98,14 @@ def assert_equal(found: Any, expected: Any, where: str) -> None:
 def test_stopped_after_a_step_and_resumed(
     unbroken: Finished, prepared: Prepared, tmp_path: Path, where: Any
 ) -> None:
-    per_epoch, total = unbroken.steps_per_epoch, unbroken.run.trainer.total_steps
+    per_epoch, total = unbroken.steps_per_epoch, unbroken.run.total_steps
     places = {"epoch": per_epoch, "epoch + 1": per_epoch + 1, "last - 1": total - 1, "last": total}
     step = places.get(where, where)
     run = start(unbroken.run.settings, prepared, tmp_path)
     stop_after(run, step)
     message = break_off(run)
     assert message.startswith(f"stopped at step {step} of {total};")
-    torch.rand(17)  # another process begins with other random numbers
+    torch.rand(17)  # a new process has other random states
     resumed = resume(prepared, tmp_path)
     assert resumed.progress.step == step
     assert_same_end(resumed, resumed.fit(), unbroken)
@@ -133,13 +117,13 @@ def test_stopped_during_a_validation_and_resumed(
     unbroken: Finished, prepared: Prepared, tmp_path: Path, nth: int, batch: int
 ) -> None:
     run = start(unbroken.run.settings, prepared, tmp_path)
-    valid, passes = run.batches["valid"], 0
-    total = run.trainer.total_steps
+    valid, passes = run.task.eval_batches["valid"], 0
+    total = run.total_steps
     due = [s for s in range(1, total + 1) if s % 4 == 0 or s % unbroken.steps_per_epoch == 0]
     step = due[nth - 1] if nth > 0 else total
     epoch = valid.epoch
 
-    def wishing(*arguments: int) -> Iterator[Batch]:
+    def request_stop(*arguments: int) -> Iterator[Batch]:
         nonlocal passes
         passes += 1
         for number, part in enumerate(epoch(*arguments)):
@@ -147,7 +131,7 @@ def test_stopped_during_a_validation_and_resumed(
                 run.stop.stop_requested = True
             yield part
 
-    valid.epoch = wishing  # type: ignore[method-assign]
+    valid.epoch = request_stop  # type: ignore[method-assign]
     break_off(run)
     assert passes == (nth if nth > 0 else len(due))
     resumed = resume(prepared, tmp_path)
@@ -159,16 +143,16 @@ def test_stopped_during_the_last_figures_and_resumed(
     unbroken: Finished, prepared: Prepared, tmp_path: Path
 ) -> None:
     run = start(unbroken.run.settings, prepared, tmp_path)
-    epoch = run.batches["test"].epoch
+    epoch = run.task.eval_batches["test"].epoch
 
-    def wishing(*arguments: int) -> Iterator[Batch]:
+    def request_stop(*arguments: int) -> Iterator[Batch]:
         run.stop.stop_requested = True
         return epoch(*arguments)
 
-    run.batches["test"].epoch = wishing  # type: ignore[method-assign]
+    run.task.eval_batches["test"].epoch = request_stop  # type: ignore[method-assign]
     break_off(run)
     resumed = resume(prepared, tmp_path)
-    assert resumed.trainer.is_done
+    assert resumed.progress.step == resumed.total_steps
     assert_same_end(resumed, resumed.fit(), unbroken)
 
 
@@ -203,7 +187,7 @@ def test_crashed_and_resumed(
     minutes: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What last.pt holds is whole, though the session went on for a while."""
+    """last.pt is complete, though the session continued after it."""
     settings = dataclasses.replace(
         unbroken.run.settings,
         trainer=dataclasses.replace(
@@ -228,11 +212,11 @@ def test_crashed_and_resumed(
     assert_same_end(resumed, resumed.fit(), unbroken)
     events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0})
     drawn = [event.step for event in events.Reload().Scalars("loss/train")]
-    assert drawn == list(range(1, unbroken.run.trainer.total_steps + 1))
+    assert drawn == list(range(1, unbroken.run.total_steps + 1))
 
 
-def test_the_plateau_is_remembered(prepared: Prepared, tmp_path: Path) -> None:
-    """A rate far too high: valid gets no better, and the rate falls again and again."""
+def test_the_state_of_the_plateau_schedule(prepared: Prepared, tmp_path: Path) -> None:
+    """With a learning rate far too high it is reduced several times."""
     settings = make_settings(
         prepared,
         trainer={"epochs": 4, "eval_every": 2},
@@ -279,10 +263,10 @@ SPELT: dict[str, Any] = {"embedding_dim": 8, "hidden_dim": 8, "subword_embedding
     ],
     ids=lambda model: model.name,
 )
-def test_models_that_know_spelling_resume(
+def test_models_with_subword_embeddings_resume(
     prepared: Prepared, tmp_path: Path, model: NeuralConfig
 ) -> None:
-    """Their units come from the vocabulary, which a checkpoint carries."""
+    """Their subwords come from the vocabulary, which is in the checkpoint."""
     settings = make_settings(prepared, model=model)
     expected = finish(settings, prepared, tmp_path / "whole")
     run = start(settings, prepared, tmp_path / "broken")
@@ -290,10 +274,10 @@ def test_models_that_know_spelling_resume(
     break_off(run)
     resumed = resume(prepared, tmp_path / "broken")
     assert_same_end(resumed, resumed.fit(), expected)
-    best = load_checkpoint(resumed.checkpoints / "best.pt")
+    best = load_checkpoint(resumed.checkpoints.folder / "best.pt")
     restored = build_model(model, len(best["vocab"]["tokens"]), best["vocab"]["tokens"])
     restored.load_state_dict(best["model"])
-    loss = evaluate(restored, resumed.batches["valid"], resumed.device).loss
+    loss = sum_losses(restored, resumed.task.eval_batches["valid"], resumed.device).loss
     assert loss == expected.splits["valid"]["loss"]
 
 
@@ -325,7 +309,7 @@ def test_a_finished_run_can_be_given_more_epochs(prepared: Prepared, tmp_path: P
 def test_from_the_best_model_where_last_is_damaged(
     prepared: Prepared, tmp_path: Path, korlm: Command
 ) -> None:
-    """The message names a command that does it."""
+    """The message has the command."""
     settings = make_settings(prepared, trainer={"eval_every": 4}, outputs=str(tmp_path))
     run = start(settings, prepared, tmp_path / "run")
     stop_after(run, 7)
@@ -337,10 +321,10 @@ def test_from_the_best_model_where_last_is_damaged(
     assert "last.pt: damaged" in error and error.endswith(f"python -m korlm.train {command}")
     ended = korlm("train", *command.split())
     assert ended.code == 0, ended.err
-    assert "going on from the best model, of step 4, with a new state" in ended.out
-    assert load_checkpoint(last)["progress"]["step"] == run.trainer.total_steps
+    assert "resuming from the best model, of step 4, with a new optimizer state" in ended.out
+    assert load_checkpoint(last)["progress"]["step"] == run.total_steps
     assert (tmp_path / "run" / "metrics.json").is_file()
-    # The valid loss of step 4 is known: it counts neither again nor as one that got no better.
+    # Step 4 is not validated again, and does not count against patience.
     assert "  step 8  " in ended.out and "  step 4  " not in ended.out
 
 
@@ -365,7 +349,7 @@ def damage_optimizer(checkpoint: dict[str, Any]) -> None:
 
 
 def damage_progress(checkpoint: dict[str, Any]) -> None:
-    checkpoint["progress"]["unheard_of"] = 1
+    checkpoint["progress"]["unknown_key"] = 1
 
 
 def damage_rng(checkpoint: dict[str, Any]) -> None:
@@ -377,7 +361,7 @@ def damage_rng(checkpoint: dict[str, Any]) -> None:
     [damage_model, damage_optimizer, damage_progress, damage_rng],
     ids=lambda f: f.__name__,
 )
-def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(
+def test_a_checkpoint_that_does_not_match_its_settings(
     prepared: Prepared,
     tmp_path: Path,
     damage: Callable[[dict[str, Any]], None],
@@ -389,13 +373,15 @@ def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(
     checkpoint = load_checkpoint(path)
     damage(checkpoint)
     save_checkpoint(path, checkpoint)
-    with pytest.raises(CheckpointError, match=r"last\.pt: does not fit its own settings") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"last\.pt: does not match its own settings"
+    ) as caught:
         resume(prepared, tmp_path)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_settings_of_another_korlm_are_refused() -> None:
+def test_unknown_settings_are_refused() -> None:
     with pytest.raises(CheckpointError, match=r"^x/last\.pt: its settings are not"):
-        settings_of({"config": {"model": {}, "unheard_of": 1}}, Path("x/last.pt"))
+        settings_of({"config": {"model": {}, "unknown_key": 1}}, Path("x/last.pt"))
     with pytest.raises(CheckpointError):
         settings_of({"config": "text"}, Path("x/last.pt"))

@@ -1,4 +1,4 @@
-"""Whole runs on a tiny corpus: they learn, keep what they promised, and resume to the bit."""
+"""Whole runs on a tiny corpus: they learn, and write the documented files and metrics."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.evaluation.metrics import LossSums
 from korlm.models.registry import build_model
 from korlm.runs.checkpoint import load_checkpoint, settings_of
+from korlm.tasks.language_modeling import sum_losses
 from korlm.tokenizers.characters import SyllableTokenizer
-from korlm.training.validation import evaluate
 from korlm.utils.errors import ConfigError, Interrupted, KorlmError, TrainingError, enough_memory
 
 METRICS = {
@@ -68,7 +68,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Finished:
-    """A run long enough to know its text by heart."""
+    """A run long enough to memorize its text."""
     settings = make_settings(
         prepared,
         trainer={"epochs": 25, "sample_tokens": 8, "log_every": 10},
@@ -78,30 +78,30 @@ def finished(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Fi
     return finish(settings, prepared, tmp_path_factory.mktemp("finished"))
 
 
-def test_learns_its_text_by_heart(finished: Finished) -> None:
+def test_memorizes_its_text(finished: Finished) -> None:
     vocab_size = len(finished.run.prepared.vocab)
     assert vocab_size > 20
     assert finished.splits["train"]["perplexity"] < 1.8
-    assert finished.splits["valid"]["perplexity"] < finished.run.trainer.total_steps
-    assert finished.run.progress.step == finished.run.trainer.total_steps
+    assert finished.splits["valid"]["perplexity"] < finished.run.total_steps
+    assert finished.run.progress.step == finished.run.total_steps
 
 
-def test_metrics_are_those_promised(finished: Finished) -> None:
-    found = json.loads((finished.run.folder / "metrics.json").read_text(encoding="utf-8"))
-    assert list(found) == ["train", "valid", "test"]
-    assert found == finished.splits
-    for split, figures in found.items():
-        assert set(figures) == METRICS
+def test_metrics_json(finished: Finished) -> None:
+    stored = json.loads((finished.run.folder / "metrics.json").read_text(encoding="utf-8"))
+    assert list(stored) == ["train", "valid", "test"]
+    assert stored == finished.splits
+    for split, metrics in stored.items():
+        assert set(metrics) == METRICS
         stats = finished.run.prepared.stats[split]
         for count in ("num_tokens", "num_unk", "num_eojeol", "num_chars"):
-            assert figures[count] == getattr(stats, count)
-        assert figures["perplexity"] == pytest.approx(math.exp(figures["loss"]))
-        assert figures["oov_rate"] == figures["num_unk"] / figures["num_tokens"]
-        assert figures["seconds"] > 0
-    assert found["train"]["num_unk"] == 0 < found["valid"]["num_unk"]
+            assert metrics[count] == getattr(stats, count)
+        assert metrics["perplexity"] == pytest.approx(math.exp(metrics["loss"]))
+        assert metrics["oov_rate"] == metrics["num_unk"] / metrics["num_tokens"]
+        assert metrics["seconds"] > 0
+    assert stored["train"]["num_unk"] == 0 < stored["valid"]["num_unk"]
 
 
-def test_the_folder_holds_what_was_promised_and_nothing_else(finished: Finished) -> None:
+def test_the_files_of_a_run(finished: Finished) -> None:
     files = {
         str(path.relative_to(finished.run.folder))
         for path in finished.run.folder.rglob("*")
@@ -123,11 +123,11 @@ def test_the_folder_holds_what_was_promised_and_nothing_else(finished: Finished)
 
 
 def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> None:
-    """A run that gets worse and worse: its second half throws the weights about."""
+    """The weights are scaled up in the second half of the run."""
     run = start(make_settings(prepared, trainer={"epochs": 2}), prepared, tmp_path)
 
     def hook(*arguments: object) -> None:
-        if run.progress.step >= run.trainer.total_steps // 2:
+        if run.progress.step >= run.total_steps // 2:
             with torch.no_grad():
                 for parameter in run.model.parameters():
                     parameter.mul_(1.5)
@@ -135,30 +135,35 @@ def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> No
     run.optimizer.register_step_post_hook(hook)
     splits, progress = run.fit(), run.progress
     assert progress.best_step == progress.step // 2
-    best, last = (load_checkpoint(run.checkpoints / f"{name}.pt") for name in ("best", "last"))
+    best, last = (
+        load_checkpoint(run.checkpoints.folder / f"{name}.pt") for name in ("best", "last")
+    )
     assert best["progress"]["best_step"] == best["progress"]["step"] == progress.best_step
-    assert best["progress"]["best_loss"] == last["progress"]["best_loss"] == progress.best_loss
-    assert splits["valid"]["loss"] == progress.best_loss
+    assert best["progress"]["best_cost"] == last["progress"]["best_cost"] == progress.best_cost
+    assert splits["valid"]["loss"] == progress.best_cost
     for name, parameter in run.model.state_dict().items():
         assert torch.equal(parameter, best["model"][name])
     run.model.load_state_dict(last["model"])
-    assert evaluate(run.model, run.batches["valid"], run.device).loss > progress.best_loss + 0.1
+    assert (
+        sum_losses(run.model, run.task.eval_batches["valid"], run.device).loss
+        > progress.best_cost + 0.1
+    )
 
 
-def test_it_begins_with_how_frequent_tokens_are(prepared: Prepared, tmp_path: Path) -> None:
-    """Before the first step valid costs nearly what the unigrams of train make of it."""
+def test_the_output_bias_starts_at_the_unigrams(prepared: Prepared, tmp_path: Path) -> None:
+    """Before the first step the valid loss is nearly that of a unigram model."""
     model = LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8, output_bias=OutputBias.unigram)
     run = start(make_settings(prepared, model=model), prepared, tmp_path)
     counts = torch.tensor(prepared.vocab.counts) + 0.5
     ids = torch.from_numpy(prepared.ids("valid").astype("int64"))
     expected = -(counts / counts.sum()).log()[ids].mean().item()
-    found = evaluate(run.model, run.batches["valid"], run.device).loss
-    assert found == pytest.approx(expected, rel=0.01)
-    assert found < math.log(len(prepared.vocab)) - 0.2
+    loss = sum_losses(run.model, run.task.eval_batches["valid"], run.device).loss
+    assert loss == pytest.approx(expected, rel=0.01)
+    assert loss < math.log(len(prepared.vocab)) - 0.2
 
 
-def test_best_is_enough_by_itself(finished: Finished) -> None:
-    """Nothing but the file and raw text: settings, vocabulary and weights are in it."""
+def test_best_is_self_contained(finished: Finished) -> None:
+    """Settings, vocabulary and weights are in the file."""
     path = finished.run.folder / "checkpoints" / "best.pt"
     checkpoint = load_checkpoint(path)
     settings = settings_from_plain(settings_of(checkpoint, path), [])
@@ -172,23 +177,23 @@ def test_best_is_enough_by_itself(finished: Finished) -> None:
     batches = build_batches(
         torch.tensor(tokens).numpy().astype("uint16"), settings.batches, False, 1, "valid"
     )
-    tally = evaluate(model, batches, torch.device("cpu"))
+    tally = sum_losses(model, batches, torch.device("cpu"))
     assert tally.num_tokens == finished.splits["valid"]["num_tokens"]
     assert tally.loss == pytest.approx(finished.splits["valid"]["loss"], rel=1e-6)
 
 
-def test_last_holds_what_best_does_and_the_way_on(finished: Finished) -> None:
+def test_last_holds_more_than_best(finished: Finished) -> None:
     folder = finished.run.folder / "checkpoints"
     best, last = load_checkpoint(folder / "best.pt"), load_checkpoint(folder / "last.pt")
     assert best["optimizer"] is None
     assert last["optimizer"]["state"]
     assert last["config"] == best["config"]
     assert last["vocab"] == best["vocab"]
-    assert last["progress"]["step"] == finished.run.trainer.total_steps
+    assert last["progress"]["step"] == finished.run.total_steps
     assert last["rng"]["cpu"].dtype == torch.uint8
 
 
-def test_spelling_goes_along(finished: Finished) -> None:
+def test_the_spelling_model_is_saved(finished: Finished) -> None:
     checkpoint = load_checkpoint(finished.run.folder / "checkpoints" / "best.pt")
     arrays = finished.run.prepared.spelling.arrays()
     assert checkpoint["spelling"].keys() == arrays.keys()
@@ -196,15 +201,15 @@ def test_spelling_goes_along(finished: Finished) -> None:
         assert checkpoint["spelling"][name].tolist() == array.tolist()
 
 
-def test_a_prepared_corpus_tells_its_own_settings(
+def test_the_settings_of_the_prepared_corpus_are_saved(
     finished: Finished, prepared: Prepared, tmp_path: Path
 ) -> None:
-    """With prepared=DIR the corpus of the command is not the one that was read."""
+    """With prepared=DIR the corpus in the settings is not the one that is read."""
     settings = make_settings(prepared, prepared=str(prepared.folder))
     other = dataclasses.replace(settings.corpus, name="other", train=["nowhere.txt"])
     run = start(dataclasses.replace(settings, corpus=other), prepared, tmp_path)
     run.tracker.close()
-    checkpoint = run.checkpoint()
+    checkpoint = run.checkpoints.constants
     assert checkpoint["config"]["corpus"]["name"] == "tiny"
     best = load_checkpoint(finished.run.folder / "checkpoints" / "best.pt")
     assert checkpoint["config"]["corpus"] == best["config"]["corpus"]
@@ -219,7 +224,7 @@ def test_tensorboard_holds_the_run(finished: Finished) -> None:
     assert {"loss/train", "loss/valid", "loss/test", "best/valid_perplexity"} <= set(
         tags["scalars"]
     )
-    steps_per_epoch = len(finished.run.trainer.train)
+    steps_per_epoch = finished.steps_per_epoch
     assert [point.step for point in events.Scalars("loss/valid")] == [
         steps_per_epoch * n for n in range(1, 26)
     ]
@@ -236,9 +241,7 @@ def test_tensorboard_holds_the_run(finished: Finished) -> None:
     assert sampled["samples"].split() == "".join(tokens).replace("▁", " ").split()
 
 
-def test_the_log_tells_where_training_stands(
-    prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_log(prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="korlm"):
         start(make_settings(prepared), prepared, tmp_path).fit()
     text = "\n".join(record.getMessage() for record in caplog.records)
@@ -247,12 +250,12 @@ def test_the_log_tells_where_training_stands(
     assert "bits_per_char" in text
 
 
-def test_sentence_batches_learn_as_well(prepared: Prepared, tmp_path: Path) -> None:
+def test_sentence_batches(prepared: Prepared, tmp_path: Path) -> None:
     model = LSTMConfig(name="lstm", embedding_dim=24, hidden_dim=32, num_layers=1)
     settings = make_settings(prepared, trainer={"epochs": 12}, mode=Mode.sentence, model=model)
     splits = start(settings, prepared, tmp_path).fit()
     assert splits["train"]["perplexity"] < 2.0
-    # Tokens are counted alike, however they were batched.
+    # The number of tokens does not depend on the batches.
     assert splits["train"]["num_tokens"] == prepared.stats["train"].num_tokens
 
 
@@ -292,7 +295,7 @@ MODELS: dict[str, ModelConfig] = {
 
 def assert_learns(settings: TrainSettings, prepared: Prepared, folder: Path) -> Splits:
     run = start(settings, prepared, folder)
-    before = evaluate(run.model, run.batches["train"], run.device).loss
+    before = sum_losses(run.model, run.task.eval_batches["train"], run.device).loss
     splits = run.fit()
     assert splits["train"]["loss"] < before - 0.3
     return splits
@@ -329,14 +332,14 @@ def test_every_model_in_both_modes_and_precisions(
 
 
 @pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
-def test_the_seed_decides(
+def test_the_seed_determines_the_result(
     prepared: Prepared,
     tmp_path: Path,
     mode: Mode,
 ) -> None:
     def run(name: str, seed: int) -> Splits:
         settings = make_settings(prepared, model=BUSY_MODEL, seed=seed, mode=mode)
-        torch.rand(len(name))  # whatever was drawn before does not matter
+        torch.rand(len(name))  # earlier draws do not matter
         return comparable(start(settings, prepared, tmp_path / name).fit())
 
     first = run("first", 1)
@@ -349,7 +352,7 @@ def test_the_seed_shuffles_the_sentences(prepared: Prepared, tmp_path: Path) -> 
         settings = make_settings(prepared, mode=Mode.sentence, seed=seed)
         run = start(settings, prepared, tmp_path / str(seed))
         run.tracker.close()
-        batches = run.trainer.train if split == "train" else run.batches[split]
+        batches = run.task.train_batches if split == "train" else run.task.eval_batches[split]
         return [batch.inputs.tolist() for batch in batches.epoch(0)]
 
     assert inputs("train", 1) != inputs("train", 2)
@@ -379,30 +382,30 @@ def test_figures_of_an_empty_pass() -> None:
 
 
 def diverged(monkeypatch: pytest.MonkeyPatch, loss: float) -> None:
-    """Every pass of evaluation costs so many nats per token."""
+    """Make every evaluation return this loss."""
 
-    def costly(model: object, batches: Batches, *others: object) -> LossSums:
+    def fixed_loss(model: object, batches: Batches, *others: object) -> LossSums:
         return LossSums(loss * batches.num_tokens, 0.0, batches.num_tokens, 0, 1.0)
 
-    monkeypatch.setattr("korlm.training.session.evaluate", costly)
+    monkeypatch.setattr("korlm.tasks.language_modeling.sum_losses", fixed_loss)
 
 
-def test_a_run_that_has_diverged_is_no_success(
+def test_a_diverged_run_fails(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its loss is finite, its perplexity is not."""
+    """Its loss is finite, its perplexity infinite."""
     diverged(monkeypatch, 1000.0)
     run = start(make_settings(prepared), prepared, tmp_path)
     with pytest.raises(
         TrainingError, match=r"^the training has diverged: .* no best model"
-    ) as told:
+    ) as caught:
         run.fit()
-    assert len(str(told.value).splitlines()) == 1 and "lower optimizer.lr" in str(told.value)
+    assert len(str(caught.value).splitlines()) == 1 and "lower optimizer.lr" in str(caught.value)
     assert not (tmp_path / "metrics.json").exists()
-    assert [path.name for path in run.checkpoints.iterdir()] == ["last.pt"]
+    assert [path.name for path in run.checkpoints.folder.iterdir()] == ["last.pt"]
 
 
-def test_worse_than_guessing_is_told(
+def test_a_warning_if_worse_than_guessing(
     prepared: Prepared,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -415,11 +418,11 @@ def test_worse_than_guessing_is_told(
         assert ("worse than guessing" in caplog.text) == is_worse
 
 
-def test_a_model_larger_than_memory_is_told_in_one_line() -> None:
-    told = r"^model=lstm: needs more memory than available \(.* GB at once\); lower it$"
+def test_a_model_larger_than_memory() -> None:
+    message = r"^model=lstm: needs more memory than available \(.* GB at once\); lower it$"
     config = LSTMConfig(name="lstm", embedding_dim=8)
     config.hidden_dim = 2_000_000  # above the bound of the setting: more than any machine has
-    with pytest.raises(ConfigError, match=told), enough_memory("model=lstm", "lower it"):
+    with pytest.raises(ConfigError, match=message), enough_memory("model=lstm", "lower it"):
         build_model(config, 5)
     with pytest.raises(RuntimeError, match="shapes"), enough_memory("model=lstm", "lower it"):
         raise RuntimeError("shapes differ")
@@ -428,25 +431,22 @@ def test_a_model_larger_than_memory_is_told_in_one_line() -> None:
 def test_stopped_in_the_final_evaluation_keeps_the_last_state(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By then the model is the best one: writing it to last.pt would spoil a longer run."""
+    """By then the model is the best one, and must not be written to last.pt."""
     run = start(make_settings(prepared), prepared, tmp_path / "run")
-    first, figures = run.trainer.validate, run._figures
-    losses = iter([first])
+    evaluate, num_validations = run.validator.evaluate, 0
 
-    def validate() -> float:
-        measure = next(losses, None)
-        return measure() if measure else 99.0
+    def worse_each_time(split: str, show_progress: bool = False) -> dict[str, float]:
+        nonlocal num_validations
+        run.stop.stop_requested = show_progress  # in the final evaluation
+        num_validations += 1
+        metrics = evaluate(split, show_progress)
+        return metrics if num_validations == 1 else {**metrics, "loss": 99.0}
 
-    def stop_at_the_end(split: str, progress: bool = False) -> dict[str, float]:
-        run.stop.stop_requested = progress
-        return figures(split, progress)
-
-    monkeypatch.setattr(run.trainer, "validate", validate)
-    monkeypatch.setattr(run, "_figures", stop_at_the_end)
-    with pytest.raises(Interrupted, match="go on with"):
+    monkeypatch.setattr(run.validator, "evaluate", worse_each_time)
+    with pytest.raises(Interrupted, match="resume with"):
         run.fit()
     last, best = (
-        torch.load(run.checkpoints / name, weights_only=True)["model"]
+        torch.load(run.checkpoints.folder / name, weights_only=True)["model"]
         for name in ("last.pt", "best.pt")
     )
     assert any(not torch.equal(last[name], best[name]) for name in last)

@@ -14,7 +14,7 @@ from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 from werkzeug.test import Client
 
 from korlm.training.tensorboard import TensorBoardLogger
-from korlm.training.tensorboard_projector import write_projector, written
+from korlm.training.tensorboard_projector import escape_label, write_projector
 
 TOKENS = ["<pad>", "<unk>", "<bos>", "<eos>", "나", "는", "a\tb", "", "드문"]
 COUNTS = [0, 9, 0, 99, 5, 7, 6, 4, 1]
@@ -23,9 +23,9 @@ MATRIX = torch.arange(18, dtype=torch.float32).view(9, 2) / 7
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    tracker = TensorBoardLogger(tmp_path / "runs" / "a", 0)
-    tracker.log_train(1, 2.0, 0.1, 1.0, 1.0)
-    tracker.embeddings(MATRIX, TOKENS, COUNTS, 4)
+    tracker = TensorBoardLogger(tmp_path / "runs" / "a")
+    tracker.log_scalars(1, {"loss/train": 2.0})
+    write_projector(tmp_path / "runs" / "a", MATRIX, TOKENS, COUNTS, 4)
     tracker.close()
     return tmp_path / "runs" / "a"
 
@@ -34,8 +34,8 @@ def test_the_most_frequent_come_first_and_each_row_stays_a_row(folder: Path) -> 
     names = (folder / "embeddings" / "metadata.tsv").read_text("utf-8").split("\n")
     assert names == ["token\tcount", "는\t7", "a\\tb\t6", "나\t5", '""\t4', ""]
     rows = (folder / "embeddings" / "tensors.tsv").read_text("utf-8").splitlines()
-    found = torch.tensor([[float(cell) for cell in row.split("\t")] for row in rows])
-    assert torch.allclose(found, MATRIX[[5, 6, 4, 7]], rtol=1e-4)
+    points = torch.tensor([[float(cell) for cell in row.split("\t")] for row in rows])
+    assert torch.allclose(points, MATRIX[[5, 6, 4, 7]], rtol=1e-4)
 
 
 def test_tensorboard_shows_them_and_only_one_run(folder: Path) -> None:
@@ -60,5 +60,5 @@ def test_a_vocabulary_without_tokens_gives_no_files(tmp_path: Path) -> None:
 
 def test_every_letter_stays_in_its_cell() -> None:
     for code in [*range(0x300), 0x2028, 0x3164, 0xAC00, 0xD800]:
-        cell = written(chr(code))
+        cell = escape_label(chr(code))
         assert cell.strip() and len(cell.splitlines()) == 1 and "\t" not in cell

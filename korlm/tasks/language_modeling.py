@@ -1,0 +1,178 @@
+"""Language modeling: predict each token from the ones before it.
+
+Loss: negative log-likelihood in nats, summed over the tokens of a batch. Metrics: those of
+metrics.json (``korlm.evaluation.metrics``).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from korlm.config import Mode, NgramConfig, TrainSettings
+from korlm.dataset.batches import Batch, Batches, RankBatches, build_batches
+from korlm.dataset.prepared import Prepared
+from korlm.dataset.vocab import BOS_ID, EOS, EOS_ID, UNK_ID
+from korlm.detokenizers.base import Detokenizer
+from korlm.detokenizers.registry import load_from_run
+from korlm.detokenizers.streaming import StreamingDetokenizer
+from korlm.evaluation.metrics import LossSums, exp, metrics
+from korlm.generation.sampling import sample_ids
+from korlm.models.base import LanguageModel, TrainingLoss
+from korlm.modules.state import State
+from korlm.tasks.base import Task
+from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.utils.memory import peak_memory_mb, reset_peak_memory
+from korlm.utils.torch_backend import tf32
+
+SAMPLE_TEMPERATURE = 0.8
+
+
+class LanguageModelingTask(Task[LanguageModel]):
+    """Trains a language model on a prepared corpus.
+
+    Args:
+        settings: of the run.
+        prepared: the corpus.
+        folder: the run directory; it holds what the detokenizer has learned.
+        device: of the model.
+        group: the processes that share the rows of each batch.
+
+    Attributes:
+        ids: (N,) by split.
+
+    Raises:
+        CorpusError: the training split is too small for the batch size.
+    """
+
+    headline = "perplexity"
+    charts = ("loss", "perplexity")
+    quality = ("bits_per_char", "eojeol_perplexity", "oov_rate")
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        prepared: Prepared,
+        folder: Path,
+        device: torch.device,
+        group: ProcessGroup = SINGLE_PROCESS,
+    ) -> None:
+        self.prepared, self.folder = prepared, folder
+        self.device, self.group = device, group
+        self.chance_cost = math.log(len(prepared.vocab))
+        self.ids = {split: prepared.ids(split) for split in prepared.stats}
+        self._settings = settings
+        # An n-gram model is counted, so any amount of text is enough.
+        is_sgd = not isinstance(settings.model, NgramConfig)
+        self.train_batches = self._batches("train", is_sgd)
+        self.eval_batches = {split: self._batches(split, False) for split in self.ids}
+
+    def _batches(self, split: str, train: bool) -> Batches:
+        """Return this process's rows of the batches of a split."""
+        config, seed = self._settings.batches, self._settings.seed
+        batches = build_batches(self.ids[split], config, train, seed, split, self.device)
+        if self.group.world_size == 1:
+            return batches
+        return RankBatches(batches, self.group.rank, self.group.world_size)
+
+    def training_loss(
+        self, model: LanguageModel, batch: Batch, state: State | None
+    ) -> TrainingLoss:
+        """See ``Task.training_loss``; the model adds its own regularization."""
+        return model.training_loss(batch.inputs, batch.targets, state, batch.lengths)
+
+    def evaluate(
+        self, model: LanguageModel, split: str, on_batch: Callable[[], None] = lambda: None
+    ) -> dict[str, float]:
+        """See ``Task.evaluate``."""
+        reset_peak_memory()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        sums = sum_losses(model, self.eval_batches[split], self.device, on_batch, self.group)
+        peak = peak_memory_mb()
+        if self.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self.device) / (1 << 20)
+        return metrics(sums, self.prepared.stats[split], peak)
+
+    def train_metrics(self, loss: float) -> dict[str, float]:
+        """See ``Task.train_metrics``."""
+        return {"loss": loss, "perplexity": exp(loss)}
+
+    def best_scalars(self, best_cost: float) -> dict[str, float]:
+        """See ``Task.best_scalars``: the lowest perplexity."""
+        return {"best/valid_perplexity": exp(best_cost)}
+
+    def samples(self, model: LanguageModel) -> dict[str, str]:
+        """Return a sampled text as Korean text (``samples``) and as tokens (``samples/tokens``).
+
+        Without a detokenizer ``samples`` holds the tokens.
+        """
+        count = self._settings.trainer.sample_tokens
+        if not count:
+            return {}
+        start_id = EOS_ID if self._settings.batches.mode is Mode.stream else BOS_ID
+        model.eval()
+        ids = sample_ids(model, start_id, count, SAMPLE_TEMPERATURE, self._settings.seed)
+        tokens = [self.prepared.vocab.tokens[i] for i in ids]
+        joined = " ".join("\n\n" if token == EOS else token for token in tokens)
+        if self._detokenizer is None:
+            return {"samples": joined}
+        stream = StreamingDetokenizer(self._detokenizer)
+        text = "".join(map(stream.add, tokens)) + stream.end()
+        # In Markdown a line that begins with four spaces is code.
+        lines = (" ".join(line.split()) for line in text.splitlines())
+        return {"samples": "\n\n".join(lines), "samples/tokens": joined}
+
+    @functools.cached_property
+    def _detokenizer(self) -> Detokenizer | None:
+        tokenizer: str = self.prepared.manifest["settings"]["tokenizer"]["name"]
+        return load_from_run(tokenizer, self.folder)
+
+
+@torch.inference_mode()
+def sum_losses(
+    model: LanguageModel,
+    batches: Batches,
+    device: torch.device,
+    on_batch: Callable[[], None] = lambda: None,
+    group: ProcessGroup = SINGLE_PROCESS,
+) -> LossSums:
+    """Return the summed loss of one pass over a split, without dropout and in fp32.
+
+    Args:
+        model: set to evaluation mode.
+        batches: of the split.
+        device: of the model.
+        on_batch: called before each batch.
+        group: the processes that share the rows of ``batches``; all receive the global sums.
+    """
+    model.eval()
+    started = time.perf_counter()
+    sums_device = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
+    sums = torch.zeros(2, dtype=torch.float64, device=sums_device)  # all tokens, unknown tokens
+    num_unk = torch.zeros((), dtype=torch.int64, device=device)
+    num_tokens = 0
+    state: State | None = None
+    with tf32(False):
+        for batch in batches.epoch(0):
+            on_batch()
+            num_tokens += batch.num_tokens  # of all processes
+            if not len(batch.inputs):
+                continue
+            batch = batch.to(device)
+            nll, next_state = model.token_nll(batch.inputs, batch.targets, state, batch.lengths)
+            state = next_state if batches.carries_state else None
+            is_unk = batch.targets == UNK_ID
+            nll = nll.to(sums.device, torch.float64)
+            # Boolean indexing would force a synchronization with a GPU.
+            unk_nll = torch.where(is_unk.to(sums.device), nll, 0.0)
+            sums += torch.stack([nll.sum(), unk_nll.sum()])
+            num_unk += is_unk.sum()
+        nats, unk_nats = group.sum(sums).tolist()
+        num_unk = group.sum(num_unk)
+        return LossSums(nats, unk_nats, num_tokens, int(num_unk), time.perf_counter() - started)

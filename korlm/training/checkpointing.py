@@ -1,0 +1,185 @@
+"""Saves and restores a session: best.pt, last.pt, and the states of several processes.
+
+Process r of n trains on rows r, r + n, r + 2n ... of each batch. A checkpoint holds the recurrent
+state of all rows in order, so a run can be resumed with another number of processes; the state of
+the random number generators is stored per process.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from korlm.config import ResumeFrom
+from korlm.dataset.prepared import Prepared
+from korlm.modules.state import State
+from korlm.runs.checkpoint import (
+    Checkpoint,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+)
+from korlm.training.state import Progress
+from korlm.utils.distributed import ProcessGroup
+from korlm.utils.errors import CheckpointError, PreparedError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class CheckpointWriter:
+    """Writes the checkpoints of a run; only rank 0 writes.
+
+    Attributes:
+        folder: for the checkpoints.
+        constants: the entries that do not change in training: settings, vocabulary ...
+    """
+
+    folder: Path
+    constants: Checkpoint
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    progress: Progress
+    group: ProcessGroup
+
+    def save_best(self) -> None:
+        """Write best.pt: all it takes to use the model."""
+        if self.group.is_main_process:
+            save_checkpoint(self.folder / "best.pt", self._checkpoint())
+
+    def save_last(self, state: State | None) -> None:
+        """Write last.pt: all it takes to use the model and to resume; a collective operation.
+
+        Args:
+            state: of the rows of this process.
+        """
+        state = gather_rows(state, self.group)
+        rng = self.group.gather(random_states())
+        if self.group.is_main_process:
+            checkpoint = {
+                **self._checkpoint(),
+                "optimizer": self.optimizer.state_dict(),
+                "state": None if state is None else [part.contiguous() for part in state],
+                "rng": rng[0] if len(rng) == 1 else rng,
+            }
+            save_checkpoint(self.folder / "last.pt", checkpoint)
+
+    def _checkpoint(self) -> Checkpoint:
+        return {
+            **self.constants,
+            "model": self.model.state_dict(),
+            "optimizer": None,
+            "progress": self.progress.state_dict(),
+        }
+
+
+def constant_entries(config: dict[str, Any], prepared: Prepared) -> Checkpoint:
+    """Return the entries of a checkpoint that do not change in training.
+
+    Args:
+        config: settings of the run as plain dicts.
+        prepared: the corpus.
+    """
+    spelling, learned = prepared.spelling.arrays(), prepared.tokenizer_model
+    return {
+        "config": config,
+        "fingerprint": prepared.fingerprint,
+        "prepared": str(prepared.folder.resolve()),
+        "vocab": {"tokens": list(prepared.vocab.tokens), "counts": list(prepared.vocab.counts)},
+        "spelling": {
+            name: torch.from_numpy(array.astype("int64")) for name, array in spelling.items()
+        },
+        "learned": None
+        if learned is None
+        else torch.frombuffer(bytearray(learned), dtype=torch.uint8),
+    }
+
+
+def restore(
+    checkpoint: Checkpoint,
+    path: Path,
+    resume_from: ResumeFrom,
+    prepared: Prepared,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    group: ProcessGroup,
+) -> tuple[Progress, State | None]:
+    """Load a checkpoint into a model and an optimizer.
+
+    Args:
+        checkpoint: from ``load_checkpoint``.
+        path: its file, for messages.
+        resume_from: ``best`` for best.pt, which has neither optimizer nor random states.
+        prepared: the corpus that training continues on.
+        model: on its device.
+        optimizer: of its parameters.
+        group: the processes that train together.
+
+    Returns:
+        The progress, and the recurrent state of the rows of this process on the CPU.
+
+    Raises:
+        PreparedError: the checkpoint was trained on another corpus.
+        CheckpointError: the checkpoint does not match its own settings.
+    """
+    if checkpoint["fingerprint"] != prepared.fingerprint:
+        raise PreparedError(
+            f"{prepared.folder}: its fingerprint is {prepared.fingerprint}, that of the checkpoint "
+            f"{checkpoint['fingerprint']}: the text or its preparation has changed; restore the "
+            "text, or start a new run"
+        )
+    try:
+        model.load_state_dict(checkpoint["model"])
+        progress = Progress.from_state_dict(checkpoint["progress"])
+        if resume_from is ResumeFrom.best:
+            progress.validated_step = progress.step
+            if group.is_main_process:
+                logger.warning(
+                    "resuming from the best model, of step %d, with a new optimizer state: the "
+                    "results will differ from those of an unbroken run",
+                    progress.step,
+                )
+            return progress, None
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        _restore_random_states(checkpoint["rng"], group)
+        state = checkpoint["state"]
+        rows = slice(group.rank, None, group.world_size)
+        return progress, None if state is None else tuple(part[rows] for part in state)
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: does not match its own settings ({reason})") from error
+
+
+def gather_rows(state: State | None, group: ProcessGroup) -> State | None:
+    """Return the state of all rows, in order, from the states of each process's rows."""
+    if group.world_size == 1:
+        return state
+    parts = group.gather(None if state is None else [part.cpu() for part in state])
+    if state is None:  # in all processes
+        return None
+    # (rows, ...) of each process -> (rows, processes, ...) -> (all rows, ...)
+    return tuple(
+        torch.stack(ranks, dim=1).flatten(0, 1)
+        for ranks in zip(*(part for part in parts if part is not None), strict=True)
+    )
+
+
+def _restore_random_states(
+    states: dict[str, Any] | list[dict[str, Any]], group: ProcessGroup
+) -> None:
+    """Restore the generators of this process, unless the number of processes has changed."""
+    by_rank = states if isinstance(states, list) else [states]
+    if len(by_rank) == group.world_size:
+        restore_random_states(by_rank[group.rank])
+    elif group.is_main_process:
+        logger.warning(
+            "resuming a run of %d process(es) with %d: random states are not restored, so dropout "
+            "differs from that of an unbroken run",
+            len(by_rank),
+            group.world_size,
+        )
