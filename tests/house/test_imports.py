@@ -58,16 +58,15 @@ ONLY_IN = {
         ),
         *("korlm.cli.output_dirs", "korlm.config.stored"),
         *("korlm.sweeps.launchers.base", "korlm.sweeps.launchers.job"),
-        *("korlm.sweeps.search.grid", "korlm.sweeps.search.space", "korlm.sweeps.search.sweeper"),
+        *(f"korlm.sweeps.search.{name}" for name in ("base", "grid", "space", "sweeper")),
     },
     "omegaconf": {
         *(
             "korlm.cli.command",
             "korlm.cli.config_source",
             "korlm.sweeps.callback",
-            "korlm.sweeps.search.sweeper",
-            "korlm.sweeps.search.grid",
         ),
+        *(f"korlm.sweeps.search.{name}" for name in ("base", "grid", "sweeper")),
         "korlm.sweeps.folder",
         *("korlm.config.serialization", "korlm.config.error_messages", "korlm.cli.output_dirs"),
         *("korlm.sweeps.launchers.base", "korlm.sweeps.launchers.job"),

@@ -1,7 +1,7 @@
-"""The README's commands run as they stand, but for two steps of training instead of all.
+"""The commands of all READMEs run as they stand, with two steps of training instead of all.
 
-And but for dynamic evaluation, whose trials on valid take a minute, and for the length of searches
-and sweeps. What needs a cluster, or never ends, is tried elsewhere.
+Searches and sweeps are shorter, too, and dynamic evaluation, which takes a minute, is left out.
+Commands that need a cluster or never end are tested elsewhere.
 """
 
 import re
@@ -11,28 +11,50 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Command, sentences
 
+MAX_LINES, MAX_WIDTH = 200, 120  # of the README at the top
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for folder in ("", ".github", "conf", "scripts", "korlm")
+    for path in sorted((ROOT / folder).glob("**/*.md" if folder else "*.md"))
+}
+BLOCKS = [block for page in PAGES.values() for block in re.findall(r"```sh\n(.*?)```", page, re.S)]
 LINES = [line.split(" #")[0].strip() for block in BLOCKS for line in block.splitlines()]
-# tests/serving has the page; tests/launching and tests/data what takes a cluster or processes.
+# tests/serving, tests/sweeps and tests/dataset/cluster have the commands that need processes.
 ELSEWHERE = ("korlm.serve", "submitit_", "prepare.cluster=", "hydra/launcher=joblib")
 COMMANDS = [
     line
-    for line in LINES
+    for line in dict.fromkeys(LINES)
     if line.startswith(("scripts/train", "python -m korlm."))
     and not any(word in line for word in ELSEWHERE)
 ]
+PATH = re.compile(r"(?<![\w/.])((?:scripts|korlm|tests|conf)/[\w/]+(?:\.py|\.yaml|\.md)?)")
+PLACEHOLDER = re.compile(r"\b(NAME|COMMAND|GROUP)\b")
 SHORT = ["trainer.max_steps=2", "trainer.sample_tokens=5", "batches.batch_size=2"]
 
 
-def test_the_readme_has_them_all() -> None:
+def test_all_commands_are_known() -> None:
     assert len(COMMANDS) >= 15
-    known = ("scripts/", "python -m korlm.", "torchrun ", "tensorboard --logdir")
+    known = ("scripts/", "python -m korlm", "torchrun ", "tensorboard --logdir")
     assert [line for line in LINES if line and not line.startswith(known)] == []
-    for script in re.findall(r"scripts/\w+", README):
-        assert (ROOT / script).exists()
-    for path in re.findall(r"`((?:korlm|tests|conf)/[\w/.]+)`", README):
-        assert (ROOT / path).exists(), path
+
+
+def test_the_readme_is_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= MAX_LINES
+    assert [line for line in lines if len(line) > MAX_WIDTH] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_paths_and_links_exist(page: str) -> None:
+    text = PAGES[page]
+    for path in PATH.findall(text):
+        if not PLACEHOLDER.search(path):
+            assert (ROOT / path).exists(), path
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if not link.startswith("http"):
+            assert ((ROOT / page).parent / link).exists(), link
 
 
 @pytest.mark.jvm
