@@ -1,4 +1,4 @@
-"""Stage: run -> a folder to give away: safetensors, and one step in ONNX, float32 and int8."""
+"""Command: run -> a folder for other programs: safetensors, one ONNX step in float32 and int8."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ logger = logging.getLogger(__name__)
 
 @stage("export")
 def main(settings: ExportSettings) -> None:
-    """Exports the best model of a run and tells what the export is worth."""
+    """Export the best model of a run; log size, speed and perplexity of the exported files."""
     from korlm.exporting.export_run import export_run, export_table
     from korlm.runs.device import inference_device
     from korlm.runs.trained_run import load_run
 
     run = load_run(Path(settings.run))
-    inference_device(settings)  # sets the threads
+    inference_device(settings)  # sets the number of threads
     folder = Path(settings.output) if settings.output else run.folder / "export"
     ids = _valid(run, settings)
     figures = export_run(run, folder, settings.formats, ids, settings.threads)
     if "step.onnx" in figures["models"]:
         text = f"{figures['num_tokens']:,} tokens of valid" if ids is not None else "random tokens"
-        logger.info("on %s, threads: %s", text, settings.threads or "as many as there are")
+        logger.info("on %s, threads: %s", text, settings.threads or "all")
     logger.info("%s", export_table(figures))
     logger.info("%s: %s", folder, ", ".join(sorted(path.name for path in folder.iterdir())))
 
 
 def _valid(run: TrainedRun, settings: ExportSettings) -> Ids | None:
-    """The beginning of valid; None if nobody has said where it lies and it lies there no more."""
+    """Return the first token ids of valid; None if its prepared corpus no longer exists."""
     from korlm.runs.trained_run import open_text
 
     try:
@@ -45,7 +45,7 @@ def _valid(run: TrainedRun, settings: ExportSettings) -> Ids | None:
     except PreparedError as error:
         if settings.prepared:
             raise
-        logger.info("no perplexity is measured: %s", error)
+        logger.info("perplexity not measured: %s", error)
         return None
     return prepared.ids("valid")[: settings.tokens]
 

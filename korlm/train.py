@@ -1,4 +1,4 @@
-"""Stage: corpus or prepared corpus -> run directory with a trained and evaluated model."""
+"""Command: corpus or prepared corpus -> run directory with a trained and evaluated model."""
 
 from __future__ import annotations
 

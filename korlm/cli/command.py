@@ -326,7 +326,7 @@ def _run(
     except Refused as refused:
         _stop(_as_typed(str(refused), words, typed), 1)
     except KeyboardInterrupt:
-        hint = f"; go on with: {runner.resume_hint(folder, words)}" if folder else ""
+        hint = f"; resume with: {runner.resume_hint(folder, words)}" if folder else ""
         _stop(f"interrupted{hint}", 130)
 
 

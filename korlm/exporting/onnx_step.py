@@ -26,23 +26,23 @@ LOG_PROBS = "log_probs"
 
 
 def begin_state(model: NeuralLM) -> dict[str, Array]:
-    """The state before anything was read, each part (1, ...)."""
+    """Return the initial state by name, each tensor (1, ...)."""
     return dict(zip(model.state_names(), map(values_of, model.initial_state(1)), strict=True))
 
 
 def build_step(model: NeuralLM, graph: Graph, start_id: int) -> bytes:
-    """The graph of one step, as an .onnx file holds it.
+    """Return the serialized ONNX graph of one step.
 
-    Its inputs are ``ids``, int64 (B,), and the parts of the state by name; its outputs
-    ``log_probs``, float32 (B, V), and the parts of the new state, whose names begin with ``next_``.
+    Inputs: ``ids``, int64 (B,), and the tensors of the state by name. Outputs: ``log_probs``,
+    float32 (B, V), and the tensors of the new state, with the prefix ``next_``.
 
     Args:
         model: in evaluation mode.
-        graph: an empty one, which also says how weights are stored.
-        start_id: what stands before the first token of a sentence, for the metadata.
+        graph: an empty graph; its class decides how weights are stored.
+        start_id: id of the input before the first token of a sentence, for the metadata.
 
     Raises:
-        ExportError: the model does not write its step.
+        ExportError: the model has no ``export_step``.
     """
     with torch.no_grad():
         matrix = _add_embeddings(model, graph)
@@ -76,7 +76,7 @@ def build_step(model: NeuralLM, graph: Graph, start_id: int) -> bytes:
 
 
 def _add_embeddings(model: NeuralLM, graph: Graph) -> str:
-    """Stores the embeddings, and the output matrix if it is another; gives the latter's name."""
+    """Add the embedding matrix, and the output matrix if it is not tied; return its name."""
     embedding = model.embedding
     table: Tensor = embedding.weight
     if embedding.spelling is not SubwordMode.none:
@@ -89,7 +89,7 @@ def _add_embeddings(model: NeuralLM, graph: Graph) -> str:
 
 
 def _predict(model: NeuralLM, graph: Graph, hidden: str, matrix: str) -> None:
-    """The log-probabilities, (B, V); see ``AdaptiveSoftmaxHead.log_probs``."""
+    """Add the output layer with log-probabilities (B, V), as ``AdaptiveSoftmaxHead.log_probs``."""
     output = model.output
     logits = graph.linear(hidden, matrix, graph.weight("output.bias", values_of(output.bias)))
     if not isinstance(output, AdaptiveSoftmaxHead):

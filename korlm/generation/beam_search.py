@@ -37,7 +37,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class BeamStart:
-    """The N hypotheses that a search starts from.
+    """Hypotheses (N of them) that a search starts from.
 
     Attributes:
         scores: natural log probabilities of the first token, (N, V); -inf excludes a token.

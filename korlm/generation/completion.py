@@ -37,7 +37,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Completions:
-    """The most probable completions in descending order.
+    """Most probable completions in descending order.
 
     Attributes:
         eojeols: the completions.

@@ -70,7 +70,7 @@ class ContextEncoder:
 
     @property
     def text_encoder(self) -> TextEncoder:
-        """The run's text encoder, created at the first access."""
+        """Return the run's text encoder, created at the first access."""
         if self._text_encoder is None:
             self._text_encoder = self._run.reader()
         return self._text_encoder

@@ -70,7 +70,7 @@ _ALTERING_KEYS = frozenset("ㅇㄴㄹㅁㅂ")
 
 @dataclass(frozen=True)
 class StablePrefix:
-    """The keys of a surface that no later token can change.
+    """Keys of a surface that no later token can change.
 
     Attributes:
         keys: the stable keys.
@@ -135,7 +135,7 @@ class Node:
 
 
 class Lexicon:
-    """The vocabulary of a model as pieces of eojeols.
+    """Vocabulary of a model as pieces of eojeols.
 
     Args:
         tokens: the V tokens in the order of their ids.
@@ -229,7 +229,7 @@ _Entry = tuple[float, tuple[int, ...], Node, int | None]
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The eojeols that a search found.
+    """Eojeols found by a search.
 
     Attributes:
         eojeols: P(e | c) of each eojeol, and its most probable token sequence.
@@ -241,7 +241,7 @@ class SearchResult:
 
 
 class EojeolSearch:
-    """The search tree after one context; later searches reuse the nodes of earlier ones.
+    """Search tree after one context; later searches reuse the nodes of earlier ones.
 
     Args:
         model: language model for inference.

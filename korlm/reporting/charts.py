@@ -51,7 +51,7 @@ class LineStyle:
 
     @property
     def matplotlib(self) -> str | tuple[int, tuple[float, ...]]:
-        """The dash as matplotlib's ``linestyle``."""
+        """Return the dash as matplotlib's ``linestyle``."""
         return (0, tuple(map(float, self.dash.split()))) if self.dash else "-"
 
 

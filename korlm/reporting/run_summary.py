@@ -28,7 +28,7 @@ MAX_JSON_BYTES = 32 << 20  # real metrics files have thousands
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The content of a run directory.
+    """Content of a run directory.
 
     Attributes:
         name: unique name.
@@ -52,7 +52,7 @@ class RunSummary:
 
     @property
     def is_ngram(self) -> bool:
-        """Whether it is an n-gram model, whose metrics do not depend on the step."""
+        """Return whether it is an n-gram model, whose metrics do not depend on the step."""
         return self.settings.get("model.name") == "ngram"
 
     def metric(self, source: str, key: str) -> float:

@@ -16,7 +16,7 @@ Curve = list[tuple[int, float]]  # (optimizer step, value), by step
 
 @dataclass(frozen=True)
 class TensorBoardData:
-    """The content of the event files of a run.
+    """Content of the event files of a run.
 
     Attributes:
         curves: tag -> points; points that a resumed run wrote twice are there once.

@@ -108,7 +108,7 @@ _WRITING = {errno.ENOENT, errno.EIO, errno.EFBIG, errno.EISDIR, errno.ENAMETOOLO
 
 
 class OutputKey:
-    """The setting that names the output folder of the running command, for error messages.
+    """Name of the setting for the output folder of the running command, for error messages.
 
     Attributes:
         name: such as ``outputs=FOLDER``; empty for a command that writes no folder.

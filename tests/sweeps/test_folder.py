@@ -108,7 +108,7 @@ def test_ctrl_c(
     sweep = only_sweep(tmp_path)
     assert ended.code == 130
     command = f"python -m korlm.train -m resume={sweep}"
-    assert ended.err.splitlines()[-1] == f"korlm: interrupted; go on with: {command}"
+    assert ended.err.splitlines()[-1] == f"korlm: interrupted; resume with: {command}"
     assert "2 jobs" in ended.out and "not finished" in ended.out
     assert korlm("train", *command.split()[3:]).code == 0
     assert steps == [2, 4, 6, 2]

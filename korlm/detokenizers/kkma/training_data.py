@@ -18,7 +18,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class AlignedTokens:
-    """The tokens of consecutive lines; N tokens, W eojeols.
+    """Tokens of consecutive lines; N tokens, W eojeols.
 
     Attributes:
         morphs: distinct morphs.

@@ -80,7 +80,7 @@ class Proposal:
 
     @property
     def settings(self) -> Settings:
-        """What makes the job what it is."""
+        """Return the settings that identify the job."""
         return settings_of(self.overrides)
 
 
