@@ -27,7 +27,7 @@ PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<bos>", "<eos>"
 SPECIALS = (PAD, UNK, BOS, EOS)
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = range(4)
 
-NUMBER = "<num>"  # replaces all numbers if vocab.numbers is set
+NUMBER = "<num>"  # replaces all numbers if vocab.normalize_numbers is set
 _NUMBER = re.compile(r"[0-9０-９]+(?:[.,][0-9０-９]+)*")
 
 

@@ -59,9 +59,9 @@ def export_run(
 
     Returns:
         The content of export.json: ``num_tokens`` of the text and ``models``, which has for each of
-        ``PyTorch``, ``step.onnx`` and ``step.int8.onnx`` the keys ``size_mb`` (10^6 bytes),
-        ``step_ms`` (of a step with one row), ``max_abs_diff`` (of log-probabilities, to PyTorch)
-        and ``perplexity``.
+        ``PyTorch``, ``step.onnx`` and ``step.int8.onnx`` the keys ``size_mb`` (10^6 bytes) and
+        ``step_ms`` (of a step with one row), and for the ONNX files also ``max_abs_diff`` (of
+        log-probabilities, to PyTorch) and ``perplexity``.
 
     Raises:
         ExportError: the model has no such export, or the exported model predicts differently.
@@ -129,11 +129,11 @@ def _export_steps(
     np.savez(folder / "begin.npz", **begin)  # type: ignore[arg-type]
     by_sentence = run.settings.batches.mode is Mode.sentence
 
-    def columns(text: Ids, rows: int) -> verify.Columns:
-        return verify.Columns.of(text, rows, run.start_id, by_sentence)
+    def parallel(text: Ids, rows: int) -> verify.ParallelText:
+        return verify.ParallelText.of(text, rows, run.start_id, by_sentence)
 
     text = _random_ids(len(run.vocab)) if ids is None else ids
-    sample = columns(text[: SAMPLE_STEPS * SAMPLE_ROWS], SAMPLE_ROWS).inputs
+    sample = parallel(text[: SAMPLE_STEPS * SAMPLE_ROWS], SAMPLE_ROWS).inputs
     reference = verify.TorchStep(run.model.inference_copy())
     steps: dict[str, verify.Step] = {"PyTorch": reference}
     for name, graph in {"step.onnx": Graph(), **({INT8: Int8Graph()} if has_int8 else {})}.items():
@@ -150,7 +150,7 @@ def _export_steps(
         steps[name] = step
         if ids is not None:
             rows = min(MAX_COLUMNS, max(1, len(ids) // MIN_COLUMN_LENGTH))
-            models[name]["perplexity"] = verify.perplexity(step, columns(ids, rows), name)
+            models[name]["perplexity"] = verify.perplexity(step, parallel(ids, rows), name)
     for name, timed in steps.items():
         models.setdefault(name, {})["step_ms"] = verify.milliseconds(timed, sample[:, 0])
 

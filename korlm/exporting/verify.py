@@ -1,6 +1,6 @@
 """Compare, evaluate and time a model step by step, in PyTorch or onnxruntime.
 
-Axes: B columns of a text, S steps, V vocabulary.
+Axes: B parallel parts of a text (the batch), S steps per part, V vocabulary.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Step(Protocol):
 
 
 class TorchStep:
-    """A step of a model in PyTorch."""
+    """A step of a model in PyTorch; the model is on the CPU and in evaluation mode."""
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
@@ -86,8 +86,8 @@ class OnnxStep:
         return log_probs, after
 
 
-class Columns(NamedTuple):
-    """A text cut into columns that run in parallel, each from the initial state.
+class ParallelText(NamedTuple):
+    """A text cut into B parts of S tokens that run in parallel, each from the initial state.
 
     Attributes:
         inputs: int64 (S, B).
@@ -100,22 +100,23 @@ class Columns(NamedTuple):
     resets: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, ids: Ids, rows: int, start_id: int, by_sentence: bool) -> Columns:
-        """Cut a text into columns.
+    def of(cls, ids: Ids, batch_size: int, start_id: int, by_sentence: bool) -> ParallelText:
+        """Cut a text into parts of equal length.
 
         Args:
             ids: (N,), N > 0.
-            rows: B.
+            batch_size: B.
             start_id: the input before the first token of a sentence.
             by_sentence: reset the state at the start of each sentence.
         """
-        padding = np.full(-len(ids) % rows, PAD_ID)
+        padding = np.full((-len(ids)) % batch_size, PAD_ID)
         targets = np.concatenate([np.asarray(ids, dtype=np.int64), padding])
         inputs = np.concatenate([[EOS_ID], targets[:-1]])
         starts = inputs == EOS_ID
         inputs = np.where(starts, start_id, inputs)
         parts = (inputs, targets, starts & by_sentence)
-        return cls(*(np.ascontiguousarray(part.reshape(rows, -1).T) for part in parts))
+        # (N,) -> (B, S) -> (S, B)
+        return cls(*(np.ascontiguousarray(part.reshape(batch_size, -1).T) for part in parts))
 
 
 def largest_difference(one: Step, other: Step, inputs: Ints) -> float:
@@ -132,18 +133,18 @@ def largest_difference(one: Step, other: Step, inputs: Ints) -> float:
     return largest
 
 
-def perplexity(step: Step, columns: Columns, what: str) -> float:
+def perplexity(step: Step, text: ParallelText, what: str) -> float:
     """Return the perplexity of a text.
 
     Args:
         step: the model.
-        columns: the text.
+        text: the text.
         what: label of the progress bar.
     """
-    initial_state = step.initial_state(columns.inputs.shape[1])
+    initial_state = step.initial_state(text.inputs.shape[1])
     state, nats, num_tokens = initial_state, 0.0, 0
     for inputs, targets, resets in ProgressBar(
-        zip(*columns, strict=True), what, len(columns.inputs), leave=False
+        zip(*text, strict=True), what, len(text.inputs), leave=False
     ):
         if resets.any():
             state = [
@@ -164,9 +165,9 @@ def milliseconds(step: Step, ids: Ints) -> float:
         step: the model.
         ids: (N,), the input, repeated as needed.
     """
-    state, times = step.initial_state(1), [0.0]
+    state, times = step.initial_state(1), list[float]()
     max_steps = WARM_UP_STEPS + TIMED_STEPS
-    while len(times) <= WARM_UP_STEPS or (len(times) <= max_steps and sum(times) < MAX_SECONDS):
+    while len(times) <= WARM_UP_STEPS or (len(times) < max_steps and sum(times) < MAX_SECONDS):
         token = ids[len(times) % len(ids)][None]
         started = time.perf_counter()
         _, state = step(token, state)

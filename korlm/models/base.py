@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from korlm.dataset.vocab import PAD_ID
 from korlm.modules.state import State
 
-BLOCK = 1 << 20  # log-probabilities held at once by the default ``token_nll_and_entropy``
+BLOCK = 1 << 20  # log-probabilities per call in the entropy loop of ``token_nll_and_entropy``
 
 
 class TrainingLoss(NamedTuple):
@@ -42,7 +43,8 @@ class LanguageModel(nn.Module, ABC):
 
     In all methods ``inputs`` and ``targets`` are int64 (B, T), ``state`` is the state before the
     batch (None: the initial state), and ``lengths``, int64 (B,) on the CPU, is the number of valid
-    tokens in each row (None: T). Outputs beyond a row's length are undefined.
+    tokens in each row (None: T). Outputs beyond a row's length are undefined, except that the loss
+    of a <pad> target is 0.
 
     Attributes:
         vocab_size: V.
@@ -71,11 +73,11 @@ class LanguageModel(nn.Module, ABC):
         return log_probs[:, 0], state
 
     def advance(self, inputs: Tensor, state: State | None = None) -> State:
-        """Return the state after ``inputs`` without predicting anything."""
+        """Return the state after ``inputs``; subclasses skip the output layer."""
         return self.log_probs(inputs, state)[1]
 
     def inference_copy(self) -> LanguageModel:
-        """Return a copy in evaluation mode with derived weights precomputed.
+        """Return a copy in evaluation mode; subclasses precompute derived weights.
 
         It does not follow later updates of the parameters.
         """
@@ -91,7 +93,7 @@ class LanguageModel(nn.Module, ABC):
         """Return -ln p of every target, float32 (B, T), 0 for <pad>, and the new state."""
         log_probs, state = self.log_probs(inputs, state, lengths)
         target_log_probs = log_probs.gather(2, targets[..., None])[..., 0]
-        return torch.where(targets == 0, 0.0, -target_log_probs), state
+        return torch.where(targets == PAD_ID, 0.0, -target_log_probs), state
 
     def token_nll_and_entropy(
         self,
@@ -102,7 +104,8 @@ class LanguageModel(nn.Module, ABC):
     ) -> tuple[Tensor, Tensor, State]:
         """Return ``token_nll``, the entropy of each target's distribution, and the new state.
 
-        The log-probabilities of the whole batch are never in memory at once.
+        The entropies are computed in blocks, so that memory does not grow with the batch if a
+        subclass computes ``token_nll`` without all log-probabilities.
 
         Returns:
             ``token_nll``; the entropy in nats, float32 (B, T), undefined where the target is <pad>;
@@ -110,12 +113,12 @@ class LanguageModel(nn.Module, ABC):
         """
         nll, after = self.token_nll(inputs, targets, state, lengths)
         state = self.initial_state(len(inputs)) if state is None else state
-        rows_at_once = max(1, BLOCK // self.vocab_size)
+        tokens_at_once = max(1, BLOCK // self.vocab_size)
         entropy = torch.empty_like(nll)
-        for begin in range(0, len(inputs), rows_at_once):
-            rows = slice(begin, begin + rows_at_once)
+        for begin in range(0, len(inputs), tokens_at_once):
+            rows = slice(begin, begin + tokens_at_once)
             part_state = tuple(part[rows] for part in state)
-            steps = max(1, rows_at_once // len(inputs[rows]))
+            steps = max(1, tokens_at_once // len(inputs[rows]))
             for step in range(0, inputs.shape[1], steps):
                 part = np.s_[rows, step : step + steps]
                 log_probs, part_state = self.log_probs(inputs[part], part_state)
@@ -135,7 +138,7 @@ class LanguageModel(nn.Module, ABC):
         return TrainingLoss(total, total, state)
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:
-        """Return the hidden-to-hidden weights (G * M, N), each with its number of gates G."""
+        """Return the matrices (G * M, N) for Muon, each with its number of gates G."""
         return []
 
 

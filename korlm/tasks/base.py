@@ -60,7 +60,9 @@ class Task(ABC, Generic[ModelT]):
     def evaluate(
         self, model: ModelT, split: str, on_batch: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
-        """Return the metrics of a split as metrics.json has them, the same in all processes.
+        """Return the metrics of a split, with the keys of metrics.json.
+
+        They are equal in all processes, except times and memory.
 
         Args:
             model: set to evaluation mode.

@@ -44,7 +44,7 @@ class LanguageModelingTask(Task[LanguageModel]):
         group: the processes that share the rows of each batch.
 
     Attributes:
-        ids: (N,) by split.
+        ids: split -> token ids (N,), uint16 or uint32.
 
     Raises:
         CorpusError: the training split is too small for the batch size.
@@ -68,14 +68,17 @@ class LanguageModelingTask(Task[LanguageModel]):
         self.ids = {split: prepared.ids(split) for split in prepared.stats}
         self._settings = settings
         # An n-gram model is counted, so any amount of text is enough.
-        is_sgd = not isinstance(settings.model, NgramConfig)
-        self.train_batches = self._batches("train", is_sgd)
+        is_training = not isinstance(settings.model, NgramConfig)
+        self.train_batches = self._batches("train", is_training)
         self.eval_batches = {split: self._batches(split, False) for split in self.ids}
 
-    def _batches(self, split: str, train: bool) -> Batches:
-        """Return this process's rows of the batches of a split."""
+    def _batches(self, split: str, is_training: bool) -> Batches:
+        """Return this process's rows of the batches of a split.
+
+        Training batches are shuffled if they are sentences, and must fill the batch size.
+        """
         config, seed = self._settings.batches, self._settings.seed
-        batches = build_batches(self.ids[split], config, train, seed, split, self.device)
+        batches = build_batches(self.ids[split], config, is_training, seed, split, self.device)
         if self.group.world_size == 1:
             return batches
         return RankBatches(batches, self.group.rank, self.group.world_size)
@@ -162,7 +165,7 @@ def sum_losses(
         for batch in batches.epoch(0):
             on_batch()
             num_tokens += batch.num_tokens  # of all processes
-            if not len(batch.inputs):
+            if not len(batch.inputs):  # fewer rows than processes
                 continue
             batch = batch.to(device)
             nll, next_state = model.token_nll(batch.inputs, batch.targets, state, batch.lengths)

@@ -1,8 +1,8 @@
 """Hangul syllables and the letters (jamo) they are composed of.
 
 The Unicode Standard, section 3.12: syllable = 0xAC00 + (lead * 21 + vowel) * 28 + tail, where tail
-0 means none. Letters are compatibility jamo (ㄱ, U+3131), as Kkma and keyboards use them, except in
-``decompose``.
+0 means none. A letter is a compatibility jamo (ㄱ, U+3131), as Kkma and keyboards use them;
+``decompose`` and ``show_letters`` convert to and from conjoining jamo (U+1100).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ TAILS = ["", *"ㄱㄲㄳㄴㄵㄶㄷㄹㄺㄻㄼㄽㄾㄿㅀㅁㅂㅄㅅㅆㅇ�
 _LEAD = {letter: number for number, letter in enumerate(LEADS)}
 _VOWEL = {letter: number for number, letter in enumerate(VOWELS)}
 _TAIL = {letter: number for number, letter in enumerate(TAILS)}
-# Conjoining jamo (U+1100 ...), which NFC composes to syllables -> compatibility jamo.
+# Conjoining jamo, which NFC composes to syllables -> compatibility jamo. Tail 0 (none) has no jamo,
+# so tails start at U+11A8.
 _COMPATIBILITY = {
     **{0x1100 + number: letter for number, letter in enumerate(LEADS)},
     **{0x1161 + number: letter for number, letter in enumerate(VOWELS)},
@@ -47,7 +48,7 @@ def is_letter(char: str) -> bool:
 
 
 def split(char: str) -> Syllable:
-    """Return the letters of a syllable.
+    """Return the letters of a character for which ``is_syllable`` holds.
 
     >>> split("값")
     Syllable(lead='ㄱ', vowel='ㅏ', tail='ㅄ')
@@ -58,7 +59,7 @@ def split(char: str) -> Syllable:
 
 
 def build(lead: str, vowel: str, tail: str = "") -> str:
-    """Return the syllable of some letters.
+    """Return the syllable of some letters; raise ``KeyError`` if a letter cannot have its position.
 
     >>> build("ㄷ", "ㅙ"), build("ㅇ", "ㅏ", "ㄻ")
     ('돼', '앎')
@@ -83,7 +84,7 @@ def decompose(char: str) -> str:
     >>> decompose("é")  # NFD would decompose this as well
     'é'
     """
-    return unicodedata.normalize("NFD", char) if "가" <= char <= "힣" else char
+    return unicodedata.normalize("NFD", char) if is_syllable(char) else char
 
 
 def show_letters(text: str) -> str:

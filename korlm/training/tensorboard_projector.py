@@ -1,6 +1,7 @@
 """Files of TensorBoard's embedding projector: the embeddings of the most frequent tokens.
 
-The files are next to the event files of a run and hold no events, so no second run appears:
+The files are next to the event files and contain no events, so that TensorBoard lists no other run.
+V is the size of the vocabulary, E that of the embeddings.
 
     projector_config.pbtxt        names the other two
     embeddings/tensors.tsv        E numbers per row, a row per token
@@ -28,22 +29,22 @@ embeddings {
 
 
 def write_projector(
-    folder: Path, matrix: Tensor, tokens: Sequence[str], counts: Sequence[int], number: int
+    folder: Path, weight: Tensor, tokens: Sequence[str], counts: Sequence[int], max_tokens: int
 ) -> None:
-    """Write the embeddings of the most frequent tokens, replacing earlier ones.
+    """Write the embeddings of the most frequent tokens; nothing if there are fewer than two.
 
     Args:
-        folder: of the event files.
-        matrix: float32 (V, E).
-        tokens: by id.
-        counts: of the tokens in train, by id.
-        number: maximum number of tokens; special tokens are omitted.
+        folder: folder of the event files.
+        weight: input embeddings of all tokens, subwords included, float32 (V, E).
+        tokens: token of each id, V of them.
+        counts: count in train of each id.
+        max_tokens: maximum number of tokens to write; special tokens are omitted.
     """
     ids = [token_id for token_id, token in enumerate(tokens) if token not in SPECIALS]
-    ids = sorted(ids, key=lambda token_id: -counts[token_id])[:number]
+    ids = sorted(ids, key=lambda token_id: -counts[token_id])[:max_tokens]
     if len(ids) < 2:  # the projector needs two points
         return
-    rows = matrix[ids].float().cpu().tolist()
+    rows = weight[ids].float().cpu().tolist()
     tensors = "".join("\t".join(f"{value:.5g}" for value in row) + "\n" for row in rows)
     labels = "".join(f"{escape_label(tokens[i])}\t{counts[i]}\n" for i in ids)
     (folder / "embeddings").mkdir(exist_ok=True)

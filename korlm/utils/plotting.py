@@ -21,7 +21,7 @@ from korlm.utils.io.atomic_files import atomic_write
 logger = logging.getLogger(__name__)
 
 
-MAX_LABEL = 30  # width of a name in Latin letters
+MAX_LABEL = 30  # columns of a label; a Hangul syllable takes two
 
 
 COLORS = ("#0b6e99", "#d9730d", "#4d8f3c", "#ad1a72", "#6940a5", "#8a6d3b", "#c2a200", "#787774")
@@ -47,7 +47,7 @@ STYLE = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Use korlm's plot style within the block."""
+    """Use korlm's plot style within the block; silences matplotlib's font messages for good."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # logs every font that it checks
     with matplotlib.style.context(["default", {**STYLE, "font.family": fonts()}]):
         yield
@@ -61,7 +61,7 @@ def save(figure: Figure, path: Path) -> None:
 
 @functools.cache
 def fonts() -> list[str]:
-    """Return the font families in order of preference for each character."""
+    """Return the font families; matplotlib takes each character from the first that has it."""
     if not _hangul_fonts():
         _add_new_fonts()
     return [LATIN, *_hangul_fonts()[:1]]
@@ -86,7 +86,7 @@ def _add_new_fonts() -> None:
 
 @functools.cache
 def letters() -> frozenset[int]:
-    """Return the code points that these fonts can draw."""
+    """Return the code points that ``fonts()`` can draw."""
     paths = [font_manager.findfont(name) for name in fonts()]
     return frozenset(code for path in paths for code in FT2Font(path).get_charmap())
 
@@ -117,7 +117,7 @@ def labels(names: Sequence[str], kind: str) -> list[str]:
 
 
 def _shortened(name: str) -> str:
-    """Return the end of a name that is too long, since paths often share their beginning."""
+    """Return a name, cut at its beginning if too long, since paths differ at their end."""
     widths = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name]
     if sum(widths) <= MAX_LABEL:
         return name

@@ -15,9 +15,9 @@ from korlm.evaluation.token_scores import score_continuous, score_sentences
 from korlm.exporting.onnx_graph import Array, Graph
 from korlm.exporting.onnx_step import begin_state, build_step
 from korlm.exporting.verify import (
-    Columns,
     Ints,
     OnnxStep,
+    ParallelText,
     State,
     TorchStep,
     largest_difference,
@@ -57,11 +57,11 @@ def network(cell: str = "lstm", option: str = "tied") -> NeuralLM:
 
 def test_columns() -> None:
     ids = np.array([5, 6, EOS_ID, 7, 8, 9, EOS_ID], dtype=np.uint16)
-    inputs, targets, resets = Columns.of(ids, 2, BOS_ID, by_sentence=True)
+    inputs, targets, resets = ParallelText.of(ids, 2, BOS_ID, by_sentence=True)
     assert inputs.T.tolist() == [[BOS_ID, 5, 6, BOS_ID], [7, 8, 9, BOS_ID]]
     assert targets.T.tolist() == [[5, 6, EOS_ID, 7], [8, 9, EOS_ID, 0]]
     assert resets.T.tolist() == [[True, False, False, True], [False, False, False, True]]
-    carried = Columns.of(ids, 2, EOS_ID, by_sentence=False)
+    carried = ParallelText.of(ids, 2, EOS_ID, by_sentence=False)
     assert not carried.resets.any()
     assert carried.inputs[:, 0].tolist() == [EOS_ID, 5, 6, EOS_ID]
 
@@ -70,9 +70,9 @@ def test_columns() -> None:
 def test_perplexity_equals_the_models(cell: str) -> None:
     model, ids = network(cell), text(200)
     nats = torch.cat([window.nats for window in score_continuous(model, ids, EOS_ID)])
-    carried = perplexity(TorchStep(model), Columns.of(ids, 1, EOS_ID, by_sentence=False), "")
+    carried = perplexity(TorchStep(model), ParallelText.of(ids, 1, EOS_ID, by_sentence=False), "")
     assert carried == pytest.approx(math.exp(nats.double().mean()), rel=1e-6)
-    reset = perplexity(TorchStep(model), Columns.of(ids, 1, BOS_ID, by_sentence=True), "")
+    reset = perplexity(TorchStep(model), ParallelText.of(ids, 1, BOS_ID, by_sentence=True), "")
     expected = math.exp(score_sentences(model, ids, BOS_ID).nats.mean())
     assert reset == pytest.approx(expected, rel=1e-6) != carried
 
@@ -80,11 +80,11 @@ def test_perplexity_equals_the_models(cell: str) -> None:
 def test_padding_does_not_count() -> None:
     """Each column of the same sentence once more, the last one cut short."""
     step, sentence = TorchStep(network()), text(10)
-    whole = perplexity(step, Columns.of(sentence, 1, EOS_ID, by_sentence=True), "")
-    three = Columns.of(np.tile(sentence, 3), 3, EOS_ID, by_sentence=True)
+    whole = perplexity(step, ParallelText.of(sentence, 1, EOS_ID, by_sentence=True), "")
+    three = ParallelText.of(np.tile(sentence, 3), 3, EOS_ID, by_sentence=True)
     assert perplexity(step, three, "") == pytest.approx(whole)
     assert not three.targets.size % 3
-    short = Columns.of(np.tile(sentence, 2)[:-1], 2, EOS_ID, by_sentence=True)
+    short = ParallelText.of(np.tile(sentence, 2)[:-1], 2, EOS_ID, by_sentence=True)
     assert short.targets[-1, 1] == 0
     assert perplexity(step, short, "") != pytest.approx(whole)
 
@@ -105,7 +105,7 @@ def test_onnxruntime_carries_the_state(tmp_path: Path, option: str) -> None:
     path = tmp_path / "step.onnx"
     path.write_bytes(build_step(model, Graph(), EOS_ID))
     one, other = TorchStep(model), OnnxStep(path, begin_state(model))
-    columns = Columns.of(text(100), 4, EOS_ID, by_sentence=True)
+    columns = ParallelText.of(text(100), 4, EOS_ID, by_sentence=True)
     assert largest_difference(one, other, columns.inputs) < 1e-5
     found = perplexity(other, columns, "")
     assert found == pytest.approx(perplexity(one, columns, ""), rel=1e-5)

@@ -1,12 +1,13 @@
-"""Irregular words: stems with a regular final consonant, and contracted words.
+"""Tables of irregular stems and contracted words.
 
-A final ㅂ, ㅅ, ㄷ, ㅎ or 르 of a stem changes before a vowel in some words and not in others. The
-sets contain the rarer kind, by the last characters of the stem.
+A stem that ends with ㅂ, ㅅ, ㄷ, ㅎ or 르 changes before a vowel if it is irregular. The tables
+list the smaller group, by the last syllable of the stem: regular stems in ㅂ and ㅅ, irregular
+ones in ㄷ and ㅎ.
 """
 
 from __future__ import annotations
 
-# (end of the surface, next morph) -> contracted forms; all of them are optional.
+# (end of the surface, next morph) -> contracted forms that may, but need not, be used.
 CONTRACTED: dict[tuple[str, str], tuple[str, ...]] = {
     ("것", "이"): ("게", "거"),
     ("것", "은"): ("건",),
@@ -36,7 +37,7 @@ CONTRACTED: dict[tuple[str, str], tuple[str, ...]] = {
 
 CONTRACTED_MORPHS = {right for _, right in CONTRACTED}
 
-# Before the copula: 것이+ㄴ지 -> 건지, 터이+ㄴ데 -> 텐데.
+# Short forms of a word before the copula: 것이+ㄴ지 -> 건지, 터이+ㄴ데 -> 텐데.
 BEFORE_COPULA = {"것": "거", "거": "거", "터": "테"}
 
 _REGULAR = {
@@ -49,11 +50,18 @@ _IRREGULAR = {
     "ㅎ": "렇떻얗랗갛맣겋옇멓",
 }
 
+# Last two syllables of a stem in 르 (우러르 -> 러르) -> class, an operation of ``rules.py``.
 _REU = {"따르": "-ㅡ", "치르": "-ㅡ", "들르": "-ㅡ", "러르": "-ㅡ", "푸르": "러"}
 
 
 def is_regular(end: str, tail: str) -> bool:
     """Return whether a stem keeps its final consonant before vowels.
+
+    For ㄹ it returns False: whether ㄹ is kept depends on the ending, which ``rules.py`` decides.
+
+    Args:
+        end: the last one or two syllables of the stem.
+        tail: its final consonant.
 
     >>> is_regular("잡", "ㅂ"), is_regular("돕", "ㅂ"), is_regular("깨닫", "ㄷ")
     (True, False, False)

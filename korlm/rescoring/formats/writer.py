@@ -1,4 +1,4 @@
-"""Write rescored lists in the format that they were read in; output is complete or absent."""
+"""Write rescored lists in their input format, or only the best texts; files appear atomically."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class OneBestWriter:
 
 
 class TextWriter:
-    """Writes lines of ``name total text``.
+    """Writes lines of ``name total text``: hypothesis name, combined score, text.
 
     Args:
         file: to write to.
@@ -136,7 +136,7 @@ class EspnetWriter:
         self.folder, self.sign = folder, sign
 
     def write(self, lists: list[RescoredList]) -> None:
-        """See ``Writer``; files are closed in between, since there may be many ranks."""
+        """See ``Writer``; files are closed after each call, since there is one per n-best rank."""
         lines: dict[tuple[int, str], list[str]] = collections.defaultdict(list)
         for nbest, hyps in lists:
             for rank, hyp in enumerate(hyps, 1):

@@ -51,34 +51,34 @@ class KorlmLauncher(Launcher):
         setup_globals()
         hydra = self.config.hydra
         configure_log(hydra.hydra_logging, hydra.verbose)
-        orders = [
-            self._order(overrides, initial_job_idx + at)
+        specs = [
+            self._spec(overrides, initial_job_idx + at)
             for at, overrides in enumerate(job_overrides)
         ]
         results: dict[int, JobResult] = {}
-        for order in orders:
-            if is_finished(order.folder):
-                results[order.number] = run(order)  # only reads its metrics
+        for spec in specs:
+            if is_finished(spec.folder):
+                results[spec.number] = run(spec)  # only reads its metrics
                 configure_log(hydra.hydra_logging, hydra.verbose)
-        missing = [order for order in orders if order.number not in results]
+        missing = [spec for spec in specs if spec.number not in results]
         if missing:
             progress = ProgressLogger(self.config.objective, len(missing))
             try:
                 results |= self.run_all(missing, progress)
             finally:
-                for order in missing:
+                for spec in missing:
                     with contextlib.suppress(OSError):
-                        order.folder.rmdir()  # empty: the sweep ended before the job started
-        return [_to_job_return(order, results[order.number]) for order in orders]
+                        spec.folder.rmdir()  # empty: the sweep ended before the job started
+        return [_to_job_return(spec, results[spec.number]) for spec in specs]
 
-    def _order(self, overrides: Sequence[str], number: int) -> JobSpec:
+    def _spec(self, overrides: Sequence[str], number: int) -> JobSpec:
         """Return the job with its folder, chosen here since parallel jobs cannot coordinate."""
         sweep = Path(str(self.config.hydra.sweep.dir)).absolute()
         folder = sweep / job_dir(str(sweep), number, of_the_job(overrides))
         return JobSpec(self.context, self.config, tuple(overrides), number, folder)
 
     @abstractmethod
-    def run_all(self, orders: Sequence[JobSpec], progress: ProgressLogger) -> dict[int, JobResult]:
+    def run_all(self, specs: Sequence[JobSpec], progress: ProgressLogger) -> dict[int, JobResult]:
         """Run jobs; return number -> result.
 
         Raises:
@@ -111,17 +111,17 @@ class ProgressLogger:
     ended: int = 0
     starts: dict[int, float] = field(default_factory=dict)
 
-    def start(self, order: JobSpec, where: str = "") -> None:
+    def start(self, spec: JobSpec, where: str = "") -> None:
         """Log that a job starts."""
-        self.starts[order.number] = time.monotonic()
-        logger.info("job %s starts%s", order.folder.name, where)
+        self.starts[spec.number] = time.monotonic()
+        logger.info("job %s starts%s", spec.folder.name, where)
 
-    def end(self, order: JobSpec, result: JobResult) -> JobResult:
+    def end(self, spec: JobSpec, result: JobResult) -> JobResult:
         """Log how a job ended; return its result."""
         self.ended += 1
-        seconds = time.monotonic() - self.starts[order.number]
+        seconds = time.monotonic() - self.starts[spec.number]
         count = f"{self.ended} of {self.total}"
-        name = order.folder.name
+        name = spec.folder.name
         if result.value is not None:
             negated = self.objective.partition(".")[2] in LARGER_IS_BETTER
             value = -result.value if negated else result.value
@@ -138,8 +138,8 @@ class ProgressLogger:
         return result
 
 
-def _to_job_return(order: JobSpec, result: JobResult) -> JobReturn:
-    job = JobReturn(overrides=list(order.overrides), working_dir=str(Path.cwd()))
+def _to_job_return(spec: JobSpec, result: JobResult) -> JobReturn:
+    job = JobReturn(overrides=list(spec.overrides), working_dir=str(Path.cwd()))
     if result.value is not None:
         job.status, job.return_value = JobStatus.COMPLETED, result.value
     else:
@@ -147,12 +147,12 @@ def _to_job_return(order: JobSpec, result: JobResult) -> JobReturn:
         job.status = JobStatus.FAILED
         # A search needs the exception class, and words the message for pruned trials itself.
         kind = getattr(errors, result.kind, SweepError)
-        where = "" if result.is_pruned else f"job {order.folder.name}: "
+        where = "" if result.is_pruned else f"job {spec.folder.name}: "
         job.return_value = kind(where + reason)
     return job
 
 
-def record_crash(order: JobSpec, reason: str) -> JobResult:
+def record_crash(spec: JobSpec, reason: str) -> JobResult:
     """Record and return the result of a job whose process died."""
-    note_failure(order.folder, SweepError(reason))
+    note_failure(spec.folder, SweepError(reason))
     return JobResult(failure=reason)

@@ -75,23 +75,23 @@ class JobResult:
         return self.kind == Pruned.__name__
 
 
-def run(order: JobSpec) -> JobResult:
+def run(spec: JobSpec) -> JobResult:
     """Run a job in this process as Hydra's basic launcher does, with the same files."""
-    own = job_settings(of_the_job(order.overrides))
-    if settings_in(order.folder) not in (None, own):  # reused while this job waited in a queue
-        return JobResult(failure=f"{order.folder}: is now the folder of another job")
-    registry.import_modules(order.config.imports)  # typed for this sweep, see check_override
-    task = _task_of(order.config.hydra.job.config_name)
+    own = job_settings(of_the_job(spec.overrides))
+    if settings_in(spec.folder) not in (None, own):  # reused while this job waited in a queue
+        return JobResult(failure=f"{spec.folder}: is now the folder of another job")
+    registry.import_modules(spec.config.imports)  # typed for this sweep, see check_override
+    task = _task_of(spec.config.hydra.job.config_name)
     Plugins.instance()  # registers the config sources that load_sweep_config needs
     setup_globals()
-    config = order.context.config_loader.load_sweep_config(order.config, list(order.overrides))
+    config = spec.context.config_loader.load_sweep_config(spec.config, list(spec.overrides))
     with open_dict(config):
-        config.hydra.job.id = config.hydra.job.num = order.number
-        config.hydra.sweep.dir = str(order.folder.parent)
-        config.hydra.sweep.subdir = order.folder.name
+        config.hydra.job.id = config.hydra.job.num = spec.number
+        config.hydra.sweep.dir = str(spec.folder.parent)
+        config.hydra.sweep.subdir = spec.folder.name
     try:
         ended = run_job(
-            hydra_context=order.context,
+            hydra_context=spec.context,
             task_function=task,
             config=config,
             job_dir_key="hydra.sweep.dir",

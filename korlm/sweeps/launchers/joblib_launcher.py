@@ -45,25 +45,25 @@ class JoblibLauncher(KorlmLauncher):
         with require_extra("joblib"):
             import joblib.externals.loky  # noqa: F401 - fail before anything is written
 
-    def run_all(self, orders: Sequence[JobSpec], progress: ProgressLogger) -> dict[int, JobResult]:
+    def run_all(self, specs: Sequence[JobSpec], progress: ProgressLogger) -> dict[int, JobResult]:
         """Run jobs, each as soon as a worker is free."""
-        workers = [Worker(share) for share in self._shares(len(orders))]
-        _log_shares(workers, self.threads, orders[0].folder.parent / OUTPUT)
+        workers = [Worker(share) for share in self._shares(len(specs))]
+        _log_shares(workers, self.threads, specs[0].folder.parent / OUTPUT)
         results: dict[int, JobResult] = {}
-        waiting = list(reversed(orders))
+        waiting = list(reversed(specs))
         running: dict[Future[JobResult], tuple[Worker, JobSpec]] = {}
         try:
             while waiting or running:
                 busy = {id(worker) for worker, _ in running.values()}
                 for worker in workers:
                     if waiting and id(worker) not in busy:
-                        order = waiting.pop()
-                        progress.start(order)
-                        running[worker.start(order)] = (worker, order)
+                        spec = waiting.pop()
+                        progress.start(spec)
+                        running[worker.start(spec)] = (worker, spec)
                 # With a timeout: Windows ignores Ctrl-C in an endless wait.
                 for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
-                    worker, order = running.pop(future)
-                    results[order.number] = progress.end(order, worker.outcome(future, order))
+                    worker, spec = running.pop(future)
+                    results[spec.number] = progress.end(spec, worker.outcome(future, spec))
             return results
         except KeyboardInterrupt:
             if running:
@@ -72,8 +72,8 @@ class JoblibLauncher(KorlmLauncher):
                 worker.interrupt()
             while running:
                 for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
-                    worker, order = running.pop(future)
-                    progress.end(order, worker.outcome(future, order))
+                    worker, spec = running.pop(future)
+                    progress.end(spec, worker.outcome(future, spec))
             raise
         finally:
             for worker in workers:
@@ -105,7 +105,7 @@ class Worker:
         self.environment = environment
         self._pool: Any = None
 
-    def start(self, order: JobSpec) -> Future[JobResult]:
+    def start(self, spec: JobSpec) -> Future[JobResult]:
         """Start a job, in a new process if there is none or the last one died."""
         from joblib.externals.loky import ProcessPoolExecutor
 
@@ -116,10 +116,10 @@ class Worker:
                 initializer=_begin_process,
                 initargs=(os.getpid(),),
             )
-        future: Future[JobResult] = self._pool.submit(run_quietly, order)
+        future: Future[JobResult] = self._pool.submit(run_quietly, spec)
         return future
 
-    def outcome(self, future: Future[JobResult], order: JobSpec) -> JobResult:
+    def outcome(self, future: Future[JobResult], spec: JobSpec) -> JobResult:
         """Wait for a job and return its result."""
         try:
             return future.result()
@@ -128,10 +128,10 @@ class Worker:
             exit_codes = re.search(r"\{(.*)\}", str(error))
             how = exit_codes[1] if exit_codes else type(error).__name__
             return record_crash(
-                order, f"its process died ({how}), possibly out of memory; resume with -m resume="
+                spec, f"its process died ({how}), possibly out of memory; resume with -m resume="
             )
         except Exception as error:  # raised while pickling or unpickling
-            return record_crash(order, format_exception(error))
+            return record_crash(spec, format_exception(error))
 
     def interrupt(self) -> None:
         """Stop the job cleanly.
@@ -167,15 +167,15 @@ def _watch(parent: int) -> None:
     os._exit(0)
 
 
-def run_quietly(order: JobSpec) -> JobResult:
+def run_quietly(spec: JobSpec) -> JobResult:
     """Run a job with its output in a file; SIGTERM stops it."""
-    folder = order.folder.parent / OUTPUT
+    folder = spec.folder.parent / OUTPUT
     folder.mkdir(parents=True, exist_ok=True)
-    _redirect_output(folder / f"{order.folder.name}.log")
+    _redirect_output(folder / f"{spec.folder.name}.log")
     _busy.set()
     try:
         with signals_as_keyboard_interrupt():
-            return run(order)
+            return run(spec)
     except KeyboardInterrupt:
         return JobResult()
     finally:

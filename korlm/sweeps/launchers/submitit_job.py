@@ -29,9 +29,9 @@ FAILURE_FILE_SECONDS = 30.0  # wait of other ranks for failed.txt of rank 0
 class Submitted:
     """Callable that submitit runs in each process of a job."""
 
-    def __call__(self, order: JobSpec) -> JobResult:
+    def __call__(self, spec: JobSpec) -> JobResult:
         """Run a job; rank 0 returns its result."""
-        os.environ.update(order.environment)
+        os.environ.update(spec.environment)
         environment = JobEnvironment()
         limit, at_limit = environment._usr_sig(), list[int]()
         queue_again: Any = signal.getsignal(limit)
@@ -44,11 +44,11 @@ class Submitted:
         try:
             with signals_as_keyboard_interrupt():
                 set_distributed_env(environment)
-                result = run(order)
+                result = run(spec)
         except KeyboardInterrupt:
             result = JobResult()
         if not dist_env.place().is_main_process:
-            _end(0 if not result.failure or _wait_for_failure_file(order.folder) else 1)
+            _end(0 if not result.failure or _wait_for_failure_file(spec.folder) else 1)
         if result.is_stopped:
             if at_limit:
                 try:
@@ -58,9 +58,9 @@ class Submitted:
             _end(130)  # no result: after a preemption the cluster queues it again
         return result
 
-    def checkpoint(self, order: JobSpec) -> DelayedSubmission:
+    def checkpoint(self, spec: JobSpec) -> DelayedSubmission:
         """Return the submission after the time limit: the same job, which resumes from last.pt."""
-        return DelayedSubmission(self, order)
+        return DelayedSubmission(self, spec)
 
 
 def _wait_for_failure_file(job: Path) -> bool:

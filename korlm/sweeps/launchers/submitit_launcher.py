@@ -38,21 +38,21 @@ class SubmititLauncher(KorlmLauncher):
     settings: SubmititConfig
     poll_seconds: float
 
-    def run_all(self, orders: Sequence[JobSpec], progress: ProgressLogger) -> dict[int, JobResult]:
+    def run_all(self, specs: Sequence[JobSpec], progress: ProgressLogger) -> dict[int, JobResult]:
         """Submit jobs and wait for them."""
         results: dict[int, JobResult] = {}
-        waiting, running = list(orders), dict[int, tuple[Any, JobSpec]]()
+        waiting, running = list(specs), dict[int, tuple[Any, JobSpec]]()
         try:
             with importable_korlm():
                 while waiting or running:
                     count = self.room(len(running))
-                    for order, job in self.submit(waiting[:count], set(running)):
-                        running[order.number] = (job, order)
-                        progress.start(order, f" as job {job.job_id} of the queue")
+                    for spec, job in self.submit(waiting[:count], set(running)):
+                        running[spec.number] = (job, spec)
+                        progress.start(spec, f" as job {job.job_id} of the queue")
                     del waiting[:count]
-                    for number, (job, order) in list(running.items()):
+                    for number, (job, spec) in list(running.items()):
                         if job.task(0).done():
-                            results[number] = progress.end(order, _result(job, order))
+                            results[number] = progress.end(spec, _result(job, spec))
                             del running[number]
                     time.sleep(self.poll_seconds)
             return results
@@ -66,7 +66,7 @@ class SubmititLauncher(KorlmLauncher):
         """Return the number of jobs that may be submitted now."""
 
     @abstractmethod
-    def submit(self, orders: Sequence[JobSpec], running: set[int]) -> Iterator[tuple[JobSpec, Any]]:
+    def submit(self, specs: Sequence[JobSpec], running: set[int]) -> Iterator[tuple[JobSpec, Any]]:
         """Submit jobs, at most ``room``; yield each with its submitit job."""
 
     @abstractmethod
@@ -89,11 +89,11 @@ class LocalLauncher(SubmititLauncher):
         with require_extra("submitit"):
             import submitit  # noqa: F401 - fail before anything is written
 
-    def run_all(self, orders: Sequence[JobSpec], progress: ProgressLogger) -> dict[int, JobResult]:
+    def run_all(self, specs: Sequence[JobSpec], progress: ProgressLogger) -> dict[int, JobResult]:
         """Submit each job as soon as resources are free."""
-        self.free = self._shares(len(orders))
+        self.free = self._shares(len(specs))
         self.used: dict[int, dict[str, str]] = {}
-        return super().run_all(orders, progress)
+        return super().run_all(specs, progress)
 
     def _shares(self, num_jobs: int) -> list[dict[str, str]]:
         """Return the environment variables of each parallel job."""
@@ -120,7 +120,7 @@ class LocalLauncher(SubmititLauncher):
         """Return the number of free shares of the machine."""
         return len(self.free) + len(self.used) - num_running
 
-    def submit(self, orders: Sequence[JobSpec], running: set[int]) -> Iterator[tuple[JobSpec, Any]]:
+    def submit(self, specs: Sequence[JobSpec], running: set[int]) -> Iterator[tuple[JobSpec, Any]]:
         """Start jobs, each with a supervising process of submitit."""
         from submitit import LocalExecutor
 
@@ -135,11 +135,11 @@ class LocalLauncher(SubmititLauncher):
             signal_delay_s=settings.signal_delay_s,
             tasks_per_node=settings.tasks_per_node,
         )
-        for order in orders:
-            share = self.used[order.number] = self.free.pop()
+        for spec in specs:
+            share = self.used[spec.number] = self.free.pop()
             with _ignore_sigint():
-                job = executor.submit(Submitted(), replace(order, environment=share))
-            yield order, job
+                job = executor.submit(Submitted(), replace(spec, environment=share))
+            yield spec, job
 
     def cancel(self, jobs: Sequence[Any]) -> None:
         """Send SIGTERM to the jobs and wait until they have ended."""
@@ -170,14 +170,14 @@ class SlurmLauncher(SubmititLauncher):
         """Return the size of an array if none is running: SLURM limits it."""
         return 0 if num_running else ARRAY_SIZE
 
-    def submit(self, orders: Sequence[JobSpec], running: set[int]) -> Iterator[tuple[JobSpec, Any]]:
+    def submit(self, specs: Sequence[JobSpec], running: set[int]) -> Iterator[tuple[JobSpec, Any]]:
         """Submit an array."""
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError
 
         from korlm.sweeps.launchers.submitit_job import Submitted
 
-        if not orders:
+        if not specs:
             return
         settings = self.settings
         executor = AutoExecutor(
@@ -185,11 +185,11 @@ class SlurmLauncher(SubmititLauncher):
         )
         executor.update_parameters(**_sbatch_parameters(settings))
         try:
-            jobs = executor.map_array(Submitted(), orders)
+            jobs = executor.map_array(Submitted(), specs)
         except FailedJobError as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"hydra/launcher=submitit_slurm: sbatch failed: {reason}") from error
-        yield from zip(orders, jobs, strict=True)
+        yield from zip(specs, jobs, strict=True)
 
     def cancel(self, jobs: Sequence[Any]) -> None:
         """Call scancel for each array: SLURM sends SIGTERM, and SIGKILL half a minute later."""
@@ -212,7 +212,7 @@ def _sbatch_parameters(settings: SlurmConfig) -> dict[str, Any]:
     }
 
 
-def _result(job: Any, order: JobSpec) -> JobResult:
+def _result(job: Any, spec: JobSpec) -> JobResult:
     """Return the result of a finished job, which its rank 0 returned."""
     from submitit.core.utils import FailedJobError, UncompletedJobError
 
@@ -226,7 +226,7 @@ def _result(job: Any, order: JobSpec) -> JobResult:
     except FailedJobError as error:
         lines = [line for line in str(error).splitlines() if "Error: " in line]
         reason = " ".join(lines[-1:]) or "its processes failed"
-    return record_crash(order, f"{reason}; see {first.paths.stdout}")
+    return record_crash(spec, f"{reason}; see {first.paths.stdout}")
 
 
 @contextlib.contextmanager

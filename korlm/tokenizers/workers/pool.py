@@ -198,8 +198,8 @@ class TokenizerPool:
         """Give each job to the least busy worker."""
         for _ in range(len(self._waiting)):
             job = self._waiting.popleft()
-            child = min(self._children, key=lambda child: (child.is_taken, len(child.jobs)))
-            if child.jobs and (job.alone or child.is_taken):
+            child = min(self._children, key=lambda child: (child.must_run_alone, len(child.jobs)))
+            if child.jobs and (job.alone or child.must_run_alone):
                 self._waiting.append(job)  # until a worker is free
             else:
                 child.send(next(self._job_numbers), job)
@@ -247,7 +247,7 @@ class TokenizerPool:
         """Retry the jobs of a worker that died, or that is silent, in a new one."""
         child.process.kill()
         child.process.wait()
-        reason = child.last_stderr_line()
+        reason = child.exit_reason()
         jobs = list(child.jobs.values())
         # A busy machine makes any worker silent: without a clock no line is to blame.
         if child.ready and (has_clock(config) or not silent):

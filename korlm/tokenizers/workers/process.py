@@ -49,17 +49,26 @@ class Batch:
 
 @dataclass(eq=False)
 class Job:
-    """Consecutive lines of a batch that go through a worker together, or one part of a line."""
+    """What is sent to a worker in one message: consecutive lines of a batch, or one part of a line.
+
+    Attributes:
+        texts: the lines, or the part.
+        batch: the batch of the lines; None for a part.
+        first: index of the first line in the batch.
+        alone: whether the worker may have no other job meanwhile.
+        deaths: number of workers that died while they had this job.
+        result: for a part, its analysis, or the reason why there is none.
+    """
 
     texts: Sequence[str]
-    batch: Batch | None = None  # None: a part
-    first: int = 0  # line of the batch
-    alone: bool = False  # in its worker
-    deaths: int = 0  # of workers that had it
-    result: Analysis | str | None = None  # of a part: its analysis, or why there is none
+    batch: Batch | None = None
+    first: int = 0
+    alone: bool = False
+    deaths: int = 0
+    result: Analysis | str | None = None
 
     def slice(self, begin: int, end: int) -> Job:
-        """Return a job of some of its lines."""
+        """Return a new job (no deaths yet) of some of its lines."""
         return Job(self.texts[begin:end], self.batch, self.first + begin, self.alone)
 
 
@@ -69,7 +78,7 @@ class WorkerProcess:
     def __init__(self, config: WorkerConfig, inbox: queue.SimpleQueue[Any]) -> None:
         self.jobs: dict[int, Job] = {}
         self.ready = False
-        self.silent = 0.0  # seconds since its last message, as far as the pool waited for one
+        self.silent = 0.0  # seconds that the pool has waited for its next message
         self._inbox = inbox
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         source = str(Path(_version.__file__).resolve().parent.parent)
@@ -88,7 +97,7 @@ class WorkerProcess:
     def _listen(self) -> None:
         assert self.process.stdout is not None
         while True:
-            try:
+            try:  # a message, and Arrow data if it has any
                 frame = receive(self.process.stdout)
             except (OSError, ValueError):
                 frame = None
@@ -105,15 +114,15 @@ class WorkerProcess:
             send(self.process.stdin, message)
 
     @property
-    def is_taken(self) -> bool:
+    def must_run_alone(self) -> bool:
         """True if one of its jobs must run alone."""
         return any(job.alone for job in self.jobs.values())
 
-    def last_stderr_line(self) -> str:
-        """Return why the process ended, in one line: see ``reason_of``; or its exit code."""
+    def exit_reason(self) -> str:
+        """Return why the process ended, in one line, or its exit code."""
         self._stderr.seek(0)
         text = self._stderr.read().decode("utf-8", "replace")
-        return reason_of(text) or f"exit code {self.process.wait()}"
+        return crash_reason(text) or f"exit code {self.process.wait()}"
 
     def close(self) -> None:
         """Kill the process."""
@@ -125,12 +134,12 @@ class WorkerProcess:
                     stream.close()
 
 
-def reason_of(stderr: str) -> str:
+def crash_reason(stderr: str) -> str:
     r"""Return the line of a worker's stderr with the reason why it ended; empty if there is none.
 
     This is the first line of a JVM crash report, or the last line of other output.
 
-    >>> reason_of("ready\n#\n# There is insufficient memory.\n# Saved as:\n# /tmp/a.log\n#\n")
+    >>> crash_reason("ready\n#\n# There is insufficient memory.\n# Saved as:\n# /tmp/a.log\n#\n")
     'There is insufficient memory.'
     """
     lines = [line.strip() for line in stderr.split("\n")]

@@ -251,7 +251,7 @@ class Process:
         self._process.stdin.write(data)
         self._process.stdin.flush()
 
-    def last_stderr_line(self) -> str:
+    def exit_reason(self) -> str:
         self._process.wait(timeout=SECONDS)
         self._stderr.seek(0)
         return self._stderr.read().decode("utf-8")
@@ -337,7 +337,7 @@ def test_what_java_prints_does_not_disturb(start: Start) -> None:
         worker.send([text])
         assert timeless(worker.answer()) == [faked(text)]
     worker.end()
-    assert worker.last_stderr_line().count("noise on stdout\n") == 3
+    assert worker.exit_reason().count("noise on stdout\n") == 3
 
 
 def test_a_line_that_cannot_be_read_is_read_in_parts(start: Start) -> None:
@@ -450,7 +450,7 @@ def test_a_start_that_fails_is_told(start: Start, folder: Path) -> None:
     worker = start(ready=False)
     assert worker.receive() == ({"failed": "Java did not start: no Java"}, b"")
     assert worker.receive() is None
-    worker.last_stderr_line()
+    worker.exit_reason()
     assert worker.end()[0] == 1
 
 
@@ -459,5 +459,5 @@ def test_a_bug_ends_the_process(start: Start, texts: list[str]) -> None:
     worker = start(threads=2)
     worker.send(texts)
     assert worker.receive() is None
-    assert "Error: " in worker.last_stderr_line().splitlines()[-1]
+    assert "Error: " in worker.exit_reason().splitlines()[-1]
     assert worker.end()[0] == 1
