@@ -94,8 +94,8 @@ def schemas(group: str) -> dict[str, type[Any]]:
 
 
 def names_of(group: str, config: type[Any]) -> list[str]:
-    """Return the names that a dataclass is registered under."""
-    return [name for name, known in schemas(group).items() if known is config]
+    """Return the names that a dataclass is registered under, sorted."""
+    return sorted(name for name, known in schemas(group).items() if known is config)
 
 
 def load(path: str) -> Any:

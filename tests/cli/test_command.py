@@ -15,7 +15,7 @@ from filelock import FileLock
 
 MISTAKES = {
     "model.name=foo": ("model.name=foo", "lstm"),
-    "schedule.name=foo": ("schedule.name=foo", "one_cycle or cosine"),
+    "schedule.name=foo": ("schedule.name=foo", "cosine or one_cycle"),
     "seed=99999999999999999999": ("seed=99999999999999999999", "in [0, 9223372036854775807]"),
     "name=a=b": ("name=a=b", "quotes"),
     "name='a b'": ("name=a b", "letters"),
@@ -161,7 +161,7 @@ def test_resume_keeps_its_settings(korlm: Command, run: Path) -> None:
 def test_resume_is_no_sweep(korlm: Command, run: Path) -> None:
     ended = korlm("train", "-m", f"resume={run}")
     assert ended.code == 1
-    assert "leave out -m" in ended.err
+    assert "remove -m" in ended.err
 
 
 def test_prepared_that_does_not_fit(korlm: Command, run: Path, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_outputs_of_somebody_else(tmp_path: Path) -> None:
     arguments = stored_sweep(sweep, f"outputs={tmp_path / 'outputs'}")
     assert len(with_stored(arguments)) == 3
     arguments = stored_sweep(sweep, f"outputs={tmp_path / 'elsewhere'}")
-    with pytest.raises(ConfigError, match="type outputs=FOLDER"):
+    with pytest.raises(ConfigError, match="give outputs=FOLDER"):
         with_stored(arguments)
     assert with_stored([*arguments, "outputs=x"]) == [*arguments, "outputs=x"]
 

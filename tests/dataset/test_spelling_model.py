@@ -123,7 +123,7 @@ def test_a_likely_spelling_costs_less() -> None:
 
 @pytest.mark.parametrize("order", [0, 4])
 def test_orders_that_do_not_fit(order: int) -> None:
-    with pytest.raises(ValueError, match="1 to 3"):
+    with pytest.raises(ValueError, match="1, 2 or 3"):
         CharNgramModel.train(["가"], order)
 
 

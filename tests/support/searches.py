@@ -51,7 +51,7 @@ def search(
     with opened(folder, space or space_of(), config, objective) as found:
         while proposals := found.propose(config.n_jobs):
             for proposal in proposals:
-                found.tell(proposal.number, run(proposal.overrides))
+                found.record(proposal.number, run(proposal.overrides))
             found.check()
         found.require_result()
         return found.study.get_trials()

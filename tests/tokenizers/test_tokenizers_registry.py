@@ -47,7 +47,7 @@ def test_the_detokenizer_restores_the_text_except_for_blanks(name: str) -> None:
     _, tokenizer = build(name)
     detokenizer = build_detokenizer(name)
     for text in TEXT:
-        assert detokenizer.compose(tokenizer.tokenize(text)).split() == text.split()
+        assert detokenizer.detokenize(tokenizer.tokenize(text)).split() == text.split()
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
