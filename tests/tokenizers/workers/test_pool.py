@@ -475,7 +475,6 @@ def test_an_error_of_the_text_comes_through(fake: Path) -> None:
 ORPHAN = """
 import os
 from korlm.config import Engine, KkmaConfig
-from korlm.config.validation import Setting
 from korlm.tokenizers.workers.pool import TokenizerPool
 
 pool = TokenizerPool(KkmaConfig(name="kkma", engine=Engine.konlpy, workers=2, threads=1))
