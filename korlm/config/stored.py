@@ -195,6 +195,7 @@ def _check_registered(
     name = settings.get("name") if isinstance(settings, dict) else None
     if name is None or (isinstance(name, str) and name in registry.schemas(group)):
         return
+    _check_value(f"{group}.name", name, source, kind)
     stored = tree.get("imports")
     modules = stored if isinstance(stored, list) and stored else ["MODULE"]
     raise kind(

@@ -146,18 +146,20 @@ def test_a_moved_prepared_corpus(korlm: Command, runs: Runs, run: Path, tmp_path
 def test_another_vocabulary_is_refused(korlm: Command, runs: Runs, run: Path) -> None:
     error = korlm("evaluate", f"run={run}", f"mix=[{runs.foreign}]").error
     assert f"the vocabularies of run={run} and run {runs.foreign} differ" in error
-    assert "tokens against" in error
+    assert "tokens); train both" in error
     assert not evaluations(run)
 
 
 def test_no_run(korlm: Command, run: Path, tmp_path: Path) -> None:
-    assert korlm("evaluate", "run=nowhere").error.startswith("korlm: run=nowhere: no checkpoints")
+    assert korlm("evaluate", "run=nowhere").error.startswith(
+        "korlm: run=nowhere: has no checkpoints"
+    )
     assert "run" in korlm("evaluate").error
     assert "give the directory" in korlm("evaluate", f"run={run}", "ngram=nowhere").error
     (run / "checkpoints" / "best.pt").write_bytes(b"PK nothing")
     assert "damaged" in korlm("evaluate", f"run={run}").error
     (run / "checkpoints" / "best.pt").unlink()
-    assert "no checkpoints/best.pt" in korlm("evaluate", f"run={run}").error
+    assert "has no checkpoints/best.pt" in korlm("evaluate", f"run={run}").error
     assert not evaluations(run)
     assert not (tmp_path / "nowhere").exists()
 
@@ -329,9 +331,9 @@ def test_texts_that_cannot_be_evaluated(korlm: Command, run: Path, tmp_path: Pat
 def test_missing_runs(korlm: Command, runs: Runs, tmp_path: Path) -> None:
     assert "run=none/*: matches no directory with" in korlm("evaluate", "run=none/*").error
     error = korlm("evaluate", f"run=[{runs.lstm},nowhere]").error
-    assert error.startswith("korlm: run=nowhere: no checkpoints")
+    assert error.startswith("korlm: run=nowhere: has no checkpoints")
     assert "must be the directory of a run, a list" in korlm("evaluate", "run=[]").error
-    assert korlm("evaluate", "run={a:b}").error.startswith("korlm: run={a:b}: no checkpoints")
+    assert korlm("evaluate", "run={a:b}").error.startswith("korlm: run={a:b}: has no checkpoints")
     assert not list(tmp_path.iterdir())
 
 

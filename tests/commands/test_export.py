@@ -41,7 +41,7 @@ def test_a_table_and_a_folder(korlm: Command, run: Path, prepared: Prepared) -> 
     assert [line.split()[0] for line in lines[2:5]] == ["PyTorch", "step.onnx", "step.int8.onnx"]
     assert lines[5].startswith(f"{run / 'export'}: begin.npz, config.json")
     assert {path.name for path in run.iterdir()} >= {"checkpoints", "export"}
-    assert "is there already" in korlm("export", f"run={run}").error
+    assert "already exists" in korlm("export", f"run={run}").error
 
 
 def test_commands_take_an_export_for_a_run(korlm: Command, run: Path, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_commands_take_an_export_for_a_run(korlm: Command, run: Path, tmp_path: 
 
 def test_fewer_tokens(korlm: Command, run: Path) -> None:
     ended = korlm("export", f"run={run}", "tokens=20", "formats=[onnx]", "threads=null")
-    assert ended.out.startswith("on 20 tokens of valid, threads: as many as there are")
+    assert ended.out.startswith("on 20 tokens of valid, threads: all")
     assert "int8" not in ended.out
 
 
@@ -67,7 +67,7 @@ def test_text_that_is_gone(korlm: Command, run: Path, prepared: Prepared) -> Non
     try:
         ended = korlm("export", f"run={run}")
         assert ended.code == 0, ended.err
-        assert "no perplexity is measured" in ended.out and "give prepared=DIR" in ended.out
+        assert "perplexity not measured" in ended.out and "give prepared=DIR" in ended.out
         assert "on random tokens" in ended.out
         ended = korlm("export", f"run={run}", f"prepared={moved}", "output=two")
         assert "tokens of valid" in ended.out
@@ -84,7 +84,7 @@ def test_text_that_is_gone(korlm: Command, run: Path, prepared: Prepared) -> Non
         ("formats=[int8]", "formats=[int8]: int8 is compared with onnx"),
         ("formats=[pickle]", "formats"),
         ("tokens=0", "tokens=0: must be 1 or more"),
-        ("device=cuda", "device=cuda: exports are checked on the CPU"),
+        ("device=cuda", "device=cuda: exports are verified on the CPU"),
     ],
 )
 def test_mistakes(korlm: Command, run: Path, tmp_path: Path, override: str, words: str) -> None:

@@ -32,7 +32,10 @@ def test_pages_of_a_run_and_a_sweep(korlm: Command, tiny: TinyCorpus, tmp_path: 
         (["runs=[a]", "sweep=b"], ("runs=[DIR,...]", "sweep=DIR")),
         (["runs=[nowhere]"], ("runs=nowhere", "outputs/runs")),
         (["sweep=nowhere"], ("sweep=nowhere", "outputs/sweeps")),
-        (["runs=[x]", "output=no/page.html"], ("output=no/page.html", "no folder no")),
+        (
+            ["runs=[x]", "output=no/page.html"],
+            ("output=no/page.html", "the folder no does not exist"),
+        ),
         (["runs=[x]", "output=."], ("output=.", "is a folder")),
     ],
 )

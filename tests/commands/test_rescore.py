@@ -193,7 +193,7 @@ def test_mistakes(korlm: Command, runs: Runs, dev: tuple[Path, Path], tmp_path: 
 
     assert "run must be given: run=VALUE" in error_of(nbest)
     assert "nbest must be given: nbest=VALUE" in error_of(run)
-    assert "nowhere: no checkpoints/best.pt" in error_of("run=nowhere", nbest)
+    assert "nowhere: has no checkpoints/best.pt" in error_of("run=nowhere", nbest)
     assert "nowhere: no such file" in error_of(run, "nbest=nowhere")
     assert "lm_weight=-1.0: must be 0 or more" in error_of(run, nbest, "lm_weight=-1")
     assert "length_bonus=nan: must be a finite number" in error_of(run, nbest, "length_bonus=nan")

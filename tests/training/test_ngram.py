@@ -105,7 +105,9 @@ def test_an_arpa_file_of_another_order(prepared: Prepared, tmp_path: Path) -> No
 
 
 def test_an_order_above_the_length_of_all_sentences(prepared: Prepared, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"model\.order=99: no sentence of train"):
+    with pytest.raises(
+        ConfigError, match=r"model\.order=99: the longest n-grams of train have order"
+    ):
         start(settings(prepared, order=99), prepared, tmp_path).fit()
 
 

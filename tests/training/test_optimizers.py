@@ -89,7 +89,7 @@ def test_settings_of_adam_reach_the_optimizer() -> None:
 
 
 def test_wrong_name_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^optimizer\.name=adamax: must be adamw or adam;"):
+    with pytest.raises(ConfigError, match=r"^optimizer\.name=adamax: must be adam or adamw;"):
         AdamConfig(name="adamax", lr=0.1)
 
 
