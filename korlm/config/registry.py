@@ -115,7 +115,13 @@ def load(path: str) -> Any:
 
 
 def builder(group: str, name: str) -> Any:
-    """Return the class or function that is built from the settings of a choice."""
+    """Return the class or function that is built from the settings of a choice.
+
+    Raises:
+        ConfigError: there is no such choice.
+    """
+    if name not in entries(group):
+        raise ConfigError(f"{group}={name}: must be one of {', '.join(entries(group))}")
     return load(_entries[group][name].builds)
 
 

@@ -155,7 +155,7 @@ def test_no_run(korlm: Command, run: Path, tmp_path: Path) -> None:
         "korlm: run=nowhere: has no checkpoints"
     )
     assert "run" in korlm("evaluate").error
-    assert "give the directory" in korlm("evaluate", f"run={run}", "ngram=nowhere").error
+    assert "give a run directory" in korlm("evaluate", f"run={run}", "ngram=nowhere").error
     (run / "checkpoints" / "best.pt").write_bytes(b"PK nothing")
     assert "damaged" in korlm("evaluate", f"run={run}").error
     (run / "checkpoints" / "best.pt").unlink()

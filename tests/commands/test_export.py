@@ -67,7 +67,7 @@ def test_text_that_is_gone(korlm: Command, run: Path, prepared: Prepared) -> Non
     try:
         ended = korlm("export", f"run={run}")
         assert ended.code == 0, ended.err
-        assert "perplexity not measured" in ended.out and "give prepared=DIR" in ended.out
+        assert "perplexity not measured" in ended.out and "prepared=DIR" in ended.out
         assert "on random tokens" in ended.out
         ended = korlm("export", f"run={run}", f"prepared={moved}", "output=two")
         assert "tokens of valid" in ended.out

@@ -125,13 +125,13 @@ def test_a_folder_of_the_users_own(korlm: Command, tiny: TinyCorpus, tmp_path: P
     assert "2 jobs, best first by valid.perplexity, 1 finished before" in ended.out
     assert len(results(tmp_path / "mine")) == 2
     both = korlm("train", *command, "resume=mine")
-    assert both.error.startswith("korlm: resume=mine: names the folder of the sweep")
+    assert both.error.startswith("korlm: resume=mine: and hydra.sweep.dir both name")
 
 
 def test_wrong_folders_and_objectives(korlm: Command, tmp_path: Path) -> None:
     (tmp_path / "multirun.yaml").write_text("hydra: [", "utf-8")
     for argument, words in {
-        "resume=nowhere": ("resume=nowhere", "no multirun.yaml", "leave out -m"),
+        "resume=nowhere": ("resume=nowhere", "no multirun.yaml", "remove -m"),
         f"resume={tmp_path}": ("multirun.yaml: damaged", "type the whole sweep again"),
         "objective=valid.perplexty": ("objective=valid.perplexty", "did you mean valid.perplexity"),
         "objective=dev.loss": ("objective=dev.loss", "train, valid, test"),

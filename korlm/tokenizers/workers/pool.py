@@ -78,8 +78,7 @@ class TokenizerPool:
         self._was_ready = False
         self._deaths = 0  # see MAX_DEATHS
         if self._light is None:
-            if not isinstance(config, WorkerConfig):
-                raise TokenizerError(f"tokenizer.name={config.name}: there is no such tokenizer")
+            assert isinstance(config, WorkerConfig)
             tokenizer_version(config)  # raises if a package is missing
             self._config = with_defaults(config)
 

@@ -151,7 +151,7 @@ def test_kill(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
 def test_pruned_and_failed_trials(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     """A rate at which nothing is learned ends early; a batch that is too large fails alone."""
     command = [
-        *(*SEARCH, *tiny.overrides, *SHORT, "trainer.max_steps=20"),
+        *(*SEARCH, *tiny.overrides, *SHORT, "trainer.max_steps=20", "model.forget_bias=1"),
         *("optimizer.lr=choice(0.05,1e-6)", "batches.batch_size=choice(4,9999)"),
         *("hydra.sweeper.n_trials=5", "hydra.sweeper.prune_min_trials=1", "hydra.sweeper.seed=11"),
     ]
@@ -262,7 +262,13 @@ def test_pruned_in_another_process(korlm: Command, tiny: TinyCorpus) -> None:
     long = [word.replace("max_steps=6", "max_steps=20") for word in SHORT]
     command = [*SEARCH, *tiny.overrides, *long, "optimizer.lr=choice(0.05,1e-6)"]
     ended = korlm(
-        *("train", *command, "hydra/launcher=joblib", "hydra.sweeper.seed=29"),
+        *(
+            "train",
+            *command,
+            "hydra/launcher=joblib",
+            "hydra.sweeper.seed=29",
+            "model.forget_bias=1",
+        ),
         *("hydra.sweeper.n_trials=2", "hydra.sweeper.prune_min_trials=1"),
     )
     assert ended.code == 0, ended.err

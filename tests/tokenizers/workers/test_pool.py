@@ -139,7 +139,7 @@ def test_unknown_tokenizer() -> None:
         TokenizerConfig(name="nothing")
     config = TokenizerConfig(name="eojeol")
     config.name = "nothing"
-    with pytest.raises(TokenizerError, match=r"tokenizer\.name=nothing"):
+    with pytest.raises(ConfigError, match=r"tokenizer=nothing: must be one of"):
         TokenizerPool(config)
 
 
