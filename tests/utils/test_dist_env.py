@@ -51,11 +51,12 @@ def test_only_the_first_makes_a_folder(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("end, code", [("pass", 0), ("sys.exit(130)", 130), ("sys.exit('no')", 1)])
 @pytest.mark.parametrize("together", [True, False])
-def test_leaving(together: bool, end: str, code: int) -> None:
+def test_exit_immediately(together: bool, end: str, code: int) -> None:
     """Of several, a process ends without Python's own end; what was written is there."""
     script = (
-        "import atexit, sys\nfrom korlm.utils.dist_env import leaving\n"
-        f"atexit.register(print, 'ended by Python')\nprint('done')\nwith leaving():\n    {end}\n"
+        "import atexit, sys\nfrom korlm.utils.dist_env import exit_immediately\n"
+        "atexit.register(print, 'ended by Python')\nprint('done')\n"
+        f"with exit_immediately():\n    {end}\n"
     )
     env = {**os.environ, **(VARIABLES if together else {})}
     done = subprocess.run(

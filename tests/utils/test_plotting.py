@@ -21,7 +21,7 @@ def test_without_a_font_numbers_stand_for_names(
     with caplog.at_level("INFO"):
         told = plotting.labels(["a.txt", "글.txt", "b"], "document")
     assert told == ["a.txt", "document 2", "b"]
-    assert "no font for 1 names in the picture" in caplog.text
+    assert "no font for 1 names in the plot" in caplog.text
 
 
 def test_hangul_is_drawn_where_there_is_a_font() -> None:

@@ -119,7 +119,7 @@ def test_gpus_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert visible(LocalLauncher(folder="x/%j")) == ["4", "7"]
     assert visible(LocalLauncher(folder="x/%j", tasks_per_node=2)) == ["4,7"]
     assert set(visible(LocalLauncher(folder="x/%j", gpus_per_node=0))) == {""}
-    with pytest.raises(ConfigError, match="3 GPUs for each job, but there are 2"):
+    with pytest.raises(ConfigError, match="3 GPUs for each job, but 2 are available"):
         visible(LocalLauncher(folder="x/%j", tasks_per_node=3))
 
 

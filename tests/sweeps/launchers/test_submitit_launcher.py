@@ -64,7 +64,7 @@ def test_two_processes_a_job(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -
     assert korlm("train", "-m", *even, "hydra.sweep.dir=one").code == 0
     ended = korlm("train", *LOCAL, "hydra.launcher.tasks_per_node=2", *even, "hydra.sweep.dir=two")
     assert ended.code == 1
-    assert "2 processes cannot divide it" in (
+    assert "must be a multiple of 2" in (
         tmp_path / "two/batches.batch_size=5/failed.txt"
     ).read_text("utf-8")
     assert "by 2 processes" in (tmp_path / "two/batches.batch_size=4/train.log").read_text("utf-8")
@@ -170,7 +170,7 @@ def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (*LOCAL, "hydra.launcher.tasks_per_node=0"): ("tasks_per_node=0", "1 or more"),
         (*LOCAL, "hydra.launcher.nodes=2"): ("nodes=2", "must be 1"),
         (*LOCAL, "hydra.launcher.timeout_min=2"): ("signal_delay_s=120", "timeout_min=2"),
-        (*LOCAL, "hydra.launcher.gpus_per_node=2"): ("2 GPUs for each job", "there are 0"),
+        (*LOCAL, "hydra.launcher.gpus_per_node=2"): ("2 GPUs for each job", "0 are available"),
     }.items():
         ended = korlm("train", *arguments)
         assert all(word in ended.err.splitlines()[-1] for word in words), ended.err

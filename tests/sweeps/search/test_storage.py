@@ -34,6 +34,6 @@ def test_a_job_finds_its_trial(tmp_path: Path) -> None:
             assert None not in ids and len(set(ids)) == 2
             assert running_trial(study, ["resume=x", *reversed(second.overrides)]) == ids[1]
             assert running_trial(study, ["lr=0.1"]) is None
-        found.tell(first.number, 1.0)
+        found.record(first.number, 1.0)
         with storage_of(tmp_path) as storage:
             assert running_trial(study_for_jobs(storage), first.overrides) is None
