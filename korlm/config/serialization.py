@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -92,3 +93,16 @@ def plain_settings(settings: config.TrainSettings) -> dict[str, Any]:
     """Return settings as plain dicts, lists, strings and numbers, for checkpoints."""
     tree = OmegaConf.to_container(OmegaConf.structured(settings), resolve=True, enum_to_str=True)
     return typing.cast(dict[str, Any], tree)
+
+
+def dotted_items(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the keys of nested settings, joined by dots, with their values.
+
+    >>> dict(dotted_items({"model": {"name": "lstm"}, "seed": 1}))
+    {'model.name': 'lstm', 'seed': 1}
+    """
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from dotted_items(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -14,6 +14,7 @@ from typing import Any
 
 from korlm.config.keys import rename_override, rename_tree
 from korlm.config.paths import run_directory
+from korlm.config.serialization import dotted_items
 from korlm.config.stored import read_json, read_yaml
 from korlm.reporting.tensorboard_events import Curve, TensorBoardData, read_events
 from korlm.runs.directories import FAILED
@@ -167,22 +168,20 @@ def _read_settings(hydra: Path, problems: list[str]) -> dict[str, str]:
     return {key: value for key, value in settings.items() if key not in HIDDEN_SETTINGS}
 
 
-def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
+def flatten(tree: Mapping[Any, Any]) -> dict[str, str]:
     """Return nested settings as dotted keys with values in override syntax.
 
     >>> flatten({"model": {"name": "lstm", "tie_weights": True}, "name": None})
     {'model.name': 'lstm', 'model.tie_weights': 'true', 'name': 'null'}
     """
     flat: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        elif value is None or isinstance(value, bool):
-            flat[f"{prefix}{key}"] = {None: "null", True: "true", False: "false"}[value]
+    for key, value in dotted_items(tree):
+        if value is None or isinstance(value, bool):
+            flat[key] = {None: "null", True: "true", False: "false"}[value]
         elif isinstance(value, list):
-            flat[f"{prefix}{key}"] = ", ".join(map(str, value))
+            flat[key] = ", ".join(map(str, value))
         else:
-            flat[f"{prefix}{key}"] = str(value)
+            flat[key] = str(value)
     return flat
 
 

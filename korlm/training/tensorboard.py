@@ -10,6 +10,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from korlm.config.serialization import dotted_items
+
 
 class TensorBoardLogger:
     """Writes the event files of a run.
@@ -83,18 +85,13 @@ class NullLogger(TensorBoardLogger):
         """Do nothing."""
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+def flatten(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
     """Return nested settings with dotted keys, the same keys in every run.
 
     >>> flatten({"model": {"name": "lstm", "dims": [1, 2]}, "seed": 1, "name": None})
     {'model.name': 'lstm', 'model.dims': '[1, 2]', 'seed': 1, 'name': ''}
     """
-    result: dict[str, str | int | float | bool] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            result |= flatten(value, f"{prefix}{key}.")
-        elif value is None:
-            result[prefix + key] = ""
-        else:
-            result[prefix + key] = value if isinstance(value, (int, float, str)) else str(value)
-    return result
+    return {
+        key: "" if value is None else value if isinstance(value, (int, float, str)) else str(value)
+        for key, value in dotted_items(settings)
+    }

@@ -49,7 +49,7 @@ class Batch:
 
 @dataclass(eq=False)
 class Job:
-    """What is sent to a worker in one message: consecutive lines of a batch, or one part of a line.
+    """One message to a worker: consecutive lines of a batch, or one part of a line.
 
     Attributes:
         texts: the lines, or the part.
