@@ -23,7 +23,6 @@ from korlm.config import CorpusFormat, Encoding, TextConfig
 from korlm.corpus.containers import PACKED, STDIN, check_signature, opened
 from korlm.corpus.formats.delimited import read_table
 from korlm.corpus.formats.json_files import read_json, read_json_lines
-from korlm.corpus.formats.parquet import read_parquet
 from korlm.corpus.formats.records import Record
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
@@ -275,9 +274,7 @@ def read_blocks(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[list
                 offset += len(block)
 
 
-def read_records(
-    path: Path, config: TextConfig, notes: Notes | None = None
-) -> Iterator[Record]:
+def read_records(path: Path, config: TextConfig, notes: Notes | None = None) -> Iterator[Record]:
     """Read the rows of a table or the records of JSON, in file order.
 
     Args:
@@ -292,6 +289,8 @@ def read_records(
     encoding = Encoding(config.encoding)
     file_format = format_of(path, config.format)
     if file_format is CorpusFormat.parquet:
+        from korlm.corpus.formats.parquet import read_parquet  # imports pyarrow
+
         return read_parquet(path, config, notes)
     if file_format is CorpusFormat.jsonl:
         return read_json_lines(path, read_lines(path, encoding), config, notes)
