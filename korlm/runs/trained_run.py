@@ -103,6 +103,11 @@ def load_run(folder: Path) -> TrainedRun:
                 f"{parts.folder}: a run of task={settings.task.name}, where a language model is "
                 f"needed; use python -m korlm.predict run={parts.folder}"
             )
+        if settings.corpus.reverse:
+            raise CheckpointError(
+                f"{parts.folder}: a language model of reversed text (corpus.reverse=true), which "
+                "only init=... of korlm.train can use"
+            )
         return build_model(settings.model, len(vocab), vocab.tokens)
 
     parts, model = load_model(folder, build)

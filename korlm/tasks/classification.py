@@ -76,7 +76,11 @@ class Classifier(Trainable):
         super().__init__()
         config = settings.task
         assert isinstance(config, ClassificationConfig)
-        self.encoder = build_encoder(settings.model, len(vocab), vocab.tokens, config.bidirectional)
+        self.encoder = build_encoder(
+            *(settings.model, len(vocab), vocab.tokens),
+            bidirectional=config.bidirectional,
+            pretrained=bool(settings.init),
+        )
         self.embedding = self.encoder.embedding
         self.pooling = SequencePooling(
             config.pooling, self.encoder.output_dim, config.bidirectional
