@@ -1,0 +1,1 @@
+"""Blocks (``nn.Module``) that only tasks use."""
