@@ -24,7 +24,6 @@ from korlm.corpus.containers import PACKED, STDIN, check_signature, opened
 from korlm.corpus.formats.conll import read_conll
 from korlm.corpus.formats.delimited import read_table
 from korlm.corpus.formats.json_files import read_json, read_json_lines
-from korlm.corpus.formats.parquet import read_parquet
 from korlm.corpus.formats.records import Record
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
@@ -278,10 +277,15 @@ def read_blocks(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[list
                 offset += len(block)
 
 
+<<<<<<< HEAD
 def read_records(
     path: Path, config: TextConfig, notes: Notes | None = None
 ) -> Iterator[Record]:
     """Read the rows of a table, the records of JSON or the sentences of CoNLL, in file order.
+=======
+def read_records(path: Path, config: TextConfig, notes: Notes | None = None) -> Iterator[Record]:
+    """Read the rows of a table or the records of JSON, in file order.
+>>>>>>> cls
 
     Args:
         path: of a tsv, csv, jsonl, json, parquet, conll or conllu file.
@@ -295,6 +299,8 @@ def read_records(
     encoding = Encoding(config.encoding)
     file_format = format_of(path, config.format)
     if file_format is CorpusFormat.parquet:
+        from korlm.corpus.formats.parquet import read_parquet  # imports pyarrow
+
         return read_parquet(path, config, notes)
     if file_format in (CorpusFormat.conll, CorpusFormat.conllu):
         return read_conll(path, read_lines(path, encoding), config, file_format)

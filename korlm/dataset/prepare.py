@@ -31,12 +31,12 @@ from korlm.dataset.fingerprint import (
     to_json_values,
     token_settings,
 )
-from korlm.dataset.labels import FOLDER as LABELS
 from korlm.dataset.numericalize import count_tokens, encode_split, spelling_nats
 from korlm.dataset.prepared import Prepared, open_prepared
-from korlm.dataset.shards import ShardCounts, shard_paths, split_counts
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.statistics.tokenization_report import summary, write_report
+from korlm.dataset.storage.labels import FOLDER as LABELS
+from korlm.dataset.storage.shards import ShardCounts, shard_paths, split_counts
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILE, tokenize_corpus
 from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab
 from korlm.tokenizers.analysis import NORMAL_STATUSES

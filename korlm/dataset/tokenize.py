@@ -21,10 +21,10 @@ from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import Source
 from korlm.corpus.splits import BlockSplit
 from korlm.corpus.validation import validate_corpus
-from korlm.dataset.labels import FOLDER as LABELS
-from korlm.dataset.labels import write_labels
-from korlm.dataset.shard_writer import ShardWriter
-from korlm.dataset.shards import shard_path
+from korlm.dataset.storage.labels import FOLDER as LABELS
+from korlm.dataset.storage.labels import write_labels
+from korlm.dataset.storage.shard_writer import ShardWriter
+from korlm.dataset.storage.shards import shard_path
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.tokenizers.registry import tokenizer_version, train_tokenizer
 from korlm.tokenizers.workers.line_cache import LineCache, map_cached

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from korlm.config import CorpusFormat, Quoting, Separator, TextConfig
-from korlm.corpus.formats.delimited import CELL_CHARS, find_quoting, find_separator
 from korlm.corpus.files import read_records
+from korlm.corpus.formats.delimited import CELL_CHARS, find_quoting, find_separator
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
 

@@ -136,7 +136,7 @@ def _leaves(node: Any, keys: list[str]) -> Iterator[Any]:
 def _texts(
     records: Iterable[_Record], path: Path, config: TextConfig, notes: Notes
 ) -> Iterator[Record]:
-    """Yield the texts, documents and annotations of records; raise or skip where there is no text."""
+    """Yield texts with documents and annotations; raise or skip where there is no text."""
     first_error: CorpusError | None = None
     num_read = 0
     for name, record, keys, parents in records:

@@ -1,1 +1,1 @@
-"""Metrics of tasks: pure functions."""
+"""Metrics of tasks."""
