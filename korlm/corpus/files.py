@@ -277,15 +277,8 @@ def read_blocks(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[list
                 offset += len(block)
 
 
-<<<<<<< HEAD
-def read_records(
-    path: Path, config: TextConfig, notes: Notes | None = None
-) -> Iterator[Record]:
-    """Read the rows of a table, the records of JSON or the sentences of CoNLL, in file order.
-=======
 def read_records(path: Path, config: TextConfig, notes: Notes | None = None) -> Iterator[Record]:
-    """Read the rows of a table or the records of JSON, in file order.
->>>>>>> cls
+    """Read the rows of a table, the records of JSON or the sentences of CoNLL, in file order.
 
     Args:
         path: of a tsv, csv, jsonl, json, parquet, conll or conllu file.

@@ -103,7 +103,9 @@ def spans_of(
             open_type = ""
     if strict and scheme is Scheme.bioes and labels and parse_label(labels[-1])[0] in "BI":
         kind = parse_label(labels[-1])[1]
-        raise LabelError(len(labels) - 1, f"{labels[-1]} ends the sentence; a span ends with E-{kind}")
+        raise LabelError(
+            len(labels) - 1, f"{labels[-1]} ends the sentence; a span ends with E-{kind}"
+        )
     return spans
 
 

@@ -72,4 +72,8 @@ def test_a_tokenizer_that_splits_otherwise() -> None:
 def test_long_words() -> None:
     text = "가" * 3000 + "갔다"
     tokens = [*["가"] * 3001, "았", "다"]
-    assert token_spans(text, tokens, [0] * len(tokens))[-3:] == [(3000, 3001), (3000, 3001), (3001, 3002)]
+    assert token_spans(text, tokens, [0] * len(tokens))[-3:] == [
+        (3000, 3001),
+        (3000, 3001),
+        (3001, 3002),
+    ]

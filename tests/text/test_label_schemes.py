@@ -21,11 +21,11 @@ SPANS = [LabeledSpan(0, 1, "A"), LabeledSpan(1, 3, "A"), LabeledSpan(4, 7, "B")]
 
 def test_conversion() -> None:
     bio = labels_of(SPANS, 8)
-    assert bio == "B-A B-A I-A O B-B I-B I-B O".split()
+    assert bio == ["B-A", "B-A", "I-A", "O", "B-B", "I-B", "I-B", "O"]
     bioes = labels_of(SPANS, 8, Scheme.bioes)
-    assert bioes == "S-A B-A E-A O B-B I-B E-B O".split()
+    assert bioes == ["S-A", "B-A", "E-A", "O", "B-B", "I-B", "E-B", "O"]
     io = labels_of(SPANS, 8, Scheme.io)
-    assert io == "I-A I-A I-A O I-B I-B I-B O".split()
+    assert io == ["I-A", "I-A", "I-A", "O", "I-B", "I-B", "I-B", "O"]
     assert spans_of(bio, strict=True) == SPANS == spans_of(bioes, Scheme.bioes, strict=True)
     assert spans_of(io, Scheme.io, strict=True) == [LabeledSpan(0, 3, "A"), SPANS[2]]
 

@@ -4,8 +4,8 @@ Each sentence becomes one line of text with a JSON list ``[[begin, end, label], 
 offsets. If all labels of a sentence are O or begin with B-, I-, E- or S-, the list holds its spans
 with their types; otherwise it holds every token with its label.
 
-- CoNLL: columns are separated by tabs or, in a line without tabs, by blanks. Lines before a sentence
-  that begin with ``#`` are comments, unless they have as many columns as the tokens.
+- CoNLL: columns are separated by tabs or, in a line without tabs, by blanks. Lines before a
+  sentence that begin with ``#`` are comments, unless they have as many columns as the tokens.
 - CoNLL-U: ten columns with names; comments, empty nodes and the words of a multiword token are
   handled as its documentation says, and the label of such a token joins those of its words by +.
 - KLUE's named entities: each sentence has a comment ``## id<tab>text``, and its tokens are the
@@ -24,7 +24,7 @@ from korlm.corpus.formats.records import Record
 from korlm.text.label_schemes import LabelError, Scheme, is_span_label, parse_label, spans_of
 from korlm.utils.errors import CorpusError
 
-CONLLU_COLUMNS = "id form lemma upos xpos feats head deprel deps misc".split()
+CONLLU_COLUMNS = ["id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc"]
 
 
 @dataclass

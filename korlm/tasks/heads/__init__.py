@@ -1,5 +1,1 @@
-<<<<<<< HEAD
 """Blocks (``nn.Module``) that only tasks use."""
-=======
-"""Modules between the encoder and the loss of a task."""
->>>>>>> cls

@@ -104,7 +104,9 @@ class LinearChainCRF(nn.Module):
 
         Arguments as in ``score``.
         """
-        return (self.log_partition(emissions, lengths) - self.score(emissions, labels, lengths)).sum()
+        return (
+            self.log_partition(emissions, lengths) - self.score(emissions, labels, lengths)
+        ).sum()
 
     def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
         """Compute the probability of each label at each position.

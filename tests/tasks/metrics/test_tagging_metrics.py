@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from korlm.tasks.metrics.tagging import accuracy_counts, scores_of, span_counts, spacing_counts
+from korlm.tasks.metrics.tagging import accuracy_counts, scores_of, spacing_counts, span_counts
 from korlm.text.label_schemes import Scheme, label_set, labels_of, spans_of
 
 TYPES = ["A", "B", "C"]
@@ -26,9 +26,7 @@ def test_spans_against_seqeval() -> None:
     gold = [random_labels(rng, rng.randint(1, 30)) for _ in range(50)]
     predicted = [
         labels_of(spans_of([a if rng.random() < 0.7 else b for a, b in pairs]), len(pairs))
-        for pairs in (
-            list(zip(line, random_labels(rng, len(line)), strict=True)) for line in gold
-        )
+        for pairs in (list(zip(line, random_labels(rng, len(line)), strict=True)) for line in gold)
     ]
     counts = sum(
         span_counts(spans_of(a), spans_of(b), TYPES) for a, b in zip(gold, predicted, strict=True)
@@ -46,8 +44,8 @@ def test_spans_against_seqeval() -> None:
 
 
 def test_spans_by_hand() -> None:
-    gold = spans_of("B-A I-A O B-B B-C".split())
-    predicted = spans_of("B-A O O B-B B-A".split())
+    gold = spans_of(["B-A", "I-A", "O", "B-B", "B-C"])
+    predicted = spans_of(["B-A", "O", "O", "B-B", "B-A"])
     counts = span_counts(gold, predicted, TYPES)
     assert counts.tolist() == [[0, 2, 1], [1, 1, 1], [0, 0, 1]]
     assert scores_of(counts)[:3] == pytest.approx((1 / 3, 1 / 3, 1 / 3))
