@@ -10,20 +10,24 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from korlm.config import TrainSettings
 from korlm.dataset.batches import Batch, Batches
 from korlm.dataset.prepared import Prepared
+from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import Vocab
 from korlm.models.base import TrainingLoss
 from korlm.modules.state import State
 from korlm.modules.trainable import Trainable
+from korlm.runs.trained_run import RunParts
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.utils.errors import CheckpointError
 from korlm.utils.memory import peak_memory_mb, reset_peak_memory
 
 
@@ -62,6 +66,24 @@ class PassMeter:
 
 
 ModelT = TypeVar("ModelT", bound=Trainable)
+
+
+class Predictor(ABC):
+    """What a trained model of a task says about texts.
+
+    Attributes:
+        schema: columns of a prediction.
+    """
+
+    schema: pa.Schema
+
+    @abstractmethod
+    def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
+        """Return a prediction for each line, in order, blank lines included.
+
+        Args:
+            lines: the lines, tokenized as the training text was.
+        """
 
 
 class Task(ABC, Generic[ModelT]):
@@ -121,6 +143,23 @@ class Task(ABC, Generic[ModelT]):
             vocab: of the prepared corpus.
             labels: the task's attribute of this name.
         """
+
+    @classmethod
+    def build_predictor(cls, run: RunParts, model: Any, device: torch.device) -> Predictor:
+        """Return what korlm.predict uses.
+
+        Args:
+            run: the contents of the run.
+            model: of ``build_model``, on ``device``, in evaluation mode.
+            device: of the model.
+
+        Raises:
+            CheckpointError: korlm.predict does not apply to this task.
+        """
+        raise CheckpointError(
+            f"{run.folder}: a run of task={run.settings.task.name}, to which korlm.predict does "
+            "not apply; a language model is used by korlm.score, korlm.generate and korlm.rescore"
+        )
 
     @classmethod
     def find_labels(cls, settings: TrainSettings, prepared: Prepared) -> tuple[str, ...]:

@@ -8,23 +8,33 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from korlm.config import ClassificationConfig, ClassWeights, TrainSettings
-from korlm.dataset.batches import Batch, Batches, RankBatches, sentence_bounds
+from korlm.dataset.batches import (
+    Batch,
+    Batches,
+    RankBatches,
+    bucket_by_length,
+    sentence_bounds,
+)
 from korlm.dataset.example_batches import ExampleBatches, pad
 from korlm.dataset.prepared import Prepared
-from korlm.dataset.vocab import Vocab
+from korlm.dataset.text_encoder import EncodedText
+from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.models.base import TrainingLoss
 from korlm.modules.encoder import build_encoder
 from korlm.modules.state import State
 from korlm.modules.trainable import Trainable
-from korlm.tasks.base import PassMeter, Task
+from korlm.runs.trained_run import RunParts
+from korlm.tasks.base import PassMeter, Predictor, Task
 from korlm.tasks.heads.pooling import SequencePooling
 from korlm.tasks.metrics.classification import (
     NUM_BINS,
@@ -43,6 +53,7 @@ from korlm.utils.errors import CorpusError
 from korlm.utils.torch_backend import tf32
 
 MAX_CLASSES = 1000
+PREDICTION_BATCH = 64  # texts
 SAMPLES = 8  # texts that TensorBoard shows
 MAX_PLOTTED = 30  # classes of a confusion matrix in TensorBoard
 
@@ -178,6 +189,13 @@ class ClassificationTask(Task[Classifier]):
         """See ``Task.build_model``."""
         return Classifier(settings, vocab, len(labels))
 
+    @classmethod
+    def build_predictor(
+        cls, run: RunParts, model: Classifier, device: torch.device
+    ) -> ClassPredictor:
+        """See ``Task.build_predictor``."""
+        return ClassPredictor(run.labels, model, device)
+
     def _batches(self, split: str, batch_size: int, seed: int | None) -> Batches:
         """Return this process's rows of the batches of a split, shuffled if there is a seed."""
         targets = self._targets[split]
@@ -268,3 +286,43 @@ class ClassificationTask(Task[Classifier]):
         if self.confusion is None or len(self.labels) > MAX_PLOTTED:
             return {}
         return {"confusion": confusion_matrix_image(self.confusion.numpy(), self.labels)}
+
+
+class ClassPredictor(Predictor):
+    """Predicts a label and the probabilities of all classes, calibrated on valid.
+
+    A blank text is read as the end of a sentence alone.
+
+    Args:
+        labels: of the C classes.
+        model: on ``device``, in evaluation mode.
+        device: of the model.
+    """
+
+    def __init__(self, labels: Sequence[str], model: Classifier, device: torch.device) -> None:
+        self.labels, self.model, self.device = labels, model, device
+        fields = [("label", pa.string()), ("probability", pa.float64())]
+        self.schema = pa.schema([*fields, *((f"p_{label}", pa.float64()) for label in labels)])
+
+    @torch.inference_mode()
+    def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
+        """See ``Predictor.predict``."""
+        limit = self.model.max_length
+        texts = np.split(lines.ids, np.cumsum(lines.lengths)[:-1]) if len(lines.lengths) else []
+        sequences = [shorten(ids if len(ids) else np.array([EOS_ID]), limit) for ids in texts]
+        probs = torch.empty(len(sequences), len(self.labels), dtype=torch.float64)
+        lengths = np.array([len(ids) for ids in sequences], dtype=np.int64)
+        with tf32(False):
+            for rows in bucket_by_length(lengths, PREDICTION_BATCH, None, 0):
+                inputs, row_lengths = pad([sequences[row] for row in rows])
+                logits = self.model(inputs.to(self.device), row_lengths) / self.model.temperature
+                probs[torch.from_numpy(rows)] = logits.double().softmax(-1).cpu()
+        best = probs.argmax(-1).tolist()
+        return [
+            {
+                "label": self.labels[index],
+                "probability": row[index],
+                **{f"p_{label}": p for label, p in zip(self.labels, row, strict=True)},
+            }
+            for index, row in zip(best, probs.tolist(), strict=True)
+        ]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from korlm.utils.plotting import labels as drawable_labels
 from korlm.utils.plotting import styled
 
 Image = npt.NDArray[np.uint8]  # (height, width, 3)
@@ -30,9 +31,9 @@ def confusion_matrix_image(counts: npt.NDArray[Any], labels: Sequence[str]) -> I
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         axes.grid(False)
         axes.set(xlabel="prediction", ylabel="label")
-        ticks = range(len(labels))
-        axes.set_xticks(ticks, labels, rotation=90 if len(labels) > 5 else 0)
-        axes.set_yticks(ticks, labels)
+        ticks, names = range(len(labels)), drawable_labels(labels, "label")
+        axes.set_xticks(ticks, names, rotation=90 if len(labels) > 5 else 0)
+        axes.set_yticks(ticks, names)
         for (row, column), share in np.ndenumerate(shares):
             color = "white" if share > 0.5 else "black"
             axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=color)

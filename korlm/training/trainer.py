@@ -258,7 +258,7 @@ class Trainer:
 
 
 def _short(value: float) -> str:
-    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}"
+    return f"{value:.2f}" if abs(value) > 1 else f"{value:.4f}"
 
 
 @dataclass

@@ -26,7 +26,7 @@ ROWS = [
 
 def read(path: Path, text: str = "text", notes: Notes | None = None, **settings: Any) -> list[str]:
     config = TextConfig(text_column=text, **settings)
-    return [row for row, _ in read_records(path, config, notes)]
+    return [record.text for record in read_records(path, config, notes)]
 
 
 def error_of(path: Path, text: str = "text", **settings: Any) -> str:

@@ -28,7 +28,7 @@ ORDER = [
     {"evaluation"},
     {"generation"},
     {"tasks"},
-    {"training"},
+    {"training", "prediction"},
     {"rescoring", "exporting", "serving", "reporting"},
     {"cli"},
     {"sweeps"},
