@@ -30,6 +30,8 @@ class CorpusFormat(enum.Enum):
     jsonl = "jsonl"
     json = "json"
     parquet = "parquet"
+    conll = "conll"
+    conllu = "conllu"
 
 
 class Encoding(enum.Enum):

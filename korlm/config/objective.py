@@ -23,11 +23,23 @@ KEYS: dict[str, tuple[str, ...]] = {
         *("num_examples", "loss", "accuracy", "macro_f1", "expected_calibration_error"),
         *("temperature", "examples_per_second", "seconds", "peak_memory_mb"),
     ),
+    "tagging": (
+        *("num_examples", "num_labels", "loss", "f1", "precision", "recall"),
+        *("accuracy", "accuracy_unknown"),
+        *("examples_per_second", "seconds", "peak_memory_mb"),
+    ),
 }
 
-DEFAULTS = {LANGUAGE_MODELING: "valid.perplexity", "classification": "valid.accuracy"}
+DEFAULTS = {
+    LANGUAGE_MODELING: "valid.perplexity",
+    "classification": "valid.accuracy",
+    "tagging": "valid.f1",
+}
 
-LARGER_IS_BETTER = ("tokens_per_second", "examples_per_second", "accuracy", "macro_f1")
+LARGER_IS_BETTER = (
+    *("tokens_per_second", "examples_per_second"),
+    *("accuracy", "accuracy_unknown", "macro_f1", "f1", "precision", "recall"),
+)
 
 
 def default_objective(task: str) -> str:
