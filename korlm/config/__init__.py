@@ -27,6 +27,7 @@ from korlm.config.commands.train import *
 from korlm.config.data import *
 from korlm.config.model import *
 from korlm.config.sweeps import *
+from korlm.config.task import *
 from korlm.config.training import *
 from korlm.config.validation import *
 

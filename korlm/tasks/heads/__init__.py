@@ -1,0 +1,1 @@
+"""Blocks of the networks of single tasks, on top of the encoder."""
