@@ -3,6 +3,28 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
+from typing import ClassVar
+
+from korlm.config.registry import register
+from korlm.config.validation import MISSING, Group, setting
+
+
+class Pooling(enum.Enum):
+    """Ways to turn the hidden states of a text into one vector."""
+
+    last = "last"
+    max = "max"
+    mean = "mean"
+    concat = "concat"
+    attention = "attention"
+
+
+class ClassWeights(enum.Enum):
+    """Weights of the classes in the loss."""
+
+    equal = "equal"
+    balanced = "balanced"
 
 
 class AttentionScore(enum.Enum):
@@ -14,8 +36,120 @@ class AttentionScore(enum.Enum):
 
 
 class ForcingSchedule(enum.Enum):
-    """Course of the teacher forcing ratio over a training."""
+    """Courses of the teacher forcing ratio."""
 
     constant = "constant"
     linear = "linear"
     inverse_sigmoid = "inverse_sigmoid"
+
+
+class DecodedMetric(enum.Enum):
+    """Metrics of decoded texts."""
+
+    exact_match = "exact_match"
+    cer = "cer"
+    chrf = "chrf"
+    bleu = "bleu"
+
+
+@dataclass
+class TaskConfig(Group):
+    """Settings that all tasks have."""
+
+    _group: ClassVar[str] = "task"
+
+    name: str = setting(MISSING, "Name of the task; the group selects it.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_name()
+
+
+@register("task", "language_modeling", builds="korlm.tasks.language_modeling:LanguageModelingTask")
+@dataclass
+class LanguageModelingConfig(TaskConfig):
+    """Predict each token from the tokens before it."""
+
+
+@dataclass
+class EncoderTaskConfig(TaskConfig):
+    """Settings of the tasks that read a whole text before they answer."""
+
+    bidirectional: bool = setting(
+        True, "Read the text in both directions; hidden units are per direction."
+    )
+
+
+@register("task", "classification", builds="korlm.tasks.classification:ClassificationTask")
+@dataclass
+class ClassificationConfig(EncoderTaskConfig):
+    """Assign one of several classes to a text; corpus.label_column names the column of labels."""
+
+    pooling: Pooling = setting(
+        Pooling.concat,
+        "Vector of a text: the last state of each direction, the maximum or the mean over time, "
+        "concat: all three (Howard and Ruder 2018), or attention (Yang et al. 2016).",
+    )
+    class_weights: ClassWeights = setting(
+        ClassWeights.equal,
+        "balanced: each class has the same total weight in the training loss.",
+    )
+    label_smoothing: float = setting(
+        0.0,
+        "Probability that is spread over all classes (Szegedy et al. 2016), in training.",
+        min=0,
+        below=1,
+    )
+    max_length: int = setting(
+        1000, "Longer texts keep their first and last tokens.", unit="tokens", min=2
+    )
+
+
+@register("task", "seq2seq", builds="korlm.tasks.seq2seq:Seq2SeqTask")
+@dataclass
+class Seq2SeqConfig(EncoderTaskConfig):
+    """Write a text for a given one; corpus.target_column names the column of texts to write."""
+
+    share_embedding: bool = setting(
+        True, "Use one embedding matrix for the tokens of sources and targets."
+    )
+    attention: AttentionScore = setting(
+        AttentionScore.general,
+        "additive (Bahdanau et al. 2015), general or dot (Luong et al. 2015).",
+    )
+    input_feeding: bool = setting(
+        False,
+        "The decoder also reads its last attentional vector (Luong et al. 2015); training is then "
+        "slower.",
+    )
+    teacher_forcing: float = setting(
+        1.0,
+        "Probability of reading the given token in training instead of the model's own; with a "
+        "schedule, that at its end.",
+        min=0,
+        max=1,
+    )
+    forcing_schedule: ForcingSchedule = setting(
+        ForcingSchedule.constant,
+        "Course of that probability from 1 to teacher_forcing (Bengio et al. 2015).",
+    )
+    label_smoothing: float = setting(
+        0.0,
+        "Probability that is spread over all tokens (Szegedy et al. 2016), in training.",
+        min=0,
+        below=1,
+    )
+    num_beams: int = setting(5, "Texts that the search keeps at each length; 1: greedy.", min=1)
+    length_penalty: float = setting(
+        0.0, "Alpha of the length penalty of Wu et al. 2016; larger favors long texts.", min=0
+    )
+    coverage_penalty: float = setting(0.0, "Beta of the coverage penalty of the same paper.", min=0)
+    max_length_ratio: float = setting(
+        2.0, "Tokens of a written text at most, per token of the source, plus 10.", above=0
+    )
+    select_by: DecodedMetric = setting(
+        DecodedMetric.exact_match, "Metric of decoded valid texts that selects the best model."
+    )
+    max_length: int = setting(
+        200, "Tokens of a source or target at most; longer pairs are left out of training.", min=1
+    )
