@@ -1,1 +1,1 @@
-"""Blocks of the networks of single tasks, on top of the encoder."""
+"""Modules between the encoder and the loss of a task."""

@@ -1,1 +1,1 @@
-"""Metrics of tasks, as functions of plain values."""
+"""Metrics of tasks."""
