@@ -23,11 +23,28 @@ KEYS: dict[str, tuple[str, ...]] = {
         *("num_examples", "loss", "accuracy", "macro_f1", "expected_calibration_error"),
         *("temperature", "examples_per_second", "seconds", "peak_memory_mb"),
     ),
+    "seq2seq": (
+        *("num_examples", "num_tokens", "loss", "perplexity"),
+        *("exact_match", "cer", "chrf", "bleu"),
+        *("examples_per_second", "seconds", "peak_memory_mb"),
+    ),
 }
 
-DEFAULTS = {LANGUAGE_MODELING: "valid.perplexity", "classification": "valid.accuracy"}
+DEFAULTS = {
+    LANGUAGE_MODELING: "valid.perplexity",
+    "classification": "valid.accuracy",
+    "seq2seq": "valid.exact_match",
+}
 
-LARGER_IS_BETTER = ("tokens_per_second", "examples_per_second", "accuracy", "macro_f1")
+LARGER_IS_BETTER = (
+    "tokens_per_second",
+    "examples_per_second",
+    "accuracy",
+    "macro_f1",
+    "exact_match",
+    "chrf",
+    "bleu",
+)
 
 
 def default_objective(task: str) -> str:

@@ -151,5 +151,8 @@ class Seq2SeqConfig(EncoderTaskConfig):
         DecodedMetric.exact_match, "Metric of decoded valid texts that selects the best model."
     )
     max_length: int = setting(
-        200, "Tokens of a source or target at most; longer pairs are left out of training.", min=1
+        200,
+        "Longer sources and targets, and the pairs they belong to, are left out of training.",
+        unit="tokens",
+        min=1,
     )
