@@ -329,8 +329,11 @@ class Seq2SeqTask(Task[Seq2Seq]):
             **meter.metrics(len(pairs), "examples"),
         }
 
+    def _tokens(self, ids: Sequence[int]) -> list[str]:
+        return [self.prepared.vocab.tokens[i] for i in ids]
+
     def _detokenize(self, ids: Sequence[int]) -> str:
-        return self._detokenizer.detokenize([self.prepared.vocab.tokens[i] for i in ids])
+        return self._detokenizer.detokenize(self._tokens(ids))
 
     def warnings(self, total_steps: int) -> list[str]:
         """See ``Task.warnings``."""
@@ -367,9 +370,7 @@ class Seq2SeqTask(Task[Seq2Seq]):
             ((best,),) = search(model, memory, state, [len(pair.source)], self.config)
             targets = torch.tensor([[*best.ids, EOS_ID]], device=self.device)
             weights = model.decode(memory, state, targets).weights[0].float().cpu().numpy()
-            source, target = (
-                [self.prepared.vocab.tokens[i] for i in ids.tolist()] for ids in (inputs, targets)
-            )
+            source, target = (self._tokens(ids[0].tolist()) for ids in (inputs, targets))
             images[f"attention/{number}"] = attention_image(weights, source, target)
         return images
 
