@@ -22,6 +22,7 @@ import torch
 
 from korlm.corpus.files import read_lines
 from korlm.generation.completion import MAX_EXPANSIONS, Completer
+from korlm.runs.trained_run import load_run
 from korlm.text.keyboard import keys_of
 
 

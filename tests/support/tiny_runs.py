@@ -29,6 +29,7 @@ from korlm.config import (
     TrainSettings,
     VocabConfig,
 )
+from korlm.config.objective import default_objective
 from korlm.config.serialization import settings_from_plain
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
@@ -40,7 +41,7 @@ from korlm.utils.errors import Interrupted
 Make = Callable[..., TrainSettings]
 
 # What a clock or the system decides, not the model.
-MEASURED = {"tokens_per_second", "seconds", "peak_memory_mb"}
+MEASURED = {"tokens_per_second", "examples_per_second", "seconds", "peak_memory_mb"}
 
 OPTIMIZERS: dict[str, OptimizerConfig] = {
     "adamw": AdamConfig(name="adamw", lr=0.02, weight_decay=0.01),
@@ -112,7 +113,9 @@ def make_settings(
         "schedule": ScheduleConfig(name="constant"),
         "trainer": TrainerConfig(**few),
     }
-    return TrainSettings(**{**settings, **parts})
+    settings |= parts
+    settings.setdefault("objective", default_objective(settings["task"].name))
+    return TrainSettings(**settings)
 
 
 @dataclasses.dataclass
