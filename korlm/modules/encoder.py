@@ -183,16 +183,23 @@ class PairedEncoder(nn.Module):
         )
 
     def forward(
-        self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None
+        self,
+        ids: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+        features: Tensor | None = None,
+        needs_state: bool = True,
     ) -> EncoderOutput:
         """Encode a batch; see ``RecurrentEncoder.forward``."""
         states: list[State | None] = [None, None]
         if state is not None:
             half = len(self.forward_encoder.initial_state(1))
             states = [state[:half], state[half:]]
-        ahead = self.forward_encoder(ids, states[0], lengths)
+        ahead = self.forward_encoder(ids, states[0], lengths, features, needs_state)
         reversed_ids = _reverse(ids.t()[..., None], lengths)[..., 0].t()
-        back = self.backward_encoder(reversed_ids, states[1], lengths)
+        if features is not None:
+            features = _reverse(features.transpose(0, 1), lengths).transpose(0, 1)
+        back = self.backward_encoder(reversed_ids, states[1], lengths, features, needs_state)
 
         def join(forward: Tensor, backward: Tensor) -> Tensor:
             restored = _reverse(backward.transpose(0, 1), lengths).transpose(0, 1)

@@ -27,7 +27,7 @@ from korlm.modules.state import State
 from korlm.modules.trainable import Trainable
 from korlm.runs.trained_run import RunParts
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
-from korlm.utils.errors import CheckpointError
+from korlm.utils.errors import CheckpointError, ConfigError
 from korlm.utils.memory import peak_memory_mb, reset_peak_memory
 
 
@@ -85,6 +85,17 @@ class Predictor(ABC):
             lines: the lines, tokenized as the training text was.
         """
 
+    def set_num_best(self, number: int) -> None:
+        """Set the number of texts to write for each line; 1 by default.
+
+        Raises:
+            ConfigError: the task writes no texts, or its search finds fewer.
+        """
+        if number > 1:
+            raise ConfigError(
+                f"num_best={number}: only a run of task=seq2seq has several predictions of a line"
+            )
+
 
 class Task(ABC, Generic[ModelT]):
     """Batches, loss and metrics that a model is trained with.
@@ -110,9 +121,9 @@ class Task(ABC, Generic[ModelT]):
         labels: the labels that the model predicts; stored in checkpoints.
     """
 
-    monitor: ClassVar[str] = "loss"
-    higher_is_better: ClassVar[bool] = False
-    headline: ClassVar[str] = "loss"
+    monitor: str = "loss"
+    higher_is_better: bool = False
+    headline: str = "loss"
     train_headline: ClassVar[str] = "loss"
     unit: ClassVar[str] = "tokens"
     charts: ClassVar[tuple[str, ...]] = ("loss",)
@@ -169,6 +180,14 @@ class Task(ABC, Generic[ModelT]):
             KorlmError: the corpus has no labels, or not those that the task needs.
         """
         return ()
+
+    def begin_step(self, step: int, total_steps: int) -> None:
+        """Called before each training step, for schedules of the task's own.
+
+        Args:
+            step: optimizer steps done.
+            total_steps: of the whole run.
+        """
 
     @abstractmethod
     def training_loss(self, model: ModelT, batch: Batch, state: State | None) -> TrainingLoss:

@@ -100,7 +100,7 @@ class Classifier(Trainable):
             inputs: int64 (B, T).
             lengths: int64 (B,) on the CPU, tokens of each row; None: T.
         """
-        encoded = self.encoder(inputs, lengths=lengths)
+        encoded = self.encoder(inputs, lengths=lengths, needs_state=False)
         logits: Tensor = self.output(self.pooling(encoded.output, lengths))
         return logits.float()
 

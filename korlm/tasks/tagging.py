@@ -80,10 +80,9 @@ class Tagger(Trainable):
             self.pairs = nn.Embedding(config.pair_buckets, config.pair_dim)
             nn.init.uniform_(self.pairs.weight, -0.1, 0.1)
         self.encoder = build_encoder(
-            settings.model,
-            len(vocab),
-            vocab.tokens,
-            config.bidirectional,
+            *(settings.model, len(vocab), vocab.tokens),
+            bidirectional=config.bidirectional,
+            pretrained=bool(settings.init),
             feature_dim=2 * config.pair_dim,
         )
         self.embedding = self.encoder.embedding

@@ -163,6 +163,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * self._layer_factor(group.get("depth", 0))
         self.model.train()
+        self.task.begin_step(progress.step, self.total_steps)
         batch = batch.to(self.device)
         if len(batch.inputs):
             with autocast(self.device, self.bf16):
