@@ -96,7 +96,13 @@ class LanguageModelingConfig(TaskConfig):
 
 @dataclass
 class EncoderTaskConfig(TaskConfig):
-    """Settings of the tasks that read a whole text before they answer."""
+    """Settings of the tasks that read a whole text before they answer.
+
+    Attributes:
+        starts_from_language_model: whether the setting ``init`` applies to the task.
+    """
+
+    starts_from_language_model: ClassVar[bool] = True
 
     bidirectional: bool = setting(
         True, "Read the text in both directions; hidden units are per direction."
@@ -182,6 +188,8 @@ class TaggingConfig(EncoderTaskConfig):
 @dataclass
 class Seq2SeqConfig(EncoderTaskConfig):
     """Write a text for a given one; corpus.target_column names the column of texts to write."""
+
+    starts_from_language_model: ClassVar[bool] = False
 
     share_embedding: bool = setting(
         True, "Use one embedding matrix for the tokens of sources and targets."

@@ -188,6 +188,20 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     return [str(folder) for folder in folders]
 
 
+def own_corpus(run: RunParts) -> Path:
+    """Return the folder of the prepared corpus that a run was trained on.
+
+    Raises:
+        PreparedError: it does not exist.
+    """
+    if not run.prepared.is_dir():
+        raise PreparedError(
+            f"{run.prepared}: the prepared corpus of {run.folder} does not exist; give its new "
+            "path with prepared=DIR, or prepare the same text again"
+        )
+    return run.prepared
+
+
 def open_text(run: TrainedRun, folder: Path | None) -> Prepared:
     """Open the prepared corpus of a run.
 
@@ -200,12 +214,7 @@ def open_text(run: TrainedRun, folder: Path | None) -> Prepared:
         VocabError: it has another vocabulary.
     """
     if folder is None:
-        if not run.prepared.is_dir():
-            raise PreparedError(
-                f"{run.prepared}: the prepared corpus of {run.folder} does not exist; give its "
-                "new path with prepared=DIR, or prepare the same text again"
-            )
-        return open_prepared(run.prepared, run.fingerprint)
+        return open_prepared(own_corpus(run), run.fingerprint)
     prepared = open_prepared(folder)
     check_same_vocab(f"run={run.folder}", run.vocab, f"prepared={folder}", prepared.vocab)
     return prepared

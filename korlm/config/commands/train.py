@@ -78,7 +78,7 @@ class TrainSettings(CorpusSettings):
             raise ConfigError(
                 f"model={self.model.name}: task={self.task.name} needs model=lstm, gru or rnn"
             )
-        if self.init and not isinstance(self.task, EncoderTaskConfig):
+        if self.init and not getattr(self.task, "starts_from_language_model", False):
             self._fail("init", f"task={self.task.name} cannot start from a language model")
         if len(self.init) > 2:
             self._fail("init", "at most two runs: a forward and a backward language model")
