@@ -34,12 +34,27 @@ from korlm.text.label_schemes import LabeledSpan, Scheme
 from korlm.tokenizers.analysis import Span
 from korlm.utils.errors import ConfigError, CorpusError, PreparedError
 
-WORDS = {"나는": "N", "너는": "N", "집에": "N", "간다": "V", "잔다": "V", "참": "A", "잘": "A", ".": "S"}
+WORDS = {
+    "나는": "N",
+    "너는": "N",
+    "집에": "N",
+    "간다": "V",
+    "잔다": "V",
+    "참": "A",
+    "잘": "A",
+    ".": "S",
+}
 SENTENCES = [
     *("나는 집에 간다 .", "너는 참 잘 잔다 .", "나는 잘 간다 .", "잔다 .", "너는 집에 간다"),
     *("참 잘 간다 .", "나는 잔다 .", "너는 간다 .", "집에 간다 .", "나는 참 잘 잔다"),
 ]
-NAMES = ["<홍길동:PS>이 <서울:LC>로", "<서울:LC>", "나는 <김 씨:PS>다", "없다", "<김 씨:PS><서울:LC>"]
+NAMES = [
+    "<홍길동:PS>이 <서울:LC>로",
+    "<서울:LC>",
+    "나는 <김 씨:PS>다",
+    "없다",
+    "<김 씨:PS><서울:LC>",
+]
 
 
 def write(folder: Path, text: str, ending: str) -> dict[str, list[str]]:
@@ -99,9 +114,7 @@ def settings_of(
 ) -> TrainSettings:
     config = TaggingConfig(name="tagging", labels=labels, **task)
     model = LSTMConfig(name="lstm", embedding_dim=16, hidden_dim=16, num_layers=1)
-    return make_settings(
-        prepared, {"epochs": epochs}, model=model, task=config, objective="valid.f1"
-    )
+    return make_settings(prepared, {"epochs": epochs}, model=model, task=config)
 
 
 def learn(
@@ -222,7 +235,9 @@ def test_errors(tmp_path: Path) -> None:
     prepared = spans(tmp_path / "c")
     with pytest.raises(CorpusError, match=r"has no label for .*task.labels=spans"):
         start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
-    prepared = prepare_text(tmp_path / "d", "text\tlabel\n가\tA\n나\tB\n", ".tsv", label_column="label")
+    prepared = prepare_text(
+        tmp_path / "d", "text\tlabel\n가\tA\n나\tB\n", ".tsv", label_column="label"
+    )
     with pytest.raises(CorpusError, match=r"line 1 of train has the label 'A', not a list of"):
         start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
     prepared = prepare_text(tmp_path / "e", "가\tA\n", ".conll", label_column="2")

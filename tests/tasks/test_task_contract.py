@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from korlm.config import (
     LSTMConfig,
     Pooling,
     RNNConfig,
+    TaggingConfig,
+    TagHead,
+    TagLabels,
     TokenizerConfig,
     TrainSettings,
     VocabConfig,
@@ -34,6 +38,13 @@ REVIEWS = [
     *(("그저 그렇다", "보통"), ("보통이다", "보통")),
 ]
 
+NAMES = [
+    *(("홍길동이 온다", [[0, 3, "PS"]]), ("서울로 간다", [[0, 2, "LC"]]), ("비가 온다", [])),
+    *(("나는 홍길동이다", [[3, 6, "PS"]]), ("홍길동", [[0, 3, "PS"]]), ("서울", [[0, 2, "LC"]])),
+    *(("집에 간다", []), ("누가 서울로", [[3, 5, "LC"]]), ("없다", []), ("또 없다", [])),
+]
+TAGS = [(text, [[0, 1, "A"], [1, len(text), "B"]]) for text, _ in NAMES]
+
 
 def prepare_table(folder: Path, rows: list[tuple[str, str]], **columns: str) -> Prepared:
     """Prepare a table whose rows are train, valid and test."""
@@ -46,6 +57,10 @@ def prepare_table(folder: Path, rows: list[tuple[str, str]], **columns: str) -> 
         files[split] = [str(path)]
     corpus = CorpusConfig(name="tiny", **files, **columns)
     return prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), folder)
+
+
+def as_json(rows: list[tuple[str, Any]]) -> list[tuple[str, str]]:
+    return [(text, json.dumps(label)) for text, label in rows]
 
 
 @dataclasses.dataclass
@@ -64,6 +79,24 @@ TASKS = {
         ClassificationConfig(name="classification"),
         [text for text, _ in REVIEWS],
         lambda metrics: metrics["accuracy"] == 1.0,
+    ),
+    "tags": TaskCase(
+        lambda folder: prepare_table(folder, as_json(TAGS), label_column="annotation"),
+        TaggingConfig(name="tagging"),
+        [text for text, _ in TAGS],
+        lambda metrics: metrics["accuracy"] == 1.0,
+    ),
+    "spans": TaskCase(
+        lambda folder: prepare_table(folder, as_json(NAMES), label_column="annotation"),
+        TaggingConfig(name="tagging", labels=TagLabels.spans, pair_dim=4),
+        [text for text, _ in NAMES],
+        lambda metrics: metrics["f1"] == 1.0,
+    ),
+    "spaces": TaskCase(
+        lambda folder: prepare_table(folder, REVIEWS),
+        TaggingConfig(name="tagging", labels=TagLabels.spaces, head=TagHead.softmax),
+        [text.replace(" ", "") for text, _ in REVIEWS],
+        lambda metrics: metrics["f1"] == 1.0,
     ),
 }
 
