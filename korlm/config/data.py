@@ -131,7 +131,9 @@ class TextConfig(Group):
         "empty: each row is one, in .json each item of the outermost list on the path of the text.",
     )
     label_column: str = setting(
-        "", "Column or JSON key of the label, for task=classification; empty: none."
+        "",
+        "Column or JSON key of the label, for task=classification and tagging; a number counts "
+        "columns from 1 in CoNLL files, which have no header; empty: none.",
     )
     target_column: str = setting(
         "", "Column or JSON key of the target text, for task=seq2seq; empty: none."
