@@ -57,7 +57,7 @@ from korlm.utils.torch_backend import tf32
 
 PREDICTION_BATCH = 64  # texts
 SAMPLES = 8  # pairs that TensorBoard shows
-PLOTS = 3  # pairs whose attention TensorBoard shows
+PLOTS = 2  # pairs whose attention TensorBoard shows
 EXTRA_LENGTH = 10  # see ``Seq2SeqConfig.max_length_ratio``
 
 

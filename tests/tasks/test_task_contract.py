@@ -19,6 +19,7 @@ from korlm.config import (
     LSTMConfig,
     Pooling,
     RNNConfig,
+    Seq2SeqConfig,
     TokenizerConfig,
     TrainSettings,
     VocabConfig,
@@ -32,6 +33,13 @@ REVIEWS = [
     *(("좋다", "긍정"), ("정말 좋다", "긍정"), ("참 재미있는 영화다", "긍정"), ("또 보자", "긍정")),
     *(("싫다", "부정"), ("정말 싫다", "부정"), ("참 지루한 영화다", "부정"), ("졸리다", "부정")),
     *(("그저 그렇다", "보통"), ("보통이다", "보통")),
+]
+
+
+NAMES = [
+    *(("paris", "파리"), ("rome", "로마"), ("new york", "뉴욕"), ("berlin", "베를린")),
+    *(("tokyo", "도쿄"), ("madrid", "마드리드"), ("cairo", "카이로"), ("oslo", "오슬로")),
+    *(("lima", "리마"), ("hong kong", "홍 콩")),
 ]
 
 
@@ -64,6 +72,18 @@ TASKS = {
         ClassificationConfig(name="classification"),
         [text for text, _ in REVIEWS],
         lambda metrics: metrics["accuracy"] == 1.0,
+    ),
+    "seq2seq": TaskCase(
+        lambda folder: prepare_table(folder, NAMES, target_column="annotation"),
+        Seq2SeqConfig(name="seq2seq"),
+        [source for source, _ in NAMES],
+        lambda metrics: metrics["exact_match"] == 1.0 and metrics["cer"] == 0.0,
+    ),
+    "seq2seq_sampled": TaskCase(  # no step reads the given tokens alone, and each reads the last
+        lambda folder: prepare_table(folder, NAMES, target_column="annotation"),
+        Seq2SeqConfig(name="seq2seq", teacher_forcing=0.8, input_feeding=True, num_beams=2),
+        [source for source, _ in NAMES],
+        lambda metrics: metrics["exact_match"] == 1.0,
     ),
 }
 
