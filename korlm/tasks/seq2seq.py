@@ -58,7 +58,7 @@ from korlm.utils.torch_backend import tf32
 
 PREDICTION_BATCH = 64  # texts
 SAMPLES = 8  # pairs that TensorBoard shows
-PLOTS = 3  # pairs whose attention TensorBoard shows
+PLOTS = 2  # pairs whose attention TensorBoard shows
 EXTRA_LENGTH = 10  # see ``Seq2SeqConfig.max_length_ratio``
 
 
@@ -235,6 +235,12 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         """See ``Task.build_model``."""
         assert isinstance(settings.model, RecurrentConfig)
         assert isinstance(settings.task, Seq2SeqConfig)
+        is_dot = settings.task.attention is AttentionScore.dot
+        if is_dot and settings.task.bidirectional and settings.model.hidden_dim % 2:
+            raise ConfigError(
+                f"model.hidden_dim={settings.model.hidden_dim}: must be even for "
+                "task.attention=dot, where each direction of the last encoder layer has half of it"
+            )
         return Seq2Seq(settings.model, settings.task, len(vocab), vocab.tokens)
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from korlm.config import (
     LSTMConfig,
     Seq2SeqConfig,
     TaggingConfig,
+    TagHead,
     TagLabels,
     TokenizerConfig,
     TrainSettings,
@@ -53,26 +55,21 @@ class TaskCase:
     is_learned: Callable[[dict[str, float]], bool]
 
 
+NAMES = [
+    *(("홍길동이 온다", [[0, 3, "PS"]]), ("서울로 간다", [[0, 2, "LC"]]), ("비가 온다", [])),
+    *(("나는 홍길동이다", [[3, 6, "PS"]]), ("홍길동", [[0, 3, "PS"]]), ("서울", [[0, 2, "LC"]])),
+    *(("집에 간다", []), ("누가 서울로", [[3, 5, "LC"]]), ("없다", []), ("또 없다", [])),
+]
+TAGS = [(text, [[0, 1, "A"], [1, len(text), "B"]]) for text, _ in NAMES]
 PAIRS = [
-    *(("a", "가"), ("na", "나"), ("da", "다"), ("ra", "라"), ("ma", "마"), ("ba", "바")),
-    *(("nama", "나마"), ("dara", "다라"), ("mana", "마나"), ("bada", "바다")),
-]
-SENTENCES = [
-    *("나는 집에 간다", "너는 참 잘 잔다", "나는 잘 간다", "잔다", "너는 집에 간다"),
-    *("참 잘 간다", "나는 잔다", "너는 간다", "집에 간다", "나는 참 잘 잔다"),
+    *(("paris", "파리"), ("rome", "로마"), ("new york", "뉴욕"), ("berlin", "베를린")),
+    *(("tokyo", "도쿄"), ("madrid", "마드리드"), ("cairo", "카이로"), ("oslo", "오슬로")),
+    *(("lima", "리마"), ("hong kong", "홍 콩")),
 ]
 
 
-def prepare_lines(folder: Path, lines: list[str]) -> Prepared:
-    """Prepare plain text whose lines are train, valid and test."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {}
-    for split in ("train", "valid", "test"):
-        path = folder / f"{split}.txt"
-        path.write_text("\n".join(lines), encoding="utf-8")
-        files[split] = [str(path)]
-    corpus = CorpusConfig(name="tiny", **files)
-    return prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), folder)
+def as_json(rows: list[tuple[str, Any]]) -> list[tuple[str, str]]:
+    return [(text, json.dumps(label)) for text, label in rows]
 
 
 TASKS = {
@@ -82,16 +79,34 @@ TASKS = {
         [text for text, _ in REVIEWS],
         lambda metrics: metrics["accuracy"] == 1.0,
     ),
-    "tagging": TaskCase(
-        lambda folder: prepare_lines(folder, SENTENCES),
-        TaggingConfig(name="tagging", labels=TagLabels.spaces),
-        [text.replace(" ", "") for text in SENTENCES],
+    "tags": TaskCase(
+        lambda folder: prepare_table(folder, as_json(TAGS), label_column="annotation"),
+        TaggingConfig(name="tagging"),
+        [text for text, _ in TAGS],
+        lambda metrics: metrics["accuracy"] == 1.0,
+    ),
+    "spans": TaskCase(
+        lambda folder: prepare_table(folder, as_json(NAMES), label_column="annotation"),
+        TaggingConfig(name="tagging", labels=TagLabels.spans, pair_dim=4),
+        [text for text, _ in NAMES],
+        lambda metrics: metrics["f1"] == 1.0,
+    ),
+    "spaces": TaskCase(
+        lambda folder: prepare_table(folder, REVIEWS),
+        TaggingConfig(name="tagging", labels=TagLabels.spaces, head=TagHead.softmax),
+        [text.replace(" ", "") for text, _ in REVIEWS],
         lambda metrics: metrics["f1"] == 1.0,
     ),
     "seq2seq": TaskCase(
         lambda folder: prepare_table(folder, PAIRS, target_column="annotation"),
-        Seq2SeqConfig(name="seq2seq", num_beams=2),
-        [text for text, _ in PAIRS],
+        Seq2SeqConfig(name="seq2seq"),
+        [source for source, _ in PAIRS],
+        lambda metrics: metrics["exact_match"] == 1.0 and metrics["cer"] == 0.0,
+    ),
+    "seq2seq_sampled": TaskCase(  # no step reads the given tokens alone, and each reads the last
+        lambda folder: prepare_table(folder, PAIRS, target_column="annotation"),
+        Seq2SeqConfig(name="seq2seq", teacher_forcing=0.8, input_feeding=True, num_beams=2),
+        [source for source, _ in PAIRS],
         lambda metrics: metrics["exact_match"] == 1.0,
     ),
 }
