@@ -145,7 +145,7 @@ def test_imports_that_fail(folder: Path) -> None:
         "@korlm.register('model', 'lstm')\nclass Mine(LSTMConfig): pass\n",
         "utf-8",
     )
-    assert "model=lstm is registered by korlm.config.model.LSTMConfig" in command(
+    assert "model=lstm is registered by korlm.config.groups.model.LSTMConfig" in command(
         folder, "train", "imports=[taken]", code=1
     )
 

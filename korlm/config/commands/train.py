@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 
 from korlm.config.commands.prepare import CorpusSettings
-from korlm.config.data import BatchesConfig
-from korlm.config.model import ModelConfig, RecurrentConfig
+from korlm.config.groups.data import BatchesConfig
+from korlm.config.groups.model import ModelConfig, RecurrentConfig
+from korlm.config.groups.task import EncoderTaskConfig, TaskConfig
+from korlm.config.groups.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig
 from korlm.config.objective import LANGUAGE_MODELING, check_objective
 from korlm.config.registry import register
-from korlm.config.task import EncoderTaskConfig, TaskConfig
-from korlm.config.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig
 from korlm.config.validation import MAX_SEED, MISSING, setting
 from korlm.utils.errors import ConfigError
 
