@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -145,6 +146,20 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
         if word in _VALUE_FLAGS and (value := next(words, None)) is not None:
             flags.append(value)
     return flags + settings
+
+
+def config_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the flags that choose other YAML files, for the jobs of a sweep.
+
+    >>> config_flags(["-m", "--config-dir", "mine", "-cn=other", "seed=1,2"])
+    ['--config-dir', 'mine', '-cn=other']
+    """
+    chosen = {*_FOLDER_FLAGS, "--config-name", "-cn"}
+    flags: list[str] = []
+    for before, word in itertools.pairwise(["", *arguments]):
+        if word.partition("=")[0] in chosen or before in chosen:
+            flags.append(word)
+    return flags
 
 
 def typed_imports(arguments: Sequence[str]) -> list[str]:

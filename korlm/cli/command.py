@@ -67,9 +67,6 @@ WRONG_SETTINGS = (KorlmError, HydraException, OmegaConfBaseException)
 VERSION_BASE = "1.3"  # of Hydra
 
 
-TASKS: dict[str, Callable[[DictConfig], Any]] = {}  # command -> function that runs one job
-
-
 def command_overrides() -> list[str]:
     """Return the overrides of this job."""
     return list(HydraConfig.get().overrides.task)
@@ -250,8 +247,6 @@ def stage(
                 logging.getLogger().handlers[:] = [logging.StreamHandler()]
             with runner.job():
                 return function(_settings_of(tree, config_name))
-
-        TASKS[config_name] = task
 
         def command() -> None:
             _run(config_name, task, literal, renamed or {}, runner)

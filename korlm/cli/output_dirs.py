@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,9 +21,14 @@ from korlm.utils.io.atomic_files import new_folder
 SWEEP_COMMAND = ("python", "-m", "korlm.train", "-m")
 
 
-def is_sweep() -> bool:
-    """Return whether this job is part of a sweep (-m)."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN
+def is_sweep(tree: DictConfig | None = None) -> bool:
+    """Return whether this job is part of a sweep: Hydra, or a launcher, has given it a number.
+
+    Args:
+        tree: settings of the job; None: those that Hydra has set.
+    """
+    job = HydraConfig.get().job if tree is None else tree.hydra.job
+    return not OmegaConf.is_missing(job, "num")
 
 
 def output_dir() -> Path:
@@ -64,14 +68,16 @@ class RunFolder(Callback):
     had_files: ClassVar[bool] = False
 
     def on_run_start(self, config: DictConfig, **others: Any) -> None:
-        """Refuse a folder that holds a run, unless this run is resumed."""
+        """Refuse a folder that holds a run, unless this run or a job of a sweep is resumed."""
         RunFolder.had_files = False
         try:
             folder = Path(str(config.hydra.run.dir))
         except OmegaConfBaseException:  # Hydra raises and prints the same error next
             return
         resume = config.get("resume")
-        same = resume and folder.resolve() == run_directory(Path(resume)).resolve()
+        same = is_sweep(config) or (
+            resume and folder.resolve() == run_directory(Path(resume)).resolve()
+        )
         if not same and dist_env.place().is_main_process and holds_run(folder):
             raise Refused(
                 f"hydra.run.dir={folder}: already holds a run: resume={folder} resumes it, or give "

@@ -99,6 +99,10 @@ def rename_override(override: str, command: str = "train", warn: bool = False) -
         command: the command whose settings are given.
         warn: whether to print one line about each old name.
     """
+    if override == "hydra/launcher=joblib":
+        if warn:
+            _warn(override, "hydra/launcher=parallel")
+        return "hydra/launcher=parallel"
     match = re.fullmatch(r"([+~]*)([\w.]+)(?:=(.*))?", override, re.DOTALL)
     if match is None or match[2] not in _renamed(command):
         return override

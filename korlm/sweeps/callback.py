@@ -14,13 +14,16 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from korlm.cli.output_dirs import Refused, is_sweep
 from korlm.config.objective import LARGER_IS_BETTER
 from korlm.runs.directories import is_finished
 from korlm.sweeps.folder import (
     begin_sweep,
+    job_settings,
     jobs_by_settings,
     remove_incomplete_jobs,
     run_command,
+    settings_in,
 )
 from korlm.sweeps.results import (
     MAX_SHOWN,
@@ -34,6 +37,7 @@ from korlm.sweeps.results import (
     varying,
 )
 from korlm.sweeps.search.space import swept_keys
+from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError
 from korlm.utils.io.atomic_files import atomic_write
 
@@ -73,6 +77,15 @@ class SweepTable(Callback):
         except (ConfigError, HydraException):  # damaged job or wrong override: raised again
             return
         SweepTable.finished = sum(is_finished(folder / name) for name in names)
+
+    def on_run_start(self, config: DictConfig, **others: Any) -> None:
+        """Refuse a folder that became another job's while this job of a sweep was in a queue."""
+        if not is_sweep(config):
+            return
+        folder = Path(str(config.hydra.run.dir))
+        own = job_settings(config.hydra.overrides.task)
+        if dist_env.place().is_main_process and settings_in(folder) not in (None, own):
+            raise Refused(f"{folder}: is now the folder of another job")
 
     @classmethod
     def write_results(cls) -> Path | None:

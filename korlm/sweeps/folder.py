@@ -254,8 +254,8 @@ def sweep_resume_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
         sweep: folder of the sweep.
         arguments: arguments of the command that started it; launcher and sweeper are repeated.
 
-    >>> sweep_resume_command(Path("outputs/sweeps/a"), ["-m", "seed=1,2", "hydra/launcher=joblib"])
-    'python -m korlm.train -m resume=outputs/sweeps/a hydra/launcher=joblib'
+    >>> sweep_resume_command(Path("sweeps/a"), ["-m", "seed=1,2", "hydra/launcher=parallel"])
+    'python -m korlm.train -m resume=sweeps/a hydra/launcher=parallel'
     """
     value = str(sweep)
     quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"

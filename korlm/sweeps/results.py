@@ -16,7 +16,7 @@ from korlm.config.objective import cost
 from korlm.config.stored import read_json
 from korlm.runs.directories import FAILED
 from korlm.sweeps.folder import iter_jobs
-from korlm.utils.errors import reason_of
+from korlm.utils.errors import CheckpointError, reason_of
 from korlm.utils.io.tables import aligned
 
 Figure = tuple[str, ...]
@@ -62,13 +62,36 @@ class Job:
     @property
     def is_pruned(self) -> bool:
         """Return whether a search pruned this job."""
-        return self.failure.startswith("pruned at step ")
+        return is_pruned(self.failure)
 
     def order(self, objective: str) -> tuple[int, float, int, str]:
         """Return a sort key: best jobs first, then pruned ones, failed ones last."""
         value = cost(objective, self.figures.get(column_of(objective)))
         rank = bool(self.failure) * (1 if self.is_pruned else 2)
         return (rank, value, len(self.name), self.name)
+
+
+def is_pruned(failure: str) -> bool:
+    """Return whether the reason of a job is that a search pruned it."""
+    return failure.startswith("pruned at step ")
+
+
+def finished_objective(objective: str, job: Path) -> float:
+    """Return the value of a finished job that a sweeper minimizes.
+
+    Args:
+        objective: SPLIT.KEY of metrics.json.
+        job: folder of the job.
+
+    Raises:
+        CheckpointError: metrics.json is damaged.
+    """
+    path = job / "metrics.json"
+    split, _, key = objective.partition(".")
+    try:
+        return cost(objective, read_json(path)[split][key])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(damaged_figures(path, error)) from error
 
 
 def note_failure(folder: Path, error: Exception) -> None:
