@@ -39,7 +39,7 @@ def main(settings: TrainSettings) -> float:
         settings = dataclasses.replace(settings, resume=str(run_dir) if is_interrupted else None)
     if settings.resume:
         settings, resumed = _load_resumed(settings)
-    env = dist_env.place()
+    env = dist_env.current_rank()
     if settings.batches.batch_size % env.size:
         raise ConfigError(
             f"batches.batch_size={settings.batches.batch_size}: must be a multiple of {env.size}, "

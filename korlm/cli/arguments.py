@@ -260,7 +260,7 @@ def check_arguments(command: str, words: Sequence[str]) -> None:
         before = word
     if before in _VALUE_FLAGS:
         raise ConfigError(f"{before}: its value is missing")
-    is_alone, is_sweep = dist_env.place().is_alone, is_multirun(words)
+    is_alone, is_sweep = dist_env.current_rank().is_alone, is_multirun(words)
     if command != "train" and not is_alone:
         raise ConfigError(f"korlm.{command} runs in one process: start it without torchrun")
     if is_sweep and not is_alone:

@@ -43,7 +43,7 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
         if (Path(resume) / "multirun.yaml").is_file():
             hint = f"it is a sweep: {shlex.join([*SWEEP_COMMAND, f'resume={resume}'])}"
         raise ConfigError(f"resume={resume}: it has no checkpoints/last.pt; {hint}")
-    if not dist_env.place().is_main_process:
+    if not dist_env.current_rank().is_main_process:
         return "."  # writes nothing; the main process broadcasts the run directory
     if resume:
         return str(resumed_checkpoint(resume).parent.parent)
@@ -78,7 +78,7 @@ class RunFolder(Callback):
         same = is_sweep(config) or (
             resume and folder.resolve() == run_directory(Path(resume)).resolve()
         )
-        if not same and dist_env.place().is_main_process and holds_run(folder):
+        if not same and dist_env.current_rank().is_main_process and holds_run(folder):
             raise Refused(
                 f"hydra.run.dir={folder}: already holds a run: resume={folder} resumes it, or give "
                 "another folder"
@@ -119,7 +119,7 @@ def output_subdir(folder: str) -> str | None:
         folder: the directory of the run, or of a job of a sweep.
     """
     path = Path(folder)
-    if not dist_env.place().is_main_process or (is_sweep() and is_finished(path)):
+    if not dist_env.current_rank().is_main_process or (is_sweep() and is_finished(path)):
         return None
     if (path / ".hydra" / "overrides.yaml").is_file():
         return f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}"

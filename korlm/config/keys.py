@@ -141,7 +141,7 @@ def rename_tree(
 
 
 def _warn(old: str, new: str) -> None:
-    if old not in _warned and dist_env.place().is_main_process:
+    if old not in _warned and dist_env.current_rank().is_main_process:
         _warned.add(old)
         line = f"{old} is now {new}; the old name works until korlm {REMOVED_IN}\n"
         sys.stderr.write(line)

@@ -33,13 +33,13 @@ from korlm.sweeps.results import (
     comparable,
     read_jobs,
     text_table,
-    tsv_row,
     varying,
 )
 from korlm.sweeps.search.space import swept_keys
 from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError
 from korlm.utils.io.atomic_files import atomic_write
+from korlm.utils.io.tables import tsv_row
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class SweepTable(Callback):
             return
         folder = Path(str(config.hydra.run.dir))
         own = job_settings(config.hydra.overrides.task)
-        if dist_env.place().is_main_process and settings_in(folder) not in (None, own):
+        if dist_env.current_rank().is_main_process and settings_in(folder) not in (None, own):
             raise Refused(f"{folder}: is now the folder of another job")
 
     @classmethod
@@ -110,9 +110,8 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
         )
     rows = build_rows(jobs, objective)
     path = folder / "results.tsv"
-    lines = [tsv_row(row) for row in rows]
     with atomic_write(path) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.write_text("".join(map(tsv_row, rows)), encoding="utf-8")
     pruned = sum(job.is_pruned for job in jobs)
     failed = sum(bool(job.failure) for job in jobs) - pruned
     logger.info(

@@ -17,7 +17,7 @@ from korlm.config.stored import read_json
 from korlm.runs.directories import FAILED
 from korlm.sweeps.folder import iter_jobs
 from korlm.utils.errors import CheckpointError, reason_of
-from korlm.utils.io.tables import aligned
+from korlm.utils.io.tables import aligned, tsv_cell
 
 Figure = tuple[str, ...]
 
@@ -195,15 +195,6 @@ def build_rows(jobs: Sequence[Job], objective: str = "valid.perplexity") -> list
     return rows
 
 
-def tsv_row(row: Sequence[str | float]) -> str:
-    """Return a line of results.tsv, with numbers in full precision."""
-    return "\t".join(map(_cell, row)) + "\n"
-
-
-def _cell(value: str | float) -> str:
-    return " ".join(value.split()) if isinstance(value, str) else str(value)
-
-
 def text_table(rows: Sequence[Sequence[str | float]]) -> str:
     """Return the table for a terminal, rounded and with right-aligned numbers."""
     columns = zip(*rows[1:], strict=True)
@@ -214,7 +205,7 @@ def text_table(rows: Sequence[Sequence[str | float]]) -> str:
 
 def _rounded(value: str | float) -> str:
     if isinstance(value, str):
-        return _cell(value)
+        return tsv_cell(value)
     if isinstance(value, int) or not math.isfinite(value):
         return f"{value:,}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
