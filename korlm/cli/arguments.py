@@ -46,28 +46,21 @@ _HYDRA_FLAGS = {
     *("--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
 }
 
-
 _FOLDER_FLAGS = {"--config-path", "-cp", "--config-dir", "-cd"}
-
 
 _VALUE_FLAGS = {
     *_FOLDER_FLAGS,
     *("--config-name", "-cn", "--cfg", "-c", "--package", "-p", "--experimental-rerun"),
 }
 
-
 IMPORTS = "imports"
 
-
 _PRINTS, _PRINTABLE = ("--cfg", "-c"), ("job", "hydra", "all")
-
 
 # Paths of a sweep as a whole: commas in their values are part of the path.
 _SWEEP_PATHS = {"outputs", "resume", "hydra.run.dir", "hydra.sweep.dir"}
 
-
 _KEY = re.compile(r"(\+{0,2}|~)[\w$][\w$./@:-]*")
-
 
 _PRINTING_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}
 

@@ -54,15 +54,11 @@ from korlm.utils.signals import signals_as_keyboard_interrupt
 
 logger = logging.getLogger(__name__)
 
-
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-
 
 SPIN_COUNT = "3000"  # of libgomp, tens of microseconds
 
-
 WRONG_SETTINGS = (KorlmError, HydraException, OmegaConfBaseException)
-
 
 VERSION_BASE = "1.3"  # of Hydra
 

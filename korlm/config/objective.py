@@ -9,13 +9,11 @@ from korlm.utils.errors import ConfigError
 
 SPLITS = ("train", "valid", "test")
 
-
 KEYS = (
     *("num_tokens", "num_unk", "num_eojeol", "num_chars", "loss", "perplexity", "perplexity_known"),
     *("oov_rate", "eojeol_perplexity", "bits_per_char"),
     *("tokens_per_second", "seconds", "peak_memory_mb"),
 )
-
 
 LARGER_IS_BETTER = ("tokens_per_second",)
 

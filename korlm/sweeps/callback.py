@@ -21,7 +21,6 @@ from korlm.sweeps.folder import (
     begin_sweep,
     job_settings,
     jobs_by_settings,
-    remove_incomplete_jobs,
     run_command,
     settings_in,
 )
@@ -67,11 +66,9 @@ class SweepTable(Callback):
         except OmegaConfBaseException:  # the sweeper raises it again, with a message
             return
         SweepTable.folder, SweepTable.objective = folder, config.objective
-        jobs_by_settings.cache_clear()
         params = config.hydra.sweeper.get("params") or {}
         from_file = (f"{key}={value}" for key, value in params.items())
         try:
-            remove_incomplete_jobs(folder)
             begin_sweep(folder, swept_keys([*from_file, *config.hydra.overrides.task]))
             names = jobs_by_settings(folder).values()  # cached for the jobs
         except (ConfigError, HydraException):  # damaged job or wrong override: raised again

@@ -26,11 +26,9 @@ from korlm.utils.io.atomic_files import new_folder
 
 Settings = frozenset[tuple[str, str]]
 
-
 MAX_NAME = (
     80  # characters of a job's name; file systems allow 255 bytes, a Hangul syllable is three
 )
-
 
 # Settings that do not change the result of a job.
 COMMAND_KEYS = ("resume", "resume_from", "outputs", "objective", "prepare", "imports")

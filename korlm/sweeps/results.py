@@ -21,7 +21,6 @@ from korlm.utils.io.tables import aligned, tsv_cell
 
 Figure = tuple[str, ...]
 
-
 # Column of the table -> file, and keys of the metric in it.
 FIGURES: dict[str, Figure] = {
     "valid_perplexity": ("metrics.json", "valid", "perplexity"),
@@ -33,10 +32,8 @@ FIGURES: dict[str, Figure] = {
     "seconds": ("training.json", "seconds"),
 }
 
-
 # Metrics per token: they cannot be compared if the tokens differ.
 PER_TOKEN = ("loss", "perplexity", "perplexity_known")
-
 
 MAX_SHOWN = 60  # jobs in the printed table
 

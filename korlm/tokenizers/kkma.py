@@ -32,7 +32,6 @@ from korlm.utils.packages import konlpy_folder
 
 JAR = Path(__file__).parent / "java" / "kkma.jar"
 
-
 FAST_VERSION = 2  # of the fast engine's results; a part of fingerprints and cache keys
 
 # Kkma ignores exceptions while it loads: these two show whether its dictionary is complete.
@@ -43,7 +42,6 @@ SELF_TEST = {
     "나는 학교에 갔다.": "나 는 학교 에 가 었 다 .",
     "영화가 정말 재미있었어요!": "영화 가 정말 재미있 었 어요 !",
 }
-
 
 # Steps per word: one for each pair of readings compared, eight for each reading built. Words that
 # Kkma itself analyzes within 10 s took up to 2.5 million (2026-11, all kinds of hard words tried).

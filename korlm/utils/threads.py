@@ -25,26 +25,19 @@ from korlm.utils.cpu import available_cores
 
 logger = logging.getLogger(__name__)
 
-
 # Work per thread: multiply-adds of a recurrent step and of a matrix product, elements of an
 # elementwise operation. On 2 cores, half of each justified the second thread (2026-11-22).
 STEP, PRODUCT, PASS = 3_000_000, 8_000_000, 100_000
 
-
 SAME_IN_FP32 = 4  # largest number of threads with identical results of fp32 products
-
 
 CONTENTION_THRESHOLD = 0.25  # seconds of waiting per second above which one thread is faster
 
-
 LOOK = 1.0  # seconds between two measurements
-
 
 PAUSES = 5.0, 160.0  # seconds on one thread before retrying: at first, at most
 
-
 _CHOICE = torch.get_num_threads()  # PyTorch's default
-
 
 _fewest, _most = 0, 0  # 0: leave the number of threads as it is
 

@@ -21,7 +21,6 @@ IMPORTS = "imports=[my_lm]"
 CHOICES = ["model=bag", "tokenizer=pieces", "optimizer=sign_sgd"]
 FAST = ["trainer.device=cpu", "trainer.threads=1", "trainer.epochs=2", "trainer.sample_tokens=5"]
 
-
 SLOW = """
 from dataclasses import dataclass
 

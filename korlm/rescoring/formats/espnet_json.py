@@ -18,7 +18,6 @@ from korlm.utils.errors import NbestError
 
 OUTPUT, TEXT, REFERENCE = "output", "rec_text", "text"
 
-
 START = re.compile(r'\{\s*"utts"\s*:')
 
 

@@ -18,7 +18,6 @@ from korlm.utils.errors import NbestError
 
 NAMES = ("utt", "id")
 
-
 LISTS = ("hyps", "nbest")
 
 

@@ -31,7 +31,6 @@ from korlm.utils.errors import ConfigError, KorlmError, SweepError
 
 logger = logging.getLogger(__name__)
 
-
 INTERRUPTED = 130  # exit code of a command that has stopped after a signal
 
 

@@ -21,7 +21,6 @@ from korlm.utils.cpu import available_cores
 
 logger = logging.getLogger(__name__)
 
-
 OUTPUT = ".output"  # folder in the sweep's folder with the output of the jobs
 
 

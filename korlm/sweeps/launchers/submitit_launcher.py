@@ -25,7 +25,6 @@ from korlm.utils.errors import ConfigError, require_extra
 
 logger = logging.getLogger(__name__)
 
-
 ARRAY_SIZE = 1000  # jobs per array; SLURM's default limit is 1001
 
 

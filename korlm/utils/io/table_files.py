@@ -25,7 +25,6 @@ from korlm.utils.io.tables import TSV_ESCAPES
 
 STDOUT = "-"
 
-
 DECIMALS = 5
 
 

@@ -34,7 +34,6 @@ from korlm.tokenizers.workers.protocol import HEAD, Message, config_to_json, rec
 SECONDS = 30.0  # until a test gives up
 SOON = 10.0  # for what happens at once, on a busy machine
 
-
 # Frames
 
 FRAMES: list[tuple[Message, bytes]] = [
