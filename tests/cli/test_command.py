@@ -28,7 +28,7 @@ MISTAKES = {
     "trainer.epochs=0": ("trainer.epochs=0", "must be in [1, 1000000]"),
     "model=transformer": ("transformer", "lstm"),
     "model.hidden_dropout=1.5": ("model.hidden_dropout=1.5", "in [0, 1)"),
-    "model.bidirectional=true": ("model.bidirectional", "seen"),
+    "model.bidirectional=true": ("model.bidirectional", "no such setting"),
     "model.initial_state=random": ("model.initial_state", "zero, learned"),
     "optimizer.lr=-1": ("optimizer.lr=-1", "above 0"),
     "optimizer.lr=nan": ("optimizer.lr=nan", "above 0"),
