@@ -63,7 +63,7 @@ class JobCommand:
 
         signal.signal(limit, stop)
         signal.signal(signal.SIGTERM, stop)
-        code = child.wait()
+        code = self._wait(child, job.global_rank)
         if job.global_rank > 0:
             is_expected = code in (0, INTERRUPTED) or _wait_for_failure_file(self.folder)
             sys.exit(0 if is_expected else 1)
@@ -75,6 +75,15 @@ class JobCommand:
                     note_failure(self.folder, error)
             sys.exit(code)  # no result: after a preemption the cluster queues it again
         return code
+
+    def _wait(self, child: subprocess.Popen[bytes], rank: int) -> int:
+        """Return the exit code of the command; a failure of rank 0 ends the other ranks."""
+        while True:
+            try:
+                return child.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                if rank > 0 and (self.folder / FAILED).is_file():
+                    child.kill()  # it may wait for a connection to rank 0
 
     def checkpoint(self) -> DelayedSubmission:
         """Return the submission after the time limit: the same job, which resumes from last.pt."""
