@@ -45,7 +45,7 @@ def test_every_choice_has_help(group: str, choice: str) -> None:
 
 
 def test_a_line() -> None:
-    printed = keys(help_text("train", ["model=ngram", "hydra/launcher=joblib"], {}))
+    printed = keys(help_text("train", ["model=ngram", "hydra/launcher=parallel"], {}))
     assert "model.order" in printed and "model.num_layers" not in printed
     assert printed["model.smoothing"].endswith(" (kneser_ney|maximum_likelihood|add_k)")
     assert printed["trainer.eval_every"].startswith("null ")

@@ -21,7 +21,6 @@ IMPORTS = "imports=[my_lm]"
 CHOICES = ["model=bag", "tokenizer=pieces", "optimizer=sign_sgd"]
 FAST = ["trainer.device=cpu", "trainer.threads=1", "trainer.epochs=2", "trainer.sample_tokens=5"]
 
-
 SLOW = """
 from dataclasses import dataclass
 
@@ -173,7 +172,7 @@ def test_evaluate_generate_and_export(folder: Path, run: str) -> None:
     assert "add imports=[my_lm]" in told
 
 
-@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib"]], ids=["basic", "joblib"])
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=parallel"]], ids=["basic", "parallel"])
 def test_sweep(folder: Path, tiny: TinyCorpus, launcher: list[str]) -> None:
     sweep = f"hydra.sweep.dir=sweep{len(launcher)}"
     settings = [*CHOICES[1:], *FAST, *tiny.overrides, "model.embedding_dim=8", "trainer.epochs=1"]

@@ -57,7 +57,7 @@ ONLY_IN = {
             "korlm.config.error_messages",
         ),
         *("korlm.cli.output_dirs", "korlm.config.stored"),
-        *("korlm.sweeps.launchers.base", "korlm.sweeps.launchers.job"),
+        "korlm.sweeps.launchers.base",
         *(f"korlm.sweeps.search.{name}" for name in ("base", "grid", "space", "sweeper")),
     },
     "omegaconf": {
@@ -69,10 +69,9 @@ ONLY_IN = {
         *(f"korlm.sweeps.search.{name}" for name in ("base", "grid", "sweeper")),
         "korlm.sweeps.folder",
         *("korlm.config.serialization", "korlm.config.error_messages", "korlm.cli.output_dirs"),
-        *("korlm.sweeps.launchers.base", "korlm.sweeps.launchers.job"),
+        "korlm.sweeps.launchers.base",
     },
     "jinja2": {"korlm.reporting.html"},
-    "joblib": {"korlm.sweeps.launchers.joblib_launcher"},
     "submitit": {"korlm.sweeps.launchers.submitit_launcher", "korlm.sweeps.launchers.submitit_job"},
     "optuna": {
         f"korlm.sweeps.search.{name}" for name in ("distributions", "pruning", "storage", "study")

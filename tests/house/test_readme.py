@@ -22,7 +22,7 @@ PAGES = {
 BLOCKS = [block for page in PAGES.values() for block in re.findall(r"```sh\n(.*?)```", page, re.S)]
 LINES = [line.split(" #")[0].strip() for block in BLOCKS for line in block.splitlines()]
 # tests/serving, tests/sweeps and tests/dataset/cluster have the commands that need processes.
-ELSEWHERE = ("korlm.serve", "submitit_", "prepare.cluster=", "hydra/launcher=joblib")
+ELSEWHERE = ("korlm.serve", "submitit_", "prepare.cluster=", "hydra/launcher=parallel")
 COMMANDS = [
     line
     for line in dict.fromkeys(LINES)

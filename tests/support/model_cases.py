@@ -117,7 +117,6 @@ WINDOW_OPTIONS: dict[str, dict[str, Any]] = {
     "wider_than_the_batch": {**WINDOW, "window": 9},
 }
 
-
 # Networks that are registered by another package.
 NETWORK = {"embedding_dim": 5, "hidden_dim": 7}
 NETWORK_OPTIONS: dict[str, dict[str, Any]] = {

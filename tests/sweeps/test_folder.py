@@ -207,9 +207,9 @@ def test_the_command_of_a_job_writes_where_the_sweep_did(tmp_path: Path) -> None
 
 
 def test_the_command_is_one_for_the_shell() -> None:
-    typed = ["-m", "hydra.sweep.dir=x", "hydra.mode=MULTIRUN", "hydra/launcher=joblib", "seed=1"]
+    typed = ["-m", "hydra.sweep.dir=x", "hydra.mode=MULTIRUN", "hydra/launcher=parallel", "seed=1"]
     assert sweep_resume_command(Path("내 것/a b"), typed) == (
-        "python -m korlm.train -m 'resume='\"'\"'내 것/a b'\"'\"'' hydra/launcher=joblib"
+        "python -m korlm.train -m 'resume='\"'\"'내 것/a b'\"'\"'' hydra/launcher=parallel"
     )
 
 

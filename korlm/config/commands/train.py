@@ -34,7 +34,7 @@ class TrainSettings(CorpusSettings):
       python -m korlm.train -m sweep=lstm_small                   a hyperparameter search
       python -m korlm.train -m resume=outputs/sweeps/DIR          resume a sweep or a search
       python -m korlm.train -m seed=1,2,3 objective=test.loss     sort the table by another metric
-      python -m korlm.train -m seed=1,2,3 hydra/launcher=joblib   parallel jobs; submitit_slurm: on
+      python -m korlm.train -m seed=1,2,3 hydra/launcher=parallel parallel jobs; submitit_slurm: on
                                                                   a cluster
       torchrun --nproc-per-node 2 -m korlm.train                  two GPUs, or two processes
       tensorboard --logdir outputs                                watch runs and sweeps

@@ -265,7 +265,7 @@ def test_pruned_in_another_process(korlm: Command, tiny: TinyCorpus) -> None:
         *(
             "train",
             *command,
-            "hydra/launcher=joblib",
+            "hydra/launcher=parallel",
             "hydra.sweeper.seed=29",
             "model.forget_bias=1",
         ),
