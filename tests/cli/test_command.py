@@ -25,7 +25,7 @@ MISTAKES = {
     "trainer.epochs=many": ("trainer.epochs=many", "Integer"),
     "trainer.epochs=0": ("trainer.epochs=0", "must be in [1, 1000000]"),
     "model=transformer": ("transformer", "lstm"),
-    "model.bidirectional=true": ("model.bidirectional", "seen"),
+    "model.bidirectional=true": ("model.bidirectional", "no such setting"),
     "model.initial_state=random": ("model.initial_state", "zero, learned"),
     "corpus=nsmc": ("corpus.path", "https://github.com/e9t/nsmc"),
     "corpus=text": ("corpus.files", "no text was named"),
