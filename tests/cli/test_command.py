@@ -13,7 +13,6 @@ from filelock import FileLock
 
 MISTAKES = {
     "model.name=foo": ("model.name=foo", "lstm"),
-    "schedule.name=foo": ("schedule.name=foo", "cosine or one_cycle"),
     "seed=99999999999999999999": ("seed=99999999999999999999", "in [0, 9223372036854775807]"),
     "name=a=b": ("name=a=b", "quotes"),
     "name='a b'": ("name=a b", "letters"),
@@ -39,7 +38,6 @@ MISTAKES = {
     "seed=1,2": ("seed=1,2", "-m"),
     "seed=[": ("seed=[", "quotes"),
     "trainer=null": ("trainer=null", "auto, cpu, gpu"),
-    "tokenizer=null": ("tokenizer=null", "kkma"),
     "model=": ("model=", "lstm"),
     "model=[lstm,gru]": ("model=[lstm,gru]", "must be one of"),
     "seed=${seed}": ("seed", "Recursive"),

@@ -42,9 +42,7 @@ def test_a_sentence(korlm: Command, runs: dict[str, Path], tmp_path: Path, mode:
     assert korlm("generate", run, "seed=2").out != ended.out
 
 
-@pytest.mark.parametrize(
-    "prompt", ["나는 학교에, 그리고 ", "[가] = {나}: \"다\" '라' ", "${run} \\ ", "a=b, c ", "~!? "]
-)
+@pytest.mark.parametrize("prompt", ["[가] = {나}: \"다\" '라' ", "${run} \\ a=b, "])
 def test_a_prompt_needs_no_quotes(korlm: Command, run: str, prompt: str) -> None:
     ended = korlm("generate", run, f"prompt={prompt}", "max_tokens=5")
     assert ended.code == 0, ended.err

@@ -47,6 +47,7 @@ def test_the_road_without_java(
     assert ended.code == 0, ended.err
     run = only_folder(tmp_path / "outputs" / "runs")
     assert run.name.endswith("_walk")
+    assert not list(tmp_path.rglob("results.tsv")), "the table of a sweep"
     assert {path.name for path in run.iterdir()} == {
         *(".hydra", "train.log", "metrics.json", "training.json", "tensorboard", "checkpoints")
     }

@@ -31,6 +31,8 @@ BOUNDS: list[tuple[type, str, list[Any], str]] = [
     (config.BootstrapConfig, "samples", [10], "in [100, 1000000]"),
     (config.BootstrapConfig, "block", [0], "1 or more"),
     (config.EvaluateSettings, "threads", [0], "in [1, 1024]"),
+    (config.RescoreSettings, "lm_weight", [-1.0], "0 or more"),
+    (config.RescoreSettings, "length_bonus", [math.nan], "a finite number"),
     (config.ScoreSettings, "batch_tokens", [0], "in [1, 10000000]"),
     (config.ExportSettings, "tokens", [0], "1 or more"),
 ]

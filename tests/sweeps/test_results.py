@@ -93,23 +93,6 @@ def test_networks_beside_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_p
     assert f" model={told[0]} " in ended.out.splitlines()[-1]
 
 
-def test_without_failures_there_is_no_such_column(
-    korlm: Command, tiny: TinyCorpus, tmp_path: Path
-) -> None:
-    ended = korlm("train", "-m", *tiny.overrides, *LIGHT, "trainer.max_steps=2", "seed=1,2")
-    assert ended.code == 0, ended.err
-    assert [next(iter(row)) for row in read_table(tmp_path)] == ["seed"] * 2
-    assert {row["job"] for row in read_table(tmp_path)} == {"seed=1", "seed=2"}
-    assert "failure" not in read_table(tmp_path)[0]
-
-
-def test_a_run_by_itself_has_no_table(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
-    ended = korlm("train", *tiny.overrides, *LIGHT, "trainer.max_steps=2")
-    assert ended.code == 0, ended.err
-    assert not list(tmp_path.rglob("results.tsv"))
-    assert "best first" not in ended.out
-
-
 def leave(folder: Path, name: str, overrides: list[str], perplexity: object = ...) -> None:
     """A job's folder, as a job leaves it."""
     (folder / name / ".hydra").mkdir(parents=True)

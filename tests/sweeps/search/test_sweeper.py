@@ -179,18 +179,6 @@ def test_figures_that_are_no_numbers(
     assert [trial.value for trial in trials_of(Path("here"))] == [math.inf, 7.0, math.inf]
 
 
-def test_infinite_figures(korlm: Command, tiny: TinyCorpus) -> None:
-    """Zero probabilities are worse than anything, and no crash."""
-    ended = korlm(
-        *("train", *SEARCH, *tiny.overrides, "tokenizer=eojeol", "model=ngram"),
-        *("model.smoothing=maximum_likelihood,kneser_ney", "hydra.sweeper.n_trials=4"),
-        "vocab.min_freq=1",
-    )
-    assert ended.code == 0, ended.err
-    values = {trial.value for trial in trials_of(Path("here"))}
-    assert float("inf") in values and len(values) == 2
-
-
 def test_files_of_a_search_say_all_in_params(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
