@@ -126,7 +126,7 @@ def test_the_road_with_kkma(korlm: Command, tmp_path: Path) -> None:
     assert "jpype" not in sys.modules, "Java belongs to the child process alone"
 
 
-LONG = ["trainer.epochs=6", "batches.batch_size=2", "model.hidden_dropout=0.2"]
+LONG = ["trainer.epochs=4", "model.output_dropout=0.2"]
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,7 @@ def test_ctrl_c(
 
 def test_kill(korlm: Command, server: CommandServer, tiny: TinyCorpus, tmp_path: Path) -> None:
     command = [*SEARCH, *tiny.overrides, *SHORT, RATES, "hydra.sweeper.n_trials=3"]
-    long = [word.replace("max_steps=6", "max_steps=40") for word in command]
+    long = [word.replace("max_steps=6", "max_steps=20") for word in command]
     here = tmp_path / "here"
     killed = server.run(tmp_path, "train", *long, when="here/*/checkpoints/best.pt", count=2)
     assert killed.code == -signal.SIGKILL
