@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from korlm.config.paths import expand_home, run_directory
+from korlm.config.paths import run_directory
 from korlm.runs.directories import holds_run, is_finished, resumed_checkpoint, run_folders
 from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError, output_errors
@@ -43,7 +43,6 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
         return "."  # writes nothing; the main process broadcasts the run directory
     if resume:
         return str(resumed_checkpoint(resume).parent.parent)
-    outputs = expand_home(outputs, "outputs")
     stem = (
         Path(outputs) / "runs" / (f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + f"_{name}" * bool(name))
     )
@@ -94,14 +93,14 @@ def evaluation_dir(run: Any, outputs: str, output: str | None = None) -> str:
     """
     folders = run_folders(run)
     if output is not None:
-        named = Path(expand_home(output, "output"))
+        named = Path(output)
         with output_errors(named, "output=FOLDER"):
             named.mkdir(parents=True, exist_ok=True)
             if any(named.iterdir()):
                 raise ConfigError(f"output={output}: is not empty; give the name of a new folder")
         return str(named)
     is_one = len(folders) == 1
-    parent = folders[0] if is_one else Path(expand_home(outputs, "outputs"))
+    parent = folders[0] if is_one else Path(outputs)
     stem = parent / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     return new_folder(stem, "output=FOLDER" if is_one else "outputs=FOLDER")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from korlm.config.commands.prepare import CorpusSettings
 from korlm.config.data import BatchesConfig
-from korlm.config.model import ModelConfig
+from korlm.config.model import ModelConfig, NgramConfig
 from korlm.config.objective import check_objective
 from korlm.config.registry import register
 from korlm.config.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig
@@ -65,3 +65,17 @@ class TrainSettings(CorpusSettings):
         check_objective(self.objective)
         if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
             self._fail("name", "must consist of letters, digits, _, . and -")
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        reasons: dict[str, str] = {}
+        if self.resume is None:
+            reasons["resume_from"] = "it selects the checkpoint of resume=DIR"
+        if isinstance(self.model, NgramConfig):
+            # trainer.epochs and max_steps are not listed: TensorBoard shows the model's perplexity
+            # as a level line over as many steps.
+            unused = ("precision", "clip_norm", "early_stopping_patience", "eval_every")
+            unused += ("log_every", "checkpoint_every_minutes", "projector_tokens")
+            keys = ("optimizer", "schedule", *(f"trainer.{key}" for key in unused))
+            reasons |= dict.fromkeys(keys, "model=ngram is counted, not trained by gradients")
+        return reasons
