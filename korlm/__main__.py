@@ -31,7 +31,7 @@ def main() -> None:
         del sys.argv[1]
         runpy.run_module(f"korlm.{name}", run_name="__main__", alter_sys=True)
     else:
-        sys.exit(f"korlm: {not_a_choice(name, name, commands)}")
+        sys.exit("korlm: " + not_a_choice(f"command {name}", name, commands))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def format_config_error(error: BaseException, command: str = "train") -> str:
             )
         if isinstance(link, MissingConfigException) and link.missing_cfg_file and link.options:
             group, _, name = link.missing_cfg_file.rpartition("/")
-            return not_a_choice(f"{group}={name}", name, link.options)
+            options = [option for option in link.options if not option.endswith("_schema")]
+            return not_a_choice(f"{group}={name}", name, options)
     texts = [str(link) for link in chain if isinstance(link, OmegaConfBaseException)]
     if texts:
         return _omegaconf_message(texts, str(error), command)
