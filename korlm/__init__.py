@@ -18,6 +18,7 @@ from korlm._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from korlm.config.registry import register as register
+    from korlm.prediction.task_run import TaskRun
     from korlm.runs.trained_run import TrainedRun
 
 
@@ -29,8 +30,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def load(run: str | Path) -> TrainedRun:
+def load(run: str | Path) -> TrainedRun | TaskRun:
     """Return the best model of a run, with all that it takes to use it.
+
+    A run of a task other than language modeling has a method ``predict``.
 
     Processes that use it must be started by ``spawn`` and load it themselves, as with any use of
     PyTorch: a process that is forked after PyTorch has computed anything hangs at its next
@@ -45,6 +48,6 @@ def load(run: str | Path) -> TrainedRun:
     Raises:
         CheckpointError: there is no best.pt or model.safetensors, or it is damaged.
     """
-    from korlm.runs.trained_run import load_run  # brings PyTorch along
+    from korlm.prediction import task_run  # brings PyTorch along
 
-    return load_run(Path(run))
+    return task_run.load(Path(run))

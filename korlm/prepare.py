@@ -20,7 +20,7 @@ def main(settings: PrepareSettings) -> None:
     """Prepare the corpus of the settings; log its counts and folder."""
     from korlm.dataset.prepare import prepare
     from korlm.detokenizers.registry import ensure_trained
-    from korlm.training.advice import on_unknown
+    from korlm.tasks.advice import on_unknown
 
     prepared = prepare(
         settings.corpus,

@@ -25,6 +25,7 @@ COMMANDS: dict[str, list[str]] = {
     "prepare": [],
     "train": [],
     "evaluate": ["run=x"],
+    "predict": ["run=x", "input=x"],
     "score": ["run=x", "input=x"],
     "rescore": ["run=x", "nbest=x"],
     "serve": ["run=x"],

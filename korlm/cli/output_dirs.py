@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from korlm.config.objective import default_objective
 from korlm.config.paths import run_directory
 from korlm.runs.directories import holds_run, is_finished, resumed_checkpoint, run_folders
 from korlm.utils import dist_env
@@ -126,4 +127,5 @@ def register_resolvers() -> None:
         ("korlm_evaluation_dir", evaluation_dir),
     ):
         OmegaConf.register_new_resolver(name, resolver, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("korlm_objective", default_objective, replace=True)
     OmegaConf.register_new_resolver("korlm_output_subdir", output_subdir, replace=True)

@@ -18,6 +18,7 @@ from korlm.config.commands.evaluate import *
 from korlm.config.commands.export import *
 from korlm.config.commands.generate import *
 from korlm.config.commands.inference import *
+from korlm.config.commands.predict import *
 from korlm.config.commands.prepare import *
 from korlm.config.commands.report import *
 from korlm.config.commands.rescore import *
@@ -27,6 +28,7 @@ from korlm.config.commands.train import *
 from korlm.config.data import *
 from korlm.config.model import *
 from korlm.config.sweeps import *
+from korlm.config.task import *
 from korlm.config.training import *
 from korlm.config.validation import *
 

@@ -29,6 +29,7 @@ class CorpusFormat(enum.Enum):
     csv = "csv"
     jsonl = "jsonl"
     json = "json"
+    parquet = "parquet"
 
 
 class Encoding(enum.Enum):
@@ -127,6 +128,12 @@ class TextConfig(Group):
         "Column or JSON key of a document's name: rows with the same value are one document; "
         "empty: each row is one, in .json each item of the outermost list on the path of the text.",
     )
+    label_column: str = setting(
+        "", "Column or JSON key of the label, for task=classification; empty: none."
+    )
+    target_column: str = setting(
+        "", "Column or JSON key of the target text, for task=seq2seq; empty: none."
+    )
     separator: Separator = setting(
         Separator.auto,
         "Separator of columns; auto: the one that yields the named columns in the header, else by "
@@ -146,6 +153,22 @@ class TextConfig(Group):
         self.encoding = self._encoding().value
         if not self.text_column:
             self._fail("text_column", "must name a column, a key or a number from 1")
+        if self.label_column and self.target_column:
+            self._fail("target_column", "a row has a label or a target text; leave one out")
+
+    @property
+    def annotation_key(self) -> str:
+        """Return label_column or target_column, whichever is set, else an empty string."""
+        if self.label_column:
+            return "label_column"
+        return "target_column" if self.target_column else ""
+
+    @property
+    def column_keys(self) -> list[str]:
+        """Return the settings that name a column."""
+        keys = ["text_column"]
+        keys += ["document_column"] if self.document_column else []
+        return keys + ([self.annotation_key] if self.annotation_key else [])
 
     def _encoding(self) -> Encoding:
         name = "".join(c for c in self.encoding.lower() if c.isalnum())

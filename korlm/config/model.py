@@ -192,16 +192,6 @@ class RecurrentConfig(NeuralConfig):
         renamed_from="change_penalty",
     )
     initial_state: InitialState = setting(InitialState.zero, "State before the first token.")
-    bidirectional: bool = setting(False, "Must be false: a language model predicts the next token.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.bidirectional:
-            self._fail(
-                "bidirectional",
-                "a bidirectional model has seen the token that a language model must predict; "
-                "leave it false",
-            )
 
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""

@@ -1,4 +1,4 @@
-"""Metrics that a sweep can minimize or maximize, as SPLIT.KEY of metrics.json."""
+"""Metrics of metrics.json by task, and those that a sweep can optimize, as SPLIT.KEY."""
 
 from __future__ import annotations
 
@@ -8,34 +8,55 @@ import math
 from korlm.utils.errors import ConfigError
 
 SPLITS = ("train", "valid", "test")
+LANGUAGE_MODELING = "language_modeling"  # the default task
+
+_PASS = ("tokens_per_second", "seconds", "peak_memory_mb")  # of the evaluation itself
+
+KEYS: dict[str, tuple[str, ...]] = {
+    LANGUAGE_MODELING: (
+        *("num_tokens", "num_unk", "num_eojeol", "num_chars"),
+        *("loss", "perplexity", "perplexity_known", "oov_rate"),
+        *("eojeol_perplexity", "bits_per_char"),
+        *_PASS,
+    ),
+    "classification": (
+        *("num_examples", "loss", "accuracy", "macro_f1", "expected_calibration_error"),
+        *("temperature", "examples_per_second", "seconds", "peak_memory_mb"),
+    ),
+}
+
+DEFAULTS = {LANGUAGE_MODELING: "valid.perplexity", "classification": "valid.accuracy"}
+
+LARGER_IS_BETTER = ("tokens_per_second", "examples_per_second", "accuracy", "macro_f1")
 
 
-KEYS = (
-    *("num_tokens", "num_unk", "num_eojeol", "num_chars", "loss", "perplexity", "perplexity_known"),
-    *("oov_rate", "eojeol_perplexity", "bits_per_char"),
-    *("tokens_per_second", "seconds", "peak_memory_mb"),
-)
+def default_objective(task: str) -> str:
+    """Return the objective of a task if the settings name none."""
+    return DEFAULTS.get(task, "valid.loss")
 
 
-LARGER_IS_BETTER = ("tokens_per_second",)
-
-
-def check_objective(name: str) -> None:
+def check_objective(name: str, task: str | None = None) -> None:
     """Check the name of a metric.
 
     Args:
         name: ``split.key``.
+        task: name of the task; None: any. The metrics of a task of another package are not known.
 
     Raises:
         ConfigError: metrics.json has no such metric.
     """
+    if task is not None and task not in KEYS:
+        return
+    keys = KEYS[task] if task else tuple(dict.fromkeys(sum(KEYS.values(), ())))
     split, _, key = name.partition(".")
-    if split not in SPLITS or key not in KEYS:
-        near = difflib.get_close_matches(key, KEYS, n=1)
+    if split not in SPLITS or key not in keys:
+        near = difflib.get_close_matches(key, keys, n=1)
         hint = f"; did you mean valid.{near[0]}?" if near and near[0] != key else ""
+        of_task = f" of task={task}" if task and task != LANGUAGE_MODELING else ""
         raise ConfigError(
-            f"objective={name}: must be SPLIT.KEY of metrics.json, such as valid.perplexity: SPLIT "
-            f"is {', '.join(SPLITS)}; KEY is {', '.join(KEYS)}{hint}"
+            f"objective={name}: must be SPLIT.KEY of metrics.json{of_task}, such as "
+            f"{default_objective(task or LANGUAGE_MODELING)}: SPLIT is {', '.join(SPLITS)}; KEY is "
+            f"{', '.join(keys)}{hint}"
         )
 
 

@@ -19,7 +19,7 @@ from korlm.utils.errors import ConfigError, not_a_choice
 Config = TypeVar("Config", bound="type[Any]")
 
 
-NAMED = ("model", "tokenizer", "optimizer", "schedule")  # settings whose name is the choice
+NAMED = ("task", "model", "tokenizer", "optimizer", "schedule")  # settings whose name is the choice
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from korlm import config
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error
+from korlm.config.objective import LANGUAGE_MODELING
 from korlm.config.stored import check_settings
 from korlm.utils.errors import ConfigError
 
@@ -48,6 +49,7 @@ def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.T
         ConfigError: an unknown key, a wrong type or value, or one that is not plain.
     """
     plain = check_settings(plain, "stored settings")
+    plain.setdefault("task", {"name": LANGUAGE_MODELING})  # runs of korlm 0.1 have no other
     try:
         tree = OmegaConf.structured(config.TrainSettings)
         for group in filter(None, registry.groups()):

@@ -21,8 +21,9 @@ from typing import Any
 
 from korlm.config import CorpusFormat, Encoding, TextConfig
 from korlm.corpus.containers import PACKED, STDIN, check_signature, opened
-from korlm.corpus.delimited import read_table
-from korlm.corpus.json_files import read_json, read_json_lines
+from korlm.corpus.formats.delimited import read_table
+from korlm.corpus.formats.json_files import read_json, read_json_lines
+from korlm.corpus.formats.records import Record
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
 
@@ -36,6 +37,7 @@ _FORMATS = {
     ".jsonl": CorpusFormat.jsonl,
     ".ndjson": CorpusFormat.jsonl,
     ".json": CorpusFormat.json,
+    ".parquet": CorpusFormat.parquet,
 }
 
 SUFFIXES = tuple(_FORMATS)
@@ -125,7 +127,7 @@ def inspect_file(
             markup although its ending is that of plain text.
     """
     actual = format_of(path, file_format)
-    if path == STDIN:
+    if path == STDIN or actual is CorpusFormat.parquet:
         return FileFormat("", encoding, actual)
     with _text_of(path, encoding) as text:
         head, _ = _peek(text.chunks)
@@ -272,13 +274,11 @@ def read_blocks(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[list
                 offset += len(block)
 
 
-def read_records(
-    path: Path, config: TextConfig, notes: Notes | None = None
-) -> Iterator[tuple[str, str]]:
-    """Read the rows of a table or the records of JSON as (text, document), in file order.
+def read_records(path: Path, config: TextConfig, notes: Notes | None = None) -> Iterator[Record]:
+    """Read the rows of a table or the records of JSON, in file order.
 
     Args:
-        path: of a tsv, csv, jsonl or json file.
+        path: of a tsv, csv, jsonl, json or parquet file.
         config: how to read it.
         notes: counts remarks.
 
@@ -288,6 +288,10 @@ def read_records(
     notes = notes or Notes()
     encoding = Encoding(config.encoding)
     file_format = format_of(path, config.format)
+    if file_format is CorpusFormat.parquet:
+        from korlm.corpus.formats.parquet import read_parquet  # imports pyarrow
+
+        return read_parquet(path, config, notes)
     if file_format is CorpusFormat.jsonl:
         return read_json_lines(path, read_lines(path, encoding), config, notes)
     if file_format is CorpusFormat.json:

@@ -151,12 +151,34 @@ def _split_at_blank_lines(blocks: Iterator[list[str]]) -> Iterator[tuple[int, li
 
 def _read_rows(config: TextConfig, source: Source, notes: Notes) -> Iterator[LineBlock]:
     num_lines: dict[str, int] = {}  # of documents of several rows, which need not be adjacent
-    for number, (text, document) in enumerate(read_records(source.path, config, notes), 1):
+    for number, record in enumerate(read_records(source.path, config, notes), 1):
+        text, document, annotation = record
         doc_id = f"{source.name}#{document or number}"
         key = document or normalize(text)[:KEY_CHARS]
-        for block in _assign_split(config, source, doc_id, iter((text_lines(text),)), key):
+        texts, labels = text_lines(text), None
+        if config.annotation_key:  # a record is a line, or a line and its target
+            texts = [" ".join(texts)]
+            _check_annotation(config, f"{source.path}: record {number}", texts[0], annotation)
+            if config.target_column:
+                texts.append(" ".join(text_lines(annotation)))
+            else:
+                labels = [annotation.strip()]
+        for block in _assign_split(config, source, doc_id, iter((texts,)), key):
+            block = block._replace(labels=labels)
             if document:
                 before = num_lines.get(doc_id, 0)
                 num_lines[doc_id] = before + len(block.texts)
                 block = block._replace(first=before + 1)
             yield block
+
+
+def _check_annotation(config: TextConfig, location: str, text: str, annotation: str) -> None:
+    """Raise an error if a record has no label, or if one of a pair of texts is blank."""
+    if not has_text(annotation):
+        kind = "label" if config.label_column else "target text"
+        column = getattr(config, config.annotation_key)
+        raise CorpusError(f"{location} has no {kind} in {column!r}; add it, or remove the record")
+    if config.target_column and not has_text(text):
+        raise CorpusError(
+            f"{location} has no text in {config.text_column!r}; add it, or remove the record"
+        )

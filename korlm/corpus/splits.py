@@ -53,9 +53,7 @@ class BlockDivider:
         yield self._part(block, begin, len(block.texts), split)
 
     def _part(self, block: LineBlock, begin: int, end: int, split: int) -> LineBlock:
-        return block._replace(
-            split=self._splits[split], first=block.first + begin, texts=block.texts[begin:end]
-        )
+        return block.part(begin, end)._replace(split=self._splits[split])
 
     def _advance(self, size: int) -> None:
         """Count a line of ``size`` characters; begin the next split if the line belongs there."""

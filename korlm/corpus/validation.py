@@ -54,6 +54,11 @@ def validate_corpus(corpus: CorpusConfig, sources: list[Source]) -> tuple[int, B
     missing = [split for split in _required_splits(corpus) if split not in filled]
     if not missing:
         return total_chars, None
+    if corpus.target_column:
+        raise CorpusError(
+            f"no text for {missing[0]}: {len(documents)} pairs are too few to be split; give more, "
+            f"or files for each split with corpus.{missing[0]}=[...]"
+        )
     return total_chars, _split_by_blocks(corpus, missing, num_chars, num_lines, len(documents))
 
 

@@ -49,12 +49,15 @@ class Batch:
         lengths: int64 (B,) on the CPU, tokens in each row; None if all rows are full, or if the
             state at the end of a row is not needed.
         num_tokens: targets that are not <pad>, including the rows of other processes.
+        rows: int64 (B,) on the CPU, the index of each row's example in its split; None if rows are
+            not examples.
     """
 
     inputs: Tensor
     targets: Tensor
     lengths: Tensor | None
     num_tokens: int
+    rows: Tensor | None = None
 
     def for_rank(self, rank: int, world_size: int) -> Batch:
         """Return the rows of one process, which may be none; num_tokens does not change.
@@ -62,8 +65,9 @@ class Batch:
         Rows are interleaved, so that each process gets long and short ones.
         """
         lengths = None if self.lengths is None else self.lengths[rank::world_size]
+        rows = None if self.rows is None else self.rows[rank::world_size]
         inputs, targets = self.inputs[rank::world_size], self.targets[rank::world_size]
-        return Batch(inputs, targets, lengths, self.num_tokens)
+        return Batch(inputs, targets, lengths, self.num_tokens, rows)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device; lengths stay on the CPU, where packing needs them."""
@@ -74,7 +78,7 @@ class Batch:
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
         inputs = inputs.to(device, non_blocking=True)
         targets = targets.to(device, non_blocking=True)
-        return Batch(inputs, targets, self.lengths, self.num_tokens)
+        return Batch(inputs, targets, self.lengths, self.num_tokens, self.rows)
 
 
 class Batches(Protocol):
@@ -201,6 +205,30 @@ class StreamBatches:
             yield Batch(inputs, targets, None, num_tokens)
 
 
+def bucket_by_length(lengths: Int64, size: int, seed: int | None, epoch: int) -> list[Int64]:
+    """Return the indices of the sequences of each batch, in decreasing length within a batch.
+
+    Args:
+        lengths: (N,) of the sequences.
+        size: sequences of a batch.
+        seed: None: sorted by length, the same in each epoch. Otherwise each epoch shuffles the
+            sequences, sorts them by length within buckets of ``BUCKET_BATCHES`` batches, and
+            shuffles the batches.
+        epoch: number of the epoch.
+    """
+    if seed is None:
+        order = np.argsort(-lengths, kind="stable")
+        return [order[i : i + size] for i in range(0, len(order), size)]
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths))
+    batches: list[Int64] = []
+    for begin in range(0, len(order), size * BUCKET_BATCHES):
+        bucket = order[begin : begin + size * BUCKET_BATCHES]
+        bucket = bucket[np.argsort(-lengths[bucket], kind="stable")]
+        batches += [bucket[i : i + size] for i in range(0, len(bucket), size)]
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
 class BucketedSentenceBatches:
     """Padded sentences of similar length.
 
@@ -209,9 +237,7 @@ class BucketedSentenceBatches:
         batch_size: number of sentences.
         max_length: longer sentences are cut into pieces of this length. The first input of a later
             piece is the token before it; its state is the initial state.
-        shuffle_seed: None: sorted by length, the same in each epoch. Otherwise each epoch shuffles
-            the sentences, sorts them by length within buckets of ``BUCKET_BATCHES`` batches, and
-            shuffles the batches.
+        shuffle_seed: see ``bucket_by_length``.
         device: GPU to copy the ids to; None: they stay on the host.
     """
 
@@ -242,18 +268,7 @@ class BucketedSentenceBatches:
 
     def _order(self, epoch: int) -> list[Int64]:
         """Return the indices of the sentences of each batch of an epoch."""
-        size = self.batch_size
-        if self._seed is None:
-            order = np.argsort(-self._lengths, kind="stable")
-            return [order[i : i + size] for i in range(0, len(order), size)]
-        random = np.random.default_rng([self._seed, epoch])
-        order = random.permutation(len(self._lengths))
-        batches: list[Int64] = []
-        for begin in range(0, len(order), size * BUCKET_BATCHES):
-            bucket = order[begin : begin + size * BUCKET_BATCHES]
-            bucket = bucket[np.argsort(-self._lengths[bucket], kind="stable")]
-            batches += [bucket[i : i + size] for i in range(0, len(bucket), size)]
-        return [batches[i] for i in random.permutation(len(batches))]
+        return bucket_by_length(self._lengths, self.batch_size, self._seed, epoch)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from the ``first`` on; rows are in decreasing length."""

@@ -64,7 +64,7 @@ def token_settings(
         "encoding": Encoding(corpus.encoding).value,
         "layout": corpus.format.value,
         "document": corpus.document_unit.value,
-        "columns": [corpus.text_column, corpus.document_column],
+        "columns": [corpus.text_column, corpus.document_column, *_annotation(corpus)],
         "separator": corpus.separator.value,
         "quoting": corpus.quoting.value,
         "skip_without_text": corpus.skip_without_text,
@@ -74,3 +74,9 @@ def token_settings(
     if any(source.split is None for source in sources):
         settings["shares"] = [corpus.valid_fraction, corpus.test_fraction]
     return settings
+
+
+def _annotation(corpus: CorpusConfig) -> list[str]:
+    """Return the setting that names the column of labels or target texts, and its value."""
+    key = corpus.annotation_key
+    return [key, getattr(corpus, key)] if key else []

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from korlm.dataset.shards import read_columns, shard_paths, split_counts
 from korlm.dataset.spelling_model import CharNgramModel
+from korlm.dataset.storage.shards import read_columns, shard_paths, split_counts
 from korlm.dataset.vocab import EOS_ID, Vocab, id_dtype
 
 

@@ -33,9 +33,10 @@ from korlm.dataset.fingerprint import (
 )
 from korlm.dataset.numericalize import count_tokens, encode_split, spelling_nats
 from korlm.dataset.prepared import Prepared, open_prepared
-from korlm.dataset.shards import ShardCounts, shard_paths, split_counts
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.statistics.tokenization_report import summary, write_report
+from korlm.dataset.storage.labels import FOLDER as LABELS
+from korlm.dataset.storage.shards import ShardCounts, shard_paths, split_counts
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILE, tokenize_corpus
 from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab
 from korlm.tokenizers.analysis import NORMAL_STATUSES
@@ -191,9 +192,13 @@ def assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[str
 
 
 def _link_tokens(tokens: Path, building: Path, manifest: dict[str, Any]) -> None:
-    """Link the shards, the report and the tokenizer model into the new folder."""
+    """Link the shards, the labels, the report and the tokenizer model into the new folder."""
     for shard in sorted(tokens.glob("*.parquet")):
         _link(shard, building / "tokens" / shard.name)
+    if (labels := tokens.with_name(LABELS)).is_dir():
+        (building / LABELS).mkdir()
+        for path in sorted(labels.glob("*.parquet")):
+            _link(path, building / LABELS / path.name)
     if (report := tokens.parent / "report.tsv").exists():
         _link(report, building / "report.tsv")
     else:

@@ -14,7 +14,11 @@ from korlm.config import VocabConfig
 from korlm.config.paths import mend_prepared
 from korlm.config.stored import check_settings, read_json
 from korlm.dataset.fingerprint import FORMAT, hash_bytes, prepared_fingerprint
+from korlm.dataset.numericalize import filled_lines
 from korlm.dataset.spelling_model import CharNgramModel
+from korlm.dataset.storage.labels import FOLDER as LABELS
+from korlm.dataset.storage.labels import read_labels
+from korlm.dataset.storage.shards import read_columns, shard_paths
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILE
 from korlm.dataset.vocab import Vocab, id_dtype
 from korlm.utils.errors import PreparedError
@@ -96,6 +100,33 @@ class Prepared:
                 f"{len(self.vocab) - 1}; {mend_prepared(self.folder)}"
             )
         return ids
+
+    def labels(self, split: str) -> list[str]:
+        """Return the label of each line of a split that is not blank, as many as sentences of ids.
+
+        Raises:
+            PreparedError: the corpus has no labels, or the file is damaged.
+        """
+        path = self.folder / LABELS / f"{split}.parquet"
+        if not path.parent.is_dir():
+            raise PreparedError(
+                f"{self.folder}: has no labels; prepare it with corpus.label_column=COLUMN"
+            )
+        _check_file(path, self.folder, self.manifest)
+        labels = read_labels(path)
+        if len(labels) != self.stats[split].num_lines:
+            raise PreparedError(
+                f"{path}: has {len(labels)} labels for {self.stats[split].num_lines} lines; "
+                + mend_prepared(self.folder)
+            )
+        is_filled = [
+            filled_lines(batch.column("status"))
+            for shard in shard_paths(self.folder / "tokens", split)
+            for batch in read_columns(shard, ["status"])
+        ]
+        return [
+            label for label, filled in zip(labels, np.concatenate(is_filled), strict=True) if filled
+        ]
 
 
 def _blocks(ids: npt.NDArray[Any], size: int = 1 << 24) -> Iterator[npt.NDArray[Any]]:

@@ -88,9 +88,7 @@ class _SplitBatcher:
         while begin < len(ends):
             needed = num_chars_before + BATCH_CHARS - self._batch_chars
             end = min(bisect.bisect_left(ends, needed, begin) + 1, len(ends))
-            self._blocks.append(
-                block._replace(first=block.first + begin, texts=block.texts[begin:end])
-            )
+            self._blocks.append(block.part(begin, end))
             num_chars = ends[end - 1] - num_chars_before
             self._batch_chars += num_chars
             self._shard_chars += num_chars

@@ -20,9 +20,9 @@ from korlm.config import TokenizerConfig, Unicode
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
 from korlm.dataset.numericalize import encode_morphs, filled_lines, insert_eos, line_lengths
-from korlm.dataset.shard_writer import to_table
-from korlm.dataset.shards import SCHEMA, read_columns, shard_paths
 from korlm.dataset.spelling_model import CharNgramModel
+from korlm.dataset.storage.shard_writer import to_table
+from korlm.dataset.storage.shards import SCHEMA, read_columns, shard_paths
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.text.eojeol import count_units
@@ -35,7 +35,7 @@ class EncodedText:
     """Consecutive lines with N tokens in total, <eos> after each line that is not blank.
 
     Attributes:
-        table: a row of ``korlm.dataset.shards.SCHEMA`` for each line, blank ones included.
+        table: a row of ``korlm.dataset.storage.shards.SCHEMA`` for each line, blank ones included.
         ids: int64 (N,).
         spelling_nats: float64 (N,), cost of spelling each token that its id does not determine; 0
             for the others.
@@ -65,7 +65,7 @@ class EncodedText:
         """Encode tokenized lines.
 
         Args:
-            table: with the columns of ``korlm.dataset.shards.SCHEMA``.
+            table: with the columns of ``korlm.dataset.storage.shards.SCHEMA``.
             vocab: maps tokens to ids.
             spelling: cost of the tokens that ids do not determine.
             unicode: normalization that the lines were tokenized in.

@@ -21,8 +21,10 @@ from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import Source
 from korlm.corpus.splits import BlockSplit
 from korlm.corpus.validation import validate_corpus
-from korlm.dataset.shard_writer import ShardWriter
-from korlm.dataset.shards import shard_path
+from korlm.dataset.storage.labels import FOLDER as LABELS
+from korlm.dataset.storage.labels import write_labels
+from korlm.dataset.storage.shard_writer import ShardWriter
+from korlm.dataset.storage.shards import shard_path
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.tokenizers.registry import tokenizer_version, train_tokenizer
 from korlm.tokenizers.workers.line_cache import LineCache, map_cached
@@ -51,7 +53,7 @@ def tokenize_corpus(
         corpus: settings of the text.
         tokenizer: settings of the tokenizer.
         sources: the files of the corpus.
-        folder: of the shards; a trained tokenizer model is written beside it.
+        folder: of the shards; labels and a trained tokenizer model are written beside it.
         cache: folder of the line cache.
         progress: whether to show a progress bar.
         cluster: Dask workers to tokenize with; None: this machine. The shards are the same.
@@ -75,6 +77,8 @@ def tokenize_corpus(
         model_path = folder.with_name(TOKENIZER_MODEL_FILE)
         tokenizer_model = _train_tokenizer(corpus, tokenizer, sources, blocks, model_path)
         folder.mkdir(parents=True, exist_ok=True)
+        if corpus.label_column:
+            write_labels(read_corpus(corpus, sources, blocks=blocks), folder.with_name(LABELS))
 
         def batches() -> Iterator[TextBatch]:
             return batch_lines(read_corpus(corpus, sources, blocks=blocks), corpus.unicode)

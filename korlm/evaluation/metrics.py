@@ -104,10 +104,11 @@ def metrics(sums: LossSums, counts: SplitStats, peak_memory_mb: float) -> dict[s
 def table(splits: Mapping[str, Mapping[str, float]]) -> str:
     """Format the metrics of several splits as text: a row per metric, a column per split."""
     names = list(splits)
-    lines = [f"{'':20}" + "".join(f"{name:>14}" for name in names)]
+    width = max([20, *(len(key) + 1 for key in next(iter(splits.values()), {}))])
+    lines = [" " * width + "".join(f"{name:>14}" for name in names)]
     for key in next(iter(splits.values()), {}):
         cells = "".join(f"{_format(splits[name][key]):>14}" for name in names)
-        lines.append(f"{key:20}{cells}")
+        lines.append(f"{key:{width}}{cells}")
     return "\n".join(lines)
 
 

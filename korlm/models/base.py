@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from korlm.dataset.vocab import PAD_ID
 from korlm.modules.state import State
+from korlm.modules.trainable import Trainable
 
 BLOCK = 1 << 20  # log-probabilities per call in the entropy loop of ``token_nll_and_entropy``
 
@@ -38,7 +39,7 @@ class TrainingLoss(NamedTuple):
     state: State
 
 
-class LanguageModel(nn.Module, ABC):
+class LanguageModel(Trainable, ABC):
     """Predicts each token from the tokens before it.
 
     In all methods ``inputs`` and ``targets`` are int64 (B, T), ``state`` is the state before the
@@ -136,10 +137,6 @@ class LanguageModel(nn.Module, ABC):
         nll, state = self.token_nll(inputs, targets, state, lengths)
         total = nll.sum()
         return TrainingLoss(total, total, state)
-
-    def muon_weights(self) -> list[tuple[Tensor, int]]:
-        """Return the matrices (G * M, N) for Muon, each with its number of gates G."""
-        return []
 
 
 def entropy_of(log_probs: Tensor) -> Tensor:

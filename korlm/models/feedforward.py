@@ -69,7 +69,7 @@ class WindowLM(NeuralLM):
         return (torch.zeros(batch_size, self.config.window - 1, dtype=torch.int64, device=device),)
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:
-        """See ``LanguageModel.muon_weights``."""
+        """See ``Trainable.muon_weights``."""
         return [(self.hidden_layer.weight, 1)]
 
     def state_names(self) -> list[str]:

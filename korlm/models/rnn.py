@@ -92,7 +92,7 @@ class RecurrentLM(NeuralLM):
         return self.encoder.initial_state(batch_size)
 
     def muon_weights(self) -> list[tuple[Tensor, int]]:
-        """See ``LanguageModel.muon_weights``."""
+        """See ``Trainable.muon_weights``."""
         return self.encoder.muon_weights()
 
     def state_names(self) -> list[str]:

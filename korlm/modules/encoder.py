@@ -6,13 +6,15 @@ transposed to (T, B) before the embedding, since recurrent kernels are time-firs
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from korlm.config import RecurrentConfig
+from korlm.config import ModelConfig, RecurrentConfig, SubwordMode
 from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.rnn import RecurrentLayer, cell_of
@@ -132,6 +134,33 @@ class RecurrentEncoder(nn.Module):
 
     def _dropout(self, x: Tensor, p: float) -> Tensor:
         return sequence_dropout(x, p, self.training, self.config.variational_dropout)
+
+
+def build_encoder(
+    config: ModelConfig,
+    vocab_size: int,
+    tokens: Sequence[str] | None = None,
+    bidirectional: bool = True,
+) -> RecurrentEncoder:
+    """Return the encoder of a task other than language modeling.
+
+    It has no softmax head, so settings of weight tying and of the output layer have no effect.
+
+    Args:
+        config: of model=lstm, gru or rnn.
+        vocab_size: V.
+        tokens: the V tokens, in the order of their ids; required for subwords.
+        bidirectional: add the backward direction.
+    """
+    assert isinstance(config, RecurrentConfig)
+    has_subwords = config.subword_embedding is not SubwordMode.none
+    config = dataclasses.replace(
+        config,
+        tie_weights=False,
+        subword_embedding=SubwordMode.input if has_subwords else SubwordMode.none,
+    )
+    embedding = TokenEmbedding(config, vocab_size, tokens)
+    return RecurrentEncoder(embedding, config, bidirectional=bidirectional)
 
 
 def _reverse(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -4,6 +4,7 @@ format        1
 config        settings as plain dicts, corpus and tokenizer included
 fingerprint   of the prepared corpus
 prepared      its folder at training time
+labels        labels that the model predicts; empty for a language model
 vocab         {"tokens": [...], "counts": [...]}
 spelling      {name: tensor} of the spelling model
 learned       a tokenizer model trained on the training split, a tensor of bytes, or None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from torch import nn
 
 from korlm.config import Mode, TrainSettings
+from korlm.config.objective import LANGUAGE_MODELING
 from korlm.config.paths import run_directory
 from korlm.config.serialization import settings_from_plain
 from korlm.dataset.prepared import Prepared, open_prepared
@@ -30,33 +34,28 @@ from korlm.utils.errors import (
 
 
 @dataclass(frozen=True)
-class TrainedRun:
-    """Best model of a run with everything needed to use it.
+class RunParts:
+    """Contents of a run, without its model.
 
     Attributes:
         folder: the run directory, or an export.
         settings: of the training.
         vocab: of the model.
         spelling: the spelling model, which assigns probabilities to unknown tokens.
-        model: on the CPU, in evaluation mode.
         prepared: folder of the prepared corpus at training time.
         fingerprint: of that corpus.
         tokenizer_model: the model of the tokenizer, if it was trained on the training split.
+        labels: that the model predicts; none for a language model.
     """
 
     folder: Path
     settings: TrainSettings
     vocab: Vocab
     spelling: CharNgramModel
-    model: LanguageModel
     prepared: Path
     fingerprint: str
     tokenizer_model: bytes | None
-
-    @property
-    def start_id(self) -> int:
-        """Token id before the first token of a sentence."""
-        return EOS_ID if self.settings.batches.mode is Mode.stream else BOS_ID
+    labels: tuple[str, ...]
 
     def reader(self) -> TextEncoder:
         """Return an encoder for text, with the run's tokenizer; a context manager."""
@@ -65,17 +64,63 @@ class TrainedRun:
             self.settings.tokenizer, self.vocab, self.spelling, self.tokenizer_model, unicode
         )
 
+
+@dataclass(frozen=True)
+class TrainedRun(RunParts):
+    """Best language model of a run with everything needed to use it.
+
+    Attributes:
+        model: on the CPU, in evaluation mode.
+    """
+
+    model: LanguageModel
+
+    @property
+    def start_id(self) -> int:
+        """Token id before the first token of a sentence."""
+        return EOS_ID if self.settings.batches.mode is Mode.stream else BOS_ID
+
     def detokenizer(self) -> Detokenizer:
         """Return the detokenizer of the run's tokens."""
         return build_detokenizer(self.settings.tokenizer.name, (self.folder, self.prepared))
 
 
 def load_run(folder: Path) -> TrainedRun:
-    """Load best.pt of a run, or an export.
+    """Load the language model of a run (best.pt), or of an export.
 
     Args:
         folder: a run directory, an export, or a path inside one
             (``korlm.config.paths.run_directory``).
+
+    Raises:
+        CheckpointError: it has no model, a damaged one, or one of another task.
+    """
+
+    def build(parts: RunParts) -> LanguageModel:
+        settings, vocab = parts.settings, parts.vocab
+        if settings.task.name != LANGUAGE_MODELING:
+            raise CheckpointError(
+                f"{parts.folder}: a run of task={settings.task.name}, where a language model is "
+                f"needed; use python -m korlm.predict run={parts.folder}"
+            )
+        return build_model(settings.model, len(vocab), vocab.tokens)
+
+    parts, model = load_model(folder, build)
+    return TrainedRun(**vars(parts), model=model)
+
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
+
+def load_model(folder: Path, build: Callable[[RunParts], ModelT]) -> tuple[RunParts, ModelT]:
+    """Load best.pt of a run, or an export.
+
+    Args:
+        folder: see ``load_run``.
+        build: returns the untrained model of the run's settings.
+
+    Returns:
+        The contents of the run, and its model in evaluation mode.
 
     Raises:
         CheckpointError: it has no model, or a damaged one.
@@ -103,19 +148,24 @@ def load_run(folder: Path) -> TrainedRun:
         num_weights = sum(part.numel() for part in checkpoint["model"].values())
         if settings.model.min_parameters(len(vocab)) > num_weights:
             raise ValueError(f"it has {num_weights:,} weights, fewer than they require")
-        with enough_memory(str(path), "use a machine with more"):
-            model = build_model(settings.model, len(vocab), vocab.tokens)
-        model.load_state_dict(checkpoint["model"])
-        prepared = Path(checkpoint["prepared"])
         model_bytes = checkpoint.get("learned")
-        tokenizer_model = None if model_bytes is None else model_bytes.numpy().tobytes()
+        parts = RunParts(
+            folder=folder,
+            settings=settings,
+            vocab=vocab,
+            spelling=spelling,
+            prepared=Path(checkpoint["prepared"]),
+            fingerprint=checkpoint["fingerprint"],
+            tokenizer_model=None if model_bytes is None else model_bytes.numpy().tobytes(),
+            labels=tuple(map(str, checkpoint.get("labels", ()))),
+        )
+        with enough_memory(str(path), "use a machine with more"):
+            model = build(parts)
+        model.load_state_dict(checkpoint["model"])
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: does not match its own settings ({reason})") from error
-    fingerprint = checkpoint["fingerprint"]
-    return TrainedRun(
-        folder, settings, vocab, spelling, model.eval(), prepared, fingerprint, tokenizer_model
-    )
+    return parts, model.eval()
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:

@@ -6,44 +6,169 @@ optimizer, the schedule, checkpoints and logging, and knows no model and no metr
 
 from __future__ import annotations
 
-import math
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import ClassVar, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
-from torch import nn
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
 
+from korlm.config import TrainSettings
 from korlm.dataset.batches import Batch, Batches
+from korlm.dataset.prepared import Prepared
+from korlm.dataset.text_encoder import EncodedText
+from korlm.dataset.vocab import Vocab
 from korlm.models.base import TrainingLoss
 from korlm.modules.state import State
+from korlm.modules.trainable import Trainable
+from korlm.runs.trained_run import RunParts
+from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.utils.errors import CheckpointError
+from korlm.utils.memory import peak_memory_mb, reset_peak_memory
 
-ModelT = TypeVar("ModelT", bound=nn.Module)
+
+class PassMeter:
+    """Measures time and peak memory of a pass over a split, from its creation.
+
+    Args:
+        device: of the model.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._started = device, time.perf_counter()
+        reset_peak_memory()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def peak_memory_mb(self) -> float:
+        """Return the peak memory in MiB: of the GPU, or of the process."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device) / (1 << 20)
+        return peak_memory_mb()
+
+    def metrics(self, count: int, unit: str) -> dict[str, float]:
+        """Return the entries of metrics.json.
+
+        Args:
+            count: what was predicted.
+            unit: of ``count``, in the plural.
+        """
+        seconds = time.perf_counter() - self._started
+        return {
+            f"{unit}_per_second": count / max(seconds, 1e-9),
+            "seconds": seconds,
+            "peak_memory_mb": self.peak_memory_mb(),
+        }
+
+
+ModelT = TypeVar("ModelT", bound=Trainable)
+
+
+class Predictor(ABC):
+    """What a trained model of a task says about texts.
+
+    Attributes:
+        schema: columns of a prediction.
+    """
+
+    schema: pa.Schema
+
+    @abstractmethod
+    def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
+        """Return a prediction for each line, in order, blank lines included.
+
+        Args:
+            lines: the lines, tokenized as the training text was.
+        """
 
 
 class Task(ABC, Generic[ModelT]):
     """Batches, loss and metrics that a model is trained with.
 
+    Args:
+        settings: of the run.
+        prepared: the corpus.
+        folder: the run directory.
+        device: of the model.
+        group: the processes that share the rows of each batch.
+
     Attributes:
         monitor: the metric of the validation split that selects the best checkpoint.
         higher_is_better: the direction of ``monitor``.
-        headline: the metric shown in the log and on the progress bar; both ``train_metrics`` and
-            ``evaluate`` have it. A validation in which it is not finite is never the best.
+        headline: the metric of a validation that the log shows. A validation in which it is not
+            finite is never the best.
+        train_headline: the metric of ``train_metrics`` that the log and the progress bar show.
+        unit: what the loss is averaged over, in the plural.
         charts: metrics that TensorBoard shows as NAME/train, NAME/valid and NAME/test.
         quality: further metrics of the validation split, shown as quality/NAME.
         train_batches: the training batches.
         eval_batches: by split; the training split too, in evaluation order.
-        chance_cost: ``cost`` of a model that has learned nothing.
+        labels: the labels that the model predicts; stored in checkpoints.
     """
 
     monitor: ClassVar[str] = "loss"
     higher_is_better: ClassVar[bool] = False
     headline: ClassVar[str] = "loss"
+    train_headline: ClassVar[str] = "loss"
+    unit: ClassVar[str] = "tokens"
     charts: ClassVar[tuple[str, ...]] = ("loss",)
     quality: ClassVar[tuple[str, ...]] = ()
 
     train_batches: Batches
     eval_batches: Mapping[str, Batches]
-    chance_cost: float = math.inf
+    labels: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        prepared: Prepared,
+        folder: Path,
+        device: torch.device,
+        group: ProcessGroup = SINGLE_PROCESS,
+    ) -> None:
+        self.settings, self.prepared, self.folder = settings, prepared, folder
+        self.device, self.group = device, group
+
+    @classmethod
+    @abstractmethod
+    def build_model(cls, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]) -> Trainable:
+        """Return an untrained model.
+
+        Args:
+            settings: of the run.
+            vocab: of the prepared corpus.
+            labels: the task's attribute of this name.
+        """
+
+    @classmethod
+    def build_predictor(cls, run: RunParts, model: Any, device: torch.device) -> Predictor:
+        """Return what korlm.predict uses.
+
+        Args:
+            run: the contents of the run.
+            model: of ``build_model``, on ``device``, in evaluation mode.
+            device: of the model.
+
+        Raises:
+            CheckpointError: korlm.predict does not apply to this task.
+        """
+        raise CheckpointError(
+            f"{run.folder}: a run of task={run.settings.task.name}, to which korlm.predict does "
+            "not apply; a language model is used by korlm.score, korlm.generate and korlm.rescore"
+        )
+
+    @classmethod
+    def find_labels(cls, settings: TrainSettings, prepared: Prepared) -> tuple[str, ...]:
+        """Return the labels that the model has to predict; none by default.
+
+        Raises:
+            KorlmError: the corpus has no labels, or not those that the task needs.
+        """
+        return ()
 
     @abstractmethod
     def training_loss(self, model: ModelT, batch: Batch, state: State | None) -> TrainingLoss:
@@ -82,6 +207,26 @@ class Task(ABC, Generic[ModelT]):
     def samples(self, model: ModelT) -> dict[str, str]:
         """Return texts that show what the model does, in Markdown, by TensorBoard tag."""
         return {}
+
+    def images(self, model: ModelT) -> dict[str, npt.NDArray[np.uint8]]:
+        """Return images of the last validation, (height, width, 3), by TensorBoard tag."""
+        return {}
+
+    def warnings(self, total_steps: int) -> list[str]:
+        """Return advice on settings that make a poor model, one line each, before training.
+
+        Args:
+            total_steps: optimizer steps of the whole run; 1 for a model that is counted.
+        """
+        return []
+
+    def notes(self) -> list[str]:
+        """Return what to know about the log, one line each, before training."""
+        return []
+
+    def verdict(self, best_cost: float) -> str:
+        """Return a warning if the best model is worse than chance, else an empty string."""
+        return ""
 
     def best_scalars(self, best_cost: float) -> dict[str, float]:
         """Return the TensorBoard scalars of the best validation so far, by tag."""

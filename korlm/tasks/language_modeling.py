@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,17 +17,18 @@ import torch
 from korlm.config import Mode, NgramConfig, TrainSettings
 from korlm.dataset.batches import Batch, Batches, RankBatches, build_batches
 from korlm.dataset.prepared import Prepared
-from korlm.dataset.vocab import BOS_ID, EOS, EOS_ID, UNK_ID
+from korlm.dataset.vocab import BOS_ID, EOS, EOS_ID, UNK_ID, Vocab
 from korlm.detokenizers.base import Detokenizer
 from korlm.detokenizers.registry import load_from_run
 from korlm.detokenizers.streaming import StreamingDetokenizer
 from korlm.evaluation.metrics import LossSums, exp, metrics
 from korlm.generation.sampling import sample_ids
 from korlm.models.base import LanguageModel, TrainingLoss
+from korlm.models.registry import build_model
 from korlm.modules.state import State
-from korlm.tasks.base import Task
+from korlm.tasks import advice
+from korlm.tasks.base import PassMeter, Task
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
-from korlm.utils.memory import peak_memory_mb, reset_peak_memory
 from korlm.utils.torch_backend import tf32
 
 SAMPLE_TEMPERATURE = 0.8
@@ -36,12 +37,7 @@ SAMPLE_TEMPERATURE = 0.8
 class LanguageModelingTask(Task[LanguageModel]):
     """Trains a language model on a prepared corpus.
 
-    Args:
-        settings: of the run.
-        prepared: the corpus.
-        folder: the run directory; it holds what the detokenizer has learned.
-        device: of the model.
-        group: the processes that share the rows of each batch.
+    The run directory holds what the detokenizer has learned.
 
     Attributes:
         ids: split -> token ids (N,), uint16 or uint32.
@@ -50,7 +46,7 @@ class LanguageModelingTask(Task[LanguageModel]):
         CorpusError: the training split is too small for the batch size.
     """
 
-    headline = "perplexity"
+    headline = train_headline = "perplexity"
     charts = ("loss", "perplexity")
     quality = ("bits_per_char", "eojeol_perplexity", "oov_rate")
 
@@ -62,11 +58,8 @@ class LanguageModelingTask(Task[LanguageModel]):
         device: torch.device,
         group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.prepared, self.folder = prepared, folder
-        self.device, self.group = device, group
-        self.chance_cost = math.log(len(prepared.vocab))
+        super().__init__(settings, prepared, folder, device, group)
         self.ids = {split: prepared.ids(split) for split in prepared.stats}
-        self._settings = settings
         # An n-gram model is counted, so any amount of text is enough.
         is_training = not isinstance(settings.model, NgramConfig)
         self.train_batches = self._batches("train", is_training)
@@ -77,11 +70,18 @@ class LanguageModelingTask(Task[LanguageModel]):
 
         Training batches are shuffled if they are sentences, and must fill the batch size.
         """
-        config, seed = self._settings.batches, self._settings.seed
+        config, seed = self.settings.batches, self.settings.seed
         batches = build_batches(self.ids[split], config, is_training, seed, split, self.device)
         if self.group.world_size == 1:
             return batches
         return RankBatches(batches, self.group.rank, self.group.world_size)
+
+    @classmethod
+    def build_model(
+        cls, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]
+    ) -> LanguageModel:
+        """See ``Task.build_model``."""
+        return build_model(settings.model, len(vocab), vocab.tokens, vocab.counts)
 
     def training_loss(
         self, model: LanguageModel, batch: Batch, state: State | None
@@ -93,14 +93,9 @@ class LanguageModelingTask(Task[LanguageModel]):
         self, model: LanguageModel, split: str, on_batch: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
         """See ``Task.evaluate``."""
-        reset_peak_memory()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
+        meter = PassMeter(self.device)
         sums = sum_losses(model, self.eval_batches[split], self.device, on_batch, self.group)
-        peak = peak_memory_mb()
-        if self.device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(self.device) / (1 << 20)
-        return metrics(sums, self.prepared.stats[split], peak)
+        return metrics(sums, self.prepared.stats[split], meter.peak_memory_mb())
 
     def train_metrics(self, loss: float) -> dict[str, float]:
         """See ``Task.train_metrics``."""
@@ -115,12 +110,12 @@ class LanguageModelingTask(Task[LanguageModel]):
 
         Without a detokenizer ``samples`` holds the tokens.
         """
-        count = self._settings.trainer.sample_tokens
+        count = self.settings.trainer.sample_tokens
         if not count:
             return {}
-        start_id = EOS_ID if self._settings.batches.mode is Mode.stream else BOS_ID
+        start_id = EOS_ID if self.settings.batches.mode is Mode.stream else BOS_ID
         model.eval()
-        ids = sample_ids(model, start_id, count, SAMPLE_TEMPERATURE, self._settings.seed)
+        ids = sample_ids(model, start_id, count, SAMPLE_TEMPERATURE, self.settings.seed)
         tokens = [self.prepared.vocab.tokens[i] for i in ids]
         joined = " ".join("\n\n" if token == EOS else token for token in tokens)
         if self._detokenizer is None:
@@ -130,6 +125,28 @@ class LanguageModelingTask(Task[LanguageModel]):
         # In Markdown a line that begins with four spaces is code.
         lines = (" ".join(line.split()) for line in text.splitlines())
         return {"samples": "\n\n".join(lines), "samples/tokens": joined}
+
+    def warnings(self, total_steps: int) -> list[str]:
+        """See ``Task.warnings``."""
+        hints = [advice.on_unknown(self.prepared.stats["valid"], self.prepared.vocab_config)]
+        if not isinstance(self.settings.model, NgramConfig):
+            num_batches = len(self.train_batches)
+            hints.append(advice.on_steps(self.settings.trainer, num_batches, total_steps))
+        return [hint for hint in hints if hint]
+
+    def notes(self) -> list[str]:
+        """See ``Task.notes``."""
+        return [advice.PERPLEXITIES]
+
+    def verdict(self, best_cost: float) -> str:
+        """See ``Task.verdict``: worse than guessing among the tokens of the vocabulary."""
+        if best_cost <= math.log(len(self.prepared.vocab)):
+            return ""
+        return (
+            f"the best valid perplexity, {exp(best_cost):.4g}, is worse than guessing among the "
+            f"{len(self.prepared.vocab):,} tokens of the vocabulary: train longer or lower "
+            "optimizer.lr and matrix_lr"
+        )
 
     @functools.cached_property
     def _detokenizer(self) -> Detokenizer | None:

@@ -8,6 +8,7 @@ the random number generators is stored per process.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,18 +79,22 @@ class CheckpointWriter:
         }
 
 
-def constant_entries(config: dict[str, Any], prepared: Prepared) -> Checkpoint:
+def constant_entries(
+    config: dict[str, Any], prepared: Prepared, labels: Sequence[str] = ()
+) -> Checkpoint:
     """Return the entries of a checkpoint that do not change in training.
 
     Args:
         config: settings of the run as plain dicts.
         prepared: the corpus.
+        labels: that the model predicts.
     """
     spelling, learned = prepared.spelling.arrays(), prepared.tokenizer_model
     return {
         "config": config,
         "fingerprint": prepared.fingerprint,
         "prepared": str(prepared.folder.resolve()),
+        "labels": list(labels),
         "vocab": {"tokens": list(prepared.vocab.tokens), "counts": list(prepared.vocab.counts)},
         "spelling": {
             name: torch.from_numpy(array.astype("int64")) for name, array in spelling.items()

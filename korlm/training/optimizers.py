@@ -25,7 +25,7 @@ from korlm.config import (
     SGDConfig,
     registry,
 )
-from korlm.models.base import LanguageModel
+from korlm.modules.trainable import Trainable
 from korlm.training.muon import Muon
 
 
@@ -72,8 +72,8 @@ def build_adam(model: nn.Module, config: AdamConfig, bf16: bool) -> torch.optim.
 
 
 def build_muon(model: nn.Module, config: MuonConfig, bf16: bool) -> torch.optim.Optimizer:
-    """Return Muon for ``LanguageModel.muon_weights`` and AdamW for the other parameters."""
-    hidden = model.muon_weights() if isinstance(model, LanguageModel) else []
+    """Return Muon for ``Trainable.muon_weights`` and AdamW for the other parameters."""
+    hidden = model.muon_weights() if isinstance(model, Trainable) else []
     by_gates = [
         {"params": [weight], "gates": gates, "weight_decay": config.weight_decay}
         for weight, gates in hidden

@@ -15,20 +15,19 @@ from typing import Any
 
 import torch
 
-from korlm.config import TrainSettings
+from korlm.config import TrainSettings, registry
 from korlm.config.serialization import plain_settings
 from korlm.dataset.prepared import Prepared
 from korlm.detokenizers.registry import copy_to_run
-from korlm.evaluation.metrics import exp, table
-from korlm.models.base import LanguageModel
-from korlm.models.neural import NeuralLM
+from korlm.evaluation.metrics import table
 from korlm.models.ngram.arpa import read_arpa
 from korlm.models.ngram.model import NgramLM
-from korlm.models.registry import build_model
+from korlm.modules.embedding import TokenEmbedding
+from korlm.modules.trainable import Trainable
 from korlm.runs.checkpoint import Checkpoint, load_checkpoint, resume_command
 from korlm.runs.device import training_device, uses_bf16
+from korlm.tasks.base import Task
 from korlm.tasks.language_modeling import LanguageModelingTask
-from korlm.training import advice
 from korlm.training.checkpointing import CheckpointWriter, constant_entries, restore
 from korlm.training.ngram import fit_ngram
 from korlm.training.optimizers import build_optimizer
@@ -80,7 +79,9 @@ def build_session(
 
     torch.manual_seed(settings.seed)
     vocab = prepared.vocab
-    model: LanguageModel = build_model(settings.model, len(vocab), vocab.tokens, vocab.counts)
+    task_class: type[Task[Any]] = registry.builder("task", settings.task.name)
+    labels = task_class.find_labels(settings, prepared)
+    model = task_class.build_model(settings, vocab, labels)
     _configure_threads(settings, model, bf16, group)
     if isinstance(model, NgramLM) and device.type == "mps":  # MPS has no float64
         device = torch.device("cpu")
@@ -100,13 +101,13 @@ def build_session(
         model.set_tables(read_arpa(Path(model.config.arpa), vocab.tokens, model.order))
         model.to(device)
         progress.seconds += time.perf_counter() - started
-    task = LanguageModelingTask(settings, prepared, folder, device, group)
+    task = task_class(settings, prepared, folder, device, group)
     if not task.train_batches.carries_state:
         state = None
 
     # From here on files are written: what is refused above leaves no run directory.
     tracker: TensorBoardLogger = NullLogger()
-    constants = constant_entries(config, prepared)
+    constants = constant_entries(config, prepared, labels)
     checkpoints = CheckpointWriter(
         folder / "checkpoints", constants, model, optimizer, progress, group
     )
@@ -160,7 +161,7 @@ def build_session(
 
 
 def _configure_threads(
-    settings: TrainSettings, model: LanguageModel, bf16: bool, group: ProcessGroup
+    settings: TrainSettings, model: Trainable, bf16: bool, group: ProcessGroup
 ) -> None:
     """Set the number of CPU threads from the settings, or from the size of the model."""
     max_threads = settings.trainer.threads
@@ -188,8 +189,8 @@ class TrainingSession:
     group: ProcessGroup
     device: torch.device
     bf16: bool
-    model: LanguageModel
-    task: LanguageModelingTask
+    model: Trainable
+    task: Task[Any]
     optimizer: torch.optim.Optimizer
     progress: Progress
     checkpoints: CheckpointWriter
@@ -251,6 +252,7 @@ class TrainingSession:
                 self.trainer.run()
             else:
                 assert isinstance(self.model, NgramLM)
+                assert isinstance(self.task, LanguageModelingTask)
                 ids, tokens = self.task.ids["train"], self.prepared.vocab.tokens
                 fit_ngram(self.model, ids, tokens, self.device, self.validator, self.folder)
         except TrainingInterrupted:
@@ -270,10 +272,12 @@ class TrainingSession:
         self._check_best()
         best = load_checkpoint(self.checkpoints.folder / "best.pt")
         self.model.load_state_dict(best["model"])
-        splits = {
+        names = list(self.task.eval_batches)
+        by_split = {  # valid first: a classifier is calibrated on it
             split: self.validator.evaluate(split, show_progress=True)
-            for split in self.task.eval_batches
+            for split in sorted(names, key=lambda split: split != "valid")
         }
+        splits = {split: by_split[split] for split in names}
         if not self.group.is_main_process:
             return splits
         write_figures(self.folder / "training.json", self._training_metrics())
@@ -301,34 +305,30 @@ class TrainingSession:
                 f"validation up to step {self.progress.step}, and there is no best model: "
                 + DIVERGENCE_HINT
             )
-        if best_cost > self.task.chance_cost and self.group.is_main_process:
-            logger.warning(
-                "the best valid perplexity, %.4g, is worse than guessing among the %s tokens "
-                "of the vocabulary: train longer or lower optimizer.lr and matrix_lr",
-                exp(best_cost),
-                f"{len(self.prepared.vocab):,}",
-            )
+        if self.group.is_main_process and (verdict := self.task.verdict(best_cost)):
+            logger.warning("%s", verdict)
 
     def _training_metrics(self) -> dict[str, float]:
         """Return the contents of training.json; seconds are those of all sessions."""
-        progress = self.progress
-        tokens = progress.epoch * self.task.train_batches.num_tokens + progress.epoch_tokens
+        progress, unit = self.progress, self.task.unit
+        count = progress.epoch * self.task.train_batches.num_tokens + progress.epoch_tokens
         return {
             "num_parameters": self.num_parameters,
             "steps": progress.step,
             "best_step": progress.best_step,
-            "num_tokens": tokens,
+            f"num_{unit}": count,
             "seconds": progress.seconds,
-            "tokens_per_second": tokens / max(progress.seconds, 1e-9),
+            f"{unit}_per_second": count / max(progress.seconds, 1e-9),
         }
 
     def _write_embeddings(self) -> None:
         """Write the best model's embeddings for TensorBoard's projector."""
         number = self.settings.trainer.projector_tokens
-        if number and isinstance(self.model, NeuralLM):
+        embedding = getattr(self.model, "embedding", None)
+        if number and isinstance(embedding, TokenEmbedding):
             vocab = self.prepared.vocab
             with torch.no_grad():
-                matrix = self.model.embedding.full_weight()
+                matrix = embedding.full_weight()
             folder = self.folder / "tensorboard"
             write_projector(folder, matrix, vocab.tokens, vocab.counts, number)
 
@@ -355,8 +355,8 @@ class TrainingSession:
             f"{self.prepared.stats['train'].num_tokens:,}",
             f"{len(self.prepared.vocab):,}",
         )
-        if hint := advice.on_unknown(self.prepared.stats["valid"], self.prepared.vocab_config):
-            logger.warning("%s", hint)
+        for line in self.task.warnings(self.total_steps):
+            logger.warning("%s", line)
         if isinstance(self.model, NgramLM):
             config = self.model.config
             source = f"of {config.arpa}" if config.arpa else f"counting ({config.smoothing.value})"
@@ -374,10 +374,8 @@ class TrainingSession:
             f", from step {self.progress.step:,} on" if self.progress.step else "",
             self.folder,
         )
-        steps_per_epoch = len(self.task.train_batches)
-        if hint := advice.on_steps(self.settings.trainer, steps_per_epoch, self.total_steps):
-            logger.warning("%s", hint)
-        logger.info("%s", advice.PERPLEXITIES)
+        for line in self.task.notes():
+            logger.info("%s", line)
 
     def _resume_hint(self) -> str:
         """Return how to continue after an output error."""

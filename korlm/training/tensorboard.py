@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -55,6 +57,11 @@ class TensorBoardLogger:
         """Log texts in Markdown by tag."""
         for tag, text in texts.items():
             self._writer.add_text(tag, text, step)
+
+    def log_images(self, step: int, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+        """Log images, (height, width, 3), by tag."""
+        for tag, image in images.items():
+            self._writer.add_image(tag, image, step, dataformats="HWC")
 
     def log_hparams(self, settings: Mapping[str, Any]) -> None:
         """Log the settings for the HParams tab."""

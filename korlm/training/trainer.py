@@ -206,23 +206,23 @@ class Trainer:
                 **self.task.train_scalars(loss),
                 "train/lr": buffer.lr,
                 "train/grad_norm": norms[-1],
-                "train/tokens_per_second": speed,
+                f"train/{self.task.unit}_per_second": speed,
             },
         )
         bar.set_postfix_str(
             f"epoch {progress.epoch + 1}/{self.config.epochs}, loss {loss:.3f}, "
-            f"{self._headline(loss)}, {speed:,.0f} tokens/s",
+            f"{self._headline(loss)}{speed:,.0f} {self.task.unit}/s",
             refresh=False,
         )
         bar.update(len(losses))
 
     def _headline(self, loss: float) -> str:
-        name = self.task.headline
-        return f"{name} {self.task.train_metrics(loss)[name]:.1f}"
+        name = self.task.train_headline
+        return "" if name == "loss" else f"{name} {self.task.train_metrics(loss)[name]:.1f}, "
 
     def _validate(self, bar: ProgressBar) -> None:
         """Validate, and log one line."""
-        progress, name = self.progress, self.task.headline
+        progress, task = self.progress, self.task
         started = time.perf_counter()
         metrics, is_best = self.validator.validate()
         progress.plateau.update(self.schedule, is_best)
@@ -230,14 +230,14 @@ class Trainer:
         train_loss = progress.epoch_nats / max(progress.epoch_tokens, 1)
         with bar.external_write_mode():
             logger.info(
-                "epoch %d/%d  step %d  train %s %.2f  valid %s %.2f%s  %.0f s",
+                "epoch %d/%d  step %d  train %s %s  valid %s %s%s  %.0f s",
                 progress.epoch + 1,
                 self.config.epochs,
                 progress.step,
-                name,
-                self.task.train_metrics(train_loss)[name],
-                name,
-                metrics[name],
+                task.train_headline,
+                _short(task.train_metrics(train_loss)[task.train_headline]),
+                task.headline,
+                _short(metrics[task.headline]),
                 " (best)" if is_best else "",
                 progress.seconds,
             )
@@ -255,6 +255,10 @@ class Trainer:
         """Write last.pt."""
         self.checkpoints.save_last(self.state)
         self._saved_at = time.monotonic()
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if abs(value) > 1 else f"{value:.4f}"
 
 
 @dataclass

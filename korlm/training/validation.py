@@ -101,6 +101,7 @@ class Validator:
             progress.validations_without_improvement += 1
         if self.group.is_main_process:
             self.tracker.log_samples(step, task.samples(self.model))
+            self.tracker.log_images(step, task.images(self.model))
             for callback in self.callbacks:
                 callback(step, step / self.total_steps, metrics)
         return metrics, is_best

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from korlm.config import ScheduleConfig, TrainerConfig
+from korlm.config import ScheduleConfig, TrainerConfig, TrainSettings
 from korlm.dataset.batches import Batch, Batches
+from korlm.dataset.vocab import Vocab
 from korlm.models.base import LanguageModel, TrainingLoss
 from korlm.modules.state import State
 from korlm.tasks.base import Task
@@ -26,6 +27,13 @@ class TrainingOnly(Task[LanguageModel]):
 
     def __init__(self, batches: Batches) -> None:
         self.train_batches, self.eval_batches = batches, {}
+
+    @classmethod
+    def build_model(
+        cls, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]
+    ) -> LanguageModel:
+        """Raise an error: benchmarks build their own models."""
+        raise NotImplementedError
 
     def training_loss(
         self, model: LanguageModel, batch: Batch, state: State | None

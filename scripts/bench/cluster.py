@@ -30,8 +30,8 @@ from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import content_digest, find_sources
 from korlm.dataset.cluster.task import ShardText
 from korlm.dataset.prepare import assemble
-from korlm.dataset.shard_writer import ShardWriter
-from korlm.dataset.shards import shard_path
+from korlm.dataset.storage.shard_writer import ShardWriter
+from korlm.dataset.storage.shards import shard_path
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.tokenize import tokenize_corpus
 from korlm.tokenizers.workers.pool import TokenizerPool

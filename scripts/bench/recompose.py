@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import LCSseq, Levenshtein
 
-from korlm.dataset.shards import read_columns, shard_paths
+from korlm.dataset.storage.shards import read_columns, shard_paths
 from korlm.detokenizers.kkma.detokenizer import KkmaDetokenizer, untrained_spacing
 from korlm.detokenizers.kkma.training import train_detokenizer
 from korlm.detokenizers.kkma.training_data import read_aligned_tokens

@@ -20,12 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-import korlm
 from korlm.corpus.lines import LineBlock
 from korlm.rescoring.formats.reader import open_lists
 from korlm.rescoring.lm_scorer import normalize_spaces
 from korlm.rescoring.prefix_tree import PrefixTree, tree_nats
-from korlm.runs.trained_run import TrainedRun
+from korlm.runs.trained_run import TrainedRun, load_run
 
 Ints = npt.NDArray[np.int64]
 CPU = torch.device("cpu")
@@ -74,7 +73,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1000)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    run = korlm.load(options.run)
+    run = load_run(Path(options.run))
     texts = [
         normalize_spaces(hyp.text) for nbest in open_lists(options.lists) for hyp in nbest.hyps
     ]

@@ -31,7 +31,7 @@ MISTAKES = {
     "experiment=smok": ("experiment=smok", "char_rnn, documents", "did you mean smoke?"),
     "hydra/job_logging=korlmm": ("hydra/job_logging=korlmm", "console", "did you mean korlm?"),
     "model.hidden_dropout=1.5": ("model.hidden_dropout=1.5", "in [0, 1)"),
-    "model.bidirectional=true": ("model.bidirectional", "seen"),
+    "model.bidirectional=true": ("model.bidirectional", "no such setting"),
     "model.initial_state=random": ("model.initial_state", "zero, learned"),
     "optimizer.lr=-1": ("optimizer.lr=-1", "above 0"),
     "optimizer.lr=nan": ("optimizer.lr=nan", "above 0"),

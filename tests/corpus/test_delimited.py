@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from korlm.config import CorpusFormat, Quoting, Separator, TextConfig
-from korlm.corpus.delimited import CELL_CHARS, find_quoting, find_separator
 from korlm.corpus.files import read_records
+from korlm.corpus.formats.delimited import CELL_CHARS, find_quoting, find_separator
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
 
@@ -26,7 +26,7 @@ ROWS = [
 
 def read(path: Path, text: str = "text", notes: Notes | None = None, **settings: Any) -> list[str]:
     config = TextConfig(text_column=text, **settings)
-    return [row for row, _ in read_records(path, config, notes)]
+    return [record.text for record in read_records(path, config, notes)]
 
 
 def error_of(path: Path, text: str = "text", **settings: Any) -> str:

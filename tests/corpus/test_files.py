@@ -41,7 +41,8 @@ def error_of(path: Path, encoding: Encoding = Encoding.utf8) -> str:
 
 
 def rows_of(path: Path, text: str, document: str = "") -> list[tuple[str, str]]:
-    return list(read_records(path, TextConfig(text_column=text, document_column=document)))
+    config = TextConfig(text_column=text, document_column=document)
+    return [(record.text, record.document) for record in read_records(path, config)]
 
 
 def row_error_of(path: Path, text: str, document: str = "") -> str:

@@ -44,7 +44,7 @@ def read(
     content = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
     path.write_text(content, encoding="utf-8")
     config = TextConfig(text_column=text, document_column=document, **settings)
-    return list(read_records(path, config, notes))
+    return [(record.text, record.document) for record in read_records(path, config, notes)]
 
 
 def error_of(path: Path, value: Any, *settings: str) -> str:

@@ -42,12 +42,13 @@ from korlm.corpus.normalization import normalize
 from korlm.corpus.sources import find_sources
 from korlm.corpus.splits import split_of
 from korlm.dataset import prepare as prepared
-from korlm.dataset import shards, text_batches, tokenize
+from korlm.dataset import text_batches, tokenize
 from korlm.dataset.fingerprint import hash_json, prepared_fingerprint, token_settings
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared, SplitStats, open_prepared
-from korlm.dataset.shards import read_columns, shard_paths
 from korlm.dataset.spelling_model import CharNgramModel
+from korlm.dataset.storage import shards
+from korlm.dataset.storage.shards import read_columns, shard_paths
 from korlm.tokenizers.analysis import Analysis, to_record_batch
 from korlm.tokenizers.registry import train_tokenizer
 from korlm.tokenizers.workers import pool

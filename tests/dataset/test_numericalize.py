@@ -10,11 +10,12 @@ import pytest
 from fakes import Line, packed
 
 from korlm.config import VocabConfig
-from korlm.dataset import shard_writer, text_batches
+from korlm.dataset import text_batches
 from korlm.dataset.numericalize import count_tokens, encode_split, spelling_nats
-from korlm.dataset.shard_writer import ShardWriter
-from korlm.dataset.shards import shard_paths, split_counts
 from korlm.dataset.spelling_model import CharNgramModel
+from korlm.dataset.storage import shard_writer
+from korlm.dataset.storage.shard_writer import ShardWriter
+from korlm.dataset.storage.shards import shard_paths, split_counts
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.tokenizers.analysis import Analysis, to_record_batch

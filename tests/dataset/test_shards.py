@@ -9,9 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import Line, one_by_one, packed
 
-from korlm.dataset import shard_writer, text_batches
-from korlm.dataset.shard_writer import ShardWriter
-from korlm.dataset.shards import ShardCounts, read_columns, read_counts, shard_path, shard_paths
+from korlm.dataset import text_batches
+from korlm.dataset.storage import shard_writer
+from korlm.dataset.storage.shard_writer import ShardWriter
+from korlm.dataset.storage.shards import (
+    ShardCounts,
+    read_columns,
+    read_counts,
+    shard_path,
+    shard_paths,
+)
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.tokenizers.analysis import Analysis, to_record_batch
 from korlm.tokenizers.whitespace import EojeolTokenizer

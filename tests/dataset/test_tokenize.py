@@ -21,7 +21,7 @@ from korlm.config import CorpusConfig, DocumentUnit, Engine, KkmaConfig, VocabCo
 from korlm.corpus.sources import find_sources
 from korlm.dataset import prepare, shard_writer, text_batches, tokenize
 from korlm.dataset.prepared import Prepared
-from korlm.dataset.shards import shard_paths
+from korlm.dataset.storage.shards import shard_paths
 from korlm.dataset.tokenize import tokenize_corpus
 from korlm.tokenizers.workers import pool
 from korlm.utils import progress

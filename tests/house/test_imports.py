@@ -28,7 +28,7 @@ ORDER = [
     {"evaluation"},
     {"generation"},
     {"tasks"},
-    {"training"},
+    {"training", "prediction"},
     {"rescoring", "exporting", "serving", "reporting"},
     {"cli"},
     {"sweeps"},
@@ -81,7 +81,7 @@ ONLY_IN = {
     "tensorboard": {"korlm.reporting.tensorboard_events"},
     "matplotlib": {
         *("korlm.utils.plotting", "korlm.dataset.statistics.plots", "korlm.reporting.charts"),
-        *("korlm.evaluation.output.plots", "korlm.sweeps.plot"),
+        *("korlm.evaluation.output.plots", "korlm.sweeps.plot", "korlm.tasks.plots"),
     },
     "torch.utils.tensorboard": {"korlm.training.tensorboard"},
     "torch.distributed": {"korlm.utils.distributed"},

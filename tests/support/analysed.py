@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from korlm.dataset.shards import SCHEMA
+from korlm.dataset.storage.shards import SCHEMA
 from korlm.detokenizers.kkma.training_data import AlignedTokens, read_aligned_tokens
 from korlm.tokenizers.analysis import Analysis, to_record_batch
 

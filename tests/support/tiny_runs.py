@@ -17,6 +17,7 @@ from korlm.config import (
     BatchesConfig,
     CorpusConfig,
     Device,
+    LanguageModelingConfig,
     LSTMConfig,
     Mode,
     OptimizerConfig,
@@ -28,6 +29,7 @@ from korlm.config import (
     TrainSettings,
     VocabConfig,
 )
+from korlm.config.objective import default_objective
 from korlm.config.serialization import settings_from_plain
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
@@ -39,7 +41,7 @@ from korlm.utils.errors import Interrupted
 Make = Callable[..., TrainSettings]
 
 # What a clock or the system decides, not the model.
-MEASURED = {"tokens_per_second", "seconds", "peak_memory_mb"}
+MEASURED = {"tokens_per_second", "examples_per_second", "seconds", "peak_memory_mb"}
 
 OPTIMIZERS: dict[str, OptimizerConfig] = {
     "adamw": AdamConfig(name="adamw", lr=0.02, weight_decay=0.01),
@@ -104,13 +106,16 @@ def make_settings(
         "corpus": corpus_in(prepared.folder.parents[1]),
         "tokenizer": TokenizerConfig(name="syllable"),
         "vocab": VocabConfig(),
+        "task": LanguageModelingConfig(name="language_modeling"),
         "batches": BatchesConfig(mode=mode, batch_size=4, eval_batch_size=2, bptt_length=12),
         "model": LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8, num_layers=1),
         "optimizer": AdamConfig(name="adamw", lr=0.02),
         "schedule": ScheduleConfig(name="constant"),
         "trainer": TrainerConfig(**few),
     }
-    return TrainSettings(**{**settings, **parts})
+    settings |= parts
+    settings.setdefault("objective", default_objective(settings["task"].name))
+    return TrainSettings(**settings)
 
 
 @dataclasses.dataclass

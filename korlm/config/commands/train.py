@@ -7,17 +7,19 @@ from dataclasses import dataclass
 
 from korlm.config.commands.prepare import CorpusSettings
 from korlm.config.data import BatchesConfig
-from korlm.config.model import ModelConfig, NgramConfig
+from korlm.config.model import ModelConfig, NgramConfig, RecurrentConfig
 from korlm.config.objective import check_objective
 from korlm.config.registry import register
+from korlm.config.task import EncoderTaskConfig, TaskConfig
 from korlm.config.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig
 from korlm.config.validation import MAX_SEED, MISSING, setting
+from korlm.utils.errors import ConfigError
 
 
 @register("", "train")
 @dataclass
 class TrainSettings(CorpusSettings):
-    """Train a language model on a Korean corpus.
+    """Train a model on a Korean corpus: a language model, or a model of another task.
 
     Prepares the corpus unless that is done already, trains, evaluates the best model, and writes
     outputs/runs/<date>_<time>: checkpoints, metrics.json, train.log, tensorboard.
@@ -25,6 +27,8 @@ class TrainSettings(CorpusSettings):
       python -m korlm.train                                       the texts of konlpy
       python -m korlm.train corpus=text 'corpus.files=[FOLDER]'   your text, split by document
       python -m korlm.train model=gru optimizer.lr=0.01 name=gru  another model
+      python -m korlm.train task=classification corpus=tsv corpus.files=reviews.tsv \
+          corpus.text_column=review corpus.label_column=label         labels of texts
       python -m korlm.train resume=outputs/runs/DIR               resume a run
       python -m korlm.train -m model=ngram,window,rnn,gru,lstm    a sweep, with a table at its end
       python -m korlm.train -m sweep=lstm_small                   a hyperparameter search
@@ -36,6 +40,7 @@ class TrainSettings(CorpusSettings):
       tensorboard --logdir outputs                                watch runs and sweeps
     """
 
+    task: TaskConfig = setting(MISSING)
     batches: BatchesConfig = setting(MISSING)
     model: ModelConfig = setting(MISSING)
     optimizer: OptimizerConfig = setting(MISSING)
@@ -56,13 +61,17 @@ class TrainSettings(CorpusSettings):
     )
     objective: str = setting(
         "valid.perplexity",
-        "SPLIT.KEY of metrics.json that sorts the table of a sweep and that searches minimize "
-        "(tokens_per_second: maximize).",
+        "SPLIT.KEY of metrics.json that sorts the table of a sweep and that searches optimize; the "
+        "default depends on the task (classification: valid.accuracy).",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_objective(self.objective)
+        check_objective(self.objective, self.task.name)
+        if isinstance(self.task, EncoderTaskConfig) and not isinstance(self.model, RecurrentConfig):
+            raise ConfigError(
+                f"model={self.model.name}: task={self.task.name} needs model=lstm, gru or rnn"
+            )
         if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
             self._fail("name", "must consist of letters, digits, _, . and -")
 

@@ -20,8 +20,8 @@ from distributed import CancelledError, Future, KilledWorker, as_completed
 
 from korlm.dataset.cluster.client import ClusterClient, connection_lost
 from korlm.dataset.cluster.task import ShardResult, ShardText, TokenizerSpec, make_shard, versions
-from korlm.dataset.shards import shard_path
 from korlm.dataset.statistics.tokenization_report import shard_report_path
+from korlm.dataset.storage.shards import shard_path
 from korlm.dataset.text_batches import TextBatch
 from korlm.utils.errors import ClusterError, TokenizerError
 from korlm.utils.io.atomic_files import atomic_write

@@ -23,9 +23,9 @@ import pyarrow as pa
 from korlm._version import __version__
 from korlm.config import JavaConfig, TokenizerConfig, Unicode, WorkerConfig
 from korlm.corpus.lines import LineBlock
-from korlm.dataset.shard_writer import ShardWriter
-from korlm.dataset.shards import shard_path
 from korlm.dataset.statistics.tokenization_report import shard_report_path
+from korlm.dataset.storage.shard_writer import ShardWriter
+from korlm.dataset.storage.shards import shard_path
 from korlm.dataset.text_batches import TextBatch
 from korlm.tokenizers.jvm import roomy_heap
 from korlm.tokenizers.registry import tokenizer_version

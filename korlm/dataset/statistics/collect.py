@@ -12,10 +12,10 @@ import numpy as np
 from korlm.config.objective import SPLITS
 from korlm.config.paths import mend_prepared
 from korlm.dataset.prepared import Prepared
-from korlm.dataset.shards import ShardCounts, split_counts
 from korlm.dataset.statistics.power_laws import Coverage, PowerLaw, fit_heaps, fit_zipf
 from korlm.dataset.statistics.scan import Ints, SplitScan, lines_at, marks, scan_split
 from korlm.dataset.statistics.schema import Statistics
+from korlm.dataset.storage.shards import ShardCounts, split_counts
 from korlm.dataset.vocab import SPECIALS
 from korlm.utils.errors import OutputError, PreparedError, output_errors
 from korlm.utils.io.atomic_files import write_figures

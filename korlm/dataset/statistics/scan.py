@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from korlm.corpus.normalization import normalize_all
 from korlm.dataset.numericalize import filled_lines
-from korlm.dataset.shards import read_columns, shard_paths
+from korlm.dataset.storage.shards import read_columns, shard_paths
 
 NUM_LONGEST = 5  # lines that are listed
 Ints = npt.NDArray[np.int64]

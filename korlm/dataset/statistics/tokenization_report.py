@@ -31,7 +31,7 @@ def report_rows(table: pa.Table, seconds: pa.Array, dropped: pa.Array) -> list[s
     """Return the rows of the report for some lines, each as JSON.
 
     Args:
-        table: the lines, with the columns of ``korlm.dataset.shards.SCHEMA``.
+        table: the lines, with the columns of ``korlm.dataset.storage.shards.SCHEMA``.
         seconds: time of each line.
         dropped: characters of each line that are part of no token.
     """

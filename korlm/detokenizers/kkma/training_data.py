@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from korlm.dataset.shards import read_columns, read_counts, shard_paths
+from korlm.dataset.storage.shards import read_columns, read_counts, shard_paths
 
 Ints = npt.NDArray[np.int64]
 

@@ -78,7 +78,7 @@ class OptunaSweeper(KorlmSweeper):
                 f"{chosen[-1]}: sets something outside hydra.sweeper.params; put settings that all "
                 "trials share there, too, as KEY: VALUE, so that the best trial can be repeated"
             )
-        check_objective(str(settings["objective"]))
+        check_objective(str(settings["objective"]), str(settings["task"]["name"]))
         return str(settings["objective"])
 
     def _composed(self, overrides: list[str]) -> dict[str, Any]:
@@ -87,6 +87,7 @@ class OptunaSweeper(KorlmSweeper):
         tree = loader.load_sweep_config(self.config, overrides)
         settings = OmegaConf.to_container(tree, resolve=False)
         assert isinstance(settings, dict)
+        settings["objective"] = tree.objective  # its default depends on the task
         return {str(key): value for key, value in settings.items() if key != "hydra"}
 
     def _run(self, search: Search) -> list[Sequence[JobReturn]]:

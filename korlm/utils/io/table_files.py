@@ -1,14 +1,15 @@
-r"""Writing tables in parts as TSV (plain or gzip) or Parquet, atomically.
+r"""Writing tables in parts as TSV, JSON lines (both plain or gzip) or Parquet, atomically.
 
 A TSV file has a header and no quotes. Backslash, tab and line ends in a cell are written ``\\``,
 ``\t``, ``\n`` and ``\r``, as in ``vocab.tsv``; numbers have at most five decimals; null is an empty
-cell.
+cell; a list or an object is JSON.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -45,11 +46,28 @@ def tsv_lines(table: pa.Table) -> bytes:
 def _cells(column: pa.Array) -> pa.Array:
     if pa.types.is_floating(column.type):
         column = pc.round(column, DECIMALS)
+    if pa.types.is_nested(column.type):
+        column = pa.array([to_json(value) for value in column.to_pylist()], pa.string())
     if not pa.types.is_string(column.type):
         return pc.cast(column, pa.string())
     for char, escaped in TSV_ESCAPES.items():
         column = pc.replace_substring(column, char, escaped)
     return column
+
+
+def to_json(value: Any) -> str:
+    """Return a value as one line of JSON, with numbers of at most five decimals."""
+    return json.dumps(_rounded(value), ensure_ascii=False)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, DECIMALS)
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return value
 
 
 class TableWriter:
@@ -58,15 +76,18 @@ class TableWriter:
     The file appears when it is complete; if anything fails, nothing remains.
 
     Args:
-        target: FILE.tsv, FILE.tsv.gz, FILE.parquet, or ``-`` for TSV on standard output.
+        target: FILE.tsv, FILE.jsonl, both also with .gz, FILE.parquet, or ``-`` for standard
+            output.
         schema: schema of the table.
         key: the setting that names the target, for messages.
+        json_lines: write JSON lines to standard output, not TSV.
 
     Raises:
         OutputError: it cannot be written.
     """
 
-    def __init__(self, target: str, schema: pa.Schema, key: str) -> None:
+    def __init__(self, target: str, schema: pa.Schema, key: str, json_lines: bool = False) -> None:
+        self._json_lines = json_lines or target.removesuffix(".gz").endswith(".jsonl")
         self._path = None if target == STDOUT else Path(target)
         self._name = Path("standard output") if self._path is None else self._path
         self._key = key
@@ -78,7 +99,7 @@ class TableWriter:
                     self._file = TerminalBytes() if shows_text() else sys.stdout.buffer
                 else:
                     self._open(self._path, schema)
-                if not isinstance(self._file, pq.ParquetWriter):
+                if not (isinstance(self._file, pq.ParquetWriter) or self._json_lines):
                     self._file.write(("\t".join(schema.names) + "\n").encode())
         except OutputError as error:
             self.__exit__(error)
@@ -126,7 +147,11 @@ class TableWriter:
             if isinstance(self._file, pq.ParquetWriter):
                 self._file.write_table(table)
             else:
-                self._file.write(tsv_lines(table))
+                if self._json_lines:
+                    lines = "".join(to_json(row) + "\n" for row in table.to_pylist())
+                    self._file.write(lines.encode())
+                else:
+                    self._file.write(tsv_lines(table))
                 if self._path is None:
                     self._file.flush()
 

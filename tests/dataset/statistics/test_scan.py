@@ -10,10 +10,11 @@ from corpora import made, random_lines
 
 from korlm.config import VocabConfig
 from korlm.corpus.normalization import normalize
-from korlm.dataset import shard_writer, text_batches
-from korlm.dataset.shards import shard_paths
+from korlm.dataset import text_batches
 from korlm.dataset.statistics import scan as splits
 from korlm.dataset.statistics.scan import LongLine, hash_lines, lines_at, marks, scan_split
+from korlm.dataset.storage import shard_writer
+from korlm.dataset.storage.shards import shard_paths
 
 
 @pytest.fixture(autouse=True)

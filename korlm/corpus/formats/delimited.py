@@ -15,6 +15,7 @@ from pathlib import Path
 
 from korlm.config import CorpusFormat, Quoting, Separator, TextConfig
 from korlm.corpus.containers import STDIN
+from korlm.corpus.formats.records import Record
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
 
@@ -36,8 +37,8 @@ def read_table(
     config: TextConfig,
     file_format: CorpusFormat,
     notes: Notes,
-) -> Iterator[tuple[str, str]]:
-    """Read the rows of a table as (text, document), in file order; blank rows are skipped.
+) -> Iterator[Record]:
+    """Read the rows of a table, in file order; blank rows are skipped.
 
     Args:
         path: of the file.
@@ -64,7 +65,7 @@ def read_table(
         if num_kept:
             remark = "cells that keep their double quotes (corpus.quoting=csv removes them)"
             notes.add(remark, str(path), num_kept)
-    columns: tuple[int, int | None] | None = None
+    columns: dict[str, int] | None = None
     width, first_row = 0, ""
     for number, line, row in _rows(path, read_lines(), separator, quoting):
         if columns is None:
@@ -78,8 +79,12 @@ def read_table(
                 f"{path}: {_row_name(number, line)} has {len(row)} columns, {first_row} has "
                 f"{width}; correct the row" + _quoting_advice(row, quoting)
             )
-        text, document = columns
-        yield row[text], "" if document is None else row[document]
+        cells = {key: row[index] for key, index in columns.items()}
+        yield Record(
+            cells["text_column"],
+            cells.get("document_column", ""),
+            cells.get(config.annotation_key, ""),
+        )
     if columns is None and _has_header(config):
         _find_columns(path, [], config)
 
@@ -104,7 +109,7 @@ def find_separator(config: TextConfig, file_format: CorpusFormat, first_line: st
     csv.field_size_limit(_FIELD_CHARS)
     first_line = re.sub("[\r\0]", " ", first_line)  # csv.reader rejects these
     cells = {sep: next(csv.reader([first_line], delimiter=sep), []) for sep in SEPARATORS.values()}
-    names = [name for name in (config.text_column, config.document_column) if name]
+    names = [getattr(config, key) for key in config.column_keys]
     if _has_header(config):
         matches = [sep for sep in cells if set(names) <= {*cells[sep], *first_line.split(sep)}]
     else:
@@ -228,12 +233,9 @@ def _quoting_advice(row: list[str], quoting: Quoting) -> str:
     return ""
 
 
-def _find_columns(path: Path, row: list[str], config: TextConfig) -> tuple[int, int | None]:
-    """Return the indices of the text and document columns, from the first row."""
-    text = _find_column(path, row, config, "text_column")
-    return text, _find_column(
-        path, row, config, "document_column"
-    ) if config.document_column else None
+def _find_columns(path: Path, row: list[str], config: TextConfig) -> dict[str, int]:
+    """Return the index of the column of each key, from the first row."""
+    return {key: _find_column(path, row, config, key) for key in config.column_keys}
 
 
 def _find_column(path: Path, row: list[str], config: TextConfig, key: str) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config import TextConfig
+from korlm.corpus.formats.records import Record
 from korlm.corpus.notes import Notes
 from korlm.text.unicode import replace_lone_surrogates
 from korlm.utils.errors import CorpusError
@@ -29,8 +30,8 @@ _Record = tuple[str, Any, list[str], list[str]]
 
 def read_json_lines(
     path: Path, lines: Iterable[str], config: TextConfig, notes: Notes
-) -> Iterator[tuple[str, str]]:
-    """Read the records of JSON lines as (text, document).
+) -> Iterator[Record]:
+    """Read the records of JSON lines.
 
     Raises:
         CorpusError: a line is not JSON or has no text.
@@ -38,8 +39,8 @@ def read_json_lines(
     return _texts(_parse_lines(path, lines, config.text_column), path, config, notes)
 
 
-def read_json(path: Path, text: str, config: TextConfig, notes: Notes) -> Iterator[tuple[str, str]]:
-    """Read the records of a JSON file as (text, document); memory holds the whole file.
+def read_json(path: Path, text: str, config: TextConfig, notes: Notes) -> Iterator[Record]:
+    """Read the records of a JSON file; memory holds the whole file.
 
     Several consecutive values are read like JSON lines.
 
@@ -134,8 +135,8 @@ def _leaves(node: Any, keys: list[str]) -> Iterator[Any]:
 
 def _texts(
     records: Iterable[_Record], path: Path, config: TextConfig, notes: Notes
-) -> Iterator[tuple[str, str]]:
-    """Yield the texts and documents of records; raise or skip where there is no text."""
+) -> Iterator[Record]:
+    """Yield texts with documents and annotations; raise or skip where there is no text."""
     first_error: CorpusError | None = None
     num_read = 0
     for name, record, keys, parents in records:
@@ -155,26 +156,34 @@ def _texts(
             )
         if texts:
             num_read += 1
-            document = _document(location, record, parents, config.document_column)
-            yield "\n".join(texts), document
+            document, annotation = (
+                _scalar(location, record, parents, key, getattr(config, key)) if key else ""
+                for key in (config.document_column and "document_column", config.annotation_key)
+            )
+            yield Record("\n".join(texts), document, annotation)
     if first_error is not None and not num_read:
         raise first_error
 
 
-def _document(location: str, record: Any, parents: list[str], key: str) -> str:
-    """Return the document of a record; the key may begin at the record or at the whole file."""
-    if not key:
-        return ""
+def _scalar(location: str, record: Any, parents: list[str], setting: str, key: str) -> str:
+    """Return the string, number or truth value of a record under a key, as text.
+
+    The key may begin at the record or at the whole file.
+    """
     keys = key.split(".")
     if parents and keys[: len(parents)] == parents:
         keys = keys[len(parents) :]
     values = list(_leaves(record, keys))
-    if len(values) == 1 and isinstance(values[0], str | int) and not isinstance(values[0], bool):
+    is_label = setting == "label_column"
+    if len(values) == 1 and isinstance(values[0], bool):
+        if is_label:
+            return str(values[0]).lower()
+    elif len(values) == 1 and isinstance(values[0], str | int):
         return replace_lone_surrogates(str(values[0]))
     actual = _describe(values[0]) if len(values) == 1 else f"{len(values)} values"
     raise CorpusError(
         f"{location} has {actual} under {key!r}, not one string or integer"
-        f"{_describe_keys(record, parents)}; give corpus.document_column=KEY"
+        f"{_describe_keys(record, parents)}; give corpus.{setting}=KEY"
     )
 
 

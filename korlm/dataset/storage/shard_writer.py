@@ -14,8 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from korlm.dataset.shards import SCHEMA, ShardCounts, open_parquet_writer, shard_path, write_counts
 from korlm.dataset.statistics.tokenization_report import report_rows, write_rows
+from korlm.dataset.storage.shards import (
+    SCHEMA,
+    ShardCounts,
+    open_parquet_writer,
+    shard_path,
+    write_counts,
+)
 from korlm.dataset.text_batches import TextBatch
 from korlm.text.eojeol import count_units
 from korlm.utils.io.atomic_files import fsync_file

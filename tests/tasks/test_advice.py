@@ -9,7 +9,7 @@ from conftest import LIGHT, Command, TinyCorpus
 
 from korlm.config import TrainerConfig, VocabConfig
 from korlm.dataset.prepared import SplitStats
-from korlm.training.advice import FEW_STEPS, PERPLEXITIES, on_steps, on_unknown
+from korlm.tasks.advice import FEW_STEPS, PERPLEXITIES, on_steps, on_unknown
 
 
 def test_few_steps() -> None:

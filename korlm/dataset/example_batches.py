@@ -1,0 +1,70 @@
+"""Batches of examples: a sequence of token ids, and what a task wants to know about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from korlm.dataset.batches import Batch, Int64, bucket_by_length
+from korlm.dataset.vocab import PAD_ID
+
+Ids = npt.NDArray[np.integer[Any]]
+
+
+class ExampleBatches:
+    """Padded examples of similar length.
+
+    Args:
+        sequences: the N examples, each an array of token ids.
+        targets: returns the targets of the examples with given indices, int64 (B, ...), and how
+            many targets they are.
+        batch_size: examples of a batch.
+        shuffle_seed: see ``bucket_by_length``.
+
+    >>> sequences = [np.array([4, 5]), np.array([6, 7, 8])]
+    >>> labels = torch.tensor([0, 1])
+    >>> batches = ExampleBatches(sequences, lambda rows: (labels[rows], len(rows)), 2)
+    >>> for batch in batches.epoch(0):
+    ...     print(batch.inputs.tolist(), batch.targets.tolist(), batch.lengths, batch.rows)
+    [[6, 7, 8], [4, 5, 0]] [1, 0] tensor([3, 2]) tensor([1, 0])
+    """
+
+    carries_state = False
+
+    def __init__(
+        self,
+        sequences: Sequence[Ids],
+        targets: Callable[[Tensor], tuple[Tensor, int]],
+        batch_size: int,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        self._sequences, self._targets = sequences, targets
+        self._lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+        self._seed = shuffle_seed
+        self.batch_size = batch_size
+        self.num_tokens = targets(torch.arange(len(sequences)))[1]
+
+    def __len__(self) -> int:
+        return -(-len(self._sequences) // self.batch_size)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from the ``first`` on; rows are in decreasing length."""
+        order = bucket_by_length(self._lengths, self.batch_size, self._seed, epoch)
+        for indices in order[first:]:
+            inputs, lengths = pad([self._sequences[i] for i in indices])
+            rows = torch.from_numpy(np.asarray(indices))
+            targets, num_targets = self._targets(rows)
+            yield Batch(inputs, targets, lengths, num_targets, rows)
+
+
+def pad(sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    """Return sequences padded with <pad>, int64 (B, T), and their lengths, int64 (B,)."""
+    lengths: Int64 = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    padded = np.full((len(sequences), int(lengths.max())), PAD_ID, dtype=np.int64)
+    padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate(sequences)
+    return torch.from_numpy(padded), torch.from_numpy(lengths)

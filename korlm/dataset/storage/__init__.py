@@ -1,0 +1,1 @@
+"""Files of a prepared corpus: token shards and labels."""

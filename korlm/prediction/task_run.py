@@ -1,0 +1,95 @@
+"""A trained run of a task other than language modeling, for use in Python and by korlm.predict."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from korlm.config import registry
+from korlm.config.objective import LANGUAGE_MODELING
+from korlm.dataset.text_encoder import TextEncoder
+from korlm.models.base import LanguageModel
+from korlm.modules.trainable import Trainable
+from korlm.runs.trained_run import RunParts, TrainedRun, load_model
+from korlm.tasks.base import Predictor, Task
+
+
+@dataclass(frozen=True)
+class TaskRun(RunParts):
+    """Best model of a run of a task, with everything needed to use it.
+
+        run = korlm.load("outputs/runs/DIR")
+        run.predict(["정말 재미있다", "돈이 아깝다"])
+
+    Attributes:
+        model: on ``device``, in evaluation mode.
+        device: of the model.
+    """
+
+    model: Trainable
+    device: torch.device
+
+    @functools.cached_property
+    def predictor(self) -> Predictor:
+        """The task's predictor."""
+        return task_of(self).build_predictor(self, self.model, self.device)
+
+    def predict(
+        self, texts: str | Sequence[str], reader: TextEncoder | None = None
+    ) -> list[dict[str, Any]]:
+        """Return a prediction for each text, as the rows that ``python -m korlm.predict`` writes.
+
+        Args:
+            texts: one line each; a str is a single line.
+            reader: ``reader()``; reuse one for several calls, so that the tokenizer starts once.
+
+        Raises:
+            CorpusError: a text is not a str or has a lone surrogate.
+            TokenizerError: the tokenizer of the run does not start.
+        """
+        if reader is None:
+            with self.reader() as reader:
+                return self.predict(texts, reader)
+        return self.predictor.predict(
+            reader.read_texts([texts] if isinstance(texts, str) else texts)
+        )
+
+
+def task_of(run: RunParts) -> type[Task[Any]]:
+    """Return the task class of a run."""
+    task_class: type[Task[Any]] = registry.builder("task", run.settings.task.name)
+    return task_class
+
+
+def load_task_run(folder: Path, device: torch.device | None = None) -> TaskRun:
+    """Load best.pt of a run of any task.
+
+    Args:
+        folder: a run directory, or a path inside one.
+        device: to move the model to; None: the CPU.
+
+    Raises:
+        CheckpointError: it has no model, or a damaged one.
+    """
+    device = device or torch.device("cpu")
+
+    def build(parts: RunParts) -> Trainable:
+        return task_of(parts).build_model(parts.settings, parts.vocab, parts.labels)
+
+    parts, model = load_model(folder, build)
+    return TaskRun(**vars(parts), model=model.to(device), device=device)
+
+
+def load(folder: Path) -> TrainedRun | TaskRun:
+    """Load a run of any task on the CPU; see ``korlm.load``."""
+    run = load_task_run(folder)
+    if run.settings.task.name != LANGUAGE_MODELING:
+        return run
+    assert isinstance(run.model, LanguageModel)
+    parts = {key: value for key, value in vars(run).items() if key not in ("model", "device")}
+    return TrainedRun(**parts, model=run.model)

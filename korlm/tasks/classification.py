@@ -1,0 +1,328 @@
+"""Classification: one of several classes for a text.
+
+Loss: cross-entropy in nats, summed over the texts of a batch. Axes: B batch, T time, C classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from korlm.config import ClassificationConfig, ClassWeights, TrainSettings
+from korlm.dataset.batches import (
+    Batch,
+    Batches,
+    RankBatches,
+    bucket_by_length,
+    sentence_bounds,
+)
+from korlm.dataset.example_batches import ExampleBatches, pad
+from korlm.dataset.prepared import Prepared
+from korlm.dataset.text_encoder import EncodedText
+from korlm.dataset.vocab import EOS_ID, Vocab
+from korlm.models.base import TrainingLoss
+from korlm.modules.encoder import build_encoder
+from korlm.modules.state import State
+from korlm.modules.trainable import Trainable
+from korlm.runs.trained_run import RunParts
+from korlm.tasks.base import PassMeter, Predictor, Task
+from korlm.tasks.heads.pooling import SequencePooling
+from korlm.tasks.metrics.classification import (
+    NUM_BINS,
+    accuracy,
+    best_temperature,
+    calibration_counts,
+    confusion_counts,
+    expected_calibration_error,
+    macro_f1,
+    nll_by_temperature,
+    temperature_grid,
+)
+from korlm.tasks.plots import confusion_matrix_image
+from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.utils.errors import CorpusError
+from korlm.utils.torch_backend import tf32
+
+MAX_CLASSES = 1000
+PREDICTION_BATCH = 64  # texts
+SAMPLES = 8  # texts that TensorBoard shows
+MAX_PLOTTED = 30  # classes of a confusion matrix in TensorBoard
+
+
+class Classifier(Trainable):
+    """Encoder, pooling and a linear layer.
+
+    Args:
+        settings: of the run.
+        vocab: of the prepared corpus.
+        num_classes: C.
+
+    Attributes:
+        temperature: divides the logits for calibrated probabilities; fitted on valid.
+    """
+
+    temperature: Tensor
+
+    def __init__(self, settings: TrainSettings, vocab: Vocab, num_classes: int) -> None:
+        super().__init__()
+        config = settings.task
+        assert isinstance(config, ClassificationConfig)
+        self.encoder = build_encoder(settings.model, len(vocab), vocab.tokens, config.bidirectional)
+        self.embedding = self.encoder.embedding
+        self.pooling = SequencePooling(
+            config.pooling, self.encoder.output_dim, config.bidirectional
+        )
+        self.output = nn.Linear(self.pooling.output_dim, num_classes)
+        self.max_length = config.max_length
+        self.register_buffer("temperature", torch.ones(()))
+
+    def muon_weights(self) -> list[tuple[Tensor, int]]:
+        """See ``Trainable.muon_weights``."""
+        return self.encoder.muon_weights()
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the logits of a batch, float32 (B, C).
+
+        Args:
+            inputs: int64 (B, T).
+            lengths: int64 (B,) on the CPU, tokens of each row; None: T.
+        """
+        encoded = self.encoder(inputs, lengths=lengths)
+        logits: Tensor = self.output(self.pooling(encoded.output, lengths))
+        return logits.float()
+
+
+def shorten(ids: npt.NDArray[np.integer], max_length: int) -> npt.NDArray[np.integer]:
+    """Return a text's token ids; of a longer text the first and the last ones."""
+    if len(ids) <= max_length:
+        return ids
+    first = max_length - max_length // 2
+    return np.concatenate([ids[:first], ids[len(ids) - max_length // 2 :]])
+
+
+class ClassificationTask(Task[Classifier]):
+    """Trains a classifier; see ``Task`` for the arguments.
+
+    Raises:
+        PreparedError: the corpus has no labels.
+        CorpusError: a label of valid or test does not occur in train, or there is only one.
+    """
+
+    monitor = headline = "accuracy"
+    higher_is_better = True
+    unit = "examples"
+    charts = ("loss", "accuracy")
+    quality = ("macro_f1", "expected_calibration_error")
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        prepared: Prepared,
+        folder: Path,
+        device: torch.device,
+        group: ProcessGroup = SINGLE_PROCESS,
+    ) -> None:
+        super().__init__(settings, prepared, folder, device, group)
+        assert isinstance(settings.task, ClassificationConfig)
+        self.config = settings.task
+        self.labels = self.find_labels(settings, prepared)
+        self.class_ids = {label: number for number, label in enumerate(self.labels)}
+        self.confusion: Tensor | None = None  # of the last pass over valid
+        self._sequences: dict[str, list[npt.NDArray[np.integer]]] = {}
+        self._targets: dict[str, Tensor] = {}
+        for split in prepared.stats:
+            ids = prepared.ids(split)
+            bounds = zip(*sentence_bounds(ids), strict=True)
+            limit = self.config.max_length
+            self._sequences[split] = [shorten(ids[begin:end], limit) for begin, end in bounds]
+            names = prepared.labels(split)
+            self._targets[split] = torch.tensor([self.class_ids[name] for name in names])
+        self.class_weights = torch.ones(len(self.labels), device=device)
+        if self.config.class_weights is ClassWeights.balanced:
+            counts = torch.bincount(self._targets["train"], minlength=len(self.labels))
+            weights = counts.sum() / (counts * len(self.labels))
+            self.class_weights = weights.to(device, torch.float32)
+        batches = settings.batches
+        self.train_batches = self._batches("train", batches.batch_size, settings.seed)
+        self.eval_batches = {
+            split: self._batches(split, batches.eval_batch_size, None) for split in prepared.stats
+        }
+
+    @classmethod
+    def find_labels(cls, settings: TrainSettings, prepared: Prepared) -> tuple[str, ...]:
+        """Return the labels of train in alphabetical order."""
+        counts = Counter(prepared.labels("train"))
+        if len(counts) < 2:
+            raise CorpusError(
+                f"{prepared.folder}: all texts of train have the label {next(iter(counts))!r}; "
+                "classification needs two or more"
+            )
+        if len(counts) > MAX_CLASSES:
+            raise CorpusError(
+                f"{prepared.folder}: {len(counts):,} different labels in train, at most "
+                f"{MAX_CLASSES:,} are supported; is corpus.label_column the right column?"
+            )
+        for split in prepared.stats:
+            for number, label in enumerate(prepared.labels(split), 1):
+                if label not in counts:
+                    known = ", ".join(sorted(counts)[:10]) + ", ..." * (len(counts) > 10)
+                    raise CorpusError(
+                        f"{prepared.folder}: text {number} of {split} has the label {label!r}, "
+                        f"which does not occur in train (it has {known}); correct it, or add "
+                        "texts with this label to train"
+                    )
+        return tuple(sorted(counts))
+
+    @classmethod
+    def build_model(
+        cls, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]
+    ) -> Classifier:
+        """See ``Task.build_model``."""
+        return Classifier(settings, vocab, len(labels))
+
+    @classmethod
+    def build_predictor(
+        cls, run: RunParts, model: Classifier, device: torch.device
+    ) -> ClassPredictor:
+        """See ``Task.build_predictor``."""
+        return ClassPredictor(run.labels, model, device)
+
+    def _batches(self, split: str, batch_size: int, seed: int | None) -> Batches:
+        """Return this process's rows of the batches of a split, shuffled if there is a seed."""
+        targets = self._targets[split]
+
+        def of(rows: Tensor) -> tuple[Tensor, int]:
+            return targets[rows], len(rows)
+
+        batches = ExampleBatches(self._sequences[split], of, batch_size, seed)
+        if self.group.world_size == 1:
+            return batches
+        return RankBatches(batches, self.group.rank, self.group.world_size)
+
+    def training_loss(self, model: Classifier, batch: Batch, state: State | None) -> TrainingLoss:
+        """See ``Task.training_loss``; class weights and label smoothing are part of the total."""
+        logits = model(batch.inputs, batch.lengths)
+        total = F.cross_entropy(
+            logits,
+            batch.targets,
+            self.class_weights,
+            reduction="sum",
+            label_smoothing=self.config.label_smoothing,
+        )
+        nll = F.cross_entropy(logits.detach(), batch.targets, reduction="sum")
+        return TrainingLoss(total, nll, ())
+
+    @torch.inference_mode()
+    def evaluate(
+        self, model: Classifier, split: str, on_batch: Callable[[], None] = lambda: None
+    ) -> dict[str, float]:
+        """See ``Task.evaluate``. A pass over valid fits the temperature of the model."""
+        meter = PassMeter(self.device)
+        model.eval()
+        num_classes = len(self.labels)
+        confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        nats = torch.zeros(len(temperature_grid()), dtype=torch.float64)
+        logits_of: list[tuple[Tensor, Tensor]] = []
+        loss = torch.zeros((), dtype=torch.float64)
+        with tf32(False):
+            for batch in self.eval_batches[split].epoch(0):
+                on_batch()
+                if not len(batch.inputs):  # fewer rows than processes
+                    continue
+                batch = batch.to(self.device)
+                logits, targets = model(batch.inputs, batch.lengths).cpu(), batch.targets.cpu()
+                logits_of.append((logits, targets))
+                confusion += confusion_counts(logits.argmax(-1), targets, num_classes)
+                loss += F.cross_entropy(logits.double(), targets, reduction="sum")
+                if split == "valid":
+                    nats += nll_by_temperature(logits, targets)
+        if split == "valid":
+            model.temperature.fill_(best_temperature(self.group.sum(nats)))
+        temperature = float(model.temperature)
+        calibration = torch.zeros(3, NUM_BINS, dtype=torch.float64)
+        for logits, targets in logits_of:
+            calibration += calibration_counts((logits / temperature).log_softmax(-1), targets)
+        confusion, calibration = self.group.sum(confusion), self.group.sum(calibration)
+        if split == "valid":
+            self.confusion = confusion
+        num_examples = int(confusion.sum())
+        return {
+            "num_examples": num_examples,
+            "loss": float(self.group.sum(loss)) / num_examples,
+            "accuracy": accuracy(confusion),
+            "macro_f1": macro_f1(confusion),
+            "expected_calibration_error": expected_calibration_error(calibration),
+            "temperature": temperature,
+            **meter.metrics(num_examples, self.unit),
+        }
+
+    @torch.inference_mode()
+    def samples(self, model: Classifier) -> dict[str, str]:
+        """Return some texts of valid with their labels and the model's."""
+        model.eval()
+        sequences, targets = self._sequences["valid"][:SAMPLES], self._targets["valid"]
+        inputs, lengths = pad(sequences)
+        probs = (model(inputs.to(self.device), lengths) / model.temperature).softmax(-1).cpu()
+        rows = ["| text | label | prediction | probability |", "| --- | --- | --- | --- |"]
+        for ids, target, row in zip(sequences, targets.tolist(), probs, strict=False):
+            text = " ".join(self.prepared.vocab.tokens[i] for i in ids[:-1]).replace("|", "/")
+            best = int(row.argmax())
+            rows.append(
+                f"| {text} | {self.labels[target]} | {self.labels[best]} | {row[best]:.3f} |"
+            )
+        return {"samples": "\n".join(rows)}
+
+    def images(self, model: Classifier) -> dict[str, npt.NDArray[np.uint8]]:
+        """Return the confusion matrix of the last pass over valid."""
+        if self.confusion is None or len(self.labels) > MAX_PLOTTED:
+            return {}
+        return {"confusion": confusion_matrix_image(self.confusion.numpy(), self.labels)}
+
+
+class ClassPredictor(Predictor):
+    """Predicts a label and the probabilities of all classes, calibrated on valid.
+
+    A blank text is read as the end of a sentence alone.
+
+    Args:
+        labels: of the C classes.
+        model: on ``device``, in evaluation mode.
+        device: of the model.
+    """
+
+    def __init__(self, labels: Sequence[str], model: Classifier, device: torch.device) -> None:
+        self.labels, self.model, self.device = labels, model, device
+        fields = [("label", pa.string()), ("probability", pa.float64())]
+        self.schema = pa.schema([*fields, *((f"p_{label}", pa.float64()) for label in labels)])
+
+    @torch.inference_mode()
+    def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
+        """See ``Predictor.predict``."""
+        limit = self.model.max_length
+        texts = np.split(lines.ids, np.cumsum(lines.lengths)[:-1]) if len(lines.lengths) else []
+        sequences = [shorten(ids if len(ids) else np.array([EOS_ID]), limit) for ids in texts]
+        probs = torch.empty(len(sequences), len(self.labels), dtype=torch.float64)
+        lengths = np.array([len(ids) for ids in sequences], dtype=np.int64)
+        with tf32(False):
+            for rows in bucket_by_length(lengths, PREDICTION_BATCH, None, 0):
+                inputs, row_lengths = pad([sequences[row] for row in rows])
+                logits = self.model(inputs.to(self.device), row_lengths) / self.model.temperature
+                probs[torch.from_numpy(rows)] = logits.double().softmax(-1).cpu()
+        best = probs.argmax(-1).tolist()
+        return [
+            {
+                "label": self.labels[index],
+                "probability": row[index],
+                **{f"p_{label}": p for label, p in zip(self.labels, row, strict=True)},
+            }
+            for index, row in zip(best, probs.tolist(), strict=True)
+        ]

@@ -1,0 +1,1 @@
+"""Modules between the encoder and the loss of a task."""

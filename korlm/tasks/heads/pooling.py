@@ -1,0 +1,69 @@
+"""Pooling: the hidden states of a text as one vector.
+
+Axes: B batch, T time, D features of the encoder.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from korlm.config import Pooling
+
+
+class SequencePooling(nn.Module):
+    """Pools the outputs of an encoder; positions beyond a row's length never count.
+
+    Args:
+        mode: last: the last output of the forward direction and the first of the backward one;
+            max, mean: over time; concat: these three side by side (Howard and Ruder 2018);
+            attention: a mean with learned weights (Yang et al. 2016, equations 5 to 7).
+        dim: D.
+        bidirectional: whether the second half of the features comes from a backward direction.
+
+    Attributes:
+        output_dim: size of the result.
+    """
+
+    def __init__(self, mode: Pooling, dim: int, bidirectional: bool) -> None:
+        super().__init__()
+        self.mode, self.bidirectional = mode, bidirectional
+        self.output_dim = 3 * dim if mode is Pooling.concat else dim
+        if mode is Pooling.attention:
+            self.projection = nn.Linear(dim, dim)
+            self.query = nn.Linear(dim, 1, bias=False)
+
+    def forward(self, output: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return one vector per row.
+
+        Args:
+            output: (B, T, D).
+            lengths: int64 (B,), valid positions of each row; None: all.
+
+        Returns:
+            (B, output_dim).
+        """
+        if lengths is None:
+            lengths = torch.full((len(output),), output.shape[1])
+        lengths = lengths.to(output.device)
+        mask = (torch.arange(output.shape[1], device=output.device) < lengths[:, None])[..., None]
+        if self.mode is Pooling.attention:
+            scores = self.query(torch.tanh(self.projection(output)))  # (B, T, 1)
+            weights = scores.float().masked_fill(~mask, -torch.inf).softmax(1)
+            pooled: Tensor = (weights.to(output.dtype) * output.masked_fill(~mask, 0)).sum(1)
+            return pooled
+        parts = []
+        if self.mode in (Pooling.last, Pooling.concat):
+            parts.append(self._last(output, lengths))
+        if self.mode in (Pooling.max, Pooling.concat):
+            parts.append(output.masked_fill(~mask, torch.finfo(output.dtype).min).amax(1))
+        if self.mode in (Pooling.mean, Pooling.concat):
+            parts.append(output.masked_fill(~mask, 0).sum(1) / lengths[:, None])
+        return torch.cat(parts, -1)
+
+    def _last(self, output: Tensor, lengths: Tensor) -> Tensor:
+        last = output[torch.arange(len(output), device=output.device), lengths - 1]
+        if not self.bidirectional:
+            return last
+        half = output.shape[-1] // 2
+        return torch.cat([last[:, :half], output[:, 0, half:]], -1)
