@@ -83,8 +83,10 @@ class TrainSettings(CorpusSettings):
         if isinstance(self.model, NgramConfig):
             # trainer.epochs and max_steps are not listed: TensorBoard shows the model's perplexity
             # as a level line over as many steps.
-            unused = ("precision", "clip_norm", "early_stopping_patience", "eval_every")
-            unused += ("log_every", "checkpoint_every_minutes", "projector_tokens")
-            keys = ("optimizer", "schedule", *(f"trainer.{key}" for key in unused))
+            keys = [
+                *("optimizer", "schedule", "trainer.precision", "trainer.clip_norm"),
+                *("trainer.early_stopping_patience", "trainer.eval_every", "trainer.log_every"),
+                *("trainer.checkpoint_every_minutes", "trainer.projector_tokens"),
+            ]
             reasons |= dict.fromkeys(keys, "model=ngram is counted, not trained by gradients")
         return reasons
