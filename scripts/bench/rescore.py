@@ -106,7 +106,7 @@ def main() -> None:
         f"shared {ratio:.2f} times as fast as the best padded"
     )
     print(f"largest difference {differing:.1e} nats")
-    raise SystemExit(differing >= 1e-4)
+    raise SystemExit(bool(differing >= 1e-4))
 
 
 if __name__ == "__main__":
