@@ -41,7 +41,13 @@ from korlm.cli.arguments import (
 )
 from korlm.cli.config_source import register_config_source
 from korlm.cli.help import help_text
-from korlm.cli.output_dirs import Refused, RunFolder, output_dir, register_resolvers
+from korlm.cli.output_dirs import (
+    Refused,
+    RunFolder,
+    output_dir,
+    register_resolvers,
+    remove_unused,
+)
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error
 from korlm.config.keys import HYDRA_PATHS, conf_dir, path_keys, rename_override
@@ -321,6 +327,7 @@ def _run(
                 main(run_job)()
             finally:
                 folder = runner.finish()
+                remove_unused()
     except Exception as error:
         # Before the first job, every exception is an error in the settings.
         if show_traceback or ((has_started or folder) and not isinstance(error, WRONG_SETTINGS)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,8 @@ from korlm.utils.errors import ConfigError, output_errors
 from korlm.utils.io.atomic_files import new_folder
 
 SWEEP_COMMAND = ("python", "-m", "korlm.train", "-m")
+
+_created: list[Path] = []  # by the resolvers
 
 
 def is_sweep() -> bool:
@@ -47,7 +50,7 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
     stem = (
         Path(outputs) / "runs" / (f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + f"_{name}" * bool(name))
     )
-    return new_folder(stem)
+    return _create(stem)
 
 
 class Refused(BaseException):
@@ -103,7 +106,26 @@ def evaluation_dir(run: Any, outputs: str, output: str | None = None) -> str:
     is_one = len(folders) == 1
     parent = folders[0] if is_one else Path(outputs)
     stem = parent / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    return new_folder(stem, "output=FOLDER" if is_one else "outputs=FOLDER")
+    return _create(stem, "output=FOLDER" if is_one else "outputs=FOLDER")
+
+
+def _create(stem: Path, key: str = "outputs=FOLDER") -> str:
+    """Create a new folder and return its path; see ``remove_unused``."""
+    folder = new_folder(stem, key)
+    _created.append(Path(folder))
+    return folder
+
+
+def remove_unused() -> None:
+    """Remove the folders of the resolvers that are empty, and their parents if these are empty.
+
+    OmegaConf calls a resolver even where a YAML file sets another value, such as hydra.run.dir.
+    """
+    for folder in _created:
+        with contextlib.suppress(OSError):
+            for path in (folder, *list(folder.parents)[:2]):
+                path.rmdir()
+    _created.clear()
 
 
 def output_subdir(folder: str) -> str | None:

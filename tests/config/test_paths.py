@@ -118,7 +118,12 @@ def test_home_in_folders_of_hydra(
     printed = korlm("train", *mine).out
     for line in ("dir: HOME/one", "dir: HOME/many", "prepared: HOME/none", "- HOME/a"):
         assert line.replace("HOME", f"{tmp_path}/home") in printed
-    assert not (tmp_path / "~").exists()
+    assert not (tmp_path / "outputs").exists()
+    words = [*tiny.overrides, "tokenizer=eojeol", "model=ngram", "model.order=2", "prepared=null"]
+    ended = korlm("train", *mine[:3], *words)
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "home" / "one" / "metrics.json").is_file()
+    assert not (tmp_path / "~").exists() and not (tmp_path / "outputs" / "runs").exists()
 
 
 def test_a_path_is_one_of_a_run(tmp_path: Path) -> None:
