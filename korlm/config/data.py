@@ -30,6 +30,8 @@ class CorpusFormat(enum.Enum):
     jsonl = "jsonl"
     json = "json"
     parquet = "parquet"
+    conll = "conll"
+    conllu = "conllu"
 
 
 class Encoding(enum.Enum):
@@ -129,7 +131,9 @@ class TextConfig(Group):
         "empty: each row is one, in .json each item of the outermost list on the path of the text.",
     )
     label_column: str = setting(
-        "", "Column or JSON key of the label, for task=classification; empty: none."
+        "",
+        "Column or JSON key of the label, for task=classification and tagging; a number counts "
+        "columns from 1 in CoNLL files, which have no header; empty: none.",
     )
     target_column: str = setting(
         "", "Column or JSON key of the target text, for task=seq2seq; empty: none."
@@ -216,6 +220,11 @@ class CorpusConfig(TextConfig):
         "plain, ㅋ a conjoining letter), both without invisible characters (U+200B, U+FEFF, soft "
         "hyphens, direction marks, variation selectors); none: unchanged. Trained models apply the "
         "same to every text.",
+    )
+    reverse: bool = setting(
+        False,
+        "Reverse the tokens of each line: for a backward language model, which init= of another "
+        "run combines with a forward one.",
     )
     source: str = setting("", "Where the text is available, for the message about a missing file.")
 
