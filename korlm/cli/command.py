@@ -7,7 +7,6 @@ the settings are checked, no heavy package (torch, konlpy, tensorboard) is impor
 from __future__ import annotations
 
 import contextlib
-import enum
 import functools
 import logging
 import os
@@ -42,7 +41,13 @@ from korlm.cli.arguments import (
 )
 from korlm.cli.config_source import register_config_source
 from korlm.cli.help import help_text
-from korlm.cli.output_dirs import Refused, RunFolder, output_dir, register_resolvers
+from korlm.cli.output_dirs import (
+    Refused,
+    RunFolder,
+    output_dir,
+    register_resolvers,
+    remove_unused,
+)
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error
 from korlm.config.keys import HYDRA_PATHS, conf_dir, path_keys, rename_override
@@ -207,16 +212,20 @@ def _settings_of(tree: DictConfig, command: str) -> Any:
 
 
 def _warn_without_effect(settings: config.Group) -> None:
-    """Log a warning for each setting on the command line that has no effect."""
-    typed = {key_of(override) for override in command_overrides()}
-    groups = {f"{key}.": value for key, value in vars(settings).items()}
-    for prefix, group in {"": settings, **groups}.items():
-        if isinstance(group, config.Group):
-            for key, reason in group.without_effect().items():
-                if prefix + key in typed:
-                    value = getattr(group, key)
-                    shown = value.value if isinstance(value, enum.Enum) else value
-                    logger.warning("%s%s=%s has no effect: %s", prefix, key, shown, reason)
+    """Log a warning about the settings on the command line that have no effect, by reason."""
+    reasons = settings.without_effect()
+    for group, value in vars(settings).items():
+        if isinstance(value, config.Group):
+            inner = value.without_effect()
+            reasons = {f"{group}.{key}": reason for key, reason in inner.items()} | reasons
+    ignored: dict[str, list[str]] = {}
+    for override in command_overrides():
+        key = key_of(override)
+        if reason := reasons.get(key) or reasons.get(key.split(".")[0]):
+            ignored.setdefault(reason, []).append(override.lstrip("+"))
+    for reason, overrides in ignored.items():
+        verb = "has" if len(overrides) == 1 else "have"
+        logger.warning("%s %s no effect: %s", ", ".join(overrides), verb, reason)
 
 
 def stage(
@@ -309,6 +318,7 @@ def _run(
                 main(run_job)()
             finally:
                 folder = runner.finish()
+                remove_unused()
     except Exception as error:
         # Before the first job, every exception is an error in the settings.
         if show_traceback or ((has_started or folder) and not isinstance(error, WRONG_SETTINGS)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -13,13 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm.config.objective import default_objective
-from korlm.config.paths import expand_home, run_directory
+from korlm.config.paths import run_directory
 from korlm.runs.directories import holds_run, is_finished, resumed_checkpoint, run_folders
 from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError, output_errors
 from korlm.utils.io.atomic_files import new_folder
 
 SWEEP_COMMAND = ("python", "-m", "korlm.train", "-m")
+
+_created: list[Path] = []  # by the resolvers
 
 
 def is_sweep(tree: DictConfig | None = None) -> bool:
@@ -48,11 +51,10 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
         return "."  # writes nothing; the main process broadcasts the run directory
     if resume:
         return str(resumed_checkpoint(resume).parent.parent)
-    outputs = expand_home(outputs, "outputs")
     stem = (
         Path(outputs) / "runs" / (f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + f"_{name}" * bool(name))
     )
-    return new_folder(stem)
+    return _create(stem)
 
 
 class Refused(BaseException):
@@ -101,16 +103,35 @@ def evaluation_dir(run: Any, outputs: str, output: str | None = None) -> str:
     """
     folders = run_folders(run)
     if output is not None:
-        named = Path(expand_home(output, "output"))
+        named = Path(output)
         with output_errors(named, "output=FOLDER"):
             named.mkdir(parents=True, exist_ok=True)
             if any(named.iterdir()):
                 raise ConfigError(f"output={output}: is not empty; give the name of a new folder")
         return str(named)
     is_one = len(folders) == 1
-    parent = folders[0] if is_one else Path(expand_home(outputs, "outputs"))
+    parent = folders[0] if is_one else Path(outputs)
     stem = parent / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    return new_folder(stem, "output=FOLDER" if is_one else "outputs=FOLDER")
+    return _create(stem, "output=FOLDER" if is_one else "outputs=FOLDER")
+
+
+def _create(stem: Path, key: str = "outputs=FOLDER") -> str:
+    """Create a new folder and return its path; see ``remove_unused``."""
+    folder = new_folder(stem, key)
+    _created.append(Path(folder))
+    return folder
+
+
+def remove_unused() -> None:
+    """Remove the folders of the resolvers that are empty, and their parents if these are empty.
+
+    OmegaConf calls a resolver even where a YAML file sets another value, such as hydra.run.dir.
+    """
+    for folder in _created:
+        with contextlib.suppress(OSError):
+            for path in (folder, *list(folder.parents)[:2]):
+                path.rmdir()
+    _created.clear()
 
 
 def output_subdir(folder: str) -> str | None:

@@ -18,7 +18,6 @@ from omegaconf import OmegaConf
 
 from korlm.cli.arguments import key_of
 from korlm.config.keys import rename_override
-from korlm.config.paths import expand_home
 from korlm.config.stored import check_override, read_yaml
 from korlm.runs.directories import is_finished
 from korlm.utils.errors import ConfigError
@@ -261,12 +260,7 @@ def sweep_resume_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
     return "python -m korlm.train -m " + shlex.join([f"resume={quoted}", *own])
 
 
-def _sweep_dir(outputs: str, resume: str | None) -> str:
-    home = resume and expand_home(resume, "resume")
-    return sweep_dir(expand_home(outputs, "outputs"), home)
-
-
 def register_resolvers() -> None:
     """Register the resolvers for the folders of a sweep in conf/train.yaml."""
-    OmegaConf.register_new_resolver("korlm_sweep_dir", _sweep_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("korlm_sweep_dir", sweep_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("korlm_job_dir", job_dir, replace=True)

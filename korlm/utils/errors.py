@@ -5,6 +5,7 @@ All but ``Interrupted`` are a ``KorlmError``: exit code 1, no traceback.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib.util
 import os
@@ -12,7 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -131,6 +132,17 @@ def output_errors(
         else:
             reason = f"writing failed ({error.strerror}): fix this{other}"
         raise OutputError(f"{error.filename or path}: {reason}") from error
+
+
+def not_a_choice(typed: str, value: str, choices: Collection[str]) -> str:
+    """Return the message about a value that is not one of the choices, with the most similar one.
+
+    >>> not_a_choice("model=lstmm", "lstmm", ["gru", "lstm"])
+    'model=lstmm: must be one of gru, lstm; did you mean lstm?'
+    """
+    near = difflib.get_close_matches(value.lower(), choices, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{typed}: must be one of {', '.join(choices)}{hint}"
 
 
 def install_command(*packages: str) -> str:

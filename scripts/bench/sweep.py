@@ -37,7 +37,7 @@ def starts(folder: Path, jobs: int, overrides: list[str]) -> tuple[list[float], 
             began = time.perf_counter()
         elif line.startswith("training a "):
             seconds.append(time.perf_counter() - began)
-        tokenized += line.startswith("tokenizing ")
+        tokenized += line.startswith("tokenizing ") and " characters with " in line
     if process.wait() != 0:
         raise SystemExit(f"the sweep ended with exit code {process.returncode}")
     return seconds, tokenized

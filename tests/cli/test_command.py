@@ -23,7 +23,11 @@ MISTAKES = {
     "+trainer.foo=3": ("trainer.foo", "no such setting"),
     "trainer.epochs=many": ("trainer.epochs=many", "Integer"),
     "trainer.epochs=0": ("trainer.epochs=0", "must be in [1, 1000000]"),
-    "model=transformer": ("transformer", "lstm"),
+    "model=transformer": ("model=transformer", "must be one of gru, lstm, ngram, rnn, window"),
+    "model=LSTM": ("model=LSTM", "gru, lstm, ngram", "did you mean lstm?"),
+    "experiment=smok": ("experiment=smok", "char_rnn, documents", "did you mean smoke?"),
+    "hydra/job_logging=korlmm": ("hydra/job_logging=korlmm", "console", "did you mean korlm?"),
+    "model.hidden_dropout=1.5": ("model.hidden_dropout=1.5", "in [0, 1)"),
     "model.bidirectional=true": ("model.bidirectional", "no such setting"),
     "model.initial_state=random": ("model.initial_state", "zero, learned"),
     "corpus=nsmc": ("corpus.path", "https://github.com/e9t/nsmc"),
@@ -89,7 +93,19 @@ def test_bad_files(korlm: Command, tmp_path: Path, tiny: TinyCorpus, kind: str) 
     files = [f"corpus.train=[{path}]", f"corpus.valid=[{tiny.valid}]"]
     error = korlm(command, "corpus=text", *files).error
     assert str(path) in error and words in error
-    assert not list(tmp_path.glob("outputs/runs/*"))
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_refused_corpus_removes_only_its_own_empty_folders(
+    korlm: Command, tmp_path: Path, tiny: TinyCorpus
+) -> None:
+    table = write(tmp_path / "bad.tsv", b"id\ttext\n1\ta\tb\n")
+    words = ["corpus=text", f"corpus.train={table}", f"corpus.valid={tiny.valid}"]
+    assert "row 2 has 3 columns" in korlm("prepare", *words, "tokenizer=eojeol").error
+    assert not (tmp_path / "outputs").exists()
+    (tmp_path / "mine").mkdir()
+    assert korlm("prepare", *words, "tokenizer=eojeol", "outputs=mine/own").code == 1
+    assert list((tmp_path / "mine").iterdir()) == []
 
 
 def test_text_too_small(korlm: Command, tiny: TinyCorpus) -> None:
@@ -244,6 +260,17 @@ def test_settings_without_effect(korlm: Command, tiny: TinyCorpus) -> None:
     assert "model.hidden_dim=300 has no effect: a single layer with model.tie_weights" in ended.out
     assert "model.hidden_dropout=0.1 has no effect" in ended.out
     assert ended.out.count("has no effect") == 2
+
+
+def test_settings_without_effect_on_an_ngram_model(korlm: Command, tiny: TinyCorpus) -> None:
+    words = [*tiny.overrides, "tokenizer=eojeol", "model=ngram", "model.order=2"]
+    typed = ["optimizer=adam", "optimizer.lr=0.1", "schedule=cosine", "trainer.clip_norm=2"]
+    ended = korlm("train", *words, *typed, "trainer.epochs=2", "resume_from=best")
+    assert ended.code == 0, ended.err
+    ignored = ", ".join(typed)
+    assert f"{ignored} have no effect: model=ngram is counted" in ended.out
+    assert "resume_from=best has no effect" in ended.out
+    assert ended.out.count("no effect") == 2
 
 
 def test_the_folder_of_a_run_is_kept(korlm: Command, run: Path, tmp_path: Path) -> None:

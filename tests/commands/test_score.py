@@ -261,6 +261,8 @@ def test_in_python(korlm: Command, run: Path, text: Path) -> None:
         assert len(surprisals(trained, [], context="carried", reader=reader)) == 0
         whole = surprisals(trained, "나는 간다", unit="eojeol", reader=reader)
         assert whole.equals(surprisals(trained, ["나는 간다"], unit="eojeol", reader=reader))
+        with pytest.warns(DeprecationWarning, match="is now unit="):
+            assert whole.equals(surprisals(trained, "나는 간다", level="eojeol", reader=reader))
     assert sum(fast["surprisal"].to_pylist()) == pytest.approx(sum(found), abs=1e-3)
 
 

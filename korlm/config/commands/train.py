@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from korlm.config.commands.prepare import CorpusSettings
 from korlm.config.groups.data import BatchesConfig
-from korlm.config.groups.model import ModelConfig, RecurrentConfig
+from korlm.config.groups.model import ModelConfig, NgramConfig, RecurrentConfig
 from korlm.config.groups.task import EncoderTaskConfig, TaskConfig
 from korlm.config.groups.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig
 from korlm.config.objective import LANGUAGE_MODELING, check_objective
@@ -92,3 +92,19 @@ class TrainSettings(CorpusSettings):
             )
         if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
             self._fail("name", "must consist of letters, digits, _, . and -")
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        reasons: dict[str, str] = {}
+        if self.resume is None:
+            reasons["resume_from"] = "it selects the checkpoint of resume=DIR"
+        if isinstance(self.model, NgramConfig):
+            # trainer.epochs and max_steps are not listed: TensorBoard shows the model's perplexity
+            # as a level line over as many steps.
+            keys = [
+                *("optimizer", "schedule", "trainer.precision", "trainer.clip_norm"),
+                *("trainer.early_stopping_patience", "trainer.eval_every", "trainer.log_every"),
+                *("trainer.checkpoint_every_minutes", "trainer.projector_tokens"),
+            ]
+            reasons |= dict.fromkeys(keys, "model=ngram is counted, not trained by gradients")
+        return reasons

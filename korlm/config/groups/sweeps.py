@@ -36,6 +36,7 @@ class SubmititConfig(LauncherConfig):
     folder: str = setting(
         "${hydra.sweep.dir}/.submitit/%j",
         "Folder of submitit's job files and logs, which all machines must see.",
+        is_path=True,
     )
     timeout_min: int = setting(60, "Time limit of each session of a job.", unit="minutes", min=1)
     signal_delay_s: int = setting(
