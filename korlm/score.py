@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm.config import Context, ScoreSettings, ScoreUnit
+from korlm.config import ScoreContext, ScoreSettings, ScoreUnit
 from korlm.config.keys import REMOVED_IN
 from korlm.sweeps.command import stage
 from korlm.utils.errors import CorpusError, OutputError
@@ -70,7 +70,7 @@ def surprisals(
     run: TrainedRun,
     texts: str | Sequence[str],
     unit: ScoreUnit | str = ScoreUnit.morph,
-    context: Context | str = Context.line,
+    context: ScoreContext | str = ScoreContext.line,
     entropy: bool = True,
     reader: TextEncoder | None = None,
     *,
@@ -117,7 +117,7 @@ def surprisals(
     if reader is None:
         with run.reader() as reader:
             return surprisals(run, texts, unit, context, entropy, reader)
-    scorer = SurprisalScorer(run.model, run.start_id, Context(context), entropy)
+    scorer = SurprisalScorer(run.model, run.start_id, ScoreContext(context), entropy)
     tables = [rows_of(batch, unit) for batch in scorer.score([reader.read_texts(texts)])]
     return schema_of(unit, entropy).empty_table() if not tables else tables[0]
 

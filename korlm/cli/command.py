@@ -59,20 +59,13 @@ from korlm.utils.signals import signals_as_keyboard_interrupt
 
 logger = logging.getLogger(__name__)
 
-
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-
 
 SPIN_COUNT = "3000"  # of libgomp, tens of microseconds
 
-
 WRONG_SETTINGS = (KorlmError, HydraException, OmegaConfBaseException)
 
-
 VERSION_BASE = "1.3"  # of Hydra
-
-
-TASKS: dict[str, Callable[[DictConfig], Any]] = {}  # command -> function that runs one job
 
 
 def command_overrides() -> list[str]:
@@ -83,14 +76,14 @@ def command_overrides() -> list[str]:
 def _stop(message: str, code: int) -> NoReturn:
     with contextlib.suppress(OSError):  # a pipe or a terminal that is closed
         sys.stdout.flush()
-    line, place = f"korlm: {message}\n", dist_env.place()
-    if place.is_alone:
+    line, rank = f"korlm: {message}\n", dist_env.current_rank()
+    if rank.is_alone:
         with contextlib.suppress(OSError):
             sys.stderr.write(line)
     else:
         from korlm.utils.distributed import report_error_once
 
-        report_error_once(place, line)
+        report_error_once(rank, line)
     raise SystemExit(code)
 
 
@@ -181,7 +174,7 @@ class SingleRun:
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, Interrupted):
                 _stop(str(error), 130)
-            if dist_env.place().is_main_process:
+            if dist_env.current_rank().is_main_process:
                 _remove_empty_run_dir(output_dir())
             if isinstance(error, KeyboardInterrupt):
                 _stop("interrupted", 130)
@@ -213,7 +206,7 @@ def _settings_of(tree: DictConfig, command: str) -> Any:
             f"imports=[{','.join(missing)}]: must be typed on the command line, since modules are "
             "imported before any settings are read"
         )
-    if dist_env.place().is_main_process:
+    if dist_env.current_rank().is_main_process:
         _warn_without_effect(settings)
     return settings
 
@@ -254,13 +247,11 @@ def stage(
 
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         def task(tree: DictConfig) -> Any:
-            if not dist_env.place().is_main_process:  # one log, and no file of its own
+            if not dist_env.current_rank().is_main_process:  # one log, and no file of its own
                 logging.getLogger().setLevel(logging.WARNING)
                 logging.getLogger().handlers[:] = [logging.StreamHandler()]
             with runner.job():
                 return function(_settings_of(tree, config_name))
-
-        TASKS[config_name] = task
 
         def command() -> None:
             _run(config_name, task, literal, renamed or {}, runner)

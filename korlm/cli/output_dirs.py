@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -26,9 +25,14 @@ SWEEP_COMMAND = ("python", "-m", "korlm.train", "-m")
 _created: list[Path] = []  # by the resolvers
 
 
-def is_sweep() -> bool:
-    """Return whether this job is part of a sweep (-m)."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN
+def is_sweep(tree: DictConfig | None = None) -> bool:
+    """Return whether this job is part of a sweep: Hydra, or a launcher, has given it a number.
+
+    Args:
+        tree: settings of the job; None: those that Hydra has set.
+    """
+    job = HydraConfig.get().job if tree is None else tree.hydra.job
+    return not OmegaConf.is_missing(job, "num")
 
 
 def output_dir() -> Path:
@@ -43,7 +47,7 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
         if (Path(resume) / "multirun.yaml").is_file():
             hint = f"it is a sweep: {shlex.join([*SWEEP_COMMAND, f'resume={resume}'])}"
         raise ConfigError(f"resume={resume}: it has no checkpoints/last.pt; {hint}")
-    if not dist_env.place().is_main_process:
+    if not dist_env.current_rank().is_main_process:
         return "."  # writes nothing; the main process broadcasts the run directory
     if resume:
         return str(resumed_checkpoint(resume).parent.parent)
@@ -67,15 +71,17 @@ class RunFolder(Callback):
     had_files: ClassVar[bool] = False
 
     def on_run_start(self, config: DictConfig, **others: Any) -> None:
-        """Refuse a folder that holds a run, unless this run is resumed."""
+        """Refuse a folder that holds a run, unless this run or a job of a sweep is resumed."""
         RunFolder.had_files = False
         try:
             folder = Path(str(config.hydra.run.dir))
         except OmegaConfBaseException:  # Hydra raises and prints the same error next
             return
         resume = config.get("resume")
-        same = resume and folder.resolve() == run_directory(Path(resume)).resolve()
-        if not same and dist_env.place().is_main_process and holds_run(folder):
+        same = is_sweep(config) or (
+            resume and folder.resolve() == run_directory(Path(resume)).resolve()
+        )
+        if not same and dist_env.current_rank().is_main_process and holds_run(folder):
             raise Refused(
                 f"hydra.run.dir={folder}: already holds a run: resume={folder} resumes it, or give "
                 "another folder"
@@ -135,7 +141,7 @@ def output_subdir(folder: str) -> str | None:
         folder: the directory of the run, or of a job of a sweep.
     """
     path = Path(folder)
-    if not dist_env.place().is_main_process or (is_sweep() and is_finished(path)):
+    if not dist_env.current_rank().is_main_process or (is_sweep() and is_finished(path)):
         return None
     if (path / ".hydra" / "overrides.yaml").is_file():
         return f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}"

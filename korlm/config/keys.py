@@ -103,6 +103,10 @@ def rename_override(override: str, command: str = "train", warn: bool = False) -
         command: the command whose settings are given.
         warn: whether to print one line about each old name.
     """
+    if override == "hydra/launcher=joblib":
+        if warn:
+            _warn(override, "hydra/launcher=parallel")
+        return "hydra/launcher=parallel"
     match = re.fullmatch(r"([+~]*)([\w.]+)(?:=(.*))?", override, re.DOTALL)
     if match is None or match[2] not in _renamed(command):
         return override
@@ -162,7 +166,7 @@ def expand_tree(tree: Mapping[Any, Any], command: str, prefix: str = "") -> dict
 
 
 def _warn(old: str, new: str) -> None:
-    if old not in _warned and dist_env.place().is_main_process:
+    if old not in _warned and dist_env.current_rank().is_main_process:
         _warned.add(old)
         line = f"{old} is now {new}; the old name works until korlm {REMOVED_IN}\n"
         sys.stderr.write(line)

@@ -18,7 +18,6 @@ from korlm.utils.errors import ConfigError, not_a_choice
 
 Config = TypeVar("Config", bound="type[Any]")
 
-
 NAMED = ("task", "model", "tokenizer", "optimizer", "schedule")  # settings whose name is the choice
 
 

@@ -26,11 +26,9 @@ from korlm.utils.io.atomic_files import new_folder
 
 Settings = frozenset[tuple[str, str]]
 
-
 MAX_NAME = (
     80  # characters of a job's name; file systems allow 255 bytes, a Hangul syllable is three
 )
-
 
 # Settings that do not change the result of a job.
 COMMAND_KEYS = ("resume", "resume_from", "outputs", "objective", "prepare", "imports")
@@ -254,8 +252,8 @@ def sweep_resume_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
         sweep: folder of the sweep.
         arguments: arguments of the command that started it; launcher and sweeper are repeated.
 
-    >>> sweep_resume_command(Path("outputs/sweeps/a"), ["-m", "seed=1,2", "hydra/launcher=joblib"])
-    'python -m korlm.train -m resume=outputs/sweeps/a hydra/launcher=joblib'
+    >>> sweep_resume_command(Path("sweeps/a"), ["-m", "seed=1,2", "hydra/launcher=parallel"])
+    'python -m korlm.train -m resume=sweeps/a hydra/launcher=parallel'
     """
     value = str(sweep)
     quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"

@@ -20,10 +20,10 @@ class LauncherConfig(Group):
 
 
 @dataclass
-class JoblibConfig(LauncherConfig):
+class ParallelConfig(LauncherConfig):
     """Several jobs at a time on this machine."""
 
-    _target_: str = "hydra_plugins.korlm.JoblibLauncher"
+    _target_: str = "hydra_plugins.korlm.ParallelLauncher"
     n_jobs: int | None = setting(
         None, "Simultaneous jobs; null: one per GPU, or cores / trainer.threads.", min=1, max=4096
     )
@@ -85,7 +85,7 @@ class SlurmConfig(SubmititConfig):
 
 
 LAUNCHERS: dict[str, type] = {
-    "joblib_schema": JoblibConfig,
+    "parallel_schema": ParallelConfig,
     "local_schema": LocalConfig,
     "slurm_schema": SlurmConfig,
 }
