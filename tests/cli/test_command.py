@@ -27,7 +27,7 @@ MISTAKES = {
     "trainer.epochs=0": ("trainer.epochs=0", "must be in [1, 1000000]"),
     "model=transformer": ("model=transformer", "must be one of gru, lstm, ngram, rnn, window"),
     "model=LSTM": ("model=LSTM", "gru, lstm, ngram", "did you mean lstm?"),
-    "experiment=smok": ("experiment=smok", "char_rnn, documents", "did you mean smoke?"),
+    "experiment=smok": ("experiment=smok", "char_rnn, ", "did you mean smoke?"),
     "hydra/job_logging=korlmm": ("hydra/job_logging=korlmm", "console", "did you mean korlm?"),
     "model.hidden_dropout=1.5": ("model.hidden_dropout=1.5", "in [0, 1)"),
     "model.bidirectional=true": ("model.bidirectional", "no such setting"),
