@@ -221,6 +221,11 @@ class CorpusConfig(TextConfig):
         "hyphens, direction marks, variation selectors); none: unchanged. Trained models apply the "
         "same to every text.",
     )
+    reverse: bool = setting(
+        False,
+        "Reverse the tokens of each line: for a backward language model, which init= of another "
+        "run combines with a forward one.",
+    )
     source: str = setting("", "Where the text is available, for the message about a missing file.")
 
     def __post_init__(self) -> None:

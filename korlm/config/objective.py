@@ -28,17 +28,24 @@ KEYS: dict[str, tuple[str, ...]] = {
         *("accuracy", "accuracy_unknown"),
         *("examples_per_second", "seconds", "peak_memory_mb"),
     ),
+    "seq2seq": (
+        *("num_examples", "num_tokens", "loss", "perplexity"),
+        *("exact_match", "cer", "chrf", "bleu"),
+        *("examples_per_second", "seconds", "peak_memory_mb"),
+    ),
 }
 
 DEFAULTS = {
     LANGUAGE_MODELING: "valid.perplexity",
     "classification": "valid.accuracy",
     "tagging": "valid.f1",
+    "seq2seq": "valid.exact_match",
 }
 
 LARGER_IS_BETTER = (
     *("tokens_per_second", "examples_per_second"),
     *("accuracy", "accuracy_unknown", "macro_f1", "f1", "precision", "recall"),
+    *("exact_match", "chrf", "bleu"),
 )
 
 

@@ -50,6 +50,31 @@ class TagHead(enum.Enum):
     softmax = "softmax"
 
 
+class AttentionScore(enum.Enum):
+    """Scores of an encoder output for a decoder state."""
+
+    additive = "additive"
+    general = "general"
+    dot = "dot"
+
+
+class ForcingSchedule(enum.Enum):
+    """Courses of the teacher forcing ratio."""
+
+    constant = "constant"
+    linear = "linear"
+    inverse_sigmoid = "inverse_sigmoid"
+
+
+class DecodedMetric(enum.Enum):
+    """Metrics of decoded texts."""
+
+    exact_match = "exact_match"
+    cer = "cer"
+    chrf = "chrf"
+    bleu = "bleu"
+
+
 @dataclass
 class TaskConfig(Group):
     """Settings that all tasks have."""
@@ -71,7 +96,13 @@ class LanguageModelingConfig(TaskConfig):
 
 @dataclass
 class EncoderTaskConfig(TaskConfig):
-    """Settings of the tasks that read a whole text before they answer."""
+    """Settings of the tasks that read a whole text before they answer.
+
+    Attributes:
+        starts_from_language_model: whether the setting ``init`` applies to the task.
+    """
+
+    starts_from_language_model: ClassVar[bool] = True
 
     bidirectional: bool = setting(
         True, "Read the text in both directions; hidden units are per direction."
@@ -151,3 +182,58 @@ class TaggingConfig(EncoderTaskConfig):
         if not self.pair_dim:
             ignored["pair_buckets"] = "it applies to task.pair_dim greater than 0"
         return ignored
+
+
+@register("task", "seq2seq", builds="korlm.tasks.seq2seq:Seq2SeqTask")
+@dataclass
+class Seq2SeqConfig(EncoderTaskConfig):
+    """Write a text for a given one; corpus.target_column names the column of texts to write."""
+
+    starts_from_language_model: ClassVar[bool] = False
+
+    share_embedding: bool = setting(
+        True, "Use one embedding matrix for the tokens of sources and targets."
+    )
+    attention: AttentionScore = setting(
+        AttentionScore.general,
+        "additive (Bahdanau et al. 2015), general or dot (Luong et al. 2015).",
+    )
+    input_feeding: bool = setting(
+        False,
+        "The decoder also reads its last attentional vector (Luong et al. 2015); training is then "
+        "slower.",
+    )
+    teacher_forcing: float = setting(
+        1.0,
+        "Probability of reading the given token in training instead of the model's own; with a "
+        "schedule, that at its end.",
+        min=0,
+        max=1,
+    )
+    forcing_schedule: ForcingSchedule = setting(
+        ForcingSchedule.constant,
+        "Course of that probability from 1 to teacher_forcing (Bengio et al. 2015).",
+    )
+    label_smoothing: float = setting(
+        0.0,
+        "Probability that is spread over all tokens (Szegedy et al. 2016), in training.",
+        min=0,
+        below=1,
+    )
+    num_beams: int = setting(5, "Texts that the search keeps at each length; 1: greedy.", min=1)
+    length_penalty: float = setting(
+        0.0, "Alpha of the length penalty of Wu et al. 2016; larger favors long texts.", min=0
+    )
+    coverage_penalty: float = setting(0.0, "Beta of the coverage penalty of the same paper.", min=0)
+    max_length_ratio: float = setting(
+        2.0, "Tokens of a written text at most, per token of the source, plus 10.", above=0
+    )
+    select_by: DecodedMetric = setting(
+        DecodedMetric.exact_match, "Metric of decoded valid texts that selects the best model."
+    )
+    max_length: int = setting(
+        200,
+        "Longer sources and targets, and the pairs they belong to, are left out of training.",
+        unit="tokens",
+        min=1,
+    )

@@ -119,14 +119,30 @@ class Prepared:
                 f"{path}: has {len(labels)} labels for {self.stats[split].num_lines} lines; "
                 + mend_prepared(self.folder)
             )
-        is_filled = [
-            filled_lines(batch.column("status"))
-            for shard in shard_paths(self.folder / "tokens", split)
-            for batch in read_columns(shard, ["status"])
-        ]
+        return [label for label, filled in zip(labels, self._filled(split), strict=True) if filled]
+
+    def texts(self, split: str) -> list[str]:
+        """Return each line of a split as it was read, as many as sentences of ids.
+
+        Raises:
+            PreparedError: a file is damaged.
+        """
+        shards = shard_paths(self.folder / "tokens", split)
+        columns = [batch for shard in shards for batch in read_columns(shard, ["text", "status"])]
         return [
-            label for label, filled in zip(labels, np.concatenate(is_filled), strict=True) if filled
+            text
+            for batch in columns
+            for text, filled in zip(
+                batch.column("text").to_pylist(), filled_lines(batch.column("status")), strict=True
+            )
+            if filled
         ]
+
+    def _filled(self, split: str) -> npt.NDArray[np.bool_]:
+        """Return a mask of the lines of a split that are not blank."""
+        shards = shard_paths(self.folder / "tokens", split)
+        batches = [batch for shard in shards for batch in read_columns(shard, ["status"])]
+        return np.concatenate([filled_lines(batch.column("status")) for batch in batches])
 
 
 def _blocks(ids: npt.NDArray[Any], size: int = 1 << 24) -> Iterator[npt.NDArray[Any]]:
@@ -167,7 +183,12 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
             f"{folder}: not a complete prepared corpus ({error!r}); {advice}"
         ) from error
     _check_file(folder / "vocab.tsv", folder, manifest)
-    computed = prepared_fingerprint(manifest.get("tokens_fingerprint"), vocab_config)
+    computed = prepared_fingerprint(
+        manifest.get("tokens_fingerprint"),
+        vocab_config,
+        manifest.get("given_vocab"),
+        bool(manifest["settings"]["corpus"].get("reverse")),
+    )
     for expected in (fingerprint or computed, computed):
         if actual != expected:
             raise PreparedError(

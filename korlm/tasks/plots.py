@@ -40,6 +40,28 @@ def confusion_matrix_image(counts: npt.NDArray[Any], labels: Sequence[str]) -> I
         return to_image(figure)
 
 
+def attention_image(
+    weights: npt.NDArray[Any], source: Sequence[str], target: Sequence[str]
+) -> Image:
+    """Return attention weights as an image.
+
+    Args:
+        weights: (T, S), a row for each target token.
+        source: the S tokens of the source.
+        target: the T tokens of the target.
+    """
+    with styled():
+        size = (1.5 + 0.3 * len(source), 1.2 + 0.3 * len(target))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        axes.grid(False)
+        axes.set(xlabel="source", ylabel="target")
+        axes.set_xticks(range(len(source)), drawable_labels(source, "token"))
+        axes.set_yticks(range(len(target)), drawable_labels(target, "token"))
+        return to_image(figure)
+
+
 def to_image(figure: Figure) -> Image:
     """Draw a figure."""
     canvas = FigureCanvasAgg(figure)

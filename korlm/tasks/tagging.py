@@ -6,7 +6,7 @@ U units (which have one label each), L labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from korlm.modules.encoder import build_encoder
 from korlm.modules.state import State
 from korlm.modules.trainable import Trainable
 from korlm.runs.trained_run import RunParts
-from korlm.tasks.base import PassMeter, Predictor, Task
+from korlm.tasks.base import Counts as FloatCounts
+from korlm.tasks.base import ExampleTask, Predictor
 from korlm.tasks.heads.crf import Allowed, LinearChainCRF
 from korlm.tasks.metrics.tagging import (
     Counts,
@@ -80,10 +81,9 @@ class Tagger(Trainable):
             self.pairs = nn.Embedding(config.pair_buckets, config.pair_dim)
             nn.init.uniform_(self.pairs.weight, -0.1, 0.1)
         self.encoder = build_encoder(
-            settings.model,
-            len(vocab),
-            vocab.tokens,
-            config.bidirectional,
+            *(settings.model, len(vocab), vocab.tokens),
+            bidirectional=config.bidirectional,
+            pretrained=bool(settings.init),
             feature_dim=2 * config.pair_dim,
         )
         self.embedding = self.encoder.embedding
@@ -222,7 +222,7 @@ class _Split:
         return torch.from_numpy(padded), int((padded != NO_UNIT).sum())
 
 
-class TaggingTask(Task[Tagger]):
+class TaggingTask(ExampleTask[Tagger]):
     """Trains a tagger; see ``Task`` for the arguments.
 
     ``f1`` is that of spans, of words (task.labels=spaces) or, for tags, the accuracy: every unit
@@ -238,6 +238,7 @@ class TaggingTask(Task[Tagger]):
     monitor = headline = "f1"
     higher_is_better = True
     unit = "labels"
+    compared = ("f1", "accuracy")
     charts = ("loss", "f1")
     quality = ("accuracy",)
 
@@ -373,60 +374,61 @@ class TaggingTask(Task[Tagger]):
         total = model.nll(scores, compressed(batch.targets, is_unit), counts)
         return TrainingLoss(total, total.detach(), ())
 
-    @torch.inference_mode()
-    def evaluate(
+    def num_examples(self, split: str) -> int:
+        """See ``ExampleTask.num_examples``."""
+        return len(self._splits[split].sequences)
+
+    @property
+    def num_counts(self) -> int:  # type: ignore[override]
+        """See ``ExampleTask``: the loss, and the counts of ``korlm.tasks.metrics.tagging``."""
+        return 1 + 5 + 4 + 3 * self._num_types
+
+    @property
+    def _num_types(self) -> int:
+        return 0 if self.config.labels is TagLabels.spaces else len(self._types())
+
+    def example_counts(
         self, model: Tagger, split: str, on_batch: Callable[[], None] = lambda: None
-    ) -> dict[str, float]:
-        """See ``Task.evaluate``."""
-        meter = PassMeter(self.device)
-        model.eval()
-        loss = torch.zeros((), dtype=torch.float64)
-        num_lines = 0
+    ) -> Iterator[tuple[list[int], FloatCounts]]:
+        """See ``ExampleTask.example_counts``."""
         is_spaces = self.config.labels is TagLabels.spaces
-        spacing = np.zeros(5, np.int64)
-        accuracy = np.zeros(4, np.int64)
-        spans = np.zeros((0 if is_spaces else len(self._types()), 3), np.int64)
-        with tf32(False):
-            for batch in self.eval_batches[split].epoch(0):
-                on_batch()
-                if not len(batch.inputs):  # fewer rows than processes
-                    continue
-                batch = batch.to(self.device)
-                is_unit = batch.targets != NO_UNIT
-                scores, counts = model(batch.inputs, batch.lengths, is_unit)
-                targets = compressed(batch.targets, is_unit)
-                loss += model.nll(scores, targets, counts).double().cpu()
-                predicted = model.decode(scores, counts)
+        for batch in self.eval_batches[split].epoch(0):
+            on_batch()
+            if not len(batch.inputs):  # fewer rows than processes
+                continue
+            batch = batch.to(self.device)
+            is_unit = batch.targets != NO_UNIT
+            scores, counts = model(batch.inputs, batch.lengths, is_unit)
+            targets = compressed(batch.targets, is_unit)
+            nll = model.nll(scores, targets, counts).double().cpu()
+            predicted = model.decode(scores, counts)
+            if is_spaces:
+                predicted = predicted * self._may_be_spaced(compressed(batch.inputs, is_unit))
+            assert batch.rows is not None
+            rows = batch.rows.tolist()
+            lines = zip(rows, counts.tolist(), targets.cpu(), predicted.cpu(), strict=True)
+            result = np.zeros((len(rows), self.num_counts))
+            result[:, 0] = float(nll) / len(rows)
+            for line, (row, count, gold, best) in zip(result, lines, strict=True):
+                pair = gold[:count].tolist(), best[:count].tolist()
                 if is_spaces:
-                    predicted = predicted * self._may_be_spaced(compressed(batch.inputs, is_unit))
-                num_lines += len(batch.inputs)
-                assert batch.rows is not None
-                rows = zip(
-                    batch.rows.tolist(),
-                    counts.tolist(),
-                    targets.cpu(),
-                    predicted.cpu(),
-                    strict=True,
-                )
-                for row, count, gold, best in rows:
-                    pair = gold[:count].tolist(), best[:count].tolist()
-                    if is_spaces:
-                        spacing += spacing_counts(*pair)
-                        continue
-                    unknown = self._splits[split].is_unknown[row]
-                    accuracy += accuracy_counts(*pair, unknown)
-                    if self.config.labels is TagLabels.spans:
-                        line = self._splits[split].lines[row]
-                        spans += self._span_counts(line, pair[1])
-        spacing, accuracy, spans = (self._sum(counts) for counts in (spacing, accuracy, spans))
+                    line[1:6] = spacing_counts(*pair)
+                    continue
+                line[6:10] = accuracy_counts(*pair, self._splits[split].is_unknown[row])
+                if self.config.labels is TagLabels.spans:
+                    found = self._span_counts(self._splits[split].lines[row], pair[1])
+                    line[10:] = found.ravel()
+            yield rows, result
+
+    def metrics_of(self, counts: FloatCounts, split: str) -> dict[str, float]:
+        """See ``ExampleTask.metrics_of``."""
+        whole = counts[1:].round().astype(np.int64)
+        spacing, accuracy, spans = whole[:5], whole[5:9], whole[9:].reshape(-1, 3)
         num_labels = int(spacing[1] + accuracy[1])
-        num_lines = int(self.group.sum(torch.tensor(num_lines)))
         return {
-            "num_examples": num_lines,
             "num_labels": num_labels,
-            "loss": float(self.group.sum(loss)) / max(num_labels, 1),
+            "loss": float(counts[0]) / max(num_labels, 1),
             **self._scores(spacing, accuracy, spans),
-            **meter.metrics(num_lines, "examples"),
         }
 
     def _may_be_spaced(self, inputs: Tensor) -> Tensor:
@@ -440,11 +442,6 @@ class TaggingTask(Task[Tagger]):
         names = [self.labels[index] for index in predicted]
         found = line.char_spans(spans_of(names, self.config.scheme))
         return span_counts(line.spans or [], found, self._types())
-
-    def _sum(self, counts: Counts) -> Counts:
-        """Return counts summed over all processes."""
-        summed: Counts = self.group.sum(torch.from_numpy(counts)).numpy()
-        return summed
 
     def _scores(self, spacing: Counts, accuracy: Counts, spans: Counts) -> dict[str, float]:
         """Return the metrics of counts of a whole split."""

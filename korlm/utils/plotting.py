@@ -108,12 +108,17 @@ def labels(names: Sequence[str], kind: str) -> list[str]:
             drawable.append(f"{kind} {number}")
             numbered += 1
     if numbered:
-        logger.info(
-            "no font for %d names in the plot, which are replaced by numbers; for Hangul, install "
-            "fonts-nanum or Noto Sans CJK",
-            numbered,
-        )
+        _log_missing_font(numbered)
     return drawable
+
+
+@functools.cache  # a run draws the same names after each validation
+def _log_missing_font(number: int) -> None:
+    logger.info(
+        "no font for %d names in the plot, which are replaced by numbers; for Hangul, install "
+        "fonts-nanum or Noto Sans CJK",
+        number,
+    )
 
 
 def _shortened(name: str) -> str:

@@ -71,6 +71,10 @@ def test_the_readmes_commands_run(
     write(tmp_path / "train.txt", texts[0])
     write(tmp_path / "valid.txt", texts[1])
     write(tmp_path / "reviews.tsv", ["id\treview", *(f"{i}\t{t}" for i, t in enumerate(texts[2]))])
+    labeled = (f"{t}\t{'long' if len(t) > 30 else 'short'}" for t in texts[5] + texts[6])
+    write(tmp_path / "labels.tsv", ["text\tlabel", *labeled])
+    pairs = (f"{'aeiou'[i % 5]}{i}\t{'아에이오우'[i % 5]}{i}" for i in range(80))
+    write(tmp_path / "names.tsv", ["text\thangul", *pairs])
     hypotheses = (
         f"utt{i} -{n}.5 {t}" for i, t in enumerate(texts[3]) for n, t in ((1, t), (2, t[:-2]))
     )
@@ -88,8 +92,14 @@ def test_the_readmes_commands_run(
             words[0] = words[0].removeprefix("scripts/")
         for kind in ("runs", "prepared", "sweeps"):
             made = sorted(p for p in tmp_path.glob(f"outputs/{kind}/*") if p.is_dir())
-            latest = [p.name for p in made if (p / "manifest.json").exists() or kind != "prepared"]
-            words = [w.replace(f"{kind}/DIR", f"{kind}/{(latest or ['?'])[-1]}") for w in words]
+            latest = [p for p in made if (p / "manifest.json").exists() or kind != "prepared"]
+            of_tasks = [p for p in latest if kind == "runs" and not is_language_model(p)]
+            for name, paths in (
+                ("DIR", [p for p in latest if p not in of_tasks]),
+                ("TASK", of_tasks),
+            ):
+                newest = paths[-1].name if paths else "?"
+                words = [w.replace(f"{kind}/{name}", f"{kind}/{newest}") for w in words]
         words = [re.sub(r"n_trials=\d+", "n_trials=3", word) for word in words]
         if any(word.startswith(("sweep=lstm", "hydra/sweeper=")) for word in words):
             words.append("hydra.sweeper.n_trials=2")
@@ -102,6 +112,11 @@ def test_the_readmes_commands_run(
             short = ["dynamic.learning_rates=[]"]
         ended = korlm(*words, *short) if "--help" not in words else korlm(*words)
         assert ended.code == 0, f"{line}: {ended.err}"
+
+
+def is_language_model(run: Path) -> bool:
+    config = run / ".hydra" / "config.yaml"
+    return not config.exists() or "name: language_modeling" in config.read_text(encoding="utf-8")
 
 
 def write(path: Path, lines: list[str]) -> None:

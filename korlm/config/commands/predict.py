@@ -27,7 +27,8 @@ class PredictSettings(InferenceSettings):
     r"""Predict labels, spans or texts with a model of a task.
 
     Writes one row per line of the input, in the same order: the text, and what the task of the run
-    predicts for it (classification: label, its probability, and the probability of each class).
+    predicts for it (classification: label, its probability, and the probability of each class;
+    seq2seq: the written text and the natural log of its probability).
 
       python -m korlm.predict run=outputs/runs/DIR input=reviews.txt
       python -m korlm.predict run=outputs/runs/DIR input=reviews.tsv corpus.text_column=review
@@ -45,6 +46,9 @@ class PredictSettings(InferenceSettings):
         "-",
         "FILE.tsv, FILE.jsonl, both also with .gz, or FILE.parquet; -: standard output.",
         is_path=True,
+    )
+    num_best: int = setting(
+        1, "seq2seq: texts to write for each line, best first; at most task.num_beams.", min=1
     )
     format: OutputFormat = setting(OutputFormat.tsv, "Format of standard output.")
 

@@ -1,0 +1,231 @@
+"""Recurrent decoder with attention: states of an encoder -> log-probabilities of target tokens.
+
+Axes: B batch, S source tokens, T target tokens, N rows (hypotheses), E embedding, H hidden units,
+A attentional features, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from korlm.config import AttentionScore, RecurrentConfig
+from korlm.modules.adaptive_softmax import build_output
+from korlm.modules.dropout import dropout_mask
+from korlm.modules.embedding import TokenEmbedding
+from korlm.modules.encoder import EncoderOutput
+from korlm.modules.rnn import RecurrentLayer, cell_of
+from korlm.modules.state import State
+from korlm.tasks.heads.attention import Attention, Memory
+
+
+class DecoderOutput(NamedTuple):
+    """Outputs for all target tokens of a batch.
+
+    Attributes:
+        vectors: (B, T, A), the input of the output layer.
+        weights: (B, T, S), attention.
+        output_weight: see ``TokenEmbedding.embed``.
+    """
+
+    vectors: Tensor
+    weights: Tensor
+    output_weight: Tensor | None
+
+
+class AttentionDecoder(nn.Module):
+    """Decoder of Luong et al. 2015 with a choice of scores.
+
+    Each step reads the token before; the state of the last layer is the query of the attention, and
+    the attentional vector tanh(W [context; state]) (equation 5) predicts the token. With input
+    feeding (section 3.3) that vector is also part of the input of the next step, so that the
+    decoder knows what it has attended to.
+
+    The initial state of a layer is computed from the final states of the encoder's layer of the
+    same number, of both directions: tanh(W s + b) for h, as in Bahdanau et al. 2015, W s + b for
+    the cell of an LSTM.
+
+    Args:
+        embedding: of target tokens; the encoder may share it.
+        config: cell, layers, dropouts. Dropout of weights and of recurrent states is not applied.
+        encoder_state: features of the parts of the encoder's state.
+        memory_dim: features of the encoder's output.
+        score: of the attention.
+        input_feeding: see above; the steps of training then run one by one.
+        vocab_size: V.
+    """
+
+    def __init__(
+        self,
+        embedding: TokenEmbedding,
+        config: RecurrentConfig,
+        encoder_state: Sequence[int],
+        memory_dim: int,
+        score: AttentionScore,
+        input_feeding: bool,
+        vocab_size: int,
+    ) -> None:
+        super().__init__()
+        # In a loop over single steps these two would draw a new mask in each step.
+        config = dataclasses.replace(config, weight_dropout=0.0, recurrent_dropout=0.0)
+        self.embedding = embedding
+        self.config = config
+        self.feeds_input = input_feeding
+        hidden, tied = config.hidden_dim, config.tie_weights
+        self.output_dim = config.embedding_dim if tied else hidden
+        first = config.embedding_dim + (self.output_dim if input_feeding else 0)
+        inputs = [first] + [hidden] * (config.num_layers - 1)
+        self.layers = nn.ModuleList(
+            RecurrentLayer(cell_of(config), size, hidden, config) for size in inputs
+        )
+        parts = self._layers()[0].num_states
+        sources = len(encoder_state) // config.num_layers  # parts of a layer of the encoder
+        self.bridge = nn.ModuleList(
+            nn.Linear(sum(encoder_state[begin + part : begin + sources : parts]), hidden)
+            for begin in range(0, len(encoder_state), sources)
+            for part in range(parts)
+        )
+        self.attention = Attention(score, hidden, memory_dim)
+        self.combine = nn.Linear(memory_dim + hidden, self.output_dim, bias=False)
+        self.output = build_output(
+            config, self.output_dim, vocab_size, embedding.weight if tied else None
+        )
+
+    def _layers(self) -> list[RecurrentLayer]:
+        return cast(list[RecurrentLayer], list(self.layers))
+
+    def muon_weights(self) -> list[tuple[Tensor, int]]:
+        """Return the matrices of all layers, each with its number of gates."""
+        weights = [
+            (weight, len(weight) // layer.hidden_dim)
+            for layer in self._layers()
+            for weight in (layer.weight_ih, layer.weight_hh)
+        ]
+        return [*weights, (self.combine.weight, 1)]
+
+    def start(self, encoded: EncoderOutput, lengths: Tensor | None) -> tuple[Memory, State]:
+        """Return the memory and the initial state of the decoder for encoded sources.
+
+        The state has the parts of each layer, (B, H), and with input feeding a last one (B, A).
+        """
+        parts = self._layers()[0].num_states
+        sources = len(encoded.state) // self.config.num_layers
+        state: State = ()
+        for number, linear in enumerate(self.bridge):
+            layer, part = divmod(number, parts)
+            begin = layer * sources
+            source = torch.cat(encoded.state[begin + part : begin + sources : parts], -1)
+            state += (torch.tanh(linear(source)) if part == 0 else linear(source),)
+        if self.feeds_input:
+            state += (encoded.output.new_zeros(len(encoded.output), self.output_dim),)
+        return self.attention.memory(encoded.output, lengths), state
+
+    def forward(
+        self, inputs: Tensor, memory: Memory, state: State, forcing_ratio: float = 1.0
+    ) -> DecoderOutput:
+        """Run the decoder over given tokens.
+
+        Args:
+            inputs: int64 (B, T), the token before each target; <pad> at the end is harmless.
+            memory: of the sources.
+            state: the initial state.
+            forcing_ratio: probability of using the given token as input; otherwise it is the most
+                probable token of the step before (scheduled sampling, Bengio et al. 2015).
+        """
+        x, output_weight = self.embedding.embed(inputs.t())  # (T, B, E)
+        masks = self._dropout_masks(x)
+        if forcing_ratio == 1 and not self.feeds_input:
+            vectors, weights, _ = self._run(x, state, memory, masks)
+            return DecoderOutput(vectors, weights, output_weight)
+        is_forced = torch.rand(inputs.shape, device=inputs.device) < forcing_ratio
+        steps: list[Tensor] = []
+        step_weights: list[Tensor] = []
+        for t in range(len(x)):
+            step_x = x[t : t + 1]
+            if t and forcing_ratio < 1:
+                with torch.no_grad():
+                    own = self.output.log_probs(steps[-1][:, 0], output_weight).argmax(-1)
+                ids = torch.where(is_forced[:, t], inputs[:, t], own)
+                step_x = self.embedding.embed(ids[None])[0]
+            step_masks = [mask if mask is None else mask[t : t + 1] for mask in masks]
+            vectors, weights, state = self._run(step_x, state, memory, step_masks)
+            steps.append(vectors)
+            step_weights.append(weights)
+        return DecoderOutput(torch.cat(steps, 1), torch.cat(step_weights, 1), output_weight)
+
+    def step(self, ids: Tensor, memory: Memory, state: State) -> tuple[Tensor, Tensor, State]:
+        """Run one step for several hypotheses per source, in evaluation mode.
+
+        Args:
+            ids: int64 (B, N), the last token of each hypothesis.
+            memory: of the B sources.
+            state: the parts have B * N rows.
+
+        Returns:
+            Log-probabilities of the next token, (B, N, V); attention weights (B, N, S); the state.
+        """
+        x, output_weight = self.embedding.embed(ids.reshape(1, -1))
+        masks: list[Tensor | None] = [None] * (len(self.layers) + 1)
+        vectors, weights, state = self._run(x, state, memory, masks, len(ids))
+        return self.output.log_probs(vectors, output_weight), weights, state
+
+    def _run(
+        self,
+        x: Tensor,
+        state: State,
+        memory: Memory,
+        masks: Sequence[Tensor | None],
+        batch_size: int | None = None,
+    ) -> tuple[Tensor, Tensor, State]:
+        """Run all layers and the attention.
+
+        Args:
+            x: (T, N, E); T = 1 with input feeding.
+            state: before the first step.
+            memory: of B sources.
+            masks: of the dropout before each layer and at the end.
+            batch_size: B if the N rows are B * (N / B) hypotheses of one step, else None (N = B).
+
+        Returns:
+            Attentional vectors and weights, (B, T, A) and (B, T, S) or, for hypotheses,
+            (B, N / B, A) and (B, N / B, S); the state.
+        """
+        after: State = ()
+        if self.feeds_input:
+            x = torch.cat([x, state[-1][None].to(x.dtype)], -1)
+        for layer, mask in zip(self._layers(), masks, strict=False):
+            x = x if mask is None else x * mask
+            before = state[len(after) : len(after) + layer.num_states]
+            x, new = layer(x, before, None)
+            after += new
+        hidden = x.transpose(0, 1) if batch_size is None else x.view(batch_size, -1, x.shape[-1])
+        context, weights = self.attention(hidden, memory)
+        vectors = torch.tanh(self.combine(torch.cat([context, hidden], -1)))
+        if self.feeds_input:
+            after += (vectors.reshape(-1, self.output_dim),)
+        if masks[-1] is not None:
+            vectors = vectors * masks[-1].transpose(0, 1)
+        return vectors, weights, after
+
+    def _dropout_masks(self, x: Tensor) -> list[Tensor | None]:
+        """Return masks (T, B, features) for the input of each layer and the attentional vectors.
+
+        They are drawn before the first step, so that a loop over steps gives the same result.
+        """
+        config, (steps, rows, _) = self.config, x.shape
+        inputs = [layer.weight_ih.shape[1] for layer in self._layers()]
+        rates = [config.input_dropout] + [config.hidden_dropout] * (len(inputs) - 1)
+        masks: list[Tensor | None] = []
+        for rate, size in zip(
+            [*rates, config.output_dropout], [*inputs, self.output_dim], strict=True
+        ):
+            if not self.training or rate == 0:
+                masks.append(None)
+                continue
+            drawn = 1 if config.variational_dropout else steps
+            masks.append(dropout_mask(x, rate, drawn, rows, size).expand(steps, -1, -1))
+        return masks

@@ -1,0 +1,500 @@
+"""Sequence to sequence: write a text for a given one.
+
+Loss: cross-entropy in nats, summed over target tokens, with the given tokens as input of the
+decoder. The best model is selected by its decoded texts, because that loss says little about them.
+
+Axes: B batch, S source tokens, T target tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from korlm.config import (
+    AttentionScore,
+    DecodedMetric,
+    ForcingSchedule,
+    RecurrentConfig,
+    Seq2SeqConfig,
+    SubwordMode,
+    TrainSettings,
+)
+from korlm.config.paths import mend_prepared
+from korlm.dataset.batches import Batch, Batches, RankBatches, bucket_by_length, sentence_bounds
+from korlm.dataset.example_batches import ExampleBatches, Ids, pad
+from korlm.dataset.prepared import Prepared
+from korlm.dataset.text_encoder import EncodedText
+from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, Vocab
+from korlm.detokenizers.base import Detokenizer
+from korlm.detokenizers.registry import build_detokenizer
+from korlm.evaluation.metrics import exp
+from korlm.models.base import TrainingLoss
+from korlm.modules.embedding import TokenEmbedding
+from korlm.modules.encoder import RecurrentEncoder
+from korlm.modules.state import State
+from korlm.modules.trainable import Trainable
+from korlm.runs.trained_run import RunParts
+from korlm.tasks.base import Counts as FloatCounts
+from korlm.tasks.base import ExampleTask, Predictor
+from korlm.tasks.heads.attention import Memory
+from korlm.tasks.heads.beam_search import BeamSettings, Hypothesis, beam_search
+from korlm.tasks.heads.decoder import AttentionDecoder, DecoderOutput
+from korlm.tasks.metrics.seq2seq import NUM_COUNTS, count_pairs, metrics_of
+from korlm.tasks.plots import attention_image
+from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.utils.errors import ConfigError, CorpusError, PreparedError
+from korlm.utils.torch_backend import tf32
+
+PREDICTION_BATCH = 64  # texts
+SAMPLES = 8  # pairs that TensorBoard shows
+PLOTS = 2  # pairs whose attention TensorBoard shows
+EXTRA_LENGTH = 10  # see ``Seq2SeqConfig.max_length_ratio``
+
+
+class Seq2Seq(Trainable):
+    """Encoder and decoder with attention.
+
+    Args:
+        config: cell, layers and dropouts of both.
+        task: attention and decoder.
+        vocab_size: V, of sources and targets together.
+        tokens: the V tokens, in the order of their ids; required for subwords.
+    """
+
+    def __init__(
+        self,
+        config: RecurrentConfig,
+        task: Seq2SeqConfig,
+        vocab_size: int,
+        tokens: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.embedding = TokenEmbedding(config, vocab_size, tokens)
+        source_embedding = self.embedding
+        if not task.share_embedding:
+            source_embedding = TokenEmbedding(config, vocab_size, tokens)
+        last_dim = config.hidden_dim
+        if task.attention is AttentionScore.dot and task.bidirectional:
+            last_dim //= 2  # an output of the encoder has the size of a state of the decoder
+        self.encoder = RecurrentEncoder(source_embedding, config, last_dim, task.bidirectional)
+        self.decoder = AttentionDecoder(
+            self.embedding,
+            config,
+            [part.shape[1] for part in self.encoder.initial_state(1)],
+            self.encoder.output_dim,
+            task.attention,
+            task.input_feeding,
+            vocab_size,
+        )
+
+    def muon_weights(self) -> list[tuple[Tensor, int]]:
+        """See ``Trainable.muon_weights``."""
+        return self.encoder.muon_weights() + self.decoder.muon_weights()
+
+    def inference_copy(self) -> Seq2Seq:
+        """Return the model, or with subwords a copy whose embeddings are plain."""
+        if self.embedding.spelling is SubwordMode.none:
+            return self
+        model = copy.deepcopy(self).requires_grad_(False).eval()
+        weight = model.embedding.output_weight()
+        if weight is not None:
+            model.decoder.output.weight = nn.Parameter(weight, requires_grad=False)
+        for embedding in {model.embedding, model.encoder.embedding}:
+            embedding.materialize()
+        return model
+
+    def encode(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Memory, State]:
+        """Return the memory and the initial state of the decoder.
+
+        Args:
+            inputs: int64 (B, S), the sources.
+            lengths: int64 (B,) on the CPU, tokens of each row; None: S.
+        """
+        return self.decoder.start(self.encoder(inputs, lengths=lengths), lengths)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        lengths: Tensor | None,
+        targets: Tensor,
+        forcing_ratio: float = 1.0,
+    ) -> DecoderOutput:
+        """Run the decoder over given targets.
+
+        Args:
+            inputs: int64 (B, S), the sources.
+            lengths: int64 (B,) on the CPU, tokens of each row; None: S.
+            targets: int64 (B, T), <eos> at the end, then <pad>.
+            forcing_ratio: see ``AttentionDecoder.forward``.
+        """
+        memory, state = self.encode(inputs, lengths)
+        return self.decode(memory, state, targets, forcing_ratio)
+
+    def decode(
+        self, memory: Memory, state: State, targets: Tensor, forcing_ratio: float = 1.0
+    ) -> DecoderOutput:
+        """Run the decoder over given targets for encoded sources; see ``forward``."""
+        before = torch.cat([targets.new_full((len(targets), 1), BOS_ID), targets[:, :-1]], 1)
+        out: DecoderOutput = self.decoder(before, memory, state, forcing_ratio)
+        return out
+
+
+class Pair(NamedTuple):
+    """An example.
+
+    Attributes:
+        source: token ids, <eos> at the end.
+        target: token ids, <eos> at the end.
+        text: the target as it was read.
+    """
+
+    source: Ids
+    target: Ids
+    text: str
+
+
+def read_pairs(prepared: Prepared, split: str) -> list[Pair]:
+    """Return the pairs of a split.
+
+    Raises:
+        PreparedError: the corpus has no target texts.
+    """
+    if not prepared.manifest["settings"]["corpus"].get("target_column"):
+        raise PreparedError(
+            f"{prepared.folder}: has no target texts; prepare it with corpus.target_column=COLUMN"
+        )
+    ids, texts = prepared.ids(split), prepared.texts(split)
+    lines = [ids[begin:end] for begin, end in zip(*sentence_bounds(ids), strict=True)]
+    if len(lines) != len(texts) or len(lines) % 2:  # a blank line, which readers of pairs refuse
+        raise PreparedError(
+            f"{prepared.folder}: {split} has {len(lines)} lines with tokens, {len(texts)} texts; "
+            + mend_prepared(prepared.folder)
+        )
+    return list(map(Pair, lines[::2], lines[1::2], texts[1::2]))
+
+
+class Seq2SeqTask(ExampleTask[Seq2Seq]):
+    """Trains an encoder and a decoder on pairs of texts; see ``Task`` for the arguments.
+
+    The metrics of written texts are those of all pairs of valid and test, and of as many of train
+    as valid has.
+
+    Raises:
+        PreparedError: the corpus has no target texts.
+        CorpusError: all pairs of train are longer than ``task.max_length``.
+    """
+
+    charts = ("loss", "perplexity")
+    compared = ("exact_match", "cer", "chrf", "bleu", "perplexity")
+    quality = tuple(metric.value for metric in DecodedMetric)
+    train_headline = "perplexity"
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        prepared: Prepared,
+        folder: Path,
+        device: torch.device,
+        group: ProcessGroup = SINGLE_PROCESS,
+    ) -> None:
+        super().__init__(settings, prepared, folder, device, group)
+        assert isinstance(settings.task, Seq2SeqConfig)
+        self.config = settings.task
+        self.monitor = self.headline = self.config.select_by.value
+        self.higher_is_better = self.config.select_by is not DecodedMetric.cer
+        self.forcing_ratio = 1.0
+        self._pairs = {split: read_pairs(prepared, split) for split in prepared.stats}
+        limit, train = self.config.max_length, self._pairs["train"]
+        short = [pair for pair in train if max(len(pair.source), len(pair.target)) <= limit]
+        self._num_long = len(train) - len(short)
+        if not short:
+            raise CorpusError(
+                f"{prepared.folder}: all pairs of train are longer than task.max_length={limit} "
+                "tokens: raise it"
+            )
+        self._pairs["train"] = short
+        batches = settings.batches
+        self.train_batches = self._batches("train", batches.batch_size, settings.seed)
+        self.eval_batches = {
+            split: self._batches(split, batches.eval_batch_size, None) for split in prepared.stats
+        }
+
+    @classmethod
+    def build_model(cls, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]) -> Seq2Seq:
+        """See ``Task.build_model``."""
+        assert isinstance(settings.model, RecurrentConfig)
+        assert isinstance(settings.task, Seq2SeqConfig)
+        is_dot = settings.task.attention is AttentionScore.dot
+        if is_dot and settings.task.bidirectional and settings.model.hidden_dim % 2:
+            raise ConfigError(
+                f"model.hidden_dim={settings.model.hidden_dim}: must be even for "
+                "task.attention=dot, where each direction of the last encoder layer has half of it"
+            )
+        return Seq2Seq(settings.model, settings.task, len(vocab), vocab.tokens)
+
+    @classmethod
+    def build_predictor(cls, run: RunParts, model: Seq2Seq, device: torch.device) -> TextPredictor:
+        """See ``Task.build_predictor``."""
+        detokenizer = build_detokenizer(run.settings.tokenizer.name, (run.folder, run.prepared))
+        assert isinstance(run.settings.task, Seq2SeqConfig)
+        return TextPredictor(run.vocab, detokenizer, run.settings.task, model, device)
+
+    @functools.cached_property
+    def _detokenizer(self) -> Detokenizer:
+        tokenizer: str = self.prepared.manifest["settings"]["tokenizer"]["name"]
+        return build_detokenizer(tokenizer, (self.folder, self.prepared.folder))
+
+    def _batches(self, split: str, batch_size: int, seed: int | None) -> Batches:
+        """Return this process's rows of the batches of a split, shuffled if there is a seed."""
+        pairs = self._pairs[split]
+
+        def targets_of(rows: Tensor) -> tuple[Tensor, int]:
+            targets, lengths = pad([pairs[row].target for row in rows.tolist()])
+            return targets, int(lengths.sum())
+
+        batches = ExampleBatches([pair.source for pair in pairs], targets_of, batch_size, seed)
+        if self.group.world_size == 1:
+            return batches
+        return RankBatches(batches, self.group.rank, self.group.world_size)
+
+    def begin_step(self, step: int, total_steps: int) -> None:
+        """See ``Task.begin_step``: set the teacher forcing ratio."""
+        self.forcing_ratio = forcing_ratio(self.config, step / total_steps)
+
+    def training_loss(self, model: Seq2Seq, batch: Batch, state: State | None) -> TrainingLoss:
+        """See ``Task.training_loss``; label smoothing is part of the total."""
+        out = model(batch.inputs, batch.lengths, batch.targets, self.forcing_ratio)
+        vectors, targets = out.vectors.flatten(0, 1), batch.targets.flatten()
+        head, smoothing = model.decoder.output, self.config.label_smoothing
+        if smoothing == 0:
+            nll = head.cross_entropy_sum(vectors, targets, out.output_weight)
+            return TrainingLoss(nll, nll, ())
+        is_target = targets != PAD_ID
+        log_probs = head.log_probs(vectors[is_target], out.output_weight)
+        nll = -log_probs.gather(1, targets[is_target][:, None]).sum()
+        uniform = -log_probs.mean(1).sum()
+        return TrainingLoss((1 - smoothing) * nll + smoothing * uniform, nll, ())
+
+    def train_metrics(self, loss: float) -> dict[str, float]:
+        """See ``Task.train_metrics``."""
+        return {"loss": loss, "perplexity": exp(loss)}
+
+    def num_examples(self, split: str) -> int:
+        """See ``ExampleTask.num_examples``."""
+        return len(self._pairs[split])
+
+    num_counts = 2 + NUM_COUNTS  # loss, target tokens, and those of korlm.tasks.metrics.seq2seq
+
+    def example_counts(
+        self, model: Seq2Seq, split: str, on_batch: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[list[int], FloatCounts]]:
+        """See ``ExampleTask.example_counts``.
+
+        Of train, as many pairs are decoded as valid has; the counts of the others are 0.
+        """
+        model = model.inference_copy()
+        pairs = self._pairs[split]
+        num_decoded = len(self._pairs["valid"]) if split == "train" else len(pairs)
+        for batch in self.eval_batches[split].epoch(0):
+            on_batch()
+            if not len(batch.inputs):  # fewer rows than processes
+                continue
+            assert batch.rows is not None
+            all_rows = batch.rows.tolist()
+            (chosen,) = np.nonzero(batch.rows.numpy() < num_decoded)
+            rows = batch.rows[chosen].tolist()
+            batch = batch.to(self.device)
+            memory, state = model.encode(batch.inputs, batch.lengths)
+            out = model.decode(memory, state, batch.targets)
+            nll = model.decoder.output.token_nll(
+                out.vectors.flatten(0, 1), batch.targets.flatten(), out.output_weight
+            )
+            counts = np.zeros((len(all_rows), self.num_counts))
+            counts[:, 0] = nll.view(batch.targets.shape).sum(1, dtype=torch.float64).cpu()
+            counts[:, 1] = (batch.targets != PAD_ID).sum(1).cpu()
+            on_device = torch.from_numpy(chosen).to(self.device)
+            memory, state = memory.select(on_device), tuple(part[on_device] for part in state)
+            lengths = [len(pairs[row].source) for row in rows]
+            found = search(model, memory, state, lengths, self.config)
+            written = [self._detokenize(hypotheses[0].ids) for hypotheses in found]
+            counts[chosen, 2:] = count_pairs(written, [pairs[row].text for row in rows])
+            yield all_rows, counts
+
+    def metrics_of(self, counts: FloatCounts, split: str) -> dict[str, float]:
+        """See ``ExampleTask.metrics_of``."""
+        num_tokens = int(counts[1].round())
+        loss = float(counts[0]) / max(num_tokens, 1)
+        return {
+            "num_tokens": num_tokens,
+            "loss": loss,
+            "perplexity": exp(loss),
+            **metrics_of(counts[2:].round().astype(np.int64)),
+        }
+
+    def _tokens(self, ids: Sequence[int]) -> list[str]:
+        return [self.prepared.vocab.tokens[i] for i in ids]
+
+    def _detokenize(self, ids: Sequence[int]) -> str:
+        return self._detokenizer.detokenize(self._tokens(ids))
+
+    def warnings(self, total_steps: int) -> list[str]:
+        """See ``Task.warnings``."""
+        if not self._num_long:
+            return []
+        return [
+            f"{self._num_long:,} pairs of train are longer than task.max_length="
+            f"{self.config.max_length} tokens and left out"
+        ]
+
+    @torch.inference_mode()
+    def samples(self, model: Seq2Seq) -> dict[str, str]:
+        """Return some pairs of valid with what the model writes."""
+        model = model.eval().inference_copy()
+        pairs = self._pairs["valid"][:SAMPLES]
+        inputs, lengths = pad([pair.source for pair in pairs])
+        encoded = model.encode(inputs.to(self.device), lengths)
+        found = search(model, *encoded, lengths.tolist(), self.config)
+        rows = ["| source | target | written |", "| --- | --- | --- |"]
+        for pair, hypotheses in zip(pairs, found, strict=True):
+            source = self._detokenize(pair.source[:-1].tolist())
+            cells = (source, pair.text, self._detokenize(hypotheses[0].ids))
+            rows.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
+        return {"samples": "\n".join(rows)}
+
+    @torch.inference_mode()
+    def images(self, model: Seq2Seq) -> dict[str, npt.NDArray[np.uint8]]:
+        """Return the attention of some pairs of valid, over what the model writes."""
+        model = model.eval().inference_copy()
+        images = {}
+        for number, pair in enumerate(self._pairs["valid"][:PLOTS], 1):
+            inputs = torch.from_numpy(pair.source.astype(np.int64))[None].to(self.device)
+            memory, state = model.encode(inputs, None)
+            ((best,),) = search(model, memory, state, [len(pair.source)], self.config)
+            targets = torch.tensor([[*best.ids, EOS_ID]], device=self.device)
+            weights = model.decode(memory, state, targets).weights[0].float().cpu().numpy()
+            source, target = (self._tokens(ids[0].tolist()) for ids in (inputs, targets))
+            images[f"attention/{number}"] = attention_image(weights, source, target)
+        return images
+
+
+def forcing_ratio(config: Seq2SeqConfig, progress: float) -> float:
+    """Return the teacher forcing ratio (Bengio et al. 2015, section 2.4).
+
+    ``inverse_sigmoid`` is half way between 1 and ``teacher_forcing`` in the middle of training.
+
+    Args:
+        config: ratio and schedule.
+        progress: share of the training that is done, in [0, 1].
+
+    >>> config = Seq2SeqConfig("seq2seq", teacher_forcing=0.5)
+    >>> config.forcing_schedule = ForcingSchedule.linear
+    >>> [forcing_ratio(config, progress) for progress in (0, 0.5, 1)]
+    [1.0, 0.75, 0.5]
+    """
+    course = {
+        ForcingSchedule.constant: 1.0,
+        ForcingSchedule.linear: progress,
+        ForcingSchedule.inverse_sigmoid: 1 / (1 + math.exp(6 - 12 * progress)),
+    }
+    return 1 - (1 - config.teacher_forcing) * course[config.forcing_schedule]
+
+
+def search(
+    model: Seq2Seq,
+    memory: Memory,
+    state: State,
+    lengths: Sequence[int],
+    config: Seq2SeqConfig,
+    num_best: int = 1,
+) -> list[list[Hypothesis]]:
+    """Return the best texts for encoded sources by beam search.
+
+    Args:
+        model: in evaluation mode.
+        memory: of B sources.
+        state: of the decoder.
+        lengths: (B,), tokens of the sources.
+        config: settings of the search.
+        num_best: texts for each source.
+    """
+    settings = BeamSettings(
+        config.num_beams, num_best, config.length_penalty, config.coverage_penalty
+    )
+    limits = [math.ceil(config.max_length_ratio * n) + EXTRA_LENGTH for n in lengths]
+    return beam_search(model.decoder, memory, state, limits, settings)
+
+
+class TextPredictor(Predictor):
+    """Writes one text or several for each line; an empty one for a blank line.
+
+    Args:
+        vocab: of the model.
+        detokenizer: of its tokens.
+        config: settings of the search.
+        model: on ``device``, in evaluation mode.
+        device: of the model.
+    """
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        detokenizer: Detokenizer,
+        config: Seq2SeqConfig,
+        model: Seq2Seq,
+        device: torch.device,
+    ) -> None:
+        self.vocab, self.detokenizer, self.config = vocab, detokenizer, config
+        self.model, self.device = model.inference_copy(), device
+        self.set_num_best(1)
+
+    def set_num_best(self, number: int) -> None:
+        """See ``Predictor.set_num_best``; columns of further texts end in _2, _3, ..."""
+        if number > self.config.num_beams:
+            raise ConfigError(
+                f"num_best={number}: the run searches with task.num_beams={self.config.num_beams}; "
+                "give at most that many"
+            )
+        self._endings = ["", *(f"_{rank}" for rank in range(2, number + 1))]
+        columns = [(f"prediction{e}", f"log_prob{e}") for e in self._endings]
+        self.schema = pa.schema(
+            [
+                (name, kind)
+                for names in columns
+                for name, kind in zip(names, (pa.string(), pa.float64()), strict=True)
+            ]
+        )
+
+    @torch.inference_mode()
+    def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
+        """See ``Predictor.predict``."""
+        rows: list[dict[str, Any]] = [
+            dict.fromkeys(self.schema.names) | {"prediction": ""} for _ in lines.lengths
+        ]
+        ends = np.cumsum(lines.lengths)
+        (filled,) = np.nonzero(lines.lengths)
+        with tf32(False):
+            for batch in bucket_by_length(lines.lengths[filled], PREDICTION_BATCH, None, 0):
+                numbers = filled[batch]
+                sources = [lines.ids[ends[n] - lines.lengths[n] : ends[n]] for n in numbers]
+                inputs, lengths = pad(sources)
+                memory, state = self.model.encode(inputs.to(self.device), lengths)
+                num_best = len(self._endings)
+                found = search(self.model, memory, state, lengths.tolist(), self.config, num_best)
+                for number, hypotheses in zip(numbers.tolist(), found, strict=True):
+                    for ending, hypothesis in zip(self._endings, hypotheses, strict=False):
+                        tokens = [self.vocab.tokens[i] for i in hypothesis.ids]
+                        text = self.detokenizer.detokenize(tokens)
+                        rows[number][f"prediction{ending}"] = text
+                        rows[number][f"log_prob{ending}"] = hypothesis.log_prob
+        return rows

@@ -1,0 +1,215 @@
+"""Sequence to sequence: errors, metrics, predictions, schedules and selection of the best model."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_task_contract import NAMES, TASKS, prepare_table, settings_of
+from tiny_runs import finish, prepare_tiny
+from tiny_runs import start as start_run
+
+from korlm.config import (
+    DecodedMetric,
+    ForcingSchedule,
+    LSTMConfig,
+    Seq2SeqConfig,
+    SubwordMode,
+    TrainSettings,
+)
+from korlm.dataset.example_batches import pad
+from korlm.dataset.prepared import Prepared
+from korlm.prediction.task_run import TaskRun, load_task_run
+from korlm.tasks.seq2seq import Seq2SeqTask, forcing_ratio
+from korlm.utils.errors import ConfigError, CorpusError, PreparedError
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepare_table(tmp_path_factory.mktemp("pairs"), NAMES, target_column="annotation")
+
+
+@pytest.fixture(scope="module")
+def run(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> TaskRun:
+    """A run that has learned its pairs."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    finish(settings(prepared, epochs=60), prepared, folder)
+    return load_task_run(folder)
+
+
+def settings(prepared: Prepared, epochs: int = 1, **options: Any) -> TrainSettings:
+    model = options.pop("model", None)
+    parts = {} if model is None else {"model": model}
+    config = Seq2SeqConfig(name="seq2seq", **options)
+    return settings_of(TASKS["seq2seq"], prepared, epochs, task=config, **parts)
+
+
+def make_task(prepared: Prepared, folder: Path, **options: Any) -> Seq2SeqTask:
+    return Seq2SeqTask(settings(prepared, **options), prepared, folder, torch.device("cpu"))
+
+
+def test_a_corpus_without_targets(tmp_path: Path) -> None:
+    plain = prepare_tiny(tmp_path)
+    with pytest.raises(PreparedError, match=r"has no target texts; prepare it with corpus\.target"):
+        start_run(settings(plain), plain, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [(("oslo", " "), "no target text in 'annotation'"), ((" ", "오슬로"), "no text in 'text'")],
+    ids=["target", "source"],
+)
+def test_an_empty_text(tmp_path: Path, row: tuple[str, str], message: str) -> None:
+    with pytest.raises(CorpusError, match=rf"train\.tsv: record 2 has {message}"):
+        prepare_table(tmp_path, [NAMES[0], row], target_column="annotation")
+
+
+def test_a_missing_column(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"train\.tsv: .*hangul"):
+        prepare_table(tmp_path, NAMES, target_column="hangul")
+
+
+def test_long_pairs_are_left_out_of_training(prepared: Prepared, tmp_path: Path) -> None:
+    task = make_task(prepared, tmp_path, max_length=9)
+    inputs = [row for batch in task.train_batches.epoch(0) for row in batch.inputs]
+    assert len(inputs) == 9  # "hong kong" and <eos> are 10 tokens; no target is as long
+    assert task.eval_batches["valid"].num_tokens > task.train_batches.num_tokens
+    assert task.warnings(100) == [
+        "1 pairs of train are longer than task.max_length=9 tokens and left out"
+    ]
+    with pytest.raises(CorpusError, match=r"all pairs of train are longer than task\.max_length=2"):
+        make_task(prepared, tmp_path, max_length=2)
+
+
+def test_batches_hold_sources_and_targets(prepared: Prepared, tmp_path: Path) -> None:
+    task = make_task(prepared, tmp_path)
+    tokens = prepared.vocab.tokens
+    seen = {}
+    for batch in task.train_batches.epoch(0):
+        assert batch.num_tokens == int((batch.targets != 0).sum())
+        for source, target in zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True):
+            texts = (
+                "".join(tokens[i] for i in ids if i).split("<eos>") for ids in (source, target)
+            )
+            (first, after), (second, after_second) = texts
+            assert after == after_second == ""
+            seen[first.replace("▁", " ")] = second.replace("▁", " ")
+    assert seen == dict(NAMES)
+
+
+def test_the_best_model_is_that_of_the_best_texts(prepared: Prepared, tmp_path: Path) -> None:
+    for metric in DecodedMetric:
+        task = make_task(prepared, tmp_path, select_by=metric)
+        values = {"loss": 1.0, "exact_match": 0.1, "cer": 0.2, "chrf": 30.0, "bleu": 40.0}
+        better = values | {"loss": 2.0, metric.value: 0.0 if metric is DecodedMetric.cer else 50.0}
+        assert task.cost(better) < task.cost(values)
+
+
+def test_metrics_are_those_of_the_predictions(run: TaskRun, prepared: Prepared) -> None:
+    task = Seq2SeqTask(run.settings, prepared, run.folder, run.device)
+    metrics = task.evaluate(run.model, "valid")
+    predictions = [row["prediction"] for row in run.predict([source for source, _ in NAMES])]
+    assert predictions == [target for _, target in NAMES]
+    assert (metrics["exact_match"], metrics["cer"], metrics["chrf"]) == (1.0, 0.0, 100.0)
+    assert metrics["num_examples"] == 10
+    assert metrics["num_tokens"] == sum(len(target) + 1 for _, target in NAMES)
+    assert metrics["perplexity"] == pytest.approx(math.exp(metrics["loss"]))
+
+
+def test_predictions_of_a_run(run: TaskRun) -> None:
+    rows = run.predict(["paris", "", "oslo", "unknown ♥"])
+    assert [row["prediction"] for row in rows[:3]] == ["파리", "", "오슬로"]
+    assert rows[1]["log_prob"] is None and rows[0]["log_prob"] < 0
+    assert rows[3]["prediction"]
+
+
+def test_several_predictions_of_a_line(run: TaskRun) -> None:
+    expected = run.predict(["paris", "", "oslo"])
+    try:
+        run.predictor.set_num_best(3)
+        rows = run.predict(["paris", "", "oslo"])
+    finally:
+        run.predictor.set_num_best(1)
+    names = ["prediction", "log_prob", "prediction_2", "log_prob_2", "prediction_3", "log_prob_3"]
+    assert [list(row) for row in rows] == [names] * 3
+    for row, first in zip(rows, expected, strict=True):
+        assert row["prediction"] == first["prediction"]
+    for row in (rows[0], rows[2]):
+        assert len({row["prediction"], row["prediction_2"], row["prediction_3"]}) == 3
+        assert row["log_prob"] > row["log_prob_2"] > row["log_prob_3"]
+    with pytest.raises(ConfigError, match=r"num_best=6: .*task\.num_beams=5"):
+        run.predictor.set_num_best(6)
+
+
+def test_samples_and_attention(run: TaskRun, prepared: Prepared) -> None:
+    task = Seq2SeqTask(run.settings, prepared, run.folder, run.device)
+    (samples,) = task.samples(run.model).values()
+    assert "| paris | 파리 | 파리 |" in samples
+    images = task.images(run.model)
+    assert list(images) == ["attention/1", "attention/2"]
+    assert all(image.dtype == np.uint8 and image.shape[2] == 3 for image in images.values())
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        (ForcingSchedule.constant, [0.4, 0.4, 0.4]),
+        (ForcingSchedule.linear, [1.0, 0.7, 0.4]),
+        (ForcingSchedule.inverse_sigmoid, [1.0, 0.7, 0.4]),
+    ],
+)
+def test_schedules(schedule: ForcingSchedule, expected: list[float]) -> None:
+    config = Seq2SeqConfig("seq2seq", teacher_forcing=0.4, forcing_schedule=schedule)
+    ratios = [forcing_ratio(config, progress) for progress in (0.0, 0.5, 1.0)]
+    assert ratios == pytest.approx(expected, abs=2e-3)
+    always = dataclasses.replace(config, teacher_forcing=1.0)
+    assert forcing_ratio(always, 0.5) == 1
+
+
+def test_the_schedule_follows_the_steps(prepared: Prepared, tmp_path: Path) -> None:
+    options = {"teacher_forcing": 0.5, "forcing_schedule": ForcingSchedule.linear}
+    session = start_run(settings(prepared, 2, **options), prepared, tmp_path / "run")
+    ratios, task = [], session.task
+    begin_step = task.begin_step
+
+    def record(step: int, total_steps: int) -> None:
+        begin_step(step, total_steps)
+        ratios.append(task.forcing_ratio)
+
+    task.begin_step = record
+    session.fit()
+    assert ratios == [1 - 0.5 * step / 6 for step in range(6)]
+
+
+def test_label_smoothing_keeps_the_logged_loss(prepared: Prepared, tmp_path: Path) -> None:
+    losses = {}
+    for smoothing in (0.0, 0.3):
+        folder = tmp_path / str(smoothing)
+        session = start_run(settings(prepared, label_smoothing=smoothing), prepared, folder)
+        batch = next(session.task.train_batches.epoch(0))
+        losses[smoothing] = session.task.training_loss(session.model, batch, None)
+    plain, smoothed = losses[0.0], losses[0.3]
+    torch.testing.assert_close(smoothed.nll, plain.nll)
+    assert smoothed.total != smoothed.nll and plain.total == plain.nll
+
+
+@pytest.mark.parametrize("mode", SubwordMode)
+@pytest.mark.parametrize("share", [True, False], ids=["shared", "separate"])
+def test_embeddings(prepared: Prepared, tmp_path: Path, mode: SubwordMode, share: bool) -> None:
+    model = LSTMConfig("lstm", 16, 16, mode is SubwordMode.both, mode, num_layers=1)
+    made = settings(prepared, share_embedding=share, model=model)
+    finish(made, prepared, tmp_path / "run")
+    run = load_task_run(tmp_path / "run")
+    assert isinstance(run.predict("paris")[0]["prediction"], str)
+    plain = run.model.inference_copy().eval()  # type: ignore[operator]
+    inputs = pad([prepared.ids("train")[:6], prepared.ids("train")[:3]])
+    targets = torch.tensor([[4, 5, 3], [6, 3, 0]])
+    with torch.no_grad():
+        expected = run.model(*inputs, targets).vectors
+        torch.testing.assert_close(plain(*inputs, targets).vectors, expected)
