@@ -20,7 +20,10 @@ CHOICES = sorted(
     if path.parent != CONF and "hydra" not in path.parts
 )
 NEEDS = {("corpus", "nsmc"): ["corpus.path=folder"]}
-OWN_TEXT = {("corpus", "text"), ("corpus", "tsv")}
+OWN_TEXT = {
+    *(("corpus", "text"), ("corpus", "tsv")),
+    *(("experiment", "ner"), ("experiment", "pos"), ("experiment", "sentiment")),
+}
 
 
 @pytest.fixture(autouse=True)
