@@ -18,6 +18,8 @@ from korlm.config import (
     CorpusConfig,
     GRUConfig,
     LSTMConfig,
+    TaggingConfig,
+    TagLabels,
     TokenizerConfig,
     TrainSettings,
     VocabConfig,
@@ -189,3 +191,18 @@ def test_lower_layers_wait_and_learn_slowly(models: tuple[str, str], tmp_path: P
         2: 0.25,
         3: 0.125,
     }
+
+
+def test_other_features_start_from_random_weights(models: tuple[str, str], tmp_path: Path) -> None:
+    settings, prepared = classifier(tmp_path, list(models))
+    task = TaggingConfig(name="tagging", labels=TagLabels.spaces, pair_dim=4)
+    settings = dataclasses.replace(settings, task=task, objective="valid.f1")
+    model = start_run(settings, prepared, tmp_path / "run").model
+    assert isinstance(model.encoder, PairedEncoder)
+    for folder, encoder in zip(
+        models, (model.encoder.forward_encoder, model.encoder.backward_encoder), strict=True
+    ):
+        expected = load_run(Path(folder)).model.encoder.layers.state_dict()
+        for name, weight in encoder.layers.state_dict().items():
+            assert weight[..., : expected[name].shape[-1]].equal(expected[name]), name
+    assert model.encoder.forward_encoder.layers[0].weight_ih.shape[1] == LM.embedding_dim + 8
