@@ -40,6 +40,8 @@ def main(settings: EvaluateSettings) -> None:
     from korlm.utils.io.atomic_files import write_figures
 
     folders = run_folders(settings.run)
+    if _evaluate_tasks(settings, folders):
+        return
     runs = dict(zip(short_names(folders), map(load_run, folders), strict=True))
     modes = _modes(settings, runs)
     results = _evaluate(runs, _inputs(settings, runs, modes), modes)
@@ -55,6 +57,43 @@ def main(settings: EvaluateSettings) -> None:
             draw_breakdown(folder / f"breakdown_{text}.png", text, result_rows, metrics[text])
     write_figures(folder / "metrics.json", metrics)
     logger.info("%s: %s", folder, ", ".join(sorted(p.name for p in folder.glob("*.[jtp][sn]*"))))
+
+
+def _evaluate_tasks(settings: EvaluateSettings, folders: list[Path]) -> bool:
+    """Evaluate runs of a task other than language modeling; return whether they are such."""
+    from korlm.config.objective import LANGUAGE_MODELING
+    from korlm.dataset.prepared import open_prepared
+    from korlm.prediction.evaluation import evaluate_task_runs, table_of
+    from korlm.prediction.task_run import load_task_run
+    from korlm.runs.device import inference_device
+    from korlm.runs.trained_run import own_corpus, short_names
+    from korlm.utils.io.atomic_files import write_figures
+
+    first = load_task_run(folders[0])
+    if first.settings.task.name == LANGUAGE_MODELING:
+        return False
+    for key, value in (("corpus", settings.corpus), ("ngram", settings.ngram)):
+        if value is not None:
+            raise ConfigError(
+                f"{key}: does not apply to a run of task={first.settings.task.name}, which is "
+                "evaluated on valid and test of its own corpus"
+            )
+    device = inference_device(settings)
+    runs = dict(
+        zip(short_names(folders), (load_task_run(path, device) for path in folders), strict=True)
+    )
+    given = Path(settings.prepared) if settings.prepared else None
+    prepared = {
+        run.fingerprint: open_prepared(given or own_corpus(run), run.fingerprint)
+        for run in runs.values()
+    }
+    results = evaluate_task_runs(runs, prepared, settings.bootstrap, settings.test)
+    for split, rows in results.items():
+        logger.info("%s:\n%s", split, table_of(rows))
+    folder = output_dir()
+    write_figures(folder / "metrics.json", results)
+    logger.info("%s: metrics.json", folder)
+    return True
 
 
 def _modes(settings: EvaluateSettings, runs: Runs) -> EvaluationModes:

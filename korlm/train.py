@@ -23,6 +23,7 @@ from korlm.utils.errors import CheckpointError, ConfigError, enough_memory
 
 if TYPE_CHECKING:
     from korlm.dataset.prepared import Prepared
+    from korlm.dataset.vocab import Vocab
     from korlm.utils.distributed import ProcessGroup
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,11 @@ def main(settings: TrainSettings) -> float:
         settings = dataclasses.replace(settings, resume=str(run_dir) if is_interrupted else None)
     if settings.resume:
         settings, resumed = _load_resumed(settings)
+    vocab = None
+    if settings.init and resumed is None:
+        from korlm.tasks.pretrained import with_shapes_of
+
+        settings, vocab = with_shapes_of(settings, cli.command_overrides())
     env = dist_env.place()
     if settings.batches.batch_size % env.size:
         raise ConfigError(
@@ -54,7 +60,7 @@ def main(settings: TrainSettings) -> float:
     if env.is_main_process:
         from korlm.detokenizers.registry import ensure_trained
 
-        prepared = _open_or_prepare(settings, resumed)
+        prepared = _open_or_prepare(settings, resumed, vocab)
         ensure_trained(prepared.manifest["settings"]["tokenizer"]["name"], prepared.folder)
 
     from korlm.utils.distributed import ProcessGroup
@@ -143,8 +149,15 @@ def _load_resumed(command: TrainSettings) -> tuple[TrainSettings, dict[str, obje
     return settings, checkpoint
 
 
-def _open_or_prepare(settings: TrainSettings, resumed: dict[str, object] | None) -> Prepared:
+def _open_or_prepare(
+    settings: TrainSettings, resumed: dict[str, object] | None, vocab: Vocab | None
+) -> Prepared:
     """Return the prepared corpus of the settings, or of a resumed run; prepare it if missing.
+
+    Args:
+        settings: of the run.
+        resumed: the checkpoint of a resumed run.
+        vocab: of the language models that the run starts from; None: of the text.
 
     Raises:
         ConfigError: settings of the corpus beside ``prepared=DIR``.
@@ -162,6 +175,7 @@ def _open_or_prepare(settings: TrainSettings, resumed: dict[str, object] | None)
             settings.vocab,
             Path(settings.outputs),
             cluster=settings.prepare,
+            given_vocab=vocab,
         )
     for override in cli.command_overrides():
         if override.startswith(("corpus", "tokenizer", "vocab", "prepare.")):

@@ -30,6 +30,8 @@ class CorpusFormat(enum.Enum):
     jsonl = "jsonl"
     json = "json"
     parquet = "parquet"
+    conll = "conll"
+    conllu = "conllu"
 
 
 class Encoding(enum.Enum):
@@ -216,6 +218,11 @@ class CorpusConfig(TextConfig):
         "plain, ㅋ a conjoining letter), both without invisible characters (U+200B, U+FEFF, soft "
         "hyphens, direction marks, variation selectors); none: unchanged. Trained models apply the "
         "same to every text.",
+    )
+    reverse: bool = setting(
+        False,
+        "Reverse the tokens of each line: for a backward language model, which init= of another "
+        "run combines with a forward one.",
     )
     source: str = setting("", "Where the text is available, for the message about a missing file.")
 

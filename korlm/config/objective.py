@@ -23,6 +23,11 @@ KEYS: dict[str, tuple[str, ...]] = {
         *("num_examples", "loss", "accuracy", "macro_f1", "expected_calibration_error"),
         *("temperature", "examples_per_second", "seconds", "peak_memory_mb"),
     ),
+    "tagging": (
+        *("num_examples", "num_labels", "loss", "f1", "precision", "recall"),
+        *("accuracy", "accuracy_unknown"),
+        *("examples_per_second", "seconds", "peak_memory_mb"),
+    ),
     "seq2seq": (
         *("num_examples", "num_tokens", "loss", "perplexity"),
         *("exact_match", "cer", "chrf", "bleu"),
@@ -33,17 +38,14 @@ KEYS: dict[str, tuple[str, ...]] = {
 DEFAULTS = {
     LANGUAGE_MODELING: "valid.perplexity",
     "classification": "valid.accuracy",
+    "tagging": "valid.f1",
     "seq2seq": "valid.exact_match",
 }
 
 LARGER_IS_BETTER = (
-    "tokens_per_second",
-    "examples_per_second",
-    "accuracy",
-    "macro_f1",
-    "exact_match",
-    "chrf",
-    "bleu",
+    *("tokens_per_second", "examples_per_second"),
+    *("accuracy", "accuracy_unknown", "macro_f1", "f1", "precision", "recall"),
+    *("exact_match", "chrf", "bleu"),
 )
 
 

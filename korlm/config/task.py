@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from korlm.config.registry import register
 from korlm.config.validation import MISSING, Group, setting
+from korlm.text.label_schemes import Scheme
 
 
 class Pooling(enum.Enum):
@@ -25,6 +26,28 @@ class ClassWeights(enum.Enum):
 
     equal = "equal"
     balanced = "balanced"
+
+
+class TagLabels(enum.Enum):
+    """What a tagger predicts."""
+
+    tags = "tags"
+    spans = "spans"
+    spaces = "spaces"
+
+
+class TagUnits(enum.Enum):
+    """Units that have a label each."""
+
+    token = "token"
+    eojeol = "eojeol"
+
+
+class TagHead(enum.Enum):
+    """Layers that turn scores of labels into label sequences."""
+
+    crf = "crf"
+    softmax = "softmax"
 
 
 class AttentionScore(enum.Enum):
@@ -73,7 +96,13 @@ class LanguageModelingConfig(TaskConfig):
 
 @dataclass
 class EncoderTaskConfig(TaskConfig):
-    """Settings of the tasks that read a whole text before they answer."""
+    """Settings of the tasks that read a whole text before they answer.
+
+    Attributes:
+        starts_from_language_model: whether the setting ``init`` applies to the task.
+    """
+
+    starts_from_language_model: ClassVar[bool] = True
 
     bidirectional: bool = setting(
         True, "Read the text in both directions; hidden units are per direction."
@@ -105,10 +134,62 @@ class ClassificationConfig(EncoderTaskConfig):
     )
 
 
+@register("task", "tagging", builds="korlm.tasks.tagging:TaggingTask")
+@dataclass
+class TaggingConfig(EncoderTaskConfig):
+    """Label the tokens or eojeols of a text, find spans in it, or restore its spaces."""
+
+    labels: TagLabels = setting(
+        TagLabels.tags,
+        "tags: a label for each unit, such as its part of speech; spans: parts of the text with a "
+        "type, such as names; spaces: whether a space precedes a token (tokenizer=syllable, text "
+        "without labels).",
+    )
+    units: TagUnits = setting(
+        TagUnits.token,
+        "Units that are labeled: the tokens of the tokenizer, or eojeols (words between blanks).",
+    )
+    scheme: Scheme = setting(
+        Scheme.bio,
+        "Labels of the units of a span: bio (B-X, I-X, O), bioes (also E-X and S-X) or io.",
+    )
+    head: TagHead = setting(
+        TagHead.crf,
+        "crf: the best sequence of labels (linear-chain CRF); softmax: the best label of each "
+        "unit by itself.",
+    )
+    pair_dim: int = setting(
+        0,
+        "Size of the embeddings of pairs of adjacent tokens, which are added to the features of "
+        "both; 0: none.",
+        min=0,
+        max=65_536,
+    )
+    pair_buckets: int = setting(
+        65_536, "Embeddings of pairs; a hash assigns each pair to one.", min=1, max=1 << 24
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels is TagLabels.spaces and self.units is TagUnits.eojeol:
+            self._fail("units", "must be token for task.labels=spaces, which predicts eojeols")
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        ignored = {}
+        if self.labels is not TagLabels.spans:
+            ignored["scheme"] = "it applies to task.labels=spans"
+        if not self.pair_dim:
+            ignored["pair_buckets"] = "it applies to task.pair_dim greater than 0"
+        return ignored
+
+
 @register("task", "seq2seq", builds="korlm.tasks.seq2seq:Seq2SeqTask")
 @dataclass
 class Seq2SeqConfig(EncoderTaskConfig):
     """Write a text for a given one; corpus.target_column names the column of texts to write."""
+
+    starts_from_language_model: ClassVar[bool] = False
 
     share_embedding: bool = setting(
         True, "Use one embedding matrix for the tokens of sources and targets."

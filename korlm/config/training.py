@@ -43,6 +43,13 @@ class OptimizerConfig(Group):
     name: str = setting(MISSING, "Name of the optimizer; the group selects it.")
     lr: float = setting(MISSING, "Peak learning rate of the schedule.", above=0)
     weight_decay: float = setting(0.0, "Weight decay.", min=0)
+    layer_lr_decay: float = setting(
+        1.0,
+        "Learning rate of a layer / that of the layer above it, from the head down to the "
+        "embedding: discriminative fine-tuning with 1 / 2.6 (Howard and Ruder 2018).",
+        above=0,
+        max=1,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -117,11 +124,12 @@ class ScheduleConfig(Group):
         return {} if self.warmup_ratio else {"start_factor": "schedule.warmup_ratio is 0"}
 
 
+@register("schedule", "slanted_triangular")
 @register("schedule", "one_cycle")
 @register("schedule", "cosine")
 @dataclass
 class DecayConfig(ScheduleConfig):
-    """Cosine (Loshchilov and Hutter 2017) and one-cycle (Smith 2018) schedules."""
+    """Cosine (Loshchilov and Hutter 2017), one-cycle (Smith 2018), slanted triangular."""
 
     end_factor: float = setting(0.0, "Learning rate at the last step / peak.", min=0, max=1)
 
@@ -167,6 +175,11 @@ class TrainerConfig(Group):
     max_steps: int | None = setting(None, "Limit of optimizer steps; null: epochs decide.", min=1)
     clip_norm: float | None = setting(
         1.0, "Largest L2 norm of gradients; null: no clipping.", above=0
+    )
+    gradual_unfreezing: bool = setting(
+        False,
+        "Train the head alone in the first epoch, and one more layer from the top in each further "
+        "epoch (Howard and Ruder 2018).",
     )
     early_stopping_patience: int | None = setting(
         None,

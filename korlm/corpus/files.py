@@ -21,6 +21,7 @@ from typing import Any
 
 from korlm.config import CorpusFormat, Encoding, TextConfig
 from korlm.corpus.containers import PACKED, STDIN, check_signature, opened
+from korlm.corpus.formats.conll import read_conll
 from korlm.corpus.formats.delimited import read_table
 from korlm.corpus.formats.json_files import read_json, read_json_lines
 from korlm.corpus.formats.records import Record
@@ -38,6 +39,8 @@ _FORMATS = {
     ".ndjson": CorpusFormat.jsonl,
     ".json": CorpusFormat.json,
     ".parquet": CorpusFormat.parquet,
+    ".conll": CorpusFormat.conll,
+    ".conllu": CorpusFormat.conllu,
 }
 
 SUFFIXES = tuple(_FORMATS)
@@ -275,10 +278,10 @@ def read_blocks(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[list
 
 
 def read_records(path: Path, config: TextConfig, notes: Notes | None = None) -> Iterator[Record]:
-    """Read the rows of a table or the records of JSON, in file order.
+    """Read the rows of a table, the records of JSON or the sentences of CoNLL, in file order.
 
     Args:
-        path: of a tsv, csv, jsonl, json or parquet file.
+        path: of a tsv, csv, jsonl, json, parquet, conll or conllu file.
         config: how to read it.
         notes: counts remarks.
 
@@ -292,6 +295,8 @@ def read_records(path: Path, config: TextConfig, notes: Notes | None = None) -> 
         from korlm.corpus.formats.parquet import read_parquet  # imports pyarrow
 
         return read_parquet(path, config, notes)
+    if file_format in (CorpusFormat.conll, CorpusFormat.conllu):
+        return read_conll(path, read_lines(path, encoding), config, file_format)
     if file_format is CorpusFormat.jsonl:
         return read_json_lines(path, read_lines(path, encoding), config, notes)
     if file_format is CorpusFormat.json:

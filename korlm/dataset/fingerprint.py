@@ -36,10 +36,21 @@ def hash_json(value: Any) -> str:
     return hash_bytes(json.dumps(value, sort_keys=True, ensure_ascii=True).encode())
 
 
-def prepared_fingerprint(tokens_fingerprint: str | None, vocab: VocabConfig) -> str:
+def prepared_fingerprint(
+    tokens_fingerprint: str | None,
+    vocab: VocabConfig,
+    vocab_digest: str | None = None,
+    reverse: bool = False,
+) -> str:
     """Return the fingerprint of a prepared corpus, given that of its tokens.
 
     The keys are those of format 3, whatever the settings are called.
+
+    Args:
+        tokens_fingerprint: of the tokens.
+        vocab: settings of the vocabulary.
+        vocab_digest: of a vocabulary that was given, not built from the text; else None.
+        reverse: whether the tokens of each line are reversed.
     """
     vocab_key = {
         "min_freq": vocab.min_freq,
@@ -47,7 +58,12 @@ def prepared_fingerprint(tokens_fingerprint: str | None, vocab: VocabConfig) -> 
         "lower": vocab.lowercase,
         "numbers": vocab.normalize_numbers,
     }
-    return hash_json({"tokens": tokens_fingerprint, "vocab": vocab_key})
+    key: dict[str, Any] = {"tokens": tokens_fingerprint, "vocab": vocab_key}
+    if vocab_digest is not None:
+        key["given_vocab"] = vocab_digest
+    if reverse:
+        key["reverse"] = True
+    return hash_json(key)
 
 
 def token_settings(

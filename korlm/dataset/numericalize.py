@@ -35,7 +35,9 @@ def count_tokens(folder: Path, split: str) -> Counter[str]:
     return counter
 
 
-def encode_split(folder: Path, split: str, vocab: Vocab, target: Path) -> Counter[str]:
+def encode_split(
+    folder: Path, split: str, vocab: Vocab, target: Path, reverse: bool = False
+) -> Counter[str]:
     """Write the ids of a split as a .npy file, uint16 if they fit, else uint32.
 
     Args:
@@ -43,6 +45,7 @@ def encode_split(folder: Path, split: str, vocab: Vocab, target: Path) -> Counte
         split: name of the split.
         vocab: maps tokens to ids.
         target: the .npy file.
+        reverse: whether to reverse the tokens of each line; <eos> stays at its end.
 
     Returns:
         Counts of the tokens that their ids do not determine (unknown, lower-cased or replaced
@@ -56,7 +59,7 @@ def encode_split(folder: Path, split: str, vocab: Vocab, target: Path) -> Counte
     with open(target, "wb") as file:
         header = {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
         np.lib.format.write_array_header_1_0(file, header)
-        for ids in _encode_lines(folder, split, vocab, lossy_tokens):
+        for ids in _encode_lines(folder, split, vocab, lossy_tokens, reverse):
             file.write(ids.astype(dtype).tobytes())
             written += len(ids)
     assert written == size, f"{split}: {written} ids written, {size} expected"
@@ -64,7 +67,7 @@ def encode_split(folder: Path, split: str, vocab: Vocab, target: Path) -> Counte
 
 
 def _encode_lines(
-    folder: Path, split: str, vocab: Vocab, lossy_tokens: Counter[str]
+    folder: Path, split: str, vocab: Vocab, lossy_tokens: Counter[str], reverse: bool
 ) -> Iterator[npt.NDArray[np.int64]]:
     for path in shard_paths(folder, split):
         for batch in read_columns(path, ["morphs", "status"]):
@@ -73,7 +76,8 @@ def _encode_lines(
             for index in np.flatnonzero(~lossless):
                 lossy_tokens[tokens[index]] += int(totals[index])
             ends = line_lengths(batch.column("morphs"), batch.column("status"))
-            yield insert_eos(token_ids[indices], ends, EOS_ID)
+            ids = token_ids[indices]
+            yield insert_eos(reverse_lines(ids, ends - 1) if reverse else ids, ends, EOS_ID)
 
 
 def encode_morphs(
@@ -130,6 +134,22 @@ def insert_eos(flat: npt.NDArray[Any], lengths: npt.NDArray[np.int64], end: Any)
     is_token = np.ones(len(result), dtype=bool)
     is_token[np.cumsum(lengths) - 1] = False
     result[is_token] = flat
+    return result
+
+
+def reverse_lines(flat: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Return values with the order within each line reversed.
+
+    Args:
+        flat: one value per token of all lines, (N,).
+        lengths: tokens of each line, (lines,); the sum is N.
+
+    >>> reverse_lines(np.array([1, 2, 3, 4, 5]), np.array([3, 2])).tolist()
+    [3, 2, 1, 5, 4]
+    """
+    ends = np.cumsum(lengths)
+    mirrored = np.repeat(2 * ends - lengths - 1, lengths) - np.arange(len(flat))
+    result: npt.NDArray[Any] = flat[mirrored]
     return result
 
 

@@ -55,6 +55,7 @@ def prepare(
     outputs: Path,
     progress: bool = True,
     cluster: ClusterConfig | None = None,
+    given_vocab: Vocab | None = None,
 ) -> Prepared:
     """Return the prepared corpus of these settings; make it if it does not exist.
 
@@ -65,6 +66,8 @@ def prepare(
         outputs: folder that contains ``prepared/`` and ``cache/``.
         progress: whether to show a progress bar.
         cluster: Dask workers to tokenize with; None: this machine. The result is the same.
+        given_vocab: the vocabulary of a language model, with the settings ``vocab``; None: it is
+            built from the text.
 
     Raises:
         KorlmError: the text cannot be read, the tokenizer does not start, the disk is full.
@@ -72,7 +75,8 @@ def prepare(
     sources = find_sources(corpus)
     text_key = token_settings(corpus, tokenizer, sources)
     tokens_fingerprint = hash_json(text_key)
-    fingerprint = prepared_fingerprint(tokens_fingerprint, vocab)
+    digest = None if given_vocab is None else hash_json(given_vocab.tokens)
+    fingerprint = prepared_fingerprint(tokens_fingerprint, vocab, digest, corpus.reverse)
     root = outputs / "prepared"
     stem = f"{corpus.name}-{tokenizer.name}"
     target = root / f"{stem}-{fingerprint}"
@@ -98,7 +102,9 @@ def prepare(
                     "text": text_key,
                     "settings": {name: to_json_values(config) for name, config in configs.items()},
                 }
-                assemble(target, tokens, vocab, manifest)
+                if digest is not None:
+                    manifest["given_vocab"] = digest
+                assemble(target, tokens, vocab, manifest, given_vocab, corpus.reverse)
                 _log_statuses(target, manifest)
                 shutil.rmtree(partial, ignore_errors=True)
     return open_prepared(target, fingerprint)
@@ -141,7 +147,14 @@ def _find_tokens(root: Path, stem: str, tokens_fingerprint: str) -> Path | None:
     return None
 
 
-def assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[str, Any]) -> None:
+def assemble(
+    target: Path,
+    tokens: Path,
+    config: VocabConfig,
+    manifest: dict[str, Any],
+    given_vocab: Vocab | None = None,
+    reverse: bool = False,
+) -> None:
     """Make a prepared corpus of token shards: vocabulary, ids, spelling model, manifest.
 
     Args:
@@ -150,6 +163,8 @@ def assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[str
         config: settings of the vocabulary.
         manifest: values of ``manifest.json`` that do not depend on the tokens; the others are
             added.
+        given_vocab: used instead of a vocabulary of the text.
+        reverse: whether to reverse the tokens of each line.
     """
     building = target.with_name(f".{target.name}.building")
     shutil.rmtree(building, ignore_errors=True)
@@ -158,13 +173,13 @@ def assemble(target: Path, tokens: Path, config: VocabConfig, manifest: dict[str
         (building / "ids").mkdir()
         _link_tokens(tokens, building, manifest)
         counts = count_tokens(tokens, "train")
-        vocab = Vocab(counts, config)
+        vocab = Vocab(counts, config) if given_vocab is None else given_vocab.recounted(counts)
         vocab.counts[EOS_ID] = split_counts(tokens, "train").num_sentences
         vocab.save(building / "vocab.tsv")
         spelling = CharNgramModel.train(sorted(counts))
         np.savez(building / "spelling.npz", **spelling.arrays())  # type: ignore[arg-type]
         manifest["vocab_size"] = len(vocab)
-        _encode_splits(tokens, building / "ids", vocab, spelling, manifest)
+        _encode_splits(tokens, building / "ids", vocab, spelling, manifest, reverse)
         files = [*building.glob("*/*"), *building.glob("*.*")]
         manifest = checksums.sealed(manifest, building, files)
         text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
@@ -204,7 +219,12 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _encode_splits(
-    tokens: Path, ids: Path, vocab: Vocab, spelling: CharNgramModel, manifest: dict[str, Any]
+    tokens: Path,
+    ids: Path,
+    vocab: Vocab,
+    spelling: CharNgramModel,
+    manifest: dict[str, Any],
+    reverse: bool,
 ) -> None:
     """Write the ids of all splits and add their counts to the manifest."""
     splits: dict[str, Any] = {}
@@ -212,7 +232,7 @@ def _encode_splits(
     for split in (name for name in SPLITS if shard_paths(tokens, name)):
         counts = split_counts(tokens, split)
         total.add(counts)
-        lossy_tokens = encode_split(tokens, split, vocab, ids / f"{split}.npy")
+        lossy_tokens = encode_split(tokens, split, vocab, ids / f"{split}.npy", reverse)
         is_unknown = vocab.encode(list(lossy_tokens)) == UNK_ID
         splits[split] = {
             "num_tokens": counts.num_tokens,

@@ -183,7 +183,12 @@ def open_prepared(folder: Path, fingerprint: str | None = None) -> Prepared:
             f"{folder}: not a complete prepared corpus ({error!r}); {advice}"
         ) from error
     _check_file(folder / "vocab.tsv", folder, manifest)
-    computed = prepared_fingerprint(manifest.get("tokens_fingerprint"), vocab_config)
+    computed = prepared_fingerprint(
+        manifest.get("tokens_fingerprint"),
+        vocab_config,
+        manifest.get("given_vocab"),
+        bool(manifest["settings"]["corpus"].get("reverse")),
+    )
     for expected in (fingerprint or computed, computed):
         if actual != expected:
             raise PreparedError(

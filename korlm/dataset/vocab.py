@@ -159,6 +159,18 @@ class Vocab:
                 f"{path}: damaged or missing ({error}); {mend_prepared(path.parent)}"
             ) from error
 
+    def recounted(self, counts: Mapping[str, int]) -> Vocab:
+        """Return a vocabulary of the same tokens with the counts of another text."""
+        merged: Counter[str] = Counter()
+        for token, count in counts.items():
+            merged[self._normalize(token) or UNK] += count
+        numbers = [0] * len(SPECIALS) + [merged[token] for token in self.tokens[len(SPECIALS) :]]
+        numbers[UNK_ID] = merged.total() - sum(numbers)
+        copy = Vocab.__new__(Vocab)
+        copy.lowercase, copy.normalize_numbers = self.lowercase, self.normalize_numbers
+        copy._vocab, copy.counts = self._vocab, numbers
+        return copy
+
     @classmethod
     def restore(cls, tokens: Sequence[str], counts: Sequence[int], config: VocabConfig) -> Vocab:
         """Build a vocabulary of exactly these tokens, as stored in files and checkpoints.

@@ -103,6 +103,11 @@ def load_run(folder: Path) -> TrainedRun:
                 f"{parts.folder}: a run of task={settings.task.name}, where a language model is "
                 f"needed; use python -m korlm.predict run={parts.folder}"
             )
+        if settings.corpus.reverse:
+            raise CheckpointError(
+                f"{parts.folder}: a language model of reversed text (corpus.reverse=true), which "
+                "only init=... of korlm.train can use"
+            )
         return build_model(settings.model, len(vocab), vocab.tokens)
 
     parts, model = load_model(folder, build)
@@ -183,6 +188,20 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     return [str(folder) for folder in folders]
 
 
+def own_corpus(run: RunParts) -> Path:
+    """Return the folder of the prepared corpus that a run was trained on.
+
+    Raises:
+        PreparedError: it does not exist.
+    """
+    if not run.prepared.is_dir():
+        raise PreparedError(
+            f"{run.prepared}: the prepared corpus of {run.folder} does not exist; give its new "
+            "path with prepared=DIR, or prepare the same text again"
+        )
+    return run.prepared
+
+
 def open_text(run: TrainedRun, folder: Path | None) -> Prepared:
     """Open the prepared corpus of a run.
 
@@ -195,12 +214,7 @@ def open_text(run: TrainedRun, folder: Path | None) -> Prepared:
         VocabError: it has another vocabulary.
     """
     if folder is None:
-        if not run.prepared.is_dir():
-            raise PreparedError(
-                f"{run.prepared}: the prepared corpus of {run.folder} does not exist; give its "
-                "new path with prepared=DIR, or prepare the same text again"
-            )
-        return open_prepared(run.prepared, run.fingerprint)
+        return open_prepared(own_corpus(run), run.fingerprint)
     prepared = open_prepared(folder)
     check_same_vocab(f"run={run.folder}", run.vocab, f"prepared={folder}", prepared.vocab)
     return prepared

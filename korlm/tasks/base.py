@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -29,6 +29,7 @@ from korlm.runs.trained_run import RunParts
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import CheckpointError, ConfigError
 from korlm.utils.memory import peak_memory_mb, reset_peak_memory
+from korlm.utils.torch_backend import tf32
 
 
 class PassMeter:
@@ -66,6 +67,9 @@ class PassMeter:
 
 
 ModelT = TypeVar("ModelT", bound=Trainable)
+
+
+Counts = npt.NDArray[np.float64]
 
 
 class Predictor(ABC):
@@ -261,3 +265,65 @@ class Task(ABC, Generic[ModelT]):
         if split == "valid":
             scalars |= {f"quality/{name}": metrics[name] for name in self.quality}
         return scalars
+
+
+class ExampleTask(Task[ModelT]):
+    """A task of separate examples, whose metrics are functions of counts summed over examples.
+
+    Counts add up over batches, processes and the resamples of a bootstrap.
+
+    Attributes:
+        compared: the metrics that korlm.evaluate compares.
+        num_counts: K, counts of an example.
+    """
+
+    unit: ClassVar[str] = "examples"
+    compared: ClassVar[tuple[str, ...]] = ()
+    num_counts: int
+
+    @abstractmethod
+    def example_counts(
+        self, model: ModelT, split: str, on_batch: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[list[int], Counts]]:
+        """Yield the counts of each batch of a split.
+
+        Args:
+            model: set to evaluation mode.
+            split: train, valid or test.
+            on_batch: called before each batch.
+
+        Yields:
+            The indices of B examples in their split, and float64 (B, K).
+        """
+
+    @abstractmethod
+    def metrics_of(self, counts: Counts, split: str) -> dict[str, float]:
+        """Return metrics of counts that were summed over examples, (K,).
+
+        Args:
+            counts: the sums.
+            split: of the examples.
+        """
+
+    @abstractmethod
+    def num_examples(self, split: str) -> int:
+        """Return the number of examples of a split, over all processes."""
+
+    @torch.inference_mode()
+    def evaluate(
+        self, model: ModelT, split: str, on_batch: Callable[[], None] = lambda: None
+    ) -> dict[str, float]:
+        """See ``Task.evaluate``."""
+        meter = PassMeter(self.device)
+        model.eval()
+        with tf32(False):
+            parts = [counts.sum(0) for _, counts in self.example_counts(model, split, on_batch)]
+        # A process without a row still joins the sum.
+        sums = np.sum([np.zeros(self.num_counts), *parts], axis=0)
+        sums = self.group.sum(torch.from_numpy(sums)).numpy()
+        count = self.num_examples(split)
+        return {
+            "num_examples": count,
+            **self.metrics_of(sums, split),
+            **meter.metrics(count, "examples"),
+        }

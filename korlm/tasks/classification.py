@@ -6,7 +6,7 @@ Loss: cross-entropy in nats, summed over the texts of a batch. Axes: B batch, T 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,10 @@ from korlm.modules.encoder import build_encoder
 from korlm.modules.state import State
 from korlm.modules.trainable import Trainable
 from korlm.runs.trained_run import RunParts
-from korlm.tasks.base import PassMeter, Predictor, Task
+from korlm.tasks.base import Counts, ExampleTask, Predictor
 from korlm.tasks.heads.pooling import SequencePooling
 from korlm.tasks.metrics.classification import (
     NUM_BINS,
-    accuracy,
     best_temperature,
     calibration_counts,
     confusion_counts,
@@ -76,7 +75,11 @@ class Classifier(Trainable):
         super().__init__()
         config = settings.task
         assert isinstance(config, ClassificationConfig)
-        self.encoder = build_encoder(settings.model, len(vocab), vocab.tokens, config.bidirectional)
+        self.encoder = build_encoder(
+            *(settings.model, len(vocab), vocab.tokens),
+            bidirectional=config.bidirectional,
+            pretrained=bool(settings.init),
+        )
         self.embedding = self.encoder.embedding
         self.pooling = SequencePooling(
             config.pooling, self.encoder.output_dim, config.bidirectional
@@ -96,7 +99,7 @@ class Classifier(Trainable):
             inputs: int64 (B, T).
             lengths: int64 (B,) on the CPU, tokens of each row; None: T.
         """
-        encoded = self.encoder(inputs, lengths=lengths)
+        encoded = self.encoder(inputs, lengths=lengths, needs_state=False)
         logits: Tensor = self.output(self.pooling(encoded.output, lengths))
         return logits.float()
 
@@ -109,7 +112,7 @@ def shorten(ids: npt.NDArray[np.integer], max_length: int) -> npt.NDArray[np.int
     return np.concatenate([ids[:first], ids[len(ids) - max_length // 2 :]])
 
 
-class ClassificationTask(Task[Classifier]):
+class ClassificationTask(ExampleTask[Classifier]):
     """Trains a classifier; see ``Task`` for the arguments.
 
     Raises:
@@ -119,7 +122,7 @@ class ClassificationTask(Task[Classifier]):
 
     monitor = headline = "accuracy"
     higher_is_better = True
-    unit = "examples"
+    compared = ("accuracy", "macro_f1", "loss")
     charts = ("loss", "accuracy")
     quality = ("macro_f1", "expected_calibration_error")
 
@@ -137,6 +140,7 @@ class ClassificationTask(Task[Classifier]):
         self.labels = self.find_labels(settings, prepared)
         self.class_ids = {label: number for number, label in enumerate(self.labels)}
         self.confusion: Tensor | None = None  # of the last pass over valid
+        self._scored: list[tuple[Tensor, Tensor]] = []  # logits and targets of the current pass
         self._sequences: dict[str, list[npt.NDArray[np.integer]]] = {}
         self._targets: dict[str, Tensor] = {}
         for split in prepared.stats:
@@ -221,48 +225,68 @@ class ClassificationTask(Task[Classifier]):
         nll = F.cross_entropy(logits.detach(), batch.targets, reduction="sum")
         return TrainingLoss(total, nll, ())
 
+    def num_examples(self, split: str) -> int:
+        """See ``ExampleTask.num_examples``."""
+        return len(self._sequences[split])
+
+    @property
+    def num_counts(self) -> int:  # type: ignore[override]
+        """See ``ExampleTask``: the loss, and of each class correct, predicted and actual texts."""
+        return 1 + 3 * len(self.labels)
+
     @torch.inference_mode()
     def evaluate(
         self, model: Classifier, split: str, on_batch: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
         """See ``Task.evaluate``. A pass over valid fits the temperature of the model."""
-        meter = PassMeter(self.device)
-        model.eval()
-        num_classes = len(self.labels)
-        confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-        nats = torch.zeros(len(temperature_grid()), dtype=torch.float64)
-        logits_of: list[tuple[Tensor, Tensor]] = []
-        loss = torch.zeros((), dtype=torch.float64)
-        with tf32(False):
-            for batch in self.eval_batches[split].epoch(0):
-                on_batch()
-                if not len(batch.inputs):  # fewer rows than processes
-                    continue
-                batch = batch.to(self.device)
-                logits, targets = model(batch.inputs, batch.lengths).cpu(), batch.targets.cpu()
-                logits_of.append((logits, targets))
-                confusion += confusion_counts(logits.argmax(-1), targets, num_classes)
-                loss += F.cross_entropy(logits.double(), targets, reduction="sum")
-                if split == "valid":
-                    nats += nll_by_temperature(logits, targets)
+        self._scored.clear()
+        metrics = super().evaluate(model, split, on_batch)
         if split == "valid":
+            nats = torch.zeros(len(temperature_grid()), dtype=torch.float64)
+            for logits, targets in self._scored:
+                nats += nll_by_temperature(logits, targets)
             model.temperature.fill_(best_temperature(self.group.sum(nats)))
-        temperature = float(model.temperature)
+            confusion = torch.zeros(len(self.labels), len(self.labels), dtype=torch.int64)
+            for logits, targets in self._scored:
+                confusion += confusion_counts(logits.argmax(-1), targets, len(self.labels))
+            self.confusion = self.group.sum(confusion)
         calibration = torch.zeros(3, NUM_BINS, dtype=torch.float64)
-        for logits, targets in logits_of:
-            calibration += calibration_counts((logits / temperature).log_softmax(-1), targets)
-        confusion, calibration = self.group.sum(confusion), self.group.sum(calibration)
-        if split == "valid":
-            self.confusion = confusion
-        num_examples = int(confusion.sum())
+        for logits, targets in self._scored:
+            log_probs = (logits / model.temperature.cpu()).log_softmax(-1)
+            calibration += calibration_counts(log_probs, targets)
+        self._scored.clear()
+        error = expected_calibration_error(self.group.sum(calibration))
+        calibrated = {"expected_calibration_error": error, "temperature": float(model.temperature)}
+        first = ("num_examples", "loss", "accuracy", "macro_f1")
+        return {key: metrics.pop(key) for key in first} | calibrated | metrics
+
+    def example_counts(
+        self, model: Classifier, split: str, on_batch: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[list[int], Counts]]:
+        """See ``ExampleTask.example_counts``."""
+        num_classes = len(self.labels)
+        for batch in self.eval_batches[split].epoch(0):
+            on_batch()
+            if not len(batch.inputs):  # fewer rows than processes
+                continue
+            batch = batch.to(self.device)
+            logits, targets = model(batch.inputs, batch.lengths).cpu(), batch.targets.cpu()
+            self._scored.append((logits, targets))
+            nll = F.cross_entropy(logits.double(), targets, reduction="none")
+            actual = F.one_hot(targets, num_classes)
+            predicted = F.one_hot(logits.argmax(-1), num_classes)
+            counts = torch.cat([nll[:, None], actual * predicted, predicted, actual], 1)
+            assert batch.rows is not None
+            yield batch.rows.tolist(), counts.numpy()
+
+    def metrics_of(self, counts: Counts, split: str) -> dict[str, float]:
+        """See ``ExampleTask.metrics_of``."""
+        correct, predicted, actual = counts[1:].reshape(3, -1)
+        num_examples = max(actual.sum(), 1)
         return {
-            "num_examples": num_examples,
-            "loss": float(self.group.sum(loss)) / num_examples,
-            "accuracy": accuracy(confusion),
-            "macro_f1": macro_f1(confusion),
-            "expected_calibration_error": expected_calibration_error(calibration),
-            "temperature": temperature,
-            **meter.metrics(num_examples, self.unit),
+            "loss": float(counts[0] / num_examples),
+            "accuracy": float(correct.sum() / num_examples),
+            "macro_f1": macro_f1(correct, predicted, actual),
         }
 
     @torch.inference_mode()

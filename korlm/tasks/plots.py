@@ -57,8 +57,8 @@ def attention_image(
         axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axes.grid(False)
         axes.set(xlabel="source", ylabel="target")
-        axes.set_xticks(range(len(source)), drawable_labels(source, "token", is_logged=False))
-        axes.set_yticks(range(len(target)), drawable_labels(target, "token", is_logged=False))
+        axes.set_xticks(range(len(source)), drawable_labels(source, "token"))
+        axes.set_yticks(range(len(target)), drawable_labels(target, "token"))
         return to_image(figure)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +45,8 @@ from korlm.modules.encoder import RecurrentEncoder
 from korlm.modules.state import State
 from korlm.modules.trainable import Trainable
 from korlm.runs.trained_run import RunParts
-from korlm.tasks.base import PassMeter, Predictor, Task
+from korlm.tasks.base import Counts as FloatCounts
+from korlm.tasks.base import ExampleTask, Predictor
 from korlm.tasks.heads.attention import Memory
 from korlm.tasks.heads.beam_search import BeamSettings, Hypothesis, beam_search
 from korlm.tasks.heads.decoder import AttentionDecoder, DecoderOutput
@@ -183,7 +184,7 @@ def read_pairs(prepared: Prepared, split: str) -> list[Pair]:
     return list(map(Pair, lines[::2], lines[1::2], texts[1::2]))
 
 
-class Seq2SeqTask(Task[Seq2Seq]):
+class Seq2SeqTask(ExampleTask[Seq2Seq]):
     """Trains an encoder and a decoder on pairs of texts; see ``Task`` for the arguments.
 
     The metrics of written texts are those of all pairs of valid and test, and of as many of train
@@ -195,6 +196,7 @@ class Seq2SeqTask(Task[Seq2Seq]):
     """
 
     charts = ("loss", "perplexity")
+    compared = ("exact_match", "cer", "chrf", "bleu", "perplexity")
     quality = tuple(metric.value for metric in DecodedMetric)
     train_headline = "perplexity"
 
@@ -288,51 +290,56 @@ class Seq2SeqTask(Task[Seq2Seq]):
         """See ``Task.train_metrics``."""
         return {"loss": loss, "perplexity": exp(loss)}
 
-    @torch.inference_mode()
-    def evaluate(
+    def num_examples(self, split: str) -> int:
+        """See ``ExampleTask.num_examples``."""
+        return len(self._pairs[split])
+
+    num_counts = 2 + NUM_COUNTS  # loss, target tokens, and those of korlm.tasks.metrics.seq2seq
+
+    def example_counts(
         self, model: Seq2Seq, split: str, on_batch: Callable[[], None] = lambda: None
-    ) -> dict[str, float]:
-        """See ``Task.evaluate``."""
-        meter = PassMeter(self.device)
-        model = model.eval().inference_copy()
+    ) -> Iterator[tuple[list[int], FloatCounts]]:
+        """See ``ExampleTask.example_counts``.
+
+        Of train, as many pairs are decoded as valid has; the counts of the others are 0.
+        """
+        model = model.inference_copy()
         pairs = self._pairs[split]
         num_decoded = len(self._pairs["valid"]) if split == "train" else len(pairs)
-        nats = torch.zeros((), dtype=torch.float64)
-        counts = np.zeros(NUM_COUNTS, dtype=np.int64)
-        with tf32(False):
-            for batch in self.eval_batches[split].epoch(0):
-                on_batch()
-                if not len(batch.inputs):  # fewer rows than processes
-                    continue
-                assert batch.rows is not None
-                (chosen,) = np.nonzero(batch.rows.numpy() < num_decoded)
-                rows = batch.rows[chosen].tolist()
-                batch = batch.to(self.device)
-                memory, state = model.encode(batch.inputs, batch.lengths)
-                out = model.decode(memory, state, batch.targets)
-                nats += (
-                    model.decoder.output.token_nll(
-                        out.vectors.flatten(0, 1), batch.targets.flatten(), out.output_weight
-                    )
-                    .sum(dtype=torch.float64)
-                    .cpu()
-                )
-                on_device = torch.from_numpy(chosen).to(self.device)
-                memory, state = memory.select(on_device), tuple(part[on_device] for part in state)
-                lengths = [len(pairs[row].source) for row in rows]
-                found = search(model, memory, state, lengths, self.config)
-                written = [self._detokenize(hypotheses[0].ids) for hypotheses in found]
-                counts += count_pairs(written, [pairs[row].text for row in rows]).sum(0)
-        counts = self.group.sum(torch.from_numpy(counts)).numpy()
-        num_tokens = self.eval_batches[split].num_tokens
-        loss = float(self.group.sum(nats)) / num_tokens
+        for batch in self.eval_batches[split].epoch(0):
+            on_batch()
+            if not len(batch.inputs):  # fewer rows than processes
+                continue
+            assert batch.rows is not None
+            all_rows = batch.rows.tolist()
+            (chosen,) = np.nonzero(batch.rows.numpy() < num_decoded)
+            rows = batch.rows[chosen].tolist()
+            batch = batch.to(self.device)
+            memory, state = model.encode(batch.inputs, batch.lengths)
+            out = model.decode(memory, state, batch.targets)
+            nll = model.decoder.output.token_nll(
+                out.vectors.flatten(0, 1), batch.targets.flatten(), out.output_weight
+            )
+            counts = np.zeros((len(all_rows), self.num_counts))
+            counts[:, 0] = nll.view(batch.targets.shape).sum(1, dtype=torch.float64).cpu()
+            counts[:, 1] = (batch.targets != PAD_ID).sum(1).cpu()
+            on_device = torch.from_numpy(chosen).to(self.device)
+            memory, state = memory.select(on_device), tuple(part[on_device] for part in state)
+            lengths = [len(pairs[row].source) for row in rows]
+            found = search(model, memory, state, lengths, self.config)
+            written = [self._detokenize(hypotheses[0].ids) for hypotheses in found]
+            counts[chosen, 2:] = count_pairs(written, [pairs[row].text for row in rows])
+            yield all_rows, counts
+
+    def metrics_of(self, counts: FloatCounts, split: str) -> dict[str, float]:
+        """See ``ExampleTask.metrics_of``."""
+        num_tokens = int(counts[1].round())
+        loss = float(counts[0]) / max(num_tokens, 1)
         return {
-            "num_examples": len(pairs),
             "num_tokens": num_tokens,
             "loss": loss,
             "perplexity": exp(loss),
-            **metrics_of(counts),
-            **meter.metrics(len(pairs), "examples"),
+            **metrics_of(counts[2:].round().astype(np.int64)),
         }
 
     def _tokens(self, ids: Sequence[int]) -> list[str]:

@@ -7,6 +7,7 @@ A schedule is a function of the step, without state. The plateau schedule alone 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,40 @@ def parameter_groups(
         {"params": [p for name, p in named if is_matrix[name]], "weight_decay": weight_decay},
         {"params": [p for name, p in named if not is_matrix[name]], "weight_decay": 0.0},
     ]
+
+
+def split_by_depth(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """Split the parameter groups of a new optimizer by the depth of the parameters' layers.
+
+    Each group gets an entry ``depth``: 0 for the head, 1 for the layer below it, and so on down to
+    the embedding. ``Trainer`` sets learning rates by it.
+    """
+    depths = layer_depths(model)
+    groups: list[dict[str, Any]] = []
+    for group in optimizer.param_groups:
+        for depth in sorted({depths[id(p)] for p in group["params"]}):
+            params = [p for p in group["params"] if depths[id(p)] == depth]
+            groups.append({**group, "params": params, "depth": depth})
+    optimizer.param_groups = groups
+
+
+def layer_depths(model: nn.Module) -> dict[int, int]:
+    """Return the depth of each parameter, by its ``id``; see ``split_by_depth``."""
+    layers = {
+        name: int(match[1])
+        for name, _ in model.named_parameters()
+        if (match := re.search(r"(?:^|[._])layers\.(\d+)\.", name))
+    }
+    num_layers = max(layers.values(), default=-1) + 1
+    depths = {}
+    for name, parameter in model.named_parameters():
+        if name in layers:
+            depths[id(parameter)] = num_layers - layers[name]
+        elif "embedding" in name:
+            depths[id(parameter)] = num_layers + 1
+        else:
+            depths[id(parameter)] = 0
+    return depths
 
 
 def build_adam(model: nn.Module, config: AdamConfig, bf16: bool) -> torch.optim.Optimizer:
@@ -147,9 +182,11 @@ def learning_rate_factor(config: ScheduleConfig, step: int, total_steps: int) ->
             done = (1 - math.cos(math.pi * done)) / 2
         return config.start_factor + (1 - config.start_factor) * done
     if isinstance(config, DecayConfig):
-        done = (step - warmup) / max(total_steps - 1 - warmup, 1)
-        cosine = (1 + math.cos(math.pi * min(done, 1.0))) / 2
-        return config.end_factor + (1 - config.end_factor) * cosine
+        done = min((step - warmup) / max(total_steps - 1 - warmup, 1), 1.0)
+        left = (1 + math.cos(math.pi * done)) / 2
+        if config.name == "slanted_triangular":
+            left = 1 - done
+        return config.end_factor + (1 - config.end_factor) * left
     return 1.0
 
 

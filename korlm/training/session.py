@@ -28,9 +28,10 @@ from korlm.runs.checkpoint import Checkpoint, load_checkpoint, resume_command
 from korlm.runs.device import training_device, uses_bf16
 from korlm.tasks.base import Task
 from korlm.tasks.language_modeling import LanguageModelingTask
+from korlm.tasks.pretrained import initialize
 from korlm.training.checkpointing import CheckpointWriter, constant_entries, restore
 from korlm.training.ngram import fit_ngram
-from korlm.training.optimizers import build_optimizer
+from korlm.training.optimizers import build_optimizer, split_by_depth
 from korlm.training.state import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
 from korlm.training.tensorboard import NullLogger, TensorBoardLogger
@@ -82,6 +83,8 @@ def build_session(
     task_class: type[Task[Any]] = registry.builder("task", settings.task.name)
     labels = task_class.find_labels(settings, prepared)
     model = task_class.build_model(settings, vocab, labels)
+    if settings.init and resumed is None:
+        initialize(model, settings, vocab)
     _configure_threads(settings, model, bf16, group)
     if isinstance(model, NgramLM) and device.type == "mps":  # MPS has no float64
         device = torch.device("cpu")
@@ -91,6 +94,8 @@ def build_session(
         torch.manual_seed(settings.seed + group.rank)
 
     optimizer = build_optimizer(model, settings.optimizer, bf16)
+    if settings.optimizer.layer_lr_decay < 1 or settings.trainer.gradual_unfreezing:
+        split_by_depth(optimizer, model)
     progress, state = Progress(), None
     if resumed is not None:
         source = settings.resume_from
@@ -139,6 +144,7 @@ def build_session(
             stop=stop,
             state=None if state is None else tuple(part.to(device) for part in state),
             group=group,
+            layer_lr_decay=settings.optimizer.layer_lr_decay,
         )
     return TrainingSession(
         settings=settings,

@@ -47,6 +47,7 @@ class Trainer:
 
     Attributes:
         bf16: whether matrix products run in bf16.
+        layer_lr_decay: see ``OptimizerConfig``.
         state: recurrent state after the last batch; None at the start of an epoch, or if batches
             do not carry it.
         group: processes that share the rows of each batch.
@@ -66,6 +67,7 @@ class Trainer:
     stop: StopSignal
     state: State | None = None
     group: ProcessGroup = SINGLE_PROCESS
+    layer_lr_decay: float = 1.0
 
     def __post_init__(self) -> None:
         self.steps_per_epoch = len(self.task.train_batches)
@@ -159,7 +161,7 @@ class Trainer:
         lr = self.optimizer.defaults["lr"] * progress.plateau.factor
         lr *= learning_rate_factor(self.schedule, progress.step, self.total_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * self._layer_factor(group.get("depth", 0))
         self.model.train()
         self.task.begin_step(progress.step, self.total_steps)
         batch = batch.to(self.device)
@@ -180,6 +182,13 @@ class Trainer:
         progress.batch += 1
         self._buffer.add(nll.detach(), norm, batch.num_tokens, lr)
         return nll.detach()
+
+    def _layer_factor(self, depth: int) -> float:
+        """Return the learning rate of a layer / that of the head; 0 while it is frozen."""
+        if self.config.gradual_unfreezing and self.progress.epoch < depth:
+            return 0.0
+        decay: float = self.layer_lr_decay**depth
+        return decay
 
     def _log(self, bar: ProgressBar) -> None:
         """Log the buffered steps, and check that their losses and gradients are finite."""

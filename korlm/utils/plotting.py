@@ -91,13 +91,12 @@ def letters() -> frozenset[int]:
     return frozenset(code for path in paths for code in FT2Font(path).get_charmap())
 
 
-def labels(names: Sequence[str], kind: str, is_logged: bool = True) -> list[str]:
+def labels(names: Sequence[str], kind: str) -> list[str]:
     """Return names as they can be drawn; a name that no font can draw becomes a number.
 
     Args:
         names: names of rows, documents or tokens.
         kind: word before the number, such as ``document``.
-        is_logged: log how many names were replaced.
     """
     drawable, numbered = [], 0
     for number, name in enumerate(names, 1):
@@ -108,13 +107,18 @@ def labels(names: Sequence[str], kind: str, is_logged: bool = True) -> list[str]
         else:
             drawable.append(f"{kind} {number}")
             numbered += 1
-    if numbered and is_logged:
-        logger.info(
-            "no font for %d names in the plot, which are replaced by numbers; for Hangul, install "
-            "fonts-nanum or Noto Sans CJK",
-            numbered,
-        )
+    if numbered:
+        _log_missing_font(numbered)
     return drawable
+
+
+@functools.cache  # a run draws the same names after each validation
+def _log_missing_font(number: int) -> None:
+    logger.info(
+        "no font for %d names in the plot, which are replaced by numbers; for Hangul, install "
+        "fonts-nanum or Noto Sans CJK",
+        number,
+    )
 
 
 def _shortened(name: str) -> str:

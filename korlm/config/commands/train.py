@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from korlm.config.commands.prepare import CorpusSettings
 from korlm.config.data import BatchesConfig
 from korlm.config.model import ModelConfig, RecurrentConfig
-from korlm.config.objective import check_objective
+from korlm.config.objective import LANGUAGE_MODELING, check_objective
 from korlm.config.registry import register
 from korlm.config.task import EncoderTaskConfig, TaskConfig
 from korlm.config.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig
@@ -51,6 +51,12 @@ class TrainSettings(CorpusSettings):
     prepared: str | None = setting(
         None, "Prepared corpus to train on, instead of corpus, tokenizer and vocab.", is_path=True
     )
+    init: list[str] = setting(
+        list,
+        "Language models that the encoder of a task starts from, with their vocabulary and sizes: "
+        "a run, or a forward and a backward one (corpus.reverse=true), of the same tokenizer.",
+        is_path=True,
+    )
     resume: str | None = setting(
         None, "Directory of an interrupted run to resume; with -m of a sweep.", is_path=True
     )
@@ -71,6 +77,18 @@ class TrainSettings(CorpusSettings):
         if isinstance(self.task, EncoderTaskConfig) and not isinstance(self.model, RecurrentConfig):
             raise ConfigError(
                 f"model={self.model.name}: task={self.task.name} needs model=lstm, gru or rnn"
+            )
+        if self.init and not getattr(self.task, "starts_from_language_model", False):
+            self._fail("init", f"task={self.task.name} cannot start from a language model")
+        if len(self.init) > 2:
+            self._fail("init", "at most two runs: a forward and a backward language model")
+        is_one_way = isinstance(self.task, EncoderTaskConfig) and not self.task.bidirectional
+        if len(self.init) == 2 and is_one_way:
+            self._fail("init", "a backward language model needs task.bidirectional=true")
+        if self.corpus.reverse and self.task.name != LANGUAGE_MODELING:
+            raise ConfigError(
+                "corpus.reverse=true: is for task=language_modeling; a bidirectional encoder reads "
+                "both directions"
             )
         if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
             self._fail("name", "must consist of letters, digits, _, . and -")

@@ -1,1 +1,1 @@
-"""Formats of files that hold records: tables, JSON, Parquet."""
+"""Formats of files that hold records: tables, JSON, Parquet, CoNLL."""

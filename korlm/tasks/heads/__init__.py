@@ -1,1 +1,1 @@
-"""Modules between the encoder and the loss of a task."""
+"""Blocks (``nn.Module``) that only tasks use."""

@@ -5,8 +5,12 @@ Axes: N examples, C classes, K bins.
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Floats = npt.NDArray[np.float64]
 
 NUM_BINS = 15  # of confidences, as in Guo et al. 2017
 
@@ -29,23 +33,22 @@ def confusion_counts(predicted: Tensor, targets: Tensor, num_classes: int) -> Te
     return torch.bincount(index, minlength=num_classes**2).view(num_classes, num_classes)
 
 
-def accuracy(confusion: Tensor) -> float:
-    """Return the fraction of examples on the diagonal of a confusion matrix (C, C)."""
-    return float(confusion.diagonal().sum() / confusion.sum().clamp(min=1))
+def macro_f1(correct: Floats, predicted: Floats, actual: Floats) -> float:
+    """Return the mean of the classes' F1.
 
+    A class that is neither actual nor predicted does not count, as in scikit-learn.
 
-def macro_f1(confusion: Tensor) -> float:
-    """Return the mean of the classes' F1; that of a class that never occurs is 0.
+    Args:
+        correct: texts of each class that were predicted correctly, (C,).
+        predicted: texts that were predicted to be of the class, (C,).
+        actual: texts of the class, (C,).
 
-    A class that is neither a target nor predicted does not count, as in scikit-learn.
-
-    >>> round(macro_f1(torch.tensor([[2, 0], [1, 1]])), 4)
+    >>> macro_f1(np.array([2, 1]), np.array([3, 1]), np.array([2, 2])).__round__(4)
     0.7333
     """
-    total = confusion.sum(0) + confusion.sum(1)
+    total = predicted + actual
     occurs = total > 0
-    f1 = 2 * confusion.diagonal()[occurs] / total[occurs].double()
-    return float(f1.mean()) if len(f1) else 0.0
+    return float(np.mean(2 * correct[occurs] / total[occurs])) if occurs.any() else 0.0
 
 
 def calibration_counts(log_probs: Tensor, targets: Tensor) -> Tensor:

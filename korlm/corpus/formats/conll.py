@@ -1,0 +1,206 @@
+r"""Reads CoNLL files: one token per line in columns, a blank line after each sentence.
+
+Each sentence becomes one line of text with a JSON list ``[[begin, end, label], ...]`` of character
+offsets. If all labels of a sentence are O or begin with B-, I-, E- or S-, the list holds its spans
+with their types; otherwise it holds every token with its label.
+
+- CoNLL: columns are separated by tabs or, in a line without tabs, by blanks. Lines before a
+  sentence that begin with ``#`` are comments, unless they have as many columns as the tokens.
+- CoNLL-U: ten columns with names; comments, empty nodes and the words of a multiword token are
+  handled as its documentation says, and the label of such a token joins those of its words by +.
+- KLUE's named entities: each sentence has a comment ``## id<tab>text``, and its tokens are the
+  characters, blanks included, which are joined without blanks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from korlm.config import CorpusFormat, TextConfig
+from korlm.corpus.formats.records import Record
+from korlm.text.label_schemes import LabelError, Scheme, is_span_label, parse_label, spans_of
+from korlm.utils.errors import CorpusError
+
+CONLLU_COLUMNS = ["id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc"]
+
+
+@dataclass
+class _Sentence:
+    """Tokens of a sentence.
+
+    Attributes:
+        tokens: the written tokens.
+        labels: of the tokens.
+        lines: number of the line of each token.
+        glued: whether each token is followed by the next one without a blank.
+        is_klue: the tokens are characters, blanks included.
+    """
+
+    tokens: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    glued: list[bool] = field(default_factory=list)
+    is_klue: bool = False
+
+    def add(self, token: str, label: str, line: int, glued: bool = False) -> None:
+        self.tokens.append(token)
+        self.labels.append(label)
+        self.lines.append(line)
+        self.glued.append(glued)
+
+
+def read_conll(
+    path: Path, lines: Iterable[str], config: TextConfig, file_format: CorpusFormat
+) -> Iterator[Record]:
+    """Read the sentences of a CoNLL or CoNLL-U file.
+
+    Args:
+        path: of the file.
+        lines: of the file, without line ends.
+        config: its columns: numbers from 1 or, in CoNLL-U, names.
+        file_format: conll or conllu.
+
+    Raises:
+        CorpusError: a column is missing, a row has another number of columns than the first one,
+            a token is empty, or a label may not follow the one before it.
+    """
+    is_conllu = file_format is CorpusFormat.conllu
+    parse = _parse_conllu if is_conllu else _parse_conll
+    for sentence in parse(path, lines, config):
+        yield _record(path, sentence, bool(config.label_column))
+
+
+def _parse_conll(path: Path, lines: Iterable[str], config: TextConfig) -> Iterator[_Sentence]:
+    text = _column(config, "text_column", {"text": 0})
+    label = _column(config, "label_column", {}) if config.label_column else text
+    sentence, width, first = _Sentence(), 0, 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            if sentence.tokens:
+                yield sentence
+            sentence = _Sentence()
+            continue
+        cells = line.split("\t") if "\t" in line else line.split()
+        if not sentence.tokens and _is_comment(line, cells, width):
+            sentence.is_klue |= line.startswith("## ") and "\t" in line
+            continue
+        if not width:
+            width, first = len(cells), number
+        _check_width(path, number, len(cells), first, width)
+        for key, index in (("text_column", text), ("label_column", label)):
+            if index >= width:
+                raise CorpusError(
+                    f"{path}: line {number} has {width} columns, and corpus.{key}="
+                    f"{getattr(config, key)}; give the number of a column"
+                )
+        token = cells[text]
+        _check_cells(path, number, token if sentence.is_klue else token.strip(), cells[label])
+        sentence.add(token, cells[label].strip(), number)
+    if sentence.tokens:
+        yield sentence
+
+
+def _is_comment(line: str, cells: list[str], width: int) -> bool:
+    """Return True for a comment before a sentence; ``#`` may also be a token with a label."""
+    if line.startswith(("## ", "-DOCSTART-")):
+        return True
+    return line.startswith("#") and len(cells) != width
+
+
+def _parse_conllu(path: Path, lines: Iterable[str], config: TextConfig) -> Iterator[_Sentence]:
+    names = {name: index for index, name in enumerate(CONLLU_COLUMNS)}
+    text = _column(config, "text_column", {**names, "text": names["form"]})
+    label = _column(config, "label_column", names) if config.label_column else text
+    sentence, last_of_range = _Sentence(), 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            if sentence.tokens:
+                yield sentence
+            sentence, last_of_range = _Sentence(), 0
+            continue
+        if line.startswith("#"):
+            continue
+        cells = line.split("\t")
+        _check_width(path, number, len(cells), 0, len(CONLLU_COLUMNS))
+        first, _, last = cells[0].partition("-")
+        if "." in cells[0]:  # an empty node
+            continue
+        if not first.isdecimal() or (last and not last.isdecimal()):
+            raise CorpusError(
+                f"{path}: line {number} has the ID {cells[0]!r}; it must be a number, a range such "
+                "as 3-4, or a decimal such as 3.1"
+            )
+        glued = "SpaceAfter=No" in cells[9].split("|")
+        if last:
+            last_of_range = int(last)
+            _check_cells(path, number, cells[text].strip(), "_")
+            sentence.add(cells[text], "", number, glued)
+            continue
+        _check_cells(path, number, cells[text].strip(), cells[label])
+        if int(first) <= last_of_range:  # a word of the multiword token before
+            parts = [sentence.labels[-1], cells[label]]
+            sentence.labels[-1] = "+".join(part for part in parts if part)
+        else:
+            sentence.add(cells[text], cells[label], number, glued)
+    if sentence.tokens:
+        yield sentence
+
+
+def _column(config: TextConfig, key: str, names: dict[str, int]) -> int:
+    """Return the index of the column of a setting."""
+    name = getattr(config, key)
+    if name.isdecimal() and int(name) > 0:
+        return int(name) - 1
+    if name.lower() in names:
+        return names[name.lower()]
+    known = f" or one of {', '.join(CONLLU_COLUMNS)}" if len(names) > 1 else ""
+    raise CorpusError(
+        f"corpus.{key}={name}: the columns of this format have no such name; give a number from 1"
+        + known
+    )
+
+
+def _check_width(path: Path, number: int, width: int, first: int, expected: int) -> None:
+    if width != expected:
+        reason = f"line {first} has {expected}" if first else f"CoNLL-U has {expected}"
+        raise CorpusError(
+            f"{path}: line {number} has {width} column{'s' * (width != 1)}, {reason}; correct the "
+            "line (a blank line ends a sentence)"
+        )
+
+
+def _check_cells(path: Path, number: int, token: str, label: str) -> None:
+    for name, cell in (("token", token), ("label", label.strip())):
+        if not cell:
+            raise CorpusError(f"{path}: line {number} has an empty {name}; correct the line")
+
+
+def _record(path: Path, sentence: _Sentence, has_labels: bool) -> Record:
+    """Return a sentence as text and JSON."""
+    text, offsets = "", []
+    for token, glued in zip(sentence.tokens, sentence.glued, strict=True):
+        offsets.append((len(text), len(text) + len(token)))
+        text += token if glued or sentence.is_klue else token + " "
+    text = text if sentence.is_klue else text.rstrip()
+    if not has_labels:
+        return Record(text)
+    labels = sentence.labels
+    if all(map(is_span_label, labels)):
+        try:
+            spans = spans_of(labels, _scheme_of(labels), strict=True)
+        except LabelError as error:
+            line = sentence.lines[error.index]
+            raise CorpusError(f"{path}: line {line}: {error}; correct the labels") from None
+        units = [(offsets[begin][0], offsets[end - 1][1], kind) for begin, end, kind in spans]
+    else:
+        units = [(*offset, label) for offset, label in zip(offsets, labels, strict=True)]
+    return Record(text, annotation=json.dumps(units, ensure_ascii=False, separators=(",", ":")))
+
+
+def _scheme_of(labels: list[str]) -> Scheme:
+    """Return the scheme of the labels of a sentence: BIOES if one begins with E- or S-."""
+    prefixes = {parse_label(label)[0] for label in labels}
+    return Scheme.bioes if prefixes & {"E", "S"} else Scheme.bio

@@ -1,0 +1,157 @@
+"""Evaluation of runs of a task: metrics with bootstrap intervals, and paired tests of two runs.
+
+Examples are resampled with replacement (see ``korlm.evaluation.bootstrap``). The test of a
+difference is a permutation test: under the null hypothesis, the counts of each example may be
+exchanged between the two runs (approximate randomization, Riezler and Maxwell 2005).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from korlm.config import BootstrapConfig
+from korlm.dataset.prepared import Prepared
+from korlm.evaluation.bootstrap import interval, resampled_sums
+from korlm.prediction.task_run import TaskRun, task_of
+from korlm.tasks.base import Counts, ExampleTask
+from korlm.utils.errors import ConfigError
+from korlm.utils.io.tables import aligned
+from korlm.utils.progress import ProgressBar
+from korlm.utils.torch_backend import tf32
+
+Result = dict[str, Any]
+
+
+def evaluate_task_runs(
+    runs: Mapping[str, TaskRun],
+    prepared: Mapping[str, Prepared],
+    bootstrap: BootstrapConfig,
+    use_test: bool = True,
+) -> dict[str, dict[str, Result]]:
+    """Evaluate runs of the same task on the splits of their corpora.
+
+    Args:
+        runs: by name.
+        prepared: the corpus of each run, by its fingerprint.
+        bootstrap: number of resamples and seed.
+        use_test: evaluate on test too, if it exists.
+
+    Returns:
+        split -> run -> metrics, ``intervals`` (metric -> low, high) and, for the runs after the
+        first, ``paired_test`` (metric -> difference from the first run, p-value), if both runs
+        have the same examples.
+
+    Raises:
+        ConfigError: the runs are of different tasks.
+    """
+    names = {run.settings.task.name for run in runs.values()}
+    if len(names) > 1:
+        raise ConfigError(f"run: the runs are of different tasks ({', '.join(sorted(names))})")
+    results: dict[str, dict[str, Result]] = {}
+    first: dict[str, tuple[str, Counts, ExampleTask[Any]]] = {}
+    for name, run in runs.items():
+        task = build_task(run, prepared[run.fingerprint])
+        splits = ["valid", "test"] if use_test else ["valid"]
+        for split in (split for split in splits if split in task.eval_batches):
+            counts = count_examples(task, run, split)
+            result: Result = task.metrics_of(counts.sum(0), split)
+            result["intervals"] = intervals(task, counts, split, bootstrap)
+            if split not in first:
+                first[split] = run.fingerprint, counts, task
+            elif first[split][0] == run.fingerprint and counts.shape == first[split][1].shape:
+                pair = first[split][1], counts
+                result["paired_test"] = paired_test(task, pair, split, bootstrap)
+            results.setdefault(split, {})[name] = result
+    return results
+
+
+def build_task(run: TaskRun, prepared: Prepared) -> ExampleTask[Any]:
+    """Return the task of a run on its corpus."""
+    task = task_of(run)(run.settings, prepared, run.folder, run.device)
+    assert isinstance(task, ExampleTask)
+    return task
+
+
+@torch.inference_mode()
+def count_examples(task: ExampleTask[Any], run: TaskRun, split: str) -> Counts:
+    """Return the counts of all examples of a split in order, float64 (N, K)."""
+    result = np.zeros((task.num_examples(split), task.num_counts))
+    with (
+        tf32(False),
+        ProgressBar(total=len(task.eval_batches[split]), desc=split, leave=False) as bar,
+    ):
+
+        def on_batch() -> None:
+            bar.update()
+
+        for rows, counts in task.example_counts(run.model, split, on_batch):
+            result[rows] = counts
+    return result
+
+
+def intervals(
+    task: ExampleTask[Any], counts: Counts, split: str, bootstrap: BootstrapConfig
+) -> dict[str, tuple[float, float]]:
+    """Return a 95 % interval of each metric that the task compares."""
+    sums = resampled_sums(counts.T, bootstrap.samples, bootstrap.seed).T
+    resampled = [task.metrics_of(row, split) for row in sums]
+    return {
+        metric: interval(np.array([row[metric] for row in resampled]), len(counts))
+        for metric in task.compared
+    }
+
+
+def paired_test(
+    task: ExampleTask[Any], pair: tuple[Counts, Counts], split: str, bootstrap: BootstrapConfig
+) -> dict[str, dict[str, float]]:
+    """Return the difference of two runs in each metric, with its two-sided p-value.
+
+    Args:
+        task: of both runs.
+        pair: counts of the first and the second run on the same examples.
+        split: of the examples.
+        bootstrap: number of permutations and seed.
+
+    Returns:
+        metric -> ``difference`` (second - first) and ``p``, never 0.
+    """
+
+    def difference(before: Counts, after: Counts) -> dict[str, float]:
+        metrics = [task.metrics_of(sums, split) for sums in (before, after)]
+        return {key: metrics[1][key] - metrics[0][key] for key in task.compared}
+
+    first, second = pair
+    change, total = second - first, first.sum(0)
+    observed = difference(total, second.sum(0))
+    extreme = dict.fromkeys(task.compared, 1)
+    generator = np.random.default_rng(bootstrap.seed)
+    for _ in range(bootstrap.samples):
+        moved = generator.integers(2, size=len(first)) @ change  # of exchanged examples
+        permuted = difference(total + moved, second.sum(0) - moved)
+        for key in task.compared:
+            # The tolerance covers rounding of sums in another order.
+            extreme[key] += abs(permuted[key]) >= abs(observed[key]) * (1 - 1e-9)
+    return {
+        key: {"difference": observed[key], "p": extreme[key] / (bootstrap.samples + 1)}
+        for key in task.compared
+    }
+
+
+def table_of(rows: Mapping[str, Result]) -> str:
+    """Format the results of a split: a line per run and metric."""
+    cells = [["", "metric", "value", "95 % interval", "against the first", "p"]]
+    for name, result in rows.items():
+        for metric, (low, high) in result["intervals"].items():
+            test = result.get("paired_test", {}).get(metric)
+            cells.append(
+                [
+                    *(name, metric, f"{result[metric]:.4f}", f"{low:.4f} to {high:.4f}"),
+                    "" if test is None else f"{test['difference']:+.4f}",
+                    "" if test is None else f"{test['p']:.4f}",
+                ]
+            )
+    return "\n".join(aligned(cells, left=(0, 1)))

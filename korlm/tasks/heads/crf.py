@@ -1,0 +1,161 @@
+"""Linear-chain conditional random field (Lafferty, McCallum and Pereira 2001).
+
+The score of a label sequence y of a row is
+
+    start[y_0] + sum_t emissions[t, y_t] + sum_t transitions[y_t, y_t+1] + end[y_last]
+
+Axes: B batch, T time, L labels. All methods compute in fp32. Positions beyond the length of a row
+never change a result.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+_FORBIDDEN = -1e4  # score of a forbidden transition; finite, because inf - inf has no gradient
+
+
+class Allowed(NamedTuple):
+    """Transitions that a label sequence may have.
+
+    Attributes:
+        start: bool (L,), labels of the first position.
+        transitions: bool (L, L), from the label of the row to the label of the column.
+        end: bool (L,), labels of the last position.
+    """
+
+    start: Tensor
+    transitions: Tensor
+    end: Tensor
+
+
+class LinearChainCRF(nn.Module):
+    """Loss, marginals and best label sequences of a linear-chain CRF.
+
+    Args:
+        num_labels: L.
+        allowed: transitions with a nonzero probability; None: all.
+    """
+
+    def __init__(self, num_labels: int, allowed: Allowed | None = None) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.empty(num_labels))
+        self.transitions = nn.Parameter(torch.empty(num_labels, num_labels))
+        self.end = nn.Parameter(torch.empty(num_labels))
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.1, 0.1)
+        for name, parameter in list(self.named_parameters()):
+            mask = torch.ones_like(parameter) if allowed is None else getattr(allowed, name)
+            penalty = torch.where(mask.bool(), 0.0, _FORBIDDEN)
+            self.register_buffer(f"{name}_penalty", penalty, persistent=False)
+
+    def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return start (L,), transitions (L, L) and end (L,) with the penalties."""
+        names = ("start", "transitions", "end")
+        start, transitions, end = (
+            (getattr(self, name) + getattr(self, f"{name}_penalty")).float() for name in names
+        )
+        return start, transitions, end
+
+    def log_partition(self, emissions: Tensor, lengths: Tensor) -> Tensor:
+        """Compute the log-sum of the exponentiated scores of all label sequences (forward pass).
+
+        Args:
+            emissions: (B, T, L).
+            lengths: int64 (B,), from 1 to T.
+
+        Returns:
+            fp32 (B,).
+        """
+        start, transitions, end = self._scores()
+        steps = emissions.float().unbind(1)
+        alpha = start + steps[0]
+        alphas = [alpha]
+        for step in steps[1:]:
+            alpha = torch.logsumexp(alpha[:, :, None] + transitions, 1) + step
+            alphas.append(alpha)
+        last = _last(torch.stack(alphas, 1), lengths)  # (B, L); padding comes after it
+        return torch.logsumexp(last + end, 1)
+
+    def score(self, emissions: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
+        """Compute the scores of label sequences.
+
+        Args:
+            emissions: (B, T, L).
+            labels: int64 (B, T); any label at padding.
+            lengths: int64 (B,), from 1 to T.
+
+        Returns:
+            fp32 (B,).
+        """
+        start, transitions, end = self._scores()
+        valid = _mask(emissions, lengths)
+        steps = emissions.float().gather(2, labels[..., None])[..., 0]
+        moves = transitions[labels[:, :-1], labels[:, 1:]]
+        total = torch.where(valid, steps, 0.0).sum(1)
+        total = total + torch.where(valid[:, 1:], moves, 0.0).sum(1)
+        return total + start[labels[:, 0]] + end[_last(labels, lengths)]
+
+    def nll(self, emissions: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
+        """Compute the negative log-likelihood of label sequences in nats, summed over the batch.
+
+        Arguments as in ``score``.
+        """
+        return (
+            self.log_partition(emissions, lengths) - self.score(emissions, labels, lengths)
+        ).sum()
+
+    def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
+        """Compute the probability of each label at each position.
+
+        They are the gradient of the log-partition with respect to the emissions: its backward pass
+        is the backward recursion (Eisner 2016).
+
+        Returns:
+            fp32 (B, T, L); 0 at padding.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            emissions = emissions.detach().float().clone().requires_grad_()
+            total = self.log_partition(emissions, lengths.clone()).sum()
+            (gradient,) = torch.autograd.grad(total, emissions)
+        return gradient
+
+    @torch.no_grad()
+    def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
+        """Find the best label sequence of each row (Viterbi 1967); equal scores: the lower label.
+
+        Returns:
+            int64 (B, T); 0 at padding.
+        """
+        start, transitions, end = self._scores()
+        steps = emissions.float().unbind(1)
+        score = start + steps[0]
+        scores, origins = [score], []
+        for step in steps[1:]:
+            best, origin = (score[:, :, None] + transitions).max(1)
+            score = best + step
+            scores.append(score)
+            origins.append(origin)
+        label = (_last(torch.stack(scores, 1), lengths) + end).argmax(1)  # of the last position
+        ends = lengths.to(emissions.device) - 1
+        labels = [label]
+        for t in range(len(origins) - 1, -1, -1):
+            previous = origins[t].gather(1, label[:, None])[:, 0]
+            label = torch.where(t < ends, previous, label)  # at and after the end: the last label
+            labels.append(label)
+        return torch.where(_mask(emissions, lengths), torch.stack(labels[::-1], 1), 0)
+
+
+def _mask(emissions: Tensor, lengths: Tensor) -> Tensor:
+    """Return a mask of the valid positions; bool (B, T)."""
+    steps = torch.arange(emissions.shape[1], device=emissions.device)
+    return steps < lengths.to(emissions.device)[:, None]
+
+
+def _last(values: Tensor, lengths: Tensor) -> Tensor:
+    """Return the values (B, ...) at the last valid position of (B, T, ...)."""
+    rows = torch.arange(len(values), device=values.device)
+    return values[rows, lengths.to(values.device) - 1]

@@ -1,0 +1,139 @@
+"""Encoders that start from language models (Howard and Ruder 2018)."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+from korlm.config import RecurrentConfig, TrainSettings
+from korlm.config.objective import LANGUAGE_MODELING
+from korlm.dataset.vocab import Vocab
+from korlm.models.registry import build_model
+from korlm.models.rnn import RecurrentLM
+from korlm.modules.encoder import PairedEncoder, RecurrentEncoder
+from korlm.modules.trainable import Trainable
+from korlm.runs.trained_run import RunParts, check_same_vocab, load_model
+from korlm.tokenizers.registry import tokenizer_version
+from korlm.utils.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+# Settings of a model that decide the shapes of its encoder's weights, or what they mean.
+SHAPE_KEYS = (
+    *("embedding_dim", "hidden_dim", "num_layers", "tie_weights", "subword_embedding"),
+    *("layer_norm", "initial_state"),
+)
+
+
+def load_language_models(settings: TrainSettings) -> list[tuple[RunParts, RecurrentLM]]:
+    """Load the runs of the setting ``init``: the forward language model, then the backward one.
+
+    Raises:
+        CheckpointError: a run is missing or damaged.
+        ConfigError: a run is not a recurrent language model, or does not fit the settings or the
+            other run.
+    """
+
+    def build(parts: RunParts) -> Any:
+        task, config = parts.settings.task.name, parts.settings.model
+        if task != LANGUAGE_MODELING or not isinstance(config, RecurrentConfig):
+            raise ConfigError(
+                f"init={parts.folder}: is a run of task={task} with model={config.name}; a "
+                "language model with model=lstm, gru or rnn is needed"
+            )
+        if config.name != settings.model.name:
+            raise ConfigError(
+                f"init={parts.folder}: has model={config.name}, this run model="
+                f"{settings.model.name}; give model={config.name}"
+            )
+        return build_model(config, len(parts.vocab), parts.vocab.tokens)
+
+    runs = [load_model(Path(folder), build) for folder in settings.init]
+    first = runs[0][0]
+    for number, (parts, _) in enumerate(runs):
+        _check_tokenizer(parts, settings)
+        if parts.settings.corpus.reverse != (number == 1):
+            raise ConfigError(
+                f"init={parts.folder}: must be a {'back' if number else 'for'}ward language model "
+                f"(corpus.reverse={str(number == 1).lower()}); the forward one comes first"
+            )
+        check_same_vocab(f"init={first.folder}", first.vocab, f"init={parts.folder}", parts.vocab)
+        for key in SHAPE_KEYS:
+            ours = getattr(first.settings.model, key)
+            if getattr(parts.settings.model, key) != ours:
+                raise ConfigError(
+                    f"init={parts.folder}: its model.{key} differs from that of {first.folder}"
+                )
+    return runs
+
+
+def _check_tokenizer(parts: RunParts, settings: TrainSettings) -> None:
+    theirs, ours = parts.settings.tokenizer, settings.tokenizer
+    if theirs.name != ours.name:
+        raise ConfigError(
+            f"init={parts.folder}: was trained with tokenizer={theirs.name}, this run has "
+            f"tokenizer={ours.name}; give tokenizer={theirs.name}"
+        )
+    if parts.tokenizer_model is not None:
+        raise ConfigError(
+            f"init={parts.folder}: tokenizer={theirs.name} was trained on its text; use language "
+            "models of a tokenizer that is not trained"
+        )
+    if tokenizer_version(theirs) != tokenizer_version(ours):
+        raise ConfigError(f"init={parts.folder}: has other settings of tokenizer={ours.name}")
+
+
+def with_shapes_of(settings: TrainSettings, overrides: list[str]) -> tuple[TrainSettings, Vocab]:
+    """Return the settings with the sizes of the language models, and their vocabulary.
+
+    Args:
+        settings: with ``init``.
+        overrides: of the command line.
+
+    Raises:
+        ConfigError: see ``load_language_models``; or an override contradicts the language models.
+    """
+    parts, _ = load_language_models(settings)[0]
+    shapes = {key: getattr(parts.settings.model, key) for key in SHAPE_KEYS}
+    typed = {override.lstrip("+").partition("=")[0] for override in overrides}
+    for key, value in shapes.items():
+        if f"model.{key}" in typed and getattr(settings.model, key) != value:
+            raise ConfigError(
+                f"model.{key}: the language model init={parts.folder} has "
+                f"{getattr(value, 'value', value)}; leave it out"
+            )
+    model = dataclasses.replace(settings.model, **shapes)
+    vocab = dataclasses.replace(parts.settings.vocab)
+    return dataclasses.replace(settings, model=model, vocab=vocab), parts.vocab
+
+
+def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
+    """Copy embeddings and recurrent layers of language models into the encoder of a new model.
+
+    With one language model and a bidirectional encoder, the backward direction gets its embedding
+    only.
+
+    Args:
+        model: with an attribute ``encoder`` of ``korlm.modules.encoder.build_encoder``.
+        settings: of the run, with ``init``.
+        vocab: of the prepared corpus.
+
+    Raises:
+        VocabError: the vocabulary is not that of the language models.
+    """
+    runs = load_language_models(settings)
+    check_same_vocab(f"init={settings.init[0]}", runs[0][0].vocab, "the corpus", vocab)
+    encoder = model.encoder
+    if isinstance(encoder, PairedEncoder):
+        encoders = [encoder.forward_encoder, encoder.backward_encoder]
+    else:
+        assert isinstance(encoder, RecurrentEncoder)
+        encoders = [encoder]
+    for number, part in enumerate(encoders):
+        source = runs[min(number, len(runs) - 1)][1]
+        part.embedding.load_state_dict(source.embedding.state_dict())
+        if number < len(runs):
+            part.layers.load_state_dict(source.encoder.layers.state_dict())
+    logger.info("encoder initialized from %s", " and ".join(settings.init))

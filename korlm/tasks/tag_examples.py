@@ -1,0 +1,230 @@
+"""Examples of tagging: the token ids of a line, its units and their labels.
+
+A unit is a token or an eojeol. It is marked at its last token, and blanks are part of no unit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from korlm.config import TagLabels, TagUnits
+from korlm.dataset.batches import sentence_bounds
+from korlm.dataset.prepared import Prepared
+from korlm.dataset.storage.shards import read_columns, shard_paths
+from korlm.tasks.alignment import eojeol_spans, token_spans
+from korlm.text.hangul import is_letter, is_syllable
+from korlm.text.label_schemes import LabeledSpan
+from korlm.tokenizers.analysis import Span, list_rows
+from korlm.utils.errors import CorpusError
+
+Ids = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class TaggedLine:
+    """A line that is not blank.
+
+    Attributes:
+        text: as read.
+        ids: (T,), <eos> included.
+        is_unit: bool (T,), True at the last token of each of the U units.
+        units: characters of each unit.
+        tags: label of each unit; None if the label of the line is not used as tags.
+        spans: labeled parts of the text, in characters; None if they are not used.
+    """
+
+    text: str
+    ids: Ids
+    is_unit: npt.NDArray[np.bool_]
+    units: list[Span]
+    tags: list[str] | None = None
+    spans: list[LabeledSpan] | None = None
+
+    @property
+    def unit_texts(self) -> list[str]:
+        """The text of each unit."""
+        return [self.text[begin:end] for begin, end in self.units]
+
+    def unit_spans(self) -> list[LabeledSpan]:
+        """Return ``spans`` in units; a unit belongs to the first span that it overlaps."""
+        result, free = [], 0
+        for begin, end, label in sorted(self.spans or []):
+            first = free
+            while first < len(self.units) and self.units[first].end <= begin:
+                first += 1
+            last = first
+            while last < len(self.units) and self.units[last].begin < end:
+                last += 1
+            if last > first:
+                result.append(LabeledSpan(first, last, label))
+                free = last
+        return result
+
+    def char_spans(self, spans: Sequence[LabeledSpan]) -> list[LabeledSpan]:
+        """Return spans of units in characters."""
+        return [
+            LabeledSpan(self.units[begin].begin, self.units[end - 1].end, label)
+            for begin, end, label in spans
+        ]
+
+
+def find_units(
+    text: str, tokens: Sequence[str], eojeol: Sequence[int], kind: TagUnits
+) -> tuple[npt.NDArray[np.bool_], list[Span]]:
+    """Return a mask of the last token of each unit, with <eos> (T,), and the units' characters."""
+    spans = token_spans(text, tokens, eojeol)
+    last = [index for index, (begin, end) in enumerate(spans) if end > begin]
+    if kind is TagUnits.eojeol:
+        after = [*(eojeol[index] for index in last[1:]), -1]
+        ends = [index for index, other in zip(last, after, strict=True) if eojeol[index] != other]
+        written = eojeol_spans(text)
+        if len(written) != len(ends):  # the tokenizer has split the text in another way
+            firsts = [0, *(index + 1 for index in ends[:-1])]
+            written = [
+                Span(spans[first].begin, spans[end].end)
+                for first, end in zip(firsts, ends, strict=True)
+            ]
+        last, units = ends, written
+    else:
+        units = [spans[index] for index in last]
+    mask = np.zeros(len(tokens) + 1, dtype=bool)
+    mask[last] = True
+    return mask, units
+
+
+def lines_of(
+    table: pa.Table | pa.RecordBatch, ids: Sequence[Ids], kind: TagUnits
+) -> Iterator[TaggedLine | None]:
+    """Yield the lines of tokenized text without labels; None for a blank line.
+
+    Args:
+        table: with the columns text, morphs, eojeol and status.
+        ids: of each line that is not blank.
+        kind: of the units.
+    """
+    columns = [table.column(name) for name in ("morphs", "eojeol")]
+    lists = [c.combine_chunks() if isinstance(c, pa.ChunkedArray) else c for c in columns]
+    texts = table.column("text").to_pylist()
+    statuses = table.column("status").to_pylist()
+    rest = iter(ids)
+    for text, tokens, eojeol, status in zip(texts, *map(list_rows, lists), statuses, strict=True):
+        if status == "empty" or not tokens:
+            if status != "empty":
+                next(rest)
+            yield None
+            continue
+        yield TaggedLine(text, next(rest), *find_units(text, tokens, eojeol, kind))
+
+
+def read_lines(
+    prepared: Prepared, split: str, labels: TagLabels, kind: TagUnits
+) -> list[TaggedLine]:
+    """Read the lines of a split that are not blank, with their labels.
+
+    Raises:
+        PreparedError: the corpus has no labels, or is damaged.
+        CorpusError: a label is not a JSON list of [begin, end, label] within the text, or a unit
+            has none.
+    """
+    stream = prepared.ids(split)
+    ids = [stream[begin:end] for begin, end in zip(*sentence_bounds(stream), strict=True)]
+    names = prepared.labels(split)
+    lines: list[TaggedLine] = []
+    number = 0
+    rest = iter(ids)
+    for path in shard_paths(prepared.folder / "tokens", split):
+        for batch in read_columns(path, ["text", "morphs", "eojeol", "status"]):
+            num_filled = sum(status != "empty" for status in batch.column("status").to_pylist())
+            part = list(itertools.islice(rest, num_filled))
+            for line in lines_of(batch, part, kind):
+                number += 1
+                if line is not None:
+                    location = f"{prepared.folder}: line {number} of {split}"
+                    lines.append(_with_labels(line, names[number - 1], labels, location))
+    return lines
+
+
+def _with_labels(line: TaggedLine, names: str, labels: TagLabels, location: str) -> TaggedLine:
+    spans = _parse(names, len(line.text), location)
+    if labels is TagLabels.spans:
+        return TaggedLine(line.text, line.ids, line.is_unit, line.units, spans=spans)
+    tags = []
+    first = 0
+    for begin, end in line.units:
+        while first < len(spans) and spans[first].end <= begin:
+            first += 1
+        found = itertools.takewhile(lambda span: span.begin < end, spans[first:])  # noqa: B023
+        tags.append("+".join(span.label for span in found))
+        if not tags[-1]:
+            raise CorpusError(
+                f"{location} has no label for {line.text[begin:end]!r}; add it, or give "
+                "task.labels=spans if only parts of the text are labeled"
+            )
+    return TaggedLine(line.text, line.ids, line.is_unit, line.units, tags=tags)
+
+
+def _parse(names: str, size: int, location: str) -> list[LabeledSpan]:
+    """Return the spans of the label of a line, by their offsets."""
+    try:
+        spans = sorted(LabeledSpan(*entry) for entry in json.loads(names))
+        valid = all(0 <= s.begin < s.end <= size and isinstance(s.label, str) for s in spans)
+    except (ValueError, TypeError):
+        valid = False
+    if not valid:
+        raise CorpusError(
+            f"{location} has the label {names!r:.60}, not a list of [begin, end, label] with "
+            f"offsets from 0 to {size}; CoNLL files need corpus.format=conll or conllu"
+        )
+    return spans
+
+
+def may_need_space(before: str, after: str) -> bool:
+    """Return whether a space may be inserted between two characters: one of them is Hangul."""
+    return _is_hangul(before) or _is_hangul(after)
+
+
+def _is_hangul(char: str) -> bool:
+    return is_syllable(char) or is_letter(char)
+
+
+@dataclass(frozen=True)
+class SpacedLines:
+    """Lines without their blanks.
+
+    Attributes:
+        sequences: ids of each line, <eos> included, (T,).
+        is_spaced: for each line whether a blank precedes each token, (T,); False for the first
+            token and <eos>.
+    """
+
+    sequences: list[Ids]
+    is_spaced: list[npt.NDArray[np.bool_]]
+
+
+def without_blanks(ids: Ids, space_id: int) -> SpacedLines:
+    """Remove the blanks from the ids of consecutive lines.
+
+    >>> lines = without_blanks(np.array([5, 6, 4, 7, 3, 4, 8, 3]), 4)  # 4 is a blank, 3 is <eos>
+    >>> [line.tolist() for line in lines.sequences]
+    [[5, 6, 7, 3], [8, 3]]
+    >>> [line.tolist() for line in lines.is_spaced]
+    [[False, False, True, False], [False, False]]
+    """
+    sequences, is_spaced = [], []
+    for begin, end in zip(*sentence_bounds(ids), strict=True):  # type: ignore[arg-type]
+        line = np.asarray(ids[begin:end])
+        is_blank = line == space_id
+        after_blank = np.concatenate([[False], is_blank[:-1]])[~is_blank]
+        after_blank[:1] = after_blank[-1:] = False
+        if len(after_blank) > 1:  # not only <eos>
+            sequences.append(line[~is_blank])
+            is_spaced.append(after_blank)
+    return SpacedLines(sequences, is_spaced)

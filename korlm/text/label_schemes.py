@@ -1,0 +1,161 @@
+"""Labels of spans: BIO, BIOES and IO, and their conversion to spans and back.
+
+Each unit of a text (a character, an eojeol, a token) has one label:
+
+    BIO    B-X at the first unit of a span of type X, I-X at its other units, O outside (IOB2)
+    BIOES  as BIO, with E-X at the last unit, and S-X for a span of one unit (IOBES)
+    IO     I-X at all units of a span; adjacent spans of one type become one
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+OUTSIDE = "O"
+_LABEL = re.compile(r"([BIES])-(.+)")
+
+
+class Scheme(enum.Enum):
+    """Ways to write spans as labels of units."""
+
+    bio = "bio"
+    bioes = "bioes"
+    io = "io"
+
+
+class LabeledSpan(NamedTuple):
+    """A part of a sequence with a type: units or characters begin to end - 1."""
+
+    begin: int
+    end: int
+    label: str
+
+
+class LabelError(ValueError):
+    """A label that may not follow the one before it.
+
+    Attributes:
+        index: of the unit.
+    """
+
+    def __init__(self, index: int, message: str) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+def is_span_label(label: str) -> bool:
+    """Return True for O and for B-X, I-X, E-X and S-X.
+
+    >>> [is_span_label(label) for label in ("O", "B-PS", "NOUN")]
+    [True, True, False]
+    """
+    return label == OUTSIDE or _LABEL.fullmatch(label) is not None
+
+
+def parse_label(label: str) -> tuple[str, str]:
+    """Return the prefix and the type of a label: ("B", "PS"), or ("O", "").
+
+    >>> parse_label("I-PS"), parse_label("O")
+    (('I', 'PS'), ('O', ''))
+    """
+    match = _LABEL.fullmatch(label)
+    return (match[1], match[2]) if match else (OUTSIDE, "")
+
+
+def spans_of(
+    labels: Sequence[str], scheme: Scheme = Scheme.bio, strict: bool = False
+) -> list[LabeledSpan]:
+    """Return the spans of a sequence of labels.
+
+    Args:
+        labels: of the units.
+        scheme: of the labels.
+        strict: an invalid sequence (BIO: I-X that does not continue a span of type X) is an error.
+            Otherwise it is repaired: such a label begins a span.
+
+    Raises:
+        LabelError: a label may not follow the one before it.
+
+    >>> spans_of(["B-PS", "I-PS", "O", "I-LC"])
+    [LabeledSpan(begin=0, end=2, label='PS'), LabeledSpan(begin=3, end=4, label='LC')]
+    """
+    spans: list[LabeledSpan] = []
+    begin, open_type = 0, ""  # of the span that the next unit may continue
+    for index, label in enumerate([*labels, OUTSIDE]):
+        prefix, kind = parse_label(label)
+        continues = bool(open_type) and prefix in "IE" and kind == open_type
+        if strict and scheme is not Scheme.io and index < len(labels):
+            before = labels[index - 1] if index else ""
+            if prefix in "IE" and not continues:
+                reason = f"follows {before}" if before else "begins the sentence"
+                raise LabelError(index, f"{label} {reason}; a span begins with B-{kind}")
+            if scheme is Scheme.bioes and open_type and not continues:
+                raise LabelError(index, f"{label} follows {before}; a span ends with E-{open_type}")
+        if not continues:
+            if open_type:
+                spans.append(LabeledSpan(begin, index, open_type))
+            begin, open_type = index, kind
+        if prefix in "ES":
+            spans.append(LabeledSpan(begin, index + 1, kind))
+            open_type = ""
+    if strict and scheme is Scheme.bioes and labels and parse_label(labels[-1])[0] in "BI":
+        kind = parse_label(labels[-1])[1]
+        raise LabelError(
+            len(labels) - 1, f"{labels[-1]} ends the sentence; a span ends with E-{kind}"
+        )
+    return spans
+
+
+def labels_of(spans: Iterable[LabeledSpan], size: int, scheme: Scheme = Scheme.bio) -> list[str]:
+    """Return the labels of a sequence of units; the inverse of ``spans_of``.
+
+    Args:
+        spans: in units, without overlap; they may be in any order.
+        size: number of units.
+        scheme: of the labels.
+
+    >>> labels_of([LabeledSpan(0, 3, "PS"), LabeledSpan(3, 4, "LC")], 5, Scheme.bioes)
+    ['B-PS', 'I-PS', 'E-PS', 'S-LC', 'O']
+    """
+    labels = [OUTSIDE] * size
+    for begin, end, kind in spans:
+        labels[begin:end] = [f"I-{kind}"] * (end - begin)
+        if scheme is not Scheme.io:
+            labels[begin] = f"B-{kind}"
+        if scheme is Scheme.bioes:
+            labels[end - 1] = f"S-{kind}" if end - begin == 1 else f"E-{kind}"
+    return labels
+
+
+def label_set(types: Iterable[str], scheme: Scheme) -> list[str]:
+    """Return all labels of a scheme, O first.
+
+    >>> label_set(["PS"], Scheme.bio)
+    ['O', 'B-PS', 'I-PS']
+    """
+    prefixes = {Scheme.bio: "BI", Scheme.bioes: "BIES", Scheme.io: "I"}[scheme]
+    return [OUTSIDE, *(f"{prefix}-{kind}" for kind in types for prefix in prefixes)]
+
+
+def may_follow(label: str, before: str | None, scheme: Scheme) -> bool:
+    """Return True if a label may follow another one.
+
+    Args:
+        label: "" for the end of the sequence.
+        before: None for the beginning of the sequence.
+        scheme: of the labels.
+
+    >>> may_follow("I-PS", "O", Scheme.bio), may_follow("I-PS", "B-PS", Scheme.bio)
+    (False, True)
+    """
+    if scheme is Scheme.io:
+        return True
+    prefix, kind = parse_label(label)
+    old, old_kind = parse_label(before or OUTSIDE)
+    continues = prefix in "IE" and old in "BI" and kind == old_kind
+    if scheme is Scheme.bioes and old in "BI" and not continues:
+        return False
+    return prefix not in "IE" or continues

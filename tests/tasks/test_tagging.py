@@ -1,0 +1,273 @@
+"""Tagging: tags, spans and spaces, from files to predictions."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import finish, make_settings
+from tiny_runs import start as start_run
+
+from korlm.config import (
+    CorpusConfig,
+    CorpusFormat,
+    LSTMConfig,
+    TaggingConfig,
+    TagHead,
+    TagLabels,
+    TagUnits,
+    TokenizerConfig,
+    TrainSettings,
+    VocabConfig,
+)
+from korlm.dataset.example_batches import pad
+from korlm.dataset.prepare import prepare
+from korlm.dataset.prepared import Prepared
+from korlm.prediction.task_run import TaskRun, load_task_run
+from korlm.tasks.tag_examples import TaggedLine, find_units, without_blanks
+from korlm.tasks.tagging import Tagger
+from korlm.text.label_schemes import LabeledSpan, Scheme
+from korlm.tokenizers.analysis import Span
+from korlm.utils.errors import ConfigError, CorpusError, PreparedError
+
+WORDS = {
+    "나는": "N",
+    "너는": "N",
+    "집에": "N",
+    "간다": "V",
+    "잔다": "V",
+    "참": "A",
+    "잘": "A",
+    ".": "S",
+}
+SENTENCES = [
+    *("나는 집에 간다 .", "너는 참 잘 잔다 .", "나는 잘 간다 .", "잔다 .", "너는 집에 간다"),
+    *("참 잘 간다 .", "나는 잔다 .", "너는 간다 .", "집에 간다 .", "나는 참 잘 잔다"),
+]
+NAMES = [
+    "<홍길동:PS>이 <서울:LC>로",
+    "<서울:LC>",
+    "나는 <김 씨:PS>다",
+    "없다",
+    "<김 씨:PS><서울:LC>",
+]
+
+
+def write(folder: Path, text: str, ending: str) -> dict[str, list[str]]:
+    """Write a text as train, valid and test; return the settings of the corpus."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for split in ("train", "valid", "test"):
+        path = folder / f"{split}{ending}"
+        path.write_text(text, "utf-8")
+        files[split] = [str(path)]
+    return files
+
+
+def prepare_text(folder: Path, text: str, ending: str = ".txt", **settings: Any) -> Prepared:
+    corpus = CorpusConfig(name="tiny", **write(folder, text, ending), **settings)
+    return prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), folder)
+
+
+def conll_of_tags() -> str:
+    sentences = ("".join(f"{w}\t{WORDS[w]}\n" for w in s.split()) for s in SENTENCES)
+    return "\n".join(sentences)
+
+
+def klue_of(sentence: str) -> str:
+    """Return a sentence with <text:TYPE> as KLUE publishes it."""
+    rows, label = [], ""
+    at = 0
+    while at < len(sentence):
+        char = sentence[at]
+        if char == "<":
+            end = sentence.index(">", at)
+            text, kind = sentence[at + 1 : end].split(":")
+            rows += [f"{c}\t{'I' if i else 'B'}-{kind}" for i, c in enumerate(text)]
+            at = end
+        else:
+            rows.append(f"{char}\t{label or 'O'}")
+        at += 1
+    return "\n".join([f"## id\t{sentence}", *rows, ""])
+
+
+def tags(folder: Path) -> Prepared:
+    options = {"format": CorpusFormat.conll, "label_column": "2"}
+    return prepare_text(folder, conll_of_tags(), ".conll", **options)
+
+
+def spans(folder: Path) -> Prepared:
+    text = "\n".join(map(klue_of, NAMES * 2))
+    return prepare_text(folder, text, ".tsv", format=CorpusFormat.conll, label_column="2")
+
+
+def spaces(folder: Path) -> Prepared:
+    return prepare_text(folder, "\n".join([*SENTENCES, "", "", "나"]))
+
+
+def settings_of(
+    prepared: Prepared, labels: TagLabels, epochs: int = 1, **task: Any
+) -> TrainSettings:
+    config = TaggingConfig(name="tagging", labels=labels, **task)
+    model = LSTMConfig(name="lstm", embedding_dim=16, hidden_dim=16, num_layers=1)
+    return make_settings(
+        prepared, {"epochs": epochs}, model=model, task=config, objective="valid.f1"
+    )
+
+
+def learn(
+    prepared: Prepared, labels: TagLabels, folder: Path, epochs: int = 80, **task: Any
+) -> TaskRun:
+    finished = finish(settings_of(prepared, labels, epochs, **task), prepared, folder)
+    assert all(metrics["f1"] == 1.0 for metrics in finished.splits.values())
+    assert all(metrics["accuracy"] == 1.0 for metrics in finished.splits.values())
+    return load_task_run(folder)
+
+
+@pytest.mark.parametrize("head", TagHead)
+@pytest.mark.parametrize("units", TagUnits)
+def test_tags(head: TagHead, units: TagUnits, tmp_path: Path) -> None:
+    run = learn(tags(tmp_path), TagLabels.tags, tmp_path / "run", head=head, units=units)
+    text = "나는 집에\t간다 ."
+    (row,) = run.predict([text])
+    parts = [(part["text"], part["label"]) for part in row["labels"]]
+    if units is TagUnits.eojeol:
+        assert parts == [("나는", "N"), ("집에", "N"), ("간다", "V"), (".", "S")]
+    else:
+        assert parts == [(c, t) for c, t in zip("나는집에간다.", "NNNNVVS", strict=True)]
+    assert all(text[part["begin"] : part["end"]] == part["text"] for part in row["labels"])
+
+
+@pytest.mark.parametrize("scheme", [Scheme.bio, Scheme.bioes])
+def test_spans(scheme: Scheme, tmp_path: Path) -> None:
+    prepared = spans(tmp_path)
+    run = learn(prepared, TagLabels.spans, tmp_path / "run", scheme=scheme, pair_dim=8)
+    rows = run.predict(["홍길동이 서울로", "", "김 씨서울", "없다"])
+    assert [[(p["begin"], p["end"], p["label"]) for p in row["labels"]] for row in rows] == [
+        [(0, 3, "PS"), (5, 7, "LC")],
+        [],
+        [(0, 3, "PS"), (3, 5, "LC")],
+        [],
+    ]
+    session = start_run(settings_of(prepared, TagLabels.spans), prepared, tmp_path / "other")
+    metrics = session.task.evaluate(session.model, "valid")
+    assert {"f1_PS", "f1_LC", "precision", "recall", "loss"} <= metrics.keys()
+    assert "accuracy_unknown" not in metrics  # valid is train
+    assert "홍" in session.task.samples(session.model)["samples"]
+
+
+def test_spaces(tmp_path: Path) -> None:
+    run = learn(spaces(tmp_path), TagLabels.spaces, tmp_path / "run", head=TagHead.softmax)
+    texts = ["나는집에간다.", "너는 참잘 잔다 .", "", "나", "abcd  efg\t", "나는ABCD나는간다 "]
+    spaced = [row["spaced"] for row in run.predict(texts)]
+    assert spaced[:5] == ["나는 집에 간다 .", "너는 참 잘 잔다 .", *texts[2:5]]
+    assert "ABCD" in spaced[5] and "".join(spaced[5].split()) == texts[5].strip()
+    assert spaced[5].endswith(" ")
+
+
+def test_spaces_of_decomposed_text(tmp_path: Path) -> None:
+    """The text is kept as it was given, here of jamo and with an invisible character."""
+    run = learn(spaces(tmp_path), TagLabels.spaces, tmp_path / "run")
+    text = "\u1102\u1161\u1102\u1173\u11ab\u200b잔다 ."
+    assert run.predict([text])[0]["spaced"] == text.replace("\u200b", "\u200b ")
+
+
+@pytest.mark.parametrize("head", TagHead)
+@pytest.mark.parametrize("options", [{}, {"pair_dim": 4}, {"bidirectional": False}], ids=str)
+def test_padding_changes_nothing(head: TagHead, options: Any, tmp_path: Path) -> None:
+    prepared = tags(tmp_path)
+    task = {"head": head, "units": TagUnits.eojeol, **options}
+    session = start_run(settings_of(prepared, TagLabels.tags, **task), prepared, tmp_path / "run")
+    model = session.model.eval()
+    assert isinstance(model, Tagger)
+    sequences = [np.array([4, 5, 6, 7, 3]), np.array([8, 3]), np.array([4, 9, 3])]
+    units = [[0, 1, 0, 1, 0], [1, 0, 0, 0, 0], [1, 1, 0, 0, 0]]
+    inputs, lengths = pad(sequences)
+    together, counts = model(inputs, lengths, torch.tensor(units).bool())
+    assert counts.tolist() == [2, 1, 2]
+    targets = torch.tensor([[0, 1], [2, 0], [1, 1]])
+    total = 0.0
+    for row, ids in enumerate(sequences):
+        inputs, lengths = pad([ids])
+        alone, count = model(inputs, lengths, torch.tensor([units[row][: len(ids)]]).bool())
+        torch.testing.assert_close(together[row, : counts[row]], alone[0, : count[0]])
+        total += float(model.nll(alone, targets[row : row + 1, : count[0]], count).detach())
+    assert float(model.nll(together, targets, counts).detach()) == pytest.approx(total)
+
+
+def test_labels_that_train_lacks(tmp_path: Path) -> None:
+    """A tag counts as an error, a type of spans is one."""
+    prepare_settings = {"format": CorpusFormat.conll, "label_column": "2"}
+    files = write(tmp_path, "가\tA\n나\tB\n", ".conll")
+    Path(files["valid"][0]).write_text("가\tA\n나\tC\n\n다\tA\n", "utf-8")
+    corpus = CorpusConfig(name="tiny", **files, **prepare_settings)
+    prepared = prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), tmp_path)
+    for head in TagHead:
+        settings = settings_of(prepared, TagLabels.tags, head=head)
+        session = start_run(settings, prepared, tmp_path / head.value)
+        metrics = session.task.evaluate(session.model, "valid")
+        assert metrics["accuracy"] < 1 and metrics["num_labels"] == 3 and metrics["loss"] > 0
+        assert 0 <= metrics["accuracy_unknown"] <= 1
+        assert "1 units of valid or test have labels" in session.task.warnings(1)[0]
+    Path(files["valid"][0]).write_text("가\tB-C\n", "utf-8")
+    Path(files["train"][0]).write_text("가\tB-A\n나\tO\n", "utf-8")
+    Path(files["test"][0]).write_text("가\tB-A\n나\tO\n", "utf-8")
+    prepared = prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), tmp_path / "b")
+    with pytest.raises(CorpusError, match="valid has a span of type 'C' in '가', which does not"):
+        start_run(settings_of(prepared, TagLabels.spans), prepared, tmp_path / "other")
+
+
+def test_errors(tmp_path: Path) -> None:
+    prepared = spaces(tmp_path / "a")
+    settings = settings_of(prepared, TagLabels.spaces)
+    with pytest.raises(PreparedError, match="has no labels"):
+        start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
+    eojeol = dataclasses.replace(settings, tokenizer=TokenizerConfig(name="eojeol"))
+    with pytest.raises(ConfigError, match="give tokenizer=syllable"):
+        start_run(eojeol, prepared, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"task.units=eojeol: must be token"):
+        TaggingConfig(name="tagging", labels=TagLabels.spaces, units=TagUnits.eojeol)
+    prepared = prepare_text(tmp_path / "b", "가\n나\n")
+    with pytest.raises(CorpusError, match="has no spaces"):
+        start_run(settings_of(prepared, TagLabels.spaces), prepared, tmp_path / "run")
+    prepared = spans(tmp_path / "c")
+    with pytest.raises(CorpusError, match=r"has no label for .*task.labels=spans"):
+        start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
+    prepared = prepare_text(
+        tmp_path / "d", "text\tlabel\n가\tA\n나\tB\n", ".tsv", label_column="label"
+    )
+    with pytest.raises(CorpusError, match=r"line 1 of train has the label 'A', not a list of"):
+        start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
+    prepared = prepare_text(tmp_path / "e", "가\tA\n", ".conll", label_column="2")
+    with pytest.raises(CorpusError, match=r"same label \(A\)"):
+        start_run(settings_of(prepared, TagLabels.tags), prepared, tmp_path / "run")
+
+
+def test_units() -> None:
+    text, tokens = "갔다 .", ["가", "았", "다", "."]
+    mask, units = find_units(text, tokens, [0, 0, 0, 1], TagUnits.token)
+    assert mask.tolist() == [True, True, True, True, False]
+    assert units == [(0, 1), (0, 1), (1, 2), (3, 4)]
+    mask, units = find_units(text, tokens, [0, 0, 0, 1], TagUnits.eojeol)
+    assert mask.tolist() == [False, False, True, True, False] and units == [(0, 2), (3, 4)]
+    mask, units = find_units(text, ["갔", "다", "▁", "."], [0, 0, 0, 1], TagUnits.eojeol)
+    assert mask.tolist() == [False, True, False, True, False] and units == [(0, 2), (3, 4)]
+
+
+def test_spans_of_units() -> None:
+    """A span takes the units that it overlaps; a unit belongs to one span."""
+    units = [Span(0, 2), Span(2, 3), Span(4, 6)]
+    gold = [LabeledSpan(0, 1, "A"), LabeledSpan(1, 3, "B"), LabeledSpan(3, 4, "C")]
+    line = TaggedLine("가나다 라마", np.array([4]), np.array([True]), units, spans=gold)
+    assert line.unit_spans() == [LabeledSpan(0, 1, "A"), LabeledSpan(1, 2, "B")]
+    assert line.char_spans([LabeledSpan(1, 3, "A")]) == [LabeledSpan(2, 6, "A")]
+
+
+def test_without_blanks() -> None:
+    lines = without_blanks(np.array([4, 3, 4, 4, 5, 4, 3]), 4)  # blank tokens at both ends
+    assert [line.tolist() for line in lines.sequences] == [[5, 3]]
+    assert [line.tolist() for line in lines.is_spaced] == [[False, False]]
