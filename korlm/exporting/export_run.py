@@ -26,7 +26,7 @@ from korlm.models.neural import NeuralLM
 from korlm.runs.safetensors import MODEL, save_config, save_weights
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import ExportError, output_errors, require_extra
-from korlm.utils.io.atomic_files import write_figures
+from korlm.utils.io.atomic_files import write_json
 
 Figures = dict[str, Any]
 
@@ -90,7 +90,7 @@ def export_run(
             for path in sorted(run.folder.glob("recomposition.*")):
                 shutil.copyfile(path, building / path.name)
             save_config(building, checkpoint, run.start_id)
-            write_figures(building / "export.json", figures)
+            write_json(building / "export.json", figures)
             building.rename(folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)

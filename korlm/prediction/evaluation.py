@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from korlm.config import BootstrapConfig
+from korlm.dataset.fingerprint import hash_json
 from korlm.dataset.prepared import Prepared
 from korlm.evaluation.bootstrap import interval, resampled_sums
 from korlm.prediction.task_run import TaskRun, task_of
@@ -52,21 +53,28 @@ def evaluate_task_runs(
     if len(names) > 1:
         raise ConfigError(f"run: the runs are of different tasks ({', '.join(sorted(names))})")
     results: dict[str, dict[str, Result]] = {}
-    first: dict[str, tuple[str, Counts, ExampleTask[Any]]] = {}
+    first: dict[str, tuple[str, Counts]] = {}
     for name, run in runs.items():
         task = build_task(run, prepared[run.fingerprint])
+        text = _text_key(prepared[run.fingerprint])
         splits = ["valid", "test"] if use_test else ["valid"]
         for split in (split for split in splits if split in task.eval_batches):
             counts = count_examples(task, run, split)
             result: Result = task.metrics_of(counts.sum(0), split)
             result["intervals"] = intervals(task, counts, split, bootstrap)
             if split not in first:
-                first[split] = run.fingerprint, counts, task
-            elif first[split][0] == run.fingerprint and counts.shape == first[split][1].shape:
+                first[split] = text, counts
+            elif first[split][0] == text and counts.shape == first[split][1].shape:
                 pair = first[split][1], counts
                 result["paired_test"] = paired_test(task, pair, split, bootstrap)
             results.setdefault(split, {})[name] = result
     return results
+
+
+def _text_key(prepared: Prepared) -> str:
+    """Return a key of the files and their splits; corpora with the same have the same examples."""
+    text = prepared.manifest["text"]
+    return hash_json([text["files"], text.get("shares"), text["columns"]])
 
 
 def build_task(run: TaskRun, prepared: Prepared) -> ExampleTask[Any]:

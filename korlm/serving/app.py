@@ -33,8 +33,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from korlm.config import ServeSettings
 from korlm.generation.generator import StoppingCriteria
 from korlm.generation.sampling import Sampling
-from korlm.serving.engine import Engine, Json
 from korlm.serving.rate_limit import RateLimit
+from korlm.serving.served_model import Json, ServedModel
 from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import KorlmError
 
@@ -136,7 +136,7 @@ def _json_line(value: Json) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
 
-def build_app(engine: Engine, settings: ServeSettings) -> FastAPI:
+def build_app(engine: ServedModel, settings: ServeSettings) -> FastAPI:
     """Return the application.
 
     Args:

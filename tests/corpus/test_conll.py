@@ -118,3 +118,10 @@ def test_errors_of_conllu(tmp_path: Path) -> None:
             read(tmp_path / "a", text, CorpusFormat.conllu, label_column="upos")
     with pytest.raises(CorpusError, match=r"corpus.label_column=pos: .* or one of id, form"):
         read(tmp_path / "a", CONLLU, CorpusFormat.conllu, label_column="pos")
+
+
+def test_spans_in_json_lines(tmp_path: Path) -> None:
+    record = {"text": "서울로", "spans": [[0, 2, "LC"]]}
+    text = json.dumps(record, ensure_ascii=False)
+    records = read(tmp_path / "a", text, CorpusFormat.jsonl, label_column="spans")
+    assert records == [("서울로", [[0, 2, "LC"]])]

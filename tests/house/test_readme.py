@@ -1,4 +1,4 @@
-"""The commands of all READMEs run as they stand, with two steps of training instead of all.
+"""The commands of all READMEs run as they stand, with two steps of training on a small text.
 
 Searches and sweeps are shorter, too, and dynamic evaluation, which takes a minute, is left out.
 Commands that need a cluster or never end are tested elsewhere.
@@ -22,7 +22,7 @@ PAGES = {
 BLOCKS = [block for page in PAGES.values() for block in re.findall(r"```sh\n(.*?)```", page, re.S)]
 LINES = [line.split(" #")[0].strip() for block in BLOCKS for line in block.splitlines()]
 # tests/serving, tests/sweeps and tests/dataset/cluster have the commands that need processes.
-ELSEWHERE = ("korlm.serve", "submitit_", "prepare.cluster=", "hydra/launcher=joblib")
+ELSEWHERE = ("korlm.serve", "submitit_", "prepare.cluster=", "hydra/launcher=parallel")
 COMMANDS = [
     line
     for line in dict.fromkeys(LINES)
@@ -32,6 +32,11 @@ COMMANDS = [
 PATH = re.compile(r"(?<![\w/.])((?:scripts|korlm|tests|conf)/[\w/]+(?:\.py|\.yaml|\.md)?)")
 PLACEHOLDER = re.compile(r"\b(NAME|COMMAND|GROUP)\b")
 SHORT = ["trainer.max_steps=2", "trainer.sample_tokens=5", "batches.batch_size=2"]
+BILLS = [  # in place of all texts of konlpy
+    f"corpus.{split}=[konlpy:kobill/18098{number}.txt]"
+    for split, number in (("train", 95), ("valid", 94), ("test", 98))
+]
+OTHER_TEXT = re.compile("corpus=[^k]|prepared=|resume=")
 
 
 def test_all_commands_are_known() -> None:
@@ -71,6 +76,10 @@ def test_the_readmes_commands_run(
     write(tmp_path / "train.txt", texts[0])
     write(tmp_path / "valid.txt", texts[1])
     write(tmp_path / "reviews.tsv", ["id\treview", *(f"{i}\t{t}" for i, t in enumerate(texts[2]))])
+    labeled = (f"{t}\t{'long' if len(t) > 30 else 'short'}" for t in texts[5] + texts[6])
+    write(tmp_path / "labels.tsv", ["text\tlabel", *labeled])
+    pairs = (f"{'aeiou'[i % 5]}{i}\t{'아에이오우'[i % 5]}{i}" for i in range(80))
+    write(tmp_path / "names.tsv", ["text\thangul", *pairs])
     hypotheses = (
         f"utt{i} -{n}.5 {t}" for i, t in enumerate(texts[3]) for n, t in ((1, t), (2, t[:-2]))
     )
@@ -88,8 +97,14 @@ def test_the_readmes_commands_run(
             words[0] = words[0].removeprefix("scripts/")
         for kind in ("runs", "prepared", "sweeps"):
             made = sorted(p for p in tmp_path.glob(f"outputs/{kind}/*") if p.is_dir())
-            latest = [p.name for p in made if (p / "manifest.json").exists() or kind != "prepared"]
-            words = [w.replace(f"{kind}/DIR", f"{kind}/{(latest or ['?'])[-1]}") for w in words]
+            latest = [p for p in made if (p / "manifest.json").exists() or kind != "prepared"]
+            of_tasks = [p for p in latest if kind == "runs" and not is_language_model(p)]
+            for name, paths in (
+                ("DIR", [p for p in latest if p not in of_tasks]),
+                ("TASK", of_tasks),
+            ):
+                newest = paths[-1].name if paths else "?"
+                words = [w.replace(f"{kind}/{name}", f"{kind}/{newest}") for w in words]
         words = [re.sub(r"n_trials=\d+", "n_trials=3", word) for word in words]
         if any(word.startswith(("sweep=lstm", "hydra/sweeper=")) for word in words):
             words.append("hydra.sweeper.n_trials=2")
@@ -97,11 +112,18 @@ def test_the_readmes_commands_run(
         trains = words[0] == "train"
         if trains and words[-1].startswith("corpus."):
             words.append("tokenizer=syllable")  # Java once more for each would take long
+        if words[0] in ("train", "prepare") and not OTHER_TEXT.search(line):
+            words += BILLS
         short = SHORT[:1] if resumed else SHORT * (trains and "--help" not in words)
         if words[0] == "evaluate" and "dynamic.learning_rates=[]" not in words:
             short = ["dynamic.learning_rates=[]"]
         ended = korlm(*words, *short) if "--help" not in words else korlm(*words)
         assert ended.code == 0, f"{line}: {ended.err}"
+
+
+def is_language_model(run: Path) -> bool:
+    config = run / ".hydra" / "config.yaml"
+    return not config.exists() or "name: language_modeling" in config.read_text(encoding="utf-8")
 
 
 def write(path: Path, lines: list[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_task_contract import NAMES, TASKS, prepare_table, settings_of
+from task_cases import PAIRS, TASKS, prepare_table, settings_of
 from tiny_runs import finish, prepare_tiny
 from tiny_runs import start as start_run
 
@@ -31,7 +31,7 @@ from korlm.utils.errors import ConfigError, CorpusError, PreparedError
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare_table(tmp_path_factory.mktemp("pairs"), NAMES, target_column="annotation")
+    return prepare_table(tmp_path_factory.mktemp("pairs"), PAIRS, target_column="annotation")
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +67,12 @@ def test_a_corpus_without_targets(tmp_path: Path) -> None:
 )
 def test_an_empty_text(tmp_path: Path, row: tuple[str, str], message: str) -> None:
     with pytest.raises(CorpusError, match=rf"train\.tsv: record 2 has {message}"):
-        prepare_table(tmp_path, [NAMES[0], row], target_column="annotation")
+        prepare_table(tmp_path, [PAIRS[0], row], target_column="annotation")
 
 
 def test_a_missing_column(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"train\.tsv: .*hangul"):
-        prepare_table(tmp_path, NAMES, target_column="hangul")
+        prepare_table(tmp_path, PAIRS, target_column="hangul")
 
 
 def test_long_pairs_are_left_out_of_training(prepared: Prepared, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_batches_hold_sources_and_targets(prepared: Prepared, tmp_path: Path) ->
             (first, after), (second, after_second) = texts
             assert after == after_second == ""
             seen[first.replace("▁", " ")] = second.replace("▁", " ")
-    assert seen == dict(NAMES)
+    assert seen == dict(PAIRS)
 
 
 def test_the_best_model_is_that_of_the_best_texts(prepared: Prepared, tmp_path: Path) -> None:
@@ -114,11 +114,11 @@ def test_the_best_model_is_that_of_the_best_texts(prepared: Prepared, tmp_path: 
 def test_metrics_are_those_of_the_predictions(run: TaskRun, prepared: Prepared) -> None:
     task = Seq2SeqTask(run.settings, prepared, run.folder, run.device)
     metrics = task.evaluate(run.model, "valid")
-    predictions = [row["prediction"] for row in run.predict([source for source, _ in NAMES])]
-    assert predictions == [target for _, target in NAMES]
+    predictions = [row["prediction"] for row in run.predict([source for source, _ in PAIRS])]
+    assert predictions == [target for _, target in PAIRS]
     assert (metrics["exact_match"], metrics["cer"], metrics["chrf"]) == (1.0, 0.0, 100.0)
     assert metrics["num_examples"] == 10
-    assert metrics["num_tokens"] == sum(len(target) + 1 for _, target in NAMES)
+    assert metrics["num_tokens"] == sum(len(target) + 1 for _, target in PAIRS)
     assert metrics["perplexity"] == pytest.approx(math.exp(metrics["loss"]))
 
 

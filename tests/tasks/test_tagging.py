@@ -114,9 +114,7 @@ def settings_of(
 ) -> TrainSettings:
     config = TaggingConfig(name="tagging", labels=labels, **task)
     model = LSTMConfig(name="lstm", embedding_dim=16, hidden_dim=16, num_layers=1)
-    return make_settings(
-        prepared, {"epochs": epochs}, model=model, task=config, objective="valid.f1"
-    )
+    return make_settings(prepared, {"epochs": epochs}, model=model, task=config)
 
 
 def learn(

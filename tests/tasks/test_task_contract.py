@@ -3,109 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_runs import assert_equal, break_off, comparable, finish, make_settings, resume, stop_after
+from task_cases import TASKS, TaskCase, settings_of
+from tiny_runs import assert_equal, break_off, comparable, finish, resume, stop_after
 from tiny_runs import start as start_run
 
 from korlm.config import (
     ClassificationConfig,
-    CorpusConfig,
     GRUConfig,
-    LSTMConfig,
     Pooling,
     RNNConfig,
-    Seq2SeqConfig,
-    TokenizerConfig,
-    TrainSettings,
-    VocabConfig,
 )
 from korlm.dataset.example_batches import pad
-from korlm.dataset.prepare import prepare
-from korlm.dataset.prepared import Prepared
 from korlm.prediction.task_run import load_task_run
-
-REVIEWS = [
-    *(("좋다", "긍정"), ("정말 좋다", "긍정"), ("참 재미있는 영화다", "긍정"), ("또 보자", "긍정")),
-    *(("싫다", "부정"), ("정말 싫다", "부정"), ("참 지루한 영화다", "부정"), ("졸리다", "부정")),
-    *(("그저 그렇다", "보통"), ("보통이다", "보통")),
-]
-
-
-NAMES = [
-    *(("rome", "로마"), ("oslo", "오슬로"), ("bern", "베른"), ("nice", "니스"), ("kiev", "키예프")),
-    *(
-        ("lima", "리마"),
-        ("la paz", "라 파스"),
-        ("suva", "수바"),
-        ("bath", "바스"),
-        ("turin", "토리노"),
-    ),
-]
-
-
-def prepare_table(folder: Path, rows: list[tuple[str, str]], **columns: str) -> Prepared:
-    """Prepare a table whose rows are train, valid and test."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = "".join(f"{text}\t{annotation}\n" for text, annotation in rows)
-    files = {}
-    for split in ("train", "valid", "test"):
-        path = folder / f"{split}.tsv"
-        path.write_text(f"text\tannotation\n{lines}", encoding="utf-8")
-        files[split] = [str(path)]
-    corpus = CorpusConfig(name="tiny", **files, **columns)
-    return prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), folder)
-
-
-@dataclasses.dataclass
-class TaskCase:
-    """A task with ten examples that it can learn by heart."""
-
-    prepare: Callable[[Path], Prepared]
-    config: Any
-    texts: list[str]
-    is_learned: Callable[[dict[str, float]], bool]
-    units: int = 16
-
-
-TASKS = {
-    "classification": TaskCase(
-        lambda folder: prepare_table(folder, REVIEWS, label_column="annotation"),
-        ClassificationConfig(name="classification"),
-        [text for text, _ in REVIEWS],
-        lambda metrics: metrics["accuracy"] == 1.0,
-    ),
-    "seq2seq": TaskCase(
-        lambda folder: prepare_table(folder, NAMES, target_column="annotation"),
-        Seq2SeqConfig(name="seq2seq"),
-        [source for source, _ in NAMES],
-        lambda metrics: metrics["exact_match"] == 1.0 and metrics["cer"] == 0.0,
-        units=32,
-    ),
-    "seq2seq_sampled": TaskCase(  # no step reads the given tokens alone, and each reads the last
-        lambda folder: prepare_table(folder, NAMES, target_column="annotation"),
-        Seq2SeqConfig(name="seq2seq", teacher_forcing=0.8, input_feeding=True, num_beams=2),
-        [source for source, _ in NAMES],
-        lambda metrics: metrics["exact_match"] == 1.0,
-        units=32,
-    ),
-}
 
 
 @pytest.fixture(params=TASKS)
 def case(request: pytest.FixtureRequest) -> TaskCase:
     return TASKS[request.param]
-
-
-def settings_of(case: TaskCase, prepared: Prepared, epochs: int, **parts: Any) -> TrainSettings:
-    """Small settings of a task."""
-    model = LSTMConfig(name="lstm", embedding_dim=case.units, hidden_dim=case.units, num_layers=1)
-    parts = {"model": model, "task": case.config} | parts
-    return make_settings(prepared, {"epochs": epochs}, **parts)
 
 
 def test_ten_examples_are_learned_and_predicted(case: TaskCase, tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def _texts(
 
 
 def _scalar(location: str, record: Any, parents: list[str], setting: str, key: str) -> str:
-    """Return the string, number or truth value of a record under a key, as text.
+    """Return the string, number, truth value or list of a record under a key, as text.
 
     The key may begin at the record or at the whole file.
     """
@@ -178,6 +178,8 @@ def _scalar(location: str, record: Any, parents: list[str], setting: str, key: s
     if len(values) == 1 and isinstance(values[0], bool):
         if is_label:
             return str(values[0]).lower()
+    elif len(values) == 1 and is_label and isinstance(values[0], list):  # of spans
+        return json.dumps(values[0], ensure_ascii=False)
     elif len(values) == 1 and isinstance(values[0], str | int):
         return replace_lone_surrogates(str(values[0]))
     actual = _describe(values[0]) if len(values) == 1 else f"{len(values)} values"

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from korlm.config import Context, ScoreUnit
+from korlm.config import ScoreContext, ScoreUnit
 from korlm.dataset.vocab import EOS
 from korlm.evaluation.surprisal.scorer import SurprisalScorer
 from korlm.evaluation.surprisal.tables import rows_of
@@ -20,7 +20,7 @@ from korlm.runs.trained_run import TrainedRun
 Json = dict[str, Any]
 
 
-class Engine:
+class ServedModel:
     """Answers the requests of the JSON interface; a context manager.
 
     Args:
@@ -33,7 +33,7 @@ class Engine:
         self._generator = Generator(run, device)
         self._encoder = self._generator.completer.encoder
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> ServedModel:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -69,7 +69,7 @@ class Engine:
 
     def surprisal(self, text: str) -> Json:
         """Return the surprisal in bits of each morpheme of a text, which is one document."""
-        scorer = SurprisalScorer(self._encoder.model, self._run.start_id, Context.document)
+        scorer = SurprisalScorer(self._encoder.model, self._run.start_id, ScoreContext.document)
         encoded = self._encoder.text_encoder.read_texts(text.split("\n"))
         tables = [rows_of(costs, ScoreUnit.morph) for costs in scorer.score([encoded])]
         rows = [row for table in tables for row in table.to_pylist()]
