@@ -54,7 +54,7 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
     stem = (
         Path(outputs) / "runs" / (f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + f"_{name}" * bool(name))
     )
-    return _create(stem)
+    return create_folder(stem)
 
 
 class Refused(BaseException):
@@ -112,10 +112,10 @@ def evaluation_dir(run: Any, outputs: str, output: str | None = None) -> str:
     is_one = len(folders) == 1
     parent = folders[0] if is_one else Path(outputs)
     stem = parent / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    return _create(stem, "output=FOLDER" if is_one else "outputs=FOLDER")
+    return create_folder(stem, "output=FOLDER" if is_one else "outputs=FOLDER")
 
 
-def _create(stem: Path, key: str = "outputs=FOLDER") -> str:
+def create_folder(stem: Path, key: str = "outputs=FOLDER") -> str:
     """Create a new folder and return its path; see ``remove_unused``."""
     folder = new_folder(stem, key)
     _created.append(Path(folder))

@@ -17,6 +17,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from korlm.cli.arguments import key_of
+from korlm.cli.output_dirs import create_folder
 from korlm.config.keys import rename_override
 from korlm.config.stored import check_override, read_yaml
 from korlm.runs.directories import is_finished
@@ -100,7 +101,7 @@ def remove_incomplete_jobs(sweep: Path) -> None:
 
 def sweep_dir(outputs: str, resume: str | None) -> str:
     """Return the folder of a sweep: a new one, or the one to resume."""
-    return resume or new_folder(Path(outputs, "sweeps", f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
+    return resume or create_folder(Path(outputs, "sweeps", f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
 
 
 def job_name(number: int, overrides: Sequence[str], swept: Collection[str]) -> str:

@@ -21,8 +21,8 @@ CHOICES = sorted(
 )
 NEEDS = {("corpus", "nsmc"): ["corpus.path=folder"]}
 OWN_TEXT = {
-    *(("corpus", "text"), ("corpus", "tsv")),
-    *(("experiment", "ner"), ("experiment", "pos"), ("experiment", "sentiment")),
+    *(("corpus", name) for name in ("text", "tsv")),
+    *(("experiment", name) for name in ("sentiment", "pos", "ner")),
 }
 
 

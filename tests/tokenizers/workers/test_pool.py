@@ -557,6 +557,19 @@ def test_hostile_lines(java: TokenizerPool) -> None:
 
 
 @pytest.mark.jvm
+def test_a_worker_of_kkma_that_is_killed_loses_nothing(java: TokenizerPool) -> None:
+    plain = map_one(java, SENTENCES)
+    running = java.map([[*SENTENCES, str(number)] for number in range(12)])
+    results = [timeless(next(running)) for _ in range(3)]
+    (killed,) = pids(java)
+    os.kill(killed, getattr(signal, "SIGKILL", signal.SIGTERM))
+    results += map(timeless, running)
+    assert [result[:4] for result in results] == [plain] * 12
+    assert [result[4].morphs for result in results] == [[str(number)] for number in range(12)]
+    assert pids(java) != [killed] and not is_alive(killed)
+
+
+@pytest.mark.jvm
 def test_a_line_on_which_kkma_hangs(java: TokenizerPool) -> None:
     plain = map_one(java, SENTENCES)
     hanging = "아" * 20  # by itself it would take hours
