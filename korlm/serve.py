@@ -23,14 +23,17 @@ def main(settings: ServeSettings) -> None:
     with require_extra("fastapi", "uvicorn"):
         from korlm.serving.app import LOOPBACK, build_app
         from korlm.serving.connections import build_server
-        from korlm.serving.engine import Engine
+        from korlm.serving.engine import Engine, TaskEngine
+    from korlm.prediction.task_run import TaskRun, load
     from korlm.runs.device import inference_device
-    from korlm.runs.trained_run import load_run
 
     with contextlib.ExitStack() as stack:
         server_socket = stack.enter_context(_listen(settings))
-        run = load_run(Path(settings.run))
-        engine = stack.enter_context(Engine(run, inference_device(settings)))
+        run, device = load(Path(settings.run)), inference_device(settings)
+        engine: Engine | TaskEngine = (
+            TaskEngine(run, device) if isinstance(run, TaskRun) else Engine(run, device)
+        )
+        stack.enter_context(engine)
         engine.warm_up()
         gc.freeze()  # else the garbage collector scans the vocabulary during a request
         app = build_app(engine, settings)
