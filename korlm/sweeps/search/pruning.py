@@ -55,8 +55,8 @@ class PruningCallback:
         trial = storage.get_trial(self.trial_id)
         if progress < 1 and self.study.pruner.prune(self.study, trial):
             reason = (
-                f"pruned at step {step}, {progress:.0%} of its training: valid.{key} {metrics[key]:.4g}, "
-                "worse than the median of the trials before it"
+                f"pruned at step {step}, {progress:.0%} of its training: valid.{key} "
+                f"{metrics[key]:.4g}, worse than the median of the trials before it"
             )
             self.record_reason(reason)
             raise Pruned(reason)
