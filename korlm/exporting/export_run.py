@@ -181,10 +181,14 @@ def _megabytes(path: Path) -> float:
 
 
 def export_table(figures: Figures) -> str:
-    """Format the measurements as a text table, a row per model."""
-    columns = {"size_mb": ".1f", "step_ms": ".3f", "max_abs_diff": ".1e", "perplexity": ".2f"}
+    """Format the measurements as a text table, a row per model, without empty columns."""
+    models = figures["models"]
+    kinds = {"size_mb": ".1f", "step_ms": ".3f", "max_abs_diff": ".1e", "perplexity": ".2f"}
+    columns = {
+        key: kind for key, kind in kinds.items() if any(key in row for row in models.values())
+    }
     lines = [f"{'':16}" + "".join(f"{name:>14}" for name in columns)]
-    for name, row in figures["models"].items():
+    for name, row in models.items():
         cells = (format(row[key], kind) if key in row else "-" for key, kind in columns.items())
         lines.append(f"{name:16}" + "".join(f"{cell:>14}" for cell in cells))
     return "\n".join(lines)

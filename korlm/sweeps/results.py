@@ -26,7 +26,7 @@ Figure = tuple[str, ...]
 FIGURES: dict[str, Figure] = {
     **{
         f"{split}_{key}": ("metrics.json", split, key)
-        for key in ("accuracy", "macro_f1", "f1", "exact_match", "cer", "chrf", "bleu")
+        for key in ("f1", "accuracy", "macro_f1", "exact_match", "cer", "chrf", "bleu")
         for split in ("valid", "test")
     },
     "valid_perplexity": ("metrics.json", "valid", "perplexity"),
