@@ -8,6 +8,7 @@ import sys
 
 from korlm._version import __version__
 from korlm.config import registry
+from korlm.utils.errors import not_a_choice
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
         del sys.argv[1]
         runpy.run_module(f"korlm.{name}", run_name="__main__", alter_sys=True)
     else:
-        sys.exit(f"korlm: {name}: no such command; must be one of {', '.join(commands)}")
+        sys.exit("korlm: " + not_a_choice(f"command {name}", name, commands))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from korlm.cli.output_dirs import output_dir
 from korlm.config import CacheConfig, DynamicConfig, EvaluateSettings
-from korlm.config.paths import run_directory
 from korlm.runs.directories import run_folders
 from korlm.sweeps.command import stage
 from korlm.utils.errors import ConfigError
@@ -37,7 +36,7 @@ def main(settings: EvaluateSettings) -> None:
     from korlm.evaluation.evaluate import compare
     from korlm.evaluation.output.tsv import write_breakdowns
     from korlm.runs.trained_run import load_run, short_names
-    from korlm.utils.io.atomic_files import write_figures
+    from korlm.utils.io.atomic_files import write_json
 
     folders = run_folders(settings.run)
     if _evaluate_tasks(settings, folders):
@@ -55,7 +54,7 @@ def main(settings: EvaluateSettings) -> None:
 
         for text, result_rows in results.items():
             draw_breakdown(folder / f"breakdown_{text}.png", text, result_rows, metrics[text])
-    write_figures(folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", metrics)
     logger.info("%s: %s", folder, ", ".join(sorted(p.name for p in folder.glob("*.[jtp][sn]*"))))
 
 
@@ -67,7 +66,7 @@ def _evaluate_tasks(settings: EvaluateSettings, folders: list[Path]) -> bool:
     from korlm.prediction.task_run import load_task_run
     from korlm.runs.device import inference_device
     from korlm.runs.trained_run import own_corpus, short_names
-    from korlm.utils.io.atomic_files import write_figures
+    from korlm.utils.io.atomic_files import write_json
 
     first = load_task_run(folders[0])
     if first.settings.task.name == LANGUAGE_MODELING:
@@ -91,7 +90,7 @@ def _evaluate_tasks(settings: EvaluateSettings, folders: list[Path]) -> bool:
     for split, rows in results.items():
         logger.info("%s:\n%s", split, table_of(rows))
     folder = output_dir()
-    write_figures(folder / "metrics.json", results)
+    write_json(folder / "metrics.json", results)
     logger.info("%s: metrics.json", folder)
     return True
 
@@ -101,18 +100,13 @@ def _modes(settings: EvaluateSettings, runs: Runs) -> EvaluationModes:
     from korlm.evaluation.evaluate import EvaluationModes
     from korlm.evaluation.modes import RESERVED_NAMES
     from korlm.runs.device import inference_device
-    from korlm.runs.trained_run import check_same_vocab, load_run
+    from korlm.runs.trained_run import check_same_vocab, load_mixed_runs
 
     others: Runs = {}
-    folders = [*([settings.ngram] if settings.ngram else []), *settings.mix]
-    paths = [run_directory(Path(folder)).resolve() for folder in folders]
-    for folder, path in zip(folders, paths, strict=True):
-        if paths.count(path) > 1:
-            raise ConfigError(f"mix={folder}: the run is given twice; leave one out")
-        other = load_run(Path(folder))
+    for folder, other in load_mixed_runs(settings.ngram, settings.mix).items():
         for run in runs.values():
             check_same_vocab(f"run={run.folder}", run.vocab, f"run {folder}", other.vocab)
-        name = "ngram" if folder == settings.ngram else path.name
+        name = "ngram" if folder == settings.ngram else other.folder.resolve().name
         name = folder if name in {*others, *RESERVED_NAMES, *runs} else name
         others[name] = other
     adapt = len(runs) == 1 if settings.adapt is None else settings.adapt

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from korlm.config import RescoreSettings
-from korlm.config.paths import run_directory
 from korlm.sweeps.command import stage
-from korlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from korlm.rescoring.formats.reader import ReadOptions
@@ -94,15 +92,10 @@ def _references(settings: RescoreSettings, utterances: set[str]) -> dict[str, st
 
 def _runs(settings: RescoreSettings) -> list[TrainedRun]:
     """Return the run and those that it is mixed with."""
-    from korlm.runs.trained_run import load_run
+    from korlm.runs.trained_run import load_mixed_runs, load_run
 
-    others = [*([settings.ngram] if settings.ngram else []), *settings.mix]
-    folders = [settings.run, *others]
-    paths = [run_directory(Path(folder)).resolve() for folder in folders]
-    for folder, path in zip(others, paths[1:], strict=True):
-        if paths.count(path) > 1:
-            raise ConfigError(f"mix={folder}: the run is given twice; leave one out")
-    return [load_run(Path(folder)) for folder in folders]
+    others = load_mixed_runs(settings.ngram, settings.mix, [settings.run])
+    return [load_run(Path(settings.run)), *others.values()]
 
 
 def _is_linear(settings: RescoreSettings, runs: list[TrainedRun]) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm.config import Context, ScoreSettings, ScoreUnit
+from korlm.config import ScoreContext, ScoreSettings, ScoreUnit
+from korlm.config.keys import REMOVED_IN
 from korlm.sweeps.command import stage
 from korlm.utils.errors import CorpusError, OutputError
 
@@ -68,9 +70,11 @@ def surprisals(
     run: TrainedRun,
     texts: str | Sequence[str],
     unit: ScoreUnit | str = ScoreUnit.morph,
-    context: Context | str = Context.line,
+    context: ScoreContext | str = ScoreContext.line,
     entropy: bool = True,
     reader: TextEncoder | None = None,
+    *,
+    level: ScoreUnit | str | None = None,
 ) -> pa.Table:
     """Return the surprisal of every morph, eojeol or sentence of a few lines, in bits.
 
@@ -87,6 +91,7 @@ def surprisals(
         context: what a token is predicted from: line, document or carried.
         entropy: also compute the entropy of each prediction.
         reader: ``run.reader()``; reuse one for several calls, so that Kkma starts once.
+        level: the old name of ``unit``, until korlm 0.3.
 
     Returns:
         The columns that ``python -m korlm.score`` writes. ``to_pandas()`` needs the package pandas.
@@ -98,7 +103,13 @@ def surprisals(
     from korlm.evaluation.surprisal.scorer import SurprisalScorer
     from korlm.evaluation.surprisal.tables import rows_of, schema_of
 
-    unit = ScoreUnit(unit)
+    if level is not None:
+        warnings.warn(
+            f"surprisals(level=...) is now unit=...; the old name works until korlm {REMOVED_IN}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    unit = ScoreUnit(unit if level is None else level)
     if isinstance(texts, str):
         texts = [texts]
     if texts is None:
@@ -106,7 +117,7 @@ def surprisals(
     if reader is None:
         with run.reader() as reader:
             return surprisals(run, texts, unit, context, entropy, reader)
-    scorer = SurprisalScorer(run.model, run.start_id, Context(context), entropy)
+    scorer = SurprisalScorer(run.model, run.start_id, ScoreContext(context), entropy)
     tables = [rows_of(batch, unit) for batch in scorer.score([reader.read_texts(texts)])]
     return schema_of(unit, entropy).empty_table() if not tables else tables[0]
 

@@ -23,15 +23,15 @@ def main(settings: ServeSettings) -> None:
     with require_extra("fastapi", "uvicorn"):
         from korlm.serving.app import LOOPBACK, build_app
         from korlm.serving.connections import build_server
-        from korlm.serving.engine import Engine, TaskEngine
+        from korlm.serving.served_model import ServedModel, ServedTask
     from korlm.prediction.task_run import TaskRun, load
     from korlm.runs.device import inference_device
 
     with contextlib.ExitStack() as stack:
         server_socket = stack.enter_context(_listen(settings))
         run, device = load(Path(settings.run)), inference_device(settings)
-        engine: Engine | TaskEngine = (
-            TaskEngine(run, device) if isinstance(run, TaskRun) else Engine(run, device)
+        engine: ServedModel | ServedTask = (
+            ServedTask(run, device) if isinstance(run, TaskRun) else ServedModel(run, device)
         )
         stack.enter_context(engine)
         engine.warm_up()

@@ -13,13 +13,12 @@ from korlm.cli.output_dirs import is_sweep, output_dir
 from korlm.config import TrainSettings
 from korlm.config.objective import cost
 from korlm.config.serialization import settings_from_plain
-from korlm.config.stored import read_json
 from korlm.runs.directories import is_finished, resumed_checkpoint
 from korlm.sweeps.command import pruning_callback, stage
 from korlm.sweeps.folder import is_inside
-from korlm.sweeps.results import damaged_figures
+from korlm.sweeps.results import finished_objective
 from korlm.utils import dist_env
-from korlm.utils.errors import CheckpointError, ConfigError, enough_memory
+from korlm.utils.errors import ConfigError, enough_memory
 
 if TYPE_CHECKING:
     from korlm.dataset.prepared import Prepared
@@ -36,7 +35,7 @@ def main(settings: TrainSettings) -> float:
     if is_sweep():
         if is_finished(run_dir):
             logger.info("%s: finished before", run_dir)
-            return _finished_objective(objective, run_dir / "metrics.json")
+            return finished_objective(objective, run_dir)
         is_interrupted = (run_dir / "checkpoints" / "last.pt").is_file()
         settings = dataclasses.replace(settings, resume=str(run_dir) if is_interrupted else None)
     if settings.resume:
@@ -46,7 +45,7 @@ def main(settings: TrainSettings) -> float:
         from korlm.tasks.pretrained import with_shapes_of
 
         settings, vocab = with_shapes_of(settings, cli.command_overrides())
-    env = dist_env.place()
+    env = dist_env.current_rank()
     if settings.batches.batch_size % env.size:
         raise ConfigError(
             f"batches.batch_size={settings.batches.batch_size}: must be a multiple of {env.size}, "
@@ -78,25 +77,8 @@ def main(settings: TrainSettings) -> float:
     with group, pruning_callback(objective) as pruning, memory:
         callbacks = () if pruning is None else (pruning,)
         session = build_session(settings, prepared, run_dir, resumed, group, callbacks)
-        return _objective(objective, session.fit())
-
-
-def _finished_objective(name: str, path: Path) -> float:
-    """Return the objective of a job that is finished.
-
-    Raises:
-        CheckpointError: its metrics.json is damaged.
-    """
-    try:
-        return _objective(name, read_json(path))
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(damaged_figures(path, error)) from error
-
-
-def _objective(name: str, splits: dict[str, dict[str, float]]) -> float:
-    """Return the value that a sweeper minimizes."""
-    split, _, key = name.partition(".")
-    return cost(name, splits[split][key])
+        split, _, key = objective.partition(".")
+        return cost(objective, session.fit()[split][key])
 
 
 def _wait_for_main_process(group: ProcessGroup) -> tuple[Path, Prepared]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -45,28 +46,21 @@ _HYDRA_FLAGS = {
     *("--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
 }
 
-
 _FOLDER_FLAGS = {"--config-path", "-cp", "--config-dir", "-cd"}
-
 
 _VALUE_FLAGS = {
     *_FOLDER_FLAGS,
     *("--config-name", "-cn", "--cfg", "-c", "--package", "-p", "--experimental-rerun"),
 }
 
-
 IMPORTS = "imports"
 
-
 _PRINTS, _PRINTABLE = ("--cfg", "-c"), ("job", "hydra", "all")
-
 
 # Paths of a sweep as a whole: commas in their values are part of the path.
 _SWEEP_PATHS = {"outputs", "resume", "hydra.run.dir", "hydra.sweep.dir"}
 
-
 _KEY = re.compile(r"(\+{0,2}|~)[\w$][\w$./@:-]*")
-
 
 _PRINTING_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}
 
@@ -145,6 +139,20 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
         if word in _VALUE_FLAGS and (value := next(words, None)) is not None:
             flags.append(value)
     return flags + settings
+
+
+def config_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the flags that choose other YAML files, for the jobs of a sweep.
+
+    >>> config_flags(["-m", "--config-dir", "mine", "-cn=other", "seed=1,2"])
+    ['--config-dir', 'mine', '-cn=other']
+    """
+    chosen = {*_FOLDER_FLAGS, "--config-name", "-cn"}
+    flags: list[str] = []
+    for before, word in itertools.pairwise(["", *arguments]):
+        if word.partition("=")[0] in chosen or before in chosen:
+            flags.append(word)
+    return flags
 
 
 def typed_imports(arguments: Sequence[str]) -> list[str]:
@@ -245,7 +253,7 @@ def check_arguments(command: str, words: Sequence[str]) -> None:
         before = word
     if before in _VALUE_FLAGS:
         raise ConfigError(f"{before}: its value is missing")
-    is_alone, is_sweep = dist_env.place().is_alone, is_multirun(words)
+    is_alone, is_sweep = dist_env.current_rank().is_alone, is_multirun(words)
     if command != "train" and not is_alone:
         raise ConfigError(f"korlm.{command} runs in one process: start it without torchrun")
     if is_sweep and not is_alone:

@@ -7,7 +7,6 @@ the settings are checked, no heavy package (torch, konlpy, tensorboard) is impor
 from __future__ import annotations
 
 import contextlib
-import enum
 import functools
 import logging
 import os
@@ -42,7 +41,13 @@ from korlm.cli.arguments import (
 )
 from korlm.cli.config_source import register_config_source
 from korlm.cli.help import help_text
-from korlm.cli.output_dirs import Refused, RunFolder, output_dir, register_resolvers
+from korlm.cli.output_dirs import (
+    Refused,
+    RunFolder,
+    output_dir,
+    register_resolvers,
+    remove_unused,
+)
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error
 from korlm.config.keys import HYDRA_PATHS, conf_dir, path_keys, rename_override
@@ -54,20 +59,13 @@ from korlm.utils.signals import signals_as_keyboard_interrupt
 
 logger = logging.getLogger(__name__)
 
-
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-
 
 SPIN_COUNT = "3000"  # of libgomp, tens of microseconds
 
-
 WRONG_SETTINGS = (KorlmError, HydraException, OmegaConfBaseException)
 
-
 VERSION_BASE = "1.3"  # of Hydra
-
-
-TASKS: dict[str, Callable[[DictConfig], Any]] = {}  # command -> function that runs one job
 
 
 def command_overrides() -> list[str]:
@@ -78,14 +76,14 @@ def command_overrides() -> list[str]:
 def _stop(message: str, code: int) -> NoReturn:
     with contextlib.suppress(OSError):  # a pipe or a terminal that is closed
         sys.stdout.flush()
-    line, place = f"korlm: {message}\n", dist_env.place()
-    if place.is_alone:
+    line, rank = f"korlm: {message}\n", dist_env.current_rank()
+    if rank.is_alone:
         with contextlib.suppress(OSError):
             sys.stderr.write(line)
     else:
         from korlm.utils.distributed import report_error_once
 
-        report_error_once(place, line)
+        report_error_once(rank, line)
     raise SystemExit(code)
 
 
@@ -176,7 +174,7 @@ class SingleRun:
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, Interrupted):
                 _stop(str(error), 130)
-            if dist_env.place().is_main_process:
+            if dist_env.current_rank().is_main_process:
                 _remove_empty_run_dir(output_dir())
             if isinstance(error, KeyboardInterrupt):
                 _stop("interrupted", 130)
@@ -208,22 +206,26 @@ def _settings_of(tree: DictConfig, command: str) -> Any:
             f"imports=[{','.join(missing)}]: must be typed on the command line, since modules are "
             "imported before any settings are read"
         )
-    if dist_env.place().is_main_process:
+    if dist_env.current_rank().is_main_process:
         _warn_without_effect(settings)
     return settings
 
 
 def _warn_without_effect(settings: config.Group) -> None:
-    """Log a warning for each setting on the command line that has no effect."""
-    typed = {key_of(override) for override in command_overrides()}
-    groups = {f"{key}.": value for key, value in vars(settings).items()}
-    for prefix, group in {"": settings, **groups}.items():
-        if isinstance(group, config.Group):
-            for key, reason in group.without_effect().items():
-                if prefix + key in typed:
-                    value = getattr(group, key)
-                    shown = value.value if isinstance(value, enum.Enum) else value
-                    logger.warning("%s%s=%s has no effect: %s", prefix, key, shown, reason)
+    """Log a warning about the settings on the command line that have no effect, by reason."""
+    reasons = settings.without_effect()
+    for group, value in vars(settings).items():
+        if isinstance(value, config.Group):
+            inner = value.without_effect()
+            reasons = {f"{group}.{key}": reason for key, reason in inner.items()} | reasons
+    ignored: dict[str, list[str]] = {}
+    for override in command_overrides():
+        key = key_of(override)
+        if reason := reasons.get(key) or reasons.get(key.split(".")[0]):
+            ignored.setdefault(reason, []).append(override.lstrip("+"))
+    for reason, overrides in ignored.items():
+        verb = "has" if len(overrides) == 1 else "have"
+        logger.warning("%s %s no effect: %s", ", ".join(overrides), verb, reason)
 
 
 def stage(
@@ -245,13 +247,11 @@ def stage(
 
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         def task(tree: DictConfig) -> Any:
-            if not dist_env.place().is_main_process:  # one log, and no file of its own
+            if not dist_env.current_rank().is_main_process:  # one log, and no file of its own
                 logging.getLogger().setLevel(logging.WARNING)
                 logging.getLogger().handlers[:] = [logging.StreamHandler()]
             with runner.job():
                 return function(_settings_of(tree, config_name))
-
-        TASKS[config_name] = task
 
         def command() -> None:
             _run(config_name, task, literal, renamed or {}, runner)
@@ -318,6 +318,7 @@ def _run(
                 main(run_job)()
             finally:
                 folder = runner.finish()
+                remove_unused()
     except Exception as error:
         # Before the first job, every exception is an error in the settings.
         if show_traceback or ((has_started or folder) and not isinstance(error, WRONG_SETTINGS)):

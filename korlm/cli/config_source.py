@@ -1,4 +1,4 @@
-"""Hydra's source of YAML files, extended to accept old names of settings."""
+"""Hydra's source of YAML files, which also accepts old names of settings and ``~`` in paths."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
-from korlm.config.keys import rename_tree
+from korlm.config.keys import expand_tree, rename_tree
 
 
 def register_config_source(command: str) -> None:
-    """Make Hydra accept old names in YAML files.
+    """Make Hydra accept old names and ``~`` in YAML files.
 
     Args:
         command: the command whose files are read next.
     """
 
-    class RenamingConfigSource(FileConfigSource):
-        """Hydra's source of YAML files, with old names replaced by current ones."""
+    class KorlmConfigSource(FileConfigSource):
+        """Hydra's source of YAML files, with current names of settings and expanded paths."""
 
         def load_config(self, config_path: str) -> ConfigResult:
             result = super().load_config(config_path)
@@ -28,10 +28,11 @@ def register_config_source(command: str) -> None:
                 prefix = "" if package in ("", "_global_") else package.replace("/", ".") + "."
                 plain = OmegaConf.to_container(result.config)
                 assert isinstance(plain, dict)
-                renamed = rename_tree(plain, command, prefix, warn=True)
-                if renamed != plain:
-                    result.config = OmegaConf.create(renamed)
+                current = rename_tree(plain, command, prefix, warn=True)
+                current = expand_tree(current, command, prefix)
+                if current != plain:
+                    result.config = OmegaConf.create(current)
             return result
 
     Plugins.instance()  # registers Hydra's own source, which is replaced here
-    SourcesRegistry.instance().types["file"] = RenamingConfigSource
+    SourcesRegistry.instance().types["file"] = KorlmConfigSource

@@ -16,7 +16,7 @@ from korlm import config
 from korlm.config import registry
 from korlm.config.keys import conf_dir
 from korlm.config.validation import MISSING, setting_of
-from korlm.utils.errors import ConfigError
+from korlm.utils.errors import ConfigError, not_a_choice
 
 _KEY_WIDTH = 34
 _FOOTER = """\
@@ -118,7 +118,7 @@ class _Settings:
         for folder in self._folders:
             if (path := folder / group / f"{name}.yaml").is_file():
                 return path
-        raise ConfigError(f"{group}={name}: must be one of {', '.join(self.names(group))}")
+        raise ConfigError(not_a_choice(f"{group}={name}", name, self.names(group)))
 
     def _load(self, group: str, name: str, schemas: _Schemas) -> tuple[type[Any], dict[str, Any]]:
         if name in schemas:

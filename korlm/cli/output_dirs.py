@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -9,12 +10,11 @@ from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm.config.objective import default_objective
-from korlm.config.paths import expand_home, run_directory
+from korlm.config.paths import run_directory
 from korlm.runs.directories import holds_run, is_finished, resumed_checkpoint, run_folders
 from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError, output_errors
@@ -22,10 +22,17 @@ from korlm.utils.io.atomic_files import new_folder
 
 SWEEP_COMMAND = ("python", "-m", "korlm.train", "-m")
 
+_created: list[Path] = []  # by the resolvers
 
-def is_sweep() -> bool:
-    """Return whether this job is part of a sweep (-m)."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+def is_sweep(tree: DictConfig | None = None) -> bool:
+    """Return whether this job is part of a sweep: Hydra, or a launcher, has given it a number.
+
+    Args:
+        tree: settings of the job; None: those that Hydra has set.
+    """
+    job = HydraConfig.get().job if tree is None else tree.hydra.job
+    return not OmegaConf.is_missing(job, "num")
 
 
 def output_dir() -> Path:
@@ -40,15 +47,14 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
         if (Path(resume) / "multirun.yaml").is_file():
             hint = f"it is a sweep: {shlex.join([*SWEEP_COMMAND, f'resume={resume}'])}"
         raise ConfigError(f"resume={resume}: it has no checkpoints/last.pt; {hint}")
-    if not dist_env.place().is_main_process:
+    if not dist_env.current_rank().is_main_process:
         return "."  # writes nothing; the main process broadcasts the run directory
     if resume:
         return str(resumed_checkpoint(resume).parent.parent)
-    outputs = expand_home(outputs, "outputs")
     stem = (
         Path(outputs) / "runs" / (f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + f"_{name}" * bool(name))
     )
-    return new_folder(stem)
+    return create_folder(stem)
 
 
 class Refused(BaseException):
@@ -65,15 +71,17 @@ class RunFolder(Callback):
     had_files: ClassVar[bool] = False
 
     def on_run_start(self, config: DictConfig, **others: Any) -> None:
-        """Refuse a folder that holds a run, unless this run is resumed."""
+        """Refuse a folder that holds a run, unless this run or a job of a sweep is resumed."""
         RunFolder.had_files = False
         try:
             folder = Path(str(config.hydra.run.dir))
         except OmegaConfBaseException:  # Hydra raises and prints the same error next
             return
         resume = config.get("resume")
-        same = resume and folder.resolve() == run_directory(Path(resume)).resolve()
-        if not same and dist_env.place().is_main_process and holds_run(folder):
+        same = is_sweep(config) or (
+            resume and folder.resolve() == run_directory(Path(resume)).resolve()
+        )
+        if not same and dist_env.current_rank().is_main_process and holds_run(folder):
             raise Refused(
                 f"hydra.run.dir={folder}: already holds a run: resume={folder} resumes it, or give "
                 "another folder"
@@ -95,16 +103,35 @@ def evaluation_dir(run: Any, outputs: str, output: str | None = None) -> str:
     """
     folders = run_folders(run)
     if output is not None:
-        named = Path(expand_home(output, "output"))
+        named = Path(output)
         with output_errors(named, "output=FOLDER"):
             named.mkdir(parents=True, exist_ok=True)
             if any(named.iterdir()):
                 raise ConfigError(f"output={output}: is not empty; give the name of a new folder")
         return str(named)
     is_one = len(folders) == 1
-    parent = folders[0] if is_one else Path(expand_home(outputs, "outputs"))
+    parent = folders[0] if is_one else Path(outputs)
     stem = parent / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    return new_folder(stem, "output=FOLDER" if is_one else "outputs=FOLDER")
+    return create_folder(stem, "output=FOLDER" if is_one else "outputs=FOLDER")
+
+
+def create_folder(stem: Path, key: str = "outputs=FOLDER") -> str:
+    """Create a new folder and return its path; see ``remove_unused``."""
+    folder = new_folder(stem, key)
+    _created.append(Path(folder))
+    return folder
+
+
+def remove_unused() -> None:
+    """Remove the folders of the resolvers that are empty, and their parents if these are empty.
+
+    OmegaConf calls a resolver even where a YAML file sets another value, such as hydra.run.dir.
+    """
+    for folder in _created:
+        with contextlib.suppress(OSError):
+            for path in (folder, *list(folder.parents)[:2]):
+                path.rmdir()
+    _created.clear()
 
 
 def output_subdir(folder: str) -> str | None:
@@ -114,7 +141,7 @@ def output_subdir(folder: str) -> str | None:
         folder: the directory of the run, or of a job of a sweep.
     """
     path = Path(folder)
-    if not dist_env.place().is_main_process or (is_sweep() and is_finished(path)):
+    if not dist_env.current_rank().is_main_process or (is_sweep() and is_finished(path)):
         return None
     if (path / ".hydra" / "overrides.yaml").is_file():
         return f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}"

@@ -25,11 +25,11 @@ from korlm.config.commands.rescore import *
 from korlm.config.commands.score import *
 from korlm.config.commands.serve import *
 from korlm.config.commands.train import *
-from korlm.config.data import *
-from korlm.config.model import *
-from korlm.config.sweeps import *
-from korlm.config.task import *
-from korlm.config.training import *
+from korlm.config.groups.data import *
+from korlm.config.groups.model import *
+from korlm.config.groups.sweeps import *
+from korlm.config.groups.task import *
+from korlm.config.groups.training import *
 from korlm.config.validation import *
 
 

@@ -7,11 +7,11 @@ import re
 import traceback
 
 import yaml  # used by OmegaConf
-from hydra.errors import OverrideParseException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from korlm.config.keys import all_keys
-from korlm.utils.errors import KorlmError
+from korlm.utils.errors import KorlmError, not_a_choice
 
 
 def format_config_error(error: BaseException, command: str = "train") -> str:
@@ -36,6 +36,10 @@ def format_config_error(error: BaseException, command: str = "train") -> str:
                 f"{link.override}: cannot parse this value; blanks, commas and signs need quotes "
                 "within quotes: \"name='a b'\""
             )
+        if isinstance(link, MissingConfigException) and link.missing_cfg_file and link.options:
+            group, _, name = link.missing_cfg_file.rpartition("/")
+            options = [option for option in link.options if not option.endswith("_schema")]
+            return not_a_choice(f"{group}={name}", name, options)
     texts = [str(link) for link in chain if isinstance(link, OmegaConfBaseException)]
     if texts:
         return _omegaconf_message(texts, str(error), command)

@@ -17,6 +17,7 @@ from typing import Any
 
 from korlm import config
 from korlm.config import registry
+from korlm.config.paths import expand_home
 from korlm.config.validation import path_kinds, setting_of
 from korlm.utils import dist_env
 
@@ -66,13 +67,16 @@ def all_keys(command: str) -> list[str]:
 def path_keys(command: str) -> dict[str, bool]:
     """Return the keys of a command that hold paths -> whether each holds a list."""
     keys = dict.fromkeys(HYDRA_PATHS, False)
-    for prefix, schemas in schemas_by_prefix(command).items():
+    for prefix, schemas in (schemas_by_prefix(command) | _HYDRA_SCHEMAS).items():
         for schema in schemas:
             keys |= {prefix + key: is_list for key, is_list in path_kinds(schema).items()}
     return keys
 
 
-_HYDRA_SCHEMAS: dict[str, list[type]] = {"hydra.sweeper.": [config.SearchConfig]}
+_HYDRA_SCHEMAS: dict[str, list[type]] = {
+    "hydra.sweeper.": [config.SearchConfig],
+    "hydra.launcher.": list(config.LAUNCHERS.values()),
+}
 _SEARCH_SPACE = "hydra.sweeper.params"  # its keys are settings of korlm.train
 
 _warned: set[str] = set()
@@ -99,6 +103,10 @@ def rename_override(override: str, command: str = "train", warn: bool = False) -
         command: the command whose settings are given.
         warn: whether to print one line about each old name.
     """
+    if override == "hydra/launcher=joblib":
+        if warn:
+            _warn(override, "hydra/launcher=parallel")
+        return "hydra/launcher=parallel"
     match = re.fullmatch(r"([+~]*)([\w.]+)(?:=(.*))?", override, re.DOTALL)
     if match is None or match[2] not in _renamed(command):
         return override
@@ -136,8 +144,29 @@ def rename_tree(
     return renamed
 
 
+def expand_tree(tree: Mapping[Any, Any], command: str, prefix: str = "") -> dict[Any, Any]:
+    """Return a tree of settings with ``~`` in all paths replaced by the home folder.
+
+    Args:
+        tree: the settings in a YAML file.
+        command: the command that reads it.
+        prefix: of the keys of ``tree``, such as ``corpus.`` for a file of this group.
+    """
+    paths, expanded = path_keys(command), dict(tree)
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            inner = "" if name == _SEARCH_SPACE else f"{name}."
+            expanded[key] = expand_tree(value, command, inner)
+        elif name in paths and isinstance(value, str):
+            expanded[key] = expand_home(value, name)
+        elif name in paths and isinstance(value, list):
+            expanded[key] = [expand_home(v, name) if isinstance(v, str) else v for v in value]
+    return expanded
+
+
 def _warn(old: str, new: str) -> None:
-    if old not in _warned and dist_env.place().is_main_process:
+    if old not in _warned and dist_env.current_rank().is_main_process:
         _warned.add(old)
         line = f"{old} is now {new}; the old name works until korlm {REMOVED_IN}\n"
         sys.stderr.write(line)

@@ -15,19 +15,14 @@ from korlm.utils.errors import ConfigError
 
 CHECKPOINTS = "checkpoints"
 
-
 EXPORTED = "model.safetensors"
-
 
 # Strings that need no quotes in Hydra's grammar.
 _PLAIN = re.compile(r"(?:[\w./:@%+*?-]|\$\{[\w.:/%-]*\})+", re.ASCII)
 
-
 _QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 
-
 _OTHER_TYPES = re.compile(r"null|true|false", re.IGNORECASE)
-
 
 _CHOICE = re.compile(r"(choice|shuffle|sort|tag)\(.*\)", re.DOTALL)
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from korlm.utils.errors import ConfigError
+from korlm.utils.errors import ConfigError, not_a_choice
 
 Config = TypeVar("Config", bound="type[Any]")
-
 
 NAMED = ("task", "model", "tokenizer", "optimizer", "schedule")  # settings whose name is the choice
 
@@ -121,7 +120,7 @@ def builder(group: str, name: str) -> Any:
         ConfigError: there is no such choice.
     """
     if name not in entries(group):
-        raise ConfigError(f"{group}={name}: must be one of {', '.join(entries(group))}")
+        raise ConfigError(not_a_choice(f"{group}={name}", name, entries(group)))
     return load(_entries[group][name].builds)
 
 

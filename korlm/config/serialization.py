@@ -14,9 +14,7 @@ from korlm import config
 from korlm.config import registry
 from korlm.config.error_messages import format_config_error
 from korlm.config.objective import LANGUAGE_MODELING
-from korlm.config.paths import expand_home
 from korlm.config.stored import check_settings
-from korlm.config.validation import path_kinds
 from korlm.utils.errors import ConfigError
 
 
@@ -25,24 +23,9 @@ def to_settings(tree: DictConfig) -> Any:
     missing = sorted(OmegaConf.missing_keys(tree))
     if missing:
         raise ConfigError(f"{missing[0]} must be given: {missing[0]}=VALUE")
-    _expand_paths(tree)
     settings = OmegaConf.to_object(tree)
     _refuse_added_keys(settings)
     return settings
-
-
-def _expand_paths(tree: DictConfig, prefix: str = "") -> None:
-    """Replace ``~`` in all paths, whether from the command line or from a file."""
-    schema = OmegaConf.get_type(tree)
-    kinds = path_kinds(schema) if dataclasses.is_dataclass(schema) else {}
-    for key in map(str, tree):
-        value, name = tree[key], f"{prefix}{key}"
-        if isinstance(value, DictConfig):
-            _expand_paths(value, f"{name}.")
-        elif key in kinds and isinstance(value, str):
-            tree[key] = expand_home(value, name)
-        elif key in kinds and OmegaConf.is_list(value):
-            tree[key] = [expand_home(v, name) if isinstance(v, str) else v for v in value]
 
 
 def _refuse_added_keys(settings: Any, prefix: str = "") -> None:

@@ -25,18 +25,13 @@ from korlm.utils.errors import ConfigError, KorlmError
 
 MAX_BYTES = 256 << 20  # bytes of a JSON or YAML file
 
-
 MAX_DEPTH = 50  # levels of a YAML file; those of Hydra have less than ten
-
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML has it
 
-
 _NOT_SETTINGS = ("experiment", "sweep")  # groups that set keys of other groups
 
-
 _SWEEPER = "hydra.sweeper."
-
 
 _TYPED = "; if it is yours, type it on the command line again"
 

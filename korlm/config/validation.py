@@ -125,7 +125,7 @@ class Group:
                 self._fail(field.name, "must increase from value to value")
 
     def without_effect(self) -> dict[str, str]:
-        """Return the keys that have no effect beside the others -> why."""
+        """Return the keys and groups that have no effect beside the others -> why."""
         return {}
 
     def _fail(self, key: str, limit: str) -> None:

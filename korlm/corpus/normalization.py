@@ -10,7 +10,7 @@ import re
 import unicodedata
 from typing import Literal
 
-from korlm.config import Unicode
+from korlm.config import UnicodeForm
 from korlm.text.unicode import is_blank
 
 
@@ -34,24 +34,24 @@ INVISIBLE = re.compile(
 )
 
 
-def normalize(text: str, unicode: Unicode = Unicode.nfc) -> str:
+def normalize(text: str, unicode: UnicodeForm = UnicodeForm.nfc) -> str:
     r"""Return a line in the form that tokenizers see.
 
     >>> len(normalize("\u1112\u1161\u11ab"))  # 한 as three jamo, as macOS writes file contents
     1
-    >>> normalize("\ufeff나\u200b는"), normalize("Ａ①", Unicode.nfkc)
+    >>> normalize("\ufeff나\u200b는"), normalize("Ａ①", UnicodeForm.nfkc)
     ('나는', 'A1')
     """
-    if unicode is Unicode.none:
+    if unicode is UnicodeForm.none:
         return text
     form = _form(unicode)
     text = INVISIBLE.sub("", text)
     return text if unicodedata.is_normalized(form, text) else unicodedata.normalize(form, text)
 
 
-def normalize_all(texts: list[str], unicode: Unicode = Unicode.nfc) -> list[str]:
+def normalize_all(texts: list[str], unicode: UnicodeForm = UnicodeForm.nfc) -> list[str]:
     """Normalize lines; return the same list if nothing changes, which is the usual case."""
-    if unicode is Unicode.none:
+    if unicode is UnicodeForm.none:
         return texts
     # Characters do not compose across line ends.
     joined = "\n".join(texts)
@@ -62,5 +62,5 @@ def normalize_all(texts: list[str], unicode: Unicode = Unicode.nfc) -> list[str]
     return [normalize(text, unicode) for text in texts]
 
 
-def _form(unicode: Unicode) -> Literal["NFC", "NFKC"]:
-    return "NFC" if unicode is Unicode.nfc else "NFKC"
+def _form(unicode: UnicodeForm) -> Literal["NFC", "NFKC"]:
+    return "NFC" if unicode is UnicodeForm.nfc else "NFKC"

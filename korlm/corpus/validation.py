@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
-from korlm.config import CorpusConfig, Unicode
+from korlm.config import CorpusConfig, UnicodeForm
 from korlm.config.objective import SPLITS
 from korlm.corpus.normalization import INVISIBLE, has_text
 from korlm.corpus.notes import Notes
@@ -126,7 +126,7 @@ class _InvisibleCharacters:
             self._counts.update(characters)
             self._first = self._first or doc_id
 
-    def lines(self, unicode: Unicode) -> list[str]:
+    def lines(self, unicode: UnicodeForm) -> list[str]:
         """Return one line about all of them, none if there are none."""
         if not self._counts:
             return []
@@ -134,7 +134,7 @@ class _InvisibleCharacters:
         more = ", ..." * (len(self._counts) > 5)
         effect = (
             "kept in the tokens (corpus.unicode=nfc leaves them out)"
-            if unicode is Unicode.none
+            if unicode is UnicodeForm.none
             else "left out of the tokens (corpus.unicode=none keeps them)"
         )
         total = f"{self._counts.total():,}"

@@ -85,7 +85,7 @@ def prepare(
     if target.exists():
         _remove_stale(partial, lock)
         return open_prepared(target, fingerprint)
-    with output_errors(root):
+    with output_errors(root), _removed_if_empty(root):
         root.mkdir(parents=True, exist_ok=True)
         with _exclusive(lock):
             if not target.exists():
@@ -128,6 +128,19 @@ def _exclusive(lock: Path) -> Iterator[None]:
             logger.info("another process prepares the same corpus; waiting for it")
             stack.enter_context(held(lock))
         yield
+
+
+@contextlib.contextmanager
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    """On failure, remove a folder and its parents if they are empty and did not exist before."""
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for path in created:
+                path.rmdir()
+        raise
 
 
 def _find_tokens(root: Path, stem: str, tokens_fingerprint: str) -> Path | None:

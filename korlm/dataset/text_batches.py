@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from korlm.config import Unicode
+from korlm.config import UnicodeForm
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
 
@@ -32,7 +32,7 @@ class TextBatch:
     shard: int
     is_last: bool
     blocks: list[LineBlock]
-    unicode: Unicode = Unicode.nfc
+    unicode: UnicodeForm = UnicodeForm.nfc
 
     @functools.cached_property
     def texts(self) -> list[str]:
@@ -50,7 +50,9 @@ class TextBatch:
         return sum(map(len, self.texts)) + len(self.texts)
 
 
-def batch_lines(blocks: Iterable[LineBlock], unicode: Unicode = Unicode.nfc) -> Iterator[TextBatch]:
+def batch_lines(
+    blocks: Iterable[LineBlock], unicode: UnicodeForm = UnicodeForm.nfc
+) -> Iterator[TextBatch]:
     """Group lines into batches and shards.
 
     The result depends on the text alone, so that a rerun yields the same batches and shards.
@@ -75,7 +77,7 @@ def batch_lines(blocks: Iterable[LineBlock], unicode: Unicode = Unicode.nfc) -> 
 class _SplitBatcher:
     """State of the batch and the shard of one split that are being filled."""
 
-    def __init__(self, split: str, unicode: Unicode) -> None:
+    def __init__(self, split: str, unicode: UnicodeForm) -> None:
         self._split, self._unicode = split, unicode
         self._blocks: list[LineBlock] = []
         self._batch_chars = self._shard_chars = 0

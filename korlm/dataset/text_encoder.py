@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from korlm.config import TokenizerConfig, Unicode
+from korlm.config import TokenizerConfig, UnicodeForm
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
 from korlm.dataset.numericalize import encode_morphs, filled_lines, insert_eos, line_lengths
@@ -52,7 +52,7 @@ class EncodedText:
     lengths: npt.NDArray[np.int64]
     num_eojeol: npt.NDArray[np.int64]
     num_chars: npt.NDArray[np.int64]
-    unicode: Unicode = Unicode.nfc
+    unicode: UnicodeForm = UnicodeForm.nfc
 
     @classmethod
     def from_table(
@@ -60,7 +60,7 @@ class EncodedText:
         table: pa.Table,
         vocab: Vocab,
         spelling: CharNgramModel,
-        unicode: Unicode = Unicode.nfc,
+        unicode: UnicodeForm = UnicodeForm.nfc,
     ) -> EncodedText:
         """Encode tokenized lines.
 
@@ -127,7 +127,7 @@ class TextEncoder:
         vocab: Vocab,
         spelling: CharNgramModel,
         tokenizer_model: bytes | None = None,
-        unicode: Unicode = Unicode.nfc,
+        unicode: UnicodeForm = UnicodeForm.nfc,
     ) -> None:
         self._unicode = unicode
         self._vocab, self._spelling = vocab, spelling
@@ -195,7 +195,7 @@ def read_prepared(
     split: str,
     vocab: Vocab,
     spelling: CharNgramModel,
-    unicode: Unicode = Unicode.nfc,
+    unicode: UnicodeForm = UnicodeForm.nfc,
 ) -> Iterator[EncodedText]:
     """Read the lines of a split of a prepared corpus, one row group at a time.
 

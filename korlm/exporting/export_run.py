@@ -28,7 +28,7 @@ from korlm.prediction.task_run import TaskRun
 from korlm.runs.safetensors import MODEL, save_config, save_weights
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import ExportError, output_errors, require_extra
-from korlm.utils.io.atomic_files import write_figures
+from korlm.utils.io.atomic_files import write_json
 
 Figures = dict[str, Any]
 
@@ -103,7 +103,7 @@ def export_run(
                 shutil.copyfile(path, building / path.name)
             start_id = run.start_id if isinstance(run, TrainedRun) else None
             save_config(building, checkpoint, start_id)
-            write_figures(building / "export.json", figures)
+            write_json(building / "export.json", figures)
             building.rename(folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from korlm.generation.context import Context, ContextEncoder, banned_token_ids
+from korlm.generation.context import ContextEncoder, EncodedPrompt, banned_token_ids
 from korlm.generation.eojeol_search import EojeolSearch, Lexicon, SearchResult
 from korlm.runs.trained_run import TrainedRun
 from korlm.text.keyboard import keys_of
@@ -66,7 +66,7 @@ class Completer:
     def __init__(self, run: TrainedRun, device: torch.device | None = None) -> None:
         self.encoder = ContextEncoder(run, device)
         self.lexicon = Lexicon(run.vocab.tokens, run.detokenizer(), banned_token_ids(run.vocab))
-        self._last: tuple[str, Context, EojeolSearch] | None = None
+        self._last: tuple[str, EncodedPrompt, EojeolSearch] | None = None
 
     def __enter__(self) -> Completer:
         return self
@@ -103,11 +103,11 @@ class Completer:
         context, typed = split_typed(text)
         return self._search_after(context)[1].search(keys_of(typed), num_eojeols, max_expansions)
 
-    def context(self, text: str) -> Context:
+    def context(self, text: str) -> EncodedPrompt:
         """Return the encoded text, from the cache if it is the context of the last search."""
         return self._search_after(text)[0]
 
-    def _search_after(self, text: str) -> tuple[Context, EojeolSearch]:
+    def _search_after(self, text: str) -> tuple[EncodedPrompt, EojeolSearch]:
         if (
             self._last is None
             or self._last[0] != text

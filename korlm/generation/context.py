@@ -19,7 +19,7 @@ from korlm.runs.trained_run import TrainedRun
 
 
 @dataclass(frozen=True)
-class Context:
+class EncodedPrompt:
     """An encoded text.
 
     Attributes:
@@ -76,7 +76,7 @@ class ContextEncoder:
         return self._text_encoder
 
     @torch.inference_mode()
-    def encode(self, text: str) -> Context:
+    def encode(self, text: str) -> EncodedPrompt:
         """Encode a text whose last line is unfinished."""
         earlier, _, line = text.rpartition("\n")
         earlier_ids, state = self._encode_earlier(earlier)
@@ -86,7 +86,7 @@ class ContextEncoder:
         if len(inputs) > 1:
             state = self.model.advance(self._tensor(inputs[:-1])[None], state)
         log_probs, state = self.model.step(self._tensor(inputs[-1:]), state)
-        return Context((*earlier_ids, *ids), last_token, log_probs[0], state)
+        return EncodedPrompt((*earlier_ids, *ids), last_token, log_probs[0], state)
 
     def _encode_earlier(self, text: str) -> tuple[list[int], State]:
         """Return the ids of finished lines, and the state before their last <eos>."""

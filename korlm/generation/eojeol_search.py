@@ -43,7 +43,7 @@ from torch import Tensor
 
 from korlm.dataset.vocab import EOS_ID
 from korlm.detokenizers.base import Detokenizer
-from korlm.generation.context import Context
+from korlm.generation.context import EncodedPrompt
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State
 from korlm.text.keyboard import keys_of
@@ -249,7 +249,7 @@ class EojeolSearch:
         context: encoded text before the eojeol.
     """
 
-    def __init__(self, model: LanguageModel, lexicon: Lexicon, context: Context) -> None:
+    def __init__(self, model: LanguageModel, lexicon: Lexicon, context: EncodedPrompt) -> None:
         self._model, self._lexicon = model, lexicon
         first = lexicon.first_token_probs(
             context.last_token, lexicon.allowed_probs(context.log_probs)

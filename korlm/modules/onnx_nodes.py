@@ -16,7 +16,8 @@ from korlm.modules.rnn import RecurrentLayer
 if TYPE_CHECKING:
     from korlm.exporting.onnx_graph import Graph
 
-IDS, EMBEDDING, NEXT = "ids", "embedding", "next_"  # input, matrix, prefix of the new state's parts
+IDS, EMBEDDING = "ids", "embedding"  # names of the input and of the embedding matrix
+NEXT = "next_"  # prefix of the names of the new state
 
 
 def values_of(tensor: Tensor) -> npt.NDArray[Any]:
@@ -36,9 +37,9 @@ def add_recurrent_layers(graph: Graph, x: str, layers: Sequence[RecurrentLayer])
     """Add recurrent layers; return the name of the last one's output, (B, H).
 
     Args:
-        graph: whose inputs include the states, named as in ``recurrent_state_names``.
-        x: (B, I).
-        layers: from the lowest.
+        graph: the graph; its inputs include the states, named by ``recurrent_state_names``.
+        x: name of the input, (B, I).
+        layers: the layers, lowest first.
     """
     for number, layer in enumerate(layers):
         gates_x = _add_gates(graph, x, layer, number, "ih")
@@ -57,7 +58,10 @@ def recurrent_state_names(layers: Sequence[RecurrentLayer]) -> list[str]:
 
 
 def _add_gates(graph: Graph, x: str, layer: RecurrentLayer, number: int, which: str) -> str:
-    """(B, I) or (B, H) -> (B, G * H), normalized if the layer does that."""
+    """Add the gates' product with an input, (B, I) or (B, H); return its name, (B, G * H).
+
+    The product is normalized before the bias is added if the layer has a LayerNorm.
+    """
     name = f"layer{number}.{which}"
     graph.matrix(name, values_of(getattr(layer, f"weight_{which}")))
     bias = graph.weight(f"{name}.bias", values_of(getattr(layer, f"bias_{which}")))
@@ -68,6 +72,7 @@ def _add_gates(graph: Graph, x: str, layer: RecurrentLayer, number: int, which: 
 
 
 def _add_norm(graph: Graph, x: str, name: str, norm: nn.LayerNorm) -> str:
+    """Add a LayerNorm and its weights; return the name of its output."""
     parts = {"scale": norm.weight, "bias": norm.bias}
     weights = [
         graph.weight(f"{name}.{part}", values_of(values))
@@ -78,14 +83,14 @@ def _add_norm(graph: Graph, x: str, name: str, norm: nn.LayerNorm) -> str:
 
 
 def _add_cell(graph: Graph, layer: RecurrentLayer, number: int, gates_x: str, gates_h: str) -> str:
-    """Add the update of a state, see ``RecurrentLayer._cell``; return the name of the new h.
+    """Add the cell of a layer (see ``RecurrentLayer._cell``); return the name of the new h, (B, H).
 
     Args:
-        graph: to add to.
-        layer: whose cell it is.
-        number: of the layer.
-        gates_x: (B, G * H) from the input.
-        gates_h: (B, G * H) from the state.
+        graph: the graph.
+        layer: the layer.
+        number: its index.
+        gates_x: gates from the input, (B, G * H).
+        gates_h: gates from the state, (B, G * H).
     """
     add, after, H = graph.add, f"{NEXT}h{number}", layer.hidden_dim
     if layer.cell == "gru":

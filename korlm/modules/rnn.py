@@ -31,6 +31,9 @@ _FUSED: dict[str, Callable[..., tuple[Tensor, ...]]] = {
 _GATES = {"lstm": 4, "gru": 3, "tanh": 1, "relu": 1}
 
 
+INITIAL_STD = 0.1  # of a learned width of the initial state's noise, before training
+
+
 def cell_of(config: RecurrentConfig) -> str:
     """Return the cell of the settings: lstm, gru, tanh or relu."""
     if isinstance(config, LSTMConfig):
@@ -75,14 +78,26 @@ class RecurrentLayer(nn.Module):
             self.norm_hh = nn.LayerNorm(gates * hidden_dim, bias=False)
             self.norm_cell = nn.LayerNorm(hidden_dim) if cell == "lstm" else None
         self.num_states = 2 if cell == "lstm" else 1
-        self.initial = None
+        self.initial = self.noise_initial = None
+        self.initial_std: float | None = None
         if config.initial_state is InitialState.learned:
             self.initial = nn.Parameter(torch.zeros(self.num_states, hidden_dim))
+        elif config.initial_state is InitialState.noise:
+            self.initial_std = config.initial_state_std
+            if self.initial_std is None:
+                width = torch.full((self.num_states, hidden_dim), INITIAL_STD)
+                self.noise_initial = nn.Parameter(width)
 
     def initial_state(self, batch_size: int) -> State:
-        """Return the initial state (h,) or (h, c), each (batch_size, H)."""
+        """Return the initial state (h,) or (h, c), each (batch_size, H); noise in training only."""
         if self.initial is not None:
             return tuple(row.expand(batch_size, -1) for row in self.initial)
+        if self.training and (self.noise_initial is not None or self.initial_std is not None):
+            shape = (self.num_states, batch_size, self.hidden_dim)
+            noise = torch.randn(shape, device=self.weight_hh.device, dtype=self.weight_hh.dtype)
+            if self.noise_initial is not None:
+                return tuple(noise * self.noise_initial[:, None])
+            return tuple(noise * (self.initial_std or 0.0))
         zeros = self.weight_hh.new_zeros(batch_size, self.hidden_dim)
         return (zeros,) * self.num_states
 

@@ -92,6 +92,19 @@ def parse_score(text: Any, where: str) -> float:
     return score
 
 
+def score_of(record: Mapping[str, Any], field: str, where: str) -> float:
+    """Return the score of a hypothesis that is a JSON object.
+
+    Raises:
+        NbestError: it has no such field, or its value is not a finite number.
+    """
+    if field not in record:
+        raise NbestError(
+            f"{where}: no score under {field!r} (there is {', '.join(record)}); set score_field=KEY"
+        )
+    return parse_score(record[field], where)
+
+
 def lines_of(path: Path) -> Iterator[tuple[str, str]]:
     """Yield ``file:line`` and text of each line that is not blank.
 

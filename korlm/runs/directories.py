@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from korlm import config
-from korlm.config.paths import CHECKPOINTS, expand_home, run_directory
+from korlm.config.paths import CHECKPOINTS, run_directory
 from korlm.utils.errors import ConfigError
 
 FAILED = "failed.txt"  # in the folder of a sweep's job: the error that ended it
@@ -20,7 +20,7 @@ def resumed_checkpoint(resume: str, which: str = "last") -> Path:
         resume: a run directory, or a path inside it.
         which: last, or best, which has no optimizer state.
     """
-    return run_directory(Path(expand_home(resume, "resume"))) / CHECKPOINTS / f"{which}.pt"
+    return run_directory(Path(resume)) / CHECKPOINTS / f"{which}.pt"
 
 
 def is_finished(job: Path) -> bool:
@@ -44,7 +44,6 @@ def run_folders(run: Any) -> list[Path]:
     """
     runs: dict[Path, Path] = {}  # resolved -> as given
     for name in config.run_list(run):
-        name = expand_home(name, "run")
         path = run_directory(Path(name))
         if _has(path, "checkpoints"):
             folders = [path]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -227,6 +227,28 @@ def open_text(run: TrainedRun, folder: Path | None) -> Prepared:
     prepared = open_prepared(folder)
     check_same_vocab(f"run={run.folder}", run.vocab, f"prepared={folder}", prepared.vocab)
     return prepared
+
+
+def load_mixed_runs(
+    ngram: str | None, mix: Sequence[str], others: Iterable[str] = ()
+) -> dict[str, TrainedRun]:
+    """Load the runs of the settings ``ngram`` and ``mix``; return folder as given -> run.
+
+    Args:
+        ngram: an n-gram model; None: none.
+        mix: folders of further runs.
+        others: folders of runs that may not be among them.
+
+    Raises:
+        ConfigError: a run is given twice.
+    """
+    folders = [*([ngram] if ngram else []), *mix]
+    paths = [run_directory(Path(folder)).resolve() for folder in folders]
+    taken = [*paths, *(run_directory(Path(folder)).resolve() for folder in others)]
+    for folder, path in zip(folders, paths, strict=True):
+        if taken.count(path) > 1:
+            raise ConfigError(f"mix={folder}: the run is given twice; leave one out")
+    return {folder: load_run(Path(folder)) for folder in folders}
 
 
 def check_same_vocab(name: str, vocab: Vocab, other_name: str, other: Vocab) -> None:

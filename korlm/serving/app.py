@@ -40,8 +40,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from korlm.config import ServeSettings
 from korlm.generation.generator import StoppingCriteria
 from korlm.generation.sampling import Sampling
-from korlm.serving.engine import Engine, Json, TaskEngine
 from korlm.serving.rate_limit import RateLimit
+from korlm.serving.served_model import Json, ServedModel, ServedTask
 from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import KorlmError
 
@@ -151,7 +151,7 @@ def _json_line(value: Json) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
 
-def build_app(engine: Engine | TaskEngine, settings: ServeSettings) -> FastAPI:
+def build_app(engine: ServedModel | ServedTask, settings: ServeSettings) -> FastAPI:
     """Return the application.
 
     Args:
@@ -170,7 +170,7 @@ def build_app(engine: Engine | TaskEngine, settings: ServeSettings) -> FastAPI:
 
         return file
 
-    index = "task.html" if isinstance(engine, TaskEngine) else "index.html"
+    index = "task.html" if isinstance(engine, ServedTask) else "index.html"
     for path, name in {"/": index, **{f"/{name}": name for name in FILES}}.items():
         app.get(path, include_in_schema=False)(page_file(name))
 
@@ -178,7 +178,7 @@ def build_app(engine: Engine | TaskEngine, settings: ServeSettings) -> FastAPI:
     async def info() -> Json:
         return {**engine.info(), "max_chars": settings.max_chars}
 
-    if isinstance(engine, TaskEngine):
+    if isinstance(engine, ServedTask):
         _add_predict(app, engine, queue, settings)
         _refuse(app, LANGUAGE_MODEL_PATHS, "the run is not a language model", TASK_PATHS)
     else:
@@ -207,7 +207,7 @@ def _refuse(app: FastAPI, paths: Sequence[str], reason: str, others: Sequence[st
 
 
 def _add_predict(
-    app: FastAPI, engine: TaskEngine, queue: _InferenceQueue, settings: ServeSettings
+    app: FastAPI, engine: ServedTask, queue: _InferenceQueue, settings: ServeSettings
 ) -> None:
     @app.post("/api/predict")
     async def predict(request: PredictRequest) -> Json:
@@ -216,7 +216,7 @@ def _add_predict(
 
 
 def _add_language_model(
-    app: FastAPI, engine: Engine, queue: _InferenceQueue, settings: ServeSettings
+    app: FastAPI, engine: ServedModel, queue: _InferenceQueue, settings: ServeSettings
 ) -> None:
     @app.post("/api/complete")
     async def complete(request: CompleteRequest) -> Json:

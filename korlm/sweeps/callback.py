@@ -14,13 +14,15 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from korlm.cli.output_dirs import Refused, is_sweep
 from korlm.config.objective import LARGER_IS_BETTER
 from korlm.runs.directories import is_finished
 from korlm.sweeps.folder import (
     begin_sweep,
+    job_settings,
     jobs_by_settings,
-    remove_incomplete_jobs,
     run_command,
+    settings_in,
 )
 from korlm.sweeps.results import (
     MAX_SHOWN,
@@ -30,12 +32,13 @@ from korlm.sweeps.results import (
     comparable,
     read_jobs,
     text_table,
-    tsv_row,
     varying,
 )
 from korlm.sweeps.search.space import swept_keys
+from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError
 from korlm.utils.io.atomic_files import atomic_write
+from korlm.utils.io.tables import tsv_row
 
 logger = logging.getLogger(__name__)
 
@@ -63,16 +66,23 @@ class SweepTable(Callback):
         except OmegaConfBaseException:  # the sweeper raises it again, with a message
             return
         SweepTable.folder, SweepTable.objective = folder, config.objective
-        jobs_by_settings.cache_clear()
         params = config.hydra.sweeper.get("params") or {}
         from_file = (f"{key}={value}" for key, value in params.items())
         try:
-            remove_incomplete_jobs(folder)
             begin_sweep(folder, swept_keys([*from_file, *config.hydra.overrides.task]))
             names = jobs_by_settings(folder).values()  # cached for the jobs
         except (ConfigError, HydraException):  # damaged job or wrong override: raised again
             return
         SweepTable.finished = sum(is_finished(folder / name) for name in names)
+
+    def on_run_start(self, config: DictConfig, **others: Any) -> None:
+        """Refuse a folder that became another job's while this job of a sweep was in a queue."""
+        if not is_sweep(config):
+            return
+        folder = Path(str(config.hydra.run.dir))
+        own = job_settings(config.hydra.overrides.task)
+        if dist_env.current_rank().is_main_process and settings_in(folder) not in (None, own):
+            raise Refused(f"{folder}: is now the folder of another job")
 
     @classmethod
     def write_results(cls) -> Path | None:
@@ -97,9 +107,8 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
         )
     rows = build_rows(jobs, objective)
     path = folder / "results.tsv"
-    lines = [tsv_row(row) for row in rows]
     with atomic_write(path) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.write_text("".join(map(tsv_row, rows)), encoding="utf-8")
     pruned = sum(job.is_pruned for job in jobs)
     failed = sum(bool(job.failure) for job in jobs) - pruned
     logger.info(

@@ -59,7 +59,7 @@ class Multirun(cli.SingleRun):
         with exclusive_job(output_dir()):
             try:
                 with output_errors(output_dir()):
-                    if dist_env.place().is_main_process:
+                    if dist_env.current_rank().is_main_process:
                         (output_dir() / FAILED).unlink(missing_ok=True)
                     yield
             except (Exception, KeyboardInterrupt) as error:
@@ -99,7 +99,7 @@ def _end_job(error: BaseException) -> NoReturn:
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         raise KeyboardInterrupt from None  # stops the whole sweep
     assert isinstance(error, Exception)
-    if dist_env.place().is_main_process:
+    if dist_env.current_rank().is_main_process:
         note_failure(output_dir(), error)
     if isinstance(error, Pruned):
         logger.info("job %s of the sweep: %s", output_dir().name, error)
@@ -121,7 +121,7 @@ def exclusive_job(job: Path) -> Iterator[None]:
         OutputError: another process works on it.
     """
     lock = job / ".lock"
-    if not dist_env.place().is_main_process:
+    if not dist_env.current_rank().is_main_process:
         yield
         return
     if is_finished(job):

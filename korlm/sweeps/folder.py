@@ -17,8 +17,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from korlm.cli.arguments import key_of
+from korlm.cli.output_dirs import create_folder
 from korlm.config.keys import rename_override
-from korlm.config.paths import expand_home
 from korlm.config.stored import check_override, read_yaml
 from korlm.runs.directories import is_finished
 from korlm.utils.errors import ConfigError
@@ -26,11 +26,9 @@ from korlm.utils.io.atomic_files import new_folder
 
 Settings = frozenset[tuple[str, str]]
 
-
 MAX_NAME = (
     80  # characters of a job's name; file systems allow 255 bytes, a Hangul syllable is three
 )
-
 
 # Settings that do not change the result of a job.
 COMMAND_KEYS = ("resume", "resume_from", "outputs", "objective", "prepare", "imports")
@@ -103,7 +101,7 @@ def remove_incomplete_jobs(sweep: Path) -> None:
 
 def sweep_dir(outputs: str, resume: str | None) -> str:
     """Return the folder of a sweep: a new one, or the one to resume."""
-    return resume or new_folder(Path(outputs, "sweeps", f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
+    return resume or create_folder(Path(outputs, "sweeps", f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
 
 
 def job_name(number: int, overrides: Sequence[str], swept: Collection[str]) -> str:
@@ -254,8 +252,8 @@ def sweep_resume_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
         sweep: folder of the sweep.
         arguments: arguments of the command that started it; launcher and sweeper are repeated.
 
-    >>> sweep_resume_command(Path("outputs/sweeps/a"), ["-m", "seed=1,2", "hydra/launcher=joblib"])
-    'python -m korlm.train -m resume=outputs/sweeps/a hydra/launcher=joblib'
+    >>> sweep_resume_command(Path("sweeps/a"), ["-m", "seed=1,2", "hydra/launcher=parallel"])
+    'python -m korlm.train -m resume=sweeps/a hydra/launcher=parallel'
     """
     value = str(sweep)
     quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"
@@ -263,12 +261,7 @@ def sweep_resume_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
     return "python -m korlm.train -m " + shlex.join([f"resume={quoted}", *own])
 
 
-def _sweep_dir(outputs: str, resume: str | None) -> str:
-    home = resume and expand_home(resume, "resume")
-    return sweep_dir(expand_home(outputs, "outputs"), home)
-
-
 def register_resolvers() -> None:
     """Register the resolvers for the folders of a sweep in conf/train.yaml."""
-    OmegaConf.register_new_resolver("korlm_sweep_dir", _sweep_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("korlm_sweep_dir", sweep_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("korlm_job_dir", job_dir, replace=True)

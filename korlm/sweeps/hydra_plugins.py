@@ -12,13 +12,13 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.plugin import Plugin
 
 from korlm.config import GridConfig
-from korlm.sweeps.launchers.joblib_launcher import JoblibLauncher
+from korlm.sweeps.launchers.parallel_launcher import ParallelLauncher
 from korlm.sweeps.launchers.submitit_launcher import LocalLauncher, SlurmLauncher
 from korlm.sweeps.search.grid import GridSweeper
 from korlm.sweeps.search.sweeper import OptunaSweeper
 
 CLASSES: tuple[type[Plugin], ...] = (
-    *(JoblibLauncher, LocalLauncher, SlurmLauncher),
+    *(ParallelLauncher, LocalLauncher, SlurmLauncher),
     *(GridSweeper, OptunaSweeper),
 )
 

@@ -19,18 +19,13 @@ from korlm.utils.plotting import COLORS, labels, save, styled
 
 MAX_SETTINGS = 8  # settings that are drawn
 
-
 MAX_TICKS = 9  # most values of a setting with a tick each
-
 
 MIN_GAP = 0.1  # smallest distance of such ticks, as a fraction of the axis
 
-
 BEST = COLORS[1]
 
-
 BASELINE = "#55534e"
-
 
 # Ratio largest / smallest above which an axis is logarithmic: of settings, of the objective.
 WIDE_SPAN, WIDE_GOAL = 20, 3

@@ -16,11 +16,10 @@ from korlm.config.objective import LARGER_IS_BETTER, cost
 from korlm.config.stored import read_json
 from korlm.runs.directories import FAILED
 from korlm.sweeps.folder import iter_jobs
-from korlm.utils.errors import reason_of
-from korlm.utils.io.tables import aligned
+from korlm.utils.errors import CheckpointError, reason_of
+from korlm.utils.io.tables import aligned, tsv_cell
 
 Figure = tuple[str, ...]
-
 
 # Column of the table -> file, and keys of the metric in it. A column that no job has is not shown.
 FIGURES: dict[str, Figure] = {
@@ -41,10 +40,8 @@ FIGURES: dict[str, Figure] = {
     "seconds": ("training.json", "seconds"),
 }
 
-
 # Metrics of language models per token: they cannot be compared if the tokens differ.
 PER_TOKEN = ("loss", "perplexity", "perplexity_known")
-
 
 MAX_SHOWN = 60  # jobs in the printed table
 
@@ -70,13 +67,36 @@ class Job:
     @property
     def is_pruned(self) -> bool:
         """Return whether a search pruned this job."""
-        return self.failure.startswith("pruned at step ")
+        return is_pruned(self.failure)
 
     def order(self, objective: str) -> tuple[int, float, int, str]:
         """Return a sort key: best jobs first, then pruned ones, failed ones last."""
         value = cost(objective, self.figures.get(column_of(objective)))
         rank = bool(self.failure) * (1 if self.is_pruned else 2)
         return (rank, value, len(self.name), self.name)
+
+
+def is_pruned(failure: str) -> bool:
+    """Return whether the reason of a job is that a search pruned it."""
+    return failure.startswith("pruned at step ")
+
+
+def finished_objective(objective: str, job: Path) -> float:
+    """Return the value of a finished job that a sweeper minimizes.
+
+    Args:
+        objective: SPLIT.KEY of metrics.json.
+        job: folder of the job.
+
+    Raises:
+        CheckpointError: metrics.json is damaged.
+    """
+    path = job / "metrics.json"
+    split, _, key = objective.partition(".")
+    try:
+        return cost(objective, read_json(path)[split][key])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(damaged_figures(path, error)) from error
 
 
 def note_failure(folder: Path, error: Exception) -> None:
@@ -184,15 +204,6 @@ def build_rows(jobs: Sequence[Job], objective: str = "valid.perplexity") -> list
     return rows
 
 
-def tsv_row(row: Sequence[str | float]) -> str:
-    """Return a line of results.tsv, with numbers in full precision."""
-    return "\t".join(map(_cell, row)) + "\n"
-
-
-def _cell(value: str | float) -> str:
-    return " ".join(value.split()) if isinstance(value, str) else str(value)
-
-
 def text_table(rows: Sequence[Sequence[str | float]]) -> str:
     """Return the table for a terminal, rounded and with right-aligned numbers."""
     columns = zip(*rows[1:], strict=True)
@@ -203,7 +214,7 @@ def text_table(rows: Sequence[Sequence[str | float]]) -> str:
 
 def _rounded(value: str | float) -> str:
     if isinstance(value, str):
-        return _cell(value)
+        return tsv_cell(value)
     if isinstance(value, int) or not math.isfinite(value):
         return f"{value:,}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -7,6 +7,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from korlm.config import RecurrentConfig, TrainSettings
 from korlm.config.objective import LANGUAGE_MODELING
 from korlm.dataset.vocab import Vocab
@@ -113,7 +116,7 @@ def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
     """Copy embeddings and recurrent layers of language models into the encoder of a new model.
 
     With one language model and a bidirectional encoder, the backward direction gets its embedding
-    only.
+    only. Features of tokens other than embeddings (``task.pair_dim``) start from random weights.
 
     Args:
         model: with an attribute ``encoder`` of ``korlm.modules.encoder.build_encoder``.
@@ -135,5 +138,15 @@ def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
         source = runs[min(number, len(runs) - 1)][1]
         part.embedding.load_state_dict(source.embedding.state_dict())
         if number < len(runs):
-            part.layers.load_state_dict(source.encoder.layers.state_dict())
+            _copy_layers(source.encoder.layers, part.layers)
     logger.info("encoder initialized from %s", " and ".join(settings.init))
+
+
+@torch.no_grad()
+def _copy_layers(source: nn.ModuleList, target: nn.ModuleList) -> None:
+    """Copy recurrent layers; weights of inputs that the source has not are kept as they are."""
+    weights = source.state_dict()
+    first = "0.weight_ih"  # (G * H, E + features)
+    own = target.state_dict()[first].clone()
+    own[:, : weights[first].shape[1]] = weights[first]
+    target.load_state_dict({**weights, first: own})

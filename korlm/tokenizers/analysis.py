@@ -32,7 +32,6 @@ ANALYSIS = pa.schema(
     ]
 )
 
-
 NORMAL_STATUSES = ("ok", "empty")  # of lines without any loss
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from korlm.config import Engine, KkmaConfig
+from korlm.config import KkmaConfig, KkmaEngine
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.jvm import find_java, java_exceptions, java_options, start_java
 from korlm.tokenizers.offsets import eojeol_starts, loss
@@ -32,7 +32,6 @@ from korlm.utils.packages import konlpy_folder
 
 JAR = Path(__file__).parent / "java" / "kkma.jar"
 
-
 FAST_VERSION = 2  # of the fast engine's results; a part of fingerprints and cache keys
 
 # Kkma ignores exceptions while it loads: these two show whether its dictionary is complete.
@@ -43,7 +42,6 @@ SELF_TEST = {
     "나는 학교에 갔다.": "나 는 학교 에 가 었 다 .",
     "영화가 정말 재미있었어요!": "영화 가 정말 재미있 었 어요 !",
 }
-
 
 # Steps per word: one for each pair of readings compared, eight for each reading built. Words that
 # Kkma itself analyzes within 10 s took up to 2.5 million (2026-11, all kinds of hard words tried).
@@ -164,7 +162,7 @@ class KkmaTokenizer(ExternalTokenizer):
 
     def __init__(self, config: KkmaConfig | None = None) -> None:
         config = with_defaults(config or KkmaConfig(name="kkma"))
-        make = FastKkma if config.engine is Engine.fast else KonlpyKkma
+        make = FastKkma if config.engine is KkmaEngine.fast else KonlpyKkma
         analyzer: Analyzer = make(config)
         super().__init__("kkma", kkma_version(config), analyzer, config.limit_work)
         for (text, expected), result in zip(
@@ -188,11 +186,11 @@ class KkmaTokenizer(ExternalTokenizer):
 def kkma_version(config: KkmaConfig) -> str:
     """Return the version of the engine and its limits, without starting Java."""
     version = f"konlpy {importlib.metadata.version('konlpy')}"
-    if config.engine is Engine.fast:
+    if config.engine is KkmaEngine.fast:
         version += f", fast {FAST_VERSION}"
     if config.limit_work:
         version += ", guard"
-    if config.engine is Engine.konlpy:
+    if config.engine is KkmaEngine.konlpy:
         version += f", {config.line_timeout_s:g} s"  # the time limit decides which lines fail
     return version
 

@@ -41,7 +41,7 @@ from korlm.training.validation import DIVERGENCE_HINT, ValidationCallback, Valid
 from korlm.utils import threads
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import Interrupted, TrainingError, output_errors
-from korlm.utils.io.atomic_files import write_figures
+from korlm.utils.io.atomic_files import write_json
 from korlm.utils.io.locks import alone
 from korlm.utils.memory import keep_freed_memory
 
@@ -286,12 +286,12 @@ class TrainingSession:
         splits = {split: by_split[split] for split in names}
         if not self.group.is_main_process:
             return splits
-        write_figures(self.folder / "training.json", self._training_metrics())
+        write_json(self.folder / "training.json", self._training_metrics())
         self._write_embeddings()
         self._log_final_scalars(splits)
         self.tracker.log_hparams(self.config)
         self.tracker.close()
-        write_figures(self.folder / "metrics.json", splits)  # the last file: the run is finished
+        write_json(self.folder / "metrics.json", splits)  # the last file: the run is finished
         logger.info("best model, of step %d:\n%s", self.progress.best_step, table(splits))
         logger.info("%s: metrics.json, checkpoints, tensorboard", self.folder)
         return splits

@@ -87,7 +87,6 @@ class Trainer:
         """
         self._saved_at = time.monotonic()
         batches = self._remaining_batches()
-        contention = threads.CpuContentionMonitor(self.bf16)
         with (
             ProgressBar(
                 total=self.total_steps,
@@ -111,7 +110,6 @@ class Trainer:
                 while not self._is_log_due():
                     self.train_step(next(batches))
                 self._log(bar)
-                contention.poll()
                 self.stop.check()
 
     @property

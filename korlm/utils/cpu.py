@@ -8,7 +8,6 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 
-
 SLURM = "SLURM_CPUS_PER_TASK"  # SLURM does not always enforce the requested number
 
 

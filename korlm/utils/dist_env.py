@@ -40,7 +40,7 @@ class Rank:
         return self.size == 1
 
 
-def place() -> Rank:
+def current_rank() -> Rank:
     """Return the rank of this process.
 
     RANK and WORLD_SIZE count only under torchrun: clusters set them for other purposes.
@@ -63,10 +63,10 @@ def exit_immediately() -> Iterator[None]:
     try:
         yield
     except SystemExit as end:
-        if place().is_alone:
+        if current_rank().is_alone:
             raise
         code = end.code
-    if not place().is_alone:
+    if not current_rank().is_alone:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

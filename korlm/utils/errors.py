@@ -1,26 +1,11 @@
 """Exceptions whose message is shown to the user in one line: what, where, the limit, what to do.
 
-KorlmError                 a user's mistake or bad data: exit code 1, no traceback
-├── ConfigError            a setting that is unknown, ill-typed or out of range
-├── CorpusError            text that is missing, empty, binary, wrongly encoded or too small
-├── TokenizerError         an analyzer that does not start or keeps dying
-├── ClusterError           a cluster that cannot be reached, does not match or loses its workers
-├── VocabError             a vocabulary that cannot be built or read
-├── PreparedError          a prepared corpus that is damaged or belongs to other settings
-├── CheckpointError        a checkpoint that is missing, damaged or foreign
-├── NbestError             n-best lists, scores or references that are missing or malformed
-├── TrainingError          a loss that is not finite
-├── Pruned                 a trial that a search stopped early because others are better
-├── SearchError            a search without a single finished trial
-├── ExportError            a model that cannot be exported
-├── SweepError             a sweep job that failed in its own process
-├── MissingPackageError    a package that only some commands need and that is not installed
-└── OutputError            a full disk or a folder that cannot be written
-Interrupted                Ctrl-C, after everything worth keeping was saved: exit code 130
+All but ``Interrupted`` are a ``KorlmError``: exit code 1, no traceback.
 """
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib.util
 import os
@@ -28,7 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -100,7 +85,10 @@ class OutputError(KorlmError):
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
-    """Ctrl-C, after everything worth keeping was saved; the message says how to continue."""
+    """Ctrl-C, after everything worth keeping was saved; the message says how to continue.
+
+    Exit code 130.
+    """
 
 
 # Further errno values that indicate a problem of the environment rather than a bug.
@@ -144,6 +132,17 @@ def output_errors(
         else:
             reason = f"writing failed ({error.strerror}): fix this{other}"
         raise OutputError(f"{error.filename or path}: {reason}") from error
+
+
+def not_a_choice(typed: str, value: str, choices: Collection[str]) -> str:
+    """Return the message about a value that is not one of the choices, with the most similar one.
+
+    >>> not_a_choice("model=lstmm", "lstmm", ["gru", "lstm"])
+    'model=lstmm: must be one of gru, lstm; did you mean lstm?'
+    """
+    near = difflib.get_close_matches(value.lower(), choices, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{typed}: must be one of {', '.join(choices)}{hint}"
 
 
 def install_command(*packages: str) -> str:

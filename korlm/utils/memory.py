@@ -37,7 +37,6 @@ def peak_memory_mb() -> float:
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
-
 _LARGEST = (1 << 31) - 1
 
 

@@ -20,22 +20,17 @@ from korlm.utils.io.atomic_files import atomic_write
 
 logger = logging.getLogger(__name__)
 
-
 MAX_LABEL = 30  # columns of a label; a Hangul syllable takes two
-
 
 COLORS = ("#0b6e99", "#d9730d", "#4d8f3c", "#ad1a72", "#6940a5", "#8a6d3b", "#c2a200", "#787774")
 
-
 LATIN = "DejaVu Sans"  # comes with matplotlib
-
 
 HANGUL = (
     *("Noto Sans CJK KR", "Noto Sans KR", "Pretendard", "NanumGothic", "NanumBarunGothic"),
     *("Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic", "Nanum Gothic", "UnDotum"),
     *("Source Han Sans K", "Source Han Sans KR", "Noto Sans CJK JP", "Baekmuk Dotum", "Gulim"),
 )
-
 
 STYLE = {
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9a9a97"},

@@ -41,7 +41,7 @@ def signals_as_keyboard_interrupt() -> Iterator[None]:
 
     try:
         # torchrun stops its processes together; they must not report the signal.
-        for number in stop_signals() if dist_env.place().is_alone else ():
+        for number in stop_signals() if dist_env.current_rank().is_alone else ():
             if number != signal.SIGINT:
                 before[number] = signal.signal(number, interrupt)
         yield

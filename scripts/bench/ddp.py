@@ -26,7 +26,7 @@ from korlm.config import AdamConfig, LSTMConfig
 from korlm.dataset.batches import Batches, RankBatches, StreamBatches
 from korlm.models.registry import build_model
 from korlm.training.optimizers import build_optimizer
-from korlm.utils.dist_env import exit_immediately, place
+from korlm.utils.dist_env import current_rank, exit_immediately
 from korlm.utils.distributed import ProcessGroup
 
 BATCH, LENGTH, UNITS, LAYERS = 20, 35, 200, 2
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--one-of", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one_of:
-        with ProcessGroup(place()) as group:
+        with ProcessGroup(current_rank()) as group:
             seconds = measure(group, options.vocab_size, options.steps)
         if group.is_main_process:
             print(json.dumps(seconds))

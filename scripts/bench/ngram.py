@@ -3,9 +3,8 @@
     python scripts/bench/ngram.py [--tokens 10000000] [--order 5] [--vocab-size 50000]
     python scripts/bench/ngram.py --prepared outputs/prepared/FOLDER
 
-Limits: 60 s for 10 million tokens at order 5 on two cores, and 200,000 tokens a second in batches
-of 10 x 35 of text of a million tokens. Without --prepared the tokens follow Zipf's law, each drawn
-by itself, <eos> every 15 on average: real text has fewer different n-grams and is quicker.
+Without --prepared the tokens follow Zipf's law, each drawn by itself, <eos> every 15 on average:
+real text has fewer different n-grams and is quicker.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import argparse
 import itertools
 import statistics
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -63,13 +63,19 @@ def class_of(event: FunctionEvent) -> str:
     return name
 
 
-def settings_of(overrides: list[str]) -> config.TrainSettings:
-    """As ``python -m korlm.train`` would have them."""
+def settings_of(usage: str | None, *defaults: str) -> config.TrainSettings:
+    """As ``python -m korlm.train`` would have them from this command line, after some defaults."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=usage, formatter_class=raw)
+    parser.add_argument("overrides", nargs="+", metavar="KEY=VALUE")
+    overrides = [*defaults, *parser.parse_args().overrides]
     config.store_schemas()
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         settings = to_settings(compose("train", [quote_hangul(o) for o in overrides]))
     assert isinstance(settings, config.TrainSettings)
+    if settings.prepared is None:
+        parser.error("prepared=FOLDER must be given: the text to take steps on")
     return settings
 
 
@@ -81,8 +87,7 @@ def endless(batches: Batches) -> Iterator[Batch]:
 
 def build(settings: config.TrainSettings) -> Trainer:
     """A trainer at its first step."""
-    if settings.prepared is None:
-        raise SystemExit("prepared=FOLDER must be given: the text to take steps on")
+    assert settings.prepared is not None
     keep_freed_memory()
     torch.set_num_threads(1)
     torch.manual_seed(settings.seed)
@@ -98,7 +103,7 @@ def build(settings: config.TrainSettings) -> Trainer:
 
 def main() -> None:
     """Measures and prints."""
-    trainer = build(settings_of(sys.argv[1:]))
+    trainer = build(settings_of(__doc__))
     stream = endless(trainer.task.train_batches)
 
     def steps() -> float:

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from korlm.sweeps.callback import SweepTable
-from korlm.utils.io.atomic_files import write_figures
+from korlm.utils.io.atomic_files import write_json
 
 FIGURES = ("perplexity", "bits_per_char", "eojeol_perplexity")
 
@@ -37,7 +37,7 @@ def starts(folder: Path, jobs: int, overrides: list[str]) -> tuple[list[float], 
             began = time.perf_counter()
         elif line.startswith("training a "):
             seconds.append(time.perf_counter() - began)
-        tokenized += line.startswith("tokenizing ")
+        tokenized += line.startswith("tokenizing ") and " characters with " in line
     if process.wait() != 0:
         raise SystemExit(f"the sweep ended with exit code {process.returncode}")
     return seconds, tokenized
@@ -51,8 +51,8 @@ def table(folder: Path, jobs: int) -> tuple[float, float]:
         typed = f"- seed={number}\n- optimizer.lr={1 + number % 7}\n- model.hidden_dim=200\n"
         (job / ".hydra" / "overrides.yaml").write_text(typed, "utf-8")
         figures = {"num_tokens": 10, "num_unk": 1, **dict.fromkeys(FIGURES, 100.0 + number)}
-        write_figures(job / "metrics.json", {"valid": figures, "test": figures})
-        write_figures(job / "training.json", {"seconds": 1.0, "num_parameters": number})
+        write_json(job / "metrics.json", {"valid": figures, "test": figures})
+        write_json(job / "training.json", {"seconds": 1.0, "num_parameters": number})
     SweepTable.folder = folder
     began, worked = time.perf_counter(), time.process_time()
     SweepTable.write_results()

@@ -16,7 +16,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 import statistics
-import sys
 import time
 
 from shares import build, endless, settings_of
@@ -30,7 +29,7 @@ ROUNDS, STEPS = 10, 10
 
 def main() -> None:
     """Measures and prints."""
-    settings = settings_of(sys.argv[1:])
+    settings = settings_of(__doc__)
     trainer = build(settings)
     stream = endless(trainer.task.train_batches)
     assert isinstance(trainer.model, LanguageModel)

@@ -5,8 +5,9 @@
 FILE is any UTF-8 text. The corpus is made of it in a temporary folder: its lines over and over,
 other words and numbers in each copy, an empty line now and then. Each size goes through
 ``tokenize_corpus`` with tokenizer=eojeol in a process of its own, reading the text twice as ever.
-Stated limits: 20 MB of UTF-8 text a second, and 1.2 times the memory for the largest size against
-the smallest. Ends with exit code 1 where one of them does not hold.
+Its peer is a plain loop over the same file, ``normalize("NFC", line).split()``; seconds of CPU are
+compared, so that other programs on the machine disturb them little. Stated limit: 1.2 times the
+memory for the largest size against the smallest; exit code 1 beyond it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import unicodedata
 from pathlib import Path
 
-SPEED, RATIO = 20.0, 1.2
+MEMORY = 1.2
 
 
 def write_corpus(source: Path, target: Path, megabytes: int) -> None:
@@ -59,6 +61,15 @@ def tokenize(text: Path, folder: Path, document: str) -> None:
     print(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)  # of Linux: in KiB
 
 
+def seconds_of_plain_loop(text: Path) -> float:
+    """Seconds of CPU to normalize and split each line in this process, and to keep nothing."""
+    started = time.process_time()
+    with open(text, encoding="utf-8") as file:
+        for line in file:
+            unicodedata.normalize("NFC", line).split()
+    return time.process_time() - started
+
+
 def measure(text: Path, document: str) -> tuple[float, float, float]:
     """Seconds, seconds of all cores and peak memory in MiB of one pass."""
     with tempfile.TemporaryDirectory(dir=text.parent) as folder:
@@ -81,7 +92,7 @@ def main() -> None:
     if options.child:
         tokenize(options.file, options.child, options.document)
         return
-    speeds, peaks = [], []
+    peaks = []
     with tempfile.TemporaryDirectory() as temporary:
         text = Path(temporary) / "train.txt"
         (Path(temporary) / "valid.txt").write_text("가\n", encoding="utf-8")
@@ -89,15 +100,16 @@ def main() -> None:
             write_corpus(options.file, text, size)
             megabytes = text.stat().st_size / 1e6
             seconds, cpu, peak = measure(text, options.document)
-            speeds.append(megabytes / seconds)
+            plain = seconds_of_plain_loop(text)
             peaks.append(peak)
             print(
-                f"{megabytes:8.1f} MB of text: {speeds[-1]:5.1f} MB/s, {megabytes / cpu:5.1f} MB "
-                f"a second of one core, peak {peak:6.1f} MiB"
+                f"{megabytes:8.1f} MB of text: {megabytes / seconds:5.1f} MB/s, "
+                f"{megabytes / cpu:5.1f} MB a second of one core, {plain / cpu:.2f} times the "
+                f"plain loop ({megabytes / plain:.1f}); peak {peak:6.1f} MiB"
             )
     ratio = peaks[-1] / peaks[0]
-    print(f"slowest {min(speeds):.1f} MB/s (limit {SPEED:g}), memory {ratio:.3f} (limit {RATIO})")
-    sys.exit(min(speeds) < SPEED or ratio > RATIO)
+    print(f"memory {ratio:.3f} times (limit {MEMORY})")
+    sys.exit(ratio > MEMORY)
 
 
 if __name__ == "__main__":

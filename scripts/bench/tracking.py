@@ -14,7 +14,6 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import sys
 import tempfile
 import threading
 import time
@@ -23,13 +22,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from hydra import compose, initialize_config_dir
+from shares import settings_of
 
-from korlm import config
-from korlm.cli.arguments import quote_hangul
-from korlm.cli.output_dirs import register_resolvers
-from korlm.config.keys import conf_dir
-from korlm.config.serialization import to_settings
 from korlm.dataset.prepared import open_prepared
 from korlm.training.session import build_session
 
@@ -52,13 +46,8 @@ class Timed:
 
 def main() -> None:
     """Trains, and tells the shares."""
-    config.store_schemas()
-    register_resolvers()
-    overrides = ["trainer.max_steps=300", *map(quote_hangul, sys.argv[1:])]
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        settings = to_settings(compose("train", overrides))
-    if settings.prepared is None:
-        raise SystemExit("usage: tracking.py prepared=FOLDER [any override of train]")
+    settings = settings_of(__doc__, "trainer.max_steps=300")
+    assert settings.prepared is not None
     before = set(threading.enumerate())
     with tempfile.TemporaryDirectory() as folder:
         prepared = open_prepared(Path(settings.prepared))

@@ -56,7 +56,7 @@ def test_literal_values_come_through_to_the_letter() -> None:
     [
         ("train", ["--epochs=3"], "--epochs: settings are written key=value"),
         ("train", ["sweep=lstm_small"], "python -m korlm.train -m sweep=lstm_small"),
-        ("train", ["hydra/launcher=joblib"], "add -m"),
+        ("train", ["hydra/launcher=parallel"], "add -m"),
     ],
 )
 def test_words_that_cannot_be_meant(command: str, words: list[str], message: str) -> None:
@@ -72,7 +72,7 @@ def test_words_that_cannot_be_meant(command: str, words: list[str], message: str
         ("train", ["sweep=lstm_small", "--cfg", "job"]),
         ("train", ["sweep=null"]),
         ("report", ["sweep_dir=x"]),
-        ("train", ["hydra/launcher=joblib", "hydra.mode=MULTIRUN"]),
+        ("train", ["hydra/launcher=parallel", "hydra.mode=MULTIRUN"]),
     ],
 )
 def test_words_that_can(command: str, words: list[str]) -> None:

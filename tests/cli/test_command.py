@@ -1,7 +1,6 @@
 """Wrong input: one line that names key or file, value, limit; exit code 1; nothing left behind."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_server import CommandServer
 from conftest import LIGHT, ROOT, Command, TinyCorpus, reseal
 from filelock import FileLock
 
 MISTAKES = {
     "model.name=foo": ("model.name=foo", "lstm"),
-    "schedule.name=foo": ("schedule.name=foo", "cosine or one_cycle"),
     "seed=99999999999999999999": ("seed=99999999999999999999", "in [0, 9223372036854775807]"),
     "name=a=b": ("name=a=b", "quotes"),
     "name='a b'": ("name=a b", "letters"),
@@ -26,18 +25,15 @@ MISTAKES = {
     "+trainer.foo=3": ("trainer.foo", "no such setting"),
     "trainer.epochs=many": ("trainer.epochs=many", "Integer"),
     "trainer.epochs=0": ("trainer.epochs=0", "must be in [1, 1000000]"),
-    "model=transformer": ("transformer", "lstm"),
+    "model=transformer": ("model=transformer", "must be one of gru, lstm, ngram, rnn, window"),
+    "model=LSTM": ("model=LSTM", "gru, lstm, ngram", "did you mean lstm?"),
+    "experiment=smok": ("experiment=smok", "char_rnn, ", "did you mean smoke?"),
+    "hydra/job_logging=korlmm": ("hydra/job_logging=korlmm", "console", "did you mean korlm?"),
     "model.hidden_dropout=1.5": ("model.hidden_dropout=1.5", "in [0, 1)"),
     "model.bidirectional=true": ("model.bidirectional", "no such setting"),
     "model.initial_state=random": ("model.initial_state", "zero, learned"),
-    "optimizer.lr=-1": ("optimizer.lr=-1", "above 0"),
-    "optimizer.lr=nan": ("optimizer.lr=nan", "above 0"),
-    "vocab.min_freq=0": ("vocab.min_freq=0", "1 or more"),
-    "batches.batch_size=0": ("batches.batch_size=0", "in [1, 1000000]"),
     "corpus=nsmc": ("corpus.path", "https://github.com/e9t/nsmc"),
     "corpus=text": ("corpus.files", "no text was named"),
-    "corpus.valid_fraction=0.95": ("corpus.valid_fraction=0.95", "test_fraction"),
-    "schedule.warmup_ratio=1": ("schedule.warmup_ratio=1", "in [0, 1)"),
     "resume=nowhere": ("resume=nowhere", "last.pt"),
     "prepared=nowhere": ("nowhere", "no such prepared corpus"),
     "seed": ("seed", "key=value"),
@@ -48,11 +44,9 @@ MISTAKES = {
     "seed=1,2": ("seed=1,2", "-m"),
     "seed=[": ("seed=[", "quotes"),
     "trainer=null": ("trainer=null", "auto, cpu, gpu"),
-    "tokenizer=null": ("tokenizer=null", "kkma"),
     "model=": ("model=", "lstm"),
     "model=[lstm,gru]": ("model=[lstm,gru]", "must be one of"),
     "seed=${seed}": ("seed", "Recursive"),
-    "trainer.threads=100000": ("trainer.threads=100000", "in [1, 1024]"),
     "outputs=": ("outputs=", "empty"),
     "corpus.files=": ("corpus.files=", "empty"),
     "corpus.files=[a.txt,]": ("corpus.files=", "empty"),
@@ -92,19 +86,28 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)
-@pytest.mark.parametrize("command", ["prepare", "train"])
-def test_bad_files(
-    korlm: Command, tmp_path: Path, tiny: TinyCorpus, kind: str, command: str
-) -> None:
+def test_bad_files(korlm: Command, tmp_path: Path, tiny: TinyCorpus, kind: str) -> None:
     data, words = BAD_FILES[kind]
     path = tmp_path / "bad.txt"
     if data is not None:
         write(path, data)
-    error = korlm(
-        command, "corpus=text", f"corpus.train=[{path}]", f"corpus.valid=[{tiny.valid}]"
-    ).error
+    command = "prepare" if kind == "missing" else "train"
+    files = [f"corpus.train=[{path}]", f"corpus.valid=[{tiny.valid}]"]
+    error = korlm(command, "corpus=text", *files).error
     assert str(path) in error and words in error
-    assert not list(tmp_path.glob("outputs/runs/*"))
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_refused_corpus_removes_only_its_own_empty_folders(
+    korlm: Command, tmp_path: Path, tiny: TinyCorpus
+) -> None:
+    table = write(tmp_path / "bad.tsv", b"id\ttext\n1\ta\tb\n")
+    words = ["corpus=text", f"corpus.train={table}", f"corpus.valid={tiny.valid}"]
+    assert "row 2 has 3 columns" in korlm("prepare", *words, "tokenizer=eojeol").error
+    assert not (tmp_path / "outputs").exists()
+    (tmp_path / "mine").mkdir()
+    assert korlm("prepare", *words, "tokenizer=eojeol", "outputs=mine/own").code == 1
+    assert list((tmp_path / "mine").iterdir()) == []
 
 
 def test_text_too_small(korlm: Command, tiny: TinyCorpus) -> None:
@@ -134,12 +137,25 @@ def test_folder_that_cannot_be_written(korlm: Command, tiny: TinyCorpus) -> None
         assert "/proc/korlm" in error and "outputs=FOLDER" in error
 
 
-@pytest.fixture
-def run(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> Path:
-    """A finished run of a few steps."""
-    ended = korlm("train", *tiny.overrides, *LIGHT, "trainer.epochs=1")
+@pytest.fixture(scope="module")
+def trained(
+    server: CommandServer, tiny: TinyCorpus, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The outputs of a run of a few steps, and a copy of them."""
+    folder = tmp_path_factory.mktemp("trained")
+    ended = server.run(folder, "train", *tiny.overrides, *LIGHT, "trainer.epochs=1")
     assert ended.code == 0, ended.err
-    return next((tmp_path / "outputs" / "runs").iterdir())
+    shutil.copytree(folder / "outputs", folder / "copy")
+    return folder / "outputs"
+
+
+@pytest.fixture
+def run(trained: Path) -> Path:
+    """A finished run of a few steps, as it was written."""
+    shutil.rmtree(trained)
+    shutil.copytree(trained.with_name("copy"), trained)
+    (run,) = (trained / "runs").iterdir()
+    return run
 
 
 def test_damaged_and_foreign_checkpoints(korlm: Command, run: Path) -> None:
@@ -164,8 +180,8 @@ def test_resume_is_no_sweep(korlm: Command, run: Path) -> None:
     assert "remove -m" in ended.err
 
 
-def test_prepared_that_does_not_fit(korlm: Command, run: Path, tmp_path: Path) -> None:
-    prepared = next(p for p in (tmp_path / "outputs/prepared").iterdir() if p.name[0] != ".")
+def test_prepared_that_does_not_fit(korlm: Command, run: Path) -> None:
+    prepared = next(p for p in (run.parents[1] / "prepared").iterdir() if p.name[0] != ".")
     ended = korlm("train", f"prepared={prepared}", "vocab.min_freq=3", *LIGHT[1:])
     assert "vocab.min_freq=3" in ended.error
     manifest = prepared / "manifest.json"
@@ -198,31 +214,6 @@ def test_full_disk(korlm: Command, tiny: TinyCorpus, monkeypatch: pytest.MonkeyP
     error = korlm("prepare", *tiny.overrides, "tokenizer=eojeol").error
     assert "disk is full" in error and "run the same command again" in error
     monkeypatch.undo()
-
-
-@pytest.mark.skipif(
-    shutil.which("unshare") is None or os.geteuid() != 0, reason="needs root to mount a small disk"
-)
-def test_a_really_full_disk(tiny: TinyCorpus, tmp_path: Path) -> None:
-    """On a file system of 200 kB: one line, and nothing half-written under the final names."""
-    command = [sys.executable, "-m", "korlm.train", *tiny.overrides, *LIGHT]
-    command += [f"outputs={tmp_path}/small/outputs", "model.hidden_dim=200"]
-    script = (
-        f"mkdir {tmp_path}/small && mount -t tmpfs -o size=200k none {tmp_path}/small || exit 77; "
-        f'"$@"; code=$?; find {tmp_path}/small -name "*.tmp" -o -name "*.building"; exit $code'
-    )
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", *command],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    if done.returncode == 77:
-        pytest.skip("cannot mount here")
-    assert done.returncode == 1, done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert ".tmp" not in done.stdout and ".building" not in done.stdout
 
 
 def test_an_unexpected_failure_leaves_no_empty_run(
@@ -271,6 +262,17 @@ def test_settings_without_effect(korlm: Command, tiny: TinyCorpus) -> None:
     assert "model.hidden_dim=300 has no effect: a single layer with model.tie_weights" in ended.out
     assert "model.hidden_dropout=0.1 has no effect" in ended.out
     assert ended.out.count("has no effect") == 2
+
+
+def test_settings_without_effect_on_an_ngram_model(korlm: Command, tiny: TinyCorpus) -> None:
+    words = [*tiny.overrides, "tokenizer=eojeol", "model=ngram", "model.order=2"]
+    typed = ["optimizer=adam", "optimizer.lr=0.1", "schedule=cosine", "trainer.clip_norm=2"]
+    ended = korlm("train", *words, *typed, "trainer.epochs=2", "resume_from=best")
+    assert ended.code == 0, ended.err
+    ignored = ", ".join(typed)
+    assert f"{ignored} have no effect: model=ngram is counted" in ended.out
+    assert "resume_from=best has no effect" in ended.out
+    assert ended.out.count("no effect") == 2
 
 
 def test_the_folder_of_a_run_is_kept(korlm: Command, run: Path, tmp_path: Path) -> None:
@@ -345,3 +347,25 @@ def test_broken_files_of_settings(korlm: Command, tmp_path: Path, text: str) -> 
     error = korlm("train", "experiment=mine", "--config-dir", "conf").error
     assert all(word in error for word in BROKEN[text]), error
     assert "Traceback" not in error and not (tmp_path / "outputs").exists()
+
+
+def test_a_really_full_disk(tiny: TinyCorpus, tmp_path: Path) -> None:
+    """On a file system of 200 kB: one line, and nothing half-written under the final names."""
+    command = [sys.executable, "-m", "korlm.train", *tiny.overrides, *LIGHT]
+    command += [f"outputs={tmp_path}/small/outputs", "model.hidden_dim=200"]
+    script = (
+        f"mkdir {tmp_path}/small && mount -t tmpfs -o size=200k none {tmp_path}/small || exit 77; "
+        f'"$@"; code=$?; find {tmp_path}/small -name "*.tmp" -o -name "*.building"; exit $code'
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", *command],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    if done.returncode == 77:
+        pytest.skip("cannot mount here")
+    assert done.returncode == 1, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert ".tmp" not in done.stdout and ".building" not in done.stdout

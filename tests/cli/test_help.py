@@ -13,10 +13,11 @@ from korlm.cli.help import help_text
 from korlm.config import registry
 from korlm.config.validation import setting_of
 
-CHOICES = [
-    (path.parent.relative_to(ROOT / "conf").as_posix(), path.stem)
+# The last choice of each group; test_conf.py composes all of them.
+CHOICES = {
+    path.parent.relative_to(ROOT / "conf").as_posix(): path.stem
     for path in sorted(ROOT.glob("conf/*/*.yaml"))
-]
+}
 
 
 def keys(text: str) -> dict[str, str]:
@@ -37,15 +38,15 @@ def test_every_key_is_explained(command: str) -> None:
         assert len(rest.split(" ", 1)[-1].strip()) > 5, f"{key} has no help"
 
 
-@pytest.mark.parametrize(("group", "choice"), CHOICES)
-def test_every_choice_has_help(group: str, choice: str) -> None:
+@pytest.mark.parametrize(("group", "choice"), CHOICES.items())
+def test_the_choice_is_marked(group: str, choice: str) -> None:
     text = help_text("train", [f"{group}={choice}"], {})
     (names,) = [line for line in text.splitlines() if line.startswith(f"  {group} ")]
     assert f"[{choice}]" in names.split()
 
 
 def test_a_line() -> None:
-    printed = keys(help_text("train", ["model=ngram", "hydra/launcher=joblib"], {}))
+    printed = keys(help_text("train", ["model=ngram", "hydra/launcher=parallel"], {}))
     assert "model.order" in printed and "model.num_layers" not in printed
     assert printed["model.smoothing"].endswith(" (kneser_ney|maximum_likelihood|add_k)")
     assert printed["trainer.eval_every"].startswith("null ")
@@ -115,7 +116,7 @@ def test_the_package_runs_commands(
     assert run() == run("--help")
     for command in COMMANDS:
         assert f"\n  {command} " in run()
-    with pytest.raises(SystemExit, match="korlm: trian: no such command; must be one of"):
+    with pytest.raises(SystemExit, match=r"command trian: must be one of .*did you mean train"):
         run("trian")
 
 

@@ -13,25 +13,24 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command_server import CommandServer, Ended
 from conftest import LIGHT, TinyCorpus
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from victims import Ended, Victims
 
 from korlm.runs.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="victims are forked")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are forked")
 
 ASKED = os.environ.get("KORLM_FAULTS", "")
 SEED = int(ASKED) if ASKED.isdecimal() else random.SystemRandom().randrange(10**6)
-# Killed at random moments, every other one twice: 16 kills in a run of the tests.
-TRIES = {"prepare": 3, "train": 4, "sweep": 3}
+# Killed at random moments, every other one twice: 11 kills in a run of the tests.
+TRIES = {"prepare": 2, "train": 3, "sweep": 2}
 TIMES = ("seconds", "tokens_per_second", "peak_memory_mb")
 PAGE = 4096  # bytes, of which disks are made
 FEW_STEPS = [
@@ -40,12 +39,6 @@ FEW_STEPS = [
     # As often as it is looked at.
     *("trainer.checkpoint_every_minutes=0.00001", "trainer.sample_tokens=5"),
 ]
-
-
-@pytest.fixture(scope="module")
-def victims() -> Iterator[Victims]:
-    with Victims() as started:
-        yield started
 
 
 def commands(tiny: TinyCorpus) -> dict[str, list[str]]:
@@ -69,12 +62,12 @@ class Undisturbed:
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    victims: Victims, tiny: TinyCorpus, tmp_path_factory: pytest.TempPathFactory
+    server: CommandServer, tiny: TinyCorpus, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Undisturbed]:
     found = {}
     for kind, command in commands(tiny).items():
         folder = tmp_path_factory.mktemp(kind)
-        ended = victims.run(folder, *command)
+        ended = server.run(folder, *command)
         assert ended.code == 0, ended.err
         pages = sum(-(-path.stat().st_size // PAGE) for path in folder.rglob("*") if path.is_file())
         found[kind] = Undisturbed(command, ended, pages, results(folder))
@@ -169,7 +162,7 @@ COUNTED_ANEW = ("loss/train", "perplexity/train", "train/grad_norm", "train/lr")
 
 
 def check(
-    victims: Victims,
+    server: CommandServer,
     folder: Path,
     expected: Undisturbed,
     deaths: list[Any],
@@ -179,12 +172,12 @@ def check(
     said = f"KORLM_FAULTS={SEED}: {deaths}"
     command = again(folder, expected.command)
     for death in deaths:
-        ended = victims.run(folder, *command, **death)
+        ended = server.run(folder, *command, **death)
         assert ended.code in (-9, 0), f"{said}\n{ended.err}"
         command = again(folder, expected.command)
         if ended.code == 0:  # it was quicker than its death
             break
-    ended = victims.run(folder, *command)
+    ended = server.run(folder, *command)
     assert ended.code == 0, f"{said}\n{command}\n{ended.err}"
     assert not ended.err, f"{said}\n{ended.err}"
     different = differences(results(folder), expected.results)
@@ -198,7 +191,7 @@ KILLS = [(kind, number) for kind, count in TRIES.items() for number in range(cou
 @pytest.mark.skipif(ASKED == "all", reason="all moments are tried")
 @pytest.mark.parametrize(("kind", "number"), KILLS)
 def test_killed_at_any_moment(
-    victims: Victims,
+    server: CommandServer,
     undisturbed: dict[str, Undisturbed],
     tmp_path: Path,
     kind: str,
@@ -210,13 +203,12 @@ def test_killed_at_any_moment(
         deaths = [{"after": dice.uniform(0, expected.ended.seconds)}]
     else:  # twice, right before something changes on the disk
         deaths = [{"change": dice.randrange(len(expected.ended.changes))} for _ in range(2)]
-    check(victims, tmp_path, expected, deaths)
+    check(server, tmp_path, expected, deaths)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-@pytest.mark.parametrize("kind", ["prepare", "train"])
+@pytest.mark.parametrize(("kind", "name"), [("prepare", "SIGHUP"), ("train", "SIGTERM")])
 def test_asked_to_end_at_any_moment(
-    victims: Victims,
+    server: CommandServer,
     undisturbed: dict[str, Undisturbed],
     tmp_path: Path,
     kind: str,
@@ -226,7 +218,7 @@ def test_asked_to_end_at_any_moment(
     expected, dice = undisturbed[kind], random.Random(f"{SEED} {kind} {name}")
     after = dice.uniform(0.1, expected.ended.seconds)
     number = int(getattr(signal, name))
-    ended = victims.run(tmp_path, *expected.command, after=after, number=number)
+    ended = server.run(tmp_path, *expected.command, after=after, number=number)
     said = f"KORLM_FAULTS={SEED}: {name} after {after} s: {ended}"
     if ended.code == -number:  # the signal came before the command could handle it
         assert not list(tmp_path.iterdir()), said
@@ -238,19 +230,19 @@ def test_asked_to_end_at_any_moment(
         if "interrupted" in ended.err:
             assert not list(tmp_path.glob("outputs/runs/*")), said
         assert not list(tmp_path.rglob("*.tmp")), said
-    check(victims, tmp_path, expected, [], ignored=COUNTED_ANEW if ended.code else ())
+    check(server, tmp_path, expected, [], ignored=COUNTED_ANEW if ended.code else ())
 
 
 @pytest.mark.skipif(ASKED != "all", reason="takes minutes: KORLM_FAULTS=all")
 @pytest.mark.parametrize("kind", TRIES)
 def test_killed_at_every_change(
-    victims: Victims, undisturbed: dict[str, Undisturbed], tmp_path: Path, kind: str
+    server: CommandServer, undisturbed: dict[str, Undisturbed], tmp_path: Path, kind: str
 ) -> None:
     failed = []
     for change, what in enumerate(undisturbed[kind].ended.changes):
         folder = tmp_path / str(change)
         try:
-            check(victims, folder, undisturbed[kind], [{"change": change}])
+            check(server, folder, undisturbed[kind], [{"change": change}])
         except AssertionError as error:
             failed.append(f"{change} {what}: {error}"[:1500])
         else:
@@ -260,31 +252,30 @@ def test_killed_at_every_change(
 
 
 def test_the_clock_jumps(
-    victims: Victims, undisturbed: dict[str, Undisturbed], tmp_path: Path
+    server: CommandServer, undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
     """By hours within each life, and from one life to the next."""
     expected, dice = undisturbed["train"], random.Random(f"{SEED} clock")
     after = dice.uniform(0.5, 1) * expected.ended.seconds
     deaths = [{"after": after, "clock": 7200.0}, {"after": after / 2, "clock": -7200.0}]
-    check(victims, tmp_path, expected, deaths)
+    check(server, tmp_path, expected, deaths)
 
 
-@pytest.mark.parametrize("kind", ["train", "sweep"])
 def test_nobody_reads_what_is_said(
-    victims: Victims, undisturbed: dict[str, Undisturbed], tmp_path: Path, kind: str
+    server: CommandServer, undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
-    expected = undisturbed[kind]
-    ended = victims.run(tmp_path, *expected.command, unheard=True)
+    expected = undisturbed["sweep"]
+    ended = server.run(tmp_path, *expected.command, unheard=True)
     assert (ended.code, ended.err) == (0, "")
     assert not differences(results(tmp_path), expected.results)
 
 
 def test_commands_that_start_together_prepare_once(
-    victims: Victims, undisturbed: dict[str, Undisturbed], tmp_path: Path
+    server: CommandServer, undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
     prepare, train, sweep = (undisturbed[kind] for kind in TRIES)
     commands = [train.command, prepare.command, sweep.command, train.command]
-    ends = victims.together(tmp_path, commands)
+    ends = server.together(tmp_path, commands)
     assert [ended.code for ended in ends] == [0] * 4, ends
     assert not any(ended.err for ended in ends), ends
     assert sum("tokenizing " in ended.out for ended in ends) == 1
@@ -334,7 +325,7 @@ def mounting(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.mark.parametrize("kind", TRIES)
 def test_the_disk_is_full_at_any_moment(
     mounting: None,
-    victims: Victims,
+    server: CommandServer,
     undisturbed: dict[str, Undisturbed],
     tmp_path: Path,
     request: pytest.FixtureRequest,
@@ -349,15 +340,15 @@ def test_the_disk_is_full_at_any_moment(
     for size in sizes:
         with Disk(tmp_path / str(size), size * PAGE) as disk:
             try:
-                fill(victims, disk, expected, f"KORLM_FAULTS={SEED}: {size} of {most} pages")
+                fill(server, disk, expected, f"KORLM_FAULTS={SEED}: {size} of {most} pages")
             except AssertionError as error:
                 failed.append(str(error)[:1500])
     assert not failed, "\n".join(failed)
 
 
-def fill(victims: Victims, disk: Disk, expected: Undisturbed, said: str) -> None:
+def fill(server: CommandServer, disk: Disk, expected: Undisturbed, said: str) -> None:
     """Runs a command on a disk that is too small, frees some space and runs it again."""
-    ended = victims.run(disk.folder, *expected.command)
+    ended = server.run(disk.folder, *expected.command)
     said += f"\n{ended.err}"
     assert ended.code in (0, 1), said
     if ended.code == 1 and "-m" not in expected.command:
@@ -369,7 +360,7 @@ def fill(victims: Victims, disk: Disk, expected: Undisturbed, said: str) -> None
     command = again(disk.folder, expected.command)
     if "resume=/" in ended.err:
         assert command != expected.command, said
-    ended = victims.run(disk.folder, *command)
+    ended = server.run(disk.folder, *command)
     assert ended.code == 0, f"{said}\n{command}\n{ended.err}"
     found = differences(results(disk.folder), expected.results)
     assert not found, f"{said}\n{command}\n{found}\n{ended.out}"

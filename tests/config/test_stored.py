@@ -41,7 +41,7 @@ def test_what_a_sweep_may_store(override: str) -> None:
         *("experiment=../../x", "experiment='../x'", "experiment=a.b", "experiment=[smoke,../x]"),
         *("experiment=choice(smoke,'/tmp/x')", "experiment=smoke,${oc.env:HOME}", "model={a:1}"),
         *("model@hydra.callbacks=lstm", "+experiment@_global_=smoke", "hydra={callbacks:{}}"),
-        *("hydra.callbacks.y._target_=numpy.load", "+hydra.a=1", "hydra/launcher=joblib"),
+        *("hydra.callbacks.y._target_=numpy.load", "+hydra.a=1", "hydra/launcher=parallel"),
         *("hydra/sweeper=basic", "hydra.sweeper._target_=os.system", "hydra.sweeper.params={a:1}"),
         *("+hydra.sweeper.n_trials=3", "hydra.sweeper.n_trials=${oc.env:HOME}", "unheard.of=1"),
         *("name=${oc.env:HOME}", "name='${oc.env:HOME}'", "corpus.files=[a,'${oc.env:HOME}']"),
@@ -57,7 +57,7 @@ def test_what_a_sweep_may_not_store(override: str) -> None:
 
 def stored_sweep(folder: Path, *task: str, job: tuple[str, ...] = ()) -> list[str]:
     """A folder as a sweep leaves it; the arguments that go on with it."""
-    overrides = {"hydra": ["hydra.mode=MULTIRUN", "hydra/launcher=joblib"], "task": list(task)}
+    overrides = {"hydra": ["hydra.mode=MULTIRUN", "hydra/launcher=parallel"], "task": list(task)}
     tree = {"hydra": {"overrides": overrides}}
     (folder / "multirun.yaml").write_text(json.dumps(tree, ensure_ascii=False), "utf-8")
     if job:

@@ -596,6 +596,22 @@ def test_inputs_come_in_the_order_given(tmp_path: Path, monkeypatch: pytest.Monk
         find_inputs(["gone"], "input")
 
 
+@pytest.mark.parametrize("separator", "\t,;|")
+def test_a_table_from_standard_input_is_read_like_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: str
+) -> None:
+    texts = ['가 "나"', f"다{separator}라", "마"]
+    table = io.StringIO()
+    csv.writer(table, delimiter=separator).writerows([("id", "text"), *enumerate(texts)])
+    data = table.getvalue().encode()
+    (tmp_path / "a.tsv").write_bytes(data)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    settings = TextConfig(format=CorpusFormat.tsv)
+    for name in (str(tmp_path / "a.tsv"), "-"):
+        parts = read_corpus(settings, find_inputs([name], "input"))
+        assert [" ".join(part.texts) for part in parts] == texts
+
+
 def test_standard_input_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     for data, what in ((b"\0" * 50, "a binary file"), (b"\xb5", "line 1, byte 1")):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))

@@ -4,20 +4,20 @@ import unicodedata
 
 import pytest
 
-from korlm.config import Unicode
+from korlm.config import UnicodeForm
 from korlm.corpus.normalization import INVISIBLE, normalize, normalize_all
 
 HIDDEN = "\u00ad\u200b\u200e\u200f\u202a\u202e\u2060\u2066\u2069\ufe0f\ufeff\U000e0100"
 
 
 @pytest.mark.parametrize("char", HIDDEN)
-@pytest.mark.parametrize("unicode", [Unicode.nfc, Unicode.nfkc])
-def test_invisible_characters(char: str, unicode: Unicode) -> None:
+@pytest.mark.parametrize("unicode", [UnicodeForm.nfc, UnicodeForm.nfkc])
+def test_invisible_characters(char: str, unicode: UnicodeForm) -> None:
     text = f"{char}가{char}{char} 나{char}"
     assert normalize(text, unicode) == "가 나"
     assert normalize_all([text, char, "다"], unicode) == ["가 나", "", "다"]
-    assert normalize(text, Unicode.none) == text
-    assert normalize_all([text], Unicode.none) == [text]
+    assert normalize(text, UnicodeForm.none) == text
+    assert normalize_all([text], UnicodeForm.none) == [text]
 
 
 def test_what_can_be_seen_or_joins_stays() -> None:
@@ -36,14 +36,14 @@ def test_letters_that_a_hidden_one_kept_apart_are_composed() -> None:
 
 
 def test_nfkc() -> None:
-    assert normalize("Ａ①ﬁ㎞", Unicode.nfkc) == "A1fikm"
-    assert normalize_all(["Ａ"], Unicode.nfkc) == ["A"]
+    assert normalize("Ａ①ﬁ㎞", UnicodeForm.nfkc) == "A1fikm"
+    assert normalize_all(["Ａ"], UnicodeForm.nfkc) == ["A"]
     assert normalize("Ａ①ﬁ㎞") == "Ａ①ﬁ㎞"
 
 
 def test_none_keeps_decomposed_letters() -> None:
     text = "\u1112\u1161\u11ab"
-    assert normalize(text, Unicode.none) == text and normalize(text) == "한"
+    assert normalize(text, UnicodeForm.none) == text and normalize(text) == "한"
 
 
 def test_normalize_all() -> None:

@@ -29,13 +29,13 @@ from filelock import FileLock
 from korlm.config import (
     CorpusConfig,
     DocumentUnit,
-    Engine,
     KkmaConfig,
+    KkmaEngine,
     Quoting,
     SentencePieceConfig,
     Separator,
     TokenizerConfig,
-    Unicode,
+    UnicodeForm,
     VocabConfig,
 )
 from korlm.corpus.normalization import normalize
@@ -228,7 +228,7 @@ def test_kkma_in_child_processes(
 ) -> None:
     install_fake_kkma(tmp_path / "fake", monkeypatch)
     Path(given.train[0]).write_text("나는\n\nJAVA! 나\n", encoding="utf-8")
-    plain = partial(KkmaConfig, name="kkma", engine=Engine.konlpy, limit_work=False)
+    plain = partial(KkmaConfig, name="kkma", engine=KkmaEngine.konlpy, limit_work=False)
     kkma = plain(threads=1)
     made = make(given, outputs, kkma)
     assert made.folder.name.startswith("given-kkma-")
@@ -296,7 +296,7 @@ def test_a_corpus_that_grows_has_its_new_lines_tokenized_alone(
     monkeypatch.setattr(tokenize, "TokenizerPool", CountingPool)
     monkeypatch.setattr(text_batches, "SHARD_CHARS", 3000)
     monkeypatch.setattr(text_batches, "BATCH_CHARS", 500)
-    kkma = KkmaConfig(name="kkma", engine=Engine.konlpy)
+    kkma = KkmaConfig(name="kkma", engine=KkmaEngine.konlpy)
     texts = tmp_path / "texts"
     texts.mkdir()
     for name in "bcdefghijk":
@@ -477,7 +477,7 @@ def test_moved_files_are_the_same_text(
         {"tokenizer": TokenizerConfig(name="syllable")},
         {"document_unit": DocumentUnit.blank_line},
         {"encoding": "cp949", "text": TRAIN},
-        {"unicode": Unicode.nfkc},
+        {"unicode": UnicodeForm.nfkc},
         {"quoting": Quoting.none},
         {"separator": Separator.pipe},
         {"skip_without_text": True},
@@ -500,7 +500,7 @@ def test_what_makes_another_corpus(
     vocab = change.get("vocab", VocabConfig())
     given.document_unit = change.get("document_unit", DocumentUnit.file)
     given.encoding = change.get("encoding", "utf8")
-    given.unicode = change.get("unicode", Unicode.nfc)
+    given.unicode = change.get("unicode", UnicodeForm.nfc)
     given.quoting = change.get("quoting", Quoting.auto)
     given.separator = change.get("separator", Separator.auto)
     given.skip_without_text = change.get("skip_without_text", False)
@@ -769,16 +769,16 @@ def test_one_line_of_text_cannot_be_split(tmp_path: Path, outputs: Path) -> None
 @pytest.mark.parametrize(
     ("unicode", "tokens"),
     [
-        (Unicode.nfc, ["Ａ", "가나", "¨"]),
-        (Unicode.nfkc, ["A", "가나", "\u0308"]),
-        (Unicode.none, ["\ufeffＡ", "가\u200b나", "¨", "\u202a"]),
+        (UnicodeForm.nfc, ["Ａ", "가나", "¨"]),
+        (UnicodeForm.nfkc, ["A", "가나", "\u0308"]),
+        (UnicodeForm.none, ["\ufeffＡ", "가\u200b나", "¨", "\u202a"]),
     ],
 )
 def test_unicode_of_tokens(
     given: CorpusConfig,
     outputs: Path,
     caplog: pytest.LogCaptureFixture,
-    unicode: Unicode,
+    unicode: UnicodeForm,
     tokens: list[str],
 ) -> None:
     lines = ["", "\ufeffＡ 가\u200b나 ¨", "\u202a", "\r나"]
@@ -788,9 +788,9 @@ def test_unicode_of_tokens(
     assert set(made.vocab.tokens[4:]) == {*tokens, "나"}
     # Text is stored as it was read, and counted as tokenizers see it.
     assert [line[2] for line in splits_in(made)["train"]] == lines
-    num_chars = {Unicode.nfc: 10, Unicode.nfkc: 11, Unicode.none: 14}[unicode]
+    num_chars = {UnicodeForm.nfc: 10, UnicodeForm.nfkc: 11, UnicodeForm.none: 14}[unicode]
     assert made.stats["train"].num_chars == num_chars
-    assert ("kept in" if unicode is Unicode.none else "left out of") in caplog.text
+    assert ("kept in" if unicode is UnicodeForm.none else "left out of") in caplog.text
     assert "invisible characters" in caplog.text and ": 3, U+" in caplog.text
     assert "carriage returns within lines, read as blanks: 1" in caplog.text
 

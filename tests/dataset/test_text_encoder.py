@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from korlm.config import CorpusConfig, DocumentUnit, TokenizerConfig, Unicode, VocabConfig
+from korlm.config import CorpusConfig, DocumentUnit, TokenizerConfig, UnicodeForm, VocabConfig
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize
 from korlm.corpus.reader import read_corpus
@@ -51,10 +51,10 @@ def test_read_anew_and_from_shards_alike(tmp_path: Path, tokenizer: str) -> None
     assert joined(anew, "num_chars").sum() == stats.num_chars
 
 
-@pytest.mark.parametrize("unicode", Unicode)
+@pytest.mark.parametrize("unicode", UnicodeForm)
 @pytest.mark.parametrize("tokenizer", ["eojeol", "syllable"])
 def test_text_is_normalized_as_the_corpus_was(
-    tmp_path: Path, tokenizer: str, unicode: Unicode
+    tmp_path: Path, tokenizer: str, unicode: UnicodeForm
 ) -> None:
     lines = ["\ufeffＡ나는 ¨ 가\u200b다", "\u200b", "\u1112\u1161\u11ab ①"]
     for split in ("train", "valid"):

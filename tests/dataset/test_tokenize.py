@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import install_fake_kkma
 
-from korlm.config import CorpusConfig, DocumentUnit, Engine, KkmaConfig, VocabConfig
+from korlm.config import CorpusConfig, DocumentUnit, KkmaConfig, KkmaEngine, VocabConfig
 from korlm.corpus.sources import find_sources
 from korlm.dataset import prepare, shard_writer, text_batches, tokenize
 from korlm.dataset.prepared import Prepared
@@ -28,7 +28,9 @@ from korlm.utils import progress
 from korlm.utils.errors import OutputError
 from korlm.utils.progress import ProgressBar
 
-KKMA = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, limit_work=False, cache_size_mb=0)
+KKMA = KkmaConfig(
+    name="kkma", engine=KkmaEngine.konlpy, threads=2, limit_work=False, cache_size_mb=0
+)
 BATCH_CHARS, SHARD_CHARS = 40, 400
 
 
@@ -113,7 +115,7 @@ def test_interrupted_repeatedly(
 KILLED = """
 import os, sys
 from pathlib import Path
-from korlm.config import CorpusConfig, DocumentUnit, Engine, KkmaConfig
+from korlm.config import CorpusConfig, DocumentUnit, KkmaEngine, KkmaConfig
 from korlm.corpus.sources import find_sources
 from korlm.dataset import shard_writer, text_batches, tokenize
 
@@ -130,7 +132,8 @@ class KilledWriter(shard_writer.ShardWriter):
 
 tokenize.ShardWriter = KilledWriter
 corpus = CorpusConfig(name="test", files=[text], document_unit=DocumentUnit.line)
-kkma = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, limit_work=False, cache_size_mb=0)
+options = {"threads": 2, "limit_work": False, "cache_size_mb": 0}
+kkma = KkmaConfig(name="kkma", engine=KkmaEngine.konlpy, **options)
 tokenize.tokenize_corpus(corpus, kkma, find_sources(corpus), folder, folder / "cache", False)
 """
 

@@ -28,7 +28,7 @@ from korlm.evaluation.evaluate import (
 )
 from korlm.evaluation.texts import EvaluationText
 from korlm.utils.errors import CorpusError
-from korlm.utils.io.atomic_files import write_figures
+from korlm.utils.io.atomic_files import write_json
 
 CONFIG = BootstrapConfig(samples=500)
 CACHE, NO_CACHE = CacheConfig(sizes=[5, 20], flatness=[0.0, 0.3]), CacheConfig(sizes=[])
@@ -43,7 +43,7 @@ def one_document(text: EvaluationText) -> EvaluationText:
 def test_metrics_file(tmp_path: Path) -> None:
     text = random_text()
     metrics = result_of(text, np.where(np.arange(len(text.ids)) == 1, 9e9, 1.0)).metrics
-    write_figures(tmp_path / "metrics.json", {"valid": {"overflow": metrics}})
+    write_json(tmp_path / "metrics.json", {"valid": {"overflow": metrics}})
     stored = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["valid"]["overflow"]
     assert stored["perplexity"] is None
     assert stored["num_tokens"] == len(text.ids)

@@ -19,7 +19,6 @@ LENGTHS = torch.tensor([6, 4, 2, 1])
 PAD_ID, BOS_ID = 0, 2
 CLOSE = {"atol": 2e-6, "rtol": 2e-5}
 
-
 # Every registered model is tested: see ``model_cases``.
 CASES = TRAINED + COUNTED
 

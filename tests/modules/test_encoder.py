@@ -12,7 +12,7 @@ from torch_rnn import run_torch, torch_module
 
 from korlm.config import InitialState, SubwordMode
 from korlm.modules.embedding import TokenEmbedding
-from korlm.modules.encoder import RecurrentEncoder
+from korlm.modules.encoder import PairedEncoder, RecurrentEncoder
 
 T, B, E, H = 6, 4, 5, 7
 LENGTHS = torch.tensor([3, 6, 1, 4])
@@ -115,3 +115,34 @@ def test_output_weight_is_for_tied_heads(spelling: SubwordMode, tied: bool) -> N
         torch.testing.assert_close(weight, encoder.embedding.full_weight())
     else:
         assert weight is None
+
+
+@pytest.mark.parametrize("std", [None, 0.5], ids=["learned", "given"])
+def test_a_noisy_initial_state(std: float | None) -> None:
+    noisy = make_encoder("lstm", initial_state=InitialState.noise, initial_state_std=std)
+    first, second = noisy.train().initial_state(2000), noisy.initial_state(2000)
+    layers = [layer for layer in noisy.layers for _ in range(layer.num_states)]
+    for number, (part, other, layer) in enumerate(zip(first, second, layers, strict=True)):
+        assert not torch.equal(part, other)
+        width = torch.full((H,), std or 0.0)
+        if layer.noise_initial is not None:
+            width = layer.noise_initial[number % layer.num_states].abs()
+        torch.testing.assert_close(part.std(0), width, rtol=0.1, atol=1e-3)
+        torch.testing.assert_close(part.mean(0), torch.zeros(H), rtol=0, atol=0.1)
+    assert all(not part.any() for part in noisy.eval().initial_state(3))
+    if std is None:
+        noisy.train()(random_ids()).output.sum().backward()
+        width = noisy.layers[0].noise_initial
+        assert width is not None and width.grad is not None and width.grad.any()
+
+
+def test_a_paired_encoder_is_two_encoders() -> None:
+    encoders = [make_encoder("gru", num_layers=2) for _ in range(2)]
+    paired = PairedEncoder(*encoders).eval()
+    ids, lengths = random_ids(), torch.tensor([5, 3, 1])
+    out = paired(ids[:3, :5], lengths=lengths)
+    for row, length in enumerate(lengths.tolist()):
+        line = ids[row : row + 1, :length]
+        ahead = encoders[0].eval()(line).output[0]
+        back = encoders[1].eval()(line.flip(1)).output[0].flip(0)
+        torch.testing.assert_close(out.output[row, :length], torch.cat([ahead, back], -1))

@@ -148,17 +148,6 @@ def test_forget_bias_is_the_sum_of_both_biases(forget_bias: float) -> None:
     torch.testing.assert_close(layer.weight_hh, untouched.weight_hh, rtol=0, atol=0)
 
 
-def test_the_forget_gate_is_the_second_of_pytorch() -> None:
-    """A large bias keeps the cell and a large negative one clears it, with all else 0."""
-    module, cell_before = nn.LSTM(I, H), random(1, 1, H)
-    for bias, share in ((50.0, 1.0), (-50.0, 0.0)):
-        for parameter in module.parameters():
-            nn.init.zeros_(parameter)
-        module.bias_ih_l0.data[H : 2 * H] = bias
-        _, (_, cell_after) = module(random(1, 1, I), (random(1, 1, H), cell_before))
-        torch.testing.assert_close(cell_after, cell_before * share)
-
-
 # --- initial state -------------------------------------------------------------------------------
 
 

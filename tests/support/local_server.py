@@ -14,7 +14,7 @@ from korlm.generation.generator import StoppingCriteria
 from korlm.generation.sampling import Sampling
 from korlm.serving.app import build_app
 from korlm.serving.connections import build_server
-from korlm.serving.engine import TaskEngine
+from korlm.serving.served_model import ServedTask
 from korlm.utils.errors import TokenizerError
 
 
@@ -90,7 +90,7 @@ class Echo:
             yield f" {number}"
 
 
-class EchoTask(TaskEngine):
+class EchoTask(ServedTask):
     """A fake engine of a task whose label of a line is the line."""
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ import korlm.train
 from korlm.config import TrainSettings
 from korlm.dataset.prepared import open_prepared
 from korlm.utils import distributed
-from korlm.utils.dist_env import place
+from korlm.utils.dist_env import current_rank
 from korlm.utils.distributed import ProcessGroup
 from korlm.utils.errors import Interrupted
 
@@ -108,13 +108,13 @@ def train(
     settings: TrainSettings, prepared: Path, folder: Path, stop_step: int = 0, stop_rank: int = 0
 ) -> Trained:
     """A new run in the two processes; a signal reaches one of them at a step."""
-    with ProcessGroup(place()) as group:
+    with ProcessGroup(current_rank()) as group:
         return ended(start(settings, open_prepared(prepared), folder, group), stop_step, stop_rank)
 
 
 def resume_run(prepared: Path, folder: Path) -> Trained:
     """A resumed run in the two processes."""
-    with ProcessGroup(place()) as group:
+    with ProcessGroup(current_rank()) as group:
         return ended(resume(open_prepared(prepared), folder, group))
 
 
@@ -163,7 +163,7 @@ def command(folder: Path, *overrides: str) -> tuple[int, str, str]:
 
 def half_a_gradient() -> list[list[float] | None]:
     """Gradients of four parameters: everywhere, here or there, nowhere, and a large one."""
-    with ProcessGroup(place()) as group:
+    with ProcessGroup(current_rank()) as group:
         sizes = (2, 3, 2, distributed.SMALL)
         parameters = [torch.nn.Parameter(torch.zeros(size)) for size in sizes]
         for number in (0, 3):
@@ -176,7 +176,7 @@ def half_a_gradient() -> list[list[float] | None]:
 
 def use_all_collectives() -> tuple[bool, bool, float, list[int], float]:
     """Each collective operation once."""
-    with ProcessGroup(place()) as group:
+    with ProcessGroup(current_rank()) as group:
         model = torch.nn.Linear(1, 1)
         torch.nn.init.constant_(model.weight, group.rank + 5.0)
         group.broadcast_parameters(model)
@@ -191,7 +191,7 @@ def use_all_collectives() -> tuple[bool, bool, float, list[int], float]:
 
 def one_leaves() -> bool:
     """The second process leaves while the first waits for it."""
-    with ProcessGroup(place()) as group:
+    with ProcessGroup(current_rank()) as group:
         return group.rank == 1 or group.any_rank(True)
 
 
@@ -199,15 +199,15 @@ def only_the_second_fails() -> tuple[int, str, str]:
     """A mistake that the first process does not make: nobody but the second can tell it."""
     distributed.ERROR_REPORT_SECONDS = 0.2
     with contextlib.redirect_stderr(io.StringIO()) as err:
-        if place().rank == 1:
-            distributed.report_error_once(place(), "korlm: here alone\n")
+        if current_rank().rank == 1:
+            distributed.report_error_once(current_rank(), "korlm: here alone\n")
     distributed.ERROR_REPORT_SECONDS = 10.0
     return 0, "", err.getvalue()
 
 
 def publish_and_wait() -> list[str]:
     """What rank 0 publishes reaches rank 1."""
-    group = ProcessGroup(place())
+    group = ProcessGroup(current_rank())
     if group.is_main_process:
         group.publish("가", "b")
         return []

@@ -207,29 +207,29 @@ def test_the_command_of_a_job_writes_where_the_sweep_did(tmp_path: Path) -> None
 
 
 def test_the_command_is_one_for_the_shell() -> None:
-    typed = ["-m", "hydra.sweep.dir=x", "hydra.mode=MULTIRUN", "hydra/launcher=joblib", "seed=1"]
+    typed = ["-m", "hydra.sweep.dir=x", "hydra.mode=MULTIRUN", "hydra/launcher=parallel", "seed=1"]
     assert sweep_resume_command(Path("내 것/a b"), typed) == (
-        "python -m korlm.train -m 'resume='\"'\"'내 것/a b'\"'\"'' hydra/launcher=joblib"
+        "python -m korlm.train -m 'resume='\"'\"'내 것/a b'\"'\"'' hydra/launcher=parallel"
     )
 
 
-@pytest.mark.parametrize("written", [None, ""], ids=["no file", "empty file"])
-def test_a_job_that_was_killed_before_its_settings_were_written(
-    korlm: Command, tiny: TinyCorpus, tmp_path: Path, written: str | None
+def test_jobs_that_were_killed_before_their_settings_were_written(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
-    """Its folder goes: nobody knows whose it was, and it would stand in the table for ever."""
-    assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2").code == 0
+    """Their folders are removed: whose they were is unknown."""
+    assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2,4").code == 0
     sweep = only_sweep(tmp_path)
-    shutil.rmtree(sweep / "seed=2")
-    (sweep / "seed=2" / ".hydra").mkdir(parents=True)
-    if written is not None:
-        (sweep / "seed=2" / ".hydra" / "overrides.yaml").write_text(written, "utf-8")
+    for seed in (2, 4):
+        shutil.rmtree(sweep / f"seed={seed}")
+        (sweep / f"seed={seed}" / ".hydra").mkdir(parents=True)
+    (sweep / "seed=4" / ".hydra" / "overrides.yaml").write_text("", "utf-8")
     (sweep / "seed=3" / "checkpoints").mkdir(parents=True)  # whatever it is, it is not empty
     ended = korlm("train", "-m", f"resume={sweep}")
     assert ended.code == 0, ended.err
-    assert "2 jobs, best first" in ended.out
-    assert sorted(path.name for path in sweep.glob("seed*")) == ["seed=1", "seed=2", "seed=3"]
+    assert "3 jobs, best first" in ended.out
+    assert sorted(path.name for path in sweep.glob("seed*")) == [f"seed={n}" for n in (1, 2, 3, 4)]
     assert (sweep / "seed=2" / "metrics.json").is_file()
+    assert (sweep / "seed=4" / "metrics.json").is_file()
 
 
 def test_sweeps_of_the_same_second_share_no_folder(tmp_path: Path) -> None:

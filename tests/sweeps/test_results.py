@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import logging
 import math
-import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -94,23 +93,6 @@ def test_networks_beside_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_p
     told = [line.split()[0] for line in ended.out.splitlines()[-4:-2]]
     assert sorted(told) == ["ngram", "window"]
     assert f" model={told[0]} " in ended.out.splitlines()[-1]
-
-
-def test_without_failures_there_is_no_such_column(
-    korlm: Command, tiny: TinyCorpus, tmp_path: Path
-) -> None:
-    ended = korlm("train", "-m", *tiny.overrides, *LIGHT, "trainer.max_steps=2", "seed=1,2")
-    assert ended.code == 0, ended.err
-    assert [next(iter(row)) for row in read_table(tmp_path)] == ["seed"] * 2
-    assert {row["job"] for row in read_table(tmp_path)} == {"seed=1", "seed=2"}
-    assert "failure" not in read_table(tmp_path)[0]
-
-
-def test_a_run_by_itself_has_no_table(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
-    ended = korlm("train", *tiny.overrides, *LIGHT, "trainer.max_steps=2")
-    assert ended.code == 0, ended.err
-    assert not list(tmp_path.rglob("results.tsv"))
-    assert "best first" not in ended.out
 
 
 def leave(folder: Path, name: str, overrides: list[str], perplexity: object = ...) -> None:
@@ -280,10 +262,8 @@ def test_a_thousand_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     for number in range(1000):
         leave(tmp_path, str(number), [f"seed={number}", "optimizer.lr=0.1"], 5 + number)
     SweepTable.folder = tmp_path
-    start = time.perf_counter()
     with caplog.at_level(logging.INFO):
         assert SweepTable.write_results() == tmp_path
-    assert time.perf_counter() - start < 30, "two seconds where nothing else runs"
     assert len((tmp_path / "results.tsv").read_text("utf-8").splitlines()) == 1001
     assert "1000 jobs, best first by valid.perplexity" in caplog.text
     assert "… and 940 more" in caplog.text

@@ -94,12 +94,12 @@ def assert_same_end(session: TrainingSession, splits: Splits, expected: Finished
 
 
 # Valid is measured at each 4th step and at the end of each epoch, which has 9 or 10 steps.
-@pytest.mark.parametrize("where", [1, 3, 4, 6, "epoch", "epoch + 1", "last - 1", "last"], ids=str)
+@pytest.mark.parametrize("where", [3, 4, "epoch", "epoch + 1", "last"], ids=str)
 def test_stopped_after_a_step_and_resumed(
     unbroken: Finished, prepared: Prepared, tmp_path: Path, where: Any
 ) -> None:
     per_epoch, total = unbroken.steps_per_epoch, unbroken.run.total_steps
-    places = {"epoch": per_epoch, "epoch + 1": per_epoch + 1, "last - 1": total - 1, "last": total}
+    places = {"epoch": per_epoch, "epoch + 1": per_epoch + 1, "last": total}
     step = places.get(where, where)
     run = start(unbroken.run.settings, prepared, tmp_path)
     stop_after(run, step)
@@ -111,8 +111,7 @@ def test_stopped_after_a_step_and_resumed(
     assert_same_end(resumed, resumed.fit(), unbroken)
 
 
-@pytest.mark.parametrize("nth", [1, 2, 3, -1])
-@pytest.mark.parametrize("batch", [0, 1])
+@pytest.mark.parametrize(("nth", "batch"), [(1, 0), (3, 1), (-1, 1)])
 def test_stopped_during_a_validation_and_resumed(
     unbroken: Finished, prepared: Prepared, tmp_path: Path, nth: int, batch: int
 ) -> None:

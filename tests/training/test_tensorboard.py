@@ -53,7 +53,6 @@ SETTINGS: dict[str, Any] = {
     "corpus": {"train": ["가.txt"]},
 }
 
-
 # Tags do not depend on a run.
 TASK = object.__new__(LanguageModelingTask)
 

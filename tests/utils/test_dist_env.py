@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from korlm.cli.output_dirs import output_subdir, run_dir
-from korlm.utils.dist_env import Rank, place
+from korlm.utils.dist_env import Rank, current_rank
 
 VARIABLES = {
     "TORCHELASTIC_RUN_ID": "none",
@@ -26,16 +26,16 @@ def sixth(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("sixth")
-def test_place() -> None:
-    assert place() == Rank(rank=5, size=8, local_rank=1, local_size=4)
-    assert not place().is_main_process and not place().is_alone
+def test_current_rank() -> None:
+    assert current_rank() == Rank(rank=5, size=8, local_rank=1, local_size=4)
+    assert not current_rank().is_main_process and not current_rank().is_alone
 
 
 @pytest.mark.usefixtures("sixth")
 def test_what_a_cluster_sets_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
-    assert place() == Rank()
-    assert place().is_main_process and place().is_alone
+    assert current_rank() == Rank()
+    assert current_rank().is_main_process and current_rank().is_alone
 
 
 @pytest.mark.usefixtures("sixth")

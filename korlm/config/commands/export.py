@@ -6,8 +6,8 @@ import enum
 from dataclasses import dataclass
 
 from korlm.config.commands.inference import InferenceSettings
+from korlm.config.groups.training import Device
 from korlm.config.registry import register
-from korlm.config.training import Device
 from korlm.config.validation import setting
 from korlm.utils.errors import ConfigError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from korlm.config.training import Device
+from korlm.config.groups.training import Device
 from korlm.config.validation import MAX_THREADS, MISSING, CommandSettings, setting
 
 

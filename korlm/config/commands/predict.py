@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from korlm.config.commands.inference import InferenceSettings
-from korlm.config.data import TextConfig
+from korlm.config.groups.data import TextConfig
 from korlm.config.registry import register
 from korlm.config.validation import MISSING, setting
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from korlm.config.data import CorpusConfig, TokenizerConfig, VocabConfig
+from korlm.config.groups.data import CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.config.registry import register
 from korlm.config.validation import MISSING, CommandSettings, Group, setting
 

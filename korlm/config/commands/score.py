@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from korlm.config.commands.inference import InferenceSettings
-from korlm.config.data import TextConfig
+from korlm.config.groups.data import TextConfig
 from korlm.config.registry import register
 from korlm.config.validation import MISSING, setting
 
 ENDINGS = (".tsv", ".tsv.gz", ".parquet")
 
 
-class Context(enum.Enum):
+class ScoreContext(enum.Enum):
     """Contexts that a token is predicted from."""
 
     line = "line"
@@ -68,8 +68,8 @@ class ScoreSettings(InferenceSettings):
         MISSING, "File, folder or glob, or several: [FILE,FILE]; -: standard input.", is_path=True
     )
     corpus: TextConfig = setting(TextConfig)
-    context: Context = setting(
-        Context.line,
+    context: ScoreContext = setting(
+        ScoreContext.line,
         "Tokens that a prediction depends on: the previous ones of its line or document, or all.",
     )
     output: str = setting(

@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 
 from korlm.config.commands.prepare import CorpusSettings
-from korlm.config.data import BatchesConfig
-from korlm.config.model import ModelConfig, RecurrentConfig
+from korlm.config.groups.data import BatchesConfig
+from korlm.config.groups.model import ModelConfig, NgramConfig, RecurrentConfig
+from korlm.config.groups.task import EncoderTaskConfig, TaskConfig
+from korlm.config.groups.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig
 from korlm.config.objective import LANGUAGE_MODELING, check_objective
 from korlm.config.registry import register
-from korlm.config.task import EncoderTaskConfig, TaskConfig
-from korlm.config.training import OptimizerConfig, ResumeFrom, ScheduleConfig, TrainerConfig
 from korlm.config.validation import MAX_SEED, MISSING, setting
 from korlm.utils.errors import ConfigError
 
@@ -34,7 +34,7 @@ class TrainSettings(CorpusSettings):
       python -m korlm.train -m sweep=lstm_small                   a hyperparameter search
       python -m korlm.train -m resume=outputs/sweeps/DIR          resume a sweep or a search
       python -m korlm.train -m seed=1,2,3 objective=test.loss     sort the table by another metric
-      python -m korlm.train -m seed=1,2,3 hydra/launcher=joblib   parallel jobs; submitit_slurm: on
+      python -m korlm.train -m seed=1,2,3 hydra/launcher=parallel parallel jobs; submitit_slurm: on
                                                                   a cluster
       torchrun --nproc-per-node 2 -m korlm.train                  two GPUs, or two processes
       tensorboard --logdir outputs                                watch runs and sweeps
@@ -92,3 +92,19 @@ class TrainSettings(CorpusSettings):
             )
         if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name):
             self._fail("name", "must consist of letters, digits, _, . and -")
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        reasons: dict[str, str] = {}
+        if self.resume is None:
+            reasons["resume_from"] = "it selects the checkpoint of resume=DIR"
+        if isinstance(self.model, NgramConfig):
+            # trainer.epochs and max_steps are not listed: TensorBoard shows the model's perplexity
+            # as a level line over as many steps.
+            keys = [
+                *("optimizer", "schedule", "trainer.precision", "trainer.clip_norm"),
+                *("trainer.early_stopping_patience", "trainer.eval_every", "trainer.log_every"),
+                *("trainer.checkpoint_every_minutes", "trainer.projector_tokens"),
+            ]
+            reasons |= dict.fromkeys(keys, "model=ngram is counted, not trained by gradients")
+        return reasons

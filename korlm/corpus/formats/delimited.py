@@ -8,6 +8,7 @@ whole file. Each row must have as many columns as the first, so that a wrong dec
 from __future__ import annotations
 
 import csv
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -41,7 +42,8 @@ def read_table(
 
     Args:
         path: of the file.
-        read_lines: returns the lines of the file, without line ends, from its beginning.
+        read_lines: returns the lines of the file, without line ends, from its beginning. Those of
+            standard input are kept in memory unless the settings name separator and quoting.
         config: columns, separator and quoting.
         file_format: tsv or csv.
         notes: counts remarks.
@@ -50,15 +52,16 @@ def read_table(
         CorpusError: a column is missing, a row has another number of columns than the first one, or
             the quoting is broken.
     """
-    can_reread = path != STDIN
-    first_line = next(iter(read_lines()), "") if can_reread else ""
+    is_named = config.separator is not Separator.auto and config.quoting is not Quoting.auto
+    if path == STDIN and not is_named:
+        read_lines = functools.partial(iter, list(read_lines()))
+    first_line = "" if is_named else next(iter(read_lines()), "")
     separator = find_separator(config, file_format, first_line)
     quoting = config.quoting
     if quoting is Quoting.auto and file_format is CorpusFormat.csv:
         quoting = Quoting.csv
     elif quoting is Quoting.auto:
-        lines = read_lines() if can_reread else ()
-        quoting, num_kept = find_quoting(lines, separator, _has_header(config))
+        quoting, num_kept = find_quoting(read_lines(), separator, _has_header(config))
         if num_kept:
             remark = "cells that keep their double quotes (corpus.quoting=csv removes them)"
             notes.add(remark, str(path), num_kept)

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from korlm._version import __version__
-from korlm.config import JavaConfig, TokenizerConfig, Unicode, WorkerConfig
+from korlm.config import JavaConfig, TokenizerConfig, UnicodeForm, WorkerConfig
 from korlm.corpus.lines import LineBlock
 from korlm.dataset.statistics.tokenization_report import shard_report_path
 from korlm.dataset.storage.shard_writer import ShardWriter
@@ -69,7 +69,7 @@ class ShardText:
     blocks: str
     lengths: bytes
     text: bytes
-    unicode: Unicode = Unicode.nfc
+    unicode: UnicodeForm = UnicodeForm.nfc
 
     @classmethod
     def pack(cls, batches: Sequence[TextBatch]) -> ShardText:

@@ -18,7 +18,7 @@ from korlm.dataset.statistics.schema import Statistics
 from korlm.dataset.storage.shards import ShardCounts, split_counts
 from korlm.dataset.vocab import SPECIALS
 from korlm.utils.errors import OutputError, PreparedError, output_errors
-from korlm.utils.io.atomic_files import write_figures
+from korlm.utils.io.atomic_files import write_json
 from korlm.utils.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def write(prepared: Prepared, statistics: Statistics, frequencies: Ints) -> None
 
     try:
         with output_errors(prepared.folder):
-            write_figures(prepared.folder / JSON, statistics)
+            write_json(prepared.folder / JSON, statistics)
             draw_frequencies(prepared.folder / PICTURE, statistics, frequencies)
     except OutputError as error:
         logger.warning("%s; the report is not saved", error)

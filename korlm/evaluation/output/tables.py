@@ -11,7 +11,6 @@ from korlm.utils.io.tables import aligned
 
 FEW_UNITS = 20  # with fewer, even the expanded intervals cover less than 95 %
 
-
 COLUMNS: dict[str, Callable[[Metrics], str]] = {
     "tokenizer": lambda row: str(row["tokenizer"]),
     "tokens": lambda row: f"{row['num_tokens']:,}",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from korlm.config import Context
+from korlm.config import ScoreContext
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import UNK_ID
 from korlm.evaluation.token_scores import Floats, Ints, score_tokens
@@ -61,7 +61,7 @@ class SurprisalScorer:
         self,
         model: LanguageModel,
         start_id: int,
-        context: Context,
+        context: ScoreContext,
         entropy: bool = True,
         batch_tokens: int = 4096,
     ) -> None:
@@ -81,7 +81,7 @@ class SurprisalScorer:
                 *(self._model, window.ids, lengths, self._start_id),
                 entropy=self._entropy,
                 state=self._state if continues else None,
-                keep_state=self._context is not Context.line and len(lengths) > 0,
+                keep_state=self._context is not ScoreContext.line and len(lengths) > 0,
                 batch_tokens=self._batch_tokens,
             )
             if scores.state is not None:
@@ -98,10 +98,10 @@ class SurprisalScorer:
         """Return the length of each segment, and whether the first one continues the last one."""
         not_blank = np.flatnonzero(window.lengths)
         ends = np.cumsum(window.lengths[not_blank])
-        continues = self._context is Context.carried
+        continues = self._context is ScoreContext.carried
         if continues:
             ends = ends[-1:]
-        elif self._context is Context.document and len(not_blank):
+        elif self._context is ScoreContext.document and len(not_blank):
             docs = window.table.column("doc_id").combine_chunks().dictionary_encode()
             codes = docs.indices.to_numpy()[not_blank]
             first, last = (docs.dictionary[int(code)].as_py() for code in codes[[0, -1]])

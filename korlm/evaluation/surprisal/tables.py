@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from korlm.config import ScoreUnit, Unicode
+from korlm.config import ScoreUnit, UnicodeForm
 from korlm.corpus.normalization import normalize_all
 from korlm.dataset.vocab import EOS
 from korlm.evaluation.surprisal.scorer import SurprisalBatch
@@ -162,7 +162,7 @@ def _morph_indices(lengths: npt.NDArray[np.int64]) -> pa.Array:
 
 
 def _eojeol_texts(
-    table: pa.Table, lines: npt.NDArray[np.int64], eojeol: pa.Array, unicode: Unicode
+    table: pa.Table, lines: npt.NDArray[np.int64], eojeol: pa.Array, unicode: UnicodeForm
 ) -> pa.Array:
     """Return the eojeol that contains each token, as written in the normalized line.
 

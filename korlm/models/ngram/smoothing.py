@@ -19,7 +19,6 @@ from korlm.models.ngram.counts import Int64, NgramCounts
 
 logger = logging.getLogger(__name__)
 
-
 Float64 = npt.NDArray[np.float64]
 
 FALLBACK = (0.5, 1.0, 1.5)  # lmplz's --discount_fallback

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from korlm.rescoring.nbest import Hypothesis, NBest, lines_of, parse_score
+from korlm.rescoring.nbest import Hypothesis, NBest, lines_of, score_of
 from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import NbestError
 
 OUTPUT, TEXT, REFERENCE = "output", "rec_text", "text"
-
 
 START = re.compile(r'\{\s*"utts"\s*:')
 
@@ -38,13 +37,8 @@ def read_espnet_json(path: Path, sign: int, score_field: str) -> Iterator[NBest]
         for number, output in enumerate(outputs, 1):
             where = f"{path}: hypothesis {number} of utterance {utt}"
             text = _text(output, TEXT, where)
-            if score_field not in output:
-                raise NbestError(
-                    f"{where}: no score under {score_field!r} (there is {', '.join(output)}); "
-                    "set score_field=KEY"
-                )
             text = " ".join(text.removesuffix("<eos>").replace("▁", " ").split())
-            score = sign * parse_score(output[score_field], where)
+            score = sign * score_of(output, score_field, where)
             hyps.append(Hypothesis(text, score, utt, output))
         yield NBest(utt, hyps, str(path), record)
 

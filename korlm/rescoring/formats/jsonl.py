@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from korlm.rescoring.nbest import Hypothesis, NBest, Row, grouped, lines_of, parse_score
+from korlm.rescoring.nbest import Hypothesis, NBest, Row, grouped, lines_of, score_of
 from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import NbestError
 
 NAMES = ("utt", "id")
-
 
 LISTS = ("hyps", "nbest")
 
@@ -108,9 +107,4 @@ def _parse_hypothesis(
     record: Mapping[str, Any], where: str, utt: str, sign: int, score_field: str
 ) -> Hypothesis:
     text = text_of(record, where)
-    if score_field not in record:
-        raise NbestError(
-            f"{where}: no score under {score_field!r} (there is {', '.join(record)}); "
-            "set score_field=KEY"
-        )
-    return Hypothesis(text, sign * parse_score(record[score_field], where), utt, record)
+    return Hypothesis(text, sign * score_of(record, score_field, where), utt, record)

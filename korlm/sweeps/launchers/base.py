@@ -1,42 +1,85 @@
-"""Base class of the launchers, and the log of starting and finished jobs."""
+"""Base class of the launchers: each job is ``python -m korlm.train ... hydra.run.dir=JOB``.
+
+The result of a job is read from the files in its folder, so that it does not matter which process
+on which machine has written them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sys
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from korlm.cli.arguments import config_flags, key_of
 from korlm.config.objective import LARGER_IS_BETTER
-from korlm.runs.directories import is_finished
+from korlm.runs.directories import FAILED, is_finished
 from korlm.sweeps.folder import job_dir
-from korlm.sweeps.launchers.job import JobResult, JobSpec, of_the_job, run
-from korlm.sweeps.results import note_failure
-from korlm.utils import errors
-from korlm.utils.errors import ConfigError, SweepError
+from korlm.sweeps.results import finished_objective, is_pruned, note_failure
+from korlm.utils.errors import ConfigError, KorlmError, SweepError
 
 logger = logging.getLogger(__name__)
 
+INTERRUPTED = 130  # exit code of a command that has stopped after a signal
 
-class KorlmLauncher(Launcher):
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a sweep.
+
+    Attributes:
+        number: its index in the sweep.
+        overrides: its overrides.
+        folder: its folder, absolute.
+        command: the command that runs it.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    folder: Path
+    command: tuple[str, ...]
+
+
+class RunningJob(Protocol):
+    """A job that was started.
+
+    Attributes:
+        name: where it runs, for the log; may be empty.
+        output: file with its output.
+    """
+
+    name: str
+    output: Path
+
+    def poll(self) -> int | None:
+        """Return the exit code of the job; None while it runs."""
+
+
+Running = TypeVar("Running", bound=RunningJob)
+
+
+class KorlmLauncher(Launcher, Generic[Running]):
     """Runs the jobs of a sweep in other processes; logs when one starts or ends."""
 
-    context: HydraContext
     config: DictConfig
+    poll_seconds = 0.2
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Store Hydra's context; called once, before the first job."""
-        self.context, self.config = hydra_context, config
+        """Store the settings of the sweep; called once, before the first job."""
+        self.config = config
         name = config.hydra.job.config_name
         if name != "train":  # only train has a folder per job and can resume
             raise ConfigError(
@@ -47,43 +90,91 @@ class KorlmLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run all jobs and return their results in order."""
+        """Run all jobs that are not finished, and return the results of all in order."""
         setup_globals()
         hydra = self.config.hydra
         configure_log(hydra.hydra_logging, hydra.verbose)
-        specs = [
-            self._spec(overrides, initial_job_idx + at)
-            for at, overrides in enumerate(job_overrides)
+        jobs = [
+            self._job(overrides, initial_job_idx + at) for at, overrides in enumerate(job_overrides)
         ]
-        results: dict[int, JobResult] = {}
-        for spec in specs:
-            if is_finished(spec.folder):
-                results[spec.number] = run(spec)  # only reads its metrics
-                configure_log(hydra.hydra_logging, hydra.verbose)
-        missing = [spec for spec in specs if spec.number not in results]
-        if missing:
-            progress = ProgressLogger(self.config.objective, len(missing))
+        failures: dict[Job, str] = {}
+        if missing := [job for job in jobs if not is_finished(job.folder)]:
+            for job in missing:
+                (job.folder / FAILED).unlink(missing_ok=True)  # of an earlier command
             try:
-                results |= self.run_all(missing, progress)
+                with importable_korlm():
+                    failures = self.run_all(missing)
             finally:
-                for spec in missing:
+                for job in missing:
                     with contextlib.suppress(OSError):
-                        spec.folder.rmdir()  # empty: the sweep ended before the job started
-        return [_to_job_return(spec, results[spec.number]) for spec in specs]
+                        job.folder.rmdir()  # empty: the sweep ended before the job started
+        return [self._job_return(job, failures.get(job)) for job in jobs]
 
-    def _spec(self, overrides: Sequence[str], number: int) -> JobSpec:
+    def _job(self, overrides: Sequence[str], number: int) -> Job:
         """Return the job with its folder, chosen here since parallel jobs cannot coordinate."""
+        own = tuple(o for o in overrides if not key_of(o).startswith("hydra"))
         sweep = Path(str(self.config.hydra.sweep.dir)).absolute()
-        folder = sweep / job_dir(str(sweep), number, of_the_job(overrides))
-        return JobSpec(self.context, self.config, tuple(overrides), number, folder)
+        folder = sweep / job_dir(str(sweep), number, own)
+        of_sweep = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper")
+        hydra = [
+            override
+            for override in self.config.hydra.overrides.hydra
+            if not key_of(override).startswith((*of_sweep, "hydra.sweep.", "hydra.mode"))
+        ]
+        # resume names the sweep. Whether the job is resumed is decided by its own folder.
+        settings = [o for o in own if key_of(o) not in ("resume", "resume_from")]
+        place = (f"hydra.run.dir={folder}", f"hydra.job.num={number}")
+        flags = config_flags(sys.argv[1:])
+        python = (sys.executable, "-m", "korlm.train")
+        return Job(number, own, folder, (*python, *flags, *settings, *hydra, *place))
 
-    @abstractmethod
-    def run_all(self, specs: Sequence[JobSpec], progress: ProgressLogger) -> dict[int, JobResult]:
-        """Run jobs; return number -> result.
+    def run_all(self, jobs: Sequence[Job]) -> dict[Job, str]:
+        """Run jobs; return job -> why it failed, empty if it was stopped, of those that did.
 
         Raises:
             KeyboardInterrupt: after Ctrl-C, when all jobs have written last.pt and stopped.
         """
+        waiting, running = list(jobs), dict[Job, Running]()
+        starts: dict[Job, float] = {}
+        failures: dict[Job, str] = {}
+        try:
+            while waiting or running:
+                batch = waiting[: self.room(running.values())]
+                for job, started in self.start(batch, running.values()):
+                    waiting.remove(job)
+                    running[job], starts[job] = started, time.monotonic()
+                    logger.info("job %s starts%s", job.folder.name, started.name)
+                for job, started in list(running.items()):
+                    if (code := started.poll()) is not None:
+                        del running[job]
+                        if not is_finished(job.folder):
+                            failures[job] = _failure(job.folder, started.output, code)
+                        count = f"{len(jobs) - len(waiting) - len(running)} of {len(jobs)}"
+                        self._log_end(job, count, starts[job], failures.get(job))
+                time.sleep(self.poll_seconds)
+            return failures
+        except KeyboardInterrupt:
+            if running:
+                logger.info("stopping %d jobs; press Ctrl-C again to kill them", len(running))
+            self.stop(list(running.values()))
+            for job in running:
+                failure = None if is_finished(job.folder) else ""
+                self._log_end(job, "interrupted", starts[job], failure)
+            raise
+
+    @abstractmethod
+    def room(self, running: Collection[Running]) -> int:
+        """Return the number of jobs that may be started now."""
+
+    @abstractmethod
+    def start(
+        self, jobs: Sequence[Job], running: Collection[Running]
+    ) -> Iterator[tuple[Job, Running]]:
+        """Start jobs, at most ``room``, and yield each when it has been started."""
+
+    @abstractmethod
+    def stop(self, running: Sequence[Running]) -> None:
+        """Let jobs write last.pt and stop, and wait for them."""
 
     @property
     def threads(self) -> int | None:
@@ -96,63 +187,64 @@ class KorlmLauncher(Launcher):
         """Return whether the settings allow jobs to use GPUs."""
         return str(self.config.trainer.device.value) in ("auto", "cuda")
 
-
-@dataclass
-class ProgressLogger:
-    """Logs a line for each job that starts or ends; further output is in the job's files.
-
-    Attributes:
-        objective: SPLIT.KEY of the value of a result.
-        total: number of jobs.
-    """
-
-    objective: str
-    total: int
-    ended: int = 0
-    starts: dict[int, float] = field(default_factory=dict)
-
-    def start(self, spec: JobSpec, where: str = "") -> None:
-        """Log that a job starts."""
-        self.starts[spec.number] = time.monotonic()
-        logger.info("job %s starts%s", spec.folder.name, where)
-
-    def end(self, spec: JobSpec, result: JobResult) -> JobResult:
-        """Log how a job ended; return its result."""
-        self.ended += 1
-        seconds = time.monotonic() - self.starts[spec.number]
-        count = f"{self.ended} of {self.total}"
-        name = spec.folder.name
-        if result.value is not None:
-            negated = self.objective.partition(".")[2] in LARGER_IS_BETTER
-            value = -result.value if negated else result.value
+    def _log_end(self, job: Job, count: str, start: float, failure: str | None) -> None:
+        name, seconds = job.folder.name, time.monotonic() - start
+        if failure is None:
+            objective = str(self.config.objective)
+            value = finished_objective(objective, job.folder)
+            value = -value if objective.partition(".")[2] in LARGER_IS_BETTER else value
             text = "job %s finished (%s) after %.0f s: %s %.4g"
-            logger.info(text, name, count, seconds, self.objective, value)
-        elif result.is_stopped:
+            logger.info(text, name, count, seconds, objective, value)
+        elif not failure:
             logger.info("job %s stopped (%s) after %.0f s", name, count, seconds)
-        elif result.is_pruned:
-            logger.info("job %s ended (%s) after %.0f s: %s", name, count, seconds, result.failure)
+        elif is_pruned(failure):
+            logger.info("job %s ended (%s) after %.0f s: %s", name, count, seconds, failure)
         else:
-            logger.error(
-                "job %s failed (%s) after %.0f s: %s", name, count, seconds, result.failure
-            )
+            logger.error("job %s failed (%s) after %.0f s: %s", name, count, seconds, failure)
+
+    def _job_return(self, job: Job, failure: str | None) -> JobReturn:
+        """Return the result of a job for the sweeper."""
+        result = JobReturn(overrides=list(job.overrides), working_dir=str(Path.cwd()))
+        try:
+            if failure is not None:
+                raise SweepError(f"job {job.folder.name}: {failure or 'stopped by a signal'}")
+            result.return_value = finished_objective(str(self.config.objective), job.folder)
+            result.status = JobStatus.COMPLETED
+        except KorlmError as error:
+            result.status, result.return_value = JobStatus.FAILED, error
         return result
 
 
-def _to_job_return(spec: JobSpec, result: JobResult) -> JobReturn:
-    job = JobReturn(overrides=list(spec.overrides), working_dir=str(Path.cwd()))
-    if result.value is not None:
-        job.status, job.return_value = JobStatus.COMPLETED, result.value
-    else:
-        reason = result.failure or "stopped by a signal"
-        job.status = JobStatus.FAILED
-        # A search needs the exception class, and words the message for pruned trials itself.
-        kind = getattr(errors, result.kind, SweepError)
-        where = "" if result.is_pruned else f"job {spec.folder.name}: "
-        job.return_value = kind(where + reason)
-    return job
+def _failure(folder: Path, output: Path, code: int) -> str:
+    """Return why a job has no result; empty if it was stopped by a signal.
+
+    The reason of a job that could not record it itself is recorded here.
+    """
+    if (folder / FAILED).is_file():
+        return (folder / FAILED).read_text("utf-8", "replace").strip()
+    if code == INTERRUPTED:
+        return ""
+    with contextlib.suppress(OSError):
+        lines = output.read_text("utf-8", "replace").splitlines()
+        errors = [line for line in lines if line.startswith("korlm: ")]
+        if errors:  # such as: another process works on this job
+            return errors[-1].removeprefix("korlm: ")
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    reason = f"its process died ({how}), possibly out of memory; see {output}"
+    note_failure(folder, SweepError(reason))
+    return reason
 
 
-def record_crash(spec: JobSpec, reason: str) -> JobResult:
-    """Record and return the result of a job whose process died."""
-    note_failure(spec.folder, SweepError(reason))
-    return JobResult(failure=reason)
+@contextlib.contextmanager
+def importable_korlm() -> Iterator[None]:
+    """Let the processes of jobs import korlm from the same folder as this one."""
+    source = str(Path(__file__).resolve().parents[3])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (source, before)))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before

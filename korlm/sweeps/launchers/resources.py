@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -66,3 +67,16 @@ def environments(
             share[VISIBLE] = ",".join(own)
         shares.append(share)
     return shares
+
+
+class HasShare(Protocol):
+    """A running job with its share of the machine."""
+
+    share: dict[str, str]
+
+
+def free_shares(
+    shares: Sequence[dict[str, str]], running: Collection[HasShare]
+) -> list[dict[str, str]]:
+    """Return the shares that no running job has."""
+    return [share for share in shares if not any(share is job.share for job in running)]

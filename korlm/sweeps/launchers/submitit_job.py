@@ -10,57 +10,84 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from submitit import JobEnvironment
+from submitit.core.utils import UncompletedJobError
 from submitit.helpers import DelayedSubmission
 
 from korlm.runs.directories import FAILED
-from korlm.sweeps.launchers.job import JobResult, JobSpec, run
-from korlm.utils import dist_env
-from korlm.utils.signals import signals_as_keyboard_interrupt
+from korlm.sweeps.launchers.base import INTERRUPTED
+from korlm.sweeps.results import note_failure
 
 FAILURE_FILE_SECONDS = 30.0  # wait of other ranks for failed.txt of rank 0
 
 
-class Submitted:
-    """Callable that submitit runs in each process of a job."""
+@dataclass(frozen=True)
+class JobCommand:
+    """Callable that submitit runs in each process of a job; runs the command in a child process.
 
-    def __call__(self, spec: JobSpec) -> JobResult:
-        """Run a job; rank 0 returns its result."""
-        os.environ.update(spec.environment)
-        environment = JobEnvironment()
-        limit, at_limit = environment._usr_sig(), list[int]()
+    Attributes:
+        command: the command.
+        folder: folder of the job.
+        environment: environment variables to add.
+    """
+
+    command: tuple[str, ...]
+    folder: Path
+    environment: dict[str, str]
+
+    def __call__(self) -> int:
+        """Return the exit code of the command.
+
+        Raises:
+            SystemExit: it was stopped, or this is not rank 0.
+        """
+        job = JobEnvironment()
+        limit, at_limit = job._usr_sig(), list[int]()
         queue_again: Any = signal.getsignal(limit)
+        signal.signal(limit, signal.SIG_IGN)  # the child inherits it: SLURM signals all processes
+        environment = {**os.environ, **self.environment, **distributed_env(job)}
+        environment.pop("HYDRA_FULL_ERROR", None)
+        child = subprocess.Popen(self.command, env=environment)
 
         def stop(number: int, frame: object) -> None:
-            at_limit.append(number)
-            signal.raise_signal(signal.SIGTERM)
+            if number == limit:
+                at_limit.append(number)
+            child.terminate()
 
         signal.signal(limit, stop)
-        try:
-            with signals_as_keyboard_interrupt():
-                set_distributed_env(environment)
-                result = run(spec)
-        except KeyboardInterrupt:
-            result = JobResult()
-        if not dist_env.place().is_main_process:
-            _end(0 if not result.failure or _wait_for_failure_file(spec.folder) else 1)
-        if result.is_stopped:
+        signal.signal(signal.SIGTERM, stop)
+        code = self._wait(child, job.global_rank)
+        if job.global_rank > 0:
+            is_expected = code in (0, INTERRUPTED) or _wait_for_failure_file(self.folder)
+            sys.exit(0 if is_expected else 1)
+        if code == INTERRUPTED:
             if at_limit:
                 try:
-                    queue_again(limit, None)
-                except SystemExit as end:
-                    _end(int(str(end.code)) & 0xFF)
-            _end(130)  # no result: after a preemption the cluster queues it again
-        return result
+                    queue_again(limit, None)  # exits
+                except UncompletedJobError as error:
+                    note_failure(self.folder, error)
+            sys.exit(code)  # no result: after a preemption the cluster queues it again
+        return code
 
-    def checkpoint(self, spec: JobSpec) -> DelayedSubmission:
+    def _wait(self, child: subprocess.Popen[bytes], rank: int) -> int:
+        """Return the exit code of the command; a failure of rank 0 ends the other ranks."""
+        while True:
+            try:
+                return child.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                if rank > 0 and (self.folder / FAILED).is_file():
+                    child.kill()  # it may wait for a connection to rank 0
+
+    def checkpoint(self) -> DelayedSubmission:
         """Return the submission after the time limit: the same job, which resumes from last.pt."""
-        return DelayedSubmission(self, spec)
+        return DelayedSubmission(self)
 
 
 def _wait_for_failure_file(job: Path) -> bool:
@@ -74,30 +101,23 @@ def _wait_for_failure_file(job: Path) -> bool:
     return recorded
 
 
-def set_distributed_env(environment: JobEnvironment) -> None:
-    """Set the environment variables of torchrun if the job has several processes.
+def distributed_env(environment: JobEnvironment) -> dict[str, str]:
+    """Return the environment variables of torchrun if the job has several processes.
 
     Args:
         environment: submitit's description of the job.
     """
     if environment.num_tasks == 1:
-        return
+        return {}
     single_node = environment.num_nodes == 1
     # All ranks must choose the same port without communicating, below the ephemeral ports.
     port = random.Random(environment.job_id).randint(20000, 30000)
-    os.environ.update(
-        TORCHELASTIC_RUN_ID=f"submitit-{environment.job_id}",
-        MASTER_ADDR="127.0.0.1" if single_node else environment.hostnames[0],
-        MASTER_PORT=str(port),
-        RANK=str(environment.global_rank),
-        WORLD_SIZE=str(environment.num_tasks),
-        LOCAL_RANK=str(environment.local_rank),
-        LOCAL_WORLD_SIZE=str(environment.num_tasks // environment.num_nodes),
-    )
-
-
-def _end(code: int) -> NoReturn:
-    """Exit without Python's cleanup, in which threads of PyTorch may crash."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    return {
+        "TORCHELASTIC_RUN_ID": f"submitit-{environment.job_id}",
+        "MASTER_ADDR": "127.0.0.1" if single_node else environment.hostnames[0],
+        "MASTER_PORT": str(port),
+        "RANK": str(environment.global_rank),
+        "WORLD_SIZE": str(environment.num_tasks),
+        "LOCAL_RANK": str(environment.local_rank),
+        "LOCAL_WORLD_SIZE": str(environment.num_tasks // environment.num_nodes),
+    }

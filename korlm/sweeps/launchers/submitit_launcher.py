@@ -13,87 +13,59 @@ import shutil
 import signal
 import subprocess
 import time
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from korlm.config import LocalConfig, SlurmConfig, SubmititConfig
-from korlm.sweeps.launchers.base import KorlmLauncher, ProgressLogger, record_crash
-from korlm.sweeps.launchers.job import JobResult, JobSpec
-from korlm.sweeps.launchers.resources import VISIBLE, environments, visible_gpus
+from korlm.config import LocalConfig, SlurmConfig
+from korlm.sweeps.launchers.base import Job, KorlmLauncher
+from korlm.sweeps.launchers.resources import VISIBLE, environments, free_shares, visible_gpus
 from korlm.utils.cpu import available_cores
 from korlm.utils.errors import ConfigError, require_extra
 
 logger = logging.getLogger(__name__)
 
-
 ARRAY_SIZE = 1000  # jobs per array; SLURM's default limit is 1001
 
 
-class SubmititLauncher(KorlmLauncher):
-    """Base class: submits jobs and polls for their results."""
+class SubmittedJob:
+    """A job that was submitted.
 
-    settings: SubmititConfig
-    poll_seconds: float
+    Args:
+        job: submitit's object.
+        share: environment variables that set its share of this machine.
+    """
 
-    def run_all(self, specs: Sequence[JobSpec], progress: ProgressLogger) -> dict[int, JobResult]:
-        """Submit jobs and wait for them."""
-        results: dict[int, JobResult] = {}
-        waiting, running = list(specs), dict[int, tuple[Any, JobSpec]]()
+    def __init__(self, job: Any, share: dict[str, str]) -> None:
+        self.job, self.share = job, share
+        self.name = f" as job {job.job_id} of the queue"
+        first = job.task(0)
+        first._results_timeout_s = 2
+        self.output = Path(first.paths.stdout)
+
+    def poll(self) -> int | None:
+        """Return the exit code of rank 0, 1 if its processes failed; None while it runs."""
+        from submitit.core.utils import FailedJobError, UncompletedJobError
+
+        first = self.job.task(0)
         try:
-            with importable_korlm():
-                while waiting or running:
-                    count = self.room(len(running))
-                    for spec, job in self.submit(waiting[:count], set(running)):
-                        running[spec.number] = (job, spec)
-                        progress.start(spec, f" as job {job.job_id} of the queue")
-                    del waiting[:count]
-                    for number, (job, spec) in list(running.items()):
-                        if job.task(0).done():
-                            results[number] = progress.end(spec, _result(job, spec))
-                            del running[number]
-                    time.sleep(self.poll_seconds)
-            return results
-        except KeyboardInterrupt:
-            logger.info("stopping %d jobs; each writes last.pt", len(running))
-            self.cancel([job for job, _ in running.values()])
-            raise
-
-    @abstractmethod
-    def room(self, num_running: int) -> int:
-        """Return the number of jobs that may be submitted now."""
-
-    @abstractmethod
-    def submit(self, specs: Sequence[JobSpec], running: set[int]) -> Iterator[tuple[JobSpec, Any]]:
-        """Submit jobs, at most ``room``; yield each with its submitit job."""
-
-    @abstractmethod
-    def cancel(self, jobs: Sequence[Any]) -> None:
-        """Stop jobs."""
-
-    @property
-    def num_tasks(self) -> int:
-        """Return the number of processes per job."""
-        return self.settings.tasks_per_node * self.settings.nodes
+            return int(first.result()) if first.done() else None
+        except (FailedJobError, UncompletedJobError):
+            return 1
 
 
-class LocalLauncher(SubmititLauncher):
+class LocalLauncher(KorlmLauncher[SubmittedJob]):
     """Runs jobs on this machine; see korlm.config.LocalConfig."""
-
-    poll_seconds = 0.2
 
     def __init__(self, **settings: Any) -> None:
         self.settings = LocalConfig(**settings)
         with require_extra("submitit"):
             import submitit  # noqa: F401 - fail before anything is written
 
-    def run_all(self, specs: Sequence[JobSpec], progress: ProgressLogger) -> dict[int, JobResult]:
+    def run_all(self, jobs: Sequence[Job]) -> dict[Job, str]:
         """Submit each job as soon as resources are free."""
-        self.free = self._shares(len(specs))
-        self.used: dict[int, dict[str, str]] = {}
-        return super().run_all(specs, progress)
+        self.shares = self._shares(len(jobs))
+        return super().run_all(jobs)
 
     def _shares(self, num_jobs: int) -> list[dict[str, str]]:
         """Return the environment variables of each parallel job."""
@@ -110,24 +82,22 @@ class LocalLauncher(SubmititLauncher):
         count = settings.array_parallelism or default
         of_task = cores // settings.tasks_per_node  # all processes of a job share its environment
         shares = environments(count, of_task, self.threads, gpus, each)[:num_jobs]
-        logger.info("%d parallel jobs; output in %s", len(shares), self._folder())
+        folder = Path(settings.folder).parent
+        logger.info("%d parallel jobs; output in %s", len(shares), folder)
         return [{VISIBLE: "", **share} for share in shares]
 
-    def _folder(self) -> str:
-        return str(Path(self.settings.folder).parent)
-
-    def room(self, num_running: int) -> int:
+    def room(self, running: Collection[SubmittedJob]) -> int:
         """Return the number of free shares of the machine."""
-        return len(self.free) + len(self.used) - num_running
+        return len(self.shares) - len(running)
 
-    def submit(self, specs: Sequence[JobSpec], running: set[int]) -> Iterator[tuple[JobSpec, Any]]:
+    def start(
+        self, jobs: Sequence[Job], running: Collection[SubmittedJob]
+    ) -> Iterator[tuple[Job, SubmittedJob]]:
         """Start jobs, each with a supervising process of submitit."""
         from submitit import LocalExecutor
 
-        from korlm.sweeps.launchers.submitit_job import Submitted
+        from korlm.sweeps.launchers.submitit_job import JobCommand
 
-        for number in set(self.used) - running:
-            self.free.append(self.used.pop(number))
         settings = self.settings
         executor = LocalExecutor(settings.folder, max_num_timeout=settings.max_num_timeout)
         executor.update_parameters(
@@ -135,14 +105,14 @@ class LocalLauncher(SubmititLauncher):
             signal_delay_s=settings.signal_delay_s,
             tasks_per_node=settings.tasks_per_node,
         )
-        for spec in specs:
-            share = self.used[spec.number] = self.free.pop()
+        for job, share in zip(jobs, free_shares(self.shares, running), strict=False):
             with _ignore_sigint():
-                job = executor.submit(Submitted(), replace(spec, environment=share))
-            yield spec, job
+                submitted = executor.submit(JobCommand(job.command, job.folder, share))
+            yield job, SubmittedJob(submitted, share)
 
-    def cancel(self, jobs: Sequence[Any]) -> None:
+    def stop(self, running: Sequence[SubmittedJob]) -> None:
         """Send SIGTERM to the jobs and wait until they have ended."""
+        jobs = [submitted.job for submitted in running]
         for job in jobs:
             with contextlib.suppress(OSError):
                 os.kill(int(job.job_id), signal.SIGTERM)
@@ -150,7 +120,7 @@ class LocalLauncher(SubmititLauncher):
             time.sleep(self.poll_seconds)
 
 
-class SlurmLauncher(SubmititLauncher):
+class SlurmLauncher(KorlmLauncher[SubmittedJob]):
     """An array of SLURM jobs; see korlm.config.SlurmConfig."""
 
     settings: SlurmConfig
@@ -163,21 +133,23 @@ class SlurmLauncher(SubmititLauncher):
         if not (shutil.which("sbatch") and shutil.which("srun")):
             raise ConfigError(
                 "hydra/launcher=submitit_slurm: no sbatch and srun found: start it on a "
-                "machine of the cluster, or use hydra/launcher=submitit_local or joblib"
+                "machine of the cluster, or use hydra/launcher=submitit_local or parallel"
             )
 
-    def room(self, num_running: int) -> int:
+    def room(self, running: Collection[SubmittedJob]) -> int:
         """Return the size of an array if none is running: SLURM limits it."""
-        return 0 if num_running else ARRAY_SIZE
+        return 0 if running else ARRAY_SIZE
 
-    def submit(self, specs: Sequence[JobSpec], running: set[int]) -> Iterator[tuple[JobSpec, Any]]:
+    def start(
+        self, jobs: Sequence[Job], running: Collection[SubmittedJob]
+    ) -> Iterator[tuple[Job, SubmittedJob]]:
         """Submit an array."""
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError
 
-        from korlm.sweeps.launchers.submitit_job import Submitted
+        from korlm.sweeps.launchers.submitit_job import JobCommand
 
-        if not specs:
+        if not jobs:
             return
         settings = self.settings
         executor = AutoExecutor(
@@ -185,16 +157,17 @@ class SlurmLauncher(SubmititLauncher):
         )
         executor.update_parameters(**_sbatch_parameters(settings))
         try:
-            jobs = executor.map_array(Submitted(), specs)
+            commands = [JobCommand(job.command, job.folder, {}) for job in jobs]
+            submitted = executor.submit_array(commands)
         except FailedJobError as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"hydra/launcher=submitit_slurm: sbatch failed: {reason}") from error
-        yield from zip(specs, jobs, strict=True)
+        yield from zip(jobs, (SubmittedJob(one, {}) for one in submitted), strict=True)
 
-    def cancel(self, jobs: Sequence[Any]) -> None:
+    def stop(self, running: Sequence[SubmittedJob]) -> None:
         """Call scancel for each array: SLURM sends SIGTERM, and SIGKILL half a minute later."""
-        if jobs:
-            arrays = sorted({str(job.job_id).partition("_")[0] for job in jobs})
+        if running:
+            arrays = sorted({str(one.job.job_id).partition("_")[0] for one in running})
             subprocess.run(["scancel", *arrays], check=False)
 
 
@@ -210,38 +183,6 @@ def _sbatch_parameters(settings: SlurmConfig) -> dict[str, Any]:
         "slurm_additional_parameters": {"requeue": True, **settings.additional_parameters},
         "stderr_to_stdout": True,
     }
-
-
-def _result(job: Any, spec: JobSpec) -> JobResult:
-    """Return the result of a finished job, which its rank 0 returned."""
-    from submitit.core.utils import FailedJobError, UncompletedJobError
-
-    first = job.task(0)
-    first._results_timeout_s = 2
-    try:
-        result: JobResult = first.result()
-        return result
-    except UncompletedJobError:
-        reason = f"its processes ended without a result, state {first.state}"
-    except FailedJobError as error:
-        lines = [line for line in str(error).splitlines() if "Error: " in line]
-        reason = " ".join(lines[-1:]) or "its processes failed"
-    return record_crash(spec, f"{reason}; see {first.paths.stdout}")
-
-
-@contextlib.contextmanager
-def importable_korlm() -> Iterator[None]:
-    """Let the processes of jobs import korlm from the same folder as this one."""
-    source = str(Path(__file__).resolve().parents[3])
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (source, before)))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
 
 
 @contextlib.contextmanager

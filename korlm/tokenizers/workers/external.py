@@ -25,7 +25,6 @@ from korlm.utils.packages import version_of
 
 TIMEOUT = "too slow"
 
-
 Config = TypeVar("Config", bound=WorkerConfig)
 
 

@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from korlm.config import Engine, JavaConfig, KkmaConfig, TokenizerConfig, WorkerConfig
+from korlm.config import JavaConfig, KkmaConfig, KkmaEngine, TokenizerConfig, WorkerConfig
 from korlm.text.unicode import replace_lone_surrogates
 from korlm.tokenizers.analysis import (
     Analysis,
@@ -40,7 +40,6 @@ from korlm.tokenizers.workers.protocol import ALIVE_SECONDS, Message
 from korlm.utils.errors import TokenizerError
 
 logger = logging.getLogger(__name__)
-
 
 START_SECONDS = 300.0  # Java and a dictionary take 4 to 8 s, or 60 beside ten other processes
 
@@ -89,11 +88,6 @@ class TokenizerPool:
         for child in self._children:
             child.close()
         self._children = []
-
-    @property
-    def is_light(self) -> bool:
-        """True if it runs in this process, so fast that results are not worth keeping."""
-        return self._light is not None
 
     def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
         """Yield one record batch for each batch of lines (NFC), in order.
@@ -286,7 +280,7 @@ class TokenizerPool:
 
 def has_clock(config: WorkerConfig) -> bool:
     """Return whether ``line_timeout_s`` limits a line; Kkma's fast engine counts its steps."""
-    return not (isinstance(config, KkmaConfig) and config.engine is Engine.fast)
+    return not (isinstance(config, KkmaConfig) and config.engine is KkmaEngine.fast)
 
 
 def _is_there_memory(config: WorkerConfig) -> str:

@@ -14,7 +14,6 @@ from korlm.config import WorkerConfig
 
 Message = dict[str, Any]
 
-
 ALIVE_SECONDS = 1.0  # between signs of life of a worker
 
 HEAD = struct.Struct("<II")  # lengths of the JSON message and of the data

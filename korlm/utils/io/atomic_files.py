@@ -15,7 +15,7 @@ from typing import Any
 from korlm.utils.errors import output_errors
 
 
-def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
+def write_json(path: Path, figures: Mapping[str, Any]) -> None:
     """Write metrics as JSON, atomically; values that are not finite become null."""
 
     def finite(value: Any) -> Any:

@@ -20,9 +20,7 @@ from typing import Any
 
 KEY = "crc32"  # file name -> checksum, as 8 hexadecimal digits
 
-
 SELF = ""  # key of the checksum of the listing file itself
-
 
 _BLOCK = 1 << 22  # bytes per read
 

@@ -26,7 +26,6 @@ from korlm.utils.io.tables import TSV_ESCAPES
 
 STDOUT = "-"
 
-
 DECIMALS = 5
 
 

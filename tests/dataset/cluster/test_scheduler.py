@@ -26,7 +26,7 @@ from korlm.config import (
     KkmaConfig,
     SentencePieceConfig,
     TokenizerConfig,
-    Unicode,
+    UnicodeForm,
 )
 from korlm.corpus.sources import find_sources
 from korlm.dataset.cluster import scheduler
@@ -105,7 +105,7 @@ def test_what_was_learned_travels(make: Make, address: str) -> None:
 def test_a_single_document_is_split_and_normalized_alike(
     make: Make, corpus: CorpusConfig, address: str
 ) -> None:
-    corpus.document_unit, corpus.unicode = DocumentUnit.file, Unicode.nfkc
+    corpus.document_unit, corpus.unicode = DocumentUnit.file, UnicodeForm.nfkc
     path = Path(corpus.files[0])
     path.write_text(path.read_text(encoding="utf-8").replace("KBS", "ＫＢＳ"), encoding="utf-8")
     alone = make("alone")

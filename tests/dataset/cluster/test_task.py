@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from korlm.config import KkmaConfig, TokenizerConfig, Unicode
+from korlm.config import KkmaConfig, TokenizerConfig, UnicodeForm
 from korlm.corpus.lines import LineBlock
 from korlm.dataset.cluster.task import (
     MEMORY_BESIDE_HEAP,
@@ -25,7 +25,7 @@ def test_text_comes_back_as_it_was() -> None:
     ]
     assert ShardText.pack(batches).unpack() == batches
     assert ShardText.pack(batches[2:]).unpack() == batches[2:]
-    plain = [TextBatch("train", 0, True, [LineBlock("train", "a", 1, ["Ａ"])], Unicode.nfkc)]
+    plain = [TextBatch("train", 0, True, [LineBlock("train", "a", 1, ["Ａ"])], UnicodeForm.nfkc)]
     assert ShardText.pack(plain).unpack()[0].normalized == ["A"]
 
 

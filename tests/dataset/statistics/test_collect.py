@@ -124,7 +124,7 @@ def test_a_folder_that_cannot_be_written(
     def refuse(path: Path, figures: object) -> None:
         raise OSError(reason, os.strerror(reason), str(path))
 
-    monkeypatch.setattr(station, "write_figures", refuse)
+    monkeypatch.setattr(station, "write_json", refuse)
     before = sorted(small.folder.iterdir())
     with caplog.at_level(logging.INFO):
         write(small, *collect(small))

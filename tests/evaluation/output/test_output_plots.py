@@ -18,7 +18,6 @@ from korlm.utils import plotting
 
 HEAD = b"\x89PNG\r\n\x1a\n"
 
-
 pytestmark = pytest.mark.usefixtures("fonts_anew")
 
 

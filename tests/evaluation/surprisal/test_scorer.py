@@ -12,7 +12,7 @@ import torch
 from model_cases import VOCAB_SIZE, make_model
 from texts import random_ids
 
-from korlm.config import Context, NgramConfig, Smoothing
+from korlm.config import NgramConfig, ScoreContext, Smoothing
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import BOS_ID, EOS_ID, UNK_ID
 from korlm.evaluation.surprisal import scorer as surprisal
@@ -43,13 +43,15 @@ def random_lines(count: int, seed: int = 0) -> list[tuple[str, list[int]]]:
 
 @torch.inference_mode()
 def step_by_step(
-    model: LanguageModel, lines: list[tuple[str, list[int]]], start_id: int, context: Context
+    model: LanguageModel, lines: list[tuple[str, list[int]]], start_id: int, context: ScoreContext
 ) -> tuple[list[float], list[float]]:
     """Return surprisal and entropy of each token in bits, one step of one row at a time."""
     bits, entropy, last = [], [], ""
     state, previous = model.initial_state(1), start_id
     for doc, line in lines:
-        if context is Context.line or (context is Context.document and doc != last and line):
+        if context is ScoreContext.line or (
+            context is ScoreContext.document and doc != last and line
+        ):
             state, previous = model.initial_state(1), start_id
         last = doc if line else last
         for token in [*line, EOS_ID] if line else []:
@@ -75,9 +77,9 @@ def split(lines: list[tuple[str, list[int]]], size: int) -> Iterator[EncodedText
 
 
 @pytest.mark.parametrize("start_id", [EOS_ID, BOS_ID])
-@pytest.mark.parametrize("context", Context)
+@pytest.mark.parametrize("context", ScoreContext)
 @pytest.mark.parametrize(("kind", "option"), MODELS)
-def test_equals_step_by_step(kind: str, option: str, context: Context, start_id: int) -> None:
+def test_equals_step_by_step(kind: str, option: str, context: ScoreContext, start_id: int) -> None:
     model, lines = make_model(kind, option), random_lines(30)
     bits, entropy = step_by_step(model, lines, start_id, context)
     for size, batch_tokens in ((1, 5), (3, 30), (30, 1000)):
@@ -94,7 +96,7 @@ def test_equals_step_by_step(kind: str, option: str, context: Context, start_id:
 
 
 def test_open_surprisal_adds_the_spelling() -> None:
-    (batch,) = SurprisalScorer(make_model("lstm"), EOS_ID, Context.line).score(
+    (batch,) = SurprisalScorer(make_model("lstm"), EOS_ID, ScoreContext.line).score(
         [encoded(random_lines(40))]
     )
     is_unk = batch.lines.ids == UNK_ID
@@ -106,7 +108,7 @@ def test_open_surprisal_adds_the_spelling() -> None:
 def test_blank_lines_alone_end_no_context() -> None:
     model = make_model("lstm")
     lines = [("d", [5, 6]), ("d", []), ("d", []), ("d", [7])]
-    for context in (Context.document, Context.carried):
+    for context in (ScoreContext.document, ScoreContext.carried):
         bits, _ = step_by_step(model, lines, EOS_ID, context)
         surprisals = [
             c.surprisal for c in SurprisalScorer(model, EOS_ID, context).score(split(lines, 1))
@@ -118,7 +120,9 @@ def test_unsmoothed_counts_give_infinite_surprisal() -> None:
     config = NgramConfig(name="ngram", order=2, smoothing=Smoothing.maximum_likelihood)
     model = NgramLM(config, VOCAB_SIZE)
     model.fit(np.array([5, 6, EOS_ID, 5, 7, EOS_ID]))
-    (found,) = SurprisalScorer(model, EOS_ID, Context.line).score([encoded([("d", [5, 6, 9, 5])])])
+    (found,) = SurprisalScorer(model, EOS_ID, ScoreContext.line).score(
+        [encoded([("d", [5, 6, 9, 5])])]
+    )
     assert found.entropy is not None
     # 9 is unseen; unigram probabilities follow it; 5 never precedes <eos>.
     expected = [0, 1, math.inf, math.log2(3), math.inf]
@@ -139,7 +143,7 @@ def test_windows_keep_all_lines() -> None:
 
 
 def test_a_window_of_blank_lines() -> None:
-    scorer = SurprisalScorer(make_model("lstm"), EOS_ID, Context.document)
+    scorer = SurprisalScorer(make_model("lstm"), EOS_ID, ScoreContext.document)
     (found,) = scorer.score([encoded([("d", []), ("d", [])])])
     assert len(found.surprisal) == len(found.unknown) == 0
 
@@ -147,6 +151,8 @@ def test_a_window_of_blank_lines() -> None:
 def test_a_long_line_is_scored_in_windows() -> None:
     model, ids = make_model("lstm"), random_ids(200)
     line = [("d", [token for token in ids.tolist() if token != EOS_ID])]
-    bits, _ = step_by_step(model, line, EOS_ID, Context.line)
-    (found,) = SurprisalScorer(model, EOS_ID, Context.line, batch_tokens=16).score([encoded(line)])
+    bits, _ = step_by_step(model, line, EOS_ID, ScoreContext.line)
+    (found,) = SurprisalScorer(model, EOS_ID, ScoreContext.line, batch_tokens=16).score(
+        [encoded(line)]
+    )
     np.testing.assert_allclose(found.surprisal, bits, atol=1e-5)

@@ -1,44 +1,77 @@
-"""What is told of a job, as people read it on the terminal."""
+"""What is logged of a job, the command that runs it, and why it failed."""
 
 import logging
+import sys
+import time
 from pathlib import Path
 
 import pytest
-from hydra.types import HydraContext
+from hydra.core.utils import JobStatus
 from omegaconf import OmegaConf
 
-from korlm.sweeps.launchers.base import ProgressLogger, _to_job_return
-from korlm.sweeps.launchers.job import JobResult, JobSpec
-from korlm.utils.errors import OutputError, SweepError
+from korlm.runs.directories import FAILED
+from korlm.sweeps.launchers.base import Job, _failure
+from korlm.sweeps.launchers.parallel_launcher import ParallelLauncher
 
-CONTEXT: HydraContext = None  # type: ignore[assignment]
-ORDER = JobSpec(CONTEXT, OmegaConf.create(), ("seed=1", "lr=2"), 7, Path("sweep/7"))
+
+@pytest.fixture
+def launcher() -> ParallelLauncher:
+    launcher = ParallelLauncher()
+    hydra = ["hydra.mode=MULTIRUN", "hydra/launcher=parallel", "hydra.verbose=true"]
+    sweep = {"sweep": {"dir": "s"}, "overrides": {"hydra": hydra}}
+    launcher.config = OmegaConf.create({"objective": "valid.perplexity", "hydra": sweep})
+    return launcher
+
+
+def test_the_command_of_a_job(
+    launcher: ParallelLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train", "-m", "--config-dir", "mine", "seed=1,2"])
+    job = launcher._job(["seed=2", "resume=s", "imports=[a]"], 7)
+    assert (job.number, job.folder) == (7, tmp_path / "s" / "7")
+    assert job.command[1:] == (
+        *("-m", "korlm.train", "--config-dir", "mine", "seed=2", "imports=[a]"),
+        *("hydra.verbose=true", f"hydra.run.dir={job.folder}", "hydra.job.num=7"),
+    )
 
 
 @pytest.mark.parametrize(
-    ("outcome", "level", "told"),
+    ("failure", "level", "text"),
     [
-        (JobResult(value=40.0), "INFO", "job 7 finished (1 of 3) after 0 s: valid.perplexity 40"),
-        (JobResult(failure="the disk is full"), "ERROR", "failed (1 of 3) after 0 s: the disk is"),
-        (JobResult(failure="pruned at step 9", kind="Pruned"), "INFO", "ended (1 of 3) after 0 s"),
-        (JobResult(), "INFO", "job 7 stopped (1 of 3) after 0 s"),
+        (None, "INFO", "job 7 finished (1 of 3) after 0 s: valid.perplexity 40"),
+        ("the disk is full", "ERROR", "failed (1 of 3) after 0 s: the disk is full"),
+        ("pruned at step 9", "INFO", "ended (1 of 3) after 0 s: pruned"),
+        ("", "INFO", "job 7 stopped (1 of 3) after 0 s"),
     ],
 )
-def test_how_a_job_ended(
-    caplog: pytest.LogCaptureFixture, outcome: JobResult, level: str, told: str
+def test_the_end_of_a_job(
+    launcher: ParallelLauncher,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    failure: str | None,
+    level: str,
+    text: str,
 ) -> None:
-    telling = ProgressLogger("valid.perplexity", 3)
+    job = Job(7, (), tmp_path / "7", ())
+    job.folder.mkdir()
+    (job.folder / "metrics.json").write_text('{"valid": {"perplexity": 40}}')
     with caplog.at_level(logging.INFO):
-        telling.start(ORDER)
-        telling.end(ORDER, outcome)
-    assert caplog.messages[0] == "job 7 starts"
-    assert told in caplog.messages[1] and caplog.records[1].levelname == level
+        launcher._log_end(job, "1 of 3", time.monotonic(), failure)
+    assert text in caplog.messages[0]
+    assert caplog.records[0].levelname == level
+    result = launcher._job_return(job, failure)
+    assert (result.status is JobStatus.COMPLETED) == (failure is None)
 
 
-def test_a_failure_keeps_its_kind_on_the_way_from_another_process() -> None:
-    full = _to_job_return(ORDER, JobResult(failure="the disk is full", kind="OutputError"))
-    with pytest.raises(OutputError, match=r"^job 7: the disk is full$"):
-        _ = full.return_value
-    died = _to_job_return(ORDER, JobResult(failure="its process died"))
-    with pytest.raises(SweepError, match=r"^job 7: its process died$"):
-        _ = died.return_value
+def test_why_a_job_failed(tmp_path: Path) -> None:
+    output = tmp_path / "log"
+    output.write_text("step 1\nkorlm: another process works on this job\n")
+    assert _failure(tmp_path, output, 130) == ""
+    assert _failure(tmp_path, output, 1) == "another process works on this job"
+    assert not (tmp_path / FAILED).exists()
+    output.write_text("step 1\n")
+    assert _failure(tmp_path, output, -9).startswith("its process died (signal 9)")
+    assert (tmp_path / FAILED).read_text().startswith("its process died")
+    (tmp_path / FAILED).write_text("too large\n")
+    assert _failure(tmp_path, output, 1) == "too large"

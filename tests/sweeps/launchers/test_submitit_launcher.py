@@ -178,7 +178,7 @@ def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_korlm_is_found_by_the_processes_of_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from korlm.sweeps.launchers.submitit_launcher import importable_korlm
+    from korlm.sweeps.launchers.base import importable_korlm
 
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
     with importable_korlm():

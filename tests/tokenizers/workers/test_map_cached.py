@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from fakes import install_fake_kkma
 
-from korlm.config import Engine, KkmaConfig
+from korlm.config import KkmaConfig, KkmaEngine
 from korlm.text.unicode import is_blank
 from korlm.tokenizers.analysis import ANALYSIS, EMPTY, Analysis, analyses_of, to_record_batch
 from korlm.tokenizers.workers.line_cache import LineCache, map_cached
@@ -304,7 +304,7 @@ def test_no_more_is_read_than_the_pool_asks_for(tmp_path: Path, ahead: int, know
 
 def test_a_second_run_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_fake_kkma(tmp_path / "fake", monkeypatch)
-    config = KkmaConfig(name="kkma", engine=Engine.konlpy, threads=2, heap_mb=1024)
+    config = KkmaConfig(name="kkma", engine=KkmaEngine.konlpy, threads=2, heap_mb=1024)
     batches = [[f"{number} 가", "나 나", "", "JAVA!" * (number == 7)] for number in range(20)]
     with TokenizerPool(config) as pool:
         results = [plain(columns) for columns in pool.map(batches)]

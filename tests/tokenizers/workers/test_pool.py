@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from fakes import faked, install_fake_kkma
 
-from korlm.config import Engine, KkmaConfig, TokenizerConfig, WorkerConfig
+from korlm.config import KkmaConfig, KkmaEngine, TokenizerConfig, WorkerConfig
 from korlm.config.validation import Setting
 from korlm.tokenizers.analysis import EMPTY, Analysis, analyses_of
 from korlm.tokenizers.whitespace import EojeolTokenizer
@@ -29,7 +29,7 @@ def kkma(
     line_timeout_s: float = 10.0,
     heap_mb: int = 1024,
     limit_work: bool = False,
-    engine: Engine = Engine.konlpy,
+    engine: KkmaEngine = KkmaEngine.konlpy,
 ) -> KkmaConfig:
     """Return settings, by default for the fake Kkma."""
     return KkmaConfig(
@@ -271,11 +271,11 @@ def test_a_worker_that_was_stopped_is_missed_though_another_one_talks(
     assert results == [[faked(text) for text in batch] for batch in batches]
 
 
-@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("engine", list(KkmaEngine))
 def test_silence_is_no_fault_of_a_line_without_a_clock(
-    fake: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine
+    fake: Path, monkeypatch: pytest.MonkeyPatch, engine: KkmaEngine
 ) -> None:
-    monkeypatch.setattr(pool_module, "has_clock", lambda config: engine is Engine.konlpy)
+    monkeypatch.setattr(pool_module, "has_clock", lambda config: engine is KkmaEngine.konlpy)
     with TokenizerPool(kkma(threads=1)) as pool:
         assert isinstance(pool._config, KkmaConfig)
         running = pool.map([["가"], ["나 SLOW! 다"], ["라"]])
@@ -287,7 +287,7 @@ def test_silence_is_no_fault_of_a_line_without_a_clock(
             pool._handle_death(pool._config, child, silent=True)
         assert timeless(next(running)) == [
             faked("나 SLOW! 다")
-            if engine is Engine.fast
+            if engine is KkmaEngine.fast
             else faked("나 SLOW! 다")._replace(status="cut: Java died")
         ]
 
@@ -311,9 +311,9 @@ def test_workers_that_die_again_and_again(
                 pool._handle_death(pool._config, child, silent)
 
 
-@pytest.mark.parametrize("engine", list(Engine), ids=lambda engine: engine.value)
-def test_which_engine_has_a_clock(engine: Engine) -> None:
-    assert pool_module.has_clock(kkma(engine=engine)) == (engine is Engine.konlpy)
+@pytest.mark.parametrize("engine", list(KkmaEngine), ids=lambda engine: engine.value)
+def test_which_engine_has_a_clock(engine: KkmaEngine) -> None:
+    assert pool_module.has_clock(kkma(engine=engine)) == (engine is KkmaEngine.konlpy)
     assert pool_module.has_clock(WorkerConfig(name="kiwi"))
 
 
@@ -474,10 +474,10 @@ def test_an_error_of_the_text_comes_through(fake: Path) -> None:
 
 ORPHAN = """
 import os
-from korlm.config import Engine, KkmaConfig
+from korlm.config import KkmaEngine, KkmaConfig
 from korlm.tokenizers.workers.pool import TokenizerPool
 
-pool = TokenizerPool(KkmaConfig(name="kkma", engine=Engine.konlpy, workers=2, threads=1))
+pool = TokenizerPool(KkmaConfig(name="kkma", engine=KkmaEngine.konlpy, workers=2, threads=1))
 results = pool.map([["a"], ["b"], ["HANG!"], ["HANG!"]])
 next(results)
 print(*[child.process.pid for child in pool._children], flush=True)
@@ -590,7 +590,7 @@ def test_a_crash_of_java_leaves_nothing_and_is_named(
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    with TokenizerPool(kkma(threads=1, engine=Engine.fast, limit_work=True)) as pool:
+    with TokenizerPool(kkma(threads=1, engine=KkmaEngine.fast, limit_work=True)) as pool:
         first = map_one(pool, SENTENCES)
         (child,) = pool._children
         os.kill(child.process.pid, signal.SIGSEGV)

@@ -19,7 +19,7 @@ import pytest
 from conftest import ROOT
 from fakes import faked, install_fake_kkma
 
-from korlm.config import Engine, KkmaConfig
+from korlm.config import KkmaConfig, KkmaEngine
 from korlm.tokenizers.analysis import (
     ANALYSIS,
     EMPTY,
@@ -33,7 +33,6 @@ from korlm.tokenizers.workers.protocol import HEAD, Message, config_to_json, rec
 
 SECONDS = 30.0  # until a test gives up
 SOON = 10.0  # for what happens at once, on a busy machine
-
 
 # Frames
 
@@ -113,7 +112,7 @@ worker.main()
     "changed",
     [
         {},
-        {"engine": Engine.konlpy, "workers": 3, "threads": 5, "heap_mb": 700},
+        {"engine": KkmaEngine.konlpy, "workers": 3, "threads": 5, "heap_mb": 700},
         {"line_timeout_s": 0.25, "limit_work": False, "cache_size_mb": 0},
     ],
 )
@@ -279,7 +278,7 @@ def start(folder: Path) -> Iterator[Start]:
         ) -> Process:
             config = KkmaConfig(
                 name="kkma",
-                engine=Engine.konlpy,
+                engine=KkmaEngine.konlpy,
                 threads=threads,
                 heap_mb=1024,
                 line_timeout_s=seconds,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,15 +15,14 @@ from sweep_results import results, when
 
 from korlm.config import Device
 from korlm.sweeps.folder import jobs_by_settings
-from korlm.sweeps.launchers import joblib_launcher
-from korlm.sweeps.launchers.joblib_launcher import JoblibLauncher, Worker
+from korlm.sweeps.launchers.base import Job
+from korlm.sweeps.launchers.parallel_launcher import JobProcess, ParallelLauncher
 from korlm.sweeps.launchers.resources import VISIBLE
 from korlm.sweeps.launchers.submitit_launcher import LocalLauncher
-from korlm.utils.errors import ConfigError, install_command
+from korlm.utils.errors import ConfigError
 
-pytest.importorskip("joblib")
 SHORT = [*LIGHT, "trainer.max_steps=6", "trainer.eval_every=2", "trainer.sample_tokens=0"]
-JOBLIB = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+PARALLEL = ["-m", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +34,7 @@ def test_the_figures_of_jobs_one_by_one(korlm: Command, tiny: TinyCorpus, tmp_pa
     """One job fails; a finished sweep is read and not done again."""
     sweep = [*tiny.overrides, *SHORT, "batches.batch_size=4,9999"]
     assert korlm("train", "-m", *sweep, "hydra.sweep.dir=a").code == 1
-    ended = korlm("train", *JOBLIB, *sweep, "hydra.sweep.dir=b")
+    ended = korlm("train", *PARALLEL, *sweep, "hydra.sweep.dir=b")
     assert ended.code == 1
     assert "batches.batch_size=9999" in (
         tmp_path / "b/batches.batch_size=9999/failed.txt"
@@ -45,9 +44,9 @@ def test_the_figures_of_jobs_one_by_one(korlm: Command, tiny: TinyCorpus, tmp_pa
     assert results(tmp_path / "b") == results(tmp_path / "a")
     assert "job batches.batch_size=4 starts\n" in ended.out
     assert "best model" not in ended.out
-    assert "best model" in (tmp_path / "b/.joblib/batches.batch_size=4.log").read_text("utf-8")
+    assert "best model" in (tmp_path / "b/.output/batches.batch_size=4.log").read_text("utf-8")
     assert (tmp_path / "outputs/prepared").is_dir(), "not in the folder of a job"
-    again = korlm("train", *JOBLIB, *sweep, "batches.batch_size=4", "hydra.sweep.dir=b")
+    again = korlm("train", *PARALLEL, *sweep, "batches.batch_size=4", "hydra.sweep.dir=b")
     assert again.code == 0, again.err
     assert "starts" not in again.out
 
@@ -58,34 +57,30 @@ def test_a_killed_process_loses_its_own_job(
     """And Ctrl-C, while going on with it: whatever happens, the figures are the same at last."""
     sweep = [*tiny.overrides, *SHORT, "seed=1,2", "trainer.max_steps=60", "trainer.eval_every=10"]
     assert korlm("train", "-m", *sweep, "hydra.sweep.dir=whole").code == 0
-    workers: list[Worker] = []
-    begin = Worker.__init__
+    processes: list[JobProcess] = []
+    begin = JobProcess.__init__
 
-    def keep(self: Worker, environment: dict[str, str]) -> None:
-        begin(self, environment)
-        workers.append(self)
+    def keep(self: JobProcess, *arguments: Any) -> None:
+        begin(self, *arguments)
+        processes.append(self)
 
-    monkeypatch.setattr(Worker, "__init__", keep)
-
-    def kill() -> None:
-        (pid,) = workers[0]._pool._processes
-        os.kill(pid, signal.SIGKILL)
+    monkeypatch.setattr(JobProcess, "__init__", keep)
 
     best = tmp_path / "b/seed=1/checkpoints/best.pt"
-    with when(best.exists, kill):
-        ended = korlm("train", *JOBLIB, *sweep, "hydra.sweep.dir=b")
+    with when(best.exists, lambda: processes[0].process.kill()):
+        ended = korlm("train", *PARALLEL, *sweep, "hydra.sweep.dir=b")
     assert ended.code == 1
-    reason = "its process died (SIGKILL(-9)), possibly out of memory; resume with -m resume="
-    assert (tmp_path / "b/seed=1/failed.txt").read_text("utf-8") == f"{reason}\n"
+    failed = (tmp_path / "b/seed=1/failed.txt").read_text("utf-8")
+    assert failed.startswith("its process died (signal 9), possibly out of memory; see ")
     assert set(results(tmp_path / "b")) == {"seed=2"}
 
     jobs_by_settings.cache_clear()
     best.unlink()
     with when(best.exists, lambda: os.kill(os.getpid(), signal.SIGINT)):
-        ended = korlm("train", *JOBLIB, "resume=b")
+        ended = korlm("train", *PARALLEL, "resume=b")
     assert ended.code == 130
     last = ended.err.splitlines()[-1]
-    assert last.endswith("/b hydra/launcher=joblib hydra.launcher.n_jobs=2")
+    assert last.endswith("/b hydra/launcher=parallel hydra.launcher.n_jobs=2")
     assert (tmp_path / "b/seed=1/checkpoints/last.pt").is_file()
     assert "job seed=1 stopped" in ended.out
     jobs_by_settings.cache_clear()
@@ -93,17 +88,13 @@ def test_a_killed_process_loses_its_own_job(
     assert results(tmp_path / "b") == results(tmp_path / "whole")
 
 
-def test_a_process_has_its_own_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joblib_launcher, "run_quietly", os.getenv)
+def test_a_process_has_its_own_share(tmp_path: Path) -> None:
+    show = (sys.executable, "-c", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])")
+    jobs = [Job(at, (), tmp_path / str(at), show) for at in range(2)]
     shares = [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
-    workers = [Worker(share) for share in shares]
-    try:
-        told: Any = "CUDA_VISIBLE_DEVICES"
-        futures = [worker.start(told) for worker in workers]
-        assert [future.result() for future in futures] == ["3", "5"]
-    finally:
-        for worker in workers:
-            worker.end(at_once=False)
+    processes = [JobProcess(job, share) for job, share in zip(jobs, shares, strict=True)]
+    assert [process.process.wait() for process in processes] == [0, 0]
+    assert [process.output.read_text() for process in processes] == ["3\n", "5\n"]
 
 
 def test_gpus_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,9 +104,9 @@ def test_gpus_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
         launcher.config = SimpleNamespace(trainer=SimpleNamespace(threads=1, device=device))
         return [share.get(VISIBLE) for share in launcher._shares(5)]
 
-    assert visible(JoblibLauncher()) == ["4", "7"]
-    assert visible(JoblibLauncher(n_jobs=3)) == ["4", "7", "4"]
-    assert set(visible(JoblibLauncher(), Device.cpu)) == {None}
+    assert visible(ParallelLauncher()) == ["4", "7"]
+    assert visible(ParallelLauncher(n_jobs=3)) == ["4", "7", "4"]
+    assert set(visible(ParallelLauncher(), Device.cpu)) == {None}
     assert visible(LocalLauncher(folder="x/%j")) == ["4", "7"]
     assert visible(LocalLauncher(folder="x/%j", tasks_per_node=2)) == ["4,7"]
     assert set(visible(LocalLauncher(folder="x/%j", gpus_per_node=0))) == {""}
@@ -123,24 +114,20 @@ def test_gpus_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
         visible(LocalLauncher(folder="x/%j", tasks_per_node=3))
 
 
-def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes(korlm: Command, tmp_path: Path) -> None:
     few = "hydra.launcher.n_jobs=0"
     for arguments, words in {
-        ("train", *JOBLIB[:2], few): (f"korlm: {few}: must be in [1, 4096]",),
-        ("train", *JOBLIB, "hydra.launcher.jobs=2"): ("jobs",),
-        ("train", "-m", "hydra/launcher=nowhere"): ("nowhere", "joblib", "submitit_slurm"),
-        ("train", "hydra/launcher=joblib"): ("hydra/launcher=joblib", "add -m"),
-        ("prepare", *JOBLIB): ("hydra/launcher=joblib", "korlm.train, not of korlm.prepare"),
+        ("train", *PARALLEL[:2], few): (f"korlm: {few}: must be in [1, 4096]",),
+        ("train", *PARALLEL, "hydra.launcher.jobs=2"): ("jobs",),
+        ("train", "-m", "hydra/launcher=nowhere"): ("nowhere", "parallel", "submitit_slurm"),
+        ("train", "hydra/launcher=parallel"): ("hydra/launcher=parallel", "add -m"),
+        ("prepare", *PARALLEL): ("hydra/launcher=parallel", "korlm.train, not of korlm.prepare"),
     }.items():
         error = korlm(*arguments).error
         assert all(word in error for word in words), error
-    imported = builtins.__import__
-
-    def without(name: str, *others: Any) -> Any:
-        if name.startswith("joblib"):
-            raise ModuleNotFoundError(name=name)
-        return imported(name, *others)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    assert install_command("joblib") in korlm("train", *JOBLIB).error
     assert not list(tmp_path.iterdir())
+
+
+def test_the_old_name(korlm: Command) -> None:
+    ended = korlm("train", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0")
+    assert ended.err.startswith("hydra/launcher=joblib is now hydra/launcher=parallel; ")

@@ -15,6 +15,7 @@ class InitialState(enum.Enum):
 
     zero = "zero"
     learned = "learned"
+    noise = "noise"
 
 
 class Nonlinearity(enum.Enum):
@@ -191,11 +192,20 @@ class RecurrentConfig(NeuralConfig):
         min=0,
         renamed_from="change_penalty",
     )
-    initial_state: InitialState = setting(InitialState.zero, "State before the first token.")
+    initial_state: InitialState = setting(
+        InitialState.zero,
+        "State before the first token: zero, learned, or in training Gaussian noise around zero "
+        "(Zimmermann et al. 2012).",
+    )
+    initial_state_std: float | None = setting(
+        None, "Standard deviation of initial_state=noise; null: learned for each unit.", above=0
+    )
 
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
         reasons = super().without_effect()
+        if self.initial_state is not InitialState.noise:
+            reasons["initial_state_std"] = "model.initial_state is not noise"
         if self.num_layers == 1:
             reasons["hidden_dropout"] = "it acts between layers, and there is one layer"
             if self.tie_weights:

@@ -77,7 +77,7 @@ class Quoting(enum.Enum):
     none = "none"
 
 
-class Unicode(enum.Enum):
+class UnicodeForm(enum.Enum):
     """Normalizations of lines before tokenizing."""
 
     nfc = "nfc"
@@ -92,7 +92,7 @@ class Mode(enum.Enum):
     sentence = "sentence"
 
 
-class Engine(enum.Enum):
+class KkmaEngine(enum.Enum):
     """Implementations of Kkma."""
 
     fast = "fast"
@@ -214,8 +214,8 @@ class CorpusConfig(TextConfig):
         below=1,
         renamed_from="test_share",
     )
-    unicode: Unicode = setting(
-        Unicode.nfc,
+    unicode: UnicodeForm = setting(
+        UnicodeForm.nfc,
         "Normalization before tokenizing: nfc, or nfkc (full-width letters and ligatures become "
         "plain, ㅋ a conjoining letter), both without invisible characters (U+200B, U+FEFF, soft "
         "hyphens, direction marks, variation selectors); none: unchanged. Trained models apply the "
@@ -354,8 +354,8 @@ class JavaConfig(WorkerConfig):
 class KkmaConfig(JavaConfig):
     """KoNLPy's Kkma; its dictionary takes 0.3 GB of each JVM."""
 
-    engine: Engine = setting(
-        Engine.fast,
+    engine: KkmaEngine = setting(
+        KkmaEngine.fast,
         "konlpy: KoNLPy's own, five to ten times slower, with the same tokens where it terminates.",
     )
     limit_work: bool = setting(

@@ -20,10 +20,10 @@ class LauncherConfig(Group):
 
 
 @dataclass
-class JoblibConfig(LauncherConfig):
+class ParallelConfig(LauncherConfig):
     """Several jobs at a time on this machine."""
 
-    _target_: str = "hydra_plugins.korlm.JoblibLauncher"
+    _target_: str = "hydra_plugins.korlm.ParallelLauncher"
     n_jobs: int | None = setting(
         None, "Simultaneous jobs; null: one per GPU, or cores / trainer.threads.", min=1, max=4096
     )
@@ -36,6 +36,7 @@ class SubmititConfig(LauncherConfig):
     folder: str = setting(
         "${hydra.sweep.dir}/.submitit/%j",
         "Folder of submitit's job files and logs, which all machines must see.",
+        is_path=True,
     )
     timeout_min: int = setting(60, "Time limit of each session of a job.", unit="minutes", min=1)
     signal_delay_s: int = setting(
@@ -84,7 +85,7 @@ class SlurmConfig(SubmititConfig):
 
 
 LAUNCHERS: dict[str, type] = {
-    "joblib_schema": JoblibConfig,
+    "parallel_schema": ParallelConfig,
     "local_schema": LocalConfig,
     "slurm_schema": SlurmConfig,
 }

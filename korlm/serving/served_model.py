@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from korlm.config import Context, ScoreUnit
+from korlm.config import ScoreContext, ScoreUnit
 from korlm.dataset.vocab import EOS
 from korlm.evaluation.surprisal.scorer import SurprisalScorer
 from korlm.evaluation.surprisal.tables import rows_of
@@ -38,7 +38,7 @@ def _describe(run: RunParts) -> Json:
     }
 
 
-class Engine:
+class ServedModel:
     """Answers the requests of the JSON interface with a language model; a context manager.
 
     Args:
@@ -51,7 +51,7 @@ class Engine:
         self._generator = Generator(run, device)
         self._encoder = self._generator.completer.encoder
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> ServedModel:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -78,7 +78,7 @@ class Engine:
 
     def surprisal(self, text: str) -> Json:
         """Return the surprisal in bits of each morpheme of a text, which is one document."""
-        scorer = SurprisalScorer(self._encoder.model, self._run.start_id, Context.document)
+        scorer = SurprisalScorer(self._encoder.model, self._run.start_id, ScoreContext.document)
         encoded = self._encoder.text_encoder.read_texts(text.split("\n"))
         tables = [rows_of(costs, ScoreUnit.morph) for costs in scorer.score([encoded])]
         rows = [row for table in tables for row in table.to_pylist()]
@@ -92,7 +92,7 @@ class Engine:
         return self._generator.stream(prompt, sampling, stopping, seed)
 
 
-class TaskEngine:
+class ServedTask:
     """Answers requests with a model of another task; a context manager.
 
     Args:
@@ -104,7 +104,7 @@ class TaskEngine:
         self._run = dataclasses.replace(run, model=run.model.to(device), device=device)
         self._reader = run.reader()
 
-    def __enter__(self) -> TaskEngine:
+    def __enter__(self) -> ServedTask:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -1,0 +1,1 @@
+"""Settings of the groups of conf/, such as corpus, model and task."""

@@ -1,0 +1,208 @@
+"""Encoders that start from language models, and how their layers are trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from task_cases import REVIEWS, TASKS, prepare_table, settings_of
+from tiny_runs import comparable, finish, make_settings, resume
+from tiny_runs import start as start_run
+
+from korlm.config import (
+    ClassificationConfig,
+    CorpusConfig,
+    GRUConfig,
+    LSTMConfig,
+    TaggingConfig,
+    TagLabels,
+    TokenizerConfig,
+    TrainSettings,
+    VocabConfig,
+)
+from korlm.dataset.numericalize import reverse_lines
+from korlm.dataset.prepare import prepare
+from korlm.dataset.prepared import Prepared
+from korlm.dataset.vocab import EOS_ID
+from korlm.modules.encoder import PairedEncoder
+from korlm.prediction.task_run import load_task_run
+from korlm.runs.trained_run import load_run
+from korlm.tasks.pretrained import with_shapes_of
+from korlm.training.optimizers import layer_depths, split_by_depth
+from korlm.utils.errors import CheckpointError, ConfigError
+
+LM = LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=12, num_layers=2, tie_weights=True)
+
+
+def language_model(folder: Path, reverse: bool = False, model: Any = LM) -> Path:
+    """Train a language model of the reviews for a few steps."""
+    texts = folder / "text.txt"
+    folder.mkdir(parents=True, exist_ok=True)
+    texts.write_text("\n".join(text for text, _ in REVIEWS), encoding="utf-8")
+    files = {split: [str(texts)] for split in ("train", "valid", "test")}
+    for split in files:
+        (folder / f"{split}.txt").write_text(texts.read_text(encoding="utf-8"), encoding="utf-8")
+        files[split] = [str(folder / f"{split}.txt")]
+    corpus = CorpusConfig(name="lm", reverse=reverse, **files)
+    prepared = prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), folder)
+    settings = make_settings(prepared, {"epochs": 1}, corpus=corpus, model=model)
+    finish(settings, prepared, folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("models")
+    runs = (language_model(folder / "f"), language_model(folder / "b", reverse=True))
+    return str(runs[0]), str(runs[1])
+
+
+def classifier(folder: Path, init: list[str], **parts: Any) -> tuple[TrainSettings, Prepared]:
+    """Return settings of a classifier and its corpus, as korlm.train makes them."""
+    case = TASKS["classification"]
+    first = prepare_table(folder, REVIEWS, label_column="annotation")
+    settings = settings_of(case, first, 2, init=init, **parts)
+    settings = dataclasses.replace(
+        settings,
+        corpus=CorpusConfig(
+            name="tiny",
+            label_column="annotation",
+            **{split: [str(folder / f"{split}.tsv")] for split in ("train", "valid", "test")},
+        ),
+    )
+    settings, vocab = with_shapes_of(settings, [])
+    return settings, prepare(
+        settings.corpus, settings.tokenizer, settings.vocab, folder, given_vocab=vocab
+    )
+
+
+def test_both_directions_have_the_weights_of_the_language_models(
+    models: tuple[str, str], tmp_path: Path
+) -> None:
+    settings, prepared = classifier(tmp_path / "data", list(models))
+    session = start_run(settings, prepared, tmp_path / "run")
+    encoder = session.model.encoder
+    assert isinstance(encoder, PairedEncoder)
+    forward = load_run(Path(models[0]))
+    assert prepared.vocab.tokens == forward.vocab.tokens
+    ours = encoder.forward_encoder.state_dict()
+    for name, theirs in forward.model.state_dict().items():
+        if name.startswith(("embedding.", "encoder.layers.")):
+            torch.testing.assert_close(ours[name.removeprefix("encoder.")], theirs)
+    assert encoder.output_dim == 2 * LM.embedding_dim  # tied: the last layer
+    splits = session.fit()
+    run = load_task_run(tmp_path / "run")  # the language models are not needed any more
+    assert run.settings.init == list(models)
+    assert comparable(resume(prepared, tmp_path / "run").fit()) == comparable(splits)
+
+
+def test_one_language_model(models: tuple[str, str], tmp_path: Path) -> None:
+    one_way = ClassificationConfig(name="classification", bidirectional=False)
+    settings, prepared = classifier(tmp_path / "data", [models[0]], task=one_way)
+    finish(settings, prepared, tmp_path / "one")
+    settings, prepared = classifier(tmp_path / "data", [models[0]])
+    session = start_run(settings, prepared, tmp_path / "both")
+    encoder = session.model.encoder
+    assert torch.equal(
+        encoder.backward_encoder.embedding.weight, encoder.forward_encoder.embedding.weight
+    )
+    assert not torch.equal(
+        encoder.backward_encoder.layers[0].weight_hh, encoder.forward_encoder.layers[0].weight_hh
+    )
+
+
+def test_what_does_not_fit_is_refused(models: tuple[str, str], tmp_path: Path) -> None:
+    gru = GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, num_layers=1)
+    wrong: list[tuple[list[str], dict[str, Any], str]] = [
+        ([models[1]], {}, "forward"),
+        ([models[0], models[0]], {}, "backward"),
+        ([models[0]], {"model": gru}, "model=lstm"),
+        ([models[0]], {"tokenizer": TokenizerConfig(name="jamo")}, "tokenizer=syllable"),
+    ]
+    for init, parts, expected in wrong:
+        with pytest.raises(ConfigError, match=expected):
+            classifier(tmp_path, init, **parts)
+    first = prepare_table(tmp_path, REVIEWS, label_column="annotation")
+    settings = settings_of(TASKS["classification"], first, 1, init=[models[0]])
+    with pytest.raises(ConfigError, match=r"model\.hidden_dim.* 12; leave it out"):
+        with_shapes_of(settings, ["model.hidden_dim=64"])
+    with pytest.raises(ConfigError, match="cannot start from a language model"):
+        make_settings(first, init=[models[0]])
+
+
+def test_a_reversed_model_only_initializes(models: tuple[str, str]) -> None:
+    with pytest.raises(CheckpointError, match="reversed text"):
+        load_run(Path(models[1]))
+
+
+def test_reversed_ids(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("가나다\n\n라마", encoding="utf-8")
+    names = {split: [str(tmp_path / f"{split}.txt")] for split in ("train", "valid")}
+    for (name,) in names.values():
+        Path(name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    for reverse, expected in ((False, "가나다|라마|"), (True, "다나가|마라|")):
+        corpus = CorpusConfig(name="tiny", reverse=reverse, **names)
+        made = prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), tmp_path)
+        text = "".join("|" if i == EOS_ID else made.vocab.tokens[i] for i in made.ids("train"))
+        assert text == expected
+    assert reverse_lines(np.array([1, 2, 3]), np.array([0, 3])).tolist() == [3, 2, 1]
+
+
+def test_depths_of_layers(models: tuple[str, str], tmp_path: Path) -> None:
+    settings, prepared = classifier(tmp_path / "data", list(models))
+    session = start_run(settings, prepared, tmp_path / "run")
+    depths = layer_depths(session.model)
+    by_name = {name: depths[id(p)] for name, p in session.model.named_parameters()}
+    assert by_name["output.weight"] == 0
+    assert by_name["encoder.forward_encoder.layers.1.weight_hh"] == 1
+    assert by_name["encoder.backward_encoder.layers.0.bias_ih"] == 2
+    assert by_name["encoder.forward_encoder.embedding.weight"] == 3
+    parameters = {id(p) for group in session.optimizer.param_groups for p in group["params"]}
+    split_by_depth(session.optimizer, session.model)
+    groups = session.optimizer.param_groups
+    assert {id(p) for group in groups for p in group["params"]} == parameters
+    assert all(depths[id(p)] == group["depth"] for group in groups for p in group["params"])
+
+
+def test_lower_layers_wait_and_learn_slowly(models: tuple[str, str], tmp_path: Path) -> None:
+    settings, prepared = classifier(tmp_path / "data", list(models))
+    trainer = dataclasses.replace(settings.trainer, epochs=1, gradual_unfreezing=True)
+    settings = dataclasses.replace(settings, trainer=trainer)
+    session = start_run(settings, prepared, tmp_path / "frozen")
+    before = {name: p.detach().clone() for name, p in session.model.named_parameters()}
+    session.fit()
+    last = torch.load(tmp_path / "frozen" / "checkpoints" / "last.pt", weights_only=True)["model"]
+    for name, value in before.items():
+        assert torch.equal(value, last[name]) == (not name.startswith(("output", "pooling"))), name
+    trainer = dataclasses.replace(trainer, epochs=4)
+    optimizer = dataclasses.replace(settings.optimizer, layer_lr_decay=0.5)
+    settings = dataclasses.replace(settings, trainer=trainer, optimizer=optimizer)
+    session = start_run(settings, prepared, tmp_path / "slow")
+    session.fit()
+    rates = {group["depth"]: group["lr"] for group in session.optimizer.param_groups}
+    assert {depth: rate / rates[0] for depth, rate in rates.items()} == {
+        0: 1.0,
+        1: 0.5,
+        2: 0.25,
+        3: 0.125,
+    }
+
+
+def test_other_features_start_from_random_weights(models: tuple[str, str], tmp_path: Path) -> None:
+    settings, prepared = classifier(tmp_path, list(models))
+    task = TaggingConfig(name="tagging", labels=TagLabels.spaces, pair_dim=4)
+    settings = dataclasses.replace(settings, task=task, objective="valid.f1")
+    model = start_run(settings, prepared, tmp_path / "run").model
+    assert isinstance(model.encoder, PairedEncoder)
+    for folder, encoder in zip(
+        models, (model.encoder.forward_encoder, model.encoder.backward_encoder), strict=True
+    ):
+        expected = load_run(Path(folder)).model.encoder.layers.state_dict()
+        for name, weight in encoder.layers.state_dict().items():
+            assert weight[..., : expected[name].shape[-1]].equal(expected[name]), name
+    assert model.encoder.forward_encoder.layers[0].weight_ih.shape[1] == LM.embedding_dim + 8
