@@ -1,4 +1,4 @@
-"""Command: run -> a folder for other programs: safetensors, one ONNX step in float32 and int8."""
+"""Command: run -> a folder for other programs: safetensors; ONNX for language models."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ logger = logging.getLogger(__name__)
 @stage("export")
 def main(settings: ExportSettings) -> None:
     """Export the best model of a run; log size, speed and perplexity of the exported files."""
-    from korlm.exporting.export_run import export_run, export_table
+    from korlm.exporting.export_run import export_run, export_table, formats_of
+    from korlm.prediction.task_run import load
     from korlm.runs.device import inference_device
-    from korlm.runs.trained_run import load_run
+    from korlm.runs.trained_run import TrainedRun
 
-    run = load_run(Path(settings.run))
+    run = load(Path(settings.run))
     inference_device(settings)  # sets the number of threads
     folder = Path(settings.output) if settings.output else run.folder / "export"
-    ids = _valid(run, settings)
-    figures = export_run(run, folder, settings.formats, ids, settings.threads)
+    formats = settings.formats or formats_of(run)
+    ids = _valid(run, settings) if isinstance(run, TrainedRun) else None
+    figures = export_run(run, folder, formats, ids, settings.threads)
     if "step.onnx" in figures["models"]:
         text = f"{figures['num_tokens']:,} tokens of valid" if ids is not None else "random tokens"
         logger.info("on %s, threads: %s", text, settings.threads or "all")

@@ -23,14 +23,17 @@ def main(settings: ServeSettings) -> None:
     with require_extra("fastapi", "uvicorn"):
         from korlm.serving.app import LOOPBACK, build_app
         from korlm.serving.connections import build_server
-        from korlm.serving.served_model import ServedModel
+        from korlm.serving.served_model import ServedModel, ServedTask
+    from korlm.prediction.task_run import TaskRun, load
     from korlm.runs.device import inference_device
-    from korlm.runs.trained_run import load_run
 
     with contextlib.ExitStack() as stack:
         server_socket = stack.enter_context(_listen(settings))
-        run = load_run(Path(settings.run))
-        engine = stack.enter_context(ServedModel(run, inference_device(settings)))
+        run, device = load(Path(settings.run)), inference_device(settings)
+        engine: ServedModel | ServedTask = (
+            ServedTask(run, device) if isinstance(run, TaskRun) else ServedModel(run, device)
+        )
+        stack.enter_context(engine)
         engine.warm_up()
         gc.freeze()  # else the garbage collector scans the vocabulary during a request
         app = build_app(engine, settings)

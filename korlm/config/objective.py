@@ -49,6 +49,21 @@ LARGER_IS_BETTER = (
 )
 
 
+QUALITY: dict[str, tuple[str, ...]] = {
+    LANGUAGE_MODELING: (
+        *("perplexity", "loss", "perplexity_known", "eojeol_perplexity", "bits_per_char"),
+    ),
+    "classification": ("accuracy", "macro_f1", "loss", "expected_calibration_error"),
+    "tagging": ("f1", "precision", "recall", "accuracy", "accuracy_unknown", "loss"),
+    "seq2seq": ("exact_match", "cer", "chrf", "bleu", "perplexity", "loss"),
+}
+
+
+def quality_metrics(task: str) -> tuple[str, ...]:
+    """Return the metrics that tell how good a model is; the loss for a task of another package."""
+    return QUALITY.get(task, ("loss",))
+
+
 def default_objective(task: str) -> str:
     """Return the objective of a task if the settings name none."""
     return DEFAULTS.get(task, "valid.loss")

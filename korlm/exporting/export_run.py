@@ -1,7 +1,8 @@
 """Write an export folder and verify its ONNX models.
 
-config.json vocab.tsv                  settings, checksums, words (``korlm.runs.safetensors``)
+config.json vocab.tsv                  settings, labels, words (``korlm.runs.safetensors``)
 model.safetensors spelling.safetensors all weights; ``korlm.load`` opens the folder as a run
+tokenizer.model                        of a tokenizer that was trained on the training split
 begin.npz                              the initial state, name -> (1, ...)
 step.onnx step.int8.onnx               one step of the model (``korlm.exporting.onnx_step``)
 recomposition.*                        copied from the run
@@ -23,6 +24,7 @@ from korlm.config import ExportFormat, Mode
 from korlm.config.serialization import plain_settings
 from korlm.dataset.batches import Ids
 from korlm.models.neural import NeuralLM
+from korlm.prediction.task_run import TaskRun
 from korlm.runs.safetensors import MODEL, save_config, save_weights
 from korlm.runs.trained_run import TrainedRun
 from korlm.utils.errors import ExportError, output_errors, require_extra
@@ -40,8 +42,13 @@ MAX_COLUMNS, MIN_COLUMN_LENGTH = 16, 200
 INT8 = "step.int8.onnx"
 
 
+def formats_of(run: TrainedRun | TaskRun) -> list[ExportFormat]:
+    """Return the formats that a run can be exported in."""
+    return list(ExportFormat) if isinstance(run.model, NeuralLM) else [ExportFormat.safetensors]
+
+
 def export_run(
-    run: TrainedRun,
+    run: TrainedRun | TaskRun,
     folder: Path,
     formats: Sequence[ExportFormat] = tuple(ExportFormat),
     ids: Ids | None = None,
@@ -50,7 +57,7 @@ def export_run(
     """Write an export folder atomically.
 
     Args:
-        run: an open run, ``korlm.load(DIR)``.
+        run: an open run on the CPU, ``korlm.load(DIR)``.
         folder: must not exist.
         formats: formats to write.
         ids: (N,), a text to measure perplexity on; None: no perplexity, and ONNX is verified on
@@ -68,6 +75,11 @@ def export_run(
         MissingPackageError: safetensors, onnx or onnxruntime is not installed.
         OutputError: the folder cannot be written.
     """
+    if ExportFormat.onnx in formats and isinstance(run, TaskRun):
+        raise ExportError(
+            f"{run.folder}: a run of task={run.settings.task.name} has no ONNX export, which only "
+            "language models have: use 'formats=[safetensors]'"
+        )
     if ExportFormat.onnx in formats and not isinstance(run.model, NeuralLM):
         raise ExportError(
             f"{run.folder}: model={run.settings.model.name} has no ONNX export: use "
@@ -84,12 +96,13 @@ def export_run(
             if ExportFormat.safetensors in formats:
                 save_weights(building, checkpoint)
                 figures["models"]["PyTorch"] = {"size_mb": _megabytes(building / MODEL)}
-            if ExportFormat.onnx in formats:
+            if ExportFormat.onnx in formats and isinstance(run, TrainedRun):
                 has_int8 = ExportFormat.int8 in formats
                 _export_steps(run, building, has_int8, ids, threads, figures["models"])
             for path in sorted(run.folder.glob("recomposition.*")):
                 shutil.copyfile(path, building / path.name)
-            save_config(building, checkpoint, run.start_id)
+            start_id = run.start_id if isinstance(run, TrainedRun) else None
+            save_config(building, checkpoint, start_id)
             write_json(building / "export.json", figures)
             building.rename(folder)
         finally:
@@ -97,14 +110,16 @@ def export_run(
     return figures
 
 
-def _checkpoint_of(run: TrainedRun) -> dict[str, Any]:
+def _checkpoint_of(run: TrainedRun | TaskRun) -> dict[str, Any]:
     """Return the parts of best.pt that are needed to use the model."""
-    spelling = run.spelling.arrays().items()
+    spelling, learned = run.spelling.arrays().items(), run.tokenizer_model
     return {
         "config": plain_settings(run.settings),
         "fingerprint": run.fingerprint,
         "prepared": str(run.prepared),
+        "labels": list(run.labels),
         "vocab": {"tokens": run.vocab.tokens, "counts": run.vocab.counts},
+        "learned": learned and torch.frombuffer(bytearray(learned), dtype=torch.uint8),
         "spelling": {name: torch.from_numpy(part.astype("int64")) for name, part in spelling},
         "model": run.model.state_dict(),
     }
@@ -166,10 +181,14 @@ def _megabytes(path: Path) -> float:
 
 
 def export_table(figures: Figures) -> str:
-    """Format the measurements as a text table, a row per model."""
-    columns = {"size_mb": ".1f", "step_ms": ".3f", "max_abs_diff": ".1e", "perplexity": ".2f"}
+    """Format the measurements as a text table, a row per model, without empty columns."""
+    models = figures["models"]
+    kinds = {"size_mb": ".1f", "step_ms": ".3f", "max_abs_diff": ".1e", "perplexity": ".2f"}
+    columns = {
+        key: kind for key, kind in kinds.items() if any(key in row for row in models.values())
+    }
     lines = [f"{'':16}" + "".join(f"{name:>14}" for name in columns)]
-    for name, row in figures["models"].items():
+    for name, row in models.items():
         cells = (format(row[key], kind) if key in row else "-" for key, kind in columns.items())
         lines.append(f"{name:16}" + "".join(f"{cell:>14}" for cell in cells))
     return "\n".join(lines)

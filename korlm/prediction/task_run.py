@@ -15,7 +15,7 @@ from korlm.config.objective import LANGUAGE_MODELING
 from korlm.dataset.text_encoder import TextEncoder
 from korlm.models.base import LanguageModel
 from korlm.modules.trainable import Trainable
-from korlm.runs.trained_run import RunParts, TrainedRun, load_model
+from korlm.runs.trained_run import RunParts, TrainedRun, load_model, refuse_reversed
 from korlm.tasks.base import Predictor, Task
 
 
@@ -90,6 +90,7 @@ def load(folder: Path) -> TrainedRun | TaskRun:
     run = load_task_run(folder)
     if run.settings.task.name != LANGUAGE_MODELING:
         return run
+    refuse_reversed(run)
     assert isinstance(run.model, LanguageModel)
     parts = {key: value for key, value in vars(run).items() if key not in ("model", "device")}
     return TrainedRun(**parts, model=run.model)

@@ -21,6 +21,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from korlm.evaluation.metrics import MAX_NATS
 from korlm.reporting.tensorboard_events import Curve
 
+Scale = Callable[[float], float]  # of the values of a curve
+
 MAX_POINTS = 400  # of a curve; more are averaged
 
 # Distinguishable with color blindness, on white and on black (after Okabe and Ito 2008).
@@ -80,8 +82,7 @@ def draw_curves(
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(2, 1))
-        for losses, style in zip(train, styles, strict=True):
-            _plot(left, losses, style, math.exp, linewidth=1.0, alpha=0.45)
+        _plot_thin(left, train, styles, math.exp)
         for losses, style, is_level in zip(valid, styles, is_ngram, strict=True):
             if is_level:
                 if losses and losses[-1][1] < MAX_NATS:
@@ -90,18 +91,71 @@ def draw_curves(
                         perplexity, color=style.color, linestyle=style.matplotlib, linewidth=2.0
                     )
                 continue
-            marker = "o" if len(losses) <= 40 else ""
-            _plot(left, losses, style, math.exp, linewidth=2.0, marker=marker, markersize=4)
+            _plot_thick(left, [losses], [style], math.exp)
         _set_log_scale(left)
         left.set_title("perplexity: valid thick, train thin")
-        for curve, style in zip(learning_rates, styles, strict=True):
-            _plot(right, curve, style, float, linewidth=1.5)
-        right.set_title("learning rate")
-        right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-        for axes in (left, right):
-            axes.set_xlabel("optimizer step")
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        _draw_rates(right, learning_rates, styles)
+        _label_steps(left, right)
         return _svg(figure, "perplexity and learning rate over optimizer steps")
+
+
+def draw_task_curves(
+    metric: str,
+    scores: Sequence[Curve],
+    train: Sequence[Curve],
+    valid: Sequence[Curve],
+    learning_rates: Sequence[Curve],
+    styles: Sequence[LineStyle],
+) -> str:
+    """Return a chart of a metric, loss and learning rate of a task over optimizer steps.
+
+    Args:
+        metric: name of the metric.
+        scores: the metric on valid of each run.
+        train: training loss of each run.
+        valid: validation loss of each run.
+        learning_rates: of each run.
+        styles: of each run.
+    """
+    with matplotlib.style.context(["default", STYLE]):
+        figure = Figure(figsize=(10, 3.4), layout="constrained")
+        left, middle, right = figure.subplots(1, 3)
+        _plot_thick(left, scores, styles, float)
+        left.set_title(f"valid {metric}")
+        _plot_thin(middle, train, styles, float)
+        _plot_thick(middle, valid, styles, float)
+        middle.set_title("loss: valid thick, train thin")
+        _draw_rates(right, learning_rates, styles)
+        _label_steps(left, middle, right)
+        return _svg(figure, f"{metric}, loss and learning rate over optimizer steps")
+
+
+def _plot_thin(
+    axes: Axes, curves: Sequence[Curve], styles: Sequence[LineStyle], scale: Scale
+) -> None:
+    for curve, style in zip(curves, styles, strict=True):
+        _plot(axes, curve, style, scale, linewidth=1.0, alpha=0.45)
+
+
+def _plot_thick(
+    axes: Axes, curves: Sequence[Curve], styles: Sequence[LineStyle], scale: Scale
+) -> None:
+    for curve, style in zip(curves, styles, strict=True):
+        marker = "o" if len(curve) <= 40 else ""
+        _plot(axes, curve, style, scale, linewidth=2.0, marker=marker, markersize=4)
+
+
+def _draw_rates(axes: Axes, curves: Sequence[Curve], styles: Sequence[LineStyle]) -> None:
+    for curve, style in zip(curves, styles, strict=True):
+        _plot(axes, curve, style, float, linewidth=1.5)
+    axes.set_title("learning rate")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+
+
+def _label_steps(*all_axes: Axes) -> None:
+    for axes in all_axes:
+        axes.set_xlabel("optimizer step")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def draw_breakdowns(
@@ -159,9 +213,7 @@ def downsample(curve: Curve) -> tuple[list[float], list[float]]:
     return [float(mean[0]) for mean in means], [float(mean[1]) for mean in means]
 
 
-def _plot(
-    axes: Axes, curve: Curve, style: LineStyle, scale: Callable[[float], float], **options: object
-) -> None:
+def _plot(axes: Axes, curve: Curve, style: LineStyle, scale: Scale, **options: object) -> None:
     steps, values = downsample(curve)
     heights = [scale(value) if value < MAX_NATS else math.nan for value in values]
     axes.plot(steps, heights, color=style.color, linestyle=style.matplotlib, **options)  # type: ignore[arg-type]

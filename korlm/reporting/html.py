@@ -17,13 +17,22 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from korlm.reporting.charts import LineStyle, draw_breakdowns, draw_curves, line_styles
+from korlm.config.objective import LANGUAGE_MODELING, LARGER_IS_BETTER, quality_metrics
+from korlm.reporting.charts import (
+    LineStyle,
+    draw_breakdowns,
+    draw_curves,
+    draw_task_curves,
+    line_styles,
+)
 from korlm.reporting.run_summary import (
     TOKEN_COUNTS,
     RunSummary,
+    by_kind,
     comparable,
     differing_settings,
     number,
+    objective_of,
 )
 from korlm.utils.errors import output_errors
 from korlm.utils.io.atomic_files import atomic_write
@@ -33,15 +42,19 @@ MAX_SAMPLE_CHARS = 2000
 DIFFERENT_TOKENS = "The runs have different tokens: only bits per character can be compared."
 DIFFERENT_TEXT = "The runs have different validation texts: no metric can be compared."
 
-# Title, source and key of a metric, whether less is better, whether it depends on the tokens.
-METRICS = (
-    ("valid perplexity", "valid", "perplexity", True, True),
-    ("test perplexity", "test", "perplexity", True, True),
-    ("valid bits per char", "valid", "bits_per_char", True, False),
-    ("test bits per char", "test", "bits_per_char", True, False),
-    ("parameters", "training", "num_parameters", False, False),
-    ("steps", "training", "steps", False, False),
-    ("seconds", "training", "seconds", False, False),
+DIFFERENT_EXAMPLES = "The runs have different validation examples: no metric can be compared."
+
+CHARS, EXAMPLES = ("num_chars",), ("num_examples",)
+METRICS = (  # of language models
+    ("valid perplexity", "valid", "perplexity", TOKEN_COUNTS),
+    ("test perplexity", "test", "perplexity", TOKEN_COUNTS),
+    ("valid bits per char", "valid", "bits_per_char", CHARS),
+    ("test bits per char", "test", "bits_per_char", CHARS),
+)
+TRAINING_METRICS = (
+    ("parameters", "training", "num_parameters", ()),
+    ("steps", "training", "steps", ()),
+    ("seconds", "training", "seconds", ()),
 )
 
 
@@ -71,6 +84,55 @@ class Chart:
     svg: Markup
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What a model has written.
+
+    Attributes:
+        run: the run.
+        step: optimizer step.
+        text: the text.
+        table: cells of the text if it is a table in Markdown, else empty.
+    """
+
+    run: RunSummary
+    step: int
+    text: str
+    table: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that can be compared: of one task.
+
+    Attributes:
+        kind: of the runs.
+        runs: in the order of the table.
+        styles: run name -> line style.
+        labels: run name -> label in legends.
+        columns: of the table.
+        note: on what cannot be compared.
+        curves: over optimizer steps.
+        breakdowns: of the perplexity of language models.
+        samples: of each run.
+    """
+
+    kind: str
+    runs: Sequence[RunSummary]
+    styles: Mapping[str, LineStyle]
+    labels: Mapping[str, str]
+    columns: Sequence[Column]
+    note: str
+    curves: Chart | None
+    breakdowns: Sequence[Chart]
+    samples: Sequence[Sample]
+
+    @property
+    def has_problems(self) -> bool:
+        """Return whether any of its runs has a problem."""
+        return any(run.problems for run in self.runs)
+
+
 def build_page(title: str, runs: Sequence[RunSummary], now: datetime | None = None) -> str:
     """Return the page.
 
@@ -85,21 +147,28 @@ def build_page(title: str, runs: Sequence[RunSummary], now: datetime | None = No
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["metric"] = format_metric
-    styles = dict(zip((run.name for run in runs), line_styles(len(runs)), strict=True))
-    labels = _labels(runs)
     return environment.get_template("page.html").render(
         title=title,
         subtitle=f"{len(runs)} runs, best on valid first" if len(runs) > 1 else str(runs[0].folder),
         runs=runs,
-        styles=styles,
-        labels=labels,
-        columns=_columns(runs),
-        note=_comparability_note(runs),
-        has_problems=any(run.problems for run in runs),
-        curves=_curves(runs, styles, labels),
-        breakdowns=_breakdowns(runs, labels),
-        samples=_samples(runs),
+        groups=[_group(kind, group) for kind, group in by_kind(runs).items()],
         time=f"{now or datetime.now():%Y-%m-%d %H:%M}",
+    )
+
+
+def _group(kind: str, runs: Sequence[RunSummary]) -> Group:
+    styles = dict(zip((run.name for run in runs), line_styles(len(runs)), strict=True))
+    labels = _labels(runs)
+    return Group(
+        kind,
+        runs,
+        styles,
+        labels,
+        _columns(runs),
+        _comparability_note(runs),
+        _curves(runs, styles, labels),
+        _breakdowns(runs, labels),
+        _samples(runs),
     )
 
 
@@ -142,26 +211,49 @@ def _labels(runs: Sequence[RunSummary]) -> dict[str, str]:
 
 
 def _comparability_note(runs: Sequence[RunSummary]) -> str:
+    if runs[0].task != LANGUAGE_MODELING:
+        return "" if comparable(runs, *EXAMPLES) else DIFFERENT_EXAMPLES
     if comparable(runs, *TOKEN_COUNTS):
         return ""
-    return DIFFERENT_TOKENS if comparable(runs, "num_chars") else DIFFERENT_TEXT
+    return DIFFERENT_TOKENS if comparable(runs, *CHARS) else DIFFERENT_TEXT
+
+
+def _metrics(runs: Sequence[RunSummary]) -> list[tuple[str, str, str, tuple[str, ...]]]:
+    """Return title, source and key of the metrics of runs of one task.
+
+    The last item are the counts that must be equal for the values to be comparable; none for a
+    metric without a best value.
+    """
+    task, objective = runs[0].task, objective_of(runs)
+    if task == LANGUAGE_MODELING:
+        return [*METRICS, *TRAINING_METRICS]
+    first = objective.partition(".")[2]
+    counts = {"tagging": "num_labels", "seq2seq": "num_tokens"}
+    metrics = []
+    for key in dict.fromkeys((first, *quality_metrics(task))):
+        same: tuple[str, ...] = EXAMPLES
+        # Spans and written texts do not depend on the tokens.
+        if task in counts and (key in ("loss", "perplexity") or runs[0].kind == "tagging of tags"):
+            same = (*EXAMPLES, counts[task])
+        title = key.replace("_", " ")
+        metrics += [(f"{split} {title}", split, key, same) for split in ("valid", "test")]
+    return [*metrics, *TRAINING_METRICS]
 
 
 def _columns(runs: Sequence[RunSummary]) -> list[Column]:
-    same_tokens, same_text = comparable(runs, *TOKEN_COUNTS), comparable(runs, "num_chars")
     settings = [
         Column(key, {run.name: run.settings.get(key, "") for run in runs})
         for key in differing_settings(runs)
     ]
     metrics = []
-    for title, source, key, less_is_better, depends_on_tokens in METRICS:
+    for title, source, key, counts in _metrics(runs):
         values = {run.name: run.metric(source, key) for run in runs}
         if all(map(math.isnan, values.values())):
             continue
-        is_comparable = same_tokens if depends_on_tokens else same_text
         best = None
-        if less_is_better and is_comparable and len(runs) > 1:
-            best = min(value for value in values.values() if not math.isnan(value))
+        if counts and comparable(runs, *counts) and len(runs) > 1:
+            best_of = max if key in LARGER_IS_BETTER else min
+            best = best_of(value for value in values.values() if not math.isnan(value))
         metrics.append(Column(title, values, True, best))
     return settings + metrics if len(settings) <= MAX_KEYS else metrics + settings
 
@@ -175,8 +267,13 @@ def _curves(
         return None
     train, valid, rates = ([run.curve(tag) for run in drawn] for tag in tags)
     lines = {labels[run.name]: styles[run.name] for run in drawn}
-    is_ngram = [run.is_ngram for run in drawn]
-    svg = draw_curves(train, valid, rates, list(lines.values()), is_ngram)
+    used = list(lines.values())
+    if runs[0].task == LANGUAGE_MODELING:
+        svg = draw_curves(train, valid, rates, used, [run.is_ngram for run in drawn])
+    else:
+        key = objective_of(runs).partition(".")[2]
+        scores = [run.curve(f"{key}/valid") or run.curve(f"quality/{key}") for run in drawn]
+        svg = draw_task_curves(key, scores, train, valid, rates, used)
     return Chart("", lines, Markup(svg))
 
 
@@ -210,13 +307,29 @@ def _bins(metrics: Any, key: str) -> dict[str, float]:
     return {name: value for name, value in values.items() if 0 < value < math.inf}
 
 
-def _samples(runs: Sequence[RunSummary]) -> list[tuple[RunSummary, int, str]]:
-    """Return the last sample of each run: run, step, text."""
+def _samples(runs: Sequence[RunSummary]) -> list[Sample]:
+    """Return the last sample of each run."""
     samples = []
     for run in runs:
         if run.tensorboard.sample:
             step, text = run.tensorboard.sample
+            table = _table_of(text)
             text = re.sub(r"\s*\n\s*", "\n", text).strip()
             text = text[:MAX_SAMPLE_CHARS] + "…" * (len(text) > MAX_SAMPLE_CHARS)
-            samples.append((run, step, text))
+            samples.append(Sample(run, step, text, table))
     return samples
+
+
+def _table_of(text: str) -> list[list[str]]:
+    r"""Return the cells of a table in Markdown; none if the text is something else.
+
+    >>> _table_of("| text | label |\n| --- | --- |\n| 좋다 | 1 |")
+    [['text', 'label'], ['좋다', '1']]
+    >>> _table_of("나는 |")
+    []
+    """
+    lines = text.strip().split("\n")
+    if len(lines) < 3 or not re.fullmatch(r"\|( --- \|)+", lines[1].strip()):
+        return []
+    rows = [line.strip().removeprefix("|").removesuffix("|") for line in (lines[0], *lines[2:])]
+    return [[cell.strip() for cell in row.split(" | ")] for row in rows]

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import glob
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from korlm.config.keys import rename_override, rename_tree
+from korlm.config.objective import (
+    LANGUAGE_MODELING,
+    LARGER_IS_BETTER,
+    cost,
+    default_objective,
+)
 from korlm.config.paths import run_directory
 from korlm.config.serialization import dotted_items
 from korlm.config.stored import read_json, read_yaml
@@ -56,9 +63,21 @@ class RunSummary:
         """Return whether it is an n-gram model, whose metrics do not depend on the step."""
         return self.settings.get("model.name") == "ngram"
 
+    @property
+    def task(self) -> str:
+        """Return the name of the task."""
+        return self.settings.get("task.name", LANGUAGE_MODELING)
+
+    @property
+    def kind(self) -> str:
+        """Return what a run must have in common with others to be compared with them."""
+        labels = self.settings.get("task.labels")  # of a tagger: spans, tags or spaces
+        return f"{self.task} of {labels}" if labels else self.task
+
     def metric(self, source: str, key: str) -> float:
         """Return a metric of a split, or of ``"training"``; nan if missing."""
-        return number(self.training if source == "training" else self.metrics.get(source), key)
+        value = number(self.training if source == "training" else self.metrics.get(source), key)
+        return math.nan if value == math.inf and key in LARGER_IS_BETTER else value
 
     def curve(self, tag: str) -> Curve:
         """Return the finite points of a tag."""
@@ -211,12 +230,38 @@ def comparable(runs: Sequence[RunSummary], *counts: str) -> bool:
     return len(values) <= 1
 
 
+def by_kind(runs: Sequence[RunSummary]) -> dict[str, list[RunSummary]]:
+    """Return the runs of each kind, in their order."""
+    groups: dict[str, list[RunSummary]] = {}
+    for run in runs:
+        groups.setdefault(run.kind, []).append(run)
+    return groups
+
+
+def objective_of(runs: Sequence[RunSummary]) -> str:
+    """Return the metric that runs of one kind are sorted by, as SPLIT.KEY.
+
+    That is a comparable one of language models. For other tasks it is the objective that all runs
+    were started with, or else the default of the task.
+    """
+    if runs[0].task == LANGUAGE_MODELING:
+        same = comparable(runs, *TOKEN_COUNTS)
+        return "valid.perplexity" if same else "valid.bits_per_char"
+    given = {run.settings.get("objective", "") for run in runs}
+    name = given.pop() if len(given) == 1 else ""
+    is_plain = re.fullmatch(r"(valid|test)\.[a-z0-9_]+", name)  # its default is an interpolation
+    return name if is_plain else default_objective(runs[0].task)
+
+
 def best_first(runs: Sequence[RunSummary]) -> list[RunSummary]:
-    """Return the runs by the comparable metric of valid, runs without it last."""
-    key = "perplexity" if comparable(runs, *TOKEN_COUNTS) else "bits_per_char"
+    """Return the runs kind by kind, each by ``objective_of`` it, runs without this metric last."""
 
-    def order(run: RunSummary) -> tuple[bool, float]:
-        value = run.metric("valid", key)
-        return (math.isnan(value), 0.0 if math.isnan(value) else value)
+    def order(run: RunSummary, objective: str) -> tuple[bool, float]:
+        split, _, key = objective.partition(".")
+        value = run.metric(split, key)
+        return (math.isnan(value), cost(objective, value))
 
-    return sorted(runs, key=order)
+    groups = ((group, objective_of(group)) for group in by_kind(runs).values())
+    return [
+        run for group, name in groups for run in sorted(group, key=lambda run: order(run, name))
+    ]

@@ -1,11 +1,12 @@
 """Exports: the contents of best.pt as files without pickle, readable from any language.
 
-config.json          format, version of korlm, tokenizer, special ids, start_id, settings, and the
-                     CRC-32 of each other file
+config.json          format, version of korlm, task, labels, tokenizer, special ids, start_id (of a
+                     language model), settings, and the CRC-32 of each other file
 vocab.tsv            as in a prepared corpus (``korlm.dataset.vocab``)
 spelling.safetensors the spelling model
 model.safetensors    the state dict; a tied weight is stored once, and the file's metadata maps its
                      other name: {"output.weight": "embedding.weight"}
+tokenizer.model      of a tokenizer that was trained on the training split, in its own format
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from korlm._version import __version__
@@ -24,36 +27,42 @@ from korlm.utils.errors import CheckpointError, VocabError, require_extra
 from korlm.utils.io import checksums
 
 FORMAT = 2
-CONFIG, VOCAB, MODEL, SPELLING = (
+CONFIG, VOCAB, MODEL, SPELLING, TOKENIZER = (
     "config.json",
     "vocab.tsv",
     "model.safetensors",
     "spelling.safetensors",
+    "tokenizer.model",
 )
 
 
-def save_config(folder: Path, checkpoint: Checkpoint, start_id: int) -> None:
-    """Write vocab.tsv and config.json, which has the checksums of all files.
+def save_config(folder: Path, checkpoint: Checkpoint, start_id: int | None) -> None:
+    """Write vocab.tsv, tokenizer.model and config.json, which has the checksums of all files.
 
     Args:
         folder: with all other files.
-        checkpoint: its ``config``, ``vocab``, ``fingerprint`` and ``prepared`` are used.
-        start_id: the token id before the first token of a sentence.
+        checkpoint: its entries except weights are used.
+        start_id: the token id before the first token of a sentence; None for a model of a task
+            other than language modeling.
     """
     settings, vocab = checkpoint["config"], checkpoint["vocab"]
     config = {
         "format": FORMAT,
         "korlm": __version__,
+        "task": settings["task"]["name"],
+        "labels": list(checkpoint.get("labels", ())),
         "tokenizer": settings["tokenizer"]["name"],
         "vocab_size": len(vocab["tokens"]),
         "special_ids": {token: token_id for token_id, token in enumerate(SPECIALS)},
-        "start_id": start_id,
+        **({} if start_id is None else {"start_id": start_id}),
         "fingerprint": checkpoint["fingerprint"],
         "prepared": checkpoint["prepared"],
         "settings": settings,
     }
     vocab_config = VocabConfig(**settings["vocab"])
     Vocab.restore(vocab["tokens"], vocab["counts"], vocab_config).save(folder / VOCAB)
+    if (learned := checkpoint.get("learned")) is not None:
+        (folder / TOKENIZER).write_bytes(learned.numpy().tobytes())
     config = checksums.sealed(config, folder, folder.iterdir())
     text = json.dumps(config, indent=2, ensure_ascii=False)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -102,9 +111,10 @@ def load_weights(folder: Path) -> Checkpoint:
         settings = check_settings(config["settings"], str(path), CheckpointError)
         vocab_config = VocabConfig(**settings["vocab"])
         origin = {key: str(config[key]) for key in ("fingerprint", "prepared")}
+        has_tokenizer = TOKENIZER in config[checksums.KEY]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise _damaged(path, error) from error
-    for name in (VOCAB, MODEL, SPELLING):
+    for name in (VOCAB, MODEL, SPELLING, *([TOKENIZER] if has_tokenizer else [])):
         try:
             checksums.check_file(folder / name, folder, config[checksums.KEY])
         except (OSError, ValueError) as error:
@@ -120,7 +130,14 @@ def load_weights(folder: Path) -> Checkpoint:
         model[name] = model[first]
     spelling, _ = _load(folder / SPELLING)
     entries = {"tokens": vocab.tokens, "counts": vocab.counts}
-    return {"config": settings, "vocab": entries, "model": model, "spelling": spelling, **origin}
+    learned = None
+    if has_tokenizer:
+        learned = torch.from_numpy(np.fromfile(folder / TOKENIZER, np.uint8))
+    return {
+        **{"config": settings, "vocab": entries, "model": model, "spelling": spelling},
+        **{"labels": config.get("labels", ()), "learned": learned},
+        **origin,
+    }
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

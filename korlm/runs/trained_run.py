@@ -103,15 +103,24 @@ def load_run(folder: Path) -> TrainedRun:
                 f"{parts.folder}: a run of task={settings.task.name}, where a language model is "
                 f"needed; use python -m korlm.predict run={parts.folder}"
             )
-        if settings.corpus.reverse:
-            raise CheckpointError(
-                f"{parts.folder}: a language model of reversed text (corpus.reverse=true), which "
-                "only init=... of korlm.train can use"
-            )
+        refuse_reversed(parts)
         return build_model(settings.model, len(vocab), vocab.tokens)
 
     parts, model = load_model(folder, build)
     return TrainedRun(**vars(parts), model=model)
+
+
+def refuse_reversed(run: RunParts) -> None:
+    """Refuse a language model that was trained backwards.
+
+    Raises:
+        CheckpointError: it was.
+    """
+    if run.settings.corpus.reverse:
+        raise CheckpointError(
+            f"{run.folder}: a language model of reversed text (corpus.reverse=true), which "
+            "only init=... of korlm.train can use"
+        )
 
 
 ModelT = TypeVar("ModelT", bound=nn.Module)

@@ -2,9 +2,16 @@
 
     GET  /              the page; its script and style are served here too, nothing is external
     GET  /api/info      description of the run
+
+A language model answers
+
     POST /api/complete  {"text", "k"} -> the most probable completions
     POST /api/surprisal {"text"} -> each morpheme with its surprisal
     POST /api/generate  {"prompt", "seed", "temperature", ...} -> a stream of text
+
+and a model of another task
+
+    POST /api/predict   {"text"} -> a prediction for each line
 
 Pages of other sites cannot use it: requests must name this host (against DNS rebinding), have no
 ``Origin`` of another host, and be ``application/json``, which browsers send to other origins only
@@ -16,7 +23,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,14 +41,16 @@ from korlm.config import ServeSettings
 from korlm.generation.generator import StoppingCriteria
 from korlm.generation.sampling import Sampling
 from korlm.serving.rate_limit import RateLimit
-from korlm.serving.served_model import Json, ServedModel
+from korlm.serving.served_model import Json, ServedModel, ServedTask
 from korlm.text.unicode import has_lone_surrogates
 from korlm.utils.errors import KorlmError
 
 logger = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "page"
-FILES = {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css"}
+FILES = ("page.css", "common.js", "page.js", "task.js")
+LANGUAGE_MODEL_PATHS = ("/api/complete", "/api/surprisal", "/api/generate")
+TASK_PATHS = ("/api/predict",)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOOPBACK_NAMES = (*LOOPBACK[:2], "[::1]")  # as in a Host header
 NUM_SENTENCES = 3  # of a generated text
@@ -67,6 +76,12 @@ class CompleteRequest(_RequestBody):
 
 class SurprisalRequest(_RequestBody):
     """Text to score."""
+
+    text: str
+
+
+class PredictRequest(_RequestBody):
+    """Lines to predict something for."""
 
     text: str
 
@@ -136,7 +151,7 @@ def _json_line(value: Json) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
 
-def build_app(engine: ServedModel, settings: ServeSettings) -> FastAPI:
+def build_app(engine: ServedModel | ServedTask, settings: ServeSettings) -> FastAPI:
     """Return the application.
 
     Args:
@@ -149,39 +164,73 @@ def build_app(engine: ServedModel, settings: ServeSettings) -> FastAPI:
     _add_error_handlers(app)
     queue = _InferenceQueue(settings.max_queue)
 
-    def check_text(key: str, text: str) -> None:
-        if len(text) > settings.max_chars:
-            limit = f"{settings.max_chars:,} (max_chars)"
-            raise _RequestError(413, f"{key}: {len(text):,} characters, at most {limit}")
-        if has_lone_surrogates(text):
-            raise _RequestError(422, f"{key}: contains a lone surrogate")
-
     def page_file(name: str) -> Callable[[], Awaitable[FileResponse]]:
         async def file() -> FileResponse:
             return FileResponse(PAGE / name)
 
         return file
 
-    for path, name in FILES.items():
+    index = "task.html" if isinstance(engine, ServedTask) else "index.html"
+    for path, name in {"/": index, **{f"/{name}": name for name in FILES}}.items():
         app.get(path, include_in_schema=False)(page_file(name))
 
     @app.get("/api/info")
     async def info() -> Json:
         return {**engine.info(), "max_chars": settings.max_chars}
 
+    if isinstance(engine, ServedTask):
+        _add_predict(app, engine, queue, settings)
+        _refuse(app, LANGUAGE_MODEL_PATHS, "the run is not a language model", TASK_PATHS)
+    else:
+        _add_language_model(app, engine, queue, settings)
+        _refuse(app, TASK_PATHS, "the run is a language model", LANGUAGE_MODEL_PATHS)
+    return app
+
+
+def _check_text(key: str, text: str, settings: ServeSettings) -> None:
+    if len(text) > settings.max_chars:
+        limit = f"{settings.max_chars:,} (max_chars)"
+        raise _RequestError(413, f"{key}: {len(text):,} characters, at most {limit}")
+    if has_lone_surrogates(text):
+        raise _RequestError(422, f"{key}: contains a lone surrogate")
+
+
+def _refuse(app: FastAPI, paths: Sequence[str], reason: str, others: Sequence[str]) -> None:
+    """Answer requests to paths of the other kind of model by an error."""
+
+    async def refuse(request: Request) -> Response:
+        message = f"POST {request.url.path}: {reason}; use {', '.join(others)}"
+        raise _RequestError(404, message)
+
+    for path in paths:
+        app.post(path, include_in_schema=False)(refuse)
+
+
+def _add_predict(
+    app: FastAPI, engine: ServedTask, queue: _InferenceQueue, settings: ServeSettings
+) -> None:
+    @app.post("/api/predict")
+    async def predict(request: PredictRequest) -> Json:
+        _check_text("text", request.text, settings)
+        return await queue.run(lambda: engine.predict(request.text))
+
+
+def _add_language_model(
+    app: FastAPI, engine: ServedModel, queue: _InferenceQueue, settings: ServeSettings
+) -> None:
     @app.post("/api/complete")
     async def complete(request: CompleteRequest) -> Json:
-        check_text("text", request.text)
+        _check_text("text", request.text, settings)
         return await queue.run(lambda: engine.complete(request.text, request.k))
 
     @app.post("/api/surprisal")
     async def surprisal(request: SurprisalRequest) -> Json:
-        check_text("text", request.text)
+        _check_text("text", request.text, settings)
         return await queue.run(lambda: engine.surprisal(request.text))
 
     @app.post("/api/generate")
     async def generate(request: GenerateRequest) -> StreamingResponse:
-        check_text("prompt", request.prompt)
+        _check_text("prompt", request.prompt, settings)
         if request.max_morphs > settings.max_morphs:
             message = f"max_morphs: {request.max_morphs}, at most {settings.max_morphs}"
             raise _RequestError(413, message)
@@ -191,8 +240,6 @@ def build_app(engine: ServedModel, settings: ServeSettings) -> FastAPI:
         stopping = StoppingCriteria(request.max_morphs, NUM_SENTENCES)
         pieces = engine.generate(request.prompt, sampling, stopping, request.seed)
         return StreamingResponse(queue.stream(pieces), media_type="application/x-ndjson")
-
-    return app
 
 
 def _add_error_handlers(app: FastAPI) -> None:

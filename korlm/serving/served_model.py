@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
@@ -15,13 +16,30 @@ from korlm.evaluation.surprisal.scorer import SurprisalScorer
 from korlm.evaluation.surprisal.tables import rows_of
 from korlm.generation.generator import Generator, StoppingCriteria
 from korlm.generation.sampling import Sampling
-from korlm.runs.trained_run import TrainedRun
+from korlm.prediction.task_run import TaskRun
+from korlm.runs.trained_run import RunParts, TrainedRun
 
 Json = dict[str, Any]
 
 
+def _describe(run: RunParts) -> Json:
+    """Return a description of a run."""
+    settings, vocab_size = run.settings, len(run.vocab)
+    name, task = run.folder.resolve().name, settings.task.name
+    model, tokenizer = settings.model.name, settings.tokenizer.name
+    parts = [name, *([task] if isinstance(run, TaskRun) else []), model, tokenizer]
+    return {
+        "run": name,
+        "task": task,
+        "model": model,
+        "tokenizer": tokenizer,
+        "vocab_size": vocab_size,
+        "description": " · ".join([*parts, f"{vocab_size:,} tokens"]),
+    }
+
+
 class ServedModel:
-    """Answers the requests of the JSON interface; a context manager.
+    """Answers the requests of the JSON interface with a language model; a context manager.
 
     Args:
         run: trained run.
@@ -45,16 +63,7 @@ class ServedModel:
 
     def info(self) -> Json:
         """Return a description of the run."""
-        settings, vocab_size = self._run.settings, len(self._run.vocab)
-        run = self._run.folder.resolve().name
-        model, tokenizer = settings.model.name, settings.tokenizer.name
-        return {
-            "run": run,
-            "model": model,
-            "tokenizer": tokenizer,
-            "vocab_size": vocab_size,
-            "description": f"{run} · {model} · {tokenizer} · {vocab_size:,} tokens",
-        }
+        return _describe(self._run)
 
     def complete(self, text: str, num_completions: int) -> Json:
         """Return the most probable completions of the last eojeol."""
@@ -81,6 +90,42 @@ class ServedModel:
     ) -> Iterator[str]:
         """Yield a sampled text in pieces; see ``Generator.stream``."""
         return self._generator.stream(prompt, sampling, stopping, seed)
+
+
+class ServedTask:
+    """Answers requests with a model of another task; a context manager.
+
+    Args:
+        run: trained run.
+        device: device of its model.
+    """
+
+    def __init__(self, run: TaskRun, device: torch.device) -> None:
+        self._run = dataclasses.replace(run, model=run.model.to(device), device=device)
+        self._reader = run.reader()
+
+    def __enter__(self) -> ServedTask:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._reader.__exit__(*error)
+
+    def warm_up(self) -> None:
+        """Start the tokenizer."""
+        self.predict("가")
+
+    def info(self) -> Json:
+        """Return a description of the run, with the labels that the model predicts."""
+        return _describe(self._run) | {"labels": list(self._run.labels)}
+
+    def predict(self, text: str) -> Json:
+        """Return a prediction for each line, with the columns of ``python -m korlm.predict``."""
+        rows = self._run.predict(text.split("\n"), self._reader)
+        return {"predictions": [{key: _json_value(row[key]) for key in row} for row in rows]}
+
+
+def _json_value(value: Any) -> Any:
+    return _finite(value) if isinstance(value, float) else value
 
 
 def _line(number: int, rows: list[Json]) -> Json:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from korlm.config.objective import cost
+from korlm.config.objective import LARGER_IS_BETTER, cost
 from korlm.config.stored import read_json
 from korlm.runs.directories import FAILED
 from korlm.sweeps.folder import iter_jobs
@@ -21,18 +21,26 @@ from korlm.utils.io.tables import aligned, tsv_cell
 
 Figure = tuple[str, ...]
 
-# Column of the table -> file, and keys of the metric in it.
+# Column of the table -> file, and keys of the metric in it. A column that no job has is not shown.
 FIGURES: dict[str, Figure] = {
+    **{
+        f"{split}_{key}": ("metrics.json", split, key)
+        for key in ("f1", "accuracy", "macro_f1", "exact_match", "cer", "chrf", "bleu")
+        for split in ("valid", "test")
+    },
     "valid_perplexity": ("metrics.json", "valid", "perplexity"),
     "test_perplexity": ("metrics.json", "test", "perplexity"),
     "valid_bits_per_char": ("metrics.json", "valid", "bits_per_char"),
     "valid_eojeol_perplexity": ("metrics.json", "valid", "eojeol_perplexity"),
     "num_parameters": ("training.json", "num_parameters"),
-    "tokens_per_second": ("training.json", "tokens_per_second"),
+    **{
+        f"{unit}_per_second": ("training.json", f"{unit}_per_second")
+        for unit in ("tokens", "examples", "labels")
+    },
     "seconds": ("training.json", "seconds"),
 }
 
-# Metrics per token: they cannot be compared if the tokens differ.
+# Metrics of language models per token: they cannot be compared if the tokens differ.
 PER_TOKEN = ("loss", "perplexity", "perplexity_known")
 
 MAX_SHOWN = 60  # jobs in the printed table
@@ -47,7 +55,7 @@ class Job:
         overrides: key -> value of its settings, as typed.
         figures: column -> value, if present; infinite where metrics.json has null.
         failure: why it has no results, in one line; empty if it has.
-        tokens: key that is equal for jobs with the same tokens.
+        tokens: key that is equal for language models with the same tokens; empty for other tasks.
     """
 
     name: str
@@ -139,8 +147,10 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Figur
         value: Any = files[name]
         for key in keys:
             value = value.get(key, math.nan) if isinstance(value, dict) else math.nan
-        if value is None or (isinstance(value, (int, float)) and not math.isnan(value)):
-            figures[column] = math.inf if value is None else value
+        if value is None and keys[-1] not in LARGER_IS_BETTER:
+            value = math.inf
+        if isinstance(value, (int, float)) and not math.isnan(value):
+            figures[column] = value
     if not files["metrics.json"] and not failure:
         failed = folder / FAILED
         failure = (
@@ -148,6 +158,8 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Figur
         )
     valid = files["metrics.json"].get("valid")
     counts = valid if isinstance(valid, dict) else {}
+    if "num_examples" in counts:  # of a task that has no bits per character
+        return Job(folder.name, settings, figures, failure)
     tokens = (str(counts.get("num_tokens")), str(counts.get("num_unk")))
     choice = (pair for pair in settings.items() if pair[0].startswith(("tokenizer", "vocab")))
     return Job(folder.name, settings, figures, failure, (*tokens, *sorted(choice)))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, Command
+from task_cases import TASKS, settings_of
 from tiny_runs import finish, make_settings, prepare_tiny
 
 from korlm import exporting
@@ -62,6 +63,22 @@ def test_commands_take_an_export_for_a_run(korlm: Command, run: Path, tmp_path: 
         found.append(json.loads((written / "metrics.json").read_text("utf-8")))
     one, two = ({name: row["loss"] for name, row in part["test"].items()} for part in found)
     assert one == two
+
+
+def test_a_run_of_a_task(korlm: Command, tmp_path: Path) -> None:
+    case = TASKS["classification"]
+    prepared = case.prepare(tmp_path / "data")
+    finish(settings_of(case, prepared, 1), prepared, tmp_path / "run")
+    error = korlm("export", "run=run", "formats=[onnx]").error
+    assert "run: a run of task=classification has no ONNX export" in error
+    ended = korlm("export", "run=run")
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines()[-1].startswith("run/export: config.json, export.json, model.saf")
+    (tmp_path / "a.txt").write_text("좋다\n", "utf-8")
+    one, other = (
+        korlm("predict", f"run={run}", "input=a.txt").out for run in ("run", "run/export")
+    )
+    assert one == other != ""
 
 
 def test_fewer_tokens(korlm: Command, run: Path) -> None:

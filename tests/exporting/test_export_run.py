@@ -12,15 +12,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from task_cases import TASKS, settings_of
 from tiny_runs import finish, make_settings, prepare_tiny
 
 import korlm
-from korlm.config import ExportFormat, GRUConfig, InitialState, Mode, NgramConfig
+from korlm.config import (
+    ExportFormat,
+    GRUConfig,
+    InitialState,
+    Mode,
+    NgramConfig,
+    SentencePieceConfig,
+)
 from korlm.dataset.prepared import Prepared
 from korlm.exporting import export_run as station
-from korlm.exporting.export_run import export_run, export_table
+from korlm.exporting.export_run import export_run, export_table, formats_of
 from korlm.runs.trained_run import TrainedRun
-from korlm.utils.errors import ExportError, MissingPackageError, OutputError, install_command
+from korlm.utils.errors import (
+    CheckpointError,
+    ExportError,
+    MissingPackageError,
+    OutputError,
+    install_command,
+)
 
 FILES = {
     *("config.json", "vocab.tsv", "model.safetensors", "spelling.safetensors"),
@@ -81,7 +95,8 @@ def test_without_a_text(run: TrainedRun, tmp_path: Path) -> None:
     assert figures["num_tokens"] == 0
     assert figures["models"]["step.onnx"]["max_abs_diff"] < 1e-5
     assert "perplexity" not in figures["models"]["step.onnx"]
-    assert export_table(figures).count(" - ") == 1
+    head, torch_row, *_ = export_table(figures).splitlines()
+    assert head.split() == ["size_mb", "step_ms", "max_abs_diff"] and torch_row.endswith(" -")
 
 
 def test_single_formats(run: TrainedRun, tmp_path: Path) -> None:
@@ -118,6 +133,45 @@ def test_ngram_model_has_no_onnx(prepared: Prepared, tmp_path: Path) -> None:
     assert not (tmp_path / "export").exists()
     export_run(run, tmp_path / "export", [ExportFormat.safetensors])
     assert korlm.load(tmp_path / "export").model.vocab_size == len(run.vocab)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks(name: str, tmp_path: Path) -> None:
+    case = TASKS[name]
+    prepared = case.prepare(tmp_path / "data")
+    finish(settings_of(case, prepared, 2), prepared, tmp_path / "run")
+    run = korlm.load(tmp_path / "run")
+    with pytest.raises(ExportError, match=r"a run of task=\w+ has no ONNX export"):
+        export_run(run, tmp_path / "export", [ExportFormat.onnx])
+    assert formats_of(run) == [ExportFormat.safetensors]
+    figures = export_run(run, tmp_path / "export", formats_of(run))
+    names = {path.name for path in (tmp_path / "export").iterdir()}
+    assert names == FILES - {"begin.npz", "step.onnx", "step.int8.onnx"}
+    assert export_table(figures).split()[:2] == ["size_mb", "PyTorch"]
+    config = json.loads((tmp_path / "export" / "config.json").read_text("utf-8"))
+    assert config["task"] == run.settings.task.name and config["labels"] == list(run.labels)
+    assert "start_id" not in config
+    exported = korlm.load(tmp_path / "export")
+    assert exported.labels == run.labels
+    assert exported.predict(case.texts) == run.predict(case.texts)
+
+
+def test_a_trained_tokenizer_is_kept(tmp_path: Path) -> None:
+    tokenizer = SentencePieceConfig(name="sentencepiece", vocab_size=40)
+    prepared = prepare_tiny(tmp_path, tokenizer=tokenizer)
+    run = train(prepared, tmp_path / "run", tokenizer=tokenizer)
+    export_run(run, tmp_path / "export", [ExportFormat.safetensors])
+    exported = korlm.load(tmp_path / "export")
+    assert exported.tokenizer_model == run.tokenizer_model is not None
+    with run.reader() as one, exported.reader() as other:
+        assert (
+            other.read_texts(["나는 잔다."]).ids.tolist()
+            == one.read_texts(["나는 잔다."]).ids.tolist()
+        )
+    path = tmp_path / "export" / "tokenizer.model"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"tokenizer\.model: damaged or missing"):
+        korlm.load(tmp_path / "export")
 
 
 def test_existing_folder_is_not_changed(run: TrainedRun, tmp_path: Path) -> None:

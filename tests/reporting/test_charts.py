@@ -6,7 +6,14 @@ import math
 import re
 from xml.etree import ElementTree
 
-from korlm.reporting.charts import MAX_POINTS, downsample, draw_breakdowns, draw_curves, line_styles
+from korlm.reporting.charts import (
+    MAX_POINTS,
+    downsample,
+    draw_breakdowns,
+    draw_curves,
+    draw_task_curves,
+    line_styles,
+)
 
 
 def test_line_styles() -> None:
@@ -32,6 +39,13 @@ def test_curves_are_one_element_with_colors_of_the_page() -> None:
     assert line_styles(1)[0].color in text
     assert "http" not in text and 'id="figure' not in text
     assert "optimizer step" in text  # text, not outlines
+
+
+def test_curves_of_a_task() -> None:
+    scores, losses = [[(10, 0.5), (20, 0.75)], []], [[(10, 2.0), (20, 1.0)], [(10, 3.0)]]
+    text = draw_task_curves("f1", scores, losses, losses, [[], []], line_styles(2))
+    ElementTree.fromstring(text)
+    assert "valid f1" in text and "learning rate" in text and "perplexity" not in text
 
 
 def test_an_ngram_model_is_a_horizontal_line() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from korlm.reporting.html import build_page, write_page
-from korlm.reporting.run_summary import RunSummary
+from korlm.reporting.run_summary import RunSummary, best_first
 from korlm.reporting.tensorboard_events import TensorBoardData
 from korlm.utils.errors import OutputError
 
@@ -81,6 +81,47 @@ def test_runs_that_are_not_comparable() -> None:
     other.metrics["valid"]["num_chars"] = 99
     page = build_page("x", [summary("a"), other])
     assert "no metric can be compared" in page and 'class="number best"' not in page
+
+
+def reviews(name: str, accuracy: float, num_examples: int = 10) -> RunSummary:
+    """A run of classification."""
+    metrics = {"num_examples": num_examples, "accuracy": accuracy, "macro_f1": None, "loss": 0.5}
+    curves = {"loss/train": [(10, 2.0)], "loss/valid": [(20, 1.0)], "accuracy/valid": [(20, 0.8)]}
+    sample = "| text | label |\n| --- | --- |\n| 참 좋다 | 긍정 |"
+    return RunSummary(
+        name,
+        Path("runs") / name,
+        {"task.name": "classification", "objective": "${korlm_objective:${task.name}}"},
+        {"valid": metrics, "test": metrics},
+        tensorboard=TensorBoardData(curves, (20, sample)),
+    )
+
+
+def test_runs_of_a_task() -> None:
+    runs = best_first([reviews("a", 0.8125), reviews("b", 0.875)])
+    assert [run.name for run in runs] == ["b", "a"]
+    elements = Elements(page := build_page("x", runs))
+    heads = [text for text in elements.texts if text.startswith(("valid ", "test "))]
+    metrics = ("accuracy", "loss")  # macro F1 is not finite
+    assert heads[:4] == [f"{split} {metric}" for metric in metrics for split in ("valid", "test")]
+    assert "perplexity" not in page and not {"∞", "nan"} & set(elements.texts)
+    assert page.count('<td class="number best">0.875</td>') == 2
+    assert "참 좋다" in elements.texts and "긍정" in elements.texts
+    assert page.count("<svg role") == 1 and "valid accuracy" in page
+    other = build_page("x", [*runs, reviews("c", 0.9, num_examples=11)])
+    assert "no metric can be compared" in other and 'class="number best"' not in other
+
+
+def test_runs_of_several_tasks_are_grouped() -> None:
+    tagger = dataclasses.replace(
+        reviews("c", 0.5), settings={"task.name": "tagging", "task.labels": "spans"}
+    )
+    runs = best_first([reviews("a", 0.8125), summary("lm"), tagger, reviews("b", 0.875)])
+    assert [run.name for run in runs] == ["b", "a", "lm", "c"]
+    elements = Elements(build_page("x", runs))
+    heads = [text for text in elements.texts if text.startswith("Runs")]
+    assert heads == ["Runs: classification", "Runs: language modeling", "Runs: tagging of spans"]
+    assert elements.texts.count("valid perplexity") == 1
 
 
 def test_values_are_escaped() -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from korlm.reporting.run_summary import (
+    RunSummary,
     best_first,
     comparable,
     differing_settings,
     find_jobs,
     find_runs,
     number,
+    objective_of,
     read_run,
 )
 from korlm.reporting.tensorboard_events import read_events
@@ -127,6 +129,21 @@ def test_find_jobs(tmp_path: Path) -> None:
     assert list(find_jobs(tmp_path)) == ["0", "2", "10"]
     with pytest.raises(ConfigError, match="contains no jobs"):
         find_jobs(tmp_path / "0")
+
+
+def test_the_objective_of_a_task() -> None:
+    def run(task: str, objective: str) -> RunSummary:
+        return RunSummary("a", Path("a"), {"task.name": task, "objective": objective})
+
+    assert objective_of([run("classification", "${korlm_objective:${task.name}}")]) == (
+        "valid.accuracy"
+    )
+    assert objective_of([run("seq2seq", "test.cer")] * 2) == "test.cer"
+    assert objective_of([run("seq2seq", "test.cer"), run("seq2seq", "valid.chrf")]) == (
+        "valid.exact_match"
+    )
+    assert objective_of([run("other", "valid.<b>")]) == "valid.loss"
+    assert objective_of([RunSummary("a", Path("a"))]) == "valid.perplexity"
 
 
 def test_best_first(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 pytest.importorskip("fastapi", reason="serving needs it")
-from local_server import Client, Echo, served
+from local_server import Client, Echo, EchoTask, served
 
 from korlm.serving.connections import Connection
 from korlm.utils.errors import TokenizerError
@@ -23,6 +23,47 @@ def client() -> Iterator[Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def task() -> Iterator[Client]:
+    with served(EchoTask(), rate=1000.0, burst=1000) as client:
+        yield client
+
+
+def test_responses_of_a_task(task: Client) -> None:
+    info = task.get("/api/info").json
+    assert info["task"] == "classification" and info["labels"] == ["가", "나"]
+    answer = task.post("/api/predict", {"text": "좋다\n\n싫다"})
+    assert answer.json == {"predictions": [{"label": "좋다"}, {"label": ""}, {"label": "싫다"}]}
+    page = task.get("/")
+    assert page.status == 200 and "/task.js" in page.text and "/page.js" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"text": "가" * 2001}, 413, "text: 2,001 characters, at most 2,000 (max_chars)"),
+        ({}, 422, "text: Field required"),
+        ({"text": "가", "k": 1}, 422, "k: Extra inputs are not permitted"),
+        ({"text": "\ud800"}, 422, "text: contains a lone surrogate"),
+        ({"text": "죽음"}, 400, "Kkma did not start: no memory"),
+    ],
+)
+def test_invalid_requests_of_a_task(task: Client, body: dict, status: int, message: str) -> None:
+    answer = task.post("/api/predict", body)
+    assert (answer.status, answer.json) == (status, {"error": message})
+
+
+def test_requests_of_another_kind_of_model(client: Client, task: Client) -> None:
+    answer = client.post("/api/predict", {"text": "가"})
+    others = "/api/complete, /api/surprisal, /api/generate"
+    message = f"POST /api/predict: the run is a language model; use {others}"
+    assert (answer.status, answer.json) == (404, {"error": message})
+    for name in ("complete", "surprisal", "generate"):
+        answer = task.post(f"/api/{name}", {"nothing": "valid"})
+        message = f"POST /api/{name}: the run is not a language model; use /api/predict"
+        assert (answer.status, answer.json) == (404, {"error": message})
+
+
 def test_responses(client: Client) -> None:
     assert client.get("/api/info").json == {"description": "메아리", "max_chars": 2000}
     answer = client.post("/api/complete", {"text": "오늘 날", "k": 2})
@@ -32,12 +73,13 @@ def test_responses(client: Client) -> None:
     assert [json.loads(line)["text"] for line in lines] == ["가", " 0", " 1"]
 
 
-@pytest.mark.parametrize("path", ["/", "/page.js", "/page.css"])
-def test_the_page_has_no_external_resources(client: Client, path: str) -> None:
-    answer = client.get(path)
-    assert answer.status == 200
-    assert "http://" not in answer.text and "https://" not in answer.text
-    assert "default-src 'self'" in answer.headers["content-security-policy"]
+@pytest.mark.parametrize("path", ["/", "/common.js", "/page.js", "/task.js", "/page.css"])
+def test_the_page_has_no_external_resources(client: Client, task: Client, path: str) -> None:
+    for answer in (client.get(path), task.get(path)):
+        assert answer.status == 200
+        assert "http://" not in answer.text and "https://" not in answer.text
+        assert "innerHTML" not in answer.text and " style=" not in answer.text
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The page in a real browser: typing, completion, surprisal colors, generation."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 
@@ -7,7 +8,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="serving needs it")
 pytest.importorskip("playwright", reason="needs playwright, of the extra test")
-from local_server import Client, Echo, served
+from local_server import Client, Echo, EchoTask, served
 from playwright.sync_api import Page, expect, sync_playwright
 
 from korlm.generation.generator import StoppingCriteria
@@ -40,9 +41,45 @@ class FakeEngine(Echo):
         yield f", {seed})"
 
 
+class FakeTask(EchoTask):
+    """An engine with fixed predictions."""
+
+    def predict(self, text: str) -> dict:
+        part = {"begin": 1, "end": 4, "label": "<b>PS</b>", "text": "홍길동"}
+        rows = {
+            "좋다": {"label": "긍정", "probability": 0.75, "p_부정": 0.25, "p_긍정": 0.75},
+            "😀홍길동이 온다": {"labels": [part]},
+            "참좋다": {"spaced": "참 좋다"},
+            "rome": {"prediction": "로마", "log_prob": -0.5},
+        }
+        return {"predictions": [rows.get(line, {"label": ""}) for line in text.split("\n")]}
+
+
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    with served(FakeEngine(), max_chars=50, burst=1000) as client, sync_playwright() as tools:
+    with opened(FakeEngine()) as page:
+        yield page
+
+
+def test_the_page_of_a_task() -> None:
+    with opened(FakeTask()) as page:
+        page.goto(page.home)
+        expect(page.locator("#labels")).to_have_text("가, 나")
+        page.locator("#text").fill("좋다\n\n😀홍길동이 온다\n참좋다\nrome")
+        expect(page.locator(".prediction")).to_have_count(4)
+        expect(page.locator(".class span")).to_have_text(["긍정", "부정"])
+        expect(page.locator(".class small")).to_have_text(["75.0 %", "25.0 %"])
+        expect(page.locator(".marked")).to_have_text("😀홍길동<b>PS</b>이 온다")
+        expect(page.locator(".written")).to_have_text(["참 좋다", "로마"])
+        expect(page.locator(".inserted")).to_have_count(1)
+        widths = page.locator(".class i").evaluate_all("all => all.map(one => one.offsetWidth)")
+        assert widths[0] == pytest.approx(3 * widths[1], abs=3)
+
+
+@contextlib.contextmanager
+def opened(engine: Echo | EchoTask) -> Iterator[Page]:
+    """A page in a browser."""
+    with served(engine, max_chars=50, burst=1000) as client, sync_playwright() as tools:
         options = ["--no-sandbox", "--disable-gpu"]
         browser = tools.chromium.launch(executable_path=CHROMIUM, args=options)
         page = browser.new_page()

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from task_cases import TASKS, settings_of
 from tiny_runs import finish, make_settings, prepare_tiny
 
 pytest.importorskip("fastapi", reason="serving needs it")
@@ -14,7 +16,7 @@ from korlm.evaluation.token_scores import score_continuous
 from korlm.generation.completion import Completer
 from korlm.generation.generator import StoppingCriteria
 from korlm.generation.sampling import Sampling
-from korlm.serving.served_model import ServedModel
+from korlm.serving.served_model import ServedModel, ServedTask
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,7 @@ def run_of(engine: ServedModel):
 def test_info(engine: ServedModel) -> None:
     info = engine.info()
     assert info["model"] == "lstm" and info["tokenizer"] == "syllable"
+    assert info["task"] == "language_modeling"
     assert info["description"].startswith(f"run · lstm · syllable · {info['vocab_size']}")
 
 
@@ -77,3 +80,18 @@ def test_the_seed_determines_the_text(engine: ServedModel) -> None:
     texts = [generate(seed) for seed in range(8)]
     assert all(text.startswith("나는 ") for text in texts)
     assert texts[3] == generate(3) and len(set(texts)) > 1
+
+
+@pytest.mark.parametrize("name", ["classification", "tags", "spans", "spaces", "seq2seq"])
+def test_predictions_of_a_task(name: str, tmp_path: Path) -> None:
+    case = TASKS[name]
+    prepared = case.prepare(tmp_path / "data")
+    finish(settings_of(case, prepared, 2), prepared, tmp_path / "run")
+    run = korlm.load(tmp_path / "run")
+    texts = [case.texts[0], "", case.texts[2]]
+    with ServedTask(run, torch.device("cpu")) as engine:
+        engine.warm_up()
+        info, answer = engine.info(), engine.predict("\n".join(texts))
+    assert answer == {"predictions": run.predict(texts)}
+    assert info["labels"] == list(run.labels) and info["task"] == run.settings.task.name
+    assert info["description"].startswith(f"run · {run.settings.task.name} · lstm · syllable · ")

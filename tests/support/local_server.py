@@ -14,6 +14,7 @@ from korlm.generation.generator import StoppingCriteria
 from korlm.generation.sampling import Sampling
 from korlm.serving.app import build_app
 from korlm.serving.connections import build_server
+from korlm.serving.served_model import ServedTask
 from korlm.utils.errors import TokenizerError
 
 
@@ -87,3 +88,18 @@ class Echo:
         yield prompt
         for number in range(stopping.max_tokens - 1):
             yield f" {number}"
+
+
+class EchoTask(ServedTask):
+    """A fake engine of a task whose label of a line is the line."""
+
+    def __init__(self) -> None:
+        pass
+
+    def info(self) -> dict:
+        return {"description": "메아리", "task": "classification", "labels": ["가", "나"]}
+
+    def predict(self, text: str) -> dict:
+        if text == "죽음":
+            raise TokenizerError("Kkma did not start: no memory")
+        return {"predictions": [{"label": line} for line in text.split("\n")]}

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LIGHT, Command, TinyCorpus
+from conftest import LIGHT, SMALL, Command, TinyCorpus
+from task_cases import TASKS
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 
+from korlm.config.objective import default_objective
 from korlm.sweeps.callback import SweepTable
 from korlm.sweeps.results import Job, build_rows, comparable, note_failure, read_jobs
 from korlm.training.session import TrainingSession
@@ -131,6 +133,51 @@ def test_other_tokens_are_ordered_by_what_can_be_compared(tmp_path: Path) -> Non
     assert head[1:-1] == ["valid_perplexity", "valid_bits_per_char", "valid_eojeol_perplexity"]
     assert [row[0] for row in rows] == ["okt", "kkma", "syllable"]
     assert rows[0][1:-1] == [60.0, 3.9, 7e5]
+
+
+def test_jobs_of_a_task_are_ordered_by_its_objective(tmp_path: Path) -> None:
+    for name, accuracy in {"kkma": 0.5, "syllable": 0.75, "okt": None}.items():
+        leave(tmp_path, name, [f"tokenizer={name}"])
+        metrics = {"num_examples": 4, "accuracy": accuracy, "loss": 0.5}
+        text = json.dumps({"valid": metrics, "test": metrics})
+        (tmp_path / name / "metrics.json").write_text(text, "utf-8")
+    jobs = read_jobs(tmp_path, "valid.accuracy")
+    assert comparable(jobs, "valid.loss") == "valid.loss"  # it is not one per token
+    head, *rows = build_rows(jobs, "valid.accuracy")
+    assert head == ["tokenizer", "valid_accuracy", "test_accuracy", "job"]
+    assert [row[:3] for row in rows] == [
+        *(["syllable", 0.75, 0.75], ["kkma", 0.5, 0.5]),
+        ["okt", "", ""],
+    ]
+
+
+@pytest.mark.parametrize("name", ["classification", "spans", "seq2seq"])
+def test_a_sweep_over_a_task(korlm: Command, tmp_path: Path, name: str) -> None:
+    case = TASKS[name]
+    folder = case.prepare(tmp_path / "data").folder
+    task = case.config.name
+    labels = [f"task.labels={case.config.labels.value}"] if task == "tagging" else []
+    ended = korlm(
+        "train",
+        *("-m", f"task={task}", *labels, f"prepared={folder}", *SMALL, "batches=sentence"),
+        *("trainer.max_steps=4", "seed=1,2,3"),
+    )
+    assert ended.code == 0, ended.err
+    rows = read_table(tmp_path)
+    objective = default_objective(task)
+    column = objective.replace(".", "_")
+    assert list(rows[0])[:3] == ["seed", column, column.replace("valid", "test")]
+    assert "valid_bits_per_char" not in rows[0]
+    values = [float(row[column]) for row in rows]
+    assert values == sorted(values, reverse=True)
+    assert f"3 jobs, best first by {objective};" in ended.out
+    (sweep,) = tmp_path.glob("outputs/sweeps/*")
+    ended = korlm("report", f"sweep={sweep}")
+    assert ended.code == 0 and ended.err == "", ended.err
+    page = (tmp_path / "report.html").read_text("utf-8")
+    positions = [page.index(f"</svg>{row['job']}</td>") for row in rows]
+    assert positions == sorted(positions) or len(set(values)) < 3
+    assert f"valid {objective.partition('.')[2].replace('_', ' ')}" in page
 
 
 def test_a_tokenizer_that_is_not_installed_fails_alone(

@@ -13,6 +13,8 @@ import pytest
 import torch
 import two_processes
 from conftest import LIGHT, ROOT, TinyCorpus
+from task_cases import TASKS
+from task_cases import settings_of as task_settings
 from tiny_runs import BUSY_MODEL, Splits, comparable, make_settings, prepare_tiny, resume, start
 from two_processes import Pair, Trained, ended
 
@@ -88,6 +90,22 @@ def test_two_train_as_one(pair: Pair, prepared: Prepared, tmp_path: Path, mode: 
     assert comparable(second.splits) == comparable(first.splits)
     for name, parameter in first.parameters.items():
         assert torch.equal(second.parameters[name], parameter)
+
+
+@pytest.mark.parametrize("name", ["classification", "spans", "spaces", "seq2seq"])
+def test_two_train_a_task_as_one(pair: Pair, name: str, tmp_path: Path) -> None:
+    case = TASKS[name]
+    prepared = case.prepare(tmp_path / "data")
+    parts = {
+        "batches": BatchesConfig(mode=Mode.sentence, batch_size=4, eval_batch_size=3),
+        "optimizer": AdamConfig(name="adamw", lr=0.02, eps=1e-3),
+    }
+    settings = task_settings(case, prepared, 3, **parts)
+    one = ended(start(settings, prepared, tmp_path / "one"))
+    first, second = pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "two")
+    close_to(first, one)
+    assert first.losses == pytest.approx(one.losses, rel=1e-5)
+    assert comparable(second.splits) == comparable(first.splits)
 
 
 def test_stopped_and_resumed_to_the_bit(pair: Pair, prepared: Prepared, tmp_path: Path) -> None:

@@ -31,14 +31,18 @@ class ExportSettings(InferenceSettings):
     with quantized weights; and export.json, the size, speed and perplexity of each. The .onnx files
     need the packages onnx and onnxruntime.
 
-      python -m korlm.export run=outputs/runs/DIR                          all formats
+      python -m korlm.export run=outputs/runs/DIR                          all formats it has
       python -m korlm.export run=outputs/runs/DIR output=my_model          another folder
-      python -m korlm.export run=outputs/runs/DIR 'formats=[safetensors]'  also for n-gram models
+      python -m korlm.export run=outputs/runs/DIR 'formats=[safetensors]'  without ONNX
+
+    Only neural language models have ONNX; n-gram models and models of other tasks are written as
+    safetensors.
     """
 
-    formats: list[ExportFormat] = setting(
-        lambda: list(ExportFormat),
-        "safetensors: all weights; onnx: one step in fp32; int8: one step with quantized weights.",
+    formats: list[ExportFormat] | None = setting(
+        None,
+        "safetensors: all weights; onnx: one step in fp32; int8: one step with quantized weights; "
+        "null: all that the model has.",
     )
     output: str | None = setting(None, "New folder; null: RUN/export.", is_path=True)
     prepared: str | None = setting(
@@ -55,10 +59,11 @@ class ExportSettings(InferenceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        shown = f"formats=[{','.join(one.value for one in self.formats)}]"
-        if not self.formats:
-            raise ConfigError(f"{shown}: name one or more of safetensors, onnx, int8")
-        if ExportFormat.int8 in self.formats and ExportFormat.onnx not in self.formats:
-            raise ConfigError(f"{shown}: int8 is compared with onnx; name onnx as well")
+        if self.formats is not None:
+            shown = f"formats=[{','.join(one.value for one in self.formats)}]"
+            if not self.formats:
+                raise ConfigError(f"{shown}: name one or more of safetensors, onnx, int8")
+            if ExportFormat.int8 in self.formats and ExportFormat.onnx not in self.formats:
+                raise ConfigError(f"{shown}: int8 is compared with onnx; name onnx as well")
         if self.device not in (Device.auto, Device.cpu):
             self._fail("device", "exports are verified on the CPU; use device=cpu")

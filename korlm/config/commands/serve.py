@@ -14,7 +14,8 @@ from korlm.config.validation import setting
 class ServeSettings(InferenceSettings):
     r"""Serve a run on a local web page: completions, surprisal and samples while one types.
 
-    The same results are available as JSON.
+    For a run of another task the page shows its predictions: probabilities of labels, labeled words
+    or spans, the line with spaces, or the written text. The same results are available as JSON.
 
       python -m korlm.serve run=outputs/runs/DIR               then open the printed address
       python -m korlm.serve run=outputs/runs/DIR port=9000     another port
@@ -22,6 +23,8 @@ class ServeSettings(InferenceSettings):
 
       curl -H 'content-type: application/json' -d '{"text": "오늘 날씨가 조"}' \
           http://127.0.0.1:8600/api/complete
+      curl -H 'content-type: application/json' -d '{"text": "정말 재미있다"}' \
+          http://127.0.0.1:8600/api/predict
     """
 
     host: str = setting(

@@ -1,45 +1,6 @@
 "use strict";
 
-const byId = (id) => document.getElementById(id);
 const text = byId("text");
-const controllers = {}; // one running request of each kind; a newer one aborts the older
-
-/* Sends a request and passes its response on unless a newer request of the kind was sent. */
-async function post(kind, body, onResponse) {
-  controllers[kind]?.abort();
-  const controller = (controllers[kind] = new AbortController());
-  try {
-    const response = await fetch(`/api/${kind}`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(body),
-      signal: controller.signal,
-    });
-    if (!response.ok) throw new Error(await errorMessage(response));
-    byId("error").hidden = true;
-    await onResponse(response);
-  } catch (error) {
-    if (error.name !== "AbortError") showError(error.message);
-  }
-}
-
-/* The server's message; the status if a proxy has answered. */
-async function errorMessage(response) {
-  const body = await response.json().catch(() => ({}));
-  return body.error ?? `${response.status} ${response.statusText}`;
-}
-
-function showError(message) {
-  byId("error").textContent = message;
-  byId("error").hidden = false;
-}
-
-function createElement(tag, className, content) {
-  const element = document.createElement(tag);
-  element.className = className;
-  if (content !== undefined) element.textContent = content;
-  return element;
-}
 
 /* The text to complete: up to the end of the selection, which includes a syllable being composed. */
 const typedText = () => text.value.slice(0, text.selectionEnd);
@@ -171,11 +132,4 @@ function showTemperature() {
 }
 showTemperature();
 
-(async () => {
-  const response = await fetch("/api/info");
-  if (!response.ok) return showError(await errorMessage(response));
-  const info = await response.json();
-  byId("info").textContent = info.description;
-  text.maxLength = info.max_chars;
-  complete();
-})();
+loadInfo().then((info) => info && complete());

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from korlm.config.objective import cost
+from korlm.config.objective import QUALITY, cost
 from korlm.sweeps.search.names import DATABASE, PROGRESS_RESOLUTION, PRUNED
 from korlm.utils.errors import Pruned, TrainingError, require_extra
 
 if TYPE_CHECKING:
     import optuna
-
-
-QUALITY = ("loss", "perplexity", "perplexity_known", "eojeol_perplexity", "bits_per_char")
 
 
 @dataclass
@@ -49,7 +46,7 @@ class PruningCallback:
             Pruned: other trials were better at this point of training.
         """
         key = self.objective.partition(".")[2]
-        if key not in QUALITY:
+        if not any(key in keys for keys in QUALITY.values()):  # speed, say
             return
         storage = self.study._storage
         value = cost(self.objective, metrics[key])
@@ -58,8 +55,8 @@ class PruningCallback:
         trial = storage.get_trial(self.trial_id)
         if progress < 1 and self.study.pruner.prune(self.study, trial):
             reason = (
-                f"pruned at step {step}, {progress:.0%} of its training: valid.{key} {value:.4g}, "
-                "worse than the median of the trials before it"
+                f"pruned at step {step}, {progress:.0%} of its training: valid.{key} "
+                f"{metrics[key]:.4g}, worse than the median of the trials before it"
             )
             self.record_reason(reason)
             raise Pruned(reason)

@@ -8,6 +8,7 @@ import pytest
 from searches import space_of
 
 from korlm.config import Pruner, SearchConfig
+from korlm.config.objective import cost
 from korlm.sweeps.search.pruning import open_callback
 from korlm.sweeps.search.study import Search, opened, reason
 from korlm.utils.errors import Pruned, TrainingError
@@ -24,11 +25,12 @@ def trial(
         assert watch is not None
         try:
             for share, value in values.items():
-                watch(round(100 * share), share, {"perplexity": value, "seconds": value})
+                key = objective.partition(".")[2]
+                watch(round(100 * share), share, {key: value})
         except Pruned as error:
             search.record(proposal.number, error)
             return str(error)
-    search.record(proposal.number, min(values.values()))
+    search.record(proposal.number, min(cost(objective, value) for value in values.values()))
     return ""
 
 
@@ -52,6 +54,17 @@ def test_the_hopeless_end_early(
         assert (f"pruned at step {pruned_at}, " in told) == (pruned_at is not None)
         assert bool(told) == (pruned_at is not None)
         assert search.trials[-1].state.name == ("PRUNED" if told else "COMPLETE")
+
+
+@pytest.mark.parametrize("objective", ["valid.accuracy", "valid.f1", "valid.exact_match"])
+def test_larger_metrics_of_tasks_are_better(tmp_path: Path, objective: str) -> None:
+    config = SearchConfig(n_trials=9, prune_min_trials=3, prune_warmup_ratio=0.3)
+    with opened(tmp_path, space_of(), config, objective) as search:
+        for best in (0.5, 0.6, 0.7):
+            assert trial(search, tmp_path, {0.5: best, 1: best}, objective) == ""
+        assert trial(search, tmp_path, {0.5: 0.9, 1: 0.9}, objective) == ""
+        told = trial(search, tmp_path, {0.5: 0.25, 1: 0.9}, objective)
+        assert told.startswith(f"pruned at step 50, 50% of its training: {objective} 0.25, worse")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,51 @@
+"use strict";
+
+const byId = (id) => document.getElementById(id);
+const controllers = {}; // one running request of each kind; a newer one aborts the older
+
+/* Sends a request and passes its response on unless a newer request of the kind was sent. */
+async function post(kind, body, onResponse) {
+  controllers[kind]?.abort();
+  const controller = (controllers[kind] = new AbortController());
+  try {
+    const response = await fetch(`/api/${kind}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+      signal: controller.signal,
+    });
+    if (!response.ok) throw new Error(await errorMessage(response));
+    byId("error").hidden = true;
+    await onResponse(response);
+  } catch (error) {
+    if (error.name !== "AbortError") showError(error.message);
+  }
+}
+
+/* The server's message; the status if a proxy has answered. */
+async function errorMessage(response) {
+  const body = await response.json().catch(() => ({}));
+  return body.error ?? `${response.status} ${response.statusText}`;
+}
+
+function showError(message) {
+  byId("error").textContent = message;
+  byId("error").hidden = false;
+}
+
+function createElement(tag, className, content) {
+  const element = document.createElement(tag);
+  element.className = className;
+  if (content !== undefined) element.textContent = content;
+  return element;
+}
+
+/* Shows the description of the run and returns it; undefined after an error. */
+async function loadInfo() {
+  const response = await fetch("/api/info");
+  if (!response.ok) return showError(await errorMessage(response));
+  const info = await response.json();
+  byId("info").textContent = info.description;
+  byId("text").maxLength = info.max_chars;
+  return info;
+}
