@@ -54,11 +54,12 @@ def fonts_anew() -> Iterator[None]:
     """Looks for fonts again, before and after a test that hides them."""
     from korlm.utils import plotting
 
-    for found in (plotting.fonts, plotting.letters):
-        found.cache_clear()
+    cached = (plotting.fonts, plotting.letters, plotting.log_missing_font)
+    for function in cached:
+        function.cache_clear()
     yield
-    for found in (plotting.fonts, plotting.letters):
-        found.cache_clear()
+    for function in cached:
+        function.cache_clear()
 
 
 WHO = ["나는", "너는", "친구가", "동생이", "어머니께서", "선생님은", "아이들이", "할머니는"]

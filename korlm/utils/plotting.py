@@ -103,12 +103,13 @@ def labels(names: Sequence[str], kind: str) -> list[str]:
             drawable.append(f"{kind} {number}")
             numbered += 1
     if numbered:
-        _log_missing_font(numbered)
+        log_missing_font(numbered)
     return drawable
 
 
 @functools.cache  # a run draws the same names after each validation
-def _log_missing_font(number: int) -> None:
+def log_missing_font(number: int) -> None:
+    """Log once that no font can draw some names."""
     logger.info(
         "no font for %d names in the plot, which are replaced by numbers; for Hangul, install "
         "fonts-nanum or Noto Sans CJK",

@@ -19,8 +19,9 @@ from fakes import install_fake_kkma
 
 from korlm.config import CorpusConfig, DocumentUnit, KkmaConfig, KkmaEngine, VocabConfig
 from korlm.corpus.sources import find_sources
-from korlm.dataset import prepare, shard_writer, text_batches, tokenize
+from korlm.dataset import prepare, text_batches, tokenize
 from korlm.dataset.prepared import Prepared
+from korlm.dataset.storage import shard_writer
 from korlm.dataset.storage.shards import shard_paths
 from korlm.dataset.tokenize import tokenize_corpus
 from korlm.tokenizers.workers import pool
@@ -117,7 +118,8 @@ import os, sys
 from pathlib import Path
 from korlm.config import CorpusConfig, DocumentUnit, KkmaEngine, KkmaConfig
 from korlm.corpus.sources import find_sources
-from korlm.dataset import shard_writer, text_batches, tokenize
+from korlm.dataset import text_batches, tokenize
+from korlm.dataset.storage import shard_writer
 
 text, folder, kill_after = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 text_batches.BATCH_CHARS, text_batches.SHARD_CHARS, shard_writer.ROW_GROUP_CHARS = 40, 400, 150

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ import torch
 from fixed_model import FixedModel, ids_of
 from torch import Tensor
 
-from korlm.config import PlateauConfig, ScheduleConfig, SGDConfig, TrainerConfig
+from korlm.config import PlateauConfig, ScheduleConfig, SGDConfig, TrainerConfig, TrainSettings
 from korlm.dataset.batches import Batch, Batches, BucketedSentenceBatches, StreamBatches
-from korlm.dataset.vocab import EOS_ID, PAD_ID
+from korlm.dataset.vocab import EOS_ID, PAD_ID, Vocab
 from korlm.models.base import TrainingLoss
 from korlm.modules.state import State
 from korlm.tasks.base import Task
@@ -46,7 +46,13 @@ class ScriptedTask(Task[FixedModel]):
         valid_losses: of the validations; 1.0 after the last one.
     """
 
-    headline = "perplexity"
+    headline = train_headline = "perplexity"
+
+    @classmethod
+    def build_model(
+        cls, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]
+    ) -> FixedModel:
+        raise AssertionError("tests build the model")
 
     def __init__(self, batches: Batches, valid_losses: list[float]) -> None:
         self.train_batches = batches

@@ -212,7 +212,7 @@ def test_files_of_a_search_say_all_in_params(
         ([RATES, "hydra.sweeper.sampler=tpee"], "hydra.sweeper.sampler=tpee: invalid value"),
         ([RATES, "hydra.sweeper.trials=3"], "hydra.sweeper.trials: there is no such setting"),
         ([RATES, "objective=valid.x"], "objective=valid.x: must be SPLIT.KEY"),
-        (["sweep=lstm_smal"], "sweep/lstm_smal"),
+        (["sweep=lstm_smal"], "did you mean lstm_small?"),
     ],
 )
 def test_mistakes_are_told_in_one_line(korlm: Command, typed: list[str], told: str) -> None:
