@@ -6,7 +6,6 @@ transposed to (T, B) before the embedding, since recurrent kernels are time-firs
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple, cast
@@ -14,7 +13,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from korlm.config import ModelConfig, RecurrentConfig, SubwordMode
+from korlm.config import ModelConfig, RecurrentConfig
 from korlm.modules.dropout import sequence_dropout
 from korlm.modules.embedding import TokenEmbedding
 from korlm.modules.rnn import RecurrentLayer, cell_of
@@ -236,12 +235,7 @@ def build_encoder(
     """
     assert isinstance(config, RecurrentConfig)
     last_dim = config.embedding_dim if pretrained and config.tie_weights else None
-    has_subwords = config.subword_embedding is not SubwordMode.none
-    config = dataclasses.replace(
-        config,
-        tie_weights=False,
-        subword_embedding=SubwordMode.input if has_subwords else SubwordMode.none,
-    )
+    config = config.without_head()
 
     def build(bidirectional: bool) -> RecurrentEncoder:
         embedding = TokenEmbedding(config, vocab_size, tokens)

@@ -80,6 +80,9 @@ class TrainSettings(CorpusSettings):
             )
         if self.init and not getattr(self.task, "starts_from_language_model", False):
             self._fail("init", f"task={self.task.name} cannot start from a language model")
+        if getattr(self.task, "starts_from_language_model", False) and not self.init:
+            assert isinstance(self.model, RecurrentConfig)
+            self.model = self.model.without_head()
         if len(self.init) > 2:
             self._fail("init", "at most two runs: a forward and a backward language model")
         is_one_way = isinstance(self.task, EncoderTaskConfig) and not self.task.bidirectional

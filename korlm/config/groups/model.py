@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass
 from typing import ClassVar
@@ -214,6 +215,13 @@ class RecurrentConfig(NeuralConfig):
                     f"model.embedding_dim={self.embedding_dim} units"
                 )
         return reasons
+
+    def without_head(self) -> RecurrentConfig:
+        """Return the settings of an encoder without a softmax head, whose weights could be tied."""
+        subwords = self.subword_embedding
+        if subwords is SubwordMode.both:
+            subwords = SubwordMode.input
+        return dataclasses.replace(self, tie_weights=False, subword_embedding=subwords)
 
     def min_parameters(self, vocab_size: int) -> int:
         """See ``ModelConfig.min_parameters``.
