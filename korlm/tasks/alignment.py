@@ -18,6 +18,7 @@ from korlm.tokenizers.analysis import Span
 from korlm.tokenizers.base import SPACE_SYMBOL
 
 _EOJEOL = re.compile(r"\S+")
+_BLANK = re.compile(r"\s")
 
 
 def eojeol_spans(text: str) -> list[Span]:
@@ -64,6 +65,8 @@ def token_spans(text: str, tokens: Sequence[str], eojeol: Sequence[int]) -> list
 
 def _find_in_order(text: str, tokens: Sequence[str]) -> list[Span] | None:
     """Return the spans of tokens that make up the whole text except for blanks, else None."""
+    if "".join(tokens) == _BLANK.sub(SPACE_SYMBOL, text) and len(tokens) == len(text):
+        return [Span(at, at + (token != SPACE_SYMBOL)) for at, token in enumerate(tokens)]
     spans, at = [], 0
     for token in tokens:
         written = token.lstrip(SPACE_SYMBOL)

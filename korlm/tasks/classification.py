@@ -289,6 +289,15 @@ class ClassificationTask(ExampleTask[Classifier]):
             "macro_f1": macro_f1(correct, predicted, actual),
         }
 
+    def warnings(self, total_steps: int) -> list[str]:
+        """See ``Task.warnings``: rows without text."""
+        counts = {
+            split: self.prepared.stats[split].num_lines - len(sequences)
+            for split, sequences in self._sequences.items()
+        }
+        blank = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
+        return [f"rows without text are left out: {blank}"] if blank else []
+
     @torch.inference_mode()
     def samples(self, model: Classifier) -> dict[str, str]:
         """Return some texts of valid with their labels and the model's."""

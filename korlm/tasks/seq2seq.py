@@ -58,7 +58,7 @@ from korlm.utils.torch_backend import tf32
 
 PREDICTION_BATCH = 64  # texts
 SAMPLES = 8  # pairs that TensorBoard shows
-PLOTS = 2  # pairs whose attention TensorBoard shows
+PLOTS = 3  # pairs whose attention TensorBoard shows
 EXTRA_LENGTH = 10  # see ``Seq2SeqConfig.max_length_ratio``
 
 
@@ -360,6 +360,8 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
     @torch.inference_mode()
     def samples(self, model: Seq2Seq) -> dict[str, str]:
         """Return some pairs of valid with what the model writes."""
+        if not self.settings.trainer.sample_tokens:
+            return {}
         model = model.eval().inference_copy()
         pairs = self._pairs["valid"][:SAMPLES]
         inputs, lengths = pad([pair.source for pair in pairs])
@@ -375,6 +377,8 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
     @torch.inference_mode()
     def images(self, model: Seq2Seq) -> dict[str, npt.NDArray[np.uint8]]:
         """Return the attention of some pairs of valid, over what the model writes."""
+        if not self.settings.trainer.sample_tokens:
+            return {}
         model = model.eval().inference_copy()
         images = {}
         for number, pair in enumerate(self._pairs["valid"][:PLOTS], 1):

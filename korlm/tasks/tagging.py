@@ -658,9 +658,11 @@ def _insert_spaces(line: TaggedLine, labels: Sequence[int]) -> str:
     """Return the text of a line with spaces before the units that are ``SPACED``."""
     parts, done = [], 0
     for number, label in enumerate(labels[1:], 1):
+        if label != SPACED:
+            continue
         end, begin = line.units[number - 1].end, line.units[number].begin
         is_joined = not any(map(str.isspace, line.text[end:begin]))
-        if label == SPACED and is_joined and may_need_space(line.text[end - 1], line.text[begin]):
+        if is_joined and may_need_space(line.text[end - 1], line.text[begin]):
             parts.append(line.text[done:begin])
             done = begin
     return " ".join([*parts, line.text[done:]])

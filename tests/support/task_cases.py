@@ -53,6 +53,7 @@ class TaskCase:
     config: Any
     texts: list[str]
     is_learned: Callable[[dict[str, float]], bool]
+    units: int = 16
 
 
 NAMES = [
@@ -62,9 +63,9 @@ NAMES = [
 ]
 TAGS = [(text, [[0, 1, "A"], [1, len(text), "B"]]) for text, _ in NAMES]
 PAIRS = [
-    *(("paris", "파리"), ("rome", "로마"), ("new york", "뉴욕"), ("berlin", "베를린")),
-    *(("tokyo", "도쿄"), ("madrid", "마드리드"), ("cairo", "카이로"), ("oslo", "오슬로")),
-    *(("lima", "리마"), ("hong kong", "홍 콩")),
+    *(("rome", "로마"), ("oslo", "오슬로"), ("bern", "베른"), ("nice", "니스"), ("kiev", "키예프")),
+    *(("lima", "리마"), ("la paz", "라 파스"), ("suva", "수바"), ("bath", "바스")),
+    ("turin", "토리노"),
 ]
 
 
@@ -102,18 +103,20 @@ TASKS = {
         Seq2SeqConfig(name="seq2seq"),
         [source for source, _ in PAIRS],
         lambda metrics: metrics["exact_match"] == 1.0 and metrics["cer"] == 0.0,
+        units=32,
     ),
     "seq2seq_sampled": TaskCase(  # no step reads the given tokens alone, and each reads the last
         lambda folder: prepare_table(folder, PAIRS, target_column="annotation"),
         Seq2SeqConfig(name="seq2seq", teacher_forcing=0.8, input_feeding=True, num_beams=2),
         [source for source, _ in PAIRS],
         lambda metrics: metrics["exact_match"] == 1.0,
+        units=32,
     ),
 }
 
 
 def settings_of(case: TaskCase, prepared: Prepared, epochs: int, **parts: Any) -> TrainSettings:
     """Small settings of a task."""
-    model = LSTMConfig(name="lstm", embedding_dim=16, hidden_dim=16, num_layers=1)
+    model = LSTMConfig("lstm", embedding_dim=case.units, hidden_dim=case.units, num_layers=1)
     parts = {"model": model, "task": case.config} | parts
     return make_settings(prepared, {"epochs": epochs}, **parts)

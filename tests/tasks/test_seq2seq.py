@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_task_contract import NAMES, TASKS, prepare_table, settings_of
+from task_cases import PAIRS, TASKS, prepare_table, settings_of
 from tiny_runs import finish, prepare_tiny
 from tiny_runs import start as start_run
 
@@ -31,7 +31,7 @@ from korlm.utils.errors import ConfigError, CorpusError, PreparedError
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare_table(tmp_path_factory.mktemp("pairs"), NAMES, target_column="annotation")
+    return prepare_table(tmp_path_factory.mktemp("pairs"), PAIRS, target_column="annotation")
 
 
 @pytest.fixture(scope="module")
@@ -67,21 +67,21 @@ def test_a_corpus_without_targets(tmp_path: Path) -> None:
 )
 def test_an_empty_text(tmp_path: Path, row: tuple[str, str], message: str) -> None:
     with pytest.raises(CorpusError, match=rf"train\.tsv: record 2 has {message}"):
-        prepare_table(tmp_path, [NAMES[0], row], target_column="annotation")
+        prepare_table(tmp_path, [PAIRS[0], row], target_column="annotation")
 
 
 def test_a_missing_column(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"train\.tsv: .*hangul"):
-        prepare_table(tmp_path, NAMES, target_column="hangul")
+        prepare_table(tmp_path, PAIRS, target_column="hangul")
 
 
 def test_long_pairs_are_left_out_of_training(prepared: Prepared, tmp_path: Path) -> None:
-    task = make_task(prepared, tmp_path, max_length=9)
+    task = make_task(prepared, tmp_path, max_length=6)
     inputs = [row for batch in task.train_batches.epoch(0) for row in batch.inputs]
-    assert len(inputs) == 9  # "hong kong" and <eos> are 10 tokens; no target is as long
+    assert len(inputs) == 9  # "la paz" and <eos> are 7 tokens; no target is as long
     assert task.eval_batches["valid"].num_tokens > task.train_batches.num_tokens
     assert task.warnings(100) == [
-        "1 pairs of train are longer than task.max_length=9 tokens and left out"
+        "1 pairs of train are longer than task.max_length=6 tokens and left out"
     ]
     with pytest.raises(CorpusError, match=r"all pairs of train are longer than task\.max_length=2"):
         make_task(prepared, tmp_path, max_length=2)
@@ -100,7 +100,7 @@ def test_batches_hold_sources_and_targets(prepared: Prepared, tmp_path: Path) ->
             (first, after), (second, after_second) = texts
             assert after == after_second == ""
             seen[first.replace("▁", " ")] = second.replace("▁", " ")
-    assert seen == dict(NAMES)
+    assert seen == dict(PAIRS)
 
 
 def test_the_best_model_is_that_of_the_best_texts(prepared: Prepared, tmp_path: Path) -> None:
@@ -114,26 +114,26 @@ def test_the_best_model_is_that_of_the_best_texts(prepared: Prepared, tmp_path: 
 def test_metrics_are_those_of_the_predictions(run: TaskRun, prepared: Prepared) -> None:
     task = Seq2SeqTask(run.settings, prepared, run.folder, run.device)
     metrics = task.evaluate(run.model, "valid")
-    predictions = [row["prediction"] for row in run.predict([source for source, _ in NAMES])]
-    assert predictions == [target for _, target in NAMES]
+    predictions = [row["prediction"] for row in run.predict([source for source, _ in PAIRS])]
+    assert predictions == [target for _, target in PAIRS]
     assert (metrics["exact_match"], metrics["cer"], metrics["chrf"]) == (1.0, 0.0, 100.0)
     assert metrics["num_examples"] == 10
-    assert metrics["num_tokens"] == sum(len(target) + 1 for _, target in NAMES)
+    assert metrics["num_tokens"] == sum(len(target) + 1 for _, target in PAIRS)
     assert metrics["perplexity"] == pytest.approx(math.exp(metrics["loss"]))
 
 
 def test_predictions_of_a_run(run: TaskRun) -> None:
-    rows = run.predict(["paris", "", "oslo", "unknown ♥"])
-    assert [row["prediction"] for row in rows[:3]] == ["파리", "", "오슬로"]
+    rows = run.predict(["rome", "", "oslo", "unknown ♥"])
+    assert [row["prediction"] for row in rows[:3]] == ["로마", "", "오슬로"]
     assert rows[1]["log_prob"] is None and rows[0]["log_prob"] < 0
     assert rows[3]["prediction"]
 
 
 def test_several_predictions_of_a_line(run: TaskRun) -> None:
-    expected = run.predict(["paris", "", "oslo"])
+    expected = run.predict(["rome", "", "oslo"])
     try:
         run.predictor.set_num_best(3)
-        rows = run.predict(["paris", "", "oslo"])
+        rows = run.predict(["rome", "", "oslo"])
     finally:
         run.predictor.set_num_best(1)
     names = ["prediction", "log_prob", "prediction_2", "log_prob_2", "prediction_3", "log_prob_3"]
@@ -148,11 +148,13 @@ def test_several_predictions_of_a_line(run: TaskRun) -> None:
 
 
 def test_samples_and_attention(run: TaskRun, prepared: Prepared) -> None:
-    task = Seq2SeqTask(run.settings, prepared, run.folder, run.device)
+    trainer = dataclasses.replace(run.settings.trainer, sample_tokens=1)
+    settings = dataclasses.replace(run.settings, trainer=trainer)
+    task = Seq2SeqTask(settings, prepared, run.folder, run.device)
     (samples,) = task.samples(run.model).values()
-    assert "| paris | 파리 | 파리 |" in samples
+    assert "| rome | 로마 | 로마 |" in samples
     images = task.images(run.model)
-    assert list(images) == ["attention/1", "attention/2"]
+    assert list(images) == ["attention/1", "attention/2", "attention/3"]
     assert all(image.dtype == np.uint8 and image.shape[2] == 3 for image in images.values())
 
 
@@ -206,7 +208,7 @@ def test_embeddings(prepared: Prepared, tmp_path: Path, mode: SubwordMode, share
     made = settings(prepared, share_embedding=share, model=model)
     finish(made, prepared, tmp_path / "run")
     run = load_task_run(tmp_path / "run")
-    assert isinstance(run.predict("paris")[0]["prediction"], str)
+    assert isinstance(run.predict("rome")[0]["prediction"], str)
     plain = run.model.inference_copy().eval()  # type: ignore[operator]
     inputs = pad([prepared.ids("train")[:6], prepared.ids("train")[:3]])
     targets = torch.tensor([[4, 5, 3], [6, 3, 0]])
