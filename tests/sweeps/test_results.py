@@ -160,7 +160,7 @@ def test_a_sweep_over_a_task(korlm: Command, tmp_path: Path, name: str) -> None:
     ended = korlm(
         "train",
         *("-m", f"task={task}", *labels, f"prepared={folder}", *SMALL, "batches=sentence"),
-        *("trainer.max_steps=4", "seed=1,2,3"),
+        *("trainer.max_steps=4", "seed=1,2"),
     )
     assert ended.code == 0, ended.err
     rows = read_table(tmp_path)
@@ -170,13 +170,13 @@ def test_a_sweep_over_a_task(korlm: Command, tmp_path: Path, name: str) -> None:
     assert "valid_bits_per_char" not in rows[0]
     values = [float(row[column]) for row in rows]
     assert values == sorted(values, reverse=True)
-    assert f"3 jobs, best first by {objective};" in ended.out
+    assert f"2 jobs, best first by {objective};" in ended.out
     (sweep,) = tmp_path.glob("outputs/sweeps/*")
     ended = korlm("report", f"sweep={sweep}")
     assert ended.code == 0 and ended.err == "", ended.err
     page = (tmp_path / "report.html").read_text("utf-8")
     positions = [page.index(f"</svg>{row['job']}</td>") for row in rows]
-    assert positions == sorted(positions) or len(set(values)) < 3
+    assert positions == sorted(positions) or len(set(values)) < len(values)
     assert f"valid {objective.partition('.')[2].replace('_', ' ')}" in page
 
 
