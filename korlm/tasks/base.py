@@ -274,12 +274,15 @@ class ExampleTask(Task[ModelT]):
 
     Attributes:
         compared: the metrics that korlm.evaluate compares.
-        num_counts: K, counts of an example.
     """
 
     unit: ClassVar[str] = "examples"
     compared: ClassVar[tuple[str, ...]] = ()
-    num_counts: int
+
+    @property
+    @abstractmethod
+    def num_counts(self) -> int:
+        """Number of counts of an example, K."""
 
     @abstractmethod
     def example_counts(

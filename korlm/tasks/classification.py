@@ -230,7 +230,7 @@ class ClassificationTask(ExampleTask[Classifier]):
         return len(self._sequences[split])
 
     @property
-    def num_counts(self) -> int:  # type: ignore[override]
+    def num_counts(self) -> int:
         """See ``ExampleTask``: the loss, and of each class correct, predicted and actual texts."""
         return 1 + 3 * len(self.labels)
 

@@ -294,7 +294,10 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         """See ``ExampleTask.num_examples``."""
         return len(self._pairs[split])
 
-    num_counts = 2 + NUM_COUNTS  # loss, target tokens, and those of korlm.tasks.metrics.seq2seq
+    @property
+    def num_counts(self) -> int:
+        """See ``ExampleTask``: loss, target tokens, and those of ``metrics_of``."""
+        return 2 + NUM_COUNTS
 
     def example_counts(
         self, model: Seq2Seq, split: str, on_batch: Callable[[], None] = lambda: None

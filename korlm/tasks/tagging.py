@@ -379,7 +379,7 @@ class TaggingTask(ExampleTask[Tagger]):
         return len(self._splits[split].sequences)
 
     @property
-    def num_counts(self) -> int:  # type: ignore[override]
+    def num_counts(self) -> int:
         """See ``ExampleTask``: the loss, and the counts of ``korlm.tasks.metrics.tagging``."""
         return 1 + 5 + 4 + 3 * self._num_types
 
