@@ -5,6 +5,8 @@ One run is evaluated in all modes, each tuned on valid; several runs are compare
 
 from __future__ import annotations
 
+import dataclasses
+import glob
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         EvaluationResult,
         Metrics,
     )
+    from korlm.prediction.task_run import TaskRun
     from korlm.runs.trained_run import TrainedRun
 
     Runs = dict[str, TrainedRun]
@@ -35,13 +38,26 @@ def main(settings: EvaluateSettings) -> None:
     """Evaluate the best model of each run."""
     from korlm.evaluation.evaluate import compare
     from korlm.evaluation.output.tsv import write_breakdowns
-    from korlm.runs.trained_run import load_run, short_names
+    from korlm.prediction.task_run import TaskRun, load
+    from korlm.runs.trained_run import TrainedRun, short_names
     from korlm.utils.io.atomic_files import write_json
 
-    folders = run_folders(settings.run)
-    if _evaluate_tasks(settings, folders):
+    loaded = [load(folder) for folder in run_folders(settings.run)]
+    language_models = [run for run in loaded if isinstance(run, TrainedRun)]
+    task_runs = [run for run in loaded if isinstance(run, TaskRun)]
+    if language_models and task_runs:
+        if not any(map(glob.has_magic, settings.run)):
+            raise ConfigError(
+                f"run: {task_runs[0].folder} is of task={task_runs[0].settings.task.name}, "
+                f"{language_models[0].folder} a language model; evaluate them separately"
+            )
+        names = ", ".join(str(run.folder) for run in task_runs)
+        logger.info("skipping runs that are no language models: %s", names)
+    elif task_runs:
+        _evaluate_tasks(settings, task_runs)
         return
-    runs = dict(zip(short_names(folders), map(load_run, folders), strict=True))
+    folders = [run.folder for run in language_models]
+    runs = dict(zip(short_names(folders), language_models, strict=True))
     modes = _modes(settings, runs)
     results = _evaluate(runs, _inputs(settings, runs, modes), modes)
     metrics = {text: compare(rows, settings.bootstrap) for text, rows in results.items()}
@@ -58,29 +74,23 @@ def main(settings: EvaluateSettings) -> None:
     logger.info("%s: %s", folder, ", ".join(sorted(p.name for p in folder.glob("*.[jtp][sn]*"))))
 
 
-def _evaluate_tasks(settings: EvaluateSettings, folders: list[Path]) -> bool:
-    """Evaluate runs of a task other than language modeling; return whether they are such."""
-    from korlm.config.objective import LANGUAGE_MODELING
+def _evaluate_tasks(settings: EvaluateSettings, task_runs: list[TaskRun]) -> None:
+    """Evaluate runs of a task other than language modeling."""
     from korlm.dataset.prepared import open_prepared
     from korlm.prediction.evaluation import evaluate_task_runs, table_of
-    from korlm.prediction.task_run import load_task_run
     from korlm.runs.device import inference_device
     from korlm.runs.trained_run import own_corpus, short_names
     from korlm.utils.io.atomic_files import write_json
 
-    first = load_task_run(folders[0])
-    if first.settings.task.name == LANGUAGE_MODELING:
-        return False
     for key, value in (("corpus", settings.corpus), ("ngram", settings.ngram)):
         if value is not None:
             raise ConfigError(
-                f"{key}: does not apply to a run of task={first.settings.task.name}, which is "
-                "evaluated on valid and test of its own corpus"
+                f"{key}: does not apply to a run of task={task_runs[0].settings.task.name}, which "
+                "is evaluated on valid and test of its own corpus"
             )
     device = inference_device(settings)
-    runs = dict(
-        zip(short_names(folders), (load_task_run(path, device) for path in folders), strict=True)
-    )
+    moved = [dataclasses.replace(r, model=r.model.to(device), device=device) for r in task_runs]
+    runs = dict(zip(short_names([run.folder for run in moved]), moved, strict=True))
     given = Path(settings.prepared) if settings.prepared else None
     prepared = {
         run.fingerprint: open_prepared(given or own_corpus(run), run.fingerprint)
@@ -92,7 +102,6 @@ def _evaluate_tasks(settings: EvaluateSettings, folders: list[Path]) -> bool:
     folder = output_dir()
     write_json(folder / "metrics.json", results)
     logger.info("%s: metrics.json", folder)
-    return True
 
 
 def _modes(settings: EvaluateSettings, runs: Runs) -> EvaluationModes:
