@@ -40,6 +40,8 @@ def main(settings: TrainSettings) -> float:
         settings = dataclasses.replace(settings, resume=str(run_dir) if is_interrupted else None)
     if settings.resume:
         settings, resumed = _load_resumed(settings)
+        if not is_sweep():  # the default depends on the task, which the command need not repeat
+            objective = settings.objective
     vocab = None
     if settings.init and resumed is None:
         from korlm.tasks.pretrained import with_shapes_of

@@ -194,3 +194,25 @@ def test_ctrl_c_while_tokenizing_keeps_what_is_done(
     assert not [path for path in prepared.iterdir() if not path.name.startswith(".")]
     assert not list(tmp_path.glob("outputs/runs/*"))
     assert not list(prepared.rglob("*.tmp"))
+
+
+def test_a_run_of_a_task_is_resumed_and_evaluated(korlm: Command, tmp_path: Path) -> None:
+    rows = [f"{word} {n}\t{label}" for n in range(4) for word, label in (("좋다", 1), ("싫다", 0))]
+    files = []
+    for split in ("train", "valid"):
+        path = tmp_path / f"{split}.tsv"
+        path.write_text("\n".join(["text\tlabel", *rows, f"{split}\t1"]), encoding="utf-8")
+        files.append(f"corpus.{split}=[{path}]")
+    task = ["task=classification", "corpus=tsv", *files, "corpus.label_column=label"]
+    small = ["model.embedding_dim=8", "model.hidden_dim=8", "batches.batch_size=4"]
+    words = [*task, *small, "tokenizer=syllable", "vocab.min_freq=1", "trainer.epochs=1"]
+    assert korlm("train", *words, "hydra.run.dir=one").code == 0
+    ended = korlm("train", "resume=one", "trainer.epochs=2")
+    assert ended.code == 0, ended.err
+    assert korlm("evaluate", "run=one", "bootstrap.samples=100", "output=figures").code == 0
+    result = json.loads((tmp_path / "figures" / "metrics.json").read_text(encoding="utf-8"))
+    assert result["valid"]["one"]["intervals"].keys() == {"accuracy", "macro_f1", "loss"}
+    ended = korlm(
+        "predict", "run=one", f"input={tmp_path / 'valid.tsv'}", "corpus.text_column=text"
+    )
+    assert ended.code == 0 and len(ended.out.splitlines()) == 10
