@@ -5,7 +5,6 @@ One run is evaluated in all modes, each tuned on valid; several runs are compare
 
 from __future__ import annotations
 
-import dataclasses
 import glob
 import logging
 from pathlib import Path
@@ -89,8 +88,8 @@ def _evaluate_tasks(settings: EvaluateSettings, task_runs: list[TaskRun]) -> Non
                 "is evaluated on valid and test of its own corpus"
             )
     device = inference_device(settings)
-    moved = [dataclasses.replace(r, model=r.model.to(device), device=device) for r in task_runs]
-    runs = dict(zip(short_names([run.folder for run in moved]), moved, strict=True))
+    names = short_names([run.folder for run in task_runs])
+    runs = dict(zip(names, (run.to(device) for run in task_runs), strict=True))
     given = Path(settings.prepared) if settings.prepared else None
     prepared = {
         run.fingerprint: open_prepared(given or own_corpus(run), run.fingerprint)

@@ -22,7 +22,7 @@ def main(settings: PredictSettings) -> None:
     from korlm.utils.io.table_files import TableWriter
 
     sources = find_inputs(settings.inputs, "input")
-    run = load_task_run(Path(settings.run), inference_device(settings))
+    run = load_task_run(Path(settings.run)).to(inference_device(settings))
     predictor = run.predictor
     predictor.set_num_best(settings.num_best)
     is_json = settings.format is OutputFormat.jsonl

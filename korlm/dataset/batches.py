@@ -31,7 +31,7 @@ from korlm.config import BatchesConfig, Mode
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID
 from korlm.utils.errors import CorpusError
 
-Ids = npt.NDArray[np.unsignedinteger[Any]]
+Ids = npt.NDArray[np.integer[Any]]
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
@@ -317,6 +317,11 @@ def sentence_bounds(ids: Ids) -> tuple[Int64, Int64]:
     if not len(ends) or ends[-1] != len(ids):
         ends = np.append(ends, len(ids))
     return np.concatenate([[0], ends[:-1]]), ends
+
+
+def sentences_of(ids: Ids) -> list[Ids]:
+    """Return the ids of each sentence of a stream, its <eos> included."""
+    return [ids[begin:end] for begin, end in zip(*sentence_bounds(ids), strict=True)]
 
 
 def build_batches(

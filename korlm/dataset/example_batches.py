@@ -10,10 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from korlm.dataset.batches import Batch, Int64, bucket_by_length
+from korlm.dataset.batches import Batch, Ids, Int64, bucket_by_length
 from korlm.dataset.vocab import PAD_ID
 
-Ids = npt.NDArray[np.integer[Any]]
+# Indices of examples, int64 (B,) -> their targets (B, ...), and the number of targets.
+TargetsOf = Callable[[Tensor], tuple[Tensor, int]]
+
+PREDICTION_BATCH = 64  # sequences
 
 
 class ExampleBatches:
@@ -21,8 +24,7 @@ class ExampleBatches:
 
     Args:
         sequences: the N examples, each an array of token ids.
-        targets: returns the targets of the examples with given indices, int64 (B, ...), and how
-            many targets they are.
+        targets: see ``TargetsOf``.
         batch_size: examples of a batch.
         shuffle_seed: see ``bucket_by_length``.
 
@@ -39,7 +41,7 @@ class ExampleBatches:
     def __init__(
         self,
         sequences: Sequence[Ids],
-        targets: Callable[[Tensor], tuple[Tensor, int]],
+        targets: TargetsOf,
         batch_size: int,
         shuffle_seed: int | None = None,
     ) -> None:
@@ -63,9 +65,25 @@ class ExampleBatches:
             yield Batch(inputs, targets, lengths, num_targets, rows)
 
 
-def pad(sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-    """Return sequences padded with <pad>, int64 (B, T), and their lengths, int64 (B,)."""
+def padded_batches(sequences: Sequence[Ids]) -> Iterator[tuple[Int64, Tensor, Tensor]]:
+    """Yield sequences in padded batches of similar length, for prediction.
+
+    Yields:
+        The indices of B sequences, (B,), and what ``pad`` returns for them.
+    """
     lengths: Int64 = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    padded = np.full((len(sequences), int(lengths.max())), PAD_ID, dtype=np.int64)
+    for rows in bucket_by_length(lengths, PREDICTION_BATCH, None, 0):
+        yield rows, *pad([sequences[row] for row in rows])
+
+
+def pad(sequences: Sequence[npt.NDArray[Any]], value: int = PAD_ID) -> tuple[Tensor, Tensor]:
+    """Return sequences padded with a value, int64 (B, T), and their lengths, int64 (B,).
+
+    >>> pad([np.array([5]), np.array([6, 7])], value=-1)
+    (tensor([[ 5, -1],
+            [ 6,  7]]), tensor([1, 2]))
+    """
+    lengths: Int64 = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    padded = np.full((len(sequences), int(lengths.max())), value, dtype=np.int64)
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate(sequences)
     return torch.from_numpy(padded), torch.from_numpy(lengths)

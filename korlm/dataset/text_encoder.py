@@ -95,6 +95,12 @@ class EncodedText:
             unicode,
         )
 
+    def lines(self) -> list[npt.NDArray[np.int64]]:
+        """Return the ids of each line, its <eos> included; none for a blank line."""
+        ends = np.cumsum(self.lengths)
+        bounds = zip(ends - self.lengths, ends, strict=True)
+        return [self.ids[begin:end] for begin, end in bounds]
+
     @classmethod
     def concatenate(cls, parts: Sequence[EncodedText]) -> EncodedText:
         """Concatenate texts of the same normalization."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ class TaskRun(RunParts):
         """The task's predictor."""
         return task_of(self).build_predictor(self, self.model, self.device)
 
+    def to(self, device: torch.device) -> TaskRun:
+        """Return the run with its model moved to a device."""
+        return dataclasses.replace(self, model=self.model.to(device), device=device)
+
     def predict(
         self, texts: str | Sequence[str], reader: TextEncoder | None = None
     ) -> list[dict[str, Any]]:
@@ -66,23 +71,21 @@ def task_of(run: RunParts) -> type[Task[Any]]:
     return task_class
 
 
-def load_task_run(folder: Path, device: torch.device | None = None) -> TaskRun:
-    """Load best.pt of a run of any task.
+def load_task_run(folder: Path) -> TaskRun:
+    """Load best.pt of a run of any task on the CPU.
 
     Args:
         folder: a run directory, or a path inside one.
-        device: to move the model to; None: the CPU.
 
     Raises:
         CheckpointError: it has no model, or a damaged one.
     """
-    device = device or torch.device("cpu")
 
     def build(parts: RunParts) -> Trainable:
         return task_of(parts).build_model(parts.settings, parts.vocab, parts.labels)
 
     parts, model = load_model(folder, build)
-    return TaskRun(**vars(parts), model=model.to(device), device=device)
+    return TaskRun(**vars(parts), model=model, device=torch.device("cpu"))
 
 
 def load(folder: Path) -> TrainedRun | TaskRun:

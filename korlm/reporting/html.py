@@ -86,7 +86,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a model has written.
+    """Text that a model has written.
 
     Attributes:
         run: the run.

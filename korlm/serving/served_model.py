@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
@@ -101,7 +100,7 @@ class ServedTask:
     """
 
     def __init__(self, run: TaskRun, device: torch.device) -> None:
-        self._run = dataclasses.replace(run, model=run.model.to(device), device=device)
+        self._run = run.to(device)
         self._reader = run.reader()
 
     def __enter__(self) -> ServedTask:

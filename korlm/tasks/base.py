@@ -18,7 +18,8 @@ import pyarrow as pa
 import torch
 
 from korlm.config import TrainSettings
-from korlm.dataset.batches import Batch, Batches
+from korlm.dataset.batches import Batch, Batches, Ids, RankBatches
+from korlm.dataset.example_batches import ExampleBatches, TargetsOf
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import Vocab
@@ -73,7 +74,7 @@ Counts = npt.NDArray[np.float64]
 
 
 class Predictor(ABC):
-    """What a trained model of a task says about texts.
+    """Predictions of a trained model of a task for lines of text.
 
     Attributes:
         schema: columns of a prediction.
@@ -147,6 +148,20 @@ class Task(ABC, Generic[ModelT]):
     ) -> None:
         self.settings, self.prepared, self.folder = settings, prepared, folder
         self.device, self.group = device, group
+        self.set_up()
+
+    def set_up(self) -> None:
+        """Set the batches and labels from ``settings`` and ``prepared``; the constructor calls it.
+
+        Raises:
+            KorlmError: the corpus does not have what the task needs.
+        """
+
+    def rows_of_process(self, batches: Batches) -> Batches:
+        """Return batches with the rows that this process works on."""
+        if self.group.world_size == 1:
+            return batches
+        return RankBatches(batches, self.group.rank, self.group.world_size)
 
     @classmethod
     @abstractmethod
@@ -175,15 +190,6 @@ class Task(ABC, Generic[ModelT]):
             f"{run.folder}: a run of task={run.settings.task.name}, to which korlm.predict does "
             "not apply; a language model is used by korlm.score, korlm.generate and korlm.rescore"
         )
-
-    @classmethod
-    def find_labels(cls, settings: TrainSettings, prepared: Prepared) -> tuple[str, ...]:
-        """Return the labels that the model has to predict; none by default.
-
-        Raises:
-            KorlmError: the corpus has no labels, or not those that the task needs.
-        """
-        return ()
 
     def begin_step(self, step: int, total_steps: int) -> None:
         """Called before each training step, for schedules of the task's own.
@@ -279,12 +285,38 @@ class ExampleTask(Task[ModelT]):
     unit: ClassVar[str] = "examples"
     compared: ClassVar[tuple[str, ...]] = ()
 
+    def set_up(self) -> None:
+        """See ``Task.set_up``."""
+        self.read_examples()
+        batches = self.settings.batches
+        self.train_batches = self._batches("train", batches.batch_size, self.settings.seed)
+        self.eval_batches = {
+            split: self._batches(split, batches.eval_batch_size, None)
+            for split in self.prepared.stats
+        }
+
+    def _batches(self, split: str, batch_size: int, seed: int | None) -> Batches:
+        """Return this process's rows of the batches of a split, shuffled if there is a seed."""
+        sequences, targets = self.examples(split)
+        return self.rows_of_process(ExampleBatches(sequences, targets, batch_size, seed))
+
+    @abstractmethod
+    def read_examples(self) -> None:
+        """Read the examples of all splits, and set ``labels``.
+
+        Raises:
+            KorlmError: the corpus does not have what the task needs.
+        """
+
+    @abstractmethod
+    def examples(self, split: str) -> tuple[Sequence[Ids], TargetsOf]:
+        """Return the token ids of each example of a split, and a function of their targets."""
+
     @property
     @abstractmethod
     def num_counts(self) -> int:
         """Number of counts of an example, K."""
 
-    @abstractmethod
     def example_counts(
         self, model: ModelT, split: str, on_batch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[list[int], Counts]]:
@@ -297,6 +329,27 @@ class ExampleTask(Task[ModelT]):
 
         Yields:
             The indices of B examples in their split, and float64 (B, K).
+        """
+        model = self.inference_model(model)
+        for batch in self.eval_batches[split].epoch(0):
+            on_batch()
+            if len(batch.inputs):  # otherwise there are fewer rows than processes
+                assert batch.rows is not None
+                counts = self.batch_counts(model, split, batch.to(self.device))
+                yield batch.rows.tolist(), counts
+
+    def inference_model(self, model: ModelT) -> ModelT:
+        """Return the model for a pass over a split; tasks may precompute derived weights."""
+        return model
+
+    @abstractmethod
+    def batch_counts(self, model: ModelT, split: str, batch: Batch) -> Counts:
+        """Return the counts of a batch, float64 (B, K).
+
+        Args:
+            model: of ``inference_model``, in evaluation mode.
+            split: of the batch.
+            batch: on the model's device, with one row or more.
         """
 
     @abstractmethod

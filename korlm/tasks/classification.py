@@ -5,9 +5,7 @@ Loss: cross-entropy in nats, summed over the texts of a batch. Axes: B batch, T 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,15 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from korlm.config import ClassificationConfig, ClassWeights, TrainSettings
-from korlm.dataset.batches import (
-    Batch,
-    Batches,
-    RankBatches,
-    bucket_by_length,
-    sentence_bounds,
-)
-from korlm.dataset.example_batches import ExampleBatches, pad
-from korlm.dataset.prepared import Prepared
+from korlm.dataset.batches import Batch, Ids, sentences_of
+from korlm.dataset.example_batches import TargetsOf, pad, padded_batches
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.models.base import TrainingLoss
@@ -47,12 +38,10 @@ from korlm.tasks.metrics.classification import (
     temperature_grid,
 )
 from korlm.tasks.plots import confusion_matrix_image
-from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import CorpusError
 from korlm.utils.torch_backend import tf32
 
 MAX_CLASSES = 1000
-PREDICTION_BATCH = 64  # texts
 SAMPLES = 8  # texts that TensorBoard shows
 MAX_PLOTTED = 30  # classes of a confusion matrix in TensorBoard
 
@@ -104,7 +93,7 @@ class Classifier(Trainable):
         return logits.float()
 
 
-def shorten(ids: npt.NDArray[np.integer], max_length: int) -> npt.NDArray[np.integer]:
+def shorten(ids: Ids, max_length: int) -> Ids:
     """Return a text's token ids; of a longer text the first and the last ones."""
     if len(ids) <= max_length:
         return ids
@@ -126,65 +115,34 @@ class ClassificationTask(ExampleTask[Classifier]):
     charts = ("loss", "accuracy")
     quality = ("macro_f1", "expected_calibration_error")
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        prepared: Prepared,
-        folder: Path,
-        device: torch.device,
-        group: ProcessGroup = SINGLE_PROCESS,
-    ) -> None:
-        super().__init__(settings, prepared, folder, device, group)
-        assert isinstance(settings.task, ClassificationConfig)
-        self.config = settings.task
-        self.labels = self.find_labels(settings, prepared)
-        self.class_ids = {label: number for number, label in enumerate(self.labels)}
+    def read_examples(self) -> None:
+        """See ``ExampleTask.read_examples``."""
+        prepared, config = self.prepared, self.settings.task
+        assert isinstance(config, ClassificationConfig)
+        self.config = config
         self.confusion: Tensor | None = None  # of the last pass over valid
         self._scored: list[tuple[Tensor, Tensor]] = []  # logits and targets of the current pass
-        self._sequences: dict[str, list[npt.NDArray[np.integer]]] = {}
-        self._targets: dict[str, Tensor] = {}
-        for split in prepared.stats:
-            ids = prepared.ids(split)
-            bounds = zip(*sentence_bounds(ids), strict=True)
-            limit = self.config.max_length
-            self._sequences[split] = [shorten(ids[begin:end], limit) for begin, end in bounds]
-            names = prepared.labels(split)
-            self._targets[split] = torch.tensor([self.class_ids[name] for name in names])
-        self.class_weights = torch.ones(len(self.labels), device=device)
+        names = {split: prepared.labels(split) for split in prepared.stats}
+        self.labels = _find_labels(names, str(prepared.folder))
+        class_ids = {label: number for number, label in enumerate(self.labels)}
+        self._targets = {
+            split: torch.tensor([class_ids[label] for label in labels])
+            for split, labels in names.items()
+        }
+        self._sequences = {
+            split: [shorten(ids, config.max_length) for ids in sentences_of(prepared.ids(split))]
+            for split in prepared.stats
+        }
+        self.class_weights = torch.ones(len(self.labels), device=self.device)
         if self.config.class_weights is ClassWeights.balanced:
             counts = torch.bincount(self._targets["train"], minlength=len(self.labels))
             weights = counts.sum() / (counts * len(self.labels))
-            self.class_weights = weights.to(device, torch.float32)
-        batches = settings.batches
-        self.train_batches = self._batches("train", batches.batch_size, settings.seed)
-        self.eval_batches = {
-            split: self._batches(split, batches.eval_batch_size, None) for split in prepared.stats
-        }
+            self.class_weights = weights.to(self.device, torch.float32)
 
-    @classmethod
-    def find_labels(cls, settings: TrainSettings, prepared: Prepared) -> tuple[str, ...]:
-        """Return the labels of train in alphabetical order."""
-        counts = Counter(prepared.labels("train"))
-        if len(counts) < 2:
-            raise CorpusError(
-                f"{prepared.folder}: all texts of train have the label {next(iter(counts))!r}; "
-                "classification needs two or more"
-            )
-        if len(counts) > MAX_CLASSES:
-            raise CorpusError(
-                f"{prepared.folder}: {len(counts):,} different labels in train, at most "
-                f"{MAX_CLASSES:,} are supported; is corpus.label_column the right column?"
-            )
-        for split in prepared.stats:
-            for number, label in enumerate(prepared.labels(split), 1):
-                if label not in counts:
-                    known = ", ".join(sorted(counts)[:10]) + ", ..." * (len(counts) > 10)
-                    raise CorpusError(
-                        f"{prepared.folder}: text {number} of {split} has the label {label!r}, "
-                        f"which does not occur in train (it has {known}); correct it, or add "
-                        "texts with this label to train"
-                    )
-        return tuple(sorted(counts))
+    def examples(self, split: str) -> tuple[Sequence[Ids], TargetsOf]:
+        """See ``ExampleTask.examples``."""
+        targets = self._targets[split]
+        return self._sequences[split], lambda rows: (targets[rows], len(rows))
 
     @classmethod
     def build_model(
@@ -199,18 +157,6 @@ class ClassificationTask(ExampleTask[Classifier]):
     ) -> ClassPredictor:
         """See ``Task.build_predictor``."""
         return ClassPredictor(run.labels, model, device)
-
-    def _batches(self, split: str, batch_size: int, seed: int | None) -> Batches:
-        """Return this process's rows of the batches of a split, shuffled if there is a seed."""
-        targets = self._targets[split]
-
-        def of(rows: Tensor) -> tuple[Tensor, int]:
-            return targets[rows], len(rows)
-
-        batches = ExampleBatches(self._sequences[split], of, batch_size, seed)
-        if self.group.world_size == 1:
-            return batches
-        return RankBatches(batches, self.group.rank, self.group.world_size)
 
     def training_loss(self, model: Classifier, batch: Batch, state: State | None) -> TrainingLoss:
         """See ``Task.training_loss``; class weights and label smoothing are part of the total."""
@@ -260,24 +206,15 @@ class ClassificationTask(ExampleTask[Classifier]):
         first = ("num_examples", "loss", "accuracy", "macro_f1")
         return {key: metrics.pop(key) for key in first} | calibrated | metrics
 
-    def example_counts(
-        self, model: Classifier, split: str, on_batch: Callable[[], None] = lambda: None
-    ) -> Iterator[tuple[list[int], Counts]]:
-        """See ``ExampleTask.example_counts``."""
-        num_classes = len(self.labels)
-        for batch in self.eval_batches[split].epoch(0):
-            on_batch()
-            if not len(batch.inputs):  # fewer rows than processes
-                continue
-            batch = batch.to(self.device)
-            logits, targets = model(batch.inputs, batch.lengths).cpu(), batch.targets.cpu()
-            self._scored.append((logits, targets))
-            nll = F.cross_entropy(logits.double(), targets, reduction="none")
-            actual = F.one_hot(targets, num_classes)
-            predicted = F.one_hot(logits.argmax(-1), num_classes)
-            counts = torch.cat([nll[:, None], actual * predicted, predicted, actual], 1)
-            assert batch.rows is not None
-            yield batch.rows.tolist(), counts.numpy()
+    def batch_counts(self, model: Classifier, split: str, batch: Batch) -> Counts:
+        """See ``ExampleTask.batch_counts``."""
+        logits, targets = model(batch.inputs, batch.lengths).cpu(), batch.targets.cpu()
+        self._scored.append((logits, targets))
+        nll = F.cross_entropy(logits.double(), targets, reduction="none")
+        actual = F.one_hot(targets, len(self.labels))
+        predicted = F.one_hot(logits.argmax(-1), len(self.labels))
+        counts = torch.cat([nll[:, None], actual * predicted, predicted, actual], 1)
+        return counts.numpy()
 
     def metrics_of(self, counts: Counts, split: str) -> dict[str, float]:
         """See ``ExampleTask.metrics_of``."""
@@ -321,6 +258,40 @@ class ClassificationTask(ExampleTask[Classifier]):
         return {"confusion": confusion_matrix_image(self.confusion.numpy(), self.labels)}
 
 
+def _find_labels(names: Mapping[str, Sequence[str]], source: str) -> tuple[str, ...]:
+    """Return the labels of train in alphabetical order.
+
+    Args:
+        names: split -> label of each text.
+        source: of the texts, for messages.
+
+    Raises:
+        CorpusError: train has less than two labels or too many, or another split has others.
+    """
+    known = sorted(set(names["train"]))
+    if len(known) < 2:
+        raise CorpusError(
+            f"{source}: all texts of train have the label {known[0]!r}; classification needs two "
+            "or more"
+        )
+    if len(known) > MAX_CLASSES:
+        raise CorpusError(
+            f"{source}: {len(known):,} different labels in train, at most {MAX_CLASSES:,} are "
+            "supported; is corpus.label_column the right column?"
+        )
+    for split, labels in names.items():
+        unknown = set(labels).difference(known)
+        if unknown:
+            number = next(n for n, label in enumerate(labels, 1) if label in unknown)
+            shown = ", ".join(known[:10]) + ", ..." * (len(known) > 10)
+            raise CorpusError(
+                f"{source}: text {number} of {split} has the label {labels[number - 1]!r}, which "
+                f"does not occur in train (it has {shown}); correct it, or add texts with this "
+                "label to train"
+            )
+    return tuple(known)
+
+
 class ClassPredictor(Predictor):
     """Predicts a label and the probabilities of all classes, calibrated on valid.
 
@@ -340,15 +311,14 @@ class ClassPredictor(Predictor):
     @torch.inference_mode()
     def predict(self, lines: EncodedText) -> list[dict[str, Any]]:
         """See ``Predictor.predict``."""
-        limit = self.model.max_length
-        texts = np.split(lines.ids, np.cumsum(lines.lengths)[:-1]) if len(lines.lengths) else []
-        sequences = [shorten(ids if len(ids) else np.array([EOS_ID]), limit) for ids in texts]
+        end = np.array([EOS_ID])
+        sequences = [
+            shorten(ids if len(ids) else end, self.model.max_length) for ids in lines.lines()
+        ]
         probs = torch.empty(len(sequences), len(self.labels), dtype=torch.float64)
-        lengths = np.array([len(ids) for ids in sequences], dtype=np.int64)
         with tf32(False):
-            for rows in bucket_by_length(lengths, PREDICTION_BATCH, None, 0):
-                inputs, row_lengths = pad([sequences[row] for row in rows])
-                logits = self.model(inputs.to(self.device), row_lengths) / self.model.temperature
+            for rows, inputs, lengths in padded_batches(sequences):
+                logits = self.model(inputs.to(self.device), lengths) / self.model.temperature
                 probs[torch.from_numpy(rows)] = logits.double().softmax(-1).cpu()
         best = probs.argmax(-1).tolist()
         return [

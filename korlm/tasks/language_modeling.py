@@ -10,13 +10,11 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
 from korlm.config import Mode, NgramConfig, TrainSettings
-from korlm.dataset.batches import Batch, Batches, RankBatches, build_batches
-from korlm.dataset.prepared import Prepared
+from korlm.dataset.batches import Batch, Batches, build_batches
 from korlm.dataset.vocab import BOS_ID, EOS, EOS_ID, UNK_ID, Vocab
 from korlm.detokenizers.base import Detokenizer
 from korlm.detokenizers.registry import load_from_run
@@ -50,18 +48,11 @@ class LanguageModelingTask(Task[LanguageModel]):
     charts = ("loss", "perplexity")
     quality = ("bits_per_char", "eojeol_perplexity", "oov_rate")
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        prepared: Prepared,
-        folder: Path,
-        device: torch.device,
-        group: ProcessGroup = SINGLE_PROCESS,
-    ) -> None:
-        super().__init__(settings, prepared, folder, device, group)
-        self.ids = {split: prepared.ids(split) for split in prepared.stats}
+    def set_up(self) -> None:
+        """See ``Task.set_up``."""
+        self.ids = {split: self.prepared.ids(split) for split in self.prepared.stats}
         # An n-gram model is counted, so any amount of text is enough.
-        is_training = not isinstance(settings.model, NgramConfig)
+        is_training = not isinstance(self.settings.model, NgramConfig)
         self.train_batches = self._batches("train", is_training)
         self.eval_batches = {split: self._batches(split, False) for split in self.ids}
 
@@ -72,9 +63,7 @@ class LanguageModelingTask(Task[LanguageModel]):
         """
         config, seed = self.settings.batches, self.settings.seed
         batches = build_batches(self.ids[split], config, is_training, seed, split, self.device)
-        if self.group.world_size == 1:
-            return batches
-        return RankBatches(batches, self.group.rank, self.group.world_size)
+        return self.rows_of_process(batches)
 
     @classmethod
     def build_model(

@@ -11,8 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,8 +30,8 @@ from korlm.config import (
     TrainSettings,
 )
 from korlm.config.paths import mend_prepared
-from korlm.dataset.batches import Batch, Batches, RankBatches, bucket_by_length, sentence_bounds
-from korlm.dataset.example_batches import ExampleBatches, Ids, pad
+from korlm.dataset.batches import Batch, Ids, sentences_of
+from korlm.dataset.example_batches import TargetsOf, pad, padded_batches
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, Vocab
@@ -52,11 +51,9 @@ from korlm.tasks.heads.beam_search import BeamSettings, Hypothesis, beam_search
 from korlm.tasks.heads.decoder import AttentionDecoder, DecoderOutput
 from korlm.tasks.metrics.seq2seq import NUM_COUNTS, count_pairs, metrics_of
 from korlm.tasks.plots import attention_image
-from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import ConfigError, CorpusError, PreparedError
 from korlm.utils.torch_backend import tf32
 
-PREDICTION_BATCH = 64  # texts
 SAMPLES = 8  # pairs that TensorBoard shows
 PLOTS = 3  # pairs whose attention TensorBoard shows
 EXTRA_LENGTH = 10  # see ``Seq2SeqConfig.max_length_ratio``
@@ -175,7 +172,7 @@ def read_pairs(prepared: Prepared, split: str) -> list[Pair]:
             f"{prepared.folder}: has no target texts; prepare it with corpus.target_column=COLUMN"
         )
     ids, texts = prepared.ids(split), prepared.texts(split)
-    lines = [ids[begin:end] for begin, end in zip(*sentence_bounds(ids), strict=True)]
+    lines = sentences_of(ids)
     if len(lines) != len(texts) or len(lines) % 2:  # a blank line, which readers of pairs refuse
         raise PreparedError(
             f"{prepared.folder}: {split} has {len(lines)} lines with tokens, {len(texts)} texts; "
@@ -200,17 +197,11 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
     quality = tuple(metric.value for metric in DecodedMetric)
     train_headline = "perplexity"
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        prepared: Prepared,
-        folder: Path,
-        device: torch.device,
-        group: ProcessGroup = SINGLE_PROCESS,
-    ) -> None:
-        super().__init__(settings, prepared, folder, device, group)
-        assert isinstance(settings.task, Seq2SeqConfig)
-        self.config = settings.task
+    def read_examples(self) -> None:
+        """See ``ExampleTask.read_examples``."""
+        prepared, config = self.prepared, self.settings.task
+        assert isinstance(config, Seq2SeqConfig)
+        self.config = config
         self.monitor = self.headline = self.config.select_by.value
         self.higher_is_better = self.config.select_by is not DecodedMetric.cer
         self.forcing_ratio = 1.0
@@ -224,11 +215,16 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
                 "tokens: raise it"
             )
         self._pairs["train"] = short
-        batches = settings.batches
-        self.train_batches = self._batches("train", batches.batch_size, settings.seed)
-        self.eval_batches = {
-            split: self._batches(split, batches.eval_batch_size, None) for split in prepared.stats
-        }
+
+    def examples(self, split: str) -> tuple[Sequence[Ids], TargetsOf]:
+        """See ``ExampleTask.examples``."""
+        pairs = self._pairs[split]
+
+        def targets_of(rows: Tensor) -> tuple[Tensor, int]:
+            targets, lengths = pad([pairs[row].target for row in rows.tolist()])
+            return targets, int(lengths.sum())
+
+        return [pair.source for pair in pairs], targets_of
 
     @classmethod
     def build_model(cls, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]) -> Seq2Seq:
@@ -254,19 +250,6 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
     def _detokenizer(self) -> Detokenizer:
         tokenizer: str = self.prepared.manifest["settings"]["tokenizer"]["name"]
         return build_detokenizer(tokenizer, (self.folder, self.prepared.folder))
-
-    def _batches(self, split: str, batch_size: int, seed: int | None) -> Batches:
-        """Return this process's rows of the batches of a split, shuffled if there is a seed."""
-        pairs = self._pairs[split]
-
-        def targets_of(rows: Tensor) -> tuple[Tensor, int]:
-            targets, lengths = pad([pairs[row].target for row in rows.tolist()])
-            return targets, int(lengths.sum())
-
-        batches = ExampleBatches([pair.source for pair in pairs], targets_of, batch_size, seed)
-        if self.group.world_size == 1:
-            return batches
-        return RankBatches(batches, self.group.rank, self.group.world_size)
 
     def begin_step(self, step: int, total_steps: int) -> None:
         """See ``Task.begin_step``: set the teacher forcing ratio."""
@@ -299,40 +282,35 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         """See ``ExampleTask``: loss, target tokens, and those of ``metrics_of``."""
         return 2 + NUM_COUNTS
 
-    def example_counts(
-        self, model: Seq2Seq, split: str, on_batch: Callable[[], None] = lambda: None
-    ) -> Iterator[tuple[list[int], FloatCounts]]:
-        """See ``ExampleTask.example_counts``.
+    def inference_model(self, model: Seq2Seq) -> Seq2Seq:
+        """See ``ExampleTask.inference_model``."""
+        return model.inference_copy()
+
+    def batch_counts(self, model: Seq2Seq, split: str, batch: Batch) -> FloatCounts:
+        """See ``ExampleTask.batch_counts``.
 
         Of train, as many pairs are decoded as valid has; the counts of the others are 0.
         """
-        model = model.inference_copy()
         pairs = self._pairs[split]
         num_decoded = len(self._pairs["valid"]) if split == "train" else len(pairs)
-        for batch in self.eval_batches[split].epoch(0):
-            on_batch()
-            if not len(batch.inputs):  # fewer rows than processes
-                continue
-            assert batch.rows is not None
-            all_rows = batch.rows.tolist()
-            (chosen,) = np.nonzero(batch.rows.numpy() < num_decoded)
-            rows = batch.rows[chosen].tolist()
-            batch = batch.to(self.device)
-            memory, state = model.encode(batch.inputs, batch.lengths)
-            out = model.decode(memory, state, batch.targets)
-            nll = model.decoder.output.token_nll(
-                out.vectors.flatten(0, 1), batch.targets.flatten(), out.output_weight
-            )
-            counts = np.zeros((len(all_rows), self.num_counts))
-            counts[:, 0] = nll.view(batch.targets.shape).sum(1, dtype=torch.float64).cpu()
-            counts[:, 1] = (batch.targets != PAD_ID).sum(1).cpu()
-            on_device = torch.from_numpy(chosen).to(self.device)
-            memory, state = memory.select(on_device), tuple(part[on_device] for part in state)
-            lengths = [len(pairs[row].source) for row in rows]
-            found = search(model, memory, state, lengths, self.config)
-            written = [self._detokenize(hypotheses[0].ids) for hypotheses in found]
-            counts[chosen, 2:] = count_pairs(written, [pairs[row].text for row in rows])
-            yield all_rows, counts
+        assert batch.rows is not None
+        (chosen,) = np.nonzero(batch.rows.numpy() < num_decoded)
+        rows = batch.rows[chosen].tolist()
+        memory, state = model.encode(batch.inputs, batch.lengths)
+        out = model.decode(memory, state, batch.targets)
+        nll = model.decoder.output.token_nll(
+            out.vectors.flatten(0, 1), batch.targets.flatten(), out.output_weight
+        )
+        counts = np.zeros((len(batch.rows), self.num_counts))
+        counts[:, 0] = nll.view(batch.targets.shape).sum(1, dtype=torch.float64).cpu()
+        counts[:, 1] = (batch.targets != PAD_ID).sum(1).cpu()
+        on_device = torch.from_numpy(chosen).to(self.device)
+        memory, state = memory.select(on_device), tuple(part[on_device] for part in state)
+        lengths = [len(pairs[row].source) for row in rows]
+        found = search(model, memory, state, lengths, self.config)
+        written = [self._detokenize(hypotheses[0].ids) for hypotheses in found]
+        counts[chosen, 2:] = count_pairs(written, [pairs[row].text for row in rows])
+        return counts
 
     def metrics_of(self, counts: FloatCounts, split: str) -> dict[str, float]:
         """See ``ExampleTask.metrics_of``."""
@@ -488,17 +466,15 @@ class TextPredictor(Predictor):
         rows: list[dict[str, Any]] = [
             dict.fromkeys(self.schema.names) | {"prediction": ""} for _ in lines.lengths
         ]
-        ends = np.cumsum(lines.lengths)
         (filled,) = np.nonzero(lines.lengths)
         with tf32(False):
-            for batch in bucket_by_length(lines.lengths[filled], PREDICTION_BATCH, None, 0):
-                numbers = filled[batch]
-                sources = [lines.ids[ends[n] - lines.lengths[n] : ends[n]] for n in numbers]
-                inputs, lengths = pad(sources)
+            for batch, inputs, lengths in padded_batches(
+                [ids for ids in lines.lines() if len(ids)]
+            ):
                 memory, state = self.model.encode(inputs.to(self.device), lengths)
                 num_best = len(self._endings)
                 found = search(self.model, memory, state, lengths.tolist(), self.config, num_best)
-                for number, hypotheses in zip(numbers.tolist(), found, strict=True):
+                for number, hypotheses in zip(filled[batch].tolist(), found, strict=True):
                     for ending, hypothesis in zip(self._endings, hypotheses, strict=False):
                         tokens = [self.vocab.tokens[i] for i in hypothesis.ids]
                         text = self.detokenizer.detokenize(tokens)

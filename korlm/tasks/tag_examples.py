@@ -9,14 +9,13 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from korlm.config import TagLabels, TagUnits
-from korlm.dataset.batches import sentence_bounds
+from korlm.dataset.batches import Ids, sentences_of
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.storage.shards import read_columns, shard_paths
 from korlm.tasks.alignment import eojeol_spans, token_spans
@@ -24,8 +23,6 @@ from korlm.text.hangul import is_letter, is_syllable
 from korlm.text.label_schemes import LabeledSpan
 from korlm.tokenizers.analysis import Span, list_rows
 from korlm.utils.errors import CorpusError
-
-Ids = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,7 @@ def read_lines(
             has none.
     """
     stream = prepared.ids(split)
-    ids = [stream[begin:end] for begin, end in zip(*sentence_bounds(stream), strict=True)]
+    ids = sentences_of(stream)
     names = prepared.labels(split)
     lines: list[TaggedLine] = []
     number = 0
@@ -219,8 +216,7 @@ def without_blanks(ids: Ids, space_id: int) -> SpacedLines:
     [[False, False, True, False], [False, False]]
     """
     sequences, is_spaced = [], []
-    for begin, end in zip(*sentence_bounds(ids), strict=True):  # type: ignore[arg-type]
-        line = np.asarray(ids[begin:end])
+    for line in sentences_of(ids):
         is_blank = line == space_id
         after_blank = np.concatenate([[False], is_blank[:-1]])[~is_blank]
         after_blank[:1] = after_blank[-1:] = False

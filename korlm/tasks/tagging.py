@@ -6,8 +6,7 @@ U units (which have one label each), L labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from korlm.config import TaggingConfig, TagHead, TagLabels, TagUnits, TrainSettings
-from korlm.dataset.batches import Batch, Batches, RankBatches, bucket_by_length
-from korlm.dataset.example_batches import ExampleBatches, pad
-from korlm.dataset.prepared import Prepared
+from korlm.dataset.batches import Batch, Ids
+from korlm.dataset.example_batches import TargetsOf, pad, padded_batches
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import PAD_ID, UNK_ID, Vocab
 from korlm.models.base import TrainingLoss
@@ -40,7 +38,6 @@ from korlm.tasks.metrics.tagging import (
     span_counts,
 )
 from korlm.tasks.tag_examples import (
-    Ids,
     TaggedLine,
     lines_of,
     may_need_space,
@@ -49,13 +46,11 @@ from korlm.tasks.tag_examples import (
 )
 from korlm.text.label_schemes import OUTSIDE, Scheme, label_set, labels_of, may_follow, spans_of
 from korlm.tokenizers.base import SPACE_SYMBOL
-from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import ConfigError, CorpusError
 from korlm.utils.torch_backend import tf32
 
 NO_UNIT = -1  # target of a token that ends no unit
 JOINED, SPACED = 0, 1  # labels of task.labels=spaces
-PREDICTION_BATCH = 64  # lines
 SAMPLES = 8  # lines that TensorBoard shows
 _FORCED = 1e4  # added to the score of a label that is known
 
@@ -215,11 +210,8 @@ class _Split:
 
     def targets_of(self, rows: Tensor) -> tuple[Tensor, int]:
         """Return the padded targets of some examples and their number."""
-        arrays = [self.targets[row] for row in rows.tolist()]
-        padded = np.full((len(arrays), max(map(len, arrays))), NO_UNIT, dtype=np.int64)
-        for row, array in enumerate(arrays):
-            padded[row, : len(array)] = array
-        return torch.from_numpy(padded), int((padded != NO_UNIT).sum())
+        targets, _ = pad([self.targets[row] for row in rows.tolist()], NO_UNIT)
+        return targets, int((targets != NO_UNIT).sum())
 
 
 class TaggingTask(ExampleTask[Tagger]):
@@ -242,56 +234,40 @@ class TaggingTask(ExampleTask[Tagger]):
     charts = ("loss", "f1")
     quality = ("accuracy",)
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        prepared: Prepared,
-        folder: Path,
-        device: torch.device,
-        group: ProcessGroup = SINGLE_PROCESS,
-    ) -> None:
-        super().__init__(settings, prepared, folder, device, group)
-        assert isinstance(settings.task, TaggingConfig)
-        self.config = settings.task
+    def read_examples(self) -> None:
+        """See ``ExampleTask.read_examples``."""
+        prepared, config = self.prepared, self.settings.task
+        assert isinstance(config, TaggingConfig)
+        self.config = config
         self._unseen: list[str] = []
-        if self.config.labels is TagLabels.spaces:
-            self.labels = self.find_labels(settings, prepared)
+        if config.labels is TagLabels.spaces:
+            if self.settings.tokenizer.name != "syllable":
+                raise ConfigError(
+                    f"tokenizer={self.settings.tokenizer.name}: task.labels=spaces predicts a "
+                    "space before each character; give tokenizer=syllable"
+                )
+            self.labels = ("joined", "spaced")
             space_id = _space_id(prepared.vocab)
             self._splits = {split: self._spaced(split, space_id) for split in prepared.stats}
             tokens = prepared.vocab.tokens
             hangul = [
                 i == UNK_ID or may_need_space(token[-1], "") for i, token in enumerate(tokens)
             ]
-            self._is_hangul = torch.tensor(hangul, device=device)
+            self._is_hangul = torch.tensor(hangul, device=self.device)
         else:
             lines = {
-                split: read_lines(prepared, split, self.config.labels, self.config.units)
+                split: read_lines(prepared, split, config.labels, config.units)
                 for split in prepared.stats
             }
-            self.labels = _labels_in(lines["train"], self.config)
+            self.labels = _labels_in(lines["train"], config)
             known = {text for line in lines["train"] for text in line.unit_texts}
             self._splits = {
                 split: self._labeled(split, part, known) for split, part in lines.items()
             }
-        batches = settings.batches
-        self.train_batches = self._batches("train", batches.batch_size, settings.seed)
-        self.eval_batches = {
-            split: self._batches(split, batches.eval_batch_size, None) for split in prepared.stats
-        }
 
-    @classmethod
-    def find_labels(cls, settings: TrainSettings, prepared: Prepared) -> tuple[str, ...]:
-        """See ``Task.find_labels``."""
-        config = settings.task
-        assert isinstance(config, TaggingConfig)
-        if config.labels is TagLabels.spaces:
-            if settings.tokenizer.name != "syllable":
-                raise ConfigError(
-                    f"tokenizer={settings.tokenizer.name}: task.labels=spaces predicts a space "
-                    "before each character; give tokenizer=syllable"
-                )
-            return "joined", "spaced"
-        return _labels_in(read_lines(prepared, "train", config.labels, config.units), config)
+    def examples(self, split: str) -> tuple[Sequence[Ids], TargetsOf]:
+        """See ``ExampleTask.examples``."""
+        return self._splits[split].sequences, self._splits[split].targets_of
 
     @classmethod
     def build_model(cls, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]) -> Tagger:
@@ -359,14 +335,6 @@ class TaggingTask(ExampleTask[Tagger]):
         """Return the types of spans."""
         return list(dict.fromkeys(label[2:] for label in self.labels if label != OUTSIDE))
 
-    def _batches(self, split: str, batch_size: int, seed: int | None) -> Batches:
-        """Return this process's rows of the batches of a split, shuffled if there is a seed."""
-        examples = self._splits[split]
-        batches = ExampleBatches(examples.sequences, examples.targets_of, batch_size, seed)
-        if self.group.world_size == 1:
-            return batches
-        return RankBatches(batches, self.group.rank, self.group.world_size)
-
     def training_loss(self, model: Tagger, batch: Batch, state: State | None) -> TrainingLoss:
         """See ``Task.training_loss``."""
         is_unit = batch.targets != NO_UNIT
@@ -387,38 +355,31 @@ class TaggingTask(ExampleTask[Tagger]):
     def _num_types(self) -> int:
         return 0 if self.config.labels is TagLabels.spaces else len(self._types())
 
-    def example_counts(
-        self, model: Tagger, split: str, on_batch: Callable[[], None] = lambda: None
-    ) -> Iterator[tuple[list[int], FloatCounts]]:
-        """See ``ExampleTask.example_counts``."""
+    def batch_counts(self, model: Tagger, split: str, batch: Batch) -> FloatCounts:
+        """See ``ExampleTask.batch_counts``; the rows of a batch share its loss evenly."""
         is_spaces = self.config.labels is TagLabels.spaces
-        for batch in self.eval_batches[split].epoch(0):
-            on_batch()
-            if not len(batch.inputs):  # fewer rows than processes
-                continue
-            batch = batch.to(self.device)
-            is_unit = batch.targets != NO_UNIT
-            scores, counts = model(batch.inputs, batch.lengths, is_unit)
-            targets = compressed(batch.targets, is_unit)
-            nll = model.nll(scores, targets, counts).double().cpu()
-            predicted = model.decode(scores, counts)
+        is_unit = batch.targets != NO_UNIT
+        scores, counts = model(batch.inputs, batch.lengths, is_unit)
+        targets = compressed(batch.targets, is_unit)
+        nll = model.nll(scores, targets, counts).double().cpu()
+        predicted = model.decode(scores, counts)
+        if is_spaces:
+            predicted = predicted * self._may_be_spaced(compressed(batch.inputs, is_unit))
+        assert batch.rows is not None
+        rows = batch.rows.tolist()
+        lines = zip(rows, counts.tolist(), targets.cpu(), predicted.cpu(), strict=True)
+        result = np.zeros((len(rows), self.num_counts))
+        result[:, 0] = float(nll) / len(rows)
+        for line, (row, count, gold, best) in zip(result, lines, strict=True):
+            pair = gold[:count].tolist(), best[:count].tolist()
             if is_spaces:
-                predicted = predicted * self._may_be_spaced(compressed(batch.inputs, is_unit))
-            assert batch.rows is not None
-            rows = batch.rows.tolist()
-            lines = zip(rows, counts.tolist(), targets.cpu(), predicted.cpu(), strict=True)
-            result = np.zeros((len(rows), self.num_counts))
-            result[:, 0] = float(nll) / len(rows)
-            for line, (row, count, gold, best) in zip(result, lines, strict=True):
-                pair = gold[:count].tolist(), best[:count].tolist()
-                if is_spaces:
-                    line[1:6] = spacing_counts(*pair)
-                    continue
-                line[6:10] = accuracy_counts(*pair, self._splits[split].is_unknown[row])
-                if self.config.labels is TagLabels.spans:
-                    found = self._span_counts(self._splits[split].lines[row], pair[1])
-                    line[10:] = found.ravel()
-            yield rows, result
+                line[1:6] = spacing_counts(*pair)
+                continue
+            line[6:10] = accuracy_counts(*pair, self._splits[split].is_unknown[row])
+            if self.config.labels is TagLabels.spans:
+                found = self._span_counts(self._splits[split].lines[row], pair[1])
+                line[10:] = found.ravel()
+        return result
 
     def metrics_of(self, counts: FloatCounts, split: str) -> dict[str, float]:
         """See ``ExampleTask.metrics_of``."""
@@ -549,10 +510,8 @@ class _BatchTagger:
                 known.
         """
         labels: list[list[int]] = [[] for _ in sequences]
-        sizes = np.array([len(ids) for ids in sequences], dtype=np.int64)
         with tf32(False):
-            for rows in bucket_by_length(sizes, PREDICTION_BATCH, None, 0) if len(sizes) else []:
-                inputs, lengths = pad([sequences[row] for row in rows])
+            for rows, inputs, lengths in padded_batches(sequences):
                 mask = self._padded([is_unit[row] for row in rows])
                 scores, counts = self.model(inputs.to(self.device), lengths, mask)
                 if forced is not None:
@@ -564,17 +523,12 @@ class _BatchTagger:
         return labels
 
     def _padded(self, masks: Sequence[npt.NDArray[np.bool_]]) -> Tensor:
-        padded = np.zeros((len(masks), max(map(len, masks))), dtype=bool)
-        for row, mask in enumerate(masks):
-            padded[row, : len(mask)] = mask
-        return torch.from_numpy(padded).to(self.device)
+        return pad(masks, 0)[0].bool().to(self.device)
 
 
 def _ids_of(lines: EncodedText) -> list[Ids]:
     """Return the ids of each line that is not blank."""
-    ends = np.cumsum(lines.lengths)
-    pairs = zip(ends - lines.lengths, ends, strict=True)
-    return [lines.ids[begin:end] for begin, end in pairs if end > begin]
+    return [ids for ids in lines.lines() if len(ids)]
 
 
 class TagPredictor(Predictor):

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from korlm.config import TrainSettings, registry
+from korlm.config import NgramConfig, TrainSettings, registry
 from korlm.config.serialization import plain_settings
 from korlm.dataset.prepared import Prepared
 from korlm.detokenizers.registry import copy_to_run
@@ -78,16 +78,17 @@ def build_session(
         keep_freed_memory()
     bf16 = uses_bf16(settings.trainer, device)
 
+    if isinstance(settings.model, NgramConfig) and device.type == "mps":  # MPS has no float64
+        device = torch.device("cpu")
+    task_class: type[Task[Any]] = registry.builder("task", settings.task.name)
+    task = task_class(settings, prepared, folder, device, group)
+
     torch.manual_seed(settings.seed)
     vocab = prepared.vocab
-    task_class: type[Task[Any]] = registry.builder("task", settings.task.name)
-    labels = task_class.find_labels(settings, prepared)
-    model = task_class.build_model(settings, vocab, labels)
+    model = task.build_model(settings, vocab, task.labels)
     if settings.init and resumed is None:
         initialize(model, settings, vocab)
     _configure_threads(settings, model, bf16, group)
-    if isinstance(model, NgramLM) and device.type == "mps":  # MPS has no float64
-        device = torch.device("cpu")
     model.to(device)
     group.broadcast_parameters(model)
     if not group.is_main_process:  # a different dropout in each process
@@ -106,13 +107,12 @@ def build_session(
         model.set_tables(read_arpa(Path(model.config.arpa), vocab.tokens, model.order))
         model.to(device)
         progress.seconds += time.perf_counter() - started
-    task = task_class(settings, prepared, folder, device, group)
     if not task.train_batches.carries_state:
         state = None
 
     # From here on files are written: what is refused above leaves no run directory.
     tracker: TensorBoardLogger = NullLogger()
-    constants = constant_entries(config, prepared, labels)
+    constants = constant_entries(config, prepared, task.labels)
     checkpoints = CheckpointWriter(
         folder / "checkpoints", constants, model, optimizer, progress, group
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from korlm.config.groups.data import TextConfig
 from korlm.config.groups.training import Device
 from korlm.config.validation import MAX_THREADS, MISSING, CommandSettings, setting
 
@@ -22,3 +24,24 @@ class InferenceSettings(CommandSettings):
         min=1,
         max=MAX_THREADS,
     )
+
+
+@dataclass
+class TextInputSettings(InferenceSettings):
+    """A trained run, and text to use it on."""
+
+    input: Any = setting(
+        MISSING, "File, folder or glob, or several: [FILE,FILE]; -: standard input.", is_path=True
+    )
+    corpus: TextConfig = setting(TextConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.inputs or not all(self.inputs):
+            self._fail("input", "give a file, a list of files [FILE,FILE], or - (standard input)")
+
+    @property
+    def inputs(self) -> list[str]:
+        """``input`` as a list."""
+        given = self.input if isinstance(self.input, list) else [self.input]
+        return ["" if path is None else str(path) for path in given]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Any
 
-from korlm.config.commands.inference import InferenceSettings
-from korlm.config.groups.data import TextConfig
+from korlm.config.commands.inference import TextInputSettings
 from korlm.config.registry import register
-from korlm.config.validation import MISSING, setting
+from korlm.config.validation import setting
 
 PREDICTION_ENDINGS = (".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 
@@ -23,7 +21,7 @@ class OutputFormat(enum.Enum):
 
 @register("", "predict")
 @dataclass
-class PredictSettings(InferenceSettings):
+class PredictSettings(TextInputSettings):
     r"""Predict labels, spans or texts with a model of a task.
 
     Writes one row per line of the input, in the same order: the text, and what the task of the run
@@ -38,10 +36,6 @@ class PredictSettings(InferenceSettings):
     TSV has no quotes: tab, line end and backslash in a cell are written \t, \n, \r and \\.
     """
 
-    input: Any = setting(
-        MISSING, "File, folder or glob, or several: [FILE,FILE]; -: standard input.", is_path=True
-    )
-    corpus: TextConfig = setting(TextConfig)
     output: str = setting(
         "-",
         "FILE.tsv, FILE.jsonl, both also with .gz, or FILE.parquet; -: standard output.",
@@ -54,13 +48,5 @@ class PredictSettings(InferenceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.inputs or not all(self.inputs):
-            self._fail("input", "give a file, a list of files [FILE,FILE], or - (standard input)")
         if self.output != "-" and not self.output.endswith(PREDICTION_ENDINGS):
             self._fail("output", f"must end in {', '.join(PREDICTION_ENDINGS)}, or be -")
-
-    @property
-    def inputs(self) -> list[str]:
-        """``input`` as a list."""
-        given = self.input if isinstance(self.input, list) else [self.input]
-        return ["" if path is None else str(path) for path in given]

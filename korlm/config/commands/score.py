@@ -5,12 +5,10 @@ from __future__ import annotations
 import enum
 import os
 from dataclasses import dataclass
-from typing import Any
 
-from korlm.config.commands.inference import InferenceSettings
-from korlm.config.groups.data import TextConfig
+from korlm.config.commands.inference import TextInputSettings
 from korlm.config.registry import register
-from korlm.config.validation import MISSING, setting
+from korlm.config.validation import setting
 
 ENDINGS = (".tsv", ".tsv.gz", ".parquet")
 
@@ -33,7 +31,7 @@ class ScoreUnit(enum.Enum):
 
 @register("", "score")
 @dataclass
-class ScoreSettings(InferenceSettings):
+class ScoreSettings(TextInputSettings):
     r"""Compute the surprisal of every morph, eojeol or sentence of a text.
 
     Tokenizes any Korean text with the tokenizer of the run. Each morph has a row, and so has the
@@ -64,10 +62,6 @@ class ScoreSettings(InferenceSettings):
     it with pandas.read_csv(FILE, sep="\t", quoting=3), or use Parquet.
     """
 
-    input: Any = setting(
-        MISSING, "File, folder or glob, or several: [FILE,FILE]; -: standard input.", is_path=True
-    )
-    corpus: TextConfig = setting(TextConfig)
     context: ScoreContext = setting(
         ScoreContext.line,
         "Tokens that a prediction depends on: the previous ones of its line or document, or all.",
@@ -99,8 +93,6 @@ class ScoreSettings(InferenceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.inputs or not all(self.inputs):
-            self._fail("input", "give a file, a list of files [FILE,FILE], or - (standard input)")
         paths = [_real_path(path) for path, _ in self.tables().values()]
         for key, (path, _) in self.tables().items():
             if not path.endswith(ENDINGS) and not (key == "output" and path == "-"):
@@ -108,12 +100,6 @@ class ScoreSettings(InferenceSettings):
                 self._fail(key, f"must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}{also}")
             if paths.count(_real_path(path)) > 1:
                 self._fail(key, "is the file of two tables; give each its own file")
-
-    @property
-    def inputs(self) -> list[str]:
-        """``input`` as a list."""
-        given = self.input if isinstance(self.input, list) else [self.input]
-        return ["" if path is None else str(path) for path in given]
 
     def tables(self) -> dict[str, tuple[str, ScoreUnit]]:
         """Return the key of each table to write -> its path and the unit of its rows."""

@@ -29,7 +29,7 @@ class ClassWeights(enum.Enum):
 
 
 class TagLabels(enum.Enum):
-    """What a tagger predicts."""
+    """Targets of a tagger."""
 
     tags = "tags"
     spans = "spans"

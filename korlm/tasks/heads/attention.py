@@ -16,7 +16,7 @@ from korlm.config import AttentionScore
 
 
 class Memory(NamedTuple):
-    """What a decoder attends to, computed once per source.
+    """Encoder outputs that a decoder attends to, with projections computed once per source.
 
     Attributes:
         values: (B, S, M), the outputs of the encoder.

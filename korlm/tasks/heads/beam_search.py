@@ -21,7 +21,7 @@ MIN_COVERAGE = 1e-6  # of a source token that was not attended to; its logarithm
 
 
 class StepDecoder(Protocol):
-    """What the search needs of a decoder."""
+    """Interface of a decoder for the search."""
 
     def step(self, ids: Tensor, memory: Memory, state: State) -> tuple[Tensor, Tensor, State]:
         """See ``AttentionDecoder.step``."""
