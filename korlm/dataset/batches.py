@@ -69,6 +69,20 @@ class Batch:
         inputs, targets = self.inputs[rank::world_size], self.targets[rank::world_size]
         return Batch(inputs, targets, lengths, self.num_tokens, rows)
 
+    def parts(self, max_tokens: int) -> Iterator[Batch]:
+        """Yield consecutive rows of at most so many padded tokens; num_tokens does not change.
+
+        Rows without an index (``rows``) are not separated, because they may have a state.
+        """
+        size = len(self.inputs)
+        if self.rows is not None:
+            size = max(1, max_tokens // max(self.inputs.shape[1], 1))
+        for begin in range(0, len(self.inputs), size):
+            part = slice(begin, begin + size)
+            lengths = None if self.lengths is None else self.lengths[part]
+            rows = None if self.rows is None else self.rows[part]
+            yield Batch(self.inputs[part], self.targets[part], lengths, self.num_tokens, rows)
+
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device; lengths stay on the CPU, where packing needs them."""
         if self.inputs.device.type == device.type:

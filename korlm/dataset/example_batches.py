@@ -16,7 +16,8 @@ from korlm.dataset.vocab import PAD_ID
 # Indices of examples, int64 (B,) -> their targets (B, ...), and the number of targets.
 TargetsOf = Callable[[Tensor], tuple[Tensor, int]]
 
-PREDICTION_BATCH = 64  # sequences
+PREDICTION_BATCH = 64  # sequences at most
+PREDICTION_TOKENS = 16_384  # at most, with padding
 
 
 class ExampleBatches:
@@ -72,8 +73,11 @@ def padded_batches(sequences: Sequence[Ids]) -> Iterator[tuple[Int64, Tensor, Te
         The indices of B sequences, (B,), and what ``pad`` returns for them.
     """
     lengths: Int64 = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    for rows in bucket_by_length(lengths, PREDICTION_BATCH, None, 0):
-        yield rows, *pad([sequences[row] for row in rows])
+    for batch in bucket_by_length(lengths, PREDICTION_BATCH, None, 0):
+        while len(batch):
+            size = max(1, PREDICTION_TOKENS // max(int(lengths[batch[0]]), 1))
+            rows, batch = batch[:size], batch[size:]
+            yield rows, *pad([sequences[row] for row in rows])
 
 
 def pad(sequences: Sequence[npt.NDArray[Any]], value: int = PAD_ID) -> tuple[Tensor, Tensor]:

@@ -320,7 +320,7 @@ class ExampleTask(Task[ModelT]):
     def example_counts(
         self, model: ModelT, split: str, on_batch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[list[int], Counts]]:
-        """Yield the counts of each batch of a split.
+        """Yield the counts of each part of the batches of a split (``Batch.parts``).
 
         Args:
             model: set to evaluation mode.
@@ -333,10 +333,9 @@ class ExampleTask(Task[ModelT]):
         model = self.inference_model(model)
         for batch in self.eval_batches[split].epoch(0):
             on_batch()
-            if len(batch.inputs):  # otherwise there are fewer rows than processes
-                assert batch.rows is not None
-                counts = self.batch_counts(model, split, batch.to(self.device))
-                yield batch.rows.tolist(), counts
+            for part in batch.to(self.device).parts(self.settings.batches.max_tokens):
+                assert part.rows is not None
+                yield part.rows.tolist(), self.batch_counts(model, split, part)
 
     def inference_model(self, model: ModelT) -> ModelT:
         """Return the model for a pass over a split; tasks may precompute derived weights."""

@@ -21,6 +21,7 @@ from korlm.dataset.batches import (
     StreamBatches,
     build_batches,
 )
+from korlm.dataset.example_batches import ExampleBatches, padded_batches
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID
 from korlm.utils.errors import CorpusError
 
@@ -335,6 +336,31 @@ def test_just_enough_text() -> None:
 def test_a_batch_on_the_cpu_stays_where_it_is() -> None:
     (batch,) = StreamBatches(stream_of(6), 2, 3).epoch(0)
     assert batch.to(torch.device("cpu")) is batch
+
+
+@pytest.mark.parametrize(("max_tokens", "sizes"), [(1, [1] * 5), (9, [2, 2, 1]), (99, [5])])
+def test_parts_of_a_batch(max_tokens: int, sizes: list[int]) -> None:
+    sequences = [np.arange(4, 4 + length) for length in (4, 3, 3, 2, 1)]
+    targets = torch.arange(5)
+    (batch,) = ExampleBatches(sequences, lambda rows: (targets[rows], 5), batch_size=5).epoch(0)
+    parts = list(batch.parts(max_tokens))
+    assert [len(part.inputs) for part in parts] == sizes
+    for name in ("inputs", "targets", "lengths", "rows"):
+        assert torch.equal(torch.cat([getattr(p, name) for p in parts]), getattr(batch, name))
+    assert {part.num_tokens for part in parts} == {5}
+
+
+def test_a_batch_with_a_state_has_one_part() -> None:
+    (batch,) = StreamBatches(stream_of(6), 2, 3).epoch(0)
+    (part,) = batch.parts(1)
+    assert torch.equal(part.inputs, batch.inputs) and part.lengths is None
+
+
+def test_predictions_of_long_sequences_are_made_in_parts() -> None:
+    sequences = [np.arange(10_000), np.arange(9_000), *[np.arange(3)] * 70]
+    found = [(rows.tolist(), inputs.shape) for rows, inputs, _ in padded_batches(sequences)]
+    assert [shape for _, shape in found] == [(1, 10_000), (1, 9_000), (62, 3), (8, 3)]
+    assert sorted(row for rows, _ in found for row in rows) == list(range(72))
 
 
 @pytest.mark.gpu
