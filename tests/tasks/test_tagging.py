@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,8 @@ from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 from korlm.prediction.task_run import TaskRun, load_task_run
 from korlm.tasks.tag_examples import TaggedLine, find_units, without_blanks
-from korlm.tasks.tagging import Tagger
-from korlm.text.label_schemes import LabeledSpan, Scheme
+from korlm.tasks.tagger import Tagger
+from korlm.text.label_schemes import LabeledSpan, Scheme, spans_of
 from korlm.tokenizers.analysis import Span
 from korlm.utils.errors import ConfigError, CorpusError, PreparedError
 
@@ -138,6 +140,34 @@ def test_tags(head: TagHead, units: TagUnits, tmp_path: Path) -> None:
     else:
         assert parts == [(c, t) for c, t in zip("나는집에간다.", "NNNNVVS", strict=True)]
     assert all(text[part["begin"] : part["end"]] == part["text"] for part in row["labels"])
+    assert all(0.2 < part["probability"] < 1.0001 for part in row["labels"])
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+def test_probabilities_of_spans(scheme: Scheme, tmp_path: Path) -> None:
+    """Against the sum over all label sequences with the span."""
+    prepared = spans(tmp_path)
+    finish(settings_of(prepared, TagLabels.spans, 6, scheme=scheme), prepared, tmp_path / "run")
+    run = load_task_run(tmp_path / "run")
+    model = run.model
+    assert isinstance(model, Tagger) and model.crf is not None
+    texts = ["홍길동", "서울로", "김씨", "서", "울서울"]
+    num_found = 0
+    for text, row in zip(texts, run.predict(texts), strict=True):
+        with run.reader() as reader:
+            (ids,) = reader.read_texts([text]).lines()
+        is_unit = torch.tensor([[True] * len(text) + [False]])
+        scores, counts = model(torch.tensor(np.array([ids], dtype=np.int64)), None, is_unit)
+        sums: dict[tuple[int, int, str], float] = {}
+        for labels in itertools.product(range(len(run.labels)), repeat=len(text)):
+            log_prob = -float(model.nll(scores, torch.tensor([labels]), counts).detach())
+            for span in spans_of([run.labels[index] for index in labels], scheme):
+                sums[tuple(span)] = sums.get(tuple(span), 0.0) + math.exp(log_prob)
+        for part in row["labels"]:
+            expected = sums[part["begin"], part["end"], part["label"]]
+            assert part["probability"] == pytest.approx(expected, abs=1e-4)
+            num_found += 1
+    assert num_found >= 2
 
 
 @pytest.mark.parametrize("scheme", [Scheme.bio, Scheme.bioes])
