@@ -116,7 +116,7 @@ def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
     """Copy embeddings and recurrent layers of language models into the encoder of a new model.
 
     With one language model and a bidirectional encoder, the backward direction gets its embedding
-    only. Features of tokens other than embeddings (``task.pair_dim``) start from random weights.
+    only. Features of tokens other than embeddings (``task.ngram_dim``) start from random weights.
 
     Args:
         model: with an attribute ``encoder`` of ``korlm.modules.encoder.build_encoder``.

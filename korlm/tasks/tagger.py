@@ -13,10 +13,63 @@ from torch import Tensor, nn
 
 from korlm.config import TaggingConfig, TagHead, TagLabels, TrainSettings
 from korlm.dataset.vocab import PAD_ID, Vocab
+from korlm.modules.dropout import dropout_mask
 from korlm.modules.encoder import build_encoder
 from korlm.modules.trainable import Trainable
 from korlm.tasks.heads.crf import Allowed, LinearChainCRF
 from korlm.text.label_schemes import Scheme, may_follow
+
+# Odd multiplier and prime below 2^31: a product of two residues fits into int64.
+_MULTIPLIER, _PRIME = 1_000_003, (1 << 31) - 1
+
+
+class NgramEmbedding(nn.Module):
+    """Embeddings of the n-grams that end and that begin at each token (Bojanowski et al. 2017).
+
+    An n-gram that training has not seen has the embedding 0, unless it shares a bucket. Dropout of
+    whole n-grams prepares the model for them.
+
+    Args:
+        orders: numbers n of tokens.
+        dim: D.
+        num_buckets: rows of the table; a hash assigns each n-gram to one.
+        dropout: probability of setting the embedding of an n-gram to 0.
+
+    Attributes:
+        output_dim: 2 * N * D.
+    """
+
+    def __init__(self, orders: Sequence[int], dim: int, num_buckets: int, dropout: float) -> None:
+        super().__init__()
+        self.orders, self.dropout = tuple(orders), dropout
+        self.output_dim = 2 * len(orders) * dim
+        self.table = nn.Embedding(num_buckets, dim)
+        nn.init.zeros_(self.table.weight)
+
+    def buckets(self, ids: Tensor, order: int) -> Tensor:
+        """Return the buckets of all n-grams that overlap a row, int64 (B, T + order - 1)."""
+        size = ids.shape[1] + order - 1
+        padded = F.pad(ids, (order - 1, order - 1), value=PAD_ID)
+        code = torch.full_like(padded[:, :size], order)
+        for offset in range(order):
+            code = (code * _MULTIPLIER + padded[:, offset : offset + size]) % _PRIME
+        return code % self.table.num_embeddings
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return the embeddings, (B, T, 2 * N * D).
+
+        Args:
+            ids: int64 (B, T), ``PAD_ID`` after the end of a row.
+        """
+        parts = []
+        for order in self.orders:
+            embeddings = self.table(self.buckets(ids, order))
+            if self.training and self.dropout:
+                embeddings = embeddings * dropout_mask(
+                    embeddings, self.dropout, *embeddings.shape[:2], 1
+                )
+            parts += [embeddings[:, : ids.shape[1]], embeddings[:, order - 1 :]]
+        return torch.cat(parts, -1)
 
 
 class Tagger(Trainable):
@@ -35,15 +88,17 @@ class Tagger(Trainable):
         super().__init__()
         config = settings.task
         assert isinstance(config, TaggingConfig)
-        self.pairs: nn.Embedding | None = None
-        if config.pair_dim:
-            self.pairs = nn.Embedding(config.pair_buckets, config.pair_dim)
-            nn.init.uniform_(self.pairs.weight, -0.1, 0.1)
+        self.ngrams: NgramEmbedding | None = None
+        if config.ngram_dim:
+            self.ngrams = NgramEmbedding(
+                *(config.ngram_orders, config.ngram_dim, config.ngram_buckets),
+                dropout=config.ngram_dropout,
+            )
         self.encoder = build_encoder(
             *(settings.model, len(vocab), vocab.tokens),
             bidirectional=config.bidirectional,
             pretrained=bool(settings.init),
-            feature_dim=2 * config.pair_dim,
+            feature_dim=self.ngrams.output_dim if self.ngrams else 0,
         )
         self.embedding = self.encoder.embedding
         self.bidirectional = config.bidirectional
@@ -71,7 +126,7 @@ class Tagger(Trainable):
         Returns:
             float32 (B, U, L), and int64 (B,) on the CPU, the units of each row.
         """
-        features = None if self.pairs is None else self._pair_features(inputs)
+        features = None if self.ngrams is None else self.ngrams(inputs)
         encoded = self.encoder(inputs, lengths=lengths, features=features, needs_state=False)
         last = compressed(torch.arange(inputs.shape[1], device=inputs.device), is_unit)  # (B, U)
         hidden = encoded.output
@@ -82,15 +137,6 @@ class Tagger(Trainable):
         else:
             hidden = _at(hidden, last)
         return self.output(hidden).float(), is_unit.sum(1).cpu()
-
-    def _pair_features(self, inputs: Tensor) -> Tensor:
-        """Return the embeddings of the pairs that each token ends and begins, (B, T, 2 * P)."""
-        assert self.pairs is not None
-        padded = F.pad(inputs, (1, 1), value=PAD_ID)
-        # Odd multipliers spread ids over the buckets; int64 products of ids do not overflow.
-        buckets = (padded[:, :-1] * 1_000_003 + padded[:, 1:] * 7_919) % self.pairs.num_embeddings
-        pairs = self.pairs(buckets)  # (B, T + 1, P)
-        return torch.cat([pairs[:, :-1], pairs[:, 1:]], -1)
 
     def nll(self, scores: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
         """Return the negative log-likelihood in nats, summed over the batch.

@@ -29,9 +29,10 @@ from korlm.config import (
 from korlm.dataset.example_batches import pad
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
+from korlm.dataset.vocab import PAD_ID
 from korlm.prediction.task_run import TaskRun, load_task_run
 from korlm.tasks.tag_examples import TaggedLine, find_units, without_blanks
-from korlm.tasks.tagger import Tagger
+from korlm.tasks.tagger import NgramEmbedding, Tagger
 from korlm.text.label_schemes import LabeledSpan, Scheme, spans_of
 from korlm.tokenizers.analysis import Span
 from korlm.utils.errors import ConfigError, CorpusError, PreparedError
@@ -170,10 +171,27 @@ def test_probabilities_of_spans(scheme: Scheme, tmp_path: Path) -> None:
     assert num_found >= 2
 
 
+def test_ngrams() -> None:
+    ngrams = NgramEmbedding([2, 3], dim=1, num_buckets=1 << 20, dropout=0.5)
+    assert not ngrams(torch.tensor([[4, 5]])).any()  # unseen ones
+    torch.nn.init.normal_(ngrams.table.weight)
+    ngrams.eval()
+    ids = torch.tensor([[4, 5, 6], [9, 5, 6], [4, 5, PAD_ID]])
+    features = ngrams(ids)
+    assert features.shape == (3, 3, ngrams.output_dim) == (3, 3, 4)
+    ends2, begins2, ends3, begins3 = features.unbind(-1)
+    assert ends2[0, 2] == ends2[1, 2] == begins2[0, 1] and ends2[0, 1] != ends2[1, 1]
+    assert ends3[0, 2] == begins3[0, 0] != begins3[1, 0] and begins3[0, 1] == begins3[1, 1]
+    torch.testing.assert_close(ngrams(ids[2:, :2]), features[2:, :2])  # padding changes nothing
+    ngrams.train()
+    dropped = ngrams(ids)
+    assert ((dropped == 0) | (dropped == 2 * features)).all() and (dropped == 0).any()
+
+
 @pytest.mark.parametrize("scheme", [Scheme.bio, Scheme.bioes])
 def test_spans(scheme: Scheme, tmp_path: Path) -> None:
     prepared = spans(tmp_path)
-    run = learn(prepared, TagLabels.spans, tmp_path / "run", scheme=scheme, pair_dim=8)
+    run = learn(prepared, TagLabels.spans, tmp_path / "run", scheme=scheme, ngram_dim=8)
     rows = run.predict(["홍길동이 서울로", "", "김 씨서울", "없다"])
     assert [[(p["begin"], p["end"], p["label"]) for p in row["labels"]] for row in rows] == [
         [(0, 3, "PS"), (5, 7, "LC")],
@@ -205,13 +223,15 @@ def test_spaces_of_decomposed_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("head", TagHead)
-@pytest.mark.parametrize("options", [{}, {"pair_dim": 4}, {"bidirectional": False}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"ngram_dim": 4}, {"bidirectional": False}], ids=str)
 def test_padding_changes_nothing(head: TagHead, options: Any, tmp_path: Path) -> None:
     prepared = tags(tmp_path)
     task = {"head": head, "units": TagUnits.eojeol, **options}
     session = start_run(settings_of(prepared, TagLabels.tags, **task), prepared, tmp_path / "run")
     model = session.model.eval()
     assert isinstance(model, Tagger)
+    if model.ngrams is not None:  # they are 0
+        torch.nn.init.normal_(model.ngrams.table.weight)
     sequences = [np.array([4, 5, 6, 7, 3]), np.array([8, 3]), np.array([4, 9, 3])]
     units = [[0, 1, 0, 1, 0], [1, 0, 0, 0, 0], [1, 1, 0, 0, 0]]
     inputs, lengths = pad(sequences)

@@ -60,9 +60,12 @@ def test_parts_of_a_batch_make_up_the_whole(case: TaskCase, tmp_path: Path) -> N
     if getattr(case.config, "teacher_forcing", 1.0) < 1:
         pytest.skip("each part samples other tokens")
     prepared = case.prepare(tmp_path / "data")
+    task = case.config
+    if getattr(task, "ngram_dropout", 0):
+        task = dataclasses.replace(task, ngram_dropout=0.0)
     # Adam would divide the last digits of small gradients by their own size.
     sgd = SGDConfig(name="sgd", lr=0.1)
-    settings = settings_of(case, prepared, 2, optimizer=sgd)
+    settings = settings_of(case, prepared, 2, task=task, optimizer=sgd)
     whole = finish(settings, prepared, tmp_path / "whole")
     batches = dataclasses.replace(settings.batches, max_tokens=8)
     settings = dataclasses.replace(settings, batches=batches)
