@@ -111,6 +111,7 @@ class Task(ABC, Generic[ModelT]):
         folder: the run directory.
         device: of the model.
         group: the processes that share the rows of each batch.
+        labels: of a trained model; none: those of the training split.
 
     Attributes:
         monitor: the metric of the validation split that selects the best checkpoint.
@@ -136,7 +137,7 @@ class Task(ABC, Generic[ModelT]):
 
     train_batches: Batches
     eval_batches: Mapping[str, Batches]
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...]
 
     def __init__(
         self,
@@ -145,13 +146,17 @@ class Task(ABC, Generic[ModelT]):
         folder: Path,
         device: torch.device,
         group: ProcessGroup = SINGLE_PROCESS,
+        labels: Sequence[str] = (),
     ) -> None:
         self.settings, self.prepared, self.folder = settings, prepared, folder
-        self.device, self.group = device, group
+        self.device, self.group, self.labels = device, group, tuple(labels)
         self.set_up()
 
     def set_up(self) -> None:
         """Set the batches and labels from ``settings`` and ``prepared``; the constructor calls it.
+
+        A corpus without a training split, which a trained model is evaluated on, has no
+        ``train_batches``.
 
         Raises:
             KorlmError: the corpus does not have what the task needs.
@@ -289,7 +294,8 @@ class ExampleTask(Task[ModelT]):
         """See ``Task.set_up``."""
         self.read_examples()
         batches = self.settings.batches
-        self.train_batches = self._batches("train", batches.batch_size, self.settings.seed)
+        if "train" in self.prepared.stats:
+            self.train_batches = self._batches("train", batches.batch_size, self.settings.seed)
         self.eval_batches = {
             split: self._batches(split, batches.eval_batch_size, None)
             for split in self.prepared.stats
@@ -302,7 +308,7 @@ class ExampleTask(Task[ModelT]):
 
     @abstractmethod
     def read_examples(self) -> None:
-        """Read the examples of all splits, and set ``labels``.
+        """Read the examples of all splits, and set ``labels`` if they are not given.
 
         Raises:
             KorlmError: the corpus does not have what the task needs.

@@ -12,6 +12,7 @@ from torch import nn
 
 from korlm.config import RecurrentConfig, TrainSettings
 from korlm.config.objective import LANGUAGE_MODELING
+from korlm.dataset.prepare import TextEncoding
 from korlm.dataset.vocab import Vocab
 from korlm.models.registry import build_model
 from korlm.models.rnn import RecurrentLM
@@ -62,6 +63,11 @@ def load_language_models(settings: TrainSettings) -> list[tuple[RunParts, Recurr
                 f"init={parts.folder}: must be a {'back' if number else 'for'}ward language model "
                 f"(corpus.reverse={str(number == 1).lower()}); the forward one comes first"
             )
+        if parts.tokenizer_model != first.tokenizer_model:
+            raise ConfigError(
+                f"init={parts.folder}: its {settings.tokenizer.name} model differs from that of "
+                f"{first.folder}; train both on the same text"
+            )
         check_same_vocab(f"init={first.folder}", first.vocab, f"init={parts.folder}", parts.vocab)
         for key in SHAPE_KEYS:
             ours = getattr(first.settings.model, key)
@@ -79,17 +85,14 @@ def _check_tokenizer(parts: RunParts, settings: TrainSettings) -> None:
             f"init={parts.folder}: was trained with tokenizer={theirs.name}, this run has "
             f"tokenizer={ours.name}; give tokenizer={theirs.name}"
         )
-    if parts.tokenizer_model is not None:
-        raise ConfigError(
-            f"init={parts.folder}: tokenizer={theirs.name} was trained on its text; use language "
-            "models of a tokenizer that is not trained"
-        )
     if tokenizer_version(theirs) != tokenizer_version(ours):
         raise ConfigError(f"init={parts.folder}: has other settings of tokenizer={ours.name}")
 
 
-def with_shapes_of(settings: TrainSettings, overrides: list[str]) -> tuple[TrainSettings, Vocab]:
-    """Return the settings with the sizes of the language models, and their vocabulary.
+def with_shapes_of(
+    settings: TrainSettings, overrides: list[str]
+) -> tuple[TrainSettings, TextEncoding]:
+    """Return the settings with the sizes of the language models, and their tokens.
 
     Args:
         settings: with ``init``.
@@ -109,7 +112,8 @@ def with_shapes_of(settings: TrainSettings, overrides: list[str]) -> tuple[Train
             )
     model = dataclasses.replace(settings.model, **shapes)
     vocab = dataclasses.replace(parts.settings.vocab)
-    return dataclasses.replace(settings, model=model, vocab=vocab), parts.vocab
+    encoding = TextEncoding(parts.vocab, parts.tokenizer_model)
+    return dataclasses.replace(settings, model=model, vocab=vocab), encoding
 
 
 def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:

@@ -206,15 +206,16 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         self.higher_is_better = self.config.select_by is not DecodedMetric.cer
         self.forcing_ratio = 1.0
         self._pairs = {split: read_pairs(prepared, split) for split in prepared.stats}
-        limit, train = self.config.max_length, self._pairs["train"]
+        limit, train = self.config.max_length, self._pairs.get("train", [])
         short = [pair for pair in train if max(len(pair.source), len(pair.target)) <= limit]
         self._num_long = len(train) - len(short)
-        if not short:
+        if train and not short:
             raise CorpusError(
                 f"{prepared.folder}: all pairs of train are longer than task.max_length={limit} "
                 "tokens: raise it"
             )
-        self._pairs["train"] = short
+        if train:
+            self._pairs["train"] = short
 
     def examples(self, split: str) -> tuple[Sequence[Ids], TargetsOf]:
         """See ``ExampleTask.examples``."""

@@ -121,8 +121,9 @@ class TaggingTask(ExampleTask[Tagger]):
                 split: read_lines(prepared, split, config.labels, config.units)
                 for split in prepared.stats
             }
-            self.labels = _labels_in(lines["train"], config)
-            known = {text for line in lines["train"] for text in line.unit_texts}
+            train = lines.get("train", [])
+            self.labels = self.labels or _labels_in(train, config)
+            known = {text for line in train for text in line.unit_texts} if train else None
             self._splits = {
                 split: self._labeled(split, part, known) for split, part in lines.items()
             }
@@ -160,7 +161,7 @@ class TaggingTask(ExampleTask[Tagger]):
             examples.targets.append(targets)
         return examples
 
-    def _labeled(self, split: str, lines: Sequence[TaggedLine], known: set[str]) -> _Split:
+    def _labeled(self, split: str, lines: Sequence[TaggedLine], known: set[str] | None) -> _Split:
         examples = _Split()
         ids = {label: number for number, label in enumerate(self.labels)}
         for line in lines:
@@ -179,7 +180,8 @@ class TaggingTask(ExampleTask[Tagger]):
             examples.sequences.append(line.ids)
             examples.targets.append(targets)
             examples.lines.append(line)
-            examples.is_unknown.append([text not in known for text in line.unit_texts])
+            unknown = [known is not None and text not in known for text in line.unit_texts]
+            examples.is_unknown.append(unknown)
         if not examples.lines:
             raise CorpusError(f"{self.prepared.folder}: {split} has no labeled line")
         return examples

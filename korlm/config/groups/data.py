@@ -30,6 +30,7 @@ class CorpusFormat(enum.Enum):
     jsonl = "jsonl"
     json = "json"
     parquet = "parquet"
+    arrow = "arrow"
     conll = "conll"
     conllu = "conllu"
 
