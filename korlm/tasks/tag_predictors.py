@@ -159,9 +159,8 @@ class TagPredictor(Predictor):
                     mask[first - 1] = ~self._is_one_span[:, labels[0]]
                 if end < len(mask):
                     mask[end] = ~self._is_one_span[labels[-1]]
-            result += (
-                self._model.log_prob(scored.scores[of], scored.counts[of], allowed).exp().tolist()
-            )
+            log_probs = self._model.log_prob(scored.scores[of], scored.counts[of], allowed)
+            result += log_probs.exp().tolist()
         return result
 
     @functools.cached_property
@@ -178,7 +177,7 @@ class TagPredictor(Predictor):
 
 def _part(line: TaggedLine, begin: int, end: int, label: str, probability: float) -> dict[str, Any]:
     part = {"begin": begin, "end": end, "label": label, "text": line.text[begin:end]}
-    return part | {"probability": probability}
+    return part | {"probability": min(probability, 1.0)}  # rounding may exceed 1
 
 
 class SpacePredictor(Predictor):

@@ -1,6 +1,7 @@
 """The model of tagging.
 
-Axes: B batch, T tokens, U units (which have one label each), L labels.
+Axes: B batch, T tokens, U units (which have one label each), L labels, N orders of n-grams, D size
+of an embedding.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class NgramEmbedding(nn.Module):
     whole n-grams prepares the model for them.
 
     Args:
-        orders: numbers n of tokens.
+        orders: the N numbers of tokens.
         dim: D.
         num_buckets: rows of the table; a hash assigns each n-gram to one.
         dropout: probability of setting the embedding of an n-gram to 0.

@@ -165,7 +165,9 @@ class TaggingConfig(EncoderTaskConfig):
         min=0,
         max=65_536,
     )
-    ngram_orders: list[int] = setting(lambda: [2, 3, 4], "Tokens of these n-grams.", min=1, max=100)
+    ngram_orders: list[int] = setting(
+        lambda: [2, 3, 4], "Tokens of an n-gram.", min=1, max=20, increasing=True
+    )
     ngram_buckets: int = setting(
         262_144, "Embeddings of n-grams; a hash assigns each n-gram to one.", min=1, max=1 << 24
     )
@@ -177,6 +179,8 @@ class TaggingConfig(EncoderTaskConfig):
         super().__post_init__()
         if self.labels is TagLabels.spaces and self.units is TagUnits.eojeol:
             self._fail("units", "must be token for task.labels=spaces, which predicts eojeols")
+        if self.ngram_dim and not self.ngram_orders:
+            self._fail("ngram_orders", "needs one number or more")
 
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
