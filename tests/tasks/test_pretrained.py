@@ -222,7 +222,7 @@ def test_lower_layers_wait_and_learn_slowly(models: tuple[str, str], tmp_path: P
 
 def test_other_features_start_from_random_weights(models: tuple[str, str], tmp_path: Path) -> None:
     settings, prepared = classifier(tmp_path, list(models))
-    task = TaggingConfig(name="tagging", labels=TagLabels.spaces, ngram_dim=4)
+    task = TaggingConfig(name="tagging", labels=TagLabels.spaces, ngram_dim=4, ngram_orders=[2])
     settings = dataclasses.replace(settings, task=task, objective="valid.f1")
     model = start_run(settings, prepared, tmp_path / "run").model
     assert isinstance(model.encoder, PairedEncoder)
