@@ -219,7 +219,9 @@ class StreamBatches:
             yield Batch(inputs, targets, None, num_tokens)
 
 
-def bucket_by_length(lengths: Int64, size: int, seed: int | None, epoch: int) -> list[Int64]:
+def bucket_by_length(
+    lengths: Int64, size: int, seed: int | None, epoch: int, ties: Int64 | None = None
+) -> list[Int64]:
     """Return the indices of the sequences of each batch, in decreasing length within a batch.
 
     Args:
@@ -229,16 +231,18 @@ def bucket_by_length(lengths: Int64, size: int, seed: int | None, epoch: int) ->
             sequences, sorts them by length within buckets of ``BUCKET_BATCHES`` batches, and
             shuffles the batches.
         epoch: number of the epoch.
+        ties: (N,), a second length, for sequences of the same length; None: equal.
     """
+    keys = (-lengths,) if ties is None else (-ties, -lengths)  # the last one is the first
     if seed is None:
-        order = np.argsort(-lengths, kind="stable")
+        order = np.lexsort(keys)
         return [order[i : i + size] for i in range(0, len(order), size)]
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
     batches: list[Int64] = []
     for begin in range(0, len(order), size * BUCKET_BATCHES):
         bucket = order[begin : begin + size * BUCKET_BATCHES]
-        bucket = bucket[np.argsort(-lengths[bucket], kind="stable")]
+        bucket = bucket[np.lexsort([key[bucket] for key in keys])]
         batches += [bucket[i : i + size] for i in range(0, len(bucket), size)]
     return [batches[i] for i in random.permutation(len(batches))]
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 
 from korlm.config import TrainSettings
-from korlm.dataset.batches import Batch, Batches, Ids, RankBatches
+from korlm.dataset.batches import Batch, Batches, Ids, Int64, RankBatches
 from korlm.dataset.example_batches import ExampleBatches, TargetsOf
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.text_encoder import EncodedText
@@ -304,7 +304,8 @@ class ExampleTask(Task[ModelT]):
     def _batches(self, split: str, batch_size: int, seed: int | None) -> Batches:
         """Return this process's rows of the batches of a split, shuffled if there is a seed."""
         sequences, targets = self.examples(split)
-        return self.rows_of_process(ExampleBatches(sequences, targets, batch_size, seed))
+        ties = self.target_lengths(split)
+        return self.rows_of_process(ExampleBatches(sequences, targets, batch_size, seed, ties))
 
     @abstractmethod
     def read_examples(self) -> None:
@@ -317,6 +318,10 @@ class ExampleTask(Task[ModelT]):
     @abstractmethod
     def examples(self, split: str) -> tuple[Sequence[Ids], TargetsOf]:
         """Return the token ids of each example of a split, and a function of their targets."""
+
+    def target_lengths(self, split: str) -> Int64 | None:
+        """Return the number of targets of each example, (N,), or None if they are not padded."""
+        return None
 
     @property
     @abstractmethod

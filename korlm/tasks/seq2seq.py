@@ -30,7 +30,7 @@ from korlm.config import (
     TrainSettings,
 )
 from korlm.config.paths import mend_prepared
-from korlm.dataset.batches import Batch, Ids, sentences_of
+from korlm.dataset.batches import Batch, Ids, Int64, sentences_of
 from korlm.dataset.example_batches import TargetsOf, pad, padded_batches
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.text_encoder import EncodedText
@@ -226,6 +226,10 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
             return targets, int(lengths.sum())
 
         return [pair.source for pair in pairs], targets_of
+
+    def target_lengths(self, split: str) -> Int64:
+        """See ``ExampleTask.target_lengths``."""
+        return np.array([len(pair.target) for pair in self._pairs[split]], dtype=np.int64)
 
     @classmethod
     def build_model(cls, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]) -> Seq2Seq:

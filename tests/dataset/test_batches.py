@@ -19,6 +19,7 @@ from korlm.dataset.batches import (
     BucketedSentenceBatches,
     RankBatches,
     StreamBatches,
+    bucket_by_length,
     build_batches,
 )
 from korlm.dataset.example_batches import ExampleBatches, padded_batches
@@ -251,6 +252,13 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
     # Not the order of batches alone: sentences have other neighbours.
     as_sets = [{str(batch) for batch in order} for order in orders]
     assert len(as_sets[0] & as_sets[1]) < len(as_sets[0]) / 2
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_a_second_length_orders_sequences_of_the_same_length(seed: int | None) -> None:
+    lengths, ties = np.array([2, 3, 2, 3, 2, 3]), np.array([5, 1, 7, 2, 6, 3])
+    batches = bucket_by_length(lengths, 3, seed, 0, ties)
+    assert sorted(batch.tolist() for batch in batches) == [[2, 4, 0], [5, 3, 1]]
 
 
 def test_without_a_seed_every_epoch_is_the_same() -> None:
