@@ -349,7 +349,7 @@ class JavaConfig(WorkerConfig):
     )
 
 
-@register("tokenizer", "kkma", builds="korlm.tokenizers.kkma:KkmaTokenizer")
+@register("tokenizer", "kkma", builds="korlm.tokenizers.kkma.engine:KkmaTokenizer")
 @dataclass
 class KkmaConfig(JavaConfig):
     """KoNLPy's Kkma; its dictionary takes 0.3 GB of each JVM."""

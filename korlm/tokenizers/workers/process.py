@@ -26,6 +26,7 @@ class Batch:
     """A batch of lines and the results of its jobs so far."""
 
     def __init__(self, num_lines: int) -> None:
+        self.is_abandoned = False
         self._missing = num_lines
         self._results: dict[int, pa.RecordBatch] = {}  # by the number of their first line
 
@@ -58,6 +59,7 @@ class Job:
         alone: whether the worker may have no other job meanwhile.
         deaths: number of workers that died while they had this job.
         result: for a part, its analysis, or the reason why there is none.
+        output: what is asked for (``Analyzer.analyze``).
     """
 
     texts: Sequence[str]
@@ -66,10 +68,12 @@ class Job:
     alone: bool = False
     deaths: int = 0
     result: Analysis | str | None = None
+    output: str | None = None
 
     def slice(self, begin: int, end: int) -> Job:
         """Return a new job (no deaths yet) of some of its lines."""
-        return Job(self.texts[begin:end], self.batch, self.first + begin, self.alone)
+        texts, first = self.texts[begin:end], self.first + begin
+        return Job(texts, self.batch, first, self.alone, output=self.output)
 
 
 class WorkerProcess:
@@ -108,7 +112,8 @@ class WorkerProcess:
     def send(self, number: int, job: Job) -> None:
         """Send a job; if the process is dead, its listener notices."""
         self.jobs[number] = job
-        message = {"id": number, "texts": job.texts, "part": job.batch is None}
+        is_part = job.batch is None
+        message = {"id": number, "texts": job.texts, "part": is_part, "output": job.output}
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             send(self.process.stdin, message)

@@ -1,7 +1,7 @@
 """A child process with a tokenizer: lines in through stdin, analyses out through stdout.
 
-Messages from the parent are batches: ``id`` and ``texts``; a batch with ``part`` is one piece of a
-line, which is analyzed as it is or not at all. Messages to the parent:
+Messages from the parent are batches: ``id``, ``texts`` and ``output`` (``Analyzer.analyze``); with
+``part`` it is one piece of a line, analyzed as it is or not at all. Messages to the parent:
 
     ready, failed   the analyzers have started, or the reason why not
     id              a batch is done; the columns follow as bytes
@@ -59,23 +59,23 @@ class _Thread:
             while True:
                 job = self._worker.jobs.get()
                 self._job_id = job["id"]
-                self._answer(job["texts"], bool(job.get("part")))
+                self._answer(job["texts"], bool(job.get("part")), job.get("output"))
         except BaseException:
             # If only this thread ended, its batch would never be answered.
             traceback.print_exc()
             os._exit(1)
 
-    def _answer(self, texts: list[str], is_part: bool) -> None:
+    def _answer(self, texts: list[str], is_part: bool, output: str | None) -> None:
         message: Message = {"id": self._job_id}
         analyses: list[Analysis] = []
         if is_part:
-            result = self._tokenizer.analyze_part(texts[0])
+            result = self._tokenizer.analyze_part(texts[0], output)
             if isinstance(result, str):
                 message["error"] = result
             else:
                 analyses = [result]
         else:
-            analyses = self._tokenizer.analyze_lines(texts)
+            analyses = self._tokenizer.analyze_lines(texts, output)
         self._worker.send(message, pack(to_record_batch(analyses)))
 
 

@@ -34,6 +34,8 @@ final class Candidate {
     final int hash;
     /** Indices of the first morphemes of the second and later tokens; null: one token. */
     final int[] tokenStarts;
+    /** Set after construction, in tracking searches only (see Places); null: not derived. */
+    int[] places;
 
     Candidate(Morph[] morphs, int[] cuts, TagSet apndbl, TagSet having, TagSet conds,
             TagSet excluded, long ending, byte known, byte perhaps, float spacing, float tagging,

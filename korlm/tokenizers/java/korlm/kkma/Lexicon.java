@@ -34,9 +34,13 @@ public final class Lexicon {
     private final ConcurrentHashMap<Character, TagSet> unknownHaving =
             new ConcurrentHashMap<>();
     private final float[] nounChars = new float[1 << 16];
+    /** Parts of compound nouns. */
+    private final Map<String, String[]> compoundNouns;
     final Probabilities probabilities;
 
-    private Lexicon(Map<String, MExpression> table) throws Exception {
+    private Lexicon(Map<String, MExpression> table, Map<String, String[]> compoundNouns)
+            throws Exception {
+        this.compoundNouns = new HashMap<>(compoundNouns);
         probabilities = new Probabilities();
         Arrays.fill(nounChars, Float.NaN);
         entries = new Expression[Hash.tableSize(table.size())];
@@ -62,9 +66,12 @@ public final class Lexicon {
     @SuppressWarnings("unchecked")
     public static Lexicon load() throws Exception {
         Dictionary dictionary = Dictionary.getInstance();
-        Field field = Dictionary.class.getDeclaredField("table");
-        field.setAccessible(true);
-        Lexicon lexicon = new Lexicon((Map<String, MExpression>) field.get(dictionary));
+        Field table = Dictionary.class.getDeclaredField("table");
+        table.setAccessible(true);
+        Field compounds = Dictionary.class.getDeclaredField("compNounTable");
+        compounds.setAccessible(true);
+        Lexicon lexicon = new Lexicon((Map<String, MExpression>) table.get(dictionary),
+                (Map<String, String[]>) compounds.get(dictionary));
         dictionary.clear();
         return lexicon;
     }
@@ -72,6 +79,11 @@ public final class Lexicon {
     /** Returns the number of dictionary entries: 365,048 in Kkma 2.0. */
     public int size() {
         return size;
+    }
+
+    /** Returns the parts of the dictionary's compound nouns. */
+    Map<String, String[]> compoundNouns() {
+        return compoundNouns;
     }
 
     private Expression find(String text, int begin, int end, int hash) {

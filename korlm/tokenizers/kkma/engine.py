@@ -22,6 +22,7 @@ from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.jvm import find_java, java_exceptions, java_options, start_java
 from korlm.tokenizers.offsets import eojeol_starts, loss
 from korlm.tokenizers.workers.external import (
+    SPANS,
     Analyzer,
     ExternalTokenizer,
     LineAnalyzer,
@@ -30,7 +31,7 @@ from korlm.tokenizers.workers.external import (
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import konlpy_folder
 
-JAR = Path(__file__).parent / "java" / "kkma.jar"
+JAR = Path(__file__).parents[1] / "java" / "kkma.jar"
 
 FAST_VERSION = 2  # of the fast engine's results; a part of fingerprints and cache keys
 
@@ -73,10 +74,17 @@ class FastKkma:
         self._strings = jpype.JArray(jpype.JString)
         self._engine = jpype.JClass("korlm.kkma.Engine")(kind._shared, BUDGET, config.limit_work)
 
-    def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
-        """Return the analyses of all lines, with one call of Java."""
-        output = str(self._engine.analyze(self._strings(list(texts))))
-        return [_parse_analysis(line) for line in output.split("\n")[:-1]]
+    def analyze(self, texts: Sequence[str], output: str | None = None) -> list[Analysis | str]:
+        """Return the analyses of all lines, with one call of Java.
+
+        Args:
+            texts: the lines.
+            output: ``tokens`` (or None); ``spans``: tokens with spans and, in place of the eojeol
+                written, the index of Kkma's; ``sentences`` or ``nouns``: these as tokens.
+        """
+        lines = str(self._engine.analyze(self._strings(list(texts)), output or "tokens"))
+        parse = _parse_spans if output == SPANS else _parse_analysis
+        return [parse(line) for line in lines.split("\n")[:-1]]
 
     def current_line(self) -> tuple[int, float]:
         """Return no line: the engine limits its work itself and has no time limit."""
@@ -98,6 +106,23 @@ def _parse_analysis(line: str) -> Analysis | str:
         _FAST_STATUS[fields[0]],
         int(fields[1]),
         int(fields[2]) / 1e6,
+    )
+
+
+def _parse_spans(line: str) -> Analysis | str:
+    """Parse a line of the engine's output with the places of tokens."""
+    fields = line.split("\t")
+    if fields[0].startswith("!"):
+        return fields[0][1:]
+    places = [list(map(int, field.split(" "))) for field in fields[5::3]]
+    return Analysis(
+        fields[3::3],
+        fields[4::3],
+        [eojeol for eojeol, _, _ in places],
+        _FAST_STATUS[fields[0]],
+        int(fields[1]),
+        int(fields[2]) / 1e6,
+        [offset for _, *span in places for offset in span],
     )
 
 
