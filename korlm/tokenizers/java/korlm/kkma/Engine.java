@@ -15,7 +15,7 @@ public final class Engine {
 
         /** Loads the dictionary; {@code readings} is the size of the cache in readings of words. */
         public Shared(long readings) throws Exception {
-            lexicon = Lexicon.load();
+            lexicon = new Lexicon(Image.load());
             cache = new AnalysisCache(readings);
             tracked = new AnalysisCache(readings / 2);
         }

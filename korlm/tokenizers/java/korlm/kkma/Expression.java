@@ -103,22 +103,21 @@ final class Expression {
      * Splits the readings at a blank; those without one there become unknown.
      *
      * @param track whether morphemes have places
-     * @param unknownIndex Kkma's index of an unknown second part, relative to it
+     * @param index Kkma's index of the first part, or of an unknown second part, relative to it
      */
-    Expression[] splitAt(String head, String tail, Lexicon lexicon, boolean track,
-            int unknownIndex) {
+    Expression[] splitAt(String head, String tail, Lexicon lexicon, boolean track, int index) {
         Builder heads = new Builder(head, NONE);
         Builder tails = new Builder(tail, NONE);
         for (Candidate candidate : candidates) {
             int cut = candidate.cutAt(head.length());
             if (cut < 0) {
                 Candidate unknown = Candidate.unknown(tail, lexicon);
-                if (track) unknown.places = Places.unknown(unknownIndex, tail);
+                if (track) unknown.places = Places.unknown(index, tail);
                 heads.add(Candidate.unknown(head, lexicon));
                 tails.add(unknown);
             } else {
                 Candidate[] parts = candidate.splitAt(cut, head, tail, lexicon);
-                if (track) Places.split(candidate, text, head.length(), parts);
+                if (track) Places.split(candidate, text, head.length(), parts, index);
                 heads.add(parts[0]);
                 tails.add(parts[1]);
             }

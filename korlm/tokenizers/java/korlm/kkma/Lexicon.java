@@ -2,78 +2,67 @@ package korlm.kkma;
 
 import static org.snu.ids.ha.constants.POSTag.*;
 
-import java.lang.reflect.Field;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
-import org.snu.ids.ha.dic.Dictionary;
-import org.snu.ids.ha.dic.UNPDDictionary;
 import org.snu.ids.ha.ma.CharSetType;
-import org.snu.ids.ha.ma.MCandidate;
-import org.snu.ids.ha.ma.MExpression;
 import org.snu.ids.ha.ma.KkmaInternals;
 
 /**
- * Kkma's dictionary and probabilities, copied once into tables that threads read without locks.
+ * Kkma's dictionary and probabilities in tables that threads read without locks.
  *
  * <p>Kkma's own tables are synchronized and copy every entry that they return.
  */
 public final class Lexicon {
+    /** Longs of a reading in Image.sets. */
+    static final int NUM_SETS = 5;
+    /** Value of characters that are in no noun of Kkma's. */
+    static final float UNSEEN_CHAR = -30f;
     private static final int MAX_KEPT = 20_000;
 
-    /** Hash table with open addressing, by text. */
+    private final Image image;
+    private final Texts texts;
+    /** Of the dictionary, by the number of the text; null: not looked up yet. */
     private final Expression[] entries;
+    /** Begin of the readings of each text in those of the image. */
+    private final int[] begins;
+    private final Morph[] morphs;
     private final int size;
     private final int longest;
-    /** The morphemes of the dictionary while it is being copied. */
-    private HashMap<MorphKey, Morph> morphs = new HashMap<>();
     private final ConcurrentHashMap<MorphPair, Morph> joinedMorphs = new ConcurrentHashMap<>();
     private final ConcurrentHashMap<MorphKey, Morph> narrow = new ConcurrentHashMap<>();
     private final ConcurrentHashMap<String, Candidate> foreign = new ConcurrentHashMap<>();
     private final ConcurrentHashMap<Character, TagSet> unknownHaving =
             new ConcurrentHashMap<>();
     private final float[] nounChars = new float[1 << 16];
-    /** Parts of compound nouns. */
-    private final Map<String, String[]> compoundNouns;
+    /** Parts of compound nouns; null: not read yet. */
+    private volatile Map<String, String[]> compoundNouns;
     final Probabilities probabilities;
 
-    private Lexicon(Map<String, MExpression> table, Map<String, String[]> compoundNouns)
-            throws Exception {
-        this.compoundNouns = new HashMap<>(compoundNouns);
-        probabilities = new Probabilities();
-        Arrays.fill(nounChars, Float.NaN);
-        entries = new Expression[Hash.tableSize(table.size())];
-        size = table.size();
+    Lexicon(Image image) {
+        this.image = image;
+        TagClass.register(image.tags);
+        texts = new Texts(image);
+        probabilities = new Probabilities(image, texts);
+        entries = new Expression[texts.size()];
+        begins = Texts.sums(image.readingSizes);
+        morphs = new Morph[image.morphTexts.length];
         int max = 0;
-        for (Map.Entry<String, MExpression> entry : table.entrySet()) {
-            String text = entry.getKey();
-            MExpression original = entry.getValue();
-            Candidate[] candidates = new Candidate[original.size()];
-            for (int i = 0; i < candidates.length; i++) {
-                candidates[i] = Candidate.ofDictionary(original.get(i), text, this);
-            }
-            int at = Hash.of(text) & entries.length - 1;
-            while (entries[at] != null) at = at + 1 & entries.length - 1;
-            entries[at] = new Expression(text, candidates);
-            max = Math.max(max, text.length());
+        int count = 0;
+        for (int i = 0; i < entries.length; i++) {
+            if (image.readingSizes[i] == 0) continue;
+            count++;
+            max = Math.max(max, image.lengths[i]);
         }
+        size = count;
         longest = max;
-        morphs = null;
-    }
-
-    /** Loads and copies Kkma's dictionary and empties the original, which is not used otherwise. */
-    @SuppressWarnings("unchecked")
-    public static Lexicon load() throws Exception {
-        Dictionary dictionary = Dictionary.getInstance();
-        Field table = Dictionary.class.getDeclaredField("table");
-        table.setAccessible(true);
-        Field compounds = Dictionary.class.getDeclaredField("compNounTable");
-        compounds.setAccessible(true);
-        Lexicon lexicon = new Lexicon((Map<String, MExpression>) table.get(dictionary),
-                (Map<String, String[]>) compounds.get(dictionary));
-        dictionary.clear();
-        return lexicon;
+        Arrays.fill(nounChars, UNSEEN_CHAR);
+        for (int i = 0; i < image.nounChars.length; i++) {
+            nounChars[image.nounChars[i]] = image.nounValues[i];
+        }
     }
 
     /** Returns the number of dictionary entries: 365,048 in Kkma 2.0. */
@@ -83,19 +72,56 @@ public final class Lexicon {
 
     /** Returns the parts of the dictionary's compound nouns. */
     Map<String, String[]> compoundNouns() {
-        return compoundNouns;
+        Map<String, String[]> result = compoundNouns;
+        if (result == null) {
+            result = new HashMap<>();
+            for (String line : new String(image.compounds, StandardCharsets.UTF_8).split("\n")) {
+                int tab = line.indexOf('\t');
+                result.put(line.substring(0, tab), line.substring(tab + 1).split("[+]"));
+            }
+            compoundNouns = result;
+        }
+        return result;
     }
 
     private Expression find(String text, int begin, int end, int hash) {
-        int length = end - begin;
-        int at = hash & entries.length - 1;
-        for (Expression result; (result = entries[at]) != null; at = at + 1 & entries.length - 1) {
-            if (result.text.length() == length
-                    && result.text.regionMatches(0, text, begin, length)) {
-                return result;
-            }
+        int number = texts.find(text, begin, end, hash);
+        if (number < 0) return null;
+        Expression result = entries[number];
+        // Threads may build an entry twice, but never see an incomplete one: it is immutable.
+        if (result == null && image.readingSizes[number] > 0) {
+            entries[number] = result = entry(number);
         }
-        return null;
+        return result;
+    }
+
+    /** Builds the dictionary's readings of a text. */
+    private Expression entry(int number) {
+        String text = texts.get(number);
+        float spacing = Candidate.spacingOf(text, Candidate.NO_CUTS, this);
+        ArrayList<Candidate> candidates = new ArrayList<>();
+        int end = begins[number + 1];
+        for (int at = begins[number] + 1; at < end; ) {
+            int head = image.readings[at++];
+            int set = image.readings[at++] * NUM_SETS;
+            Morph[] all = new Morph[head & 0xff];
+            for (int i = 0; i < all.length; i++) all[i] = morph(image.readings[at++]);
+            candidates.add(Candidate.ofDictionary(all, TagSet.of(image.sets[set]),
+                    TagSet.of(image.sets[set + 1]), TagSet.of(image.sets[set + 2]),
+                    TagSet.of(image.sets[set + 3]), image.sets[set + 4], (byte) (head >> 16),
+                    (byte) (head >> 8), spacing, probabilities));
+        }
+        return new Expression(text, candidates.toArray(new Candidate[0]));
+    }
+
+    private Morph morph(int number) {
+        Morph result = morphs[number];
+        if (result == null) {
+            result = new Morph(texts.get(image.morphTexts[number]),
+                    image.infos[image.morphInfos[number] & 0xff], CharSetType.HANGUL);
+            morphs[number] = result;
+        }
+        return result;
     }
 
     /** Returns whether a text is a noun by itself. */
@@ -122,23 +148,16 @@ public final class Lexicon {
     /** Returns the reading of a token that is not Hangul. */
     Candidate foreign(String text, CharSetType charSet) throws Exception {
         if (text.length() > 32) {
-            return Candidate.foreign(KkmaInternals.foreign(text, charSet), this);
+            return Candidate.foreign(KkmaInternals.foreign(text, charSet));
         }
         String key = charSet.ordinal() + text;
         Candidate result = foreign.get(key);
         if (result == null) {
-            result = Candidate.foreign(KkmaInternals.foreign(text, charSet), this);
+            result = Candidate.foreign(KkmaInternals.foreign(text, charSet));
             if (foreign.size() >= MAX_KEPT) foreign.clear();
             foreign.put(key, result);
         }
         return result;
-    }
-
-    /** Returns a morpheme; while the dictionary is copied, one object for equal morphemes. */
-    Morph morph(String text, long info, CharSetType charSet) {
-        if (morphs == null) return new Morph(text, info, charSet);
-        return morphs.computeIfAbsent(new MorphKey(text, info, charSet),
-                key -> new Morph(text, info, charSet));
     }
 
     Morph narrowed(Morph morph, long tags) {
@@ -181,10 +200,7 @@ public final class Lexicon {
     float unknownTagging(String text) {
         float sum = 0;
         for (int i = 0; i < text.length(); i++) {
-            char c = text.charAt(i);
-            float prob = nounChars[c];
-            if (prob != prob) nounChars[c] = prob = UNPDDictionary.getProb(String.valueOf(c));
-            sum += prob;
+            sum += nounChars[text.charAt(i)];
         }
         return sum;
     }

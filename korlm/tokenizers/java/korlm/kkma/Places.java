@@ -79,11 +79,10 @@ final class Places {
         return all;
     }
 
-    /** Sets the places of both parts of a reading that was split at a blank. */
-    static void split(Candidate whole, String text, int length, Candidate[] parts) {
+    /** Sets the places of both parts of a reading that was split at a blank; see splitAt. */
+    static void split(Candidate whole, String text, int length, Candidate[] parts, int index) {
         int[] places = of(whole, text);
         int[] before = java.util.Arrays.copyOf(places, SIZE * parts[0].morphs.length);
-        int index = 0;
         for (int i = 0; i < parts[0].morphs.length; i++) {
             if (parts[0].morphs[i] instanceof Morph.Blank) continue;
             before[SIZE * i + INDEX] = index;

@@ -86,7 +86,8 @@ final class Search {
             if (head != null) {
                 int size = head.length();
                 String tail = now.text.substring(size);
-                parts.add(now.splitAt(head, tail, lexicon, track, 0)[0]);
+                // As in Kkma, where the first part is indexed once more from the start of the word.
+                parts.add(now.splitAt(head, tail, lexicon, track, -from)[0]);
                 before = new PreviousWord(parts.get(parts.size() - 1));
                 ArrayList<Expression> tails = new ArrayList<>();
                 for (int i = 0; i < tail.length(); i++) {
