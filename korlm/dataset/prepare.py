@@ -37,7 +37,7 @@ from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.statistics.tokenization_report import summary, write_report
 from korlm.dataset.storage.labels import FOLDER as LABELS
 from korlm.dataset.storage.shards import ShardCounts, shard_paths, split_counts
-from korlm.dataset.tokenize import TOKENIZER_MODEL_FILE, tokenize_corpus
+from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES, tokenize_corpus
 from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab
 from korlm.tokenizers.analysis import NORMAL_STATUSES
 from korlm.utils.errors import output_errors
@@ -218,9 +218,10 @@ def _link_tokens(tokens: Path, building: Path, manifest: dict[str, Any]) -> None
         _link(report, building / "report.tsv")
     else:
         write_report(tokens, building / "report.tsv")
-    if (model := tokens.with_name(TOKENIZER_MODEL_FILE)).exists():
-        _link(model, building / TOKENIZER_MODEL_FILE)
-        manifest["learned"] = hash_bytes(model.read_bytes())
+    for name in TOKENIZER_MODEL_FILES:
+        if (model := tokens.with_name(name)).exists():
+            _link(model, building / name)
+            manifest["learned"] = hash_bytes(model.read_bytes())
 
 
 def _link(source: Path, target: Path) -> None:

@@ -35,7 +35,8 @@ from korlm.utils.progress import ProgressBar, progress_bar
 
 logger = logging.getLogger(__name__)
 
-TOKENIZER_MODEL_FILE = "sentencepiece.model"  # beside the folder of the shards
+# The tokenizer model, beside the folder of the shards: of Kkma its user dictionary.
+TOKENIZER_MODEL_FILES = ("sentencepiece.model", "user_dictionary.dic")
 
 
 def tokenize_corpus(
@@ -74,7 +75,7 @@ def tokenize_corpus(
                 ClusterClient(cluster, tokenizer, folder.with_name("slurm"))
             )
         num_chars, blocks = validate_corpus(corpus, sources)
-        model_path = folder.with_name(TOKENIZER_MODEL_FILE)
+        model_path = folder.with_name(TOKENIZER_MODEL_FILES[tokenizer.name == "kkma"])
         tokenizer_model = _train_tokenizer(corpus, tokenizer, sources, blocks, model_path)
         folder.mkdir(parents=True, exist_ok=True)
         if corpus.label_column:
@@ -101,7 +102,7 @@ def _train_tokenizer(
 ) -> bytes | None:
     """Return the tokenizer model trained on train, from ``path`` if an earlier run wrote it.
 
-    None for a tokenizer that is not trained.
+    None for a tokenizer that is not trained. The words of Kkma's user dictionary count as one.
     """
     if path.exists():
         return path.read_bytes()
@@ -139,7 +140,8 @@ def _tokenize_locally(
                 yield batch.normalized
 
     with TokenizerPool(tokenizer, tokenizer_model) as pool, ShardWriter(folder) as writer:
-        for columns in _analyze(pool, tokenizer, cache, texts(), bar):
+        version = tokenizer_version(tokenizer, tokenizer_model)
+        for columns in _analyze(pool, tokenizer, version, cache, texts(), bar):
             batch = in_progress.popleft()
             writer.write(batch, columns)
             bar.update(batch.num_chars)
@@ -148,6 +150,7 @@ def _tokenize_locally(
 def _analyze(
     pool: TokenizerPool,
     tokenizer: TokenizerConfig,
+    version: str,
     folder: Path,
     texts: Iterator[list[str]],
     bar: ProgressBar,
@@ -156,7 +159,7 @@ def _analyze(
     if not isinstance(tokenizer, WorkerConfig) or tokenizer.cache_size_mb == 0:
         yield from pool.map(texts)
         return
-    with LineCache(folder, tokenizer_version(tokenizer), tokenizer.cache_size_mb) as cache:
+    with LineCache(folder, version, tokenizer.cache_size_mb) as cache:
         yield from map_cached(pool, cache, texts)
         bar.clear()
         hits, misses = f"{cache.hits:,}", f"{cache.misses:,}"

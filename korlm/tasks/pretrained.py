@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from korlm.config import RecurrentConfig, TrainSettings
+from korlm.config import RecurrentConfig, TrainSettings, WorkerConfig
 from korlm.config.objective import LANGUAGE_MODELING
 from korlm.dataset.vocab import Vocab
 from korlm.models.registry import build_model
@@ -79,12 +79,12 @@ def _check_tokenizer(parts: RunParts, settings: TrainSettings) -> None:
             f"init={parts.folder}: was trained with tokenizer={theirs.name}, this run has "
             f"tokenizer={ours.name}; give tokenizer={theirs.name}"
         )
-    if parts.tokenizer_model is not None:
+    if parts.tokenizer_model is not None and not isinstance(theirs, WorkerConfig):
         raise ConfigError(
             f"init={parts.folder}: tokenizer={theirs.name} was trained on its text; use language "
             "models of a tokenizer that is not trained"
         )
-    if tokenizer_version(theirs) != tokenizer_version(ours):
+    if tokenizer_version(theirs, parts.tokenizer_model) != tokenizer_version(ours):
         raise ConfigError(f"init={parts.folder}: has other settings of tokenizer={ours.name}")
 
 

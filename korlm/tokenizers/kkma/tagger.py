@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from korlm.config import KkmaConfig
 from korlm.tokenizers.analysis import NORMAL_STATUSES, list_rows
+from korlm.tokenizers.kkma.user_dictionary import digest_of, read_user_dictionary
 from korlm.tokenizers.workers.external import SPANS
 from korlm.tokenizers.workers.pool import TokenizerPool
 from korlm.utils.errors import TokenizerError
@@ -64,6 +66,8 @@ class Kkma:
     ['공부', '를', '하', 'ㅂ니다', '.']
 
     Args:
+        user_dictionary: file of words to add (``user_dictionary.py`` has the format); it is read
+            once, here.
         threads: analyzers of each child process; None: one per available core.
         workers: number of child processes.
         heap_mb: maximum heap of Java in MB; None: 768 + 128 per thread.
@@ -71,10 +75,12 @@ class Kkma:
 
     Raises:
         ConfigError: a setting is out of bounds.
+        TokenizerError: the user dictionary cannot be read.
     """
 
     def __init__(
         self,
+        user_dictionary: str | Path | None = None,
         *,
         threads: int | None = None,
         workers: int = 1,
@@ -87,7 +93,12 @@ class Kkma:
             "heap_mb": heap_mb,
             "limit_work": limit_work,
         }
+        words = b"" if user_dictionary is None else read_user_dictionary(user_dictionary)
+        self._begin(words)
+
+    def _begin(self, words: bytes) -> None:
         self._config = KkmaConfig(name="kkma", **self._settings)
+        self._words = words
         self._state = _State()
         weakref.finalize(self, _State.close, self._state)
 
@@ -181,7 +192,8 @@ class Kkma:
         output: str,
         convert: Callable[[pa.RecordBatch], Iterator[Result]],
     ) -> Iterator[Result]:
-        for batch in self._state.pool(self._config).map(_batches(texts), output):
+        pool = self._state.pool(self._config, self._words)
+        for batch in pool.map(_batches(texts), output):
             for status in batch.column("status").to_pylist():
                 if status not in NORMAL_STATUSES:
                     logger.warning("Kkma: a text could not be analyzed as a whole (%s)", status)
@@ -202,16 +214,18 @@ class Kkma:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> Any:
-        return _restored, (type(self), self._settings)
+    def __getstate__(self) -> Any:
+        return self._settings, self._words
+
+    def __setstate__(self, state: Any) -> None:
+        self._settings, words = state
+        self._begin(words)
 
     def __repr__(self) -> str:
-        settings = (f"{key}={value!r}" for key, value in self._settings.items())
+        settings = [f"{key}={value!r}" for key, value in self._settings.items()]
+        if self._words:
+            settings.append(f"words={digest_of(self._words)}")
         return f"{type(self).__name__}({', '.join(settings)})"
-
-
-def _restored(kind: type[Kkma], settings: dict[str, Any]) -> Kkma:
-    return kind(**settings)
 
 
 class _State:
@@ -226,14 +240,14 @@ class _State:
         self._lock = threading.Lock()
         self._pool: TokenizerPool | None = None
 
-    def pool(self, config: KkmaConfig) -> TokenizerPool:
+    def pool(self, config: KkmaConfig, words: bytes) -> TokenizerPool:
         """Return the pool, which starts Java with its first text."""
         if self._pid != os.getpid():
             self._inherited.append((self._lock, self._pool))
             self._begin()
         with self._lock:
             if self._pool is None:
-                self._pool = TokenizerPool(config)
+                self._pool = TokenizerPool(config, words or None)
             return self._pool
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
@@ -59,13 +59,22 @@ class LineAnalyzer(ABC):
         self._current = (-1, 0.0)  # index and start time
 
     @classmethod
-    def from_config(cls, config: WorkerConfig) -> ExternalTokenizer:
+    def from_config(cls, config: WorkerConfig, learned: bytes | None = None) -> ExternalTokenizer:
         """Return a tokenizer with a new analyzer, for one thread."""
         return ExternalTokenizer(config.name, cls.version_of(config), cls(config))
 
     @classmethod
-    def version_of(cls, config: WorkerConfig) -> str:
+    def train(cls, config: WorkerConfig, lines: Iterable[str]) -> bytes | None:
+        """Return what is stored with the corpus and passed to ``from_config``; None: nothing is."""
+        return None
+
+    @classmethod
+    def version_of(cls, config: WorkerConfig, learned: bytes | None = None) -> str:
         """Return the version of the tokens, for fingerprints, without starting the analyzer.
+
+        Args:
+            config: settings of the tokenizer.
+            learned: the result of ``train``, if it is known.
 
         Raises:
             TokenizerError: a package that it needs is not installed.

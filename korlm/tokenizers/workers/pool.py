@@ -32,7 +32,7 @@ from korlm.tokenizers.analysis import (
     to_record_batch,
     unpack,
 )
-from korlm.tokenizers.registry import build_inprocess, tokenizer_version
+from korlm.tokenizers.registry import build_inprocess, tokenizer_version, train_tokenizer
 from korlm.tokenizers.workers.external import SPANS, TIMEOUT, may_cut, with_defaults
 from korlm.tokenizers.workers.fallback import analyze_with_fallback
 from korlm.tokenizers.workers.process import Batch, Job, WorkerProcess
@@ -63,6 +63,7 @@ class TokenizerPool:
 
     def __init__(self, config: TokenizerConfig, tokenizer_model: bytes | None = None) -> None:
         self._config = config
+        self._tokenizer_model = tokenizer_model
         self._light = build_inprocess(config, tokenizer_model)
         self._title = config.name.capitalize()
         self._inbox: queue.SimpleQueue[
@@ -81,7 +82,9 @@ class TokenizerPool:
         self._deaths = 0  # see MAX_DEATHS
         if self._light is None:
             assert isinstance(config, WorkerConfig)
-            tokenizer_version(config)  # raises if a package is missing
+            tokenizer_version(config, tokenizer_model)  # raises if a package is missing
+            if tokenizer_model is None:
+                self._tokenizer_model = train_tokenizer(config, [])
             self._config = with_defaults(config)
 
     def __enter__(self) -> TokenizerPool:
@@ -218,7 +221,7 @@ class TokenizerPool:
         if self._is_closing:
             raise TokenizerError(f"{self._title}: its pool was closed")
         if not self._children:
-            self._children = [WorkerProcess(config, self._inbox) for _ in range(config.workers)]
+            self._children = [self._start(config) for _ in range(config.workers)]
         self._dispatch()
         patience = START_SECONDS + config.line_timeout_s
         for child in self._children:  # they send a message each second
@@ -240,6 +243,9 @@ class TokenizerPool:
             self._handle_death(config, sender)
         else:
             self._process(config, sender, *frame)
+
+    def _start(self, config: WorkerConfig) -> WorkerProcess:
+        return WorkerProcess(config, self._inbox, self._tokenizer_model)
 
     def _dispatch(self) -> None:
         """Give each job to the least busy worker."""
@@ -315,7 +321,7 @@ class TokenizerPool:
     def _restart(self, config: WorkerConfig, child: WorkerProcess, jobs: list[Job]) -> None:
         """Replace a worker process and queue jobs at the front."""
         child.close()
-        self._children[self._children.index(child)] = WorkerProcess(config, self._inbox)
+        self._children[self._children.index(child)] = self._start(config)
         self._waiting.extendleft(reversed(jobs))
 
     def _retry(self, job: Job, why: str) -> list[Job]:

@@ -79,7 +79,12 @@ class Job:
 class WorkerProcess:
     """A worker process and its jobs."""
 
-    def __init__(self, config: WorkerConfig, inbox: queue.SimpleQueue[Any]) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        inbox: queue.SimpleQueue[Any],
+        tokenizer_model: bytes | None = None,
+    ) -> None:
         self.jobs: dict[int, Job] = {}
         self.ready = False
         self.silent = 0.0  # seconds that the pool has waited for its next message
@@ -88,7 +93,10 @@ class WorkerProcess:
         source = str(Path(_version.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "korlm.tokenizers.workers.worker", config_to_json(config)],
+            [
+                *(sys.executable, "-m", "korlm.tokenizers.workers.worker", config_to_json(config)),
+                *(("model",) if tokenizer_model else ()),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -96,6 +104,10 @@ class WorkerProcess:
             # Ctrl-C goes to the parent only, which then ends its children.
             start_new_session=True,
         )
+        assert self.process.stdin is not None
+        if tokenizer_model:
+            with contextlib.suppress(OSError):
+                send(self.process.stdin, {}, tokenizer_model)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:

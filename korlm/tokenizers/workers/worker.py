@@ -83,13 +83,20 @@ class _Worker:
     """Threads with an analyzer each, and one that watches how long they take for a line."""
 
     def __init__(
-        self, output: IO[bytes], config: WorkerConfig, jobs: queue.SimpleQueue[Any]
+        self,
+        output: IO[bytes],
+        config: WorkerConfig,
+        jobs: queue.SimpleQueue[Any],
+        tokenizer_model: bytes | None,
     ) -> None:
         self.output = output
         self.jobs = jobs
         self.seconds = config.line_timeout_s
         self._lock = threading.Lock()
-        self.threads = [_Thread(self, build_external(config)) for _ in range(config.threads or 1)]
+        self.threads = [
+            _Thread(self, build_external(config, tokenizer_model))
+            for _ in range(config.threads or 1)
+        ]
 
     def start(self) -> None:
         """Start the threads."""
@@ -127,17 +134,24 @@ def _read_jobs(jobs: queue.SimpleQueue[Any]) -> None:
 
 
 def main() -> None:
-    """Run until stdin ends: ``python -m korlm.tokenizers.workers.worker SETTINGS``."""
+    """Run until stdin ends: ``python -m korlm.tokenizers.workers.worker SETTINGS [model]``.
+
+    With ``model``, the first frame is the tokenizer model.
+    """
     # Java and libraries may print to stdout, which must carry messages only.
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     config = config_from_json(sys.argv[1])
+    tokenizer_model = None
+    if sys.argv[2:]:
+        frame = receive(sys.stdin.buffer)
+        tokenizer_model = frame[1] if frame is not None else None
     jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
     # Before the analyzers start, so that the end of the parent is noticed meanwhile.
     reader = threading.Thread(target=_read_jobs, args=(jobs,), daemon=True)
     reader.start()
     try:
-        worker = _Worker(output, config, jobs)
+        worker = _Worker(output, config, jobs, tokenizer_model)
     except TokenizerError as error:
         send(output, {"failed": str(error)})
         output.flush()

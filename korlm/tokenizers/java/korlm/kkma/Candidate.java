@@ -55,6 +55,15 @@ final class Candidate {
         this.tokenStarts = tokenStarts;
     }
 
+    /** Returns a reading that a user has added to the dictionary. */
+    static Candidate ofUser(MCandidate original, String text, Lexicon lexicon) {
+        return ofDictionary(morphsOf(original), TagSet.of(original.getATLEnc()),
+                TagSet.of(original.getHCLEnc()), TagSet.of(original.getCCLEnc()),
+                TagSet.of(original.getECLEnc()), KkmaInternals.endingConditions(original),
+                original.getRealDicLen(), original.getCandDicLen(),
+                spacingOf(text, NO_CUTS, lexicon), lexicon.probabilities);
+    }
+
     /** Returns a reading of the dictionary. */
     static Candidate ofDictionary(Morph[] morphs, TagSet apndbl, TagSet having, TagSet conds,
             TagSet excluded, long ending, byte known, byte perhaps, float spacing,

@@ -13,9 +13,14 @@ public final class Engine {
         /** The same of readings with places, which take twice the memory. */
         private final AnalysisCache tracked;
 
-        /** Loads the dictionary; {@code readings} is the size of the cache in readings of words. */
-        public Shared(long readings) throws Exception {
-            lexicon = new Lexicon(Image.load());
+        /**
+         * Loads the dictionary.
+         *
+         * @param readings size of the cache in readings of words
+         * @param words lines of a user's words (see UserWords)
+         */
+        public Shared(long readings, String words) throws Exception {
+            lexicon = new Lexicon(Image.load(), new UserWords(words));
             cache = new AnalysisCache(readings);
             tracked = new AnalysisCache(readings / 2);
         }

@@ -5,10 +5,13 @@ import static org.snu.ids.ha.constants.POSTag.*;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import org.snu.ids.ha.ma.CharSetType;
+import org.snu.ids.ha.ma.MCandidate;
 import org.snu.ids.ha.ma.KkmaInternals;
 
 /**
@@ -30,6 +33,9 @@ public final class Lexicon {
     /** Begin of the readings of each text in those of the image. */
     private final int[] begins;
     private final Morph[] morphs;
+    /** Entries with the words of a user, and a bit for each of their first characters. */
+    private final HashMap<String, Expression> added = new HashMap<>();
+    private final BitSet addedStarts = new BitSet();
     private final int size;
     private final int longest;
     private final ConcurrentHashMap<MorphPair, Morph> joinedMorphs = new ConcurrentHashMap<>();
@@ -40,10 +46,13 @@ public final class Lexicon {
     private final float[] nounChars = new float[1 << 16];
     /** Parts of compound nouns; null: not read yet. */
     private volatile Map<String, String[]> compoundNouns;
+    private final UserWords userWords;
     final Probabilities probabilities;
 
-    Lexicon(Image image) {
+    /** Creates a lexicon of Kkma's words and those that a user has added. */
+    Lexicon(Image image, UserWords userWords) {
         this.image = image;
+        this.userWords = userWords;
         TagClass.register(image.tags);
         texts = new Texts(image);
         probabilities = new Probabilities(image, texts);
@@ -58,14 +67,32 @@ public final class Lexicon {
             max = Math.max(max, image.lengths[i]);
         }
         size = count;
-        longest = max;
         Arrays.fill(nounChars, UNSEEN_CHAR);
         for (int i = 0; i < image.nounChars.length; i++) {
             nounChars[image.nounChars[i]] = image.nounValues[i];
         }
+        for (Map.Entry<String, List<MCandidate>> entry : userWords.readings.entrySet()) {
+            String text = entry.getKey();
+            max = Math.max(max, text.length());
+            added.put(text, withUserReadings(text, entry.getValue()));
+            addedStarts.set(text.charAt(0));
+        }
+        longest = max;
     }
 
-    /** Returns the number of dictionary entries: 365,048 in Kkma 2.0. */
+    /** Returns an entry with a user's readings in the place where Kkma would load them. */
+    private Expression withUserReadings(String text, List<MCandidate> more) {
+        int number = texts.find(text);
+        boolean isNew = number < 0 || image.readingSizes[number] == 0;
+        Candidate[] own = isNew ? Expression.NONE : entry(number).candidates;
+        int size = own.length - (isNew ? 0 : image.readings[begins[number]]);
+        Expression.Builder all = new Expression.Builder(text, Arrays.copyOf(own, size));
+        for (MCandidate reading : more) all.add(Candidate.ofUser(reading, text, this));
+        for (int i = size; i < own.length; i++) all.add(own[i]);
+        return all.build();
+    }
+
+    /** Returns the number of Kkma's entries: 365,048 in Kkma 2.0. */
     public int size() {
         return size;
     }
@@ -79,12 +106,17 @@ public final class Lexicon {
                 int tab = line.indexOf('\t');
                 result.put(line.substring(0, tab), line.substring(tab + 1).split("[+]"));
             }
+            result.putAll(userWords.compounds);
             compoundNouns = result;
         }
         return result;
     }
 
     private Expression find(String text, int begin, int end, int hash) {
+        if (addedStarts.get(text.charAt(begin))) {
+            Expression known = added.get(text.substring(begin, end));
+            if (known != null) return known;
+        }
         int number = texts.find(text, begin, end, hash);
         if (number < 0) return null;
         Expression result = entries[number];
