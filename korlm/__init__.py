@@ -4,6 +4,10 @@
 
 opens a trained run for use in Python; what takes one says so in its docstring.
 
+    kkma = korlm.Kkma()
+
+has the interface and the results of ``konlpy.tag.Kkma``, and the speed of the fast engine.
+
     @korlm.register("model", "bag", builds="my_package.bag:BagLM")
 
 registers the settings of a model, a tokenizer or an optimizer of another package.
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from korlm.config.registry import register as register
     from korlm.prediction.task_run import TaskRun
     from korlm.runs.trained_run import TrainedRun
+    from korlm.tokenizers.kkma.tagger import Kkma as Kkma
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +32,10 @@ def __getattr__(name: str) -> Any:
         from korlm.config.registry import register
 
         return register
+    if name == "Kkma":
+        from korlm.tokenizers.kkma.tagger import Kkma
+
+        return Kkma
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

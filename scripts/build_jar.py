@@ -1,5 +1,7 @@
 """Builds korlm/tokenizers/java/kkma.jar, the fast Kkma engine, from the Java sources beside it.
 
+The jar also holds Kkma's dictionary and probabilities (``Image.java``), made of konlpy's Kkma.
+
     python scripts/build_jar.py [--check]
 
 For whoever changes the Java sources; users get the jar as it is and need no compiler. Wants a JDK
@@ -64,6 +66,13 @@ def build() -> None:
             [javac, *OPTIONS, "-cp", str(kkma), "-d", classes, *map(str, sources())],
             check=True,
         )
+        image = Path(classes) / "korlm" / "kkma" / "dictionary.bin"
+        java = str(Path(javac).with_name("java"))
+        path = os.pathsep.join([classes, str(kkma)])
+        subprocess.run(
+            [java, "-Dfile.encoding=UTF-8", "-cp", path, "korlm.kkma.ImageBuilder", str(image)],
+            check=True,
+        )
         manifest = f"Manifest-Version: 1.0\r\nSource-Digest: {source_digest()}\r\n\r\n"
         # A manifest's lines end after 72 bytes and go on behind a blank.
         manifest = manifest.replace(
@@ -72,7 +81,7 @@ def build() -> None:
         temporary = JAR.with_suffix(".tmp")
         with zipfile.ZipFile(temporary, "w") as jar:
             _add(jar, "META-INF/MANIFEST.MF", manifest.encode())
-            for path in sorted(Path(classes).rglob("*.class")):
+            for path in [*sorted(Path(classes).rglob("*.class")), image]:
                 _add(jar, path.relative_to(classes).as_posix(), path.read_bytes())
         temporary.replace(JAR)
 

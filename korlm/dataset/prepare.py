@@ -39,7 +39,7 @@ from korlm.dataset.statistics.tokenization_report import summary, write_report
 from korlm.dataset.storage.labels import FOLDER as LABELS
 from korlm.dataset.storage.shards import ShardCounts, shard_paths, split_counts
 from korlm.dataset.tokenize import (
-    TOKENIZER_MODEL_FILE,
+    TOKENIZER_MODEL_FILES,
     tokenize_corpus,
     write_tokenizer_model,
 )
@@ -91,11 +91,9 @@ def prepare(
         KorlmError: the text cannot be read, the tokenizer does not start, the disk is full.
     """
     sources = find_sources(corpus)
-    text_key = token_settings(corpus, tokenizer, sources)
     given_vocab = None if encoding is None else encoding.vocab
     tokenizer_model = None if encoding is None else encoding.tokenizer_model
-    if tokenizer_model is not None:
-        text_key["tokenizer_model"] = hash_bytes(tokenizer_model)
+    text_key = token_settings(corpus, tokenizer, sources, tokenizer_model)
     tokens_fingerprint = hash_json(text_key)
     digest = None if given_vocab is None else hash_json(given_vocab.tokens)
     fingerprint = prepared_fingerprint(tokens_fingerprint, vocab, digest, corpus.reverse)
@@ -115,7 +113,7 @@ def prepare(
                 if tokens is None:
                     tokens = partial / "tokens"
                     if tokenizer_model is not None:
-                        write_tokenizer_model(tokens, tokenizer_model)
+                        write_tokenizer_model(tokens, tokenizer, tokenizer_model)
                     cache = outputs / "cache"
                     tokenize_corpus(corpus, tokenizer, sources, tokens, cache, progress, cluster)
                 configs = {"corpus": corpus, "tokenizer": tokenizer, "vocab": vocab}
@@ -242,9 +240,10 @@ def _link_tokens(tokens: Path, building: Path, manifest: dict[str, Any]) -> None
         _link(report, building / "report.tsv")
     else:
         write_report(tokens, building / "report.tsv")
-    if (model := tokens.with_name(TOKENIZER_MODEL_FILE)).exists():
-        _link(model, building / TOKENIZER_MODEL_FILE)
-        manifest["learned"] = hash_bytes(model.read_bytes())
+    for name in TOKENIZER_MODEL_FILES:
+        if (model := tokens.with_name(name)).exists():
+            _link(model, building / name)
+            manifest["learned"] = hash_bytes(model.read_bytes())
 
 
 def _link(source: Path, target: Path) -> None:

@@ -19,7 +19,7 @@ from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage.labels import FOLDER as LABELS
 from korlm.dataset.storage.labels import read_labels
 from korlm.dataset.storage.shards import read_columns, shard_paths
-from korlm.dataset.tokenize import TOKENIZER_MODEL_FILE
+from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
 from korlm.dataset.vocab import Vocab, id_dtype
 from korlm.utils.errors import PreparedError
 from korlm.utils.io import checksums
@@ -227,7 +227,8 @@ def _read_tokenizer_model(folder: Path, digest: str | None) -> bytes | None:
     """Read the tokenizer model, if the manifest lists the hash of one, and verify it."""
     if digest is None:
         return None
-    path = folder / TOKENIZER_MODEL_FILE
+    paths = [folder / name for name in TOKENIZER_MODEL_FILES]
+    path = next((path for path in paths if path.exists()), paths[0])
     try:
         model = path.read_bytes()
     except OSError as error:

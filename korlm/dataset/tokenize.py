@@ -35,7 +35,8 @@ from korlm.utils.progress import ProgressBar, progress_bar
 
 logger = logging.getLogger(__name__)
 
-TOKENIZER_MODEL_FILE = "sentencepiece.model"  # beside the folder of the shards
+# The tokenizer model, beside the folder of the shards: of Kkma its user dictionary.
+TOKENIZER_MODEL_FILES = ("sentencepiece.model", "user_dictionary.dic")
 
 
 def tokenize_corpus(
@@ -100,9 +101,9 @@ def _tokenizer_model(
 ) -> bytes | None:
     """Return the tokenizer model beside the shards; if there is none, train one on train.
 
-    None for a tokenizer that is not trained.
+    None for a tokenizer that is not trained. The words of Kkma's user dictionary count as one.
     """
-    path = folder.with_name(TOKENIZER_MODEL_FILE)
+    path = _model_path(folder, tokenizer)
     if path.exists():
         return path.read_bytes()
     train = (
@@ -113,21 +114,26 @@ def _tokenizer_model(
     )
     tokenizer_model = train_tokenizer(tokenizer, train)
     if tokenizer_model is not None:
-        write_tokenizer_model(folder, tokenizer_model)
+        write_tokenizer_model(folder, tokenizer, tokenizer_model)
     return tokenizer_model
 
 
-def write_tokenizer_model(folder: Path, model: bytes) -> None:
-    """Write the model of a trained tokenizer, which ``tokenize_corpus`` then uses.
+def write_tokenizer_model(folder: Path, tokenizer: TokenizerConfig, model: bytes) -> None:
+    """Write the model of a tokenizer, which ``tokenize_corpus`` then uses.
 
     Args:
         folder: of the shards.
-        model: its bytes.
+        tokenizer: settings of the tokenizer.
+        model: what ``train_tokenizer`` returned.
     """
-    path = folder.with_name(TOKENIZER_MODEL_FILE)
+    path = _model_path(folder, tokenizer)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         temporary.write_bytes(model)
+
+
+def _model_path(folder: Path, tokenizer: TokenizerConfig) -> Path:
+    return folder.with_name(TOKENIZER_MODEL_FILES[isinstance(tokenizer, WorkerConfig)])
 
 
 def _tokenize_locally(
@@ -150,7 +156,8 @@ def _tokenize_locally(
                 yield batch.normalized
 
     with TokenizerPool(tokenizer, tokenizer_model) as pool, ShardWriter(folder) as writer:
-        for columns in _analyze(pool, tokenizer, cache, texts(), bar):
+        version = tokenizer_version(tokenizer, tokenizer_model)
+        for columns in _analyze(pool, tokenizer, version, cache, texts(), bar):
             batch = in_progress.popleft()
             writer.write(batch, columns)
             bar.update(batch.num_chars)
@@ -159,6 +166,7 @@ def _tokenize_locally(
 def _analyze(
     pool: TokenizerPool,
     tokenizer: TokenizerConfig,
+    version: str,
     folder: Path,
     texts: Iterator[list[str]],
     bar: ProgressBar,
@@ -167,7 +175,7 @@ def _analyze(
     if not isinstance(tokenizer, WorkerConfig) or tokenizer.cache_size_mb == 0:
         yield from pool.map(texts)
         return
-    with LineCache(folder, tokenizer_version(tokenizer), tokenizer.cache_size_mb) as cache:
+    with LineCache(folder, version, tokenizer.cache_size_mb) as cache:
         yield from map_cached(pool, cache, texts)
         bar.clear()
         hits, misses = f"{cache.hits:,}", f"{cache.misses:,}"

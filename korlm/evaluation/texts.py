@@ -183,7 +183,8 @@ def read_texts(corpus: CorpusConfig, runs: Sequence[TrainedRun]) -> list[Evaluat
 def _tokenizer_key(run: TrainedRun) -> tuple[object, ...]:
     """Return everything that determines the tokens of a text."""
     tokenizer, unicode = run.settings.tokenizer, run.settings.corpus.unicode
-    return tokenizer.name, tokenizer_version(tokenizer), run.tokenizer_model, unicode
+    version = tokenizer_version(tokenizer, run.tokenizer_model)
+    return tokenizer.name, version, run.tokenizer_model, unicode
 
 
 def _tokenize(

@@ -85,7 +85,10 @@ def _check_tokenizer(parts: RunParts, settings: TrainSettings) -> None:
             f"init={parts.folder}: was trained with tokenizer={theirs.name}, this run has "
             f"tokenizer={ours.name}; give tokenizer={theirs.name}"
         )
-    if tokenizer_version(theirs) != tokenizer_version(ours):
+    # A user dictionary of the language model need not be given again.
+    is_own = getattr(ours, "user_dictionary", None) is not None
+    given = None if is_own else parts.tokenizer_model
+    if tokenizer_version(theirs, parts.tokenizer_model) != tokenizer_version(ours, given):
         raise ConfigError(f"init={parts.folder}: has other settings of tokenizer={ours.name}")
 
 

@@ -29,6 +29,7 @@ ANALYSIS = pa.schema(
         ("status", pa.string()),
         ("dropped", pa.int32()),
         ("seconds", pa.float32()),
+        ("spans", pa.list_(pa.int32())),
     ]
 )
 
@@ -47,6 +48,7 @@ class Analysis(NamedTuple):
             parts could not be analyzed and are tokens as written.
         dropped: the number of characters that are in no token.
         seconds: the time the line took; 0 if not measured.
+        spans: begin and end of each token in the line, in turn; empty if not asked for.
     """
 
     morphs: list[str]
@@ -55,6 +57,7 @@ class Analysis(NamedTuple):
     status: str = "ok"
     dropped: int = 0
     seconds: float = 0.0
+    spans: Sequence[int] = ()
 
 
 EMPTY = Analysis([], [], [], "empty")
@@ -68,6 +71,7 @@ def build_columns(
     status: Any,
     dropped: Any = None,
     seconds: Any = None,
+    spans: Sequence[Sequence[int]] | None = None,
 ) -> pa.RecordBatch:
     """Return a batch made of flat lists, which are sequences or Arrow arrays.
 
@@ -79,6 +83,7 @@ def build_columns(
         status: of each line.
         dropped: of each line; None: 0.
         seconds: of each line; None: 0.
+        spans: of each line; None: empty.
     """
     offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
     np.cumsum(lengths, out=offsets[1:])
@@ -91,6 +96,7 @@ def build_columns(
         _array(status, pa.string()),
         _array(zeros if dropped is None else dropped, pa.int32()),
         _array(zeros if seconds is None else seconds, pa.float32()),
+        pa.array([()] * len(lengths) if spans is None else spans, pa.list_(pa.int32())),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=ANALYSIS)
 
@@ -114,6 +120,7 @@ def to_record_batch(analyses: Sequence[Analysis]) -> pa.RecordBatch:
         [a.status for a in analyses],
         [a.dropped for a in analyses],
         [a.seconds for a in analyses],
+        [a.spans for a in analyses],
     )
 
 
@@ -121,7 +128,8 @@ def analyses_of(batch: pa.RecordBatch) -> list[Analysis]:
     """Return the lines of a batch as single analyses."""
     lists = (list_rows(batch.column(name)) for name in ("morphs", "tags", "eojeol"))
     flat = (batch.column(name).to_pylist() for name in ("status", "dropped", "seconds"))
-    return [Analysis(*row) for row in zip(*lists, *flat, strict=True)]
+    spans = map(tuple, list_rows(batch.column("spans")))
+    return [Analysis(*row) for row in zip(*lists, *flat, spans, strict=True)]
 
 
 def list_rows(column: pa.ListArray) -> Iterator[list[Any]]:

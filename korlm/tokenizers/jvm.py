@@ -75,9 +75,9 @@ def start_java(
     options = [f"-Xmx{config.heap_mb}m", *collector, *general, *options]
     try:
         jpype.startJVM(*options, classpath=[str(path) for path in classpath], convertStrings=False)
-        # Discard what analyzers print.
-        system, streams = jpype.java.lang.System, jpype.java.io
-        system.setOut(streams.PrintStream(streams.OutputStream.nullOutputStream()))
+        # Discard what analyzers print. (jpype.java would search all packages of Java first.)
+        nothing = jpype.JClass("java.io.OutputStream").nullOutputStream()
+        jpype.JClass("java.lang.System").setOut(jpype.JClass("java.io.PrintStream")(nothing))
         jpype.JClass(needed)
     except Exception as error:
         why = " ".join(str(error).split())

@@ -59,7 +59,7 @@ class _Tagger(LineAnalyzer):
             ) from error
 
     @classmethod
-    def version_of(cls, config: WorkerConfig) -> str:
+    def version_of(cls, config: WorkerConfig, learned: bytes | None = None) -> str:
         """See ``LineAnalyzer.version_of``; the jar is the tagger."""
         jar = konlpy_folder() / "java" / cls.jar
         konlpy = importlib.metadata.version("konlpy")

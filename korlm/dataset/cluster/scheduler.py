@@ -54,7 +54,8 @@ def tokenize_on(
     Raises:
         ClusterError: some shards could not be made; the others are in the folder.
     """
-    spec = TokenizerSpec(client.tokenizer, tokenizer_model, versions(client.tokenizer))
+    own = versions(client.tokenizer, tokenizer_model)
+    spec = TokenizerSpec(client.tokenizer, tokenizer_model, own)
     finished = {path.name for path in folder.glob("*.parquet")}
     scheduler = ShardScheduler(client, spec, folder, bar, "will be retried alone")
     for shard in _group_by_shard(batches()):

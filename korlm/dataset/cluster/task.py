@@ -106,7 +106,7 @@ class ShardResult:
     report: bytes | None
 
 
-def versions(tokenizer: TokenizerConfig) -> dict[str, str]:
+def versions(tokenizer: TokenizerConfig, tokenizer_model: bytes | None = None) -> dict[str, str]:
     """Return the versions that two machines must share to make the same bytes.
 
     Raises:
@@ -116,7 +116,7 @@ def versions(tokenizer: TokenizerConfig) -> dict[str, str]:
         "korlm": __version__,
         "Python": ".".join(platform.python_version_tuple()[:2]),  # decides the version of Unicode
         "pyarrow": pa.__version__,
-        tokenizer.name: tokenizer_version(tokenizer),
+        tokenizer.name: tokenizer_version(tokenizer, tokenizer_model),
     }
 
 
@@ -232,7 +232,7 @@ def _fit_to_worker(tokenizer: TokenizerConfig) -> TokenizerConfig:
 
 def _check_versions(spec: TokenizerSpec) -> None:
     try:
-        own = versions(spec.tokenizer)
+        own = versions(spec.tokenizer, spec.tokenizer_model)
     except TokenizerError as error:
         raise ClusterError(f"the worker on {platform.node()}: {error}") from error
     other = [f"{name} {own[name]}, not {v}" for name, v in spec.versions.items() if own[name] != v]

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
@@ -25,14 +25,21 @@ from korlm.utils.packages import version_of
 
 TIMEOUT = "too slow"
 
+SPANS = "spans"  # an output of analyzers: tokens with their spans
+
 Config = TypeVar("Config", bound=WorkerConfig)
 
 
 class Analyzer(Protocol):
     """An analyzer for one thread of a worker (``workers/worker.py``)."""
 
-    def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
-        """Return an analysis of each line, or the reason why there is none. No line is blank."""
+    def analyze(self, texts: Sequence[str], output: str | None = None) -> list[Analysis | str]:
+        """Return an analysis of each line, or the reason why there is none.
+
+        Args:
+            texts: lines; without ``output`` none is blank.
+            output: what is asked for in place of tokens, by an analyzer's own names (``FastKkma``).
+        """
 
     def current_line(self) -> tuple[int, float]:
         """Return the index of the current line and its seconds so far, for another thread.
@@ -52,13 +59,22 @@ class LineAnalyzer(ABC):
         self._current = (-1, 0.0)  # index and start time
 
     @classmethod
-    def from_config(cls, config: WorkerConfig) -> ExternalTokenizer:
+    def from_config(cls, config: WorkerConfig, learned: bytes | None = None) -> ExternalTokenizer:
         """Return a tokenizer with a new analyzer, for one thread."""
         return ExternalTokenizer(config.name, cls.version_of(config), cls(config))
 
     @classmethod
-    def version_of(cls, config: WorkerConfig) -> str:
+    def train(cls, config: WorkerConfig, lines: Iterable[str]) -> bytes | None:
+        """Return what is stored with the corpus and passed to ``from_config``; None: nothing is."""
+        return None
+
+    @classmethod
+    def version_of(cls, config: WorkerConfig, learned: bytes | None = None) -> str:
         """Return the version of the tokens, for fingerprints, without starting the analyzer.
+
+        Args:
+            config: settings of the tokenizer.
+            learned: the result of ``train``, if it is known.
 
         Raises:
             TokenizerError: a package that it needs is not installed.
@@ -70,8 +86,9 @@ class LineAnalyzer(ABC):
     def analyze_line(self, text: str) -> Analysis:
         """Return the tokens of one line that is not blank."""
 
-    def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
+    def analyze(self, texts: Sequence[str], output: str | None = None) -> list[Analysis | str]:
         """Return an analysis of each line, or the name of the exception that it raised."""
+        assert output is None
         results: list[Analysis | str] = []
         for index, text in enumerate(texts):
             start = time.monotonic()
@@ -118,34 +135,41 @@ class ExternalTokenizer:
         """Return the tokens of one line without tags."""
         return self.analyze(text).morphs
 
-    def analyze_lines(self, texts: Sequence[str]) -> list[Analysis]:
-        """Return one analysis for every line, in order; lines that fail are analyzed in parts."""
+    def analyze_lines(self, texts: Sequence[str], output: str | None = None) -> list[Analysis]:
+        """Return one analysis for every line, in order; lines that fail are analyzed in parts.
+
+        Args:
+            texts: lines.
+            output: see ``Analyzer.analyze``; only without it, blank lines are not analyzed.
+        """
         analyses = [EMPTY] * len(texts)
         texts = [replace_lone_surrogates(text) for text in texts]
-        lines = [line for line, text in enumerate(texts) if not is_blank(text)]
-        results = self._analyze([texts[line] for line in lines], lines)
+        lines = [line for line, text in enumerate(texts) if output or not is_blank(text)]
+        results = self._analyze([texts[line] for line in lines], lines, output)
         for line, result in zip(lines, results, strict=True):
             if result == "OutOfMemoryError":  # the lines of other threads may have filled the heap
                 with self._memory_lock:
-                    (result,) = self._analyze([texts[line]], [line])
+                    (result,) = self._analyze([texts[line]], [line], output)
             if isinstance(result, str):
-                result = self._analyze_in_parts(texts[line], line, result)
+                result = self._analyze_in_parts(texts[line], line, result, output)
             analyses[line] = result
         return analyses
 
-    def analyze_part(self, text: str) -> Analysis | str:
+    def analyze_part(self, text: str, output: str | None = None) -> Analysis | str:
         """Return the analysis of text that is not blank, or the reason why there is none."""
-        return self._analyze([replace_lone_surrogates(text)], [0])[0]
+        return self._analyze([replace_lone_surrogates(text)], [0], output)[0]
 
-    def _analyze(self, texts: Sequence[str], lines: list[int]) -> list[Analysis | str]:
+    def _analyze(
+        self, texts: Sequence[str], lines: list[int], output: str | None
+    ) -> list[Analysis | str]:
         self.lines = lines
-        return self.analyzer.analyze(texts)
+        return self.analyzer.analyze(texts, output)
 
-    def _analyze_in_parts(self, text: str, line: int, why: str) -> Analysis:
+    def _analyze_in_parts(self, text: str, line: int, why: str, output: str | None) -> Analysis:
         def attempt(span: Span) -> Analysis | str:
-            return self._analyze([text[span.begin : span.end]], [line])[0]
+            return self._analyze([text[span.begin : span.end]], [line], output)[0]
 
-        return analyze_with_fallback(text, why, attempt, self._cut)
+        return analyze_with_fallback(text, why, attempt, self._cut, output == SPANS)
 
 
 def may_cut(config: WorkerConfig) -> bool:

@@ -27,8 +27,9 @@ Attempt = Callable[[Span], "Analysis | str"]
 class _Splitter:
     """Splits one line recursively and collects the analyses of its parts, in order."""
 
-    def __init__(self, text: str, attempt: Attempt, cut: bool) -> None:
+    def __init__(self, text: str, attempt: Attempt, cut: bool, with_spans: bool) -> None:
         self.text = text
+        self._with_spans = with_spans
         self.eojeols = [Span(*match.span()) for match in _EOJEOL.finditer(text)]
         self.analysis = Analysis([], [], [])
         self.is_complete = True
@@ -54,7 +55,7 @@ class _Splitter:
             if isinstance(result, str):
                 self.split(begin, end, not halve)
             else:
-                self._add(result, begin)
+                self._add(result, begin, self.eojeols[begin].begin)
 
     def _try(self, span: Span) -> Analysis | str:
         part = self.text[span.begin : span.end]
@@ -68,7 +69,8 @@ class _Splitter:
         if not self._can_cut or length == 1:
             self.is_complete = False
             token = self.text[span.begin : span.end]
-            self._add(Analysis([token], [UNKNOWN_TAG], [0]), eojeol)
+            whole = (0, len(token)) if self._with_spans else ()
+            self._add(Analysis([token], [UNKNOWN_TAG], [0], spans=whole), eojeol, span.begin)
             return
         size = size if length > size else (length + 1) // 2
         for begin in range(span.begin, span.end, size):
@@ -77,19 +79,22 @@ class _Splitter:
             if isinstance(result, str):
                 self._cut(eojeol, piece, size)
             else:
-                self._add(result, eojeol)
+                self._add(result, eojeol, begin)
 
-    def _add(self, part: Analysis, first: int) -> None:
+    def _add(self, part: Analysis, first: int, offset: int) -> None:
         self.analysis.morphs.extend(part.morphs)
         self.analysis.tags.extend(part.tags)
         self.analysis.eojeol.extend(first + index for index in part.eojeol)
         self.analysis = self.analysis._replace(
             dropped=self.analysis.dropped + part.dropped,
             seconds=self.analysis.seconds + part.seconds,
+            spans=(*self.analysis.spans, *(offset + place for place in part.spans)),
         )
 
 
-def analyze_with_fallback(text: str, reason: str, attempt: Attempt, cut: bool) -> Analysis:
+def analyze_with_fallback(
+    text: str, reason: str, attempt: Attempt, cut: bool, with_spans: bool = False
+) -> Analysis:
     """Return the analysis of a line that failed as a whole.
 
     Args:
@@ -97,6 +102,7 @@ def analyze_with_fallback(text: str, reason: str, attempt: Attempt, cut: bool) -
         reason: why it failed; becomes a part of the status.
         attempt: returns the analysis of a part of the line, not blank, or the reason why it failed.
         cut: whether an eojeol may be cut; if not, a failing one becomes one token.
+        with_spans: whether the analyses have spans.
 
     Returns:
         An analysis with the status ``cut: REASON``, or ``fallback: REASON`` if some parts are
@@ -108,7 +114,7 @@ def analyze_with_fallback(text: str, reason: str, attempt: Attempt, cut: bool) -
     >>> analyze_with_fallback("가나 다라 마", "no", attempt, cut=False)[:4]
     (['가나', '다라', '마'], ['X', 'UN', 'X'], [0, 1, 2], 'fallback: no')
     """
-    splitter = _Splitter(text, attempt, cut)
+    splitter = _Splitter(text, attempt, cut, with_spans)
     splitter.split(0, len(splitter.eojeols))
     kind = "cut" if splitter.is_complete else "fallback"
     return splitter.analysis._replace(status=f"{kind}: {reason}")

@@ -32,8 +32,8 @@ from korlm.tokenizers.analysis import (
     to_record_batch,
     unpack,
 )
-from korlm.tokenizers.registry import build_inprocess, tokenizer_version
-from korlm.tokenizers.workers.external import TIMEOUT, may_cut, with_defaults
+from korlm.tokenizers.registry import build_inprocess, tokenizer_version, train_tokenizer
+from korlm.tokenizers.workers.external import SPANS, TIMEOUT, may_cut, with_defaults
 from korlm.tokenizers.workers.fallback import analyze_with_fallback
 from korlm.tokenizers.workers.process import Batch, Job, WorkerProcess
 from korlm.tokenizers.workers.protocol import ALIVE_SECONDS, Message
@@ -63,74 +63,128 @@ class TokenizerPool:
 
     def __init__(self, config: TokenizerConfig, tokenizer_model: bytes | None = None) -> None:
         self._config = config
+        self._tokenizer_model = tokenizer_model
         self._light = build_inprocess(config, tokenizer_model)
         self._title = config.name.capitalize()
-        self._inbox: queue.SimpleQueue[tuple[WorkerProcess, tuple[Message, bytes] | None]] = (
-            queue.SimpleQueue()
-        )
+        self._inbox: queue.SimpleQueue[
+            tuple[WorkerProcess | None, tuple[Message, bytes] | None]
+        ] = queue.SimpleQueue()
         self._children: list[WorkerProcess] = []
         self._waiting: collections.deque[Job] = collections.deque()
         self._failed: collections.deque[tuple[Job, str]] = collections.deque()  # single lines
         self._job_numbers = itertools.count()
-        # Held by a thread until its map has ended. The same thread may begin another one.
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # of the tokenizer in this process, if it is
+        # One thread at a time exchanges messages with the workers, for all maps.
+        self._turn = threading.Condition()
+        self._is_taken = self._is_closing = False
+        self._num_resets, self._why_reset = 0, ""
         self._was_ready = False
         self._deaths = 0  # see MAX_DEATHS
         if self._light is None:
             assert isinstance(config, WorkerConfig)
-            tokenizer_version(config)  # raises if a package is missing
+            tokenizer_version(config, tokenizer_model)  # raises if a package is missing
+            if tokenizer_model is None:
+                self._tokenizer_model = train_tokenizer(config, [])
             self._config = with_defaults(config)
 
     def __enter__(self) -> TokenizerPool:
         return self
 
     def __exit__(self, *error: object) -> None:
+        with self._turn:
+            self._is_closing = True
+            self._wake()
+            while self._is_taken:
+                self._turn.wait()
+            self._reset("was closed")
+            self._is_closing = False
+            self._turn.notify_all()
+
+    def _reset(self, why: str) -> None:
+        """End the workers; maps that have not ended raise an error. Later ones may begin."""
         for child in self._children:
             child.close()
         self._children = []
+        self._waiting.clear()
+        self._failed.clear()
+        self._num_resets, self._why_reset = self._num_resets + 1, why
 
-    def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
+    def _wake(self) -> None:
+        """Let the thread that waits for messages look for new jobs."""
+        self._inbox.put((None, None))
+
+    def map(self, batches: Iterable[Task], output: str | None = None) -> Iterator[pa.RecordBatch]:
         """Yield one record batch for each batch of lines (NFC), in order.
 
         At most ``workers * (threads + 2)`` batches are in flight. Record batches are passed
         through without starting a process.
 
-        Threads may share a pool: each waits until the iteration of another one has ended.
+        Threads may share a pool, and a thread may begin a map while another one has not ended.
+
+        Args:
+            batches: lines, or what is known of them.
+            output: what is asked for in place of tokens (``Analyzer.analyze``).
 
         Raises:
-            TokenizerError: a worker does not start, or workers die again and again.
+            TokenizerError: a worker does not start, workers die again and again, or the pool is
+                closed meanwhile.
         """
+        if isinstance(self._config, WorkerConfig):
+            yield from self._map_in_children(self._config, batches, output)
+            return
         with self._lock:
-            if self._light is not None:
-                for batch in batches:
-                    is_known = isinstance(batch, pa.RecordBatch)
-                    yield batch if is_known else self._light.analyze_batch(batch)
-            elif isinstance(self._config, WorkerConfig):
-                yield from self._map_in_children(self._config, batches)
+            assert self._light is not None
+            for batch in batches:
+                is_known = isinstance(batch, pa.RecordBatch)
+                yield batch if is_known else self._light.analyze_batch(batch)
 
     def _map_in_children(
-        self, config: WorkerConfig, batches: Iterable[Task]
+        self, config: WorkerConfig, batches: Iterable[Task], output: str | None
     ) -> Iterator[pa.RecordBatch]:
-        if any(child.jobs for child in self._children):
-            self.__exit__()  # the last map was abandoned: its results must not come now
-        self._waiting.clear()
-        self._failed.clear()
         remaining = iter(batches)
         in_flight: collections.deque[Batch] = collections.deque()
         limit = config.workers * ((config.threads or 1) + 2)
-        while True:
-            for task in itertools.islice(remaining, limit - len(in_flight)):
-                in_flight.append(self._enqueue(task))
-            if not in_flight:
-                return
-            while not in_flight[0].is_done:
+        num_resets = self._num_resets
+        try:
+            while True:
+                for task in itertools.islice(remaining, limit - len(in_flight)):
+                    in_flight.append(self._enqueue(task, output))
+                if not in_flight:
+                    return
+                self._wait(config, in_flight[0], num_resets)
+                yield in_flight.popleft().columns()
+        finally:  # if the map was abandoned, workers need not begin its other batches
+            for batch in in_flight:
+                batch.is_abandoned = True
+
+    def _wait(self, config: WorkerConfig, batch: Batch, num_resets: int) -> None:
+        """Exchange messages, or let another thread do so, until a batch is done."""
+        is_known = False  # to the other thread
+        while not batch.is_done:
+            with self._turn:
+                if self._num_resets != num_resets:
+                    raise TokenizerError(f"{self._title}: its pool {self._why_reset}")
+                if self._is_taken or self._is_closing:
+                    if not is_known:
+                        self._wake()
+                    is_known = True
+                    self._turn.wait()
+                    continue
+                self._is_taken = True
+            try:
                 if self._failed:
                     self._split(config, *self._failed.popleft())
                 else:
                     self._step(config)
-            yield in_flight.popleft().columns()
+            except BaseException as error:  # also Ctrl-C, which may lose a message
+                self._reset(f"failed: {' '.join(str(error).split()) or type(error).__name__}")
+                raise
+            finally:
+                with self._turn:
+                    self._is_taken = False
+                    self._turn.notify_all()
 
-    def _enqueue(self, task: Task) -> Batch:
+    def _enqueue(self, task: Task, output: str | None) -> Batch:
         if not isinstance(task, pa.RecordBatch) and len(task) == 0:
             task = to_record_batch([])
         if isinstance(task, pa.RecordBatch):
@@ -138,7 +192,7 @@ class TokenizerPool:
             batch.add(0, task)
         else:
             batch = Batch(len(task))
-            self._waiting.append(Job(list(task), batch))
+            self._waiting.append(Job(list(task), batch, output=output))
         return batch
 
     def _split(self, config: WorkerConfig, job: Job, why: str) -> None:
@@ -148,7 +202,7 @@ class TokenizerPool:
         reasons = [why]
 
         def attempt(span: Span) -> Analysis | str:
-            part = Job([text[span.begin : span.end]], alone=True)
+            part = Job([text[span.begin : span.end]], alone=True, output=job.output)
             self._waiting.appendleft(part)
             while part.result is None:
                 self._step(config)
@@ -156,15 +210,18 @@ class TokenizerPool:
                 reasons.append(part.result)
             return part.result
 
-        analysis = analyze_with_fallback(text, why, attempt, may_cut(config))
+        with_spans = job.output == SPANS
+        analysis = analyze_with_fallback(text, why, attempt, may_cut(config), with_spans)
         late = reasons.count(TIMEOUT) * config.line_timeout_s
         analysis = analysis._replace(seconds=analysis.seconds + late)
         job.batch.add(job.first, to_record_batch([analysis]))
 
     def _step(self, config: WorkerConfig) -> None:
         """Send jobs to idle workers and process one message; does not wait for long."""
+        if self._is_closing:
+            raise TokenizerError(f"{self._title}: its pool was closed")
         if not self._children:
-            self._children = [WorkerProcess(config, self._inbox) for _ in range(config.workers)]
+            self._children = [self._start(config) for _ in range(config.workers)]
         self._dispatch()
         patience = START_SECONDS + config.line_timeout_s
         for child in self._children:  # they send a message each second
@@ -187,10 +244,15 @@ class TokenizerPool:
         else:
             self._process(config, sender, *frame)
 
+    def _start(self, config: WorkerConfig) -> WorkerProcess:
+        return WorkerProcess(config, self._inbox, self._tokenizer_model)
+
     def _dispatch(self) -> None:
         """Give each job to the least busy worker."""
         for _ in range(len(self._waiting)):
             job = self._waiting.popleft()
+            if job.batch is not None and job.batch.is_abandoned:
+                continue
             child = min(self._children, key=lambda child: (child.must_run_alone, len(child.jobs)))
             if child.jobs and (job.alone or child.must_run_alone):
                 self._waiting.append(job)  # until a worker is free
@@ -259,7 +321,7 @@ class TokenizerPool:
     def _restart(self, config: WorkerConfig, child: WorkerProcess, jobs: list[Job]) -> None:
         """Replace a worker process and queue jobs at the front."""
         child.close()
-        self._children[self._children.index(child)] = WorkerProcess(config, self._inbox)
+        self._children[self._children.index(child)] = self._start(config)
         self._waiting.extendleft(reversed(jobs))
 
     def _retry(self, job: Job, why: str) -> list[Job]:

@@ -26,6 +26,7 @@ class Batch:
     """A batch of lines and the results of its jobs so far."""
 
     def __init__(self, num_lines: int) -> None:
+        self.is_abandoned = False
         self._missing = num_lines
         self._results: dict[int, pa.RecordBatch] = {}  # by the number of their first line
 
@@ -58,6 +59,7 @@ class Job:
         alone: whether the worker may have no other job meanwhile.
         deaths: number of workers that died while they had this job.
         result: for a part, its analysis, or the reason why there is none.
+        output: what is asked for (``Analyzer.analyze``).
     """
 
     texts: Sequence[str]
@@ -66,16 +68,23 @@ class Job:
     alone: bool = False
     deaths: int = 0
     result: Analysis | str | None = None
+    output: str | None = None
 
     def slice(self, begin: int, end: int) -> Job:
         """Return a new job (no deaths yet) of some of its lines."""
-        return Job(self.texts[begin:end], self.batch, self.first + begin, self.alone)
+        texts, first = self.texts[begin:end], self.first + begin
+        return Job(texts, self.batch, first, self.alone, output=self.output)
 
 
 class WorkerProcess:
     """A worker process and its jobs."""
 
-    def __init__(self, config: WorkerConfig, inbox: queue.SimpleQueue[Any]) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        inbox: queue.SimpleQueue[Any],
+        tokenizer_model: bytes | None = None,
+    ) -> None:
         self.jobs: dict[int, Job] = {}
         self.ready = False
         self.silent = 0.0  # seconds that the pool has waited for its next message
@@ -84,7 +93,10 @@ class WorkerProcess:
         source = str(Path(_version.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "korlm.tokenizers.workers.worker", config_to_json(config)],
+            [
+                *(sys.executable, "-m", "korlm.tokenizers.workers.worker", config_to_json(config)),
+                *(("model",) if tokenizer_model else ()),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -92,6 +104,10 @@ class WorkerProcess:
             # Ctrl-C goes to the parent only, which then ends its children.
             start_new_session=True,
         )
+        assert self.process.stdin is not None
+        if tokenizer_model:
+            with contextlib.suppress(OSError):
+                send(self.process.stdin, {}, tokenizer_model)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -108,7 +124,8 @@ class WorkerProcess:
     def send(self, number: int, job: Job) -> None:
         """Send a job; if the process is dead, its listener notices."""
         self.jobs[number] = job
-        message = {"id": number, "texts": job.texts, "part": job.batch is None}
+        is_part = job.batch is None
+        message = {"id": number, "texts": job.texts, "part": is_part, "output": job.output}
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             send(self.process.stdin, message)

@@ -1,7 +1,7 @@
 """A child process with a tokenizer: lines in through stdin, analyses out through stdout.
 
-Messages from the parent are batches: ``id`` and ``texts``; a batch with ``part`` is one piece of a
-line, which is analyzed as it is or not at all. Messages to the parent:
+Messages from the parent are batches: ``id``, ``texts`` and ``output`` (``Analyzer.analyze``); with
+``part`` it is one piece of a line, analyzed as it is or not at all. Messages to the parent:
 
     ready, failed   the analyzers have started, or the reason why not
     id              a batch is done; the columns follow as bytes
@@ -59,23 +59,23 @@ class _Thread:
             while True:
                 job = self._worker.jobs.get()
                 self._job_id = job["id"]
-                self._answer(job["texts"], bool(job.get("part")))
+                self._answer(job["texts"], bool(job.get("part")), job.get("output"))
         except BaseException:
             # If only this thread ended, its batch would never be answered.
             traceback.print_exc()
             os._exit(1)
 
-    def _answer(self, texts: list[str], is_part: bool) -> None:
+    def _answer(self, texts: list[str], is_part: bool, output: str | None) -> None:
         message: Message = {"id": self._job_id}
         analyses: list[Analysis] = []
         if is_part:
-            result = self._tokenizer.analyze_part(texts[0])
+            result = self._tokenizer.analyze_part(texts[0], output)
             if isinstance(result, str):
                 message["error"] = result
             else:
                 analyses = [result]
         else:
-            analyses = self._tokenizer.analyze_lines(texts)
+            analyses = self._tokenizer.analyze_lines(texts, output)
         self._worker.send(message, pack(to_record_batch(analyses)))
 
 
@@ -83,13 +83,20 @@ class _Worker:
     """Threads with an analyzer each, and one that watches how long they take for a line."""
 
     def __init__(
-        self, output: IO[bytes], config: WorkerConfig, jobs: queue.SimpleQueue[Any]
+        self,
+        output: IO[bytes],
+        config: WorkerConfig,
+        jobs: queue.SimpleQueue[Any],
+        tokenizer_model: bytes | None,
     ) -> None:
         self.output = output
         self.jobs = jobs
         self.seconds = config.line_timeout_s
         self._lock = threading.Lock()
-        self.threads = [_Thread(self, build_external(config)) for _ in range(config.threads or 1)]
+        self.threads = [
+            _Thread(self, build_external(config, tokenizer_model))
+            for _ in range(config.threads or 1)
+        ]
 
     def start(self) -> None:
         """Start the threads."""
@@ -127,17 +134,24 @@ def _read_jobs(jobs: queue.SimpleQueue[Any]) -> None:
 
 
 def main() -> None:
-    """Run until stdin ends: ``python -m korlm.tokenizers.workers.worker SETTINGS``."""
+    """Run until stdin ends: ``python -m korlm.tokenizers.workers.worker SETTINGS [model]``.
+
+    With ``model``, the first frame is the tokenizer model.
+    """
     # Java and libraries may print to stdout, which must carry messages only.
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     config = config_from_json(sys.argv[1])
+    tokenizer_model = None
+    if sys.argv[2:]:
+        frame = receive(sys.stdin.buffer)
+        tokenizer_model = frame[1] if frame is not None else None
     jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
     # Before the analyzers start, so that the end of the parent is noticed meanwhile.
     reader = threading.Thread(target=_read_jobs, args=(jobs,), daemon=True)
     reader.start()
     try:
-        worker = _Worker(output, config, jobs)
+        worker = _Worker(output, config, jobs, tokenizer_model)
     except TokenizerError as error:
         send(output, {"failed": str(error)})
         output.flush()

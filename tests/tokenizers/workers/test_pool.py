@@ -200,6 +200,40 @@ def test_a_map_that_was_left_does_not_spoil_the_next(fake: Path) -> None:
         assert map_all(pool, batches) == [[faked(text) for text in batch] for batch in batches]
 
 
+def test_maps_of_one_thread_may_overlap(fake: Path) -> None:
+    with TokenizerPool(kkma()) as pool:
+        outer = pool.map([f"{number} SLOW!"] for number in range(6))
+        for number, columns in enumerate(outer):
+            assert timeless(columns) == [faked(f"{number} SLOW!")]
+            assert map_one(pool, [f"가 {number}"]) == [faked(f"가 {number}")]
+    assert number == 5
+
+
+def test_a_pool_may_be_closed_by_another_thread(fake: Path) -> None:
+    pool = TokenizerPool(kkma(threads=1))
+    running = pool.map([["가"], ["HANG!"]])
+    next(running)
+    closing = threading.Timer(0.2, pool.__exit__)
+    closing.start()
+    with pytest.raises(TokenizerError, match=r"Kkma: its pool was closed"):
+        next(running)
+    closing.join()
+    assert pids(pool) == []
+    assert map_one(pool, ["나"]) == [faked("나")]  # with a new process
+    pool.__exit__()
+
+
+def test_after_an_error_a_pool_starts_anew(fake: Path) -> None:
+    (fake / "no_java").touch()
+    with TokenizerPool(kkma()) as pool:
+        waiting = pool.map([["가"]])
+        with pytest.raises(TokenizerError, match="Java did not start"):
+            next(waiting)
+        assert pids(pool) == []
+        (fake / "no_java").unlink()
+        assert map_one(pool, ["가"]) == [faked("가")]
+
+
 def test_java_exceptions_become_a_status(shared: TokenizerPool) -> None:
     texts = ["가 나", "다 JAVA! 라", "ALONE!  마", "JAVA!", "바"]
     results = map_one(shared, texts)

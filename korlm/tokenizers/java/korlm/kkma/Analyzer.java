@@ -47,14 +47,17 @@ final class Analyzer {
     private final Budget budget;
     /** Whether a word over budget is cut into pieces; otherwise it becomes one unknown token. */
     private final boolean cut;
+    /** Whether morphemes have places. */
+    private final boolean track;
     /** Of the last line: numbers of words that were cut, and that were left unanalyzed. */
     int numCut, numGivenUp;
 
-    Analyzer(Lexicon lexicon, AnalysisCache cache, long limit, boolean cut) {
+    Analyzer(Lexicon lexicon, AnalysisCache cache, long limit, boolean cut, boolean track) {
         this.lexicon = lexicon;
         this.cut = cut;
+        this.track = track;
         this.budget = new Budget(limit);
-        this.search = new Search(lexicon, cache, budget);
+        this.search = new Search(lexicon, cache, budget, track);
     }
 
     /** Receives the morphemes of a line with the offsets of their tokens. */
@@ -69,22 +72,9 @@ final class Analyzer {
      * @return the words of the line, for counting lost characters
      */
     List<WordSplitter.Word> analyze(String trimmed, Sink sink) throws Exception {
-        numCut = numGivenUp = 0;
         List<WordSplitter.Word> words = WordSplitter.split(trimmed);
         ArrayList<Unit> units = new ArrayList<>();
-        for (WordSplitter.Word word : words) {
-            if (word.kind == CharSetType.SPACE) continue;
-            if (word.kind == CharSetType.HANGUL) {
-                addHangul(units, word.text, word.begin);
-            } else {
-                Candidate only = lexicon.foreign(word.text, word.kind);
-                addUnit(units, new Expression(word.text, only), word.begin);
-            }
-        }
-        if (units.isEmpty()) throw new IllegalArgumentException("no words");
-        joinUnits(units);
-        dropSuffixReadings(units.get(0));
-        Candidate[] best = bestPath(units);
+        Candidate[] best = bestReadings(words, units);
         for (int u = 0; u < best.length; u++) {
             Candidate candidate = best[u];
             int token = 0;
@@ -99,6 +89,37 @@ final class Analyzer {
             }
         }
         return words;
+    }
+
+    /** Returns the morphemes of a line, not empty, with their places, grouped as by Kkma. */
+    List<TokenGroup> groups(String trimmed) throws Exception {
+        ArrayList<Unit> units = new ArrayList<>();
+        Candidate[] best = bestReadings(WordSplitter.split(trimmed), units);
+        ArrayList<TokenGroup> groups = new ArrayList<>();
+        for (int u = 0; u < best.length; u++) {
+            Unit unit = units.get(u);
+            TokenGroup.addAll(groups, best[u], unit.expression.text, unit.begins[0]);
+        }
+        return groups;
+    }
+
+    /** Fills {@code units} and returns the reading of each on the best path. */
+    private Candidate[] bestReadings(List<WordSplitter.Word> words, ArrayList<Unit> units)
+            throws Exception {
+        numCut = numGivenUp = 0;
+        for (WordSplitter.Word word : words) {
+            if (word.kind == CharSetType.SPACE) continue;
+            if (word.kind == CharSetType.HANGUL) {
+                addHangul(units, word.text, word.begin);
+            } else {
+                Candidate only = lexicon.foreign(word.text, word.kind);
+                addUnit(units, new Expression(word.text, only), word.begin);
+            }
+        }
+        if (units.isEmpty()) throw new IllegalArgumentException("no words");
+        joinUnits(units);
+        dropSuffixReadings(units.get(0));
+        return bestPath(units);
     }
 
     private void addHangul(ArrayList<Unit> units, String word, int begin) {
@@ -170,8 +191,15 @@ final class Analyzer {
         if (last.isForeign()) {
             if (last.begins[0] + last.numChars() != unit.begins[0]) return false;
             if (unit.isForeign()) {
-                joint = new Expression(last.expression.text + unit.expression.text,
-                        last.expression.candidates[0].with(unit.expression.candidates[0]));
+                Candidate head = last.expression.candidates[0];
+                Candidate tail = unit.expression.candidates[0];
+                Candidate both = head.with(tail);
+                if (track) {
+                    both.places = Places.joined(head, last.expression.text, tail,
+                            unit.expression.text, unit.begins[0] - last.begins[0],
+                            both.morphs.length);
+                }
+                joint = new Expression(last.expression.text + unit.expression.text, both);
             } else {
                 joint = derived(last, unit);
             }
@@ -187,7 +215,12 @@ final class Analyzer {
     }
 
     private Expression derived(Unit last, Unit unit) {
-        return last.expression.followedBy(unit.expression, true, lexicon, budget);
+        Expression before = last.expression;
+        Expression.Builder joint =
+                new Expression.Builder(before.text + unit.expression.text, Expression.NONE);
+        int shift = track ? unit.begins[0] - last.begins[0] : -1;
+        before.derive(unit.expression, joint, shift, true, lexicon, budget);
+        return joint.build();
     }
 
     /** Removes readings that start with a particle, an ending or a suffix, if others are left. */

@@ -34,6 +34,8 @@ final class Candidate {
     final int hash;
     /** Indices of the first morphemes of the second and later tokens; null: one token. */
     final int[] tokenStarts;
+    /** Set after construction, in tracking searches only (see Places); null: not derived. */
+    int[] places;
 
     Candidate(Morph[] morphs, int[] cuts, TagSet apndbl, TagSet having, TagSet conds,
             TagSet excluded, long ending, byte known, byte perhaps, float spacing, float tagging,
@@ -53,15 +55,22 @@ final class Candidate {
         this.tokenStarts = tokenStarts;
     }
 
-    /** Copies one of the dictionary's candidates for {@code text}. */
-    static Candidate ofDictionary(MCandidate original, String text, Lexicon lexicon) {
-        Morph[] morphs = morphsOf(original, lexicon);
-        return new Candidate(morphs, NO_CUTS, TagSet.of(original.getATLEnc()),
+    /** Returns a reading that a user has added to the dictionary. */
+    static Candidate ofUser(MCandidate original, String text, Lexicon lexicon) {
+        return ofDictionary(morphsOf(original), TagSet.of(original.getATLEnc()),
                 TagSet.of(original.getHCLEnc()), TagSet.of(original.getCCLEnc()),
                 TagSet.of(original.getECLEnc()), KkmaInternals.endingConditions(original),
                 original.getRealDicLen(), original.getCandDicLen(),
-                spacingOf(text, NO_CUTS, lexicon),
-                taggingOf(morphs, lexicon.probabilities), original.hashCode(), null);
+                spacingOf(text, NO_CUTS, lexicon), lexicon.probabilities);
+    }
+
+    /** Returns a reading of the dictionary. */
+    static Candidate ofDictionary(Morph[] morphs, TagSet apndbl, TagSet having, TagSet conds,
+            TagSet excluded, long ending, byte known, byte perhaps, float spacing,
+            Probabilities probabilities) {
+        return new Candidate(morphs, NO_CUTS, apndbl, having, conds, excluded, ending, known,
+                perhaps, spacing, taggingOf(morphs, probabilities),
+                hashOf(morphs, apndbl, having, conds, excluded), null);
     }
 
     /** Returns the reading of Hangul that is not in the dictionary. */
@@ -75,20 +84,20 @@ final class Candidate {
     }
 
     /** Copies Kkma's candidate for a token that is not Hangul, which has no probabilities. */
-    static Candidate foreign(MCandidate original, Lexicon lexicon) {
-        return new Candidate(morphsOf(original, lexicon), NO_CUTS, TagSet.of(original.getATLEnc()),
+    static Candidate foreign(MCandidate original) {
+        return new Candidate(morphsOf(original), NO_CUTS, TagSet.of(original.getATLEnc()),
                 TagSet.of(original.getHCLEnc()), TagSet.of(original.getCCLEnc()),
                 TagSet.of(original.getECLEnc()), KkmaInternals.endingConditions(original),
                 original.getRealDicLen(), original.getCandDicLen(), 0, 0, original.hashCode(),
                 null);
     }
 
-    private static Morph[] morphsOf(MCandidate original, Lexicon lexicon) {
+    private static Morph[] morphsOf(MCandidate original) {
         Morph[] morphs = new Morph[original.size()];
         for (int i = 0; i < morphs.length; i++) {
             Morpheme morpheme = original.get(i);
             long info = morpheme.getTagNum() | (morpheme.isComposed() ? Morph.COMPOSED : 0);
-            morphs[i] = lexicon.morph(morpheme.getString(), info, morpheme.getCharSet());
+            morphs[i] = new Morph(morpheme.getString(), info, morpheme.getCharSet());
         }
         return morphs;
     }

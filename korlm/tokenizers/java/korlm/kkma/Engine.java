@@ -1,6 +1,8 @@
 package korlm.kkma;
 
 import java.util.List;
+import java.util.regex.Pattern;
+import org.snu.ids.ha.constants.POSTag;
 
 /** Analyzes batches of lines for one thread; engines share a lexicon and a cache. */
 public final class Engine {
@@ -8,11 +10,19 @@ public final class Engine {
     public static final class Shared {
         private final Lexicon lexicon;
         private final AnalysisCache cache;
+        /** The same of readings with places, which take twice the memory. */
+        private final AnalysisCache tracked;
 
-        /** Loads the dictionary; {@code readings} is the size of the cache in readings of words. */
-        public Shared(long readings) throws Exception {
-            lexicon = Lexicon.load();
+        /**
+         * Loads the dictionary.
+         *
+         * @param readings size of the cache in readings of words
+         * @param words lines of a user's words (see UserWords)
+         */
+        public Shared(long readings, String words) throws Exception {
+            lexicon = new Lexicon(Image.load(), new UserWords(words));
             cache = new AnalysisCache(readings);
+            tracked = new AnalysisCache(readings / 2);
         }
 
         /** Returns the number of dictionary entries. */
@@ -21,7 +31,15 @@ public final class Engine {
         }
     }
 
+    /** What {@code analyze} returns of a line. */
+    private static final String TOKENS = "tokens", SPANS = "spans", SENTENCES = "sentences",
+            NOUNS = "nouns";
+    private static final Pattern SPLIT_PAIR =
+            Pattern.compile("([\\ud800-\\udbff]) ([\\udc00-\\udfff])");
+
+    private final Lexicon lexicon;
     private final Analyzer analyzer;
+    private final Analyzer tracker;
     /** Start time of the current line, in nanoseconds; reported, never used to limit the work. */
     private long since;
 
@@ -32,7 +50,9 @@ public final class Engine {
      * @param guard whether a word over budget is cut into pieces, or left as one unknown token
      */
     public Engine(Shared shared, long budget, boolean guard) {
-        analyzer = new Analyzer(shared.lexicon, shared.cache, budget, guard);
+        lexicon = shared.lexicon;
+        analyzer = new Analyzer(lexicon, shared.cache, budget, guard, false);
+        tracker = new Analyzer(lexicon, shared.tracked, budget, guard, true);
     }
 
     /**
@@ -40,15 +60,21 @@ public final class Engine {
      *
      * <p>Fields: status (o: ok; c: words were cut; f: parts were left unanalyzed; e: blank; !NAME:
      * exception), number of characters in no token, microseconds, then morpheme, tag and eojeol
-     * index of each token.
+     * index of each token. This is the output "tokens"; others are
+     *
+     * <ul>
+     *   <li>spans: the third field is "EOJEOL BEGIN END": the index of Kkma's eojeol, and offsets in
+     *       the line, with surrogate pairs as one character;
+     *   <li>sentences, nouns: each is like a token without a tag.
+     * </ul>
      */
-    public String analyze(String[] lines) {
+    public String analyze(String[] lines, String output) {
         StringBuilder out = new StringBuilder(1 << 16);
         for (int i = 0; i < lines.length; i++) {
             since = System.nanoTime();
             int begin = out.length();
             try {
-                analyze(lines[i], out);
+                analyze(lines[i], output, out);
             } catch (StackOverflowError | OutOfMemoryError | Exception error) {
                 out.setLength(begin);
                 String name = error instanceof BudgetExceeded ? "over budget"
@@ -64,7 +90,7 @@ public final class Engine {
         return (System.nanoTime() - since) / 1000;
     }
 
-    private void analyze(String text, StringBuilder out) throws Exception {
+    private void analyze(String text, String output, StringBuilder out) throws Exception {
         int begin = 0;
         while (begin < text.length() && text.charAt(begin) <= ' ') begin++;
         String trimmed = text.trim();
@@ -72,12 +98,86 @@ public final class Engine {
             out.append("e\t0\t0");
             return;
         }
-        Writer writer = new Writer(text, begin);
-        List<WordSplitter.Word> words = analyzer.analyze(trimmed, writer);
-        writer.end();
-        out.append(analyzer.numGivenUp > 0 ? 'f' : analyzer.numCut > 0 ? 'c' : 'o').append('\t');
-        out.append(numDropped(text, words)).append('\t').append(micros());
-        out.append(writer.out);
+        boolean isPlain = output.equals(TOKENS);
+        Analyzer used = isPlain ? analyzer : tracker;
+        StringBuilder fields;
+        int numDropped = 0;
+        if (isPlain) {
+            Writer writer = new Writer(text, begin);
+            numDropped = numDropped(text, analyzer.analyze(trimmed, writer));
+            writer.end();
+            fields = writer.out;
+        } else {
+            fields = fieldsOf(tracker.groups(trimmed), text, begin, output);
+        }
+        out.append(used.numGivenUp > 0 ? 'f' : used.numCut > 0 ? 'c' : 'o').append('\t');
+        out.append(numDropped).append('\t').append(micros()).append(fields);
+    }
+
+    private StringBuilder fieldsOf(List<TokenGroup> groups, String text, int offset,
+            String output) {
+        StringBuilder out = new StringBuilder();
+        switch (output) {
+            case NOUNS:
+                for (String noun : Nouns.of(groups, lexicon.compoundNouns())) write(out, noun);
+                return out;
+            case SENTENCES:
+                for (List<Sentences.Eojeol> sentence : Sentences.of(groups)) {
+                    StringBuilder joined = new StringBuilder();
+                    for (Sentences.Eojeol eojeol : sentence) {
+                        if (joined.length() > 0) joined.append(' ');
+                        joined.append(eojeol.text);
+                    }
+                    // Kkma splits surrogate pairs: join them again.
+                    write(out, SPLIT_PAIR.matcher(joined).replaceAll("$1$2"));
+                }
+                return out;
+            case SPANS:
+                writeSpans(groups, text, offset, out);
+                return out;
+            default:
+                throw new IllegalArgumentException(output);
+        }
+    }
+
+    private static void write(StringBuilder out, String text) {
+        out.append('\t').append(text).append("\t\t0");
+    }
+
+    private static void writeSpans(List<TokenGroup> groups, String text, int offset,
+            StringBuilder out) {
+        // Python counts a surrogate pair as one character.
+        int[] offsets = new int[text.length() + 1];
+        for (int i = 0; i < text.length(); i++) {
+            boolean isSecond = Character.isLowSurrogate(text.charAt(i)) && i > 0
+                    && Character.isHighSurrogate(text.charAt(i - 1));
+            offsets[i + 1] = isSecond ? offsets[i] : offsets[i] + 1;
+            if (isSecond) offsets[i] = offsets[i - 1];
+        }
+        int number = 0;
+        TokenGroup.Token high = null;
+        for (List<Sentences.Eojeol> sentence : Sentences.of(groups)) {
+            for (Sentences.Eojeol eojeol : sentence) {
+                for (TokenGroup.Token token : eojeol.tokens) {
+                    String morph = token.text;
+                    int begin = token.begin;
+                    if (morph.length() == 1 && Character.isHighSurrogate(morph.charAt(0))) {
+                        high = token;
+                        continue;
+                    }
+                    if (high != null) {
+                        morph = high.text + morph;
+                        begin = high.begin;
+                        high = null;
+                    }
+                    out.append('\t').append(morph).append('\t');
+                    out.append(POSTag.getTag(token.info & ~Morph.COMPOSED)).append('\t');
+                    out.append(number).append(' ').append(offsets[begin + offset]);
+                    out.append(' ').append(offsets[token.end + offset]);
+                }
+                number++;
+            }
+        }
     }
 
     /** Returns the number of characters of the text, except white space, that are in no word. */

@@ -22,15 +22,13 @@ final class Expression {
         return candidates.length > 0 && candidates[0].perhaps == 0;
     }
 
-    /** Returns the readings of two adjacent spans together. */
-    Expression followedBy(Expression next, boolean trackTokens, Lexicon lexicon, Budget budget) {
-        Builder builder = new Builder(text + next.text, NONE);
-        derive(next, builder, trackTokens, lexicon, budget);
-        return builder.build();
-    }
-
-    /** Adds the combined readings of this span and the next to a builder, pruned. */
-    void derive(Expression next, Builder into, boolean trackTokens, Lexicon lexicon, Budget budget) {
+    /**
+     * Adds the combined readings of this span and the next to a builder, pruned.
+     *
+     * @param shift offset of the next span in this one, for the places of morphemes; -1: without
+     */
+    void derive(Expression next, Builder into, int shift, boolean trackTokens, Lexicon lexicon,
+            Budget budget) {
         if (isEmpty() || next.isEmpty()) return;
         budget.charge((long) candidates.length * next.candidates.length);
         char before = text.charAt(text.length() - 1);
@@ -43,6 +41,10 @@ final class Expression {
                         together, apart, trackTokens, lexicon);
                 if (result != null) {
                     budget.chargeReading();
+                    if (shift >= 0) {
+                        result.places = Places.joined(head, text, tail, next.text, shift,
+                                result.morphs.length);
+                    }
                     into.add(result);
                 }
             }
@@ -97,17 +99,25 @@ final class Expression {
         return null;
     }
 
-    /** Splits the readings at a blank; those without one there become unknown. */
-    Expression[] splitAt(String head, String tail, Lexicon lexicon) {
+    /**
+     * Splits the readings at a blank; those without one there become unknown.
+     *
+     * @param track whether morphemes have places
+     * @param index Kkma's index of the first part, or of an unknown second part, relative to it
+     */
+    Expression[] splitAt(String head, String tail, Lexicon lexicon, boolean track, int index) {
         Builder heads = new Builder(head, NONE);
         Builder tails = new Builder(tail, NONE);
         for (Candidate candidate : candidates) {
             int cut = candidate.cutAt(head.length());
             if (cut < 0) {
+                Candidate unknown = Candidate.unknown(tail, lexicon);
+                if (track) unknown.places = Places.unknown(index, tail);
                 heads.add(Candidate.unknown(head, lexicon));
-                tails.add(Candidate.unknown(tail, lexicon));
+                tails.add(unknown);
             } else {
                 Candidate[] parts = candidate.splitAt(cut, head, tail, lexicon);
+                if (track) Places.split(candidate, text, head.length(), parts, index);
                 heads.add(parts[0]);
                 tails.add(parts[1]);
             }

@@ -2,88 +2,158 @@ package korlm.kkma;
 
 import static org.snu.ids.ha.constants.POSTag.*;
 
-import java.lang.reflect.Field;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
-import org.snu.ids.ha.dic.Dictionary;
-import org.snu.ids.ha.dic.UNPDDictionary;
 import org.snu.ids.ha.ma.CharSetType;
 import org.snu.ids.ha.ma.MCandidate;
-import org.snu.ids.ha.ma.MExpression;
 import org.snu.ids.ha.ma.KkmaInternals;
 
 /**
- * Kkma's dictionary and probabilities, copied once into tables that threads read without locks.
+ * Kkma's dictionary and probabilities in tables that threads read without locks.
  *
  * <p>Kkma's own tables are synchronized and copy every entry that they return.
  */
 public final class Lexicon {
+    /** Longs of a reading in Image.sets. */
+    static final int NUM_SETS = 5;
+    /** Value of characters that are in no noun of Kkma's. */
+    static final float UNSEEN_CHAR = -30f;
     private static final int MAX_KEPT = 20_000;
 
-    /** Hash table with open addressing, by text. */
+    private final Image image;
+    private final Texts texts;
+    /** Of the dictionary, by the number of the text; null: not looked up yet. */
     private final Expression[] entries;
+    /** Begin of the readings of each text in those of the image. */
+    private final int[] begins;
+    private final Morph[] morphs;
+    /** Entries with the words of a user, and a bit for each of their first characters. */
+    private final HashMap<String, Expression> added = new HashMap<>();
+    private final BitSet addedStarts = new BitSet();
     private final int size;
     private final int longest;
-    /** The morphemes of the dictionary while it is being copied. */
-    private HashMap<MorphKey, Morph> morphs = new HashMap<>();
     private final ConcurrentHashMap<MorphPair, Morph> joinedMorphs = new ConcurrentHashMap<>();
     private final ConcurrentHashMap<MorphKey, Morph> narrow = new ConcurrentHashMap<>();
     private final ConcurrentHashMap<String, Candidate> foreign = new ConcurrentHashMap<>();
     private final ConcurrentHashMap<Character, TagSet> unknownHaving =
             new ConcurrentHashMap<>();
     private final float[] nounChars = new float[1 << 16];
+    /** Parts of compound nouns; null: not read yet. */
+    private volatile Map<String, String[]> compoundNouns;
+    private final UserWords userWords;
     final Probabilities probabilities;
 
-    private Lexicon(Map<String, MExpression> table) throws Exception {
-        probabilities = new Probabilities();
-        Arrays.fill(nounChars, Float.NaN);
-        entries = new Expression[Hash.tableSize(table.size())];
-        size = table.size();
+    /** Creates a lexicon of Kkma's words and those that a user has added. */
+    Lexicon(Image image, UserWords userWords) {
+        this.image = image;
+        this.userWords = userWords;
+        TagClass.register(image.tags);
+        texts = new Texts(image);
+        probabilities = new Probabilities(image, texts);
+        entries = new Expression[texts.size()];
+        begins = Texts.sums(image.readingSizes);
+        morphs = new Morph[image.morphTexts.length];
         int max = 0;
-        for (Map.Entry<String, MExpression> entry : table.entrySet()) {
+        int count = 0;
+        for (int i = 0; i < entries.length; i++) {
+            if (image.readingSizes[i] == 0) continue;
+            count++;
+            max = Math.max(max, image.lengths[i]);
+        }
+        size = count;
+        Arrays.fill(nounChars, UNSEEN_CHAR);
+        for (int i = 0; i < image.nounChars.length; i++) {
+            nounChars[image.nounChars[i]] = image.nounValues[i];
+        }
+        for (Map.Entry<String, List<MCandidate>> entry : userWords.readings.entrySet()) {
             String text = entry.getKey();
-            MExpression original = entry.getValue();
-            Candidate[] candidates = new Candidate[original.size()];
-            for (int i = 0; i < candidates.length; i++) {
-                candidates[i] = Candidate.ofDictionary(original.get(i), text, this);
-            }
-            int at = Hash.of(text) & entries.length - 1;
-            while (entries[at] != null) at = at + 1 & entries.length - 1;
-            entries[at] = new Expression(text, candidates);
             max = Math.max(max, text.length());
+            added.put(text, withUserReadings(text, entry.getValue()));
+            addedStarts.set(text.charAt(0));
         }
         longest = max;
-        morphs = null;
     }
 
-    /** Loads and copies Kkma's dictionary and empties the original, which is not used otherwise. */
-    @SuppressWarnings("unchecked")
-    public static Lexicon load() throws Exception {
-        Dictionary dictionary = Dictionary.getInstance();
-        Field field = Dictionary.class.getDeclaredField("table");
-        field.setAccessible(true);
-        Lexicon lexicon = new Lexicon((Map<String, MExpression>) field.get(dictionary));
-        dictionary.clear();
-        return lexicon;
+    /** Returns an entry with a user's readings in the place where Kkma would load them. */
+    private Expression withUserReadings(String text, List<MCandidate> more) {
+        int number = texts.find(text);
+        boolean isNew = number < 0 || image.readingSizes[number] == 0;
+        Candidate[] own = isNew ? Expression.NONE : entry(number).candidates;
+        int size = own.length - (isNew ? 0 : image.readings[begins[number]]);
+        Expression.Builder all = new Expression.Builder(text, Arrays.copyOf(own, size));
+        for (MCandidate reading : more) all.add(Candidate.ofUser(reading, text, this));
+        for (int i = size; i < own.length; i++) all.add(own[i]);
+        return all.build();
     }
 
-    /** Returns the number of dictionary entries: 365,048 in Kkma 2.0. */
+    /** Returns the number of Kkma's entries: 365,048 in Kkma 2.0. */
     public int size() {
         return size;
     }
 
-    private Expression find(String text, int begin, int end, int hash) {
-        int length = end - begin;
-        int at = hash & entries.length - 1;
-        for (Expression result; (result = entries[at]) != null; at = at + 1 & entries.length - 1) {
-            if (result.text.length() == length
-                    && result.text.regionMatches(0, text, begin, length)) {
-                return result;
+    /** Returns the parts of the dictionary's compound nouns. */
+    Map<String, String[]> compoundNouns() {
+        Map<String, String[]> result = compoundNouns;
+        if (result == null) {
+            result = new HashMap<>();
+            for (String line : new String(image.compounds, StandardCharsets.UTF_8).split("\n")) {
+                int tab = line.indexOf('\t');
+                result.put(line.substring(0, tab), line.substring(tab + 1).split("[+]"));
             }
+            result.putAll(userWords.compounds);
+            compoundNouns = result;
         }
-        return null;
+        return result;
+    }
+
+    private Expression find(String text, int begin, int end, int hash) {
+        if (addedStarts.get(text.charAt(begin))) {
+            Expression known = added.get(text.substring(begin, end));
+            if (known != null) return known;
+        }
+        int number = texts.find(text, begin, end, hash);
+        if (number < 0) return null;
+        Expression result = entries[number];
+        // Threads may build an entry twice, but never see an incomplete one: it is immutable.
+        if (result == null && image.readingSizes[number] > 0) {
+            entries[number] = result = entry(number);
+        }
+        return result;
+    }
+
+    /** Builds the dictionary's readings of a text. */
+    private Expression entry(int number) {
+        String text = texts.get(number);
+        float spacing = Candidate.spacingOf(text, Candidate.NO_CUTS, this);
+        ArrayList<Candidate> candidates = new ArrayList<>();
+        int end = begins[number + 1];
+        for (int at = begins[number] + 1; at < end; ) {
+            int head = image.readings[at++];
+            int set = image.readings[at++] * NUM_SETS;
+            Morph[] all = new Morph[head & 0xff];
+            for (int i = 0; i < all.length; i++) all[i] = morph(image.readings[at++]);
+            candidates.add(Candidate.ofDictionary(all, TagSet.of(image.sets[set]),
+                    TagSet.of(image.sets[set + 1]), TagSet.of(image.sets[set + 2]),
+                    TagSet.of(image.sets[set + 3]), image.sets[set + 4], (byte) (head >> 16),
+                    (byte) (head >> 8), spacing, probabilities));
+        }
+        return new Expression(text, candidates.toArray(new Candidate[0]));
+    }
+
+    private Morph morph(int number) {
+        Morph result = morphs[number];
+        if (result == null) {
+            result = new Morph(texts.get(image.morphTexts[number]),
+                    image.infos[image.morphInfos[number] & 0xff], CharSetType.HANGUL);
+            morphs[number] = result;
+        }
+        return result;
     }
 
     /** Returns whether a text is a noun by itself. */
@@ -110,23 +180,16 @@ public final class Lexicon {
     /** Returns the reading of a token that is not Hangul. */
     Candidate foreign(String text, CharSetType charSet) throws Exception {
         if (text.length() > 32) {
-            return Candidate.foreign(KkmaInternals.foreign(text, charSet), this);
+            return Candidate.foreign(KkmaInternals.foreign(text, charSet));
         }
         String key = charSet.ordinal() + text;
         Candidate result = foreign.get(key);
         if (result == null) {
-            result = Candidate.foreign(KkmaInternals.foreign(text, charSet), this);
+            result = Candidate.foreign(KkmaInternals.foreign(text, charSet));
             if (foreign.size() >= MAX_KEPT) foreign.clear();
             foreign.put(key, result);
         }
         return result;
-    }
-
-    /** Returns a morpheme; while the dictionary is copied, one object for equal morphemes. */
-    Morph morph(String text, long info, CharSetType charSet) {
-        if (morphs == null) return new Morph(text, info, charSet);
-        return morphs.computeIfAbsent(new MorphKey(text, info, charSet),
-                key -> new Morph(text, info, charSet));
     }
 
     Morph narrowed(Morph morph, long tags) {
@@ -169,10 +232,7 @@ public final class Lexicon {
     float unknownTagging(String text) {
         float sum = 0;
         for (int i = 0; i < text.length(); i++) {
-            char c = text.charAt(i);
-            float prob = nounChars[c];
-            if (prob != prob) nounChars[c] = prob = UNPDDictionary.getProb(String.valueOf(c));
-            sum += prob;
+            sum += nounChars[text.charAt(i)];
         }
         return sum;
     }

@@ -17,11 +17,14 @@ final class Search {
     private final Lexicon lexicon;
     private final AnalysisCache cache;
     private final Budget budget;
+    /** Whether the morphemes of derived readings have places. */
+    private final boolean track;
 
-    Search(Lexicon lexicon, AnalysisCache cache, Budget budget) {
+    Search(Lexicon lexicon, AnalysisCache cache, Budget budget, boolean track) {
         this.lexicon = lexicon;
         this.cache = cache;
         this.budget = budget;
+        this.track = track;
     }
 
     /**
@@ -66,7 +69,7 @@ final class Search {
                 Expression tail = readings(word, from + middle, from + end);
                 Expression.Builder derived =
                         new Expression.Builder(whole.text, Expression.NONE);
-                head.derive(tail, derived, false, lexicon, budget);
+                head.derive(tail, derived, track ? middle : -1, false, lexicon, budget);
                 for (int i = 0; i < derived.size; i++) {
                     if (before.accepts(derived.items[i])) current.add(derived.items[i]);
                 }
@@ -83,14 +86,17 @@ final class Search {
             if (head != null) {
                 int size = head.length();
                 String tail = now.text.substring(size);
-                parts.add(now.splitAt(head, tail, lexicon)[0]);
+                // As in Kkma, where the first part is indexed once more from the start of the word.
+                parts.add(now.splitAt(head, tail, lexicon, track, -from)[0]);
                 before = new PreviousWord(parts.get(parts.size() - 1));
-                from += size;
                 ArrayList<Expression> tails = new ArrayList<>();
                 for (int i = 0; i < tail.length(); i++) {
                     String begin = tail.substring(0, i + 1);
-                    tails.add(chart.get(size + i).splitAt(head, begin, lexicon)[1]);
+                    Expression tailReadings = chart.get(size + i);
+                    // Kkma counts from the start of the word and the end of the tail.
+                    tails.add(tailReadings.splitAt(head, begin, lexicon, track, i - from)[1]);
                 }
+                from += size;
                 chart = tails;
                 end = tail.length();
             }
@@ -98,14 +104,18 @@ final class Search {
         }
         parts.add(chart.get(chart.size() - 1));
         Expression[] result = new Expression[parts.size()];
+        int begin = 0;
         for (int i = 0; i < result.length; i++) {
             Expression part = parts.get(i);
             if (part.isEmpty() || part.candidates[0].known == 0) {
                 Expression.Builder more = new Expression.Builder(part.text, part.candidates);
-                more.add(Candidate.unknown(part.text, lexicon));
+                Candidate unknown = Candidate.unknown(part.text, lexicon);
+                if (track) unknown.places = Places.unknown(-begin, part.text);  // as in Kkma
+                more.add(unknown);
                 part = more.build();
             }
             result[i] = part;
+            begin += part.text.length();
         }
         return result;
     }

@@ -2,7 +2,7 @@ package korlm.kkma;
 
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
-import org.snu.ids.ha.dic.PDDictionary;
+import org.snu.ids.ha.constants.POSTag;
 
 /** Indices of the tags that Kkma's probabilities distinguish. */
 final class TagClass {
@@ -18,7 +18,26 @@ final class TagClass {
         java.util.Arrays.fill(BY_BIT, -1);
     }
 
+    private static final long[][] CLASSES = {
+        {POSTag.NNA | POSTag.UN, POSTag.NNA}, {POSTag.NNM | POSTag.NNB, POSTag.NNB},
+        {POSTag.VX, POSTag.VX}, {POSTag.MD, POSTag.MD}, {POSTag.EP, POSTag.EP},
+        {POSTag.EF, POSTag.EF}, {POSTag.EC, POSTag.EC},
+    };
+
     private TagClass() {}
+
+    /** Returns the tag whose probabilities Kkma uses (getPrTag there, which loads all of them). */
+    static long classOf(long tag) {
+        for (long[] pair : CLASSES) if ((pair[0] & tag) > 0) return pair[1];
+        return tag;
+    }
+
+    /** Gives the tags of an image the numbers that its probabilities have; must come first. */
+    static void register(long[] tags) {
+        for (int i = 0; i < tags.length; i++) {
+            if (of(tags[i]) != i) throw new IllegalStateException("tags have other numbers");
+        }
+    }
 
     static int of(long tag) {
         if (Long.bitCount(tag) != 1) return number(tag);
@@ -30,7 +49,7 @@ final class TagClass {
     private static int number(long tag) {
         Integer number = BY_TAG.get(tag);
         if (number == null) {
-            number = NUMBERS.computeIfAbsent(PDDictionary.getPrTag(tag), t -> NEXT.getAndIncrement());
+            number = NUMBERS.computeIfAbsent(classOf(tag), t -> NEXT.getAndIncrement());
             if (number >= SIZE) throw new IllegalStateException("too many tags");
             BY_TAG.put(tag, number);
         }

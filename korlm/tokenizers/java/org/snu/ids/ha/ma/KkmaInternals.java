@@ -9,9 +9,9 @@ public final class KkmaInternals {
         return candidate.bclEnc;
     }
 
-    /** Returns Kkma's candidate for Hangul that is not in its dictionary. */
+    /** Returns Kkma's candidate for Hangul that is not in its dictionary, without probabilities. */
     public static MCandidate unknown(String text) throws Exception {
-        return new MCandidate(text, 0);
+        return new MCandidate(text, "UN");
     }
 
     /** Returns Kkma's candidate for a token that is not Hangul. */

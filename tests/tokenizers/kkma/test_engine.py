@@ -19,7 +19,7 @@ from korlm.corpus.files import read_lines
 from korlm.corpus.normalization import normalize
 from korlm.corpus.sources import find_sources
 from korlm.tokenizers.analysis import Analysis, analyses_of
-from korlm.tokenizers.kkma import JAR, kkma_version
+from korlm.tokenizers.kkma.engine import JAR, kkma_version
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.tokenizers.workers.pool import TokenizerPool
 from korlm.utils.errors import ConfigError
@@ -83,7 +83,7 @@ COMPARE = """
 import json, sys
 from korlm.config import CorpusConfig, KkmaEngine, KkmaConfig
 from korlm.corpus.sources import find_sources
-from korlm.tokenizers.kkma import KkmaTokenizer
+from korlm.tokenizers.kkma.engine import KkmaTokenizer
 from korlm.corpus.files import read_lines
 
 tokenizer = KkmaTokenizer(KkmaConfig(name="kkma", engine=KkmaEngine.konlpy))
@@ -125,7 +125,7 @@ json.dump(
 def test_the_plain_engine_equals_konlpy(tmp_path: Path) -> None:
     script = tmp_path / "compare.py"
     script.write_text(COMPARE, encoding="utf-8")
-    source = str(Path(__file__).resolve().parents[2])
+    source = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, str(script)],

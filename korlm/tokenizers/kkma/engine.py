@@ -13,15 +13,17 @@ from __future__ import annotations
 import collections
 import importlib.metadata
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from korlm.config import KkmaConfig, KkmaEngine
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.jvm import find_java, java_exceptions, java_options, start_java
+from korlm.tokenizers.kkma.user_dictionary import digest_of, read_user_dictionary
 from korlm.tokenizers.offsets import eojeol_starts, loss
 from korlm.tokenizers.workers.external import (
+    SPANS,
     Analyzer,
     ExternalTokenizer,
     LineAnalyzer,
@@ -30,7 +32,7 @@ from korlm.tokenizers.workers.external import (
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import konlpy_folder
 
-JAR = Path(__file__).parent / "java" / "kkma.jar"
+JAR = Path(__file__).parents[1] / "java" / "kkma.jar"
 
 FAST_VERSION = 2  # of the fast engine's results; a part of fingerprints and cache keys
 
@@ -53,30 +55,41 @@ OLD_GENERATION_MB = 460  # of the heap, for long-lived objects
 class FastKkma:
     """Calls the fast engine; objects share the JVM, the dictionary and the cache of words.
 
+    Args:
+        config: settings of the first object.
+        words: of the user dictionary (``read_user_dictionary``); the same for all objects.
+
     Raises:
         TokenizerError: Java does not start, or the dictionary is incomplete.
     """
 
     _shared: Any = None
 
-    def __init__(self, config: KkmaConfig) -> None:
+    def __init__(self, config: KkmaConfig, words: bytes | None = None) -> None:
         import jpype
 
         kind = type(self)
         if kind._shared is None:
             _start_java(config)
             kind._shared = jpype.JClass("korlm.kkma.Engine$Shared")(
-                _num_readings(config.heap_mb or 0)
+                _num_readings(config.heap_mb or 0), (words or b"").decode()
             )
             if (num_entries := kind._shared.numEntries()) != NUM_ENTRIES:
                 raise _incomplete(f"Kkma's dictionary has {num_entries} entries", config)
         self._strings = jpype.JArray(jpype.JString)
         self._engine = jpype.JClass("korlm.kkma.Engine")(kind._shared, BUDGET, config.limit_work)
 
-    def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
-        """Return the analyses of all lines, with one call of Java."""
-        output = str(self._engine.analyze(self._strings(list(texts))))
-        return [_parse_analysis(line) for line in output.split("\n")[:-1]]
+    def analyze(self, texts: Sequence[str], output: str | None = None) -> list[Analysis | str]:
+        """Return the analyses of all lines, with one call of Java.
+
+        Args:
+            texts: the lines.
+            output: ``tokens`` (or None); ``spans``: tokens with spans and, in place of the eojeol
+                written, the index of Kkma's; ``sentences`` or ``nouns``: these as tokens.
+        """
+        lines = str(self._engine.analyze(self._strings(list(texts)), output or "tokens"))
+        parse = _parse_spans if output == SPANS else _parse_analysis
+        return [parse(line) for line in lines.split("\n")[:-1]]
 
     def current_line(self) -> tuple[int, float]:
         """Return no line: the engine limits its work itself and has no time limit."""
@@ -98,6 +111,23 @@ def _parse_analysis(line: str) -> Analysis | str:
         _FAST_STATUS[fields[0]],
         int(fields[1]),
         int(fields[2]) / 1e6,
+    )
+
+
+def _parse_spans(line: str) -> Analysis | str:
+    """Parse a line of the engine's output with the places of tokens."""
+    fields = line.split("\t")
+    if fields[0].startswith("!"):
+        return fields[0][1:]
+    places = [list(map(int, field.split(" "))) for field in fields[5::3]]
+    return Analysis(
+        fields[3::3],
+        fields[4::3],
+        [eojeol for eojeol, _, _ in places],
+        _FAST_STATUS[fields[0]],
+        int(fields[1]),
+        int(fields[2]) / 1e6,
+        [offset for _, *span in places for offset in span],
     )
 
 
@@ -160,11 +190,13 @@ class KkmaTokenizer(ExternalTokenizer):
         TokenizerError: Java does not start, or Kkma's dictionary is incomplete.
     """
 
-    def __init__(self, config: KkmaConfig | None = None) -> None:
+    def __init__(self, config: KkmaConfig | None = None, words: bytes | None = None) -> None:
         config = with_defaults(config or KkmaConfig(name="kkma"))
-        make = FastKkma if config.engine is KkmaEngine.fast else KonlpyKkma
-        analyzer: Analyzer = make(config)
-        super().__init__("kkma", kkma_version(config), analyzer, config.limit_work)
+        is_fast = config.engine is KkmaEngine.fast
+        analyzer: Analyzer = FastKkma(config, words) if is_fast else KonlpyKkma(config)
+        super().__init__("kkma", kkma_version(config, words), analyzer, config.limit_work)
+        if words:
+            return  # they may change the tokens of the self-test
         for (text, expected), result in zip(
             SELF_TEST.items(), analyzer.analyze(list(SELF_TEST)), strict=True
         ):
@@ -173,18 +205,25 @@ class KkmaTokenizer(ExternalTokenizer):
                 raise _incomplete(f"Kkma analyzes {text!r} as {morphs!r}, not {expected!r}", config)
 
     @classmethod
-    def from_config(cls, config: KkmaConfig) -> KkmaTokenizer:
+    def from_config(cls, config: KkmaConfig, learned: bytes | None = None) -> KkmaTokenizer:
         """Return a tokenizer for one thread."""
-        return cls(config)
+        return cls(config, learned)
 
     @classmethod
-    def version_of(cls, config: KkmaConfig) -> str:
+    def train(cls, config: KkmaConfig, lines: Iterable[str]) -> bytes | None:
+        """Return the words of the user dictionary, which are stored like a trained model."""
+        if config.user_dictionary is None:
+            return None
+        return read_user_dictionary(config.user_dictionary) or None
+
+    @classmethod
+    def version_of(cls, config: KkmaConfig, learned: bytes | None = None) -> str:
         """See ``kkma_version``."""
-        return kkma_version(config)
+        return kkma_version(config, learned or cls.train(config, []))
 
 
-def kkma_version(config: KkmaConfig) -> str:
-    """Return the version of the engine and its limits, without starting Java."""
+def kkma_version(config: KkmaConfig, words: bytes | None = None) -> str:
+    """Return the version of the engine, its limits and its user words, without starting Java."""
     version = f"konlpy {importlib.metadata.version('konlpy')}"
     if config.engine is KkmaEngine.fast:
         version += f", fast {FAST_VERSION}"
@@ -192,7 +231,7 @@ def kkma_version(config: KkmaConfig) -> str:
         version += ", guard"
     if config.engine is KkmaEngine.konlpy:
         version += f", {config.line_timeout_s:g} s"  # the time limit decides which lines fail
-    return version
+    return version + (f", user dictionary {digest_of(words)}" if words else "")
 
 
 def _incomplete(problem: str, config: KkmaConfig) -> TokenizerError:

@@ -1,0 +1,281 @@
+"""``korlm.Kkma``: KoNLPy's ``Kkma`` with the fast engine, for use in Python."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar, overload
+
+import pyarrow as pa
+
+from korlm.config import KkmaConfig
+from korlm.tokenizers.analysis import NORMAL_STATUSES, list_rows
+from korlm.tokenizers.kkma.user_dictionary import digest_of, read_user_dictionary
+from korlm.tokenizers.workers.external import SPANS
+from korlm.tokenizers.workers.pool import TokenizerPool
+from korlm.utils.errors import TokenizerError
+from korlm.utils.packages import konlpy_folder
+
+logger = logging.getLogger(__name__)
+
+BATCH_LINES = 256
+BATCH_CHARS = 16_384
+
+Result = TypeVar("Result")
+
+
+class Token(NamedTuple):
+    """A morpheme with its place in the text.
+
+    Attributes:
+        morph: the morpheme.
+        tag: its part of speech.
+        begin: offset of its first character.
+        end: offset behind its last character; in a contraction, morphemes share characters.
+    """
+
+    morph: str
+    tag: str
+    begin: int
+    end: int
+
+
+class Kkma:
+    """Drop-in replacement of ``konlpy.tag.Kkma``: the same results, many times as fast.
+
+    Each method takes one text and returns what KoNLPy's returns, or takes an iterable of texts and
+    returns an iterator over the results in order. Iterables are processed on all cores and read no
+    more than a few batches ahead. Texts that KoNLPy cannot process have results, too: none for
+    white space, and words with too many analyses are cut into pieces, with a warning.
+
+    Java runs in a child process, which starts with the first text and ends with ``close``, the
+    ``with`` block or the object. Neither JAVA_HOME nor options of Java are needed, and KoNLPy can
+    be used in the same process. Objects may be used by several threads. They can be pickled and
+    used in forked processes, where each process starts its own Java.
+
+    >>> with Kkma() as kkma:  # doctest: +SKIP
+    ...     kkma.morphs("공부를 합니다.")
+    ...     list(kkma.nouns(open("book.txt")))
+    ['공부', '를', '하', 'ㅂ니다', '.']
+
+    Args:
+        user_dictionary: file of words to add (``user_dictionary.py`` has the format); it is read
+            once, here.
+        threads: analyzers of each child process; None: one per available core.
+        workers: number of child processes.
+        heap_mb: maximum heap of Java in MB; None: 768 + 128 per thread.
+        limit_work: whether words with too many analyses are cut; False: keep them whole.
+
+    Raises:
+        ConfigError: a setting is out of bounds.
+        TokenizerError: the user dictionary cannot be read.
+    """
+
+    def __init__(
+        self,
+        user_dictionary: str | Path | None = None,
+        *,
+        threads: int | None = None,
+        workers: int = 1,
+        heap_mb: int | None = None,
+        limit_work: bool = True,
+    ) -> None:
+        self._settings: dict[str, Any] = {
+            "threads": threads,
+            "workers": workers,
+            "heap_mb": heap_mb,
+            "limit_work": limit_work,
+        }
+        words = b"" if user_dictionary is None else read_user_dictionary(user_dictionary)
+        self._begin(words)
+
+    def _begin(self, words: bytes) -> None:
+        self._config = KkmaConfig(name="kkma", **self._settings)
+        self._words = words
+        self._state = _State()
+        weakref.finalize(self, _State.close, self._state)
+
+    @overload
+    def morphs(self, phrase: str) -> list[str]: ...  # type: ignore[overload-overlap]
+    @overload
+    def morphs(self, phrase: Iterable[str]) -> Iterator[list[str]]: ...
+    def morphs(self, phrase: Any) -> Any:
+        """Return the morphemes of a text."""
+        return self._analyze(phrase, "tokens", lambda batch: list_rows(batch.column("morphs")))
+
+    @overload
+    def pos(  # type: ignore[overload-overlap]
+        self, phrase: str, flatten: bool = True, join: bool = False
+    ) -> list[Any]: ...
+    @overload
+    def pos(
+        self, phrase: Iterable[str], flatten: bool = True, join: bool = False
+    ) -> Iterator[list[Any]]: ...
+    def pos(self, phrase: Any, flatten: bool = True, join: bool = False) -> Any:
+        """Return the (morpheme, tag) pairs of a text.
+
+        Args:
+            phrase: the text, or an iterable of texts.
+            flatten: False: one list for each eojeol, as Kkma divides the text.
+            join: whether to return ``morpheme/tag`` in place of pairs.
+        """
+
+        def convert(batch: pa.RecordBatch) -> Iterator[list[Any]]:
+            for morphs, tags, eojeols in _columns(batch, "morphs", "tags", "eojeol"):
+                pairs: list[Any] = list(zip(morphs, tags, strict=True))
+                if join:
+                    pairs = ["/".join(pair) for pair in pairs]
+                if not flatten:
+                    groups = itertools.groupby(zip(eojeols, pairs, strict=True), lambda p: p[0])
+                    pairs = [[pair for _, pair in group] for _, group in groups]
+                yield pairs
+
+        return self._analyze(phrase, "tokens" if flatten else SPANS, convert)
+
+    @overload
+    def nouns(self, phrase: str) -> list[str]: ...  # type: ignore[overload-overlap]
+    @overload
+    def nouns(self, phrase: Iterable[str]) -> Iterator[list[str]]: ...
+    def nouns(self, phrase: Any) -> Any:
+        """Return the nouns of a text, each once, with the parts of compounds."""
+        return self._analyze(phrase, "nouns", lambda batch: list_rows(batch.column("morphs")))
+
+    @overload
+    def sentences(self, phrase: str) -> list[str]: ...  # type: ignore[overload-overlap]
+    @overload
+    def sentences(self, phrase: Iterable[str]) -> Iterator[list[str]]: ...
+    def sentences(self, phrase: Any) -> Any:
+        """Return the sentences of a text, spaced as Kkma divides them into eojeols."""
+        return self._analyze(phrase, "sentences", lambda batch: list_rows(batch.column("morphs")))
+
+    @overload
+    def tokens(self, phrase: str) -> list[Token]: ...  # type: ignore[overload-overlap]
+    @overload
+    def tokens(self, phrase: Iterable[str]) -> Iterator[list[Token]]: ...
+    def tokens(self, phrase: Any) -> Any:
+        """Return the morphemes of a text with their tags and places; not in KoNLPy."""
+
+        def convert(batch: pa.RecordBatch) -> Iterator[list[Token]]:
+            for morphs, tags, spans in _columns(batch, "morphs", "tags", "spans"):
+                yield list(map(Token, morphs, tags, spans[::2], spans[1::2]))
+
+        return self._analyze(phrase, SPANS, convert)
+
+    @property
+    def tagset(self) -> dict[str, str]:
+        """The tags and their meanings, as KoNLPy has them."""
+        path = konlpy_folder() / "data" / "tagset" / "kkma.json"
+        tags: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        return tags
+
+    def _analyze(
+        self, phrase: Any, output: str, convert: Callable[[pa.RecordBatch], Iterator[Result]]
+    ) -> Result | Iterator[Result]:
+        if isinstance(phrase, str):
+            (result,) = self._map([phrase], output, convert)
+            return result
+        if isinstance(phrase, (bytes, dict)) or not isinstance(phrase, Iterable):
+            kind = type(phrase).__name__
+            raise TokenizerError(f"Kkma: the text must be a str or an iterable of str, not {kind}")
+        return self._map(phrase, output, convert)
+
+    def _map(
+        self,
+        texts: Iterable[str],
+        output: str,
+        convert: Callable[[pa.RecordBatch], Iterator[Result]],
+    ) -> Iterator[Result]:
+        pool = self._state.pool(self._config, self._words)
+        for batch in pool.map(_batches(texts), output):
+            for status in batch.column("status").to_pylist():
+                if status not in NORMAL_STATUSES:
+                    logger.warning("Kkma: a text could not be analyzed as a whole (%s)", status)
+            yield from convert(batch)
+
+    def close(self) -> None:
+        """End the child process; the next text starts another one."""
+        self._state.close()
+
+    def __enter__(self) -> Kkma:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> Any:
+        return self._settings, self._words
+
+    def __setstate__(self, state: Any) -> None:
+        self._settings, words = state
+        self._begin(words)
+
+    def __repr__(self) -> str:
+        settings = [f"{key}={value!r}" for key, value in self._settings.items()]
+        if self._words:
+            settings.append(f"words={digest_of(self._words)}")
+        return f"{type(self).__name__}({', '.join(settings)})"
+
+
+class _State:
+    """The pool of the process that uses it; a forked process has one of its own."""
+
+    def __init__(self) -> None:
+        self._inherited: list[Any] = []  # belongs to the parent process: never closed here
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._pool: TokenizerPool | None = None
+
+    def pool(self, config: KkmaConfig, words: bytes) -> TokenizerPool:
+        """Return the pool, which starts Java with its first text."""
+        if self._pid != os.getpid():
+            self._inherited.append((self._lock, self._pool))
+            self._begin()
+        with self._lock:
+            if self._pool is None:
+                self._pool = TokenizerPool(config, words or None)
+            return self._pool
+
+    def close(self) -> None:
+        """End the pool's processes if this process has started them."""
+        if self._pid != os.getpid() or self._pool is None:
+            return
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.__exit__()
+
+
+def _columns(batch: pa.RecordBatch, *names: str) -> Iterator[tuple[list[Any], ...]]:
+    return zip(*(list_rows(batch.column(name)) for name in names), strict=True)
+
+
+def _batches(texts: Iterable[Any]) -> Iterator[list[str]]:
+    """Group texts into batches of limited size."""
+    batch: list[str] = []
+    num_chars = 0
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise TokenizerError(f"Kkma: text {number} (from 0) must be a str, not {kind}")
+        batch.append(text)
+        num_chars += len(text)
+        if len(batch) >= BATCH_LINES or num_chars >= BATCH_CHARS:
+            yield batch
+            batch, num_chars = [], 0
+    if batch:
+        yield batch
