@@ -68,9 +68,16 @@ def build() -> None:
         )
         image = Path(classes) / "korlm" / "kkma" / "dictionary.bin"
         java = str(Path(javac).with_name("java"))
-        path = os.pathsep.join([classes, str(kkma)])
+        classpath = os.pathsep.join([classes, str(kkma)])
         subprocess.run(
-            [java, "-Dfile.encoding=UTF-8", "-cp", path, "korlm.kkma.ImageBuilder", str(image)],
+            [
+                java,
+                "-Dfile.encoding=UTF-8",
+                "-cp",
+                classpath,
+                "korlm.kkma.ImageBuilder",
+                str(image),
+            ],
             check=True,
         )
         manifest = f"Manifest-Version: 1.0\r\nSource-Digest: {source_digest()}\r\n\r\n"
