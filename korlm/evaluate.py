@@ -76,26 +76,34 @@ def main(settings: EvaluateSettings) -> None:
 def _evaluate_tasks(settings: EvaluateSettings, task_runs: list[TaskRun]) -> None:
     """Evaluate runs of a task other than language modeling."""
     from korlm.dataset.prepared import open_prepared
-    from korlm.prediction.evaluation import evaluate_task_runs, table_of
+    from korlm.prediction.evaluation import evaluate_task_runs, prepare_text, table_of
     from korlm.runs.device import inference_device
     from korlm.runs.trained_run import own_corpus, short_names
     from korlm.utils.io.atomic_files import write_json
 
-    for key, value in (("corpus", settings.corpus), ("ngram", settings.ngram)):
-        if value is not None:
-            raise ConfigError(
-                f"{key}: does not apply to a run of task={task_runs[0].settings.task.name}, which "
-                "is evaluated on valid and test of its own corpus"
-            )
+    if settings.ngram is not None:
+        raise ConfigError(
+            f"ngram: does not apply to a run of task={task_runs[0].settings.task.name}, only to "
+            "language models"
+        )
     device = inference_device(settings)
     names = short_names([run.folder for run in task_runs])
     runs = dict(zip(names, (run.to(device) for run in task_runs), strict=True))
-    given = Path(settings.prepared) if settings.prepared else None
-    prepared = {
-        run.fingerprint: open_prepared(given or own_corpus(run), run.fingerprint)
-        for run in runs.values()
-    }
-    results = evaluate_task_runs(runs, prepared, settings.bootstrap, settings.test)
+    if settings.corpus is not None:
+        outputs = Path(settings.outputs)
+        texts = {
+            run.fingerprint: prepare_text(run, settings.corpus, outputs) for run in runs.values()
+        }
+        results = evaluate_task_runs(runs, texts, settings.bootstrap, ["test"])
+        results = {settings.corpus.name: results["test"]}
+    else:
+        given = Path(settings.prepared) if settings.prepared else None
+        prepared = {
+            run.fingerprint: open_prepared(given or own_corpus(run), run.fingerprint)
+            for run in runs.values()
+        }
+        splits = ["valid", "test"] if settings.test else ["valid"]
+        results = evaluate_task_runs(runs, prepared, settings.bootstrap, splits)
     for split, rows in results.items():
         logger.info("%s:\n%s", split, table_of(rows))
     folder = output_dir()

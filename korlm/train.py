@@ -21,8 +21,8 @@ from korlm.utils import dist_env
 from korlm.utils.errors import ConfigError, enough_memory
 
 if TYPE_CHECKING:
+    from korlm.dataset.prepare import TextEncoding
     from korlm.dataset.prepared import Prepared
-    from korlm.dataset.vocab import Vocab
     from korlm.utils.distributed import ProcessGroup
 
 logger = logging.getLogger(__name__)
@@ -42,11 +42,11 @@ def main(settings: TrainSettings) -> float:
         settings, resumed = _load_resumed(settings)
         if not is_sweep():  # the default depends on the task, which the command need not repeat
             objective = settings.objective
-    vocab = None
+    encoding = None
     if settings.init and resumed is None:
         from korlm.tasks.pretrained import with_shapes_of
 
-        settings, vocab = with_shapes_of(settings, cli.command_overrides())
+        settings, encoding = with_shapes_of(settings, cli.command_overrides())
     env = dist_env.current_rank()
     if settings.batches.batch_size % env.size:
         raise ConfigError(
@@ -61,7 +61,7 @@ def main(settings: TrainSettings) -> float:
     if env.is_main_process:
         from korlm.detokenizers.registry import ensure_trained
 
-        prepared = _open_or_prepare(settings, resumed, vocab)
+        prepared = _open_or_prepare(settings, resumed, encoding)
         ensure_trained(prepared.manifest["settings"]["tokenizer"]["name"], prepared.folder)
 
     from korlm.utils.distributed import ProcessGroup
@@ -134,14 +134,14 @@ def _load_resumed(command: TrainSettings) -> tuple[TrainSettings, dict[str, obje
 
 
 def _open_or_prepare(
-    settings: TrainSettings, resumed: dict[str, object] | None, vocab: Vocab | None
+    settings: TrainSettings, resumed: dict[str, object] | None, encoding: TextEncoding | None
 ) -> Prepared:
     """Return the prepared corpus of the settings, or of a resumed run; prepare it if missing.
 
     Args:
         settings: of the run.
         resumed: the checkpoint of a resumed run.
-        vocab: of the language models that the run starts from; None: of the text.
+        encoding: of the language models that the run starts from; None: of the text.
 
     Raises:
         ConfigError: settings of the corpus beside ``prepared=DIR``.
@@ -159,7 +159,7 @@ def _open_or_prepare(
             settings.vocab,
             Path(settings.outputs),
             cluster=settings.prepare,
-            given_vocab=vocab,
+            encoding=encoding,
         )
     for override in cli.command_overrides():
         if override.startswith(("corpus", "tokenizer", "vocab", "prepare.")):

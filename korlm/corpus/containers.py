@@ -11,6 +11,7 @@ import gzip
 import io
 import lzma
 import sys
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from korlm.corpus.archives import open_file
 from korlm.utils.errors import CorpusError
 
 STDIN = Path("<stdin>")  # standard input as a file of a corpus
@@ -35,8 +37,8 @@ _COMPRESSIONS = {
 _ARCHIVE = "an archive ({}); unpack it and name the folder"
 
 _SIGNATURES = {
-    b"PK\x03\x04": "a zip archive or an office document; unpack it and name the folder, or save "
-    "it as text first",
+    b"PK\x03\x04": "a zip archive or an office document; name the archive FILE.zip, or save the "
+    "document as text",
     b"PK\x05\x06": "an empty zip archive; leave it out",
     b"7z\xbc\xaf\x27\x1c": _ARCHIVE.format("7z"),
     b"Rar!\x1a\x07": _ARCHIVE.format("RAR"),
@@ -48,8 +50,8 @@ _SIGNATURES = {
     b"\xd0\xcf\x11\xe0": "an office or HWP document; save it as text first",
     b"HWP Document File": "an HWP document; save it as text first",
     b"{\\rtf": "an RTF document; save it as text first",
-    b"PAR1": "a Parquet file; save it as .jsonl or .tsv first",
-    b"ARROW1": "an Arrow file; save it as .jsonl or .tsv first",
+    b"PAR1": "a Parquet file; give corpus.format=parquet",
+    b"ARROW1": "an Arrow file; give corpus.format=arrow",
     b"SQLite format 3": "a SQLite database; save it as .jsonl or .tsv first",
 }
 
@@ -95,7 +97,7 @@ def opened(path: Path) -> Iterator[tuple[str, Any]]:
         with _corpus_errors(path):
             yield _decompressed(path, sys.stdin.buffer)
         return
-    with _corpus_errors(path), open(path, "rb") as raw:
+    with _corpus_errors(path), open_file(path) as raw:
         yield _decompressed(path, raw)
 
 
@@ -109,7 +111,7 @@ def _corpus_errors(path: Path) -> Iterator[None]:
         raise CorpusError(f"{path}: is a folder, not a file") from None
     except PermissionError:
         raise CorpusError(f"{path}: may not be read; change its permissions") from None
-    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError) as error:
         raise CorpusError(f"{path}: cannot be read or decompressed ({error})") from error
 
 

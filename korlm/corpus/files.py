@@ -39,11 +39,14 @@ _FORMATS = {
     ".ndjson": CorpusFormat.jsonl,
     ".json": CorpusFormat.json,
     ".parquet": CorpusFormat.parquet,
+    ".arrow": CorpusFormat.arrow,
+    ".feather": CorpusFormat.arrow,
     ".conll": CorpusFormat.conll,
     ".conllu": CorpusFormat.conllu,
 }
 
 SUFFIXES = tuple(_FORMATS)
+_COLUMNS = (CorpusFormat.parquet, CorpusFormat.arrow)
 
 _CODECS = {
     Encoding.utf8: "utf-8",
@@ -130,7 +133,7 @@ def inspect_file(
             markup although its ending is that of plain text.
     """
     actual = format_of(path, file_format)
-    if path == STDIN or actual is CorpusFormat.parquet:
+    if path == STDIN or actual in _COLUMNS:
         return FileFormat("", encoding, actual)
     with _text_of(path, encoding) as text:
         head, _ = _peek(text.chunks)
@@ -281,7 +284,7 @@ def read_records(path: Path, config: TextConfig, notes: Notes | None = None) -> 
     """Read the rows of a table, the records of JSON or the sentences of CoNLL, in file order.
 
     Args:
-        path: of a tsv, csv, jsonl, json, parquet, conll or conllu file.
+        path: of a file in any format but txt.
         config: how to read it.
         notes: counts remarks.
 
@@ -291,10 +294,10 @@ def read_records(path: Path, config: TextConfig, notes: Notes | None = None) -> 
     notes = notes or Notes()
     encoding = Encoding(config.encoding)
     file_format = format_of(path, config.format)
-    if file_format is CorpusFormat.parquet:
-        from korlm.corpus.formats.parquet import read_parquet  # imports pyarrow
+    if file_format in _COLUMNS:
+        from korlm.corpus.formats.columns import read_columns  # imports pyarrow
 
-        return read_parquet(path, config, notes)
+        return read_columns(path, config, file_format, notes)
     if file_format in (CorpusFormat.conll, CorpusFormat.conllu):
         return read_conll(path, read_lines(path, encoding), config, file_format)
     if file_format is CorpusFormat.jsonl:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from korlm.config import CorpusConfig
 from korlm.config.objective import SPLITS
+from korlm.corpus.archives import file_size, is_archive, members_of, open_file
 from korlm.corpus.containers import PACKED, STDIN
 from korlm.corpus.files import SUFFIXES, kind_of
 from korlm.utils.errors import CorpusError
@@ -21,6 +22,7 @@ from korlm.utils.packages import konlpy_folder
 
 logger = logging.getLogger(__name__)
 
+_DATASET_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")
 INPUT = "input"  # the split of a text that is not a corpus
 
 
@@ -29,7 +31,7 @@ class Source:
     """A file of a corpus.
 
     Attributes:
-        path: of the file.
+        path: of the file; it may lead into a zip archive (``korlm.corpus.archives``).
         name: by which documents refer to it.
         split: that the settings assign it to; None: its documents are split.
         size: in bytes.
@@ -91,7 +93,11 @@ def _find(patterns: Sequence[str], key: str, split: str | None, origin: str = ""
             files = _expand(pattern, key, origin)
         except OSError as error:  # no permission to list a folder, or the name is too long
             raise CorpusError(f"{key}: {pattern} cannot be read ({error.strerror})") from error
-        sources += [_source(path, name, split) for path, name in files]
+        sources += [
+            _source(file, _joined(name, path, file), split)
+            for path, name in files
+            for file in _members(path, key)
+        ]
     return sources
 
 
@@ -137,17 +143,19 @@ def _expand(pattern: str, key: str, origin: str) -> list[tuple[Path, str]]:
     path = Path(pattern).expanduser()
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
-        texts = [p for p in files if kind_of(p) in SUFFIXES]
+        texts = [p for p in files if _is_text(p)]
         if not texts:
             endings = " ".join(SUFFIXES)
             raise CorpusError(
-                f"{key}: the folder {pattern} holds no text file ({endings}, plain or "
-                f"{' or '.join(PACKED)})"
+                f"{key}: the folder {pattern} holds no text file ({endings}, plain, "
+                f"{' or '.join(PACKED)}, or in .zip)"
             )
         _log_skipped(key, pattern, files)
         return [(p, p.relative_to(path).as_posix()) for p in texts]
     if path.exists():
         return [(path, path.name)]
+    if inside := members_of(path):
+        return [(p, p.name if p == path else p.relative_to(path).as_posix()) for p in inside]
     files = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
     if not files:
         hint = f"; fetch it from {origin}" if origin else ""
@@ -158,12 +166,42 @@ def _expand(pattern: str, key: str, origin: str) -> list[tuple[Path, str]]:
     return [(p, p.relative_to(base).as_posix()) for p in files]
 
 
+def _is_text(path: Path) -> bool:
+    """Return whether a file of a folder is a part of the corpus.
+
+    A dataset that the package ``datasets`` has saved holds JSON files about itself and caches.
+    """
+    if path.name in _DATASET_FILES and any(path.parent.rglob("*.arrow")):
+        return False
+    is_cache = path.name.startswith("cache-") and path.suffix == ".arrow"
+    return (kind_of(path) in SUFFIXES and not is_cache) or is_archive(path)
+
+
+def _members(path: Path, key: str) -> list[Path]:
+    """Return a file itself, or the text files of a zip archive.
+
+    Raises:
+        CorpusError: the archive is damaged or has none.
+    """
+    if not is_archive(path):
+        return [path]
+    files = [member for member in members_of(path) if kind_of(member) in SUFFIXES]
+    if not files:
+        raise CorpusError(f"{key}: the archive {path} holds no text file ({' '.join(SUFFIXES)})")
+    return files
+
+
+def _joined(name: str, path: Path, file: Path) -> str:
+    """Return the name of a file of a zip archive, given the name of the archive."""
+    return name if file == path else f"{name}/{file.relative_to(path).as_posix()}"
+
+
 def _log_skipped(key: str, folder: str, files: Sequence[Path]) -> None:
     """Log which files of a folder are not read; hidden ones are not mentioned."""
     kinds = collections.Counter(
         "".join(p.suffixes[-2:]) or "no ending"
         for p in files
-        if kind_of(p) not in SUFFIXES and not p.name.startswith(".")
+        if not _is_text(p) and not p.name.startswith(".")
     )
     if kinds:
         top = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))
@@ -176,7 +214,7 @@ def _log_skipped(key: str, folder: str, files: Sequence[Path]) -> None:
 
 def _source(path: Path, name: str, split: str | None) -> Source:
     try:
-        size = path.stat().st_size
+        size = file_size(path)
     except PermissionError:
         raise CorpusError(f"{path}: may not be read; change its permissions") from None
     except FileNotFoundError:
@@ -190,7 +228,7 @@ def content_digest(source: Source) -> str:
     """Return a hash of the bytes of a file (BLAKE2b)."""
     digest = hashlib.blake2b(digest_size=16)
     try:
-        with open(source.path, "rb") as stream:
+        with open_file(source.path) as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
     except PermissionError:

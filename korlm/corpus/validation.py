@@ -63,6 +63,8 @@ def validate_corpus(corpus: CorpusConfig, sources: list[Source]) -> tuple[int, B
 
 
 def _required_splits(corpus: CorpusConfig) -> list[str]:
+    if not (corpus.files or corpus.train or corpus.valid):
+        return ["test"]  # a text to evaluate a trained model on
     has_test = bool(corpus.files) and corpus.test_fraction > 0 and not corpus.test
     return list(SPLITS) if has_test else ["train", "valid"]
 

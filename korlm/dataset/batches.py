@@ -69,6 +69,20 @@ class Batch:
         inputs, targets = self.inputs[rank::world_size], self.targets[rank::world_size]
         return Batch(inputs, targets, lengths, self.num_tokens, rows)
 
+    def parts(self, max_tokens: int) -> Iterator[Batch]:
+        """Yield consecutive rows of at most so many padded tokens; num_tokens does not change.
+
+        Rows without an index (``rows``) are not separated, because they may have a state.
+        """
+        size = len(self.inputs)
+        if self.rows is not None:
+            size = max(1, max_tokens // max(self.inputs.shape[1], 1))
+        for begin in range(0, len(self.inputs), size):
+            part = slice(begin, begin + size)
+            lengths = None if self.lengths is None else self.lengths[part]
+            rows = None if self.rows is None else self.rows[part]
+            yield Batch(self.inputs[part], self.targets[part], lengths, self.num_tokens, rows)
+
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device; lengths stay on the CPU, where packing needs them."""
         if self.inputs.device.type == device.type:
@@ -205,7 +219,9 @@ class StreamBatches:
             yield Batch(inputs, targets, None, num_tokens)
 
 
-def bucket_by_length(lengths: Int64, size: int, seed: int | None, epoch: int) -> list[Int64]:
+def bucket_by_length(
+    lengths: Int64, size: int, seed: int | None, epoch: int, ties: Int64 | None = None
+) -> list[Int64]:
     """Return the indices of the sequences of each batch, in decreasing length within a batch.
 
     Args:
@@ -215,16 +231,18 @@ def bucket_by_length(lengths: Int64, size: int, seed: int | None, epoch: int) ->
             sequences, sorts them by length within buckets of ``BUCKET_BATCHES`` batches, and
             shuffles the batches.
         epoch: number of the epoch.
+        ties: (N,), a second length, for sequences of the same length; None: equal.
     """
+    keys = (-lengths,) if ties is None else (-ties, -lengths)  # the last one is the first
     if seed is None:
-        order = np.argsort(-lengths, kind="stable")
+        order = np.lexsort(keys)
         return [order[i : i + size] for i in range(0, len(order), size)]
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
     batches: list[Int64] = []
     for begin in range(0, len(order), size * BUCKET_BATCHES):
         bucket = order[begin : begin + size * BUCKET_BATCHES]
-        bucket = bucket[np.argsort(-lengths[bucket], kind="stable")]
+        bucket = bucket[np.lexsort([key[bucket] for key in keys])]
         batches += [bucket[i : i + size] for i in range(0, len(bucket), size)]
     return [batches[i] for i in random.permutation(len(batches))]
 

@@ -16,7 +16,8 @@ from korlm.dataset.vocab import PAD_ID
 # Indices of examples, int64 (B,) -> their targets (B, ...), and the number of targets.
 TargetsOf = Callable[[Tensor], tuple[Tensor, int]]
 
-PREDICTION_BATCH = 64  # sequences
+PREDICTION_BATCH = 64  # sequences at most
+PREDICTION_TOKENS = 16_384  # at most, with padding
 
 
 class ExampleBatches:
@@ -27,6 +28,7 @@ class ExampleBatches:
         targets: see ``TargetsOf``.
         batch_size: examples of a batch.
         shuffle_seed: see ``bucket_by_length``.
+        ties: see ``bucket_by_length``.
 
     >>> sequences = [np.array([4, 5]), np.array([6, 7, 8])]
     >>> labels = torch.tensor([0, 1])
@@ -44,10 +46,11 @@ class ExampleBatches:
         targets: TargetsOf,
         batch_size: int,
         shuffle_seed: int | None = None,
+        ties: Int64 | None = None,
     ) -> None:
         self._sequences, self._targets = sequences, targets
         self._lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-        self._seed = shuffle_seed
+        self._seed, self._ties = shuffle_seed, ties
         self.batch_size = batch_size
         parts = torch.split(torch.arange(len(sequences)), batch_size)  # all at once: much padding
         self.num_tokens = sum(targets(rows)[1] for rows in parts)
@@ -57,7 +60,7 @@ class ExampleBatches:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from the ``first`` on; rows are in decreasing length."""
-        order = bucket_by_length(self._lengths, self.batch_size, self._seed, epoch)
+        order = bucket_by_length(self._lengths, self.batch_size, self._seed, epoch, self._ties)
         for indices in order[first:]:
             inputs, lengths = pad([self._sequences[i] for i in indices])
             rows = torch.from_numpy(np.asarray(indices))
@@ -72,8 +75,11 @@ def padded_batches(sequences: Sequence[Ids]) -> Iterator[tuple[Int64, Tensor, Te
         The indices of B sequences, (B,), and what ``pad`` returns for them.
     """
     lengths: Int64 = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    for rows in bucket_by_length(lengths, PREDICTION_BATCH, None, 0):
-        yield rows, *pad([sequences[row] for row in rows])
+    for batch in bucket_by_length(lengths, PREDICTION_BATCH, None, 0):
+        while len(batch):
+            size = max(1, PREDICTION_TOKENS // max(int(lengths[batch[0]]), 1))
+            rows, batch = batch[:size], batch[size:]
+            yield rows, *pad([sequences[row] for row in rows])
 
 
 def pad(sequences: Sequence[npt.NDArray[Any]], value: int = PAD_ID) -> tuple[Tensor, Tensor]:

@@ -67,16 +67,20 @@ def prepared_fingerprint(
 
 
 def token_settings(
-    corpus: CorpusConfig, tokenizer: TokenizerConfig, sources: list[Source]
+    corpus: CorpusConfig,
+    tokenizer: TokenizerConfig,
+    sources: list[Source],
+    tokenizer_model: bytes | None = None,
 ) -> dict[str, Any]:
     """Return all values that decide the tokens; their hash is the fingerprint of the tokens.
 
     These are the content of the files, the settings of documents, splits and text, and the
-    tokenizer with its version. Paths and settings of speed are not part of it.
+    tokenizer with its version and the model that it is given. Paths and settings of speed are not
+    part of it.
     """
     settings: dict[str, Any] = {
         "format": FORMAT,
-        "tokenizer": [tokenizer.name, tokenizer_version(tokenizer)],
+        "tokenizer": [tokenizer.name, tokenizer_version(tokenizer, tokenizer_model)],
         "encoding": Encoding(corpus.encoding).value,
         "layout": corpus.format.value,
         "document": corpus.document_unit.value,
@@ -87,6 +91,8 @@ def token_settings(
         "unicode": corpus.unicode.value,
         "files": [[source.name, source.split, content_digest(source)] for source in sources],
     }
+    if tokenizer_model is not None:
+        settings["tokenizer_model"] = hash_bytes(tokenizer_model)
     if any(source.split is None for source in sources):
         settings["shares"] = [corpus.valid_fraction, corpus.test_fraction]
     return settings

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,11 @@ from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.statistics.tokenization_report import summary, write_report
 from korlm.dataset.storage.labels import FOLDER as LABELS
 from korlm.dataset.storage.shards import ShardCounts, shard_paths, split_counts
-from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES, tokenize_corpus
+from korlm.dataset.tokenize import (
+    TOKENIZER_MODEL_FILES,
+    tokenize_corpus,
+    write_tokenizer_model,
+)
 from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab
 from korlm.tokenizers.analysis import NORMAL_STATUSES
 from korlm.utils.errors import output_errors
@@ -48,6 +53,19 @@ from korlm.utils.io.locks import held
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class TextEncoding:
+    """What a trained model encodes text with.
+
+    Attributes:
+        vocab: its vocabulary.
+        tokenizer_model: of its tokenizer, if that was trained.
+    """
+
+    vocab: Vocab
+    tokenizer_model: bytes | None = None
+
+
 def prepare(
     corpus: CorpusConfig,
     tokenizer: TokenizerConfig,
@@ -55,7 +73,7 @@ def prepare(
     outputs: Path,
     progress: bool = True,
     cluster: ClusterConfig | None = None,
-    given_vocab: Vocab | None = None,
+    encoding: TextEncoding | None = None,
 ) -> Prepared:
     """Return the prepared corpus of these settings; make it if it does not exist.
 
@@ -66,14 +84,16 @@ def prepare(
         outputs: folder that contains ``prepared/`` and ``cache/``.
         progress: whether to show a progress bar.
         cluster: Dask workers to tokenize with; None: this machine. The result is the same.
-        given_vocab: the vocabulary of a language model, with the settings ``vocab``; None: it is
-            built from the text.
+        encoding: of a trained model, with the settings ``tokenizer`` and ``vocab``; None: of the
+            text.
 
     Raises:
         KorlmError: the text cannot be read, the tokenizer does not start, the disk is full.
     """
     sources = find_sources(corpus)
-    text_key = token_settings(corpus, tokenizer, sources)
+    given_vocab = None if encoding is None else encoding.vocab
+    tokenizer_model = None if encoding is None else encoding.tokenizer_model
+    text_key = token_settings(corpus, tokenizer, sources, tokenizer_model)
     tokens_fingerprint = hash_json(text_key)
     digest = None if given_vocab is None else hash_json(given_vocab.tokens)
     fingerprint = prepared_fingerprint(tokens_fingerprint, vocab, digest, corpus.reverse)
@@ -92,6 +112,8 @@ def prepare(
                 tokens = _find_tokens(root, stem, tokens_fingerprint)
                 if tokens is None:
                     tokens = partial / "tokens"
+                    if tokenizer_model is not None:
+                        write_tokenizer_model(tokens, tokenizer, tokenizer_model)
                     cache = outputs / "cache"
                     tokenize_corpus(corpus, tokenizer, sources, tokens, cache, progress, cluster)
                 configs = {"corpus": corpus, "tokenizer": tokenizer, "vocab": vocab}

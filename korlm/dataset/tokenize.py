@@ -75,8 +75,7 @@ def tokenize_corpus(
                 ClusterClient(cluster, tokenizer, folder.with_name("slurm"))
             )
         num_chars, blocks = validate_corpus(corpus, sources)
-        model_path = folder.with_name(TOKENIZER_MODEL_FILES[tokenizer.name == "kkma"])
-        tokenizer_model = _train_tokenizer(corpus, tokenizer, sources, blocks, model_path)
+        tokenizer_model = _tokenizer_model(corpus, tokenizer, sources, blocks, folder)
         folder.mkdir(parents=True, exist_ok=True)
         if corpus.label_column:
             write_labels(read_corpus(corpus, sources, blocks=blocks), folder.with_name(LABELS))
@@ -93,17 +92,18 @@ def tokenize_corpus(
             tokenize_on(client, tokenizer_model, batches, folder, bar)
 
 
-def _train_tokenizer(
+def _tokenizer_model(
     corpus: CorpusConfig,
     tokenizer: TokenizerConfig,
     sources: list[Source],
     blocks: BlockSplit | None,
-    path: Path,
+    folder: Path,
 ) -> bytes | None:
-    """Return the tokenizer model trained on train, from ``path`` if an earlier run wrote it.
+    """Return the tokenizer model beside the shards; if there is none, train one on train.
 
     None for a tokenizer that is not trained. The words of Kkma's user dictionary count as one.
     """
+    path = _model_path(folder, tokenizer)
     if path.exists():
         return path.read_bytes()
     train = (
@@ -114,10 +114,26 @@ def _train_tokenizer(
     )
     tokenizer_model = train_tokenizer(tokenizer, train)
     if tokenizer_model is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(tokenizer_model)
+        write_tokenizer_model(folder, tokenizer, tokenizer_model)
     return tokenizer_model
+
+
+def write_tokenizer_model(folder: Path, tokenizer: TokenizerConfig, model: bytes) -> None:
+    """Write the model of a tokenizer, which ``tokenize_corpus`` then uses.
+
+    Args:
+        folder: of the shards.
+        tokenizer: settings of the tokenizer.
+        model: what ``train_tokenizer`` returned.
+    """
+    path = _model_path(folder, tokenizer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(model)
+
+
+def _model_path(folder: Path, tokenizer: TokenizerConfig) -> Path:
+    return folder.with_name(TOKENIZER_MODEL_FILES[isinstance(tokenizer, WorkerConfig)])
 
 
 def _tokenize_locally(

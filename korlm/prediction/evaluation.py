@@ -7,22 +7,30 @@ exchanged between the two runs (approximate randomization, Riezler and Maxwell 2
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from korlm.config import BootstrapConfig
+from korlm.config import BootstrapConfig, CorpusConfig, TextConfig
 from korlm.dataset.fingerprint import hash_json
+from korlm.dataset.prepare import TextEncoding, prepare
 from korlm.dataset.prepared import Prepared
 from korlm.evaluation.bootstrap import interval, resampled_sums
 from korlm.prediction.task_run import TaskRun, task_of
+from korlm.runs.trained_run import RunParts
 from korlm.tasks.base import Counts, ExampleTask
 from korlm.utils.errors import ConfigError
 from korlm.utils.io.tables import aligned
 from korlm.utils.progress import ProgressBar
 from korlm.utils.torch_backend import tf32
+
+logger = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
@@ -31,7 +39,7 @@ def evaluate_task_runs(
     runs: Mapping[str, TaskRun],
     prepared: Mapping[str, Prepared],
     bootstrap: BootstrapConfig,
-    use_test: bool = True,
+    splits: Sequence[str] = ("valid", "test"),
 ) -> dict[str, dict[str, Result]]:
     """Evaluate runs of the same task on the splits of their corpora.
 
@@ -39,7 +47,7 @@ def evaluate_task_runs(
         runs: by name.
         prepared: the corpus of each run, by its fingerprint.
         bootstrap: number of resamples and seed.
-        use_test: evaluate on test too, if it exists.
+        splits: to evaluate on, where they exist.
 
     Returns:
         split -> run -> metrics, ``intervals`` (metric -> low, high) and, for the runs after the
@@ -57,7 +65,8 @@ def evaluate_task_runs(
     for name, run in runs.items():
         task = build_task(run, prepared[run.fingerprint])
         text = _text_key(prepared[run.fingerprint])
-        splits = ["valid", "test"] if use_test else ["valid"]
+        for line in task.warnings(1):
+            logger.warning("%s", line)
         for split in (split for split in splits if split in task.eval_batches):
             counts = count_examples(task, run, split)
             result: Result = task.metrics_of(counts.sum(0), split)
@@ -71,6 +80,30 @@ def evaluate_task_runs(
     return results
 
 
+def prepare_text(run: RunParts, corpus: CorpusConfig, outputs: Path) -> Prepared:
+    """Return a corpus with the tokens of a run, whose split test is a whole text.
+
+    Args:
+        run: of a task.
+        corpus: where the text is; its splits are ignored, and settings of its format that have
+            their defaults are those of the run.
+        outputs: folder that contains ``prepared/`` and ``cache/``.
+
+    Raises:
+        KorlmError: the text cannot be read, or the tokenizer does not start.
+    """
+    settings = run.settings
+    text = copy.copy(corpus)
+    text.test = [*corpus.files, *corpus.train, *corpus.valid, *corpus.test]
+    text.files, text.train, text.valid = [], [], []
+    text.unicode, text.reverse = settings.corpus.unicode, settings.corpus.reverse
+    for field in dataclasses.fields(TextConfig):
+        if getattr(corpus, field.name) == field.default:
+            setattr(text, field.name, getattr(settings.corpus, field.name))
+    encoding = TextEncoding(run.vocab, run.tokenizer_model)
+    return prepare(text, settings.tokenizer, settings.vocab, outputs, encoding=encoding)
+
+
 def _text_key(prepared: Prepared) -> str:
     """Return a key of the files and their splits; corpora with the same have the same examples."""
     text = prepared.manifest["text"]
@@ -79,7 +112,7 @@ def _text_key(prepared: Prepared) -> str:
 
 def build_task(run: TaskRun, prepared: Prepared) -> ExampleTask[Any]:
     """Return the task of a run on its corpus."""
-    task = task_of(run)(run.settings, prepared, run.folder, run.device)
+    task = task_of(run)(run.settings, prepared, run.folder, run.device, labels=run.labels)
     assert isinstance(task, ExampleTask)
     return task
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 
 from korlm.config import TrainSettings
-from korlm.dataset.batches import Batch, Batches, Ids, RankBatches
+from korlm.dataset.batches import Batch, Batches, Ids, Int64, RankBatches
 from korlm.dataset.example_batches import ExampleBatches, TargetsOf
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.text_encoder import EncodedText
@@ -111,6 +111,7 @@ class Task(ABC, Generic[ModelT]):
         folder: the run directory.
         device: of the model.
         group: the processes that share the rows of each batch.
+        labels: of a trained model; none: those of the training split.
 
     Attributes:
         monitor: the metric of the validation split that selects the best checkpoint.
@@ -136,7 +137,7 @@ class Task(ABC, Generic[ModelT]):
 
     train_batches: Batches
     eval_batches: Mapping[str, Batches]
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...]
 
     def __init__(
         self,
@@ -145,13 +146,17 @@ class Task(ABC, Generic[ModelT]):
         folder: Path,
         device: torch.device,
         group: ProcessGroup = SINGLE_PROCESS,
+        labels: Sequence[str] = (),
     ) -> None:
         self.settings, self.prepared, self.folder = settings, prepared, folder
-        self.device, self.group = device, group
+        self.device, self.group, self.labels = device, group, tuple(labels)
         self.set_up()
 
     def set_up(self) -> None:
         """Set the batches and labels from ``settings`` and ``prepared``; the constructor calls it.
+
+        A corpus without a training split, which a trained model is evaluated on, has no
+        ``train_batches``.
 
         Raises:
             KorlmError: the corpus does not have what the task needs.
@@ -289,7 +294,8 @@ class ExampleTask(Task[ModelT]):
         """See ``Task.set_up``."""
         self.read_examples()
         batches = self.settings.batches
-        self.train_batches = self._batches("train", batches.batch_size, self.settings.seed)
+        if "train" in self.prepared.stats:
+            self.train_batches = self._batches("train", batches.batch_size, self.settings.seed)
         self.eval_batches = {
             split: self._batches(split, batches.eval_batch_size, None)
             for split in self.prepared.stats
@@ -298,11 +304,12 @@ class ExampleTask(Task[ModelT]):
     def _batches(self, split: str, batch_size: int, seed: int | None) -> Batches:
         """Return this process's rows of the batches of a split, shuffled if there is a seed."""
         sequences, targets = self.examples(split)
-        return self.rows_of_process(ExampleBatches(sequences, targets, batch_size, seed))
+        ties = self.target_lengths(split)
+        return self.rows_of_process(ExampleBatches(sequences, targets, batch_size, seed, ties))
 
     @abstractmethod
     def read_examples(self) -> None:
-        """Read the examples of all splits, and set ``labels``.
+        """Read the examples of all splits, and set ``labels`` if they are not given.
 
         Raises:
             KorlmError: the corpus does not have what the task needs.
@@ -312,6 +319,10 @@ class ExampleTask(Task[ModelT]):
     def examples(self, split: str) -> tuple[Sequence[Ids], TargetsOf]:
         """Return the token ids of each example of a split, and a function of their targets."""
 
+    def target_lengths(self, split: str) -> Int64 | None:
+        """Return the number of targets of each example, (N,), or None if they are not padded."""
+        return None
+
     @property
     @abstractmethod
     def num_counts(self) -> int:
@@ -320,7 +331,7 @@ class ExampleTask(Task[ModelT]):
     def example_counts(
         self, model: ModelT, split: str, on_batch: Callable[[], None] = lambda: None
     ) -> Iterator[tuple[list[int], Counts]]:
-        """Yield the counts of each batch of a split.
+        """Yield the counts of each part of the batches of a split (``Batch.parts``).
 
         Args:
             model: set to evaluation mode.
@@ -333,10 +344,9 @@ class ExampleTask(Task[ModelT]):
         model = self.inference_model(model)
         for batch in self.eval_batches[split].epoch(0):
             on_batch()
-            if len(batch.inputs):  # otherwise there are fewer rows than processes
-                assert batch.rows is not None
-                counts = self.batch_counts(model, split, batch.to(self.device))
-                yield batch.rows.tolist(), counts
+            for part in batch.to(self.device).parts(self.settings.batches.max_tokens):
+                assert part.rows is not None
+                yield part.rows.tolist(), self.batch_counts(model, split, part)
 
     def inference_model(self, model: ModelT) -> ModelT:
         """Return the model for a pass over a split; tasks may precompute derived weights."""

@@ -123,7 +123,8 @@ class ClassificationTask(ExampleTask[Classifier]):
         self.confusion: Tensor | None = None  # of the last pass over valid
         self._scored: list[tuple[Tensor, Tensor]] = []  # logits and targets of the current pass
         names = {split: prepared.labels(split) for split in prepared.stats}
-        self.labels = _find_labels(names, str(prepared.folder))
+        self.labels = self.labels or _labels_of(names["train"], str(prepared.folder))
+        _check_labels(names, self.labels, str(prepared.folder))
         class_ids = {label: number for number, label in enumerate(self.labels)}
         self._targets = {
             split: torch.tensor([class_ids[label] for label in labels])
@@ -134,7 +135,7 @@ class ClassificationTask(ExampleTask[Classifier]):
             for split in prepared.stats
         }
         self.class_weights = torch.ones(len(self.labels), device=self.device)
-        if self.config.class_weights is ClassWeights.balanced:
+        if self.config.class_weights is ClassWeights.balanced and "train" in names:
             counts = torch.bincount(self._targets["train"], minlength=len(self.labels))
             weights = counts.sum() / (counts * len(self.labels))
             self.class_weights = weights.to(self.device, torch.float32)
@@ -258,17 +259,17 @@ class ClassificationTask(ExampleTask[Classifier]):
         return {"confusion": confusion_matrix_image(self.confusion.numpy(), self.labels)}
 
 
-def _find_labels(names: Mapping[str, Sequence[str]], source: str) -> tuple[str, ...]:
+def _labels_of(names: Sequence[str], source: str) -> tuple[str, ...]:
     """Return the labels of train in alphabetical order.
 
     Args:
-        names: split -> label of each text.
+        names: label of each text of train.
         source: of the texts, for messages.
 
     Raises:
-        CorpusError: train has less than two labels or too many, or another split has others.
+        CorpusError: there are less than two labels or too many.
     """
-    known = sorted(set(names["train"]))
+    known = sorted(set(names))
     if len(known) < 2:
         raise CorpusError(
             f"{source}: all texts of train have the label {known[0]!r}; classification needs two "
@@ -279,6 +280,20 @@ def _find_labels(names: Mapping[str, Sequence[str]], source: str) -> tuple[str, 
             f"{source}: {len(known):,} different labels in train, at most {MAX_CLASSES:,} are "
             "supported; is corpus.label_column the right column?"
         )
+    return tuple(known)
+
+
+def _check_labels(names: Mapping[str, Sequence[str]], known: Sequence[str], source: str) -> None:
+    """Check that all labels are known.
+
+    Args:
+        names: split -> label of each text.
+        known: labels of train.
+        source: of the texts, for messages.
+
+    Raises:
+        CorpusError: one is not; the message names the first text that has it.
+    """
     for split, labels in names.items():
         unknown = set(labels).difference(known)
         if unknown:
@@ -289,7 +304,6 @@ def _find_labels(names: Mapping[str, Sequence[str]], source: str) -> tuple[str, 
                 f"does not occur in train (it has {shown}); correct it, or add texts with this "
                 "label to train"
             )
-    return tuple(known)
 
 
 class ClassPredictor(Predictor):

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from korlm.config import RecurrentConfig, TrainSettings, WorkerConfig
+from korlm.config import RecurrentConfig, TrainSettings
 from korlm.config.objective import LANGUAGE_MODELING
+from korlm.dataset.prepare import TextEncoding
 from korlm.dataset.vocab import Vocab
 from korlm.models.registry import build_model
 from korlm.models.rnn import RecurrentLM
@@ -62,6 +63,11 @@ def load_language_models(settings: TrainSettings) -> list[tuple[RunParts, Recurr
                 f"init={parts.folder}: must be a {'back' if number else 'for'}ward language model "
                 f"(corpus.reverse={str(number == 1).lower()}); the forward one comes first"
             )
+        if parts.tokenizer_model != first.tokenizer_model:
+            raise ConfigError(
+                f"init={parts.folder}: its {settings.tokenizer.name} model differs from that of "
+                f"{first.folder}; train both on the same text"
+            )
         check_same_vocab(f"init={first.folder}", first.vocab, f"init={parts.folder}", parts.vocab)
         for key in SHAPE_KEYS:
             ours = getattr(first.settings.model, key)
@@ -79,17 +85,17 @@ def _check_tokenizer(parts: RunParts, settings: TrainSettings) -> None:
             f"init={parts.folder}: was trained with tokenizer={theirs.name}, this run has "
             f"tokenizer={ours.name}; give tokenizer={theirs.name}"
         )
-    if parts.tokenizer_model is not None and not isinstance(theirs, WorkerConfig):
-        raise ConfigError(
-            f"init={parts.folder}: tokenizer={theirs.name} was trained on its text; use language "
-            "models of a tokenizer that is not trained"
-        )
-    if tokenizer_version(theirs, parts.tokenizer_model) != tokenizer_version(ours):
+    # A user dictionary of the language model need not be given again.
+    is_own = getattr(ours, "user_dictionary", None) is not None
+    given = None if is_own else parts.tokenizer_model
+    if tokenizer_version(theirs, parts.tokenizer_model) != tokenizer_version(ours, given):
         raise ConfigError(f"init={parts.folder}: has other settings of tokenizer={ours.name}")
 
 
-def with_shapes_of(settings: TrainSettings, overrides: list[str]) -> tuple[TrainSettings, Vocab]:
-    """Return the settings with the sizes of the language models, and their vocabulary.
+def with_shapes_of(
+    settings: TrainSettings, overrides: list[str]
+) -> tuple[TrainSettings, TextEncoding]:
+    """Return the settings with the sizes of the language models, and their tokens.
 
     Args:
         settings: with ``init``.
@@ -109,14 +115,15 @@ def with_shapes_of(settings: TrainSettings, overrides: list[str]) -> tuple[Train
             )
     model = dataclasses.replace(settings.model, **shapes)
     vocab = dataclasses.replace(parts.settings.vocab)
-    return dataclasses.replace(settings, model=model, vocab=vocab), parts.vocab
+    encoding = TextEncoding(parts.vocab, parts.tokenizer_model)
+    return dataclasses.replace(settings, model=model, vocab=vocab), encoding
 
 
 def initialize(model: Trainable, settings: TrainSettings, vocab: Vocab) -> None:
     """Copy embeddings and recurrent layers of language models into the encoder of a new model.
 
     With one language model and a bidirectional encoder, the backward direction gets its embedding
-    only. Features of tokens other than embeddings (``task.pair_dim``) start from random weights.
+    only. Features of tokens other than embeddings (``task.ngram_dim``) start from random weights.
 
     Args:
         model: with an attribute ``encoder`` of ``korlm.modules.encoder.build_encoder``.

@@ -30,7 +30,7 @@ from korlm.config import (
     TrainSettings,
 )
 from korlm.config.paths import mend_prepared
-from korlm.dataset.batches import Batch, Ids, sentences_of
+from korlm.dataset.batches import Batch, Ids, Int64, sentences_of
 from korlm.dataset.example_batches import TargetsOf, pad, padded_batches
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.text_encoder import EncodedText
@@ -206,15 +206,16 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
         self.higher_is_better = self.config.select_by is not DecodedMetric.cer
         self.forcing_ratio = 1.0
         self._pairs = {split: read_pairs(prepared, split) for split in prepared.stats}
-        limit, train = self.config.max_length, self._pairs["train"]
+        limit, train = self.config.max_length, self._pairs.get("train", [])
         short = [pair for pair in train if max(len(pair.source), len(pair.target)) <= limit]
         self._num_long = len(train) - len(short)
-        if not short:
+        if train and not short:
             raise CorpusError(
                 f"{prepared.folder}: all pairs of train are longer than task.max_length={limit} "
                 "tokens: raise it"
             )
-        self._pairs["train"] = short
+        if train:
+            self._pairs["train"] = short
 
     def examples(self, split: str) -> tuple[Sequence[Ids], TargetsOf]:
         """See ``ExampleTask.examples``."""
@@ -225,6 +226,10 @@ class Seq2SeqTask(ExampleTask[Seq2Seq]):
             return targets, int(lengths.sum())
 
         return [pair.source for pair in pairs], targets_of
+
+    def target_lengths(self, split: str) -> Int64:
+        """See ``ExampleTask.target_lengths``."""
+        return np.array([len(pair.target) for pair in self._pairs[split]], dtype=np.int64)
 
     @classmethod
     def build_model(cls, settings: TrainSettings, vocab: Vocab, labels: Sequence[str]) -> Seq2Seq:

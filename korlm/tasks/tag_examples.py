@@ -24,6 +24,8 @@ from korlm.text.label_schemes import LabeledSpan
 from korlm.tokenizers.analysis import Span, list_rows
 from korlm.utils.errors import CorpusError
 
+JOINED, SPACED = 0, 1  # labels of task.labels=spaces
+
 
 @dataclass(frozen=True)
 class TaggedLine:

@@ -145,6 +145,7 @@ def build_session(
             state=None if state is None else tuple(part.to(device) for part in state),
             group=group,
             layer_lr_decay=settings.optimizer.layer_lr_decay,
+            max_tokens=settings.batches.max_tokens,
         )
     return TrainingSession(
         settings=settings,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from korlm.config import Precision, ScheduleConfig, TrainerConfig
+from korlm.config import BatchesConfig, Precision, ScheduleConfig, TrainerConfig
 from korlm.dataset.batches import Batch
 from korlm.modules.state import State, detach_state
 from korlm.tasks.base import Task
@@ -48,6 +48,7 @@ class Trainer:
     Attributes:
         bf16: whether matrix products run in bf16.
         layer_lr_decay: see ``OptimizerConfig``.
+        max_tokens: see ``BatchesConfig``.
         state: recurrent state after the last batch; None at the start of an epoch, or if batches
             do not carry it.
         group: processes that share the rows of each batch.
@@ -68,6 +69,7 @@ class Trainer:
     state: State | None = None
     group: ProcessGroup = SINGLE_PROCESS
     layer_lr_decay: float = 1.0
+    max_tokens: int = BatchesConfig.max_tokens
 
     def __post_init__(self) -> None:
         self.steps_per_epoch = len(self.task.train_batches)
@@ -162,24 +164,25 @@ class Trainer:
             group["lr"] = lr * self._layer_factor(group.get("depth", 0))
         self.model.train()
         self.task.begin_step(progress.step, self.total_steps)
-        batch = batch.to(self.device)
-        if len(batch.inputs):
-            with autocast(self.device, self.bf16):
-                total, nll, state = self.task.training_loss(self.model, batch, self.state)
-            self.state = detach_state(state) if self.task.train_batches.carries_state else None
-        else:  # fewer rows than processes: this one has none, but joins the sum of gradients
-            total = nll = torch.zeros((), device=self.device, requires_grad=True)
         self.optimizer.zero_grad(set_to_none=True)
-        # batch.num_tokens counts the rows of all processes, so gradients are summed, not averaged.
-        (total / batch.num_tokens).backward()  # type: ignore[no-untyped-call]
+        nll = torch.zeros((), device=self.device)
+        # There are no parts if there are fewer rows than processes; this one joins the sum then.
+        for part in batch.to(self.device).parts(self.max_tokens):
+            with autocast(self.device, self.bf16):
+                loss = self.task.training_loss(self.model, part, self.state)
+            carries_state = self.task.train_batches.carries_state
+            self.state = detach_state(loss.state) if carries_state else None
+            # num_tokens counts the rows of all parts and processes: gradients are summed.
+            (loss.total / batch.num_tokens).backward()  # type: ignore[no-untyped-call]
+            nll = nll + loss.nll.detach()
         self.group.sum_gradients(self.model.parameters())
         norm = clip_gradients(self.model.parameters(), self.config.clip_norm)
         with threads.elementwise_threads(sum(p.numel() for p in self.model.parameters())):
             self.optimizer.step()
         progress.step += 1
         progress.batch += 1
-        self._buffer.add(nll.detach(), norm, batch.num_tokens, lr)
-        return nll.detach()
+        self._buffer.add(nll, norm, batch.num_tokens, lr)
+        return nll
 
     def _layer_factor(self, depth: int) -> float:
         """Return the learning rate of a layer / that of the head; 0 while it is frozen."""

@@ -93,7 +93,7 @@ def labels(names: Sequence[str], kind: str) -> list[str]:
         names: names of rows, documents or tokens.
         kind: word before the number, such as ``document``.
     """
-    drawable, numbered = [], 0
+    drawable = []
     for number, name in enumerate(names, 1):
         short = _shortened(name)
         if short.isprintable() and all(ord(letter) in letters() for letter in short):
@@ -101,19 +101,16 @@ def labels(names: Sequence[str], kind: str) -> list[str]:
             drawable.append((" " + short if short.startswith("_") else short).replace("$", r"\$"))
         else:
             drawable.append(f"{kind} {number}")
-            numbered += 1
-    if numbered:
-        log_missing_font(numbered)
+            log_missing_font()
     return drawable
 
 
-@functools.cache  # a run draws the same names after each validation
-def log_missing_font(number: int) -> None:
-    """Log once that no font can draw some names."""
+@functools.cache
+def log_missing_font() -> None:
+    """Log that no font can draw some names; once, because a run draws at each validation."""
     logger.info(
-        "no font for %d names in the plot, which are replaced by numbers; for Hangul, install "
-        "fonts-nanum or Noto Sans CJK",
-        number,
+        "no font for some names in plots, which are replaced by numbers; for Hangul, install "
+        "fonts-nanum or Noto Sans CJK"
     )
 
 

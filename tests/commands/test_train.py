@@ -212,6 +212,10 @@ def test_a_run_of_a_task_is_resumed_and_evaluated(korlm: Command, tmp_path: Path
     assert korlm("evaluate", "run=one", "bootstrap.samples=100", "output=figures").code == 0
     result = json.loads((tmp_path / "figures" / "metrics.json").read_text(encoding="utf-8"))
     assert result["valid"]["one"]["intervals"].keys() == {"accuracy", "macro_f1", "loss"}
+    text = ["corpus=tsv", f"corpus.files={tmp_path / 'valid.tsv'}"]  # columns: those of the run
+    assert korlm("evaluate", "run=one", *text, "bootstrap.samples=100", "output=other").code == 0
+    other = json.loads((tmp_path / "other" / "metrics.json").read_text(encoding="utf-8"))
+    assert other["tsv"]["one"]["accuracy"] == result["valid"]["one"]["accuracy"]
     ended = korlm(
         "predict", "run=one", f"input={tmp_path / 'valid.tsv'}", "corpus.text_column=text"
     )

@@ -19,8 +19,10 @@ from korlm.dataset.batches import (
     BucketedSentenceBatches,
     RankBatches,
     StreamBatches,
+    bucket_by_length,
     build_batches,
 )
+from korlm.dataset.example_batches import ExampleBatches, padded_batches
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID
 from korlm.utils.errors import CorpusError
 
@@ -252,6 +254,13 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
     assert len(as_sets[0] & as_sets[1]) < len(as_sets[0]) / 2
 
 
+@pytest.mark.parametrize("seed", [None, 3])
+def test_a_second_length_orders_sequences_of_the_same_length(seed: int | None) -> None:
+    lengths, ties = np.array([2, 3, 2, 3, 2, 3]), np.array([5, 1, 7, 2, 6, 3])
+    batches = bucket_by_length(lengths, 3, seed, 0, ties)
+    assert sorted(batch.tolist() for batch in batches) == [[2, 4, 0], [5, 3, 1]]
+
+
 def test_without_a_seed_every_epoch_is_the_same() -> None:
     batches = BucketedSentenceBatches(joined(sentences_of(100, longest=9)), 8, 20)
     assert epoch_of(batches, 0) == epoch_of(batches, 7)
@@ -335,6 +344,31 @@ def test_just_enough_text() -> None:
 def test_a_batch_on_the_cpu_stays_where_it_is() -> None:
     (batch,) = StreamBatches(stream_of(6), 2, 3).epoch(0)
     assert batch.to(torch.device("cpu")) is batch
+
+
+@pytest.mark.parametrize(("max_tokens", "sizes"), [(1, [1] * 5), (9, [2, 2, 1]), (99, [5])])
+def test_parts_of_a_batch(max_tokens: int, sizes: list[int]) -> None:
+    sequences = [np.arange(4, 4 + length) for length in (4, 3, 3, 2, 1)]
+    targets = torch.arange(5)
+    (batch,) = ExampleBatches(sequences, lambda rows: (targets[rows], 5), batch_size=5).epoch(0)
+    parts = list(batch.parts(max_tokens))
+    assert [len(part.inputs) for part in parts] == sizes
+    for name in ("inputs", "targets", "lengths", "rows"):
+        assert torch.equal(torch.cat([getattr(p, name) for p in parts]), getattr(batch, name))
+    assert {part.num_tokens for part in parts} == {5}
+
+
+def test_a_batch_with_a_state_has_one_part() -> None:
+    (batch,) = StreamBatches(stream_of(6), 2, 3).epoch(0)
+    (part,) = batch.parts(1)
+    assert torch.equal(part.inputs, batch.inputs) and part.lengths is None
+
+
+def test_predictions_of_long_sequences_are_made_in_parts() -> None:
+    sequences = [np.arange(10_000), np.arange(9_000), *[np.arange(3)] * 70]
+    found = [(rows.tolist(), inputs.shape) for rows, inputs, _ in padded_batches(sequences)]
+    assert [shape for _, shape in found] == [(1, 10_000), (1, 9_000), (62, 3), (8, 3)]
+    assert sorted(row for rows, _ in found for row in rows) == list(range(72))
 
 
 @pytest.mark.gpu

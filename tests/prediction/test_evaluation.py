@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 from task_cases import TASKS, settings_of
 from tiny_runs import finish
 
-from korlm.config import BootstrapConfig
+from korlm.config import BootstrapConfig, CorpusConfig
 from korlm.dataset.prepared import Prepared
-from korlm.prediction.evaluation import build_task, count_examples, evaluate_task_runs, paired_test
+from korlm.prediction.evaluation import (
+    build_task,
+    count_examples,
+    evaluate_task_runs,
+    paired_test,
+    prepare_text,
+)
 from korlm.prediction.task_run import TaskRun, load_task_run
+from korlm.utils.errors import CorpusError
 
 BOOTSTRAP = BootstrapConfig(samples=200)
 
@@ -66,4 +76,45 @@ def test_only_valid(runs: tuple[Prepared, dict[str, TaskRun]]) -> None:
     prepared, by_name = runs
     by_fingerprint = {prepared.fingerprint: prepared}
     one = {"long": by_name["long"]}
-    assert list(evaluate_task_runs(one, by_fingerprint, BOOTSTRAP, use_test=False)) == ["valid"]
+    assert list(evaluate_task_runs(one, by_fingerprint, BOOTSTRAP, ["valid"])) == ["valid"]
+
+
+def test_any_text_of_the_same_format(runs: tuple[Prepared, dict[str, TaskRun]]) -> None:
+    """A file is read with the columns, the vocabulary and the labels of the run."""
+    prepared, by_name = runs
+    trained = prepared.manifest["settings"]["corpus"]
+    run = by_name["long"]
+    columns = {key: trained[key] for key in ("label_column", "target_column")}
+    own = CorpusConfig(name="tiny", train=trained["train"], **columns)
+    settings = dataclasses.replace(run.settings, corpus=own)
+    run = dataclasses.replace(run, settings=settings)
+    path = Path(trained["test"][0])
+    fewer = path.with_name("mine.tsv")
+    fewer.write_text("\n".join(path.read_text("utf-8").split("\n")[:6]), encoding="utf-8")
+    results = {}
+    for file in (path, fewer):
+        corpus = CorpusConfig(name="mine", files=[str(file)])
+        text = prepare_text(run, corpus, prepared.folder.parent)
+        assert list(text.stats) == ["test"]
+        by_fingerprint = {prepared.fingerprint: text}
+        results[file] = evaluate_task_runs({"long": run}, by_fingerprint, BOOTSTRAP, ["test"])
+    by_fingerprint = {prepared.fingerprint: prepared}
+    splits = evaluate_task_runs({"long": run}, by_fingerprint, BOOTSTRAP, ["test"])
+    expected = splits["test"]["long"]
+    actual = results[path]["test"]["long"]
+    for metric in expected["intervals"]:
+        assert actual[metric] == pytest.approx(expected[metric], rel=1e-6), metric
+    assert results[fewer]["test"]["long"] != actual
+
+
+def test_a_text_with_an_unknown_label(tmp_path: Path) -> None:
+    case = TASKS["classification"]
+    prepared = case.prepare(tmp_path / "data")
+    finish(settings_of(case, prepared, 1), prepared, tmp_path / "run")
+    run = load_task_run(tmp_path / "run")
+    path = tmp_path / "mine.tsv"
+    path.write_text("text\tannotation\n좋다\t최고\n", encoding="utf-8")
+    corpus = CorpusConfig(name="mine", files=[str(path)], label_column="annotation")
+    text = prepare_text(run, corpus, tmp_path)
+    with pytest.raises(CorpusError, match="'최고', which does not occur in train"):
+        evaluate_task_runs({"run": run}, {run.fingerprint: text}, BOOTSTRAP, ["test"])

@@ -45,7 +45,8 @@ class FakeTask(EchoTask):
     """An engine with fixed predictions."""
 
     def predict(self, text: str) -> dict:
-        part = {"begin": 1, "end": 4, "label": "<b>PS</b>", "text": "홍길동"}
+        place = {"begin": 1, "end": 4, "text": "홍길동"}
+        part = place | {"label": "<b>PS</b>", "probability": 0.875}
         rows = {
             "좋다": {"label": "긍정", "probability": 0.75, "p_부정": 0.25, "p_긍정": 0.75},
             "😀홍길동이 온다": {"labels": [part]},
@@ -70,6 +71,7 @@ def test_the_page_of_a_task() -> None:
         expect(page.locator(".class span")).to_have_text(["긍정", "부정"])
         expect(page.locator(".class small")).to_have_text(["75.0 %", "25.0 %"])
         expect(page.locator(".marked")).to_have_text("😀홍길동<b>PS</b>이 온다")
+        expect(page.locator(".part")).to_have_attribute("title", "87.5 %")
         expect(page.locator(".written")).to_have_text(["참 좋다", "로마"])
         expect(page.locator(".inserted")).to_have_count(1)
         widths = page.locator(".class i").evaluate_all("all => all.map(one => one.offsetWidth)")

@@ -88,7 +88,7 @@ TASKS = {
     ),
     "spans": TaskCase(
         lambda folder: prepare_table(folder, as_json(NAMES), label_column="annotation"),
-        TaggingConfig(name="tagging", labels=TagLabels.spans, pair_dim=4),
+        TaggingConfig(name="tagging", labels=TagLabels.spans, ngram_dim=4),
         [text for text, _ in NAMES],
         lambda metrics: metrics["f1"] == 1.0,
     ),

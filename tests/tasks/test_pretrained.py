@@ -18,6 +18,7 @@ from korlm.config import (
     CorpusConfig,
     GRUConfig,
     LSTMConfig,
+    SentencePieceConfig,
     TaggingConfig,
     TagLabels,
     TokenizerConfig,
@@ -38,18 +39,29 @@ from korlm.utils.errors import CheckpointError, ConfigError
 LM = LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=12, num_layers=2, tie_weights=True)
 
 
-def language_model(folder: Path, reverse: bool = False, model: Any = LM) -> Path:
+SYLLABLES = TokenizerConfig(name="syllable")
+
+
+def language_model(
+    folder: Path,
+    reverse: bool = False,
+    model: Any = LM,
+    tokenizer: TokenizerConfig = SYLLABLES,
+    repeat: int = 1,
+) -> Path:
     """Train a language model of the reviews for a few steps."""
     texts = folder / "text.txt"
     folder.mkdir(parents=True, exist_ok=True)
-    texts.write_text("\n".join(text for text, _ in REVIEWS), encoding="utf-8")
+    lines = [text for text, _ in REVIEWS + REVIEWS[:2] * (repeat - 1)]
+    texts.write_text("\n".join(lines), encoding="utf-8")
     files = {split: [str(texts)] for split in ("train", "valid", "test")}
     for split in files:
         (folder / f"{split}.txt").write_text(texts.read_text(encoding="utf-8"), encoding="utf-8")
         files[split] = [str(folder / f"{split}.txt")]
     corpus = CorpusConfig(name="lm", reverse=reverse, **files)
-    prepared = prepare(corpus, TokenizerConfig(name="syllable"), VocabConfig(1), folder)
-    settings = make_settings(prepared, {"epochs": 1}, corpus=corpus, model=model)
+    prepared = prepare(corpus, tokenizer, VocabConfig(1), folder)
+    parts = {"corpus": corpus, "model": model, "tokenizer": tokenizer}
+    settings = make_settings(prepared, {"epochs": 1}, **parts)
     finish(settings, prepared, folder / "run")
     return folder / "run"
 
@@ -74,9 +86,9 @@ def classifier(folder: Path, init: list[str], **parts: Any) -> tuple[TrainSettin
             **{split: [str(folder / f"{split}.tsv")] for split in ("train", "valid", "test")},
         ),
     )
-    settings, vocab = with_shapes_of(settings, [])
+    settings, encoding = with_shapes_of(settings, [])
     return settings, prepare(
-        settings.corpus, settings.tokenizer, settings.vocab, folder, given_vocab=vocab
+        settings.corpus, settings.tokenizer, settings.vocab, folder, encoding=encoding
     )
 
 
@@ -113,6 +125,21 @@ def test_one_language_model(models: tuple[str, str], tmp_path: Path) -> None:
     assert not torch.equal(
         encoder.backward_encoder.layers[0].weight_hh, encoder.forward_encoder.layers[0].weight_hh
     )
+
+
+def test_the_tokenizer_of_the_language_model_is_not_trained_again(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    pieces = SentencePieceConfig(name="sentencepiece", vocab_size=40)
+    run = load_run(language_model(tmp_path / "lm", tokenizer=pieces, repeat=100))
+    settings, prepared = classifier(tmp_path / "data", [str(run.folder)], tokenizer=pieces)
+    assert prepared.tokenizer_model == run.tokenizer_model
+    assert prepared.vocab.tokens == run.vocab.tokens
+    own = prepare(settings.corpus, pieces, VocabConfig(1), tmp_path / "own")
+    assert own.tokenizer_model != run.tokenizer_model
+    start_run(settings, prepared, tmp_path / "run")
+    other = language_model(tmp_path / "other", reverse=True, tokenizer=pieces)
+    with pytest.raises(ConfigError, match="its sentencepiece model differs"):
+        classifier(tmp_path / "data", [str(run.folder), str(other)], tokenizer=pieces)
 
 
 def test_what_does_not_fit_is_refused(models: tuple[str, str], tmp_path: Path) -> None:
@@ -195,7 +222,7 @@ def test_lower_layers_wait_and_learn_slowly(models: tuple[str, str], tmp_path: P
 
 def test_other_features_start_from_random_weights(models: tuple[str, str], tmp_path: Path) -> None:
     settings, prepared = classifier(tmp_path, list(models))
-    task = TaggingConfig(name="tagging", labels=TagLabels.spaces, pair_dim=4)
+    task = TaggingConfig(name="tagging", labels=TagLabels.spaces, ngram_dim=4, ngram_orders=[2])
     settings = dataclasses.replace(settings, task=task, objective="valid.f1")
     model = start_run(settings, prepared, tmp_path / "run").model
     assert isinstance(model.encoder, PairedEncoder)

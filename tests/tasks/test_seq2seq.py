@@ -103,6 +103,18 @@ def test_batches_hold_sources_and_targets(prepared: Prepared, tmp_path: Path) ->
     assert seen == dict(PAIRS)
 
 
+def test_sources_of_the_same_length_are_sorted_by_their_targets(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    lengths = [
+        (int((source != 0).sum()), int((target != 0).sum()))
+        for batch in make_task(prepared, tmp_path).eval_batches["valid"].epoch(0)
+        for source, target in zip(batch.inputs, batch.targets, strict=True)
+    ]
+    assert len(set(lengths)) < len(lengths) == len(PAIRS)
+    assert lengths == sorted(lengths, reverse=True)
+
+
 def test_the_best_model_is_that_of_the_best_texts(prepared: Prepared, tmp_path: Path) -> None:
     for metric in DecodedMetric:
         task = make_task(prepared, tmp_path, select_by=metric)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,11 @@ from korlm.config import (
 from korlm.dataset.example_batches import pad
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
+from korlm.dataset.vocab import PAD_ID
 from korlm.prediction.task_run import TaskRun, load_task_run
 from korlm.tasks.tag_examples import TaggedLine, find_units, without_blanks
-from korlm.tasks.tagging import Tagger
-from korlm.text.label_schemes import LabeledSpan, Scheme
+from korlm.tasks.tagger import NgramEmbedding, Tagger
+from korlm.text.label_schemes import LabeledSpan, Scheme, spans_of
 from korlm.tokenizers.analysis import Span
 from korlm.utils.errors import ConfigError, CorpusError, PreparedError
 
@@ -138,12 +141,57 @@ def test_tags(head: TagHead, units: TagUnits, tmp_path: Path) -> None:
     else:
         assert parts == [(c, t) for c, t in zip("나는집에간다.", "NNNNVVS", strict=True)]
     assert all(text[part["begin"] : part["end"]] == part["text"] for part in row["labels"])
+    assert all(0.2 < part["probability"] <= 1 for part in row["labels"])
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+def test_probabilities_of_spans(scheme: Scheme, tmp_path: Path) -> None:
+    """Against the sum over all label sequences with the span."""
+    prepared = spans(tmp_path)
+    finish(settings_of(prepared, TagLabels.spans, 6, scheme=scheme), prepared, tmp_path / "run")
+    run = load_task_run(tmp_path / "run")
+    model = run.model
+    assert isinstance(model, Tagger) and model.crf is not None
+    texts = ["홍길동", "서울로", "김씨", "서", "울서울"]
+    num_found = 0
+    for text, row in zip(texts, run.predict(texts), strict=True):
+        with run.reader() as reader:
+            (ids,) = reader.read_texts([text]).lines()
+        is_unit = torch.tensor([[True] * len(text) + [False]])
+        scores, counts = model(torch.tensor(np.array([ids], dtype=np.int64)), None, is_unit)
+        sums: dict[tuple[int, int, str], float] = {}
+        for labels in itertools.product(range(len(run.labels)), repeat=len(text)):
+            log_prob = -float(model.nll(scores, torch.tensor([labels]), counts).detach())
+            for span in spans_of([run.labels[index] for index in labels], scheme):
+                sums[tuple(span)] = sums.get(tuple(span), 0.0) + math.exp(log_prob)
+        for part in row["labels"]:
+            expected = sums[part["begin"], part["end"], part["label"]]
+            assert part["probability"] == pytest.approx(expected, abs=1e-4)
+            num_found += 1
+    assert num_found >= 2
+
+
+def test_ngrams() -> None:
+    ngrams = NgramEmbedding([2, 3], dim=1, num_buckets=1 << 20, dropout=0.5)
+    assert not ngrams(torch.tensor([[4, 5]])).any()  # unseen ones
+    torch.nn.init.normal_(ngrams.table.weight)
+    ngrams.eval()
+    ids = torch.tensor([[4, 5, 6], [9, 5, 6], [4, 5, PAD_ID]])
+    features = ngrams(ids)
+    assert features.shape == (3, 3, ngrams.output_dim) == (3, 3, 4)
+    ends2, begins2, ends3, begins3 = features.unbind(-1)
+    assert ends2[0, 2] == ends2[1, 2] == begins2[0, 1] and ends2[0, 1] != ends2[1, 1]
+    assert ends3[0, 2] == begins3[0, 0] != begins3[1, 0] and begins3[0, 1] == begins3[1, 1]
+    torch.testing.assert_close(ngrams(ids[2:, :2]), features[2:, :2])  # padding changes nothing
+    ngrams.train()
+    dropped = ngrams(ids)
+    assert ((dropped == 0) | (dropped == 2 * features)).all() and (dropped == 0).any()
 
 
 @pytest.mark.parametrize("scheme", [Scheme.bio, Scheme.bioes])
 def test_spans(scheme: Scheme, tmp_path: Path) -> None:
     prepared = spans(tmp_path)
-    run = learn(prepared, TagLabels.spans, tmp_path / "run", scheme=scheme, pair_dim=8)
+    run = learn(prepared, TagLabels.spans, tmp_path / "run", scheme=scheme, ngram_dim=8)
     rows = run.predict(["홍길동이 서울로", "", "김 씨서울", "없다"])
     assert [[(p["begin"], p["end"], p["label"]) for p in row["labels"]] for row in rows] == [
         [(0, 3, "PS"), (5, 7, "LC")],
@@ -175,13 +223,15 @@ def test_spaces_of_decomposed_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("head", TagHead)
-@pytest.mark.parametrize("options", [{}, {"pair_dim": 4}, {"bidirectional": False}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"ngram_dim": 4}, {"bidirectional": False}], ids=str)
 def test_padding_changes_nothing(head: TagHead, options: Any, tmp_path: Path) -> None:
     prepared = tags(tmp_path)
     task = {"head": head, "units": TagUnits.eojeol, **options}
     session = start_run(settings_of(prepared, TagLabels.tags, **task), prepared, tmp_path / "run")
     model = session.model.eval()
     assert isinstance(model, Tagger)
+    if model.ngrams is not None:  # they are 0
+        torch.nn.init.normal_(model.ngrams.table.weight)
     sequences = [np.array([4, 5, 6, 7, 3]), np.array([8, 3]), np.array([4, 9, 3])]
     units = [[0, 1, 0, 1, 0], [1, 0, 0, 0, 0], [1, 1, 0, 0, 0]]
     inputs, lengths = pad(sequences)

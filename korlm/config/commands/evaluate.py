@@ -96,8 +96,9 @@ class EvaluateSettings(InferenceSettings):
     One run: on valid and test, or on any text (corpus=...), with the state carried over or reset at
     each sentence, with a neural cache, with dynamic evaluation, mixed with other runs, and with all
     of these, tuned on valid. Writes RUN/evaluations/<date>_<time>.
-    Runs of other tasks: the metrics of the task on valid and test, with intervals over examples and
-    paired tests against the first run.
+    Runs of other tasks: the metrics of the task on valid and test, or on any text with labels
+    (corpus=..., read as the run's own text unless its settings differ), with intervals over
+    examples and paired tests against the first run.
     Several runs: each as it was trained, in one table. Writes outputs/evaluations/<date>_<time>.
     Files: metrics.json, documents.tsv, bands.tsv (by frequency in train), positions.tsv (by
     position in the sentence), breakdown_<text>.png, evaluate.log.

@@ -26,6 +26,7 @@ class PredictSettings(TextInputSettings):
 
     Writes one row per line of the input, in the same order: the text, and what the task of the run
     predicts for it (classification: label, its probability, and the probability of each class;
+    tagging: labeled parts of the text as JSON, each with its probability, or the text with spaces;
     seq2seq: the written text and the natural log of its probability).
 
       python -m korlm.predict run=outputs/runs/DIR input=reviews.txt

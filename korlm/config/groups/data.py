@@ -30,6 +30,7 @@ class CorpusFormat(enum.Enum):
     jsonl = "jsonl"
     json = "json"
     parquet = "parquet"
+    arrow = "arrow"
     conll = "conll"
     conllu = "conllu"
 
@@ -442,4 +443,12 @@ class BatchesConfig(Group):
         unit="tokens",
         min=1,
         max=1_000_000,
+    )
+    max_tokens: int = setting(
+        16_384,
+        "Tokens with padding that are computed at a time, which bounds memory; the gradients of "
+        "the parts of a larger batch are summed. Not for task=language_modeling, see bptt_length.",
+        unit="tokens",
+        min=1,
+        max=1_000_000_000,
     )

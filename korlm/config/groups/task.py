@@ -158,29 +158,38 @@ class TaggingConfig(EncoderTaskConfig):
         "crf: the best sequence of labels (linear-chain CRF); softmax: the best label of each "
         "unit by itself.",
     )
-    pair_dim: int = setting(
+    ngram_dim: int = setting(
         0,
-        "Size of the embeddings of pairs of adjacent tokens, which are added to the features of "
-        "both; 0: none.",
+        "Size of the embeddings of n-grams of tokens, features of the tokens at their ends; "
+        "0: none.",
         min=0,
         max=65_536,
     )
-    pair_buckets: int = setting(
-        65_536, "Embeddings of pairs; a hash assigns each pair to one.", min=1, max=1 << 24
+    ngram_orders: list[int] = setting(
+        lambda: [2, 3, 4], "Tokens of an n-gram.", min=1, max=20, increasing=True
+    )
+    ngram_buckets: int = setting(
+        262_144, "Embeddings of n-grams; a hash assigns each n-gram to one.", min=1, max=1 << 24
+    )
+    ngram_dropout: float = setting(
+        0.3, "Probability of dropping an n-gram, in training.", min=0, below=1
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.labels is TagLabels.spaces and self.units is TagUnits.eojeol:
             self._fail("units", "must be token for task.labels=spaces, which predicts eojeols")
+        if self.ngram_dim and not self.ngram_orders:
+            self._fail("ngram_orders", "needs one number or more")
 
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
         ignored = {}
         if self.labels is not TagLabels.spans:
             ignored["scheme"] = "it applies to task.labels=spans"
-        if not self.pair_dim:
-            ignored["pair_buckets"] = "it applies to task.pair_dim greater than 0"
+        if not self.ngram_dim:
+            for key in ("ngram_orders", "ngram_buckets", "ngram_dropout"):
+                ignored[key] = "it applies to task.ngram_dim greater than 0"
         return ignored
 
 

@@ -61,6 +61,7 @@ function markedElement(line, parts) {
     element.append(characters.slice(done, part.begin).join(""));
     const mark = createElement("span", "part", part.text);
     mark.style.background = labelColor(part.label);
+    mark.title = `${(100 * part.probability).toFixed(1)} %`;
     mark.append(createElement("b", "", part.label));
     element.append(mark);
     done = Math.max(done, part.end);

@@ -123,6 +123,20 @@ class LinearChainCRF(nn.Module):
             (gradient,) = torch.autograd.grad(total, emissions)
         return gradient
 
+    def log_prob(self, emissions: Tensor, lengths: Tensor, allowed: Tensor) -> Tensor:
+        """Compute the log-probability that all labels are allowed ones (Culotta and McCallum 2004).
+
+        Args:
+            emissions: (B, T, L).
+            lengths: int64 (B,), from 1 to T.
+            allowed: bool (B, T, L), labels that each position may have.
+
+        Returns:
+            fp32 (B,).
+        """
+        some = emissions.masked_fill(~allowed, _FORBIDDEN)
+        return self.log_partition(some, lengths) - self.log_partition(emissions, lengths)
+
     @torch.no_grad()
     def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
         """Find the best label sequence of each row (Viterbi 1967); equal scores: the lower label.

@@ -67,6 +67,22 @@ def test_log_partition_and_nll(crf: LinearChainCRF, emissions: Tensor) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in crf.parameters())
 
 
+def test_log_prob(crf: LinearChainCRF, emissions: Tensor) -> None:
+    allowed = torch.rand(emissions.shape, generator=torch.Generator().manual_seed(3)) < 0.7
+    allowed[..., 0] = True
+    result = crf.log_prob(emissions, LENGTHS, allowed)
+    for row, length in enumerate(LENGTHS.tolist()):
+        scores = sequences(crf, emissions[row, :length])
+        total = torch.logsumexp(torch.tensor(list(scores.values())), 0)
+        some = [
+            score
+            for labels, score in scores.items()
+            if all(allowed[row, t, label] for t, label in enumerate(labels))
+        ]
+        expected = torch.logsumexp(torch.tensor(some), 0) - total
+        torch.testing.assert_close(result[row], expected)
+
+
 def test_marginals(crf: LinearChainCRF, emissions: Tensor) -> None:
     with torch.inference_mode():
         marginals = crf.marginals(emissions * 1.0, LENGTHS * 1)

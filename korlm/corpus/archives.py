@@ -1,0 +1,113 @@
+"""Plain files, and files in zip archives, which are named as if the archive were a folder.
+
+The path ``texts.zip/2026/news.json`` is the member ``2026/news.json`` of the file ``texts.zip``.
+"""
+
+from __future__ import annotations
+
+import functools
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from korlm.utils.errors import CorpusError
+
+SUFFIX = ".zip"
+_UTF8_NAME = 0x800  # flag of a member whose name is UTF-8
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a path is a file named as a zip archive."""
+    return path.suffix.lower() == SUFFIX and path.is_file()
+
+
+def members_of(path: Path) -> list[Path]:
+    """Return the files in a zip archive, sorted; hidden ones are left out.
+
+    Args:
+        path: of an archive, or of a file or folder in one; of any other path there are none.
+
+    Raises:
+        CorpusError: the archive is damaged.
+    """
+    archive = path if is_archive(path) else _split(path)[0]
+    if archive is None:
+        return []
+    files = [
+        archive / name
+        for name in map(PurePosixPath, _open_archive(archive)[1])
+        if not any(part.startswith((".", "__MACOSX")) for part in name.parts)
+    ]
+    return sorted(file for file in files if path in (file, *file.parents))
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Open a plain file or a member of a zip archive; a seekable stream.
+
+    Raises:
+        CorpusError: the archive is damaged, or the member is encrypted.
+        OSError: the file cannot be opened.
+    """
+    archive, name = _split(path)
+    if archive is None:
+        return open(path, "rb")
+    file, members = _open_archive(archive)
+    if name not in members:
+        raise FileNotFoundError(path)
+    try:
+        return file.open(members[name])
+    except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise CorpusError(f"{path}: cannot be read ({error}); unpack the archive first") from error
+
+
+def file_size(path: Path) -> int:
+    """Return the size of a plain file or of a member of a zip archive, in bytes.
+
+    Raises:
+        CorpusError: the archive is damaged.
+        OSError: the file does not exist.
+    """
+    archive, name = _split(path)
+    if archive is None:
+        return path.stat().st_size
+    members = _open_archive(archive)[1]
+    if name not in members:
+        raise FileNotFoundError(path)
+    return members[name].file_size
+
+
+def _split(path: Path) -> tuple[Path | None, str]:
+    """Return the archive that a path leads into and the name of the member, else None."""
+    for parent in path.parents:
+        if is_archive(parent):
+            return parent, path.relative_to(parent).as_posix()
+    return None, ""
+
+
+def _open_archive(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+    """Return an open archive and its members by name."""
+    stat = path.stat()
+    return _open_cached(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=4)  # its directory, which may list 100,000 members, is read once
+def _open_cached(
+    path: Path, _mtime: int, _size: int
+) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise CorpusError(f"{path}: not a zip archive that can be read ({error})") from error
+    members = {_name(info): info for info in archive.infolist() if not info.is_dir()}
+    return archive, members
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return the name of a member; names that are not UTF-8 are cp949, as Korean Windows writes."""
+    name = info.filename
+    if not info.flag_bits & _UTF8_NAME and not name.isascii():
+        try:
+            return name.encode("cp437").decode("cp949")
+        except UnicodeError:
+            pass
+    return name

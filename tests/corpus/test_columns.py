@@ -1,0 +1,97 @@
+"""Parquet and Arrow files."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from korlm.config import CorpusConfig, CorpusFormat
+from korlm.corpus.files import read_records
+from korlm.corpus.notes import Notes
+from korlm.corpus.sources import find_sources
+from korlm.utils.errors import CorpusError
+
+TABLE = pa.table({"text": ["하나", "둘\n셋", "넷"], "id": [1, 2, None], "label": ["a", None, "b"]})
+
+
+def write_file(table: pa.Table, path: Path) -> None:
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+
+
+def write_stream(table: pa.Table, path: Path) -> None:
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+
+
+WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
+    "a.parquet": pq.write_table,
+    "a.arrow": write_stream,  # as the package datasets does
+    "a.feather": write_file,
+}
+
+
+@pytest.fixture(params=WRITERS)
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / request.param
+    WRITERS[path.name](TABLE, path)
+    return path
+
+
+def test_rows(path: Path) -> None:
+    config = CorpusConfig(name="c", train=[str(path)], document_column="id", label_column="label")
+    expected = [("하나", "1", "a"), ("둘\n셋", "2", ""), ("넷", "", "b")]
+    assert list(read_records(path, config)) == expected
+    archive = path.with_name("a.zip")
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(path, path.name)
+    assert list(read_records(archive / path.name, config)) == expected
+
+
+def test_what_is_refused(path: Path) -> None:
+    config = CorpusConfig(name="c", train=[str(path)], text_column="body")
+    with pytest.raises(CorpusError, match="has no column 'body', only text, id, label"):
+        list(read_records(path, config))
+    WRITERS[path.name](pa.table({"text": ["하나", None]}), path)
+    config = CorpusConfig(name="c", train=[str(path)])
+    with pytest.raises(CorpusError, match="row 2 has None under 'text'"):
+        list(read_records(path, config))
+    notes = Notes()
+    config = CorpusConfig(name="c", train=[str(path)], skip_without_text=True)
+    assert [record.text for record in read_records(path, config, notes)] == ["하나"]
+    assert notes.lines()
+    for data in (path.read_bytes()[:-100], gzip.compress(path.read_bytes()), b"no table"):
+        path.write_bytes(data)
+        with pytest.raises(CorpusError, match="file that can be read"):
+            list(read_records(path, config))
+
+
+def test_a_saved_dataset(tmp_path: Path) -> None:
+    """The files of a dataset, not those about it, as datasets 4 writes them."""
+    folder = tmp_path / "dataset"
+    for split in ("train", "validation"):
+        (folder / split).mkdir(parents=True)
+        for name in ("data-00000-of-00002.arrow", "data-00001-of-00002.arrow", "cache-1f.arrow"):
+            write_stream(TABLE, folder / split / name)
+        (folder / split / "state.json").write_text("{}")
+        (folder / split / "dataset_info.json").write_text("{}")
+    (folder / "dataset_dict.json").write_text('{"splits": ["train", "validation"]}')
+    names = [source.name for source in find_sources(CorpusConfig(name="c", files=[str(folder)]))]
+    assert names == [
+        f"{split}/data-0000{part}-of-00002.arrow"
+        for split in ("train", "validation")
+        for part in (0, 1)
+    ]
+
+
+def test_by_format(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    write_file(TABLE, path)
+    config = CorpusConfig(name="c", train=[str(path)], format=CorpusFormat.arrow)
+    assert [record.text for record in read_records(path, config)] == TABLE["text"].to_pylist()
