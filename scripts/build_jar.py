@@ -7,7 +7,8 @@ The jar also holds Kkma's dictionary and probabilities (``Image.java``), made of
 For whoever changes the Java sources; users get the jar as it is and need no compiler. Wants a JDK
 of 11 or later (``javac`` on the PATH or in JAVA_HOME) and konlpy, whose Kkma the sources are
 compiled against. Equal sources and an equal javac make equal bytes. The manifest holds a digest of
-the sources, by which a test knows a jar that was not built from them. ``--check`` only compares.
+the sources and one of konlpy's Kkma, by which a test knows a jar that was not built from them.
+``--check`` only compares.
 """
 
 from __future__ import annotations
@@ -43,41 +44,58 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def built_digest() -> str:
-    """The digest of the sources that the jar was built from."""
+def dictionary_digest() -> str:
+    """SHA-256 of konlpy's Kkma, whose dictionary the jar holds."""
+    return hashlib.sha256(kkma().read_bytes()).hexdigest()
+
+
+def built_digests() -> tuple[str, str]:
+    """The digests of the sources and of konlpy's Kkma that the jar was built from."""
     with zipfile.ZipFile(JAR) as jar:
         manifest = jar.read("META-INF/MANIFEST.MF").decode().replace("\r\n ", "")
     fields = dict(line.split(": ", 1) for line in manifest.splitlines() if ": " in line)
-    return fields["Source-Digest"]
+    return fields["Source-Digest"], fields["Dictionary-Digest"]
+
+
+def kkma() -> Path:
+    """The jar of konlpy's Kkma."""
+    konlpy = importlib.util.find_spec("konlpy")
+    if konlpy is None or konlpy.origin is None:
+        sys.exit("konlpy is not installed: run scripts/train once, then use its .venv")
+    return Path(konlpy.origin).parent / "java" / "kkma-2.0.jar"
 
 
 def build() -> None:
     """Compiles the sources and packs the classes."""
-    konlpy = importlib.util.find_spec("konlpy")
-    if konlpy is None or konlpy.origin is None:
-        sys.exit("konlpy is not installed: run scripts/train once, then use its .venv")
     home = os.environ.get("JAVA_HOME")
     javac = shutil.which("javac", path=f"{home}/bin" if home else None) or shutil.which("javac")
     if javac is None:
         sys.exit("there is no javac: install a JDK of version 11 or later")
-    kkma = Path(konlpy.origin).parent / "java" / "kkma-2.0.jar"
     with tempfile.TemporaryDirectory() as classes:
         subprocess.run(
-            [javac, *OPTIONS, "-cp", str(kkma), "-d", classes, *map(str, sources())],
+            [javac, *OPTIONS, "-cp", str(kkma()), "-d", classes, *map(str, sources())],
             check=True,
         )
         image = Path(classes) / "korlm" / "kkma" / "dictionary.bin"
         java = str(Path(javac).with_name("java"))
-        path = os.pathsep.join([classes, str(kkma)])
+        classpath = os.pathsep.join([classes, str(kkma())])
         subprocess.run(
-            [java, "-Dfile.encoding=UTF-8", "-cp", path, "korlm.kkma.ImageBuilder", str(image)],
+            [
+                java,
+                "-Dfile.encoding=UTF-8",
+                "-cp",
+                classpath,
+                "korlm.kkma.ImageBuilder",
+                str(image),
+            ],
             check=True,
         )
-        manifest = f"Manifest-Version: 1.0\r\nSource-Digest: {source_digest()}\r\n\r\n"
-        # A manifest's lines end after 72 bytes and go on behind a blank.
-        manifest = manifest.replace(
-            source_digest(), source_digest()[:50] + "\r\n " + source_digest()[50:]
-        )
+        manifest = "Manifest-Version: 1.0\r\n"
+        digests = {"Source": source_digest(), "Dictionary": dictionary_digest()}
+        for name, digest in digests.items():
+            # A manifest's lines end after 72 bytes and go on behind a blank.
+            manifest += f"{name}-Digest: {digest[:50]}\r\n {digest[50:]}\r\n"
+        manifest += "\r\n"
         temporary = JAR.with_suffix(".tmp")
         with zipfile.ZipFile(temporary, "w") as jar:
             _add(jar, "META-INF/MANIFEST.MF", manifest.encode())
@@ -100,8 +118,11 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="only compare the jar to its sources")
     if not parser.parse_args().check:
         build()
-    if built_digest() != source_digest():
-        sys.exit(f"{JAR} was not built from the sources beside it: python scripts/build_jar.py")
+    if built_digests() != (source_digest(), dictionary_digest()):
+        sys.exit(
+            f"{JAR} was not built from the sources beside it and konlpy's Kkma: "
+            "python scripts/build_jar.py"
+        )
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Continuation:
 class Generator:
     """Generates texts with a trained run; a context manager. Not thread-safe.
 
-    A prompt starts the run's tokenizer (Kkma: about 5 s), which runs until ``close``.
+    A prompt starts the run's tokenizer (Kkma: 1 to 2 s), which runs until ``close``.
 
     Args:
         run: trained run (``korlm.load``).

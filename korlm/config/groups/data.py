@@ -353,7 +353,7 @@ class JavaConfig(WorkerConfig):
 @register("tokenizer", "kkma", builds="korlm.tokenizers.kkma.engine:KkmaTokenizer")
 @dataclass
 class KkmaConfig(JavaConfig):
-    """KoNLPy's Kkma; its dictionary takes 0.3 GB of each JVM."""
+    """KoNLPy's Kkma, or the fast engine with the same tokens."""
 
     engine: KkmaEngine = setting(
         KkmaEngine.fast,

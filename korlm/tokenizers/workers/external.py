@@ -180,7 +180,7 @@ def may_cut(config: WorkerConfig) -> bool:
 def with_defaults(config: Config) -> Config:
     """Return the settings with threads by cores and heap by threads and memory where they are null.
 
-    Kkma's dictionary and probabilities take 0.3 GB; pathological words take the rest.
+    KoNLPy's dictionary takes 0.3 GB, and pathological words need the memory in both engines.
     """
     threads = config.threads or max(1, available_cores() // config.workers)
     config = dataclasses.replace(config, threads=threads)

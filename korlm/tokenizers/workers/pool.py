@@ -41,7 +41,7 @@ from korlm.utils.errors import TokenizerError
 
 logger = logging.getLogger(__name__)
 
-START_SECONDS = 300.0  # Java and a dictionary take 4 to 8 s, or 60 beside ten other processes
+START_SECONDS = 300.0  # Kkma takes 1 to 2 s, KoNLPy's 4 to 15, or 60 beside ten others
 
 MAX_DEATHS = 5  # in a row for which no line can be the reason: while starting, or silent workers
 

@@ -184,7 +184,7 @@ def test_workers_of_other_versions_are_refused(
     monkeypatch.setattr(
         scheduler,
         "versions",
-        lambda tokenizer: {"korlm": "9", "Python": "3", "pyarrow": "1", "syllable": "1"},
+        lambda *_: {"korlm": "9", "Python": "3", "pyarrow": "1", "syllable": "1"},
     )
     with pytest.raises(ClusterError, match=r"not 9.*could differ; install the same versions"):
         make("two", address)

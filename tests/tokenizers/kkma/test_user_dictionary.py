@@ -180,7 +180,7 @@ def test_runs_and_exports_keep_the_words(
     (tmp_path / "input.txt").write_text("뽀시래기가 갔다.\n", encoding="utf-8")
     for run in ("run", "exported"):
         if run == "exported":
-            assert korlm("export", "run=run", "output=exported", "onnx=false").code == 0
+            assert korlm("export", "run=run", "output=exported").code == 0
         ended = korlm("score", f"run={run}", "input=input.txt", f"output={run}.tsv")
         assert ended.code == 0, ended.err
         assert "\t뽀시래기\t" in (tmp_path / f"{run}.tsv").read_text("utf-8").replace(" ", "\t")
