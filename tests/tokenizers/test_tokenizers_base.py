@@ -48,7 +48,7 @@ def test_syllables_know_their_eojeol(text: str, morphs: str, eojeol: list[int]) 
 @pytest.mark.parametrize("tokenizer", SIMPLE, ids=lambda t: t.name)
 @pytest.mark.parametrize("text", BLANKS)
 def test_blank_lines(tokenizer: EojeolTokenizer, text: str) -> None:
-    assert tokenizer.analyze(text) == EMPTY == ([], [], [], "empty", 0, 0.0)
+    assert tokenizer.analyze(text) == EMPTY == ([], [], [], "empty", 0, 0.0, ())
     assert analyses_of(tokenizer.analyze_batch([text, "가", text])) == [
         EMPTY,
         tokenizer.analyze("가"),

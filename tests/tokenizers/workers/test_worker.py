@@ -100,7 +100,7 @@ PRINT_SETTINGS = """
 from korlm.tokenizers.workers import worker
 from korlm.utils.errors import TokenizerError
 
-def report(output, config, jobs):
+def report(output, config, jobs, tokenizer_model):
     raise TokenizerError(repr(config))
 
 worker._Worker = report
