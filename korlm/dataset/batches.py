@@ -74,7 +74,7 @@ class Batch:
 
         Rows without an index (``rows``) are not separated, because they may have a state.
         """
-        size = len(self.inputs)
+        size = max(1, len(self.inputs))
         if self.rows is not None:
             size = max(1, max_tokens // max(self.inputs.shape[1], 1))
         for begin in range(0, len(self.inputs), size):

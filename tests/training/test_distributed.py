@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +20,14 @@ from task_cases import settings_of as task_settings
 from tiny_runs import BUSY_MODEL, Splits, comparable, make_settings, prepare_tiny, resume, start
 from two_processes import Pair, Trained, ended
 
-from korlm.config import AdamConfig, BatchesConfig, InitialState, LSTMConfig, Mode
+from korlm.config import (
+    AdamConfig,
+    BatchesConfig,
+    InitialState,
+    LSTMConfig,
+    Mode,
+    TaggingConfig,
+)
 from korlm.dataset.prepared import Prepared
 from korlm.runs.checkpoint import load_checkpoint
 from korlm.utils.distributed import SINGLE_PROCESS
@@ -96,10 +105,12 @@ def test_two_train_as_one(pair: Pair, prepared: Prepared, tmp_path: Path, mode: 
 def test_two_train_a_task_as_one(pair: Pair, name: str, tmp_path: Path) -> None:
     case = TASKS[name]
     prepared = case.prepare(tmp_path / "data")
-    parts = {
+    parts: dict[str, Any] = {
         "batches": BatchesConfig(mode=Mode.sentence, batch_size=4, eval_batch_size=3),
         "optimizer": AdamConfig(name="adamw", lr=0.02, eps=1e-3),
     }
+    if isinstance(case.config, TaggingConfig):  # each process would drop other n-grams
+        parts["task"] = dataclasses.replace(case.config, ngram_dropout=0.0)
     settings = task_settings(case, prepared, 3, **parts)
     one = ended(start(settings, prepared, tmp_path / "one"))
     first, second = pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "two")
