@@ -320,6 +320,8 @@ def _run(
                 folder = runner.finish()
                 remove_unused()
     except Exception as error:
+        if _was_interrupted(error):
+            _stop(_interrupted(runner, folder, words), 130)
         # Before the first job, every exception is an error in the settings.
         if show_traceback or ((has_started or folder) and not isinstance(error, WRONG_SETTINGS)):
             raise
@@ -327,8 +329,29 @@ def _run(
     except Refused as refused:
         _stop(_as_typed(str(refused), words, typed), 1)
     except KeyboardInterrupt:
-        hint = f"; resume with: {runner.resume_hint(folder, words)}" if folder else ""
-        _stop(f"interrupted{hint}", 130)
+        _stop(_interrupted(runner, folder, words), 130)
+
+
+def _interrupted(runner: SingleRun, folder: Path | None, words: Sequence[str]) -> str:
+    hint = f"; resume with: {runner.resume_hint(folder, words)}" if folder else ""
+    return f"interrupted{hint}"
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Return whether an exception follows from Ctrl-C, which OmegaConf may turn into another one.
+
+    >>> try:
+    ...     try:
+    ...         raise KeyboardInterrupt
+    ...     finally:
+    ...         None.flags
+    ... except AttributeError as error:
+    ...     _was_interrupted(error)
+    True
+    """
+    if error is None or isinstance(error, KeyboardInterrupt):
+        return error is not None
+    return _was_interrupted(error.__cause__) or _was_interrupted(error.__context__)
 
 
 def _answer(command: str, typed: Sequence[str], renamed: Mapping[str, str]) -> bool:

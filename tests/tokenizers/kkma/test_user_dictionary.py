@@ -166,11 +166,18 @@ def test_version(words: Path) -> None:
 def test_runs_and_exports_keep_the_words(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, words: Path
 ) -> None:
-    with tiny.train.open("a", encoding="utf-8") as file:
-        file.write("뽀시래기가 갔다.\n" * 3)
+    train = tmp_path / "train.txt"  # the tiny corpus belongs to all tests
+    lines = tiny.train.read_text(encoding="utf-8") + "뽀시래기가 갔다.\n" * 3
+    train.write_text(lines, encoding="utf-8")
     options = [option for option in LIGHT if not option.startswith("tokenizer=")]
     ended = korlm(
-        *("train", *tiny.overrides, f"tokenizer.user_dictionary={words}", *options),
+        *(
+            "train",
+            *tiny.overrides,
+            f"corpus.train={train}",
+            f"tokenizer.user_dictionary={words}",
+            *options,
+        ),
         *("trainer.max_steps=2", "tokenizer.threads=1", "hydra.run.dir=run"),
     )
     assert ended.code == 0, ended.err
