@@ -150,7 +150,7 @@ def _expand(pattern: str, key: str, origin: str) -> list[tuple[Path, str]]:
                 f"{key}: the folder {pattern} holds no text file ({endings}, plain, "
                 f"{' or '.join(PACKED)}, or in .zip)"
             )
-        _log_skipped(key, pattern, files)
+        _log_skipped(key, pattern, sorted(set(files).difference(texts)))
         return [(p, p.relative_to(path).as_posix()) for p in texts]
     if path.exists():
         return [(path, path.name)]
@@ -196,12 +196,10 @@ def _joined(name: str, path: Path, file: Path) -> str:
     return name if file == path else f"{name}/{file.relative_to(path).as_posix()}"
 
 
-def _log_skipped(key: str, folder: str, files: Sequence[Path]) -> None:
-    """Log which files of a folder are not read; hidden ones are not mentioned."""
+def _log_skipped(key: str, folder: str, skipped: Sequence[Path]) -> None:
+    """Log how many files of a folder are not read; hidden ones are not mentioned."""
     kinds = collections.Counter(
-        "".join(p.suffixes[-2:]) or "no ending"
-        for p in files
-        if not _is_text(p) and not p.name.startswith(".")
+        "".join(p.suffixes[-2:]) or "no ending" for p in skipped if not p.name.startswith(".")
     )
     if kinds:
         top = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))

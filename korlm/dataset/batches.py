@@ -76,7 +76,7 @@ class Batch:
         """
         size = max(1, len(self.inputs))
         if self.rows is not None:
-            size = max(1, max_tokens // max(self.inputs.shape[1], 1))
+            size = rows_within(max_tokens, self.inputs.shape[1])
         for begin in range(0, len(self.inputs), size):
             part = slice(begin, begin + size)
             lengths = None if self.lengths is None else self.lengths[part]
@@ -217,6 +217,11 @@ class StreamBatches:
             inputs, targets = self._ids.rows(*rows, window, EOS_ID)
             num_tokens = int(np.clip(self._lengths - begin, 0, len(window)).sum())
             yield Batch(inputs, targets, None, num_tokens)
+
+
+def rows_within(max_tokens: int, length: int) -> int:
+    """Return how many rows of a length have at most so many tokens; one or more."""
+    return max(1, max_tokens // max(length, 1))
 
 
 def bucket_by_length(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from korlm.dataset.batches import Batch, Ids, Int64, bucket_by_length
+from korlm.dataset.batches import Batch, Ids, Int64, bucket_by_length, rows_within
 from korlm.dataset.vocab import PAD_ID
 
 # Indices of examples, int64 (B,) -> their targets (B, ...), and the number of targets.
@@ -77,7 +77,7 @@ def padded_batches(sequences: Sequence[Ids]) -> Iterator[tuple[Int64, Tensor, Te
     lengths: Int64 = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     for batch in bucket_by_length(lengths, PREDICTION_BATCH, None, 0):
         while len(batch):
-            size = max(1, PREDICTION_TOKENS // max(int(lengths[batch[0]]), 1))
+            size = rows_within(PREDICTION_TOKENS, int(lengths[batch[0]]))
             rows, batch = batch[:size], batch[size:]
             yield rows, *pad([sequences[row] for row in rows])
 

@@ -55,11 +55,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TextEncoding:
-    """What a trained model encodes text with.
+    """The vocabulary and the tokenizer model of a trained run.
 
     Attributes:
-        vocab: its vocabulary.
-        tokenizer_model: of its tokenizer, if that was trained.
+        vocab: of the run.
+        tokenizer_model: of the run (``korlm.tokenizers.registry.train_tokenizer``), if it has one.
     """
 
     vocab: Vocab

@@ -133,7 +133,8 @@ def write_tokenizer_model(folder: Path, tokenizer: TokenizerConfig, model: bytes
 
 
 def _model_path(folder: Path, tokenizer: TokenizerConfig) -> Path:
-    return folder.with_name(TOKENIZER_MODEL_FILES[isinstance(tokenizer, WorkerConfig)])
+    trained, words = TOKENIZER_MODEL_FILES
+    return folder.with_name(words if isinstance(tokenizer, WorkerConfig) else trained)
 
 
 def _tokenize_locally(

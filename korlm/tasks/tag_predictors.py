@@ -165,7 +165,7 @@ class TagPredictor(Predictor):
 
     @functools.cached_property
     def _is_one_span(self) -> Tensor:
-        """Whether a label and the label after it belong to one span, bool (L, L)."""
+        """For each pair of labels whether the second one continues the first one's span, (L, L)."""
 
         def is_one(first: str, second: str) -> bool:
             whole = LabeledSpan(0, 2, parse_label(first)[1])
