@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,47 +15,12 @@ from torch import Tensor, nn
 
 from korlm.dataset.vocab import PAD_ID
 from korlm.modules.fused_cross_entropy import (
-    append_bias,
-    append_ones,
     block_rows,
     blockwise_cross_entropy,
-    copy_scaled_,
-    cross_entropy_forward_backward,
+    linear_cross_entropy,
     log_softmax_with_entropy,
 )
 from korlm.utils import threads
-
-
-class SoftmaxCrossEntropy(torch.autograd.Function):
-    """Summed cross-entropy of a full softmax; forward computes the gradients, backward scales them.
-
-    ``apply(hidden (N, H), weight (V, H), bias (V,), targets int64 (N,), dtype)`` returns a scalar.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
-    ) -> Tensor:
-        """Return the loss; keep its gradients for backward."""
-        weight_bias = append_bias(weight, bias, dtype)
-        target_mask = (targets != PAD_ID)[:, None]
-        loss, *grads = cross_entropy_forward_backward(
-            append_ones(hidden), weight_bias, targets, target_mask, dtype
-        )
-        ctx.save_for_backward(*grads)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients, scaled by that of the loss."""
-        grad_hidden_1, grad_weight_bias = ctx.saved_tensors
-        scale = grads[0]
-        size, width = grad_weight_bias.shape
-        grad_weight = copy_scaled_(
-            scale.new_empty(size, width - 1), grad_weight_bias[:, :-1], scale
-        )
-        grad_bias = copy_scaled_(scale.new_empty(size), grad_weight_bias[:, -1], scale)
-        return grad_hidden_1[:, :-1] * scale, grad_weight, grad_bias, None, None
 
 
 class SoftmaxHead(nn.Module):
@@ -153,5 +117,4 @@ class SoftmaxHead(nn.Module):
     def _cross_entropy_sum(
         self, hidden: Tensor, targets: Tensor, weight: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        loss: Tensor = SoftmaxCrossEntropy.apply(hidden, weight, self.bias, targets, dtype)  # type: ignore[no-untyped-call]
-        return loss
+        return linear_cross_entropy(hidden, weight, self.bias, targets, PAD_ID, dtype)
