@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from korlm.dataset.text_encoder import TextEncoder
 from korlm.generation.context import ContextEncoder, EncodedPrompt, banned_token_ids
 from korlm.generation.eojeol_search import EojeolSearch, Lexicon, SearchResult
 from korlm.runs.trained_run import TrainedRun
@@ -61,10 +62,16 @@ class Completer:
     Args:
         run: trained run (``korlm.load``).
         device: device of the model; None: where it is.
+        reader: see ``ContextEncoder``.
     """
 
-    def __init__(self, run: TrainedRun, device: torch.device | None = None) -> None:
-        self.encoder = ContextEncoder(run, device)
+    def __init__(
+        self,
+        run: TrainedRun,
+        device: torch.device | None = None,
+        reader: TextEncoder | None = None,
+    ) -> None:
+        self.encoder = ContextEncoder(run, device, reader)
         self.lexicon = Lexicon(run.vocab.tokens, run.detokenizer(), banned_token_ids(run.vocab))
         self._last: tuple[str, EncodedPrompt, EojeolSearch] | None = None
 

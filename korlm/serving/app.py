@@ -90,7 +90,7 @@ class GenerateRequest(_RequestBody):
     """Prompt and sampling settings."""
 
     prompt: str = ""
-    seed: int = Field(default=1, ge=0, lt=1 << 63)
+    seed: int | None = Field(default=None, ge=0, lt=1 << 63)
     temperature: float = Field(default=0.8, ge=0, le=5)
     top_k: int | None = Field(default=None, ge=1)
     top_p: float = Field(default=0.95, gt=0, le=1)

@@ -74,6 +74,9 @@ class ToyRun:
         spelling = CharNgramModel.train(["가나"])
         return TextEncoder(TokenizerConfig(name=self.tokenizer), self.vocab, spelling)
 
+    def inference_model(self, device: torch.device | None = None) -> LanguageModel:
+        return self.model.inference_copy()
+
     def detokenizer(self) -> Detokenizer:
         return self.made
 
