@@ -103,7 +103,7 @@ def train(
                     with contextlib.suppress(OSError):
                         parent.rmdir()
             remove_unused()
-    return load_any(folder)
+        return load_any(folder)  # building the model takes random numbers, too
 
 
 def _corpus(corpus: Any) -> dict[str, Any]:

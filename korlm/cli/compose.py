@@ -24,7 +24,6 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
-from korlm import config
 from korlm.cli.arguments import IMPORTS, check_arguments, check_groups, quote_literal
 from korlm.cli.command import (
     VERSION_BASE,
@@ -34,7 +33,7 @@ from korlm.cli.command import (
 )
 from korlm.cli.config_source import register_config_source
 from korlm.cli.output_dirs import register_resolvers
-from korlm.config import registry
+from korlm.config import registry, store_schemas
 from korlm.config.error_messages import format_config_error
 from korlm.config.keys import choices, conf_dir, path_keys, rename_override
 from korlm.config.paths import expand_home
@@ -87,7 +86,7 @@ def compose(command: str, settings: Mapping[str, Any]) -> Composed:
     check_arguments(command, overrides)
     with _lock, _own_hydra():
         try:
-            config.store_schemas()
+            store_schemas()
             register_resolvers()
             register_config_source(command)
             Plugins.instance().register(ConfDirsOfImports)

@@ -33,7 +33,7 @@ class ToyDetokenizer(KkmaDetokenizer):
         self.set_vocab(TOKENS)
 
     def _space_probs(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
-        return np.full(len(rights), 0.95 if left in ENDINGS else 0.6, np.float32)
+        return np.full(len(rights), 0.95 if left in ENDINGS else 0.4, np.float32)
 
     def _vocab_space_probs(self, left: str) -> npt.NDArray[np.float32]:
         return Detokenizer._vocab_space_probs(self, left)
