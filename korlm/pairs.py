@@ -45,10 +45,9 @@ def main(settings: PairsSettings) -> None:
             ProgressBar(total=len(runs) * len(pairs), desc="scoring", unit=" pairs", leave=False)
         )
         for name, run in zip(short_names([run.folder for run in runs]), runs, strict=True):
-            run.model.to(device)
             tables = []
             with run.reader() as reader:
-                for table in score_pairs(run, name, pairs, reader, settings.batch_tokens):
+                for table in score_pairs(run, name, pairs, reader, device, settings.batch_tokens):
                     tables.append(table)
                     bar.update(len(table))
                     if writer is not None:

@@ -112,7 +112,7 @@ def test_scores_are_those_of_whole_sentences(run: Path) -> None:
         Pair("a", "우리는 뷁을 본다.", "우리는 책 본다."),
     ]
     with loaded.reader() as reader:
-        rows = pa.concat_tables(score_pairs(loaded, "x", pairs, reader, 5)).to_pylist()
+        rows = pa.concat_tables(score_pairs(loaded, "x", pairs, reader, None, 5)).to_pylist()
         for side in ("good", "bad"):
             texts = [row[side] for row in rows]
             expected = surprisals(loaded, texts, unit="sentence", reader=reader).to_pylist()

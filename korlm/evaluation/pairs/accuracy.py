@@ -14,6 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from korlm.config import ScoreContext
 from korlm.dataset.text_encoder import EncodedText, TextEncoder
@@ -60,7 +61,12 @@ class Accuracy:
 
 
 def score_pairs(
-    run: TrainedRun, name: str, pairs: Sequence[Pair], reader: TextEncoder, batch_tokens: int = 4096
+    run: TrainedRun,
+    name: str,
+    pairs: Sequence[Pair],
+    reader: TextEncoder,
+    device: torch.device | None = None,
+    batch_tokens: int = 4096,
 ) -> Iterator[pa.Table]:
     """Yield a row for each pair, in order, with the columns of ``PAIRS``.
 
@@ -69,10 +75,11 @@ def score_pairs(
     both sentences are the same.
 
     Args:
-        run: its model is used on the device where it is.
+        run: the language model.
         name: of the run, for the first column.
         pairs: the pairs.
         reader: ``run.reader()``.
+        device: where to compute; None: where the model is.
         batch_tokens: largest batch, padding included.
 
     Raises:
@@ -80,7 +87,7 @@ def score_pairs(
         TokenizerError: the tokenizer of the run does not start.
     """
     scorer = SurprisalScorer(
-        run.model, run.start_id, ScoreContext.line, entropy=False, batch_tokens=batch_tokens
+        run.inference_model(device), run.start_id, ScoreContext.line, False, batch_tokens
     )
     for begin in range(0, len(pairs), CHUNK):
         chunk = pairs[begin : begin + CHUNK]
