@@ -12,7 +12,6 @@ from korlm._version import __version__
 from korlm.config import registry
 from korlm.utils.errors import not_a_choice
 
-
 SHELL_COMPLETION = ("--shell-completion", "-sc")  # Hydra's flags
 
 
