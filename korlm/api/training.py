@@ -87,10 +87,10 @@ def train(
     composed = compose("train", given)
     command: TrainSettings = composed.settings
     resumed, train_settings = None, command
-    if command.resume:
-        train_settings, resumed = load_resumed(command, composed.overrides)
     with _one_at_a_time, signals_as_keyboard_interrupt():
         folder = Path(run_dir(command.outputs, command.name, command.resume))
+        if command.resume:
+            train_settings, resumed = load_resumed(command, composed.overrides)
         try:
             with output_errors(folder), _logged(folder), _own_threads():
                 if not command.resume:

@@ -13,7 +13,15 @@ from korlm.generation.eojeol_search import Lexicon, Node, SearchResult
 from korlm.text.hangul import is_syllable, split
 from korlm.text.keyboard import keys_of
 
-MIN_END_SHARE = 0.02  # of the probability of a node; stems without ending have less
+# Morphemes that follow stems, and those that follow nouns. 고, 는, 은 and 을 follow both.
+ENDINGS = (
+    *("다", "ㄴ다", "는다", "습니다", "ㅂ니다", "어", "아", "었", "았", "어요", "아요", "지", "게"),
+    *("기", "면", "으면", "며", "으며", "던", "ㄴ", "ㄹ", "어서", "아서", "ㅁ", "음", "라", "니"),
+)
+NOMINAL = (
+    *("의", "를", "에", "에서", "에게", "와", "과", "로", "으로", "도", "가", "이", "들", "만"),
+    *("까지", "부터", "보다", "하", "이나", "나", "라는", "처럼"),
+)
 
 # Particles at the end of an eojeol; 는 is also an ending, which follows consonants (먹는).
 AFTER_CONSONANT = {"을", "은", "이", "과", "으로", "이랑"}
@@ -65,13 +73,12 @@ def is_written(node: Node, lexicon: Lexicon, typed: str) -> bool:
         lexicon: of the model.
         typed: the typed keys; what they contain is not judged.
     """
-    if node.end_prob < MIN_END_SHARE * node.prob:
-        return False
     path = [node]
     while path[-1].parent is not None and path[-1].parent.ids:
         path.append(path[-1].parent)
     path = [part for part in path if not _is_punctuation(lexicon.tokens[part.ids[-1]])]
-    if lexicon.detokenizer.joins_morphemes and path and _has_wrong_form(path[0], lexicon):
+    judged = path[:1] if lexicon.detokenizer.joins_morphemes else []
+    if any(_is_stem(last, lexicon) or _has_wrong_form(last, lexicon) for last in judged):
         return False
     return not any(
         len(keys_of(part.parent.surface)) >= len(typed) and _is_space_likely(part, lexicon)
@@ -88,6 +95,16 @@ def _is_space_likely(node: Node, lexicon: Lexicon) -> bool:
     """Return whether the detokenizer would write a space before the last token."""
     left, right = node.ids[-2:]
     return bool(lexicon.detokenizer.space_probabilities(lexicon.tokens[left])[right] > 0.5)
+
+
+def _is_stem(node: Node, lexicon: Lexicon) -> bool:
+    """Return whether endings follow the tokens more often than particles, or the end."""
+
+    def share(morphemes: tuple[str, ...]) -> float:
+        ids = [lexicon.id_of[morpheme] for morpheme in morphemes if morpheme in lexicon.id_of]
+        return float(node.child_probs[ids].sum())
+
+    return share(ENDINGS) > share(NOMINAL) + node.end_prob
 
 
 def _has_wrong_form(node: Node, lexicon: Lexicon) -> bool:
@@ -110,10 +127,6 @@ def _has_wrong_form(node: Node, lexicon: Lexicon) -> bool:
         return True
     if particle == "으로" and tail == "ㄹ":
         return True
-    if particle in _SUFFIXES:
-        ids = [
-            number for number, token in enumerate(lexicon.tokens) if token == _SUFFIXES[particle]
-        ]
-        other = max((float(parent.child_probs[number]) for number in ids), default=0.0)
-        return other > float(parent.child_probs[node.ids[-1]])
+    if particle == "가" and (subject := lexicon.id_of.get("이")) is not None:  # or a suffix: 사업가
+        return bool(parent.child_probs[subject] > parent.child_probs[node.ids[-1]])
     return False

@@ -88,11 +88,11 @@ def test_the_tokens_decide_the_fingerprint(tmp_path: Path) -> None:
 
 def test_the_command(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     (tmp_path / "tokens.txt").write_text("나\n는\n다\n", encoding="utf-8")
-    options = [*tiny.overrides, *LIGHT, "trainer.max_steps=1", "hydra.run.dir=run"]
-    ended = korlm("train", *options, "vocab.file=tokens.txt", "vocab.min_freq=3")
+    options = [*tiny.overrides, *LIGHT, "trainer.max_steps=1", "vocab.file=tokens.txt"]
+    ended = korlm("train", *options, "vocab.min_freq=3", "hydra.run.dir=run")
     assert ended.code == 0, ended.err
     assert "vocab.min_freq=3 has no effect: vocab.file has the tokens" in ended.out
     (tmp_path / "tokens.txt").unlink()  # the run has its vocabulary
     assert korlm("generate", "run=run", "max_tokens=3").code == 0
-    ended = korlm("train", *options, "vocab.file=tokens.txt", "name=b")
+    ended = korlm("train", *options)
     assert "vocab.file=tokens.txt: cannot be read" in ended.error
