@@ -92,8 +92,7 @@ class SoftmaxHead(nn.Module):
         """
         weight = self.weight if weight is None else weight
         with threads.matmul_threads(hidden.numel() * len(weight)):
-            # Larger blocks than in training: matrix products profit more than the cache does.
-            block = 3 * block_rows(hidden.device, weight.shape[0])
+            block = block_rows(hidden.device, weight.shape[0])
             blocks = zip(torch.split(hidden, block), torch.split(targets, block), strict=True)
             results = [self._nll_and_entropy(*rows, weight) for rows in blocks]
         nll, entropy = (torch.cat(parts) for parts in zip(*results, strict=True))
