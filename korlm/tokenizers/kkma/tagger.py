@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from korlm.config import KkmaConfig
 from korlm.tokenizers.analysis import NORMAL_STATUSES, list_rows
+from korlm.tokenizers.kkma.process import SPANS
 from korlm.tokenizers.kkma.user_dictionary import digest_of, read_user_dictionary
-from korlm.tokenizers.workers.external import SPANS
 from korlm.tokenizers.workers.pool import TokenizerPool
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import konlpy_folder

@@ -5,8 +5,8 @@ pool starts, feeds with a few batches each, and replaces. No line is lost:
 
 - A batch whose worker dies is halved, and the halves are queued at the front. They run alone in a
   worker, so that no other batch is affected again.
-- A single line whose worker died twice, or that exceeds ``line_timeout_s``, is split into parts
-  (``workers/fallback.py``). Each part runs alone in a worker, under the same rule.
+- A single line that fails, whose worker died twice, or that exceeds ``line_timeout_s``, is split
+  into parts (``workers/fallback.py``). Each part runs alone in a worker, under the same rule.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from korlm.tokenizers.analysis import (
     Span,
     analyses_of,
     to_record_batch,
-    unpack,
 )
+from korlm.tokenizers.kkma.process import SPANS, KkmaProcess
 from korlm.tokenizers.registry import build_inprocess, tokenizer_version, train_tokenizer
-from korlm.tokenizers.workers.external import SPANS, TIMEOUT, may_cut, with_defaults
+from korlm.tokenizers.workers.external import TIMEOUT, may_cut, with_defaults
 from korlm.tokenizers.workers.fallback import analyze_with_fallback
 from korlm.tokenizers.workers.process import Batch, Job, WorkerProcess
 from korlm.tokenizers.workers.protocol import ALIVE_SECONDS, Message
@@ -67,7 +67,7 @@ class TokenizerPool:
         self._light = build_inprocess(config, tokenizer_model)
         self._title = config.name.capitalize()
         self._inbox: queue.SimpleQueue[
-            tuple[WorkerProcess | None, tuple[Message, bytes] | None]
+            tuple[WorkerProcess | None, tuple[Message, pa.RecordBatch | None] | None]
         ] = queue.SimpleQueue()
         self._children: list[WorkerProcess] = []
         self._waiting: collections.deque[Job] = collections.deque()
@@ -123,7 +123,7 @@ class TokenizerPool:
 
         Args:
             batches: lines, or what is known of them.
-            output: what is asked for in place of tokens (``Analyzer.analyze``).
+            output: what is asked for in place of tokens (``kkma/process.py``).
 
         Raises:
             TokenizerError: a worker does not start, workers die again and again, or the pool is
@@ -245,7 +245,11 @@ class TokenizerPool:
             self._process(config, sender, *frame)
 
     def _start(self, config: WorkerConfig) -> WorkerProcess:
-        return WorkerProcess(config, self._inbox, self._tokenizer_model)
+        kind = KkmaProcess if is_fast_kkma(config) else WorkerProcess
+        try:
+            return kind(config, self._inbox, self._tokenizer_model)
+        except TokenizerError as error:
+            raise TokenizerError(f"{self._title} did not start: {error}") from error
 
     def _dispatch(self) -> None:
         """Give each job to the least busy worker."""
@@ -260,7 +264,11 @@ class TokenizerPool:
                 child.send(next(self._job_numbers), job)
 
     def _process(
-        self, config: WorkerConfig, child: WorkerProcess, message: Message, data: bytes
+        self,
+        config: WorkerConfig,
+        child: WorkerProcess,
+        message: Message,
+        columns: pa.RecordBatch | None,
     ) -> None:
         """Act on a message of a worker."""
         if "failed" in message:
@@ -276,12 +284,20 @@ class TokenizerPool:
             self._restart(config, child, [*child.jobs.values(), *rest])
             return
         self._deaths = 0
-        if "error" in message:
-            job.result = message["error"]
-        elif job.batch is None:
-            (job.result,) = analyses_of(unpack(data))
-        else:
-            job.batch.add(job.first, unpack(data))
+        self._finish(job, columns, message.get("errors", []))
+
+    def _finish(self, job: Job, columns: pa.RecordBatch, errors: list[tuple[int, str]]) -> None:
+        """Store the results of a job, except of lines that must be analyzed in parts."""
+        if job.batch is None:
+            (job.result,) = [why for _, why in errors] or analyses_of(columns)
+            return
+        begin = 0
+        for line, why in [*errors, (len(job.texts), "")]:
+            if begin < line:
+                job.batch.add(job.first + begin, columns.slice(begin, line - begin))
+            if why:
+                self._failed.append((job.slice(line, line + 1), why))
+            begin = line + 1
 
     def _cut_out(self, config: WorkerConfig, job: Job, line: int) -> list[Job]:
         """Give up one line of a job as too slow; return jobs for the others."""
@@ -340,9 +356,14 @@ class TokenizerPool:
         return []
 
 
+def is_fast_kkma(config: WorkerConfig) -> bool:
+    """Return whether a tokenizer is Kkma's fast engine, which runs without Python."""
+    return isinstance(config, KkmaConfig) and config.engine is KkmaEngine.fast
+
+
 def has_clock(config: WorkerConfig) -> bool:
     """Return whether ``line_timeout_s`` limits a line; Kkma's fast engine counts its steps."""
-    return not (isinstance(config, KkmaConfig) and config.engine is KkmaEngine.fast)
+    return not is_fast_kkma(config)
 
 
 def _is_there_memory(config: WorkerConfig) -> str:

@@ -19,7 +19,8 @@ from korlm.corpus.files import read_lines
 from korlm.corpus.normalization import normalize
 from korlm.corpus.sources import find_sources
 from korlm.tokenizers.analysis import Analysis, analyses_of
-from korlm.tokenizers.kkma.engine import JAR, kkma_version
+from korlm.tokenizers.kkma.engine import kkma_version
+from korlm.tokenizers.kkma.process import JAR
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.tokenizers.workers.pool import TokenizerPool
 from korlm.utils.errors import ConfigError

@@ -377,7 +377,7 @@ def test_parts_are_not_analyzed_in_parts(start: Start) -> None:
     worker.send(["나 다"], part=True)
     assert timeless(worker.answer()) == [faked("나 다")]
     worker.send(["다 JAVA! 라"], part=True)
-    assert worker.answer(error="JException") == []
+    assert worker.answer(errors=[[0, "JException"]]) == []
     worker.send(["가\ud83d"], part=True)
     assert timeless(worker.answer()) == [faked("가\ufffd")]
     assert worker.analyzed() == ["나 다", "다 JAVA! 라", "가\ufffd"]
