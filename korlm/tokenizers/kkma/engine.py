@@ -6,7 +6,6 @@ The fast engine has a process of its own (``process.py``).
 from __future__ import annotations
 
 import collections
-import importlib.metadata
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -19,6 +18,7 @@ from korlm.tokenizers.kkma.user_dictionary import digest_of, read_user_dictionar
 from korlm.tokenizers.offsets import eojeol_starts, loss
 from korlm.tokenizers.workers.external import ExternalTokenizer, LineAnalyzer, with_defaults
 from korlm.utils.errors import TokenizerError
+from korlm.utils.packages import version_of
 
 FAST_VERSION = 2  # of the fast engine's results; a part of fingerprints and cache keys
 
@@ -101,7 +101,7 @@ class KkmaTokenizer(ExternalTokenizer):
 
 def kkma_version(config: KkmaConfig, words: bytes | None = None) -> str:
     """Return the version of the engine, its limits and its user words, without starting Java."""
-    version = f"konlpy {importlib.metadata.version('konlpy')}"
+    version = f"konlpy {version_of('konlpy', config.name)}"
     if config.engine is KkmaEngine.fast:
         version += f", fast {FAST_VERSION}"
     if config.limit_work:

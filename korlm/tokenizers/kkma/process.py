@@ -8,31 +8,34 @@ syllables, or left unanalyzed with ``tokenizer.limit_work=false``. No clock is i
 tokens of a line are the same on every machine and under any load, and the time for a line is linear
 in its length.
 
-A job asks for one of these outputs: ``tokens`` (or None: the same, but none of a blank line);
+A job asks for a record batch of tokens, or with an ``output`` for a list of analyses: ``tokens``;
 ``spans``: tokens with their spans, and the index of Kkma's eojeol in place of that of the line;
-``sentences`` or ``nouns``: these in place of tokens.
+``sentences`` or ``nouns``: these in place of tokens. Blank lines have no tokens; with an output,
+those count as blank that Kkma calls so.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
-
-import pyarrow as pa
+from typing import IO, TYPE_CHECKING, Any
 
 from korlm.config import KkmaConfig, WorkerConfig
 from korlm.text.unicode import is_blank
-from korlm.tokenizers.analysis import ANALYSIS, list_rows
-from korlm.tokenizers.jvm import java_program, jvm_options
-from korlm.tokenizers.workers.process import Job, WorkerProcess
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.jvm import crash_log, java_program, jvm_options
+from korlm.tokenizers.workers.process import Job, Results, WorkerProcess, crash_reason
 from korlm.tokenizers.workers.protocol import Message, send_frame
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import konlpy_folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 JAR = Path(__file__).parents[1] / "java" / "kkma.jar"
 
@@ -80,13 +83,15 @@ class KkmaProcess(WorkerProcess):
             # With the thresholds of Java, compiling what only runs at the start takes 0.3 s of CPU
             # time.
             "-XX:CompileThresholdScaling=4",
-            # stdout carries messages only.
+            # stdout carries messages only. (DisplayVMOutputToStderr has no effect on crashes.)
             *("-XX:+DisplayVMOutputToStderr", "-Xlog:disable", "-Xlog:all=warning:stderr"),
         ]
         classpath = os.pathsep.join([str(JAR), str(konlpy_folder() / "java" / "kkma-2.0.jar")])
         settings = [threads, heap * READINGS_PER_MB, BUDGET, str(config.limit_work).lower()]
         command = ["-cp", classpath, "korlm.kkma.Worker", *map(str, settings)]
         process = self._popen([java_program(), *options, *command], dict(os.environ))
+        with contextlib.suppress(OSError):
+            crash_log(process.pid).unlink()  # of an old process with this number
         assert process.stdin is not None
         with contextlib.suppress(OSError):
             send_lines(process.stdin, "0 words", [self._words])
@@ -99,20 +104,30 @@ class KkmaProcess(WorkerProcess):
         texts = ("" if job.output is None and is_blank(text) else text for text in job.texts)
         send_lines(stream, f"{number} {job.output or 'tokens'}", list(map(encode, texts)))
 
-    def _received(self, message: Message, data: bytes) -> tuple[Message, pa.RecordBatch | None]:
-        columns = read_columns(message["columns"], data) if data else None
+    def _received(self, message: Message, data: bytes) -> tuple[Message, Results | None]:
         if "ready" in message:
             try:
-                self._check(message["ready"], columns)
+                self._check(message["ready"], read_list(message["columns"], data))
             except TokenizerError as error:
-                return {"failed": str(error)}, None
-        return message, columns
+                message = {"failed": str(error)}
+            return message, None
+        job = self.jobs.get(message.get("id", -1))
+        if job is None:
+            return message, None
+        read = read_columns if job.output is None and job.batch is not None else read_list
+        return message, read(message["columns"], data)
 
-    def _check(self, num_entries: int, columns: pa.RecordBatch) -> None:
+    def exit_reason(self) -> str:
+        """Return why the process ended; Java reports a crash to its log, or stdout."""
+        with contextlib.suppress(OSError):
+            return crash_reason(crash_log(self.process.pid).read_text("utf-8", "replace"))
+        return super().exit_reason()
+
+    def _check(self, num_entries: int, analyses: Sequence[Analysis]) -> None:
         if num_entries != NUM_ENTRIES:
             raise incomplete(f"Kkma's dictionary has {num_entries} entries", self._config)
         if not self._words:
-            check_self_test(list(list_rows(columns["morphs"])), self._config)
+            check_self_test([analysis.morphs for analysis in analyses], self._config)
 
 
 def encode(text: str) -> bytes:
@@ -134,12 +149,21 @@ def send_lines(stream: IO[bytes], head: str, lines: Sequence[bytes]) -> None:
     send_frame(stream, f"{head} {len(lines)}".encode("ascii"), lengths + b"".join(lines))
 
 
-def read_columns(sizes: Sequence[int], data: bytes) -> pa.RecordBatch:
-    """Return the columns made of buffers of these sizes, each padded to eight bytes."""
-    buffers, begin, whole = [], 0, pa.py_buffer(data)
+def split_buffers(sizes: Sequence[int], data: bytes) -> Iterator[memoryview]:
+    """Yield buffers of these sizes, each padded to eight bytes (``Columns.java`` has the order)."""
+    begin, whole = 0, memoryview(data)
     for size in sizes:
-        buffers.append(whole.slice(begin, size))
+        yield whole[begin : begin + size]
         begin += -(-size // 8) * 8
+
+
+def read_columns(sizes: Sequence[int], data: bytes) -> pa.RecordBatch:
+    """Return the columns of an answer; they share its memory."""
+    import pyarrow as pa
+
+    from korlm.tokenizers.columns import ANALYSIS
+
+    buffers = list(map(pa.py_buffer, split_buffers(sizes, data)))
     starts, morph_ends, morphs, tag_ends, tags, eojeol = buffers[:6]
     status_ends, statuses, dropped, seconds, span_starts, spans = buffers[6:]
     num_lines, num_tokens = dropped.size // 4, eojeol.size // 4
@@ -161,6 +185,32 @@ def read_columns(sizes: Sequence[int], data: bytes) -> pa.RecordBatch:
         lists(span_starts, array(pa.int32(), spans.size // 4, spans)),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=ANALYSIS)
+
+
+def read_list(sizes: Sequence[int], data: bytes) -> list[Analysis]:
+    """Return the analyses of an answer, without Arrow, whose import takes longer than Java."""
+    buffers = list(split_buffers(sizes, data))
+    starts, eojeol, dropped, span_starts, spans = (_numbers(buffers[n]) for n in (0, 5, 8, 10, 11))
+    morphs, tags, statuses = (_texts(*buffers[n : n + 2]) for n in (1, 3, 6))
+    seconds = _numbers(buffers[9], "f")
+    columns = [
+        *(
+            [values[i:j] for i, j in itertools.pairwise(starts)]
+            for values in (morphs, tags, eojeol)
+        ),
+        *(statuses, dropped, seconds),
+        [tuple(spans[i:j]) for i, j in itertools.pairwise(span_starts)],
+    ]
+    return [Analysis(*row) for row in zip(*columns, strict=True)]
+
+
+def _numbers(buffer: memoryview, kind: str = "i") -> list[Any]:
+    return list(struct.unpack(f"<{len(buffer) // 4}{kind}", buffer))
+
+
+def _texts(ends: memoryview, texts: memoryview) -> list[str]:
+    data = bytes(texts)
+    return [data[i:j].decode() for i, j in itertools.pairwise(_numbers(ends))]
 
 
 def check_self_test(results: Sequence[Sequence[str] | str], config: KkmaConfig) -> None:

@@ -11,17 +11,18 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, TypeVar
 
 from korlm.config import JavaConfig, KkmaConfig, WorkerConfig
 from korlm.text.unicode import is_blank, replace_lone_surrogates
-from korlm.tokenizers.analysis import EMPTY, Analysis, Span, to_record_batch
+from korlm.tokenizers.analysis import EMPTY, Analysis, Span
 from korlm.tokenizers.jvm import roomy_heap
 from korlm.tokenizers.workers.fallback import analyze_with_fallback
 from korlm.utils.cpu import available_cores
 from korlm.utils.packages import version_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TIMEOUT = "too slow"
 
@@ -115,6 +116,8 @@ class ExternalTokenizer:
 
     def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
         """Return one row for every line, in order."""
+        from korlm.tokenizers.columns import to_record_batch
+
         return to_record_batch(self.analyze_lines(texts))
 
     def tokenize(self, text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import subprocess
@@ -12,14 +13,17 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-
-import pyarrow as pa
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 from korlm import _version
 from korlm.config import WorkerConfig
-from korlm.tokenizers.analysis import ANALYSIS, Analysis, unpack
+from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.workers.protocol import Message, config_to_json, receive, send
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Results: TypeAlias = "pa.RecordBatch | list[Analysis]"  # of consecutive lines
 
 
 class Batch:
@@ -28,24 +32,30 @@ class Batch:
     def __init__(self, num_lines: int) -> None:
         self.is_abandoned = False
         self._missing = num_lines
-        self._results: dict[int, pa.RecordBatch] = {}  # by the number of their first line
+        self._results: dict[int, Results] = {}  # by the number of their first line
 
-    def add(self, first: int, columns: pa.RecordBatch) -> None:
+    def add(self, first: int, results: Results) -> None:
         """Add the results of some lines."""
-        self._results[first] = columns
-        self._missing -= columns.num_rows
+        self._results[first] = results
+        self._missing -= len(results)
 
     @property
     def is_done(self) -> bool:
         """True if every line has a result."""
         return self._missing == 0
 
-    def columns(self) -> pa.RecordBatch:
+    def results(self) -> Results:
         """Return the results of all lines, in order."""
-        results = [self._results[first] for first in sorted(self._results)]
-        if len(results) == 1:
-            return results[0]
-        return pa.Table.from_batches(results, ANALYSIS).combine_chunks().to_batches()[0]
+        parts = [self._results[first] for first in sorted(self._results)]
+        if len(parts) == 1:
+            return parts[0]
+        if not parts or isinstance(parts[0], list):
+            return list(itertools.chain.from_iterable(cast("list[list[Analysis]]", parts)))
+        import pyarrow as pa
+
+        from korlm.tokenizers.columns import ANALYSIS
+
+        return pa.Table.from_batches(parts, ANALYSIS).combine_chunks().to_batches()[0]
 
 
 @dataclass(eq=False)
@@ -59,7 +69,7 @@ class Job:
         alone: whether the worker may have no other job meanwhile.
         deaths: number of workers that died while they had this job.
         result: for a part, its analysis, or the reason why there is none.
-        output: what is asked for in place of tokens (``kkma/process.py``).
+        output: what is asked for, as a list; None: tokens as a record batch (``kkma/process.py``).
     """
 
     texts: Sequence[str]
@@ -138,8 +148,10 @@ class WorkerProcess:
     def _send(self, stream: IO[bytes], number: int, job: Job) -> None:
         send(stream, {"id": number, "texts": job.texts, "part": job.batch is None})
 
-    def _received(self, message: Message, data: bytes) -> tuple[Message, pa.RecordBatch | None]:
-        """Return a message of the process and its columns, if it has any."""
+    def _received(self, message: Message, data: bytes) -> tuple[Message, Results | None]:
+        """Return a message of the process and its results, if it has any."""
+        from korlm.tokenizers.columns import unpack
+
         return message, unpack(data) if data else None
 
     def _listen(self) -> None:

@@ -24,7 +24,8 @@ import traceback
 from typing import IO, Any
 
 from korlm.config import WorkerConfig
-from korlm.tokenizers.analysis import Analysis, pack, to_record_batch
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.columns import pack, to_record_batch
 from korlm.tokenizers.registry import build_external
 from korlm.tokenizers.workers.external import ExternalTokenizer
 from korlm.tokenizers.workers.protocol import (

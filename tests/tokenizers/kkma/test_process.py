@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from korlm.config import KkmaConfig
 from korlm.config.validation import Setting
-from korlm.tokenizers.analysis import ANALYSIS, EMPTY, Analysis, analyses_of
+from korlm.tokenizers.analysis import EMPTY, Analysis
+from korlm.tokenizers.columns import ANALYSIS, analyses_of
 from korlm.tokenizers.kkma import process as process_module
-from korlm.tokenizers.kkma.process import KkmaProcess, read_columns
+from korlm.tokenizers.kkma.process import KkmaProcess, read_columns, read_list
 from korlm.tokenizers.workers.pool import TokenizerPool
-from korlm.tokenizers.workers.process import Batch, Job
+from korlm.tokenizers.workers.process import Batch, Job, Results
 from korlm.utils.errors import TokenizerError
 
 SECONDS = 60.0  # until a test gives up
@@ -36,7 +36,7 @@ class Process:
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.child = KkmaProcess(config(), self.inbox, words)
 
-    def answer(self) -> tuple[dict[str, Any], pa.RecordBatch | None] | None:
+    def answer(self) -> "tuple[dict[str, Any], Results | None] | None":
         """Return the next message other than ``alive``; None at the end."""
         while True:
             _, frame = self.inbox.get(timeout=SECONDS)
@@ -48,10 +48,13 @@ class Process:
         self.child.send(7, Job(texts, Batch(len(texts)), output=output))
         frame = self.answer()
         assert frame is not None and frame[1] is not None
-        message, columns = frame
+        message, results = frame
         assert (message["id"], message["errors"]) == (7, [])
-        assert columns.schema == ANALYSIS and columns.validate(full=True) is None
-        return [analysis._replace(seconds=0.0) for analysis in analyses_of(columns)]
+        assert isinstance(results, list) == (output is not None)
+        if not isinstance(results, list):
+            assert results.schema == ANALYSIS and results.validate(full=True) is None
+            results = analyses_of(results)
+        return [analysis._replace(seconds=0.0) for analysis in results]
 
     def write(self, data: bytes) -> None:
         assert self.child.process.stdin is not None
@@ -94,10 +97,11 @@ def test_columns_of_buffers() -> None:
     ]
     buffers += [b"\0\0\0\x3f" + bytes(4), b"\0\0\0\0" * 3, b""]  # seconds: 0.5 and 0
     data = b"".join(buffer + bytes(-len(buffer) % 8) for buffer in buffers)
-    columns = read_columns([len(buffer) for buffer in buffers], data)
+    sizes = [len(buffer) for buffer in buffers]
+    columns = read_columns(sizes, data)
     assert columns.validate(full=True) is None
     expected = [Analysis(["가", "a"], ["N", ""], [0, 4], "ok", 0, 0.5), EMPTY._replace(dropped=5)]
-    assert analyses_of(columns) == expected
+    assert analyses_of(columns) == read_list(sizes, data) == expected
 
 
 @pytest.mark.jvm
@@ -109,7 +113,7 @@ def test_jobs(start: Start) -> None:
         *(plain, EMPTY, EMPTY),
         Analysis(["😀", "\ufffd"], ["SW", "SW"], [0, 0]),
     ]
-    assert process.ask([]) == []
+    assert process.ask([]) == process.ask([], "tokens") == []
     # Only without an output, a blank line is what Python's is.
     assert [len(a.morphs) for a in process.ask(["", " \t", "\u3000"], "tokens")] == [0, 0, 1]
     spans = (0, 1, 1, 2, 3, 5, 5, 6, 7, 8, 7, 8, 8, 9, 9, 10)
@@ -160,11 +164,10 @@ def pool() -> Iterator[TokenizerPool]:
 @pytest.mark.jvm
 def test_lines_that_fail_are_analyzed_in_parts(pool: TokenizerPool) -> None:
     batches = [["", "가나 다", " "], ["라"]]  # there is no such output
-    results = [analyses_of(columns) for columns in pool.map(batches, "nothing")]
     status = "fallback: IllegalArgumentException"
     left = Analysis(["가", "나", "다"], ["UN"] * 3, [0, 0, 1], status)
     last = Analysis(["라"], ["UN"], [0], status)
-    assert results == [[EMPTY, left, EMPTY], [last]]
+    assert list(pool.map_lists(batches, "nothing")) == [[EMPTY, left, EMPTY], [last]]
     (columns,) = pool.map([[TEXT]])
     assert analyses_of(columns)[0].morphs == MORPHS
 

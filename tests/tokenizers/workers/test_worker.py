@@ -20,15 +20,8 @@ from conftest import ROOT
 from fakes import faked, install_fake_kkma
 
 from korlm.config import KkmaConfig, KkmaEngine
-from korlm.tokenizers.analysis import (
-    ANALYSIS,
-    EMPTY,
-    Analysis,
-    analyses_of,
-    pack,
-    to_record_batch,
-    unpack,
-)
+from korlm.tokenizers.analysis import EMPTY, Analysis
+from korlm.tokenizers.columns import ANALYSIS, analyses_of, pack, to_record_batch, unpack
 from korlm.tokenizers.workers.protocol import HEAD, Message, config_to_json, receive, send
 
 SECONDS = 30.0  # until a test gives up
