@@ -188,7 +188,7 @@ def read_columns(sizes: Sequence[int], data: bytes) -> pa.RecordBatch:
 
 
 def read_list(sizes: Sequence[int], data: bytes) -> list[Analysis]:
-    """Return the analyses of an answer, without Arrow, whose import takes longer than Java."""
+    """Return the analyses of an answer, without Arrow, whose import takes 0.3 s."""
     buffers = list(split_buffers(sizes, data))
     starts, eojeol, dropped, span_starts, spans = (_numbers(buffers[n]) for n in (0, 5, 8, 10, 11))
     morphs, tags, statuses = (_texts(*buffers[n : n + 2]) for n in (1, 3, 6))
