@@ -49,7 +49,8 @@ from korlm.dataset.prepared import Prepared, SplitStats, open_prepared
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage import shards
 from korlm.dataset.storage.shards import read_columns, shard_paths
-from korlm.tokenizers.analysis import Analysis, to_record_batch
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.columns import to_record_batch
 from korlm.tokenizers.registry import train_tokenizer
 from korlm.tokenizers.workers import pool
 from korlm.utils.errors import (

