@@ -115,6 +115,15 @@ def test_a_refused_run_leaves_no_directory() -> None:
     assert not list(Path("outputs").glob("runs/*"))
 
 
+@pytest.mark.parametrize("corpus", [Path("a b.txt"), ["a b.txt"], (Path("a b.txt"),)])
+def test_files_as_the_corpus(corpus: object) -> None:
+    for given in ({"corpus": corpus}, {}):
+        Path("a b.txt").write_text("나는 간다.\n" * 40, encoding="utf-8")
+        keywords = {} if given else {"corpus": corpus}
+        run = korlm.train({**FAST, **given}, **keywords)  # type: ignore[arg-type]
+        assert run.settings.corpus.name == "text" and run.settings.corpus.files == ["a b.txt"]
+
+
 def test_values_are_quoted_as_hydra_needs_it() -> None:
     names = ["가 나, 다's.txt", "${a}.txt", "null", "1e5"]
     settings = compose("train", {"corpus": "text", "corpus.files": names}).settings
