@@ -204,7 +204,8 @@ class CorpusConfig(TextConfig):
     name: str = setting(MISSING, "Name of the corpus, part of the name of the prepared folder.")
     files: list[str] = setting(
         list,
-        "Files, folders or globs whose documents a stable hash assigns to train, valid and test.",
+        "Files, folders or globs whose documents a stable hash assigns to train, valid and test; "
+        "also URLs such as s3://BUCKET/FOLDER/*.txt, hdfs://, hf://, https://HOST/FILE.",
         is_path=True,
     )
     train: list[str] = setting(list, "Files, folders or globs of train only.", is_path=True)
