@@ -43,7 +43,7 @@ from korlm.dataset.tokenize import (
     tokenize_corpus,
     write_tokenizer_model,
 )
-from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab
+from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab, read_given_vocab
 from korlm.tokenizers.analysis import NORMAL_STATUSES
 from korlm.utils.errors import output_errors
 from korlm.utils.io import checksums
@@ -91,7 +91,7 @@ def prepare(
         KorlmError: the text cannot be read, the tokenizer does not start, the disk is full.
     """
     sources = find_sources(corpus)
-    given_vocab = None if encoding is None else encoding.vocab
+    given_vocab = read_given_vocab(vocab) if encoding is None else encoding.vocab
     tokenizer_model = None if encoding is None else encoding.tokenizer_model
     text_key = token_settings(corpus, tokenizer, sources, tokenizer_model)
     tokens_fingerprint = hash_json(text_key)

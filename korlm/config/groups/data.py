@@ -429,6 +429,18 @@ class VocabConfig(Group):
     normalize_numbers: bool = setting(
         False, "Replace every number by the token <num>.", renamed_from="numbers"
     )
+    file: str | None = setting(
+        None,
+        "Use exactly these tokens: a file with one on each line, or a vocab.tsv; null: those of "
+        "train.",
+        is_path=True,
+    )
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        if self.file is None:
+            return {}
+        return dict.fromkeys(("min_freq", "max_size"), "vocab.file has the tokens")
 
 
 @register("batches", "batches")
