@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from korlm.utils.errors import CorpusError
-from korlm.utils.io.urls import is_url, open_binary, version_of
+from korlm.utils.io.urls import BLOCK, is_url, open_binary, version_of
 
 SUFFIX = ".zip"
 _UTF8_NAME = 0x800  # flag of a member whose name is UTF-8
@@ -42,8 +42,12 @@ def members_of(path: Path) -> list[Path]:
     return sorted(file for file in files if path in (file, *file.parents))
 
 
-def open_file(path: Path) -> IO[bytes]:
+def open_file(path: Path, block: int = BLOCK) -> IO[bytes]:
     """Open a plain file or a member of a zip archive; a seekable stream.
+
+    Args:
+        path: of the file.
+        block: bytes of a request, of a URL.
 
     Raises:
         CorpusError: the archive is damaged, or the member is encrypted.
@@ -51,7 +55,7 @@ def open_file(path: Path) -> IO[bytes]:
     """
     archive, name = _split(path)
     if archive is None:
-        return open_binary(path)
+        return open_binary(path, block)
     file, members = _open_archive(archive)
     if name not in members:
         raise FileNotFoundError(path)

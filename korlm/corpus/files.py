@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config import CorpusFormat, Encoding, TextConfig
-from korlm.corpus.containers import PACKED, SIGNATURE_BYTES, STDIN, check_signature, opened
+from korlm.corpus.archives import open_file
+from korlm.corpus.containers import (
+    PACKED,
+    SIGNATURE_BYTES,
+    STDIN,
+    check_signature,
+    file_errors,
+    opened,
+)
 from korlm.corpus.formats.conll import read_conll
 from korlm.corpus.formats.delimited import read_table
 from korlm.corpus.formats.json_files import read_json, read_json_lines
@@ -157,12 +165,14 @@ def inspect_file(
 
 @contextmanager
 def _text_of(path: Path, encoding: Encoding, part: FileRange = WHOLE) -> Iterator[_Text]:
-    with opened(path) as (compression, stream):
-        if part.begin:  # of a file that is divisible
-            encoding = _BOMS.get(_bom(stream.read(SIGNATURE_BYTES)), encoding)
+    if part.begin:  # of a file that is divisible; its beginning is far away and was inspected
+        with file_errors(path), open_file(path) as stream:
+            if encoding is not Encoding.utf8:
+                encoding = _BOMS.get(_bom(stream.read(SIGNATURE_BYTES)), encoding)
             stream.seek(part.begin)
             yield _Text("", encoding, 0, read_chunks(stream, part), True)
-            return
+        return
+    with opened(path) as (compression, stream):
         head, chunks = _peek(read_chunks(stream, part))
         check_signature(path, head, compression)
         bom = _bom(head)

@@ -29,6 +29,7 @@ from korlm.corpus.splits import BlockState
 from korlm.text.unicode import is_blank
 from korlm.utils.errors import CorpusError
 
+_CUT_BLOCK = 1 << 16  # bytes of a URL that are fetched around a cut
 _TABLES = (CorpusFormat.tsv, CorpusFormat.csv)
 _CONLL = (CorpusFormat.conll, CorpusFormat.conllu)
 _DIVISIBLE = (CorpusFormat.txt, CorpusFormat.jsonl, CorpusFormat.parquet, *_TABLES, *_CONLL)
@@ -134,7 +135,7 @@ def _cuts(config: TextConfig, source: Source, piece_bytes: int) -> list[int]:
     at_blank_lines = file_format in _CONLL or (
         file_format is CorpusFormat.txt and config.document_unit is DocumentUnit.blank_line
     )
-    with file_errors(source.path), open_file(source.path) as stream:
+    with file_errors(source.path), open_file(source.path, _CUT_BLOCK) as stream:
         cuts = [0]
         # The first record must lie in the first piece.
         first = next((stream.tell() for line in stream if _begins_text(line, codec)), source.size)

@@ -15,6 +15,7 @@ from korlm.corpus.archives import open_file
 from korlm.corpus.formats.records import WHOLE, FileRange, Record, to_record
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
+from korlm.utils.io.urls import url_errors
 
 ROWS = 4096  # read at a time
 _NAMES = {CorpusFormat.parquet: "a Parquet", CorpusFormat.arrow: "an Arrow"}
@@ -42,7 +43,11 @@ def read_columns(
     """
     columns = [name for _, name in config.columns]
     try:
-        with open_file(path) as file, _opened(file, file_format) as table:
+        with (
+            url_errors(path, CorpusError),
+            open_file(path) as file,
+            _opened(file, file_format) as table,
+        ):
             for key, name in config.columns:
                 if name not in table.names:
                     raise CorpusError(
@@ -74,7 +79,11 @@ def row_groups(path: Path) -> list[tuple[int, int]]:
         CorpusError: the file is damaged or of another format.
     """
     try:
-        with open_file(path) as file, pq.ParquetFile(file) as parquet:
+        with (
+            url_errors(path, CorpusError),
+            open_file(path) as file,
+            pq.ParquetFile(file) as parquet,
+        ):
             groups = [parquet.metadata.row_group(n) for n in range(parquet.num_row_groups)]
             return [(_first_byte(group), group.total_byte_size) for group in groups]
     except (OSError, pa.ArrowException) as error:

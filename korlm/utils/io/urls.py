@@ -43,10 +43,10 @@ def to_path(text: str, kind: type[KorlmError]) -> Path:
     return cast(Path, path)
 
 
-def open_binary(path: Path) -> IO[bytes]:
-    """Open a file for reading; of a URL, blocks are fetched as they are read."""
+def open_binary(path: Path, block: int = BLOCK) -> IO[bytes]:
+    """Open a file for reading; of a URL, blocks of so many bytes are fetched as they are read."""
     if is_url(path):
-        return cast(IO[bytes], path.open("rb", block_size=BLOCK))  # type: ignore[call-overload]
+        return cast(IO[bytes], path.open("rb", block_size=block))  # type: ignore[call-overload]
     return path.open("rb")
 
 
