@@ -91,8 +91,8 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
         for block in read_source(config, source, piece, start, notes)
     )
     for source, block in pairs:
-        size = sum(map(len, block.texts)) + len(block.texts)
-        num_chars, num_lines = num_chars + size, num_lines + len(block.texts)
+        joined = "\n".join(block.texts)
+        num_chars, num_lines = num_chars + len(joined) + 1, num_lines + len(block.texts)
         if block.split not in splits and any(map(has_text, block.texts)):
             splits.add(block.split)
         is_new, last_document = block.doc_id != last_document, block.doc_id
@@ -105,7 +105,6 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
             undivided_lines += len(sizes)
             if len(documents) < MAX_DOCUMENTS:
                 documents.add(block.doc_id)
-        joined = "\n".join(block.texts)
         if "\r" in joined:
             remark = "carriage returns within lines, read as blanks"
             notes.add(remark, block.doc_id, joined.count("\r"))
