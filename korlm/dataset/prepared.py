@@ -16,6 +16,7 @@ from korlm.config.stored import check_settings, read_json
 from korlm.dataset.fingerprint import FORMAT, hash_bytes, prepared_fingerprint
 from korlm.dataset.numericalize import filled_lines
 from korlm.dataset.spelling_model import CharNgramModel
+from korlm.dataset.storage.id_stream import Ids, IdStream
 from korlm.dataset.storage.labels import FOLDER as LABELS
 from korlm.dataset.storage.labels import read_labels
 from korlm.dataset.storage.shards import read_columns, shard_paths
@@ -71,7 +72,7 @@ class Prepared:
     manifest: dict[str, Any]
     tokenizer_model: bytes | None
 
-    def ids(self, split: str) -> npt.NDArray[np.unsignedinteger[Any]]:
+    def ids(self, split: str) -> Ids | IdStream:
         """Return the ids of a split, memory-mapped and verified; shape (num_tokens,).
 
         Raises:

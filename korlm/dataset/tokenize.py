@@ -17,7 +17,9 @@ import pyarrow as pa
 
 from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, WorkerConfig
 from korlm.corpus.normalization import normalize_all
+from korlm.corpus.pieces import plan_pieces
 from korlm.corpus.reader import read_corpus
+from korlm.corpus.scan import scan_piece
 from korlm.corpus.sources import Source
 from korlm.corpus.splits import BlockSplit
 from korlm.corpus.validation import validate_corpus
@@ -74,7 +76,9 @@ def tokenize_corpus(
             client = stack.enter_context(
                 ClusterClient(cluster, tokenizer, folder.with_name("slurm"))
             )
-        num_chars, blocks = validate_corpus(corpus, sources)
+        pieces = plan_pieces(corpus, sources, 1 << 62)
+        scans = [scan_piece(corpus, piece) for piece in pieces]
+        num_chars, blocks = validate_corpus(corpus, pieces, scans)
         tokenizer_model = _tokenizer_model(corpus, tokenizer, sources, blocks, folder)
         folder.mkdir(parents=True, exist_ok=True)
         if corpus.label_column:

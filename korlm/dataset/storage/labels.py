@@ -39,9 +39,8 @@ def write_labels(blocks: Iterable[LineBlock], folder: Path) -> None:
             pending[split] = []
 
         for block in blocks:
-            assert block.labels is not None and len(block.labels) == len(block.texts)
             labels = pending.setdefault(block.split, [])
-            labels += block.labels
+            labels += list(block.columns.values())[-1]
             if len(labels) >= _LINES:
                 flush(block.split)
         for split in list(pending):
