@@ -1,6 +1,7 @@
 """Token shards: Parquet files of analyzed lines, readable by pandas, DuckDB or Spark.
 
-A shard is ``tokens/<split>-<number>.parquet`` with the columns of ``SCHEMA``, one row per line.
+A shard is ``tokens/<split>-<number>.parquet`` with the columns of ``SCHEMA``, one row per line,
+and those of the source that the settings keep; the number is that of the piece of the corpus.
 ``text`` is the line as read, so that nothing is lost. The metadata of a shard holds its counts. The
 same text yields the same bytes, however often the work was interrupted; measured times are
 therefore kept elsewhere (``statistics/tokenization_report.py``).
@@ -35,6 +36,7 @@ SCHEMA = pa.schema(
         ("status", pa.string()),
     ]
 )
+LABEL = "label"  # column of ``corpus.label_column``
 # Lines hardly ever repeat: a dictionary of texts would cost time and save no space.
 _DICTIONARIES = [
     "doc_id",
@@ -80,21 +82,16 @@ class ShardCounts:
         self.status = dict(sorted((Counter(self.status) + Counter(other.status)).items()))
 
 
-def shard_path(folder: Path, split: str, number: int) -> Path:
-    """Return the path of a shard."""
-    return folder / f"{split}-{number:05d}.parquet"
-
-
 def shard_paths(folder: Path, split: str) -> list[Path]:
     """Return the paths of the shards of a split, in order."""
     return sorted(folder.glob(f"{split}-*.parquet"))
 
 
-def open_parquet_writer(path: Path) -> pq.ParquetWriter:
-    """Open a Parquet file for writing with the schema and the encoding of a shard."""
+def open_parquet_writer(path: Path, schema: pa.Schema = SCHEMA) -> pq.ParquetWriter:
+    """Open a Parquet file for writing with the encoding of a shard."""
     return pq.ParquetWriter(
         path,
-        SCHEMA,
+        schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=_DICTIONARIES,
