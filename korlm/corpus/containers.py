@@ -94,15 +94,16 @@ def opened(path: Path) -> Iterator[tuple[str, Any]]:
     if path == STDIN:
         if sys.stdin is None:
             raise CorpusError(f"{path}: is closed; pipe a text into it, or name a file")
-        with _corpus_errors(path):
+        with file_errors(path):
             yield _decompressed(path, sys.stdin.buffer)
         return
-    with _corpus_errors(path), open_file(path) as raw:
+    with file_errors(path), open_file(path) as raw:
         yield _decompressed(path, raw)
 
 
 @contextmanager
-def _corpus_errors(path: Path) -> Iterator[None]:
+def file_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading a file into ``CorpusError``; a context manager."""
     try:
         yield
     except FileNotFoundError:

@@ -17,6 +17,7 @@ from korlm.corpus.files import inspect_file, read_blocks, read_records, text_lin
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import has_text, normalize
 from korlm.corpus.notes import Notes
+from korlm.corpus.pieces import Piece, PieceStart, digest_of
 from korlm.corpus.sources import Source
 from korlm.corpus.splits import BlockDivider, BlockSplit, split_of
 from korlm.text.unicode import BLANKS, is_blank
@@ -44,26 +45,82 @@ def read_corpus(
     Raises:
         CorpusError: a file cannot be read, or has only blank lines.
     """
-    notes = notes or Notes()
     divider = None if blocks is None else BlockDivider(blocks)
     for source in sources:
-        is_divided = divider is not None and source.split is None
-        if is_divided:
-            source = dataclasses.replace(source, split=SPLITS[0])  # replaced by the divider
-        file_format = inspect_file(source.path, Encoding(config.encoding), config.format).format
-        if file_format is CorpusFormat.txt:
-            source_blocks = _read_text(config, source)
-        else:
-            source_blocks = _read_rows(config, source, notes)
-        is_blank_file = True
-        for block in source_blocks:
-            is_blank_file = is_blank_file and not any(map(has_text, block.texts))
-            if divider is not None and is_divided:
-                yield from divider.assign(block)
-            else:
-                yield block
-        if is_blank_file:
-            raise CorpusError(f"{source.path}: holds nothing but blank lines; leave it out")
+        yield from _read_divided(config, Piece(0, (source,)), PieceStart(), notes, divider)
+
+
+def read_piece(
+    config: TextConfig,
+    piece: Piece,
+    start: PieceStart,
+    blocks: BlockSplit | None = None,
+    digest: str | None = None,
+) -> Iterator[LineBlock]:
+    """Yield the lines of a piece, as ``read_corpus`` yields them.
+
+    Args:
+        config: how to read the files.
+        piece: of the corpus.
+        start: what lies before the piece.
+        blocks: how to split the sources without a split; None: by the hash of each document.
+        digest: of the piece when it was scanned; None: not verified.
+
+    Raises:
+        CorpusError: a file cannot be read, or has changed since it was scanned.
+    """
+    divider = None if blocks is None else BlockDivider(blocks, start.blocks)
+    yield from _read_divided(config, piece, start, None, divider)
+    if digest is not None and digest_of(piece)[0] != digest:
+        raise CorpusError(f"{piece}: has changed while it was read; run the command again")
+
+
+def _read_divided(
+    config: TextConfig,
+    piece: Piece,
+    start: PieceStart,
+    notes: Notes | None,
+    divider: BlockDivider | None,
+) -> Iterator[LineBlock]:
+    for source in piece.sources:
+        if divider is None or source.split is not None:
+            yield from read_source(config, source, piece, start, notes)
+            continue
+        source = dataclasses.replace(source, split=SPLITS[0])  # replaced by the divider
+        for block in read_source(config, source, piece, start, notes):
+            yield from divider.assign(block)
+
+
+def read_source(
+    config: TextConfig,
+    source: Source,
+    piece: Piece,
+    start: PieceStart,
+    notes: Notes | None = None,
+) -> Iterator[LineBlock]:
+    """Yield the lines of a file of a piece.
+
+    Args:
+        config: how to read the file.
+        source: the file.
+        piece: that the file belongs to.
+        start: what lies before the piece.
+        notes: counts remarks.
+
+    Raises:
+        CorpusError: the file cannot be read, or a whole file has only blank lines.
+    """
+    file_format = inspect_file(source.path, Encoding(config.encoding), config.format).format
+    if file_format is CorpusFormat.txt:
+        blocks = _read_text(config, source)
+    else:
+        blocks = _read_rows(config, source, notes or Notes())
+    is_blank_file = not piece.is_range
+    for block in blocks:
+        is_blank_file = is_blank_file and not any(map(has_text, block.texts))
+        yield block
+    if is_blank_file:
+        raise CorpusError(f"{source.path}: holds nothing but blank lines; leave it out")
 
 
 def _assign_split(
