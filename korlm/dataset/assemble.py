@@ -92,7 +92,7 @@ def assemble(
         )
         encoder = (vocab, spelling) if executor.is_here else None
         function = functools.partial(encode_piece, settings, encoder=encoder)
-        encoded = [{} for _ in records]  # of each piece: split -> sums
+        encoded: list[dict[str, EncodedShard]] = [{} for _ in records]  # of each piece: split -> sums
         for (number, _), shards in executor.run_all(function, list(enumerate(records))):
             encoded[number] = shards
             sums |= {_name(IDS.format(split=s), number): e.crc32 for s, e in shards.items()}
@@ -216,9 +216,7 @@ def encode_piece(
 
 
 @functools.lru_cache(maxsize=1)
-def _load(
-    folder: Path, lowercase: bool, normalize_numbers: bool
-) -> tuple[Vocab, CharNgramModel]:
+def _load(folder: Path, lowercase: bool, normalize_numbers: bool) -> tuple[Vocab, CharNgramModel]:
     config = VocabConfig(lowercase=lowercase, normalize_numbers=normalize_numbers)
     vocab = Vocab.load(folder / "vocab.tsv", config)
     return vocab, CharNgramModel.from_arrays(read_arrays(folder / "spelling.npz"))

@@ -104,7 +104,7 @@ def prepare(
     with open_executor(cluster, tokenizer, outputs / "cluster") as executor:
         digests = _in_order(pieces, executor.run_all(_digest, pieces))
         token_key = token_settings(corpus, tokenizer, tokenizer_model)
-        text_key = text_settings(corpus, token_key, pieces, digests)
+        text_key = text_settings(token_key, pieces, digests)
         tokens_fingerprint = hash_json(text_key)
         digest = None if given_vocab is None else hash_json(given_vocab.tokens)
         fingerprint = prepared_fingerprint(tokens_fingerprint, vocab, digest, corpus.reverse)
@@ -142,9 +142,7 @@ def prepare(
                     }
                     if digest is not None:
                         manifest["given_vocab"] = digest
-                    assemble(
-                        target, *made, vocab, manifest, executor, given_vocab, corpus.reverse
-                    )
+                    assemble(target, *made, vocab, manifest, executor, given_vocab, corpus.reverse)
                     _log_statuses(target, manifest)
                     shutil.rmtree(partial, ignore_errors=True)
     return open_prepared(target, fingerprint)
@@ -226,9 +224,7 @@ def _make_pieces(
             records[number] = earlier[key].record
     missing = [text for text in texts if text.piece.number not in records]
     num_finished = sum(text.num_chars for text in texts if text.piece.number in records)
-    for text, record in tokenize_pieces(
-        settings, missing, num_finished, executor, cache, progress
-    ):
+    for text, record in tokenize_pieces(settings, missing, num_finished, executor, cache, progress):
         records[text.piece.number] = record
     return [records[text.piece.number] for text in texts]
 

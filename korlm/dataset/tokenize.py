@@ -28,12 +28,11 @@ from korlm.dataset.executors.base import Executor
 from korlm.dataset.fingerprint import hash_json, piece_settings, to_json_values
 from korlm.dataset.storage.piece_files import PieceRecord
 from korlm.dataset.storage.piece_writer import PieceWriter
-from korlm.dataset.storage.shards import LABEL, SCHEMA
+from korlm.dataset.storage.shards import LABEL
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.tokenizers.registry import tokenizer_version, train_tokenizer
 from korlm.tokenizers.workers.line_cache import LineCache, map_cached
 from korlm.tokenizers.workers.pool import TokenizerPool
-from korlm.utils.errors import CorpusError
 from korlm.utils.io.atomic_files import atomic_write
 from korlm.utils.progress import progress_bar
 
@@ -96,7 +95,8 @@ class PieceText:
     def key(self, settings: TokenizeSettings) -> str:
         """Return the hash of all that decides the files of the piece."""
         key = [settings.token_key, piece_settings(self.piece, self.digest)]
-        return hash_json([*key, to_json_values(self.start), to_json_values(settings.blocks)])
+        blocks = settings.blocks and to_json_values(settings.blocks)
+        return hash_json([*key, to_json_values(self.start), blocks])
 
 
 def tokenize_pieces(
@@ -192,15 +192,7 @@ def kept_columns(corpus: CorpusConfig) -> dict[str, str]:
     Raises:
         CorpusError: two columns have the same name.
     """
-    columns = {LABEL: corpus.label_column} if corpus.label_column else {}
-    for name in corpus.keep_columns:
-        if name in SCHEMA.names or columns.get(name, name) != name:
-            raise CorpusError(
-                f"corpus.keep_columns: {name} is a column of the token files already; rename it "
-                "in the source"
-            )
-        columns[name] = name
-    return columns
+    return {LABEL: corpus.label_column} if corpus.label_column else {}
 
 
 def train_model(settings: TokenizeSettings, texts: Iterable[PieceText]) -> bytes | None:

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+from korlm.dataset.cluster.task import ShardText
+from korlm.dataset.storage.shard_writer import ShardWriter
 
 from korlm.config import ClusterConfig, CorpusConfig, KkmaConfig, TokenizerConfig, VocabConfig
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import content_digest, find_sources
-from korlm.dataset.cluster.task import ShardText
 from korlm.dataset.prepare import assemble
-from korlm.dataset.storage.shard_writer import ShardWriter
 from korlm.dataset.storage.shards import shard_path
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.tokenize import tokenize_corpus

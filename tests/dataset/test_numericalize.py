@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import Line, packed
+from korlm.dataset.storage.shard_writer import ShardWriter
 
 from korlm.config import VocabConfig
 from korlm.dataset import text_batches
 from korlm.dataset.numericalize import count_tokens, encode_split, spelling_nats
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage import shard_writer
-from korlm.dataset.storage.shard_writer import ShardWriter
 from korlm.dataset.storage.shards import shard_paths, split_counts
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab

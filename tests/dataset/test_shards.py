@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fakes import Line, one_by_one, packed
+from korlm.dataset.storage.shard_writer import ShardWriter
 
 from korlm.dataset import text_batches
 from korlm.dataset.storage import shard_writer
-from korlm.dataset.storage.shard_writer import ShardWriter
 from korlm.dataset.storage.shards import (
     ShardCounts,
     read_columns,

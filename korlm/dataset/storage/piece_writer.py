@@ -82,9 +82,7 @@ class PieceWriter:
         columns: further columns of the shards -> columns of the blocks.
     """
 
-    def __init__(
-        self, folder: Path, number: int, columns: Mapping[str, str] = _NO_COLUMNS
-    ) -> None:
+    def __init__(self, folder: Path, number: int, columns: Mapping[str, str] = _NO_COLUMNS) -> None:
         self._folder, self._number, self._columns = folder, number, columns
         self._schema = pa.schema([*SCHEMA, *((name, pa.string()) for name in columns)])
         self._shards: dict[str, _Shard] = {}  # of each split
@@ -200,8 +198,8 @@ def to_table(
         *(analyzed.column(name) for name in SCHEMA.names[3:]),
     ]
     table = pa.Table.from_arrays(arrays, schema=SCHEMA)
-    for name, column in columns.items():
-        values = [value for block in blocks for value in block.columns[column]]
+    for name in columns:
+        values = [value for block in blocks for value in block.labels or ()]
         table = table.append_column(pa.field(name, pa.string()), pa.array(values, pa.string()))
     return table.combine_chunks()
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from korlm.dataset.storage.shard_writer import to_table
 
 from korlm.config import ScoreUnit, VocabConfig
 from korlm.corpus.lines import LineBlock
 from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.storage.shard_writer import to_table
 from korlm.dataset.text_batches import TextBatch
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import UNK_ID, Vocab
