@@ -92,7 +92,9 @@ def assemble(
         )
         encoder = (vocab, spelling) if executor.is_here else None
         function = functools.partial(encode_piece, settings, encoder=encoder)
-        encoded: list[dict[str, EncodedShard]] = [{} for _ in records]  # of each piece: split -> sums
+        encoded: list[dict[str, EncodedShard]] = [
+            {} for _ in records
+        ]  # of each piece: split -> sums
         for (number, _), shards in executor.run_all(function, list(enumerate(records))):
             encoded[number] = shards
             sums |= {_name(IDS.format(split=s), number): e.crc32 for s, e in shards.items()}
