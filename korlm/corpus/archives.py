@@ -60,6 +60,11 @@ def open_file(path: Path) -> IO[bytes]:
         raise CorpusError(f"{path}: cannot be read ({error}); unpack the archive first") from error
 
 
+def is_member(path: Path) -> bool:
+    """Return whether a path leads into a zip archive."""
+    return _split(path)[0] is not None
+
+
 def file_size(path: Path) -> int:
     """Return the size of a plain file or of a member of a zip archive, in bytes.
 

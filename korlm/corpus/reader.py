@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit, Encoding, TextConfig
 from korlm.config.objective import SPLITS
-from korlm.corpus.files import inspect_file, read_blocks, read_records, text_lines
+from korlm.corpus.files import format_of, inspect_file, read_blocks, read_records, text_lines
+from korlm.corpus.formats.records import FileRange
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import has_text, normalize
 from korlm.corpus.notes import Notes
@@ -71,7 +73,7 @@ def read_piece(
     """
     divider = None if blocks is None else BlockDivider(blocks, start.blocks)
     yield from _read_divided(config, piece, start, None, divider)
-    if digest is not None and digest_of(piece)[0] != digest:
+    if digest is not None and digest_of(config, piece)[0] != digest:
         raise CorpusError(f"{piece}: has changed while it was read; run the command again")
 
 
@@ -110,17 +112,24 @@ def read_source(
     Raises:
         CorpusError: the file cannot be read, or a whole file has only blank lines.
     """
-    file_format = inspect_file(source.path, Encoding(config.encoding), config.format).format
-    if file_format is CorpusFormat.txt:
-        blocks = _read_text(config, source)
+    if not piece.begin:
+        inspect_file(source.path, Encoding(config.encoding), config.format)
+    part = FileRange(piece.begin, piece.end, start.lines)
+    if format_of(source.path, config.format) is CorpusFormat.txt:
+        blocks = _read_text(config, source, part, start)
     else:
-        blocks = _read_rows(config, source, notes or Notes())
+        blocks = _read_rows(config, source, notes or Notes(), part, start)
     is_blank_file = not piece.is_range
     for block in blocks:
         is_blank_file = is_blank_file and not any(map(has_text, block.texts))
         yield block
     if is_blank_file:
-        raise CorpusError(f"{source.path}: holds nothing but blank lines; leave it out")
+        raise blank_file(source.path)
+
+
+def blank_file(path: Path) -> CorpusError:
+    """Return the error for a file without text."""
+    return CorpusError(f"{path}: holds nothing but blank lines; leave it out")
 
 
 def _assign_split(
@@ -129,6 +138,7 @@ def _assign_split(
     doc_id: str,
     blocks: Iterator[list[str]],
     key: str | None,
+    first: int = 1,
 ) -> Iterator[LineBlock]:
     """Yield the lines of a document with their split.
 
@@ -138,6 +148,7 @@ def _assign_split(
         doc_id: of the document.
         blocks: the lines of the document.
         key: decides the split; None: the beginning of the document does.
+        first: number of the first line.
     """
     split = source.split
     if split is None:
@@ -145,7 +156,6 @@ def _assign_split(
             key, blocks = _document_key(blocks)
         assert isinstance(config, CorpusConfig)
         split = split_of(normalize(key), config.valid_fraction, config.test_fraction)
-    first = 1
     for texts in blocks:
         yield LineBlock(split, doc_id, first, texts)
         first += len(texts)
@@ -170,18 +180,25 @@ def _document_key(blocks: Iterator[list[str]]) -> tuple[str, Iterator[list[str]]
     return "\n".join(key)[:KEY_CHARS], itertools.chain(first_blocks, blocks)
 
 
-def _read_text(config: TextConfig, source: Source) -> Iterator[LineBlock]:
-    blocks = read_blocks(source.path, Encoding(config.encoding))
+def _read_text(
+    config: TextConfig, source: Source, part: FileRange, start: PieceStart
+) -> Iterator[LineBlock]:
+    encoding = Encoding(config.encoding)
+    blocks = read_blocks(source.path, encoding, part)
     if config.document_unit is DocumentUnit.file:
-        yield from _assign_split(config, source, source.name, blocks, None)
+        key = None
+        if source.split is None and (part.begin or part.end):  # the beginning of the file decides
+            key, _ = _document_key(read_blocks(source.path, encoding))
+        yield from _assign_split(config, source, source.name, blocks, key, part.lines + 1)
     elif config.document_unit is DocumentUnit.line:
-        for number, text in enumerate(itertools.chain.from_iterable(blocks), 1):
+        for number, text in enumerate(itertools.chain.from_iterable(blocks), part.lines + 1):
             yield from _assign_split(
                 config, source, f"{source.name}#{number}", iter(([text],)), text
             )
     else:
         parts = itertools.groupby(_split_at_blank_lines(blocks), key=lambda part: part[0])
         for number, document in parts:
+            number += start.records
             body = (texts for _, texts in document)
             yield from _assign_split(config, source, f"{source.name}#{number}", body, None)
 
@@ -206,9 +223,13 @@ def _split_at_blank_lines(blocks: Iterator[list[str]]) -> Iterator[tuple[int, li
         yield document, block[begin:]
 
 
-def _read_rows(config: TextConfig, source: Source, notes: Notes) -> Iterator[LineBlock]:
-    num_lines: dict[str, int] = {}  # of documents of several rows, which need not be adjacent
-    for number, record in enumerate(read_records(source.path, config, notes), 1):
+def _read_rows(
+    config: TextConfig, source: Source, notes: Notes, part: FileRange, start: PieceStart
+) -> Iterator[LineBlock]:
+    # Of documents of several rows, which need not be adjacent within a piece.
+    num_lines = {start.document: start.document_lines}
+    records = read_records(source.path, config, notes, part)
+    for number, record in enumerate(records, start.records + 1):
         text, document, annotation = record
         doc_id = f"{source.name}#{document or number}"
         key = document or normalize(text)[:KEY_CHARS]

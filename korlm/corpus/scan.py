@@ -7,7 +7,8 @@ import dataclasses
 from collections import Counter
 from dataclasses import dataclass, field
 
-from korlm.config import CorpusConfig
+from korlm.config import CorpusConfig, CorpusFormat
+from korlm.corpus.files import format_of
 from korlm.corpus.normalization import INVISIBLE, has_text
 from korlm.corpus.notes import Notes
 from korlm.corpus.pieces import Piece, PieceStart, digest_of
@@ -26,7 +27,7 @@ class PieceScan:
         num_chars: of all lines, one for each line end included.
         num_lines: yielded by ``read_piece``, blank ones included.
         num_newlines: line ends of the piece in its file.
-        num_records: rows or records; documents, if blank lines separate them.
+        num_records: of the last file; documents of a text file.
         num_documents: of sources without a split.
         splits: those with text.
         undivided_chars: of the lines with text of sources without a split, one for each line end
@@ -66,7 +67,8 @@ def scan_piece(config: CorpusConfig, piece: Piece, start: PieceStart | None = No
             are relative to the piece; all other values are the same.
     """
     try:
-        return _scan(config, piece, start or PieceStart())
+        start = dataclasses.replace(start or PieceStart(), document="", document_lines=0)
+        return _scan(config, piece, start)
     except CorpusError as error:
         return PieceScan(error=str(error))
 
@@ -78,7 +80,9 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
     num_chars = num_lines = num_records = num_documents = 0
     undivided_chars = undivided_lines = 0
     splits: set[str] = set()
-    last_document = ""
+    last_document = piece.sources[0].name if piece.begin else ""  # a file is one document
+    last_document_lines = 0
+    is_text = format_of(piece.sources[0].path, config.format) is CorpusFormat.txt
     pairs = (
         (source, block)
         for source in piece.sources
@@ -87,10 +91,12 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
     for source, block in pairs:
         size = sum(map(len, block.texts)) + len(block.texts)
         num_chars, num_lines = num_chars + size, num_lines + len(block.texts)
-        num_records += 1
         if block.split not in splits and any(map(has_text, block.texts)):
             splits.add(block.split)
         is_new, last_document = block.doc_id != last_document, block.doc_id
+        num_records += is_new if is_text else 1
+        if config.document_column:
+            last_document_lines = block.first - 1 + len(block.texts)
         if source.split is None:
             sizes = [len(text) + 1 for text in block.texts if has_text(text)]
             undivided_chars += sum(sizes)
@@ -103,7 +109,7 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
         if not joined.isascii() and (characters := INVISIBLE.findall(joined)):
             invisible.update(characters)
             first_invisible = first_invisible or block.doc_id
-    digest, num_newlines = digest_of(piece)
+    digest, num_newlines = digest_of(config, piece)
     return PieceScan(
         digest=digest,
         num_chars=num_chars,
@@ -114,6 +120,8 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
         splits=sorted(splits),
         undivided_chars=undivided_chars,
         undivided_lines=undivided_lines,
+        last_document=last_document if config.document_column else "",
+        last_document_lines=last_document_lines,
         notes=notes.counts,
         invisible=dict(invisible),
         first_invisible=first_invisible,
@@ -164,10 +172,10 @@ def starts_of(
 
 def _after(start: PieceStart, scan: PieceScan) -> PieceStart:
     """Return what lies before the next piece of the same file."""
-    continues = scan.last_document == start.document
-    return PieceStart(
-        start.lines + scan.num_newlines,
-        start.records + scan.num_records,
-        scan.last_document,
-        scan.last_document_lines + (start.document_lines if continues else 0),
-    )
+    document, document_lines = start.document, start.document_lines
+    if scan.num_records:
+        continues = scan.last_document == document
+        document = scan.last_document
+        document_lines = scan.last_document_lines + (document_lines if continues else 0)
+    lines, records = start.lines + scan.num_newlines, start.records + scan.num_records
+    return PieceStart(lines, records, document, document_lines)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from pathlib import Path
 
 from korlm.config import CorpusConfig, UnicodeForm
 from korlm.config.objective import SPLITS
 from korlm.corpus.notes import Notes
 from korlm.corpus.pieces import Piece
+from korlm.corpus.reader import blank_file
 from korlm.corpus.scan import PieceScan, scan_piece, starts_of
 from korlm.corpus.splits import BlockSplit
 from korlm.utils.errors import CorpusError
@@ -38,6 +40,7 @@ def validate_corpus(
     for number, scan in enumerate(scans):
         if scan.error:
             raise CorpusError(_scan_again(corpus, pieces, scans, number).error or scan.error)
+    _check_divided_files(pieces, scans)
     notes, invisible = _remarks(corpus, pieces, scans)
     for line in notes.lines() + invisible.lines(corpus.unicode):
         logger.warning("corpus: %s", line)
@@ -55,6 +58,17 @@ def validate_corpus(
     num_chars = sum(scan.undivided_chars for scan in scans)
     num_lines = sum(scan.undivided_lines for scan in scans)
     return total_chars, _split_by_blocks(corpus, missing, num_chars, num_lines, num_documents)
+
+
+def _check_divided_files(pieces: list[Piece], scans: list[PieceScan]) -> None:
+    """Raise an error for a divided file without text; of a whole file, the scan reports it."""
+    has_text: dict[Path, bool] = {}
+    for piece, scan in zip(pieces, scans, strict=True):
+        path = piece.sources[0].path
+        has_text[path] = has_text.get(path, False) or bool(scan.splits)
+    for path, found in has_text.items():
+        if not found:
+            raise blank_file(path)
 
 
 def _scan_again(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config import TextConfig
-from korlm.corpus.formats.records import Record
+from korlm.corpus.formats.records import Line, Record
 from korlm.corpus.notes import Notes
 from korlm.text.unicode import replace_lone_surrogates
 from korlm.utils.errors import CorpusError
@@ -29,7 +29,7 @@ _Record = tuple[str, Any, list[str], list[str]]
 
 
 def read_json_lines(
-    path: Path, lines: Iterable[str], config: TextConfig, notes: Notes
+    path: Path, lines: Iterable[Line], config: TextConfig, notes: Notes
 ) -> Iterator[Record]:
     """Read the records of JSON lines.
 
@@ -55,8 +55,8 @@ def read_json(path: Path, text: str, config: TextConfig, notes: Notes) -> Iterat
     return _texts(records, path, config, notes)
 
 
-def _parse_lines(path: Path, lines: Iterable[str], key: str) -> Iterator[_Record]:
-    for number, line in enumerate(lines, 1):
+def _parse_lines(path: Path, lines: Iterable[Line], key: str) -> Iterator[_Record]:
+    for number, line in lines:
         line = line.removeprefix("\ufeff")  # concatenated files have one within
         if not line.strip():
             continue
