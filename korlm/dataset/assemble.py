@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from korlm.config import VocabConfig
 from korlm.config.objective import SPLITS
 from korlm.dataset.executors.base import Executor
@@ -38,7 +36,7 @@ from korlm.dataset.storage.token_counts import merge_token_counts, read_token_co
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.utils.io import checksums
-from korlm.utils.io.arrays import read_arrays
+from korlm.utils.io.arrays import read_arrays, write_arrays
 from korlm.utils.io.atomic_files import fsync_file
 
 MERGED_FILES = 8  # counts of tokens that are added up at once
@@ -86,7 +84,7 @@ def assemble(
         vocab.counts[EOS_ID] = totals["train"].num_sentences
         vocab.save(building / "vocab.tsv")
         spelling = CharNgramModel.train(sorted(counts))
-        np.savez(building / "spelling.npz", **spelling.arrays())  # type: ignore[arg-type]
+        write_arrays(building / "spelling.npz", spelling.arrays())
         settings = EncodeSettings(
             folder, building, config.lowercase, config.normalize_numbers, reverse
         )

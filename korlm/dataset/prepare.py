@@ -102,7 +102,7 @@ def prepare(
     tokenizer_model = None if encoding is None else encoding.tokenizer_model
     pieces = plan_pieces(corpus, find_sources(corpus), round(cluster.piece_mb * 1e6))
     with open_executor(cluster, tokenizer, outputs / "cluster") as executor:
-        digests = _in_order(pieces, executor.run_all(_digest, pieces))
+        digests = _in_order(pieces, executor.run_all(functools.partial(_digest, corpus), pieces))
         token_key = token_settings(corpus, tokenizer, tokenizer_model)
         text_key = text_settings(token_key, pieces, digests)
         tokens_fingerprint = hash_json(text_key)
@@ -148,8 +148,8 @@ def prepare(
     return open_prepared(target, fingerprint)
 
 
-def _digest(piece: Piece) -> str:
-    return digest_of(piece)[0]
+def _digest(corpus: CorpusConfig, piece: Piece) -> str:
+    return digest_of(corpus, piece)[0]
 
 
 def _in_order(pieces: list[Piece], results: Iterable[tuple[Piece, Result]]) -> list[Result]:

@@ -27,12 +27,18 @@ def test_taken(good: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"cluster": "node:8786"}, "prepare.cluster=node:8786: must be local, slurm, kubernetes or an address"),
+        (
+            {"cluster": "node:8786"},
+            "prepare.cluster=node:8786: must be local, slurm, kubernetes or an address",
+        ),
         ({"cluster": "tcp://node"}, "such as tcp://HOST:8786"),
         ({"cluster": "slurm"}, "prepare.workers=None: prepare.cluster=slurm needs"),
         ({"cluster": "local", "workers": 0}, "prepare.workers=0: must be in [1, 4096]"),
         ({"cluster": "local", "memory_gb": 0.5}, "prepare.memory_gb=0.5: must be in [1, 4096]"),
-        ({"workers": 2}, "prepare.workers=2: has no effect without prepare.cluster=local, slurm or "),
+        (
+            {"workers": 2},
+            "prepare.workers=2: has no effect without prepare.cluster=local, slurm or ",
+        ),
         ({"cluster": "tcp://a:1", "memory_gb": 2}, "prepare.memory_gb=2: has no effect"),
         ({"options": {"queue": "x"}}, "prepare.options={'queue': 'x'}: has no effect without"),
         ({"piece_mb": 0}, "prepare.piece_mb=0: must be above 0"),

@@ -100,8 +100,8 @@ def files(outputs: Path) -> dict[str, bytes]:
         if path.suffix == ".jsonl":
             rows = [json.loads(row) for row in data.splitlines()]
             data = json.dumps([row[:3] + row[4:] for row in rows]).encode()
-        # The report has times, the manifest its checksum, and an archive its date.
-        if path.name not in ("report.tsv", "manifest.json", "spelling.npz"):
+        # The report has times, and the manifest its checksum.
+        if path.name not in ("report.tsv", "manifest.json"):
             contents[path.relative_to(folder).as_posix()] = data
     return contents
 

@@ -25,6 +25,6 @@ class Executor:
         for item in items:
             yield item, function(item)
 
-    def tokenize(self, settings: Any, texts: list[Item]) -> Iterator[tuple[Item, Any]]:
+    def tokenize(self, settings: Any, texts: list[Any]) -> Iterator[tuple[Any, Any]]:
         """Tokenize pieces with the tokenizers of the workers."""
         raise NotImplementedError

@@ -27,7 +27,7 @@ def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
     train = [normalize(line) for line in random_lines(1, 700)]
     valid = [normalize(line) for line in random_lines(2, 60)]
     valid += train[::50]
-    tokens = made(tmp_path, piece_mb=0.01, train=train, valid=valid).folder / "tokens"
+    tokens = made(tmp_path, piece_mb=0.005, train=train, valid=valid).folder / "tokens"
     assert len(shard_paths(tokens, "train")) > 2
     scan = scan_split(tokens, "train")
 
