@@ -126,7 +126,7 @@ class DaskExecutor(Executor):
         try:
             for item in items:
                 submit(item)
-            for future in as_completed(list(pending)):
+            for future in as_completed(list(pending), loop=self._client.loop):
                 item, error = pending.pop(future), self._error_of(future)
                 if isinstance(error, KilledWorker):  # others may have killed its workers
                     future = submit(item)
