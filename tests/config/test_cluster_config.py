@@ -41,6 +41,7 @@ def test_taken(good: dict[str, Any]) -> None:
         ),
         ({"cluster": "tcp://a:1", "memory_gb": 2}, "prepare.memory_gb=2: has no effect"),
         ({"options": {"queue": "x"}}, "prepare.options={'queue': 'x'}: has no effect without"),
+        ({"cluster": "local", "options": "x"}, "prepare.options=x: must be {NAME: VALUE, ...}"),
         ({"piece_mb": 0}, "prepare.piece_mb=0: must be above 0"),
     ],
 )

@@ -38,8 +38,8 @@ class ClusterConfig(Group):
         min=1,
         max=4096,
     )
-    options: dict[str, Any] = setting(
-        dict,
+    options: Any = setting(
+        None,
         "Further arguments of Dask's LocalCluster, dask_jobqueue.SLURMCluster or "
         "dask_kubernetes.operator.KubeCluster, such as '{queue: gpu, walltime: \"04:00:00\"}'.",
     )
@@ -61,9 +61,11 @@ class ClusterConfig(Group):
             )
         if kind in (SLURM, KUBERNETES) and self.workers is None:
             self._fail("workers", f"prepare.cluster={kind} needs a number of workers")
+        if not isinstance(self.options, dict | None):
+            self._fail("options", "must be {NAME: VALUE, ...}")
         if kind is None or "://" in kind:
             for key in ("workers", "memory_gb", "options"):
-                if getattr(self, key) not in (None, {}):
+                if getattr(self, key) is not None:
                     needed = "prepare.cluster=local, slurm or kubernetes"
                     self._fail(key, f"has no effect without {needed}; leave it out")
 

@@ -220,7 +220,7 @@ class DaskExecutor(Executor):
             "silence_logs": logging.CRITICAL,
             "preload": [worker.__name__],
         }
-        return LocalCluster(**options | self._config.options)
+        return LocalCluster(**options | (self._config.options or {}))
 
     def _slurm(self) -> Any:
         with require_extra("distributed", "dask-jobqueue"), preserve_sigint_handler():
@@ -242,7 +242,7 @@ class DaskExecutor(Executor):
             "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
             "silence_logs": logging.CRITICAL,
         }
-        cluster: Any = SLURMCluster(**options | self._config.options)
+        cluster: Any = SLURMCluster(**options | (self._config.options or {}))
         try:
             cluster.scale(self._config.workers)
             cluster.sync(cluster._correct_state)  # raises what ``scale`` would only log
@@ -263,7 +263,7 @@ class DaskExecutor(Executor):
             "n_workers": self._config.workers,
             "resources": {"requests": memory, "limits": memory},
         }
-        return KubeCluster(**options | self._config.options)
+        return KubeCluster(**options | (self._config.options or {}))
 
     def _connect(self, address: Any) -> Client:
         try:
