@@ -38,7 +38,10 @@ from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.utils.io import checksums
 from korlm.utils.io.arrays import read_arrays, write_arrays
 from korlm.utils.io.atomic_files import fsync_file
+from korlm.utils.io.new_files import new_file
+from korlm.utils.io.urls import copy_file, local_copy, remove_tree
 
+ENCODER_FILES = ("vocab.tsv", "spelling.npz")
 MERGED_FILES = 8  # counts of tokens that are added up at once
 
 
@@ -56,7 +59,9 @@ def assemble(
 
     Args:
         target: the folder to make.
-        folder: of the files of the pieces, which are linked, not copied, where possible.
+        folder: of the files of the pieces, which are linked, not copied, where possible. Those in
+            another folder than that of ``target`` (``prepare.folder``) stay there; the ids are
+            made there and fetched.
         records: of all pieces.
         config: settings of the vocabulary.
         manifest: values of ``manifest.json`` that do not depend on the tokens; the others are
@@ -70,23 +75,30 @@ def assemble(
     try:
         building.mkdir(parents=True)
         sums: dict[str, str] = {}
+        stays = folder.parent != target.parent
+        encoded_folder = folder / f"encoded-{target.name[-12:]}" if stays else building
+        (building / "tokens").mkdir()
         for number, record in enumerate(records):
-            link_files(EarlierPiece(folder, number, record), building, number)
+            if not stays:
+                link_files(EarlierPiece(folder, number, record), building, number)
             sums |= {_name(name, number): crc32 for name, crc32 in record.files.items()}
         for name in TOKENIZER_MODEL_FILES:
             if (model := folder / name).exists():
                 link(model, building / name)
                 manifest["learned"] = hash_bytes(model.read_bytes())
-        write_report(building / "reports", building / "report.tsv")
-        counts = _count_tokens(folder, records, building / "merged", executor)
+        write_report(folder / "reports", building / "report.tsv")
+        counts = _count_tokens(folder, records, encoded_folder / "merged", executor)
         totals = {split: _total(records, split) for split in SPLITS}
         vocab = Vocab(counts, config) if given_vocab is None else given_vocab.recounted(counts)
         vocab.counts[EOS_ID] = totals["train"].num_sentences
         vocab.save(building / "vocab.tsv")
         spelling = CharNgramModel.train(sorted(counts))
         write_arrays(building / "spelling.npz", spelling.arrays())
+        for name in ENCODER_FILES if stays else ():
+            with new_file(encoded_folder / name) as path:
+                shutil.copyfile(building / name, path)
         settings = EncodeSettings(
-            folder, building, config.lowercase, config.normalize_numbers, reverse
+            folder, encoded_folder, config.lowercase, config.normalize_numbers, reverse
         )
         encoder = (vocab, spelling) if executor.is_here else None
         function = functools.partial(encode_piece, settings, encoder=encoder)
@@ -95,7 +107,11 @@ def assemble(
         ]  # of each piece: split -> sums
         for (number, _), shards in executor.run_all(function, list(enumerate(records))):
             encoded[number] = shards
-            sums |= {_name(IDS.format(split=s), number): e.crc32 for s, e in shards.items()}
+            ids = {_name(IDS.format(split=s), number): e.crc32 for s, e in shards.items()}
+            sums |= ids
+            for name in ids if stays else ():
+                with new_file(building / name) as path:
+                    copy_file(encoded_folder / name, path)
         manifest |= {
             "vocab_size": len(vocab),
             "splits": {
@@ -107,6 +123,8 @@ def assemble(
             "num_dropped": _total(records).num_dropped,
             "pieces": [record.to_json() for record in records],
         }
+        if stays:
+            manifest["remote"] = str(folder)
         paths = [path for path in building.rglob("*") if path.is_file()]
         manifest = checksums.sealed(manifest, building, paths, sums)
         text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
@@ -115,6 +133,8 @@ def assemble(
         for path in (building / "manifest.json", *paths):
             fsync_file(path)
         os.replace(building, target)
+        if stays:
+            remove_tree(encoded_folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -161,7 +181,7 @@ def _count_tokens(
             pass
         paths, level = [target for _, target in groups], level + 1
     counts = read_token_counts(paths[0]) if paths else Counter()
-    shutil.rmtree(merged, ignore_errors=True)
+    remove_tree(merged)
     return counts
 
 
@@ -203,20 +223,19 @@ def encode_piece(
     number, record = piece
     target = settings.target
     vocab, spelling = encoder or _load(target, settings.lowercase, settings.normalize_numbers)
-    return {
-        split: encode_shard(
-            piece_path(settings.folder, SHARD.format(split=split), number),
-            piece_path(target, IDS.format(split=split), number),
-            vocab,
-            spelling,
-            settings.reverse,
-        )
-        for split in record.splits
-    }
+    result = {}
+    for split in record.splits:
+        ids = piece_path(target, IDS.format(split=split), number)
+        with local_copy(piece_path(settings.folder, SHARD.format(split=split), number)) as shard:
+            result[split] = encode_shard(shard, ids, vocab, spelling, settings.reverse)
+    return result
 
 
 @functools.lru_cache(maxsize=1)
 def _load(folder: Path, lowercase: bool, normalize_numbers: bool) -> tuple[Vocab, CharNgramModel]:
     config = VocabConfig(lowercase=lowercase, normalize_numbers=normalize_numbers)
-    vocab = Vocab.load(folder / "vocab.tsv", config)
-    return vocab, CharNgramModel.from_arrays(read_arrays(folder / "spelling.npz"))
+    vocab_file, spelling_file = (folder / name for name in ENCODER_FILES)
+    with local_copy(vocab_file) as path:
+        vocab = Vocab.load(path, config)
+    with local_copy(spelling_file) as path:
+        return vocab, CharNgramModel.from_arrays(read_arrays(path))

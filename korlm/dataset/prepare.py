@@ -51,9 +51,11 @@ from korlm.dataset.tokenize import (
 )
 from korlm.dataset.vocab import Vocab
 from korlm.tokenizers.analysis import NORMAL_STATUSES
-from korlm.utils.errors import CorpusError, output_errors
+from korlm.utils.errors import CorpusError, OutputError, output_errors
 from korlm.utils.io import checksums
 from korlm.utils.io.locks import held
+from korlm.utils.io.new_files import new_file
+from korlm.utils.io.urls import is_remote, path_of, remote_errors, remove_tree
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +102,13 @@ def prepare(
     cluster = cluster or ClusterConfig()
     given_vocab = None if encoding is None else encoding.vocab
     tokenizer_model = None if encoding is None else encoding.tokenizer_model
-    pieces = plan_pieces(corpus, find_sources(corpus), round(cluster.piece_mb * 1e6))
+    sources = find_sources(corpus)
+    root = outputs / "prepared"
+    if cluster.cluster is not None:  # workers have other working directories
+        root = root.absolute()
+        sources = [dataclasses.replace(s, path=_absolute(s.path)) for s in sources]
+    store = _absolute(path_of(cluster.folder)) if cluster.folder else root
+    pieces = plan_pieces(corpus, sources, round(cluster.piece_mb * 1e6))
     with open_executor(cluster, tokenizer, outputs / "cluster") as executor:
         digests = _in_order(pieces, executor.run_all(functools.partial(_digest, corpus), pieces))
         token_key = token_settings(corpus, tokenizer, tokenizer_model)
@@ -108,7 +116,6 @@ def prepare(
         tokens_fingerprint = hash_json(text_key)
         digest = None if given_vocab is None else hash_json(given_vocab.tokens)
         fingerprint = prepared_fingerprint(tokens_fingerprint, vocab, digest, corpus.reverse)
-        root = outputs / "prepared"
         stem = f"{corpus.name}-{tokenizer.name}"
         target = root / f"{stem}-{fingerprint}"
         partial = root / f".{stem}-{tokens_fingerprint}.partial"
@@ -122,14 +129,18 @@ def prepare(
                 if not target.exists():
                     made = _find_tokens(root, stem, tokens_fingerprint)
                     if made is None:
+                        folder = partial
+                        if store != root:
+                            folder = store / f"{stem}-{tokens_fingerprint}"
+                            _check_store(store)
                         if tokenizer_model is not None:
-                            write_tokenizer_model(partial, tokenizer, tokenizer_model)
-                        settings = TokenizeSettings(corpus, tokenizer, None, partial, token_key)
+                            write_tokenizer_model(folder, tokenizer, tokenizer_model)
+                        settings = TokenizeSettings(corpus, tokenizer, None, folder, token_key)
                         texts, settings = _scan(settings, pieces, digests, executor)
                         earlier = _earlier_pieces(root, stem)
                         cache = outputs / "cache"
                         made = (
-                            partial,
+                            folder,
                             _make_pieces(settings, texts, earlier, executor, cache, progress),
                         )
                     configs = {"corpus": corpus, "tokenizer": tokenizer, "vocab": vocab}
@@ -272,20 +283,50 @@ def _manifests(root: Path, stem: str) -> Iterator[tuple[Path, dict[str, Any]]]:
                 yield path.parent, manifest
 
 
+def _store_of(folder: Path, manifest: dict[str, Any]) -> Path:
+    """Return the folder or URL of the files of the pieces of a prepared corpus."""
+    return path_of(manifest["remote"]) if "remote" in manifest else folder
+
+
+def _check_store(store: Path) -> None:
+    """Check that files can be written to a folder or URL.
+
+    Raises:
+        OutputError: they cannot.
+    """
+    try:
+        with remote_errors(), new_file(store / ".korlm") as path:
+            path.touch()
+        remove_tree(store / ".korlm")
+    except OSError as error:
+        raise OutputError(
+            f"prepare.folder={store}: cannot be written ({' '.join(str(error).split())}): create "
+            "it, or check its name and your credentials"
+        ) from error
+
+
+def _absolute(path: Path) -> Path:
+    return path if is_remote(path) else path.absolute()
+
+
 def _find_tokens(
     root: Path, stem: str, tokens_fingerprint: str
 ) -> tuple[Path, list[PieceRecord]] | None:
     """Return the pieces of a prepared corpus that differs only in its vocabulary, if any."""
     for folder, manifest in _manifests(root, stem):
         if manifest.get("tokens_fingerprint") == tokens_fingerprint:
-            return folder, [PieceRecord.from_json(values) for values in manifest["pieces"]]
+            return _store_of(folder, manifest), [
+                PieceRecord.from_json(values) for values in manifest["pieces"]
+            ]
     return None
 
 
 def _earlier_pieces(root: Path, stem: str) -> dict[str, EarlierPiece]:
     """Return the pieces of all prepared corpora of this name, by their keys."""
     return {
-        values["key"]: EarlierPiece(folder, number, PieceRecord.from_json(values))
+        values["key"]: EarlierPiece(
+            _store_of(folder, manifest), number, PieceRecord.from_json(values)
+        )
         for folder, manifest in _manifests(root, stem)
         for number, values in enumerate(manifest["pieces"])
     }

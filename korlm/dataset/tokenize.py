@@ -33,7 +33,7 @@ from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.tokenizers.registry import tokenizer_version, train_tokenizer
 from korlm.tokenizers.workers.line_cache import LineCache, map_cached
 from korlm.tokenizers.workers.pool import TokenizerPool
-from korlm.utils.io.atomic_files import atomic_write
+from korlm.utils.io.new_files import new_file
 from korlm.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -232,8 +232,7 @@ def write_tokenizer_model(folder: Path, tokenizer: TokenizerConfig, model: bytes
         tokenizer: settings of the tokenizer.
         model: what ``train_tokenizer`` returned.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(_model_path(folder, tokenizer)) as temporary:
+    with new_file(_model_path(folder, tokenizer)) as temporary:
         temporary.write_bytes(model)
 
 

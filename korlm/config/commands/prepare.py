@@ -43,6 +43,12 @@ class ClusterConfig(Group):
         "Further arguments of Dask's LocalCluster, dask_jobqueue.SLURMCluster or "
         "dask_kubernetes.operator.KubeCluster, such as '{queue: gpu, walltime: \"04:00:00\"}'.",
     )
+    folder: str | None = setting(
+        None,
+        "Folder, or URL such as s3://BUCKET/FOLDER, where workers write the token files; null: "
+        "outputs. They stay there; those under a URL are fetched when something reads them.",
+        is_path=True,
+    )
     piece_mb: float = setting(
         64,
         "Text is prepared in pieces of this size, or up to twice as large; whole files if they "

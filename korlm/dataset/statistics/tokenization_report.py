@@ -56,8 +56,8 @@ def write_report(folder: Path, target: Path) -> None:
     with open(target, "w", encoding="utf-8", newline="\n") as file:
         file.write(tsv_row(COLUMNS))
         for split in SPLITS:
-            for path in sorted(folder.glob(f"{split}-*.jsonl")):
-                with open(path, encoding="ascii") as rows:
+            for path in sorted(folder.glob(f"{split}-*.jsonl"), key=str):
+                with path.open(encoding="ascii") as rows:
                     for row in rows:
                         file.write(tsv_row(json.loads(row)))
 

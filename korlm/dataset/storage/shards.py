@@ -9,6 +9,7 @@ therefore kept elsewhere (``statistics/tokenization_report.py``).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -24,6 +25,8 @@ from korlm.config.paths import mend_prepared
 from korlm.config.stored import read_json
 from korlm.utils.errors import PreparedError
 from korlm.utils.io import checksums
+from korlm.utils.io.new_files import new_file
+from korlm.utils.io.urls import copy_file, path_of
 
 SCHEMA = pa.schema(
     [
@@ -83,7 +86,11 @@ class ShardCounts:
 
 
 def shard_paths(folder: Path, split: str) -> list[Path]:
-    """Return the paths of the shards of a split, in order."""
+    """Return the paths of the shards of a split, in order; some may not be fetched yet."""
+    remote, sums = _remote(folder.parent)
+    if remote:
+        names = (name.removeprefix("tokens/") for name in sums if name.startswith("tokens/"))
+        return [folder / name for name in sorted(names) if name.startswith(f"{split}-")]
     return sorted(folder.glob(f"{split}-*.parquet"))
 
 
@@ -153,7 +160,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
 
 
 def _verify(path: Path) -> None:
-    """Verify a shard of a prepared corpus against the checksum in the manifest.
+    """Verify a shard of a prepared corpus against the checksum in the manifest; fetch it first.
 
     The page checksums of Parquet do not cover the rest of the file, such as its counts. Shards of
     an unfinished corpus have no manifest and are not verified.
@@ -163,15 +170,31 @@ def _verify(path: Path) -> None:
         ValueError: the shard has changed.
     """
     folder = path.parent.parent
+    if path.parent.name == "tokens" and (folder / "manifest.json").is_file():
+        remote, sums = _manifest_values(folder)
+        if remote and not path.exists():
+            with new_file(path) as temporary:
+                copy_file(path_of(remote) / "tokens" / path.name, temporary)
+        checksums.check_file(path, folder, sums)
+
+
+def _remote(folder: Path) -> tuple[str, dict[str, str]]:
+    """Return the URL of the shards of a prepared corpus, if they are not here, and checksums."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return _manifest_values(folder)
+    return "", {}
+
+
+def _manifest_values(folder: Path) -> tuple[str, dict[str, str]]:
+    """Return the URL of the shards, empty if they are here, and the checksums of all files."""
     manifest = folder / "manifest.json"
-    if path.parent.name == "tokens" and manifest.is_file():
-        stat = manifest.stat()
-        checksums.check_file(path, folder, _manifest_sums(manifest, stat.st_mtime_ns, stat.st_ino))
+    stat = manifest.stat()
+    return _read_manifest(manifest, stat.st_mtime_ns, stat.st_ino)
 
 
 @functools.lru_cache(maxsize=8)
-def _manifest_sums(manifest: Path, *_stat: int) -> dict[str, str]:
-    """Return the checksums in a manifest; cached until the file changes."""
+def _read_manifest(manifest: Path, *_stat: int) -> tuple[str, dict[str, str]]:
+    """Read a manifest; cached until the file changes."""
     values = read_json(manifest)
     checksums.check_seal(values)
-    return dict(values[checksums.KEY])
+    return values.get("remote", ""), dict(values[checksums.KEY])

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from korlm.config.paths import mend_prepared
 from korlm.utils.errors import PreparedError
 from korlm.utils.io.new_files import NewFile
+from korlm.utils.io.urls import local_copy
 
 _SCHEMA = pa.schema([("token", pa.string()), ("count", pa.int64())])
 
@@ -68,7 +69,8 @@ def _write(path: Path, table: pa.Table) -> str:
 
 def _read(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path, schema=_SCHEMA, page_checksum_verification=True)
+        with local_copy(path) as local:
+            return pq.read_table(local, schema=_SCHEMA, page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise PreparedError(
             f"{path}: damaged or missing ({error}); {mend_prepared(path.parents[1])}"

@@ -53,10 +53,11 @@ def sealed(
         values: JSON-serializable values.
         folder: parent folder of the files.
         paths: paths of the files.
-        known: file name -> checksum, of files that need not be read.
+        known: file name -> checksum, of files that are not read.
     """
-    names = [(path.relative_to(folder).as_posix(), path) for path in sorted(paths)]
-    sums = {name: known.get(name) or crc32(path) for name, path in names}
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    sums = dict(known) | {n: crc32(path) for n, path in names.items() if n not in known}
+    sums = {name: sums[name] for name in sorted(sums)}
     whole = {**values, KEY: sums}
     return {**whole, KEY: {**sums, SELF: _crc32_of_values(whole)}}
 

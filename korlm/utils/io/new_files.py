@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from korlm.utils.io import checksums
 from korlm.utils.io.atomic_files import fsync_file
+from korlm.utils.io.urls import copy_file, is_remote
 
 
 class NewFile:
@@ -18,22 +20,30 @@ class NewFile:
     Other than ``atomic_write`` it needs no locks, which shared disks may lack.
 
     Args:
-        target: the final path; its folder is created.
+        target: the final path or URL; its folder is created.
 
     Attributes:
         path: to write to.
     """
 
     def __init__(self, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
         self._target = target
-        self.path = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        name = f".{target.name}.{uuid.uuid4().hex}"
+        if is_remote(target):
+            self.path = Path(tempfile.gettempdir()) / name
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.path = target.with_name(name)
 
     def complete(self) -> str:
-        """Give the file its name; return its checksum."""
-        fsync_file(self.path)
+        """Give the file its name, or upload it; return its checksum."""
         crc32 = checksums.crc32(self.path)
-        os.replace(self.path, self._target)
+        if is_remote(self._target):
+            copy_file(self.path, self._target)
+            self.path.unlink()
+        else:
+            fsync_file(self.path)
+            os.replace(self.path, self._target)
         return crc32
 
     def discard(self) -> None:
