@@ -25,6 +25,7 @@ from korlm.corpus.splits import BlockDivider, BlockSplit, split_of
 from korlm.text.unicode import BLANKS, is_blank
 from korlm.utils.errors import CorpusError
 
+_OF_RECORDS = ("label_column", "target_column", "keep_columns")
 KEY_CHARS = 4096  # at the beginning of a document, which decide its split
 
 
@@ -116,6 +117,11 @@ def read_source(
         inspect_file(source.path, Encoding(config.encoding), config.format)
     part = FileRange(piece.begin, piece.end, start.lines)
     if format_of(source.path, config.format) is CorpusFormat.txt:
+        if named := [key for key, _ in config.columns if key in _OF_RECORDS]:
+            raise CorpusError(
+                f"{source.path}: plain text has no columns for corpus.{named[0]}; leave the file "
+                "out, or give corpus.format"
+            )
         blocks = _read_text(config, source, part, start)
     else:
         blocks = _read_rows(config, source, notes or Notes(), part, start)
@@ -228,21 +234,23 @@ def _read_rows(
 ) -> Iterator[LineBlock]:
     # Of documents of several rows, which need not be adjacent within a piece.
     num_lines = {start.document: start.document_lines}
+    keys = config.keep_columns
     records = read_records(source.path, config, notes, part)
     for number, record in enumerate(records, start.records + 1):
-        text, document, annotation = record
+        text, document, annotation, kept = record
         doc_id = f"{source.name}#{document or number}"
         key = document or normalize(text)[:KEY_CHARS]
-        texts, labels = text_lines(text), None
+        texts = text_lines(text)
         if config.annotation_key:  # a record is a line, or a line and its target
             texts = [" ".join(texts)]
             _check_annotation(config, f"{source.path}: record {number}", texts[0], annotation)
             if config.target_column:
                 texts.append(" ".join(text_lines(annotation)))
-            else:
-                labels = [annotation.strip()]
+        columns = {name: [value] * len(texts) for name, value in zip(keys, kept, strict=True)}
+        if config.label_column:
+            columns[config.label_column] = [annotation.strip()]
         for block in _assign_split(config, source, doc_id, iter((texts,)), key):
-            block = block._replace(labels=labels)
+            block = block._replace(columns=columns)
             if document:
                 before = num_lines.get(doc_id, 0)
                 num_lines[doc_id] = before + len(block.texts)

@@ -79,6 +79,7 @@ def token_settings(
         "layout": corpus.format.value,
         "document": corpus.document_unit.value,
         "columns": [corpus.text_column, corpus.document_column, *_annotation(corpus)],
+        "keep_columns": corpus.keep_columns,
         "separator": corpus.separator.value,
         "quoting": corpus.quoting.value,
         "skip_without_text": corpus.skip_without_text,

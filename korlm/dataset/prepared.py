@@ -16,6 +16,7 @@ from korlm.config.stored import check_settings, read_json
 from korlm.dataset.fingerprint import FORMAT, hash_bytes, prepared_fingerprint
 from korlm.dataset.numericalize import filled_lines
 from korlm.dataset.spelling_model import CharNgramModel
+from korlm.dataset.storage.id_stream import Ids, IdStream, join_shards
 from korlm.dataset.storage.shards import LABEL, read_columns, shard_paths
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
 from korlm.dataset.vocab import Vocab, id_dtype
@@ -69,15 +70,14 @@ class Prepared:
     manifest: dict[str, Any]
     tokenizer_model: bytes | None
 
-    def ids(self, split: str) -> npt.NDArray[np.unsignedinteger[Any]]:
+    def ids(self, split: str) -> Ids | IdStream:
         """Return the ids of a split, memory-mapped and verified; shape (num_tokens,).
 
         Raises:
             PreparedError: a file is missing or damaged, or does not fit the manifest.
         """
         names = sorted(n for n in self.manifest[checksums.KEY] if n.startswith(f"ids/{split}-"))
-        shards = [self._ids_of(self.folder / name) for name in names]
-        ids = shards[0] if len(shards) == 1 else np.concatenate(shards)
+        ids = join_shards([self._ids_of(self.folder / name) for name in names])
         expected = self.stats[split].num_tokens
         if len(ids) != expected:
             raise PreparedError(
@@ -86,10 +86,10 @@ class Prepared:
             )
         return ids
 
-    def _ids_of(self, path: Path) -> npt.NDArray[np.unsignedinteger[Any]]:
+    def _ids_of(self, path: Path) -> Ids:
         try:
             checksums.check_file(path, self.folder, self.manifest[checksums.KEY])
-            ids: npt.NDArray[np.unsignedinteger[Any]] = np.load(path, mmap_mode="r")
+            ids: Ids = np.load(path, mmap_mode="r")
             if ids.dtype != id_dtype(len(self.vocab)):
                 raise ValueError(f"holds {ids.dtype}, not {np.dtype(id_dtype(len(self.vocab)))}")
             if ids.ndim != 1:

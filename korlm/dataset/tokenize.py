@@ -28,11 +28,12 @@ from korlm.dataset.executors.base import Executor
 from korlm.dataset.fingerprint import hash_json, piece_settings, to_json_values
 from korlm.dataset.storage.piece_files import PieceRecord
 from korlm.dataset.storage.piece_writer import PieceWriter
-from korlm.dataset.storage.shards import LABEL
+from korlm.dataset.storage.shards import LABEL, SCHEMA
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.tokenizers.registry import tokenizer_version, train_tokenizer
 from korlm.tokenizers.workers.line_cache import LineCache, map_cached
 from korlm.tokenizers.workers.pool import TokenizerPool
+from korlm.utils.errors import CorpusError
 from korlm.utils.io.new_files import new_file
 from korlm.utils.progress import progress_bar
 
@@ -192,7 +193,15 @@ def kept_columns(corpus: CorpusConfig) -> dict[str, str]:
     Raises:
         CorpusError: two columns have the same name.
     """
-    return {LABEL: corpus.label_column} if corpus.label_column else {}
+    columns = {LABEL: corpus.label_column} if corpus.label_column else {}
+    for name in corpus.keep_columns:
+        if name in SCHEMA.names or columns.get(name, name) != name:
+            raise CorpusError(
+                f"corpus.keep_columns: {name} is a column of the token files already; give it "
+                "another name in the source"
+            )
+        columns[name] = name
+    return columns
 
 
 def train_model(settings: TokenizeSettings, texts: Iterable[PieceText]) -> bytes | None:

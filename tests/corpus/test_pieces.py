@@ -222,3 +222,40 @@ def test_a_large_file_of_blank_lines(tmp_path: Path) -> None:
     scans = [scan_piece(settings, piece) for piece in pieces]
     with pytest.raises(CorpusError, match=r"b\.txt: holds nothing but blank lines"):
         validate_corpus(settings, pieces, scans)
+
+
+def test_other_columns_are_kept(tmp_path: Path) -> None:
+    rows = [{"text": "가\n나", "id": 7, "tags": ["x", None]}, {"text": "다", "id": None, "tags": 0}]
+    write(tmp_path, a_jsonl="\n".join(map(json.dumps, rows)))
+    write(tmp_path, b_tsv="id\ttext\ttags\n8\t라\t\n")
+    table = pa.table({"tags": ["y"], "text": ["마"], "id": pa.array([None], pa.int64())})
+    pq.write_table(table, tmp_path / "c.parquet")
+    settings = config(tmp_path, keep_columns=["id", "tags"])
+    blocks = list(read_corpus(settings, find_sources(settings)))
+    assert [block.texts for block in blocks] == [["가", "나"], ["다"], ["라"], ["마"]]
+    assert [block.columns for block in blocks] == [
+        {"id": ["7", "7"], "tags": ['["x", null]'] * 2},
+        {"id": [""], "tags": ["0"]},
+        {"id": ["8"], "tags": [""]},
+        {"id": [""], "tags": ["y"]},
+    ]
+    assert blocks[0].part(1, 2).columns == {"id": ["7"], "tags": ['["x", null]']}
+    labeled = config(tmp_path / "b.tsv", keep_columns=["id"], label_column="id")
+    (block,) = read_corpus(labeled, find_sources(labeled))
+    assert block.columns == {"id": ["8"]}
+
+
+@pytest.mark.parametrize(
+    "name, text, error",
+    [
+        ("a_jsonl", '{"text": "가", "by": "x"}', "line 1 has nothing under 'id' .*has text, by"),
+        ("a_tsv", "text\tby\n가\tx\n", "no column 'id', only text, by; give corpus.keep_columns="),
+        ("a_txt", "가\n", "plain text has no columns for corpus.keep_columns"),
+        ("a_conll", "가 x\n", "corpus.keep_columns is for columns of lines"),
+    ],
+)
+def test_a_column_to_keep_that_is_missing(tmp_path: Path, name: str, text: str, error: str) -> None:
+    write(tmp_path, **{name: text})
+    settings = config(tmp_path, keep_columns=["id"])
+    with pytest.raises(CorpusError, match=error):
+        list(read_corpus(settings, find_sources(settings)))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from korlm.config import CorpusFormat, TextConfig
 from korlm.corpus.archives import open_file
-from korlm.corpus.formats.records import WHOLE, FileRange, Record
+from korlm.corpus.formats.records import WHOLE, FileRange, Record, to_record
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
 
@@ -40,11 +40,10 @@ def read_columns(
     Raises:
         CorpusError: the file is damaged or of another format, lacks a column, or a text is missing.
     """
-    keys = config.column_keys
-    columns = [getattr(config, key) for key in keys]
+    columns = [name for _, name in config.columns]
     try:
         with open_file(path) as file, _opened(file, file_format) as table:
-            for key, name in zip(keys, columns, strict=True):
+            for key, name in config.columns:
                 if name not in table.names:
                     raise CorpusError(
                         f"{path}: has no column {name!r}, only {', '.join(table.names)}; give "
@@ -54,22 +53,16 @@ def read_columns(
             for batch in table.batches(list(dict.fromkeys(columns)), part):
                 for row in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
                     number += 1
-                    cells = dict(zip(keys, row, strict=True))
-                    text = cells["text_column"]
-                    if not isinstance(text, str):
+                    if not isinstance(row[0], str):
                         if not config.skip_without_text:
                             raise CorpusError(
-                                f"{path}: row {number} has {text!r:.40} under "
+                                f"{path}: row {number} has {row[0]!r:.40} under "
                                 f"{config.text_column!r}, not a string; correct it, or leave out "
                                 "such rows with corpus.skip_without_text=true"
                             )
                         notes.add("rows without text that are left out", f"{path}, row {number}")
                         continue
-                    yield Record(
-                        text,
-                        _cell(cells.get("document_column")),
-                        _cell(cells.get(config.annotation_key)),
-                    )
+                    yield to_record(config, [*map(_cell, row)])
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, file_format, error) from error
 

@@ -74,6 +74,10 @@ def read_conll(
         CorpusError: a column is missing, a row has another number of columns than the first one,
             a token is empty, or a label may not follow the one before it.
     """
+    if config.keep_columns:
+        raise CorpusError(
+            f"{path}: corpus.keep_columns is for columns of lines, those of CoNLL belong to tokens"
+        )
     is_conllu = file_format is CorpusFormat.conllu
     parse = _parse_conllu if is_conllu else _parse_conll
     num_skipped = 0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from korlm.config import CorpusFormat, Quoting, Separator, TextConfig
 from korlm.corpus.containers import STDIN
-from korlm.corpus.formats.records import Line, Record
+from korlm.corpus.formats.records import Line, Record, to_record
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
 
@@ -68,7 +68,7 @@ def read_table(
         if num_kept:
             remark = "cells that keep their double quotes (corpus.quoting=csv removes them)"
             notes.add(remark, str(path), num_kept)
-    columns: dict[str, int] | None = None
+    columns: list[int] | None = None
     width, first_row = 0, ""
     lines: Iterable[Line] = enumerate(read_lines(), 1)
     if rest is not None:
@@ -86,12 +86,7 @@ def read_table(
                 f"{path}: {_row_name(number, line)} has {len(row)} columns, {first_row} has "
                 f"{width}; correct the row" + _quoting_advice(row, quoting)
             )
-        cells = {key: row[index] for key, index in columns.items()}
-        yield Record(
-            cells["text_column"],
-            cells.get("document_column", ""),
-            cells.get(config.annotation_key, ""),
-        )
+        yield to_record(config, [row[index] for index in columns])
     if columns is None and _has_header(config):
         _find_columns(path, [], config)
 
@@ -116,7 +111,7 @@ def find_separator(config: TextConfig, file_format: CorpusFormat, first_line: st
     csv.field_size_limit(_FIELD_CHARS)
     first_line = re.sub("[\r\0]", " ", first_line)  # csv.reader rejects these
     cells = {sep: next(csv.reader([first_line], delimiter=sep), []) for sep in SEPARATORS.values()}
-    names = [getattr(config, key) for key in config.column_keys]
+    names = [name for _, name in config.columns]
     if _has_header(config):
         matches = [sep for sep in cells if set(names) <= {*cells[sep], *first_line.split(sep)}]
     else:
@@ -240,13 +235,12 @@ def _quoting_advice(row: list[str], quoting: Quoting) -> str:
     return ""
 
 
-def _find_columns(path: Path, row: list[str], config: TextConfig) -> dict[str, int]:
-    """Return the index of the column of each key, from the first row."""
-    return {key: _find_column(path, row, config, key) for key in config.column_keys}
+def _find_columns(path: Path, row: list[str], config: TextConfig) -> list[int]:
+    """Return the index of each column of the settings, from the first row."""
+    return [_find_column(path, row, config, key, name) for key, name in config.columns]
 
 
-def _find_column(path: Path, row: list[str], config: TextConfig, key: str) -> int:
-    name: str = getattr(config, key)
+def _find_column(path: Path, row: list[str], config: TextConfig, key: str, name: str) -> int:
     if _has_header(config):
         if name in row:
             return row.index(name)

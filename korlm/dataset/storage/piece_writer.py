@@ -198,8 +198,8 @@ def to_table(
         *(analyzed.column(name) for name in SCHEMA.names[3:]),
     ]
     table = pa.Table.from_arrays(arrays, schema=SCHEMA)
-    for name in columns:
-        values = [value for block in blocks for value in block.labels or ()]
+    for name, column in columns.items():
+        values = [value for block in blocks for value in block.columns[column]]
         table = table.append_column(pa.field(name, pa.string()), pa.array(values, pa.string()))
     return table.combine_chunks()
 
