@@ -253,10 +253,10 @@ def test_kkma_in_child_processes(
 
 
 FINGERPRINTS = {  # of konlpy 0.6.0; a change makes all that users have prepared anew
-    "eojeol": "466ea5b5d074",
-    "syllable": "4a518c17957f",
-    "jamo": "6fcdce1a8c2f",
-    "kkma": "43d4e3603749",
+    "eojeol": "d1009e597fd0",
+    "syllable": "c86409797426",
+    "jamo": "70d2a11fd8c9",
+    "kkma": "84da37904ffa",
 }
 
 
