@@ -15,11 +15,18 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+from distributed import (
+    CancelledError,
+    Client,
+    Future,
+    KilledWorker,
+    LocalCluster,
+    TimeoutError,
+    as_completed,
+)
 
 from korlm import _version
 from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfig
@@ -130,8 +137,7 @@ class DaskExecutor(Executor):
                 item, error = pending.pop(future), self._error_of(future)
                 if isinstance(error, KilledWorker):  # others may have killed its workers
                     future = submit(item)
-                    future._wait()
-                    error = self._error_of(future)
+                    error = self._error_of(future)  # waits for it
                     del pending[future]
                 if error is None:
                     num_done += 1
@@ -147,7 +153,7 @@ class DaskExecutor(Executor):
             raise self._failure(failed, len(pending))
 
     def _error_of(self, future: Future) -> BaseException | None:
-        """Return why a piece failed; None if it did not.
+        """Return why a piece failed, once it is done; None if it did not.
 
         Raises:
             ClusterError: all other pieces would fail for the same reason.
