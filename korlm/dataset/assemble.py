@@ -39,7 +39,7 @@ from korlm.utils.io import checksums
 from korlm.utils.io.arrays import read_arrays, write_arrays
 from korlm.utils.io.atomic_files import fsync_file
 from korlm.utils.io.new_files import new_file
-from korlm.utils.io.urls import copy_file, local_copy, remove_tree
+from korlm.utils.io.stores import copy_file, local_copy, remove_tree
 
 ENCODER_FILES = ("vocab.tsv", "spelling.npz")
 MERGED_FILES = 8  # counts of tokens that are added up at once

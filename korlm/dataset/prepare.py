@@ -51,11 +51,11 @@ from korlm.dataset.tokenize import (
 )
 from korlm.dataset.vocab import Vocab
 from korlm.tokenizers.analysis import NORMAL_STATUSES
-from korlm.utils.errors import CorpusError, OutputError, output_errors
+from korlm.utils.errors import CorpusError, OutputError, PreparedError, output_errors
 from korlm.utils.io import checksums
 from korlm.utils.io.locks import held
 from korlm.utils.io.new_files import new_file
-from korlm.utils.io.urls import is_remote, path_of, remote_errors, remove_tree
+from korlm.utils.io.urls import is_url, to_path, url_errors
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def prepare(
     if cluster.cluster is not None:  # workers have other working directories
         root = root.absolute()
         sources = [dataclasses.replace(s, path=_absolute(s.path)) for s in sources]
-    store = _absolute(path_of(cluster.folder)) if cluster.folder else root
+    store = _absolute(to_path(cluster.folder, OutputError)) if cluster.folder else root
     pieces = plan_pieces(corpus, sources, round(cluster.piece_mb * 1e6))
     with open_executor(cluster, tokenizer, outputs / "cluster") as executor:
         digests = _in_order(pieces, executor.run_all(functools.partial(_digest, corpus), pieces))
@@ -137,12 +137,9 @@ def prepare(
                             write_tokenizer_model(folder, tokenizer, tokenizer_model)
                         settings = TokenizeSettings(corpus, tokenizer, None, folder, token_key)
                         texts, settings = _scan(settings, pieces, digests, executor)
-                        earlier = _earlier_pieces(root, stem)
-                        cache = outputs / "cache"
-                        made = (
-                            folder,
-                            _make_pieces(settings, texts, earlier, executor, cache, progress),
-                        )
+                        earlier, cache = _earlier_pieces(root, stem), outputs / "cache"
+                        records = _make_pieces(settings, texts, earlier, executor, cache, progress)
+                        made = folder, records
                     configs = {"corpus": corpus, "tokenizer": tokenizer, "vocab": vocab}
                     manifest: dict[str, Any] = {
                         "format": FORMAT,
@@ -215,7 +212,7 @@ def _make_pieces(
     cache: Path,
     progress: bool,
 ) -> list[PieceRecord]:
-    """Return the records of all pieces; make those that neither an earlier run has made.
+    """Return the records of all pieces; make those that no earlier run has made.
 
     Args:
         settings: of all pieces.
@@ -285,7 +282,7 @@ def _manifests(root: Path, stem: str) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _store_of(folder: Path, manifest: dict[str, Any]) -> Path:
     """Return the folder or URL of the files of the pieces of a prepared corpus."""
-    return path_of(manifest["remote"]) if "remote" in manifest else folder
+    return to_path(manifest["remote"], PreparedError) if "remote" in manifest else folder
 
 
 def _check_store(store: Path) -> None:
@@ -294,19 +291,15 @@ def _check_store(store: Path) -> None:
     Raises:
         OutputError: they cannot.
     """
-    try:
-        with remote_errors(), new_file(store / ".korlm") as path:
+    probe = store / ".korlm"
+    with url_errors(store, OutputError), output_errors(store, "prepare.folder=FOLDER"):
+        with new_file(probe) as path:
             path.touch()
-        remove_tree(store / ".korlm")
-    except OSError as error:
-        raise OutputError(
-            f"prepare.folder={store}: cannot be written ({' '.join(str(error).split())}): create "
-            "it, or check its name and your credentials"
-        ) from error
+        probe.unlink()
 
 
 def _absolute(path: Path) -> Path:
-    return path if is_remote(path) else path.absolute()
+    return path if is_url(path) else path.absolute()
 
 
 def _find_tokens(

@@ -18,7 +18,8 @@ from typing import Any
 from korlm.dataset.storage.shards import ShardCounts
 from korlm.utils.io import checksums
 from korlm.utils.io.new_files import new_file
-from korlm.utils.io.urls import copy_file, is_remote
+from korlm.utils.io.stores import copy_file
+from korlm.utils.io.urls import is_url
 
 SHARD = "tokens/{split}-#.parquet"
 REPORT = "reports/{split}-#.jsonl"
@@ -98,13 +99,13 @@ def link_piece(piece: EarlierPiece, folder: Path, number: int) -> bool:
         for name, crc32 in piece.record.files.items():
             # A store verifies its files itself.
             if (
-                not is_remote(piece.folder)
+                not is_url(piece.folder)
                 and checksums.crc32(piece_path(piece.folder, name, piece.number)) != crc32
             ):
                 return False
-    except OSError:
+        link_files(piece, folder, number)
+    except FileNotFoundError:
         return False
-    link_files(piece, folder, number)
     write_record(folder, number, piece.record)
     return True
 
@@ -117,7 +118,7 @@ def link_files(piece: EarlierPiece, folder: Path, number: int) -> None:
 
 def link(source: Path, target: Path) -> None:
     """Make a hard link, or a copy where the file system has none."""
-    if is_remote(source) or is_remote(target):
+    if is_url(source) or is_url(target):
         copy_file(source, target)
         return
     target.parent.mkdir(parents=True, exist_ok=True)

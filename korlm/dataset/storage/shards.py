@@ -26,7 +26,8 @@ from korlm.config.stored import read_json
 from korlm.utils.errors import PreparedError
 from korlm.utils.io import checksums
 from korlm.utils.io.new_files import new_file
-from korlm.utils.io.urls import copy_file, path_of
+from korlm.utils.io.stores import copy_file
+from korlm.utils.io.urls import to_path
 
 SCHEMA = pa.schema(
     [
@@ -174,7 +175,7 @@ def _verify(path: Path) -> None:
         remote, sums = _manifest_values(folder)
         if remote and not path.exists():
             with new_file(path) as temporary:
-                copy_file(path_of(remote) / "tokens" / path.name, temporary)
+                copy_file(to_path(remote, PreparedError) / "tokens" / path.name, temporary)
         checksums.check_file(path, folder, sums)
 
 

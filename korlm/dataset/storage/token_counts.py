@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from korlm.config.paths import mend_prepared
 from korlm.utils.errors import PreparedError
 from korlm.utils.io.new_files import NewFile
-from korlm.utils.io.urls import local_copy
+from korlm.utils.io.stores import local_copy
 
 _SCHEMA = pa.schema([("token", pa.string()), ("count", pa.int64())])
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from korlm.utils.io import checksums
 from korlm.utils.io.atomic_files import fsync_file
-from korlm.utils.io.urls import copy_file, is_remote
+from korlm.utils.io.stores import copy_file
+from korlm.utils.io.urls import is_url
 
 
 class NewFile:
@@ -29,7 +30,7 @@ class NewFile:
     def __init__(self, target: Path) -> None:
         self._target = target
         name = f".{target.name}.{uuid.uuid4().hex}"
-        if is_remote(target):
+        if is_url(target):
             self.path = Path(tempfile.gettempdir()) / name
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,7 @@ class NewFile:
     def complete(self) -> str:
         """Give the file its name, or upload it; return its checksum."""
         crc32 = checksums.crc32(self.path)
-        if is_remote(self._target):
+        if is_url(self._target):
             copy_file(self.path, self._target)
             self.path.unlink()
         else:
