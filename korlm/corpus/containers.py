@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from korlm.corpus.archives import open_file
 from korlm.utils.errors import CorpusError
+from korlm.utils.io.urls import url_errors
 
 STDIN = Path("<stdin>")  # standard input as a file of a corpus
 
@@ -105,7 +106,8 @@ def opened(path: Path) -> Iterator[tuple[str, Any]]:
 def file_errors(path: Path) -> Iterator[None]:
     """Turn errors of reading a file into ``CorpusError``; a context manager."""
     try:
-        yield
+        with url_errors(path, CorpusError):
+            yield
     except FileNotFoundError:
         raise CorpusError(f"{path}: there is no such file") from None
     except IsADirectoryError:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from korlm.config import CorpusFormat, DocumentUnit, Encoding, Quoting, TextConfig
-from korlm.corpus.archives import is_member, open_file
+from korlm.corpus.archives import file_version, is_member, open_file
 from korlm.corpus.containers import file_errors
 from korlm.corpus.files import CODECS, format_of, inspect_file, read_chunks
 from korlm.corpus.formats.columns import row_groups
@@ -27,6 +27,7 @@ from korlm.corpus.formats.records import FileRange
 from korlm.corpus.sources import Source
 from korlm.corpus.splits import BlockState
 from korlm.text.unicode import is_blank
+from korlm.utils.errors import CorpusError
 
 _TABLES = (CorpusFormat.tsv, CorpusFormat.csv)
 _CONLL = (CorpusFormat.conll, CorpusFormat.conllu)
@@ -210,3 +211,20 @@ def _bytes_of(config: TextConfig, piece: Piece) -> FileRange:
     groups = row_groups(path)
     begin = groups[piece.begin][0] if piece.begin else 0
     return FileRange(begin, None if piece.end is None else groups[piece.end][0])
+
+
+def check_unchanged(piece: Piece) -> None:
+    """Raise an error if a file of a piece has changed since it was found.
+
+    Raises:
+        CorpusError: it has, or it cannot be accessed.
+    """
+    for source in piece.sources:
+        with file_errors(source.path):
+            if source.version and file_version(source.path) != (source.size, source.version):
+                raise changed_file(source.path)
+
+
+def changed_file(path: Path) -> CorpusError:
+    """Return the error for a file that is written while korlm reads it."""
+    return CorpusError(f"{path}: has changed while it was read; run the command again")

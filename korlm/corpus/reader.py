@@ -19,7 +19,7 @@ from korlm.corpus.formats.records import FileRange
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import has_text, normalize
 from korlm.corpus.notes import Notes
-from korlm.corpus.pieces import Piece, PieceStart, digest_of
+from korlm.corpus.pieces import Piece, PieceStart, changed_file, check_unchanged, digest_of
 from korlm.corpus.sources import Source
 from korlm.corpus.splits import BlockDivider, BlockSplit, split_of
 from korlm.text.unicode import BLANKS, is_blank
@@ -75,7 +75,8 @@ def read_piece(
     divider = None if blocks is None else BlockDivider(blocks, start.blocks)
     yield from _read_divided(config, piece, start, None, divider)
     if digest is not None and digest_of(config, piece)[0] != digest:
-        raise CorpusError(f"{piece}: has changed while it was read; run the command again")
+        check_unchanged(piece)  # names the file
+        raise changed_file(piece.sources[0].path)
 
 
 def _read_divided(

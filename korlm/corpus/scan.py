@@ -11,7 +11,7 @@ from korlm.config import CorpusConfig, CorpusFormat
 from korlm.corpus.files import format_of
 from korlm.corpus.normalization import INVISIBLE, has_text
 from korlm.corpus.notes import Notes
-from korlm.corpus.pieces import Piece, PieceStart, digest_of
+from korlm.corpus.pieces import Piece, PieceStart, check_unchanged, digest_of
 from korlm.corpus.reader import read_source
 from korlm.corpus.splits import BlockDivider, BlockSplit, BlockState
 from korlm.utils.errors import CorpusError
@@ -109,6 +109,7 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
         if not joined.isascii() and (characters := INVISIBLE.findall(joined)):
             invisible.update(characters)
             first_invisible = first_invisible or block.doc_id
+    check_unchanged(piece)
     digest, num_newlines = digest_of(config, piece)
     return PieceScan(
         digest=digest,

@@ -51,7 +51,7 @@ def test_rows(path: Path) -> None:
     archive = path.with_name("a.zip")
     with zipfile.ZipFile(archive, "w") as file:
         file.write(path, path.name)
-    assert list(read_records(archive / path.name, config)) == expected
+    assert [record[:3] for record in read_records(archive / path.name, config)] == expected
 
 
 def test_what_is_refused(path: Path) -> None:
