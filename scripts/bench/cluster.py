@@ -5,7 +5,8 @@
 
 FILE is any UTF-8 text; corpora are copies of it, of which each line is a document. Workers are
 processes of this machine with one thread each. Each preparation is a process of its own; times
-are those of its stages, without the start of the workers. ``--gb`` prepares one more corpus of that
+are those of its stages, without the start of the workers. What the driver needs for each GB is the
+difference between corpora of two sizes. ``--gb`` prepares one more corpus of that
 size. The estimate for 100 GB divides the work of the workers, as measured here, by all cores of all
 nodes, and what is read and written by the bandwidth of the shared storage (``--storage``, in GB/s).
 Exit code 1 if any preparation, killed or not, has other bytes than that of a single process.
@@ -145,8 +146,17 @@ def write_text(source: Path, target: Path, megabytes: float) -> None:
             file.write(copy)
 
 
-def estimate(found: dict[str, Any], megabytes: float, options: argparse.Namespace) -> None:
-    """Print the minutes that 100 GB take, from a run with two workers."""
+def estimate(
+    found: dict[str, Any], megabytes: float, driver: float, options: argparse.Namespace
+) -> None:
+    """Print the minutes that 100 GB take.
+
+    Args:
+        found: a run with two workers.
+        megabytes: of its text.
+        driver: seconds of CPU of the driver for each GB.
+        options: of the command.
+    """
     cores = options.nodes * options.cores
     total = 100_000
     rows = [
@@ -163,7 +173,7 @@ def estimate(found: dict[str, Any], megabytes: float, options: argparse.Namespac
     rows.append(
         ("reading and writing", f"{options.storage:g} GB/s", moved * 100 / options.storage / 60)
     )
-    rows.append(("driver", "one core", found["cpu"] / megabytes * total / 60))
+    rows.append(("driver", "one core", (found["cpu"] + driver * 100) / 60))
     print(f"\n100 GB on {options.nodes} nodes of {options.cores} cores, minutes:")
     for name, who, minutes in rows:
         print(f"  {name:22} {who:10} {minutes:7.1f}")
@@ -204,18 +214,24 @@ def main() -> None:
             digests.add(digest(run(text, folder / "killed", 2, options)["folder"]))
             print(f"{kills} times kill -9 of workers and drivers")
         print("identical bytes" if len(digests) == 1 else "OTHER BYTES")
-        last, size = runs[2], megabytes
-        if options.gb:
+        (first, small), (last, size) = (runs[2], megabytes), (runs[2], megabytes)
+        if not options.gb:
+            write_text(options.file, text, 4 * megabytes)
+            last, size = run(text, folder / "four", 2, options), text.stat().st_size / 1e6
+        else:
             options.piece_mb = ClusterConfig().piece_mb
             write_text(options.file, text, options.gb * 1000)
             last, size = run(text, folder / "large", 2, options), text.stat().st_size / 1e6
             stages = ", ".join(f"{n} {s:.0f} s" for n, s in last["seconds"].items())
             print(f"{size / 1000:.1f} GB: {stages}")
+        gigabytes = (size - small) / 1000
+        driver = (last["cpu"] - first["cpu"]) / gigabytes
         print(
-            f"driver: {(last['cpu'] - runs[2]['cpu'] * bool(options.gb)) / size * 1000:.2f} s of "
-            f"CPU per GB of text, at most {last['peak_gb']:.2f} GB of memory for {size:.0f} MB"
+            f"driver, from {small:.0f} to {size:.0f} MB of text: {driver:.2f} s of CPU and "
+            f"{(last['peak_gb'] - first['peak_gb']) / gigabytes:.2f} GB of memory for each GB; "
+            f"{first['cpu']:.1f} s and {first['peak_gb']:.2f} GB for {small:.0f} MB"
         )
-        estimate(last, size, options)
+        estimate(last, size, driver, options)
     sys.exit(len(digests) != 1)
 
 

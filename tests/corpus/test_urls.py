@@ -127,7 +127,7 @@ def test_a_damaged_file_of_a_bucket(bucket: str) -> None:  # noqa: F811
 def test_credentials_that_are_missing(
     bucket: str,
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     s3fs = pytest.importorskip("s3fs")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
