@@ -1,8 +1,10 @@
 """korlm: language models for Korean text, from raw text to a perplexity in TensorBoard.
 
-    model = korlm.load("outputs/runs/DIR")
+    run = korlm.train(corpus=["book.txt"], tokenizer="syllable")
+    run = korlm.load("outputs/runs/DIR")
 
-opens a trained run for use in Python; what takes one says so in its docstring.
+train a run and open one. It has methods: ``score``, ``surprisal``, ``generate``, ``complete``,
+``rescore``, ``evaluate``; ``predict`` if it is of another task (``korlm/api/README.md``).
 
     kkma = korlm.Kkma()
 
@@ -21,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from korlm._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from korlm.api.runs import LanguageModelRun, TaskModelRun
+    from korlm.api.training import train as train
     from korlm.config.registry import register as register
-    from korlm.prediction.task_run import TaskRun
-    from korlm.runs.trained_run import TrainedRun
     from korlm.tokenizers.kkma.tagger import Kkma as Kkma
 
 
@@ -32,6 +34,10 @@ def __getattr__(name: str) -> Any:
         from korlm.config.registry import register
 
         return register
+    if name == "train":
+        from korlm.api.training import train
+
+        return train
     if name == "Kkma":
         from korlm.tokenizers.kkma.tagger import Kkma
 
@@ -39,10 +45,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def load(run: str | Path) -> TrainedRun | TaskRun:
+def load(run: str | Path) -> LanguageModelRun | TaskModelRun:
     """Return the best model of a run, with all that it takes to use it.
 
-    A run of a task other than language modeling has a method ``predict``.
+    Threads may share it.
 
     Processes that use it must be started by ``spawn`` and load it themselves, as with any use of
     PyTorch: a process that is forked after PyTorch has computed anything hangs at its next
@@ -57,6 +63,6 @@ def load(run: str | Path) -> TrainedRun | TaskRun:
     Raises:
         CheckpointError: there is no best.pt or model.safetensors, or it is damaged.
     """
-    from korlm.prediction import task_run  # brings PyTorch along
+    from korlm.api.runs import load_any  # brings PyTorch along
 
-    return task_run.load(Path(run))
+    return load_any(Path(run))

@@ -70,7 +70,8 @@ def _texts(
             *(settings.temperature, settings.top_k, settings.top_p, settings.repetition_penalty)
         )
         for number in range(settings.num_samples):
-            yield generator.stream(prompt, sampling, stopping, settings.seed + number)
+            seed = None if settings.seed is None else settings.seed + number
+            yield generator.stream(prompt, sampling, stopping, seed)
 
 
 def _write(piece: str) -> None:

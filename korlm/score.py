@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from korlm.config import ScoreContext, ScoreSettings, ScoreUnit
 from korlm.config.keys import REMOVED_IN
 from korlm.sweeps.command import stage
-from korlm.utils.errors import CorpusError, OutputError
+from korlm.utils.errors import OutputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,11 +53,13 @@ def _score(settings: ScoreSettings) -> None:
         for key, (target, unit) in settings.tables().items():
             writer = TableWriter(target, schema_of(unit, settings.entropy), key)
             writers.append((unit, stack.enter_context(writer)))
+        # Tables of sentences have no entropy.
+        entropy = settings.entropy and any(unit is not ScoreUnit.sentence for unit, _ in writers)
         scorer = SurprisalScorer(
-            run.model.inference_copy().to(device),
+            run.inference_model(device),
             run.start_id,
             settings.context,
-            settings.entropy,
+            entropy,
             settings.batch_tokens,
         )
         encoder = stack.enter_context(run.reader())
@@ -78,11 +80,7 @@ def surprisals(
 ) -> pa.Table:
     """Return the surprisal of every morph, eojeol or sentence of a few lines, in bits.
 
-        run = korlm.load("outputs/runs/DIR")
-        surprisals(run, ["나는 학교에 간다.", "너도 간다."], unit="eojeol").to_pandas()
-
-    Threads may share a run and a reader. Processes must be started by ``spawn``: PyTorch hangs in a
-    process that was forked after it has computed anything, see ``korlm.load``.
+    ``korlm.load(DIR).surprisal(...)`` does the same with a tokenizer that keeps running.
 
     Args:
         run: its model is used on the device where it is.
@@ -100,8 +98,7 @@ def surprisals(
         CorpusError: a text is not a str or has a lone surrogate.
         TokenizerError: the tokenizer of the run does not start.
     """
-    from korlm.evaluation.surprisal.scorer import SurprisalScorer
-    from korlm.evaluation.surprisal.tables import rows_of, schema_of
+    from korlm.evaluation.surprisal.texts import surprisal_table
 
     if level is not None:
         warnings.warn(
@@ -109,17 +106,11 @@ def surprisals(
             DeprecationWarning,
             stacklevel=2,
         )
-    unit = ScoreUnit(unit if level is None else level)
-    if isinstance(texts, str):
-        texts = [texts]
-    if texts is None:
-        raise CorpusError("texts is None: give a str for each line")
+    unit = unit if level is None else level
     if reader is None:
         with run.reader() as reader:
-            return surprisals(run, texts, unit, context, entropy, reader)
-    scorer = SurprisalScorer(run.model, run.start_id, ScoreContext(context), entropy)
-    tables = [rows_of(batch, unit) for batch in scorer.score([reader.read_texts(texts)])]
-    return schema_of(unit, entropy).empty_table() if not tables else tables[0]
+            return surprisal_table(run, texts, unit, context, entropy, reader)
+    return surprisal_table(run, texts, unit, context, entropy, reader)
 
 
 if __name__ == "__main__":

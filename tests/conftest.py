@@ -31,6 +31,7 @@ COMMANDS: dict[str, list[str]] = {
     "evaluate": ["run=x"],
     "predict": ["run=x", "input=x"],
     "score": ["run=x", "input=x"],
+    "pairs": ["run=x"],
     "rescore": ["run=x", "nbest=x"],
     "serve": ["run=x"],
     "export": ["run=x"],

@@ -201,25 +201,34 @@ def _settings_of(tree: DictConfig, command: str) -> Any:
         settings = to_settings(tree)
     except OmegaConfBaseException as error:
         raise ConfigError(format_config_error(error, command)) from error
+    check_imports(settings)
+    if dist_env.current_rank().is_main_process:
+        warn_without_effect(settings, command_overrides())
+    return settings
+
+
+def check_imports(settings: config.CommandSettings) -> None:
+    """Check that the modules of the setting ``imports`` were imported.
+
+    Raises:
+        ConfigError: one was not, because a YAML file names it.
+    """
     if missing := sorted(set(settings.imports) - set(registry.imported())):
         raise ConfigError(
             f"imports=[{','.join(missing)}]: must be typed on the command line, since modules are "
             "imported before any settings are read"
         )
-    if dist_env.current_rank().is_main_process:
-        _warn_without_effect(settings)
-    return settings
 
 
-def _warn_without_effect(settings: config.Group) -> None:
-    """Log a warning about the settings on the command line that have no effect, by reason."""
+def warn_without_effect(settings: config.Group, given: Sequence[str]) -> None:
+    """Log a warning about the given overrides that have no effect, by reason."""
     reasons = settings.without_effect()
     for group, value in vars(settings).items():
         if isinstance(value, config.Group):
             inner = value.without_effect()
             reasons = {f"{group}.{key}": reason for key, reason in inner.items()} | reasons
     ignored: dict[str, list[str]] = {}
-    for override in command_overrides():
+    for override in given:
         key = key_of(override)
         if reason := reasons.get(key) or reasons.get(key.split(".")[0]):
             ignored.setdefault(reason, []).append(override.lstrip("+"))

@@ -18,6 +18,7 @@ from korlm.config.commands.evaluate import *
 from korlm.config.commands.export import *
 from korlm.config.commands.generate import *
 from korlm.config.commands.inference import *
+from korlm.config.commands.pairs import *
 from korlm.config.commands.predict import *
 from korlm.config.commands.prepare import *
 from korlm.config.commands.report import *

@@ -17,6 +17,10 @@ CHECKPOINTS = "checkpoints"
 
 EXPORTED = "model.safetensors"
 
+LATEST = Path("latest")  # in place of a run directory: the newest run
+
+_DATE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]_"  # how names of runs begin
+
 # Strings that need no quotes in Hydra's grammar.
 _PLAIN = re.compile(r"(?:[\w./:@%+*?-]|\$\{[\w.:/%-]*\})+", re.ASCII)
 
@@ -51,8 +55,13 @@ def run_directory(path: Path) -> Path:
 
     Args:
         path: a run directory, its ``checkpoints`` folder or a checkpoint, or an export or a file in
-            it. Any other path is returned unchanged.
+            it; ``latest``: the newest run. Any other path is returned unchanged.
+
+    Raises:
+        ConfigError: there is no run yet.
     """
+    if path == LATEST and not path.exists():
+        return latest_run()
     if path.is_file():
         if path.parent.name == CHECKPOINTS and path.suffix == ".pt":
             return path.parent.parent
@@ -61,6 +70,21 @@ def run_directory(path: Path) -> Path:
     elif path.name == CHECKPOINTS and any(path.glob("*.pt")):
         return path.parent
     return path
+
+
+def latest_run() -> Path:
+    """Return the run in outputs/runs with the latest date in its name.
+
+    Raises:
+        ConfigError: there is none with a checkpoint.
+    """
+    pattern = f"outputs/runs/{_DATE}*/{CHECKPOINTS}/*.pt"
+    runs = {path.parent.parent for path in Path().glob(pattern)}
+    if not runs:
+        raise ConfigError(
+            "latest: outputs/runs has no run with a checkpoint; train one, or give its directory"
+        )
+    return max(runs)
 
 
 def mend_prepared(folder: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from korlm.utils.errors import CorpusError
-from korlm.utils.io.urls import open_binary, version_of
+from korlm.utils.io.urls import is_url, open_binary, version_of
 
 SUFFIX = ".zip"
 _UTF8_NAME = 0x800  # flag of a member whose name is UTF-8
@@ -100,7 +100,7 @@ def _open_cached(
     path: Path, _version: tuple[int, str]
 ) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     try:
-        archive = zipfile.ZipFile(open_binary(path))
+        archive = zipfile.ZipFile(open_binary(path) if is_url(path) else path)
     except zipfile.BadZipFile as error:
         raise CorpusError(f"{path}: not a zip archive that can be read ({error})") from error
     members = {_name(info): info for info in archive.infolist() if not info.is_dir()}

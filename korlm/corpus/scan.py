@@ -16,6 +16,8 @@ from korlm.corpus.reader import read_source
 from korlm.corpus.splits import BlockDivider, BlockSplit, BlockState
 from korlm.utils.errors import CorpusError
 
+MAX_DOCUMENTS = 100  # counted for the message on documents that are too few
+
 
 @dataclass(frozen=True)
 class PieceScan:
@@ -28,7 +30,7 @@ class PieceScan:
         num_lines: yielded by ``read_piece``, blank ones included.
         num_newlines: line ends of the piece in its file.
         num_records: of the last file; documents of a text file.
-        num_documents: of sources without a split.
+        num_documents: that begin in sources without a split, up to ``MAX_DOCUMENTS``.
         splits: those with text.
         undivided_chars: of the lines with text of sources without a split, one for each line end
             included.
@@ -77,11 +79,11 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
     notes = Notes()
     invisible: Counter[str] = Counter()
     first_invisible = ""
-    num_chars = num_lines = num_records = num_documents = 0
+    num_chars = num_lines = num_records = 0
     undivided_chars = undivided_lines = 0
     splits: set[str] = set()
-    last_document = piece.sources[0].name if piece.begin else ""  # a file is one document
-    last_document_lines = 0
+    documents: set[str] = set()
+    last_document, last_document_lines = "", 0
     is_text = format_of(piece.sources[0].path, config.format) is CorpusFormat.txt
     pairs = (
         (source, block)
@@ -101,7 +103,8 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
             sizes = [len(text) + 1 for text in block.texts if has_text(text)]
             undivided_chars += sum(sizes)
             undivided_lines += len(sizes)
-            num_documents += is_new
+            if len(documents) < MAX_DOCUMENTS:
+                documents.add(block.doc_id)
         joined = "\n".join(block.texts)
         if "\r" in joined:
             remark = "carriage returns within lines, read as blanks"
@@ -109,6 +112,8 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
         if not joined.isascii() and (characters := INVISIBLE.findall(joined)):
             invisible.update(characters)
             first_invisible = first_invisible or block.doc_id
+    if piece.begin:
+        documents.discard(piece.sources[0].name)  # the file is one document, which began before
     check_unchanged(piece)
     digest, num_newlines = digest_of(config, piece)
     return PieceScan(
@@ -117,7 +122,7 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
         num_lines=num_lines,
         num_newlines=num_newlines,
         num_records=num_records,
-        num_documents=num_documents,
+        num_documents=len(documents),
         splits=sorted(splits),
         undivided_chars=undivided_chars,
         undivided_lines=undivided_lines,

@@ -11,13 +11,11 @@ from korlm.config.objective import SPLITS
 from korlm.corpus.notes import Notes
 from korlm.corpus.pieces import Piece
 from korlm.corpus.reader import blank_file
-from korlm.corpus.scan import PieceScan, scan_piece, starts_of
+from korlm.corpus.scan import MAX_DOCUMENTS, PieceScan, scan_piece, starts_of
 from korlm.corpus.splits import BlockSplit
 from korlm.utils.errors import CorpusError
 
 logger = logging.getLogger(__name__)
-
-_MAX_DOCUMENTS = 100  # counted for the message on documents that are too few
 
 
 def validate_corpus(
@@ -145,7 +143,7 @@ def _split_by_blocks(
     logger.warning(
         "corpus.files: %s cannot fill %s: split by contiguous blocks of lines instead, %s of the "
         "text in this order",
-        documents if num_documents < _MAX_DOCUMENTS else "the documents",
+        documents if num_documents < MAX_DOCUMENTS else "the documents",
         names,
         ", ".join(f"{split} {share:.0%}" for split, share in shares.items()),
     )

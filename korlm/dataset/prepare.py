@@ -49,7 +49,7 @@ from korlm.dataset.tokenize import (
     train_model,
     write_tokenizer_model,
 )
-from korlm.dataset.vocab import Vocab
+from korlm.dataset.vocab import Vocab, read_given_vocab
 from korlm.tokenizers.analysis import NORMAL_STATUSES
 from korlm.utils.errors import CorpusError, OutputError, PreparedError, output_errors
 from korlm.utils.io import checksums
@@ -100,7 +100,7 @@ def prepare(
         KorlmError: the text cannot be read, the tokenizer does not start, the disk is full.
     """
     cluster = cluster or ClusterConfig()
-    given_vocab = None if encoding is None else encoding.vocab
+    given_vocab = read_given_vocab(vocab) if encoding is None else encoding.vocab
     tokenizer_model = None if encoding is None else encoding.tokenizer_model
     sources = find_sources(corpus)
     root = outputs / "prepared"

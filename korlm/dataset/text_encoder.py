@@ -171,8 +171,7 @@ class TextEncoder:
             CorpusError: one of them is not a string, or contains a lone surrogate.
             TokenizerError: the tokenizer does not start.
         """
-        for number, text in enumerate(texts, 1):
-            _check_text(number, text)
+        check_texts(texts)
         blocks = [LineBlock("text", doc_id, 1, list(texts))]
         batch = TextBatch("text", blocks, self._unicode)
         (columns,) = self._pool.map([batch.normalized])
@@ -181,6 +180,16 @@ class TextEncoder:
     def _encode(self, batch: TextBatch, columns: pa.RecordBatch) -> EncodedText:
         table = to_table([batch], [columns])
         return EncodedText.from_table(table, self._vocab, self._spelling, self._unicode)
+
+
+def check_texts(texts: Iterable[object]) -> None:
+    """Check the texts that a caller in Python gives.
+
+    Raises:
+        CorpusError: one of them is not a string, or contains a lone surrogate.
+    """
+    for number, text in enumerate(texts, 1):
+        _check_text(number, text)
 
 
 def _check_text(number: int, text: object) -> None:

@@ -192,6 +192,56 @@ class Vocab:
         return vocab
 
 
+def read_given_vocab(config: VocabConfig) -> Vocab | None:
+    """Return the vocabulary of ``vocab.file``, without counts; None if there is no such file.
+
+    The file has one token on each line, or is a vocab.tsv, whose counts are ignored. The special
+    tokens may be left out.
+
+    Raises:
+        VocabError: the file is missing or not UTF-8, or has a line that is not a token of its own.
+    """
+    if config.file is None:
+        return None
+    name = f"vocab.file={config.file}"
+    try:
+        lines = Path(config.file).read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise VocabError(f"{name}: cannot be read ({error.strerror}); name another file") from error
+    except UnicodeDecodeError as error:
+        raise VocabError(f"{name}: is not UTF-8 (byte {error.start + 1}); convert it") from error
+    lines = [line.removesuffix("\r") for line in lines]
+    if lines and not lines[-1]:  # after the last line end
+        lines.pop()
+    is_table = any("\t" in line for line in lines)
+    number_of: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        token, tab, count = line.rpartition("\t") if is_table else (line, "", "")
+        token = unescape_tsv(token) if is_table else token
+        if is_table and not (tab and count.isdecimal()):
+            raise VocabError(f"{name}: line {number} must be a token, a tab and its count")
+        if not token:
+            raise VocabError(f"{name}: line {number} is blank; remove it")
+        if token in number_of:
+            first = number_of[token]
+            raise VocabError(
+                f"{name}: line {number} has {token!r} of line {first} again; remove it"
+            )
+        entry = normalize_token(token, config.lowercase, config.normalize_numbers)
+        if token not in (*SPECIALS, NUMBER) and entry != token:
+            raise VocabError(
+                f"{name}: line {number} has {token!r}, which tokens never are with "
+                f"vocab.lowercase={str(config.lowercase).lower()} vocab.normalize_numbers="
+                f"{str(config.normalize_numbers).lower()}; write {entry!r} or change the settings"
+            )
+        number_of[token] = number
+    tokens = [token for token in number_of if token not in SPECIALS]
+    if not tokens:
+        raise VocabError(f"{name}: is empty; write one token on each line")
+    tokens = [*SPECIALS, *tokens]
+    return Vocab.restore(tokens, [0] * len(tokens), config)
+
+
 def id_dtype(vocab_size: int) -> npt.DTypeLike:
     """Return uint16 if it holds every id, else uint32."""
     return np.uint16 if vocab_size <= 1 << 16 else np.uint32

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,12 @@ class Detokenizer(ABC):
     """Tokens of one tokenizer -> written text.
 
     Special tokens are not written: <eos> ends a line, <num> becomes ``0``, the others are dropped.
+
+    Attributes:
+        joins_morphemes: whether tokens are morphemes, so that particles are tokens of their own.
     """
+
+    joins_morphemes: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.set_vocab([])

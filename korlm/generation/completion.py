@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
+from korlm.dataset.text_encoder import TextEncoder
+from korlm.generation.candidates import choose
 from korlm.generation.context import ContextEncoder, EncodedPrompt, banned_token_ids
 from korlm.generation.eojeol_search import EojeolSearch, Lexicon, SearchResult
 from korlm.runs.trained_run import TrainedRun
@@ -27,8 +29,8 @@ class Completion:
     """A completed eojeol.
 
     Attributes:
-        text: the whole eojeol.
-        probability: given the context and the typed keys.
+        text: the whole eojeol, in the most probable punctuation.
+        probability: given the context and the typed keys, with any punctuation around it.
     """
 
     text: str
@@ -43,8 +45,9 @@ class Completions:
         eojeols: the completions.
         typed_probability: probability of the typed keys, given the context and that an eojeol
             follows. Multiplied by it, the probabilities are those given the context alone.
-        rest: probability of all other eojeols that start with the typed keys; 0 if the model knows
-            no such eojeol, else all probabilities sum to 1.
+        rest: probability of all other eojeols that start with the typed keys, and of those that
+            nobody would write (``candidates.py``); 0 if the model knows no such eojeol, else all
+            probabilities sum to 1.
     """
 
     eojeols: list[Completion]
@@ -61,10 +64,16 @@ class Completer:
     Args:
         run: trained run (``korlm.load``).
         device: device of the model; None: where it is.
+        reader: see ``ContextEncoder``.
     """
 
-    def __init__(self, run: TrainedRun, device: torch.device | None = None) -> None:
-        self.encoder = ContextEncoder(run, device)
+    def __init__(
+        self,
+        run: TrainedRun,
+        device: torch.device | None = None,
+        reader: TextEncoder | None = None,
+    ) -> None:
+        self.encoder = ContextEncoder(run, device, reader)
         self.lexicon = Lexicon(run.vocab.tokens, run.detokenizer(), banned_token_ids(run.vocab))
         self._last: tuple[str, EncodedPrompt, EojeolSearch] | None = None
 
@@ -89,12 +98,13 @@ class Completer:
             num_completions: maximum number of completions.
             max_expansions: nodes that the search expands; more find rarer eojeols and take longer.
         """
-        result = self.search(text, num_completions, max_expansions)
+        # Some eojeols are merged or left out.
+        result = self.search(text, 2 * num_completions, max_expansions)
         total = result.typed_probability
         if total <= 0:
             return Completions([], 0.0, 0.0)
-        best = sorted(result.eojeols.items(), key=lambda item: (-item[1][0], item[0]))
-        eojeols = [Completion(surface, p / total) for surface, (p, _) in best[:num_completions]]
+        best = choose(result, self.lexicon, keys_of(split_typed(text)[1]))
+        eojeols = [Completion(surface, p / total) for surface, p in best[:num_completions]]
         rest = max(0.0, 1.0 - sum(completion.probability for completion in eojeols))
         return Completions(eojeols, total, rest)
 

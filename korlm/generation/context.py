@@ -51,20 +51,24 @@ class ContextEncoder:
     Args:
         run: trained run.
         device: device of the model; None: where it is.
+        reader: ``run.reader()`` of the caller, who closes it; None: a new one.
     """
 
-    def __init__(self, run: TrainedRun, device: torch.device | None = None) -> None:
-        self.model = run.model.inference_copy()
-        if device is not None:
-            self.model.to(device)
+    def __init__(
+        self,
+        run: TrainedRun,
+        device: torch.device | None = None,
+        reader: TextEncoder | None = None,
+    ) -> None:
+        self.model = run.inference_model(device)
         self._start_id = run.start_id
         self._run = run
-        self._text_encoder: TextEncoder | None = None
+        self._given, self._text_encoder = reader, reader
         self._earlier: tuple[str, list[int], State] | None = None
 
     def close(self) -> None:
         """Stop the tokenizer; another text starts it again."""
-        if self._text_encoder is not None:
+        if self._text_encoder is not None and self._text_encoder is not self._given:
             self._text_encoder.__exit__()
             self._text_encoder = None
 

@@ -141,12 +141,16 @@ class Lexicon:
         tokens: the V tokens in the order of their ids.
         detokenizer: spells token sequences and predicts spaces.
         banned_ids: tokens that cannot be displayed; <eos> is not among them.
+
+    Attributes:
+        id_of: token -> id.
     """
 
     def __init__(
         self, tokens: Sequence[str], detokenizer: Detokenizer, banned_ids: Sequence[int]
     ) -> None:
         self.tokens, self.detokenizer = tokens, detokenizer
+        self.id_of = {token: number for number, token in enumerate(tokens)}
         detokenizer.set_vocab(tokens)
         self._is_allowed = np.ones(len(tokens), dtype=bool)
         self._is_allowed[list(banned_ids)] = False

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import copy
 import math
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from korlm.dataset.text_encoder import TextEncoder
 from korlm.dataset.vocab import EOS_ID
 from korlm.detokenizers.streaming import StreamingDetokenizer
 from korlm.generation.beam_search import BeamStart, beam_search
@@ -32,6 +34,11 @@ from korlm.runs.trained_run import TrainedRun
 # Completion of a prompt's last eojeol, once a text:
 PROMPT_EXPANSIONS = 400
 MAX_PROMPT_COMPLETIONS = 200
+
+
+def new_seed() -> int:
+    """Return a random seed, which depends on no other random generator."""
+    return secrets.randbits(63)
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,16 @@ class Generator:
     Args:
         run: trained run (``korlm.load``).
         device: device of the model; None: where it is.
+        reader: see ``ContextEncoder``.
     """
 
-    def __init__(self, run: TrainedRun, device: torch.device | None = None) -> None:
-        self.completer = Completer(run, device)
+    def __init__(
+        self,
+        run: TrainedRun,
+        device: torch.device | None = None,
+        reader: TextEncoder | None = None,
+    ) -> None:
+        self.completer = Completer(run, device, reader)
         self._detokenizer, self._tokens = self.completer.lexicon.detokenizer, run.vocab.tokens
         self._model, self._start_id = self.completer.encoder.model, run.start_id
         self._banned_ids = banned_token_ids(run.vocab)
@@ -97,7 +110,7 @@ class Generator:
         prompt: str = "",
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         stopping: StoppingCriteria = StoppingCriteria(),
-        seed: int = 1,
+        seed: int | None = None,
     ) -> Iterator[str]:
         """Yield a sampled text in pieces, each as soon as no later token can change it.
 
@@ -105,9 +118,10 @@ class Generator:
             prompt: start of the text; empty: the start of a sentence.
             sampling: how to sample.
             stopping: when to stop.
-            seed: random seed; the same arguments yield the same text.
+            seed: random seed, with which the same arguments yield the same text; None: another
+                text each time.
         """
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(new_seed() if seed is None else seed)
         completions = self._complete_prompt(prompt)
         completion = None
         if completions:

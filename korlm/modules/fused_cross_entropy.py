@@ -116,6 +116,8 @@ def blockwise_cross_entropy(
     """
     with threads.matmul_threads(len(hidden) * weight.numel()):
         block = block_rows(hidden.device, weight.shape[0])
+        if not torch.is_grad_enabled():  # as in ``SoftmaxHead.token_nll_and_entropy``
+            block *= 3
         blocks = zip(torch.split(hidden, block), torch.split(targets, block), strict=True)
         return torch.cat(
             [

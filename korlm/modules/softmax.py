@@ -105,7 +105,13 @@ class SoftmaxHead(nn.Module):
         It is differentiable, but ``cross_entropy_sum`` is faster in training.
         """
         weight = self.weight if weight is None else weight
-        return blockwise_cross_entropy(hidden, weight, self.bias, targets, PAD_ID)
+        is_token = targets != PAD_ID
+        # On a GPU selecting rows would synchronize.
+        if torch.is_grad_enabled() or hidden.device.type != "cpu" or bool(is_token.all()):
+            return blockwise_cross_entropy(hidden, weight, self.bias, targets, PAD_ID)
+        rows = hidden[is_token], weight, self.bias, targets[is_token], PAD_ID
+        nll = blockwise_cross_entropy(*rows)
+        return nll.new_zeros(targets.shape).masked_scatter(is_token, nll)
 
     def token_nll_and_entropy(
         self, hidden: Tensor, targets: Tensor, weight: Tensor | None = None

@@ -63,6 +63,7 @@ class LMScorer:
         mixture_weights: of the linear mixture, summing to 1; empty: equal weights.
         open_vocabulary: add the cost of spelling tokens that their ids do not restore.
         device: that computes.
+        reader: ``runs[0].reader()`` of the caller, who closes it; None: a new one.
     """
 
     def __init__(
@@ -72,19 +73,20 @@ class LMScorer:
         mixture_weights: Sequence[float] = (),
         open_vocabulary: bool = True,
         device: torch.device | None = None,
+        reader: TextEncoder | None = None,
     ) -> None:
         self.runs = list(runs)
         self.linear = linear
         self.open_vocabulary = open_vocabulary
         self.device = device or torch.device("cpu")
         self.mixture_weights = np.array(mixture_weights or [1 / len(runs)] * len(runs))
-        self._models = [run.model.inference_copy().to(self.device) for run in runs]
+        self._models = [run.inference_model(self.device) for run in runs]
         self._groups = _groups(self.runs)
         assert not linear or len(self._groups) == 1
         self._stack = contextlib.ExitStack()
-        self._encoders = [
-            self._stack.enter_context(runs[group[0]].reader()) for group in self._groups
-        ]
+        self._encoders = [] if reader is None else [reader]
+        for first, *_ in self._groups[len(self._encoders) :]:
+            self._encoders.append(self._stack.enter_context(runs[first].reader()))
 
     def __enter__(self) -> LMScorer:
         return self

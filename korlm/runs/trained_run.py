@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from korlm.config import Mode, TrainSettings
@@ -79,6 +81,23 @@ class TrainedRun(RunParts):
     def start_id(self) -> int:
         """Token id before the first token of a sentence."""
         return EOS_ID if self.settings.batches.mode is Mode.stream else BOS_ID
+
+    @functools.cached_property
+    def _inference_copy(self) -> LanguageModel:
+        return self.model.inference_copy()
+
+    def inference_model(self, device: torch.device | None = None) -> LanguageModel:
+        """Return a copy of the model in evaluation mode with derived weights precomputed.
+
+        On the device of the model it is the same copy at each call.
+
+        Args:
+            device: of the copy; None: that of the model.
+        """
+        shared = self._inference_copy
+        if device is None or device == shared.initial_state(1)[0].device:
+            return shared
+        return self.model.inference_copy().to(device)
 
     def detokenizer(self) -> Detokenizer:
         """Return the detokenizer of the run's tokens."""

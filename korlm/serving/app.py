@@ -90,7 +90,7 @@ class GenerateRequest(_RequestBody):
     """Prompt and sampling settings."""
 
     prompt: str = ""
-    seed: int = Field(default=1, ge=0, lt=1 << 63)
+    seed: int | None = Field(default=None, ge=0, lt=1 << 63)
     temperature: float = Field(default=0.8, ge=0, le=5)
     top_k: int | None = Field(default=None, ge=1)
     top_p: float = Field(default=0.95, gt=0, le=1)
@@ -132,9 +132,11 @@ class _InferenceQueue:
         self._size -= 1
         self._lock.release()
 
-    async def run(self, function: Callable[[], T]) -> T:
-        """Run a function in a thread and return its result."""
+    async def run(self, request: Request, function: Callable[[], T]) -> T:
+        """Run a function in a thread and return its result, unless the client has gone."""
         async with self:
+            if await request.is_disconnected():  # such as by the next keystroke
+                raise _RequestError(499, "the client has closed the request")
             return await anyio.to_thread.run_sync(function)
 
     async def stream(self, pieces: Iterator[str]) -> AsyncIterator[bytes]:
@@ -210,23 +212,23 @@ def _add_predict(
     app: FastAPI, engine: ServedTask, queue: _InferenceQueue, settings: ServeSettings
 ) -> None:
     @app.post("/api/predict")
-    async def predict(request: PredictRequest) -> Json:
-        _check_text("text", request.text, settings)
-        return await queue.run(lambda: engine.predict(request.text))
+    async def predict(body: PredictRequest, request: Request) -> Json:
+        _check_text("text", body.text, settings)
+        return await queue.run(request, lambda: engine.predict(body.text))
 
 
 def _add_language_model(
     app: FastAPI, engine: ServedModel, queue: _InferenceQueue, settings: ServeSettings
 ) -> None:
     @app.post("/api/complete")
-    async def complete(request: CompleteRequest) -> Json:
-        _check_text("text", request.text, settings)
-        return await queue.run(lambda: engine.complete(request.text, request.k))
+    async def complete(body: CompleteRequest, request: Request) -> Json:
+        _check_text("text", body.text, settings)
+        return await queue.run(request, lambda: engine.complete(body.text, body.k))
 
     @app.post("/api/surprisal")
-    async def surprisal(request: SurprisalRequest) -> Json:
-        _check_text("text", request.text, settings)
-        return await queue.run(lambda: engine.surprisal(request.text))
+    async def surprisal(body: SurprisalRequest, request: Request) -> Json:
+        _check_text("text", body.text, settings)
+        return await queue.run(request, lambda: engine.surprisal(body.text))
 
     @app.post("/api/generate")
     async def generate(request: GenerateRequest) -> StreamingResponse:

@@ -85,7 +85,7 @@ class ServedModel:
         return {"lines": [_line(number, list(line_rows)) for number, line_rows in lines]}
 
     def generate(
-        self, prompt: str, sampling: Sampling, stopping: StoppingCriteria, seed: int
+        self, prompt: str, sampling: Sampling, stopping: StoppingCriteria, seed: int | None
     ) -> Iterator[str]:
         """Yield a sampled text in pieces; see ``Generator.stream``."""
         return self._generator.stream(prompt, sampling, stopping, seed)

@@ -1,8 +1,9 @@
-"""Progress of long phases: a bar if stderr is a terminal, otherwise a log line per minute."""
+"""Progress of long phases: a bar in a terminal or a notebook, otherwise a log line per minute."""
 
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,12 @@ from tqdm import tqdm
 logger = logging.getLogger(__name__)
 
 
+IN_NOTEBOOK = "ipykernel" in sys.modules
+
 if TYPE_CHECKING:
     _Bar = tqdm[Any]
+elif IN_NOTEBOOK:
+    from tqdm.auto import tqdm as _Bar  # a widget, or text without the package ipywidgets
 else:
     _Bar = tqdm
 
@@ -22,7 +27,7 @@ LOG_SECONDS = 60.0  # between two log lines; shorter phases log nothing
 
 
 class ProgressBar(_Bar):
-    """A tqdm bar that logs its progress if stderr is not a terminal (cron, ``nohup``).
+    """A tqdm bar that logs its progress if nobody watches stderr (cron, ``nohup``).
 
     Args:
         iterable: items to iterate over; None: call ``update``.
@@ -48,7 +53,7 @@ class ProgressBar(_Bar):
             *(iterable, desc, total),
             unit=unit,
             unit_scale=unit_scale,
-            disable=None if shown else True,
+            disable=(False if IN_NOTEBOOK else None) if shown else True,
             **options,
         )
         # A disabled tqdm lacks most attributes and does not count.

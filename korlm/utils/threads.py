@@ -44,6 +44,18 @@ def configure_threads(most: int | None, step: int) -> None:
     torch.set_num_threads(_fewest)
 
 
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Undo ``configure_threads`` after the block."""
+    global _fewest, _most
+    before = _fewest, _most, torch.get_num_threads()
+    try:
+        yield
+    finally:
+        _fewest, _most, number = before
+        torch.set_num_threads(number)
+
+
 def all_threads() -> int:
     """Return the number of cores available to this process, at most PyTorch's default."""
     return min(_CHOICE, available_cores())

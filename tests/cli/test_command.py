@@ -25,7 +25,7 @@ MISTAKES = {
     "+trainer.foo=3": ("trainer.foo", "no such setting"),
     "trainer.epochs=many": ("trainer.epochs=many", "Integer"),
     "trainer.epochs=0": ("trainer.epochs=0", "must be in [1, 1000000]"),
-    "model=transformer": ("model=transformer", "must be one of gru, lstm, ngram, rnn, window"),
+    "model=bigram": ("model=bigram", "must be one of gru, lstm, ngram, rnn, transformer, window"),
     "model=LSTM": ("model=LSTM", "gru, lstm, ngram", "did you mean lstm?"),
     "experiment=smok": ("experiment=smok", "char_rnn, ", "did you mean smoke?"),
     "hydra/job_logging=korlmm": ("hydra/job_logging=korlmm", "console", "did you mean korlm?"),

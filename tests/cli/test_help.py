@@ -1,6 +1,7 @@
 """``--help`` and ``--version`` of the commands, and ``python -m korlm``."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +125,29 @@ def test_a_command_of_the_package() -> None:
     command = [sys.executable, "-m", "korlm", "score", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.startswith("python -m korlm.score ") and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("korlm ", {"train", "evaluate", "serve"}),
+        ("korlm tr", {"train"}),
+        ("korlm train model=gr", {"model=gru"}),
+        ("korlm train optim", {"optimizer."}),
+        ("korlm generate see", {"seed="}),
+    ],
+)
+def test_shell_completion(line: str, expected: set[str]) -> None:
+    command = [sys.executable, "-m", "korlm", "-sc", "query=bash"]
+    environment = {**os.environ, "COMP_LINE": line}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+    )
+    assert expected <= set(done.stdout.split()) and done.stderr == ""
+
+
+def test_shell_completion_is_installed_for_the_console_script() -> None:
+    code = "import sys; sys.argv[0] = '/bin/korlm'; from korlm.__main__ import main; main()"
+    command = [sys.executable, "-c", code, "-sc", "install=bash"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.rstrip().endswith("-F hydra_bash_completion korlm")

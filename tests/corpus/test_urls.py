@@ -5,6 +5,7 @@ import io
 import json
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fakes import one_by_one
-from object_store import bucket  # noqa: F401  a fixture
+from object_store import open_bucket
 from test_pieces import check_pieces
 
 from korlm.config import CorpusConfig, TextConfig
@@ -26,6 +27,12 @@ from korlm.utils.errors import CorpusError
 
 def config(*files: str, **settings: Any) -> CorpusConfig:
     return CorpusConfig(name="test", files=list(files), **settings)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with open_bucket() as url:
+        yield url
 
 
 def contents() -> dict[str, bytes]:
@@ -106,13 +113,13 @@ def test_urls_of_nothing(folder: str, name: str, message: str) -> None:
     assert f"{folder}/{name}" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_bucket_that_is_missing(bucket: str) -> None:  # noqa: F811
+def test_a_bucket_that_is_missing(bucket: str) -> None:
     for url in ("s3://nothing/a.txt", "s3://nothing", "s3://nothing/*.txt"):
         with pytest.raises(CorpusError, match=r"s3://nothing.* (there is no|is neither)"):
             find_sources(config(url))
 
 
-def test_a_damaged_file_of_a_bucket(bucket: str) -> None:  # noqa: F811
+def test_a_damaged_file_of_a_bucket(bucket: str) -> None:
     fs, name = fsspec.url_to_fs(f"{bucket}/bad")
     fs.pipe(f"{name}/a.txt.gz", gzip.compress("라\n".encode() * 999)[:-20])
     fs.pipe(f"{name}/b.parquet", contents()["f.parquet"][:-20])
@@ -145,7 +152,8 @@ def test_credentials_that_are_missing(
 
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    fsspec.registry.registry  # noqa: B018
+    known = sys.modules["fsspec.registry"]._registry  # the name in the package is a copy
+    monkeypatch.delitem(known, "s3", raising=False)
     with pytest.raises(CorpusError, match=r"s3://b/a\.txt: needs a package .*install .*s3fs"):
         find_sources(config("s3://b/a.txt"))
 

@@ -1,12 +1,14 @@
 """A stream of several arrays is read like one array."""
 
+import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from korlm.dataset.batches import BucketedSentenceBatches, StreamBatches, sentence_bounds
-from korlm.dataset.storage.id_stream import IdStream, blocks_of, join_shards, rows_of
+from korlm.dataset.storage.id_stream import IdStream, blocks_of, join_shards, map_shard, rows_of
 from korlm.dataset.vocab import EOS_ID
 
 
@@ -41,6 +43,29 @@ def test_a_range_is_a_view_within_a_shard() -> None:
     assert join_shards(shards[:1]) is shards[0]
     with pytest.raises(ValueError, match="step 1"):
         stream[::2]
+
+
+def test_shards_are_mapped_without_open_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    for ids in (np.arange(1000, dtype=np.uint16), np.arange(0, dtype=np.uint32)):
+        np.save(path, ids)
+        shard = map_shard(path)
+        assert shard.dtype == ids.dtype and np.array_equal(shard, ids)
+        assert not shard.flags.writeable
+    if Path("/proc/self/fd").is_dir():
+        before = len(os.listdir("/proc/self/fd"))
+        shards = [map_shard(path) for _ in range(10)]
+        assert len(os.listdir("/proc/self/fd")) == before and len(shards) == 10
+
+
+def test_a_damaged_shard(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(1000, dtype=np.uint16))
+    data = path.read_bytes()
+    for damaged in (data[:-1], data[:-500], data[:50], data[1:], b""):
+        path.write_bytes(damaged)
+        with pytest.raises((OSError, ValueError)):
+            map_shard(path)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -33,6 +33,7 @@ ORDER = [
     {"rescoring", "exporting", "serving", "reporting"},
     {"cli"},
     {"sweeps"},
+    {"api"},
     set(COMMANDS),
     {"", "__main__"},  # korlm itself
 ]
@@ -55,6 +56,7 @@ ONLY_IN = {
     "hydra": {
         *(
             "korlm.cli.command",
+            "korlm.cli.compose",
             "korlm.cli.config_source",
             "korlm.config",
             "korlm.sweeps.hydra_plugins",
@@ -68,6 +70,7 @@ ONLY_IN = {
     "omegaconf": {
         *(
             "korlm.cli.command",
+            "korlm.cli.compose",
             "korlm.cli.config_source",
             "korlm.sweeps.callback",
         ),

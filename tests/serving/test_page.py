@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -78,10 +79,49 @@ def test_the_page_of_a_task() -> None:
         assert widths[0] == pytest.approx(3 * widths[1], abs=3)
 
 
+class SlowEngine(FakeEngine):
+    """An engine that takes longer than the next keystroke, and completes by the text."""
+
+    def __init__(self) -> None:
+        self.completed: list[str] = []
+
+    def complete(self, text: str, num_completions: int) -> dict:
+        self.completed.append(text)
+        time.sleep(0.15)
+        return {"completions": [{"eojeol": f"{text}!", "probability": 1.0}]}
+
+
+def test_fast_typing_shows_no_error_and_the_completions_of_the_last_key() -> None:
+    engine, typed = SlowEngine(), "가나다라마바사아자차" * 4
+    with opened(engine, burst=5, max_queue=4) as page:
+        page.goto(page.home)
+        expect(page.locator("#info")).to_have_text("메아리")
+        page.locator("#text").press_sequentially(typed, delay=60)
+        expect(page.locator("#completions span")).to_have_text([f"{typed}!"])
+        expect(page.locator("#completions")).not_to_have_class("stale")
+        expect(page.locator("#error")).to_be_hidden()
+    assert len(engine.completed) < len(typed)  # requests of earlier keys were cancelled
+    assert engine.completed[-1] == typed
+
+
+def test_an_error_leaves_no_stale_completions(page: Page, text) -> None:
+    text.press_sequentially("먹ㅇ")
+    expect(page.locator("#completions span")).to_have_count(2)
+    page.route("**/api/complete", lambda route: route.fulfill(status=503, json={"error": "busy"}))
+    text.press_sequentially("ㅇ")
+    expect(page.locator("#error")).to_have_text("busy")
+    expect(page.locator("#completions span")).to_have_count(0)
+    page.unroute("**/api/complete")
+    text.fill("먹ㅇ")
+    expect(page.locator("#completions span")).to_have_count(2)
+    expect(page.locator("#error")).to_be_hidden()
+
+
 @contextlib.contextmanager
-def opened(engine: Echo | EchoTask) -> Iterator[Page]:
+def opened(engine: Echo | EchoTask, **settings: int) -> Iterator[Page]:
     """A page in a browser."""
-    with served(engine, max_chars=50, burst=1000) as client, sync_playwright() as tools:
+    limits = {"max_chars": 50, "burst": 1000, **settings}
+    with served(engine, **limits) as client, sync_playwright() as tools:
         options = ["--no-sandbox", "--disable-gpu"]
         browser = tools.chromium.launch(executable_path=CHROMIUM, args=options)
         page = browser.new_page()

@@ -20,6 +20,7 @@ from korlm.config import (
     Smoothing,
     Softmax,
     SubwordMode,
+    TransformerConfig,
     WindowConfig,
     registry,
 )
@@ -113,6 +114,19 @@ WINDOW_OPTIONS: dict[str, dict[str, Any]] = {
     "wider_than_the_batch": {**WINDOW, "window": 9},
 }
 
+TRANSFORMER = {"embedding_dim": 8, "hidden_dim": 7, "num_heads": 2, "window": 4}
+TRANSFORMER_OPTIONS: dict[str, dict[str, Any]] = {
+    "tied": TRANSFORMER,
+    "untied": {**TRANSFORMER, "tie_weights": False, "num_layers": 1},
+    "wider_than_the_batch": {**TRANSFORMER, "window": 9},
+    "dropouts": {
+        **TRANSFORMER,
+        **{name: p for name, p in DROPOUTS.items() if hasattr(TransformerConfig, name)},
+        "subword_embedding": SubwordMode.both,
+    },
+    "adaptive": {**TRANSFORMER, "softmax": Softmax.adaptive, "cutoffs": [5, 8]},
+}
+
 # Networks that are registered by another package.
 NETWORK = {"embedding_dim": 5, "hidden_dim": 7}
 NETWORK_OPTIONS: dict[str, dict[str, Any]] = {
@@ -127,6 +141,7 @@ NETWORK_OPTIONS: dict[str, dict[str, Any]] = {
 OPTIONS_OF: dict[type[ModelConfig], dict[str, dict[str, Any]]] = {
     RecurrentConfig: OPTIONS,
     WindowConfig: WINDOW_OPTIONS,
+    TransformerConfig: TRANSFORMER_OPTIONS,
     NgramConfig: NGRAMS,
     NeuralConfig: NETWORK_OPTIONS,
     ModelConfig: {"default": {}},

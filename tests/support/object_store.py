@@ -1,13 +1,14 @@
-"""An S3 server in this process, for tests of URLs: ``from object_store import bucket``."""
+"""An S3 server in this process, for tests of URLs."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """The URL of an empty bucket, for which the environment holds server and credentials."""
+@contextlib.contextmanager
+def open_bucket() -> Iterator[str]:
+    """Yield the URL of an empty bucket, while the environment names its server and credentials."""
     moto = pytest.importorskip("moto.server")
     s3fs = pytest.importorskip("s3fs")
     server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)

@@ -33,7 +33,7 @@ class ToyDetokenizer(KkmaDetokenizer):
         self.set_vocab(TOKENS)
 
     def _space_probs(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
-        return np.full(len(rights), 0.95 if left in ENDINGS else 0.6, np.float32)
+        return np.full(len(rights), 0.95 if left in ENDINGS else 0.4, np.float32)
 
     def _vocab_space_probs(self, left: str) -> npt.NDArray[np.float32]:
         return Detokenizer._vocab_space_probs(self, left)
@@ -73,6 +73,9 @@ class ToyRun:
     def reader(self) -> TextEncoder:
         spelling = CharNgramModel.train(["가나"])
         return TextEncoder(TokenizerConfig(name=self.tokenizer), self.vocab, spelling)
+
+    def inference_model(self, device: torch.device | None = None) -> LanguageModel:
+        return self.model.inference_copy()
 
     def detokenizer(self) -> Detokenizer:
         return self.made

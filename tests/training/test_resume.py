@@ -39,6 +39,7 @@ from korlm.config import (
     PlateauConfig,
     SGDConfig,
     SubwordMode,
+    TransformerConfig,
     WindowConfig,
 )
 from korlm.dataset.batches import Batch
@@ -259,6 +260,7 @@ SPELT: dict[str, Any] = {"embedding_dim": 8, "hidden_dim": 8, "subword_embedding
     [
         LSTMConfig(name="lstm", num_layers=1, **SPELT),
         WindowConfig(name="window", input_dropout=0.1, **SPELT),
+        TransformerConfig(name="transformer", input_dropout=0.1, num_heads=2, window=9, **SPELT),
     ],
     ids=lambda model: model.name,
 )

@@ -37,6 +37,7 @@ from korlm.config import (
     ScheduleConfig,
     SubwordMode,
     TrainSettings,
+    TransformerConfig,
     WindowConfig,
 )
 from korlm.config.serialization import settings_from_plain
@@ -287,6 +288,9 @@ MODELS: dict[str, ModelConfig] = {
         name="lstm", embedding_dim=8, hidden_dim=8, num_layers=1, subword_embedding=SubwordMode.both
     ),
     "window": WindowConfig(name="window", embedding_dim=8, hidden_dim=8, hidden_dropout=0.1),
+    "transformer": TransformerConfig(
+        name="transformer", embedding_dim=16, hidden_dim=16, hidden_dropout=0.1, window=8
+    ),
     "paper": WindowConfig(
         name="window", embedding_dim=8, hidden_dim=8, tie_weights=False, direct_connections=True
     ),

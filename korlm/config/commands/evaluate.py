@@ -113,7 +113,10 @@ class EvaluateSettings(InferenceSettings):
     """
 
     run: Any = setting(
-        MISSING, "Run directory; several: a list, or a glob such as 'outputs/runs/*'.", is_path=True
+        MISSING,
+        "Run directory; latest: the newest in outputs/runs; several: a list, or a glob such as "
+        "'outputs/runs/*'.",
+        is_path=True,
     )
     corpus: CorpusConfig | None = setting(
         None, "Text to evaluate on; null: valid and test of the run's own corpus."

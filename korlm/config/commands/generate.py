@@ -75,7 +75,9 @@ class GenerateSettings(InferenceSettings):
         min=0,
         max=1e6,
     )
-    seed: int = setting(1, "Random seed.", min=0, max=MAX_SEED)
+    seed: int | None = setting(
+        None, "Random seed; null: other texts each time.", min=0, max=MAX_SEED
+    )
     mode: GenerateMode = setting(
         GenerateMode.text,
         "complete: the most probable completions of the last eojeol instead of a text.",

@@ -14,7 +14,9 @@ from korlm.config.validation import MAX_THREADS, MISSING, CommandSettings, setti
 class InferenceSettings(CommandSettings):
     """A trained run, and the device of its model."""
 
-    run: str = setting(MISSING, "Run directory, or export.", is_path=True)
+    run: str = setting(
+        MISSING, "Run directory, or export; latest: the newest run in outputs/runs.", is_path=True
+    )
     device: Device = setting(
         Device.auto, "Device of the model; auto: CUDA, then MPS, then the CPU."
     )
@@ -31,7 +33,9 @@ class TextInputSettings(InferenceSettings):
     """A trained run, and text to use it on."""
 
     input: Any = setting(
-        MISSING, "File, folder or glob, or several: [FILE,FILE]; -: standard input.", is_path=True
+        MISSING,
+        "File, folder, glob or URL, or several: [FILE,FILE]; -: standard input.",
+        is_path=True,
     )
     corpus: TextConfig = setting(TextConfig)
 

@@ -204,7 +204,8 @@ class CorpusConfig(TextConfig):
     name: str = setting(MISSING, "Name of the corpus, part of the name of the prepared folder.")
     files: list[str] = setting(
         list,
-        "Files, folders or globs whose documents a stable hash assigns to train, valid and test.",
+        "Files, folders or globs whose documents a stable hash assigns to train, valid and test; "
+        "also URLs such as s3://BUCKET/FOLDER/*.txt, hdfs://, hf://, https://HOST/FILE.",
         is_path=True,
     )
     train: list[str] = setting(list, "Files, folders or globs of train only.", is_path=True)
@@ -428,6 +429,18 @@ class VocabConfig(Group):
     normalize_numbers: bool = setting(
         False, "Replace every number by the token <num>.", renamed_from="numbers"
     )
+    file: str | None = setting(
+        None,
+        "Use exactly these tokens: a file with one on each line, or a vocab.tsv; null: those of "
+        "train.",
+        is_path=True,
+    )
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        if self.file is None:
+            return {}
+        return dict.fromkeys(("min_freq", "max_size"), "vocab.file has the tokens")
 
 
 @register("batches", "batches")

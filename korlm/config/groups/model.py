@@ -318,3 +318,37 @@ class WindowConfig(NeuralConfig):
         """See ``ModelConfig.min_parameters``."""
         hidden_layer = self.window * self.embedding_dim * self.hidden_dim
         return super().min_parameters(vocab_size) + hidden_layer
+
+
+@register("model", "transformer", builds="korlm.models.transformer:TransformerLM")
+@dataclass
+class TransformerConfig(NeuralConfig):
+    """Decoder-only Transformer with a sliding window (Vaswani et al. 2017)."""
+
+    num_layers: int = setting(2, "Transformer layers.", min=1, max=256)
+    num_heads: int = setting(
+        4, "Attention heads; embedding_dim must be a multiple of twice this number.", min=1
+    )
+    window: int = setting(
+        128,
+        "Tokens that each layer attends to, the newest included; the state holds keys and values "
+        "of all but one.",
+        min=2,
+        max=65_536,
+    )
+    hidden_dropout: float = setting(
+        0.0, "Dropout of the outputs of attention and feed-forward network.", min=0, below=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.embedding_dim % (2 * self.num_heads):
+            self._fail(
+                "embedding_dim",
+                f"must be a multiple of {2 * self.num_heads}, twice model.num_heads",
+            )
+
+    def min_parameters(self, vocab_size: int) -> int:
+        """See ``ModelConfig.min_parameters``."""
+        layer = 4 * self.embedding_dim**2 + 3 * self.embedding_dim * self.hidden_dim
+        return super().min_parameters(vocab_size) + self.num_layers * layer

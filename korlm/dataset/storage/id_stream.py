@@ -5,10 +5,12 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 Ids = npt.NDArray[np.integer[Any]]
 Int64 = npt.NDArray[np.int64]
@@ -65,6 +67,27 @@ class IdStream:
                 first = max(-begin, 0)
                 row[first : first + len(part)] = part
         return rows
+
+
+def map_shard(path: Path) -> Ids:
+    """Return the array of a .npy file, memory-mapped and read-only.
+
+    Other than NumPy's, the map keeps no file open: a corpus may have more shards than a process may
+    open files.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged, or no array of version 1.0.
+    """
+    with open(path, "rb") as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("not an array of version 1.0")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        offset = file.tell()
+    with pa.memory_map(str(path)) as mapped:
+        buffer = mapped.read_buffer()
+    ids: Ids = np.frombuffer(buffer, dtype, offset=offset).reshape(shape)
+    return ids
 
 
 def join_shards(shards: Sequence[Ids]) -> Ids | IdStream:

@@ -42,6 +42,8 @@ class KkmaDetokenizer(Detokenizer):
     '물이 컸다'
     """
 
+    joins_morphemes = True
+
     def __init__(self, decisions: dict[str, str], spacing: SpacingModel) -> None:
         self.decisions, self.spacing = decisions, spacing
         super().__init__()

@@ -3,7 +3,8 @@
 const byId = (id) => document.getElementById(id);
 const controllers = {}; // one running request of each kind; a newer one aborts the older
 
-/* Sends a request and passes its response on unless a newer request of the kind was sent. */
+/* Sends a request and passes its response on unless a newer request of the kind was sent.
+   Returns false after an error, which is shown. */
 async function post(kind, body, onResponse) {
   controllers[kind]?.abort();
   const controller = (controllers[kind] = new AbortController());
@@ -18,8 +19,11 @@ async function post(kind, body, onResponse) {
     byId("error").hidden = true;
     await onResponse(response);
   } catch (error) {
-    if (error.name !== "AbortError") showError(error.message);
+    if (error.name === "AbortError") return true;
+    showError(error.message);
+    return false;
   }
+  return true;
 }
 
 /* The server's message; the status if a proxy has answered. */

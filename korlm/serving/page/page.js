@@ -16,15 +16,38 @@ function accept(completion) {
 
 let completions = [];
 let completedText = null; // the text that the completions belong to
+let requestedText = null; // the text of the last request
+let completeTimer;
+let lastRequest = 0; // when it was sent
+const INTERVAL = 60; // ms between two requests, fewer than the server's rate allows
+
+/* A keystroke cancels the request of the one before. */
 function complete() {
-  const started = performance.now();
   const typed = typedText();
-  post("complete", { text: typed, k: 5 }, async (response) => {
-    completions = (await response.json()).completions;
-    completedText = typed;
-    byId("completions").replaceChildren(...completions.map(completionElement));
+  if (typed === requestedText) return;
+  requestedText = typed;
+  controllers.complete?.abort();
+  byId("completions").classList.add("stale");
+  clearTimeout(completeTimer);
+  completeTimer = setTimeout(sendComplete, Math.max(0, lastRequest + INTERVAL - performance.now()), typed);
+}
+
+async function sendComplete(typed) {
+  const started = (lastRequest = performance.now());
+  const isDone = await post("complete", { text: typed, k: 5 }, async (response) => {
+    showCompletions(typed, (await response.json()).completions);
     byId("latency").textContent = `${Math.round(performance.now() - started)} ms`;
   });
+  if (!isDone && typed === requestedText) {
+    showCompletions(null, []);
+    requestedText = null; // so that it is sent again
+  }
+}
+
+function showCompletions(typed, found) {
+  [completedText, completions] = [typed, found];
+  byId("completions").classList.remove("stale");
+  byId("completions").replaceChildren(...completions.map(completionElement));
 }
 
 function completionElement(completion, index) {
@@ -92,7 +115,7 @@ function generate(event) {
   const body = {
     prompt: text.value,
     temperature: Number(byId("temperature").value),
-    seed: Number(byId("seed").value),
+    seed: byId("seed").value === "" ? null : Number(byId("seed").value),
   };
   post("generate", body, async (response) => {
     const sample = byId("sample");
@@ -109,7 +132,7 @@ function generate(event) {
         sample.append(piece.text);
       }
     }
-    byId("seed").value = body.seed + 1;
+    if (body.seed !== null) byId("seed").value = body.seed + 1;
   });
 }
 

@@ -1,0 +1,1 @@
+"""What korlm offers in Python: training a run, and using a trained one."""

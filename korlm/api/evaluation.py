@@ -1,0 +1,206 @@
+"""Evaluation of runs, for ``python -m korlm.evaluate`` and ``run.evaluate`` in Python."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from korlm.config import CacheConfig, DynamicConfig, EvaluateSettings
+from korlm.dataset.prepared import open_prepared
+from korlm.dataset.statistics.tokenization_report import summary
+from korlm.evaluation.evaluate import (
+    EvaluationInputs,
+    EvaluationModes,
+    EvaluationResult,
+    Metrics,
+    check_same_text,
+    compare,
+    evaluate,
+    evaluate_run,
+    split_inputs,
+)
+from korlm.evaluation.modes import RESERVED_NAMES
+from korlm.evaluation.texts import read_texts
+from korlm.prediction.evaluation import evaluate_task_runs, prepare_text
+from korlm.prediction.task_run import TaskRun
+from korlm.runs.trained_run import (
+    TrainedRun,
+    check_same_vocab,
+    load_mixed_runs,
+    open_text,
+    own_corpus,
+)
+from korlm.utils.errors import ConfigError
+from korlm.utils.memory import reset_peak_memory
+from korlm.utils.torch_backend import tf32
+
+logger = logging.getLogger(__name__)
+
+Runs = dict[str, TrainedRun]
+Results = dict[str, dict[str, EvaluationResult]]  # text -> row of the table -> result
+
+
+def evaluate_language_models(
+    settings: EvaluateSettings, runs: Runs, device: torch.device
+) -> Results:
+    """Evaluate language models on the texts of the settings.
+
+    Args:
+        settings: texts and modes.
+        runs: by name; their models are moved to the device.
+        device: that computes.
+
+    Returns:
+        Text -> mode of a single run, or name of a run and its mode, -> result.
+
+    Raises:
+        KorlmError: a text or a run is missing, or they do not fit together.
+    """
+    modes = _modes(settings, runs, device)
+    return _evaluate(runs, _inputs(settings, runs, modes), modes)
+
+
+def evaluate_as_trained(
+    settings: EvaluateSettings, run: TrainedRun, device: torch.device
+) -> dict[str, Metrics]:
+    """Evaluate a language model in the mode that it was trained in; return metrics by text.
+
+    Args:
+        settings: texts and bootstrap.
+        run: its model is moved to the device.
+        device: that computes.
+
+    Raises:
+        KorlmError: a text is missing, or does not fit to the run.
+    """
+    modes = EvaluationModes({}, CacheConfig(sizes=[]), DynamicConfig(learning_rates=[]), device)
+    texts = _inputs(settings, {"run": run}, modes)["run"].texts
+    reset_peak_memory()
+    with tf32(False):
+        results = {name: evaluate(run, text, device) for name, text in texts.items()}
+    return {
+        name: compare({"run": result}, settings.bootstrap)["run"]
+        for name, result in results.items()
+    }
+
+
+def evaluate_tasks(
+    settings: EvaluateSettings, runs: Mapping[str, TaskRun]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Evaluate runs of a task other than language modeling.
+
+    Returns:
+        Split, or name of the text, -> run -> metrics (``evaluate_task_runs``).
+
+    Raises:
+        KorlmError: a text is missing, or does not fit to a run.
+    """
+    if settings.ngram is not None:
+        first = next(iter(runs.values()))
+        raise ConfigError(
+            f"ngram: does not apply to a run of task={first.settings.task.name}, only to "
+            "language models"
+        )
+    if settings.corpus is not None:
+        outputs = Path(settings.outputs)
+        texts = {
+            run.fingerprint: prepare_text(run, settings.corpus, outputs) for run in runs.values()
+        }
+        results = evaluate_task_runs(runs, texts, settings.bootstrap, ["test"])
+        return {settings.corpus.name: results["test"]}
+    given = Path(settings.prepared) if settings.prepared else None
+    prepared = {
+        run.fingerprint: open_prepared(given or own_corpus(run), run.fingerprint)
+        for run in runs.values()
+    }
+    splits = ["valid", "test"] if settings.test else ["valid"]
+    return evaluate_task_runs(runs, prepared, settings.bootstrap, splits)
+
+
+def _modes(settings: EvaluateSettings, runs: Runs, device: torch.device) -> EvaluationModes:
+    """Return the modes beside carried and reset, with the other runs loaded."""
+    others: Runs = {}
+    for folder, other in load_mixed_runs(settings.ngram, settings.mix).items():
+        for run in runs.values():
+            check_same_vocab(f"run={run.folder}", run.vocab, f"run {folder}", other.vocab)
+        name = "ngram" if folder == settings.ngram else other.folder.resolve().name
+        name = folder if name in {*others, *RESERVED_NAMES, *runs} else name
+        others[name] = other
+    adapt = len(runs) == 1 if settings.adapt is None else settings.adapt
+    cache = settings.cache if adapt else CacheConfig(sizes=[])
+    dynamic = settings.dynamic if adapt else DynamicConfig(learning_rates=[])
+    return EvaluationModes(others, cache, dynamic, device)
+
+
+def _inputs(
+    settings: EvaluateSettings, runs: Runs, modes: EvaluationModes
+) -> dict[str, EvaluationInputs]:
+    """Return the texts of each run; runs that were trained on the same corpus share them."""
+    if settings.corpus is None:
+        by_corpus = _own_inputs(settings, runs)
+        inputs = {name: by_corpus[run.fingerprint] for name, run in runs.items()}
+        check_same_text(inputs)
+        if settings.test and not any("test" in part.texts for part in inputs.values()):
+            logger.info("no test split: results are on valid, which hyperparameters are tuned on")
+        return inputs
+    by_corpus = _own_inputs(settings, runs, only_tuning=True) if modes.needs_tuning else {}
+    texts = dict(zip(runs, read_texts(settings.corpus, list(runs.values())), strict=True))
+    by_tokenizer = {run.settings.tokenizer.name: texts[name] for name, run in runs.items()}
+    for tokenizer, text in by_tokenizer.items():
+        logger.info("%s: lines: %s", tokenizer, summary(text.status))
+    return {
+        name: EvaluationInputs(
+            {settings.corpus.name: texts[name]},
+            by_corpus[run.fingerprint].tuning if run.fingerprint in by_corpus else None,
+        )
+        for name, run in runs.items()
+    }
+
+
+def _own_inputs(
+    settings: EvaluateSettings, runs: Runs, only_tuning: bool = False
+) -> dict[str, EvaluationInputs]:
+    """Return the splits that runs were trained with, by fingerprint.
+
+    With ``only_tuning``, a missing prepared corpus is skipped with a warning.
+    """
+    given = Path(settings.prepared) if settings.prepared else None
+    inputs: dict[str, EvaluationInputs] = {}
+    for run in runs.values():
+        if only_tuning and not (given or run.prepared.is_dir()):
+            logger.warning(
+                "prepared corpus %s not found: skipping cache and dynamic evaluation for %s, "
+                "using equal mixture weights; set prepared=DIR to its new path",
+                *(run.prepared, run.folder),
+            )
+        elif run.fingerprint not in inputs:
+            prepared = open_text(run, given)
+            inputs[run.fingerprint] = split_inputs(run, prepared, settings.test and not only_tuning)
+    return inputs
+
+
+def _evaluate(runs: Runs, inputs: dict[str, EvaluationInputs], modes: EvaluationModes) -> Results:
+    """Evaluate all runs: rows are the modes of one run, or the runs with their other modes.
+
+    With several runs, a mode that does not change the loss has no row: the n-gram model, whose
+    context ends at <bos>, is the same carried and reset.
+    """
+    results: Results = {}
+    for name, run in runs.items():
+        reset_peak_memory()
+        with tf32(False):
+            by_text = evaluate_run(run, inputs[name], modes)
+        if len(runs) == 1:
+            return by_text
+        for text, by_mode in by_text.items():
+            rows = results.setdefault(text, {})
+            for mode, result in sorted(by_mode.items(), key=lambda item: not item[1].as_trained):
+                row = name if result.as_trained else f"{name} {mode}"
+                row = mode if mode in modes.others else row
+                if row not in rows and (row == name or not result.same_loss(rows[name])):
+                    rows[row] = result
+    return results

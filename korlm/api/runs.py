@@ -1,0 +1,432 @@
+"""Trained runs with the methods that Python code uses; ``korlm.load`` returns them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from korlm.api.evaluation import evaluate_as_trained, evaluate_language_models, evaluate_tasks
+from korlm.cli.compose import compose
+from korlm.config import EvaluateSettings, GenerateSettings, ScoreContext, ScoreUnit
+from korlm.dataset.text_encoder import TextEncoder, check_texts
+from korlm.evaluation.evaluate import compare
+from korlm.evaluation.surprisal.texts import log_probs, surprisal_table
+from korlm.evaluation.token_scores import Floats, device_of
+from korlm.generation.completion import MAX_EXPANSIONS, Completions
+from korlm.generation.generator import Generator, StoppingCriteria
+from korlm.generation.sampling import Sampling
+from korlm.prediction.task_run import TaskRun, load
+from korlm.rescoring.lm_scorer import LMScorer, same_vocab
+from korlm.rescoring.nbest import Hypothesis, NBest
+from korlm.rescoring.rescore import Rescored, ScoreWeights, rescore
+from korlm.runs.trained_run import RunParts, TrainedRun
+from korlm.utils.errors import ConfigError, NbestError
+from korlm.utils.torch_backend import tf32
+
+# Settings of korlm.evaluate that a method of a run does not take.
+_OF_THE_COMMAND = {
+    **dict.fromkeys(("device", "threads"), "the model computes where it is; use run.to(device)"),
+    **dict.fromkeys(("output", "plot"), "no files are written"),
+    "run": "it is this run",
+}
+
+
+class _Resources:
+    """What a run starts at its first use, shared by all threads.
+
+    Attributes:
+        lock: of the run; its methods work one at a time.
+    """
+
+    def __init__(self, run: RunParts) -> None:
+        self.lock = threading.RLock()
+        self._run, self._pid = run, os.getpid()
+        self._reader: TextEncoder | None = None
+        self._generator: Generator | None = None
+
+    def reader(self) -> TextEncoder:
+        """Return the tokenizer with the vocabulary of the run."""
+        if self._reader is None:
+            self._reader = self._run.reader()
+        return self._reader
+
+    def generator(self) -> Generator:
+        """Return the generator of a language model."""
+        if self._generator is None:
+            assert isinstance(self._run, TrainedRun)
+            self._generator = Generator(self._run, reader=self.reader())
+        return self._generator
+
+    def close(self) -> None:
+        """Stop the tokenizer, if this process has started it."""
+        if self._pid != os.getpid():
+            return
+        with self.lock:
+            if self._reader is not None:
+                self._reader.__exit__()
+            self._reader = self._generator = None
+
+
+@contextmanager
+def _in_use(resources: _Resources) -> Iterator[_Resources]:
+    """Hold the lock of a run, and compute in full precision."""
+    with resources.lock, tf32(False):
+        yield resources
+
+
+@dataclass(frozen=True)
+class LanguageModelRun(TrainedRun):
+    """The best language model of a run; a context manager, which stops its tokenizer.
+
+        run = korlm.load("outputs/runs/DIR")
+        run.score(["나는 학교에 간다.", "나는 학교를 간다."])  # ln p of each text
+        run.complete("밥을 먹ㅇ").eojeols
+        run.generate("나는 학교에")
+
+    The tokenizer starts with the first text (Kkma: 1 to 2 s) and runs until ``close``, the end of a
+    ``with`` block or of the object. Threads may share a run: its methods work one at a time.
+    """
+
+    def __post_init__(self) -> None:
+        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(TrainedRun)}
+        plain = TrainedRun(**parts)
+        # The copy for inference is made once for both.
+        object.__setattr__(self, "_plain", plain)
+        object.__setattr__(self, "_resources", _Resources(plain))
+        weakref.finalize(self, self._resources.close)
+
+    _plain: TrainedRun = dataclasses.field(init=False, repr=False, compare=False)
+    _resources: _Resources = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __enter__(self) -> LanguageModelRun:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the tokenizer; another text starts it again."""
+        self._resources.close()
+
+    def inference_model(self, device: torch.device | None = None) -> Any:
+        """See ``TrainedRun.inference_model``."""
+        return self._plain.inference_model(device)
+
+    def to(self, device: torch.device | str) -> LanguageModelRun:
+        """Return the run with its model moved to a device."""
+        return dataclasses.replace(self, model=self.model.to(torch.device(device)))
+
+    def warm_up(self) -> None:
+        """Start the tokenizer and compute once, so that the next call does not wait for either."""
+        self.surprisal("가", entropy=False)
+        self.complete("가")
+
+    def score(self, texts: str | Sequence[str], open_vocabulary: bool = True) -> Floats:
+        """Return the natural log-probability of each text.
+
+        The end of the text is included, as in ``python -m korlm.rescore``. Divided by -ln 2, it is
+        the sum that ``surprisal(unit="sentence")`` shows as open_surprisal.
+
+        Args:
+            texts: M texts, one sentence each; a str is a single text.
+            open_vocabulary: add the cost of spelling tokens that their ids do not restore, so that
+                scores can be compared between models of different vocabularies.
+
+        Returns:
+            float64 (M,), in nats; -inf for a text of probability 0.
+
+        Raises:
+            CorpusError: a text is not a str or has a lone surrogate.
+            TokenizerError: the tokenizer of the run does not start.
+        """
+        with _in_use(self._resources) as resources:
+            return log_probs(self._plain, texts, open_vocabulary, resources.reader())
+
+    def surprisal(
+        self,
+        texts: str | Sequence[str],
+        unit: ScoreUnit | str = ScoreUnit.morph,
+        context: ScoreContext | str = ScoreContext.line,
+        entropy: bool = True,
+    ) -> pa.Table:
+        """Return the surprisal of every morph, eojeol or sentence, in bits.
+
+        Args:
+            texts: one line each, together one document; a str is a single line.
+            unit: of the rows: morph, eojeol or sentence.
+            context: what a token is predicted from: line, document or carried.
+            entropy: also compute the entropy of each prediction, which sentences do not have.
+
+        Returns:
+            The columns that ``python -m korlm.score`` writes. ``to_pandas()`` needs the package
+            pandas.
+
+        Raises:
+            ConfigError: there is no such unit or context.
+            CorpusError: a text is not a str or has a lone surrogate.
+            TokenizerError: the tokenizer of the run does not start.
+        """
+        with _in_use(self._resources) as resources:
+            return surprisal_table(self._plain, texts, unit, context, entropy, resources.reader())
+
+    def complete(
+        self, text: str, num_completions: int = 5, max_expansions: int = MAX_EXPANSIONS
+    ) -> Completions:
+        """Return the most probable completions of the last eojeol of a text.
+
+        Args:
+            text: any text, which may end within a syllable; after a space a new eojeol starts.
+            num_completions: maximum number of completions.
+            max_expansions: limit of the search; more finds rarer eojeols and takes longer.
+
+        Raises:
+            ConfigError: a number is out of bounds.
+            CorpusError: the text is not a str or has a lone surrogate.
+            TokenizerError: the tokenizer of the run does not start.
+        """
+        GenerateSettings(
+            run="", num_completions=num_completions, max_expansions=max_expansions
+        )  # checks the bounds
+        check_texts([text])
+        with _in_use(self._resources) as resources:
+            completer = resources.generator().completer
+            return completer.complete(text, num_completions, max_expansions)
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        seed: int | None = None,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float = 0.95,
+        repetition_penalty: float = 1.0,
+        max_tokens: int = 100,
+        sentences: int = 1,
+        beams: int | None = None,
+        length_penalty: float = 0.6,
+    ) -> str:
+        """Return a text, another one at each call unless a seed is given.
+
+        Args:
+            prompt: start of the text, whose last eojeol may be unfinished; empty: the start of a
+                sentence.
+            seed: random seed; the same arguments return the same text. None: a random one.
+            temperature: below 1 sharpens the distribution, above 1 flattens it; 0: the most
+                probable token.
+            top_k: sample from this number of most probable tokens; None: from all.
+            top_p: sample from the fewest tokens that have this probability together; 1: from all.
+            repetition_penalty: above 1: lower the probability of tokens already in the text.
+            max_tokens: longest text, without its prompt.
+            sentences: sentences after which the text ends.
+            beams: beam size of a beam search, whose best text is returned; None: sample.
+            length_penalty: of the beam search.
+
+        Returns:
+            The text with its prompt, a sentence on each line.
+
+        Raises:
+            ConfigError: a number is out of bounds.
+            CorpusError: the prompt is not a str or has a lone surrogate.
+            TokenizerError: the tokenizer of the run does not start.
+        """
+        GenerateSettings(
+            run="",
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            max_tokens=max_tokens,
+            sentences=sentences,
+            beams=beams,
+            length_penalty=length_penalty,
+        )  # checks the bounds
+        check_texts([prompt])
+        stopping = StoppingCriteria(max_tokens, sentences)
+        with _in_use(self._resources) as resources:
+            generator = resources.generator()
+            if beams is not None:
+                text, _ = generator.beam_search(prompt, beams, stopping, length_penalty)[0]
+            else:
+                sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
+                text = "".join(generator.stream(prompt, sampling, stopping, seed))
+        return text.removesuffix("\n")
+
+    def rescore(
+        self,
+        nbest: Mapping[str, Sequence[tuple[str, float]]],
+        lm_weight: float = 0.5,
+        length_bonus: float = 0.0,
+        mix: Sequence[TrainedRun] = (),
+        mixture_weights: Sequence[float] = (),
+        open_vocabulary: bool = True,
+    ) -> dict[str, list[Rescored]]:
+        """Return n-best lists sorted by recognizer and language model scores, best first.
+
+            run.rescore({"utt1": [("나는 간다", -7.1), ("나는 간 다", -7.0)]})["utt1"][0]
+
+        Args:
+            nbest: utterance -> hypotheses, each with the recognizer's score in nats (higher is
+                better).
+            lm_weight: weight of the log-probabilities; that of the recognizer's score is 1.
+            length_bonus: added for each token.
+            mix: other language models to mix with: linearly if all have the same tokens, else
+                log-linearly.
+            mixture_weights: of this run and the others, summing to 1; empty: equal weights.
+            open_vocabulary: see ``score``.
+
+        Raises:
+            ConfigError: a text has probability 0, or the weights do not fit.
+            NbestError: an utterance has no hypothesis, or a score is not a number.
+            TokenizerError: the tokenizer of a run does not start.
+        """
+        if mixture_weights and len(mixture_weights) != 1 + len(mix):
+            raise ConfigError(
+                f"mixture_weights: {len(mixture_weights)} weights for {1 + len(mix)} runs"
+            )
+        lists = [NBest(utt, _hypotheses(utt, hyps)) for utt, hyps in nbest.items()]
+        runs, linear = [self, *mix], all(same_vocab(run, self) for run in mix)
+        weights = ScoreWeights(lm_weight, length_bonus, mixture_weights)
+        with (
+            _in_use(self._resources) as resources,
+            LMScorer(
+                *(runs, linear, mixture_weights, open_vocabulary, device_of(self.model)),
+                reader=resources.reader(),
+            ) as scorer,
+        ):
+            return {part.utt: hyps for part, hyps in rescore(lists, scorer, weights)}
+
+    def evaluate(self, modes: bool = False, **settings: Any) -> dict[str, dict[str, Any]]:
+        """Return the metrics of the run on valid and test, or on another text.
+
+            run.evaluate()["test"]["perplexity"]
+            run.evaluate(corpus={"name": "text", "files": ["book.txt"]})["text"]["bits_per_char"]
+
+        Args:
+            modes: evaluate in all modes of ``python -m korlm.evaluate`` (state carried or reset,
+                cache, dynamic evaluation, mixtures) instead of that of the training.
+            settings: of this command: ``corpus``, ``prepared``, ``test``, ``bootstrap``, and with
+                ``modes`` also ``ngram``, ``mix``, ``adapt``, ``cache``, ``dynamic``.
+
+        Returns:
+            Text -> metrics with their intervals, as metrics.json has them; with ``modes``
+            text -> mode -> metrics.
+
+        Raises:
+            ConfigError: there is no such setting, or a value is wrong.
+            KorlmError: a text is missing or does not fit.
+        """
+        parsed = _evaluate_settings(self, settings)
+        with self._resources.lock:
+            device = device_of(self.model)
+            if not modes:
+                return evaluate_as_trained(parsed, self._plain, device)
+            results = evaluate_language_models(parsed, {"run": self._plain}, device)
+        return {text: compare(rows, parsed.bootstrap) for text, rows in results.items()}
+
+
+def _hypotheses(utt: str, hyps: Sequence[tuple[str, float]]) -> list[Hypothesis]:
+    """Return the hypotheses of an utterance.
+
+    Raises:
+        NbestError: there is none, or a score is not a number.
+    """
+    try:
+        converted = [Hypothesis(text, float(score)) for text, score in hyps]
+    except (TypeError, ValueError):
+        raise NbestError(f"{utt}: each hypothesis must be (text, score)") from None
+    if not converted:
+        raise NbestError(f"{utt}: has no hypothesis")
+    return converted
+
+
+@dataclass(frozen=True)
+class TaskModelRun(TaskRun):
+    """The best model of a run of another task; a context manager, which stops its tokenizer.
+
+    Tokenizer and threads: see ``LanguageModelRun``.
+    """
+
+    def __post_init__(self) -> None:
+        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(TaskRun)}
+        object.__setattr__(self, "_resources", _Resources(TaskRun(**parts)))
+        weakref.finalize(self, self._resources.close)
+
+    _resources: _Resources = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __enter__(self) -> TaskModelRun:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the tokenizer; another text starts it again."""
+        self._resources.close()
+
+    def warm_up(self) -> None:
+        """Start the tokenizer and compute once, so that the next call does not wait for either."""
+        self.predict("가")
+
+    def predict(
+        self, texts: str | Sequence[str], reader: TextEncoder | None = None
+    ) -> list[dict[str, Any]]:
+        """See ``TaskRun.predict``; the tokenizer keeps running."""
+        with self._resources.lock:
+            return super().predict(texts, reader or self._resources.reader())
+
+    def evaluate(self, **settings: Any) -> dict[str, dict[str, Any]]:
+        """Return the metrics of the task on valid and test, or on another text with labels.
+
+        Args:
+            settings: of ``python -m korlm.evaluate``: ``corpus``, ``prepared``, ``test``,
+                ``bootstrap``.
+
+        Returns:
+            Split, or name of the text, -> metrics with their intervals.
+
+        Raises:
+            ConfigError: there is no such setting, or a value is wrong.
+            KorlmError: a text is missing or does not fit.
+        """
+        parsed = _evaluate_settings(self, settings)
+        with self._resources.lock:
+            results = evaluate_tasks(parsed, {"run": self})
+        return {split: rows["run"] for split, rows in results.items()}
+
+
+def _evaluate_settings(run: RunParts, settings: Mapping[str, Any]) -> EvaluateSettings:
+    """Return the settings of an evaluation.
+
+    Raises:
+        ConfigError: see ``compose``, or one belongs to the command.
+    """
+    for key in settings.keys() & _OF_THE_COMMAND.keys():
+        raise ConfigError(f"{key}: does not apply to run.evaluate: {_OF_THE_COMMAND[key]}")
+    parsed: EvaluateSettings = compose("evaluate", {"run": str(run.folder), **settings}).settings
+    return parsed
+
+
+def load_any(folder: Path) -> LanguageModelRun | TaskModelRun:
+    """Load a run of any task on the CPU; see ``korlm.load``.
+
+    Raises:
+        CheckpointError: it has no model, or a damaged one.
+    """
+    run = load(folder)
+    if isinstance(run, TaskRun):
+        fields = dataclasses.fields(TaskRun)
+        return TaskModelRun(**{field.name: getattr(run, field.name) for field in fields})
+    fields = dataclasses.fields(TrainedRun)
+    return LanguageModelRun(**{field.name: getattr(run, field.name) for field in fields})

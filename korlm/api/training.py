@@ -1,0 +1,290 @@
+"""Training of a run: for ``python -m korlm.train``, and ``korlm.train`` in Python."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from korlm.cli.arguments import key_of
+from korlm.cli.compose import compose
+from korlm.cli.output_dirs import remove_unused, run_dir
+from korlm.config import TrainSettings
+from korlm.config.serialization import settings_from_plain
+from korlm.runs.directories import resumed_checkpoint
+from korlm.sweeps.folder import is_inside
+from korlm.utils import dist_env
+from korlm.utils.errors import ConfigError, enough_memory, output_errors
+from korlm.utils.signals import signals_as_keyboard_interrupt
+
+if TYPE_CHECKING:
+    from korlm.api.runs import LanguageModelRun, TaskModelRun
+    from korlm.dataset.prepare import TextEncoding
+    from korlm.dataset.prepared import Prepared
+    from korlm.training.validation import ValidationCallback
+    from korlm.utils.distributed import ProcessGroup
+
+    Checkpoint = dict[str, object]
+    Splits = dict[str, dict[str, float]]  # metrics by split
+
+LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"  # as conf/hydra/job_logging
+
+_one_at_a_time = threading.Lock()  # PyTorch's random numbers are those of the process
+
+
+def train(
+    settings: Mapping[str, Any] | None = None,
+    /,
+    *,
+    model: str | Mapping[str, Any] | None = None,
+    corpus: str | Path | Sequence[str | Path] | Mapping[str, Any] | None = None,
+    **others: Any,
+) -> LanguageModelRun | TaskModelRun:
+    """Train a model as ``python -m korlm.train`` does, and return the run.
+
+        run = korlm.train(corpus=["book.txt"], tokenizer="syllable", trainer={"epochs": 5})
+        run = korlm.train(model="gru", corpus="konlpy", name="gru", seed=2)
+        run = korlm.train({"model": {"name": "lstm", "hidden_dim": 300}, "optimizer.lr": 0.01})
+        run = korlm.train(resume="outputs/runs/DIR")
+
+    All settings of the command are keywords, with the same defaults, checks and messages
+    (``python -m korlm.train --help``). A run directory is written below ``outputs/runs``, with
+    ``train.log``; ``run.folder`` is its path. Progress bars are shown in a terminal and in a
+    notebook. Ctrl-C, or interrupting the kernel, ends the training after the step, so that
+    ``resume=`` can continue it. Of several threads that train, each waits for the one before.
+
+    Args:
+        settings: key -> value, for settings as a dict; keywords take precedence.
+        model: name of a choice, or a dict of its keys with the choice under ``name``.
+        corpus: name of a choice; a file or folder (``Path``), or a list of them, for
+            ``corpus=text``; or a dict of its keys.
+        others: further settings: ``tokenizer``, ``trainer``, ``seed``, ... A group is a name or a
+            dict; a single key is written ``**{"trainer.epochs": 5}``.
+
+    Returns:
+        The best model of the run, as ``korlm.load`` returns it.
+
+    Raises:
+        ConfigError: there is no such setting, or a value is wrong.
+        CorpusError: the text cannot be read or is too small.
+        TrainingError: the training has diverged.
+        Interrupted: it was interrupted; the message says how to resume it.
+    """
+    from korlm.api.runs import load_any
+
+    if not dist_env.current_rank().is_alone:
+        raise ConfigError("korlm.train runs in one process: use torchrun -m korlm.train")
+    given = {**(settings or {}), **others}
+    given |= {} if model is None else {"model": model}
+    given |= {} if corpus is None else _corpus(corpus)
+    composed = compose("train", given)
+    command: TrainSettings = composed.settings
+    resumed, train_settings = None, command
+    with _one_at_a_time, signals_as_keyboard_interrupt():
+        folder = Path(run_dir(command.outputs, command.name, command.resume))
+        if command.resume:
+            train_settings, resumed = load_resumed(command, composed.overrides)
+        try:
+            with output_errors(folder), _logged(folder), _own_threads():
+                if not command.resume:
+                    composed.write(folder)
+                train_in(folder, train_settings, composed.overrides, resumed)
+        finally:
+            if not command.resume and not (folder / "checkpoints").exists():
+                shutil.rmtree(folder, ignore_errors=True)  # as the command, without results
+                for parent in list(folder.parents)[:2]:
+                    with contextlib.suppress(OSError):
+                        parent.rmdir()
+            remove_unused()
+        return load_any(folder)  # building the model takes random numbers, too
+
+
+def _corpus(corpus: Any) -> dict[str, Any]:
+    """Return the settings that a value of ``corpus`` stands for."""
+    if isinstance(corpus, str | Mapping):
+        return {"corpus": corpus}
+    files = [corpus] if isinstance(corpus, os.PathLike) else list(corpus)
+    return {"corpus": "text", "corpus.files": files}
+
+
+@contextlib.contextmanager
+def _logged(folder: Path) -> Iterator[None]:
+    """Write korlm's messages of the block to train.log."""
+    log = logging.getLogger("korlm")
+    handler, level = (
+        logging.FileHandler(folder / "train.log", encoding="utf-8", delay=True),
+        log.level,
+    )
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+        handler.close()
+
+
+@contextlib.contextmanager
+def _own_threads() -> Iterator[None]:
+    """Restore the number of CPU threads after the block."""
+    from korlm.utils import threads
+
+    with threads.restored():
+        yield
+
+
+def train_in(
+    folder: Path,
+    settings: TrainSettings,
+    overrides: Sequence[str],
+    resumed: Checkpoint | None = None,
+    callback: AbstractContextManager[ValidationCallback | None] = nullcontext(),  # noqa: B008
+) -> Splits:
+    """Train a new or a resumed run in its directory; return its metrics by split.
+
+    Args:
+        folder: the run directory.
+        settings: of the run.
+        overrides: that were typed, for checks.
+        resumed: the checkpoint, from ``load_resumed``.
+        callback: called after each validation.
+
+    Raises:
+        KorlmError: settings, text and machine do not fit together.
+        Interrupted: a stop signal was received.
+    """
+    encoding = None
+    if settings.init and resumed is None:
+        from korlm.tasks.pretrained import with_shapes_of
+
+        settings, encoding = with_shapes_of(settings, list(overrides))
+    env = dist_env.current_rank()
+    if settings.batches.batch_size % env.size:
+        raise ConfigError(
+            f"batches.batch_size={settings.batches.batch_size}: must be a multiple of {env.size}, "
+            "the number of processes"
+        )
+    if settings.model.name == "ngram" and env.size > 1:
+        raise ConfigError(
+            "model=ngram: is counted by a single process; start it without torchrun, in a sweep "
+            "with hydra.launcher.tasks_per_node=1"
+        )
+    if env.is_main_process:
+        from korlm.detokenizers.registry import ensure_trained
+
+        prepared = _open_or_prepare(settings, overrides, resumed, encoding)
+        ensure_trained(prepared.manifest["settings"]["tokenizer"]["name"], prepared.folder)
+
+    from korlm.utils.distributed import ProcessGroup
+
+    group = ProcessGroup(env)
+    if env.is_main_process:
+        group.publish(str(folder), str(prepared.folder.resolve()))
+    else:  # only rank 0 prepares the corpus and has a run directory
+        folder, prepared = _wait_for_main_process(group)
+
+    from korlm.training.session import build_session
+
+    advice = "lower model.hidden_dim, model.embedding_dim or batches.batch_size"
+    memory = enough_memory(f"model={settings.model.name}", advice)
+    with group, callback as called, memory:
+        callbacks = () if called is None else (called,)
+        return build_session(settings, prepared, folder, resumed, group, callbacks).fit()
+
+
+def _wait_for_main_process(group: ProcessGroup) -> tuple[Path, Prepared]:
+    """Return the run directory and the prepared corpus of rank 0."""
+    from korlm.dataset.prepared import open_prepared
+
+    run_dir, folder = group.wait_for()
+    return Path(run_dir), open_prepared(Path(folder))
+
+
+def load_resumed(command: TrainSettings, given: Sequence[str]) -> tuple[TrainSettings, Checkpoint]:
+    """Return the settings and the checkpoint of an interrupted run.
+
+    The overrides of this command are applied to the stored settings. The settings ``prepare`` and
+    ``outputs`` are those of this command: a run from another person must not choose folders and
+    hosts on this machine.
+
+    Args:
+        command: settings of this command.
+        given: its overrides.
+
+    Raises:
+        ConfigError: an override may not change in a resumed run.
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    assert command.resume is not None
+    own = ("resume", "resume_from")
+    overrides = [override for override in given if key_of(override) not in own]
+    for override in overrides:
+        if not override.startswith(
+            ("trainer.", "prepare.", "outputs=", "prepared=", "objective=", "imports=")
+        ):
+            raise ConfigError(
+                f"{override}: a resumed run keeps its settings; only trainer.*, prepare.*, "
+                "outputs, prepared, objective and imports may change"
+            )
+    from korlm.runs.checkpoint import load_checkpoint, settings_of
+
+    path = resumed_checkpoint(command.resume, command.resume_from.value)
+    run_dir = path.parents[1]
+    checkpoint = load_checkpoint(path)
+    settings = settings_from_plain(settings_of(checkpoint, path), overrides)
+    is_overridden = any(key_of(override) == "outputs" for override in overrides)
+    if not is_overridden and not is_inside(run_dir, Path(settings.outputs)):
+        settings = dataclasses.replace(settings, outputs=command.outputs)
+    settings = dataclasses.replace(
+        settings, prepare=command.prepare, resume_from=command.resume_from
+    )
+    return settings, checkpoint
+
+
+def _open_or_prepare(
+    settings: TrainSettings,
+    overrides: Sequence[str],
+    resumed: Checkpoint | None,
+    encoding: TextEncoding | None,
+) -> Prepared:
+    """Return the prepared corpus of the settings, or of a resumed run; prepare it if missing.
+
+    Args:
+        settings: of the run.
+        overrides: as typed.
+        resumed: the checkpoint of a resumed run.
+        encoding: of the language models that the run starts from; None: of the text.
+
+    Raises:
+        ConfigError: settings of the corpus beside ``prepared=DIR``.
+    """
+    from korlm.dataset.prepare import prepare
+    from korlm.dataset.prepared import open_prepared
+
+    previous = Path(str(resumed.get("prepared"))) if resumed else Path()
+    if settings.prepared is None and (previous / "manifest.json").is_file():
+        return open_prepared(previous)  # the same ids, even if the text has changed since
+    if settings.prepared is None:
+        return prepare(
+            settings.corpus,
+            settings.tokenizer,
+            settings.vocab,
+            Path(settings.outputs),
+            cluster=settings.prepare,
+            encoding=encoding,
+        )
+    for override in overrides:
+        if override.startswith(("corpus", "tokenizer", "vocab", "prepare.")):
+            raise ConfigError(
+                f"{override}: has no effect beside prepared={settings.prepared}; leave one out"
+            )
+    return open_prepared(Path(settings.prepared))

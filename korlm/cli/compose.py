@@ -1,0 +1,173 @@
+"""Compose the settings of a command from Python values, without Hydra's global state."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import enum
+import math
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
+from hydra.version import VersionBase
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.basecontainer import BaseContainer
+
+from korlm.cli.arguments import IMPORTS, check_arguments, check_groups, quote_literal
+from korlm.cli.command import (
+    VERSION_BASE,
+    ConfDirsOfImports,
+    check_imports,
+    warn_without_effect,
+)
+from korlm.cli.config_source import register_config_source
+from korlm.cli.output_dirs import register_resolvers
+from korlm.config import registry, store_schemas
+from korlm.config.error_messages import format_config_error
+from korlm.config.keys import choices, conf_dir, path_keys, rename_override
+from korlm.config.paths import expand_home
+from korlm.config.serialization import to_settings
+from korlm.utils.errors import ConfigError, KorlmError
+
+_lock = threading.Lock()  # Hydra composes with global state
+
+# Words that need no quotes in Hydra's grammar and have no other meaning there.
+_PLAIN = re.compile(r"(?!(null|true|false|inf|nan)$)[A-Za-z_][\w./-]*", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Settings of a command.
+
+    Attributes:
+        settings: checked.
+        overrides: as they would be typed.
+        tree: as Hydra composed them.
+    """
+
+    settings: Any
+    overrides: list[str]
+    tree: DictConfig
+
+    def write(self, folder: Path) -> None:
+        """Write the files that Hydra writes into a run directory."""
+        (folder / ".hydra").mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.tree, folder / ".hydra" / "config.yaml")
+        OmegaConf.save(OmegaConf.create(self.overrides), folder / ".hydra" / "overrides.yaml")
+
+
+def compose(command: str, settings: Mapping[str, Any]) -> Composed:
+    """Return the settings of a command, with the checks and the messages of its command line.
+
+    Args:
+        command: such as ``train``.
+        settings: key -> value. A key is a name of the command line (``model``, ``seed``,
+            ``trainer.epochs``); the value of a group is the name of a choice, or a dict of its
+            keys with the choice under ``name``.
+
+    Raises:
+        ConfigError: there is no such setting, or a value is wrong.
+    """
+    imports = settings.get(IMPORTS, ())
+    registry.import_modules([imports] if isinstance(imports, str) else imports)
+    overrides = overrides_of(command, settings)
+    overrides = [rename_override(word, command, warn=True) for word in overrides]
+    check_arguments(command, overrides)
+    with _lock, _own_hydra():
+        try:
+            store_schemas()
+            register_resolvers()
+            register_config_source(command)
+            Plugins.instance().register(ConfDirsOfImports)
+            check_groups(command, overrides)
+            with hydra.initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+                tree = hydra.compose(command, overrides)
+            composed = to_settings(tree)
+            OmegaConf.resolve(tree)  # while the resolvers exist
+        except KorlmError:
+            raise
+        except Exception as error:  # while composing, every exception is an error in the settings
+            raise ConfigError(format_config_error(error, command)) from None
+    check_imports(composed)
+    warn_without_effect(composed, overrides)
+    return Composed(composed, overrides, tree)
+
+
+def overrides_of(command: str, settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as overrides of the command line.
+
+    >>> overrides_of("train", {"model": {"name": "gru", "hidden_dim": 8}, "trainer.epochs": 2})
+    ['model=gru', 'model.hidden_dim=8', 'trainer.epochs=2']
+
+    Raises:
+        ConfigError: a value is of a type that no setting has.
+    """
+    paths, overrides = path_keys(command), list[str]()
+    groups = {key for key in settings if choices(key)}
+    for key, value in settings.items():
+        items = {key: value}
+        if isinstance(value, Mapping):
+            items = {f"{key}.{inner}": part for inner, part in value.items()}
+            if key in groups and f"{key}.name" in items:
+                items = {key: items.pop(f"{key}.name"), **items}
+        for name, part in items.items():
+            if name in paths:
+                part = _expanded(part, name)
+                part = [part] if paths[name] and isinstance(part, str) else part
+            overrides.append(f"{name}={_in_grammar(part, name)}")
+    return overrides
+
+
+def _expanded(value: Any, key: str) -> Any:
+    """Return a path or paths as strings, with the home folder for ``~``."""
+    if isinstance(value, (list, tuple)):
+        return [_expanded(part, key) for part in value]
+    return expand_home(os.fspath(value), key) if isinstance(value, (str, os.PathLike)) else value
+
+
+def _in_grammar(value: Any, key: str) -> str:
+    """Return a value in Hydra's grammar."""
+    if hasattr(value, "item") and not isinstance(value, (list, tuple)):  # a number of NumPy
+        value = value.item()
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (int, float)):
+        return repr(value) if math.isfinite(value) else str(value)
+    if isinstance(value, (str, os.PathLike)):
+        text = os.fspath(value)
+        return text if _PLAIN.fullmatch(text) else quote_literal(text)
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_in_grammar(part, key) for part in value) + "]"
+    raise ConfigError(
+        f"{key}={value!r:.80}: must be a number, a str, a bool, None, a path or a list of them"
+    )
+
+
+@contextlib.contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Let Hydra and OmegaConf work on a copy of their global state within the block."""
+    Plugins.instance()  # finds the plugins and their sources once
+    instances, resolvers = dict(Singleton._instances), dict(BaseContainer._resolvers)
+    for kind in (ConfigStore, Plugins, SourcesRegistry, VersionBase):
+        if kind in instances:
+            Singleton._instances[kind] = copy.deepcopy(instances[kind])
+    Singleton._instances.pop(GlobalHydra, None)
+    try:
+        yield
+    finally:
+        Singleton._instances.clear()
+        Singleton._instances.update(instances)
+        BaseContainer._resolvers = resolvers

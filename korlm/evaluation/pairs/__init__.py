@@ -1,0 +1,1 @@
+"""Korean minimal pairs, and the accuracy of language models on them."""

@@ -1,0 +1,166 @@
+"""Accuracy of a language model on minimal pairs.
+
+A pair counts as right if the model gives the acceptable sentence the higher probability (Marvin and
+Linzen 2018; Warstadt et al. 2020), the spelling of unknown tokens included.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from statistics import NormalDist
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from korlm.config import ScoreContext
+from korlm.dataset.text_encoder import EncodedText, TextEncoder
+from korlm.evaluation.pairs.templates import Pair
+from korlm.evaluation.surprisal.scorer import SurprisalScorer
+from korlm.evaluation.token_scores import Floats
+from korlm.runs.trained_run import TrainedRun
+
+LEVEL = 0.95
+CHUNK = 5000  # pairs that are scored at once
+
+PAIRS = pa.schema(
+    [
+        ("run", pa.string()),
+        ("phenomenon", pa.string()),
+        ("good", pa.string()),
+        ("bad", pa.string()),
+        ("good_surprisal", pa.float64()),
+        ("bad_surprisal", pa.float64()),
+        ("good_tokens", pa.int64()),
+        ("bad_tokens", pa.int64()),
+        ("right", pa.float64()),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """Accuracy on the pairs of a phenomenon.
+
+    Attributes:
+        num_pairs: pairs that count.
+        num_same: pairs left out, because the tokenizer makes the same tokens of both sentences.
+        accuracy: share of right pairs; a tie counts half. NaN without pairs.
+        low: lower end of the 95 % interval (Wilson 1927).
+        high: upper end.
+    """
+
+    num_pairs: int
+    num_same: int
+    accuracy: float
+    low: float
+    high: float
+
+
+def score_pairs(
+    run: TrainedRun,
+    name: str,
+    pairs: Sequence[Pair],
+    reader: TextEncoder,
+    device: torch.device | None = None,
+    batch_tokens: int = 4096,
+) -> Iterator[pa.Table]:
+    """Yield a row for each pair, in order, with the columns of ``PAIRS``.
+
+    Surprisals are in bits, of the whole sentence with its end (<eos>) and of the spelling of
+    unknown tokens. ``right`` is 1, 0, 0.5 for a tie, or null if the tokens of
+    both sentences are the same.
+
+    Args:
+        run: the language model.
+        name: of the run, for the first column.
+        pairs: the pairs.
+        reader: ``run.reader()``.
+        device: where to compute; None: where the model is.
+        batch_tokens: largest batch, padding included.
+
+    Raises:
+        CorpusError: a sentence has a lone surrogate.
+        TokenizerError: the tokenizer of the run does not start.
+    """
+    scorer = SurprisalScorer(
+        run.inference_model(device), run.start_id, ScoreContext.line, False, batch_tokens
+    )
+    for begin in range(0, len(pairs), CHUNK):
+        chunk = pairs[begin : begin + CHUNK]
+        good = reader.read_texts([pair.good for pair in chunk])
+        bad = reader.read_texts([pair.bad for pair in chunk])
+        good_bits, bad_bits = _sentence_bits(scorer, good), _sentence_bits(scorer, bad)
+        is_right = [
+            None if same else (g < b) + 0.5 * (g == b)
+            for g, b, same in zip(good_bits, bad_bits, _same_tokens(good, bad), strict=True)
+        ]
+        yield pa.table(
+            [
+                [name] * len(chunk),
+                *(list(column) for column in zip(*chunk, strict=True)),
+                good_bits,
+                bad_bits,
+                good.lengths,
+                bad.lengths,
+                pa.array(is_right, pa.float64()),
+            ],
+            schema=PAIRS,
+        )
+
+
+def _sentence_bits(scorer: SurprisalScorer, text: EncodedText) -> Floats:
+    """Return the surprisal of each line, none of which is blank, with spelling."""
+    bits = np.concatenate([batch.open_surprisal for batch in scorer.score([text])])
+    sums: Floats = np.add.reduceat(bits, np.cumsum(text.lengths) - text.lengths)
+    return sums
+
+
+def _same_tokens(good: EncodedText, bad: EncodedText) -> list[bool]:
+    """Return for each pair of lines whether the tokens are the same."""
+    columns = (text.table.column("morphs").to_pylist() for text in (good, bad))
+    return [a == b for a, b in zip(*columns, strict=True)]
+
+
+def accuracies(rows: pa.Table) -> dict[str, Accuracy]:
+    """Return the accuracy on each phenomenon, in the order of the rows, and on ``all``.
+
+    Args:
+        rows: of one run (``score_pairs``).
+    """
+    by_phenomenon: dict[str, list[float | None]] = {}
+    columns = (rows.column(name).to_pylist() for name in ("phenomenon", "right"))
+    for phenomenon, right in zip(*columns, strict=True):
+        by_phenomenon.setdefault(phenomenon, []).append(right)
+    results = {name: _accuracy(values) for name, values in by_phenomenon.items()}
+    return results | {"all": _accuracy(list(itertools.chain(*by_phenomenon.values())))}
+
+
+def _accuracy(right: Sequence[float | None]) -> Accuracy:
+    counted = [value for value in right if value is not None]
+    n = len(counted)
+    if not n:
+        return Accuracy(0, len(right), math.nan, math.nan, math.nan)
+    share = sum(counted) / n
+    low, high = wilson_interval(share, n)
+    return Accuracy(n, len(right) - n, share, low, high)
+
+
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a proportion (Wilson 1927).
+
+    Args:
+        share: of successes.
+        n: number of trials, at least 1.
+
+    >>> [round(end, 3) for end in wilson_interval(0.5, 100)]
+    [0.404, 0.596]
+    """
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    center = share + z * z / (2 * n)
+    width = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return (center - width) / scale, (center + width) / scale

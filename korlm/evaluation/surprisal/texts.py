@@ -1,0 +1,92 @@
+"""Surprisals and log-probabilities of texts in memory, for use in Python.
+
+Axes: M texts.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from korlm.config import ScoreContext, ScoreUnit
+from korlm.corpus.lines import LineBlock
+from korlm.dataset.text_encoder import EncodedText, TextEncoder, check_texts
+from korlm.dataset.vocab import EOS_ID
+from korlm.evaluation.surprisal.scorer import SurprisalScorer, rebatch
+from korlm.evaluation.surprisal.tables import rows_of, schema_of
+from korlm.evaluation.token_scores import Floats, score_tokens
+from korlm.runs.trained_run import TrainedRun
+from korlm.utils.errors import ConfigError, CorpusError, not_a_choice
+
+ChoiceT = TypeVar("ChoiceT", bound=enum.Enum)
+
+
+def surprisal_table(
+    run: TrainedRun,
+    texts: str | Sequence[str],
+    unit: ScoreUnit | str,
+    context: ScoreContext | str,
+    entropy: bool,
+    reader: TextEncoder,
+) -> pa.Table:
+    """Return the surprisal of every morph, eojeol or sentence; see ``LanguageModelRun.surprisal``.
+
+    Args:
+        run: the language model.
+        texts: one line each, together one document; a str is a single line.
+        unit: of the rows.
+        context: what a token is predicted from.
+        entropy: also compute entropies; sentences have none.
+        reader: of the run.
+
+    Raises:
+        ConfigError: there is no such unit or context.
+        CorpusError: a text is not a str or has a lone surrogate.
+    """
+    unit, context = _choice(ScoreUnit, "unit", unit), _choice(ScoreContext, "context", context)
+    entropy = entropy and unit is not ScoreUnit.sentence
+    scorer = SurprisalScorer(run.inference_model(), run.start_id, context, entropy)
+    tables = [rows_of(batch, unit) for batch in scorer.score(_encoded(texts, reader))]
+    return pa.concat_tables([schema_of(unit, entropy).empty_table(), *tables]).combine_chunks()
+
+
+def log_probs(
+    run: TrainedRun, texts: str | Sequence[str], open_vocabulary: bool, reader: TextEncoder
+) -> Floats:
+    """Return the natural log-probability of each text, (M,); see ``LanguageModelRun.score``.
+
+    Raises:
+        CorpusError: a text is not a str or has a lone surrogate.
+    """
+    model, scores = run.inference_model(), [np.zeros(0)]
+    for window in rebatch(_encoded(texts, reader)):
+        starts, is_empty = np.cumsum(window.lengths) - window.lengths, window.lengths == 0
+        ids = np.insert(window.ids, starts[is_empty], EOS_ID)  # an empty text is its end alone
+        nats = score_tokens(model, ids, np.maximum(window.lengths, 1), run.start_id).nats
+        if open_vocabulary:
+            nats = nats + np.insert(window.spelling_nats, starts[is_empty], 0.0)
+        lengths = np.maximum(window.lengths, 1)
+        scores.append(-np.add.reduceat(nats, np.cumsum(lengths) - lengths))
+    return np.concatenate(scores) + 0.0  # turns -0 into 0
+
+
+def _encoded(texts: str | Sequence[str], reader: TextEncoder) -> Iterator[EncodedText]:
+    """Encode texts in batches, as one document."""
+    if texts is None:
+        raise CorpusError("texts is None: give a str for each line")
+    lines = [texts] if isinstance(texts, str) else list(texts)
+    check_texts(lines)
+    return reader.read([LineBlock("text", "", 1, lines)])
+
+
+def _choice(kind: type[ChoiceT], key: str, value: object) -> ChoiceT:
+    """Return a member of an enum by its value."""
+    try:
+        return kind(value)
+    except ValueError:
+        names = [str(member.value) for member in kind]
+        raise ConfigError(not_a_choice(f"{key}={value}", str(value), names)) from None

@@ -1,0 +1,279 @@
+"""Methods of trained runs: results of the commands, threads, and nothing computed in vain."""
+
+from __future__ import annotations
+
+import gc
+import math
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from conftest import Command
+from task_cases import TASKS, settings_of
+from tiny_runs import finish, make_settings, prepare_tiny
+
+import korlm
+from korlm.api.runs import LanguageModelRun, TaskModelRun
+from korlm.config import LSTMConfig, Mode, NgramConfig, SubwordMode, TaggingConfig
+from korlm.models.base import LanguageModel
+from korlm.modules.subword_embedding import SubwordEmbedding
+from korlm.rescoring import LMScorer
+from korlm.score import surprisals
+from korlm.utils.errors import ConfigError, CorpusError, NbestError
+
+TEXTS = ["나는 집에 간다.", "", "우리는 책을 본다.", "뷁 밥을 먹는다.", "나는 집에 간다."]
+LM = LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8, subword_embedding=SubwordMode.both)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("runs")
+    prepared = prepare_tiny(folder)
+    options = {
+        "lstm": {"model": LM},
+        "sentence": {"mode": Mode.sentence},
+        "ngram": {"model": NgramConfig(name="ngram", order=3)},
+    }
+    for name, parts in options.items():
+        finish(make_settings(prepared, **parts), prepared, folder / name)
+    return {name: folder / name for name in options}
+
+
+@pytest.fixture(params=["lstm", "sentence", "ngram"])
+def run(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator[LanguageModelRun]:
+    with open_run(folders[request.param]) as run:
+        yield run
+
+
+@pytest.fixture
+def lstm(folders: dict[str, Path]) -> Iterator[LanguageModelRun]:
+    with open_run(folders["lstm"]) as run:
+        yield run
+
+
+def open_run(folder: Path) -> LanguageModelRun:
+    run = korlm.load(folder)
+    assert isinstance(run, LanguageModelRun)
+    return run
+
+
+def test_scores_are_those_of_rescoring_and_surprisals(run: LanguageModelRun) -> None:
+    scores = run.score(TEXTS)
+    assert scores.shape == (5,) and scores.dtype == np.float64
+    with LMScorer([run]) as scorer:
+        np.testing.assert_allclose(scores, scorer.score(TEXTS).log_probs[0], atol=1e-4)
+    table = run.surprisal(TEXTS, unit="sentence")
+    bits = np.array(table.column("open_surprisal"))
+    np.testing.assert_allclose(scores[[0, 2, 3, 4]], -bits * math.log(2), atol=1e-4)
+    closed = run.score(TEXTS, open_vocabulary=False)
+    bits = np.array(table.column("surprisal"))
+    np.testing.assert_allclose(closed[[0, 2, 3, 4]], -bits * math.log(2), atol=1e-4)
+    assert closed[3] > scores[3]
+    for text, score in zip(TEXTS, scores, strict=True):
+        assert run.score(text) == pytest.approx([score], abs=1e-4)
+    assert run.score([]).shape == (0,)
+
+
+@pytest.mark.parametrize("unit", ["morph", "eojeol", "sentence"])
+@pytest.mark.parametrize("context", ["line", "document", "carried"])
+def test_surprisals_are_those_of_the_command(
+    lstm: LanguageModelRun, unit: str, context: str
+) -> None:
+    expected = surprisals(lstm, TEXTS, unit, context)
+    assert lstm.surprisal(TEXTS, unit, context).equals(expected)
+    assert ("entropy" in expected.column_names) == (unit != "sentence")
+    assert "entropy" not in lstm.surprisal(TEXTS, unit, context, entropy=False).column_names
+    assert lstm.surprisal([], unit, context).schema == expected.schema
+
+
+def test_many_texts_are_one_document(
+    lstm: LanguageModelRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("korlm.dataset.text_batches.BATCH_CHARS", 40)
+    monkeypatch.setattr("korlm.evaluation.surprisal.scorer.WINDOW", 30)
+    texts = [text for text in TEXTS if text] * 6
+    table = lstm.surprisal(texts, "sentence", context="document")
+    assert table.column("line").to_pylist() == list(range(1, 25))
+    monkeypatch.undo()
+    whole = lstm.surprisal(texts, "sentence", context="document")
+    for name in ("surprisal", "open_surprisal"):
+        np.testing.assert_allclose(table.column(name), whole.column(name), atol=1e-4)
+
+
+def test_no_entropy_for_sentences(lstm: LanguageModelRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("an entropy was computed")
+
+    monkeypatch.setattr(type(lstm.model), "token_nll_and_entropy", refuse)
+    lstm.score(TEXTS)
+    lstm.surprisal(TEXTS, unit="sentence")
+    surprisals(lstm, TEXTS, unit="sentence")
+
+
+def test_the_command_computes_no_entropy_for_sentences(
+    korlm: Command, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("an entropy was computed")
+
+    monkeypatch.setattr(LanguageModel, "token_nll_and_entropy", refuse)
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    ended = korlm("score", f"run={folders['ngram']}", "input=a.txt", "unit=sentence")
+    assert ended.code == 0, ended.err
+
+
+def test_embeddings_are_composed_once(
+    lstm: LanguageModelRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    forward = SubwordEmbedding.forward
+    monkeypatch.setattr(
+        SubwordEmbedding, "forward", lambda *arguments: calls.append(1) or forward(*arguments)
+    )
+    monkeypatch.setattr(SubwordEmbedding, "for_tokens", None)
+    for text in TEXTS:
+        lstm.score(text)
+        lstm.surprisal(text)
+        lstm.complete("나는")
+        lstm.rescore({"u": [("나는", -1.0)]})
+    assert len(calls) <= 2  # embedding and output layer of the inference copy
+
+
+def test_texts_are_new_unless_a_seed_is_given(run: LanguageModelRun) -> None:
+    assert run.generate("나는 ", seed=3) == run.generate("나는 ", seed=3)
+    assert run.generate("나는 ", seed=3).startswith("나는 ")
+    assert len({run.generate(max_tokens=30) for _ in range(8)}) > 1
+    assert run.generate("나는 ", beams=3) == run.generate("나는 ", beams=3)
+    assert len(run.generate("", seed=1, sentences=2, max_tokens=300).splitlines()) == 2
+
+
+def test_completions(lstm: LanguageModelRun) -> None:
+    found = lstm.complete("나는 집", num_completions=3)
+    assert found.eojeols and all(one.text.startswith("집") for one in found.eojeols)
+    assert lstm.complete("나는 집", 3) == found
+
+
+def test_rescoring(folders: dict[str, Path], lstm: LanguageModelRun) -> None:
+    lists = {"u1": [("간다 집에 나는", -1.0), ("나는 집에 간다.", -1.5)], "u2": [("", 0.0)]}
+    found = lstm.rescore(lists, lm_weight=1.0)
+    assert list(found) == ["u1", "u2"] and len(found["u2"]) == 1
+    best, worst = found["u1"]
+    assert best.total > worst.total
+    for one, score in ((best, best.hypothesis.score), (worst, worst.hypothesis.score)):
+        assert one.log_prob == pytest.approx(lstm.score(one.hypothesis.text)[0], abs=1e-4)
+        assert one.total == pytest.approx(one.log_prob + score)
+    with open_run(folders["ngram"]) as other:
+        mixed = lstm.rescore(lists, mix=[other], mixture_weights=[0.5, 0.5])["u1"][0].log_prob
+    assert mixed != best.log_prob
+
+
+def test_evaluation_equals_the_training(run: LanguageModelRun, folders: dict[str, Path]) -> None:
+    import json
+
+    stored = json.loads((run.folder / "metrics.json").read_text("utf-8"))
+    found = run.evaluate(bootstrap={"samples": 100})
+    assert list(found) == ["valid", "test"]
+    for split, metrics in found.items():
+        for key in ("perplexity", "bits_per_char"):
+            # The training cuts the split into columns, which start from the initial state.
+            assert metrics[key] == pytest.approx(stored[split][key], rel=0.05)
+            low, high = metrics["intervals"][key]
+            assert low <= metrics[key] <= high
+    modes = run.evaluate(modes=True, adapt=False, test=False)
+    assert list(modes) == ["valid"] and set(modes["valid"]) == {"carried", "reset"}
+
+
+def test_evaluation_on_another_text(lstm: LanguageModelRun, tmp_path: Path) -> None:
+    path = tmp_path / "글 하나.txt"
+    path.write_text("\n".join(TEXTS), encoding="utf-8")
+    found = lstm.evaluate(corpus={"name": "text", "files": [path]})
+    bits = -lstm.score([text for text in TEXTS if text]).sum() / math.log(2)
+    assert found["text"]["num_tokens"] == sum(len(text) + 1 for text in TEXTS if text)
+    assert math.isfinite(bits) and found["text"]["bits_per_char"] > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: run.score(None), "texts is None: give a str for each line"),
+        (lambda run: run.score(["a", 5]), "text 2 is 5: give a str"),
+        (lambda run: run.surprisal("\ud800"), "text 1 has a lone surrogate"),
+        (lambda run: run.surprisal("a", unit="word"), "unit=word: must be one of morph, eojeol"),
+        (lambda run: run.surprisal("a", context="x"), "context=x: must be one of line, document"),
+        (lambda run: run.generate(5), "text 1 is 5: give a str"),
+        (lambda run: run.generate(temperature=-1), "temperature=-1: must be in [0, 1000000.0]"),
+        (lambda run: run.generate(top_p=0), "top_p=0: must be in (0, 1]"),
+        (lambda run: run.complete("a", 0), "num_completions=0: must be in [1, 1000000]"),
+        (lambda run: run.rescore({"u": []}), "u: has no hypothesis"),
+        (lambda run: run.rescore({"u": ["a"]}), "u: each hypothesis must be (text, score)"),
+        (lambda run: run.rescore({}, mixture_weights=[1, 2]), "mixture_weights: 2 weights for 1"),
+        (lambda run: run.evaluate(device="cpu"), "device: does not apply to run.evaluate"),
+        (lambda run: run.evaluate(tset=False), "tset: there is no such setting; did you mean test"),
+    ],
+)
+def test_mistakes(
+    lstm: LanguageModelRun, call: Callable[[LanguageModelRun], object], message: str
+) -> None:
+    with pytest.raises((ConfigError, CorpusError, NbestError)) as caught:
+        call(lstm)
+    assert str(caught.value).startswith(message)
+
+
+def test_threads_share_a_run(lstm: LanguageModelRun) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: lstm.score(TEXTS).tolist(),
+        lambda: lstm.surprisal(TEXTS).to_pylist(),
+        lambda: lstm.generate("나는", seed=1),
+        lambda: lstm.complete("나는 ㅈ"),
+        lambda: lstm.rescore({"u": [("나는", -1.0), ("너는", -2.0)]}),
+    ]
+    expected = [call() for call in calls]
+    lstm.close()
+    barrier = threading.Barrier(5)
+
+    def work(number: int) -> object:
+        barrier.wait()
+        return calls[number % 5]()
+
+    with ThreadPoolExecutor(5) as pool:
+        assert list(pool.map(work, range(20))) == expected * 4
+
+
+def test_a_closed_run_starts_again_and_a_forgotten_one_is_closed(folders: dict[str, Path]) -> None:
+    run = open_run(folders["lstm"])
+    run.warm_up()
+    before = run.score(TEXTS)
+    run.close()
+    assert np.array_equal(run.score(TEXTS), before)
+    moved = run.to("cpu")
+    assert np.array_equal(moved.score(TEXTS), before)
+    resources = weakref.ref(run._resources)
+    del run
+    gc.collect()
+    assert resources() is None
+
+
+def test_a_task(tmp_path: Path) -> None:
+    case = TASKS[next(name for name in TASKS if not isinstance(TASKS[name].config, TaggingConfig))]
+    prepared = case.prepare(tmp_path / "data")
+    finished = finish(settings_of(case, prepared, 20), prepared, tmp_path / "run")
+    with korlm.load(tmp_path / "run") as run:
+        assert isinstance(run, TaskModelRun)
+        run.warm_up()
+        rows = run.predict(case.texts)
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(run.predict, [case.texts] * 3)) == [rows] * 3
+        found = run.evaluate(bootstrap={"samples": 100})
+        for key in found["valid"]["intervals"]:
+            assert found["valid"][key] == pytest.approx(finished.splits["valid"][key], nan_ok=True)
+
+
+def test_tables_are_arrow(lstm: LanguageModelRun) -> None:
+    assert isinstance(lstm.surprisal("나는 간다."), pa.Table)
