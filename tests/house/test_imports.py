@@ -95,12 +95,9 @@ ONLY_IN = {
     "onnxruntime": {"korlm.exporting.verify"},
     "fastapi": {"korlm.serving.app"},
     "uvicorn": {"korlm.serving.connections"},
-    "distributed": {
-        *("korlm.dataset.cluster.client", "korlm.dataset.cluster.slurm"),
-        *("korlm.dataset.cluster.scheduler", "korlm.dataset.cluster.task"),
-    },
-    "dask": {"korlm.dataset.cluster.client"},
-    "dask_jobqueue": {"korlm.dataset.cluster.slurm"},
+    "distributed": {"korlm.dataset.executors.dask_executor", "korlm.dataset.executors.worker"},
+    "dask_jobqueue": {"korlm.dataset.executors.dask_executor"},
+    "dask_kubernetes": {"korlm.dataset.executors.dask_executor"},
 }
 
 
