@@ -11,7 +11,7 @@ from korlm.sweeps.command import stage
 from korlm.utils.errors import PreparedError
 
 if TYPE_CHECKING:
-    from korlm.dataset.batches import Ids
+    from korlm.dataset.storage.id_stream import Ids
     from korlm.runs.trained_run import TrainedRun
 
 logger = logging.getLogger(__name__)

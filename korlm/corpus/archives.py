@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from korlm.utils.errors import CorpusError
+from korlm.utils.io.urls import BLOCK, is_url, open_binary, version_of
 
 SUFFIX = ".zip"
 _UTF8_NAME = 0x800  # flag of a member whose name is UTF-8
@@ -41,8 +42,12 @@ def members_of(path: Path) -> list[Path]:
     return sorted(file for file in files if path in (file, *file.parents))
 
 
-def open_file(path: Path) -> IO[bytes]:
+def open_file(path: Path, block: int = BLOCK) -> IO[bytes]:
     """Open a plain file or a member of a zip archive; a seekable stream.
+
+    Args:
+        path: of the file.
+        block: bytes of a request, of a URL.
 
     Raises:
         CorpusError: the archive is damaged, or the member is encrypted.
@@ -50,7 +55,7 @@ def open_file(path: Path) -> IO[bytes]:
     """
     archive, name = _split(path)
     if archive is None:
-        return open(path, "rb")
+        return open_binary(path, block)
     file, members = _open_archive(archive)
     if name not in members:
         raise FileNotFoundError(path)
@@ -60,8 +65,13 @@ def open_file(path: Path) -> IO[bytes]:
         raise CorpusError(f"{path}: cannot be read ({error}); unpack the archive first") from error
 
 
-def file_size(path: Path) -> int:
-    """Return the size of a plain file or of a member of a zip archive, in bytes.
+def is_member(path: Path) -> bool:
+    """Return whether a path leads into a zip archive."""
+    return _split(path)[0] is not None
+
+
+def file_version(path: Path) -> tuple[int, str]:
+    """Return the size of a plain file or of a member of a zip archive, in bytes, and its version.
 
     Raises:
         CorpusError: the archive is damaged.
@@ -69,11 +79,11 @@ def file_size(path: Path) -> int:
     """
     archive, name = _split(path)
     if archive is None:
-        return path.stat().st_size
+        return version_of(path)
     members = _open_archive(archive)[1]
     if name not in members:
         raise FileNotFoundError(path)
-    return members[name].file_size
+    return members[name].file_size, str(members[name].CRC)
 
 
 def _split(path: Path) -> tuple[Path | None, str]:
@@ -86,16 +96,15 @@ def _split(path: Path) -> tuple[Path | None, str]:
 
 def _open_archive(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     """Return an open archive and its members by name."""
-    stat = path.stat()
-    return _open_cached(path, stat.st_mtime_ns, stat.st_size)
+    return _open_cached(path, version_of(path))
 
 
 @functools.lru_cache(maxsize=4)  # its directory, which may list 100,000 members, is read once
 def _open_cached(
-    path: Path, _mtime: int, _size: int
+    path: Path, _version: tuple[int, str]
 ) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(open_binary(path) if is_url(path) else path)
     except zipfile.BadZipFile as error:
         raise CorpusError(f"{path}: not a zip archive that can be read ({error})") from error
     members = {_name(info): info for info in archive.infolist() if not info.is_dir()}

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from korlm.corpus.archives import open_file
 from korlm.utils.errors import CorpusError
+from korlm.utils.io.urls import url_errors
 
 STDIN = Path("<stdin>")  # standard input as a file of a corpus
 
@@ -94,17 +95,19 @@ def opened(path: Path) -> Iterator[tuple[str, Any]]:
     if path == STDIN:
         if sys.stdin is None:
             raise CorpusError(f"{path}: is closed; pipe a text into it, or name a file")
-        with _corpus_errors(path):
+        with file_errors(path):
             yield _decompressed(path, sys.stdin.buffer)
         return
-    with _corpus_errors(path), open_file(path) as raw:
+    with file_errors(path), open_file(path) as raw:
         yield _decompressed(path, raw)
 
 
 @contextmanager
-def _corpus_errors(path: Path) -> Iterator[None]:
+def file_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading a file into ``CorpusError``; a context manager."""
     try:
-        yield
+        with url_errors(path, CorpusError):
+            yield
     except FileNotFoundError:
         raise CorpusError(f"{path}: there is no such file") from None
     except IsADirectoryError:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import codecs
 import itertools
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +21,19 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config import CorpusFormat, Encoding, TextConfig
-from korlm.corpus.containers import PACKED, STDIN, check_signature, opened
+from korlm.corpus.archives import open_file
+from korlm.corpus.containers import (
+    PACKED,
+    SIGNATURE_BYTES,
+    STDIN,
+    check_signature,
+    file_errors,
+    opened,
+)
 from korlm.corpus.formats.conll import read_conll
 from korlm.corpus.formats.delimited import read_table
 from korlm.corpus.formats.json_files import read_json, read_json_lines
-from korlm.corpus.formats.records import Record
+from korlm.corpus.formats.records import WHOLE, FileRange, Record
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
 
@@ -48,7 +57,7 @@ _FORMATS = {
 SUFFIXES = tuple(_FORMATS)
 _COLUMNS = (CorpusFormat.parquet, CorpusFormat.arrow)
 
-_CODECS = {
+CODECS = {
     Encoding.utf8: "utf-8",
     Encoding.cp949: "cp949",
     Encoding.johab: "johab",
@@ -78,11 +87,13 @@ class FileFormat:
         compression: empty for a plain file.
         encoding: of its byte-order mark, else of the settings.
         format: never auto.
+        is_divisible: the file can be read from the beginning of any line on.
     """
 
     compression: str
     encoding: Encoding
     format: CorpusFormat
+    is_divisible: bool
 
 
 @dataclass(frozen=True)
@@ -94,12 +105,14 @@ class _Text:
         encoding: of the chunks; UTF-16 is converted to UTF-8.
         bom_bytes: length of the byte-order mark.
         chunks: the text after the byte-order mark, with LF line ends.
+        is_divisible: the bytes are those of the file.
     """
 
     compression: str
     encoding: Encoding
     bom_bytes: int
     chunks: Iterator[bytes]
+    is_divisible: bool
 
 
 def format_of(path: Path, file_format: CorpusFormat = CorpusFormat.auto) -> CorpusFormat:
@@ -134,7 +147,7 @@ def inspect_file(
     """
     actual = format_of(path, file_format)
     if path == STDIN or actual in _COLUMNS:
-        return FileFormat("", encoding, actual)
+        return FileFormat("", encoding, actual, False)
     with _text_of(path, encoding) as text:
         head, _ = _peek(text.chunks)
         if file_format is CorpusFormat.auto and actual is CorpusFormat.txt:
@@ -147,15 +160,22 @@ def inspect_file(
                         f"{path}: begins like {kind}, not like plain text; {advice} "
                         "corpus.format=txt to read it as text"
                     )
-        return FileFormat(text.compression, text.encoding, actual)
+        return FileFormat(text.compression, text.encoding, actual, text.is_divisible)
 
 
 @contextmanager
-def _text_of(path: Path, encoding: Encoding) -> Iterator[_Text]:
+def _text_of(path: Path, encoding: Encoding, part: FileRange = WHOLE) -> Iterator[_Text]:
+    if part.begin:  # of a file that is divisible; its beginning is far away and was inspected
+        with file_errors(path), open_file(path) as stream:
+            if encoding is not Encoding.utf8:
+                encoding = _BOMS.get(_bom(stream.read(SIGNATURE_BYTES)), encoding)
+            stream.seek(part.begin)
+            yield _Text("", encoding, 0, read_chunks(stream, part), True)
+        return
     with opened(path) as (compression, stream):
-        head, chunks = _peek(_chunks(stream))
+        head, chunks = _peek(read_chunks(stream, part))
         check_signature(path, head, compression)
-        bom = next((bom for bom in _BOMS if head.startswith(bom)), b"")
+        bom = _bom(head)
         if bom and head.startswith(codecs.BOM_UTF32_LE):
             raise CorpusError(f"{path}: is UTF-32; save it as UTF-8 first")
         encoding = _BOMS.get(bom, encoding)
@@ -171,15 +191,24 @@ def _text_of(path: Path, encoding: Encoding) -> Iterator[_Text]:
                 )
             chunks = itertools.chain([first], chunks)
         head, chunks = _peek(chunks)
+        is_divisible = not compression and encoding not in _UTF16
         if b"\n" not in head and b"\r" in head[: HEAD - 1]:
-            chunks = _cr_to_lf(chunks)
+            chunks, is_divisible = _cr_to_lf(chunks), False
         encoding = Encoding.utf8 if encoding in _UTF16 else encoding
-        yield _Text(compression, encoding, len(bom), chunks)
+        yield _Text(compression, encoding, len(bom), chunks, is_divisible)
 
 
-def _chunks(stream: Any) -> Iterator[bytes]:
-    while data := stream.read(BLOCK):
+def _bom(head: bytes) -> bytes:
+    """Return the byte-order mark at the beginning of a file, empty if it has none."""
+    return next((bom for bom in _BOMS if head.startswith(bom)), b"")
+
+
+def read_chunks(stream: Any, part: FileRange = WHOLE) -> Iterator[bytes]:
+    """Yield the bytes of a part of a file from a stream that stands at its beginning."""
+    size = sys.maxsize if part.end is None else part.end - part.begin
+    while data := stream.read(min(BLOCK, size)):
         yield data
+        size -= len(data)
 
 
 def _peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
@@ -204,7 +233,7 @@ def _to_utf8(
     path: Path, chunks: Iterator[bytes], encoding: Encoding, offset: int
 ) -> Iterator[bytes]:
     """Convert UTF-16 to UTF-8, in which line ends are single bytes."""
-    codec = _CODECS[encoding]
+    codec = CODECS[encoding]
     decoder = codecs.getincrementaldecoder(codec)()
     for data in itertools.chain(chunks, [b""]):
         begin = offset - len(decoder.getstate()[0])
@@ -233,7 +262,7 @@ def _cr_to_lf(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _decode(path: Path, block: bytes, text: _Text, line: int, offset: int) -> str:
-    codec = _CODECS[text.encoding]
+    codec = CODECS[text.encoding]
     try:
         return block.decode(codec)
     except UnicodeDecodeError as error:
@@ -250,21 +279,30 @@ def _decode(path: Path, block: bytes, text: _Text, line: int, offset: int) -> st
         ) from None
 
 
-def read_lines(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[str]:
+def read_lines(
+    path: Path, encoding: Encoding = Encoding.utf8, part: FileRange = WHOLE
+) -> Iterator[str]:
     """Yield the lines of a text file, as ``read_blocks`` reads them."""
-    return itertools.chain.from_iterable(read_blocks(path, encoding))
+    return itertools.chain.from_iterable(read_blocks(path, encoding, part))
 
 
-def read_blocks(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[list[str]]:
+def read_blocks(
+    path: Path, encoding: Encoding = Encoding.utf8, part: FileRange = WHOLE
+) -> Iterator[list[str]]:
     """Read the lines of a text file in blocks, without line ends and byte-order mark.
 
     Memory holds one block or the longest line; no block is empty.
 
+    Args:
+        path: of the file.
+        encoding: of a file without a byte-order mark.
+        part: of a file that is divisible (``inspect_file``).
+
     Raises:
         CorpusError: the file is missing, unreadable, damaged, binary or wrongly encoded.
     """
-    with _text_of(path, encoding) as text:
-        line, offset, rest = 1, text.bom_bytes, b""
+    with _text_of(path, encoding, part) as text:
+        line, offset, rest = part.lines + 1, part.begin or text.bom_bytes, b""
         for data in itertools.chain(text.chunks, [b""]):
             block = rest + data
             if data:
@@ -280,13 +318,16 @@ def read_blocks(path: Path, encoding: Encoding = Encoding.utf8) -> Iterator[list
                 offset += len(block)
 
 
-def read_records(path: Path, config: TextConfig, notes: Notes | None = None) -> Iterator[Record]:
+def read_records(
+    path: Path, config: TextConfig, notes: Notes | None = None, part: FileRange = WHOLE
+) -> Iterator[Record]:
     """Read the rows of a table, the records of JSON or the sentences of CoNLL, in file order.
 
     Args:
         path: of a file in any format but txt.
         config: how to read it.
         notes: counts remarks.
+        part: of a file that ``korlm.corpus.pieces`` divides.
 
     Raises:
         CorpusError: as ``read_lines``; a column is missing or a row is broken.
@@ -294,17 +335,25 @@ def read_records(path: Path, config: TextConfig, notes: Notes | None = None) -> 
     notes = notes or Notes()
     encoding = Encoding(config.encoding)
     file_format = format_of(path, config.format)
+
+    first = WHOLE if part.begin else part  # where the first record of the file is
+
+    def read_first() -> Iterator[str]:
+        return read_lines(path, encoding, first)
+
     if file_format in _COLUMNS:
         from korlm.corpus.formats.columns import read_columns  # imports pyarrow
 
-        return read_columns(path, config, file_format, notes)
-    if file_format in (CorpusFormat.conll, CorpusFormat.conllu):
-        return read_conll(path, read_lines(path, encoding), config, file_format)
-    if file_format is CorpusFormat.jsonl:
-        return read_json_lines(path, read_lines(path, encoding), config, notes)
+        return read_columns(path, config, file_format, notes, part)
     if file_format is CorpusFormat.json:
         return read_json(path, "\n".join(read_lines(path, encoding)), config, notes)
-    return read_table(path, lambda: read_lines(path, encoding), config, file_format, notes)
+    lines = enumerate(read_lines(path, encoding, part), part.lines + 1)
+    if file_format is CorpusFormat.jsonl:
+        return read_json_lines(path, lines, config, notes)
+    if file_format in (CorpusFormat.conll, CorpusFormat.conllu):
+        return read_conll(path, lines, config, file_format, read_first if part.begin else None)
+    rest = lines if part.begin else None
+    return read_table(path, read_first, config, file_format, notes, rest)
 
 
 def text_lines(text: str) -> list[str]:

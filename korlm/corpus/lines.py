@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -13,16 +15,18 @@ class LineBlock(NamedTuple):
         doc_id: of the document.
         first: number of the first line within the document, from 1.
         texts: the lines as read, without line ends.
-        labels: of the lines; None if the corpus has none.
+        columns: other columns of the source, those that the settings name: name -> value of each
+            line. The label is one of them.
     """
 
     split: str
     doc_id: str
     first: int
     texts: list[str]
-    labels: list[str] | None = None
+    columns: Mapping[str, list[str]] = MappingProxyType({})
 
     def part(self, begin: int, end: int) -> LineBlock:
         """Return the lines with the indices begin to end - 1."""
-        labels = None if self.labels is None else self.labels[begin:end]
-        return self._replace(first=self.first + begin, texts=self.texts[begin:end], labels=labels)
+        columns = {name: values[begin:end] for name, values in self.columns.items()}
+        texts = self.texts[begin:end]
+        return self._replace(first=self.first + begin, texts=texts, columns=columns)

@@ -11,7 +11,7 @@ import unicodedata
 from typing import Literal
 
 from korlm.config import UnicodeForm
-from korlm.text.unicode import is_blank
+from korlm.text.unicode import BLANKS, is_blank
 
 
 def has_text(text: str) -> bool:
@@ -20,7 +20,10 @@ def has_text(text: str) -> bool:
     >>> has_text("\u200b \ufeff"), has_text("가")
     (False, True)
     """
-    return not is_blank(text) and (text.isascii() or not is_blank(INVISIBLE.sub("", text)))
+    text = text.strip(BLANKS)
+    if not text or not INVISIBLE.match(text):  # in almost all lines the first character decides
+        return bool(text)
+    return not is_blank(INVISIBLE.sub("", text))
 
 
 # Joiners (U+200C, U+200D) are kept: emoji and other scripts need them.

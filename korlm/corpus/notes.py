@@ -14,7 +14,7 @@ class Notes:
     """
 
     def __init__(self) -> None:
-        self._counts: dict[str, tuple[int, str]] = {}
+        self.counts: dict[str, tuple[int, str]] = {}  # remark -> count, first location
 
     def add(self, remark: str, location: str, count: int = 1) -> None:
         """Count a remark.
@@ -24,12 +24,12 @@ class Notes:
             location: file, and row or line if known.
             count: number of occurrences.
         """
-        before, first = self._counts.get(remark, (0, location))
-        self._counts[remark] = before + count, first
+        before, first = self.counts.get(remark, (0, location))
+        self.counts[remark] = before + count, first
 
     def lines(self) -> list[str]:
         """Return a line for each remark, in order of their first occurrence."""
         return [
             f"{remark}: {count:,} (first in {location})"
-            for remark, (count, location) in self._counts.items()
+            for remark, (count, location) in self.counts.items()
         ]

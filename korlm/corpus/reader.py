@@ -10,18 +10,22 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit, Encoding, TextConfig
 from korlm.config.objective import SPLITS
-from korlm.corpus.files import inspect_file, read_blocks, read_records, text_lines
+from korlm.corpus.files import format_of, inspect_file, read_blocks, read_records, text_lines
+from korlm.corpus.formats.records import FileRange
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import has_text, normalize
 from korlm.corpus.notes import Notes
+from korlm.corpus.pieces import Piece, PieceStart, changed_file, check_unchanged, digest_of
 from korlm.corpus.sources import Source
 from korlm.corpus.splits import BlockDivider, BlockSplit, split_of
 from korlm.text.unicode import BLANKS, is_blank
 from korlm.utils.errors import CorpusError
 
+_OF_RECORDS = ("label_column", "target_column", "keep_columns")
 KEY_CHARS = 4096  # at the beginning of a document, which decide its split
 
 
@@ -44,26 +48,95 @@ def read_corpus(
     Raises:
         CorpusError: a file cannot be read, or has only blank lines.
     """
-    notes = notes or Notes()
     divider = None if blocks is None else BlockDivider(blocks)
     for source in sources:
-        is_divided = divider is not None and source.split is None
-        if is_divided:
-            source = dataclasses.replace(source, split=SPLITS[0])  # replaced by the divider
-        file_format = inspect_file(source.path, Encoding(config.encoding), config.format).format
-        if file_format is CorpusFormat.txt:
-            source_blocks = _read_text(config, source)
-        else:
-            source_blocks = _read_rows(config, source, notes)
-        is_blank_file = True
-        for block in source_blocks:
-            is_blank_file = is_blank_file and not any(map(has_text, block.texts))
-            if divider is not None and is_divided:
-                yield from divider.assign(block)
-            else:
-                yield block
-        if is_blank_file:
-            raise CorpusError(f"{source.path}: holds nothing but blank lines; leave it out")
+        yield from _read_divided(config, Piece(0, (source,)), PieceStart(), notes, divider)
+
+
+def read_piece(
+    config: TextConfig,
+    piece: Piece,
+    start: PieceStart,
+    blocks: BlockSplit | None = None,
+    digest: str | None = None,
+) -> Iterator[LineBlock]:
+    """Yield the lines of a piece, as ``read_corpus`` yields them.
+
+    Args:
+        config: how to read the files.
+        piece: of the corpus.
+        start: what lies before the piece.
+        blocks: how to split the sources without a split; None: by the hash of each document.
+        digest: of the piece when it was scanned; None: not verified.
+
+    Raises:
+        CorpusError: a file cannot be read, or has changed since it was scanned.
+    """
+    divider = None if blocks is None else BlockDivider(blocks, start.blocks)
+    yield from _read_divided(config, piece, start, None, divider)
+    if digest is not None and digest_of(config, piece)[0] != digest:
+        check_unchanged(piece)  # names the file
+        raise changed_file(piece.sources[0].path)
+
+
+def _read_divided(
+    config: TextConfig,
+    piece: Piece,
+    start: PieceStart,
+    notes: Notes | None,
+    divider: BlockDivider | None,
+) -> Iterator[LineBlock]:
+    for source in piece.sources:
+        if divider is None or source.split is not None:
+            yield from read_source(config, source, piece, start, notes)
+            continue
+        source = dataclasses.replace(source, split=SPLITS[0])  # replaced by the divider
+        for block in read_source(config, source, piece, start, notes):
+            yield from divider.assign(block)
+
+
+def read_source(
+    config: TextConfig,
+    source: Source,
+    piece: Piece,
+    start: PieceStart,
+    notes: Notes | None = None,
+) -> Iterator[LineBlock]:
+    """Yield the lines of a file of a piece.
+
+    Args:
+        config: how to read the file.
+        source: the file.
+        piece: that the file belongs to.
+        start: what lies before the piece.
+        notes: counts remarks.
+
+    Raises:
+        CorpusError: the file cannot be read, or a whole file has only blank lines.
+    """
+    if not piece.begin:
+        inspect_file(source.path, Encoding(config.encoding), config.format)
+    part = FileRange(piece.begin, piece.end, start.lines)
+    if format_of(source.path, config.format) is CorpusFormat.txt:
+        if named := [key for key, _ in config.columns if key in _OF_RECORDS]:
+            raise CorpusError(
+                f"{source.path}: plain text has no columns for corpus.{named[0]}; leave the file "
+                "out, or give corpus.format"
+            )
+        blocks = _read_text(config, source, part, start)
+    else:
+        blocks = _read_rows(config, source, notes or Notes(), part, start)
+    is_blank_file = not piece.is_range
+    for block in blocks:
+        is_blank_file = is_blank_file and not any(map(has_text, block.texts))
+        yield block
+    if is_blank_file:
+        raise blank_file(source.path)
+
+
+def blank_file(path: Path) -> CorpusError:
+    """Return the error for a file without text."""
+    return CorpusError(f"{path}: holds nothing but blank lines; leave it out")
 
 
 def _assign_split(
@@ -72,6 +145,7 @@ def _assign_split(
     doc_id: str,
     blocks: Iterator[list[str]],
     key: str | None,
+    first: int = 1,
 ) -> Iterator[LineBlock]:
     """Yield the lines of a document with their split.
 
@@ -81,6 +155,7 @@ def _assign_split(
         doc_id: of the document.
         blocks: the lines of the document.
         key: decides the split; None: the beginning of the document does.
+        first: number of the first line.
     """
     split = source.split
     if split is None:
@@ -88,7 +163,6 @@ def _assign_split(
             key, blocks = _document_key(blocks)
         assert isinstance(config, CorpusConfig)
         split = split_of(normalize(key), config.valid_fraction, config.test_fraction)
-    first = 1
     for texts in blocks:
         yield LineBlock(split, doc_id, first, texts)
         first += len(texts)
@@ -113,18 +187,25 @@ def _document_key(blocks: Iterator[list[str]]) -> tuple[str, Iterator[list[str]]
     return "\n".join(key)[:KEY_CHARS], itertools.chain(first_blocks, blocks)
 
 
-def _read_text(config: TextConfig, source: Source) -> Iterator[LineBlock]:
-    blocks = read_blocks(source.path, Encoding(config.encoding))
+def _read_text(
+    config: TextConfig, source: Source, part: FileRange, start: PieceStart
+) -> Iterator[LineBlock]:
+    encoding = Encoding(config.encoding)
+    blocks = read_blocks(source.path, encoding, part)
     if config.document_unit is DocumentUnit.file:
-        yield from _assign_split(config, source, source.name, blocks, None)
+        key = None
+        if source.split is None and (part.begin or part.end):  # the beginning of the file decides
+            key, _ = _document_key(read_blocks(source.path, encoding))
+        yield from _assign_split(config, source, source.name, blocks, key, part.lines + 1)
     elif config.document_unit is DocumentUnit.line:
-        for number, text in enumerate(itertools.chain.from_iterable(blocks), 1):
+        for number, text in enumerate(itertools.chain.from_iterable(blocks), part.lines + 1):
             yield from _assign_split(
                 config, source, f"{source.name}#{number}", iter(([text],)), text
             )
     else:
         parts = itertools.groupby(_split_at_blank_lines(blocks), key=lambda part: part[0])
         for number, document in parts:
+            number += start.records
             body = (texts for _, texts in document)
             yield from _assign_split(config, source, f"{source.name}#{number}", body, None)
 
@@ -149,22 +230,28 @@ def _split_at_blank_lines(blocks: Iterator[list[str]]) -> Iterator[tuple[int, li
         yield document, block[begin:]
 
 
-def _read_rows(config: TextConfig, source: Source, notes: Notes) -> Iterator[LineBlock]:
-    num_lines: dict[str, int] = {}  # of documents of several rows, which need not be adjacent
-    for number, record in enumerate(read_records(source.path, config, notes), 1):
-        text, document, annotation = record
+def _read_rows(
+    config: TextConfig, source: Source, notes: Notes, part: FileRange, start: PieceStart
+) -> Iterator[LineBlock]:
+    # Of documents of several rows, which need not be adjacent within a piece.
+    num_lines = {start.document: start.document_lines}
+    keys = config.keep_columns
+    records = read_records(source.path, config, notes, part)
+    for number, record in enumerate(records, start.records + 1):
+        text, document, annotation, kept = record
         doc_id = f"{source.name}#{document or number}"
         key = document or normalize(text)[:KEY_CHARS]
-        texts, labels = text_lines(text), None
+        texts = text_lines(text)
         if config.annotation_key:  # a record is a line, or a line and its target
             texts = [" ".join(texts)]
             _check_annotation(config, f"{source.path}: record {number}", texts[0], annotation)
             if config.target_column:
                 texts.append(" ".join(text_lines(annotation)))
-            else:
-                labels = [annotation.strip()]
+        columns = {name: [value] * len(texts) for name, value in zip(keys, kept, strict=True)}
+        if config.label_column:
+            columns[config.label_column] = [annotation.strip()]
         for block in _assign_split(config, source, doc_id, iter((texts,)), key):
-            block = block._replace(labels=labels)
+            block = block._replace(columns=columns)
             if document:
                 before = num_lines.get(doc_id, 0)
                 num_lines[doc_id] = before + len(block.texts)

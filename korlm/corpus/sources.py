@@ -14,10 +14,11 @@ from pathlib import Path
 
 from korlm.config import CorpusConfig
 from korlm.config.objective import SPLITS
-from korlm.corpus.archives import file_size, is_archive, members_of, open_file
+from korlm.corpus.archives import file_version, is_archive, members_of, open_file
 from korlm.corpus.containers import PACKED, STDIN
 from korlm.corpus.files import SUFFIXES, kind_of
 from korlm.utils.errors import CorpusError
+from korlm.utils.io.urls import is_url, to_path, url_errors
 from korlm.utils.packages import konlpy_folder
 
 logger = logging.getLogger(__name__)
@@ -35,12 +36,14 @@ class Source:
         name: by which documents refer to it.
         split: that the settings assign it to; None: its documents are split.
         size: in bytes.
+        version: differs after the file has been changed.
     """
 
     path: Path
     name: str
     split: str | None
     size: int
+    version: str = ""
 
 
 def find_sources(config: CorpusConfig) -> list[Source]:
@@ -90,7 +93,8 @@ def _find(patterns: Sequence[str], key: str, split: str | None, origin: str = ""
     sources: list[Source] = []
     for pattern in patterns:
         try:
-            files = _expand(pattern, key, origin)
+            with url_errors(pattern, CorpusError):
+                files = _expand(pattern, key, origin)
         except OSError as error:  # no permission to list a folder, or the name is too long
             raise CorpusError(f"{key}: {pattern} cannot be read ({error.strerror})") from error
         sources += [
@@ -140,29 +144,68 @@ def _expand(pattern: str, key: str, origin: str) -> list[tuple[Path, str]]:
     if pattern.startswith("konlpy:"):
         relative = pattern.removeprefix("konlpy:")
         return [(konlpy_folder() / "data" / "corpus" / relative, relative)]
+    if is_url(pattern):
+        return _expand_url(pattern, key, origin)
     path = Path(pattern).expanduser()
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
-        texts = [p for p in files if _is_text(p)]
-        if not texts:
-            endings = " ".join(SUFFIXES)
-            raise CorpusError(
-                f"{key}: the folder {pattern} holds no text file ({endings}, plain, "
-                f"{' or '.join(PACKED)}, or in .zip)"
-            )
-        _log_skipped(key, pattern, sorted(set(files).difference(texts)))
-        return [(p, p.relative_to(path).as_posix()) for p in texts]
+        return _files_of_folder(path, files, pattern, key)
     if path.exists():
         return [(path, path.name)]
     if inside := members_of(path):
         return [(p, p.name if p == path else p.relative_to(path).as_posix()) for p in inside]
     files = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
-    if not files:
-        hint = f"; fetch it from {origin}" if origin else ""
-        raise CorpusError(f"{key}: {pattern} is neither a file, a folder nor a glob of files{hint}")
     # Names are relative to the last folder without wildcards, so that they do not change when files
     # are added.
     base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+    return _files_of_glob(base, files, pattern, key, origin)
+
+
+def _expand_url(pattern: str, key: str, origin: str) -> list[tuple[Path, str]]:
+    """Return the files of a URL with their names; of HTTP, a single file."""
+    path = to_path(pattern.rstrip("/"), CorpusError)
+    fs = path.fs  # type: ignore[attr-defined]
+    if glob.has_magic(pattern) and fs.protocol != ("http", "https"):
+        found = fs.glob(path.path, detail=True)  # type: ignore[attr-defined]
+        names = sorted(name for name, info in found.items() if info["type"] == "file")
+        base = "/".join(itertools.takewhile(lambda p: not glob.has_magic(p), pattern.split("/")))
+        files = [to_path(fs.unstrip_protocol(name), CorpusError) for name in names]
+        return _files_of_glob(to_path(base, CorpusError), files, pattern, key, origin)
+    try:
+        is_folder = fs.info(path.path)["type"] == "directory"  # type: ignore[attr-defined]
+    except FileNotFoundError:
+        if inside := members_of(path):
+            return [(p, p.name if p == path else p.relative_to(path).as_posix()) for p in inside]
+        raise
+    if is_folder:
+        names = sorted(fs.find(path.path))  # type: ignore[attr-defined]
+        files = [to_path(fs.unstrip_protocol(name), CorpusError) for name in names]
+        return _files_of_folder(path, files, pattern, key)
+    return [(path, path.name)]
+
+
+def _files_of_folder(
+    folder: Path, files: list[Path], pattern: str, key: str
+) -> list[tuple[Path, str]]:
+    """Return the text files of a folder with their names."""
+    texts = [p for p in files if _is_text(p)]
+    if not texts:
+        endings = " ".join(SUFFIXES)
+        raise CorpusError(
+            f"{key}: the folder {pattern} holds no text file ({endings}, plain, "
+            f"{' or '.join(PACKED)}, or in .zip)"
+        )
+    _log_skipped(key, pattern, sorted(set(files).difference(texts)))
+    return [(p, p.relative_to(folder).as_posix()) for p in texts]
+
+
+def _files_of_glob(
+    base: Path, files: list[Path], pattern: str, key: str, origin: str
+) -> list[tuple[Path, str]]:
+    """Return files with their names, relative to a folder."""
+    if not files:
+        hint = f"; fetch it from {origin}" if origin else ""
+        raise CorpusError(f"{key}: {pattern} is neither a file, a folder nor a glob of files{hint}")
     return [(p, p.relative_to(base).as_posix()) for p in files]
 
 
@@ -212,14 +255,15 @@ def _log_skipped(key: str, folder: str, skipped: Sequence[Path]) -> None:
 
 def _source(path: Path, name: str, split: str | None) -> Source:
     try:
-        size = file_size(path)
+        with url_errors(path, CorpusError):
+            size, version = file_version(path)
     except PermissionError:
         raise CorpusError(f"{path}: may not be read; change its permissions") from None
     except FileNotFoundError:
         raise CorpusError(f"{path}: there is no such file") from None
     if size == 0:
         raise CorpusError(f"{path}: the file is empty; leave it out")
-    return Source(path, _readable(name), split, size)
+    return Source(path, _readable(name), split, size, version)
 
 
 def content_digest(source: Source) -> str:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from pathlib import Path
 
 from korlm.config import CorpusConfig, UnicodeForm
 from korlm.config.objective import SPLITS
-from korlm.corpus.normalization import INVISIBLE, has_text
 from korlm.corpus.notes import Notes
-from korlm.corpus.reader import read_corpus
-from korlm.corpus.sources import Source
+from korlm.corpus.pieces import Piece
+from korlm.corpus.reader import blank_file
+from korlm.corpus.scan import MAX_DOCUMENTS, PieceScan, scan_piece, starts_of
 from korlm.corpus.splits import BlockSplit
 from korlm.utils.errors import CorpusError
 
 logger = logging.getLogger(__name__)
 
-_MAX_DOCUMENTS = 100  # counted for the message on documents that are too few
 
+def validate_corpus(
+    corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan]
+) -> tuple[int, BlockSplit | None]:
+    """Report bad text and empty splits early; log what is remarkable.
 
-def validate_corpus(corpus: CorpusConfig, sources: list[Source]) -> tuple[int, BlockSplit | None]:
-    """Read a corpus once, to report bad text and empty splits early; log what is remarkable.
+    Args:
+        corpus: settings of the text.
+        pieces: of the corpus.
+        scans: of all pieces, or of the first ones if the last of them found an error.
 
     Returns:
         The number of characters, one for each line end included; and how contiguous blocks split
@@ -29,37 +35,66 @@ def validate_corpus(corpus: CorpusConfig, sources: list[Source]) -> tuple[int, B
     Raises:
         CorpusError: the text cannot be read, or cannot fill the splits.
     """
-    notes, invisible = Notes(), _InvisibleCharacters()
-    total_chars = 0
-    num_chars = num_lines = 0  # of the lines with text that have no split yet
-    filled: set[str] = set()
-    documents: set[int] = set()
-    for source in sources:
-        for block in read_corpus(corpus, [source], notes):
-            total_chars += sum(map(len, block.texts)) + len(block.texts)
-            if block.split not in filled and any(map(has_text, block.texts)):
-                filled.add(block.split)
-            if source.split is None:
-                sizes = [len(text) + 1 for text in block.texts if has_text(text)]
-                num_chars, num_lines = num_chars + sum(sizes), num_lines + len(sizes)
-                if len(documents) < _MAX_DOCUMENTS:
-                    documents.add(hash(block.doc_id))
-            joined = "\n".join(block.texts)
-            if "\r" in joined:
-                remark = "carriage returns within lines, read as blanks"
-                notes.add(remark, block.doc_id, joined.count("\r"))
-            invisible.count(joined, block.doc_id)
+    for number, scan in enumerate(scans):
+        if scan.error:
+            raise CorpusError(_scan_again(corpus, pieces, scans, number).error or scan.error)
+    _check_divided_files(pieces, scans)
+    notes, invisible = _remarks(corpus, pieces, scans)
     for line in notes.lines() + invisible.lines(corpus.unicode):
         logger.warning("corpus: %s", line)
+    total_chars = sum(scan.num_chars for scan in scans)
+    filled = {split for scan in scans for split in scan.splits}
     missing = [split for split in _required_splits(corpus) if split not in filled]
     if not missing:
         return total_chars, None
+    num_documents = sum(scan.num_documents for scan in scans)
     if corpus.target_column:
         raise CorpusError(
-            f"no text for {missing[0]}: {len(documents)} pairs are too few to be split; give more, "
+            f"no text for {missing[0]}: {num_documents} pairs are too few to be split; give more, "
             f"or files for each split with corpus.{missing[0]}=[...]"
         )
-    return total_chars, _split_by_blocks(corpus, missing, num_chars, num_lines, len(documents))
+    num_chars = sum(scan.undivided_chars for scan in scans)
+    num_lines = sum(scan.undivided_lines for scan in scans)
+    return total_chars, _split_by_blocks(corpus, missing, num_chars, num_lines, num_documents)
+
+
+def _check_divided_files(pieces: list[Piece], scans: list[PieceScan]) -> None:
+    """Raise an error for a divided file without text; of a whole file, the scan reports it."""
+    has_text: dict[Path, bool] = {}
+    for piece, scan in zip(pieces, scans, strict=True):
+        path = piece.sources[0].path
+        has_text[path] = has_text.get(path, False) or bool(scan.splits)
+    for path, found in has_text.items():
+        if not found:
+            raise blank_file(path)
+
+
+def _scan_again(
+    corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan], number: int
+) -> PieceScan:
+    """Return a scan with the locations that are correct, given all scans before it."""
+    piece = pieces[number]
+    if piece.begin == 0:
+        return scans[number]
+    return scan_piece(
+        corpus, piece, starts_of(corpus, pieces[: number + 1], scans[: number + 1])[-1]
+    )
+
+
+def _remarks(
+    corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan]
+) -> tuple[Notes, _InvisibleCharacters]:
+    notes, invisible = Notes(), _InvisibleCharacters()
+    for number, scan in enumerate(scans):
+        has_first = scan.notes.keys() - notes.counts.keys() or (
+            scan.invisible and not invisible.counts
+        )
+        if has_first:
+            scan = _scan_again(corpus, pieces, scans, number)
+        for remark, (count, location) in scan.notes.items():
+            notes.add(remark, location, count)
+        invisible.add(scan.invisible, scan.first_invisible)
+    return notes, invisible
 
 
 def _required_splits(corpus: CorpusConfig) -> list[str]:
@@ -79,7 +114,7 @@ def _split_by_blocks(
         missing: the splits without text.
         num_chars: of the lines with text in ``corpus.files``, one for each line end included.
         num_lines: lines with text in ``corpus.files``.
-        num_documents: of ``corpus.files``, counted up to ``_MAX_DOCUMENTS``.
+        num_documents: of ``corpus.files``.
 
     Raises:
         CorpusError: a missing split has no share, or there are fewer lines than splits.
@@ -108,7 +143,7 @@ def _split_by_blocks(
     logger.warning(
         "corpus.files: %s cannot fill %s: split by contiguous blocks of lines instead, %s of the "
         "text in this order",
-        documents if num_documents < _MAX_DOCUMENTS else "the documents",
+        documents if num_documents < MAX_DOCUMENTS else "the documents",
         names,
         ", ".join(f"{split} {share:.0%}" for split, share in shares.items()),
     )
@@ -119,27 +154,31 @@ class _InvisibleCharacters:
     """Counts the invisible characters of a corpus."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self._first = ""
 
-    def count(self, text: str, doc_id: str) -> None:
-        """Count those of some lines."""
-        if not text.isascii() and (characters := INVISIBLE.findall(text)):
-            self._counts.update(characters)
-            self._first = self._first or doc_id
+    def add(self, counts: dict[str, int], first: str) -> None:
+        """Add those of a piece.
+
+        Args:
+            counts: character -> count.
+            first: document of the first one.
+        """
+        self.counts.update(counts)
+        self._first = self._first or first
 
     def lines(self, unicode: UnicodeForm) -> list[str]:
         """Return one line about all of them, none if there are none."""
-        if not self._counts:
+        if not self.counts:
             return []
-        kinds = [f"U+{ord(char):04X} {n:,}" for char, n in self._counts.most_common(5)]
-        more = ", ..." * (len(self._counts) > 5)
+        kinds = [f"U+{ord(char):04X} {n:,}" for char, n in self.counts.most_common(5)]
+        more = ", ..." * (len(self.counts) > 5)
         effect = (
             "kept in the tokens (corpus.unicode=nfc leaves them out)"
             if unicode is UnicodeForm.none
             else "left out of the tokens (corpus.unicode=none keeps them)"
         )
-        total = f"{self._counts.total():,}"
+        total = f"{self.counts.total():,}"
         return [
             f"invisible characters, {effect}: {total}, {', '.join(kinds)}{more} "
             f"(first in {self._first})"

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +28,10 @@ import torch
 from torch import Tensor
 
 from korlm.config import BatchesConfig, Mode
+from korlm.dataset.storage.id_stream import Ids, IdStream, Int64, blocks_of, rows_of
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID
 from korlm.utils.errors import CorpusError
 
-Ids = npt.NDArray[np.integer[Any]]
-Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 MAX_DEVICE_BYTES = 1 << 28  # of a split's ids on the GPU, four bytes per token
@@ -118,7 +117,7 @@ class Batches(Protocol):
 class _HostIds:
     """Ids in memory or mapped from disk."""
 
-    def __init__(self, ids: Ids) -> None:
+    def __init__(self, ids: Ids | IdStream) -> None:
         self._ids = ids
 
     def rows(
@@ -133,11 +132,10 @@ class _HostIds:
             window: the T steps of all rows.
             start_id: <bos> or <eos>.
         """
-        index = starts[:, None] + np.arange(window.start, window.stop)
-        is_token = index < (starts + lengths)[:, None]
-        last = len(self._ids) - 1
-        targets = np.where(is_token, self._ids[np.minimum(index, last)], PAD_ID).astype(np.int64)
-        inputs = np.where(is_token, self._ids[np.clip(index - 1, 0, last)], PAD_ID).astype(np.int64)
+        is_token = np.arange(window.start, window.stop) < lengths[:, None]
+        ids = rows_of(self._ids, starts + window.start - 1, len(window) + 1)
+        targets = np.where(is_token, ids[:, 1:], PAD_ID).astype(np.int64)
+        inputs = np.where(is_token, ids[:, :-1], PAD_ID).astype(np.int64)
         if window.start == 0:
             inputs[starts_sequence, 0] = start_id
         return torch.from_numpy(inputs), torch.from_numpy(targets)
@@ -149,7 +147,7 @@ class _DeviceIds:
     No operator synchronizes with the host.
     """
 
-    def __init__(self, ids: Ids, device: torch.device) -> None:
+    def __init__(self, ids: Ids | IdStream, device: torch.device) -> None:
         self._ids = torch.from_numpy(np.asarray(ids).astype(np.int32)).to(device)
 
     def rows(
@@ -171,7 +169,7 @@ class _DeviceIds:
         return inputs.long(), targets.long()
 
 
-def _ids_on(device: torch.device | None, ids: Ids) -> _HostIds | _DeviceIds:
+def _ids_on(device: torch.device | None, ids: Ids | IdStream) -> _HostIds | _DeviceIds:
     return _HostIds(ids) if device is None else _DeviceIds(ids, device)
 
 
@@ -194,7 +192,11 @@ class StreamBatches:
     carries_state = True
 
     def __init__(
-        self, ids: Ids, batch_size: int, bptt_length: int, device: torch.device | None = None
+        self,
+        ids: Ids | IdStream,
+        batch_size: int,
+        bptt_length: int,
+        device: torch.device | None = None,
     ) -> None:
         self._ids = _ids_on(device, ids)
         self.num_tokens = len(ids)
@@ -268,7 +270,7 @@ class BucketedSentenceBatches:
 
     def __init__(
         self,
-        ids: Ids,
+        ids: Ids | IdStream,
         batch_size: int,
         max_length: int,
         shuffle_seed: int | None = None,
@@ -334,21 +336,25 @@ class RankBatches:
             yield batch.for_rank(self._rank, self._world_size)
 
 
-def sentence_bounds(ids: Ids) -> tuple[Int64, Int64]:
+def sentence_bounds(ids: Ids | IdStream) -> tuple[Int64, Int64]:
     """Return the begin and the end of each sentence of a stream, its <eos> included."""
-    ends = np.flatnonzero(np.asarray(ids) == EOS_ID) + 1
+    parts, size = [], 0
+    for block in blocks_of(ids):
+        parts.append(np.flatnonzero(np.asarray(block) == EOS_ID) + size + 1)
+        size += len(block)
+    ends = np.concatenate(parts)
     if not len(ends) or ends[-1] != len(ids):
         ends = np.append(ends, len(ids))
     return np.concatenate([[0], ends[:-1]]), ends
 
 
-def sentences_of(ids: Ids) -> list[Ids]:
+def sentences_of(ids: Ids | IdStream) -> list[Ids]:
     """Return the ids of each sentence of a stream, its <eos> included."""
     return [ids[begin:end] for begin, end in zip(*sentence_bounds(ids), strict=True)]
 
 
 def build_batches(
-    ids: Ids,
+    ids: Ids | IdStream,
     config: BatchesConfig,
     train: bool,
     seed: int,
@@ -383,7 +389,7 @@ def build_batches(
     batches = BucketedSentenceBatches(
         ids, size, config.bptt_length, seed if train else None, device
     )
-    if train and int((np.asarray(ids) == EOS_ID).sum()) < size:
+    if train and sum(int((block == EOS_ID).sum()) for block in blocks_of(ids)) < size:
         raise CorpusError(
             f"{split} has fewer than batches.batch_size={size} sentences: lower it or give more "
             "text"

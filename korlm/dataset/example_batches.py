@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from korlm.dataset.batches import Batch, Ids, Int64, bucket_by_length, rows_within
+from korlm.dataset.batches import Batch, bucket_by_length, rows_within
+from korlm.dataset.storage.id_stream import Ids, Int64
 from korlm.dataset.vocab import PAD_ID
 
 # Indices of examples, int64 (B,) -> their targets (B, ...), and the number of targets.

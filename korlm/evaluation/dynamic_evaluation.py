@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from korlm.dataset.batches import Ids
+from korlm.dataset.storage.id_stream import Ids, IdStream
 from korlm.evaluation.token_scores import Window, device_of, score_window, stream_windows
 from korlm.models.base import LanguageModel
 from korlm.modules.state import State, detach_state
@@ -34,7 +34,12 @@ class DynamicEvaluation:
     """
 
     def __init__(
-        self, model: LanguageModel, train: Ids, start_id: int, segment: int, statistics_tokens: int
+        self,
+        model: LanguageModel,
+        train: Ids | IdStream,
+        start_id: int,
+        segment: int,
+        statistics_tokens: int,
     ) -> None:
         self.model = model
         self._start_id = start_id

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from korlm.config import BootstrapConfig, CacheConfig, DynamicConfig
-from korlm.dataset.batches import Ids
 from korlm.dataset.prepared import Prepared
+from korlm.dataset.storage.id_stream import Ids, IdStream
 from korlm.dataset.vocab import BOS_ID, UNK_ID, Vocab
 from korlm.evaluation.bootstrap import LEVEL, interval, resampled_sums, sign_flip_p
 from korlm.evaluation.breakdown import UnitSums, by_frequency, by_position, by_sentence
@@ -228,7 +228,7 @@ class TuningData:
     """
 
     valid: EvaluationText
-    train: Ids
+    train: Ids | IdStream
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from korlm.config import CacheConfig, DynamicConfig
-from korlm.dataset.batches import Ids
+from korlm.dataset.storage.id_stream import Ids, IdStream
 from korlm.dataset.vocab import BOS_ID
 from korlm.evaluation.dynamic_evaluation import DynamicEvaluation
 from korlm.evaluation.mixture import fit_weights, mix
@@ -84,7 +84,7 @@ def tune(
     run: TrainedRun,
     others: Mapping[str, TrainedRun],
     valid: Ids,
-    train: Ids,
+    train: Ids | IdStream,
     cache: CacheConfig,
     dynamic: DynamicConfig,
 ) -> tuple[Tuned, dict[str, ModeResult]]:
@@ -126,7 +126,9 @@ def score_as_trained(run: TrainedRun, ids: Ids, description: str) -> TokenScores
     return collect_scores(score_continuous(run.model, ids, run.start_id), len(ids), description)
 
 
-def _tune_dynamic(run: TrainedRun, valid: Ids, train: Ids, config: DynamicConfig) -> Tuned:
+def _tune_dynamic(
+    run: TrainedRun, valid: Ids, train: Ids | IdStream, config: DynamicConfig
+) -> Tuned:
     """Try rising learning rates without decay, then rising decays, until one is worse."""
     dynamic = DynamicEvaluation(
         run.model, train, run.start_id, config.segment, config.statistics_tokens

@@ -26,8 +26,8 @@ from korlm.corpus.lines import LineBlock
 from korlm.corpus.notes import Notes
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import find_sources
-from korlm.dataset.batches import Ids
 from korlm.dataset.prepared import SplitStats
+from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.text_encoder import EncodedText, read_prepared
 from korlm.dataset.vocab import UNK_ID, id_dtype
 from korlm.evaluation.token_scores import Floats, Ints

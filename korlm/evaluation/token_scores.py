@@ -19,7 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from korlm.dataset.batches import Ids, sentence_bounds
+from korlm.dataset.batches import sentence_bounds
+from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.vocab import EOS_ID, PAD_ID
 from korlm.evaluation.neural_cache import CacheSetting, NeuralCache
 from korlm.models.base import LanguageModel

@@ -22,7 +22,7 @@ import torch
 
 from korlm.config import ExportFormat, Mode
 from korlm.config.serialization import plain_settings
-from korlm.dataset.batches import Ids
+from korlm.dataset.storage.id_stream import Ids
 from korlm.models.neural import NeuralLM
 from korlm.prediction.task_run import TaskRun
 from korlm.runs.safetensors import MODEL, save_config, save_weights

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 
-from korlm.dataset.batches import Ids
+from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.vocab import EOS_ID, PAD_ID
 from korlm.evaluation.metrics import exp
 from korlm.exporting.onnx_graph import Array

@@ -18,9 +18,10 @@ import pyarrow as pa
 import torch
 
 from korlm.config import TrainSettings
-from korlm.dataset.batches import Batch, Batches, Ids, Int64, RankBatches
+from korlm.dataset.batches import Batch, Batches, RankBatches
 from korlm.dataset.example_batches import ExampleBatches, TargetsOf
 from korlm.dataset.prepared import Prepared
+from korlm.dataset.storage.id_stream import Ids, Int64
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import Vocab
 from korlm.models.base import TrainingLoss

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from korlm.config import ClassificationConfig, ClassWeights, TrainSettings
-from korlm.dataset.batches import Batch, Ids, sentences_of
+from korlm.dataset.batches import Batch, sentences_of
 from korlm.dataset.example_batches import TargetsOf, pad, padded_batches
+from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import EOS_ID, Vocab
 from korlm.models.base import TrainingLoss

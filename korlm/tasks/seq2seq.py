@@ -30,9 +30,10 @@ from korlm.config import (
     TrainSettings,
 )
 from korlm.config.paths import mend_prepared
-from korlm.dataset.batches import Batch, Ids, Int64, sentences_of
+from korlm.dataset.batches import Batch, sentences_of
 from korlm.dataset.example_batches import TargetsOf, pad, padded_batches
 from korlm.dataset.prepared import Prepared
+from korlm.dataset.storage.id_stream import Ids, Int64
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, Vocab
 from korlm.detokenizers.base import Detokenizer

@@ -15,13 +15,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from korlm.config import TagLabels, TagUnits
-from korlm.dataset.batches import Ids, sentences_of
+from korlm.dataset.batches import sentences_of
 from korlm.dataset.prepared import Prepared
+from korlm.dataset.storage.id_stream import Ids, IdStream
 from korlm.dataset.storage.shards import read_columns, shard_paths
 from korlm.tasks.alignment import eojeol_spans, token_spans
 from korlm.text.hangul import is_letter, is_syllable
 from korlm.text.label_schemes import LabeledSpan
-from korlm.tokenizers.analysis import Span, list_rows
+from korlm.tokenizers.analysis import Span
+from korlm.tokenizers.columns import list_rows
 from korlm.utils.errors import CorpusError
 
 JOINED, SPACED = 0, 1  # labels of task.labels=spaces
@@ -208,7 +210,7 @@ class SpacedLines:
     is_spaced: list[npt.NDArray[np.bool_]]
 
 
-def without_blanks(ids: Ids, space_id: int) -> SpacedLines:
+def without_blanks(ids: Ids | IdStream, space_id: int) -> SpacedLines:
     """Remove the blanks from the ids of consecutive lines.
 
     >>> lines = without_blanks(np.array([5, 6, 4, 7, 3, 4, 8, 3]), 4)  # 4 is a blank, 3 is <eos>

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from korlm.config import TaggingConfig, TagLabels, TagUnits
-from korlm.dataset.batches import Ids
 from korlm.dataset.example_batches import pad, padded_batches
+from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.text_encoder import EncodedText
 from korlm.tasks.base import Predictor
 from korlm.tasks.tag_examples import SPACED, TaggedLine, lines_of, may_need_space, without_blanks

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from korlm.config import TaggingConfig, TagLabels, TrainSettings
-from korlm.dataset.batches import Batch, Ids
+from korlm.dataset.batches import Batch
 from korlm.dataset.example_batches import TargetsOf, pad
+from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.vocab import UNK_ID, Vocab
 from korlm.models.base import TrainingLoss
 from korlm.modules.state import State

@@ -49,7 +49,7 @@ def main() -> None:
     ids: npt.NDArray[Any]
     if options.prepared:
         prepared = open_prepared(options.prepared)
-        ids, valid = prepared.ids("train"), prepared.ids("valid")
+        ids, valid = np.asarray(prepared.ids("train")), np.asarray(prepared.ids("valid"))
         vocab_size = len(prepared.vocab)
     else:
         vocab_size = options.vocab_size

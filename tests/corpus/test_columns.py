@@ -47,11 +47,11 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_rows(path: Path) -> None:
     config = CorpusConfig(name="c", train=[str(path)], document_column="id", label_column="label")
     expected = [("하나", "1", "a"), ("둘\n셋", "2", ""), ("넷", "", "b")]
-    assert list(read_records(path, config)) == expected
+    assert [record[:3] for record in read_records(path, config)] == expected
     archive = path.with_name("a.zip")
     with zipfile.ZipFile(archive, "w") as file:
         file.write(path, path.name)
-    assert list(read_records(archive / path.name, config)) == expected
+    assert [record[:3] for record in read_records(archive / path.name, config)] == expected
 
 
 def test_what_is_refused(path: Path) -> None:

@@ -340,7 +340,7 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     settings = config(files=[place], document_unit=DocumentUnit.blank_line)
     taken = 0
 
-    def counted(path: Path, encoding: object) -> Any:
+    def counted(path: Path, *_: object) -> Any:
         nonlocal taken
         for block in read_blocks(path):
             taken += len(block)

@@ -178,13 +178,13 @@ def test_what_is_not_what_its_name_says(path: Path, text: str, what: str) -> Non
 @pytest.mark.parametrize("text", ["[1] 각주\n", "{가}\n", "<나> 다\n", '"{" 괄호\n', "[\n"])
 def test_what_only_looks_like_it(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    assert inspect_file(path) == FileFormat("", Encoding.utf8, CorpusFormat.txt)
+    assert inspect_file(path) == FileFormat("", Encoding.utf8, CorpusFormat.txt, True)
 
 
 def test_a_look_at_a_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(gzip.compress("[]".encode("utf-16")))
-    assert inspect_file(path) == FileFormat("gzip", Encoding.utf8, CorpusFormat.json)
+    assert inspect_file(path) == FileFormat("gzip", Encoding.utf8, CorpusFormat.json, False)
     path.write_bytes(b"")
     assert inspect_file(path).compression == ""
     with pytest.raises(CorpusError, match="no such file"):

@@ -26,7 +26,7 @@ def one_by_one(runs: Iterable[LineBlock]) -> list[Line]:
     """The lines of a corpus without their packing."""
     return [
         Line(split, doc_id, number, text)
-        for split, doc_id, first, texts, _ in runs
+        for split, doc_id, first, texts, *_ in runs
         for number, text in enumerate(texts, first)
     ]
 

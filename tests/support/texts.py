@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from korlm.config import VocabConfig
-from korlm.dataset.batches import Ids, sentence_bounds
+from korlm.dataset.batches import sentence_bounds
+from korlm.dataset.storage.id_stream import Ids
 from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab
 from korlm.evaluation.evaluate import EvaluationResult, summarize
 from korlm.evaluation.modes import ModeResult

@@ -33,7 +33,9 @@ class TextInputSettings(InferenceSettings):
     """A trained run, and text to use it on."""
 
     input: Any = setting(
-        MISSING, "File, folder or glob, or several: [FILE,FILE]; -: standard input.", is_path=True
+        MISSING,
+        "File, folder, glob or URL, or several: [FILE,FILE]; -: standard input.",
+        is_path=True,
     )
     corpus: TextConfig = setting(TextConfig)
 

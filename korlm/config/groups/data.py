@@ -139,6 +139,11 @@ class TextConfig(Group):
     target_column: str = setting(
         "", "Column or JSON key of the target text, for task=seq2seq; empty: none."
     )
+    keep_columns: list[str] = setting(
+        list,
+        "Other columns or JSON keys, such as an id, that the token files keep with each line; of "
+        "tables, JSON, Parquet and Arrow.",
+    )
     separator: Separator = setting(
         Separator.auto,
         "Separator of columns; auto: the one that yields the named columns in the header, else by "
@@ -160,6 +165,8 @@ class TextConfig(Group):
             self._fail("text_column", "must name a column, a key or a number from 1")
         if self.label_column and self.target_column:
             self._fail("target_column", "a row has a label or a target text; leave one out")
+        if not all(self.keep_columns) or len(set(self.keep_columns)) < len(self.keep_columns):
+            self._fail("keep_columns", "must name columns or keys, each once")
 
     @property
     def annotation_key(self) -> str:
@@ -169,11 +176,13 @@ class TextConfig(Group):
         return "target_column" if self.target_column else ""
 
     @property
-    def column_keys(self) -> list[str]:
-        """Return the settings that name a column."""
+    def columns(self) -> list[tuple[str, str]]:
+        """Return the columns to read: setting and name, in the order of ``Record``."""
         keys = ["text_column"]
         keys += ["document_column"] if self.document_column else []
-        return keys + ([self.annotation_key] if self.annotation_key else [])
+        keys += [self.annotation_key] if self.annotation_key else []
+        columns = [(key, getattr(self, key)) for key in keys]
+        return columns + [("keep_columns", name) for name in self.keep_columns]
 
     def _encoding(self) -> Encoding:
         name = "".join(c for c in self.encoding.lower() if c.isalnum())
@@ -195,7 +204,8 @@ class CorpusConfig(TextConfig):
     name: str = setting(MISSING, "Name of the corpus, part of the name of the prepared folder.")
     files: list[str] = setting(
         list,
-        "Files, folders or globs whose documents a stable hash assigns to train, valid and test.",
+        "Files, folders or globs whose documents a stable hash assigns to train, valid and test; "
+        "also URLs such as s3://BUCKET/FOLDER/*.txt, hdfs://, hf://, https://HOST/FILE.",
         is_path=True,
     )
     train: list[str] = setting(list, "Files, folders or globs of train only.", is_path=True)

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from korlm.config import CorpusFormat, TextConfig
 from korlm.corpus.archives import open_file
-from korlm.corpus.formats.records import Record
+from korlm.corpus.formats.records import WHOLE, FileRange, Record, to_record
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
+from korlm.utils.io.urls import url_errors
 
 ROWS = 4096  # read at a time
 _NAMES = {CorpusFormat.parquet: "a Parquet", CorpusFormat.arrow: "an Arrow"}
@@ -22,7 +23,11 @@ _ARROW_FILE = b"ARROW1"  # at the beginning; an Arrow stream has no signature
 
 
 def read_columns(
-    path: Path, config: TextConfig, file_format: CorpusFormat, notes: Notes
+    path: Path,
+    config: TextConfig,
+    file_format: CorpusFormat,
+    notes: Notes,
+    part: FileRange = WHOLE,
 ) -> Iterator[Record]:
     """Read the rows of a Parquet or Arrow file.
 
@@ -31,44 +36,70 @@ def read_columns(
         config: names of the columns.
         file_format: parquet or arrow.
         notes: counts remarks.
+        part: row groups of a Parquet file.
 
     Raises:
         CorpusError: the file is damaged or of another format, lacks a column, or a text is missing.
     """
-    keys = config.column_keys
-    columns = [getattr(config, key) for key in keys]
+    columns = [name for _, name in config.columns]
     try:
-        with open_file(path) as file, _opened(file, file_format) as table:
-            for key, name in zip(keys, columns, strict=True):
+        with (
+            url_errors(path, CorpusError),
+            open_file(path) as file,
+            _opened(file, file_format) as table,
+        ):
+            for key, name in config.columns:
                 if name not in table.names:
                     raise CorpusError(
                         f"{path}: has no column {name!r}, only {', '.join(table.names)}; give "
                         f"corpus.{key}=NAME"
                     )
-            number = 0
-            for batch in table.batches(list(dict.fromkeys(columns))):
+            number = table.rows_before(part.begin)
+            for batch in table.batches(list(dict.fromkeys(columns)), part):
                 for row in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
                     number += 1
-                    cells = dict(zip(keys, row, strict=True))
-                    text = cells["text_column"]
-                    if not isinstance(text, str):
+                    if not isinstance(row[0], str):
                         if not config.skip_without_text:
                             raise CorpusError(
-                                f"{path}: row {number} has {text!r:.40} under "
+                                f"{path}: row {number} has {row[0]!r:.40} under "
                                 f"{config.text_column!r}, not a string; correct it, or leave out "
                                 "such rows with corpus.skip_without_text=true"
                             )
                         notes.add("rows without text that are left out", f"{path}, row {number}")
                         continue
-                    yield Record(
-                        text,
-                        _cell(cells.get("document_column")),
-                        _cell(cells.get(config.annotation_key)),
-                    )
+                    yield to_record(config, [*map(_cell, row)])
     except (OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:200]
-        kind = _NAMES[file_format]
-        raise CorpusError(f"{path}: not {kind} file that can be read ({reason})") from error
+        raise _unreadable(path, file_format, error) from error
+
+
+def row_groups(path: Path) -> list[tuple[int, int]]:
+    """Return the first byte of each row group of a Parquet file, and its size before compression.
+
+    Raises:
+        CorpusError: the file is damaged or of another format.
+    """
+    try:
+        with (
+            url_errors(path, CorpusError),
+            open_file(path) as file,
+            pq.ParquetFile(file) as parquet,
+        ):
+            groups = [parquet.metadata.row_group(n) for n in range(parquet.num_row_groups)]
+            return [(_first_byte(group), group.total_byte_size) for group in groups]
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, CorpusFormat.parquet, error) from error
+
+
+def _first_byte(group: Any) -> int:
+    chunks: list[Any] = [group.column(n) for n in range(group.num_columns)]
+    offsets = [(chunk.dictionary_page_offset, chunk.data_page_offset) for chunk in chunks]
+    first: int = min(offset for pair in offsets for offset in pair if offset is not None)
+    return first
+
+
+def _unreadable(path: Path, file_format: CorpusFormat, error: Exception) -> CorpusError:
+    reason = " ".join(str(error).split())[:200]
+    return CorpusError(f"{path}: not {_NAMES[file_format]} file that can be read ({reason})")
 
 
 class _Table:
@@ -79,11 +110,19 @@ class _Table:
         schema: pa.Schema = getattr(reader, "schema_arrow", None) or reader.schema
         self.names: list[str] = schema.names
 
-    def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Yield batches that have the given columns, and maybe others."""
+    def rows_before(self, group: int) -> int:
+        """Return the number of rows before a row group; 0 of an Arrow file."""
+        if group == 0:
+            return 0
+        metadata = self._reader.metadata
+        return sum(metadata.row_group(number).num_rows for number in range(group))
+
+    def batches(self, columns: list[str], part: FileRange) -> Iterator[pa.RecordBatch]:
+        """Yield batches of a part that have the given columns, and maybe others."""
         reader = self._reader
         if isinstance(reader, pq.ParquetFile):
-            yield from reader.iter_batches(ROWS, columns=columns)
+            groups = range(reader.num_row_groups)[part.begin : part.end]
+            yield from reader.iter_batches(ROWS, row_groups=list(groups), columns=columns)
         elif isinstance(reader, pa.RecordBatchFileReader):
             yield from map(reader.get_batch, range(reader.num_record_batches))
         else:

@@ -14,13 +14,14 @@ with their types; otherwise it holds every token with its label.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from korlm.config import CorpusFormat, TextConfig
-from korlm.corpus.formats.records import Record
+from korlm.corpus.formats.records import Line, Record
 from korlm.text.label_schemes import LabelError, Scheme, is_span_label, parse_label, spans_of
 from korlm.utils.errors import CorpusError
 
@@ -53,31 +54,47 @@ class _Sentence:
 
 
 def read_conll(
-    path: Path, lines: Iterable[str], config: TextConfig, file_format: CorpusFormat
+    path: Path,
+    lines: Iterable[Line],
+    config: TextConfig,
+    file_format: CorpusFormat,
+    read_first: Callable[[], Iterable[str]] | None = None,
 ) -> Iterator[Record]:
     """Read the sentences of a CoNLL or CoNLL-U file.
 
     Args:
         path: of the file.
-        lines: of the file, without line ends.
+        lines: of the file, or of a part that begins with a sentence, without line ends.
         config: its columns: numbers from 1 or, in CoNLL-U, names.
         file_format: conll or conllu.
+        read_first: returns the lines of the file, if ``lines`` do not begin with its first
+            sentence, which determines the number of columns.
 
     Raises:
         CorpusError: a column is missing, a row has another number of columns than the first one,
             a token is empty, or a label may not follow the one before it.
     """
+    if config.keep_columns:
+        raise CorpusError(
+            f"{path}: corpus.keep_columns is for columns of lines, those of CoNLL belong to tokens"
+        )
     is_conllu = file_format is CorpusFormat.conllu
     parse = _parse_conllu if is_conllu else _parse_conll
-    for sentence in parse(path, lines, config):
+    num_skipped = 0
+    if read_first is not None:
+        first = next(parse(path, enumerate(read_first(), 1), config))
+        head = itertools.islice(read_first(), first.lines[-1])
+        lines = itertools.chain(enumerate([*head, ""], 1), lines)
+        num_skipped = 1
+    for sentence in itertools.islice(parse(path, lines, config), num_skipped, None):
         yield _record(path, sentence, bool(config.label_column))
 
 
-def _parse_conll(path: Path, lines: Iterable[str], config: TextConfig) -> Iterator[_Sentence]:
+def _parse_conll(path: Path, lines: Iterable[Line], config: TextConfig) -> Iterator[_Sentence]:
     text = _column(config, "text_column", {"text": 0})
     label = _column(config, "label_column", {}) if config.label_column else text
     sentence, width, first = _Sentence(), 0, 0
-    for number, line in enumerate(lines, 1):
+    for number, line in lines:
         if not line.strip():
             if sentence.tokens:
                 yield sentence
@@ -110,12 +127,12 @@ def _is_comment(line: str, cells: list[str], width: int) -> bool:
     return line.startswith("#") and len(cells) != width
 
 
-def _parse_conllu(path: Path, lines: Iterable[str], config: TextConfig) -> Iterator[_Sentence]:
+def _parse_conllu(path: Path, lines: Iterable[Line], config: TextConfig) -> Iterator[_Sentence]:
     names = {name: index for index, name in enumerate(CONLLU_COLUMNS)}
     text = _column(config, "text_column", {**names, "text": names["form"]})
     label = _column(config, "label_column", names) if config.label_column else text
     sentence, last_of_range = _Sentence(), 0
-    for number, line in enumerate(lines, 1):
+    for number, line in lines:
         if not line.strip():
             if sentence.tokens:
                 yield sentence

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import csv
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from korlm.config import CorpusFormat, Quoting, Separator, TextConfig
 from korlm.corpus.containers import STDIN
-from korlm.corpus.formats.records import Record
+from korlm.corpus.formats.records import Line, Record, to_record
 from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
 
@@ -37,6 +38,7 @@ def read_table(
     config: TextConfig,
     file_format: CorpusFormat,
     notes: Notes,
+    rest: Iterable[Line] | None = None,
 ) -> Iterator[Record]:
     """Read the rows of a table, in file order; blank rows are skipped.
 
@@ -47,6 +49,7 @@ def read_table(
         config: columns, separator and quoting.
         file_format: tsv or csv.
         notes: counts remarks.
+        rest: the lines after the first row to read, if not all; the quoting is none then.
 
     Raises:
         CorpusError: a column is missing, a row has another number of columns than the first one, or
@@ -65,26 +68,25 @@ def read_table(
         if num_kept:
             remark = "cells that keep their double quotes (corpus.quoting=csv removes them)"
             notes.add(remark, str(path), num_kept)
-    columns: dict[str, int] | None = None
+    columns: list[int] | None = None
     width, first_row = 0, ""
-    for number, line, row in _rows(path, read_lines(), separator, quoting):
+    lines: Iterable[Line] = enumerate(read_lines(), 1)
+    if rest is not None:
+        first = next(line for line in lines if line[1])
+        lines = itertools.chain([first], rest)
+    for number, line, row in _rows(path, lines, separator, quoting):
         if columns is None:
             columns = _find_columns(path, row, config)
             width = len(row)
             first_row = "the header" if _has_header(config) else "row 1"
-            if _has_header(config):
+            if _has_header(config) or rest is not None:
                 continue
         if len(row) != width:
             raise CorpusError(
                 f"{path}: {_row_name(number, line)} has {len(row)} columns, {first_row} has "
                 f"{width}; correct the row" + _quoting_advice(row, quoting)
             )
-        cells = {key: row[index] for key, index in columns.items()}
-        yield Record(
-            cells["text_column"],
-            cells.get("document_column", ""),
-            cells.get(config.annotation_key, ""),
-        )
+        yield to_record(config, [row[index] for index in columns])
     if columns is None and _has_header(config):
         _find_columns(path, [], config)
 
@@ -109,7 +111,7 @@ def find_separator(config: TextConfig, file_format: CorpusFormat, first_line: st
     csv.field_size_limit(_FIELD_CHARS)
     first_line = re.sub("[\r\0]", " ", first_line)  # csv.reader rejects these
     cells = {sep: next(csv.reader([first_line], delimiter=sep), []) for sep in SEPARATORS.values()}
-    names = [getattr(config, key) for key in config.column_keys]
+    names = [name for _, name in config.columns]
     if _has_header(config):
         matches = [sep for sep in cells if set(names) <= {*cells[sep], *first_line.split(sep)}]
     else:
@@ -184,17 +186,17 @@ def find_quoting(lines: Iterable[str], separator: str, has_header: bool) -> tupl
 
 
 def _rows(
-    path: Path, lines: Iterable[str], separator: str, quoting: Quoting
+    path: Path, lines: Iterable[Line], separator: str, quoting: Quoting
 ) -> Iterator[tuple[int, int, list[str]]]:
     """Yield the rows that are not blank: row number, number of the first line, cells."""
     if quoting is Quoting.none:
-        for number, line in enumerate(lines, 1):
+        for number, line in lines:
             if line:
                 yield number, number, line.split(separator)
         return
     csv.field_size_limit(_FIELD_CHARS)
     # strict: otherwise an unclosed quote would take in all following lines.
-    reader = csv.reader((line + "\n" for line in lines), delimiter=separator, strict=True)
+    reader = csv.reader((line + "\n" for _, line in lines), delimiter=separator, strict=True)
     number = 0
     while True:
         number, first = number + 1, reader.line_num + 1
@@ -233,13 +235,12 @@ def _quoting_advice(row: list[str], quoting: Quoting) -> str:
     return ""
 
 
-def _find_columns(path: Path, row: list[str], config: TextConfig) -> dict[str, int]:
-    """Return the index of the column of each key, from the first row."""
-    return {key: _find_column(path, row, config, key) for key in config.column_keys}
+def _find_columns(path: Path, row: list[str], config: TextConfig) -> list[int]:
+    """Return the index of each column of the settings, from the first row."""
+    return [_find_column(path, row, config, key, name) for key, name in config.columns]
 
 
-def _find_column(path: Path, row: list[str], config: TextConfig, key: str) -> int:
-    name: str = getattr(config, key)
+def _find_column(path: Path, row: list[str], config: TextConfig, key: str, name: str) -> int:
     if _has_header(config):
         if name in row:
             return row.index(name)

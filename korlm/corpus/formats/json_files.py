@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from korlm.config import TextConfig
-from korlm.corpus.formats.records import Record
+from korlm.corpus.formats.records import Line, Record, to_record
 from korlm.corpus.notes import Notes
 from korlm.text.unicode import replace_lone_surrogates
 from korlm.utils.errors import CorpusError
@@ -29,7 +29,7 @@ _Record = tuple[str, Any, list[str], list[str]]
 
 
 def read_json_lines(
-    path: Path, lines: Iterable[str], config: TextConfig, notes: Notes
+    path: Path, lines: Iterable[Line], config: TextConfig, notes: Notes
 ) -> Iterator[Record]:
     """Read the records of JSON lines.
 
@@ -55,8 +55,8 @@ def read_json(path: Path, text: str, config: TextConfig, notes: Notes) -> Iterat
     return _texts(records, path, config, notes)
 
 
-def _parse_lines(path: Path, lines: Iterable[str], key: str) -> Iterator[_Record]:
-    for number, line in enumerate(lines, 1):
+def _parse_lines(path: Path, lines: Iterable[Line], key: str) -> Iterator[_Record]:
+    for number, line in lines:
         line = line.removeprefix("\ufeff")  # concatenated files have one within
         if not line.strip():
             continue
@@ -156,24 +156,28 @@ def _texts(
             )
         if texts:
             num_read += 1
-            document, annotation = (
-                _scalar(location, record, parents, key, getattr(config, key)) if key else ""
-                for key in (config.document_column and "document_column", config.annotation_key)
-            )
-            yield Record("\n".join(texts), document, annotation)
+            cells = [_cell(location, record, parents, *column) for column in config.columns[1:]]
+            yield to_record(config, ["\n".join(texts), *cells])
     if first_error is not None and not num_read:
         raise first_error
 
 
-def _scalar(location: str, record: Any, parents: list[str], setting: str, key: str) -> str:
-    """Return the string, number, truth value or list of a record under a key, as text.
+def _cell(location: str, record: Any, parents: list[str], setting: str, key: str) -> str:
+    """Return the value of a record under the key of a setting, as text.
 
-    The key may begin at the record or at the whole file.
+    A document is a string or an integer, a label may also be a truth value or a list, and a kept
+    value anything. The key may begin at the record or at the whole file.
     """
     keys = key.split(".")
     if parents and keys[: len(parents)] == parents:
         keys = keys[len(parents) :]
     values = list(_leaves(record, keys))
+    if setting == "keep_columns" and values and _MISSING not in values:
+        value = values[0] if len(values) == 1 else values
+        if value is None:
+            return ""
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return replace_lone_surrogates(text)
     is_label = setting == "label_column"
     if len(values) == 1 and isinstance(values[0], bool):
         if is_label:
@@ -183,8 +187,9 @@ def _scalar(location: str, record: Any, parents: list[str], setting: str, key: s
     elif len(values) == 1 and isinstance(values[0], str | int):
         return replace_lone_surrogates(str(values[0]))
     actual = _describe(values[0]) if len(values) == 1 else f"{len(values)} values"
+    expected = "" if setting == "keep_columns" else ", not one string or integer"
     raise CorpusError(
-        f"{location} has {actual} under {key!r}, not one string or integer"
+        f"{location} has {actual} under {key!r}{expected}"
         f"{_describe_keys(record, parents)}; give corpus.{setting}=KEY"
     )
 

@@ -1,0 +1,231 @@
+"""Divides a corpus into pieces, each of which a worker reads on its own.
+
+    find_sources -> plan_pieces -> [Piece]
+    scan_piece (scan.py)     Piece -> PieceScan               worker
+    validate_corpus          all scans -> BlockSplit or None  driver; reports errors in the text
+    starts_of (scan.py)      all scans -> PieceStart of each  driver
+    read_piece (reader.py)   Piece, PieceStart -> lines       worker
+
+All lines of all pieces are those of ``read_corpus``. The plan depends on the names and sizes of the
+files and on the bytes around a cut.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from korlm.config import CorpusFormat, DocumentUnit, Encoding, Quoting, TextConfig
+from korlm.corpus.archives import file_version, is_member, open_file
+from korlm.corpus.containers import file_errors
+from korlm.corpus.files import CODECS, format_of, inspect_file, read_chunks
+from korlm.corpus.formats.columns import row_groups
+from korlm.corpus.formats.records import FileRange
+from korlm.corpus.sources import Source
+from korlm.corpus.splits import BlockState
+from korlm.text.unicode import is_blank
+from korlm.utils.errors import CorpusError
+
+_CUT_BLOCK = 1 << 16  # bytes of a URL that are fetched around a cut
+_TABLES = (CorpusFormat.tsv, CorpusFormat.csv)
+_CONLL = (CorpusFormat.conll, CorpusFormat.conllu)
+_DIVISIBLE = (CorpusFormat.txt, CorpusFormat.jsonl, CorpusFormat.parquet, *_TABLES, *_CONLL)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a worker reads: whole files, or a range of one file.
+
+    Attributes:
+        number: in the order of the corpus, from 0.
+        sources: the files; one if it is a range.
+        begin: of the range, in bytes; in row groups of Parquet, in record batches of Arrow.
+        end: of the range; None: the end of the file.
+    """
+
+    number: int
+    sources: tuple[Source, ...]
+    begin: int = 0
+    end: int | None = None
+
+    @property
+    def is_range(self) -> bool:
+        """Return whether the piece is a part of a file."""
+        return self.begin > 0 or self.end is not None
+
+    def __str__(self) -> str:
+        """Return the files and the range, for messages."""
+        path = str(self.sources[0].path)
+        if self.is_range:
+            return f"{path} ({self.begin:,} to {f'{self.end:,}' if self.end else 'the end'})"
+        more = len(self.sources) - 1
+        return path + f" and {more} more file{'s' * (more > 1)}" * (more > 0)
+
+
+@dataclass(frozen=True)
+class PieceStart:
+    """What lies before a piece; all counts are of the same file.
+
+    Attributes:
+        lines: before the piece.
+        records: before the piece; documents, if ``corpus.document_unit=blank_line``.
+        document: ``doc_id`` of the last record, if a column names the documents.
+        document_lines: of that document.
+        blocks: where ``BlockSplit`` stands, over all files without a split.
+    """
+
+    lines: int = 0
+    records: int = 0
+    document: str = ""
+    document_lines: int = 0
+    blocks: BlockState = field(default_factory=BlockState)
+
+
+def plan_pieces(config: TextConfig, sources: list[Source], piece_bytes: int) -> list[Piece]:
+    """Return the pieces of a corpus.
+
+    Consecutive files are one piece while they have at most ``piece_bytes`` together. A file of
+    twice the size or more is cut into pieces of ``piece_bytes`` or more at the ends of lines,
+    records or documents. Files that cannot be read from the middle stay whole: compressed ones,
+    members of archives, UTF-16, line ends of CR, JSON that is not JSON lines, Arrow, and tables
+    unless ``corpus.quoting=none``.
+
+    Args:
+        config: how to read the files.
+        sources: the files.
+        piece_bytes: size of a piece; of Parquet, before compression.
+
+    Raises:
+        CorpusError: a large file cannot be read.
+    """
+    parts: list[tuple[tuple[Source, ...], int, int | None]] = []
+    size = piece_bytes  # of the last group
+    for source in sources:
+        cuts = _cuts(config, source, piece_bytes) if source.size >= 2 * piece_bytes else []
+        if cuts:
+            size = piece_bytes
+            for begin, end in zip([0, *cuts], [*cuts, None], strict=True):
+                parts.append(((source,), begin, end))
+        elif size + source.size <= piece_bytes:
+            size += source.size
+            parts[-1] = (*parts[-1][0], source), 0, None
+        else:
+            size = source.size
+            parts.append(((source,), 0, None))
+    return [Piece(number, *part) for number, part in enumerate(parts)]
+
+
+def _cuts(config: TextConfig, source: Source, piece_bytes: int) -> list[int]:
+    """Return where a large file is cut."""
+    encoding = Encoding(config.encoding)
+    file_format = format_of(source.path, config.format)
+    if is_member(source.path) or file_format not in _DIVISIBLE:
+        return []
+    if file_format is CorpusFormat.parquet:
+        return _group_cuts(source.path, piece_bytes)
+    if file_format in _TABLES and config.quoting is not Quoting.none:
+        return []
+    info = inspect_file(source.path, encoding, config.format)
+    if not info.is_divisible:
+        return []
+    codec = CODECS[info.encoding]
+    at_blank_lines = file_format in _CONLL or (
+        file_format is CorpusFormat.txt and config.document_unit is DocumentUnit.blank_line
+    )
+    with file_errors(source.path), open_file(source.path, _CUT_BLOCK) as stream:
+        cuts = [0]
+        # The first record must lie in the first piece.
+        first = next((stream.tell() for line in stream if _begins_text(line, codec)), source.size)
+        while source.size - cuts[-1] >= 2 * piece_bytes:
+            stream.seek(max(cuts[-1] + piece_bytes, first) - 1)
+            stream.readline()
+            cuts.append(_document_end(stream, codec) if at_blank_lines else stream.tell())
+    return [cut for cut in cuts[1:] if cut < source.size]
+
+
+def _begins_text(line: bytes, codec: str) -> bool:
+    """Return True for a line that is neither blank nor, in CoNLL, a comment."""
+    is_comment = line.startswith((b"#", b"-DOCSTART-"))
+    return not is_comment and not _is_blank(line.removeprefix(codecs.BOM_UTF8), codec)
+
+
+def _is_blank(line: bytes, codec: str) -> bool:
+    return is_blank(line.decode(codec, errors="replace"))
+
+
+def _document_end(stream: IO[bytes], codec: str) -> int:
+    """Return the position of the next line that is not blank and follows a blank one."""
+    after_blank = False
+    while line := stream.readline():
+        if _is_blank(line, codec):
+            after_blank = True
+        elif after_blank:
+            return stream.tell() - len(line)
+    return stream.tell()
+
+
+def _group_cuts(path: Path, piece_bytes: int) -> list[int]:
+    """Return the row groups with which pieces of a Parquet file begin, but for the first."""
+    cuts = []
+    size = 0
+    for number, (_, group_bytes) in enumerate(row_groups(path)):
+        if size >= piece_bytes:
+            cuts.append(number)
+            size = 0
+        size += group_bytes
+    return cuts
+
+
+def digest_of(config: TextConfig, piece: Piece) -> tuple[str, int]:
+    """Return the hash (BLAKE2b) of the bytes of a piece, and the number of line ends in them.
+
+    Args:
+        config: how to read the corpus.
+        piece: of the corpus.
+
+    Raises:
+        CorpusError: a file cannot be read.
+    """
+    digests = []
+    num_newlines = 0
+    for source in piece.sources:
+        digest = hashlib.blake2b(digest_size=16)
+        part = _bytes_of(config, piece)
+        with file_errors(source.path), open_file(source.path) as stream:
+            stream.seek(part.begin)
+            for block in read_chunks(stream, part):
+                digest.update(block)
+                num_newlines += block.count(b"\n")
+        digests.append(digest.hexdigest())
+    if len(digests) == 1:
+        return digests[0], num_newlines
+    return hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest(), num_newlines
+
+
+def _bytes_of(config: TextConfig, piece: Piece) -> FileRange:
+    path = piece.sources[0].path
+    if not piece.is_range or format_of(path, config.format) is not CorpusFormat.parquet:
+        return FileRange(piece.begin, piece.end)
+    groups = row_groups(path)
+    begin = groups[piece.begin][0] if piece.begin else 0
+    return FileRange(begin, None if piece.end is None else groups[piece.end][0])
+
+
+def check_unchanged(piece: Piece) -> None:
+    """Raise an error if a file of a piece has changed since it was found.
+
+    Raises:
+        CorpusError: it has, or it cannot be accessed.
+    """
+    for source in piece.sources:
+        with file_errors(source.path):
+            if source.version and file_version(source.path) != (source.size, source.version):
+                raise changed_file(source.path)
+
+
+def changed_file(path: Path) -> CorpusError:
+    """Return the error for a file that is written while korlm reads it."""
+    return CorpusError(f"{path}: has changed while it was read; run the command again")

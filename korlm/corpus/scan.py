@@ -1,0 +1,186 @@
+"""Scans pieces of a corpus: counts, errors and remarks, found before any slow work begins."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass, field
+
+from korlm.config import CorpusConfig, CorpusFormat
+from korlm.corpus.files import format_of
+from korlm.corpus.normalization import INVISIBLE, has_text
+from korlm.corpus.notes import Notes
+from korlm.corpus.pieces import Piece, PieceStart, check_unchanged, digest_of
+from korlm.corpus.reader import read_source
+from korlm.corpus.splits import BlockDivider, BlockSplit, BlockState
+from korlm.utils.errors import CorpusError
+
+MAX_DOCUMENTS = 100  # counted for the message on documents that are too few
+
+
+@dataclass(frozen=True)
+class PieceScan:
+    """Counts of a piece. All values are of JSON.
+
+    Attributes:
+        error: why the text cannot be read; empty: it can. Then the counts are 0.
+        digest: of the bytes.
+        num_chars: of all lines, one for each line end included.
+        num_lines: yielded by ``read_piece``, blank ones included.
+        num_newlines: line ends of the piece in its file.
+        num_records: of the last file; documents of a text file.
+        num_documents: that begin in sources without a split, up to ``MAX_DOCUMENTS``.
+        splits: those with text.
+        undivided_chars: of the lines with text of sources without a split, one for each line end
+            included.
+        undivided_lines: number of these lines.
+        last_document: ``doc_id`` of the last record, if a column names the documents.
+        last_document_lines: of that document in this piece.
+        notes: remark -> count, first location.
+        invisible: invisible character -> count.
+        first_invisible: document of the first one.
+    """
+
+    error: str = ""
+    digest: str = ""
+    num_chars: int = 0
+    num_lines: int = 0
+    num_newlines: int = 0
+    num_records: int = 0
+    num_documents: int = 0
+    splits: list[str] = field(default_factory=list)
+    undivided_chars: int = 0
+    undivided_lines: int = 0
+    last_document: str = ""
+    last_document_lines: int = 0
+    notes: dict[str, tuple[int, str]] = field(default_factory=dict)
+    invisible: dict[str, int] = field(default_factory=dict)
+    first_invisible: str = ""
+
+
+def scan_piece(config: CorpusConfig, piece: Piece, start: PieceStart | None = None) -> PieceScan:
+    """Read a piece and count.
+
+    Args:
+        config: how to read it.
+        piece: of the corpus.
+        start: what lies before the piece; None: unknown. Then the locations of errors and notes
+            are relative to the piece; all other values are the same.
+    """
+    try:
+        start = dataclasses.replace(start or PieceStart(), document="", document_lines=0)
+        return _scan(config, piece, start)
+    except CorpusError as error:
+        return PieceScan(error=str(error))
+
+
+def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
+    notes = Notes()
+    invisible: Counter[str] = Counter()
+    first_invisible = ""
+    num_chars = num_lines = num_records = 0
+    undivided_chars = undivided_lines = 0
+    splits: set[str] = set()
+    documents: set[str] = set()
+    last_document, last_document_lines = "", 0
+    is_text = format_of(piece.sources[0].path, config.format) is CorpusFormat.txt
+    pairs = (
+        (source, block)
+        for source in piece.sources
+        for block in read_source(config, source, piece, start, notes)
+    )
+    for source, block in pairs:
+        joined = "\n".join(block.texts)
+        num_chars, num_lines = num_chars + len(joined) + 1, num_lines + len(block.texts)
+        if block.split not in splits and any(map(has_text, block.texts)):
+            splits.add(block.split)
+        is_new, last_document = block.doc_id != last_document, block.doc_id
+        num_records += is_new if is_text else 1
+        if config.document_column:
+            last_document_lines = block.first - 1 + len(block.texts)
+        if source.split is None:
+            sizes = [len(text) + 1 for text in block.texts if has_text(text)]
+            undivided_chars += sum(sizes)
+            undivided_lines += len(sizes)
+            if len(documents) < MAX_DOCUMENTS:
+                documents.add(block.doc_id)
+        if "\r" in joined:
+            remark = "carriage returns within lines, read as blanks"
+            notes.add(remark, block.doc_id, joined.count("\r"))
+        if not joined.isascii() and (characters := INVISIBLE.findall(joined)):
+            invisible.update(characters)
+            first_invisible = first_invisible or block.doc_id
+    if piece.begin:
+        documents.discard(piece.sources[0].name)  # the file is one document, which began before
+    check_unchanged(piece)
+    digest, num_newlines = digest_of(config, piece)
+    return PieceScan(
+        digest=digest,
+        num_chars=num_chars,
+        num_lines=num_lines,
+        num_newlines=num_newlines,
+        num_records=num_records,
+        num_documents=len(documents),
+        splits=sorted(splits),
+        undivided_chars=undivided_chars,
+        undivided_lines=undivided_lines,
+        last_document=last_document if config.document_column else "",
+        last_document_lines=last_document_lines,
+        notes=notes.counts,
+        invisible=dict(invisible),
+        first_invisible=first_invisible,
+    )
+
+
+def starts_of(
+    config: CorpusConfig,
+    pieces: list[Piece],
+    scans: list[PieceScan],
+    blocks: BlockSplit | None = None,
+) -> list[PieceStart]:
+    """Return what lies before each piece.
+
+    Reads the few pieces in which ``blocks`` begins a split, no others.
+
+    Args:
+        config: how to read the corpus.
+        pieces: all, or the first ones.
+        scans: of the pieces.
+        blocks: as for ``read_corpus``.
+
+    Raises:
+        CorpusError: a file cannot be read, or has changed since it was scanned.
+    """
+    starts: list[PieceStart] = []
+    start = PieceStart()
+    divider = None if blocks is None else BlockDivider(blocks)
+    for piece, scan in zip(pieces, scans, strict=True):
+        if piece.begin == 0:
+            start = PieceStart()
+        state = BlockState() if divider is None else divider.state
+        start = dataclasses.replace(start, blocks=state)
+        starts.append(start)
+        start = _after(start, scan)
+        if divider is None or piece is pieces[-1] or not scan.undivided_lines:
+            continue
+        if divider.stays(scan.undivided_lines, scan.undivided_chars):
+            divider.skip(scan.undivided_lines, scan.undivided_chars)
+            continue
+        for source in piece.sources:
+            if source.split is None:
+                source = dataclasses.replace(source, split="train")
+                for block in read_source(config, source, piece, starts[-1]):
+                    collections.deque(divider.assign(block), 0)
+    return starts
+
+
+def _after(start: PieceStart, scan: PieceScan) -> PieceStart:
+    """Return what lies before the next piece of the same file."""
+    document, document_lines = start.document, start.document_lines
+    if scan.num_records:
+        continues = scan.last_document == document
+        document = scan.last_document
+        document_lines = scan.last_document_lines + (document_lines if continues else 0)
+    lines, records = start.lines + scan.num_newlines, start.records + scan.num_records
+    return PieceStart(lines, records, document, document_lines)

@@ -1,0 +1,103 @@
+"""Paths that may be URLs of object stores and servers, by fsspec: s3://, hdfs://, hf://, https://."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from korlm.utils.errors import KorlmError, install_command
+
+BLOCK = 1 << 22  # bytes of a request; fsspec's 50 MB would be fetched to look at a file's beginning
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_url(path: str | Path) -> bool:
+    """Return whether a path is a URL.
+
+    >>> is_url("s3://bucket/a.txt"), is_url("konlpy:kolaw"), is_url("a.txt")
+    (True, False, False)
+    """
+    return _URL.match(str(path)) is not None
+
+
+def to_path(text: str, kind: type[KorlmError]) -> Path:
+    """Return a path; a URL as a ``UPath``, which has the methods of a ``Path``.
+
+    Args:
+        text: a path or URL.
+        kind: of the errors.
+
+    Raises:
+        KorlmError: the kind of URL is unknown, or needs a package that is not installed.
+    """
+    if not is_url(text):
+        return Path(text).expanduser()
+    from upath import UPath  # slow import
+
+    with url_errors(text, kind):
+        path = UPath(text)
+        path.fs  # noqa: B018  imports the package
+    return cast(Path, path)
+
+
+def open_binary(path: Path, block: int = BLOCK) -> IO[bytes]:
+    """Open a file for reading; of a URL, blocks of so many bytes are fetched as they are read."""
+    if is_url(path):
+        return cast(IO[bytes], path.open("rb", block_size=block))  # type: ignore[call-overload]
+    return path.open("rb")
+
+
+def version_of(path: Path) -> tuple[int, str]:
+    """Return the size of a file, and what differs after it has been changed.
+
+    Raises:
+        OSError: there is no such file; of a URL, any exception.
+    """
+    if not is_url(path):
+        stat = path.stat()
+        return stat.st_size, str(stat.st_mtime_ns)
+    info = path.fs.info(path.path)  # type: ignore[attr-defined]
+    if info["type"] != "file":
+        raise IsADirectoryError(str(path))
+    keys = ("ETag", "etag", "LastModified", "mtime", "created")
+    version = next((info[key] for key in keys if info.get(key)), "")
+    return int(info["size"] or 0), str(version)
+
+
+@contextmanager
+def url_errors(url: str | Path, kind: type[KorlmError]) -> Iterator[None]:
+    """Turn exceptions of a file system into one line; a context manager.
+
+    Args:
+        url: that is accessed; a local path is left alone.
+        kind: of the error to raise.
+    """
+    if not is_url(url):
+        yield
+        return
+    try:
+        yield
+    except KorlmError:
+        raise
+    except ImportError as error:
+        package = re.search(r"nstall (\S+)", str(error))
+        if package is None:
+            raise kind(f"{url}: {_first_line(error)}") from error
+        command = install_command(package[1])
+        raise kind(f"{url}: needs a package that is not installed: {command}") from error
+    except FileNotFoundError as error:
+        raise kind(f"{url}: there is no such file, folder or bucket") from error
+    except Exception as error:  # each file system has its own kinds
+        if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+            raise kind(
+                f"{url}: access is denied ({_first_line(error)}); give credentials, of s3:// as "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or in ~/.aws"
+            ) from error
+        raise kind(f"{url}: cannot be read ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
