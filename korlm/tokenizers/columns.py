@@ -73,6 +73,7 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
 def to_record_batch(analyses: Sequence[Analysis]) -> pa.RecordBatch:
     """Return analyses of single lines as one batch.
 
+    >>> from korlm.tokenizers.analysis import EMPTY
     >>> to_record_batch([Analysis(["가", "나"], ["", ""], [0, 0]), EMPTY])["status"].to_pylist()
     ['ok', 'empty']
     """
