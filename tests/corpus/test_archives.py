@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from korlm.config import CorpusConfig
-from korlm.corpus.archives import file_size, members_of, open_file
+from korlm.corpus.archives import file_version, members_of, open_file
 from korlm.corpus.reader import read_corpus
 from korlm.corpus.sources import content_digest, find_sources
 from korlm.utils.errors import CorpusError
@@ -67,7 +67,7 @@ def test_size_and_digest_are_those_of_the_member(tmp_path: Path) -> None:
     plain = tmp_path / "plain.txt"
     plain.write_text("하나\n", encoding="utf-8")
     (member,) = members_of(archive)
-    assert file_size(member) == plain.stat().st_size == 7
+    assert file_version(member)[0] == plain.stat().st_size == 7
     sources = find_sources(CorpusConfig(name="c", train=[str(plain), str(archive)]))
     assert content_digest(sources[0]) == content_digest(sources[1])
     make(archive, {"a.txt": "바뀐 글\n"})  # a changed archive is read again
