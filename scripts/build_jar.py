@@ -26,8 +26,9 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / "korlm" / "tokenizers" / "java"
 JAR = FOLDER / "kkma.jar"
-# Release 11 is the oldest Java that runs the classes.
+# Release 11 is the oldest Java that runs the classes. Concatenation by StringBuilder starts faster.
 OPTIONS = ["-Xlint:all", "-Werror", "-g:none", "--release", "11", "-encoding", "UTF-8"]
+OPTIONS += ["-XDstringConcat=inline"]
 
 
 def sources() -> list[Path]:

@@ -83,7 +83,8 @@ def train(
         raise ConfigError("korlm.train runs in one process: use torchrun -m korlm.train")
     given = {**(settings or {}), **others}
     given |= {} if model is None else {"model": model}
-    given |= {} if corpus is None else _corpus(corpus)
+    given |= {} if corpus is None else {"corpus": corpus}
+    given = _with_files(given)
     composed = compose("train", given)
     command: TrainSettings = composed.settings
     resumed, train_settings = None, command
@@ -106,12 +107,13 @@ def train(
         return load_any(folder)  # building the model takes random numbers, too
 
 
-def _corpus(corpus: Any) -> dict[str, Any]:
-    """Return the settings that a value of ``corpus`` stands for."""
-    if isinstance(corpus, str | Mapping):
-        return {"corpus": corpus}
+def _with_files(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with files given as ``corpus`` written out."""
+    corpus = given.get("corpus")
+    if corpus is None or isinstance(corpus, str | Mapping):
+        return dict(given)
     files = [corpus] if isinstance(corpus, os.PathLike) else list(corpus)
-    return {"corpus": "text", "corpus.files": files}
+    return {**given, "corpus": "text", "corpus.files": files}
 
 
 @contextlib.contextmanager

@@ -9,10 +9,10 @@ import json
 from typing import Any
 
 from korlm.config import CorpusConfig, Encoding, TokenizerConfig, VocabConfig
-from korlm.corpus.sources import Source, content_digest
+from korlm.corpus.pieces import Piece
 from korlm.tokenizers.registry import tokenizer_version
 
-FORMAT = 3  # of the folder; part of the fingerprint
+FORMAT = 4  # of the folder; part of the fingerprint
 
 
 def to_json_values(config: Any) -> dict[str, Any]:
@@ -44,8 +44,6 @@ def prepared_fingerprint(
 ) -> str:
     """Return the fingerprint of a prepared corpus, given that of its tokens.
 
-    The keys are those of format 3, whatever the settings are called.
-
     Args:
         tokens_fingerprint: of the tokens.
         vocab: settings of the vocabulary.
@@ -55,8 +53,8 @@ def prepared_fingerprint(
     vocab_key = {
         "min_freq": vocab.min_freq,
         "max_size": vocab.max_size,
-        "lower": vocab.lowercase,
-        "numbers": vocab.normalize_numbers,
+        "lowercase": vocab.lowercase,
+        "normalize_numbers": vocab.normalize_numbers,
     }
     key: dict[str, Any] = {"tokens": tokens_fingerprint, "vocab": vocab_key}
     if vocab_digest is not None:
@@ -67,16 +65,12 @@ def prepared_fingerprint(
 
 
 def token_settings(
-    corpus: CorpusConfig,
-    tokenizer: TokenizerConfig,
-    sources: list[Source],
-    tokenizer_model: bytes | None = None,
+    corpus: CorpusConfig, tokenizer: TokenizerConfig, tokenizer_model: bytes | None = None
 ) -> dict[str, Any]:
-    """Return all values that decide the tokens; their hash is the fingerprint of the tokens.
+    """Return all settings that decide the tokens of a piece of a corpus.
 
-    These are the content of the files, the settings of documents, splits and text, and the
-    tokenizer with its version and the model that it is given. Paths and settings of speed are not
-    part of it.
+    These are the settings of documents, splits and text, and the tokenizer with its version and the
+    model that it is given. Paths and settings of speed are not part of it.
     """
     settings: dict[str, Any] = {
         "format": FORMAT,
@@ -85,17 +79,39 @@ def token_settings(
         "layout": corpus.format.value,
         "document": corpus.document_unit.value,
         "columns": [corpus.text_column, corpus.document_column, *_annotation(corpus)],
+        "keep_columns": corpus.keep_columns,
         "separator": corpus.separator.value,
         "quoting": corpus.quoting.value,
         "skip_without_text": corpus.skip_without_text,
         "unicode": corpus.unicode.value,
-        "files": [[source.name, source.split, content_digest(source)] for source in sources],
+        "shares": [corpus.valid_fraction, corpus.test_fraction],
     }
     if tokenizer_model is not None:
         settings["tokenizer_model"] = hash_bytes(tokenizer_model)
-    if any(source.split is None for source in sources):
-        settings["shares"] = [corpus.valid_fraction, corpus.test_fraction]
     return settings
+
+
+def text_settings(
+    token_key: dict[str, Any], pieces: list[Piece], digests: list[str]
+) -> dict[str, Any]:
+    """Return all values that decide the tokens; their hash is the fingerprint of the tokens.
+
+    Args:
+        token_key: what ``token_settings`` returned.
+        pieces: of the corpus.
+        digests: hashes of the bytes of the pieces.
+    """
+    files = [piece_settings(*pair) for pair in zip(pieces, digests, strict=True)]
+    text = {**token_key, "files": files}
+    if not any(source.split is None for piece in pieces for source in piece.sources):
+        del text["shares"]
+    return text
+
+
+def piece_settings(piece: Piece, digest: str) -> list[Any]:
+    """Return what decides the text of a piece: the names and splits of its files, range, bytes."""
+    files = [[source.name, source.split] for source in piece.sources]
+    return [files, piece.begin, piece.end, digest]
 
 
 def _annotation(corpus: CorpusConfig) -> list[str]:

@@ -1,14 +1,15 @@
-"""Counts tokens and maps them to ids.
+"""Maps tokens to ids.
 
-A split becomes one array of ids, ``ids/<split>.npy``: the tokens of all its lines in order, and
-<eos> after each line that is not blank. Python loops run over different tokens only; everything
-else is array operations.
+A shard becomes one array of ids, ``ids/<split>-<number>.npy``: the tokens of all its lines in
+order, and <eos> after each line that is not blank. Python loops run over different tokens only;
+everything else is array operations.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,66 +19,73 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.storage.shards import read_columns, shard_paths, split_counts
-from korlm.dataset.vocab import EOS_ID, Vocab, id_dtype
+from korlm.dataset.storage.shards import read_columns, read_counts
+from korlm.dataset.storage.token_counts import to_list
+from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab, id_dtype
+from korlm.utils.io.new_files import NewFile
 
 
-def count_tokens(folder: Path, split: str) -> Counter[str]:
-    """Count the tokens of a split."""
-    counter: Counter[str] = Counter()
-    get = counter.get  # ten times as fast as counter[token] for a missing token
-    for path in shard_paths(folder, split):
-        for batch in read_columns(path, ["morphs"]):
-            counts = pc.value_counts(batch.column("morphs").flatten())
-            columns = (_to_list(counts.field(name)) for name in ("values", "counts"))
-            for token, count in zip(*columns, strict=True):
-                counter[token] = get(token, 0) + count
-    return counter
+@dataclass(frozen=True)
+class EncodedShard:
+    """Sums of a shard.
+
+    Attributes:
+        num_unk: tokens that are <unk>.
+        spelling_nats: cost of spelling all tokens that their ids do not determine.
+        crc32: checksum of the ids.
+    """
+
+    num_unk: int
+    spelling_nats: float
+    crc32: str
 
 
-def encode_split(
-    folder: Path, split: str, vocab: Vocab, target: Path, reverse: bool = False
-) -> Counter[str]:
-    """Write the ids of a split as a .npy file, uint16 if they fit, else uint32.
+def encode_shard(
+    shard: Path, target: Path, vocab: Vocab, spelling: CharNgramModel, reverse: bool = False
+) -> EncodedShard:
+    """Write the ids of a shard as a .npy file, uint16 if they fit, else uint32.
 
     Args:
-        folder: of the shards.
-        split: name of the split.
-        vocab: maps tokens to ids.
+        shard: with its counts.
         target: the .npy file.
+        vocab: maps tokens to ids.
+        spelling: cost of spelling unknown words.
         reverse: whether to reverse the tokens of each line; <eos> stays at its end.
-
-    Returns:
-        Counts of the tokens that their ids do not determine (unknown, lower-cased or replaced
-        numbers), whose spelling the spelling model has to encode.
     """
-    size = split_counts(folder, split).num_tokens
+    size = read_counts(shard).num_tokens
     dtype = np.dtype(id_dtype(len(vocab))).newbyteorder("<")
     lossy_tokens: Counter[str] = Counter()
     written = 0
-    # Not through a memory map, whose pages would count as memory of this process.
-    with open(target, "wb") as file:
-        header = {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for ids in _encode_lines(folder, split, vocab, lossy_tokens, reverse):
-            file.write(ids.astype(dtype).tobytes())
-            written += len(ids)
-    assert written == size, f"{split}: {written} ids written, {size} expected"
-    return lossy_tokens
+    file = NewFile(target)
+    try:
+        # Not through a memory map, whose pages would count as memory of this process.
+        with open(file.path, "wb") as stream:
+            header = {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
+            np.lib.format.write_array_header_1_0(stream, header)
+            for ids in _encode_lines(shard, vocab, lossy_tokens, reverse):
+                stream.write(ids.astype(dtype).tobytes())
+                written += len(ids)
+        assert written == size, f"{shard}: {written} ids written, {size} expected"
+        crc32 = file.complete()
+    finally:
+        file.discard()
+    tokens = sorted(lossy_tokens)
+    counts = np.array([lossy_tokens[token] for token in tokens], dtype=np.int64)
+    num_unk = int(counts[vocab.encode(tokens) == UNK_ID].sum())
+    return EncodedShard(num_unk, spelling_nats(spelling, lossy_tokens), crc32)
 
 
 def _encode_lines(
-    folder: Path, split: str, vocab: Vocab, lossy_tokens: Counter[str], reverse: bool
+    shard: Path, vocab: Vocab, lossy_tokens: Counter[str], reverse: bool
 ) -> Iterator[npt.NDArray[np.int64]]:
-    for path in shard_paths(folder, split):
-        for batch in read_columns(path, ["morphs", "status"]):
-            tokens, indices, token_ids, lossless = encode_morphs(batch.column("morphs"), vocab)
-            totals = np.bincount(indices, minlength=len(tokens))
-            for index in np.flatnonzero(~lossless):
-                lossy_tokens[tokens[index]] += int(totals[index])
-            ends = line_lengths(batch.column("morphs"), batch.column("status"))
-            ids = token_ids[indices]
-            yield insert_eos(reverse_lines(ids, ends - 1) if reverse else ids, ends, EOS_ID)
+    for batch in read_columns(shard, ["morphs", "status"]):
+        tokens, indices, token_ids, lossless = encode_morphs(batch.column("morphs"), vocab)
+        totals = np.bincount(indices, minlength=len(tokens))
+        for index in np.flatnonzero(~lossless):
+            lossy_tokens[tokens[index]] += int(totals[index])
+        ends = line_lengths(batch.column("morphs"), batch.column("status"))
+        ids = token_ids[indices]
+        yield insert_eos(reverse_lines(ids, ends - 1) if reverse else ids, ends, EOS_ID)
 
 
 def encode_morphs(
@@ -94,16 +102,10 @@ def encode_morphs(
         different tokens, (K,); and whether each id determines its token exactly, (K,).
     """
     encoded = morphs.flatten().dictionary_encode()
-    tokens = _to_list(encoded.dictionary)
+    tokens = to_list(encoded.dictionary)
     token_ids = vocab.encode(tokens)
     indices = encoded.indices.to_numpy(zero_copy_only=False)
     return tokens, indices, token_ids, vocab.is_lossless(tokens, token_ids)
-
-
-def _to_list(array: pa.Array) -> list[Any]:
-    """Convert an array without nulls; several times as fast as ``to_pylist``."""
-    values: list[Any] = array.to_numpy(zero_copy_only=False).tolist()
-    return values
 
 
 def line_lengths(morphs: pa.ListArray, status: pa.StringArray) -> npt.NDArray[np.int64]:

@@ -1,56 +1,65 @@
 """Makes a prepared corpus, or finds one that fits the settings (see README.md in this folder).
 
 A folder is complete or absent: it is built under a temporary name and renamed. Corpora that differ
-only in the vocabulary share their token files. Of processes that need the same tokens, one makes
-them and the others wait. An interrupted run leaves its finished shards for the next one.
+only in the vocabulary share their token files, and so do the pieces of a corpus that has grown. Of
+processes that need the same tokens, one makes them and the others wait. An interrupted run leaves
+its finished pieces for the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
+import functools
 import logging
-import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from filelock import Timeout
 
 from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
-from korlm.config.objective import SPLITS
 from korlm.config.stored import read_json
+from korlm.corpus.pieces import Piece, digest_of, plan_pieces
+from korlm.corpus.scan import scan_piece, starts_of
 from korlm.corpus.sources import find_sources
+from korlm.corpus.validation import validate_corpus
+from korlm.dataset.assemble import assemble
+from korlm.dataset.executors.base import Executor
+from korlm.dataset.executors.open_executor import open_executor
 from korlm.dataset.fingerprint import (
     FORMAT,
     hash_bytes,
     hash_json,
     prepared_fingerprint,
+    text_settings,
     to_json_values,
     token_settings,
 )
-from korlm.dataset.numericalize import count_tokens, encode_split, spelling_nats
 from korlm.dataset.prepared import Prepared, open_prepared
-from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.statistics.tokenization_report import summary, write_report
-from korlm.dataset.storage.labels import FOLDER as LABELS
-from korlm.dataset.storage.shards import ShardCounts, shard_paths, split_counts
+from korlm.dataset.statistics.tokenization_report import summary
+from korlm.dataset.storage.piece_files import EarlierPiece, PieceRecord, link_piece, read_record
 from korlm.dataset.tokenize import (
-    TOKENIZER_MODEL_FILES,
-    tokenize_corpus,
+    PieceText,
+    TokenizeSettings,
+    kept_columns,
+    tokenize_pieces,
+    train_model,
     write_tokenizer_model,
 )
-from korlm.dataset.vocab import EOS_ID, UNK_ID, Vocab, read_given_vocab
+from korlm.dataset.vocab import Vocab, read_given_vocab
 from korlm.tokenizers.analysis import NORMAL_STATUSES
-from korlm.utils.errors import output_errors
+from korlm.utils.errors import CorpusError, OutputError, PreparedError, output_errors
 from korlm.utils.io import checksums
-from korlm.utils.io.atomic_files import fsync_file
 from korlm.utils.io.locks import held
+from korlm.utils.io.new_files import new_file
+from korlm.utils.io.urls import is_url, to_path, url_errors
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -83,53 +92,149 @@ def prepare(
         vocab: settings of the vocabulary.
         outputs: folder that contains ``prepared/`` and ``cache/``.
         progress: whether to show a progress bar.
-        cluster: Dask workers to tokenize with; None: this machine. The result is the same.
+        cluster: where to prepare, and the size of pieces; None: in this process.
         encoding: of a trained model, with the settings ``tokenizer`` and ``vocab``; None: of the
             text.
 
     Raises:
         KorlmError: the text cannot be read, the tokenizer does not start, the disk is full.
     """
-    sources = find_sources(corpus)
+    cluster = cluster or ClusterConfig()
     given_vocab = read_given_vocab(vocab) if encoding is None else encoding.vocab
     tokenizer_model = None if encoding is None else encoding.tokenizer_model
-    text_key = token_settings(corpus, tokenizer, sources, tokenizer_model)
-    tokens_fingerprint = hash_json(text_key)
-    digest = None if given_vocab is None else hash_json(given_vocab.tokens)
-    fingerprint = prepared_fingerprint(tokens_fingerprint, vocab, digest, corpus.reverse)
+    sources = find_sources(corpus)
     root = outputs / "prepared"
-    stem = f"{corpus.name}-{tokenizer.name}"
-    target = root / f"{stem}-{fingerprint}"
-    partial = root / f".{stem}-{tokens_fingerprint}.partial"
-    lock = partial.with_suffix(".lock")
-    if target.exists():
-        _remove_stale(partial, lock)
-        return open_prepared(target, fingerprint)
-    with output_errors(root), _removed_if_empty(root):
-        root.mkdir(parents=True, exist_ok=True)
-        with _exclusive(lock):
-            if not target.exists():
-                tokens = _find_tokens(root, stem, tokens_fingerprint)
-                if tokens is None:
-                    tokens = partial / "tokens"
-                    if tokenizer_model is not None:
-                        write_tokenizer_model(tokens, tokenizer, tokenizer_model)
-                    cache = outputs / "cache"
-                    tokenize_corpus(corpus, tokenizer, sources, tokens, cache, progress, cluster)
-                configs = {"corpus": corpus, "tokenizer": tokenizer, "vocab": vocab}
-                manifest: dict[str, Any] = {
-                    "format": FORMAT,
-                    "fingerprint": fingerprint,
-                    "tokens_fingerprint": tokens_fingerprint,
-                    "text": text_key,
-                    "settings": {name: to_json_values(config) for name, config in configs.items()},
-                }
-                if digest is not None:
-                    manifest["given_vocab"] = digest
-                assemble(target, tokens, vocab, manifest, given_vocab, corpus.reverse)
-                _log_statuses(target, manifest)
-                shutil.rmtree(partial, ignore_errors=True)
+    if cluster.cluster is not None:  # workers have other working directories
+        root = root.absolute()
+        sources = [dataclasses.replace(s, path=_absolute(s.path)) for s in sources]
+    store = _absolute(to_path(cluster.folder, OutputError)) if cluster.folder else root
+    pieces = plan_pieces(corpus, sources, round(cluster.piece_mb * 1e6))
+    with open_executor(cluster, tokenizer, outputs / "cluster") as executor:
+        digests = _in_order(pieces, executor.run_all(functools.partial(_digest, corpus), pieces))
+        token_key = token_settings(corpus, tokenizer, tokenizer_model)
+        text_key = text_settings(token_key, pieces, digests)
+        tokens_fingerprint = hash_json(text_key)
+        digest = None if given_vocab is None else hash_json(given_vocab.tokens)
+        fingerprint = prepared_fingerprint(tokens_fingerprint, vocab, digest, corpus.reverse)
+        stem = f"{corpus.name}-{tokenizer.name}"
+        target = root / f"{stem}-{fingerprint}"
+        partial = root / f".{stem}-{tokens_fingerprint}.partial"
+        lock = partial.with_suffix(".lock")
+        if target.exists():
+            _remove_stale(partial, lock)
+            return open_prepared(target, fingerprint)
+        with output_errors(root), _removed_if_empty(root):
+            root.mkdir(parents=True, exist_ok=True)
+            with _exclusive(lock):
+                if not target.exists():
+                    made = _find_tokens(root, stem, tokens_fingerprint)
+                    if made is None:
+                        folder = partial
+                        if store != root:
+                            folder = store / f"{stem}-{tokens_fingerprint}"
+                            _check_store(store)
+                        if tokenizer_model is not None:
+                            write_tokenizer_model(folder, tokenizer, tokenizer_model)
+                        settings = TokenizeSettings(corpus, tokenizer, None, folder, token_key)
+                        texts, settings = _scan(settings, pieces, digests, executor)
+                        earlier, cache = _earlier_pieces(root, stem), outputs / "cache"
+                        records = _make_pieces(settings, texts, earlier, executor, cache, progress)
+                        made = folder, records
+                    configs = {"corpus": corpus, "tokenizer": tokenizer, "vocab": vocab}
+                    manifest: dict[str, Any] = {
+                        "format": FORMAT,
+                        "fingerprint": fingerprint,
+                        "tokens_fingerprint": tokens_fingerprint,
+                        "text": text_key,
+                        "settings": {name: to_json_values(c) for name, c in configs.items()},
+                    }
+                    if digest is not None:
+                        manifest["given_vocab"] = digest
+                    assemble(target, *made, vocab, manifest, executor, given_vocab, corpus.reverse)
+                    _log_statuses(target, manifest)
+                    shutil.rmtree(partial, ignore_errors=True)
     return open_prepared(target, fingerprint)
+
+
+def _digest(corpus: CorpusConfig, piece: Piece) -> str:
+    return digest_of(corpus, piece)[0]
+
+
+def _in_order(pieces: list[Piece], results: Iterable[tuple[Piece, Result]]) -> list[Result]:
+    """Return the results of all pieces, in their order."""
+    by_number = {piece.number: result for piece, result in results}
+    return [by_number[piece.number] for piece in pieces]
+
+
+def _scan(
+    settings: TokenizeSettings, pieces: list[Piece], digests: list[str], executor: Executor
+) -> tuple[list[PieceText], TokenizeSettings]:
+    """Read all pieces once and train the tokenizer, if it is to be trained.
+
+    Args:
+        settings: of all pieces, without ``blocks``.
+        pieces: of the corpus.
+        digests: hashes of their bytes.
+        executor: reads the pieces.
+
+    Returns:
+        The pieces, and the settings with ``blocks`` and with the model of the tokenizer in their
+        key.
+
+    Raises:
+        CorpusError: the text cannot be read, or cannot fill the splits.
+        TokenizerError: the tokenizer cannot be trained.
+    """
+    corpus = settings.corpus
+    kept_columns(corpus)  # raises if names are taken
+    scans = _in_order(pieces, executor.run_all(functools.partial(scan_piece, corpus), pieces))
+    _, blocks = validate_corpus(corpus, pieces, scans)
+    for piece, scan, digest in zip(pieces, scans, digests, strict=True):
+        if scan.digest != digest:
+            raise CorpusError(f"{piece}: has changed while it was read; run the command again")
+    settings = dataclasses.replace(settings, blocks=blocks)
+    starts = starts_of(corpus, pieces, scans, blocks)
+    texts = [
+        PieceText(piece, start, scan.digest, scan.num_chars)
+        for piece, start, scan in zip(pieces, starts, scans, strict=True)
+    ]
+    if (model := train_model(settings, texts)) is not None:
+        token_key = settings.token_key | {"tokenizer_model": hash_bytes(model)}
+        settings = dataclasses.replace(settings, token_key=token_key)
+    return texts, settings
+
+
+def _make_pieces(
+    settings: TokenizeSettings,
+    texts: list[PieceText],
+    earlier: Mapping[str, EarlierPiece],
+    executor: Executor,
+    cache: Path,
+    progress: bool,
+) -> list[PieceRecord]:
+    """Return the records of all pieces; make those that no earlier run has made.
+
+    Args:
+        settings: of all pieces.
+        texts: the pieces.
+        earlier: pieces of other prepared corpora.
+        executor: tokenizes.
+        cache: folder of the line cache.
+        progress: whether to show a progress bar.
+    """
+    records: dict[int, PieceRecord] = {}
+    for text in texts:
+        number, key = text.piece.number, text.key(settings)
+        record = read_record(settings.folder, number)
+        if record is not None and record.key == key:
+            records[number] = record
+        elif key in earlier and link_piece(earlier[key], settings.folder, number):
+            records[number] = earlier[key].record
+    missing = [text for text in texts if text.piece.number not in records]
+    num_finished = sum(text.num_chars for text in texts if text.piece.number in records)
+    for text, record in tokenize_pieces(settings, missing, num_finished, executor, cache, progress):
+        records[text.piece.number] = record
+    return [records[text.piece.number] for text in texts]
 
 
 def _remove_stale(partial: Path, lock: Path) -> None:
@@ -165,122 +270,59 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
         raise
 
 
-def _find_tokens(root: Path, stem: str, tokens_fingerprint: str) -> Path | None:
-    """Return the tokens of a prepared corpus that differs only in its vocabulary, if any."""
+def _manifests(root: Path, stem: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the prepared corpora of the same name and tokenizer with their manifests."""
     for path in sorted(root.glob(f"{stem}-*/manifest.json")):
-        try:
+        with contextlib.suppress(OSError, ValueError, KeyError):
             manifest = read_json(path)
-            fits = (manifest["format"], manifest["tokens_fingerprint"]) == (
-                FORMAT,
-                tokens_fingerprint,
-            )
             checksums.check_seal(manifest)
-        except (OSError, ValueError, KeyError):
-            continue
-        if fits:
-            return path.parent / "tokens"
+            if manifest["format"] == FORMAT:
+                yield path.parent, manifest
+
+
+def _store_of(folder: Path, manifest: dict[str, Any]) -> Path:
+    """Return the folder or URL of the files of the pieces of a prepared corpus."""
+    return to_path(manifest["remote"], PreparedError) if "remote" in manifest else folder
+
+
+def _check_store(store: Path) -> None:
+    """Check that files can be written to a folder or URL.
+
+    Raises:
+        OutputError: they cannot.
+    """
+    probe = store / ".korlm"
+    with url_errors(store, OutputError), output_errors(store, "prepare.folder=FOLDER"):
+        with new_file(probe) as path:
+            path.touch()
+        probe.unlink()
+
+
+def _absolute(path: Path) -> Path:
+    return path if is_url(path) else path.absolute()
+
+
+def _find_tokens(
+    root: Path, stem: str, tokens_fingerprint: str
+) -> tuple[Path, list[PieceRecord]] | None:
+    """Return the pieces of a prepared corpus that differs only in its vocabulary, if any."""
+    for folder, manifest in _manifests(root, stem):
+        if manifest.get("tokens_fingerprint") == tokens_fingerprint:
+            return _store_of(folder, manifest), [
+                PieceRecord.from_json(values) for values in manifest["pieces"]
+            ]
     return None
 
 
-def assemble(
-    target: Path,
-    tokens: Path,
-    config: VocabConfig,
-    manifest: dict[str, Any],
-    given_vocab: Vocab | None = None,
-    reverse: bool = False,
-) -> None:
-    """Make a prepared corpus of token shards: vocabulary, ids, spelling model, manifest.
-
-    Args:
-        target: the folder to make.
-        tokens: folder of the shards, which are linked, not copied, where possible.
-        config: settings of the vocabulary.
-        manifest: values of ``manifest.json`` that do not depend on the tokens; the others are
-            added.
-        given_vocab: used instead of a vocabulary of the text.
-        reverse: whether to reverse the tokens of each line.
-    """
-    building = target.with_name(f".{target.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
-    try:
-        (building / "tokens").mkdir(parents=True)
-        (building / "ids").mkdir()
-        _link_tokens(tokens, building, manifest)
-        counts = count_tokens(tokens, "train")
-        vocab = Vocab(counts, config) if given_vocab is None else given_vocab.recounted(counts)
-        vocab.counts[EOS_ID] = split_counts(tokens, "train").num_sentences
-        vocab.save(building / "vocab.tsv")
-        spelling = CharNgramModel.train(sorted(counts))
-        np.savez(building / "spelling.npz", **spelling.arrays())  # type: ignore[arg-type]
-        manifest["vocab_size"] = len(vocab)
-        _encode_splits(tokens, building / "ids", vocab, spelling, manifest, reverse)
-        files = [*building.glob("*/*"), *building.glob("*.*")]
-        manifest = checksums.sealed(manifest, building, files)
-        text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
-        # A file name that is not UTF-8 is written as \\udc.., which JSON reads back.
-        (building / "manifest.json").write_text(text, encoding="utf-8", errors="backslashreplace")
-        for path in building.rglob("*"):
-            if path.is_file():
-                fsync_file(path)
-        os.replace(building, target)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-
-
-def _link_tokens(tokens: Path, building: Path, manifest: dict[str, Any]) -> None:
-    """Link the shards, the labels, the report and the tokenizer model into the new folder."""
-    for shard in sorted(tokens.glob("*.parquet")):
-        _link(shard, building / "tokens" / shard.name)
-    if (labels := tokens.with_name(LABELS)).is_dir():
-        (building / LABELS).mkdir()
-        for path in sorted(labels.glob("*.parquet")):
-            _link(path, building / LABELS / path.name)
-    if (report := tokens.parent / "report.tsv").exists():
-        _link(report, building / "report.tsv")
-    else:
-        write_report(tokens, building / "report.tsv")
-    for name in TOKENIZER_MODEL_FILES:
-        if (model := tokens.with_name(name)).exists():
-            _link(model, building / name)
-            manifest["learned"] = hash_bytes(model.read_bytes())
-
-
-def _link(source: Path, target: Path) -> None:
-    """Make a hard link, or a copy where the file system has none."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _encode_splits(
-    tokens: Path,
-    ids: Path,
-    vocab: Vocab,
-    spelling: CharNgramModel,
-    manifest: dict[str, Any],
-    reverse: bool,
-) -> None:
-    """Write the ids of all splits and add their counts to the manifest."""
-    splits: dict[str, Any] = {}
-    total = ShardCounts()
-    for split in (name for name in SPLITS if shard_paths(tokens, name)):
-        counts = split_counts(tokens, split)
-        total.add(counts)
-        lossy_tokens = encode_split(tokens, split, vocab, ids / f"{split}.npy", reverse)
-        is_unknown = vocab.encode(list(lossy_tokens)) == UNK_ID
-        splits[split] = {
-            "num_tokens": counts.num_tokens,
-            "num_unk": sum(
-                n for n, unknown in zip(lossy_tokens.values(), is_unknown, strict=True) if unknown
-            ),
-            "num_eojeol": counts.num_eojeol,
-            "num_chars": counts.num_chars,
-            "num_lines": counts.num_lines,
-            "spelling_nats": spelling_nats(spelling, lossy_tokens),
-        }
-    manifest |= {"splits": splits, "status": total.status, "num_dropped": total.num_dropped}
+def _earlier_pieces(root: Path, stem: str) -> dict[str, EarlierPiece]:
+    """Return the pieces of all prepared corpora of this name, by their keys."""
+    return {
+        values["key"]: EarlierPiece(
+            _store_of(folder, manifest), number, PieceRecord.from_json(values)
+        )
+        for folder, manifest in _manifests(root, stem)
+        for number, values in enumerate(manifest["pieces"])
+    }
 
 
 def _log_statuses(folder: Path, manifest: dict[str, Any]) -> None:

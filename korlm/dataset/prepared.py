@@ -16,10 +16,8 @@ from korlm.config.stored import check_settings, read_json
 from korlm.dataset.fingerprint import FORMAT, hash_bytes, prepared_fingerprint
 from korlm.dataset.numericalize import filled_lines
 from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.storage.id_stream import Ids, IdStream
-from korlm.dataset.storage.labels import FOLDER as LABELS
-from korlm.dataset.storage.labels import read_labels
-from korlm.dataset.storage.shards import read_columns, shard_paths
+from korlm.dataset.storage.id_stream import Ids, IdStream, join_shards
+from korlm.dataset.storage.shards import LABEL, read_columns, shard_paths
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
 from korlm.dataset.vocab import Vocab, id_dtype
 from korlm.utils.errors import PreparedError
@@ -76,24 +74,30 @@ class Prepared:
         """Return the ids of a split, memory-mapped and verified; shape (num_tokens,).
 
         Raises:
-            PreparedError: the file is missing or damaged, or does not fit the manifest.
+            PreparedError: a file is missing or damaged, or does not fit the manifest.
         """
-        path = self.folder / "ids" / f"{split}.npy"
+        names = sorted(n for n in self.manifest[checksums.KEY] if n.startswith(f"ids/{split}-"))
+        ids = join_shards([self._ids_of(self.folder / name) for name in names])
+        expected = self.stats[split].num_tokens
+        if len(ids) != expected:
+            raise PreparedError(
+                f"{self.folder / 'ids'}: holds {len(ids)} ids of {split}, the manifest says "
+                f"{expected}; {mend_prepared(self.folder)}"
+            )
+        return ids
+
+    def _ids_of(self, path: Path) -> Ids:
         try:
             checksums.check_file(path, self.folder, self.manifest[checksums.KEY])
-            ids: npt.NDArray[np.unsignedinteger[Any]] = np.load(path, mmap_mode="r")
+            ids: Ids = np.load(path, mmap_mode="r")
             if ids.dtype != id_dtype(len(self.vocab)):
                 raise ValueError(f"holds {ids.dtype}, not {np.dtype(id_dtype(len(self.vocab)))}")
+            if ids.ndim != 1:
+                raise ValueError(f"holds {ids.shape} ids")
         except (OSError, ValueError, EOFError, SyntaxError, OverflowError) as error:
             raise PreparedError(
                 f"{path}: damaged ({error}); {mend_prepared(self.folder)}"
             ) from error
-        expected = self.stats[split].num_tokens
-        if ids.ndim != 1 or len(ids) != expected:
-            raise PreparedError(
-                f"{path}: holds {ids.shape} ids, the manifest says {expected}; "
-                + mend_prepared(self.folder)
-            )
         largest = max((int(part.max()) for part in _blocks(ids)), default=0)
         if largest >= len(self.vocab):
             raise PreparedError(
@@ -106,21 +110,13 @@ class Prepared:
         """Return the label of each line of a split that is not blank, as many as sentences of ids.
 
         Raises:
-            PreparedError: the corpus has no labels, or the file is damaged.
+            PreparedError: the corpus has no labels, or a file is damaged.
         """
-        path = self.folder / LABELS / f"{split}.parquet"
-        if not path.parent.is_dir():
+        if not self.manifest["settings"]["corpus"].get("label_column"):
             raise PreparedError(
                 f"{self.folder}: has no labels; prepare it with corpus.label_column=COLUMN"
             )
-        _check_file(path, self.folder, self.manifest)
-        labels = read_labels(path)
-        if len(labels) != self.stats[split].num_lines:
-            raise PreparedError(
-                f"{path}: has {len(labels)} labels for {self.stats[split].num_lines} lines; "
-                + mend_prepared(self.folder)
-            )
-        return [label for label, filled in zip(labels, self._filled(split), strict=True) if filled]
+        return self._column(LABEL, split)
 
     def texts(self, split: str) -> list[str]:
         """Return each line of a split as it was read, as many as sentences of ids.
@@ -128,22 +124,19 @@ class Prepared:
         Raises:
             PreparedError: a file is damaged.
         """
-        shards = shard_paths(self.folder / "tokens", split)
-        columns = [batch for shard in shards for batch in read_columns(shard, ["text", "status"])]
+        return self._column("text", split)
+
+    def _column(self, name: str, split: str) -> list[str]:
+        """Return a column of the lines of a split that are not blank."""
         return [
-            text
-            for batch in columns
-            for text, filled in zip(
-                batch.column("text").to_pylist(), filled_lines(batch.column("status")), strict=True
+            value
+            for shard in shard_paths(self.folder / "tokens", split)
+            for batch in read_columns(shard, [name, "status"])
+            for value, filled in zip(
+                batch.column(name).to_pylist(), filled_lines(batch.column("status")), strict=True
             )
             if filled
         ]
-
-    def _filled(self, split: str) -> npt.NDArray[np.bool_]:
-        """Return a mask of the lines of a split that are not blank."""
-        shards = shard_paths(self.folder / "tokens", split)
-        batches = [batch for shard in shards for batch in read_columns(shard, ["status"])]
-        return np.concatenate([filled_lines(batch.column("status")) for batch in batches])
 
 
 def _blocks(ids: npt.NDArray[Any], size: int = 1 << 24) -> Iterator[npt.NDArray[Any]]:

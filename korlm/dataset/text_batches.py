@@ -1,4 +1,4 @@
-"""Groups the lines of a corpus into batches for the tokenizer, and the batches into shards."""
+"""Groups the lines of a corpus into batches for the tokenizer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from korlm.config import UnicodeForm
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
 
-SHARD_CHARS = 1_000_000  # characters of text after which a shard is closed
 BATCH_CHARS = 16_384  # characters of text that are tokenized together
 
 
@@ -22,15 +21,11 @@ class TextBatch:
 
     Attributes:
         split: name of the split.
-        shard: number of the shard that the lines are written to.
-        is_last: True for the last batch of its shard.
         blocks: the lines, in corpus order.
         unicode: normalization of the corpus.
     """
 
     split: str
-    shard: int
-    is_last: bool
     blocks: list[LineBlock]
     unicode: UnicodeForm = UnicodeForm.nfc
 
@@ -53,17 +48,16 @@ class TextBatch:
 def batch_lines(
     blocks: Iterable[LineBlock], unicode: UnicodeForm = UnicodeForm.nfc
 ) -> Iterator[TextBatch]:
-    """Group lines into batches and shards.
+    """Group lines into batches.
 
-    The result depends on the text alone, so that a rerun yields the same batches and shards.
+    The result depends on the text alone, so that a rerun yields the same batches.
 
     Args:
         blocks: lines in corpus order; the splits may alternate.
         unicode: normalization of the corpus.
 
     Yields:
-        Batches in the order in which they fill; those of one split are in corpus order. A batch
-        without lines closes a shard whose last batch was already full.
+        Batches in the order in which they fill; those of one split are in corpus order.
     """
     splits: dict[str, _SplitBatcher] = {}
     for block in blocks:
@@ -75,37 +69,28 @@ def batch_lines(
 
 
 class _SplitBatcher:
-    """State of the batch and the shard of one split that are being filled."""
+    """The batch of one split that is being filled."""
 
     def __init__(self, split: str, unicode: UnicodeForm) -> None:
         self._split, self._unicode = split, unicode
         self._blocks: list[LineBlock] = []
-        self._batch_chars = self._shard_chars = 0
-        self._shard = 0
+        self._num_chars = 0
 
     def add(self, block: LineBlock) -> Iterator[TextBatch]:
         """Add lines and yield the batches that they fill."""
         ends = list(itertools.accumulate(len(text) + 1 for text in block.texts))
         begin = num_chars_before = 0
         while begin < len(ends):
-            needed = num_chars_before + BATCH_CHARS - self._batch_chars
+            needed = num_chars_before + BATCH_CHARS - self._num_chars
             end = min(bisect.bisect_left(ends, needed, begin) + 1, len(ends))
             self._blocks.append(block.part(begin, end))
-            num_chars = ends[end - 1] - num_chars_before
-            self._batch_chars += num_chars
-            self._shard_chars += num_chars
+            self._num_chars += ends[end - 1] - num_chars_before
             begin, num_chars_before = end, ends[end - 1]
-            if self._batch_chars >= BATCH_CHARS:
-                yield self._close(self._shard_chars >= SHARD_CHARS)
+            if self._num_chars >= BATCH_CHARS:
+                yield from self.flush()
 
     def flush(self) -> Iterator[TextBatch]:
-        """Yield the last batch, unless the last shard is closed already."""
-        if self._blocks or self._shard_chars:
-            yield self._close(is_last=True)
-
-    def _close(self, is_last: bool) -> TextBatch:
-        batch = TextBatch(self._split, self._shard, is_last, self._blocks, self._unicode)
-        self._blocks, self._batch_chars = [], 0
-        if is_last:
-            self._shard, self._shard_chars = self._shard + 1, 0
-        return batch
+        """Yield the last batch, unless it is empty."""
+        if self._blocks:
+            yield TextBatch(self._split, self._blocks, self._unicode)
+        self._blocks, self._num_chars = [], 0

@@ -21,7 +21,7 @@ from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
 from korlm.dataset.numericalize import encode_morphs, filled_lines, insert_eos, line_lengths
 from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.storage.shard_writer import to_table
+from korlm.dataset.storage.piece_writer import to_table
 from korlm.dataset.storage.shards import SCHEMA, read_columns, shard_paths
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab
@@ -173,7 +173,7 @@ class TextEncoder:
         """
         check_texts(texts)
         blocks = [LineBlock("text", doc_id, 1, list(texts))]
-        batch = TextBatch("text", 0, True, blocks, self._unicode)
+        batch = TextBatch("text", blocks, self._unicode)
         (columns,) = self._pool.map([batch.normalized])
         return self._encode(batch, columns)
 

@@ -1,187 +1,250 @@
-"""Tokenizes a corpus: reads its lines, runs the tokenizer, writes token shards.
+"""Tokenizes the pieces of a corpus: reads their lines, runs the tokenizer, writes their files.
 
-A shard is written only once. After an interruption, finished shards are kept and the others are
-started again from their first line; lines that a slow tokenizer has already analyzed come from the
-line cache.
+The files of a piece depend on its text and the settings alone. A piece is made only once: after an
+interruption, finished pieces are kept and the others are started again; lines that a slow tokenizer
+has already analyzed come from the line cache.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, WorkerConfig
+from korlm.config import CorpusConfig, TokenizerConfig, WorkerConfig
+from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
-from korlm.corpus.pieces import plan_pieces
-from korlm.corpus.reader import read_corpus
-from korlm.corpus.scan import scan_piece
-from korlm.corpus.sources import Source
+from korlm.corpus.pieces import Piece, PieceStart
+from korlm.corpus.reader import read_piece
 from korlm.corpus.splits import BlockSplit
-from korlm.corpus.validation import validate_corpus
-from korlm.dataset.storage.labels import FOLDER as LABELS
-from korlm.dataset.storage.labels import write_labels
-from korlm.dataset.storage.shard_writer import ShardWriter
-from korlm.dataset.storage.shards import shard_path
+from korlm.dataset.executors.base import Executor
+from korlm.dataset.fingerprint import hash_json, piece_settings, to_json_values
+from korlm.dataset.storage.piece_files import PieceRecord
+from korlm.dataset.storage.piece_writer import PieceWriter
+from korlm.dataset.storage.shards import LABEL, SCHEMA
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.tokenizers.registry import tokenizer_version, train_tokenizer
 from korlm.tokenizers.workers.line_cache import LineCache, map_cached
 from korlm.tokenizers.workers.pool import TokenizerPool
-from korlm.utils.errors import require_extra
-from korlm.utils.io.atomic_files import atomic_write
-from korlm.utils.progress import ProgressBar, progress_bar
+from korlm.utils.errors import CorpusError
+from korlm.utils.io.new_files import new_file
+from korlm.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
-# The tokenizer model, beside the folder of the shards: of Kkma its user dictionary.
+# The tokenizer model, beside the files of the pieces: of Kkma its user dictionary.
 TOKENIZER_MODEL_FILES = ("sentencepiece.model", "user_dictionary.dic")
 
+# Batches of lines -> their analyses, in order.
+Analyze: TypeAlias = Callable[[Iterator[list[str]]], Iterator[pa.RecordBatch]]
 
-def tokenize_corpus(
-    corpus: CorpusConfig,
-    tokenizer: TokenizerConfig,
-    sources: list[Source],
-    folder: Path,
-    cache: Path,
-    progress: bool,
-    cluster: ClusterConfig | None = None,
-) -> None:
-    """Write the shards of a corpus that do not exist yet.
 
-    Args:
+@dataclass(frozen=True)
+class TokenizeSettings:
+    """What all pieces have in common.
+
+    Attributes:
         corpus: settings of the text.
         tokenizer: settings of the tokenizer.
-        sources: the files of the corpus.
-        folder: of the shards; labels and a trained tokenizer model are written beside it.
+        blocks: how contiguous blocks split the text, if they do.
+        folder: of the files of the pieces, and of the model of a trained tokenizer.
+        token_key: all settings that decide the tokens.
+    """
+
+    corpus: CorpusConfig
+    tokenizer: TokenizerConfig
+    blocks: BlockSplit | None
+    folder: Path
+    token_key: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PieceText:
+    """A piece that has been scanned.
+
+    Attributes:
+        piece: the piece.
+        start: what lies before it.
+        digest: of its bytes.
+        num_chars: of its lines, line ends included.
+    """
+
+    piece: Piece
+    start: PieceStart
+    digest: str
+    num_chars: int
+
+    def __str__(self) -> str:
+        """Return the files of the piece, for messages."""
+        return str(self.piece)
+
+    def lines(self, settings: TokenizeSettings) -> Iterator[LineBlock]:
+        """Read the piece.
+
+        Raises:
+            CorpusError: it has changed since it was scanned.
+        """
+        return read_piece(settings.corpus, self.piece, self.start, settings.blocks, self.digest)
+
+    def key(self, settings: TokenizeSettings) -> str:
+        """Return the hash of all that decides the files of the piece."""
+        key = [settings.token_key, piece_settings(self.piece, self.digest)]
+        blocks = settings.blocks and to_json_values(settings.blocks)
+        return hash_json([*key, to_json_values(self.start), blocks])
+
+
+def tokenize_pieces(
+    settings: TokenizeSettings,
+    texts: list[PieceText],
+    num_finished: int,
+    executor: Executor,
+    cache: Path,
+    progress: bool,
+) -> Iterator[tuple[PieceText, PieceRecord]]:
+    """Tokenize pieces and write their files; yield the record of each one.
+
+    Args:
+        settings: of all pieces.
+        texts: the pieces.
+        num_finished: characters of the pieces that are finished already.
+        executor: runs the pieces.
         cache: folder of the line cache.
         progress: whether to show a progress bar.
-        cluster: Dask workers to tokenize with; None: this machine. The shards are the same.
 
     Raises:
-        CorpusError: the text cannot be read, or a split is empty; raised before the tokenizer runs.
+        CorpusError: the text has changed since it was scanned.
         TokenizerError: the tokenizer does not start.
-        ClusterError: the cluster cannot be reached, or could not make some shards.
+        ClusterError: some pieces could not be made.
     """
+    tokenizer = settings.tokenizer
+    num_chars = sum(text.num_chars for text in texts)
+    logger.info("tokenizing %s characters with %s", f"{num_chars:,}", tokenizer.name)
+    title = f"tokenizing ({tokenizer.name})"
     with contextlib.ExitStack() as stack:
-        client = None
-        if cluster is not None and cluster.cluster is not None:
-            with require_extra("distributed", "dask-jobqueue"):
-                from korlm.dataset.cluster.client import ClusterClient
-                from korlm.dataset.cluster.scheduler import tokenize_on
-            # Connect before the text is read, so that a missing cluster is reported at once.
-            client = stack.enter_context(
-                ClusterClient(cluster, tokenizer, folder.with_name("slurm"))
+        bar = stack.enter_context(progress_bar(num_chars + num_finished, title, progress))
+        bar.skip(num_finished)
+        if not executor.is_here:
+            for text, record in executor.tokenize(settings, texts):
+                bar.update(text.num_chars)
+                yield text, record
+            return
+        model = read_tokenizer_model(settings.folder, tokenizer)
+        pool = stack.enter_context(TokenizerPool(tokenizer, model))
+        analyze: Analyze = pool.map
+        lines = None
+        if isinstance(tokenizer, WorkerConfig) and tokenizer.cache_size_mb:
+            version = tokenizer_version(tokenizer, model)
+            lines = stack.enter_context(LineCache(cache, version, tokenizer.cache_size_mb))
+            analyze = functools.partial(map_cached, pool, lines)
+        function = functools.partial(
+            tokenize_piece, settings, analyze=analyze, on_progress=bar.update
+        )
+        yield from executor.run_all(function, texts)
+        if lines is not None:
+            bar.clear()
+            hits, misses = f"{lines.hits:,}", f"{lines.misses:,}"
+            logger.info("line cache: %s hits, %s misses (%s)", hits, misses, tokenizer.name)
+
+
+def tokenize_piece(
+    settings: TokenizeSettings,
+    text: PieceText,
+    analyze: Analyze,
+    on_progress: Callable[[int], object] = lambda _: None,
+) -> PieceRecord:
+    """Tokenize a piece, write its files and return their record.
+
+    Args:
+        settings: of all pieces.
+        text: the piece.
+        analyze: the tokenizer.
+        on_progress: called with the number of characters of each batch.
+
+    Raises:
+        CorpusError: the text has changed since it was scanned.
+    """
+    corpus = settings.corpus
+    pending: collections.deque[TextBatch] = collections.deque()
+
+    def batches() -> Iterator[list[str]]:
+        for batch in batch_lines(text.lines(settings), corpus.unicode):
+            pending.append(batch)
+            yield batch.normalized
+
+    columns = kept_columns(corpus)
+    with PieceWriter(settings.folder, text.piece.number, columns) as writer:
+        for analyses in analyze(batches()):
+            batch = pending.popleft()
+            writer.write(batch, analyses)
+            on_progress(batch.num_chars)
+        return writer.finish(text.key(settings))
+
+
+def kept_columns(corpus: CorpusConfig) -> dict[str, str]:
+    """Return the further columns of the shards -> columns of the source.
+
+    Raises:
+        CorpusError: two columns have the same name.
+    """
+    columns = {LABEL: corpus.label_column} if corpus.label_column else {}
+    for name in corpus.keep_columns:
+        if name in SCHEMA.names or columns.get(name, name) != name:
+            raise CorpusError(
+                f"corpus.keep_columns: {name} is a column of the token files already; give it "
+                "another name in the source"
             )
-        pieces = plan_pieces(corpus, sources, 1 << 62)
-        scans = [scan_piece(corpus, piece) for piece in pieces]
-        num_chars, blocks = validate_corpus(corpus, pieces, scans)
-        tokenizer_model = _tokenizer_model(corpus, tokenizer, sources, blocks, folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        if corpus.label_column:
-            write_labels(read_corpus(corpus, sources, blocks=blocks), folder.with_name(LABELS))
-
-        def batches() -> Iterator[TextBatch]:
-            return batch_lines(read_corpus(corpus, sources, blocks=blocks), corpus.unicode)
-
-        logger.info("tokenizing %s characters with %s", f"{num_chars:,}", tokenizer.name)
-        title = f"tokenizing ({tokenizer.name})"
-        bar = stack.enter_context(progress_bar(num_chars, title, progress))
-        if client is None:
-            _tokenize_locally(tokenizer, tokenizer_model, batches(), folder, cache, bar)
-        else:
-            tokenize_on(client, tokenizer_model, batches, folder, bar)
+        columns[name] = name
+    return columns
 
 
-def _tokenizer_model(
-    corpus: CorpusConfig,
-    tokenizer: TokenizerConfig,
-    sources: list[Source],
-    blocks: BlockSplit | None,
-    folder: Path,
-) -> bytes | None:
-    """Return the tokenizer model beside the shards; if there is none, train one on train.
+def train_model(settings: TokenizeSettings, texts: Iterable[PieceText]) -> bytes | None:
+    """Return the model beside the files of the pieces; if there is none, train one on train.
 
     None for a tokenizer that is not trained. The words of Kkma's user dictionary count as one.
+
+    Raises:
+        TokenizerError: the text is not enough, or the user dictionary cannot be read.
     """
-    path = _model_path(folder, tokenizer)
-    if path.exists():
-        return path.read_bytes()
+    if (model := read_tokenizer_model(settings.folder, settings.tokenizer)) is not None:
+        return model
     train = (
-        text
-        for block in read_corpus(corpus, sources, blocks=blocks)
+        line
+        for text in texts
+        for block in text.lines(settings)
         if block.split == "train"
-        for text in normalize_all(block.texts, corpus.unicode)
+        for line in normalize_all(block.texts, settings.corpus.unicode)
     )
-    tokenizer_model = train_tokenizer(tokenizer, train)
-    if tokenizer_model is not None:
-        write_tokenizer_model(folder, tokenizer, tokenizer_model)
-    return tokenizer_model
+    model = train_tokenizer(settings.tokenizer, train)
+    if model is not None:
+        write_tokenizer_model(settings.folder, settings.tokenizer, model)
+    return model
+
+
+def read_tokenizer_model(folder: Path, tokenizer: TokenizerConfig) -> bytes | None:
+    """Return the tokenizer model in a folder, None if there is none."""
+    path = _model_path(folder, tokenizer)
+    return path.read_bytes() if path.exists() else None
 
 
 def write_tokenizer_model(folder: Path, tokenizer: TokenizerConfig, model: bytes) -> None:
-    """Write the model of a tokenizer, which ``tokenize_corpus`` then uses.
+    """Write the model of a tokenizer, which ``tokenize_pieces`` then uses.
 
     Args:
-        folder: of the shards.
+        folder: of the files of the pieces.
         tokenizer: settings of the tokenizer.
         model: what ``train_tokenizer`` returned.
     """
-    path = _model_path(folder, tokenizer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
+    with new_file(_model_path(folder, tokenizer)) as temporary:
         temporary.write_bytes(model)
 
 
 def _model_path(folder: Path, tokenizer: TokenizerConfig) -> Path:
     trained, words = TOKENIZER_MODEL_FILES
-    return folder.with_name(words if isinstance(tokenizer, WorkerConfig) else trained)
-
-
-def _tokenize_locally(
-    tokenizer: TokenizerConfig,
-    tokenizer_model: bytes | None,
-    batches: Iterator[TextBatch],
-    folder: Path,
-    cache: Path,
-    bar: ProgressBar,
-) -> None:
-    finished = set(folder.glob("*.parquet"))
-    in_progress: collections.deque[TextBatch] = collections.deque()
-
-    def texts() -> Iterator[list[str]]:
-        for batch in batches:
-            if shard_path(folder, batch.split, batch.shard) in finished:
-                bar.skip(batch.num_chars)
-            else:
-                in_progress.append(batch)
-                yield batch.normalized
-
-    with TokenizerPool(tokenizer, tokenizer_model) as pool, ShardWriter(folder) as writer:
-        version = tokenizer_version(tokenizer, tokenizer_model)
-        for columns in _analyze(pool, tokenizer, version, cache, texts(), bar):
-            batch = in_progress.popleft()
-            writer.write(batch, columns)
-            bar.update(batch.num_chars)
-
-
-def _analyze(
-    pool: TokenizerPool,
-    tokenizer: TokenizerConfig,
-    version: str,
-    folder: Path,
-    texts: Iterator[list[str]],
-    bar: ProgressBar,
-) -> Iterator[pa.RecordBatch]:
-    """Yield the analyses of each batch, from the line cache where it has them."""
-    if not isinstance(tokenizer, WorkerConfig) or tokenizer.cache_size_mb == 0:
-        yield from pool.map(texts)
-        return
-    with LineCache(folder, version, tokenizer.cache_size_mb) as cache:
-        yield from map_cached(pool, cache, texts)
-        bar.clear()
-        hits, misses = f"{cache.hits:,}", f"{cache.misses:,}"
-        logger.info("line cache: %s hits, %s misses (%s)", hits, misses, tokenizer.name)
+    return folder / (words if isinstance(tokenizer, WorkerConfig) else trained)

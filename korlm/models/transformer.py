@@ -156,6 +156,9 @@ class TransformerLM(NeuralLM):
         self.embedding = TokenEmbedding(config, vocab_size, tokens)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
         self.norm = nn.RMSNorm(config.embedding_dim, EPS)
+        # Small logits at first. With weights of 1 and a tied matrix, each token would predict
+        # itself: its logit would be the norm of its embedding times sqrt(D), 15 for D = 128.
+        nn.init.constant_(self.norm.weight, config.embedding_dim**-0.5)
         tied = self.embedding.weight if config.tie_weights else None
         self.output = build_output(config, config.embedding_dim, vocab_size, tied)
         head_dim = config.embedding_dim // config.num_heads

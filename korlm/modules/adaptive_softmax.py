@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +15,8 @@ from torch import Tensor, nn
 from korlm.config import NeuralConfig, Softmax
 from korlm.dataset.vocab import PAD_ID
 from korlm.modules.fused_cross_entropy import (
-    append_bias,
-    append_ones,
     blockwise_cross_entropy,
-    copy_scaled_,
-    cross_entropy_forward_backward,
+    linear_cross_entropy,
     log_softmax_with_entropy,
 )
 from korlm.modules.softmax import SoftmaxHead
@@ -41,77 +37,6 @@ def _assign_clusters(targets: Tensor, clusters: Clusters) -> tuple[Tensor, list[
         rows_of.append(((targets >= begin) & (targets < end)).nonzero()[:, 0])
         head_targets = head_targets.index_fill(0, rows_of[-1], gate)
     return head_targets, rows_of
-
-
-class AdaptiveCrossEntropy(torch.autograd.Function):
-    """Summed cross-entropy of an adaptive softmax, as ``SoftmaxCrossEntropy``.
-
-    ``apply(hidden, weight, bias, gates, gate_bias, targets, clusters, dtype)`` returns a scalar.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        gates: Tensor,
-        gate_bias: Tensor,
-        targets: Tensor,
-        clusters: Clusters,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        """Return the loss; keep its gradients for backward."""
-        hidden_1 = append_ones(hidden)
-        grad_hidden_1 = torch.zeros_like(hidden_1)
-        loss = hidden.new_zeros(())
-        cluster_grads: list[Tensor] = []
-        head_targets, rows_of = _assign_clusters(targets, clusters)
-        for rows, (begin, end) in zip(rows_of, clusters, strict=True):
-            weight_bias = append_bias(weight[begin:end], bias[begin:end], dtype)
-            target_mask = torch.ones_like(rows, dtype=torch.bool)[:, None]
-            cluster_loss, grad_rows, grad_weight_bias = cross_entropy_forward_backward(
-                hidden_1[rows], weight_bias, targets[rows] - begin, target_mask, dtype
-            )
-            loss += cluster_loss
-            grad_hidden_1.index_add_(0, rows, grad_rows)
-            cluster_grads.append(grad_weight_bias)
-        shortlist = clusters[0][0]
-        head = torch.cat(
-            [
-                append_bias(weight[:shortlist], bias[:shortlist], dtype),
-                append_bias(gates, gate_bias, dtype),
-            ]
-        )
-        target_mask = (targets != PAD_ID)[:, None]
-        head_loss, grad_rows, grad_head = cross_entropy_forward_backward(
-            hidden_1, head, head_targets, target_mask, dtype
-        )
-        ctx.save_for_backward(grad_hidden_1 + grad_rows, grad_head, *cluster_grads)
-        return loss + head_loss
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients, scaled by that of the loss."""
-        grad_hidden_1, grad_head, *cluster_grads = ctx.saved_tensors
-        scale = grads[0]
-        num_clusters = len(cluster_grads)
-        grad_gates_1 = grad_head[-num_clusters:]
-        grad_gates_1 = copy_scaled_(scale.new_empty(grad_gates_1.shape), grad_gates_1, scale)
-        # The parts of weight and bias in the order of their ids: shortlist, then clusters.
-        parts = [grad_head[:-num_clusters], *cluster_grads]
-        size = sum(len(part) for part in parts)
-        grad_weight = scale.new_empty(size, grad_hidden_1.shape[1] - 1)
-        grad_bias = scale.new_empty(size)
-        begin = 0
-        for part in parts:
-            end = begin + len(part)
-            copy_scaled_(grad_weight[begin:end], part[:, :-1], scale)
-            copy_scaled_(grad_bias[begin:end], part[:, -1], scale)
-            begin = end
-        grad_hidden = grad_hidden_1[:, :-1] * scale
-        grad_gates, grad_gate_bias = grad_gates_1[:, :-1], grad_gates_1[:, -1]
-        return grad_hidden, grad_weight, grad_bias, grad_gates, grad_gate_bias, None, None, None
 
 
 class AdaptiveSoftmaxHead(SoftmaxHead):
@@ -207,10 +132,17 @@ class AdaptiveSoftmaxHead(SoftmaxHead):
     def _cross_entropy_sum(
         self, hidden: Tensor, targets: Tensor, weight: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        gates = (self.gates, self.gate_bias)
-        loss: Tensor = AdaptiveCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden, weight, self.bias, *gates, targets, self.clusters, dtype
-        )
+        # Split once: the gradients of the parts are then concatenated, not added up.
+        sizes = [self.shortlist, *(end - begin for begin, end in self.clusters)]
+        first_weight, *tail_weights = torch.split(weight, sizes)
+        head_targets, rows_of = _assign_clusters(targets, self.clusters)
+        head = self._head(first_weight)
+        loss = linear_cross_entropy(hidden, *head, head_targets, ignore_index=PAD_ID, dtype=dtype)
+        tails = zip(rows_of, tail_weights, self.clusters, strict=True)
+        for rows, tail_weight, (begin, end) in tails:
+            inputs, within = hidden.index_select(0, rows), targets[rows] - begin
+            tail_bias = self.bias[begin:end]
+            loss = loss + linear_cross_entropy(inputs, tail_weight, tail_bias, within, -1, dtype)
         return loss
 
 

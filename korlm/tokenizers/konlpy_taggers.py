@@ -46,7 +46,7 @@ class _Tagger(LineAnalyzer):
         self.folder = konlpy_folder() / "java"
         if not jpype.isJVMStarted():
             classpath = [self.folder / name for name in (self.jar, *self.others)]
-            start_java(config, [], classpath, self.class_name)
+            start_java(config, classpath, self.class_name)
         self.exceptions = java_exceptions()
         try:
             self.load(jpype)

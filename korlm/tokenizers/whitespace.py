@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from korlm.text.eojeol import split_units
 from korlm.text.unicode import is_blank
-from korlm.tokenizers.analysis import EMPTY, Analysis, build_columns
+from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.base import InProcessTokenizer
+from korlm.tokenizers.columns import build_columns
 
 # Created once: pa.scalar() of a str tries to import pandas each time.
 _OK, _EMPTY, _NO_TAG = (pa.scalar(text, pa.string()) for text in ("ok", "empty", ""))

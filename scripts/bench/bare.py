@@ -55,7 +55,7 @@ def bare_trainer(
     bf16: bool,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Trainer:
-    """Return a trainer on the CPU with a constant rate, whose ``train_step`` is measured."""
+    """Return a trainer with a constant rate, whose ``train_step`` is measured."""
     task, progress, stop = TrainingOnly(batches), Progress(), StopSignal(group)
     tracker = NullLogger()
     checkpoints = CheckpointWriter(Path(), {}, model, optimizer, progress, group)
@@ -65,7 +65,7 @@ def bare_trainer(
         optimizer=optimizer,
         schedule=ScheduleConfig(name="constant"),
         config=TrainerConfig(epochs=1_000_000),
-        device=torch.device("cpu"),
+        device=next(model.parameters()).device,
         bf16=bf16,
         progress=progress,
         validator=Validator(model, task, progress, checkpoints, tracker, stop, group, 1),

@@ -1,198 +1,238 @@
-"""What each station of a preparation on a cluster costs, and from that a plan for a large corpus.
+"""A preparation on Dask workers: two workers against one, what the driver needs, kills, stages.
 
-    python scripts/bench/cluster.py FILE [--tokenizer kkma] [--gigabytes 100] [--nodes 64]
-        [--cores 32] [--sizes 20 200]
+    python scripts/bench/cluster.py FILE [--mb 40] [--tokenizer eojeol] [--kills 20] [--gb 0]
+        [--nodes 64] [--cores 32] [--storage 2]
 
-FILE is any UTF-8 text of a few MB. Times are seconds of CPU, so that other programs on the machine
-disturb them little; MB are those of the text in UTF-8. What the asking process spends is the
-difference between corpora of two sizes (copies of FILE, tokenizer=eojeol, one local worker), each
-in a process of its own; its memory is printed for both. The plan takes one core for what one
-process does alone, and all cores of all nodes for the workers.
+FILE is any UTF-8 text; corpora are copies of it, of which each line is a document. Workers are
+processes of this machine with one thread each. Each preparation is a process of its own; times
+are those of its stages, without the start of the workers. What the driver needs for each GB is the
+difference between corpora of two sizes. ``--gb`` prepares one more corpus of that
+size. The estimate for 100 GB divides the work of the workers, as measured here, by all cores of all
+nodes, and what is read and written by the bandwidth of the shared storage (``--storage``, in GB/s).
+Exit code 1 if any preparation, killed or not, has other bytes than that of a single process.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import hashlib
+import json
+import random
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 
-from korlm.config import ClusterConfig, CorpusConfig, KkmaConfig, TokenizerConfig, VocabConfig
-from korlm.corpus.reader import read_corpus
-from korlm.corpus.sources import content_digest, find_sources
-from korlm.dataset.cluster.task import ShardText
-from korlm.dataset.prepare import assemble
-from korlm.dataset.storage.shard_writer import ShardWriter
-from korlm.dataset.storage.shards import shard_path
-from korlm.dataset.text_batches import TextBatch, batch_lines
-from korlm.dataset.tokenize import tokenize_corpus
-from korlm.tokenizers.workers.pool import TokenizerPool
+from korlm.config import ClusterConfig, CorpusConfig, DocumentUnit, TokenizerConfig, VocabConfig
+from korlm.config import KkmaConfig as Kkma
+from korlm.dataset.executors.base import Executor
 
-Result = TypeVar("Result")
+PIECE_MB = 2.0  # of small corpora, so that there are pieces to kill
+STAGES = {  # function that runs for each piece -> stage
+    "_digest": "digests",
+    "scan_piece": "scan",
+    "tokenize_piece": "tokens",
+    "tokenize_on_worker": "tokens",
+    "_merge": "counts",
+    "encode_piece": "ids",
+}
 
 
-def cpu(work: Callable[[], Result]) -> tuple[float, Result]:
-    """Seconds of CPU that this process spends on something, in all its threads."""
+def time_stages(kind: type[Executor], seconds: dict[str, float]) -> None:
+    """Note how long each stage takes."""
+    run_all = kind.run_all
+
+    def timed(self: Executor, function: Any, items: Any) -> Iterator[Any]:
+        name = getattr(function, "func", function).__name__
+        started = time.perf_counter()
+        yield from run_all(self, function, items)
+        stage = STAGES[name]
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
+
+    kind.run_all = timed  # type: ignore[method-assign]
+
+
+def child(text: Path, outputs: Path, workers: int, tokenizer: str, piece_mb: float) -> None:
+    """Prepare in this process, which does nothing else; print what it took."""
+    from korlm.dataset.executors.dask_executor import DaskExecutor
+    from korlm.dataset.prepare import prepare
+
+    seconds: dict[str, float] = {}
+    time_stages(DaskExecutor if workers else Executor, seconds)
+    corpus = CorpusConfig(name="bench", files=[str(text)], document_unit=DocumentUnit.line)
+    config: TokenizerConfig = TokenizerConfig(name=tokenizer)
+    if tokenizer == "kkma":
+        config = Kkma(name="kkma", threads=1, cache_size_mb=0)
+    where = {"cluster": "local", "workers": workers} if workers else {}
+    cluster = ClusterConfig(**where, piece_mb=piece_mb)  # type: ignore[arg-type]
     started = time.process_time()
-    result = work()
-    return time.process_time() - started, result
+    made = prepare(corpus, config, VocabConfig(max_size=50_000), outputs, False, cluster)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # of Linux: in KiB
+    figures = {"cpu": time.process_time() - started, "peak_gb": peak, "seconds": seconds}
+    print(json.dumps({**figures, "folder": str(made.folder)}))
 
 
-def worker_rates(
-    tokenizer: TokenizerConfig, batches: list[TextBatch], folder: Path
-) -> tuple[float, float, float]:
-    """Seconds of CPU to tokenize, to write the shard, and MiB of the tokenizer's process."""
-    with TokenizerPool(tokenizer) as pool:
-        normal = [batch.normalized for batch in batches]
-        list(pool.map(normal))  # Java compiles what runs often
-        here = psutil.Process()
-        processes = here.children() or [here]
-        before = sum(sum(p.cpu_times()[:2]) for p in processes)
-        columns = list(pool.map(normal))
-        tokenizing = sum(sum(p.cpu_times()[:2]) for p in processes) - before
-        memory = sum(p.memory_info().rss for p in processes) / 2**20
-
-    def write() -> None:
-        with ShardWriter(folder) as writer:
-            for batch, made in zip(batches, columns, strict=True):
-                writer.write(batch, made)
-
-    writing, _ = cpu(write)
-    return tokenizing, writing, memory
+def command(text: Path, outputs: Path, workers: int, options: argparse.Namespace) -> list[str]:
+    """Return the command of a preparation."""
+    words = [str(text), str(outputs), str(workers), options.tokenizer, str(options.piece_mb)]
+    return [sys.executable, __file__, "--child", *words]
 
 
-def corpus_of(text: Path, valid: Path) -> CorpusConfig:
-    """One document a file, as the fewest and the largest documents are."""
-    return CorpusConfig(name="bench", train=[str(text)], valid=[str(valid)])
-
-
-def ask(text: Path, folder: Path) -> None:
-    """What an asking process spends, in a process that does nothing else."""
-    corpus = corpus_of(text, text.with_name("valid.txt"))
-    sources = find_sources(corpus)
-    config = ClusterConfig(cluster="local", workers=1)
-
-    def work() -> None:
-        eojeol = TokenizerConfig(name="eojeol")
-        tokenize_corpus(corpus, eojeol, sources, folder / "tokens", folder, False, config)
-
-    seconds, _ = cpu(work)
-    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # of Linux: in KiB
-
-
-def measure_asking(path: Path, sizes: list[int], folder: Path) -> tuple[float, list[float]]:
-    """Seconds of CPU for each MB of text, and peak memory for each size in MiB."""
-    copy = path.read_bytes().rstrip(b"\n") + b"\n"
-    done: list[tuple[float, float, float]] = []
-    for size in sizes:
-        text = folder / f"{size}.txt"
-        with open(text, "wb") as file:
-            for _ in range(max(1, round(size * 1e6 / len(copy)))):
-                file.write(copy)
-        command = [sys.executable, __file__, str(text), "--child", str(folder / str(size))]
-        child = subprocess.run(command, capture_output=True, text=True, check=False)
-        if child.returncode != 0:
-            raise SystemExit(child.stderr)
-        seconds, peak = map(float, child.stdout.split())
-        done.append((text.stat().st_size / 1e6, seconds, peak))
-    (small, first, _), (large, last, _) = done[0], done[-1]
-    return (last - first) / (large - small), [peak for _, _, peak in done]
-
-
-def assembling(folder: Path, share: float) -> tuple[float, float]:
-    """Seconds of CPU to count and to make ids of each MB of text, and MB of ids.
-
-    The one shard that lies in the folder stands for four and for forty of them.
-    """
-    seconds, sizes = [], []
-    for count in (4, 40):
-        tokens, target = folder / f"tokens-{count}", folder / f"assembled-{count}"
-        tokens.mkdir()
-        for number in range(count):
-            os.link(folder / "train-00000.parquet", shard_path(tokens, "train", number))
-        seconds.append(cpu(lambda: assemble(target, tokens, VocabConfig(), {}))[0])  # noqa: B023
-        sizes.append((target / "ids" / "train.npy").stat().st_size / 1e6)
-    return (seconds[1] - seconds[0]) / 36 / share, (sizes[1] - sizes[0]) / 36 / share
-
-
-def measure(path: Path, tokenizer: TokenizerConfig, folder: Path) -> dict[str, float]:
-    """Seconds of CPU for each MB of text, and sizes."""
-    corpus = corpus_of(path, folder / "valid.txt")
-    sources = find_sources(corpus)
-    size = path.stat().st_size / 1e6
-    found: dict[str, float] = {"size": size}
-    found["hash"] = cpu(lambda: content_digest(sources[0]))[0] / size
-    found["read"] = cpu(lambda: [None for _ in read_corpus(corpus, sources)])[0] / size
-    batches = list(batch_lines(read_corpus(corpus, sources)))
-    first = [batch for batch in batches if batch.split == "train" and batch.shard == 0]
-    share = sum(len(t.encode()) + 1 for batch in first for t in batch.texts) / 1e6
-    packing, packed = cpu(lambda: ShardText.pack(first))
-    found["pack"] = packing / share
-    found["sent"] = (len(packed.text) + len(packed.blocks) + len(packed.lengths)) / 1e6 / share
-    tokenizing, writing, found["memory"] = worker_rates(tokenizer, first, folder)
-    found["tokenize"], found["write"] = tokenizing / share, writing / share
-    found["shards"] = (folder / "train-00000.parquet").stat().st_size / 1e6 / share
-    found["assemble"], found["ids"] = assembling(folder, share)
+def run(text: Path, outputs: Path, workers: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Prepare, and return what it took."""
+    done = subprocess.run(
+        command(text, outputs, workers, options), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def plan(found: dict[str, float], gigabytes: float, cores: int) -> list[tuple[str, str, float]]:
-    """What is done, by whom, and minutes."""
-    megabytes = gigabytes * 1000 / 60
-    return [
-        ("hashing the files", "one core", found["hash"] * megabytes),
-        ("reading all text twice, sending, keeping shards", "one core", found["ask"] * megabytes),
-        ("tokenizing", "workers", (found["tokenize"] + found["write"]) * megabytes / cores),
-        ("counting, spelling, ids", "one core", found["assemble"] * megabytes),
+def digest(folder: str) -> str:
+    """Return the hash of all files but those with measured times, and of their names."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name not in ("report.tsv", "manifest.json") and not name.startswith("reports/"):
+            total.update(name.encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+def kill(text: Path, outputs: Path, options: argparse.Namespace, seconds: float) -> int:
+    """Prepare with two workers while a worker or the driver is killed; return how often."""
+    dice = random.Random(1)
+    kills = 0
+    workers: list[psutil.Process] = []
+    while kills < options.kills:
+        with subprocess.Popen(
+            command(text, outputs, 2, options),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as driver:
+            while driver.poll() is None and kills < options.kills:
+                time.sleep(dice.uniform(0.2, 1.0) * seconds / 8)
+                processes = psutil.Process(driver.pid).children(recursive=True)
+                workers = [p for p in processes if "spawn_main" in " ".join(p.cmdline())]
+                victim = driver if not workers or dice.random() < 0.3 else dice.choice(workers)
+                try:
+                    victim.send_signal(signal.SIGKILL)
+                    kills += 1
+                except (ProcessLookupError, psutil.NoSuchProcess):
+                    pass
+                if victim is driver:
+                    break
+            if driver.poll() is None and kills >= options.kills:
+                driver.kill()
+        psutil.wait_procs(workers, timeout=30)  # they end without their driver
+        if (outputs / "prepared").exists() and list((outputs / "prepared").glob("bench-*")):
+            break
+    return kills
+
+
+def write_text(source: Path, target: Path, megabytes: float) -> None:
+    """Write copies of a text."""
+    copy = source.read_bytes().rstrip(b"\n") + b"\n"
+    with open(target, "wb") as file:
+        for _ in range(max(1, round(megabytes * 1e6 / len(copy)))):
+            file.write(copy)
+
+
+def estimate(
+    found: dict[str, Any], megabytes: float, driver: float, options: argparse.Namespace
+) -> None:
+    """Print the minutes that 100 GB take.
+
+    Args:
+        found: a run with two workers.
+        megabytes: of its text.
+        driver: seconds of CPU of the driver for each GB.
+        options: of the command.
+    """
+    cores = options.nodes * options.cores
+    total = 100_000
+    rows = [
+        (stage, "all cores", 2 * seconds / megabytes * total / cores / 60)
+        for stage, seconds in found["seconds"].items()
     ]
+    folder = Path(found["folder"])
+    size = {
+        kind: sum(p.stat().st_size for p in (folder / kind).iterdir()) / 1e6 / megabytes
+        for kind in ("tokens", "ids")
+    }
+    # The text is read for its digest, twice in the scan and twice for its tokens.
+    moved = 5 + 2 * size["tokens"] + size["ids"]
+    rows.append(
+        ("reading and writing", f"{options.storage:g} GB/s", moved * 100 / options.storage / 60)
+    )
+    rows.append(("driver", "one core", (found["cpu"] + driver * 100) / 60))
+    print(f"\n100 GB on {options.nodes} nodes of {options.cores} cores, minutes:")
+    for name, who, minutes in rows:
+        print(f"  {name:22} {who:10} {minutes:7.1f}")
+    print(f"bottleneck: {max(rows, key=lambda row: row[2])[0]}")
 
 
 def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    """Measure and print."""
+    if sys.argv[1:2] == ["--child"]:
+        words = sys.argv[2:]
+        child(Path(words[0]), Path(words[1]), int(words[2]), words[3], float(words[4]))
+        return
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("file", type=Path)
-    parser.add_argument("--tokenizer", default="kkma")
-    parser.add_argument("--gigabytes", type=float, default=100)
+    parser.add_argument("--mb", type=float, default=40)
+    parser.add_argument("--tokenizer", default="eojeol")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--gb", type=float, default=0)
     parser.add_argument("--nodes", type=int, default=64)
     parser.add_argument("--cores", type=int, default=32, help="of a node")
-    parser.add_argument("--sizes", type=int, nargs=2, default=[20, 200], help="in MB")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--storage", type=float, default=2, help="GB/s of the shared storage")
     options = parser.parse_args()
-    if options.child:
-        ask(options.file, options.child)
-        return
-    make: Any = KkmaConfig if options.tokenizer == "kkma" else TokenizerConfig
-    more = {"threads": 1, "cache_size_mb": 0} if options.tokenizer == "kkma" else {}
+    options.piece_mb = PIECE_MB
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        (folder / "valid.txt").write_text("가\n", encoding="utf-8")
-        found = measure(options.file, make(name=options.tokenizer, **more), folder)
-        found["ask"], peaks = measure_asking(options.file, options.sizes, folder)
-    print(
-        f"{found['size']:.1f} MB of text, tokenizer={options.tokenizer}; MB a second of one core:"
-    )
-    for key in ("hash", "read", "pack", "ask", "tokenize", "write", "assemble"):
-        print(f"  {key:10} {1 / max(found[key], 1e-9):8.1f}")
-    print(
-        f"for each MB of text: {found['sent']:.2f} MB to a worker, {found['shards']:.2f} MB of "
-        f"shards back, {found['ids']:.2f} MB of ids\n"
-        f"the tokenizer's process {found['memory']:.0f} MiB; the asking one "
-        + ", ".join(f"{p:.0f} MiB for {n} MB" for p, n in zip(peaks, options.sizes, strict=True))
-    )
-    cores = options.nodes * options.cores
-    print(f"\n{options.gigabytes:g} GB on {options.nodes} nodes of {options.cores} cores, minutes:")
-    for what, who, minutes in plan(found, options.gigabytes, cores):
-        print(f"  {what:48} {who:9} {minutes:7.1f}")
-    busy = (found["tokenize"] + found["write"]) / found["ask"]
-    print(f"one asking process keeps {busy:.0f} cores of workers busy")
+        text = folder / "text.txt"
+        write_text(options.file, text, options.mb)
+        megabytes = text.stat().st_size / 1e6
+        runs = {workers: run(text, folder / str(workers), workers, options) for workers in range(3)}
+        for workers, found in runs.items():
+            stages = ", ".join(f"{n} {s:.1f}" for n, s in found["seconds"].items())
+            print(f"{workers} workers: {sum(found['seconds'].values()):.1f} s ({stages})")
+        one, two = (sum(runs[workers]["seconds"].values()) for workers in (1, 2))
+        print(f"two workers are {one / two:.2f} times as fast as one")
+        digests = {digest(found["folder"]) for found in runs.values()}
+        kills = kill(text, folder / "killed", options, two) if options.kills else 0
+        if kills:
+            digests.add(digest(run(text, folder / "killed", 2, options)["folder"]))
+            print(f"{kills} times kill -9 of workers and drivers")
+        print("identical bytes" if len(digests) == 1 else "OTHER BYTES")
+        (first, small), (last, size) = (runs[2], megabytes), (runs[2], megabytes)
+        if not options.gb:
+            write_text(options.file, text, 4 * megabytes)
+            last, size = run(text, folder / "four", 2, options), text.stat().st_size / 1e6
+        else:
+            options.piece_mb = ClusterConfig().piece_mb
+            write_text(options.file, text, options.gb * 1000)
+            last, size = run(text, folder / "large", 2, options), text.stat().st_size / 1e6
+            stages = ", ".join(f"{n} {s:.0f} s" for n, s in last["seconds"].items())
+            print(f"{size / 1000:.1f} GB: {stages}")
+        gigabytes = (size - small) / 1000
+        driver = (last["cpu"] - first["cpu"]) / gigabytes
+        print(
+            f"driver, from {small:.0f} to {size:.0f} MB of text: {driver:.2f} s of CPU and "
+            f"{(last['peak_gb'] - first['peak_gb']) / gigabytes:.2f} GB of memory for each GB; "
+            f"{first['cpu']:.1f} s and {first['peak_gb']:.2f} GB for {small:.0f} MB"
+        )
+        estimate(last, size, driver, options)
+    sys.exit(len(digests) != 1)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ ROUNDS, STEPS = 4, 16
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mkldnn_linear")
 # Of these only what the output layer calls.
 SOFTMAX = ("exp_", "exp", "sum", "log", "gather", "amax", "sub_", "log_softmax")
-OUTPUT = ("SoftmaxCrossEntropy", "AdaptiveCrossEntropy")
+OUTPUT = ("LinearCrossEntropy",)
 
 
 def class_of(event: FunctionEvent) -> str:

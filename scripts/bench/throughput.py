@@ -1,10 +1,10 @@
-"""MB of text a second from files to token shards with a light tokenizer, and the memory it takes.
+"""MB of text a second from files to ids with a light tokenizer, and the memory it takes.
 
     python scripts/bench/throughput.py FILE [--sizes 100 1000] [--document file]
 
 FILE is any UTF-8 text. The corpus is made of it in a temporary folder: its lines over and over,
 other words and numbers in each copy, an empty line now and then. Each size goes through
-``tokenize_corpus`` with tokenizer=eojeol in a process of its own, reading the text twice as ever.
+``prepare`` with tokenizer=eojeol in a process of its own.
 Its peer is a plain loop over the same file, ``normalize("NFC", line).split()``; seconds of CPU are
 compared, so that other programs on the machine disturb them little. Stated limit: 1.2 times the
 memory for the largest size against the smallest; exit code 1 beyond it.
@@ -44,9 +44,8 @@ def write_corpus(source: Path, target: Path, megabytes: int) -> None:
 
 def tokenize(text: Path, folder: Path, document: str) -> None:
     """What is measured, in a process that does nothing else."""
-    from korlm.config import CorpusConfig, DocumentUnit, TokenizerConfig
-    from korlm.corpus.sources import find_sources
-    from korlm.dataset.tokenize import tokenize_corpus
+    from korlm.config import CorpusConfig, DocumentUnit, TokenizerConfig, VocabConfig
+    from korlm.dataset.prepare import prepare
 
     # Given splits: a text of one document has to be in one of them.
     valid = text.with_name("valid.txt")
@@ -54,8 +53,7 @@ def tokenize(text: Path, folder: Path, document: str) -> None:
         name="bench", train=[str(text)], valid=[str(valid)], document_unit=DocumentUnit(document)
     )
     started = time.perf_counter()
-    sources = find_sources(corpus)
-    tokenize_corpus(corpus, TokenizerConfig(name="eojeol"), sources, folder, folder, progress=False)
+    prepare(corpus, TokenizerConfig(name="eojeol"), VocabConfig(), folder, progress=False)
     seconds = time.perf_counter() - started
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)  # of Linux: in KiB

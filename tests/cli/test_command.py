@@ -240,12 +240,12 @@ def test_a_failed_job_of_a_sweep_is_told_and_the_others_run(
 
 
 def test_damaged_ids(korlm: Command, run: Path) -> None:
-    ids = next((run.parent.parent / "prepared").glob("*/ids/train.npy"))
+    ids = next((run.parent.parent / "prepared").glob("*/ids/train-00000.npy"))
     array = np.load(ids)
     array[10] = 60_000
     np.save(ids, array)
     error = korlm("train", f"resume={run}").error
-    assert "ids/train.npy: damaged" in error and "checksum" in error
+    assert "ids/train-00000.npy: damaged" in error and "checksum" in error
 
 
 def test_one_process_a_run(korlm: Command, run: Path) -> None:

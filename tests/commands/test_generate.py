@@ -34,12 +34,18 @@ def run(runs: dict[str, Path]) -> str:
 @pytest.mark.parametrize("mode", [mode.value for mode in Mode])
 def test_a_sentence(korlm: Command, runs: dict[str, Path], tmp_path: Path, mode: str) -> None:
     run = f"run={runs[mode]}"
-    ended = korlm("generate", run)
+    ended = korlm("generate", run, "seed=1")
     assert ended.code == 0 and ended.err == ""
     assert len(ended.out.splitlines()) == 1 and ended.out.strip()
     assert not list(tmp_path.iterdir())
-    assert korlm("generate", run).out == ended.out
+    assert korlm("generate", run, "seed=1").out == ended.out
     assert korlm("generate", run, "seed=2").out != ended.out
+
+
+def test_another_text_each_time(korlm: Command, run: str) -> None:
+    texts = [korlm("generate", run, "num_samples=4", "max_tokens=20").out for _ in range(2)]
+    assert texts[0] != texts[1]
+    assert len(set(texts[0].splitlines())) > 1
 
 
 @pytest.mark.parametrize("prompt", ["[가] = {나}: \"다\" '라' ", "${run} \\ a=b, "])
@@ -52,7 +58,7 @@ def test_a_prompt_needs_no_quotes(korlm: Command, run: str, prompt: str) -> None
 @pytest.mark.parametrize("mode", [mode.value for mode in Mode])
 def test_several_texts(korlm: Command, runs: dict[str, Path], mode: str) -> None:
     run = f"run={runs[mode]}"
-    lines = korlm("generate", run, "num_samples=3").out.splitlines()
+    lines = korlm("generate", run, "num_samples=3", "seed=1").out.splitlines()
     assert len(lines) == 3
     assert korlm("generate", run, "seed=2").out.splitlines() == lines[1:2]
     texts = korlm("generate", run, "num_samples=2", "sentences=2", "max_tokens=300").out
@@ -69,11 +75,11 @@ def test_prompts_from_a_file_and_from_standard_input(
 ) -> None:
     text = "나는 집에\n너는 \n"
     (tmp_path / "글.txt").write_text(text, encoding="utf-8")
-    lines = korlm("generate", run, "prompts=글.txt").out.splitlines()
+    lines = korlm("generate", run, "prompts=글.txt", "seed=1").out.splitlines()
     assert len(lines) == 2 and lines[0].startswith("나는 집에") and lines[1].startswith("너는 ")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-    assert korlm("generate", run, "prompts=-").out.splitlines() == lines
-    assert korlm("generate", run, "prompt=너는 ").out.splitlines() == lines[1:]
+    assert korlm("generate", run, "prompts=-", "seed=1").out.splitlines() == lines
+    assert korlm("generate", run, "prompt=너는 ", "seed=1").out.splitlines() == lines[1:]
 
 
 def test_completion(korlm: Command, run: str, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from korlm.utils.errors import ConfigError
     [
         {},
         {"cluster": "local", "workers": 3, "memory_gb": 2.5},
-        {"cluster": "slurm", "workers": 64, "queue": "main", "sbatch": ["--nice=5"]},
-        {"cluster": "slurm", "workers": 1, "walltime": "2-00:30:00"},
+        {"cluster": "slurm", "workers": 64, "options": {"queue": "main"}},
+        {"cluster": "kubernetes", "workers": 1, "piece_mb": 100},
+        {"piece_mb": 0.001},
         {"cluster": "tcp://node-1.local:8786"},
         {"cluster": "tls://[::1]:8786"},
     ],
@@ -26,15 +27,22 @@ def test_taken(good: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"cluster": "node:8786"}, "prepare.cluster=node:8786: must be local, slurm or an address"),
+        (
+            {"cluster": "node:8786"},
+            "prepare.cluster=node:8786: must be local, slurm, kubernetes or an address",
+        ),
         ({"cluster": "tcp://node"}, "such as tcp://HOST:8786"),
         ({"cluster": "slurm"}, "prepare.workers=None: prepare.cluster=slurm needs"),
         ({"cluster": "local", "workers": 0}, "prepare.workers=0: must be in [1, 4096]"),
         ({"cluster": "local", "memory_gb": 0.5}, "prepare.memory_gb=0.5: must be in [1, 4096]"),
-        ({"workers": 2}, "prepare.workers=2: has no effect without prepare.cluster=local or slurm"),
+        (
+            {"workers": 2},
+            "prepare.workers=2: has no effect without prepare.cluster=local, slurm or ",
+        ),
         ({"cluster": "tcp://a:1", "memory_gb": 2}, "prepare.memory_gb=2: has no effect"),
-        ({"cluster": "local", "queue": "x"}, "prepare.queue=x: has no effect without"),
-        ({"cluster": "slurm", "workers": 1, "walltime": "soon"}, "must be hours:minutes:seconds"),
+        ({"options": {"queue": "x"}}, "prepare.options={'queue': 'x'}: has no effect without"),
+        ({"cluster": "local", "options": "x"}, "prepare.options=x: must be {NAME: VALUE, ...}"),
+        ({"piece_mb": 0}, "prepare.piece_mb=0: must be above 0"),
     ],
 )
 def test_refused(bad: dict[str, Any], message: str) -> None:

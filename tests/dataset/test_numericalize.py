@@ -1,6 +1,5 @@
 """From token shards to ids: by hand, and against a plain loop."""
 
-import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -11,88 +10,101 @@ from fakes import Line, packed
 
 from korlm.config import VocabConfig
 from korlm.dataset import text_batches
-from korlm.dataset.numericalize import count_tokens, encode_split, spelling_nats
+from korlm.dataset.numericalize import EncodedShard, encode_shard
 from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.storage import shard_writer
-from korlm.dataset.storage.shard_writer import ShardWriter
-from korlm.dataset.storage.shards import shard_paths, split_counts
+from korlm.dataset.storage import piece_writer
+from korlm.dataset.storage.piece_files import TOKEN_COUNTS, piece_path
+from korlm.dataset.storage.piece_writer import PieceWriter
+from korlm.dataset.storage.shards import split_counts
+from korlm.dataset.storage.token_counts import merge_token_counts, read_token_counts
 from korlm.dataset.text_batches import TextBatch, batch_lines
 from korlm.dataset.vocab import EOS_ID, Vocab
-from korlm.tokenizers.analysis import Analysis, to_record_batch
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.columns import to_record_batch
 from korlm.tokenizers.whitespace import EojeolTokenizer
+from korlm.utils.errors import PreparedError
 
 
-def write(folder: Path, texts: list[str], split: str = "train") -> None:
-    """Shards of lines, parted at blanks."""
+def write(folder: Path, texts: list[str], split: str = "train", number: int = 0) -> Counter[str]:
+    """The piece of lines, parted at blanks; return the counts of its tokens."""
     lines = (Line(split, "doc", number, text) for number, text in enumerate(texts, 1))
-    with ShardWriter(folder) as writer:
+    with PieceWriter(folder, number) as writer:
         for batch in batch_lines(packed(lines)):
             writer.write(batch, EojeolTokenizer().analyze_batch(batch.texts))
+        writer.finish("key")
+    path = piece_path(folder, TOKEN_COUNTS, number)
+    return read_token_counts(path) if path.exists() else Counter()
 
 
-def encode(folder: Path, vocab: Vocab, split: str = "train") -> tuple[np.ndarray, Counter[str]]:  # type: ignore[type-arg]
-    lossy_tokens = encode_split(folder, split, vocab, folder / f"{split}.npy")
-    return np.load(folder / f"{split}.npy"), lossy_tokens
+def encode(
+    folder: Path, vocab: Vocab, split: str = "train", known: tuple[str, ...] = ("가",)
+) -> tuple[np.ndarray, EncodedShard]:  # type: ignore[type-arg]
+    target = folder / "ids.npy"
+    shard = folder / "tokens" / f"{split}-00000.parquet"
+    sums = encode_shard(shard, target, vocab, CharNgramModel.train(known))
+    return np.load(target), sums
+
+
+def cost(tokens: dict[str, int]) -> float:
+    """What tokens cost to spell after 가."""
+    model = CharNgramModel.train(["가"])
+    return sum(count * float(model.nats([token])[0]) for token, count in tokens.items())
 
 
 def test_by_hand(tmp_path: Path) -> None:
-    write(tmp_path, ["나는 간다", "", "너는 나는 <eos>", " \t", "\0", "없는 나는"])
-    counts = count_tokens(tmp_path, "train")
+    counts = write(tmp_path, ["나는 간다", "", "너는 나는 <eos>", " \t", "\0", "없는 나는"])
     assert counts == {"나는": 3, "간다": 1, "너는": 1, "<eos>": 1, "없는": 1}
     vocab = Vocab({"나는": 3, "간다": 2, "너는": 2}, VocabConfig())
     assert vocab.tokens[4:] == ["나는", "간다", "너는"]
-    ids, lossy_tokens = encode(tmp_path, vocab)
+    ids, sums = encode(tmp_path, vocab)
     assert ids.tolist() == [4, 5, EOS_ID, 6, 4, 1, EOS_ID, 1, 4, EOS_ID]
     assert ids.dtype == np.uint16
-    assert lossy_tokens == {"<eos>": 1, "없는": 1}
-    total = split_counts(tmp_path, "train")
+    assert sums.num_unk == 2
+    assert sums.spelling_nats == pytest.approx(cost({"<eos>": 1, "없는": 1}))
+    total = split_counts(tmp_path / "tokens", "train")
     assert (total.num_lines, total.num_sentences, total.num_tokens) == (6, 3, 10)
 
 
 def test_lower_and_numbers_leave_something_to_spell(tmp_path: Path) -> None:
-    write(tmp_path, ["KBS kbs 12 <num> Kbs KBS 1,000 12"])
-    counts = count_tokens(tmp_path, "train")
+    counts = write(tmp_path, ["KBS kbs 12 <num> Kbs KBS 1,000 12"])
     vocab = Vocab(counts, VocabConfig(min_freq=1, lowercase=True, normalize_numbers=True))
-    ids, lossy_tokens = encode(tmp_path, vocab)
+    ids, sums = encode(tmp_path, vocab)
     kbs, number = vocab.encode(["kbs", "7"])
     assert ids.tolist() == [kbs, kbs, number, 1, kbs, kbs, number, number, EOS_ID]
-    assert lossy_tokens == {"KBS": 2, "Kbs": 1, "12": 2, "1,000": 1, "<num>": 1}
+    lossy = {"KBS": 2, "Kbs": 1, "12": 2, "1,000": 1, "<num>": 1}
+    assert sums.num_unk == 1 and sums.spelling_nats == pytest.approx(cost(lossy))
 
 
 def test_a_line_without_tokens_that_is_not_blank_ends_too(tmp_path: Path) -> None:
     # An analyzer may find nothing in a line of text.
     lines = [Line("train", "doc", number, "가") for number in range(1, 4)]
     analyses = [Analysis(["가"], [""], [0]), Analysis([], [], []), Analysis(["가"], [""], [0])]
-    batch = TextBatch("train", 0, True, list(packed(lines)))
-    with ShardWriter(tmp_path) as writer:
+    batch = TextBatch("train", list(packed(lines)))
+    with PieceWriter(tmp_path, 0) as writer:
         writer.write(batch, to_record_batch(analyses))
+        writer.finish("key")
     ids, _ = encode(tmp_path, Vocab({"가": 2}, VocabConfig()))
     assert ids.tolist() == [4, EOS_ID, EOS_ID, 4, EOS_ID]
 
 
-@pytest.mark.parametrize("texts", [["", " "], []])
-def test_nothing_to_encode(tmp_path: Path, texts: list[str]) -> None:
-    write(tmp_path, texts, "test")
-    ids, lossy_tokens = encode(tmp_path, Vocab({"가": 2}, VocabConfig()), "test")
+def test_nothing_to_encode(tmp_path: Path) -> None:
+    assert write(tmp_path, ["", " "]) == {}
+    ids, sums = encode(tmp_path, Vocab({"가": 2}, VocabConfig()))
     assert ids.tolist() == [] and ids.dtype == np.uint16
-    assert lossy_tokens == {} and count_tokens(tmp_path, "test") == {}
+    assert (sums.num_unk, sums.spelling_nats) == (0, 0.0)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_equals_a_plain_loop(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_batches, "SHARD_CHARS", 400)
-    monkeypatch.setattr(shard_writer, "ROW_GROUP_CHARS", 150)
+    monkeypatch.setattr(piece_writer, "ROW_GROUP_CHARS", 150)
     monkeypatch.setattr(text_batches, "BATCH_CHARS", 60)
     dice = random.Random(seed)
     words = ["가", "나다", "KBS", "kbs", "12", "3.5", "<eos>", "<unk>", "<PAD>", "😀", "a", "\\"]
     texts = [" ".join(dice.choices(words, k=dice.randrange(8))) for _ in range(300)]
-    write(tmp_path, texts)
-    write(tmp_path, ["다른 말"] * 9, "valid")
-    assert len(shard_paths(tmp_path, "train")) > 3
+    counts = write(tmp_path, texts)
     config = VocabConfig(
         min_freq=dice.randint(1, 60), lowercase=seed % 2 == 0, normalize_numbers=seed % 3 == 0
     )
-    counts = count_tokens(tmp_path, "train")
     assert counts == Counter(token for text in texts for token in text.split())
     vocab = Vocab(counts, config)
     expected, lossy_tokens = [], Counter[str]()
@@ -103,10 +115,11 @@ def test_equals_a_plain_loop(tmp_path: Path, seed: int, monkeypatch: pytest.Monk
             if token_id == 1 or vocab.tokens[token_id] != token:
                 lossy_tokens[token] += 1
         expected += [EOS_ID] * bool(text.split())
-    ids, found = encode(tmp_path, vocab)
+    ids, sums = encode(tmp_path, vocab)
     assert ids.tolist() == expected
-    assert found == lossy_tokens
-    assert split_counts(tmp_path, "train").num_tokens == len(expected)
+    assert sums.num_unk == expected.count(1)
+    assert sums.spelling_nats == pytest.approx(cost(lossy_tokens))
+    assert split_counts(tmp_path / "tokens", "train").num_tokens == len(expected)
 
 
 @pytest.mark.parametrize(("kinds", "dtype"), [(65_532, np.uint16), (65_533, np.uint32)])
@@ -119,10 +132,12 @@ def test_ids_are_as_small_as_the_vocabulary_allows(tmp_path: Path, kinds: int, d
     assert ids.tolist() == [4, kinds + 3, EOS_ID]
 
 
-def test_spelling_nats_by_hand() -> None:
-    model = CharNgramModel.train(["가", "나"])
-    one, other = model.nats(["가", "다"])
-    total = spelling_nats(model, Counter({"다": 3, "가": 2}))
-    assert total == pytest.approx(2 * one + 3 * other)
-    assert spelling_nats(model, Counter()) == 0.0
-    assert math.isfinite(total) and total > 0
+def test_counts_are_added_up(tmp_path: Path) -> None:
+    texts = [["가 나 <eos>"], ["나 다\0 😀"], ["나 가"]]
+    paths = [piece_path(tmp_path, TOKEN_COUNTS, number) for number in range(3)]
+    counts = [write(tmp_path, lines, number=number) for number, lines in enumerate(texts)]
+    merge_token_counts(paths, tmp_path / "all.parquet")
+    total = read_token_counts(tmp_path / "all.parquet")
+    assert total == sum(counts, Counter()) and list(total) == sorted(total)
+    with pytest.raises(PreparedError, match=r"none.parquet: damaged or missing"):
+        read_token_counts(tmp_path / "none.parquet")

@@ -10,17 +10,13 @@ import pytest
 from fakes import Line, one_by_one, packed
 
 from korlm.dataset import text_batches
-from korlm.dataset.storage import shard_writer
-from korlm.dataset.storage.shard_writer import ShardWriter
-from korlm.dataset.storage.shards import (
-    ShardCounts,
-    read_columns,
-    read_counts,
-    shard_path,
-    shard_paths,
-)
+from korlm.dataset.storage import piece_writer
+from korlm.dataset.storage.piece_files import read_record
+from korlm.dataset.storage.piece_writer import PieceWriter
+from korlm.dataset.storage.shards import ShardCounts, read_columns, read_counts, shard_paths
 from korlm.dataset.text_batches import TextBatch, batch_lines
-from korlm.tokenizers.analysis import Analysis, to_record_batch
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.columns import to_record_batch
 from korlm.tokenizers.whitespace import EojeolTokenizer
 from korlm.utils.errors import PreparedError
 
@@ -29,8 +25,7 @@ EMPTY = Analysis([], [], [], "empty")
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shards and batches of a few characters."""
-    monkeypatch.setattr(text_batches, "SHARD_CHARS", 40)
+    """Batches of a few characters."""
     monkeypatch.setattr(text_batches, "BATCH_CHARS", 10)
 
 
@@ -48,13 +43,14 @@ def chars(lines: list[Line]) -> int:
 
 def write(folder: Path, lines: list[Line], analyses: list[Analysis] | None = None) -> Path:
     """One shard with these lines."""
-    batch = TextBatch(lines[0].split if lines else "train", 0, True, list(packed(lines)))
+    batch = TextBatch(lines[0].split, list(packed(lines)))
     columns = (
         to_record_batch(analyses) if analyses else EojeolTokenizer().analyze_batch(batch.texts)
     )
-    with ShardWriter(folder) as writer:
+    with PieceWriter(folder, 0) as writer:
         writer.write(batch, columns)
-    return shard_path(folder, batch.split, 0)
+        writer.finish("key")
+    return folder / "tokens" / f"{batch.split}-00000.parquet"
 
 
 # The files
@@ -62,7 +58,7 @@ def write(folder: Path, lines: list[Line], analyses: list[Analysis] | None = Non
 
 def test_schema_is_what_users_were_promised(tmp_path: Path) -> None:
     path = write(tmp_path, lines_of(["가 나"]))
-    assert path == tmp_path / "train-00000.parquet"
+    assert path == tmp_path / "tokens" / "train-00000.parquet"
     kinds = {
         field.name: ["list", str(field.type.value_type)]
         if pa.types.is_list(field.type)
@@ -129,13 +125,14 @@ def test_counts_add_up() -> None:
 
 def test_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Several row groups, so that memory need not hold a whole shard.
-    monkeypatch.setattr(shard_writer, "ROW_GROUP_CHARS", 12)
+    monkeypatch.setattr(piece_writer, "ROW_GROUP_CHARS", 12)
     texts = [f"{number} 번째 줄" for number in range(20)]
-    with ShardWriter(tmp_path) as writer:
-        for number, text in enumerate(texts):
-            batch = TextBatch("train", 0, number == 19, list(packed(lines_of([text]))))
+    with PieceWriter(tmp_path, 0) as writer:
+        for text in texts:
+            batch = TextBatch("train", list(packed(lines_of([text]))))
             writer.write(batch, EojeolTokenizer().analyze_batch([text]))
-    (path,) = shard_paths(tmp_path, "train")
+        writer.finish("key")
+    (path,) = shard_paths(tmp_path / "tokens", "train")
     assert pq.read_metadata(path).num_row_groups > 5
     batches = list(read_columns(path, ["morphs", "text"]))
     assert [row for batch in batches for row in batch.to_pylist()] == [
@@ -144,24 +141,27 @@ def test_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_counts(path).num_lines == 20
 
 
-def test_a_shard_of_nothing_can_be_read(tmp_path: Path) -> None:
-    path = write(tmp_path, [])
-    assert read_counts(path) == ShardCounts()
-    assert [row for batch in read_columns(path, ["morphs"]) for row in batch.to_pylist()] == []
-
-
-def test_a_shard_appears_when_it_is_whole(tmp_path: Path) -> None:
+def test_files_appear_when_the_piece_is_complete(tmp_path: Path) -> None:
     one, two = (list(packed(lines_of([text], "test"))) for text in ("가", "나 다"))
-    with ShardWriter(tmp_path) as writer:
-        columns = to_record_batch([Analysis(["가"], [""], [0])])
-        writer.write(TextBatch("test", 3, False, one), columns)
-        assert list(tmp_path.glob("*.parquet")) == []
-        writer.write(TextBatch("test", 3, True, []), to_record_batch([]))
-        writer.write(TextBatch("test", 4, True, two), to_record_batch([EMPTY]))
-        writer.write(TextBatch("test", 5, False, one), columns)  # never completed
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["test-00003.parquet", "test-00004.parquet"]
-    assert [read_counts(tmp_path / name).num_lines for name in names] == [1, 1]
+    columns = to_record_batch([Analysis(["가"], [""], [0], "cut")])
+    with PieceWriter(tmp_path, 3) as writer:
+        writer.write(TextBatch("test", one), columns)
+        writer.write(TextBatch("valid", one), columns)
+        assert all("/." in name for name in files_in(tmp_path))
+        writer.write(TextBatch("test", two), to_record_batch([EMPTY]))
+        record = writer.finish("key")
+    with PieceWriter(tmp_path, 4) as writer:
+        writer.write(TextBatch("test", one), columns)  # never completed
+    names = [f"{kind}-00003" for kind in ("reports/test", "reports/valid")]
+    shards = [f"tokens/{split}-00003.parquet" for split in ("test", "valid")]
+    assert files_in(tmp_path) == ["pieces/00003.json", *(f"{n}.jsonl" for n in names), *shards]
+    assert record == read_record(tmp_path, 3) and read_record(tmp_path, 4) is None
+    assert {n: c.num_lines for n, c in record.splits.items()} == {"test": 2, "valid": 1}
+    assert sorted(n.replace("#", "00003") for n in record.files) == files_in(tmp_path)[1:]
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
@@ -169,7 +169,7 @@ def test_a_row_group_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: int
 ) -> None:
     """The error of the background thread is raised, and no file is left."""
-    monkeypatch.setattr(shard_writer, "ROW_GROUP_CHARS", 1)
+    monkeypatch.setattr(piece_writer, "ROW_GROUP_CHARS", 1)
     real, calls = pq.ParquetWriter.write_table, itertools.count()
 
     def fail(self: pq.ParquetWriter, *arguments: object, **settings: object) -> None:
@@ -179,17 +179,18 @@ def test_a_row_group_that_cannot_be_written(
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", fail)
     blocks, columns = list(packed(lines_of(["가 나"]))), EojeolTokenizer().analyze_batch(["가 나"])
-    with pytest.raises(OSError, match="No space left"), ShardWriter(tmp_path) as writer:
-        for number in range(3):
-            writer.write(TextBatch("train", 0, number == 2, blocks), columns)
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="No space left"), PieceWriter(tmp_path, 0) as writer:
+        for _ in range(3):
+            writer.write(TextBatch("train", blocks), columns)
+        writer.finish("key")
+    assert files_in(tmp_path) == []
 
 
 def test_shard_paths_in_order(tmp_path: Path) -> None:
     for number in (11, 2, 0):
-        shard_path(tmp_path, "train", number).touch()
-    shard_path(tmp_path, "valid", 1).touch()
-    (tmp_path / "train-00005.tmp").touch()
+        (tmp_path / f"train-{number:05d}.parquet").touch()
+    (tmp_path / "valid-00001.parquet").touch()
+    (tmp_path / ".train-00005.parquet.abc").touch()
     names = [path.name for path in shard_paths(tmp_path, "train")]
     assert names == ["train-00000.parquet", "train-00002.parquet", "train-00011.parquet"]
     assert shard_paths(tmp_path, "test") == []
@@ -224,35 +225,13 @@ def test_damaged_shards(tmp_path: Path, damage: str) -> None:
 
 
 def test_batches_by_hand(small: None) -> None:
-    # Ten characters with their line ends fill a batch, forty a shard.
+    # Ten characters with their line ends fill a batch.
     texts = ["123456789", "1234", "1234", "12345678901234567890", "1", "2"]
-    batches = batches_of(lines_of(texts))
-    assert [(b.texts, b.shard, b.is_last) for b in batches] == [
-        (["123456789"], 0, False),
-        (["1234", "1234"], 0, False),
-        (["12345678901234567890"], 0, True),
-        (["1", "2"], 1, True),
-    ]
-
-
-def test_text_that_ends_with_a_shard(small: None) -> None:
-    batches = batches_of(lines_of(["123456789"] * 8))
-    assert [(batch.shard, batch.is_last) for batch in batches] == [
-        *[(0, False)] * 3,
-        (0, True),
-        *[(1, False)] * 3,
-        (1, True),
-    ]
-
-
-def test_text_that_ends_with_a_batch(small: None) -> None:
-    # The shard is still open: an empty batch closes it.
-    batches = batches_of(lines_of(["123456789"] * 6))
-    assert [(len(batch.texts), batch.shard, batch.is_last) for batch in batches] == [
-        *[(1, 0, False)] * 3,
-        (1, 0, True),
-        *[(1, 1, False)] * 2,
-        (0, 1, True),
+    assert [batch.texts for batch in batches_of(lines_of(texts))] == [
+        ["123456789"],
+        ["1234", "1234"],
+        ["12345678901234567890"],
+        ["1", "2"],
     ]
 
 
@@ -274,19 +253,10 @@ def test_properties_of_batches(small: None, seed: int) -> None:
         mine = [batch for batch in batches if batch.split == split]
         given = [line for line in lines if line.split == split]
         assert [line for batch in mine for line in one_by_one(batch.blocks)] == given
-        numbers = [batch.shard for batch in mine]
-        assert sorted(set(numbers)) == list(range(len(set(numbers))))
-        for number, group in itertools.groupby(mine, key=lambda batch: batch.shard):
-            shard = list(group)
-            assert [batch.is_last for batch in shard] == [False] * (len(shard) - 1) + [True]
-            size = sum(batch.num_chars for batch in shard)
-            assert size > 0
-            # Only the last shard of a split may be small; a batch ends with the line that fills it.
-            assert size >= 40 or number == max(numbers)
-            for batch in shard:
-                assert batch.num_chars == chars(one_by_one(batch.blocks))
-                assert batch.num_chars >= 10 or batch is mine[-1]
-                assert chars(one_by_one(batch.blocks)[:-1]) < 10
+        for batch in mine:  # a batch ends with the line that fills it
+            assert batch.num_chars == chars(one_by_one(batch.blocks))
+            assert batch.num_chars >= 10 or batch is mine[-1]
+            assert chars(one_by_one(batch.blocks)[:-1]) < 10
     assert {line.split for line in lines} == {batch.split for batch in batches}
 
 
@@ -297,19 +267,16 @@ def test_what_is_written_comes_back(small: None, tmp_path: Path, seed: int) -> N
         Line(dice.choice(["train", "valid"]), "doc", number, " ".join("가나" * dice.randrange(9)))
         for number in range(200)
     ]
-    with ShardWriter(tmp_path) as writer:
+    with PieceWriter(tmp_path, 0) as writer:
         for batch in batches_of(lines):
             writer.write(batch, EojeolTokenizer().analyze_batch(batch.texts))
+        writer.finish("key")
     for split in ("train", "valid"):
-        paths = shard_paths(tmp_path, split)
-        assert len(paths) > 3
-        rows = [row for path in paths for row in pq.read_table(path).to_pylist()]
+        (path,) = shard_paths(tmp_path / "tokens", split)
+        rows = pq.read_table(path).to_pylist()
         given = [line for line in lines if line.split == split]
         assert [(row["line"], row["text"]) for row in rows] == [(x.line, x.text) for x in given]
         assert [row["morphs"] for row in rows] == [line.text.split() for line in given]
-        total = ShardCounts()
-        for path in paths:
-            total.add(read_counts(path))
+        total = read_counts(path)
         assert total.num_lines == len(given)
         assert total.num_morphs == sum(len(line.text.split()) for line in given)
-    assert not list(tmp_path.glob("*.tmp"))

@@ -1,4 +1,4 @@
-"""Interrupted tokenizing continues shard by shard and ends with the same files."""
+"""Interrupted tokenizing continues piece by piece and ends with the same files."""
 
 import errno
 import io
@@ -17,13 +17,18 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import install_fake_kkma
 
-from korlm.config import CorpusConfig, DocumentUnit, KkmaConfig, KkmaEngine, VocabConfig
-from korlm.corpus.sources import find_sources
+from korlm.config import (
+    ClusterConfig,
+    CorpusConfig,
+    DocumentUnit,
+    KkmaConfig,
+    KkmaEngine,
+    VocabConfig,
+)
 from korlm.dataset import prepare, text_batches, tokenize
 from korlm.dataset.prepared import Prepared
-from korlm.dataset.storage import shard_writer
+from korlm.dataset.storage import piece_writer
 from korlm.dataset.storage.shards import shard_paths
-from korlm.dataset.tokenize import tokenize_corpus
 from korlm.tokenizers.workers import pool
 from korlm.utils import progress
 from korlm.utils.errors import OutputError
@@ -32,22 +37,25 @@ from korlm.utils.progress import ProgressBar
 KKMA = KkmaConfig(
     name="kkma", engine=KkmaEngine.konlpy, threads=2, limit_work=False, cache_size_mb=0
 )
-BATCH_CHARS, SHARD_CHARS = 40, 400
+BATCH_CHARS, PIECE_BYTES = 40, 400
+PIECES = ClusterConfig(piece_mb=PIECE_BYTES / 1e6)
 
 
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
-    """About 46 batches in 6 shards of three splits, and a Kkma without Java."""
-    monkeypatch.setattr(text_batches, "SHARD_CHARS", SHARD_CHARS)
+    """Some files that become about ten pieces and 80 batches, and a Kkma without Java."""
     monkeypatch.setattr(text_batches, "BATCH_CHARS", BATCH_CHARS)
-    monkeypatch.setattr(shard_writer, "ROW_GROUP_CHARS", 150)
+    monkeypatch.setattr(piece_writer, "ROW_GROUP_CHARS", 150)
     install_fake_kkma(tmp_path / "fake", monkeypatch)
     dice = random.Random(1)
     words = ["나는", "학교에", "간다", "KBS", "😀", "e\u0301", "JAVA!"]
     lines = [" ".join(dice.choices(words, k=dice.randrange(6))) for _ in range(240)]
-    path = tmp_path / "text.txt"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return CorpusConfig(name="test", files=[str(path)], document_unit=DocumentUnit.line)
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for begin in range(0, 240, 20):
+        text = "\n".join(lines[begin : begin + 20]) + "\n"
+        (folder / f"{begin:03}.txt").write_text(text, encoding="utf-8")
+    return CorpusConfig(name="test", files=[str(folder)], document_unit=DocumentUnit.line)
 
 
 class InterruptedPool(pool.TokenizerPool):
@@ -64,35 +72,42 @@ class InterruptedPool(pool.TokenizerPool):
             yield columns
 
 
+def make(corpus: CorpusConfig, outputs: Path, min_freq: int = 1) -> Prepared:
+    vocab = VocabConfig(min_freq=min_freq)
+    return prepare.prepare(corpus, KKMA, vocab, outputs, progress=False, cluster=PIECES)
+
+
 def run(
-    corpus: CorpusConfig,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    limit: int = 10_000,
+    corpus: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch, limit: int = 10_000
 ) -> int:
-    """Tokenize to the end or up to a number of batches; return how many were tokenized."""
+    """Prepare to the end or up to a number of batches; return how many were tokenized."""
     monkeypatch.setattr(InterruptedPool, "limit", limit)
     monkeypatch.setattr(InterruptedPool, "count", 0)
     monkeypatch.setattr(tokenize, "TokenizerPool", InterruptedPool)
     try:
-        tokenize_corpus(
-            corpus, KKMA, find_sources(corpus), folder, folder / "cache", progress=False
-        )
+        make(corpus, outputs)
     except KeyboardInterrupt:
         assert limit < 10_000
     return InterruptedPool.count
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    """Return the contents of all files, without the measured times."""
+def files(outputs: Path) -> dict[str, bytes]:
+    """Return the contents of all files of the corpus, without the measured times."""
+    (folder,) = (outputs / "prepared").glob("test-*")
     contents = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         data = path.read_bytes()
         if path.suffix == ".jsonl":
             rows = [json.loads(row) for row in data.splitlines()]
             data = json.dumps([row[:3] + row[4:] for row in rows]).encode()
-        contents[path.name] = data
+        # The report has times, and the manifest its checksum.
+        if path.name not in ("report.tsv", "manifest.json"):
+            contents[path.relative_to(folder).as_posix()] = data
     return contents
+
+
+def partial_files(outputs: Path) -> list[Path]:
+    return [path for path in outputs.glob("prepared/.*.partial/*/*") if path.is_file()]
 
 
 def test_interrupted_repeatedly(
@@ -100,43 +115,44 @@ def test_interrupted_repeatedly(
 ) -> None:
     total = run(corpus, tmp_path / "unbroken", monkeypatch)
     expected = files(tmp_path / "unbroken")
-    assert total > 40 and len(expected) >= 6
-    done, folder = 0, tmp_path / "broken"
+    assert total > 60 and len(expected) > 40
+    done, outputs = 0, tmp_path / "broken"
     for _ in range(10):
-        part = run(corpus, folder, monkeypatch, limit=22)
-        assert set(expected) >= {path.name for path in folder.iterdir()}  # no unfinished file
+        part = run(corpus, outputs, monkeypatch, limit=22)
+        assert all(not path.name.startswith(".") for path in partial_files(outputs))
         done += part
         if part < 22:
             break
-    assert done < 2 * total  # finished shards are not made again
-    assert run(corpus, folder, monkeypatch) == 0
-    assert files(folder) == expected
+    assert done < 2 * total  # finished pieces are not made again
+    assert run(corpus, outputs, monkeypatch) == 0
+    assert files(outputs) == expected
+    assert not partial_files(outputs)
 
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from korlm.config import CorpusConfig, DocumentUnit, KkmaEngine, KkmaConfig
-from korlm.corpus.sources import find_sources
-from korlm.dataset import text_batches, tokenize
-from korlm.dataset.storage import shard_writer
+from korlm.config import *
+from korlm.dataset import prepare, text_batches, tokenize
+from korlm.dataset.storage import piece_writer
 
-text, folder, kill_after = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-text_batches.BATCH_CHARS, text_batches.SHARD_CHARS, shard_writer.ROW_GROUP_CHARS = 40, 400, 150
+text, outputs, kill_after = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+text_batches.BATCH_CHARS, piece_writer.ROW_GROUP_CHARS = 40, 150
 
-class KilledWriter(shard_writer.ShardWriter):
-    def write(self, batch, columns):
+class KilledWriter(piece_writer.PieceWriter):
+    def write(self, batch, analyses):
         global kill_after
         kill_after -= 1
-        super().write(batch, columns)
+        super().write(batch, analyses)
         if not kill_after:
             os.kill(os.getpid(), 9)
 
-tokenize.ShardWriter = KilledWriter
+tokenize.PieceWriter = KilledWriter
 corpus = CorpusConfig(name="test", files=[text], document_unit=DocumentUnit.line)
 options = {"threads": 2, "limit_work": False, "cache_size_mb": 0}
 kkma = KkmaConfig(name="kkma", engine=KkmaEngine.konlpy, **options)
-tokenize.tokenize_corpus(corpus, kkma, find_sources(corpus), folder, folder / "cache", False)
+pieces = ClusterConfig(piece_mb=float(sys.argv[4]))
+prepare.prepare(corpus, kkma, VocabConfig(min_freq=1), outputs, False, pieces)
 """
 
 
@@ -146,15 +162,16 @@ def test_killed(
     corpus: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: int
 ) -> None:
     total = run(corpus, tmp_path / "unbroken", monkeypatch)
-    folder = tmp_path / "killed"
+    outputs = tmp_path / "killed"
     source = str(Path(tokenize.__file__).resolve().parents[2])
     path = os.pathsep.join([source, os.environ["PYTHONPATH"]])
-    arguments = [sys.executable, "-c", KILLED, corpus.files[0], str(folder), str(batches)]
-    done = subprocess.run(arguments, env={**os.environ, "PYTHONPATH": path}, check=False)
+    arguments = [corpus.files[0], str(outputs), str(batches), str(PIECES.piece_mb)]
+    command = [sys.executable, "-c", KILLED, *arguments]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False)
     assert done.returncode == -9
-    again = run(corpus, folder, monkeypatch)
+    again = run(corpus, outputs, monkeypatch)
     assert again == total if batches == 1 else total - 33 <= again < total
-    assert files(folder) == files(tmp_path / "unbroken")
+    assert files(outputs) == files(tmp_path / "unbroken")
 
 
 def test_full_disk(corpus: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,19 +180,17 @@ def test_full_disk(corpus: CorpusConfig, tmp_path: Path, monkeypatch: pytest.Mon
             raise OSError(errno.ENOSPC, "No space left on device")
         real(self, *arguments, **settings)
 
-    def make(outputs: str) -> Prepared:
-        vocab = VocabConfig(min_freq=1)
-        return prepare.prepare(corpus, KKMA, vocab, tmp_path / outputs, progress=False)
-
     real, left = pq.ParquetWriter.write_table, [False] + [True] * 8
     with monkeypatch.context() as patch:
         patch.setattr(pq.ParquetWriter, "write_table", write_table)
         with pytest.raises(OutputError, match="the disk is full") as caught:
-            make("outputs")
+            make(corpus, tmp_path / "outputs")
     assert "\n" not in str(caught.value)
-    (partial,) = (tmp_path / "outputs/prepared").glob(".*.partial/tokens")
-    assert all(path.suffix in (".parquet", ".jsonl") for path in partial.iterdir())
-    assert files(make("outputs").folder / "tokens") == files(make("unbroken").folder / "tokens")
+    left = partial_files(tmp_path / "outputs")
+    assert left and all(not path.name.startswith(".") for path in left)
+    for outputs in ("outputs", "unbroken"):
+        make(corpus, tmp_path / outputs)
+    assert files(tmp_path / "outputs") == files(tmp_path / "unbroken")
 
 
 def test_progress_bar_does_not_count_finished_shards_as_speed(
@@ -194,10 +209,10 @@ def test_progress_bar_does_not_count_finished_shards_as_speed(
 
     monkeypatch.setattr(progress, "ProgressBar", RecordedBar)
     for limit in (30, 10_000):
-        run(corpus, tmp_path / "tokens", monkeypatch, limit=limit)
+        run(corpus, tmp_path / "outputs", monkeypatch, limit=limit)
     first, second = bars
     assert first.initial == 0
-    assert SHARD_CHARS <= second.initial <= first.n
+    assert PIECE_BYTES / 4 <= second.initial <= first.n
     assert second.n == second.total == first.total
 
 
@@ -207,10 +222,6 @@ def test_report(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def make(outputs: str, min_freq: int = 1) -> Prepared:
-        vocab = VocabConfig(min_freq=min_freq)
-        return prepare.prepare(corpus, KKMA, vocab, tmp_path / outputs, progress=False)
-
     def report(folder: Path) -> list[list[str]]:
         text = (folder / "report.tsv").read_text(encoding="utf-8")
         return [line.split("\t") for line in text.splitlines()]
@@ -219,7 +230,7 @@ def test_report(
         return [row[:3] + row[4:] for row in report(folder)]
 
     with caplog.at_level(logging.INFO):
-        made = make("unbroken")
+        made = make(corpus, tmp_path / "unbroken")
     rows = report(made.folder)
     assert rows[0] == ["doc_id", "line", "status", "seconds", "dropped", "text"]
     expected = []
@@ -236,8 +247,9 @@ def test_report(
     monkeypatch.setattr(InterruptedPool, "count", 0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(tokenize, "TokenizerPool", InterruptedPool)
-        make("broken")
-    again, other = make("broken"), make("broken", min_freq=2)
+        make(corpus, tmp_path / "broken")
+    again = make(corpus, tmp_path / "broken")
+    other = make(corpus, tmp_path / "broken", min_freq=2)
     assert other.folder != again.folder
     for folder in (again.folder, other.folder):
         assert without_times(folder) == without_times(made.folder)

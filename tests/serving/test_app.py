@@ -274,11 +274,33 @@ class Slow(Echo):
 
     def __init__(self) -> None:
         self.started, self.go = threading.Semaphore(0), threading.Event()
+        self.texts: list[str] = []
 
     def complete(self, text: str, num_completions: int) -> dict:
+        self.texts.append(text)
         self.started.release()
         assert self.go.wait(10)
         return super().complete(text, num_completions)
+
+
+def test_a_client_that_has_gone_leaves_the_queue() -> None:
+    slow = Slow()
+    with served(slow) as client:
+        first = threading.Thread(target=client.post, args=("/api/complete", {"text": "가"}))
+        first.start()
+        assert slow.started.acquire(timeout=10)
+        gone = http.client.HTTPConnection("127.0.0.1", client.port)
+        body, kind = json.dumps({"text": "나"}), {"content-type": "application/json"}
+        gone.request("POST", "/api/complete", body, kind)
+        assert client.get("/api/info").status == 200  # the request above has been read
+        gone.close()
+        last = threading.Thread(target=client.post, args=("/api/complete", {"text": "다"}))
+        last.start()
+        assert client.get("/api/info").status == 200
+        slow.go.set()
+        first.join(10)
+        last.join(10)
+    assert slow.texts == ["가", "다"]
 
 
 def test_the_queue_is_bounded() -> None:

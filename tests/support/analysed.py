@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 
 from korlm.dataset.storage.shards import SCHEMA
 from korlm.detokenizers.kkma.training_data import AlignedTokens, read_aligned_tokens
-from korlm.tokenizers.analysis import Analysis, to_record_batch
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.columns import to_record_batch
 
 # Each line: what was written, and its eojeols' morphs/tags.
 LINES = [

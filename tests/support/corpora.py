@@ -4,12 +4,14 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
+from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 
 
-def made(folder: Path, vocab: VocabConfig | None = None, **splits: Sequence[str]) -> Prepared:
+def made(
+    folder: Path, vocab: VocabConfig | None = None, piece_mb: float = 64, **splits: Sequence[str]
+) -> Prepared:
     """The prepared corpus of these lines, each eojeol a token."""
     places = {}
     for split, lines in splits.items():
@@ -18,7 +20,8 @@ def made(folder: Path, vocab: VocabConfig | None = None, **splits: Sequence[str]
         places[split] = [str(path)]
     corpus = CorpusConfig(name="made", **places)
     vocab = vocab or VocabConfig()
-    return prepare(corpus, TokenizerConfig(name="eojeol"), vocab, folder / "outputs", False)
+    eojeol, pieces = TokenizerConfig(name="eojeol"), ClusterConfig(piece_mb=piece_mb)
+    return prepare(corpus, eojeol, vocab, folder / "outputs", False, pieces)
 
 
 def random_lines(seed: int, count: int) -> list[str]:

@@ -3,14 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from korlm.tokenizers.analysis import (
-    ANALYSIS,
-    EMPTY,
-    Analysis,
-    analyses_of,
-    build_columns,
-    to_record_batch,
-)
+from korlm.tokenizers.analysis import EMPTY, Analysis
+from korlm.tokenizers.columns import ANALYSIS, analyses_of, build_columns, to_record_batch
 
 LINES = [
     Analysis(["나", "는"], ["NP", "JX"], [0, 0]),

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from korlm.config import WorkerConfig
-from korlm.tokenizers.analysis import Analysis, analyses_of
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.columns import analyses_of
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.tokenizers.workers.pool import TokenizerPool
 from korlm.utils.errors import TokenizerError, install_command

@@ -14,7 +14,8 @@ from korlm.config import CorpusConfig, JavaConfig, registry
 from korlm.corpus.files import read_lines
 from korlm.corpus.normalization import normalize
 from korlm.corpus.sources import find_sources
-from korlm.tokenizers.analysis import Analysis, analyses_of
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.columns import analyses_of
 from korlm.tokenizers.konlpy_taggers import hannanum_units, komoran_offsets
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.tokenizers.workers.pool import TokenizerPool

@@ -10,7 +10,8 @@ pytest.importorskip("sentencepiece")
 from conftest import sentences
 
 from korlm.config import SentencePieceConfig
-from korlm.tokenizers.analysis import EMPTY, analyses_of
+from korlm.tokenizers.analysis import EMPTY
+from korlm.tokenizers.columns import analyses_of
 from korlm.tokenizers.registry import tokenizer_version, train_tokenizer
 from korlm.tokenizers.sentencepiece_unigram import SentencePieceTokenizer, train_pieces
 from korlm.utils.errors import ConfigError, TokenizerError

@@ -6,9 +6,10 @@ import unicodedata
 import pytest
 
 from korlm.text.hangul import decompose
-from korlm.tokenizers.analysis import EMPTY, Analysis, analyses_of
+from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.base import SPACE_SYMBOL
 from korlm.tokenizers.characters import JamoTokenizer, SyllableTokenizer
+from korlm.tokenizers.columns import analyses_of
 from korlm.tokenizers.whitespace import EojeolTokenizer
 
 SIMPLE = [EojeolTokenizer(), SyllableTokenizer(), JamoTokenizer()]

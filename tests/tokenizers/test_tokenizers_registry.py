@@ -6,8 +6,9 @@ import pytest
 
 from korlm.config import TokenizerConfig, WorkerConfig, registry
 from korlm.detokenizers.registry import build_detokenizer
-from korlm.tokenizers.analysis import EMPTY, analyses_of
+from korlm.tokenizers.analysis import EMPTY
 from korlm.tokenizers.base import Tokenizer
+from korlm.tokenizers.columns import analyses_of
 from korlm.tokenizers.registry import build_inprocess, tokenizer_version, train_tokenizer
 from korlm.utils.errors import TokenizerError
 

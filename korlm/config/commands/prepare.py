@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from korlm.config.groups.data import CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.config.registry import register
 from korlm.config.validation import MISSING, CommandSettings, Group, setting
 
-LOCAL, SLURM = "local", "slurm"
-_LOCAL_OR_SLURM_KEYS = ("workers", "memory_gb")
-_SLURM_KEYS = ("queue", "account", "walltime", "interface", "sbatch")
+LOCAL, SLURM, KUBERNETES = "local", "slurm", "kubernetes"
 
 
 @dataclass
 class ClusterConfig(Group):
-    """Dask cluster that tokenizes; a resumed run or sweep does not remember these settings."""
+    """Where a corpus is prepared; a resumed run or sweep does not remember these settings."""
 
     _group: ClassVar[str] = "prepare"
 
     cluster: str | None = setting(
         None,
-        "local: processes of this machine; slurm: SLURM jobs; or the address of a running Dask "
-        "scheduler, such as tcp://HOST:8786; null: no cluster.",
+        "Dask cluster. local: processes of this machine; slurm: SLURM jobs; kubernetes: pods; or "
+        "the address of a running Dask scheduler, such as tcp://HOST:8786; null: no cluster.",
     )
     workers: int | None = setting(
         None,
         "Worker processes, each with one JVM of tokenizer.threads (null: 4) threads; required for "
-        "slurm; null: local cores / threads.",
+        "slurm and kubernetes; null: local cores / threads.",
         min=1,
         max=4096,
     )
@@ -41,36 +38,42 @@ class ClusterConfig(Group):
         min=1,
         max=4096,
     )
-    queue: str | None = setting(None, "SLURM partition; null: the default partition.")
-    account: str | None = setting(None, "SLURM account.")
-    walltime: str = setting(
-        "01:00:00", "Time limit of each SLURM job, which later jobs continue.", unit="h:m:s"
+    options: Any = setting(
+        None,
+        "Further arguments of Dask's LocalCluster, dask_jobqueue.SLURMCluster or "
+        "dask_kubernetes.operator.KubeCluster, such as '{queue: gpu, walltime: \"04:00:00\"}'.",
     )
-    interface: str | None = setting(
-        None, "Network interface by which SLURM workers reach this process, such as ib0."
+    folder: str | None = setting(
+        None,
+        "Folder, or URL such as s3://BUCKET/FOLDER, where workers write the token files; null: "
+        "outputs. They stay there; those under a URL are fetched when something reads them.",
+        is_path=True,
     )
-    sbatch: list[str] = setting(list, "More options of sbatch, such as '[\"--constraint=amd\"]'.")
+    piece_mb: float = setting(
+        64,
+        "Text is prepared in pieces of this size, or up to twice as large; whole files if they "
+        "are smaller or compressed. Another size means another preparation.",
+        unit="MB",
+        above=0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         kind = self.cluster
-        if not (kind in (None, LOCAL, SLURM) or re.fullmatch(r"(tcp|tls)://[^\s/]+:\d+", kind)):
-            self._fail("cluster", "must be local, slurm or an address such as tcp://HOST:8786")
-        if kind == SLURM and self.workers is None:
-            self._fail("workers", "prepare.cluster=slurm needs a number of workers")
-        if not re.fullmatch(r"(\d+-)?\d+(:\d\d){0,2}", self.walltime):
-            self._fail("walltime", "must be hours:minutes:seconds, such as 01:00:00")
-        unused = {
-            key: "local or slurm" for key in _LOCAL_OR_SLURM_KEYS if kind not in (LOCAL, SLURM)
-        }
-        unused |= {key: "slurm" for key in _SLURM_KEYS if kind != SLURM}
-        for field in dataclasses.fields(self):
-            default = field.default if field.name != "sbatch" else []
-            if field.name in unused and getattr(self, field.name) != default:
-                needed = unused[field.name]
-                self._fail(
-                    field.name, f"has no effect without prepare.cluster={needed}; leave it out"
-                )
+        names = (None, LOCAL, SLURM, KUBERNETES)
+        if not (kind in names or re.fullmatch(r"(tcp|tls)://[^\s/]+:\d+", kind)):
+            self._fail(
+                "cluster", "must be local, slurm, kubernetes or an address such as tcp://HOST:8786"
+            )
+        if kind in (SLURM, KUBERNETES) and self.workers is None:
+            self._fail("workers", f"prepare.cluster={kind} needs a number of workers")
+        if not isinstance(self.options, dict | None):
+            self._fail("options", "must be {NAME: VALUE, ...}")
+        if kind is None or "://" in kind:
+            for key in ("workers", "memory_gb", "options"):
+                if getattr(self, key) is not None:
+                    needed = "prepare.cluster=local, slurm or kubernetes"
+                    self._fail(key, f"has no effect without {needed}; leave it out")
 
 
 @dataclass

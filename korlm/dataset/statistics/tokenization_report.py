@@ -2,15 +2,15 @@
 
 ``report.tsv`` has the columns doc_id, line, status, seconds (0: not measured), dropped (characters
 that are part of no token) and text (its first 200 characters), in corpus order within each split.
-Cells are escaped by ``korlm.utils.io.tables.tsv_cell``. Until the corpus is complete, the rows of
-each shard are in a file beside it.
+Cells are escaped by ``korlm.utils.io.tables.tsv_cell``. The rows of each piece of the corpus are
+also in a file of its own, ``reports/<split>-<number>.jsonl``.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 
 from korlm.config.objective import SPLITS
 from korlm.tokenizers.analysis import NORMAL_STATUSES
-from korlm.utils.io.atomic_files import fsync_file
 from korlm.utils.io.tables import tsv_row
 
 COLUMNS = ("doc_id", "line", "status", "seconds", "dropped", "text")
@@ -47,28 +46,18 @@ def report_rows(table: pa.Table, seconds: pa.Array, dropped: pa.Array) -> list[s
     return [json.dumps(row) for row in zip(*columns, strict=True)]
 
 
-def write_rows(shard: Path, rows: Sequence[str]) -> None:
-    """Write the rows of a shard to the file beside it; no file if there are none."""
-    path = shard_report_path(shard)
-    if rows:
-        path.write_text("\n".join(rows) + "\n", encoding="ascii")
-        fsync_file(path)
-    else:
-        path.unlink(missing_ok=True)
+def write_report(folder: Path, target: Path) -> None:
+    """Write report.tsv from the rows of all pieces.
 
-
-def shard_report_path(shard: Path) -> Path:
-    """Return the path of the file with the rows of a shard."""
-    return shard.with_suffix(".report.jsonl")
-
-
-def write_report(tokens: Path, target: Path) -> None:
-    """Write report.tsv from the rows of all shards."""
+    Args:
+        folder: of the files with the rows, ``<split>-<number>.jsonl``.
+        target: the file to write.
+    """
     with open(target, "w", encoding="utf-8", newline="\n") as file:
         file.write(tsv_row(COLUMNS))
         for split in SPLITS:
-            for path in sorted(tokens.glob(f"{split}-*.report.jsonl")):
-                with open(path, encoding="ascii") as rows:
+            for path in sorted(folder.glob(f"{split}-*.jsonl"), key=str):
+                with path.open(encoding="ascii") as rows:
                     for row in rows:
                         file.write(tsv_row(json.loads(row)))
 

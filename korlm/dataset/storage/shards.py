@@ -1,6 +1,7 @@
 """Token shards: Parquet files of analyzed lines, readable by pandas, DuckDB or Spark.
 
-A shard is ``tokens/<split>-<number>.parquet`` with the columns of ``SCHEMA``, one row per line.
+A shard is ``tokens/<split>-<number>.parquet`` with the columns of ``SCHEMA``, one row per line,
+and those of the source that the settings keep; the number is that of the piece of the corpus.
 ``text`` is the line as read, so that nothing is lost. The metadata of a shard holds its counts. The
 same text yields the same bytes, however often the work was interrupted; measured times are
 therefore kept elsewhere (``statistics/tokenization_report.py``).
@@ -8,6 +9,7 @@ therefore kept elsewhere (``statistics/tokenization_report.py``).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -23,6 +25,9 @@ from korlm.config.paths import mend_prepared
 from korlm.config.stored import read_json
 from korlm.utils.errors import PreparedError
 from korlm.utils.io import checksums
+from korlm.utils.io.new_files import new_file
+from korlm.utils.io.stores import copy_file
+from korlm.utils.io.urls import to_path
 
 SCHEMA = pa.schema(
     [
@@ -35,6 +40,7 @@ SCHEMA = pa.schema(
         ("status", pa.string()),
     ]
 )
+LABEL = "label"  # column of ``corpus.label_column``
 # Lines hardly ever repeat: a dictionary of texts would cost time and save no space.
 _DICTIONARIES = [
     "doc_id",
@@ -80,21 +86,20 @@ class ShardCounts:
         self.status = dict(sorted((Counter(self.status) + Counter(other.status)).items()))
 
 
-def shard_path(folder: Path, split: str, number: int) -> Path:
-    """Return the path of a shard."""
-    return folder / f"{split}-{number:05d}.parquet"
-
-
 def shard_paths(folder: Path, split: str) -> list[Path]:
-    """Return the paths of the shards of a split, in order."""
+    """Return the paths of the shards of a split, in order; some may not be fetched yet."""
+    remote, sums = _remote(folder.parent)
+    if remote:
+        names = (name.removeprefix("tokens/") for name in sums if name.startswith("tokens/"))
+        return [folder / name for name in sorted(names) if name.startswith(f"{split}-")]
     return sorted(folder.glob(f"{split}-*.parquet"))
 
 
-def open_parquet_writer(path: Path) -> pq.ParquetWriter:
-    """Open a Parquet file for writing with the schema and the encoding of a shard."""
+def open_parquet_writer(path: Path, schema: pa.Schema = SCHEMA) -> pq.ParquetWriter:
+    """Open a Parquet file for writing with the encoding of a shard."""
     return pq.ParquetWriter(
         path,
-        SCHEMA,
+        schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=_DICTIONARIES,
@@ -156,7 +161,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
 
 
 def _verify(path: Path) -> None:
-    """Verify a shard of a prepared corpus against the checksum in the manifest.
+    """Verify a shard of a prepared corpus against the checksum in the manifest; fetch it first.
 
     The page checksums of Parquet do not cover the rest of the file, such as its counts. Shards of
     an unfinished corpus have no manifest and are not verified.
@@ -166,15 +171,31 @@ def _verify(path: Path) -> None:
         ValueError: the shard has changed.
     """
     folder = path.parent.parent
+    if path.parent.name == "tokens" and (folder / "manifest.json").is_file():
+        remote, sums = _manifest_values(folder)
+        if remote and not path.exists():
+            with new_file(path) as temporary:
+                copy_file(to_path(remote, PreparedError) / "tokens" / path.name, temporary)
+        checksums.check_file(path, folder, sums)
+
+
+def _remote(folder: Path) -> tuple[str, dict[str, str]]:
+    """Return the URL of the shards of a prepared corpus, if they are not here, and checksums."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return _manifest_values(folder)
+    return "", {}
+
+
+def _manifest_values(folder: Path) -> tuple[str, dict[str, str]]:
+    """Return the URL of the shards, empty if they are here, and the checksums of all files."""
     manifest = folder / "manifest.json"
-    if path.parent.name == "tokens" and manifest.is_file():
-        stat = manifest.stat()
-        checksums.check_file(path, folder, _manifest_sums(manifest, stat.st_mtime_ns, stat.st_ino))
+    stat = manifest.stat()
+    return _read_manifest(manifest, stat.st_mtime_ns, stat.st_ino)
 
 
 @functools.lru_cache(maxsize=8)
-def _manifest_sums(manifest: Path, *_stat: int) -> dict[str, str]:
-    """Return the checksums in a manifest; cached until the file changes."""
+def _read_manifest(manifest: Path, *_stat: int) -> tuple[str, dict[str, str]]:
+    """Read a manifest; cached until the file changes."""
     values = read_json(manifest)
     checksums.check_seal(values)
-    return dict(values[checksums.KEY])
+    return values.get("remote", ""), dict(values[checksums.KEY])

@@ -13,12 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, overload
 
-import pyarrow as pa
-
 from korlm.config import KkmaConfig
-from korlm.tokenizers.analysis import NORMAL_STATUSES, list_rows
+from korlm.tokenizers.analysis import NORMAL_STATUSES, Analysis
+from korlm.tokenizers.kkma.process import SPANS
 from korlm.tokenizers.kkma.user_dictionary import digest_of, read_user_dictionary
-from korlm.tokenizers.workers.external import SPANS
 from korlm.tokenizers.workers.pool import TokenizerPool
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import konlpy_folder
@@ -108,7 +106,7 @@ class Kkma:
     def morphs(self, phrase: Iterable[str]) -> Iterator[list[str]]: ...
     def morphs(self, phrase: Any) -> Any:
         """Return the morphemes of a text."""
-        return self._analyze(phrase, "tokens", lambda batch: list_rows(batch.column("morphs")))
+        return self._analyze(phrase, "tokens", lambda analysis: analysis.morphs)
 
     @overload
     def pos(  # type: ignore[overload-overlap]
@@ -127,15 +125,15 @@ class Kkma:
             join: whether to return ``morpheme/tag`` in place of pairs.
         """
 
-        def convert(batch: pa.RecordBatch) -> Iterator[list[Any]]:
-            for morphs, tags, eojeols in _columns(batch, "morphs", "tags", "eojeol"):
-                pairs: list[Any] = list(zip(morphs, tags, strict=True))
-                if join:
-                    pairs = ["/".join(pair) for pair in pairs]
-                if not flatten:
-                    groups = itertools.groupby(zip(eojeols, pairs, strict=True), lambda p: p[0])
-                    pairs = [[pair for _, pair in group] for _, group in groups]
-                yield pairs
+        def convert(analysis: Analysis) -> list[Any]:
+            pairs: list[Any] = list(zip(analysis.morphs, analysis.tags, strict=True))
+            if join:
+                pairs = ["/".join(pair) for pair in pairs]
+            if not flatten:
+                eojeols = zip(analysis.eojeol, pairs, strict=True)
+                groups = itertools.groupby(eojeols, lambda pair: pair[0])
+                pairs = [[pair for _, pair in group] for _, group in groups]
+            return pairs
 
         return self._analyze(phrase, "tokens" if flatten else SPANS, convert)
 
@@ -145,7 +143,7 @@ class Kkma:
     def nouns(self, phrase: Iterable[str]) -> Iterator[list[str]]: ...
     def nouns(self, phrase: Any) -> Any:
         """Return the nouns of a text, each once, with the parts of compounds."""
-        return self._analyze(phrase, "nouns", lambda batch: list_rows(batch.column("morphs")))
+        return self._analyze(phrase, "nouns", lambda analysis: analysis.morphs)
 
     @overload
     def sentences(self, phrase: str) -> list[str]: ...  # type: ignore[overload-overlap]
@@ -153,7 +151,7 @@ class Kkma:
     def sentences(self, phrase: Iterable[str]) -> Iterator[list[str]]: ...
     def sentences(self, phrase: Any) -> Any:
         """Return the sentences of a text, spaced as Kkma divides them into eojeols."""
-        return self._analyze(phrase, "sentences", lambda batch: list_rows(batch.column("morphs")))
+        return self._analyze(phrase, "sentences", lambda analysis: analysis.morphs)
 
     @overload
     def tokens(self, phrase: str) -> list[Token]: ...  # type: ignore[overload-overlap]
@@ -162,9 +160,9 @@ class Kkma:
     def tokens(self, phrase: Any) -> Any:
         """Return the morphemes of a text with their tags and places; not in KoNLPy."""
 
-        def convert(batch: pa.RecordBatch) -> Iterator[list[Token]]:
-            for morphs, tags, spans in _columns(batch, "morphs", "tags", "spans"):
-                yield list(map(Token, morphs, tags, spans[::2], spans[1::2]))
+        def convert(analysis: Analysis) -> list[Token]:
+            morphs, tags, spans = analysis.morphs, analysis.tags, analysis.spans
+            return list(map(Token, morphs, tags, spans[::2], spans[1::2]))
 
         return self._analyze(phrase, SPANS, convert)
 
@@ -176,7 +174,7 @@ class Kkma:
         return tags
 
     def _analyze(
-        self, phrase: Any, output: str, convert: Callable[[pa.RecordBatch], Iterator[Result]]
+        self, phrase: Any, output: str, convert: Callable[[Analysis], Result]
     ) -> Result | Iterator[Result]:
         if isinstance(phrase, str):
             (result,) = self._map([phrase], output, convert)
@@ -190,14 +188,15 @@ class Kkma:
         self,
         texts: Iterable[str],
         output: str,
-        convert: Callable[[pa.RecordBatch], Iterator[Result]],
+        convert: Callable[[Analysis], Result],
     ) -> Iterator[Result]:
         pool = self._state.pool(self._config, self._words)
-        for batch in pool.map(_batches(texts), output):
-            for status in batch.column("status").to_pylist():
-                if status not in NORMAL_STATUSES:
-                    logger.warning("Kkma: a text could not be analyzed as a whole (%s)", status)
-            yield from convert(batch)
+        for analyses in pool.map_lists(_batches(texts), output):
+            for analysis in analyses:
+                if analysis.status not in NORMAL_STATUSES:
+                    why = analysis.status
+                    logger.warning("Kkma: a text could not be analyzed as a whole (%s)", why)
+            yield from map(convert, analyses)
 
     def close(self) -> None:
         """End the child process; the next text starts another one."""
@@ -258,10 +257,6 @@ class _State:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.__exit__()
-
-
-def _columns(batch: pa.RecordBatch, *names: str) -> Iterator[tuple[list[Any], ...]]:
-    return zip(*(list_rows(batch.column(name)) for name in names), strict=True)
 
 
 def _batches(texts: Iterable[Any]) -> Iterator[list[str]]:

@@ -11,41 +11,22 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, TypeVar
 
 from korlm.config import JavaConfig, KkmaConfig, WorkerConfig
 from korlm.text.unicode import is_blank, replace_lone_surrogates
-from korlm.tokenizers.analysis import EMPTY, Analysis, Span, to_record_batch
+from korlm.tokenizers.analysis import EMPTY, Analysis, Span
 from korlm.tokenizers.jvm import roomy_heap
 from korlm.tokenizers.workers.fallback import analyze_with_fallback
 from korlm.utils.cpu import available_cores
 from korlm.utils.packages import version_of
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 TIMEOUT = "too slow"
 
-SPANS = "spans"  # an output of analyzers: tokens with their spans
-
 Config = TypeVar("Config", bound=WorkerConfig)
-
-
-class Analyzer(Protocol):
-    """An analyzer for one thread of a worker (``workers/worker.py``)."""
-
-    def analyze(self, texts: Sequence[str], output: str | None = None) -> list[Analysis | str]:
-        """Return an analysis of each line, or the reason why there is none.
-
-        Args:
-            texts: lines; without ``output`` none is blank.
-            output: what is asked for in place of tokens, by an analyzer's own names (``FastKkma``).
-        """
-
-    def current_line(self) -> tuple[int, float]:
-        """Return the index of the current line and its seconds so far, for another thread.
-
-        The index is -1 between calls, and always for analyzers that have no time limit.
-        """
 
 
 class LineAnalyzer(ABC):
@@ -86,9 +67,12 @@ class LineAnalyzer(ABC):
     def analyze_line(self, text: str) -> Analysis:
         """Return the tokens of one line that is not blank."""
 
-    def analyze(self, texts: Sequence[str], output: str | None = None) -> list[Analysis | str]:
-        """Return an analysis of each line, or the name of the exception that it raised."""
-        assert output is None
+    def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
+        """Return an analysis of each line, or the name of the exception that it raised.
+
+        Args:
+            texts: lines, none blank.
+        """
         results: list[Analysis | str] = []
         for index, text in enumerate(texts):
             start = time.monotonic()
@@ -102,7 +86,10 @@ class LineAnalyzer(ABC):
         return results
 
     def current_line(self) -> tuple[int, float]:
-        """Return the index of the current line and its seconds so far."""
+        """Return the index of the current line and its seconds so far, for another thread.
+
+        The index is -1 between calls.
+        """
         index, start = self._current
         return index, time.monotonic() - start
 
@@ -119,7 +106,7 @@ class ExternalTokenizer:
 
     _memory_lock = threading.Lock()
 
-    def __init__(self, name: str, version: str, analyzer: Analyzer, cut: bool = True) -> None:
+    def __init__(self, name: str, version: str, analyzer: LineAnalyzer, cut: bool = True) -> None:
         self.name, self.version, self.analyzer, self._cut = name, version, analyzer, cut
         self.lines: list[int] = []  # of the batch, in the current call of the analyzer
 
@@ -129,47 +116,42 @@ class ExternalTokenizer:
 
     def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
         """Return one row for every line, in order."""
+        from korlm.tokenizers.columns import to_record_batch
+
         return to_record_batch(self.analyze_lines(texts))
 
     def tokenize(self, text: str) -> list[str]:
         """Return the tokens of one line without tags."""
         return self.analyze(text).morphs
 
-    def analyze_lines(self, texts: Sequence[str], output: str | None = None) -> list[Analysis]:
-        """Return one analysis for every line, in order; lines that fail are analyzed in parts.
-
-        Args:
-            texts: lines.
-            output: see ``Analyzer.analyze``; only without it, blank lines are not analyzed.
-        """
+    def analyze_lines(self, texts: Sequence[str]) -> list[Analysis]:
+        """Return one analysis for every line, in order; lines that fail are analyzed in parts."""
         analyses = [EMPTY] * len(texts)
         texts = [replace_lone_surrogates(text) for text in texts]
-        lines = [line for line, text in enumerate(texts) if output or not is_blank(text)]
-        results = self._analyze([texts[line] for line in lines], lines, output)
+        lines = [line for line, text in enumerate(texts) if not is_blank(text)]
+        results = self._analyze([texts[line] for line in lines], lines)
         for line, result in zip(lines, results, strict=True):
             if result == "OutOfMemoryError":  # the lines of other threads may have filled the heap
                 with self._memory_lock:
-                    (result,) = self._analyze([texts[line]], [line], output)
+                    (result,) = self._analyze([texts[line]], [line])
             if isinstance(result, str):
-                result = self._analyze_in_parts(texts[line], line, result, output)
+                result = self._analyze_in_parts(texts[line], line, result)
             analyses[line] = result
         return analyses
 
-    def analyze_part(self, text: str, output: str | None = None) -> Analysis | str:
+    def analyze_part(self, text: str) -> Analysis | str:
         """Return the analysis of text that is not blank, or the reason why there is none."""
-        return self._analyze([replace_lone_surrogates(text)], [0], output)[0]
+        return self._analyze([replace_lone_surrogates(text)], [0])[0]
 
-    def _analyze(
-        self, texts: Sequence[str], lines: list[int], output: str | None
-    ) -> list[Analysis | str]:
+    def _analyze(self, texts: Sequence[str], lines: list[int]) -> list[Analysis | str]:
         self.lines = lines
-        return self.analyzer.analyze(texts, output)
+        return self.analyzer.analyze(texts)
 
-    def _analyze_in_parts(self, text: str, line: int, why: str, output: str | None) -> Analysis:
+    def _analyze_in_parts(self, text: str, line: int, why: str) -> Analysis:
         def attempt(span: Span) -> Analysis | str:
-            return self._analyze([text[span.begin : span.end]], [line], output)[0]
+            return self._analyze([text[span.begin : span.end]], [line])[0]
 
-        return analyze_with_fallback(text, why, attempt, self._cut, output == SPANS)
+        return analyze_with_fallback(text, why, attempt, self._cut)
 
 
 def may_cut(config: WorkerConfig) -> bool:

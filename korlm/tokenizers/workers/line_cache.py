@@ -33,7 +33,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.text.unicode import is_blank
-from korlm.tokenizers.analysis import EMPTY, Analysis, analyses_of, list_rows, to_record_batch
+from korlm.tokenizers.analysis import EMPTY, Analysis
+from korlm.tokenizers.columns import analyses_of, list_rows, to_record_batch
 from korlm.tokenizers.workers.pool import Task, TokenizerPool
 from korlm.utils.io.locks import held
 

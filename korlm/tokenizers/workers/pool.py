@@ -5,8 +5,8 @@ pool starts, feeds with a few batches each, and replaces. No line is lost:
 
 - A batch whose worker dies is halved, and the halves are queued at the front. They run alone in a
   worker, so that no other batch is affected again.
-- A single line whose worker died twice, or that exceeds ``line_timeout_s``, is split into parts
-  (``workers/fallback.py``). Each part runs alone in a worker, under the same rule.
+- A single line that fails, whose worker died twice, or that exceeds ``line_timeout_s``, is split
+  into parts (``workers/fallback.py``). Each part runs alone in a worker, under the same rule.
 """
 
 from __future__ import annotations
@@ -19,25 +19,21 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from korlm.config import JavaConfig, KkmaConfig, KkmaEngine, TokenizerConfig, WorkerConfig
 from korlm.text.unicode import replace_lone_surrogates
-from korlm.tokenizers.analysis import (
-    Analysis,
-    Span,
-    analyses_of,
-    to_record_batch,
-    unpack,
-)
+from korlm.tokenizers.analysis import Analysis, Span
+from korlm.tokenizers.kkma.process import SPANS, KkmaProcess
 from korlm.tokenizers.registry import build_inprocess, tokenizer_version, train_tokenizer
-from korlm.tokenizers.workers.external import SPANS, TIMEOUT, may_cut, with_defaults
+from korlm.tokenizers.workers.external import TIMEOUT, may_cut, with_defaults
 from korlm.tokenizers.workers.fallback import analyze_with_fallback
-from korlm.tokenizers.workers.process import Batch, Job, WorkerProcess
+from korlm.tokenizers.workers.process import Batch, Job, Results, WorkerProcess
 from korlm.tokenizers.workers.protocol import ALIVE_SECONDS, Message
 from korlm.utils.errors import TokenizerError
+
+if TYPE_CHECKING:  # imported by functions: it takes 0.3 s, and korlm.Kkma does without
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +43,7 @@ MAX_DEATHS = 5  # in a row for which no line can be the reason: while starting, 
 
 MAX_LINE_DEATHS = 2  # of workers with a single line; the first one may have had another cause
 
-Task: TypeAlias = Sequence[str] | pa.RecordBatch  # lines of a batch, or their columns
+Task: TypeAlias = "Sequence[str] | pa.RecordBatch"  # lines of a batch, or their columns
 
 
 class TokenizerPool:
@@ -67,7 +63,7 @@ class TokenizerPool:
         self._light = build_inprocess(config, tokenizer_model)
         self._title = config.name.capitalize()
         self._inbox: queue.SimpleQueue[
-            tuple[WorkerProcess | None, tuple[Message, bytes] | None]
+            tuple[WorkerProcess | None, tuple[Message, Results | None] | None]
         ] = queue.SimpleQueue()
         self._children: list[WorkerProcess] = []
         self._waiting: collections.deque[Job] = collections.deque()
@@ -82,7 +78,8 @@ class TokenizerPool:
         self._deaths = 0  # see MAX_DEATHS
         if self._light is None:
             assert isinstance(config, WorkerConfig)
-            tokenizer_version(config, tokenizer_model)  # raises if a package is missing
+            if not is_fast_kkma(config):
+                tokenizer_version(config, tokenizer_model)  # raises if a package is missing
             if tokenizer_model is None:
                 self._tokenizer_model = train_tokenizer(config, [])
             self._config = with_defaults(config)
@@ -113,7 +110,7 @@ class TokenizerPool:
         """Let the thread that waits for messages look for new jobs."""
         self._inbox.put((None, None))
 
-    def map(self, batches: Iterable[Task], output: str | None = None) -> Iterator[pa.RecordBatch]:
+    def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
         """Yield one record batch for each batch of lines (NFC), in order.
 
         At most ``workers * (threads + 2)`` batches are in flight. Record batches are passed
@@ -123,24 +120,37 @@ class TokenizerPool:
 
         Args:
             batches: lines, or what is known of them.
-            output: what is asked for in place of tokens (``Analyzer.analyze``).
 
         Raises:
             TokenizerError: a worker does not start, workers die again and again, or the pool is
                 closed meanwhile.
         """
         if isinstance(self._config, WorkerConfig):
-            yield from self._map_in_children(self._config, batches, output)
+            yield from self._map_in_children(self._config, batches, None)
             return
+        import pyarrow as pa
+
         with self._lock:
             assert self._light is not None
             for batch in batches:
                 is_known = isinstance(batch, pa.RecordBatch)
                 yield batch if is_known else self._light.analyze_batch(batch)
 
+    def map_lists(self, batches: Iterable[Sequence[str]], output: str) -> Iterator[list[Analysis]]:
+        """Yield one list of analyses for each batch of lines, as ``map`` does, without Arrow.
+
+        Args:
+            batches: lines.
+            output: what is asked for; Kkma's fast engine has some (``kkma/process.py``).
+        """
+        assert isinstance(self._config, WorkerConfig) and is_fast_kkma(self._config)
+        yield from cast(
+            "Iterator[list[Analysis]]", self._map_in_children(self._config, batches, output)
+        )
+
     def _map_in_children(
         self, config: WorkerConfig, batches: Iterable[Task], output: str | None
-    ) -> Iterator[pa.RecordBatch]:
+    ) -> Iterator[Results]:
         remaining = iter(batches)
         in_flight: collections.deque[Batch] = collections.deque()
         limit = config.workers * ((config.threads or 1) + 2)
@@ -152,7 +162,7 @@ class TokenizerPool:
                 if not in_flight:
                     return
                 self._wait(config, in_flight[0], num_resets)
-                yield in_flight.popleft().columns()
+                yield in_flight.popleft().results()
         finally:  # if the map was abandoned, workers need not begin its other batches
             for batch in in_flight:
                 batch.is_abandoned = True
@@ -185,13 +195,17 @@ class TokenizerPool:
                     self._turn.notify_all()
 
     def _enqueue(self, task: Task, output: str | None) -> Batch:
-        if not isinstance(task, pa.RecordBatch) and len(task) == 0:
-            task = to_record_batch([])
-        if isinstance(task, pa.RecordBatch):
-            batch = Batch(task.num_rows)
-            batch.add(0, task)
-        else:
-            batch = Batch(len(task))
+        batch = Batch(len(task))
+        if output is None:
+            import pyarrow as pa
+
+            from korlm.tokenizers.columns import to_record_batch
+
+            known = task if len(task) else to_record_batch([])
+            if isinstance(known, pa.RecordBatch):
+                batch.add(0, known)
+                return batch
+        if len(task):
             self._waiting.append(Job(list(task), batch, output=output))
         return batch
 
@@ -214,7 +228,12 @@ class TokenizerPool:
         analysis = analyze_with_fallback(text, why, attempt, may_cut(config), with_spans)
         late = reasons.count(TIMEOUT) * config.line_timeout_s
         analysis = analysis._replace(seconds=analysis.seconds + late)
-        job.batch.add(job.first, to_record_batch([analysis]))
+        results: Results = [analysis]
+        if job.output is None:
+            from korlm.tokenizers.columns import to_record_batch
+
+            results = to_record_batch(results)
+        job.batch.add(job.first, results)
 
     def _step(self, config: WorkerConfig) -> None:
         """Send jobs to idle workers and process one message; does not wait for long."""
@@ -245,7 +264,11 @@ class TokenizerPool:
             self._process(config, sender, *frame)
 
     def _start(self, config: WorkerConfig) -> WorkerProcess:
-        return WorkerProcess(config, self._inbox, self._tokenizer_model)
+        kind = KkmaProcess if is_fast_kkma(config) else WorkerProcess
+        try:
+            return kind(config, self._inbox, self._tokenizer_model)
+        except TokenizerError as error:
+            raise TokenizerError(f"{self._title} did not start: {error}") from error
 
     def _dispatch(self) -> None:
         """Give each job to the least busy worker."""
@@ -260,7 +283,11 @@ class TokenizerPool:
                 child.send(next(self._job_numbers), job)
 
     def _process(
-        self, config: WorkerConfig, child: WorkerProcess, message: Message, data: bytes
+        self,
+        config: WorkerConfig,
+        child: WorkerProcess,
+        message: Message,
+        results: Results | None,
     ) -> None:
         """Act on a message of a worker."""
         if "failed" in message:
@@ -276,12 +303,20 @@ class TokenizerPool:
             self._restart(config, child, [*child.jobs.values(), *rest])
             return
         self._deaths = 0
-        if "error" in message:
-            job.result = message["error"]
-        elif job.batch is None:
-            (job.result,) = analyses_of(unpack(data))
-        else:
-            job.batch.add(job.first, unpack(data))
+        self._finish(job, results, message.get("errors", []))
+
+    def _finish(self, job: Job, results: Results, errors: list[tuple[int, str]]) -> None:
+        """Store the results of a job, except of lines that must be analyzed in parts."""
+        if job.batch is None:
+            (job.result,) = [why for _, why in errors] or as_list(results)
+            return
+        begin = 0
+        for line, why in [*errors, (len(job.texts), "")]:
+            if begin < line:
+                job.batch.add(job.first + begin, results[begin:line])
+            if why:
+                self._failed.append((job.slice(line, line + 1), why))
+            begin = line + 1
 
     def _cut_out(self, config: WorkerConfig, job: Job, line: int) -> list[Job]:
         """Give up one line of a job as too slow; return jobs for the others."""
@@ -340,9 +375,23 @@ class TokenizerPool:
         return []
 
 
+def as_list(results: Results) -> list[Analysis]:
+    """Return results as single analyses."""
+    if isinstance(results, list):
+        return results
+    from korlm.tokenizers.columns import analyses_of
+
+    return analyses_of(results)
+
+
+def is_fast_kkma(config: WorkerConfig) -> bool:
+    """Return whether a tokenizer is Kkma's fast engine, which runs without Python."""
+    return isinstance(config, KkmaConfig) and config.engine is KkmaEngine.fast
+
+
 def has_clock(config: WorkerConfig) -> bool:
     """Return whether ``line_timeout_s`` limits a line; Kkma's fast engine counts its steps."""
-    return not (isinstance(config, KkmaConfig) and config.engine is KkmaEngine.fast)
+    return not is_fast_kkma(config)
 
 
 def _is_there_memory(config: WorkerConfig) -> str:

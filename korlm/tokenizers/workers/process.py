@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import subprocess
@@ -12,14 +13,17 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 from korlm import _version
 from korlm.config import WorkerConfig
-from korlm.tokenizers.analysis import ANALYSIS, Analysis
-from korlm.tokenizers.workers.protocol import config_to_json, receive, send
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.workers.protocol import Message, config_to_json, receive, send
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Results: TypeAlias = "pa.RecordBatch | list[Analysis]"  # of consecutive lines
 
 
 class Batch:
@@ -28,24 +32,30 @@ class Batch:
     def __init__(self, num_lines: int) -> None:
         self.is_abandoned = False
         self._missing = num_lines
-        self._results: dict[int, pa.RecordBatch] = {}  # by the number of their first line
+        self._results: dict[int, Results] = {}  # by the number of their first line
 
-    def add(self, first: int, columns: pa.RecordBatch) -> None:
+    def add(self, first: int, results: Results) -> None:
         """Add the results of some lines."""
-        self._results[first] = columns
-        self._missing -= columns.num_rows
+        self._results[first] = results
+        self._missing -= len(results)
 
     @property
     def is_done(self) -> bool:
         """True if every line has a result."""
         return self._missing == 0
 
-    def columns(self) -> pa.RecordBatch:
+    def results(self) -> Results:
         """Return the results of all lines, in order."""
-        results = [self._results[first] for first in sorted(self._results)]
-        if len(results) == 1:
-            return results[0]
-        return pa.Table.from_batches(results, ANALYSIS).combine_chunks().to_batches()[0]
+        parts = [self._results[first] for first in sorted(self._results)]
+        if len(parts) == 1:
+            return parts[0]
+        if not parts or isinstance(parts[0], list):
+            return list(itertools.chain.from_iterable(cast("list[list[Analysis]]", parts)))
+        import pyarrow as pa
+
+        from korlm.tokenizers.columns import ANALYSIS
+
+        return pa.Table.from_batches(parts, ANALYSIS).combine_chunks().to_batches()[0]
 
 
 @dataclass(eq=False)
@@ -59,7 +69,7 @@ class Job:
         alone: whether the worker may have no other job meanwhile.
         deaths: number of workers that died while they had this job.
         result: for a part, its analysis, or the reason why there is none.
-        output: what is asked for (``Analyzer.analyze``).
+        output: what is asked for, as a list; None: tokens as a record batch (``kkma/process.py``).
     """
 
     texts: Sequence[str]
@@ -77,7 +87,18 @@ class Job:
 
 
 class WorkerProcess:
-    """A worker process and its jobs."""
+    """A worker process in Python (``workers/worker.py``) and its jobs.
+
+    A subclass may start another program with other messages.
+
+    Attributes:
+        jobs: what it has not answered yet, by number.
+        ready: whether its analyzers have started.
+        silent: seconds that the pool has waited for its next message.
+
+    Raises:
+        TokenizerError: the program cannot be started.
+    """
 
     def __init__(
         self,
@@ -87,48 +108,69 @@ class WorkerProcess:
     ) -> None:
         self.jobs: dict[int, Job] = {}
         self.ready = False
-        self.silent = 0.0  # seconds that the pool has waited for its next message
+        self.silent = 0.0
         self._inbox = inbox
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        try:
+            self.process = self._start(config, tokenizer_model)
+        except BaseException:
+            self._stderr.close()
+            raise
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _start(
+        self, config: WorkerConfig, tokenizer_model: bytes | None
+    ) -> subprocess.Popen[bytes]:
+        """Start the process; return it."""
         source = str(Path(_version.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "korlm.tokenizers.workers.worker", config_to_json(config)),
-                *(("model",) if tokenizer_model else ()),
-            ],
+        command = [sys.executable, "-m", "korlm.tokenizers.workers.worker", config_to_json(config)]
+        if tokenizer_model:
+            command.append("model")
+        process = self._popen(command, {**os.environ, "PYTHONPATH": path})
+        if tokenizer_model:
+            assert process.stdin is not None
+            with contextlib.suppress(OSError):
+                send(process.stdin, {}, tokenizer_model)
+        return process
+
+    def _popen(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env={**os.environ, "PYTHONPATH": path},
+            env=env,
             # Ctrl-C goes to the parent only, which then ends its children.
             start_new_session=True,
         )
-        assert self.process.stdin is not None
-        if tokenizer_model:
-            with contextlib.suppress(OSError):
-                send(self.process.stdin, {}, tokenizer_model)
-        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _send(self, stream: IO[bytes], number: int, job: Job) -> None:
+        send(stream, {"id": number, "texts": job.texts, "part": job.batch is None})
+
+    def _received(self, message: Message, data: bytes) -> tuple[Message, Results | None]:
+        """Return a message of the process and its results, if it has any."""
+        from korlm.tokenizers.columns import unpack
+
+        return message, unpack(data) if data else None
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
         while True:
-            try:  # a message, and Arrow data if it has any
+            answer = None
+            with contextlib.suppress(OSError, ValueError):
                 frame = receive(self.process.stdout)
-            except (OSError, ValueError):
-                frame = None
-            self._inbox.put((self, frame))
-            if frame is None:
+                answer = None if frame is None else self._received(*frame)
+            self._inbox.put((self, answer))
+            if answer is None:
                 return
 
     def send(self, number: int, job: Job) -> None:
         """Send a job; if the process is dead, its listener notices."""
         self.jobs[number] = job
-        is_part = job.batch is None
-        message = {"id": number, "texts": job.texts, "part": is_part, "output": job.output}
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
-            send(self.process.stdin, message)
+            self._send(self.process.stdin, number, job)
 
     @property
     def must_run_alone(self) -> bool:
@@ -163,6 +205,6 @@ def crash_reason(stderr: str) -> str:
     report = [line.lstrip("# ") for line in lines if line.startswith("#") and line.strip("# ")]
     if report and report[0].startswith("A fatal error"):  # the next line is more specific
         del report[0]
-    noise = ("WARNING", "Picked up ")
+    noise = ("WARNING", "Picked up ", "Error: Could not create", "Error: A fatal exception")
     other = [line for line in lines if line and not line.startswith(noise)]
     return report[0] if report else other[-1] if other else ""

@@ -16,13 +16,17 @@ Message = dict[str, Any]
 
 ALIVE_SECONDS = 1.0  # between signs of life of a worker
 
-HEAD = struct.Struct("<II")  # lengths of the JSON message and of the data
+HEAD = struct.Struct("<II")  # lengths of the message and of the data
 
 
 def send(stream: IO[bytes], message: Message, data: bytes = b"") -> None:
     """Write one frame: two lengths, a JSON message, data."""
-    body = json.dumps(message).encode("ascii")
-    stream.write(HEAD.pack(len(body), len(data)) + body + data)
+    send_frame(stream, json.dumps(message).encode("ascii"), data)
+
+
+def send_frame(stream: IO[bytes], head: bytes, data: bytes) -> None:
+    """Write two lengths, a head of any kind, data."""
+    stream.write(HEAD.pack(len(head), len(data)) + head + data)
     stream.flush()
 
 

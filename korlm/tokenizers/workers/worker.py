@@ -1,11 +1,11 @@
 """A child process with a tokenizer: lines in through stdin, analyses out through stdout.
 
-Messages from the parent are batches: ``id``, ``texts`` and ``output`` (``Analyzer.analyze``); with
-``part`` it is one piece of a line, analyzed as it is or not at all. Messages to the parent:
+Messages from the parent are batches: ``id`` and ``texts``; with ``part`` it is one piece of a line,
+analyzed as it is or not at all. Messages to the parent:
 
     ready, failed   the analyzers have started, or the reason why not
-    id              a batch is done; the columns follow as bytes
-    id, error       a part could not be analyzed, and why
+    id, errors      a batch is done; the columns follow as bytes, except of a part with an error:
+                    number and reason of each line that could not be analyzed
     id, stuck       this line of the batch exceeds ``line_timeout_s``
     alive           each second
 
@@ -24,7 +24,8 @@ import traceback
 from typing import IO, Any
 
 from korlm.config import WorkerConfig
-from korlm.tokenizers.analysis import Analysis, pack, to_record_batch
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.columns import pack, to_record_batch
 from korlm.tokenizers.registry import build_external
 from korlm.tokenizers.workers.external import ExternalTokenizer
 from korlm.tokenizers.workers.protocol import (
@@ -59,23 +60,23 @@ class _Thread:
             while True:
                 job = self._worker.jobs.get()
                 self._job_id = job["id"]
-                self._answer(job["texts"], bool(job.get("part")), job.get("output"))
+                self._answer(job["texts"], bool(job.get("part")))
         except BaseException:
             # If only this thread ended, its batch would never be answered.
             traceback.print_exc()
             os._exit(1)
 
-    def _answer(self, texts: list[str], is_part: bool, output: str | None) -> None:
+    def _answer(self, texts: list[str], is_part: bool) -> None:
         message: Message = {"id": self._job_id}
         analyses: list[Analysis] = []
         if is_part:
-            result = self._tokenizer.analyze_part(texts[0], output)
+            result = self._tokenizer.analyze_part(texts[0])
             if isinstance(result, str):
-                message["error"] = result
+                message["errors"] = [(0, result)]
             else:
                 analyses = [result]
         else:
-            analyses = self._tokenizer.analyze_lines(texts, output)
+            analyses = self._tokenizer.analyze_lines(texts)
         self._worker.send(message, pack(to_record_batch(analyses)))
 
 

@@ -16,6 +16,7 @@ import os
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 KEY = "crc32"  # file name -> checksum, as 8 hexadecimal digits
@@ -40,15 +41,23 @@ def _crc32(path: str, *state: int) -> str:
     return f"{value:08x}"
 
 
-def sealed(values: Mapping[str, Any], folder: Path, paths: Iterable[Path]) -> dict[str, Any]:
+def sealed(
+    values: Mapping[str, Any],
+    folder: Path,
+    paths: Iterable[Path],
+    known: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Return values with the checksums of files and of the values themselves.
 
     Args:
         values: JSON-serializable values.
         folder: parent folder of the files.
         paths: paths of the files.
+        known: file name -> checksum, of files that are not read.
     """
-    sums = {path.relative_to(folder).as_posix(): crc32(path) for path in sorted(paths)}
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    sums = dict(known) | {n: crc32(path) for n, path in names.items() if n not in known}
+    sums = {name: sums[name] for name in sorted(sums)}
     whole = {**values, KEY: sums}
     return {**whole, KEY: {**sums, SELF: _crc32_of_values(whole)}}
 

@@ -13,14 +13,13 @@ from korlm.corpus.normalization import normalize
 from korlm.dataset import text_batches
 from korlm.dataset.statistics import scan as splits
 from korlm.dataset.statistics.scan import LongLine, hash_lines, lines_at, marks, scan_split
-from korlm.dataset.storage import shard_writer
+from korlm.dataset.storage import piece_writer
 from korlm.dataset.storage.shards import shard_paths
 
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_batches, "SHARD_CHARS", 6000)
-    monkeypatch.setattr(shard_writer, "ROW_GROUP_CHARS", 900)
+    monkeypatch.setattr(piece_writer, "ROW_GROUP_CHARS", 900)
     monkeypatch.setattr(text_batches, "BATCH_CHARS", 300)
 
 
@@ -28,7 +27,7 @@ def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
     train = [normalize(line) for line in random_lines(1, 700)]
     valid = [normalize(line) for line in random_lines(2, 60)]
     valid += train[::50]
-    tokens = made(tmp_path, train=train, valid=valid).folder / "tokens"
+    tokens = made(tmp_path, piece_mb=0.005, train=train, valid=valid).folder / "tokens"
     assert len(shard_paths(tokens, "train")) > 2
     scan = scan_split(tokens, "train")
 

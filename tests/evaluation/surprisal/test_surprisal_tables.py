@@ -9,13 +9,14 @@ import pytest
 from korlm.config import ScoreUnit, VocabConfig
 from korlm.corpus.lines import LineBlock
 from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.storage.shard_writer import to_table
+from korlm.dataset.storage.piece_writer import to_table
 from korlm.dataset.text_batches import TextBatch
 from korlm.dataset.text_encoder import EncodedText
 from korlm.dataset.vocab import UNK_ID, Vocab
 from korlm.evaluation.surprisal.scorer import SurprisalBatch
 from korlm.evaluation.surprisal.tables import rows_of, schema_of
-from korlm.tokenizers.analysis import EMPTY, Analysis, to_record_batch
+from korlm.tokenizers.analysis import EMPTY, Analysis
+from korlm.tokenizers.columns import to_record_batch
 
 TEXTS = ["나는  간다", " ", "ㅋㅋ"]
 ANALYSES = [
@@ -27,7 +28,7 @@ ANALYSES = [
 
 def batch_of(texts: list[str], analyses: list[Analysis], entropy: bool = True) -> SurprisalBatch:
     vocab = Vocab({"나": 3, "는": 3, "가": 3, "ㄴ다": 3}, VocabConfig(min_freq=1))
-    batch = TextBatch("t", 0, True, [LineBlock("t", "글", 1, texts)])
+    batch = TextBatch("t", [LineBlock("t", "글", 1, texts)])
     table = to_table([batch], [to_record_batch(analyses)])
     lines = EncodedText.from_table(table, vocab, CharNgramModel.train({"나": 2, "는": 1}))
     bits = np.arange(1.0, len(lines.ids) + 1)

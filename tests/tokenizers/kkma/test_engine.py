@@ -18,8 +18,10 @@ from korlm.config import CorpusConfig, KkmaConfig, KkmaEngine
 from korlm.corpus.files import read_lines
 from korlm.corpus.normalization import normalize
 from korlm.corpus.sources import find_sources
-from korlm.tokenizers.analysis import Analysis, analyses_of
-from korlm.tokenizers.kkma.engine import JAR, kkma_version
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.columns import analyses_of
+from korlm.tokenizers.kkma.engine import kkma_version
+from korlm.tokenizers.kkma.process import JAR
 from korlm.tokenizers.registry import tokenizer_version
 from korlm.tokenizers.workers.pool import TokenizerPool
 from korlm.utils.errors import ConfigError

@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, sentences
 
-from korlm.tokenizers.analysis import EMPTY, Analysis, to_record_batch
+from korlm.tokenizers.analysis import EMPTY, Analysis
+from korlm.tokenizers.columns import to_record_batch
 from korlm.tokenizers.workers import line_cache as cache_module
 from korlm.tokenizers.workers.line_cache import LineCache
 from korlm.utils.io.locks import held
@@ -546,7 +547,8 @@ READ_ONLY = """
 import logging, os, sys
 from pathlib import Path
 from korlm.tokenizers.workers.line_cache import LineCache
-from korlm.tokenizers.analysis import EMPTY, to_record_batch
+from korlm.tokenizers.analysis import EMPTY
+from korlm.tokenizers.columns import to_record_batch
 logging.basicConfig(format="%(levelname)s %(message)s")
 folder = Path(sys.argv[1])
 if os.geteuid() == 0:
@@ -649,7 +651,8 @@ WORKER = """
 import hashlib, logging, sys
 from pathlib import Path
 from korlm.tokenizers.workers.line_cache import LineCache
-from korlm.tokenizers.analysis import Analysis, to_record_batch
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.columns import to_record_batch
 logging.basicConfig(format="%(levelname)s %(message)s")
 folder, seed, limit, end = Path(sys.argv[1]), *map(int, sys.argv[2:])
 
@@ -738,7 +741,8 @@ def test_a_process_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
         import os, sys
         from pathlib import Path
         from korlm.tokenizers.workers import line_cache
-        from korlm.tokenizers.analysis import EMPTY, to_record_batch
+        from korlm.tokenizers.analysis import EMPTY
+        from korlm.tokenizers.columns import to_record_batch
         cache = line_cache.LineCache(Path(sys.argv[1]), "1", 100)
         cache.put(["before"], to_record_batch([EMPTY]))
         with line_cache._transaction(cache._connection):

@@ -13,7 +13,8 @@ from fakes import install_fake_kkma
 
 from korlm.config import KkmaConfig, KkmaEngine
 from korlm.text.unicode import is_blank
-from korlm.tokenizers.analysis import ANALYSIS, EMPTY, Analysis, analyses_of, to_record_batch
+from korlm.tokenizers.analysis import EMPTY, Analysis
+from korlm.tokenizers.columns import ANALYSIS, analyses_of, to_record_batch
 from korlm.tokenizers.workers.line_cache import LineCache, map_cached
 from korlm.tokenizers.workers.pool import Task, TokenizerPool
 

@@ -16,7 +16,8 @@ from fakes import faked, install_fake_kkma
 
 from korlm.config import KkmaConfig, KkmaEngine, TokenizerConfig, WorkerConfig
 from korlm.config.validation import Setting
-from korlm.tokenizers.analysis import EMPTY, Analysis, analyses_of
+from korlm.tokenizers.analysis import EMPTY, Analysis
+from korlm.tokenizers.columns import analyses_of
 from korlm.tokenizers.whitespace import EojeolTokenizer
 from korlm.tokenizers.workers import pool as pool_module
 from korlm.tokenizers.workers.pool import TokenizerPool
@@ -428,7 +429,8 @@ def test_a_batch_of_slow_lines_is_no_dead_worker(
 SCRIPT = """#!{python}
 import sys
 sys.path.insert(0, {source!r})
-from korlm.tokenizers.analysis import Analysis, to_record_batch, pack
+from korlm.tokenizers.analysis import Analysis
+from korlm.tokenizers.columns import to_record_batch, pack
 from korlm.tokenizers.workers.worker import receive, send
 
 out, number = sys.stdout.buffer, 0

@@ -20,15 +20,8 @@ from conftest import ROOT
 from fakes import faked, install_fake_kkma
 
 from korlm.config import KkmaConfig, KkmaEngine
-from korlm.tokenizers.analysis import (
-    ANALYSIS,
-    EMPTY,
-    Analysis,
-    analyses_of,
-    pack,
-    to_record_batch,
-    unpack,
-)
+from korlm.tokenizers.analysis import EMPTY, Analysis
+from korlm.tokenizers.columns import ANALYSIS, analyses_of, pack, to_record_batch, unpack
 from korlm.tokenizers.workers.protocol import HEAD, Message, config_to_json, receive, send
 
 SECONDS = 30.0  # until a test gives up
@@ -377,7 +370,7 @@ def test_parts_are_not_analyzed_in_parts(start: Start) -> None:
     worker.send(["나 다"], part=True)
     assert timeless(worker.answer()) == [faked("나 다")]
     worker.send(["다 JAVA! 라"], part=True)
-    assert worker.answer(error="JException") == []
+    assert worker.answer(errors=[[0, "JException"]]) == []
     worker.send(["가\ud83d"], part=True)
     assert timeless(worker.answer()) == [faked("가\ufffd")]
     assert worker.analyzed() == ["나 다", "다 JAVA! 라", "가\ufffd"]

@@ -4,7 +4,7 @@ import java.util.List;
 import java.util.regex.Pattern;
 import org.snu.ids.ha.constants.POSTag;
 
-/** Analyzes batches of lines for one thread; engines share a lexicon and a cache. */
+/** Analyzes lines for one thread; engines share a lexicon and a cache. */
 public final class Engine {
     /** Data shared by the engines of all threads. */
     public static final class Shared {
@@ -31,7 +31,7 @@ public final class Engine {
         }
     }
 
-    /** What {@code analyze} returns of a line. */
+    /** What is asked for. */
     private static final String TOKENS = "tokens", SPANS = "spans", SENTENCES = "sentences",
             NOUNS = "nouns";
     private static final Pattern SPLIT_PAIR =
@@ -40,8 +40,6 @@ public final class Engine {
     private final Lexicon lexicon;
     private final Analyzer analyzer;
     private final Analyzer tracker;
-    /** Start time of the current line, in nanoseconds; reported, never used to limit the work. */
-    private long since;
 
     /**
      * Creates an engine.
@@ -56,71 +54,56 @@ public final class Engine {
     }
 
     /**
-     * Analyzes lines. Returns one line of tab-separated fields for each; no morpheme has a tab.
-     *
-     * <p>Fields: status (o: ok; c: words were cut; f: parts were left unanalyzed; e: blank; !NAME:
-     * exception), number of characters in no token, microseconds, then morpheme, tag and eojeol
-     * index of each token. This is the output "tokens"; others are
+     * Analyzes a line and adds a row to the columns. The output is
      *
      * <ul>
-     *   <li>spans: the third field is "EOJEOL BEGIN END": the index of Kkma's eojeol, and offsets in
-     *       the line, with surrogate pairs as one character;
+     *   <li>tokens: each with the index of its eojeol in the text;
+     *   <li>spans: the same with the index of Kkma's eojeol, and with offsets in the line, where
+     *       surrogate pairs are one character;
      *   <li>sentences, nouns: each is like a token without a tag.
      * </ul>
+     *
+     * @return null, or why the line could not be analyzed; then there is no row
      */
-    public String analyze(String[] lines, String output) {
-        StringBuilder out = new StringBuilder(1 << 16);
-        for (int i = 0; i < lines.length; i++) {
-            since = System.nanoTime();
-            int begin = out.length();
-            try {
-                analyze(lines[i], output, out);
-            } catch (StackOverflowError | OutOfMemoryError | Exception error) {
-                out.setLength(begin);
-                String name = error instanceof BudgetExceeded ? "over budget"
-                        : error.getClass().getSimpleName();
-                out.append('!').append(name).append("\t0\t").append(micros());
-            }
-            out.append('\n');
-        }
-        return out.toString();
-    }
-
-    private long micros() {
-        return (System.nanoTime() - since) / 1000;
-    }
-
-    private void analyze(String text, String output, StringBuilder out) throws Exception {
-        int begin = 0;
-        while (begin < text.length() && text.charAt(begin) <= ' ') begin++;
+    String analyze(String text, String output, Columns columns) {
+        long start = System.nanoTime();
         String trimmed = text.trim();
         if (trimmed.isEmpty()) {
-            out.append("e\t0\t0");
-            return;
+            columns.endLine("empty", 0, 0);
+            return null;
         }
-        boolean isPlain = output.equals(TOKENS);
-        Analyzer used = isPlain ? analyzer : tracker;
-        StringBuilder fields;
-        int numDropped = 0;
-        if (isPlain) {
-            Writer writer = new Writer(text, begin);
-            numDropped = numDropped(text, analyzer.analyze(trimmed, writer));
-            writer.end();
-            fields = writer.out;
-        } else {
-            fields = fieldsOf(tracker.groups(trimmed), text, begin, output);
+        try {
+            int begin = 0;
+            while (text.charAt(begin) <= ' ') begin++;
+            int numDropped = add(trimmed, text, begin, output, columns);
+            Analyzer used = output.equals(TOKENS) ? analyzer : tracker;
+            String status = used.numGivenUp > 0 ? "fallback: over budget"
+                    : used.numCut > 0 ? "cut: over budget" : "ok";
+            columns.endLine(status, numDropped, System.nanoTime() - start);
+            return null;
+        } catch (StackOverflowError | OutOfMemoryError | Exception error) {
+            columns.clearLine();
+            return error instanceof BudgetExceeded ? "over budget"
+                    : error.getClass().getSimpleName();
         }
-        out.append(used.numGivenUp > 0 ? 'f' : used.numCut > 0 ? 'c' : 'o').append('\t');
-        out.append(numDropped).append('\t').append(micros()).append(fields);
     }
 
-    private StringBuilder fieldsOf(List<TokenGroup> groups, String text, int offset,
-            String output) {
-        StringBuilder out = new StringBuilder();
+    /** Adds what is asked for, and returns the number of characters in no token. */
+    private int add(String trimmed, String text, int begin, String output, Columns columns)
+            throws Exception {
+        if (output.equals(TOKENS)) {
+            Writer writer = new Writer(columns, text, begin);
+            List<WordSplitter.Word> words = analyzer.analyze(trimmed, writer);
+            writer.end();
+            return numDropped(text, words);
+        }
+        List<TokenGroup> groups = tracker.groups(trimmed);
         switch (output) {
             case NOUNS:
-                for (String noun : Nouns.of(groups, lexicon.compoundNouns())) write(out, noun);
-                return out;
+                for (String noun : Nouns.of(groups, lexicon.compoundNouns())) {
+                    columns.addToken(noun, "", 0);
+                }
+                return 0;
             case SENTENCES:
                 for (List<Sentences.Eojeol> sentence : Sentences.of(groups)) {
                     StringBuilder joined = new StringBuilder();
@@ -129,23 +112,19 @@ public final class Engine {
                         joined.append(eojeol.text);
                     }
                     // Kkma splits surrogate pairs: join them again.
-                    write(out, SPLIT_PAIR.matcher(joined).replaceAll("$1$2"));
+                    columns.addToken(SPLIT_PAIR.matcher(joined).replaceAll("$1$2"), "", 0);
                 }
-                return out;
+                return 0;
             case SPANS:
-                writeSpans(groups, text, offset, out);
-                return out;
+                addSpans(groups, text, begin, columns);
+                return 0;
             default:
                 throw new IllegalArgumentException(output);
         }
     }
 
-    private static void write(StringBuilder out, String text) {
-        out.append('\t').append(text).append("\t\t0");
-    }
-
-    private static void writeSpans(List<TokenGroup> groups, String text, int offset,
-            StringBuilder out) {
+    private static void addSpans(List<TokenGroup> groups, String text, int offset,
+            Columns columns) {
         // Python counts a surrogate pair as one character.
         int[] offsets = new int[text.length() + 1];
         for (int i = 0; i < text.length(); i++) {
@@ -170,10 +149,9 @@ public final class Engine {
                         begin = high.begin;
                         high = null;
                     }
-                    out.append('\t').append(morph).append('\t');
-                    out.append(POSTag.getTag(token.info & ~Morph.COMPOSED)).append('\t');
-                    out.append(number).append(' ').append(offsets[begin + offset]);
-                    out.append(' ').append(offsets[token.end + offset]);
+                    String tag = POSTag.getTag(token.info & ~Morph.COMPOSED);
+                    columns.addToken(morph, tag, number);
+                    columns.addSpan(offsets[begin + offset], offsets[token.end + offset]);
                 }
                 number++;
             }
@@ -201,14 +179,15 @@ public final class Engine {
 
     /** Writes morphemes with the index of the eojeol in which their token starts. */
     private static final class Writer implements Analyzer.Sink {
-        final StringBuilder out = new StringBuilder();
+        private final Columns columns;
         private final int offset;
         /** Eojeol index of each character of the text; for a blank, that of the eojeol before it. */
         private final int[] eojeols;
         private Morph high;
         private int highEojeol;
 
-        Writer(String text, int offset) {
+        Writer(Columns columns, String text, int offset) {
+            this.columns = columns;
             this.offset = offset;
             eojeols = eojeolsOf(text);
         }
@@ -220,7 +199,7 @@ public final class Engine {
             // Kkma splits surrogate pairs: join them again.
             if (high != null && string.length() == 1
                     && Character.isLowSurrogate(string.charAt(0))) {
-                write(high.text + string, high.tagName(), highEojeol);
+                columns.addToken(high.text + string, high.tagName(), highEojeol);
                 high = null;
                 return;
             }
@@ -230,16 +209,12 @@ public final class Engine {
                 highEojeol = now;
                 return;
             }
-            write(string, morph.tagName(), now);
+            columns.addToken(string, morph.tagName(), now);
         }
 
         void end() {
-            if (high != null) write(high.text, high.tagName(), highEojeol);
+            if (high != null) columns.addToken(high.text, high.tagName(), highEojeol);
             high = null;
-        }
-
-        private void write(String morph, String tag, int number) {
-            out.append('\t').append(morph).append('\t').append(tag).append('\t').append(number);
         }
 
         private static int[] eojeolsOf(String text) {

@@ -4,6 +4,10 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.CharBuffer;
+import java.nio.FloatBuffer;
+import java.nio.IntBuffer;
+import java.nio.LongBuffer;
 
 /**
  * Kkma's dictionary and probabilities as flat arrays, read from the jar in one sweep.
@@ -49,75 +53,94 @@ final class Image {
     /** Lines of a compound noun, a tab, and its parts joined by plus signs. */
     final byte[] compounds;
 
-    private Image(InputStream in) throws IOException {
-        if (ints(in)[0] != VERSION) throw new IOException("wrong version of " + NAME);
-        tags = longs(in);
-        infos = longs(in);
-        sets = longs(in);
-        bucketSizes = bytes(in);
-        chars = chars(in);
-        lengths = chars(in);
-        readingSizes = chars(in);
-        probabilitySizes = chars(in);
-        morphTexts = ints(in);
-        morphInfos = bytes(in);
-        readings = ints(in);
-        probabilityKeys = chars(in);
-        probabilities = floats(in);
-        spacingKeys = ints(in);
-        spacing = floats(in);
-        unseenSpacing = floats(in);
-        nounChars = chars(in);
-        nounValues = floats(in);
-        compounds = bytes(in);
+    private Image(Reader in) throws IOException {
+        if (in.ints()[0] != VERSION) throw new IOException("wrong version of " + NAME);
+        tags = in.longs();
+        infos = in.longs();
+        sets = in.longs();
+        bucketSizes = in.bytes();
+        chars = in.chars();
+        lengths = in.chars();
+        readingSizes = in.chars();
+        probabilitySizes = in.chars();
+        morphTexts = in.ints();
+        morphInfos = in.bytes();
+        readings = in.ints();
+        probabilityKeys = in.chars();
+        probabilities = in.floats();
+        spacingKeys = in.ints();
+        spacing = in.floats();
+        unseenSpacing = in.floats();
+        nounChars = in.chars();
+        nounValues = in.floats();
+        compounds = in.bytes();
     }
 
     /** Reads the image that lies beside the classes. */
     static Image load() throws IOException {
         try (InputStream in = Image.class.getResourceAsStream(NAME)) {
             if (in == null) throw new IOException("there is no " + NAME);
-            return new Image(in);
+            return new Image(new Reader(in));
         }
     }
 
-    /** Returns the next array's bytes, which begin with their number. */
-    private static ByteBuffer next(InputStream in) throws IOException {
-        byte[] size = in.readNBytes(4);
-        int length = ByteBuffer.wrap(size).order(ByteOrder.LITTLE_ENDIAN).getInt();
-        byte[] bytes = in.readNBytes(length);
-        if (bytes.length < length) throw new IOException(NAME + " is incomplete");
-        return ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN);
-    }
+    /** Reads arrays, which begin with their number of bytes, through a small buffer. */
+    private static final class Reader {
+        private final InputStream in;
+        private final ByteBuffer bytes =
+                ByteBuffer.allocate(1 << 16).order(ByteOrder.LITTLE_ENDIAN);
 
-    private static byte[] bytes(InputStream in) throws IOException {
-        return next(in).array();
-    }
+        Reader(InputStream in) {
+            this.in = in;
+        }
 
-    private static char[] chars(InputStream in) throws IOException {
-        ByteBuffer bytes = next(in);
-        char[] result = new char[bytes.capacity() / Character.BYTES];
-        bytes.asCharBuffer().get(result);
-        return result;
-    }
+        /** Returns the next bytes, at most as many as the buffer holds. */
+        private ByteBuffer next(int size) throws IOException {
+            bytes.clear().limit(Math.min(size, bytes.capacity()));
+            fill(bytes.array(), bytes.limit());
+            return bytes;
+        }
 
-    private static int[] ints(InputStream in) throws IOException {
-        ByteBuffer bytes = next(in);
-        int[] result = new int[bytes.capacity() / Integer.BYTES];
-        bytes.asIntBuffer().get(result);
-        return result;
-    }
+        private void fill(byte[] array, int size) throws IOException {
+            if (in.readNBytes(array, 0, size) < size) throw new IOException(NAME + " is incomplete");
+        }
 
-    private static long[] longs(InputStream in) throws IOException {
-        ByteBuffer bytes = next(in);
-        long[] result = new long[bytes.capacity() / Long.BYTES];
-        bytes.asLongBuffer().get(result);
-        return result;
-    }
+        byte[] bytes() throws IOException {
+            byte[] result = new byte[next(4).getInt()];
+            fill(result, result.length);
+            return result;
+        }
 
-    private static float[] floats(InputStream in) throws IOException {
-        ByteBuffer bytes = next(in);
-        float[] result = new float[bytes.capacity() / Float.BYTES];
-        bytes.asFloatBuffer().get(result);
-        return result;
+        char[] chars() throws IOException {
+            CharBuffer result = CharBuffer.allocate(next(4).getInt() / Character.BYTES);
+            while (result.hasRemaining()) {
+                result.put(next(result.remaining() * Character.BYTES).asCharBuffer());
+            }
+            return result.array();
+        }
+
+        int[] ints() throws IOException {
+            IntBuffer result = IntBuffer.allocate(next(4).getInt() / Integer.BYTES);
+            while (result.hasRemaining()) {
+                result.put(next(result.remaining() * Integer.BYTES).asIntBuffer());
+            }
+            return result.array();
+        }
+
+        long[] longs() throws IOException {
+            LongBuffer result = LongBuffer.allocate(next(4).getInt() / Long.BYTES);
+            while (result.hasRemaining()) {
+                result.put(next(result.remaining() * Long.BYTES).asLongBuffer());
+            }
+            return result.array();
+        }
+
+        float[] floats() throws IOException {
+            FloatBuffer result = FloatBuffer.allocate(next(4).getInt() / Float.BYTES);
+            while (result.hasRemaining()) {
+                result.put(next(result.remaining() * Float.BYTES).asFloatBuffer());
+            }
+            return result.array();
+        }
     }
 }

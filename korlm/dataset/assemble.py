@@ -1,0 +1,241 @@
+"""Makes a prepared corpus of tokenized pieces: vocabulary, spelling model, ids, manifest.
+
+The work on whole pieces is done by the executor; this process reads neither text nor shards.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from korlm.config import VocabConfig
+from korlm.config.objective import SPLITS
+from korlm.dataset.executors.base import Executor
+from korlm.dataset.fingerprint import hash_bytes
+from korlm.dataset.numericalize import EncodedShard, encode_shard
+from korlm.dataset.spelling_model import CharNgramModel
+from korlm.dataset.statistics.tokenization_report import write_report
+from korlm.dataset.storage.piece_files import (
+    IDS,
+    SHARD,
+    TOKEN_COUNTS,
+    EarlierPiece,
+    PieceRecord,
+    link,
+    link_files,
+    piece_path,
+)
+from korlm.dataset.storage.shards import ShardCounts
+from korlm.dataset.storage.token_counts import merge_token_counts, read_token_counts
+from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
+from korlm.dataset.vocab import EOS_ID, Vocab
+from korlm.utils.io import checksums
+from korlm.utils.io.arrays import read_arrays, write_arrays
+from korlm.utils.io.atomic_files import fsync_file
+from korlm.utils.io.new_files import new_file
+from korlm.utils.io.stores import copy_file, local_copy, remove_tree
+
+ENCODER_FILES = ("vocab.tsv", "spelling.npz")
+MERGED_FILES = 8  # counts of tokens that are added up at once
+
+
+def assemble(
+    target: Path,
+    folder: Path,
+    records: list[PieceRecord],
+    config: VocabConfig,
+    manifest: dict[str, Any],
+    executor: Executor,
+    given_vocab: Vocab | None = None,
+    reverse: bool = False,
+) -> None:
+    """Make a prepared corpus of tokenized pieces.
+
+    Args:
+        target: the folder to make.
+        folder: of the files of the pieces, which are linked, not copied, where possible. Those in
+            another folder than that of ``target`` (``prepare.folder``) stay there; the ids are
+            made there and fetched.
+        records: of all pieces.
+        config: settings of the vocabulary.
+        manifest: values of ``manifest.json`` that do not depend on the tokens; the others are
+            added.
+        executor: counts and encodes.
+        given_vocab: used instead of a vocabulary of the text.
+        reverse: whether to reverse the tokens of each line.
+    """
+    building = target.with_name(f".{target.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        building.mkdir(parents=True)
+        sums: dict[str, str] = {}
+        stays = folder.parent != target.parent
+        encoded_folder = folder / f"encoded-{target.name[-12:]}" if stays else building
+        (building / "tokens").mkdir()
+        for number, record in enumerate(records):
+            if not stays:
+                link_files(EarlierPiece(folder, number, record), building, number)
+            sums |= {_name(name, number): crc32 for name, crc32 in record.files.items()}
+        for name in TOKENIZER_MODEL_FILES:
+            if (model := folder / name).exists():
+                link(model, building / name)
+                manifest["learned"] = hash_bytes(model.read_bytes())
+        write_report(folder / "reports", building / "report.tsv")
+        counts = _count_tokens(folder, records, encoded_folder / "merged", executor)
+        totals = {split: _total(records, split) for split in SPLITS}
+        vocab = Vocab(counts, config) if given_vocab is None else given_vocab.recounted(counts)
+        vocab.counts[EOS_ID] = totals["train"].num_sentences
+        vocab.save(building / "vocab.tsv")
+        spelling = CharNgramModel.train(sorted(counts))
+        write_arrays(building / "spelling.npz", spelling.arrays())
+        for name in ENCODER_FILES if stays else ():
+            with new_file(encoded_folder / name) as path:
+                shutil.copyfile(building / name, path)
+        settings = EncodeSettings(
+            folder, encoded_folder, config.lowercase, config.normalize_numbers, reverse
+        )
+        encoder = (vocab, spelling) if executor.is_here else None
+        function = functools.partial(encode_piece, settings, encoder=encoder)
+        encoded: list[dict[str, EncodedShard]] = [
+            {} for _ in records
+        ]  # of each piece: split -> sums
+        for (number, _), shards in executor.run_all(function, list(enumerate(records))):
+            encoded[number] = shards
+            ids = {_name(IDS.format(split=s), number): e.crc32 for s, e in shards.items()}
+            sums |= ids
+            for name in ids if stays else ():
+                with new_file(building / name) as path:
+                    copy_file(encoded_folder / name, path)
+        manifest |= {
+            "vocab_size": len(vocab),
+            "splits": {
+                split: _figures(total, [shards[split] for shards in encoded if split in shards])
+                for split, total in totals.items()
+                if total.num_lines
+            },
+            "status": _total(records).status,
+            "num_dropped": _total(records).num_dropped,
+            "pieces": [record.to_json() for record in records],
+        }
+        if stays:
+            manifest["remote"] = str(folder)
+        paths = [path for path in building.rglob("*") if path.is_file()]
+        manifest = checksums.sealed(manifest, building, paths, sums)
+        text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
+        # A file name that is not UTF-8 is written as \\udc.., which JSON reads back.
+        (building / "manifest.json").write_text(text, encoding="utf-8", errors="backslashreplace")
+        for path in (building / "manifest.json", *paths):
+            fsync_file(path)
+        os.replace(building, target)
+        if stays:
+            remove_tree(encoded_folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _name(name: str, number: int) -> str:
+    return piece_path(Path(), name, number).as_posix()
+
+
+def _total(records: list[PieceRecord], split: str | None = None) -> ShardCounts:
+    """Return the counts of all pieces: those of a split, or of all."""
+    total = ShardCounts()
+    for record in records:
+        for name, counts in record.splits.items():
+            if split in (name, None):
+                total.add(counts)
+    return total
+
+
+def _figures(total: ShardCounts, shards: list[EncodedShard]) -> dict[str, Any]:
+    return {
+        "num_tokens": total.num_tokens,
+        "num_unk": sum(shard.num_unk for shard in shards),
+        "num_eojeol": total.num_eojeol,
+        "num_chars": total.num_chars,
+        "num_lines": total.num_lines,
+        "spelling_nats": sum(shard.spelling_nats for shard in shards),
+    }
+
+
+def _count_tokens(
+    folder: Path, records: list[PieceRecord], merged: Path, executor: Executor
+) -> Counter[str]:
+    """Add up the counts of the tokens of train in the form of a tree."""
+    numbers = [number for number, record in enumerate(records) if TOKEN_COUNTS in record.files]
+    paths = [piece_path(folder, TOKEN_COUNTS, number) for number in numbers]
+    level = 0
+    while len(paths) > 1:
+        begins = range(0, len(paths), MERGED_FILES)
+        groups = [
+            (paths[begin : begin + MERGED_FILES], merged / f"{level}-{begin:05d}.parquet")
+            for begin in begins
+        ]
+        for _ in executor.run_all(_merge, groups):
+            pass
+        paths, level = [target for _, target in groups], level + 1
+    counts = read_token_counts(paths[0]) if paths else Counter()
+    remove_tree(merged)
+    return counts
+
+
+def _merge(group: tuple[list[Path], Path]) -> None:
+    merge_token_counts(*group)
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """What all pieces have in common.
+
+    Attributes:
+        folder: of the files of the pieces.
+        target: folder of the ids, the vocabulary and the spelling model.
+        lowercase: of the vocabulary.
+        normalize_numbers: of the vocabulary.
+        reverse: whether to reverse the tokens of each line.
+    """
+
+    folder: Path
+    target: Path
+    lowercase: bool
+    normalize_numbers: bool
+    reverse: bool
+
+
+def encode_piece(
+    settings: EncodeSettings,
+    piece: tuple[int, PieceRecord],
+    encoder: tuple[Vocab, CharNgramModel] | None = None,
+) -> dict[str, EncodedShard]:
+    """Write the ids of a piece; return the sums of each split.
+
+    Args:
+        settings: of all pieces.
+        piece: its number and record.
+        encoder: vocabulary and spelling model; None: read them.
+    """
+    number, record = piece
+    target = settings.target
+    vocab, spelling = encoder or _load(target, settings.lowercase, settings.normalize_numbers)
+    result = {}
+    for split in record.splits:
+        ids = piece_path(target, IDS.format(split=split), number)
+        with local_copy(piece_path(settings.folder, SHARD.format(split=split), number)) as shard:
+            result[split] = encode_shard(shard, ids, vocab, spelling, settings.reverse)
+    return result
+
+
+@functools.lru_cache(maxsize=1)
+def _load(folder: Path, lowercase: bool, normalize_numbers: bool) -> tuple[Vocab, CharNgramModel]:
+    config = VocabConfig(lowercase=lowercase, normalize_numbers=normalize_numbers)
+    vocab_file, spelling_file = (folder / name for name in ENCODER_FILES)
+    with local_copy(vocab_file) as path:
+        vocab = Vocab.load(path, config)
+    with local_copy(spelling_file) as path:
+        return vocab, CharNgramModel.from_arrays(read_arrays(path))

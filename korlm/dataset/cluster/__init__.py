@@ -1,1 +1,0 @@
-"""Tokenizing on a Dask cluster."""

@@ -1,0 +1,1 @@
+"""Where the pieces of a corpus are prepared: in this process, or on the workers of Dask."""

@@ -1,0 +1,340 @@
+"""Runs functions on Dask workers: local processes, SLURM jobs, pods, or an existing cluster.
+
+Dask processes exchange pickles: anyone who can reach the scheduler or a worker can run code there.
+The network must be trusted, or protected by TLS in the settings of Dask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import shlex
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from distributed import (
+    CancelledError,
+    Client,
+    Future,
+    KilledWorker,
+    LocalCluster,
+    TimeoutError,
+    as_completed,
+)
+
+from korlm import _version
+from korlm.config import ClusterConfig, JavaConfig, TokenizerConfig, WorkerConfig
+from korlm.config.commands.prepare import KUBERNETES, LOCAL, SLURM
+from korlm.dataset.executors import worker
+from korlm.dataset.executors.base import Executor, Item, Result
+from korlm.dataset.executors.worker import MEMORY_BESIDE_HEAP, fit_to_memory
+from korlm.dataset.storage.piece_files import PieceRecord
+from korlm.dataset.tokenize import PieceText, TokenizeSettings, read_tokenizer_model
+from korlm.tokenizers.registry import tokenizer_version
+from korlm.utils.cpu import available_cores
+from korlm.utils.errors import (
+    ClusterError,
+    ConfigError,
+    CorpusError,
+    KorlmError,
+    TokenizerError,
+    require_extra,
+)
+from korlm.utils.signals import preserve_sigint_handler
+
+logger = logging.getLogger(__name__)
+
+THREADS = 4  # of a JVM; they share its dictionary
+REACH_SECONDS = 15  # until the scheduler of an address must answer
+IDLE_SECONDS = 15  # without any worker, before a warning
+MAX_INITIAL_FAILURES = 4  # failed pieces before the first success
+
+
+class DaskExecutor(Executor):
+    """A connection to workers; a context manager that stops the workers it started.
+
+    Args:
+        config: settings of the cluster.
+        tokenizer: settings of the tokenizer that the workers run.
+        logs: folder of the output of SLURM jobs.
+
+    Raises:
+        ConfigError: the settings contradict each other.
+        ClusterError: the scheduler does not answer.
+        MissingPackageError: a package of the cluster is not installed.
+    """
+
+    is_here = False
+
+    def __init__(self, config: ClusterConfig, tokenizer: TokenizerConfig, logs: Path) -> None:
+        assert config.cluster is not None
+        self._address = config.cluster
+        self._config, self._tokenizer, self._logs = config, tokenizer, logs
+        self._stack = contextlib.ExitStack()
+        self._client: Any = None
+        if isinstance(tokenizer, WorkerConfig) and tokenizer.workers != 1:
+            raise ConfigError(
+                f"tokenizer.workers={tokenizer.workers}: each worker of a cluster has one; give "
+                "prepare.workers"
+            )
+
+    def __enter__(self) -> DaskExecutor:
+        with self._stack:
+            # korlm reports lost workers itself.
+            for name in ("asyncio", "distributed", "distributed.client"):
+                dask_logger = logging.getLogger(name)
+                self._stack.callback(dask_logger.setLevel, dask_logger.level)
+                dask_logger.setLevel(logging.CRITICAL)
+            start = {LOCAL: self._local, SLURM: self._slurm, KUBERNETES: self._kubernetes}
+            cluster = start[self._address]() if self._address in start else None
+            if cluster is not None:
+                self._stack.callback(_close, cluster)
+            self._client = self._connect(cluster or self._address)
+            if cluster is None:
+                self._check_korlm()
+                self._stack.callback(self._release_tokenizers)
+            self._wait_for_workers()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def run_all(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[tuple[Item, Result]]:
+        """Yield each item with the result of the function, in the order in which they end.
+
+        Dask repeats the items of a worker that died. Those whose workers died again and again are
+        retried alone.
+
+        Raises:
+            ClusterError: an item failed; raised when all others are done.
+            CorpusError: likewise, if its text is the reason.
+            OSError: likewise, if its files could not be read or written.
+        """
+        run = functools.partial(worker.checked, worker.versions(), function)
+        name = getattr(getattr(function, "func", function), "__name__", "piece").strip("_")
+        pending: dict[Future, Item] = {}
+        failed: list[tuple[Item, BaseException]] = []
+        num_done = 0
+
+        def submit(item: Item) -> Future:
+            future = self._client.submit(run, item, key=f"{name}-{uuid.uuid4().hex}")
+            pending[future] = item
+            return future
+
+        try:
+            for item in items:
+                submit(item)
+            for future in as_completed(list(pending), loop=self._client.loop):
+                item, error = pending.pop(future), self._error_of(future)
+                if isinstance(error, KilledWorker):  # others may have killed its workers
+                    future = submit(item)
+                    error = self._error_of(future)  # waits for it
+                    del pending[future]
+                if error is None:
+                    num_done += 1
+                    yield item, future.result()
+                    continue
+                failed.append((item, error))
+                logger.warning("%s: %s", _name(item), _reason(error))
+                if not num_done and len(failed) >= MAX_INITIAL_FAILURES:
+                    break
+        finally:
+            self._client.cancel(list(pending))
+        if failed:
+            raise self._failure(failed, len(pending))
+
+    def _error_of(self, future: Future) -> BaseException | None:
+        """Return why a piece failed, once it is done; None if it did not.
+
+        Raises:
+            ClusterError: all other pieces would fail for the same reason.
+        """
+        try:
+            error: BaseException | None = future.exception()
+        except CancelledError as lost:
+            raise ClusterError(
+                f"prepare.cluster={self._address}: lost the connection to the scheduler; finished "
+                "pieces are kept, the same command continues with the others"
+            ) from lost
+        expected = (KilledWorker, CorpusError, TokenizerError, OSError, MemoryError)
+        if error is None or isinstance(error, expected):
+            return error
+        if isinstance(error, KorlmError):
+            raise error
+        # For example, korlm is not installed there.
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ClusterError(f"prepare.cluster={self._address}: {message}") from error
+
+    def _failure(self, failed: list[tuple[Any, BaseException]], num_left: int) -> BaseException:
+        """Return the error about failed pieces, after all others are done."""
+        errors = [error for _, error in failed]
+        if len(failed) == 1 and isinstance(errors[0], (CorpusError, OSError)):
+            return errors[0]
+        details = "; ".join(f"{_name(item)}: {_reason(error)}" for item, error in failed)
+        if num_left:
+            return ClusterError(f"the first {len(failed)} pieces failed: {details}")
+        return ClusterError(
+            f"the cluster could not process {len(failed)} of the pieces: {details}; all others are "
+            "kept: the same command, also without prepare.cluster, continues with these"
+        )
+
+    def tokenize(
+        self, settings: TokenizeSettings, texts: list[PieceText]
+    ) -> Iterator[tuple[PieceText, PieceRecord]]:
+        """Tokenize pieces; yield the record of each one."""
+        version = tokenizer_version(
+            settings.tokenizer, read_tokenizer_model(settings.folder, settings.tokenizer)
+        )
+        if "://" not in self._address:
+            tokenizer = fit_to_memory(settings.tokenizer, self._threads(), None)
+            settings = dataclasses.replace(settings, tokenizer=tokenizer)
+        return self.run_all(functools.partial(worker.tokenize_on_worker, settings, version), texts)
+
+    def _threads(self) -> int:
+        """Return the number of threads of a JVM."""
+        if not isinstance(self._tokenizer, WorkerConfig):
+            return 1
+        threads = self._tokenizer.threads or THREADS
+        return min(threads, available_cores()) if self._address == LOCAL else threads
+
+    def _memory(self) -> int:
+        """Return the memory of a worker in MB."""
+        if self._config.memory_gb is not None:
+            memory = int(self._config.memory_gb * 1024)
+            fit_to_memory(self._tokenizer, self._threads(), memory)  # raises if it is not enough
+            return memory
+        alone = fit_to_memory(self._tokenizer, self._threads(), None)
+        heap = alone.heap_mb if isinstance(alone, JavaConfig) else None
+        return MEMORY_BESIDE_HEAP + (heap or 0)
+
+    def _local(self) -> Any:
+        options = {
+            "n_workers": self._config.workers or max(1, available_cores() // self._threads()),
+            "threads_per_worker": 1,
+            "memory_limit": self._memory() << 20,
+            "host": "127.0.0.1",
+            "dashboard_address": "127.0.0.1:0",
+            "silence_logs": logging.CRITICAL,
+            "preload": [worker.__name__],
+        }
+        return LocalCluster(**options | (self._config.options or {}))
+
+    def _slurm(self) -> Any:
+        with require_extra("distributed", "dask-jobqueue"), preserve_sigint_handler():
+            from dask_jobqueue import SLURMCluster
+        if shutil.which("sbatch") is None:
+            raise ClusterError(
+                "prepare.cluster=slurm: there is no sbatch on this machine; run the command on one "
+                "from which SLURM jobs are submitted"
+            )
+        source = str(Path(_version.__file__).resolve().parent.parent)
+        options = {
+            "cores": 1,
+            "job_cpu": self._threads(),
+            "processes": 1,
+            "memory": f"{self._memory()} MiB",
+            "job_script_prologue": [f"export PYTHONPATH={shlex.quote(source)}:$PYTHONPATH"],
+            "log_directory": str(self._logs),
+            "python": sys.executable,
+            "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
+            "silence_logs": logging.CRITICAL,
+        }
+        cluster: Any = SLURMCluster(**options | (self._config.options or {}))
+        try:
+            cluster.scale(self._config.workers)
+            cluster.sync(cluster._correct_state)  # raises what ``scale`` would only log
+        except RuntimeError as error:  # its message holds the output of sbatch
+            _close(cluster)
+            output = str(error).partition("stderr:")[2] or str(error)
+            message = " ".join(output.replace("sbatch: error: ", "").split())
+            raise ClusterError(f"prepare.cluster={SLURM}: sbatch: {message}") from error
+        # Jobs that end early are replaced.
+        cluster.adapt(minimum=self._config.workers, maximum=self._config.workers)
+        return cluster
+
+    def _kubernetes(self) -> Any:
+        with require_extra("distributed", "dask-kubernetes"):
+            from dask_kubernetes.operator import KubeCluster
+        memory = {"memory": f"{self._memory()}Mi"}
+        options = {
+            "n_workers": self._config.workers,
+            "resources": {"requests": memory, "limits": memory},
+        }
+        return KubeCluster(**options | (self._config.options or {}))
+
+    def _connect(self, address: Any) -> Client:
+        try:
+            client = Client(address, timeout=REACH_SECONDS, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ClusterError(
+                f"prepare.cluster={self._address}: no Dask scheduler answers there within "
+                f"{REACH_SECONDS} s; start one with: dask scheduler"
+            ) from error
+        self._stack.callback(client.close)
+        return client
+
+    def _check_korlm(self) -> None:
+        """Check that korlm is installed where an existing scheduler and its workers run.
+
+        A Dask worker that cannot unpickle a task dies without an error message.
+
+        Raises:
+            ClusterError: korlm is missing somewhere.
+        """
+
+        def has_korlm() -> bool:  # a nested function is pickled by value
+            from importlib.util import find_spec
+
+            return find_spec("korlm") is not None
+
+        installed = {"scheduler": self._client.run_on_scheduler(has_korlm)}
+        installed |= self._client.run(has_korlm, on_error="ignore")  # ignore those that are gone
+        for process, is_installed in installed.items():
+            if not is_installed:
+                raise ClusterError(
+                    f"prepare.cluster={self._address}: korlm is not installed where {process} "
+                    "runs; install the same version there"
+                )
+
+    def _release_tokenizers(self) -> None:
+        """Stop the tokenizers of workers that korlm did not start."""
+        with contextlib.suppress(Exception):  # a worker may be gone
+            self._client.run(worker.release, on_error="ignore")
+
+    def _wait_for_workers(self) -> None:
+        try:
+            self._client.wait_for_workers(1, timeout=IDLE_SECONDS)
+        except TimeoutError:
+            hints = {
+                SLURM: "SLURM has not started any worker; squeue --me shows why",
+                KUBERNETES: "Kubernetes has not started any worker; kubectl get pods shows why",
+                LOCAL: "no worker is running",
+            }
+            other = f"no worker is running; start some with: dask worker {self._address}"
+            logger.warning("%s", hints.get(self._address, other))
+            self._client.wait_for_workers(1)
+
+
+def _close(cluster: Any) -> None:
+    with contextlib.suppress(TimeoutError):
+        cluster.close(timeout=30)
+
+
+def _name(item: Any) -> str:
+    """Return the files of an item, for messages."""
+    return f"piece {item[0]}" if isinstance(item, tuple) else str(item)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KilledWorker):
+        return "its workers died"
+    return " ".join(str(error).split()) or type(error).__name__

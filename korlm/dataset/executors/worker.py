@@ -1,0 +1,164 @@
+"""What runs on a Dask worker, which keeps its tokenizer (and thereby the JVM) between pieces."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import signal
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import pyarrow as pa
+
+from korlm._version import __version__
+from korlm.config import JavaConfig, TokenizerConfig, WorkerConfig
+from korlm.dataset.storage.piece_files import PieceRecord
+from korlm.dataset.tokenize import (
+    PieceText,
+    TokenizeSettings,
+    read_tokenizer_model,
+    tokenize_piece,
+)
+from korlm.tokenizers.jvm import roomy_heap
+from korlm.tokenizers.registry import tokenizer_version
+from korlm.tokenizers.workers.pool import TokenizerPool
+from korlm.utils.errors import ClusterError, TokenizerError
+
+MEMORY_BESIDE_HEAP = 1024  # MB of a worker outside the heap of its JVM; Python takes about 200
+MIN_HEAP = 512  # MB
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that two machines must share to make the same bytes."""
+    python = ".".join(platform.python_version_tuple()[:2])  # decides the version of Unicode
+    return {"korlm": __version__, "Python": python, "pyarrow": pa.__version__}
+
+
+def checked(expected: dict[str, str], function: Callable[[Item], Result], item: Item) -> Result:
+    """Return the result of a function, on a worker with the expected versions.
+
+    Raises:
+        ClusterError: the worker has other versions.
+    """
+    _check(expected, versions())
+    return function(item)
+
+
+def _check(expected: dict[str, str], own: dict[str, str]) -> None:
+    other = [f"{name} {own[name]}, not {v}" for name, v in expected.items() if own[name] != v]
+    if other:
+        raise ClusterError(
+            f"the worker on {platform.node()} has {'; '.join(other)}: its tokens or files could "
+            "differ; install the same versions there"
+        )
+
+
+def tokenize_on_worker(settings: TokenizeSettings, version: str, text: PieceText) -> PieceRecord:
+    """Tokenize a piece; a worker makes one at a time.
+
+    Args:
+        settings: of all pieces.
+        version: of the tokenizer.
+        text: the piece.
+
+    Raises:
+        CorpusError: the text has changed since it was scanned.
+        ClusterError: the worker has another version of the tokenizer, or lacks a package.
+        TokenizerError: the tokenizer does not start, or dies repeatedly.
+    """
+    with _TOKENIZER.lock:
+        try:
+            pool = _TOKENIZER.pool(settings, version)
+            return tokenize_piece(settings, text, pool.map)
+        except TokenizerError as error:
+            raise TokenizerError(f"the worker on {platform.node()}: {error}") from error
+
+
+def dask_setup(worker: object) -> None:
+    """Ignore SIGINT in a local worker; Dask calls this where the module is preloaded.
+
+    Ctrl-C in a terminal reaches the workers too; the client stops them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def release() -> None:
+    """Stop the tokenizer of this worker, if it is idle; the worker keeps running."""
+    if _TOKENIZER.lock.acquire(blocking=False):
+        try:
+            _TOKENIZER.stop()
+        finally:
+            _TOKENIZER.lock.release()
+
+
+def fit_to_memory(tokenizer: TokenizerConfig, threads: int, memory: int | None) -> TokenizerConfig:
+    """Return the settings of the tokenizer for one worker: one child process, a heap that fits.
+
+    Args:
+        tokenizer: settings of the corpus; numbers of threads and heap that are set are kept.
+        threads: of the worker.
+        memory: of the worker, in MB; None: unlimited.
+
+    Raises:
+        TokenizerError: there is not enough memory for a JVM.
+    """
+    if not isinstance(tokenizer, WorkerConfig):
+        return tokenizer
+    tokenizer = dataclasses.replace(tokenizer, workers=1, threads=tokenizer.threads or threads)
+    if isinstance(tokenizer, JavaConfig):
+        free = None if memory is None else memory - MEMORY_BESIDE_HEAP
+        preferred = tokenizer.heap_mb or roomy_heap(tokenizer.threads or 1)
+        minimum = tokenizer.heap_mb or MIN_HEAP
+        if free is not None and free < minimum:
+            raise TokenizerError(
+                f"a worker with {memory} MB of memory has no room for a JVM with a heap of "
+                f"{minimum} MB and {MEMORY_BESIDE_HEAP} MB beside it: raise prepare.memory_gb"
+            )
+        heap = preferred if free is None else min(preferred, free)
+        tokenizer = dataclasses.replace(tokenizer, heap_mb=heap)
+    return tokenizer
+
+
+class _WorkerTokenizer:
+    """Tokenizer of this worker process, kept between pieces.
+
+    Attributes:
+        lock: to be held while it is used.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._key: object = None
+        self._pool: TokenizerPool | None = None
+
+    def pool(self, settings: TokenizeSettings, version: str) -> TokenizerPool:
+        """Return the tokenizer of the settings."""
+        model = read_tokenizer_model(settings.folder, settings.tokenizer)
+        key = settings.tokenizer, model
+        if self._pool is None or self._key != key:
+            self.stop()
+            name = settings.tokenizer.name
+            _check({name: version}, {name: tokenizer_version(settings.tokenizer, model)})
+            self._pool, self._key = TokenizerPool(_fit_to_worker(settings.tokenizer), model), key
+        return self._pool
+
+    def stop(self) -> None:
+        """End its processes."""
+        if self._pool is not None:
+            self._pool.__exit__()
+        self._pool = self._key = None
+
+
+_TOKENIZER = _WorkerTokenizer()
+
+
+def _fit_to_worker(tokenizer: TokenizerConfig) -> TokenizerConfig:
+    from distributed import get_worker
+
+    worker = get_worker()
+    limit = worker.memory_manager.memory_limit
+    return fit_to_memory(tokenizer, worker.state.nthreads, None if limit is None else limit >> 20)

@@ -1,0 +1,222 @@
+"""Writes the analyzed lines of a piece of a corpus."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from korlm.dataset.statistics.tokenization_report import report_rows
+from korlm.dataset.storage.piece_files import (
+    REPORT,
+    SHARD,
+    TOKEN_COUNTS,
+    PieceRecord,
+    piece_path,
+    write_record,
+)
+from korlm.dataset.storage.shards import SCHEMA, ShardCounts, open_parquet_writer, write_counts
+from korlm.dataset.storage.token_counts import add_tokens, write_token_counts
+from korlm.dataset.text_batches import TextBatch
+from korlm.text.eojeol import count_units
+from korlm.utils.io import checksums
+from korlm.utils.io.new_files import NewFile, new_file
+
+ROW_GROUP_CHARS = 250_000  # characters of text in a row group, which is read and encoded at once
+_EMPTY = pa.scalar("empty", pa.string())
+_NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
+
+
+class _Shard:
+    """The shard of one split: the batches of its next row group, and totals of those before."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.batches: list[TextBatch] = []
+        self.analyses: list[pa.RecordBatch] = []
+        self.num_chars = 0
+        self.counts = ShardCounts()
+        self.report: list[str] = []
+        self.file = NewFile(path)
+        self.writer = open_parquet_writer(self.file.path, schema)
+
+    def take_row_group(self, columns: Mapping[str, str]) -> pa.Table:
+        """Return the pending batches as one table and add them to the totals."""
+        table = to_table(self.batches, self.analyses, columns)
+        self.counts.add(_count(self.batches, self.analyses, table))
+        analyses = pa.Table.from_batches(self.analyses)
+        self.report += report_rows(table, analyses["seconds"], analyses["dropped"])
+        self.batches, self.analyses, self.num_chars = [], [], 0
+        return table
+
+    def complete(self) -> str:
+        """Give the file its name; return its checksum."""
+        write_counts(self.writer, self.counts)
+        self.writer.close()
+        return self.file.complete()
+
+    def discard(self) -> None:
+        """Close and remove the file, unless it is complete."""
+        with contextlib.suppress(OSError):  # the disk may be full
+            self.writer.close()
+        self.file.discard()
+
+
+class PieceWriter:
+    """Writes the files of a piece; a context manager.
+
+    Files get their names when the piece is complete. A background thread writes one row group while
+    the next one is collected; memory holds these two and one unfinished row group of each other
+    split.
+
+    Args:
+        folder: of the files (``korlm.dataset.storage.piece_files``).
+        number: of the piece.
+        columns: further columns of the shards -> columns of the blocks.
+    """
+
+    def __init__(self, folder: Path, number: int, columns: Mapping[str, str] = _NO_COLUMNS) -> None:
+        self._folder, self._number, self._columns = folder, number, columns
+        self._schema = pa.schema([*SCHEMA, *((name, pa.string()) for name in columns)])
+        self._shards: dict[str, _Shard] = {}  # of each split
+        self._tokens: Counter[str] = Counter()  # of train
+        self._thread = ThreadPoolExecutor(1)
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> PieceWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown()
+        for shard in self._shards.values():
+            shard.discard()
+        # Arrow does not return freed memory to the system by itself.
+        pa.default_memory_pool().release_unused()
+
+    def write(self, batch: TextBatch, analyses: pa.RecordBatch) -> None:
+        """Append a batch.
+
+        Args:
+            batch: the lines; those of one split come in order.
+            analyses: of the lines (``korlm.tokenizers.analysis.ANALYSIS``).
+
+        Raises:
+            OSError: an earlier row group could not be written.
+        """
+        if batch.split not in self._shards:
+            self._shards[batch.split] = _Shard(self._path(SHARD, batch.split), self._schema)
+        shard = self._shards[batch.split]
+        shard.batches.append(batch)
+        shard.analyses.append(analyses)
+        shard.num_chars += batch.num_chars
+        if shard.num_chars >= ROW_GROUP_CHARS:
+            self._write_row_group(batch.split)
+
+    def finish(self, key: str) -> PieceRecord:
+        """Complete the files and return their record.
+
+        Args:
+            key: of the record.
+
+        Raises:
+            OSError: a file could not be written.
+        """
+        for split, shard in self._shards.items():
+            if shard.batches:
+                self._write_row_group(split)
+        self._wait()
+        files = {}
+        for split, shard in sorted(self._shards.items()):
+            if shard.report:
+                with new_file(self._path(REPORT, split)) as path:
+                    path.write_text("\n".join(shard.report) + "\n", encoding="ascii")
+                files[REPORT.format(split=split)] = checksums.crc32(self._path(REPORT, split))
+            files[SHARD.format(split=split)] = shard.complete()
+        if "train" in self._shards:
+            path = self._path(TOKEN_COUNTS)
+            files[TOKEN_COUNTS] = write_token_counts(path, self._tokens)
+        counts = {split: shard.counts for split, shard in sorted(self._shards.items())}
+        record = PieceRecord(key, counts, files)
+        write_record(self._folder, self._number, record)
+        return record
+
+    def _path(self, name: str, split: str = "") -> Path:
+        return piece_path(self._folder, name.format(split=split), self._number)
+
+    def _write_row_group(self, split: str) -> None:
+        shard = self._shards[split]
+        table = shard.take_row_group(self._columns)
+        self._wait()
+        tokens = self._tokens if split == "train" else None
+        self._pending = self._thread.submit(_append, shard.writer, table, tokens)
+
+    def _wait(self) -> None:
+        """Wait for the background thread; raise what went wrong there."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+
+def _append(writer: pq.ParquetWriter, table: pa.Table, tokens: Counter[str] | None) -> None:
+    """Write a row group and count its tokens."""
+    writer.write_table(table, row_group_size=max(1, len(table)))
+    if tokens is not None:
+        add_tokens(tokens, table.column("morphs").chunk(0))
+
+
+def to_table(
+    batches: Sequence[TextBatch],
+    analyses: Sequence[pa.RecordBatch],
+    columns: Mapping[str, str] = _NO_COLUMNS,
+) -> pa.Table:
+    """Combine lines with their analyses into rows of ``SCHEMA``.
+
+    Args:
+        batches: the lines.
+        analyses: of each batch (``korlm.tokenizers.analysis.ANALYSIS``).
+        columns: further columns -> columns of the blocks.
+    """
+    analyzed = pa.Table.from_batches(analyses)
+    blocks = [block for batch in batches for block in batch.blocks]
+    texts = [text for batch in batches for text in batch.texts]
+    lengths = np.array([len(block.texts) for block in blocks], dtype=np.int64)
+    starts = np.array([block.first for block in blocks], dtype=np.int64)
+    starts -= np.cumsum(lengths) - lengths
+    arrays = [
+        pa.array([block.doc_id for block in blocks], pa.string()).take(
+            pa.array(np.repeat(np.arange(len(blocks)), lengths))
+        ),
+        pa.array(np.repeat(starts, lengths) + np.arange(len(texts))),
+        pa.array(texts, pa.string()),
+        *(analyzed.column(name) for name in SCHEMA.names[3:]),
+    ]
+    table = pa.Table.from_arrays(arrays, schema=SCHEMA)
+    for name, column in columns.items():
+        values = [value for block in blocks for value in block.columns[column]]
+        table = table.append_column(pa.field(name, pa.string()), pa.array(values, pa.string()))
+    return table.combine_chunks()
+
+
+def _count(
+    batches: Sequence[TextBatch], analyses: Sequence[pa.RecordBatch], table: pa.Table
+) -> ShardCounts:
+    morphs, status = (table.column(name).chunk(0) for name in ("morphs", "status"))
+    filled = pc.not_equal(status, _EMPTY).to_numpy(zero_copy_only=False)
+    texts = [text for batch in batches for text in batch.normalized]
+    kinds = pc.value_counts(status)
+    return ShardCounts(
+        num_lines=len(table),
+        num_sentences=int(filled.sum()),
+        num_morphs=len(morphs.flatten()),
+        num_eojeol=int(count_units(texts)[filled].sum()),
+        num_chars=int((np.fromiter(map(len, texts), np.int64, len(table)) + 1)[filled].sum()),
+        status=dict(zip(kinds.field(0).to_pylist(), kinds.field(1).to_pylist(), strict=True)),
+        num_dropped=sum(pc.sum(c.column("dropped")).as_py() or 0 for c in analyses),
+    )

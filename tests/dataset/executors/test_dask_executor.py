@@ -1,0 +1,366 @@
+"""A cluster makes the same corpus as one machine, byte for byte, even if workers die."""
+
+import functools
+import importlib.util
+import logging
+import os
+import random
+import re
+import signal
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import deadly
+import pytest
+from conftest import LIGHT, Command, TinyCorpus
+
+from korlm.dataset import prepare as preparation
+from korlm.dataset import tokenize
+
+pytest.importorskip("distributed", reason="needs korlm[cluster]")
+if importlib.util.find_spec("dask_jobqueue") is None:
+    pytest.skip("needs korlm[cluster]", allow_module_level=True)
+
+import dask
+from distributed import LocalCluster
+
+from korlm.config import (
+    ClusterConfig,
+    CorpusConfig,
+    DocumentUnit,
+    KkmaConfig,
+    SentencePieceConfig,
+    TokenizerConfig,
+    UnicodeForm,
+    VocabConfig,
+)
+from korlm.dataset.executors import dask_executor, worker
+from korlm.dataset.executors.dask_executor import DaskExecutor
+from korlm.dataset.storage.piece_files import read_record
+from korlm.utils.errors import (
+    ClusterError,
+    CorpusError,
+    TokenizerError,
+    install_command,
+)
+
+SYLLABLE = TokenizerConfig(name="syllable")
+PIECE_BYTES = 1500
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A scheduler with two workers, as somebody else may have started them."""
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        ) as running,
+    ):
+        yield running.scheduler_address
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> CorpusConfig:
+    """Some ten pieces of three splits; one line has the mark."""
+    dice = random.Random(1)
+    words = ["나는", "학교에", "간다", "KBS", "😀", "e\u0301", "\u1112\u1161\u11ab", "JAVA!"]
+    lines = [" ".join(dice.choices(words, k=dice.randrange(6))) for _ in range(600)]
+    lines[150] = deadly.MARK
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return CorpusConfig(name="test", files=[str(path)], document_unit=DocumentUnit.line)
+
+
+Make = Callable[..., dict[str, bytes]]
+
+
+@pytest.fixture
+def make(corpus: CorpusConfig, tmp_path: Path) -> Make:
+    """Prepares into a folder; gives the files of the corpus."""
+
+    def run(
+        name: str, cluster: str | None = None, tokenizer: TokenizerConfig = SYLLABLE, **more: Any
+    ) -> dict[str, bytes]:
+        config = ClusterConfig(cluster=cluster, piece_mb=PIECE_BYTES / 1e6, **more)
+        vocab, outputs = VocabConfig(min_freq=1), tmp_path / name
+        made = preparation.prepare(corpus, tokenizer, vocab, outputs, False, config)
+        assert not list(outputs.glob("prepared/.*"))
+        return files(made.folder)
+
+    return run
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_equal_bytes(make: Make, address: str) -> None:
+    alone = make("alone")
+    assert sum(name.startswith("tokens/train") for name in alone) > 8
+    assert make("two", address) == alone
+    assert make("one", "local", workers=1, options={"protocol": "tcp"}) == alone
+
+
+def test_what_was_learned_travels(make: Make, address: str) -> None:
+    pytest.importorskip("sentencepiece")
+    pieces = SentencePieceConfig(name="sentencepiece", vocab_size=40)
+    assert make("two", address, pieces) == make("alone", tokenizer=pieces)
+
+
+def test_a_single_document_is_split_and_normalized_alike(
+    make: Make, corpus: CorpusConfig, address: str
+) -> None:
+    corpus.document_unit, corpus.unicode = DocumentUnit.file, UnicodeForm.nfkc
+    path = Path(corpus.files[0])
+    path.write_text(path.read_text(encoding="utf-8").replace("KBS", "ＫＢＳ"), encoding="utf-8")
+    alone = make("alone")
+    splits = {name.split("-")[0] for name in alone if name.startswith("tokens/")}
+    assert splits == {"tokens/train", "tokens/valid", "tokens/test"}
+    assert make("two", address) == alone
+
+
+def test_a_worker_that_dies(
+    make: Make, address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    marker = tmp_path / "died"
+    dying = functools.partial(deadly.once, str(marker))
+    monkeypatch.setattr(worker, "tokenize_on_worker", dying)
+    assert make("two", address) == make("alone")
+    assert marker.exists()
+
+
+def test_a_piece_that_ends_its_workers_is_named(
+    make: Make, address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(worker, "tokenize_on_worker", deadly.always)
+    with pytest.raises(ClusterError) as caught:
+        make("two", address)
+    (partial,) = (tmp_path / "two/prepared").glob(".*.partial")
+    alone = make("alone")
+    count = sum(name.startswith("counts/") for name in alone)
+    records = [read_record(partial, number) for number in range(count)]
+    assert records.count(None) == 1
+    told = str(caught.value)
+    assert told.startswith("the cluster could not process 1 of the pieces: ")
+    assert re.search(r"text.txt \([\d,]+ to [\d,]+\): its workers died; ", told)
+    assert "\n" not in told
+    assert make("two") == alone  # without the cluster, that piece alone
+
+
+def test_work_that_was_broken_off_goes_on(
+    make: Make, address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ended: list[object] = []
+
+    def interrupt(*arguments: Any, **settings: Any) -> Iterator[Any]:
+        for result in tokenize_pieces(*arguments, **settings):
+            yield result
+            ended.append(result)
+            if len(ended) == 4:
+                raise KeyboardInterrupt
+
+    tokenize_pieces = tokenize.tokenize_pieces
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(preparation, "tokenize_pieces", interrupt)
+        make("two", address)
+    (partial,) = (tmp_path / "two/prepared").glob(".*.partial")
+    before = {path: path.stat().st_mtime_ns for path in partial.glob("pieces/*.json")}
+    assert len(before) >= 4
+    (partial / "tokens" / ".train-00001.parquet.abc").write_bytes(b"half")  # of a killed process
+    real = preparation.assemble
+
+    def check(*arguments: Any) -> None:
+        assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+        real(*arguments)
+
+    monkeypatch.setattr(preparation, "assemble", check)
+    assert make("two", address) == make("alone")
+
+
+def test_a_file_that_changes_is_named(
+    make: Make, corpus: CorpusConfig, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = preparation._make_pieces
+
+    def change(*arguments: Any) -> Any:
+        with open(corpus.files[0], "r+b") as file:
+            file.write("너".encode())
+        return real(*arguments)
+
+    monkeypatch.setattr(preparation, "_make_pieces", change)
+    with pytest.raises(CorpusError, match=r"text.txt \(0 to .*has changed while it was read"):
+        make("two", address)
+
+
+def test_workers_of_other_versions_are_refused(
+    make: Make, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = {"korlm": "9", "Python": "3", "pyarrow": "1"}
+    monkeypatch.setattr(worker, "versions", lambda: others)
+    with pytest.raises(ClusterError, match=r"not 9.*could differ; install the same versions"):
+        make("two", address)
+
+
+def test_a_worker_without_the_tokenizer_is_named(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def no_java(*arguments: object) -> None:
+        raise TokenizerError("Java is not installed")
+
+    monkeypatch.setattr(worker, "_fit_to_worker", no_java)
+    settings = tokenize.TokenizeSettings(CorpusConfig(name="a"), SYLLABLE, None, tmp_path, {})
+    version = worker.tokenizer_version(SYLLABLE)
+    with pytest.raises(TokenizerError, match=r"^the worker on \S+: Java is not installed"):
+        worker.tokenize_on_worker(settings, version, None)  # type: ignore[arg-type]
+    with pytest.raises(ClusterError, match=r"has syllable .*, not 99: its tokens"):
+        worker.tokenize_on_worker(settings, "99", None)  # type: ignore[arg-type]
+
+
+def test_when_nothing_goes_it_ends_soon(
+    make: Make, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "tokenize_on_worker", deadly.failing)
+    with pytest.raises(ClusterError, match=r"first 4 pieces failed.*No space left"):
+        make("two", address)
+
+
+def test_training_prepares_in_the_same_way(
+    korlm: Command, tiny: TinyCorpus, address: str, tmp_path: Path
+) -> None:
+    asked = ("train", *tiny.overrides, *LIGHT, "trainer.max_steps=1")
+    made = korlm(*asked, f"prepare.cluster={address}")
+    assert made.code == 0, made.err
+    assert len(list((tmp_path / "outputs/prepared").glob("*/tokens/*.parquet"))) == 3
+    (run,) = (tmp_path / "outputs/runs").iterdir()
+    assert f"cluster: {address}" in (run / ".hydra/config.yaml").read_text("utf-8")
+    assert (
+        "has no effect beside prepared=x"
+        in korlm(*asked, "prepared=x", "prepare.cluster=local").error
+    )
+
+
+@pytest.mark.jvm
+def test_kkma(make: Make) -> None:
+    kkma = KkmaConfig(name="kkma", threads=1, heap_mb=512, cache_size_mb=0)
+    alone, one = make("alone", tokenizer=kkma), make("one", "local", kkma, workers=1)
+    for name in ("report.tsv", "manifest.json"):  # of seconds
+        del alone[name], one[name]
+    assert {n: d for n, d in one.items() if not n.startswith("reports/")} == {
+        n: d for n, d in alone.items() if not n.startswith("reports/")
+    }
+
+
+# Connections
+
+
+def test_nobody_there(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_executor, "REACH_SECONDS", 1)
+    told = korlm("prepare", "tokenizer=syllable", "prepare.cluster=tcp://127.0.0.1:1").error
+    assert "prepare.cluster=tcp://127.0.0.1:1: no Dask scheduler answers there" in told
+
+
+def test_workers_that_others_started_must_know_korlm(tmp_path: Path) -> None:
+    class Client:
+        def run_on_scheduler(self, asked: Callable[[], bool]) -> bool:
+            return asked()
+
+        def run(self, asked: Callable[[], bool], on_error: str) -> dict[str, bool]:
+            return {"tcp://a:1": asked(), "tcp://b:2": not asked()}
+
+    executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
+    executor._client = Client()
+    with pytest.raises(ClusterError, match="korlm is not installed where tcp://b:2 runs"):
+        executor._check_korlm()
+
+
+@pytest.mark.parametrize("cluster", ["slurm", "kubernetes"])
+def test_without_the_package(cluster: str, korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = {"slurm": "dask_jobqueue", "kubernetes": "dask_kubernetes"}[cluster]
+    monkeypatch.setitem(sys.modules, package, None)
+    wanted = ["tokenizer=syllable", f"prepare.cluster={cluster}", "prepare.workers=2"]
+    command = install_command("distributed", package.replace("_", "-"))
+    assert command in korlm("prepare", *wanted).error
+
+
+def test_settings_that_do_not_fit(korlm: Command) -> None:
+    two = korlm("prepare", "prepare.cluster=local", "tokenizer.workers=2").error
+    assert two == (
+        "korlm: tokenizer.workers=2: each worker of a cluster has one; give prepare.workers"
+    )
+    little = korlm("prepare", "prepare.cluster=local", "prepare.memory_gb=1").error
+    assert "no room for a JVM" in little and "prepare.memory_gb" in little
+
+
+@pytest.mark.parametrize(
+    ("memory", "heap"), [(None, 512), (1024 + 600, 512), (1024 + 100, None), (4096, 512)]
+)
+def test_a_heap_that_fits(memory: int | None, heap: int | None) -> None:
+    kkma = KkmaConfig(name="kkma", heap_mb=512)
+    if heap is None:
+        with pytest.raises(TokenizerError, match=r"no room for a JVM.*raise prepare.memory_gb"):
+            worker.fit_to_memory(kkma, 4, memory)
+        return
+    fitted = worker.fit_to_memory(kkma, 4, memory)
+    assert isinstance(fitted, KkmaConfig)
+    assert (fitted.heap_mb, fitted.threads, fitted.workers) == (heap, 4, 1)
+    assert worker.fit_to_memory(SYLLABLE, 4, memory) is SYLLABLE
+
+
+# SLURM, which keeps a script before sbatch ends. But jobs start at once, here, and what is asked of
+# memory and cores stays unheard.
+TOOLS = {
+    "sbatch": """#!/bin/sh
+[ -e refused ] && echo "sbatch: error: no such partition" >&2 && exit 1
+cp "$1" job.$$
+sh job.$$ >job.$$.out 2>&1 &
+echo $! >$$.pid
+echo "Submitted batch job $$"
+""",
+    "scancel": '#!/bin/sh\nkill "$(cat $1.pid)"\n',
+}
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine on which sbatch starts jobs at once, in this folder."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, script in TOOLS.items():
+        (tools / name).write_text(script)
+        (tools / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_without_slurm(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    told = korlm("prepare", "prepare.cluster=slurm", "prepare.workers=2").error
+    assert "there is no sbatch on this machine" in told
+
+
+def test_slurm(korlm: Command, tiny: TinyCorpus, slurm: Path) -> None:
+    command = ["prepare", *tiny.overrides, "tokenizer=syllable", "report=false"]
+    options = "prepare.options={queue: long, interface: lo}"
+    asked = ["prepare.cluster=slurm", "prepare.workers=1", options]
+    (slurm / "refused").touch()
+    assert "sbatch: no such partition" in korlm(*command, *asked).error
+    (slurm / "refused").unlink()
+    assert korlm(*command, *asked).code == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert korlm(*command, "outputs=alone").code == 0
+    made, alone = (next((slurm / name / "prepared").iterdir()) for name in ("outputs", "alone"))
+    assert files(made) == files(alone)
+    script = next(slurm.glob("job.*")).read_text("utf-8")
+    for line in ("-p long", "-n 1", "--cpus-per-task=1", "--mem=1G"):
+        assert re.search(rf"^#SBATCH {line}$", script, re.MULTILINE), script
+    assert "--nthreads 1" in script and "export PYTHONPATH=" in script

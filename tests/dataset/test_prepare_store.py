@@ -1,0 +1,141 @@
+"""Token files that stay in another folder or in an object store (``prepare.folder``)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Command, flip_bit, sentences
+from object_store import open_bucket
+
+from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
+from korlm.dataset import tokenize
+from korlm.dataset.prepare import prepare
+from korlm.dataset.prepared import Prepared
+from korlm.dataset.storage.shards import read_columns, read_counts, shard_paths
+from korlm.utils.errors import OutputError, PreparedError
+from korlm.utils.io.urls import to_path
+
+EOJEOL = TokenizerConfig(name="eojeol")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> CorpusConfig:
+    places = {}
+    for seed, split in enumerate(("train", "valid")):
+        path = tmp_path / f"{split}.txt"
+        path.write_text("\n".join(sentences(60, seed)) + "\n", encoding="utf-8")
+        places[split] = [str(path)]
+    return CorpusConfig(name="stored", **places)
+
+
+def make(
+    corpus: CorpusConfig, outputs: Path, folder: str | None = None, min_freq: int = 1
+) -> Prepared:
+    cluster = ClusterConfig(folder=folder, piece_mb=0.001)
+    return prepare(corpus, EOJEOL, VocabConfig(min_freq=min_freq), outputs, False, cluster)
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    """A store in this process."""
+    pytest.importorskip("upath")
+    yield "memory://korlm"
+    path = to_path("memory://korlm", OutputError)
+    if path.exists():
+        path.fs.rm(path.path, recursive=True)  # type: ignore[attr-defined]
+
+
+def content(made: Prepared) -> dict[str, bytes]:
+    """The shards, ids and the vocabulary; the shards are fetched."""
+    for split in made.stats:
+        for path in shard_paths(made.folder / "tokens", split):
+            read_counts(path)
+    paths = [p for kind in ("tokens", "ids") for p in sorted((made.folder / kind).iterdir())]
+    paths += [made.folder / "vocab.tsv", made.folder / "spelling.npz"]
+    return {path.relative_to(made.folder).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+def test_shards_stay_and_are_fetched(
+    corpus: CorpusConfig, tmp_path: Path, memory: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = str(tmp_path / "store") if kind == "folder" else memory
+    alone, stored = make(corpus, tmp_path / "alone"), make(corpus, tmp_path / "outputs", store)
+    assert stored.folder.name == alone.folder.name
+    assert np.array_equal(stored.ids("train"), alone.ids("train"))
+    assert list((stored.folder / "tokens").iterdir()) == []
+    assert content(stored) == content(alone)
+    assert stored.texts("valid") == alone.texts("valid")
+    (there,) = to_path(store, OutputError).iterdir()
+    assert sorted(path.name for path in there.iterdir()) == ["counts", "pieces", "tokens"]
+
+    # A damaged copy is noticed, and fetched again when it is gone.
+    path = shard_paths(stored.folder / "tokens", "train")[0]
+    flip_bit(path, 0.5)
+    with pytest.raises(PreparedError, match="damaged"):
+        list(read_columns(path, ["text"]))
+    path.unlink()
+    assert list(read_columns(path, ["text"]))
+    # Another vocabulary, or another machine, uses the same shards.
+    monkeypatch.setattr(tokenize, "TokenizerPool", None)
+    other = make(corpus, tmp_path / "outputs", store, min_freq=2)
+    assert content(other).keys() == content(alone).keys()
+    monkeypatch.setattr(tokenize, "tokenize_piece", None)
+    monkeypatch.setattr(tokenize, "TokenizerPool", tokenize_nothing)
+    assert content(make(corpus, tmp_path / "elsewhere", store)) == content(alone)
+
+
+class tokenize_nothing:  # noqa: N801
+    """A pool that is not asked for anything."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.map = None
+
+    def __enter__(self) -> "tokenize_nothing":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def test_a_corpus_grows_there(
+    corpus: CorpusConfig, tmp_path: Path, memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(corpus, tmp_path / "outputs", memory)
+    more = tmp_path / "more.txt"
+    more.write_text("\n".join(sentences(60, 9)) + "\n", encoding="utf-8")
+    corpus.valid = [*corpus.valid, str(more)]
+    seen: list[str] = []
+    real = tokenize.tokenize_piece
+
+    def note(settings: object, text: tokenize.PieceText, **more: object) -> object:
+        seen.extend(source.name for source in text.piece.sources)
+        return real(settings, text, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tokenize, "tokenize_piece", note)
+    grown = make(corpus, tmp_path / "outputs", memory)
+    assert set(seen) == {"more.txt"}
+    assert content(grown) == content(make(corpus, tmp_path / "alone"))
+
+
+def test_a_store_that_cannot_be_written(corpus: CorpusConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"file.*prepare.folder=FOLDER"):
+        make(corpus, tmp_path / "outputs", str(tmp_path / "file"))
+
+
+def test_s3(korlm: Command, corpus: CorpusConfig, tmp_path: Path) -> None:
+    with open_bucket() as bucket:
+        given = [f"corpus.{split}=[{tmp_path / split}.txt]" for split in ("train", "valid")]
+        command = ["prepare", "corpus=text", *given, "tokenizer=eojeol", "prepare.piece_mb=0.001"]
+        missing = korlm(*command, "prepare.folder=s3://none/a").error
+        assert missing == "korlm: s3://none/a: there is no such file, folder or bucket"
+        made = korlm(*command, f"prepare.folder={bucket}/a")
+        assert made.code == 0, made.err
+        assert korlm(*command, "outputs=alone").code == 0
+        (stored,), (alone,) = (
+            list((tmp_path / name / "prepared").iterdir()) for name in ("outputs", "alone")
+        )
+        for path in (*alone.glob("tokens/*"), *alone.glob("ids/*"), alone / "vocab.tsv"):
+            assert (stored / path.relative_to(alone)).read_bytes() == path.read_bytes()
