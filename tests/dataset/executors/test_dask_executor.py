@@ -192,12 +192,12 @@ def test_a_file_that_changes_is_named(
     real = preparation._make_pieces
 
     def change(*arguments: Any) -> Any:
-        with open(corpus.files[0], "r+b") as file:
-            file.write("너".encode())
+        with open(corpus.files[0], "ab") as file:
+            file.write("너\n".encode())
         return real(*arguments)
 
     monkeypatch.setattr(preparation, "_make_pieces", change)
-    with pytest.raises(CorpusError, match=r"text.txt \(0 to .*has changed while it was read"):
+    with pytest.raises(CorpusError, match=r"text.txt \(.* to the end\): has changed while it was read"):
         make("two", address)
 
 
