@@ -197,7 +197,9 @@ def test_a_file_that_changes_is_named(
         return real(*arguments)
 
     monkeypatch.setattr(preparation, "_make_pieces", change)
-    with pytest.raises(CorpusError, match=r"text.txt \(.* to the end\): has changed while it was read"):
+    with pytest.raises(
+        CorpusError, match=r"text.txt \(.* to the end\): has changed while it was read"
+    ):
         make("two", address)
 
 
@@ -217,7 +219,9 @@ def test_a_worker_without_the_tokenizer_is_named(
         raise TokenizerError("Java is not installed")
 
     monkeypatch.setattr(worker, "_fit_to_worker", no_java)
-    settings = tokenize.TokenizeSettings(CorpusConfig(name="a"), SYLLABLE, None, tmp_path, {})
+    settings = tokenize.TokenizeSettings(
+        CorpusConfig(name="a", files=["a"]), SYLLABLE, None, tmp_path, {}
+    )
     version = worker.tokenizer_version(SYLLABLE)
     with pytest.raises(TokenizerError, match=r"^the worker on \S+: Java is not installed"):
         worker.tokenize_on_worker(settings, version, None)  # type: ignore[arg-type]
