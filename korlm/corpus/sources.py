@@ -1,11 +1,10 @@
-"""Finds the files of a corpus and hashes their content."""
+"""Finds the files of a corpus."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import glob
-import hashlib
 import itertools
 import logging
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from korlm.config import CorpusConfig
 from korlm.config.objective import SPLITS
-from korlm.corpus.archives import file_version, is_archive, members_of, open_file
+from korlm.corpus.archives import file_version, is_archive, members_of
 from korlm.corpus.containers import PACKED, STDIN
 from korlm.corpus.files import SUFFIXES, kind_of
 from korlm.utils.errors import CorpusError
@@ -264,17 +263,3 @@ def _source(path: Path, name: str, split: str | None) -> Source:
     if size == 0:
         raise CorpusError(f"{path}: the file is empty; leave it out")
     return Source(path, _readable(name), split, size, version)
-
-
-def content_digest(source: Source) -> str:
-    """Return a hash of the bytes of a file (BLAKE2b)."""
-    digest = hashlib.blake2b(digest_size=16)
-    try:
-        with open_file(source.path) as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    except PermissionError:
-        raise CorpusError(f"{source.path}: may not be read; change its permissions") from None
-    except OSError as error:
-        raise CorpusError(f"{source.path}: cannot be read ({error.strerror})") from error
-    return digest.hexdigest()

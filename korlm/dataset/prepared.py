@@ -16,7 +16,7 @@ from korlm.config.stored import check_settings, read_json
 from korlm.dataset.fingerprint import FORMAT, hash_bytes, prepared_fingerprint
 from korlm.dataset.numericalize import filled_lines
 from korlm.dataset.spelling_model import CharNgramModel
-from korlm.dataset.storage.id_stream import Ids, IdStream, join_shards
+from korlm.dataset.storage.id_stream import Ids, IdStream, join_shards, map_shard
 from korlm.dataset.storage.shards import LABEL, read_columns, shard_paths
 from korlm.dataset.tokenize import TOKENIZER_MODEL_FILES
 from korlm.dataset.vocab import Vocab, id_dtype
@@ -89,7 +89,7 @@ class Prepared:
     def _ids_of(self, path: Path) -> Ids:
         try:
             checksums.check_file(path, self.folder, self.manifest[checksums.KEY])
-            ids: Ids = np.load(path, mmap_mode="r")
+            ids: Ids = map_shard(path)
             if ids.dtype != id_dtype(len(self.vocab)):
                 raise ValueError(f"holds {ids.dtype}, not {np.dtype(id_dtype(len(self.vocab)))}")
             if ids.ndim != 1:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from korlm.config import CorpusConfig
-from korlm.corpus.archives import file_size, members_of, open_file
+from korlm.corpus.archives import file_version, members_of, open_file
+from korlm.corpus.pieces import Piece, digest_of
 from korlm.corpus.reader import read_corpus
-from korlm.corpus.sources import content_digest, find_sources
+from korlm.corpus.sources import find_sources
 from korlm.utils.errors import CorpusError
 
 
@@ -67,9 +68,10 @@ def test_size_and_digest_are_those_of_the_member(tmp_path: Path) -> None:
     plain = tmp_path / "plain.txt"
     plain.write_text("하나\n", encoding="utf-8")
     (member,) = members_of(archive)
-    assert file_size(member) == plain.stat().st_size == 7
-    sources = find_sources(CorpusConfig(name="c", train=[str(plain), str(archive)]))
-    assert content_digest(sources[0]) == content_digest(sources[1])
+    assert file_version(member)[0] == plain.stat().st_size == 7
+    config = CorpusConfig(name="c", train=[str(plain), str(archive)])
+    digests = [digest_of(config, Piece(0, (source,))) for source in find_sources(config)]
+    assert digests[0] == digests[1]
     make(archive, {"a.txt": "바뀐 글\n"})  # a changed archive is read again
     with open_file(member) as file:
         assert file.read().decode() == "바뀐 글\n"

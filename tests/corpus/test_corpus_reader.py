@@ -21,8 +21,9 @@ from korlm.corpus import files
 from korlm.corpus import reader as corpus_module
 from korlm.corpus.files import read_blocks, read_lines
 from korlm.corpus.normalization import has_text, normalize
+from korlm.corpus.pieces import digest_of, plan_pieces
 from korlm.corpus.reader import read_corpus
-from korlm.corpus.sources import INPUT, Source, content_digest, find_inputs, find_sources
+from korlm.corpus.sources import INPUT, Source, find_inputs, find_sources
 from korlm.corpus.splits import BlockSplit, split_of
 from korlm.utils.errors import CorpusError
 
@@ -194,7 +195,9 @@ def test_digest_is_of_the_content(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "가나다")
     write(tmp_path / "b.txt", "가나다")
     write(tmp_path / "c.txt", "가나라")
-    digests = [content_digest(source) for source in find_sources(config(files=[str(tmp_path)]))]
+    settings = config(files=[str(tmp_path)])
+    pieces = plan_pieces(settings, find_sources(settings), 1)
+    digests = [digest_of(settings, piece) for piece in pieces]
     assert digests[0] == digests[1] != digests[2]
 
 

@@ -130,25 +130,22 @@ class DaskExecutor(Executor):
             pending[future] = item
             return future
 
-        try:
-            for item in items:
-                submit(item)
-            for future in as_completed(list(pending), loop=self._client.loop):
-                item, error = pending.pop(future), self._error_of(future)
-                if isinstance(error, KilledWorker):  # others may have killed its workers
-                    future = submit(item)
-                    error = self._error_of(future)  # waits for it
-                    del pending[future]
-                if error is None:
-                    num_done += 1
-                    yield item, future.result()
-                    continue
-                failed.append((item, error))
-                logger.warning("%s: %s", _name(item), _reason(error))
-                if not num_done and len(failed) >= MAX_INITIAL_FAILURES:
-                    break
-        finally:
-            self._client.cancel(list(pending))
+        for item in items:
+            submit(item)
+        for future in as_completed(list(pending), loop=self._client.loop):
+            item, error = pending.pop(future), self._error_of(future)
+            if isinstance(error, KilledWorker):  # others may have killed its workers
+                future = submit(item)
+                error = self._error_of(future)  # waits for it
+                del pending[future]
+            if error is None:
+                num_done += 1
+                yield item, future.result()
+                continue
+            failed.append((item, error))
+            logger.warning("%s: %s", _name(item), _reason(error))
+            if not num_done and len(failed) >= MAX_INITIAL_FAILURES:
+                break  # the others are cancelled with the connection
         if failed:
             raise self._failure(failed, len(pending))
 
