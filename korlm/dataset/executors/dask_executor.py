@@ -24,6 +24,7 @@ from distributed import (
     Future,
     KilledWorker,
     LocalCluster,
+    Status,
     TimeoutError,
     as_completed,
 )
@@ -250,6 +251,9 @@ class DaskExecutor(Executor):
             cluster.scale(self._config.workers)
             cluster.sync(cluster._correct_state)  # raises what ``scale`` would only log
         except RuntimeError as error:  # its message holds the output of sbatch
+            for job in cluster._created:  # Dask would wait for rejected jobs when it closes
+                if job.status is Status.created:
+                    job.status = Status.failed
             _close(cluster)
             output = str(error).partition("stderr:")[2] or str(error)
             message = " ".join(output.replace("sbatch: error: ", "").split())
