@@ -81,7 +81,6 @@ def test_shards_stay_and_are_fetched(
     monkeypatch.setattr(tokenize, "TokenizerPool", None)
     other = make(corpus, tmp_path / "outputs", store, min_freq=2)
     assert content(other).keys() == content(alone).keys()
-    monkeypatch.setattr(tokenize, "tokenize_piece", None)
     monkeypatch.setattr(tokenize, "TokenizerPool", tokenize_nothing)
     assert content(make(corpus, tmp_path / "elsewhere", store)) == content(alone)
 
