@@ -247,9 +247,11 @@ class DaskExecutor(Executor):
             "silence_logs": logging.CRITICAL,
         }
         cluster: Any = SLURMCluster(**options | (self._config.options or {}))
+        # As ``scale`` does, which would only log errors.
+        for _ in range(self._config.workers or 1):
+            cluster.worker_spec.update(cluster.new_worker_spec())
         try:
-            cluster.scale(self._config.workers)
-            cluster.sync(cluster._correct_state)  # raises what ``scale`` would only log
+            cluster.sync(cluster._correct_state)
         except RuntimeError as error:  # its message holds the output of sbatch
             for job in cluster._created:  # Dask would wait for rejected jobs when it closes
                 if job.status is Status.created:
