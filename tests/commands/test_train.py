@@ -63,7 +63,7 @@ def test_the_road_without_java(
     prepared = only_folder(tmp_path / "outputs" / "prepared")
     assert prepared.name.startswith(f"text-{tokenizer}-")
     for split in metrics:
-        ids = np.load(prepared / "ids" / f"{split}.npy", mmap_mode="r")
+        ids = np.load(prepared / "ids" / f"{split}-00000.npy", mmap_mode="r")
         assert ids.dtype == np.uint16
         assert len(ids) == metrics[split]["num_tokens"]
         text = getattr(tiny, split).read_text("utf-8")
