@@ -1,6 +1,7 @@
 """An S3 server in this process, for tests of URLs."""
 
 import contextlib
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,9 @@ def open_bucket() -> Iterator[str]:
     server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # Servers of one process share their buckets.
+    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).close()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         patch.setenv("AWS_ACCESS_KEY_ID", "key")
