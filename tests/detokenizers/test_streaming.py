@@ -58,7 +58,6 @@ def test_an_eojeol_is_returned_with_the_next_token() -> None:
 
 def test_a_finished_eojeol() -> None:
     detokenizer = ToyDetokenizer()
-    assert detokenizer.space_probability("먹", "고") > 0.5
     detokenizer._space_probs = lambda left, rights: build_detokenizer("syllable")._space_probs(
         left, rights
     )
