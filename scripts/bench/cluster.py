@@ -67,12 +67,11 @@ def child(text: Path, outputs: Path, workers: int, tokenizer: str, piece_mb: flo
     seconds: dict[str, float] = {}
     time_stages(DaskExecutor if workers else Executor, seconds)
     corpus = CorpusConfig(name="bench", files=[str(text)], document_unit=DocumentUnit.line)
-    is_kkma = tokenizer == "kkma"
-    config: TokenizerConfig = (
-        Kkma(name="kkma", threads=1, cache_size_mb=0)
-        if is_kkma
-        else TokenizerConfig(name=tokenizer)
-    )
+    config: TokenizerConfig
+    if tokenizer == "kkma":
+        config = Kkma(name="kkma", threads=1, cache_size_mb=0)
+    else:
+        config = TokenizerConfig(name=tokenizer)
     where = {"cluster": "local", "workers": workers} if workers else {}
     cluster = ClusterConfig(**where, piece_mb=piece_mb)  # type: ignore[arg-type]
     started = time.process_time()
