@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from korlm.api.training import train as train
     from korlm.config.registry import register as register
     from korlm.tokenizers.kkma.tagger import Kkma as Kkma
+    from korlm.utils.errors import KorlmError as KorlmError
 
 
 def __getattr__(name: str) -> Any:
@@ -42,7 +43,15 @@ def __getattr__(name: str) -> Any:
         from korlm.tokenizers.kkma.tagger import Kkma
 
         return Kkma
+    if name == "KorlmError":
+        from korlm.utils.errors import KorlmError
+
+        return KorlmError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "Kkma", "KorlmError", "register", "train"]
 
 
 def load(run: str | Path) -> LanguageModelRun | TaskModelRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import threading
 import weakref
@@ -16,7 +17,7 @@ import pyarrow as pa
 import torch
 
 from korlm.api.evaluation import evaluate_as_trained, evaluate_language_models, evaluate_tasks
-from korlm.cli.compose import compose
+from korlm.cli.compose import compose, with_files
 from korlm.config import EvaluateSettings, GenerateSettings, ScoreContext, ScoreUnit
 from korlm.dataset.text_encoder import TextEncoder, check_texts
 from korlm.evaluation.evaluate import compare
@@ -295,6 +296,12 @@ class LanguageModelRun(TrainedRun):
             raise ConfigError(
                 f"mixture_weights: {len(mixture_weights)} weights for {1 + len(mix)} runs"
             )
+        if not isinstance(nbest, Mapping):
+            raise ConfigError("nbest: give a dict, utterance -> [(text, score), ...]")
+        if not isinstance(lm_weight, int | float) or not lm_weight >= 0:
+            raise ConfigError(f"lm_weight={lm_weight!r}: must be a number of 0 or more")
+        if not isinstance(mix, Sequence) or not all(isinstance(run, TrainedRun) for run in mix):
+            raise ConfigError("mix: give a list of runs, as korlm.load returns them")
         lists = [NBest(utt, _hypotheses(utt, hyps)) for utt, hyps in nbest.items()]
         runs, linear = [self, *mix], all(same_vocab(run, self) for run in mix)
         weights = ScoreWeights(lm_weight, length_bonus, mixture_weights)
@@ -346,6 +353,9 @@ def _hypotheses(utt: str, hyps: Sequence[tuple[str, float]]) -> list[Hypothesis]
         converted = [Hypothesis(text, float(score)) for text, score in hyps]
     except (TypeError, ValueError):
         raise NbestError(f"{utt}: each hypothesis must be (text, score)") from None
+    for hyp in converted:
+        if not isinstance(hyp.text, str) or math.isnan(hyp.score):
+            raise NbestError(f"{utt}: {hyp.text!r}, {hyp.score}: must be a str and a number")
     if not converted:
         raise NbestError(f"{utt}: has no hypothesis")
     return converted
@@ -414,7 +424,9 @@ def _evaluate_settings(run: RunParts, settings: Mapping[str, Any]) -> EvaluateSe
     """
     for key in settings.keys() & _OF_THE_COMMAND.keys():
         raise ConfigError(f"{key}: does not apply to run.evaluate: {_OF_THE_COMMAND[key]}")
-    parsed: EvaluateSettings = compose("evaluate", {"run": str(run.folder), **settings}).settings
+    parsed: EvaluateSettings = compose(
+        "evaluate", {"run": str(run.folder), **with_files(settings)}
+    ).settings
     return parsed
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from korlm.cli.arguments import key_of
-from korlm.cli.compose import compose
+from korlm.cli.compose import compose, with_files
 from korlm.cli.output_dirs import remove_unused, run_dir
 from korlm.config import TrainSettings
 from korlm.config.serialization import settings_from_plain
@@ -84,7 +83,7 @@ def train(
     given = {**(settings or {}), **others}
     given |= {} if model is None else {"model": model}
     given |= {} if corpus is None else {"corpus": corpus}
-    given = _with_files(given)
+    given = with_files(given)
     composed = compose("train", given)
     command: TrainSettings = composed.settings
     resumed, train_settings = None, command
@@ -105,15 +104,6 @@ def train(
                         parent.rmdir()
             remove_unused()
         return load_any(folder)  # building the model takes random numbers, too
-
-
-def _with_files(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with files given as ``corpus`` written out."""
-    corpus = given.get("corpus")
-    if corpus is None or isinstance(corpus, str | Mapping):
-        return dict(given)
-    files = [corpus] if isinstance(corpus, os.PathLike) else list(corpus)
-    return {**given, "corpus": "text", "corpus.files": files}
 
 
 @contextlib.contextmanager

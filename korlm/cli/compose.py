@@ -9,7 +9,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,3 +171,20 @@ def _own_hydra() -> Iterator[None]:
         Singleton._instances.clear()
         Singleton._instances.update(instances)
         BaseContainer._resolvers = resolvers
+
+
+def with_files(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with files that are given as ``corpus`` written out.
+
+    Raises:
+        ConfigError: ``corpus`` is of another type, or files are given twice.
+    """
+    corpus = given.get("corpus")
+    if corpus is None or isinstance(corpus, str | Mapping):
+        return dict(given)
+    if not isinstance(corpus, os.PathLike | Iterable):
+        raise ConfigError(f"corpus={corpus!r}: give a name, a file, a list of files, or a dict")
+    if "corpus.files" in given:
+        raise ConfigError("corpus.files: given twice, also as corpus; give the files once")
+    files = [corpus] if isinstance(corpus, os.PathLike) else list(corpus)
+    return {**given, "corpus": "text", "corpus.files": files}

@@ -122,6 +122,8 @@ def prepare(
         lock = partial.with_suffix(".lock")
         if target.exists():
             _remove_stale(partial, lock)
+            if cluster.folder:
+                logger.info("%s exists: prepare.folder has no effect", target)
             return open_prepared(target, fingerprint)
         with output_errors(root), _removed_if_empty(root):
             root.mkdir(parents=True, exist_ok=True)

@@ -97,6 +97,8 @@ def test_nothing_of_hydra_is_left(splits: dict[str, object]) -> None:
         ({"seed": object}, "seed=<class 'object'>: must be a number, a str"),
         ({"resume": "nowhere"}, "resume=nowhere: it has no checkpoints/last.pt"),
         ({"name": "a/b"}, "name=a/b: must consist of letters"),
+        ({"corpus": 5}, "corpus=5: give a name, a file, a list of files, or a dict"),
+        ({"corpus": ["a"], "corpus.files": ["b"]}, "corpus.files: given twice, also as corpus"),
         ({"imports": ["nowhere"]}, "imports=[nowhere]: there is no such module"),
     ],
 )
@@ -106,6 +108,11 @@ def test_messages_are_those_of_the_command(settings: dict[str, object], message:
     assert str(caught.value).startswith(message)
     assert len(str(caught.value).splitlines()) == 1
     assert not Path("outputs").exists()
+
+
+def test_names_of_the_package() -> None:
+    assert {"Kkma", "KorlmError", "load", "register", "train"} <= set(dir(korlm))
+    assert korlm.KorlmError is KorlmError
 
 
 def test_a_refused_run_leaves_no_directory() -> None:

@@ -194,6 +194,7 @@ def test_evaluation_on_another_text(lstm: LanguageModelRun, tmp_path: Path) -> N
     path = tmp_path / "글 하나.txt"
     path.write_text("\n".join(TEXTS), encoding="utf-8")
     found = lstm.evaluate(corpus={"name": "text", "files": [path]})
+    assert lstm.evaluate(corpus=[path])["text"]["loss"] == found["text"]["loss"]
     bits = -lstm.score([text for text in TEXTS if text]).sum() / math.log(2)
     assert found["text"]["num_tokens"] == sum(len(text) + 1 for text in TEXTS if text)
     assert math.isfinite(bits) and found["text"]["bits_per_char"] > 0
@@ -214,6 +215,11 @@ def test_evaluation_on_another_text(lstm: LanguageModelRun, tmp_path: Path) -> N
         (lambda run: run.rescore({"u": []}), "u: has no hypothesis"),
         (lambda run: run.rescore({"u": ["a"]}), "u: each hypothesis must be (text, score)"),
         (lambda run: run.rescore({}, mixture_weights=[1, 2]), "mixture_weights: 2 weights for 1"),
+        (lambda run: run.rescore([("a", 1)]), "nbest: give a dict"),
+        (lambda run: run.rescore({}, mix=["x"]), "mix: give a list of runs"),
+        (lambda run: run.rescore({}, lm_weight=-1), "lm_weight=-1: must be a number of 0 or more"),
+        (lambda run: run.rescore({"u": [(3, 1)]}), "u: 3, 1.0: must be a str and a number"),
+        (lambda run: run.rescore({"u": [("a", math.nan)]}), "u: 'a', nan: must be a str and a"),
         (lambda run: run.evaluate(device="cpu"), "device: does not apply to run.evaluate"),
         (lambda run: run.evaluate(tset=False), "tset: there is no such setting; did you mean test"),
     ],

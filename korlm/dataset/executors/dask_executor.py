@@ -93,7 +93,7 @@ class DaskExecutor(Executor):
                 self._stack.callback(dask_logger.setLevel, dask_logger.level)
                 dask_logger.setLevel(logging.CRITICAL)
             start = {LOCAL: self._local, SLURM: self._slurm, KUBERNETES: self._kubernetes}
-            cluster = start[self._address]() if self._address in start else None
+            cluster = self._start(start[self._address]) if self._address in start else None
             if cluster is not None:
                 self._stack.callback(_close, cluster)
             self._client = self._connect(cluster or self._address)
@@ -213,6 +213,25 @@ class DaskExecutor(Executor):
         alone = fit_to_memory(self._tokenizer, self._threads(), None)
         heap = alone.heap_mb if isinstance(alone, JavaConfig) else None
         return MEMORY_BESIDE_HEAP + (heap or 0)
+
+    def _start(self, cluster: Callable[[], Any]) -> Any:
+        """Start a cluster.
+
+        Raises:
+            ClusterError: Dask refuses its arguments.
+        """
+        try:
+            return cluster()
+        except KorlmError:
+            raise
+        except (TypeError, ValueError, RuntimeError) as error:
+            reason: BaseException = error
+            while (cause := reason.__cause__ or reason.__context__) is not None:
+                reason = cause
+            raise ClusterError(
+                f"prepare.cluster={self._address}: did not start with prepare.options="
+                f"{self._config.options or {}}: {reason}"
+            ) from error
 
     def _local(self) -> Any:
         options = {

@@ -70,6 +70,8 @@ class Kkma:
         workers: number of child processes.
         heap_mb: maximum heap of Java in MB; None: 768 + 128 per thread.
         limit_work: whether words with too many analyses are cut; False: keep them whole.
+        jvmpath: of KoNLPy's class; has no effect.
+        max_heap_size: of KoNLPy's class; has no effect.
 
     Raises:
         ConfigError: a setting is out of bounds.
@@ -84,6 +86,8 @@ class Kkma:
         workers: int = 1,
         heap_mb: int | None = None,
         limit_work: bool = True,
+        jvmpath: str | None = None,
+        max_heap_size: int | None = None,
     ) -> None:
         self._settings: dict[str, Any] = {
             "threads": threads,

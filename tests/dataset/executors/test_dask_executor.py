@@ -302,6 +302,11 @@ def test_settings_that_do_not_fit(korlm: Command) -> None:
     )
     little = korlm("prepare", "prepare.cluster=local", "prepare.memory_gb=1").error
     assert "no room for a JVM" in little and "prepare.memory_gb" in little
+    other = korlm(
+        *("prepare", "tokenizer=syllable", "prepare.cluster=local"), "prepare.options={foo: 1}"
+    )
+    assert "did not start with prepare.options={'foo': 1}: " in other.error
+    assert other.error.endswith("got an unexpected keyword argument 'foo'")
 
 
 @pytest.mark.parametrize(

@@ -261,3 +261,7 @@ def test_when_the_child_process_ends() -> None:
     del kkma
     gc.collect()
     assert last.poll() is not None
+
+
+def test_arguments_of_konlpy_are_accepted() -> None:
+    Kkma(jvmpath=None, max_heap_size=1024).close()
