@@ -81,6 +81,11 @@ def _check_size(path: Path) -> None:
         raise ValueError(f"larger than {MAX_BYTES >> 20} MiB")
 
 
+# Of the group prepare until korlm 0.1, replaced by prepare.options. Runs hold them without using
+# them: where a corpus was prepared is no property of a run.
+_REMOVED_OF_PREPARE = {"queue", "account", "walltime", "interface", "sbatch"}
+
+
 def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError) -> dict[str, Any]:
     """Return the settings of a file, group -> key -> value, checked and under their current names.
 
@@ -95,6 +100,8 @@ def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError)
     if not isinstance(tree, dict):
         raise kind(f"{source}: its settings are not a mapping of keys to values")
     settings = rename_tree(tree)
+    if isinstance(prepare := settings.get("prepare"), dict):
+        settings["prepare"] = {k: v for k, v in prepare.items() if k not in _REMOVED_OF_PREPARE}
     for group in registry.NAMED:
         _check_registered(group, settings, source, kind)
     known = _known()

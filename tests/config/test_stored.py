@@ -117,6 +117,14 @@ def test_plain_settings_are_taken() -> None:
     check_settings(plain_settings(settings), "x")
 
 
+def test_runs_of_older_versions_name_the_cluster_that_prepared() -> None:
+    older = {"cluster": "slurm", "workers": 2, "queue": "long", "sbatch": [], "walltime": "1:00"}
+    settings = settings_from_plain({**PLAIN, "prepare": older}, [])
+    assert settings.prepare.workers == 2 and settings.prepare.options is None
+    with pytest.raises(ConfigError, match=r"not those of this korlm: prepare\.quue"):
+        settings_from_plain({**PLAIN, "prepare": {"quue": 1}}, [])
+
+
 @pytest.mark.parametrize(
     ("group", "value"),
     [
