@@ -113,7 +113,7 @@ class EncodedText:
 class TextEncoder:
     """Tokenizes and encodes any text as the training text was; a context manager.
 
-    Kkma starts with the first line (1 to 2 s) and runs until the exit. Threads may share an
+    Kkma starts with the first line (about 1 s) and runs until the exit. Threads may share an
     encoder; it serves one of them at a time.
 
     Args:

@@ -58,7 +58,7 @@ class Completions:
 class Completer:
     """Completes eojeols with a trained run; a context manager. Not thread-safe.
 
-    Kkma starts (1 to 2 s) with the first text that has a finished eojeol. After that, only a text
+    Kkma starts (about 1 s) with the first text that has a finished eojeol. After that, only a text
     with a new context is tokenized; other keystrokes reuse the search tree of the last context.
 
     Args:

@@ -45,7 +45,7 @@ def banned_token_ids(vocab: Vocab) -> tuple[int, ...]:
 class ContextEncoder:
     """Encodes texts with a run's tokenizer and an inference copy of its model.
 
-    Kkma starts with the first text that is not blank (1 to 2 s) and runs until ``close``. The
+    Kkma starts with the first text that is not blank (about 1 s) and runs until ``close``. The
     lines before the last one are encoded once, as long as they do not change.
 
     Args:

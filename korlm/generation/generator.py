@@ -76,7 +76,7 @@ class Continuation:
 class Generator:
     """Generates texts with a trained run; a context manager. Not thread-safe.
 
-    A prompt starts the run's tokenizer (Kkma: 1 to 2 s), which runs until ``close``.
+    A prompt starts the run's tokenizer (Kkma: about 1 s), which runs until ``close``.
 
     Args:
         run: trained run (``korlm.load``).

@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # imported by functions: it takes 0.3 s, and korlm.Kkma does 
 
 logger = logging.getLogger(__name__)
 
-START_SECONDS = 300.0  # Kkma takes 1 to 2 s, KoNLPy's 4 to 15, or 60 beside ten others
+START_SECONDS = 300.0  # Kkma takes 1 s, KoNLPy's 4 to 15, or 60 beside ten others
 
 MAX_DEATHS = 5  # in a row for which no line can be the reason: while starting, or silent workers
 
