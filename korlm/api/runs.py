@@ -94,8 +94,8 @@ class LanguageModelRun(TrainedRun):
         run.complete("밥을 먹ㅇ").eojeols
         run.generate("나는 학교에")
 
-    The tokenizer starts with the first text (Kkma: about 1 s) and runs until ``close``, the end of a
-    ``with`` block or of the object. Threads may share a run: its methods work one at a time.
+    The tokenizer starts with the first text (Kkma: about 1 s) and runs until ``close``, the end of
+    a ``with`` block or of the object. Threads may share a run: its methods work one at a time.
     """
 
     def __post_init__(self) -> None:
