@@ -1,1 +1,1 @@
-"""What korlm offers in Python: training a run, and using a trained one."""
+"""Python interface of korlm: trains runs and uses trained ones."""

@@ -43,7 +43,7 @@ _OF_THE_COMMAND = {
 
 
 class _Resources:
-    """What a run starts at its first use, shared by all threads.
+    """Tokenizer and generator of a run, started at the first use and shared by all threads.
 
     Attributes:
         lock: of the run; its methods work one at a time.

@@ -37,7 +37,7 @@ _DIVISIBLE = (CorpusFormat.txt, CorpusFormat.jsonl, CorpusFormat.parquet, *_TABL
 
 @dataclass(frozen=True)
 class Piece:
-    """What a worker reads: whole files, or a range of one file.
+    """A part of a corpus that one worker reads: whole files, or a range of one file.
 
     Attributes:
         number: in the order of the corpus, from 0.
@@ -67,7 +67,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class PieceStart:
-    """What lies before a piece; all counts are of the same file.
+    """Counts of the part of a file before a piece.
 
     Attributes:
         lines: before the piece.

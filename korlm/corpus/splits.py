@@ -30,7 +30,7 @@ class BlockSplit:
 
 
 class BlockState(NamedTuple):
-    """Where a ``BlockSplit`` stands after some lines with text.
+    """Position in a ``BlockSplit`` after some lines with text.
 
     Attributes:
         split: index of the split.

@@ -191,7 +191,7 @@ def _merge(group: tuple[list[Path], Path]) -> None:
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """What all pieces have in common.
+    """Settings of encoding, the same for all pieces.
 
     Attributes:
         folder: of the files of the pieces.

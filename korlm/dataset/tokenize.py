@@ -48,7 +48,7 @@ Analyze: TypeAlias = Callable[[Iterator[list[str]]], Iterator[pa.RecordBatch]]
 
 @dataclass(frozen=True)
 class TokenizeSettings:
-    """What all pieces have in common.
+    """Settings of tokenizing, the same for all pieces.
 
     Attributes:
         corpus: settings of the text.

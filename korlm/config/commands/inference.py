@@ -28,6 +28,16 @@ class InferenceSettings(CommandSettings):
     )
 
 
+def path_list(given: Any) -> list[str]:
+    """Return the paths of a setting that names one or a list of them; null is empty.
+
+    >>> path_list("a"), path_list(["a", None])
+    (['a'], ['a', ''])
+    """
+    paths = given if isinstance(given, list) else [given]
+    return ["" if path is None else str(path) for path in paths]
+
+
 @dataclass
 class TextInputSettings(InferenceSettings):
     """A trained run, and text to use it on."""
@@ -47,5 +57,4 @@ class TextInputSettings(InferenceSettings):
     @property
     def inputs(self) -> list[str]:
         """``input`` as a list."""
-        given = self.input if isinstance(self.input, list) else [self.input]
-        return ["" if path is None else str(path) for path in given]
+        return path_list(self.input)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from korlm.config.commands.inference import InferenceSettings
+from korlm.config.commands.inference import InferenceSettings, path_list
 from korlm.config.registry import register
 from korlm.config.validation import MISSING, setting
 
@@ -65,8 +65,4 @@ class PairsSettings(InferenceSettings):
     @property
     def inputs(self) -> list[str]:
         """``input`` as a list, empty for korlm's pairs."""
-        if self.input is None:
-            return []
-        return [
-            str(path) for path in (self.input if isinstance(self.input, list) else [self.input])
-        ]
+        return [] if self.input is None else path_list(self.input)

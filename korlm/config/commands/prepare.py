@@ -15,7 +15,7 @@ LOCAL, SLURM, KUBERNETES = "local", "slurm", "kubernetes"
 
 @dataclass
 class ClusterConfig(Group):
-    """Where a corpus is prepared; a resumed run or sweep does not remember these settings."""
+    """Cluster that prepares a corpus; a resumed run or sweep does not remember these settings."""
 
     _group: ClassVar[str] = "prepare"
 

@@ -1,1 +1,1 @@
-"""Where the pieces of a corpus are prepared: in this process, or on the workers of Dask."""
+"""Executors that prepare the pieces of a corpus: in this process, or on the workers of Dask."""

@@ -1,4 +1,4 @@
-"""What runs on a Dask worker, which keeps its tokenizer (and thereby the JVM) between pieces."""
+"""Functions that run on a Dask worker, which keeps its tokenizer and its JVM between pieces."""
 
 from __future__ import annotations
 
