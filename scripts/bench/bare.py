@@ -14,7 +14,7 @@ from korlm.models.base import LanguageModel, TrainingLoss
 from korlm.modules.state import State
 from korlm.tasks.base import Task
 from korlm.training.checkpointing import CheckpointWriter
-from korlm.training.state import Progress
+from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal
 from korlm.training.tensorboard import NullLogger
 from korlm.training.trainer import Trainer
