@@ -347,7 +347,7 @@ def _interrupted(runner: SingleRun, folder: Path | None, words: Sequence[str]) -
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
-    """Return whether an exception follows from Ctrl-C, which OmegaConf may turn into another one.
+    """Return True if an exception follows from Ctrl-C, which OmegaConf may turn into another one.
 
     >>> try:
     ...     try:
@@ -364,7 +364,7 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 
 def _answer(command: str, typed: Sequence[str], renamed: Mapping[str, str]) -> bool:
-    """Print what ``--help`` or ``--version`` asks for; return whether one was given.
+    """Print what ``--help`` or ``--version`` asks for; return True if one was given.
 
     Hydra takes seconds for its own ``--help``, which shows no more than keys and defaults.
     """

@@ -26,7 +26,7 @@ _created: list[Path] = []  # by the resolvers
 
 
 def is_sweep(tree: DictConfig | None = None) -> bool:
-    """Return whether this job is part of a sweep: Hydra, or a launcher, has given it a number.
+    """Return True if this job is part of a sweep: Hydra, or a launcher, has given it a number.
 
     Args:
         tree: settings of the job; None: those that Hydra has set.

@@ -41,7 +41,7 @@ def job_settings(overrides: Iterable[str]) -> dict[str, str]:
 
 
 def is_of_the_command(key: str) -> bool:
-    """Return whether a setting affects how a command runs, but not the result of its job.
+    """Return True if a setting affects how a command runs, but not the result of its job.
 
     >>> is_of_the_command("prepare.cluster"), is_of_the_command("model.hidden_dim")
     (True, False)
@@ -228,7 +228,7 @@ def _check_outputs(override: str, sweep: Path) -> None:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Return whether a path is inside a folder."""
+    """Return True if a path is inside a folder."""
     return folder.resolve() in path.resolve().parents
 
 

@@ -66,7 +66,7 @@ class Job:
 
     @property
     def is_pruned(self) -> bool:
-        """Return whether a search pruned this job."""
+        """Return True if a search pruned this job."""
         return is_pruned(self.failure)
 
     def order(self, objective: str) -> tuple[int, float, int, str]:
@@ -77,7 +77,7 @@ class Job:
 
 
 def is_pruned(failure: str) -> bool:
-    """Return whether the reason of a job is that a search pruned it."""
+    """Return True if the reason of a job is that a search pruned it."""
     return failure.startswith("pruned at step ")
 
 

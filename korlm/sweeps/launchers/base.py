@@ -184,7 +184,7 @@ class KorlmLauncher(Launcher, Generic[Running]):
 
     @property
     def may_use_gpus(self) -> bool:
-        """Return whether the settings allow jobs to use GPUs."""
+        """Return True if the settings allow jobs to use GPUs."""
         return str(self.config.trainer.device.value) in ("auto", "cuda")
 
     def _log_end(self, job: Job, count: str, start: float, failure: str | None) -> None:

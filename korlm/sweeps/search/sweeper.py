@@ -105,7 +105,7 @@ class OptunaSweeper(KorlmSweeper):
         return returns
 
     def _is_legal(self, search: Search, proposal: Proposal) -> bool:
-        """Return whether Hydra can compose the settings of a trial; record a failure if not."""
+        """Return True if Hydra can compose the settings of a trial; record a failure if not."""
         try:
             self.validate_batch_is_legal([proposal.overrides])
         except (HydraException, OmegaConfBaseException) as error:
