@@ -1,4 +1,4 @@
-"""Optuna sweeper: gets trials from the search and lets the launcher run them as jobs."""
+"""Get trials from a search, and let the launcher run them as jobs (hydra/sweeper=optuna)."""
 
 from __future__ import annotations
 
