@@ -31,7 +31,7 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that were run; those that name the index of CPU builds fail if told to."""
+    """Return the commands that are run; the download of the CPU build fails."""
     commands: list[list[str]] = []
 
     def run(command: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
@@ -50,7 +50,7 @@ def test_the_cpu_build_where_there_is_no_driver(
     assert command[command.index("--index-url") + 1] == CPU
     assert {"torch", "--no-deps"} <= set(command)
     assert str(ROOT / "constraints.txt") in command
-    # It could not be fetched, which is said in one line and is no failure.
+    # The failed download is reported in one line and is no error.
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot fetch the CPU build of torch from download.pytorch.org; taking" in line
 
@@ -88,14 +88,14 @@ def test_the_build_that_was_asked_for(
 
 def pins() -> dict[str, list[str]]:
     """Package -> the conditions under which constraints.txt pins it; "": always."""
-    found: dict[str, list[str]] = {}
+    results: dict[str, list[str]] = {}
     for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
         if not line.startswith("#"):
             match = re.fullmatch(r"([\w-]+)==([\w.]+)(?:; (.+))?", line)
             assert match is not None, line
             name = re.sub(r"[-_]+", "-", match[1]).lower()
-            found.setdefault(name, []).append(match[3] or "")
-    return found
+            results.setdefault(name, []).append(match[3] or "")
+    return results
 
 
 def test_each_python_has_one_pin_of_a_package() -> None:
@@ -111,8 +111,8 @@ def test_each_python_has_one_pin_of_a_package() -> None:
 def test_every_direct_dependency_is_pinned() -> None:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     start, end = text.index("dependencies = ["), text.index("[tool.hatch")
-    wanted = re.findall(r'"([\w-]+)(?:>=|==)', text[start:end])
-    assert len(wanted) > 20
+    expected = re.findall(r'"([\w-]+)(?:>=|==)', text[start:end])
+    assert len(expected) > 20
     # Their newest versions need no newer Python than the rest, and no figure depends on them.
     free = {"numpy", "pandas", "types-tqdm"}
-    assert {name.lower() for name in wanted} - free <= pins().keys()
+    assert {name.lower() for name in expected} - free <= pins().keys()

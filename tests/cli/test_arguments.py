@@ -40,10 +40,10 @@ def test_words_of_a_text_come_together_again() -> None:
 
 
 def test_literal_values_come_through_to_the_letter() -> None:
-    parser, dice = OverridesParser.create(), random.Random(1)
+    parser, rng = OverridesParser.create(), random.Random(1)
     letters = "ab가 \\\\\\'\"${}:,=[]()#\n\t?~+-ㅋ"
     for _ in range(1000):
-        text = "".join(dice.choices(letters, k=dice.randrange(9)))
+        text = "".join(rng.choices(letters, k=rng.randrange(9)))
         (word,) = to_hydra_grammar([f"prompt={text}"], {"prompt"})
         override = parser.parse_override(word)
         tree = OmegaConf.create({"prompt": override.value()})

@@ -196,7 +196,7 @@ def test_text_that_changed_under_a_run(korlm: Command, run: Path, tiny: TinyCorp
     before = tiny.train.read_text("utf-8")
     try:
         tiny.train.write_text(before + "새로운 줄이다.\n", "utf-8")
-        # The prepared corpus is still there, and with it the very ids that the run began with.
+        # The prepared corpus still exists, with the ids that the run started with.
         assert korlm("train", f"resume={run}", "trainer.epochs=2").code == 0
         shutil.rmtree(run.parent.parent / "prepared")
         assert "fingerprint" in korlm("train", f"resume={run}", "trainer.epochs=3").error

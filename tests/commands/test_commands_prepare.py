@@ -16,8 +16,8 @@ def test_the_report_is_printed_and_kept(korlm: Command, tiny: TinyCorpus, tmp_pa
     made = korlm("prepare", *tiny.overrides, "tokenizer=syllable")
     assert made.code == 0, made.err
     folder = folder_of(tmp_path)
-    found = json.loads((folder / "statistics.json").read_text("utf-8"))
-    assert found["splits"]["train"]["num_lines"] == 240
+    result = json.loads((folder / "statistics.json").read_text("utf-8"))
+    assert result["splits"]["train"]["num_lines"] == 240
     assert "unknown in valid" in made.out and "Zipf" in made.out
     assert f"{folder.relative_to(tmp_path)}: statistics.json, frequencies.png" in made.out
     (folder / "statistics.json").unlink()

@@ -55,13 +55,13 @@ def test_a_table_and_a_folder(korlm: Command, run: Path, prepared: Prepared) -> 
 
 def test_commands_take_an_export_for_a_run(korlm: Command, run: Path, tmp_path: Path) -> None:
     assert korlm("export", f"run={run}", "output=given", "formats=[safetensors]").code == 0
-    found = []
+    results = []
     for folder in (run, tmp_path / "given"):
         ended = korlm("evaluate", f"run={folder}", "adapt=false", "plot=false")
         assert ended.code == 0, ended.err
         (written,) = (folder / "evaluations").iterdir()
-        found.append(json.loads((written / "metrics.json").read_text("utf-8")))
-    one, two = ({name: row["loss"] for name, row in part["test"].items()} for part in found)
+        results.append(json.loads((written / "metrics.json").read_text("utf-8")))
+    one, two = ({name: row["loss"] for name, row in part["test"].items()} for part in results)
     assert one == two
 
 

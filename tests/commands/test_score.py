@@ -122,8 +122,8 @@ def test_all_tables_of_one_pass(korlm: Command, run: Path, text: Path) -> None:
 
 def test_the_mean_is_the_loss_of_evaluation(korlm: Command, run: Path) -> None:
     assert korlm("evaluate", f"run={run}", "adapt=false", "plot=false").code == 0
-    (found,) = run.glob("evaluations/*/metrics.json")
-    figures = json.loads(found.read_text("utf-8"))["valid"]
+    (result,) = run.glob("evaluations/*/metrics.json")
+    figures = json.loads(result.read_text("utf-8"))["valid"]
     valid = run.parent / "valid.txt"
     for context, way in (("line", "reset"), ("carried", "carried")):
         for entropy in ("true", "false"):
@@ -157,8 +157,8 @@ def start(run: Path, *given: str, **options: object) -> subprocess.Popen[bytes]:
 
 def test_from_pipe_to_pipe(run: Path) -> None:
     out, err = start(run, "input=-", "unit=eojeol").communicate("나는 간다.\n너도".encode())
-    found = [row["eojeol_text"] for row in rows_in(out.decode())]
-    assert found == [
+    results = [row["eojeol_text"] for row in rows_in(out.decode())]
+    assert results == [
         "나는",
         "간다.",
         "",
@@ -253,8 +253,8 @@ def test_in_python(korlm: Command, run: Path, text: Path) -> None:
     command = rows_in(korlm("score", f"run={run}", f"input={text}", "unit=eojeol").out)
     table = surprisals(trained, TEXT.split("\n"), unit="eojeol")
     assert table["eojeol_text"].to_pylist() == [row["eojeol_text"] or None for row in command]
-    found = [float(row["surprisal"]) for row in command]
-    assert table["surprisal"].to_pylist() == pytest.approx(found, abs=1e-5)
+    results = [float(row["surprisal"]) for row in command]
+    assert table["surprisal"].to_pylist() == pytest.approx(results, abs=1e-5)
     with trained.reader() as reader:
         fast = surprisals(trained, TEXT.split("\n"), entropy=False, reader=reader)
         assert "entropy" not in fast.column_names
@@ -263,7 +263,7 @@ def test_in_python(korlm: Command, run: Path, text: Path) -> None:
         assert whole.equals(surprisals(trained, ["나는 간다"], unit="eojeol", reader=reader))
         with pytest.warns(DeprecationWarning, match="is now unit="):
             assert whole.equals(surprisals(trained, "나는 간다", level="eojeol", reader=reader))
-    assert sum(fast["surprisal"].to_pylist()) == pytest.approx(sum(found), abs=1e-3)
+    assert sum(fast["surprisal"].to_pylist()) == pytest.approx(sum(results), abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,8 @@ def test_checkpoints_of_before_there_were_clusters() -> None:
     plain = plain_settings(before)
     del plain["prepare"]
     assert settings_from_plain(plain, []) == before
-    asked = ["prepare.cluster=local", "prepare.workers=2"]
-    assert settings_from_plain(plain, asked).prepare.workers == 2
+    overrides = ["prepare.cluster=local", "prepare.workers=2"]
+    assert settings_from_plain(plain, overrides).prepare.workers == 2
 
 
 def test_conf_is_found_in_a_checkout_and_in_a_wheel(

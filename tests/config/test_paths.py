@@ -24,10 +24,10 @@ def parsed(word: str) -> Any:
 
 
 def test_paths_come_through_to_the_letter() -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     letters = "ab1가 \\'\",;:=()[]{}#!&|<>*?%@^~-+._\t"
     for _ in range(2000):
-        path = "/" + "".join(dice.choices(letters, k=dice.randrange(9))).strip()
+        path = "/" + "".join(rng.choices(letters, k=rng.randrange(9))).strip()
         assert parsed(f"outputs={path_value(path, 'outputs')}") == path
         assert parsed(f"corpus.files={path_value(path, 'corpus.files', True)}") == [path]
 

@@ -53,8 +53,8 @@ def test_packed_text_is_unpacked_whatever_its_name(
     path = tmp_path / f"text.txt{ENDINGS[packer] if is_named else ''}"
     path.write_bytes(PACKERS[packer](TEXT))
     assert list(read_lines(path)) == ["가 나", "다"]
-    with opened(path) as (found, _):
-        assert found == packer
+    with opened(path) as (result, _):
+        assert result == packer
 
 
 @pytest.mark.parametrize("packer", ["gzip", "xz", "bzip2"])

@@ -240,11 +240,9 @@ def test_no_line_is_lost(tmp_path: Path, mode: DocumentUnit, name: str) -> None:
 @pytest.mark.parametrize("mode", DocumentUnit)
 @pytest.mark.parametrize("given", [True, False])
 def test_no_line_is_lost_in_random_text(tmp_path: Path, mode: DocumentUnit, given: bool) -> None:
-    dice = random.Random(5)
+    rng = random.Random(5)
     choices = ["", "", " ", "가", "나 다", "x" * 3000]
-    texts = [
-        [f"글 {number}", *dice.choices(choices, k=dice.randint(1, 30))] for number in range(60)
-    ]
+    texts = [[f"글 {number}", *rng.choices(choices, k=rng.randint(1, 30))] for number in range(60)]
     places = [
         write(tmp_path / f"{number:03}.txt", "\n".join(text) + "\n")
         for number, text in enumerate(texts)
@@ -257,11 +255,11 @@ def test_no_line_is_lost_in_random_text(tmp_path: Path, mode: DocumentUnit, give
     for line in lines:
         splits[line.doc_id].add(line.split)
         numbers[line.doc_id].append(line.line)
-    assert all(len(found) == 1 for found in splits.values())
-    assert {split for found in splits.values() for split in found} == (
+    assert all(len(result) == 1 for result in splits.values())
+    assert {split for result in splits.values() for split in result} == (
         {"train"} if given else {"train", "valid", "test"}
     )
-    assert all(found == list(range(1, len(found) + 1)) for found in numbers.values())
+    assert all(result == list(range(1, len(result) + 1)) for result in numbers.values())
 
 
 def documents_of(settings: CorpusConfig) -> dict[str, list[str]]:
@@ -313,15 +311,15 @@ def test_documents_of_a_table(tmp_path: Path) -> None:
 
 
 def test_rows_of_one_document_stay_together(tmp_path: Path) -> None:
-    dice = random.Random(3)
-    rows = [(f"글 {number}", f"author{dice.randrange(200)}") for number in range(2000)]
+    rng = random.Random(3)
+    rows = [(f"글 {number}", f"author{rng.randrange(200)}") for number in range(2000)]
     place = write(tmp_path / "t.tsv", "".join(f"{text}\t{by}\n" for text, by in rows))
     lines = lines_of(config(files=[place], text_column="1", document_column="2"))
     splits = defaultdict(set)
     for line, (text, by) in zip(lines, rows, strict=True):
         assert line.text == text
         splits[by].add(line.split)
-    assert all(len(found) == 1 for found in splits.values())
+    assert all(len(result) == 1 for result in splits.values())
     assert {"train", "valid", "test"} == set().union(*splits.values())
 
 
@@ -370,8 +368,8 @@ def test_json_under_another_name_is_no_text(tmp_path: Path, name: str) -> None:
 def test_paragraphs_of_json_are_one_document(tmp_path: Path) -> None:
     documents = [{"p": [{"form": f"글 {n}"}, {"form": "둘째\n셋째"}]} for n in range(60)]
     place = write(tmp_path / "a.json", json.dumps({"document": documents}))
-    found = documents_of(config(files=[place], text_column="document.p.form"))
-    assert found["a.json#2"] == ["글 1", "둘째", "셋째"] and len(found) == 60
+    result = documents_of(config(files=[place], text_column="document.p.form"))
+    assert result["a.json#2"] == ["글 1", "둘째", "셋째"] and len(result) == 60
 
 
 # Which split
@@ -387,11 +385,11 @@ SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
 @pytest.mark.parametrize("seed", range(30))
 def test_blocks_are_contiguous_and_none_is_empty(tmp_path: Path, seed: int) -> None:
-    dice = random.Random(seed)
-    num_lines = dice.choice([3, 3, 4, 5, 20, 200])
-    texts = ["", *(dice.choice(["가", "나 다", "라" * 50, "\u200b"]) for _ in range(num_lines))]
-    texts += dice.choices(["가", "나 다" * dice.choice([1, 900])], k=3)
-    cut = dice.randrange(1, len(texts) + 1)
+    rng = random.Random(seed)
+    num_lines = rng.choice([3, 3, 4, 5, 20, 200])
+    texts = ["", *(rng.choice(["가", "나 다", "라" * 50, "\u200b"]) for _ in range(num_lines))]
+    texts += rng.choices(["가", "나 다" * rng.choice([1, 900])], k=3)
+    cut = rng.randrange(1, len(texts) + 1)
     places = [
         write(tmp_path / f"{n}.txt", "\n".join(part) + "\n가")
         for n, part in enumerate((texts[:cut], texts[cut:]))
@@ -416,11 +414,11 @@ def test_blocks_have_about_their_shares(tmp_path: Path) -> None:
     place = write(tmp_path / "a.txt", "\n".join(texts))
     settings = config(files=[place])
     blocks = blocks_of({"train": 0.75, "valid": 0.2, "test": 0.05}, texts)
-    found = Counter(
+    result = Counter(
         line.split
         for line in one_by_one(read_corpus(settings, find_sources(settings), None, blocks))
     )
-    assert found == {"train": 750, "valid": 200, "test": 50}
+    assert result == {"train": 750, "valid": 200, "test": 50}
 
 
 def test_blocks_leave_files_with_a_split_of_their_own_alone(tmp_path: Path) -> None:
@@ -478,11 +476,11 @@ def test_a_larger_test_share_takes_from_its_neighbour_only() -> None:
 
 @pytest.mark.parametrize("mode", [DocumentUnit.line, DocumentUnit.blank_line])
 def test_equal_documents_go_to_the_same_split(tmp_path: Path, mode: DocumentUnit) -> None:
-    dice = random.Random(2)
+    rng = random.Random(2)
     end = "\n" if mode is DocumentUnit.line else "\n\n"
     texts = [f"글 {number}" + "\n둘째 줄" * (mode is not DocumentUnit.line) for number in range(80)]
     for number in range(5):
-        dice.shuffle(texts)
+        rng.shuffle(texts)
         # Documents at the end of a file have no blank line after them, or several.
         write(tmp_path / f"{number}.txt", end.join(texts) + "\n" * number)
     lines = lines_of(config(files=[str(tmp_path)], document_unit=mode))
@@ -491,7 +489,7 @@ def test_equal_documents_go_to_the_same_split(tmp_path: Path, mode: DocumentUnit
         if line.text.startswith("글"):
             splits[line.text].add(line.split)
     assert len(splits) == 80
-    assert all(len(found) == 1 for found in splits.values())
+    assert all(len(result) == 1 for result in splits.values())
     assert set().union(*splits.values()) == {"train", "valid", "test"}
 
 
@@ -503,7 +501,7 @@ def test_equal_texts_in_tables_and_files_go_to_the_same_split(tmp_path: Path) ->
     splits = defaultdict(list)
     for line in lines_of(config(files=[str(tmp_path)], document_unit=DocumentUnit.line)):
         splits[line.text].append(line.split)
-    assert all(len(found) == 3 and len(set(found)) == 1 for found in splits.values())
+    assert all(len(result) == 3 and len(set(result)) == 1 for result in splits.values())
 
 
 @pytest.mark.parametrize("mode", DocumentUnit)
@@ -515,7 +513,7 @@ def test_added_documents_move_no_old_one(tmp_path: Path, mode: DocumentUnit) -> 
     settings = config(files=[f"{folder}/**/*.txt"], document_unit=mode)
     before = {line.text: line.split for line in lines_of(settings)}
     for number, text in enumerate(old):
-        # Added to the end of the file, and beside it.
+        # Added to the end of the file, and as another file.
         if mode is not DocumentUnit.file:
             with open(folder / f"old{number}.txt", "a", encoding="utf-8") as file:
                 file.write(f"\n\n새 글 {number}\n")

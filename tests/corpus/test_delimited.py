@@ -121,8 +121,8 @@ def test_find_quoting_reads_on_for_a_bounded_time() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_random_quoted_tables_come_back(tmp_path: Path, seed: int) -> None:
-    dice = random.Random(seed)
-    texts = ["".join(dice.choices('가나 "\n\t,', k=dice.randrange(8))) + "." for _ in range(30)]
+    rng = random.Random(seed)
+    texts = ["".join(rng.choices('가나 "\n\t,', k=rng.randrange(8))) + "." for _ in range(30)]
     texts.append('"')  # so that there is a doubled quote
     path = tmp_path / "a.tsv"
     path.write_text(table([("text", "n"), *((t, 1) for t in texts)], "\t"), encoding="utf-8")

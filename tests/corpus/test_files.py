@@ -1,4 +1,4 @@
-"""Files in, lines or rows out; what cannot be read is told with file, line and byte."""
+"""Reading of lines and rows from files; errors name file, line and byte."""
 
 import gzip
 import json
@@ -212,11 +212,11 @@ CODECS = {
 def test_blocks_do_not_show(
     path: Path, encoding: Encoding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     is_korean_alone = encoding in (Encoding.cp949, Encoding.johab)
     letters = "가힣나a 1\t" if is_korean_alone else "가힣나a 1\t\u1112\u0300😀\x85"
     codec = CODECS[encoding]
-    lines = ["".join(dice.choices(letters, k=dice.choice([0, 1, 5, 40]))) for _ in range(200)]
+    lines = ["".join(rng.choices(letters, k=rng.choice([0, 1, 5, 40]))) for _ in range(200)]
     data = ("\n".join(lines) + "\n").encode(codec)
     path.write_bytes(data)
     for block in [*range(1, 12), len(data) - 1, len(data), len(data) + 1]:

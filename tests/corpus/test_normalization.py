@@ -26,9 +26,9 @@ def test_what_can_be_seen_or_joins_stays() -> None:
 
 
 def test_only_characters_without_a_shape_are_invisible() -> None:
-    found = [chr(code) for code in range(0x110000) if INVISIBLE.match(chr(code))]
-    assert {unicodedata.category(char) for char in found} <= {"Cf", "Mn", "Cn"}
-    assert not any(char.isspace() for char in found)
+    results = [chr(code) for code in range(0x110000) if INVISIBLE.match(chr(code))]
+    assert {unicodedata.category(char) for char in results} <= {"Cf", "Mn", "Cn"}
+    assert not any(char.isspace() for char in results)
 
 
 def test_letters_that_a_hidden_one_kept_apart_are_composed() -> None:

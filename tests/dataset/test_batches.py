@@ -30,14 +30,14 @@ Sentences = list[list[int]]
 
 
 def stream_of(size: int, seed: int = 0) -> np.ndarray:  # type: ignore[type-arg]
-    """Distinct ids, so that each target tells where it came from."""
+    """Return distinct ids, so that each target identifies its position."""
     return np.random.default_rng(seed).permutation(size).astype(np.uint16) + 10
 
 
 def sentences_of(count: int, longest: int, seed: int = 0) -> Sentences:
     """Sentences of distinct ids, each with its <eos>; some are nothing but <eos>."""
-    dice, ids = random.Random(seed), itertools.count(10)
-    return [[*itertools.islice(ids, dice.randint(0, longest - 1)), EOS_ID] for _ in range(count)]
+    rng, ids = random.Random(seed), itertools.count(10)
+    return [[*itertools.islice(ids, rng.randint(0, longest - 1)), EOS_ID] for _ in range(count)]
 
 
 def joined(sentences: Sentences) -> np.ndarray:  # type: ignore[type-arg]
@@ -178,18 +178,18 @@ def test_each_token_of_a_sentence_is_a_target_once(
     ]
     pieces = [(inputs[: len(targets)], targets) for inputs, targets in pieces]
     batches = BucketedSentenceBatches(joined(sentences), batch_size, max_length, seed)
-    found = list(batches.epoch(0))
-    assert len(found) == len(batches)
-    for batch in found:
+    result = list(batches.epoch(0))
+    assert len(result) == len(batches)
+    for batch in result:
         check_batch(batch)
         lengths = (batch.targets != PAD_ID).sum(1).tolist()
         assert lengths == sorted(lengths, reverse=True)  # as packing wants them
         assert (batch.lengths is None) == (len(set(lengths)) == 1)
         assert batch.targets.shape[1] == lengths[0] <= max_length
         assert len(lengths) <= batch_size
-    assert sorted(rows_of(found)) == sorted(pieces)
+    assert sorted(rows_of(result)) == sorted(pieces)
     total = sum(map(len, sentences))
-    assert batches.num_tokens == total == sum(batch.num_tokens for batch in found)
+    assert batches.num_tokens == total == sum(batch.num_tokens for batch in result)
 
 
 def test_a_last_sentence_without_its_end() -> None:
@@ -219,10 +219,10 @@ def test_sentences_against_torchtext(batch_size: int) -> None:
         their_padding += ids.numel() - int(lengths.sum())
         theirs.update(tuple(row[:n]) for row, n in zip(ids.tolist(), lengths.tolist(), strict=True))
     batches = BucketedSentenceBatches(joined(sentences), batch_size, 100, shuffle_seed=1)
-    found = list(batches.epoch(0))
-    assert len(found) == len(oracle)
-    assert Counter(tuple(targets) for _, targets in rows_of(found)) == theirs
-    padding = sum(batch.targets.numel() - batch.num_tokens for batch in found)
+    result = list(batches.epoch(0))
+    assert len(result) == len(oracle)
+    assert Counter(tuple(targets) for _, targets in rows_of(result)) == theirs
+    padding = sum(batch.targets.numel() - batch.num_tokens for batch in result)
     assert 0 < padding < 1.2 * their_padding
     unsorted = sum(
         max(map(len, group)) * len(group) - sum(map(len, group))
@@ -366,9 +366,9 @@ def test_a_batch_with_a_state_has_one_part() -> None:
 
 def test_predictions_of_long_sequences_are_made_in_parts() -> None:
     sequences = [np.arange(10_000), np.arange(9_000), *[np.arange(3)] * 70]
-    found = [(rows.tolist(), inputs.shape) for rows, inputs, _ in padded_batches(sequences)]
-    assert [shape for _, shape in found] == [(1, 10_000), (1, 9_000), (62, 3), (8, 3)]
-    assert sorted(row for rows, _ in found for row in rows) == list(range(72))
+    results = [(rows.tolist(), inputs.shape) for rows, inputs, _ in padded_batches(sequences)]
+    assert [shape for _, shape in results] == [(1, 10_000), (1, 9_000), (62, 3), (8, 3)]
+    assert sorted(row for rows, _ in results for row in rows) == list(range(72))
 
 
 @pytest.mark.gpu
@@ -465,8 +465,8 @@ def check_same(batches: list[Batch], others: list[Batch]) -> None:
 
 
 def test_a_gpu_keeps_ids_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[torch.device | None] = []
-    monkeypatch.setattr(batches_module, "_ids_on", lambda device, ids: asked.append(device))
+    devices: list[torch.device | None] = []
+    monkeypatch.setattr(batches_module, "_ids_on", lambda device, ids: devices.append(device))
     ids = np.append(stream_of(99), EOS_ID)
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
     for mode in (Mode.stream, Mode.sentence):
@@ -474,4 +474,4 @@ def test_a_gpu_keeps_ids_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         for limit, device in ((400, cuda), (399, cuda), (400, cpu), (400, None)):
             monkeypatch.setattr(batches_module, "MAX_DEVICE_BYTES", limit)
             build_batches(ids, config, False, 1, "train", device)
-    assert asked == [cuda, None, None, None] * 2
+    assert devices == [cuda, None, None, None] * 2

@@ -102,9 +102,9 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
 
 
 def random_text(seed: int, lines: int = 400) -> str:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     words = ["나는", "너는", "학교에", "간다", "온다", "KBS", "12", "<eos>", "😀", "e\u0301"]
-    return "".join(" ".join(dice.choices(words, k=dice.randrange(9))) + "\n" for _ in range(lines))
+    return "".join(" ".join(rng.choices(words, k=rng.randrange(9))) + "\n" for _ in range(lines))
 
 
 def make(
@@ -276,7 +276,7 @@ def test_fingerprints_stay(name: str, given: CorpusConfig) -> None:
 
 
 class CountingPool:
-    """A slow tokenizer in this process: every eojeol is a token; it notes what it is asked."""
+    """A slow tokenizer in this process: every eojeol is a token; it records its input."""
 
     lines: ClassVar[list[str]] = []
 
@@ -738,9 +738,9 @@ def test_a_single_document_is_split_by_blocks(
     made = make(corpus, outputs)
     lines = [("book.txt", number, text) for number, text in enumerate(texts, 1)]
     assert splits_in(made) == {"train": lines[:40], "valid": lines[40:45], "test": lines[45:]}
-    (told,) = [r.getMessage() for r in caplog.records if "contiguous blocks" in r.getMessage()]
-    assert "1 document cannot fill train, valid and test" in told
-    assert "train 80%, valid 10%, test 10%" in told
+    (message,) = [r.getMessage() for r in caplog.records if "contiguous blocks" in r.getMessage()]
+    assert "1 document cannot fill train, valid and test" in message
+    assert "train 80%, valid 10%, test 10%" in message
     shares = CorpusConfig(name="book", files=[str(path)], valid_fraction=0.5, test_fraction=0.0)
     halves = {"train": lines[:25], "valid": lines[25:], "test": []}
     assert splits_in(make(shares, outputs)) == halves
@@ -942,7 +942,7 @@ def test_ids_of_another_corpus_are_noticed(given: CorpusConfig, outputs: Path) -
 
 
 @pytest.mark.parametrize(
-    ("ids", "told"),
+    ("ids", "message"),
     [
         (np.full(11, 6, np.uint16), "holds the id 6, the vocabulary ends at 5"),
         (np.array([4] * 10 + [65535], np.uint16), "holds the id 65535"),
@@ -954,10 +954,10 @@ def test_ids_of_another_corpus_are_noticed(given: CorpusConfig, outputs: Path) -
     ids=["one too large", "far too large", "negative", "NaN", "wide", "matrix"],
 )
 def test_ids_that_are_none_are_refused(
-    given: CorpusConfig, outputs: Path, ids: npt.NDArray[Any], told: str
+    given: CorpusConfig, outputs: Path, ids: npt.NDArray[Any], message: str
 ) -> None:
     made = other_ids(make(given, outputs), ids)
-    error_of(PreparedError, lambda: made.ids("train"), str(made.folder / "ids"), told)
+    error_of(PreparedError, lambda: made.ids("train"), str(made.folder / "ids"), message)
 
 
 FILES = [
@@ -1019,7 +1019,7 @@ def test_an_older_folder_is_named(given: CorpusConfig, outputs: Path) -> None:
 
 
 def test_spelling_that_declares_more_than_it_holds(given: CorpusConfig, outputs: Path) -> None:
-    """3,000,000,000 numbers of 8 bytes; numpy would ask for the memory first."""
+    """3,000,000,000 numbers of 8 bytes; numpy would first allocate the memory."""
     made = make(given, outputs)
     path = made.folder / "spelling.npz"
     header = io.BytesIO()
@@ -1030,8 +1030,8 @@ def test_spelling_that_declares_more_than_it_holds(given: CorpusConfig, outputs:
         for name in ("grams0", "counts0"):
             archive.writestr(f"{name}.npy", header.getvalue() + bytes(64))
     reseal(made.folder / "manifest.json")
-    told = "grams0.npy declares 24,000,000,000 bytes and holds 64"
-    error_of(PreparedError, lambda: open_prepared(made.folder), str(path), told)
+    message = "grams0.npy declares 24,000,000,000 bytes and holds 64"
+    error_of(PreparedError, lambda: open_prepared(made.folder), str(path), message)
 
 
 def test_a_fingerprint_that_is_not_the_one_asked_for(given: CorpusConfig, outputs: Path) -> None:

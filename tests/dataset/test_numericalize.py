@@ -98,12 +98,12 @@ def test_nothing_to_encode(tmp_path: Path) -> None:
 def test_equals_a_plain_loop(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(piece_writer, "ROW_GROUP_CHARS", 150)
     monkeypatch.setattr(text_batches, "BATCH_CHARS", 60)
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     words = ["가", "나다", "KBS", "kbs", "12", "3.5", "<eos>", "<unk>", "<PAD>", "😀", "a", "\\"]
-    texts = [" ".join(dice.choices(words, k=dice.randrange(8))) for _ in range(300)]
+    texts = [" ".join(rng.choices(words, k=rng.randrange(8))) for _ in range(300)]
     counts = write(tmp_path, texts)
     config = VocabConfig(
-        min_freq=dice.randint(1, 60), lowercase=seed % 2 == 0, normalize_numbers=seed % 3 == 0
+        min_freq=rng.randint(1, 60), lowercase=seed % 2 == 0, normalize_numbers=seed % 3 == 0
     )
     assert counts == Counter(token for text in texts for token in text.split())
     vocab = Vocab(counts, config)

@@ -70,7 +70,7 @@ def test_shards_stay_and_are_fetched(
     (there,) = to_path(store, OutputError).iterdir()
     assert sorted(path.name for path in there.iterdir()) == ["counts", "pieces", "tokens"]
 
-    # A damaged copy is noticed, and fetched again when it is gone.
+    # A damaged copy is reported, and downloaded again once it has been deleted.
     path = shard_paths(stored.folder / "tokens", "train")[0]
     flip_bit(path, 0.5)
     with pytest.raises(PreparedError, match="damaged"):
@@ -86,7 +86,7 @@ def test_shards_stay_and_are_fetched(
 
 
 class tokenize_nothing:  # noqa: N801
-    """A pool that is not asked for anything."""
+    """A pool that must not be used."""
 
     def __init__(self, *arguments: object) -> None:
         self.map = None

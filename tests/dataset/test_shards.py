@@ -198,8 +198,8 @@ def test_shard_paths_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "middle", "missing", "foreign"])
 def test_damaged_shards(tmp_path: Path, damage: str) -> None:
-    dice = random.Random(1)
-    texts = ["".join(dice.choices("가나다라마바사 ", k=40)) for _ in range(400)]
+    rng = random.Random(1)
+    texts = ["".join(rng.choices("가나다라마바사 ", k=40)) for _ in range(400)]
     path = write(tmp_path, lines_of(texts))
     whole = path.read_bytes()
     if damage == "missing":
@@ -241,11 +241,11 @@ def test_no_text_makes_no_batch(small: None) -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_properties_of_batches(small: None, seed: int) -> None:
-    dice = random.Random(seed)
-    splits = ["train", "valid", "test"][: dice.randint(1, 3)]
+    rng = random.Random(seed)
+    splits = ["train", "valid", "test"][: rng.randint(1, 3)]
     lines = [
-        Line(dice.choice(splits), "doc", number, "x" * dice.choice([0, 1, 4, 9, 30, 100]))
-        for number in range(dice.randrange(150))
+        Line(rng.choice(splits), "doc", number, "x" * rng.choice([0, 1, 4, 9, 30, 100]))
+        for number in range(rng.randrange(150))
     ]
     batches = batches_of(lines)
     assert batches == batches_of(lines)
@@ -262,9 +262,9 @@ def test_properties_of_batches(small: None, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_written_comes_back(small: None, tmp_path: Path, seed: int) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     lines = [
-        Line(dice.choice(["train", "valid"]), "doc", number, " ".join("가나" * dice.randrange(9)))
+        Line(rng.choice(["train", "valid"]), "doc", number, " ".join("가나" * rng.randrange(9)))
         for number in range(200)
     ]
     with PieceWriter(tmp_path, 0) as writer:

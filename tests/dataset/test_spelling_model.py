@@ -47,8 +47,8 @@ class WittenBell:
 
 
 def random_words(seed: int, alphabet: str, count: int, longest: int = 6) -> list[str]:
-    dice = random.Random(seed)
-    words = ("".join(dice.choices(alphabet, k=dice.randint(1, longest))) for _ in range(count))
+    rng = random.Random(seed)
+    words = ("".join(rng.choices(alphabet, k=rng.randint(1, longest))) for _ in range(count))
     return sorted(set(words))
 
 
@@ -76,7 +76,7 @@ def test_equals_the_formula(order: int, alphabet: str, count: int) -> None:
     tests = [*train, *random_words(2, alphabet + "힣z", 60, longest=9), ""]
     expected = [slow.nats(word) for word in tests]
     np.testing.assert_allclose(model.nats(tests), expected, rtol=1e-10)
-    # The cost of a word does not depend on the words beside it.
+    # The cost of a word does not depend on its neighbors.
     for word, nats in zip(tests, expected, strict=True):
         assert model.nats([word])[0] == pytest.approx(nats, rel=1e-10)
 
@@ -95,7 +95,7 @@ def test_probabilities_after_a_history_sum_to_one(order: int) -> None:
 
 
 def test_single_characters_sum_to_one() -> None:
-    # The same for the fast model, where order 1 lets p(c) be told apart: p(word) = p(c) p(end).
+    # The same for the fast model, where order 1 reveals p(c): p(word) = p(c) p(end).
     train = random_words(3, "가나a😀", 40)
     model = CharNgramModel.train(train, order=1)
     end = math.exp(-model.nats([""])[0])

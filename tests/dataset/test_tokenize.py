@@ -47,9 +47,9 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
     monkeypatch.setattr(text_batches, "BATCH_CHARS", BATCH_CHARS)
     monkeypatch.setattr(piece_writer, "ROW_GROUP_CHARS", 150)
     install_fake_kkma(tmp_path / "fake", monkeypatch)
-    dice = random.Random(1)
+    rng = random.Random(1)
     words = ["나는", "학교에", "간다", "KBS", "😀", "e\u0301", "JAVA!"]
-    lines = [" ".join(dice.choices(words, k=dice.randrange(6))) for _ in range(240)]
+    lines = [" ".join(rng.choices(words, k=rng.randrange(6))) for _ in range(240)]
     folder = tmp_path / "text"
     folder.mkdir()
     for begin in range(0, 240, 20):

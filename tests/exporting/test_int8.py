@@ -61,10 +61,10 @@ def test_linear_and_look_up() -> None:
     small, scales = quantize_rows(table)
     np.testing.assert_array_equal(x, small[ids].astype(np.float32) * scales[ids, None])
     vectors, scale, zero = quantized(x)
-    for found, matrix, added in ((y, other, bias), (z, table, np.float32(0))):
+    for result, matrix, added in ((y, other, bias), (z, table, np.float32(0))):
         small, scales = quantize_rows(matrix)
         sums = (vectors - zero) @ small.T.astype(np.int64)
-        np.testing.assert_allclose(found, sums * (scale * scales) + added, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(result, sums * (scale * scales) + added, rtol=1e-5, atol=1e-6)
 
 
 def test_size_is_a_quarter() -> None:

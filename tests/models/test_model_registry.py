@@ -29,9 +29,9 @@ def test_output_bias_unigram(kind: str, softmax: Softmax) -> None:
     model.output.weight.data.zero_()
     if softmax is Softmax.adaptive:
         model.output.get_parameter("gates").data.zero_()
-    found = model.log_probs(torch.tensor([[5, 3]]))[0].exp()
+    result = model.log_probs(torch.tensor([[5, 3]]))[0].exp()
     shares = (torch.tensor(COUNTS) + 0.5) / (sum(COUNTS) + VOCAB_SIZE / 2)
-    torch.testing.assert_close(found, shares.expand(1, 2, -1))
+    torch.testing.assert_close(result, shares.expand(1, 2, -1))
 
 
 @pytest.mark.parametrize("kind", KINDS)

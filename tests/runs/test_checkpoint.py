@@ -135,20 +135,20 @@ def test_truncated_anywhere(path: Path, is_archive: bool) -> None:
 
 @pytest.mark.parametrize("start", [b"", b"\x80\x02"], ids=["plain", "like_a_pickle"])
 def test_random_bytes(path: Path, start: bytes) -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     for size in [1, 2, 3, 10, 100, 5000] * 20:
-        path.write_bytes(start + dice.randbytes(size))
+        path.write_bytes(start + rng.randbytes(size))
         error_of(path)
 
 
 def test_damaged_bytes_never_end_in_anything_else(path: Path) -> None:
     """Damage in padding may go unnoticed, but no other exception may be raised."""
     save_checkpoint(path, make_checkpoint())
-    whole, dice, refused = path.read_bytes(), random.Random(2), 0
+    whole, rng, refused = path.read_bytes(), random.Random(2), 0
     for _ in range(150):
         damaged = bytearray(whole)
         for _ in range(3):
-            damaged[dice.randrange(len(whole))] = dice.randrange(256)
+            damaged[rng.randrange(len(whole))] = rng.randrange(256)
         path.write_bytes(bytes(damaged))
         try:
             load_checkpoint(path)

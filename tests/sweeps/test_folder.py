@@ -39,7 +39,7 @@ def only_sweep(folder: Path) -> Path:
 
 def results(sweep: Path) -> dict[str, dict[str, Any]]:
     """What the jobs came to, by their seed, without what depends on the clock."""
-    found = {}
+    actual = {}
     for path in sweep.glob("*/metrics.json"):
         typed = (path.parent / ".hydra" / "overrides.yaml").read_text("utf-8")
         seed = next(line for line in typed.splitlines() if line.startswith("- seed="))
@@ -47,8 +47,8 @@ def results(sweep: Path) -> dict[str, dict[str, Any]]:
         for figures in metrics.values():
             for key in ("seconds", "tokens_per_second", "peak_memory_mb"):
                 del figures[key]
-        found[seed] = metrics
-    return found
+        actual[seed] = metrics
+    return actual
 
 
 def test_a_value_more(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_value_more(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     assert korlm("train", "-m", f"resume={sweep}").code == 0
     assert len(results(sweep)) == 3
     config = (sweep / "seed=7" / ".hydra" / "config.yaml").read_text("utf-8")
-    assert "max_steps: 6" in config, "what began the sweep holds for the jobs added to it"
+    assert "max_steps: 6" in config, "the settings of the sweep hold for jobs that are added"
 
 
 def test_broken_off_anywhere(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_broken_off_anywhere(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -
 def test_ctrl_c(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the second job: the sweep ends, tells how to go on, and comes to the same figures."""
+    """A sweep interrupted in its second job names the command that resumes it to equal metrics."""
     assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2,3", "outputs=whole").code == 0
     log_validation, steps = TensorBoardLogger.log_validation, []
 

@@ -70,8 +70,8 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
     *_, picture, best = ended.out.splitlines()
     assert picture.endswith("sweep.png: plot of the sweep")
     assert " best: python -m korlm.train model=" in best
-    told = ended.out[ended.out.index("best first") :].splitlines()[1:-2]
-    assert [line.split()[0] for line in told] == ["model", *(row["model"] for row in rows)]
+    table = ended.out[ended.out.index("best first") :].splitlines()[1:-2]
+    assert [line.split()[0] for line in table] == ["model", *(row["model"] for row in rows)]
 
 
 def test_networks_beside_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
@@ -90,9 +90,9 @@ def test_networks_beside_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_p
         )
         assert [step for step, _ in line] == [1, 3] and line[0][1] == line[1][1]
         assert curve[-1][0] == 3
-    told = [line.split()[0] for line in ended.out.splitlines()[-4:-2]]
-    assert sorted(told) == ["ngram", "window"]
-    assert f" model={told[0]} " in ended.out.splitlines()[-1]
+    names = [line.split()[0] for line in ended.out.splitlines()[-4:-2]]
+    assert sorted(names) == ["ngram", "window"]
+    assert f" model={names[0]} " in ended.out.splitlines()[-1]
 
 
 def leave(folder: Path, name: str, overrides: list[str], perplexity: object = ...) -> None:
@@ -247,7 +247,7 @@ def test_any_figure_orders_the_table(tmp_path: Path) -> None:
 
 
 def test_unlike_tokens_are_seen_in_the_counts_too(tmp_path: Path) -> None:
-    """As with prepared=one,other, which no override tells."""
+    """Jobs can differ in a setting that is no override, such as prepared=one,other."""
     for name, count in {"0": 10, "1": 11}.items():
         leave(tmp_path, name, [f"prepared={name}"])
         figures = {"valid": {"num_tokens": count, "num_unk": 1, "perplexity": 2.0}}
@@ -273,7 +273,7 @@ def test_a_thousand_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
 def test_a_failed_job_gives_its_memory_back(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hydra keeps its exception to the end of the sweep; our own mistakes are told in full."""
+    """Hydra raises the exception of a job at the end of the sweep; the message is complete."""
     living: list[weakref.ref[TrainingSession]] = []
     alive: list[int] = []
 

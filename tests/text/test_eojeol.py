@@ -18,9 +18,9 @@ ALPHABETS = {
 
 @pytest.mark.parametrize("name", ALPHABETS)
 def test_equals_split(name: str) -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     for _ in range(500):
-        texts = ["".join(dice.choices(ALPHABETS[name], k=dice.randrange(9))) for _ in range(4)]
+        texts = ["".join(rng.choices(ALPHABETS[name], k=rng.randrange(9))) for _ in range(4)]
         expected = [[] if is_blank(text) else text.split() for text in texts]
         lengths, units = split_units(texts)
         units.validate(full=True)

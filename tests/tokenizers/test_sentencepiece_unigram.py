@@ -43,11 +43,11 @@ def test_pieces() -> None:
 
 
 def test_text_can_be_rebuilt(tokenizer: SentencePieceTokenizer) -> None:
-    dice = random.Random(5)
+    rng = random.Random(5)
     odd = ["😀", "뷁", "\u200b", "\x07", "\x00", "\u1112\u119e"]
     chars = [*"나는 학교에 갔다. ▁ <unk> </s>", *odd]
     for n in range(300):
-        text = unicodedata.normalize("NFC", "".join(dice.choices(chars, k=1 + n % 25)))
+        text = unicodedata.normalize("NFC", "".join(rng.choices(chars, k=1 + n % 25)))
         results = tokenizer.analyze(text)
         if results == EMPTY:
             assert not text.strip(" \x07\x00")

@@ -178,15 +178,15 @@ def test_hparams_go_to_the_same_run(tracker: TensorBoardLogger, tmp_path: Path) 
 
 
 def test_the_hparams_tab_begins_with_what_varies(tmp_path: Path) -> None:
-    for name, lr, said in (("0", 0.5, "가"), ("1", 0.25, "나"), ("2", 0.5, "나")):
-        settings = {**SETTINGS, "optimizer": {"lr": lr}, "name": said}
+    for name, lr, run_name in (("0", 0.5, "가"), ("1", 0.25, "나"), ("2", 0.5, "나")):
+        settings = {**SETTINGS, "optimizer": {"lr": lr}, "name": run_name}
         write_all(TensorBoardLogger(tmp_path / name), settings)
     runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
     runs.Reload()
-    asked, logdir = RequestContext(), str(tmp_path)
+    request, logdir = RequestContext(), str(tmp_path)
     tab = Context(TBContext(logdir=logdir, data_provider=MultiplexerDataProvider(runs, logdir)))
-    told = tab.hparams_metadata(asked, "")
-    experiment = tab.experiment_from_metadata(asked, "", True, told, [])
+    metadata = tab.hparams_metadata(request, "")
+    experiment = tab.experiment_from_metadata(request, "", True, metadata, [])
     infos = experiment.hparam_infos
     assert [info.name for info in infos if info.differs] == ["name", "optimizer.lr"]
     assert [info.name for info in infos][:2] == ["name", "optimizer.lr"]

@@ -34,16 +34,16 @@ def test_nohup_is_honoured() -> None:
 
 
 def test_other_threads_hear_nothing() -> None:
-    heard: list[list[int]] = []
+    received: list[list[int]] = []
 
     def work() -> None:
         with signals_as_keyboard_interrupt():
-            heard.append(stop_signals())
+            received.append(stop_signals())
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert heard == [[]]
+    assert received == [[]]
 
 
 def test_a_library_that_takes_ctrl_c_gives_it_back() -> None:

@@ -48,13 +48,13 @@ def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
     assert (scan.num_known, scan.num_known_morphs) == (0, 0)
 
     leaked = [line for line in valid if line and line in set(train)]
-    found = scan_split(tokens, "valid", np.unique(scan.hashes))
-    assert found.num_known == len(leaked) > 10
-    assert found.num_known_morphs == sum(len(line.split()) for line in leaked)
+    actual = scan_split(tokens, "valid", np.unique(scan.hashes))
+    assert actual.num_known == len(leaked) > 10
+    assert actual.num_known_morphs == sum(len(line.split()) for line in leaked)
 
     places = [len(filled) - 1, 0, 333, 0]
-    wanted = [("train.txt", *filled[place]) for place in places]
-    assert lines_at(tokens, "train", places) == wanted
+    expected = [("train.txt", *filled[place]) for place in places]
+    assert lines_at(tokens, "train", places) == expected
     assert lines_at(tokens, "train", []) == []
 
 

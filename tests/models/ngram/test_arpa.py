@@ -17,7 +17,7 @@ from korlm.models.ngram.arpa import arpa_word, read_arpa, write_arpa
 from korlm.models.ngram.model import NgramLM
 from korlm.utils.errors import ConfigError, OutputError
 
-LMPLZ = Path(__file__).parent / "lmplz"  # its README tells where it is from
+LMPLZ = Path(__file__).parent / "lmplz"  # its README names the source
 ODD = ["집", "New York", "<s>", "</s>", "\\u0020", "\u3000\t"]  # blanks and look-alikes
 TOKENS = [*SPECIALS, *ODD, "<UNK>"]
 assert len(TOKENS) == VOCAB_SIZE
@@ -54,10 +54,10 @@ def test_reads_kenlms_file() -> None:
     counted = NgramLM(NgramConfig(name="ngram", order=3), len(tokens))
     counted.fit(np.array(stream))
     tables = read_arpa(LMPLZ / "order3.arpa", tokens, 3)
-    for found, expected in zip(tables, counted.tables(), strict=True):
-        assert found.keys.tolist() == expected.keys.tolist()
-        np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=5e-6)
-        np.testing.assert_allclose(found.backoffs, expected.backoffs, atol=5e-6)
+    for actual, expected in zip(tables, counted.tables(), strict=True):
+        assert actual.keys.tolist() == expected.keys.tolist()
+        np.testing.assert_allclose(actual.log_probs, expected.log_probs, atol=5e-6)
+        np.testing.assert_allclose(actual.backoffs, expected.backoffs, atol=5e-6)
 
 
 def test_written_text(tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_files_of_other_programs(tmp_path: Path, preamble: str) -> None:
     expected = read_arpa(path, tokens, 2)
     text = path.read_text("utf-8").replace("<unk>", "<UNK>")
     path.write_text(preamble + text, encoding="utf-8")
-    for found, table in zip(read_arpa(path, tokens, 2), expected, strict=True):
-        assert found.keys.tolist() == table.keys.tolist()
-        assert found.log_probs.tolist() == table.log_probs.tolist()
+    for actual, table in zip(read_arpa(path, tokens, 2), expected, strict=True):
+        assert actual.keys.tolist() == table.keys.tolist()
+        assert actual.log_probs.tolist() == table.log_probs.tolist()
 
 
 def test_file_without_sentence_start(tmp_path: Path) -> None:

@@ -47,13 +47,13 @@ def test_counts_equal_a_dictionary(tail: list[int]) -> None:
     assert len(grams) == 5
     assert grams[0].counts.tolist() == np.bincount(ids, minlength=VOCAB_SIZE).tolist()
     for order in range(2, 6):
-        level, found = grams[order - 1], spell(grams, order)
+        level, result = grams[order - 1], spell(grams, order)
         assert (np.diff(level.keys) > 0).all()
-        assert dict(zip(found, level.counts.tolist(), strict=True)) == count_slowly(ids, order)
+        assert dict(zip(result, level.counts.tolist(), strict=True)) == count_slowly(ids, order)
         shorter = spell(grams, order - 1)
-        assert [shorter[i] for i in level.prefixes] == [gram[:-1] for gram in found]
-        assert [shorter[i] for i in level.suffixes] == [gram[1:] for gram in found]
-        assert level.starts_sentence.tolist() == [gram[0] == EOS_ID for gram in found]
+        assert [shorter[i] for i in level.prefixes] == [gram[:-1] for gram in result]
+        assert [shorter[i] for i in level.suffixes] == [gram[1:] for gram in result]
+        assert level.starts_sentence.tolist() == [gram[0] == EOS_ID for gram in result]
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_counts_equal_a_dictionary(tail: list[int]) -> None:
 )
 def test_max_order(ids: list[int], longest: int) -> None:
     assert max_order(np.array(ids)) == longest
-    found = count_grams(np.array(ids), 9, longest, nothing)
-    assert [int(level.counts.sum()) > 0 for level in found] == [True] * longest
+    result = count_grams(np.array(ids), 9, longest, nothing)
+    assert [int(level.counts.sum()) > 0 for level in result] == [True] * longest
     assert max(len(gram) for gram in count_slowly(np.array(ids), longest)) == longest
     assert not count_slowly(np.array(ids), longest + 1)
 

@@ -66,9 +66,9 @@ def oracle() -> Oracle:
 @pytest.fixture(scope="module")
 def model(oracle: Oracle) -> NgramLM:
     """The same, counted here."""
-    found = NgramLM(NgramConfig(name="ngram", order=3), len(oracle.tokens))
-    found.fit(oracle.stream())
-    return found
+    result = NgramLM(NgramConfig(name="ngram", order=3), len(oracle.tokens))
+    result.fit(oracle.stream())
+    return result
 
 
 def log10(nats: Tensor) -> list[float]:
@@ -87,11 +87,11 @@ def test_tables_equal_kenlms(oracle: Oracle, model: NgramLM) -> None:
         spelt |= dict(zip(grams, values, strict=True))
     for gram, (log_prob, backoff) in oracle.entries.items():
         here = [("<eos>" if word in ("<s>", "</s>") else word) for word in gram]
-        found = spelt[tuple(here)]
+        result = spelt[tuple(here)]
         if gram != ("<s>",):
-            assert found[0] == pytest.approx(log_prob, abs=2e-6)
+            assert result[0] == pytest.approx(log_prob, abs=2e-6)
         if gram[-1] != "</s>":
-            assert found[1] == pytest.approx(backoff, abs=2e-6)
+            assert result[1] == pytest.approx(backoff, abs=2e-6)
 
 
 def test_scores_equal_kenlms(oracle: Oracle, model: NgramLM) -> None:

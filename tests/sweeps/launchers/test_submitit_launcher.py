@@ -49,8 +49,8 @@ def test_the_time_limit(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> Non
     with when(best.exists, lambda: send(signal.SIGUSR2, limited)):
         ended = korlm("train", *LOCAL, minutes, *sweep, f"hydra.sweep.dir={limited}")
     assert ended.code == 0, ended.err
-    said = "".join(path.read_text("utf-8") for path in limited.glob(".submitit/*/*_log.*"))
-    assert "(99 remaining timeouts)" in said and "timed-out" in said
+    logs = "".join(path.read_text("utf-8") for path in limited.glob(".submitit/*/*_log.*"))
+    assert "(99 remaining timeouts)" in logs and "timed-out" in logs
     log = (limited / "0/train.log").read_text("utf-8")
     assert log.count("training a lstm") == 2 and ", from step " in log
     assert results(limited) == results(tmp_path / "whole")

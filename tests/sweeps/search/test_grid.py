@@ -30,7 +30,7 @@ def test_all_combinations_of_what_was_typed_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "message"),
     [
         (
             ["model=gru,rnn", "trainer.early_stopping_patience=1,0"],
@@ -45,10 +45,10 @@ def test_all_combinations_of_what_was_typed_last() -> None:
     ],
 )
 def test_nothing_starts_if_any_job_is_wrong(
-    korlm: Command, tiny: TinyCorpus, tmp_path: Path, typed: list[str], told: str
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, typed: list[str], message: str
 ) -> None:
     error = korlm("train", "-m", *tiny.overrides, *LIGHT, *typed).error
-    assert told in error
+    assert message in error
     assert not list(tmp_path.iterdir())
 
 

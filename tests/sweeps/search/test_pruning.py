@@ -50,10 +50,10 @@ def test_the_hopeless_end_early(
     with opened(tmp_path, space_of(), config, PERPLEXITY) as search:
         for best in (50.0, 60.0, 70.0):
             assert trial(search, tmp_path, {0.25: best + 20, 0.5: best, 1: best - 10}) == ""
-        told = trial(search, tmp_path, values)
-        assert (f"pruned at step {pruned_at}, " in told) == (pruned_at is not None)
-        assert bool(told) == (pruned_at is not None)
-        assert search.trials[-1].state.name == ("PRUNED" if told else "COMPLETE")
+        failure = trial(search, tmp_path, values)
+        assert (f"pruned at step {pruned_at}, " in failure) == (pruned_at is not None)
+        assert bool(failure) == (pruned_at is not None)
+        assert search.trials[-1].state.name == ("PRUNED" if failure else "COMPLETE")
 
 
 @pytest.mark.parametrize("objective", ["valid.accuracy", "valid.f1", "valid.exact_match"])
@@ -63,8 +63,10 @@ def test_larger_metrics_of_tasks_are_better(tmp_path: Path, objective: str) -> N
         for best in (0.5, 0.6, 0.7):
             assert trial(search, tmp_path, {0.5: best, 1: best}, objective) == ""
         assert trial(search, tmp_path, {0.5: 0.9, 1: 0.9}, objective) == ""
-        told = trial(search, tmp_path, {0.5: 0.25, 1: 0.9}, objective)
-        assert told.startswith(f"pruned at step 50, 50% of its training: {objective} 0.25, worse")
+        failure = trial(search, tmp_path, {0.5: 0.25, 1: 0.9}, objective)
+        assert failure.startswith(
+            f"pruned at step 50, 50% of its training: {objective} 0.25, worse"
+        )
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "objective", "told"),
+    ("typed", "objective", "message"),
     [
         (["lr=0.1", *SPACE[1:]], "valid.perplexity", "with lr=tag.log, interval.*not with lr=0.1:"),
         (SPACE, "test.loss", "with objective=valid.perplexity, not with objective=test.loss:"),
@@ -133,10 +133,10 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     ],
 )
 def test_two_searches_are_not_mixed(
-    tmp_path: Path, typed: list[str], objective: str, told: str
+    tmp_path: Path, typed: list[str], objective: str, message: str
 ) -> None:
     search(tmp_path, n_trials=2)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         search(tmp_path, space=space_of(*typed), objective=objective)
     assert len(search(tmp_path, n_trials=3)) == 3
 
@@ -174,8 +174,8 @@ def test_failures_do_not_end_it(tmp_path: Path, caplog: pytest.LogCaptureFixture
     results = iter([math.inf, *failures, 2.0, 1.0, 3.0])
     with caplog.at_level(logging.INFO):
         trials = search(tmp_path, lambda _: next(results), n_trials=7)
-    told = "COMPLETE FAIL PRUNED PRUNED COMPLETE COMPLETE COMPLETE"
-    assert [trial.state.name for trial in trials] == told.split()
+    expected = "COMPLETE FAIL PRUNED PRUNED COMPLETE COMPLETE COMPLETE"
+    assert [trial.state.name for trial in trials] == expected.split()
     lines = [record.getMessage().partition(";")[0] for record in caplog.records]
     assert lines == [
         "trial 0 (1 of 7): valid.perplexity infinite",
@@ -201,19 +201,19 @@ def test_all_trials_fail(tmp_path: Path) -> None:
         search(tmp_path / "a", lambda _: ValueError("ours"), n_trials=50)
     with pytest.raises(SearchError, match="first 2 trials failed"):
         search(tmp_path / "b", lambda _: ValueError("ours"), n_trials=2)
-    told = "none of the 6 trials has a finite valid.perplexity, "
-    with pytest.raises(SearchError, match=told + "no objective is finite"):
+    message = "none of the 6 trials has a finite valid.perplexity, "
+    with pytest.raises(SearchError, match=message + "no objective is finite"):
         search(tmp_path / "c", lambda _: math.inf, n_trials=6)
-    with pytest.raises(SearchError, match=told + "the last with: the loss is"):
+    with pytest.raises(SearchError, match=message + "the last with: the loss is"):
         search(tmp_path / "d", lambda _: TrainingError("the loss is nan"), n_trials=6)
 
 
 def test_pruned_and_killed_before_the_search_knew(tmp_path: Path) -> None:
     with pytest.raises(BreakError):
         search(tmp_path, lambda _: (_ for _ in ()).throw(BreakError), n_trials=3)
-    with opened(tmp_path, space_of(), SearchConfig(n_trials=3), "valid.perplexity") as found:
-        (proposal,) = found.propose(1)
-        trial = found.trials[proposal.number]
-        found.storage.set_trial_user_attr(trial._trial_id, "pruned", "pruned at step 7")
+    with opened(tmp_path, space_of(), SearchConfig(n_trials=3), "valid.perplexity") as open_search:
+        (proposal,) = open_search.propose(1)
+        trial = open_search.trials[proposal.number]
+        open_search.storage.set_trial_user_attr(trial._trial_id, "pruned", "pruned at step 7")
     assert states(tmp_path) == ["PRUNED"]
     assert len(search(tmp_path, n_trials=3)) == 3

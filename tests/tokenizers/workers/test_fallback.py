@@ -64,22 +64,22 @@ def eojeols(analysis: Analysis) -> dict[int, list[tuple[str, str]]]:
     return result
 
 
-def random_line(dice: random.Random) -> str:
+def random_line(rng: random.Random) -> str:
     """Return a line that is not blank, of Hangul, failing characters and unusual white space."""
     units = [
-        "".join(dice.choices("가나다!", [9, 9, 9, 1], k=dice.choice((1, 2, 5, 9, 21))))
-        for _ in range(dice.randrange(1, 12))
+        "".join(rng.choices("가나다!", [9, 9, 9, 1], k=rng.choice((1, 2, 5, 9, 21))))
+        for _ in range(rng.randrange(1, 12))
     ]
-    edges = [dice.choice(["", *WHITE]) for _ in range(2)]
-    inner = [dice.choice(WHITE) for _ in units[1:]]
+    edges = [rng.choice(["", *WHITE]) for _ in range(2)]
+    inner = [rng.choice(WHITE) for _ in units[1:]]
     return edges[0] + "".join(a + b for a, b in zip(units, [*inner, ""], strict=True)) + edges[1]
 
 
 @pytest.mark.parametrize("cut", [False, True])
 @pytest.mark.parametrize("longest", [0, 1, 3, 8, 10, 30, 10**9])
 def test_every_character_is_in_one_token(cut: bool, longest: int) -> None:
-    dice = random.Random(longest)
-    lines = [random_line(dice) for _ in range(150)]
+    rng = random.Random(longest)
+    lines = [random_line(rng) for _ in range(150)]
     analyzers = [FakeAnalyzer(line, longest=longest) for line in lines]
     analyzers = [analyzer for analyzer in analyzers if not analyzer.accepts(analyzer.text.strip())]
     assert len(analyzers) > 50

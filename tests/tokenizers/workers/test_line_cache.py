@@ -121,11 +121,11 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
 
 
 def test_round_trip_of_random_analyses(tmp_path: Path) -> None:
-    dice = random.Random(2)
+    rng = random.Random(2)
     chars = '가나 ㄱ\0"\\,[]a\r\x7f\x85\u2028😀\U0010ffff'
 
     def text(more: str = "") -> str:
-        return "".join(dice.choices(chars + more, k=dice.randrange(6)))
+        return "".join(rng.choices(chars + more, k=rng.randrange(6)))
 
     def plain(tokens: list[str]) -> bool:
         return not set("".join(tokens)) & set("\t\n")
@@ -136,12 +136,12 @@ def test_round_trip_of_random_analyses(tmp_path: Path) -> None:
         line = text("\t\n\ud800\udfff")
         if line in given:
             continue
-        count = dice.randrange(5)
-        odd = dice.choice(["", "", "\t\n"])
+        count = rng.randrange(5)
+        odd = rng.choice(["", "", "\t\n"])
         morphs, tags = ([text(odd) for _ in range(count)] for _ in range(2))
-        eojeol = list(itertools.accumulate(dice.choices([0, 1, 300, -1], [9, 9, 9, 1], k=count)))
-        status = dice.choice(["ok", "lost: 3 characters", "cut: 왜 '😀'", text()])
-        given[line] = Analysis(morphs, tags, eojeol, status, dice.randrange(9))
+        eojeol = list(itertools.accumulate(rng.choices([0, 1, 300, -1], [9, 9, 9, 1], k=count)))
+        status = rng.choice(["ok", "lost: 3 characters", "cut: 왜 '😀'", text()])
+        given[line] = Analysis(morphs, tags, eojeol, status, rng.randrange(9))
         fits = (
             plain(morphs)
             and plain(tags)

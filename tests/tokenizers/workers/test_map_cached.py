@@ -83,23 +83,23 @@ def expected(batches: Iterable[Task]) -> list[list[Analysis]]:
     return [plain(columns) for columns in FakePool().map(batches)]
 
 
-def random_batches(dice: random.Random, count: int) -> list[Task]:
+def random_batches(rng: random.Random, count: int) -> list[Task]:
     """Return batches of any length with repeated and blank lines; some are record batches."""
     words = ["가", "나 다", "라\u3000마 ", *SPACE_SYMBOL, *(f"{number} 바" for number in range(60))]
     batches: list[Task] = []
     for number in range(count):
-        texts = dice.choices(words, k=dice.choice((0, 1, 1, 3, 12)))
+        texts = rng.choices(words, k=rng.choice((0, 1, 1, 3, 12)))
         known = [Analysis([f"known {number}"], ["K"], [0], "ok", 0, 3.0)] * len(texts)
-        batches.append(to_record_batch(known) if dice.random() < 0.25 else texts)
+        batches.append(to_record_batch(known) if rng.random() < 0.25 else texts)
     return batches
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 5, 100])
 @pytest.mark.parametrize("seed", range(5))
 def test_results_are_those_without_the_cache(tmp_path: Path, seed: int, ahead: int) -> None:
-    dice = random.Random(seed)
-    through(tmp_path, random_batches(dice, 3))  # some lines are cached
-    batches = random_batches(dice, 80)
+    rng = random.Random(seed)
+    through(tmp_path, random_batches(rng, 3))  # some lines are cached
+    batches = random_batches(rng, 80)
     pool = FakePool(ahead)
     with LineCache(tmp_path, "1", 100) as cache:
         results = list(mapped(pool, cache, iter(batches)))
@@ -208,12 +208,12 @@ def test_time_is_that_of_the_first_of_equal_lines(tmp_path: Path) -> None:
 def test_blank_lines_do_not_reach_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    analyzed: list[str] = []
     kept: list[str] = []
 
     class Noting(LineCache):
         def get(self, texts: Sequence[str]) -> list[Analysis | None]:
-            asked.extend(texts)
+            analyzed.extend(texts)
             return super().get(texts)
 
         def put(self, texts: Sequence[str], columns: pa.RecordBatch) -> None:
@@ -226,7 +226,7 @@ def test_blank_lines_do_not_reach_the_cache(
         results = [plain(columns) for columns in mapped(pool, cache, batches)]
         assert cache.misses == 2
     assert results == expected(batches)
-    assert asked == kept == ["가", " 나 "]
+    assert analyzed == kept == ["가", " 나 "]
     assert pool.sent == [["가"], [" 나 "]]
 
 

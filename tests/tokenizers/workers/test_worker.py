@@ -234,9 +234,9 @@ class Process:
     def end(self) -> tuple[int, float]:
         """Close stdin; return the exit code and the seconds until the end."""
         assert self._process.stdin is not None
-        began = time.monotonic()
+        started = time.monotonic()
         self._process.stdin.close()
-        return self._process.wait(timeout=SECONDS), time.monotonic() - began
+        return self._process.wait(timeout=SECONDS), time.monotonic() - started
 
     def write(self, data: bytes) -> None:
         assert self._process.stdin is not None
@@ -316,11 +316,11 @@ def test_several_threads_answer_every_job(start: Start) -> None:
 
 def test_seconds_are_measured(start: Start) -> None:
     worker = start()
-    began = time.monotonic()
+    started = time.monotonic()
     worker.send(["가", "나 SLOW! 다", "SLOW! SLOW!", ""])
     seconds = [analysis.seconds for analysis in worker.answer()]
     assert seconds[1] >= 0.099 and seconds[2] >= 0.199 and seconds[3] == 0
-    assert 0.299 <= sum(seconds) <= time.monotonic() - began
+    assert 0.299 <= sum(seconds) <= time.monotonic() - started
 
 
 def test_what_java_prints_does_not_disturb(start: Start) -> None:

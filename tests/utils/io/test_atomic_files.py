@@ -54,7 +54,7 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
 def test_many_write_the_same_file(tmp_path: Path) -> None:
-    """Whoever looks sees one of them whole; nobody meets an error."""
+    """A reader sees one of the complete versions, and no process raises an error."""
     path, size = tmp_path / "a.tsv", 200_000
     path.write_text("0" * size, "utf-8")
 
