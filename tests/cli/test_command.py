@@ -151,7 +151,7 @@ def trained(
 
 @pytest.fixture
 def run(trained: Path) -> Path:
-    """A finished run of a few steps, as it was written."""
+    """Return the unchanged files of a finished run of a few steps."""
     shutil.rmtree(trained)
     shutil.copytree(trained.with_name("copy"), trained)
     (run,) = (trained / "runs").iterdir()
@@ -230,7 +230,7 @@ def test_an_unexpected_failure_leaves_no_empty_run(
     assert not list(tmp_path.glob("outputs/runs/*"))
 
 
-def test_a_failed_job_of_a_sweep_is_told_and_the_others_run(
+def test_a_failed_job_of_a_sweep_is_reported_and_the_others_run(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
     ended = korlm("train", "-m", *tiny.overrides, *LIGHT, "batches.batch_size=4,9999,5")
@@ -293,7 +293,7 @@ def test_files_in_the_folder_of_a_failed_run_are_kept(
     assert (tmp_path / "mine" / "thesis.txt").read_bytes() == b"years of work"
 
 
-def test_no_advice_to_delete_what_is_not_ours(korlm: Command, tmp_path: Path) -> None:
+def test_no_advice_to_delete_foreign_files(korlm: Command, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     for content in (None, b"{}", b'{"fingerprint": 1}'):
         if content is not None:

@@ -1,4 +1,4 @@
-"""The command as users call it, and what they do with the folder it gives."""
+"""korlm.export: the exported folder, its use by other commands, and error messages."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_fewer_tokens(korlm: Command, run: Path) -> None:
     assert "int8" not in ended.out
 
 
-def test_text_that_is_gone(korlm: Command, run: Path, prepared: Prepared) -> None:
+def test_missing_text(korlm: Command, run: Path, prepared: Prepared) -> None:
     moved = prepared.folder.rename(prepared.folder.with_name("moved"))
     try:
         ended = korlm("export", f"run={run}")
@@ -117,7 +117,7 @@ def test_mistakes(korlm: Command, run: Path, tmp_path: Path, override: str, word
 
 
 def test_a_mistake_harms_no_folder_of_another_command(korlm: Command, tmp_path: Path) -> None:
-    """An evaluation, say, in which the user stands."""
+    """The current folder belongs to an evaluation."""
     (tmp_path / ".hydra").mkdir()
     (tmp_path / "metrics.json").write_text("{}")
     assert "no checkpoints" in korlm("export", "run=nowhere").error

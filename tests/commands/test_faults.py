@@ -1,7 +1,7 @@
-"""kill -9 at any moment: the same command again ends with the results of an undisturbed run.
+"""kill -9 at any moment: repeating the command leads to the results of an undisturbed run.
 
-The moments change from run to run. What fails prints a line such as ``KORLM_FAULTS=1234`` that
-repeats it; ``KORLM_FAULTS=all`` kills before each change to the file system in turn.
+The moments are random. A failure prints a line such as ``KORLM_FAULTS=1234`` that reproduces it;
+``KORLM_FAULTS=all`` kills before each change to the file system in turn.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are fo
 
 ASKED = os.environ.get("KORLM_FAULTS", "")
 SEED = int(ASKED) if ASKED.isdecimal() else random.SystemRandom().randrange(10**6)
-# Killed at random moments, every other one twice: 11 kills in a run of the tests.
+# Commands killed at random moments, every other one twice: 11 kills per test session.
 TRIES = {"prepare": 2, "train": 3, "sweep": 2}
 TIMES = ("seconds", "tokens_per_second", "peak_memory_mb")
-PAGE = 4096  # bytes, of which disks are made
+PAGE = 4096  # bytes; the unit of the size of a disk
 FEW_STEPS = [
     *LIGHT,
     *("batches.batch_size=20", "trainer.eval_every=7", "trainer.log_every=2"),
-    # As often as it is looked at.
+    # A checkpoint at every check of the time.
     *("trainer.checkpoint_every_minutes=0.00001", "trainer.sample_tokens=5"),
 ]
 
@@ -52,7 +52,7 @@ def commands(tiny: TinyCorpus) -> dict[str, list[str]]:
 
 @dataclass
 class Undisturbed:
-    """What a command comes to if nothing disturbs it."""
+    """The results of an undisturbed command."""
 
     command: list[str]
     ended: Ended
@@ -76,11 +76,11 @@ def undisturbed(
 
 
 def results(folder: Path, finished: bool = True) -> dict[str, Any]:
-    """All that a command was given for, without times; nothing half-written may be there.
+    """Return the results of a command, without times; check that no file is half-written.
 
     Args:
         folder: the command's working directory.
-        finished: whether it came to its end: else what it will go on with may be there.
+        finished: whether the command completed; otherwise files to resume from may exist.
     """
     outputs = folder / "outputs"
     actual: dict[str, Any] = {}
@@ -108,7 +108,7 @@ def _seed(run: Path) -> str:
 
 
 def run_results(run: Path) -> dict[str, Any]:
-    """Figures, weights and curves of a run, without times."""
+    """Return metrics, weights and curves of a run, without times."""
     actual: dict[str, Any] = {}
     for name in ("metrics.json", "training.json"):
         text = (run / name).read_text("utf-8")
@@ -116,7 +116,7 @@ def run_results(run: Path) -> dict[str, Any]:
     for name in ("last.pt", "best.pt"):
         checkpoint = load_checkpoint(run / "checkpoints" / name)
         checkpoint["progress"] = without_times(checkpoint["progress"])
-        del checkpoint["prepared"]  # where it lay
+        del checkpoint["prepared"]  # its path
         actual[name] = flat(checkpoint)
     events = EventAccumulator(str(run / "tensorboard"), {"scalars": 0, "tensors": 0}).Reload()
     for tag in events.Tags()["scalars"]:
@@ -133,7 +133,7 @@ def without_times(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def flat(tree: Any) -> Any:
-    """Tensors as lists, which can be compared."""
+    """Return a tree with tensors as lists, which can be compared."""
     if isinstance(tree, torch.Tensor):
         return tree.tolist()
     if isinstance(tree, dict):
@@ -142,7 +142,7 @@ def flat(tree: Any) -> Any:
 
 
 def again(folder: Path, command: list[str]) -> list[str]:
-    """What a user types after a kill: the same, or what goes on with a run or sweep."""
+    """Return the command after a kill: the same, or one that resumes the run or sweep."""
     if "-m" in command:
         sweeps = [path.parent for path in folder.glob("outputs/sweeps/*/multirun.yaml")]
         if sweeps and (sweeps[-1] / "multirun.yaml").stat().st_size:
@@ -156,8 +156,8 @@ def differences(actual: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     return [key for key in sorted({*actual, *expected}) if actual.get(key) != expected.get(key)]
 
 
-# Between two points of these curves lie trainer.log_every steps: after a stop in between, which
-# writes a point of its own, they are counted anew. Checkpoints after a kill lie at such points.
+# These curves have a point every trainer.log_every steps. A stop in between writes its own point
+# and restarts the count. Checkpoints after a kill are at such points.
 COUNTED_ANEW = ("loss/train", "perplexity/train", "train/grad_norm", "train/lr")
 
 
@@ -168,14 +168,14 @@ def check(
     deaths: list[Any],
     ignored: tuple[str, ...] = (),
 ) -> None:
-    """Kills a command at some moments, one life after the other; then lets it end."""
+    """Kill a command at some moments, one run after the other; then let it end."""
     details = f"KORLM_FAULTS={SEED}: {deaths}"
     command = again(folder, expected.command)
     for death in deaths:
         ended = server.run(folder, *command, **death)
         assert ended.code in (-9, 0), f"{details}\n{ended.err}"
         command = again(folder, expected.command)
-        if ended.code == 0:  # it was quicker than its death
+        if ended.code == 0:  # it ended before it could be killed
             break
     ended = server.run(folder, *command)
     assert ended.code == 0, f"{details}\n{command}\n{ended.err}"
@@ -199,22 +199,22 @@ def test_killed_at_any_moment(
 ) -> None:
     rng = random.Random(f"{SEED} {kind} {number}")
     expected = undisturbed[kind]
-    if number % 2:  # by the clock, between any two instructions
+    if number % 2:  # by time, between any two instructions
         deaths = [{"after": rng.uniform(0, expected.ended.seconds)}]
-    else:  # twice, right before something changes on the disk
+    else:  # twice, right before a change of the file system
         deaths = [{"change": rng.randrange(len(expected.ended.changes))} for _ in range(2)]
     check(server, tmp_path, expected, deaths)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("prepare", "SIGHUP"), ("train", "SIGTERM")])
-def test_asked_to_end_at_any_moment(
+def test_terminated_at_any_moment(
     server: CommandServer,
     undisturbed: dict[str, Undisturbed],
     tmp_path: Path,
     kind: str,
     name: str,
 ) -> None:
-    """A cluster's time is up, or the terminal closes: as Ctrl-C."""
+    """The signals of a cluster's time limit and of a closed terminal act like Ctrl-C."""
     expected, rng = undisturbed[kind], random.Random(f"{SEED} {kind} {name}")
     after = rng.uniform(0.1, expected.ended.seconds)
     number = int(getattr(signal, name))
@@ -254,14 +254,14 @@ def test_killed_at_every_change(
 def test_the_clock_jumps(
     server: CommandServer, undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
-    """By hours within each life, and from one life to the next."""
+    """It jumps by hours within each run, and from one run to the next."""
     expected, rng = undisturbed["train"], random.Random(f"{SEED} clock")
     after = rng.uniform(0.5, 1) * expected.ended.seconds
     deaths = [{"after": after, "clock": 7200.0}, {"after": after / 2, "clock": -7200.0}]
     check(server, tmp_path, expected, deaths)
 
 
-def test_nobody_reads_what_is_said(
+def test_nobody_reads_stdout(
     server: CommandServer, undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
     expected = undisturbed["sweep"]
@@ -309,13 +309,13 @@ class Disk:
         subprocess.run(["umount", str(self.folder)], check=True)
 
     def grow(self, size: int) -> None:
-        """Somebody freed some space."""
+        """Make the disk larger."""
         self._mount("-o", f"remount,size={size}")
 
 
 @pytest.fixture(scope="module")
 def mounting(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips where nobody may mount."""
+    """Skip the test if the user may not mount."""
     try:
         Disk(tmp_path_factory.mktemp("disk") / "small", PAGE).__exit__()
     except (OSError, subprocess.CalledProcessError):
@@ -347,7 +347,7 @@ def test_the_disk_is_full_at_any_moment(
 
 
 def fill(server: CommandServer, disk: Disk, expected: Undisturbed, details: str) -> None:
-    """Runs a command on a disk that is too small, frees some space and runs it again."""
+    """Run a command on a disk that is too small, enlarge it and run the command again."""
     ended = server.run(disk.folder, *expected.command)
     details += f"\n{ended.err}"
     assert ended.code in (0, 1), details

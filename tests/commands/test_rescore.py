@@ -59,8 +59,8 @@ def read(path: Path) -> list[tuple[str, float, str]]:
     return [(utt, float(score), text) for utt, score, text in rows]
 
 
-def rates(err: str, way: str) -> list[float]:
-    (line,) = re.findall(rf"^{way} .*$", err, re.MULTILINE)
+def rates(err: str, label: str) -> list[float]:
+    (line,) = re.findall(rf"^{label} .*$", err, re.MULTILINE)
     return [float(cell) for cell in re.findall(r"[\d.]+", line)]
 
 

@@ -149,8 +149,8 @@ def test_several_inputs_and_layouts(korlm: Command, run: Path, text: Path) -> No
     assert [row["doc_id"] for row in rows_in(ended.out)] == ["글.txt#1", "글.txt#2", "글.txt#2"]
 
 
-def start(run: Path, *given: str, **options: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "korlm.score", f"run={run}", *given]
+def start(run: Path, *overrides: str, **options: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "korlm.score", f"run={run}", *overrides]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=ROOT, **{**pipes, **options})  # type: ignore[call-overload]
 
@@ -174,7 +174,7 @@ def test_a_closed_pipe(run: Path, tmp_path: Path, also: bool) -> None:
     path, other = tmp_path / "long.txt", tmp_path / "e.tsv"
     path.write_text("나는 집에 간다.\n" * 30_000, encoding="utf-8")
     given = [f"input={path}", "entropy=false", *([f"eojeol_output={other}"] if also else [])]
-    process = start(run, *given, stdin=subprocess.DEVNULL)
+    process = start(run, *overrides, stdin=subprocess.DEVNULL)
     assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline().startswith(b"doc_id")
     process.stdout.close()
@@ -197,7 +197,7 @@ def test_standard_output_is_full(run: Path, text: Path) -> None:
 
 
 MISTAKES = {
-    "input=gone.txt": "input: gone.txt is neither a file, a folder nor a glob of files",
+    "input=missing.txt": "input: missing.txt is neither a file, a folder nor a glob of files",
     "input=empty.txt": "empty.txt: the file is empty; leave it out",
     "input=blank.txt": "blank.txt: holds nothing but blank lines; leave it out",
     "input=binary.txt": "binary.txt: a binary file, not text",
@@ -242,7 +242,7 @@ def test_two_tables_in_one_file(korlm: Command, run: Path, text: Path) -> None:
 
 def test_the_working_directory_is_not_removed(korlm: Command, run: Path, text: Path) -> None:
     Path(".hydra").mkdir()
-    assert korlm("score", f"run={run}", "input=gone.txt").code == 1
+    assert korlm("score", f"run={run}", "input=missing.txt").code == 1
     assert text.exists() and Path(".hydra").exists()
 
 

@@ -110,7 +110,7 @@ def test_text_that_begins_as_bzip2_does(tmp_path: Path) -> None:
 
 
 class Pipe(io.BytesIO):
-    """A stream that gives a few bytes at a time and cannot go back."""
+    """A stream that returns a few bytes at a time and cannot seek."""
 
     def seekable(self) -> bool:
         return False
@@ -122,7 +122,12 @@ class Pipe(io.BytesIO):
 @pytest.mark.parametrize(
     "data",
     [TEXT, gzip.compress(TEXT * 99), zstd(TEXT), b""],
-    ids=["plain", "gzip", "zstd", "empty"],  # without them the bytes, and so the time, of gzip
+    ids=[
+        "plain",
+        "gzip",
+        "zstd",
+        "empty",
+    ],  # default ids would contain the bytes of gzip, which depend on the time
 )
 def test_standard_input_that_cannot_seek(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(data)))

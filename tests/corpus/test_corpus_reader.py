@@ -1,4 +1,4 @@
-"""Files become lines that know their document and split; no line is lost, no document torn."""
+"""Files to lines with document and split: no line is lost, no document is divided."""
 
 import csv
 import io
@@ -55,7 +55,7 @@ def error_of(make: Callable[[], object], *words: str) -> None:
         assert word in message
 
 
-# Which files
+# Files
 
 
 def test_a_file_a_folder_and_a_glob(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_splits_as_given(tmp_path: Path) -> None:
     places = {split: write(tmp_path / f"{split}.txt") for split in ("train", "valid", "test")}
     sources = find_sources(config(**{split: [place] for split, place in places.items()}))
     assert [source.split for source in sources] == ["train", "valid", "test"]
-    # Only what no split was given for is dealt.
+    # Only documents without a fixed split are assigned by hash.
     mixed = config(files=[places["train"]], valid=[places["valid"]], test_fraction=0.0)
     assert [source.split for source in find_sources(mixed)] == [None, "valid"]
     assert [line.split for line in lines_of(mixed)][1] == "valid"
@@ -182,7 +182,7 @@ def test_an_empty_file(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode here")
 def test_a_file_name_that_is_no_utf8(tmp_path: Path) -> None:
-    # What unpacking an old archive leaves behind.
+    # Files that unpacking an old archive leaves behind.
     for number in range(2):
         name = os.fsencode(tmp_path) + "/글".encode("cp949") + b"%d.txt" % number
         Path(os.fsdecode(name)).write_text("가\n", encoding="utf-8")
@@ -201,7 +201,7 @@ def test_digest_is_of_the_content(tmp_path: Path) -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_folder_holds_json_and_says_what_is_left_out(
+def test_a_folder_of_json_reports_files_that_are_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -215,7 +215,7 @@ def test_a_folder_holds_json_and_says_what_is_left_out(
     assert "with other endings, which are not read: 3 (2 .md, 1 .tar.gz)" in caplog.text
 
 
-# Which lines
+# Lines
 
 
 TEXTS = {
@@ -335,7 +335,7 @@ def test_a_table_without_text(tmp_path: Path) -> None:
     error_of(lambda: lines_of(config(files=[place])), place, "blank")
 
 
-def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_read_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus_module, "KEY_CHARS", 10)
     place = write(tmp_path / "a.txt", "가나다\n" * 1000)
     settings = config(files=[place], document_unit=DocumentUnit.blank_line)
@@ -350,7 +350,7 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(files, "BLOCK", 20)  # two lines
     monkeypatch.setattr(corpus_module, "read_blocks", counted)
     next(read_corpus(settings, find_sources(settings)))
-    assert taken < 10  # a document's beginning, not all of it
+    assert taken < 10  # only the beginning of the document
 
 
 @pytest.mark.parametrize("name", ["a.txt", "글.TXT", "noending"])
@@ -372,7 +372,7 @@ def test_paragraphs_of_json_are_one_document(tmp_path: Path) -> None:
     assert result["a.json#2"] == ["글 1", "둘째", "셋째"] and len(result) == 60
 
 
-# Which split
+# Splits
 
 
 def blocks_of(shares: dict[str, float], texts: list[str]) -> BlockSplit:
@@ -403,7 +403,7 @@ def test_blocks_are_contiguous_and_none_is_empty(tmp_path: Path, seed: int) -> N
     assert splits == sorted(splits, key=["train", "valid", "test"].index)
     for split in SHARES:
         assert any(line.split == split and has_text(line.text) for line in lines)
-    # Lines are numbered within their documents, wherever these are cut.
+    # Lines are numbered within their documents, independent of the pieces.
     for n, size in enumerate((cut + 1, len(expected) - cut - 1)):
         numbers = [line.line for line in lines if line.doc_id == f"{n}.txt"]
         assert numbers == list(range(1, size + 1))
@@ -545,10 +545,10 @@ def test_composed_and_decomposed_names_and_texts_agree(tmp_path: Path) -> None:
         settings = config(files=[place], document_unit=DocumentUnit.line)
         forms[form] = lines_of(settings)
     assert [line.split for line in forms["NFC"]] == [line.split for line in forms["NFD"]]
-    # Text stays as it was read.
+    # Text is not changed.
     assert all(unicodedata.is_normalized("NFD", line.text) for line in forms["NFD"])
     assert [normalize(line.text) for line in forms["NFD"]] == [line.text for line in forms["NFC"]]
-    # macOS spells file names so as well.
+    # macOS uses this form for file names.
     names = [f"한글 {number}.txt" for number in range(50)]
     sources = [
         [Source(Path(place), unicodedata.normalize(form, name), None, 1) for name in names]
@@ -579,7 +579,7 @@ def test_long_documents_agree_in_both_forms(
     assert set(splits["NFC"]) == {"train", "valid", "test"}
 
 
-# Small parts
+# Helpers
 
 
 def test_inputs_come_in_the_order_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -593,8 +593,8 @@ def test_inputs_come_in_the_order_given(tmp_path: Path, monkeypatch: pytest.Monk
     parts = read_corpus(TextConfig(), sources)
     lines = [(part.doc_id, text) for part in parts for text in part.texts]
     assert lines == [("b.txt", "b.txt"), ("stdin", "가"), ("stdin", "나"), ("a.txt", "a.txt")]
-    with pytest.raises(CorpusError, match=r"^input: gone is neither a file"):
-        find_inputs(["gone"], "input")
+    with pytest.raises(CorpusError, match=r"^input: missing is neither a file"):
+        find_inputs(["missing"], "input")
 
 
 @pytest.mark.parametrize("separator", "\t,;|")

@@ -1,4 +1,4 @@
-"""Lines as tokenizers see them: composed, and without characters that cannot be seen."""
+"""Normalization of lines: NFC, without invisible characters."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""The pieces of a corpus, read one by one, hold the lines that the corpus read at once does."""
+"""The pieces of a corpus, read one by one, have the same lines as the whole corpus."""
 
 import gzip
 import json
@@ -115,7 +115,7 @@ def test_large_files_of_records_are_cut(
 ) -> None:
     rng = random.Random(seed)
     rows = [(rng.choice(["가", "나 다", "", '"라', "마" * 20]), "x")]
-    while len(rows) < 60:  # rows of a document follow each other
+    while len(rows) < 60:  # rows of a document are consecutive
         document = "" if ending == "tsv" and rng.random() < 0.1 else f"글 {len(rows)}"
         texts = rng.choices(["가", "나 다", "", '"라', "마" * 20], k=rng.choice([1, 1, 2, 30]))
         rows += [(text, document) for text in texts]

@@ -13,7 +13,7 @@ from korlm.dataset.vocab import EOS_ID
 
 
 def cut(ids: np.ndarray, rng: random.Random, num_shards: int) -> IdStream:
-    """Return the ids as so many shards, some of which may be empty."""
+    """Return the ids as a number of shards, some of which may be empty."""
     cuts = sorted(rng.choices(range(len(ids) + 1), k=num_shards - 1))
     return IdStream(np.split(ids, cuts))
 

@@ -1,4 +1,4 @@
-"""Token files that stay in another folder or in an object store (``prepare.folder``)."""
+"""Token files in another folder or in an object store (``prepare.folder``)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +38,7 @@ def make(
 
 @pytest.fixture
 def memory() -> Iterator[str]:
-    """A store in this process."""
+    """Yield the URL of a store in this process."""
     pytest.importorskip("upath")
     yield "memory://korlm"
     path = to_path("memory://korlm", OutputError)
@@ -47,7 +47,7 @@ def memory() -> Iterator[str]:
 
 
 def content(made: Prepared) -> dict[str, bytes]:
-    """The shards, ids and the vocabulary; the shards are fetched."""
+    """Return the contents of shards (downloaded), ids and vocabulary."""
     for split in made.stats:
         for path in shard_paths(made.folder / "tokens", split):
             read_counts(path)

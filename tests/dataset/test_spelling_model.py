@@ -1,4 +1,4 @@
-"""The spelling model against a slow one written straight from the formula, in exact fractions."""
+"""The spelling model against the formula, computed in exact fractions."""
 
 import math
 import random
@@ -11,7 +11,7 @@ import pytest
 
 from korlm.dataset.spelling_model import UNIFORM, CharNgramModel
 
-# Unicode's code points without the halves of surrogate pairs, and the end of a word.
+# Unicode's code points without surrogates, and the end of a word.
 OUTCOMES = 0x110000 - 0x800 + 1
 START, END = "<s>", "</s>"
 ALPHABETS = ["가나다", "가각ab.\u1112\u119e", "가😀\U0010ffff\U00020000\u0300a"]
@@ -58,7 +58,7 @@ def test_uniform() -> None:
 
 def test_by_hand() -> None:
     model = CharNgramModel.train(["가", "가나"], order=1)
-    # Seen: 가 twice, 나 once, the end twice; five in all, of three kinds.
+    # Counts: 가 twice, 나 once, the end twice; five in all, of three types.
     ga, na, end, other = ((n + 3 * UNIFORM) / 8 for n in (2, 1, 2, 0))
     assert model.nats(["가"])[0] == pytest.approx(-math.log(ga * end))
     assert model.nats(["나나"])[0] == pytest.approx(-math.log(na * na * end))

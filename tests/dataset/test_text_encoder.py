@@ -1,4 +1,4 @@
-"""Any text comes out as training's does: the same ids, counts and costs."""
+"""Any text is encoded like the training text: the same ids, counts and spelling costs."""
 
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def test_text_is_normalized_as_the_corpus_was(
     assert anew.num_eojeol.sum() == stats.num_eojeol and anew.num_chars.sum() == stats.num_chars
     assert anew.unicode is shard.unicode is EncodedText.concatenate([anew, anew]).unicode is unicode
     assert anew.table["text"].to_pylist()[1:] == lines
-    # The eojeols that tokens stand in are those of the normalized lines.
+    # The eojeols of tokens are those of the normalized lines.
     rows = anew.table.to_pylist()
     for row, count in zip(rows, anew.num_eojeol.tolist(), strict=True):
         last = max(row["eojeol"], default=-1)

@@ -43,7 +43,7 @@ PIECES = ClusterConfig(piece_mb=PIECE_BYTES / 1e6)
 
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
-    """Some files that become about ten pieces and 80 batches, and a Kkma without Java."""
+    """Return a corpus of about ten pieces and 80 batches; Kkma is a fake without Java."""
     monkeypatch.setattr(text_batches, "BATCH_CHARS", BATCH_CHARS)
     monkeypatch.setattr(piece_writer, "ROW_GROUP_CHARS", 150)
     install_fake_kkma(tmp_path / "fake", monkeypatch)
@@ -123,7 +123,7 @@ def test_interrupted_repeatedly(
         done += part
         if part < 22:
             break
-    assert done < 2 * total  # finished pieces are not made again
+    assert done < 2 * total  # finished pieces are not repeated
     assert run(corpus, outputs, monkeypatch) == 0
     assert files(outputs) == expected
     assert not partial_files(outputs)

@@ -1,4 +1,4 @@
-"""Which tokens get which ids, and the file that keeps them."""
+"""Ids of tokens, and the vocabulary file."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A cluster makes the same corpus as one machine, byte for byte, even if workers die."""
+"""A cluster prepares the same corpus as one machine, byte for byte, even if workers die."""
 
 import functools
 import importlib.util
@@ -53,7 +53,7 @@ PIECE_BYTES = 1500
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """A scheduler with two workers, as somebody else may have started them."""
+    """Yield the address of a running scheduler with two workers."""
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
         LocalCluster(
@@ -69,7 +69,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> CorpusConfig:
-    """Some ten pieces of three splits; one line has the mark."""
+    """Return a corpus of about ten pieces of three splits; one line has the mark."""
     rng = random.Random(1)
     words = ["나는", "학교에", "간다", "KBS", "😀", "e\u0301", "\u1112\u1161\u11ab", "JAVA!"]
     lines = [" ".join(rng.choices(words, k=rng.randrange(6))) for _ in range(600)]
@@ -84,7 +84,7 @@ Make = Callable[..., dict[str, bytes]]
 
 @pytest.fixture
 def make(corpus: CorpusConfig, tmp_path: Path) -> Make:
-    """Prepares into a folder; gives the files of the corpus."""
+    """Return a function that prepares into a folder and returns the files of the corpus."""
 
     def run(
         name: str, cluster: str | None = None, tokenizer: TokenizerConfig = SYLLABLE, **more: Any
@@ -256,7 +256,7 @@ def test_training_prepares_in_the_same_way(
 def test_kkma(make: Make) -> None:
     kkma = KkmaConfig(name="kkma", threads=1, heap_mb=512, cache_size_mb=0)
     alone, one = make("alone", tokenizer=kkma), make("one", "local", kkma, workers=1)
-    for name in ("report.tsv", "manifest.json"):  # of seconds
+    for name in ("report.tsv", "manifest.json"):  # with times
         del alone[name], one[name]
     assert {n: d for n, d in one.items() if not n.startswith("reports/")} == {
         n: d for n, d in alone.items() if not n.startswith("reports/")
@@ -272,7 +272,7 @@ def test_nobody_there(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "prepare.cluster=tcp://127.0.0.1:1: no Dask scheduler answers there" in error
 
 
-def test_workers_that_others_started_must_know_korlm(tmp_path: Path) -> None:
+def test_workers_of_another_cluster_need_korlm(tmp_path: Path) -> None:
     class Client:
         def run_on_scheduler(self, function: Callable[[], bool]) -> bool:
             return function()
@@ -340,7 +340,7 @@ echo "Submitted batch job $$"
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine on which sbatch starts jobs at once, in this folder."""
+    """Return the folder of a fake SLURM whose sbatch starts jobs at once."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for name, script in TOOLS.items():

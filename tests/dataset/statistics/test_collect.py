@@ -1,4 +1,4 @@
-"""The statistics of a small corpus by hand, and what becomes of their files."""
+"""Statistics of a small corpus, computed by hand, and their files."""
 
 import errno
 import json
@@ -54,7 +54,7 @@ def test_by_hand(small: Prepared) -> None:
         ],
         "types": [{"num_morphs": 11, "num_types": 5}],
     }
-    # Each line that train has counts, those that come again, too.
+    # Every line that train contains counts, repetitions included.
     assert valid["num_lines_in_train"] == 2
     assert valid["lines_in_train_share"] == pytest.approx(2 / 3)
     assert valid["morphs_in_train_share"] == pytest.approx(4 / 9)
@@ -68,7 +68,7 @@ def test_by_hand(small: Prepared) -> None:
             [("나", 4), ("간다", 3), ("온다", 2), ("너", 1), ("또", 1)], 1
         )
     ]
-    # 12 tokens with <eos>; of 그 가 또 none is known when a token must stand in train twice.
+    # 12 tokens with <eos>; 그 가 또 are unknown if a token must occur twice in train.
     unknown = result["unknown"]
     assert (unknown["split"], unknown["num_tokens"]) == ("valid", 12)
     assert unknown["chosen"] == {"size": 3, "num_unk": 3, "rate": 0.25}
@@ -90,7 +90,7 @@ def test_medians_and_repeated_lines_of_a_larger_corpus(tmp_path: Path) -> None:
         "median": np.median(lengths),
         "max": max(lengths),
     }
-    expected = Counter(filled).most_common(station.NUM_REPEATED)  # the first ones of equals
+    expected = Counter(filled).most_common(station.NUM_REPEATED)  # ties: the first ones
     assert [(row["text"], row["count"]) for row in actual["repeated_lines"]] == expected
     assert [row["line"] for row in actual["repeated_lines"]] == [
         train.index(text) + 1 for text, _ in expected
@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_written(
     assert sorted(small.folder.iterdir()) == before
 
 
-def test_shards_that_are_gone(small: Prepared) -> None:
+def test_deleted_shards(small: Prepared) -> None:
     (small.folder / "tokens" / "valid-00000.parquet").unlink()
     with pytest.raises(PreparedError, match=r"0 lines of valid, .* 3; give report=false"):
         collect(small)

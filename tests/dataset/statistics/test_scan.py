@@ -1,4 +1,4 @@
-"""The pass over a split finds what a slow look at each line finds."""
+"""The scan of a split equals a loop over its lines."""
 
 import unicodedata
 from collections import Counter
@@ -59,7 +59,7 @@ def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
 
 
 def test_nothing_but_blank_lines(tmp_path: Path) -> None:
-    """As whole row groups may hold."""
+    """Whole row groups may consist of blank lines."""
     prepared = made(tmp_path, train=[*[""] * 2000, "가 가", *["\t"] * 2000], valid=["가"])
     scan = scan_split(prepared.folder / "tokens", "train", np.array([7]))
     assert (scan.growth, scan.longest) == ([(2, 1)], [LongLine(3, 2, "train.txt", 2001)])
