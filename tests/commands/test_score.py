@@ -173,7 +173,7 @@ def test_a_closed_pipe(run: Path, tmp_path: Path, also: bool) -> None:
     """It is an error only if another table is lost."""
     path, other = tmp_path / "long.txt", tmp_path / "e.tsv"
     path.write_text("나는 집에 간다.\n" * 30_000, encoding="utf-8")
-    given = [f"input={path}", "entropy=false", *([f"eojeol_output={other}"] if also else [])]
+    overrides = [f"input={path}", "entropy=false", *([f"eojeol_output={other}"] if also else [])]
     process = start(run, *overrides, stdin=subprocess.DEVNULL)
     assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline().startswith(b"doc_id")

@@ -74,7 +74,7 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
     assert [line.split()[0] for line in table] == ["model", *(row["model"] for row in rows)]
 
 
-def test_networks_beside_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+def test_networks_and_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     """TensorBoard names jobs by their models; the n-gram model is a line as long as the others."""
     settings = ["tokenizer=syllable", "model=ngram,window", "trainer.max_steps=3", "name=b"]
     ended = korlm("train", "-m", *tiny.overrides, *settings, "trainer.device=cpu")
@@ -90,9 +90,9 @@ def test_networks_beside_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_p
         )
         assert [step for step, _ in line] == [1, 3] and line[0][1] == line[1][1]
         assert curve[-1][0] == 3
-    names = [line.split()[0] for line in ended.out.splitlines()[-4:-2]]
-    assert sorted(names) == ["ngram", "window"]
-    assert f" model={names[0]} " in ended.out.splitlines()[-1]
+    listed = [line.split()[0] for line in ended.out.splitlines()[-4:-2]]
+    assert sorted(listed) == ["ngram", "window"]
+    assert f" model={listed[0]} " in ended.out.splitlines()[-1]
 
 
 def leave(folder: Path, name: str, overrides: list[str], perplexity: object = ...) -> None:
