@@ -1,4 +1,4 @@
-"""The set-up of scripts/train: which build of torch it takes; pins that fit every Python."""
+"""The set-up of scripts/train: the build of torch, and constraints for every Python version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU = "https://download.pytorch.org/whl/cpu"
 
 @pytest.fixture
 def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """scripts/bootstrap.py on Linux, without an NVIDIA driver and KORLM_TORCH."""
+    """Return scripts/bootstrap.py as on Linux without an NVIDIA driver and KORLM_TORCH."""
     spec = importlib.util.spec_from_file_location("bootstrap", ROOT / "scripts" / "bootstrap.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -69,7 +69,7 @@ def test_the_default_build_elsewhere(
 @pytest.mark.parametrize(
     ("build", "index"), [("cpu", CPU), ("https://example.org/simple", "https://example.org/simple")]
 )
-def test_the_build_that_was_asked_for(
+def test_the_requested_build(
     bootstrap: ModuleType,
     ran: list[list[str]],
     monkeypatch: pytest.MonkeyPatch,
@@ -80,14 +80,14 @@ def test_the_build_that_was_asked_for(
     bootstrap.install_torch()
     assert ran[0][-4:] == ["--force-reinstall", "torch", "--index-url", index]
     bootstrap.install_torch()
-    assert len(ran) == 1  # it is there already
+    assert len(ran) == 1  # it is already installed
     monkeypatch.setenv("KORLM_TORCH", "cuda")
     bootstrap.install_torch()
     assert "--force-reinstall" in ran[1]
 
 
 def pins() -> dict[str, list[str]]:
-    """Package -> the conditions under which constraints.txt pins it; "": always."""
+    """Return the conditions under which constraints.txt pins each package; "": always."""
     results: dict[str, list[str]] = {}
     for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
         if not line.startswith("#"):
@@ -103,7 +103,7 @@ def test_each_python_has_one_pin_of_a_package() -> None:
         sorted((f'python_version >= "{version}"', f'python_version < "{version}"'))
         for version in ("3.11", "3.12", "3.13")
     ]
-    once = {"importlib-metadata"}  # which newer Pythons need not
+    once = {"importlib-metadata"}  # newer versions of Python do not need it
     for name, conditions in pins().items():
         assert conditions == [""] or sorted(conditions) in halves or name in once, name
 
@@ -113,6 +113,6 @@ def test_every_direct_dependency_is_pinned() -> None:
     start, end = text.index("dependencies = ["), text.index("[tool.hatch")
     expected = re.findall(r'"([\w-]+)(?:>=|==)', text[start:end])
     assert len(expected) > 20
-    # Their newest versions need no newer Python than the rest, and no figure depends on them.
+    # Their newest versions support all Python versions, and no published metric depends on them.
     free = {"numpy", "pandas", "types-tqdm"}
     assert {name.lower() for name in expected} - free <= pins().keys()

@@ -1,4 +1,4 @@
-"""Methods of trained runs: results of the commands, threads, and nothing computed in vain."""
+"""Methods of trained runs: results of the commands, threads, no unnecessary computation."""
 
 from __future__ import annotations
 

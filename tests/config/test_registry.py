@@ -1,4 +1,4 @@
-"""Registered choices, their modules, and settings of files that name choices nobody registered."""
+"""Registered choices, their modules, and stored settings that name unregistered choices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings in files of other people are data: plain values under known keys, or one line."""
+"""Settings in files of others are data: plain values of known keys, or a one-line error."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_a_sweep_may_not_store(override: str) -> None:
 
 
 def stored_sweep(folder: Path, *task: str, job: tuple[str, ...] = ()) -> list[str]:
-    """A folder as a sweep leaves it; the arguments that go on with it."""
+    """Write the folder of a sweep; return the arguments that resume it."""
     overrides = {"hydra": ["hydra.mode=MULTIRUN", "hydra/launcher=parallel"], "task": list(task)}
     tree = {"hydra": {"overrides": overrides}}
     (folder / "multirun.yaml").write_text(json.dumps(tree, ensure_ascii=False), "utf-8")
@@ -66,8 +66,8 @@ def stored_sweep(folder: Path, *task: str, job: tuple[str, ...] = ()) -> list[st
     return ["-m", f"resume={folder}"]
 
 
-def test_workers_are_typed_again(tmp_path: Path) -> None:
-    """Somebody else's file must not choose the hosts that this machine talks to."""
+def test_workers_must_be_given_again(tmp_path: Path) -> None:
+    """A file of others must not choose the hosts that this machine connects to."""
     arguments = stored_sweep(tmp_path, "prepare.cluster=tcp://evil:1", "seed=1")
     assert with_stored(arguments) == [*arguments, "seed=1"]
 

@@ -1,4 +1,4 @@
-"""Metrics of a mode, intervals and tests of several, and which text hyperparameters come from."""
+"""Metrics of a mode, intervals and tests of several modes, and the text of hyperparameters."""
 
 from __future__ import annotations
 

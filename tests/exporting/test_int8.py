@@ -68,7 +68,7 @@ def test_linear_and_look_up() -> None:
 
 
 def test_size_is_a_quarter() -> None:
-    """The tied matrix once, as in float32."""
+    """The tied matrix is stored once, as in float32."""
     config = make_config("lstm", embedding_dim=64, hidden_dim=64)
     model = build_model(config, 2000)
     assert isinstance(model, NeuralLM)

@@ -1,4 +1,4 @@
-"""The step in onnxruntime is the step in PyTorch, for every kind of network with every option."""
+"""The step in onnxruntime equals that in PyTorch, for every network and option."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_perplexity_equals_the_models(cell: str) -> None:
 
 
 def test_padding_does_not_count() -> None:
-    """Each column of the same sentence once more, the last one cut short."""
+    """Every column repeats the same sentence, the last one truncated."""
     step, sentence = TorchStep(network()), text(10)
     whole = perplexity(step, ParallelText.of(sentence, 1, EOS_ID, by_sentence=True), "")
     three = ParallelText.of(np.tile(sentence, 3), 3, EOS_ID, by_sentence=True)

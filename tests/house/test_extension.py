@@ -79,7 +79,7 @@ RunCommand = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def command(server: CommandServer, folder: Path) -> RunCommand:
-    """Runs a command in the folder; returns stdout and stderr."""
+    """Return a function that runs a command in the folder and returns stdout and stderr."""
 
     def run(name: str, *arguments: str, code: int = 0) -> str:
         ended = server.run(folder, name, *arguments)
@@ -91,7 +91,7 @@ def command(server: CommandServer, folder: Path) -> RunCommand:
 
 @pytest.fixture(scope="module")
 def run(command: RunCommand, folder: Path, tiny: TinyCorpus) -> str:
-    """A run that was trained with all three."""
+    """Return a run trained with all three."""
     settings = [IMPORTS, *CHOICES, *FAST, *tiny.overrides, "model.decay=0.3", "name=own"]
     command("train", *settings)
     (path,) = (folder / "outputs" / "runs").iterdir()

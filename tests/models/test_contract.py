@@ -307,7 +307,7 @@ def test_gradients_equal_those_of_log_probs(trained: LanguageModel, fresh: bool)
     actual = gradients(trained.training_loss(inputs, targets, state, LENGTHS).nll)
     assert actual.keys() == expected.keys()
     unused = {n for n, _ in trained.named_parameters() if fresh or not n.endswith(".initial")}
-    assert actual.keys() == unused  # all but an initial state that was not begun with
+    assert actual.keys() == unused  # all but the initial state, if another one was given
     for name, gradient in actual.items():
         assert gradient.abs().max() > 1e-4, f"{name} does not affect the loss"
         torch.testing.assert_close(gradient, expected[name], atol=2e-5, rtol=2e-4)

@@ -52,7 +52,7 @@ def make_checkpoint(value: float = 1.0) -> dict[str, Any]:
 
 
 def error_of(path: Path) -> str:
-    """The message with which a file is refused, which is one line and names the file."""
+    """Return the error of a refused file; check that it is one line and names the file."""
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
     message = str(caught.value)
@@ -273,7 +273,7 @@ def test_a_disk_that_is_really_full(path: Path) -> None:
 
 def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="No such file or directory"):
-        save_checkpoint(tmp_path / "gone" / "last.pt", make_checkpoint())
+        save_checkpoint(tmp_path / "missing" / "last.pt", make_checkpoint())
 
 
 # --- random numbers ------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ def test_internal_errors() -> None:
 
 
 def send_raw(client: Client, sent: bytes) -> bytes:
-    """Everything received until the server closes the connection."""
+    """Send bytes; return everything received until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
         connection.sendall(sent)
         return b"".join(iter(lambda: connection.recv(4096), b""))
@@ -283,7 +283,7 @@ class Slow(Echo):
         return super().complete(text, num_completions)
 
 
-def test_a_client_that_has_gone_leaves_the_queue() -> None:
+def test_a_disconnected_client_leaves_the_queue() -> None:
     slow = Slow()
     with served(slow) as client:
         first = threading.Thread(target=client.post, args=("/api/complete", {"text": "가"}))

@@ -107,7 +107,7 @@ def test_both_directions_have_the_weights_of_the_language_models(
             torch.testing.assert_close(ours[name.removeprefix("encoder.")], theirs)
     assert encoder.output_dim == 2 * LM.embedding_dim  # tied: the last layer
     splits = session.fit()
-    run = load_task_run(tmp_path / "run")  # the language models are not needed any more
+    run = load_task_run(tmp_path / "run")  # the language models are no longer needed
     assert run.settings.init == list(models)
     assert comparable(resume(prepared, tmp_path / "run").fit()) == comparable(splits)
 

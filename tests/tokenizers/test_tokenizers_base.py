@@ -40,7 +40,7 @@ def test_syllable() -> None:
         ("a▁b c", "a▁b▁c", [0, 0, 0, 0, 1]),
     ],
 )
-def test_syllables_know_their_eojeol(text: str, morphs: str, eojeol: list[int]) -> None:
+def test_eojeol_indices_of_syllables(text: str, morphs: str, eojeol: list[int]) -> None:
     analysis = SyllableTokenizer().analyze(text)
     assert analysis.morphs == list(morphs)
     assert analysis.eojeol == eojeol
@@ -133,7 +133,7 @@ def test_all_else_has_no_jamo(char: str) -> None:
 def test_nfc_of_jamo_is_the_text() -> None:
     """Any NFC text is restored, including old Hangul and single jamo, except kinds of blanks."""
     rng = random.Random(11)
-    old = "\u1112\u119e\u11ab"  # a syllable without a code point of its own
+    old = "\u1112\u119e\u11ab"  # a syllable without a precomposed code point
     chars = [*"가각힣뷁가a é漢ㅋㅏ.😀\u0301\u1100\u1161\u11ab", old, " ", "\t"]
     for n in range(500):
         text = unicodedata.normalize("NFC", "".join(rng.choices(chars, k=1 + n % 20)))

@@ -67,14 +67,14 @@ def points(events: EventAccumulator, tag: str) -> list[tuple[int, float]]:
 
 @pytest.fixture
 def tracker(tmp_path: Path) -> Iterator[TensorBoardLogger]:
-    """A logger in ``tmp_path``."""
+    """Yield a logger in ``tmp_path``."""
     tracker = TensorBoardLogger(tmp_path, charts=TASK.charts)
     yield tracker
     tracker.close()
 
 
 def train_scalars(loss: float, lr: float = 0.1, norm: float = 1.5, speed: float = 1000.0) -> Any:
-    """The scalars that the trainer logs."""
+    """Return the scalars that the trainer logs."""
     scalars = {"train/lr": lr, "train/grad_norm": norm, "train/tokens_per_second": speed}
     return TASK.train_scalars(loss) | scalars
 

@@ -1,4 +1,4 @@
-"""Signals that end a command end it as Ctrl-C does, once."""
+"""SIGTERM and SIGHUP act like Ctrl-C, once."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def test_nohup_is_honoured() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_other_threads_hear_nothing() -> None:
+def test_other_threads_receive_no_signals() -> None:
     received: list[list[int]] = []
 
     def work() -> None:

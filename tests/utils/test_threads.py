@@ -1,4 +1,4 @@
-"""Operations get the threads that they are worth, and change nothing but the time."""
+"""The number of threads depends on the size of an operation and does not change results."""
 
 from collections.abc import Iterator
 
@@ -68,7 +68,7 @@ def test_the_number_of_threads_changes_no_number(
 ) -> None:
     model = make_model("lstm", option)
     ids = torch.randint(4, model.vocab_size, (6, 9))
-    monkeypatch.setattr(threads, "PRODUCT", 1)  # or all would be too small to be shared
+    monkeypatch.setattr(threads, "PRODUCT", 1)  # otherwise all would be too small to be divided
     monkeypatch.setattr(threads, "PASS", 1)
 
     def gradients(most: int) -> list[Tensor]:

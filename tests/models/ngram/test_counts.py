@@ -1,4 +1,4 @@
-"""Counts at array speed equal those of a dictionary."""
+"""Counts by array operations equal those of a dictionary."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Gram = tuple[int, ...]
 
 
 def nothing() -> None:
-    """Never stops."""
+    """A stop check that never stops."""
 
 
 def spell(grams: list[NgramCounts], order: int, vocab_size: int = VOCAB_SIZE) -> list[Gram]:
-    """The n-grams of an order as tuples of ids."""
+    """Return the counts of an order by n-gram, as tuples of ids."""
     if order == 1:
         return [(int(key),) for key in grams[0].keys]
     shorter = spell(grams, order - 1, vocab_size)
@@ -28,7 +28,7 @@ def spell(grams: list[NgramCounts], order: int, vocab_size: int = VOCAB_SIZE) ->
 
 
 def count_slowly(ids: np.ndarray, order: int) -> Counter[Gram]:
-    """N-grams of each sentence by itself, <eos> before and after it."""
+    """Count the n-grams of each sentence, with <eos> before and after it."""
     counts: Counter[Gram] = Counter()
     sentence = [EOS_ID]
     for number, token_id in enumerate(ids.tolist(), start=1):
@@ -41,7 +41,7 @@ def count_slowly(ids: np.ndarray, order: int) -> Counter[Gram]:
 
 @pytest.mark.parametrize("tail", [[], [4, 5]], ids=["whole", "cut"])
 def test_counts_equal_a_dictionary(tail: list[int]) -> None:
-    """Also where the text stops within a sentence."""
+    """The last sentence may be incomplete."""
     ids = np.concatenate([random_text(300, seed=1), [EOS_ID], tail]).astype(np.uint16)
     grams = count_grams(ids, VOCAB_SIZE, 5, nothing)
     assert len(grams) == 5

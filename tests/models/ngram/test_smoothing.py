@@ -1,4 +1,4 @@
-"""Probabilities from counts, by the formulas and worked out by hand."""
+"""Probabilities from counts, computed by hand."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_discounts_by_hand() -> None:
 def test_too_few_counts_use_the_fallback(
     caplog: pytest.LogCaptureFixture, counts: list[int]
 ) -> None:
-    """Including discounts out of range, as with the last counts."""
+    """Discounts out of range, as with the last counts, also use it."""
     with caplog.at_level(logging.WARNING):
         assert estimate_discounts(np.array(counts), order=3) == FALLBACK
     assert "order 3" in caplog.text
@@ -64,7 +64,7 @@ def test_kneser_ney_by_hand() -> None:
     actual = probs(TEXT, V, EOS_ID, order=2)
     assert actual[4] == pytest.approx(1.5 / 4 + 0.5 * lower[4])
     assert actual[5] == pytest.approx(0.5 / 4 + 0.5 * lower[5])
-    # After a token that never came the unigrams alone decide.
+    # After an unseen token, the unigrams alone determine the probabilities.
     assert probs(TEXT, V, 1, order=2)[5] == pytest.approx(lower[5])
 
 
@@ -79,9 +79,9 @@ def test_maximum_likelihood() -> None:
     settings = {"order": 3, "smoothing": Smoothing.maximum_likelihood}
     result = probs(TEXT, V, EOS_ID, 4, **settings)
     assert result == pytest.approx([0, 0, 0, 0, 0, 2 / 3, 1 / 3])
-    # "6 5" never came, but 5 did: always before <eos>.
+    # "6 5" is unseen, but 5 occurs, always before <eos>.
     assert probs(TEXT, V, 6, 5, **settings)[EOS_ID] == 1
-    # Nothing is known of <unk>: shares of all tokens.
+    # <unk> is unseen: unigram frequencies.
     assert probs(TEXT, V, 1, **settings) == pytest.approx([0, 0, 0, 4 / 11, 3 / 11, 3 / 11, 1 / 11])
 
 

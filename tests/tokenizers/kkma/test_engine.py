@@ -80,7 +80,7 @@ def test_the_jar_was_built_from_its_sources(
     assert build_jar.source_digest() != built[0]
 
 
-# konlpy's Kkma as it is
+# konlpy's Kkma, unmodified
 
 COMPARE = """
 import json, sys

@@ -167,7 +167,7 @@ def pool() -> Iterator[TokenizerPool]:
 
 @pytest.mark.jvm
 def test_lines_that_fail_are_analyzed_in_parts(pool: TokenizerPool) -> None:
-    batches = [["", "가나 다", " "], ["라"]]  # there is no such output
+    batches = [["", "가나 다", " "], ["라"]]  # no such output exists
     status = "fallback: IllegalArgumentException"
     left = Analysis(["가", "나", "다"], ["UN"] * 3, [0, 0, 1], status)
     last = Analysis(["라"], ["UN"], [0], status)

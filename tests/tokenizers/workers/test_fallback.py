@@ -101,7 +101,7 @@ def test_every_character_is_in_one_token(cut: bool, longest: int) -> None:
         assert result.seconds == 0.5 * len(succeeded)
         assert result.dropped == sum(map(len, succeeded))
 
-        # Nothing is tried twice, and the line as a whole not even once.
+        # No part is tried twice, and the whole line is never tried.
         assert len(set(analyzer.attempts)) == len(analyzer.attempts)
         assert analyzer.text.strip() not in analyzer.parts
 
@@ -135,7 +135,7 @@ def test_odd_white_space(white: str, edge: str) -> None:
 
 def test_only_failing_eojeols_are_affected() -> None:
     analyzer = FakeAnalyzer("가 나 다! 라 마마마 바 !")
-    # Around the longest; neither side of it can be read, so each is parted in halves.
+    # Split around the longest eojeol; neither side can be analyzed, so each is halved.
     assert eojeols(analyzer.analyze(cut=False)) == {
         0: [("가", "가 나")],
         1: [("나", "가 나")],
@@ -234,11 +234,11 @@ def test_an_eojeol_that_pieces_help_is_cut() -> None:
     assert left.morphs == ["앞", "아" * 20, "뒤"]
 
 
-# How many attempts
+# Number of attempts
 
 
 def bound(num_eojeols: int) -> float:
-    """Return a bound of the attempts for one failing eojeol: three and two parts by turns."""
+    """Return a bound of the attempts for one failing eojeol: three and two parts alternately."""
     return 5 * (math.log2(num_eojeols) + 1)
 
 

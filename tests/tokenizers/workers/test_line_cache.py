@@ -215,7 +215,7 @@ def test_each_line_needs_its_analysis(tmp_path: Path) -> None:
 # Versions
 
 
-def test_another_version_knows_nothing(tmp_path: Path) -> None:
+def test_another_version_has_no_entries(tmp_path: Path) -> None:
     for version in ("1", "2"):
         with LineCache(tmp_path, version, ANY) as cache:
             assert not any(known(cache, LINES))
@@ -501,7 +501,7 @@ def test_the_file_keeps_to_its_limit(tmp_path: Path, caplog: pytest.LogCaptureFi
             assert all(known(cache, texts[begin : begin + 100]))
         there = known(cache, texts)
     assert 0.8 * (1 << 20) < largest <= 1 << 20
-    # The last ones are there, and none of those before the file was emptied.
+    # The last lines are cached, and none from before the file was emptied.
     kept = sum(there)
     assert 0 < kept < 1000
     assert all(there[-kept:])
@@ -513,7 +513,7 @@ def test_a_smaller_limit_empties_the_file(tmp_path: Path) -> None:
         fill(cache, long_lines(0, 1500))
     with LineCache(tmp_path, "2", 5) as cache:
         fill(cache, LINES)
-    assert size(tmp_path) > 1 << 20  # within its limit, it is left alone
+    assert size(tmp_path) > 1 << 20  # within its limit, it is kept
     with LineCache(tmp_path, "1", 1) as cache:
         assert not any(known(cache, long_lines(0, 1500)))
     assert size(tmp_path) < 1 << 16

@@ -40,12 +40,12 @@ class FakePool:
 
     def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
         left = iter(batches)
-        held: collections.deque[Task] = collections.deque()
+        queue: collections.deque[Task] = collections.deque()
         while True:
-            held.extend(itertools.islice(left, 1 + self.ahead - len(held)))
-            if not held:
+            queue.extend(itertools.islice(left, 1 + self.ahead - len(queue)))
+            if not queue:
                 return
-            batch = held.popleft()
+            batch = queue.popleft()
             if isinstance(batch, pa.RecordBatch):
                 self.passed.append(batch)
                 yield batch
@@ -281,7 +281,7 @@ def test_an_error_of_the_pool_comes_through(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ahead", [0, 1, 4])
 @pytest.mark.parametrize("known", [False, True])
-def test_no_more_is_read_than_the_pool_asks_for(tmp_path: Path, ahead: int, known: bool) -> None:
+def test_no_more_is_read_than_the_pool_requests(tmp_path: Path, ahead: int, known: bool) -> None:
     texts = [[f"{number}"] for number in range(30)]
     if known:
         through(tmp_path, texts)
@@ -300,7 +300,7 @@ def test_no_more_is_read_than_the_pool_asks_for(tmp_path: Path, ahead: int, know
     assert read == [min(ahead, 29 - number) for number in range(30)]
 
 
-# With the pool itself
+# With a real pool
 
 
 def test_a_second_run_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

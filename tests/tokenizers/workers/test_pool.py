@@ -99,7 +99,7 @@ def error_of(config: TokenizerConfig) -> str:
     return str(caught.value)
 
 
-# Tokenizers without a process of their own
+# Tokenizers in this process
 
 
 def test_simple_tokenizers_keep_the_order() -> None:
@@ -120,7 +120,7 @@ def test_simple_tokenizers_of_nothing(name: str) -> None:
         assert map_all(pool, [[""], []]) == [[EMPTY], []]
 
 
-def test_simple_tokenizers_read_no_further_than_asked() -> None:
+def test_simple_tokenizers_read_lazily() -> None:
     taken: list[int] = []
 
     def batches() -> Iterator[list[str]]:
@@ -149,7 +149,7 @@ def test_unknown_tokenizer() -> None:
 
 @pytest.mark.parametrize(("workers", "threads"), [(1, 3), (2, 1)])
 def test_order(fake: Path, workers: int, threads: int) -> None:
-    # Later batches are done before slow ones.
+    # Later batches are finished before slow ones.
     batches = [
         [f"{number} {part}" + " SLOW!" * (number in (0, 7)) for part in range(1 + number % 5 // 4)]
         for number in range(40)
@@ -608,7 +608,7 @@ def test_a_worker_of_kkma_that_is_killed_loses_nothing(java: TokenizerPool) -> N
 @pytest.mark.jvm
 def test_a_line_on_which_kkma_hangs(java: TokenizerPool) -> None:
     plain = map_one(java, SENTENCES)
-    hanging = "아" * 20  # by itself it would take hours
+    hanging = "아" * 20  # alone it would take hours
     batches = [[*SENTENCES[:2], f"{hanging} 끝", *SENTENCES[2:]], SENTENCES]
     results = map_all(java, batches)
     slow = results[0].pop(2)

@@ -1,4 +1,4 @@
-"""Closed streams and terminals that know few letters end no command."""
+"""Closed streams and terminals with few characters do not end a command."""
 
 import io
 import os
