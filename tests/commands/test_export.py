@@ -127,7 +127,7 @@ def test_a_mistake_harms_no_folder_of_another_command(korlm: Command, tmp_path: 
 WITHOUT_TORCH = "import sys\nsys.modules['torch'] = sys.modules['korlm'] = None\n"
 
 
-def test_the_example_runs_as_it_stands(korlm: Command, run: Path, tmp_path: Path) -> None:
+def test_the_example_runs_unchanged(korlm: Command, run: Path, tmp_path: Path) -> None:
     doc = exporting.__doc__
     assert doc is not None
     example = textwrap.dedent(doc[doc.index("    import numpy") :])

@@ -84,7 +84,7 @@ def test_settings_survive_a_checkpoint(choices: tuple[str, ...]) -> None:
     assert after.trainer.epochs == 99
 
 
-def test_checkpoints_of_before_there_were_clusters() -> None:
+def test_checkpoints_without_cluster_settings() -> None:
     before = settings("train", "corpus=nsmc", "corpus.path=x")
     assert isinstance(before, config.TrainSettings)
     plain = plain_settings(before)

@@ -31,7 +31,7 @@ def one_line(error: BaseException) -> str:
         *("hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.sampler=random"),
     ],
 )
-def test_what_a_sweep_may_store(override: str) -> None:
+def test_accepted_settings_of_a_sweep(override: str) -> None:
     check_override(override, "multirun.yaml")
 
 
@@ -49,7 +49,7 @@ def test_what_a_sweep_may_store(override: str) -> None:
         *("seed=[[1]]", "--cd=x", "-m", "no override", "", "name=" + 3000 * "["),
     ],
 )
-def test_what_a_sweep_may_not_store(override: str) -> None:
+def test_refused_settings_of_a_sweep(override: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_override(override, "multirun.yaml")
     assert one_line(caught.value).startswith("multirun.yaml: ")
@@ -72,7 +72,7 @@ def test_workers_must_be_given_again(tmp_path: Path) -> None:
     assert with_stored(arguments) == [*arguments, "seed=1"]
 
 
-def test_outputs_of_somebody_else(tmp_path: Path) -> None:
+def test_outputs_of_another_user(tmp_path: Path) -> None:
     sweep = tmp_path / "outputs" / "sweeps" / "a"
     sweep.mkdir(parents=True)
     arguments = stored_sweep(sweep, f"outputs={tmp_path / 'outputs'}")

@@ -54,7 +54,7 @@ def test_rows(path: Path) -> None:
     assert [record[:3] for record in read_records(archive / path.name, config)] == expected
 
 
-def test_what_is_refused(path: Path) -> None:
+def test_refused_input(path: Path) -> None:
     config = CorpusConfig(name="c", train=[str(path)], text_column="body")
     with pytest.raises(CorpusError, match="has no column 'body', only text, id, label"):
         list(read_records(path, config))

@@ -47,7 +47,7 @@ def error_of(path: Path) -> str:
 
 @pytest.mark.parametrize("packer", PACKERS)
 @pytest.mark.parametrize("is_named", [True, False])
-def test_packed_text_is_unpacked_whatever_its_name(
+def test_compressed_text_is_detected_by_content(
     tmp_path: Path, packer: str, is_named: bool
 ) -> None:
     path = tmp_path / f"text.txt{ENDINGS[packer] if is_named else ''}"

@@ -454,7 +454,7 @@ def test_split_of_pinned_keys() -> None:
     assert split_of("kobill/1809890.txt", 0.1, 0.1) == "valid"
 
 
-def test_shares_come_out_about_right(tmp_path: Path) -> None:
+def test_fractions_of_splits_are_approximate(tmp_path: Path) -> None:
     text = "".join(f"문서 {number}\n" for number in range(2000))
     place = write(tmp_path / "a.txt", text)
     settings = config(

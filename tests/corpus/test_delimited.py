@@ -120,7 +120,7 @@ def test_find_quoting_reads_on_for_a_bounded_time() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_quoted_tables_come_back(tmp_path: Path, seed: int) -> None:
+def test_random_quoted_tables_round_trip(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     texts = ["".join(rng.choices('가나 "\n\t,', k=rng.randrange(8))) + "." for _ in range(30)]
     texts.append('"')  # ensures a doubled quote

@@ -176,7 +176,7 @@ def test_wrong_file_endings(path: Path, text: str, what: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["[1] 각주\n", "{가}\n", "<나> 다\n", '"{" 괄호\n', "[\n"])
-def test_what_only_looks_like_it(path: Path, text: str) -> None:
+def test_similar_content_is_read(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     assert inspect_file(path) == FileFormat("", Encoding.utf8, CorpusFormat.txt, True)
 
@@ -311,7 +311,7 @@ def test_utf8_read_as_cp949(path: Path) -> None:
         (b"a\0b\0c\0\n\0", "binary"),
     ],
 )
-def test_what_is_no_text(path: Path, data: bytes, what: str) -> None:
+def test_values_that_are_not_text(path: Path, data: bytes, what: str) -> None:
     path.write_bytes(data)
     assert what in error_of(path)
 

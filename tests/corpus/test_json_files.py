@@ -126,9 +126,7 @@ def test_lines_of_files_that_were_put_together(tmp_path: Path) -> None:
         (MODU, ("document.paragraph.form", "document.paragraph.id"), ["record 2 has 2 values"]),
     ],
 )
-def test_what_cannot_be_read(
-    path: Path, value: Any, settings: tuple[str, ...], words: list[str]
-) -> None:
+def test_invalid_files(path: Path, value: Any, settings: tuple[str, ...], words: list[str]) -> None:
     message = error_of(path, value, *settings)
     for word in words:
         assert word in message

@@ -20,7 +20,7 @@ def test_invisible_characters(char: str, unicode: UnicodeForm) -> None:
     assert normalize_all([text], UnicodeForm.none) == [text]
 
 
-def test_what_can_be_seen_or_joins_stays() -> None:
+def test_visible_and_joining_characters_are_kept() -> None:
     text = "👨\u200d👩 \u3000가\xa0나\t\u1112\u119e\u11ab ㅋㅋ ①Ａ"
     assert normalize(text) == text
 

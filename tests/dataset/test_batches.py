@@ -131,7 +131,7 @@ def test_stream_against_torchtext(batch_size: int, bptt_length: int) -> None:
     assert targets[:, 0].tolist() == ids[:: len(ids) // batch_size].tolist()
 
 
-def test_a_stream_goes_on_from_any_window() -> None:
+def test_a_stream_continues_from_any_window() -> None:
     batches = StreamBatches(stream_of(101), 4, 5)
     whole = list(batches.epoch(0))
     for first in range(len(whole) + 1):
@@ -268,7 +268,7 @@ def test_without_a_seed_every_epoch_is_the_same() -> None:
     assert widths == sorted(widths, reverse=True)
 
 
-def test_sentences_go_on_from_any_batch() -> None:
+def test_sentences_continue_from_any_batch() -> None:
     batches = BucketedSentenceBatches(joined(sentences_of(60, longest=9)), 8, 20, shuffle_seed=1)
     whole = epoch_of(batches, 4)
     for first in range(len(whole) + 1):

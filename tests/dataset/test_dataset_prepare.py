@@ -505,7 +505,7 @@ def test_moved_files_are_the_same_text(
     ],
     ids=lambda change: "-".join(change),
 )
-def test_what_makes_another_corpus(
+def test_changes_that_make_another_corpus(
     given: CorpusConfig, outputs: Path, change: dict[str, Any]
 ) -> None:
     first = make(given, outputs)
@@ -543,7 +543,7 @@ def test_shares_count_where_documents_are_dealt(many: CorpusConfig, outputs: Pat
     assert second.stats["valid"].num_lines > first.stats["valid"].num_lines
 
 
-def test_shares_do_not_count_where_splits_are_given(
+def test_fractions_have_no_effect_with_fixed_splits(
     given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = make(given, outputs)
@@ -570,7 +570,7 @@ class Breaking(pool.TokenizerPool):
             yield columns
 
 
-def test_a_failure_leaves_whole_pieces_and_the_next_run_goes_on(
+def test_a_failure_leaves_complete_pieces_and_the_next_run_continues(
     many: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = make(many, tmp_path / "unbroken")
@@ -618,7 +618,7 @@ def test_leftovers_of_a_kill_at_the_end_are_removed(given: CorpusConfig, outputs
     assert not lock.exists()
 
 
-def test_a_failure_while_ids_are_made_leaves_nothing_to_see(
+def test_a_failure_during_encoding_leaves_no_visible_files(
     given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(*args: object) -> None:

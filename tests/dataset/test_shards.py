@@ -56,7 +56,7 @@ def write(folder: Path, lines: list[Line], analyses: list[Analysis] | None = Non
 # The files
 
 
-def test_schema_is_what_users_were_promised(tmp_path: Path) -> None:
+def test_schema_is_the_documented_one(tmp_path: Path) -> None:
     path = write(tmp_path, lines_of(["가 나"]))
     assert path == tmp_path / "tokens" / "train-00000.parquet"
     kinds = {
@@ -261,7 +261,7 @@ def test_properties_of_batches(small: None, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_what_is_written_comes_back(small: None, tmp_path: Path, seed: int) -> None:
+def test_written_values_are_read_back(small: None, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     lines = [
         Line(rng.choice(["train", "valid"]), "doc", number, " ".join("가나" * rng.randrange(9)))

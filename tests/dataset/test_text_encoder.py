@@ -35,7 +35,7 @@ def joined(readings: list[EncodedText], name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("tokenizer", ["eojeol", "syllable", "jamo"])
-def test_read_anew_and_from_shards_alike(tmp_path: Path, tokenizer: str) -> None:
+def test_reading_text_equals_reading_shards(tmp_path: Path, tokenizer: str) -> None:
     prepared, corpus = prepared_in(tmp_path, tokenizer)
     shards = list(read_prepared(prepared.folder, "valid", prepared.vocab, prepared.spelling))
     lines = (part for part in read_corpus(corpus, find_sources(corpus)) if part.split == "valid")

@@ -122,7 +122,7 @@ def test_mode_none_is_a_plain_embedding() -> None:
     assert torch.equal(result.embed(ids)[0], plain(ids))
 
 
-def test_input_and_both_embed_alike() -> None:
+def test_input_and_both_embed_equally() -> None:
     one, both = embedding(SubwordMode.input), embedding(SubwordMode.both)
     ids = torch.tensor([[4, 0, 8], [7, 4, 10]])
     expected = (one.weight + by_loop(one.composition, TOKENS))[ids]

@@ -279,7 +279,7 @@ def test_a_missing_folder(tmp_path: Path) -> None:
 # --- random numbers ------------------------------------------------------------------------------
 
 
-def test_random_states_come_back(path: Path) -> None:
+def test_random_states_are_restored(path: Path) -> None:
     torch.manual_seed(1)
     torch.rand(5)
     save_checkpoint(path, make_checkpoint())

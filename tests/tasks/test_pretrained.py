@@ -142,7 +142,7 @@ def test_the_tokenizer_of_the_language_model_is_not_trained_again(tmp_path: Path
         classifier(tmp_path / "data", [str(run.folder), str(other)], tokenizer=pieces)
 
 
-def test_what_does_not_fit_is_refused(models: tuple[str, str], tmp_path: Path) -> None:
+def test_mismatches_are_refused(models: tuple[str, str], tmp_path: Path) -> None:
     gru = GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, num_layers=1)
     wrong: list[tuple[list[str], dict[str, Any], str]] = [
         ([models[1]], {}, "forward"),

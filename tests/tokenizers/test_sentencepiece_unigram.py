@@ -67,7 +67,7 @@ def test_batches_are_as_single_lines(tokenizer: SentencePieceTokenizer) -> None:
     assert results[5] == results[6] == EMPTY and "\ufffd" in "".join(results[7].morphs) + "\ufffd"
 
 
-def test_bytes_of_what_has_no_piece() -> None:
+def test_bytes_of_characters_without_a_piece() -> None:
     pieces = SentencePieceTokenizer(BYTES, train_pieces(BYTES, TEXT)).analyze("나는 뷁")
     assert pieces.morphs == ["▁", "나", "는", "▁", "<0xEB>", "<0xB7>", "<0x81>"]
     assert pieces.eojeol == [0, 0, 0, 1, 1, 1, 1]

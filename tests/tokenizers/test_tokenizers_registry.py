@@ -26,7 +26,7 @@ def build(name: str) -> tuple[TokenizerConfig, Tokenizer]:
 
 
 @pytest.mark.parametrize("name", IN_PROCESS)
-def test_one_row_for_every_line_whatever_the_batch(name: str) -> None:
+def test_one_row_per_line_for_any_batch(name: str) -> None:
     config, tokenizer = build(name)
     assert tokenizer.name == name
     assert tokenizer_version(config) == tokenizer.version or len(vars(config)) > 1

@@ -194,7 +194,7 @@ def test_the_hparams_tab_begins_with_what_varies(tmp_path: Path) -> None:
     assert experiment.metric_infos[0].name.tag == "best/valid_perplexity"
 
 
-def test_flat_settings_have_the_same_keys_whatever_the_values() -> None:
+def test_keys_of_flat_settings_do_not_depend_on_values() -> None:
     other = {**SETTINGS, "name": "가", "corpus": {"train": []}}
     assert flatten(other).keys() == flatten(SETTINGS).keys()
     assert all(isinstance(value, (str, int, float)) for value in flatten(SETTINGS).values())

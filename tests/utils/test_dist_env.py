@@ -32,7 +32,7 @@ def test_current_rank() -> None:
 
 
 @pytest.mark.usefixtures("sixth")
-def test_what_a_cluster_sets_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_the_cluster_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
     assert current_rank() == Rank()
     assert current_rank().is_main_process and current_rank().is_alone

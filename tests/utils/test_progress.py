@@ -52,7 +52,7 @@ def test_short_phases_log_nothing(
     assert not caplog.messages and capsys.readouterr() == ("", "")
 
 
-def test_what_an_earlier_run_did_is_not_this_runs_rate(
+def test_the_rate_excludes_work_of_an_earlier_run(
     wait: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     with ProgressBar(desc="tokenizing", total=4e6, unit="char", unit_scale=True) as bar:
@@ -69,7 +69,7 @@ def test_iteration_and_unknown_totals(wait: Clock, caplog: pytest.LogCaptureFixt
     assert len(caplog.messages) == 3
 
 
-def test_what_is_not_shown_is_not_logged(wait: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hidden_bar_is_not_logged(wait: Clock, caplog: pytest.LogCaptureFixture) -> None:
     with ProgressBar(desc="evaluating", total=10, shown=False) as bar:
         wait(500)
         bar.update(5)

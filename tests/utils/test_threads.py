@@ -22,7 +22,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_nothing_is_shared_out_unasked() -> None:
+def test_resources_are_divided_only_on_request() -> None:
     torch.set_num_threads(3)
     with threads.matmul_threads(1 << 60), threads.elementwise_threads(1 << 60):
         assert torch.get_num_threads() == 3

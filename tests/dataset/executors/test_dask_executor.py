@@ -110,13 +110,13 @@ def test_equal_bytes(make: Make, address: str) -> None:
     assert make("one", "local", workers=1, options={"protocol": "tcp"}) == alone
 
 
-def test_what_was_learned_travels(make: Make, address: str) -> None:
+def test_a_trained_tokenizer_is_sent_to_workers(make: Make, address: str) -> None:
     pytest.importorskip("sentencepiece")
     pieces = SentencePieceConfig(name="sentencepiece", vocab_size=40)
     assert make("two", address, pieces) == make("alone", tokenizer=pieces)
 
 
-def test_a_single_document_is_split_and_normalized_alike(
+def test_a_single_document_is_split_and_normalized(
     make: Make, corpus: CorpusConfig, address: str
 ) -> None:
     corpus.document_unit, corpus.unicode = DocumentUnit.file, UnicodeForm.nfkc
@@ -156,7 +156,7 @@ def test_a_piece_that_ends_its_workers_is_named(
     assert make("two") == alone  # without the cluster, that piece alone
 
 
-def test_work_that_was_broken_off_goes_on(
+def test_interrupted_work_continues(
     make: Make, address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ended: list[object] = []
@@ -229,7 +229,7 @@ def test_a_worker_without_the_tokenizer_is_named(
         worker.tokenize_on_worker(settings, "99", None)  # type: ignore[arg-type]
 
 
-def test_when_nothing_goes_it_ends_soon(
+def test_a_search_without_results_ends_early(
     make: Make, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "tokenize_on_worker", deadly.failing)
@@ -266,7 +266,7 @@ def test_kkma(make: Make) -> None:
 # Connections
 
 
-def test_nobody_there(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_scheduler(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_executor, "REACH_SECONDS", 1)
     error = korlm("prepare", "tokenizer=syllable", "prepare.cluster=tcp://127.0.0.1:1").error
     assert "prepare.cluster=tcp://127.0.0.1:1: no Dask scheduler answers there" in error

@@ -79,7 +79,7 @@ def test_lines_in_decomposed_letters_are_the_same_lines(tmp_path: Path) -> None:
     assert len(np.unique(scan.hashes)) == 1 and {line.num_chars for line in scan.longest} == {2}
 
 
-def test_lines_that_look_alike_are_not_duplicates(tmp_path: Path) -> None:
+def test_similar_lines_are_not_duplicates(tmp_path: Path) -> None:
     lines = ["가 나", "가  나", "가 나 ", "가 나"]
     prepared = made(tmp_path, train=lines, valid=["가"])
     scan = scan_split(prepared.folder / "tokens", "train")
@@ -92,7 +92,7 @@ def test_marks() -> None:
     assert list(marks(101, 1000)) == [200, 500, 1000]
 
 
-def test_growth_where_no_morph_comes_twice(tmp_path: Path) -> None:
+def test_growth_without_repeated_morphs(tmp_path: Path) -> None:
     prepared = made(
         tmp_path, VocabConfig(min_freq=1), train=[f"말{n}" for n in range(250)], valid=["가"]
     )

@@ -24,7 +24,7 @@ def write(path: Path, rows: list[str]) -> None:
     path.write_text("\n".join(rows) + "\n", encoding="ascii")
 
 
-def test_only_what_did_not_go_plainly(tmp_path: Path) -> None:
+def test_only_lines_with_a_problem(tmp_path: Path) -> None:
     rows = rows_of(
         [
             ("a", 1, "ok", "가", 0.5, 0),

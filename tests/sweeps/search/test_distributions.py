@@ -1,4 +1,4 @@
-"""Dimensions as Optuna's distributions; who proposes."""
+"""Dimensions as Optuna's distributions; the sampler of a trial."""
 
 from __future__ import annotations
 

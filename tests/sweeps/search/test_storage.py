@@ -25,7 +25,7 @@ def test_any_folder(tmp_path: Path) -> None:
 
 
 def test_a_job_finds_its_trial(tmp_path: Path) -> None:
-    """In any process, by what it was given; resume= and outputs= make no other job of it."""
+    """A job is identified by its overrides in any process; resume= and outputs= do not count."""
     with opened(
         tmp_path, space_of(), SearchConfig(n_trials=2, n_jobs=2), "valid.loss"
     ) as open_search:

@@ -1,4 +1,4 @@
-"""A search is broken off anywhere and goes on as if nothing had happened."""
+"""A search that is interrupted at any point continues like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from korlm.sweeps.search.storage import STUDY, storage_of
 from korlm.sweeps.search.study import opened
 from korlm.utils.errors import ConfigError, OutputError, Pruned, SearchError, TrainingError
 
-N = 6  # more than are drawn at random
+N = 6  # more than the random startup trials
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +60,10 @@ def test_the_sampler_learns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken_at", [0, 1, 4, N - 1])
-def test_broken_off_and_resumed(
+def test_interrupted_and_resumed(
     tmp_path: Path, undisturbed: list[list[str]], broken_at: int
 ) -> None:
-    """Exactly as many trials, the same ones, none that still runs."""
+    """The trials are the same as without interruption, and none is still running."""
     calls: list[list[str]] = []
 
     def run(overrides: list[str]) -> float:
@@ -84,7 +84,7 @@ def test_broken_off_and_resumed(
 
 
 def test_killed(tmp_path: Path, undisturbed: list[list[str]]) -> None:
-    """Without a word: the trial is still marked as running, and the lock is nobody's."""
+    """After kill -9, the trial is still marked as running, and the lock has no owner."""
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom searches import figure, search\ncount = 0\n"
         "def run(overrides):\n"
@@ -188,7 +188,7 @@ def test_failures_do_not_end_it(tmp_path: Path, caplog: pytest.LogCaptureFixture
     ]
 
 
-def test_what_would_stop_every_trial_ends_it(tmp_path: Path) -> None:
+def test_errors_of_every_trial_end_the_search(tmp_path: Path) -> None:
     results = iter([1.0, OutputError("the disk is full")])
     with pytest.raises(OutputError, match="the disk is full"):
         search(tmp_path, lambda _: next(results), n_trials=3)

@@ -1,4 +1,4 @@
-"""A search as users meet it: python -m korlm.train -m with hydra/sweeper=optuna."""
+"""Searches by the command: python -m korlm.train -m with hydra/sweeper=optuna."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def table_of(folder: Path) -> list[dict[str, str]]:
 
 
 def jobs_of(folder: Path) -> dict[str, list[str]]:
-    """Folder of each job -> its overrides."""
+    """Return the overrides of each job by its folder."""
     files = folder.glob("*/.hydra/overrides.yaml")
     return {path.parents[1].name: path.read_text("utf-8").splitlines() for path in files}
 
@@ -100,7 +100,7 @@ def stopped(
 def test_ctrl_c(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the second trial: it is resumed where it was, and the others are those there would be."""
+    """Interrupted in the second trial: it is resumed, and the other trials are unchanged."""
     command = [*SEARCH, *tiny.overrides, *SHORT, RATES, "hydra.sweeper.n_trials=3"]
     ended, steps = stopped(korlm, monkeypatch, 4, *command)
     assert ended.code == 130
@@ -137,7 +137,7 @@ def test_kill(korlm: Command, server: CommandServer, tiny: TinyCorpus, tmp_path:
 
 
 def test_pruned_and_failed_trials(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
-    """A rate at which nothing is learned ends early; a batch that is too large fails alone."""
+    """A trial with a useless learning rate is pruned; one with a too large batch fails alone."""
     command = [
         *(*SEARCH, *tiny.overrides, *SHORT, "trainer.max_steps=20", "model.forget_bias=1"),
         *("optimizer.lr=choice(0.05,1e-6)", "batches.batch_size=choice(4,9999)"),
@@ -179,10 +179,10 @@ def test_figures_that_are_no_numbers(
     assert [trial.value for trial in trials_of(Path("here"))] == [math.inf, 7.0, math.inf]
 
 
-def test_files_of_a_search_say_all_in_params(
+def test_files_of_a_search_have_only_params(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
-    """What such a file sets elsewhere would not be in the command of the best trial."""
+    """Other settings of such a file would be missing in the command of the best trial."""
     (tmp_path / "own" / "sweep").mkdir(parents=True)
     text = "# @package _global_\ndefaults:\n  - override /hydra/sweeper: optuna\n"
     params = f"  params:\n{6 * ' '}optimizer.lr: interval(0.01, 0.02)\n"

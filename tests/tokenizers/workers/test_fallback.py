@@ -210,7 +210,7 @@ def test_pieces_of_eight_then_halves_then_characters() -> None:
     ]
 
 
-def test_what_is_left_of_a_cut_eojeol() -> None:
+def test_the_rest_of_a_cut_eojeol() -> None:
     analyzer = FakeAnalyzer("앞 가나다라마바사아자!카 뒤 !")
     result = eojeols(analyzer.analyze(cut=True))
     assert result == {

@@ -265,7 +265,7 @@ def test_an_abandoned_run_keeps_what_it_returned(tmp_path: Path, ahead: int) -> 
     assert results == expected(batches)
 
 
-def test_an_error_of_the_pool_comes_through(tmp_path: Path) -> None:
+def test_an_error_of_the_pool_is_raised(tmp_path: Path) -> None:
     class Broken(FakePool):
         def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
             for number, columns in enumerate(super().map(batches)):

@@ -224,7 +224,7 @@ def test_a_pool_may_be_closed_by_another_thread(fake: Path) -> None:
     pool.__exit__()
 
 
-def test_after_an_error_a_pool_starts_anew(fake: Path) -> None:
+def test_after_an_error_a_pool_restarts(fake: Path) -> None:
     (fake / "no_java").touch()
     with TokenizerPool(kkma()) as pool:
         waiting = pool.map([["가"]])
@@ -347,7 +347,7 @@ def test_workers_that_die_again_and_again(
 
 
 @pytest.mark.parametrize("engine", list(KkmaEngine), ids=lambda engine: engine.value)
-def test_which_engine_has_a_clock(engine: KkmaEngine) -> None:
+def test_engines_with_a_time_limit(engine: KkmaEngine) -> None:
     assert pool_module.has_clock(kkma(engine=engine)) == (engine is KkmaEngine.konlpy)
     assert pool_module.has_clock(WorkerConfig(name="kiwi"))
 
@@ -499,7 +499,7 @@ def test_no_process_is_left(fake: Path) -> None:
     assert not any(map(is_alive, started))
 
 
-def test_an_error_of_the_text_comes_through(fake: Path) -> None:
+def test_an_error_of_the_text_is_raised(fake: Path) -> None:
     def batches() -> Iterator[list[str]]:
         yield ["가"]
         raise ValueError("bad text")

@@ -323,7 +323,7 @@ def test_seconds_are_measured(start: Start) -> None:
     assert 0.299 <= sum(seconds) <= time.monotonic() - started
 
 
-def test_what_java_prints_does_not_disturb(start: Start) -> None:
+def test_output_of_java_does_not_interfere(start: Start) -> None:
     worker = start()
     for text in ("SPEAK! 가", "나 SPEAK! SPEAK!"):
         worker.send([text])
@@ -379,7 +379,7 @@ def test_parts_are_not_analyzed_in_parts(start: Start) -> None:
 # Time
 
 
-def test_who_is_stuck_is_named(start: Start) -> None:
+def test_stuck_lines_are_reported(start: Start) -> None:
     worker = start(threads=3, seconds=0.3)
     batch = worker.send(["가", "", "나다 HANG! 라", "마"])
     assert worker.receive() == ({"id": batch, "stuck": 2}, b"")

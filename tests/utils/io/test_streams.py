@@ -15,7 +15,7 @@ from korlm.utils.io.table_files import TableWriter
 
 
 @pytest.mark.parametrize("encoding", ["cp949", "euc-kr", "ascii", "utf-8"])
-def test_what_cannot_be_encoded_is_escaped(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+def test_unencodable_characters_are_escaped(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
     raw = io.BytesIO()
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, io.TextIOWrapper(raw, encoding=encoding))
