@@ -181,7 +181,7 @@ def test_similar_content_is_read(path: Path, text: str) -> None:
     assert inspect_file(path) == FileFormat("", Encoding.utf8, CorpusFormat.txt, True)
 
 
-def test_a_look_at_a_file(tmp_path: Path) -> None:
+def test_inspect_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(gzip.compress("[]".encode("utf-16")))
     assert inspect_file(path) == FileFormat("gzip", Encoding.utf8, CorpusFormat.json, False)
