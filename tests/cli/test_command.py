@@ -151,7 +151,7 @@ def trained(
 
 @pytest.fixture
 def run(trained: Path) -> Path:
-    """A finished run of a few steps, as it was written."""
+    """Return the unchanged files of a finished run of a few steps."""
     shutil.rmtree(trained)
     shutil.copytree(trained.with_name("copy"), trained)
     (run,) = (trained / "runs").iterdir()
@@ -196,7 +196,7 @@ def test_text_that_changed_under_a_run(korlm: Command, run: Path, tiny: TinyCorp
     before = tiny.train.read_text("utf-8")
     try:
         tiny.train.write_text(before + "새로운 줄이다.\n", "utf-8")
-        # The prepared corpus is still there, and with it the very ids that the run began with.
+        # The prepared corpus still exists, with the ids that the run started with.
         assert korlm("train", f"resume={run}", "trainer.epochs=2").code == 0
         shutil.rmtree(run.parent.parent / "prepared")
         assert "fingerprint" in korlm("train", f"resume={run}", "trainer.epochs=3").error
@@ -230,7 +230,7 @@ def test_an_unexpected_failure_leaves_no_empty_run(
     assert not list(tmp_path.glob("outputs/runs/*"))
 
 
-def test_a_failed_job_of_a_sweep_is_told_and_the_others_run(
+def test_a_failed_job_of_a_sweep_is_reported_and_the_others_run(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
     ended = korlm("train", "-m", *tiny.overrides, *LIGHT, "batches.batch_size=4,9999,5")
@@ -293,7 +293,7 @@ def test_files_in_the_folder_of_a_failed_run_are_kept(
     assert (tmp_path / "mine" / "thesis.txt").read_bytes() == b"years of work"
 
 
-def test_no_advice_to_delete_what_is_not_ours(korlm: Command, tmp_path: Path) -> None:
+def test_no_advice_to_delete_foreign_files(korlm: Command, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     for content in (None, b"{}", b'{"fingerprint": 1}'):
         if content is not None:

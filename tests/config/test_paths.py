@@ -1,4 +1,4 @@
-"""Paths as users type them reach the settings to the letter; ~ is the home folder everywhere."""
+"""Paths reach the settings unchanged; ~ is the home folder everywhere."""
 
 import dataclasses
 import random
@@ -23,11 +23,11 @@ def parsed(word: str) -> Any:
     return OmegaConf.to_container(OmegaConf.create({"value": value}))["value"]
 
 
-def test_paths_come_through_to_the_letter() -> None:
-    dice = random.Random(1)
+def test_paths_are_unchanged() -> None:
+    rng = random.Random(1)
     letters = "ab1가 \\'\",;:=()[]{}#!&|<>*?%@^~-+._\t"
     for _ in range(2000):
-        path = "/" + "".join(dice.choices(letters, k=dice.randrange(9))).strip()
+        path = "/" + "".join(rng.choices(letters, k=rng.randrange(9))).strip()
         assert parsed(f"outputs={path_value(path, 'outputs')}") == path
         assert parsed(f"corpus.files={path_value(path, 'corpus.files', True)}") == [path]
 
@@ -55,7 +55,7 @@ def test_lists_of_paths(monkeypatch: pytest.MonkeyPatch, typed: str, meant: list
 
 @pytest.mark.parametrize("word", ["corpus.files=[a.txt,b*.txt]", "outputs=a/b", "resume=a-1.b"])
 def test_plain_paths_stay_as_typed(word: str) -> None:
-    """Jobs of a sweep are known by what was typed for them."""
+    """The overrides as typed identify the jobs of a sweep."""
     assert to_hydra_grammar([word], paths=path_keys("train")) == [word]
 
 
@@ -80,7 +80,7 @@ def test_no_path(typed: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_setting_that_names_a_file_is_marked(command: str) -> None:
-    """By its name: a new one must not be forgotten."""
+    """Settings with the name of a file or folder must be marked, new ones included."""
     names = {"run", "runs", "outputs", "output", "prepared", "resume", "files", "ngram", "mix"}
     names |= {"path", "input", "nbest", "tune", "reference", "scores", "arpa", "prompts"}
     keys = {key for key in all_keys(command) if key.split(".")[-1] in names}

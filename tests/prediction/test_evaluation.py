@@ -1,4 +1,4 @@
-"""Evaluation of task runs: intervals, paired tests, and what is refused."""
+"""Evaluation of task runs: intervals, paired tests, and errors."""
 
 from __future__ import annotations
 

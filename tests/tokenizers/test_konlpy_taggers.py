@@ -41,12 +41,12 @@ def test_versions_start_no_java(name: str) -> None:
     assert "konlpy 0." in version and registry.builder("tokenizer", name).jar in version
     assert len({tokenizer_version(config(n)) for n in NAMES}) == len(NAMES)
     assert tokenizer_version(dataclasses.replace(config(name), workers=2, heap_mb=600)) == version
-    # The clock gives lines up.
+    # Lines that exceed the time limit are given up.
     assert tokenizer_version(config(name, seconds=5.0)) != version
     assert "jpype" not in sys.modules
 
 
-def test_places_of_komoran() -> None:
+def test_offsets_of_komoran() -> None:
     assert komoran_offsets("가 나") == [0, 1, 2]
     assert komoran_offsets(" \t 가  나\t ") == [3, 4, 6]
     assert komoran_offsets("가 \t 나") == [0, 1, 2, 3, 4]
@@ -127,7 +127,7 @@ def test_equals_konlpy(
 
 @pytest.mark.jvm
 def test_lines_that_hannanum_cannot_read() -> None:
-    # An index out of bounds; none of konlpy's tokens. Those after it are read as ever.
+    # An index out of bounds; none of konlpy's tokens. The lines after it are analyzed as usual.
     long = "가나다라마바사아자차카타파하" * 20
     texts = ["나는 간다.", f"{long} 끝", "나는 간다."]
     first, second, third = analyses(config("hannanum"), texts, 9)

@@ -1,4 +1,4 @@
-"""A resumed run equals an unbroken one, bit for bit."""
+"""A resumed run equals an uninterrupted one, bit for bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that installs a missing package fits the installation at hand."""
+"""The command that installs a missing package matches the installation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dimensions as Optuna's distributions; who proposes."""
+"""Dimensions as Optuna's distributions; the sampler of a trial."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_distributions(typed: str, expected: BaseDistribution) -> None:
 
 
 def test_every_trial_has_random_numbers_of_its_own() -> None:
-    """A sampler that began anew after a break would propose its first trials once more."""
+    """A sampler that restarted after an interruption would propose its first trials again."""
     pairs = [(seed, number) for seed in (1, 2) for number in (0, 1)]
     samplers = [sampler_of(SearchConfig(seed=seed), number) for seed, number in pairs]
     assert len({sampler._rng.rng.random() for sampler in samplers}) == 4  # type: ignore

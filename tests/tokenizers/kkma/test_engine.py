@@ -80,7 +80,7 @@ def test_the_jar_was_built_from_its_sources(
     assert build_jar.source_digest() != built[0]
 
 
-# konlpy's Kkma as it is
+# konlpy's Kkma, unmodified
 
 COMPARE = """
 import json, sys
@@ -162,15 +162,15 @@ RANDOM = 300
 
 def random_lines(seed: int, count: int) -> list[str]:
     """Return random lines of characters that Kkma has rules for."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     lines = []
     for _ in range(count):
-        signs = dice.choice(SIGNS)
+        signs = rng.choice(SIGNS)
         line = ""
-        for _ in range(dice.randrange(1, 25)):
-            if dice.random() < 0.3:
-                signs = dice.choice(SIGNS)
-            line += dice.choice(signs)
+        for _ in range(rng.randrange(1, 25)):
+            if rng.random() < 0.3:
+                signs = rng.choice(SIGNS)
+            line += rng.choice(signs)
         lines.append(line)
     return lines
 
