@@ -10,7 +10,7 @@ spelling      {name: tensor} of the spelling model
 learned       a tokenizer model trained on the training split, a tensor of bytes, or None
 model         state dict
 optimizer     state dict; None in best.pt
-progress      ``korlm.training.state.Progress``
+progress      ``korlm.training.progress.Progress``
 state         (last.pt) recurrent state after the last batch, a list of tensors, or None
 rng           (last.pt) states of the random number generators; with several processes a list
 """

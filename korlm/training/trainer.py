@@ -22,7 +22,7 @@ from korlm.modules.state import State, detach_state
 from korlm.tasks.base import Task
 from korlm.training.checkpointing import CheckpointWriter
 from korlm.training.optimizers import clip_gradients, learning_rate_factor
-from korlm.training.state import Progress
+from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal
 from korlm.training.tensorboard import TensorBoardLogger
 from korlm.training.validation import DIVERGENCE_HINT, Validator

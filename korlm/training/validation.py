@@ -11,7 +11,7 @@ from torch import nn
 
 from korlm.tasks.base import Task
 from korlm.training.checkpointing import CheckpointWriter
-from korlm.training.state import Progress
+from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal
 from korlm.training.tensorboard import TensorBoardLogger
 from korlm.utils.distributed import ProcessGroup

@@ -26,7 +26,7 @@ from korlm.runs.device import uses_bf16
 from korlm.tasks.base import Task
 from korlm.training.checkpointing import CheckpointWriter
 from korlm.training.optimizers import build_optimizer
-from korlm.training.state import Progress
+from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal
 from korlm.training.tensorboard import NullLogger
 from korlm.training.trainer import Trainer

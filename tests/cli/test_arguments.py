@@ -7,7 +7,15 @@ from conftest import Command
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from korlm.cli.arguments import check_arguments, join_literals, quote_hangul, to_hydra_grammar
+from korlm.cli.arguments import (
+    check_arguments,
+    check_groups,
+    flags_first,
+    join_literals,
+    quote_hangul,
+    to_hydra_grammar,
+)
+from korlm.config import store_schemas
 from korlm.utils.errors import ConfigError
 
 
@@ -81,3 +89,28 @@ def test_accepted_words(command: str, words: list[str]) -> None:
 
 def test_a_flag_of_another_program_is_one_line(korlm: Command) -> None:
     assert korlm("train", "--lr=3").error.startswith("korlm: --lr: settings are written key=value")
+
+
+@pytest.mark.parametrize(
+    ("typed", "flags"),
+    [
+        (["seed=1", "--info", "defaults"], ["--info", "defaults"]),
+        (["-i", "seed=1", "-m"], ["-i", "all", "-m"]),
+        (["seed=1", "--info=config"], ["--info=config"]),
+    ],
+)
+def test_the_optional_value_of_info(typed: list[str], flags: list[str]) -> None:
+    assert flags_first(typed) == [*flags, "seed=1"]
+    check_arguments("train", flags_first(typed))
+
+
+def test_a_dict_is_no_choice_of_a_group() -> None:
+    store_schemas()
+    check_groups("evaluate", ["corpus=text", "corpus.columns={a:1}"])
+    for words in (
+        ["corpus.columns={a:1}"],
+        ["corpus={files:[x]}"],
+        ["corpus=", "corpus.files=[x]"],
+    ):
+        with pytest.raises(ConfigError, match="choose the group as well: corpus=konlpy"):
+            check_groups("evaluate", words)

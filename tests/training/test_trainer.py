@@ -25,7 +25,7 @@ from korlm.modules.state import State
 from korlm.tasks.base import Task
 from korlm.training.checkpointing import CheckpointWriter
 from korlm.training.optimizers import build_optimizer, learning_rate_factor
-from korlm.training.state import Progress
+from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
 from korlm.training.tensorboard import NullLogger
 from korlm.training.trainer import Trainer, autocast, count_total_steps
