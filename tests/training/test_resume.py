@@ -100,8 +100,8 @@ def test_stopped_after_a_step_and_resumed(
     unbroken: Finished, prepared: Prepared, tmp_path: Path, where: Any
 ) -> None:
     per_epoch, total = unbroken.steps_per_epoch, unbroken.run.total_steps
-    places = {"epoch": per_epoch, "epoch + 1": per_epoch + 1, "last": total}
-    step = places.get(where, where)
+    steps = {"epoch": per_epoch, "epoch + 1": per_epoch + 1, "last": total}
+    step = steps.get(where, where)
     run = start(unbroken.run.settings, prepared, tmp_path)
     stop_after(run, step)
     message = break_off(run)
