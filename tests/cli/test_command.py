@@ -141,7 +141,7 @@ def test_folder_that_cannot_be_written(korlm: Command, tiny: TinyCorpus) -> None
 def trained(
     server: CommandServer, tiny: TinyCorpus, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The outputs of a run of a few steps, and a copy of them."""
+    """Return the outputs of a run of a few steps, and a copy of them."""
     folder = tmp_path_factory.mktemp("trained")
     ended = server.run(folder, "train", *tiny.overrides, *LIGHT, "trainer.epochs=1")
     assert ended.code == 0, ended.err

@@ -50,7 +50,7 @@ class Halves(LineAnalyzer):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package of the README."""
+    """Return a folder with the package of the README."""
     folder = tmp_path_factory.mktemp("extension")
     for name, text in BLOCK.findall((ROOT / "korlm" / "README.md").read_text("utf-8")):
         path = folder / name

@@ -119,7 +119,7 @@ def test_an_error_leaves_no_stale_completions(page: Page, text) -> None:
 
 @contextlib.contextmanager
 def opened(engine: Echo | EchoTask, **settings: int) -> Iterator[Page]:
-    """A page in a browser."""
+    """Yield a page in a browser."""
     limits = {"max_chars": 50, "burst": 1000, **settings}
     with served(engine, **limits) as client, sync_playwright() as tools:
         options = ["--no-sandbox", "--disable-gpu"]
@@ -142,7 +142,7 @@ def home_of(client: Client) -> str:
 
 @pytest.fixture
 def text(page: Page):
-    """The text field of a newly loaded page."""
+    """Return the text field of a newly loaded page."""
     page.goto(page.home)
     expect(page.locator("#info")).to_have_text("메아리")
     return page.locator("#text")

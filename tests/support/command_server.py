@@ -25,7 +25,7 @@ CHANGES = {"os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.trun
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended.
+    """The result of a command.
 
     Attributes:
         code: exit code; below zero: the signal that killed it.

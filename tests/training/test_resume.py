@@ -53,7 +53,7 @@ from korlm.utils.errors import CheckpointError, PreparedError
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """A tiny corpus."""
+    """Return a tiny corpus."""
     return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 
@@ -61,7 +61,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 def unbroken(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, prepared: Prepared
 ) -> Finished:
-    """A run with dropout, momentum, a schedule and validations within epochs."""
+    """Return a run with dropout, momentum, a schedule and validations within epochs."""
     settings = make_settings(
         prepared,
         trainer={"epochs": 3, "eval_every": 4, "sample_tokens": 3},
