@@ -91,7 +91,7 @@ class TinyCorpus:
 
     @property
     def overrides(self) -> list[str]:
-        """The overrides that select the three files."""
+        """Return the overrides that select the three files."""
         files = [f"corpus.{split}=[{getattr(self, split)}]" for split in ("train", "valid", "test")]
         return ["corpus=text", *files]
 
@@ -169,7 +169,7 @@ class Ended:
 
     @property
     def error(self) -> str:
-        """The one line that reports a user's mistake."""
+        """Return the one line that reports a user's mistake."""
         lines = self.err.splitlines()
         assert self.code == 1, f"exit code {self.code}, stderr: {self.err}"
         assert len(lines) == 1, f"not one line: {self.err}"

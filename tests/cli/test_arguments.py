@@ -34,8 +34,8 @@ def test_quote_hangul(argument: str, quoted: str) -> None:
 
 
 def test_words_of_a_text_are_joined() -> None:
-    typed = ["run=x", "prompt=모든", "국민은", "-", "top_k=3", "-m", "법"]
-    assert join_literals(typed, {"prompt"}) == [
+    words = ["run=x", "prompt=모든", "국민은", "-", "top_k=3", "-m", "법"]
+    assert join_literals(words, {"prompt"}) == [
         "run=x",
         "prompt=모든 국민은 -",
         "top_k=3",
@@ -43,7 +43,7 @@ def test_words_of_a_text_are_joined() -> None:
         "법",
     ]
     assert join_literals(["prompt=가", "--help"], {"prompt"}) == ["prompt=가", "--help"]
-    assert join_literals(typed, ()) == typed
+    assert join_literals(words, ()) == words
     assert join_literals([], {"prompt"}) == []
 
 

@@ -141,7 +141,7 @@ def test_folder_that_cannot_be_written(korlm: Command, tiny: TinyCorpus) -> None
 def trained(
     server: CommandServer, tiny: TinyCorpus, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The outputs of a run of a few steps, and a copy of them."""
+    """Return the outputs of a run of a few steps, and a copy of them."""
     folder = tmp_path_factory.mktemp("trained")
     ended = server.run(folder, "train", *tiny.overrides, *LIGHT, "trainer.epochs=1")
     assert ended.code == 0, ended.err
@@ -256,8 +256,8 @@ def test_one_process_a_run(korlm: Command, run: Path) -> None:
 
 def test_settings_without_effect(korlm: Command, tiny: TinyCorpus) -> None:
     words = [word for word in LIGHT if not word.startswith("model.hidden_dim")]
-    typed = ["model.hidden_dim=300", "model.hidden_dropout=0.1", "model.input_dropout=0.1"]
-    ended = korlm("train", *tiny.overrides, *words, *typed, "trainer.epochs=1")
+    overrides = ["model.hidden_dim=300", "model.hidden_dropout=0.1", "model.input_dropout=0.1"]
+    ended = korlm("train", *tiny.overrides, *words, *overrides, "trainer.epochs=1")
     assert ended.code == 0, ended.err
     assert "model.hidden_dim=300 has no effect: a single layer with model.tie_weights" in ended.out
     assert "model.hidden_dropout=0.1 has no effect" in ended.out
@@ -266,10 +266,10 @@ def test_settings_without_effect(korlm: Command, tiny: TinyCorpus) -> None:
 
 def test_settings_without_effect_on_an_ngram_model(korlm: Command, tiny: TinyCorpus) -> None:
     words = [*tiny.overrides, "tokenizer=eojeol", "model=ngram", "model.order=2"]
-    typed = ["optimizer=adam", "optimizer.lr=0.1", "schedule=cosine", "trainer.clip_norm=2"]
-    ended = korlm("train", *words, *typed, "trainer.epochs=2", "resume_from=best")
+    overrides = ["optimizer=adam", "optimizer.lr=0.1", "schedule=cosine", "trainer.clip_norm=2"]
+    ended = korlm("train", *words, *overrides, "trainer.epochs=2", "resume_from=best")
     assert ended.code == 0, ended.err
-    ignored = ", ".join(typed)
+    ignored = ", ".join(overrides)
     assert f"{ignored} have no effect: model=ngram is counted" in ended.out
     assert "resume_from=best has no effect" in ended.out
     assert ended.out.count("no effect") == 2

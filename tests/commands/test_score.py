@@ -56,10 +56,10 @@ def test_text_is_normalized_as_in_training(
     assert trained.code == 0, trained.err
     text = tmp_path / "글.txt"
     text.write_text("나는 ¨ ＡＢ\u200b를 본다.\n", encoding="utf-8")
-    for level, place in (("morph", "eojeol_text"), ("eojeol", "eojeol_text")):
+    for level, column in (("morph", "eojeol_text"), ("eojeol", "eojeol_text")):
         ended = korlm("score", "run=run", f"input={text}", "device=cpu", f"unit={level}")
         assert ended.code == 0, ended.err
-        written = [row[place] for row in rows_in(ended.out)]
+        written = [row[column] for row in rows_in(ended.out)]
         assert list(dict.fromkeys(written))[:4] == ["나는", "\u0308", "AB를", "본다."]
 
 
@@ -125,15 +125,15 @@ def test_the_mean_is_the_loss_of_evaluation(korlm: Command, run: Path) -> None:
     (result,) = run.glob("evaluations/*/metrics.json")
     figures = json.loads(result.read_text("utf-8"))["valid"]
     valid = run.parent / "valid.txt"
-    for context, way in (("line", "reset"), ("carried", "carried")):
+    for context, mode in (("line", "reset"), ("carried", "carried")):
         for entropy in ("true", "false"):
             given = [f"run={run}", f"input={valid}", f"context={context}", f"entropy={entropy}"]
             rows = rows_in(korlm("score", *given).out)
-            assert len(rows) == figures[way]["num_tokens"]
+            assert len(rows) == figures[mode]["num_tokens"]
             loss = total(rows) * 0.6931471805599453 / len(rows)
-            assert loss == pytest.approx(figures[way]["loss"], abs=1e-5)
-            bits = total(rows, "open_surprisal") / figures[way]["num_chars"]
-            assert bits == pytest.approx(figures[way]["bits_per_char"], abs=1e-5)
+            assert loss == pytest.approx(figures[mode]["loss"], abs=1e-5)
+            bits = total(rows, "open_surprisal") / figures[mode]["num_chars"]
+            assert bits == pytest.approx(figures[mode]["bits_per_char"], abs=1e-5)
 
 
 def test_several_inputs_and_layouts(korlm: Command, run: Path, text: Path) -> None:
@@ -141,9 +141,9 @@ def test_several_inputs_and_layouts(korlm: Command, run: Path, text: Path) -> No
     given = f"input=[{text.name},rows.tsv]"
     ended = korlm("score", f"run={run}", given, "corpus.text_column=말", "unit=sentence")
     assert ended.code == 0, ended.err
-    places = [(row["doc_id"], row["line"]) for row in rows_in(ended.out)]
-    assert places[:3] == [("글.txt", "1"), ("글.txt", "4"), ("글.txt", "5")]
-    assert places[3:] == [("rows.tsv#1", "1"), ("rows.tsv#2", "1")]
+    lines = [(row["doc_id"], row["line"]) for row in rows_in(ended.out)]
+    assert lines[:3] == [("글.txt", "1"), ("글.txt", "4"), ("글.txt", "5")]
+    assert lines[3:] == [("rows.tsv#1", "1"), ("rows.tsv#2", "1")]
     given = ["input='*.txt'", "corpus.document_unit=blank_line", "unit=sentence"]
     ended = korlm("score", f"run={run}", *given)
     assert [row["doc_id"] for row in rows_in(ended.out)] == ["글.txt#1", "글.txt#2", "글.txt#2"]

@@ -33,7 +33,7 @@ def test_paths_are_unchanged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("value", "meant"),
     [
         ("a.txt", ["a.txt"]),
         ("a, b.txt", ["a, b.txt"]),
@@ -48,9 +48,9 @@ def test_paths_are_unchanged() -> None:
         ("null", None),
     ],
 )
-def test_lists_of_paths(monkeypatch: pytest.MonkeyPatch, typed: str, meant: list[str]) -> None:
+def test_lists_of_paths(monkeypatch: pytest.MonkeyPatch, value: str, meant: list[str]) -> None:
     monkeypatch.setenv("HOME", "HOME")
-    assert parsed(f"corpus.files={path_value(typed, 'corpus.files', True)}") == meant
+    assert parsed(f"corpus.files={path_value(value, 'corpus.files', True)}") == meant
 
 
 @pytest.mark.parametrize("word", ["corpus.files=[a.txt,b*.txt]", "outputs=a/b", "resume=a-1.b"])
@@ -61,21 +61,21 @@ def test_plain_paths_stay_as_typed(word: str) -> None:
 
 def test_a_comma_separates_jobs_of_a_sweep() -> None:
     """Unless it is in quotes or brackets, or names the folder of the sweep itself."""
-    typed = [
+    overrides = [
         *("-m", "prepared=a,b c", "prepared='a,b'", "corpus.files=[a,b],[c]", "outputs=a,b"),
         *("prepared=choice(a,b)", "seed=1,2"),
     ]
-    assert to_hydra_grammar(typed, paths=path_keys("train")) == [
+    assert to_hydra_grammar(overrides, paths=path_keys("train")) == [
         *("-m", "prepared=a,'b c'", "prepared='a,b'", "corpus.files=[a,b],[c]", "outputs='a,b'"),
         *("prepared=choice(a,b)", "seed=1,2"),
     ]
     assert to_hydra_grammar(["prepared=a,b"], paths=path_keys("train")) == ["prepared='a,b'"]
 
 
-@pytest.mark.parametrize("typed", ["", "''", " ", "[a,,b]", "[a,]", "~no-user-of-this-name/x"])
-def test_no_path(typed: str) -> None:
+@pytest.mark.parametrize("value", ["", "''", " ", "[a,,b]", "[a,]", "~no-user-of-this-name/x"])
+def test_no_path(value: str) -> None:
     with pytest.raises(ConfigError, match=r"corpus\.files="):
-        path_value(typed, "corpus.files", True)
+        path_value(value, "corpus.files", True)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -83,13 +83,13 @@ def outputs(tmp_path: Path) -> Path:
 @pytest.fixture
 def given(tmp_path: Path) -> CorpusConfig:
     """Return a corpus of two small files, one per split."""
-    places = {}
+    files = {}
     for split, text in (("train", TRAIN), ("valid", VALID)):
         path = tmp_path / "text" / f"{split}.txt"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        places[split] = [str(path)]
-    return CorpusConfig(name="given", **places)
+        files[split] = [str(path)]
+    return CorpusConfig(name="given", **files)
 
 
 @pytest.fixture
@@ -976,8 +976,8 @@ def test_a_changed_bit_is_noticed_wherever_it_is(
     made = make(given, outputs)
     path = made.folder / name
     whole = path.read_bytes()
-    for place in np.linspace(0, 1, 15):
-        flip_bit(path, place)
+    for position in np.linspace(0, 1, 15):
+        flip_bit(path, position)
         with pytest.raises((PreparedError, VocabError)) as caught:
             opened = open_prepared(made.folder)
             opened.ids("train")

@@ -21,12 +21,12 @@ EOJEOL = TokenizerConfig(name="eojeol")
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> CorpusConfig:
-    places = {}
+    files = {}
     for seed, split in enumerate(("train", "valid")):
         path = tmp_path / f"{split}.txt"
         path.write_text("\n".join(sentences(60, seed)) + "\n", encoding="utf-8")
-        places[split] = [str(path)]
-    return CorpusConfig(name="stored", **places)
+        files[split] = [str(path)]
+    return CorpusConfig(name="stored", **files)
 
 
 def make(

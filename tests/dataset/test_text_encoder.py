@@ -59,8 +59,8 @@ def test_text_is_normalized_as_the_corpus_was(
     lines = ["\ufeffＡ나는 ¨ 가\u200b다", "\u200b", "\u1112\u1161\u11ab ①"]
     for split in ("train", "valid"):
         (tmp_path / f"{split}.txt").write_text("\n".join(["가", *lines]), encoding="utf-8")
-    places = {split: [str(tmp_path / f"{split}.txt")] for split in ("train", "valid")}
-    corpus = CorpusConfig(name="t", **places, unicode=unicode)
+    files = {split: [str(tmp_path / f"{split}.txt")] for split in ("train", "valid")}
+    corpus = CorpusConfig(name="t", **files, unicode=unicode)
     config = TokenizerConfig(tokenizer)
     prepared = prepare(corpus, config, VocabConfig(min_freq=1), tmp_path, progress=False)
     known = prepared.vocab, prepared.spelling

@@ -25,7 +25,7 @@ def pieces(detokenizer: Detokenizer, tokens: list[str]) -> list[str]:
 
 
 def eojeols_of(detokenizer: Detokenizer, line: list[str]) -> list[int]:
-    """The eojeol number of each token."""
+    """Return the eojeol number of each token."""
     begins = [detokenizer.space_probability(a, b) > 0.5 for a, b in itertools.pairwise(line)]
     return list(itertools.accumulate(begins, initial=0))[: len(line)]
 

@@ -50,7 +50,7 @@ class Halves(LineAnalyzer):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package of the README."""
+    """Return a folder with the package of the README."""
     folder = tmp_path_factory.mktemp("extension")
     for name, text in BLOCK.findall((ROOT / "korlm" / "README.md").read_text("utf-8")):
         path = folder / name
@@ -191,11 +191,11 @@ def test_sweep(command: RunCommand, folder: Path, tiny: TinyCorpus, launcher: li
     settings = [*CHOICES[1:], *FAST, *tiny.overrides, "model.embedding_dim=8", "trainer.epochs=1"]
     models = ["model=bag,window"]
     command("train", "-m", IMPORTS, *models, *settings, sweep, *launcher)
-    place = folder / sweep.partition("=")[2]
-    assert len(list(place.glob("model=*/metrics.json"))) == 2
-    output = command("train", "-m", f"resume={place}", *launcher, code=1)
+    path = folder / sweep.partition("=")[2]
+    assert len(list(path.glob("model=*/metrics.json"))) == 2
+    output = command("train", "-m", f"resume={path}", *launcher, code=1)
     assert "imports=[my_lm]: modules are imported if they are typed" in output
-    command("train", "-m", f"resume={place}", IMPORTS, *launcher)
+    command("train", "-m", f"resume={path}", IMPORTS, *launcher)
 
 
 LEAST = {

@@ -136,7 +136,7 @@ def package_of(module: str) -> str:
 
 
 def place_of(module: str) -> int:
-    return next(place for place, names in enumerate(ORDER) if package_of(module) in names)
+    return next(position for position, names in enumerate(ORDER) if package_of(module) in names)
 
 
 BY_NAME = {name_of(path): path for path in MODULES}
@@ -223,5 +223,5 @@ def test_lists_on_command_lines_are_quoted() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 shown[f"{path.relative_to(ROOT)}:{node.lineno}: {node.value}"] = node.value
-    assert not [place for place, text in shown.items() if UNQUOTED.search(text)]
+    assert not [position for position, text in shown.items() if UNQUOTED.search(text)]
     assert UNQUOTED.search("train corpus.files=[a.txt] x=1") and not UNQUOTED.search("'a=[b]'")

@@ -25,19 +25,19 @@ CASES = TRAINED + COUNTED
 
 @pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
 def case(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """Kind of model and set of options."""
+    """Return a kind of model and the name of its options."""
     return request.param
 
 
 @pytest.fixture
 def model(case: tuple[str, str]) -> LanguageModel:
-    """The model of the case, in evaluation mode."""
+    """Return the model of the case in evaluation mode."""
     return make_model(*case)
 
 
 @pytest.fixture(params=TRAINED, ids=["-".join(case) for case in TRAINED])
 def trained(request: pytest.FixtureRequest) -> LanguageModel:
-    """A model that learns by gradients, in evaluation mode."""
+    """Return a model that is trained by gradients, in evaluation mode."""
     return make_model(*request.param)
 
 

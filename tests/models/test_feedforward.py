@@ -25,7 +25,7 @@ def ids(*shape: int, seed: int = 0) -> Tensor:
 
 
 def by_the_paper(model: WindowLM, history: list[int]) -> Tensor:
-    """Y = b + W x + U tanh(d + H x) after a whole history, and its softmax."""
+    """Return the softmax of y = b + W x + U tanh(d + H x) after a history."""
     config = model.config
     seen = ([0] * config.window + history)[-config.window :]
     x = torch.cat([model.embedding.weight[i] for i in seen])

@@ -23,7 +23,7 @@ def make(**options: Any) -> RecurrentLM:
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor]:
-    """Two rows of 5 and 3 tokens."""
+    """Return inputs, targets and lengths of two rows of 5 and 3 tokens."""
     inputs = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 0, 0]])
     targets = torch.tensor([[2, 3, 4, 5, 6], [7, 8, 9, 0, 0]])
     return inputs, targets, torch.tensor([5, 3])

@@ -24,7 +24,7 @@ BACK_CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 
 @pytest.fixture(params=list(CELLS))
 def cell(request: pytest.FixtureRequest) -> str:
-    """Kind of recurrence."""
+    """Return the kind of recurrence."""
     return request.param
 
 
@@ -38,7 +38,7 @@ def make_state(layer: RecurrentLayer, dim: int = H) -> tuple[Tensor, ...]:
 
 @pytest.fixture
 def layer(cell: str) -> RecurrentLayer:
-    """A layer with every option off and random parameters."""
+    """Return a layer with every option off and random parameters."""
     plain = RecurrentLayer(cell, I, H, make_config(cell))
     scatter(plain)
     return plain
@@ -184,7 +184,7 @@ def norm(z: Tensor, gain: Tensor, bias: Tensor | float = 0.0) -> Tensor:
 
 
 def reference_lstm(p: dict[str, Tensor], x: Tensor, h: Tensor, c: Tensor):
-    """Ba et al. 2016, equations 20 to 22."""
+    """Compute equations 20 to 22 of Ba et al. 2016."""
     outputs = []
     for x_t in x:
         z = norm(h @ p["weight_hh"].T, p["norm_hh.weight"])

@@ -27,7 +27,7 @@ from korlm.utils.errors import CheckpointError, OutputError
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The last.pt of a run."""
+    """Return the path of last.pt of a run."""
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     return tmp_path / "run" / "checkpoints" / "last.pt"
 

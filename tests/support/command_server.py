@@ -25,7 +25,7 @@ CHANGES = {"os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.trun
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended.
+    """The result of a command.
 
     Attributes:
         code: exit code; below zero: the signal that killed it.
@@ -82,19 +82,19 @@ class CommandServer:
     def together(self, folder: Path, commands: list[list[str]], **options: Any) -> list[Ended]:
         """Run commands at the same time; for the arguments see ``run``."""
         folder.mkdir(exist_ok=True)
-        places = [f"{self._folder.name}/{number}" for number in range(len(commands))]
+        paths = [f"{self._folder.name}/{number}" for number in range(len(commands))]
         jobs = [
-            {"folder": str(folder), "place": place, "argv": argv, **options}
-            for place, argv in zip(places, commands, strict=True)
+            {"folder": str(folder), "log_path": path, "argv": argv, **options}
+            for path, argv in zip(paths, commands, strict=True)
         ]
         assert self._server.stdin is not None and self._server.stdout is not None
         self._server.stdin.write(json.dumps(jobs) + "\n")
         self._server.stdin.flush()
         ends = json.loads(self._server.stdout.readline())
         results = []
-        for place, (code, seconds) in zip(places, ends, strict=True):
+        for path, (code, seconds) in zip(paths, ends, strict=True):
             changes, out, err = (
-                Path(f"{place}-{name}").read_text("utf-8", "replace")
+                Path(f"{path}-{name}").read_text("utf-8", "replace")
                 for name in ("changes", "out", "err")
             )
             results.append(Ended(code, changes.splitlines(), seconds, out, err))
@@ -143,8 +143,8 @@ def _run(job: dict[str, Any]) -> None:
     command, *overrides = job["argv"]
     fresh = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(f"{job['place']}-{name}", fresh), number)
-    log = os.open(f"{job['place']}-changes", fresh)
+        os.dup2(os.open(f"{job['log_path']}-{name}", fresh), number)
+    log = os.open(f"{job['log_path']}-changes", fresh)
     sys.argv = [command, *overrides]
     if job.get("unheard"):
         reader, writer = os.pipe()

@@ -41,8 +41,8 @@ def results(sweep: Path) -> dict[str, dict[str, Any]]:
     """Return the metrics of the jobs by seed, without those that depend on the clock."""
     actual = {}
     for path in sweep.glob("*/metrics.json"):
-        typed = (path.parent / ".hydra" / "overrides.yaml").read_text("utf-8")
-        seed = next(line for line in typed.splitlines() if line.startswith("- seed="))
+        overrides = (path.parent / ".hydra" / "overrides.yaml").read_text("utf-8")
+        seed = next(line for line in overrides.splitlines() if line.startswith("- seed="))
         metrics = json.loads(path.read_text("utf-8"))
         for figures in metrics.values():
             for key in ("seconds", "tokens_per_second", "peak_memory_mb"):
@@ -151,9 +151,9 @@ def store(sweep: Path, *overrides: str) -> None:
 
 def test_overrides_replace_stored_settings(tmp_path: Path) -> None:
     store(tmp_path, "seed=1,2", "+experiment=smoke", "name='실험'")
-    typed = ["-m", f"resume={tmp_path}", "seed=3,4"]
-    completed = [typed[0], typed[1], "+experiment=smoke", "name='실험'", "seed=3,4"]
-    assert with_stored(typed) == completed
+    overrides = ["-m", f"resume={tmp_path}", "seed=3,4"]
+    completed = [overrides[0], overrides[1], "+experiment=smoke", "name='실험'", "seed=3,4"]
+    assert with_stored(overrides) == completed
     assert with_stored(["-m", "seed=1,2"]) == ["-m", "seed=1,2"]
 
 
@@ -201,14 +201,20 @@ def test_jobs_are_named_by_what_varies(tmp_path: Path) -> None:
 
 def test_the_command_of_a_job_writes_where_the_sweep_did(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
-    typed = "[outputs=my, seed=1, resume=x, objective=test.loss]"
-    (tmp_path / ".hydra" / "overrides.yaml").write_text(typed, "utf-8")
+    overrides = "[outputs=my, seed=1, resume=x, objective=test.loss]"
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(overrides, "utf-8")
     assert run_command(tmp_path) == "python -m korlm.train outputs=my seed=1"
 
 
 def test_the_command_is_one_for_the_shell() -> None:
-    typed = ["-m", "hydra.sweep.dir=x", "hydra.mode=MULTIRUN", "hydra/launcher=parallel", "seed=1"]
-    assert sweep_resume_command(Path("내 것/a b"), typed) == (
+    overrides = [
+        "-m",
+        "hydra.sweep.dir=x",
+        "hydra.mode=MULTIRUN",
+        "hydra/launcher=parallel",
+        "seed=1",
+    ]
+    assert sweep_resume_command(Path("내 것/a b"), overrides) == (
         "python -m korlm.train -m 'resume='\"'\"'내 것/a b'\"'\"'' hydra/launcher=parallel"
     )
 

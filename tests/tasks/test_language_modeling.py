@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def probs() -> Tensor:
-    """Rows that sum to 1 and differ: p[i, j] is proportional to (i + 2 j + 1) % 7 + 1."""
+    """Return different rows of sum 1: p[i, j] is proportional to (i + 2 j + 1) % 7 + 1."""
     rows = torch.arange(V)[:, None]
     table = ((rows + 2 * torch.arange(V) + 1) % 7 + 1).float()
     return table / table.sum(1, keepdim=True)

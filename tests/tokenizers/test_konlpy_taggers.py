@@ -63,8 +63,8 @@ def test_units_of_hannanum() -> None:
 def lines() -> list[str]:
     """Return lines of the constitution, a bill, and informal text."""
     texts = []
-    for place in ("kolaw/constitution.txt", "kobill/1809890.txt"):
-        (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + place]))
+    for path in ("kolaw/constitution.txt", "kobill/1809890.txt"):
+        (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + path]))
         texts += [normalize(line) for line in list(read_lines(source.path))[:30]]
     return [*texts, *REVIEWS]
 
@@ -150,8 +150,8 @@ def test_komoran_joins_letters_that_stand_alone() -> None:
     for text, analysis in zip(texts, results, strict=True):
         assert (analysis.status, analysis.dropped) == ("ok", 0), text
         units = text.split()
-        places = [n for n, m in zip(analysis.eojeol, analysis.morphs, strict=True) if m == "나"]
-        assert places == [n for n, unit in enumerate(units) if unit == "나는"], text
+        indices = [n for n, m in zip(analysis.eojeol, analysis.morphs, strict=True) if m == "나"]
+        assert indices == [n for n, unit in enumerate(units) if unit == "나는"], text
 
 
 def test_the_jars_are_there() -> None:

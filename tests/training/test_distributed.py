@@ -38,13 +38,13 @@ MODES = pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """A tiny corpus."""
+    """Return a tiny corpus."""
     return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    """Two processes."""
+    """Yield two processes."""
     both = Pair()
     yield both
     both.close()

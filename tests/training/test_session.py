@@ -60,7 +60,7 @@ METRICS = {
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """A tiny corpus."""
+    """Return a tiny corpus."""
     return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 
@@ -69,7 +69,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Finished:
-    """A run long enough to memorize its text."""
+    """Return a run that is long enough to memorize its text."""
     settings = make_settings(
         prepared,
         trainer={"epochs": 25, "sample_tokens": 8, "log_every": 10},

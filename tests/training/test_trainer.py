@@ -114,7 +114,7 @@ class NoCheckpoints(CheckpointWriter):
 
 @pytest.fixture
 def make_trainer() -> Callable[..., tuple[Trainer, Notes]]:
-    """``make_trainer(valid_losses=..., batches=..., **trainer settings)`` with a fixed model.
+    """Return ``make_trainer(valid_losses=..., batches=..., **trainer settings)`` with a fixed model.
 
     The stream has 4 batches of 2 x 3 tokens; SGD with learning rate 0.1.
     """

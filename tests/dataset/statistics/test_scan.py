@@ -52,9 +52,9 @@ def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
     assert actual.num_known == len(leaked) > 10
     assert actual.num_known_morphs == sum(len(line.split()) for line in leaked)
 
-    places = [len(filled) - 1, 0, 333, 0]
-    expected = [("train.txt", *filled[place]) for place in places]
-    assert lines_at(tokens, "train", places) == expected
+    indices = [len(filled) - 1, 0, 333, 0]
+    expected = [("train.txt", *filled[index]) for index in indices]
+    assert lines_at(tokens, "train", indices) == expected
     assert lines_at(tokens, "train", []) == []
 
 

@@ -15,7 +15,7 @@ Gram = tuple[int, ...]
 
 
 def nothing() -> None:
-    """A stop check that never stops."""
+    """Do nothing: a stop check that never stops."""
 
 
 def spell(grams: list[NgramCounts], order: int, vocab_size: int = VOCAB_SIZE) -> list[Gram]:

@@ -122,14 +122,14 @@ os.execv(sys.argv[at], sys.argv[at:])
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install fake commands of SLURM, which run an array on this machine."""
-    place = tmp_path / "slurm"
-    place.mkdir()
+    folder = tmp_path / "slurm"
+    folder.mkdir()
     for name, text in {"sbatch": SBATCH, "srun": SRUN, "sacct": "", "scancel": ""}.items():
-        (place / name).write_text(f"#!{sys.executable}\n{text}", encoding="utf-8")
-        (place / name).chmod(0o755 | stat.S_IEXEC)
-    monkeypatch.setenv("PATH", f"{place}{os.pathsep}{os.environ['PATH']}")
+        (folder / name).write_text(f"#!{sys.executable}\n{text}", encoding="utf-8")
+        (folder / name).chmod(0o755 | stat.S_IEXEC)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(SlurmLauncher, "poll_seconds", 0.2)
-    return place
+    return folder
 
 
 @pytest.mark.usefixtures("slurm")

@@ -16,7 +16,7 @@ from korlm.sweeps.search.distributions import distribution, sampler_of
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected"),
+    ("definition", "expected"),
     [
         ("choice(a, 1)", CategoricalDistribution(("a", "1"))),
         ("range(64, 257, 64)", IntDistribution(64, 256, step=64)),
@@ -26,8 +26,8 @@ from korlm.sweeps.search.distributions import distribution, sampler_of
         ("interval(2, 2)", FloatDistribution(2.0, 2.0)),
     ],
 )
-def test_distributions(typed: str, expected: BaseDistribution) -> None:
-    assert distribution(space_of(f"a={typed}").searched["a"]) == expected
+def test_distributions(definition: str, expected: BaseDistribution) -> None:
+    assert distribution(space_of(f"a={definition}").searched["a"]) == expected
 
 
 def test_every_trial_has_random_numbers_of_its_own() -> None:

@@ -13,8 +13,8 @@ from korlm.sweeps.search.grid import combinations
 from korlm.utils.errors import ConfigError
 
 
-def parsed(*typed: str) -> list[list[str]]:
-    return combinations(OverridesParser.create().parse_overrides(list(typed)))
+def parsed(*overrides: str) -> list[list[str]]:
+    return combinations(OverridesParser.create().parse_overrides(list(overrides)))
 
 
 def test_all_combinations_of_the_last_overrides() -> None:
@@ -30,7 +30,7 @@ def test_all_combinations_of_the_last_overrides() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "message"),
+    ("overrides", "message"),
     [
         (
             ["model=gru,rnn", "trainer.early_stopping_patience=1,0"],
@@ -45,9 +45,9 @@ def test_all_combinations_of_the_last_overrides() -> None:
     ],
 )
 def test_nothing_starts_if_any_job_is_wrong(
-    korlm: Command, tiny: TinyCorpus, tmp_path: Path, typed: list[str], message: str
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
-    error = korlm("train", "-m", *tiny.overrides, *LIGHT, *typed).error
+    error = korlm("train", "-m", *tiny.overrides, *LIGHT, *overrides).error
     assert message in error
     assert not list(tmp_path.iterdir())
 

@@ -10,7 +10,7 @@ from korlm.utils.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected"),
+    ("definition", "expected"),
     [
         ("interval(1, 8)", {"low": 1.0, "high": 8.0}),
         ("int(interval(1, 8))", {"low": 1, "high": 8, "step": 1, "is_integer": True}),
@@ -30,9 +30,9 @@ from korlm.utils.errors import ConfigError
         ("true,false", {"choices": ("True", "False")}),
     ],
 )
-def test_the_grammar(typed: str, expected: dict[str, object]) -> None:
-    space = read_space({"model.x": typed}, [])
-    assert space.searched == {"model.x": Dimension(typed, **expected)}  # type: ignore[arg-type]
+def test_the_grammar(definition: str, expected: dict[str, object]) -> None:
+    space = read_space({"model.x": definition}, [])
+    assert space.searched == {"model.x": Dimension(definition, **expected)}  # type: ignore[arg-type]
     assert space.fixed == {}
 
 
@@ -59,7 +59,7 @@ def test_two_searches_are_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "why"),
+    ("definition", "why"),
     [
         ("a=1", "nothing to search"),
         ("a=range(3, 3)", "this range is empty"),
@@ -70,15 +70,15 @@ def test_two_searches_are_the_same() -> None:
         ("a=interval(nan, 1)", "the bounds must be finite"),
     ],
 )
-def test_contradictory_settings(typed: str, why: str) -> None:
+def test_contradictory_settings(definition: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
-        read_space({}, [typed])
+        read_space({}, [definition])
 
 
-@pytest.mark.parametrize("typed", ["a=interval(1,", "a=interval(x, 1)", "a=choice()"])
-def test_invalid_syntax(typed: str) -> None:
+@pytest.mark.parametrize("definition", ["a=interval(1,", "a=interval(x, 1)", "a=choice()"])
+def test_invalid_syntax(definition: str) -> None:
     with pytest.raises(HydraException):
-        read_space({}, [typed])
+        read_space({}, [definition])
 
 
 def test_numbers_stay_within_their_limits() -> None:

@@ -93,9 +93,9 @@ def test_killed(tmp_path: Path, undisturbed: list[list[str]]) -> None:
         "    return figure(overrides) if count < 4 else os.kill(os.getpid(), 9)\n"
         f"search(Path(sys.argv[1]), run, n_trials={N}, n_jobs=2)\n"
     )
-    places = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": places}
+        [sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": paths}
     )
     assert done.returncode == -9
     assert states(tmp_path) == ["COMPLETE"] * 3 + ["RUNNING"]
@@ -125,7 +125,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "objective", "message"),
+    ("overrides", "objective", "message"),
     [
         (["lr=0.1", *SPACE[1:]], "valid.perplexity", "with lr=tag.log, interval.*not with lr=0.1:"),
         (SPACE, "test.loss", "with objective=valid.perplexity, not with objective=test.loss:"),
@@ -133,11 +133,11 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     ],
 )
 def test_two_searches_are_not_mixed(
-    tmp_path: Path, typed: list[str], objective: str, message: str
+    tmp_path: Path, overrides: list[str], objective: str, message: str
 ) -> None:
     search(tmp_path, n_trials=2)
     with pytest.raises(ConfigError, match=message):
-        search(tmp_path, space=space_of(*typed), objective=objective)
+        search(tmp_path, space=space_of(*overrides), objective=objective)
     assert len(search(tmp_path, n_trials=3)) == 3
 
 

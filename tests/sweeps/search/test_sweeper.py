@@ -201,7 +201,7 @@ def test_files_of_a_search_have_only_params(
 
 
 @pytest.mark.parametrize(
-    ("typed", "message"),
+    ("overrides", "message"),
     [
         (["optimizer.lrr=interval(0,1)"], "optimizer.lrr: there is no such setting"),
         (["optimizer.lr=interval(0,"], "optimizer.lr=interval(0,: "),
@@ -215,8 +215,8 @@ def test_files_of_a_search_have_only_params(
         (["sweep=lstm_smal"], "did you mean lstm_small?"),
     ],
 )
-def test_mistakes_are_one_line(korlm: Command, typed: list[str], message: str) -> None:
-    assert message in korlm("train", *SEARCH, *typed).error
+def test_mistakes_are_one_line(korlm: Command, overrides: list[str], message: str) -> None:
+    assert message in korlm("train", *SEARCH, *overrides).error
     assert not list(Path("here").glob("*"))
 
 

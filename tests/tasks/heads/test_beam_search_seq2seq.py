@@ -82,7 +82,7 @@ def test_a_beam_for_every_text_finds_the_best_ones(
 def search_with_lists(
     decoder: AttentionDecoder, memory: Memory, state: State, limit: int, settings: BeamSettings
 ) -> list[Hypothesis]:
-    """Beam search of one source, in which each text is scored from its start."""
+    """Run beam search for one source; each text is scored from its start."""
     live: list[tuple[int, ...]] = [()]
     complete: list[Hypothesis] = []
     while live:

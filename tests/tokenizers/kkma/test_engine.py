@@ -94,8 +94,8 @@ from konlpy.tag import Kkma
 
 kkma = Kkma()
 differing, lines, wrong_eojeol, status = [], 0, [], set()
-for place, count in (("kolaw/constitution.txt", 40), ("kobill/1809890.txt", 100)):
-    (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + place]))
+for path, count in (("kolaw/constitution.txt", 40), ("kobill/1809890.txt", 100)):
+    (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + path]))
     for text in list(read_lines(source.path))[:count]:
         lines += 1
         analysis = tokenizer.analyze(text)
@@ -179,8 +179,8 @@ def random_lines(seed: int, count: int) -> list[str]:
 def lines() -> list[str]:
     """Return the constitution, a part of a bill, and random text."""
     texts = []
-    for place, count in (("kolaw/constitution.txt", 1000), ("kobill/1809890.txt", 150)):
-        (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + place]))
+    for path, count in (("kolaw/constitution.txt", 1000), ("kobill/1809890.txt", 150)):
+        (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + path]))
         texts += [normalize(line) for line in list(read_lines(source.path))[:count]]
     return texts + random_lines(1, RANDOM)
 
