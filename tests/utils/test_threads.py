@@ -35,7 +35,7 @@ def test_recurrent_steps(step: int, count: int) -> None:
 
 
 def test_all_cores_but_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_CHOICE", 6)
+    monkeypatch.setattr(threads, "_TORCH_DEFAULT", 6)
     monkeypatch.setattr(threads, "available_cores", lambda: 5)
     threads.configure_threads(None, 1 << 60)
     assert torch.get_num_threads() == 5
