@@ -30,7 +30,7 @@ from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal
 from korlm.training.tensorboard import NullLogger
 from korlm.training.trainer import Trainer
-from korlm.training.validation import Validator
+from korlm.training.validation import SharedParts, Validator
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.memory import keep_freed_memory
 
@@ -72,20 +72,15 @@ def bare_trainer(
     task, progress, stop = TrainingOnly(batches), Progress(), StopSignal(group)
     tracker = NullLogger()
     checkpoints = CheckpointWriter(Path(), {}, model, optimizer, progress, group)
+    shared = vars(SharedParts(model, task, progress, checkpoints, tracker, stop, group))
     return Trainer(
-        model=model,
-        task=task,
+        **shared,
         optimizer=optimizer,
         schedule=ScheduleConfig(name="constant"),
         config=TrainerConfig(epochs=1_000_000),
         device=next(model.parameters()).device,
         bf16=bf16,
-        progress=progress,
-        validator=Validator(model, task, progress, checkpoints, tracker, stop, group, 1),
-        checkpoints=checkpoints,
-        tracker=tracker,
-        stop=stop,
-        group=group,
+        validator=Validator(**shared, total_steps=1),
     )
 
 

@@ -203,7 +203,11 @@ def test_evaluation_on_another_text(lstm: LanguageModelRun, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda run: run.score(None), "texts is None: give a str for each line"),
+        (lambda run: run.to("cuda:99"), "device=cuda:99: not available to PyTorch"),
+        (lambda run: run.to("cpus"), "device=cpus: not available to PyTorch"),
+        (lambda run: korlm.load(3), "run=3: must be a path"),
+        (lambda run: run.score(None), "texts is None: give a str, or a list of them"),
+        (lambda run: run.score({"a": 1}), "texts is {'a': 1}: give a str, or a list of them"),
         (lambda run: run.score(["a", 5]), "text 2 is 5: give a str"),
         (lambda run: run.surprisal("\ud800"), "text 1 has a lone surrogate"),
         (lambda run: run.surprisal("a", unit="word"), "unit=word: must be one of morph, eojeol"),
@@ -211,15 +215,25 @@ def test_evaluation_on_another_text(lstm: LanguageModelRun, tmp_path: Path) -> N
         (lambda run: run.generate(5), "text 1 is 5: give a str"),
         (lambda run: run.generate(temperature=-1), "temperature=-1: must be in [0, 1000000.0]"),
         (lambda run: run.generate(top_p=0), "top_p=0: must be in (0, 1]"),
+        (lambda run: run.generate(seed="x"), "seed=x: must be an integer or null"),
+        (lambda run: run.generate(seed=1.5), "seed=1.5: must be an integer or null"),
+        (lambda run: run.generate(beams=True), "beams=True: must be an integer or null"),
+        (lambda run: run.generate(length_penalty="x"), "length_penalty=x: must be a number"),
         (lambda run: run.complete("a", 0), "num_completions=0: must be in [1, 1000000]"),
+        (lambda run: run.complete("a", 5, None), "max_expansions=None: must be an integer"),
         (lambda run: run.rescore({"u": []}), "u: has no hypothesis"),
         (lambda run: run.rescore({"u": ["a"]}), "u: each hypothesis must be (text, score)"),
-        (lambda run: run.rescore({}, mixture_weights=[1, 2]), "mixture_weights: 2 weights for 1"),
+        (lambda run: run.rescore({}, mixture_weights=[1, 2]), "mixture_weights=[1, 2]: each must"),
+        (lambda run: run.rescore({}, mixture_weights=[0, 1]), "mixture_weights=[0, 1]: must be as"),
+        (lambda run: run.rescore({}, mixture_weights=[0.5]), "mixture_weights=[0.5]: must sum"),
+        (lambda run: run.rescore({}, mixture_weights=3), "mixture_weights=3: must be a list, each"),
+        (lambda run: run.rescore({}, length_bonus="x"), "length_bonus=x: must be a number"),
         (lambda run: run.rescore([("a", 1)]), "nbest: give a dict"),
         (lambda run: run.rescore({}, mix=["x"]), "mix: give a list of runs"),
-        (lambda run: run.rescore({}, lm_weight=-1), "lm_weight=-1: must be a number of 0 or more"),
-        (lambda run: run.rescore({"u": [(3, 1)]}), "u: 3, 1.0: must be a str and a number"),
-        (lambda run: run.rescore({"u": [("a", math.nan)]}), "u: 'a', nan: must be a str and a"),
+        (lambda run: run.rescore({}, lm_weight=-1), "lm_weight=-1: must be 0 or more"),
+        (lambda run: run.rescore({"u": [(3, 1)]}), "u: text 1 is 3: give a str"),
+        (lambda run: run.rescore({"u": [("\ud800", 1)]}), "u: text 1 has a lone surrogate"),
+        (lambda run: run.rescore({"u": [("a", math.nan)]}), "u: 'a': the score is not a number"),
         (lambda run: run.evaluate(device="cpu"), "device: does not apply to run.evaluate"),
         (lambda run: run.evaluate(tset=False), "tset: there is no such setting; did you mean test"),
     ],
@@ -230,6 +244,14 @@ def test_mistakes(
     with pytest.raises((ConfigError, CorpusError, NbestError)) as caught:
         call(lstm)
     assert str(caught.value).startswith(message)
+
+
+def test_numbers_of_numpy(lstm: LanguageModelRun) -> None:
+    few, seed = np.int64(3), np.int64(1)
+    assert lstm.generate("나는", seed=seed, max_tokens=few) == lstm.generate(
+        "나는", seed=1, max_tokens=3
+    )
+    assert lstm.complete("나는 ㅈ", few) == lstm.complete("나는 ㅈ", 3)
 
 
 def test_threads_share_a_run(lstm: LanguageModelRun) -> None:

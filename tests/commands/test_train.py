@@ -78,7 +78,7 @@ def test_a_second_run_tokenizes_nothing(
     korlm: Command, tiny: TinyCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert korlm("prepare", *tiny.overrides, "tokenizer=syllable").code == 0
-    from korlm.dataset import tokenize as station
+    from korlm.dataset.executors import base as station
 
     def refuse(*args: object) -> None:
         raise AssertionError("tokenized twice")

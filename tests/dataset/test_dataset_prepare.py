@@ -44,7 +44,8 @@ from korlm.corpus.pieces import digest_of, plan_pieces
 from korlm.corpus.sources import find_sources
 from korlm.corpus.splits import split_of
 from korlm.dataset import prepare as prepared
-from korlm.dataset import text_batches, tokenize
+from korlm.dataset import text_batches
+from korlm.dataset.executors import base
 from korlm.dataset.fingerprint import (
     hash_json,
     prepared_fingerprint,
@@ -122,7 +123,7 @@ def forbid_tokenizing(monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(config: TokenizerConfig) -> None:
         raise AssertionError("tokenized again")
 
-    monkeypatch.setattr(tokenize, "TokenizerPool", explode)
+    monkeypatch.setattr(base, "TokenizerPool", explode)
 
 
 def seen(folder: Path) -> list[str]:
@@ -307,7 +308,7 @@ def test_a_corpus_that_grows_has_its_new_lines_tokenized_alone(
     caplog: pytest.LogCaptureFixture,
     document: DocumentUnit,
 ) -> None:
-    monkeypatch.setattr(tokenize, "TokenizerPool", CountingPool)
+    monkeypatch.setattr(base, "TokenizerPool", CountingPool)
     monkeypatch.setattr(text_batches, "BATCH_CHARS", 500)
     kkma = KkmaConfig(name="kkma", engine=KkmaEngine.konlpy)
     texts = tmp_path / "texts"
@@ -576,7 +577,7 @@ def test_a_failure_leaves_complete_pieces_and_the_next_run_continues(
     whole = make(many, tmp_path / "unbroken")
     for good in (30, 10):
         monkeypatch.setattr(Breaking, "good", good)
-        monkeypatch.setattr(tokenize, "TokenizerPool", Breaking)
+        monkeypatch.setattr(base, "TokenizerPool", Breaking)
         with pytest.raises(KeyboardInterrupt):
             make(many, outputs)
         assert seen(outputs / "prepared") == []
@@ -651,7 +652,7 @@ import sys, time
 from pathlib import Path
 from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.dataset import prepare as prepared
-from korlm.dataset import tokenize as analysis
+from korlm.dataset.executors import base as analysis
 
 class Slow(analysis.TokenizerPool):
     def map(self, batches):

@@ -10,6 +10,7 @@ from object_store import open_bucket
 
 from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.dataset import tokenize
+from korlm.dataset.executors import base
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.storage.shards import read_columns, read_counts, shard_paths
@@ -78,11 +79,28 @@ def test_shards_stay_and_are_fetched(
     path.unlink()
     assert list(read_columns(path, ["text"]))
     # Another vocabulary, or another machine, uses the same shards.
-    monkeypatch.setattr(tokenize, "TokenizerPool", None)
+    monkeypatch.setattr(base, "TokenizerPool", None)
     other = make(corpus, tmp_path / "outputs", store, min_freq=2)
     assert content(other).keys() == content(alone).keys()
-    monkeypatch.setattr(tokenize, "TokenizerPool", tokenize_nothing)
+    monkeypatch.setattr(base, "TokenizerPool", tokenize_nothing)
     assert content(make(corpus, tmp_path / "elsewhere", store)) == content(alone)
+
+
+def test_a_store_that_was_moved(corpus: CorpusConfig, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    stored = make(corpus, tmp_path / "outputs", str(store))
+    expected = content(make(corpus, tmp_path / "alone"))
+    store.rename(tmp_path / "moved")
+    with pytest.raises(PreparedError) as caught:
+        stored.texts("train")
+    message = str(caught.value)
+    assert message.startswith(f"{store}/") and "damaged" not in message
+    assert "cannot be fetched (No such file or directory)" in message
+    assert "move them back, or delete the folder" in message and "\n" not in message
+    # Other corpora that could have shared its tokens make their own.
+    assert content(make(corpus, tmp_path / "outputs", min_freq=2)).keys() == expected.keys()
+    (tmp_path / "moved").rename(store)
+    assert content(stored) == expected
 
 
 class tokenize_nothing:  # noqa: N801
@@ -112,7 +130,7 @@ def test_a_corpus_grows_there(
         seen.extend(source.name for source in text.piece.sources)
         return real(settings, text, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tokenize, "tokenize_piece", note)
+    monkeypatch.setattr(base, "tokenize_piece", note)
     grown = make(corpus, tmp_path / "outputs", memory)
     assert set(seen) == {"more.txt"}
     assert content(grown) == content(make(corpus, tmp_path / "alone"))

@@ -26,6 +26,7 @@ from korlm.config import (
     VocabConfig,
 )
 from korlm.dataset import prepare, text_batches, tokenize
+from korlm.dataset.executors import base
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.storage import piece_writer
 from korlm.dataset.storage.shards import shard_paths
@@ -83,7 +84,7 @@ def run(
     """Prepare to the end or up to a number of batches; return how many were tokenized."""
     monkeypatch.setattr(InterruptedPool, "limit", limit)
     monkeypatch.setattr(InterruptedPool, "count", 0)
-    monkeypatch.setattr(tokenize, "TokenizerPool", InterruptedPool)
+    monkeypatch.setattr(base, "TokenizerPool", InterruptedPool)
     try:
         make(corpus, outputs)
     except KeyboardInterrupt:
@@ -246,7 +247,7 @@ def test_report(
     monkeypatch.setattr(InterruptedPool, "limit", 22)
     monkeypatch.setattr(InterruptedPool, "count", 0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(tokenize, "TokenizerPool", InterruptedPool)
+        patch.setattr(base, "TokenizerPool", InterruptedPool)
         make(corpus, tmp_path / "broken")
     again = make(corpus, tmp_path / "broken")
     other = make(corpus, tmp_path / "broken", min_freq=2)

@@ -70,7 +70,7 @@ def test_no_special_token_is_generated(run: ToyRun) -> None:
     with Generator(run) as generator:
         generated = texts(generator, 10, stopping=LONG)
         generated += [text for text, _ in generator.beam_search("", 4, LONG)]
-        generated += [e.text for e in generator.completer.complete("", 10).eojeols]
+        generated += [e.text for e in generator.complete("", 10).eojeols]
     assert not any(mark in text for text in generated for mark in "<>▁")
 
 

@@ -161,7 +161,7 @@ def stop_after(run: TrainingSession, step: int) -> None:
         if run.progress.step + 1 == step:
             run.stop.stop_requested = True
 
-    run.optimizer.register_step_post_hook(hook)
+    run.checkpoints.optimizer.register_step_post_hook(hook)
 
 
 def break_off(run: TrainingSession) -> str:

@@ -133,7 +133,7 @@ def ended(run: Any, stop_step: int = 0, stop_rank: int = 0) -> Trained:
             os.kill(os.getpid(), signal.SIGINT)
 
     run.tracker.log_scalars = note_loss
-    run.optimizer.register_step_post_hook(hook)
+    run.checkpoints.optimizer.register_step_post_hook(hook)
     splits = interrupted = None
     try:
         splits = run.fit()

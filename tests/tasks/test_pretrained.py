@@ -189,9 +189,11 @@ def test_depths_of_layers(models: tuple[str, str], tmp_path: Path) -> None:
     assert by_name["encoder.forward_encoder.layers.1.weight_hh"] == 1
     assert by_name["encoder.backward_encoder.layers.0.bias_ih"] == 2
     assert by_name["encoder.forward_encoder.embedding.weight"] == 3
-    parameters = {id(p) for group in session.optimizer.param_groups for p in group["params"]}
-    split_by_depth(session.optimizer, session.model)
-    groups = session.optimizer.param_groups
+    parameters = {
+        id(p) for group in session.checkpoints.optimizer.param_groups for p in group["params"]
+    }
+    split_by_depth(session.checkpoints.optimizer, session.model)
+    groups = session.checkpoints.optimizer.param_groups
     assert {id(p) for group in groups for p in group["params"]} == parameters
     assert all(depths[id(p)] == group["depth"] for group in groups for p in group["params"])
 
@@ -211,7 +213,7 @@ def test_lower_layers_wait_and_learn_slowly(models: tuple[str, str], tmp_path: P
     settings = dataclasses.replace(settings, trainer=trainer, optimizer=optimizer)
     session = start_run(settings, prepared, tmp_path / "slow")
     session.fit()
-    rates = {group["depth"]: group["lr"] for group in session.optimizer.param_groups}
+    rates = {group["depth"]: group["lr"] for group in session.checkpoints.optimizer.param_groups}
     assert {depth: rate / rates[0] for depth, rate in rates.items()} == {
         0: 1.0,
         1: 0.5,

@@ -201,7 +201,7 @@ def test_crashed_and_resumed(
         if run.progress.step + 1 == crash_at:
             raise Crash
 
-    run.optimizer.register_step_post_hook(hook)
+    run.checkpoints.optimizer.register_step_post_hook(hook)
     with pytest.raises(Crash):
         run.fit()
     # Event files are read in the order of the seconds in their names.
@@ -290,7 +290,7 @@ def test_a_real_interrupt(prepared: Prepared, tmp_path: Path) -> None:
         if run.progress.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    run.optimizer.register_step_post_hook(hook)
+    run.checkpoints.optimizer.register_step_post_hook(hook)
     assert break_off(run).startswith("stopped at step 3 of ")
     assert load_checkpoint(tmp_path / "checkpoints" / "last.pt")["progress"]["step"] == 3
     assert signal.getsignal(signal.SIGINT) == before

@@ -133,7 +133,7 @@ def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> No
                 for parameter in run.model.parameters():
                     parameter.mul_(1.5)
 
-    run.optimizer.register_step_post_hook(hook)
+    run.checkpoints.optimizer.register_step_post_hook(hook)
     splits, progress = run.fit(), run.progress
     assert progress.best_step == progress.step // 2
     best, last = (

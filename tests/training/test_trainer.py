@@ -29,7 +29,7 @@ from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
 from korlm.training.tensorboard import NullLogger
 from korlm.training.trainer import Trainer, autocast, count_total_steps
-from korlm.training.validation import Validator
+from korlm.training.validation import SharedParts, Validator
 from korlm.utils.distributed import SINGLE_PROCESS
 from korlm.utils.errors import TrainingError
 
@@ -114,7 +114,7 @@ class NoCheckpoints(CheckpointWriter):
 
 @pytest.fixture
 def make_trainer() -> Callable[..., tuple[Trainer, Notes]]:
-    """Return ``make_trainer(valid_losses=..., batches=..., **trainer settings)`` with a fixed model.
+    """Return ``make_trainer(valid_losses=..., batches=..., **settings)`` with a fixed model.
 
     The stream has 4 batches of 2 x 3 tokens; SGD with learning rate 0.1.
     """
@@ -135,20 +135,15 @@ def make_trainer() -> Callable[..., tuple[Trainer, Notes]]:
         checkpoints = NoCheckpoints(Path(), {}, model, optimizer, progress, SINGLE_PROCESS)
         checkpoints.notes = notes
         total = count_total_steps(config, len(batches))
-        parts = (progress, checkpoints, notes, stop)
+        parts = SharedParts(model, task, progress, checkpoints, notes, stop, SINGLE_PROCESS)
         trainer = Trainer(
-            model=model,
-            task=task,
+            **vars(parts),
             optimizer=optimizer,
             schedule=schedule or ScheduleConfig(name="constant"),
             config=config,
             device=CPU,
             bf16=False,
-            progress=progress,
-            validator=Validator(model, task, *parts, SINGLE_PROCESS, total),
-            checkpoints=checkpoints,
-            tracker=notes,
-            stop=stop,
+            validator=Validator(**vars(parts), total_steps=total),
         )
         return trainer, notes
 

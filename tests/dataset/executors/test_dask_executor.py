@@ -162,15 +162,15 @@ def test_interrupted_work_continues(
     ended: list[object] = []
 
     def interrupt(*arguments: Any, **settings: Any) -> Iterator[Any]:
-        for result in tokenize_pieces(*arguments, **settings):
+        for result in real_tokenize(*arguments, **settings):
             yield result
             ended.append(result)
             if len(ended) == 4:
                 raise KeyboardInterrupt
 
-    tokenize_pieces = tokenize.tokenize_pieces
+    real_tokenize = DaskExecutor.tokenize
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(preparation, "tokenize_pieces", interrupt)
+        patch.setattr(DaskExecutor, "tokenize", interrupt)
         make("two", address)
     (partial,) = (tmp_path / "two/prepared").glob(".*.partial")
     before = {path: path.stat().st_mtime_ns for path in partial.glob("pieces/*.json")}

@@ -223,6 +223,10 @@ def test_wrong_arguments() -> None:
         list(kkma.nouns(cast(Any, [float("nan")])))
     with pytest.raises(ConfigError, match=r"tokenizer.threads=0: must be in \[1, 256\]"):
         Kkma(threads=0)
+    with pytest.raises(ConfigError, match=r"tokenizer\.threads=x: must be an integer or null"):
+        Kkma(threads=cast(Any, "x"))
+    with pytest.raises(ConfigError, match=r"^user_dictionary=3: "):
+        Kkma(user_dictionary=cast(Any, 3))
 
 
 def test_korlm_alone_imports_nothing() -> None:
