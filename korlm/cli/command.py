@@ -280,12 +280,8 @@ def _run(
 ) -> None:
     """Run a command: parse arguments, compose settings, run jobs, exit."""
     set_up_streams()
+    _configure_waiting_threads()
     show_traceback = os.environ.get(_FULL_ERROR) == "1"
-    # On a busy machine, OpenMP threads that spin while they wait are slow. Threads that sleep at
-    # once wake so slowly that two take longer than one. Therefore they spin for some microseconds.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ["OMP_WAIT_POLICY"] = "passive"
-        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     typed = flags_first(join_literals(sys.argv[1:], literal))
     try:
         registry.import_modules(typed_imports(typed))
@@ -340,6 +336,17 @@ def _run(
         _stop(_as_typed(str(refused), words, typed), 1)
     except KeyboardInterrupt:
         _stop(_interrupted(runner, folder, words), 130)
+
+
+def _configure_waiting_threads() -> None:
+    """Let OpenMP threads that wait spin for some microseconds, unless the environment says more.
+
+    Threads that spin for long are slow on a busy machine. Threads that sleep at once wake so
+    slowly that two take longer than one.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
 def _interrupted(runner: SingleRun, folder: Path | None, words: Sequence[str]) -> str:

@@ -31,6 +31,21 @@ _QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 _CHOICE = re.compile(r"(choice|shuffle|sort|tag)\(.*\)", re.DOTALL)
 
 
+def path_of(value: object, key: str) -> Path:
+    """Return a path that a caller in Python gives.
+
+    Args:
+        value: a str or an ``os.PathLike``.
+        key: the argument, for the message.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"{key}={value!r:.80}: must be a path")
+    return Path(value)
+
+
 def expand_home(path: str, key: str) -> str:
     """Return a path with ``~`` and ``~user`` replaced by the home folder.
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import math
+import numbers
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -17,6 +20,16 @@ MAX_THREADS = 1024
 MAX_SEED = (1 << 63) - 1
 
 _KEY = "setting"
+
+# Types of values in annotations -> the classes that are accepted, and their name in messages.
+# Numbers of NumPy are numbers, too; True and False are not.
+_TYPES: dict[str, tuple[tuple[type[Any], ...], str]] = {
+    "bool": ((bool,), "true or false"),
+    "int": ((numbers.Integral,), "an integer"),
+    "float": ((numbers.Real,), "a number"),
+    "str": ((str,), "a string"),
+}
+_PLAIN_TYPE = re.compile(r"(list\[)?(bool|int|float|str)\]?( \| None)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,23 +119,44 @@ def path_kinds(schema: Any) -> dict[str, bool]:
     }
 
 
+def _is_a(value: object, name: str) -> bool:
+    """Return whether a value is of a type in ``_TYPES``."""
+    return isinstance(value, _TYPES[name][0]) and (name == "bool" or not isinstance(value, bool))
+
+
 class Group:
-    """Base class of settings. Creating one checks the bounds of all keys."""
+    """Base class of settings. Creating one checks the types and the bounds of all keys."""
 
     _group: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        """Check the bounds of all keys; subclasses add checks that involve several keys."""
+        """Check types and bounds of all keys; subclasses add checks that involve several keys."""
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            self._check_type(field)
             declared, value = setting_of(field), getattr(self, field.name)
             values = value if isinstance(value, list) else [value]
-            numbers = [v for v in values if isinstance(v, (int, float)) and type(v) is not bool]
-            if wrong := [number for number in numbers if not declared.allows(number)]:
+            given = [v for v in values if _is_a(v, "float")]
+            if wrong := [number for number in given if not declared.allows(number)]:
                 limit = "" if math.isfinite(wrong[0]) and declared.bounds() else "a finite number"
                 limit = ", ".join(filter(None, (limit, declared.bounds())))
                 self._fail(field.name, f"{'each ' * isinstance(value, list)}must be {limit}")
             if declared.increasing and sorted(set(values)) != values:
                 self._fail(field.name, "must increase from value to value")
+
+    def _check_type(self, field: dataclasses.Field[Any]) -> None:
+        """Check the type of a plain value; Hydra has checked it, unless it comes from Python."""
+        # A string where annotations are not evaluated, as in korlm.
+        name = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
+        declared, value = _PLAIN_TYPE.fullmatch(name), getattr(self, field.name)
+        if declared is None:
+            return
+        in_list, name, or_none = declared.groups()
+        if value is None and or_none:
+            return
+        values = value if in_list else [value]
+        if not isinstance(values, list) or not all(_is_a(v, name) for v in values):
+            expected = f"{'a list, each ' if in_list else ''}{_TYPES[name][1]}"
+            self._fail(field.name, f"must be {expected}{' or null' if or_none else ''}")
 
     def without_effect(self) -> dict[str, str]:
         """Return key or group that has no effect with the other settings -> reason."""

@@ -36,6 +36,22 @@ def choose_device(config: TrainerConfig, key: str = "trainer.device") -> torch.d
     return torch.device(config.device.value)
 
 
+def available_device(device: torch.device | str) -> torch.device:
+    """Return a device by its name in PyTorch, such as ``cuda:1``.
+
+    Raises:
+        ConfigError: there is no such device, or it is not available.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (AssertionError, RuntimeError, TypeError):
+        raise ConfigError(
+            f"device={device}: not available to PyTorch {torch.__version__} on this machine"
+        ) from None
+    return found
+
+
 def training_device(config: TrainerConfig, env: Rank) -> torch.device:
     """Return the device of a training process: a GPU per process, or the shared CPU.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -54,22 +54,25 @@ def read_columns(
                         f"{path}: has no column {name!r}, only {', '.join(table.names)}; give "
                         f"corpus.{key}=NAME"
                     )
-            number = table.rows_before(part.begin)
-            for batch in table.batches(list(dict.fromkeys(columns)), part):
-                for row in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
-                    number += 1
-                    if not isinstance(row[0], str):
-                        if not config.skip_without_text:
-                            raise CorpusError(
-                                f"{path}: row {number} has {row[0]!r:.40} under "
-                                f"{config.text_column!r}, not a string; correct it, or leave out "
-                                "such rows with corpus.skip_without_text=true"
-                            )
-                        notes.add("rows without text that are left out", f"{path}, row {number}")
-                        continue
+            rows = _rows(table.batches(list(dict.fromkeys(columns)), part), columns)
+            for number, row in enumerate(rows, table.rows_before(part.begin) + 1):
+                if isinstance(row[0], str):
                     yield to_record(config, [*map(_cell, row)])
+                elif config.skip_without_text:
+                    notes.add("rows without text that are left out", f"{path}, row {number}")
+                else:
+                    raise CorpusError(
+                        f"{path}: row {number} has {row[0]!r:.40} under {config.text_column!r}, "
+                        "not a string; correct it, or leave out such rows with "
+                        "corpus.skip_without_text=true"
+                    )
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, file_format, error) from error
+
+
+def _rows(batches: Iterable[pa.RecordBatch], columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    for batch in batches:
+        yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
 
 
 def row_groups(path: Path) -> list[tuple[int, int]]:

@@ -146,12 +146,13 @@ class KorlmLauncher(Launcher, Generic[Running]):
                     running[job], starts[job] = started, time.monotonic()
                     logger.info("job %s starts%s", job.folder.name, started.name)
                 for job, started in list(running.items()):
-                    if (code := started.poll()) is not None:
-                        del running[job]
-                        if not is_finished(job.folder):
-                            failures[job] = _failure(job.folder, started.output, code)
-                        count = f"{len(jobs) - len(waiting) - len(running)} of {len(jobs)}"
-                        self._log_end(job, count, starts[job], failures.get(job))
+                    if (code := started.poll()) is None:
+                        continue
+                    del running[job]
+                    if not is_finished(job.folder):
+                        failures[job] = _failure(job.folder, started.output, code)
+                    count = f"{len(jobs) - len(waiting) - len(running)} of {len(jobs)}"
+                    self._log_end(job, count, starts[job], failures.get(job))
                 time.sleep(self.poll_seconds)
             return failures
         except KeyboardInterrupt:

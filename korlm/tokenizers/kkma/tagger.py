@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, overload
 
 from korlm.config import KkmaConfig
+from korlm.config.paths import path_of
 from korlm.tokenizers.analysis import NORMAL_STATUSES, Analysis
 from korlm.tokenizers.kkma.process import SPANS
 from korlm.tokenizers.kkma.user_dictionary import digest_of, read_user_dictionary
@@ -94,7 +95,9 @@ class Kkma:
             "heap_mb": heap_mb,
             "limit_work": limit_work,
         }
-        words = b"" if user_dictionary is None else read_user_dictionary(user_dictionary)
+        words = b""
+        if user_dictionary is not None:
+            words = read_user_dictionary(path_of(user_dictionary, "user_dictionary"))
         self._begin(words)
 
     def _begin(self, words: bytes) -> None:
