@@ -51,9 +51,9 @@ class Composed:
     """Settings of a command.
 
     Attributes:
-        settings: checked.
-        overrides: as they would be typed.
-        tree: as Hydra composed them.
+        settings: the settings, converted and checked.
+        overrides: the given settings, as they would be typed.
+        tree: the settings as Hydra composed them.
     """
 
     settings: Any
@@ -61,21 +61,21 @@ class Composed:
     tree: DictConfig
 
     def write(self, folder: Path) -> None:
-        """Write the files that Hydra writes into a run directory."""
+        """Write the files that Hydra would write into a run directory."""
         (folder / ".hydra").mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.tree, folder / ".hydra" / "config.yaml")
         OmegaConf.save(OmegaConf.create(self.overrides), folder / ".hydra" / "overrides.yaml")
 
 
 def compose(command: str, settings: Mapping[str, Any]) -> Composed:
-    """Return the settings of a command, with the checks and the messages of its command line.
+    """Compose the settings of a command, with the checks and the messages of its command line.
 
     Args:
-        command: such as ``train``.
-        settings: key -> value. A key is a name of the command line (``model``, ``seed``,
-            ``trainer.epochs``); the value of a group is the name of a choice, or a dict of its
-            keys with the choice under ``name``; that of ``corpus`` may also be a path or a list
-            of paths.
+        command: name of the command, such as ``train``.
+        settings: key -> value. Keys are those of the command line (``model``, ``seed``,
+            ``trainer.epochs``). The value of a group is the name of a choice, or a dict of its keys
+            with the choice under ``name``; that of ``corpus`` may also be a path or a list of
+            paths.
 
     Raises:
         ConfigError: there is no such setting, a key is given twice, or a value is wrong.
@@ -118,7 +118,7 @@ def overrides_of(command: str, settings: Mapping[str, Any]) -> list[str]:
     ['model=gru', 'model.hidden_dim=8', 'trainer.epochs=2']
 
     Raises:
-        ConfigError: a key is given twice, or a value is of a type that no setting has.
+        ConfigError: a key is given twice, or a value has a type that no setting has.
     """
     paths, values = path_keys(command), _flat(_with_files(settings))
     for name in values.keys() & paths.keys():
@@ -149,7 +149,7 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _expanded(value: Any, key: str) -> Any:
-    """Return a path or paths as strings, with the home folder for ``~``."""
+    """Return a path, or a list of paths, as strings with ``~`` replaced by the home folder."""
     if isinstance(value, (list, tuple)):
         return [_expanded(part, key) for part in value]
     return expand_home(os.fspath(value), key) if isinstance(value, (str, os.PathLike)) else value
@@ -177,7 +177,7 @@ def _in_grammar(value: Any, key: str) -> str:
 
 @contextlib.contextmanager
 def _own_hydra() -> Iterator[None]:
-    """Let Hydra and OmegaConf work on a copy of their global state within the block."""
+    """Let Hydra and OmegaConf change only a copy of their global state within the block."""
     Plugins.instance()  # finds the plugins and their sources once
     instances, resolvers = dict(Singleton._instances), dict(BaseContainer._resolvers)
     for kind in (ConfigStore, Plugins, SourcesRegistry, VersionBase):
@@ -193,10 +193,10 @@ def _own_hydra() -> Iterator[None]:
 
 
 def _with_files(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with files that are given as ``corpus`` in a dict, as those of other groups.
+    """Return settings in which files given as ``corpus`` are in ``corpus.files``.
 
     Raises:
-        ConfigError: ``corpus`` is of another type.
+        ConfigError: ``corpus`` has another type.
     """
     corpus = given.get("corpus")
     if corpus is None or isinstance(corpus, str | Mapping):

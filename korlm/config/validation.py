@@ -1,4 +1,4 @@
-"""Declare settings: default, meaning, unit and bounds of each key of a group."""
+"""Declare the keys of settings classes: default, meaning, unit and bounds."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class Setting:
     """Metadata of a settings key.
 
     Attributes:
-        help: meaning, as ``--help`` prints it.
-        unit: of the value, such as ``minutes``.
-        min: smallest value. Bounds of a list apply to each of its items.
+        help: meaning of the key, as ``--help`` prints it.
+        unit: unit of the value, such as ``minutes``.
+        min: smallest value. For a list, bounds apply to each item.
         max: largest value.
         above: exclusive lower bound.
         below: exclusive upper bound.
         increasing: whether the items of a list must increase.
         is_path: whether the value is a path, or a list of paths.
         renamed_from: name of the key in the previous release; see ``korlm.config.keys``.
-        renamed_values: old value -> new value, in lower case.
+        renamed_values: old value in lower case -> new value.
     """
 
     help: str = ""
@@ -80,7 +80,7 @@ class Setting:
         return ""
 
     def allows(self, value: float) -> bool:
-        """Return whether a number is finite and within the bounds."""
+        """Return True if a number is finite and within the bounds."""
         return (
             math.isfinite(value)
             and (self.min is None or value >= self.min)
@@ -111,7 +111,7 @@ def setting_of(field: dataclasses.Field[Any]) -> Setting:
 
 
 def path_kinds(schema: Any) -> dict[str, bool]:
-    """Return the keys of a settings class that hold paths -> whether they hold a list."""
+    """Return key -> True for a list of paths, False for a path; of keys that hold paths."""
     return {
         field.name: field.type not in ("str", "str | None")
         for field in dataclasses.fields(schema)
@@ -159,10 +159,11 @@ class Group:
             self._fail(field.name, f"must be {expected}{' or null' if or_none else ''}")
 
     def without_effect(self) -> dict[str, str]:
-        """Return the keys and groups that have no effect beside the others -> why."""
+        """Return key or group that has no effect with the other settings -> reason."""
         return {}
 
     def _fail(self, key: str, limit: str) -> None:
+        """Raise a ``ConfigError`` that names the key, its value and what is allowed."""
         path = f"{self._group}.{key}" if self._group else key
         value = getattr(self, key)
         shown = value.value if isinstance(value, enum.Enum) else value

@@ -19,7 +19,7 @@ import pyarrow as pa
 from korlm.config import TokenizerConfig, UnicodeForm
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
-from korlm.dataset.numericalize import encode_morphs, filled_lines, insert_eos, line_lengths
+from korlm.dataset.numericalize import encode_morphs, insert_eos, line_lengths, non_blank_mask
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage.piece_writer import to_table
 from korlm.dataset.storage.shards import SCHEMA, read_columns, shard_paths
@@ -80,7 +80,7 @@ class EncodedText:
         costs = np.zeros(len(tokens))
         lossy = np.flatnonzero(~lossless)
         costs[lossy] = spelling.nats([tokens[index] for index in lossy])
-        filled = filled_lines(status)
+        filled = non_blank_mask(status)
         lengths = np.zeros(len(table), dtype=np.int64)
         lengths[filled] = filled_lengths = line_lengths(morphs, status)
         texts = normalize_all(text.to_pylist(), unicode)

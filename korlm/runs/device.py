@@ -1,4 +1,4 @@
-"""Device and precision on which a model is trained or used."""
+"""Choose the device and the precision with which a model is trained or used."""
 
 from __future__ import annotations
 

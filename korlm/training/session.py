@@ -33,7 +33,7 @@ from korlm.tasks.pretrained import initialize
 from korlm.training.checkpointing import CheckpointWriter, constant_entries, restore
 from korlm.training.ngram import fit_ngram
 from korlm.training.optimizers import build_optimizer, split_by_depth
-from korlm.training.state import Progress
+from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
 from korlm.training.tensorboard import NullLogger, TensorBoardLogger
 from korlm.training.tensorboard_projector import write_projector

@@ -10,7 +10,7 @@ from typing import Any
 from korlm.modules.trainable import Trainable
 from korlm.tasks.base import Task
 from korlm.training.checkpointing import CheckpointWriter
-from korlm.training.state import Progress
+from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal
 from korlm.training.tensorboard import TensorBoardLogger
 from korlm.utils.distributed import ProcessGroup

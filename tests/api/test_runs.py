@@ -1,4 +1,4 @@
-"""Methods of trained runs: results of the commands, threads, and nothing computed in vain."""
+"""Methods of trained runs: results of the commands, threads, no unnecessary computation."""
 
 from __future__ import annotations
 
@@ -155,16 +155,16 @@ def test_texts_are_new_unless_a_seed_is_given(run: LanguageModelRun) -> None:
 
 
 def test_completions(lstm: LanguageModelRun) -> None:
-    found = lstm.complete("나는 집", num_completions=3)
-    assert found.eojeols and all(one.text.startswith("집") for one in found.eojeols)
-    assert lstm.complete("나는 집", 3) == found
+    result = lstm.complete("나는 집", num_completions=3)
+    assert result.eojeols and all(one.text.startswith("집") for one in result.eojeols)
+    assert lstm.complete("나는 집", 3) == result
 
 
 def test_rescoring(folders: dict[str, Path], lstm: LanguageModelRun) -> None:
     lists = {"u1": [("간다 집에 나는", -1.0), ("나는 집에 간다.", -1.5)], "u2": [("", 0.0)]}
-    found = lstm.rescore(lists, lm_weight=1.0)
-    assert list(found) == ["u1", "u2"] and len(found["u2"]) == 1
-    best, worst = found["u1"]
+    result = lstm.rescore(lists, lm_weight=1.0)
+    assert list(result) == ["u1", "u2"] and len(result["u2"]) == 1
+    best, worst = result["u1"]
     assert best.total > worst.total
     for one, score in ((best, best.hypothesis.score), (worst, worst.hypothesis.score)):
         assert one.log_prob == pytest.approx(lstm.score(one.hypothesis.text)[0], abs=1e-4)
@@ -178,9 +178,9 @@ def test_evaluation_equals_the_training(run: LanguageModelRun, folders: dict[str
     import json
 
     stored = json.loads((run.folder / "metrics.json").read_text("utf-8"))
-    found = run.evaluate(bootstrap={"samples": 100})
-    assert list(found) == ["valid", "test"]
-    for split, metrics in found.items():
+    result = run.evaluate(bootstrap={"samples": 100})
+    assert list(result) == ["valid", "test"]
+    for split, metrics in result.items():
         for key in ("perplexity", "bits_per_char"):
             # The training cuts the split into columns, which start from the initial state.
             assert metrics[key] == pytest.approx(stored[split][key], rel=0.05)
@@ -193,11 +193,11 @@ def test_evaluation_equals_the_training(run: LanguageModelRun, folders: dict[str
 def test_evaluation_on_another_text(lstm: LanguageModelRun, tmp_path: Path) -> None:
     path = tmp_path / "글 하나.txt"
     path.write_text("\n".join(TEXTS), encoding="utf-8")
-    found = lstm.evaluate(corpus={"name": "text", "files": [path]})
-    assert lstm.evaluate(corpus=[path])["text"]["loss"] == found["text"]["loss"]
+    result = lstm.evaluate(corpus={"name": "text", "files": [path]})
+    assert lstm.evaluate(corpus=[path])["text"]["loss"] == result["text"]["loss"]
     bits = -lstm.score([text for text in TEXTS if text]).sum() / math.log(2)
-    assert found["text"]["num_tokens"] == sum(len(text) + 1 for text in TEXTS if text)
-    assert math.isfinite(bits) and found["text"]["bits_per_char"] > 0
+    assert result["text"]["num_tokens"] == sum(len(text) + 1 for text in TEXTS if text)
+    assert math.isfinite(bits) and result["text"]["bits_per_char"] > 0
 
 
 @pytest.mark.parametrize(
@@ -298,9 +298,9 @@ def test_a_task(tmp_path: Path) -> None:
         rows = run.predict(case.texts)
         with ThreadPoolExecutor(3) as pool:
             assert list(pool.map(run.predict, [case.texts] * 3)) == [rows] * 3
-        found = run.evaluate(bootstrap={"samples": 100})
-        for key in found["valid"]["intervals"]:
-            assert found["valid"][key] == pytest.approx(finished.splits["valid"][key], nan_ok=True)
+        result = run.evaluate(bootstrap={"samples": 100})
+        for key in result["valid"]["intervals"]:
+            assert result["valid"][key] == pytest.approx(finished.splits["valid"][key], nan_ok=True)
 
 
 def test_tables_are_arrow(lstm: LanguageModelRun) -> None:

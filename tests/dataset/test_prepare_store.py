@@ -1,4 +1,4 @@
-"""Token files that stay in another folder or in an object store (``prepare.folder``)."""
+"""Token files in another folder or in an object store (``prepare.folder``)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +22,12 @@ EOJEOL = TokenizerConfig(name="eojeol")
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> CorpusConfig:
-    places = {}
+    files = {}
     for seed, split in enumerate(("train", "valid")):
         path = tmp_path / f"{split}.txt"
         path.write_text("\n".join(sentences(60, seed)) + "\n", encoding="utf-8")
-        places[split] = [str(path)]
-    return CorpusConfig(name="stored", **places)
+        files[split] = [str(path)]
+    return CorpusConfig(name="stored", **files)
 
 
 def make(
@@ -39,7 +39,7 @@ def make(
 
 @pytest.fixture
 def memory() -> Iterator[str]:
-    """A store in this process."""
+    """Yield the URL of a store in this process."""
     pytest.importorskip("upath")
     yield "memory://korlm"
     path = to_path("memory://korlm", OutputError)
@@ -48,7 +48,7 @@ def memory() -> Iterator[str]:
 
 
 def content(made: Prepared) -> dict[str, bytes]:
-    """The shards, ids and the vocabulary; the shards are fetched."""
+    """Return the contents of shards (downloaded), ids and vocabulary."""
     for split in made.stats:
         for path in shard_paths(made.folder / "tokens", split):
             read_counts(path)
@@ -71,7 +71,7 @@ def test_shards_stay_and_are_fetched(
     (there,) = to_path(store, OutputError).iterdir()
     assert sorted(path.name for path in there.iterdir()) == ["counts", "pieces", "tokens"]
 
-    # A damaged copy is noticed, and fetched again when it is gone.
+    # A damaged copy is reported, and downloaded again once it has been deleted.
     path = shard_paths(stored.folder / "tokens", "train")[0]
     flip_bit(path, 0.5)
     with pytest.raises(PreparedError, match="damaged"):
@@ -104,7 +104,7 @@ def test_a_store_that_was_moved(corpus: CorpusConfig, tmp_path: Path) -> None:
 
 
 class tokenize_nothing:  # noqa: N801
-    """A pool that is not asked for anything."""
+    """A pool that must not be used."""
 
     def __init__(self, *arguments: object) -> None:
         self.map = None

@@ -44,13 +44,13 @@ PIECES = ClusterConfig(piece_mb=PIECE_BYTES / 1e6)
 
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
-    """Some files that become about ten pieces and 80 batches, and a Kkma without Java."""
+    """Return a corpus of about ten pieces and 80 batches; Kkma is a fake without Java."""
     monkeypatch.setattr(text_batches, "BATCH_CHARS", BATCH_CHARS)
     monkeypatch.setattr(piece_writer, "ROW_GROUP_CHARS", 150)
     install_fake_kkma(tmp_path / "fake", monkeypatch)
-    dice = random.Random(1)
+    rng = random.Random(1)
     words = ["나는", "학교에", "간다", "KBS", "😀", "e\u0301", "JAVA!"]
-    lines = [" ".join(dice.choices(words, k=dice.randrange(6))) for _ in range(240)]
+    lines = [" ".join(rng.choices(words, k=rng.randrange(6))) for _ in range(240)]
     folder = tmp_path / "text"
     folder.mkdir()
     for begin in range(0, 240, 20):
@@ -124,7 +124,7 @@ def test_interrupted_repeatedly(
         done += part
         if part < 22:
             break
-    assert done < 2 * total  # finished pieces are not made again
+    assert done < 2 * total  # finished pieces are not repeated
     assert run(corpus, outputs, monkeypatch) == 0
     assert files(outputs) == expected
     assert not partial_files(outputs)

@@ -84,10 +84,10 @@ def test_greedy_decoding_equals_one_beam() -> None:
 def test_beam_search_returns_distinct_texts_in_descending_order(run: ToyRun, prompt: str) -> None:
     with Generator(run) as generator:
         best = generator.beam_search(prompt, 6, StoppingCriteria(8, 1))
-    found, scores = zip(*best, strict=True)
+    result, scores = zip(*best, strict=True)
     assert list(scores) == sorted(scores, reverse=True)
-    assert len(set(found)) == len(found) > 1
-    assert all(text.endswith("\n") and text.count("\n") == 1 for text in found)
+    assert len(set(result)) == len(result) > 1
+    assert all(text.endswith("\n") and text.count("\n") == 1 for text in result)
 
 
 @pytest.mark.parametrize("start_id", [EOS_ID, BOS_ID])

@@ -107,7 +107,7 @@ def test_both_directions_have_the_weights_of_the_language_models(
             torch.testing.assert_close(ours[name.removeprefix("encoder.")], theirs)
     assert encoder.output_dim == 2 * LM.embedding_dim  # tied: the last layer
     splits = session.fit()
-    run = load_task_run(tmp_path / "run")  # the language models are not needed any more
+    run = load_task_run(tmp_path / "run")  # the language models are no longer needed
     assert run.settings.init == list(models)
     assert comparable(resume(prepared, tmp_path / "run").fit()) == comparable(splits)
 
@@ -142,7 +142,7 @@ def test_the_tokenizer_of_the_language_model_is_not_trained_again(tmp_path: Path
         classifier(tmp_path / "data", [str(run.folder), str(other)], tokenizer=pieces)
 
 
-def test_what_does_not_fit_is_refused(models: tuple[str, str], tmp_path: Path) -> None:
+def test_mismatches_are_refused(models: tuple[str, str], tmp_path: Path) -> None:
     gru = GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, num_layers=1)
     wrong: list[tuple[list[str], dict[str, Any], str]] = [
         ([models[1]], {}, "forward"),

@@ -1,4 +1,4 @@
-"""A resumed run equals an unbroken one, bit for bit."""
+"""A resumed run equals an uninterrupted one, bit for bit."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from korlm.utils.errors import CheckpointError, PreparedError
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """A tiny corpus."""
+    """Return a tiny corpus."""
     return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 
@@ -61,7 +61,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 def unbroken(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, prepared: Prepared
 ) -> Finished:
-    """A run with dropout, momentum, a schedule and validations within epochs."""
+    """Return a run with dropout, momentum, a schedule and validations within epochs."""
     settings = make_settings(
         prepared,
         trainer={"epochs": 3, "eval_every": 4, "sample_tokens": 3},
@@ -100,8 +100,8 @@ def test_stopped_after_a_step_and_resumed(
     unbroken: Finished, prepared: Prepared, tmp_path: Path, where: Any
 ) -> None:
     per_epoch, total = unbroken.steps_per_epoch, unbroken.run.total_steps
-    places = {"epoch": per_epoch, "epoch + 1": per_epoch + 1, "last": total}
-    step = places.get(where, where)
+    steps = {"epoch": per_epoch, "epoch + 1": per_epoch + 1, "last": total}
+    step = steps.get(where, where)
     run = start(unbroken.run.settings, prepared, tmp_path)
     stop_after(run, step)
     message = break_off(run)

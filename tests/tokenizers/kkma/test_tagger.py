@@ -65,8 +65,8 @@ def texts_of_konlpy() -> list[str]:
     assert spec is not None and spec.origin is not None
     corpus = Path(spec.origin).parent / "data" / "corpus"
     texts: list[str] = []
-    for place, count in (("kolaw/constitution.txt", 150), ("kobill/1809890.txt", 80)):
-        lines = (corpus / place).read_text("utf-8").split("\n")[:count]
+    for path, count in (("kolaw/constitution.txt", 150), ("kobill/1809890.txt", 80)):
+        lines = (corpus / path).read_text("utf-8").split("\n")[:count]
         texts += lines + ["\n".join(lines[at : at + 7]) for at in range(0, count, 7)]
     return texts + EXTRA
 
