@@ -20,19 +20,22 @@ MAX_TOKENS = 3_000_000  # of training data; more hardly improve the detokenizer
 KKMA = "kkma"
 
 
-def build_detokenizer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Detokenizer:
+def build_detokenizer(
+    tokenizer: str, folders: tuple[Path, ...] = (), tokenizer_model: bytes | None = None
+) -> Detokenizer:
     """Return the detokenizer of a tokenizer.
 
     Args:
         tokenizer: its name; every tokenizer of morphemes has the detokenizer of Kkma.
         folders: run directories or prepared corpora. The first ``recomposition.npz`` in them is
             loaded; without one, the detokenizer is trained on the first prepared corpus.
+        tokenizer_model: of a tokenizer that was trained or given.
 
     Raises:
         PreparedError: the file is damaged.
     """
     if path := _registered(tokenizer):
-        detokenizer: Detokenizer = registry.load(path)()
+        detokenizer: Detokenizer = registry.load(path).from_model(tokenizer_model)
         return detokenizer
     for folder in folders:
         if (folder / FILE).is_file():
@@ -54,7 +57,9 @@ def _registered(tokenizer: str) -> str:
     return entry.detokenizer if entry else ""
 
 
-def load_from_run(tokenizer: str, run: Path) -> Detokenizer | None:
+def load_from_run(
+    tokenizer: str, run: Path, tokenizer_model: bytes | None = None
+) -> Detokenizer | None:
     """Return the detokenizer of a run directory; None if it would have to be trained.
 
     >>> load_from_run("kiwi", Path("nowhere")) is None
@@ -64,7 +69,7 @@ def load_from_run(tokenizer: str, run: Path) -> Detokenizer | None:
         PreparedError: the file is damaged.
     """
     if _registered(tokenizer) or (run / FILE).is_file():
-        return build_detokenizer(tokenizer, (run,))
+        return build_detokenizer(tokenizer, (run,), tokenizer_model)
     return None
 
 
