@@ -6,7 +6,6 @@ korlm.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -118,11 +117,7 @@ def model_card(
         _description(run),
         "## Data\n\n" + _data(run, metrics),
         *(["## Figures\n\n" + _figures(metrics)] if metrics else []),
-        *(
-            [f"Exported files, as measured by `korlm.export`:\n\n```\n{table}\n```"]
-            if table
-            else []
-        ),
+        "Exported files, as measured by `korlm.export`:\n\n```\n" + table + "\n```",
         "## Usage\n\n" + _usage(run, files),
     ]
     header = yaml.safe_dump(_header(run, name, license_id, metrics), allow_unicode=True)
@@ -147,6 +142,7 @@ def _header(
     values = [
         {"type": key, "value": value, "name": f"{split} {key}"}
         for split, row in metrics.items()
+        if split != "train"
         for key, value in _quality(row).items()
         if math.isfinite(value)
     ]
@@ -223,7 +219,7 @@ def _usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
         )
     if "step.onnx" in files:
         name = run.settings.tokenizer.name
-        imports, tokens = TOKENS_OF.get(name, ([], json.dumps("나 는 학교 에 간다 .") + ".split()"))
+        imports, tokens = TOKENS_OF.get(name, ([], '"나 는 학교 에 가 ㄴ다 .".split()'))
         others = "".join(f", {line.split()[1].partition('.')[0]}" for line in imports)
         code = USAGE.format(imports="".join(f"{line}\n" for line in imports), tokens=tokens)
         parts.append(

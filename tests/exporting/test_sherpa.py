@@ -220,7 +220,7 @@ def test_export(run: TrainedRun, prepared: Prepared, tmp_path: Path) -> None:
     formats = [ExportFormat.sherpa, ExportFormat.int8]
     figures = export_run(run, tmp_path / "export", formats, prepared.ids("valid"))
     names = {path.name for path in (tmp_path / "export").iterdir()}
-    assert names == {*FILES, *INT8, "config.json", "vocab.tsv", "export.json"}
+    assert names == {*FILES, *INT8, "config.json", "vocab.tsv", "export.json", "README.md"}
     trained = json.loads((run.folder / "metrics.json").read_text("utf-8"))["valid"]["loss"]
     for name in ("sherpa-offline", "sherpa-streaming"):
         exact, small = (figures["models"][f"{name}{kind}.onnx"] for kind in ("", ".int8"))
