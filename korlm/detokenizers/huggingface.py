@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from korlm.detokenizers.base import Detokenizer
-from korlm.tokenizers.huggingface import load_tokenizer
+from korlm.tokenizers.subwords.huggingface import load_tokenizer
 
 PROBE = "a"  # a token that every kind of decoder writes as it is
 

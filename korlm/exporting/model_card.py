@@ -213,10 +213,8 @@ def _usage(run: TrainedRun | TaskRun, files: Collection[str]) -> str:
     parts = []
     if "model.safetensors" in files:
         method = "score" if isinstance(run, TrainedRun) else "predict"
-        parts.append(
-            'With korlm, where "." is the folder of these files:\n\n'
-            f'```python\nimport korlm\n\nrun = korlm.load(".")\nprint(run.{method}(["나는 학교에 간다."]))\n```'
-        )
+        code = f'import korlm\n\nrun = korlm.load(".")\nprint(run.{method}(["나는 간다."]))\n'
+        parts.append(f"With korlm, in the folder of these files:\n\n```python\n{code}```")
     if "step.onnx" in files:
         name = run.settings.tokenizer.name
         imports, tokens = TOKENS_OF.get(name, ([], '"나 는 학교 에 가 ㄴ다 .".split()'))

@@ -89,6 +89,6 @@ class ExportSettings(InferenceSettings):
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
             self._fail("license", "must be lower-case letters, digits, dots and hyphens: cc-by-4.0")
         if self.recognizer_tokens and ExportFormat.sherpa not in (self.formats or []):
-            self._fail("recognizer_tokens", "has no effect without formats=[sherpa]")
+            self._fail("recognizer_tokens", "has no effect without sherpa among formats")
         if self.device not in (Device.auto, Device.cpu):
             self._fail("device", "exports are verified on the CPU; use device=cpu")

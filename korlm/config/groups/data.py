@@ -393,7 +393,7 @@ class KkmaConfig(JavaConfig):
 @register(
     "tokenizer",
     "sentencepiece",
-    builds="korlm.tokenizers.sentencepiece_unigram:SentencePieceTokenizer",
+    builds="korlm.tokenizers.subwords.sentencepiece_unigram:SentencePieceTokenizer",
     detokenizer="korlm.detokenizers.base:SentencePieceDetokenizer",
 )
 @dataclass
@@ -430,7 +430,7 @@ class SentencePieceConfig(TokenizerConfig):
 @register(
     "tokenizer",
     "huggingface",
-    builds="korlm.tokenizers.huggingface:HuggingFaceTokenizer",
+    builds="korlm.tokenizers.subwords.huggingface:HuggingFaceTokenizer",
     detokenizer="korlm.detokenizers.huggingface:HuggingFaceDetokenizer",
 )
 @dataclass

@@ -16,7 +16,7 @@ from korlm.config import SentencePieceConfig, TokenizerConfig
 from korlm.text.unicode import is_blank, replace_lone_surrogates
 from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.base import SPACE_SYMBOL, InProcessTokenizer, Tokenizer
-from korlm.tokenizers.given_file import digest_of, read_tokenizer_file
+from korlm.tokenizers.subwords.given_file import digest_of, read_tokenizer_file
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import version_of
 

@@ -15,8 +15,8 @@ from korlm.config import HuggingFaceConfig, TokenizerConfig
 from korlm.text.unicode import is_blank, replace_lone_surrogates
 from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.base import InProcessTokenizer, Tokenizer
-from korlm.tokenizers.given_file import digest_of, read_tokenizer_file
 from korlm.tokenizers.offsets import analysis_of, trimmed
+from korlm.tokenizers.subwords.given_file import digest_of, read_tokenizer_file
 from korlm.utils.errors import TokenizerError, require_extra
 from korlm.utils.packages import version_of
 
