@@ -1,4 +1,4 @@
-"""Exports: the contents of best.pt as files without pickle, readable from any language.
+"""Export best.pt as files without pickle, which any language can read, and load them.
 
 config.json          format, version of korlm, task, labels, tokenizer, special ids, start_id (of a
                      language model), settings, and the CRC-32 of each other file
@@ -49,10 +49,10 @@ def save_config(folder: Path, checkpoint: Checkpoint, start_id: int | None) -> N
     """Write vocab.tsv, the tokenizer's file and config.json, which has the checksums of all files.
 
     Args:
-        folder: with all other files.
-        checkpoint: its entries except weights are used.
-        start_id: the token id before the first token of a sentence; None for a model of a task
-            other than language modeling.
+        folder: the folder of the export, which already has all other files.
+        checkpoint: the checkpoint; weights are not used.
+        start_id: token id before the first token of a sentence; None for a model of a task other
+            than language modeling.
     """
     settings, vocab = checkpoint["config"], checkpoint["vocab"]
     config = {
@@ -82,14 +82,14 @@ def save_weights(folder: Path, checkpoint: Checkpoint) -> None:
 
     Args:
         folder: an existing folder.
-        checkpoint: its ``model`` and ``spelling`` are used.
+        checkpoint: the checkpoint; only ``model`` and ``spelling`` are used.
     """
     with require_extra("safetensors"):
         from safetensors.torch import save
 
     weights: dict[str, Tensor] = {}
-    names: dict[tuple[int, tuple[int, ...]], str] = {}
-    tied: dict[str, str] = {}  # name -> name under which the weight is stored
+    names: dict[tuple[int, tuple[int, ...]], str] = {}  # (address, shape) -> first name
+    tied: dict[str, str] = {}  # other name of a tied weight -> first name
     for name, tensor in checkpoint["model"].items():
         first = names.setdefault((tensor.data_ptr(), tuple(tensor.shape)), name)
         if first != name and tensor.numel():
@@ -102,7 +102,9 @@ def save_weights(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_weights(folder: Path) -> Checkpoint:
-    """Load an export as a checkpoint of the model, without running code that a file may contain.
+    """Load an export as a checkpoint, without running code that a file may contain.
+
+    The result has only the entries that are needed to use the model.
 
     Raises:
         CheckpointError: a file is missing or damaged.
@@ -151,7 +153,7 @@ def load_weights(folder: Path) -> Checkpoint:
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors of a file, on the CPU, and its metadata."""
+    """Return the tensors of a safetensors file, on the CPU, and its metadata."""
     with require_extra("safetensors"):
         from safetensors import SafetensorError, safe_open
     try:
