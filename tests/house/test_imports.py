@@ -49,7 +49,7 @@ ONLY_IN = {
     },
     "kiwipiepy": {"korlm.tokenizers.kiwi"},
     "mecab": {"korlm.tokenizers.mecab"},
-    "sentencepiece": {"korlm.tokenizers.sentencepiece_unigram"},
+    "sentencepiece": {"korlm.tokenizers.subwords.sentencepiece_unigram"},
     "torchtext": {"korlm.dataset.vocab"},
     "hydra": {
         *(

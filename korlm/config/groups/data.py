@@ -393,12 +393,12 @@ class KkmaConfig(JavaConfig):
 @register(
     "tokenizer",
     "sentencepiece",
-    builds="korlm.tokenizers.sentencepiece_unigram:SentencePieceTokenizer",
+    builds="korlm.tokenizers.subwords.sentencepiece_unigram:SentencePieceTokenizer",
     detokenizer="korlm.detokenizers.base:SentencePieceDetokenizer",
 )
 @dataclass
 class SentencePieceConfig(TokenizerConfig):
-    """Pieces that sentencepiece's unigram model learns from train."""
+    """Pieces that sentencepiece's unigram model learns from train, or those of a given model."""
 
     vocab_size: int = setting(
         8000, "Maximum number of pieces; a small text yields fewer.", min=1, max=1_000_000
@@ -411,6 +411,34 @@ class SentencePieceConfig(TokenizerConfig):
     )
     byte_fallback: bool = setting(
         False, "Write uncovered characters as UTF-8 bytes, one token each."
+    )
+    file: str | None = setting(
+        None,
+        "Use this model of sentencepiece, of any type; null: learn one from train. Runs keep a "
+        "copy.",
+        is_path=True,
+    )
+
+    def without_effect(self) -> dict[str, str]:
+        """See ``Group.without_effect``."""
+        if self.file is None:
+            return {}
+        keys = ("vocab_size", "character_coverage", "byte_fallback")
+        return dict.fromkeys(keys, "tokenizer.file is a trained model")
+
+
+@register(
+    "tokenizer",
+    "huggingface",
+    builds="korlm.tokenizers.subwords.huggingface:HuggingFaceTokenizer",
+    detokenizer="korlm.detokenizers.huggingface:HuggingFaceDetokenizer",
+)
+@dataclass
+class HuggingFaceConfig(TokenizerConfig):
+    """A tokenizer of Hugging Face, given as its file tokenizer.json."""
+
+    file: str | None = setting(
+        None, "The file tokenizer.json; required. Runs keep a copy.", is_path=True
     )
 
 
