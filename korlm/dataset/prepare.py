@@ -23,9 +23,9 @@ from filelock import Timeout
 from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.config.stored import read_json
 from korlm.corpus.pieces import Piece, digest_of, plan_pieces
-from korlm.corpus.scan import scan_piece, starts_of
+from korlm.corpus.scan import PieceScan, scan_piece, starts_of
 from korlm.corpus.sources import find_sources
-from korlm.corpus.validation import validate_corpus
+from korlm.corpus.validation import check_scans, validate_corpus
 from korlm.dataset.assemble import assemble
 from korlm.dataset.executors.base import Executor
 from korlm.dataset.executors.open_executor import open_executor
@@ -109,14 +109,27 @@ def prepare(
         sources = [dataclasses.replace(s, path=_absolute(s.path)) for s in sources]
     store = _absolute(to_path(cluster.folder, OutputError)) if cluster.folder else root
     pieces = plan_pieces(corpus, sources, round(cluster.piece_mb * 1e6))
-    with open_executor(cluster, tokenizer, outputs / "cluster") as executor:
-        digests = _in_order(pieces, executor.run_all(functools.partial(_digest, corpus), pieces))
-        token_key = token_settings(corpus, tokenizer, tokenizer_model)
+    token_key = token_settings(corpus, tokenizer, tokenizer_model)
+    stem = f"{corpus.name}-{tokenizer.name}"
+    with contextlib.ExitStack() as stack:
+        seems_prepared = _seems_prepared(root, stem, token_key, pieces)
+        # A cluster may take minutes to start, which a corpus that is prepared does not need.
+        executor = (
+            Executor()
+            if seems_prepared
+            else stack.enter_context(open_executor(cluster, tokenizer, outputs / "cluster"))
+        )
+        scans = None
+        if seems_prepared or any(_manifests(root, stem)):
+            hashes = executor.run_all(functools.partial(_digest, corpus), pieces)
+            digests = _in_order(pieces, hashes)
+        else:  # the scan, which is needed anyway, hashes the text as well
+            scans = _scan(corpus, pieces, executor)
+            digests = [scan.digest for scan in scans]
         text_key = text_settings(token_key, pieces, digests)
         tokens_fingerprint = hash_json(text_key)
         digest = None if given_vocab is None else hash_json(given_vocab.tokens)
         fingerprint = prepared_fingerprint(tokens_fingerprint, vocab, digest, corpus.reverse)
-        stem = f"{corpus.name}-{tokenizer.name}"
         target = root / f"{stem}-{fingerprint}"
         partial = root / f".{stem}-{tokens_fingerprint}.partial"
         lock = partial.with_suffix(".lock")
@@ -125,6 +138,8 @@ def prepare(
             if cluster.folder:
                 logger.info("%s exists: prepare.folder has no effect", target)
             return open_prepared(target, fingerprint)
+        if seems_prepared:
+            executor = stack.enter_context(open_executor(cluster, tokenizer, outputs / "cluster"))
         with output_errors(root), _removed_if_empty(root):
             root.mkdir(parents=True, exist_ok=True)
             with _exclusive(lock):
@@ -138,7 +153,8 @@ def prepare(
                         if tokenizer_model is not None:
                             write_tokenizer_model(folder, tokenizer, tokenizer_model)
                         settings = TokenizeSettings(corpus, tokenizer, None, folder, token_key)
-                        texts, settings = _scan(settings, pieces, digests, executor)
+                        scans = scans or _scan(corpus, pieces, executor)
+                        texts, settings = _settle(settings, pieces, digests, scans)
                         earlier, cache = _earlier_pieces(root, stem), outputs / "cache"
                         records = _make_pieces(settings, texts, earlier, executor, cache, progress)
                         made = folder, records
@@ -168,28 +184,50 @@ def _in_order(pieces: list[Piece], results: Iterable[tuple[Piece, Result]]) -> l
     return [by_number[piece.number] for piece in pieces]
 
 
-def _scan(
-    settings: TokenizeSettings, pieces: list[Piece], digests: list[str], executor: Executor
+def _seems_prepared(root: Path, stem: str, token_key: dict[str, Any], pieces: list[Piece]) -> bool:
+    """Return whether the tokens of the same files exist; their bytes may have changed."""
+    unknown = [""] * len(pieces)
+    wanted = text_settings(token_key, pieces, unknown)
+    for _, manifest in _manifests(root, stem):
+        text = dict(manifest["text"])
+        text["files"] = [[*file[:-1], ""] for file in text["files"]]
+        if text == wanted:
+            return True
+    return False
+
+
+def _scan(corpus: CorpusConfig, pieces: list[Piece], executor: Executor) -> list[PieceScan]:
+    """Read all pieces once.
+
+    Raises:
+        CorpusError: the text cannot be read.
+    """
+    kept_columns(corpus)  # raises if names are taken
+    scans = _in_order(pieces, executor.run_all(functools.partial(scan_piece, corpus), pieces))
+    check_scans(corpus, pieces, scans)
+    return scans
+
+
+def _settle(
+    settings: TokenizeSettings, pieces: list[Piece], digests: list[str], scans: list[PieceScan]
 ) -> tuple[list[PieceText], TokenizeSettings]:
-    """Read all pieces once and train the tokenizer, if it is to be trained.
+    """Decide how the text is split, and train the tokenizer, if it is to be trained.
 
     Args:
         settings: of all pieces, without ``blocks``.
         pieces: of the corpus.
         digests: hashes of their bytes.
-        executor: reads the pieces.
+        scans: of the pieces.
 
     Returns:
         The pieces, and the settings with ``blocks`` and with the model of the tokenizer in their
         key.
 
     Raises:
-        CorpusError: the text cannot be read, or cannot fill the splits.
+        CorpusError: the text has changed, or cannot fill the splits.
         TokenizerError: the tokenizer cannot be trained.
     """
     corpus = settings.corpus
-    kept_columns(corpus)  # raises if names are taken
-    scans = _in_order(pieces, executor.run_all(functools.partial(scan_piece, corpus), pieces))
     _, blocks = validate_corpus(corpus, pieces, scans)
     for piece, scan, digest in zip(pieces, scans, digests, strict=True):
         if scan.digest != digest:

@@ -25,9 +25,9 @@ class Line(NamedTuple):
 def one_by_one(runs: Iterable[LineBlock]) -> list[Line]:
     """The lines of a corpus without their packing."""
     return [
-        Line(split, doc_id, number, text)
-        for split, doc_id, first, texts, *_ in runs
-        for number, text in enumerate(texts, first)
+        Line(run.split, run.doc_id(index), 1 if run.are_documents else run.first + index, text)
+        for run in runs
+        for index, text in enumerate(run.texts)
     ]
 
 
