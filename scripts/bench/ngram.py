@@ -8,7 +8,7 @@ Without --prepared the tokens follow Zipf's law, each drawn by itself, <eos> eve
 real text has fewer different n-grams and is quicker. ``--lmplz`` is the program of KenLM, which
 estimates a model of the same text before and after; the numbers of n-grams must be the
 same. lmplz reads text and writes an ARPA file, korlm keeps the model in
-memory; its own ARPA file is timed separately.
+memory; ``--arpa`` also times its own ARPA file.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def write_text(path: Path, ids: npt.NDArray[Any]) -> None:
 def run_lmplz(program: Path, text: Path, arpa: Path, options: argparse.Namespace) -> list[int]:
     """Time lmplz; return the numbers of n-grams of its file."""
     command = [program, "-o", options.order, "-S", "50%", "--discount_fallback", "-T", text.parent]
-    command += ["--text", text, "--arpa", arpa]
+    command += ["--text", text, "--arpa", arpa, "--prune", *(options.prune or [0])]
     started = time.perf_counter()
     with subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL) as process:
         _, status, used = os.wait4(process.pid, 0)
@@ -82,6 +82,9 @@ def main() -> None:
     parser.add_argument("--order", type=int, default=5)
     parser.add_argument("--smoothing", default="kneser_ney", choices=[s.value for s in Smoothing])
     parser.add_argument("--lmplz", type=Path, help="KenLM's program, to compare with")
+    parser.add_argument("--arpa", action="store_true", help="write an ARPA file, as lmplz does")
+    parser.add_argument("--prune", type=int, nargs="+", default=[], help="of both programs")
+    parser.add_argument("--memory-gb", type=float, help="for counting, of korlm")
     options = parser.parse_args()
     torch.set_num_threads(1)
     ids: npt.NDArray[Any]
@@ -94,7 +97,13 @@ def main() -> None:
         vocab_size = options.vocab_size
         ids = zipf_ids(options.tokens, vocab_size, seed=1)
         valid = zipf_ids(100_000, vocab_size, seed=2)
-    config = NgramConfig(name="ngram", order=options.order, smoothing=Smoothing(options.smoothing))
+    config = NgramConfig(
+        name="ngram",
+        order=options.order,
+        smoothing=Smoothing(options.smoothing),
+        prune=options.prune,
+        memory_gb=options.memory_gb,
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if options.lmplz:
@@ -102,9 +111,11 @@ def main() -> None:
             run_lmplz(options.lmplz, folder / "text", folder / "lmplz.arpa", options)
         model = fit(ids, config, vocab_size)
         if options.lmplz:
-            started = time.perf_counter()
-            write_arpa(folder / "korlm.arpa", model.tables(), list(map(str, range(vocab_size))))
-            print(f"ARPA file: {time.perf_counter() - started:.1f} s more")
+            if options.arpa:
+                started, used = time.perf_counter(), time.process_time()
+                write_arpa(folder / "korlm.arpa", model.tables(), list(map(str, range(vocab_size))))
+                seconds, used = time.perf_counter() - started, time.process_time() - used
+                print(f"ARPA file: {seconds:.1f} s more ({used:.1f} s of processor)")
             sizes = run_lmplz(options.lmplz, folder / "text", folder / "lmplz.arpa", options)
             own = [len(table.keys) for table in model.tables()]
             print(f"n-grams of orders 2 to {options.order}: {own[1:]}, lmplz {sizes[1:]}")

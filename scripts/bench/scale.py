@@ -91,6 +91,7 @@ def child(options: argparse.Namespace, text: Path, outputs: Path) -> None:
     """Prepare in this process, as ``korlm.prepare`` does, and print the figures."""
     from korlm.dataset import assemble, prepare
     from korlm.dataset.executors.base import Executor
+    from korlm.dataset.spelling_model import CharNgramModel
     from korlm.dataset.statistics import collect
     from korlm.detokenizers import registry
     from korlm.utils.io import checksums
@@ -99,7 +100,7 @@ def child(options: argparse.Namespace, text: Path, outputs: Path) -> None:
     stages.wrap(prepare, "plan_pieces", "plan")
     stages.wrap(assemble, "Vocab", "vocabulary")
     stages.wrap(assemble, "link_files", "links")
-    stages.wrap(assemble.CharNgramModel, "train", "spelling")
+    stages.wrap(CharNgramModel, "train", "spelling")
     stages.wrap(assemble, "fsync_file", "fsync")
     stages.wrap(assemble, "write_report", "report.tsv")
     stages.wrap(checksums, "sealed", "manifest")

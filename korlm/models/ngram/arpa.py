@@ -37,6 +37,7 @@ from korlm.utils.io.atomic_files import atomic_write
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 ZERO = -99.0  # log10 of probability 0
 LINES = 100_000  # written at once
+_KENLM_BINARY = b"mmap lm http://kheafield.com/code"  # at the beginning of .binary and .klm files
 _SIZE = re.compile(r"ngram +(\d+) *= *(\d+)")
 
 
@@ -123,7 +124,7 @@ def _text(tables: Sequence[NgramTable], words: Sequence[str]) -> Iterator[str]:
     yield "\n\\end\\\n"
 
 
-def _log10(logs: npt.NDArray[np.float64]) -> list[float]:
+def _log10(logs: npt.NDArray[np.floating[Any]]) -> list[float]:
     values: list[float] = np.maximum(logs / math.log(10), ZERO).tolist()
     return values
 
@@ -157,7 +158,13 @@ def read_arpa(path: Path, tokens: Sequence[str], order: int) -> list[NgramTable]
     source = f"model.arpa={path}"
     try:
         with open(path, "rb") as file:
-            is_compressed = file.read(2) == b"\x1f\x8b"
+            head = file.read(len(_KENLM_BINARY))
+        is_compressed = head[:2] == b"\x1f\x8b"
+        if head == _KENLM_BINARY:
+            raise ConfigError(
+                f"{source}: KenLM's binary format, which has hashes instead of words; use the ARPA "
+                "file that it was built from"
+            )
         with _open(path, is_compressed, "rt") as text:
             return _Reader(source, text, tokens, order).tables()
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:

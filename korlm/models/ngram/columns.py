@@ -137,4 +137,4 @@ class FileColumn(Column):
 
 def _bytes_of(values: Array) -> memoryview:
     """Return the memory of an array; an empty one has none."""
-    return memoryview(values).cast("B") if len(values) else memoryview(b"")
+    return values.data.cast("B") if len(values) else memoryview(b"")

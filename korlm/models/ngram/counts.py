@@ -233,15 +233,15 @@ class _Counter:
             keys[rows], suffixes[rows] = block[positions] - begin, ids[1:][positions]
             size = rows.stop
         keys, suffixes = keys[:size], suffixes[:size]
-        keys, rows = _sort(keys, end - begin)
+        keys, by_key = _sort(keys, end - begin)
         is_first = np.concatenate([np.ones(min(len(keys), 1), np.bool_), keys[1:] != keys[:-1]])
         begins = np.flatnonzero(is_first)
         ids = np.empty(len(keys), self._dtype)
-        ids[rows] = len(level) - 1 + np.cumsum(is_first, dtype=self._dtype)
+        ids[by_key] = len(level) - 1 + np.cumsum(is_first, dtype=self._dtype)
         run.finish(ids)
         keys = keys[begins] + begin
-        level.counts.append(np.diff(begins, append=len(rows)))
-        level.suffixes.append(suffixes[rows[begins]])
+        level.counts.append(np.diff(begins, append=len(by_key)))
+        level.suffixes.append(suffixes[by_key[begins]])
         prefixes = keys // V
         if k == 2:
             level.starts_sentence.append(prefixes == EOS_ID)

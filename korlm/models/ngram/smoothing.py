@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +38,8 @@ class NgramTable:
     """
 
     keys: Int64
-    log_probs: npt.NDArray[np.floating]
-    backoffs: npt.NDArray[np.floating]
+    log_probs: npt.NDArray[np.floating[Any]]
+    backoffs: npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class _Block:
 
     def sum(self, values: Array) -> Float64:
         """Return the sums of the contexts, (c,)."""
-        return np.bincount(self.contexts, values, minlength=self.num_contexts)
+        sums: Float64 = np.bincount(self.contexts, values, minlength=self.num_contexts)
+        return sums
 
 
 # Probabilities (n,), and backoff weights of the contexts (c,); 1 for one that nothing follows.
