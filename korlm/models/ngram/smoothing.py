@@ -68,8 +68,8 @@ class _Block:
 
     def sum(self, values: Array) -> Float64:
         """Return the sums of the contexts, (c,)."""
-        sums: Float64 = np.bincount(self.contexts, values, minlength=self.num_contexts)
-        return sums
+        sums = np.bincount(self.contexts, values, minlength=self.num_contexts)
+        return sums.astype(np.float64)
 
 
 # Probabilities (n,), and backoff weights of the contexts (c,); 1 for one that nothing follows.
