@@ -1,4 +1,4 @@
-"""Blocks of consecutive lines."""
+"""Define blocks of consecutive lines."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class LineBlock(NamedTuple):
         document: ``doc_id`` of the document; if the lines are documents, the name of the file.
         first: number of the first line within the document, or the file, from 1.
         texts: the lines as read, without line ends.
-        columns: other columns of the source, those that the settings name: name -> value of each
-            line. The label is one of them.
+        columns: other columns of the file that the settings name, such as the label: name -> value
+            for each line.
         are_documents: whether each line is a document.
     """
 

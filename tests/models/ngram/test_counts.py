@@ -1,4 +1,4 @@
-"""Counts at array speed equal those of a dictionary."""
+"""Counts by array operations equal those of a dictionary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = ("keys", "counts", "suffixes", "starts_sentence")
 
 
 def nothing() -> None:
-    """Never stops."""
+    """Do nothing: a stop check that never stops."""
 
 
 def count(
@@ -43,7 +43,7 @@ def in_memory(column: Column) -> Column:
 
 
 def spell(grams: list[NgramCounts], order: int, vocab_size: int = VOCAB_SIZE) -> list[Gram]:
-    """The n-grams of an order as tuples of ids."""
+    """Return the counts of an order by n-gram, as tuples of ids."""
     if order == 1:
         return [(int(key),) for key in grams[0].keys.read()]
     shorter = spell(grams, order - 1, vocab_size)
@@ -52,7 +52,7 @@ def spell(grams: list[NgramCounts], order: int, vocab_size: int = VOCAB_SIZE) ->
 
 
 def count_slowly(ids: np.ndarray, order: int) -> Counter[Gram]:
-    """N-grams of each sentence by itself, <eos> before and after it."""
+    """Count the n-grams of each sentence, with <eos> before and after it."""
     counts: Counter[Gram] = Counter()
     sentence = [EOS_ID]
     for number, token_id in enumerate(ids.tolist(), start=1):
@@ -66,7 +66,7 @@ def count_slowly(ids: np.ndarray, order: int) -> Counter[Gram]:
 @pytest.mark.parametrize("rows", [None, 16, 100, 1000])
 @pytest.mark.parametrize("tail", [[], [4, 5]], ids=["whole", "cut"])
 def test_counts_equal_a_dictionary(tail: list[int], rows: int | None) -> None:
-    """Also where the text stops within a sentence, and with little memory."""
+    """The last sentence may be incomplete, and the memory small."""
     ids = np.concatenate([random_text(300, seed=1), [EOS_ID], tail]).astype(np.uint16)
     memory = None if rows is None else rows * SORT_BYTES
     grams = count(IdStream([ids[:100], ids[100:]]), 5, Columns(memory))
