@@ -1,8 +1,8 @@
 """Tokenizers of Hugging Face (package tokenizers), given as a file ``tokenizer.json``.
 
 The file is data: it names a normalizer, a pre-tokenizer, a model with its vocabulary, and a decoder
-of this package. Tokens are those of ``Tokenizer.encode(line, add_special_tokens=False)``, but what
-has no token is one as written, so that its spelling counts, not ``[UNK]``.
+of this package. Tokens are those of ``Tokenizer.encode(line, add_special_tokens=False)``. Text for
+which the model has no token is kept as written instead of becoming ``[UNK]``: its spelling counts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def load_tokenizer(content: bytes) -> Any:
         tokenizer.encode("가 a", add_special_tokens=False)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a panic in Rust is no Exception
+    except BaseException as error:  # A panic in Rust is not an Exception.
         raise TokenizerError(
             "the tokenizer.json is damaged, or a file of another kind "
             f"({' '.join(str(error).split())[:200]})"
@@ -119,4 +119,5 @@ def _unknown_token(model: bytes) -> str | None:
     number = described.get("unk_id")
     if number is not None:  # of a unigram model, whose vocabulary is a list of (token, score)
         return str(described["vocab"][number][0])
-    return described.get("unk_token")
+    token: str | None = described.get("unk_token")
+    return token
