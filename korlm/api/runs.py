@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,16 @@ import torch
 
 from korlm.api.evaluation import evaluate_as_trained, evaluate_language_models, evaluate_tasks
 from korlm.cli.compose import compose, with_files
-from korlm.config import EvaluateSettings, GenerateSettings, ScoreContext, ScoreUnit
+from korlm.config import (
+    RECORDING_PATTERN,
+    EvaluateSettings,
+    GenerateSettings,
+    RescoreContext,
+    RescoreSettings,
+    ScoreContext,
+    ScoreUnit,
+    choice_of,
+)
 from korlm.dataset.text_encoder import TextEncoder, check_texts
 from korlm.evaluation.evaluate import compare
 from korlm.evaluation.surprisal.texts import log_probs, surprisal_table
@@ -29,7 +38,8 @@ from korlm.generation.sampling import Sampling
 from korlm.prediction.task_run import TaskRun, load
 from korlm.rescoring.lm_scorer import LMScorer, same_vocab
 from korlm.rescoring.nbest import Hypothesis, NBest
-from korlm.rescoring.rescore import Rescored, ScoreWeights, rescore
+from korlm.rescoring.recordings import RecordingNames, rescore_recordings
+from korlm.rescoring.rescore import Rescored, RescoredList, ScoreWeights, rescore
 from korlm.runs.trained_run import RunParts, TrainedRun
 from korlm.utils.errors import ConfigError, NbestError
 from korlm.utils.torch_backend import tf32
@@ -272,6 +282,8 @@ class LanguageModelRun(TrainedRun):
         mix: Sequence[TrainedRun] = (),
         mixture_weights: Sequence[float] = (),
         open_vocabulary: bool = True,
+        context: RescoreContext | str = RescoreContext.utterance,
+        recording_pattern: str = RECORDING_PATTERN,
     ) -> dict[str, list[Rescored]]:
         """Return n-best lists sorted by recognizer and language model scores, best first.
 
@@ -286,10 +298,15 @@ class LanguageModelRun(TrainedRun):
                 log-linearly.
             mixture_weights: of this run and the others, summing to 1; empty: equal weights.
             open_vocabulary: see ``score``.
+            context: what a hypothesis is predicted from: utterance, or recording: also the chosen
+                hypotheses of the utterances before it in its recording.
+            recording_pattern: of the names of utterances, by default recording-begin-end; see
+                ``python -m korlm.rescore --help``.
 
         Raises:
-            ConfigError: a text has probability 0, or the weights do not fit.
-            NbestError: an utterance has no hypothesis, or a score is not a number.
+            ConfigError: a text has probability 0, or a setting is wrong.
+            NbestError: an utterance has no hypothesis, a score is not a number, or the name of an
+                utterance does not fit the pattern.
             TokenizerError: the tokenizer of a run does not start.
         """
         if mixture_weights and len(mixture_weights) != 1 + len(mix):
@@ -302,6 +319,8 @@ class LanguageModelRun(TrainedRun):
             raise ConfigError(f"lm_weight={lm_weight!r}: must be a number of 0 or more")
         if not isinstance(mix, Sequence) or not all(isinstance(run, TrainedRun) for run in mix):
             raise ConfigError("mix: give a list of runs, as korlm.load returns them")
+        context = choice_of(RescoreContext, "context", context)
+        RescoreSettings(run="", nbest="", recording_pattern=recording_pattern)  # checks the pattern
         lists = [NBest(utt, _hypotheses(utt, hyps)) for utt, hyps in nbest.items()]
         runs, linear = [self, *mix], all(same_vocab(run, self) for run in mix)
         weights = ScoreWeights(lm_weight, length_bonus, mixture_weights)
@@ -312,7 +331,11 @@ class LanguageModelRun(TrainedRun):
                 reader=resources.reader(),
             ) as scorer,
         ):
-            return {part.utt: hyps for part, hyps in rescore(lists, scorer, weights)}
+            rescored: Iterable[RescoredList] = rescore(lists, scorer, weights)
+            if context is RescoreContext.recording:
+                names = RecordingNames(recording_pattern)
+                rescored = rescore_recordings(lists, names, scorer, weights)
+            return {part.utt: hyps for part, hyps in rescored}
 
     def evaluate(self, modes: bool = False, **settings: Any) -> dict[str, dict[str, Any]]:
         """Return the metrics of the run on valid and test, or on another text.

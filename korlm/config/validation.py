@@ -6,10 +6,10 @@ import dataclasses
 import enum
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from korlm.config import registry
-from korlm.utils.errors import ConfigError
+from korlm.utils.errors import ConfigError, not_a_choice
 
 MISSING: Any = "???"  # OmegaConf's mark of a value that must be given
 
@@ -17,6 +17,8 @@ MAX_THREADS = 1024
 MAX_SEED = (1 << 63) - 1
 
 _KEY = "setting"
+
+ChoiceT = TypeVar("ChoiceT", bound=enum.Enum)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,19 @@ class Setting:
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
         )
+
+
+def choice_of(kind: type[ChoiceT], key: str, value: object) -> ChoiceT:
+    """Return a member of an enum by its value.
+
+    Raises:
+        ConfigError: there is no such member.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        names = [str(member.value) for member in kind]
+        raise ConfigError(not_a_choice(f"{key}={value}", str(value), names)) from None
 
 
 def setting(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
