@@ -71,7 +71,8 @@ def load(run: str | Path) -> LanguageModelRun | TaskModelRun:
 
     Raises:
         CheckpointError: there is no best.pt or model.safetensors, or it is damaged.
+        ConfigError: the run is not a path.
     """
     from korlm.api.runs import load_any  # brings PyTorch along
 
-    return load_any(Path(run))
+    return load_any(run)

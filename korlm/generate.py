@@ -50,9 +50,7 @@ def _texts(
 
     stopping = StoppingCriteria(settings.max_tokens, settings.sentences)
     if settings.mode is GenerateMode.complete:
-        result = generator.completer.complete(
-            prompt, settings.num_completions, settings.max_expansions
-        )
+        result = generator.complete(prompt, settings.num_completions, settings.max_expansions)
         if not result.eojeols:
             logger.warning(
                 "prompt=%s: no completion: the model knows no eojeol that starts like this; type "

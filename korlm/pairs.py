@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from korlm.config import PairsSettings
@@ -36,22 +36,20 @@ def main(settings: PairsSettings) -> None:
     runs = [load_run(folder) for folder in run_folders(settings.run)]
     device = inference_device(settings)
     results: dict[str, dict[str, Accuracy]] = {}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(tf32(False))
-        writer = None
-        if settings.output is not None:
-            writer = stack.enter_context(TableWriter(settings.output, PAIRS, "output"))
-        bar = stack.enter_context(
-            ProgressBar(total=len(runs) * len(pairs), desc="scoring", unit=" pairs", leave=False)
-        )
+    total = len(runs) * len(pairs)
+    with (
+        tf32(False),
+        TableWriter(settings.output, PAIRS, "output") if settings.output else nullcontext() as file,
+        ProgressBar(total=total, desc="scoring", unit=" pairs", leave=False) as bar,
+    ):
         for name, run in zip(short_names([run.folder for run in runs]), runs, strict=True):
-            tables = []
             with run.reader() as reader:
+                tables = []
                 for table in score_pairs(run, name, pairs, reader, device, settings.batch_tokens):
                     tables.append(table)
                     bar.update(len(table))
-                    if writer is not None:
-                        writer.write(table)
+                    if file is not None:
+                        file.write(table)
             results[name] = accuracies(pa.concat_tables(tables))
     logger.info("%s", _table(results))
 

@@ -1,14 +1,14 @@
-"""Builds korlm/tokenizers/java/kkma.jar, the fast Kkma engine, from the Java sources beside it.
-
-The jar also holds Kkma's dictionary and probabilities (``Image.java``), made of konlpy's Kkma.
+"""Build korlm/tokenizers/java/kkma.jar, the fast Kkma engine, from the Java sources in its folder.
 
     python scripts/build_jar.py [--check]
 
-For whoever changes the Java sources; users get the jar as it is and need no compiler. Wants a JDK
-of 11 or later (``javac`` on the PATH or in JAVA_HOME) and konlpy, whose Kkma the sources are
-compiled against. Equal sources and an equal javac make equal bytes. The manifest holds a digest of
-the sources and one of konlpy's Kkma, by which a test knows a jar that was not built from them.
-``--check`` only compares.
+Run it after a change of the Java sources, and commit the jar: users need no compiler. Requires JDK
+11 or later (``javac`` in JAVA_HOME or on the PATH) and konlpy, since the sources are compiled
+against its Kkma. The jar also holds the dictionary and probabilities of konlpy's Kkma
+(``Image.java``). The build is reproducible: the same sources and javac produce the same bytes.
+
+The manifest of the jar has the digests of the sources and of konlpy's Kkma. ``--check`` compares
+them without building; exit code 1 if they differ.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / "korlm" / "tokenizers" / "java"
 JAR = FOLDER / "kkma.jar"
-# Release 11 is the oldest Java that runs the classes. Concatenation by StringBuilder starts faster.
+# Java 11 is the oldest that runs the classes. String concatenation by StringBuilder starts faster.
 OPTIONS = ["-Xlint:all", "-Werror", "-g:none", "--release", "11", "-encoding", "UTF-8"]
 OPTIONS += ["-XDstringConcat=inline"]
 
 
 def sources() -> list[Path]:
-    """The Java sources, in a fixed order."""
+    """Return the Java sources in a fixed order."""
     return sorted(FOLDER.rglob("*.java"), key=lambda path: path.relative_to(FOLDER).as_posix())
 
 
 def source_digest() -> str:
-    """SHA-256 of all sources and their names; line ends do not count."""
+    """Return the SHA-256 of all sources and their names, with line ends normalized."""
     digest = hashlib.sha256()
     for path in sources():
         digest.update(path.relative_to(FOLDER).as_posix().encode() + b"\0")
@@ -46,40 +46,40 @@ def source_digest() -> str:
 
 
 def dictionary_digest() -> str:
-    """SHA-256 of konlpy's Kkma, whose dictionary the jar holds."""
-    return hashlib.sha256(kkma().read_bytes()).hexdigest()
+    """Return the SHA-256 of konlpy's Kkma, whose dictionary the jar holds."""
+    return hashlib.sha256(konlpy_jar().read_bytes()).hexdigest()
 
 
 def built_digests() -> tuple[str, str]:
-    """The digests of the sources and of konlpy's Kkma that the jar was built from."""
+    """Return the digests in the jar: of its sources and of konlpy's Kkma."""
     with zipfile.ZipFile(JAR) as jar:
         manifest = jar.read("META-INF/MANIFEST.MF").decode().replace("\r\n ", "")
     fields = dict(line.split(": ", 1) for line in manifest.splitlines() if ": " in line)
     return fields["Source-Digest"], fields["Dictionary-Digest"]
 
 
-def kkma() -> Path:
-    """The jar of konlpy's Kkma."""
+def konlpy_jar() -> Path:
+    """Return the path of the jar of konlpy's Kkma."""
     konlpy = importlib.util.find_spec("konlpy")
     if konlpy is None or konlpy.origin is None:
-        sys.exit("konlpy is not installed: run scripts/train once, then use its .venv")
+        sys.exit("konlpy is not installed: run scripts/train once, then use .venv/bin/python")
     return Path(konlpy.origin).parent / "java" / "kkma-2.0.jar"
 
 
 def build() -> None:
-    """Compiles the sources and packs the classes."""
+    """Compile the sources, build the dictionary image and write the jar."""
     home = os.environ.get("JAVA_HOME")
     javac = shutil.which("javac", path=f"{home}/bin" if home else None) or shutil.which("javac")
     if javac is None:
-        sys.exit("there is no javac: install a JDK of version 11 or later")
+        sys.exit("javac not found: install JDK 11 or later, or set JAVA_HOME")
     with tempfile.TemporaryDirectory() as classes:
         subprocess.run(
-            [javac, *OPTIONS, "-cp", str(kkma()), "-d", classes, *map(str, sources())],
+            [javac, *OPTIONS, "-cp", str(konlpy_jar()), "-d", classes, *map(str, sources())],
             check=True,
         )
         image = Path(classes) / "korlm" / "kkma" / "dictionary.bin"
         java = str(Path(javac).with_name("java"))
-        classpath = os.pathsep.join([classes, str(kkma())])
+        classpath = os.pathsep.join([classes, str(konlpy_jar())])
         subprocess.run(
             [
                 java,
@@ -94,7 +94,7 @@ def build() -> None:
         manifest = "Manifest-Version: 1.0\r\n"
         digests = {"Source": source_digest(), "Dictionary": dictionary_digest()}
         for name, digest in digests.items():
-            # A manifest's lines end after 72 bytes and go on behind a blank.
+            # A line of a manifest has at most 72 bytes and continues on the next after a space.
             manifest += f"{name}-Digest: {digest[:50]}\r\n {digest[50:]}\r\n"
         manifest += "\r\n"
         temporary = JAR.with_suffix(".tmp")
@@ -113,15 +113,18 @@ def _add(jar: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 
 def main() -> None:
-    """Builds the jar, or compares it with its sources."""
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="only compare the jar to its sources")
+    """Build the jar, or compare it with its sources."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="compare the jar with its sources, without building"
+    )
     if not parser.parse_args().check:
         build()
     if built_digests() != (source_digest(), dictionary_digest()):
         sys.exit(
-            f"{JAR} was not built from the sources beside it and konlpy's Kkma: "
+            f"{JAR} was not built from the sources in its folder and the installed konlpy: run "
             "python scripts/build_jar.py"
         )
 

@@ -1,8 +1,8 @@
-"""Fixtures that several stations share: a small corpus, korlm's commands run in this process."""
+"""Shared fixtures: a small corpus, and korlm's commands, run in this process or in others."""
 
 import os
 
-# As the commands do: PyTorch's threads must not spin while the other test process works.
+# As in the commands: waiting threads of PyTorch must not spin while other processes run.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import functools
@@ -24,7 +24,7 @@ from hydra._internal.hydra import Hydra
 from korlm import config
 from korlm.utils.io import checksums
 
-# Every command, and what must be given to it.
+# Every command with its required arguments.
 COMMANDS: dict[str, list[str]] = {
     "prepare": [],
     "train": [],
@@ -43,7 +43,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Sums come in one order; runs set the number of threads and leave it so."""
+    """Use one thread, for a fixed order of sums; restore the number that the test changed."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -51,8 +51,8 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def fonts_anew() -> Iterator[None]:
-    """Looks for fonts again, before and after a test that hides them."""
+def fresh_fonts() -> Iterator[None]:
+    """Clear the font caches before and after a test that hides fonts."""
     from korlm.utils import plotting
 
     cached = (plotting.fonts, plotting.letters, plotting.log_missing_font)
@@ -76,14 +76,14 @@ WHAT = [
 
 
 def sentences(count: int, seed: int) -> list[str]:
-    """Simple Korean sentences, the same ones for the same seed."""
-    dice = random.Random(seed)
-    return [" ".join(dice.choice(words) for words in (WHO, WHEN, WHAT)) for _ in range(count)]
+    """Return random simple Korean sentences."""
+    rng = random.Random(seed)
+    return [" ".join(rng.choice(words) for words in (WHO, WHEN, WHAT)) for _ in range(count)]
 
 
 @dataclass
 class TinyCorpus:
-    """Three files of simple sentences, as given splits."""
+    """Three files of simple sentences with fixed splits."""
 
     train: Path
     valid: Path
@@ -91,9 +91,9 @@ class TinyCorpus:
 
     @property
     def overrides(self) -> list[str]:
-        """What tells a command to read them."""
-        named = [f"corpus.{split}=[{getattr(self, split)}]" for split in ("train", "valid", "test")]
-        return ["corpus=text", *named]
+        """Return the overrides that select the three files."""
+        files = [f"corpus.{split}=[{getattr(self, split)}]" for split in ("train", "valid", "test")]
+        return ["corpus=text", *files]
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +110,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
 def reseal(path: Path, **changes: Any) -> None:
     """Change values of manifest.json or config.json, and renew the checksums of all files.
 
-    So whoever changes files on purpose would do it; what damages them by accident does not.
+    This simulates a deliberate change; accidental damage leaves the checksums as they were.
     """
     values = {**json.loads(path.read_text("utf-8")), **changes}
     names = [name for name in values.get(checksums.KEY, ()) if (path.parent / name).is_file()]
@@ -118,15 +118,15 @@ def reseal(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(whole), "utf-8")
 
 
-def flip_bit(path: Path, place: float) -> None:
-    """Flip one bit of a file, at a share of its length."""
+def flip_bit(path: Path, fraction: float) -> None:
+    """Flip one bit of a file, at a fraction of its length."""
     data = bytearray(path.read_bytes())
-    data[min(int(place * len(data)), len(data) - 1)] ^= 0x10
+    data[min(int(fraction * len(data)), len(data) - 1)] ^= 0x10
     path.write_bytes(data)
 
 
 def note_disk(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is waited for on the disk, and what is given its name, in this order."""
+    """Return a list that records every fsync and every rename, in order."""
     events: list[str] = []
     fsync, replace = os.fsync, os.replace
 
@@ -154,14 +154,14 @@ LIGHT = ["tokenizer=syllable", *SMALL]
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[CommandServer]:
-    """Runs commands in forked processes."""
+    """Yield a server that runs commands in forked processes."""
     with CommandServer() as started:
         yield started
 
 
 @dataclass
 class Ended:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -169,7 +169,7 @@ class Ended:
 
     @property
     def error(self) -> str:
-        """The one line that a user's mistake is told in."""
+        """Return the one line that reports a user's mistake."""
         lines = self.err.splitlines()
         assert self.code == 1, f"exit code {self.code}, stderr: {self.err}"
         assert len(lines) == 1, f"not one line: {self.err}"
@@ -189,10 +189,10 @@ def get_mode_if_given(hydra: Hydra, config_name: str, overrides: list[str]) -> A
 def korlm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """Runs ``korlm("train", "key=value", ...)`` in this process, in an empty folder.
+    """Return a function that runs ``korlm("train", "key=value", ...)`` in an empty folder.
 
-    What takes half of the time of a small command is left out: schemas are stored once, and Hydra
-    composes the settings once more to find ``hydra.mode`` only if it is given.
+    Two slow steps are avoided: schemas are stored once per session, and Hydra composes the settings
+    a second time, to determine ``hydra.mode``, only if it is given.
     """
     mains = {name: importlib.import_module(f"korlm.{name}").main for name in COMMANDS}
     monkeypatch.setattr(config, "store_schemas", store_schemas_once)

@@ -1,4 +1,4 @@
-"""The set-up of scripts/train: which build of torch it takes; pins that fit every Python."""
+"""The set-up of scripts/train: the build of torch, and constraints for every Python version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU = "https://download.pytorch.org/whl/cpu"
 
 @pytest.fixture
 def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """scripts/bootstrap.py on Linux, without an NVIDIA driver and KORLM_TORCH."""
+    """Return scripts/bootstrap.py as on Linux without an NVIDIA driver and KORLM_TORCH."""
     spec = importlib.util.spec_from_file_location("bootstrap", ROOT / "scripts" / "bootstrap.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -31,7 +31,7 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that were run; those that name the index of CPU builds fail if told to."""
+    """Return the commands that are run; the download of the CPU build fails."""
     commands: list[list[str]] = []
 
     def run(command: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
@@ -50,7 +50,7 @@ def test_the_cpu_build_where_there_is_no_driver(
     assert command[command.index("--index-url") + 1] == CPU
     assert {"torch", "--no-deps"} <= set(command)
     assert str(ROOT / "constraints.txt") in command
-    # It could not be fetched, which is said in one line and is no failure.
+    # The failed download is reported in one line and is no error.
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot fetch the CPU build of torch from download.pytorch.org; taking" in line
 
@@ -69,7 +69,7 @@ def test_the_default_build_elsewhere(
 @pytest.mark.parametrize(
     ("build", "index"), [("cpu", CPU), ("https://example.org/simple", "https://example.org/simple")]
 )
-def test_the_build_that_was_asked_for(
+def test_the_requested_build(
     bootstrap: ModuleType,
     ran: list[list[str]],
     monkeypatch: pytest.MonkeyPatch,
@@ -80,22 +80,22 @@ def test_the_build_that_was_asked_for(
     bootstrap.install_torch()
     assert ran[0][-4:] == ["--force-reinstall", "torch", "--index-url", index]
     bootstrap.install_torch()
-    assert len(ran) == 1  # it is there already
+    assert len(ran) == 1  # it is already installed
     monkeypatch.setenv("KORLM_TORCH", "cuda")
     bootstrap.install_torch()
     assert "--force-reinstall" in ran[1]
 
 
 def pins() -> dict[str, list[str]]:
-    """Package -> the conditions under which constraints.txt pins it; "": always."""
-    found: dict[str, list[str]] = {}
+    """Return the conditions under which constraints.txt pins each package; "": always."""
+    results: dict[str, list[str]] = {}
     for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
         if not line.startswith("#"):
             match = re.fullmatch(r"([\w-]+)==([\w.]+)(?:; (.+))?", line)
             assert match is not None, line
             name = re.sub(r"[-_]+", "-", match[1]).lower()
-            found.setdefault(name, []).append(match[3] or "")
-    return found
+            results.setdefault(name, []).append(match[3] or "")
+    return results
 
 
 def test_each_python_has_one_pin_of_a_package() -> None:
@@ -103,7 +103,7 @@ def test_each_python_has_one_pin_of_a_package() -> None:
         sorted((f'python_version >= "{version}"', f'python_version < "{version}"'))
         for version in ("3.11", "3.12", "3.13")
     ]
-    once = {"importlib-metadata"}  # which newer Pythons need not
+    once = {"importlib-metadata"}  # newer versions of Python do not need it
     for name, conditions in pins().items():
         assert conditions == [""] or sorted(conditions) in halves or name in once, name
 
@@ -111,8 +111,8 @@ def test_each_python_has_one_pin_of_a_package() -> None:
 def test_every_direct_dependency_is_pinned() -> None:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     start, end = text.index("dependencies = ["), text.index("[tool.hatch")
-    wanted = re.findall(r'"([\w-]+)(?:>=|==)', text[start:end])
-    assert len(wanted) > 20
-    # Their newest versions need no newer Python than the rest, and no figure depends on them.
+    expected = re.findall(r'"([\w-]+)(?:>=|==)', text[start:end])
+    assert len(expected) > 20
+    # Their newest versions support all Python versions, and no published metric depends on them.
     free = {"numpy", "pandas", "types-tqdm"}
-    assert {name.lower() for name in wanted} - free <= pins().keys()
+    assert {name.lower() for name in expected} - free <= pins().keys()

@@ -1,4 +1,4 @@
-"""Evaluation of runs, for ``python -m korlm.evaluate`` and ``run.evaluate`` in Python."""
+"""Evaluate runs, for ``python -m korlm.evaluate`` and ``run.evaluate`` in Python."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from korlm.utils.torch_backend import tf32
 logger = logging.getLogger(__name__)
 
 Runs = dict[str, TrainedRun]
-Results = dict[str, dict[str, EvaluationResult]]  # text -> row of the table -> result
+Results = dict[str, dict[str, EvaluationResult]]  # name of a text -> row of its table -> result
 
 
 def evaluate_language_models(
@@ -51,14 +51,16 @@ def evaluate_language_models(
 
     Args:
         settings: texts and modes.
-        runs: by name; their models are moved to the device.
-        device: that computes.
+        runs: runs keyed by name; their models are moved to ``device``.
+        device: device to evaluate on.
 
     Returns:
-        Text -> mode of a single run, or name of a run and its mode, -> result.
+        Nested dict: name of a text -> row -> result. The rows of a single run are its modes. With
+        several runs, the row NAME is a run in the mode that it was trained in (also a run that is
+        only mixed with others), and NAME MODE the run in another mode.
 
     Raises:
-        KorlmError: a text or a run is missing, or they do not fit together.
+        KorlmError: a text or a run is missing, or they do not match.
     """
     modes = _modes(settings, runs, device)
     return _evaluate(runs, _inputs(settings, runs, modes), modes)
@@ -67,18 +69,21 @@ def evaluate_language_models(
 def evaluate_as_trained(
     settings: EvaluateSettings, run: TrainedRun, device: torch.device
 ) -> dict[str, Metrics]:
-    """Evaluate a language model in the mode that it was trained in; return metrics by text.
+    """Evaluate a language model in the mode that it was trained in.
 
     Args:
         settings: texts and bootstrap.
-        run: its model is moved to the device.
-        device: that computes.
+        run: run to evaluate; its model is moved to ``device``.
+        device: device to evaluate on.
+
+    Returns:
+        Metrics keyed by the name of the text.
 
     Raises:
-        KorlmError: a text is missing, or does not fit to the run.
+        KorlmError: a text is missing, or does not match the run.
     """
-    modes = EvaluationModes({}, CacheConfig(sizes=[]), DynamicConfig(learning_rates=[]), device)
-    texts = _inputs(settings, {"run": run}, modes)["run"].texts
+    no_modes = EvaluationModes({}, CacheConfig(sizes=[]), DynamicConfig(learning_rates=[]), device)
+    texts = _inputs(settings, {"run": run}, no_modes)["run"].texts
     reset_peak_memory()
     with tf32(False):
         results = {name: evaluate(run, text, device) for name, text in texts.items()}
@@ -93,11 +98,16 @@ def evaluate_tasks(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Evaluate runs of a task other than language modeling.
 
+    Args:
+        settings: texts and bootstrap.
+        runs: at least one run, keyed by name.
+
     Returns:
-        Split, or name of the text, -> run -> metrics (``evaluate_task_runs``).
+        Nested dict: split (or name of ``settings.corpus``, if given) -> run -> metrics; see
+        ``evaluate_task_runs``.
 
     Raises:
-        KorlmError: a text is missing, or does not fit to a run.
+        KorlmError: a text is missing, or does not match a run.
     """
     if settings.ngram is not None:
         first = next(iter(runs.values()))
@@ -122,14 +132,14 @@ def evaluate_tasks(
 
 
 def _modes(settings: EvaluateSettings, runs: Runs, device: torch.device) -> EvaluationModes:
-    """Return the modes beside carried and reset, with the other runs loaded."""
+    """Load the runs to mix with, and return the modes to evaluate beside carried and reset."""
     others: Runs = {}
     for folder, other in load_mixed_runs(settings.ngram, settings.mix).items():
         for run in runs.values():
             check_same_vocab(f"run={run.folder}", run.vocab, f"run {folder}", other.vocab)
         name = "ngram" if folder == settings.ngram else other.folder.resolve().name
-        name = folder if name in {*others, *RESERVED_NAMES, *runs} else name
-        others[name] = other
+        is_taken = name in {*others, *RESERVED_NAMES, *runs}
+        others[folder if is_taken else name] = other
     adapt = len(runs) == 1 if settings.adapt is None else settings.adapt
     cache = settings.cache if adapt else CacheConfig(sizes=[])
     dynamic = settings.dynamic if adapt else DynamicConfig(learning_rates=[])
@@ -139,15 +149,19 @@ def _modes(settings: EvaluateSettings, runs: Runs, device: torch.device) -> Eval
 def _inputs(
     settings: EvaluateSettings, runs: Runs, modes: EvaluationModes
 ) -> dict[str, EvaluationInputs]:
-    """Return the texts of each run; runs that were trained on the same corpus share them."""
+    """Return the texts to evaluate each run on, and what its modes are tuned on.
+
+    Texts are those of ``settings.corpus`` or, without it, the splits that the run was trained with.
+    Modes are tuned on the latter in both cases. Runs of the same corpus or tokenizer share texts.
+    """
     if settings.corpus is None:
-        by_corpus = _own_inputs(settings, runs)
-        inputs = {name: by_corpus[run.fingerprint] for name, run in runs.items()}
+        by_fingerprint = _own_inputs(settings, runs)
+        inputs = {name: by_fingerprint[run.fingerprint] for name, run in runs.items()}
         check_same_text(inputs)
         if settings.test and not any("test" in part.texts for part in inputs.values()):
             logger.info("no test split: results are on valid, which hyperparameters are tuned on")
         return inputs
-    by_corpus = _own_inputs(settings, runs, only_tuning=True) if modes.needs_tuning else {}
+    by_fingerprint = _own_inputs(settings, runs, only_tuning=True) if modes.needs_tuning else {}
     texts = dict(zip(runs, read_texts(settings.corpus, list(runs.values())), strict=True))
     by_tokenizer = {run.settings.tokenizer.name: texts[name] for name, run in runs.items()}
     for tokenizer, text in by_tokenizer.items():
@@ -155,7 +169,9 @@ def _inputs(
     return {
         name: EvaluationInputs(
             {settings.corpus.name: texts[name]},
-            by_corpus[run.fingerprint].tuning if run.fingerprint in by_corpus else None,
+            tuning=by_fingerprint[run.fingerprint].tuning
+            if run.fingerprint in by_fingerprint
+            else None,
         )
         for name, run in runs.items()
     }
@@ -164,9 +180,9 @@ def _inputs(
 def _own_inputs(
     settings: EvaluateSettings, runs: Runs, only_tuning: bool = False
 ) -> dict[str, EvaluationInputs]:
-    """Return the splits that runs were trained with, by fingerprint.
+    """Return the splits that runs were trained with, keyed by the runs' fingerprints.
 
-    With ``only_tuning``, a missing prepared corpus is skipped with a warning.
+    With ``only_tuning``, test is not read, and a missing prepared corpus is skipped with a warning.
     """
     given = Path(settings.prepared) if settings.prepared else None
     inputs: dict[str, EvaluationInputs] = {}
@@ -184,10 +200,10 @@ def _own_inputs(
 
 
 def _evaluate(runs: Runs, inputs: dict[str, EvaluationInputs], modes: EvaluationModes) -> Results:
-    """Evaluate all runs: rows are the modes of one run, or the runs with their other modes.
+    """Return what ``evaluate_language_models`` returns.
 
-    With several runs, a mode that does not change the loss has no row: the n-gram model, whose
-    context ends at <bos>, is the same carried and reset.
+    With several runs, a mode that does not change the loss has no row of its own, as carried and
+    reset of an n-gram model, whose context ends at <bos>.
     """
     results: Results = {}
     for name, run in runs.items():
@@ -198,6 +214,7 @@ def _evaluate(runs: Runs, inputs: dict[str, EvaluationInputs], modes: Evaluation
             return by_text
         for text, by_mode in by_text.items():
             rows = results.setdefault(text, {})
+            # The mode that the run was trained in is first: the other ones are compared with it.
             for mode, result in sorted(by_mode.items(), key=lambda item: not item[1].as_trained):
                 row = name if result.as_trained else f"{name} {mode}"
                 row = mode if mode in modes.others else row

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
 from korlm.api.evaluation import evaluate_as_trained, evaluate_language_models, evaluate_tasks
-from korlm.cli.compose import compose, with_files
+from korlm.cli.compose import compose
 from korlm.config import (
     RECORDING_PATTERN,
     EvaluateSettings,
@@ -28,7 +29,8 @@ from korlm.config import (
     ScoreUnit,
     choice_of,
 )
-from korlm.dataset.text_encoder import TextEncoder, check_texts
+from korlm.config.paths import path_of
+from korlm.dataset.text_encoder import TextEncoder, checked_texts
 from korlm.evaluation.evaluate import compare
 from korlm.evaluation.surprisal.texts import log_probs, surprisal_table
 from korlm.evaluation.token_scores import Floats, device_of
@@ -40,8 +42,9 @@ from korlm.rescoring.lm_scorer import LMScorer, same_vocab
 from korlm.rescoring.nbest import Hypothesis, NBest
 from korlm.rescoring.recordings import RecordingNames, rescore_recordings
 from korlm.rescoring.rescore import Rescored, RescoredList, ScoreWeights, rescore
+from korlm.runs.device import available_device
 from korlm.runs.trained_run import RunParts, TrainedRun
-from korlm.utils.errors import ConfigError, NbestError
+from korlm.utils.errors import ConfigError, CorpusError, NbestError
 from korlm.utils.torch_backend import tf32
 
 # Settings of korlm.evaluate that a method of a run does not take.
@@ -134,8 +137,12 @@ class LanguageModelRun(TrainedRun):
         return self._plain.inference_model(device)
 
     def to(self, device: torch.device | str) -> LanguageModelRun:
-        """Return the run with its model moved to a device."""
-        return dataclasses.replace(self, model=self.model.to(torch.device(device)))
+        """Return the run with its model moved to a device.
+
+        Raises:
+            ConfigError: the device is not available.
+        """
+        return dataclasses.replace(self, model=self.model.to(available_device(device)))
 
     def warm_up(self) -> None:
         """Start the tokenizer and compute once, so that the next call does not wait for either."""
@@ -208,10 +215,9 @@ class LanguageModelRun(TrainedRun):
         GenerateSettings(
             run="", num_completions=num_completions, max_expansions=max_expansions
         )  # checks the bounds
-        check_texts([text])
+        checked_texts([text])
         with _in_use(self._resources) as resources:
-            completer = resources.generator().completer
-            return completer.complete(text, num_completions, max_expansions)
+            return resources.generator().complete(text, num_completions, max_expansions)
 
     def generate(
         self,
@@ -263,7 +269,7 @@ class LanguageModelRun(TrainedRun):
             beams=beams,
             length_penalty=length_penalty,
         )  # checks the bounds
-        check_texts([prompt])
+        checked_texts([prompt])
         stopping = StoppingCriteria(max_tokens, sentences)
         with _in_use(self._resources) as resources:
             generator = resources.generator()
@@ -271,6 +277,7 @@ class LanguageModelRun(TrainedRun):
                 text, _ = generator.beam_search(prompt, beams, stopping, length_penalty)[0]
             else:
                 sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
+                seed = None if seed is None else int(seed)  # PyTorch takes no integer of NumPy
                 text = "".join(generator.stream(prompt, sampling, stopping, seed))
         return text.removesuffix("\n")
 
@@ -309,18 +316,22 @@ class LanguageModelRun(TrainedRun):
                 utterance does not fit the pattern.
             TokenizerError: the tokenizer of a run does not start.
         """
-        if mixture_weights and len(mixture_weights) != 1 + len(mix):
-            raise ConfigError(
-                f"mixture_weights: {len(mixture_weights)} weights for {1 + len(mix)} runs"
-            )
         if not isinstance(nbest, Mapping):
             raise ConfigError("nbest: give a dict, utterance -> [(text, score), ...]")
-        if not isinstance(lm_weight, int | float) or not lm_weight >= 0:
-            raise ConfigError(f"lm_weight={lm_weight!r}: must be a number of 0 or more")
         if not isinstance(mix, Sequence) or not all(isinstance(run, TrainedRun) for run in mix):
             raise ConfigError("mix: give a list of runs, as korlm.load returns them")
         context = choice_of(RescoreContext, "context", context)
-        RescoreSettings(run="", nbest="", recording_pattern=recording_pattern)  # checks the pattern
+        if isinstance(mixture_weights, tuple | np.ndarray):
+            mixture_weights = list(mixture_weights)
+        RescoreSettings(
+            run="",
+            nbest="",
+            mix=[""] * len(mix),
+            mixture_weights=mixture_weights,  # type: ignore[arg-type]  # its type is checked here
+            lm_weight=lm_weight,
+            length_bonus=length_bonus,
+            recording_pattern=recording_pattern,
+        )  # checks the bounds
         lists = [NBest(utt, _hypotheses(utt, hyps)) for utt, hyps in nbest.items()]
         runs, linear = [self, *mix], all(same_vocab(run, self) for run in mix)
         weights = ScoreWeights(lm_weight, length_bonus, mixture_weights)
@@ -374,11 +385,14 @@ def _hypotheses(utt: str, hyps: Sequence[tuple[str, float]]) -> list[Hypothesis]
     """
     try:
         converted = [Hypothesis(text, float(score)) for text, score in hyps]
+        checked_texts(hyp.text for hyp in converted)
     except (TypeError, ValueError):
         raise NbestError(f"{utt}: each hypothesis must be (text, score)") from None
+    except CorpusError as error:
+        raise NbestError(f"{utt}: {error}") from None
     for hyp in converted:
-        if not isinstance(hyp.text, str) or math.isnan(hyp.score):
-            raise NbestError(f"{utt}: {hyp.text!r}, {hyp.score}: must be a str and a number")
+        if math.isnan(hyp.score):
+            raise NbestError(f"{utt}: {hyp.text!r}: the score is not a number")
     if not converted:
         raise NbestError(f"{utt}: has no hypothesis")
     return converted
@@ -447,19 +461,18 @@ def _evaluate_settings(run: RunParts, settings: Mapping[str, Any]) -> EvaluateSe
     """
     for key in settings.keys() & _OF_THE_COMMAND.keys():
         raise ConfigError(f"{key}: does not apply to run.evaluate: {_OF_THE_COMMAND[key]}")
-    parsed: EvaluateSettings = compose(
-        "evaluate", {"run": str(run.folder), **with_files(settings)}
-    ).settings
+    parsed: EvaluateSettings = compose("evaluate", {"run": run.folder, **settings}).settings
     return parsed
 
 
-def load_any(folder: Path) -> LanguageModelRun | TaskModelRun:
+def load_any(folder: str | Path) -> LanguageModelRun | TaskModelRun:
     """Load a run of any task on the CPU; see ``korlm.load``.
 
     Raises:
         CheckpointError: it has no model, or a damaged one.
+        ConfigError: the folder is not a path.
     """
-    run = load(folder)
+    run = load(path_of(folder, "run"))
     if isinstance(run, TaskRun):
         fields = dataclasses.fields(TaskRun)
         return TaskModelRun(**{field.name: getattr(run, field.name) for field in fields})

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from korlm.cli.arguments import key_of
-from korlm.cli.compose import compose, with_files
+from korlm.cli.compose import compose
 from korlm.cli.output_dirs import remove_unused, run_dir
 from korlm.config import TrainSettings
 from korlm.config.serialization import settings_from_plain
@@ -77,13 +77,15 @@ def train(
         Interrupted: it was interrupted; the message says how to resume it.
     """
     from korlm.api.runs import load_any
+    from korlm.utils import threads
 
     if not dist_env.current_rank().is_alone:
         raise ConfigError("korlm.train runs in one process: use torchrun -m korlm.train")
+    if not isinstance(settings, Mapping | None):
+        raise ConfigError(f"settings={settings!r:.80}: must be a dict")
     given = {**(settings or {}), **others}
     given |= {} if model is None else {"model": model}
     given |= {} if corpus is None else {"corpus": corpus}
-    given = with_files(given)
     composed = compose("train", given)
     command: TrainSettings = composed.settings
     resumed, train_settings = None, command
@@ -91,29 +93,34 @@ def train(
         folder = Path(run_dir(command.outputs, command.name, command.resume))
         if command.resume:
             train_settings, resumed = load_resumed(command, composed.overrides)
-        try:
-            with output_errors(folder), _logged(folder), _own_threads():
-                if not command.resume:
-                    composed.write(folder)
+        with _removed_without_results(folder), output_errors(folder), _logged(folder):
+            if not command.resume:
+                composed.write(folder)
+            with threads.restored():
                 train_in(folder, train_settings, composed.overrides, resumed)
-        finally:
-            if not command.resume and not (folder / "checkpoints").exists():
-                shutil.rmtree(folder, ignore_errors=True)  # as the command, without results
-                for parent in list(folder.parents)[:2]:
-                    with contextlib.suppress(OSError):
-                        parent.rmdir()
-            remove_unused()
         return load_any(folder)  # building the model takes random numbers, too
+
+
+@contextlib.contextmanager
+def _removed_without_results(folder: Path) -> Iterator[None]:
+    """Remove a run directory without checkpoints after the block, as the command does."""
+    try:
+        yield
+    finally:
+        if not (folder / "checkpoints").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            for parent in list(folder.parents)[:2]:
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
+        remove_unused()
 
 
 @contextlib.contextmanager
 def _logged(folder: Path) -> Iterator[None]:
     """Write korlm's messages of the block to train.log."""
     log = logging.getLogger("korlm")
-    handler, level = (
-        logging.FileHandler(folder / "train.log", encoding="utf-8", delay=True),
-        log.level,
-    )
+    handler = logging.FileHandler(folder / "train.log", encoding="utf-8", delay=True)
+    level = log.level
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -123,15 +130,6 @@ def _logged(folder: Path) -> Iterator[None]:
         log.setLevel(level)
         log.removeHandler(handler)
         handler.close()
-
-
-@contextlib.contextmanager
-def _own_threads() -> Iterator[None]:
-    """Restore the number of CPU threads after the block."""
-    from korlm.utils import threads
-
-    with threads.restored():
-        yield
 
 
 def train_in(

@@ -16,15 +16,15 @@ from korlm.utils.errors import ConfigError
 
 
 def check_groups(command: str, arguments: list[str]) -> None:
-    """Check the choices of groups, about which Hydra's own errors are unclear.
+    """Check the choices of config groups, for which Hydra's own errors are unclear.
 
     Args:
-        command: the command whose settings are given.
-        arguments: as typed.
+        command: the command.
+        arguments: its arguments, as typed.
 
     Raises:
-        ConfigError: a choice is not a name, or a key belongs to an optional group that is not
-            selected.
+        ConfigError: the choice of a group is not a name, or a key belongs to an optional group that
+            is not chosen.
     """
     fields = dataclasses.fields(registry.schemas("")[command])
     groups = {f.name for f in fields} & set(registry.groups())
@@ -32,41 +32,37 @@ def check_groups(command: str, arguments: list[str]) -> None:
     for argument in arguments:
         key, _, value = argument.lstrip("+").partition("=")
         group = key.split(".")[0]
+        # Empty, null, a number or a list; Hydra reports any other wrong choice well.
         if key in groups - optional and re.fullmatch(r"|null|[\d.+-]+|\[.*\]", value, re.I | re.S):
             raise ConfigError(f"{argument}: must be one of {', '.join(choices(group))}")
-        chosen = any(other.startswith(f"{group}=") for other in arguments)
-        if group in optional and (value.startswith("{") or not chosen):
+        if group in optional and not any(re.match(rf"{group}=[^{{]", arg) for arg in arguments):
             names = "|".join(choices(group))
             raise ConfigError(f"{argument}: choose the group as well: {group}={names}")
 
 
-_HYDRA_FLAGS = {
-    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
-    *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp"),
-    *("--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
-}
+IMPORTS = "imports"  # key of the modules to import
 
+# Flags of Hydra, by what may follow them.
 _FOLDER_FLAGS = {"--config-path", "-cp", "--config-dir", "-cd"}
-
-_VALUE_FLAGS = {
-    *_FOLDER_FLAGS,
-    *("--config-name", "-cn", "--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+_CONFIG_FLAGS = {*_FOLDER_FLAGS, "--config-name", "-cn"}  # these choose other YAML files
+_CFG_FLAGS, _CFG_VALUES = {"--cfg", "-c"}, ("job", "hydra", "all")
+_VALUE_FLAGS = {*_CONFIG_FLAGS, *_CFG_FLAGS, "--package", "-p", "--experimental-rerun"}
+_INFO_FLAGS = {"--info", "-i"}  # their value may be left out
+_INFO_VALUES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+_PRINTING_FLAGS = {*_CFG_FLAGS, *_INFO_FLAGS, "--help", "-h", "--hydra-help", "--version"}
+_FLAGS = {
+    *(*_VALUE_FLAGS, *_PRINTING_FLAGS, "--resolve", "--run", "-r", "--multirun", "-m"),
+    *("--shell-completion", "-sc"),
 }
 
-IMPORTS = "imports"
-
-_PRINTS, _PRINTABLE = ("--cfg", "-c"), ("job", "hydra", "all")
-
-# Paths of a sweep as a whole: commas in their values are part of the path.
+# Paths that a sweep has once, for all of its jobs: a comma does not separate two values.
 _SWEEP_PATHS = {"outputs", "resume", "hydra.run.dir", "hydra.sweep.dir"}
 
 _KEY = re.compile(r"(\+{0,2}|~)[\w$][\w$./@:-]*")
 
-_PRINTING_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}
-
 
 def key_of(override: str) -> str:
-    """Return the key of an override, without the signs before it.
+    """Return the key of an override, without a leading + or ~.
 
     >>> key_of("+experiment=smoke"), key_of("~schedule")
     ('experiment', 'schedule')
@@ -75,7 +71,7 @@ def key_of(override: str) -> str:
 
 
 def quote_hangul(override: str) -> str:
-    """Quote the words of an override with letters outside ASCII, as Hydra's grammar requires.
+    """Quote the words of an override that have non-ASCII characters, as Hydra's grammar requires.
 
     >>> quote_hangul("corpus.files=[자료/글.txt,b.txt]")
     "corpus.files=['자료/글.txt',b.txt]"
@@ -92,9 +88,9 @@ def quote_hangul(override: str) -> str:
 
 
 def quote_literal(text: str) -> str:
-    r"""Quote a text so that Hydra and OmegaConf return it unchanged.
+    r"""Quote a text so that Hydra and OmegaConf read it back unchanged.
 
-    A backslash is an escape character only before a quote (Hydra) and before ``${`` (OmegaConf).
+    A backslash escapes only a quote (in Hydra) and ``${`` (in OmegaConf).
 
     >>> print(quote_literal("나는, '너'는 ${그}"))
     '나는, \'너\'는 \${그}'
@@ -103,11 +99,11 @@ def quote_literal(text: str) -> str:
 
 
 def join_literals(arguments: Sequence[str], literal: Collection[str]) -> list[str]:
-    """Join the words of unquoted texts, which the shell has split.
+    """Join the words of each unquoted text, which the shell has split.
 
     Args:
         arguments: the command line.
-        literal: keys whose values are texts that extend to the next setting or flag.
+        literal: keys whose value is a text, which extends to the next setting or flag.
 
     >>> join_literals(["prompt=나는", "학교에", "top_k=3"], {"prompt"})
     ['prompt=나는 학교에', 'top_k=3']
@@ -115,7 +111,7 @@ def join_literals(arguments: Sequence[str], literal: Collection[str]) -> list[st
     joined: list[str] = []
     for argument in arguments:
         in_text = joined and joined[-1].partition("=")[0] in literal
-        if in_text and "=" not in argument and argument not in _HYDRA_FLAGS:
+        if in_text and "=" not in argument and argument not in _FLAGS:
             joined[-1] += f" {argument}"
         else:
             joined.append(argument)
@@ -123,21 +119,27 @@ def join_literals(arguments: Sequence[str], literal: Collection[str]) -> list[st
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with flags first: Hydra needs settings without flags in between.
+    """Return the flags, each with its value, then the settings.
 
-    >>> flags_first(["seed=1,2", "-m", "model=gru", "--config-dir", "mine"])
-    ['-m', '--config-dir', 'mine', 'seed=1,2', 'model=gru']
+    Hydra's parser takes all settings from one place. A flag whose value is optional gets it, since
+    the parser would take the first setting for it.
+
+    >>> flags_first(["seed=1,2", "-m", "model=gru", "--config-dir", "mine", "--info"])
+    ['-m', '--config-dir', 'mine', '--info', 'all', 'seed=1,2', 'model=gru']
     """
     flags: list[str] = []
     settings: list[str] = []
-    words = iter(arguments)
-    for word in words:
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
         if not word.startswith("-"):
             settings.append(word)
             continue
         flags.append(word)
-        if word in _VALUE_FLAGS and (value := next(words, None)) is not None:
-            flags.append(value)
+        if word in _INFO_FLAGS and (not words or words[0] not in _INFO_VALUES):
+            flags.append("all")
+        elif word in {*_VALUE_FLAGS, *_INFO_FLAGS} and words:
+            flags.append(words.pop(0))
     return flags + settings
 
 
@@ -147,10 +149,9 @@ def config_flags(arguments: Sequence[str]) -> list[str]:
     >>> config_flags(["-m", "--config-dir", "mine", "-cn=other", "seed=1,2"])
     ['--config-dir', 'mine', '-cn=other']
     """
-    chosen = {*_FOLDER_FLAGS, "--config-name", "-cn"}
     flags: list[str] = []
-    for before, word in itertools.pairwise(["", *arguments]):
-        if word.partition("=")[0] in chosen or before in chosen:
+    for previous, word in itertools.pairwise(["", *arguments]):
+        if word.partition("=")[0] in _CONFIG_FLAGS or previous in _CONFIG_FLAGS:
             flags.append(word)
     return flags
 
@@ -159,7 +160,7 @@ def typed_imports(arguments: Sequence[str]) -> list[str]:
     """Return the modules that ``imports=`` names, which must be imported before Hydra composes.
 
     Raises:
-        ConfigError: one is not the name of a module.
+        ConfigError: a name is not that of a module.
 
     >>> typed_imports(["imports=[my_package,other.models]", "seed=1"])
     ['my_package', 'other.models']
@@ -181,45 +182,43 @@ def to_hydra_grammar(
     renamed: Mapping[str, str] | None = None,
     paths: Mapping[str, bool] | None = None,
 ) -> list[str]:
-    """Return the arguments of a command in Hydra's grammar.
+    """Return the arguments of a command in Hydra's grammar, one for each argument.
 
     Args:
-        arguments: from ``join_literals`` and ``flags_first``.
+        arguments: the arguments, after ``join_literals`` and ``flags_first``.
         literal: keys whose values are texts.
         renamed: key as typed -> key of the settings.
-        paths: keys of paths -> whether they hold a list; see ``korlm.config.paths.path_value``.
-            With -m, commas outside quotes separate the values of a sweep, except in paths of the
-            sweep itself.
+        paths: key of a path or a list of paths -> True for a list. In a sweep, commas outside
+            quotes separate the values of such a key, unless all jobs share it.
 
     Raises:
         ConfigError: a path is empty, or its home folder does not exist.
     """
-    sweeps = is_multirun(arguments)
+    in_sweep = is_multirun(arguments)
     converted = []
     for word in arguments:
-        key, equals, value = word.partition("=")
-        key = (renamed or {}).get(key, key)
+        typed_key, equals, value = word.partition("=")
+        key = (renamed or {}).get(typed_key, typed_key)
         name = key.lstrip("+")
         if key in _FOLDER_FLAGS and equals:
-            own = f"{key}={expand_home(value, key)}"
+            hydra_word = f"{key}={expand_home(value, key)}"
         elif not equals or key.startswith("-"):
-            own = word
+            hydra_word = word
         elif name == IMPORTS:
-            own = f"{key}=[{','.join(typed_imports([word]))}]"
+            hydra_word = f"{key}=[{','.join(typed_imports([word]))}]"
         elif key in literal:
-            own = f"{key}={quote_literal(value)}"
+            hydra_word = f"{key}={quote_literal(value)}"
         elif paths and name in paths:
-            separates = sweeps and name not in _SWEEP_PATHS
-            typed = word.partition("=")[0]
-            own = f"{key}={path_value(value, typed, paths[name], separates)}"
+            separates = in_sweep and name not in _SWEEP_PATHS
+            hydra_word = f"{key}={path_value(value, typed_key, paths[name], separates)}"
         else:
-            own = quote_hangul(f"{key}={value}")
-        converted.append(own)
+            hydra_word = quote_hangul(f"{key}={value}")
+        converted.append(hydra_word)
     return converted
 
 
 def is_multirun(words: Collection[str]) -> bool:
-    """Return whether the arguments start a sweep."""
+    """Return True if the arguments start a sweep."""
     return not {"-m", "--multirun", "hydra.mode=MULTIRUN"}.isdisjoint(words)
 
 
@@ -231,35 +230,35 @@ def check_arguments(command: str, words: Sequence[str]) -> None:
         words: its arguments, flags first.
 
     Raises:
-        ConfigError: a flag is unknown, an argument is not ``key=value``, or a sweep is
-            not possible.
+        ConfigError: a flag is unknown, an argument is not ``key=value``, the command runs in one
+            process but torchrun started it, or a sweep lacks -m or must not have it.
     """
-    before = ""
+    form = "settings are written key=value, such as trainer.epochs=3"
+    previous = ""
     for word in words:
         key, equals, value = word.partition("=")
-        written = "settings are written key=value, such as trainer.epochs=3"
         if word.startswith("-"):
-            if key not in _HYDRA_FLAGS:
-                raise ConfigError(f"{key}: {written}")
-            if key in _PRINTS and equals and value not in _PRINTABLE:
-                raise ConfigError(f"{word}: must be one of {', '.join(_PRINTABLE)}")
-        elif before in _PRINTS and word not in _PRINTABLE:
-            raise ConfigError(f"{before} {word}: must be one of {', '.join(_PRINTABLE)}")
-        elif not (equals or word.startswith("~")) and before not in {*_VALUE_FLAGS, "--info", "-i"}:
-            joined = f"; if it belongs to {before}, quote both: '{before} {word}'"
-            raise ConfigError(f"{word}: {written}{joined * ('=' in before)}")
+            if key not in _FLAGS:
+                raise ConfigError(f"{key}: {form}")
+            if key in _CFG_FLAGS and equals and value not in _CFG_VALUES:
+                raise ConfigError(f"{word}: must be one of {', '.join(_CFG_VALUES)}")
+        elif previous in _CFG_FLAGS and word not in _CFG_VALUES:
+            raise ConfigError(f"{previous} {word}: must be one of {', '.join(_CFG_VALUES)}")
+        elif not (equals or word.startswith("~") or previous in {*_VALUE_FLAGS, *_INFO_FLAGS}):
+            hint = f"; if it belongs to {previous}, quote both: '{previous} {word}'"
+            raise ConfigError(f"{word}: {form}{hint if '=' in previous else ''}")
         elif equals and not _KEY.fullmatch(key):
-            raise ConfigError(f"{word}: {key!r} is not the name of a setting; {written}")
-        before = word
-    if before in _VALUE_FLAGS:
-        raise ConfigError(f"{before}: its value is missing")
+            raise ConfigError(f"{word}: {key!r} is not the name of a setting; {form}")
+        previous = word
+    if previous in _VALUE_FLAGS:
+        raise ConfigError(f"{previous}: its value is missing")
     is_alone, is_sweep = dist_env.current_rank().is_alone, is_multirun(words)
     if command != "train" and not is_alone:
         raise ConfigError(f"korlm.{command} runs in one process: start it without torchrun")
     if is_sweep and not is_alone:
         raise ConfigError(
-            "-m: a sweep starts its jobs itself, but torchrun has started processes for one: leave "
-            "it out, or start the sweep without torchrun; with hydra/launcher=submitit_local "
+            "-m: torchrun has started the processes of one run, but a sweep starts its own jobs: "
+            "leave -m out, or start the sweep without torchrun; with hydra/launcher=submitit_local "
             "hydra.launcher.tasks_per_node=2 each of its jobs has two processes"
         )
     if is_sweep or not _PRINTING_FLAGS.isdisjoint(word.split("=")[0] for word in words):

@@ -61,7 +61,7 @@ logger = logging.getLogger(__name__)
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
-SPIN_COUNT = "3000"  # of libgomp, tens of microseconds
+SPIN_COUNT = "3000"  # how often a thread of libgomp polls before it sleeps: tens of microseconds
 
 WRONG_SETTINGS = (KorlmError, HydraException, OmegaConfBaseException)
 
@@ -74,6 +74,7 @@ def command_overrides() -> list[str]:
 
 
 def _stop(message: str, code: int) -> NoReturn:
+    """Print a message on stderr, and exit; of several processes, rank 0 prints."""
     with contextlib.suppress(OSError):  # a pipe or a terminal that is closed
         sys.stdout.flush()
     line, rank = f"korlm: {message}\n", dist_env.current_rank()
@@ -111,23 +112,23 @@ def _silence_io_errors() -> Iterator[None]:
     A closed pipe or a full disk must not end a run because of a log line. A thread that cannot
     write its file fails its caller as well, which reports the error in one line.
     """
-    before, raising = threading.excepthook, logging.raiseExceptions
+    old_hook, old_raise = threading.excepthook, logging.raiseExceptions
 
     def hook(failed: threading.ExceptHookArgs) -> None:
         if not issubclass(failed.exc_type, OSError):
-            before(failed)
+            old_hook(failed)
 
     threading.excepthook, logging.raiseExceptions = hook, False
     try:
         yield
     finally:
-        threading.excepthook, logging.raiseExceptions = before, raising
+        threading.excepthook, logging.raiseExceptions = old_hook, old_raise
 
 
 @contextlib.contextmanager
 def _raising_hydra() -> Iterator[None]:
-    """Make Hydra raise exceptions instead of printing them and exiting."""
-    before, value_of_job = os.environ.get(_FULL_ERROR), JobReturn.return_value
+    """Make Hydra raise exceptions within the block instead of printing them and exiting."""
+    old_full_error, value_of_job = os.environ.get(_FULL_ERROR), JobReturn.return_value
 
     def value_or_raise(job: JobReturn) -> Any:
         if job.status is JobStatus.FAILED:
@@ -142,12 +143,12 @@ def _raising_hydra() -> Iterator[None]:
     finally:
         JobReturn.return_value = value_of_job  # type: ignore[method-assign]
         del os.environ[_FULL_ERROR]
-        if before is not None:
-            os.environ[_FULL_ERROR] = before
+        if old_full_error is not None:
+            os.environ[_FULL_ERROR] = old_full_error
 
 
 class ConfDirsOfImports(SearchPathPlugin):
-    """Adds the conf folders of the modules of ``imports`` to those that Hydra searches."""
+    """Makes Hydra search the folders ``conf`` of the modules that ``imports`` names."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append the folders, after korlm's own."""
@@ -183,7 +184,7 @@ class SingleRun:
             _stop(str(error), 1)
 
     def finish(self) -> Path | None:
-        """Write what belongs to all jobs together; return their folder, if there are several."""
+        """Write the results of a sweep, and return its folder; None if there is no sweep."""
         return None
 
     def resume_hint(self, folder: Path, arguments: Sequence[str]) -> str:
@@ -195,7 +196,7 @@ def _settings_of(tree: DictConfig, command: str) -> Any:
     """Convert and check the settings of a job.
 
     Raises:
-        ConfigError: they are not valid.
+        ConfigError: a setting is not valid.
     """
     try:
         settings = to_settings(tree)
@@ -211,7 +212,7 @@ def check_imports(settings: config.CommandSettings) -> None:
     """Check that the modules of the setting ``imports`` were imported.
 
     Raises:
-        ConfigError: one was not, because a YAML file names it.
+        ConfigError: a module was not imported, because a YAML file names it.
     """
     if missing := sorted(set(settings.imports) - set(registry.imported())):
         raise ConfigError(
@@ -246,11 +247,11 @@ def stage(
     """Return a decorator that turns a function of settings into a command.
 
     Args:
-        config_name: the command's file under conf/.
-        literal: keys whose values are texts and need no quotes.
-        renamed: key as typed -> key of the settings, for keys with the name of a group under conf/,
-            whose values Hydra would take for a choice.
-        runner: how jobs are run; default: once.
+        config_name: name of the command, and of its file under conf/.
+        literal: keys whose values are texts that need no quotes.
+        renamed: key as typed -> key of the settings. A key with the name of a group under conf/
+            must be renamed, since Hydra would take its value for a choice.
+        runner: runs the jobs; None: one job.
     """
     runner = runner or SingleRun()
 
@@ -279,12 +280,8 @@ def _run(
 ) -> None:
     """Run a command: parse arguments, compose settings, run jobs, exit."""
     set_up_streams()
+    _configure_waiting_threads()
     show_traceback = os.environ.get(_FULL_ERROR) == "1"
-    # OpenMP threads that spin while waiting are slow on a busy machine. Threads that sleep at once
-    # wake so slowly that two take longer than one. So they spin for some microseconds.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ["OMP_WAIT_POLICY"] = "passive"
-        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     typed = flags_first(join_literals(sys.argv[1:], literal))
     try:
         registry.import_modules(typed_imports(typed))
@@ -341,13 +338,24 @@ def _run(
         _stop(_interrupted(runner, folder, words), 130)
 
 
+def _configure_waiting_threads() -> None:
+    """Let OpenMP threads that wait spin for some microseconds, unless the environment says more.
+
+    Threads that spin for long are slow on a busy machine. Threads that sleep at once wake so
+    slowly that two take longer than one.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
+
 def _interrupted(runner: SingleRun, folder: Path | None, words: Sequence[str]) -> str:
     hint = f"; resume with: {runner.resume_hint(folder, words)}" if folder else ""
     return f"interrupted{hint}"
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
-    """Return whether an exception follows from Ctrl-C, which OmegaConf may turn into another one.
+    """Return True if an exception was caused by Ctrl-C; OmegaConf may raise another one for it.
 
     >>> try:
     ...     try:
@@ -364,7 +372,7 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 
 def _answer(command: str, typed: Sequence[str], renamed: Mapping[str, str]) -> bool:
-    """Print what ``--help`` or ``--version`` asks for; return whether one was given.
+    """Print the help or the version, and return True, if ``--help`` or ``--version`` was given.
 
     Hydra takes seconds for its own ``--help``, which shows no more than keys and defaults.
     """
@@ -381,18 +389,18 @@ def _answer(command: str, typed: Sequence[str], renamed: Mapping[str, str]) -> b
 
 
 def _output_key(command: str, typed: Sequence[str]) -> str:
-    """Return the setting that selects another output folder, for error messages."""
+    """Return the setting that selects another output folder, for ``OutputKey``."""
     keys = {word.partition("=")[0] for word in typed}
     for key in HYDRA_PATHS:
         if key in keys:
             return f"{key}=FOLDER"
-    own = {"prepare": "outputs=FOLDER", "train": "outputs=FOLDER", "evaluate": "output=FOLDER"}
-    return own.get(command, "")
+    defaults = {"prepare": "outputs=FOLDER", "train": "outputs=FOLDER", "evaluate": "output=FOLDER"}
+    return defaults.get(command, "")
 
 
 def _as_typed(message: str, words: Sequence[str], typed: Sequence[str]) -> str:
     """Return a message with arguments as the user typed them instead of in Hydra's grammar."""
-    for word, own in zip(words, typed, strict=True):
-        if word != own:
-            message = message.replace(word, own)
+    for word, typed_word in zip(words, typed, strict=True):
+        if word != typed_word:
+            message = message.replace(word, typed_word)
     return message

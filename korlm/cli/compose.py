@@ -51,9 +51,9 @@ class Composed:
     """Settings of a command.
 
     Attributes:
-        settings: checked.
-        overrides: as they would be typed.
-        tree: as Hydra composed them.
+        settings: the settings, converted and checked.
+        overrides: the given settings, as they would be typed.
+        tree: the settings as Hydra composed them.
     """
 
     settings: Any
@@ -61,26 +61,26 @@ class Composed:
     tree: DictConfig
 
     def write(self, folder: Path) -> None:
-        """Write the files that Hydra writes into a run directory."""
+        """Write the files that Hydra would write into a run directory."""
         (folder / ".hydra").mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.tree, folder / ".hydra" / "config.yaml")
         OmegaConf.save(OmegaConf.create(self.overrides), folder / ".hydra" / "overrides.yaml")
 
 
 def compose(command: str, settings: Mapping[str, Any]) -> Composed:
-    """Return the settings of a command, with the checks and the messages of its command line.
+    """Compose the settings of a command, with the checks and the messages of its command line.
 
     Args:
-        command: such as ``train``.
-        settings: key -> value. A key is a name of the command line (``model``, ``seed``,
-            ``trainer.epochs``); the value of a group is the name of a choice, or a dict of its
-            keys with the choice under ``name``.
+        command: name of the command, such as ``train``.
+        settings: key -> value. Keys are those of the command line (``model``, ``seed``,
+            ``trainer.epochs``). The value of a group is the name of a choice, or a dict of its keys
+            with the choice under ``name``; that of ``corpus`` may also be a path or a list of
+            paths.
 
     Raises:
-        ConfigError: there is no such setting, or a value is wrong.
+        ConfigError: there is no such setting, a key is given twice, or a value is wrong.
     """
-    imports = settings.get(IMPORTS, ())
-    registry.import_modules([imports] if isinstance(imports, str) else imports)
+    registry.import_modules(_module_names(settings.get(IMPORTS, ())))
     overrides = overrides_of(command, settings)
     overrides = [rename_override(word, command, warn=True) for word in overrides]
     check_arguments(command, overrides)
@@ -104,33 +104,52 @@ def compose(command: str, settings: Mapping[str, Any]) -> Composed:
     return Composed(composed, overrides, tree)
 
 
+def _module_names(imports: object) -> list[str]:
+    names = [imports] if isinstance(imports, str) else imports
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return list(names)
+    raise ConfigError(f"{IMPORTS}={imports!r:.80}: must be a list of names of modules")
+
+
 def overrides_of(command: str, settings: Mapping[str, Any]) -> list[str]:
-    """Return settings as overrides of the command line.
+    """Return settings as overrides of the command line; see ``compose``.
 
     >>> overrides_of("train", {"model": {"name": "gru", "hidden_dim": 8}, "trainer.epochs": 2})
     ['model=gru', 'model.hidden_dim=8', 'trainer.epochs=2']
 
     Raises:
-        ConfigError: a value is of a type that no setting has.
+        ConfigError: a key is given twice, or a value has a type that no setting has.
     """
-    paths, overrides = path_keys(command), list[str]()
-    groups = {key for key in settings if choices(key)}
+    paths, values = path_keys(command), _flat(_with_files(settings))
+    for name in values.keys() & paths.keys():
+        path = _expanded(values[name], name)
+        values[name] = [path] if paths[name] and isinstance(path, str) else path
+    return [f"{name}={_in_grammar(value, name)}" for name, value in values.items()]
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the keys in groups written out, such as ``trainer.epochs``.
+
+    Raises:
+        ConfigError: a key is not a str, or is given twice.
+    """
+    flat: dict[str, Any] = {}
     for key, value in settings.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"{key!r:.80}: the names of settings are strings")
         items = {key: value}
         if isinstance(value, Mapping):
             items = {f"{key}.{inner}": part for inner, part in value.items()}
-            if key in groups and f"{key}.name" in items:
+            if f"{key}.name" in items and choices(key):
                 items = {key: items.pop(f"{key}.name"), **items}
-        for name, part in items.items():
-            if name in paths:
-                part = _expanded(part, name)
-                part = [part] if paths[name] and isinstance(part, str) else part
-            overrides.append(f"{name}={_in_grammar(part, name)}")
-    return overrides
+        if twice := [name for name in items if name in flat]:
+            raise ConfigError(f"{twice[0]}: given twice, also in a dict of its group; give it once")
+        flat |= items
+    return flat
 
 
 def _expanded(value: Any, key: str) -> Any:
-    """Return a path or paths as strings, with the home folder for ``~``."""
+    """Return a path, or a list of paths, as strings with ``~`` replaced by the home folder."""
     if isinstance(value, (list, tuple)):
         return [_expanded(part, key) for part in value]
     return expand_home(os.fspath(value), key) if isinstance(value, (str, os.PathLike)) else value
@@ -158,7 +177,7 @@ def _in_grammar(value: Any, key: str) -> str:
 
 @contextlib.contextmanager
 def _own_hydra() -> Iterator[None]:
-    """Let Hydra and OmegaConf work on a copy of their global state within the block."""
+    """Let Hydra and OmegaConf change only a copy of their global state within the block."""
     Plugins.instance()  # finds the plugins and their sources once
     instances, resolvers = dict(Singleton._instances), dict(BaseContainer._resolvers)
     for kind in (ConfigStore, Plugins, SourcesRegistry, VersionBase):
@@ -173,18 +192,16 @@ def _own_hydra() -> Iterator[None]:
         BaseContainer._resolvers = resolvers
 
 
-def with_files(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with files that are given as ``corpus`` written out.
+def _with_files(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings in which files given as ``corpus`` are in ``corpus.files``.
 
     Raises:
-        ConfigError: ``corpus`` is of another type, or files are given twice.
+        ConfigError: ``corpus`` has another type.
     """
     corpus = given.get("corpus")
     if corpus is None or isinstance(corpus, str | Mapping):
         return dict(given)
     if not isinstance(corpus, os.PathLike | Iterable):
         raise ConfigError(f"corpus={corpus!r}: give a name, a file, a list of files, or a dict")
-    if "corpus.files" in given:
-        raise ConfigError("corpus.files: given twice, also as corpus; give the files once")
     files = [corpus] if isinstance(corpus, os.PathLike) else list(corpus)
-    return {**given, "corpus": "text", "corpus.files": files}
+    return {**given, "corpus": {"name": "text", "files": files}}

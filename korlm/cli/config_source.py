@@ -1,4 +1,4 @@
-"""Hydra's source of YAML files, which also accepts old names of settings and ``~`` in paths."""
+"""Accept old names of settings, and ``~`` in paths, in the YAML files that Hydra reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def register_config_source(command: str) -> None:
     """
 
     class KorlmConfigSource(FileConfigSource):
-        """Hydra's source of YAML files, with current names of settings and expanded paths."""
+        """Hydra's source of YAML files; it returns current names of settings and expanded paths."""
 
         def load_config(self, config_path: str) -> ConfigResult:
             result = super().load_config(config_path)

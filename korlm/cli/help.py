@@ -1,4 +1,4 @@
-"""``--help`` of the commands, made from the settings classes and the files under conf/."""
+"""Print ``--help`` of the commands, from the settings classes and the files under conf/."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def help_text(command: str, arguments: Sequence[str], renamed: Mapping[str, str]
     """Return the help of a command: description, examples, groups, and one line for each key.
 
     Args:
-        command: its name, such as ``train``.
-        arguments: as typed; ``GROUP=NAME`` selects the choice whose keys are printed.
+        command: name of the command, such as ``train``.
+        arguments: arguments as typed; ``GROUP=NAME`` selects the choice whose keys are printed.
         renamed: key as typed -> key of the settings; see ``korlm.cli.command.stage``.
 
     Raises:
@@ -66,10 +66,10 @@ def help_text(command: str, arguments: Sequence[str], renamed: Mapping[str, str]
 
 
 class _Settings:
-    """Groups of a command with their selected choices, read from YAML files.
+    """The groups of a command and their selected choices, from arguments and YAML files.
 
     Attributes:
-        groups: group -> name of the selected choice, None if there is none.
+        groups: group -> name of the selected choice; None: no choice is selected.
     """
 
     def __init__(self, command: str, arguments: Sequence[str]) -> None:
@@ -94,7 +94,10 @@ class _Settings:
         return sorted({p.stem for folder in self._folders for p in (folder / group).glob("*.yaml")})
 
     def of(self, field: dataclasses.Field[Any]) -> tuple[type[Any] | None, dict[str, Any]]:
-        """Return the settings class of a key, None for a plain key, and values from YAML files."""
+        """Return the settings class of a key and its values in YAML files.
+
+        The class of a key that is not a group is None; the values are then those of all keys.
+        """
         factory: Any = field.default_factory
         schema = factory if hasattr(factory, "__dataclass_fields__") else None
         values: dict[str, Any] = {}
@@ -114,13 +117,14 @@ class _Settings:
         return self._load(group, str(self.groups[group]), schemas)
 
     def _path(self, group: str, name: str) -> Path:
-        """Return the YAML file of a choice."""
+        """Return the YAML file of a choice; raise ``ConfigError`` if there is none."""
         for folder in self._folders:
             if (path := folder / group / f"{name}.yaml").is_file():
                 return path
         raise ConfigError(not_a_choice(f"{group}={name}", name, self.names(group)))
 
     def _load(self, group: str, name: str, schemas: _Schemas) -> tuple[type[Any], dict[str, Any]]:
+        """Return the settings class and the values of a choice, with those of its defaults."""
         if name in schemas:
             return schemas[name], {}
         path = self._path(group, name)
@@ -192,7 +196,7 @@ def _choices(schema: type[Any], key: str) -> list[str]:
 
 
 def _as_typed(value: Any) -> str:
-    """Return a value as one types it on the command line."""
+    """Return a value as it is typed on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, enum.Enum):

@@ -22,11 +22,11 @@ from korlm.utils.io.atomic_files import new_folder
 
 SWEEP_COMMAND = ("python", "-m", "korlm.train", "-m")
 
-_created: list[Path] = []  # by the resolvers
+_created: list[Path] = []  # folders that the resolvers have created
 
 
 def is_sweep(tree: DictConfig | None = None) -> bool:
-    """Return whether this job is part of a sweep: Hydra, or a launcher, has given it a number.
+    """Return True if this job belongs to a sweep; Hydra or a launcher has given it a number then.
 
     Args:
         tree: settings of the job; None: those that Hydra has set.
@@ -36,19 +36,24 @@ def is_sweep(tree: DictConfig | None = None) -> bool:
 
 
 def output_dir() -> Path:
-    """Return the folder that Hydra created for this job in the main process."""
+    """Return the folder of this job; in the main process, Hydra has created it."""
     return Path(HydraConfig.get().runtime.output_dir)
 
 
 def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
-    """Return the directory of a run: a new one, or that of the resumed run."""
+    """Return the directory of a run: a new one, or that of the resumed run.
+
+    Raises:
+        ConfigError: ``resume`` has no last.pt.
+        OutputError: the folder cannot be created.
+    """
     if resume and not resumed_checkpoint(resume).is_file():
         hint = "give the run directory that the interrupted command printed"
         if (Path(resume) / "multirun.yaml").is_file():
             hint = f"it is a sweep: {shlex.join([*SWEEP_COMMAND, f'resume={resume}'])}"
         raise ConfigError(f"resume={resume}: it has no checkpoints/last.pt; {hint}")
     if not dist_env.current_rank().is_main_process:
-        return "."  # writes nothing; the main process broadcasts the run directory
+        return "."  # this process writes nothing; the main process publishes the run directory
     if resume:
         return str(resumed_checkpoint(resume).parent.parent)
     stem = (
@@ -58,30 +63,33 @@ def run_dir(outputs: str, name: str | None, resume: str | None) -> str:
 
 
 class Refused(BaseException):
-    """A run directory is in use. Hydra ignores exceptions of callbacks, but not BaseExceptions."""
+    """A run directory is in use.
+
+    A ``BaseException``, since Hydra ignores an ``Exception`` of a callback.
+    """
 
 
 class RunFolder(Callback):
     """Hydra callback that checks the folder of a job before its first file is written.
 
     Attributes:
-        had_files: whether the folder had files before, so that it must not be removed.
+        had_files: whether the folder had files before the job, so that it must not be removed.
     """
 
     had_files: ClassVar[bool] = False
 
     def on_run_start(self, config: DictConfig, **others: Any) -> None:
-        """Refuse a folder that holds a run, unless this run or a job of a sweep is resumed."""
+        """Refuse a folder that has a run, unless this command resumes it or is a job of a sweep."""
         RunFolder.had_files = False
         try:
             folder = Path(str(config.hydra.run.dir))
         except OmegaConfBaseException:  # Hydra raises and prints the same error next
             return
         resume = config.get("resume")
-        same = is_sweep(config) or (
+        may_exist = is_sweep(config) or (
             resume and folder.resolve() == run_directory(Path(resume)).resolve()
         )
-        if not same and dist_env.current_rank().is_main_process and holds_run(folder):
+        if not may_exist and dist_env.current_rank().is_main_process and holds_run(folder):
             raise Refused(
                 f"hydra.run.dir={folder}: already holds a run: resume={folder} resumes it, or give "
                 "another folder"
@@ -93,9 +101,9 @@ def evaluation_dir(run: Any, outputs: str, output: str | None = None) -> str:
     """Return the directory of an evaluation: below the run, or below outputs for several runs.
 
     Args:
-        run: the setting ``run``, one or several.
-        outputs: the folder for evaluations of several runs.
-        output: the directory itself, if it is given.
+        run: the setting ``run``, which names one or several runs.
+        outputs: folder for evaluations of several runs.
+        output: the directory itself; None: a new one is created.
 
     Raises:
         ConfigError: there is no such run, or the given folder is not empty.
@@ -116,16 +124,16 @@ def evaluation_dir(run: Any, outputs: str, output: str | None = None) -> str:
 
 
 def create_folder(stem: Path, key: str = "outputs=FOLDER") -> str:
-    """Create a new folder and return its path; see ``remove_unused``."""
+    """Create a new folder, which ``remove_unused`` removes if it stays empty; return its path."""
     folder = new_folder(stem, key)
     _created.append(Path(folder))
     return folder
 
 
 def remove_unused() -> None:
-    """Remove the folders of the resolvers that are empty, and their parents if these are empty.
+    """Remove folders that the resolvers created, and their parents, if they are empty.
 
-    OmegaConf calls a resolver even where a YAML file sets another value, such as hydra.run.dir.
+    OmegaConf calls a resolver even if another value replaces its result, such as hydra.run.dir.
     """
     for folder in _created:
         with contextlib.suppress(OSError):
@@ -135,10 +143,10 @@ def remove_unused() -> None:
 
 
 def output_subdir(folder: str) -> str | None:
-    """Return the subfolder of Hydra's files; those of a resumed run are kept beside the first ones.
+    """Return the subfolder for Hydra's files; a resumed run gets a new one. None: no files.
 
     Args:
-        folder: the directory of the run, or of a job of a sweep.
+        folder: directory of the run, or of a job of a sweep.
     """
     path = Path(folder)
     if not dist_env.current_rank().is_main_process or (is_sweep() and is_finished(path)):

@@ -1,9 +1,8 @@
-"""Typed settings: one dataclass per group of conf/, with the checks of its values.
+"""Define typed settings: one dataclass per group of conf/, with checks of its values.
 
-YAML holds values, the dataclasses here hold types and checks, everything else holds behaviour. Each
-file of a group begins with its schema, so that a misspelt key or a wrong type stops a run before
-any work; ``__post_init__`` does the rest. Stages turn Hydra's tree into these dataclasses at once:
-nothing below a stage sees OmegaConf.
+The YAML files have the values, the dataclasses the types and checks. Each file of a group begins
+with its schema, so that Hydra rejects a misspelt key or a wrong type; ``__post_init__`` checks the
+rest. Commands convert Hydra's tree to these dataclasses at once: no other code sees OmegaConf.
 
 Importing this package imports its modules, which register their classes (see ``registry``), and
 exports what they define.
@@ -35,7 +34,7 @@ from korlm.config.validation import *
 
 
 def store_schemas() -> None:
-    """Store the schemas that the files under conf/ begin with in Hydra's ConfigStore."""
+    """Put the schemas with which the files under conf/ begin into Hydra's ConfigStore."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()

@@ -18,7 +18,7 @@ def format_config_error(error: BaseException, command: str = "train") -> str:
     """Return one line about a wrong setting.
 
     Args:
-        error: raised by Hydra, OmegaConf or PyYAML; its causes are searched for the key.
+        error: exception of Hydra, OmegaConf or PyYAML; its causes are searched for the key.
         command: the command whose settings were given.
     """
     chain = [error]
@@ -51,7 +51,7 @@ def format_config_error(error: BaseException, command: str = "train") -> str:
 
 
 def _yaml_message(error: yaml.MarkedYAMLError) -> str:
-    """Return file, line and column of a syntax error."""
+    """Return a message with the file, line and column of a syntax error."""
     mark = error.problem_mark or error.context_mark
     where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     return where + " ".join(f"is not YAML ({error.problem or error.context})".split())

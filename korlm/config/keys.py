@@ -41,7 +41,7 @@ def choices(group: str) -> list[str]:
 
 
 def schemas_by_prefix(command: str) -> dict[str, list[Any]]:
-    """Return key prefix -> settings classes, one for each choice of a group."""
+    """Return key prefix (``model.``, ...; "" for no group) -> settings classes of all choices."""
     schema = registry.schemas("")[command]
     schemas: dict[str, list[Any]] = {"": [schema]}
     for field in dataclasses.fields(schema):
@@ -65,7 +65,7 @@ def all_keys(command: str) -> list[str]:
 
 
 def path_keys(command: str) -> dict[str, bool]:
-    """Return the keys of a command that hold paths -> whether each holds a list."""
+    """Return key -> True for a list of paths, False for a path; of keys that hold paths."""
     keys = dict.fromkeys(HYDRA_PATHS, False)
     for prefix, schemas in (schemas_by_prefix(command) | _HYDRA_SCHEMAS).items():
         for schema in schemas:
@@ -84,7 +84,7 @@ _warned: set[str] = set()
 
 @functools.cache
 def _renamed(command: str) -> dict[str, tuple[str, Mapping[str, str]]]:
-    """Return old key -> (new key, old value -> new value), with the group in front of each key."""
+    """Return old key -> (new key, old value -> new value); keys include the group."""
     return {
         prefix + declared.renamed_from: (prefix + field.name, declared.renamed_values)
         for prefix, schemas in (schemas_by_prefix(command) | _HYDRA_SCHEMAS).items()
@@ -95,13 +95,13 @@ def _renamed(command: str) -> dict[str, tuple[str, Mapping[str, str]]]:
 
 
 def rename_override(override: str, command: str = "train", warn: bool = False) -> str:
-    """Return an override such as ``trainer.valid_every=5`` under the setting's current name.
+    """Return an override such as ``trainer.valid_every=5`` with the current name of its setting.
 
     Args:
-        override: ``key=value``, with Hydra's ``+`` or ``~`` in front or not. Everything else is
-            returned as it is.
-        command: the command whose settings are given.
-        warn: whether to print one line about each old name.
+        override: ``key=value``, possibly with Hydra's ``+`` or ``~`` in front. Any other text is
+            returned unchanged.
+        command: the command that the override is for.
+        warn: whether to print one line on stderr about each old name.
     """
     if override == "hydra/launcher=joblib":
         if warn:
@@ -120,13 +120,13 @@ def rename_override(override: str, command: str = "train", warn: bool = False) -
 def rename_tree(
     tree: Mapping[Any, Any], command: str = "train", prefix: str = "", warn: bool = False
 ) -> dict[Any, Any]:
-    """Return a tree of settings (group -> key -> value) under the settings' current names.
+    """Return a tree of settings (group -> key -> value) with the current names of the settings.
 
     Args:
         tree: some or all settings of a command.
         command: the command.
-        prefix: of the keys of ``tree``, such as ``model.`` for a file of this group.
-        warn: whether to print one line about each old name.
+        prefix: what precedes the keys of ``tree``, such as ``model.`` for a file of this group.
+        warn: whether to print one line on stderr about each old name.
     """
     renamed: dict[Any, Any] = {}
     for key, value in tree.items():
@@ -150,7 +150,7 @@ def expand_tree(tree: Mapping[Any, Any], command: str, prefix: str = "") -> dict
     Args:
         tree: the settings in a YAML file.
         command: the command that reads it.
-        prefix: of the keys of ``tree``, such as ``corpus.`` for a file of this group.
+        prefix: what precedes the keys of ``tree``, such as ``corpus.`` for a file of this group.
     """
     paths, expanded = path_keys(command), dict(tree)
     for key, value in tree.items():

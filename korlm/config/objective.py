@@ -1,4 +1,4 @@
-"""Metrics of metrics.json by task, and those that a sweep can optimize, as SPLIT.KEY."""
+"""List the metrics of metrics.json by task, which a sweep can optimize as SPLIT.KEY."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from korlm.utils.errors import ConfigError
 SPLITS = ("train", "valid", "test")
 LANGUAGE_MODELING = "language_modeling"  # the default task
 
-_PASS = ("tokens_per_second", "seconds", "peak_memory_mb")  # of the evaluation itself
+_PASS = ("tokens_per_second", "seconds", "peak_memory_mb")  # these describe the evaluation itself
 
+# Task -> all metrics in metrics.json.
 KEYS: dict[str, tuple[str, ...]] = {
     LANGUAGE_MODELING: (
         *("num_tokens", "num_unk", "num_eojeol", "num_chars"),
@@ -35,6 +36,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# Task -> objective of a sweep if the settings name none.
 DEFAULTS = {
     LANGUAGE_MODELING: "valid.perplexity",
     "classification": "valid.accuracy",
@@ -48,7 +50,7 @@ LARGER_IS_BETTER = (
     *("exact_match", "chrf", "bleu"),
 )
 
-
+# Task -> metrics that tell how good a model is, the most important first.
 QUALITY: dict[str, tuple[str, ...]] = {
     LANGUAGE_MODELING: (
         *("perplexity", "loss", "perplexity_known", "eojeol_perplexity", "bits_per_char"),
@@ -60,7 +62,7 @@ QUALITY: dict[str, tuple[str, ...]] = {
 
 
 def quality_metrics(task: str) -> tuple[str, ...]:
-    """Return the metrics that tell how good a model is; the loss for a task of another package."""
+    """Return the metrics that tell how good a model is; ``loss`` for a task of another package."""
     return QUALITY.get(task, ("loss",))
 
 
@@ -70,11 +72,11 @@ def default_objective(task: str) -> str:
 
 
 def check_objective(name: str, task: str | None = None) -> None:
-    """Check the name of a metric.
+    """Check the name of a metric, unless the task is one of another package.
 
     Args:
-        name: ``split.key``.
-        task: name of the task; None: any. The metrics of a task of another package are not known.
+        name: SPLIT.KEY of the metric.
+        task: name of the task; None: any task.
 
     Raises:
         ConfigError: metrics.json has no such metric.
@@ -98,8 +100,8 @@ def cost(name: str, value: float | None) -> float:
     """Return the value to minimize: the metric, or its negative if larger is better.
 
     Args:
-        name: ``split.key`` of the metric.
-        value: its value; None if it is not finite.
+        name: SPLIT.KEY of the metric.
+        value: value of the metric; None if it is not finite, then the cost is infinite.
 
     >>> cost("valid.perplexity", 40.0), cost("test.tokens_per_second", 9.0)
     (40.0, -9.0)

@@ -17,25 +17,40 @@ CHECKPOINTS = "checkpoints"
 
 EXPORTED = "model.safetensors"
 
-LATEST = Path("latest")  # in place of a run directory: the newest run
+LATEST = Path("latest")  # given instead of a run directory, it stands for the newest run
 
-_DATE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]_"  # how names of runs begin
+_DATE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]_"  # glob of the beginning of a run's name
 
-# Strings that need no quotes in Hydra's grammar.
+# Strings that need no quotes in Hydra's grammar, except those of other types.
 _PLAIN = re.compile(r"(?:[\w./:@%+*?-]|\$\{[\w.:/%-]*\})+", re.ASCII)
+_OTHER_TYPES = re.compile(r"null|true|false", re.IGNORECASE)
 
 _QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 
-_OTHER_TYPES = re.compile(r"null|true|false", re.IGNORECASE)
-
+# Functions of Hydra's grammar, which yield the values of a sweep.
 _CHOICE = re.compile(r"(choice|shuffle|sort|tag)\(.*\)", re.DOTALL)
+
+
+def path_of(value: object, key: str) -> Path:
+    """Return a path that a caller in Python gives.
+
+    Args:
+        value: a str or an ``os.PathLike``.
+        key: the argument, for the message.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"{key}={value!r:.80}: must be a path")
+    return Path(value)
 
 
 def expand_home(path: str, key: str) -> str:
     """Return a path with ``~`` and ``~user`` replaced by the home folder.
 
     Args:
-        path: from the command line or a settings file.
+        path: a path from the command line or a settings file.
         key: the setting, for the message.
 
     Raises:
@@ -54,11 +69,11 @@ def run_directory(path: Path) -> Path:
     """Return the run directory or export that a path belongs to.
 
     Args:
-        path: a run directory, its ``checkpoints`` folder or a checkpoint, or an export or a file in
-            it; ``latest``: the newest run. Any other path is returned unchanged.
+        path: a run directory, its ``checkpoints`` folder or a file in that, an export or a file in
+            it, or ``latest`` for the newest run. Any other path is returned unchanged.
 
     Raises:
-        ConfigError: there is no run yet.
+        ConfigError: the path is ``latest``, but there is no run yet.
     """
     if path == LATEST and not path.exists():
         return latest_run()
@@ -76,7 +91,7 @@ def latest_run() -> Path:
     """Return the run in outputs/runs with the latest date in its name.
 
     Raises:
-        ConfigError: there is none with a checkpoint.
+        ConfigError: there is no run with a checkpoint.
     """
     pattern = f"outputs/runs/{_DATE}*/{CHECKPOINTS}/*.pt"
     runs = {path.parent.parent for path in Path().glob(pattern)}
@@ -90,8 +105,8 @@ def latest_run() -> Path:
 def mend_prepared(folder: Path) -> str:
     """Return advice about a damaged prepared corpus.
 
-    Recommends to delete the folder only if its name and files are those of a prepared corpus, since
-    ``prepared=`` may name any folder by mistake.
+    It recommends to delete the folder only if its name and files are those of a prepared corpus,
+    since ``prepared=`` may name any folder by mistake.
     """
     is_ours = re.search(r"-[0-9a-f]{12}$", folder.name) and (
         (folder / "manifest.json").is_file() or (folder / "tokens").is_dir()
@@ -104,7 +119,7 @@ def mend_prepared(folder: Path) -> str:
 def quote_string(text: str) -> str:
     r"""Quote a string for Hydra's grammar; interpolations are kept.
 
-    A backslash is an escape character only before a quote and at the end.
+    A backslash escapes only a quote and, at the end of the string, a backslash.
 
     >>> print(quote_string("it's, mine"))
     'it\'s, mine'
@@ -120,7 +135,7 @@ def split_outside_quotes(text: str, nested: bool = False) -> list[str]:
         text: such as ``a.txt,'b, c.txt'``.
         nested: whether to ignore commas within brackets, too.
     """
-    parts, begin, at, depth = [], 0, 0, 0
+    parts, begin, at, depth = [], 0, 0, 0  # depth: number of open brackets
     while at < len(text):
         starts_item = not text[begin:at].strip() or (nested and text[at - 1] in "[,")
         quoted = _QUOTED.match(text, at) if starts_item else None
@@ -139,7 +154,7 @@ def split_outside_quotes(text: str, nested: bool = False) -> list[str]:
 def path_value(typed: str, key: str, is_list: bool = False, sweeps: bool = False) -> str:
     """Return the value of a path setting in Hydra's grammar.
 
-    Quotes around a whole path are optional. ``null`` stays null, and ``${...}`` an interpolation.
+    Quotes around a whole path are optional. ``null`` and ``${...}`` keep their meaning.
 
     Args:
         typed: everything after the equal sign.
@@ -173,6 +188,7 @@ def path_value(typed: str, key: str, is_list: bool = False, sweeps: bool = False
 
 
 def _one_path(typed: str, key: str) -> str:
+    """Return a single path, quoted or not, in Hydra's grammar."""
     quoted = _QUOTED.fullmatch(typed)
     path = typed if quoted is None else _unquote(quoted)
     if not path.strip():
@@ -191,7 +207,7 @@ def _unquote(quoted: re.Match[str]) -> str:
 
 
 def _is_plain(path: str) -> bool:
-    """Return whether Hydra parses a path without quotes as the same string."""
+    """Return True if Hydra parses a path without quotes as the same string."""
     if not _PLAIN.fullmatch(path) or _OTHER_TYPES.fullmatch(path):
         return False
     try:

@@ -1,9 +1,9 @@
-"""Registry of the choices that groups of conf/ offer, such as the models and the tokenizers.
+"""Register the choices that the groups of conf/ offer, such as models and tokenizers.
 
-A config class registers itself under its name in a group, together with the class or function that
-is built from it. The latter is given as a string, so that reading settings imports no PyTorch.
-Hydra's schemas, the checks of names, the functions that build models, tokenizers and optimizers,
-the list of valid keys and the parameters of the contract tests derive from this registry.
+A config class is registered under a name in a group, together with the class or function that is
+built from it. The latter is given as a string, so that reading settings imports no PyTorch. Hydra's
+schemas, the checks of names, the functions that build models, tokenizers and optimizers, the list
+of valid keys and the parameters of the contract tests are derived from this registry.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from korlm.utils.errors import ConfigError, not_a_choice
 
 Config = TypeVar("Config", bound="type[Any]")
 
-NAMED = ("task", "model", "tokenizer", "optimizer", "schedule")  # settings whose name is the choice
+# Groups whose settings have a key ``name`` that is the name of the choice.
+NAMED = ("task", "model", "tokenizer", "optimizer", "schedule")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Entry:
     Attributes:
         config: the dataclass of its settings.
         builds: ``"package.module:name"`` of the class or function that is built from them.
-        detokenizer: of a tokenizer, ``"package.module:name"`` of a class without arguments that
+        detokenizer: for a tokenizer, ``"package.module:name"`` of a class without arguments that
             joins its tokens; empty: the detokenizer for morphemes.
     """
 
@@ -54,9 +55,9 @@ def register(
 
     Args:
         group: model, tokenizer or optimizer; korlm registers its other groups with it as well.
-        name: of the choice, equal to the ``name`` of the settings.
-        builds: see ``Entry``. It is called as ``build_model``, ``korlm.tokenizers.registry`` and
-            ``build_optimizer`` document.
+        name: name of the choice, equal to the ``name`` of the settings.
+        builds: see ``Entry``. Its arguments are documented by ``build_model``,
+            ``korlm.tokenizers.registry`` and ``build_optimizer``.
         detokenizer: see ``Entry``.
 
     Raises:
@@ -65,10 +66,10 @@ def register(
 
     def decorate(config: Config) -> Config:
         entries = _entries.setdefault(group, {})
-        known = entries.get(name)
-        if known and _path(known.config) != _path(config):
+        old = entries.get(name)
+        if old and _path(old.config) != _path(config):
             raise ConfigError(
-                f"{_path(config)}: {group}={name} is registered by {_path(known.config)}; "
+                f"{_path(config)}: {group}={name} is registered by {_path(old.config)}; "
                 "choose another name"
             )
         entries[name] = Entry(config, builds, detokenizer)
@@ -104,7 +105,7 @@ def load(path: str) -> Any:
         path: ``"package.module:name"``.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: it cannot be imported.
     """
     module, _, name = path.partition(":")
     try:
@@ -127,10 +128,10 @@ def builder(group: str, name: str) -> Any:
 def import_modules(names: Iterable[str]) -> None:
     """Import the modules of the setting ``imports``, which register choices.
 
-    A folder ``conf`` beside the file of such a module is added to those of ``conf_dirs``.
+    A folder ``conf`` beside the file of such a module is added to ``conf_dirs``.
 
     Raises:
-        ConfigError: a module is missing or fails.
+        ConfigError: a module is missing, or its import fails.
     """
     for name in names:
         try:

@@ -19,7 +19,12 @@ from korlm.utils.errors import ConfigError
 
 
 def to_settings(tree: DictConfig) -> Any:
-    """Convert Hydra's tree to the settings class of the command, with all checks."""
+    """Convert Hydra's tree to the settings class of the command, and check the settings.
+
+    Raises:
+        ConfigError: a setting is missing, unknown or wrong.
+        OmegaConfBaseException: a value has the wrong type.
+    """
     missing = sorted(OmegaConf.missing_keys(tree))
     if missing:
         raise ConfigError(f"{missing[0]} must be given: {missing[0]}=VALUE")
@@ -42,11 +47,11 @@ def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.T
     """Return the settings in a checkpoint, with overrides applied.
 
     Args:
-        plain: result of ``plain_settings``, from an untrusted file.
-        overrides: of this command, each ``key=value``.
+        plain: the settings as ``plain_settings`` returns them, from an untrusted file.
+        overrides: settings to replace, each as ``key=value``.
 
     Raises:
-        ConfigError: an unknown key, a wrong type or value, or one that is not plain.
+        ConfigError: a key is unknown, or a value is wrong or not plain.
     """
     plain = check_settings(plain, "stored settings")
     plain.setdefault("task", {"name": LANGUAGE_MODELING})  # runs of korlm 0.1 have no other
@@ -63,7 +68,10 @@ def settings_from_plain(plain: dict[str, Any], overrides: list[str]) -> config.T
 
 
 def _schema_of(group: str, plain: Any) -> type[Any] | None:
-    """Return the dataclass of a group's stored settings: by name, or the smallest that fits."""
+    """Return the dataclass of a group's stored settings, by their ``name`` or else their keys.
+
+    Of several classes that have all of the keys, it is the smallest one. None: there is none.
+    """
     schemas = registry.schemas(group)
     if not isinstance(plain, dict):
         return None

@@ -1,10 +1,10 @@
 """Read and check settings and metrics in files that may be damaged or malicious.
 
-A run, a sweep, an export or a prepared corpus may come from somebody else. Its files must hold
+A run, a sweep, an export or a prepared corpus may come from somebody else. Its files must contain
 plain values under known keys: no interpolation (``${...}`` reads the environment and calls
 functions), no key of Hydra (``_target_`` names a function to call) and no group choice outside
-``conf/``. All code that reads stored settings calls ``check_settings`` or ``check_override``; the
-command line is trusted.
+``conf/``. All code that reads stored settings calls ``check_settings`` or ``check_override``.
+Settings typed on the command line are trusted.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from korlm.config import registry
 from korlm.config.keys import rename_tree
 from korlm.utils.errors import ConfigError, KorlmError
 
-MAX_BYTES = 256 << 20  # bytes of a JSON or YAML file
+MAX_BYTES = 256 << 20  # largest JSON or YAML file that is read
 
-MAX_DEPTH = 50  # levels of a YAML file; those of Hydra have less than ten
+MAX_DEPTH = 50  # deepest nesting of a YAML file; those of Hydra have less than ten levels
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML has it
 
-_NOT_SETTINGS = ("experiment", "sweep")  # groups that set keys of other groups
+_NOT_SETTINGS = ("experiment", "sweep")  # groups that have no keys, but set those of other groups
 
 _SWEEPER = "hydra.sweeper."
 
-_TYPED = "; if it is yours, type it on the command line again"
+_TYPE_AGAIN = "; if it is yours, type it on the command line again"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not a JSON object; the message is one line.
+        ValueError: its content is not a JSON object, or too large; the message is one line.
     """
     _check_size(path)
     try:
@@ -58,8 +58,8 @@ def read_yaml(path: Path) -> Any:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not YAML, nested too deeply, or has aliases, by which a short file can
-            fill the memory; the message is one line.
+        ValueError: its content is not YAML, too large, nested too deeply, or has aliases, by which
+            a short file can fill the memory; the message is one line.
     """
     _check_size(path)
     text, depth = path.read_text(encoding="utf-8"), 0
@@ -81,38 +81,38 @@ def _check_size(path: Path) -> None:
         raise ValueError(f"larger than {MAX_BYTES >> 20} MiB")
 
 
-# Of the group prepare until korlm 0.1, replaced by prepare.options. Runs hold them without using
+# Keys of the group prepare until korlm 0.1, now in prepare.options. Runs store them, but do not use
 # them: where a corpus was prepared is no property of a run.
-_REMOVED_OF_PREPARE = {"queue", "account", "walltime", "interface", "sbatch"}
+_REMOVED_FROM_PREPARE = {"queue", "account", "walltime", "interface", "sbatch"}
 
 
 def check_settings(tree: Any, source: str, kind: type[KorlmError] = ConfigError) -> dict[str, Any]:
-    """Return the settings of a file, group -> key -> value, checked and under their current names.
+    """Check the settings in a file, and return them with their current names.
 
     Args:
-        tree: some or all settings of korlm.train.
-        source: of the settings, for messages.
-        kind: exception to raise.
+        tree: some or all settings of korlm.train, group -> key -> value.
+        source: the file, for messages.
+        kind: class of the error to raise.
 
     Raises:
-        KorlmError: of the given kind, for an unknown key or a value that is not plain.
+        KorlmError: an error of the given kind: a key is unknown, or a value is not plain.
     """
     if not isinstance(tree, dict):
         raise kind(f"{source}: its settings are not a mapping of keys to values")
     settings = rename_tree(tree)
     if isinstance(prepare := settings.get("prepare"), dict):
-        settings["prepare"] = {k: v for k, v in prepare.items() if k not in _REMOVED_OF_PREPARE}
+        settings["prepare"] = {k: v for k, v in prepare.items() if k not in _REMOVED_FROM_PREPARE}
     for group in registry.NAMED:
         _check_registered(group, settings, source, kind)
-    known = _known()
+    known_keys = _known_keys()
     for group, value in settings.items():
-        if group not in known:
+        if group not in known_keys:
             raise kind(f"{source}: its settings are not those of this korlm: {_shown(group)}")
-        if not (known[group] and isinstance(value, dict)):
+        if not (known_keys[group] and isinstance(value, dict)):
             _check_value(group, value, source, kind)
             continue
         for key, part in value.items():
-            if key not in known[group]:
+            if key not in known_keys[group]:
                 shown = _shown(f"{group}.{key}")
                 raise kind(f"{source}: its settings are not those of this korlm: {shown}")
             _check_value(f"{group}.{key}", part, source, kind)
@@ -123,11 +123,11 @@ def check_override(override: str, source: str) -> None:
     """Check an override in a file, such as ``seed=1,2``, before it is passed to Hydra.
 
     Args:
-        override: in Hydra's grammar, possibly with several values.
-        source: of the override, for messages.
+        override: an override in Hydra's grammar, possibly with several values.
+        source: the file, for messages.
 
     Raises:
-        ConfigError: an unknown key, a value that is not plain, or a group choice that is not the
+        ConfigError: the key is unknown, a value is not plain, or the choice of a group is not the
             name of a file.
     """
     # Imported here, since most processes that open prepared corpora do not need the parser.
@@ -149,9 +149,9 @@ def check_override(override: str, source: str) -> None:
         )
     group, _, name = key.partition(".")
     is_group = not name and group in (*registry.groups(), *_NOT_SETTINGS)
-    known = _known()
+    known_keys = _known_keys()
     if parsed.package is not None or not (
-        is_group or key in known or (name and name in known.get(group, ()))
+        is_group or key in known_keys or (name and name in known_keys.get(group, ()))
     ):
         raise ConfigError(
             f"{source}: {_shown(override)}: not a setting of korlm.train; a stored sweep may set "
@@ -162,7 +162,7 @@ def check_override(override: str, source: str) -> None:
     if isinstance(value, Glob) and is_group:  # chooses among the files of the group
         return
     for one in value.list if isinstance(value, ChoiceSweep) else [value]:
-        plain = getattr(one, "text", one)  # of a quoted string
+        plain = getattr(one, "text", one)  # the string within quotes
         if is_group and plain is not None:
             names = plain if isinstance(plain, list) else [plain]
             if not all(re.fullmatch(r"[\w-]+", str(getattr(n, "text", n))) for n in names):
@@ -171,13 +171,14 @@ def check_override(override: str, source: str) -> None:
                     "and ending"
                 )
         elif isinstance(plain, list):
-            _check_value(key, [getattr(p, "text", p) for p in plain], source, ConfigError, _TYPED)
+            plain = [getattr(part, "text", part) for part in plain]
+            _check_value(key, plain, source, ConfigError, _TYPE_AGAIN)
         else:
-            _check_value(key, plain, source, ConfigError, _TYPED)
+            _check_value(key, plain, source, ConfigError, _TYPE_AGAIN)
 
 
 def _sets_search(override: str) -> bool:
-    """Return whether an override sets a plain value of a search, which Hydra does not call."""
+    """Return True if an override sets a search setting other than ``_target_`` to a plain value."""
     key, _, value = override.partition("=")
     kinds = (config.SearchConfig, config.GridConfig)
     names = {f.name for kind in kinds for f in dataclasses.fields(kind)} - {"_target_", "params"}
@@ -188,10 +189,10 @@ def _sets_search(override: str) -> bool:
 def _check_registered(
     group: str, tree: dict[str, Any], source: str, kind: type[KorlmError]
 ) -> None:
-    """Refuse a model, tokenizer, ... that this process does not know.
+    """Raise an error if stored settings choose a model, tokenizer, ... that is not registered.
 
-    The modules that registered it in the process that wrote the settings are named in the message;
-    they are never imported because a file says so.
+    The message names the modules that the settings list under ``imports``. They are not imported:
+    the settings are not trusted.
     """
     settings = tree.get(group)
     name = settings.get("name") if isinstance(settings, dict) else None
@@ -224,16 +225,16 @@ def _check_value(
             )
 
 
-def _known() -> dict[str, frozenset[str]]:
-    """Return the keys of korlm.train: group -> keys of all choices; other keys -> empty."""
-    known: dict[str, frozenset[str]] = {}
+def _known_keys() -> dict[str, frozenset[str]]:
+    """Return the keys of korlm.train: group -> keys of all choices; key outside groups -> empty."""
+    known_keys: dict[str, frozenset[str]] = {}
     for field in dataclasses.fields(config.TrainSettings):
         schemas = [*registry.schemas(field.name).values(), field.default_factory]
         named = (
             f.name for s in schemas if dataclasses.is_dataclass(s) for f in dataclasses.fields(s)
         )
-        known[field.name] = frozenset(named)
-    return known
+        known_keys[field.name] = frozenset(named)
+    return known_keys
 
 
 def _shown(value: object) -> str:

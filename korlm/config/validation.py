@@ -1,10 +1,13 @@
-"""Declare settings: default, meaning, unit and bounds of each key of a group."""
+"""Declare the keys of settings classes: default, meaning, unit and bounds."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import math
+import numbers
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -20,22 +23,32 @@ _KEY = "setting"
 
 ChoiceT = TypeVar("ChoiceT", bound=enum.Enum)
 
+# Types of values in annotations -> the classes that are accepted, and their name in messages.
+# Numbers of NumPy are numbers, too; True and False are not.
+_TYPES: dict[str, tuple[tuple[type[Any], ...], str]] = {
+    "bool": ((bool,), "true or false"),
+    "int": ((numbers.Integral,), "an integer"),
+    "float": ((numbers.Real,), "a number"),
+    "str": ((str,), "a string"),
+}
+_PLAIN_TYPE = re.compile(r"(list\[)?(bool|int|float|str)\]?( \| None)?")
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """Metadata of a settings key.
 
     Attributes:
-        help: meaning, as ``--help`` prints it.
-        unit: of the value, such as ``minutes``.
-        min: smallest value. Bounds of a list apply to each of its items.
+        help: meaning of the key, as ``--help`` prints it.
+        unit: unit of the value, such as ``minutes``.
+        min: smallest value. For a list, bounds apply to each item.
         max: largest value.
         above: exclusive lower bound.
         below: exclusive upper bound.
         increasing: whether the items of a list must increase.
         is_path: whether the value is a path, or a list of paths.
         renamed_from: name of the key in the previous release; see ``korlm.config.keys``.
-        renamed_values: old value -> new value, in lower case.
+        renamed_values: old value in lower case -> new value.
     """
 
     help: str = ""
@@ -69,7 +82,7 @@ class Setting:
         return ""
 
     def allows(self, value: float) -> bool:
-        """Return whether a number is finite and within the bounds."""
+        """Return True if a number is finite and within the bounds."""
         return (
             math.isfinite(value)
             and (self.min is None or value >= self.min)
@@ -113,7 +126,7 @@ def setting_of(field: dataclasses.Field[Any]) -> Setting:
 
 
 def path_kinds(schema: Any) -> dict[str, bool]:
-    """Return the keys of a settings class that hold paths -> whether they hold a list."""
+    """Return key -> True for a list of paths, False for a path; of keys that hold paths."""
     return {
         field.name: field.type not in ("str", "str | None")
         for field in dataclasses.fields(schema)
@@ -121,29 +134,51 @@ def path_kinds(schema: Any) -> dict[str, bool]:
     }
 
 
+def _is_a(value: object, name: str) -> bool:
+    """Return whether a value is of a type in ``_TYPES``."""
+    return isinstance(value, _TYPES[name][0]) and (name == "bool" or not isinstance(value, bool))
+
+
 class Group:
-    """Base class of settings. Creating one checks the bounds of all keys."""
+    """Base class of settings. Creating one checks the types and the bounds of all keys."""
 
     _group: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        """Check the bounds of all keys; subclasses add checks that involve several keys."""
+        """Check types and bounds of all keys; subclasses add checks that involve several keys."""
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            self._check_type(field)
             declared, value = setting_of(field), getattr(self, field.name)
             values = value if isinstance(value, list) else [value]
-            numbers = [v for v in values if isinstance(v, (int, float)) and type(v) is not bool]
-            if wrong := [number for number in numbers if not declared.allows(number)]:
+            given = [v for v in values if _is_a(v, "float")]
+            if wrong := [number for number in given if not declared.allows(number)]:
                 limit = "" if math.isfinite(wrong[0]) and declared.bounds() else "a finite number"
                 limit = ", ".join(filter(None, (limit, declared.bounds())))
                 self._fail(field.name, f"{'each ' * isinstance(value, list)}must be {limit}")
             if declared.increasing and sorted(set(values)) != values:
                 self._fail(field.name, "must increase from value to value")
 
+    def _check_type(self, field: dataclasses.Field[Any]) -> None:
+        """Check the type of a plain value; Hydra has checked it, unless it comes from Python."""
+        # A string where annotations are not evaluated, as in korlm.
+        name = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
+        declared, value = _PLAIN_TYPE.fullmatch(name), getattr(self, field.name)
+        if declared is None:
+            return
+        in_list, name, or_none = declared.groups()
+        if value is None and or_none:
+            return
+        values = value if in_list else [value]
+        if not isinstance(values, list) or not all(_is_a(v, name) for v in values):
+            expected = f"{'a list, each ' if in_list else ''}{_TYPES[name][1]}"
+            self._fail(field.name, f"must be {expected}{' or null' if or_none else ''}")
+
     def without_effect(self) -> dict[str, str]:
-        """Return the keys and groups that have no effect beside the others -> why."""
+        """Return key or group that has no effect with the other settings -> reason."""
         return {}
 
     def _fail(self, key: str, limit: str) -> None:
+        """Raise a ``ConfigError`` that names the key, its value and what is allowed."""
         path = f"{self._group}.{key}" if self._group else key
         value = getattr(self, key)
         shown = value.value if isinstance(value, enum.Enum) else value

@@ -1,4 +1,4 @@
-"""Plain files, and files in zip archives, which are named as if the archive were a folder.
+"""Open plain files, and files in zip archives, whose paths treat the archive as a folder.
 
 The path ``texts.zip/2026/news.json`` is the member ``2026/news.json`` of the file ``texts.zip``.
 """
@@ -18,7 +18,7 @@ _UTF8_NAME = 0x800  # flag of a member whose name is UTF-8
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether a path is a file named as a zip archive."""
+    """Return True if a path is a file named as a zip archive."""
     return path.suffix.lower() == SUFFIX and path.is_file()
 
 
@@ -26,7 +26,8 @@ def members_of(path: Path) -> list[Path]:
     """Return the files in a zip archive, sorted; hidden ones are left out.
 
     Args:
-        path: of an archive, or of a file or folder in one; of any other path there are none.
+        path: path of an archive, or of a file or folder in one. For any other path, the list is
+            empty.
 
     Raises:
         CorpusError: the archive is damaged.
@@ -43,11 +44,11 @@ def members_of(path: Path) -> list[Path]:
 
 
 def open_file(path: Path, block: int = BLOCK) -> IO[bytes]:
-    """Open a plain file or a member of a zip archive; a seekable stream.
+    """Open a plain file or a member of a zip archive as a seekable stream of bytes.
 
     Args:
-        path: of the file.
-        block: bytes of a request, of a URL.
+        path: path of the file.
+        block: bytes per request, if the path is a URL.
 
     Raises:
         CorpusError: the archive is damaged, or the member is encrypted.
@@ -66,12 +67,14 @@ def open_file(path: Path, block: int = BLOCK) -> IO[bytes]:
 
 
 def is_member(path: Path) -> bool:
-    """Return whether a path leads into a zip archive."""
+    """Return True if a path leads into a zip archive."""
     return _split(path)[0] is not None
 
 
 def file_version(path: Path) -> tuple[int, str]:
     """Return the size of a plain file or of a member of a zip archive, in bytes, and its version.
+
+    The version is a text that differs after the file has been changed.
 
     Raises:
         CorpusError: the archive is damaged.
@@ -87,7 +90,7 @@ def file_version(path: Path) -> tuple[int, str]:
 
 
 def _split(path: Path) -> tuple[Path | None, str]:
-    """Return the archive that a path leads into and the name of the member, else None."""
+    """Return the archive that a path leads into and the name of the member; else None and ""."""
     for parent in path.parents:
         if is_archive(parent):
             return parent, path.relative_to(parent).as_posix()
@@ -95,11 +98,11 @@ def _split(path: Path) -> tuple[Path | None, str]:
 
 
 def _open_archive(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
-    """Return an open archive and its members by name."""
+    """Return an open archive, and its members keyed by name."""
     return _open_cached(path, version_of(path))
 
 
-@functools.lru_cache(maxsize=4)  # its directory, which may list 100,000 members, is read once
+@functools.lru_cache(maxsize=4)  # an archive may list 100,000 members; its list is read once
 def _open_cached(
     path: Path, _version: tuple[int, str]
 ) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
@@ -112,7 +115,7 @@ def _open_cached(
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """Return the name of a member; names that are not UTF-8 are cp949, as Korean Windows writes."""
+    """Return the name of a member; if it is not UTF-8, it is read as cp949 (Korean Windows)."""
     name = info.filename
     if not info.flag_bits & _UTF8_NAME and not name.isascii():
         try:

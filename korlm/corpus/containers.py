@@ -1,7 +1,7 @@
-"""Opens plain and compressed files, and rejects files that are not text.
+"""Open plain and compressed files, and reject files that are not text.
 
-The content decides, not the name: archives, office documents and other binary files are rejected
-by their signatures.
+Archives, office documents and other binary files are recognized by their first bytes (signature),
+whatever their names are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STDIN = Path("<stdin>")  # standard input as a file of a corpus
 
 # Ending of the file name -> compression.
 PACKED = {".gz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bzip2"}
-SIGNATURE_BYTES = 512  # at the beginning of a file
+SIGNATURE_BYTES = 512  # length of the beginning of a file that has every signature
 _COMPRESSIONS = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -56,19 +56,19 @@ _SIGNATURES = {
     b"SQLite format 3": "a SQLite database; save it as .jsonl or .tsv first",
 }
 
-_TAR = (257, b"ustar")
+_TAR = (257, b"ustar")  # position and signature
 
 
 def check_signature(path: Path, head: bytes, compression: str = "") -> None:
     """Reject a file whose first bytes show that it is not text.
 
     Args:
-        path: of the file, for the message.
-        head: its first ``SIGNATURE_BYTES`` bytes or more, decompressed.
-        compression: of the file, if any.
+        path: path of the file, for the message.
+        head: at least the first ``SIGNATURE_BYTES`` bytes, decompressed.
+        compression: name of the compression; empty for a plain file.
 
     Raises:
-        CorpusError: the file is of another kind.
+        CorpusError: the file is not text.
     """
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
@@ -104,7 +104,7 @@ def opened(path: Path) -> Iterator[tuple[str, Any]]:
 
 @contextmanager
 def file_errors(path: Path) -> Iterator[None]:
-    """Turn errors of reading a file into ``CorpusError``; a context manager."""
+    """Turn errors of reading a file within the block into ``CorpusError``."""
     try:
         with url_errors(path, CorpusError):
             yield
@@ -119,6 +119,7 @@ def file_errors(path: Path) -> Iterator[None]:
 
 
 def _compression_of(head: bytes) -> str:
+    """Return the name of the compression of a file, empty for a plain file."""
     for signature, compression in _COMPRESSIONS.items():
         # A text may begin with the letters BZh.
         if head.startswith(signature) and (compression != "bzip2" or head[3:4].isdigit()):
@@ -127,6 +128,7 @@ def _compression_of(head: bytes) -> str:
 
 
 def _decompressed(path: Path, raw: Any) -> tuple[str, Any]:
+    """Return the name of the compression, empty for a plain file, and the decompressed stream."""
     head, raw = _peek(raw)
     check_signature(path, head)
     compression = _compression_of(head)
@@ -146,7 +148,7 @@ def _decompressed(path: Path, raw: Any) -> tuple[str, Any]:
 
 
 def _peek(raw: Any) -> tuple[bytes, Any]:
-    """Return the first bytes of a stream, and a stream from its beginning."""
+    """Return the first bytes of a stream, and a stream that begins with them."""
     if raw.seekable():
         begin = raw.tell()
         head = raw.read(SIGNATURE_BYTES)
@@ -159,7 +161,7 @@ def _peek(raw: Any) -> tuple[bytes, Any]:
 
 
 class _Replayed(io.RawIOBase):
-    """A stream that cannot seek, preceded by the bytes that were already read from it."""
+    """The bytes that were already read from a stream that cannot seek, then its other bytes."""
 
     def __init__(self, head: bytes, rest: Any) -> None:
         self._head, self._rest = head, rest

@@ -1,9 +1,9 @@
-"""Reads text files: lines, rows of tables, records of JSON. All text of korlm is read here.
+"""Read text files: lines, rows of tables, records of JSON. All text of korlm is read here.
 
 ``inspect_file`` determines compression, encoding and format of a file, ``read_blocks`` reads lines,
-``read_records`` rows and records.
+``read_records`` reads rows and records.
 
-A line ends at LF or CR LF; at CR only in files without LF near their beginning (classic Mac OS).
+A line ends at LF or CR LF; at CR only in files without LF in their first 64 KiB (classic Mac OS).
 ``str.splitlines`` would also split at VT, FF, U+0085 and U+2028, which Kkma treats as part of a
 line. Errors are ``CorpusError`` with the file and, if known, the line and byte.
 """
@@ -38,7 +38,7 @@ from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
 
 BLOCK = 1 << 20  # bytes read at a time
-HEAD = 1 << 16  # bytes at the beginning that are inspected
+HEAD = 1 << 16  # bytes at the beginning of a file that are inspected
 
 _FORMATS = {
     ".txt": CorpusFormat.txt,
@@ -84,10 +84,10 @@ class FileFormat:
     """Compression, encoding and format of a file.
 
     Attributes:
-        compression: empty for a plain file.
-        encoding: of its byte-order mark, else of the settings.
-        format: never auto.
-        is_divisible: the file can be read from the beginning of any line on.
+        compression: name of the compression; empty for a plain file.
+        encoding: the encoding that a byte-order mark indicates, else that of the settings.
+        format: the format; never ``auto``.
+        is_divisible: True if the file can be read from the beginning of any line on.
     """
 
     compression: str
@@ -101,11 +101,11 @@ class _Text:
     """An open text file.
 
     Attributes:
-        compression: empty for a plain file.
-        encoding: of the chunks; UTF-16 is converted to UTF-8.
+        compression: name of the compression; empty for a plain file.
+        encoding: encoding of the chunks; UTF-16 is converted to UTF-8.
         bom_bytes: length of the byte-order mark.
-        chunks: the text after the byte-order mark, with LF line ends.
-        is_divisible: the bytes are those of the file.
+        chunks: the text after the byte-order mark, with lines that end at LF or CR LF.
+        is_divisible: True if the chunks are the bytes of the file, not converted.
     """
 
     compression: str
@@ -116,7 +116,7 @@ class _Text:
 
 
 def format_of(path: Path, file_format: CorpusFormat = CorpusFormat.auto) -> CorpusFormat:
-    """Return the format of the settings, else of the ending of the file, else txt."""
+    """Return the format of a file: that of the settings, else of the file's ending, else txt."""
     if file_format is not CorpusFormat.auto:
         return file_format
     return _FORMATS.get(kind_of(path), CorpusFormat.txt)
@@ -137,9 +137,9 @@ def inspect_file(
 
     Args:
         path: the file; standard input is not inspected, because it cannot be read twice.
-        encoding: of a file without a byte-order mark.
-        file_format: of the settings; auto: that of the ending, which the content must not
-            contradict.
+        encoding: encoding of a file without a byte-order mark.
+        file_format: format of the settings; auto: that of the file's ending, which the content must
+            not contradict.
 
     Raises:
         CorpusError: the file is missing, unreadable, an archive or binary, or contains JSON or
@@ -165,7 +165,7 @@ def inspect_file(
 
 @contextmanager
 def _text_of(path: Path, encoding: Encoding, part: FileRange = WHOLE) -> Iterator[_Text]:
-    if part.begin:  # of a file that is divisible; its beginning is far away and was inspected
+    if part.begin:  # the file is divisible, and its beginning, which is far away, was inspected
         with file_errors(path), open_file(path) as stream:
             if encoding is not Encoding.utf8:
                 encoding = _BOMS.get(_bom(stream.read(SIGNATURE_BYTES)), encoding)
@@ -204,7 +204,7 @@ def _bom(head: bytes) -> bytes:
 
 
 def read_chunks(stream: Any, part: FileRange = WHOLE) -> Iterator[bytes]:
-    """Yield the bytes of a part of a file from a stream that stands at its beginning."""
+    """Yield the bytes of a part of a file, from a stream that is at the beginning of the part."""
     size = sys.maxsize if part.end is None else part.end - part.begin
     while data := stream.read(min(BLOCK, size)):
         yield data
@@ -212,7 +212,7 @@ def read_chunks(stream: Any, part: FileRange = WHOLE) -> Iterator[bytes]:
 
 
 def _peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first ``HEAD`` bytes, and all chunks, the first ones included."""
+    """Return the first ``HEAD`` bytes, and all chunks, including the first ones."""
     first: list[bytes] = []
     size = 0
     while size < HEAD and (data := next(chunks, b"")):
@@ -232,7 +232,14 @@ def _skip_bytes(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
 def _to_utf8(
     path: Path, chunks: Iterator[bytes], encoding: Encoding, offset: int
 ) -> Iterator[bytes]:
-    """Convert UTF-16 to UTF-8, in which line ends are single bytes."""
+    """Convert UTF-16 to UTF-8, in which a line end is a single byte.
+
+    Args:
+        path: the file, for messages.
+        chunks: the text after the byte-order mark.
+        encoding: one of the UTF-16 encodings.
+        offset: length of the byte-order mark.
+    """
     codec = CODECS[encoding]
     decoder = codecs.getincrementaldecoder(codec)()
     for data in itertools.chain(chunks, [b""]):
@@ -262,6 +269,7 @@ def _cr_to_lf(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _decode(path: Path, block: bytes, text: _Text, line: int, offset: int) -> str:
+    """Decode a block of lines; ``line`` and ``offset`` are where it begins in the file."""
     codec = CODECS[text.encoding]
     try:
         return block.decode(codec)
@@ -282,21 +290,21 @@ def _decode(path: Path, block: bytes, text: _Text, line: int, offset: int) -> st
 def read_lines(
     path: Path, encoding: Encoding = Encoding.utf8, part: FileRange = WHOLE
 ) -> Iterator[str]:
-    """Yield the lines of a text file, as ``read_blocks`` reads them."""
+    """Yield the lines of a text file; see ``read_blocks``."""
     return itertools.chain.from_iterable(read_blocks(path, encoding, part))
 
 
 def read_blocks(
     path: Path, encoding: Encoding = Encoding.utf8, part: FileRange = WHOLE
 ) -> Iterator[list[str]]:
-    """Read the lines of a text file in blocks, without line ends and byte-order mark.
+    """Yield the lines of a text file in blocks, without line ends and byte-order mark.
 
     Memory holds one block or the longest line; no block is empty.
 
     Args:
-        path: of the file.
-        encoding: of a file without a byte-order mark.
-        part: of a file that is divisible (``inspect_file``).
+        path: path of the file.
+        encoding: encoding of a file without a byte-order mark.
+        part: part of the file to read; the file must be divisible (``inspect_file``).
 
     Raises:
         CorpusError: the file is missing, unreadable, damaged, binary or wrongly encoded.
@@ -321,25 +329,25 @@ def read_blocks(
 def read_records(
     path: Path, config: TextConfig, notes: Notes | None = None, part: FileRange = WHOLE
 ) -> Iterator[Record]:
-    """Read the rows of a table, the records of JSON or the sentences of CoNLL, in file order.
+    """Return an iterator of the rows of a table, the records of JSON or the sentences of CoNLL.
 
     Args:
-        path: of a file in any format but txt.
-        config: how to read it.
-        notes: counts remarks.
-        part: of a file that ``korlm.corpus.pieces`` divides.
+        path: path of a file in any format except txt.
+        config: format of the file.
+        notes: counts remarks on the file.
+        part: part of the file to read; ``korlm.corpus.pieces`` says which files can be divided.
 
     Raises:
-        CorpusError: as ``read_lines``; a column is missing or a row is broken.
+        CorpusError: see ``read_blocks``; or a column is missing or a row is broken.
     """
     notes = notes or Notes()
     encoding = Encoding(config.encoding)
     file_format = format_of(path, config.format)
 
-    first = WHOLE if part.begin else part  # where the first record of the file is
+    first_part = WHOLE if part.begin else part  # a part that contains the file's first record
 
     def read_first() -> Iterator[str]:
-        return read_lines(path, encoding, first)
+        return read_lines(path, encoding, first_part)
 
     if file_format in _COLUMNS:
         from korlm.corpus.formats.columns import read_columns  # imports pyarrow
@@ -385,6 +393,6 @@ def other_columns(path: Path, config: TextConfig) -> list[str]:
 
 
 def text_lines(text: str) -> list[str]:
-    """Split a text into lines, by the same rule as ``read_blocks``."""
+    """Split a text into lines, which end at LF or CR LF."""
     lines = text.split("\n")
     return [line.removesuffix("\r") for line in lines] if "\r" in text else lines

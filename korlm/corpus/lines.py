@@ -1,4 +1,4 @@
-"""Blocks of consecutive lines."""
+"""Define blocks of consecutive lines."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class LineBlock(NamedTuple):
 
     Attributes:
         split: name of the split.
-        doc_id: of the document.
+        doc_id: name of the document.
         first: number of the first line within the document, from 1.
         texts: the lines as read, without line ends.
-        columns: other columns of the source, those that the settings name: name -> value of each
-            line. The label is one of them.
+        columns: other columns of the file that the settings name, such as the label: name -> value
+            for each line.
     """
 
     split: str

@@ -1,7 +1,7 @@
-"""Unicode normalization of lines, for tokenizers and for counts of characters.
+"""Normalize the Unicode form of lines, for tokenizers and for counts of characters.
 
 Invisible characters are removed. They come from the web, word processors and concatenated files,
-and would become tokens, or split a word into two. The text of a corpus is stored as it was read.
+and would become tokens, or split a word in two. Token files store the text as it was read.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from korlm.text.unicode import BLANKS, is_blank
 
 
 def has_text(text: str) -> bool:
-    r"""Return True if a line has characters other than blanks and invisible ones.
+    r"""Return True if a line has any character that is neither blank nor invisible.
 
     >>> has_text("\u200b \ufeff"), has_text("가")
     (False, True)
     """
     text = text.strip(BLANKS)
-    if not text or not INVISIBLE.match(text):  # in almost all lines the first character decides
+    if not text or not INVISIBLE.match(text):  # true of almost all lines
         return bool(text)
     return not is_blank(INVISIBLE.sub("", text))
 
@@ -38,7 +38,7 @@ INVISIBLE = re.compile(
 
 
 def normalize(text: str, unicode: UnicodeForm = UnicodeForm.nfc) -> str:
-    r"""Return a line in the form that tokenizers see.
+    r"""Return a line in the form in which tokenizers get it.
 
     >>> len(normalize("\u1112\u1161\u11ab"))  # 한 as three jamo, as macOS writes file contents
     1
@@ -53,7 +53,7 @@ def normalize(text: str, unicode: UnicodeForm = UnicodeForm.nfc) -> str:
 
 
 def normalize_all(texts: list[str], unicode: UnicodeForm = UnicodeForm.nfc) -> list[str]:
-    """Normalize lines; return the same list if nothing changes, which is the usual case."""
+    """Normalize lines; return the same list if nothing changes, as is usual."""
     if unicode is UnicodeForm.none:
         return texts
     # Characters do not compose across line ends.

@@ -1,4 +1,4 @@
-"""Counts remarks on the files of a corpus, for one log line each."""
+"""Count remarks on the files of a corpus, for one log line each."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Notes:
         """Count a remark.
 
         Args:
-            remark: for example ``"rows left out"``.
+            remark: the remark, such as ``"rows left out"``.
             location: file, and row or line if known.
             count: number of occurrences.
         """
-        before, first = self.counts.get(remark, (0, location))
-        self.counts[remark] = before + count, first
+        old_count, first = self.counts.get(remark, (0, location))
+        self.counts[remark] = old_count + count, first
 
     def lines(self) -> list[str]:
         """Return a line for each remark, in order of their first occurrence."""

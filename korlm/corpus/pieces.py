@@ -1,4 +1,4 @@
-"""Divides a corpus into pieces, each of which a worker reads on its own.
+"""Divide a corpus into pieces, each of which a worker reads on its own.
 
     find_sources -> plan_pieces -> [Piece]
     scan_piece (scan.py)     Piece -> PieceScan               worker
@@ -6,8 +6,8 @@
     starts_of (scan.py)      all scans -> PieceStart of each  driver
     read_piece (reader.py)   Piece, PieceStart -> lines       worker
 
-All lines of all pieces are those of ``read_corpus``. The plan depends on the names and sizes of the
-files and on the bytes around a cut.
+All pieces together have exactly the lines of ``read_corpus``. How a corpus is divided depends only
+on the names and sizes of its files and on the bytes around each cut.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Piece:
     """A part of a corpus that one worker reads: whole files, or a range of one file.
 
     Attributes:
-        number: in the order of the corpus, from 0.
-        sources: the files; one if it is a range.
-        begin: of the range, in bytes; in row groups of Parquet, in record batches of Arrow.
-        end: of the range; None: the end of the file.
+        number: index of the piece in the corpus.
+        sources: the files; a single one if the piece is a range.
+        begin: beginning of the range, in bytes; for Parquet, in row groups.
+        end: end of the range (exclusive), in the same unit; None: the end of the file.
     """
 
     number: int
@@ -53,7 +53,7 @@ class Piece:
 
     @property
     def is_range(self) -> bool:
-        """Return whether the piece is a part of a file."""
+        """Return True if the piece is a part of a file."""
         return self.begin > 0 or self.end is not None
 
     def __str__(self) -> str:
@@ -67,14 +67,15 @@ class Piece:
 
 @dataclass(frozen=True)
 class PieceStart:
-    """Counts of the part of a file before a piece.
+    """What precedes a piece in its file.
 
     Attributes:
-        lines: before the piece.
-        records: before the piece; documents, if ``corpus.document_unit=blank_line``.
-        document: ``doc_id`` of the last record, if a column names the documents.
-        document_lines: of that document.
-        blocks: where ``BlockSplit`` stands, over all files without a split.
+        lines: number of lines before the piece.
+        records: number of records before the piece; of documents, if
+            ``corpus.document_unit=blank_line``.
+        document: ``doc_id`` of the last record before the piece, if a column names the documents.
+        document_lines: number of lines of that document before the piece.
+        blocks: position in the ``BlockSplit``, which counts all files without a split.
     """
 
     lines: int = 0
@@ -87,22 +88,22 @@ class PieceStart:
 def plan_pieces(config: TextConfig, sources: list[Source], piece_bytes: int) -> list[Piece]:
     """Return the pieces of a corpus.
 
-    Consecutive files are one piece while they have at most ``piece_bytes`` together. A file of
-    twice the size or more is cut into pieces of ``piece_bytes`` or more at the ends of lines,
-    records or documents. Files that cannot be read from the middle stay whole: compressed ones,
-    members of archives, UTF-16, line ends of CR, JSON that is not JSON lines, Arrow, and tables
-    unless ``corpus.quoting=none``.
+    Consecutive files are one piece if they have at most ``piece_bytes`` together. A file of at
+    least twice that size is cut, at the ends of lines, records or documents, into pieces of at
+    least ``piece_bytes``. Files that cannot be read from the middle stay whole: compressed ones,
+    members of archives, UTF-16, lines that end at CR, JSON that is not JSON lines, Arrow, and
+    tables unless ``corpus.quoting=none``.
 
     Args:
-        config: how to read the files.
+        config: format of the files.
         sources: the files.
-        piece_bytes: size of a piece; of Parquet, before compression.
+        piece_bytes: size of a piece in bytes; for Parquet, before compression.
 
     Raises:
         CorpusError: a large file cannot be read.
     """
     parts: list[tuple[tuple[Source, ...], int, int | None]] = []
-    size = piece_bytes  # of the last group
+    size = piece_bytes  # size of the last piece; full, so that the first file begins a new one
     for source in sources:
         cuts = _cuts(config, source, piece_bytes) if source.size >= 2 * piece_bytes else []
         if cuts:
@@ -119,7 +120,7 @@ def plan_pieces(config: TextConfig, sources: list[Source], piece_bytes: int) -> 
 
 
 def _cuts(config: TextConfig, source: Source, piece_bytes: int) -> list[int]:
-    """Return where a large file is cut."""
+    """Return where a large file is cut, in bytes or row groups; empty: it stays whole."""
     encoding = Encoding(config.encoding)
     file_format = format_of(source.path, config.format)
     if is_member(source.path) or file_format not in _DIVISIBLE:
@@ -157,7 +158,7 @@ def _is_blank(line: bytes, codec: str) -> bool:
 
 
 def _document_end(stream: IO[bytes], codec: str) -> int:
-    """Return the position of the next line that is not blank and follows a blank one."""
+    """Return the position of the next non-blank line that follows a blank one, or of the end."""
     after_blank = False
     while line := stream.readline():
         if _is_blank(line, codec):
@@ -168,7 +169,7 @@ def _document_end(stream: IO[bytes], codec: str) -> int:
 
 
 def _group_cuts(path: Path, piece_bytes: int) -> list[int]:
-    """Return the row groups with which pieces of a Parquet file begin, but for the first."""
+    """Return the first row group of each piece of a Parquet file, except the first piece."""
     cuts = []
     size = 0
     for number, (_, group_bytes) in enumerate(row_groups(path)):
@@ -180,11 +181,11 @@ def _group_cuts(path: Path, piece_bytes: int) -> list[int]:
 
 
 def digest_of(config: TextConfig, piece: Piece) -> tuple[str, int]:
-    """Return the hash (BLAKE2b) of the bytes of a piece, and the number of line ends in them.
+    """Return the BLAKE2b hash of the bytes of a piece, and the number of LF in them.
 
     Args:
-        config: how to read the corpus.
-        piece: of the corpus.
+        config: format of the files.
+        piece: the piece.
 
     Raises:
         CorpusError: a file cannot be read.
@@ -206,6 +207,7 @@ def digest_of(config: TextConfig, piece: Piece) -> tuple[str, int]:
 
 
 def _bytes_of(config: TextConfig, piece: Piece) -> FileRange:
+    """Return the range of a piece in bytes, also for Parquet."""
     path = piece.sources[0].path
     if not piece.is_range or format_of(path, config.format) is not CorpusFormat.parquet:
         return FileRange(piece.begin, piece.end)
@@ -215,10 +217,10 @@ def _bytes_of(config: TextConfig, piece: Piece) -> FileRange:
 
 
 def check_unchanged(piece: Piece) -> None:
-    """Raise an error if a file of a piece has changed since it was found.
+    """Check that the files of a piece have not changed since they were found.
 
     Raises:
-        CorpusError: it has, or it cannot be accessed.
+        CorpusError: a file has changed, or cannot be accessed.
     """
     for source in piece.sources:
         with file_errors(source.path):
@@ -227,5 +229,5 @@ def check_unchanged(piece: Piece) -> None:
 
 
 def changed_file(path: Path) -> CorpusError:
-    """Return the error for a file that is written while korlm reads it."""
+    """Return the error for a file that was changed while korlm read it."""
     return CorpusError(f"{path}: has changed while it was read; run the command again")

@@ -1,8 +1,9 @@
-"""Reads a corpus: yields the lines of its files with their document and split.
+"""Read a corpus: yield the lines of its files with their document and split.
 
-A stable hash assigns whole documents to the splits. Splitting by line would leak: on kobill, with
-its near-duplicate lines, a 5-gram has perplexity 11 if split by line and 114 if by document. If
-there are too few documents, the text is split into contiguous blocks of lines (``BlockSplit``).
+A hash assigns whole documents to the splits. If lines were assigned, test would contain what the
+model has seen: on kobill, with its near-duplicate lines, a 5-gram model has perplexity 11 if split
+by line and 114 if split by document. If there are too few documents, the text is divided into
+contiguous blocks of lines (``BlockSplit``).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from korlm.corpus.splits import BlockDivider, BlockSplit, split_of
 from korlm.text.unicode import BLANKS, is_blank
 from korlm.utils.errors import CorpusError
 
-_OF_RECORDS = ("label_column", "target_column", "keep_columns")
-KEY_CHARS = 4096  # at the beginning of a document, which decide its split
+_NOT_OF_TEXT = ("label_column", "target_column", "keep_columns")  # settings that .txt files lack
+KEY_CHARS = 4096  # length of the beginning of a document that decides its split
 
 
 def read_corpus(
@@ -40,10 +41,10 @@ def read_corpus(
     Memory holds a block of a file and the beginning of one document.
 
     Args:
-        config: how to read the files; a ``CorpusConfig`` if a source has no split.
+        config: format of the files; a ``CorpusConfig`` if any source has no split.
         sources: the files.
-        notes: counts remarks.
-        blocks: how to split the sources without a split; None: by the hash of each document.
+        notes: counts remarks on the files.
+        blocks: how to divide the sources without a split; None: by a hash of each document.
 
     Raises:
         CorpusError: a file cannot be read, or has only blank lines.
@@ -63,11 +64,11 @@ def read_piece(
     """Yield the lines of a piece, as ``read_corpus`` yields them.
 
     Args:
-        config: how to read the files.
-        piece: of the corpus.
-        start: what lies before the piece.
-        blocks: how to split the sources without a split; None: by the hash of each document.
-        digest: of the piece when it was scanned; None: not verified.
+        config: format of the files.
+        piece: the piece.
+        start: what precedes the piece.
+        blocks: how to divide the sources without a split; None: by a hash of each document.
+        digest: result of ``digest_of`` when the piece was scanned; None: it is not verified.
 
     Raises:
         CorpusError: a file cannot be read, or has changed since it was scanned.
@@ -86,6 +87,7 @@ def _read_divided(
     notes: Notes | None,
     divider: BlockDivider | None,
 ) -> Iterator[LineBlock]:
+    """Yield the lines of a piece; ``divider`` assigns the splits of sources that have none."""
     for source in piece.sources:
         if divider is None or source.split is not None:
             yield from read_source(config, source, piece, start, notes)
@@ -102,14 +104,14 @@ def read_source(
     start: PieceStart,
     notes: Notes | None = None,
 ) -> Iterator[LineBlock]:
-    """Yield the lines of a file of a piece.
+    """Yield the lines of one file of a piece.
 
     Args:
-        config: how to read the file.
+        config: format of the file.
         source: the file.
-        piece: that the file belongs to.
-        start: what lies before the piece.
-        notes: counts remarks.
+        piece: the piece that the file belongs to.
+        start: what precedes the piece.
+        notes: counts remarks on the file.
 
     Raises:
         CorpusError: the file cannot be read, or a whole file has only blank lines.
@@ -118,7 +120,7 @@ def read_source(
         inspect_file(source.path, Encoding(config.encoding), config.format)
     part = FileRange(piece.begin, piece.end, start.lines)
     if format_of(source.path, config.format) is CorpusFormat.txt:
-        if named := [key for key, _ in config.columns if key in _OF_RECORDS]:
+        if named := [key for key, _ in config.columns if key in _NOT_OF_TEXT]:
             raise CorpusError(
                 f"{source.path}: plain text has no columns for corpus.{named[0]}; leave the file "
                 "out, or give corpus.format"
@@ -150,12 +152,12 @@ def _assign_split(
     """Yield the lines of a document with their split.
 
     Args:
-        config: how to read the corpus.
-        source: the file of the document.
-        doc_id: of the document.
+        config: settings of the corpus.
+        source: the file that contains the document.
+        doc_id: name of the document.
         blocks: the lines of the document.
-        key: decides the split; None: the beginning of the document does.
-        first: number of the first line.
+        key: text whose hash decides the split; None: the beginning of the document.
+        first: number of the first line within the document.
     """
     split = source.split
     if split is None:
@@ -169,9 +171,9 @@ def _assign_split(
 
 
 def _document_key(blocks: Iterator[list[str]]) -> tuple[str, Iterator[list[str]]]:
-    """Return the normalized beginning of a document, and all its lines.
+    """Return the normalized beginning of a document without blank lines, and all of its lines.
 
-    Blank lines do not count: equal documents may be followed by different numbers of them.
+    Blank lines are left out since equal documents may be followed by different numbers of them.
     """
     first_blocks: list[list[str]] = []
     key: list[str] = []
@@ -190,6 +192,7 @@ def _document_key(blocks: Iterator[list[str]]) -> tuple[str, Iterator[list[str]]
 def _read_text(
     config: TextConfig, source: Source, part: FileRange, start: PieceStart
 ) -> Iterator[LineBlock]:
+    """Yield the lines of a part of a .txt file."""
     encoding = Encoding(config.encoding)
     blocks = read_blocks(source.path, encoding, part)
     if config.document_unit is DocumentUnit.file:
@@ -211,9 +214,9 @@ def _read_text(
 
 
 def _split_at_blank_lines(blocks: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    """Yield lines with the number of their document, where blank lines separate documents.
+    """Yield (number of the document, some of its lines); blank lines separate documents.
 
-    A blank line belongs to the document before it, leading ones to the first.
+    A blank line belongs to the document before it; at the beginning, to the first document.
     """
     document, has_text, after_blank = 1, False, False
     for block in blocks:
@@ -233,7 +236,8 @@ def _split_at_blank_lines(blocks: Iterator[list[str]]) -> Iterator[tuple[int, li
 def _read_rows(
     config: TextConfig, source: Source, notes: Notes, part: FileRange, start: PieceStart
 ) -> Iterator[LineBlock]:
-    # Of documents of several rows, which need not be adjacent within a piece.
+    """Yield the lines of the records of a part of a file."""
+    # doc_id -> lines so far. The rows of a document need not be adjacent within a piece.
     num_lines = {start.document: start.document_lines}
     keys = config.keep_columns
     records = read_records(source.path, config, notes, part)
@@ -242,7 +246,7 @@ def _read_rows(
         doc_id = f"{source.name}#{document or number}"
         key = document or normalize(text)[:KEY_CHARS]
         texts = text_lines(text)
-        if config.annotation_key:  # a record is a line, or a line and its target
+        if config.annotation_key:  # a record has exactly one line, and maybe a line of target text
             texts = [" ".join(texts)]
             _check_annotation(config, f"{source.path}: record {number}", texts[0], annotation)
             if config.target_column:
@@ -253,14 +257,14 @@ def _read_rows(
         for block in _assign_split(config, source, doc_id, iter((texts,)), key):
             block = block._replace(columns=columns)
             if document:
-                before = num_lines.get(doc_id, 0)
-                num_lines[doc_id] = before + len(block.texts)
-                block = block._replace(first=before + 1)
+                lines_before = num_lines.get(doc_id, 0)
+                num_lines[doc_id] = lines_before + len(block.texts)
+                block = block._replace(first=lines_before + 1)
             yield block
 
 
 def _check_annotation(config: TextConfig, location: str, text: str, annotation: str) -> None:
-    """Raise an error if a record has no label, or if one of a pair of texts is blank."""
+    """Raise an error if a record has no label, or if the text or the target text is blank."""
     if not has_text(annotation):
         kind = "label" if config.label_column else "target text"
         column = getattr(config, config.annotation_key)

@@ -1,4 +1,4 @@
-"""Scans pieces of a corpus: counts, errors and remarks, found before any slow work begins."""
+"""Scan pieces of a corpus: counts, errors and remarks, found before any slow work begins."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from korlm.corpus.reader import read_source
 from korlm.corpus.splits import BlockDivider, BlockSplit, BlockState
 from korlm.utils.errors import CorpusError
 
-MAX_DOCUMENTS = 100  # counted for the message on documents that are too few
+MAX_DOCUMENTS = 100  # more documents of a piece are not counted: only few ones are an error
 
 
 @dataclass(frozen=True)
 class PieceScan:
-    """Counts of a piece. All values are of JSON.
+    """Counts of a piece. All values are JSON-serializable.
 
     Attributes:
-        error: why the text cannot be read; empty: it can. Then the counts are 0.
-        digest: of the bytes.
-        num_chars: of all lines, one for each line end included.
-        num_lines: yielded by ``read_piece``, blank ones included.
-        num_newlines: line ends of the piece in its file.
-        num_records: of the last file; documents of a text file.
-        num_documents: that begin in sources without a split, up to ``MAX_DOCUMENTS``.
-        splits: those with text.
-        undivided_chars: of the lines with text of sources without a split, one for each line end
-            included.
+        error: message about why the text cannot be read; then all counts are 0. Empty: no error.
+        digest: hash of the bytes (``digest_of``).
+        num_chars: number of characters of all lines, counting one for each line end.
+        num_lines: number of lines that ``read_piece`` yields, blank ones included.
+        num_newlines: number of LF in the bytes of the piece.
+        num_records: number of records of the last file; of a .txt file, of documents.
+        num_documents: number of documents that begin in sources without a split, at most
+            ``MAX_DOCUMENTS``.
+        splits: splits that have text.
+        undivided_chars: number of characters of non-blank lines of sources without a split,
+            counting one for each line end.
         undivided_lines: number of these lines.
         last_document: ``doc_id`` of the last record, if a column names the documents.
-        last_document_lines: of that document in this piece.
-        notes: remark -> count, first location.
+        last_document_lines: number of lines of that document in this piece.
+        notes: remark -> (count, first location).
         invisible: invisible character -> count.
-        first_invisible: document of the first one.
+        first_invisible: document of the first invisible character.
     """
 
     error: str = ""
@@ -60,13 +61,13 @@ class PieceScan:
 
 
 def scan_piece(config: CorpusConfig, piece: Piece, start: PieceStart | None = None) -> PieceScan:
-    """Read a piece and count.
+    """Read a piece, and return its counts.
 
     Args:
-        config: how to read it.
-        piece: of the corpus.
-        start: what lies before the piece; None: unknown. Then the locations of errors and notes
-            are relative to the piece; all other values are the same.
+        config: settings of the corpus.
+        piece: the piece.
+        start: what precedes the piece; None: unknown. Then the locations in errors and notes are
+            relative to the piece; all other values are the same.
     """
     try:
         start = dataclasses.replace(start or PieceStart(), document="", document_lines=0)
@@ -112,7 +113,7 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
             invisible.update(characters)
             first_invisible = first_invisible or block.doc_id
     if piece.begin:
-        documents.discard(piece.sources[0].name)  # the file is one document, which began before
+        documents.discard(piece.sources[0].name)  # the document that began in an earlier piece
     check_unchanged(piece)
     digest, num_newlines = digest_of(config, piece)
     return PieceScan(
@@ -139,15 +140,15 @@ def starts_of(
     scans: list[PieceScan],
     blocks: BlockSplit | None = None,
 ) -> list[PieceStart]:
-    """Return what lies before each piece.
+    """Return what precedes each piece.
 
-    Reads the few pieces in which ``blocks`` begins a split, no others.
+    Only the few pieces in which a split of ``blocks`` begins are read.
 
     Args:
-        config: how to read the corpus.
-        pieces: all, or the first ones.
-        scans: of the pieces.
-        blocks: as for ``read_corpus``.
+        config: settings of the corpus.
+        pieces: all pieces of the corpus, or the first ones.
+        scans: the scans of these pieces.
+        blocks: how to divide the sources without a split; None: by a hash of each document.
 
     Raises:
         CorpusError: a file cannot be read, or has changed since it was scanned.
@@ -171,12 +172,12 @@ def starts_of(
             if source.split is None:
                 source = dataclasses.replace(source, split="train")
                 for block in read_source(config, source, piece, starts[-1]):
-                    collections.deque(divider.assign(block), 0)
+                    collections.deque(divider.assign(block), 0)  # advances the divider
     return starts
 
 
 def _after(start: PieceStart, scan: PieceScan) -> PieceStart:
-    """Return what lies before the next piece of the same file."""
+    """Return what precedes the next piece of the same file, given what precedes this piece."""
     document, document_lines = start.document, start.document_lines
     if scan.num_records:
         continues = scan.last_document == document

@@ -1,4 +1,4 @@
-"""Finds the files of a corpus."""
+"""Find the files of a corpus."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from korlm.utils.packages import konlpy_folder
 logger = logging.getLogger(__name__)
 
 _DATASET_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")
-INPUT = "input"  # the split of a text that is not a corpus
+INPUT = "input"  # name of the split of a text that is not a corpus
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Source:
     """A file of a corpus.
 
     Attributes:
-        path: of the file; it may lead into a zip archive (``korlm.corpus.archives``).
-        name: by which documents refer to it.
-        split: that the settings assign it to; None: its documents are split.
-        size: in bytes.
-        version: differs after the file has been changed.
+        path: path of the file; it may lead into a zip archive (``korlm.corpus.archives``).
+        name: name of the file in the names of its documents.
+        split: the split that the settings assign the file to; None: its documents are divided.
+        size: size in bytes.
+        version: a text that differs after the file has been changed.
     """
 
     path: Path
@@ -66,7 +66,7 @@ def find_inputs(paths: Sequence[str], key: str) -> list[Source]:
         key: the setting that names them, for messages.
 
     Raises:
-        CorpusError: as ``find_sources``.
+        CorpusError: see ``find_sources``.
     """
     sources: list[Source] = []
     for path in paths:
@@ -83,8 +83,8 @@ def _find(patterns: Sequence[str], key: str, split: str | None, origin: str = ""
     Args:
         patterns: files, folders or globs.
         key: the setting that names them, for messages.
-        split: of the files; None: their documents are split.
-        origin: where the text can be downloaded, for messages.
+        split: the split of the files; None: their documents are divided.
+        origin: URL where the text can be downloaded, for messages.
 
     Raises:
         CorpusError: a path matches nothing, or a file is empty or unreadable.
@@ -105,7 +105,11 @@ def _find(patterns: Sequence[str], key: str, split: str | None, origin: str = ""
 
 
 def _deduplicate(sources: list[Source]) -> list[Source]:
-    """Return each file once, each with a unique name."""
+    """Return each file once, with a unique name.
+
+    Raises:
+        CorpusError: a file is in two splits.
+    """
     unique: dict[Path, Source] = {}
     for source in sources:
         path = source.path.resolve()
@@ -117,20 +121,20 @@ def _deduplicate(sources: list[Source]) -> list[Source]:
 
 
 def _disambiguate_names(sources: list[Source]) -> list[Source]:
-    """Prepend as many folders to equal names as needed, so that names survive a move."""
+    """Prepend folders to equal names, as few as possible: a move of the corpus changes no name."""
     while True:
         names = collections.Counter(source.name for source in sources)
-        longer = []
+        renamed = []
         for source in sources:
             parts = source.path.resolve().parts
             size = source.name.count("/") + 2
             if names[source.name] > 1 and size <= len(parts):
                 name = "/".join(parts[-size:])
                 source = dataclasses.replace(source, name=_readable(name))
-            longer.append(source)
-        if longer == sources:
+            renamed.append(source)
+        if renamed == sources:
             return sources
-        sources = longer
+        sources = renamed
 
 
 def _readable(name: str) -> str:
@@ -161,12 +165,12 @@ def _expand(pattern: str, key: str, origin: str) -> list[tuple[Path, str]]:
 
 
 def _expand_url(pattern: str, key: str, origin: str) -> list[tuple[Path, str]]:
-    """Return the files of a URL with their names; of HTTP, a single file."""
+    """Return the files of a URL with their names; an HTTP URL is always a single file."""
     path = to_path(pattern.rstrip("/"), CorpusError)
     fs = path.fs  # type: ignore[attr-defined]
     if glob.has_magic(pattern) and fs.protocol != ("http", "https"):
-        found = fs.glob(path.path, detail=True)  # type: ignore[attr-defined]
-        names = sorted(name for name, info in found.items() if info["type"] == "file")
+        matches = fs.glob(path.path, detail=True)  # type: ignore[attr-defined]
+        names = sorted(name for name, info in matches.items() if info["type"] == "file")
         base = "/".join(itertools.takewhile(lambda p: not glob.has_magic(p), pattern.split("/")))
         files = [to_path(fs.unstrip_protocol(name), CorpusError) for name in names]
         return _files_of_glob(to_path(base, CorpusError), files, pattern, key, origin)
@@ -209,9 +213,9 @@ def _files_of_glob(
 
 
 def _is_text(path: Path) -> bool:
-    """Return whether a file of a folder is a part of the corpus.
+    """Return True if a file in a folder is a text of the corpus.
 
-    A dataset that the package ``datasets`` has saved holds JSON files about itself and caches.
+    Datasets that the package ``datasets`` has saved also contain metadata in JSON, and caches.
     """
     if path.name in _DATASET_FILES and any(path.parent.rglob("*.arrow")):
         return False
@@ -223,7 +227,7 @@ def _members(path: Path, key: str) -> list[Path]:
     """Return a file itself, or the text files of a zip archive.
 
     Raises:
-        CorpusError: the archive is damaged or has none.
+        CorpusError: the archive is damaged or has no text files.
     """
     if not is_archive(path):
         return [path]
@@ -253,6 +257,7 @@ def _log_skipped(key: str, folder: str, skipped: Sequence[Path]) -> None:
 
 
 def _source(path: Path, name: str, split: str | None) -> Source:
+    """Return a file as a ``Source``; raise ``CorpusError`` if it is empty or unreadable."""
     try:
         with url_errors(path, CorpusError):
             size, version = file_version(path)

@@ -1,4 +1,4 @@
-"""Assigns documents, or blocks of lines, to train, valid and test."""
+"""Assign documents, or blocks of lines, to the splits train, valid and test."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from korlm.corpus.normalization import has_text
 
 @dataclass(frozen=True)
 class BlockSplit:
-    """A split of a text into contiguous blocks of lines, for texts of too few documents.
+    """How to divide a text that has too few documents: one block of consecutive lines per split.
 
-    Each split gets about its share of the characters, and at least one line with text.
+    Each split gets about its share of the characters, and at least one line with text. Blank lines
+    are not counted.
 
     Attributes:
-        shares: split -> its fraction, in the order of the blocks; the sum is 1.
-        num_chars: of all lines with text, one for each line end included.
-        num_lines: lines with text; at least the number of splits.
+        shares: split -> its share of the characters, in the order of the blocks; the sum is 1.
+        num_chars: number of characters of the text, counting one for each line end.
+        num_lines: number of lines of the text; at least the number of splits.
     """
 
     shares: Mapping[str, float]
@@ -30,13 +31,13 @@ class BlockSplit:
 
 
 class BlockState(NamedTuple):
-    """Position in a ``BlockSplit`` after some lines with text.
+    """Position in a text that is divided by a ``BlockSplit``; blank lines are not counted.
 
     Attributes:
-        split: index of the split.
-        num_in_split: lines of it so far.
-        num_lines: lines so far.
-        num_chars: of these lines, one for each line end included.
+        split: index of the current split.
+        num_in_split: number of lines of the current split so far.
+        num_lines: number of lines so far.
+        num_chars: number of characters so far, counting one for each line end.
     """
 
     split: int = 0
@@ -49,18 +50,19 @@ class BlockDivider:
     """Assigns the lines of a text, in order, to the splits of a ``BlockSplit``.
 
     Args:
-        blocks: the splits.
-        state: after the lines before the first one.
+        blocks: how to divide the text.
+        state: where the first line is; None: at the beginning of the text.
     """
 
     def __init__(self, blocks: BlockSplit, state: BlockState | None = None) -> None:
         self.state = state or BlockState()
         self._blocks = blocks
         self._splits = list(blocks.shares)
+        # The fraction of the text up to the end of each split.
         self._ends = list(itertools.accumulate(blocks.shares.values()))
 
     def assign(self, block: LineBlock) -> Iterator[LineBlock]:
-        """Yield the parts of a block that belong to different splits."""
+        """Yield the parts of a block of lines that belong to different splits."""
         begin, split = 0, self.state.split
         for line, text in enumerate(block.texts):
             if has_text(text):
@@ -72,50 +74,67 @@ class BlockDivider:
         yield self._part(block, begin, len(block.texts), split)
 
     def stays(self, num_lines: int, num_chars: int) -> bool:
-        """Return True if the next lines with text all belong to the current split.
+        """Return True only if the next lines all belong to the current split.
+
+        False means that the last of them may not: only ``assign`` knows.
 
         Args:
-            num_lines: number of these lines.
-            num_chars: of these lines, one for each line end included.
+            num_lines: number of these lines, without blank ones.
+            num_chars: number of their characters, counting one for each line end.
         """
-        after = self.state.num_lines + num_lines, self.state.num_chars + num_chars
-        return not self._is_due(self.state.split, *after)
+        lines, chars = self.state.num_lines + num_lines, self.state.num_chars + num_chars
+        return not self._is_due(self.state.split, lines, chars)
 
     def skip(self, num_lines: int, num_chars: int) -> None:
-        """Count lines with text that all belong to the current split."""
-        split, num_in_split, lines_before, chars_before = self.state
-        lines = lines_before + num_lines
-        self.state = BlockState(split, num_in_split + num_lines, lines, chars_before + num_chars)
+        """Count lines for which ``stays`` returned True."""
+        self.state = BlockState(
+            self.state.split,
+            self.state.num_in_split + num_lines,
+            self.state.num_lines + num_lines,
+            self.state.num_chars + num_chars,
+        )
 
     def _part(self, block: LineBlock, begin: int, end: int, split: int) -> LineBlock:
         return block.part(begin, end)._replace(split=self._splits[split])
 
     def _advance(self, size: int) -> None:
-        """Count a line of ``size`` characters; begin the next split if the line belongs there."""
+        """Count a non-blank line of ``size`` characters; begin the next split if it belongs there.
+
+        A line belongs to the split in which its middle lies.
+        """
         split, num_in_split, num_lines, num_chars = self.state
         if num_in_split and self._is_due(split, num_lines, num_chars + size / 2):
             split, num_in_split = split + 1, 0
         self.state = BlockState(split, num_in_split + 1, num_lines + 1, num_chars + size)
 
     def _is_due(self, split: int, num_lines: int, num_chars: float) -> bool:
-        """Return True if the next split should begin after so many lines and characters."""
-        num_after = len(self._splits) - 1 - split
-        num_left = self._blocks.num_lines - num_lines
-        is_due = num_chars / self._blocks.num_chars >= self._ends[split] or num_left <= num_after
-        return num_after > 0 and is_due
+        """Return True if the split after ``split`` begins after so many lines and characters.
+
+        It begins as soon as ``split`` has its share, or only one line is left for each later split.
+        """
+        splits_left = len(self._splits) - 1 - split
+        lines_left = self._blocks.num_lines - num_lines
+        has_share = num_chars / self._blocks.num_chars >= self._ends[split]
+        return splits_left > 0 and (has_share or lines_left <= splits_left)
 
 
 def split_of(key: str, valid_fraction: float, test_fraction: float) -> str:
-    """Return the split of a document, by a stable hash of its key.
+    """Return the split of a document, by a hash of its key.
 
-    A document goes to the same split on every machine, and stays there when the corpus grows; equal
-    documents go to the same split.
+    Documents with the same key are in the same split, on every machine and also when the corpus
+    grows.
 
-    >>> split_of("constitution.txt", 0.0, 0.0)
+    Args:
+        key: the value of the document column, if there is one; otherwise the normalized beginning
+            of the document (see ``korlm.corpus.reader``).
+        valid_fraction: expected fraction of documents in valid.
+        test_fraction: expected fraction of documents in test.
+
+    >>> split_of("1809890.txt", 0.0, 0.0)
     'train'
     """
     hashed = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    fraction = int.from_bytes(hashed, "big") / 2**64
+    fraction = int.from_bytes(hashed, "big") / 2**64  # uniform in [0, 1)
     if fraction < test_fraction:
         return "test"
     return "valid" if fraction < test_fraction + valid_fraction else "train"

@@ -1,4 +1,4 @@
-"""Checks the text of a corpus before any slow work begins."""
+"""Check the text of a corpus before any slow work begins."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ logger = logging.getLogger(__name__)
 def validate_corpus(
     corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan]
 ) -> tuple[int, BlockSplit | None]:
-    """Report bad text and empty splits early; log what is remarkable.
+    """Check that the text can be read and fills the splits, and log remarks on it.
 
     Args:
-        corpus: settings of the text.
-        pieces: of the corpus.
-        scans: of all pieces, or of the first ones if the last of them found an error.
+        corpus: settings of the corpus.
+        pieces: the pieces of the corpus.
+        scans: the scans of all pieces, or of the first ones if the last of these found an error.
 
     Returns:
-        The number of characters, one for each line end included; and how contiguous blocks split
-        the text, or None where the documents fill all splits.
+        The number of characters, counting one for each line end; and how the text is divided into
+        blocks of lines, or None if its documents fill all splits.
 
     Raises:
         CorpusError: the text cannot be read, or cannot fill the splits.
@@ -43,8 +43,8 @@ def validate_corpus(
     for line in notes.lines() + invisible.lines(corpus.unicode):
         logger.warning("corpus: %s", line)
     total_chars = sum(scan.num_chars for scan in scans)
-    filled = {split for scan in scans for split in scan.splits}
-    missing = [split for split in _required_splits(corpus) if split not in filled]
+    with_text = {split for scan in scans for split in scan.splits}
+    missing = [split for split in _required_splits(corpus) if split not in with_text]
     if not missing:
         return total_chars, None
     num_documents = sum(scan.num_documents for scan in scans)
@@ -59,20 +59,20 @@ def validate_corpus(
 
 
 def _check_divided_files(pieces: list[Piece], scans: list[PieceScan]) -> None:
-    """Raise an error for a divided file without text; of a whole file, the scan reports it."""
+    """Raise an error if a file of several pieces has no text; for other files, the scan does."""
     has_text: dict[Path, bool] = {}
     for piece, scan in zip(pieces, scans, strict=True):
         path = piece.sources[0].path
         has_text[path] = has_text.get(path, False) or bool(scan.splits)
-    for path, found in has_text.items():
-        if not found:
+    for path, file_has_text in has_text.items():
+        if not file_has_text:
             raise blank_file(path)
 
 
 def _scan_again(
     corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan], number: int
 ) -> PieceScan:
-    """Return a scan with the locations that are correct, given all scans before it."""
+    """Return a scan whose locations are relative to the file instead of the piece."""
     piece = pieces[number]
     if piece.begin == 0:
         return scans[number]
@@ -84,6 +84,7 @@ def _scan_again(
 def _remarks(
     corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan]
 ) -> tuple[Notes, _InvisibleCharacters]:
+    """Return the sums of the remarks of all pieces, each with its first location in the file."""
     notes, invisible = Notes(), _InvisibleCharacters()
     for number, scan in enumerate(scans):
         has_first = scan.notes.keys() - notes.counts.keys() or (
@@ -98,6 +99,7 @@ def _remarks(
 
 
 def _required_splits(corpus: CorpusConfig) -> list[str]:
+    """Return the splits that must have text."""
     if not (corpus.files or corpus.train or corpus.valid):
         return ["test"]  # a text to evaluate a trained model on
     has_test = bool(corpus.files) and corpus.test_fraction > 0 and not corpus.test
@@ -107,14 +109,15 @@ def _required_splits(corpus: CorpusConfig) -> list[str]:
 def _split_by_blocks(
     corpus: CorpusConfig, missing: list[str], num_chars: int, num_lines: int, num_documents: int
 ) -> BlockSplit:
-    """Return the split of ``corpus.files`` by blocks, used where documents leave a split empty.
+    """Return how to divide ``corpus.files`` into blocks, for documents that leave a split empty.
 
     Args:
-        corpus: settings of the text.
+        corpus: settings of the corpus.
         missing: the splits without text.
-        num_chars: of the lines with text in ``corpus.files``, one for each line end included.
-        num_lines: lines with text in ``corpus.files``.
-        num_documents: of ``corpus.files``.
+        num_chars: number of characters of the non-blank lines in ``corpus.files``, counting one for
+            each line end.
+        num_lines: number of these lines.
+        num_documents: number of documents in ``corpus.files``.
 
     Raises:
         CorpusError: a missing split has no share, or there are fewer lines than splits.
@@ -158,17 +161,17 @@ class _InvisibleCharacters:
         self._first = ""
 
     def add(self, counts: dict[str, int], first: str) -> None:
-        """Add those of a piece.
+        """Add the invisible characters of a piece.
 
         Args:
             counts: character -> count.
-            first: document of the first one.
+            first: document of the first invisible character.
         """
         self.counts.update(counts)
         self._first = self._first or first
 
     def lines(self, unicode: UnicodeForm) -> list[str]:
-        """Return one line about all of them, none if there are none."""
+        """Return a list of one line about all of them, or an empty list if there are none."""
         if not self.counts:
             return []
         kinds = [f"U+{ord(char):04X} {n:,}" for char, n in self.counts.most_common(5)]

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,17 +72,13 @@ def assemble(
         reverse: whether to reverse the tokens of each line.
     """
     building = target.with_name(f".{target.name}.building")
+    stays = folder.parent != target.parent
+    encoded_folder = folder / f"encoded-{target.name[-12:]}" if stays else building
     shutil.rmtree(building, ignore_errors=True)
     try:
-        building.mkdir(parents=True)
-        sums: dict[str, str] = {}
-        stays = folder.parent != target.parent
-        encoded_folder = folder / f"encoded-{target.name[-12:]}" if stays else building
-        (building / "tokens").mkdir()
-        for number, record in enumerate(records):
-            if not stays:
-                link_files(EarlierPiece(folder, number, record), building, number)
-            sums |= {_name(name, number): crc32 for name, crc32 in record.files.items()}
+        (building / "tokens").mkdir(parents=True)
+        for number, record in enumerate([] if stays else records):
+            link_files(EarlierPiece(folder, number, record), building, number)
         for name in TOKENIZER_MODEL_FILES:
             if (model := folder / name).exists():
                 link(model, building / name)
@@ -94,24 +91,21 @@ def assemble(
         vocab.save(building / "vocab.tsv")
         spelling = CharNgramModel.train(sorted(counts))
         write_arrays(building / "spelling.npz", spelling.arrays())
-        for name in ENCODER_FILES if stays else ():
-            with new_file(encoded_folder / name) as path:
-                shutil.copyfile(building / name, path)
+        if stays:
+            _copy(ENCODER_FILES, building, encoded_folder)
         settings = EncodeSettings(
             folder, encoded_folder, config.lowercase, config.normalize_numbers, reverse
         )
         encoder = (vocab, spelling) if executor.is_here else None
-        function = functools.partial(encode_piece, settings, encoder=encoder)
-        encoded: list[dict[str, EncodedShard]] = [
-            {} for _ in records
-        ]  # of each piece: split -> sums
-        for (number, _), shards in executor.run_all(function, list(enumerate(records))):
-            encoded[number] = shards
-            ids = {_name(IDS.format(split=s), number): e.crc32 for s, e in shards.items()}
-            sums |= ids
-            for name in ids if stays else ():
-                with new_file(building / name) as path:
-                    copy_file(encoded_folder / name, path)
+        encoded = _encode_pieces(settings, records, encoder, executor)
+        ids = {
+            _name(IDS.format(split=split), number): shard.crc32
+            for number, shards in enumerate(encoded)
+            for split, shard in shards.items()
+        }
+        if stays:
+            _copy(ids, encoded_folder, building)
+            manifest["remote"] = str(folder)
         manifest |= {
             "vocab_size": len(vocab),
             "splits": {
@@ -123,20 +117,53 @@ def assemble(
             "num_dropped": _total(records).num_dropped,
             "pieces": [record.to_json() for record in records],
         }
-        if stays:
-            manifest["remote"] = str(folder)
-        paths = [path for path in building.rglob("*") if path.is_file()]
-        manifest = checksums.sealed(manifest, building, paths, sums)
-        text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
-        # A file name that is not UTF-8 is written as \\udc.., which JSON reads back.
-        (building / "manifest.json").write_text(text, encoding="utf-8", errors="backslashreplace")
-        for path in (building / "manifest.json", *paths):
-            fsync_file(path)
+        tokens = {
+            _name(name, number): crc32
+            for number, record in enumerate(records)
+            for name, crc32 in record.files.items()
+        }
+        _write_manifest(building, manifest, tokens | ids)
         os.replace(building, target)
         if stays:
             remove_tree(encoded_folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _copy(names: Iterable[str], source: Path, target: Path) -> None:
+    for name in names:
+        with new_file(target / name) as path:
+            copy_file(source / name, path)
+
+
+def _encode_pieces(
+    settings: EncodeSettings,
+    records: list[PieceRecord],
+    encoder: tuple[Vocab, CharNgramModel] | None,
+    executor: Executor,
+) -> list[dict[str, EncodedShard]]:
+    """Write the ids of all pieces; return the sums of each: split -> sums."""
+    function = functools.partial(encode_piece, settings, encoder=encoder)
+    results = executor.run_all(function, list(enumerate(records)))
+    by_number = {number: shards for (number, _), shards in results}
+    return [by_number[number] for number in range(len(records))]
+
+
+def _write_manifest(building: Path, manifest: dict[str, Any], known: dict[str, str]) -> None:
+    """Write manifest.json with the checksums of all files, and flush these to disk.
+
+    Args:
+        building: folder of the corpus.
+        manifest: values.
+        known: file name -> checksum, of files that need not be read.
+    """
+    paths = [path for path in building.rglob("*") if path.is_file()]
+    manifest = checksums.sealed(manifest, building, paths, known)
+    text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
+    # A file name that is not UTF-8 is written as \\udc.., which JSON reads back.
+    (building / "manifest.json").write_text(text, encoding="utf-8", errors="backslashreplace")
+    for path in (building / "manifest.json", *paths):
+        fsync_file(path)
 
 
 def _name(name: str, number: int) -> str:

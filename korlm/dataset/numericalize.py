@@ -1,8 +1,8 @@
-"""Maps tokens to ids.
+"""Map the tokens of shards to ids.
 
 A shard becomes one array of ids, ``ids/<split>-<number>.npy``: the tokens of all its lines in
-order, and <eos> after each line that is not blank. Python loops run over different tokens only;
-everything else is array operations.
+order, and <eos> after each non-blank line. Python loops run over distinct tokens only; everything
+else is array operations.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from korlm.utils.io.new_files import NewFile
 
 @dataclass(frozen=True)
 class EncodedShard:
-    """Sums of a shard.
+    """Totals of a shard, and the checksum of its ids.
 
     Attributes:
-        num_unk: tokens that are <unk>.
-        spelling_nats: cost of spelling all tokens that their ids do not determine.
-        crc32: checksum of the ids.
+        num_unk: number of tokens whose id is <unk>.
+        spelling_nats: total cost, in nats, of spelling the lossy tokens, those that cannot be
+            recovered from their ids: <unk>, and tokens that the vocabulary merges with others.
+        crc32: checksum of the .npy file.
     """
 
     num_unk: int
@@ -46,16 +47,16 @@ def encode_shard(
     """Write the ids of a shard as a .npy file, uint16 if they fit, else uint32.
 
     Args:
-        shard: with its counts.
-        target: the .npy file.
-        vocab: maps tokens to ids.
-        spelling: cost of spelling unknown words.
+        shard: Parquet file of tokenized lines (``korlm.dataset.storage.shards``).
+        target: the .npy file to write.
+        vocab: the vocabulary.
+        spelling: model of the cost of spelling the lossy tokens.
         reverse: whether to reverse the tokens of each line; <eos> stays at its end.
     """
     size = read_counts(shard).num_tokens
     dtype = np.dtype(id_dtype(len(vocab))).newbyteorder("<")
     lossy_tokens: Counter[str] = Counter()
-    written = 0
+    num_written = 0
     file = NewFile(target)
     try:
         # Not through a memory map, whose pages would count as memory of this process.
@@ -64,8 +65,8 @@ def encode_shard(
             np.lib.format.write_array_header_1_0(stream, header)
             for ids in _encode_lines(shard, vocab, lossy_tokens, reverse):
                 stream.write(ids.astype(dtype).tobytes())
-                written += len(ids)
-        assert written == size, f"{shard}: {written} ids written, {size} expected"
+                num_written += len(ids)
+        assert num_written == size, f"{shard}: {num_written} ids written, {size} expected"
         crc32 = file.complete()
     finally:
         file.discard()
@@ -78,28 +79,32 @@ def encode_shard(
 def _encode_lines(
     shard: Path, vocab: Vocab, lossy_tokens: Counter[str], reverse: bool
 ) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield the ids of each batch of lines, and add the lossy tokens to ``lossy_tokens``."""
     for batch in read_columns(shard, ["morphs", "status"]):
         tokens, indices, token_ids, lossless = encode_morphs(batch.column("morphs"), vocab)
-        totals = np.bincount(indices, minlength=len(tokens))
+        counts = np.bincount(indices, minlength=len(tokens))
         for index in np.flatnonzero(~lossless):
-            lossy_tokens[tokens[index]] += int(totals[index])
-        ends = line_lengths(batch.column("morphs"), batch.column("status"))
+            lossy_tokens[tokens[index]] += int(counts[index])
+        lengths_with_eos = line_lengths(batch.column("morphs"), batch.column("status"))
         ids = token_ids[indices]
-        yield insert_eos(reverse_lines(ids, ends - 1) if reverse else ids, ends, EOS_ID)
+        if reverse:
+            ids = reverse_lines(ids, lengths_with_eos - 1)
+        yield insert_eos(ids, lengths_with_eos, EOS_ID)
 
 
 def encode_morphs(
     morphs: pa.ListArray, vocab: Vocab
-) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Look up each different token of some lines once.
+) -> tuple[list[str], npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Look up each distinct token of some lines once.
 
     Args:
-        morphs: of each line.
-        vocab: maps tokens to ids.
+        morphs: the tokens of each line.
+        vocab: the vocabulary.
 
     Returns:
-        The K different tokens; the index of each of the N tokens among them, (N,); the ids of the
-        different tokens, (K,); and whether each id determines its token exactly, (K,).
+        (tokens, indices, token_ids, lossless): the K distinct tokens; for each of the N tokens of
+        the lines its index in ``tokens``, (N,); the ids of ``tokens``, (K,); and True for those
+        that can be recovered from their ids, (K,).
     """
     encoded = morphs.flatten().dictionary_encode()
     tokens = to_list(encoded.dictionary)
@@ -109,59 +114,57 @@ def encode_morphs(
 
 
 def line_lengths(morphs: pa.ListArray, status: pa.StringArray) -> npt.NDArray[np.int64]:
-    """Return the number of tokens, <eos> included, of each line that is not blank."""
+    """Return the number of tokens, <eos> included, of each non-blank line."""
     lengths = pc.list_value_length(morphs).to_numpy(zero_copy_only=False).astype(np.int64) + 1
-    filled: npt.NDArray[np.int64] = lengths[filled_lines(status)]
-    return filled
+    lengths_with_eos: npt.NDArray[np.int64] = lengths[non_blank_mask(status)]
+    return lengths_with_eos
 
 
-def filled_lines(status: pa.StringArray) -> npt.NDArray[np.bool_]:
-    """Return a mask of the lines that are not blank."""
-    filled: npt.NDArray[np.bool_] = pc.not_equal(status, "empty").to_numpy(zero_copy_only=False)
-    return filled
+def non_blank_mask(status: pa.StringArray) -> npt.NDArray[np.bool_]:
+    """Return a mask of the non-blank lines, (lines,); blank ones have the status ``empty``."""
+    mask: npt.NDArray[np.bool_] = pc.not_equal(status, "empty").to_numpy(zero_copy_only=False)
+    return mask
 
 
-def insert_eos(flat: npt.NDArray[Any], lengths: npt.NDArray[np.int64], end: Any) -> Any:
-    """Insert a value after those of each line.
+def insert_eos(
+    values: npt.NDArray[Any], lengths_with_eos: npt.NDArray[np.int64], eos_value: Any
+) -> Any:
+    """Insert a value for <eos> after the values of each line.
 
     Args:
-        flat: one value per token of all lines, (N,).
-        lengths: tokens of each line that is not blank, <eos> included, (lines,).
-        end: the value for <eos>.
+        values: one value per token of all lines, (N,).
+        lengths_with_eos: number of tokens of each non-blank line, <eos> included, (lines,).
+        eos_value: the value for <eos>.
 
     Returns:
-        An array of N + lines values.
+        The N + lines values, in the dtype of ``values``.
     """
-    result = np.full(len(flat) + len(lengths), end, dtype=flat.dtype)
+    result = np.full(len(values) + len(lengths_with_eos), eos_value, dtype=values.dtype)
     is_token = np.ones(len(result), dtype=bool)
-    is_token[np.cumsum(lengths) - 1] = False
-    result[is_token] = flat
+    is_token[np.cumsum(lengths_with_eos) - 1] = False
+    result[is_token] = values
     return result
 
 
-def reverse_lines(flat: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Return values with the order within each line reversed.
+def reverse_lines(values: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Reverse the order of the values within each line.
 
     Args:
-        flat: one value per token of all lines, (N,).
-        lengths: tokens of each line, (lines,); the sum is N.
+        values: one value per token of all lines, (N,).
+        lengths: number of values of each line, (lines,); their sum is N.
 
     >>> reverse_lines(np.array([1, 2, 3, 4, 5]), np.array([3, 2])).tolist()
     [3, 2, 1, 5, 4]
     """
     ends = np.cumsum(lengths)
-    mirrored = np.repeat(2 * ends - lengths - 1, lengths) - np.arange(len(flat))
-    result: npt.NDArray[Any] = flat[mirrored]
+    # Position i of a line from start to end (exclusive) takes the value at start + end - 1 - i.
+    sources = np.repeat(2 * ends - lengths - 1, lengths) - np.arange(len(values))
+    result: npt.NDArray[Any] = values[sources]
     return result
 
 
 def spelling_nats(model: CharNgramModel, lossy_tokens: Counter[str]) -> float:
-    """Return the total cost in nats of spelling tokens.
-
-    Args:
-        model: the spelling model.
-        lossy_tokens: counts of the tokens.
-    """
+    """Return the total cost, in nats, of spelling tokens as often as they are counted."""
     tokens = sorted(lossy_tokens)
     counts = np.array([lossy_tokens[token] for token in tokens], dtype=np.float64)
     return float(model.nats(tokens) @ counts)

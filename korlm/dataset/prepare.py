@@ -45,7 +45,6 @@ from korlm.dataset.tokenize import (
     PieceText,
     TokenizeSettings,
     kept_columns,
-    tokenize_pieces,
     train_model,
     write_tokenizer_model,
 )
@@ -56,6 +55,7 @@ from korlm.utils.io import checksums
 from korlm.utils.io.locks import held
 from korlm.utils.io.new_files import new_file
 from korlm.utils.io.urls import is_url, to_path, url_errors
+from korlm.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -113,49 +113,120 @@ def prepare(
         digests = _in_order(pieces, executor.run_all(functools.partial(_digest, corpus), pieces))
         token_key = token_settings(corpus, tokenizer, tokenizer_model)
         text_key = text_settings(token_key, pieces, digests)
-        tokens_fingerprint = hash_json(text_key)
-        digest = None if given_vocab is None else hash_json(given_vocab.tokens)
-        fingerprint = prepared_fingerprint(tokens_fingerprint, vocab, digest, corpus.reverse)
+        manifest = _manifest(corpus, tokenizer, vocab, text_key, given_vocab)
+        tokens_fingerprint, fingerprint = manifest["tokens_fingerprint"], manifest["fingerprint"]
         stem = f"{corpus.name}-{tokenizer.name}"
-        target = root / f"{stem}-{fingerprint}"
-        partial = root / f".{stem}-{tokens_fingerprint}.partial"
-        lock = partial.with_suffix(".lock")
+        folders = _Folders(root, store, stem, tokens_fingerprint, fingerprint)
+        target = folders.target
         if target.exists():
-            _remove_stale(partial, lock)
+            _remove_stale(folders.partial, folders.lock)
             if cluster.folder:
                 logger.info("%s exists: prepare.folder has no effect", target)
             return open_prepared(target, fingerprint)
-        with output_errors(root), _removed_if_empty(root):
-            root.mkdir(parents=True, exist_ok=True)
-            with _exclusive(lock):
-                if not target.exists():
-                    made = _find_tokens(root, stem, tokens_fingerprint)
-                    if made is None:
-                        folder = partial
-                        if store != root:
-                            folder = store / f"{stem}-{tokens_fingerprint}"
-                            _check_store(store)
-                        if tokenizer_model is not None:
-                            write_tokenizer_model(folder, tokenizer, tokenizer_model)
-                        settings = TokenizeSettings(corpus, tokenizer, None, folder, token_key)
-                        texts, settings = _scan(settings, pieces, digests, executor)
-                        earlier, cache = _earlier_pieces(root, stem), outputs / "cache"
-                        records = _make_pieces(settings, texts, earlier, executor, cache, progress)
-                        made = folder, records
-                    configs = {"corpus": corpus, "tokenizer": tokenizer, "vocab": vocab}
-                    manifest: dict[str, Any] = {
-                        "format": FORMAT,
-                        "fingerprint": fingerprint,
-                        "tokens_fingerprint": tokens_fingerprint,
-                        "text": text_key,
-                        "settings": {name: to_json_values(c) for name, c in configs.items()},
-                    }
-                    if digest is not None:
-                        manifest["given_vocab"] = digest
-                    assemble(target, *made, vocab, manifest, executor, given_vocab, corpus.reverse)
-                    _log_statuses(target, manifest)
-                    shutil.rmtree(partial, ignore_errors=True)
+        with output_errors(root), _removed_if_empty(root), _exclusive(folders.lock):
+            if not target.exists():
+                settings = TokenizeSettings(corpus, tokenizer, None, folders.tokens, token_key)
+                made = _find_tokens(folders) or _make_tokens(
+                    *(folders, settings, tokenizer_model, pieces, digests, executor),
+                    *(outputs / "cache", progress),
+                )
+                assemble(target, *made, vocab, manifest, executor, given_vocab, corpus.reverse)
+                _log_statuses(target, manifest)
+                shutil.rmtree(folders.partial, ignore_errors=True)
     return open_prepared(target, fingerprint)
+
+
+@dataclass(frozen=True)
+class _Folders:
+    """Where a corpus is prepared.
+
+    Attributes:
+        root: folder of all prepared corpora.
+        store: folder or URL of the files of the pieces; ``root`` unless it is ``prepare.folder``.
+        stem: names of corpus and tokenizer, with which the names of folders begin.
+        tokens_fingerprint: of the text and all settings but those of the vocabulary.
+        fingerprint: of the text and all settings.
+    """
+
+    root: Path
+    store: Path
+    stem: str
+    tokens_fingerprint: str
+    fingerprint: str
+
+    @property
+    def target(self) -> Path:
+        """The prepared corpus."""
+        return self.root / f"{self.stem}-{self.fingerprint}"
+
+    @property
+    def partial(self) -> Path:
+        """Where the files of the pieces are made until the corpus is complete."""
+        return self.root / f".{self.stem}-{self.tokens_fingerprint}.partial"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that makes the tokens."""
+        return self.partial.with_suffix(".lock")
+
+    @property
+    def tokens(self) -> Path:
+        """The files of the pieces; in ``prepare.folder`` they stay."""
+        if self.store == self.root:
+            return self.partial
+        return self.store / f"{self.stem}-{self.tokens_fingerprint}"
+
+
+def _manifest(
+    corpus: CorpusConfig,
+    tokenizer: TokenizerConfig,
+    vocab: VocabConfig,
+    text_key: dict[str, Any],
+    given_vocab: Vocab | None,
+) -> dict[str, Any]:
+    """Return the values of manifest.json that do not depend on the tokens."""
+    configs = {"corpus": corpus, "tokenizer": tokenizer, "vocab": vocab}
+    tokens_fingerprint = hash_json(text_key)
+    digest = None if given_vocab is None else hash_json(given_vocab.tokens)
+    return {
+        "format": FORMAT,
+        "fingerprint": prepared_fingerprint(tokens_fingerprint, vocab, digest, corpus.reverse),
+        "tokens_fingerprint": tokens_fingerprint,
+        "text": text_key,
+        "settings": {name: to_json_values(config) for name, config in configs.items()},
+        **({} if digest is None else {"given_vocab": digest}),
+    }
+
+
+def _make_tokens(
+    folders: _Folders,
+    settings: TokenizeSettings,
+    tokenizer_model: bytes | None,
+    pieces: list[Piece],
+    digests: list[str],
+    executor: Executor,
+    cache: Path,
+    progress: bool,
+) -> tuple[Path, list[PieceRecord]]:
+    """Tokenize the text; return the folder of the pieces and their records.
+
+    Args:
+        folders: of the corpus.
+        settings: of all pieces, without ``blocks``.
+        tokenizer_model: of a trained run; None: train the tokenizer if it is to be trained.
+        pieces: of the corpus.
+        digests: hashes of their bytes.
+        executor: reads and tokenizes the pieces.
+        cache: folder of the line cache.
+        progress: whether to show a progress bar.
+    """
+    if folders.store != folders.root:
+        _check_store(folders.store)
+    if tokenizer_model is not None:
+        write_tokenizer_model(settings.folder, settings.tokenizer, tokenizer_model)
+    texts, settings = _scan(settings, pieces, digests, executor)
+    earlier = _earlier_pieces(folders)
+    return settings.folder, _make_pieces(settings, texts, earlier, executor, cache, progress)
 
 
 def _digest(corpus: CorpusConfig, piece: Piece) -> str:
@@ -234,8 +305,13 @@ def _make_pieces(
             records[number] = earlier[key].record
     missing = [text for text in texts if text.piece.number not in records]
     num_finished = sum(text.num_chars for text in texts if text.piece.number in records)
-    for text, record in tokenize_pieces(settings, missing, num_finished, executor, cache, progress):
-        records[text.piece.number] = record
+    num_chars = sum(text.num_chars for text in missing)
+    name = settings.tokenizer.name
+    logger.info("tokenizing %s characters with %s", f"{num_chars:,}", name)
+    with progress_bar(num_chars + num_finished, f"tokenizing ({name})", progress) as bar:
+        bar.skip(num_finished)
+        for text, record in executor.tokenize(settings, missing, cache, bar):
+            records[text.piece.number] = record
     return [records[text.piece.number] for text in texts]
 
 
@@ -250,6 +326,7 @@ def _remove_stale(partial: Path, lock: Path) -> None:
 @contextlib.contextmanager
 def _exclusive(lock: Path) -> Iterator[None]:
     """Hold a lock among processes; log when it has to wait for another one."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(held(lock, timeout=0))
@@ -272,19 +349,26 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
         raise
 
 
-def _manifests(root: Path, stem: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the prepared corpora of the same name and tokenizer with their manifests."""
-    for path in sorted(root.glob(f"{stem}-*/manifest.json")):
+def _earlier(folders: _Folders) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the folder of the pieces and the manifest of other prepared corpora of this name.
+
+    Corpora whose pieces are gone, as ``prepare.folder`` was moved or deleted, are left out.
+    """
+    for path in sorted(folders.root.glob(f"{folders.stem}-*/manifest.json")):
         with contextlib.suppress(OSError, ValueError, KeyError):
             manifest = read_json(path)
             checksums.check_seal(manifest)
-            if manifest["format"] == FORMAT:
-                yield path.parent, manifest
+            if manifest["format"] == FORMAT and (store := _store_of(path.parent, manifest)):
+                yield store, manifest
 
 
-def _store_of(folder: Path, manifest: dict[str, Any]) -> Path:
-    """Return the folder or URL of the files of the pieces of a prepared corpus."""
-    return to_path(manifest["remote"], PreparedError) if "remote" in manifest else folder
+def _store_of(folder: Path, manifest: dict[str, Any]) -> Path | None:
+    """Return the folder or URL of the files of the pieces of a prepared corpus, if it is there."""
+    if "remote" not in manifest:
+        return folder
+    store = to_path(manifest["remote"], PreparedError)
+    with url_errors(store, PreparedError):
+        return store if store.exists() else None
 
 
 def _check_store(store: Path) -> None:
@@ -304,25 +388,19 @@ def _absolute(path: Path) -> Path:
     return path if is_url(path) else path.absolute()
 
 
-def _find_tokens(
-    root: Path, stem: str, tokens_fingerprint: str
-) -> tuple[Path, list[PieceRecord]] | None:
+def _find_tokens(folders: _Folders) -> tuple[Path, list[PieceRecord]] | None:
     """Return the pieces of a prepared corpus that differs only in its vocabulary, if any."""
-    for folder, manifest in _manifests(root, stem):
-        if manifest.get("tokens_fingerprint") == tokens_fingerprint:
-            return _store_of(folder, manifest), [
-                PieceRecord.from_json(values) for values in manifest["pieces"]
-            ]
+    for store, manifest in _earlier(folders):
+        if manifest.get("tokens_fingerprint") == folders.tokens_fingerprint:
+            return store, [PieceRecord.from_json(values) for values in manifest["pieces"]]
     return None
 
 
-def _earlier_pieces(root: Path, stem: str) -> dict[str, EarlierPiece]:
+def _earlier_pieces(folders: _Folders) -> dict[str, EarlierPiece]:
     """Return the pieces of all prepared corpora of this name, by their keys."""
     return {
-        values["key"]: EarlierPiece(
-            _store_of(folder, manifest), number, PieceRecord.from_json(values)
-        )
-        for folder, manifest in _manifests(root, stem)
+        values["key"]: EarlierPiece(store, number, PieceRecord.from_json(values))
+        for store, manifest in _earlier(folders)
         for number, values in enumerate(manifest["pieces"])
     }
 

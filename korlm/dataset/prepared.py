@@ -14,7 +14,7 @@ from korlm.config import VocabConfig
 from korlm.config.paths import mend_prepared
 from korlm.config.stored import check_settings, read_json
 from korlm.dataset.fingerprint import FORMAT, hash_bytes, prepared_fingerprint
-from korlm.dataset.numericalize import filled_lines
+from korlm.dataset.numericalize import non_blank_mask
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage.id_stream import Ids, IdStream, join_shards, map_shard
 from korlm.dataset.storage.shards import LABEL, read_columns, shard_paths
@@ -133,7 +133,7 @@ class Prepared:
             for shard in shard_paths(self.folder / "tokens", split)
             for batch in read_columns(shard, [name, "status"])
             for value, filled in zip(
-                batch.column(name).to_pylist(), filled_lines(batch.column("status")), strict=True
+                batch.column(name).to_pylist(), non_blank_mask(batch.column("status")), strict=True
             )
             if filled
         ]

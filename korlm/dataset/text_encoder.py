@@ -19,7 +19,7 @@ import pyarrow as pa
 from korlm.config import TokenizerConfig, UnicodeForm
 from korlm.corpus.lines import LineBlock
 from korlm.corpus.normalization import normalize_all
-from korlm.dataset.numericalize import encode_morphs, filled_lines, insert_eos, line_lengths
+from korlm.dataset.numericalize import encode_morphs, insert_eos, line_lengths, non_blank_mask
 from korlm.dataset.spelling_model import CharNgramModel
 from korlm.dataset.storage.piece_writer import NO_COLUMNS, to_table
 from korlm.dataset.storage.shards import SCHEMA, read_columns, shard_paths
@@ -81,7 +81,7 @@ class EncodedText:
         costs = np.zeros(len(tokens))
         lossy = np.flatnonzero(~lossless)
         costs[lossy] = spelling.nats([tokens[index] for index in lossy])
-        filled = filled_lines(status)
+        filled = non_blank_mask(status)
         lengths = np.zeros(len(table), dtype=np.int64)
         lengths[filled] = filled_lengths = line_lengths(morphs, status)
         texts = normalize_all(text.to_pylist(), unicode)
@@ -168,15 +168,14 @@ class TextEncoder:
         for analyses in self._pool.map(texts()):
             yield self._encode(in_progress.popleft(), analyses, columns)
 
-    def read_texts(self, texts: Sequence[str], doc_id: str = "") -> EncodedText:
-        """Encode a few lines at once, as one document.
+    def read_texts(self, texts: str | Sequence[str], doc_id: str = "") -> EncodedText:
+        """Encode a few lines at once, as one document; a str is a single line.
 
         Raises:
             CorpusError: one of them is not a string, or contains a lone surrogate.
             TokenizerError: the tokenizer does not start.
         """
-        check_texts(texts)
-        blocks = [LineBlock("text", doc_id, 1, list(texts))]
+        blocks = [LineBlock("text", doc_id, 1, checked_texts(texts))]
         batch = TextBatch("text", blocks, self._unicode)
         (analyses,) = self._pool.map([batch.normalized])
         return self._encode(batch, analyses)
@@ -191,14 +190,18 @@ class TextEncoder:
         return EncodedText.from_table(table, self._vocab, self._spelling, self._unicode)
 
 
-def check_texts(texts: Iterable[object]) -> None:
-    """Check the texts that a caller in Python gives.
+def checked_texts(texts: object) -> list[str]:
+    """Return the texts that a caller in Python gives; a str is a single text.
 
     Raises:
         CorpusError: one of them is not a string, or contains a lone surrogate.
     """
-    for number, text in enumerate(texts, 1):
+    if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
+        raise CorpusError(f"texts is {texts!r:.80}: give a str, or a list of them")
+    checked = [texts] if isinstance(texts, str) else list(texts)
+    for number, text in enumerate(checked, 1):
         _check_text(number, text)
+    return checked
 
 
 def _check_text(number: int, text: object) -> None:

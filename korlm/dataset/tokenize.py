@@ -1,4 +1,4 @@
-"""Tokenizes the pieces of a corpus: reads their lines, runs the tokenizer, writes their files.
+"""Tokenizes a piece of a corpus: reads its lines, runs the tokenizer, writes its files.
 
 The files of a piece depend on its text and the settings alone. A piece is made only once: after an
 interruption, finished pieces are kept and the others are started again; lines that a slow tokenizer
@@ -8,9 +8,6 @@ has already analyzed come from the line cache.
 from __future__ import annotations
 
 import collections
-import contextlib
-import functools
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,20 +21,14 @@ from korlm.corpus.normalization import normalize_all
 from korlm.corpus.pieces import Piece, PieceStart
 from korlm.corpus.reader import read_piece
 from korlm.corpus.splits import BlockSplit
-from korlm.dataset.executors.base import Executor
 from korlm.dataset.fingerprint import hash_json, piece_settings, to_json_values
 from korlm.dataset.storage.piece_files import PieceRecord
 from korlm.dataset.storage.piece_writer import PieceWriter
 from korlm.dataset.storage.shards import LABEL, SCHEMA
 from korlm.dataset.text_batches import TextBatch, batch_lines
-from korlm.tokenizers.registry import tokenizer_version, train_tokenizer
-from korlm.tokenizers.workers.line_cache import LineCache, map_cached
-from korlm.tokenizers.workers.pool import TokenizerPool
+from korlm.tokenizers.registry import train_tokenizer
 from korlm.utils.errors import CorpusError
 from korlm.utils.io.new_files import new_file
-from korlm.utils.progress import progress_bar
-
-logger = logging.getLogger(__name__)
 
 # The tokenizer model, beside the files of the pieces: of Kkma its user dictionary.
 TOKENIZER_MODEL_FILES = ("sentencepiece.model", "user_dictionary.dic")
@@ -98,59 +89,6 @@ class PieceText:
         key = [settings.token_key, piece_settings(self.piece, self.digest)]
         blocks = settings.blocks and to_json_values(settings.blocks)
         return hash_json([*key, to_json_values(self.start), blocks])
-
-
-def tokenize_pieces(
-    settings: TokenizeSettings,
-    texts: list[PieceText],
-    num_finished: int,
-    executor: Executor,
-    cache: Path,
-    progress: bool,
-) -> Iterator[tuple[PieceText, PieceRecord]]:
-    """Tokenize pieces and write their files; yield the record of each one.
-
-    Args:
-        settings: of all pieces.
-        texts: the pieces.
-        num_finished: characters of the pieces that are finished already.
-        executor: runs the pieces.
-        cache: folder of the line cache.
-        progress: whether to show a progress bar.
-
-    Raises:
-        CorpusError: the text has changed since it was scanned.
-        TokenizerError: the tokenizer does not start.
-        ClusterError: some pieces could not be made.
-    """
-    tokenizer = settings.tokenizer
-    num_chars = sum(text.num_chars for text in texts)
-    logger.info("tokenizing %s characters with %s", f"{num_chars:,}", tokenizer.name)
-    title = f"tokenizing ({tokenizer.name})"
-    with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(progress_bar(num_chars + num_finished, title, progress))
-        bar.skip(num_finished)
-        if not executor.is_here:
-            for text, record in executor.tokenize(settings, texts):
-                bar.update(text.num_chars)
-                yield text, record
-            return
-        model = read_tokenizer_model(settings.folder, tokenizer)
-        pool = stack.enter_context(TokenizerPool(tokenizer, model))
-        analyze: Analyze = pool.map
-        lines = None
-        if isinstance(tokenizer, WorkerConfig) and tokenizer.cache_size_mb:
-            version = tokenizer_version(tokenizer, model)
-            lines = stack.enter_context(LineCache(cache, version, tokenizer.cache_size_mb))
-            analyze = functools.partial(map_cached, pool, lines)
-        function = functools.partial(
-            tokenize_piece, settings, analyze=analyze, on_progress=bar.update
-        )
-        yield from executor.run_all(function, texts)
-        if lines is not None:
-            bar.clear()
-            hits, misses = f"{lines.hits:,}", f"{lines.misses:,}"
-            logger.info("line cache: %s hits, %s misses (%s)", hits, misses, tokenizer.name)
 
 
 def tokenize_piece(
@@ -234,7 +172,7 @@ def read_tokenizer_model(folder: Path, tokenizer: TokenizerConfig) -> bytes | No
 
 
 def write_tokenizer_model(folder: Path, tokenizer: TokenizerConfig, model: bytes) -> None:
-    """Write the model of a tokenizer, which ``tokenize_pieces`` then uses.
+    """Write the model of a tokenizer, which ``Executor.tokenize`` then uses.
 
     Args:
         folder: of the files of the pieces.

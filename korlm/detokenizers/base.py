@@ -1,4 +1,4 @@
-"""The detokenizer contract, and the detokenizers that need no training.
+"""Define the detokenizer contract, and the detokenizers that need no training.
 
 A detokenizer spells the tokens of its tokenizer as Korean text: a whole line (``detokenize``), or
 token by token for generation (``join`` within an eojeol, ``space_probability`` between tokens).
@@ -25,12 +25,12 @@ _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Detokenizer(ABC):
-    """Tokens of one tokenizer -> written text.
+    """Converts tokens of one tokenizer to written text.
 
     Special tokens are not written: <eos> ends a line, <num> becomes ``0``, the others are dropped.
 
     Attributes:
-        joins_morphemes: whether tokens are morphemes, so that particles are tokens of their own.
+        joins_morphemes: whether tokens are morphemes, so that particles are separate tokens.
     """
 
     joins_morphemes: ClassVar[bool] = False
@@ -44,12 +44,12 @@ class Detokenizer(ABC):
         tags: Sequence[str] | None = None,
         eojeol: Sequence[int] | None = None,
     ) -> str:
-        """Return the text of a token sequence; <eos> before the end starts another line.
+        """Return the text of a sequence of tokens; <eos> starts another line, except at the end.
 
         Args:
-            tokens: tokens, may include special ones.
+            tokens: tokens, which may include special ones.
             tags: tag of each token; None: unknown.
-            eojeol: eojeol number of each token; None: spaces are predicted.
+            eojeol: index of the eojeol of each token; None: unknown. Then spaces are predicted.
         """
         lines: list[list[int]] = [[]]
         for index, token in enumerate(tokens):
@@ -75,11 +75,11 @@ class Detokenizer(ABC):
         """Implement ``detokenize`` for one line without special tokens."""
 
     def join(self, surface: str, left: str, right: str) -> str:
-        """Return the surface of an eojeol with one more token.
+        """Return the surface (written form) of an eojeol after one more token.
 
         Args:
-            surface: the eojeol so far; empty at its beginning.
-            left: its last token; empty at its beginning.
+            surface: the surface so far; empty at the beginning of the eojeol.
+            left: the last token of the eojeol; empty at its beginning.
             right: the token to add.
         """
         if right in SPECIALS:
@@ -91,11 +91,11 @@ class Detokenizer(ABC):
         """Implement ``join`` without special tokens."""
 
     def space_probability(self, left: str, right: str) -> float:
-        """Return P(space) between two tokens; 0 at the start of a line and before <eos>.
+        """Return the probability of a space between two tokens; 0 at a line's beginning and end.
 
         Args:
-            left: a token; empty or <eos> at the start of a line.
-            right: the token after it.
+            left: a token; empty or <eos> at the beginning of a line.
+            right: the next token.
         """
         if left in ("", EOS) or right == EOS:
             return 0.0
@@ -103,7 +103,7 @@ class Detokenizer(ABC):
 
     @abstractmethod
     def _space_probs(self, left: str, rights: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return P(space) between a token and each of ``rights``; shape (len(rights),)."""
+        """Return P(space) between a token and each of ``rights``, (len(rights),)."""
 
     def set_vocab(self, tokens: Sequence[str]) -> None:
         """Set the vocabulary of ``space_probabilities``: V tokens in the order of their ids."""
@@ -111,21 +111,24 @@ class Detokenizer(ABC):
         self._is_eos = np.array([token == EOS for token in tokens], dtype=bool)
 
     def space_probabilities(self, left: str) -> npt.NDArray[np.float32]:
-        """Return ``space_probability`` of a token and each token of the vocabulary; (V,)."""
+        """Return ``space_probability`` of a token and each token of the vocabulary, (V,)."""
         if left in ("", EOS):
             return np.zeros(len(self._vocab), np.float32)
         return np.where(self._is_eos, np.float32(0), self._vocab_space_probs(_spelling(left)))
 
     def _vocab_space_probs(self, left: str) -> npt.NDArray[np.float32]:
-        """Return P(space) between a token and each token of the vocabulary, <eos> like others."""
+        """Return P(space) between a token and each token of the vocabulary, (V,).
+
+        The value for <eos> is not used.
+        """
         return self._space_probs(left, self._vocab)
 
     def num_unstable_chars(self, surface: str, left: str) -> int:
-        """Return how many of the last characters of an eojeol another token may change.
+        """Return how many of the last characters of an eojeol the next token may change.
 
         Args:
-            surface: the eojeol so far.
-            left: its last token.
+            surface: the surface so far.
+            left: the last token of the eojeol.
         """
         return 0
 
@@ -150,7 +153,7 @@ class EojeolDetokenizer(Detokenizer):
 
 
 class SyllableDetokenizer(Detokenizer):
-    """Detokenizer of characters. Spaces are tokens, so none is inserted between tokens."""
+    """Detokenizer of characters. Spaces are tokens, so no other spaces are inserted."""
 
     def _detokenize_line(
         self, tokens: list[str], tags: list[str] | None, eojeol: list[int] | None
@@ -186,9 +189,9 @@ class JamoDetokenizer(SyllableDetokenizer):
 
 
 class SentencePieceDetokenizer(Detokenizer):
-    """Detokenizer of SentencePiece: a space before pieces that start with ▁.
+    """Detokenizer of sentencepiece: a space before each piece that starts with ▁.
 
-    Byte pieces (``<0xEB>``) are decoded by ``detokenize`` only; ``join`` leaves them as they are.
+    Only ``detokenize`` decodes byte pieces (``<0xEB>``); ``join`` leaves them as they are.
     """
 
     def _detokenize_line(

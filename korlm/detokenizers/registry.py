@@ -1,4 +1,4 @@
-"""Detokenizers by the name of their tokenizer, and the file of a trained one."""
+"""Find the detokenizer of a tokenizer, and the file of a trained one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from korlm.utils.io.atomic_files import atomic_write
 
 logger = logging.getLogger(__name__)
 
-MAX_TOKENS = 3_000_000  # of training data; more hardly improve the detokenizer
+MAX_TOKENS = 3_000_000  # number of training tokens; more hardly improve the detokenizer
 KKMA = "kkma"
 
 
@@ -24,9 +24,10 @@ def build_detokenizer(tokenizer: str, folders: tuple[Path, ...] = ()) -> Detoken
     """Return the detokenizer of a tokenizer.
 
     Args:
-        tokenizer: its name; every tokenizer of morphemes has the detokenizer of Kkma.
+        tokenizer: name of the tokenizer. All tokenizers of morphemes have the same detokenizer.
         folders: run directories or prepared corpora. The first ``recomposition.npz`` in them is
-            loaded; without one, the detokenizer is trained on the first prepared corpus.
+            loaded. If there is none, the detokenizer is trained on the first prepared corpus; if
+            there is no corpus either, it has only rules.
 
     Raises:
         PreparedError: the file is damaged.
@@ -55,7 +56,7 @@ def _registered(tokenizer: str) -> str:
 
 
 def load_from_run(tokenizer: str, run: Path) -> Detokenizer | None:
-    """Return the detokenizer of a run directory; None if it would have to be trained.
+    """Return the detokenizer of a run; None if the run directory lacks its trained file.
 
     >>> load_from_run("kiwi", Path("nowhere")) is None
     True
@@ -69,9 +70,9 @@ def load_from_run(tokenizer: str, run: Path) -> Detokenizer | None:
 
 
 def train_from_prepared(folder: Path) -> KkmaDetokenizer:
-    """Train on the training split of a prepared corpus and write ``recomposition.npz`` into it.
+    """Train on the train split of a prepared corpus, and write ``recomposition.npz`` into it.
 
-    Logs a warning if the file cannot be written.
+    If the file cannot be written, a warning is logged.
 
     Raises:
         PreparedError: the shards are damaged.
@@ -96,7 +97,7 @@ def ensure_trained(tokenizer: str, prepared: Path) -> None:
 
 
 def copy_to_run(prepared: Path, run: Path) -> None:
-    """Copy ``recomposition.npz`` to a run directory, which then works without the prepared corpus.
+    """Copy ``recomposition.npz`` to a run directory, so that it can be used without the corpus.
 
     Raises:
         OutputError: the run directory is not writable.

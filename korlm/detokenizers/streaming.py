@@ -1,4 +1,4 @@
-"""Detokenization of a token stream: text is returned as soon as no later token can change it."""
+"""Detokenize a stream of tokens: text is returned as soon as no later token can change it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class StreamingDetokenizer:
     r"""Detokenizes one token after another, eojeol by eojeol.
 
     Args:
-        detokenizer: of the run's tokenizer.
+        detokenizer: the detokenizer of the run's tokenizer.
         last_token: last token of ``surface``.
-        surface: a finished eojeol whose following space is not written yet.
+        surface: a finished eojeol, already written except for the space that may follow it.
 
     >>> from korlm.detokenizers.registry import build_detokenizer
     >>> stream = StreamingDetokenizer(build_detokenizer("eojeol"))
@@ -25,7 +25,7 @@ class StreamingDetokenizer:
         self._last_token, self._surface, self._is_finished = last_token, surface, bool(surface)
 
     def add(self, token: str) -> str:
-        """Add a token and return the text that became final, usually none."""
+        """Add a token, and return the text that no later token can change any more; often ""."""
         if token == EOS:
             return self.end() + "\n"
         text = ""
@@ -45,6 +45,6 @@ class StreamingDetokenizer:
         return self._detokenizer.space_probability(self._last_token, token) > 0.5
 
     def end(self) -> str:
-        """Return the remaining text; the next token starts a line."""
+        """Return the remaining text; the next token starts a new line."""
         text, self._surface, self._is_finished = self._surface, "", False
         return text

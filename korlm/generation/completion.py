@@ -10,6 +10,7 @@ or end within a syllable.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 
@@ -77,7 +78,7 @@ class Completer:
         self.lexicon = Lexicon(run.vocab.tokens, run.detokenizer(), banned_token_ids(run.vocab))
         self._last: tuple[str, EncodedPrompt, EojeolSearch] | None = None
 
-    def __enter__(self) -> Completer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

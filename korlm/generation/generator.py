@@ -73,15 +73,10 @@ class Continuation:
     ids: tuple[int, ...]
 
 
-class Generator:
-    """Generates texts with a trained run; a context manager. Not thread-safe.
+class Generator(Completer):
+    """Generates texts with a trained run, and completes eojeols. Not thread-safe.
 
     A prompt starts the run's tokenizer (Kkma: about 1 s), which runs until ``close``.
-
-    Args:
-        run: trained run (``korlm.load``).
-        device: device of the model; None: where it is.
-        reader: see ``ContextEncoder``.
     """
 
     def __init__(
@@ -90,20 +85,10 @@ class Generator:
         device: torch.device | None = None,
         reader: TextEncoder | None = None,
     ) -> None:
-        self.completer = Completer(run, device, reader)
-        self._detokenizer, self._tokens = self.completer.lexicon.detokenizer, run.vocab.tokens
-        self._model, self._start_id = self.completer.encoder.model, run.start_id
+        super().__init__(run, device, reader)
+        self._detokenizer, self._tokens = self.lexicon.detokenizer, run.vocab.tokens
+        self._model, self._start_id = self.encoder.model, run.start_id
         self._banned_ids = banned_token_ids(run.vocab)
-
-    def __enter__(self) -> Generator:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop the tokenizer; another prompt starts it again."""
-        self.completer.close()
 
     def stream(
         self,
@@ -209,7 +194,7 @@ class Generator:
         """
         if not split_typed(prompt)[1]:
             return []
-        result = self.completer.search(prompt, MAX_PROMPT_COMPLETIONS, PROMPT_EXPANSIONS)
+        result = self.search(prompt, MAX_PROMPT_COMPLETIONS, PROMPT_EXPANSIONS)
         completions = sorted(
             result.eojeols.values(), key=lambda eojeol: (-eojeol[0], eojeol[1].surface)
         )
@@ -221,11 +206,11 @@ class Generator:
     @torch.inference_mode()
     def _continuation(self, prompt: str, completion: Node | None) -> Continuation:
         """Return the continuation of a prompt, with a completion of its last eojeol if given."""
-        lexicon = self.completer.lexicon
+        lexicon = self.lexicon
         before, typed = split_typed(prompt)
         if completion is None:
             text = prompt + " " * bool(typed)
-            context = self.completer.context(text)
+            context = self.context(text)
             ids, state = context.ids, context.state
             next_probs = lexicon.allowed_probs(context.log_probs)
             probs = lexicon.first_token_probs(context.last_token, next_probs)
@@ -236,7 +221,7 @@ class Generator:
             last_id = torch.tensor([completion.ids[-1]], device=state[0].device)
             log_probs, state = self._model.step(last_id, state)
             text, last_token = before, lexicon.tokens[completion.ids[-1]]
-            ids = (*self.completer.context(before).ids, *completion.ids)
+            ids = (*self.context(before).ids, *completion.ids)
             next_probs = lexicon.allowed_probs(log_probs[0])
             probs = lexicon.after_eojeol_probs(last_token, next_probs)
             stream = StreamingDetokenizer(self._detokenizer, last_token, completion.surface)

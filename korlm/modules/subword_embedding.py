@@ -1,10 +1,10 @@
-"""Subword embeddings: the vector of a token is computed from its syllables, jamo and pairs.
+"""Compute the embeddings of tokens from their subwords: characters, jamo and character pairs.
 
 After fastText (Bojanowski et al. 2017, character n-grams) and Park et al. 2018 (jamo for Korean).
 Rare morphemes share subwords with frequent ones. A token outside the vocabulary is still <unk>,
 since batches hold ids, not text.
 
-Axes: V vocabulary, E embedding, S distinct subwords, M subwords of all tokens together.
+Axes: V vocabulary, E embedding, S distinct subwords, M sum of the tokens' numbers of subwords.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from korlm.dataset.vocab import NUMBER, SPECIALS
 from korlm.text.hangul import decompose
 from korlm.utils import threads
 
-INIT_RANGE = 0.2  # larger tied output weights would start with confident wrong predictions
+# Bound of the initial values. With tied output weights, larger ones would make the first
+# predictions confidently wrong.
+INIT_RANGE = 0.2
 
 
 def subwords_of(token: str) -> list[str]:
     """Return the subwords of a token: its characters, the jamo of its syllables, character pairs.
 
     Jamo are conjoining code points, so an initial consonant differs from the same final consonant.
-    Pairs include the word boundaries < and >.
+    Pairs include the word boundaries < and >. Special tokens have no subwords.
 
     >>> [unit for unit in subwords_of("간다") if unit in ("간", "ᄀ", "<간", "간다", "다>", "가")]
     ['간', 'ᄀ', '<간', '간다', '다>']
@@ -67,8 +69,8 @@ class _SubwordSum(torch.autograd.Function):
     """``base`` + the weighted sum of each token's subword vectors.
 
     The backward pass is the same weighted bag sum over the transposed index (subword -> tokens).
-    PyTorch's backward of ``embedding_bag`` returns the same gradient but takes 30 ms for a
-    vocabulary of 17,568, where this takes 2 ms (2026-11-21).
+    PyTorch's backward of ``embedding_bag`` computes the same gradient, but takes 15 times as long
+    (measured in korlm/modules/README.md).
     """
 
     @staticmethod
@@ -87,11 +89,11 @@ class _SubwordSum(torch.autograd.Function):
 
 
 class SubwordEmbedding(nn.Module):
-    """Sum of a token's n subword vectors, divided by sqrt(n).
+    """The sum of a token's n subword vectors, divided by sqrt(n).
 
-    Dividing by sqrt(n) keeps the variance independent of the number of subwords. Subwords that only
-    one token has are left out, since that token has its own embedding. The index (``units``
-    and ``sizes``) is part of the checkpoint.
+    Dividing by sqrt(n) makes the variance independent of n. A subword that occurs in a single token
+    is left out, since that token has an embedding of its own. ``units`` and ``sizes``, which
+    subwords each token has, are part of the checkpoint; the other buffers are computed from them.
 
     Args:
         tokens: the V tokens, in the order of their ids.
@@ -100,11 +102,12 @@ class SubwordEmbedding(nn.Module):
 
     units: Tensor  # int64 (M,), subword ids of all tokens, token by token
     sizes: Tensor  # int64 (V,), number of subwords of each token
-    offsets: Tensor
-    unit_weights: Tensor
-    token_of_subword: Tensor
-    subword_offsets: Tensor
-    token_weights: Tensor
+    offsets: Tensor  # int64 (V,), where each token starts in units
+    unit_weights: Tensor  # float (M,), 1 / sqrt(n) of the token of each unit
+    # The transposed index: ids of the tokens with subword 0, with subword 1, ...
+    token_of_subword: Tensor  # int64 (M,)
+    subword_offsets: Tensor  # int64 (S,), where each subword starts in token_of_subword
+    token_weights: Tensor  # float (M,), 1 / sqrt(n) of each token in token_of_subword
 
     def __init__(self, tokens: Sequence[str], embedding_dim: int) -> None:
         super().__init__()
@@ -121,12 +124,10 @@ class SubwordEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(max(len(ids), 1), embedding_dim))  # (S, E)
         nn.init.uniform_(self.weight, -INIT_RANGE, INIT_RANGE)
 
-        # token -> subwords
         weights = torch.repeat_interleave(_inverse_sqrt(self.sizes, self.weight)[:, 0], self.sizes)
         self.register_buffer("offsets", self.sizes.cumsum(0) - self.sizes, persistent=False)
         self.register_buffer("unit_weights", weights, persistent=False)
 
-        # the transposed index: subword -> tokens
         counts = torch.bincount(self.units, minlength=len(self.weight))
         owners = torch.repeat_interleave(torch.arange(len(lists)), self.sizes)
         order = torch.argsort(self.units, stable=True)
@@ -142,16 +143,16 @@ class SubwordEmbedding(nn.Module):
         return sums
 
     def for_tokens(self, ids: Tensor) -> Tensor:
-        """Return the subword sums of some tokens, int64 (N,) -> (N, E)."""
+        """Return the subword sums (N, E) of some tokens, given their ids, int64 (N,)."""
         sizes = self.sizes[ids]
-        ends = sizes.cumsum(0)
-        # Positions in ``units`` of the subwords of all rows.
-        shifts = torch.repeat_interleave(self.offsets[ids] - (ends - sizes), sizes)
+        starts = sizes.cumsum(0) - sizes
+        # The subwords of row i are units[offsets[ids[i]]:][:sizes[i]]; join those of all rows.
+        shifts = torch.repeat_interleave(self.offsets[ids] - starts, sizes)
         units = self.units[shifts + torch.arange(len(shifts), device=ids.device)]
-        sums = F.embedding_bag(units, self.weight, ends - sizes, mode="sum")
+        sums = F.embedding_bag(units, self.weight, starts, mode="sum")
         return sums * _inverse_sqrt(sizes, sums)
 
 
 def _inverse_sqrt(sizes: Tensor, like: Tensor) -> Tensor:
-    """Return 1 / sqrt(size) as (N, 1) in the dtype of ``like``; 1 where the size is 0."""
+    """Return 1 / sqrt(sizes), (N, 1), in the dtype of ``like``; 1 where a size is 0."""
     return sizes.clamp(min=1).to(like.dtype).rsqrt()[:, None]

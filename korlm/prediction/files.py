@@ -1,4 +1,4 @@
-"""Predictions for the lines of text files, written as they come."""
+"""Predict for the lines of text files, and write the predictions batch by batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def output_schema(predictor: Predictor) -> pa.Schema:
-    """Return the columns of the output: the text, and those of a prediction."""
+    """Return the columns of the output: ``text`` and those of a prediction."""
     return pa.schema([("text", pa.string()), *predictor.schema])
 
 
@@ -32,32 +32,32 @@ def predict_files(
     predictor: Predictor,
     writer: TableWriter,
 ) -> int:
-    """Write a row for each line of some files, in order; return their number.
+    """Write a row for each line of some files, in order, and return the number of rows.
 
     Args:
         sources: the files.
-        config: how to read them.
-        encoder: of the run.
-        predictor: of the run.
-        writer: of a table with the columns of ``output_schema``.
+        config: format of the files.
+        encoder: tokenizes and encodes lines as the run's training text.
+        predictor: the run's predictor.
+        writer: writes a table with the columns of ``output_schema``.
 
     Raises:
         CorpusError: the text cannot be read.
         OutputError: the table cannot be written.
-        BrokenPipeError: standard output was closed.
+        BrokenPipeError: standard output is a pipe that was closed.
     """
-    notes, count = Notes(), 0
-    shown = not (writer.is_stdout and sys.stdout.isatty())
+    notes, num_rows = Notes(), 0
+    show_bar = not (writer.is_stdout and sys.stdout.isatty())  # it would mix with the rows
     schema = output_schema(predictor)
-    with ProgressBar(desc="predicting", unit="line", leave=False, shown=shown) as bar:
-        for lines in encoder.read(read_corpus(config, list(sources), notes)):
-            rows = predictor.predict(lines)
-            texts = lines.table.column("text").to_pylist()
-            pairs = zip(texts, rows, strict=True)
-            table = pa.Table.from_pylist([{"text": t, **row} for t, row in pairs], schema=schema)
-            writer.write(table)
-            count += len(rows)
+    with ProgressBar(desc="predicting", unit="line", leave=False, shown=show_bar) as bar:
+        for batch in encoder.read(read_corpus(config, list(sources), notes)):
+            predictions = predictor.predict(batch)
+            texts = batch.table.column("text").to_pylist()
+            pairs = zip(texts, predictions, strict=True)
+            rows = [{"text": text, **prediction} for text, prediction in pairs]
+            writer.write(pa.Table.from_pylist(rows, schema=schema))
+            num_rows += len(rows)
             bar.update(len(rows))
-    for line in notes.lines():
-        logger.warning("%s", line)
-    return count
+    for note in notes.lines():
+        logger.warning("%s", note)
+    return num_rows

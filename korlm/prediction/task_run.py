@@ -16,6 +16,7 @@ from korlm.config.objective import LANGUAGE_MODELING
 from korlm.dataset.text_encoder import TextEncoder
 from korlm.models.base import LanguageModel
 from korlm.modules.trainable import Trainable
+from korlm.runs.device import available_device
 from korlm.runs.trained_run import RunParts, TrainedRun, load_model, refuse_reversed
 from korlm.tasks.base import Predictor, Task
 
@@ -40,9 +41,14 @@ class TaskRun(RunParts):
         """The task's predictor."""
         return task_of(self).build_predictor(self, self.model, self.device)
 
-    def to(self, device: torch.device) -> TaskRun:
-        """Return the run with its model moved to a device."""
-        return dataclasses.replace(self, model=self.model.to(device), device=device)
+    def to(self, device: torch.device | str) -> TaskRun:
+        """Return the run with its model moved to a device.
+
+        Raises:
+            ConfigError: the device is not available.
+        """
+        found = available_device(device)
+        return dataclasses.replace(self, model=self.model.to(found), device=found)
 
     def predict(
         self, texts: str | Sequence[str], reader: TextEncoder | None = None
@@ -60,9 +66,7 @@ class TaskRun(RunParts):
         if reader is None:
             with self.reader() as reader:
                 return self.predict(texts, reader)
-        return self.predictor.predict(
-            reader.read_texts([texts] if isinstance(texts, str) else texts)
-        )
+        return self.predictor.predict(reader.read_texts(texts))
 
 
 def task_of(run: RunParts) -> type[Task[Any]]:

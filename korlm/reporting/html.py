@@ -129,7 +129,7 @@ class Group:
 
     @property
     def has_problems(self) -> bool:
-        """Return whether any of its runs has a problem."""
+        """Return True if any of its runs has a problem."""
         return any(run.problems for run in self.runs)
 
 

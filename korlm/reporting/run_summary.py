@@ -60,7 +60,7 @@ class RunSummary:
 
     @property
     def is_ngram(self) -> bool:
-        """Return whether it is an n-gram model, whose metrics do not depend on the step."""
+        """Return True if it is an n-gram model, whose metrics do not depend on the step."""
         return self.settings.get("model.name") == "ngram"
 
     @property
@@ -221,7 +221,7 @@ def differing_settings(runs: Sequence[RunSummary]) -> list[str]:
 
 
 def comparable(runs: Sequence[RunSummary], *counts: str) -> bool:
-    """Return whether these counts of valid are equal in all finished runs.
+    """Return True if these counts of valid are equal in all finished runs.
 
     Equal numbers of tokens, unknown tokens and characters are taken as the same tokenized text,
     whatever the paths and settings are.

@@ -1,16 +1,16 @@
-"""Checkpoints: a dict of plain values and tensors, opened with ``weights_only=True``.
+"""Write and read checkpoints: dicts of plain values and tensors, opened with ``weights_only``.
 
 format        1
-config        settings as plain dicts, corpus and tokenizer included
-fingerprint   of the prepared corpus
-prepared      its folder at training time
+config        settings as plain dicts, including corpus and tokenizer
+fingerprint   fingerprint of the prepared corpus
+prepared      folder of the prepared corpus at training time
 labels        labels that the model predicts; empty for a language model
 vocab         {"tokens": [...], "counts": [...]}
 spelling      {name: tensor} of the spelling model
-learned       a tokenizer model trained on the training split, a tensor of bytes, or None
+learned       tokenizer model that was trained on train, a uint8 tensor of its bytes, or None
 model         state dict
 optimizer     state dict; None in best.pt
-progress      ``korlm.training.state.Progress``
+progress      ``korlm.training.progress.Progress``
 state         (last.pt) recurrent state after the last batch, a list of tensors, or None
 rng           (last.pt) states of the random number generators; with several processes a list
 """
@@ -41,13 +41,13 @@ def settings_of(checkpoint: Checkpoint, source: Path) -> dict[str, Any]:
     """Return the settings in a checkpoint.
 
     Raises:
-        CheckpointError: they are not plain values, or have keys that this version does not know.
+        CheckpointError: the settings are not plain values, or have unknown keys.
     """
     return check_settings(checkpoint["config"], str(source), CheckpointError)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically: the previous file is replaced after the new one is on disk.
+    """Write a checkpoint atomically: the old file is replaced once the new one is on disk.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written.
@@ -89,7 +89,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 if (part := archive.testzip()) is not None:
                     raise CheckpointError(f"{damaged} (the checksum of {part} differs); {hint}")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the formats of foreign files
+            warnings.simplefilter("ignore")  # PyTorch warns about files in other formats
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
@@ -114,7 +114,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _alternative_to(path: Path) -> str:
-    """Return what to do if a checkpoint is damaged."""
+    """Return advice about a damaged checkpoint."""
     run = path.parent.parent
     if path.name == "best.pt":
         return "to use the model of the last step instead, copy last.pt over it"

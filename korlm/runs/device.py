@@ -1,4 +1,4 @@
-"""Device and precision on which a model is trained or used."""
+"""Choose the device and the precision with which a model is trained or used."""
 
 from __future__ import annotations
 
@@ -34,6 +34,22 @@ def choose_device(config: TrainerConfig, key: str = "trainer.device") -> torch.d
             "with CUDA"
         )
     return torch.device(config.device.value)
+
+
+def available_device(device: torch.device | str) -> torch.device:
+    """Return a device by its name in PyTorch, such as ``cuda:1``.
+
+    Raises:
+        ConfigError: there is no such device, or it is not available.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (AssertionError, RuntimeError, TypeError):
+        raise ConfigError(
+            f"device={device}: not available to PyTorch {torch.__version__} on this machine"
+        ) from None
+    return found
 
 
 def training_device(config: TrainerConfig, env: Rank) -> torch.device:

@@ -1,4 +1,4 @@
-"""Run directories: those that a setting names, and what state they are in."""
+"""Find run directories that a setting names, and tell their state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from korlm import config
 from korlm.config.paths import CHECKPOINTS, run_directory
 from korlm.utils.errors import ConfigError
 
-FAILED = "failed.txt"  # in the folder of a sweep's job: the error that ended it
+FAILED = "failed.txt"  # file in the folder of a sweep's job that has the error that ended it
 
 
 def resumed_checkpoint(resume: str, which: str = "last") -> Path:
@@ -18,13 +18,13 @@ def resumed_checkpoint(resume: str, which: str = "last") -> Path:
 
     Args:
         resume: a run directory, or a path inside it.
-        which: last, or best, which has no optimizer state.
+        which: ``last``, or ``best``, which has no optimizer state.
     """
     return run_directory(Path(resume)) / CHECKPOINTS / f"{which}.pt"
 
 
 def is_finished(job: Path) -> bool:
-    """Return True if a run is finished: metrics.json is its last file."""
+    """Return True if a run is finished; metrics.json is the last file that it writes."""
     return (job / "metrics.json").is_file()
 
 
@@ -40,17 +40,17 @@ def run_folders(run: Any) -> list[Path]:
         run: a directory, a glob, or a list of them. Matches of a glob without a model are ignored.
 
     Raises:
-        ConfigError: a directory that is not a run, or a glob without matches.
+        ConfigError: a directory is not a run, or a glob has no matches.
     """
-    runs: dict[Path, Path] = {}  # resolved -> as given
+    runs: dict[Path, Path] = {}  # resolved path -> path as given
     for name in config.run_list(run):
         path = run_directory(Path(name))
-        if _has(path, "checkpoints"):
+        if _has_or_is_export(path, "checkpoints"):
             folders = [path]
         elif glob.has_magic(name):
             paths = sorted(glob.glob(name, recursive=True))
             matches = dict.fromkeys(run_directory(Path(match)) for match in paths)
-            folders = [match for match in matches if _has(match, "checkpoints/best.pt")]
+            folders = [m for m in matches if _has_or_is_export(m, "checkpoints/best.pt")]
             if not folders:
                 raise ConfigError(f"run={name}: matches no directory with checkpoints/best.pt")
         else:
@@ -62,6 +62,6 @@ def run_folders(run: Any) -> list[Path]:
     return list(runs.values())
 
 
-def _has(folder: Path, name: str) -> bool:
-    """Return True if a run directory has a file or folder, or is an export, which has no such."""
+def _has_or_is_export(folder: Path, name: str) -> bool:
+    """Return True if a folder has a file or folder of this name, or is an export."""
     return (folder / name).exists() or (folder / "model.safetensors").is_file()

@@ -1,12 +1,12 @@
-"""Exports: the contents of best.pt as files without pickle, readable from any language.
+"""Export best.pt as files without pickle, which any language can read, and load them.
 
 config.json          format, version of korlm, task, labels, tokenizer, special ids, start_id (of a
                      language model), settings, and the CRC-32 of each other file
 vocab.tsv            as in a prepared corpus (``korlm.dataset.vocab``)
 spelling.safetensors the spelling model
-model.safetensors    the state dict; a tied weight is stored once, and the file's metadata maps its
-                     other name: {"output.weight": "embedding.weight"}
-tokenizer.model      of a tokenizer that was trained on the training split, in its own format
+model.safetensors    the state dict. A tied weight is stored once; the file's metadata maps its
+                     other name to the stored one: {"output.weight": "embedding.weight"}
+tokenizer.model      the tokenizer model in its own format, if it was trained on train
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def save_config(folder: Path, checkpoint: Checkpoint, start_id: int | None) -> N
     """Write vocab.tsv, tokenizer.model and config.json, which has the checksums of all files.
 
     Args:
-        folder: with all other files.
-        checkpoint: its entries except weights are used.
-        start_id: the token id before the first token of a sentence; None for a model of a task
-            other than language modeling.
+        folder: the folder of the export, which already has all other files.
+        checkpoint: the checkpoint; weights are not used.
+        start_id: token id before the first token of a sentence; None for a model of a task other
+            than language modeling.
     """
     settings, vocab = checkpoint["config"], checkpoint["vocab"]
     config = {
@@ -73,14 +73,14 @@ def save_weights(folder: Path, checkpoint: Checkpoint) -> None:
 
     Args:
         folder: an existing folder.
-        checkpoint: its ``model`` and ``spelling`` are used.
+        checkpoint: the checkpoint; only ``model`` and ``spelling`` are used.
     """
     with require_extra("safetensors"):
         from safetensors.torch import save
 
     weights: dict[str, Tensor] = {}
-    names: dict[tuple[int, tuple[int, ...]], str] = {}
-    tied: dict[str, str] = {}  # name -> name under which the weight is stored
+    names: dict[tuple[int, tuple[int, ...]], str] = {}  # (address, shape) -> first name
+    tied: dict[str, str] = {}  # other name of a tied weight -> first name
     for name, tensor in checkpoint["model"].items():
         first = names.setdefault((tensor.data_ptr(), tuple(tensor.shape)), name)
         if first != name and tensor.numel():
@@ -93,7 +93,9 @@ def save_weights(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_weights(folder: Path) -> Checkpoint:
-    """Load an export as a checkpoint of the model, without running code that a file may contain.
+    """Load an export as a checkpoint, without running code that a file may contain.
+
+    The result has only the entries that are needed to use the model.
 
     Raises:
         CheckpointError: a file is missing or damaged.
@@ -141,7 +143,7 @@ def load_weights(folder: Path) -> Checkpoint:
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors of a file, on the CPU, and its metadata."""
+    """Return the tensors of a safetensors file, on the CPU, and its metadata."""
     with require_extra("safetensors"):
         from safetensors import SafetensorError, safe_open
     try:

@@ -1,4 +1,4 @@
-"""Loads trained runs; every command that uses a model starts here."""
+"""Load trained runs; every command that uses a model starts here."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class RunParts:
 
     Attributes:
         folder: the run directory, or an export.
-        settings: of the training.
-        vocab: of the model.
+        settings: settings that the run was trained with.
+        vocab: the vocabulary.
         spelling: the spelling model, which assigns probabilities to unknown tokens.
         prepared: folder of the prepared corpus at training time.
-        fingerprint: of that corpus.
-        tokenizer_model: the model of the tokenizer, if it was trained on the training split.
-        labels: that the model predicts; none for a language model.
+        fingerprint: fingerprint of that corpus.
+        tokenizer_model: result of ``train_tokenizer``; None if the tokenizer learned nothing.
+        labels: labels that the model predicts; empty for a language model.
     """
 
     folder: Path
@@ -69,10 +69,10 @@ class RunParts:
 
 @dataclass(frozen=True)
 class TrainedRun(RunParts):
-    """Best language model of a run with everything needed to use it.
+    """The best language model of a run, with everything needed to use it.
 
     Attributes:
-        model: on the CPU, in evaluation mode.
+        model: the model in evaluation mode, initially on the CPU.
     """
 
     model: LanguageModel
@@ -87,12 +87,11 @@ class TrainedRun(RunParts):
         return self.model.inference_copy()
 
     def inference_model(self, device: torch.device | None = None) -> LanguageModel:
-        """Return a copy of the model in evaluation mode with derived weights precomputed.
-
-        On the device of the model it is the same copy at each call.
+        """Return a copy of the model in evaluation mode, with derived weights precomputed.
 
         Args:
-            device: of the copy; None: that of the model.
+            device: device of the copy; None: that of the model, for which all calls return the same
+                copy.
         """
         shared = self._inference_copy
         if device is None or device == shared.initial_state(1)[0].device:
@@ -112,7 +111,7 @@ def load_run(folder: Path) -> TrainedRun:
             (``korlm.config.paths.run_directory``).
 
     Raises:
-        CheckpointError: it has no model, a damaged one, or one of another task.
+        CheckpointError: the folder has no model, a damaged one, or one of another task.
     """
 
     def build(parts: RunParts) -> LanguageModel:
@@ -130,10 +129,10 @@ def load_run(folder: Path) -> TrainedRun:
 
 
 def refuse_reversed(run: RunParts) -> None:
-    """Refuse a language model that was trained backwards.
+    """Check that a run is not a language model of reversed text.
 
     Raises:
-        CheckpointError: it was.
+        CheckpointError: it is.
     """
     if run.settings.corpus.reverse:
         raise CheckpointError(
@@ -150,13 +149,13 @@ def load_model(folder: Path, build: Callable[[RunParts], ModelT]) -> tuple[RunPa
 
     Args:
         folder: see ``load_run``.
-        build: returns the untrained model of the run's settings.
+        build: function that returns an untrained model, given the contents of the run.
 
     Returns:
         The contents of the run, and its model in evaluation mode.
 
     Raises:
-        CheckpointError: it has no model, or a damaged one.
+        CheckpointError: the folder has no model, or a damaged one.
     """
     folder = run_directory(folder)
     if (path := folder / MODEL).is_file():
@@ -202,7 +201,7 @@ def load_model(folder: Path, build: Callable[[RunParts], ModelT]) -> tuple[RunPa
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """Return a name for each run: without date and time if those names are unique.
+    """Return a unique name for each run: without date and time if possible, else its full name.
 
     >>> short_names([Path("runs/2026-11-21_18-10-22_lstm"), Path("runs/2026-11-21_18-25-25_gru")])
     ['lstm', 'gru']
@@ -220,7 +219,7 @@ def own_corpus(run: RunParts) -> Path:
     """Return the folder of the prepared corpus that a run was trained on.
 
     Raises:
-        PreparedError: it does not exist.
+        PreparedError: the folder does not exist.
     """
     if not run.prepared.is_dir():
         raise PreparedError(
@@ -235,11 +234,11 @@ def open_text(run: TrainedRun, folder: Path | None) -> Prepared:
 
     Args:
         run: the run; the corpus must have its vocabulary.
-        folder: a prepared corpus; None for the run's own, at its original path.
+        folder: a prepared corpus; None: the one that the run was trained on.
 
     Raises:
         PreparedError: the corpus is missing, damaged or has changed.
-        VocabError: it has another vocabulary.
+        VocabError: the corpus has another vocabulary.
     """
     if folder is None:
         return open_prepared(own_corpus(run), run.fingerprint)
@@ -251,12 +250,12 @@ def open_text(run: TrainedRun, folder: Path | None) -> Prepared:
 def load_mixed_runs(
     ngram: str | None, mix: Sequence[str], others: Iterable[str] = ()
 ) -> dict[str, TrainedRun]:
-    """Load the runs of the settings ``ngram`` and ``mix``; return folder as given -> run.
+    """Load the runs of the settings ``ngram`` and ``mix``, and return folder as given -> run.
 
     Args:
-        ngram: an n-gram model; None: none.
-        mix: folders of further runs.
-        others: folders of runs that may not be among them.
+        ngram: run directory of an n-gram model; None: there is none.
+        mix: run directories of other runs.
+        others: run directories that must not be among them.
 
     Raises:
         ConfigError: a run is given twice.
@@ -274,7 +273,7 @@ def check_same_vocab(name: str, vocab: Vocab, other_name: str, other: Vocab) -> 
     """Check that two vocabularies are the same.
 
     Raises:
-        VocabError: they differ; the message has the first token that differs.
+        VocabError: they differ; the message has the first different token.
     """
     if vocab.tokens == other.tokens:
         return

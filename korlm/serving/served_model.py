@@ -49,7 +49,7 @@ class ServedModel:
     def __init__(self, run: TrainedRun, device: torch.device) -> None:
         self._run = run
         self._generator = Generator(run, device)
-        self._encoder = self._generator.completer.encoder
+        self._encoder = self._generator.encoder
 
     def __enter__(self) -> ServedModel:
         return self
@@ -67,7 +67,7 @@ class ServedModel:
 
     def complete(self, text: str, num_completions: int) -> Json:
         """Return the most probable completions of the last eojeol."""
-        result = self._generator.completer.complete(text, num_completions)
+        result = self._generator.complete(text, num_completions)
         return {
             "completions": [
                 {"eojeol": e.text, "probability": e.probability} for e in result.eojeols

@@ -1,4 +1,4 @@
-"""Hydra callback that writes the results table of a sweep."""
+"""Write the results table of a sweep, by a Hydra callback."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ logger = logging.getLogger(__name__)
 class SweepTable(Callback):
     """Records the sweep when Hydra starts it, and writes its results at the end.
 
-    Hydra's own callback for the end is not called if a job fails; ``sweeps/command.py`` calls
+    Hydra does not call ``on_multirun_end`` if a job fails; ``sweeps/command.py`` calls
     ``write_results`` instead.
 
     Attributes:
-        folder: folder of the sweep that this process started; None: none.
+        folder: folder of the sweep that this process started; None: it started none.
         objective: objective of that sweep.
         finished: number of jobs that earlier commands had finished.
     """
@@ -60,7 +60,7 @@ class SweepTable(Callback):
     finished: ClassVar[int] = 0
 
     def on_multirun_start(self, config: DictConfig, **others: Any) -> None:
-        """Record the sweep and find its earlier jobs; called before the first job."""
+        """Record the sweep, and find its earlier jobs; Hydra calls this before the first job."""
         try:
             folder = Path(str(config.hydra.sweep.dir)).absolute()
         except OmegaConfBaseException:  # the sweeper raises it again, with a message
@@ -70,23 +70,23 @@ class SweepTable(Callback):
         from_file = (f"{key}={value}" for key, value in params.items())
         try:
             begin_sweep(folder, swept_keys([*from_file, *config.hydra.overrides.task]))
-            names = jobs_by_settings(folder).values()  # cached for the jobs
-        except (ConfigError, HydraException):  # damaged job or wrong override: raised again
+            names = jobs_by_settings(folder).values()  # the jobs use this cached result
+        except (ConfigError, HydraException):  # a damaged job or wrong override; raised again later
             return
         SweepTable.finished = sum(is_finished(folder / name) for name in names)
 
     def on_run_start(self, config: DictConfig, **others: Any) -> None:
-        """Refuse a folder that became another job's while this job of a sweep was in a queue."""
+        """Refuse a folder that another job has taken while this job of a sweep was in a queue."""
         if not is_sweep(config):
             return
         folder = Path(str(config.hydra.run.dir))
-        own = job_settings(config.hydra.overrides.task)
-        if dist_env.current_rank().is_main_process and settings_in(folder) not in (None, own):
+        settings = job_settings(config.hydra.overrides.task)
+        if dist_env.current_rank().is_main_process and settings_in(folder) not in (None, settings):
             raise Refused(f"{folder}: is now the folder of another job")
 
     @classmethod
     def write_results(cls) -> Path | None:
-        """Write and log the results of the finished sweep; return its folder."""
+        """Write and log the results of the sweep; return its folder, None if there is none."""
         folder, cls.folder = cls.folder, None
         if folder and (jobs := read_jobs(folder, cls.objective)):
             _write_table(folder, jobs, cls.finished)
@@ -128,16 +128,16 @@ def _write_table(folder: Path, jobs: Sequence[Job], finished: int) -> None:
 
 
 def _draw(path: Path, jobs: Sequence[Job], objective: str) -> None:
-    """Plot the sweep if its finished jobs differ in a setting."""
-    done = [job for job in jobs if not job.failure]
-    keys = varying(done)
+    """Plot the sweep, if its finished jobs differ in a setting."""
+    finished = [job for job in jobs if not job.failure]
+    keys = varying(finished)
     if not keys:
         return
     from korlm.sweeps.plot import draw_sweep  # slow import
 
-    values = [job.figures.get(column_of(objective), math.nan) for job in done]
-    settings = {key: [job.overrides.get(key, "") for job in done] for key in keys}
-    larger = objective.partition(".")[2] in LARGER_IS_BETTER
-    is_ngram = [job.overrides.get("model") == "ngram" for job in done]
-    if draw_sweep(path, (objective, values), settings, larger, is_ngram):
+    values = [job.figures.get(column_of(objective), math.nan) for job in finished]
+    settings = {key: [job.overrides.get(key, "") for job in finished] for key in keys}
+    larger_is_better = objective.partition(".")[2] in LARGER_IS_BETTER
+    is_ngram = [job.overrides.get("model") == "ngram" for job in finished]
+    if draw_sweep(path, (objective, values), settings, larger_is_better, is_ngram):
         logger.info("%s: plot of the sweep", path)

@@ -1,4 +1,4 @@
-"""The parts of a command that only a sweep needs: resuming, locking jobs and recording failures."""
+"""Add to a command what only a sweep needs: resuming, locking jobs, recording failures."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Multirun(cli.SingleRun):
         sys.argv[1:] = with_stored(sys.argv[1:])
         for argument in sys.argv[1:]:
             key, _, value = argument.partition("=")
-            if key == "objective":  # one line before any job, not one for each
+            if key == "objective":  # checked here, so that it is reported once, not by every job
                 check_objective(value)
 
     @contextlib.contextmanager
     def job(self) -> Iterator[None]:
-        """Run a job; in a sweep an exception ends only this job and is recorded in its folder."""
+        """Run a job; in a sweep, an exception ends only this job, and its folder records it."""
         if not is_sweep():
             with super().job():
                 yield
@@ -68,7 +68,7 @@ class Multirun(cli.SingleRun):
                 gc.collect()  # a run contains reference cycles; free their memory for the next job
 
     def finish(self) -> Path | None:
-        """Write and print the table of a sweep; return its folder."""
+        """Write and log the table of a sweep; return its folder, None if there is none."""
         return SweepTable.write_results()
 
     def resume_hint(self, folder: Path, arguments: Sequence[str]) -> str:
@@ -84,10 +84,12 @@ def stage(
 
 
 def pruning_callback(objective: str) -> contextlib.AbstractContextManager[PruningCallback | None]:
-    """Return a context with the pruning callback of this job, if it is a trial of a search.
+    """Return a context manager that yields the pruning callback of this job.
+
+    It yields None if this job is not a trial of a search.
 
     Args:
-        objective: SPLIT.KEY to minimize.
+        objective: SPLIT.KEY of the metric to minimize.
     """
     if not is_sweep():
         return contextlib.nullcontext()
@@ -95,7 +97,7 @@ def pruning_callback(objective: str) -> contextlib.AbstractContextManager[Prunin
 
 
 def _end_job(error: BaseException) -> NoReturn:
-    """Record the exception of a job and raise it, so that Hydra continues with the next job."""
+    """Record the exception of a job, and raise it; Hydra then continues with the next job."""
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         raise KeyboardInterrupt from None  # stops the whole sweep
     assert isinstance(error, Exception)
@@ -107,7 +109,7 @@ def _end_job(error: BaseException) -> NoReturn:
     unexpected = not isinstance(error, KorlmError)
     logger.error("job %s of the sweep failed: %s", output_dir().name, error, exc_info=unexpected)
     link: BaseException | None = error
-    while link is not None:  # Hydra keeps the exception, whose frames would keep the model
+    while link is not None:  # Hydra keeps the exception, and its frames would keep the model
         traceback.clear_frames(link.__traceback__)
         link = link.__cause__ or link.__context__
     raise error
@@ -118,14 +120,14 @@ def exclusive_job(job: Path) -> Iterator[None]:
     """Hold the lock of a job within the block, since other processes may resume the sweep too.
 
     Raises:
-        OutputError: another process works on it.
+        OutputError: another process works on the job.
     """
     lock = job / ".lock"
     if not dist_env.current_rank().is_main_process:
         yield
         return
     if is_finished(job):
-        with contextlib.suppress(OSError):  # left by a process that was killed at its end
+        with contextlib.suppress(OSError):  # a process that was killed at its end has left it
             lock.unlink(missing_ok=True)
         yield
         return

@@ -1,7 +1,8 @@
-"""The folder of a sweep: its jobs, their names, and how a later command resumes it.
+"""Manage the folder of a sweep: its jobs, their names, and how a later command resumes it.
 
 A job is identified by its overrides, not by the name of its folder, so that a sweep with additional
-values finds its finished jobs. ``multirun.yaml``, written first, holds the overrides as typed.
+values finds its finished jobs. ``multirun.yaml``, which is written first, has the overrides of the
+sweep as typed.
 """
 
 from __future__ import annotations
@@ -26,22 +27,21 @@ from korlm.utils.io.atomic_files import new_folder
 
 Settings = frozenset[tuple[str, str]]
 
-MAX_NAME = (
-    80  # characters of a job's name; file systems allow 255 bytes, a Hangul syllable is three
-)
+# Longest name of a job in characters; file systems allow 255 bytes, a Hangul syllable has three.
+MAX_NAME = 80
 
-# Settings that do not change the result of a job.
+# Keys and groups that do not change the result of a job.
 COMMAND_KEYS = ("resume", "resume_from", "outputs", "objective", "prepare", "imports")
 
 
 def job_settings(overrides: Iterable[str]) -> dict[str, str]:
-    """Return key -> value, as typed, of the settings that identify a job."""
+    """Return key -> value of the settings that identify a job, as typed."""
     pairs = ((key_of(override), override.partition("=")[2]) for override in overrides)
     return {key: value for key, value in pairs if not is_of_the_command(key)}
 
 
 def is_of_the_command(key: str) -> bool:
-    """Return whether a setting affects how a command runs, but not the result of its job.
+    """Return True if a setting affects how a command runs, but not the result of its job.
 
     >>> is_of_the_command("prepare.cluster"), is_of_the_command("model.hidden_dim")
     (True, False)
@@ -63,13 +63,13 @@ def iter_jobs(sweep: Path) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def settings_in(job: Path) -> dict[str, str] | None:
-    """Return the settings of the job in this folder; None if it was killed before writing them."""
+    """Return ``job_settings`` of the job in a folder; None if it was killed before writing them."""
     overrides = overrides_in(job)
     return None if overrides is None else job_settings(overrides)
 
 
 def overrides_in(job: Path) -> list[str] | None:
-    """Return the overrides of the job in this folder; None if it was killed before writing them.
+    """Return the overrides of the job in a folder; None if it was killed before writing them.
 
     Raises:
         ConfigError: the file is damaged.
@@ -90,7 +90,7 @@ def overrides_in(job: Path) -> list[str] | None:
 def remove_incomplete_jobs(sweep: Path) -> None:
     """Remove folders of jobs that were killed before they wrote their settings.
 
-    They cannot be resumed, and would keep the jobs from getting their names.
+    They cannot be resumed, and the names of their folders would stay in use.
     """
     named = (path for path in sweep.glob("*") if path.name.isdecimal() or "=" in path.name)
     for folder in filter(Path.is_dir, named):
@@ -108,9 +108,9 @@ def job_name(number: int, overrides: Sequence[str], swept: Collection[str]) -> s
     """Return the name of a job's folder, which TensorBoard and tables show as well.
 
     Args:
-        number: index of the job: its name if nothing varies, a prefix if the name is too long.
+        number: index of the job; the name if nothing varies, a prefix if the name is too long.
         overrides: overrides of the job.
-        swept: the keys that vary.
+        swept: keys that vary in the sweep.
 
     >>> job_name(0, ["model=lstm", "seed=1", "trainer.epochs=3"], {"model", "seed"})
     'model=lstm_seed=1'
@@ -119,8 +119,8 @@ def job_name(number: int, overrides: Sequence[str], swept: Collection[str]) -> s
     >>> job_name(3, ["seed=1"], ())
     '3'
     """
-    own = (override.lstrip("+~") for override in overrides if key_of(override) in swept)
-    plain = (re.sub(r"""[\[\]{}"']""", "", override) for override in own)
+    varied = (override.lstrip("+~") for override in overrides if key_of(override) in swept)
+    plain = (re.sub(r"""[\[\]{}"']""", "", override) for override in varied)
     name = "_".join(re.sub(r"[^\w.=+-]+", "-", override) for override in plain)
     return f"{number}_{name[:MAX_NAME]}" if len(name) > MAX_NAME else name or str(number)
 
@@ -128,25 +128,25 @@ def job_name(number: int, overrides: Sequence[str], swept: Collection[str]) -> s
 def job_dir(sweep: str, number: int, overrides: Sequence[str]) -> str:
     """Return the name of a job's folder: that of the same job in an earlier command, or a new one.
 
-    A new folder is created at once, so that jobs started by other processes do not share it.
+    A new folder is created at once, so that other processes cannot use it for their jobs.
     """
     folder = Path(sweep)
-    known = jobs_by_settings(folder).get(settings_of(overrides))
-    if known is not None:
-        return known
+    existing = jobs_by_settings(folder).get(settings_of(overrides))
+    if existing is not None:
+        return existing
     name = job_name(number, overrides, _swept.get(folder.absolute(), frozenset()))
     return Path(new_folder(folder / name)).name
 
 
-_swept: dict[Path, frozenset[str]] = {}  # folder of a sweep of this process -> keys that vary
+_swept: dict[Path, frozenset[str]] = {}  # folder of a sweep -> keys that vary in it
 
 
 def begin_sweep(sweep: Path, swept: frozenset[str]) -> None:
-    """Prepare ``job_dir`` for a sweep.
+    """Remove incomplete jobs of a sweep, and store what ``job_dir`` needs.
 
     Args:
         sweep: folder of the sweep.
-        swept: the keys that vary.
+        swept: keys that vary in the sweep.
     """
     jobs_by_settings.cache_clear()
     remove_incomplete_jobs(sweep)
@@ -155,7 +155,7 @@ def begin_sweep(sweep: Path, swept: frozenset[str]) -> None:
 
 @functools.cache
 def jobs_by_settings(sweep: Path) -> dict[Settings, str]:
-    """Return settings -> folder name of the jobs of earlier commands; finished jobs win."""
+    """Return settings -> folder name of jobs of earlier commands; of equal jobs, a finished one."""
     jobs = sorted(iter_jobs(sweep), key=lambda job: (is_finished(job[0]), job[0].name))
     return {frozenset(settings.items()): folder.name for folder, settings in jobs}
 
@@ -169,7 +169,7 @@ def with_stored(arguments: list[str]) -> list[str]:
         arguments: arguments of a command with -m.
 
     Raises:
-        ConfigError: resume=FOLDER is not a sweep.
+        ConfigError: resume=FOLDER is not a sweep, or a stored override must not be used.
     """
     positions = [at for at, argument in enumerate(arguments) if argument.startswith("resume=")]
     if not positions:
@@ -218,7 +218,7 @@ def _stored(sweep: Path) -> list[str]:
 
 
 def _check_outputs(override: str, sweep: Path) -> None:
-    """Reject a stored ``outputs`` that does not contain the sweep: korlm would write there."""
+    """Reject a stored ``outputs`` that does not contain the sweep: korlm would write to it."""
     value = override.partition("=")[2].strip("'\"")
     if key_of(override) == "outputs" and not is_inside(sweep, Path(value)):
         raise ConfigError(
@@ -228,7 +228,7 @@ def _check_outputs(override: str, sweep: Path) -> None:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Return whether a path is inside a folder."""
+    """Return True if a path is inside a folder."""
     return folder.resolve() in path.resolve().parents
 
 
@@ -241,8 +241,8 @@ def run_command(job: Path) -> str:
     overrides = overrides_in(job) or []
     keys = (key for key in map(key_of, overrides) if not is_of_the_command(key))
     included = (*keys, "outputs", "imports")
-    own = [override for override in overrides if key_of(override) in included]
-    return shlex.join(["python", "-m", "korlm.train", *own])
+    arguments = [override for override in overrides if key_of(override) in included]
+    return shlex.join(["python", "-m", "korlm.train", *arguments])
 
 
 def sweep_resume_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
@@ -250,15 +250,16 @@ def sweep_resume_command(sweep: Path, arguments: Sequence[str] = ()) -> str:
 
     Args:
         sweep: folder of the sweep.
-        arguments: arguments of the command that started it; launcher and sweeper are repeated.
+        arguments: arguments of the command that started it. Those about Hydra and ``imports`` are
+            repeated.
 
     >>> sweep_resume_command(Path("sweeps/a"), ["-m", "seed=1,2", "hydra/launcher=parallel"])
     'python -m korlm.train -m resume=sweeps/a hydra/launcher=parallel'
     """
     value = str(sweep)
     quoted = value if re.fullmatch(r"[\w./:\\-]+", value) else f"'{value}'"
-    own = [a for a in arguments if re.match(r"\+*hydra[./](?!sweep\.dir=|mode=)|imports=", a)]
-    return "python -m korlm.train -m " + shlex.join([f"resume={quoted}", *own])
+    repeated = [a for a in arguments if re.match(r"\+*hydra[./](?!sweep\.dir=|mode=)|imports=", a)]
+    return "python -m korlm.train -m " + shlex.join([f"resume={quoted}", *repeated])
 
 
 def register_resolvers() -> None:

@@ -1,8 +1,8 @@
-"""Registration of korlm's sweepers and launchers with Hydra.
+"""Register korlm's sweepers and launchers with Hydra.
 
 Hydra discovers plugins only in the package ``hydra_plugins``, which korlm does not ship, so they
-are registered here. Files in conf/hydra name them ``_target_: hydra_plugins.korlm.<class>``. Their
-modules must be cheap to import.
+are registered here. Files in conf/hydra refer to them as ``_target_: hydra_plugins.korlm.<class>``.
+Their modules must not import slow packages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CLASSES: tuple[type[Plugin], ...] = (
 
 
 def register() -> None:
-    """Register the classes; calling it more than once is harmless."""
+    """Register the classes; this may be called more than once."""
     plugins = Plugins.instance()
     for plugin in CLASSES:
         plugins.register(plugin)

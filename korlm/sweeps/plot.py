@@ -1,4 +1,4 @@
-"""Plot of a sweep: parallel coordinates, and the objective against each setting."""
+"""Plot a sweep: parallel coordinates, and the objective against each setting."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from korlm.utils.plotting import COLORS, labels, save, styled
 
-MAX_SETTINGS = 8  # settings that are drawn
+MAX_SETTINGS = 8  # largest number of settings that are drawn
 
-MAX_TICKS = 9  # most values of a setting with a tick each
+# An axis has a tick for each value if there are at most MAX_TICKS values whose smallest distance,
+# as a fraction of the axis, is at least MIN_GAP.
+MAX_TICKS, MIN_GAP = 9, 0.1
 
-MIN_GAP = 0.1  # smallest distance of such ticks, as a fraction of the axis
+BEST = COLORS[1]  # color of the best job
 
-BEST = COLORS[1]
+BASELINE = "#55534e"  # color of the best n-gram model
 
-BASELINE = "#55534e"
-
-# Ratio largest / smallest above which an axis is logarithmic: of settings, of the objective.
+# Ratio largest / smallest from which an axis is logarithmic: axis of a setting, of the objective.
 WIDE_SPAN, WIDE_GOAL = 20, 3
 
 
@@ -37,8 +37,8 @@ class Scale:
 
     Attributes:
         name: name of the setting or metric.
-        positions: (jobs,) float64; log10 of the value if ``log``; index of the choice if not
-            ``numeric``.
+        positions: position of each job, float64 (jobs,): the value, its log10 if ``log``, or the
+            index of the choice if not ``numeric``.
         ticks: positions of the ticks.
         labels: labels of the ticks.
         log: whether the axis is logarithmic.
@@ -67,17 +67,18 @@ def draw_sweep(
 ) -> bool:
     """Plot the jobs of a sweep.
 
-    The best n-gram model among networks is a horizontal line, since it lacks their settings.
+    Beside neural models, the best n-gram model is a horizontal line, since it lacks their settings.
 
     Args:
         path: path of the PNG file.
-        objective: name, and value per job; jobs without a finite value are skipped.
-        settings: name -> value per job, as typed, of the settings in which the jobs differ.
+        objective: name of the objective, and its value for each job. Jobs without a finite value
+            are skipped.
+        settings: name -> value for each job, as typed, of the settings in which the jobs differ.
         larger_is_better: whether the best job has the largest value.
         is_ngram: whether each job is an n-gram model; empty: none.
 
     Returns:
-        Whether a plot was written: at least two jobs must differ in a setting.
+        True if a plot was written; at least two jobs must differ in a setting.
     """
     name, values = objective
     finite = [at for at, value in enumerate(values) if math.isfinite(value)]
@@ -134,8 +135,8 @@ def scale_of(name: str, values: Sequence[str], span: float = WIDE_SPAN) -> Scale
     low, high = numbers.min(), numbers.max()
     log = bool(low > 0 and (name.endswith("lr") or high / low >= span))
     distinct = np.unique(numbers)
-    known = np.log10(distinct) if log else distinct
-    gap = np.diff(known).min(initial=math.inf) / ((known[-1] - known[0]) or 1.0)
+    at = np.log10(distinct) if log else distinct
+    gap = np.diff(at).min(initial=math.inf) / ((at[-1] - at[0]) or 1.0)
     if len(distinct) > MAX_TICKS or gap < MIN_GAP:
         distinct = np.geomspace(low, high, 5) if log else np.linspace(low, high, 5)
     texts = [f"{value:,.4g}" for value in distinct]
@@ -144,7 +145,7 @@ def scale_of(name: str, values: Sequence[str], span: float = WIDE_SPAN) -> Scale
 
 
 def _numbers(values: Sequence[str]) -> np.ndarray | None:
-    """Return the values as numbers; None unless all are finite numbers."""
+    """Return the values as numbers; None if any value is not a finite number."""
     try:
         numbers = np.array([float(value) for value in values])
     except ValueError:
@@ -189,7 +190,7 @@ def _draw_setting(
         scale: axis of the setting.
         goal: axis of the objective.
         order: (jobs,) indices from worst to best.
-        baselines: (jobs,) bool in this order, True for n-gram models; the best one becomes a line.
+        baselines: True for n-gram models, bool (jobs,), in this order; the best becomes a line.
     """
     winner = order[-1]
     if baselines.any() and not baselines.all():
@@ -197,7 +198,7 @@ def _draw_setting(
         axes.axhline(10**height if goal.log else height, color=BASELINE, linestyle="--", zorder=0)
         if scale.name != "model":
             order = order[~baselines]
-    # The best job of each value comes last and wins.
+    # Position of a value -> objective of its best job, which comes last.
     best = dict(zip(scale.positions[order], goal.positions[order], strict=True))
     positions = np.array(sorted(best))
     heights = np.array([best[position] for position in positions])

@@ -1,7 +1,7 @@
-"""Results of a sweep: reads the folders of its jobs and builds one table.
+"""Read the results of a sweep from the folders of its jobs, and build one table.
 
-The only input is what the jobs wrote (``.hydra/overrides.yaml``, ``metrics.json``,
-``training.json``, ``failed.txt``), so that jobs may have run anywhere and at any time.
+Only files that the jobs wrote are read (``.hydra/overrides.yaml``, ``metrics.json``,
+``training.json``, ``failed.txt``): it does not matter where and when the jobs ran.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from korlm.sweeps.folder import iter_jobs
 from korlm.utils.errors import CheckpointError, reason_of
 from korlm.utils.io.tables import aligned, tsv_cell
 
-Figure = tuple[str, ...]
+Figure = tuple[str, ...]  # file, and keys that lead to the metric in it
 
-# Column of the table -> file, and keys of the metric in it. A column that no job has is not shown.
+# Column of the table -> its metric. A column that no job has is not shown.
 FIGURES: dict[str, Figure] = {
     **{
         f"{split}_{key}": ("metrics.json", split, key)
@@ -40,10 +40,10 @@ FIGURES: dict[str, Figure] = {
     "seconds": ("training.json", "seconds"),
 }
 
-# Metrics of language models per token: they cannot be compared if the tokens differ.
+# Metrics per token, which cannot be compared between language models with different tokens.
 PER_TOKEN = ("loss", "perplexity", "perplexity_known")
 
-MAX_SHOWN = 60  # jobs in the printed table
+MAX_SHOWN = 60  # largest number of jobs in the printed table
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Job:
     """Settings and results of one job.
 
     Attributes:
-        name: name of its folder, usually the overrides in which it differs from the others.
-        overrides: key -> value of its settings, as typed.
-        figures: column -> value, if present; infinite where metrics.json has null.
-        failure: why it has no results, in one line; empty if it has.
+        name: name of the job's folder, usually the overrides in which it differs from other jobs.
+        overrides: key -> value of the job's settings, as typed.
+        figures: column -> value, of metrics that the job has; infinite where metrics.json has null.
+        failure: why the job has no results, in one line; empty if it has results.
         tokens: key that is equal for language models with the same tokens; empty for other tasks.
     """
 
@@ -66,23 +66,23 @@ class Job:
 
     @property
     def is_pruned(self) -> bool:
-        """Return whether a search pruned this job."""
+        """Return True if a search pruned this job."""
         return is_pruned(self.failure)
 
     def order(self, objective: str) -> tuple[int, float, int, str]:
-        """Return a sort key: best jobs first, then pruned ones, failed ones last."""
+        """Return a sort key: finished jobs first, the best foremost, then pruned, then failed."""
         value = cost(objective, self.figures.get(column_of(objective)))
         rank = bool(self.failure) * (1 if self.is_pruned else 2)
         return (rank, value, len(self.name), self.name)
 
 
 def is_pruned(failure: str) -> bool:
-    """Return whether the reason of a job is that a search pruned it."""
+    """Return True if the failure of a job is that a search pruned it."""
     return failure.startswith("pruned at step ")
 
 
 def finished_objective(objective: str, job: Path) -> float:
-    """Return the value of a finished job that a sweeper minimizes.
+    """Return the cost of a finished job, which a sweeper minimizes.
 
     Args:
         objective: SPLIT.KEY of metrics.json.
@@ -134,6 +134,7 @@ def comparable(jobs: Sequence[Job], objective: str) -> str:
 
 
 def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Figure]) -> Job:
+    """Return a job, given its folder, its settings, and the columns to read."""
     files: dict[str, dict[str, Any]] = {}
     failure = ""
     for name in ("training.json", "metrics.json"):
@@ -158,7 +159,7 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Figur
         )
     valid = files["metrics.json"].get("valid")
     counts = valid if isinstance(valid, dict) else {}
-    if "num_examples" in counts:  # of a task that has no bits per character
+    if "num_examples" in counts:  # the task has no tokens to compare
         return Job(folder.name, settings, figures, failure)
     tokens = (str(counts.get("num_tokens")), str(counts.get("num_unk")))
     choice = (pair for pair in settings.items() if pair[0].startswith(("tokenizer", "vocab")))
@@ -166,7 +167,7 @@ def _read_job(folder: Path, settings: dict[str, str], wanted: Mapping[str, Figur
 
 
 def damaged_figures(path: Path, error: Exception) -> str:
-    """Return what to do about a damaged metrics file, in one line."""
+    """Return a message about a damaged file of metrics, with advice."""
     return f"{path}: damaged ({error}); delete it and resume the sweep: the job will run again"
 
 

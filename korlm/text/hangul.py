@@ -1,8 +1,9 @@
-"""Hangul syllables and the letters (jamo) they are composed of.
+"""Split Hangul syllables into letters (jamo), and compose them.
 
-The Unicode Standard, section 3.12: syllable = 0xAC00 + (lead * 21 + vowel) * 28 + tail, where tail
-0 means none. A letter is a compatibility jamo (ㄱ, U+3131), as Kkma and keyboards use them;
-``decompose`` and ``show_letters`` convert to and from conjoining jamo (U+1100).
+A syllable is U+AC00 + (lead * 21 + vowel) * 28 + tail, where tail 0 means none (The Unicode
+Standard, section 3.12). Unicode has two sets of letters. In this module, a letter is a
+compatibility jamo (ㄱ, U+3131 to U+3163), as Kkma and keyboards use them. ``decompose`` and
+``show_letters`` are about conjoining jamo (U+1100 to U+11FF), which NFC composes to syllables.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ TAILS = ["", *"ㄱㄲㄳㄴㄵㄶㄷㄹㄺㄻㄼㄽㄾㄿㅀㅁㅂㅄㅅㅆㅇ�
 _LEAD = {letter: number for number, letter in enumerate(LEADS)}
 _VOWEL = {letter: number for number, letter in enumerate(VOWELS)}
 _TAIL = {letter: number for number, letter in enumerate(TAILS)}
-# Conjoining jamo, which NFC composes to syllables -> compatibility jamo. Tail 0 (none) has no jamo,
-# so tails start at U+11A8.
+# Code point of a conjoining jamo -> compatibility jamo; the first tail is U+11A8, since 0 is none.
 _COMPATIBILITY = {
     **{0x1100 + number: letter for number, letter in enumerate(LEADS)},
     **{0x1161 + number: letter for number, letter in enumerate(VOWELS)},
@@ -26,7 +26,7 @@ _COMPATIBILITY = {
 
 
 class Syllable(NamedTuple):
-    """Letters of a syllable; ``tail`` is empty for an open syllable."""
+    """Letters of a syllable; ``tail`` is "" for an open one (without a final consonant)."""
 
     lead: str
     vowel: str
@@ -34,7 +34,7 @@ class Syllable(NamedTuple):
 
 
 def is_syllable(char: str) -> bool:
-    """Return True for a string of one modern Hangul syllable.
+    """Return True if a string is one modern Hangul syllable.
 
     >>> is_syllable("한"), is_syllable("ㅎ"), is_syllable("")
     (True, False, False)
@@ -43,12 +43,12 @@ def is_syllable(char: str) -> bool:
 
 
 def is_letter(char: str) -> bool:
-    """Return True for a string of one compatibility jamo, such as ㅋ or ㅠ."""
+    """Return True if a string is one compatibility jamo, such as ㅋ or ㅠ."""
     return len(char) == 1 and "ㄱ" <= char <= "ㅣ"
 
 
 def split(char: str) -> Syllable:
-    """Return the letters of a character for which ``is_syllable`` holds.
+    """Return the letters of a syllable.
 
     >>> split("값")
     Syllable(lead='ㄱ', vowel='ㅏ', tail='ㅄ')
@@ -59,7 +59,10 @@ def split(char: str) -> Syllable:
 
 
 def build(lead: str, vowel: str, tail: str = "") -> str:
-    """Return the syllable of some letters; raise ``KeyError`` if a letter cannot have its position.
+    """Return the syllable of some letters.
+
+    Raises:
+        KeyError: a letter cannot stand in its position.
 
     >>> build("ㄷ", "ㅙ"), build("ㅇ", "ㅏ", "ㄻ")
     ('돼', '앎')
@@ -68,7 +71,7 @@ def build(lead: str, vowel: str, tail: str = "") -> str:
 
 
 def tail_of(char: str) -> str | None:
-    """Return the tail of a syllable, empty for an open one; None for any other character.
+    """Return the tail of a syllable, "" for an open one; None if the string is not a syllable.
 
     >>> tail_of("말"), tail_of("마"), tail_of("m")
     ('ㄹ', '', None)
@@ -77,7 +80,7 @@ def tail_of(char: str) -> str | None:
 
 
 def decompose(char: str) -> str:
-    """Return the conjoining jamo of a syllable (Unicode NFD); other characters are unchanged.
+    """Return the conjoining jamo of a syllable (Unicode NFD), or any other character unchanged.
 
     >>> [f"{ord(jamo):X}" for jamo in decompose("간")]
     ['1100', '1161', '11AB']

@@ -1,7 +1,7 @@
-"""Keystrokes of the two-set Korean keyboard (KS X 5002), without shift.
+"""Convert text to keystrokes of the two-set Korean keyboard (KS X 5002).
 
 While a syllable is typed, an input method shows a state that may still change: ``갑`` on the way to
-``가버``, ``먹ㅇ`` on the way to ``먹을``. As sequences of keys, one is a prefix of the other.
+``가버``, ``먹ㅇ`` on the way to ``먹을``. As keystrokes, the former is a prefix of the latter.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from functools import lru_cache
 
 from korlm.text.hangul import is_syllable, show_letters, split
 
-# Letters that take two keys.
+# Letter that takes two keys -> the letters of these keys. ㄲ, ㅒ and other letters typed with shift
+# count as one key.
 _COMPOUND = {
     **{"ㅘ": "ㅗㅏ", "ㅙ": "ㅗㅐ", "ㅚ": "ㅗㅣ", "ㅝ": "ㅜㅓ", "ㅞ": "ㅜㅔ", "ㅟ": "ㅜㅣ"},
     **{"ㅢ": "ㅡㅣ", "ㄳ": "ㄱㅅ", "ㄵ": "ㄴㅈ", "ㄶ": "ㄴㅎ", "ㄺ": "ㄹㄱ", "ㄻ": "ㄹㅁ"},
@@ -27,7 +28,7 @@ def _keys_of_char(char: str) -> str:
 
 @lru_cache(maxsize=1 << 17)
 def keys_of(text: str) -> str:
-    """Return the keys that type a text, as compatibility jamo; other characters are unchanged.
+    """Return the keystrokes of a text, as compatibility jamo; other characters are unchanged.
 
     >>> keys_of("값이 ㅘ"), keys_of("닭").startswith(keys_of("달"))
     ('ㄱㅏㅂㅅㅇㅣ ㅗㅏ', True)

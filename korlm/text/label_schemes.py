@@ -1,4 +1,4 @@
-"""Labels of spans: BIO, BIOES and IO, and their conversion to spans and back.
+"""Convert between spans and labels of units, in the schemes BIO, BIOES and IO.
 
 Each unit of a text (a character, an eojeol, a token) has one label:
 
@@ -19,7 +19,7 @@ _LABEL = re.compile(r"([BIES])-(.+)")
 
 
 class Scheme(enum.Enum):
-    """Ways to write spans as labels of units."""
+    """Schemes of labels; see the module's docstring."""
 
     bio = "bio"
     bioes = "bioes"
@@ -27,7 +27,7 @@ class Scheme(enum.Enum):
 
 
 class LabeledSpan(NamedTuple):
-    """A part of a sequence with a type: units or characters begin to end - 1."""
+    """A span of the units (or characters) begin to end - 1, and its type ``label``."""
 
     begin: int
     end: int
@@ -35,10 +35,10 @@ class LabeledSpan(NamedTuple):
 
 
 class LabelError(ValueError):
-    """A label that may not follow the one before it.
+    """A label may not follow the previous one, or may not end the sequence.
 
     Attributes:
-        index: of the unit.
+        index: index of the unit with this label.
     """
 
     def __init__(self, index: int, message: str) -> None:
@@ -71,29 +71,30 @@ def spans_of(
     """Return the spans of a sequence of labels.
 
     Args:
-        labels: of the units.
-        scheme: of the labels.
-        strict: an invalid sequence (BIO: I-X that does not continue a span of type X) is an error.
-            Otherwise it is repaired: such a label begins a span.
+        labels: the label of each unit.
+        scheme: the scheme of the labels.
+        strict: if True, an invalid sequence, such as I-X that does not continue a span of type X,
+            is an error. If False, such a label begins a span.
 
     Raises:
-        LabelError: a label may not follow the one before it.
+        LabelError: ``strict`` is True and the sequence is invalid.
 
     >>> spans_of(["B-PS", "I-PS", "O", "I-LC"])
     [LabeledSpan(begin=0, end=2, label='PS'), LabeledSpan(begin=3, end=4, label='LC')]
     """
     spans: list[LabeledSpan] = []
-    begin, open_type = 0, ""  # of the span that the next unit may continue
+    begin, open_type = 0, ""  # begin and type of the span that the next unit may continue; "": none
     for index, label in enumerate([*labels, OUTSIDE]):
         prefix, kind = parse_label(label)
         continues = bool(open_type) and prefix in "IE" and kind == open_type
         if strict and scheme is not Scheme.io and index < len(labels):
-            before = labels[index - 1] if index else ""
+            previous = labels[index - 1] if index else ""
             if prefix in "IE" and not continues:
-                reason = f"follows {before}" if before else "begins the sentence"
+                reason = f"follows {previous}" if previous else "begins the sentence"
                 raise LabelError(index, f"{label} {reason}; a span begins with B-{kind}")
             if scheme is Scheme.bioes and open_type and not continues:
-                raise LabelError(index, f"{label} follows {before}; a span ends with E-{open_type}")
+                reason = f"{label} follows {previous}"
+                raise LabelError(index, f"{reason}; a span ends with E-{open_type}")
         if not continues:
             if open_type:
                 spans.append(LabeledSpan(begin, index, open_type))
@@ -113,9 +114,9 @@ def labels_of(spans: Iterable[LabeledSpan], size: int, scheme: Scheme = Scheme.b
     """Return the labels of a sequence of units; the inverse of ``spans_of``.
 
     Args:
-        spans: in units, without overlap; they may be in any order.
-        size: number of units.
-        scheme: of the labels.
+        spans: spans of units that do not overlap, in any order.
+        size: number of units of the sequence.
+        scheme: the scheme of the labels.
 
     >>> labels_of([LabeledSpan(0, 3, "PS"), LabeledSpan(3, 4, "LC")], 5, Scheme.bioes)
     ['B-PS', 'I-PS', 'E-PS', 'S-LC', 'O']
@@ -131,7 +132,7 @@ def labels_of(spans: Iterable[LabeledSpan], size: int, scheme: Scheme = Scheme.b
 
 
 def label_set(types: Iterable[str], scheme: Scheme) -> list[str]:
-    """Return all labels of a scheme, O first.
+    """Return all labels of a scheme for spans of some types, O first.
 
     >>> label_set(["PS"], Scheme.bio)
     ['O', 'B-PS', 'I-PS']
@@ -140,13 +141,13 @@ def label_set(types: Iterable[str], scheme: Scheme) -> list[str]:
     return [OUTSIDE, *(f"{prefix}-{kind}" for kind in types for prefix in prefixes)]
 
 
-def may_follow(label: str, before: str | None, scheme: Scheme) -> bool:
+def may_follow(label: str, previous: str | None, scheme: Scheme) -> bool:
     """Return True if a label may follow another one.
 
     Args:
-        label: "" for the end of the sequence.
-        before: None for the beginning of the sequence.
-        scheme: of the labels.
+        label: the label; "" for the end of the sequence.
+        previous: the label before it; None for the beginning of the sequence.
+        scheme: the scheme of the labels.
 
     >>> may_follow("I-PS", "O", Scheme.bio), may_follow("I-PS", "B-PS", Scheme.bio)
     (False, True)
@@ -154,8 +155,9 @@ def may_follow(label: str, before: str | None, scheme: Scheme) -> bool:
     if scheme is Scheme.io:
         return True
     prefix, kind = parse_label(label)
-    old, old_kind = parse_label(before or OUTSIDE)
-    continues = prefix in "IE" and old in "BI" and kind == old_kind
-    if scheme is Scheme.bioes and old in "BI" and not continues:
+    previous_prefix, previous_kind = parse_label(previous or OUTSIDE)
+    is_open = previous_prefix in "BI"
+    continues = prefix in "IE" and is_open and kind == previous_kind
+    if scheme is Scheme.bioes and is_open and not continues:
         return False
     return prefix not in "IE" or continues

@@ -1,4 +1,4 @@
-"""Unicode normalization, blank lines and lone surrogates."""
+"""Detect blank lines and lone surrogates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def is_blank(text: str) -> bool:
 
 
 def has_lone_surrogates(text: str) -> bool:
-    """Return True if a text has a lone surrogate, which UTF-8 cannot encode."""
+    """Return True if a text contains a lone surrogate, which UTF-8 cannot encode."""
     return _SURROGATE.search(text) is not None
 
 

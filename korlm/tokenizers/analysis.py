@@ -1,4 +1,4 @@
-"""Analyses of single lines (``columns.py`` has those of batches)."""
+"""Define the analysis of a single line (``columns.py`` has analyses of batches)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 
 class Span(NamedTuple):
-    """A part of a line, as character offsets."""
+    """The characters begin to end - 1 of a line."""
 
     begin: int
     end: int
 
 
-NORMAL_STATUSES = ("ok", "empty")  # of lines without any loss
+NORMAL_STATUSES = ("ok", "empty")  # statuses of lines that were analyzed without any loss
 
 
 class Analysis(NamedTuple):
@@ -21,14 +21,14 @@ class Analysis(NamedTuple):
 
     Attributes:
         morphs: the tokens.
-        tags: one per token; empty strings if the tokenizer has no tags.
+        tags: the tag of each token; "" if the tokenizer has no tags.
         eojeol: for each token, the index of the eojeol (unit between white space) it belongs to.
         status: ``KIND`` or ``KIND: REASON``. ``ok``; ``empty``: the line is blank; ``lost``: some
             characters are in no token; ``cut``: the line was analyzed in parts; ``fallback``: some
-            parts could not be analyzed and are tokens as written.
-        dropped: the number of characters that are in no token.
-        seconds: the time the line took; 0 if not measured.
-        spans: begin and end of each token in the line, in turn; empty if not asked for.
+            parts could not be analyzed and are tokens as they are written.
+        dropped: number of characters that are in no token.
+        seconds: time that the line took; 0 if not measured.
+        spans: begin and end of the first token, of the second token, ...; empty if not requested.
     """
 
     morphs: list[str]

@@ -1,4 +1,4 @@
-"""Interface of tokenizers, and base class of those that run in this process.
+"""Define the interface of tokenizers, and the base class of those that run in this process.
 
 Slow tokenizers run in child processes (``workers/``).
 """
@@ -16,11 +16,11 @@ from korlm.tokenizers.analysis import Analysis
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SPACE_SYMBOL = "▁"  # the token of white space
+SPACE_SYMBOL = "▁"  # the token that stands for white space
 
 
 class Tokenizer(Protocol):
-    """A tokenizer. The results for a line never depend on the batch it is in."""
+    """A tokenizer. The result for a line never depends on the batch that the line is in."""
 
     name: str
     version: str
@@ -29,7 +29,7 @@ class Tokenizer(Protocol):
         """Return the tokens of one line (NFC)."""
 
     def analyze_batch(self, texts: Sequence[str]) -> pa.RecordBatch:
-        """Return one row for every line, in order (``korlm.tokenizers.analysis``)."""
+        """Return one row for every line, in order (``korlm.tokenizers.columns.ANALYSIS``)."""
 
     def tokenize(self, text: str) -> list[str]:
         """Return the tokens of one line without tags."""
@@ -39,21 +39,21 @@ class InProcessTokenizer(ABC):
     """Base class of tokenizers that run in this process."""
 
     name: str
-    version = "1"  # a part of fingerprints: to be changed when the tokens of a line change
+    version = "1"  # part of fingerprints; to be changed whenever the tokens of a line change
 
     @classmethod
     def from_config(cls, config: TokenizerConfig, learned: bytes | None = None) -> Tokenizer:
-        """Return the tokenizer of the settings.
+        """Build the tokenizer.
 
         Args:
-            config: its settings.
-            learned: what ``train`` returned.
+            config: settings of the tokenizer.
+            learned: result of ``train``.
         """
         return cls()
 
     @classmethod
     def train(cls, config: TokenizerConfig, lines: Iterable[str]) -> bytes | None:
-        """Return what is learned from the lines (NFC) of train; None: nothing is."""
+        """Return what is learned from the lines (NFC) of train; None if nothing is learned."""
         return None
 
     @classmethod

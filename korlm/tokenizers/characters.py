@@ -1,4 +1,4 @@
-"""Syllables and jamo as tokens."""
+"""Tokenize into syllables or jamo."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from korlm.tokenizers.offsets import eojeol_of
 
 
 class SyllableTokenizer(InProcessTokenizer):
-    """Splits text into characters, in Korean mostly syllables; white space becomes ``▁``.
+    """Splits text into characters, which in Korean are mostly syllables; white space becomes ``▁``.
 
-    Text can be rebuilt except for the kind of its white space.
+    The text can be restored from the tokens, except for the kind of its white space.
 
     >>> SyllableTokenizer().tokenize("나는 간다")
     ['나', '는', '▁', '간', '다']
@@ -31,9 +31,9 @@ class SyllableTokenizer(InProcessTokenizer):
 class JamoTokenizer(InProcessTokenizer):
     """Splits text into characters, and Hangul syllables into their two or three conjoining jamo.
 
-    As in Unicode's NFD, initial and final consonants are different code points. So the NFC of the
-    joined tokens is the text except for the kind of its white space; compatibility jamo (ㅋㅋ)
-    are not changed.
+    As in Unicode's NFD, initial and final consonants are different code points. Therefore the NFC
+    of the joined tokens is the text, except for the kind of its white space. Compatibility jamo
+    (ㅋㅋ) are not changed.
 
     >>> JamoTokenizer().tokenize("간 ㅋ")
     ['ᄀ', 'ᅡ', 'ᆫ', '▁', 'ㅋ']

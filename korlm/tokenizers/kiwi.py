@@ -1,4 +1,4 @@
-"""Kiwi by kiwipiepy, in C++.
+"""Tokenize with Kiwi, by kiwipiepy (C++).
 
 It runs in child processes like the tokenizers in Java: a crash costs a worker and not the run, and
 the memory of its model (0.4 GB) is released before training.

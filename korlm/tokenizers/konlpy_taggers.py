@@ -1,13 +1,13 @@
-"""KoNLPy's other taggers in Java: Okt, Komoran, Hannanum.
+"""Tokenize with the other Java taggers of KoNLPy: Okt, Komoran, Hannanum.
 
 Tokens and tags are those of ``Okt().pos(line)``, ``Komoran().pos(line)`` and
 ``Hannanum().pos(line)``; the same Java classes are called without konlpy's Python code. Eojeol
-indices are computed from
+indices are computed as follows:
 
-- Okt: the line; the tokens are substrings of it, in order.
-- Komoran: the offsets that it returns.
-- Hannanum: its surfaces, which are the line without white space, in order; all morphs of a surface
-  belong to the eojeol in which it starts.
+- Okt: the tokens are substrings of the line, in order.
+- Komoran: it returns offsets.
+- Hannanum: its surfaces, joined, are the line without white space; all morphs of a surface belong
+  to the eojeol in which the surface begins.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Tagger(LineAnalyzer):
     """
 
     jar: ClassVar[str]
-    others: ClassVar[tuple[str, ...]]  # jars and folders that it needs
+    others: ClassVar[tuple[str, ...]]  # other jars and folders that it needs
     class_name: ClassVar[str]
 
     def __init__(self, config: JavaConfig) -> None:
@@ -82,12 +82,12 @@ class Okt(_Tagger):
 
     def load(self, jpype: Any) -> None:
         """Create the interface."""
-        self._no = jpype.JClass("java.lang.Boolean").FALSE
+        self._false = jpype.JClass("java.lang.Boolean").FALSE
         self._java = jpype.JClass(self.class_name)()
 
     def analyze_line(self, text: str) -> Analysis:
         """Return the tokens of one line."""
-        output = self._java.tokenize(text, self._no, self._no)
+        output = self._java.tokenize(text, self._false, self._false)  # no normalizing, no stemming
         tokens = [str(token).rsplit("/", 1) for token in output]
         morphs = [morph for morph, _ in tokens]
         return analysis_of(text, morphs, [tag for _, tag in tokens], find_spans(text, morphs))
@@ -120,16 +120,16 @@ class Komoran(_Tagger):
         return analysis_of(text, morphs, tags, spans)
 
     def _units(self, text: str) -> list[Span]:
-        """Return the span of each unit that Komoran's offsets count."""
+        """Return the span in the line of each unit that Komoran's offsets count."""
         offsets = komoran_offsets(text)
         if not _JAMO.search(text):
             return [Span(offset, offset + 1) for offset in offsets]
         # Single jamo join the syllable before or after them: 다ㅋ counts as 닼.
-        jamo = [offset for offset in offsets for _ in range(_num_jamo(text[offset]))]
+        jamo_offsets = [offset for offset in offsets for _ in range(_num_jamo(text[offset]))]
         trimmed = "".join(text[offset] for offset in dict.fromkeys(offsets))
         areas = self._parser.getSyllableAreaList(self._parser.parse(trimmed))
         pairs = [(int(area.getFirst()), int(area.getSecond())) for area in areas]
-        return [Span(jamo[begin], jamo[end - 1] + 1) for begin, end in pairs]
+        return [Span(jamo_offsets[begin], jamo_offsets[end - 1] + 1) for begin, end in pairs]
 
 
 _JAMO = re.compile("[\u3131-\u318e]")  # Hangul compatibility jamo
@@ -158,15 +158,15 @@ def komoran_offsets(text: str) -> list[int]:
 
 
 class Hannanum(_Tagger):
-    """Hannanum with nine tags, as konlpy's default; one Java object per thread.
+    """Hannanum with nine tags, the default of konlpy; one Java object per thread.
 
-    Unlike konlpy, which reloads all dictionaries for every line, it loads them once.
+    The dictionaries are loaded once; konlpy reloads them for every line.
     """
 
     jar = "jhannanum-0.8.4.jar"
     others = ("bin",)
     class_name = "kr.lucypark.jhannanum.hannanum.WorkflowFactory"
-    _tagged = re.compile(r"(.+?/\w+)\+?")  # as konlpy's
+    _tagged = re.compile(r"(.+?/\w+)\+?")  # the pattern of konlpy
 
     def load(self, jpype: Any) -> None:
         """Create a workflow."""
@@ -201,7 +201,7 @@ class Hannanum(_Tagger):
 
 
 def hannanum_units(output: str) -> list[tuple[str, str]]:
-    r"""Return surfaces and their readings, split as konlpy does.
+    r"""Return (surface, reading) pairs from Hannanum's output, split as konlpy does.
 
     >>> hannanum_units("나는\n\t나/N+는/J\n\n간다\n\t가/P+ㄴ다/E\n\n\n")
     [('나는', '\t나/N+는/J'), ('간다', '\t가/P+ㄴ다/E')]

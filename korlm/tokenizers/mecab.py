@@ -1,4 +1,4 @@
-"""MeCab-ko by python-mecab-ko."""
+"""Tokenize with MeCab-ko, by python-mecab-ko."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ class Mecab(LineAnalyzer):
         """Return the tokens of one line."""
         tokens = self._mecab.pos(text)
         morphs = [morph for morph, _ in tokens]
-        # The spans it returns (1.3.7) do not count leading blanks of a line.
+        # Its own spans (version 1.3.7) do not count leading blanks of a line.
         return analysis_of(text, morphs, [tag for _, tag in tokens], find_spans(text, morphs))

@@ -1,4 +1,4 @@
-"""Positions of tokens in their line: eojeol indices, and characters that are in no token."""
+"""Find the positions of tokens in their line: eojeol indices, and characters in no token."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from korlm.tokenizers.analysis import Analysis, Span
 
 
 def eojeol_of(text: str) -> list[int]:
-    """Return the eojeol index of each character of a line; a blank belongs to the eojeol before it.
+    """Return the index of the eojeol of each character of a non-blank line.
 
-    The line must not be blank.
+    A blank belongs to the eojeol before it; at the beginning of the line, to the first eojeol.
 
     >>> eojeol_of(" 가나  다 ")
     [0, 0, 0, 0, 1, 1, 1]
@@ -25,12 +25,15 @@ def eojeol_of(text: str) -> list[int]:
 
 
 def eojeol_starts(text: str) -> list[int]:
-    """Return the eojeol index of each character that is not white space."""
+    """Return the index of the eojeol of each character that is not white space."""
     return [index for index, eojeol in enumerate(text.split()) for _ in eojeol]
 
 
 def find_spans(text: str, surfaces: Iterable[str]) -> list[Span]:
-    """Return the spans of consecutive surfaces in a line; an empty span for a missing one."""
+    """Return the spans of surfaces that follow each other in a line.
+
+    A surface that is not in the rest of the line has an empty span.
+    """
     spans: list[Span] = []
     end = 0
     for surface in surfaces:
@@ -44,13 +47,13 @@ def find_spans(text: str, surfaces: Iterable[str]) -> list[Span]:
 
 
 def analysis_of(text: str, morphs: list[str], tags: list[str], spans: Sequence[Span]) -> Analysis:
-    """Return the analysis of a line from the spans of its tokens.
+    """Return the analysis of a line, given the spans of its tokens.
 
     Args:
-        text: the line, not blank.
-        morphs: its tokens.
-        tags: of the tokens.
-        spans: of the tokens; two may overlap (갔 contains both 가 and 았).
+        text: the line; it must not be blank.
+        morphs: the tokens.
+        tags: the tag of each token.
+        spans: the span of each token; spans may overlap (갔 contains both 가 and 았).
 
     >>> analysis_of("나는 갔!", ["나", "는", "가", "았"], [""] * 4,
     ...             [Span(0, 1), Span(1, 2), Span(3, 4), Span(3, 4)])[2:5]
@@ -66,9 +69,9 @@ def analysis_of(text: str, morphs: list[str], tags: list[str], spans: Sequence[S
 
 
 def loss(lost: Iterable[str]) -> tuple[str, int]:
-    """Return status and ``dropped`` of a line from its characters that are in no token.
+    """Return ``status`` and ``dropped`` of an analysis, given the characters that are in no token.
 
-    Control and format characters do not change the status.
+    Control and format characters count as dropped, but do not change the status.
     """
     chars = list(lost)
     visible = sum(unicodedata.category(char)[0] != "C" for char in chars)

@@ -1,4 +1,4 @@
-"""Settings -> tokenizer: what is built from them, trained first, and part of fingerprints."""
+"""Build, train and version the tokenizer that the settings name."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from korlm.tokenizers.workers.external import ExternalTokenizer
 
 
 def _class_of(config: TokenizerConfig) -> Any:
-    """Return the registered class: of tokenizers in workers an analyzer, else a tokenizer."""
+    """Return the registered class, a ``LineAnalyzer`` or the like for workers, else a tokenizer."""
     return registry.builder("tokenizer", config.name)
 
 
 def train_tokenizer(config: TokenizerConfig, lines: Iterable[str]) -> bytes | None:
-    """Return what a tokenizer learns from train before it can tokenize; None if nothing.
+    """Return what a tokenizer learns from train before it can tokenize; None if it learns nothing.
 
-    For Kkma these are the words of the user dictionary.
+    For Kkma, this is the words of the user dictionary.
 
     Args:
-        config: of the tokenizer.
-        lines: of train (NFC); not read if there is nothing to learn.
+        config: settings of the tokenizer.
+        lines: lines (NFC) of train; not read if there is nothing to learn.
 
     Raises:
-        TokenizerError: the lines are not enough for what it is to learn, or the user dictionary
-            cannot be read.
+        TokenizerError: there is too little text to learn from, or the user dictionary cannot be
+            read.
     """
     tokenizer_model: bytes | None = _class_of(config).train(config, lines)
     return tokenizer_model
@@ -35,11 +35,11 @@ def train_tokenizer(config: TokenizerConfig, lines: Iterable[str]) -> bytes | No
 def build_inprocess(
     config: TokenizerConfig, tokenizer_model: bytes | None = None
 ) -> Tokenizer | None:
-    """Return the tokenizer of the settings; None if it runs in child processes.
+    """Build the tokenizer of the settings; return None if it runs in child processes.
 
     Args:
-        config: of the tokenizer.
-        tokenizer_model: what ``train_tokenizer`` returned.
+        config: settings of the tokenizer.
+        tokenizer_model: result of ``train_tokenizer``.
 
     Raises:
         TokenizerError: the tokenizer model is damaged.
@@ -51,26 +51,26 @@ def build_inprocess(
 
 
 def build_external(config: WorkerConfig, tokenizer_model: bytes | None = None) -> ExternalTokenizer:
-    """Return the tokenizer of the settings for one thread of a worker process.
+    """Build the tokenizer of the settings for one thread of a worker process.
 
     Args:
-        config: with numbers in place of null.
-        tokenizer_model: what ``train_tokenizer`` returned.
+        config: settings without null (``with_defaults``).
+        tokenizer_model: result of ``train_tokenizer``.
 
     Raises:
-        TokenizerError: it does not start.
+        TokenizerError: the tokenizer does not start.
     """
     tokenizer: ExternalTokenizer = _class_of(config).from_config(config, tokenizer_model)
     return tokenizer
 
 
 def tokenizer_version(config: TokenizerConfig, tokenizer_model: bytes | None = None) -> str:
-    """Return the version of a tokenizer for fingerprints; starts nothing.
+    """Return the version of a tokenizer, for fingerprints, without starting it.
 
     Args:
         config: settings of the tokenizer.
-        tokenizer_model: what ``train_tokenizer`` returned, if it is known: a user dictionary is
-            then not read again.
+        tokenizer_model: result of ``train_tokenizer``; None: unknown. Then a user dictionary is
+            read.
 
     Raises:
         TokenizerError: a package that it needs is not installed, or the user dictionary cannot be

@@ -1,4 +1,4 @@
-"""Subword pieces of sentencepiece's unigram model (Kudo 2018), trained on the train split only.
+"""Tokenize into pieces of sentencepiece's unigram model (Kudo 2018), trained on train only.
 
 The model is trained on eojeols and their counts. Text is not normalized beyond NFC; every eojeol
 starts with ▁, and pieces do not cross eojeols.
@@ -18,13 +18,13 @@ from korlm.tokenizers.base import SPACE_SYMBOL, InProcessTokenizer, Tokenizer
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import version_of
 
-VERSION = 1  # of the parameters passed to sentencepiece
+VERSION = 1  # version of the parameters passed to sentencepiece; part of fingerprints
 
 
 def train_pieces(config: SentencePieceConfig, lines: Iterable[str]) -> bytes:
-    """Return a trained model in sentencepiece's file format; equal text gives equal bytes.
+    """Train a model, and return it in sentencepiece's file format; equal text gives equal bytes.
 
-    Each distinct eojeol is in memory once. Sentencepiece ignores eojeols of over 4192 bytes.
+    Memory holds each distinct eojeol once. Sentencepiece ignores eojeols of over 4192 bytes.
 
     Args:
         config: settings of the model.
@@ -67,14 +67,15 @@ def train_pieces(config: SentencePieceConfig, lines: Iterable[str]) -> bytes:
 
 
 class SentencePieceTokenizer(InProcessTokenizer):
-    """Splits eojeols into their most likely pieces; restores text except for kinds of white space.
+    """Splits eojeols into their most likely pieces.
 
-    A run of characters without pieces is one token, or with ``byte_fallback`` one token for each
-    byte of its UTF-8, such as ``<0xEA>``.
+    The text can be restored from the tokens, except for the kind and amount of its white space.
+    Consecutive characters without pieces are one token or, with ``byte_fallback``, one token for
+    each byte of their UTF-8, such as ``<0xEA>``.
 
     Args:
         config: settings of the training.
-        model: the result of ``train_pieces``.
+        model: result of ``train_pieces``.
 
     Raises:
         TokenizerError: the model is damaged.
@@ -120,8 +121,8 @@ class SentencePieceTokenizer(InProcessTokenizer):
             return EMPTY
         pieces: list[str] = self._processor.encode(" ".join(units), out_type=str)
         sizes = map(len, pieces)
-        lengths = [1 + len(unit) for unit in units]  # with the ▁ before it
-        if self._bytes:
+        lengths = [1 + len(unit) for unit in units]  # counts the ▁ before it
+        if self._bytes:  # a piece may be a part of a character, so count bytes
             sizes = map(self._num_bytes, pieces)
             lengths = [len((SPACE_SYMBOL + unit).encode()) for unit in units]
         eojeol_at = [index for index, length in enumerate(lengths) for _ in range(length)]
@@ -130,12 +131,13 @@ class SentencePieceTokenizer(InProcessTokenizer):
         return Analysis(pieces, [""] * len(pieces), eojeol)
 
     def _num_bytes(self, piece: str) -> int:
+        """Return the number of bytes of text that a piece stands for; 1 for ``<0xEA>``."""
         is_byte = self._processor.is_byte(self._processor.piece_to_id(piece))
         return 1 if is_byte else len(piece.encode())
 
 
 def pieces_version(config: SentencePieceConfig) -> str:
-    """Return the version of sentencepiece and the parameters of the model.
+    """Return the version of sentencepiece and the parameters of the model, for fingerprints.
 
     Raises:
         TokenizerError: sentencepiece is not installed.

@@ -1,4 +1,4 @@
-"""Eojeols (words between spaces) as tokens."""
+"""Tokenize into eojeols (the units between white space)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _OK, _EMPTY, _NO_TAG = (pa.scalar(text, pa.string()) for text in ("ok", "empty",
 
 
 class EojeolTokenizer(InProcessTokenizer):
-    """Splits text at white space; it can be rebuilt except for the kind and amount of white space.
+    """Splits text at white space.
+
+    The text can be restored from the tokens, except for the kind and amount of its white space.
 
     >>> EojeolTokenizer().tokenize("나는  학교에 간다.")
     ['나는', '학교에', '간다.']

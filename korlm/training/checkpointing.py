@@ -25,7 +25,7 @@ from korlm.runs.checkpoint import (
     restore_random_states,
     save_checkpoint,
 )
-from korlm.training.state import Progress
+from korlm.training.progress import Progress
 from korlm.utils.distributed import ProcessGroup
 from korlm.utils.errors import CheckpointError, PreparedError
 

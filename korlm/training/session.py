@@ -33,12 +33,12 @@ from korlm.tasks.pretrained import initialize
 from korlm.training.checkpointing import CheckpointWriter, constant_entries, restore
 from korlm.training.ngram import fit_ngram
 from korlm.training.optimizers import build_optimizer, split_by_depth
-from korlm.training.state import Progress
+from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
 from korlm.training.tensorboard import NullLogger, TensorBoardLogger
 from korlm.training.tensorboard_projector import write_projector
 from korlm.training.trainer import Trainer, count_total_steps
-from korlm.training.validation import DIVERGENCE_HINT, ValidationCallback, Validator
+from korlm.training.validation import DIVERGENCE_HINT, SharedParts, ValidationCallback, Validator
 from korlm.utils import threads
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import Interrupted, TrainingError, output_errors
@@ -125,44 +125,30 @@ def build_session(
     stop = StopSignal(group)
     steps_of_sgd = count_total_steps(settings.trainer, len(task.train_batches))
     total_steps = 1 if isinstance(model, NgramLM) else steps_of_sgd
-    validator = Validator(
-        model, task, progress, checkpoints, tracker, stop, group, total_steps, callbacks
-    )
+    shared = vars(SharedParts(model, task, progress, checkpoints, tracker, stop, group))
+    validator = Validator(**shared, total_steps=total_steps, callbacks=callbacks)
     trainer = None
     if not isinstance(model, NgramLM):
         trainer = Trainer(
-            model=model,
-            task=task,
+            **shared,
             optimizer=optimizer,
             schedule=settings.schedule,
             config=settings.trainer,
             device=device,
             bf16=bf16,
-            progress=progress,
             validator=validator,
-            checkpoints=checkpoints,
-            tracker=tracker,
-            stop=stop,
             state=None if state is None else tuple(part.to(device) for part in state),
-            group=group,
             layer_lr_decay=settings.optimizer.layer_lr_decay,
             max_tokens=settings.batches.max_tokens,
         )
     return TrainingSession(
+        **shared,
         settings=settings,
         config=config,
         prepared=prepared,
         folder=folder,
-        group=group,
         device=device,
         bf16=bf16,
-        model=model,
-        task=task,
-        optimizer=optimizer,
-        progress=progress,
-        checkpoints=checkpoints,
-        tracker=tracker,
-        stop=stop,
         validator=validator,
         trainer=trainer,
     )
@@ -181,12 +167,11 @@ def _configure_threads(
 
 
 @dataclass
-class TrainingSession:
+class TrainingSession(SharedParts):
     """A run directory and the parts that work in it; made by ``build_session``.
 
     Attributes:
         config: the settings as plain dicts, with the corpus that was read.
-        optimizer: unused by n-gram models.
         trainer: None for n-gram models, which are counted.
     """
 
@@ -194,16 +179,8 @@ class TrainingSession:
     config: dict[str, Any]
     prepared: Prepared
     folder: Path
-    group: ProcessGroup
     device: torch.device
     bf16: bool
-    model: Trainable
-    task: Task[Any]
-    optimizer: torch.optim.Optimizer
-    progress: Progress
-    checkpoints: CheckpointWriter
-    tracker: TensorBoardLogger
-    stop: StopSignal
     validator: Validator
     trainer: Trainer | None
 

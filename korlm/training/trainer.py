@@ -11,23 +11,16 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from korlm.config import BatchesConfig, Precision, ScheduleConfig, TrainerConfig
 from korlm.dataset.batches import Batch
 from korlm.modules.state import State, detach_state
-from korlm.tasks.base import Task
-from korlm.training.checkpointing import CheckpointWriter
 from korlm.training.optimizers import clip_gradients, learning_rate_factor
-from korlm.training.state import Progress
-from korlm.training.stop import StopSignal
-from korlm.training.tensorboard import TensorBoardLogger
-from korlm.training.validation import DIVERGENCE_HINT, Validator
+from korlm.training.validation import DIVERGENCE_HINT, SharedParts, Validator
 from korlm.utils import threads
-from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
 from korlm.utils.errors import TrainingError
 from korlm.utils.progress import ProgressBar
 from korlm.utils.torch_backend import autocast, tf32
@@ -42,32 +35,24 @@ def count_total_steps(config: TrainerConfig, steps_per_epoch: int) -> int:
 
 
 @dataclass
-class Trainer:
+class Trainer(SharedParts):
     """Trains a model by gradient descent.
 
     Attributes:
         bf16: whether matrix products run in bf16.
-        layer_lr_decay: see ``OptimizerConfig``.
-        max_tokens: see ``BatchesConfig``.
         state: recurrent state after the last batch; None at the start of an epoch, or if batches
             do not carry it.
-        group: processes that share the rows of each batch.
+        layer_lr_decay: see ``OptimizerConfig``.
+        max_tokens: see ``BatchesConfig``.
     """
 
-    model: nn.Module
-    task: Task[Any]
     optimizer: torch.optim.Optimizer
     schedule: ScheduleConfig
     config: TrainerConfig
     device: torch.device
     bf16: bool
-    progress: Progress
     validator: Validator
-    checkpoints: CheckpointWriter
-    tracker: TensorBoardLogger
-    stop: StopSignal
     state: State | None = None
-    group: ProcessGroup = SINGLE_PROCESS
     layer_lr_decay: float = 1.0
     max_tokens: int = BatchesConfig.max_tokens
 

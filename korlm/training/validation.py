@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
+from korlm.modules.trainable import Trainable
 from korlm.tasks.base import Task
 from korlm.training.checkpointing import CheckpointWriter
-from korlm.training.state import Progress
+from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal
 from korlm.training.tensorboard import TensorBoardLogger
 from korlm.utils.distributed import ProcessGroup
@@ -28,22 +27,37 @@ DIVERGENCE_HINT = (
 
 
 @dataclass
-class Validator:
-    """Evaluates the validation split, keeps the best model, logs, and calls the callbacks.
+class SharedParts:
+    """What the trainer, the validator and the session of a run work with.
 
     Attributes:
-        progress: updated by each validation.
-        total_steps: optimizer steps of the whole run.
-        callbacks: called by rank 0 after each validation.
+        model: that is trained.
+        task: what it is trained for.
+        progress: updated by each step and each validation.
+        checkpoints: writes best.pt and last.pt.
+        tracker: writes TensorBoard's files.
+        stop: records stop signals.
+        group: processes that share the rows of each batch.
     """
 
-    model: nn.Module
+    model: Trainable
     task: Task[Any]
     progress: Progress
     checkpoints: CheckpointWriter
     tracker: TensorBoardLogger
     stop: StopSignal
     group: ProcessGroup
+
+
+@dataclass
+class Validator(SharedParts):
+    """Evaluates the validation split, keeps the best model, logs, and calls the callbacks.
+
+    Attributes:
+        total_steps: optimizer steps of the whole run.
+        callbacks: called by rank 0 after each validation.
+    """
+
     total_steps: int
     callbacks: tuple[ValidationCallback, ...] = ()
 

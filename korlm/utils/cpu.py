@@ -1,4 +1,4 @@
-"""The number of cores available to this process."""
+"""Count the cores available to this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SLURM = "SLURM_CPUS_PER_TASK"  # SLURM does not always enforce the requested num
 
 
 def available_cores() -> int:
-    """Return the number of cores allowed by affinity, container and SLURM."""
+    """Return the number of cores that affinity, container and SLURM allow this process to use."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -24,7 +24,10 @@ def available_cores() -> int:
 
 
 def _quota(root: Path) -> float | None:
-    """Return the CPU limit of the Linux control group, as set by ``docker run --cpus``."""
+    """Return the CPU limit of the Linux control group, as set by ``docker run --cpus``.
+
+    The unit is cores. None: there is no limit, or no control group.
+    """
     try:
         limit = (root / "cpu.max").read_text()
     except OSError:

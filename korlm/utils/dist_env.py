@@ -1,4 +1,4 @@
-"""Rank and world size of this process under torchrun.
+"""Read the rank and the world size of this process under torchrun.
 
 Does not import torch: commands need the rank before they validate their settings.
 """
@@ -31,12 +31,12 @@ class Rank:
 
     @property
     def is_main_process(self) -> bool:
-        """Return whether this is rank 0, which logs and writes files."""
+        """Return True if this is rank 0, which logs and writes files."""
         return self.rank == 0
 
     @property
     def is_alone(self) -> bool:
-        """Return whether this is the only process."""
+        """Return True if this is the only process."""
         return self.size == 1
 
 
@@ -53,7 +53,7 @@ def current_rank() -> Rank:
 
 @contextlib.contextmanager
 def exit_immediately() -> Iterator[None]:
-    """Exit with ``os._exit`` after a whole command if it is one of several processes.
+    """Exit with ``os._exit`` after the block, a whole command, if it is one of several processes.
 
     PyTorch's communication threads may outlive their connections. Python's normal exit then aborts
     the process (one run in six, after all files were written), and torchrun reports a finished run
@@ -62,10 +62,10 @@ def exit_immediately() -> Iterator[None]:
     code: object = 0
     try:
         yield
-    except SystemExit as end:
+    except SystemExit as system_exit:
         if current_rank().is_alone:
             raise
-        code = end.code
+        code = system_exit.code
     if not current_rank().is_alone:
         logging.shutdown()
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Process group of a training that torchrun started: data parallelism without a wrapper.
+"""Train in several processes that torchrun started: data parallelism without a wrapper.
 
 Each process holds the whole model and processes its rows of every batch (``RankBatches`` in
 korlm.dataset.batches). The loss is summed and divided by the number of tokens of the whole batch
@@ -39,10 +39,11 @@ from korlm.utils.errors import TrainingError
 T = TypeVar("T")
 
 SMALL = 1 << 16  # elements; smaller gradients are reduced together, as one message costs 0.1 ms
-# Between two collectives there is a step, a sample or a checkpoint, all far shorter.
+# Limit for one collective. The longest waits, for a sample or a checkpoint of rank 0, are far
+# shorter.
 TIMEOUT = timedelta(minutes=10)
 ERROR_REPORT_SECONDS = 10.0  # how long other ranks wait for rank 0 to print its error
-_MESSAGE, _ERROR_REPORTED = "message", "error_reported"  # keys of the store
+_MESSAGE, _ERROR_REPORTED = "message", "error_reported"  # keys in the store of the processes
 
 
 class ProcessGroup:
@@ -83,15 +84,15 @@ class ProcessGroup:
             dist.destroy_process_group()
 
     def publish(self, *texts: str) -> None:
-        """Publish texts for ``wait_for`` of the other processes; called once, by rank 0."""
+        """Publish texts, which ``wait_for`` returns to the other ranks; rank 0 calls this once."""
         if self.world_size > 1:
             _store().set(_MESSAGE, json.dumps(texts))
 
     def wait_for(self) -> list[str]:
-        """Return what rank 0 publishes, without a timeout.
+        """Wait until rank 0 has published texts, without a timeout, and return them.
 
-        It polls the store instead of joining a collective, because rank 0 may prepare a corpus for
-        hours, longer than ``TIMEOUT``, and Ctrl-C must work meanwhile.
+        This polls the store instead of joining a collective, because rank 0 may prepare a corpus
+        for hours, longer than ``TIMEOUT``, and Ctrl-C must work meanwhile.
 
         Raises:
             TrainingError: rank 0 failed.
@@ -113,13 +114,14 @@ class ProcessGroup:
         return flag if self.world_size == 1 else self._any_rank([flag])[0]
 
     def _any_rank(self, flags: list[bool]) -> list[bool]:
+        """Return for each flag True if it is True in any process."""
         reduced = torch.tensor(flags, dtype=torch.uint8)
         with _connection_errors():
             dist.all_reduce(reduced, dist.ReduceOp.MAX)
         return [bool(flag) for flag in reduced.tolist()]
 
     def sum(self, values: Tensor) -> Tensor:
-        """Return the sum over all processes, on the CPU; with one process the tensor itself."""
+        """Return the sum over all processes, on the CPU; with one process, ``values`` itself."""
         if self.world_size == 1:
             return values
         total = values.detach().to("cpu", copy=True)
@@ -128,7 +130,11 @@ class ProcessGroup:
         return total
 
     def gather(self, value: T) -> list[T]:
-        """Return the values of all processes by rank: plain values, or tensors on the CPU."""
+        """Return the values of all processes in the order of ranks.
+
+        Args:
+            value: the value of this process, a plain value or a tensor on the CPU.
+        """
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -147,8 +153,8 @@ class ProcessGroup:
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over all processes.
 
-        A parameter without a gradient in every process keeps none, as optimizers skip such
-        parameters. If only some processes have one, the others (which had no rows) add zeros.
+        A parameter that has no gradient in any process keeps none: optimizers skip it. If only some
+        processes have a gradient, the others (which had no rows) add zeros.
         """
         if self.world_size == 1:
             return
@@ -208,11 +214,11 @@ def _store() -> Any:
 
 
 def report_error_once(env: Rank, line: str) -> None:
-    """Print the error message of a command on rank 0 only.
+    """Print the error message of a command, if possible on rank 0 only.
 
     All processes usually fail with the same error, and torchrun ends all of them as soon as one
-    exits. So the other ranks wait until rank 0 has printed; a rank whose error rank 0 does not
-    report within ``ERROR_REPORT_SECONDS`` prints it itself.
+    exits. So the other ranks wait until rank 0 has printed its error. If it has printed none after
+    ``ERROR_REPORT_SECONDS``, they print their own.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -1,6 +1,6 @@
-"""Exceptions whose message is shown to the user in one line: what, where, the limit, what to do.
+"""Define the exceptions whose message is shown to the user in one line.
 
-All but ``Interrupted`` are a ``KorlmError``: exit code 1, no traceback.
+All of them except ``Interrupted`` are subclasses of ``KorlmError``: exit code 1, no traceback.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class PreparedError(KorlmError):
 
 
 class CheckpointError(KorlmError):
-    """A checkpoint that is missing, damaged or foreign."""
+    """A checkpoint that is missing, damaged or not one of korlm."""
 
 
 class NbestError(KorlmError):
@@ -57,11 +57,11 @@ class NbestError(KorlmError):
 
 
 class TrainingError(KorlmError):
-    """A loss that is not finite."""
+    """A training that cannot go on: a loss that is not finite, or a lost process."""
 
 
 class Pruned(KorlmError):  # noqa: N818 - not an error
-    """A trial that a search stopped early because others are better."""
+    """A trial that a search stopped early, because others are better."""
 
 
 class SearchError(KorlmError):
@@ -91,15 +91,16 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for i
     """
 
 
-# Further errno values that indicate a problem of the environment rather than a bug.
+# Errno values that indicate a problem of the environment rather than a bug, beside those that
+# ``output_errors`` lists.
 _WRITING = {errno.ENOENT, errno.EIO, errno.EFBIG, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL}
 
 
 class OutputKey:
-    """Name of the setting for the output folder of the running command, for error messages.
+    """Setting that selects the output folder of the running command, for error messages.
 
     Attributes:
-        name: such as ``outputs=FOLDER``; empty for a command that writes no folder.
+        name: the setting, such as ``outputs=FOLDER``; empty for a command that writes no folder.
     """
 
     name: str = "outputs=FOLDER"
@@ -112,9 +113,9 @@ def output_errors(
     """Turn failures to write under ``path`` into an ``OutputError`` of one line.
 
     Args:
-        path: named in the message if the operating system names no file.
+        path: the file or folder to name in the message if the operating system names none.
         key: the setting that selects another location; None: ``OutputKey.name``.
-        again: what to do once the disk has room.
+        again: what the message advises to do once the disk has room.
     """
     try:
         yield
@@ -135,13 +136,13 @@ def output_errors(
 
 
 def not_a_choice(typed: str, value: str, choices: Collection[str]) -> str:
-    """Return the message about a value that is not one of the choices, with the most similar one.
+    """Return the message about a value that is not one of the choices; suggest the most similar.
 
     >>> not_a_choice("model=lstmm", "lstmm", ["gru", "lstm"])
     'model=lstmm: must be one of gru, lstm; did you mean lstm?'
     """
-    near = difflib.get_close_matches(value.lower(), choices, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    similar = difflib.get_close_matches(value.lower(), choices, n=1)
+    hint = f"; did you mean {similar[0]}?" if similar else ""
     return f"{typed}: must be one of {', '.join(choices)}{hint}"
 
 
@@ -149,10 +150,10 @@ def install_command(*packages: str) -> str:
     """Return the shell command that installs packages for the Python that runs korlm.
 
     It works for a checkout and for an installed korlm alike. In the ``.venv`` that scripts/train
-    creates, the versions of constraints.txt are respected.
+    creates, it installs the versions of constraints.txt.
 
     Args:
-        packages: names on PyPI.
+        packages: names of the packages on PyPI.
     """
     python = sys.executable or "python"
     if Path(python).is_relative_to(Path.cwd()):
@@ -173,10 +174,10 @@ def require_extra(*packages: str) -> Iterator[None]:
     """Turn the failure to import a package into one line with the command that installs it.
 
     Args:
-        packages: names on PyPI of what is imported.
+        packages: names on PyPI of the packages that the block imports.
 
     Raises:
-        MissingPackageError: one of them, or something that it needs, is not installed.
+        MissingPackageError: one of them, or a package that it needs, is not installed.
     """
     try:
         yield
@@ -191,8 +192,8 @@ def enough_memory(what: str, advice: str) -> Iterator[None]:
     """Turn a failed allocation, on the CPU or a GPU, into a ``ConfigError`` of one line.
 
     Args:
-        what: needs the memory.
-        advice: what to do about it.
+        what: what needs the memory, the beginning of the message.
+        advice: what to do about it, the end of the message.
     """
     try:
         yield
@@ -209,6 +210,6 @@ def enough_memory(what: str, advice: str) -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the reason of a failure in one line; other than user errors include their type."""
+    """Return an exception as one line: its message and, unless it is a ``KorlmError``, its type."""
     text = str(error) if isinstance(error, KorlmError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())

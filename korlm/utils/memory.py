@@ -1,4 +1,4 @@
-"""Peak memory of the process, and a setting of glibc that keeps freed memory for the next step.
+"""Measure peak memory, and make glibc keep freed memory for the next training step.
 
 glibc returns large blocks to the system at once, so that each training step pays for page faults on
 every page of its gradients. Keeping them reduced a step with a vocabulary of 17,568 (2 x 200 units,
@@ -41,7 +41,7 @@ _LARGEST = (1 << 31) - 1
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc keep freed memory; return whether the C library supports it."""
+    """Make glibc keep freed memory; return False if the C library does not support it."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none

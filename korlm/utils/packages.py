@@ -1,4 +1,4 @@
-"""Versions of optional packages, and the folder of konlpy's texts."""
+"""Find optional packages and their versions, and the texts of konlpy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from korlm.utils.errors import TokenizerError, install_command
 
 
 def folder_of(package: str) -> Path:
-    """Return the folder of a package that is a dependency, without importing it."""
+    """Return the folder of an installed package, without importing it."""
     spec = importlib.util.find_spec(package)
     assert spec is not None and spec.origin is not None
     return Path(spec.origin).parent
@@ -24,7 +24,7 @@ def version_of(package: str, tokenizer: str) -> str:
     """Return the installed version of a package without importing it.
 
     Args:
-        package: its name on PyPI.
+        package: name of the package on PyPI.
         tokenizer: the tokenizer that needs it, for the message.
 
     Raises:

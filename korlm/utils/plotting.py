@@ -1,4 +1,4 @@
-"""Style, fonts with Hangul and atomic PNG files of all plots. No display is needed."""
+"""Set the style and the fonts of all plots, and write them as PNG files; no display is needed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from korlm.utils.io.atomic_files import atomic_write
 
 logger = logging.getLogger(__name__)
 
-MAX_LABEL = 30  # columns of a label; a Hangul syllable takes two
+MAX_LABEL = 30  # width of a label in characters; a Hangul syllable counts as two
 
 COLORS = ("#0b6e99", "#d9730d", "#4d8f3c", "#ad1a72", "#6940a5", "#8a6d3b", "#c2a200", "#787774")
 
 LATIN = "DejaVu Sans"  # comes with matplotlib
 
+# Fonts with Hangul, best first.
 HANGUL = (
     *("Noto Sans CJK KR", "Noto Sans KR", "Pretendard", "NanumGothic", "NanumBarunGothic"),
     *("Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic", "Nanum Gothic", "UnDotum"),
@@ -42,8 +43,9 @@ STYLE = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Use korlm's plot style within the block; silences matplotlib's font messages for good."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # logs every font that it checks
+    """Use korlm's plot style within the block."""
+    # For good: matplotlib logs every font that it checks.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with matplotlib.style.context(["default", {**STYLE, "font.family": fonts()}]):
         yield
 
@@ -73,9 +75,8 @@ def _add_new_fonts() -> None:
     """Add the fonts that were installed after matplotlib wrote its font cache."""
     known = {entry.fname for entry in font_manager.fontManager.ttflist}
     for path in sorted(set(font_manager.findSystemFonts()) - known):
-        with contextlib.suppress(
-            OSError, RuntimeError, ValueError
-        ):  # matplotlib cannot read this font
+        # Fonts that matplotlib cannot read are skipped.
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
             font_manager.fontManager.addfont(path)
 
 
@@ -87,7 +88,7 @@ def letters() -> frozenset[int]:
 
 
 def labels(names: Sequence[str], kind: str) -> list[str]:
-    """Return names as they can be drawn; a name that no font can draw becomes a number.
+    """Return the labels of names in plots; the label of a name that no font can draw is a number.
 
     Args:
         names: names of rows, documents or tokens.
@@ -107,7 +108,7 @@ def labels(names: Sequence[str], kind: str) -> list[str]:
 
 @functools.cache
 def log_missing_font() -> None:
-    """Log that no font can draw some names; once, because a run draws at each validation."""
+    """Log, only once per process, that no font can draw some names."""
     logger.info(
         "no font for some names in plots, which are replaced by numbers; for Hangul, install "
         "fonts-nanum or Noto Sans CJK"
@@ -115,7 +116,7 @@ def log_missing_font() -> None:
 
 
 def _shortened(name: str) -> str:
-    """Return a name, cut at its beginning if too long, since paths differ at their end."""
+    """Return a name without its beginning if it is too long, since paths differ at their end."""
     widths = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name]
     if sum(widths) <= MAX_LABEL:
         return name

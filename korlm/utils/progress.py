@@ -1,4 +1,4 @@
-"""Progress of long phases: a bar in a terminal or a notebook, otherwise a log line per minute."""
+"""Show progress: as a bar in a terminal or a notebook, otherwise as a log line per minute."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ else:
     _Bar = tqdm
 
 
-LOG_SECONDS = 60.0  # between two log lines; shorter phases log nothing
+LOG_SECONDS = 60.0  # time between two log lines; shorter phases log nothing
 
 
 class ProgressBar(_Bar):
-    """A tqdm bar that logs its progress if nobody watches stderr (cron, ``nohup``).
+    """A tqdm bar that logs its progress if stderr is not a terminal (cron, ``nohup``).
 
     Args:
         iterable: items to iterate over; None: call ``update``.
@@ -111,11 +111,11 @@ class ProgressBar(_Bar):
 
 
 def progress_bar(total: int, title: str, progress: bool) -> ProgressBar:
-    """Return a progress bar over characters.
+    """Return a progress bar that counts characters.
 
     Args:
-        total: number of characters, line ends included.
+        total: number of characters, counting one for each line end.
         title: name of the phase.
-        progress: whether to show it.
+        progress: whether to show the bar.
     """
     return ProgressBar(None, title, total, "char", unit_scale=True, shown=progress)

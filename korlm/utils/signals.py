@@ -1,4 +1,4 @@
-"""Signals that stop a command: Ctrl-C, SIGTERM of a cluster, SIGHUP of a closed terminal."""
+"""Handle signals that stop a command: Ctrl-C, SIGTERM of a cluster, SIGHUP of a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TERMINATION = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasat
 def stop_signals() -> list[int]:
     """Return the signals that this thread should handle.
 
-    Only the main thread can handle signals; SIGHUP is ignored under nohup.
+    Only the main thread can handle signals; signals that are ignored (SIGHUP under nohup) stay so.
     """
     if threading.current_thread() is not threading.main_thread():
         return []
@@ -32,10 +32,10 @@ def signals_as_keyboard_interrupt() -> Iterator[None]:
 
     The first signal counts; further ones are ignored.
     """
-    before: dict[int, Any] = {}
+    old_handlers: dict[int, Any] = {}
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for handled in before:
+        for handled in old_handlers:
             signal.signal(handled, signal.SIG_IGN)
         raise KeyboardInterrupt
 
@@ -43,19 +43,19 @@ def signals_as_keyboard_interrupt() -> Iterator[None]:
         # torchrun stops its processes together; they must not report the signal.
         for number in stop_signals() if dist_env.current_rank().is_alone else ():
             if number != signal.SIGINT:
-                before[number] = signal.signal(number, interrupt)
+                old_handlers[number] = signal.signal(number, interrupt)
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in old_handlers.items():
             signal.signal(number, handler)
 
 
 @contextmanager
 def preserve_sigint_handler() -> Iterator[None]:
-    """Restore the SIGINT handler after importing a library that replaces it (dask_jobqueue)."""
-    before = signal.getsignal(signal.SIGINT)
+    """Restore the SIGINT handler after the block, which imports a library that replaces it."""
+    handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, handler)

@@ -1,10 +1,10 @@
-"""Number of CPU threads per operation: few for small ones, all for large matrix products.
+"""Set the number of CPU threads per operation: few for small ones, all for large products.
 
 PyTorch uses the same number of threads for every operation. Products with the vocabulary matrix and
 those of Muon benefit from all cores, the steps of a small recurrent network do not. The default is
-therefore the best number for the recurrence, and large operations raise it temporarily. bf16
-products give identical results with any number of threads, fp32 products with up to four
-(2026-11-22, up to 32 threads on 2 cores).
+therefore the best number for the recurrence, and large operations raise it temporarily. Products
+have identical results with any number of threads in bf16, with up to four in fp32 (measured
+2026-11-22, up to 32 threads on 2 cores).
 
 The number does not depend on the load of the machine. Beside busy processes, one thread is slower
 than two that sleep while they wait (OMP_WAIT_POLICY=passive): 2.24 against 1.65 s a step, with
@@ -20,15 +20,17 @@ import torch
 
 from korlm.utils.cpu import available_cores
 
-# Work per thread: multiply-adds of a recurrent step and of a matrix product, elements of an
-# elementwise operation. On 2 cores, half of each justified the second thread (2026-11-22).
+# Work for which another thread is added: multiply-adds of a recurrent step and of a matrix product,
+# elements of an elementwise operation. A second thread was already faster at half of each (on 2
+# cores, 2026-11-22).
 STEP, PRODUCT, PASS = 3_000_000, 8_000_000, 100_000
 
 SAME_IN_FP32 = 4  # largest number of threads with identical results of fp32 products
 
-_CHOICE = torch.get_num_threads()  # PyTorch's default
+_TORCH_DEFAULT = torch.get_num_threads()
 
-_fewest, _most = 0, 0  # 0: leave the number of threads as it is
+# Limits of the number of threads; 0 before ``configure_threads``: the number is left as it is.
+_fewest, _most = 0, 0
 
 
 def configure_threads(most: int | None, step: int) -> None:
@@ -48,17 +50,17 @@ def configure_threads(most: int | None, step: int) -> None:
 def restored() -> Iterator[None]:
     """Undo ``configure_threads`` after the block."""
     global _fewest, _most
-    before = _fewest, _most, torch.get_num_threads()
+    saved = _fewest, _most, torch.get_num_threads()
     try:
         yield
     finally:
-        _fewest, _most, number = before
+        _fewest, _most, number = saved
         torch.set_num_threads(number)
 
 
 def all_threads() -> int:
     """Return the number of cores available to this process, at most PyTorch's default."""
-    return min(_CHOICE, available_cores())
+    return min(_TORCH_DEFAULT, available_cores())
 
 
 def matmul_threads(multiply_adds: int) -> contextlib.AbstractContextManager[None]:
@@ -75,18 +77,19 @@ def elementwise_threads(elements: int) -> contextlib.AbstractContextManager[None
 
 
 def _parts(work: int, size: int) -> int:
+    """Return the number of parts of at most ``size`` that some work has."""
     return max(1, -(-work // size))
 
 
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    wanted = max(_fewest, min(_most, count)) or before
-    if wanted == before:
+    old = torch.get_num_threads()
+    new = max(_fewest, min(_most, count)) or old
+    if new == old:
         yield
         return
-    torch.set_num_threads(wanted)
+    torch.set_num_threads(new)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(old)

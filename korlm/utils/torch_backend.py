@@ -1,4 +1,4 @@
-"""Precision of matrix products: bf16 autocast and TF32."""
+"""Set the precision of matrix products: bf16 autocast and TF32."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextMana
 def tf32(allowed: bool) -> Iterator[None]:
     """Allow or forbid TF32 (10-bit mantissa of fp32 products on GPUs) within the block.
 
-    PyTorch allows it for recurrent layers by default: good for training, but evaluation must give
-    the same metrics as on a CPU.
+    PyTorch allows it for recurrent layers by default. That is good for training, but evaluation
+    must give the same metrics as on a CPU.
     """
     backends: tuple[Any, Any] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [backend.allow_tf32 for backend in backends]
+    saved = [backend.allow_tf32 for backend in backends]
     for backend in backends:
         backend.allow_tf32 = allowed
     try:
         yield
     finally:
-        for backend, was_allowed in zip(backends, before, strict=True):
+        for backend, was_allowed in zip(backends, saved, strict=True):
             backend.allow_tf32 = was_allowed

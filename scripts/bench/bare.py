@@ -1,25 +1,38 @@
-"""A trainer without a run around it: what the benchmarks of a step have in common."""
+"""A training loop without a run directory: what the benchmarks of training steps share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from bench_utils import argument_parser
+from hydra import compose, initialize_config_dir
 
-from korlm.config import ScheduleConfig, TrainerConfig, TrainSettings
-from korlm.dataset.batches import Batch, Batches
+from korlm.cli.arguments import quote_hangul
+from korlm.cli.output_dirs import register_resolvers
+from korlm.config import ScheduleConfig, TrainerConfig, TrainSettings, store_schemas
+from korlm.config.keys import conf_dir
+from korlm.config.serialization import to_settings
+from korlm.dataset.batches import Batch, Batches, StreamBatches, build_batches
+from korlm.dataset.prepared import open_prepared
 from korlm.dataset.vocab import Vocab
 from korlm.models.base import LanguageModel, TrainingLoss
+from korlm.models.registry import build_model
 from korlm.modules.state import State
+from korlm.runs.device import uses_bf16
 from korlm.tasks.base import Task
 from korlm.training.checkpointing import CheckpointWriter
-from korlm.training.state import Progress
+from korlm.training.optimizers import build_optimizer
+from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal
 from korlm.training.tensorboard import NullLogger
 from korlm.training.trainer import Trainer
-from korlm.training.validation import Validator
+from korlm.training.validation import SharedParts, Validator
 from korlm.utils.distributed import SINGLE_PROCESS, ProcessGroup
+from korlm.utils.memory import keep_freed_memory
 
 
 class TrainingOnly(Task[LanguageModel]):
@@ -55,22 +68,79 @@ def bare_trainer(
     bf16: bool,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Trainer:
-    """Return a trainer with a constant rate, whose ``train_step`` is measured."""
+    """Return a trainer with a constant learning rate, whose ``train_step`` is measured."""
     task, progress, stop = TrainingOnly(batches), Progress(), StopSignal(group)
     tracker = NullLogger()
     checkpoints = CheckpointWriter(Path(), {}, model, optimizer, progress, group)
+    shared = vars(SharedParts(model, task, progress, checkpoints, tracker, stop, group))
     return Trainer(
-        model=model,
-        task=task,
+        **shared,
         optimizer=optimizer,
         schedule=ScheduleConfig(name="constant"),
         config=TrainerConfig(epochs=1_000_000),
         device=next(model.parameters()).device,
         bf16=bf16,
-        progress=progress,
-        validator=Validator(model, task, progress, checkpoints, tracker, stop, group, 1),
-        checkpoints=checkpoints,
-        tracker=tracker,
-        stop=stop,
-        group=group,
+        validator=Validator(**shared, total_steps=1),
     )
+
+
+def settings_from_command_line(docstring: str | None, *defaults: str) -> TrainSettings:
+    """Return the settings that ``python -m korlm.train`` would have with the same overrides.
+
+    Args:
+        docstring: of the benchmark, for ``--help``.
+        defaults: overrides that come before those of the command line.
+    """
+    parser = argument_parser(docstring)
+    parser.add_argument(
+        "overrides",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="settings as of python -m korlm.train; prepared=FOLDER, the text, is required",
+    )
+    overrides = [*defaults, *parser.parse_args().overrides]
+    store_schemas()
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        settings = to_settings(compose("train", [quote_hangul(o) for o in overrides]))
+    assert isinstance(settings, TrainSettings)
+    if settings.prepared is None:
+        parser.error("prepared=FOLDER is required: the prepared corpus to take training steps on")
+    if settings.model.name == "ngram":
+        parser.error("model=ngram has no training steps; choose a neural model")
+    return settings
+
+
+def trainer_from_settings(settings: TrainSettings) -> Trainer:
+    """Return a trainer of a new model on a prepared corpus, on one thread of the CPU."""
+    assert settings.prepared is not None
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    torch.manual_seed(settings.seed)
+    prepared = open_prepared(Path(settings.prepared))
+    model = build_model(settings.model, len(prepared.vocab), prepared.vocab.tokens)
+    bf16 = uses_bf16(settings.trainer, torch.device("cpu"))
+    ids = prepared.ids("train")
+    batches = build_batches(ids, settings.batches, True, settings.seed, "train")
+    return bare_trainer(model, build_optimizer(model, settings.optimizer, bf16), batches, bf16)
+
+
+def zipf_batches(
+    num_tokens: int,
+    vocab_size: int,
+    batch_size: int,
+    length: int,
+    device: torch.device | None = None,
+) -> StreamBatches:
+    """Return batches of random ids whose frequencies follow Zipf's law, like those of words.
+
+    The frequencies decide how many rows of the embedding a step touches.
+    """
+    ids = np.random.default_rng(1).zipf(1.2, num_tokens) % (vocab_size - 4) + 4
+    return StreamBatches(ids.astype(np.uint32), batch_size, length, device)
+
+
+def endless(batches: Batches) -> Iterator[Batch]:
+    """Yield the batches of one epoch after another, without end."""
+    for epoch in itertools.count():
+        yield from batches.epoch(epoch)

@@ -1,90 +1,101 @@
-"""Tokens a second of training by several processes on one machine, against one process.
+"""Compare the speed of training on several processes of one machine with one process.
 
     python scripts/bench/ddp.py [--processes 2] [--rounds 3]
 
-Equal batches (20 x 35 tokens that follow Zipf's law), an LSTM of 2 x 200 with a tied vocabulary of
-17,500, fp32, one thread each: the steps are the same ones, shared or not. One process and several
-are measured in turns, so that whatever else the machine does strikes both; medians over all steps.
-Processor time of one of the processes, messages included, tells how the work was divided even where
-other programs take part of the processor.
+All train an LSTM of 2 x 200 (tied weights, fp32, one thread per process) on the same batches of
+20 x 35 tokens, whose frequencies follow Zipf's law: a step computes the same gradient, on one
+process or divided among several. One process and several take turns; figures are medians over all
+steps. The CPU time of a process, communication included, shows how the work is divided even while
+other programs use the cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import statistics
-import subprocess
-import sys
-import time
 
-import numpy as np
 import torch
-from bare import bare_trainer
+from bare import bare_trainer, zipf_batches
+from bench_utils import (
+    Seconds,
+    argument_parser,
+    in_turns,
+    median_seconds,
+    run_child,
+    speedup,
+    time_calls,
+)
 
 from korlm.config import AdamConfig, LSTMConfig
-from korlm.dataset.batches import Batches, RankBatches, StreamBatches
+from korlm.dataset.batches import Batches, RankBatches
 from korlm.models.registry import build_model
 from korlm.training.optimizers import build_optimizer
 from korlm.utils.dist_env import current_rank, exit_immediately
 from korlm.utils.distributed import ProcessGroup
 
 BATCH, LENGTH, UNITS, LAYERS = 20, 35, 200, 2
+WARMUP_STEPS = 5
 
 
-def measure(group: ProcessGroup, vocab_size: int, steps: int) -> list[tuple[float, float]]:
-    """Seconds of each step by the clock and of the processor, after some to warm up."""
+def measure_steps(group: ProcessGroup, vocab_size: int, steps: int) -> list[Seconds]:
+    """Return the duration of each step, without the warmup."""
     torch.set_num_threads(1)
     torch.manual_seed(1)
     config = LSTMConfig(name="lstm", embedding_dim=UNITS, hidden_dim=UNITS, num_layers=LAYERS)
     model = build_model(config, vocab_size)
     group.broadcast_parameters(model)
-    ranks = np.random.default_rng(1).zipf(1.2, 200_000) % (vocab_size - 4) + 4
-    batches: Batches = StreamBatches(ranks.astype(np.uint32), BATCH, LENGTH)
+    batches: Batches = zipf_batches(200_000, vocab_size, BATCH, LENGTH)
     if group.world_size > 1:
         batches = RankBatches(batches, group.rank, group.world_size)
     optimizer = build_optimizer(model, AdamConfig(name="adamw", lr=0.001))
     trainer = bare_trainer(model, optimizer, batches, False, group)
-    seconds = []
-    for _, batch in zip(range(steps + 5), batches.epoch(0), strict=False):
-        began, worked = time.perf_counter(), time.process_time()
-        trainer.train_step(batch)
+    stream = itertools.islice(batches.epoch(0), WARMUP_STEPS + steps)
+
+    def step() -> None:
+        trainer.train_step(next(stream))
         trainer.stop.should_stop()
-        seconds.append((time.perf_counter() - began, time.process_time() - worked))
-    return seconds[5:]
+
+    return [time_calls(step) for _ in range(WARMUP_STEPS + steps)][WARMUP_STEPS:]
 
 
 def main() -> None:
-    """Measures and prints; started by torchrun it is one of the processes that are measured."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--vocab-size", type=int, default=17_500)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=40, help="steps of each in a round")
-    parser.add_argument("--one-of", action="store_true", help=argparse.SUPPRESS)
+    """Print a row per number of processes; with --worker, be one of the measured processes."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--processes", type=int, default=2, help="number of processes")
+    parser.add_argument("--vocab-size", type=int, default=17_500, help="tokens in the vocabulary")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each number of processes")
+    parser.add_argument("--steps", type=int, default=40, help="measured steps per round")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one_of:
+    if options.worker:
         with ProcessGroup(current_rank()) as group:
-            seconds = measure(group, options.vocab_size, options.steps)
+            durations = measure_steps(group, options.vocab_size, options.steps)
         if group.is_main_process:
-            print(json.dumps(seconds))
+            print(json.dumps(durations))
         return
-    run = [__file__, "--one-of", f"--vocab-size={options.vocab_size}", f"--steps={options.steps}"]
+    worker = [
+        __file__,
+        "--worker",
+        f"--vocab-size={options.vocab_size}",
+        f"--steps={options.steps}",
+    ]
     torchrun = ["-m", "torch.distributed.run", "--standalone"]
     torchrun += ["--nproc-per-node", str(options.processes)]
-    found: dict[int, list[tuple[float, float]]] = {1: [], options.processes: []}
-    for _ in range(options.rounds):
-        for processes, words in ((1, run), (options.processes, [*torchrun, *run])):
-            said = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, check=True)
-            found[processes] += json.loads(said.stdout)
-    medians = [[statistics.median(s) for s in zip(*found[n], strict=True)] for n in found]
-    for processes, (clock, processor) in zip(found, medians, strict=True):
+    results = in_turns(
+        {1: lambda: run_child(*worker), options.processes: lambda: run_child(*torchrun, *worker)},
+        options.rounds,
+    )
+    medians = {
+        processes: median_seconds(list(itertools.chain.from_iterable(rounds)))
+        for processes, rounds in results.items()
+    }
+    for processes, (wall, cpu) in medians.items():
         print(
-            f"{processes} process(es): {1000 * clock:.1f} ms a step, "
-            f"{BATCH * LENGTH / clock:,.0f} tokens/s; {1000 * processor:.1f} ms of a processor each"
+            f"{processes} process(es): {1000 * wall:.1f} ms per step, "
+            f"{BATCH * LENGTH / wall:,.0f} tokens/s, {1000 * cpu:.1f} ms of CPU time per process"
         )
-    by_clock, by_processor = (one / several for one, several in zip(*medians, strict=True))
-    print(f"ratio {by_clock:.2f} by the clock, {by_processor:.2f} of processor time")
+    print(f"{options.processes} processes: {speedup(medians[1], medians[options.processes])}")
 
 
 if __name__ == "__main__":

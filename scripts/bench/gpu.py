@@ -1,21 +1,21 @@
-"""Training steps of korlm and of others on one GPU, and checks that need one; under six minutes.
+"""Measure training steps of korlm and of other implementations on one GPU, and check korlm there.
 
     python scripts/bench/gpu.py [--device cuda] [--small] [--output gpu.json]
 
-Every network trains on the same batches: an LSTM with tied weights, as PyTorch's example
-word_language_model has it, as AWD-LSTM has it (Merity et al. 2018: DropConnect of the
-hidden-to-hidden weights, AR, TAR), with plain cross-entropy, and korlm's. A row prints tokens per
-second, the fraction of the time that its matrix products would take at the rate of a large product
-of the same precision, and the peak memory. Rows that do not fit into memory say so.
+Every network trains on the same batches: the LSTM with tied weights of PyTorch's example
+word_language_model, the same with cross-entropy instead of log-softmax and NLLLoss (nn.LSTM),
+AWD-LSTM (Merity et al. 2018: DropConnect of the hidden-to-hidden weights, AR, TAR), and korlm's
+LSTM and Transformer. A row has tokens per second, the time that its matrix products would take at
+the rate of a large product of the same precision, as a fraction of its time, and the peak memory. A
+row that does not fit into memory prints "out of memory". Takes less than six minutes.
 
-The checks: losses equal those of the CPU, a resumed training equals an unbroken one bit for bit,
-and no step waits for the GPU. Exit code 1 if one fails. Without a GPU, --device cpu --small runs
-the same code on small sizes.
+The checks: losses equal those of the CPU, a resumed training equals an uninterrupted one bit for
+bit, and no step waits for the GPU. Exit code 1 if one fails. Without a GPU, --device cpu --small
+runs the same code with small sizes.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import functools
@@ -31,7 +31,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from bare import bare_trainer
+from bare import bare_trainer, endless, zipf_batches
+from bench_utils import argument_parser
 from torch import Tensor, nn
 
 from korlm.config import (
@@ -91,7 +92,7 @@ FULL = [
 ]
 
 
-# --- networks of others -----------------------------------------------------
+# --- other implementations -----------------------------------------------------
 
 
 class PlainLSTM(nn.Module):
@@ -99,7 +100,7 @@ class PlainLSTM(nn.Module):
 
     Args:
         sizes: of the network.
-        log_softmax: compute log-probabilities and their NLLLoss, as the example does, instead of
+        log_softmax: compute log-probabilities and NLLLoss like the example, instead of
             cross-entropy.
     """
 
@@ -175,7 +176,7 @@ def sgd_step(model: nn.Module, batches: Iterator[Batch], bf16: bool) -> Callable
 
 
 def lstm_config(sizes: Sizes, dropout: float = DROPOUT, **settings: Any) -> LSTMConfig:
-    """Return korlm's LSTM with the sizes of the others."""
+    """Return the settings of korlm's LSTM with these sizes."""
     return LSTMConfig(
         name="lstm",
         embedding_dim=sizes.units,
@@ -190,7 +191,7 @@ def lstm_config(sizes: Sizes, dropout: float = DROPOUT, **settings: Any) -> LSTM
 
 
 def transformer_config(sizes: Sizes) -> TransformerConfig:
-    """Return a Transformer of the width of the others."""
+    """Return the settings of a Transformer of the same width."""
     heads = max(1, sizes.units // 64)
     return TransformerConfig(
         name="transformer",
@@ -208,26 +209,19 @@ MUON = MuonConfig(name="muon", lr=0.001)
 
 def stream(sizes: Sizes, device: torch.device) -> StreamBatches:
     """Return batches of ids with the frequencies of words (Zipf's law)."""
-    count = sizes.batch * sizes.length * 8
-    ids = np.random.default_rng(1).zipf(1.2, count) % (sizes.vocab - 4) + 4
     on_gpu = device if device.type == "cuda" else None
-    return StreamBatches(ids.astype(np.uint32), sizes.batch, sizes.length, on_gpu)
+    num_tokens = sizes.batch * sizes.length * 8
+    return zipf_batches(num_tokens, sizes.vocab, sizes.batch, sizes.length, on_gpu)
 
 
-def endless(batches: StreamBatches) -> Iterator[Batch]:
-    """Yield batches without end."""
-    for epoch in itertools.count():
-        yield from batches.epoch(epoch)
-
-
-def trainer_of(
+def build_trainer(
     config: ModelConfig,
     sizes: Sizes,
     device: torch.device,
     optimizer: OptimizerConfig = ADAMW,
     bf16: bool = False,
 ) -> Trainer:
-    """Return korlm's trainer of a new model, the same for every device."""
+    """Return korlm's trainer of a new model; its weights do not depend on the device."""
     torch.manual_seed(1)
     model = build_model(config, sizes.vocab).to(device)
     batches = stream(sizes, device)
@@ -289,15 +283,17 @@ def num_operations(model: nn.Module, sizes: Sizes) -> float:
     return 6.0 * weights * sizes.batch * sizes.length
 
 
-def rows_of(sizes: Sizes) -> dict[str, tuple[Callable[[torch.device], nn.Module | Trainer], bool]]:
-    """Return the rows of a table by name: how to build them, and whether in bf16."""
+def table_rows(
+    sizes: Sizes,
+) -> dict[str, tuple[Callable[[torch.device], nn.Module | Trainer], bool]]:
+    """Return a function that builds the network of each row, and whether the row is in bf16."""
     lstm, adaptive = (
         lstm_config(sizes),
         lstm_config(sizes, softmax=Softmax.adaptive, cutoffs=[max(4, sizes.vocab // 10)]),
     )
 
     def korlm(config: ModelConfig, optimizer: OptimizerConfig, bf16: bool) -> Any:
-        return (lambda device: trainer_of(config, sizes, device, optimizer, bf16)), bf16
+        return (lambda device: build_trainer(config, sizes, device, optimizer, bf16)), bf16
 
     rows: dict[str, Any] = {}
     for bf16 in (False, True):
@@ -320,7 +316,7 @@ def measure_steps(
 ) -> list[dict[str, Any]]:
     """Return one entry per network."""
     entries = []
-    for name, (build, bf16) in rows_of(sizes).items():
+    for name, (build, bf16) in table_rows(sizes).items():
         entry: dict[str, Any] = {"sizes": str(sizes), "name": name}
         try:
             built = build(device)
@@ -360,19 +356,19 @@ def measure_softmax(sizes: Sizes, device: torch.device, budget: float) -> list[d
     )
     targets = torch.randint(1, sizes.vocab, (rows,), device=device)
 
-    def passes(is_own: bool, dtype: torch.dtype) -> None:
-        if is_own:
+    def passes(is_korlm: bool, dtype: torch.dtype) -> None:
+        if is_korlm:
             loss = linear_cross_entropy(hidden, weight, bias, targets, 0, dtype)
         else:
             loss = plain_cross_entropy(hidden, weight, bias, targets, dtype)
         torch.autograd.grad(loss, (hidden, weight, bias))
 
     entries = []
-    for dtype, is_own in itertools.product((torch.float32, torch.bfloat16), (True, False)):
-        name = "korlm" if is_own else "F.cross_entropy(F.linear())"
+    for dtype, is_korlm in itertools.product((torch.float32, torch.bfloat16), (True, False)):
+        name = "korlm" if is_korlm else "F.cross_entropy(F.linear())"
         entry: dict[str, Any] = {"sizes": str(sizes), "name": f"softmax of {name}, {dtype}"}
         try:
-            entry |= measure(functools.partial(passes, is_own, dtype), device, budget)
+            entry |= measure(functools.partial(passes, is_korlm, dtype), device, budget)
             entry["tokens_per_second"] = rows / entry["seconds"]
         except torch.OutOfMemoryError:
             entry["error"] = "out of memory"
@@ -423,9 +419,9 @@ def measure_graph(sizes: Sizes, device: torch.device, budget: float) -> list[dic
 # --- checks -----------------------------------------------------------------
 
 
-def losses_of(config: ModelConfig, sizes: Sizes, device: torch.device) -> list[float]:
+def train_losses(config: ModelConfig, sizes: Sizes, device: torch.device) -> list[float]:
     """Return the losses of some steps in fp32."""
-    trainer = trainer_of(config, sizes, device)
+    trainer = build_trainer(config, sizes, device)
     with tf32(False):
         batches = itertools.islice(endless(stream(sizes, device)), CHECKED_STEPS)
         return [float(trainer.train_step(batch)) / batch.num_tokens for batch in batches]
@@ -436,30 +432,35 @@ def check_losses(sizes: Sizes, device: torch.device) -> dict[str, bool]:
     configs = {"lstm": lstm_config(sizes, dropout=0), "transformer": transformer_config(sizes)}
     results = {}
     for name, config in configs.items():
-        found = losses_of(config, sizes, device)
-        expected = losses_of(config, sizes, torch.device("cpu"))
+        losses = train_losses(config, sizes, device)
+        expected = train_losses(config, sizes, torch.device("cpu"))
         results[f"losses of {name} equal those of the CPU"] = bool(
-            np.allclose(found, expected, rtol=LOSS_TOLERANCE)
+            np.allclose(losses, expected, rtol=LOSS_TOLERANCE)
         )
     return results
 
 
 def check_resume(sizes: Sizes, device: torch.device, bf16: bool) -> dict[str, bool]:
-    """Check that training from a copy of the state gives the same weights, dropout included."""
+    """Check that training from a checkpoint gives the same weights, dropout included."""
 
     def new_trainer() -> Trainer:
-        return trainer_of(lstm_config(sizes), sizes, device, MUON, bf16)
+        return build_trainer(lstm_config(sizes), sizes, device, MUON, bf16)
 
     batches = list(itertools.islice(endless(stream(sizes, device)), 2 * CHECKED_STEPS))
-    whole = new_trainer()
+    uninterrupted = new_trainer()
     for batch in batches[:CHECKED_STEPS]:
-        whole.train_step(batch)
+        uninterrupted.train_step(batch)
     file = io.BytesIO()
-    parts = (whole.model.state_dict(), whole.optimizer.state_dict(), whole.state, random_states())
+    parts = (
+        uninterrupted.model.state_dict(),
+        uninterrupted.optimizer.state_dict(),
+        uninterrupted.state,
+        random_states(),
+    )
     torch.save(parts, file)
-    progress = copy.deepcopy(whole.progress)
+    progress = copy.deepcopy(uninterrupted.progress)
     for batch in batches[CHECKED_STEPS:]:
-        whole.train_step(batch)
+        uninterrupted.train_step(batch)
     resumed = new_trainer()
     file.seek(0)
     model, optimizer, state, random = torch.load(file, weights_only=True)
@@ -469,17 +470,17 @@ def check_resume(sizes: Sizes, device: torch.device, bf16: bool) -> dict[str, bo
     restore_random_states(random)
     for batch in batches[CHECKED_STEPS:]:
         resumed.train_step(batch)
-    ends = zip(whole.model.parameters(), resumed.model.parameters(), strict=True)
-    name = f"resumed training equals an unbroken one, {'bf16' if bf16 else 'fp32'}"
-    return {name: all(torch.equal(one, other) for one, other in ends)}
+    weights = zip(uninterrupted.model.parameters(), resumed.model.parameters(), strict=True)
+    name = f"resumed training equals an uninterrupted one, {'bf16' if bf16 else 'fp32'}"
+    return {name: all(torch.equal(a, b) for a, b in weights)}
 
 
 def check_synchronization(sizes: Sizes, device: torch.device) -> dict[str, bool]:
-    """Check that steps do not wait for the GPU; PyTorch's check raises an error if one does."""
+    """Check that steps do not wait for the GPU, by PyTorch's debug mode."""
     networks = {"lstm": lstm_config(sizes), "transformer": transformer_config(sizes)}
     results = {}
     for name, config in networks.items():
-        trainer = trainer_of(config, sizes, device, MUON, bf16=True)
+        trainer = build_trainer(config, sizes, device, MUON, bf16=True)
         step = korlm_step(trainer, endless(stream(sizes, device)))
         for _ in range(WARMUP_STEPS):
             step()
@@ -517,11 +518,13 @@ def show(entry: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure, check, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--small", action="store_true", help="small sizes, for a test on a CPU")
-    parser.add_argument("--output", type=Path, default=Path("gpu.json"), help="JSON file to write")
+    """Run the checks and measurements, print them and write the JSON file."""
+    parser = argument_parser(__doc__)
+    parser.add_argument(
+        "--device", default="cuda", choices=["cuda", "cpu"], help="device of all networks"
+    )
+    parser.add_argument("--small", action="store_true", help="small sizes, to try the script")
+    parser.add_argument("--output", type=Path, default="gpu.json", help="JSON file to write")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("PyTorch finds no GPU; use --device cpu --small to try the script")
@@ -542,7 +545,7 @@ def main() -> None:
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
     }
     for name, rate in rates.items():
-        print(f"a product of {product} x {product} in {name}: {rate / 1e12:.3g} TFLOP/s")
+        print(f"product of {product} x {product} matrices in {name}: {rate / 1e12:.3g} TFLOP/s")
     entries: list[dict[str, Any]] = []
     for sizes in all_sizes:
         for part in (

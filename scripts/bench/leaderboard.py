@@ -33,6 +33,7 @@ import torch
 import korlm
 from korlm.evaluation.pairs.accuracy import accuracies, score_pairs
 from korlm.evaluation.pairs.templates import pairs_of, phenomena
+from korlm.runs.trained_run import TrainedRun
 from korlm.utils.cpu import available_cores
 from korlm.utils.errors import KorlmError
 from korlm.utils.io.atomic_files import atomic_write, write_json
@@ -109,6 +110,7 @@ def measure(name: str, overrides: Sequence[str], options: argparse.Namespace) ->
     folder = options.output / name
     trained = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     with korlm.load(folder) as run:
+        assert isinstance(run, TrainedRun)
         splits = run.evaluate()
         split = "test" if "test" in splits else "valid"
         kinds = list(phenomena())[: 1 if options.quick else None]

@@ -1,67 +1,45 @@
-"""Peak memory of preparing a corpus against one ten times as large.
+"""Compare the peak memory of preparing a corpus with that of a corpus ten times as large.
 
     python scripts/bench/memory.py FILE [--tokenizer syllable] [--times 10]
 
-FILE is a text with one document a line. The larger corpus is FILE written --times times, a mark
-before each copy of a line so that documents differ. Stated limit: 1.2 times the memory for 10 times
-the text. Workers' memory counts: the figure is the largest sum over the command and its children.
+Each line of FILE is a document. The larger corpus has --times copies of it; a number in front of
+each line makes its documents distinct. Memory is the resident memory of the command and all its
+children. The expected limit is 1.2 times the memory.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from bench_utils import argument_parser, resident_mb
 
-def family(pid: int) -> list[int]:
-    """A process and all that it started."""
-    found = [pid]
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            for child in children.read_text().split():
-                found += family(int(child))
-        except OSError:
-            continue
-    return found
-
-
-def resident_mb(pid: int) -> float:
-    """Resident memory of a process and its children, in MiB; shared pages count for each."""
-    total = 0
-    for member in family(pid):
-        try:
-            for line in Path(f"/proc/{member}/status").read_text().splitlines():
-                if line.startswith("VmRSS:"):
-                    total += int(line.split()[1])
-        except OSError:
-            continue
-    return total / 1024
+INTERVAL = 0.02  # seconds between two measurements of memory
 
 
 def prepare(text: Path, folder: Path, tokenizer: str) -> tuple[float, float]:
-    """Prepares a corpus; gives its peak memory in MiB and the seconds it took."""
+    """Prepare a corpus in ``folder``; return the peak memory in MiB and the seconds."""
     command = [sys.executable, "-m", "korlm.prepare", "corpus=text", f"corpus.files=[{text}]"]
     command += ["corpus.document_unit=line", f"tokenizer={tokenizer}"]
     started, peak = time.perf_counter(), 0.0
     child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
     while child.poll() is None:
         peak = max(peak, resident_mb(child.pid))
-        time.sleep(0.02)
+        time.sleep(INTERVAL)
     if child.returncode != 0:
         raise SystemExit(child.returncode)
     return peak, time.perf_counter() - started
 
 
 def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--tokenizer", default="syllable")
-    parser.add_argument("--times", type=int, default=10)
+    """Prepare both corpora and print memory and speed."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("file", type=Path, metavar="FILE", help="text in UTF-8")
+    parser.add_argument("--tokenizer", default="syllable", help="a tokenizer of korlm")
+    parser.add_argument("--times", type=int, default=10, help="copies in the larger corpus")
     options = parser.parse_args()
     lines = options.file.read_text(encoding="utf-8").splitlines(keepends=True)
     peaks = []

@@ -1,16 +1,16 @@
-"""How much of a text comes back from Kkma's morphs, in equal eojeols and in errors.
+"""Measure how much of a text is restored from Kkma's morphemes: identical eojeols and errors.
 
     python scripts/bench/recompose.py outputs/prepared/FOLDER [--split valid]
 
-Learns on train, puts the split together again and compares with the text. Rows: what is told beside
-the morphs. An eojeol counts as equal where it stands in the longest common sequence of the eojeols
-of its line; errors are edits over the characters of the text, blanks included. With kiwipiepy
-its join does the same with the same morphemes; it needs their tags.
+Trains the detokenizer on train, detokenizes --split, and compares with the text. Each row is an
+input: the morphemes with or without tags and spaces. Identical eojeols are those in the longest
+common subsequence with the eojeols of the line; errors are edit operations per character of the
+text, spaces included. If kiwipiepy is installed, its ``join`` (which needs tags) gets the same
+morphemes.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 import unicodedata
 from collections import Counter
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from bench_utils import argument_parser
 from rapidfuzz.distance import LCSseq, Levenshtein
 
 from korlm.dataset.storage.shards import read_columns, shard_paths
@@ -27,7 +28,7 @@ from korlm.detokenizers.kkma.training_data import read_aligned_tokens
 from korlm.detokenizers.registry import MAX_TOKENS
 from korlm.utils.errors import install_command
 
-# Kkma's tags that the Sejong tags of kiwi spell in another way.
+# Kkma's tags -> the Sejong tags of kiwi, where they differ.
 SEJONG = {
     **{"NNM": "NNB", "VXV": "VX", "VXA": "VX", "MDT": "MM", "MDN": "MM", "MAC": "MAJ"},
     **{"JKM": "JKB", "JKI": "JKV", "EPH": "EP", "EPT": "EP", "EPP": "EP", "ETD": "ETM"},
@@ -35,11 +36,12 @@ SEJONG = {
     **{"ECE": "EC", "ECD": "EC", "ECS": "EC", "XPV": "XPN", "OL": "SL", "OH": "SH", "ON": "SN"},
     **{"UN": "NNG", "EMO": "SW", "NR": "NR"},
 }
-BARE = dict(zip("ㄴㄹㅁㅂ", "\u11ab\u11af\u11b7\u11b8", strict=True))
+# A final consonant as a letter of its own -> the jamo that kiwi expects.
+FINALS = dict(zip("ㄴㄹㅁㅂ", "\u11ab\u11af\u11b7\u11b8", strict=True))
 
 
 class Line(NamedTuple):
-    """A line of text and Kkma's analysis of it."""
+    """A line of text and Kkma's analysis."""
 
     text: str
     morphs: list[str]
@@ -47,11 +49,11 @@ class Line(NamedTuple):
     eojeol: list[int]
 
 
-Writer = Callable[[Line], str]
+Detokenize = Callable[[Line], str]
 
 
-def lines_of(folder: Path, split: str) -> Iterator[Line]:
-    """The lines of a split that have morphs."""
+def read_split(folder: Path, split: str) -> Iterator[Line]:
+    """Yield the lines of a split that have morphemes, with normalized spaces."""
     for path in shard_paths(folder / "tokens", split):
         for batch in read_columns(path, ["text", "morphs", "tags", "eojeol"]):
             for row in batch.to_pylist():
@@ -60,30 +62,31 @@ def lines_of(folder: Path, split: str) -> Iterator[Line]:
                     yield Line(text, row["morphs"], row["tags"], row["eojeol"])
 
 
-def measure(name: str, lines: Sequence[Line], write: Writer) -> Counter[tuple[str, str]]:
-    """Prints the figures of one way of writing; gives the eojeols that went wrong."""
-    equal = eojeols = edits = chars = 0
-    failed: Counter[tuple[str, str]] = Counter()
-    begin = time.perf_counter()
-    written = [write(line) for line in lines]
-    seconds = time.perf_counter() - begin
-    for line, text in zip(lines, written, strict=True):
-        wanted, found = line.text.split(), text.split()
-        equal += LCSseq.similarity(wanted, found)
-        eojeols += len(wanted)
+def measure(name: str, lines: Sequence[Line], detokenize: Detokenize) -> Counter[tuple[str, str]]:
+    """Print a row of the table; return the (text, restored) eojeols that differ, with counts."""
+    identical = num_eojeols = edits = chars = 0
+    failures: Counter[tuple[str, str]] = Counter()
+    started = time.perf_counter()
+    restored = [detokenize(line) for line in lines]
+    seconds = time.perf_counter() - started
+    for line, text in zip(lines, restored, strict=True):
+        expected, actual = line.text.split(), text.split()
+        identical += LCSseq.similarity(expected, actual)
+        num_eojeols += len(expected)
         edits += Levenshtein.distance(line.text, text)
         chars += len(line.text)
-        if len(wanted) == len(found):
-            failed.update((a, b) for a, b in zip(wanted, found, strict=True) if a != b)
+        if len(expected) == len(actual):
+            failures.update((a, b) for a, b in zip(expected, actual, strict=True) if a != b)
     print(
-        f"{name:44} {100 * equal / eojeols:7.2f} % {100 * edits / chars:7.3f} % {seconds:7.1f} s",
+        f"{name:44} {100 * identical / num_eojeols:7.2f} % {100 * edits / chars:7.3f} % "
+        f"{seconds:7.1f} s",
         flush=True,
     )
-    return failed
+    return failures
 
 
-def kiwi_writers() -> dict[str, Writer]:
-    """Kiwi's join with blanks told and with its own; empty, with the reason printed, without it."""
+def kiwi_variants() -> dict[str, Detokenize]:
+    """Return kiwi's join with given and with predicted spaces; nothing if it is not installed."""
     try:
         from kiwipiepy import Kiwi
     except ImportError as error:
@@ -92,56 +95,58 @@ def kiwi_writers() -> dict[str, Writer]:
     kiwi = Kiwi()
 
     def sejong(morph: str, tag: str) -> tuple[str, str]:
-        if tag[:1] == "E" and morph[0] in BARE:
-            morph = BARE[morph[0]] + morph[1:]
+        if tag[:1] == "E" and morph[0] in FINALS:
+            morph = FINALS[morph[0]] + morph[1:]
         return morph, "SN" if tag == "NR" and morph[0].isdigit() else SEJONG.get(tag, tag)
 
-    def told(line: Line) -> str:
+    def given_spaces(line: Line) -> str:
         words: dict[int, list[tuple[str, str]]] = {}
         for morph, tag, number in zip(line.morphs, line.tags, line.eojeol, strict=True):
             words.setdefault(number, []).append(sejong(morph, tag))
-        # It may part what stood together; that is not its task here.
+        # Kiwi may insert spaces into an eojeol; the eojeols are given here.
         return " ".join(kiwi.join(word).replace(" ", "") for word in words.values())
 
-    def guessed(line: Line) -> str:
+    def predicted_spaces(line: Line) -> str:
         return str(kiwi.join([sejong(m, t) for m, t in zip(line.morphs, line.tags, strict=True)]))
 
-    return {"kiwipiepy: tags, blanks": told, "kiwipiepy: tags": guessed}
+    return {"kiwipiepy: tags, spaces": given_spaces, "kiwipiepy: tags": predicted_spaces}
+
+
+def concatenate(line: Line) -> str:
+    """Return the morphemes of each eojeol, concatenated."""
+    eojeols: dict[int, str] = {}
+    for morph, number in zip(line.morphs, line.eojeol, strict=True):
+        eojeols[number] = eojeols.get(number, "") + morph
+    return " ".join(eojeols.values())
 
 
 def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("prepared", type=Path, help="folder of a prepared corpus of Kkma's tokens")
-    parser.add_argument("--split", default="valid")
-    parser.add_argument("--failures", type=int, default=0, help="eojeols that fail most, so many")
-    options = parser.parse_args()
-    begin = time.perf_counter()
-    detokenizer = train_detokenizer(read_aligned_tokens(options.prepared, "train", MAX_TOKENS))
-    rules = KkmaDetokenizer({}, untrained_spacing())
-    print(
-        f"learnt in {time.perf_counter() - begin:.1f} s: {len(detokenizer.decisions):,} decisions"
+    """Train the detokenizer and print a row per input."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("prepared", type=Path, help="folder of a corpus prepared with Kkma")
+    parser.add_argument("--split", default="valid", help="split that is restored")
+    parser.add_argument(
+        "--failures", type=int, default=0, help="print this many of the most frequent failures"
     )
-    lines = list(lines_of(options.prepared, options.split))
-    print(f"{'told beside the morphs':44} {'eojeols':>9} {'errors':>9}")
-    measure("morphs one after another: blanks", lines, _plain)
-    measure("rules alone: blanks", lines, lambda x: rules.detokenize(x.morphs, None, x.eojeol))
-    detokenize = detokenizer.detokenize
-    failed = measure("tags, blanks", lines, lambda x: detokenize(x.morphs, x.tags, x.eojeol))
-    measure("blanks", lines, lambda x: detokenize(x.morphs, None, x.eojeol))
+    options = parser.parse_args()
+    started = time.perf_counter()
+    trained = train_detokenizer(read_aligned_tokens(options.prepared, "train", MAX_TOKENS))
+    seconds = time.perf_counter() - started
+    print(f"trained in {seconds:.1f} s: {len(trained.decisions):,} decisions")
+    rules = KkmaDetokenizer({}, untrained_spacing())
+    lines = list(read_split(options.prepared, options.split))
+    print(f"{'input: morphemes and ...':44} {'eojeols':>9} {'errors':>9}")
+    measure("spaces (concatenated)", lines, concatenate)
+    measure("spaces (rules only)", lines, lambda x: rules.detokenize(x.morphs, None, x.eojeol))
+    detokenize = trained.detokenize
+    failures = measure("tags, spaces", lines, lambda x: detokenize(x.morphs, x.tags, x.eojeol))
+    measure("spaces", lines, lambda x: detokenize(x.morphs, None, x.eojeol))
     measure("tags", lines, lambda x: detokenize(x.morphs, x.tags))
-    measure("nothing", lines, lambda x: detokenize(x.morphs))
-    for name, write in kiwi_writers().items():
-        measure(name, lines, write)
-    for (wanted, found), count in failed.most_common(options.failures):
-        print(f"{count:5} {wanted} {found}")
-
-
-def _plain(line: Line) -> str:
-    words: dict[int, str] = {}
-    for morph, number in zip(line.morphs, line.eojeol, strict=True):
-        words[number] = words.get(number, "") + morph
-    return " ".join(words.values())
+    measure("nothing else", lines, lambda x: detokenize(x.morphs))
+    for name, variant in kiwi_variants().items():
+        measure(name, lines, variant)
+    for (expected, actual), count in failures.most_common(options.failures):
+        print(f"{count:5} {expected} {actual}")
 
 
 if __name__ == "__main__":

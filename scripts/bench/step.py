@@ -1,38 +1,37 @@
-"""Tokens a second of a training step, against PyTorch's word_language_model example.
+"""Compare the speed of a training step with PyTorch's example word_language_model.
 
     python scripts/bench/step.py [--peer FOLDER] [--threads 1] [--vocab-size 8600]
 
-FOLDER holds the example's model.py (github.com/pytorch/examples, word_language_model), fetched by
-hand: it is not part of korlm. Both train an LSTM of 2 x 200 units with tied weights on the same ids
-in batches of 20 x 35. Each has a process of its own, set up as its authors run it: korlm tells
-the C library to keep freed memory and threads how to wait for each other, which would help the peer
-as well. They take turns, so that a
-machine that slows down slows all; ratios of processor time leave out what other programs took.
+FOLDER must hold the example's model.py (github.com/pytorch/examples, word_language_model), which is
+not part of korlm. Both train an LSTM of 2 x 200 with tied weights on the same ids, in batches of
+20 x 35. Each row has its own process, with the environment that its authors use: korlm keeps freed
+memory and makes waiting threads sleep, which would speed up the example as well. The rows take
+turns, so that a slow phase of the machine affects all of them; ratios of CPU time leave out the
+time that other programs took.
 
-Without --peer the ratios are those to korlm in fp32. Rows in bf16 are skipped where the processor
-does not multiply bf16 natively: emulated it is slow, and oneDNN has no LSTM for it.
+Without --peer, ratios are relative to korlm in fp32. Rows in bf16 are skipped on a CPU without
+native bf16: emulation is slow, and oneDNN has no bf16 LSTM for it.
 
-The floor of a step is what its matrix products would take at the highest rate that this machine
-multiplies bf16 with, measured in the same run on large square matrices.
+With native bf16, the last line prints the lower bound of a step: the time of its matrix products at
+the rate of a large square bf16 product, measured in the same run.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import itertools
 import math
 import multiprocessing
 import os
 import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import numpy as np
 import torch
-from bare import bare_trainer
+from bare import bare_trainer, endless, zipf_batches
+from bench_utils import Seconds, argument_parser, in_turns, median_seconds, time_calls
 
 from korlm.cli.command import SPIN_COUNT
 from korlm.config import (
@@ -44,7 +43,7 @@ from korlm.config import (
     Softmax,
     TrainerConfig,
 )
-from korlm.dataset.batches import Batch, StreamBatches
+from korlm.dataset.batches import StreamBatches
 from korlm.models.registry import build_model
 from korlm.runs.device import uses_bf16
 from korlm.training.optimizers import build_optimizer
@@ -52,16 +51,28 @@ from korlm.utils import threads
 from korlm.utils.memory import keep_freed_memory
 
 BATCH, LENGTH, UNITS, LAYERS, DROPOUT = 20, 35, 200, 2, 0.2
-
-
-def endless(batches: StreamBatches) -> Iterator[Batch]:
-    """Batches without end."""
-    for epoch in itertools.count():
-        yield from batches.epoch(epoch)
+WARMUP_ROUNDS = 2
+PEER = "word_language_model"
+KORLM_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN_COUNT}
+OPTIMIZERS = {
+    "sgd": SGDConfig(name="sgd", lr=0.1),  # as the example
+    "muon": MuonConfig(name="muon", lr=0.001),
+    "": AdamConfig(name="adamw", lr=0.001),
+}
+EXACT = "korlm bf16"
+NAMES = (
+    PEER,
+    "korlm fp32",
+    EXACT,
+    "korlm bf16 sgd",
+    "korlm bf16 adaptive",
+    "korlm bf16 muon",
+    "korlm bf16 adaptive muon",
+)
 
 
 def peer_step(folder: Path, vocab_size: int, batches: StreamBatches) -> Callable[[], float]:
-    """A step as the example's main.py does it."""
+    """Return a function that takes a step like the example's main.py, and returns the loss."""
     spec = importlib.util.spec_from_file_location("peer_model", folder / "model.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -96,7 +107,10 @@ def korlm_step(
     softmax: Softmax,
     optimizer: OptimizerConfig,
 ) -> Callable[[], float]:
-    """A step of korlm's own loop; the peer's network, without what korlm's default adds to it."""
+    """Return a function that takes a step of korlm's training loop, and returns the loss.
+
+    The network is that of the example, without the additions of korlm's default settings.
+    """
     keep_freed_memory()
     torch.manual_seed(1)
     config = LSTMConfig(
@@ -121,132 +135,109 @@ def korlm_step(
     return step
 
 
-def worker(name: str, options: argparse.Namespace, pipe: Connection) -> None:
-    """A process of its own: answers each message with a step's seconds, by clock and processor."""
+def run_worker(name: str, options: argparse.Namespace, pipe: Connection) -> None:
+    """Serve one row in this process: answer each True with the seconds of a step; end at False."""
     threads.configure_threads(options.threads, BATCH * 4 * UNITS * UNITS)
     if name == PEER:
         torch.set_num_threads(options.threads)
-    # Zipf's law, as words have it: which rows of the embedding are touched matters little.
-    ranks = np.random.default_rng(1).zipf(1.2, 400_000) % (options.vocab_size - 4) + 4
-    batches = StreamBatches(ranks.astype(np.uint32), BATCH, LENGTH)
+    batches = zipf_batches(400_000, options.vocab_size, BATCH, LENGTH)
     if name == PEER:
         step = peer_step(options.peer, options.vocab_size, batches)
     else:
         softmax = Softmax.adaptive if "adaptive" in name else Softmax.full
-        chosen = next(config for word, config in OPTIMIZERS.items() if word in name)
-        step = korlm_step(options.vocab_size, batches, "bf16" in name, softmax, chosen)
+        optimizer = next(config for word, config in OPTIMIZERS.items() if word in name)
+        step = korlm_step(options.vocab_size, batches, "bf16" in name, softmax, optimizer)
     while pipe.recv():
-        started, worked = time.perf_counter(), time.process_time()
-        for _ in range(options.steps):
-            step()
-        spent = time.perf_counter() - started, time.process_time() - worked
-        pipe.send([seconds / options.steps for seconds in spent])
+        pipe.send(time_calls(step, options.steps))
 
 
-def floor_seconds(vocab_size: int) -> float:
-    """What the products of a step with exact softmax take at the machine's best rate in bf16."""
+def request_steps(pipe: Connection) -> Seconds:
+    """Let a worker take its steps of a round; return the seconds of a step."""
+    pipe.send(True)
+    seconds: Seconds = pipe.recv()
+    return seconds
+
+
+def lower_bound(vocab_size: int) -> float:
+    """Return the seconds of a step's products (exact softmax) at the rate of a large product."""
     size = 2048
     matrix = torch.randn(size, size).to(torch.bfloat16)
-    taken = []
-    for _ in range(12):
-        started = time.perf_counter()
-        matrix @ matrix
-        taken.append(time.perf_counter() - started)
+    seconds = min(time_calls(lambda: matrix @ matrix).wall for _ in range(12))
     weights = UNITS * vocab_size + LAYERS * 4 * UNITS * 2 * UNITS
     forward = 2 * BATCH * LENGTH * weights
-    return 3 * forward * min(taken) / (2 * size**3)  # the gradients are two products more
+    return 3 * forward * seconds / (2 * size**3)  # the backward pass has two products more
 
 
-PEER = "word_language_model"
-WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN_COUNT}
-OPTIMIZERS = {
-    "sgd": SGDConfig(name="sgd", lr=0.1),  # the peer's own
-    "muon": MuonConfig(name="muon", lr=0.001),
-    "": AdamConfig(name="adamw", lr=0.001),
-}
-EXACT = "korlm bf16"
-NAMES = (
-    PEER,
-    "korlm fp32",
-    EXACT,
-    "korlm bf16 sgd",
-    "korlm bf16 adaptive",
-    "korlm bf16 muon",
-    "korlm bf16 adaptive muon",
-)
-
-
-def names_here(peer: Path | None) -> list[str]:
-    """Return the rows that this machine can measure; print those that it skips."""
+def available_rows(peer: Path | None) -> list[str]:
+    """Return the rows that this machine can measure; print the others with the reason."""
     skipped = {}
     if peer is None:
-        skipped[PEER] = "no --peer FOLDER was given"
+        skipped[PEER] = "needs --peer FOLDER"
     elif not (peer / "model.py").is_file():
-        skipped[PEER] = f"{peer} has no model.py"
+        skipped[PEER] = f"no model.py in {peer}"
     if not uses_bf16(TrainerConfig(), torch.device("cpu")):
         skipped |= dict.fromkeys(
-            (name for name in NAMES if "bf16" in name),
-            "this processor does not multiply bf16 natively",
+            (name for name in NAMES if "bf16" in name), "this CPU has no native bf16"
         )
     for name, reason in skipped.items():
         print(f"{name:24} skipped: {reason}")
     return [name for name in NAMES if name not in skipped]
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--peer", type=Path, help="folder with the peer's model.py")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--vocab-size", type=int, default=8600)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=4, help="steps of each in a round")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    names = names_here(options.peer)
-    base = names[0]
-    floor = floor_seconds(options.vocab_size) if EXACT in names else math.nan
+def start_workers(names: list[str], options: argparse.Namespace) -> dict[str, Connection]:
+    """Start a process for each row; return the pipes to them."""
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     for name in names:
-        for key, value in WAITING.items():
-            os.environ[key] = value
-            if name == PEER:
+        os.environ.update(KORLM_ENVIRONMENT)
+        if name == PEER:
+            for key in KORLM_ENVIRONMENT:
                 del os.environ[key]
         pipes[name], other = context.Pipe()
-        context.Process(target=worker, args=(name, options, other), daemon=True).start()
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    worked: dict[str, list[float]] = {name: [] for name in names}
-    for round_number in range(options.rounds + 2):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            by_clock, by_processor = pipe.recv()
-            if round_number >= 2:  # the first two warm up
-                seconds[name].append(by_clock)
-                worked[name].append(by_processor)
+        context.Process(target=run_worker, args=(name, options, other), daemon=True).start()
+    return pipes
+
+
+def main() -> None:
+    """Measure the rows and print them."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--peer", type=Path, help="folder with the example's model.py")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process")
+    parser.add_argument("--vocab-size", type=int, default=8600, help="tokens in the vocabulary")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each row")
+    parser.add_argument("--steps", type=int, default=4, help="steps of a row per round")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    names = available_rows(options.peer)
+    base = names[0]
+    bound = lower_bound(options.vocab_size) if EXACT in names else math.nan
+    pipes = start_workers(names, options)
+    durations = in_turns(
+        {name: partial(request_steps, pipe) for name, pipe in pipes.items()},
+        options.rounds,
+        WARMUP_ROUNDS,
+    )
     for pipe in pipes.values():
         pipe.send(False)
     print(
         f"{options.threads} thread(s), vocabulary {options.vocab_size:,}, {LAYERS} x {UNITS}, "
         f"batch {BATCH} x {LENGTH}, torch {torch.__version__}; medians of {options.rounds} rounds"
     )
-    for name, times in seconds.items():
-        ratios = [peer / own for peer, own in zip(seconds[base], times, strict=True)]
-        processor = statistics.median(worked[base]) / statistics.median(worked[name])
+    medians = {name: median_seconds(times) for name, times in durations.items()}
+    for name, times in durations.items():
+        ratios = [b.wall / own.wall for b, own in zip(durations[base], times, strict=True)]
         print(
-            f"{name:24} {1000 * statistics.median(times):7.1f} ms a step "
-            f"{BATCH * LENGTH / statistics.median(times):9,.0f} tokens/s   "
+            f"{name:24} {1000 * medians[name].wall:7.1f} ms per step "
+            f"{BATCH * LENGTH / medians[name].wall:9,.0f} tokens/s   "
             f"{statistics.median(ratios):.2f} x {base} (from {min(ratios):.2f} "
-            f"to {max(ratios):.2f}), {processor:.2f} x by processor time"
+            f"to {max(ratios):.2f}), {medians[base].cpu / medians[name].cpu:.2f} x by CPU time"
         )
-    if EXACT not in names:
-        return
-    taken = statistics.median(seconds[EXACT])
-    print(
-        f"floor of a step with exact softmax {1000 * floor:.1f} ms, which is "
-        f"{floor / taken:.0%} of what {EXACT} takes and would be "
-        f"{statistics.median(seconds[base]) / floor:.2f} x {base}"
-    )
+    if EXACT in names:
+        print(
+            f"lower bound of a step with exact softmax: {1000 * bound:.1f} ms, which is "
+            f"{bound / medians[EXACT].wall:.0%} of the time of {EXACT} and would be "
+            f"{medians[base].wall / bound:.2f} x {base}"
+        )
 
 
 if __name__ == "__main__":

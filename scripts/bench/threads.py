@@ -1,9 +1,10 @@
-"""A training step on one thread and on several, in turns.
+"""Compare training steps on one thread with steps on as many threads as there are cores.
 
-    python scripts/bench/threads.py prepared=FOLDER [experiment=documents] [any override of train]
+    python scripts/bench/threads.py prepared=FOLDER [experiment=documents] [KEY=VALUE ...]
 
-Random weights, the steps of korlm's own loop on the given text, with as many threads as there are
-cores. The third column shares out every operation among all of them, as PyTorch does.
+Takes steps of korlm's training loop on a CPU, with random initial weights. Variants take turns: one
+thread; all cores as korlm.train uses them, with large operations divided among the threads and
+small ones on one; and all cores for every operation, as PyTorch does by default.
 """
 
 from __future__ import annotations
@@ -15,45 +16,41 @@ from korlm.cli.command import SPIN_COUNT
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
-import statistics
-import time
+from functools import partial
 
-from shares import build, endless, settings_of
+from bare import endless, settings_from_command_line, trainer_from_settings
+from bench_utils import Seconds, in_turns, median_seconds, time_calls
 
 from korlm.models.base import LanguageModel
 from korlm.utils import threads
 from korlm.utils.cpu import available_cores
 
-ROUNDS, STEPS = 10, 10
+ROUNDS, STEPS, WARMUP_STEPS = 10, 10, 2
 
 
 def main() -> None:
-    """Measures and prints."""
-    settings = settings_of(__doc__)
-    trainer = build(settings)
+    """Measure the variants and print a row for each."""
+    settings = settings_from_command_line(__doc__)
+    trainer = trainer_from_settings(settings)
     stream = endless(trainer.task.train_batches)
     assert isinstance(trainer.model, LanguageModel)
     matrices = [weight.numel() for weight, _ in trainer.model.muon_weights()]
     work, cores = settings.batches.batch_size * max(matrices, default=0), available_cores()
 
-    def steps(count: int) -> float:
-        """Takes some and gives milliseconds a step."""
-        started = time.perf_counter()
-        for _ in range(count):
-            trainer.train_step(next(stream))
-        return 1000 * (time.perf_counter() - started) / count
+    def steps(num_threads: int, multiply_adds: int) -> Seconds:
+        threads.configure_threads(num_threads, multiply_adds)
+        time_calls(lambda: trainer.train_step(next(stream)), WARMUP_STEPS)
+        return time_calls(lambda: trainer.train_step(next(stream)), STEPS)
 
-    ways = {"one thread": (1, 0), f"{cores} threads": (cores, work), "always all": (cores, 1 << 62)}
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, way in ways.items():
-            threads.configure_threads(*way)
-            steps(2)
-            found[name].append(steps(STEPS))
-    alone = statistics.median(found["one thread"])
-    for name, times in found.items():
-        step = statistics.median(times)
-        print(f"{name:12} {step:7.1f} ms a step, {alone / step:.2f} times as fast as one thread")
+    variants = {
+        "one thread": partial(steps, 1, 0),
+        f"{cores} threads": partial(steps, cores, work),
+        f"{cores} threads for every operation": partial(steps, cores, 1 << 62),
+    }
+    medians = {n: median_seconds(t).wall for n, t in in_turns(variants, ROUNDS).items()}
+    for name, seconds in medians.items():
+        ratio = medians["one thread"] / seconds
+        print(f"{name:32} {1000 * seconds:7.1f} ms per step, {ratio:.2f} times as fast as one")
 
 
 if __name__ == "__main__":

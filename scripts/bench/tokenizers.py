@@ -1,17 +1,19 @@
-"""Characters a second of tokenizers, one after the other on the same lines, warm.
+"""Compare the speed of tokenizers on the same lines, in characters per second, after a warmup.
 
     python scripts/bench/tokenizers.py FILE TRAIN [--names kkma okt ...] [--threads 1 2]
 
-Both are UTF-8 text with a line a sentence. Each tokenizer reads the first ``--warm`` lines of TRAIN
-to warm up and those of FILE for the figure; sentencepiece learns from the whole of TRAIN. Figures
-belong to the machine: compare those of one run, in the last column with the first name's.
+FILE and TRAIN are texts in UTF-8 with one sentence per line. Each tokenizer reads the first
+--warmup lines of TRAIN, and is then measured on FILE; sentencepiece is trained on all of TRAIN. The
+last column is relative to the first tokenizer of --names. Tokenizers that are not installed are
+skipped.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
+from functools import partial
 from pathlib import Path
+
+from bench_utils import argument_parser, time_calls
 
 from korlm.config import TokenizerConfig, WorkerConfig, registry
 from korlm.corpus.normalization import normalize
@@ -32,49 +34,57 @@ NAMES = [
     "eojeol",
     "jamo",
 ]
+BATCH = 50  # lines
 
 
-def config_of(name: str, threads: int) -> TokenizerConfig:
-    """The default settings of a tokenizer."""
+def tokenizer_config(name: str, threads: int) -> TokenizerConfig:
+    """Return the default settings of a tokenizer, with this number of threads."""
     config: TokenizerConfig = registry.schemas("tokenizer")[name](name=name)
     if isinstance(config, WorkerConfig):
         config.threads = threads
     return config
 
 
-def measure(name: str, threads: int, warm: list[str], lines: list[str], train: list[str]) -> float:
-    """Characters a second."""
-    config = config_of(name, threads)
+def tokenize(pool: TokenizerPool, lines: list[str]) -> None:
+    """Tokenize lines and discard the tokens."""
+    for _ in pool.map(lines[begin : begin + BATCH] for begin in range(0, len(lines), BATCH)):
+        pass
+
+
+def measure(
+    name: str, threads: int, warmup: list[str], lines: list[str], train: list[str]
+) -> float:
+    """Return the characters per second of a tokenizer."""
+    config = tokenizer_config(name, threads)
     with TokenizerPool(config, train_tokenizer(config, train)) as pool:
-        for part in (warm, lines):
-            began = time.perf_counter()
-            for _ in pool.map(part[begin : begin + 50] for begin in range(0, len(part), 50)):
-                pass
-            seconds = time.perf_counter() - began
+        tokenize(pool, warmup)
+        seconds = time_calls(partial(tokenize, pool, lines)).wall
     return sum(map(len, lines)) / seconds
 
 
 def read(path: Path) -> list[str]:
-    """The lines of a file that are not blank."""
+    """Return the normalized lines of a file that are not blank."""
     texts = path.read_text(encoding="utf-8").split("\n")
     return [normalize(text) for text in texts if not is_blank(text)]
 
 
 def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("train", type=Path)
-    parser.add_argument("--names", nargs="+", default=NAMES)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--warm", type=int, default=5000)
+    """Measure all tokenizers and print a row for each."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("file", type=Path, metavar="FILE", help="text that is measured")
+    parser.add_argument("train", type=Path, metavar="TRAIN", help="text for warmup and training")
+    parser.add_argument("--names", nargs="+", default=NAMES, help="tokenizers to measure")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads to measure"
+    )
+    parser.add_argument("--warmup", type=int, default=5000, help="lines of TRAIN for the warmup")
     options = parser.parse_args()
     lines, train = read(options.file), read(options.train)
     for threads in options.threads:
         first = None
         for name in options.names:
             try:
-                speed = measure(name, threads, train[: options.warm], lines, train)
+                speed = measure(name, threads, train[: options.warmup], lines, train)
             except TokenizerError as error:
                 print(f"{name:14} skipped: {error}")
                 continue

@@ -1,11 +1,10 @@
-"""What TensorBoard costs: its share of a training step, measured inside a run.
+"""Measure the overhead of TensorBoard: its share of a training step, inside a run.
 
-    python scripts/bench/tracking.py prepared=FOLDER [any override of train]
+    python scripts/bench/tracking.py prepared=FOLDER [KEY=VALUE ...]
 
-The run has the command's own settings (a point each trainer.log_every=10 steps) and trains 300
-steps unless trainer.max_steps says otherwise. Counted are the seconds in which the loop waits for
-the tracker, and the processor time of the thread that writes the events; both against the steps
-themselves, validation left out. A resumed or validating run writes more, but not more often.
+Trains with the settings of korlm.train (scalars every trainer.log_every=10 steps) for 300 steps, or
+trainer.max_steps. Prints the time that the training loop spends in the logger, and the CPU time of
+the thread that writes the event files, both relative to the training time without validation.
 """
 
 from __future__ import annotations
@@ -22,53 +21,55 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from shares import settings_of
+from bare import settings_from_command_line
 
 from korlm.dataset.prepared import open_prepared
 from korlm.training.session import build_session
 
 
 class Timed:
-    """A function that adds up the seconds spent in it."""
+    """A function whose calls and seconds are counted."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function, self.seconds, self.calls = function, 0.0, 0
 
     def __call__(self, *arguments: Any) -> Any:
-        """Calls the function."""
-        began = time.perf_counter()
+        """Call the function."""
+        started = time.perf_counter()
         try:
             return self.function(*arguments)
         finally:
-            self.seconds += time.perf_counter() - began
+            self.seconds += time.perf_counter() - started
             self.calls += 1
 
 
 def main() -> None:
-    """Trains, and tells the shares."""
-    settings = settings_of(__doc__, "trainer.max_steps=300")
+    """Train and print the shares."""
+    settings = settings_from_command_line(__doc__, "trainer.max_steps=300")
     assert settings.prepared is not None
-    before = set(threading.enumerate())
+    earlier_threads = set(threading.enumerate())
     with tempfile.TemporaryDirectory() as folder:
         prepared = open_prepared(Path(settings.prepared))
-        run = build_session(settings, prepared, Path(folder))
-        point, validate = Timed(run.tracker.log_scalars), Timed(run.validator.validate)
-        assert run.trainer is not None
+        session = build_session(settings, prepared, Path(folder))
+        log_scalars = Timed(session.tracker.log_scalars)
+        validate = Timed(session.validator.validate)
+        assert session.trainer is not None
         with (
-            mock.patch.object(run.tracker, "log_scalars", point),
-            mock.patch.object(run.validator, "validate", validate),
+            mock.patch.object(session.tracker, "log_scalars", log_scalars),
+            mock.patch.object(session.validator, "validate", validate),
         ):
-            run.trainer.run()
-        seconds = run.progress.seconds - validate.seconds
-        output_errors = sum(
+            session.trainer.run()
+        seconds = session.progress.seconds - validate.seconds
+        writer_seconds = sum(
             time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
-            for thread in set(threading.enumerate()) - before
+            for thread in set(threading.enumerate()) - earlier_threads
             if "Writer" in type(thread).__name__
         )
-        run.tracker.close()
-    print(f"{run.progress.step} steps in {seconds:.2f} s, {point.calls} points in TensorBoard")
-    print(f"the loop waits for the tracker: {100 * point.seconds / seconds:.3f} % of a step")
-    print(f"a thread writes the events: {100 * output_errors / seconds:.3f} % (processor time)")
+        session.tracker.close()
+    steps, calls = session.progress.step, log_scalars.calls
+    print(f"{steps} steps in {seconds:.2f} s, scalars logged {calls} times")
+    print(f"training loop, in the logger: {100 * log_scalars.seconds / seconds:.3f} % of the time")
+    print(f"writer thread: {100 * writer_seconds / seconds:.3f} % of the time (CPU time)")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,11 +99,15 @@ def test_nothing_of_hydra_is_left(splits: dict[str, object]) -> None:
         ({"resume": "nowhere"}, "resume=nowhere: it has no checkpoints/last.pt"),
         ({"name": "a/b"}, "name=a/b: must consist of letters"),
         ({"corpus": 5}, "corpus=5: give a name, a file, a list of files, or a dict"),
-        ({"corpus": ["a"], "corpus.files": ["b"]}, "corpus.files: given twice, also as corpus"),
+        ({"corpus": ["a"], "corpus.files": ["b"]}, "corpus.files: given twice, also in a dict"),
+        ({"trainer.epochs": 1, "trainer": {"epochs": 2}}, "trainer.epochs: given twice, also in"),
+        ({3: 4}, "3: the names of settings are strings"),
+        ([("seed", 1)], "settings=[('seed', 1)]: must be a dict"),
+        ({"imports": 3}, "imports=3: must be a list of names of modules"),
         ({"imports": ["nowhere"]}, "imports=[nowhere]: there is no such module"),
     ],
 )
-def test_messages_are_those_of_the_command(settings: dict[str, object], message: str) -> None:
+def test_messages_are_those_of_the_command(settings: Any, message: str) -> None:
     with pytest.raises(KorlmError) as caught:
         korlm.train(settings)
     assert str(caught.value).startswith(message)

@@ -1,4 +1,4 @@
-"""Methods of trained runs: results of the commands, threads, and nothing computed in vain."""
+"""Methods of trained runs: results of the commands, threads, no unnecessary computation."""
 
 from __future__ import annotations
 
@@ -155,16 +155,16 @@ def test_texts_are_new_unless_a_seed_is_given(run: LanguageModelRun) -> None:
 
 
 def test_completions(lstm: LanguageModelRun) -> None:
-    found = lstm.complete("나는 집", num_completions=3)
-    assert found.eojeols and all(one.text.startswith("집") for one in found.eojeols)
-    assert lstm.complete("나는 집", 3) == found
+    result = lstm.complete("나는 집", num_completions=3)
+    assert result.eojeols and all(one.text.startswith("집") for one in result.eojeols)
+    assert lstm.complete("나는 집", 3) == result
 
 
 def test_rescoring(folders: dict[str, Path], lstm: LanguageModelRun) -> None:
     lists = {"u1": [("간다 집에 나는", -1.0), ("나는 집에 간다.", -1.5)], "u2": [("", 0.0)]}
-    found = lstm.rescore(lists, lm_weight=1.0)
-    assert list(found) == ["u1", "u2"] and len(found["u2"]) == 1
-    best, worst = found["u1"]
+    result = lstm.rescore(lists, lm_weight=1.0)
+    assert list(result) == ["u1", "u2"] and len(result["u2"]) == 1
+    best, worst = result["u1"]
     assert best.total > worst.total
     for one, score in ((best, best.hypothesis.score), (worst, worst.hypothesis.score)):
         assert one.log_prob == pytest.approx(lstm.score(one.hypothesis.text)[0], abs=1e-4)
@@ -178,9 +178,9 @@ def test_evaluation_equals_the_training(run: LanguageModelRun, folders: dict[str
     import json
 
     stored = json.loads((run.folder / "metrics.json").read_text("utf-8"))
-    found = run.evaluate(bootstrap={"samples": 100})
-    assert list(found) == ["valid", "test"]
-    for split, metrics in found.items():
+    result = run.evaluate(bootstrap={"samples": 100})
+    assert list(result) == ["valid", "test"]
+    for split, metrics in result.items():
         for key in ("perplexity", "bits_per_char"):
             # The training cuts the split into columns, which start from the initial state.
             assert metrics[key] == pytest.approx(stored[split][key], rel=0.05)
@@ -193,17 +193,21 @@ def test_evaluation_equals_the_training(run: LanguageModelRun, folders: dict[str
 def test_evaluation_on_another_text(lstm: LanguageModelRun, tmp_path: Path) -> None:
     path = tmp_path / "글 하나.txt"
     path.write_text("\n".join(TEXTS), encoding="utf-8")
-    found = lstm.evaluate(corpus={"name": "text", "files": [path]})
-    assert lstm.evaluate(corpus=[path])["text"]["loss"] == found["text"]["loss"]
+    result = lstm.evaluate(corpus={"name": "text", "files": [path]})
+    assert lstm.evaluate(corpus=[path])["text"]["loss"] == result["text"]["loss"]
     bits = -lstm.score([text for text in TEXTS if text]).sum() / math.log(2)
-    assert found["text"]["num_tokens"] == sum(len(text) + 1 for text in TEXTS if text)
-    assert math.isfinite(bits) and found["text"]["bits_per_char"] > 0
+    assert result["text"]["num_tokens"] == sum(len(text) + 1 for text in TEXTS if text)
+    assert math.isfinite(bits) and result["text"]["bits_per_char"] > 0
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda run: run.score(None), "texts is None: give a str for each line"),
+        (lambda run: run.to("cuda:99"), "device=cuda:99: not available to PyTorch"),
+        (lambda run: run.to("cpus"), "device=cpus: not available to PyTorch"),
+        (lambda run: korlm.load(3), "run=3: must be a path"),
+        (lambda run: run.score(None), "texts is None: give a str, or a list of them"),
+        (lambda run: run.score({"a": 1}), "texts is {'a': 1}: give a str, or a list of them"),
         (lambda run: run.score(["a", 5]), "text 2 is 5: give a str"),
         (lambda run: run.surprisal("\ud800"), "text 1 has a lone surrogate"),
         (lambda run: run.surprisal("a", unit="word"), "unit=word: must be one of morph, eojeol"),
@@ -211,15 +215,25 @@ def test_evaluation_on_another_text(lstm: LanguageModelRun, tmp_path: Path) -> N
         (lambda run: run.generate(5), "text 1 is 5: give a str"),
         (lambda run: run.generate(temperature=-1), "temperature=-1: must be in [0, 1000000.0]"),
         (lambda run: run.generate(top_p=0), "top_p=0: must be in (0, 1]"),
+        (lambda run: run.generate(seed="x"), "seed=x: must be an integer or null"),
+        (lambda run: run.generate(seed=1.5), "seed=1.5: must be an integer or null"),
+        (lambda run: run.generate(beams=True), "beams=True: must be an integer or null"),
+        (lambda run: run.generate(length_penalty="x"), "length_penalty=x: must be a number"),
         (lambda run: run.complete("a", 0), "num_completions=0: must be in [1, 1000000]"),
+        (lambda run: run.complete("a", 5, None), "max_expansions=None: must be an integer"),
         (lambda run: run.rescore({"u": []}), "u: has no hypothesis"),
         (lambda run: run.rescore({"u": ["a"]}), "u: each hypothesis must be (text, score)"),
-        (lambda run: run.rescore({}, mixture_weights=[1, 2]), "mixture_weights: 2 weights for 1"),
+        (lambda run: run.rescore({}, mixture_weights=[1, 2]), "mixture_weights=[1, 2]: each must"),
+        (lambda run: run.rescore({}, mixture_weights=[0, 1]), "mixture_weights=[0, 1]: must be as"),
+        (lambda run: run.rescore({}, mixture_weights=[0.5]), "mixture_weights=[0.5]: must sum"),
+        (lambda run: run.rescore({}, mixture_weights=3), "mixture_weights=3: must be a list, each"),
+        (lambda run: run.rescore({}, length_bonus="x"), "length_bonus=x: must be a number"),
         (lambda run: run.rescore([("a", 1)]), "nbest: give a dict"),
         (lambda run: run.rescore({}, mix=["x"]), "mix: give a list of runs"),
-        (lambda run: run.rescore({}, lm_weight=-1), "lm_weight=-1: must be a number of 0 or more"),
-        (lambda run: run.rescore({"u": [(3, 1)]}), "u: 3, 1.0: must be a str and a number"),
-        (lambda run: run.rescore({"u": [("a", math.nan)]}), "u: 'a', nan: must be a str and a"),
+        (lambda run: run.rescore({}, lm_weight=-1), "lm_weight=-1: must be 0 or more"),
+        (lambda run: run.rescore({"u": [(3, 1)]}), "u: text 1 is 3: give a str"),
+        (lambda run: run.rescore({"u": [("\ud800", 1)]}), "u: text 1 has a lone surrogate"),
+        (lambda run: run.rescore({"u": [("a", math.nan)]}), "u: 'a': the score is not a number"),
         (lambda run: run.evaluate(device="cpu"), "device: does not apply to run.evaluate"),
         (lambda run: run.evaluate(tset=False), "tset: there is no such setting; did you mean test"),
     ],
@@ -230,6 +244,14 @@ def test_mistakes(
     with pytest.raises((ConfigError, CorpusError, NbestError)) as caught:
         call(lstm)
     assert str(caught.value).startswith(message)
+
+
+def test_numbers_of_numpy(lstm: LanguageModelRun) -> None:
+    few, seed = np.int64(3), np.int64(1)
+    assert lstm.generate("나는", seed=seed, max_tokens=few) == lstm.generate(
+        "나는", seed=1, max_tokens=3
+    )
+    assert lstm.complete("나는 ㅈ", few) == lstm.complete("나는 ㅈ", 3)
 
 
 def test_threads_share_a_run(lstm: LanguageModelRun) -> None:
@@ -276,9 +298,9 @@ def test_a_task(tmp_path: Path) -> None:
         rows = run.predict(case.texts)
         with ThreadPoolExecutor(3) as pool:
             assert list(pool.map(run.predict, [case.texts] * 3)) == [rows] * 3
-        found = run.evaluate(bootstrap={"samples": 100})
-        for key in found["valid"]["intervals"]:
-            assert found["valid"][key] == pytest.approx(finished.splits["valid"][key], nan_ok=True)
+        result = run.evaluate(bootstrap={"samples": 100})
+        for key in result["valid"]["intervals"]:
+            assert result["valid"][key] == pytest.approx(finished.splits["valid"][key], nan_ok=True)
 
 
 def test_tables_are_arrow(lstm: LanguageModelRun) -> None:

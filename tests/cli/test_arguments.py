@@ -1,4 +1,4 @@
-"""The command line is passed to Hydra as it was meant, or refused in one line."""
+"""Arguments are passed to Hydra as intended, or refused in one line."""
 
 import random
 
@@ -7,12 +7,20 @@ from conftest import Command
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from korlm.cli.arguments import check_arguments, join_literals, quote_hangul, to_hydra_grammar
+from korlm.cli.arguments import (
+    check_arguments,
+    check_groups,
+    flags_first,
+    join_literals,
+    quote_hangul,
+    to_hydra_grammar,
+)
+from korlm.config import store_schemas
 from korlm.utils.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("argument", "quoted"),
     [
         ("name=실험", "name='실험'"),
         ("a=b", "a=b"),
@@ -21,13 +29,13 @@ from korlm.utils.errors import ConfigError
         ("--help", "--help"),
     ],
 )
-def test_quote_hangul(typed: str, meant: str) -> None:
-    assert quote_hangul(typed) == meant
+def test_quote_hangul(argument: str, quoted: str) -> None:
+    assert quote_hangul(argument) == quoted
 
 
-def test_words_of_a_text_come_together_again() -> None:
-    typed = ["run=x", "prompt=모든", "국민은", "-", "top_k=3", "-m", "법"]
-    assert join_literals(typed, {"prompt"}) == [
+def test_words_of_a_text_are_joined() -> None:
+    words = ["run=x", "prompt=모든", "국민은", "-", "top_k=3", "-m", "법"]
+    assert join_literals(words, {"prompt"}) == [
         "run=x",
         "prompt=모든 국민은 -",
         "top_k=3",
@@ -35,15 +43,15 @@ def test_words_of_a_text_come_together_again() -> None:
         "법",
     ]
     assert join_literals(["prompt=가", "--help"], {"prompt"}) == ["prompt=가", "--help"]
-    assert join_literals(typed, ()) == typed
+    assert join_literals(words, ()) == words
     assert join_literals([], {"prompt"}) == []
 
 
-def test_literal_values_come_through_to_the_letter() -> None:
-    parser, dice = OverridesParser.create(), random.Random(1)
+def test_literal_values_are_unchanged() -> None:
+    parser, rng = OverridesParser.create(), random.Random(1)
     letters = "ab가 \\\\\\'\"${}:,=[]()#\n\t?~+-ㅋ"
     for _ in range(1000):
-        text = "".join(dice.choices(letters, k=dice.randrange(9)))
+        text = "".join(rng.choices(letters, k=rng.randrange(9)))
         (word,) = to_hydra_grammar([f"prompt={text}"], {"prompt"})
         override = parser.parse_override(word)
         tree = OmegaConf.create({"prompt": override.value()})
@@ -59,7 +67,7 @@ def test_literal_values_come_through_to_the_letter() -> None:
         ("train", ["hydra/launcher=parallel"], "add -m"),
     ],
 )
-def test_words_that_cannot_be_meant(command: str, words: list[str], message: str) -> None:
+def test_refused_words(command: str, words: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_arguments(command, words)
     assert message in str(caught.value)
@@ -75,9 +83,34 @@ def test_words_that_cannot_be_meant(command: str, words: list[str], message: str
         ("train", ["hydra/launcher=parallel", "hydra.mode=MULTIRUN"]),
     ],
 )
-def test_words_that_can(command: str, words: list[str]) -> None:
+def test_accepted_words(command: str, words: list[str]) -> None:
     check_arguments(command, words)
 
 
 def test_a_flag_of_another_program_is_one_line(korlm: Command) -> None:
     assert korlm("train", "--lr=3").error.startswith("korlm: --lr: settings are written key=value")
+
+
+@pytest.mark.parametrize(
+    ("typed", "flags"),
+    [
+        (["seed=1", "--info", "defaults"], ["--info", "defaults"]),
+        (["-i", "seed=1", "-m"], ["-i", "all", "-m"]),
+        (["seed=1", "--info=config"], ["--info=config"]),
+    ],
+)
+def test_the_optional_value_of_info(typed: list[str], flags: list[str]) -> None:
+    assert flags_first(typed) == [*flags, "seed=1"]
+    check_arguments("train", flags_first(typed))
+
+
+def test_a_dict_is_no_choice_of_a_group() -> None:
+    store_schemas()
+    check_groups("evaluate", ["corpus=text", "corpus.columns={a:1}"])
+    for words in (
+        ["corpus.columns={a:1}"],
+        ["corpus={files:[x]}"],
+        ["corpus=", "corpus.files=[x]"],
+    ):
+        with pytest.raises(ConfigError, match="choose the group as well: corpus=konlpy"):
+            check_groups("evaluate", words)

@@ -141,7 +141,7 @@ def test_folder_that_cannot_be_written(korlm: Command, tiny: TinyCorpus) -> None
 def trained(
     server: CommandServer, tiny: TinyCorpus, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The outputs of a run of a few steps, and a copy of them."""
+    """Return the outputs of a run of a few steps, and a copy of them."""
     folder = tmp_path_factory.mktemp("trained")
     ended = server.run(folder, "train", *tiny.overrides, *LIGHT, "trainer.epochs=1")
     assert ended.code == 0, ended.err
@@ -151,7 +151,7 @@ def trained(
 
 @pytest.fixture
 def run(trained: Path) -> Path:
-    """A finished run of a few steps, as it was written."""
+    """Return the unchanged files of a finished run of a few steps."""
     shutil.rmtree(trained)
     shutil.copytree(trained.with_name("copy"), trained)
     (run,) = (trained / "runs").iterdir()
@@ -196,7 +196,7 @@ def test_text_that_changed_under_a_run(korlm: Command, run: Path, tiny: TinyCorp
     before = tiny.train.read_text("utf-8")
     try:
         tiny.train.write_text(before + "새로운 줄이다.\n", "utf-8")
-        # The prepared corpus is still there, and with it the very ids that the run began with.
+        # The prepared corpus still exists, with the ids that the run started with.
         assert korlm("train", f"resume={run}", "trainer.epochs=2").code == 0
         shutil.rmtree(run.parent.parent / "prepared")
         assert "fingerprint" in korlm("train", f"resume={run}", "trainer.epochs=3").error
@@ -230,7 +230,7 @@ def test_an_unexpected_failure_leaves_no_empty_run(
     assert not list(tmp_path.glob("outputs/runs/*"))
 
 
-def test_a_failed_job_of_a_sweep_is_told_and_the_others_run(
+def test_a_failed_job_of_a_sweep_is_reported_and_the_others_run(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
     ended = korlm("train", "-m", *tiny.overrides, *LIGHT, "batches.batch_size=4,9999,5")
@@ -256,8 +256,8 @@ def test_one_process_a_run(korlm: Command, run: Path) -> None:
 
 def test_settings_without_effect(korlm: Command, tiny: TinyCorpus) -> None:
     words = [word for word in LIGHT if not word.startswith("model.hidden_dim")]
-    typed = ["model.hidden_dim=300", "model.hidden_dropout=0.1", "model.input_dropout=0.1"]
-    ended = korlm("train", *tiny.overrides, *words, *typed, "trainer.epochs=1")
+    overrides = ["model.hidden_dim=300", "model.hidden_dropout=0.1", "model.input_dropout=0.1"]
+    ended = korlm("train", *tiny.overrides, *words, *overrides, "trainer.epochs=1")
     assert ended.code == 0, ended.err
     assert "model.hidden_dim=300 has no effect: a single layer with model.tie_weights" in ended.out
     assert "model.hidden_dropout=0.1 has no effect" in ended.out
@@ -266,10 +266,10 @@ def test_settings_without_effect(korlm: Command, tiny: TinyCorpus) -> None:
 
 def test_settings_without_effect_on_an_ngram_model(korlm: Command, tiny: TinyCorpus) -> None:
     words = [*tiny.overrides, "tokenizer=eojeol", "model=ngram", "model.order=2"]
-    typed = ["optimizer=adam", "optimizer.lr=0.1", "schedule=cosine", "trainer.clip_norm=2"]
-    ended = korlm("train", *words, *typed, "trainer.epochs=2", "resume_from=best")
+    overrides = ["optimizer=adam", "optimizer.lr=0.1", "schedule=cosine", "trainer.clip_norm=2"]
+    ended = korlm("train", *words, *overrides, "trainer.epochs=2", "resume_from=best")
     assert ended.code == 0, ended.err
-    ignored = ", ".join(typed)
+    ignored = ", ".join(overrides)
     assert f"{ignored} have no effect: model=ngram is counted" in ended.out
     assert "resume_from=best has no effect" in ended.out
     assert ended.out.count("no effect") == 2
@@ -293,7 +293,7 @@ def test_files_in_the_folder_of_a_failed_run_are_kept(
     assert (tmp_path / "mine" / "thesis.txt").read_bytes() == b"years of work"
 
 
-def test_no_advice_to_delete_what_is_not_ours(korlm: Command, tmp_path: Path) -> None:
+def test_no_advice_to_delete_foreign_files(korlm: Command, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     for content in (None, b"{}", b'{"fingerprint": 1}'):
         if content is not None:

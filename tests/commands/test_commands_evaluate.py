@@ -78,11 +78,11 @@ def test_all_modes_of_one_run(korlm: Command, runs: Runs, run: Path) -> None:
     (folder,) = evaluations(run)
     pictures = {"breakdown_valid.png", "breakdown_test.png"}
     assert {path.name for path in folder.iterdir()} == {*FILES, *pictures}
-    found = json.loads((folder / "metrics.json").read_text("utf-8"))
-    assert list(found) == ["valid", "test"]
+    result = json.loads((folder / "metrics.json").read_text("utf-8"))
+    assert list(result) == ["valid", "test"]
     rows = ["carried", "reset", "cache", "dynamic", "gru", "mix", "all"]
     trained = json.loads((run / "metrics.json").read_text("utf-8"))
-    for split, modes in found.items():
+    for split, modes in result.items():
         assert list(modes) == rows
         for row in modes.values():
             assert row.keys() >= KEYS
@@ -90,7 +90,7 @@ def test_all_modes_of_one_run(korlm: Command, runs: Runs, run: Path) -> None:
             assert math.exp(row["loss"]) == pytest.approx(row["perplexity"])
         # Evaluation in training resets the state in each of two columns.
         assert modes["carried"]["loss"] == pytest.approx(trained[split]["loss"], rel=0.02)
-    valid, test = found["valid"], found["test"]
+    valid, test = result["valid"], result["test"]
     assert valid["cache"]["loss"] <= valid["carried"]["loss"]
     assert valid["mix"]["loss"] <= min(valid["carried"]["loss"], valid["gru"]["loss"])
     assert valid["all"]["loss"] <= min(row["loss"] for row in valid.values())
@@ -108,12 +108,12 @@ def test_a_run_of_sentences_has_the_metrics_of_its_training(
     run = Path(shutil.copytree(runs.gru, tmp_path / "run"))
     few = ["dynamic.learning_rates=[]", "cache.sizes=[]", *FEW]
     assert korlm("evaluate", f"run={run}", *few).code == 0
-    found = json.loads((evaluations(run)[0] / "metrics.json").read_text("utf-8"))
+    result = json.loads((evaluations(run)[0] / "metrics.json").read_text("utf-8"))
     trained = json.loads((run / "metrics.json").read_text("utf-8"))
     for split in ("valid", "test"):
-        assert list(found[split]) == ["carried", "reset"]
+        assert list(result[split]) == ["carried", "reset"]
         for key in ("loss", "bits_per_char", "perplexity_known", "oov_rate", "num_chars"):
-            assert found[split]["reset"][key] == pytest.approx(trained[split][key], rel=1e-5)
+            assert result[split]["reset"][key] == pytest.approx(trained[split][key], rel=1e-5)
 
 
 def test_without_test(korlm: Command, run: Path) -> None:
@@ -127,16 +127,16 @@ def test_the_ngram_mode(korlm: Command, runs: Runs, run: Path) -> None:
     few = ["dynamic.learning_rates=[]", "test=false", *FEW]
     ended = korlm("evaluate", f"run={run}", f"ngram={runs.gru}", *few)
     assert ended.code == 0, ended.err
-    found = json.loads((evaluations(run)[0] / "metrics.json").read_text())["valid"]
-    assert list(found) == ["carried", "reset", "cache", "ngram", "mix", "all"]
+    result = json.loads((evaluations(run)[0] / "metrics.json").read_text())["valid"]
+    assert list(result) == ["carried", "reset", "cache", "ngram", "mix", "all"]
 
 
 def test_a_moved_prepared_corpus(korlm: Command, runs: Runs, run: Path, tmp_path: Path) -> None:
     home, away = runs.prepared.folder, tmp_path / "away"
     home.rename(away)
     try:
-        gone = korlm("evaluate", f"run={run}").error
-        assert f"{home}: the prepared corpus of {run} does not exist; give its new path" in gone
+        error = korlm("evaluate", f"run={run}").error
+        assert f"{home}: the prepared corpus of {run} does not exist; give its new path" in error
         assert not evaluations(run)
         ended = korlm("evaluate", f"run={run}", f"prepared={away}", "adapt=false", *FEW)
         assert ended.code == 0, ended.err
@@ -170,8 +170,8 @@ def text_of(runs: Runs, split: str = "valid") -> list[str]:
 
 
 def metrics_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text("utf-8"))
-    return found
+    result: dict[str, Any] = json.loads((folder / "metrics.json").read_text("utf-8"))
+    return result
 
 
 COUNTED = ("num_tokens", "num_unk", "num_eojeol", "num_chars")
@@ -226,9 +226,9 @@ def test_another_text_without_the_prepared_corpus(
         assert (
             f"prepared corpus {home} not found: skipping cache and dynamic" in ended.out + ended.err
         )
-        found = metrics_of(evaluations(run)[0])["text"]
-        assert list(found) == ["carried", "reset", "gru", "mix"]
-        assert found["mix"]["settings"]["weights"] == {"model": 0.5, "gru": 0.5}
+        result = metrics_of(evaluations(run)[0])["text"]
+        assert list(result) == ["carried", "reset", "gru", "mix"]
+        assert result["mix"]["settings"]["weights"] == {"model": 0.5, "gru": 0.5}
     finally:
         away.rename(home)
 
@@ -243,10 +243,10 @@ def test_several_tokenizers_in_one_table(korlm: Command, runs: Runs, tmp_path: P
     assert {path.name for path in folder.iterdir()} == {*FILES, *pictures}
     for picture in pictures:
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
-    found = metrics_of(folder)
-    assert list(found) == ["valid", "test"]
+    actual = metrics_of(folder)
+    assert list(actual) == ["valid", "test"]
     rows = ["lstm", "lstm reset", "eojeol", "eojeol reset", "gru", "gru carried"]
-    for split, metrics in found.items():
+    for split, metrics in actual.items():
         assert list(metrics) == rows
         assert len({row["num_chars"] for row in metrics.values()}) == 1
         assert len({row["num_eojeol"] for row in metrics.values()}) == 1
@@ -273,10 +273,10 @@ def test_globs_name_runs(korlm: Command, runs: Runs, tmp_path: Path) -> None:
     ended = korlm("evaluate", "run=runs/*", *text_of(runs), "outputs=elsewhere", *FEW)
     assert ended.code == 0, ended.err
     (folder,) = (tmp_path / "elsewhere" / "evaluations").iterdir()
-    found = metrics_of(folder)["text"]
-    assert list(found) == ["a", "a reset", "b", "b reset"]
-    assert found["b"]["against"]["bits_per_char"] == {"difference": 0.0, "interval": [0.0, 0.0]}
-    assert found["b"]["against"]["p"] == 1.0
+    result = metrics_of(folder)["text"]
+    assert list(result) == ["a", "a reset", "b", "b reset"]
+    assert result["b"]["against"]["bits_per_char"] == {"difference": 0.0, "interval": [0.0, 0.0]}
+    assert result["b"]["against"]["p"] == 1.0
     one = korlm("evaluate", "run=runs/*_b", *text_of(runs), "adapt=false", *FEW)
     assert one.code == 0, one.err
     (folder,) = evaluations(tmp_path / "runs" / "2026-01-02_10-00-00_b")

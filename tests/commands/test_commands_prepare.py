@@ -1,4 +1,4 @@
-"""What ``python -m korlm.prepare`` prints and keeps."""
+"""korlm.prepare: the printed report and its files."""
 
 import json
 import shutil
@@ -16,8 +16,8 @@ def test_the_report_is_printed_and_kept(korlm: Command, tiny: TinyCorpus, tmp_pa
     made = korlm("prepare", *tiny.overrides, "tokenizer=syllable")
     assert made.code == 0, made.err
     folder = folder_of(tmp_path)
-    found = json.loads((folder / "statistics.json").read_text("utf-8"))
-    assert found["splits"]["train"]["num_lines"] == 240
+    result = json.loads((folder / "statistics.json").read_text("utf-8"))
+    assert result["splits"]["train"]["num_lines"] == 240
     assert "unknown in valid" in made.out and "Zipf" in made.out
     assert f"{folder.relative_to(tmp_path)}: statistics.json, frequencies.png" in made.out
     (folder / "statistics.json").unlink()
@@ -25,7 +25,7 @@ def test_the_report_is_printed_and_kept(korlm: Command, tiny: TinyCorpus, tmp_pa
     assert "unknown in valid" in again.out and (folder / "statistics.json").exists()
 
 
-def test_only_where_it_is_wanted(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+def test_no_report_if_it_is_switched_off(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     quiet = korlm("prepare", *tiny.overrides, "tokenizer=syllable", "report=false")
     assert quiet.code == 0 and "unknown in valid" not in quiet.out
     assert korlm("train", *tiny.overrides, *LIGHT, "trainer.max_steps=1").code == 0

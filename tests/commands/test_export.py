@@ -1,4 +1,4 @@
-"""The command as users call it, and what they do with the folder it gives."""
+"""korlm.export: the exported folder, its use by other commands, and error messages."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def test_a_table_and_a_folder(korlm: Command, run: Path, prepared: Prepared) -> 
 
 def test_commands_take_an_export_for_a_run(korlm: Command, run: Path, tmp_path: Path) -> None:
     assert korlm("export", f"run={run}", "output=given", "formats=[safetensors]").code == 0
-    found = []
+    results = []
     for folder in (run, tmp_path / "given"):
         ended = korlm("evaluate", f"run={folder}", "adapt=false", "plot=false")
         assert ended.code == 0, ended.err
         (written,) = (folder / "evaluations").iterdir()
-        found.append(json.loads((written / "metrics.json").read_text("utf-8")))
-    one, two = ({name: row["loss"] for name, row in part["test"].items()} for part in found)
+        results.append(json.loads((written / "metrics.json").read_text("utf-8")))
+    one, two = ({name: row["loss"] for name, row in part["test"].items()} for part in results)
     assert one == two
 
 
@@ -87,7 +87,7 @@ def test_fewer_tokens(korlm: Command, run: Path) -> None:
     assert "int8" not in ended.out
 
 
-def test_text_that_is_gone(korlm: Command, run: Path, prepared: Prepared) -> None:
+def test_missing_text(korlm: Command, run: Path, prepared: Prepared) -> None:
     moved = prepared.folder.rename(prepared.folder.with_name("moved"))
     try:
         ended = korlm("export", f"run={run}")
@@ -117,7 +117,7 @@ def test_mistakes(korlm: Command, run: Path, tmp_path: Path, override: str, word
 
 
 def test_a_mistake_harms_no_folder_of_another_command(korlm: Command, tmp_path: Path) -> None:
-    """An evaluation, say, in which the user stands."""
+    """The current folder belongs to an evaluation."""
     (tmp_path / ".hydra").mkdir()
     (tmp_path / "metrics.json").write_text("{}")
     assert "no checkpoints" in korlm("export", "run=nowhere").error
@@ -127,7 +127,7 @@ def test_a_mistake_harms_no_folder_of_another_command(korlm: Command, tmp_path: 
 WITHOUT_TORCH = "import sys\nsys.modules['torch'] = sys.modules['korlm'] = None\n"
 
 
-def test_the_example_runs_as_it_stands(korlm: Command, run: Path, tmp_path: Path) -> None:
+def test_the_example_runs_unchanged(korlm: Command, run: Path, tmp_path: Path) -> None:
     doc = exporting.__doc__
     assert doc is not None
     example = textwrap.dedent(doc[doc.index("    import numpy") :])

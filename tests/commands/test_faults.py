@@ -1,7 +1,7 @@
-"""kill -9 at any moment: the same command again ends with the results of an undisturbed run.
+"""kill -9 at any moment: repeating the command leads to the results of an undisturbed run.
 
-The moments change from run to run. What fails prints a line such as ``KORLM_FAULTS=1234`` that
-repeats it; ``KORLM_FAULTS=all`` kills before each change to the file system in turn.
+The moments are random. A failure prints a line such as ``KORLM_FAULTS=1234`` that reproduces it;
+``KORLM_FAULTS=all`` kills before each change to the file system in turn.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are fo
 
 ASKED = os.environ.get("KORLM_FAULTS", "")
 SEED = int(ASKED) if ASKED.isdecimal() else random.SystemRandom().randrange(10**6)
-# Killed at random moments, every other one twice: 11 kills in a run of the tests.
+# Commands killed at random moments, every other one twice: 11 kills per test session.
 TRIES = {"prepare": 2, "train": 3, "sweep": 2}
 TIMES = ("seconds", "tokens_per_second", "peak_memory_mb")
-PAGE = 4096  # bytes, of which disks are made
+PAGE = 4096  # bytes; the unit of the size of a disk
 FEW_STEPS = [
     *LIGHT,
     *("batches.batch_size=20", "trainer.eval_every=7", "trainer.log_every=2"),
-    # As often as it is looked at.
+    # A checkpoint at every check of the time.
     *("trainer.checkpoint_every_minutes=0.00001", "trainer.sample_tokens=5"),
 ]
 
@@ -52,7 +52,7 @@ def commands(tiny: TinyCorpus) -> dict[str, list[str]]:
 
 @dataclass
 class Undisturbed:
-    """What a command comes to if nothing disturbs it."""
+    """The results of an undisturbed command."""
 
     command: list[str]
     ended: Ended
@@ -64,43 +64,43 @@ class Undisturbed:
 def undisturbed(
     server: CommandServer, tiny: TinyCorpus, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Undisturbed]:
-    found = {}
+    actual = {}
     for kind, command in commands(tiny).items():
         folder = tmp_path_factory.mktemp(kind)
         ended = server.run(folder, *command)
         assert ended.code == 0, ended.err
         pages = sum(-(-path.stat().st_size // PAGE) for path in folder.rglob("*") if path.is_file())
-        found[kind] = Undisturbed(command, ended, pages, results(folder))
+        actual[kind] = Undisturbed(command, ended, pages, results(folder))
         shutil.rmtree(folder)
-    return found
+    return actual
 
 
 def results(folder: Path, finished: bool = True) -> dict[str, Any]:
-    """All that a command was given for, without times; nothing half-written may be there.
+    """Return the results of a command, without times; check that no file is half-written.
 
     Args:
         folder: the command's working directory.
-        finished: whether it came to its end: else what it will go on with may be there.
+        finished: whether the command completed; otherwise files to resume from may exist.
     """
     outputs = folder / "outputs"
-    found: dict[str, Any] = {}
+    actual: dict[str, Any] = {}
     for path in (outputs / "prepared").rglob("*"):
         if path.is_file() and path.suffix != ".lock":
-            found[str(path.relative_to(outputs))] = path.read_bytes()
+            actual[str(path.relative_to(outputs))] = path.read_bytes()
     runs = [path.parent for path in outputs.rglob("metrics.json")]
     for number, run in enumerate(sorted(runs, key=_seed)):
-        found |= {f"run {number}, {name}": value for name, value in run_results(run).items()}
+        actual |= {f"run {number}, {name}": value for name, value in run_results(run).items()}
     for table in outputs.glob("sweeps/*/results.tsv"):
         assert not finished or (table.parent / "sweep.png").is_file()
         rows = [line.split("\t") for line in table.read_text("utf-8").splitlines()]
         kept = [at for at, name in enumerate(rows[0]) if name not in ("job", *TIMES)]
-        found["table"] = [[row[at] for at in kept] for row in rows]
+        actual["table"] = [[row[at] for at in kept] for row in rows]
     given_up = [run for run in outputs.glob("runs/*") if run not in runs]
     for path in outputs.rglob("*"):
         if not any(path.is_relative_to(run) for run in given_up):
             assert path.suffix not in (".tmp", ".building"), path
             assert not finished or (path.suffix != ".partial" and path.name != ".lock"), path
-    return found
+    return actual
 
 
 def _seed(run: Path) -> str:
@@ -108,24 +108,24 @@ def _seed(run: Path) -> str:
 
 
 def run_results(run: Path) -> dict[str, Any]:
-    """Figures, weights and curves of a run, without times."""
-    found: dict[str, Any] = {}
+    """Return metrics, weights and curves of a run, without times."""
+    actual: dict[str, Any] = {}
     for name in ("metrics.json", "training.json"):
         text = (run / name).read_text("utf-8")
-        found[name] = json.loads(text, object_hook=without_times)
+        actual[name] = json.loads(text, object_hook=without_times)
     for name in ("last.pt", "best.pt"):
         checkpoint = load_checkpoint(run / "checkpoints" / name)
         checkpoint["progress"] = without_times(checkpoint["progress"])
-        del checkpoint["prepared"]  # where it lay
-        found[name] = flat(checkpoint)
+        del checkpoint["prepared"]  # its path
+        actual[name] = flat(checkpoint)
     events = EventAccumulator(str(run / "tensorboard"), {"scalars": 0, "tensors": 0}).Reload()
     for tag in events.Tags()["scalars"]:
         if "tokens_per_second" not in tag:
-            found[tag] = sorted({(point.step, point.value) for point in events.Scalars(tag)})
-    found["tags"] = sorted(events.Tags()["tensors"])
+            actual[tag] = sorted({(point.step, point.value) for point in events.Scalars(tag)})
+    actual["tags"] = sorted(events.Tags()["tensors"])
     for path in (run / "tensorboard").rglob("*.tsv"):
-        found[path.name] = path.read_text("utf-8")
-    return found
+        actual[path.name] = path.read_text("utf-8")
+    return actual
 
 
 def without_times(figures: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def without_times(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def flat(tree: Any) -> Any:
-    """Tensors as lists, which can be compared."""
+    """Return a tree with tensors as lists, which can be compared."""
     if isinstance(tree, torch.Tensor):
         return tree.tolist()
     if isinstance(tree, dict):
@@ -142,7 +142,7 @@ def flat(tree: Any) -> Any:
 
 
 def again(folder: Path, command: list[str]) -> list[str]:
-    """What a user types after a kill: the same, or what goes on with a run or sweep."""
+    """Return the command after a kill: the same, or one that resumes the run or sweep."""
     if "-m" in command:
         sweeps = [path.parent for path in folder.glob("outputs/sweeps/*/multirun.yaml")]
         if sweeps and (sweeps[-1] / "multirun.yaml").stat().st_size:
@@ -152,12 +152,12 @@ def again(folder: Path, command: list[str]) -> list[str]:
     return command
 
 
-def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
-    return [key for key in sorted({*found, *expected}) if found.get(key) != expected.get(key)]
+def differences(actual: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    return [key for key in sorted({*actual, *expected}) if actual.get(key) != expected.get(key)]
 
 
-# Between two points of these curves lie trainer.log_every steps: after a stop in between, which
-# writes a point of its own, they are counted anew. Checkpoints after a kill lie at such points.
+# These curves have a point every trainer.log_every steps. A stop in between writes its own point
+# and restarts the count. Checkpoints after a kill are at such points.
 COUNTED_ANEW = ("loss/train", "perplexity/train", "train/grad_norm", "train/lr")
 
 
@@ -168,21 +168,21 @@ def check(
     deaths: list[Any],
     ignored: tuple[str, ...] = (),
 ) -> None:
-    """Kills a command at some moments, one life after the other; then lets it end."""
-    said = f"KORLM_FAULTS={SEED}: {deaths}"
+    """Kill a command at some moments, one run after the other; then let it end."""
+    details = f"KORLM_FAULTS={SEED}: {deaths}"
     command = again(folder, expected.command)
     for death in deaths:
         ended = server.run(folder, *command, **death)
-        assert ended.code in (-9, 0), f"{said}\n{ended.err}"
+        assert ended.code in (-9, 0), f"{details}\n{ended.err}"
         command = again(folder, expected.command)
-        if ended.code == 0:  # it was quicker than its death
+        if ended.code == 0:  # it ended before it could be killed
             break
     ended = server.run(folder, *command)
-    assert ended.code == 0, f"{said}\n{command}\n{ended.err}"
-    assert not ended.err, f"{said}\n{ended.err}"
+    assert ended.code == 0, f"{details}\n{command}\n{ended.err}"
+    assert not ended.err, f"{details}\n{ended.err}"
     different = differences(results(folder), expected.results)
     different = [name for name in different if not name.endswith(ignored)]
-    assert not different, f"{said}\n{folder}\n{ended.out}"
+    assert not different, f"{details}\n{folder}\n{ended.out}"
 
 
 KILLS = [(kind, number) for kind, count in TRIES.items() for number in range(count)]
@@ -197,39 +197,39 @@ def test_killed_at_any_moment(
     kind: str,
     number: int,
 ) -> None:
-    dice = random.Random(f"{SEED} {kind} {number}")
+    rng = random.Random(f"{SEED} {kind} {number}")
     expected = undisturbed[kind]
-    if number % 2:  # by the clock, between any two instructions
-        deaths = [{"after": dice.uniform(0, expected.ended.seconds)}]
-    else:  # twice, right before something changes on the disk
-        deaths = [{"change": dice.randrange(len(expected.ended.changes))} for _ in range(2)]
+    if number % 2:  # by time, between any two instructions
+        deaths = [{"after": rng.uniform(0, expected.ended.seconds)}]
+    else:  # twice, right before a change of the file system
+        deaths = [{"change": rng.randrange(len(expected.ended.changes))} for _ in range(2)]
     check(server, tmp_path, expected, deaths)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("prepare", "SIGHUP"), ("train", "SIGTERM")])
-def test_asked_to_end_at_any_moment(
+def test_terminated_at_any_moment(
     server: CommandServer,
     undisturbed: dict[str, Undisturbed],
     tmp_path: Path,
     kind: str,
     name: str,
 ) -> None:
-    """A cluster's time is up, or the terminal closes: as Ctrl-C."""
-    expected, dice = undisturbed[kind], random.Random(f"{SEED} {kind} {name}")
-    after = dice.uniform(0.1, expected.ended.seconds)
+    """The signals of a cluster's time limit and of a closed terminal act like Ctrl-C."""
+    expected, rng = undisturbed[kind], random.Random(f"{SEED} {kind} {name}")
+    after = rng.uniform(0.1, expected.ended.seconds)
     number = int(getattr(signal, name))
     ended = server.run(tmp_path, *expected.command, after=after, number=number)
-    said = f"KORLM_FAULTS={SEED}: {name} after {after} s: {ended}"
+    details = f"KORLM_FAULTS={SEED}: {name} after {after} s: {ended}"
     if ended.code == -number:  # the signal came before the command could handle it
-        assert not list(tmp_path.iterdir()), said
+        assert not list(tmp_path.iterdir()), details
     else:
-        assert ended.code in (0, 130), said
+        assert ended.code in (0, 130), details
     if ended.code == 130:
-        assert len(ended.err.splitlines()) == 1, said
-        assert "interrupted" in ended.err or "resume with: " in ended.err, said
+        assert len(ended.err.splitlines()) == 1, details
+        assert "interrupted" in ended.err or "resume with: " in ended.err, details
         if "interrupted" in ended.err:
-            assert not list(tmp_path.glob("outputs/runs/*")), said
-        assert not list(tmp_path.rglob("*.tmp")), said
+            assert not list(tmp_path.glob("outputs/runs/*")), details
+        assert not list(tmp_path.rglob("*.tmp")), details
     check(server, tmp_path, expected, [], ignored=COUNTED_ANEW if ended.code else ())
 
 
@@ -254,14 +254,14 @@ def test_killed_at_every_change(
 def test_the_clock_jumps(
     server: CommandServer, undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
-    """By hours within each life, and from one life to the next."""
-    expected, dice = undisturbed["train"], random.Random(f"{SEED} clock")
-    after = dice.uniform(0.5, 1) * expected.ended.seconds
+    """It jumps by hours within each run, and from one run to the next."""
+    expected, rng = undisturbed["train"], random.Random(f"{SEED} clock")
+    after = rng.uniform(0.5, 1) * expected.ended.seconds
     deaths = [{"after": after, "clock": 7200.0}, {"after": after / 2, "clock": -7200.0}]
     check(server, tmp_path, expected, deaths)
 
 
-def test_nobody_reads_what_is_said(
+def test_nobody_reads_stdout(
     server: CommandServer, undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
     expected = undisturbed["sweep"]
@@ -282,8 +282,8 @@ def test_commands_that_start_together_prepare_once(
     runs = list(tmp_path.glob("outputs/runs/*"))
     assert len(runs) == 2
     for run in runs:
-        found = {f"run 0, {name}": value for name, value in run_results(run).items()}
-        assert not differences(found, {name: train.results[name] for name in found})
+        actual = {f"run 0, {name}": value for name, value in run_results(run).items()}
+        assert not differences(actual, {name: train.results[name] for name in actual})
     shutil.rmtree(tmp_path / "outputs" / "runs")
     assert not differences(results(tmp_path), {**sweep.results, **prepare.results})
 
@@ -309,13 +309,13 @@ class Disk:
         subprocess.run(["umount", str(self.folder)], check=True)
 
     def grow(self, size: int) -> None:
-        """Somebody freed some space."""
+        """Make the disk larger."""
         self._mount("-o", f"remount,size={size}")
 
 
 @pytest.fixture(scope="module")
 def mounting(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips where nobody may mount."""
+    """Skip the test if the user may not mount."""
     try:
         Disk(tmp_path_factory.mktemp("disk") / "small", PAGE).__exit__()
     except (OSError, subprocess.CalledProcessError):
@@ -346,21 +346,21 @@ def test_the_disk_is_full_at_any_moment(
     assert not failed, "\n".join(failed)
 
 
-def fill(server: CommandServer, disk: Disk, expected: Undisturbed, said: str) -> None:
-    """Runs a command on a disk that is too small, frees some space and runs it again."""
+def fill(server: CommandServer, disk: Disk, expected: Undisturbed, details: str) -> None:
+    """Run a command on a disk that is too small, enlarge it and run the command again."""
     ended = server.run(disk.folder, *expected.command)
-    said += f"\n{ended.err}"
-    assert ended.code in (0, 1), said
+    details += f"\n{ended.err}"
+    assert ended.code in (0, 1), details
     if ended.code == 1 and "-m" not in expected.command:
-        assert len(ended.err.splitlines()) == 1, said
-        assert "resume=/" in ended.err or "run the same command again" in ended.err, said
-    assert "Traceback" not in ended.err, said
+        assert len(ended.err.splitlines()) == 1, details
+        assert "resume=/" in ended.err or "run the same command again" in ended.err, details
+    assert "Traceback" not in ended.err, details
     results(disk.folder, finished=False)
     disk.grow(1 << 30)
     command = again(disk.folder, expected.command)
     if "resume=/" in ended.err:
-        assert command != expected.command, said
+        assert command != expected.command, details
     ended = server.run(disk.folder, *command)
-    assert ended.code == 0, f"{said}\n{command}\n{ended.err}"
-    found = differences(results(disk.folder), expected.results)
-    assert not found, f"{said}\n{command}\n{found}\n{ended.out}"
+    assert ended.code == 0, f"{details}\n{command}\n{ended.err}"
+    actual = differences(results(disk.folder), expected.results)
+    assert not actual, f"{details}\n{command}\n{actual}\n{ended.out}"

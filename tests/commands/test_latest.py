@@ -27,7 +27,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def runs(trained: Path, tmp_path: Path) -> Path:
-    """Two runs, a folder without checkpoints, and one of another name."""
+    """Return a folder of two runs, a folder without checkpoints, and one of another name."""
     folder = tmp_path / "outputs" / "runs"
     for name in ("2026-01-02_10-00-00", "2026-01-02_09-00-00_b", "other"):
         shutil.copytree(trained, folder / name)

@@ -10,8 +10,8 @@ from conftest import LIGHT, Command, TinyCorpus
 
 
 def test_pages_of_a_run_and_a_sweep(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
-    typed = [*LIGHT, "trainer.epochs=1", "trainer.max_steps=5", *tiny.overrides]
-    assert korlm("train", "name=실험", *typed).code == 0
+    overrides = [*LIGHT, "trainer.epochs=1", "trainer.max_steps=5", *tiny.overrides]
+    assert korlm("train", "name=실험", *overrides).code == 0
     (run,) = (tmp_path / "outputs" / "runs").iterdir()
     assert korlm("report", f"runs=[{run}]", "output=한.html", "title=나, '너'").code == 0
     page = (tmp_path / "한.html").read_text("utf-8")
@@ -26,7 +26,7 @@ def test_pages_of_a_run_and_a_sweep(korlm: Command, tiny: TinyCorpus, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("typed", "words"),
+    ("overrides", "words"),
     [
         ([], ("runs=[DIR,...]", "sweep=DIR")),
         (["runs=[a]", "sweep=b"], ("runs=[DIR,...]", "sweep=DIR")),
@@ -40,8 +40,8 @@ def test_pages_of_a_run_and_a_sweep(korlm: Command, tiny: TinyCorpus, tmp_path: 
     ],
 )
 def test_errors_of_one_line(
-    korlm: Command, tmp_path: Path, typed: list[str], words: tuple[str, ...]
+    korlm: Command, tmp_path: Path, overrides: list[str], words: tuple[str, ...]
 ) -> None:
-    error = korlm("report", *typed).error
+    error = korlm("report", *overrides).error
     assert all(word in error for word in words), error
     assert not list(tmp_path.iterdir())

@@ -59,8 +59,8 @@ def read(path: Path) -> list[tuple[str, float, str]]:
     return [(utt, float(score), text) for utt, score, text in rows]
 
 
-def rates(err: str, way: str) -> list[float]:
-    (line,) = re.findall(rf"^{way} .*$", err, re.MULTILINE)
+def rates(err: str, label: str) -> list[float]:
+    (line,) = re.findall(rf"^{label} .*$", err, re.MULTILINE)
     return [float(cell) for cell in re.findall(r"[\d.]+", line)]
 
 
@@ -125,8 +125,8 @@ def test_the_combined_score_by_hand(korlm: Command, runs: Runs, dev: tuple[Path,
     run = load(runs.lstm)
     with LMScorer([run]) as scorer:
         for utt, total, text in read(Path("o")):
-            found = scorer.score([text])
-            log_prob = found.log_probs[0, 0] / found.num_tokens[0]
+            actual = scorer.score([text])
+            log_prob = actual.log_probs[0, 0] / actual.num_tokens[0]
             expected = given[utt, text] + 0.3 * log_prob + 1.5 * len(text)
             assert total == pytest.approx(expected, abs=1e-4)
 

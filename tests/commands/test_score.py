@@ -63,10 +63,10 @@ def test_text_is_normalized_as_in_training(
     assert trained.code == 0, trained.err
     text = tmp_path / "글.txt"
     text.write_text("나는 ¨ ＡＢ\u200b를 본다.\n", encoding="utf-8")
-    for level, place in (("morph", "eojeol_text"), ("eojeol", "eojeol_text")):
+    for level, column in (("morph", "eojeol_text"), ("eojeol", "eojeol_text")):
         ended = korlm("score", "run=run", f"input={text}", "device=cpu", f"unit={level}")
         assert ended.code == 0, ended.err
-        written = [row[place] for row in rows_in(ended.out)]
+        written = [row[column] for row in rows_in(ended.out)]
         assert list(dict.fromkeys(written))[:4] == ["나는", "\u0308", "AB를", "본다."]
 
 
@@ -129,18 +129,18 @@ def test_all_tables_of_one_pass(korlm: Command, run: Path, text: Path) -> None:
 
 def test_the_mean_is_the_loss_of_evaluation(korlm: Command, run: Path) -> None:
     assert korlm("evaluate", f"run={run}", "adapt=false", "plot=false").code == 0
-    (found,) = run.glob("evaluations/*/metrics.json")
-    figures = json.loads(found.read_text("utf-8"))["valid"]
+    (result,) = run.glob("evaluations/*/metrics.json")
+    figures = json.loads(result.read_text("utf-8"))["valid"]
     valid = run.parent / "valid.txt"
-    for context, way in (("line", "reset"), ("carried", "carried")):
+    for context, mode in (("line", "reset"), ("carried", "carried")):
         for entropy in ("true", "false"):
             given = [f"run={run}", f"input={valid}", f"context={context}", f"entropy={entropy}"]
             rows = rows_in(korlm("score", *given).out)
-            assert len(rows) == figures[way]["num_tokens"]
+            assert len(rows) == figures[mode]["num_tokens"]
             loss = total(rows) * 0.6931471805599453 / len(rows)
-            assert loss == pytest.approx(figures[way]["loss"], abs=1e-5)
-            bits = total(rows, "open_surprisal") / figures[way]["num_chars"]
-            assert bits == pytest.approx(figures[way]["bits_per_char"], abs=1e-5)
+            assert loss == pytest.approx(figures[mode]["loss"], abs=1e-5)
+            bits = total(rows, "open_surprisal") / figures[mode]["num_chars"]
+            assert bits == pytest.approx(figures[mode]["bits_per_char"], abs=1e-5)
 
 
 def test_several_inputs_and_layouts(korlm: Command, run: Path, text: Path) -> None:
@@ -148,9 +148,9 @@ def test_several_inputs_and_layouts(korlm: Command, run: Path, text: Path) -> No
     given = f"input=[{text.name},rows.tsv]"
     ended = korlm("score", f"run={run}", given, "corpus.text_column=말", "unit=sentence")
     assert ended.code == 0, ended.err
-    places = [(row["doc_id"], row["line"]) for row in rows_in(ended.out)]
-    assert places[:3] == [("글.txt", "1"), ("글.txt", "4"), ("글.txt", "5")]
-    assert places[3:] == [("rows.tsv#1", "1"), ("rows.tsv#2", "1")]
+    lines = [(row["doc_id"], row["line"]) for row in rows_in(ended.out)]
+    assert lines[:3] == [("글.txt", "1"), ("글.txt", "4"), ("글.txt", "5")]
+    assert lines[3:] == [("rows.tsv#1", "1"), ("rows.tsv#2", "1")]
     given = ["input='*.txt'", "corpus.document_unit=blank_line", "unit=sentence"]
     ended = korlm("score", f"run={run}", *given)
     assert [row["doc_id"] for row in rows_in(ended.out)] == ["글.txt#1", "글.txt#2", "글.txt#2"]
@@ -204,16 +204,16 @@ def test_eojeols_without_the_prepared_corpus(korlm: Command, run: Path, tmp_path
     assert {row["log_frequency"] for row in rows_in(ended.out)} == {"NA"}
 
 
-def start(run: Path, *given: str, **options: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "korlm.score", f"run={run}", *given]
+def start(run: Path, *overrides: str, **options: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "korlm.score", f"run={run}", *overrides]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=ROOT, **{**pipes, **options})  # type: ignore[call-overload]
 
 
 def test_from_pipe_to_pipe(run: Path) -> None:
     out, err = start(run, "input=-", "unit=eojeol").communicate("나는 간다.\n너도".encode())
-    found = [row["eojeol_text"] for row in rows_in(out.decode())]
-    assert found == [
+    results = [row["eojeol_text"] for row in rows_in(out.decode())]
+    assert results == [
         "나는",
         "간다.",
         "NA",
@@ -228,8 +228,8 @@ def test_a_closed_pipe(run: Path, tmp_path: Path, also: bool) -> None:
     """It is an error only if another table is lost."""
     path, other = tmp_path / "long.txt", tmp_path / "e.tsv"
     path.write_text("나는 집에 간다.\n" * 30_000, encoding="utf-8")
-    given = [f"input={path}", "entropy=false", *([f"eojeol_output={other}"] if also else [])]
-    process = start(run, *given, stdin=subprocess.DEVNULL)
+    overrides = [f"input={path}", "entropy=false", *([f"eojeol_output={other}"] if also else [])]
+    process = start(run, *overrides, stdin=subprocess.DEVNULL)
     assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline().startswith(b"doc_id")
     process.stdout.close()
@@ -252,7 +252,7 @@ def test_standard_output_is_full(run: Path, text: Path) -> None:
 
 
 MISTAKES = {
-    "input=gone.txt": "input: gone.txt is neither a file, a folder nor a glob of files",
+    "input=missing.txt": "input: missing.txt is neither a file, a folder nor a glob of files",
     "input=empty.txt": "empty.txt: the file is empty; leave it out",
     "input=blank.txt": "blank.txt: holds nothing but blank lines; leave it out",
     "input=binary.txt": "binary.txt: a binary file, not text",
@@ -300,7 +300,7 @@ def test_two_tables_in_one_file(korlm: Command, run: Path, text: Path) -> None:
 
 def test_the_working_directory_is_not_removed(korlm: Command, run: Path, text: Path) -> None:
     Path(".hydra").mkdir()
-    assert korlm("score", f"run={run}", "input=gone.txt").code == 1
+    assert korlm("score", f"run={run}", "input=missing.txt").code == 1
     assert text.exists() and Path(".hydra").exists()
 
 
@@ -313,8 +313,8 @@ def test_in_python(korlm: Command, run: Path, text: Path) -> None:
     assert table["eojeol_text"].to_pylist() == [
         None if row["eojeol_text"] == "NA" else row["eojeol_text"] for row in command
     ]
-    found = [float(row["surprisal"]) for row in command]
-    assert table["surprisal"].to_pylist() == pytest.approx(found, abs=1e-5)
+    results = [float(row["surprisal"]) for row in command]
+    assert table["surprisal"].to_pylist() == pytest.approx(results, abs=1e-5)
     with trained.reader() as reader:
         fast = surprisals(trained, TEXT.split("\n"), entropy=False, reader=reader)
         assert "entropy" not in fast.column_names
@@ -323,7 +323,7 @@ def test_in_python(korlm: Command, run: Path, text: Path) -> None:
         assert whole.equals(surprisals(trained, ["나는 간다"], unit="eojeol", reader=reader))
         with pytest.warns(DeprecationWarning, match="is now unit="):
             assert whole.equals(surprisals(trained, "나는 간다", level="eojeol", reader=reader))
-    assert sum(fast["surprisal"].to_pylist()) == pytest.approx(sum(found), abs=1e-3)
+    assert sum(fast["surprisal"].to_pylist()) == pytest.approx(sum(results), abs=1e-3)
 
 
 @pytest.mark.parametrize(

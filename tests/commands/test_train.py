@@ -1,4 +1,4 @@
-"""The whole road, walked as users walk it: raw text to metrics.json and TensorBoard."""
+"""End-to-end tests: raw text to metrics.json and TensorBoard."""
 
 import json
 import re
@@ -29,10 +29,10 @@ def only_folder(parent: Path) -> Path:
 @pytest.mark.parametrize(
     ("tokenizer", "batches"), [("syllable", "stream"), ("eojeol", "sentence"), ("jamo", "stream")]
 )
-def test_the_road_without_java(
+def test_end_to_end_without_java(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, tokenizer: str, batches: str
 ) -> None:
-    length = 40 if tokenizer == "jamo" else 20  # in which a sentence finds room
+    length = 40 if tokenizer == "jamo" else 20  # a sentence fits in
     ended = korlm(
         "train",
         *(*tiny.overrides, *SMALL, f"tokenizer={tokenizer}", f"batches={batches}", "name=walk"),
@@ -42,7 +42,10 @@ def test_the_road_without_java(
             f"trainer.epochs={15 * length // 20}",
         ),
         *("model.hidden_dim=48", "model.embedding_dim=48", "optimizer.lr=0.02"),
-        *("model.forget_bias=1", "optimizer.weight_decay=0"),  # learns the language exactly, soon
+        *(
+            "model.forget_bias=1",
+            "optimizer.weight_decay=0",
+        ),  # learns the language exactly, in few steps
     )
     assert ended.code == 0, ended.err
     run = only_folder(tmp_path / "outputs" / "runs")
@@ -55,8 +58,8 @@ def test_the_road_without_java(
     metrics = json.loads((run / "metrics.json").read_text("utf-8"))
     assert list(metrics) == ["train", "valid", "test"]
     assert all(set(split) == KEYS for split in metrics.values())
-    # A sentence is one of 8 x 6 x 6 = 288 with equal chances: no model can do better than ln 288
-    # nats a sentence, but for the luck of 40 draws, and this one must come close.
+    # A sentence is one of 8 x 6 x 6 = 288 with equal probability: the optimum is ln 288 nats per
+    # sentence, up to the sampling error of 40 sentences; this model must come close.
     ideal = 288 ** (40 / metrics["valid"]["num_tokens"])
     assert 0.95 * ideal < metrics["valid"]["perplexity"] < 1.15 * ideal
     assert "perplexity" in ended.out and str(run.name) in ended.out
@@ -75,7 +78,7 @@ def test_a_second_run_tokenizes_nothing(
     korlm: Command, tiny: TinyCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert korlm("prepare", *tiny.overrides, "tokenizer=syllable").code == 0
-    from korlm.dataset import tokenize as station
+    from korlm.dataset.executors import base as station
 
     def refuse(*args: object) -> None:
         raise AssertionError("tokenized twice")
@@ -100,8 +103,8 @@ def test_multirun_shares_a_process_and_the_prepared_text(
 
 
 @pytest.mark.jvm
-def test_the_road_with_kkma(korlm: Command, tmp_path: Path) -> None:
-    """Kkma on one bill: what `python -m korlm.train` does, but smaller."""
+def test_end_to_end_with_kkma(korlm: Command, tmp_path: Path) -> None:
+    """The default command on the bill of one law, with a small model."""
     bill = "konlpy:kobill/1809894.txt"
     ended = korlm(
         "train",
@@ -133,7 +136,7 @@ LONG = ["trainer.epochs=4", "model.output_dropout=0.2"]
 def unbroken(
     server: CommandServer, tiny: TinyCorpus, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A run that nobody disturbed."""
+    """Return the folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("unbroken")
     ended = server.run(folder, "train", *tiny.overrides, *LIGHT, *LONG)
     assert ended.code == 0, ended.err
@@ -141,7 +144,7 @@ def unbroken(
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_broken_off_and_resumed(
+def test_interrupted_and_resumed(
     server: CommandServer,
     tiny: TinyCorpus,
     tmp_path: Path,
@@ -149,7 +152,7 @@ def test_broken_off_and_resumed(
     korlm: Command,
     how: signal.Signals,
 ) -> None:
-    """Ctrl-C and kill -9 in the middle: the resumed run ends with the very same numbers."""
+    """After Ctrl-C or kill -9, the resumed run ends with identical metrics."""
     command = [*tiny.overrides, *LIGHT, *LONG]
     when = "outputs/runs/*/checkpoints/last.pt"
     stopped = server.run(tmp_path, "train", *command, when=when, number=how)
@@ -182,7 +185,7 @@ def test_broken_off_and_resumed(
 def test_ctrl_c_while_tokenizing_keeps_what_is_done(
     server: CommandServer, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
-    """Broken off before training: exit code 130, no run directory, no half-made corpus."""
+    """Interrupted before training: exit code 130, no run directory, no incomplete corpus."""
     big = tmp_path / "big.txt"
     big.write_text(tiny.train.read_text("utf-8") * 4000, "utf-8")
     command = [*tiny.overrides, *LIGHT, f"corpus.train=[{big}]"]

@@ -1,4 +1,4 @@
-"""Settings of a cluster that cannot work are refused before anything begins."""
+"""Contradictory settings of a cluster are refused before any work."""
 
 from typing import Any
 

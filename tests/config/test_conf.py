@@ -57,7 +57,7 @@ def test_the_defaults_are_valid(command: tuple[str, ...]) -> None:
 
 def test_siblings_have_the_same_keys_for_the_same_things() -> None:
     for group in ("model", "optimizer", "schedule"):
-        # A model that is counted has no more than its name in common with networks.
+        # N-gram models share only the name with the settings of networks.
         schemas = [s for s in registry.schemas(group).values() if s is not config.NgramConfig]
         shared = set.intersection(*({f.name for f in dataclasses.fields(s)} for s in schemas))
         assert "name" in shared
@@ -84,14 +84,14 @@ def test_settings_survive_a_checkpoint(choices: tuple[str, ...]) -> None:
     assert after.trainer.epochs == 99
 
 
-def test_checkpoints_of_before_there_were_clusters() -> None:
+def test_checkpoints_without_cluster_settings() -> None:
     before = settings("train", "corpus=nsmc", "corpus.path=x")
     assert isinstance(before, config.TrainSettings)
     plain = plain_settings(before)
     del plain["prepare"]
     assert settings_from_plain(plain, []) == before
-    asked = ["prepare.cluster=local", "prepare.workers=2"]
-    assert settings_from_plain(plain, asked).prepare.workers == 2
+    overrides = ["prepare.cluster=local", "prepare.workers=2"]
+    assert settings_from_plain(plain, overrides).prepare.workers == 2
 
 
 def test_conf_is_found_in_a_checkout_and_in_a_wheel(
@@ -100,6 +100,6 @@ def test_conf_is_found_in_a_checkout_and_in_a_wheel(
     assert conf_dir() == CONF
     package = tmp_path / "site-packages" / "korlm"
     (package / "conf").mkdir(parents=True)
-    (tmp_path / "site-packages" / "conf").mkdir()  # somebody else's
+    (tmp_path / "site-packages" / "conf").mkdir()  # of another package
     monkeypatch.setattr("korlm.config.keys.__file__", str(package / "config" / "keys.py"))
     assert conf_dir() == package / "conf"

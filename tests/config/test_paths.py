@@ -1,4 +1,4 @@
-"""Paths as users type them reach the settings to the letter; ~ is the home folder everywhere."""
+"""Paths reach the settings unchanged; ~ is the home folder everywhere."""
 
 import dataclasses
 import random
@@ -23,17 +23,17 @@ def parsed(word: str) -> Any:
     return OmegaConf.to_container(OmegaConf.create({"value": value}))["value"]
 
 
-def test_paths_come_through_to_the_letter() -> None:
-    dice = random.Random(1)
+def test_paths_are_unchanged() -> None:
+    rng = random.Random(1)
     letters = "ab1가 \\'\",;:=()[]{}#!&|<>*?%@^~-+._\t"
     for _ in range(2000):
-        path = "/" + "".join(dice.choices(letters, k=dice.randrange(9))).strip()
+        path = "/" + "".join(rng.choices(letters, k=rng.randrange(9))).strip()
         assert parsed(f"outputs={path_value(path, 'outputs')}") == path
         assert parsed(f"corpus.files={path_value(path, 'corpus.files', True)}") == [path]
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("value", "meant"),
     [
         ("a.txt", ["a.txt"]),
         ("a, b.txt", ["a, b.txt"]),
@@ -48,39 +48,39 @@ def test_paths_come_through_to_the_letter() -> None:
         ("null", None),
     ],
 )
-def test_lists_of_paths(monkeypatch: pytest.MonkeyPatch, typed: str, meant: list[str]) -> None:
+def test_lists_of_paths(monkeypatch: pytest.MonkeyPatch, value: str, meant: list[str]) -> None:
     monkeypatch.setenv("HOME", "HOME")
-    assert parsed(f"corpus.files={path_value(typed, 'corpus.files', True)}") == meant
+    assert parsed(f"corpus.files={path_value(value, 'corpus.files', True)}") == meant
 
 
 @pytest.mark.parametrize("word", ["corpus.files=[a.txt,b*.txt]", "outputs=a/b", "resume=a-1.b"])
 def test_plain_paths_stay_as_typed(word: str) -> None:
-    """Jobs of a sweep are known by what was typed for them."""
+    """The overrides as typed identify the jobs of a sweep."""
     assert to_hydra_grammar([word], paths=path_keys("train")) == [word]
 
 
 def test_a_comma_separates_jobs_of_a_sweep() -> None:
     """Unless it is in quotes or brackets, or names the folder of the sweep itself."""
-    typed = [
+    overrides = [
         *("-m", "prepared=a,b c", "prepared='a,b'", "corpus.files=[a,b],[c]", "outputs=a,b"),
         *("prepared=choice(a,b)", "seed=1,2"),
     ]
-    assert to_hydra_grammar(typed, paths=path_keys("train")) == [
+    assert to_hydra_grammar(overrides, paths=path_keys("train")) == [
         *("-m", "prepared=a,'b c'", "prepared='a,b'", "corpus.files=[a,b],[c]", "outputs='a,b'"),
         *("prepared=choice(a,b)", "seed=1,2"),
     ]
     assert to_hydra_grammar(["prepared=a,b"], paths=path_keys("train")) == ["prepared='a,b'"]
 
 
-@pytest.mark.parametrize("typed", ["", "''", " ", "[a,,b]", "[a,]", "~no-user-of-this-name/x"])
-def test_no_path(typed: str) -> None:
+@pytest.mark.parametrize("value", ["", "''", " ", "[a,,b]", "[a,]", "~no-user-of-this-name/x"])
+def test_no_path(value: str) -> None:
     with pytest.raises(ConfigError, match=r"corpus\.files="):
-        path_value(typed, "corpus.files", True)
+        path_value(value, "corpus.files", True)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_setting_that_names_a_file_is_marked(command: str) -> None:
-    """By its name: a new one must not be forgotten."""
+    """Settings with the name of a file or folder must be marked, new ones included."""
     names = {"run", "runs", "outputs", "output", "prepared", "resume", "files", "ngram", "mix"}
     names |= {"path", "input", "nbest", "tune", "reference", "scores", "arpa", "prompts"}
     keys = {key for key in all_keys(command) if key.split(".")[-1] in names}

@@ -1,4 +1,4 @@
-"""Registered choices, their modules, and settings of files that name choices nobody registered."""
+"""Registered choices, their modules, and stored settings that name unregistered choices."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_name_belongs_to_its_class() -> None:
 
 
 @pytest.mark.parametrize("group", registry.NAMED)
-def test_what_korlm_registers_is_there(group: str) -> None:
+def test_registrations_of_korlm(group: str) -> None:
     registered = registry.entries(group)
     assert set(registered) == set(choices(group))
     for entry in registered.values():

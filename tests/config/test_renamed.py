@@ -90,8 +90,8 @@ def test_one_line_for_each_old_name(
     group = tmp_path / "mine" / "schedule" / "old.yaml"
     group.parent.mkdir()
     group.write_text("defaults: [cosine_schema, _self_]\nname: cosine\nwarmup_share: 0.125\n")
-    typed = ("experiment=old", "schedule=old", "trainer.valid_every=5")
-    ended = korlm("train", "--config-dir", "mine", "--cfg", "job", *typed)
+    overrides = ("experiment=old", "schedule=old", "trainer.valid_every=5")
+    ended = korlm("train", "--config-dir", "mine", "--cfg", "job", *overrides)
     assert ended.code == 0, ended.err
     for line in (
         "early_stopping_patience: 7",

@@ -1,4 +1,4 @@
-"""Settings in files of other people are data: plain values under known keys, or one line."""
+"""Settings in files of others are data: plain values of known keys, or a one-line error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def one_line(error: BaseException) -> str:
         *("hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.sampler=random"),
     ],
 )
-def test_what_a_sweep_may_store(override: str) -> None:
+def test_accepted_settings_of_a_sweep(override: str) -> None:
     check_override(override, "multirun.yaml")
 
 
@@ -49,14 +49,14 @@ def test_what_a_sweep_may_store(override: str) -> None:
         *("seed=[[1]]", "--cd=x", "-m", "no override", "", "name=" + 3000 * "["),
     ],
 )
-def test_what_a_sweep_may_not_store(override: str) -> None:
+def test_refused_settings_of_a_sweep(override: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_override(override, "multirun.yaml")
     assert one_line(caught.value).startswith("multirun.yaml: ")
 
 
 def stored_sweep(folder: Path, *task: str, job: tuple[str, ...] = ()) -> list[str]:
-    """A folder as a sweep leaves it; the arguments that go on with it."""
+    """Write the folder of a sweep; return the arguments that resume it."""
     overrides = {"hydra": ["hydra.mode=MULTIRUN", "hydra/launcher=parallel"], "task": list(task)}
     tree = {"hydra": {"overrides": overrides}}
     (folder / "multirun.yaml").write_text(json.dumps(tree, ensure_ascii=False), "utf-8")
@@ -66,13 +66,13 @@ def stored_sweep(folder: Path, *task: str, job: tuple[str, ...] = ()) -> list[st
     return ["-m", f"resume={folder}"]
 
 
-def test_workers_are_typed_again(tmp_path: Path) -> None:
-    """Somebody else's file must not choose the hosts that this machine talks to."""
+def test_workers_must_be_given_again(tmp_path: Path) -> None:
+    """A file of others must not choose the hosts that this machine connects to."""
     arguments = stored_sweep(tmp_path, "prepare.cluster=tcp://evil:1", "seed=1")
     assert with_stored(arguments) == [*arguments, "seed=1"]
 
 
-def test_outputs_of_somebody_else(tmp_path: Path) -> None:
+def test_outputs_of_another_user(tmp_path: Path) -> None:
     sweep = tmp_path / "outputs" / "sweeps" / "a"
     sweep.mkdir(parents=True)
     arguments = stored_sweep(sweep, f"outputs={tmp_path / 'outputs'}")

@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from korlm.config.validation import Group, setting
@@ -20,10 +21,12 @@ class Example(Group):
     any_float: float = setting(0.0, "Any finite number.")
     rising: list[float] = setting(list, "Some numbers.", above=0, increasing=True)
     flag: bool = setting(True, "A switch.", max=0)
+    title: str = setting("", "A name.")
 
 
 def test_values_within_bounds() -> None:
     Example(ratio=0.0, count=1, rate=1e-9, any_float=-1e9, rising=[0.1, 2])
+    Example(ratio=np.float32(0.5), count=np.int64(1))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -37,9 +40,18 @@ def test_values_within_bounds() -> None:
         ({"any_float": math.inf}, "example.any_float=inf: must be a finite number"),
         ({"rising": [1.0, 0.0]}, "example.rising=[1.0, 0.0]: each must be above 0"),
         ({"rising": [2.0, 1.0]}, "example.rising=[2.0, 1.0]: must increase from value to value"),
+        ({"ratio": "x"}, "example.ratio=x: must be a number"),
+        ({"ratio": None}, "example.ratio=None: must be a number"),
+        ({"count": 1.0}, "example.count=1.0: must be an integer or null"),
+        ({"count": True}, "example.count=True: must be an integer or null"),
+        ({"count": np.int64(0)}, "example.count=0: must be 1 or more"),
+        ({"rising": (1.0,)}, "example.rising=(1.0,): must be a list, each a number"),
+        ({"rising": ["x"]}, "example.rising=['x']: must be a list, each a number"),
+        ({"flag": 1}, "example.flag=1: must be true or false"),
+        ({"title": 3}, "example.title=3: must be a string"),
     ],
 )
-def test_values_out_of_bounds(values: dict[str, float], message: str) -> None:
+def test_values_out_of_bounds(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as error:
-        Example(**values)  # type: ignore[arg-type]
+        Example(**values)
     assert str(error.value) == message

@@ -83,7 +83,7 @@ def test_names_written_by_korean_windows(tmp_path: Path) -> None:
     assert [member.name for member in members_of(path)] == ["뉴스.txt"]
 
 
-def test_what_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_archives(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.zip"
     damaged.write_bytes(b"PK\x03\x04 no archive")
     without_text = make(tmp_path / "without.zip", {"a.pdf": "x"})

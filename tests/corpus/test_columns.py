@@ -32,7 +32,7 @@ def write_stream(table: pa.Table, path: Path) -> None:
 
 WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
     "a.parquet": pq.write_table,
-    "a.arrow": write_stream,  # as the package datasets does
+    "a.arrow": write_stream,  # like the package datasets
     "a.feather": write_file,
 }
 
@@ -54,7 +54,7 @@ def test_rows(path: Path) -> None:
     assert [record[:3] for record in read_records(archive / path.name, config)] == expected
 
 
-def test_what_is_refused(path: Path) -> None:
+def test_refused_input(path: Path) -> None:
     config = CorpusConfig(name="c", train=[str(path)], text_column="body")
     with pytest.raises(CorpusError, match="has no column 'body', only text, id, label"):
         list(read_records(path, config))
@@ -73,7 +73,7 @@ def test_what_is_refused(path: Path) -> None:
 
 
 def test_a_saved_dataset(tmp_path: Path) -> None:
-    """The files of a dataset, not those about it, as datasets 4 writes them."""
+    """The data files that datasets 4 writes are read, its metadata files are not."""
     folder = tmp_path / "dataset"
     for split in ("train", "validation"):
         (folder / split).mkdir(parents=True)

@@ -47,14 +47,14 @@ def error_of(path: Path) -> str:
 
 @pytest.mark.parametrize("packer", PACKERS)
 @pytest.mark.parametrize("is_named", [True, False])
-def test_packed_text_is_unpacked_whatever_its_name(
+def test_compressed_text_is_detected_by_content(
     tmp_path: Path, packer: str, is_named: bool
 ) -> None:
     path = tmp_path / f"text.txt{ENDINGS[packer] if is_named else ''}"
     path.write_bytes(PACKERS[packer](TEXT))
     assert list(read_lines(path)) == ["가 나", "다"]
-    with opened(path) as (found, _):
-        assert found == packer
+    with opened(path) as (result, _):
+        assert result == packer
 
 
 @pytest.mark.parametrize("packer", ["gzip", "xz", "bzip2"])
@@ -110,7 +110,7 @@ def test_text_that_begins_as_bzip2_does(tmp_path: Path) -> None:
 
 
 class Pipe(io.BytesIO):
-    """A stream that gives a few bytes at a time and cannot go back."""
+    """A stream that returns a few bytes at a time and cannot seek."""
 
     def seekable(self) -> bool:
         return False
@@ -122,7 +122,12 @@ class Pipe(io.BytesIO):
 @pytest.mark.parametrize(
     "data",
     [TEXT, gzip.compress(TEXT * 99), zstd(TEXT), b""],
-    ids=["plain", "gzip", "zstd", "empty"],  # without them the bytes, and so the time, of gzip
+    ids=[
+        "plain",
+        "gzip",
+        "zstd",
+        "empty",
+    ],  # default ids would contain the bytes of gzip, which depend on the time
 )
 def test_standard_input_that_cannot_seek(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(data)))

@@ -1,4 +1,4 @@
-"""Files become lines that know their document and split; no line is lost, no document torn."""
+"""Files to lines with document and split: no line is lost, no document is divided."""
 
 import csv
 import io
@@ -55,7 +55,7 @@ def error_of(make: Callable[[], object], *words: str) -> None:
         assert word in message
 
 
-# Which files
+# Files
 
 
 def test_a_file_a_folder_and_a_glob(tmp_path: Path) -> None:
@@ -94,8 +94,8 @@ def test_a_relative_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
-    place = write(tmp_path / "노래[1].txt")
-    assert names_of(config(files=[place])) == ["노래[1].txt"]
+    path = write(tmp_path / "노래[1].txt")
+    assert names_of(config(files=[path])) == ["노래[1].txt"]
 
 
 def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,39 +115,39 @@ def test_bundled_corpora() -> None:
 
 
 def test_splits_as_given(tmp_path: Path) -> None:
-    places = {split: write(tmp_path / f"{split}.txt") for split in ("train", "valid", "test")}
-    sources = find_sources(config(**{split: [place] for split, place in places.items()}))
+    paths = {split: write(tmp_path / f"{split}.txt") for split in ("train", "valid", "test")}
+    sources = find_sources(config(**{split: [path] for split, path in paths.items()}))
     assert [source.split for source in sources] == ["train", "valid", "test"]
-    # Only what no split was given for is dealt.
-    mixed = config(files=[places["train"]], valid=[places["valid"]], test_fraction=0.0)
+    # Only documents without a fixed split are assigned by hash.
+    mixed = config(files=[paths["train"]], valid=[paths["valid"]], test_fraction=0.0)
     assert [source.split for source in find_sources(mixed)] == [None, "valid"]
     assert [line.split for line in lines_of(mixed)][1] == "valid"
 
 
 def test_one_name_for_each_file(tmp_path: Path) -> None:
-    places = [write(tmp_path / folder / "x.txt") for folder in "ab"]
-    places.append(write(tmp_path / "y.txt"))
-    names = names_of(config(files=places))
+    paths = [write(tmp_path / folder / "x.txt") for folder in "ab"]
+    paths.append(write(tmp_path / "y.txt"))
+    names = names_of(config(files=paths))
     assert len(set(names)) == 3 and names[2] == "y.txt"
     assert all(name.endswith("x.txt") for name in names[:2])
 
 
 def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
-    place = write(tmp_path / "a.txt", "가\n나\n")
-    settings = config(train=[place, str(tmp_path), f"{tmp_path}/*.txt"])
+    path = write(tmp_path / "a.txt", "가\n나\n")
+    settings = config(train=[path, str(tmp_path), f"{tmp_path}/*.txt"])
     assert [line.text for line in lines_of(settings)] == ["가", "나"]
 
 
 def test_a_file_in_two_splits(tmp_path: Path) -> None:
-    place = write(tmp_path / "a.txt")
+    path = write(tmp_path / "a.txt")
     linked = tmp_path / "b.txt"
-    error_of(lambda: find_sources(config(files=[place], valid=[place])), place, "files and valid")
-    error_of(lambda: find_sources(config(train=[place], test=[str(tmp_path)])), "train and test")
+    error_of(lambda: find_sources(config(files=[path], valid=[path])), path, "files and valid")
+    error_of(lambda: find_sources(config(train=[path], test=[str(tmp_path)])), "train and test")
     try:
-        linked.symlink_to(place)
+        linked.symlink_to(path)
     except OSError:
         pytest.skip("no symbolic links here")
-    error_of(lambda: find_sources(config(train=[place], test=[str(linked)])), "train and test")
+    error_of(lambda: find_sources(config(train=[path], test=[str(linked)])), "train and test")
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
@@ -165,24 +165,24 @@ def test_a_name_that_the_system_refuses() -> None:
 
 
 def test_a_folder_that_may_not_be_searched(tmp_path: Path) -> None:
-    place = write(tmp_path / "closed" / "a.txt")
+    path = write(tmp_path / "closed" / "a.txt")
     (tmp_path / "closed").chmod(0)
     try:
-        if os.access(place, os.R_OK):
+        if os.access(path, os.R_OK):
             pytest.skip("this user may read any file, as root and on Windows")
-        error_of(lambda: find_sources(config(files=[place])), "corpus.files", place)
+        error_of(lambda: find_sources(config(files=[path])), "corpus.files", path)
     finally:
         (tmp_path / "closed").chmod(0o700)
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
-    place = write(tmp_path / "empty.txt", "")
-    error_of(lambda: find_sources(config(files=[place])), place, "empty")
+    path = write(tmp_path / "empty.txt", "")
+    error_of(lambda: find_sources(config(files=[path])), path, "empty")
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode here")
 def test_a_file_name_that_is_no_utf8(tmp_path: Path) -> None:
-    # What unpacking an old archive leaves behind.
+    # Files that unpacking an old archive leaves behind.
     for number in range(2):
         name = os.fsencode(tmp_path) + "/글".encode("cp949") + b"%d.txt" % number
         Path(os.fsdecode(name)).write_text("가\n", encoding="utf-8")
@@ -201,7 +201,7 @@ def test_digest_is_of_the_content(tmp_path: Path) -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_folder_holds_json_and_says_what_is_left_out(
+def test_a_folder_of_json_reports_files_that_are_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -215,7 +215,7 @@ def test_a_folder_holds_json_and_says_what_is_left_out(
     assert "with other endings, which are not read: 3 (2 .md, 1 .tar.gz)" in caplog.text
 
 
-# Which lines
+# Lines
 
 
 TEXTS = {
@@ -232,24 +232,22 @@ TEXTS = {
 @pytest.mark.parametrize("mode", DocumentUnit)
 @pytest.mark.parametrize("name", TEXTS)
 def test_no_line_is_lost(tmp_path: Path, mode: DocumentUnit, name: str) -> None:
-    place = write(tmp_path / f"{name}.txt", TEXTS[name])
-    lines = lines_of(config(files=[place], document_unit=mode))
-    assert [line.text for line in lines] == list(read_lines(Path(place)))
+    path = write(tmp_path / f"{name}.txt", TEXTS[name])
+    lines = lines_of(config(files=[path], document_unit=mode))
+    assert [line.text for line in lines] == list(read_lines(Path(path)))
 
 
 @pytest.mark.parametrize("mode", DocumentUnit)
 @pytest.mark.parametrize("given", [True, False])
 def test_no_line_is_lost_in_random_text(tmp_path: Path, mode: DocumentUnit, given: bool) -> None:
-    dice = random.Random(5)
+    rng = random.Random(5)
     choices = ["", "", " ", "가", "나 다", "x" * 3000]
-    texts = [
-        [f"글 {number}", *dice.choices(choices, k=dice.randint(1, 30))] for number in range(60)
-    ]
-    places = [
+    texts = [[f"글 {number}", *rng.choices(choices, k=rng.randint(1, 30))] for number in range(60)]
+    paths = [
         write(tmp_path / f"{number:03}.txt", "\n".join(text) + "\n")
         for number, text in enumerate(texts)
     ]
-    settings = config(document_unit=mode, **{"train" if given else "files": places})
+    settings = config(document_unit=mode, **{"train" if given else "files": paths})
     lines = lines_of(settings)
     assert [line.text for line in lines] == list(itertools.chain(*texts))
     splits = defaultdict(set)
@@ -257,11 +255,11 @@ def test_no_line_is_lost_in_random_text(tmp_path: Path, mode: DocumentUnit, give
     for line in lines:
         splits[line.doc_id].add(line.split)
         numbers[line.doc_id].append(line.line)
-    assert all(len(found) == 1 for found in splits.values())
-    assert {split for found in splits.values() for split in found} == (
+    assert all(len(result) == 1 for result in splits.values())
+    assert {split for result in splits.values() for split in result} == (
         {"train"} if given else {"train", "valid", "test"}
     )
-    assert all(found == list(range(1, len(found) + 1)) for found in numbers.values())
+    assert all(result == list(range(1, len(result) + 1)) for result in numbers.values())
 
 
 def documents_of(settings: CorpusConfig) -> dict[str, list[str]]:
@@ -272,14 +270,14 @@ def documents_of(settings: CorpusConfig) -> dict[str, list[str]]:
 
 
 def test_documents_of_a_text_file(tmp_path: Path) -> None:
-    place = write(tmp_path / "a.txt", "\n가\n나\n\n \n다\n\n라\n\n")
-    assert documents_of(config(files=[place], document_unit=DocumentUnit.blank_line)) == {
+    path = write(tmp_path / "a.txt", "\n가\n나\n\n \n다\n\n라\n\n")
+    assert documents_of(config(files=[path], document_unit=DocumentUnit.blank_line)) == {
         "a.txt#1": ["", "가", "나", "", " "],
         "a.txt#2": ["다", ""],
         "a.txt#3": ["라", ""],
     }
-    assert list(documents_of(config(files=[place]))) == ["a.txt"]
-    by_line = documents_of(config(files=[place], document_unit=DocumentUnit.line))
+    assert list(documents_of(config(files=[path]))) == ["a.txt"]
+    by_line = documents_of(config(files=[path], document_unit=DocumentUnit.line))
     assert by_line["a.txt#2"] == ["가"] and len(by_line) == 9
 
 
@@ -289,8 +287,8 @@ def test_documents_of_a_table(tmp_path: Path) -> None:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([("text", "by"), *rows])
     for name, content in (("t.jsonl", "\n".join(objects)), ("t.csv", stream.getvalue())):
-        place = write(tmp_path / name, content)
-        named = documents_of(config(files=[place], document_column="by"))
+        path = write(tmp_path / name, content)
+        named = documents_of(config(files=[path], document_column="by"))
         assert named == {
             f"{name}#x": ["가", "나", "", "마"],
             f"{name}#y": ["다"],
@@ -298,11 +296,11 @@ def test_documents_of_a_table(tmp_path: Path) -> None:
         }
         numbers = [
             line.line
-            for line in lines_of(config(files=[place], document_column="by"))
+            for line in lines_of(config(files=[path], document_column="by"))
             if line.doc_id == f"{name}#x"
         ]
         assert numbers == [1, 2, 3, 4]
-        unnamed = documents_of(config(files=[place]))
+        unnamed = documents_of(config(files=[path]))
         assert unnamed == {
             f"{name}#1": ["가", "나"],
             f"{name}#2": ["다"],
@@ -313,15 +311,15 @@ def test_documents_of_a_table(tmp_path: Path) -> None:
 
 
 def test_rows_of_one_document_stay_together(tmp_path: Path) -> None:
-    dice = random.Random(3)
-    rows = [(f"글 {number}", f"author{dice.randrange(200)}") for number in range(2000)]
-    place = write(tmp_path / "t.tsv", "".join(f"{text}\t{by}\n" for text, by in rows))
-    lines = lines_of(config(files=[place], text_column="1", document_column="2"))
+    rng = random.Random(3)
+    rows = [(f"글 {number}", f"author{rng.randrange(200)}") for number in range(2000)]
+    path = write(tmp_path / "t.tsv", "".join(f"{text}\t{by}\n" for text, by in rows))
+    lines = lines_of(config(files=[path], text_column="1", document_column="2"))
     splits = defaultdict(set)
     for line, (text, by) in zip(lines, rows, strict=True):
         assert line.text == text
         splits[by].add(line.split)
-    assert all(len(found) == 1 for found in splits.values())
+    assert all(len(result) == 1 for result in splits.values())
     assert {"train", "valid", "test"} == set().union(*splits.values())
 
 
@@ -333,14 +331,14 @@ def test_a_file_of_blank_lines(tmp_path: Path, mode: DocumentUnit) -> None:
 
 
 def test_a_table_without_text(tmp_path: Path) -> None:
-    place = write(tmp_path / "b.tsv", "text\n")
-    error_of(lambda: lines_of(config(files=[place])), place, "blank")
+    path = write(tmp_path / "b.tsv", "text\n")
+    error_of(lambda: lines_of(config(files=[path])), path, "blank")
 
 
-def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_read_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus_module, "KEY_CHARS", 10)
-    place = write(tmp_path / "a.txt", "가나다\n" * 1000)
-    settings = config(files=[place], document_unit=DocumentUnit.blank_line)
+    long_file = write(tmp_path / "a.txt", "가나다\n" * 1000)
+    settings = config(files=[long_file], document_unit=DocumentUnit.blank_line)
     taken = 0
 
     def counted(path: Path, *_: object) -> Any:
@@ -352,15 +350,15 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(files, "BLOCK", 20)  # two lines
     monkeypatch.setattr(corpus_module, "read_blocks", counted)
     next(read_corpus(settings, find_sources(settings)))
-    assert taken < 10  # a document's beginning, not all of it
+    assert taken < 10  # only the beginning of the document
 
 
 @pytest.mark.parametrize("name", ["a.txt", "글.TXT", "noending"])
 def test_json_under_another_name_is_no_text(tmp_path: Path, name: str) -> None:
-    place = write(tmp_path / name, '[{"text": "가"}]')
-    error_of(lambda: lines_of(config(files=[place])), place, "JSON", "corpus.format=json")
+    path = write(tmp_path / name, '[{"text": "가"}]')
+    error_of(lambda: lines_of(config(files=[path])), path, "JSON", "corpus.format=json")
     read_as = {
-        layout: lines_of(config(files=[place], format=layout))
+        layout: lines_of(config(files=[path], format=layout))
         for layout in (CorpusFormat.json, CorpusFormat.txt)
     }
     assert [line.text for line in read_as[CorpusFormat.json]] == ["가"]
@@ -369,12 +367,12 @@ def test_json_under_another_name_is_no_text(tmp_path: Path, name: str) -> None:
 
 def test_paragraphs_of_json_are_one_document(tmp_path: Path) -> None:
     documents = [{"p": [{"form": f"글 {n}"}, {"form": "둘째\n셋째"}]} for n in range(60)]
-    place = write(tmp_path / "a.json", json.dumps({"document": documents}))
-    found = documents_of(config(files=[place], text_column="document.p.form"))
-    assert found["a.json#2"] == ["글 1", "둘째", "셋째"] and len(found) == 60
+    path = write(tmp_path / "a.json", json.dumps({"document": documents}))
+    result = documents_of(config(files=[path], text_column="document.p.form"))
+    assert result["a.json#2"] == ["글 1", "둘째", "셋째"] and len(result) == 60
 
 
-# Which split
+# Splits
 
 
 def blocks_of(shares: dict[str, float], texts: list[str]) -> BlockSplit:
@@ -387,25 +385,25 @@ SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
 @pytest.mark.parametrize("seed", range(30))
 def test_blocks_are_contiguous_and_none_is_empty(tmp_path: Path, seed: int) -> None:
-    dice = random.Random(seed)
-    num_lines = dice.choice([3, 3, 4, 5, 20, 200])
-    texts = ["", *(dice.choice(["가", "나 다", "라" * 50, "\u200b"]) for _ in range(num_lines))]
-    texts += dice.choices(["가", "나 다" * dice.choice([1, 900])], k=3)
-    cut = dice.randrange(1, len(texts) + 1)
-    places = [
+    rng = random.Random(seed)
+    num_lines = rng.choice([3, 3, 4, 5, 20, 200])
+    texts = ["", *(rng.choice(["가", "나 다", "라" * 50, "\u200b"]) for _ in range(num_lines))]
+    texts += rng.choices(["가", "나 다" * rng.choice([1, 900])], k=3)
+    cut = rng.randrange(1, len(texts) + 1)
+    paths = [
         write(tmp_path / f"{n}.txt", "\n".join(part) + "\n가")
         for n, part in enumerate((texts[:cut], texts[cut:]))
     ]
-    sources = find_sources(config(files=places))
+    sources = find_sources(config(files=paths))
     expected = [*texts[:cut], "가", *(texts[cut:] or [""]), "가"]
     blocks = blocks_of(SHARES, expected)
-    lines = one_by_one(read_corpus(config(files=places), sources, blocks=blocks))
+    lines = one_by_one(read_corpus(config(files=paths), sources, blocks=blocks))
     assert [line.text for line in lines] == expected
     splits = [line.split for line in lines]
     assert splits == sorted(splits, key=["train", "valid", "test"].index)
     for split in SHARES:
         assert any(line.split == split and has_text(line.text) for line in lines)
-    # Lines are numbered within their documents, wherever these are cut.
+    # Lines are numbered within their documents, independent of the pieces.
     for n, size in enumerate((cut + 1, len(expected) - cut - 1)):
         numbers = [line.line for line in lines if line.doc_id == f"{n}.txt"]
         assert numbers == list(range(1, size + 1))
@@ -413,14 +411,14 @@ def test_blocks_are_contiguous_and_none_is_empty(tmp_path: Path, seed: int) -> N
 
 def test_blocks_have_about_their_shares(tmp_path: Path) -> None:
     texts = [f"줄 {number:04}" for number in range(1000)]
-    place = write(tmp_path / "a.txt", "\n".join(texts))
-    settings = config(files=[place])
+    path = write(tmp_path / "a.txt", "\n".join(texts))
+    settings = config(files=[path])
     blocks = blocks_of({"train": 0.75, "valid": 0.2, "test": 0.05}, texts)
-    found = Counter(
+    result = Counter(
         line.split
         for line in one_by_one(read_corpus(settings, find_sources(settings), None, blocks))
     )
-    assert found == {"train": 750, "valid": 200, "test": 50}
+    assert result == {"train": 750, "valid": 200, "test": 50}
 
 
 def test_blocks_leave_files_with_a_split_of_their_own_alone(tmp_path: Path) -> None:
@@ -439,7 +437,7 @@ def test_blocks_leave_files_with_a_split_of_their_own_alone(tmp_path: Path) -> N
 def test_split_of_pinned_keys() -> None:
     # BLAKE2b with a digest of 8 bytes, as a share of 2**64: must never change.
     # printf KEY | b2sum -l 64
-    places = {
+    fractions = {
         "constitution.txt": 0.7784,
         "a.txt": 0.7854,
         "가": 0.2970,
@@ -448,19 +446,19 @@ def test_split_of_pinned_keys() -> None:
         "": 0.8932,
         "한글 문서": 0.2540,
     }
-    for key, place in places.items():
-        assert split_of(key, 0.0, place + 0.0001) == "test"
-        assert split_of(key, 0.0, place - 0.0001) == "train"
-        assert split_of(key, 0.05, place - 0.0001) == "valid"
-        assert split_of(key, place - 0.0101, 0.01) == "train"
+    for key, fraction in fractions.items():
+        assert split_of(key, 0.0, fraction + 0.0001) == "test"
+        assert split_of(key, 0.0, fraction - 0.0001) == "train"
+        assert split_of(key, 0.05, fraction - 0.0001) == "valid"
+        assert split_of(key, fraction - 0.0101, 0.01) == "train"
     assert split_of("kobill/1809890.txt", 0.1, 0.1) == "valid"
 
 
-def test_shares_come_out_about_right(tmp_path: Path) -> None:
+def test_fractions_of_splits_are_approximate(tmp_path: Path) -> None:
     text = "".join(f"문서 {number}\n" for number in range(2000))
-    place = write(tmp_path / "a.txt", text)
+    path = write(tmp_path / "a.txt", text)
     settings = config(
-        files=[place], document_unit=DocumentUnit.line, valid_fraction=0.2, test_fraction=0.05
+        files=[path], document_unit=DocumentUnit.line, valid_fraction=0.2, test_fraction=0.05
     )
     counts = Counter(line.split for line in lines_of(settings))
     # Three standard deviations of 2,000 draws: 54 and 29.
@@ -478,11 +476,11 @@ def test_a_larger_test_share_takes_from_its_neighbour_only() -> None:
 
 @pytest.mark.parametrize("mode", [DocumentUnit.line, DocumentUnit.blank_line])
 def test_equal_documents_go_to_the_same_split(tmp_path: Path, mode: DocumentUnit) -> None:
-    dice = random.Random(2)
+    rng = random.Random(2)
     end = "\n" if mode is DocumentUnit.line else "\n\n"
     texts = [f"글 {number}" + "\n둘째 줄" * (mode is not DocumentUnit.line) for number in range(80)]
     for number in range(5):
-        dice.shuffle(texts)
+        rng.shuffle(texts)
         # Documents at the end of a file have no blank line after them, or several.
         write(tmp_path / f"{number}.txt", end.join(texts) + "\n" * number)
     lines = lines_of(config(files=[str(tmp_path)], document_unit=mode))
@@ -491,7 +489,7 @@ def test_equal_documents_go_to_the_same_split(tmp_path: Path, mode: DocumentUnit
         if line.text.startswith("글"):
             splits[line.text].add(line.split)
     assert len(splits) == 80
-    assert all(len(found) == 1 for found in splits.values())
+    assert all(len(result) == 1 for result in splits.values())
     assert set().union(*splits.values()) == {"train", "valid", "test"}
 
 
@@ -503,7 +501,7 @@ def test_equal_texts_in_tables_and_files_go_to_the_same_split(tmp_path: Path) ->
     splits = defaultdict(list)
     for line in lines_of(config(files=[str(tmp_path)], document_unit=DocumentUnit.line)):
         splits[line.text].append(line.split)
-    assert all(len(found) == 3 and len(set(found)) == 1 for found in splits.values())
+    assert all(len(result) == 3 and len(set(result)) == 1 for result in splits.values())
 
 
 @pytest.mark.parametrize("mode", DocumentUnit)
@@ -515,7 +513,7 @@ def test_added_documents_move_no_old_one(tmp_path: Path, mode: DocumentUnit) -> 
     settings = config(files=[f"{folder}/**/*.txt"], document_unit=mode)
     before = {line.text: line.split for line in lines_of(settings)}
     for number, text in enumerate(old):
-        # Added to the end of the file, and beside it.
+        # Added to the end of the file, and as another file.
         if mode is not DocumentUnit.file:
             with open(folder / f"old{number}.txt", "a", encoding="utf-8") as file:
                 file.write(f"\n\n새 글 {number}\n")
@@ -543,17 +541,17 @@ def test_composed_and_decomposed_names_and_texts_agree(tmp_path: Path) -> None:
     forms = {}
     for form in ("NFC", "NFD"):
         path = tmp_path / form / "a.txt"
-        place = write(path, unicodedata.normalize(form, text))
-        settings = config(files=[place], document_unit=DocumentUnit.line)
+        composed = write(path, unicodedata.normalize(form, text))
+        settings = config(files=[composed], document_unit=DocumentUnit.line)
         forms[form] = lines_of(settings)
     assert [line.split for line in forms["NFC"]] == [line.split for line in forms["NFD"]]
-    # Text stays as it was read.
+    # Text is not changed.
     assert all(unicodedata.is_normalized("NFD", line.text) for line in forms["NFD"])
     assert [normalize(line.text) for line in forms["NFD"]] == [line.text for line in forms["NFC"]]
-    # macOS spells file names so as well.
+    # macOS uses this form for file names.
     names = [f"한글 {number}.txt" for number in range(50)]
     sources = [
-        [Source(Path(place), unicodedata.normalize(form, name), None, 1) for name in names]
+        [Source(Path(composed), unicodedata.normalize(form, name), None, 1) for name in names]
         for form in ("NFC", "NFD")
     ]
     splits = [
@@ -572,16 +570,16 @@ def test_long_documents_agree_in_both_forms(
         lines = []
         for number in range(40):
             text = unicodedata.normalize(form, f"한 {number:03}\n글 {number}")
-            place = write(tmp_path / form / f"{number}.{ending}", json.dumps({"text": text}))
+            path = write(tmp_path / form / f"{number}.{ending}", json.dumps({"text": text}))
             if ending == "txt":
-                write(Path(place), text)
-            lines += lines_of(config(files=[place], document_unit=DocumentUnit.blank_line))
+                write(Path(path), text)
+            lines += lines_of(config(files=[path], document_unit=DocumentUnit.blank_line))
         splits[form] = [line.split for line in lines]
     assert splits["NFC"] == splits["NFD"]
     assert set(splits["NFC"]) == {"train", "valid", "test"}
 
 
-# Small parts
+# Helpers
 
 
 def test_inputs_come_in_the_order_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -595,8 +593,8 @@ def test_inputs_come_in_the_order_given(tmp_path: Path, monkeypatch: pytest.Monk
     parts = read_corpus(TextConfig(), sources)
     lines = [(part.doc_id, text) for part in parts for text in part.texts]
     assert lines == [("b.txt", "b.txt"), ("stdin", "가"), ("stdin", "나"), ("a.txt", "a.txt")]
-    with pytest.raises(CorpusError, match=r"^input: gone is neither a file"):
-        find_inputs(["gone"], "input")
+    with pytest.raises(CorpusError, match=r"^input: missing is neither a file"):
+        find_inputs(["missing"], "input")
 
 
 @pytest.mark.parametrize("separator", "\t,;|")

@@ -1,4 +1,4 @@
-"""Rows of tables: what parts their columns, what quotes mean, and which rows are refused."""
+"""Rows of tables: separators, quotes, and refused rows."""
 
 import csv
 import io
@@ -120,10 +120,10 @@ def test_find_quoting_reads_on_for_a_bounded_time() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_quoted_tables_come_back(tmp_path: Path, seed: int) -> None:
-    dice = random.Random(seed)
-    texts = ["".join(dice.choices('가나 "\n\t,', k=dice.randrange(8))) + "." for _ in range(30)]
-    texts.append('"')  # so that there is a doubled quote
+def test_random_quoted_tables_round_trip(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    texts = ["".join(rng.choices('가나 "\n\t,', k=rng.randrange(8))) + "." for _ in range(30)]
+    texts.append('"')  # ensures a doubled quote
     path = tmp_path / "a.tsv"
     path.write_text(table([("text", "n"), *((t, 1) for t in texts)], "\t"), encoding="utf-8")
     assert read(path) == texts
@@ -155,7 +155,7 @@ def test_rows_of_another_width_are_refused(tmp_path: Path, ending: str, separato
     assert "row 4 has 4 columns, the header has 3" in error_of(path)
 
 
-def test_a_refused_row_of_a_quoted_table_tells_its_line(tmp_path: Path) -> None:
+def test_a_refused_row_of_a_quoted_table_is_reported_by_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,n\n"두\n줄",1\n가\n', encoding="utf-8")
     assert "row 3 (line 4) has 1 columns, the header has 2" in error_of(path)

@@ -1,4 +1,4 @@
-"""Files in, lines or rows out; what cannot be read is told with file, line and byte."""
+"""Reading of lines and rows from files; errors name file, line and byte."""
 
 import gzip
 import json
@@ -22,7 +22,7 @@ from korlm.corpus.files import (
 )
 from korlm.utils.errors import CorpusError
 
-# What str.splitlines parts lines at, and Kkma does not.
+# Characters that str.splitlines treats as line ends, and Kkma does not.
 NO_LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 
 
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def error_of(path: Path, encoding: Encoding = Encoding.utf8) -> str:
-    """The one line that reading a file fails with, which names the file."""
+    """Return the one-line error of reading a file; check that it names the file."""
     with pytest.raises(CorpusError) as caught:
         list(read_lines(path, encoding))
     message = str(caught.value)
@@ -123,7 +123,7 @@ def test_the_beginning_of_a_file_decides_its_line_ends(
         assert list(read_lines(path)) == ["abcdefg", "hi"]
 
 
-def test_a_wrong_byte_behind_cr_line_ends_is_told_exactly(path: Path) -> None:
+def test_the_position_of_a_wrong_byte_after_cr_line_ends(path: Path) -> None:
     path.write_bytes("가나\r다\r".encode() + b"a\xff\r")
     assert "line 3, byte 2 (0xff, byte 12 of the file)" in error_of(path)
 
@@ -134,12 +134,12 @@ def test_utf16_by_its_mark_or_by_name(
     path: Path, codec: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "BLOCK", block)
-    text = "가 나\r\n\u0a0a😀\n"  # whose bytes are those of line ends
+    text = "가 나\r\n\u0a0a😀\n"  # its bytes include those of line ends
     path.write_bytes(text.encode(codec))
     encoding = {"utf-16-be": Encoding.utf16be}.get(codec, Encoding.utf16)
     assert list(read_lines(path, encoding)) == ["가 나", "\u0a0a😀"]
     path.write_bytes(("\ufeff" * (codec != "utf-16") + text).encode(codec))
-    for stated in Encoding:  # the mark comes first
+    for stated in Encoding:  # the byte order mark has priority
         assert list(read_lines(path, stated)) == ["가 나", "\u0a0a😀"]
 
 
@@ -166,7 +166,7 @@ def test_a_mark_of_utf8_comes_before_the_settings(path: Path) -> None:
         ("\n <HTML>", "HTML"),
     ],
 )
-def test_what_is_not_what_its_name_says(path: Path, text: str, what: str) -> None:
+def test_wrong_file_endings(path: Path, text: str, what: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(CorpusError) as caught:
         inspect_file(path)
@@ -176,12 +176,12 @@ def test_what_is_not_what_its_name_says(path: Path, text: str, what: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["[1] 각주\n", "{가}\n", "<나> 다\n", '"{" 괄호\n', "[\n"])
-def test_what_only_looks_like_it(path: Path, text: str) -> None:
+def test_similar_content_is_read(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     assert inspect_file(path) == FileFormat("", Encoding.utf8, CorpusFormat.txt, True)
 
 
-def test_a_look_at_a_file(tmp_path: Path) -> None:
+def test_inspect_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(gzip.compress("[]".encode("utf-16")))
     assert inspect_file(path) == FileFormat("gzip", Encoding.utf8, CorpusFormat.json, False)
@@ -193,7 +193,7 @@ def test_a_look_at_a_file(tmp_path: Path) -> None:
 
 def test_only_lf_and_cr_lf_end_a_line(path: Path) -> None:
     line = "가".join(["", *NO_LINE_ENDS, ""])
-    assert len(line.splitlines()) == len(NO_LINE_ENDS) + 1  # the trap
+    assert len(line.splitlines()) == len(NO_LINE_ENDS) + 1  # a naive splitlines would be wrong
     path.write_bytes(f"{line}\n{line}\r\n".encode())
     assert list(read_lines(path)) == [line, line]
 
@@ -212,11 +212,11 @@ CODECS = {
 def test_blocks_do_not_show(
     path: Path, encoding: Encoding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     is_korean_alone = encoding in (Encoding.cp949, Encoding.johab)
     letters = "가힣나a 1\t" if is_korean_alone else "가힣나a 1\t\u1112\u0300😀\x85"
     codec = CODECS[encoding]
-    lines = ["".join(dice.choices(letters, k=dice.choice([0, 1, 5, 40]))) for _ in range(200)]
+    lines = ["".join(rng.choices(letters, k=rng.choice([0, 1, 5, 40]))) for _ in range(200)]
     data = ("\n".join(lines) + "\n").encode(codec)
     path.write_bytes(data)
     for block in [*range(1, 12), len(data) - 1, len(data), len(data) + 1]:
@@ -266,14 +266,14 @@ def test_damaged_packed_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1 << 20])
 @pytest.mark.parametrize("lines_before", [0, 1, 30])
-def test_a_wrong_byte_is_told_exactly(
+def test_the_position_of_a_wrong_byte(
     path: Path, block: int, lines_before: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "BLOCK", block)
     before = "가나다\r\n".encode() * lines_before  # 11 bytes each
     path.write_bytes(before + "ab가 ".encode() + "나".encode("cp949") + b"\nrest\n")
     message = error_of(path)
-    # ab, three bytes of 가 and a blank stand before it; 나 is B3 AA in cp949.
+    # ab, three bytes of 가 and a space precede it; 나 is B3 AA in cp949.
     assert f"line {lines_before + 1}, byte 7 " in message
     assert f"(0xb3, byte {11 * lines_before + 6} of the file)" in message
     assert "not utf-8" in message and "corpus.encoding=cp949" in message
@@ -311,7 +311,7 @@ def test_utf8_read_as_cp949(path: Path) -> None:
         (b"a\0b\0c\0\n\0", "binary"),
     ],
 )
-def test_what_is_no_text(path: Path, data: bytes, what: str) -> None:
+def test_values_that_are_not_text(path: Path, data: bytes, what: str) -> None:
     path.write_bytes(data)
     assert what in error_of(path)
 
@@ -322,7 +322,7 @@ def test_a_nul_in_a_text_is_no_binary_file(path: Path) -> None:
     assert list(read_lines(path)) == [line]
 
 
-def test_only_the_beginning_tells_a_binary_file(
+def test_only_the_beginning_identifies_a_binary_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "BLOCK", 4)
@@ -375,7 +375,7 @@ def test_csv(tmp_path: Path) -> None:
     path.write_bytes(
         '\ufeffid,text\r\n1,"쉼표, 그리고 ""따옴표"""\r\n2,"두\r\n줄"\r\n\r\n3,끝'.encode()
     )
-    # A line end within a field is a plain LF: CR LF is a line end whatever stands around it.
+    # A line end within a field is a plain LF: CR LF is always a line end.
     rows = [('쉼표, 그리고 "따옴표"', "1"), ("두\n줄", "2"), ("끝", "3")]
     assert rows_of(path, "text", "id") == rows
     assert rows_of(path, "2", "1") == [("text", "id"), *rows]

@@ -1,4 +1,4 @@
-"""Texts of JSON: arrays, nested objects as Korean corpora have them, and what is no text."""
+"""Texts in JSON: arrays, the nested objects of Korean corpora, and values that are not text."""
 
 import json
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_corpora_as_they_are_published(path: Path) -> None:
         ("문장 0\n끝", "0"),
         ("문장 1\n끝", "1"),
     ]
-    # The path of a document may begin at the record as well.
+    # The path of a document may also start at the record.
     assert read(path, AI_HUB, "documents.text.sentence", "id")[1][1] == "1"
 
 
@@ -126,9 +126,7 @@ def test_lines_of_files_that_were_put_together(tmp_path: Path) -> None:
         (MODU, ("document.paragraph.form", "document.paragraph.id"), ["record 2 has 2 values"]),
     ],
 )
-def test_what_cannot_be_read(
-    path: Path, value: Any, settings: tuple[str, ...], words: list[str]
-) -> None:
+def test_invalid_files(path: Path, value: Any, settings: tuple[str, ...], words: list[str]) -> None:
     message = error_of(path, value, *settings)
     for word in words:
         assert word in message
@@ -147,7 +145,7 @@ def test_values_of_json_lines_that_are_no_text(tmp_path: Path, value: str) -> No
     assert "left out: 2 (first in" in line and "a.jsonl, line 2" in line
 
 
-def test_a_wrong_key_is_told_even_if_rows_may_be_skipped(path: Path) -> None:
+def test_a_wrong_key_is_an_error_even_if_rows_may_be_skipped(path: Path) -> None:
     with pytest.raises(CorpusError, match="no text under 'text'"):
         read(path, KLUE, skip_without_text=True)
 

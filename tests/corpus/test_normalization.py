@@ -1,4 +1,4 @@
-"""Lines as tokenizers see them: composed, and without characters that cannot be seen."""
+"""Normalization of lines: NFC, without invisible characters."""
 
 import unicodedata
 
@@ -20,15 +20,15 @@ def test_invisible_characters(char: str, unicode: UnicodeForm) -> None:
     assert normalize_all([text], UnicodeForm.none) == [text]
 
 
-def test_what_can_be_seen_or_joins_stays() -> None:
+def test_visible_and_joining_characters_are_kept() -> None:
     text = "👨\u200d👩 \u3000가\xa0나\t\u1112\u119e\u11ab ㅋㅋ ①Ａ"
     assert normalize(text) == text
 
 
 def test_only_characters_without_a_shape_are_invisible() -> None:
-    found = [chr(code) for code in range(0x110000) if INVISIBLE.match(chr(code))]
-    assert {unicodedata.category(char) for char in found} <= {"Cf", "Mn", "Cn"}
-    assert not any(char.isspace() for char in found)
+    results = [chr(code) for code in range(0x110000) if INVISIBLE.match(chr(code))]
+    assert {unicodedata.category(char) for char in results} <= {"Cf", "Mn", "Cn"}
+    assert not any(char.isspace() for char in results)
 
 
 def test_letters_that_a_hidden_one_kept_apart_are_composed() -> None:

@@ -1,4 +1,4 @@
-"""The pieces of a corpus, read one by one, hold the lines that the corpus read at once does."""
+"""The pieces of a corpus, read one by one, have the same lines as the whole corpus."""
 
 import gzip
 import json
@@ -81,20 +81,20 @@ def test_an_error_in_the_text_is_part_of_the_scan(tmp_path: Path) -> None:
         validate_corpus(settings, pieces, scans)
 
 
-def random_lines(dice: random.Random) -> list[str]:
+def random_lines(rng: random.Random) -> list[str]:
     texts = ["", "", " ", "\u3000", "가", "나 다\r", "\u200b", "라" * 30, "\x0b\u2028마", '바 "사"']
-    return dice.choices(texts, k=dice.randint(5, 60))
+    return rng.choices(texts, k=rng.randint(5, 60))
 
 
 @pytest.mark.parametrize("unit", DocumentUnit)
 @pytest.mark.parametrize("seed", range(12))
 def test_large_text_files_are_cut(tmp_path: Path, unit: DocumentUnit, seed: int) -> None:
-    dice = random.Random(seed)
-    encoding = dice.choice(["utf-8", "utf-8-sig", "cp949", "utf-16"])
-    end = dice.choice(["\n", "\r\n", "\n", "\r"])
-    for name in "abc"[: dice.randint(1, 3)]:
-        lines = ["가 나", *random_lines(dice)]
-        dice.shuffle(lines)
+    rng = random.Random(seed)
+    encoding = rng.choice(["utf-8", "utf-8-sig", "cp949", "utf-16"])
+    end = rng.choice(["\n", "\r\n", "\n", "\r"])
+    for name in "abc"[: rng.randint(1, 3)]:
+        lines = ["가 나", *random_lines(rng)]
+        rng.shuffle(lines)
         text = end.join(lines).encode(encoding, errors="ignore")
         (tmp_path / f"{name}.txt").write_bytes(text)
     name = "cp949" if encoding == "cp949" else "utf8"
@@ -113,11 +113,11 @@ def test_large_text_files_are_cut(tmp_path: Path, unit: DocumentUnit, seed: int)
 def test_large_files_of_records_are_cut(
     tmp_path: Path, ending: str, seed: int, named: bool
 ) -> None:
-    dice = random.Random(seed)
-    rows = [(dice.choice(["가", "나 다", "", '"라', "마" * 20]), "x")]
-    while len(rows) < 60:  # rows of a document follow each other
-        document = "" if ending == "tsv" and dice.random() < 0.1 else f"글 {len(rows)}"
-        texts = dice.choices(["가", "나 다", "", '"라', "마" * 20], k=dice.choice([1, 1, 2, 30]))
+    rng = random.Random(seed)
+    rows = [(rng.choice(["가", "나 다", "", '"라', "마" * 20]), "x")]
+    while len(rows) < 60:  # rows of a document are consecutive
+        document = "" if ending == "tsv" and rng.random() < 0.1 else f"글 {len(rows)}"
+        texts = rng.choices(["가", "나 다", "", '"라', "마" * 20], k=rng.choice([1, 1, 2, 30]))
         rows += [(text, document) for text in texts]
     head, columns = ["text\tby"], {"text_column": "text", "document_column": "by"}
     if seed % 2:
@@ -126,11 +126,11 @@ def test_large_files_of_records_are_cut(
         del columns["document_column"]
     if ending == "parquet":
         table = pa.table({"text": [t for t, _ in rows], "by": [d for _, d in rows]})
-        pq.write_table(table, tmp_path / "a.parquet", row_group_size=dice.randint(1, 20))
+        pq.write_table(table, tmp_path / "a.parquet", row_group_size=rng.randint(1, 20))
         columns |= {"text_column": "text"} | ({"document_column": "by"} if named else {})
     elif ending == "jsonl":
         lines = [json.dumps({"text": t, "by": d or "없음"}) for t, d in rows]
-        lines = [line for pair in lines for line in [pair] + [""] * dice.randint(0, 1)]
+        lines = [line for pair in lines for line in [pair] + [""] * rng.randint(0, 1)]
         write(tmp_path, a_jsonl="\n".join(lines))
         columns |= {"text_column": "text"} | ({"document_column": "by"} if named else {})
     else:
@@ -144,13 +144,13 @@ def test_large_files_of_records_are_cut(
 
 @pytest.mark.parametrize("seed", range(6))
 def test_large_conll_files_are_cut(tmp_path: Path, seed: int) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     sentences = []
     for _ in range(30):
-        comments = dice.choice([[], ["# 말"], ["## 1\t말", "# x"], ["# only", "", "# y"]])
-        tokens = [f"{dice.choice('가나다#')}\t{dice.choice(['O', 'B-x'])}" for _ in range(3)]
+        comments = rng.choice([[], ["# 말"], ["## 1\t말", "# x"], ["# only", "", "# y"]])
+        tokens = [f"{rng.choice('가나다#')}\t{rng.choice(['O', 'B-x'])}" for _ in range(3)]
         sentences.append("\n".join([*comments, *tokens]))
-    write(tmp_path, a_conll="\n# 글\n\n" + dice.choice(["\n\n", "\n \n\n"]).join(sentences))
+    write(tmp_path, a_conll="\n# 글\n\n" + rng.choice(["\n\n", "\n \n\n"]).join(sentences))
     settings = config(tmp_path, text_column="1", label_column="2")
     num_pieces = [check_pieces(settings, size) for size in (1, 50, 200, 10_000)]
     assert num_pieces[0] > 20 and num_pieces[-1] == 1

@@ -54,7 +54,7 @@ def contents() -> dict[str, bytes]:
 
 @pytest.fixture(params=["memory", "s3"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a folder with the same files as the folder "local" in ``tmp_path``."""
+    """Return the URL of a folder with the files of the folder "local" in ``tmp_path``."""
     root = "memory://texts" if request.param == "memory" else request.getfixturevalue("bucket")
     fs, name = fsspec.url_to_fs(f"{root}/corpus")
     for path, data in contents().items():

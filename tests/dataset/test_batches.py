@@ -30,14 +30,14 @@ Sentences = list[list[int]]
 
 
 def stream_of(size: int, seed: int = 0) -> np.ndarray:  # type: ignore[type-arg]
-    """Distinct ids, so that each target tells where it came from."""
+    """Return distinct ids, so that each target identifies its position."""
     return np.random.default_rng(seed).permutation(size).astype(np.uint16) + 10
 
 
 def sentences_of(count: int, longest: int, seed: int = 0) -> Sentences:
-    """Sentences of distinct ids, each with its <eos>; some are nothing but <eos>."""
-    dice, ids = random.Random(seed), itertools.count(10)
-    return [[*itertools.islice(ids, dice.randint(0, longest - 1)), EOS_ID] for _ in range(count)]
+    """Return sentences of distinct ids with <eos>; some consist of <eos> only."""
+    rng, ids = random.Random(seed), itertools.count(10)
+    return [[*itertools.islice(ids, rng.randint(0, longest - 1)), EOS_ID] for _ in range(count)]
 
 
 def joined(sentences: Sentences) -> np.ndarray:  # type: ignore[type-arg]
@@ -45,7 +45,7 @@ def joined(sentences: Sentences) -> np.ndarray:  # type: ignore[type-arg]
 
 
 def rows_of(batches: list[Batch]) -> list[tuple[list[int], list[int]]]:
-    """(inputs, targets) of every row, without its padding."""
+    """Return (inputs, targets) of every row, without padding."""
     rows = []
     for batch in batches:
         for inputs, targets in zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True):
@@ -56,7 +56,7 @@ def rows_of(batches: list[Batch]) -> list[tuple[list[int], list[int]]]:
 
 
 def check_batch(batch: Batch) -> None:
-    """What holds for every batch."""
+    """Check the invariants of a batch."""
     assert batch.inputs.shape == batch.targets.shape
     assert batch.inputs.dtype == batch.targets.dtype == torch.int64
     real = batch.targets != PAD_ID
@@ -71,7 +71,7 @@ def check_batch(batch: Batch) -> None:
 
 
 def columns(batches: list[Batch]) -> tuple[Tensor, Tensor]:
-    """Windows laid side by side again: (B, longest column)."""
+    """Return the windows concatenated in time: (B, longest column)."""
     inputs = torch.cat([batch.inputs for batch in batches], dim=1)
     return inputs, torch.cat([batch.targets for batch in batches], dim=1)
 
@@ -104,13 +104,13 @@ def test_each_token_of_a_stream_is_a_target_once(
         assert window.targets.shape[1] <= bptt_length
         assert window.targets.shape[0] == batches.batch_size == min(batch_size, size)
     inputs, targets = columns(windows)
-    # Down the columns, one after the other, the targets are the stream.
+    # The targets of one column after the other are the stream.
     real = targets != PAD_ID
     assert targets[real].tolist() == ids.tolist()
     assert inputs[real].tolist() == [EOS_ID, *ids.tolist()[:-1]]
     lengths = real.sum(1)
     assert int(lengths.max() - lengths.min()) <= 1
-    # Padding stands at the ends of columns alone.
+    # Padding occurs at the ends of columns only.
     assert all(row.tolist() == sorted(row.tolist(), reverse=True) for row in real)
 
 
@@ -131,7 +131,7 @@ def test_stream_against_torchtext(batch_size: int, bptt_length: int) -> None:
     assert targets[:, 0].tolist() == ids[:: len(ids) // batch_size].tolist()
 
 
-def test_a_stream_goes_on_from_any_window() -> None:
+def test_a_stream_continues_from_any_window() -> None:
     batches = StreamBatches(stream_of(101), 4, 5)
     whole = list(batches.epoch(0))
     for first in range(len(whole) + 1):
@@ -153,7 +153,7 @@ def test_a_stream_carries_its_state() -> None:
 def test_sentences_by_hand() -> None:
     ids = joined([[10, 11, EOS_ID], [EOS_ID], [12, 13, 14, 15, 16, EOS_ID], [17, EOS_ID]])
     first, second, third = BucketedSentenceBatches(ids, batch_size=2, max_length=4).epoch(0)
-    # 12 to 15 fill a row; 16 and <eos> go on in a row of their own, from the token before them.
+    # 12 to 15 fill a row; 16 and <eos> continue in another row, whose first input is 15.
     assert first.targets.tolist() == [[12, 13, 14, 15], [10, 11, EOS_ID, PAD_ID]]
     assert first.inputs.tolist() == [[BOS_ID, 12, 13, 14], [BOS_ID, 10, 11, PAD_ID]]
     assert first.lengths is not None and first.lengths.tolist() == [4, 3]
@@ -178,18 +178,18 @@ def test_each_token_of_a_sentence_is_a_target_once(
     ]
     pieces = [(inputs[: len(targets)], targets) for inputs, targets in pieces]
     batches = BucketedSentenceBatches(joined(sentences), batch_size, max_length, seed)
-    found = list(batches.epoch(0))
-    assert len(found) == len(batches)
-    for batch in found:
+    result = list(batches.epoch(0))
+    assert len(result) == len(batches)
+    for batch in result:
         check_batch(batch)
         lengths = (batch.targets != PAD_ID).sum(1).tolist()
-        assert lengths == sorted(lengths, reverse=True)  # as packing wants them
+        assert lengths == sorted(lengths, reverse=True)  # as packing requires
         assert (batch.lengths is None) == (len(set(lengths)) == 1)
         assert batch.targets.shape[1] == lengths[0] <= max_length
         assert len(lengths) <= batch_size
-    assert sorted(rows_of(found)) == sorted(pieces)
+    assert sorted(rows_of(result)) == sorted(pieces)
     total = sum(map(len, sentences))
-    assert batches.num_tokens == total == sum(batch.num_tokens for batch in found)
+    assert batches.num_tokens == total == sum(batch.num_tokens for batch in result)
 
 
 def test_a_last_sentence_without_its_end() -> None:
@@ -200,7 +200,7 @@ def test_a_last_sentence_without_its_end() -> None:
 
 @pytest.mark.parametrize("batch_size", [4, 7])
 def test_sentences_against_torchtext(batch_size: int) -> None:
-    # Three pools of 100 batches and a bit.
+    # A little more than three pools of 100 batches.
     sentences = sentences_of(330 * batch_size, longest=40)
     text = Field(use_vocab=False, batch_first=True, pad_token=PAD_ID, include_lengths=True)
     examples = [Example.fromlist([sentence], [("text", text)]) for sentence in sentences]
@@ -219,10 +219,10 @@ def test_sentences_against_torchtext(batch_size: int) -> None:
         their_padding += ids.numel() - int(lengths.sum())
         theirs.update(tuple(row[:n]) for row, n in zip(ids.tolist(), lengths.tolist(), strict=True))
     batches = BucketedSentenceBatches(joined(sentences), batch_size, 100, shuffle_seed=1)
-    found = list(batches.epoch(0))
-    assert len(found) == len(oracle)
-    assert Counter(tuple(targets) for _, targets in rows_of(found)) == theirs
-    padding = sum(batch.targets.numel() - batch.num_tokens for batch in found)
+    result = list(batches.epoch(0))
+    assert len(result) == len(oracle)
+    assert Counter(tuple(targets) for _, targets in rows_of(result)) == theirs
+    padding = sum(batch.targets.numel() - batch.num_tokens for batch in result)
     assert 0 < padding < 1.2 * their_padding
     unsorted = sum(
         max(map(len, group)) * len(group) - sum(map(len, group))
@@ -246,10 +246,10 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
     orders = [epoch_of(batches, epoch) for epoch in range(3)]
     orders.append(epoch_of(BucketedSentenceBatches(ids, 8, 20, shuffle_seed=6), 0))
     assert all(one != other for one, other in itertools.combinations(orders, 2))
-    # Nor do long sentences come first: batches of one pool are shuffled.
+    # The batches of a pool are shuffled, so that long sentences do not come first.
     widths = [len(batch[0]) for batch in orders[0]]
     assert widths != sorted(widths, reverse=True)
-    # Not the order of batches alone: sentences have other neighbours.
+    # Not only the order of batches changes: sentences are grouped differently.
     as_sets = [{str(batch) for batch in order} for order in orders]
     assert len(as_sets[0] & as_sets[1]) < len(as_sets[0]) / 2
 
@@ -268,7 +268,7 @@ def test_without_a_seed_every_epoch_is_the_same() -> None:
     assert widths == sorted(widths, reverse=True)
 
 
-def test_sentences_go_on_from_any_batch() -> None:
+def test_sentences_continue_from_any_batch() -> None:
     batches = BucketedSentenceBatches(joined(sentences_of(60, longest=9)), 8, 20, shuffle_seed=1)
     whole = epoch_of(batches, 4)
     for first in range(len(whole) + 1):
@@ -297,7 +297,7 @@ def test_settings_of_a_stream() -> None:
     assert isinstance(train, StreamBatches) and isinstance(valid, StreamBatches)
     assert (train.batch_size, len(train)) == (5, 2)
     assert (valid.batch_size, len(valid)) == (2, 5)
-    # However little text there is, it can be evaluated.
+    # Even the shortest text can be evaluated.
     tiny = build_batches(ids[:1], settings, train=False, seed=1, split="test")
     assert [batch.num_tokens for batch in tiny.epoch(0)] == [1]
 
@@ -366,9 +366,9 @@ def test_a_batch_with_a_state_has_one_part() -> None:
 
 def test_predictions_of_long_sequences_are_made_in_parts() -> None:
     sequences = [np.arange(10_000), np.arange(9_000), *[np.arange(3)] * 70]
-    found = [(rows.tolist(), inputs.shape) for rows, inputs, _ in padded_batches(sequences)]
-    assert [shape for _, shape in found] == [(1, 10_000), (1, 9_000), (62, 3), (8, 3)]
-    assert sorted(row for rows, _ in found for row in rows) == list(range(72))
+    results = [(rows.tolist(), inputs.shape) for rows, inputs, _ in padded_batches(sequences)]
+    assert [shape for _, shape in results] == [(1, 10_000), (1, 9_000), (62, 3), (8, 3)]
+    assert sorted(row for rows, _ in results for row in rows) == list(range(72))
 
 
 @pytest.mark.gpu
@@ -389,7 +389,7 @@ def test_a_batch_on_the_gpu_is_the_same() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
 def test_shares_make_up_the_whole(mode: Mode, size: int) -> None:
-    """Each row with one process, every token predicted once, sizes as those of the whole."""
+    """Each row belongs to one process, every token is predicted once, and sizes are global."""
     stream = np.array([4, 5, 6, EOS_ID, 7, EOS_ID] * 7, dtype=np.uint16)
     config = BatchesConfig(mode=mode, batch_size=3, eval_batch_size=3, bptt_length=3)
     whole = build_batches(stream, config, True, 1, "train")
@@ -415,7 +415,7 @@ def test_shares_make_up_the_whole(mode: Mode, size: int) -> None:
     "size, batch_size, length", [(1, 4, 3), (7, 2, 2), (50, 4, 5), (53, 5, 60)]
 )
 def test_a_device_makes_the_same_stream(size: int, batch_size: int, length: int) -> None:
-    """The CPU stands for the GPU: the same operators, and no place where the host looks at ids."""
+    """The CPU stands for the GPU: the same operators, and the host never reads ids."""
     ids = stream_of(size)
     host = StreamBatches(ids, batch_size, length)
     device = StreamBatches(ids, batch_size, length, torch.device("cpu"))
@@ -437,7 +437,7 @@ def test_a_device_makes_the_same_sentences(seed: int | None, max_length: int) ->
 
 
 def test_a_device_is_not_waited_for() -> None:
-    """Nothing that a GPU would have to finish before the host can go on."""
+    """No operator makes the host wait for the GPU."""
     seen: set[str] = set()
 
     class Watch(TorchDispatchMode):
@@ -465,8 +465,8 @@ def check_same(batches: list[Batch], others: list[Batch]) -> None:
 
 
 def test_a_gpu_keeps_ids_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[torch.device | None] = []
-    monkeypatch.setattr(batches_module, "_ids_on", lambda device, ids: asked.append(device))
+    devices: list[torch.device | None] = []
+    monkeypatch.setattr(batches_module, "_ids_on", lambda device, ids: devices.append(device))
     ids = np.append(stream_of(99), EOS_ID)
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
     for mode in (Mode.stream, Mode.sentence):
@@ -474,4 +474,4 @@ def test_a_gpu_keeps_ids_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         for limit, device in ((400, cuda), (399, cuda), (400, cpu), (400, None)):
             monkeypatch.setattr(batches_module, "MAX_DEVICE_BYTES", limit)
             build_batches(ids, config, False, 1, "train", device)
-    assert asked == [cuda, None, None, None] * 2
+    assert devices == [cuda, None, None, None] * 2

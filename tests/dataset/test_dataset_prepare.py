@@ -1,4 +1,4 @@
-"""A prepared corpus is made once and whole, found again, and never trusted when it is damaged."""
+"""A prepared corpus is complete, reused, and refused if it is damaged."""
 
 import dataclasses
 import importlib.metadata
@@ -44,7 +44,8 @@ from korlm.corpus.pieces import digest_of, plan_pieces
 from korlm.corpus.sources import find_sources
 from korlm.corpus.splits import split_of
 from korlm.dataset import prepare as prepared
-from korlm.dataset import text_batches, tokenize
+from korlm.dataset import text_batches
+from korlm.dataset.executors import base
 from korlm.dataset.fingerprint import (
     hash_json,
     prepared_fingerprint,
@@ -82,19 +83,19 @@ def outputs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def given(tmp_path: Path) -> CorpusConfig:
-    """Two small files as splits of their own."""
-    places = {}
+    """Return a corpus of two small files, one per split."""
+    files = {}
     for split, text in (("train", TRAIN), ("valid", VALID)):
         path = tmp_path / "text" / f"{split}.txt"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        places[split] = [str(path)]
-    return CorpusConfig(name="given", **places)
+        files[split] = [str(path)]
+    return CorpusConfig(name="given", **files)
 
 
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
-    """A file of 400 documents, of which some pieces and many batches become."""
+    """Return a corpus of one file with 400 documents, which has several pieces and many batches."""
     monkeypatch.setattr(text_batches, "BATCH_CHARS", 100)
     path = tmp_path / "many.txt"
     path.write_text(random_text(1), encoding="utf-8")
@@ -102,9 +103,9 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
 
 
 def random_text(seed: int, lines: int = 400) -> str:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     words = ["나는", "너는", "학교에", "간다", "온다", "KBS", "12", "<eos>", "😀", "e\u0301"]
-    return "".join(" ".join(dice.choices(words, k=dice.randrange(9))) + "\n" for _ in range(lines))
+    return "".join(" ".join(rng.choices(words, k=rng.randrange(9))) + "\n" for _ in range(lines))
 
 
 def make(
@@ -122,18 +123,18 @@ def forbid_tokenizing(monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(config: TokenizerConfig) -> None:
         raise AssertionError("tokenized again")
 
-    monkeypatch.setattr(tokenize, "TokenizerPool", explode)
+    monkeypatch.setattr(base, "TokenizerPool", explode)
 
 
 def seen(folder: Path) -> list[str]:
-    """What a user sees in a folder: everything but hidden files."""
+    """Return the names of the files in a folder, without hidden files."""
     if not folder.exists():
         return []
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All files of a prepared corpus that its text and settings decide."""
+    """Return the contents of all files that depend only on text and settings."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -150,7 +151,7 @@ def error_of(kind: type[KorlmError], do: Callable[[], object], *words: str) -> N
         assert word in message
 
 
-# What is made
+# Content
 
 
 def test_the_folder(given: CorpusConfig, outputs: Path) -> None:
@@ -182,7 +183,7 @@ def test_the_folder(given: CorpusConfig, outputs: Path) -> None:
 def test_ids_and_counts_by_hand(given: CorpusConfig, outputs: Path) -> None:
     made = make(given, outputs)
     assert made.vocab.tokens[4:] == ["나는", "간다"]
-    # <eos> stands at the end of three lines; the literal one, KBS and 12 are unknown.
+    # Three lines end with <eos>; the literal <eos>, KBS and 12 are unknown.
     assert made.vocab.counts == [0, 3, 0, 3, 3, 2]
     assert made.ids("train").tolist() == [4, 5, 3, 4, 1, 1, 3, 4, 5, 1, 3]
     assert made.ids("valid").tolist() == [4, 1, 3, 1, 1, 1, 3]
@@ -247,13 +248,13 @@ def test_kkma_in_child_processes(
     assert made.manifest["status"] == {"empty": 1, "fallback: JException": 1, "ok": 3}
     assert made.vocab.tokens[4:] == ["나"]
     assert made.ids("train").tolist() == [4, 1, 3, 1, 4, 3]
-    # How fast it went decides nothing.
+    # Speed has no effect.
     forbid_tokenizing(monkeypatch)
     faster = plain(workers=3, threads=2, heap_mb=2048, cache_size_mb=0)
     assert make(given, outputs, faster).folder == made.folder
 
 
-FINGERPRINTS = {  # of konlpy 0.6.0; a change makes all that users have prepared anew
+FINGERPRINTS = {  # with konlpy 0.6.0; after a change, users have to prepare again
     "eojeol": "d1009e597fd0",
     "syllable": "c86409797426",
     "jamo": "70d2a11fd8c9",
@@ -272,11 +273,11 @@ def test_fingerprints_stay(name: str, given: CorpusConfig) -> None:
     assert prepared_fingerprint(tokens, VocabConfig()) == FINGERPRINTS[name]
 
 
-# A corpus that grows
+# Added files
 
 
 class CountingPool:
-    """A slow tokenizer in this process: every eojeol is a token; it notes what it is asked."""
+    """A slow tokenizer in this process: every eojeol is a token; it records its input."""
 
     lines: ClassVar[list[str]] = []
 
@@ -307,7 +308,7 @@ def test_a_corpus_that_grows_has_its_new_lines_tokenized_alone(
     caplog: pytest.LogCaptureFixture,
     document: DocumentUnit,
 ) -> None:
-    monkeypatch.setattr(tokenize, "TokenizerPool", CountingPool)
+    monkeypatch.setattr(base, "TokenizerPool", CountingPool)
     monkeypatch.setattr(text_batches, "BATCH_CHARS", 500)
     kkma = KkmaConfig(name="kkma", engine=KkmaEngine.konlpy)
     texts = tmp_path / "texts"
@@ -325,7 +326,7 @@ def test_a_corpus_that_grows_has_its_new_lines_tokenized_alone(
     make(corpus, tmp_path / "outputs", kkma)
     assert sorted(CountingPool.lines) == sorted(line for line in before if line.strip())
 
-    # One file comes first of all, so that no batch holds the lines it held; one file has more.
+    # A new first file changes the lines of every batch; another file gets longer.
     added = [*sentences(50, 1), "나는 간다", ""]
     (texts / "a.txt").write_text("\n".join(added) + "\n", encoding="utf-8")
     with open(texts / "c.txt", "a", encoding="utf-8") as file:
@@ -347,7 +348,7 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
-# A tokenizer that learns from train
+# Trainable tokenizers
 
 PIECES = SentencePieceConfig(name="sentencepiece", vocab_size=60)
 
@@ -364,7 +365,7 @@ def test_pieces_are_learned_from_train_alone(learnable: CorpusConfig, outputs: P
     assert first.tokenizer_model == (first.folder / "sentencepiece.model").read_bytes()
     assert first.manifest["settings"]["tokenizer"]["vocab_size"] == 60
     assert open_prepared(first.folder).tokenizer_model == first.tokenizer_model
-    # The text of valid makes other tokens, and no other pieces.
+    # The text of valid does not change the learned pieces.
     Path(learnable.valid[0]).write_text("\n".join(["뷁뷁 없는말"] * 500) + "\n", encoding="utf-8")
     second = make(learnable, outputs, PIECES)
     assert second.folder != first.folder and second.tokenizer_model == first.tokenizer_model
@@ -373,7 +374,7 @@ def test_pieces_are_learned_from_train_alone(learnable: CorpusConfig, outputs: P
 
 
 def test_pieces_of_documents_that_are_dealt(outputs: Path, tmp_path: Path) -> None:
-    """Of one file, too, only the documents of train are learned from."""
+    """The tokenizer learns only from the documents of train, even within one file."""
     pytest.importorskip("sentencepiece")
     lines = sentences(300, 4)
     path = tmp_path / "all.txt"
@@ -424,7 +425,7 @@ def test_too_few_pieces_leave_nothing(learnable: CorpusConfig, outputs: Path) ->
     assert not (outputs / "prepared").exists()
 
 
-# What is found again
+# Reuse
 
 
 def test_the_same_settings_find_it(
@@ -454,7 +455,7 @@ def test_another_vocabulary_shares_the_tokens(
     for name in names:
         one, two = first.folder / "tokens" / name, other.folder / "tokens" / name
         assert one.samefile(two) or one.read_bytes() == two.read_bytes()
-    # Either may be deleted.
+    # Either of them may be deleted.
     shutil.rmtree(first.folder)
     assert len(open_prepared(other.folder).ids("train")) > 0
     assert make(many, outputs).stats == first.stats
@@ -505,7 +506,7 @@ def test_moved_files_are_the_same_text(
     ],
     ids=lambda change: "-".join(change),
 )
-def test_what_makes_another_corpus(
+def test_changes_that_make_another_corpus(
     given: CorpusConfig, outputs: Path, change: dict[str, Any]
 ) -> None:
     first = make(given, outputs)
@@ -524,7 +525,7 @@ def test_what_makes_another_corpus(
         path.write_text(change["text"], encoding=codec)
         if given.encoding == "cp949":
             Path(given.valid[0]).write_text(VALID, encoding=codec)
-    if "rename" in change:  # a document's name decides its split
+    if "rename" in change:  # the split depends on the name of a document
         given.train = [str(path.rename(path.with_name(change["rename"])))]
     if "swap" in change:
         given.train, given.valid = given.valid, given.train
@@ -543,7 +544,7 @@ def test_shares_count_where_documents_are_dealt(many: CorpusConfig, outputs: Pat
     assert second.stats["valid"].num_lines > first.stats["valid"].num_lines
 
 
-def test_shares_do_not_count_where_splits_are_given(
+def test_fractions_have_no_effect_with_fixed_splits(
     given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = make(given, outputs)
@@ -552,11 +553,11 @@ def test_shares_do_not_count_where_splits_are_given(
     assert make(given, outputs).folder == first.folder
 
 
-# What is broken off
+# Interruptions
 
 
 class Breaking(pool.TokenizerPool):
-    """Fails after some batches, as a full disk or an impatient user would make it."""
+    """Fails after some batches, like a full disk or Ctrl-C."""
 
     good = 0
     tokenized = 0
@@ -570,13 +571,13 @@ class Breaking(pool.TokenizerPool):
             yield columns
 
 
-def test_a_failure_leaves_whole_pieces_and_the_next_run_goes_on(
+def test_a_failure_leaves_complete_pieces_and_the_next_run_continues(
     many: CorpusConfig, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = make(many, tmp_path / "unbroken")
     for good in (30, 10):
         monkeypatch.setattr(Breaking, "good", good)
-        monkeypatch.setattr(tokenize, "TokenizerPool", Breaking)
+        monkeypatch.setattr(base, "TokenizerPool", Breaking)
         with pytest.raises(KeyboardInterrupt):
             make(many, outputs)
         assert seen(outputs / "prepared") == []
@@ -600,15 +601,15 @@ def test_a_failure_leaves_whole_pieces_and_the_next_run_goes_on(
     assert not list((outputs / "prepared").glob(".*.partial"))
 
 
-def test_what_was_left_of_a_kill_at_the_very_end_goes(given: CorpusConfig, outputs: Path) -> None:
-    """Killed after the folder had its name, while what it was made from was being removed."""
+def test_leftovers_of_a_kill_at_the_end_are_removed(given: CorpusConfig, outputs: Path) -> None:
+    """Killed after the folder got its name, while intermediate files were being removed."""
     made = prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
     assert not list(made.folder.parent.glob(".*")), "no lock is left"
     name, root = made.folder.name.rpartition("-")[0], made.folder.parent
     left = root / f".{name}-{made.manifest['tokens_fingerprint']}.partial"
     lock = left.with_suffix(".lock")
     (left / "tokens").mkdir(parents=True)
-    with FileLock(lock):  # another process makes another vocabulary of them
+    with FileLock(lock):  # another process builds another vocabulary from them
         prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
         assert left.is_dir()
     prepare(given, EOJEOL, VocabConfig(), outputs, progress=False)
@@ -618,7 +619,7 @@ def test_what_was_left_of_a_kill_at_the_very_end_goes(given: CorpusConfig, outpu
     assert not lock.exists()
 
 
-def test_a_failure_while_ids_are_made_leaves_nothing_to_see(
+def test_a_failure_during_encoding_leaves_no_visible_files(
     given: CorpusConfig, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(*args: object) -> None:
@@ -651,7 +652,7 @@ import sys, time
 from pathlib import Path
 from korlm.config import CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.dataset import prepare as prepared
-from korlm.dataset import tokenize as analysis
+from korlm.dataset.executors import base as analysis
 
 class Slow(analysis.TokenizerPool):
     def map(self, batches):
@@ -689,7 +690,7 @@ def test_processes_that_need_the_same_tokens_make_them_once(
     ):
         assert other.stdout is not None
         assert other.stdout.readline() == "tokenizing\n"
-        # The other process holds the lock. A file lock keeps threads apart as it does processes.
+        # The other process holds the lock. A file lock also excludes other threads.
         same = threads.submit(make, given, outputs)
         unlike = threads.submit(make, given, outputs, EOJEOL, VocabConfig(min_freq=1))
         folders = [same.result(timeout=60).folder, unlike.result(timeout=60).folder]
@@ -700,7 +701,7 @@ def test_processes_that_need_the_same_tokens_make_them_once(
     assert [open_prepared(folder).ids("train").size for folder in folders] == [11, 11]
 
 
-# What cannot be made
+# Errors
 
 
 def test_no_document_falls_to_a_split(tmp_path: Path, outputs: Path) -> None:
@@ -716,7 +717,7 @@ def test_no_document_falls_to_a_split(tmp_path: Path, outputs: Path) -> None:
 
 
 def splits_in(made: Prepared) -> dict[str, list[tuple[str, int, str]]]:
-    """Document, number and text of the lines of each split."""
+    """Return document, number and text of the lines of each split."""
     return {
         split: [
             (row["doc_id"], row["line"], row["text"])
@@ -738,13 +739,13 @@ def test_a_single_document_is_split_by_blocks(
     made = make(corpus, outputs)
     lines = [("book.txt", number, text) for number, text in enumerate(texts, 1)]
     assert splits_in(made) == {"train": lines[:40], "valid": lines[40:45], "test": lines[45:]}
-    (told,) = [r.getMessage() for r in caplog.records if "contiguous blocks" in r.getMessage()]
-    assert "1 document cannot fill train, valid and test" in told
-    assert "train 80%, valid 10%, test 10%" in told
+    (message,) = [r.getMessage() for r in caplog.records if "contiguous blocks" in r.getMessage()]
+    assert "1 document cannot fill train, valid and test" in message
+    assert "train 80%, valid 10%, test 10%" in message
     shares = CorpusConfig(name="book", files=[str(path)], valid_fraction=0.5, test_fraction=0.0)
     halves = {"train": lines[:25], "valid": lines[25:], "test": []}
     assert splits_in(make(shares, outputs)) == halves
-    # What is learned from train comes from the same block.
+    # The vocabulary is built from the same block.
     made = make(corpus, outputs, SentencePieceConfig(name="sentencepiece", vocab_size=30))
     assert made.tokenizer_model == train_tokenizer(
         SentencePieceConfig(name="sentencepiece", vocab_size=30), iter(texts[:40])
@@ -803,7 +804,7 @@ def test_unicode_of_tokens(
     given.unicode = unicode
     made = make(given, outputs, vocab=VocabConfig(min_freq=1))
     assert set(made.vocab.tokens[4:]) == {*tokens, "나"}
-    # Text is stored as it was read, and counted as tokenizers see it.
+    # Text is stored unchanged, and counted in normalized form.
     assert [line[2] for line in splits_in(made)["train"]] == lines
     num_chars = {UnicodeForm.nfc: 10, UnicodeForm.nfkc: 11, UnicodeForm.none: 14}[unicode]
     assert made.stats["train"].num_chars == num_chars
@@ -841,11 +842,11 @@ def test_a_file_name_that_is_no_utf8(given: CorpusConfig, outputs: Path) -> None
     assert open_prepared(made.folder).manifest["settings"]["corpus"]["train"] == [name]
 
 
-# What is damaged
+# Damage
 
 
 def replace_value(path: Path) -> None:
-    """As a changed bit would, which leaves the manifest whole."""
+    """Change a value without changing the manifest."""
     text = path.read_text("utf-8")
     path.write_text(text.replace('"num_chars": ', '"num_chars": 1'), "utf-8")
 
@@ -930,7 +931,7 @@ def test_damaged_ids_are_noticed(
 
 
 def other_ids(made: Prepared, ids: npt.NDArray[Any]) -> Prepared:
-    """Ids that somebody put there on purpose, checksums and all."""
+    """Replace the ids deliberately, with matching checksums."""
     np.save(made.folder / "ids" / "train-00000.npy", ids)
     reseal(made.folder / "manifest.json")
     return open_prepared(made.folder)
@@ -942,7 +943,7 @@ def test_ids_of_another_corpus_are_noticed(given: CorpusConfig, outputs: Path) -
 
 
 @pytest.mark.parametrize(
-    ("ids", "told"),
+    ("ids", "message"),
     [
         (np.full(11, 6, np.uint16), "holds the id 6, the vocabulary ends at 5"),
         (np.array([4] * 10 + [65535], np.uint16), "holds the id 65535"),
@@ -954,10 +955,10 @@ def test_ids_of_another_corpus_are_noticed(given: CorpusConfig, outputs: Path) -
     ids=["one too large", "far too large", "negative", "NaN", "wide", "matrix"],
 )
 def test_ids_that_are_none_are_refused(
-    given: CorpusConfig, outputs: Path, ids: npt.NDArray[Any], told: str
+    given: CorpusConfig, outputs: Path, ids: npt.NDArray[Any], message: str
 ) -> None:
     made = other_ids(make(given, outputs), ids)
-    error_of(PreparedError, lambda: made.ids("train"), str(made.folder / "ids"), told)
+    error_of(PreparedError, lambda: made.ids("train"), str(made.folder / "ids"), message)
 
 
 FILES = [
@@ -976,8 +977,8 @@ def test_a_changed_bit_is_noticed_wherever_it_is(
     made = make(given, outputs)
     path = made.folder / name
     whole = path.read_bytes()
-    for place in np.linspace(0, 1, 15):
-        flip_bit(path, place)
+    for position in np.linspace(0, 1, 15):
+        flip_bit(path, position)
         with pytest.raises((PreparedError, VocabError)) as caught:
             opened = open_prepared(made.folder)
             opened.ids("train")
@@ -987,7 +988,7 @@ def test_a_changed_bit_is_noticed_wherever_it_is(
     open_prepared(made.folder).ids("train")
 
 
-def test_pages_of_shards_that_are_being_made_have_checksums(
+def test_pages_of_incomplete_shards_have_checksums(
     given: CorpusConfig, outputs: Path, tmp_path: Path
 ) -> None:
     """No manifest lists them yet."""
@@ -1019,7 +1020,7 @@ def test_an_older_folder_is_named(given: CorpusConfig, outputs: Path) -> None:
 
 
 def test_spelling_that_declares_more_than_it_holds(given: CorpusConfig, outputs: Path) -> None:
-    """3,000,000,000 numbers of 8 bytes; numpy would ask for the memory first."""
+    """3,000,000,000 numbers of 8 bytes; numpy would first allocate the memory."""
     made = make(given, outputs)
     path = made.folder / "spelling.npz"
     header = io.BytesIO()
@@ -1030,11 +1031,11 @@ def test_spelling_that_declares_more_than_it_holds(given: CorpusConfig, outputs:
         for name in ("grams0", "counts0"):
             archive.writestr(f"{name}.npy", header.getvalue() + bytes(64))
     reseal(made.folder / "manifest.json")
-    told = "grams0.npy declares 24,000,000,000 bytes and holds 64"
-    error_of(PreparedError, lambda: open_prepared(made.folder), str(path), told)
+    message = "grams0.npy declares 24,000,000,000 bytes and holds 64"
+    error_of(PreparedError, lambda: open_prepared(made.folder), str(path), message)
 
 
-def test_a_fingerprint_that_is_not_the_one_asked_for(given: CorpusConfig, outputs: Path) -> None:
+def test_another_fingerprint_is_refused(given: CorpusConfig, outputs: Path) -> None:
     made = make(given, outputs)
     error_of(PreparedError, lambda: open_prepared(made.folder, "0" * 12), "000000000000")
     assert open_prepared(made.folder, made.fingerprint).stats == made.stats

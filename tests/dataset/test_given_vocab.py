@@ -1,4 +1,4 @@
-"""``vocab.file``: a vocabulary from a file, in place of that of the training text."""
+"""``vocab.file``: a vocabulary from a file instead of the training text."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_command(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     ended = korlm("train", *options, "vocab.min_freq=3", "hydra.run.dir=run")
     assert ended.code == 0, ended.err
     assert "vocab.min_freq=3 has no effect: vocab.file has the tokens" in ended.out
-    (tmp_path / "tokens.txt").unlink()  # the run has its vocabulary
+    (tmp_path / "tokens.txt").unlink()  # the run contains its vocabulary
     assert korlm("generate", "run=run", "max_tokens=3").code == 0
     ended = korlm("train", *options)
     assert "vocab.file=tokens.txt: cannot be read" in ended.error

@@ -12,24 +12,24 @@ from korlm.dataset.storage.id_stream import IdStream, blocks_of, join_shards, ma
 from korlm.dataset.vocab import EOS_ID
 
 
-def cut(ids: np.ndarray, dice: random.Random, num_shards: int) -> IdStream:
-    """Return the ids as so many shards, some of which may be empty."""
-    cuts = sorted(dice.choices(range(len(ids) + 1), k=num_shards - 1))
+def cut(ids: np.ndarray, rng: random.Random, num_shards: int) -> IdStream:
+    """Return the ids as a number of shards, some of which may be empty."""
+    cuts = sorted(rng.choices(range(len(ids) + 1), k=num_shards - 1))
     return IdStream(np.split(ids, cuts))
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_every_range_is_that_of_one_array(seed: int) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     ids = np.random.default_rng(seed).integers(3, 9, 50).astype(np.uint16)
-    stream = cut(ids, dice, dice.randint(2, 12))
+    stream = cut(ids, rng, rng.randint(2, 12))
     assert len(stream) == 50 and stream.dtype == ids.dtype
     for begin in range(-2, 53):
         for end in range(begin, 53):
             assert stream[begin:end].tolist() == ids[begin:end].tolist()
     assert np.array_equal(stream, ids) and np.concatenate(list(blocks_of(stream))).size == 50
     assert np.asarray(stream, dtype=np.int64).dtype == np.int64
-    starts = np.array([dice.randrange(-3, 49) for _ in range(30)])
+    starts = np.array([rng.randrange(-3, 49) for _ in range(30)])
     rows, expected = rows_of(stream, starts, 4), rows_of(ids, starts, 4)
     index = starts[:, None] + np.arange(4)
     is_inside = (index >= 0) & (index < 50)
@@ -70,9 +70,9 @@ def test_a_damaged_shard(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_batches_are_those_of_one_array(seed: int) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     ids = np.random.default_rng(seed).choice([EOS_ID, 4, 5, 6, 7], 200).astype(np.uint16)
-    stream = cut(ids, dice, 7)
+    stream = cut(ids, rng, 7)
     bounds = zip(sentence_bounds(stream), sentence_bounds(ids), strict=True)
     assert all(np.array_equal(*pair) for pair in bounds)
     for kind, sizes in ((StreamBatches, (7, 5)), (BucketedSentenceBatches, (7, 3))):

@@ -1,4 +1,4 @@
-"""From token shards to ids: by hand, and against a plain loop."""
+"""Token shards to ids, computed by hand and by a loop."""
 
 import random
 from collections import Counter
@@ -26,7 +26,7 @@ from korlm.utils.errors import PreparedError
 
 
 def write(folder: Path, texts: list[str], split: str = "train", number: int = 0) -> Counter[str]:
-    """The piece of lines, parted at blanks; return the counts of its tokens."""
+    """Write the piece of lines, split at spaces; return the counts of its tokens."""
     lines = (Line(split, "doc", number, text) for number, text in enumerate(texts, 1))
     with PieceWriter(folder, number) as writer:
         for batch in batch_lines(packed(lines)):
@@ -46,7 +46,7 @@ def encode(
 
 
 def cost(tokens: dict[str, int]) -> float:
-    """What tokens cost to spell after 가."""
+    """Return the spelling cost of tokens after 가, in nats."""
     model = CharNgramModel.train(["가"])
     return sum(count * float(model.nats([token])[0]) for token, count in tokens.items())
 
@@ -76,7 +76,7 @@ def test_lower_and_numbers_leave_something_to_spell(tmp_path: Path) -> None:
 
 
 def test_a_line_without_tokens_that_is_not_blank_ends_too(tmp_path: Path) -> None:
-    # An analyzer may find nothing in a line of text.
+    # An analyzer may return no tokens for a line of text.
     lines = [Line("train", "doc", number, "가") for number in range(1, 4)]
     analyses = [Analysis(["가"], [""], [0]), Analysis([], [], []), Analysis(["가"], [""], [0])]
     batch = TextBatch("train", list(packed(lines)))
@@ -98,12 +98,12 @@ def test_nothing_to_encode(tmp_path: Path) -> None:
 def test_equals_a_plain_loop(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(piece_writer, "ROW_GROUP_CHARS", 150)
     monkeypatch.setattr(text_batches, "BATCH_CHARS", 60)
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     words = ["가", "나다", "KBS", "kbs", "12", "3.5", "<eos>", "<unk>", "<PAD>", "😀", "a", "\\"]
-    texts = [" ".join(dice.choices(words, k=dice.randrange(8))) for _ in range(300)]
+    texts = [" ".join(rng.choices(words, k=rng.randrange(8))) for _ in range(300)]
     counts = write(tmp_path, texts)
     config = VocabConfig(
-        min_freq=dice.randint(1, 60), lowercase=seed % 2 == 0, normalize_numbers=seed % 3 == 0
+        min_freq=rng.randint(1, 60), lowercase=seed % 2 == 0, normalize_numbers=seed % 3 == 0
     )
     assert counts == Counter(token for text in texts for token in text.split())
     vocab = Vocab(counts, config)

@@ -1,4 +1,4 @@
-"""Token files that stay in another folder or in an object store (``prepare.folder``)."""
+"""Token files in another folder or in an object store (``prepare.folder``)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,7 @@ from object_store import open_bucket
 
 from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.dataset import tokenize
+from korlm.dataset.executors import base
 from korlm.dataset.prepare import prepare
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.storage.shards import read_columns, read_counts, shard_paths
@@ -21,12 +22,12 @@ EOJEOL = TokenizerConfig(name="eojeol")
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> CorpusConfig:
-    places = {}
+    files = {}
     for seed, split in enumerate(("train", "valid")):
         path = tmp_path / f"{split}.txt"
         path.write_text("\n".join(sentences(60, seed)) + "\n", encoding="utf-8")
-        places[split] = [str(path)]
-    return CorpusConfig(name="stored", **places)
+        files[split] = [str(path)]
+    return CorpusConfig(name="stored", **files)
 
 
 def make(
@@ -38,7 +39,7 @@ def make(
 
 @pytest.fixture
 def memory() -> Iterator[str]:
-    """A store in this process."""
+    """Yield the URL of a store in this process."""
     pytest.importorskip("upath")
     yield "memory://korlm"
     path = to_path("memory://korlm", OutputError)
@@ -47,7 +48,7 @@ def memory() -> Iterator[str]:
 
 
 def content(made: Prepared) -> dict[str, bytes]:
-    """The shards, ids and the vocabulary; the shards are fetched."""
+    """Return the contents of shards (downloaded), ids and vocabulary."""
     for split in made.stats:
         for path in shard_paths(made.folder / "tokens", split):
             read_counts(path)
@@ -70,7 +71,7 @@ def test_shards_stay_and_are_fetched(
     (there,) = to_path(store, OutputError).iterdir()
     assert sorted(path.name for path in there.iterdir()) == ["counts", "pieces", "tokens"]
 
-    # A damaged copy is noticed, and fetched again when it is gone.
+    # A damaged copy is reported, and downloaded again once it has been deleted.
     path = shard_paths(stored.folder / "tokens", "train")[0]
     flip_bit(path, 0.5)
     with pytest.raises(PreparedError, match="damaged"):
@@ -78,15 +79,32 @@ def test_shards_stay_and_are_fetched(
     path.unlink()
     assert list(read_columns(path, ["text"]))
     # Another vocabulary, or another machine, uses the same shards.
-    monkeypatch.setattr(tokenize, "TokenizerPool", None)
+    monkeypatch.setattr(base, "TokenizerPool", None)
     other = make(corpus, tmp_path / "outputs", store, min_freq=2)
     assert content(other).keys() == content(alone).keys()
-    monkeypatch.setattr(tokenize, "TokenizerPool", tokenize_nothing)
+    monkeypatch.setattr(base, "TokenizerPool", tokenize_nothing)
     assert content(make(corpus, tmp_path / "elsewhere", store)) == content(alone)
 
 
+def test_a_store_that_was_moved(corpus: CorpusConfig, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    stored = make(corpus, tmp_path / "outputs", str(store))
+    expected = content(make(corpus, tmp_path / "alone"))
+    store.rename(tmp_path / "moved")
+    with pytest.raises(PreparedError) as caught:
+        stored.texts("train")
+    message = str(caught.value)
+    assert message.startswith(f"{store}/") and "damaged" not in message
+    assert "cannot be fetched (No such file or directory)" in message
+    assert "move them back, or delete the folder" in message and "\n" not in message
+    # Other corpora that could have shared its tokens make their own.
+    assert content(make(corpus, tmp_path / "outputs", min_freq=2)).keys() == expected.keys()
+    (tmp_path / "moved").rename(store)
+    assert content(stored) == expected
+
+
 class tokenize_nothing:  # noqa: N801
-    """A pool that is not asked for anything."""
+    """A pool that must not be used."""
 
     def __init__(self, *arguments: object) -> None:
         self.map = None
@@ -112,7 +130,7 @@ def test_a_corpus_grows_there(
         seen.extend(source.name for source in text.piece.sources)
         return real(settings, text, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tokenize, "tokenize_piece", note)
+    monkeypatch.setattr(base, "tokenize_piece", note)
     grown = make(corpus, tmp_path / "outputs", memory)
     assert set(seen) == {"more.txt"}
     assert content(grown) == content(make(corpus, tmp_path / "alone"))

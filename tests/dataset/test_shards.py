@@ -25,7 +25,7 @@ EMPTY = Analysis([], [], [], "empty")
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of a few characters."""
+    """Use batches of a few characters."""
     monkeypatch.setattr(text_batches, "BATCH_CHARS", 10)
 
 
@@ -42,7 +42,7 @@ def chars(lines: list[Line]) -> int:
 
 
 def write(folder: Path, lines: list[Line], analyses: list[Analysis] | None = None) -> Path:
-    """One shard with these lines."""
+    """Write one shard with these lines."""
     batch = TextBatch(lines[0].split, list(packed(lines)))
     columns = (
         to_record_batch(analyses) if analyses else EojeolTokenizer().analyze_batch(batch.texts)
@@ -56,7 +56,7 @@ def write(folder: Path, lines: list[Line], analyses: list[Analysis] | None = Non
 # The files
 
 
-def test_schema_is_what_users_were_promised(tmp_path: Path) -> None:
+def test_schema_is_the_documented_one(tmp_path: Path) -> None:
     path = write(tmp_path, lines_of(["가 나"]))
     assert path == tmp_path / "tokens" / "train-00000.parquet"
     kinds = {
@@ -124,7 +124,7 @@ def test_counts_add_up() -> None:
 
 
 def test_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Several row groups, so that memory need not hold a whole shard.
+    # Several row groups, so that a whole shard need not fit into memory.
     monkeypatch.setattr(piece_writer, "ROW_GROUP_CHARS", 12)
     texts = [f"{number} 번째 줄" for number in range(20)]
     with PieceWriter(tmp_path, 0) as writer:
@@ -198,8 +198,8 @@ def test_shard_paths_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "middle", "missing", "foreign"])
 def test_damaged_shards(tmp_path: Path, damage: str) -> None:
-    dice = random.Random(1)
-    texts = ["".join(dice.choices("가나다라마바사 ", k=40)) for _ in range(400)]
+    rng = random.Random(1)
+    texts = ["".join(rng.choices("가나다라마바사 ", k=40)) for _ in range(400)]
     path = write(tmp_path, lines_of(texts))
     whole = path.read_bytes()
     if damage == "missing":
@@ -211,7 +211,7 @@ def test_damaged_shards(tmp_path: Path, damage: str) -> None:
         content = {"empty": b"", "cut": whole[:-100], "text": b"no Parquet\n", "middle": middle}
         path.write_bytes(content[damage])
     readers = [lambda: read_counts(path), lambda: list(read_columns(path, ["text", "morphs"]))]
-    if damage == "middle":  # the end of the file, where the counts stand, is as it was
+    if damage == "middle":  # the end of the file, which has the counts, is intact
         assert readers.pop(0)() == read_counts(path)
     if damage == "foreign":
         readers.pop()
@@ -225,7 +225,7 @@ def test_damaged_shards(tmp_path: Path, damage: str) -> None:
 
 
 def test_batches_by_hand(small: None) -> None:
-    # Ten characters with their line ends fill a batch.
+    # Ten characters, line ends included, fill a batch.
     texts = ["123456789", "1234", "1234", "12345678901234567890", "1", "2"]
     assert [batch.texts for batch in batches_of(lines_of(texts))] == [
         ["123456789"],
@@ -241,11 +241,11 @@ def test_no_text_makes_no_batch(small: None) -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_properties_of_batches(small: None, seed: int) -> None:
-    dice = random.Random(seed)
-    splits = ["train", "valid", "test"][: dice.randint(1, 3)]
+    rng = random.Random(seed)
+    splits = ["train", "valid", "test"][: rng.randint(1, 3)]
     lines = [
-        Line(dice.choice(splits), "doc", number, "x" * dice.choice([0, 1, 4, 9, 30, 100]))
-        for number in range(dice.randrange(150))
+        Line(rng.choice(splits), "doc", number, "x" * rng.choice([0, 1, 4, 9, 30, 100]))
+        for number in range(rng.randrange(150))
     ]
     batches = batches_of(lines)
     assert batches == batches_of(lines)
@@ -253,7 +253,7 @@ def test_properties_of_batches(small: None, seed: int) -> None:
         mine = [batch for batch in batches if batch.split == split]
         given = [line for line in lines if line.split == split]
         assert [line for batch in mine for line in one_by_one(batch.blocks)] == given
-        for batch in mine:  # a batch ends with the line that fills it
+        for batch in mine:  # a batch ends with the line that reaches its size
             assert batch.num_chars == chars(one_by_one(batch.blocks))
             assert batch.num_chars >= 10 or batch is mine[-1]
             assert chars(one_by_one(batch.blocks)[:-1]) < 10
@@ -261,10 +261,10 @@ def test_properties_of_batches(small: None, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_what_is_written_comes_back(small: None, tmp_path: Path, seed: int) -> None:
-    dice = random.Random(seed)
+def test_written_values_are_read_back(small: None, tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
     lines = [
-        Line(dice.choice(["train", "valid"]), "doc", number, " ".join("가나" * dice.randrange(9)))
+        Line(rng.choice(["train", "valid"]), "doc", number, " ".join("가나" * rng.randrange(9)))
         for number in range(200)
     ]
     with PieceWriter(tmp_path, 0) as writer:

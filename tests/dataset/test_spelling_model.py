@@ -1,4 +1,4 @@
-"""The spelling model against a slow one written straight from the formula, in exact fractions."""
+"""The spelling model against the formula, computed in exact fractions."""
 
 import math
 import random
@@ -11,7 +11,7 @@ import pytest
 
 from korlm.dataset.spelling_model import UNIFORM, CharNgramModel
 
-# Unicode's code points without the halves of surrogate pairs, and the end of a word.
+# Unicode's code points without surrogates, and the end of a word.
 OUTCOMES = 0x110000 - 0x800 + 1
 START, END = "<s>", "</s>"
 ALPHABETS = ["가나다", "가각ab.\u1112\u119e", "가😀\U0010ffff\U00020000\u0300a"]
@@ -47,8 +47,8 @@ class WittenBell:
 
 
 def random_words(seed: int, alphabet: str, count: int, longest: int = 6) -> list[str]:
-    dice = random.Random(seed)
-    words = ("".join(dice.choices(alphabet, k=dice.randint(1, longest))) for _ in range(count))
+    rng = random.Random(seed)
+    words = ("".join(rng.choices(alphabet, k=rng.randint(1, longest))) for _ in range(count))
     return sorted(set(words))
 
 
@@ -58,7 +58,7 @@ def test_uniform() -> None:
 
 def test_by_hand() -> None:
     model = CharNgramModel.train(["가", "가나"], order=1)
-    # Seen: 가 twice, 나 once, the end twice; five in all, of three kinds.
+    # Counts: 가 twice, 나 once, the end twice; five in all, of three types.
     ga, na, end, other = ((n + 3 * UNIFORM) / 8 for n in (2, 1, 2, 0))
     assert model.nats(["가"])[0] == pytest.approx(-math.log(ga * end))
     assert model.nats(["나나"])[0] == pytest.approx(-math.log(na * na * end))
@@ -76,7 +76,7 @@ def test_equals_the_formula(order: int, alphabet: str, count: int) -> None:
     tests = [*train, *random_words(2, alphabet + "힣z", 60, longest=9), ""]
     expected = [slow.nats(word) for word in tests]
     np.testing.assert_allclose(model.nats(tests), expected, rtol=1e-10)
-    # The cost of a word does not depend on the words beside it.
+    # The cost of a word does not depend on its neighbors.
     for word, nats in zip(tests, expected, strict=True):
         assert model.nats([word])[0] == pytest.approx(nats, rel=1e-10)
 
@@ -95,7 +95,7 @@ def test_probabilities_after_a_history_sum_to_one(order: int) -> None:
 
 
 def test_single_characters_sum_to_one() -> None:
-    # The same for the fast model, where order 1 lets p(c) be told apart: p(word) = p(c) p(end).
+    # The same for the fast model, where order 1 reveals p(c): p(word) = p(c) p(end).
     train = random_words(3, "가나a😀", 40)
     model = CharNgramModel.train(train, order=1)
     end = math.exp(-model.nats([""])[0])

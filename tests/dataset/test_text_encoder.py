@@ -1,4 +1,4 @@
-"""Any text comes out as training's does: the same ids, counts and costs."""
+"""Any text is encoded like the training text: the same ids, counts and spelling costs."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def joined(readings: list[EncodedText], name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("tokenizer", ["eojeol", "syllable", "jamo"])
-def test_read_anew_and_from_shards_alike(tmp_path: Path, tokenizer: str) -> None:
+def test_reading_text_equals_reading_shards(tmp_path: Path, tokenizer: str) -> None:
     prepared, corpus = prepared_in(tmp_path, tokenizer)
     shards = list(read_prepared(prepared.folder, "valid", prepared.vocab, prepared.spelling))
     lines = (part for part in read_corpus(corpus, find_sources(corpus)) if part.split == "valid")
@@ -59,8 +59,8 @@ def test_text_is_normalized_as_the_corpus_was(
     lines = ["\ufeffＡ나는 ¨ 가\u200b다", "\u200b", "\u1112\u1161\u11ab ①"]
     for split in ("train", "valid"):
         (tmp_path / f"{split}.txt").write_text("\n".join(["가", *lines]), encoding="utf-8")
-    places = {split: [str(tmp_path / f"{split}.txt")] for split in ("train", "valid")}
-    corpus = CorpusConfig(name="t", **places, unicode=unicode)
+    files = {split: [str(tmp_path / f"{split}.txt")] for split in ("train", "valid")}
+    corpus = CorpusConfig(name="t", **files, unicode=unicode)
     config = TokenizerConfig(tokenizer)
     prepared = prepare(corpus, config, VocabConfig(min_freq=1), tmp_path, progress=False)
     known = prepared.vocab, prepared.spelling
@@ -73,7 +73,7 @@ def test_text_is_normalized_as_the_corpus_was(
     assert anew.num_eojeol.sum() == stats.num_eojeol and anew.num_chars.sum() == stats.num_chars
     assert anew.unicode is shard.unicode is EncodedText.concatenate([anew, anew]).unicode is unicode
     assert anew.table["text"].to_pylist()[1:] == lines
-    # The eojeols that tokens stand in are those of the normalized lines.
+    # The eojeols of tokens are those of the normalized lines.
     rows = anew.table.to_pylist()
     for row, count in zip(rows, anew.num_eojeol.tolist(), strict=True):
         last = max(row["eojeol"], default=-1)
@@ -83,17 +83,17 @@ def test_text_is_normalized_as_the_corpus_was(
 def test_a_few_lines(tmp_path: Path) -> None:
     prepared, _ = prepared_in(tmp_path)
     with TextEncoder(TokenizerConfig("eojeol"), prepared.vocab, prepared.spelling) as reader:
-        found = reader.read_texts(["나는 뷁", "", " 간다"], "d")
+        result = reader.read_texts(["나는 뷁", "", " 간다"], "d")
         nothing = reader.read_texts([])
     known, late = prepared.vocab.encode(["나는", "간다"])
-    assert found.ids.tolist() == [known, UNK_ID, EOS_ID, late, EOS_ID]
-    assert found.lengths.tolist() == [3, 0, 2]
-    assert found.num_eojeol.tolist() == [2, 0, 1]
-    assert found.num_chars.tolist() == [5, 0, 4]
-    assert (found.spelling_nats > 0).tolist() == [False, True, False, False, False]
-    assert found.spelling_nats[1] == pytest.approx(prepared.spelling.nats(["뷁"])[0])
-    assert found.table["doc_id"].to_pylist() == ["d"] * 3
-    assert found.table["line"].to_pylist() == [1, 2, 3]
+    assert result.ids.tolist() == [known, UNK_ID, EOS_ID, late, EOS_ID]
+    assert result.lengths.tolist() == [3, 0, 2]
+    assert result.num_eojeol.tolist() == [2, 0, 1]
+    assert result.num_chars.tolist() == [5, 0, 4]
+    assert (result.spelling_nats > 0).tolist() == [False, True, False, False, False]
+    assert result.spelling_nats[1] == pytest.approx(prepared.spelling.nats(["뷁"])[0])
+    assert result.table["doc_id"].to_pylist() == ["d"] * 3
+    assert result.table["line"].to_pylist() == [1, 2, 3]
     assert len(nothing.ids) == len(nothing.lengths) == 0
 
 

@@ -26,6 +26,7 @@ from korlm.config import (
     VocabConfig,
 )
 from korlm.dataset import prepare, text_batches, tokenize
+from korlm.dataset.executors import base
 from korlm.dataset.prepared import Prepared
 from korlm.dataset.storage import piece_writer
 from korlm.dataset.storage.shards import shard_paths
@@ -43,13 +44,13 @@ PIECES = ClusterConfig(piece_mb=PIECE_BYTES / 1e6)
 
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusConfig:
-    """Some files that become about ten pieces and 80 batches, and a Kkma without Java."""
+    """Return a corpus of about ten pieces and 80 batches; Kkma is a fake without Java."""
     monkeypatch.setattr(text_batches, "BATCH_CHARS", BATCH_CHARS)
     monkeypatch.setattr(piece_writer, "ROW_GROUP_CHARS", 150)
     install_fake_kkma(tmp_path / "fake", monkeypatch)
-    dice = random.Random(1)
+    rng = random.Random(1)
     words = ["나는", "학교에", "간다", "KBS", "😀", "e\u0301", "JAVA!"]
-    lines = [" ".join(dice.choices(words, k=dice.randrange(6))) for _ in range(240)]
+    lines = [" ".join(rng.choices(words, k=rng.randrange(6))) for _ in range(240)]
     folder = tmp_path / "text"
     folder.mkdir()
     for begin in range(0, 240, 20):
@@ -83,7 +84,7 @@ def run(
     """Prepare to the end or up to a number of batches; return how many were tokenized."""
     monkeypatch.setattr(InterruptedPool, "limit", limit)
     monkeypatch.setattr(InterruptedPool, "count", 0)
-    monkeypatch.setattr(tokenize, "TokenizerPool", InterruptedPool)
+    monkeypatch.setattr(base, "TokenizerPool", InterruptedPool)
     try:
         make(corpus, outputs)
     except KeyboardInterrupt:
@@ -123,7 +124,7 @@ def test_interrupted_repeatedly(
         done += part
         if part < 22:
             break
-    assert done < 2 * total  # finished pieces are not made again
+    assert done < 2 * total  # finished pieces are not repeated
     assert run(corpus, outputs, monkeypatch) == 0
     assert files(outputs) == expected
     assert not partial_files(outputs)
@@ -246,7 +247,7 @@ def test_report(
     monkeypatch.setattr(InterruptedPool, "limit", 22)
     monkeypatch.setattr(InterruptedPool, "count", 0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(tokenize, "TokenizerPool", InterruptedPool)
+        patch.setattr(base, "TokenizerPool", InterruptedPool)
         make(corpus, tmp_path / "broken")
     again = make(corpus, tmp_path / "broken")
     other = make(corpus, tmp_path / "broken", min_freq=2)

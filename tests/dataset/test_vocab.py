@@ -1,4 +1,4 @@
-"""Which tokens get which ids, and the file that keeps them."""
+"""Ids of tokens, and the vocabulary file."""
 
 import random
 from collections import Counter
@@ -27,10 +27,10 @@ ODD_TOKENS = ["\t", "\n", "\r", "\\", "\\t", "\\\\n", "a\tb", " ", "", "\x85", "
 
 
 def random_counts(seed: int) -> Counter[str]:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     letters = "가나다라abAB1.😀\u1112"
-    tokens = ["".join(dice.choices(letters, k=dice.randint(1, 4))) for _ in range(200)]
-    return Counter({token: dice.randint(1, 9) for token in tokens})
+    tokens = ["".join(rng.choices(letters, k=rng.randint(1, 4))) for _ in range(200)]
+    return Counter({token: rng.randint(1, 9) for token in tokens})
 
 
 def test_specials_come_first() -> None:

@@ -72,10 +72,10 @@ def test_sentencepiece() -> None:
 
 
 def test_conjoining_jamo_and_special_tokens_are_never_written(detokenizer: Detokenizer) -> None:
-    dice = random.Random(0)
+    rng = random.Random(0)
     tokens = [*tokens_of(detokenizer), *SPECIALS, NUMBER]
     for _ in range(200):
-        text = detokenizer.detokenize(dice.choices(tokens, k=dice.randint(0, 12)))
+        text = detokenizer.detokenize(rng.choices(tokens, k=rng.randint(0, 12)))
         assert not any(special in text for special in (*SPECIALS, NUMBER))
         assert not CONJOINING.search(text)
 
@@ -99,11 +99,11 @@ def test_jamo_joined_one_by_one(text: str) -> None:
 
 
 def test_join_never_changes_stable_characters(detokenizer: Detokenizer) -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     for _ in range(300):
         surface = left = ""
         for _ in range(6):
-            right = dice.choice(tokens_of(detokenizer))
+            right = rng.choice(tokens_of(detokenizer))
             after = detokenizer.join(surface, left, right)
             stable = len(surface) - detokenizer.num_unstable_chars(surface, left)
             assert 0 <= stable <= len(surface) and after[:stable] == surface[:stable]

@@ -25,7 +25,7 @@ def pieces(detokenizer: Detokenizer, tokens: list[str]) -> list[str]:
 
 
 def eojeols_of(detokenizer: Detokenizer, line: list[str]) -> list[int]:
-    """The eojeol number of each token."""
+    """Return the eojeol number of each token."""
     begins = [detokenizer.space_probability(a, b) > 0.5 for a, b in itertools.pairwise(line)]
     return list(itertools.accumulate(begins, initial=0))[: len(line)]
 
@@ -37,9 +37,9 @@ def test_every_tokenizer(tokenizer: str, tokens: list[str], text: str) -> None:
 
 
 def test_pieces_equal_the_detokenized_lines() -> None:
-    detokenizer, dice = ToyDetokenizer(), random.Random(1)
+    detokenizer, rng = ToyDetokenizer(), random.Random(1)
     for _ in range(200):
-        tokens = dice.choices([*MORPHS, "<eos>"], k=dice.randrange(1, 12))
+        tokens = rng.choices([*MORPHS, "<eos>"], k=rng.randrange(1, 12))
         streamed = pieces(detokenizer, tokens)
         assert "".join(streamed) == "\n".join(
             detokenizer.detokenize(line, None, eojeols_of(detokenizer, line))

@@ -37,7 +37,7 @@ def test_two_units_by_hand() -> None:
 
 
 def test_the_variance_of_a_sum() -> None:
-    """Of U units, the bootstrap variance of a sum is U times the variance of a unit."""
+    """The bootstrap variance of a sum of U units is U times the variance of a unit."""
     units = np.random.default_rng(0).normal(5, 2, 300)
     sums = resampled_sums(units[None], 4000, 1)[0]
     assert sums.mean() == pytest.approx(units.sum(), rel=0.002)

@@ -1,4 +1,4 @@
-"""Metrics of a mode, intervals and tests of several, and which text hyperparameters come from."""
+"""Metrics of a mode, intervals and tests of several modes, and the text of hyperparameters."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_another_text_is_refused(change: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_which_modes_need_tuning() -> None:
+def test_modes_that_need_tuning() -> None:
     assert not EvaluationModes({}, NO_CACHE, NO_DYNAMIC, CPU).needs_tuning
     assert modes(NO_CACHE).needs_tuning
     assert EvaluationModes({}, CACHE, NO_DYNAMIC, CPU).needs_tuning

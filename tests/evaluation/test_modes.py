@@ -1,4 +1,4 @@
-"""Which modes a model has, and that hyperparameters come from the tuning text alone."""
+"""Modes of a model; hyperparameters come from the tuning text only."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_pairs_are_different_sentences_of_korean(phenomenon: str) -> None:
     assert not {pair.good for pair in pairs} & {pair.bad for pair in pairs}
     for pair in pairs:
         good, bad = differing_parts(pair.good, pair.bad)
-        # One place: at most two eojeols, of which the sentences have nothing else in common.
+        # Sentences differ in one place of at most two eojeols.
         assert good != bad and max(len(good), len(bad)) <= 12, pair
         for text in (pair.good, pair.bad):
             assert re.fullmatch(r"[가-힣]+(,? [가-힣]+)*[.?]", text), text
@@ -62,7 +62,7 @@ def test_every_word_and_template_is_used(phenomenon: str) -> None:
     for template in entry["templates"]:
         fixed = re.split(r"\{.*?\}|\[.*?\]|<.*?>", template)
         pattern = ".*".join(map(re.escape, fixed))
-        # What a choice leaves is a part of both sentences.
+        # The text outside a choice is part of both sentences.
         assert any(re.fullmatch(pattern, good) for good in goods), template
 
 

@@ -69,7 +69,7 @@ def test_all_formats(run: TrainedRun, prepared: Prepared, tmp_path: Path) -> Non
     assert exact["max_abs_diff"] < 1e-5 < small["max_abs_diff"] < 0.5
     trained = json.loads((run.folder / "metrics.json").read_text("utf-8"))["valid"]["loss"]
     loss = math.log(exact["perplexity"])
-    assert loss == pytest.approx(trained, rel=0.03)  # that was measured in two columns
+    assert loss == pytest.approx(trained, rel=0.03)  # measured in two columns
     assert math.log(small["perplexity"]) == pytest.approx(loss, abs=0.02)
     assert all(row["step_ms"] > 0 for row in (torch_row, exact, small))
     size = (folder / "step.int8.onnx").stat().st_size

@@ -61,14 +61,14 @@ def test_linear_and_look_up() -> None:
     small, scales = quantize_rows(table)
     np.testing.assert_array_equal(x, small[ids].astype(np.float32) * scales[ids, None])
     vectors, scale, zero = quantized(x)
-    for found, matrix, added in ((y, other, bias), (z, table, np.float32(0))):
+    for result, matrix, added in ((y, other, bias), (z, table, np.float32(0))):
         small, scales = quantize_rows(matrix)
         sums = (vectors - zero) @ small.T.astype(np.int64)
-        np.testing.assert_allclose(found, sums * (scale * scales) + added, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(result, sums * (scale * scales) + added, rtol=1e-5, atol=1e-6)
 
 
 def test_size_is_a_quarter() -> None:
-    """The tied matrix once, as in float32."""
+    """The tied matrix is stored once, as in float32."""
     config = make_config("lstm", embedding_dim=64, hidden_dim=64)
     model = build_model(config, 2000)
     assert isinstance(model, NeuralLM)

@@ -18,8 +18,8 @@ def test_linear_and_look_up() -> None:
     graph.add("Identity", graph.linear(graph.look_up("w", "ids"), "w", bias), name="y")
     packed = graph.build({"ids": (INT64, ["batch"])}, {"y": (FLOAT, ["batch", 3])}, {"a": "b"})
     session = onnxruntime.InferenceSession(packed, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"ids": np.array([2, 0])})
-    assert found.tolist() == [[6, 23, 40], [2, 3, 4]]
+    (result,) = session.run(None, {"ids": np.array([2, 0])})
+    assert result.tolist() == [[6, 23, 40], [2, 3, 4]]
     model = onnx.load_from_string(packed)
     assert model.ir_version == 8 and model.opset_import[0].version == 17
 

@@ -1,4 +1,4 @@
-"""The step in onnxruntime is the step in PyTorch, for every kind of network with every option."""
+"""The step in onnxruntime equals that in PyTorch, for every network and option."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def assert_same_steps(model: NeuralLM) -> None:
 
 def compare_steps(model: NeuralLM, running: onnxruntime.InferenceSession, rows: int) -> None:
     state = model.initial_state(rows)
-    found = {name: np.repeat(part, rows, axis=0) for name, part in begin_state(model).items()}
-    dice = torch.Generator().manual_seed(rows)
-    for ids in torch.randint(0, model.vocab_size, (12, rows), generator=dice):
+    actual = {name: np.repeat(part, rows, axis=0) for name, part in begin_state(model).items()}
+    rng = torch.Generator().manual_seed(rows)
+    for ids in torch.randint(0, model.vocab_size, (12, rows), generator=rng):
         with torch.inference_mode():
             expected, state = model.step(ids, state)
-        log_probs, *after = running.run(None, {"ids": ids.numpy(), **found})
-        found = dict(zip(found, after, strict=True))
+        log_probs, *after = running.run(None, {"ids": ids.numpy(), **actual})
+        actual = dict(zip(actual, after, strict=True))
         assert log_probs.shape == (rows, model.vocab_size)
         for one, other in zip([log_probs, *after], [expected, *state], strict=True):
             assert one.dtype == other.numpy().dtype

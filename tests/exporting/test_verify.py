@@ -78,7 +78,7 @@ def test_perplexity_equals_the_models(cell: str) -> None:
 
 
 def test_padding_does_not_count() -> None:
-    """Each column of the same sentence once more, the last one cut short."""
+    """Every column repeats the same sentence, the last one truncated."""
     step, sentence = TorchStep(network()), text(10)
     whole = perplexity(step, ParallelText.of(sentence, 1, EOS_ID, by_sentence=True), "")
     three = ParallelText.of(np.tile(sentence, 3), 3, EOS_ID, by_sentence=True)
@@ -94,8 +94,8 @@ def test_largest_difference(by: float) -> None:
     step = TorchStep(network())
     inputs = np.full((5, 3), 6)
     inputs[3, 1] = 7
-    found = largest_difference(step, Shifted(step, by, 7), inputs)
-    assert found == pytest.approx(0.5) if by == by else math.isnan(found)
+    result = largest_difference(step, Shifted(step, by, 7), inputs)
+    assert result == pytest.approx(0.5) if by == by else math.isnan(result)
     assert largest_difference(step, Shifted(step, 0.5, 8), inputs) == 0
 
 
@@ -107,6 +107,6 @@ def test_onnxruntime_carries_the_state(tmp_path: Path, option: str) -> None:
     one, other = TorchStep(model), OnnxStep(path, begin_state(model))
     columns = ParallelText.of(text(100), 4, EOS_ID, by_sentence=True)
     assert largest_difference(one, other, columns.inputs) < 1e-5
-    found = perplexity(other, columns, "")
-    assert found == pytest.approx(perplexity(one, columns, ""), rel=1e-5)
+    result = perplexity(other, columns, "")
+    assert result == pytest.approx(perplexity(one, columns, ""), rel=1e-5)
     assert 0 < milliseconds(other, columns.inputs[:, 0]) < 1000

@@ -24,7 +24,7 @@ def start_of(model: PairsModel, start_id: int = EOS_ID) -> BeamStart:
 def every_text(
     model: PairsModel, max_tokens: int, alpha: float, num_sentences: int = 1, start_id: int = EOS_ID
 ) -> list[tuple[tuple[int, ...], float]]:
-    """All finished texts, and those cut at ``max_tokens``, with their scores, descending."""
+    """Return all finished texts, and those cut at ``max_tokens``, with their scores, descending."""
     texts = []
     for size in range(1, max_tokens + 1):
         for ids in itertools.product([EOS_ID, *TOKEN_IDS], repeat=size):

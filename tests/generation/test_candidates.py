@@ -1,4 +1,4 @@
-"""Which of the eojeols that a search found are shown."""
+"""Selection of the eojeols of a search that are shown."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def lexicon() -> Lexicon:
 
 
 def node_of(lexicon: Lexicon, tokens: str, next_tokens: str = "", end: float = 0.5) -> Node:
-    """A node of tokens, and the tokens that may follow it or its parent."""
+    """Return a node of tokens, and the tokens that may follow it or its parent."""
     node = Node((), "", 1.0, StablePrefix("", None), None)
     for number, token in enumerate(tokens.split("+")):
         left = lexicon.tokens[node.ids[-1]] if node.ids else ""

@@ -19,7 +19,7 @@ def test_probabilities_given_the_typed_keys(text: str) -> None:
         assert sum(probabilities) + result.rest == pytest.approx(1)
         context, typed = split_typed(text)
         assert all(keys_of(e.text).startswith(keys_of(typed)) for e in result.eojeols)
-        # Chain rule: P(eojeol | context) is the same, however much of it is typed.
+        # Chain rule: P(eojeol | context) does not depend on how much of it is typed.
         best = result.eojeols[0]
         longer = completer.complete(context + best.text, 10)
         same = next(eojeol for eojeol in longer.eojeols if eojeol.text == best.text)

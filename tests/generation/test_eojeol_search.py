@@ -20,7 +20,7 @@ MIN_PROB = 3e-5  # of a token sequence that is enumerated
 
 
 def every_eojeol(model: LanguageModel, context_ids: list[int]) -> dict[str, float]:
-    """P(e | context) by the formula of korlm.generation.eojeol_search, without batches or heap."""
+    """Return P(e | context) by the formula of ``eojeol_search``, without batches or heap."""
     detokenizer = ToyDetokenizer()
 
     def next_probs(state: State, token_id: int) -> tuple[list[float], State]:

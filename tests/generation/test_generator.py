@@ -70,7 +70,7 @@ def test_no_special_token_is_generated(run: ToyRun) -> None:
     with Generator(run) as generator:
         generated = texts(generator, 10, stopping=LONG)
         generated += [text for text, _ in generator.beam_search("", 4, LONG)]
-        generated += [e.text for e in generator.completer.complete("", 10).eojeols]
+        generated += [e.text for e in generator.complete("", 10).eojeols]
     assert not any(mark in text for text in generated for mark in "<>▁")
 
 
@@ -84,10 +84,10 @@ def test_greedy_decoding_equals_one_beam() -> None:
 def test_beam_search_returns_distinct_texts_in_descending_order(run: ToyRun, prompt: str) -> None:
     with Generator(run) as generator:
         best = generator.beam_search(prompt, 6, StoppingCriteria(8, 1))
-    found, scores = zip(*best, strict=True)
+    result, scores = zip(*best, strict=True)
     assert list(scores) == sorted(scores, reverse=True)
-    assert len(set(found)) == len(found) > 1
-    assert all(text.endswith("\n") and text.count("\n") == 1 for text in found)
+    assert len(set(result)) == len(result) > 1
+    assert all(text.endswith("\n") and text.count("\n") == 1 for text in result)
 
 
 @pytest.mark.parametrize("start_id", [EOS_ID, BOS_ID])

@@ -50,7 +50,7 @@ class Halves(LineAnalyzer):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package of the README."""
+    """Return a folder with the package of the README."""
     folder = tmp_path_factory.mktemp("extension")
     for name, text in BLOCK.findall((ROOT / "korlm" / "README.md").read_text("utf-8")):
         path = folder / name
@@ -79,7 +79,7 @@ RunCommand = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def command(server: CommandServer, folder: Path) -> RunCommand:
-    """Runs a command in the folder; returns stdout and stderr."""
+    """Return a function that runs a command in the folder and returns stdout and stderr."""
 
     def run(name: str, *arguments: str, code: int = 0) -> str:
         ended = server.run(folder, name, *arguments)
@@ -91,7 +91,7 @@ def command(server: CommandServer, folder: Path) -> RunCommand:
 
 @pytest.fixture(scope="module")
 def run(command: RunCommand, folder: Path, tiny: TinyCorpus) -> str:
-    """A run that was trained with all three."""
+    """Return a run trained with all three."""
     settings = [IMPORTS, *CHOICES, *FAST, *tiny.overrides, "model.decay=0.3", "name=own"]
     command("train", *settings)
     (path,) = (folder / "outputs" / "runs").iterdir()
@@ -130,17 +130,17 @@ def test_settings_are_checked_like_those_of_korlm(command: RunCommand) -> None:
     assert "model.decay=2.0: must be in [0, 1)" in command(
         "train", IMPORTS, "model=bag", "model.decay=2", code=1
     )
-    told = command("train", IMPORTS, "model=bag", "model.dekay=0.1", code=1)
-    assert "model.dekay: there is no such setting; did you mean model.decay" in told
+    output = command("train", IMPORTS, "model=bag", "model.dekay=0.1", code=1)
+    assert "model.dekay: there is no such setting; did you mean model.decay" in output
     assert "bag" in command("train", IMPORTS, "model=bog", code=1)
     assert "decay: 0.5" in command("train", IMPORTS, "model=bag", "--cfg", "job")
 
 
 def test_help(command: RunCommand) -> None:
-    told = command("train", IMPORTS, *CHOICES, "--help")
-    assert "model.decay=0.5" in told and "Weight of the tokens before" in told
+    output = command("train", IMPORTS, *CHOICES, "--help")
+    assert "model.decay=0.5" in output and "Weight of the tokens before" in output
     for line in ("[bag] gru", "[pieces]", "[sign_sgd]"):
-        assert line in told
+        assert line in output
     assert "[bag]" not in command("train", "--help")
 
 
@@ -150,8 +150,8 @@ def test_imports_that_fail(command: RunCommand, folder: Path) -> None:
         "train", "imports=[a-b]", code=1
     )
     (folder / "broken.py").write_text("import no_such_library", "utf-8")
-    told = command("train", "imports=broken", code=1)
-    assert told == "korlm: imports=[broken]: No module named 'no_such_library'\n"
+    output = command("train", "imports=broken", code=1)
+    assert output == "korlm: imports=[broken]: No module named 'no_such_library'\n"
     (folder / "taken.py").write_text(
         "import korlm\nfrom korlm.config import LSTMConfig\n"
         "@korlm.register('model', 'lstm')\nclass Mine(LSTMConfig): pass\n",
@@ -165,9 +165,9 @@ def test_imports_that_fail(command: RunCommand, folder: Path) -> None:
 def test_train_and_resume(command: RunCommand, run: str) -> None:
     metrics = json.loads(Path(run, "metrics.json").read_text("utf-8"))
     assert metrics["valid"]["perplexity"] > 1
-    told = command("train", f"resume={run}", "trainer.epochs=3", code=1)
-    assert told.count("\n") == 1
-    assert "model=bag is not registered: add imports=[my_lm]" in told
+    output = command("train", f"resume={run}", "trainer.epochs=3", code=1)
+    assert output.count("\n") == 1
+    assert "model=bag is not registered: add imports=[my_lm]" in output
     command("train", IMPORTS, f"resume={run}", "trainer.epochs=3")
     assert json.loads(Path(run, "metrics.json").read_text("utf-8")) != metrics
 
@@ -176,13 +176,13 @@ def test_evaluate_generate_and_export(command: RunCommand, folder: Path, run: st
     quick = ["dynamic.learning_rates=[]", "cache.sizes=[]", "bootstrap.samples=100", "plot=false"]
     command("evaluate", IMPORTS, f"run={run}", *quick)
     assert command("generate", IMPORTS, f"run={run}", "num_samples=1").strip()
-    told = command("export", IMPORTS, f"run={run}", "output=exported")
-    assert "step.int8.onnx" in told and (folder / "exported" / "step.onnx").is_file()
+    output = command("export", IMPORTS, f"run={run}", "output=exported")
+    assert "step.int8.onnx" in output and (folder / "exported" / "step.onnx").is_file()
     loaded = "import my_lm, korlm\nprint(type(korlm.load('exported').model).__name__)"
     assert "BagLM" in python(folder, "-c", loaded)
-    told = command("generate", "run=exported", code=1)
-    assert told.startswith("korlm: ") and told.count("\n") == 1
-    assert "add imports=[my_lm]" in told
+    output = command("generate", "run=exported", code=1)
+    assert output.startswith("korlm: ") and output.count("\n") == 1
+    assert "add imports=[my_lm]" in output
 
 
 @pytest.mark.parametrize("launcher", [[], ["hydra/launcher=parallel"]], ids=["basic", "parallel"])
@@ -191,11 +191,11 @@ def test_sweep(command: RunCommand, folder: Path, tiny: TinyCorpus, launcher: li
     settings = [*CHOICES[1:], *FAST, *tiny.overrides, "model.embedding_dim=8", "trainer.epochs=1"]
     models = ["model=bag,window"]
     command("train", "-m", IMPORTS, *models, *settings, sweep, *launcher)
-    place = folder / sweep.partition("=")[2]
-    assert len(list(place.glob("model=*/metrics.json"))) == 2
-    told = command("train", "-m", f"resume={place}", *launcher, code=1)
-    assert "imports=[my_lm]: modules are imported if they are typed" in told
-    command("train", "-m", f"resume={place}", IMPORTS, *launcher)
+    path = folder / sweep.partition("=")[2]
+    assert len(list(path.glob("model=*/metrics.json"))) == 2
+    output = command("train", "-m", f"resume={path}", *launcher, code=1)
+    assert "imports=[my_lm]: modules are imported if they are typed" in output
+    command("train", "-m", f"resume={path}", IMPORTS, *launcher)
 
 
 LEAST = {
@@ -210,7 +210,7 @@ def test_the_contract_tests_include_it(folder: Path) -> None:
     """Pytest imports the package, and every test that has a registered name finds it."""
     options = ["-q", "-rp", "-p", "my_lm", "-p", "no:cacheprovider", "-k", "bag or pieces"]
     files = [str(ROOT / "tests" / file) for file in LEAST]
-    told = python(folder, "-m", "pytest", *options, "--rootdir", str(ROOT), *files)
+    output = python(folder, "-m", "pytest", *options, "--rootdir", str(ROOT), *files)
     for file, least in LEAST.items():
-        assert len(re.findall(rf"^PASSED \S*tests/{file}::", told, re.MULTILINE)) >= least
-    assert "skipped" not in told.splitlines()[-1]
+        assert len(re.findall(rf"^PASSED \S*tests/{file}::", output, re.MULTILINE)) >= least
+    assert "skipped" not in output.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Which package may import what, where libraries are used, and what lies at the top."""
+"""Allowed imports of packages, the use of libraries, and files at the top level."""
 
 import ast
 import functools
@@ -38,9 +38,9 @@ ORDER = [
     {"", "__main__"},  # korlm itself
 ]
 MAX_FILES = 12  # of a folder, without __init__.py
-# zsh takes an unquoted list for a pattern of file names and refuses it.
+# zsh treats an unquoted list as a glob pattern and refuses it.
 UNQUOTED = re.compile(r"(?:^|\s)[a-z_]+(?:\.[a-z_]+)*=\[[^\]]*\](?=[\s;,]|$)")
-# Where a library's words end.
+# Modules that may import a library.
 ONLY_IN = {
     "konlpy": {"korlm.tokenizers.kkma.engine"},
     "jpype": {
@@ -137,7 +137,7 @@ def package_of(module: str) -> str:
 
 
 def place_of(module: str) -> int:
-    return next(place for place, names in enumerate(ORDER) if package_of(module) in names)
+    return next(position for position, names in enumerate(ORDER) if package_of(module) in names)
 
 
 BY_NAME = {name_of(path): path for path in MODULES}
@@ -193,7 +193,7 @@ def test_top_level() -> None:
     assert folders == {"korlm", "conf", "scripts", "tests"}
 
 
-def test_every_module_says_what_it_is() -> None:
+def test_every_module_has_a_docstring() -> None:
     silent = [name_of(p) for p in MODULES if not ast.get_docstring(ast.parse(p.read_text("utf-8")))]
     assert not silent
 
@@ -224,5 +224,5 @@ def test_lists_on_command_lines_are_quoted() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 shown[f"{path.relative_to(ROOT)}:{node.lineno}: {node.value}"] = node.value
-    assert not [place for place, text in shown.items() if UNQUOTED.search(text)]
+    assert not [position for position, text in shown.items() if UNQUOTED.search(text)]
     assert UNQUOTED.search("train corpus.files=[a.txt] x=1") and not UNQUOTED.search("'a=[b]'")

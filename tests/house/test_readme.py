@@ -1,6 +1,6 @@
-"""The commands of all READMEs run as they stand, with two steps of training on a small text.
+"""The commands of all READMEs run unchanged, with two training steps on a small text.
 
-Searches and sweeps are shorter, too, and dynamic evaluation, which takes a minute, is left out.
+Searches and sweeps are shortened, and dynamic evaluation, which takes a minute, is left out.
 Commands that need a cluster or never end are tested elsewhere.
 """
 
@@ -32,7 +32,7 @@ COMMANDS = [
 PATH = re.compile(r"(?<![\w/.])((?:scripts|korlm|tests|conf)/[\w/]+(?:\.py|\.yaml|\.md)?)")
 PLACEHOLDER = re.compile(r"\b(NAME|COMMAND|GROUP)\b")
 SHORT = ["trainer.max_steps=2", "trainer.sample_tokens=5", "batches.batch_size=2"]
-BILLS = [  # in place of all texts of konlpy
+BILLS = [  # instead of all texts of konlpy
     f"corpus.{split}=[konlpy:kobill/18098{number}.txt]"
     for split, number in (("train", 95), ("valid", 94), ("test", 98))
 ]
@@ -66,7 +66,7 @@ def test_paths_and_links_exist(page: str) -> None:
 def test_the_readmes_commands_run(
     korlm: Command, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """All in one folder and in their order, as a reader would type them."""
+    """The commands run in one folder and in order, as a reader would type them."""
     texts = [sentences(60, seed) for seed in range(30)]
     for number, lines in enumerate(texts):
         for folder, kind in (("my_texts", "txt"), ("news", "txt.gz")):
@@ -111,7 +111,7 @@ def test_the_readmes_commands_run(
         resumed = any(word.startswith("resume=") for word in words)
         trains = words[0] == "train"
         if trains and words[-1].startswith("corpus."):
-            words.append("tokenizer=syllable")  # Java once more for each would take long
+            words.append("tokenizer=syllable")  # starting Java for each would take long
         if words[0] in ("train", "prepare") and not OTHER_TEXT.search(line):
             words += BILLS
         short = SHORT[:1] if resumed else SHORT * (trains and "--help" not in words)

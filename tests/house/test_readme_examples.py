@@ -1,4 +1,4 @@
-"""The Python examples of all READMEs run as they stand; those of a page share their names.
+"""The Python examples of all READMEs run unchanged; those of a page share their names.
 
 ``tests/house/test_extension.py`` runs the files of another package in korlm/README.md.
 """
@@ -34,7 +34,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(korlm: Command, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a text, a run and a run of a task under the names of the READMEs."""
+    """Return a folder with a text, a run and a run of a task, named as in the READMEs."""
     monkeypatch.chdir(outputs)
     if not (outputs / "book.txt").exists():
         lines = [*sentences(200, 1), "나는 학교에 갔다."]

@@ -1,4 +1,4 @@
-"""What the wheel and the sdist contain: an installed korlm has all files that a checkout has."""
+"""Content of wheel and sdist: an installed korlm has all files that a checkout has."""
 
 from __future__ import annotations
 

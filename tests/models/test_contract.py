@@ -25,19 +25,19 @@ CASES = TRAINED + COUNTED
 
 @pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
 def case(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """Kind of model and set of options."""
+    """Return a kind of model and the name of its options."""
     return request.param
 
 
 @pytest.fixture
 def model(case: tuple[str, str]) -> LanguageModel:
-    """The model of the case, in evaluation mode."""
+    """Return the model of the case in evaluation mode."""
     return make_model(*case)
 
 
 @pytest.fixture(params=TRAINED, ids=["-".join(case) for case in TRAINED])
 def trained(request: pytest.FixtureRequest) -> LanguageModel:
-    """A model that learns by gradients, in evaluation mode."""
+    """Return a model that is trained by gradients, in evaluation mode."""
     return make_model(*request.param)
 
 
@@ -59,9 +59,9 @@ def midway_state(model: LanguageModel, batch_size: int = B) -> State:
     return detach_state(model.log_probs(random_ids(batch_size, 3, seed=3))[1])
 
 
-def assert_states_close(found: State, expected: State) -> None:
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
+def assert_states_close(actual: State, expected: State) -> None:
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
 
 
@@ -143,9 +143,9 @@ def test_state_carries_over(model: LanguageModel, cut: int) -> None:
     inputs = random_ids(B, T)
     whole, end = model.log_probs(inputs)
     first, state = model.log_probs(inputs[:, :cut])
-    second, found = model.log_probs(inputs[:, cut:], state)
+    second, result = model.log_probs(inputs[:, cut:], state)
     torch.testing.assert_close(torch.cat([first, second], 1), whole, **CLOSE)
-    assert_states_close(found, end)
+    assert_states_close(result, end)
 
 
 def test_future_tokens_do_not_matter(model: LanguageModel) -> None:
@@ -185,14 +185,14 @@ def test_token_nll_equals_log_probs_of_targets(
     inputs, targets = ragged()
     state = midway_state(model)
     log_probs, after = model.log_probs(inputs, state, lengths)
-    nats, found = model.token_nll(inputs, targets, state, lengths)
+    nats, actual = model.token_nll(inputs, targets, state, lengths)
     assert nats.shape == (B, T)
     assert nats.dtype == torch.float32
     for b in range(B):
         for t in range(T):
             expected = -log_probs[b, t, targets[b, t]] if t < LENGTHS[b] else torch.tensor(0.0)
             torch.testing.assert_close(nats[b, t], expected, **CLOSE)
-    assert_states_close(found, after)
+    assert_states_close(actual, after)
 
 
 def test_encode_and_nll_equals_token_nll(model: LanguageModel) -> None:
@@ -200,10 +200,10 @@ def test_encode_and_nll_equals_token_nll(model: LanguageModel) -> None:
         pytest.skip("not a neural model")
     inputs, targets = ragged()
     state = midway_state(model)
-    hidden, found, after = model.encode_and_nll(inputs, targets, state, LENGTHS)
+    hidden, actual, after = model.encode_and_nll(inputs, targets, state, LENGTHS)
     expected, end = model.token_nll(inputs, targets, state, LENGTHS)
     assert hidden.shape[:2] == (B, T)
-    torch.testing.assert_close(found, expected, **CLOSE)
+    torch.testing.assert_close(actual, expected, **CLOSE)
     assert_states_close(after, end)
     matrix = model.embedding.output_weight()
     again = model.output.token_nll(hidden.flatten(0, 1), targets.flatten(), matrix)
@@ -217,10 +217,10 @@ def test_training_loss_is_the_sum_of_token_nll(case: tuple[str, str], training: 
     inputs, targets = ragged()
     state = midway_state(model)
     nats, after = model.token_nll(inputs, targets, state, LENGTHS)
-    _, loss, found = model.training_loss(inputs, targets, state, LENGTHS)
+    _, loss, result = model.training_loss(inputs, targets, state, LENGTHS)
     assert loss.shape == ()
     torch.testing.assert_close(loss, nats.sum(), **CLOSE)
-    assert_states_close(found, after)
+    assert_states_close(result, after)
 
 
 @pytest.mark.parametrize("with_lengths", [True, False])
@@ -241,8 +241,8 @@ def test_padding_ids_do_not_matter(model: LanguageModel) -> None:
     inputs, targets = ragged()
     other = torch.where(inputs == PAD_ID, random_ids(B, T, seed=5), inputs)
     expected, state = model.token_nll(inputs, targets, None, LENGTHS)
-    found, after = model.token_nll(other, targets, None, LENGTHS)
-    torch.testing.assert_close(found, expected, **CLOSE)
+    actual, after = model.token_nll(other, targets, None, LENGTHS)
+    torch.testing.assert_close(actual, expected, **CLOSE)
     assert_states_close(after, state)
 
 
@@ -252,11 +252,11 @@ def test_batch_order_does_not_matter(model: LanguageModel, order: list[int]) -> 
     inputs, targets = ragged()
     state = midway_state(model)
     _, loss, after = model.training_loss(inputs, targets, state, LENGTHS)
-    _, turned, found = model.training_loss(
+    _, turned, result = model.training_loss(
         inputs[order], targets[order], tuple(part[order] for part in state), LENGTHS[order]
     )
     torch.testing.assert_close(turned, loss, **CLOSE)
-    assert_states_close(found, tuple(part[order] for part in after))
+    assert_states_close(result, tuple(part[order] for part in after))
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "midway"])
@@ -304,11 +304,11 @@ def test_gradients_equal_those_of_log_probs(trained: LanguageModel, fresh: bool)
     log_probs, _ = trained.log_probs(inputs, state, LENGTHS)
     picked = log_probs.gather(2, targets[..., None])[..., 0]
     expected = gradients(-picked[targets != PAD_ID].sum())
-    found = gradients(trained.training_loss(inputs, targets, state, LENGTHS).nll)
-    assert found.keys() == expected.keys()
+    actual = gradients(trained.training_loss(inputs, targets, state, LENGTHS).nll)
+    assert actual.keys() == expected.keys()
     unused = {n for n, _ in trained.named_parameters() if fresh or not n.endswith(".initial")}
-    assert found.keys() == unused  # all but an initial state that was not begun with
-    for name, gradient in found.items():
+    assert actual.keys() == unused  # all but the initial state, if another one was given
+    for name, gradient in actual.items():
         assert gradient.abs().max() > 1e-4, f"{name} does not affect the loss"
         torch.testing.assert_close(gradient, expected[name], atol=2e-5, rtol=2e-4)
 

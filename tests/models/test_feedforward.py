@@ -25,7 +25,7 @@ def ids(*shape: int, seed: int = 0) -> Tensor:
 
 
 def by_the_paper(model: WindowLM, history: list[int]) -> Tensor:
-    """Y = b + W x + U tanh(d + H x) after a whole history, and its softmax."""
+    """Return the softmax of y = b + W x + U tanh(d + H x) after a history."""
     config = model.config
     seen = ([0] * config.window + history)[-config.window :]
     x = torch.cat([model.embedding.weight[i] for i in seen])
@@ -44,13 +44,13 @@ def by_the_paper(model: WindowLM, history: list[int]) -> Tensor:
 def test_equals_the_papers_equation(window: int, tied: bool, direct: bool) -> None:
     model = make(window=window, tie_weights=tied, direct_connections=direct)
     inputs = ids(B, T)
-    found, state = model.log_probs(inputs[:, :4])
+    actual, state = model.log_probs(inputs[:, :4])
     rest, _ = model.log_probs(inputs[:, 4:], state)
-    found = torch.cat([found, rest], 1)
+    actual = torch.cat([actual, rest], 1)
     for b in range(B):
         for t in range(T):
             expected = by_the_paper(model, inputs[b, : t + 1].tolist())
-            torch.testing.assert_close(found[b, t], expected, atol=2e-6, rtol=2e-5)
+            torch.testing.assert_close(actual[b, t], expected, atol=2e-6, rtol=2e-5)
 
 
 def test_no_direct_connections() -> None:

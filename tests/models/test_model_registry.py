@@ -1,4 +1,4 @@
-"""One place builds all models: what it hands on to them."""
+"""``build_model`` passes tokens, counts and settings to all models."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_output_bias_unigram(kind: str, softmax: Softmax) -> None:
     model.output.weight.data.zero_()
     if softmax is Softmax.adaptive:
         model.output.get_parameter("gates").data.zero_()
-    found = model.log_probs(torch.tensor([[5, 3]]))[0].exp()
+    result = model.log_probs(torch.tensor([[5, 3]]))[0].exp()
     shares = (torch.tensor(COUNTS) + 0.5) / (sum(COUNTS) + VOCAB_SIZE / 2)
-    torch.testing.assert_close(found, shares.expand(1, 2, -1))
+    torch.testing.assert_close(result, shares.expand(1, 2, -1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_model_has_fewer_weights_than_the_bound(kind: str) -> None:
-    """A file with fewer is refused before anything is built."""
+    """A file with fewer weights is refused before a model is built."""
     for options in options_of(kind).values():
         config = make_config(kind, **options)
         model = build_model(config, VOCAB_SIZE, TOKENS)
@@ -45,7 +45,7 @@ def test_no_model_has_fewer_weights_than_the_bound(kind: str) -> None:
 
 
 def test_output_bias_changes_nothing_else() -> None:
-    """Neither the random numbers nor, where weights come from a file, anything at all."""
+    """Random numbers are the same, and weights that are loaded from a file are not changed."""
     plain = build("lstm", OutputBias.zero, COUNTS).state_dict()
     other = build("lstm", OutputBias.unigram, COUNTS).state_dict()
     restored = build("lstm", OutputBias.unigram, None).state_dict()

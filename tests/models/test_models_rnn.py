@@ -23,7 +23,7 @@ def make(**options: Any) -> RecurrentLM:
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor]:
-    """Two rows of 5 and 3 tokens."""
+    """Return inputs, targets and lengths of two rows of 5 and 3 tokens."""
     inputs = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 0, 0]])
     targets = torch.tensor([[2, 3, 4, 5, 6], [7, 8, 9, 0, 0]])
     return inputs, targets, torch.tensor([5, 3])
@@ -69,16 +69,16 @@ def test_gradients_of_activation_regularization() -> None:
     torch.manual_seed(1)
     plain = torch.randn(2, 4, 3, requires_grad=True)
     weights = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
-    found = torch.autograd.grad(
+    actual = torch.autograd.grad(
         WeightedSquaredNorm.apply(TemporalDifference.apply(plain), weights[:, 1:]), plain
     )
     changes = ((plain[:, 1:] - plain[:, :-1]) ** 2).mean(-1)
     expected = torch.autograd.grad((changes * weights[:, 1:]).sum(), plain)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
     low = plain.detach().bfloat16().requires_grad_()
-    found = torch.autograd.grad(WeightedSquaredNorm.apply(low, weights), low)
+    actual = torch.autograd.grad(WeightedSquaredNorm.apply(low, weights), low)
     expected = torch.autograd.grad(((plain**2).mean(-1) * weights).sum(), plain)
-    torch.testing.assert_close(found[0].float(), expected[0], atol=0.01, rtol=0.01)
+    torch.testing.assert_close(actual[0].float(), expected[0], atol=0.01, rtol=0.01)
 
 
 def test_checkpoints_hold_the_embedding_once() -> None:

@@ -102,8 +102,8 @@ def test_a_text_in_one_piece_equals_a_text_token_by_token() -> None:
 def test_the_size_of_blocks_does_not_matter(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, _ = make(window=3).log_probs(ids(B, 7))
     monkeypatch.setattr(transformer, "MIN_BLOCK", block)
-    found, _ = make(window=3).log_probs(ids(B, 7))
-    torch.testing.assert_close(found, expected, atol=5e-6, rtol=2e-5)
+    actual, _ = make(window=3).log_probs(ids(B, 7))
+    torch.testing.assert_close(actual, expected, atol=5e-6, rtol=2e-5)
 
 
 def test_tokens_beyond_all_windows_do_not_matter() -> None:
@@ -142,5 +142,5 @@ def test_dropout_acts_in_training_only() -> None:
     model = make(hidden_dropout=0.5)
     expected, _ = model.log_probs(ids(B, 5))
     torch.testing.assert_close(model.log_probs(ids(B, 5))[0], expected, rtol=0, atol=0)
-    found, _ = model.train().log_probs(ids(B, 5))
-    assert not torch.allclose(found, expected, atol=1e-3)
+    actual, _ = model.train().log_probs(ids(B, 5))
+    assert not torch.allclose(actual, expected, atol=1e-3)

@@ -24,7 +24,7 @@ BACK_CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 
 @pytest.fixture(params=list(CELLS))
 def cell(request: pytest.FixtureRequest) -> str:
-    """Kind of recurrence."""
+    """Return the kind of recurrence."""
     return request.param
 
 
@@ -38,7 +38,7 @@ def make_state(layer: RecurrentLayer, dim: int = H) -> tuple[Tensor, ...]:
 
 @pytest.fixture
 def layer(cell: str) -> RecurrentLayer:
-    """A layer with every option off and random parameters."""
+    """Return a layer with every option off and random parameters."""
     plain = RecurrentLayer(cell, I, H, make_config(cell))
     scatter(plain)
     return plain
@@ -73,10 +73,10 @@ def test_plain_layer_equals_pytorch(
     assert len(after) == len(expected_after) == layer.num_states
     for part, expected_part in zip(after, expected_after, strict=True):
         torch.testing.assert_close(part, expected_part[0], **CLOSE)
-    found = gradients(layer, out, *after)
-    wanted = gradients(module, expected, *(part[0] for part in expected_after))
-    for name, gradient in found.items():
-        torch.testing.assert_close(gradient, wanted[f"{name}_l0"], **BACK_CLOSE)
+    actual = gradients(layer, out, *after)
+    expected_gradients = gradients(module, expected, *(part[0] for part in expected_after))
+    for name, gradient in actual.items():
+        torch.testing.assert_close(gradient, expected_gradients[f"{name}_l0"], **BACK_CLOSE)
 
 
 def test_cell_of(cell: str) -> None:
@@ -92,9 +92,9 @@ def test_the_loop_equals_the_fused_kernel(layer: RecurrentLayer, lengths: Tensor
     torch.testing.assert_close(looped, fused, **CLOSE)
     for part, expected in zip(looped_after, fused_after, strict=True):
         torch.testing.assert_close(part, expected, **CLOSE)
-    wanted = gradients(layer, fused, *fused_after)
+    expected_gradients = gradients(layer, fused, *fused_after)
     for name, gradient in gradients(layer, looped, *looped_after).items():
-        torch.testing.assert_close(gradient, wanted[name], **BACK_CLOSE)
+        torch.testing.assert_close(gradient, expected_gradients[name], **BACK_CLOSE)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def norm(z: Tensor, gain: Tensor, bias: Tensor | float = 0.0) -> Tensor:
 
 
 def reference_lstm(p: dict[str, Tensor], x: Tensor, h: Tensor, c: Tensor):
-    """Ba et al. 2016, equations 20 to 22."""
+    """Compute equations 20 to 22 of Ba et al. 2016."""
     outputs = []
     for x_t in x:
         z = norm(h @ p["weight_hh"].T, p["norm_hh.weight"])
@@ -232,9 +232,9 @@ def test_layer_norm_equals_the_formulas(kind: str, reference: Callable[..., Any]
     torch.testing.assert_close(out, expected, **CLOSE)
     for part, expected_part in zip(after, expected_after, strict=True):
         torch.testing.assert_close(part, expected_part, **CLOSE)
-    wanted = gradients(layer, expected, *expected_after)
+    expected_gradients = gradients(layer, expected, *expected_after)
     for name, gradient in gradients(layer, out, *after).items():
-        torch.testing.assert_close(gradient, wanted[name], atol=5e-5, rtol=5e-4)
+        torch.testing.assert_close(gradient, expected_gradients[name], atol=5e-5, rtol=5e-4)
 
 
 # --- dropout inside the recurrence ---------------------------------------------------------------
@@ -345,11 +345,11 @@ def test_under_autocast(
     x, state = (x if low else x.float()), make_state(layer)
     expected, after = layer(x.float(), state, lengths)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found, found_after = layer(x, state, lengths)
-        found.float().square().sum().backward()
+        actual, actual_after = layer(x, state, lengths)
+        actual.float().square().sum().backward()
     is_exact = cell == "lstm" and not (rnn.lstm_runs_in_bf16() if there is None else there)
     close = CLOSE if is_exact else {"atol": 0.1, "rtol": 0.1}
-    torch.testing.assert_close(found.float(), expected, **close)
-    for one, other in zip(found_after, after, strict=True):
+    torch.testing.assert_close(actual.float(), expected, **close)
+    for one, other in zip(actual_after, after, strict=True):
         torch.testing.assert_close(one.float(), other, **close)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())

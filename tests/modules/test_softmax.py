@@ -61,14 +61,14 @@ def value_and_gradients(loss: Tensor, layer: SoftmaxHead, hidden: Tensor) -> tup
 def test_cross_entropy_sum_equals_pytorch(n: int, pads: str) -> None:
     layer, (hidden, targets) = make_layer(), make_rows(n, pads)
     hidden.requires_grad_()
-    found = value_and_gradients(layer.cross_entropy_sum(hidden, targets), layer, hidden)
+    actual = value_and_gradients(layer.cross_entropy_sum(hidden, targets), layer, hidden)
     expected = value_and_gradients(reference(layer, hidden, targets), layer, hidden)
     if pads == "all":
-        assert found[0] == 0
-        assert all((gradient == 0).all() for gradient in found[1:])
-    for one, other in zip(found, expected, strict=True):
+        assert actual[0] == 0
+        assert all((gradient == 0).all() for gradient in actual[1:])
+    for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
-    assert (found[1][targets == PAD_ID] == 0).all()
+    assert (actual[1][targets == PAD_ID] == 0).all()
 
 
 @pytest.mark.parametrize("scale", [1 / 700, 3.0, -2.0])
@@ -76,9 +76,9 @@ def test_backward_scales(scale: float) -> None:
     """The training loop divides by the number of tokens."""
     layer, (hidden, targets) = make_layer(), make_rows(20)
     hidden.requires_grad_()
-    found = value_and_gradients(layer.cross_entropy_sum(hidden, targets) * scale, layer, hidden)
+    actual = value_and_gradients(layer.cross_entropy_sum(hidden, targets) * scale, layer, hidden)
     expected = value_and_gradients(reference(layer, hidden, targets) * scale, layer, hidden)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
 
 
@@ -104,11 +104,13 @@ def test_gradients_reach_a_shared_matrix_from_both_sides() -> None:
     layer = SoftmaxHead(H, V, shared)
     assert layer.weight is shared
     inputs, targets = torch.tensor([4, 5, 6]), torch.tensor([5, 6, 7])
-    (found,) = torch.autograd.grad(
+    (actual,) = torch.autograd.grad(
         layer.cross_entropy_sum(F.embedding(inputs, shared), targets), shared
     )
-    (wanted,) = torch.autograd.grad(reference(layer, F.embedding(inputs, shared), targets), shared)
-    torch.testing.assert_close(found, wanted, **CLOSE)
+    (expected,) = torch.autograd.grad(
+        reference(layer, F.embedding(inputs, shared), targets), shared
+    )
+    torch.testing.assert_close(actual, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("n", ROWS)
@@ -116,18 +118,18 @@ def test_token_nll_equals_pytorch(n: int) -> None:
     layer, (hidden, targets) = make_layer(), make_rows(n)
     logits = F.linear(hidden, layer.weight, layer.bias)
     expected = F.cross_entropy(logits, targets, reduction="none", ignore_index=PAD_ID)
-    found = layer.token_nll(hidden, targets)
-    torch.testing.assert_close(found, expected, **CLOSE)
-    assert found.dtype == torch.float32
-    assert (found[targets == PAD_ID] == 0).all()
+    actual = layer.token_nll(hidden, targets)
+    torch.testing.assert_close(actual, expected, **CLOSE)
+    assert actual.dtype == torch.float32
+    assert (actual[targets == PAD_ID] == 0).all()
 
 
 def test_log_probs_keep_the_leading_axes() -> None:
     layer, hidden = make_layer(), random(2, 3, H)
-    found = layer.log_probs(hidden)
-    assert found.shape == (2, 3, V)
+    actual = layer.log_probs(hidden)
+    assert actual.shape == (2, 3, V)
     expected = F.linear(hidden, layer.weight, layer.bias).log_softmax(-1)
-    torch.testing.assert_close(found, expected, **CLOSE)
+    torch.testing.assert_close(actual, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("n", [7, 2 * BLOCK + 3])
@@ -139,10 +141,10 @@ def test_bf16_is_close_to_fp32(n: int) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = layer.cross_entropy_sum(hidden, targets)
     assert loss.dtype == torch.float32
-    found = value_and_gradients(loss / n, layer, hidden)
-    assert not torch.equal(found[2], expected[2]), "this was not bf16"
-    assert found[0].item() == pytest.approx(expected[0].item(), rel=2e-3)
-    for one, other in zip(found, expected, strict=True):
+    actual = value_and_gradients(loss / n, layer, hidden)
+    assert not torch.equal(actual[2], expected[2]), "this was not bf16"
+    assert actual[0].item() == pytest.approx(expected[0].item(), rel=2e-3)
+    for one, other in zip(actual, expected, strict=True):
         assert one.dtype == torch.float32
         torch.testing.assert_close(one, other, rtol=0.05, atol=0.02 * other.abs().max().item())
 
@@ -176,9 +178,9 @@ def test_large_logits(size: float, sign: float) -> None:
     layer, (hidden, targets) = make_layer(), make_rows(2 * BLOCK + 3)
     layer.bias.data += sign * size
     hidden.requires_grad_()
-    found = value_and_gradients(layer.cross_entropy_sum(hidden, targets), layer, hidden)
+    actual = value_and_gradients(layer.cross_entropy_sum(hidden, targets), layer, hidden)
     expected = value_and_gradients(reference(layer, hidden, targets), layer, hidden)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-3 * max(1, size / 1e3), rtol=1e-2)
 
 
@@ -216,8 +218,8 @@ def test_adaptive_probabilities_equal_two_softmaxes(cutoffs: list[int]) -> None:
     first = torch.cat([layer.weight[: bounds[0]], layer.gates])
     first_bias = torch.cat([layer.bias[: bounds[0]], layer.gate_bias])
     head = (hidden @ first.T + first_bias).softmax(-1)
-    found = layer.log_probs(hidden).exp()
-    torch.testing.assert_close(found.sum(-1), torch.ones(3))
+    actual = layer.log_probs(hidden).exp()
+    torch.testing.assert_close(actual.sum(-1), torch.ones(3))
     for token in range(V):
         if token < bounds[0]:
             expected = head[:, token]
@@ -226,7 +228,7 @@ def test_adaptive_probabilities_equal_two_softmaxes(cutoffs: list[int]) -> None:
             rows = slice(bounds[n], bounds[n + 1])
             inside = (hidden @ layer.weight[rows].T + layer.bias[rows]).softmax(-1)
             expected = head[:, bounds[0] + n] * inside[:, token - bounds[n]]
-        torch.testing.assert_close(found[:, token], expected)
+        torch.testing.assert_close(actual[:, token], expected)
 
 
 @pytest.mark.parametrize("pads", ["none", "some", "all"])
@@ -239,8 +241,8 @@ def test_adaptive_losses_and_gradients(cutoffs: list[int], pads: str) -> None:
     expected = F.nll_loss(layer.log_probs(hidden), targets, reduction="sum", ignore_index=PAD_ID)
     torch.testing.assert_close(loss, expected, **CLOSE)
     torch.testing.assert_close(layer.token_nll(hidden, targets).sum(), expected, **CLOSE)
-    wanted = torch.autograd.grad(3 * expected, inputs)
-    for one, other in zip(torch.autograd.grad(3 * loss, inputs), wanted, strict=True):
+    expected_gradients = torch.autograd.grad(3 * expected, inputs)
+    for one, other in zip(torch.autograd.grad(3 * loss, inputs), expected_gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
@@ -259,10 +261,10 @@ def test_init_bias_predicts_unigram_frequencies(cutoffs: list[int] | None) -> No
     layer = make_adaptive(cutoffs) if cutoffs else make_layer()
     counts = [0, 7, 0, 40, 100_000, *range(V - 5)]
     layer.init_bias_from_counts(counts)
-    found = layer.log_probs(torch.zeros(1, H))[0].exp()
+    actual = layer.log_probs(torch.zeros(1, H))[0].exp()
     total = sum(counts) + V / 2
     expected = torch.tensor([(count + 0.5) / total for count in counts])
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=0)
     assert layer.bias.requires_grad
 
 

@@ -61,9 +61,9 @@ def test_equals_a_loop() -> None:
 @pytest.mark.parametrize("rows", [[], [4], [0, 0], [10, 4, 4, 0, 9, 7], list(range(VOCAB_SIZE))])
 def test_for_tokens_equals_rows_of_all(rows: list[int]) -> None:
     composition = SubwordEmbedding(TOKENS, E)
-    found = composition.for_tokens(torch.tensor(rows, dtype=torch.int64))
-    assert found.shape == (len(rows), E)
-    torch.testing.assert_close(found, composition()[rows])
+    result = composition.for_tokens(torch.tensor(rows, dtype=torch.int64))
+    assert result.shape == (len(rows), E)
+    torch.testing.assert_close(result, composition()[rows])
 
 
 def test_same_subwords_same_vector() -> None:
@@ -82,8 +82,8 @@ def test_gradient_equals_a_loop() -> None:
     (expected,) = torch.autograd.grad(
         (by_loop(composition, TOKENS) * weigh).sum(), composition.weight
     )
-    for found in (composition(), composition.for_tokens(torch.arange(VOCAB_SIZE))):
-        (gradient,) = torch.autograd.grad((found * weigh).sum(), composition.weight)
+    for actual in (composition(), composition.for_tokens(torch.arange(VOCAB_SIZE))):
+        (gradient,) = torch.autograd.grad((actual * weigh).sum(), composition.weight)
         torch.testing.assert_close(gradient, expected)
 
 
@@ -111,18 +111,18 @@ def embedding(spelling: SubwordMode, seed: int = 1, **options: object) -> TokenE
 
 
 def test_mode_none_is_a_plain_embedding() -> None:
-    found = embedding(SubwordMode.none)
+    result = embedding(SubwordMode.none)
     torch.manual_seed(1)
     plain = nn.Embedding(VOCAB_SIZE, E)
     nn.init.uniform_(plain.weight, -INIT_RANGE, INIT_RANGE)
-    assert torch.equal(found.weight, plain.weight)
-    assert list(found.state_dict()) == ["weight"]
-    assert found.output_weight() is None
+    assert torch.equal(result.weight, plain.weight)
+    assert list(result.state_dict()) == ["weight"]
+    assert result.output_weight() is None
     ids = torch.tensor([[4, 0], [7, 4]])
-    assert torch.equal(found.embed(ids)[0], plain(ids))
+    assert torch.equal(result.embed(ids)[0], plain(ids))
 
 
-def test_input_and_both_embed_alike() -> None:
+def test_input_and_both_embed_equally() -> None:
     one, both = embedding(SubwordMode.input), embedding(SubwordMode.both)
     ids = torch.tensor([[4, 0, 8], [7, 4, 10]])
     expected = (one.weight + by_loop(one.composition, TOKENS))[ids]
@@ -144,13 +144,13 @@ def test_tied_gradients_add_up(spelling: SubwordMode) -> None:
         results = []
         for together in (True, False):
             if together:
-                found, matrix = model.embed(ids)
+                result, matrix = model.embed(ids)
             else:
                 whole = model.output_weight()
                 matrix = model.weight if whole is None else whole
-                found = matrix[ids]
+                result = matrix[ids]
             assert matrix is not None
-            losses = {"rows": (found * weigh).sum(), "matrix": (hidden @ matrix.t()).exp().sum()}
+            losses = {"rows": (result * weigh).sum(), "matrix": (hidden @ matrix.t()).exp().sum()}
             loss = sum(losses.values()) if used == "both" else losses[used]
             results.append(torch.autograd.grad(loss, list(model.parameters())))
         for one, other in zip(*results, strict=True):
@@ -160,10 +160,10 @@ def test_tied_gradients_add_up(spelling: SubwordMode) -> None:
 def test_initial_variance_equals_a_plain_embedding() -> None:
     tokens = [*SPECIALS, *("".join(map(chr, (44032 + i, 45032 + i % 40))) for i in range(2000))]
     config = LSTMConfig(name="lstm", subword_embedding=SubwordMode.both)
-    found = TokenEmbedding(config, len(tokens), tokens).output_weight()
-    assert found is not None
+    result = TokenEmbedding(config, len(tokens), tokens).output_weight()
+    assert result is not None
     plain = INIT_RANGE / 3**0.5
-    assert found[4:].std().item() == pytest.approx(plain, rel=0.05)
+    assert result[4:].std().item() == pytest.approx(plain, rel=0.05)
 
 
 def test_embedding_dropout_drops_whole_tokens() -> None:
@@ -188,9 +188,9 @@ def test_output_layer_has_subwords_in_mode_both_only(kind: str) -> None:
         option = "spelling" if kind == "window" else "spelling_both"
         model = make_model(kind, option, subword_embedding=spelling)
         model.training_loss(inputs, targets).nll.backward()
-        found = model.get_submodule("embedding.composition").get_parameter("weight").grad
-        assert found is not None
-        assert bool(found.any()) == reaches
+        result = model.get_submodule("embedding.composition").get_parameter("weight").grad
+        assert result is not None
+        assert bool(result.any()) == reaches
 
 
 def test_checkpoint_holds_the_subword_index() -> None:

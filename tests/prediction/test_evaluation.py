@@ -1,4 +1,4 @@
-"""Evaluation of task runs: intervals, paired tests, and what is refused."""
+"""Evaluation of task runs: intervals, paired tests, and errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BOOTSTRAP = BootstrapConfig(samples=200)
 def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Prepared, dict[str, TaskRun]]:
-    """A run of one epoch, and one that has learned the examples."""
+    """Return a run of one epoch, and one that has learned the examples."""
     case, folder = TASKS[request.param], tmp_path_factory.mktemp(request.param)
     prepared = case.prepare(folder / "data")
     for name, epochs in (("short", 1), ("long", 60)):

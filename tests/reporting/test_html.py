@@ -84,7 +84,7 @@ def test_runs_that_are_not_comparable() -> None:
 
 
 def reviews(name: str, accuracy: float, num_examples: int = 10) -> RunSummary:
-    """A run of classification."""
+    """Return a run of classification."""
     metrics = {"num_examples": num_examples, "accuracy": accuracy, "macro_f1": None, "loss": 0.5}
     curves = {"loss/train": [(10, 2.0)], "loss/valid": [(20, 1.0)], "accuracy/valid": [(20, 0.8)]}
     sample = "| text | label |\n| --- | --- |\n| 참 좋다 | 긍정 |"

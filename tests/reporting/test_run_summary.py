@@ -59,9 +59,9 @@ def test_a_finished_run(tmp_path: Path) -> None:
 def test_overrides_of_resumes_apply_and_interpolations_are_not_resolved(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a", settings="trainer:\n  epochs: 2\nname: ${oc.env:HOME}\n")
     for second, epochs in ((1, 3), (2, 4)):
-        typed = folder / ".hydra" / f"resumed_2026-01-01_00-00-0{second}"
-        typed.mkdir()
-        (typed / "overrides.yaml").write_text(f"- resume=x\n- trainer.epochs={epochs}\n")
+        resumed = folder / ".hydra" / f"resumed_2026-01-01_00-00-0{second}"
+        resumed.mkdir()
+        (resumed / "overrides.yaml").write_text(f"- resume=x\n- trainer.epochs={epochs}\n")
     settings = read_run(folder, "a").settings
     assert settings == {"trainer.epochs": "4", "name": "${oc.env:HOME}"}
 

@@ -55,12 +55,12 @@ def token_nats(run: TrainedRun, text: str) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("open_vocabulary", [True, False])
 def test_equals_single_texts(runs: dict[str, TrainedRun], name: str, open_vocabulary: bool) -> None:
     with LMScorer([runs[name]], linear=True, open_vocabulary=open_vocabulary) as scorer:
-        found = scorer.score(TEXTS)
+        actual = scorer.score(TEXTS)
     for at, text in enumerate(TEXTS):
         nats, spelling = token_nats(runs[name], text)
         expected = -nats.sum() - spelling.sum() * open_vocabulary
-        assert found.log_probs[0, at] == pytest.approx(expected, abs=1e-4)
-        assert found.num_tokens[at] == len(nats)
+        assert actual.log_probs[0, at] == pytest.approx(expected, abs=1e-4)
+        assert actual.num_tokens[at] == len(nats)
 
 
 def test_unknown_words_pay_for_their_spelling(runs: dict[str, TrainedRun]) -> None:
@@ -75,23 +75,23 @@ def test_unknown_words_pay_for_their_spelling(runs: dict[str, TrainedRun]) -> No
 def test_a_linear_mixture_mixes_probabilities(runs: dict[str, TrainedRun]) -> None:
     names, weights = ["lstm", "gru", "ngram"], [0.5, 0.2, 0.3]
     with LMScorer([runs[n] for n in names], linear=True, mixture_weights=weights) as scorer:
-        found = scorer.score(TEXTS).log_probs
-    assert found.shape == (1, len(TEXTS))
+        actual = scorer.score(TEXTS).log_probs
+    assert actual.shape == (1, len(TEXTS))
     for at, text in enumerate(TEXTS):
         rows = [token_nats(runs[name], text) for name in names]
         probs = sum(w * np.exp(-nats) for w, (nats, _) in zip(weights, rows, strict=True))
         expected = np.log(probs).sum() - rows[0][1].sum()
-        assert found[0, at] == pytest.approx(expected, abs=1e-4)
+        assert actual[0, at] == pytest.approx(expected, abs=1e-4)
 
 
 def test_runs_of_different_vocabularies(runs: dict[str, TrainedRun]) -> None:
     names = ["lstm", "foreign", "ngram"]
     with LMScorer([runs[n] for n in names]) as scorer:
-        found = scorer.score(TEXTS)
+        actual = scorer.score(TEXTS)
     for row, name in enumerate(names):
         with LMScorer([runs[name]]) as alone:
             expected = alone.score(TEXTS).log_probs[0]
-        assert found.log_probs[row] == pytest.approx(expected, abs=1e-4)
+        assert actual.log_probs[row] == pytest.approx(expected, abs=1e-4)
 
 
 def test_batch_size_does_not_matter(runs: dict[str, TrainedRun]) -> None:

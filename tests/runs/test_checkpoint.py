@@ -27,7 +27,7 @@ from korlm.utils.errors import CheckpointError, OutputError
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The last.pt of a run."""
+    """Return the path of last.pt of a run."""
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     return tmp_path / "run" / "checkpoints" / "last.pt"
 
@@ -52,7 +52,7 @@ def make_checkpoint(value: float = 1.0) -> dict[str, Any]:
 
 
 def error_of(path: Path) -> str:
-    """The message with which a file is refused, which is one line and names the file."""
+    """Return the error of a refused file; check that it is one line and names the file."""
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
     message = str(caught.value)
@@ -135,20 +135,20 @@ def test_truncated_anywhere(path: Path, is_archive: bool) -> None:
 
 @pytest.mark.parametrize("start", [b"", b"\x80\x02"], ids=["plain", "like_a_pickle"])
 def test_random_bytes(path: Path, start: bytes) -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     for size in [1, 2, 3, 10, 100, 5000] * 20:
-        path.write_bytes(start + dice.randbytes(size))
+        path.write_bytes(start + rng.randbytes(size))
         error_of(path)
 
 
 def test_damaged_bytes_never_end_in_anything_else(path: Path) -> None:
     """Damage in padding may go unnoticed, but no other exception may be raised."""
     save_checkpoint(path, make_checkpoint())
-    whole, dice, refused = path.read_bytes(), random.Random(2), 0
+    whole, rng, refused = path.read_bytes(), random.Random(2), 0
     for _ in range(150):
         damaged = bytearray(whole)
         for _ in range(3):
-            damaged[dice.randrange(len(whole))] = dice.randrange(256)
+            damaged[rng.randrange(len(whole))] = rng.randrange(256)
         path.write_bytes(bytes(damaged))
         try:
             load_checkpoint(path)
@@ -273,13 +273,13 @@ def test_a_disk_that_is_really_full(path: Path) -> None:
 
 def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="No such file or directory"):
-        save_checkpoint(tmp_path / "gone" / "last.pt", make_checkpoint())
+        save_checkpoint(tmp_path / "missing" / "last.pt", make_checkpoint())
 
 
 # --- random numbers ------------------------------------------------------------------------------
 
 
-def test_random_states_come_back(path: Path) -> None:
+def test_random_states_are_restored(path: Path) -> None:
     torch.manual_seed(1)
     torch.rand(5)
     save_checkpoint(path, make_checkpoint())

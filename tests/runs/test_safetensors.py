@@ -177,8 +177,8 @@ def test_damaged_files(export: Path, damage: str) -> None:
 def test_a_flipped_bit_is_detected(export: Path, name: str) -> None:
     path = export / name
     whole = path.read_bytes()
-    for place in (0.0, 0.2, 0.4, 0.6, 0.8, 0.99):
-        flip_bit(path, place)
+    for position in (0.0, 0.2, 0.4, 0.6, 0.8, 0.99):
+        flip_bit(path, position)
         with pytest.raises(CheckpointError, match=r"damaged or missing|export format") as caught:
             korlm.load(export)
         assert len(str(caught.value).splitlines()) == 1

@@ -111,7 +111,7 @@ def test_invalid_requests_get_an_error_of_one_line(
 
 
 def test_invalid_json(client: Client) -> None:
-    answer = client.ask("POST", "/api/complete", b'{"text": ', content_type="application/json")
+    answer = client.request("POST", "/api/complete", b'{"text": ', content_type="application/json")
     assert answer.status == 422
     assert "JSON decode error" in answer.json["error"]
 
@@ -120,7 +120,7 @@ def test_content_types_and_host_names(client: Client) -> None:
     # Content types that a page of another site can send without permission.
     body = b'{"text": "x"}'
     for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
-        answer = client.ask("POST", "/api/complete", body, content_type=kind)
+        answer = client.request("POST", "/api/complete", body, content_type=kind)
         assert answer.status == 415
     # DNS rebinding.
     answer = client.get("/api/info", host=f"evil.example:{client.port}")
@@ -132,10 +132,10 @@ def test_content_types_and_host_names(client: Client) -> None:
 def test_requests_from_other_sites(client: Client) -> None:
     home = f"127.0.0.1:{client.port}"
     for origin in ("https://evil.example", "null", f"http://evil.example:{client.port}", ""):
-        answer = client.ask("GET", "/api/info", origin=origin)
+        answer = client.request("GET", "/api/info", origin=origin)
         assert (answer.status, answer.json["error"].split(":")[0]) == (403, "origin")
         body, kind = b'{"text": "x"}', "application/json"
-        answer = client.ask("POST", "/api/complete", body, content_type=kind, origin=origin)
+        answer = client.request("POST", "/api/complete", body, content_type=kind, origin=origin)
         assert answer.status == 403
     assert client.get("/api/info", origin=f"http://{home}").status == 200
 
@@ -151,7 +151,7 @@ def test_requests_from_other_sites(client: Client) -> None:
     ],
 )
 def test_routing_errors(client: Client, method: str, path: str, status: int) -> None:
-    answer = client.ask(method, path)
+    answer = client.request(method, path)
     assert answer.status == status
     assert answer.json["error"].startswith(f"{method} {path}: ")
     assert answer.headers["content-type"] == "application/json"
@@ -173,7 +173,7 @@ def test_internal_errors() -> None:
 
 
 def send_raw(client: Client, sent: bytes) -> bytes:
-    """Everything received until the server closes the connection."""
+    """Send bytes; return everything received until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
         connection.sendall(sent)
         return b"".join(iter(lambda: connection.recv(4096), b""))
@@ -260,7 +260,7 @@ def test_rate_limit() -> None:
         # Forwarded headers do not evade the limit.
         kind = "application/json"
         answers = [
-            client.ask("POST", "/api/complete", b'{"text": "x"}', content_type=kind, **headers)
+            client.request("POST", "/api/complete", b'{"text": "x"}', content_type=kind, **headers)
             for headers in ({}, {}, {"x_forwarded_for": "10.0.0.1"})
         ]
         assert [a.status for a in answers] == [200, 200, 429]
@@ -283,17 +283,17 @@ class Slow(Echo):
         return super().complete(text, num_completions)
 
 
-def test_a_client_that_has_gone_leaves_the_queue() -> None:
+def test_a_disconnected_client_leaves_the_queue() -> None:
     slow = Slow()
     with served(slow) as client:
         first = threading.Thread(target=client.post, args=("/api/complete", {"text": "가"}))
         first.start()
         assert slow.started.acquire(timeout=10)
-        gone = http.client.HTTPConnection("127.0.0.1", client.port)
+        connection = http.client.HTTPConnection("127.0.0.1", client.port)
         body, kind = json.dumps({"text": "나"}), {"content-type": "application/json"}
-        gone.request("POST", "/api/complete", body, kind)
+        connection.request("POST", "/api/complete", body, kind)
         assert client.get("/api/info").status == 200  # the request above has been read
-        gone.close()
+        connection.close()
         last = threading.Thread(target=client.post, args=("/api/complete", {"text": "다"}))
         last.start()
         assert client.get("/api/info").status == 200

@@ -46,8 +46,8 @@ class FakeTask(EchoTask):
     """An engine with fixed predictions."""
 
     def predict(self, text: str) -> dict:
-        place = {"begin": 1, "end": 4, "text": "홍길동"}
-        part = place | {"label": "<b>PS</b>", "probability": 0.875}
+        position = {"begin": 1, "end": 4, "text": "홍길동"}
+        part = position | {"label": "<b>PS</b>", "probability": 0.875}
         rows = {
             "좋다": {"label": "긍정", "probability": 0.75, "p_부정": 0.25, "p_긍정": 0.75},
             "😀홍길동이 온다": {"labels": [part]},
@@ -92,16 +92,16 @@ class SlowEngine(FakeEngine):
 
 
 def test_fast_typing_shows_no_error_and_the_completions_of_the_last_key() -> None:
-    engine, typed = SlowEngine(), "가나다라마바사아자차" * 4
+    engine, keys = SlowEngine(), "가나다라마바사아자차" * 4
     with opened(engine, burst=5, max_queue=4) as page:
         page.goto(page.home)
         expect(page.locator("#info")).to_have_text("메아리")
-        page.locator("#text").press_sequentially(typed, delay=60)
-        expect(page.locator("#completions span")).to_have_text([f"{typed}!"])
+        page.locator("#text").press_sequentially(keys, delay=60)
+        expect(page.locator("#completions span")).to_have_text([f"{keys}!"])
         expect(page.locator("#completions")).not_to_have_class("stale")
         expect(page.locator("#error")).to_be_hidden()
-    assert len(engine.completed) < len(typed)  # requests of earlier keys were cancelled
-    assert engine.completed[-1] == typed
+    assert len(engine.completed) < len(keys)  # requests of earlier keys were cancelled
+    assert engine.completed[-1] == keys
 
 
 def test_an_error_leaves_no_stale_completions(page: Page, text) -> None:
@@ -119,7 +119,7 @@ def test_an_error_leaves_no_stale_completions(page: Page, text) -> None:
 
 @contextlib.contextmanager
 def opened(engine: Echo | EchoTask, **settings: int) -> Iterator[Page]:
-    """A page in a browser."""
+    """Yield a page in a browser."""
     limits = {"max_chars": 50, "burst": 1000, **settings}
     with served(engine, **limits) as client, sync_playwright() as tools:
         options = ["--no-sandbox", "--disable-gpu"]
@@ -142,7 +142,7 @@ def home_of(client: Client) -> str:
 
 @pytest.fixture
 def text(page: Page):
-    """The text field of a newly loaded page."""
+    """Return the text field of a newly loaded page."""
     page.goto(page.home)
     expect(page.locator("#info")).to_have_text("메아리")
     return page.locator("#text")

@@ -10,7 +10,7 @@ from korlm.detokenizers.kkma.training_data import AlignedTokens, read_aligned_to
 from korlm.tokenizers.analysis import Analysis
 from korlm.tokenizers.columns import to_record_batch
 
-# Each line: what was written, and its eojeols' morphs/tags.
+# Each line: its text, and the morphs/tags of its eojeols.
 LINES = [
     ("나는 학교에 갔다.", "나/NP+는/JX 학교/NNG+에/JKM 가/VV+었/EPT+다/EFN+./SF"),
     ("너는 책을 읽었다.", "너/NP+는/JX 책/NNG+을/JKO 읽/VV+었/EPT+다/EFN+./SF"),
@@ -25,7 +25,7 @@ LINES = [
 
 
 def analysis(eojeols: str) -> Analysis:
-    """Tokens of a line of ``LINES``."""
+    """Return the analysis of a line of ``LINES``."""
     pairs = [[m.rsplit("/", 1) for m in e.split("+")] for e in eojeols.split(" ")]
     return Analysis(
         [morph for e in pairs for morph, _ in e],
@@ -35,7 +35,7 @@ def analysis(eojeols: str) -> Analysis:
 
 
 def write_prepared(folder: Path, copies: int = 20) -> Path:
-    """A folder with the tokens of a prepared corpus, ``LINES`` over and over."""
+    """Write copies of ``LINES`` as the tokens of a prepared corpus; return its folder."""
     (folder / "tokens").mkdir(parents=True)
     lines = LINES * copies
     batch = to_record_batch([analysis(eojeols) for _, eojeols in lines])
@@ -51,5 +51,5 @@ def write_prepared(folder: Path, copies: int = 20) -> Path:
 
 
 def samples(folder: Path, limit: int | None = None) -> AlignedTokens:
-    """The same, read."""
+    """Return the tokens of ``write_prepared``, as read for training."""
     return read_aligned_tokens(write_prepared(folder), "train", limit)

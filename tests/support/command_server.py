@@ -1,7 +1,7 @@
-"""Commands in processes of their own, forked from one that has imported everything.
+"""Run commands in processes forked from one that has imported everything.
 
-Importing PyTorch takes as long as a whole tiny run: tests that need many processes, for instance
-to kill them, pay for it once. A child runs the command's own ``main``, and nothing softens its end.
+Importing PyTorch takes as long as a tiny run; tests that need many processes, for instance to kill
+them, import it once. A child runs the ``main`` of the command and is not protected from its death.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ CHANGES = {"os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.trun
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended.
+    """The result of a command.
 
     Attributes:
         code: exit code; below zero: the signal that killed it.
-        changes: to the file system, of a command that ended by itself.
-        seconds: it took.
+        changes: to the file system, if the command was not killed.
+        seconds: its duration.
         out: its stdout.
         err: its stderr.
     """
@@ -43,7 +43,7 @@ class Ended:
 
 
 class CommandServer:
-    """Starts commands; a context manager that leaves no process behind."""
+    """Runs commands; a context manager that ends all its processes."""
 
     def __enter__(self) -> CommandServer:
         self._folder = tempfile.TemporaryDirectory()
@@ -74,7 +74,7 @@ class CommandServer:
                 system (from 0); ``after``: these seconds; ``when``: as soon as this glob below
                 the folder matches ``count`` files (default 1). ``number``: the signal, SIGKILL by
                 default. ``clock``: seconds by which its clock is wrong, jumping back and forth.
-                ``unheard``: nobody reads its stdout, as behind ``| head -1``.
+                ``unheard``: its stdout is closed, as by ``| head -1``.
         """
         (ended,) = self.together(folder, [[command, *overrides]], **options)
         return ended
@@ -82,23 +82,23 @@ class CommandServer:
     def together(self, folder: Path, commands: list[list[str]], **options: Any) -> list[Ended]:
         """Run commands at the same time; for the arguments see ``run``."""
         folder.mkdir(exist_ok=True)
-        places = [f"{self._folder.name}/{number}" for number in range(len(commands))]
+        paths = [f"{self._folder.name}/{number}" for number in range(len(commands))]
         jobs = [
-            {"folder": str(folder), "place": place, "argv": argv, **options}
-            for place, argv in zip(places, commands, strict=True)
+            {"folder": str(folder), "log_path": path, "argv": argv, **options}
+            for path, argv in zip(paths, commands, strict=True)
         ]
         assert self._server.stdin is not None and self._server.stdout is not None
         self._server.stdin.write(json.dumps(jobs) + "\n")
         self._server.stdin.flush()
         ends = json.loads(self._server.stdout.readline())
-        found = []
-        for place, (code, seconds) in zip(places, ends, strict=True):
+        results = []
+        for path, (code, seconds) in zip(paths, ends, strict=True):
             changes, out, err = (
-                Path(f"{place}-{name}").read_text("utf-8", "replace")
+                Path(f"{path}-{name}").read_text("utf-8", "replace")
                 for name in ("changes", "out", "err")
             )
-            found.append(Ended(code, changes.splitlines(), seconds, out, err))
-        return found
+            results.append(Ended(code, changes.splitlines(), seconds, out, err))
+        return results
 
 
 def _watch(folder: Path, change: int | None, log: int) -> None:
@@ -127,7 +127,7 @@ def _watch(folder: Path, change: int | None, log: int) -> None:
 
 
 def _set_clock(wrong: float) -> None:
-    """Make the wall clock jump; the one that measures time goes on as ever."""
+    """Make the wall clock jump; the monotonic clock is unchanged."""
     real, calls = time.time, itertools.count()
     if wrong:
         time.time = lambda: real() + (wrong if next(calls) % 40 < 20 else -wrong)
@@ -143,8 +143,8 @@ def _run(job: dict[str, Any]) -> None:
     command, *overrides = job["argv"]
     fresh = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(f"{job['place']}-{name}", fresh), number)
-    log = os.open(f"{job['place']}-changes", fresh)
+        os.dup2(os.open(f"{job['log_path']}-{name}", fresh), number)
+    log = os.open(f"{job['log_path']}-changes", fresh)
     sys.argv = [command, *overrides]
     if job.get("unheard"):
         reader, writer = os.pipe()
@@ -193,14 +193,14 @@ def _await(child: int, started: float, job: dict[str, Any]) -> tuple[int, float]
             return bool(time.monotonic() - started > job["after"])
         return len(list(Path(job["folder"]).glob(job["when"]))) >= job.get("count", 1)
 
-    found, status = 0, 0
-    while not found:
+    result, status = 0, 0
+    while not result:
         asynchronous = "after" in job or "when" in job
-        found, status = os.waitpid(child, os.WNOHANG if asynchronous else 0)
-        if not found and is_due():
+        result, status = os.waitpid(child, os.WNOHANG if asynchronous else 0)
+        if not result and is_due():
             os.kill(child, job.get("number", signal.SIGKILL))
-            found, status = os.waitpid(child, 0)
-        elif not found:
+            result, status = os.waitpid(child, 0)
+        elif not result:
             time.sleep(0.002)
     return os.waitstatus_to_exitcode(status), time.monotonic() - started
 

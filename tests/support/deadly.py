@@ -1,4 +1,4 @@
-"""Tokenizing that ends the worker it runs on, as nodes and drivers do."""
+"""Tokenize functions that kill the worker process they run on."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ MARK = "죽음"
 
 
 def once(marker: str, settings: TokenizeSettings, version: str, text: PieceText) -> PieceRecord:
-    """Kills the first worker that comes to it, when its files are complete."""
+    """Kill the first worker that calls it, after its files are complete."""
     record = tokenize_on_worker(settings, version, text)
     try:
         Path(marker).touch(exist_ok=False)
@@ -23,12 +23,12 @@ def once(marker: str, settings: TokenizeSettings, version: str, text: PieceText)
 
 
 def always(settings: TokenizeSettings, version: str, text: PieceText) -> PieceRecord:
-    """Kills every worker that comes to a piece with the mark."""
+    """Kill every worker that gets a piece with the mark."""
     if any(MARK in block.texts for block in text.lines(settings)):
         os.kill(os.getpid(), signal.SIGKILL)
     return tokenize_on_worker(settings, version, text)
 
 
 def failing(settings: TokenizeSettings, version: str, text: PieceText) -> PieceRecord:
-    """Fails as a full disk does."""
+    """Raise the error of a full disk."""
     raise OSError(28, "No space left on device")

@@ -1,6 +1,6 @@
-"""What tests of several modules share: lines one by one, and a Kkma without Java.
+"""Single lines of a corpus, and a fake Kkma that needs no Java.
 
-The real worker process and pool run with the fake within a tenth of the time.
+With the fake, the real worker process and pool take a tenth of the time.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from korlm.tokenizers.analysis import EMPTY, Analysis
 
 
 class Line(NamedTuple):
-    """One line of a corpus by itself, as tests like to look at it."""
+    """A single line of a corpus."""
 
     split: str
     doc_id: str
@@ -22,32 +22,36 @@ class Line(NamedTuple):
     text: str
 
 
-def one_by_one(runs: Iterable[LineBlock]) -> list[Line]:
-    """The lines of a corpus without their packing."""
+def one_by_one(blocks: Iterable[LineBlock]) -> list[Line]:
+    """Return the single lines of blocks."""
     return [
         Line(split, doc_id, number, text)
-        for split, doc_id, first, texts, *_ in runs
+        for split, doc_id, first, texts, *_ in blocks
         for number, text in enumerate(texts, first)
     ]
 
 
 def packed(lines: Iterable[Line]) -> Iterator[LineBlock]:
-    """Lines as the corpus gives them: those that follow each other together."""
-    held: LineBlock | None = None
+    """Yield lines as blocks of consecutive lines of a document, like the corpus reader."""
+    block: LineBlock | None = None
     for split, doc_id, number, text in lines:
-        if held is None or held[:2] != (split, doc_id) or held.first + len(held.texts) != number:
-            if held is not None:
-                yield held
-            held = LineBlock(split, doc_id, number, [])
-        held.texts.append(text)
-    if held is not None:
-        yield held
+        if (
+            block is None
+            or block[:2] != (split, doc_id)
+            or block.first + len(block.texts) != number
+        ):
+            if block is not None:
+                yield block
+            block = LineBlock(split, doc_id, number, [])
+        block.texts.append(text)
+    if block is not None:
+        yield block
 
 
-# In place of konlpy.tag in the child process. Some eojeols make it misbehave:
-#   JAVA! a Java exception     ALONE! the same, but where it stands alone
-#   DIE!  ends the process     DIE-ONCE! the same, but only once
-#   HANG! never comes back     SLOW! takes a tenth of a second      SPEAK! writes to stdout
+# Replaces konlpy.tag in the child process. Some eojeols trigger failures:
+#   JAVA! a Java exception     ALONE! the same if it is the only eojeol
+#   DIE!  ends the process     DIE-ONCE! the same, once only
+#   HANG! never returns        SLOW! takes 0.1 s                    SPEAK! writes to stdout
 TAG = '''
 import os
 import sys
@@ -135,11 +139,11 @@ def faked(text: str) -> Analysis:
 
 
 def install_fake_kkma(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Puts the fake before konlpy and jpype on the way of child processes.
+    """Make child processes import the fake instead of konlpy and jpype.
 
     Returns:
-        A folder where files named ``no_java``, ``no_dictionary`` or ``dead_at_start`` make the fake
-        fail as it starts.
+        A folder; a file ``no_java``, ``no_dictionary`` or ``dead_at_start`` in it makes the fake
+        fail at its start.
     """
     package = folder / "konlpy"
     package.mkdir(parents=True)

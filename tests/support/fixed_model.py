@@ -20,7 +20,7 @@ def ids_of(*values: int) -> np.ndarray:
 
 
 class FixedModel(LanguageModel):
-    """Probabilities of each token after each, as a table; the state counts the tokens so far.
+    """A table of the probabilities of each token after each; the state counts the tokens so far.
 
     Args:
         probs: (V, V); default: uniform.

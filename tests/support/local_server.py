@@ -37,7 +37,7 @@ class Client:
 
     port: int
 
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+    def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         with contextlib.closing(connection):
             named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -47,15 +47,17 @@ class Client:
             return Answer(answer.status, kept, answer.read().decode())
 
     def get(self, path: str, **headers: str) -> Answer:
-        return self.ask("GET", path, **headers)
+        return self.request("GET", path, **headers)
 
     def post(self, path: str, body: Any) -> Answer:
-        return self.ask("POST", path, json.dumps(body).encode(), content_type="application/json")
+        return self.request(
+            "POST", path, json.dumps(body).encode(), content_type="application/json"
+        )
 
 
 @contextlib.contextmanager
 def served(engine: Any, **settings: Any) -> Iterator[Client]:
-    """A real server in a thread."""
+    """Yield a client of a server that runs in a thread."""
     app = build_app(engine, ServeSettings(run="x", **settings))
     server = build_server(app)
     with socket.create_server(("127.0.0.1", 0)) as listening_socket:

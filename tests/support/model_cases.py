@@ -1,4 +1,4 @@
-"""Models small enough to check by hand, every kind of them with every option."""
+"""Small models of every kind with every option."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ DROPOUTS = {
     "weight_dropout": 0.5,
 }
 
-# Embedding and hidden size differ, so that a mix-up of the two cannot go unseen.
+# Embedding and hidden size differ, so that confusing them raises an error.
 SIZES = {"embedding_dim": 5, "hidden_dim": 7, "num_layers": 2}
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {"embedding_dim": 6, "hidden_dim": 6, "num_layers": 1},
@@ -88,8 +88,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 
-# Orders and smoothings of n-gram models. Unsmoothed ones know no continuation of most contexts, and
-# infinite losses would show little: test_ngram_lm.py has them.
+# Orders and smoothings of n-gram models. Unsmoothed models have infinite losses in most contexts;
+# tests/models/ngram/ tests them.
 NGRAMS: dict[str, dict[str, Any]] = {
     "order_3": {"order": 3},
     "order_5": {"order": 5},
@@ -98,7 +98,7 @@ NGRAMS: dict[str, dict[str, Any]] = {
 
 
 def random_text(count: int, seed: int) -> np.ndarray:
-    """Ids of sentences of all tokens that a text can hold, some much more frequent than others."""
+    """Return random ids of all tokens that occur in text; their frequencies fall geometrically."""
     ids = [1, *range(3, VOCAB_SIZE)]
     shares = 0.8 ** np.arange(len(ids))
     return np.random.default_rng(seed).choice(ids, count, p=shares / shares.sum())
@@ -127,7 +127,7 @@ TRANSFORMER_OPTIONS: dict[str, dict[str, Any]] = {
     "adaptive": {**TRANSFORMER, "softmax": Softmax.adaptive, "cutoffs": [5, 8]},
 }
 
-# Networks that are registered by another package.
+# Networks that another package registers.
 NETWORK = {"embedding_dim": 5, "hidden_dim": 7}
 NETWORK_OPTIONS: dict[str, dict[str, Any]] = {
     "tied": NETWORK,
@@ -137,7 +137,7 @@ NETWORK_OPTIONS: dict[str, dict[str, Any]] = {
     "subwords": {**NETWORK, "subword_embedding": SubwordMode.both},
 }
 
-# The sets of options of a class of settings; of several that fit, the first.
+# Config class -> sets of options; the first class that matches a kind is used.
 OPTIONS_OF: dict[type[ModelConfig], dict[str, dict[str, Any]]] = {
     RecurrentConfig: OPTIONS,
     WindowConfig: WINDOW_OPTIONS,
@@ -173,9 +173,9 @@ TRAINED = [("pairs", "plain"), *(case for case in cases_of(list(KINDS)) if case 
 
 
 class PairsLM(LanguageModel):
-    """Looks at the last two tokens and has no more than a model must have: the rest is inherited.
+    """A bigram and skip-gram model that implements only the abstract methods of ``LanguageModel``.
 
-    Its state is of integers, as an n-gram's.
+    Its state is an integer tensor, like that of an n-gram model.
     """
 
     def __init__(self, vocab_size: int) -> None:
@@ -198,7 +198,7 @@ class PairsLM(LanguageModel):
 
 
 def scatter(module: nn.Module, seed: int = 1) -> None:
-    """Gives every parameter random values: zeros and ones would hide the parts they belong to."""
+    """Set all parameters to random values, since zeros and ones hide errors."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -206,12 +206,12 @@ def scatter(module: nn.Module, seed: int = 1) -> None:
 
 
 def make_config(cell: str, **options: Any) -> Any:
-    """Settings of a model of this kind."""
+    """Return the settings of a model."""
     return KINDS[cell](**options)
 
 
 def make_model(cell: str, option: str = "plain", seed: int = 1, **changes: Any) -> LanguageModel:
-    """A model in evaluation mode, with random parameters and the named set of options."""
+    """Return a model in evaluation mode with random parameters and a named set of options."""
     model: LanguageModel
     if cell == "pairs":
         model = PairsLM(VOCAB_SIZE)

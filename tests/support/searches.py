@@ -1,4 +1,4 @@
-"""Searches without training: figures are made of the settings."""
+"""Hyperparameter searches without training: objectives are computed from the settings."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from korlm.sweeps.search.study import opened
 SPACE = ["lr=tag(log, interval(0.001, 1))", "dim=choice(10, 20)", "layers=range(1, 4)"]
 
 
-def space_of(*typed: str) -> Space:
-    return read_space({}, list(typed or SPACE))
+def space_of(*definitions: str) -> Space:
+    return read_space({}, list(definitions or SPACE))
 
 
 def figure(overrides: list[str]) -> float:
-    """Best at lr=0.1, and with dim=20."""
-    typed = dict(override.split("=") for override in overrides)
-    return abs(math.log10(float(typed["lr"])) + 1) + (typed["dim"] == "10")
+    """Return an objective that is best for lr=0.1 and dim=20."""
+    settings = dict(override.split("=") for override in overrides)
+    return abs(math.log10(float(settings["lr"])) + 1) + (settings["dim"] == "10")
 
 
 class BreakError(Exception):
-    """Something that ends a command."""
+    """An error that ends a search."""
 
 
 def search(
@@ -37,21 +37,21 @@ def search(
     objective: str = "valid.perplexity",
     **settings: Any,
 ) -> list[FrozenTrial]:
-    """Searches to the end as the sweeper does; gives the trials.
+    """Run a search to its end as the sweeper does; return the trials.
 
     Args:
         folder: of the search.
-        run: gives the result of a job.
-        space: of the settings.
-        objective: of the search.
+        run: returns the objective of a job, or an error.
+        space: the search space.
+        objective: name of the objective.
         settings: of ``SearchConfig``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = SearchConfig(**{"startup_trials": 3, **settings})
-    with opened(folder, space or space_of(), config, objective) as found:
-        while proposals := found.propose(config.n_jobs):
+    with opened(folder, space or space_of(), config, objective) as open_search:
+        while proposals := open_search.propose(config.n_jobs):
             for proposal in proposals:
-                found.record(proposal.number, run(proposal.overrides))
-            found.check()
-        found.require_result()
-        return found.study.get_trials()
+                open_search.record(proposal.number, run(proposal.overrides))
+            open_search.check()
+        open_search.require_result()
+        return open_search.study.get_trials()

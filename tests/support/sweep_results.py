@@ -1,4 +1,4 @@
-"""What the tests of launchers ask of a sweep."""
+"""Results of a sweep, and an action while it runs, for tests of launchers."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any
 
 
 def results(sweep: Path) -> dict[str, Any]:
-    """What each job came to, without what depends on the clock."""
-    found = {}
+    """Return the metrics of each job, without those that depend on the clock."""
+    metrics_of_jobs = {}
     for path in sweep.glob("*/metrics.json"):
         metrics = json.loads(path.read_text("utf-8"))
         for figures in metrics.values():
             for key in ("seconds", "tokens_per_second", "peak_memory_mb"):
                 del figures[key]
-        found[path.parent.name] = metrics
-    return found
+        metrics_of_jobs[path.parent.name] = metrics
+    return metrics_of_jobs
 
 
 @contextmanager
-def when(is_so: Callable[[], bool], act: Callable[[], None]) -> Iterator[None]:
-    """Act once, as soon as something is so while this lasts, and never afterwards.
+def when(condition: Callable[[], bool], act: Callable[[], None]) -> Iterator[None]:
+    """Call ``act`` once within the block, as soon as ``condition`` returns True.
 
-    What acts by sending a signal to this process would otherwise hit whichever test runs by then.
+    After the block it is never called: a signal to this process would hit the next test.
     """
     ended = threading.Event()
 
     def wait() -> None:
         while not ended.wait(0.01):
-            if is_so():
+            if condition():
                 act()
                 return
 

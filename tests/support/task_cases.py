@@ -1,4 +1,4 @@
-"""Tasks with ten examples that a small model learns by heart."""
+"""Tasks with ten examples that a small model can memorize."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REVIEWS = [
 
 
 def prepare_table(folder: Path, rows: list[tuple[str, str]], **columns: str) -> Prepared:
-    """Prepare a table whose rows are train, valid and test."""
+    """Prepare a table; train, valid and test have the same rows."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{text}\t{annotation}\n" for text, annotation in rows)
     files = {}
@@ -47,7 +47,7 @@ def prepare_table(folder: Path, rows: list[tuple[str, str]], **columns: str) -> 
 
 @dataclasses.dataclass
 class TaskCase:
-    """A task with ten examples that it can learn by heart."""
+    """A task whose ten examples a small model can memorize."""
 
     prepare: Callable[[Path], Prepared]
     config: Any
@@ -105,7 +105,7 @@ TASKS = {
         lambda metrics: metrics["exact_match"] == 1.0 and metrics["cer"] == 0.0,
         units=32,
     ),
-    "seq2seq_sampled": TaskCase(  # no step reads the given tokens alone, and each reads the last
+    "seq2seq_sampled": TaskCase(  # predictions are fed back, as is the attention of the last step
         lambda folder: prepare_table(folder, PAIRS, target_column="annotation"),
         Seq2SeqConfig(name="seq2seq", teacher_forcing=0.8, input_feeding=True, num_beams=2),
         [source for source, _ in PAIRS],
@@ -116,7 +116,7 @@ TASKS = {
 
 
 def settings_of(case: TaskCase, prepared: Prepared, epochs: int, **parts: Any) -> TrainSettings:
-    """Small settings of a task."""
+    """Return settings of a small model for a task."""
     model = LSTMConfig("lstm", embedding_dim=case.units, hidden_dim=case.units, num_layers=1)
     parts = {"model": model, "task": case.config} | parts
     return make_settings(prepared, {"epochs": epochs}, **parts)

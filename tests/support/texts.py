@@ -1,4 +1,4 @@
-"""A short text and small models that read it."""
+"""Random texts, a unigram model and a run for tests of evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny corpus, runs of it that take a fraction of a second, and how to break one off."""
+"""A tiny corpus, and training runs of a fraction of a second, complete or interrupted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from korlm.utils.errors import Interrupted
 
 Make = Callable[..., TrainSettings]
 
-# What a clock or the system decides, not the model.
+# Metrics that depend on the clock or the system.
 MEASURED = {"tokens_per_second", "examples_per_second", "seconds", "peak_memory_mb"}
 
 OPTIMIZERS: dict[str, OptimizerConfig] = {
@@ -50,7 +50,7 @@ OPTIMIZERS: dict[str, OptimizerConfig] = {
     "adagrad": AdagradConfig(name="adagrad", lr=0.1),
 }
 
-# All kinds of dropout at once.
+# All kinds of dropout.
 BUSY_MODEL = LSTMConfig(
     name="lstm",
     embedding_dim=6,
@@ -66,22 +66,22 @@ BUSY_MODEL = LSTMConfig(
 
 
 def korean_lines(count: int, seed: int) -> list[str]:
-    """Short sentences of few words; the same ones for the same seed."""
-    dice = random.Random(seed)
+    """Return random short sentences of few words."""
+    rng = random.Random(seed)
     who, what = ["나는", "너는", "우리는"], ["집에 간다.", "밥을 먹는다.", "잔다.", "책을 본다."]
-    return [f"{dice.choice(who)} {dice.choice(what)}" for _ in range(count)]
+    return [f"{rng.choice(who)} {rng.choice(what)}" for _ in range(count)]
 
 
 def corpus_in(folder: Path) -> CorpusConfig:
-    """Settings of the corpus whose files lie in a folder."""
-    named = {split: [str(folder / f"{split}.txt")] for split in ("train", "valid", "test")}
-    return CorpusConfig(name="tiny", **named)
+    """Return the settings of the corpus in a folder."""
+    files = {split: [str(folder / f"{split}.txt")] for split in ("train", "valid", "test")}
+    return CorpusConfig(name="tiny", **files)
 
 
 def prepare_tiny(
     folder: Path, min_freq: int = 2, tokenizer: TokenizerConfig | None = None
 ) -> Prepared:
-    """Characters of a few dozen sentences; valid and test hold some that train has not."""
+    """Prepare a few dozen sentences; valid and test have syllables that train does not have."""
     corpus = corpus_in(folder)
     for seed, ((path,), count) in enumerate(
         ((corpus.train, 40), (corpus.valid, 8), (corpus.test, 8))
@@ -99,9 +99,9 @@ def make_settings(
     mode: Mode = Mode.stream,
     **parts: Any,
 ) -> TrainSettings:
-    """Two epochs of a small LSTM on one CPU thread, but for what is given."""
+    """Return settings of two epochs of a small LSTM on one CPU thread, with changes."""
     basics = {"device": Device.cpu, "precision": Precision.fp32, "threads": 1, "log_every": 1}
-    few = {"epochs": 2, "sample_tokens": 0, **basics, **(trainer or {})}
+    trainer_settings = {"epochs": 2, "sample_tokens": 0, **basics, **(trainer or {})}
     settings: dict[str, Any] = {
         "corpus": corpus_in(prepared.folder.parents[1]),
         "tokenizer": TokenizerConfig(name="syllable"),
@@ -111,7 +111,7 @@ def make_settings(
         "model": LSTMConfig(name="lstm", embedding_dim=8, hidden_dim=8, num_layers=1),
         "optimizer": AdamConfig(name="adamw", lr=0.02),
         "schedule": ScheduleConfig(name="constant"),
-        "trainer": TrainerConfig(**few),
+        "trainer": TrainerConfig(**trainer_settings),
     }
     settings |= parts
     settings.setdefault("objective", default_objective(settings["task"].name))
@@ -133,12 +133,12 @@ class Finished:
 def start(
     settings: TrainSettings, prepared: Prepared, folder: Path, group: ProcessGroup = SINGLE_PROCESS
 ) -> TrainingSession:
-    """A new run."""
+    """Return a new run."""
     return build_session(settings, prepared, folder, group=group)
 
 
 def finish(settings: TrainSettings, prepared: Prepared, folder: Path) -> Finished:
-    """A new run, done."""
+    """Train a new run to its end."""
     run = start(settings, prepared, folder)
     return Finished(run, run.fit())
 
@@ -146,7 +146,7 @@ def finish(settings: TrainSettings, prepared: Prepared, folder: Path) -> Finishe
 def resume(
     prepared: Prepared, folder: Path, group: ProcessGroup = SINGLE_PROCESS, **parts: Any
 ) -> TrainingSession:
-    """As the command ``resume=folder`` does it: settings and all from last.pt."""
+    """Return a run that resumes from last.pt, like the command ``resume=folder``."""
     path = folder / "checkpoints" / "last.pt"
     checkpoint = load_checkpoint(path)
     settings = settings_from_plain(settings_of(checkpoint, path), [])
@@ -161,7 +161,7 @@ def stop_after(run: TrainingSession, step: int) -> None:
         if run.progress.step + 1 == step:
             run.stop.stop_requested = True
 
-    run.optimizer.register_step_post_hook(hook)
+    run.checkpoints.optimizer.register_step_post_hook(hook)
 
 
 def break_off(run: TrainingSession) -> str:
@@ -176,7 +176,7 @@ def break_off(run: TrainingSession) -> str:
 
 
 def comparable(splits: Splits) -> Splits:
-    """The figures without what the clock decides."""
+    """Return the metrics without those in ``MEASURED``."""
     return {
         split: {key: value for key, value in figures.items() if key not in MEASURED}
         for split, figures in splits.items()

@@ -1,4 +1,4 @@
-"""A language of nine morphs whose eojeols can all be enumerated, and a run that speaks it."""
+"""A language of nine morphs, few enough to enumerate all eojeols, and a run with a model of it."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class PairsModel(LanguageModel):
 
 @dataclasses.dataclass
 class ToyRun:
-    """What of a run is looked at; its tokenizer parts at blanks or into characters."""
+    """The attributes of a ``TrainedRun`` that generation uses; tokens are eojeols or characters."""
 
     model: LanguageModel
     vocab: Vocab
     start_id: int = 3
     tokenizer: str = "eojeol"
-    made: Detokenizer = dataclasses.field(default_factory=ToyDetokenizer)
+    own_detokenizer: Detokenizer = dataclasses.field(default_factory=ToyDetokenizer)
 
     def reader(self) -> TextEncoder:
         spelling = CharNgramModel.train(["가나"])
@@ -78,7 +78,7 @@ class ToyRun:
         return self.model.inference_copy()
 
     def detokenizer(self) -> Detokenizer:
-        return self.made
+        return self.own_detokenizer
 
 
 def toy_vocab(tokens: Sequence[str] = TOKENS) -> Vocab:
@@ -86,12 +86,12 @@ def toy_vocab(tokens: Sequence[str] = TOKENS) -> Vocab:
 
 
 def toy_run(seed: int = 1, start_id: int = 3) -> ToyRun:
-    """Kkma's rules over the nine morphs; prompts are morphs between blanks."""
+    """Return a run with Kkma's rules for the nine morphs; prompts are morphs between spaces."""
     return ToyRun(PairsModel(seed=seed), toy_vocab(), start_id)
 
 
 def syllable_run(seed: int = 1) -> ToyRun:
-    """Characters and blanks."""
+    """Return a run whose tokens are syllables and spaces."""
     tokens = [*SPECIALS, *"▁가나다."]
     model = PairsModel(len(tokens), seed)
     return ToyRun(model, toy_vocab(tokens), 3, "syllable", SyllableDetokenizer())

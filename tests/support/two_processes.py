@@ -1,7 +1,7 @@
-"""Two processes that live through a whole test file, and what they are asked to do.
+"""Two processes that live as long as a test module, and the functions that tests run in them.
 
 A spawned process takes seconds to import PyTorch, so they are started once. What torchrun's agent
-would do is done here: the environment, and the store that the processes find each other by.
+would do is done here: the environment, and the store by which the processes connect.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ SIZE = 2
 
 
 class Pair:
-    """Asks two processes to do the same thing at the same time."""
+    """Calls functions in two processes at the same time."""
 
     def __init__(self) -> None:
         self._store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-        self._asked = 0
+        self._num_calls = 0
         context = multiprocessing.get_context("spawn")
         self._pipes, self._processes = [], []
         for rank in range(SIZE):
@@ -51,11 +51,11 @@ class Pair:
             self._pipes.append(here)
             self._processes.append(process)
 
-    def ask(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """What each of them gives, by rank; an exception is given as it is."""
-        self._asked += 1
+    def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """Return the results of both processes by rank; an exception is returned as a value."""
+        self._num_calls += 1
         for pipe in self._pipes:
-            pipe.send((self._asked, function, arguments))
+            pipe.send((self._num_calls, function, arguments))
         answers = []
         for pipe in self._pipes:
             assert pipe.poll(300), "a process hangs"
@@ -63,14 +63,14 @@ class Pair:
         return answers
 
     def close(self) -> None:
-        """Ends both."""
+        """End both processes."""
         for process in self._processes:
             process.kill()
             process.join()
 
 
 def _serve(pipe: Connection, rank: int, port: int) -> None:
-    """What each of the two does until it is killed."""
+    """Call the functions that are received, until the process is killed."""
     torch.set_num_threads(1)
     size = str(SIZE)
     os.environ |= {
@@ -81,7 +81,7 @@ def _serve(pipe: Connection, rank: int, port: int) -> None:
     }
     while True:
         number, function, arguments = pipe.recv()
-        # As after a restart by torchrun: notes of before are not read.
+        # As after a restart by torchrun: earlier entries of the store are not read.
         os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)
         distributed._store.cache_clear()
         try:
@@ -95,7 +95,7 @@ def _serve(pipe: Connection, rank: int, port: int) -> None:
 
 @dataclass
 class Trained:
-    """How a run ended in one process."""
+    """The result of a run in one process."""
 
     splits: Splits | None
     interrupted: str | None
@@ -107,19 +107,19 @@ class Trained:
 def train(
     settings: TrainSettings, prepared: Path, folder: Path, stop_step: int = 0, stop_rank: int = 0
 ) -> Trained:
-    """A new run in the two processes; a signal reaches one of them at a step."""
+    """Train a new run; at a step, one of the processes receives a signal."""
     with ProcessGroup(current_rank()) as group:
         return ended(start(settings, open_prepared(prepared), folder, group), stop_step, stop_rank)
 
 
 def resume_run(prepared: Path, folder: Path) -> Trained:
-    """A resumed run in the two processes."""
+    """Resume a run."""
     with ProcessGroup(current_rank()) as group:
         return ended(resume(open_prepared(prepared), folder, group))
 
 
 def ended(run: Any, stop_step: int = 0, stop_rank: int = 0) -> Trained:
-    """Lets a run go to its end, or to where a signal stops it."""
+    """Train a run to its end, or until a signal stops it."""
     losses: list[float] = []
     log_scalars = run.tracker.log_scalars
 
@@ -133,7 +133,7 @@ def ended(run: Any, stop_step: int = 0, stop_rank: int = 0) -> Trained:
             os.kill(os.getpid(), signal.SIGINT)
 
     run.tracker.log_scalars = note_loss
-    run.optimizer.register_step_post_hook(hook)
+    run.checkpoints.optimizer.register_step_post_hook(hook)
     splits = interrupted = None
     try:
         splits = run.fit()
@@ -144,7 +144,7 @@ def ended(run: Any, stop_step: int = 0, stop_rank: int = 0) -> Trained:
 
 
 def command(folder: Path, *overrides: str) -> tuple[int, str, str]:
-    """``korlm.train`` in a folder: exit code, stdout, stderr."""
+    """Run ``korlm.train`` in a folder; return exit code, stdout and stderr."""
     os.chdir(folder)
     sys.argv = ["train", *overrides]
     os.environ.pop("HYDRA_FULL_ERROR", None)
@@ -162,7 +162,7 @@ def command(folder: Path, *overrides: str) -> tuple[int, str, str]:
 
 
 def half_a_gradient() -> list[list[float] | None]:
-    """Gradients of four parameters: everywhere, here or there, nowhere, and a large one."""
+    """Sum the gradients of four parameters: of both ranks, of one, of none, and a large one."""
     with ProcessGroup(current_rank()) as group:
         sizes = (2, 3, 2, distributed.SMALL)
         parameters = [torch.nn.Parameter(torch.zeros(size)) for size in sizes]
@@ -175,7 +175,7 @@ def half_a_gradient() -> list[list[float] | None]:
 
 
 def use_all_collectives() -> tuple[bool, bool, float, list[int], float]:
-    """Each collective operation once."""
+    """Return the results of each collective operation."""
     with ProcessGroup(current_rank()) as group:
         model = torch.nn.Linear(1, 1)
         torch.nn.init.constant_(model.weight, group.rank + 5.0)
@@ -190,13 +190,13 @@ def use_all_collectives() -> tuple[bool, bool, float, list[int], float]:
 
 
 def one_leaves() -> bool:
-    """The second process leaves while the first waits for it."""
+    """Leave the group in the second process while the first waits for it."""
     with ProcessGroup(current_rank()) as group:
         return group.rank == 1 or group.any_rank(True)
 
 
 def only_the_second_fails() -> tuple[int, str, str]:
-    """A mistake that the first process does not make: nobody but the second can tell it."""
+    """Raise an error in the second process only, which has to report it."""
     distributed.ERROR_REPORT_SECONDS = 0.2
     with contextlib.redirect_stderr(io.StringIO()) as err:
         if current_rank().rank == 1:
@@ -206,7 +206,7 @@ def only_the_second_fails() -> tuple[int, str, str]:
 
 
 def publish_and_wait() -> list[str]:
-    """What rank 0 publishes reaches rank 1."""
+    """Publish texts in rank 0; return those that rank 1 receives."""
     group = ProcessGroup(current_rank())
     if group.is_main_process:
         group.publish("가", "b")

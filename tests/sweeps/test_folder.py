@@ -1,4 +1,4 @@
-"""A sweep that is typed again does what is missing, and nothing else; the figures stay the same."""
+"""A repeated sweep runs only the missing jobs; the metrics stay the same."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def only_sweep(folder: Path) -> Path:
 
 
 def results(sweep: Path) -> dict[str, dict[str, Any]]:
-    """What the jobs came to, by their seed, without what depends on the clock."""
-    found = {}
+    """Return the metrics of the jobs by seed, without those that depend on the clock."""
+    actual = {}
     for path in sweep.glob("*/metrics.json"):
-        typed = (path.parent / ".hydra" / "overrides.yaml").read_text("utf-8")
-        seed = next(line for line in typed.splitlines() if line.startswith("- seed="))
+        overrides = (path.parent / ".hydra" / "overrides.yaml").read_text("utf-8")
+        seed = next(line for line in overrides.splitlines() if line.startswith("- seed="))
         metrics = json.loads(path.read_text("utf-8"))
         for figures in metrics.values():
             for key in ("seconds", "tokens_per_second", "peak_memory_mb"):
                 del figures[key]
-        found[seed] = metrics
-    return found
+        actual[seed] = metrics
+    return actual
 
 
 def test_a_value_more(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
-    """The new value stands first: the jobs have other numbers than before."""
+    """The new value comes first, so that the numbers of the jobs change."""
     assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2").code == 0
     sweep = only_sweep(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/checkpoints/*.pt")}
@@ -67,11 +67,11 @@ def test_a_value_more(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
     assert korlm("train", "-m", f"resume={sweep}").code == 0
     assert len(results(sweep)) == 3
     config = (sweep / "seed=7" / ".hydra" / "config.yaml").read_text("utf-8")
-    assert "max_steps: 6" in config, "what began the sweep holds for the jobs added to it"
+    assert "max_steps: 6" in config, "the settings of the sweep hold for jobs that are added"
 
 
-def test_broken_off_anywhere(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
-    """Killed before last.pt, in the last evaluation, before the job; failed; and whole."""
+def test_interrupted_anywhere(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    """Jobs killed before last.pt, in the last evaluation or before the start; failed; complete."""
     assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2,3,4,5").code == 0
     sweep = only_sweep(tmp_path)
     whole = results(sweep)
@@ -91,7 +91,7 @@ def test_broken_off_anywhere(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -
 def test_ctrl_c(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the second job: the sweep ends, tells how to go on, and comes to the same figures."""
+    """A sweep interrupted in its second job names the command that resumes it to equal metrics."""
     assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2,3", "outputs=whole").code == 0
     log_validation, steps = TensorBoardLogger.log_validation, []
 
@@ -116,7 +116,7 @@ def test_ctrl_c(
 
 
 def test_a_folder_of_the_users_own(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
-    """The very same command, typed twice."""
+    """The same command, run twice."""
     command = ["-m", *tiny.overrides, *SHORT, "seed=1,2", "hydra.sweep.dir=mine"]
     assert korlm("train", *command).code == 0
     (tmp_path / "mine" / "seed=2" / "metrics.json").unlink()
@@ -149,11 +149,11 @@ def store(sweep: Path, *overrides: str) -> None:
     (sweep / "multirun.yaml").write_text(text, "utf-8")
 
 
-def test_what_is_typed_replaces_what_was_stored(tmp_path: Path) -> None:
+def test_overrides_replace_stored_settings(tmp_path: Path) -> None:
     store(tmp_path, "seed=1,2", "+experiment=smoke", "name='실험'")
-    typed = ["-m", f"resume={tmp_path}", "seed=3,4"]
-    completed = [typed[0], typed[1], "+experiment=smoke", "name='실험'", "seed=3,4"]
-    assert with_stored(typed) == completed
+    overrides = ["-m", f"resume={tmp_path}", "seed=3,4"]
+    completed = [overrides[0], overrides[1], "+experiment=smoke", "name='실험'", "seed=3,4"]
+    assert with_stored(overrides) == completed
     assert with_stored(["-m", "seed=1,2"]) == ["-m", "seed=1,2"]
 
 
@@ -201,14 +201,20 @@ def test_jobs_are_named_by_what_varies(tmp_path: Path) -> None:
 
 def test_the_command_of_a_job_writes_where_the_sweep_did(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
-    typed = "[outputs=my, seed=1, resume=x, objective=test.loss]"
-    (tmp_path / ".hydra" / "overrides.yaml").write_text(typed, "utf-8")
+    overrides = "[outputs=my, seed=1, resume=x, objective=test.loss]"
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(overrides, "utf-8")
     assert run_command(tmp_path) == "python -m korlm.train outputs=my seed=1"
 
 
 def test_the_command_is_one_for_the_shell() -> None:
-    typed = ["-m", "hydra.sweep.dir=x", "hydra.mode=MULTIRUN", "hydra/launcher=parallel", "seed=1"]
-    assert sweep_resume_command(Path("내 것/a b"), typed) == (
+    overrides = [
+        "-m",
+        "hydra.sweep.dir=x",
+        "hydra.mode=MULTIRUN",
+        "hydra/launcher=parallel",
+        "seed=1",
+    ]
+    assert sweep_resume_command(Path("내 것/a b"), overrides) == (
         "python -m korlm.train -m 'resume='\"'\"'내 것/a b'\"'\"'' hydra/launcher=parallel"
     )
 
@@ -216,14 +222,14 @@ def test_the_command_is_one_for_the_shell() -> None:
 def test_jobs_that_were_killed_before_their_settings_were_written(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
-    """Their folders are removed: whose they were is unknown."""
+    """Their folders are removed, since their jobs are unknown."""
     assert korlm("train", "-m", *tiny.overrides, *SHORT, "seed=1,2,4").code == 0
     sweep = only_sweep(tmp_path)
     for seed in (2, 4):
         shutil.rmtree(sweep / f"seed={seed}")
         (sweep / f"seed={seed}" / ".hydra").mkdir(parents=True)
     (sweep / "seed=4" / ".hydra" / "overrides.yaml").write_text("", "utf-8")
-    (sweep / "seed=3" / "checkpoints").mkdir(parents=True)  # whatever it is, it is not empty
+    (sweep / "seed=3" / "checkpoints").mkdir(parents=True)  # not empty
     ended = korlm("train", "-m", f"resume={sweep}")
     assert ended.code == 0, ended.err
     assert "3 jobs, best first" in ended.out
@@ -233,7 +239,7 @@ def test_jobs_that_were_killed_before_their_settings_were_written(
 
 
 def test_sweeps_of_the_same_second_share_no_folder(tmp_path: Path) -> None:
-    """Nor do those after a clock was set back."""
+    """This also holds after the clock was set back."""
     made = {sweep_dir(str(tmp_path), None) for _ in range(3)}
     assert len(made) == 3
     assert all(Path(folder).is_dir() for folder in made)

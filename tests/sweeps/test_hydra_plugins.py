@@ -11,7 +11,7 @@ from korlm.sweeps import hydra_plugins
 
 
 class OwnLauncher(Launcher):
-    """One that does nothing."""
+    """A launcher that does nothing."""
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
@@ -23,7 +23,7 @@ class OwnLauncher(Launcher):
         return []
 
 
-def test_a_class_of_ours_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_of_korlm_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hydra_plugins, "CLASSES", (OwnLauncher,))
     hydra_plugins.register()
     hydra_plugins.register()

@@ -1,4 +1,4 @@
-"""The picture of a sweep stands whatever the settings are; what it says about places is right."""
+"""The plot of a sweep is drawn for any settings; its axes and dots are correct."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def draw(path: Path, values: list[float], settings: dict[str, list[str]], **othe
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_words_numbers_and_gaps(tmp_path: Path) -> None:
-    """One job never came to a figure, one has not been given the setting."""
+def test_words_numbers_and_missing_values(tmp_path: Path) -> None:
+    """One job has no metrics, another one does not have the setting."""
     settings = {
         "model": ["lstm", "gru", "lstm", "gru", "rnn"],
         LR: ["0.1", "0.001", "0.01", "0.01", "1"],
@@ -55,20 +55,20 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
 
 
 def test_the_best_job_is_the_orange_one(tmp_path: Path) -> None:
-    """It lies at one end of the setting's axis or the other."""
+    """Its dot is at one end of the axis of the setting."""
     columns = []
     for larger in (False, True):
         path = tmp_path / f"{larger}.png"
         assert draw_sweep(path, ("valid.loss", [1.0, 2.0]), {"seed": ["1", "9"]}, larger)
         pixels = matplotlib.image.imread(path)[..., :3]
         orange = abs(pixels - [217 / 255, 115 / 255, 13 / 255]).sum(axis=-1) < 0.05
-        panel = orange[pixels.shape[0] * 6 // 10 :]  # the setting's own
+        panel = orange[pixels.shape[0] * 6 // 10 :]  # the panel of the setting
         columns.append(float(panel.nonzero()[1].mean()))
     assert columns[0] < 400 < columns[1]
 
 
 def test_n_gram_models_are_a_level_line(tmp_path: Path) -> None:
-    """Their dots stand in the panel of the models alone."""
+    """Their dots are only in the panel of the models."""
     settings = {"model": ["ngram", "lstm"] * 2, LR: ["0.1", "0.1", "0.01", "0.01"]}
     drawn: list[list[Any]] = []
     for counted in ([True, False] * 2, [False] * 4, [True] * 4):
@@ -86,7 +86,7 @@ def test_n_gram_models_are_a_level_line(tmp_path: Path) -> None:
 
 
 def axes_of(figure: Any) -> list[Any]:
-    """The panels of the settings."""
+    """Return the panels of the settings."""
     return [axes for axes in figure.subfigs[1].axes if axes.get_visible()]
 
 

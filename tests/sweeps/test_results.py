@@ -1,4 +1,4 @@
-"""A sweep ends in one table, whatever became of its jobs."""
+"""A sweep ends with one table, whether its jobs succeeded or failed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_table(folder: Path) -> list[Row]:
 
 
 def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
-    """Two models, each with a batch size that works and one that does not."""
+    """Two models, each with a valid and an invalid batch size."""
     ended = korlm(
         "train",
         *("-m", "model=gru,rnn", *tiny.overrides, *LIGHT, "trainer.max_steps=3"),
@@ -70,12 +70,12 @@ def test_a_sweep_ends_in_a_table(korlm: Command, tiny: TinyCorpus, tmp_path: Pat
     *_, picture, best = ended.out.splitlines()
     assert picture.endswith("sweep.png: plot of the sweep")
     assert " best: python -m korlm.train model=" in best
-    told = ended.out[ended.out.index("best first") :].splitlines()[1:-2]
-    assert [line.split()[0] for line in told] == ["model", *(row["model"] for row in rows)]
+    table = ended.out[ended.out.index("best first") :].splitlines()[1:-2]
+    assert [line.split()[0] for line in table] == ["model", *(row["model"] for row in rows)]
 
 
-def test_networks_beside_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
-    """TensorBoard names jobs by their models; the n-gram model is a line as long as the others."""
+def test_networks_and_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
+    """TensorBoard names jobs by models; the n-gram model is a line of the same length."""
     settings = ["tokenizer=syllable", "model=ngram,window", "trainer.max_steps=3", "name=b"]
     ended = korlm("train", "-m", *tiny.overrides, *settings, "trainer.device=cpu")
     assert ended.code == 0, ended.err
@@ -90,13 +90,13 @@ def test_networks_beside_an_n_gram_model(korlm: Command, tiny: TinyCorpus, tmp_p
         )
         assert [step for step, _ in line] == [1, 3] and line[0][1] == line[1][1]
         assert curve[-1][0] == 3
-    told = [line.split()[0] for line in ended.out.splitlines()[-4:-2]]
-    assert sorted(told) == ["ngram", "window"]
-    assert f" model={told[0]} " in ended.out.splitlines()[-1]
+    listed = [line.split()[0] for line in ended.out.splitlines()[-4:-2]]
+    assert sorted(listed) == ["ngram", "window"]
+    assert f" model={listed[0]} " in ended.out.splitlines()[-1]
 
 
 def leave(folder: Path, name: str, overrides: list[str], perplexity: object = ...) -> None:
-    """A job's folder, as a job leaves it."""
+    """Write the folder of a finished job."""
     (folder / name / ".hydra").mkdir(parents=True)
     text = "".join(f"- {override}\n" for override in overrides)
     (folder / name / ".hydra" / "overrides.yaml").write_text(text, "utf-8")
@@ -109,7 +109,7 @@ def test_the_best_is_first_and_failures_are_last(tmp_path: Path) -> None:
     leave(tmp_path, "10", ["seed=1"], 5)
     leave(tmp_path, "9", ["seed=2"], 5)
     leave(tmp_path, "0", ["seed=3"])
-    leave(tmp_path, "1", ["seed=4"], None)  # beyond all floats
+    leave(tmp_path, "1", ["seed=4"], None)  # infinite objective
     leave(tmp_path, "2", ["seed=5"], 3.5)
     leave(tmp_path, "3", ["seed=6"])
     note_failure(tmp_path / "0", OutputError("the disk\tis full;\nmake room"))
@@ -123,7 +123,7 @@ def test_the_best_is_first_and_failures_are_last(tmp_path: Path) -> None:
     assert rows[-1] == ["6", "", "", "3", "not finished"]
 
 
-def test_other_tokens_are_ordered_by_what_can_be_compared(tmp_path: Path) -> None:
+def test_other_tokens_are_ordered_by_comparable_metrics(tmp_path: Path) -> None:
     figures = {"kkma": (40.0, 4.0, 9e5), "syllable": (20.0, 4.5, 8e5), "okt": (60.0, 3.9, 7e5)}
     for name, (perplexity, bits, eojeol) in figures.items():
         leave(tmp_path, name, [f"tokenizer={name}"], perplexity)
@@ -142,7 +142,7 @@ def test_jobs_of_a_task_are_ordered_by_its_objective(tmp_path: Path) -> None:
         text = json.dumps({"valid": metrics, "test": metrics})
         (tmp_path / name / "metrics.json").write_text(text, "utf-8")
     jobs = read_jobs(tmp_path, "valid.accuracy")
-    assert comparable(jobs, "valid.loss") == "valid.loss"  # it is not one per token
+    assert comparable(jobs, "valid.loss") == "valid.loss"  # the loss of this task is not per token
     head, *rows = build_rows(jobs, "valid.accuracy")
     assert head == ["tokenizer", "valid_accuracy", "test_accuracy", "job"]
     assert [row[:3] for row in rows] == [
@@ -199,14 +199,14 @@ def test_a_tokenizer_that_is_not_installed_fails_alone(
     )
 
 
-def test_what_is_not_ours_is_named_by_its_kind(tmp_path: Path) -> None:
+def test_foreign_objects_are_named_by_type(tmp_path: Path) -> None:
     note_failure(tmp_path, RuntimeError("mat1 and mat2\ncannot be multiplied"))
     text = (tmp_path / "failed.txt").read_text("utf-8")
     assert text == "RuntimeError: mat1 and mat2 cannot be multiplied\n"
 
 
 def test_settings_that_vary() -> None:
-    """One that only some jobs have, and one with a plus before it."""
+    """A setting that only some jobs have, and one added with a plus."""
     jobs = [
         Job("0", {"a": "1", "b": "x"}, {"seconds": 1.0}, ""),
         Job("1", {"a": "1", "b": "y", "c": "[1,2]"}, {"seconds": 2.0}, ""),
@@ -239,7 +239,7 @@ def test_any_figure_orders_the_table(tmp_path: Path) -> None:
     leave(tmp_path, "3", ["seed=3"])
     for objective, order in {
         "test.loss": ["0", "1", "2", "3"],
-        "test.tokens_per_second": ["1", "0", "2", "3"],  # the only one that should be large
+        "test.tokens_per_second": ["1", "0", "2", "3"],  # the only metric that is better if larger
     }.items():
         jobs = read_jobs(tmp_path, objective)
         assert [job.name for job in jobs] == order
@@ -247,7 +247,7 @@ def test_any_figure_orders_the_table(tmp_path: Path) -> None:
 
 
 def test_unlike_tokens_are_seen_in_the_counts_too(tmp_path: Path) -> None:
-    """As with prepared=one,other, which no override tells."""
+    """Jobs can differ in a setting that is no override, such as prepared=one,other."""
     for name, count in {"0": 10, "1": 11}.items():
         leave(tmp_path, name, [f"prepared={name}"])
         figures = {"valid": {"num_tokens": count, "num_unk": 1, "perplexity": 2.0}}
@@ -270,10 +270,10 @@ def test_a_thousand_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert (tmp_path / "sweep.png").is_file()
 
 
-def test_a_failed_job_gives_its_memory_back(
+def test_a_failed_job_frees_its_memory(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hydra keeps its exception to the end of the sweep; our own mistakes are told in full."""
+    """Hydra raises the exception of a job at the end of the sweep; the message is complete."""
     living: list[weakref.ref[TrainingSession]] = []
     alive: list[int] = []
 
@@ -291,7 +291,7 @@ def test_a_failed_job_gives_its_memory_back(
 
 
 @pytest.mark.parametrize("objective", ["valid.perplexity", "train.tokens_per_second"])
-def test_the_command_gives_what_sweepers_minimise(
+def test_the_command_returns_the_objective_of_sweepers(
     korlm: Command,
     tiny: TinyCorpus,
     tmp_path: Path,
@@ -305,7 +305,7 @@ def test_the_command_gives_what_sweepers_minimise(
 
     monkeypatch.setattr(SweepTable, "on_job_end", note)
     command = [*tiny.overrides, *LIGHT, "trainer.max_steps=1", f"objective={objective}"]
-    for _ in range(2):  # the second finds the job finished
+    for _ in range(2):  # the second time, the job is finished
         assert korlm("train", "-m", *command, "hydra.sweep.dir=here").code == 0
     split, key = objective.split(".")
     value = json.loads((tmp_path / "here/0/metrics.json").read_text("utf-8"))[split][key]

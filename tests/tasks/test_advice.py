@@ -41,8 +41,8 @@ def test_mostly_unknown() -> None:
 def test_a_run_logs_it_once(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, max_size: int
 ) -> None:
-    typed = [*tiny.overrides, *LIGHT, "tokenizer=eojeol", f"vocab.max_size={max_size}"]
-    lines = korlm("train", *typed, "trainer.max_steps=2").out.splitlines()
+    overrides = [*tiny.overrides, *LIGHT, "tokenizer=eojeol", f"vocab.max_size={max_size}"]
+    lines = korlm("train", *overrides, "trainer.max_steps=2").out.splitlines()
     assert sum(" of the tokens of valid are unknown" in line for line in lines) == (max_size == 3)
     assert sum(line.startswith("only 2 optimizer steps") for line in lines) == 1
     assert lines.count(PERPLEXITIES) == 1

@@ -1,4 +1,4 @@
-"""Classification: what is refused, what is left out, and class weights."""
+"""Classification: errors, rows that are left out, and class weights."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def probs() -> Tensor:
-    """Rows that sum to 1 and differ: p[i, j] is proportional to (i + 2 j + 1) % 7 + 1."""
+    """Return different rows of sum 1: p[i, j] is proportional to (i + 2 j + 1) % 7 + 1."""
     rows = torch.arange(V)[:, None]
     table = ((rows + 2 * torch.arange(V) + 1) % 7 + 1).float()
     return table / table.sum(1, keepdim=True)
@@ -84,7 +84,7 @@ def test_on_batch_may_stop_it() -> None:
 
 
 def test_sums_are_in_double_precision() -> None:
-    """A thousand small losses beside a large one, each below its rounding in fp32."""
+    """A thousand small losses, each below the fp32 rounding of a large one, are not lost."""
     model = FixedModel()
     losses = [2.0**24, *[1.0] * 1000]
     model.on_call = lambda number, nll: torch.full_like(nll, losses[number - 1])

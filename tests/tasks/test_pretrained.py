@@ -107,7 +107,7 @@ def test_both_directions_have_the_weights_of_the_language_models(
             torch.testing.assert_close(ours[name.removeprefix("encoder.")], theirs)
     assert encoder.output_dim == 2 * LM.embedding_dim  # tied: the last layer
     splits = session.fit()
-    run = load_task_run(tmp_path / "run")  # the language models are not needed any more
+    run = load_task_run(tmp_path / "run")  # the language models are no longer needed
     assert run.settings.init == list(models)
     assert comparable(resume(prepared, tmp_path / "run").fit()) == comparable(splits)
 
@@ -142,7 +142,7 @@ def test_the_tokenizer_of_the_language_model_is_not_trained_again(tmp_path: Path
         classifier(tmp_path / "data", [str(run.folder), str(other)], tokenizer=pieces)
 
 
-def test_what_does_not_fit_is_refused(models: tuple[str, str], tmp_path: Path) -> None:
+def test_mismatches_are_refused(models: tuple[str, str], tmp_path: Path) -> None:
     gru = GRUConfig(name="gru", embedding_dim=8, hidden_dim=8, num_layers=1)
     wrong: list[tuple[list[str], dict[str, Any], str]] = [
         ([models[1]], {}, "forward"),
@@ -189,9 +189,11 @@ def test_depths_of_layers(models: tuple[str, str], tmp_path: Path) -> None:
     assert by_name["encoder.forward_encoder.layers.1.weight_hh"] == 1
     assert by_name["encoder.backward_encoder.layers.0.bias_ih"] == 2
     assert by_name["encoder.forward_encoder.embedding.weight"] == 3
-    parameters = {id(p) for group in session.optimizer.param_groups for p in group["params"]}
-    split_by_depth(session.optimizer, session.model)
-    groups = session.optimizer.param_groups
+    parameters = {
+        id(p) for group in session.checkpoints.optimizer.param_groups for p in group["params"]
+    }
+    split_by_depth(session.checkpoints.optimizer, session.model)
+    groups = session.checkpoints.optimizer.param_groups
     assert {id(p) for group in groups for p in group["params"]} == parameters
     assert all(depths[id(p)] == group["depth"] for group in groups for p in group["params"])
 
@@ -211,7 +213,7 @@ def test_lower_layers_wait_and_learn_slowly(models: tuple[str, str], tmp_path: P
     settings = dataclasses.replace(settings, trainer=trainer, optimizer=optimizer)
     session = start_run(settings, prepared, tmp_path / "slow")
     session.fit()
-    rates = {group["depth"]: group["lr"] for group in session.optimizer.param_groups}
+    rates = {group["depth"]: group["lr"] for group in session.checkpoints.optimizer.param_groups}
     assert {depth: rate / rates[0] for depth, rate in rates.items()} == {
         0: 1.0,
         1: 0.5,

@@ -36,7 +36,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 @pytest.fixture(scope="module")
 def run(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> TaskRun:
-    """A run that has learned its pairs."""
+    """Return a run that has learned its pairs."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     finish(settings(prepared, epochs=60), prepared, folder)
     return load_task_run(folder)

@@ -153,7 +153,7 @@ def test_probabilities_of_spans(scheme: Scheme, tmp_path: Path) -> None:
     model = run.model
     assert isinstance(model, Tagger) and model.crf is not None
     texts = ["홍길동", "서울로", "김씨", "서", "울서울"]
-    num_found = 0
+    num_spans = 0
     for text, row in zip(texts, run.predict(texts), strict=True):
         with run.reader() as reader:
             (ids,) = reader.read_texts([text]).lines()
@@ -167,8 +167,8 @@ def test_probabilities_of_spans(scheme: Scheme, tmp_path: Path) -> None:
         for part in row["labels"]:
             expected = sums[part["begin"], part["end"], part["label"]]
             assert part["probability"] == pytest.approx(expected, abs=1e-4)
-            num_found += 1
-    assert num_found >= 2
+            num_spans += 1
+    assert num_spans >= 2
 
 
 def test_ngrams() -> None:
@@ -216,7 +216,7 @@ def test_spaces(tmp_path: Path) -> None:
 
 
 def test_spaces_of_decomposed_text(tmp_path: Path) -> None:
-    """The text is kept as it was given, here of jamo and with an invisible character."""
+    """The text is not changed, here jamo with an invisible character."""
     run = learn(spaces(tmp_path), TagLabels.spaces, tmp_path / "run")
     text = "\u1102\u1161\u1102\u1173\u11ab\u200b잔다 ."
     assert run.predict([text])[0]["spaced"] == text.replace("\u200b", "\u200b ")

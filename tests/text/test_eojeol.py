@@ -1,4 +1,4 @@
-"""Units between blanks: arrays must find what ``str.split`` finds, whatever the bytes are."""
+"""Units between spaces: array operations equal ``str.split`` for any bytes."""
 
 import random
 
@@ -9,7 +9,7 @@ from korlm.text.unicode import BLANKS, is_blank
 
 ALPHABETS = {
     "plain": "가나a1. \t",
-    "marks": "가“”…ㅋ「é😀 ",  # they share their first bytes with blanks
+    "marks": "가“”…ㅋ「é😀 ",  # their first bytes are also those of blanks
     "blanks": "가\xa0\u3000\u2003\u1680 ",
     "controls": "가 \0\x1f\x85\x9f",
     "all": "가é😀" + BLANKS,
@@ -18,9 +18,9 @@ ALPHABETS = {
 
 @pytest.mark.parametrize("name", ALPHABETS)
 def test_equals_split(name: str) -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     for _ in range(500):
-        texts = ["".join(dice.choices(ALPHABETS[name], k=dice.randrange(9))) for _ in range(4)]
+        texts = ["".join(rng.choices(ALPHABETS[name], k=rng.randrange(9))) for _ in range(4)]
         expected = [[] if is_blank(text) else text.split() for text in texts]
         lengths, units = split_units(texts)
         units.validate(full=True)

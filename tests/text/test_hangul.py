@@ -22,7 +22,7 @@ def test_letters_are_those_of_nfd() -> None:
 
 
 @pytest.mark.parametrize("char", ["", "a", "ㅋ", "가나", "\u1100"])
-def test_what_is_no_syllable_has_no_tail(char: str) -> None:
+def test_other_characters_have_no_final_consonant(char: str) -> None:
     assert tail_of(char) is None
 
 

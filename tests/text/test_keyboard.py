@@ -1,4 +1,4 @@
-"""Texts as keys: prefixes of what is meant, at every moment of typing."""
+"""Texts as keystrokes: what is typed is a prefix of the text at every moment."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from korlm.text.keyboard import keys_of
         *(("ㅋㅋ", "ㅋㅋㅋ"), ("업", "없다"), ("으", "의")),
     ],
 )
-def test_on_the_way(typed: str, meant: str) -> None:
+def test_partially_typed_text(typed: str, meant: str) -> None:
     assert keys_of(meant).startswith(keys_of(typed))
 
 
@@ -25,7 +25,7 @@ def test_another_way(typed: str, other: str) -> None:
     assert not keys_of(other).startswith(keys_of(typed))
 
 
-def test_every_syllable_is_two_to_five_keys_that_tell_it() -> None:
+def test_every_syllable_has_distinct_two_to_five_keys() -> None:
     syllables = [chr(code) for code in range(ord("가"), ord("힣") + 1)]
     keys = [keys_of(syllable) for syllable in syllables]
     assert {len(row) for row in keys} == {2, 3, 4, 5}

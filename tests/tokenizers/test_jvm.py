@@ -21,7 +21,7 @@ NATIVE = "--enable-native-access=ALL-UNNAMED"
         (None, False),
     ],
 )
-def test_options_that_this_java_knows(
+def test_options_that_this_java_supports(
     release: str | None, native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))

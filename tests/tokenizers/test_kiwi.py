@@ -47,7 +47,7 @@ def test_equals_its_package(name: str) -> None:
     assert results[0].eojeol[0] == 0 and results[0].eojeol[-1] == last
 
 
-# A Kiwi of one's own
+# A fake Kiwi
 
 FAKE = """
 import os

@@ -41,12 +41,12 @@ def test_versions_start_no_java(name: str) -> None:
     assert "konlpy 0." in version and registry.builder("tokenizer", name).jar in version
     assert len({tokenizer_version(config(n)) for n in NAMES}) == len(NAMES)
     assert tokenizer_version(dataclasses.replace(config(name), workers=2, heap_mb=600)) == version
-    # The clock gives lines up.
+    # Lines that exceed the time limit are given up.
     assert tokenizer_version(config(name, seconds=5.0)) != version
     assert "jpype" not in sys.modules
 
 
-def test_places_of_komoran() -> None:
+def test_offsets_of_komoran() -> None:
     assert komoran_offsets("가 나") == [0, 1, 2]
     assert komoran_offsets(" \t 가  나\t ") == [3, 4, 6]
     assert komoran_offsets("가 \t 나") == [0, 1, 2, 3, 4]
@@ -63,8 +63,8 @@ def test_units_of_hannanum() -> None:
 def lines() -> list[str]:
     """Return lines of the constitution, a bill, and informal text."""
     texts = []
-    for place in ("kolaw/constitution.txt", "kobill/1809890.txt"):
-        (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + place]))
+    for path in ("kolaw/constitution.txt", "kobill/1809890.txt"):
+        (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + path]))
         texts += [normalize(line) for line in list(read_lines(source.path))[:30]]
     return [*texts, *REVIEWS]
 
@@ -127,7 +127,7 @@ def test_equals_konlpy(
 
 @pytest.mark.jvm
 def test_lines_that_hannanum_cannot_read() -> None:
-    # An index out of bounds; none of konlpy's tokens. Those after it are read as ever.
+    # An index out of bounds; none of konlpy's tokens. The lines after it are analyzed as usual.
     long = "가나다라마바사아자차카타파하" * 20
     texts = ["나는 간다.", f"{long} 끝", "나는 간다."]
     first, second, third = analyses(config("hannanum"), texts, 9)
@@ -150,8 +150,8 @@ def test_komoran_joins_letters_that_stand_alone() -> None:
     for text, analysis in zip(texts, results, strict=True):
         assert (analysis.status, analysis.dropped) == ("ok", 0), text
         units = text.split()
-        places = [n for n, m in zip(analysis.eojeol, analysis.morphs, strict=True) if m == "나"]
-        assert places == [n for n, unit in enumerate(units) if unit == "나는"], text
+        indices = [n for n, m in zip(analysis.eojeol, analysis.morphs, strict=True) if m == "나"]
+        assert indices == [n for n, unit in enumerate(units) if unit == "나는"], text
 
 
 def test_the_jars_are_there() -> None:

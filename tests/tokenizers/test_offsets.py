@@ -9,9 +9,9 @@ from korlm.tokenizers.offsets import analysis_of, eojeol_of, eojeol_starts, find
 
 
 def test_eojeol_of_characters_and_blanks() -> None:
-    dice = random.Random(3)
+    rng = random.Random(3)
     for n in range(300):
-        text = "".join(dice.choices("가나😀 \t\u3000", k=1 + n % 20))
+        text = "".join(rng.choices("가나😀 \t\u3000", k=1 + n % 20))
         if not text.split():
             continue
         owner, units = eojeol_of(text), text.split()

@@ -43,11 +43,11 @@ def test_pieces() -> None:
 
 
 def test_text_can_be_rebuilt(tokenizer: SentencePieceTokenizer) -> None:
-    dice = random.Random(5)
+    rng = random.Random(5)
     odd = ["😀", "뷁", "\u200b", "\x07", "\x00", "\u1112\u119e"]
     chars = [*"나는 학교에 갔다. ▁ <unk> </s>", *odd]
     for n in range(300):
-        text = unicodedata.normalize("NFC", "".join(dice.choices(chars, k=1 + n % 25)))
+        text = unicodedata.normalize("NFC", "".join(rng.choices(chars, k=1 + n % 25)))
         results = tokenizer.analyze(text)
         if results == EMPTY:
             assert not text.strip(" \x07\x00")
@@ -67,7 +67,7 @@ def test_batches_are_as_single_lines(tokenizer: SentencePieceTokenizer) -> None:
     assert results[5] == results[6] == EMPTY and "\ufffd" in "".join(results[7].morphs) + "\ufffd"
 
 
-def test_bytes_of_what_has_no_piece() -> None:
+def test_bytes_of_characters_without_a_piece() -> None:
     pieces = SentencePieceTokenizer(BYTES, train_pieces(BYTES, TEXT)).analyze("나는 뷁")
     assert pieces.morphs == ["▁", "나", "는", "▁", "<0xEB>", "<0xB7>", "<0x81>"]
     assert pieces.eojeol == [0, 0, 0, 1, 1, 1, 1]

@@ -40,7 +40,7 @@ def test_syllable() -> None:
         ("a▁b c", "a▁b▁c", [0, 0, 0, 0, 1]),
     ],
 )
-def test_syllables_know_their_eojeol(text: str, morphs: str, eojeol: list[int]) -> None:
+def test_eojeol_indices_of_syllables(text: str, morphs: str, eojeol: list[int]) -> None:
     analysis = SyllableTokenizer().analyze(text)
     assert analysis.morphs == list(morphs)
     assert analysis.eojeol == eojeol
@@ -60,9 +60,9 @@ def test_blank_lines(tokenizer: EojeolTokenizer, text: str) -> None:
 
 @pytest.mark.parametrize("tokenizer", SIMPLE, ids=lambda t: t.name)
 def test_properties_of_simple_tokenizers(tokenizer: EojeolTokenizer) -> None:
-    dice = random.Random(7)
+    rng = random.Random(7)
     chars = "가나힣 \t\xa0\u3000a▁.😀ㅋ\u0301"
-    texts = ["".join(dice.choices(chars, k=n % 30)) for n in range(400)]
+    texts = ["".join(rng.choices(chars, k=n % 30)) for n in range(400)]
     analyses = analyses_of(tokenizer.analyze_batch(texts))
     assert analyses == [tokenizer.analyze(text) for text in texts]
     for text, (morphs, tags, eojeol, status, *_) in zip(texts, analyses, strict=True):
@@ -132,11 +132,11 @@ def test_all_else_has_no_jamo(char: str) -> None:
 
 def test_nfc_of_jamo_is_the_text() -> None:
     """Any NFC text is restored, including old Hangul and single jamo, except kinds of blanks."""
-    dice = random.Random(11)
-    old = "\u1112\u119e\u11ab"  # a syllable without a code point of its own
+    rng = random.Random(11)
+    old = "\u1112\u119e\u11ab"  # a syllable without a precomposed code point
     chars = [*"가각힣뷁가a é漢ㅋㅏ.😀\u0301\u1100\u1161\u11ab", old, " ", "\t"]
     for n in range(500):
-        text = unicodedata.normalize("NFC", "".join(dice.choices(chars, k=1 + n % 20)))
+        text = unicodedata.normalize("NFC", "".join(rng.choices(chars, k=1 + n % 20)))
         tokens = JamoTokenizer().tokenize(text)
         if not text.split():
             continue

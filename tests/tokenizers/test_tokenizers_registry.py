@@ -26,12 +26,12 @@ def build(name: str) -> tuple[TokenizerConfig, Tokenizer]:
 
 
 @pytest.mark.parametrize("name", IN_PROCESS)
-def test_one_row_for_every_line_whatever_the_batch(name: str) -> None:
+def test_one_row_per_line_for_any_batch(name: str) -> None:
     config, tokenizer = build(name)
     assert tokenizer.name == name
     assert tokenizer_version(config) == tokenizer.version or len(vars(config)) > 1
-    dice = random.Random(7)
-    texts = ["", " \t", *TEXT, *("".join(dice.choices(CHARS, k=n % 30)) for n in range(100))]
+    rng = random.Random(7)
+    texts = ["", " \t", *TEXT, *("".join(rng.choices(CHARS, k=n % 30)) for n in range(100))]
     analyses = analyses_of(tokenizer.analyze_batch(texts))
     assert analyses == [tokenizer.analyze(text) for text in texts]
     assert analyses[:2] == [EMPTY, EMPTY]

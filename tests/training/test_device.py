@@ -75,7 +75,7 @@ def test_mps_stays_in_fp32() -> None:
 
 
 def cuda_of(monkeypatch: pytest.MonkeyPatch, gpus: int) -> list[object]:
-    """Makes believe that there are so many GPUs; gives those that are chosen."""
+    """Simulate a number of GPUs; return a list that records the selected ones."""
     chosen: list[object] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)

@@ -38,13 +38,13 @@ MODES = pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.value)
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """A tiny corpus."""
+    """Return a tiny corpus."""
     return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    """Two processes."""
+    """Yield two processes."""
     both = Pair()
     yield both
     both.close()
@@ -92,7 +92,7 @@ def test_two_train_as_one(pair: Pair, prepared: Prepared, tmp_path: Path, mode: 
     sizes = {len(batch.inputs) for batch in run.task.train_batches.epoch(0)}
     assert mode is Mode.stream or 1 in sizes, "no batch leaves the second process without rows"
     one = ended(run)
-    first, second = pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "two")
+    first, second = pair.run(two_processes.train, settings, prepared.folder, tmp_path / "two")
     close_to(first, one)
     assert first.losses == pytest.approx(one.losses, rel=1e-5)
     assert second.losses == first.losses
@@ -113,7 +113,7 @@ def test_two_train_a_task_as_one(pair: Pair, name: str, tmp_path: Path) -> None:
         parts["task"] = dataclasses.replace(case.config, ngram_dropout=0.0)
     settings = task_settings(case, prepared, 3, **parts)
     one = ended(start(settings, prepared, tmp_path / "one"))
-    first, second = pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "two")
+    first, second = pair.run(two_processes.train, settings, prepared.folder, tmp_path / "two")
     close_to(first, one)
     assert first.losses == pytest.approx(one.losses, rel=1e-5)
     assert comparable(second.splits) == comparable(first.splits)
@@ -122,15 +122,15 @@ def test_two_train_a_task_as_one(pair: Pair, name: str, tmp_path: Path) -> None:
 def test_stopped_and_resumed_to_the_bit(pair: Pair, prepared: Prepared, tmp_path: Path) -> None:
     """With dropout: each process continues with its own random states and columns."""
     settings = settings_of(prepared, Mode.stream, model=BUSY_MODEL)
-    whole = pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "whole")
+    whole = pair.run(two_processes.train, settings, prepared.folder, tmp_path / "whole")
     broken = tmp_path / "broken"
-    stopped = pair.ask(two_processes.train, settings, prepared.folder, broken, 5, 1)
+    stopped = pair.run(two_processes.train, settings, prepared.folder, broken, 5, 1)
     assert [trained.step for trained in stopped] == [5, 5]
     again = f"resume with: torchrun --nproc-per-node 2 -m korlm.train resume={broken}"
     assert [again in (trained.interrupted or "") for trained in stopped] == [True, True]
     random = load_checkpoint(broken / "checkpoints" / "last.pt")["rng"]
     assert not torch.equal(random[0]["cpu"], random[1]["cpu"])
-    resumed = pair.ask(two_processes.resume_run, prepared.folder, broken)
+    resumed = pair.run(two_processes.resume_run, prepared.folder, broken)
     for mine, theirs in zip(resumed, whole, strict=True):
         assert comparable(mine.splits) == comparable(theirs.splits)
         for name, parameter in theirs.parameters.items():
@@ -142,18 +142,18 @@ def test_resuming_with_another_number_of_processes(
 ) -> None:
     settings = settings_of(prepared, Mode.stream)
     one = ended(start(settings, prepared, tmp_path / "one"))
-    pair.ask(two_processes.train, settings, prepared.folder, tmp_path / "from_two", 5)
+    pair.run(two_processes.train, settings, prepared.folder, tmp_path / "from_two", 5)
     with caplog.at_level(logging.WARNING):
         close_to(ended(resume(prepared, tmp_path / "from_two")), one)
     assert "resuming a run of 2 process(es) with 1" in caplog.text
     ended(start(settings, prepared, tmp_path / "from_one"), stop_step=5)
-    for trained in pair.ask(two_processes.resume_run, prepared.folder, tmp_path / "from_one"):
+    for trained in pair.run(two_processes.resume_run, prepared.folder, tmp_path / "from_one"):
         close_to(trained, one)
 
 
 def test_one_run_directory(pair: Pair, tiny: TinyCorpus, tmp_path: Path) -> None:
     few = ["trainer.max_steps=3", "trainer.eval_every=2"]
-    first, second = pair.ask(two_processes.command, tmp_path, *tiny.overrides, *LIGHT, *few)
+    first, second = pair.run(two_processes.command, tmp_path, *tiny.overrides, *LIGHT, *few)
     assert first[0] == second[0] == 0, first[2] + second[2]
     assert "by 2 processes" in first[1]
     assert second[1:] == ("", "")
@@ -189,7 +189,7 @@ def test_an_error_is_printed_once(
 ) -> None:
     key = mistake.split("=")[0]
     overrides = [o for o in (*tiny.overrides, *LIGHT) if not o.startswith(f"{key}=")]
-    first, second = pair.ask(two_processes.command, tmp_path, *overrides, mistake)
+    first, second = pair.run(two_processes.command, tmp_path, *overrides, mistake)
     assert (first[0], second[0]) == (1, 1)
     assert len(first[2].splitlines()) == 1, first[2]
     for word in MISTAKES[mistake]:
@@ -199,28 +199,28 @@ def test_an_error_is_printed_once(
 
 
 def test_an_error_of_one_rank_is_printed_by_it(pair: Pair) -> None:
-    first, second = pair.ask(two_processes.only_the_second_fails)
+    first, second = pair.run(two_processes.only_the_second_fails)
     assert (first[2], second[2]) == ("", "process 1 of 2: korlm: here alone\n")
 
 
 def test_a_lost_process_is_reported_in_one_line(pair: Pair) -> None:
-    first, _ = pair.ask(two_processes.one_leaves)
+    first, _ = pair.run(two_processes.one_leaves)
     assert isinstance(first, TrainingError)
     assert "lost the connection to another process" in str(first)
     assert len(str(first).splitlines()) == 1
 
 
 def test_collectives(pair: Pair) -> None:
-    assert pair.ask(two_processes.use_all_collectives) == [(True, False, 4.0, [0, 1], 5.0)] * 2
+    assert pair.run(two_processes.use_all_collectives) == [(True, False, 4.0, [0, 1], 5.0)] * 2
 
 
 def test_gradients_that_only_some_have(pair: Pair) -> None:
     expected = [[3.0, 3.0], [1.0, 2.0, 3.0], None, [3.0, 3.0, 3.0]]
-    assert pair.ask(two_processes.half_a_gradient) == [expected] * 2
+    assert pair.run(two_processes.half_a_gradient) == [expected] * 2
 
 
 def test_publish_and_wait_for(pair: Pair) -> None:
-    assert pair.ask(two_processes.publish_and_wait)[1] == ["가", "b"]
+    assert pair.run(two_processes.publish_and_wait)[1] == ["가", "b"]
 
 
 def test_collectives_of_a_single_process() -> None:

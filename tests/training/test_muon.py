@@ -81,7 +81,7 @@ def test_momentum_and_schedule() -> None:
 
 
 def test_the_iteration_equals_the_quintic_one() -> None:
-    """In the form of its authors, in double precision."""
+    """Compared with the form in the paper, in double precision."""
     for shape in ((5, 8), (8, 5), (2, 6, 6)):
         matrix = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
         x = matrix / (torch.linalg.matrix_norm(matrix, keepdim=True) + 1e-7)

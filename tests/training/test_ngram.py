@@ -22,7 +22,7 @@ from korlm.utils.errors import ConfigError
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """The tiny corpus."""
+    """Return the tiny corpus."""
     return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 

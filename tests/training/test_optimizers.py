@@ -35,7 +35,7 @@ OPTIMIZERS: dict[str, OptimizerConfig] = {
 
 
 class Bowl(nn.Module):
-    """A quadratic over a matrix and a vector, with its lowest point at (3, -2) and 1.5."""
+    """A quadratic function of a matrix and a vector with its minimum at (3, -2) and 1.5."""
 
     def __init__(self) -> None:
         super().__init__()

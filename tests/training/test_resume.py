@@ -1,4 +1,4 @@
-"""A resumed run equals an unbroken one, bit for bit."""
+"""A resumed run equals an uninterrupted one, bit for bit."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from korlm.utils.errors import CheckpointError, PreparedError
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """A tiny corpus."""
+    """Return a tiny corpus."""
     return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 
@@ -61,7 +61,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 def unbroken(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, prepared: Prepared
 ) -> Finished:
-    """A run with dropout, momentum, a schedule and validations within epochs."""
+    """Return a run with dropout, momentum, a schedule and validations within epochs."""
     settings = make_settings(
         prepared,
         trainer={"epochs": 3, "eval_every": 4, "sample_tokens": 3},
@@ -100,8 +100,8 @@ def test_stopped_after_a_step_and_resumed(
     unbroken: Finished, prepared: Prepared, tmp_path: Path, where: Any
 ) -> None:
     per_epoch, total = unbroken.steps_per_epoch, unbroken.run.total_steps
-    places = {"epoch": per_epoch, "epoch + 1": per_epoch + 1, "last": total}
-    step = places.get(where, where)
+    steps = {"epoch": per_epoch, "epoch + 1": per_epoch + 1, "last": total}
+    step = steps.get(where, where)
     run = start(unbroken.run.settings, prepared, tmp_path)
     stop_after(run, step)
     message = break_off(run)
@@ -201,7 +201,7 @@ def test_crashed_and_resumed(
         if run.progress.step + 1 == crash_at:
             raise Crash
 
-    run.optimizer.register_step_post_hook(hook)
+    run.checkpoints.optimizer.register_step_post_hook(hook)
     with pytest.raises(Crash):
         run.fit()
     # Event files are read in the order of the seconds in their names.
@@ -290,7 +290,7 @@ def test_a_real_interrupt(prepared: Prepared, tmp_path: Path) -> None:
         if run.progress.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    run.optimizer.register_step_post_hook(hook)
+    run.checkpoints.optimizer.register_step_post_hook(hook)
     assert break_off(run).startswith("stopped at step 3 of ")
     assert load_checkpoint(tmp_path / "checkpoints" / "last.pt")["progress"]["step"] == 3
     assert signal.getsignal(signal.SIGINT) == before

@@ -60,7 +60,7 @@ METRICS = {
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """A tiny corpus."""
+    """Return a tiny corpus."""
     return prepare_tiny(tmp_path_factory.mktemp("corpus"))
 
 
@@ -69,7 +69,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, prepared: Prepared) -> Finished:
-    """A run long enough to memorize its text."""
+    """Return a run that is long enough to memorize its text."""
     settings = make_settings(
         prepared,
         trainer={"epochs": 25, "sample_tokens": 8, "log_every": 10},
@@ -133,7 +133,7 @@ def test_metrics_are_of_the_best_model(prepared: Prepared, tmp_path: Path) -> No
                 for parameter in run.model.parameters():
                     parameter.mul_(1.5)
 
-    run.optimizer.register_step_post_hook(hook)
+    run.checkpoints.optimizer.register_step_post_hook(hook)
     splits, progress = run.fit(), run.progress
     assert progress.best_step == progress.step // 2
     best, last = (
@@ -260,7 +260,7 @@ def test_sentence_batches(prepared: Prepared, tmp_path: Path) -> None:
     assert splits["train"]["num_tokens"] == prepared.stats["train"].num_tokens
 
 
-# --- kinds of everything -------------------------------------------------------------------------
+# --- kinds of models, optimizers and schedules ----------------------------------------------------
 
 SCHEDULES: dict[str, ScheduleConfig] = {
     "constant": ScheduleConfig(name="constant", warmup_ratio=0.1),
@@ -339,7 +339,7 @@ def test_the_seed_determines_the_result(
 ) -> None:
     def run(name: str, seed: int) -> Splits:
         settings = make_settings(prepared, model=BUSY_MODEL, seed=seed, mode=mode)
-        torch.rand(len(name))  # earlier draws do not matter
+        torch.rand(len(name))  # earlier random draws have no effect
         return comparable(start(settings, prepared, tmp_path / name).fit())
 
     first = run("first", 1)
@@ -367,7 +367,7 @@ def test_sampling_and_logging_do_not_change_the_result(prepared: Prepared, tmp_p
     assert results[0] == results[1]
 
 
-# --- what goes wrong -----------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def test_too_little_text_for_the_batches(prepared: Prepared, tmp_path: Path) -> None:
@@ -421,7 +421,9 @@ def test_a_warning_if_worse_than_guessing(
 def test_a_model_larger_than_memory() -> None:
     message = r"^model=lstm: needs more memory than available \(.* GB at once\); lower it$"
     config = LSTMConfig(name="lstm", embedding_dim=8)
-    config.hidden_dim = 2_000_000  # above the bound of the setting: more than any machine has
+    config.hidden_dim = (
+        2_000_000  # above the bound of the setting, more memory than any machine has
+    )
     with pytest.raises(ConfigError, match=message), enough_memory("model=lstm", "lower it"):
         build_model(config, 5)
     with pytest.raises(RuntimeError, match="shapes"), enough_memory("model=lstm", "lower it"):

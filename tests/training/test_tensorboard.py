@@ -67,14 +67,14 @@ def points(events: EventAccumulator, tag: str) -> list[tuple[int, float]]:
 
 @pytest.fixture
 def tracker(tmp_path: Path) -> Iterator[TensorBoardLogger]:
-    """A logger in ``tmp_path``."""
+    """Yield a logger in ``tmp_path``."""
     tracker = TensorBoardLogger(tmp_path, charts=TASK.charts)
     yield tracker
     tracker.close()
 
 
 def train_scalars(loss: float, lr: float = 0.1, norm: float = 1.5, speed: float = 1000.0) -> Any:
-    """The scalars that the trainer logs."""
+    """Return the scalars that the trainer logs."""
     scalars = {"train/lr": lr, "train/grad_norm": norm, "train/tokens_per_second": speed}
     return TASK.train_scalars(loss) | scalars
 
@@ -178,15 +178,15 @@ def test_hparams_go_to_the_same_run(tracker: TensorBoardLogger, tmp_path: Path) 
 
 
 def test_the_hparams_tab_begins_with_what_varies(tmp_path: Path) -> None:
-    for name, lr, said in (("0", 0.5, "가"), ("1", 0.25, "나"), ("2", 0.5, "나")):
-        settings = {**SETTINGS, "optimizer": {"lr": lr}, "name": said}
+    for name, lr, run_name in (("0", 0.5, "가"), ("1", 0.25, "나"), ("2", 0.5, "나")):
+        settings = {**SETTINGS, "optimizer": {"lr": lr}, "name": run_name}
         write_all(TensorBoardLogger(tmp_path / name), settings)
     runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
     runs.Reload()
-    asked, logdir = RequestContext(), str(tmp_path)
+    request, logdir = RequestContext(), str(tmp_path)
     tab = Context(TBContext(logdir=logdir, data_provider=MultiplexerDataProvider(runs, logdir)))
-    told = tab.hparams_metadata(asked, "")
-    experiment = tab.experiment_from_metadata(asked, "", True, told, [])
+    metadata = tab.hparams_metadata(request, "")
+    experiment = tab.experiment_from_metadata(request, "", True, metadata, [])
     infos = experiment.hparam_infos
     assert [info.name for info in infos if info.differs] == ["name", "optimizer.lr"]
     assert [info.name for info in infos][:2] == ["name", "optimizer.lr"]
@@ -194,7 +194,7 @@ def test_the_hparams_tab_begins_with_what_varies(tmp_path: Path) -> None:
     assert experiment.metric_infos[0].name.tag == "best/valid_perplexity"
 
 
-def test_flat_settings_have_the_same_keys_whatever_the_values() -> None:
+def test_keys_of_flat_settings_do_not_depend_on_values() -> None:
     other = {**SETTINGS, "name": "가", "corpus": {"train": []}}
     assert flatten(other).keys() == flatten(SETTINGS).keys()
     assert all(isinstance(value, (str, int, float)) for value in flatten(SETTINGS).values())

@@ -25,11 +25,11 @@ from korlm.modules.state import State
 from korlm.tasks.base import Task
 from korlm.training.checkpointing import CheckpointWriter
 from korlm.training.optimizers import build_optimizer, learning_rate_factor
-from korlm.training.state import Progress
+from korlm.training.progress import Progress
 from korlm.training.stop import StopSignal, TrainingInterrupted
 from korlm.training.tensorboard import NullLogger
 from korlm.training.trainer import Trainer, autocast, count_total_steps
-from korlm.training.validation import Validator
+from korlm.training.validation import SharedParts, Validator
 from korlm.utils.distributed import SINGLE_PROCESS
 from korlm.utils.errors import TrainingError
 
@@ -39,7 +39,7 @@ Make = Callable[..., Any]
 
 
 class ScriptedTask(Task[FixedModel]):
-    """Trains a fixed model, and returns given valid losses.
+    """Trains a fixed model, and returns the given valid losses.
 
     Args:
         batches: for training.
@@ -73,7 +73,7 @@ class ScriptedTask(Task[FixedModel]):
 
 
 class Notes(NullLogger):
-    """What a trainer logged, validated and saved.
+    """Records what a trainer logs, validates and saves.
 
     Attributes:
         points: (step, loss, learning rate, gradient norm, tokens per second).
@@ -100,7 +100,7 @@ class Notes(NullLogger):
 
 
 class NoCheckpoints(CheckpointWriter):
-    """Notes when last.pt would be written."""
+    """Records when last.pt would be written."""
 
     notes: Notes
 
@@ -114,7 +114,7 @@ class NoCheckpoints(CheckpointWriter):
 
 @pytest.fixture
 def make_trainer() -> Callable[..., tuple[Trainer, Notes]]:
-    """``make_trainer(valid_losses=..., batches=..., **trainer settings)`` with a fixed model.
+    """Return ``make_trainer(valid_losses=..., batches=..., **settings)`` with a fixed model.
 
     The stream has 4 batches of 2 x 3 tokens; SGD with learning rate 0.1.
     """
@@ -135,20 +135,15 @@ def make_trainer() -> Callable[..., tuple[Trainer, Notes]]:
         checkpoints = NoCheckpoints(Path(), {}, model, optimizer, progress, SINGLE_PROCESS)
         checkpoints.notes = notes
         total = count_total_steps(config, len(batches))
-        parts = (progress, checkpoints, notes, stop)
+        parts = SharedParts(model, task, progress, checkpoints, notes, stop, SINGLE_PROCESS)
         trainer = Trainer(
-            model=model,
-            task=task,
+            **vars(parts),
             optimizer=optimizer,
             schedule=schedule or ScheduleConfig(name="constant"),
             config=config,
             device=CPU,
             bf16=False,
-            progress=progress,
-            validator=Validator(model, task, *parts, SINGLE_PROCESS, total),
-            checkpoints=checkpoints,
-            tracker=notes,
-            stop=stop,
+            validator=Validator(**vars(parts), total_steps=total),
         )
         return trainer, notes
 
@@ -366,7 +361,7 @@ def test_checkpoints_within_an_epoch(make_trainer: Make, monkeypatch: pytest.Mon
     assert notes.saves == [(4, 0, 4), (8, 0, 8), (11, 1, 0)]
 
 
-# --- what ends it badly --------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def spoil(at: int, value: float) -> Callable[[int, Tensor], Tensor]:
@@ -399,7 +394,7 @@ def test_a_gradient_that_is_not_finite_stops(make_trainer: Make) -> None:
         if number != 2:
             return nats
         zero = nats - nats.detach()
-        return nats + torch.sqrt(zero.clamp(min=0))  # finite, with an endless slope at 0
+        return nats + torch.sqrt(zero.clamp(min=0))  # finite, with an infinite slope at 0
 
     trainer.model.on_call = steep
     with pytest.raises(TrainingError, match=r"^the gradient is not finite at step 2 \(epoch 1"):

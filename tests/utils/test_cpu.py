@@ -1,4 +1,4 @@
-"""How many cores a process may use."""
+"""Number of cores available to a process."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from korlm.utils import cpu
 
 @pytest.fixture(autouse=True)
 def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A control group of its own, on a machine of eight cores."""
+    """Create a control group on a machine with eight cores."""
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     monkeypatch.setattr(cpu, "CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
@@ -39,7 +39,7 @@ def test_a_container_of_the_first_version(group: Path, quota: str, count: int) -
 
 
 @pytest.mark.parametrize(("granted", "count"), [("3", 3), ("64", 8), ("0", 1), ("", 8)])
-def test_a_task_of_slurm_has_what_it_asked_for(
+def test_a_task_of_slurm_has_the_requested_cores(
     granted: str, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", granted)

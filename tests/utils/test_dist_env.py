@@ -1,4 +1,4 @@
-"""Who a process is among those that torchrun started."""
+"""Rank of a process that torchrun started."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def test_current_rank() -> None:
 
 
 @pytest.mark.usefixtures("sixth")
-def test_what_a_cluster_sets_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_the_cluster_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
     assert current_rank() == Rank()
     assert current_rank().is_main_process and current_rank().is_alone
@@ -52,7 +52,7 @@ def test_only_the_first_makes_a_folder(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("end, code", [("pass", 0), ("sys.exit(130)", 130), ("sys.exit('no')", 1)])
 @pytest.mark.parametrize("together", [True, False])
 def test_exit_immediately(together: bool, end: str, code: int) -> None:
-    """Of several, a process ends without Python's own end; what was written is there."""
+    """One of several processes ends without Python's shutdown; its output is flushed."""
     script = (
         "import atexit, sys\nfrom korlm.utils.dist_env import exit_immediately\n"
         "atexit.register(print, 'ended by Python')\nprint('done')\n"

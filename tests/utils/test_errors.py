@@ -1,4 +1,4 @@
-"""The command that installs a missing package fits the installation at hand."""
+"""The command that installs a missing package matches the installation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if os.name == "nt":
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout named with a blank, whose .venv runs korlm."""
+    """Return a checkout with a space in its path, whose .venv runs korlm."""
     folder = (tmp_path / "my korlm").resolve()
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / "constraints.txt").touch()

@@ -1,4 +1,4 @@
-"""Freed memory is kept, seen by the page faults of blocks that are asked for again."""
+"""Freed memory is kept, measured by the page faults of blocks that are allocated again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-# Page faults of twenty blocks of 40 MB, each freed before the next, without and with the wish.
+# Page faults of twenty blocks of 40 MB, each freed before the next, without and with
+# keep_freed_memory.
 CODE = """
 import resource, torch
 from korlm.utils.memory import keep_freed_memory
@@ -24,7 +25,7 @@ print(plain, faults())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 def test_blocks_are_used_again() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     plain, kept = map(int, done.stdout.split())

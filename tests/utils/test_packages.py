@@ -1,4 +1,4 @@
-"""A package that is missing is told in one line."""
+"""A missing package is reported in one line."""
 
 import importlib.metadata
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from korlm.utils import plotting
 
-pytestmark = pytest.mark.usefixtures("fonts_anew")
+pytestmark = pytest.mark.usefixtures("fresh_fonts")
 
 
 def test_without_a_font_numbers_stand_for_names(
@@ -19,9 +19,9 @@ def test_without_a_font_numbers_stand_for_names(
     latin = [e for e in font_manager.fontManager.ttflist if e.name == plotting.LATIN]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", latin)
     with caplog.at_level("INFO"):
-        told = plotting.labels(["a.txt", "글.txt", "b"], "document")
+        names = plotting.labels(["a.txt", "글.txt", "b"], "document")
         assert plotting.labels(["글", "말"], "token") == ["token 1", "token 2"]
-    assert told == ["a.txt", "document 2", "b"]
+    assert names == ["a.txt", "document 2", "b"]
     assert caplog.text.count("no font for some names in plots") == 1
 
 
@@ -33,11 +33,11 @@ def test_hangul_is_drawn_where_there_is_a_font() -> None:
 
 
 def test_a_font_that_is_newer_than_matplotlibs_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its list names a font whose file is gone, and not the one that was installed since."""
+    """The font list names a font whose file was deleted, and not the one installed since."""
     latin = [e for e in font_manager.fontManager.ttflist if e.name == plotting.LATIN]
     path = latin[0].fname
-    gone = font_manager.FontEntry(fname="/gone.ttf", name="NanumGothic")
-    monkeypatch.setattr(font_manager.fontManager, "ttflist", [gone])
+    deleted = font_manager.FontEntry(fname="/gone.ttf", name="NanumGothic")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [deleted])
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: ["/no font.ttf", path])
     monkeypatch.setattr(plotting, "HANGUL", ("NanumGothic", plotting.LATIN))
     assert plotting.fonts() == [plotting.LATIN, plotting.LATIN]

@@ -1,4 +1,4 @@
-"""Long phases can be followed where stderr is no terminal."""
+"""Progress of long phases is logged if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Clock = Callable[[float], None]
 
 @pytest.fixture
 def wait(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Clock:
-    """Lets seconds pass on the clock of progress bars."""
+    """Advance the clock of progress bars."""
     now = [1000.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     caplog.set_level(logging.INFO)
@@ -43,7 +43,7 @@ def test_a_line_a_minute(wait: Clock, caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_short_phases_say_nothing(
+def test_short_phases_log_nothing(
     wait: Clock, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ProgressBar(desc="scoring", total=10) as bar:
@@ -52,7 +52,7 @@ def test_short_phases_say_nothing(
     assert not caplog.messages and capsys.readouterr() == ("", "")
 
 
-def test_what_an_earlier_run_did_is_not_this_runs_rate(
+def test_the_rate_excludes_work_of_an_earlier_run(
     wait: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     with ProgressBar(desc="tokenizing", total=4e6, unit="char", unit_scale=True) as bar:
@@ -69,7 +69,7 @@ def test_iteration_and_unknown_totals(wait: Clock, caplog: pytest.LogCaptureFixt
     assert len(caplog.messages) == 3
 
 
-def test_what_is_not_shown_is_not_logged(wait: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hidden_bar_is_not_logged(wait: Clock, caplog: pytest.LogCaptureFixture) -> None:
     with ProgressBar(desc="evaluating", total=10, shown=False) as bar:
         wait(500)
         bar.update(5)

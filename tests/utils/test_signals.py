@@ -1,4 +1,4 @@
-"""Signals that end a command end it as Ctrl-C does, once."""
+"""SIGTERM and SIGHUP act like Ctrl-C, once."""
 
 import os
 import signal
@@ -33,17 +33,17 @@ def test_nohup_is_honoured() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_other_threads_hear_nothing() -> None:
-    heard: list[list[int]] = []
+def test_other_threads_receive_no_signals() -> None:
+    received: list[list[int]] = []
 
     def work() -> None:
         with signals_as_keyboard_interrupt():
-            heard.append(stop_signals())
+            received.append(stop_signals())
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert heard == [[]]
+    assert received == [[]]
 
 
 def test_a_library_that_takes_ctrl_c_gives_it_back() -> None:

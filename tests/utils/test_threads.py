@@ -1,4 +1,4 @@
-"""Operations get the threads that they are worth, and change nothing but the time."""
+"""The number of threads depends on the size of an operation and does not change results."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_nothing_is_shared_out_unasked() -> None:
+def test_resources_are_divided_only_on_request() -> None:
     torch.set_num_threads(3)
     with threads.matmul_threads(1 << 60), threads.elementwise_threads(1 << 60):
         assert torch.get_num_threads() == 3
@@ -35,7 +35,7 @@ def test_recurrent_steps(step: int, count: int) -> None:
 
 
 def test_all_cores_but_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_CHOICE", 6)
+    monkeypatch.setattr(threads, "_TORCH_DEFAULT", 6)
     monkeypatch.setattr(threads, "available_cores", lambda: 5)
     threads.configure_threads(None, 1 << 60)
     assert torch.get_num_threads() == 5
@@ -68,7 +68,7 @@ def test_the_number_of_threads_changes_no_number(
 ) -> None:
     model = make_model("lstm", option)
     ids = torch.randint(4, model.vocab_size, (6, 9))
-    monkeypatch.setattr(threads, "PRODUCT", 1)  # or all would be too small to be shared
+    monkeypatch.setattr(threads, "PRODUCT", 1)  # otherwise all would be too small to be divided
     monkeypatch.setattr(threads, "PASS", 1)
 
     def gradients(most: int) -> list[Tensor]:

@@ -80,7 +80,7 @@ class SlurmConfig(SubmititConfig):
     mem_gb: float | None = setting(None, "Memory of each machine.", unit="GB", above=0)
     setup: list[str] = setting(list, "Commands before Python, such as 'module load cuda'.")
     additional_parameters: dict[str, Any] = setting(
-        dict, "More of sbatch, as +hydra.launcher.additional_parameters.nice=5."
+        dict, "Other options of sbatch, such as +hydra.launcher.additional_parameters.nice=5."
     )
 
 

@@ -1,1 +1,1 @@
-"""Formats of files that hold records: tables, JSON, Parquet, CoNLL."""
+"""Read formats of files that contain records: tables, JSON, Parquet, CoNLL."""

@@ -1,8 +1,8 @@
-"""Reads Parquet and Arrow files."""
+"""Read Parquet and Arrow files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,9 +17,9 @@ from korlm.corpus.notes import Notes
 from korlm.utils.errors import CorpusError
 from korlm.utils.io.urls import url_errors
 
-ROWS = 4096  # read at a time
+ROWS = 4096  # number of rows read at a time
 _NAMES = {CorpusFormat.parquet: "a Parquet", CorpusFormat.arrow: "an Arrow"}
-_ARROW_FILE = b"ARROW1"  # at the beginning; an Arrow stream has no signature
+_ARROW_FILE = b"ARROW1"  # first bytes of an Arrow file; an Arrow stream has no signature
 
 
 def read_columns(
@@ -29,14 +29,14 @@ def read_columns(
     notes: Notes,
     part: FileRange = WHOLE,
 ) -> Iterator[Record]:
-    """Read the rows of a Parquet or Arrow file.
+    """Yield the rows of a Parquet or Arrow file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         config: names of the columns.
         file_format: parquet or arrow.
-        notes: counts remarks.
-        part: row groups of a Parquet file.
+        notes: counts remarks on the file.
+        part: the row groups to read; an Arrow file is always read as a whole.
 
     Raises:
         CorpusError: the file is damaged or of another format, lacks a column, or a text is missing.
@@ -54,22 +54,25 @@ def read_columns(
                         f"{path}: has no column {name!r}, only {', '.join(table.names)}; give "
                         f"corpus.{key}=NAME"
                     )
-            number = table.rows_before(part.begin)
-            for batch in table.batches(list(dict.fromkeys(columns)), part):
-                for row in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
-                    number += 1
-                    if not isinstance(row[0], str):
-                        if not config.skip_without_text:
-                            raise CorpusError(
-                                f"{path}: row {number} has {row[0]!r:.40} under "
-                                f"{config.text_column!r}, not a string; correct it, or leave out "
-                                "such rows with corpus.skip_without_text=true"
-                            )
-                        notes.add("rows without text that are left out", f"{path}, row {number}")
-                        continue
+            rows = _rows(table.batches(list(dict.fromkeys(columns)), part), columns)
+            for number, row in enumerate(rows, table.rows_before(part.begin) + 1):
+                if isinstance(row[0], str):
                     yield to_record(config, [*map(_cell, row)])
+                elif config.skip_without_text:
+                    notes.add("rows without text that are left out", f"{path}, row {number}")
+                else:
+                    raise CorpusError(
+                        f"{path}: row {number} has {row[0]!r:.40} under {config.text_column!r}, "
+                        "not a string; correct it, or leave out such rows with "
+                        "corpus.skip_without_text=true"
+                    )
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, file_format, error) from error
+
+
+def _rows(batches: Iterable[pa.RecordBatch], columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    for batch in batches:
+        yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
 
 
 def read_names(path: Path, config: TextConfig, file_format: CorpusFormat) -> list[str]:
@@ -91,7 +94,7 @@ def read_names(path: Path, config: TextConfig, file_format: CorpusFormat) -> lis
 
 
 def row_groups(path: Path) -> list[tuple[int, int]]:
-    """Return the first byte of each row group of a Parquet file, and its size before compression.
+    """Return (position in the file, size before compression) of each row group of a Parquet file.
 
     Raises:
         CorpusError: the file is damaged or of another format.
@@ -121,7 +124,7 @@ def _unreadable(path: Path, file_format: CorpusFormat, error: Exception) -> Corp
 
 
 class _Table:
-    """Columns of an open file, read in batches of rows."""
+    """An open Parquet or Arrow file, whose columns are read in batches of rows."""
 
     def __init__(self, reader: Any) -> None:
         self._reader = reader
@@ -133,14 +136,14 @@ class _Table:
         return self._schema.field(name).type
 
     def rows_before(self, group: int) -> int:
-        """Return the number of rows before a row group; 0 of an Arrow file."""
+        """Return the number of rows before a row group; 0 for an Arrow file."""
         if group == 0:
             return 0
         metadata = self._reader.metadata
         return sum(metadata.row_group(number).num_rows for number in range(group))
 
     def batches(self, columns: list[str], part: FileRange) -> Iterator[pa.RecordBatch]:
-        """Yield batches of a part that have the given columns, and maybe others."""
+        """Yield batches of rows of a part; they have the given columns, and maybe others."""
         reader = self._reader
         if isinstance(reader, pq.ParquetFile):
             groups = range(reader.num_row_groups)[part.begin : part.end]

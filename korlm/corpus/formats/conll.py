@@ -1,15 +1,15 @@
-r"""Reads CoNLL files: one token per line in columns, a blank line after each sentence.
+r"""Read CoNLL files: one token per line in columns, a blank line after each sentence.
 
-Each sentence becomes one line of text with a JSON list ``[[begin, end, label], ...]`` of character
-offsets. If all labels of a sentence are O or begin with B-, I-, E- or S-, the list holds its spans
-with their types; otherwise it holds every token with its label.
+Each sentence becomes one line of text, with a JSON list ``[[begin, end, label], ...]`` in which
+begin and end count characters. If all labels of a sentence are O or begin with B-, I-, E- or S-,
+the list has its spans with their types; otherwise it has every token with its label.
 
 - CoNLL: columns are separated by tabs or, in a line without tabs, by blanks. Lines before a
   sentence that begin with ``#`` are comments, unless they have as many columns as the tokens.
-- CoNLL-U: ten columns with names; comments, empty nodes and the words of a multiword token are
-  handled as its documentation says, and the label of such a token joins those of its words by +.
+- CoNLL-U: ten columns with names; comments, empty nodes and multiword tokens are handled as its
+  documentation says. The label of a multiword token is the labels of its words, joined by +.
 - KLUE's named entities: each sentence has a comment ``## id<tab>text``, and its tokens are the
-  characters, blanks included, which are joined without blanks.
+  characters, including blanks, so that they are joined without blanks.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class _Sentence:
 
     Attributes:
         tokens: the written tokens.
-        labels: of the tokens.
-        lines: number of the line of each token.
-        glued: whether each token is followed by the next one without a blank.
-        is_klue: the tokens are characters, blanks included.
+        labels: the label of each token.
+        lines: the line number of each token.
+        glued: for each token, True if the next one follows without a blank.
+        is_klue: True if the tokens are characters, including blanks.
     """
 
     tokens: list[str] = field(default_factory=list)
@@ -60,19 +60,19 @@ def read_conll(
     file_format: CorpusFormat,
     read_first: Callable[[], Iterable[str]] | None = None,
 ) -> Iterator[Record]:
-    """Read the sentences of a CoNLL or CoNLL-U file.
+    """Yield the sentences of a CoNLL or CoNLL-U file.
 
     Args:
-        path: of the file.
-        lines: of the file, or of a part that begins with a sentence, without line ends.
-        config: its columns: numbers from 1 or, in CoNLL-U, names.
+        path: path of the file.
+        lines: the lines of the file, or of a part of it that begins with a sentence.
+        config: columns of text and label: numbers from 1 or, in CoNLL-U, names.
         file_format: conll or conllu.
-        read_first: returns the lines of the file, if ``lines`` do not begin with its first
-            sentence, which determines the number of columns.
+        read_first: function that returns the lines of the file from its beginning; given if
+            ``lines`` do not have the first sentence, which determines the number of columns.
 
     Raises:
         CorpusError: a column is missing, a row has another number of columns than the first one,
-            a token is empty, or a label may not follow the one before it.
+            a token is empty, or a label may not follow the previous one.
     """
     if config.keep_columns:
         raise CorpusError(
@@ -157,7 +157,7 @@ def _parse_conllu(path: Path, lines: Iterable[Line], config: TextConfig) -> Iter
             sentence.add(cells[text], "", number, glued)
             continue
         _check_cells(path, number, cells[text].strip(), cells[label])
-        if int(first) <= last_of_range:  # a word of the multiword token before
+        if int(first) <= last_of_range:  # a word of the previous token, a multiword token
             parts = [sentence.labels[-1], cells[label]]
             sentence.labels[-1] = "+".join(part for part in parts if part)
         else:
@@ -167,7 +167,16 @@ def _parse_conllu(path: Path, lines: Iterable[Line], config: TextConfig) -> Iter
 
 
 def _column(config: TextConfig, key: str, names: dict[str, int]) -> int:
-    """Return the index of the column of a setting."""
+    """Return the index of the column that a setting names.
+
+    Args:
+        config: the settings.
+        key: the setting.
+        names: name of a column -> index.
+
+    Raises:
+        CorpusError: the setting is neither a number from 1 nor a name.
+    """
     name = getattr(config, key)
     if name.isdecimal() and int(name) > 0:
         return int(name) - 1
@@ -196,7 +205,11 @@ def _check_cells(path: Path, number: int, token: str, label: str) -> None:
 
 
 def _record(path: Path, sentence: _Sentence, has_labels: bool) -> Record:
-    """Return a sentence as text and JSON."""
+    """Return a sentence as text, with its labels as JSON.
+
+    Raises:
+        CorpusError: a label may not follow the previous one.
+    """
     text, offsets = "", []
     for token, glued in zip(sentence.tokens, sentence.glued, strict=True):
         offsets.append((len(text), len(text) + len(token)))

@@ -1,6 +1,6 @@
-"""Reads tables: .tsv and .csv files with tabs, commas, semicolons or | between the columns.
+"""Read tables: .tsv and .csv files with tabs, commas, semicolons or | between the columns.
 
-In a ``.csv``, cells may be quoted. In a ``.tsv``, a double quote is text for some programs (the
+In a ``.csv``, cells may be quoted. In a ``.tsv``, double quotes are text for some programs (the
 Naver movie reviews) and quoting for others (pandas, Excel); ``find_quoting`` decides, from the
 whole file. Each row must have as many columns as the first, so that a wrong decision is detected.
 """
@@ -28,8 +28,8 @@ SEPARATORS = {
 }
 
 CELL_CHARS = 1 << 20  # longest quoted cell; a longer one means that the quote is text
-_FIELD_CHARS = 1 << 30  # the default limit of csv is 131,072
-_SHOWN_COLUMNS, _SHOWN_CHARS = 12, 40  # of a header, in messages
+_FIELD_CHARS = 1 << 30  # limit of the module csv, whose default is 131,072
+_SHOWN_COLUMNS, _SHOWN_CHARS = 12, 40  # columns of a header, and characters of each, in messages
 
 
 def read_table(
@@ -40,16 +40,17 @@ def read_table(
     notes: Notes,
     rest: Iterable[Line] | None = None,
 ) -> Iterator[Record]:
-    """Read the rows of a table, in file order; blank rows are skipped.
+    """Yield the rows of a table, in file order; blank rows are skipped.
 
     Args:
-        path: of the file.
-        read_lines: returns the lines of the file, without line ends, from its beginning. Those of
+        path: path of the file.
+        read_lines: function that returns the lines of the file from its beginning. The lines of
             standard input are kept in memory unless the settings name separator and quoting.
         config: columns, separator and quoting.
         file_format: tsv or csv.
-        notes: counts remarks.
-        rest: the lines after the first row to read, if not all; the quoting is none then.
+        notes: counts remarks on the file.
+        rest: the lines to read after the first row, which has or counts the columns; None: all
+            lines. Only with ``quoting=none``.
 
     Raises:
         CorpusError: a column is missing, a row has another number of columns than the first one, or
@@ -136,8 +137,8 @@ def _has_header(config: TextConfig) -> bool:
 def find_separator(config: TextConfig, file_format: CorpusFormat, first_line: str) -> str:
     """Return the separator of the columns of a table.
 
-    If the settings do not name one, it is the one that finds the columns of the settings in the
-    first line, else that of the format.
+    If the settings do not name one, it is the separator for which the first line has the columns of
+    the settings, else the usual one of the format.
 
     >>> find_separator(TextConfig(text_column="text"), CorpusFormat.csv, "id;text")
     ';'
@@ -162,18 +163,21 @@ def find_separator(config: TextConfig, file_format: CorpusFormat, first_line: st
 def find_quoting(lines: Iterable[str], separator: str, has_header: bool) -> tuple[Quoting, int]:
     """Decide from all lines of a table whether double quotes are quoting or text.
 
-    They are quoting if two conditions hold. The table can be read so: each cell with a quote begins
-    and ends with one, has the others doubled, and all rows have the same number of columns. And
-    there is evidence: without quoting the numbers of columns would differ, quotes are doubled, or
-    all cells (or all names of the header) are quoted. Otherwise they are text.
+    They are quoting if two conditions are true; otherwise they are text:
+
+    - The table can be read with quoting: each cell with a quote begins and ends with one and has
+      the others doubled, and all rows have the same number of columns.
+    - There is evidence of quoting: without it the numbers of columns would differ, or quotes are
+      doubled, or all cells (or all names in the header) are quoted.
 
     Args:
-        lines: of the table.
-        separator: of its columns.
+        lines: the lines of the table.
+        separator: the separator of its columns.
         has_header: True if the first row has the names of the columns.
 
     Returns:
-        csv or none; and, for none, the number of cells that might be quoted nevertheless.
+        ``Quoting.csv`` and 0; or ``Quoting.none`` and the number of cells that begin and end with a
+        quote nevertheless, 0 if the first condition is false.
 
     >>> find_quoting(["id,text", '1,"그는 ""왜""라 했다"'], ",", True)
     (<Quoting.csv: 'csv'>, 0)
@@ -225,14 +229,14 @@ def find_quoting(lines: Iterable[str], separator: str, has_header: bool) -> tupl
 def _rows(
     path: Path, lines: Iterable[Line], separator: str, quoting: Quoting
 ) -> Iterator[tuple[int, int, list[str]]]:
-    """Yield the rows that are not blank: row number, number of the first line, cells."""
+    """Yield (row number, number of its first line, cells) of each non-blank row."""
     if quoting is Quoting.none:
         for number, line in lines:
             if line:
                 yield number, number, line.split(separator)
         return
     csv.field_size_limit(_FIELD_CHARS)
-    # strict: otherwise an unclosed quote would take in all following lines.
+    # strict: otherwise the cell of an unclosed quote would contain all following lines.
     reader = csv.reader((line + "\n" for _, line in lines), delimiter=separator, strict=True)
     number = 0
     while True:
@@ -265,6 +269,7 @@ def _cause(error: csv.Error) -> str:
 
 
 def _quoting_advice(row: list[str], quoting: Quoting) -> str:
+    """Return advice about a row of the wrong length; empty if its quoting cannot be wrong."""
     if quoting is Quoting.none and any('"' in cell for cell in row):
         return ", or give corpus.quoting=csv if quoted cells hold separators or line ends"
     if quoting is Quoting.csv and any("\n" in cell for cell in row):

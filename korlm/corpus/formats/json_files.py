@@ -1,9 +1,9 @@
-"""Reads JSON: JSON lines, arrays of objects, and nested objects.
+"""Read JSON: JSON lines, arrays of objects, and nested objects.
 
-A key such as ``data.doc.text`` is a path through objects; of a list on the path, all items are
-followed. In JSON lines each line is a record. In other JSON the items of the outermost list on the
-path are the records, or the whole file is one. All texts of a record, in order, are one document:
-the paragraphs of an article stay together.
+A key such as ``data.doc.text`` is a path through objects; where it leads to a list, it goes on in
+all of its items. In JSON lines each line is a record. In other JSON the items of the outermost list
+on the path are the records; without a list, the whole file is one record. All texts of a record, in
+order, are one document: the paragraphs of an article stay together.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from korlm.text.unicode import replace_lone_surrogates
 from korlm.utils.errors import CorpusError
 
 _MISSING = object()
-_NUM_PATHS = 8  # key paths named in a message
+_NUM_PATHS = 8  # number of key paths in a message
 _BLANK = re.compile(r"[ \t\n\r\ufeff]*")
 
-# Name of a record, the record, the keys from it to the text, and the keys that led to it.
+# (name for messages, value of the record, path from the record to its texts, path from the root of
+# the file to the list of records).
 _Record = tuple[str, Any, list[str], list[str]]
 
 
 def read_json_lines(
     path: Path, lines: Iterable[Line], config: TextConfig, notes: Notes
 ) -> Iterator[Record]:
-    """Read the records of JSON lines.
+    """Yield the records of JSON lines.
 
     Raises:
         CorpusError: a line is not JSON or has no text.
@@ -40,9 +41,9 @@ def read_json_lines(
 
 
 def read_json(path: Path, text: str, config: TextConfig, notes: Notes) -> Iterator[Record]:
-    """Read the records of a JSON file; memory holds the whole file.
+    """Yield the records of a JSON file, which is held in memory.
 
-    Several consecutive values are read like JSON lines.
+    If the file has several values one after the other, each is a record, as in JSON lines.
 
     Raises:
         CorpusError: the file is not JSON, or a record has no text.
@@ -80,7 +81,7 @@ def read_keys(path: Path, lines: Iterable[Line] | str, config: TextConfig) -> li
 
 def _parse_lines(path: Path, lines: Iterable[Line], key: str) -> Iterator[_Record]:
     for number, line in lines:
-        line = line.removeprefix("\ufeff")  # concatenated files have one within
+        line = line.removeprefix("\ufeff")  # the byte-order mark of a concatenated file
         if not line.strip():
             continue
         try:
@@ -122,18 +123,21 @@ def _records(root: Any, keys: list[str]) -> Iterator[_Record]:
     """Yield the items of the outermost list on a path, or the whole value if there is none."""
     node, rest, parents = root, keys, list[str]()
     while not isinstance(node, list):
-        key, after = _step(node, rest)
+        key, next_rest = _step(node, rest)
         if key is None:
             yield "", root, keys, []
             return
-        node, rest = node[key], after
+        node, rest = node[key], next_rest
         parents.append(key)
     for number, item in enumerate(node, 1):
         yield f"record {number}", item, rest, parents
 
 
 def _step(node: Any, keys: list[str]) -> tuple[str | None, list[str]]:
-    """Return the first key of a path in an object and the rest of the path; keys may have dots."""
+    """Return the first key of a path in an object, and the rest of the path.
+
+    A key may contain dots; the longest one is taken. None: the object has no such key.
+    """
     if isinstance(node, dict):
         for size in range(len(keys), 0, -1):
             if (key := ".".join(keys[:size])) in node:
@@ -159,7 +163,7 @@ def _leaves(node: Any, keys: list[str]) -> Iterator[Any]:
 def _texts(
     records: Iterable[_Record], path: Path, config: TextConfig, notes: Notes
 ) -> Iterator[Record]:
-    """Yield texts with documents and annotations; raise or skip where there is no text."""
+    """Yield records of the corpus; where one has no text, raise an error or skip it."""
     first_error: CorpusError | None = None
     num_read = 0
     for name, record, keys, parents in records:
@@ -190,8 +194,8 @@ def _cell(
 ) -> str:
     """Return the value of a record under the key of a setting, as text.
 
-    A document is a string or an integer, a label may also be a truth value or a list, and a kept
-    value anything. The key may begin at the record or at the whole file.
+    The name of a document must be a string or an integer, a label may also be a boolean or a list,
+    a kept value may be anything. The path of the key begins at the record or at the root.
     """
     keys = key.split(".")
     if parents and keys[: len(parents)] == parents:

@@ -1,4 +1,4 @@
-"""Records: the rows of tables and the objects of JSON files; and parts of files."""
+"""Define records (rows of tables, objects of JSON, sentences of CoNLL), and parts of files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from korlm.config import TextConfig
 
-Line = tuple[int, str]  # its number in the file, from 1, and the text without the line end
+Line = tuple[int, str]  # number of a line in its file, from 1, and its text without the line end
 
 
 class Record(NamedTuple):
@@ -27,21 +27,21 @@ class Record(NamedTuple):
 
 
 def to_record(config: TextConfig, cells: Sequence[str]) -> Record:
-    """Return a record, given the values of ``config.columns``."""
-    rest = iter(cells)
-    text = next(rest)
-    document = next(rest) if config.document_column else ""
-    annotation = next(rest) if config.annotation_key else ""
-    return Record(text, document, annotation, tuple(rest))
+    """Return a record, given the value of each of ``config.columns``."""
+    values = iter(cells)
+    text = next(values)
+    document = next(values) if config.document_column else ""
+    annotation = next(values) if config.annotation_key else ""
+    return Record(text, document, annotation, tuple(values))
 
 
 class FileRange(NamedTuple):
     """A part of a file that begins and ends at a record; by default the whole file.
 
     Attributes:
-        begin: in bytes; in row groups of Parquet.
-        end: None: the end of the file.
-        lines: in the file before it, for messages and numbers.
+        begin: beginning of the part, in bytes; for Parquet, in row groups.
+        end: end of the part (exclusive), in the same unit; None: the end of the file.
+        lines: number of lines of the file before the part.
     """
 
     begin: int = 0

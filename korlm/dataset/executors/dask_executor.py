@@ -47,6 +47,7 @@ from korlm.utils.errors import (
     TokenizerError,
     require_extra,
 )
+from korlm.utils.progress import ProgressBar
 from korlm.utils.signals import preserve_sigint_handler
 
 logger = logging.getLogger(__name__)
@@ -186,16 +187,19 @@ class DaskExecutor(Executor):
         )
 
     def tokenize(
-        self, settings: TokenizeSettings, texts: list[PieceText]
+        self, settings: TokenizeSettings, texts: list[PieceText], cache: Path, bar: ProgressBar
     ) -> Iterator[tuple[PieceText, PieceRecord]]:
-        """Tokenize pieces; yield the record of each one."""
+        """See ``Executor.tokenize``; workers have no line cache."""
         version = tokenizer_version(
             settings.tokenizer, read_tokenizer_model(settings.folder, settings.tokenizer)
         )
         if "://" not in self._address:
             tokenizer = fit_to_memory(settings.tokenizer, self._threads(), None)
             settings = dataclasses.replace(settings, tokenizer=tokenizer)
-        return self.run_all(functools.partial(worker.tokenize_on_worker, settings, version), texts)
+        function = functools.partial(worker.tokenize_on_worker, settings, version)
+        for text, record in self.run_all(function, texts):
+            bar.update(text.num_chars)
+            yield text, record
 
     def _threads(self) -> int:
         """Return the number of threads of a JVM."""

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from korlm.corpus.normalization import normalize_all
-from korlm.dataset.numericalize import filled_lines
+from korlm.dataset.numericalize import non_blank_mask
 from korlm.dataset.storage.shards import read_columns, shard_paths
 
 NUM_LONGEST = 5  # lines that are listed
@@ -67,7 +67,7 @@ class SplitScan:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Add lines, with the columns doc_id, line, text, morphs and status."""
-        filled = np.flatnonzero(filled_lines(batch.column("status")))
+        filled = np.flatnonzero(non_blank_mask(batch.column("status")))
         batch = batch.take(pa.array(filled))
         self._add_morphs(batch.column("morphs").flatten())
         lengths = pc.list_value_length(batch.column("morphs")).to_numpy(zero_copy_only=False)
@@ -178,7 +178,7 @@ def lines_at(tokens: Path, split: str, indices: Sequence[int]) -> list[tuple[str
     begin = 0
     for path in shard_paths(tokens, split):
         for batch in read_columns(path, ["doc_id", "line", "text", "status"]):
-            filled = np.flatnonzero(filled_lines(batch.column("status")))
+            filled = np.flatnonzero(non_blank_mask(batch.column("status")))
             inside = [index for index in indices if begin <= index < begin + len(filled)]
             rows = batch.take(pa.array([filled[index - begin] for index in inside], pa.int64()))
             for index, row in zip(inside, rows.to_pylist(), strict=True):

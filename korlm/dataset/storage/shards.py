@@ -168,15 +168,33 @@ def _verify(path: Path) -> None:
 
     Raises:
         OSError: a file cannot be read.
+        PreparedError: the shard cannot be fetched.
         ValueError: the shard has changed.
     """
     folder = path.parent.parent
     if path.parent.name == "tokens" and (folder / "manifest.json").is_file():
         remote, sums = _manifest_values(folder)
         if remote and not path.exists():
-            with new_file(path) as temporary:
-                copy_file(to_path(remote, PreparedError) / "tokens" / path.name, temporary)
+            _fetch(path, remote)
         checksums.check_file(path, folder, sums)
+
+
+def _fetch(path: Path, remote: str) -> None:
+    """Copy a shard from ``prepare.folder``, where the tokens of a prepared corpus have stayed.
+
+    Raises:
+        PreparedError: it cannot be copied.
+    """
+    source = to_path(remote, PreparedError) / "tokens" / path.name
+    try:
+        with new_file(path) as temporary:
+            copy_file(source, temporary)
+    except OSError as error:
+        advice = mend_prepared(path.parents[1])
+        raise PreparedError(
+            f"{source}: cannot be fetched ({error.strerror or error}); prepare.folder had the "
+            f"tokens of this corpus written there: move them back, or {advice}"
+        ) from error
 
 
 def _remote(folder: Path) -> tuple[str, dict[str, str]]:

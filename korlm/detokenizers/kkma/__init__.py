@@ -1,1 +1,1 @@
-"""Detokenizer of Kkma's morphemes: spelling rules, a decision list, a spacing model."""
+"""Detokenize Kkma's morphemes: spelling rules, a decision list, a spacing model."""

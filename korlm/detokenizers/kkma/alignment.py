@@ -1,9 +1,9 @@
-"""Alignment: the joining operations that turn the morphs of an eojeol into its written form.
+"""Find the joining operations that turn the morphs of an eojeol into its written form.
 
-A search over the operations that the rules allow. A partial surface must agree with the written
-eojeol except for its last characters, which later joins may change. If the rules alone cannot
-produce the eojeol, one join may be a literal operation, which rewrites the end of the surface as it
-was written; it is a candidate for the decision list.
+This is a search over the operations that the rules allow. A partial surface must agree with the
+written eojeol except for its last characters, which later joins may change. If the rules alone
+cannot produce the eojeol, one join may be a literal operation, which replaces the end of the
+surface by what is written; it is then a candidate for the decision list.
 """
 
 from __future__ import annotations
@@ -15,11 +15,19 @@ from korlm.detokenizers.kkma.decision_list import LITERAL, Join, find_operation
 from korlm.detokenizers.kkma.rules import operations
 from korlm.text.hangul import is_letter, is_syllable
 
-_MAX_UNSTABLE = 3  # last characters of a surface that a later join may change
+_MAX_UNSTABLE = 3  # number of last characters of a surface that a later join may change
 
 
 class Step(NamedTuple):
-    """One join of an eojeol: the name of its operation and the surface after it."""
+    """A join of a morph to a surface.
+
+    Attributes:
+        surface: the surface before the join.
+        left: the last morph of ``surface``.
+        right: the morph that is joined.
+        name: name of the operation.
+        after: the surface after the join.
+    """
 
     surface: str
     left: str
@@ -29,7 +37,7 @@ class Step(NamedTuple):
 
 
 class _Path(NamedTuple):
-    """Operations that lead to a surface; the cost sums their ranks among the alternatives."""
+    """Operations that lead to a surface; the cost is the sum of their ranks (0: most likely)."""
 
     cost: int
     names: tuple[str, ...]
@@ -39,7 +47,7 @@ _Paths = dict[str, _Path]  # surface -> its cheapest path
 
 
 def align(morphs: Sequence[str], written: str) -> list[Step] | None:
-    """Return the joins that turn morphs into the written eojeol; None if none are found.
+    """Return the joins that turn morphs into the written eojeol; None if the search finds none.
 
     >>> [step.name for step in align(["하", "었", "다"], "했다")]
     ['plain', 'ㅐ', 'plain']
@@ -74,7 +82,7 @@ def _advance(paths: _Paths, left: str, right: str, written: str) -> _Paths:
 def _path_with_literal(
     stages: Sequence[_Paths], morphs: Sequence[str], written: str
 ) -> _Path | None:
-    """Return the cheapest path with one literal operation and otherwise those of the rules."""
+    """Return the cheapest path with one literal operation and rules otherwise; None without any."""
     best: _Path | None = None
     for number, paths in enumerate(stages[:-1]):
         for surface, (cost, names) in paths.items():
@@ -114,7 +122,7 @@ def _is_hangul(text: str) -> bool:
 
 
 def _replay(morphs: Sequence[str], names: Sequence[str] | None) -> Iterator[Step]:
-    """Yield the joins by the named operations; None: by the most likely ones of the rules."""
+    """Yield the joins of morphs by the named operations; None: by the most likely ones."""
     surface = left = ""
     for number, right in enumerate(morphs):
         operation = operations(surface, left, right)[0]

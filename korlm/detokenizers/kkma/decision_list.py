@@ -1,9 +1,9 @@
-"""Choice of a joining operation: a decision list over contexts, from coarse to fine (Rivest 1987).
+"""Choose joining operations by a decision list over contexts, coarse to fine (Rivest 1987).
 
 The rules (``rules.py``) are ambiguous: 되+었 is 됐 or 되었, 이르+어 is 일러 or 이르러, and 낳+ㄴ is
-난 wherever Kkma mistook 난 for it. Each context of a join may have an entry, which names an
-operation: one of the rules, or a literal one, ``=OLD>NEW``, which rewrites the end of the surface.
-The entry of the finest context decides.
+written 난 wherever Kkma took 난 for a form of 낳. Each context of a join may have an entry that
+names an operation: one of the rules, or a literal one, ``=OLD>NEW``, which replaces the end of the
+surface. The entry of the finest context decides.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from korlm.detokenizers.kkma.rules import Operation, operations
 from korlm.text.hangul import is_syllable, split
 
 LITERAL = "="
-NUM_LEVELS = 10  # of contexts; the last three need tags
-_NUM_UNTAGGED_LEVELS = 7
+NUM_LEVELS = 10  # number of levels of contexts, coarse to fine
+_NUM_UNTAGGED_LEVELS = 7  # number of levels that need no tags
 
 
 class Join(NamedTuple):
-    """A morph to be joined to a surface; tags are empty if unknown."""
+    """A morph ``right`` to join to a surface whose last morph is ``left``; tags "" are unknown."""
 
     surface: str
     left: str
@@ -32,12 +32,12 @@ class Join(NamedTuple):
 
 @lru_cache(maxsize=1 << 14)
 def _rime(char: str) -> str:
-    """Return the vowel and final consonant of a syllable, ``-`` for other characters."""
+    """Return the vowel and final consonant of a syllable; ``-`` for any other character."""
     return "".join(split(char)[1:]) if is_syllable(char) else "-"
 
 
 def context_key(level: int, join: Join) -> str:
-    """Return the key of a context of a join, from level 0, the coarsest, to the finest.
+    """Return the key of a join's context at a level; level 0 is the coarsest.
 
     >>> [context_key(level, Join("오르", "오르", "았")).split(chr(31)) for level in (0, 2)]
     [['0', 'ㅡ', '았'], ['2', '르', '았']]
@@ -65,7 +65,7 @@ def context_key(level: int, join: Join) -> str:
 
 
 def find_operation(name: str, join: Join) -> Operation | None:
-    """Return the operation of this name, or None if it does not apply to the join."""
+    """Return the operation with a name; None if it does not apply to the join."""
     if name.startswith(LITERAL):
         old, _, new = name[1:].partition(">")
         return Operation(name, len(old), new) if join.surface.endswith(old) else None
@@ -76,7 +76,7 @@ def find_operation(name: str, join: Join) -> Operation | None:
 
 
 def choose_operation(entries: Mapping[str, str], join: Join) -> Operation:
-    """Return the applicable operation of the finest context; else the first one of the rules."""
+    """Return the operation of the finest entry that applies, else the first one of the rules."""
     num_levels = NUM_LEVELS if join.left_tag or join.right_tag else _NUM_UNTAGGED_LEVELS
     for level in reversed(range(num_levels)):
         name = entries.get(context_key(level, join))

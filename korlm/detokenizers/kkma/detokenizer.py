@@ -1,4 +1,4 @@
-"""Detokenizer of Kkma's morphs: rules and a decision list spell eojeols, a model inserts spaces."""
+"""Detokenize Kkma's morphs: rules and a decision list spell eojeols, a model inserts spaces."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from korlm.utils.io.atomic_files import atomic_write
 
 FILE = "recomposition.npz"
 FORMAT = 1
-_CACHE_SIZE = 256  # tokens whose space probabilities with the whole vocabulary are cached
+_CACHE_SIZE = 256  # number of tokens whose space probabilities with the vocabulary are cached
 
 
 def untrained_spacing() -> SpacingModel:
@@ -31,11 +31,11 @@ def untrained_spacing() -> SpacingModel:
 
 
 class KkmaDetokenizer(Detokenizer):
-    """Kkma's morphs -> text.
+    """Converts Kkma's morphs to text.
 
     Args:
-        decisions: entries of the decision list (``decision_list.py``).
-        spacing: predicts spaces.
+        decisions: the decision list, key of a context -> name of an operation.
+        spacing: model that predicts spaces.
 
     >>> detokenizer = KkmaDetokenizer({}, untrained_spacing())
     >>> detokenizer.detokenize(["물", "이", "크", "었", "다"], eojeol=[0, 0, 1, 1, 1])
@@ -47,7 +47,7 @@ class KkmaDetokenizer(Detokenizer):
     def __init__(self, decisions: dict[str, str], spacing: SpacingModel) -> None:
         self.decisions, self.spacing = decisions, spacing
         super().__init__()
-        # OLD of the literal operations, by its last character.
+        # Last character of OLD -> all OLD of the literal operations.
         self._literals: dict[str, set[str]] = {}
         for name in decisions.values():
             if name.startswith(LITERAL) and (old := name[1:].partition(">")[0]):
@@ -92,7 +92,7 @@ class KkmaDetokenizer(Detokenizer):
         return self._cached_space_probs(left)
 
     def num_unstable_chars(self, surface: str, left: str) -> int:
-        """Return the characters that the rules or a literal operation may still change."""
+        """Return how many last characters the rules or a literal operation may still change."""
         literals = self._literals.get(surface[-1:], ())
         longest = max((len(old) for old in literals if surface.endswith(old)), default=0)
         return max(longest, max_cut(surface, left))
@@ -101,7 +101,7 @@ class KkmaDetokenizer(Detokenizer):
         """Write the file atomically.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         arrays = {
             "format": np.array([FORMAT]),
@@ -150,7 +150,7 @@ def _validate(
     shapes: npt.NDArray[np.uint8],
     weights: npt.NDArray[np.float16],
 ) -> None:
-    """Raise ValueError unless the arrays fit together."""
+    """Raise ValueError if types or shapes of the arrays do not match."""
     if not isinstance(decisions, dict) or not isinstance(morphs, list):
         raise ValueError("decisions must be a mapping and morphs a list")
     if not all(isinstance(name, str) for name in [*decisions.values(), *morphs]):

@@ -1,13 +1,13 @@
-"""Tables of irregular stems and contracted words.
+"""List irregular stems and contracted words.
 
 A stem that ends with ㅂ, ㅅ, ㄷ, ㅎ or 르 changes before a vowel if it is irregular. The tables
-list the smaller group, by the last syllable of the stem: regular stems in ㅂ and ㅅ, irregular
-ones in ㄷ and ㅎ.
+have the last syllables of the smaller group: of regular stems in ㅂ and ㅅ, and of irregular stems
+in ㄷ and ㅎ.
 """
 
 from __future__ import annotations
 
-# (end of the surface, next morph) -> contracted forms that may, but need not, be used.
+# (end of the surface, next morph) -> contracted forms, which are optional.
 CONTRACTED: dict[tuple[str, str], tuple[str, ...]] = {
     ("것", "이"): ("게", "거"),
     ("것", "은"): ("건",),
@@ -50,18 +50,18 @@ _IRREGULAR = {
     "ㅎ": "렇떻얗랗갛맣겋옇멓",
 }
 
-# Last two syllables of a stem in 르 (우러르 -> 러르) -> class, an operation of ``rules.py``.
+# Last two syllables of a stem in 르 (우러르 -> 러르) -> name of its operation in ``rules.py``.
 _REU = {"따르": "-ㅡ", "치르": "-ㅡ", "들르": "-ㅡ", "러르": "-ㅡ", "푸르": "러"}
 
 
 def is_regular(end: str, tail: str) -> bool:
-    """Return whether a stem keeps its final consonant before vowels.
+    """Return True if a stem keeps its final consonant before vowels.
 
-    For ㄹ it returns False: whether ㄹ is kept depends on the ending, which ``rules.py`` decides.
+    Stems in ㄹ return False: whether ㄹ is kept depends on the ending, as ``rules.py`` decides.
 
     Args:
         end: the last one or two syllables of the stem.
-        tail: its final consonant.
+        tail: final consonant of the stem.
 
     >>> is_regular("잡", "ㅂ"), is_regular("돕", "ㅂ"), is_regular("깨닫", "ㄷ")
     (True, False, False)
@@ -74,7 +74,7 @@ def is_regular(end: str, tail: str) -> bool:
 
 
 def reu_class(end: str) -> str:
-    """Return the class of a stem in 르: it doubles its ㄹ, drops its ㅡ, or inserts 러.
+    """Return the operation of a stem in 르: 르 doubles its ㄹ, -ㅡ drops its ㅡ, 러 inserts 러.
 
     >>> reu_class("흐르"), reu_class("따르"), reu_class("푸르")
     ('르', '-ㅡ', '러')

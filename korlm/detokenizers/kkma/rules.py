@@ -1,4 +1,4 @@
-"""Korean spelling rules: how a morph may change the end of the eojeol that it is joined to.
+"""Define spelling rules: how a morph may change the end of the eojeol that it is joined to.
 
 ``operations`` returns every operation that some rule allows, the most likely first; the decision
 list (``decision_list.py``) chooses one. An operation cuts characters from the end of the surface
@@ -23,12 +23,12 @@ from korlm.detokenizers.kkma.irregulars import (
 )
 from korlm.text.hangul import Syllable, build, is_letter, is_syllable, split, tail_of
 
-MAX_CUT = 2  # characters at the end of a surface that rules look at and may change
+MAX_CUT = 2  # number of last characters of a surface that rules look at and may change
 COPULA = "이"
 
 _SWAP = {"ㅏ": "ㅓ", "ㅓ": "ㅏ", "ㅕ": "ㅓ"}  # vowel harmony: alternative vowel of an ending
 _MERGE = "ㅏㅓㅕㅐㅔㅖ"  # stem vowels that absorb the vowel of the ending
-_CONTRACT = {"ㅗ": "ㅘ", "ㅜ": "ㅝ", "ㅣ": "ㅕ", "ㅚ": "ㅙ"}
+_CONTRACT = {"ㅗ": "ㅘ", "ㅜ": "ㅝ", "ㅣ": "ㅕ", "ㅚ": "ㅙ"}  # stem vowel -> vowel with the ending
 _H_STEM = {"ㅑ": "ㅒ", "ㅕ": "ㅖ"}  # 하얗+아 -> 하얘, 허옇+어 -> 허예, else ㅐ: 그렇+어 -> 그래
 
 
@@ -55,7 +55,7 @@ def operations(surface: str, left: str, right: str) -> tuple[Operation, ...]:
 
     Args:
         surface: the eojeol so far.
-        left: its last morph; empty at the beginning.
+        left: the last morph of the eojeol; empty at its beginning.
         right: the morph to add.
 
     >>> [o.apply("흐르") for o in operations("흐르", "흐르", "어")]
@@ -72,7 +72,7 @@ def operations(surface: str, left: str, right: str) -> tuple[Operation, ...]:
 
 @lru_cache(maxsize=1 << 16)
 def _may_alter(last: str, first: str) -> bool:
-    """Return whether a rule other than concatenation may apply between two characters."""
+    """Return True if a rule other than concatenation may apply between two characters."""
     if not is_syllable(last):
         return False
     if not is_syllable(first):
@@ -85,6 +85,7 @@ def _may_alter(last: str, first: str) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _operations(end: str, is_copula: bool, right: str) -> tuple[Operation, ...]:
+    """Return the operations for a surface with this end; ``is_copula``: the last morph is 이."""
     unique: dict[tuple[int, str], Operation] = {}
     plain = Operation("plain", 0, right)
     for name, cut, add in (*_inflected(end, is_copula, right), plain, *_contracted(end, right)):
@@ -93,6 +94,8 @@ def _operations(end: str, is_copula: bool, right: str) -> tuple[Operation, ...]:
         unique.setdefault((cut, add), Operation(name, cut, add))
     return tuple(unique.values())
 
+
+_CONTRACTED_STEMS = {stem for stem, _ in CONTRACTED}
 
 # One morph for each rule that may change the surface before it.
 _PROBES = ("ㄴ", "아", "어", "여", "았", "으니", "은", "니", "는", "를", "에요", *CONTRACTED_MORPHS)
@@ -104,7 +107,10 @@ def max_cut(surface: str, left: str) -> int:
     >>> max_cut("돕", "돕"), max_cut("흐르", "흐르"), max_cut("먹", "먹")
     (1, 2, 0)
     """
-    return _max_cut(surface[-MAX_CUT:], left == COPULA)
+    end, is_copula = surface[-MAX_CUT:], left == COPULA
+    if not is_copula and end[-1:] != "르" and end not in _CONTRACTED_STEMS:
+        end = end[-1:]  # no rule looks at the character before it
+    return _max_cut(end, is_copula)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -143,7 +149,7 @@ def _contracted(end: str, right: str) -> Iterator[Operation]:
 
 
 def is_bare_ending(morph: str) -> bool:
-    """Return whether a morph starts with a consonant that becomes the final of the last syllable.
+    """Return True if a morph starts with a consonant that becomes a syllable's final consonant.
 
     >>> is_bare_ending("ㅂ니다"), is_bare_ending("ㄴ"), is_bare_ending("ㄴㄴ"), is_bare_ending("ㅋ")
     (True, True, False, False)

@@ -1,9 +1,10 @@
-"""Spacing model: logistic regression over hashed features of two adjacent morphs.
+"""Predict spaces by logistic regression over hashed features of two adjacent morphs.
 
 A pair has six features: each morph alone, both morphs, each morph with the class of the other, and
 both classes. For unseen pairs the coarser features decide. Weights are in one table indexed by hash
 (Weinberger et al. 2009) and trained by AdaGrad (Duchi et al. 2011) in seconds. The class of a morph
-is its most frequent tag, or that of rare morphs of the same shape if the morph is rare.
+is its most frequent tag; the class of a rare morph is the most frequent tag of all rare morphs of
+the same shape.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from korlm.detokenizers.kkma.training_data import AlignedTokens
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-HASH_BITS = 19
-MIN_COUNT = 2  # of a morph with features of its own
+HASH_BITS = 19  # the table has 2 ** HASH_BITS weights
+MIN_COUNT = 2  # smallest count of a morph that is not rare
 EPOCHS, LEARNING_RATE, BATCH_SIZE = 2, 0.3, 2048
 _NONE = np.zeros(1, np.int64)  # beside a feature of one morph alone
 SHAPES = ("syllable", "letter", "digit", "latin", "hanja", "mark")
@@ -51,10 +52,10 @@ class SpacingModel:
     """P(space) between two morphs.
 
     Attributes:
-        morphs: the morphs with features of their own.
-        classes: their classes, uint8; shape (len(morphs),).
-        shapes: the class of rare morphs of each shape in ``SHAPES``, uint8.
-        weights: float16 or float32; the size is a power of two.
+        morphs: the morphs that are not rare.
+        classes: class of each of these morphs, uint8 (len(morphs),).
+        shapes: class of rare morphs of each shape, uint8 (len(SHAPES),).
+        weights: table of weights, float16 or float32; its size is a power of two.
     """
 
     morphs: list[str]
@@ -67,7 +68,7 @@ class SpacingModel:
         self._ids = {morph: number for number, morph in enumerate(self.morphs)}
 
     def encode(self, morphs: Sequence[str]) -> tuple[Ints, Ints]:
-        """Return the ids and the classes of morphs; rare morphs share one id."""
+        """Return the ids and the classes of N morphs, (N,) each; all rare morphs have one id."""
         rare_id = len(self.morphs)
         ids = np.fromiter((self._ids.get(m, rare_id) for m in morphs), np.int64, len(morphs))
         is_rare = ids == rare_id
@@ -78,14 +79,19 @@ class SpacingModel:
         return ids, classes
 
     def predict(self, left: tuple[Ints, Ints], right: tuple[Ints, Ints]) -> Floats:
-        """Return P(space) of pairs from ``encode``; a single left morph is broadcast."""
+        """Return P(space) between pairs of morphs, (N,), float32.
+
+        Args:
+            left: result of ``encode`` for the N left morphs, or for one that all pairs have.
+            right: result of ``encode`` for the N right morphs.
+        """
         indices = _feature_indices(left, right, len(self.weights))
         logits = sum(self.weights[column].astype(np.float32) for column in indices)
         return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
 
     @classmethod
     def train(cls, tokens: AlignedTokens) -> SpacingModel:
-        """Train on text; deterministic."""
+        """Train on tokens with their eojeols; the same tokens give the same model."""
         ids, counts = tokens.morph_ids, np.bincount(tokens.morph_ids)
         tag_counts = np.zeros((len(tokens.morphs), len(tokens.tags)), np.int64)
         np.add.at(tag_counts, (ids, tokens.tag_ids), 1)
@@ -112,7 +118,13 @@ class SpacingModel:
 
 
 def _train_adagrad(weights: Floats, indices: Ints, is_space: Floats) -> None:
-    """Minimize the log loss in place."""
+    """Minimize the log loss by updating ``weights`` in place.
+
+    Args:
+        weights: table of weights.
+        indices: table indices of the features of N pairs, (N, 6).
+        is_space: 1 for pairs with a space, else 0, (N,).
+    """
     squares = np.full(len(weights), 1e-2, np.float32)
     random = np.random.default_rng(0)
     for _ in range(EPOCHS):
@@ -169,7 +181,7 @@ class FollowingMorphs:
 def _feature_indices(
     left: tuple[Ints, Ints], right: tuple[Ints, Ints], table_size: int
 ) -> list[Ints]:
-    """Return the table indices of the six features of each pair."""
+    """Return the table indices of the N pairs for each of the six features, six arrays (N,)."""
     (left_ids, left_classes), (right_ids, right_classes) = left, right
     pairs = [
         (left_classes, right_classes),

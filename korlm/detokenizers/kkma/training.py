@@ -1,4 +1,4 @@
-"""Training of Kkma's detokenizer on tokenized text."""
+"""Train Kkma's detokenizer on tokenized text."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from korlm.detokenizers.kkma.training_data import AlignedTokens
 
 JoinCounts = Mapping[Join, Mapping[str, int]]  # join -> operation name -> count
 
-_MIN_GAIN = (1, 1, 1, 1, 1, 1, 2, 1, 1, 2)  # joins that an entry of each level must correct
-_MAX_MORPHS = 20  # of an eojeol; longer ones are text without spaces
+_MIN_GAIN = (1, 1, 1, 1, 1, 1, 2, 1, 1, 2)  # level -> smallest net number of corrected joins
+_MAX_MORPHS = 20  # longest eojeol in morphs; longer ones are text without spaces
 
 
 def train_detokenizer(tokens: AlignedTokens) -> KkmaDetokenizer:
@@ -27,10 +27,10 @@ def train_detokenizer(tokens: AlignedTokens) -> KkmaDetokenizer:
 def count_joins(
     eojeols: Mapping[tuple[tuple[str, ...], tuple[str, ...], str], int],
 ) -> dict[Join, Counter[str]]:
-    """Return how often each join uses each operation.
+    """Return join -> name of an operation -> count.
 
     Args:
-        eojeols: counts of eojeols (morphs, tags, written form).
+        eojeols: (morphs, tags, written form) of an eojeol -> count.
     """
     counts: defaultdict[Join, Counter[str]] = defaultdict(Counter)
     for (morphs, tags, written), count in eojeols.items():
@@ -45,7 +45,7 @@ def count_joins(
 
 
 def learn_decisions(counts: JoinCounts) -> dict[str, str]:
-    """Return the entries of a decision list, learned level by level.
+    """Learn a decision list level by level, and return key of a context -> name of an operation.
 
     An entry names the most frequent operation of its context, if it corrects more joins than it
     breaks. Only contexts of joins that the coarser levels get wrong are considered.

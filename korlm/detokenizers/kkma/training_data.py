@@ -1,4 +1,4 @@
-"""Training data: the tokens of a prepared corpus with the written eojeols, as flat arrays."""
+"""Read training data: the tokens of a prepared corpus with the written eojeols, as flat arrays."""
 
 from __future__ import annotations
 

@@ -12,14 +12,13 @@ import pyarrow as pa
 
 from korlm.config import ScoreContext, ScoreUnit, choice_of
 from korlm.corpus.lines import LineBlock
-from korlm.dataset.text_encoder import EncodedText, TextEncoder, check_texts
+from korlm.dataset.text_encoder import EncodedText, TextEncoder, checked_texts
 from korlm.dataset.vocab import EOS_ID
 from korlm.evaluation.surprisal.frequencies import train_counts
 from korlm.evaluation.surprisal.scorer import SurprisalScorer, rebatch
 from korlm.evaluation.surprisal.tables import rows_of, schema_of
 from korlm.evaluation.token_scores import Floats, score_tokens
 from korlm.runs.trained_run import TrainedRun
-from korlm.utils.errors import CorpusError
 
 
 def surprisal_table(
@@ -74,8 +73,4 @@ def log_probs(
 
 def _encoded(texts: str | Sequence[str], reader: TextEncoder) -> Iterator[EncodedText]:
     """Encode texts in batches, as one document."""
-    if texts is None:
-        raise CorpusError("texts is None: give a str for each line")
-    lines = [texts] if isinstance(texts, str) else list(texts)
-    check_texts(lines)
-    return reader.read([LineBlock("text", "", 1, lines)])
+    return reader.read([LineBlock("text", "", 1, checked_texts(texts))])

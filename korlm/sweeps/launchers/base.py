@@ -1,4 +1,4 @@
-"""Base class of the launchers: each job is ``python -m korlm.train ... hydra.run.dir=JOB``.
+"""Define the base class of launchers; a job is ``python -m korlm.train ... hydra.run.dir=JOB``.
 
 The result of a job is read from the files in its folder, so that it does not matter which process
 on which machine has written them.
@@ -39,10 +39,10 @@ class Job:
     """A job of a sweep.
 
     Attributes:
-        number: its index in the sweep.
-        overrides: its overrides.
-        folder: its folder, absolute.
-        command: the command that runs it.
+        number: index of the job in the sweep.
+        overrides: overrides of the job.
+        folder: absolute path of the job's folder.
+        command: the command that runs the job.
     """
 
     number: int
@@ -55,8 +55,9 @@ class RunningJob(Protocol):
     """A job that was started.
 
     Attributes:
-        name: where it runs, for the log; may be empty.
-        output: file with its output.
+        name: text for the log about where the job runs, such as `` as job 12 of the queue``; "" for
+            none.
+        output: file with the job's output.
     """
 
     name: str
@@ -78,7 +79,7 @@ class KorlmLauncher(Launcher, Generic[Running]):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Store the settings of the sweep; called once, before the first job."""
+        """Store the settings of the sweep; Hydra calls this once, before the first job."""
         self.config = config
         name = config.hydra.job.config_name
         if name != "train":  # only train has a folder per job and can resume
@@ -90,7 +91,7 @@ class KorlmLauncher(Launcher, Generic[Running]):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run all jobs that are not finished, and return the results of all in order."""
+        """Run all jobs that are not finished, and return the results of all jobs in order."""
         setup_globals()
         hydra = self.config.hydra
         configure_log(hydra.hydra_logging, hydra.verbose)
@@ -100,7 +101,7 @@ class KorlmLauncher(Launcher, Generic[Running]):
         failures: dict[Job, str] = {}
         if missing := [job for job in jobs if not is_finished(job.folder)]:
             for job in missing:
-                (job.folder / FAILED).unlink(missing_ok=True)  # of an earlier command
+                (job.folder / FAILED).unlink(missing_ok=True)  # left by an earlier command
             try:
                 with importable_korlm():
                     failures = self.run_all(missing)
@@ -111,28 +112,28 @@ class KorlmLauncher(Launcher, Generic[Running]):
         return [self._job_return(job, failures.get(job)) for job in jobs]
 
     def _job(self, overrides: Sequence[str], number: int) -> Job:
-        """Return the job with its folder, chosen here since parallel jobs cannot coordinate."""
-        own = tuple(o for o in overrides if not key_of(o).startswith("hydra"))
+        """Return a job; its folder is chosen here, since parallel jobs could choose the same."""
+        settings = tuple(o for o in overrides if not key_of(o).startswith("hydra"))
         sweep = Path(str(self.config.hydra.sweep.dir)).absolute()
-        folder = sweep / job_dir(str(sweep), number, own)
+        folder = sweep / job_dir(str(sweep), number, settings)
         of_sweep = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper")
         hydra = [
             override
             for override in self.config.hydra.overrides.hydra
             if not key_of(override).startswith((*of_sweep, "hydra.sweep.", "hydra.mode"))
         ]
-        # resume names the sweep. Whether the job is resumed is decided by its own folder.
-        settings = [o for o in own if key_of(o) not in ("resume", "resume_from")]
-        place = (f"hydra.run.dir={folder}", f"hydra.job.num={number}")
+        # resume names the sweep. A job is resumed if its own folder has a checkpoint.
+        typed = [o for o in settings if key_of(o) not in ("resume", "resume_from")]
+        identity = (f"hydra.run.dir={folder}", f"hydra.job.num={number}")
         flags = config_flags(sys.argv[1:])
         python = (sys.executable, "-m", "korlm.train")
-        return Job(number, own, folder, (*python, *flags, *settings, *hydra, *place))
+        return Job(number, settings, folder, (*python, *flags, *typed, *hydra, *identity))
 
     def run_all(self, jobs: Sequence[Job]) -> dict[Job, str]:
-        """Run jobs; return job -> why it failed, empty if it was stopped, of those that did.
+        """Run jobs, and return job -> reason of the jobs that failed; "" if it was stopped.
 
         Raises:
-            KeyboardInterrupt: after Ctrl-C, when all jobs have written last.pt and stopped.
+            KeyboardInterrupt: Ctrl-C was pressed; all jobs have written last.pt and stopped.
         """
         waiting, running = list(jobs), dict[Job, Running]()
         starts: dict[Job, float] = {}
@@ -145,12 +146,13 @@ class KorlmLauncher(Launcher, Generic[Running]):
                     running[job], starts[job] = started, time.monotonic()
                     logger.info("job %s starts%s", job.folder.name, started.name)
                 for job, started in list(running.items()):
-                    if (code := started.poll()) is not None:
-                        del running[job]
-                        if not is_finished(job.folder):
-                            failures[job] = _failure(job.folder, started.output, code)
-                        count = f"{len(jobs) - len(waiting) - len(running)} of {len(jobs)}"
-                        self._log_end(job, count, starts[job], failures.get(job))
+                    if (code := started.poll()) is None:
+                        continue
+                    del running[job]
+                    if not is_finished(job.folder):
+                        failures[job] = _failure(job.folder, started.output, code)
+                    count = f"{len(jobs) - len(waiting) - len(running)} of {len(jobs)}"
+                    self._log_end(job, count, starts[job], failures.get(job))
                 time.sleep(self.poll_seconds)
             return failures
         except KeyboardInterrupt:
@@ -170,7 +172,7 @@ class KorlmLauncher(Launcher, Generic[Running]):
     def start(
         self, jobs: Sequence[Job], running: Collection[Running]
     ) -> Iterator[tuple[Job, Running]]:
-        """Start jobs, at most ``room``, and yield each when it has been started."""
+        """Start jobs, at most ``room``, and yield each one as soon as it has been started."""
 
     @abstractmethod
     def stop(self, running: Sequence[Running]) -> None:
@@ -184,10 +186,11 @@ class KorlmLauncher(Launcher, Generic[Running]):
 
     @property
     def may_use_gpus(self) -> bool:
-        """Return whether the settings allow jobs to use GPUs."""
+        """Return True if the settings allow jobs to use GPUs."""
         return str(self.config.trainer.device.value) in ("auto", "cuda")
 
     def _log_end(self, job: Job, count: str, start: float, failure: str | None) -> None:
+        """Log the result of a job; ``failure`` None: finished, "": stopped."""
         name, seconds = job.folder.name, time.monotonic() - start
         if failure is None:
             objective = str(self.config.objective)
@@ -218,7 +221,7 @@ class KorlmLauncher(Launcher, Generic[Running]):
 def _failure(folder: Path, output: Path, code: int) -> str:
     """Return why a job has no result; empty if it was stopped by a signal.
 
-    The reason of a job that could not record it itself is recorded here.
+    If the job could not record its reason, this function records it.
     """
     if (folder / FAILED).is_file():
         return (folder / FAILED).read_text("utf-8", "replace").strip()
@@ -227,7 +230,7 @@ def _failure(folder: Path, output: Path, code: int) -> str:
     with contextlib.suppress(OSError):
         lines = output.read_text("utf-8", "replace").splitlines()
         errors = [line for line in lines if line.startswith("korlm: ")]
-        if errors:  # such as: another process works on this job
+        if errors:  # such as that another process works on this job
             return errors[-1].removeprefix("korlm: ")
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     reason = f"its process died ({how}), possibly out of memory; see {output}"
@@ -237,14 +240,14 @@ def _failure(folder: Path, output: Path, code: int) -> str:
 
 @contextlib.contextmanager
 def importable_korlm() -> Iterator[None]:
-    """Let the processes of jobs import korlm from the same folder as this one."""
+    """Make processes that the block starts import korlm from the same folder as this one."""
     source = str(Path(__file__).resolve().parents[3])
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (source, before)))
+    old_path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (source, old_path)))
     try:
         yield
     finally:
-        if before is None:
+        if old_path is None:
             del os.environ["PYTHONPATH"]
         else:
-            os.environ["PYTHONPATH"] = before
+            os.environ["PYTHONPATH"] = old_path

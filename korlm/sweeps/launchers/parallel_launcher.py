@@ -1,4 +1,4 @@
-"""hydra/launcher=parallel: parallel jobs on this machine, each a process with its share of it."""
+"""Run jobs in parallel on this machine, each with its share of it (hydra/launcher=parallel)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from korlm.utils.cpu import available_cores
 
 logger = logging.getLogger(__name__)
 
-OUTPUT = ".output"  # folder in the sweep's folder with the output of the jobs
+OUTPUT = ".output"  # name of the folder, in that of the sweep, with the output of the jobs
 
 
 class JobProcess:
@@ -47,7 +47,7 @@ class JobProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                start_new_session=True,  # without the Ctrl-C of the terminal: see ``stop``
+                start_new_session=True,  # Ctrl-C of the terminal must not reach it; see ``stop``
             )
 
     def poll(self) -> int | None:
@@ -76,6 +76,7 @@ class ParallelLauncher(KorlmLauncher[JobProcess]):
         return super().run_all(jobs)
 
     def _shares(self, num_jobs: int) -> list[dict[str, str]]:
+        """Return the environment variables of each parallel job."""
         cores = available_cores()
         gpus = visible_gpus() if self.may_use_gpus else []
         default = jobs_at_a_time(num_jobs, cores, self.threads, len(gpus))

@@ -1,4 +1,4 @@
-"""Distribution of cores and GPUs of one machine among parallel jobs."""
+"""Distribute the cores and GPUs of a machine among parallel jobs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE = "CUDA_VISIBLE_DEVICES"  # environment variable of the GPUs that a process may use
 
 
 def visible_gpus(environment: Mapping[str, str] | None = None) -> list[str]:
@@ -23,7 +23,7 @@ def visible_gpus(environment: Mapping[str, str] | None = None) -> list[str]:
     if named is not None:
         names = [name.strip() for name in named.split(",")]
         wrong = [at for at, name in enumerate(names) if name in ("", "-1")]
-        return names[: wrong[0]] if wrong else names  # CUDA ignores the rest, too
+        return names[: wrong[0]] if wrong else names  # CUDA also ignores names after a wrong one
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     except OSError:
@@ -52,7 +52,8 @@ def environments(
 ) -> list[dict[str, str]]:
     """Return the environment variables of each parallel job.
 
-    GPUs are assigned round-robin. Without ``threads``, cores are distributed evenly.
+    GPUs are assigned in turn, ``gpus_each`` per job. Without ``threads``, cores are distributed
+    evenly.
 
     >>> environments(3, 8, None, [])
     [{'OMP_NUM_THREADS': '2'}, {'OMP_NUM_THREADS': '2'}, {'OMP_NUM_THREADS': '2'}]
@@ -63,14 +64,14 @@ def environments(
     for at in range(count):
         share = {} if threads else {"OMP_NUM_THREADS": str(max(1, cores // count))}
         if gpus:
-            own = (gpus[(at * gpus_each + k) % len(gpus)] for k in range(gpus_each))
-            share[VISIBLE] = ",".join(own)
+            job_gpus = (gpus[(at * gpus_each + k) % len(gpus)] for k in range(gpus_each))
+            share[VISIBLE] = ",".join(job_gpus)
         shares.append(share)
     return shares
 
 
 class HasShare(Protocol):
-    """A running job with its share of the machine."""
+    """A running job; ``share`` is its environment variables."""
 
     share: dict[str, str]
 

@@ -1,4 +1,4 @@
-"""A job started by submitit: its rank and its time limit.
+"""Run a job that submitit has started: its rank and its time limit.
 
 SLURM's signal before the time limit stops training like Ctrl-C, between two steps and after writing
 last.pt. Only then submitit queues the job again (its own handler would interrupt a step). The job
@@ -25,17 +25,17 @@ from korlm.runs.directories import FAILED
 from korlm.sweeps.launchers.base import INTERRUPTED
 from korlm.sweeps.results import note_failure
 
-FAILURE_FILE_SECONDS = 30.0  # wait of other ranks for failed.txt of rank 0
+FAILURE_FILE_SECONDS = 30.0  # how long other ranks wait for failed.txt of rank 0
 
 
 @dataclass(frozen=True)
 class JobCommand:
-    """Callable that submitit runs in each process of a job; runs the command in a child process.
+    """A function that submitit calls in each process of a job. It runs a command in a child.
 
     Attributes:
         command: the command.
         folder: folder of the job.
-        environment: environment variables to add.
+        environment: environment variables of the command, in addition to those of this process.
     """
 
     command: tuple[str, ...]
@@ -43,10 +43,10 @@ class JobCommand:
     environment: dict[str, str]
 
     def __call__(self) -> int:
-        """Return the exit code of the command.
+        """Run the command, and return its exit code.
 
         Raises:
-            SystemExit: it was stopped, or this is not rank 0.
+            SystemExit: the command was stopped, or this is not rank 0.
         """
         job = JobEnvironment()
         limit, at_limit = job._usr_sig(), list[int]()
@@ -70,10 +70,10 @@ class JobCommand:
         if code == INTERRUPTED:
             if at_limit:
                 try:
-                    queue_again(limit, None)  # exits
+                    queue_again(limit, None)  # exits the process
                 except UncompletedJobError as error:
                     note_failure(self.folder, error)
-            sys.exit(code)  # no result: after a preemption the cluster queues it again
+            sys.exit(code)  # no result: after a preemption, the cluster queues the job again
         return code
 
     def _wait(self, child: subprocess.Popen[bytes], rank: int) -> int:
@@ -83,17 +83,18 @@ class JobCommand:
                 return child.wait(timeout=1)
             except subprocess.TimeoutExpired:
                 if rank > 0 and (self.folder / FAILED).is_file():
-                    child.kill()  # it may wait for a connection to rank 0
+                    child.kill()  # it may be waiting for a connection to rank 0
 
     def checkpoint(self) -> DelayedSubmission:
-        """Return the submission after the time limit: the same job, which resumes from last.pt."""
+        """Return what to submit after the time limit: the same job, which resumes from last.pt."""
         return DelayedSubmission(self)
 
 
 def _wait_for_failure_file(job: Path) -> bool:
-    """Wait until rank 0 has recorded a failure, which usually occurs in all ranks.
+    """Wait until rank 0 has recorded a failure; return False if it records none in time.
 
-    A rank that fails alone must exit with an error, since the others wait for it.
+    Usually all ranks fail. A rank that fails alone must exit with an error, since the others wait
+    for it.
     """
     until = time.monotonic() + FAILURE_FILE_SECONDS
     while not (recorded := (job / FAILED).is_file()) and time.monotonic() < until:
@@ -102,7 +103,7 @@ def _wait_for_failure_file(job: Path) -> bool:
 
 
 def distributed_env(environment: JobEnvironment) -> dict[str, str]:
-    """Return the environment variables of torchrun if the job has several processes.
+    """Return the environment variables of torchrun; none if the job has a single process.
 
     Args:
         environment: submitit's description of the job.

@@ -1,4 +1,4 @@
-"""hydra/launcher=submitit_slurm and submitit_local: jobs on a SLURM cluster or on this machine.
+"""Run jobs on a SLURM cluster or on this machine (hydra/launcher=submitit_slurm, ..._local).
 
 submitit pickles each job into its folder, where the job's processes read it. The sweep waits for
 its jobs; if it is killed, they continue, and a later command collects their results.
@@ -25,7 +25,7 @@ from korlm.utils.errors import ConfigError, require_extra
 
 logger = logging.getLogger(__name__)
 
-ARRAY_SIZE = 1000  # jobs per array; SLURM's default limit is 1001
+ARRAY_SIZE = 1000  # largest number of jobs of an array; SLURM's default limit is 1001
 
 
 class SubmittedJob:
@@ -44,7 +44,7 @@ class SubmittedJob:
         self.output = Path(first.paths.stdout)
 
     def poll(self) -> int | None:
-        """Return the exit code of rank 0, 1 if its processes failed; None while it runs."""
+        """Return the exit code of rank 0, or 1 if it failed without one; None while it runs."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
         first = self.job.task(0)
@@ -80,8 +80,9 @@ class LocalLauncher(KorlmLauncher[SubmittedJob]):
         cpus = (settings.cpus_per_task or 1) * settings.tasks_per_node
         default = len(gpus) // each if gpus else max(1, cores // cpus)
         count = settings.array_parallelism or default
-        of_task = cores // settings.tasks_per_node  # all processes of a job share its environment
-        shares = environments(count, of_task, self.threads, gpus, each)[:num_jobs]
+        # All processes of a job have the same environment, so the cores are those of one process.
+        cores_each = cores // settings.tasks_per_node
+        shares = environments(count, cores_each, self.threads, gpus, each)[:num_jobs]
         folder = Path(settings.folder).parent
         logger.info("%d parallel jobs; output in %s", len(shares), folder)
         return [{VISIBLE: "", **share} for share in shares]
@@ -121,7 +122,7 @@ class LocalLauncher(KorlmLauncher[SubmittedJob]):
 
 
 class SlurmLauncher(KorlmLauncher[SubmittedJob]):
-    """An array of SLURM jobs; see korlm.config.SlurmConfig."""
+    """Runs jobs as arrays of SLURM jobs; see korlm.config.SlurmConfig."""
 
     settings: SlurmConfig
     poll_seconds = 5.0
@@ -137,7 +138,7 @@ class SlurmLauncher(KorlmLauncher[SubmittedJob]):
             )
 
     def room(self, running: Collection[SubmittedJob]) -> int:
-        """Return the size of an array if none is running: SLURM limits it."""
+        """Return the size of an array, whose limit SLURM sets; 0 while an array is running."""
         return 0 if running else ARRAY_SIZE
 
     def start(
@@ -172,12 +173,12 @@ class SlurmLauncher(KorlmLauncher[SubmittedJob]):
 
 
 def _sbatch_parameters(settings: SlurmConfig) -> dict[str, Any]:
-    """Return the parameters under submitit's names; null means the cluster's default."""
-    shared = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node")
-    own = ("signal_delay_s", "array_parallelism", "partition", "account", "qos", "constraint")
+    """Return the parameters under submitit's names; None is the cluster's default."""
+    common = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node")
+    of_slurm = ("signal_delay_s", "array_parallelism", "partition", "account", "qos", "constraint")
     return {
-        **{key: getattr(settings, key) for key in (*shared, "tasks_per_node")},
-        **{f"slurm_{key}": getattr(settings, key) for key in own},
+        **{key: getattr(settings, key) for key in (*common, "tasks_per_node")},
+        **{f"slurm_{key}": getattr(settings, key) for key in of_slurm},
         "slurm_setup": settings.setup or None,
         # Some clusters otherwise refuse to requeue a job that reached its time limit.
         "slurm_additional_parameters": {"requeue": True, **settings.additional_parameters},

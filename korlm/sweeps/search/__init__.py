@@ -1,3 +1,3 @@
-"""Hyperparameter search with Optuna: proposes jobs of a sweep and prunes bad ones."""
+"""Hyperparameter search with Optuna: proposes jobs of a sweep, and prunes bad ones."""
 
 from __future__ import annotations

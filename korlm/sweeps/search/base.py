@@ -1,4 +1,4 @@
-"""Base class of the sweepers."""
+"""Define the base class of sweepers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 
 class KorlmSweeper(Sweeper):
-    """Keeps what Hydra passes to ``setup``, and the launcher."""
+    """Base class of sweepers; ``setup`` stores Hydra's context and settings, and the launcher."""
 
     hydra_context: HydraContext
     config: DictConfig

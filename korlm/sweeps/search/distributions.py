@@ -1,4 +1,4 @@
-"""Optuna distributions and samplers of a search."""
+"""Build the Optuna distributions and samplers of a search."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def distribution(dim: Dimension) -> BaseDistribution:
 
 
 def sampler_of(config: SearchConfig, number: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler for the trial of this number."""
+    """Return the sampler for a trial, seeded by the number of the trial."""
     seed = (config.seed * 1_000_003 + number) % 2**32
     if config.sampler is Sampler.random:
         return optuna.samplers.RandomSampler(seed)

@@ -1,4 +1,4 @@
-"""Grid sweeper: runs all combinations of values, after checking the settings of every job."""
+"""Run all combinations of values, after checking the settings of every job."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from korlm.utils.errors import ConfigError, KorlmError
 
 
 class GridSweeper(KorlmSweeper):
-    """hydra/sweeper=basic, the default; replaces Hydra's own.
+    """The default sweeper, hydra/sweeper=basic; it replaces Hydra's sweeper of this name.
 
-    Hydra's basic sweeper composes the settings of all jobs first, but does not validate them: an
-    invalid value in the last of 20 jobs would fail hours later.
+    Hydra's sweeper composes the settings of all jobs first, but does not validate them: an invalid
+    value of the last of 20 jobs would be reported hours later.
 
     Args:
         settings: see ``GridConfig``.
@@ -37,7 +37,7 @@ class GridSweeper(KorlmSweeper):
         self.settings = GridConfig(**settings)
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Check the settings of all jobs, then run them; nothing is written before.
+        """Check the settings of all jobs, then run them; nothing is written before the checks.
 
         Args:
             arguments: overrides as typed, without those of Hydra.
@@ -59,7 +59,7 @@ class GridSweeper(KorlmSweeper):
             batch = jobs[first : first + size]
             returns.append(self.launcher.launch(batch, initial_job_idx=first))
             for job in returns[-1]:
-                _ = job.return_value  # raises what a job has failed with
+                _ = job.return_value  # raises the exception of a failed job
         return returns
 
     def _check_all(self, jobs: Sequence[Sequence[str]], swept: frozenset[str]) -> None:
@@ -78,8 +78,8 @@ class GridSweeper(KorlmSweeper):
         """Check the settings of a job, and that the files of its corpus exist.
 
         Args:
-            overrides: of the job.
-            checked: corpora of earlier jobs, whose files exist.
+            overrides: overrides of the job.
+            checked: corpora whose files exist; that of this job is added.
         """
         loader = self.hydra_context.config_loader
         tree = loader.load_sweep_config(self.config, list(overrides))
@@ -96,7 +96,7 @@ class GridSweeper(KorlmSweeper):
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
-    """Return the overrides of each job; the last override of a key wins.
+    """Return the overrides of each job; of several overrides of a key, the last one counts.
 
     Raises:
         ConfigError: an interval was given, which has no list of values.

@@ -1,7 +1,7 @@
-"""Pruning: reports each validation of a job to the search, and stops a bad trial.
+"""Report each validation of a job to the search, and stop a bad trial.
 
-Jobs may run in any process: they open the search in the folder of the sweep, and find their trial
-by their overrides.
+A job may run in any process: it opens the search in the folder of the sweep, and finds its trial by
+its overrides.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class PruningCallback:
     """Validation callback of one trial.
 
     Attributes:
-        study: the search.
-        trial_id: id of the trial.
-        objective: SPLIT.KEY to minimize; pruning uses KEY of valid.
+        study: Optuna's study of the search.
+        trial_id: id of the trial in the database.
+        objective: SPLIT.KEY of the metric to minimize; pruning uses KEY of valid.
     """
 
     study: optuna.Study
@@ -38,15 +38,15 @@ class PruningCallback:
         """Report a validation.
 
         Args:
-            step: optimizer steps so far.
-            progress: fraction of all steps of the run.
+            step: number of optimizer steps so far.
+            progress: finished fraction of all steps of the run.
             metrics: metrics of valid, with the keys of metrics.json.
 
         Raises:
             Pruned: other trials were better at this point of training.
         """
         key = self.objective.partition(".")[2]
-        if not any(key in keys for keys in QUALITY.values()):  # speed, say
+        if not any(key in keys for keys in QUALITY.values()):  # not a quality, such as speed
             return
         storage = self.study._storage
         value = cost(self.objective, metrics[key])
@@ -62,7 +62,7 @@ class PruningCallback:
             raise Pruned(reason)
 
     def record_reason(self, reason: str) -> None:
-        """Store why the trial ended, since launchers may not preserve the exception."""
+        """Store the reason why the trial ended, since launchers may lose the exception."""
         self.study._storage.set_trial_user_attr(self.trial_id, PRUNED, reason)
 
 
@@ -75,7 +75,7 @@ def open_callback(
     Args:
         sweep: folder of the sweep.
         overrides: overrides of the job.
-        objective: SPLIT.KEY to minimize.
+        objective: SPLIT.KEY of the metric to minimize.
     """
     if not (sweep / DATABASE).is_file():
         yield None

@@ -1,4 +1,4 @@
-"""Search space: parses overrides in Hydra's grammar into fixed and searched settings."""
+"""Parse overrides in Hydra's grammar into fixed and searched settings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Value = int | float | str
 
 @dataclass(frozen=True)
 class Dimension:
-    """Values of one searched setting: choices, or a range of numbers.
+    """The values that a searched setting may have: choices, or a range of numbers.
 
     Attributes:
-        typed: text in the file or on the command line.
-        choices: possible values; empty for numbers.
+        typed: the value as it is in the file or on the command line.
+        choices: possible values; empty for a range.
         low: smallest number.
-        high: largest number, included.
-        step: distance of possible numbers, starting at ``low``; None: continuous.
+        high: largest number (inclusive).
+        step: distance between possible numbers, from ``low`` on; None: continuous.
         log: whether to sample on a logarithmic scale.
         is_integer: whether the numbers are integers.
     """
@@ -39,7 +39,7 @@ class Dimension:
     is_integer: bool = False
 
     def example(self) -> Value:
-        """Return some value; not an integer if the dimension is continuous."""
+        """Return one of the values; if the dimension is continuous, not an integer."""
         if self.choices:
             return self.choices[0]
         if self.is_integer:
@@ -47,7 +47,7 @@ class Dimension:
         return float(self.low) + (0.0 if self.step else 0.6180339 * (self.high - self.low))
 
     def text(self, value: Value) -> str:
-        """Return a value as text of an override, with four digits if that stays in the range.
+        """Return a value as text, rounded to four digits if the result is in the range.
 
         >>> Dimension("", low=0.0, high=1.0).text(0.123456)
         '0.1235'
@@ -66,7 +66,7 @@ class Space:
 
     Attributes:
         fixed: key -> override that all trials share.
-        searched: key (with Hydra's ``+`` if any) -> possible values.
+        searched: key, with Hydra's ``+`` if it has one, -> possible values.
     """
 
     fixed: dict[str, str]
@@ -78,8 +78,8 @@ class Space:
         Args:
             values: key -> value of all searched settings.
         """
-        own = [f"{key}={dim.text(values[key])}" for key, dim in self.searched.items()]
-        return [*self.fixed.values(), *own]
+        searched = [f"{key}={dim.text(values[key])}" for key, dim in self.searched.items()]
+        return [*self.fixed.values(), *searched]
 
     def description(self) -> dict[str, str]:
         """Return key -> typed text of all settings that identify the search."""
@@ -87,14 +87,14 @@ class Space:
         return fixed | {key_of(key): f"{key}={dim.typed}" for key, dim in self.searched.items()}
 
     def example_overrides(self) -> list[str]:
-        """Return the overrides of some trial."""
+        """Return the overrides of one possible trial."""
         return self.overrides({key: dim.example() for key, dim in self.searched.items()})
 
 
 def read_space(
     params: Mapping[str, Any], arguments: Sequence[str], config_loader: Any = None
 ) -> Space:
-    """Return the space given by a file and a command line, which takes precedence.
+    """Return the space of a search, from a file and the command line, which takes precedence.
 
     Args:
         params: setting -> value or sweep, from the file.

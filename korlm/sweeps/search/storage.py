@@ -1,4 +1,4 @@
-"""The database of a search, shared by the search and its jobs."""
+"""Open the database of a search, which the search and its jobs share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def storage_of(folder: Path) -> Iterator[RDBStorage]:
     """Open the database of a search within the block.
 
     Raises:
-        OutputError: it is damaged, or cannot be written.
+        OutputError: the database is damaged, or cannot be written.
     """
     path = (folder / DATABASE).resolve()
     url = URL.create("sqlite", database=str(path)).render_as_string()  # escapes special characters
@@ -53,7 +53,7 @@ def _usable(path: Path) -> Iterator[None]:
 
 
 def study_for_jobs(storage: RDBStorage) -> optuna.Study:
-    """Return the study for a job, with the pruner that the search was opened with."""
+    """Return the study for a job, with the pruner of the search."""
     study = optuna.load_study(
         study_name=STUDY, storage=storage, sampler=optuna.samplers.RandomSampler(0)
     )
@@ -73,8 +73,8 @@ def running_trial(study: optuna.Study, overrides: Sequence[str]) -> int | None:
         study: the search.
         overrides: overrides of the job.
     """
-    mine = settings_of(overrides)
+    settings = settings_of(overrides)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if settings_of(trial.user_attrs.get("overrides", ())) == mine:
+        if settings_of(trial.user_attrs.get("overrides", ())) == settings:
             return trial._trial_id
     return None

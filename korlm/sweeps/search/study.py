@@ -1,8 +1,9 @@
-"""The study of a search: its trials in search.db and their results (Optuna; Akiba et al. 2019).
+"""Keep the trials of a search in search.db, with their results (Optuna; Akiba et al. 2019).
 
-A trial is RUNNING while its job runs. If the command ends, it becomes WAITING, and the next command
-resumes it under the same number, with the same settings and folder. Each trial has its own sampler,
-seeded by its number, so that a resumed search proposes what an uninterrupted one would have.
+A trial is RUNNING while its job runs. If the command ends before the job, the trial becomes
+WAITING, and the next command resumes it with the same number, settings and folder. Each trial has a
+sampler of its own, seeded by its number, so that a resumed search proposes the same settings as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """Return the trial with the smallest finite value."""
+    """Return the complete trial with the smallest finite value; None if there is none."""
     finished = [
         t for t in trials if t.state is TrialState.COMPLETE and math.isfinite(t.value or 0.0)
     ]
@@ -46,7 +47,7 @@ def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
 
 
 def last_reason(trials: Sequence[FrozenTrial]) -> str:
-    """Return the reason of the last failed trial."""
+    """Return a text about why the last trial without a result has none."""
     reasons = [text for trial in trials if (text := reason(trial))]
     return f"the last with: {reasons[-1]}" if reasons else "no objective is finite"
 
@@ -58,7 +59,7 @@ def reason(trial: FrozenTrial) -> str:
 
 
 def shown(value: float | None) -> str:
-    """Return an objective as text, without the sign of maximized metrics."""
+    """Return an objective as text, without the negative sign of maximized metrics."""
     assert value is not None
     return f"{abs(value):,.4f}" if math.isfinite(value) else "infinite"
 
@@ -89,10 +90,10 @@ class Search:
 
     Args:
         storage: the database.
-        space: what is fixed and what is searched.
-        config: how to search.
-        objective: SPLIT.KEY that is minimised.
-        folder: of the sweep.
+        space: fixed and searched settings.
+        config: settings of the search.
+        objective: SPLIT.KEY of the metric to minimize.
+        folder: folder of the sweep.
     """
 
     def __init__(
@@ -105,24 +106,24 @@ class Search:
             study_name=STUDY, storage=storage, load_if_exists=True, direction="minimize"
         )
         self._running: dict[int, Trial] = {}
-        self._duplicates: dict[int, int] = {}  # trial -> one of the same settings that is running
+        self._duplicates: dict[int, int] = {}  # trial -> running trial with the same settings
         self._compare()
         pruner = (config.pruner.value, config.prune_min_trials, config.prune_warmup_ratio)
         self.study.set_user_attr("pruner", pruner)
 
     def _compare(self) -> None:
-        """Reject a search that differs from the one in this folder."""
-        mine = self.space.description() | {"objective": f"objective={self.objective}"}
+        """Raise ``ConfigError`` if this search differs from the one in the database."""
+        current = self.space.description() | {"objective": f"objective={self.objective}"}
         stored = self.study.user_attrs.get("space")
         if stored is None:
-            self.study.set_user_attr("space", mine)
+            self.study.set_user_attr("space", current)
             return
-        for key in {**stored, **mine}:
-            if stored.get(key) != mine.get(key):
+        for key in {**stored, **current}:
+            if stored.get(key) != current.get(key):
                 raise ConfigError(
                     f"{self.folder}: this search was started with "
                     f"{stored.get(key, f'no setting of {key}')}, not with "
-                    f"{mine.get(key, f'no setting of {key}')}: results would not be comparable; "
+                    f"{current.get(key, f'no setting of {key}')}: results would not be comparable; "
                     "start another search in a new folder"
                 )
 
@@ -132,7 +133,7 @@ class Search:
         return self.study.get_trials(deepcopy=False)
 
     def requeue_running(self) -> None:
-        """Set running trials to waiting, or to pruned if they were pruned."""
+        """Set the state of running trials to waiting, or to pruned if their jobs were pruned."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if PRUNED in trial.user_attrs:
                 self.study.tell(trial.number, state=TrialState.PRUNED)
@@ -155,7 +156,7 @@ class Search:
     def propose(self, count: int) -> list[Proposal]:
         """Return the next trials to run; none if ``n_trials`` is reached.
 
-        A trial with the same settings as an earlier one takes its result.
+        A trial with the same settings as an earlier one gets the result of that one.
 
         Args:
             count: maximum number of trials.
@@ -186,7 +187,7 @@ class Search:
         return next(waiting, new)
 
     def _finished(self, settings: Settings) -> FrozenTrial | None:
-        """Return the first finished trial with these settings."""
+        """Return the first finished trial with these settings; None if there is none."""
         for trial in self.trials:
             same = settings_of(trial.user_attrs.get("overrides", ())) == settings
             if trial.state.is_finished() and same:
@@ -196,16 +197,16 @@ class Search:
     def record(self, number: int, result: float | BaseException) -> None:
         """Record and log the result of a trial.
 
-        A loss that is not finite is reported to the sampler as a pruned trial, since the settings
-        caused it; other failures are not. The job has stored the reason in the database, because
-        launchers may not preserve its exception.
+        If the loss is not finite, the trial counts as pruned, since the settings are the cause and
+        the sampler should avoid them; other failures are not reported to the sampler. The job has
+        stored the reason in the database, because launchers may lose its exception.
 
         Args:
             number: number of the trial.
-            result: value to minimize, or the exception.
+            result: value to minimize, or the exception of the job.
 
         Raises:
-            OutputError: an error that would affect all further trials.
+            OutputError: ``result``, if it would affect all other trials as well.
         """
         if isinstance(result, OutputError):
             raise result
@@ -228,6 +229,7 @@ class Search:
         values: Sequence[float] | None,
         why: str = "",
     ) -> None:
+        """Store the final state of a trial, with the reason if it has no values."""
         trial = self._running.pop(number)
         if why:
             trial.set_user_attr("reason", why)
@@ -277,7 +279,7 @@ def opened(folder: Path, space: Space, config: SearchConfig, objective: str) -> 
     """Open the search in a folder, exclusively; create it if it does not exist.
 
     Raises:
-        OutputError: another process uses it, or the database cannot be used.
+        OutputError: another process runs the search, or the database cannot be used.
         ConfigError: the folder contains a different search.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)

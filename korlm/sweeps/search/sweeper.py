@@ -1,4 +1,4 @@
-"""Optuna sweeper: gets trials from the search and lets the launcher run them as jobs."""
+"""Get trials from a search, and let the launcher run them as jobs (hydra/sweeper=optuna)."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class OptunaSweeper(KorlmSweeper):
         return returns
 
     def _is_legal(self, search: Search, proposal: Proposal) -> bool:
-        """Return whether Hydra can compose the settings of a trial; record a failure if not."""
+        """Return True if Hydra can compose the settings of a trial; record a failure if not."""
         try:
             self.validate_batch_is_legal([proposal.overrides])
         except (HydraException, OmegaConfBaseException) as error:

@@ -1,4 +1,4 @@
-"""Kkma as a tokenizer: its version for both engines, and KoNLPy's engine in a worker in Python.
+"""Run Kkma as a tokenizer: the version of both engines, and KoNLPy's engine in a worker.
 
 The fast engine has a process of its own (``process.py``).
 """
@@ -20,11 +20,11 @@ from korlm.tokenizers.workers.external import ExternalTokenizer, LineAnalyzer, w
 from korlm.utils.errors import TokenizerError
 from korlm.utils.packages import version_of
 
-FAST_VERSION = 2  # of the fast engine's results; a part of fingerprints and cache keys
+FAST_VERSION = 2  # version of the fast engine's results; part of fingerprints and cache keys
 
 
 class KonlpyKkma(LineAnalyzer):
-    """KoNLPy's Kkma, for comparison; objects share the JVM and its dictionary."""
+    """KoNLPy's Kkma, for comparison; the objects of a process share the JVM and its dictionary."""
 
     def __init__(self, config: KkmaConfig) -> None:
         super().__init__(config)
@@ -65,10 +65,10 @@ class KonlpyKkma(LineAnalyzer):
 
 
 class KkmaTokenizer(ExternalTokenizer):
-    """KoNLPy's Kkma on arbitrary lines; ``morphs`` equal ``Kkma().morphs(text)`` if that returns.
+    """KoNLPy's Kkma for arbitrary lines; ``morphs`` are ``Kkma().morphs(text)`` if that returns.
 
-    Kkma normalizes (갔다 -> 가, 었, 다): text cannot be rebuilt from the tokens alone. One object
-    serves one thread; the objects of a process share the JVM and its dictionary.
+    Kkma normalizes (갔다 -> 가, 었, 다): the text cannot be restored from the tokens alone. One
+    object serves one thread; the objects of a process share the JVM and its dictionary.
 
     Raises:
         TokenizerError: Java does not start, or Kkma's dictionary is incomplete.
@@ -100,7 +100,7 @@ class KkmaTokenizer(ExternalTokenizer):
 
 
 def kkma_version(config: KkmaConfig, words: bytes | None = None) -> str:
-    """Return the version of the engine, its limits and its user words, without starting Java."""
+    """Return the version of the engine with its limits and user words, without starting Java."""
     version = f"konlpy {version_of('konlpy', config.name)}"
     if config.engine is KkmaEngine.fast:
         version += f", fast {FAST_VERSION}"

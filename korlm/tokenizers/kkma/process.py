@@ -1,17 +1,17 @@
-"""The process of Kkma's fast engine: Java, without Python (``java/korlm/kkma/Worker.java``).
+"""Run Kkma's fast engine, a process in Java without Python (``java/korlm/kkma/Worker.java``).
 
-The fast engine (``java/``, GPL like Kkma) reimplements Kkma's search over Kkma's dictionary, which
-its jar holds as flat arrays, with immutable, shared readings and a cache of analyzed words. It
-returns the tokens and tags of ``Kkma().morphs`` and ``Kkma().pos`` wherever these return. The work
-on each word is limited by a count of steps: a word over this budget is cut into pieces of eight
-syllables, or left unanalyzed with ``tokenizer.limit_work=false``. No clock is involved, so the
-tokens of a line are the same on every machine and under any load, and the time for a line is linear
-in its length.
+The fast engine (``java/``, GPL like Kkma) reimplements Kkma's search in Kkma's dictionary, which is
+in its jar as flat arrays, with immutable, shared readings and a cache of analyzed words. It returns
+the tokens and tags of ``Kkma().morphs`` and ``Kkma().pos`` wherever these return. The work on each
+word is limited by a count of steps: a word over this budget is cut into pieces of eight syllables
+or, with ``tokenizer.limit_work=false``, is not analyzed. No clock is involved, so the tokens of a
+line are the same on every machine and under any load, and the time for a line is linear in its
+length.
 
-A job asks for a record batch of tokens, or with an ``output`` for a list of analyses: ``tokens``;
-``spans``: tokens with their spans, and the index of Kkma's eojeol in place of that of the line;
-``sentences`` or ``nouns``: these in place of tokens. Blank lines have no tokens; with an output,
-those count as blank that Kkma calls so.
+The result of a job is a record batch of tokens or, if the job has an ``output``, a list of
+analyses: ``tokens``; ``spans``: tokens with their spans, and with indices of Kkma's eojeols instead
+of those of the line; ``sentences`` or ``nouns`` instead of tokens. Blank lines have no tokens; for
+jobs with an output, Kkma decides which lines are blank.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 JAR = Path(__file__).parents[1] / "java" / "kkma.jar"
 
-SPANS = "spans"  # an output
+SPANS = "spans"  # an output of jobs
 
-# These two show whether the dictionary is complete (KoNLPy's engine ignores errors as it loads).
+# These two show whether the dictionary is complete: KoNLPy's engine ignores errors when it loads.
 NUM_ENTRIES = 365_048
 
 SELF_TEST = {
@@ -58,7 +58,7 @@ BUDGET = 8_000_000
 # collection than it saved (nsmc-lm, 2026-11).
 READINGS_PER_MB = 300
 
-# Of the heap, for short-lived objects: a larger part would fill the memory without saving time.
+# Part of the heap for short-lived objects; a larger one would fill the memory without saving time.
 YOUNG_MB, YOUNG_MB_PER_THREAD = 128, 32
 
 
@@ -80,8 +80,8 @@ class KkmaProcess(WorkerProcess):
         options = [
             *jvm_options(config),
             f"-Xmn{young}m",
-            # With the thresholds of Java, compiling what only runs at the start takes 0.3 s of CPU
-            # time.
+            # Compile later: with Java's thresholds, code that runs only at the start is compiled,
+            # which takes 0.3 s of CPU time.
             "-XX:CompileThresholdScaling=4",
             # stdout carries messages only. (DisplayVMOutputToStderr has no effect on crashes.)
             *("-XX:+DisplayVMOutputToStderr", "-Xlog:disable", "-Xlog:all=warning:stderr"),
@@ -91,11 +91,11 @@ class KkmaProcess(WorkerProcess):
         command = ["-cp", classpath, "korlm.kkma.Worker", *map(str, settings)]
         process = self._popen([java_program(), *options, *command], dict(os.environ))
         with contextlib.suppress(OSError):
-            crash_log(process.pid).unlink()  # of an old process with this number
+            crash_log(process.pid).unlink()  # left by an old process with the same id
         assert process.stdin is not None
         with contextlib.suppress(OSError):
             send_lines(process.stdin, "0 words", [self._words])
-            # A user's words may change the tokens of the self-test.
+            # No self-test with a user dictionary, whose words may change its tokens.
             tests = [] if self._words else [text.encode() for text in SELF_TEST]
             send_lines(process.stdin, "0 tokens", tests)
         return process
@@ -118,7 +118,7 @@ class KkmaProcess(WorkerProcess):
         return message, read(message["columns"], data)
 
     def exit_reason(self) -> str:
-        """Return why the process ended; Java reports a crash to its log, or stdout."""
+        """Return why the process ended, from Java's crash log if there is one."""
         with contextlib.suppress(OSError):
             return crash_reason(crash_log(self.process.pid).read_text("utf-8", "replace"))
         return super().exit_reason()
@@ -131,7 +131,7 @@ class KkmaProcess(WorkerProcess):
 
 
 def encode(text: str) -> bytes:
-    r"""Return a text as UTF-8; halves of surrogate pairs are joined, others become U+FFFD.
+    r"""Return a text as UTF-8; surrogates become characters if they are pairs, else U+FFFD.
 
     >>> encode("\ud83d\ude00 \ud83d").decode() == "\U0001f600 \ufffd"
     True
@@ -144,13 +144,18 @@ def encode(text: str) -> bytes:
 
 
 def send_lines(stream: IO[bytes], head: str, lines: Sequence[bytes]) -> None:
-    """Send a frame of lines to the process (``Worker.java``)."""
+    """Send a frame of lines to the process, in the format that ``Worker.java`` reads."""
     lengths = struct.pack(f"<{len(lines)}I", *map(len, lines))
     send_frame(stream, f"{head} {len(lines)}".encode("ascii"), lengths + b"".join(lines))
 
 
 def split_buffers(sizes: Sequence[int], data: bytes) -> Iterator[memoryview]:
-    """Yield buffers of these sizes, each padded to eight bytes (``Columns.java`` has the order)."""
+    """Yield the buffers of an answer, which are padded to eight bytes each.
+
+    Args:
+        sizes: sizes of the buffers in bytes, without padding, in the order of ``Columns.java``.
+        data: all buffers.
+    """
     begin, whole = 0, memoryview(data)
     for size in sizes:
         yield whole[begin : begin + size]
@@ -158,7 +163,7 @@ def split_buffers(sizes: Sequence[int], data: bytes) -> Iterator[memoryview]:
 
 
 def read_columns(sizes: Sequence[int], data: bytes) -> pa.RecordBatch:
-    """Return the columns of an answer; they share its memory."""
+    """Return the record batch of an answer, without copying ``data``."""
     import pyarrow as pa
 
     from korlm.tokenizers.columns import ANALYSIS
@@ -188,7 +193,7 @@ def read_columns(sizes: Sequence[int], data: bytes) -> pa.RecordBatch:
 
 
 def read_list(sizes: Sequence[int], data: bytes) -> list[Analysis]:
-    """Return the analyses of an answer, without Arrow, whose import takes 0.3 s."""
+    """Return the analyses of an answer, without importing Arrow, which takes 0.3 s."""
     buffers = list(split_buffers(sizes, data))
     starts, eojeol, dropped, span_starts, spans = (_numbers(buffers[n]) for n in (0, 5, 8, 10, 11))
     morphs, tags, statuses = (_texts(*buffers[n : n + 2]) for n in (1, 3, 6))
@@ -214,7 +219,12 @@ def _texts(ends: memoryview, texts: memoryview) -> list[str]:
 
 
 def check_self_test(results: Sequence[Sequence[str] | str], config: KkmaConfig) -> None:
-    """Raise ``TokenizerError`` if these are not the tokens of ``SELF_TEST``."""
+    """Raise ``TokenizerError`` if results are not the tokens of ``SELF_TEST``.
+
+    Args:
+        results: tokens of each text, or the name of an exception.
+        config: settings of the tokenizer, for the message.
+    """
     for (text, expected), result in zip(SELF_TEST.items(), results, strict=True):
         morphs = result if isinstance(result, str) else " ".join(result)
         if morphs != expected:

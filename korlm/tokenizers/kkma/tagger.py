@@ -1,4 +1,4 @@
-"""``korlm.Kkma``: KoNLPy's ``Kkma`` with the fast engine, for use in Python."""
+"""Define ``korlm.Kkma``: KoNLPy's ``Kkma`` with the fast engine, for use in Python."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, overload
 
 from korlm.config import KkmaConfig
+from korlm.config.paths import path_of
 from korlm.tokenizers.analysis import NORMAL_STATUSES, Analysis
 from korlm.tokenizers.kkma.process import SPANS
 from korlm.tokenizers.kkma.user_dictionary import digest_of, read_user_dictionary
@@ -23,20 +24,19 @@ from korlm.utils.packages import konlpy_folder
 
 logger = logging.getLogger(__name__)
 
-BATCH_LINES = 256
-BATCH_CHARS = 16_384
+BATCH_LINES, BATCH_CHARS = 256, 16_384  # a batch ends when it has either number
 
 Result = TypeVar("Result")
 
 
 class Token(NamedTuple):
-    """A morpheme with its place in the text.
+    """A morpheme with its position in the text.
 
     Attributes:
         morph: the morpheme.
-        tag: its part of speech.
-        begin: offset of its first character.
-        end: offset behind its last character; in a contraction, morphemes share characters.
+        tag: part-of-speech tag.
+        begin: offset of the first character.
+        end: offset after the last character. In a contraction, morphemes share characters.
     """
 
     morph: str
@@ -48,15 +48,15 @@ class Token(NamedTuple):
 class Kkma:
     """Drop-in replacement of ``konlpy.tag.Kkma``: the same results, many times as fast.
 
-    Each method takes one text and returns what KoNLPy's returns, or takes an iterable of texts and
-    returns an iterator over the results in order. Iterables are processed on all cores and read no
-    more than a few batches ahead. Texts that KoNLPy cannot process have results, too: none for
-    white space, and words with too many analyses are cut into pieces, with a warning.
+    Each method takes one text and returns what KoNLPy's method returns, or takes an iterable of
+    texts and returns an iterator over the results in order. Iterables are processed on all cores,
+    and read at most a few batches ahead. Texts that KoNLPy cannot process have results, too: white
+    space has no tokens, and words with too many analyses are cut into pieces, with a warning.
 
-    Java runs in a child process, which starts with the first text and ends with ``close``, the
-    ``with`` block or the object. Neither JAVA_HOME nor options of Java are needed, and KoNLPy can
-    be used in the same process. Objects may be used by several threads. They can be pickled and
-    used in forked processes, where each process starts its own Java.
+    Java runs in a child process, which starts with the first text and ends with ``close``, with the
+    ``with`` block or with the object. Neither JAVA_HOME nor options of Java are needed, and KoNLPy
+    can be used in the same process. Several threads may use an object. Objects can be pickled, and
+    used in forked processes, each of which starts Java for itself.
 
     >>> with Kkma() as kkma:  # doctest: +SKIP
     ...     kkma.morphs("공부를 합니다.")
@@ -64,14 +64,14 @@ class Kkma:
     ['공부', '를', '하', 'ㅂ니다', '.']
 
     Args:
-        user_dictionary: file of words to add (``user_dictionary.py`` has the format); it is read
-            once, here.
-        threads: analyzers of each child process; None: one per available core.
+        user_dictionary: file of words to add (``user_dictionary.py`` describes the format). It is
+            read only once, by this constructor.
+        threads: number of analyzers of each child process; None: one per available core.
         workers: number of child processes.
         heap_mb: maximum heap of Java in MB; None: 768 + 128 per thread.
-        limit_work: whether words with too many analyses are cut; False: keep them whole.
-        jvmpath: of KoNLPy's class; has no effect.
-        max_heap_size: of KoNLPy's class; has no effect.
+        limit_work: whether to cut words with too many analyses; False: keep them whole.
+        jvmpath: argument of KoNLPy's class without effect.
+        max_heap_size: argument of KoNLPy's class without effect.
 
     Raises:
         ConfigError: a setting is out of bounds.
@@ -95,7 +95,9 @@ class Kkma:
             "heap_mb": heap_mb,
             "limit_work": limit_work,
         }
-        words = b"" if user_dictionary is None else read_user_dictionary(user_dictionary)
+        words = b""
+        if user_dictionary is not None:
+            words = read_user_dictionary(path_of(user_dictionary, "user_dictionary"))
         self._begin(words)
 
     def _begin(self, words: bytes) -> None:
@@ -125,8 +127,8 @@ class Kkma:
 
         Args:
             phrase: the text, or an iterable of texts.
-            flatten: False: one list for each eojeol, as Kkma divides the text.
-            join: whether to return ``morpheme/tag`` in place of pairs.
+            flatten: False: return one list of pairs for each eojeol, as Kkma divides the text.
+            join: whether to return strings ``morpheme/tag`` instead of pairs.
         """
 
         def convert(analysis: Analysis) -> list[Any]:
@@ -162,7 +164,7 @@ class Kkma:
     @overload
     def tokens(self, phrase: Iterable[str]) -> Iterator[list[Token]]: ...
     def tokens(self, phrase: Any) -> Any:
-        """Return the morphemes of a text with their tags and places; not in KoNLPy."""
+        """Return the morphemes of a text with their tags and positions; not in KoNLPy."""
 
         def convert(analysis: Analysis) -> list[Token]:
             morphs, tags, spans = analysis.morphs, analysis.tags, analysis.spans
@@ -172,7 +174,7 @@ class Kkma:
 
     @property
     def tagset(self) -> dict[str, str]:
-        """The tags and their meanings, as KoNLPy has them."""
+        """The tags and their meanings, from KoNLPy."""
         path = konlpy_folder() / "data" / "tagset" / "kkma.json"
         tags: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
         return tags
@@ -232,10 +234,10 @@ class Kkma:
 
 
 class _State:
-    """The pool of the process that uses it; a forked process has one of its own."""
+    """The pool of this process; a forked process gets a new one."""
 
     def __init__(self) -> None:
-        self._inherited: list[Any] = []  # belongs to the parent process: never closed here
+        self._inherited: list[Any] = []  # pools of the parent process, never closed by this one
         self._begin()
 
     def _begin(self) -> None:

@@ -1,11 +1,11 @@
-"""Words that users add to Kkma's dictionary: one word on each line, in one of two formats.
+"""Read words to add to Kkma's dictionary: one word on each line, in one of two formats.
 
     word<TAB>tag[,tag ...]
     word/tag[/C][;conditions]     as in Kkma's own dictionary files (dic/noun.dic in its jar)
 
 Blank lines and lines that begin with // are skipped. In the second format, ``C`` marks a compound
-noun, ``$(part+part)`` lists its parts for ``nouns``, and ``#(tag,...)`` ``&(...)`` ``@(...)``
-``￢(...)`` are tags and conditions that the word requires, has or excludes.
+noun, ``$(part+part)`` lists its parts for ``nouns``, and ``#(tag,...)``, ``&(...)``, ``@(...)`` and
+``￢(...)`` are tags and conditions that the word requires, has or excludes, as in Kkma's files.
 """
 
 from __future__ import annotations
@@ -20,137 +20,58 @@ from korlm.utils.errors import TokenizerError
 
 logger = logging.getLogger(__name__)
 
-TAGS = tuple(
-    [
-        "NNG",
-        "NNP",
-        "NNB",
-        "NNM",
-        "NR",
-        "NP",
-        "VV",
-        "VA",
-        "VXV",
-        "VXA",
-        "VCP",
-        "VCN",
-        "MDN",
-        "MDT",
-        "MAG",
-        "MAC",
-        "IC",
-        "JKS",
-        "JKC",
-        "JKG",
-        "JKO",
-        "JKM",
-        "JKI",
-        "JKQ",
-        "JX",
-        "JC",
-        "EPH",
-        "EPT",
-        "EPP",
-        "EFN",
-        "EFQ",
-        "EFO",
-        "EFA",
-        "EFI",
-        "EFR",
-        "ECE",
-        "ECD",
-        "ECS",
-        "ETN",
-        "ETD",
-        "XPN",
-        "XPV",
-        "XSN",
-        "XSV",
-        "XSA",
-        "XSM",
-        "XSO",
-        "XR",
-        "SY",
-        "SF",
-        "SP",
-        "SS",
-        "SE",
-        "SO",
-        "SW",
-        "UN",
-        "UV",
-        "UE",
-        "OL",
-        "OH",
-        "ON",
-        "EMO",
-    ]
+TAGS = (
+    *("NNG", "NNP", "NNB", "NNM", "NR", "NP", "VV", "VA", "VXV", "VXA", "VCP", "VCN", "MDN"),
+    *("MDT", "MAG", "MAC", "IC", "JKS", "JKC", "JKG", "JKO", "JKM", "JKI", "JKQ", "JX", "JC"),
+    *("EPH", "EPT", "EPP", "EFN", "EFQ", "EFO", "EFA", "EFI", "EFR", "ECE", "ECD", "ECS"),
+    *("ETN", "ETD", "XPN", "XPV", "XSN", "XSV", "XSA", "XSM", "XSO", "XR", "SY", "SF", "SP"),
+    *("SS", "SE", "SO", "SW", "UN", "UV", "UE", "OL", "OH", "ON", "EMO"),
 )
-# Classes of tags and conditions that Kkma's files use in place of tags.
+# Classes of tags, which Kkma's files use instead of tags.
 CLASSES = [
-    "N",
-    "NN",
-    "NNA",
-    "V",
-    "VP",
-    "VC",
-    "VX",
-    "M",
-    "MD",
-    "MA",
-    "J",
-    "JK",
-    "E",
-    "EP",
-    "EM",
-    "EF",
-    "EC",
-    "ET",
-    "XP",
-    "XS",
-    "S",
-    "O",
+    *("N", "NN", "NNA", "V", "VP", "VC", "VX", "M", "MD", "MA", "J", "JK", "E", "EP", "EM"),
+    *("EF", "EC", "ET", "XP", "XS", "S", "O"),
 ]
 CONDITIONS = [
-    "ㅣ겹",
-    "모음",
-    "자음",
-    "양성",
-    "음성",
-    "사오",
-    "사옵",
-    "시오",
-    "오",
-    "으라",
-    "으리",
-    "으시",
-    "아",
-    "었",
-    "겠",
-    "려",
-    "ㄴ",
-    "ㄹ",
-    "ㅁ",
-    "ㅂ",
-    "-ㅂ",
-    "-ㄹ",
-    "-ㅎ",
-    "-ㅅ",
-    "하",
-    "가다",
-    "오다",
-    "ENG",
-    "체언",
-    "관형어",
-    "부사어",
-    "서술어",
-    "EC",
-    "F",
-    "생략",
+    *(
+        "ㅣ겹",
+        "모음",
+        "자음",
+        "양성",
+        "음성",
+        "사오",
+        "사옵",
+        "시오",
+        "오",
+        "으라",
+        "으리",
+        "으시",
+        "아",
+        "었",
+        "겠",
+    ),
+    *(
+        "려",
+        "ㄴ",
+        "ㄹ",
+        "ㅁ",
+        "ㅂ",
+        "-ㅂ",
+        "-ㄹ",
+        "-ㅎ",
+        "-ㅅ",
+        "하",
+        "가다",
+        "오다",
+        "ENG",
+        "체언",
+        "관형어",
+    ),
+    *("부사어", "서술어", "EC", "F", "생략"),
 ]
 
 MAX_WORDS = 200_000
-MAX_LENGTH = 50  # characters of a word; Kkma counts them in a byte
+MAX_LENGTH = 50  # largest number of characters of a word; Kkma counts them in a byte
 
 _CONDITION = re.compile(r"([#&@￢$])\(([^()]*)\)")
 _SEPARATORS = re.compile(r"[/+;]")
@@ -158,7 +79,9 @@ _HANGUL = re.compile(r"[가-힣ㄱ-ㆎ]+")
 
 
 def read_user_dictionary(path: str | Path) -> bytes:
-    """Return the words of a file as lines in Kkma's format; equal words give equal bytes.
+    """Read the words of a file, and return them as lines in Kkma's format.
+
+    Files with the same words give the same bytes.
 
     Raises:
         TokenizerError: the file cannot be read, or a line is not a word with known tags.
@@ -191,7 +114,11 @@ def read_user_dictionary(path: str | Path) -> bytes:
 
 
 def _parse(line: str) -> list[str]:
-    """Return the lines in Kkma's format of one line."""
+    """Return the words of one line, each as a line in Kkma's format.
+
+    Raises:
+        ValueError: the line is not valid; the message says why.
+    """
     if "\t" in line:
         word, _, tags = line.partition("\t")
         if match := _SEPARATORS.search(word):
@@ -213,14 +140,14 @@ def _parse(line: str) -> list[str]:
     _check_tag(rest[0])
     if _CONDITION.sub("", conditions).strip():
         raise ValueError(f"{conditions!r:.60} must be #(tags), &(...), @(...), ￢(...) or $(a+b)")
-    found = _CONDITION.findall(conditions)
-    for sign, names in found:
+    groups = _CONDITION.findall(conditions)
+    for sign, names in groups:
         known = [*TAGS, *CLASSES] if sign == "#" else CONDITIONS
         for name in names.split("+" if sign == "$" else ","):
             if not name or (sign != "$" and name not in known):
                 raise ValueError(f"{sign}({names}): {name or 'nothing'} is not known to Kkma")
-    end = "".join(f"{sign}({names})" for sign, names in found)
-    return ["/".join([word, *rest]) + (f";{end}" if end else "")]
+    ending = "".join(f"{sign}({names})" for sign, names in groups)
+    return ["/".join([word, *rest]) + (f";{ending}" if ending else "")]
 
 
 def _check_word(word: str) -> None:
@@ -238,5 +165,5 @@ def _check_tag(tag: str) -> None:
 
 
 def digest_of(words: bytes) -> str:
-    """Return a short hash of what ``read_user_dictionary`` returned, for versions."""
+    """Return a short hash of the result of ``read_user_dictionary``, for versions."""
     return hashlib.sha256(words).hexdigest()[:16]

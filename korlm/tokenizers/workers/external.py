@@ -1,4 +1,4 @@
-"""Base classes of tokenizers that run in child processes: slow, large, or able to hang.
+"""Define base classes of tokenizers in child processes, which are slow, large, or may hang.
 
 An analyzer may fail on any line; ``ExternalTokenizer`` returns an analysis of every line.
 """
@@ -24,20 +24,26 @@ from korlm.utils.packages import version_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TIMEOUT = "too slow"
+TIMEOUT = "too slow"  # reason in the status of a line that exceeds ``line_timeout_s``
 
 Config = TypeVar("Config", bound=WorkerConfig)
 
 
 class LineAnalyzer(ABC):
-    """Base class of analyzers that analyze line by line, each with a time limit."""
+    """Base class of analyzers that analyze line by line, with a time limit per line.
 
-    exceptions: tuple[type[BaseException], ...] = (RecursionError,)  # make a line fail
-    version = "1"  # of the conversion of the packages' results
-    packages: tuple[str, ...] = ()  # whose versions decide the tokens
+    Attributes:
+        exceptions: exceptions after which a line counts as failed.
+        version: version of the conversion of the packages' results; part of fingerprints.
+        packages: packages that the analyzer needs; their versions are part of fingerprints.
+    """
+
+    exceptions: tuple[type[BaseException], ...] = (RecursionError,)
+    version = "1"
+    packages: tuple[str, ...] = ()
 
     def __init__(self, config: WorkerConfig) -> None:
-        self._current = (-1, 0.0)  # index and start time
+        self._current = (-1, 0.0)  # index and start time of the current line
 
     @classmethod
     def from_config(cls, config: WorkerConfig, learned: bytes | None = None) -> ExternalTokenizer:
@@ -46,7 +52,7 @@ class LineAnalyzer(ABC):
 
     @classmethod
     def train(cls, config: WorkerConfig, lines: Iterable[str]) -> bytes | None:
-        """Return what is stored with the corpus and passed to ``from_config``; None: nothing is."""
+        """Return data to store with the corpus and pass to ``from_config``; None: there is none."""
         return None
 
     @classmethod
@@ -55,23 +61,23 @@ class LineAnalyzer(ABC):
 
         Args:
             config: settings of the tokenizer.
-            learned: the result of ``train``, if it is known.
+            learned: result of ``train``; None: unknown, or there is none.
 
         Raises:
-            TokenizerError: a package that it needs is not installed.
+            TokenizerError: a package is not installed.
         """
         packages = [f"{name} {version_of(name, config.name)}" for name in cls.packages]
         return ", ".join([cls.version, *packages, f"{config.line_timeout_s:g} s"])
 
     @abstractmethod
     def analyze_line(self, text: str) -> Analysis:
-        """Return the tokens of one line that is not blank."""
+        """Return the tokens of a non-blank line."""
 
     def analyze(self, texts: Sequence[str]) -> list[Analysis | str]:
         """Return an analysis of each line, or the name of the exception that it raised.
 
         Args:
-            texts: lines, none blank.
+            texts: non-blank lines.
         """
         results: list[Analysis | str] = []
         for index, text in enumerate(texts):
@@ -86,29 +92,34 @@ class LineAnalyzer(ABC):
         return results
 
     def current_line(self) -> tuple[int, float]:
-        """Return the index of the current line and its seconds so far, for another thread.
+        """Return the index of the current line, -1 for none, and its seconds so far.
 
-        The index is -1 between calls.
+        Another thread may call this.
         """
         index, start = self._current
         return index, time.monotonic() - start
 
 
 class ExternalTokenizer:
-    """A tokenizer for arbitrary lines, made of an analyzer; one object serves one thread.
+    """A tokenizer that returns tokens of every line, also where its analyzer fails.
+
+    One object serves one thread.
 
     Args:
-        name: of the tokenizer.
-        version: of its results, for fingerprints.
-        analyzer: of whole lines.
+        name: name of the tokenizer.
+        version: version of the results, for fingerprints.
+        analyzer: analyzer of whole lines.
         cut: whether an eojeol that cannot be analyzed may be cut into pieces.
+
+    Attributes:
+        lines: for each line in the analyzer's current call, its index in the batch.
     """
 
     _memory_lock = threading.Lock()
 
     def __init__(self, name: str, version: str, analyzer: LineAnalyzer, cut: bool = True) -> None:
         self.name, self.version, self.analyzer, self._cut = name, version, analyzer, cut
-        self.lines: list[int] = []  # of the batch, in the current call of the analyzer
+        self.lines: list[int] = []
 
     def analyze(self, text: str) -> Analysis:
         """Return the tokens of one line."""
@@ -140,7 +151,7 @@ class ExternalTokenizer:
         return analyses
 
     def analyze_part(self, text: str) -> Analysis | str:
-        """Return the analysis of text that is not blank, or the reason why there is none."""
+        """Return the analysis of a part of a line, not blank, or the reason why it failed."""
         return self._analyze([replace_lone_surrogates(text)], [0])[0]
 
     def _analyze(self, texts: Sequence[str], lines: list[int]) -> list[Analysis | str]:
@@ -155,14 +166,14 @@ class ExternalTokenizer:
 
 
 def may_cut(config: WorkerConfig) -> bool:
-    """Return whether an eojeol that cannot be analyzed may be cut into pieces."""
+    """Return True if an eojeol that cannot be analyzed may be cut into pieces."""
     return not isinstance(config, KkmaConfig) or config.limit_work
 
 
 def with_defaults(config: Config) -> Config:
-    """Return the settings with threads by cores and heap by threads and memory where they are null.
+    """Replace null in the settings: threads depend on the cores, the heap on threads and memory.
 
-    KoNLPy's dictionary takes 0.3 GB, and pathological words need the memory in both engines.
+    KoNLPy's dictionary takes 0.3 GB; some words need much memory in both engines.
     """
     threads = config.threads or max(1, available_cores() // config.workers)
     config = dataclasses.replace(config, threads=threads)

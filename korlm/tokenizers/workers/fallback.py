@@ -1,9 +1,9 @@
-"""Analysis of a line that an analyzer cannot process as a whole, in parts.
+"""Analyze a line in parts, if an analyzer cannot process it as a whole.
 
-The line is split around its longest eojeol, which is the most likely cause, and each part is tried.
-A part that fails is split again, by turns in halves and around its longest eojeol, down to single
-eojeols. These are cut into pieces of eight characters, and failing pieces into halves. A character
-that fails alone becomes a token with the tag UN.
+The line is split around its longest eojeol, the most likely cause, and each part is analyzed. A
+part that fails is split again, alternately in halves and around its longest eojeol, down to single
+eojeols. An eojeol that fails is cut into pieces of eight characters, and a piece that fails in
+halves. A character that fails alone becomes a token with the tag UN.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from collections.abc import Callable
 from korlm.text.unicode import is_blank
 from korlm.tokenizers.analysis import EMPTY, Analysis, Span
 
-UNKNOWN_TAG = "UN"  # Kkma's own tag of unknown words
+UNKNOWN_TAG = "UN"  # Kkma's own tag for unknown words
 
-PIECE = 8  # characters; Kkma can analyze any text of this length
+PIECE = 8  # number of characters of a piece; Kkma can analyze any text of this length
 
 _EOJEOL = re.compile(r"\S+")  # the units of str.split
 
+# Returns the analysis of a part of the line, or the reason why it failed.
 Attempt = Callable[[Span], "Analysis | str"]
 
 
@@ -41,8 +42,8 @@ class _Splitter:
         if last - first == 1:
             self._cut(first, self.eojeols[first], PIECE)
             return
-        # By turns: taking the longest each time would need one attempt per eojeol, and as deep a
-        # recursion, to isolate one of thousands of equal length.
+        # Alternately: to isolate one of thousands of eojeols of the same length, splitting around
+        # the longest each time would need an attempt, and a level of recursion, for each of them.
         bounds = [first, (first + last) // 2, last]
         if not halve:
             lengths = [span.end - span.begin for span in self.eojeols[first:last]]
@@ -58,6 +59,7 @@ class _Splitter:
                 self._add(result, begin, self.eojeols[begin].begin)
 
     def _try(self, span: Span) -> Analysis | str:
+        """Return the analysis of a part, or the reason why it failed."""
         part = self.text[span.begin : span.end]
         if is_blank(part):  # control characters, which are not tokens
             return EMPTY._replace(dropped=len("".join(part.split())))
@@ -82,13 +84,14 @@ class _Splitter:
                 self._add(result, eojeol, begin)
 
     def _add(self, part: Analysis, first: int, offset: int) -> None:
+        """Append a part's analysis; ``first`` and ``offset`` are its first eojeol and character."""
         self.analysis.morphs.extend(part.morphs)
         self.analysis.tags.extend(part.tags)
         self.analysis.eojeol.extend(first + index for index in part.eojeol)
         self.analysis = self.analysis._replace(
             dropped=self.analysis.dropped + part.dropped,
             seconds=self.analysis.seconds + part.seconds,
-            spans=(*self.analysis.spans, *(offset + place for place in part.spans)),
+            spans=(*self.analysis.spans, *(offset + position for position in part.spans)),
         )
 
 
@@ -98,10 +101,10 @@ def analyze_with_fallback(
     """Return the analysis of a line that failed as a whole.
 
     Args:
-        text: the line, not blank.
-        reason: why it failed; becomes a part of the status.
-        attempt: returns the analysis of a part of the line, not blank, or the reason why it failed.
-        cut: whether an eojeol may be cut; if not, a failing one becomes one token.
+        text: the line; it must not be blank.
+        reason: why the line failed, for the status.
+        attempt: returns the analysis of a non-blank part of the line, or the reason why it failed.
+        cut: whether an eojeol may be cut; if not, an eojeol that fails becomes one token.
         with_spans: whether the analyses have spans.
 
     Returns:

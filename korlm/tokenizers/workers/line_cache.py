@@ -1,7 +1,7 @@
-"""A cache of analyzed lines on disk, shared by all corpora, tokenizer versions and processes.
+"""Cache analyzed lines on disk, for all corpora, tokenizer versions and processes.
 
-``FOLDER/lines-v3.sqlite`` has one table. The key is a hash of the tokenizer version and the line,
-the value its analysis as deflated text behind a checksum:
+``FOLDER/lines-v3.sqlite`` has one table. The key is a hash of the tokenizer version and the line;
+the value is a checksum and the line's analysis as deflated text:
 
     ok                  status
     0                   dropped
@@ -11,8 +11,8 @@ the value its analysis as deflated text behind a checksum:
 
 The cache only saves time. A file that is damaged or over its size limit is emptied as a whole;
 after any other error the run continues without a cache. Values are checked when they are read: a
-damaged or forged one is a miss. In WAL mode, readers and one writer work at the same time, and a
-killed process leaves a consistent file. SQLite's locks need a local disk.
+damaged one is a miss. In WAL mode, readers and one writer work at the same time, and a killed
+process leaves a consistent file. SQLite's locks need a local disk.
 """
 
 from __future__ import annotations
@@ -42,32 +42,32 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-FILE = "lines-v3.sqlite"  # another layout of the table or its values needs another number
-BUSY_SECONDS = 10.0  # to wait for another process, whose transactions take milliseconds
-KEYS = 500  # per query; old versions of SQLite allow 999
-PAGE = 4096  # bytes
-MAX_BYTES = 1 << 24  # of one decompressed value; a forged one could fill the memory
+FILE = "lines-v3.sqlite"  # to be renumbered whenever the table or its values change
+BUSY_SECONDS = 10.0  # longest wait for another process, whose transactions take milliseconds
+KEYS = 500  # keys per query; old versions of SQLite allow 999
+PAGE = 4096  # size of a page of the file in bytes
+MAX_BYTES = 1 << 24  # largest decompressed value; a forged one could fill the memory
 MAX_INT = 1 << 31  # eojeol and dropped are 32-bit integers
-MAX_STATUS = 200  # characters
+MAX_STATUS = 200  # largest number of characters of a status
 
 _SCHEMA = "CREATE TABLE lines (key BLOB PRIMARY KEY, value BLOB)"
 
-# Statuses that another run, with more time or on another machine, could not improve on.
+# Statuses of analyses that would be the same with more time or on another machine.
 _FINAL = ("ok", "lost", "cut: over budget", "fallback: over budget")
 
 
 class LineCache:
-    """A persistent map from lines to their analyses. For one thread; a context manager.
+    """A persistent map from lines to their analyses, for one thread; a context manager.
 
-    No method raises on errors of the file. A damaged file is deleted and recreated once; a full
-    disk, a read-only folder or a file that stays locked disables the cache. Either is logged as
-    one warning, and lines are misses.
+    No method raises an error because of the file. A damaged file is deleted and recreated once; a
+    full disk, a read-only folder or a file that stays locked disables the cache. Each of these is
+    logged as a warning, and the lines are misses.
 
     Args:
-        folder: of the file; created if missing.
-        version: of the tokenizer; results of other versions are never returned.
-        limit_mb: size limit of the file in MiB (the WAL of open files comes on top). When it is
-            reached, all lines are deleted. 0: no cache.
+        folder: folder of the file; created if missing.
+        version: version of the tokenizer; results of other versions are never returned.
+        limit_mb: size limit of the file in MiB, without the WAL of an open file. When the file
+            reaches it, all lines are deleted. 0: no cache.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, LineCache(Path(folder), "1", 10) as cache:
@@ -101,7 +101,7 @@ class LineCache:
         self.close()
 
     def get(self, texts: Sequence[str]) -> list[Analysis | None]:
-        """Return the analysis of each line (NFC), None where there is none."""
+        """Return the analysis of each line (NFC), or None if the cache does not have it."""
         keys = [self._key(text) for text in texts]
         values = self._try(lambda connection: _select(connection, keys)) or {}
         results = [_decode(key, values.get(key)) for key in keys]
@@ -117,7 +117,7 @@ class LineCache:
 
         Args:
             texts: the lines.
-            columns: ``korlm.tokenizers.analysis.ANALYSIS``, one row per line.
+            columns: their analyses, with the schema ``korlm.tokenizers.columns.ANALYSIS``.
         """
         if self._connection is None:
             return
@@ -152,7 +152,7 @@ class LineCache:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock():
-                for old in self._path.parent.glob("lines-*.sqlite*"):  # of other formats
+                for old in self._path.parent.glob("lines-*.sqlite*"):  # files of other formats
                     if not old.name.startswith(FILE):
                         old.unlink()
                 self._connection = _connect(self._path)
@@ -173,15 +173,15 @@ class LineCache:
     def _recover(self, error: sqlite3.Error | OSError) -> None:
         """Recreate a damaged file once; disable the cache after any other error."""
         self.close()
-        # SQLite raises subclasses for everything but corrupt files and files of another kind.
+        # SQLite raises subclasses of DatabaseError, except for damaged files and other formats.
         if type(error) is not sqlite3.DatabaseError or self._recreated:
             logger.warning("line cache %s disabled: %s", self._path, error)
             return
         self._recreated = True
         logger.warning("line cache %s is damaged (%s): recreating it", self._path, error)
         with contextlib.suppress(OSError), self._lock():
-            # Another process may have recreated it. The database itself goes last, so that
-            # no process can find the log of a deleted file beside a new one.
+            # Unless another process has recreated it. The database itself is deleted last, so that
+            # no process can find the log of a deleted database beside a new one.
             if self._file_id in ((0, 0), _file_id(self._path)):
                 for ending in ("-wal", "-shm", ""):
                     self._path.with_name(FILE + ending).unlink(missing_ok=True)
@@ -193,7 +193,7 @@ class LineCache:
     def _insert(self, connection: sqlite3.Connection, rows: list[tuple[bytes, bytes]]) -> None:
         with _transaction(connection):
             if self._is_full(connection, sum(100 + len(value) for _, value in rows)):
-                connection.execute("DELETE FROM lines")  # the free pages are used again
+                connection.execute("DELETE FROM lines")  # the file keeps its pages for new lines
             connection.executemany("INSERT OR REPLACE INTO lines VALUES (?, ?)", rows)
 
     def _shrink(self, connection: sqlite3.Connection) -> None:
@@ -204,7 +204,7 @@ class LineCache:
             connection.execute("VACUUM")
 
     def _is_full(self, connection: sqlite3.Connection, num_bytes: int) -> bool:
-        """Return whether the file would exceed its limit with this many more bytes."""
+        """Return True if the file would exceed its limit with this many more bytes."""
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         (free,) = connection.execute("PRAGMA freelist_count").fetchone()
         return bool((pages - free) * PAGE + num_bytes > self._limit)
@@ -213,7 +213,10 @@ class LineCache:
 def _encode(
     key: bytes, status: str, dropped: int, eojeol: list[int], tags: str, morphs: str
 ) -> bytes | None:
-    """Return the value of an analysis, valid for this key only; None if tokens have separators."""
+    """Return the value of an analysis; its checksum includes the key.
+
+    None: a token or the status contains a separator, or the value is too large.
+    """
     text = f"{status}\n{dropped}\n{' '.join(map(str, eojeol))}\n{tags}\n{morphs}"
     data = text.encode()
     tabs = 2 * max(len(eojeol) - 1, 0)
@@ -226,7 +229,7 @@ def _encode(
 
 
 def _decode(key: bytes, value: Any) -> Analysis | None:
-    """Return the analysis of a value; None if the value is damaged, forged or of another key."""
+    """Return the analysis of a value; None if it is damaged, forged or that of another key."""
     if not isinstance(value, bytes):
         return None
     body = value[4:]
@@ -249,7 +252,7 @@ def _decode(key: bytes, value: Any) -> Analysis | None:
 
 
 def _is_valid(analysis: Analysis) -> bool:
-    """Return whether the parts of an analysis agree and fit the columns of ``ANALYSIS``."""
+    """Return True if the fields of an analysis are consistent, and valid in ``ANALYSIS``."""
     eojeol = analysis.eojeol
     return (
         len(analysis.morphs) == len(analysis.tags) == len(eojeol)
@@ -312,16 +315,16 @@ def _select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes
 def map_cached(
     pool: TokenizerPool, cache: LineCache, batches: Iterable[Task]
 ) -> Iterator[pa.RecordBatch]:
-    """Yield what ``pool.map`` would; only the lines that the cache lacks are analyzed, once each.
+    """Yield what ``pool.map`` would yield, but analyze only lines that the cache lacks, once each.
 
-    The time that a line took is counted for its first occurrence in a batch.
+    The first occurrence of a line in a batch has the time that the line took, the others 0.
 
     Args:
-        pool: the tokenizer of the remaining lines.
-        cache: of the version of this tokenizer.
-        batches: lines (NFC), or record batches, which are passed through.
+        pool: pool of the tokenizer.
+        cache: cache for the version of this tokenizer.
+        batches: batches of lines (NFC), or record batches, which are passed through.
     """
-    # For each batch in the pool: its lines, the analyses from the cache, the lines in the pool.
+    # For each batch in the pool: its lines, line -> analysis from the cache, lines in the pool.
     waiting: collections.deque[tuple[Sequence[str], dict[str, Analysis], list[str]]]
     waiting = collections.deque()
 
@@ -333,10 +336,10 @@ def map_cached(
                 continue
             unique = dict.fromkeys(texts)
             cached = {text: EMPTY for text in unique if is_blank(text)}
-            written = [text for text in unique if text not in cached]
-            results = zip(written, cache.get(written), strict=True)
+            non_blank = [text for text in unique if text not in cached]
+            results = zip(non_blank, cache.get(non_blank), strict=True)
             cached.update((text, analysis) for text, analysis in results if analysis is not None)
-            missing = [text for text in written if text not in cached]
+            missing = [text for text in non_blank if text not in cached]
             waiting.append((texts, cached, missing))
             yield missing or _columns(texts, cached)
 
@@ -352,9 +355,9 @@ def map_cached(
 
 
 def _columns(texts: Iterable[str], analyses: dict[str, Analysis]) -> pa.RecordBatch:
-    """Return one row per line; repetitions of a line took no time."""
-    rows, left = [], dict(analyses)
+    """Return one row per line; only the first occurrence of a line has its time."""
+    rows, analyses = [], dict(analyses)
     for text in texts:
-        rows.append(left[text])
-        left[text] = left[text]._replace(seconds=0.0)
+        rows.append(analyses[text])
+        analyses[text] = analyses[text]._replace(seconds=0.0)
     return to_record_batch(rows)

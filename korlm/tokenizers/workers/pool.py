@@ -1,12 +1,12 @@
-"""A pool of tokenizers: batches of lines in, record batches out, in order.
+"""Run a tokenizer over batches of lines; yield record batches in the same order.
 
-Fast tokenizers run in this process, slow ones in child processes (``workers/worker.py``), which the
-pool starts, feeds with a few batches each, and replaces. No line is lost:
+Fast tokenizers run in this process, slow ones in child processes (``workers/worker.py``). The pool
+starts these, gives each a few batches at a time, and replaces those that die. No line is lost:
 
-- A batch whose worker dies is halved, and the halves are queued at the front. They run alone in a
+- A batch whose worker dies is halved, and the halves are queued at the front. Each runs alone in a
   worker, so that no other batch is affected again.
-- A single line that fails, whose worker died twice, or that exceeds ``line_timeout_s``, is split
-  into parts (``workers/fallback.py``). Each part runs alone in a worker, under the same rule.
+- A single line that fails, whose workers died twice, or that exceeds ``line_timeout_s``, is split
+  into parts (``workers/fallback.py``). Each part runs alone in a worker, under the same rules.
 """
 
 from __future__ import annotations
@@ -32,26 +32,30 @@ from korlm.tokenizers.workers.process import Batch, Job, Results, WorkerProcess
 from korlm.tokenizers.workers.protocol import ALIVE_SECONDS, Message
 from korlm.utils.errors import TokenizerError
 
-if TYPE_CHECKING:  # imported by functions: it takes 0.3 s, and korlm.Kkma does without
+if TYPE_CHECKING:  # functions import it: that takes 0.3 s, and korlm.Kkma does not need it
     import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
-START_SECONDS = 300.0  # Kkma takes 1 s, KoNLPy's 4 to 15, or 60 beside ten others
+# Limit for the start of a worker. Kkma takes 1 s, KoNLPy's engine 4 to 15, or 60 beside ten others.
+START_SECONDS = 300.0
 
-MAX_DEATHS = 5  # in a row for which no line can be the reason: while starting, or silent workers
+# Limit of consecutive deaths that no line can have caused: of starting and of silent workers.
+MAX_DEATHS = 5
 
-MAX_LINE_DEATHS = 2  # of workers with a single line; the first one may have had another cause
+# Deaths of workers with the same single line, after which the line is split. The first death may
+# have had another cause.
+MAX_LINE_DEATHS = 2
 
-Task: TypeAlias = "Sequence[str] | pa.RecordBatch"  # lines of a batch, or their columns
+Task: TypeAlias = "Sequence[str] | pa.RecordBatch"  # lines to analyze, or lines already analyzed
 
 
 class TokenizerPool:
     """Runs a tokenizer over batches of lines; a context manager, which ends the processes.
 
     Args:
-        config: of the tokenizer, and of the number of processes and threads.
-        tokenizer_model: the result of ``train_tokenizer``.
+        config: settings of the tokenizer, with the numbers of processes and threads.
+        tokenizer_model: result of ``train_tokenizer``.
 
     Raises:
         TokenizerError: a package is not installed, or the tokenizer model is damaged.
@@ -67,14 +71,15 @@ class TokenizerPool:
         ] = queue.SimpleQueue()
         self._children: list[WorkerProcess] = []
         self._waiting: collections.deque[Job] = collections.deque()
-        self._failed: collections.deque[tuple[Job, str]] = collections.deque()  # single lines
+        # Single lines that failed, to be split, with the reasons.
+        self._failed: collections.deque[tuple[Job, str]] = collections.deque()
         self._job_numbers = itertools.count()
-        self._lock = threading.RLock()  # of the tokenizer in this process, if it is
+        self._lock = threading.RLock()  # for a tokenizer that runs in this process
         # One thread at a time exchanges messages with the workers, for all maps.
         self._turn = threading.Condition()
-        self._is_taken = self._is_closing = False
+        self._is_taken = self._is_closing = False  # whether a thread has the turn; is in __exit__
         self._num_resets, self._why_reset = 0, ""
-        self._was_ready = False
+        self._was_ready = False  # whether any worker has started
         self._deaths = 0  # see MAX_DEATHS
         if self._light is None:
             assert isinstance(config, WorkerConfig)
@@ -98,7 +103,7 @@ class TokenizerPool:
             self._turn.notify_all()
 
     def _reset(self, why: str) -> None:
-        """End the workers; maps that have not ended raise an error. Later ones may begin."""
+        """End the workers. Maps that have not ended raise an error; a later map starts new ones."""
         for child in self._children:
             child.close()
         self._children = []
@@ -113,17 +118,16 @@ class TokenizerPool:
     def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
         """Yield one record batch for each batch of lines (NFC), in order.
 
-        At most ``workers * (threads + 2)`` batches are in flight. Record batches are passed
-        through without starting a process.
-
-        Threads may share a pool, and a thread may begin a map while another one has not ended.
+        At most ``workers * (threads + 2)`` batches are being analyzed at a time. Several threads
+        may share a pool, and a thread may begin a map before another map has ended.
 
         Args:
-            batches: lines, or what is known of them.
+            batches: batches of lines. A record batch, of lines already analyzed, is passed through;
+                no process is started for it.
 
         Raises:
             TokenizerError: a worker does not start, workers die again and again, or the pool is
-                closed meanwhile.
+                closed before the map ends.
         """
         if isinstance(self._config, WorkerConfig):
             yield from self._map_in_children(self._config, batches, None)
@@ -133,15 +137,17 @@ class TokenizerPool:
         with self._lock:
             assert self._light is not None
             for batch in batches:
-                is_known = isinstance(batch, pa.RecordBatch)
-                yield batch if is_known else self._light.analyze_batch(batch)
+                is_analyzed = isinstance(batch, pa.RecordBatch)
+                yield batch if is_analyzed else self._light.analyze_batch(batch)
 
     def map_lists(self, batches: Iterable[Sequence[str]], output: str) -> Iterator[list[Analysis]]:
         """Yield one list of analyses for each batch of lines, as ``map`` does, without Arrow.
 
+        Only for Kkma's fast engine.
+
         Args:
-            batches: lines.
-            output: what is asked for; Kkma's fast engine has some (``kkma/process.py``).
+            batches: batches of lines.
+            output: what the analyses have (``kkma/process.py``).
         """
         assert isinstance(self._config, WorkerConfig) and is_fast_kkma(self._config)
         yield from cast(
@@ -163,21 +169,21 @@ class TokenizerPool:
                     return
                 self._wait(config, in_flight[0], num_resets)
                 yield in_flight.popleft().results()
-        finally:  # if the map was abandoned, workers need not begin its other batches
+        finally:  # if the map did not end, workers need not begin its other batches
             for batch in in_flight:
                 batch.is_abandoned = True
 
     def _wait(self, config: WorkerConfig, batch: Batch, num_resets: int) -> None:
         """Exchange messages, or let another thread do so, until a batch is done."""
-        is_known = False  # to the other thread
+        has_woken = False  # whether the other thread was told about this thread's jobs
         while not batch.is_done:
             with self._turn:
                 if self._num_resets != num_resets:
                     raise TokenizerError(f"{self._title}: its pool {self._why_reset}")
                 if self._is_taken or self._is_closing:
-                    if not is_known:
+                    if not has_woken:
                         self._wake()
-                    is_known = True
+                    has_woken = True
                     self._turn.wait()
                     continue
                 self._is_taken = True
@@ -195,15 +201,16 @@ class TokenizerPool:
                     self._turn.notify_all()
 
     def _enqueue(self, task: Task, output: str | None) -> Batch:
+        """Queue a job for a batch, unless it is analyzed or empty; return the batch."""
         batch = Batch(len(task))
         if output is None:
             import pyarrow as pa
 
             from korlm.tokenizers.columns import to_record_batch
 
-            known = task if len(task) else to_record_batch([])
-            if isinstance(known, pa.RecordBatch):
-                batch.add(0, known)
+            analyzed = task if len(task) else to_record_batch([])
+            if isinstance(analyzed, pa.RecordBatch):
+                batch.add(0, analyzed)
                 return batch
         if len(task):
             self._waiting.append(Job(list(task), batch, output=output))
@@ -226,8 +233,8 @@ class TokenizerPool:
 
         with_spans = job.output == SPANS
         analysis = analyze_with_fallback(text, why, attempt, may_cut(config), with_spans)
-        late = reasons.count(TIMEOUT) * config.line_timeout_s
-        analysis = analysis._replace(seconds=analysis.seconds + late)
+        lost_seconds = reasons.count(TIMEOUT) * config.line_timeout_s
+        analysis = analysis._replace(seconds=analysis.seconds + lost_seconds)
         results: Results = [analysis]
         if job.output is None:
             from korlm.tokenizers.columns import to_record_batch
@@ -236,7 +243,7 @@ class TokenizerPool:
         job.batch.add(job.first, results)
 
     def _step(self, config: WorkerConfig) -> None:
-        """Send jobs to idle workers and process one message; does not wait for long."""
+        """Send jobs to workers, and process one message; wait for it at most ``ALIVE_SECONDS``."""
         if self._is_closing:
             raise TokenizerError(f"{self._title}: its pool was closed")
         if not self._children:
@@ -251,11 +258,11 @@ class TokenizerPool:
         sender = frame = None
         with contextlib.suppress(queue.Empty):
             sender, frame = self._inbox.get(timeout=timeout)
-        # At most the timeout: this process itself may have been stopped, by Ctrl-Z.
+        # At most the timeout: this process itself may have been stopped (Ctrl-Z) meanwhile.
         waited = min(time.monotonic() - began, timeout)
         for child in self._children:
             child.silent += waited
-        if sender is None or sender not in self._children:  # replaced in the meantime
+        if sender is None or sender not in self._children:  # no message, or of a replaced worker
             return
         sender.silent = 0.0
         if frame is None:
@@ -271,7 +278,7 @@ class TokenizerPool:
             raise TokenizerError(f"{self._title} did not start: {error}") from error
 
     def _dispatch(self) -> None:
-        """Give each job to the least busy worker."""
+        """Send each job to the worker with the fewest jobs, unless it must wait to run alone."""
         for _ in range(len(self._waiting)):
             job = self._waiting.popleft()
             if job.batch is not None and job.batch.is_abandoned:
@@ -296,17 +303,23 @@ class TokenizerPool:
             child.ready = self._was_ready = True
             return
         job = child.jobs.pop(message.get("id", -1), None)
-        if job is None:  # alive; or a line was done at the moment it was reported as stuck
+        if job is None:  # alive; or a line that was done just when it was reported as stuck
             return
         if "stuck" in message:
-            rest = self._cut_out(config, job, message["stuck"])
-            self._restart(config, child, [*child.jobs.values(), *rest])
+            other_lines = self._cut_out(config, job, message["stuck"])
+            self._restart(config, child, [*child.jobs.values(), *other_lines])
             return
         self._deaths = 0
         self._finish(job, results, message.get("errors", []))
 
     def _finish(self, job: Job, results: Results, errors: list[tuple[int, str]]) -> None:
-        """Store the results of a job, except of lines that must be analyzed in parts."""
+        """Store the results of a job; queue lines with errors to be analyzed in parts.
+
+        Args:
+            job: the job.
+            results: one result per line.
+            errors: (index of the line, reason) of lines that failed.
+        """
         if job.batch is None:
             (job.result,) = [why for _, why in errors] or as_list(results)
             return
@@ -319,7 +332,7 @@ class TokenizerPool:
             begin = line + 1
 
     def _cut_out(self, config: WorkerConfig, job: Job, line: int) -> list[Job]:
-        """Give up one line of a job as too slow; return jobs for the others."""
+        """Queue a line of a job that is too slow to be split; return jobs for its other lines."""
         logger.warning(
             "%s took more than %g s for %d characters (%.20s...): splitting them",
             *(self._title, config.line_timeout_s, len(job.texts[line]), job.texts[line]),
@@ -334,12 +347,13 @@ class TokenizerPool:
     def _handle_death(
         self, config: WorkerConfig, child: WorkerProcess, silent: bool = False
     ) -> None:
-        """Retry the jobs of a worker that died, or that is silent, in a new one."""
+        """Replace a worker that died or is silent, and run its jobs again."""
         child.process.kill()
         child.process.wait()
         reason = child.exit_reason()
         jobs = list(child.jobs.values())
-        # A busy machine makes any worker silent: without a clock no line is to blame.
+        # On a busy machine, any worker may be silent: that is a line's fault only if it has a time
+        # limit.
         if child.ready and (has_clock(config) or not silent):
             why = "Java died" if isinstance(config, JavaConfig) else "process died"
             jobs = [retry for job in jobs for retry in self._retry(job, why)]
@@ -360,7 +374,7 @@ class TokenizerPool:
         self._waiting.extendleft(reversed(jobs))
 
     def _retry(self, job: Job, why: str) -> list[Job]:
-        """Return the jobs that replace one whose worker died: its halves, or the line again."""
+        """Return the jobs that replace one whose worker died: its halves, or its line again."""
         job.alone = True
         job.deaths += 1
         half = len(job.texts) // 2
@@ -376,7 +390,7 @@ class TokenizerPool:
 
 
 def as_list(results: Results) -> list[Analysis]:
-    """Return results as single analyses."""
+    """Return results as a list of analyses."""
     if isinstance(results, list):
         return results
     from korlm.tokenizers.columns import analyses_of
@@ -385,12 +399,12 @@ def as_list(results: Results) -> list[Analysis]:
 
 
 def is_fast_kkma(config: WorkerConfig) -> bool:
-    """Return whether a tokenizer is Kkma's fast engine, which runs without Python."""
+    """Return True if a tokenizer is Kkma's fast engine, which runs without Python."""
     return isinstance(config, KkmaConfig) and config.engine is KkmaEngine.fast
 
 
 def has_clock(config: WorkerConfig) -> bool:
-    """Return whether ``line_timeout_s`` limits a line; Kkma's fast engine counts its steps."""
+    """Return True if ``line_timeout_s`` limits a line; Kkma's fast engine counts its steps."""
     return not is_fast_kkma(config)
 
 

@@ -1,4 +1,4 @@
-"""Worker processes, and the jobs that the pool sends to them."""
+"""Start worker processes, and define the jobs that the pool sends to them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,19 @@ Results: TypeAlias = "pa.RecordBatch | list[Analysis]"  # of consecutive lines
 
 
 class Batch:
-    """A batch of lines and the results of its jobs so far."""
+    """The results of a batch of lines so far; they may come from several jobs.
+
+    Attributes:
+        is_abandoned: True if nobody waits for the results.
+    """
 
     def __init__(self, num_lines: int) -> None:
         self.is_abandoned = False
         self._missing = num_lines
-        self._results: dict[int, Results] = {}  # by the number of their first line
+        self._results: dict[int, Results] = {}  # index of the first line -> results
 
     def add(self, first: int, results: Results) -> None:
-        """Add the results of some lines."""
+        """Add the results of consecutive lines, given the index of the first one."""
         self._results[first] = results
         self._missing -= len(results)
 
@@ -66,10 +70,10 @@ class Job:
         texts: the lines, or the part.
         batch: the batch of the lines; None for a part.
         first: index of the first line in the batch.
-        alone: whether the worker may have no other job meanwhile.
+        alone: whether the worker must have no other job at the same time.
         deaths: number of workers that died while they had this job.
-        result: for a part, its analysis, or the reason why there is none.
-        output: what is asked for, as a list; None: tokens as a record batch (``kkma/process.py``).
+        result: for a part, its analysis, or the reason why it failed; None: not yet known.
+        output: what a list of analyses has; None: a record batch of tokens (``kkma/process.py``).
     """
 
     texts: Sequence[str]
@@ -81,7 +85,7 @@ class Job:
     output: str | None = None
 
     def slice(self, begin: int, end: int) -> Job:
-        """Return a new job (no deaths yet) of some of its lines."""
+        """Return a new job, with no deaths, of the lines begin to end - 1."""
         texts, first = self.texts[begin:end], self.first + begin
         return Job(texts, self.batch, first, self.alone, output=self.output)
 
@@ -89,12 +93,18 @@ class Job:
 class WorkerProcess:
     """A worker process in Python (``workers/worker.py``) and its jobs.
 
-    A subclass may start another program with other messages.
+    A subclass may start another program that has other messages.
+
+    Args:
+        config: settings without null (``with_defaults``).
+        inbox: gets (this object, message and results) for each message, (this object, None) at the
+            end of the process.
+        tokenizer_model: result of ``train_tokenizer``.
 
     Attributes:
-        jobs: what it has not answered yet, by number.
-        ready: whether its analyzers have started.
-        silent: seconds that the pool has waited for its next message.
+        jobs: number -> job that the process has not answered yet.
+        ready: whether the analyzers have started.
+        silent: seconds that the pool has waited for the next message.
 
     Raises:
         TokenizerError: the program cannot be started.
@@ -121,7 +131,7 @@ class WorkerProcess:
     def _start(
         self, config: WorkerConfig, tokenizer_model: bytes | None
     ) -> subprocess.Popen[bytes]:
-        """Start the process; return it."""
+        """Start the process, and return it."""
         source = str(Path(_version.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", "korlm.tokenizers.workers.worker", config_to_json(config)]
@@ -146,15 +156,17 @@ class WorkerProcess:
         )
 
     def _send(self, stream: IO[bytes], number: int, job: Job) -> None:
+        """Write a job in the format of the program."""
         send(stream, {"id": number, "texts": job.texts, "part": job.batch is None})
 
     def _received(self, message: Message, data: bytes) -> tuple[Message, Results | None]:
-        """Return a message of the process and its results, if it has any."""
+        """Return a message of the process, and the results in its data, None without any."""
         from korlm.tokenizers.columns import unpack
 
         return message, unpack(data) if data else None
 
     def _listen(self) -> None:
+        """Put the messages of the process into the inbox until it ends."""
         assert self.process.stdout is not None
         while True:
             answer = None
@@ -194,7 +206,7 @@ class WorkerProcess:
 
 
 def crash_reason(stderr: str) -> str:
-    r"""Return the line of a worker's stderr with the reason why it ended; empty if there is none.
+    r"""Return the line of a worker's stderr that says why it ended; empty if there is none.
 
     This is the first line of a JVM crash report, or the last line of other output.
 

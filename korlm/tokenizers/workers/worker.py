@@ -1,15 +1,15 @@
-"""A child process with a tokenizer: lines in through stdin, analyses out through stdout.
+"""Run a tokenizer in a child process: lines come through stdin, analyses go to stdout.
 
-Messages from the parent are batches: ``id`` and ``texts``; with ``part`` it is one piece of a line,
-analyzed as it is or not at all. Messages to the parent:
+Each message from the parent is a batch with the keys ``id`` and ``texts``. With ``part``, it is one
+part of a line, for which the worker has no fallback. Messages to the parent have the keys:
 
-    ready, failed   the analyzers have started, or the reason why not
-    id, errors      a batch is done; the columns follow as bytes, except of a part with an error:
-                    number and reason of each line that could not be analyzed
-    id, stuck       this line of the batch exceeds ``line_timeout_s``
-    alive           each second
+    ready or failed   the analyzers have started, or the reason why they have not
+    id                a batch is done; a record batch follows as data
+    id, errors        a part could not be analyzed: [(0, reason)]
+    id, stuck         the index of a line of the batch that exceeds ``line_timeout_s``
+    alive             sent each second
 
-The parent kills a stuck worker: a running call of Java or C++ cannot be ended otherwise. When stdin
+The parent kills a stuck worker: a running call of Java or C++ cannot be ended otherwise. If stdin
 closes because the parent has ended, the process ends at once.
 """
 
@@ -47,12 +47,14 @@ class _Thread:
         self._job_id = -1
 
     def current_line(self) -> tuple[int, int, float] | None:
-        """Return batch, line and its seconds so far; called by another thread."""
-        job, lines = self._job_id, self._tokenizer.lines
+        """Return (id of the batch, index of the current line, its seconds so far), if any.
+
+        Another thread calls this. None: the thread is between two calls of the analyzer.
+        """
+        job_id, lines = self._job_id, self._tokenizer.lines
         index, seconds = self._tokenizer.analyzer.current_line()
-        if not 0 <= index < len(lines) or lines is not self._tokenizer.lines or job != self._job_id:
-            return None  # between two calls of the analyzer
-        return job, lines[index], seconds
+        is_same_call = lines is self._tokenizer.lines and job_id == self._job_id
+        return (job_id, lines[index], seconds) if 0 <= index < len(lines) and is_same_call else None
 
     def run(self) -> None:
         """Analyze batches until the process ends."""
@@ -67,6 +69,7 @@ class _Thread:
             os._exit(1)
 
     def _answer(self, texts: list[str], is_part: bool) -> None:
+        """Analyze a batch, and send the results."""
         message: Message = {"id": self._job_id}
         analyses: list[Analysis] = []
         if is_part:
@@ -81,7 +84,7 @@ class _Thread:
 
 
 class _Worker:
-    """Threads with an analyzer each, and one that watches how long they take for a line."""
+    """Threads with an analyzer each, and one thread that watches how long they take for a line."""
 
     def __init__(
         self,
@@ -108,10 +111,12 @@ class _Worker:
             threading.Thread(target=work, daemon=True).start()
 
     def send(self, message: Message, data: bytes = b"") -> None:
+        """Send a message to the parent."""
         with self._lock:
             send(self.output, message, data)
 
     def _watch(self) -> None:
+        """Report stuck lines, and send ``alive``, until the process ends."""
         reported: set[tuple[int, int]] = set()
         last_alive = 0.0
         while True:
@@ -119,16 +124,17 @@ class _Worker:
             for thread in self.threads:
                 if (current := thread.current_line()) is None:
                     continue
-                job, line, seconds = current
-                if seconds > self.seconds and (job, line) not in reported:
-                    reported.add((job, line))
-                    self.send({"id": job, "stuck": line})
+                job_id, line, seconds = current
+                if seconds > self.seconds and (job_id, line) not in reported:
+                    reported.add((job_id, line))
+                    self.send({"id": job_id, "stuck": line})
             if time.monotonic() - last_alive > ALIVE_SECONDS:
                 self.send({"alive": True})
                 last_alive = time.monotonic()
 
 
 def _read_jobs(jobs: queue.SimpleQueue[Any]) -> None:
+    """Queue the jobs that the parent sends; when stdin closes, end the process."""
     while (frame := receive(sys.stdin.buffer)) is not None:
         jobs.put(frame[0])
     os._exit(0)  # threads may be inside a call of Java or C++
@@ -148,7 +154,7 @@ def main() -> None:
         frame = receive(sys.stdin.buffer)
         tokenizer_model = frame[1] if frame is not None else None
     jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    # Before the analyzers start, so that the end of the parent is noticed meanwhile.
+    # Started before the analyzers, so that the process ends with its parent even while they start.
     reader = threading.Thread(target=_read_jobs, args=(jobs,), daemon=True)
     reader.start()
     try:

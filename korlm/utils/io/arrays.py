@@ -1,4 +1,4 @@
-"""Writing .npz files, and reading those that may be damaged or crafted to exhaust memory."""
+"""Write .npz files, and read those that may be damaged or crafted to exhaust memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-LARGEST = 1 << 30  # maximum bytes of a decompressed array; korlm's own take some megabytes
+LARGEST = 1 << 30  # maximum size of a decompressed array in bytes; korlm's own have megabytes
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write a .npz file as ``numpy.savez`` does, but without the time, which changes the bytes."""
+    """Write a .npz file as ``numpy.savez`` does, but without times: equal arrays, equal bytes."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
@@ -56,7 +56,11 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file_size: int) -> None:
-    """Check the declared size of an array before numpy allocates memory for it."""
+    """Check the declared size of an array before numpy allocates memory for it.
+
+    Raises:
+        ValueError: the size or the type is not that of the stored data.
+    """
     is_stored = member.compress_type == zipfile.ZIP_STORED
     if member.file_size > (file_size if is_stored else LARGEST):
         raise ValueError(f"{member.filename} declares {member.file_size:,} bytes")

@@ -1,4 +1,4 @@
-"""Atomic writing: files appear complete or not at all."""
+"""Write files atomically: they appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from korlm.utils.errors import output_errors
 
 
-def write_json(path: Path, figures: Mapping[str, Any]) -> None:
+def write_json(path: Path, metrics: Mapping[str, Any]) -> None:
     """Write metrics as JSON, atomically; values that are not finite become null."""
 
     def finite(value: Any) -> Any:
@@ -25,7 +25,7 @@ def write_json(path: Path, figures: Mapping[str, Any]) -> None:
             return [finite(part) for part in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    text = json.dumps(finite(figures), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(finite(metrics), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -38,8 +38,8 @@ if sys.platform != "win32":  # on Windows, writing the same file twice at once f
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to ``path``, and rename it to ``path`` at the end of the block.
 
-    If the block fails, the old file stays as it was. The temporary file of a killed process is
-    overwritten. Processes that write the same file wait for each other.
+    If the block raises, the old file stays as it was. Processes that write the same file wait for
+    each other. A temporary file that a killed process left is overwritten.
     """
     temporary = path.with_name(path.name + ".tmp")
     with _exclusive(temporary):
@@ -54,10 +54,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def fsync_file(path: Path) -> None:
-    """Flush a file to disk.
-
-    Otherwise the renamed file may be empty after a power failure.
-    """
+    """Flush a file to disk; otherwise it may be empty after a power failure."""
     # Windows requires write access; elsewhere the file may belong to another user.
     descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
@@ -85,7 +82,7 @@ def _exclusive(path: Path) -> Iterator[None]:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether an open file still has this name: another process may have renamed it."""
+    """Return True if an open file still has this path; another process may have renamed it."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
@@ -93,16 +90,19 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def new_folder(stem: Path, key: str = "outputs=FOLDER") -> str:
-    """Create a folder; append a number to its name if it exists.
+    """Create a folder, and return its path; append a number to its name if it exists.
 
     Args:
-        stem: path of the folder.
+        stem: path of the folder without a number.
         key: the setting that selects another location, for the message.
+
+    Raises:
+        OutputError: the folder cannot be created.
     """
     path, number = stem, 1
     with output_errors(stem, key):
         while True:
-            try:  # mkdir is atomic: two commands started in one second must not share it
+            try:  # mkdir is atomic: commands started in the same second must not share a folder
                 path.mkdir(parents=True)
                 return str(path)
             except FileExistsError:

@@ -1,11 +1,11 @@
-"""CRC-32 of files, to detect damage when they are opened.
+"""Compute and check the CRC-32 of files, to detect damage when they are opened.
 
 A CRC-32 detects every single flipped bit and every burst of up to 32 bits, at the speed of reading
 (3 GiB/s on one core; SHA-256 takes twice and BLAKE2 five times as long). It protects against
 damage, not against deliberate changes.
 
-The file that lists the checksums (``manifest.json``, ``config.json``) contains one of its own
-values as well.
+The JSON file that lists the checksums (``manifest.json``, ``config.json``) contains a checksum of
+its own values as well.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-KEY = "crc32"  # file name -> checksum, as 8 hexadecimal digits
+KEY = "crc32"  # key of the checksums in the listing file: file name -> 8 hexadecimal digits
 
-SELF = ""  # key of the checksum of the listing file itself
+SELF = ""  # file name under which the checksum of the listing file itself is listed
 
 _BLOCK = 1 << 22  # bytes per read
 
@@ -47,13 +47,13 @@ def sealed(
     paths: Iterable[Path],
     known: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return values with the checksums of files and of the values themselves.
+    """Return values with the checksums of files and of the values themselves under ``KEY``.
 
     Args:
         values: JSON-serializable values.
         folder: parent folder of the files.
         paths: paths of the files.
-        known: file name -> checksum, of files that are not read.
+        known: file name -> checksum of files that need not be read.
     """
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     sums = dict(known) | {n: crc32(path) for n, path in names.items() if n not in known}
@@ -66,7 +66,7 @@ def check_seal(values: Mapping[str, Any]) -> None:
     """Check values against the checksum that ``sealed`` added.
 
     Raises:
-        ValueError: they have changed, or have no checksums.
+        ValueError: the values have changed, or have no checksums.
     """
     sums = values.get(KEY)
     if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
@@ -86,7 +86,7 @@ def check_file(path: Path, folder: Path, sums: Mapping[str, str]) -> None:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it has changed, or has no checksum.
+        ValueError: the file has changed, or has no checksum.
     """
     expected = sums.get(path.relative_to(folder).as_posix())
     if expected is None:

@@ -1,4 +1,4 @@
-"""Locks between processes, so that only one works in a folder."""
+"""Lock folders, so that only one process works in them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from korlm.utils.errors import OutputError
 
 @contextmanager
 def held(path: Path, timeout: float = -1) -> Iterator[None]:
-    """Hold a lock within the block; its file is removed at the end.
+    """Hold a lock within the block, and remove its file at the end.
 
     Args:
         path: the lock file.
         timeout: seconds to wait for another process; -1: no limit.
 
     Raises:
-        filelock.Timeout: another process still has it.
+        filelock.Timeout: another process still holds the lock.
     """
     lock = FileLock(path)
     lock.acquire(timeout=timeout)
@@ -41,7 +41,7 @@ def alone(path: Path, taken: str) -> Iterator[None]:
 
     Args:
         path: the lock file.
-        taken: message if another process holds the lock.
+        taken: message of the error if another process holds the lock.
 
     Raises:
         OutputError: another process holds the lock.

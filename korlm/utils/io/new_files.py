@@ -1,4 +1,4 @@
-"""Files that several processes may write at the same time, each the same bytes."""
+"""Write files that several processes may write at the same time, all with the same bytes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from korlm.utils.io.urls import is_url
 
 
 class NewFile:
-    """A file under a temporary name of its own until it is complete.
+    """A file that has a temporary name until it is complete.
 
-    Other than ``atomic_write`` it needs no locks, which shared disks may lack.
+    Unlike ``atomic_write``, it needs no locks, which shared disks may lack.
 
     Args:
-        target: the final path or URL; its folder is created.
+        target: the final path or URL. The folder of a path is created; a URL needs none.
 
     Attributes:
-        path: to write to.
+        path: the temporary file to write to, beside the target, or in the system's folder for
+            temporary files if the target is a URL.
     """
 
     def __init__(self, target: Path) -> None:
@@ -37,7 +38,7 @@ class NewFile:
             self.path = target.with_name(name)
 
     def complete(self) -> str:
-        """Give the file its name, or upload it; return its checksum."""
+        """Rename the file to the target, or upload it; return its CRC-32."""
         crc32 = checksums.crc32(self.path)
         if is_url(self._target):
             copy_file(self.path, self._target)
@@ -48,14 +49,17 @@ class NewFile:
         return crc32
 
     def discard(self) -> None:
-        """Remove the file, unless it is complete."""
+        """Remove the temporary file, if it was not completed."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def new_file(target: Path) -> Iterator[Path]:
-    """Yield a temporary path; the file gets its name at the end of the block."""
+    """Yield a temporary path to write to, and rename the file to ``target`` after the block.
+
+    If the block raises, the temporary file is removed and ``target`` is left as it was.
+    """
     file = NewFile(target)
     try:
         yield file.path

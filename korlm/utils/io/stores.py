@@ -1,4 +1,4 @@
-"""Copies files from and to object stores; see ``korlm.utils.io.urls``."""
+"""Copy files from and to object stores; see ``korlm.utils.io.urls``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from korlm.utils.io.urls import is_url
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file; both may be URLs.
+    """Copy a file; both paths may be URLs.
 
     Raises:
-        OSError: it cannot be read or written.
+        OSError: the file cannot be read or written.
     """
     with _store_errors():
         if is_url(source) and is_url(target) and source.fs is target.fs:  # type: ignore[attr-defined]
@@ -26,7 +26,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder or URL and all that is in it, as far as possible."""
+    """Remove a folder, which may be a URL, with all of its contents; ignore errors."""
     if not is_url(folder):
         shutil.rmtree(folder, ignore_errors=True)
         return
@@ -47,7 +47,7 @@ def _store_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def local_copy(path: Path) -> Iterator[Path]:
-    """Yield a local file with the content of a file or URL."""
+    """Yield a file itself, or a temporary local copy of a URL."""
     if not is_url(path):
         yield path
         return

@@ -1,4 +1,4 @@
-"""Standard streams that are open and can show any text."""
+"""Make the standard streams usable: open, and able to show any text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def set_up_streams() -> None:
     r"""Open the standard streams that are closed, and escape what they cannot encode.
 
     A daemon or a cron job may start a command with closed streams. A file that is opened later
-    would then get the number 1 or 2, and a library's warning would be written into it. A terminal
-    or pipe in cp949, euc-kr or ascii shows a character that it lacks as ``\U0001f44d``.
+    would then get the descriptor 1 or 2, and a library's warning would be written into it. A
+    terminal or pipe in cp949, euc-kr or ascii shows a character that it lacks as ``\U0001f44d``.
     """
     _open_descriptors()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -25,18 +25,19 @@ def set_up_streams() -> None:
 
 
 def shows_text() -> bool:
-    """Return whether standard output is a terminal with another encoding than UTF-8.
+    """Return True if standard output is a terminal with another encoding than UTF-8.
 
-    Data that goes to a file or a pipe is UTF-8; on such a terminal it must be readable.
+    Then data is written in that encoding, so that it is readable; to a file or a pipe it is written
+    as UTF-8.
     """
     return sys.stdout.isatty() and codecs.lookup(sys.stdout.encoding).name != "utf-8"
 
 
 class TerminalBytes:
-    """A binary file object that shows UTF-8 on a terminal with another encoding."""
+    """A binary file object that writes UTF-8 to a terminal with another encoding."""
 
     def write(self, data: bytes) -> int:
-        """Write whole characters."""
+        """Write bytes that are whole characters."""
         sys.stdout.write(bytes(data).decode("utf-8"))
         return len(data)
 

@@ -1,4 +1,4 @@
-r"""Writing tables in parts as TSV, JSON lines (both plain or gzip) or Parquet, atomically.
+r"""Write tables in parts as TSV, JSON lines (both plain or gzip) or Parquet, atomically.
 
 A TSV file has a header and is read without options by pandas (``read_csv(FILE, sep="\t")``), R
 (``read.delim(FILE)``) and spreadsheets: a cell with a quote, a tab or a line end is in double
@@ -90,19 +90,19 @@ def check_target(path: Path, key: str) -> None:
 
 
 class TableWriter:
-    """Context manager that writes a table in parts.
+    """Writes a table in parts; a context manager.
 
-    The file appears when it is complete; if anything fails, nothing remains.
+    The file appears when the block ends; if the block raises, nothing remains.
 
     Args:
-        target: FILE.tsv, FILE.jsonl, both also with .gz, FILE.parquet, or ``-`` for standard
+        target: FILE.tsv, FILE.jsonl (both also with .gz), FILE.parquet, or ``-`` for standard
             output.
         schema: schema of the table.
         key: the setting that names the target, for messages.
-        json_lines: write JSON lines to standard output, not TSV.
+        json_lines: write JSON lines instead of TSV to standard output.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the target cannot be written.
     """
 
     def __init__(self, target: str, schema: pa.Schema, key: str, json_lines: bool = False) -> None:
@@ -126,11 +126,12 @@ class TableWriter:
 
     @property
     def is_stdout(self) -> bool:
-        """Return whether the target is standard output."""
+        """Return True if the target is standard output."""
         return self._path is None
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
+        """Turn failures to write within the block into an ``OutputError``."""
         with output_errors(self._name, f"{self._key}=FILE"):
             try:
                 yield
@@ -187,9 +188,9 @@ class TableWriter:
 
 
 def _drop_stdout() -> None:
-    """Discard what standard output has buffered after a write error.
+    """Discard the buffer of standard output after a write error.
 
-    Otherwise Python tries again at exit and prints an error.
+    Otherwise Python would write it again at exit, and print an error.
     """
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

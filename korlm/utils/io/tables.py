@@ -1,4 +1,4 @@
-"""Text tables: cells and rows of TSV files, and aligned columns for a terminal."""
+"""Format tables as text: cells and rows of TSV files, and aligned columns for a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from korlm.text.unicode import BLANKS
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}  # the backslash comes first
 _UNESCAPES = {escaped: char for char, escaped in _ESCAPES.items()}
 _ESCAPE_TABLE = str.maketrans(_ESCAPES)
-# Other control characters, and characters that some programs take for line ends.
+# All control characters, and others that some programs take for line ends.
 _VISIBLE_TABLE = {
     **{ord(c): f"\\x{ord(c):02x}" for c in BLANKS if not c.isprintable() and ord(c) < 0xA0},
     **_ESCAPE_TABLE,
@@ -37,7 +37,7 @@ def unescape_tsv(cell: str) -> str:
 
 
 def tsv_cell(value: object) -> str:
-    r"""Return a value as a cell for people: all control characters are escaped.
+    r"""Return a value as a cell to be read by people: all control characters are escaped.
 
     >>> print(tsv_cell("a\tb\x00"))
     a\tb\x00

@@ -1,4 +1,4 @@
-"""Paths that may be URLs of object stores and servers, by fsspec: s3://, hdfs://, hf://, https://."""
+"""Open paths that may be URLs (s3://, hdfs://, hf://, https://), with fsspec."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import IO, cast
 
 from korlm.utils.errors import KorlmError, install_command
 
-BLOCK = 1 << 22  # bytes of a request; fsspec's 50 MB would be fetched to look at a file's beginning
+# Bytes per request. With fsspec's default, 50 MB would be fetched to look at a file's beginning.
+BLOCK = 1 << 22
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def is_url(path: str | Path) -> bool:
-    """Return whether a path is a URL.
+    """Return True if a path is a URL.
 
     >>> is_url("s3://bucket/a.txt"), is_url("konlpy:kolaw"), is_url("a.txt")
     (True, False, False)
@@ -24,11 +25,11 @@ def is_url(path: str | Path) -> bool:
 
 
 def to_path(text: str, kind: type[KorlmError]) -> Path:
-    """Return a path; a URL as a ``UPath``, which has the methods of a ``Path``.
+    """Return the path of a text; for a URL a ``UPath``, which has the methods of a ``Path``.
 
     Args:
         text: a path or URL.
-        kind: of the errors.
+        kind: class of the error to raise.
 
     Raises:
         KorlmError: the kind of URL is unknown, or needs a package that is not installed.
@@ -44,17 +45,17 @@ def to_path(text: str, kind: type[KorlmError]) -> Path:
 
 
 def open_binary(path: Path, block: int = BLOCK) -> IO[bytes]:
-    """Open a file for reading; of a URL, blocks of so many bytes are fetched as they are read."""
+    """Open a file for reading; a URL is fetched in blocks of ``block`` bytes as it is read."""
     if is_url(path):
         return cast(IO[bytes], path.open("rb", block_size=block))  # type: ignore[call-overload]
     return path.open("rb")
 
 
 def version_of(path: Path) -> tuple[int, str]:
-    """Return the size of a file, and what differs after it has been changed.
+    """Return the size of a file, and a text that differs after the file has been changed.
 
     Raises:
-        OSError: there is no such file; of a URL, any exception.
+        OSError: there is no such file. For a URL, any exception may be raised (``url_errors``).
     """
     if not is_url(path):
         stat = path.stat()
@@ -69,11 +70,11 @@ def version_of(path: Path) -> tuple[int, str]:
 
 @contextmanager
 def url_errors(url: str | Path, kind: type[KorlmError]) -> Iterator[None]:
-    """Turn exceptions of a file system into one line; a context manager.
+    """Turn the exceptions of fsspec within the block into errors of one line.
 
     Args:
-        url: that is accessed; a local path is left alone.
-        kind: of the error to raise.
+        url: the URL that the block accesses; for a local path, exceptions are left alone.
+        kind: class of the error to raise.
     """
     if not is_url(url):
         yield

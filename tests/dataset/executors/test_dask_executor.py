@@ -1,4 +1,4 @@
-"""A cluster makes the same corpus as one machine, byte for byte, even if workers die."""
+"""A cluster prepares the same corpus as one machine, byte for byte, even if workers die."""
 
 import functools
 import importlib.util
@@ -53,7 +53,7 @@ PIECE_BYTES = 1500
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """A scheduler with two workers, as somebody else may have started them."""
+    """Yield the address of a running scheduler with two workers."""
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
         LocalCluster(
@@ -69,10 +69,10 @@ def address() -> Iterator[str]:
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> CorpusConfig:
-    """Some ten pieces of three splits; one line has the mark."""
-    dice = random.Random(1)
+    """Return a corpus of about ten pieces of three splits; one line has the mark."""
+    rng = random.Random(1)
     words = ["나는", "학교에", "간다", "KBS", "😀", "e\u0301", "\u1112\u1161\u11ab", "JAVA!"]
-    lines = [" ".join(dice.choices(words, k=dice.randrange(6))) for _ in range(600)]
+    lines = [" ".join(rng.choices(words, k=rng.randrange(6))) for _ in range(600)]
     lines[150] = deadly.MARK
     path = tmp_path / "text.txt"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -84,7 +84,7 @@ Make = Callable[..., dict[str, bytes]]
 
 @pytest.fixture
 def make(corpus: CorpusConfig, tmp_path: Path) -> Make:
-    """Prepares into a folder; gives the files of the corpus."""
+    """Return a function that prepares into a folder and returns the files of the corpus."""
 
     def run(
         name: str, cluster: str | None = None, tokenizer: TokenizerConfig = SYLLABLE, **more: Any
@@ -110,13 +110,13 @@ def test_equal_bytes(make: Make, address: str) -> None:
     assert make("one", "local", workers=1, options={"protocol": "tcp"}) == alone
 
 
-def test_what_was_learned_travels(make: Make, address: str) -> None:
+def test_a_trained_tokenizer_is_sent_to_workers(make: Make, address: str) -> None:
     pytest.importorskip("sentencepiece")
     pieces = SentencePieceConfig(name="sentencepiece", vocab_size=40)
     assert make("two", address, pieces) == make("alone", tokenizer=pieces)
 
 
-def test_a_single_document_is_split_and_normalized_alike(
+def test_a_single_document_is_split_and_normalized(
     make: Make, corpus: CorpusConfig, address: str
 ) -> None:
     corpus.document_unit, corpus.unicode = DocumentUnit.file, UnicodeForm.nfkc
@@ -149,28 +149,28 @@ def test_a_piece_that_ends_its_workers_is_named(
     count = sum(name.startswith("counts/") for name in alone)
     records = [read_record(partial, number) for number in range(count)]
     assert records.count(None) == 1
-    told = str(caught.value)
-    assert told.startswith("the cluster could not process 1 of the pieces: ")
-    assert re.search(r"text.txt \([\d,]+ to [\d,]+\): its workers died; ", told)
-    assert "\n" not in told
+    message = str(caught.value)
+    assert message.startswith("the cluster could not process 1 of the pieces: ")
+    assert re.search(r"text.txt \([\d,]+ to [\d,]+\): its workers died; ", message)
+    assert "\n" not in message
     assert make("two") == alone  # without the cluster, that piece alone
 
 
-def test_work_that_was_broken_off_goes_on(
+def test_interrupted_work_continues(
     make: Make, address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ended: list[object] = []
 
     def interrupt(*arguments: Any, **settings: Any) -> Iterator[Any]:
-        for result in tokenize_pieces(*arguments, **settings):
+        for result in real_tokenize(*arguments, **settings):
             yield result
             ended.append(result)
             if len(ended) == 4:
                 raise KeyboardInterrupt
 
-    tokenize_pieces = tokenize.tokenize_pieces
+    real_tokenize = DaskExecutor.tokenize
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(preparation, "tokenize_pieces", interrupt)
+        patch.setattr(DaskExecutor, "tokenize", interrupt)
         make("two", address)
     (partial,) = (tmp_path / "two/prepared").glob(".*.partial")
     before = {path: path.stat().st_mtime_ns for path in partial.glob("pieces/*.json")}
@@ -229,7 +229,7 @@ def test_a_worker_without_the_tokenizer_is_named(
         worker.tokenize_on_worker(settings, "99", None)  # type: ignore[arg-type]
 
 
-def test_when_nothing_goes_it_ends_soon(
+def test_a_search_without_results_ends_early(
     make: Make, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "tokenize_on_worker", deadly.failing)
@@ -240,15 +240,15 @@ def test_when_nothing_goes_it_ends_soon(
 def test_training_prepares_in_the_same_way(
     korlm: Command, tiny: TinyCorpus, address: str, tmp_path: Path
 ) -> None:
-    asked = ("train", *tiny.overrides, *LIGHT, "trainer.max_steps=1")
-    made = korlm(*asked, f"prepare.cluster={address}")
+    arguments = ("train", *tiny.overrides, *LIGHT, "trainer.max_steps=1")
+    made = korlm(*arguments, f"prepare.cluster={address}")
     assert made.code == 0, made.err
     assert len(list((tmp_path / "outputs/prepared").glob("*/tokens/*.parquet"))) == 3
     (run,) = (tmp_path / "outputs/runs").iterdir()
     assert f"cluster: {address}" in (run / ".hydra/config.yaml").read_text("utf-8")
     assert (
         "has no effect beside prepared=x"
-        in korlm(*asked, "prepared=x", "prepare.cluster=local").error
+        in korlm(*arguments, "prepared=x", "prepare.cluster=local").error
     )
 
 
@@ -256,7 +256,7 @@ def test_training_prepares_in_the_same_way(
 def test_kkma(make: Make) -> None:
     kkma = KkmaConfig(name="kkma", threads=1, heap_mb=512, cache_size_mb=0)
     alone, one = make("alone", tokenizer=kkma), make("one", "local", kkma, workers=1)
-    for name in ("report.tsv", "manifest.json"):  # of seconds
+    for name in ("report.tsv", "manifest.json"):  # with times
         del alone[name], one[name]
     assert {n: d for n, d in one.items() if not n.startswith("reports/")} == {
         n: d for n, d in alone.items() if not n.startswith("reports/")
@@ -266,19 +266,19 @@ def test_kkma(make: Make) -> None:
 # Connections
 
 
-def test_nobody_there(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_scheduler(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_executor, "REACH_SECONDS", 1)
-    told = korlm("prepare", "tokenizer=syllable", "prepare.cluster=tcp://127.0.0.1:1").error
-    assert "prepare.cluster=tcp://127.0.0.1:1: no Dask scheduler answers there" in told
+    error = korlm("prepare", "tokenizer=syllable", "prepare.cluster=tcp://127.0.0.1:1").error
+    assert "prepare.cluster=tcp://127.0.0.1:1: no Dask scheduler answers there" in error
 
 
-def test_workers_that_others_started_must_know_korlm(tmp_path: Path) -> None:
+def test_workers_of_another_cluster_need_korlm(tmp_path: Path) -> None:
     class Client:
-        def run_on_scheduler(self, asked: Callable[[], bool]) -> bool:
-            return asked()
+        def run_on_scheduler(self, function: Callable[[], bool]) -> bool:
+            return function()
 
-        def run(self, asked: Callable[[], bool], on_error: str) -> dict[str, bool]:
-            return {"tcp://a:1": asked(), "tcp://b:2": not asked()}
+        def run(self, function: Callable[[], bool], on_error: str) -> dict[str, bool]:
+            return {"tcp://a:1": function(), "tcp://b:2": not function()}
 
     executor = DaskExecutor(ClusterConfig(cluster="tcp://a:9"), SYLLABLE, tmp_path)
     executor._client = Client()
@@ -290,9 +290,9 @@ def test_workers_that_others_started_must_know_korlm(tmp_path: Path) -> None:
 def test_without_the_package(cluster: str, korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     package = {"slurm": "dask_jobqueue", "kubernetes": "dask_kubernetes"}[cluster]
     monkeypatch.setitem(sys.modules, package, None)
-    wanted = ["tokenizer=syllable", f"prepare.cluster={cluster}", "prepare.workers=2"]
+    expected = ["tokenizer=syllable", f"prepare.cluster={cluster}", "prepare.workers=2"]
     command = install_command("distributed", package.replace("_", "-"))
-    assert command in korlm("prepare", *wanted).error
+    assert command in korlm("prepare", *expected).error
 
 
 def test_settings_that_do_not_fit(korlm: Command) -> None:
@@ -324,8 +324,8 @@ def test_a_heap_that_fits(memory: int | None, heap: int | None) -> None:
     assert worker.fit_to_memory(SYLLABLE, 4, memory) is SYLLABLE
 
 
-# SLURM, which keeps a script before sbatch ends. But jobs start at once, here, and what is asked of
-# memory and cores stays unheard.
+# A fake SLURM: sbatch copies the script and starts the job at once on this machine. Requests for
+# memory and cores are ignored.
 TOOLS = {
     "sbatch": """#!/bin/sh
 [ -e refused ] && echo "sbatch: error: no such partition" >&2 && exit 1
@@ -340,7 +340,7 @@ echo "Submitted batch job $$"
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine on which sbatch starts jobs at once, in this folder."""
+    """Return the folder of a fake SLURM whose sbatch starts jobs at once."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for name, script in TOOLS.items():
@@ -353,18 +353,18 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_slurm(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    told = korlm("prepare", "prepare.cluster=slurm", "prepare.workers=2").error
-    assert "there is no sbatch on this machine" in told
+    error = korlm("prepare", "prepare.cluster=slurm", "prepare.workers=2").error
+    assert "there is no sbatch on this machine" in error
 
 
 def test_slurm(korlm: Command, tiny: TinyCorpus, slurm: Path) -> None:
     command = ["prepare", *tiny.overrides, "tokenizer=syllable", "report=false"]
     options = "prepare.options={queue: long, interface: lo}"
-    asked = ["prepare.cluster=slurm", "prepare.workers=1", options]
+    arguments = ["prepare.cluster=slurm", "prepare.workers=1", options]
     (slurm / "refused").touch()
-    assert "sbatch: no such partition" in korlm(*command, *asked).error
+    assert "sbatch: no such partition" in korlm(*command, *arguments).error
     (slurm / "refused").unlink()
-    assert korlm(*command, *asked).code == 0
+    assert korlm(*command, *arguments).code == 0
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert korlm(*command, "outputs=alone").code == 0
     made, alone = (next((slurm / name / "prepared").iterdir()) for name in ("outputs", "alone"))

@@ -1,4 +1,4 @@
-"""The statistics of a small corpus by hand, and what becomes of their files."""
+"""Statistics of a small corpus, computed by hand, and their files."""
 
 import errno
 import json
@@ -27,9 +27,9 @@ def small(tmp_path: Path) -> Prepared:
 
 
 def test_by_hand(small: Prepared) -> None:
-    found, frequencies = collect(small)
+    result, frequencies = collect(small)
     assert frequencies.tolist() == [4, 3, 2, 1, 1]
-    train, valid = found["splits"]["train"], found["splits"]["valid"]
+    train, valid = result["splits"]["train"], result["splits"]["valid"]
     assert train == {
         "num_lines": 6,
         "num_blank_lines": 1,
@@ -54,49 +54,49 @@ def test_by_hand(small: Prepared) -> None:
         ],
         "types": [{"num_morphs": 11, "num_types": 5}],
     }
-    # Each line that train has counts, those that come again, too.
+    # Every line that train contains counts, repetitions included.
     assert valid["num_lines_in_train"] == 2
     assert valid["lines_in_train_share"] == pytest.approx(2 / 3)
     assert valid["morphs_in_train_share"] == pytest.approx(4 / 9)
     assert valid["num_duplicate_lines"] == 1
-    assert found["repeated_lines"] == [
+    assert result["repeated_lines"] == [
         {"count": 3, "doc_id": "train.txt", "line": 1, "text": "나 간다"}
     ]
-    assert found["ranks"] == [
+    assert result["ranks"] == [
         {"rank": rank, "morph": morph, "count": count}
         for rank, (morph, count) in enumerate(
             [("나", 4), ("간다", 3), ("온다", 2), ("너", 1), ("또", 1)], 1
         )
     ]
-    # 12 tokens with <eos>; of 그 가 또 none is known when a token must stand in train twice.
-    unknown = found["unknown"]
+    # 12 tokens with <eos>; 그 가 또 are unknown if a token must occur twice in train.
+    unknown = result["unknown"]
     assert (unknown["split"], unknown["num_tokens"]) == ("valid", 12)
     assert unknown["chosen"] == {"size": 3, "num_unk": 3, "rate": 0.25}
     assert [(row["size"], row["num_unk"]) for row in unknown["by_min_freq"]] == [
         *((5, 2), (3, 3), (2, 4), (1, 7), (0, 9))
     ]
     assert [(row["size"], row["num_unk"]) for row in unknown["by_size"]] == [(5, 2)]
-    assert found["heaps"] is None and found["zipf"]["slope"] < 0
-    assert found["fingerprint"] == small.fingerprint and found["tokenizer"] == "eojeol"
+    assert result["heaps"] is None and result["zipf"]["slope"] < 0
+    assert result["fingerprint"] == small.fingerprint and result["tokenizer"] == "eojeol"
 
 
 def test_medians_and_repeated_lines_of_a_larger_corpus(tmp_path: Path) -> None:
     train = random_lines(3, 501)
-    found, _ = collect(made(tmp_path, train=train, valid=random_lines(4, 20), test=train[:9]))
+    actual, _ = collect(made(tmp_path, train=train, valid=random_lines(4, 20), test=train[:9]))
     filled = [line for line in train if line]
     lengths = [len(line.split()) for line in filled]
-    assert found["splits"]["train"]["morphs_per_line"] == {
+    assert actual["splits"]["train"]["morphs_per_line"] == {
         "mean": pytest.approx(np.mean(lengths)),
         "median": np.median(lengths),
         "max": max(lengths),
     }
-    expected = Counter(filled).most_common(station.NUM_REPEATED)  # the first ones of equals
-    assert [(row["text"], row["count"]) for row in found["repeated_lines"]] == expected
-    assert [row["line"] for row in found["repeated_lines"]] == [
+    expected = Counter(filled).most_common(station.NUM_REPEATED)  # ties: the first ones
+    assert [(row["text"], row["count"]) for row in actual["repeated_lines"]] == expected
+    assert [row["line"] for row in actual["repeated_lines"]] == [
         train.index(text) + 1 for text, _ in expected
     ]
-    assert found["splits"]["test"]["lines_in_train_share"] == 1
-    assert found["unknown"]["by_size"][0]["size"] == 100
+    assert actual["splits"]["test"]["lines_in_train_share"] == 1
+    assert actual["unknown"]["by_size"][0]["size"] == 100
 
 
 @pytest.mark.parametrize(("lengths", "median"), [([3], 3), ([1, 4], 2.5), ([1, 1, 9], 1), ([], 0)])
@@ -106,13 +106,13 @@ def test_median(lengths: list[int], median: float) -> None:
 
 def test_files(small: Prepared) -> None:
     before = sorted(path.name for path in small.folder.iterdir())
-    found, frequencies = collect(small)
+    result, frequencies = collect(small)
     for _ in range(2):
-        write(small, found, frequencies)
+        write(small, result, frequencies)
         names = sorted(path.name for path in small.folder.iterdir())
         assert names == sorted([*before, "statistics.json", "frequencies.png"])
-    told = json.loads((small.folder / "statistics.json").read_text(encoding="utf-8"))
-    assert told == found
+    stored = json.loads((small.folder / "statistics.json").read_text(encoding="utf-8"))
+    assert stored == result
     assert (small.folder / "frequencies.png").read_bytes().startswith(b"\x89PNG")
     assert open_prepared(small.folder).stats == small.stats
 
@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_written(
     assert sorted(small.folder.iterdir()) == before
 
 
-def test_shards_that_are_gone(small: Prepared) -> None:
+def test_deleted_shards(small: Prepared) -> None:
     (small.folder / "tokens" / "valid-00000.parquet").unlink()
     with pytest.raises(PreparedError, match=r"0 lines of valid, .* 3; give report=false"):
         collect(small)

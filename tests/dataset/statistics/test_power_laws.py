@@ -1,4 +1,4 @@
-"""Fits that are known beforehand, and rates that real vocabularies have."""
+"""Power laws are recovered from exact data, and rates of real vocabularies are plausible."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,7 +12,7 @@ from korlm.dataset.statistics.power_laws import Coverage, fit_heaps, fit_power_l
 
 
 @pytest.mark.parametrize("slope", [-1.3, -0.5, 0.6])
-def test_a_law_that_holds_is_found(slope: float) -> None:
+def test_an_exact_law_is_recovered(slope: float) -> None:
     x = np.arange(1, 200)
     law = fit_power_law(x, 40 * x**slope, 1 / x)
     assert law is not None

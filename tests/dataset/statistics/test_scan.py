@@ -1,4 +1,4 @@
-"""The pass over a split finds what a slow look at each line finds."""
+"""The scan of a split equals a loop over its lines."""
 
 import unicodedata
 from collections import Counter
@@ -48,18 +48,18 @@ def test_a_split_as_seen_line_by_line(tmp_path: Path) -> None:
     assert (scan.num_known, scan.num_known_morphs) == (0, 0)
 
     leaked = [line for line in valid if line and line in set(train)]
-    found = scan_split(tokens, "valid", np.unique(scan.hashes))
-    assert found.num_known == len(leaked) > 10
-    assert found.num_known_morphs == sum(len(line.split()) for line in leaked)
+    actual = scan_split(tokens, "valid", np.unique(scan.hashes))
+    assert actual.num_known == len(leaked) > 10
+    assert actual.num_known_morphs == sum(len(line.split()) for line in leaked)
 
-    places = [len(filled) - 1, 0, 333, 0]
-    wanted = [("train.txt", *filled[place]) for place in places]
-    assert lines_at(tokens, "train", places) == wanted
+    indices = [len(filled) - 1, 0, 333, 0]
+    expected = [("train.txt", *filled[index]) for index in indices]
+    assert lines_at(tokens, "train", indices) == expected
     assert lines_at(tokens, "train", []) == []
 
 
 def test_nothing_but_blank_lines(tmp_path: Path) -> None:
-    """As whole row groups may hold."""
+    """Whole row groups may consist of blank lines."""
     prepared = made(tmp_path, train=[*[""] * 2000, "가 가", *["\t"] * 2000], valid=["가"])
     scan = scan_split(prepared.folder / "tokens", "train", np.array([7]))
     assert (scan.growth, scan.longest) == ([(2, 1)], [LongLine(3, 2, "train.txt", 2001)])
@@ -79,7 +79,7 @@ def test_lines_in_decomposed_letters_are_the_same_lines(tmp_path: Path) -> None:
     assert len(np.unique(scan.hashes)) == 1 and {line.num_chars for line in scan.longest} == {2}
 
 
-def test_lines_that_look_alike_are_not_duplicates(tmp_path: Path) -> None:
+def test_similar_lines_are_not_duplicates(tmp_path: Path) -> None:
     lines = ["가 나", "가  나", "가 나 ", "가 나"]
     prepared = made(tmp_path, train=lines, valid=["가"])
     scan = scan_split(prepared.folder / "tokens", "train")
@@ -92,7 +92,7 @@ def test_marks() -> None:
     assert list(marks(101, 1000)) == [200, 500, 1000]
 
 
-def test_growth_where_no_morph_comes_twice(tmp_path: Path) -> None:
+def test_growth_without_repeated_morphs(tmp_path: Path) -> None:
     prepared = made(
         tmp_path, VocabConfig(min_freq=1), train=[f"말{n}" for n in range(250)], valid=["가"]
     )

@@ -1,4 +1,4 @@
-"""The picture is one, whatever the corpus is; warnings are errors here."""
+"""The plot is drawn for any corpus, without warnings (which are errors in tests)."""
 
 from pathlib import Path
 

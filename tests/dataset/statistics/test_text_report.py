@@ -58,18 +58,18 @@ def report(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_the_whole_report(tmp_path: Path) -> None:
-    told = describe(report(tmp_path))
-    text, zipf = told.split("\n\nZipf: ")
+    report_text = describe(report(tmp_path))
+    text, zipf = report_text.split("\n\nZipf: ")
     assert text + "\n" == REPORT
     assert zipf.startswith("frequency ~ rank^-0.") and "Heaps" not in zipf
 
 
 def test_lines_with_problems(tmp_path: Path) -> None:
-    found = report(tmp_path)
-    assert "problems" not in describe(found)
-    found["splits"]["train"]["status"] |= {"cut: over budget": 1234, "lost: 2 characters": 1}
-    found["splits"]["valid"]["num_dropped"] = 5
-    part = describe(found).split("\n\n")[1]
+    result = report(tmp_path)
+    assert "problems" not in describe(result)
+    result["splits"]["train"]["status"] |= {"cut: over budget": 1234, "lost: 2 characters": 1}
+    result["splits"]["valid"]["num_dropped"] = 5
+    part = describe(result).split("\n\n")[1]
     assert part.splitlines() == [
         "lines with problems (each is listed in report.tsv):",
         "  train: 1,234 lines cut: over budget",
@@ -80,14 +80,14 @@ def test_lines_with_problems(tmp_path: Path) -> None:
 
 def test_growth_of_a_larger_corpus(tmp_path: Path) -> None:
     lines = [f"말{n} 말{n // 2} 말{n // 3}" for n in range(100)]
-    told = describe(collect(made(tmp_path, train=lines, valid=lines[:5]))[0])
-    last = told.splitlines()[-1]
+    report_text = describe(collect(made(tmp_path, train=lines, valid=lines[:5]))[0])
+    last = report_text.splitlines()[-1]
     assert last.startswith("Heaps: types ~ morphs^0.") and last.endswith("100 in 300")
-    assert told.count("\x07") == 0
+    assert report_text.count("\x07") == 0
 
 
 def test_nothing_that_steers_a_terminal_is_printed(tmp_path: Path) -> None:
     line = "\x1b[31m빨강\u2028 " + "긴" * 100
-    told = describe(collect(made(tmp_path, train=[line, line], valid=["가"]))[0])
-    assert "\x1b" not in told and "\u2028" not in told
-    assert r"\x1b[31m빨강\u2028 " in told and "긴" * 60 not in told
+    report_text = describe(collect(made(tmp_path, train=[line, line], valid=["가"]))[0])
+    assert "\x1b" not in report_text and "\u2028" not in report_text
+    assert r"\x1b[31m빨강\u2028 " in report_text and "긴" * 60 not in report_text

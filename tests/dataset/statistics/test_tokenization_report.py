@@ -1,4 +1,4 @@
-"""The report names every line that did not go plainly, so that any reader of TSV can read it."""
+"""The report lists every line that was not tokenized normally, as TSV for any reader."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def write(path: Path, rows: list[str]) -> None:
     path.write_text("\n".join(rows) + "\n", encoding="ascii")
 
 
-def test_only_what_did_not_go_plainly(tmp_path: Path) -> None:
+def test_only_lines_with_a_problem(tmp_path: Path) -> None:
     rows = rows_of(
         [
             ("a", 1, "ok", "가", 0.5, 0),
@@ -56,7 +56,7 @@ def test_shards_in_the_order_of_the_corpus(tmp_path: Path) -> None:
     assert [line.split("\t")[0] for line in lines] == ["doc_id", *order]
 
 
-def test_nothing_to_tell(tmp_path: Path) -> None:
+def test_nothing_to_report(tmp_path: Path) -> None:
     assert rows_of([("a", 1, "ok", "", 0.0, 0)]) == []
     write_report(tmp_path, tmp_path / "report.tsv")
     assert (tmp_path / "report.tsv").read_text(encoding="utf-8") == HEADER + "\n"

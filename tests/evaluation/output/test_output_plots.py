@@ -18,7 +18,7 @@ from korlm.utils import plotting
 
 HEAD = b"\x89PNG\r\n\x1a\n"
 
-pytestmark = pytest.mark.usefixtures("fonts_anew")
+pytestmark = pytest.mark.usefixtures("fresh_fonts")
 
 
 def draw(path: Path, rows: dict[str, EvaluationResult]) -> None:

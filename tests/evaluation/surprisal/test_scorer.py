@@ -84,9 +84,9 @@ def test_equals_step_by_step(kind: str, option: str, context: ScoreContext, star
     bits, entropy = step_by_step(model, lines, start_id, context)
     for size, batch_tokens in ((1, 5), (3, 30), (30, 1000)):
         scorer = SurprisalScorer(model, start_id, context, batch_tokens=batch_tokens)
-        found = list(scorer.score(split(lines, size)))
-        np.testing.assert_allclose(np.concatenate([c.surprisal for c in found]), bits, atol=1e-5)
-        entropies = np.concatenate([c.entropy for c in found if c.entropy is not None])
+        result = list(scorer.score(split(lines, size)))
+        np.testing.assert_allclose(np.concatenate([c.surprisal for c in result]), bits, atol=1e-5)
+        entropies = np.concatenate([c.entropy for c in result if c.entropy is not None])
         np.testing.assert_allclose(entropies, entropy, atol=1e-5)
         fast = SurprisalScorer(model, start_id, context, False, batch_tokens).score(
             split(lines, size)
@@ -120,16 +120,16 @@ def test_unsmoothed_counts_give_infinite_surprisal() -> None:
     config = NgramConfig(name="ngram", order=2, smoothing=Smoothing.maximum_likelihood)
     model = NgramLM(config, VOCAB_SIZE)
     model.fit(np.array([5, 6, EOS_ID, 5, 7, EOS_ID]))
-    (found,) = SurprisalScorer(model, EOS_ID, ScoreContext.line).score(
+    (actual,) = SurprisalScorer(model, EOS_ID, ScoreContext.line).score(
         [encoded([("d", [5, 6, 9, 5])])]
     )
-    assert found.entropy is not None
+    assert actual.entropy is not None
     # 9 is unseen; unigram probabilities follow it; 5 never precedes <eos>.
     expected = [0, 1, math.inf, math.log2(3), math.inf]
-    np.testing.assert_allclose(found.surprisal, expected, atol=1e-6)
-    assert not np.signbit(found.surprisal[0])
+    np.testing.assert_allclose(actual.surprisal, expected, atol=1e-6)
+    assert not np.signbit(actual.surprisal[0])
     alone = math.log2(6) - 2 * (2 / 6)  # two of four types occur twice
-    np.testing.assert_allclose(found.entropy, [0, 1, 0, alone, 1], atol=1e-6)
+    np.testing.assert_allclose(actual.entropy, [0, 1, 0, alone, 1], atol=1e-6)
 
 
 def test_windows_keep_all_lines() -> None:
@@ -144,15 +144,15 @@ def test_windows_keep_all_lines() -> None:
 
 def test_a_window_of_blank_lines() -> None:
     scorer = SurprisalScorer(make_model("lstm"), EOS_ID, ScoreContext.document)
-    (found,) = scorer.score([encoded([("d", []), ("d", [])])])
-    assert len(found.surprisal) == len(found.unknown) == 0
+    (result,) = scorer.score([encoded([("d", []), ("d", [])])])
+    assert len(result.surprisal) == len(result.unknown) == 0
 
 
 def test_a_long_line_is_scored_in_windows() -> None:
     model, ids = make_model("lstm"), random_ids(200)
     line = [("d", [token for token in ids.tolist() if token != EOS_ID])]
     bits, _ = step_by_step(model, line, EOS_ID, ScoreContext.line)
-    (found,) = SurprisalScorer(model, EOS_ID, ScoreContext.line, batch_tokens=16).score(
+    (result,) = SurprisalScorer(model, EOS_ID, ScoreContext.line, batch_tokens=16).score(
         [encoded(line)]
     )
-    np.testing.assert_allclose(found.surprisal, bits, atol=1e-5)
+    np.testing.assert_allclose(result.surprisal, bits, atol=1e-5)

@@ -17,8 +17,15 @@ from korlm.models.ngram.arpa import arpa_word, read_arpa, write_arpa
 from korlm.models.ngram.model import NgramLM
 from korlm.utils.errors import ConfigError, OutputError
 
-LMPLZ = Path(__file__).parent / "lmplz"  # its README tells where it is from
-ODD = ["집", "New York", "<s>", "</s>", "\\u0020", "\u3000\t"]  # blanks and look-alikes
+LMPLZ = Path(__file__).parent / "lmplz"  # its README names the source
+ODD = [
+    "집",
+    "New York",
+    "<s>",
+    "</s>",
+    "\\u0020",
+    "\u3000\t",
+]  # spaces and tokens that look like markup
 TOKENS = [*SPECIALS, *ODD, "<UNK>"]
 assert len(TOKENS) == VOCAB_SIZE
 
@@ -54,14 +61,14 @@ def test_reads_kenlms_file() -> None:
     counted = NgramLM(NgramConfig(name="ngram", order=3), len(tokens))
     counted.fit(np.array(stream))
     tables = read_arpa(LMPLZ / "order3.arpa", tokens, 3)
-    for found, expected in zip(tables, counted.tables(), strict=True):
-        assert found.keys.tolist() == expected.keys.tolist()
-        np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=5e-6)
-        np.testing.assert_allclose(found.backoffs, expected.backoffs, atol=5e-6)
+    for actual, expected in zip(tables, counted.tables(), strict=True):
+        assert actual.keys.tolist() == expected.keys.tolist()
+        np.testing.assert_allclose(actual.log_probs, expected.log_probs, atol=5e-6)
+        np.testing.assert_allclose(actual.backoffs, expected.backoffs, atol=5e-6)
 
 
 def test_written_text(tmp_path: Path) -> None:
-    """Specials in ARPA's words, one line of n-grams for each, no blanks within words."""
+    """Special tokens have ARPA's names; each n-gram is one line; words contain no spaces."""
     path = tmp_path / "model.arpa"
     model = make_model(2)
     write_arpa(path, model.tables(), TOKENS)
@@ -72,7 +79,7 @@ def test_written_text(tmp_path: Path) -> None:
     assert lines[-3:] == ["", "\\end\\", ""]
     words = [line.split("\t")[1] for line in lines[5 : 5 + sizes[0]]]
     plain = ["집", "New\\u0020York", "\\u003cs>", "\\u003c/s>", "\\\\u0020", "\\u3000\\u0009"]
-    assert lines[7].split("\t")[1:] == ["</s>", "0"]  # no context ends there
+    assert lines[7].split("\t")[1:] == ["</s>", "0"]  # no context ends with </s>
     assert words == ["<s>", "<unk>", "</s>", *plain, "\\u003cUNK>"]
     bigrams = [line.split("\t")[1].split(" ") for line in lines if line.count("\t") == 1]
     assert len(bigrams) == sizes[1]
@@ -81,7 +88,7 @@ def test_written_text(tmp_path: Path) -> None:
 
 
 def test_words_of_other_programs_may_look_like_escapes(tmp_path: Path) -> None:
-    """They write a backslash as it is."""
+    """Other programs do not escape a backslash."""
     path = tmp_path / "model.arpa"
     write_arpa(path, make_model(1).tables(), TOKENS)
     tokens = [token.replace("\\u0020", "^\\^") for token in TOKENS]
@@ -101,9 +108,9 @@ def test_files_of_other_programs(tmp_path: Path, preamble: str) -> None:
     expected = read_arpa(path, tokens, 2)
     text = path.read_text("utf-8").replace("<unk>", "<UNK>")
     path.write_text(preamble + text, encoding="utf-8")
-    for found, table in zip(read_arpa(path, tokens, 2), expected, strict=True):
-        assert found.keys.tolist() == table.keys.tolist()
-        assert found.log_probs.tolist() == table.log_probs.tolist()
+    for actual, table in zip(read_arpa(path, tokens, 2), expected, strict=True):
+        assert actual.keys.tolist() == table.keys.tolist()
+        assert actual.log_probs.tolist() == table.log_probs.tolist()
 
 
 def test_file_without_sentence_start(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Counts at array speed equal those of a dictionary."""
+"""Counts by array operations equal those of a dictionary."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Gram = tuple[int, ...]
 
 
 def nothing() -> None:
-    """Never stops."""
+    """Do nothing: a stop check that never stops."""
 
 
 def spell(grams: list[NgramCounts], order: int, vocab_size: int = VOCAB_SIZE) -> list[Gram]:
-    """The n-grams of an order as tuples of ids."""
+    """Return the counts of an order by n-gram, as tuples of ids."""
     if order == 1:
         return [(int(key),) for key in grams[0].keys]
     shorter = spell(grams, order - 1, vocab_size)
@@ -28,7 +28,7 @@ def spell(grams: list[NgramCounts], order: int, vocab_size: int = VOCAB_SIZE) ->
 
 
 def count_slowly(ids: np.ndarray, order: int) -> Counter[Gram]:
-    """N-grams of each sentence by itself, <eos> before and after it."""
+    """Count the n-grams of each sentence, with <eos> before and after it."""
     counts: Counter[Gram] = Counter()
     sentence = [EOS_ID]
     for number, token_id in enumerate(ids.tolist(), start=1):
@@ -41,19 +41,19 @@ def count_slowly(ids: np.ndarray, order: int) -> Counter[Gram]:
 
 @pytest.mark.parametrize("tail", [[], [4, 5]], ids=["whole", "cut"])
 def test_counts_equal_a_dictionary(tail: list[int]) -> None:
-    """Also where the text stops within a sentence."""
+    """The last sentence may be incomplete."""
     ids = np.concatenate([random_text(300, seed=1), [EOS_ID], tail]).astype(np.uint16)
     grams = count_grams(ids, VOCAB_SIZE, 5, nothing)
     assert len(grams) == 5
     assert grams[0].counts.tolist() == np.bincount(ids, minlength=VOCAB_SIZE).tolist()
     for order in range(2, 6):
-        level, found = grams[order - 1], spell(grams, order)
+        level, result = grams[order - 1], spell(grams, order)
         assert (np.diff(level.keys) > 0).all()
-        assert dict(zip(found, level.counts.tolist(), strict=True)) == count_slowly(ids, order)
+        assert dict(zip(result, level.counts.tolist(), strict=True)) == count_slowly(ids, order)
         shorter = spell(grams, order - 1)
-        assert [shorter[i] for i in level.prefixes] == [gram[:-1] for gram in found]
-        assert [shorter[i] for i in level.suffixes] == [gram[1:] for gram in found]
-        assert level.starts_sentence.tolist() == [gram[0] == EOS_ID for gram in found]
+        assert [shorter[i] for i in level.prefixes] == [gram[:-1] for gram in result]
+        assert [shorter[i] for i in level.suffixes] == [gram[1:] for gram in result]
+        assert level.starts_sentence.tolist() == [gram[0] == EOS_ID for gram in result]
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_counts_equal_a_dictionary(tail: list[int]) -> None:
 )
 def test_max_order(ids: list[int], longest: int) -> None:
     assert max_order(np.array(ids)) == longest
-    found = count_grams(np.array(ids), 9, longest, nothing)
-    assert [int(level.counts.sum()) > 0 for level in found] == [True] * longest
+    result = count_grams(np.array(ids), 9, longest, nothing)
+    assert [int(level.counts.sum()) > 0 for level in result] == [True] * longest
     assert max(len(gram) for gram in count_slowly(np.array(ids), longest)) == longest
     assert not count_slowly(np.array(ids), longest + 1)
 

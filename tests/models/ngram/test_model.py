@@ -36,22 +36,22 @@ class Oracle:
                 self.entries[tuple(gram.split(" "))] = (float(log_prob), backoff_value)
 
     def ids(self, *words: str) -> list[int]:
-        """Ids; unknown words are <unk>."""
+        """Return the ids of words; unknown words are <unk>."""
         return [self.id_of.get(word, UNK_ID) for word in words]
 
     def stream(self) -> np.ndarray:
-        """Ids of all sentences, <eos> after each."""
+        """Return the ids of all sentences, each followed by <eos>."""
         return np.array([i for s in self.sentences for i in [*self.ids(*s), EOS_ID]])
 
     def score(self, *gram: str) -> float:
-        """Log10 of the last word's probability after the others, by ARPA's rule."""
+        """Return log10 of the probability of the last word after the others, by ARPA's rule."""
         if gram in self.entries:
             return self.entries[gram][0]
         backoff = self.entries.get(gram[:-1], (0.0, 0.0))[1]
         return backoff + self.score(*gram[1:])
 
     def scores(self, sentence: list[str]) -> list[float]:
-        """Of each word of a sentence and of its end."""
+        """Return the scores of each word of a sentence and of its end."""
         words = [word if word in self.id_of else "<unk>" for word in sentence]
         padded = ["<s>", *words, "</s>"]
         return [self.score(*padded[max(0, i - 2) : i + 1]) for i in range(1, len(padded))]
@@ -59,16 +59,16 @@ class Oracle:
 
 @pytest.fixture(scope="module")
 def oracle() -> Oracle:
-    """KenLM's model of order 3."""
+    """Return KenLM's model of order 3."""
     return Oracle()
 
 
 @pytest.fixture(scope="module")
 def model(oracle: Oracle) -> NgramLM:
-    """The same, counted here."""
-    found = NgramLM(NgramConfig(name="ngram", order=3), len(oracle.tokens))
-    found.fit(oracle.stream())
-    return found
+    """Return korlm's model of the same text."""
+    result = NgramLM(NgramConfig(name="ngram", order=3), len(oracle.tokens))
+    result.fit(oracle.stream())
+    return result
 
 
 def log10(nats: Tensor) -> list[float]:
@@ -76,7 +76,7 @@ def log10(nats: Tensor) -> list[float]:
 
 
 def test_tables_equal_kenlms(oracle: Oracle, model: NgramLM) -> None:
-    assert model.num_grams == len(oracle.entries) + 1  # <pad> and <bos> here, <s> there
+    assert model.num_grams == len(oracle.entries) + 1  # korlm: <pad> and <bos>, KenLM: <s>
     spelt: dict[tuple[str, ...], tuple[float, float]] = {}
     grams = [(token,) for token in oracle.tokens]
     for order, table in enumerate(model.tables(), start=1):
@@ -87,11 +87,11 @@ def test_tables_equal_kenlms(oracle: Oracle, model: NgramLM) -> None:
         spelt |= dict(zip(grams, values, strict=True))
     for gram, (log_prob, backoff) in oracle.entries.items():
         here = [("<eos>" if word in ("<s>", "</s>") else word) for word in gram]
-        found = spelt[tuple(here)]
+        result = spelt[tuple(here)]
         if gram != ("<s>",):
-            assert found[0] == pytest.approx(log_prob, abs=2e-6)
+            assert result[0] == pytest.approx(log_prob, abs=2e-6)
         if gram[-1] != "</s>":
-            assert found[1] == pytest.approx(backoff, abs=2e-6)
+            assert result[1] == pytest.approx(backoff, abs=2e-6)
 
 
 def test_scores_equal_kenlms(oracle: Oracle, model: NgramLM) -> None:
@@ -123,7 +123,7 @@ def test_sentences_are_independent(oracle: Oracle, model: NgramLM, start: int) -
 
 
 def test_shifted_and_arbitrary_targets_agree() -> None:
-    """Targets that are the next inputs are found on a shorter way than others."""
+    """Targets that equal the next inputs use a faster lookup than others."""
     model = NgramLM(NgramConfig(name="ngram", order=4), VOCAB_SIZE)
     model.fit(random_text(500, seed=1))
     row = torch.tensor(random_text(60, seed=2)).view(3, 20)

@@ -1,4 +1,4 @@
-"""Probabilities from counts, by the formulas and worked out by hand."""
+"""Probabilities from counts, computed by hand."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def probs(text: np.ndarray, vocab_size: int, *read: int, **config: object) -> li
 def test_discounts_by_hand() -> None:
     """N1, n2, n3, n4 = 8, 4, 2, 1: Y = 8 / 16, and each discount j - (j + 1) Y n(j+1) / n(j)."""
     adjusted = np.repeat([1, 2, 3, 4, 9], [8, 4, 2, 1, 5])
-    found = estimate_discounts(adjusted, order=2)
-    assert found == pytest.approx((1 - 2 / 2 * 4 / 8, 2 - 3 / 2 * 2 / 4, 3 - 4 / 2 * 1 / 2))
+    result = estimate_discounts(adjusted, order=2)
+    assert result == pytest.approx((1 - 2 / 2 * 4 / 8, 2 - 3 / 2 * 2 / 4, 3 - 4 / 2 * 1 / 2))
 
 
 @pytest.mark.parametrize("counts", [[1, 2], [1, 3, 3], [2, 2, 3], [1, 2, 3, 4, 4, 4, 4]])
 def test_too_few_counts_use_the_fallback(
     caplog: pytest.LogCaptureFixture, counts: list[int]
 ) -> None:
-    """Including discounts out of range, as with the last counts."""
+    """Discounts out of range, as with the last counts, also use it."""
     with caplog.at_level(logging.WARNING):
         assert estimate_discounts(np.array(counts), order=3) == FALLBACK
     assert "order 3" in caplog.text
@@ -58,30 +58,30 @@ def test_kneser_ney_by_hand() -> None:
     expected = {token: 0.5 * p for token, p in lower.items()}
     expected[5] += (2 - 1) / 3
     expected[6] += (1 - 0.5) / 3
-    found = probs(TEXT, V, EOS_ID, 4, order=2)
-    assert {token: found[token] for token in expected} == pytest.approx(expected)
+    actual = probs(TEXT, V, EOS_ID, 4, order=2)
+    assert {token: actual[token] for token in expected} == pytest.approx(expected)
     # Sentence starts use plain counts: 4 three times and 5 once; 1.5 + 0.5 of 4 are discounted.
-    found = probs(TEXT, V, EOS_ID, order=2)
-    assert found[4] == pytest.approx(1.5 / 4 + 0.5 * lower[4])
-    assert found[5] == pytest.approx(0.5 / 4 + 0.5 * lower[5])
-    # After a token that never came the unigrams alone decide.
+    actual = probs(TEXT, V, EOS_ID, order=2)
+    assert actual[4] == pytest.approx(1.5 / 4 + 0.5 * lower[4])
+    assert actual[5] == pytest.approx(0.5 / 4 + 0.5 * lower[5])
+    # After an unseen token, the unigrams alone determine the probabilities.
     assert probs(TEXT, V, 1, order=2)[5] == pytest.approx(lower[5])
 
 
 def test_kneser_ney_of_order_1() -> None:
     """4 three times, 5 three, 6 once, <eos> four: 1.5 + 1.5 + 0.5 + 1.5 of 11 are kept."""
-    found = probs(TEXT, V, EOS_ID, 4, order=1)
-    assert found[5] == pytest.approx(1.5 / 11 + 5 / 11 / 5)
-    assert found[1] == pytest.approx(5 / 11 / 5)
+    result = probs(TEXT, V, EOS_ID, 4, order=1)
+    assert result[5] == pytest.approx(1.5 / 11 + 5 / 11 / 5)
+    assert result[1] == pytest.approx(5 / 11 / 5)
 
 
 def test_maximum_likelihood() -> None:
     settings = {"order": 3, "smoothing": Smoothing.maximum_likelihood}
-    found = probs(TEXT, V, EOS_ID, 4, **settings)
-    assert found == pytest.approx([0, 0, 0, 0, 0, 2 / 3, 1 / 3])
-    # "6 5" never came, but 5 did: always before <eos>.
+    result = probs(TEXT, V, EOS_ID, 4, **settings)
+    assert result == pytest.approx([0, 0, 0, 0, 0, 2 / 3, 1 / 3])
+    # "6 5" is unseen, but 5 occurs, always before <eos>.
     assert probs(TEXT, V, 6, 5, **settings)[EOS_ID] == 1
-    # Nothing is known of <unk>: shares of all tokens.
+    # <unk> is unseen: unigram frequencies.
     assert probs(TEXT, V, 1, **settings) == pytest.approx([0, 0, 0, 4 / 11, 3 / 11, 3 / 11, 1 / 11])
 
 
@@ -101,7 +101,7 @@ def test_add_k(k: float) -> None:
 def test_every_distribution_sums_to_one(smoothing: Smoothing, order: int) -> None:
     text = random_text(200, seed=4)
     for read in ([EOS_ID], [4], [1, 9], [9, 9, 9, 9], [5, EOS_ID, 4, 3], [PAD_ID]):
-        found = probs(text, VOCAB_SIZE, *read, order=order, smoothing=smoothing)
-        assert sum(found) == pytest.approx(1, abs=1e-6)
-        assert found[PAD_ID] == found[BOS_ID] == 0
-        assert not any(math.isnan(p) for p in found)
+        result = probs(text, VOCAB_SIZE, *read, order=order, smoothing=smoothing)
+        assert sum(result) == pytest.approx(1, abs=1e-6)
+        assert result[PAD_ID] == result[BOS_ID] == 0
+        assert not any(math.isnan(p) for p in result)

@@ -92,9 +92,9 @@ def test_json_lines(tmp_path: Path) -> None:
         json.dumps({"utt": "e", "hyps": hyps[:1]}),
     ]
     path = put(tmp_path, "n.jsonl", *lists)
-    found = plain(list(open_lists(path)))
+    result = plain(list(open_lists(path)))
     both = [("가", -1.0), ("나", -2.0)]
-    assert found == [("a", both), ("7", both[:1]), ("c", both), ("d", both[1:]), ("e", both[:1])]
+    assert result == [("a", both), ("7", both[:1]), ("c", both), ("d", both[1:]), ("e", both[:1])]
     acoustic = plain(list(open_lists(path, ReadOptions(score_field="am_score"))))
     assert acoustic[0] == ("a", [("가", -7.0), ("나", 3.0)])
 
@@ -246,5 +246,5 @@ def test_batches(tmp_path: Path) -> None:
         for number in range(size)
     ]
     lists = open_lists(put(tmp_path, "n", *rows))
-    found = [[nbest.utt for nbest in batch] for batch in batches_of(lists, 3)]
-    assert found == [["a", "b"], ["c"], ["d"]]
+    results = [[nbest.utt for nbest in batch] for batch in batches_of(lists, 3)]
+    assert results == [["a", "b"], ["c"], ["d"]]

@@ -1,4 +1,4 @@
-"""What is logged of a job, the command that runs it, and why it failed."""
+"""The log of a job, its command, and the reason of its failure."""
 
 import logging
 import sys

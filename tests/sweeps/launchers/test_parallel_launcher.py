@@ -1,4 +1,4 @@
-"""Jobs of a sweep side by side: the same figures, whatever becomes of one of them."""
+"""Parallel jobs of a sweep: the same metrics as in sequence, even if one of them fails."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ def anew() -> None:
     jobs_by_settings.cache_clear()
 
 
-def test_the_figures_of_jobs_one_by_one(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
-    """One job fails; a finished sweep is read and not done again."""
+def test_parallel_jobs_equal_sequential_jobs(
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path
+) -> None:
+    """One job fails; the results of a finished sweep are read, not computed again."""
     sweep = [*tiny.overrides, *SHORT, "batches.batch_size=4,9999"]
     assert korlm("train", "-m", *sweep, "hydra.sweep.dir=a").code == 1
     ended = korlm("train", *PARALLEL, *sweep, "hydra.sweep.dir=b")
@@ -54,7 +56,7 @@ def test_the_figures_of_jobs_one_by_one(korlm: Command, tiny: TinyCorpus, tmp_pa
 def test_a_killed_process_loses_its_own_job(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And Ctrl-C, while going on with it: whatever happens, the figures are the same at last."""
+    """After a kill, and Ctrl-C while resuming, the metrics are still the same."""
     sweep = [*tiny.overrides, *SHORT, "seed=1,2", "trainer.max_steps=60", "trainer.eval_every=10"]
     assert korlm("train", "-m", *sweep, "hydra.sweep.dir=whole").code == 0
     processes: list[JobProcess] = []

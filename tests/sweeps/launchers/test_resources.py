@@ -8,14 +8,14 @@ from korlm.sweeps.launchers.resources import VISIBLE, environments, jobs_at_a_ti
 
 
 @pytest.mark.parametrize(
-    ("named", "found"),
+    ("named", "expected"),
     [("0,1", ["0", "1"]), ("GPU-a,GPU-b", ["GPU-a", "GPU-b"]), ("-1", []), ("1,-1,2", ["1"])],
 )
-def test_what_the_user_lets_us_see(named: str, found: list[str]) -> None:
-    assert visible_gpus({VISIBLE: named}) == found
+def test_gpus_in_the_environment(named: str, expected: list[str]) -> None:
+    assert visible_gpus({VISIBLE: named}) == expected
 
 
-def test_what_the_driver_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_that_the_driver_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert visible_gpus({}) == []
     fake = tmp_path / "nvidia-smi"

@@ -1,4 +1,4 @@
-"""Jobs of a cluster: queued again at their time limit, of several processes, cancelled."""
+"""Jobs of a cluster: requeued at their time limit, with several processes, cancelled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def anew() -> None:
 
 
 def send(number: int, folder: Path) -> None:
-    """Sends a signal to the processes of all jobs of a sweep."""
+    """Send a signal to the processes of all jobs of a sweep."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().split(b"\0")
@@ -40,7 +40,7 @@ def send(number: int, folder: Path) -> None:
 
 @needs_proc
 def test_the_time_limit(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
-    """The signal before it comes in the midst of training; the figures are of an unbroken run."""
+    """The signal before it arrives during training; metrics equal those of an uninterrupted run."""
     sweep = [*tiny.overrides, *SHORT, "seed=1"]
     assert korlm("train", "-m", *sweep, "hydra.sweep.dir=whole").code == 0
     limited = tmp_path / "limited"
@@ -49,15 +49,15 @@ def test_the_time_limit(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> Non
     with when(best.exists, lambda: send(signal.SIGUSR2, limited)):
         ended = korlm("train", *LOCAL, minutes, *sweep, f"hydra.sweep.dir={limited}")
     assert ended.code == 0, ended.err
-    said = "".join(path.read_text("utf-8") for path in limited.glob(".submitit/*/*_log.*"))
-    assert "(99 remaining timeouts)" in said and "timed-out" in said
+    logs = "".join(path.read_text("utf-8") for path in limited.glob(".submitit/*/*_log.*"))
+    assert "(99 remaining timeouts)" in logs and "timed-out" in logs
     log = (limited / "0/train.log").read_text("utf-8")
     assert log.count("training a lstm") == 2 and ", from step " in log
     assert results(limited) == results(tmp_path / "whole")
 
 
 def test_two_processes_a_job(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
-    """The figures of one process; and a mistake of one job, which all its processes make."""
+    """Metrics equal those of one process; an error of a job occurs in all its processes."""
     parts = ("input", "hidden", "output", "embedding", "weight")
     even = [f"model.dropout_{part}=0" for part in parts]
     even += [*tiny.overrides, *SHORT, "trainer.max_steps=4", "batches.batch_size=4,5"]
@@ -78,7 +78,7 @@ def test_two_processes_a_job(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -
 def test_ctrl_c(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of jobs that were not begun nothing is left."""
+    """Jobs that have not started leave no files."""
     last = tmp_path / "outputs/sweeps"
     sweep = [
         *tiny.overrides,
@@ -121,15 +121,15 @@ os.execv(sys.argv[at], sys.argv[at:])
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Commands named as SLURM's, which run an array on this machine."""
-    place = tmp_path / "slurm"
-    place.mkdir()
+    """Install fake commands of SLURM, which run an array on this machine."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
     for name, text in {"sbatch": SBATCH, "srun": SRUN, "sacct": "", "scancel": ""}.items():
-        (place / name).write_text(f"#!{sys.executable}\n{text}", encoding="utf-8")
-        (place / name).chmod(0o755 | stat.S_IEXEC)
-    monkeypatch.setenv("PATH", f"{place}{os.pathsep}{os.environ['PATH']}")
+        (folder / name).write_text(f"#!{sys.executable}\n{text}", encoding="utf-8")
+        (folder / name).chmod(0o755 | stat.S_IEXEC)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(SlurmLauncher, "poll_seconds", 0.2)
-    return place
+    return folder
 
 
 @pytest.mark.usefixtures("slurm")
@@ -177,7 +177,7 @@ def test_mistakes(korlm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert len(ended.err.splitlines()) == 1
 
 
-def test_korlm_is_found_by_the_processes_of_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_can_import_korlm(monkeypatch: pytest.MonkeyPatch) -> None:
     from korlm.sweeps.launchers.base import importable_korlm
 
     monkeypatch.setenv("PYTHONPATH", "elsewhere")

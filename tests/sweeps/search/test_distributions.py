@@ -1,4 +1,4 @@
-"""Dimensions as Optuna's distributions; who proposes."""
+"""Dimensions as Optuna's distributions; the sampler of a trial."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from korlm.sweeps.search.distributions import distribution, sampler_of
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected"),
+    ("definition", "expected"),
     [
         ("choice(a, 1)", CategoricalDistribution(("a", "1"))),
         ("range(64, 257, 64)", IntDistribution(64, 256, step=64)),
@@ -26,12 +26,12 @@ from korlm.sweeps.search.distributions import distribution, sampler_of
         ("interval(2, 2)", FloatDistribution(2.0, 2.0)),
     ],
 )
-def test_distributions(typed: str, expected: BaseDistribution) -> None:
-    assert distribution(space_of(f"a={typed}").searched["a"]) == expected
+def test_distributions(definition: str, expected: BaseDistribution) -> None:
+    assert distribution(space_of(f"a={definition}").searched["a"]) == expected
 
 
 def test_every_trial_has_random_numbers_of_its_own() -> None:
-    """A sampler that began anew after a break would propose its first trials once more."""
+    """A sampler that restarted after an interruption would propose its first trials again."""
     pairs = [(seed, number) for seed in (1, 2) for number in (0, 1)]
     samplers = [sampler_of(SearchConfig(seed=seed), number) for seed, number in pairs]
     assert len({sampler._rng.rng.random() for sampler in samplers}) == 4  # type: ignore

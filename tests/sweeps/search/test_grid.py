@@ -1,4 +1,4 @@
-"""A grid is checked as a whole: a mistake in its last job is found before the first one starts."""
+"""A grid is checked completely: an error in its last job is raised before the first one starts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from korlm.sweeps.search.grid import combinations
 from korlm.utils.errors import ConfigError
 
 
-def parsed(*typed: str) -> list[list[str]]:
-    return combinations(OverridesParser.create().parse_overrides(list(typed)))
+def parsed(*overrides: str) -> list[list[str]]:
+    return combinations(OverridesParser.create().parse_overrides(list(overrides)))
 
 
-def test_all_combinations_of_what_was_typed_last() -> None:
+def test_all_combinations_of_the_last_overrides() -> None:
     assert parsed("a=1,2", "c=0", "b=range(1,3)", "c=x") == [
         ["a=1", "c=x", "b=1"],
         ["a=1", "c=x", "b=2"],
@@ -30,7 +30,7 @@ def test_all_combinations_of_what_was_typed_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("overrides", "message"),
     [
         (
             ["model=gru,rnn", "trainer.early_stopping_patience=1,0"],
@@ -45,10 +45,10 @@ def test_all_combinations_of_what_was_typed_last() -> None:
     ],
 )
 def test_nothing_starts_if_any_job_is_wrong(
-    korlm: Command, tiny: TinyCorpus, tmp_path: Path, typed: list[str], told: str
+    korlm: Command, tiny: TinyCorpus, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
-    error = korlm("train", "-m", *tiny.overrides, *LIGHT, *typed).error
-    assert told in error
+    error = korlm("train", "-m", *tiny.overrides, *LIGHT, *overrides).error
+    assert message in error
     assert not list(tmp_path.iterdir())
 
 
@@ -63,7 +63,7 @@ def test_a_sweep_that_is_resumed_with_a_mistake_stays_as_it_was(
     error = korlm("train", "-m", f"resume={folder}", "seed=1,2", "trainer.epochs=2,-2").error
     assert "trainer.epochs=-2: must be in [1, 1000000]" in error
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    pictures = ("sweep.png", "results.tsv")  # made again from the jobs
+    pictures = ("sweep.png", "results.tsv")  # written again from the jobs
     assert {p: b for p, b in after.items() if p.name not in pictures} == {
         p: b for p, b in before.items() if p.name not in pictures
     }

@@ -1,4 +1,4 @@
-"""How trials ended, in one line each."""
+"""Outcomes of trials, one line each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_reasons() -> None:
     assert reason_of(TrainingError("the loss is nan")) == "the loss is nan"
 
 
-def test_figures_have_no_sign() -> None:
-    """Speeds are minimised as negative numbers."""
+def test_objectives_are_printed_without_sign() -> None:
+    """Speeds are minimized as negative numbers."""
     assert shown(-1234.5) == "1,234.5000"
     assert shown(math.inf) == "infinite"

@@ -1,4 +1,4 @@
-"""Hopeless trials end early; good ones, young ones and last validations do not."""
+"""Bad trials are pruned; good trials, early steps and last validations are not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PERPLEXITY = "valid.perplexity"
 def trial(
     search: Search, folder: Path, values: dict[float, float], objective: str = PERPLEXITY
 ) -> str:
-    """Runs the next trial through some validations; gives why it was pruned, if it was."""
+    """Run the validations of the next trial; return the reason if it is pruned."""
     (proposal,) = search.propose(1)
     with open_callback(folder, proposal.overrides, objective) as watch:
         assert watch is not None
@@ -37,10 +37,10 @@ def trial(
 @pytest.mark.parametrize(
     ("values", "pruned_at"),
     [
-        ({0.25: 90.0, 0.5: 80.0, 1: 70.0}, 50),  # worse from the share on from which it counts
-        ({0.25: 90.0, 0.5: 50.0, 1: 99.0}, None),  # the end is no place to end early
-        ({0.25: 20.0, 0.5: 80.0, 1: 70.0}, None),  # its best counts, not its last
-        ({0.3: 90.0, 0.6: 90.0, 1: 70.0}, None),  # nobody else was seen at these shares
+        ({0.25: 90.0, 0.5: 80.0, 1: 70.0}, 50),  # worse at a step that may be pruned
+        ({0.25: 90.0, 0.5: 50.0, 1: 99.0}, None),  # the last validation is not pruned
+        ({0.25: 20.0, 0.5: 80.0, 1: 70.0}, None),  # the best value counts, not the last
+        ({0.3: 90.0, 0.6: 90.0, 1: 70.0}, None),  # no other trial has values at these steps
     ],
 )
 def test_the_hopeless_end_early(
@@ -50,10 +50,10 @@ def test_the_hopeless_end_early(
     with opened(tmp_path, space_of(), config, PERPLEXITY) as search:
         for best in (50.0, 60.0, 70.0):
             assert trial(search, tmp_path, {0.25: best + 20, 0.5: best, 1: best - 10}) == ""
-        told = trial(search, tmp_path, values)
-        assert (f"pruned at step {pruned_at}, " in told) == (pruned_at is not None)
-        assert bool(told) == (pruned_at is not None)
-        assert search.trials[-1].state.name == ("PRUNED" if told else "COMPLETE")
+        failure = trial(search, tmp_path, values)
+        assert (f"pruned at step {pruned_at}, " in failure) == (pruned_at is not None)
+        assert bool(failure) == (pruned_at is not None)
+        assert search.trials[-1].state.name == ("PRUNED" if failure else "COMPLETE")
 
 
 @pytest.mark.parametrize("objective", ["valid.accuracy", "valid.f1", "valid.exact_match"])
@@ -63,16 +63,18 @@ def test_larger_metrics_of_tasks_are_better(tmp_path: Path, objective: str) -> N
         for best in (0.5, 0.6, 0.7):
             assert trial(search, tmp_path, {0.5: best, 1: best}, objective) == ""
         assert trial(search, tmp_path, {0.5: 0.9, 1: 0.9}, objective) == ""
-        told = trial(search, tmp_path, {0.5: 0.25, 1: 0.9}, objective)
-        assert told.startswith(f"pruned at step 50, 50% of its training: {objective} 0.25, worse")
+        failure = trial(search, tmp_path, {0.5: 0.25, 1: 0.9}, objective)
+        assert failure.startswith(
+            f"pruned at step 50, 50% of its training: {objective} 0.25, worse"
+        )
 
 
 @pytest.mark.parametrize(
     ("objective", "pruner", "before"),
     [
         ("valid.perplexity", Pruner.none, 3),
-        ("valid.seconds", Pruner.median, 3),  # speed says nothing before the end
-        ("valid.perplexity", Pruner.median, 2),  # too few others
+        ("valid.seconds", Pruner.median, 3),  # speed is comparable only at the end
+        ("valid.perplexity", Pruner.median, 2),  # too few other trials
     ],
 )
 def test_nothing_is_pruned(tmp_path: Path, objective: str, pruner: Pruner, before: int) -> None:
@@ -83,14 +85,14 @@ def test_nothing_is_pruned(tmp_path: Path, objective: str, pruner: Pruner, befor
         assert trial(search, tmp_path, {0.5: 99.0, 1: 99.0}, objective) == ""
 
 
-def test_a_trial_that_was_resumed_tells_again(tmp_path: Path) -> None:
+def test_a_resumed_trial_reports_again(tmp_path: Path) -> None:
     with opened(tmp_path, space_of(), SearchConfig(n_trials=1), PERPLEXITY) as search:
         trial(search, tmp_path, {0.5: 7.0, 1.0: 6.0})
         assert search.trials[0].intermediate_values == {500_000: 7.0, 1_000_000: 6.0}
 
 
-def test_the_search_knows_whatever_the_launcher_says(tmp_path: Path) -> None:
-    """One that runs jobs elsewhere may give an exception of its own."""
+def test_the_search_finds_pruned_jobs_of_any_launcher(tmp_path: Path) -> None:
+    """A launcher of remote jobs may return an exception of its own."""
     with opened(tmp_path, space_of(), SearchConfig(n_trials=2), PERPLEXITY) as search:
         (proposal,) = search.propose(1)
         with (

@@ -1,4 +1,4 @@
-"""What a file and a command line say of a search, and what makes no sense."""
+"""The search space in a file and on the command line, and errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from korlm.utils.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected"),
+    ("definition", "expected"),
     [
         ("interval(1, 8)", {"low": 1.0, "high": 8.0}),
         ("int(interval(1, 8))", {"low": 1, "high": 8, "step": 1, "is_integer": True}),
@@ -19,7 +19,7 @@ from korlm.utils.errors import ConfigError
             "tag(log, int(interval(32, 512)))",
             {"low": 32, "high": 512, "step": 1, "log": True, "is_integer": True},
         ),
-        # As Hydra has it: the end of a range is not in it.
+        # As in Hydra, a range excludes its end.
         ("range(1, 4)", {"low": 1, "high": 3, "step": 1, "is_integer": True}),
         ("range(64, 257, 64)", {"low": 64, "high": 256, "step": 64, "is_integer": True}),
         ("range(5, 1, -1)", {"low": 2, "high": 5, "step": 1, "is_integer": True}),
@@ -30,13 +30,13 @@ from korlm.utils.errors import ConfigError
         ("true,false", {"choices": ("True", "False")}),
     ],
 )
-def test_the_grammar(typed: str, expected: dict[str, object]) -> None:
-    space = read_space({"model.x": typed}, [])
-    assert space.searched == {"model.x": Dimension(typed, **expected)}  # type: ignore[arg-type]
+def test_the_grammar(definition: str, expected: dict[str, object]) -> None:
+    space = read_space({"model.x": definition}, [])
+    assert space.searched == {"model.x": Dimension(definition, **expected)}  # type: ignore[arg-type]
     assert space.fixed == {}
 
 
-def test_what_is_typed_wins() -> None:
+def test_overrides_have_priority() -> None:
     params = {"a": "interval(0, 1)", "b": "choice(1, 2)", "c": 3, "d": None, "e": True, "f": 1}
     space = read_space(params, ["b=7", "c=range(1, 3)", "+a=interval(5, 6)", "sweep=x", "g=[1,2]"])
     assert space.fixed == {"d": "d=null", "e": "e=true", "f": "f=1", "b": "b=7", "g": "g=[1,2]"}
@@ -59,7 +59,7 @@ def test_two_searches_are_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "why"),
+    ("definition", "why"),
     [
         ("a=1", "nothing to search"),
         ("a=range(3, 3)", "this range is empty"),
@@ -70,15 +70,15 @@ def test_two_searches_are_the_same() -> None:
         ("a=interval(nan, 1)", "the bounds must be finite"),
     ],
 )
-def test_what_makes_no_sense(typed: str, why: str) -> None:
+def test_contradictory_settings(definition: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
-        read_space({}, [typed])
+        read_space({}, [definition])
 
 
-@pytest.mark.parametrize("typed", ["a=interval(1,", "a=interval(x, 1)", "a=choice()"])
-def test_what_is_not_the_grammar(typed: str) -> None:
+@pytest.mark.parametrize("definition", ["a=interval(1,", "a=interval(x, 1)", "a=choice()"])
+def test_invalid_syntax(definition: str) -> None:
     with pytest.raises(HydraException):
-        read_space({}, [typed])
+        read_space({}, [definition])
 
 
 def test_numbers_stay_within_their_limits() -> None:

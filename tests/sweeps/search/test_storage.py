@@ -25,15 +25,17 @@ def test_any_folder(tmp_path: Path) -> None:
 
 
 def test_a_job_finds_its_trial(tmp_path: Path) -> None:
-    """In any process, by what it was given; resume= and outputs= make no other job of it."""
-    with opened(tmp_path, space_of(), SearchConfig(n_trials=2, n_jobs=2), "valid.loss") as found:
-        first, second = found.propose(2)
+    """A job is identified by its overrides in any process; resume= and outputs= do not count."""
+    with opened(
+        tmp_path, space_of(), SearchConfig(n_trials=2, n_jobs=2), "valid.loss"
+    ) as open_search:
+        first, second = open_search.propose(2)
         with storage_of(tmp_path) as storage:
             study = study_for_jobs(storage)
             ids = [running_trial(study, each.overrides) for each in (first, second)]
             assert None not in ids and len(set(ids)) == 2
             assert running_trial(study, ["resume=x", *reversed(second.overrides)]) == ids[1]
             assert running_trial(study, ["lr=0.1"]) is None
-        found.record(first.number, 1.0)
+        open_search.record(first.number, 1.0)
         with storage_of(tmp_path) as storage:
             assert running_trial(study_for_jobs(storage), first.overrides) is None

@@ -1,4 +1,4 @@
-"""A search is broken off anywhere and goes on as if nothing had happened."""
+"""A search that is interrupted at any point continues like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from korlm.sweeps.search.storage import STUDY, storage_of
 from korlm.sweeps.search.study import opened
 from korlm.utils.errors import ConfigError, OutputError, Pruned, SearchError, TrainingError
 
-N = 6  # more than are drawn at random
+N = 6  # more than the random startup trials
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +60,10 @@ def test_the_sampler_learns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken_at", [0, 1, 4, N - 1])
-def test_broken_off_and_resumed(
+def test_interrupted_and_resumed(
     tmp_path: Path, undisturbed: list[list[str]], broken_at: int
 ) -> None:
-    """Exactly as many trials, the same ones, none that still runs."""
+    """The trials are the same as without interruption, and none is still running."""
     calls: list[list[str]] = []
 
     def run(overrides: list[str]) -> float:
@@ -84,7 +84,7 @@ def test_broken_off_and_resumed(
 
 
 def test_killed(tmp_path: Path, undisturbed: list[list[str]]) -> None:
-    """Without a word: the trial is still marked as running, and the lock is nobody's."""
+    """After kill -9, the trial is still marked as running, and the lock has no owner."""
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom searches import figure, search\ncount = 0\n"
         "def run(overrides):\n"
@@ -93,9 +93,9 @@ def test_killed(tmp_path: Path, undisturbed: list[list[str]]) -> None:
         "    return figure(overrides) if count < 4 else os.kill(os.getpid(), 9)\n"
         f"search(Path(sys.argv[1]), run, n_trials={N}, n_jobs=2)\n"
     )
-    places = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": places}
+        [sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": paths}
     )
     assert done.returncode == -9
     assert states(tmp_path) == ["COMPLETE"] * 3 + ["RUNNING"]
@@ -125,7 +125,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "objective", "told"),
+    ("overrides", "objective", "message"),
     [
         (["lr=0.1", *SPACE[1:]], "valid.perplexity", "with lr=tag.log, interval.*not with lr=0.1:"),
         (SPACE, "test.loss", "with objective=valid.perplexity, not with objective=test.loss:"),
@@ -133,11 +133,11 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     ],
 )
 def test_two_searches_are_not_mixed(
-    tmp_path: Path, typed: list[str], objective: str, told: str
+    tmp_path: Path, overrides: list[str], objective: str, message: str
 ) -> None:
     search(tmp_path, n_trials=2)
-    with pytest.raises(ConfigError, match=told):
-        search(tmp_path, space=space_of(*typed), objective=objective)
+    with pytest.raises(ConfigError, match=message):
+        search(tmp_path, space=space_of(*overrides), objective=objective)
     assert len(search(tmp_path, n_trials=3)) == 3
 
 
@@ -174,8 +174,8 @@ def test_failures_do_not_end_it(tmp_path: Path, caplog: pytest.LogCaptureFixture
     results = iter([math.inf, *failures, 2.0, 1.0, 3.0])
     with caplog.at_level(logging.INFO):
         trials = search(tmp_path, lambda _: next(results), n_trials=7)
-    told = "COMPLETE FAIL PRUNED PRUNED COMPLETE COMPLETE COMPLETE"
-    assert [trial.state.name for trial in trials] == told.split()
+    expected = "COMPLETE FAIL PRUNED PRUNED COMPLETE COMPLETE COMPLETE"
+    assert [trial.state.name for trial in trials] == expected.split()
     lines = [record.getMessage().partition(";")[0] for record in caplog.records]
     assert lines == [
         "trial 0 (1 of 7): valid.perplexity infinite",
@@ -188,7 +188,7 @@ def test_failures_do_not_end_it(tmp_path: Path, caplog: pytest.LogCaptureFixture
     ]
 
 
-def test_what_would_stop_every_trial_ends_it(tmp_path: Path) -> None:
+def test_errors_of_every_trial_end_the_search(tmp_path: Path) -> None:
     results = iter([1.0, OutputError("the disk is full")])
     with pytest.raises(OutputError, match="the disk is full"):
         search(tmp_path, lambda _: next(results), n_trials=3)
@@ -201,19 +201,19 @@ def test_all_trials_fail(tmp_path: Path) -> None:
         search(tmp_path / "a", lambda _: ValueError("ours"), n_trials=50)
     with pytest.raises(SearchError, match="first 2 trials failed"):
         search(tmp_path / "b", lambda _: ValueError("ours"), n_trials=2)
-    told = "none of the 6 trials has a finite valid.perplexity, "
-    with pytest.raises(SearchError, match=told + "no objective is finite"):
+    message = "none of the 6 trials has a finite valid.perplexity, "
+    with pytest.raises(SearchError, match=message + "no objective is finite"):
         search(tmp_path / "c", lambda _: math.inf, n_trials=6)
-    with pytest.raises(SearchError, match=told + "the last with: the loss is"):
+    with pytest.raises(SearchError, match=message + "the last with: the loss is"):
         search(tmp_path / "d", lambda _: TrainingError("the loss is nan"), n_trials=6)
 
 
 def test_pruned_and_killed_before_the_search_knew(tmp_path: Path) -> None:
     with pytest.raises(BreakError):
         search(tmp_path, lambda _: (_ for _ in ()).throw(BreakError), n_trials=3)
-    with opened(tmp_path, space_of(), SearchConfig(n_trials=3), "valid.perplexity") as found:
-        (proposal,) = found.propose(1)
-        trial = found.trials[proposal.number]
-        found.storage.set_trial_user_attr(trial._trial_id, "pruned", "pruned at step 7")
+    with opened(tmp_path, space_of(), SearchConfig(n_trials=3), "valid.perplexity") as open_search:
+        (proposal,) = open_search.propose(1)
+        trial = open_search.trials[proposal.number]
+        open_search.storage.set_trial_user_attr(trial._trial_id, "pruned", "pruned at step 7")
     assert states(tmp_path) == ["PRUNED"]
     assert len(search(tmp_path, n_trials=3)) == 3

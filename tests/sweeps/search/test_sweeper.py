@@ -1,4 +1,4 @@
-"""A search as users meet it: python -m korlm.train -m with hydra/sweeper=optuna."""
+"""Searches by the command: python -m korlm.train -m with hydra/sweeper=optuna."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def table_of(folder: Path) -> list[dict[str, str]]:
 
 
 def jobs_of(folder: Path) -> dict[str, list[str]]:
-    """Folder of each job -> its overrides."""
+    """Return the overrides of each job by its folder."""
     files = folder.glob("*/.hydra/overrides.yaml")
     return {path.parents[1].name: path.read_text("utf-8").splitlines() for path in files}
 
@@ -66,7 +66,7 @@ def test_a_search_and_more_trials(korlm: Command, tiny: TinyCorpus, tmp_path: Pa
     assert ended.out.splitlines()[-1].endswith(f"best: {best}")
     assert "optimizer.lr=0." in best and "hydra" not in best
 
-    again = korlm("train", "-m", "resume=here")  # there are three, as was asked for
+    again = korlm("train", "-m", "resume=here")  # all three requested jobs exist
     assert again.code == 0, again.err
     assert jobs_of(tmp_path / "here") == before
     more = korlm("train", "-m", "resume=here", "hydra.sweeper.n_trials=5")
@@ -83,7 +83,7 @@ def test_a_search_and_more_trials(korlm: Command, tiny: TinyCorpus, tmp_path: Pa
 def stopped(
     korlm: Command, monkeypatch: pytest.MonkeyPatch, at: int, *command: str
 ) -> tuple[Ended, list[int]]:
-    """Runs a command that Ctrl-C meets at a validation, counted from 1."""
+    """Run a command and interrupt it (Ctrl-C) at a validation, counted from 1."""
     log_validation, steps = TensorBoardLogger.log_validation, []
 
     def point(self: TensorBoardLogger, step: int, *others: Any) -> None:
@@ -100,7 +100,7 @@ def stopped(
 def test_ctrl_c(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the second trial: it is resumed where it was, and the others are those there would be."""
+    """Interrupted in the second trial: it is resumed, and the other trials are unchanged."""
     command = [*SEARCH, *tiny.overrides, *SHORT, RATES, "hydra.sweeper.n_trials=3"]
     ended, steps = stopped(korlm, monkeypatch, 4, *command)
     assert ended.code == 130
@@ -113,11 +113,11 @@ def test_ctrl_c(
     assert steps + more == [2, 4, 6] * 3
     whole = korlm("train", *(word.replace("=here", "=whole") for word in command))
     assert whole.code == 0
-    for found, expected in zip(
+    for actual, expected in zip(
         trials_of(tmp_path / "here"), trials_of(tmp_path / "whole"), strict=True
     ):
-        assert found.params == expected.params
-        assert found.value == expected.value
+        assert actual.params == expected.params
+        assert actual.value == expected.value
     assert len(jobs_of(tmp_path / "here")) == 3
 
 
@@ -137,7 +137,7 @@ def test_kill(korlm: Command, server: CommandServer, tiny: TinyCorpus, tmp_path:
 
 
 def test_pruned_and_failed_trials(korlm: Command, tiny: TinyCorpus, tmp_path: Path) -> None:
-    """A rate at which nothing is learned ends early; a batch that is too large fails alone."""
+    """A trial with a useless learning rate is pruned; one with a too large batch fails alone."""
     command = [
         *(*SEARCH, *tiny.overrides, *SHORT, "trainer.max_steps=20", "model.forget_bias=1"),
         *("optimizer.lr=choice(0.05,1e-6)", "batches.batch_size=choice(4,9999)"),
@@ -148,8 +148,8 @@ def test_pruned_and_failed_trials(korlm: Command, tiny: TinyCorpus, tmp_path: Pa
     rows = {(row["optimizer.lr"], row["batches.batch_size"]): row for row in table_of(Path("here"))}
     assert len(rows) == len(table_of(Path("here")))
     assert rows["0.05", "4"]["failure"] == ""
-    told = rows["1e-06", "4"]["failure"]
-    assert told.startswith("pruned at step 6, 30% of its training: valid.perplexity ")
+    failure = rows["1e-06", "4"]["failure"]
+    assert failure.startswith("pruned at step 6, 30% of its training: valid.perplexity ")
     assert {rows[key]["failure"][:9] for key in rows if key[1] == "9999"} == {"train has"}
     assert ", 1 pruned, " in ended.out and "Traceback" not in ended.out
     states = {trial.state.name for trial in trials_of(Path("here"))}
@@ -179,10 +179,10 @@ def test_figures_that_are_no_numbers(
     assert [trial.value for trial in trials_of(Path("here"))] == [math.inf, 7.0, math.inf]
 
 
-def test_files_of_a_search_say_all_in_params(
+def test_files_of_a_search_have_only_params(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path
 ) -> None:
-    """What such a file sets elsewhere would not be in the command of the best trial."""
+    """Other settings of such a file would be missing in the command of the best trial."""
     (tmp_path / "own" / "sweep").mkdir(parents=True)
     text = "# @package _global_\ndefaults:\n  - override /hydra/sweeper: optuna\n"
     params = f"  params:\n{6 * ' '}optimizer.lr: interval(0.01, 0.02)\n"
@@ -201,7 +201,7 @@ def test_files_of_a_search_say_all_in_params(
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("overrides", "message"),
     [
         (["optimizer.lrr=interval(0,1)"], "optimizer.lrr: there is no such setting"),
         (["optimizer.lr=interval(0,"], "optimizer.lr=interval(0,: "),
@@ -215,26 +215,26 @@ def test_files_of_a_search_say_all_in_params(
         (["sweep=lstm_smal"], "did you mean lstm_small?"),
     ],
 )
-def test_mistakes_are_told_in_one_line(korlm: Command, typed: list[str], told: str) -> None:
-    assert told in korlm("train", *SEARCH, *typed).error
+def test_mistakes_are_one_line(korlm: Command, overrides: list[str], message: str) -> None:
+    assert message in korlm("train", *SEARCH, *overrides).error
     assert not list(Path("here").glob("*"))
 
 
 def test_a_search_needs_m(korlm: Command) -> None:
-    told = "korlm: sweep=lstm_small: a search runs many jobs: python -m korlm.train -m "
-    assert korlm("train", "sweep=lstm_small", "seed=2").error == told + "sweep=lstm_small seed=2"
+    message = "korlm: sweep=lstm_small: a search runs many jobs: python -m korlm.train -m "
+    assert korlm("train", "sweep=lstm_small", "seed=2").error == message + "sweep=lstm_small seed=2"
     assert korlm("train", "sweep=lstm_small", "--cfg", "job").code == 0
 
 
 def test_optuna_is_not_installed(korlm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     monkeypatch.delitem(sys.modules, "korlm.sweeps.search.study", raising=False)
-    told = f"korlm: the package optuna is not installed: {install_command('optuna')}"
-    assert korlm("train", *SEARCH, RATES).error == told
+    message = f"korlm: the package optuna is not installed: {install_command('optuna')}"
+    assert korlm("train", *SEARCH, RATES).error == message
 
 
 def test_pruned_in_another_process(korlm: Command, tiny: TinyCorpus) -> None:
-    """The launcher knows nothing of searches; the job finds its trial by its overrides."""
+    """A job finds its trial by its overrides, without the launcher."""
     long = [word.replace("max_steps=6", "max_steps=20") for word in SHORT]
     command = [*SEARCH, *tiny.overrides, *long, "optimizer.lr=choice(0.05,1e-6)"]
     ended = korlm(

@@ -16,7 +16,7 @@ LENGTHS = torch.tensor([4, 1, 3])
 
 
 def score_of(attention: Attention, query: Tensor, output: Tensor) -> float:
-    """Score of one query (H,) and one output (M,), by the formulas of the papers."""
+    """Return the score of a query (H,) and an output (M,) by the formulas of the papers."""
     if attention.key is None:
         return float(query @ output)
     if attention.query is None:

@@ -55,9 +55,9 @@ def of_source(memory: Memory, state: State, source: int) -> tuple[Memory, State]
     return memory.select(rows), tuple(part[rows] for part in state)
 
 
-def check(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
-    assert [hypothesis.ids for hypothesis in found] == [hypothesis.ids for hypothesis in expected]
-    for one, other in zip(found, expected, strict=True):
+def check(actual: list[Hypothesis], expected: list[Hypothesis]) -> None:
+    assert [hypothesis.ids for hypothesis in actual] == [hypothesis.ids for hypothesis in expected]
+    for one, other in zip(actual, expected, strict=True):
         assert one.log_prob == pytest.approx(other.log_prob, rel=1e-4)
         assert one.score == pytest.approx(other.score, rel=1e-4)
 
@@ -68,7 +68,7 @@ def test_a_beam_for_every_text_finds_the_best_ones(
 ) -> None:
     memory, state = start(*models)
     settings = BeamSettings(200, 5, alpha, beta)
-    found = beam_search(models[1], memory, state, LIMITS, settings)
+    result = beam_search(models[1], memory, state, LIMITS, settings)
     for source, limit in enumerate(LIMITS):
         texts = itertools.chain.from_iterable(
             itertools.product(WORDS, repeat=length) for length in range(limit + 1)
@@ -76,13 +76,13 @@ def test_a_beam_for_every_text_finds_the_best_ones(
         one = of_source(memory, state, source)
         scored = [score(models[1], *one, ids, settings) for ids in texts]
         scored.sort(key=lambda hypothesis: -hypothesis.score)
-        check(found[source], scored[:5])
+        check(result[source], scored[:5])
 
 
 def search_with_lists(
     decoder: AttentionDecoder, memory: Memory, state: State, limit: int, settings: BeamSettings
 ) -> list[Hypothesis]:
-    """Beam search of one source, in which each text is scored from its start."""
+    """Run beam search for one source; each text is scored from its start."""
     live: list[tuple[int, ...]] = [()]
     complete: list[Hypothesis] = []
     while live:
@@ -124,13 +124,13 @@ def test_search_equals_a_search_with_lists(
     memory, state = start(*models)
     limits = [8, 5, 0]
     settings = BeamSettings(num_beams, num_beams, alpha, beta)
-    found = beam_search(models[1], memory, state, limits, settings)
+    result = beam_search(models[1], memory, state, limits, settings)
     for source, limit in enumerate(limits):
         one = of_source(memory, state, source)
-        check(found[source], search_with_lists(models[1], *one, limit, settings))
+        check(result[source], search_with_lists(models[1], *one, limit, settings))
         first = beam_search(models[1], *one, [limit], BeamSettings(num_beams, 1, alpha, beta))
-        check(first[0], found[source][:1])
-        for hypothesis in found[source]:
+        check(first[0], result[source][:1])
+        for hypothesis in result[source]:
             assert len(hypothesis.ids) <= limit
             assert not {EOS_ID, BOS_ID, UNK_ID, 0} & set(hypothesis.ids)
 
@@ -144,9 +144,9 @@ def test_batch_order_and_padding_do_not_matter(
     order = torch.tensor([2, 0, 1])
     padded = torch.cat([SOURCES, torch.zeros(3, 2, dtype=torch.int64)], 1)
     moved = start(*models, padded[order], LENGTHS[order])
-    found = beam_search(models[1], *moved, [limits[n] for n in order.tolist()], settings)
+    actual = beam_search(models[1], *moved, [limits[n] for n in order.tolist()], settings)
     for row, n in enumerate(order.tolist()):
-        check(found[row], expected[n])
+        check(actual[row], expected[n])
 
 
 def test_no_sources(models: tuple[RecurrentEncoder, AttentionDecoder]) -> None:

@@ -25,7 +25,7 @@ DROPOUTS = {"input_dropout": 0.3, "hidden_dropout": 0.4, "output_dropout": 0.3}
 def step_by_step(
     decoder: AttentionDecoder, inputs: Tensor, memory: Memory, state: State
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (B, T, V) and attention weights (B, T, S) from single steps."""
+    """Return log-probabilities (B, T, V) and attention weights (B, T, S) of single steps."""
     steps, weights = [], []
     for ids in inputs.t():
         log_probs, attention, state = decoder.step(ids[:, None], memory, state)

@@ -71,7 +71,7 @@ def test_counts_add_up() -> None:
 
 
 def noisy(texts: list[str], generator: random.Random) -> list[str]:
-    """Texts with some characters replaced, dropped or doubled."""
+    """Return texts with some characters replaced, dropped or doubled."""
     pool = "".join(texts)
 
     def change(char: str) -> str:

@@ -80,7 +80,7 @@ def test_the_jar_was_built_from_its_sources(
     assert build_jar.source_digest() != built[0]
 
 
-# konlpy's Kkma as it is
+# konlpy's Kkma, unmodified
 
 COMPARE = """
 import json, sys
@@ -94,8 +94,8 @@ from konlpy.tag import Kkma
 
 kkma = Kkma()
 differing, lines, wrong_eojeol, status = [], 0, [], set()
-for place, count in (("kolaw/constitution.txt", 40), ("kobill/1809890.txt", 100)):
-    (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + place]))
+for path, count in (("kolaw/constitution.txt", 40), ("kobill/1809890.txt", 100)):
+    (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + path]))
     for text in list(read_lines(source.path))[:count]:
         lines += 1
         analysis = tokenizer.analyze(text)
@@ -162,15 +162,15 @@ RANDOM = 300
 
 def random_lines(seed: int, count: int) -> list[str]:
     """Return random lines of characters that Kkma has rules for."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     lines = []
     for _ in range(count):
-        signs = dice.choice(SIGNS)
+        signs = rng.choice(SIGNS)
         line = ""
-        for _ in range(dice.randrange(1, 25)):
-            if dice.random() < 0.3:
-                signs = dice.choice(SIGNS)
-            line += dice.choice(signs)
+        for _ in range(rng.randrange(1, 25)):
+            if rng.random() < 0.3:
+                signs = rng.choice(SIGNS)
+            line += rng.choice(signs)
         lines.append(line)
     return lines
 
@@ -179,8 +179,8 @@ def random_lines(seed: int, count: int) -> list[str]:
 def lines() -> list[str]:
     """Return the constitution, a part of a bill, and random text."""
     texts = []
-    for place, count in (("kolaw/constitution.txt", 1000), ("kobill/1809890.txt", 150)):
-        (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + place]))
+    for path, count in (("kolaw/constitution.txt", 1000), ("kobill/1809890.txt", 150)):
+        (source,) = find_sources(CorpusConfig(name="x", files=["konlpy:" + path]))
         texts += [normalize(line) for line in list(read_lines(source.path))[:count]]
     return texts + random_lines(1, RANDOM)
 

@@ -43,7 +43,7 @@ class Process:
             if frame is None or "alive" not in frame[0]:
                 return frame  # type: ignore[no-any-return]
 
-    def ask(self, texts: list[str], output: str | None = None) -> list[Analysis]:
+    def analyze(self, texts: list[str], output: str | None = None) -> list[Analysis]:
         """Return the results of a batch that has no errors."""
         self.child.send(7, Job(texts, Batch(len(texts)), output=output))
         frame = self.answer()
@@ -109,26 +109,30 @@ def test_jobs(start: Start) -> None:
     process = start()
     tags = ["NP", "JX", "NNG", "JKM", "VV", "EPT", "EFN", "SF"]
     plain = Analysis(MORPHS, tags, [0, 0, 1, 1, 2, 2, 2, 2])
-    assert process.ask([TEXT, "", "\u3000\0", "😀\ud83d"]) == [
+    assert process.analyze([TEXT, "", "\u3000\0", "😀\ud83d"]) == [
         *(plain, EMPTY, EMPTY),
         Analysis(["😀", "\ufffd"], ["SW", "SW"], [0, 0]),
     ]
-    assert process.ask([]) == process.ask([], "tokens") == []
+    assert process.analyze([]) == process.analyze([], "tokens") == []
     # Only without an output, a blank line is what Python's is.
-    assert [len(a.morphs) for a in process.ask(["", " \t", "\u3000"], "tokens")] == [0, 0, 1]
+    assert [len(a.morphs) for a in process.analyze(["", " \t", "\u3000"], "tokens")] == [0, 0, 1]
     spans = (0, 1, 1, 2, 3, 5, 5, 6, 7, 8, 7, 8, 8, 9, 9, 10)
-    assert process.ask([TEXT], "spans") == [plain._replace(spans=spans)]
+    assert process.analyze([TEXT], "spans") == [plain._replace(spans=spans)]
     none = ["", ""]
-    assert process.ask(["갔다. 학교"], "sentences") == [Analysis(["갔다.", "학교"], none, [0, 0])]
-    assert process.ask(["학교, 나무, 학교"], "nouns") == [Analysis(["학교", "나무"], none, [0, 0])]
+    assert process.analyze(["갔다. 학교"], "sentences") == [
+        Analysis(["갔다.", "학교"], none, [0, 0])
+    ]
+    assert process.analyze(["학교, 나무, 학교"], "nouns") == [
+        Analysis(["학교", "나무"], none, [0, 0])
+    ]
     long = "가나다 " * 100_000
-    assert [len(a.eojeol) for a in process.ask([long, "", long])] == [100_000, 0, 100_000]
+    assert [len(a.eojeol) for a in process.analyze([long, "", long])] == [100_000, 0, 100_000]
 
 
 @pytest.mark.jvm
 def test_user_words_come_first(start: Start) -> None:
     process = start("뽀시래기/NNG\n".encode())
-    assert process.ask(["뽀시래기가"])[0].morphs == ["뽀시래기", "가"]
+    assert process.analyze(["뽀시래기가"])[0].morphs == ["뽀시래기", "가"]
 
 
 @pytest.mark.jvm
@@ -163,7 +167,7 @@ def pool() -> Iterator[TokenizerPool]:
 
 @pytest.mark.jvm
 def test_lines_that_fail_are_analyzed_in_parts(pool: TokenizerPool) -> None:
-    batches = [["", "가나 다", " "], ["라"]]  # there is no such output
+    batches = [["", "가나 다", " "], ["라"]]  # no such output exists
     status = "fallback: IllegalArgumentException"
     left = Analysis(["가", "나", "다"], ["UN"] * 3, [0, 0, 1], status)
     last = Analysis(["라"], ["UN"], [0], status)

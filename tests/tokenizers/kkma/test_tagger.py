@@ -65,8 +65,8 @@ def texts_of_konlpy() -> list[str]:
     assert spec is not None and spec.origin is not None
     corpus = Path(spec.origin).parent / "data" / "corpus"
     texts: list[str] = []
-    for place, count in (("kolaw/constitution.txt", 150), ("kobill/1809890.txt", 80)):
-        lines = (corpus / place).read_text("utf-8").split("\n")[:count]
+    for path, count in (("kolaw/constitution.txt", 150), ("kobill/1809890.txt", 80)):
+        lines = (corpus / path).read_text("utf-8").split("\n")[:count]
         texts += lines + ["\n".join(lines[at : at + 7]) for at in range(0, count, 7)]
     return texts + EXTRA
 
@@ -223,6 +223,10 @@ def test_wrong_arguments() -> None:
         list(kkma.nouns(cast(Any, [float("nan")])))
     with pytest.raises(ConfigError, match=r"tokenizer.threads=0: must be in \[1, 256\]"):
         Kkma(threads=0)
+    with pytest.raises(ConfigError, match=r"tokenizer\.threads=x: must be an integer or null"):
+        Kkma(threads=cast(Any, "x"))
+    with pytest.raises(ConfigError, match=r"^user_dictionary=3: "):
+        Kkma(user_dictionary=cast(Any, 3))
 
 
 def test_korlm_alone_imports_nothing() -> None:

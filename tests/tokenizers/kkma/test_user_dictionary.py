@@ -1,4 +1,4 @@
-"""User dictionaries: what files may hold, and KoNLPy's Kkma on a jar with the same words."""
+"""User dictionaries: valid files, and equality with KoNLPy's Kkma on a jar with the same words."""
 
 import importlib.util
 import json
@@ -155,7 +155,7 @@ def test_version(words: Path) -> None:
     assert version.startswith(f"{kkma_version(plain)}, user dictionary ")
     words.write_text(WORDS + "새말\tNNG\n", encoding="utf-8")
     assert version != tokenizer_version(config)
-    # Not the file, but what a run keeps of it.
+    # The copy in the run is used, not the file.
     words.unlink()
     assert tokenizer_version(config, content) == version
     words.write_text("// nothing\n", encoding="utf-8")
@@ -166,7 +166,7 @@ def test_version(words: Path) -> None:
 def test_runs_and_exports_keep_the_words(
     korlm: Command, tiny: TinyCorpus, tmp_path: Path, words: Path
 ) -> None:
-    train = tmp_path / "train.txt"  # the tiny corpus belongs to all tests
+    train = tmp_path / "train.txt"  # the tiny corpus is shared by all tests
     lines = tiny.train.read_text(encoding="utf-8") + "뽀시래기가 갔다.\n" * 3
     train.write_text(lines, encoding="utf-8")
     options = [option for option in LIGHT if not option.startswith("tokenizer=")]

@@ -64,22 +64,22 @@ def eojeols(analysis: Analysis) -> dict[int, list[tuple[str, str]]]:
     return result
 
 
-def random_line(dice: random.Random) -> str:
+def random_line(rng: random.Random) -> str:
     """Return a line that is not blank, of Hangul, failing characters and unusual white space."""
     units = [
-        "".join(dice.choices("가나다!", [9, 9, 9, 1], k=dice.choice((1, 2, 5, 9, 21))))
-        for _ in range(dice.randrange(1, 12))
+        "".join(rng.choices("가나다!", [9, 9, 9, 1], k=rng.choice((1, 2, 5, 9, 21))))
+        for _ in range(rng.randrange(1, 12))
     ]
-    edges = [dice.choice(["", *WHITE]) for _ in range(2)]
-    inner = [dice.choice(WHITE) for _ in units[1:]]
+    edges = [rng.choice(["", *WHITE]) for _ in range(2)]
+    inner = [rng.choice(WHITE) for _ in units[1:]]
     return edges[0] + "".join(a + b for a, b in zip(units, [*inner, ""], strict=True)) + edges[1]
 
 
 @pytest.mark.parametrize("cut", [False, True])
 @pytest.mark.parametrize("longest", [0, 1, 3, 8, 10, 30, 10**9])
 def test_every_character_is_in_one_token(cut: bool, longest: int) -> None:
-    dice = random.Random(longest)
-    lines = [random_line(dice) for _ in range(150)]
+    rng = random.Random(longest)
+    lines = [random_line(rng) for _ in range(150)]
     analyzers = [FakeAnalyzer(line, longest=longest) for line in lines]
     analyzers = [analyzer for analyzer in analyzers if not analyzer.accepts(analyzer.text.strip())]
     assert len(analyzers) > 50
@@ -101,7 +101,7 @@ def test_every_character_is_in_one_token(cut: bool, longest: int) -> None:
         assert result.seconds == 0.5 * len(succeeded)
         assert result.dropped == sum(map(len, succeeded))
 
-        # Nothing is tried twice, and the line as a whole not even once.
+        # No part is tried twice, and the whole line is never tried.
         assert len(set(analyzer.attempts)) == len(analyzer.attempts)
         assert analyzer.text.strip() not in analyzer.parts
 
@@ -135,7 +135,7 @@ def test_odd_white_space(white: str, edge: str) -> None:
 
 def test_only_failing_eojeols_are_affected() -> None:
     analyzer = FakeAnalyzer("가 나 다! 라 마마마 바 !")
-    # Around the longest; neither side of it can be read, so each is parted in halves.
+    # Split around the longest eojeol; neither side can be analyzed, so each is halved.
     assert eojeols(analyzer.analyze(cut=False)) == {
         0: [("가", "가 나")],
         1: [("나", "가 나")],
@@ -210,7 +210,7 @@ def test_pieces_of_eight_then_halves_then_characters() -> None:
     ]
 
 
-def test_what_is_left_of_a_cut_eojeol() -> None:
+def test_the_rest_of_a_cut_eojeol() -> None:
     analyzer = FakeAnalyzer("앞 가나다라마바사아자!카 뒤 !")
     result = eojeols(analyzer.analyze(cut=True))
     assert result == {
@@ -234,11 +234,11 @@ def test_an_eojeol_that_pieces_help_is_cut() -> None:
     assert left.morphs == ["앞", "아" * 20, "뒤"]
 
 
-# How many attempts
+# Number of attempts
 
 
 def bound(num_eojeols: int) -> float:
-    """Return a bound of the attempts for one failing eojeol: three and two parts by turns."""
+    """Return a bound of the attempts for one failing eojeol: three and two parts alternately."""
     return 5 * (math.log2(num_eojeols) + 1)
 
 

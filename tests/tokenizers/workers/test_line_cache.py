@@ -121,11 +121,11 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
 
 
 def test_round_trip_of_random_analyses(tmp_path: Path) -> None:
-    dice = random.Random(2)
+    rng = random.Random(2)
     chars = '가나 ㄱ\0"\\,[]a\r\x7f\x85\u2028😀\U0010ffff'
 
     def text(more: str = "") -> str:
-        return "".join(dice.choices(chars + more, k=dice.randrange(6)))
+        return "".join(rng.choices(chars + more, k=rng.randrange(6)))
 
     def plain(tokens: list[str]) -> bool:
         return not set("".join(tokens)) & set("\t\n")
@@ -136,12 +136,12 @@ def test_round_trip_of_random_analyses(tmp_path: Path) -> None:
         line = text("\t\n\ud800\udfff")
         if line in given:
             continue
-        count = dice.randrange(5)
-        odd = dice.choice(["", "", "\t\n"])
+        count = rng.randrange(5)
+        odd = rng.choice(["", "", "\t\n"])
         morphs, tags = ([text(odd) for _ in range(count)] for _ in range(2))
-        eojeol = list(itertools.accumulate(dice.choices([0, 1, 300, -1], [9, 9, 9, 1], k=count)))
-        status = dice.choice(["ok", "lost: 3 characters", "cut: 왜 '😀'", text()])
-        given[line] = Analysis(morphs, tags, eojeol, status, dice.randrange(9))
+        eojeol = list(itertools.accumulate(rng.choices([0, 1, 300, -1], [9, 9, 9, 1], k=count)))
+        status = rng.choice(["ok", "lost: 3 characters", "cut: 왜 '😀'", text()])
+        given[line] = Analysis(morphs, tags, eojeol, status, rng.randrange(9))
         fits = (
             plain(morphs)
             and plain(tags)
@@ -215,7 +215,7 @@ def test_each_line_needs_its_analysis(tmp_path: Path) -> None:
 # Versions
 
 
-def test_another_version_knows_nothing(tmp_path: Path) -> None:
+def test_another_version_has_no_entries(tmp_path: Path) -> None:
     for version in ("1", "2"):
         with LineCache(tmp_path, version, ANY) as cache:
             assert not any(known(cache, LINES))
@@ -501,7 +501,7 @@ def test_the_file_keeps_to_its_limit(tmp_path: Path, caplog: pytest.LogCaptureFi
             assert all(known(cache, texts[begin : begin + 100]))
         there = known(cache, texts)
     assert 0.8 * (1 << 20) < largest <= 1 << 20
-    # The last ones are there, and none of those before the file was emptied.
+    # The last lines are cached, and none from before the file was emptied.
     kept = sum(there)
     assert 0 < kept < 1000
     assert all(there[-kept:])
@@ -513,7 +513,7 @@ def test_a_smaller_limit_empties_the_file(tmp_path: Path) -> None:
         fill(cache, long_lines(0, 1500))
     with LineCache(tmp_path, "2", 5) as cache:
         fill(cache, LINES)
-    assert size(tmp_path) > 1 << 20  # within its limit, it is left alone
+    assert size(tmp_path) > 1 << 20  # within its limit, it is kept
     with LineCache(tmp_path, "1", 1) as cache:
         assert not any(known(cache, long_lines(0, 1500)))
     assert size(tmp_path) < 1 << 16

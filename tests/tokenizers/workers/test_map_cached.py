@@ -40,12 +40,12 @@ class FakePool:
 
     def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
         left = iter(batches)
-        held: collections.deque[Task] = collections.deque()
+        queue: collections.deque[Task] = collections.deque()
         while True:
-            held.extend(itertools.islice(left, 1 + self.ahead - len(held)))
-            if not held:
+            queue.extend(itertools.islice(left, 1 + self.ahead - len(queue)))
+            if not queue:
                 return
-            batch = held.popleft()
+            batch = queue.popleft()
             if isinstance(batch, pa.RecordBatch):
                 self.passed.append(batch)
                 yield batch
@@ -83,23 +83,23 @@ def expected(batches: Iterable[Task]) -> list[list[Analysis]]:
     return [plain(columns) for columns in FakePool().map(batches)]
 
 
-def random_batches(dice: random.Random, count: int) -> list[Task]:
+def random_batches(rng: random.Random, count: int) -> list[Task]:
     """Return batches of any length with repeated and blank lines; some are record batches."""
     words = ["가", "나 다", "라\u3000마 ", *SPACE_SYMBOL, *(f"{number} 바" for number in range(60))]
     batches: list[Task] = []
     for number in range(count):
-        texts = dice.choices(words, k=dice.choice((0, 1, 1, 3, 12)))
+        texts = rng.choices(words, k=rng.choice((0, 1, 1, 3, 12)))
         known = [Analysis([f"known {number}"], ["K"], [0], "ok", 0, 3.0)] * len(texts)
-        batches.append(to_record_batch(known) if dice.random() < 0.25 else texts)
+        batches.append(to_record_batch(known) if rng.random() < 0.25 else texts)
     return batches
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 5, 100])
 @pytest.mark.parametrize("seed", range(5))
 def test_results_are_those_without_the_cache(tmp_path: Path, seed: int, ahead: int) -> None:
-    dice = random.Random(seed)
-    through(tmp_path, random_batches(dice, 3))  # some lines are cached
-    batches = random_batches(dice, 80)
+    rng = random.Random(seed)
+    through(tmp_path, random_batches(rng, 3))  # some lines are cached
+    batches = random_batches(rng, 80)
     pool = FakePool(ahead)
     with LineCache(tmp_path, "1", 100) as cache:
         results = list(mapped(pool, cache, iter(batches)))
@@ -208,12 +208,12 @@ def test_time_is_that_of_the_first_of_equal_lines(tmp_path: Path) -> None:
 def test_blank_lines_do_not_reach_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    analyzed: list[str] = []
     kept: list[str] = []
 
     class Noting(LineCache):
         def get(self, texts: Sequence[str]) -> list[Analysis | None]:
-            asked.extend(texts)
+            analyzed.extend(texts)
             return super().get(texts)
 
         def put(self, texts: Sequence[str], columns: pa.RecordBatch) -> None:
@@ -226,7 +226,7 @@ def test_blank_lines_do_not_reach_the_cache(
         results = [plain(columns) for columns in mapped(pool, cache, batches)]
         assert cache.misses == 2
     assert results == expected(batches)
-    assert asked == kept == ["가", " 나 "]
+    assert analyzed == kept == ["가", " 나 "]
     assert pool.sent == [["가"], [" 나 "]]
 
 
@@ -265,7 +265,7 @@ def test_an_abandoned_run_keeps_what_it_returned(tmp_path: Path, ahead: int) -> 
     assert results == expected(batches)
 
 
-def test_an_error_of_the_pool_comes_through(tmp_path: Path) -> None:
+def test_an_error_of_the_pool_is_raised(tmp_path: Path) -> None:
     class Broken(FakePool):
         def map(self, batches: Iterable[Task]) -> Iterator[pa.RecordBatch]:
             for number, columns in enumerate(super().map(batches)):
@@ -281,7 +281,7 @@ def test_an_error_of_the_pool_comes_through(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ahead", [0, 1, 4])
 @pytest.mark.parametrize("known", [False, True])
-def test_no_more_is_read_than_the_pool_asks_for(tmp_path: Path, ahead: int, known: bool) -> None:
+def test_no_more_is_read_than_the_pool_requests(tmp_path: Path, ahead: int, known: bool) -> None:
     texts = [[f"{number}"] for number in range(30)]
     if known:
         through(tmp_path, texts)
@@ -300,7 +300,7 @@ def test_no_more_is_read_than_the_pool_asks_for(tmp_path: Path, ahead: int, know
     assert read == [min(ahead, 29 - number) for number in range(30)]
 
 
-# With the pool itself
+# With a real pool
 
 
 def test_a_second_run_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def error_of(config: TokenizerConfig) -> str:
     return str(caught.value)
 
 
-# Tokenizers without a process of their own
+# Tokenizers in this process
 
 
 def test_simple_tokenizers_keep_the_order() -> None:
@@ -120,7 +120,7 @@ def test_simple_tokenizers_of_nothing(name: str) -> None:
         assert map_all(pool, [[""], []]) == [[EMPTY], []]
 
 
-def test_simple_tokenizers_read_no_further_than_asked() -> None:
+def test_simple_tokenizers_read_lazily() -> None:
     taken: list[int] = []
 
     def batches() -> Iterator[list[str]]:
@@ -149,7 +149,7 @@ def test_unknown_tokenizer() -> None:
 
 @pytest.mark.parametrize(("workers", "threads"), [(1, 3), (2, 1)])
 def test_order(fake: Path, workers: int, threads: int) -> None:
-    # Later batches are done before slow ones.
+    # Later batches are finished before slow ones.
     batches = [
         [f"{number} {part}" + " SLOW!" * (number in (0, 7)) for part in range(1 + number % 5 // 4)]
         for number in range(40)
@@ -224,7 +224,7 @@ def test_a_pool_may_be_closed_by_another_thread(fake: Path) -> None:
     pool.__exit__()
 
 
-def test_after_an_error_a_pool_starts_anew(fake: Path) -> None:
+def test_after_an_error_a_pool_restarts(fake: Path) -> None:
     (fake / "no_java").touch()
     with TokenizerPool(kkma()) as pool:
         waiting = pool.map([["가"]])
@@ -347,7 +347,7 @@ def test_workers_that_die_again_and_again(
 
 
 @pytest.mark.parametrize("engine", list(KkmaEngine), ids=lambda engine: engine.value)
-def test_which_engine_has_a_clock(engine: KkmaEngine) -> None:
+def test_engines_with_a_time_limit(engine: KkmaEngine) -> None:
     assert pool_module.has_clock(kkma(engine=engine)) == (engine is KkmaEngine.konlpy)
     assert pool_module.has_clock(WorkerConfig(name="kiwi"))
 
@@ -499,7 +499,7 @@ def test_no_process_is_left(fake: Path) -> None:
     assert not any(map(is_alive, started))
 
 
-def test_an_error_of_the_text_comes_through(fake: Path) -> None:
+def test_an_error_of_the_text_is_raised(fake: Path) -> None:
     def batches() -> Iterator[list[str]]:
         yield ["가"]
         raise ValueError("bad text")
@@ -608,7 +608,7 @@ def test_a_worker_of_kkma_that_is_killed_loses_nothing(java: TokenizerPool) -> N
 @pytest.mark.jvm
 def test_a_line_on_which_kkma_hangs(java: TokenizerPool) -> None:
     plain = map_one(java, SENTENCES)
-    hanging = "아" * 20  # by itself it would take hours
+    hanging = "아" * 20  # alone it would take hours
     batches = [[*SENTENCES[:2], f"{hanging} 끝", *SENTENCES[2:]], SENTENCES]
     results = map_all(java, batches)
     slow = results[0].pop(2)

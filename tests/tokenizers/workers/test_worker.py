@@ -24,8 +24,8 @@ from korlm.tokenizers.analysis import EMPTY, Analysis
 from korlm.tokenizers.columns import ANALYSIS, analyses_of, pack, to_record_batch, unpack
 from korlm.tokenizers.workers.protocol import HEAD, Message, config_to_json, receive, send
 
-SECONDS = 30.0  # until a test gives up
-SOON = 10.0  # for what happens at once, on a busy machine
+SECONDS = 30.0  # limit of a test
+SOON = 10.0  # limit of an immediate reaction on a busy machine
 
 # Frames
 
@@ -88,7 +88,7 @@ def test_columns_there_and_back(lines: list[Analysis]) -> None:
 
 # Settings
 
-# main() reads its settings; what it made of them comes back as its complaint.
+# The patched main() returns the settings it has read as an error message.
 PRINT_SETTINGS = """
 from korlm.tokenizers.workers import worker
 from korlm.utils.errors import TokenizerError
@@ -126,8 +126,8 @@ def test_settings_arrive(changed: dict[str, Any]) -> None:
 
 # The process, with the fake Kkma
 
-# More ways to misbehave than those of fakes.py:
-#   OOM!   no memory       OOM-ONCE! the same, but only once       BUG! what nobody expects
+# More failures than those of fakes.py:
+#   OOM!   no memory       OOM-ONCE! the same, but only once       BUG! an unexpected exception
 MORE = """
 
 class OutOfMemoryError(jpype.JException):
@@ -140,7 +140,7 @@ plain_analyzer = Interface.morphAnalyzer
 
 def morphAnalyzer(self, text):
     if text not in GOLDEN:
-        with (HERE / "asked").open("a", encoding="utf-8") as file:
+        with (HERE / "analyzed").open("a", encoding="utf-8") as file:
             file.write(text + "\\n")
     if "OOM!" in text or ("OOM-ONCE!" in text and not (HERE / "full").exists()):
         (HERE / "full").touch()
@@ -212,11 +212,11 @@ class Process:
         """Return the next frame other than ``alive``."""
         deadline = time.monotonic() + SECONDS
         while (frame := self.receive_any()) == ({"alive": True}, b""):
-            assert time.monotonic() < deadline, "it lives and says nothing"
+            assert time.monotonic() < deadline, "the process is alive and sends nothing"
         return frame
 
     def answer(self, **more: Any) -> list[Analysis]:
-        """Return the results of the last batch, whose message has these more fields."""
+        """Return the results of the last batch; check additional fields of its message."""
         frame = self.receive()
         assert frame is not None and frame[0] == {"id": self.number, **more}
         columns = unpack(frame[1])
@@ -225,8 +225,8 @@ class Process:
 
     def analyzed(self) -> list[str]:
         """Return the texts analyzed since the last call, in order."""
-        path = self.folder / "asked"
-        # Not by lines: texts hold odd ones.
+        path = self.folder / "analyzed"
+        # Not by lines: texts contain unusual line ends.
         texts = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
         path.unlink(missing_ok=True)
         return texts
@@ -234,9 +234,9 @@ class Process:
     def end(self) -> tuple[int, float]:
         """Close stdin; return the exit code and the seconds until the end."""
         assert self._process.stdin is not None
-        began = time.monotonic()
+        started = time.monotonic()
         self._process.stdin.close()
-        return self._process.wait(timeout=SECONDS), time.monotonic() - began
+        return self._process.wait(timeout=SECONDS), time.monotonic() - started
 
     def write(self, data: bytes) -> None:
         assert self._process.stdin is not None
@@ -298,7 +298,7 @@ def test_jobs(start: Start) -> None:
     assert worker.analyzed() == [texts[0], texts[3]]
     worker.send([])
     assert worker.answer() == []
-    # Half of a surrogate pair cannot cross to Java.
+    # A lone surrogate cannot be sent to Java.
     worker.send(["가\ud83d 나\udc00", "😀"])
     assert timeless(worker.answer()) == [faked("가\ufffd 나\ufffd"), faked("😀")]
 
@@ -316,14 +316,14 @@ def test_several_threads_answer_every_job(start: Start) -> None:
 
 def test_seconds_are_measured(start: Start) -> None:
     worker = start()
-    began = time.monotonic()
+    started = time.monotonic()
     worker.send(["가", "나 SLOW! 다", "SLOW! SLOW!", ""])
     seconds = [analysis.seconds for analysis in worker.answer()]
     assert seconds[1] >= 0.099 and seconds[2] >= 0.199 and seconds[3] == 0
-    assert 0.299 <= sum(seconds) <= time.monotonic() - began
+    assert 0.299 <= sum(seconds) <= time.monotonic() - started
 
 
-def test_what_java_prints_does_not_disturb(start: Start) -> None:
+def test_output_of_java_does_not_interfere(start: Start) -> None:
     worker = start()
     for text in ("SPEAK! 가", "나 SPEAK! SPEAK!"):
         worker.send([text])
@@ -379,14 +379,14 @@ def test_parts_are_not_analyzed_in_parts(start: Start) -> None:
 # Time
 
 
-def test_who_is_stuck_is_named(start: Start) -> None:
+def test_stuck_lines_are_reported(start: Start) -> None:
     worker = start(threads=3, seconds=0.3)
     batch = worker.send(["가", "", "나다 HANG! 라", "마"])
     assert worker.receive() == ({"id": batch, "stuck": 2}, b"")
     # A part of a line that failed as a whole.
     batch = worker.send(["", "", "ALONE! HANG!"])
     assert worker.receive() == ({"id": batch, "stuck": 2}, b"")
-    # Each is named once, however long it hangs, and the third thread goes on.
+    # Each is reported once, however long it hangs, and the third thread continues.
     for _ in range(6):
         frame = worker.receive_any()
         assert frame == ({"alive": True}, b"")
@@ -398,7 +398,7 @@ def test_time_is_that_of_a_line_and_not_of_a_batch(start: Start) -> None:
     worker = start(seconds=1.0)
     texts = ["SLOW!"] * 12
     worker.send(texts)
-    results = worker.answer()  # nothing is called stuck before it
+    results = worker.answer()  # no line is reported as stuck before
     assert timeless(results) == [faked(text) for text in texts]
     assert sum(analysis.seconds for analysis in results) > 1.1
 
@@ -418,10 +418,10 @@ def test_the_end_of_stdin_is_the_end(start: Start, folder: Path, where: str) -> 
     if where == "hangs":
         worker.send(["HANG!"])
         worker.send(["HANG!"])
-        deadline, asked = time.monotonic() + SECONDS, worker.analyzed()
-        while len(asked) < 2 and time.monotonic() < deadline:
+        deadline, analyzed = time.monotonic() + SECONDS, worker.analyzed()
+        while len(analyzed) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
-            asked += worker.analyzed()
+            analyzed += worker.analyzed()
     code, seconds = worker.end()
     assert code == 0 and seconds < SOON
     assert worker.receive() is None
@@ -437,7 +437,7 @@ def test_a_frame_that_is_broken_off_is_the_end(start: Start) -> None:
     assert worker.analyzed() == []
 
 
-def test_a_start_that_fails_is_told(start: Start, folder: Path) -> None:
+def test_a_failed_start_is_reported(start: Start, folder: Path) -> None:
     (folder / "no_java").touch()
     worker = start(ready=False)
     assert worker.receive() == ({"failed": "Java did not start: no Java"}, b"")

@@ -44,7 +44,7 @@ def test_a_folder_in_the_way_stays(tmp_path: Path) -> None:
     assert (tmp_path / "a.tsv.tmp").is_dir()
 
 
-def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_overwritten(tmp_path: Path) -> None:
     (tmp_path / "a.tsv.tmp").write_text("half of something long", "utf-8")
     with atomic_write(tmp_path / "a.tsv") as temporary:
         temporary.write_text("new", "utf-8")
@@ -54,7 +54,7 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
 def test_many_write_the_same_file(tmp_path: Path) -> None:
-    """Whoever looks sees one of them whole; nobody meets an error."""
+    """A reader sees one of the complete versions, and no process raises an error."""
     path, size = tmp_path / "a.tsv", 200_000
     path.write_text("0" * size, "utf-8")
 

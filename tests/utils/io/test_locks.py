@@ -1,4 +1,4 @@
-"""Who works in a folder works there alone, and leaves nothing of the lock."""
+"""The lock of a folder excludes other processes and is removed at the end."""
 
 import threading
 from pathlib import Path
@@ -10,7 +10,7 @@ from korlm.utils.errors import OutputError
 from korlm.utils.io.locks import alone, held
 
 
-def test_a_second_one_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_and_the_lock_is_removed(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     with alone(path, "taken"):
         with pytest.raises(OutputError, match=r"^taken$"), alone(path, "taken"):
@@ -40,8 +40,8 @@ def test_one_that_waits_gets_the_lock_though_its_file_is_removed(tmp_path: Path)
     assert order == ["first", "second"] and not path.exists()
 
 
-def test_a_finished_job_is_nobodys(tmp_path: Path) -> None:
-    """Its lock is there if a process was killed after the last file and before the lock's end."""
+def test_the_lock_of_a_finished_job_is_free(tmp_path: Path) -> None:
+    """Its lock remains if a process was killed between its last file and removing the lock."""
     for name in (".lock", "metrics.json"):
         (tmp_path / name).touch()
     with exclusive_job(tmp_path):

@@ -1,4 +1,4 @@
-"""Closed streams and terminals that know few letters end no command."""
+"""Closed streams and terminals with few characters do not end a command."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from korlm.utils.io.table_files import TableWriter
 
 
 @pytest.mark.parametrize("encoding", ["cp949", "euc-kr", "ascii", "utf-8"])
-def test_what_cannot_be_encoded_is_escaped(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+def test_unencodable_characters_are_escaped(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
     raw = io.BytesIO()
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, io.TextIOWrapper(raw, encoding=encoding))

@@ -1,4 +1,4 @@
-"""Tables whole or not at all, and cells that survive."""
+"""Tables are written completely or not at all, and cells can be read back."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, name: str) -> None:
     assert path.read_bytes() == b"before"
 
 
-def test_places_that_cannot_be(tmp_path: Path) -> None:
+def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").mkdir()
     with pytest.raises(OutputError, match=r"output=.*t\.tsv: is a folder"):
         TableWriter(str(tmp_path / "t.tsv"), TABLE.schema, "output")

@@ -1,4 +1,4 @@
-"""Progress of a training run, as stored in its checkpoints."""
+"""Count the progress of a training run; checkpoints store the counts."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 from korlm.training.optimizers import Plateau
 
-# Names in checkpoints of earlier versions.
+# Name in checkpoints of earlier versions -> attribute of ``Progress`` or ``Plateau``.
 _RENAMED = {"best_loss": "best_cost", "bad_validations": "validations_without_improvement"}
 
 
 @dataclass
 class Progress:
-    """Progress of a training run, in plain numbers.
+    """Progress of a training run.
 
     Attributes:
-        step: finished optimizer steps.
-        epoch: finished epochs.
-        batch: finished batches of the current epoch.
-        epoch_nats: their summed loss.
-        epoch_tokens: their targets.
-        best_cost: lowest ``Task.cost`` of a validation; of a language model nats per token.
-        best_step: the step of that validation.
-        validations_without_improvement: since then.
-        validated_step: the step of the last validation.
+        step: number of finished optimizer steps.
+        epoch: number of finished epochs.
+        batch: number of finished batches of the current epoch.
+        epoch_nats: summed loss of these batches, as far as it was logged.
+        epoch_tokens: number of targets of the batches in ``epoch_nats``.
+        best_cost: lowest ``Task.cost`` of a validation; nats per token for a language model.
+        best_step: step of the validation with ``best_cost``.
+        validations_without_improvement: number of validations since ``best_step``.
+        validated_step: step of the last validation; -1 before the first.
         seconds: training time of all sessions, validations included.
         plateau: state of the plateau schedule.
     """
@@ -43,12 +43,12 @@ class Progress:
     plateau: Plateau = field(default_factory=Plateau)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the progress as a dict of numbers."""
+        """Return the progress as a dict of numbers and, for ``plateau``, a dict of numbers."""
         return asdict(self)
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> Progress:
-        """Return the progress of ``state_dict``."""
+        """Return the progress that ``state_dict`` returned, also in a version with other names."""
         progress, plateau = (
             {_RENAMED.get(key, key): value for key, value in part.items()}
             for part in (state, state["plateau"])
