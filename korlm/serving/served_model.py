@@ -11,6 +11,7 @@ import torch
 
 from korlm.config import ScoreContext, ScoreUnit
 from korlm.dataset.vocab import EOS
+from korlm.evaluation.surprisal.frequencies import train_counts
 from korlm.evaluation.surprisal.scorer import SurprisalScorer
 from korlm.evaluation.surprisal.tables import rows_of
 from korlm.generation.generator import Generator, StoppingCriteria
@@ -79,7 +80,8 @@ class ServedModel:
         """Return the surprisal in bits of each morpheme of a text, which is one document."""
         scorer = SurprisalScorer(self._encoder.model, self._run.start_id, ScoreContext.document)
         encoded = self._encoder.text_encoder.read_texts(text.split("\n"))
-        tables = [rows_of(costs, ScoreUnit.morph) for costs in scorer.score([encoded])]
+        counts = train_counts(self._run, eojeols=False)
+        tables = [rows_of(costs, ScoreUnit.morph, counts) for costs in scorer.score([encoded])]
         rows = [row for table in tables for row in table.to_pylist()]
         lines = itertools.groupby(rows, key=lambda row: row["line"])
         return {"lines": [_line(number, list(line_rows)) for number, line_rows in lines]}

@@ -86,6 +86,7 @@ ONLY_IN = {
     "tensorboard": {"korlm.reporting.tensorboard_events"},
     "matplotlib": {
         *("korlm.utils.plotting", "korlm.dataset.statistics.plots", "korlm.reporting.charts"),
+        "korlm.evaluation.surprisal.plot",
         *("korlm.evaluation.output.plots", "korlm.sweeps.plot", "korlm.tasks.plots"),
     },
     "torch.utils.tensorboard": {"korlm.training.tensorboard"},

@@ -105,6 +105,7 @@ class TextConfig(Group):
     """Format of text files, and what a document is."""
 
     _group: ClassVar[str] = "corpus"
+    kept_is_optional: ClassVar[bool] = False  # whether JSON objects may lack a kept key
 
     format: CorpusFormat = setting(
         CorpusFormat.auto,
@@ -165,7 +166,11 @@ class TextConfig(Group):
             self._fail("text_column", "must name a column, a key or a number from 1")
         if self.label_column and self.target_column:
             self._fail("target_column", "a row has a label or a target text; leave one out")
-        if not all(self.keep_columns) or len(set(self.keep_columns)) < len(self.keep_columns):
+        self._check_kept()
+
+    def _check_kept(self) -> None:
+        names = self.keep_columns
+        if not all(names) or "*" in names or len(set(names)) < len(names):
             self._fail("keep_columns", "must name columns or keys, each once")
 
     @property
