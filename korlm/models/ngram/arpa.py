@@ -146,7 +146,8 @@ def _lines(fields: Sequence[pa.StringArray]) -> bytes:
     lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*fields, "\t"), "", "\n")
     _, offsets, data = lines.buffers()
     size = int(np.frombuffer(offsets, np.int32)[len(lines)])
-    return data.slice(0, size).to_pybytes()
+    text: bytes = data.slice(0, size).to_pybytes()
+    return text
 
 
 # --- reading -------------------------------------------------------------------------------------
