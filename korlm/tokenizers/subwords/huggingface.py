@@ -31,9 +31,9 @@ def load_tokenizer(content: bytes) -> Any:
         TokenizerError: the file is damaged, or of another kind.
     """
     with require_extra("tokenizers"):
-        import tokenizers
+        from tokenizers import Tokenizer as Backend
     try:
-        tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
+        tokenizer = Backend.from_str(content.decode("utf-8"))
         tokenizer.encode("가 a", add_special_tokens=False)
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -119,4 +119,5 @@ def _unknown_token(model: bytes) -> str | None:
     number = described.get("unk_id")
     if number is not None:  # of a unigram model, whose vocabulary is a list of (token, score)
         return str(described["vocab"][number][0])
-    return described.get("unk_token")
+    token: str | None = described.get("unk_token")
+    return token
