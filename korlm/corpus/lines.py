@@ -8,22 +8,30 @@ from typing import NamedTuple
 
 
 class LineBlock(NamedTuple):
-    """Consecutive lines of one document; an object for each line would be slow.
+    """Consecutive lines of one document, or of which each is a document.
+
+    An object for each line would be slow.
 
     Attributes:
         split: name of the split.
-        doc_id: name of the document.
-        first: number of the first line within the document, from 1.
+        document: ``doc_id`` of the document; if the lines are documents, the name of the file.
+        first: number of the first line within the document, or the file, from 1.
         texts: the lines as read, without line ends.
         columns: other columns of the file that the settings name, such as the label: name -> value
             for each line.
+        are_documents: whether each line is a document.
     """
 
     split: str
-    doc_id: str
+    document: str
     first: int
     texts: list[str]
     columns: Mapping[str, list[str]] = MappingProxyType({})
+    are_documents: bool = False
+
+    def doc_id(self, index: int = 0) -> str:
+        """Return the name of the document of a line."""
+        return f"{self.document}#{self.first + index}" if self.are_documents else self.document
 
     def part(self, begin: int, end: int) -> LineBlock:
         """Return the lines with the indices begin to end - 1."""

@@ -18,7 +18,7 @@ from korlm.config.objective import SPLITS
 from korlm.corpus.files import format_of, inspect_file, read_blocks, read_records, text_lines
 from korlm.corpus.formats.records import FileRange
 from korlm.corpus.lines import LineBlock
-from korlm.corpus.normalization import has_text, normalize
+from korlm.corpus.normalization import has_text, normalize, normalize_all
 from korlm.corpus.notes import Notes
 from korlm.corpus.pieces import Piece, PieceStart, changed_file, check_unchanged, digest_of
 from korlm.corpus.sources import Source
@@ -201,16 +201,31 @@ def _read_text(
             key, _ = _document_key(read_blocks(source.path, encoding))
         yield from _assign_split(config, source, source.name, blocks, key, part.lines + 1)
     elif config.document_unit is DocumentUnit.line:
-        for number, text in enumerate(itertools.chain.from_iterable(blocks), part.lines + 1):
-            yield from _assign_split(
-                config, source, f"{source.name}#{number}", iter(([text],)), text
-            )
+        number = part.lines + 1
+        for texts in blocks:
+            block = LineBlock(source.split or "", source.name, number, texts, are_documents=True)
+            number += len(texts)
+            if source.split is not None:
+                yield block
+                continue
+            begin = 0
+            for split, run in itertools.groupby(splits_of_lines(config, texts)):
+                end = begin + sum(1 for _ in run)
+                yield block.part(begin, end)._replace(split=split)
+                begin = end
     else:
         parts = itertools.groupby(_split_at_blank_lines(blocks), key=lambda part: part[0])
         for number, document in parts:
             number += start.records
             body = (texts for _, texts in document)
             yield from _assign_split(config, source, f"{source.name}#{number}", body, None)
+
+
+def splits_of_lines(config: TextConfig, texts: list[str]) -> Iterator[str]:
+    """Yield the split of each line of a file without a split, where each is a document."""
+    assert isinstance(config, CorpusConfig)
+    for key in normalize_all(texts):
+        yield split_of(key, config.valid_fraction, config.test_fraction)
 
 
 def _split_at_blank_lines(blocks: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:

@@ -7,13 +7,16 @@ import dataclasses
 from collections import Counter
 from dataclasses import dataclass, field
 
-from korlm.config import CorpusConfig, CorpusFormat
+from korlm.config import CorpusConfig, CorpusFormat, DocumentUnit
+from korlm.config.objective import SPLITS
 from korlm.corpus.files import format_of
 from korlm.corpus.normalization import INVISIBLE, has_text
 from korlm.corpus.notes import Notes
 from korlm.corpus.pieces import Piece, PieceStart, check_unchanged, digest_of
-from korlm.corpus.reader import read_source
+from korlm.corpus.reader import read_source, splits_of_lines
+from korlm.corpus.sources import Source
 from korlm.corpus.splits import BlockDivider, BlockSplit, BlockState
+from korlm.text.unicode import BLANKS
 from korlm.utils.errors import CorpusError
 
 MAX_DOCUMENTS = 100  # more documents of a piece are not counted: only few ones are an error
@@ -83,35 +86,46 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
     num_chars = num_lines = num_records = 0
     undivided_chars = undivided_lines = 0
     splits: set[str] = set()
+    hashed: set[str] = set()  # splits of lines that are documents
+    num_hashed = 1 + (config.valid_fraction > 0) + (config.test_fraction > 0)
     documents: set[str] = set()
     last_document, last_document_lines = "", 0
     is_text = format_of(piece.sources[0].path, config.format) is CorpusFormat.txt
     pairs = (
         (source, block)
         for source in piece.sources
-        for block in read_source(config, source, piece, start, notes)
+        for block in read_source(config, _with_split(config, source), piece, start, notes)
     )
     for source, block in pairs:
         joined = "\n".join(block.texts)
         num_chars, num_lines = num_chars + len(joined) + 1, num_lines + len(block.texts)
-        if block.split not in splits and any(map(has_text, block.texts)):
+        characters = [] if joined.isascii() else INVISIBLE.findall(joined)
+        has_text_in = has_text if characters else _is_filled
+        is_hashed = block.are_documents and source.split is None
+        if not is_hashed and block.split not in splits and any(map(has_text_in, block.texts)):
             splits.add(block.split)
-        is_new, last_document = block.doc_id != last_document, block.doc_id
-        num_records += is_new if is_text else 1
+        is_new, last_document = block.document != last_document, block.document
+        num_records += len(block.texts) if block.are_documents else is_new if is_text else 1
         if config.document_column:
             last_document_lines = block.first - 1 + len(block.texts)
         if source.split is None:
-            sizes = [len(text) + 1 for text in block.texts if has_text(text)]
-            undivided_chars += sum(sizes)
-            undivided_lines += len(sizes)
-            if len(documents) < MAX_DOCUMENTS:
-                documents.add(block.doc_id)
+            filled = list(filter(has_text_in, block.texts))
+            undivided_chars += sum(map(len, filled)) + len(filled)
+            undivided_lines += len(filled)
+            if is_hashed and len(hashed) < num_hashed:
+                hashed.update(splits_of_lines(config, filled))
+            num_new = len(block.texts) if block.are_documents else 1
+            num_new = min(num_new, MAX_DOCUMENTS - len(documents))
+            documents.update(map(block.doc_id, range(num_new)))
         if "\r" in joined:
             remark = "carriage returns within lines, read as blanks"
-            notes.add(remark, block.doc_id, joined.count("\r"))
-        if not joined.isascii() and (characters := INVISIBLE.findall(joined)):
+            line = next(i for i, text in enumerate(block.texts) if "\r" in text)
+            notes.add(remark, block.doc_id(line), joined.count("\r"))
+        if characters:
             invisible.update(characters)
-            first_invisible = first_invisible or block.doc_id
+            if not first_invisible:
+                line = next(i for i, text in enumerate(block.texts) if INVISIBLE.search(text))
+                first_invisible = block.doc_id(line)
     if piece.begin:
         documents.discard(piece.sources[0].name)  # the document that began in an earlier piece
     check_unchanged(piece)
@@ -123,7 +137,7 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
         num_newlines=num_newlines,
         num_records=num_records,
         num_documents=len(documents),
-        splits=sorted(splits),
+        splits=sorted(splits | hashed),
         undivided_chars=undivided_chars,
         undivided_lines=undivided_lines,
         last_document=last_document if config.document_column else "",
@@ -132,6 +146,19 @@ def _scan(config: CorpusConfig, piece: Piece, start: PieceStart) -> PieceScan:
         invisible=dict(invisible),
         first_invisible=first_invisible,
     )
+
+
+def _with_split(config: CorpusConfig, source: Source) -> Source:
+    """Give a file any split where its lines are documents: hashing all of them would be slow."""
+    is_text = format_of(source.path, config.format) is CorpusFormat.txt
+    if source.split is None and is_text and config.document_unit is DocumentUnit.line:
+        return dataclasses.replace(source, split=SPLITS[0])
+    return source
+
+
+def _is_filled(text: str) -> bool:
+    """Return what ``has_text`` returns, for a line without invisible characters."""
+    return bool(text.strip(BLANKS))
 
 
 def starts_of(

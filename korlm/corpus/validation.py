@@ -35,10 +35,7 @@ def validate_corpus(
     Raises:
         CorpusError: the text cannot be read, or cannot fill the splits.
     """
-    for number, scan in enumerate(scans):
-        if scan.error:
-            raise CorpusError(_scan_again(corpus, pieces, scans, number).error or scan.error)
-    _check_divided_files(pieces, scans)
+    check_scans(corpus, pieces, scans)
     notes, invisible = _remarks(corpus, pieces, scans)
     for line in notes.lines() + invisible.lines(corpus.unicode):
         logger.warning("corpus: %s", line)
@@ -56,6 +53,18 @@ def validate_corpus(
     num_chars = sum(scan.undivided_chars for scan in scans)
     num_lines = sum(scan.undivided_lines for scan in scans)
     return total_chars, _split_by_blocks(corpus, missing, num_chars, num_lines, num_documents)
+
+
+def check_scans(corpus: CorpusConfig, pieces: list[Piece], scans: list[PieceScan]) -> None:
+    """Raise an error if a scan has found one, or a file has no text.
+
+    Raises:
+        CorpusError: the text cannot be read.
+    """
+    for number, scan in enumerate(scans):
+        if scan.error:
+            raise CorpusError(_scan_again(corpus, pieces, scans, number).error or scan.error)
+    _check_divided_files(pieces, scans)
 
 
 def _check_divided_files(pieces: list[Piece], scans: list[PieceScan]) -> None:

@@ -23,9 +23,9 @@ from filelock import Timeout
 from korlm.config import ClusterConfig, CorpusConfig, TokenizerConfig, VocabConfig
 from korlm.config.stored import read_json
 from korlm.corpus.pieces import Piece, digest_of, plan_pieces
-from korlm.corpus.scan import scan_piece, starts_of
+from korlm.corpus.scan import PieceScan, scan_piece, starts_of
 from korlm.corpus.sources import find_sources
-from korlm.corpus.validation import validate_corpus
+from korlm.corpus.validation import check_scans, validate_corpus
 from korlm.dataset.assemble import assemble
 from korlm.dataset.executors.base import Executor
 from korlm.dataset.executors.open_executor import open_executor
@@ -109,13 +109,26 @@ def prepare(
         sources = [dataclasses.replace(s, path=_absolute(s.path)) for s in sources]
     store = _absolute(to_path(cluster.folder, OutputError)) if cluster.folder else root
     pieces = plan_pieces(corpus, sources, round(cluster.piece_mb * 1e6))
-    with open_executor(cluster, tokenizer, outputs / "cluster") as executor:
-        digests = _in_order(pieces, executor.run_all(functools.partial(_digest, corpus), pieces))
-        token_key = token_settings(corpus, tokenizer, tokenizer_model)
+    token_key = token_settings(corpus, tokenizer, tokenizer_model)
+    stem = f"{corpus.name}-{tokenizer.name}"
+    with contextlib.ExitStack() as stack:
+        seems_prepared = _seems_prepared(root, stem, token_key, pieces)
+        # A cluster may take minutes to start, which a corpus that is prepared does not need.
+        executor = (
+            Executor()
+            if seems_prepared
+            else stack.enter_context(open_executor(cluster, tokenizer, outputs / "cluster"))
+        )
+        scans = None
+        if seems_prepared or any(_earlier(root, stem)):
+            hashes = executor.run_all(functools.partial(_digest, corpus), pieces)
+            digests = _in_order(pieces, hashes)
+        else:  # the scan, which is needed anyway, hashes the text as well
+            scans = _scan(corpus, pieces, executor)
+            digests = [scan.digest for scan in scans]
         text_key = text_settings(token_key, pieces, digests)
         manifest = _manifest(corpus, tokenizer, vocab, text_key, given_vocab)
         tokens_fingerprint, fingerprint = manifest["tokens_fingerprint"], manifest["fingerprint"]
-        stem = f"{corpus.name}-{tokenizer.name}"
         folders = _Folders(root, store, stem, tokens_fingerprint, fingerprint)
         target = folders.target
         if target.exists():
@@ -123,11 +136,13 @@ def prepare(
             if cluster.folder:
                 logger.info("%s exists: prepare.folder has no effect", target)
             return open_prepared(target, fingerprint)
+        if seems_prepared:
+            executor = stack.enter_context(open_executor(cluster, tokenizer, outputs / "cluster"))
         with output_errors(root), _removed_if_empty(root), _exclusive(folders.lock):
             if not target.exists():
                 settings = TokenizeSettings(corpus, tokenizer, None, folders.tokens, token_key)
                 made = _find_tokens(folders) or _make_tokens(
-                    *(folders, settings, tokenizer_model, pieces, digests, executor),
+                    *(folders, settings, tokenizer_model, pieces, digests, scans, executor),
                     *(outputs / "cache", progress),
                 )
                 assemble(target, *made, vocab, manifest, executor, given_vocab, corpus.reverse)
@@ -204,6 +219,7 @@ def _make_tokens(
     tokenizer_model: bytes | None,
     pieces: list[Piece],
     digests: list[str],
+    scans: list[PieceScan] | None,
     executor: Executor,
     cache: Path,
     progress: bool,
@@ -216,6 +232,7 @@ def _make_tokens(
         tokenizer_model: of a trained run; None: train the tokenizer if it is to be trained.
         pieces: of the corpus.
         digests: hashes of their bytes.
+        scans: of the pieces, if they have been scanned.
         executor: reads and tokenizes the pieces.
         cache: folder of the line cache.
         progress: whether to show a progress bar.
@@ -224,7 +241,8 @@ def _make_tokens(
         _check_store(folders.store)
     if tokenizer_model is not None:
         write_tokenizer_model(settings.folder, settings.tokenizer, tokenizer_model)
-    texts, settings = _scan(settings, pieces, digests, executor)
+    scans = scans or _scan(settings.corpus, pieces, executor)
+    texts, settings = _settle(settings, pieces, digests, scans)
     earlier = _earlier_pieces(folders)
     return settings.folder, _make_pieces(settings, texts, earlier, executor, cache, progress)
 
@@ -239,28 +257,50 @@ def _in_order(pieces: list[Piece], results: Iterable[tuple[Piece, Result]]) -> l
     return [by_number[piece.number] for piece in pieces]
 
 
-def _scan(
-    settings: TokenizeSettings, pieces: list[Piece], digests: list[str], executor: Executor
+def _seems_prepared(root: Path, stem: str, token_key: dict[str, Any], pieces: list[Piece]) -> bool:
+    """Return whether the tokens of the same files exist; their bytes may have changed."""
+    unknown = [""] * len(pieces)
+    wanted = text_settings(token_key, pieces, unknown)
+    for _, manifest in _earlier(root, stem):
+        text = dict(manifest["text"])
+        text["files"] = [[*file[:-1], ""] for file in text["files"]]
+        if text == wanted:
+            return True
+    return False
+
+
+def _scan(corpus: CorpusConfig, pieces: list[Piece], executor: Executor) -> list[PieceScan]:
+    """Read all pieces once.
+
+    Raises:
+        CorpusError: the text cannot be read.
+    """
+    kept_columns(corpus)  # raises if names are taken
+    scans = _in_order(pieces, executor.run_all(functools.partial(scan_piece, corpus), pieces))
+    check_scans(corpus, pieces, scans)
+    return scans
+
+
+def _settle(
+    settings: TokenizeSettings, pieces: list[Piece], digests: list[str], scans: list[PieceScan]
 ) -> tuple[list[PieceText], TokenizeSettings]:
-    """Read all pieces once and train the tokenizer, if it is to be trained.
+    """Decide how the text is split, and train the tokenizer, if it is to be trained.
 
     Args:
         settings: of all pieces, without ``blocks``.
         pieces: of the corpus.
         digests: hashes of their bytes.
-        executor: reads the pieces.
+        scans: of the pieces.
 
     Returns:
         The pieces, and the settings with ``blocks`` and with the model of the tokenizer in their
         key.
 
     Raises:
-        CorpusError: the text cannot be read, or cannot fill the splits.
+        CorpusError: the text has changed, or cannot fill the splits.
         TokenizerError: the tokenizer cannot be trained.
     """
     corpus = settings.corpus
-    kept_columns(corpus)  # raises if names are taken
-    scans = _in_order(pieces, executor.run_all(functools.partial(scan_piece, corpus), pieces))
     _, blocks = validate_corpus(corpus, pieces, scans)
     for piece, scan, digest in zip(pieces, scans, digests, strict=True):
         if scan.digest != digest:
@@ -349,12 +389,12 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
         raise
 
 
-def _earlier(folders: _Folders) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _earlier(root: Path, stem: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield the folder of the pieces and the manifest of other prepared corpora of this name.
 
     Corpora whose pieces are gone, as ``prepare.folder`` was moved or deleted, are left out.
     """
-    for path in sorted(folders.root.glob(f"{folders.stem}-*/manifest.json")):
+    for path in sorted(root.glob(f"{stem}-*/manifest.json")):
         with contextlib.suppress(OSError, ValueError, KeyError):
             manifest = read_json(path)
             checksums.check_seal(manifest)
@@ -390,7 +430,7 @@ def _absolute(path: Path) -> Path:
 
 def _find_tokens(folders: _Folders) -> tuple[Path, list[PieceRecord]] | None:
     """Return the pieces of a prepared corpus that differs only in its vocabulary, if any."""
-    for store, manifest in _earlier(folders):
+    for store, manifest in _earlier(folders.root, folders.stem):
         if manifest.get("tokens_fingerprint") == folders.tokens_fingerprint:
             return store, [PieceRecord.from_json(values) for values in manifest["pieces"]]
     return None
@@ -400,7 +440,7 @@ def _earlier_pieces(folders: _Folders) -> dict[str, EarlierPiece]:
     """Return the pieces of all prepared corpora of this name, by their keys."""
     return {
         values["key"]: EarlierPiece(store, number, PieceRecord.from_json(values))
-        for store, manifest in _earlier(folders)
+        for store, manifest in _earlier(folders.root, folders.stem)
         for number, values in enumerate(manifest["pieces"])
     }
 

@@ -1,4 +1,4 @@
-"""The model behind the server: one trained run, one tokenizer, one request at a time."""
+"""Answer requests with one trained run and one tokenizer, one request at a time."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class ServedModel:
     """Answers the requests of the JSON interface with a language model; a context manager.
 
     Args:
-        run: trained run.
-        device: device of its model.
+        run: a trained run.
+        device: device for its model.
     """
 
     def __init__(self, run: TrainedRun, device: torch.device) -> None:
@@ -92,11 +92,11 @@ class ServedModel:
 
 
 class ServedTask:
-    """Answers requests with a model of another task; a context manager.
+    """Answers the requests of the JSON interface with a model of another task; a context manager.
 
     Args:
-        run: trained run.
-        device: device of its model.
+        run: a trained run.
+        device: device for its model.
     """
 
     def __init__(self, run: TaskRun, device: torch.device) -> None:

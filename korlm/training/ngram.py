@@ -7,12 +7,11 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy.typing as npt
 import torch
 
 from korlm.models.ngram.arpa import write_arpa
+from korlm.models.ngram.counts import Ids
 from korlm.models.ngram.model import NgramLM
 from korlm.training.validation import Validator
 
@@ -23,7 +22,7 @@ ARPA_FILE = "ngram.arpa.gz"  # in the run directory, with model.write_arpa=true
 
 def fit_ngram(
     model: NgramLM,
-    ids: npt.NDArray[Any],
+    ids: Ids,
     tokens: Sequence[str],
     device: torch.device,
     validator: Validator,

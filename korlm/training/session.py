@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from korlm.config import NgramConfig, TrainSettings, registry
@@ -238,7 +237,7 @@ class TrainingSession(SharedParts):
             else:
                 assert isinstance(self.model, NgramLM)
                 assert isinstance(self.task, LanguageModelingTask)
-                ids, tokens = np.asarray(self.task.ids["train"]), self.prepared.vocab.tokens
+                ids, tokens = self.task.ids["train"], self.prepared.vocab.tokens
                 fit_ngram(self.model, ids, tokens, self.device, self.validator, self.folder)
         except TrainingInterrupted:
             self._save_last()

@@ -24,7 +24,7 @@ def make(path: Path, members: dict[str, str]) -> Path:
 
 def lines_of(config: CorpusConfig) -> dict[str, list[str]]:
     blocks = read_corpus(config, find_sources(config))
-    return {block.doc_id: block.texts for block in blocks}
+    return {block.document: block.texts for block in blocks}
 
 
 MEMBERS = {

@@ -591,7 +591,7 @@ def test_inputs_come_in_the_order_given(tmp_path: Path, monkeypatch: pytest.Monk
     assert [source.name for source in sources] == ["b.txt", "stdin", "a.txt"]
     assert {source.split for source in sources} == {INPUT}
     parts = read_corpus(TextConfig(), sources)
-    lines = [(part.doc_id, text) for part in parts for text in part.texts]
+    lines = [(part.document, text) for part in parts for text in part.texts]
     assert lines == [("b.txt", "b.txt"), ("stdin", "가"), ("stdin", "나"), ("a.txt", "a.txt")]
     with pytest.raises(CorpusError, match=r"^input: missing is neither a file"):
         find_inputs(["missing"], "input")

@@ -25,9 +25,12 @@ class Line(NamedTuple):
 def one_by_one(blocks: Iterable[LineBlock]) -> list[Line]:
     """Return the single lines of blocks."""
     return [
-        Line(split, doc_id, number, text)
-        for split, doc_id, first, texts, *_ in blocks
-        for number, text in enumerate(texts, first)
+        Line(
+            *(block.split, block.doc_id(index)),
+            *(1 if block.are_documents else block.first + index, text),
+        )
+        for block in blocks
+        for index, text in enumerate(block.texts)
     ]
 
 

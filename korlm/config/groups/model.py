@@ -273,6 +273,20 @@ class NgramConfig(ModelConfig):
     add_k: float = setting(
         1.0, "Number added to each count by smoothing=add_k.", above=0, renamed_from="k"
     )
+    prune: list[int] = setting(
+        list,
+        "Leave out n-grams that occur so often or less, by order from 1 on; the last number holds "
+        "for longer ones. The first is 0: vocab.min_freq leaves out tokens. prune=[0,0,1] is "
+        "lmplz --prune 0 0 1.",
+        min=0,
+    )
+    memory_gb: float | None = setting(
+        None,
+        "Memory for counting besides the model itself; what exceeds it is sorted on disk, in the "
+        "folder of the variable TMPDIR. The result is the same. null: no limit.",
+        unit="GB",
+        above=0,
+    )
     arpa: str | None = setting(
         None,
         "ARPA file, plain or .gz, to read instead of counting; its words must be the vocabulary.",
@@ -282,11 +296,28 @@ class NgramConfig(ModelConfig):
         False, "Write the model to ngram.arpa.gz in the run directory, for KenLM and others."
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.prune:
+            return
+        if self.smoothing is not Smoothing.kneser_ney:
+            self._fail("prune", "needs model.smoothing=kneser_ney")
+        if self.prune[0] != 0:
+            self._fail("prune", "must begin with 0: use vocab.min_freq to leave out tokens")
+        if sorted(self.prune) != self.prune:
+            self._fail("prune", "must not decrease: a longer n-gram needs the shorter ones in it")
+        if len(self.prune) > self.order:
+            self._fail("prune", f"has more numbers than model.order={self.order}")
+
+    def threshold(self, order: int) -> int:
+        """Return up to how many occurrences n-grams of an order are left out."""
+        return self.prune[min(order, len(self.prune)) - 1] if self.prune else 0
+
     def without_effect(self) -> dict[str, str]:
         """See ``Group.without_effect``."""
         if self.arpa is not None:
             reason = "model.arpa is a counted model"
-            return dict.fromkeys(("order", "smoothing", "add_k"), reason)
+            return dict.fromkeys(("order", "smoothing", "add_k", "prune", "memory_gb"), reason)
         if self.smoothing is not Smoothing.add_k:
             return {"add_k": "only model.smoothing=add_k uses it"}
         return {}

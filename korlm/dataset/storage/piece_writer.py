@@ -186,14 +186,19 @@ def to_table(
     analyzed = pa.Table.from_batches(analyses)
     blocks = [block for batch in batches for block in batch.blocks]
     texts = [text for batch in batches for text in batch.texts]
-    lengths = np.array([len(block.texts) for block in blocks], dtype=np.int64)
-    starts = np.array([block.first for block in blocks], dtype=np.int64)
-    starts -= np.cumsum(lengths) - lengths
+    doc_ids: list[str] = []
+    lines: list[int] = []
+    for block in blocks:
+        size = len(block.texts)
+        if block.are_documents:
+            doc_ids += map(block.doc_id, range(size))
+            lines += [1] * size
+        else:
+            doc_ids += [block.document] * size
+            lines += range(block.first, block.first + size)
     arrays = [
-        pa.array([block.doc_id for block in blocks], pa.string()).take(
-            pa.array(np.repeat(np.arange(len(blocks)), lengths))
-        ),
-        pa.array(np.repeat(starts, lengths) + np.arange(len(texts))),
+        pa.array(doc_ids, pa.string()),
+        pa.array(lines, pa.int64()),
         pa.array(texts, pa.string()),
         *(analyzed.column(name) for name in SCHEMA.names[3:]),
     ]

@@ -28,6 +28,8 @@ from typing import Any, NoReturn, TextIO
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, SPECIALS, UNK_ID
 from korlm.models.ngram.smoothing import NgramTable
@@ -37,6 +39,7 @@ from korlm.utils.io.atomic_files import atomic_write
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 ZERO = -99.0  # log10 of probability 0
 LINES = 100_000  # written at once
+_KENLM_BINARY = b"mmap lm http://kheafield.com/code"  # at the beginning of .binary and .klm files
 _SIZE = re.compile(r"ngram +(\d+) *= *(\d+)")
 
 
@@ -78,66 +81,72 @@ def write_arpa(
         tokens: the V tokens, in the order of their ids.
         check: called between blocks of lines; it may raise to stop.
     """
-    is_compressed = path.suffix == ".gz"
-    with (
-        output_errors(path),
-        atomic_write(path) as temporary,
-        _open(temporary, is_compressed, "wt") as file,
-    ):
+    opener: Any = functools.partial(gzip.open, compresslevel=6) if path.suffix == ".gz" else open
+    with output_errors(path), atomic_write(path) as temporary, opener(temporary, "wb") as file:
         for part in _text(tables, _words(tokens)):
             check()
             file.write(part)
 
 
-def _open(path: Path, is_compressed: bool, mode: str) -> TextIO:
-    opener: Any = functools.partial(gzip.open, compresslevel=6) if is_compressed else open
-    encoding = "utf-8-sig" if mode == "rt" else "utf-8"  # skips a byte-order mark
-    file: TextIO = opener(path, mode, encoding=encoding, newline="\n")
-    return file
-
-
-def _text(tables: Sequence[NgramTable], words: Sequence[str]) -> Iterator[str]:
+def _text(tables: Sequence[NgramTable], words: Sequence[str]) -> Iterator[bytes]:
     # Without <pad> and <bos>, but with a line for <s>.
     sizes = [len(words) - 1, *(len(table.keys) for table in tables[1:])]
     counts = (f"ngram {k}={size}\n" for k, size in enumerate(sizes, start=1))
-    yield "\\data\\\n" + "".join(counts)
+    yield ("\\data\\\n" + "".join(counts)).encode()
+    last_words = pa.array(words, pa.string())
+    first_words = pa.array([BEGIN if i == EOS_ID else w for i, w in enumerate(words)], pa.string())
     for k, table in enumerate(tables, start=1):
-        yield f"\n\\{k}-grams:\n"
+        yield f"\n\\{k}-grams:\n".encode()
         has_backoffs = k < len(tables)
-        log_probs = _log10(table.log_probs)
-        backoffs = _log10(table.backoffs) if has_backoffs else []
+        backoffs = table.backoffs
         if k == 1:
-            end = f"\t{backoffs[EOS_ID]:.7g}" if has_backoffs else ""
-            yield f"0\t{BEGIN}{end}\n"
+            # No context ends in </s>; korlm's backoff weight of <eos> is that of <s>.
+            backoffs = backoffs.copy()
+            end = f"\t{_log10(backoffs[EOS_ID])[0]}" if has_backoffs else ""
+            yield f"0\t{BEGIN}{end}\n".encode()
+            backoffs[EOS_ID] = 0
         for first in range(0, len(table.keys), LINES):
             ids = np.arange(first, min(first + LINES, len(table.keys)))
             if k == 1:
                 ids = ids[(ids != PAD_ID) & (ids != BOS_ID)]
-            lines = []
-            for i, gram in zip(ids, _ngram_text(tables, k, ids, words), strict=True):
-                # No context ends in </s>; korlm's backoff weight of <eos> is that of <s>.
-                backoff = 0.0 if k == 1 and i == EOS_ID else backoffs[i] if backoffs else 0
-                end = f"\t{backoff:.7g}" if has_backoffs else ""
-                lines.append(f"{log_probs[i]:.7g}\t{gram}{end}\n")
-            yield "".join(lines)
-    yield "\n\\end\\\n"
+            fields = [_log10(table.log_probs[ids])]
+            fields.append(
+                _ngram_text(tables, k, ids, first_words if k > 1 else last_words, last_words)
+            )
+            if has_backoffs:
+                fields.append(_log10(backoffs[ids]))
+            yield _lines(fields)
+    yield b"\n\\end\\\n"
 
 
-def _log10(logs: npt.NDArray[np.float64]) -> list[float]:
-    values: list[float] = np.maximum(logs / math.log(10), ZERO).tolist()
-    return values
+def _log10(logs: Any) -> pa.StringArray:
+    """Return logs to the base 10 as text, the shortest that stands for the same 32-bit float."""
+    values = np.maximum(np.atleast_1d(logs) / math.log(10), ZERO).astype(np.float32)
+    return pc.cast(pa.array(values), pa.string())
 
 
 def _ngram_text(
-    tables: Sequence[NgramTable], k: int, ids: npt.NDArray[np.int64], words: Sequence[str]
-) -> list[str]:
+    tables: Sequence[NgramTable],
+    k: int,
+    ids: npt.NDArray[np.int64],
+    first_words: pa.StringArray,
+    last_words: pa.StringArray,
+) -> pa.StringArray:
     """Return the n-grams of order k with these ids as text."""
     columns = []
     for order in range(k, 1, -1):
-        ids, last = np.divmod(tables[order - 1].keys[ids], len(words))
-        columns.append([words[i] for i in last.tolist()])
-    columns.append([BEGIN if i == EOS_ID and k > 1 else words[i] for i in ids.tolist()])
-    return [" ".join(gram) for gram in zip(*columns[::-1], strict=True)]
+        ids, last = np.divmod(tables[order - 1].keys[ids], len(last_words))
+        columns.append(last_words.take(pa.array(last)))
+    columns.append(first_words.take(pa.array(ids)))
+    return pc.binary_join_element_wise(*columns[::-1], " ")
+
+
+def _lines(fields: Sequence[pa.StringArray]) -> bytes:
+    """Return lines of fields separated by tabs."""
+    lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*fields, "\t"), "", "\n")
+    _, offsets, data = lines.buffers()
+    size = int(np.frombuffer(offsets, np.int32)[len(lines)])
+    return data.slice(0, size).to_pybytes()
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -157,8 +166,16 @@ def read_arpa(path: Path, tokens: Sequence[str], order: int) -> list[NgramTable]
     source = f"model.arpa={path}"
     try:
         with open(path, "rb") as file:
-            is_compressed = file.read(2) == b"\x1f\x8b"
-        with _open(path, is_compressed, "rt") as text:
+            head = file.read(len(_KENLM_BINARY))
+        is_compressed = head[:2] == b"\x1f\x8b"
+        if head == _KENLM_BINARY:
+            raise ConfigError(
+                f"{source}: KenLM's binary format, which has hashes instead of words; use the ARPA "
+                "file that it was built from"
+            )
+        opener: Any = gzip.open if is_compressed else open
+        # utf-8-sig skips a byte-order mark.
+        with opener(path, "rt", encoding="utf-8-sig", newline="\n") as text:
             return _Reader(source, text, tokens, order).tables()
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or f"damaged or not an ARPA file ({error})"

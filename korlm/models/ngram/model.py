@@ -16,23 +16,23 @@ stream gets the same scores as its sentences one by one in KenLM.
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from korlm.config import NgramConfig
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID
 from korlm.models.base import LanguageModel
-from korlm.models.ngram.counts import count_grams, max_order
-from korlm.models.ngram.smoothing import NgramTable, estimate
+from korlm.models.ngram.columns import Columns
+from korlm.models.ngram.counts import Ids, count_grams, max_order
+from korlm.models.ngram.smoothing import NO_KEY, NgramTable, estimate
 from korlm.modules.state import State
-from korlm.utils.errors import ConfigError
-
-NO_KEY = np.iinfo(np.int64).max  # of the sentinel
+from korlm.utils.errors import ConfigError, output_errors
 
 
 class NgramLM(LanguageModel):
@@ -65,13 +65,17 @@ class NgramLM(LanguageModel):
         assert len(tables) == self.order and len(tables[0].keys) == self.vocab_size
         for k, table in enumerate(tables, start=1):
             sentinel = [0] if k > 1 else []  # no unigram is unknown
-            self._set(f"log_probs_{k}", np.concatenate([table.log_probs, sentinel]), torch.float32)
-            self._set(f"backoffs_{k}", np.concatenate([table.backoffs, sentinel]), torch.float32)
-            if k > 1:
-                self._set(f"keys_{k}", np.append(table.keys, NO_KEY), torch.int64)
+            floats = (np.append(part, sentinel) for part in (table.log_probs, table.backoffs))
+            keys = np.append(table.keys, NO_KEY) if k > 1 else table.keys
+            self._set_table(k, NgramTable(keys, *floats))
 
-    def _set(self, name: str, values: npt.NDArray[Any], dtype: torch.dtype) -> None:
-        self.register_buffer(name, torch.from_numpy(values).to(dtype))
+    def _set_table(self, k: int, table: NgramTable) -> None:
+        """Set the table of an order, the sentinel included."""
+        floats = {"log_probs": table.log_probs, "backoffs": table.backoffs}
+        for name, values in floats.items():
+            self.register_buffer(f"{name}_{k}", torch.from_numpy(values).to(torch.float32))
+        if k > 1:
+            self.register_buffer(f"keys_{k}", torch.from_numpy(table.keys).to(torch.int64))
 
     def tables(self) -> list[NgramTable]:
         """Return the tables of all orders, as ``set_tables`` takes them."""
@@ -83,15 +87,16 @@ class NgramLM(LanguageModel):
             tables.append(NgramTable(keys, *(part.double().cpu().numpy() for part in floats)))
         return tables
 
-    def fit(self, ids: npt.NDArray[Any], check: Callable[[], None] = lambda: None) -> None:
+    def fit(self, ids: Ids, check: Callable[[], None] = lambda: None) -> None:
         """Count the n-grams of a text and estimate smoothed probabilities.
 
         Args:
-            ids: (N,), the train split with <eos> after each sentence.
+            ids: (N,), the train split with <eos> after each sentence; an array or an ``IdStream``.
             check: called between steps; it may raise to stop.
 
         Raises:
             ConfigError: no sentence is as long as an n-gram.
+            OutputError: the disk of temporary files is full.
         """
         longest = max_order(ids)
         if longest < self.order:
@@ -99,9 +104,16 @@ class NgramLM(LanguageModel):
                 f"model.order={self.order}: the longest n-grams of train have order {longest}: "
                 "lower model.order or use more text"
             )
-        grams = count_grams(ids, self.vocab_size, self.order, check)
-        check()
-        self.set_tables(estimate(grams, self.config))
+        memory = self.config.memory_gb
+        limit = None if memory is None else int(memory * 1e9)
+        with (
+            output_errors(Path(tempfile.gettempdir()), "folder by the variable TMPDIR"),
+            Columns(limit) as columns,
+        ):
+            levels = count_grams(ids, self.vocab_size, self.order, check, columns)
+            tables = estimate(levels, self.config, columns, check)
+        for k, table in enumerate(tables, start=1):
+            self._set_table(k, table)
 
     @property
     def num_grams(self) -> int:

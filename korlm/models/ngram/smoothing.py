@@ -7,21 +7,24 @@ n-gram that ends in the token, times the backoff weights of the longer known con
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from korlm.config import NgramConfig, Smoothing
 from korlm.dataset.vocab import BOS_ID, PAD_ID
-from korlm.models.ngram.counts import Int64, NgramCounts
+from korlm.models.ngram.columns import Array, Column, Columns
+from korlm.models.ngram.counts import Bool, Int64, NgramCounts
 
 logger = logging.getLogger(__name__)
 
 Float64 = npt.NDArray[np.float64]
 
 FALLBACK = (0.5, 1.0, 1.5)  # lmplz's --discount_fallback
+NO_KEY = np.iinfo(np.int64).max  # a key that no n-gram has
 
 
 @dataclass(frozen=True)
@@ -35,67 +38,256 @@ class NgramTable:
     """
 
     keys: Int64
-    log_probs: Float64
-    backoffs: Float64
+    log_probs: npt.NDArray[np.floating[Any]]
+    backoffs: npt.NDArray[np.floating[Any]]
 
 
-def estimate(grams: Sequence[NgramCounts], config: NgramConfig) -> list[NgramTable]:
-    """Return the tables of all orders with the smoothing of the settings."""
-    vocab_size = len(grams[0].keys)
-    uniform = np.full(vocab_size, 1 / (vocab_size - 2))
-    uniform[[PAD_ID, BOS_ID]] = 0  # never predicted
-    if config.smoothing is Smoothing.kneser_ney:
-        probs, weights = _kneser_ney(grams, uniform)
-    elif config.smoothing is Smoothing.maximum_likelihood:
-        probs, weights = _maximum_likelihood(grams)
-    else:
-        probs, weights = _add_k(grams, uniform, config.add_k)
-    tables = []
-    with np.errstate(divide="ignore"):  # log 0 = -inf is intended
-        for level, prob, weight in zip(grams, probs, [*weights[1:], None], strict=True):
-            backoff = np.zeros(len(prob)) if weight is None else np.log(weight)
-            tables.append(NgramTable(level.keys, np.log(prob), backoff))
-    return tables
+@dataclass(frozen=True)
+class _Block:
+    """Consecutive n-grams of order k, with all tokens after each of their contexts.
+
+    Attributes:
+        is_longest: whether no longer n-grams are counted.
+        counts: (n,) occurrences.
+        adjusted: (n,) counts of Kneser-Ney.
+        is_kept: (n,) whether the n-gram is not pruned.
+        starts_sentence: (n,) whether the first token is the start of a sentence.
+        contexts: (n,) number of the context within the block, ascending.
+        num_contexts: c.
+        lower: (n,) probability of the last token after the context without its first token.
+    """
+
+    is_longest: bool
+    counts: Int64
+    adjusted: Int64
+    is_kept: Bool
+    starts_sentence: Bool
+    contexts: Int64
+    num_contexts: int
+    lower: Float64
+
+    def sum(self, values: Array) -> Float64:
+        """Return the sums of the contexts, (c,)."""
+        sums = np.bincount(self.contexts, values, minlength=self.num_contexts)
+        return sums.astype(np.float64)
+
+
+# Probabilities (n,), and backoff weights of the contexts (c,); 1 for one that nothing follows.
+_Estimate = Callable[[_Block], tuple[Float64, Float64]]
+
+
+def estimate(
+    levels: Iterable[NgramCounts],
+    config: NgramConfig,
+    columns: Columns,
+    check: Callable[[], None] = lambda: None,
+) -> list[NgramTable]:
+    """Return the tables of all orders with the smoothing of the settings.
+
+    Args:
+        levels: counts of order 1 and longer ones; they are freed.
+        config: smoothing and pruning.
+        columns: makes the columns of intermediate results.
+        check: called again and again; it may raise to stop.
+
+    Returns:
+        Tables of 32-bit floats, each with one more row at the end than n-grams, but for unigrams:
+        ``NO_KEY`` and logs of 0.
+    """
+    estimator = _Estimator(config, columns, check)
+    shorter = None
+    for level in levels:
+        if shorter is not None:
+            estimator.add(shorter, level)
+        shorter = level
+    assert shorter is not None
+    estimator.add(shorter, None)
+    return estimator.tables
+
+
+class _Estimator:
+    """Makes the table of one order after the other."""
+
+    def __init__(self, config: NgramConfig, columns: Columns, check: Callable[[], None]) -> None:
+        self.tables: list[NgramTable] = []
+        self._config, self._columns, self._check = config, columns, check
+        self._vocab_size = 0
+        # Of the n-grams of the order before:
+        self._probs: Column | None = None  # not rounded
+        self._new_ids: Column | None = None  # ids among those that are not pruned; None: the same
+
+    def add(self, level: NgramCounts, longer: NgramCounts | None) -> None:
+        """Add the table of the next order.
+
+        Args:
+            level: counts of the order, which are freed.
+            longer: of one order more, if there is one.
+        """
+        order = len(self.tables) + 1
+        if order == 1:
+            self._vocab_size = len(level)
+        threshold = self._config.threshold(order)
+        adjusted = _adjusted(level, longer, self._columns)
+        estimate = self._formula(order, adjusted)
+        size = _num_above(level.counts, threshold, self._columns) if threshold else len(level)
+        extra = order > 1
+        table = NgramTable(
+            np.full(size + extra, NO_KEY, np.int64),
+            np.zeros(size + extra, np.float32),
+            np.zeros(size + extra, np.float32),
+        )
+        probs = self._columns.new(np.float64)
+        new_ids = self._columns.new(np.int64) if threshold else None
+        size = 0
+        for begin, end in self._context_blocks(level.keys) if order > 1 else [(0, len(level))]:
+            self._check()
+            keys = level.keys.read(begin, end)
+            prefixes = keys // self._vocab_size
+            first, last = int(prefixes[0]), int(prefixes[-1])
+            if order == 1:
+                lower = self._uniform()
+            else:
+                assert self._probs is not None
+                lower = self._probs.take(level.suffixes.read(begin, end))
+            counts = level.counts.read(begin, end)
+            block = _Block(
+                is_longest=longer is None,
+                counts=counts,
+                adjusted=adjusted.read(begin, end),
+                is_kept=counts > threshold if threshold else np.ones(len(counts), np.bool_),
+                starts_sentence=level.starts_sentence.read(begin, end),
+                contexts=prefixes - first,
+                num_contexts=last - first + 1,
+                lower=lower,
+            )
+            values, weights = estimate(block)
+            if longer is not None:
+                probs.append(values)
+            if order > 1:
+                self._set_backoffs(first, last + 1, weights)
+            kept = block.is_kept
+            if self._new_ids is not None:
+                renamed = self._new_ids.read(first, last + 1)[prefixes - first]
+                keys = renamed * self._vocab_size + keys % self._vocab_size
+            if new_ids is not None:
+                new_ids.append(np.where(kept, size + np.cumsum(kept) - 1, -1))
+                keys, values = keys[kept], values[kept]
+            rows = slice(size, size + len(keys))
+            with np.errstate(divide="ignore"):  # log 0 = -inf is intended
+                table.keys[rows], table.log_probs[rows] = keys, np.log(values)
+            size = rows.stop
+        self.tables.append(table)
+        for column in (self._probs, self._new_ids, adjusted):
+            if column is not None and column is not level.counts:
+                column.close()
+        self._probs, self._new_ids = probs, new_ids
+        level.close()
+
+    def _context_blocks(self, keys: Column) -> Iterator[tuple[int, int]]:
+        """Yield ranges of rows that no context belongs to two of."""
+        begin, size = 0, self._columns.block_rows
+        while begin < len(keys):
+            end = begin + size
+            if end < len(keys):
+                prefixes = keys.read(begin, end + 1) // self._vocab_size
+                last = int(np.searchsorted(prefixes, prefixes[-1]))
+                if last == 0:  # one context fills the block
+                    size *= 2
+                    continue
+                end = begin + last
+            yield begin, min(end, len(keys))
+            begin, size = end, self._columns.block_rows
+
+    def _set_backoffs(self, begin: int, end: int, weights: Float64) -> None:
+        """Set the backoff weights of contexts, which are n-grams of the order before."""
+        with np.errstate(divide="ignore"):
+            logs = np.log(weights)
+        backoffs = self.tables[-1].backoffs
+        if self._new_ids is None:
+            backoffs[begin:end] = logs
+        else:
+            ids = self._new_ids.read(begin, end)
+            backoffs[ids[ids >= 0]] = logs[ids >= 0]
+
+    def _uniform(self) -> Float64:
+        uniform = np.full(self._vocab_size, 1 / (self._vocab_size - 2))
+        uniform[[PAD_ID, BOS_ID]] = 0  # never predicted
+        return uniform
+
+    def _formula(self, order: int, adjusted: Column) -> _Estimate:
+        if self._config.smoothing is Smoothing.kneser_ney:
+            sizes = np.zeros(5, np.int64)
+            for begin in range(0, len(adjusted), self._columns.block_rows):
+                block = adjusted.read(begin, begin + self._columns.block_rows)
+                sizes += np.bincount(np.minimum(block, 5), minlength=6)[:5]
+            discounts = np.array([0.0, *estimate_discounts(sizes[1:].tolist(), order)])
+            return lambda block: _kneser_ney(block, discounts)
+        if self._config.smoothing is Smoothing.maximum_likelihood:
+            return _maximum_likelihood
+        uniform = self._uniform() if order == 1 else np.full(1, 1 / (self._vocab_size - 2))
+        added, num_tokens = self._config.add_k, self._vocab_size - 2
+        return lambda block: _add_k(block, uniform, added, num_tokens)
+
+
+def _num_above(counts: Column, threshold: int, columns: Columns) -> int:
+    """Return how many counts are greater than a threshold."""
+    size = columns.block_rows
+    blocks = (counts.read(begin, begin + size) for begin in range(0, len(counts), size))
+    return sum(int((block > threshold).sum()) for block in blocks)
+
+
+def _adjusted(level: NgramCounts, longer: NgramCounts | None, columns: Columns) -> Column:
+    """Return the adjusted counts of Kneser-Ney.
+
+    The longest n-grams use their counts. A shorter one uses the number of distinct tokens before
+    it; if it starts a sentence, where no token can precede, its count.
+    """
+    if longer is None:
+        return level.counts
+    adjusted = columns.new(level.counts.dtype)
+    size = columns.sort_rows or max(len(level), 1)
+    for begin in range(0, len(level), size):
+        end = min(begin + size, len(level))
+        before = np.zeros(end - begin, np.int64)
+        for first in range(0, len(longer), columns.block_rows):
+            suffixes = longer.suffixes.read(first, first + columns.block_rows)
+            if columns.sort_rows is not None:
+                suffixes = suffixes[(suffixes >= begin) & (suffixes < end)]
+            before += np.bincount(suffixes - begin, minlength=end - begin)
+        starts, counts = (c.read(begin, end) for c in (level.starts_sentence, level.counts))
+        adjusted.append(np.where(starts, counts, before))
+    return adjusted
 
 
 # --- modified Kneser-Ney -------------------------------------------------------------------------
 
 
-def _kneser_ney(
-    grams: Sequence[NgramCounts], uniform: Float64
-) -> tuple[list[Float64], list[Float64]]:
+def _kneser_ney(block: _Block, discounts: Float64) -> tuple[Float64, Float64]:
     """Estimate interpolated modified Kneser-Ney (Chen and Goodman 1998, section 3), as lmplz does.
 
-    The longest n-grams use their counts. A shorter one uses its adjusted count, the number of
-    distinct tokens before it; if it starts a sentence, where no token can precede, its count.
-    Unigrams are interpolated with the uniform distribution.
+    Unigrams are interpolated with the uniform distribution. What pruned n-grams had goes to the
+    shorter ones, with their discounts; the discounts are those of all n-grams.
 
-    Returns:
-        For each order the probabilities of its n-grams and the backoff weights of their contexts.
+    Args:
+        block: some n-grams.
+        discounts: for an adjusted count of 0, 1, 2 and more.
     """
-    probs: list[Float64] = []
-    weights: list[Float64] = []
-    for k, level in enumerate(grams, start=1):
-        adjusted = level.counts
-        if k < len(grams):
-            before = np.bincount(grams[k].suffixes, minlength=len(level.keys))
-            adjusted = np.where(level.starts_sentence, level.counts, before)
-        discounts = np.array([0.0, *estimate_discounts(adjusted, k)])[np.minimum(adjusted, 3)]
-        size = 1 if k == 1 else len(probs[-1])
-        total, discount_mass = (
-            np.bincount(level.prefixes, values, minlength=size) for values in (adjusted, discounts)
-        )
-        weight = np.divide(discount_mass, total, out=np.ones(size), where=total > 0)
-        lower = uniform if k == 1 else probs[-1][level.suffixes]
-        own = (adjusted - discounts) / total[level.prefixes]
-        probs.append(own + weight[level.prefixes] * lower)
-        weights.append(weight)
-    return probs, weights
+    discount = discounts[np.minimum(block.adjusted, 3)]
+    total = block.sum(block.adjusted)
+    left_over = block.sum(np.where(block.is_kept, discount, block.adjusted))
+    weight = np.divide(left_over, total, out=np.ones(len(total)), where=total > 0)
+    own = (block.adjusted - discount) / total[block.contexts]
+    return own + weight[block.contexts] * block.lower, weight
 
 
-def estimate_discounts(adjusted: Int64, order: int) -> tuple[float, float, float]:
-    """Return D1, D2 and D3+ (Chen and Goodman 1998, equation 26), or lmplz's fallback."""
-    n1, n2, n3, n4 = (int((adjusted == count).sum()) for count in (1, 2, 3, 4))
+def estimate_discounts(sizes: list[int], order: int) -> tuple[float, float, float]:
+    """Return D1, D2 and D3+ (Chen and Goodman 1998, equation 26), or lmplz's fallback.
+
+    Args:
+        sizes: numbers of n-grams with the adjusted counts 1, 2, 3 and 4.
+        order: of the n-grams, for messages.
+    """
+    n1, n2, n3, n4 = sizes
     if n1 and n2 and n3:
         y = n1 / (n1 + 2 * n2)
         discounts = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
@@ -112,42 +304,35 @@ def estimate_discounts(adjusted: Int64, order: int) -> tuple[float, float, float
 # --- maximum likelihood and add-k -----------------------------------------------------------------
 
 
-def _maximum_likelihood(grams: Sequence[NgramCounts]) -> tuple[list[Float64], list[Float64]]:
+def _maximum_likelihood(block: _Block) -> tuple[Float64, Float64]:
     """Return relative frequencies; a token unseen after a known context has probability 0.
 
     An unknown context is replaced by its longest known suffix.
     """
-    probs: list[Float64] = []
-    weights: list[Float64] = []
-    for k, level in enumerate(grams, start=1):
-        size = 1 if k == 1 else len(probs[-1])
-        total = np.bincount(level.prefixes, level.counts, minlength=size)
-        probs.append(level.counts / total[level.prefixes])
-        weights.append(np.where(total > 0, 0.0, 1.0))
-    return probs, weights
+    total = block.sum(block.counts)
+    return block.counts / total[block.contexts], np.where(total > 0, 0.0, 1.0)
 
 
 def _add_k(
-    grams: Sequence[NgramCounts], uniform: Float64, k_added: float
-) -> tuple[list[Float64], list[Float64]]:
+    block: _Block, uniform: Float64, k_added: float, num_tokens: int
+) -> tuple[Float64, Float64]:
     """Return (count + k) / (count of the context + k (V - 2)), uniform after an unknown context.
 
     Only full contexts are used: order - 1 tokens, or back to the start of the sentence. Shorter
     n-grams are in the table, for looking up contexts, with the uniform probability.
+
+    Args:
+        block: some n-grams.
+        uniform: of each n-gram, or one for all.
+        k_added: k.
+        num_tokens: that may be predicted, V - 2.
     """
-    added = k_added * (len(uniform) - 2)
-    flat = uniform.max()
-    probs: list[Float64] = []
-    weights: list[Float64] = []
-    for k, level in enumerate(grams, start=1):
-        size = 1 if k == 1 else len(probs[-1])
-        total = np.bincount(level.prefixes, level.counts, minlength=size)
-        own = (level.counts + k_added) / (total[level.prefixes] + added)
-        if k == 1:
-            own = np.where(uniform > 0, own, 0.0)
-        is_full = level.starts_sentence | (k == len(grams))
-        probs.append(np.where(is_full, own, uniform if k == 1 else flat))
-        full_context = np.zeros(size, dtype=bool)
-        full_context[level.prefixes] = is_full
-        weights.append(np.where(full_context, added / (total + added), 1.0))
-    return probs, weights
+    added = k_added * num_tokens
+    total = block.sum(block.counts)
+    own = (block.counts + k_added) / (total[block.contexts] + added)
+    own = np.where(uniform > 0, own, 0.0)
+    is_full = block.starts_sentence | block.is_longest
+    full_context = np.zeros(block.num_contexts, dtype=bool)
+    full_context[block.contexts] = is_full
+    weights = np.where(full_context, added / (total + added), 1.0)
+    return np.where(is_full, own, uniform), weights

@@ -198,6 +198,11 @@ def test_missing_tokens_and_contexts(tmp_path: Path) -> None:
         ),
         ("broken.gz", b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 9, "damaged or not an ARPA file"),
         ("empty.arpa", b"", "the file ends before"),
+        (
+            "model.klm",
+            b"mmap lm http://kheafield.com/code format version 5\n\0" + bytes(99),
+            "KenLM's binary format, which has hashes instead of words; use the ARPA file",
+        ),
     ],
 )
 def test_unreadable_files(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,11 @@ from torch import Tensor
 
 from korlm.config import NgramConfig, Smoothing
 from korlm.dataset.vocab import BOS_ID, EOS_ID, PAD_ID, SPECIALS, UNK_ID
+from korlm.models.ngram.arpa import read_arpa
+from korlm.models.ngram.columns import FileColumn
 from korlm.models.ngram.model import NgramLM
 from korlm.models.registry import build_model
-from korlm.utils.errors import ConfigError
+from korlm.utils.errors import ConfigError, OutputError
 
 LMPLZ = Path(__file__).parent / "lmplz"  # see its README
 
@@ -108,6 +112,78 @@ def test_scores_equal_kenlms(oracle: Oracle, model: NgramLM) -> None:
     log_probs, _ = model.log_probs(inputs)
     picked = log_probs[0].gather(1, torch.tensor(targets)[:, None])[:, 0]
     assert log10(-picked) == pytest.approx(expected, abs=2e-6)
+
+
+def buffers(model: NgramLM) -> dict[str, list[float]]:
+    """Return all numbers of a model."""
+    return {name: buffer.tolist() for name, buffer in model.named_buffers()}
+
+
+@pytest.mark.parametrize("memory_gb", [None, 1e-5])
+def test_pruned_model_equals_lmplz(oracle: Oracle, memory_gb: float | None) -> None:
+    """The file is lmplz's."""
+    config = NgramConfig(name="ngram", order=3, prune=[0, 1], memory_gb=memory_gb)
+    model = NgramLM(config, len(oracle.tokens))
+    model.fit(oracle.stream())
+    expected = read_arpa(LMPLZ / "order3_pruned.arpa", oracle.tokens, 3)
+    for found, table in zip(model.tables(), expected, strict=True):
+        assert found.keys.tolist() == table.keys.tolist()
+        np.testing.assert_allclose(found.log_probs, table.log_probs, atol=3e-6)
+        np.testing.assert_allclose(found.backoffs, table.backoffs, atol=3e-6)
+
+
+@pytest.mark.parametrize("prune", [[0, 0, 1], [0, 1, 1, 3]])
+def test_pruned_probabilities_sum_to_one(prune: list[int]) -> None:
+    model = NgramLM(NgramConfig(name="ngram", order=4, prune=prune), VOCAB_SIZE)
+    model.fit(random_text(500, seed=1))
+    log_probs, _ = model.log_probs(torch.tensor(random_text(60, seed=2))[None])
+    torch.testing.assert_close(log_probs.exp().sum(2), torch.ones(1, 60), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("prune", [[], [0, 1]])
+@pytest.mark.parametrize("memory_gb", [1e-6, 1e-5, 1e-3])
+def test_little_memory_makes_the_same_model(memory_gb: float, prune: list[int]) -> None:
+    made = []
+    for memory in (None, memory_gb):
+        config = NgramConfig(name="ngram", order=4, prune=prune, memory_gb=memory)
+        made.append(NgramLM(config, VOCAB_SIZE))
+        made[-1].fit(random_text(2000, seed=1))
+    assert buffers(made[0]) == buffers(made[1])
+
+
+@pytest.mark.parametrize("smoothing", [Smoothing.maximum_likelihood, Smoothing.add_k])
+def test_little_memory_with_other_smoothing(smoothing: Smoothing) -> None:
+    made = []
+    for memory in (None, 1e-6):
+        config = NgramConfig(name="ngram", order=3, smoothing=smoothing, memory_gb=memory)
+        made.append(NgramLM(config, VOCAB_SIZE))
+        made[-1].fit(random_text(500, seed=1))
+    assert buffers(made[0]) == buffers(made[1])
+
+
+def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(FileColumn, "append", fail)
+    model = NgramLM(NgramConfig(name="ngram", order=2, memory_gb=1e-5), VOCAB_SIZE)
+    with pytest.raises(OutputError, match=r"the disk is full: .*TMPDIR"):
+        model.fit(random_text(100, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"prune": [1]}, r"model.prune=\[1\]: must begin with 0: use vocab.min_freq"),
+        ({"prune": [0, 2, 1]}, "must not decrease"),
+        ({"prune": [0] * 4}, "more numbers than model.order=3"),
+        ({"prune": [0, 1], "smoothing": Smoothing.add_k}, "needs model.smoothing=kneser_ney"),
+        ({"memory_gb": 0}, "model.memory_gb=0: must be above 0"),
+    ],
+)
+def test_settings_that_are_refused(config: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        NgramConfig(name="ngram", order=3, **config)
 
 
 @pytest.mark.parametrize("start", [BOS_ID, EOS_ID])
