@@ -7,7 +7,6 @@ which the model has no token is kept as written instead of becoming ``[UNK]``: i
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -32,10 +31,9 @@ def load_tokenizer(content: bytes) -> Any:
         TokenizerError: the file is damaged, or of another kind.
     """
     with require_extra("tokenizers"):
-        # An import statement would be scripts/bench/tokenizers.py to mypy.
-        backend: Any = importlib.import_module("tokenizers")
+        import tokenizers
     try:
-        tokenizer = backend.Tokenizer.from_str(content.decode("utf-8"))
+        tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
         tokenizer.encode("가 a", add_special_tokens=False)
     except (KeyboardInterrupt, SystemExit):
         raise
